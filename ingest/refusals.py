@@ -1,0 +1,117 @@
+"""The receiver's errors, each with the answer it earns.
+
+    Refused
+    ├── Malformed        400   not the grammar of a form, not the headers of antom
+    ├── Ambiguous        400   signed, but its text could have been other parameters
+    ├── Unauthentic      401   no signature that one of the account's keys made
+    ├── NotConfirmed     401   notify_verify said a plain "false"
+    ├── NotOurs          403   authentic, and addressed to somebody else
+    ├── NoSuchAccount    404
+    ├── WrongMethod      405
+    ├── TooSlow          408
+    ├── TooLarge         413
+    ├── Unsupported      415   media type or content encoding
+    ├── Throttled        503   no room; Alipay sends again
+    └── Unavailable      503   could not be made durable, or not be confirmed, in time
+
+An answer is a fixed text of the account's family: nothing of the request is echoed, so an error's message is for logs.
+"""
+
+from typing import ClassVar
+
+from schemas.dispositions import Outcome, Refusal
+
+
+class Refused(Exception):
+    """A request that is not answered `success`."""
+
+    status: ClassVar[int]
+    outcome: ClassVar[Outcome]
+
+    def __init__(self, reason: Refusal, detail: str = "") -> None:
+        super().__init__(detail or reason.value)
+        self.reason = reason
+
+
+class Malformed(Refused):
+    status = 400
+    outcome = Outcome.MALFORMED
+
+
+class Ambiguous(Refused):
+    status = 400
+    outcome = Outcome.AMBIGUOUS
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(Refusal.AMBIGUOUS, detail)
+
+
+class Unauthentic(Refused):
+    status = 401
+    outcome = Outcome.BAD_SIGNATURE
+
+
+class NotConfirmed(Refused):
+    status = 401
+    outcome = Outcome.NOT_CONFIRMED
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(Refusal.NOT_CONFIRMED, detail)
+
+
+class NotOurs(Refused):
+    status = 403
+    outcome = Outcome.NOT_OURS
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(Refusal.NOT_OURS, detail)
+
+
+class NoSuchAccount(Refused):
+    status = 404
+    outcome = Outcome.UNKNOWN_ACCOUNT
+
+
+class WrongMethod(Refused):
+    status = 405
+    outcome = Outcome.UNSUPPORTED
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(Refusal.METHOD, detail)
+
+
+class TooSlow(Refused):
+    status = 408
+    outcome = Outcome.TOO_SLOW
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(Refusal.TOO_SLOW, detail)
+
+
+class TooLarge(Refused):
+    status = 413
+    outcome = Outcome.TOO_LARGE
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(Refusal.TOO_LARGE, detail)
+
+
+class Unsupported(Refused):
+    status = 415
+    outcome = Outcome.UNSUPPORTED
+
+
+class Throttled(Refused):
+    status = 503
+    outcome = Outcome.THROTTLED
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(Refusal.THROTTLED, detail)
+
+
+class Unavailable(Refused):
+    status = 503
+    outcome = Outcome.UNAVAILABLE
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(Refusal.UNAVAILABLE, detail)

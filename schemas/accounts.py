@@ -1,0 +1,209 @@
+"""Accounts: who the merchant is to Alipay, read from the mapping that `accounts.toml` holds.
+
+An account fixes everything a message must not choose for itself: the family, the algorithm, whose keys are tried, who
+must be addressed. Every fault of the file is reported at once, by account, and never with a secret's bytes. Key
+*material* is read elsewhere (`ingest.keys`); here are only the names of files.
+"""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct, structs
+
+from schemas.money import DECIMALS
+
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?", re.ASCII)
+NOTIFY_VERIFY_URL = "https://mapi.alipay.com/gateway.do"
+
+
+class Family(StrEnum):
+    """Whose rules a notification follows."""
+
+    MAPI = "mapi"  # the old gateway: cross-border in-app and website payment
+    OPENAPI = "openapi"
+    ANTOM = "antom"
+
+
+class SignType(StrEnum):
+    """The algorithm an account is pinned to; it fixes hash and padding too."""
+
+    MD5 = "MD5"
+    DSA = "DSA"
+    RSA = "RSA"  # SHA-1
+    RSA2 = "RSA2"  # SHA-256
+    RSA256 = "RSA256"  # SHA-256, antom's name for it
+
+
+class Orders(StrEnum):
+    """What happens to a payment of an order we have not heard of."""
+
+    ANY = "any"  # the notification creates it
+    REGISTERED = "registered"  # it waits until the merchant registers the order
+
+
+SIGN_TYPES: dict[Family, tuple[SignType, ...]] = {
+    Family.MAPI: (SignType.RSA, SignType.RSA2, SignType.MD5, SignType.DSA),
+    Family.OPENAPI: (SignType.RSA2, SignType.RSA),
+    Family.ANTOM: (SignType.RSA256,),
+}
+CHARSETS = ("utf-8", "gbk", "gb2312", "gb18030")
+
+
+class BadAccounts(ValueError):
+    """The configuration cannot be used; `faults` names each account and what is wrong with it."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+class Account(Struct, frozen=True, kw_only=True):
+    """One merchant identity. `keys` maps a key's id to its file: antom's key versions, else the file's own name."""
+
+    name: str
+    family: Family
+    sign_type: SignType
+    keys: dict[str, str] = {}
+    certificates: tuple[str, ...] = ()
+    root_certificates: tuple[str, ...] = ()
+    md5_key_file: str | None = None
+    seller_id: str | None = None
+    partner: str | None = None
+    app_id: str | None = None
+    auth_app_id: str | None = None
+    client_id: str | None = None
+    public_path: str | None = None
+    notify_verify: bool = False
+    notify_verify_url: str = NOTIFY_VERIFY_URL
+    currency: str = "CNY"
+    charset: str = "utf-8"
+    orders: Orders = Orders.ANY
+
+
+def parse(configuration: Mapping[str, Any]) -> dict[str, Account]:
+    """The accounts under `[accounts.*]`, by name.
+
+    Raises:
+        BadAccounts: with every fault found, not just the first.
+    """
+    faults: list[str] = []
+    tables = configuration.get("accounts")
+    if not isinstance(tables, Mapping) or not tables:
+        raise BadAccounts(["no [accounts.NAME] table: nothing could ever be verified"])
+    faults += [f"unknown table [{name}]: only [accounts.NAME] is read" for name in configuration if name != "accounts"]
+    accounts = {}
+    for name, table in tables.items():
+        account, found = _account(name, table)
+        faults += [f"account {name}: {fault}" for fault in found]
+        if account is not None:
+            accounts[name] = account
+    if faults:
+        raise BadAccounts(faults)
+    return accounts
+
+
+def _account(name: str, table: Any) -> tuple[Account | None, list[str]]:
+    if NAME.fullmatch(name) is None:
+        return None, ["a name is lower-case letters, digits and inner hyphens, since it is the last part of the URL"]
+    if not isinstance(table, Mapping):
+        return None, ["not a table"]
+    family = _choice(Family, table.get("family"))
+    if family is None:
+        return None, [f"family must be one of {', '.join(Family)}"]
+    settings = {key: value for key, value in table.items() if key not in ("family", "keys")}
+    settings.setdefault("sign_type", SignType.RSA256.value if family is Family.ANTOM else None)
+    settings.setdefault("public_path", f"/notify/{name}" if family is Family.ANTOM else None)
+    keys, faults = _keys(table.get("keys", []))
+    converted = _converted(settings, faults)
+    if faults:
+        return None, faults
+    account = Account(name=name, family=family, keys=keys, **converted)
+    return account, _contradictions(account)
+
+
+def _keys(given: Any) -> tuple[dict[str, str], list[str]]:
+    if isinstance(given, Mapping):
+        return {str(version): str(path) for version, path in given.items()}, []
+    if isinstance(given, list) and all(isinstance(path, str) for path in given):
+        return {path: path for path in given}, []
+    return {}, ["keys must be a list of files, or a table of key version = file"]
+
+
+_TEXTS = ("seller_id", "partner", "app_id", "auth_app_id", "client_id", "public_path", "md5_key_file")
+
+
+def _converted(settings: dict[str, Any], faults: list[str]) -> dict[str, Any]:
+    """The settings as `Account` takes them; what cannot be converted is added to `faults`."""
+    known = {field.name for field in structs.fields(Account)}
+    faults += [f"unknown setting {key}" for key in settings if key not in known or key == "name"]
+    converted = dict(settings)
+    for key in (*_TEXTS, "notify_verify_url", "charset", "currency"):
+        if converted.get(key) is not None and (not isinstance(converted[key], str) or not converted[key]):
+            faults.append(f"{key} must be a text in quotes")
+    for key in ("certificates", "root_certificates"):
+        paths = converted.get(key, [])
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            faults.append(f"{key} must be a list of files")
+        else:
+            converted[key] = tuple(paths)
+    if not isinstance(converted.get("notify_verify", False), bool):
+        faults.append("notify_verify must be true or false")
+    for key, kind in (("sign_type", SignType), ("orders", Orders)):
+        if key in converted:
+            converted[key] = _choice(kind, converted[key])
+            if converted[key] is None:
+                faults.append(f"{key} must be one of {', '.join(kind)}")
+    return converted
+
+
+def _choice(kind: Any, value: Any) -> Any:
+    return kind(value) if isinstance(value, str) and value in set(kind) else None
+
+
+def _contradictions(account: Account) -> list[str]:
+    faults = []
+    if account.sign_type not in SIGN_TYPES[account.family]:
+        allowed = ", ".join(SIGN_TYPES[account.family])
+        faults.append(f"sign_type {account.sign_type} does not exist for family {account.family}: use {allowed}")
+    if account.currency not in DECIMALS:
+        faults.append(f"currency {account.currency} is not one of the supported currencies")
+    if account.charset not in CHARSETS:
+        faults.append(f"charset must be one of {', '.join(CHARSETS)}")
+    return faults + _key_faults(account) + _identity_faults(account)
+
+
+def _key_faults(account: Account) -> list[str]:
+    if account.sign_type is SignType.MD5:
+        extra = account.keys or account.certificates
+        faults = [] if account.md5_key_file else ["sign_type MD5 needs md5_key_file"]
+        return faults + (["an MD5 account has no public keys or certificates"] if extra else [])
+    faults = ["md5_key_file belongs to sign_type MD5"] if account.md5_key_file else []
+    if account.certificates and account.family is not Family.OPENAPI:
+        faults.append("certificates belong to family openapi")
+    if account.root_certificates and not account.certificates:
+        faults.append("root_certificates without certificates")
+    if not account.keys and not account.certificates:
+        faults.append("no key: name at least one public key of Alipay's in keys")
+    return faults
+
+
+def _identity_faults(account: Account) -> list[str]:
+    if account.family is Family.ANTOM:
+        faults = [] if account.client_id else ["antom needs client_id"]
+        if account.public_path is None or not account.public_path.startswith("/") or "?" in account.public_path:
+            faults.append("public_path is the path that Antom signs: it begins with / and has no query")
+        faults += [f"key version {v} is not a number" for v in account.keys if not v.isascii() or not v.isdigit()]
+        return faults
+    if account.family is Family.OPENAPI:
+        return [] if account.app_id else ["openapi needs app_id"]
+    faults = []
+    if account.notify_verify and not account.partner:
+        faults.append("notify_verify needs partner, your own 2088 number")
+    if not account.seller_id and not account.notify_verify:
+        faults.append(
+            "without seller_id nothing says a notification is yours, since one key signs for every merchant: "
+            "set seller_id, or notify_verify = true (website notifications name no seller)"
+        )
+    return faults

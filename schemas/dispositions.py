@@ -1,0 +1,120 @@
+"""The closed sets: what a request ends in, what a record ends in, and why.
+
+Every value is a metric label, a log field or a column somewhere, so none is made up on the
+way: it stands here.
+"""
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How the receiver answered one request; label of `alipay_notify_received_total`."""
+
+    ACCEPTED = "accepted"
+    MALFORMED = "malformed"
+    BAD_SIGNATURE = "bad_signature"
+    AMBIGUOUS = "ambiguous"
+    NOT_OURS = "not_ours"
+    NOT_CONFIRMED = "not_confirmed"
+    UNKNOWN_ACCOUNT = "unknown_account"
+    UNSUPPORTED = "unsupported"
+    TOO_LARGE = "too_large"
+    TOO_SLOW = "too_slow"
+    THROTTLED = "throttled"
+    UNAVAILABLE = "unavailable"
+    GONE = "gone"
+
+
+class Refusal(StrEnum):
+    """Why a request was refused: the finer word behind an `Outcome`, in logs and in `signature_failures_total`."""
+
+    # malformed
+    MALFORMED = "malformed"
+    TOO_MANY_FIELDS = "too_many_fields"
+    FIELD_TOO_LONG = "field_too_long"
+    DUPLICATE_PARAM = "duplicate_param"
+    AMBIGUOUS = "ambiguous"
+    # not authentic
+    MISSING_SIGN = "missing_sign"
+    UNSUPPORTED_SIGN_TYPE = "unsupported_sign_type"
+    UNKNOWN_KEY = "unknown_key"
+    BAD_SIGNATURE = "bad_signature"
+    NOT_CONFIRMED = "not_confirmed"
+    # authentic, but somebody else's
+    NOT_OURS = "not_ours"
+    # never looked at
+    UNKNOWN_ACCOUNT = "unknown_account"
+    UNKNOWN_PATH = "unknown_path"
+    METHOD = "method"
+    MEDIA_TYPE = "media_type"
+    CONTENT_ENCODING = "content_encoding"
+    TOO_LARGE = "too_large"
+    TOO_SLOW = "too_slow"
+    THROTTLED = "throttled"
+    # could not be made durable, or not be confirmed, in time
+    UNAVAILABLE = "unavailable"
+
+
+class Disposition(StrEnum):
+    """What became of one acknowledged record. `PARKED` waits; every other one is final."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    PARKED = "parked"
+    QUARANTINED = "quarantined"
+    DEAD = "dead"
+
+
+HELD = frozenset({Disposition.PARKED, Disposition.QUARANTINED, Disposition.DEAD})
+
+
+class Reason(StrEnum):
+    """Why a record has the disposition it has."""
+
+    # applied
+    CHANGED = "changed"
+    NOTED = "noted"  # authentic news that moves no order (a dispute, a subscription, an unknown type): kept, readable
+    # duplicate
+    SAME_ID = "same_id"
+    SAME_FACT = "same_fact"
+    # stale
+    OLD_NEWS = "old_news"
+    # parked
+    UNKNOWN_ORDER = "unknown_order"
+    UNKNOWN_TRADE = "unknown_trade"
+    UNKNOWN_REFUND = "unknown_refund"
+    NEWER_ENVELOPE = "newer_envelope"
+    # quarantined: the message is authentic but cannot be taken at its word
+    AMOUNT_MISMATCH = "amount_mismatch"
+    CURRENCY_MISMATCH = "currency_mismatch"
+    SECOND_TRADE = "second_trade"
+    PAID_AND_EXPIRED = "paid_and_expired"
+    OVER_REFUNDED = "over_refunded"
+    ID_CONFLICT = "id_conflict"
+    BAD_AMOUNT = "bad_amount"
+    BAD_TIME = "bad_time"
+    BAD_REFUND = "bad_refund"
+    BAD_CLOSE = "bad_close"
+    CHARSET = "charset"
+    CONTROL_CHAR = "control_char"
+    MISSING_FIELD = "missing_field"
+    UNKNOWN_STATUS = "unknown_status"
+    WAITED_TOO_LONG = "waited_too_long"  # parked for 25 hours, and the order never came
+    # dead: the bytes are no notification, or we failed on them
+    MALFORMED = "malformed"
+    UNAUTHENTICATED = "unauthenticated"
+    BAD_RECORD = "bad_record"
+    OUR_FAULT = "our_fault"
+
+
+class Flag(StrEnum):
+    """What stands against an order, or is missing from it; part of the order that consumers see."""
+
+    AMOUNT_MISMATCH = "amount_mismatch"
+    CURRENCY_MISMATCH = "currency_mismatch"
+    SECOND_TRADE = "second_trade"
+    PAID_AND_EXPIRED = "paid_and_expired"
+    OVER_REFUNDED = "over_refunded"
+    REFUND_AMOUNT_UNKNOWN = "refund_amount_unknown"  # partly refunded, and no field of the old gateway says how much
+    FROZEN = "frozen"  # paid, but the seller's account at Alipay is frozen

@@ -1,0 +1,124 @@
+"""The log record: the signed bytes exactly as received, and beside them what is needed to check them again.
+
+Evidence is kept, meaning is derived: any consumer of the log can verify the signature once more and read the form for
+itself. The shape is Kafka's (a key, a value, headers), and the embedded journal keeps the same three.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+VERSION = 1
+VERSIONS_READ = range(1, VERSION + 1)
+
+
+class Header(StrEnum):
+    """The names of a record's headers."""
+
+    VERSION = "envelope-version"
+    ACCOUNT = "account"
+    FAMILY = "family"
+    RECEIVED_AT = "received-at"  # epoch milliseconds, digits
+    PATH = "path"  # as the client asked for it; antom's signature is over the account's public path instead
+    CONTENT_TYPE = "content-type"
+    KEY_ID = "key-id"  # which of the account's keys verified it
+    CONFIRMED = "confirmed"  # "1" where notify_verify vouched for it before it was acknowledged
+    CLIENT_ID = "client-id"  # the three of antom that its signature covers or is
+    REQUEST_TIME = "request-time"
+    SIGNATURE = "signature"
+    TRACEPARENT = "traceparent"
+
+
+class Record(Struct, frozen=True, gc=False):
+    """One record as the log holds it. `headers` keeps Kafka's shape: a sequence of (name, bytes)."""
+
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
+class BadRecord(ValueError):
+    """The record was not written by a receiver of ours: a header is missing or is not what it should be."""
+
+
+class NewerRecord(ValueError):
+    """The record was written by a later version of this program; this one may not guess what it means."""
+
+
+class Sealed(Struct, frozen=True, kw_only=True, gc=False):
+    """A record's contents by name: what `seal` takes and `open_` gives back."""
+
+    account: str
+    family: str
+    received_at_ms: int
+    path: bytes
+    content_type: bytes
+    key_id: str
+    confirmed: bool
+    body: bytes
+    client_id: bytes = b""
+    request_time: bytes = b""
+    signature: bytes = b""
+
+
+def key_of(account: str, number: str | bytes) -> bytes:
+    """The record's key: all that concerns one order lies in one partition, in the order it was received."""
+    return f"{account}:".encode() + (number if isinstance(number, bytes) else number.encode("utf-8", "replace"))
+
+
+def seal(sealed: Sealed, number: str | bytes) -> Record:
+    """The record of one verified notification; `number` is its order number, or the refund or batch number."""
+    headers: tuple[tuple[str, bytes], ...] = (
+        (Header.VERSION.value, b"%d" % VERSION),
+        (Header.ACCOUNT.value, sealed.account.encode()),
+        (Header.FAMILY.value, sealed.family.encode()),
+        (Header.RECEIVED_AT.value, b"%d" % sealed.received_at_ms),
+        (Header.PATH.value, sealed.path),
+        (Header.CONTENT_TYPE.value, sealed.content_type),
+        (Header.KEY_ID.value, sealed.key_id.encode()),
+        (Header.CONFIRMED.value, b"1" if sealed.confirmed else b"0"),
+    )
+    if sealed.signature:
+        headers += (
+            (Header.CLIENT_ID.value, sealed.client_id),
+            (Header.REQUEST_TIME.value, sealed.request_time),
+            (Header.SIGNATURE.value, sealed.signature),
+        )
+    return Record(key_of(sealed.account, number), sealed.body, headers)
+
+
+def open_(record: Record) -> Sealed:
+    """What `seal` put into the record.
+
+    Raises:
+        NewerRecord: the envelope's version is above ours.
+        BadRecord: a header is missing, repeated or unreadable, or the version is below one.
+    """
+    headers = dict(record.headers)
+    if len(headers) != len(record.headers):
+        raise BadRecord("a header occurs twice")
+    try:
+        version = int(headers[Header.VERSION])
+        if version > VERSION:
+            raise NewerRecord(f"envelope version {version}, this program reads up to {VERSION}")
+        if version not in VERSIONS_READ:
+            raise BadRecord(f"envelope version {version}")
+        return Sealed(
+            account=headers[Header.ACCOUNT].decode(),
+            family=headers[Header.FAMILY].decode(),
+            received_at_ms=int(headers[Header.RECEIVED_AT]),
+            path=headers[Header.PATH],
+            content_type=headers[Header.CONTENT_TYPE],
+            key_id=headers[Header.KEY_ID].decode(),
+            confirmed=headers[Header.CONFIRMED] == b"1",
+            body=record.value,
+            client_id=headers.get(Header.CLIENT_ID, b""),
+            request_time=headers.get(Header.REQUEST_TIME, b""),
+            signature=headers.get(Header.SIGNATURE, b""),
+        )
+    except KeyError as missing:
+        raise BadRecord(f"no header {missing.args[0]}") from None
+    except (ValueError, UnicodeError) as error:
+        if isinstance(error, BadRecord | NewerRecord):
+            raise
+        raise BadRecord("a header is not what it should be") from None
