@@ -113,7 +113,8 @@ def outgoing_event(event: OrderEvent) -> Outgoing:
 def outgoing_notice(notice: HeldNotice) -> Outgoing:
     """The notice as a CloudEvent in binary mode."""
     kind = f"{TYPE_PREFIX}.notification.{notice.disposition.value}.v1"
-    headers = _cloud(notice.id, kind, notice.account, notice.order, notice.at) + (
+    headers = (
+        *_cloud(notice.id, kind, notice.account, notice.order, notice.at),
         ("held-disposition", notice.disposition.value.encode()),
         ("held-reason", notice.reason.value.encode()),
     )
