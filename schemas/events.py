@@ -54,7 +54,7 @@ class HeldNotice(Struct, frozen=True, kw_only=True):
     """That a notification was held, and why: enough to alert and to look it up, nothing of the payer."""
 
     id: str
-    held_id: int
+    held_id: str
     account: str
     order: str
     notification_id: str
@@ -81,7 +81,9 @@ def event_id(account: str, order: str, version: int) -> str:
 
 def event_type(before: View | None, after: View) -> str:
     """The one word for a change, the weightiest first: `paid` also where a refund came with it."""
-    if before is None or before.status != after.status:
+    if before is None and after.trade is None:
+        word = "flagged"  # a registered order whose first news was refused
+    elif before is None or before.status != after.status:
         word = after.status.value.lower()
         if after.closed_because is ClosedBecause.REFUNDED:
             word = "refunded"

@@ -1,0 +1,289 @@
+"""The workers' story: what happens to a batch of records, from the log to the committed position.
+
+    read      each record on its own; a record's own fault is written down, never raised
+    claim     set aside what another worker is at (an optimisation: the store decides, see `workers.claims`)
+    decide    pure, inside the store's transaction, on what the store knows  (`workers.settlement`)
+    apply     one transaction: dispositions, ledger, orders, held notifications, outgoing events
+    emit      the events, acknowledged by their topic in version order, then marked
+    commit    the position, when everything before it has a disposition
+
+Each step follows the durable thing it announces. If we die anywhere, the batch is delivered again, and each record that
+has a disposition is recognised by its position. Trouble with infrastructure pauses: the same batch is tried again and
+nobody's attempts are counted. Only what is a record's own fault may hold that record; then the batch is halved until
+the one is found.
+"""
+
+import asyncio
+import hashlib
+import random
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from schemas import envelope, meaning
+from schemas.accounts import Account
+from schemas.dispositions import Disposition, Reason
+from schemas.envelope import Record, Sealed
+from schemas.events import Outgoing
+from schemas.notification import Unreadable
+from workers import settlement
+from workers.plan import Decide, Fault, HeldRow, Logged, Needs, Plan, Reading
+
+RECORD_BYTES_MAX = 256 * 1024  # four times the largest body a receiver takes; beyond it no receiver of ours wrote it
+DEAD_RUN_MAX = 20  # so many dead in a row are not twenty broken records but one broken program
+DETAIL_CHARACTERS_MAX = 1000
+
+
+class Infrastructure(Exception):
+    """Something we depend on did not do its work: unreachable, locked, full. Nobody's record is to blame."""
+
+
+class Fenced(Infrastructure):
+    """An order was written by somebody else between our reading and our writing it: decide again on what it is now."""
+
+
+class RecordRefused(Exception):
+    """The store refuses what some record of the batch would have it write (a text it cannot hold, a number too large)."""
+
+
+class DeadRun(Exception):
+    """Too many dead records in a row: the worker stops, since the poison is probably ours."""
+
+
+class Store(Protocol):
+    """Where dispositions, orders, held notifications and outgoing events are kept, in one database."""
+
+    async def settle(self, needs: Needs, decide: Decide) -> Plan:
+        """Load and lock what is needed, decide, write the plan, in one transaction.
+
+        When this returns, the transaction is committed and durable.
+
+        Raises:
+            Fenced: an order's version was not the expected one; nothing is written.
+            RecordRefused: the store cannot hold what the plan says; nothing is written.
+            Infrastructure: anything else. Whether something was written is unknown; settling again finds out.
+        """
+
+    async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
+        """Outgoing events that no topic has acknowledged yet, oldest first, each with its number in the outbox."""
+
+    async def mark_sent(self, numbers: Sequence[int]) -> None:
+        """Remember that these were acknowledged. Forgetting it sends them again, with the same ids."""
+
+
+class Events(Protocol):
+    """The topics that consumers read."""
+
+    async def publish(self, events: Sequence[Outgoing]) -> None:
+        """Returns when all are acknowledged, in the order given. Raises Infrastructure: some may be there, some not."""
+
+
+class Authenticate(Protocol):
+    """The signature check of the receiver, once more: what lies in the log proves nothing by lying there."""
+
+    def __call__(self, sealed: Sealed, account: Account) -> None:
+        """Returns for an authentic record; raises anything else for one that nobody signed for this account."""
+
+
+class Watch(Protocol):
+    """Those who want to know, without a guarantee: metrics, logs, long polls."""
+
+    def settled(self, plan: Plan, readings: Sequence[Reading]) -> None: ...
+    def emitted(self, events: Sequence[Outgoing]) -> None: ...
+    def step(self, name: str, seconds: float) -> None: ...
+
+
+class Stats(Struct, frozen=True):
+    """What processing one batch came to."""
+
+    records: int
+    changed: int
+
+
+class Processing:
+    """The story, with everything it calls."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Mapping[str, Account],
+        authenticate: Authenticate,
+        store: Store,
+        events: Events,
+        watch: Watch,
+        now_ms: Callable[[], int],
+        chance: Callable[[], float] = random.random,
+        dead_run_max: int = DEAD_RUN_MAX,
+    ) -> None:
+        self._accounts = accounts
+        self._authenticate = authenticate
+        self._store = store
+        self._events = events
+        self._watch = watch
+        self._now_ms = now_ms
+        self._chance = chance
+        self._dead_run = 0
+        self._dead_run_max = dead_run_max
+
+    async def process(self, batch: Sequence[Logged]) -> None:
+        """Bring every record of the batch to its disposition. When this returns, all of them have one, durably.
+
+        Raises:
+            Infrastructure: try the same batch again later.
+            DeadRun: stop; the records are held, and too many in a row were.
+        """
+        started = time.perf_counter()
+        readings = [self.read(logged) for logged in batch]
+        self._watch.step("read", time.perf_counter() - started)
+        await self.settle(readings)
+
+    async def retry(self, rows: Sequence[HeldRow]) -> None:
+        """Try held notifications again, exactly as if their records had just come; used by the sweeper and by replay."""
+        await self.settle([self.read(Logged(row.position, row.record), held=row) for row in rows])
+
+    async def settle(self, readings: Sequence[Reading]) -> None:
+        """Decide and apply; a batch with a record that cannot be applied is halved until that record is alone."""
+        try:
+            plan = await self._decide_and_apply(readings)
+        except (Infrastructure, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            if len(readings) == 1:
+                await self._hold(readings[0], error)
+                return
+            middle = len(readings) // 2
+            await self.settle(readings[:middle])
+            await self.settle(readings[middle:])
+            return
+        self._watch.settled(plan, readings)
+        self._count_dead(plan)
+
+    async def emit(self, limit: int = 500) -> int:
+        """Publish what the outbox holds, oldest first; how many there were. Nothing is marked that is not acknowledged."""
+        unsent = await self._store.unsent(limit)
+        if not unsent:
+            return 0
+        started = time.perf_counter()
+        outgoing = [event for _, event in unsent]
+        await self._events.publish(outgoing)
+        await self._store.mark_sent([number for number, _ in unsent])
+        self._watch.step("emit", time.perf_counter() - started)
+        self._watch.emitted(outgoing)
+        return len(unsent)
+
+    def read(self, logged: Logged, held: HeldRow | None = None) -> Reading:
+        """One record with its meaning, or with the fault that it has none. Never raises for what a record holds."""
+        record = logged.record
+        account, received_at_ms = "", self._now_ms()
+        try:
+            _check_size(record)
+            sealed = envelope.open_(record)
+            account, received_at_ms = sealed.account, sealed.received_at_ms
+            configured = self._account(sealed)
+            self._check_authentic(sealed, configured)
+            notification = meaning.read(sealed.body, configured)
+        except envelope.NewerRecord as error:
+            fault = _fault(Disposition.PARKED, Reason.NEWER_ENVELOPE, error)
+        except envelope.BadRecord as error:
+            fault = _fault(Disposition.DEAD, Reason.BAD_RECORD, error)
+        except Unreadable as error:
+            fault = _fault(error.disposition, error.reason, error, error.order, error.notification_id)
+        except Exception as error:
+            fault = _fault(Disposition.DEAD, Reason.OUR_FAULT, error)
+        else:
+            return Reading(
+                position=logged.position,
+                record=record,
+                account=account,
+                received_at_ms=received_at_ms,
+                notification=notification,
+                held=held,
+            )
+        return Reading(
+            position=logged.position,
+            record=record,
+            account=account,
+            received_at_ms=received_at_ms,
+            notification=None,
+            fault=fault,
+            held=held,
+        )
+
+    def _account(self, sealed: Sealed) -> Account:
+        account = self._accounts.get(sealed.account)
+        if account is None or account.family.value != sealed.family:
+            raise envelope.BadRecord("the record names an account that is not configured, or another family")
+        return account
+
+    def _check_authentic(self, sealed: Sealed, account: Account) -> None:
+        try:
+            self._authenticate(sealed, account)
+        except Exception as error:
+            detail = f"not signed by a key of this account: {type(error).__name__}"
+            raise Unreadable(Reason.UNAUTHENTICATED, detail, disposition=Disposition.DEAD) from None
+
+    async def _decide_and_apply(self, readings: Sequence[Reading]) -> Plan:
+        started = time.perf_counter()
+        now_ms = self._now_ms()
+        plan = await self._store.settle(
+            settlement.needs(readings),
+            lambda known: settlement.decide(readings, known, self._accounts, now_ms=now_ms, chance=self._chance),
+        )
+        self._watch.step("apply", time.perf_counter() - started)
+        return plan
+
+    async def _hold(self, reading: Reading, error: Exception) -> None:
+        """The one record that cannot be applied becomes `dead`, its bytes kept; if even that fails, we pause."""
+        heard = reading.notification
+        order, notification_id = ("", "") if heard is None else (heard.order, heard.id)
+        fault = _fault(Disposition.DEAD, Reason.OUR_FAULT, error, _storable(order), _storable(notification_id))
+        dead = Reading(
+            position=reading.position,
+            record=reading.record,
+            account=_storable(reading.account),
+            received_at_ms=reading.received_at_ms,
+            notification=None,
+            fault=fault,
+            held=reading.held,
+        )
+        try:
+            plan = await self._decide_and_apply([dead])
+        except RecordRefused as refused:
+            raise Infrastructure("a dead record could not be held") from refused
+        self._watch.settled(plan, [dead])
+        self._count_dead(plan)
+
+    def _count_dead(self, plan: Plan) -> None:
+        for delivery in plan.deliveries:
+            self._dead_run = self._dead_run + 1 if delivery.disposition is Disposition.DEAD else 0
+            if self._dead_run >= self._dead_run_max:
+                raise DeadRun(f"{self._dead_run} dead records in a row, the last for {delivery.reason.value}")
+
+
+def _check_size(record: Record) -> None:
+    if len(record.value) + sum(len(value) for _, value in record.headers) > RECORD_BYTES_MAX:
+        raise envelope.BadRecord(f"more than {RECORD_BYTES_MAX} bytes")
+
+
+def _fault(
+    disposition: Disposition, reason: Reason, error: Exception, order: str = "", notification_id: str = ""
+) -> Fault:
+    detail = str(error)
+    if reason is Reason.OUR_FAULT:
+        trace = "".join(traceback.format_exception(error)).encode("utf-8", "replace")
+        detail = f"{type(error).__name__}, traceback {hashlib.sha256(trace).hexdigest()[:12]}"
+    return Fault(
+        disposition=disposition,
+        reason=reason,
+        detail=_storable(detail)[:DETAIL_CHARACTERS_MAX],
+        order=_storable(order),
+        notification_id=_storable(notification_id),
+    )
+
+
+def _storable(text: str) -> str:
+    """The text as any database can hold it: no NUL, no lone surrogate."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
