@@ -46,7 +46,7 @@ class Fenced(Infrastructure):
 
 
 class RecordRefused(Exception):
-    """The store refuses what some record of the batch would have it write (a text it cannot hold, a number too large)."""
+    """The store refuses what some record of the batch would have it write (a text or a number it cannot hold)."""
 
 
 class DeadRun(Exception):
@@ -141,7 +141,7 @@ class Processing:
         await self.settle(readings)
 
     async def retry(self, rows: Sequence[HeldRow]) -> None:
-        """Try held notifications again, exactly as if their records had just come; used by the sweeper and by replay."""
+        """Try held notifications again, as if their records had just come; for the sweeper and for replay."""
         await self.settle([self.read(Logged(row.position, row.record), held=row) for row in rows])
 
     async def settle(self, readings: Sequence[Reading]) -> None:
@@ -162,7 +162,7 @@ class Processing:
         self._count_dead(plan)
 
     async def emit(self, limit: int = 500) -> int:
-        """Publish what the outbox holds, oldest first; how many there were. Nothing is marked that is not acknowledged."""
+        """Publish what the outbox holds, oldest first, and mark it once it is acknowledged; how many there were."""
         unsent = await self._store.unsent(limit)
         if not unsent:
             return 0
