@@ -23,7 +23,7 @@ class Emitted(Struct, frozen=True, kw_only=True):
 
 
 class OrderPage(Struct, frozen=True, kw_only=True):
-    """All that is known of one order number; `order` is `None` where it has only notifications that wait or are held."""
+    """All that is known of one order number; `order` is `None` where there are only held notifications."""
 
     account: str
     number: str

@@ -126,7 +126,7 @@ class Delivery(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class LedgerRow(Struct, frozen=True, kw_only=True, gc=False):
-    """One notification by its unique id, with the bytes that were signed: written at its first record, kept for long."""
+    """One notification by its unique id, with the signed bytes: written at its first record, kept for years."""
 
     account: str
     notification_id: str
