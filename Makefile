@@ -1,0 +1,52 @@
+# The commands of this house. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help run test quick check bench soak lock clean
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+run: $(VENV)/run ## set up, then a live demo on loopback: engine, console, simulated Alipay
+	@$(BIN)/alipay-notify up --demo
+
+test: $(VENV)/dev check ## set up what the tests need, then run all of them
+	@$(BIN)/python -m pytest $(TESTS)
+
+quick: $(VENV)/dev ## the tests that take seconds: no processes, no browser, no long runs
+	@$(BIN)/python -m pytest $(TESTS) -m "not slow and not browser" -q
+
+check: $(VENV)/dev ## lint, format and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(VENV)/dev ## the benchmarks, as ratios in one run
+	@$(BIN)/python -m tests.benchmarks
+
+lock: $(VENV)/dev ## write the lock files anew from pyproject.toml
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command "make lock" --extra uvloop pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command "make lock" --extra uvloop --group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## remove the virtual environment, caches and demo files
+	@rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: call make with PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run: $(VENV)/bin/python requirements.lock pyproject.toml
+	@echo "setting up $(VENV) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/bin/python requirements-dev.lock pyproject.toml
+	@echo "setting up $(VENV) for development …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@ $(VENV)/run
