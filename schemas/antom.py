@@ -19,6 +19,7 @@ NUMBER_DIGITS_MAX = 20
 _PART = re.compile(r"\s*([A-Za-z][A-Za-z0-9]*)=([^,]*)", re.ASCII)
 _KEY_VERSION = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _PERCENT_ESCAPED = re.compile(r"(?:[A-Za-z0-9+/=]|%[0-9A-Fa-f]{2})*", re.ASCII)
+_OURS = frozenset({"algorithm", "keyVersion", "signature"})  # the parts that mean something; others are ignored
 
 
 class BadHeader(ValueError):
@@ -32,7 +33,8 @@ class BadMessage(ValueError):
 class SignatureHeader(Struct, frozen=True):
     """What `signature: algorithm=RSA256,keyVersion=1,signature=...` says.
 
-    `algorithm` and `signature` are `None` where the part is absent; `signature` is base64 text, percent-decoded once.
+    `algorithm` and `signature` are `None` where the part is absent, `signature` also where it is empty; else it is
+    base64 text, percent-decoded once.
     """
 
     algorithm: str | None
@@ -49,8 +51,10 @@ def read_signature_header(text: str) -> SignatureHeader:
     parts: dict[str, str] = {}
     for piece in text.split(","):
         match = _PART.fullmatch(piece)
-        if match is None or match[1] in parts:
-            raise BadHeader("the signature header is not a list of name=value parts, each once")
+        if match is None:
+            raise BadHeader("the signature header is not a list of name=value parts")
+        if match[1] in parts and match[1] in _OURS:
+            raise BadHeader(f"{match[1]} occurs twice in the signature header")
         parts[match[1]] = match[2].rstrip()
     return SignatureHeader(parts.get("algorithm"), parts.get("keyVersion", "1"), _signature(parts.get("signature")))
 
@@ -66,7 +70,7 @@ def signed_text(path: bytes, client_id: bytes, request_time: bytes, body: bytes)
 
 
 def _signature(escaped: str | None) -> bytes | None:
-    if escaped is None:
+    if not escaped:
         return None
     if _PERCENT_ESCAPED.fullmatch(escaped) is None:
         return b""  # not base64 whatever the decoding: refused as a bad signature, not as a malformed request

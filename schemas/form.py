@@ -101,7 +101,9 @@ def signed_text(form: Form, *, blanks: bool = False) -> bytes:
 
     Of the empty value there are two customs. Without `blanks` empty values are left out; with it they take part.
     """
-    return b"&".join([name + b"=" + value for name, value in sorted(form.fields.items()) if value or blanks])
+    fields = form.fields
+    names = sorted(fields if blanks or not has_blanks(form) else [name for name, value in fields.items() if value])
+    return b"&".join(map(b"=".join, zip(names, map(fields.__getitem__, names), strict=True)))
 
 
 def has_blanks(form: Form) -> bool:
