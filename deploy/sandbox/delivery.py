@@ -74,6 +74,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return (self.outcome == "ok") == (self.expected == "success") and self.outcome != "silent"
 
 
+class _Answer(msgspec.Struct, frozen=True, kw_only=True):
+    status: int | None
+    body: bytes
+    why: str
+    elapsed_ms: float
+
+
 class Watcher(Protocol):
     """Hears of every attempt as it ends."""
 
@@ -81,7 +88,7 @@ class Watcher(Protocol):
 
 
 class History:
-    """One JSON line per fact, for a judge who trusts nobody: `call` before sending, then `ok`, `refused` or `silent`."""
+    """One JSON line per fact, for a judge who trusts nobody: `call` before sending, then what came of it."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -91,7 +98,8 @@ class History:
         one = errand.notification
         fact = {
             "what": what, "id": one.notify_id, "account": one.account.identity.name, "order": one.order,
-            "attempt": number, "forged": errand.forged, "wall": datetime.now(UTC).isoformat(), "mono_ns": time.monotonic_ns(),
+            "attempt": number, "forged": errand.forged,
+            "wall": datetime.now(UTC).isoformat(), "mono_ns": time.monotonic_ns(),
         }  # fmt: skip
         os.write(self._descriptor, msgspec.json.encode(fact | more) + b"\n")
 
@@ -157,20 +165,21 @@ class Sender:
         delivery = errand.notification.delivery(sent_at)
         async with self._open:
             self._record("call", errand, number=number)
-            began = time.perf_counter()
-            status, answer, why = await self._post(errand.url, delivery)
-            elapsed_ms = (time.perf_counter() - began) * 1000
-        antom = errand.notification.account.identity.product == "antom"
-        outcome, why = ("silent", why) if status is None else judge(status, answer, antom=antom)
-        self._record(outcome, errand, number=number, status=status, why=why)
-        if outcome == "ok" and settles:
+            answer = await self._post(errand.url, delivery)
+        attempt = self._attempt(errand, answer, number=number, sent_at=sent_at)
+        self._record(attempt.outcome, errand, number=number, status=attempt.status, why=attempt.why)
+        if attempt.outcome == "ok" and settles:
             self._settle(errand)
-        attempt = self._attempt_of(errand, number, sent_at, outcome, status, answer, why, elapsed_ms)
         if self._watcher is not None:
             self._watcher(attempt)
         return attempt
 
-    async def _post(self, url: str, delivery: Delivery) -> tuple[int | None, bytes, str]:
+    async def _post(self, url: str, delivery: Delivery) -> _Answer:
+        began = time.perf_counter()
+        status, body, why = await self._exchange(url, delivery)
+        return _Answer(status=status, body=body, why=why, elapsed_ms=(time.perf_counter() - began) * 1000)
+
+    async def _exchange(self, url: str, delivery: Delivery) -> tuple[int | None, bytes, str]:
         try:
             async with self._http.post(
                 url, data=delivery.body, headers=delivery.headers, allow_redirects=False, timeout=self._timeout
@@ -181,18 +190,20 @@ class Sender:
         except (aiohttp.ClientError, OSError) as error:
             return None, b"", f"no answer: {error}" if str(error) else f"no answer: {type(error).__name__}"
 
-    def _attempt_of(
-        self, errand: Errand, number: int, sent_at: datetime, outcome: Outcome, status: int | None,
-        answer: bytes, why: str, elapsed_ms: float,
-    ) -> Attempt:  # fmt: skip
+    def _attempt(self, errand: Errand, answer: _Answer, *, number: int, sent_at: datetime) -> Attempt:
         one = errand.notification
+        antom = one.account.identity.product == "antom"
+        outcome: Outcome = "silent"
+        why = answer.why
+        if answer.status is not None:
+            outcome, why = judge(answer.status, answer.body, antom=antom)
         # A forger does not come back by Alipay's schedule.
         again = None if outcome == "ok" or errand.forged else self._profile.gap_after(number)
         return Attempt(
             account=one.account.identity.name, order=one.order, notify_id=one.notify_id, kind=one.facts.kind,
-            number=number, sent_at=sent_at, outcome=outcome, expected=errand.expected, status=status,
-            answer=answer.decode("utf-8", "backslashreplace")[:_EXCERPT_CHARACTERS], why=why,
-            elapsed_ms=round(elapsed_ms, 3), again_in_s=again,
+            number=number, sent_at=sent_at, outcome=outcome, expected=errand.expected, status=answer.status,
+            answer=answer.body.decode("utf-8", "backslashreplace")[:_EXCERPT_CHARACTERS], why=why,
+            elapsed_ms=round(answer.elapsed_ms, 3), again_in_s=again,
         )  # fmt: skip
 
     def _announce(self, errand: Errand) -> None:

@@ -14,7 +14,17 @@ from random import Random
 from typing import assert_never
 
 from deploy.sandbox import serials
-from deploy.sandbox.notifications import KINDS_OF, NAMELESS, Event, Facts, Kind, Notification, Refund, Trade, Unplayable
+from deploy.sandbox.notifications import (
+    KINDS_OF,
+    NAMELESS,
+    Event,
+    Facts,
+    Kind,
+    Notification,
+    Refund,
+    Trade,
+    UnplayableError,
+)
 from deploy.sandbox.world import Product
 
 _NO_DECIMALS = frozenset({"JPY", "KRW"})
@@ -39,11 +49,11 @@ def compose(trade: Trade, event: Event, *, numbers: serials.Serials, chance: Ran
     """The notification that tells this event of this trade, with a notify_id of its own.
 
     Raises:
-        Unplayable: the product sends nothing of this kind.
+        UnplayableError: the product sends nothing of this kind.
     """
     identity = trade.account.identity
     if event.kind not in KINDS_OF[identity.product]:
-        raise Unplayable(f"{identity.name} ({identity.product}) sends no {event.kind} notification")
+        raise UnplayableError(f"{identity.name} ({identity.product}) sends no {event.kind} notification")
     fields = dict(_FIELD_SETS[identity.product](trade, event))
     if identity.product == "antom":
         notify_id = _antom_key(fields)
@@ -100,7 +110,7 @@ def _facts(trade: Trade, event: Event) -> Facts:
 
 def _refund_of(event: Event) -> Refund:
     if event.refund is None:
-        raise Unplayable(f"a {event.kind} notification needs a refund")
+        raise UnplayableError(f"a {event.kind} notification needs a refund")
     return event.refund
 
 
@@ -207,7 +217,7 @@ def _antom(trade: Trade, event: Event) -> dict[str, str]:
         case Kind.VAULTING:
             return _antom_vaulting(trade, event)
         case Kind.FINISHED | Kind.FROZEN | Kind.REFUND_CLOSED | Kind.BATCH_REFUND:
-            raise Unplayable(f"Antom sends no {event.kind} message")
+            raise UnplayableError(f"Antom sends no {event.kind} message")
         case _:
             assert_never(event.kind)
 
@@ -242,17 +252,22 @@ def _antom_refund(trade: Trade, event: Event) -> dict[str, str]:
     refund = _refund_of(event)
     fields = {"notifyType": "REFUND_RESULT"} | _result()
     fields |= {"refundStatus": "SUCCESS", "refundRequestId": refund.number, "refundId": refund.refund_id}
-    return fields | _money("refundAmount", refund.amount_minor, trade.currency) | {
-        "refundTime": serials.iso_moment(event.at)
-    }
+    return (
+        fields
+        | _money("refundAmount", refund.amount_minor, trade.currency)
+        | {"refundTime": serials.iso_moment(event.at)}
+    )
 
 
 def _antom_capture(trade: Trade, event: Event) -> dict[str, str]:
     fields = {"notifyType": "CAPTURE_RESULT"} | _result()
-    fields |= {"captureRequestId": f"CAP-{trade.order}", "paymentId": trade.trade_no, "captureId": f"{trade.trade_no}01"}
-    return fields | _money("captureAmount", trade.amount_minor, trade.currency) | {
-        "captureTime": serials.iso_moment(event.at)
-    }
+    fields |= {"captureRequestId": f"CAP-{trade.order}", "paymentId": trade.trade_no}
+    fields["captureId"] = f"{trade.trade_no}01"
+    return (
+        fields
+        | _money("captureAmount", trade.amount_minor, trade.currency)
+        | {"captureTime": serials.iso_moment(event.at)}
+    )
 
 
 def _antom_dispute(trade: Trade, event: Event) -> dict[str, str]:
@@ -292,7 +307,7 @@ def _antom_vaulting(trade: Trade, event: Event) -> dict[str, str]:
 def _antom_key(fields: Mapping[str, str]) -> str:
     """What stands in for a notification id: what kind of message it is, whose, and with what result."""
     kind = next((value for name, value in fields.items() if name.lower().endswith("notifytype")), "")
-    kind = kind or fields.get("disputeNotificationType", "") or fields.get("subscriptionNotificationType", "VAULTING")
+    kind = kind or fields.get("disputeNotificationType", "") or fields.get("subscriptionNotificationType", "vaulting")
     number = next(fields[name] for name in _ANTOM_KEYS if name in fields)
     return f"{kind}:{number}:{fields.get('refundStatus') or fields['result.resultStatus']}"
 

@@ -1,4 +1,4 @@
-"""Forgeries: what somebody who is not Alipay might send. Each looks like a notification, and none may have an effect."""
+"""Forgeries: what somebody who is not Alipay might send. Each looks genuine, and none may have an effect."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Three steps, each a frozen value:
 
-    Trade + Event  ──compose──►  Notification (fields, one notify_id)  ──delivery(at)──►  Delivery (signed, ready to POST)
+    Trade + Event  ──compose──►  Notification (fields, one notify_id)  ──delivery(at)──►  Delivery (signed)
 
 A Notification is told again and again until it is answered, and each telling is another Delivery: `notify_id` and all
 the content stay, `notify_time` and so the signature are new. That is what makes de-duplication by body or signature
@@ -66,7 +66,7 @@ NAMELESS: Mapping[Product, frozenset[Kind]] = {
 }
 
 
-class Unplayable(ValueError):
+class UnplayableError(ValueError):
     """The product sends no notification of this kind, or has no field of this name."""
 
 
@@ -161,16 +161,16 @@ def edited(notification: Notification, edits: Edits) -> Notification:
     """The notification with the edits applied; Alipay would sign it as it then stands.
 
     Raises:
-        Unplayable: a field to override or remove is not there, or one to add is. A typing mistake in a test must not
-            quietly send an unchanged notification.
+        UnplayableError: a field to override or remove is not there, or one to add is. A typing mistake in a test must
+            not quietly send an unchanged notification.
     """
     fields = dict(notification.fields)
     for name in (*(name for name, _ in edits.override), *edits.remove):
         if name not in fields:
-            raise Unplayable(f"the notification has no field {name!r}; it has {', '.join(sorted(fields))}")
+            raise UnplayableError(f"the notification has no field {name!r}; it has {', '.join(sorted(fields))}")
     for name, _ in edits.add:
         if name in fields:
-            raise Unplayable(f"the notification has a field {name!r} already; override it")
+            raise UnplayableError(f"the notification has a field {name!r} already; override it")
     fields |= dict(edits.override) | dict(edits.add)
     for name in edits.remove:
         del fields[name]
@@ -236,6 +236,6 @@ def _branch(root: dict[str, object], parents: Sequence[str]) -> dict[str, object
     for parent in parents:
         below = here.setdefault(parent, {})
         if not isinstance(below, dict):
-            raise Unplayable(f"{parent!r} is a value in this message and cannot hold fields")
+            raise UnplayableError(f"{parent!r} is a value in this message and cannot hold fields")
         here = below
     return here

@@ -1,4 +1,4 @@
-"""When Alipay sends again: its schedules, which its own pages do not agree on; so a schedule is a profile, never a constant.
+"""When Alipay sends again. Its own pages do not agree, so a schedule is a profile, never a constant.
 
 Gaps run from one delivery to the next, in real seconds; whoever plays a profile divides them by a time scale.
 """

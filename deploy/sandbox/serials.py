@@ -1,6 +1,6 @@
-"""The numbers Alipay and its merchants make up: of notifications, trades, refunds, orders; and how their moments are written.
+"""The numbers Alipay and its merchants make up, of notifications, trades, refunds, orders; and how moments are written.
 
-Chance is passed in: a seeded `random.Random` makes a corpus repeatable, `random.SystemRandom` makes two sandboxes differ.
+Chance is passed in: a seeded `random.Random` makes a corpus repeatable, `random.SystemRandom` two sandboxes different.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 
-# Alipay writes every moment of a form in its own time, whatever the merchant's is; it has had no summer time since 1991.
+# Alipay writes every moment of a form in its own time, whatever the merchant's is; no summer time there since 1991.
 BEIJING = timezone(timedelta(hours=8))
 
 

@@ -35,7 +35,7 @@ Fields = tuple[tuple[str, str], ...]
 _BARE_IN_FORM = "*"
 
 
-class UnsuitableKey(ValueError):
+class KeyKindError(ValueError):
     """A key of one kind was given for a sign_type of another."""
 
 
@@ -62,10 +62,10 @@ class Signer(msgspec.Struct, frozen=True):
         """The signer for a key; the pair is checked here, once, and not at each signature.
 
         Raises:
-            UnsuitableKey: the key cannot make signatures of this type.
+            KeyKindError: the key cannot make signatures of this type.
         """
         if not isinstance(key, _KEY_OF[sign_type]):
-            raise UnsuitableKey(f"{sign_type} cannot be made with a {type(key).__name__}")
+            raise KeyKindError(f"{sign_type} cannot be made with a {type(key).__name__}")
         return cls(sign_type, _Key(key))
 
     @property
@@ -102,8 +102,10 @@ def _md5(content: bytes, key: bytes) -> str:
     return hashlib.md5(content + key, usedforsecurity=False).hexdigest()
 
 
-def canonical(fields: Iterable[tuple[str, str]], *, charset: str, left_out: Iterable[str] = ("sign", "sign_type")) -> bytes:
-    """The text a form's signature covers (protocol reference 3.1): sorted by name, joined, nothing quoted or escaped."""
+def canonical(
+    fields: Iterable[tuple[str, str]], *, charset: str, left_out: Iterable[str] = ("sign", "sign_type")
+) -> bytes:
+    """The text a form's signature covers (protocol reference 3.1): sorted by name, joined, nothing escaped."""
     skipped = frozenset(left_out)
     kept = sorted((name, value) for name, value in fields if name not in skipped)
     return "&".join(f"{name}={value}" for name, value in kept).encode(charset)
@@ -111,19 +113,17 @@ def canonical(fields: Iterable[tuple[str, str]], *, charset: str, left_out: Iter
 
 def encode_form(fields: Iterable[tuple[str, str]], *, charset: str) -> bytes:
     """The form as it travels: `+` for a blank, everything else percent-encoded over the bytes of `charset`."""
-    return "&".join(
-        f"{quote_plus(name, safe=_BARE_IN_FORM, encoding=charset)}={quote_plus(value, safe=_BARE_IN_FORM, encoding=charset)}"
-        for name, value in fields
-    ).encode("ascii")
+    pieces = (tuple(quote_plus(part, safe=_BARE_IN_FORM, encoding=charset) for part in pair) for pair in fields)
+    return "&".join(f"{name}={value}" for name, value in pieces).encode("ascii")
 
 
 def signed_fields(fields: Fields, *, signer: Signer, charset: str) -> Fields:
-    """The fields with their signature at the end. `sign_type` has to be among them already, where the product sends it."""
+    """The fields with their signature at the end; `sign_type` has to be among them where the product sends it."""
     return (*fields, ("sign", signer.sign(canonical(fields, charset=charset))))
 
 
 def verify(content: bytes, signature: str, *, sign_type: str, key: PublicKey) -> bool:
-    """Whether a merchant's Request was signed by that merchant. The sandbox checks as Alipay does: one key, one hash."""
+    """Whether a merchant's Request was signed by that merchant; as Alipay checks it: one key, one hash."""
     if isinstance(key, bytes):
         return hmac.compare_digest(_md5(content, key).encode(), signature.encode())
     try:

@@ -258,9 +258,7 @@ def _pem(key: rsa.RSAPrivateKey) -> bytes:
 
 
 def _public_pem(key: rsa.RSAPrivateKey) -> bytes:
-    return key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _private_rsa(path: Path) -> rsa.RSAPrivateKey:
@@ -271,7 +269,7 @@ def _private_rsa(path: Path) -> rsa.RSAPrivateKey:
 
 
 def _write(path: Path, content: bytes, *, mode: int) -> None:
-    """Replaces a file whole: whoever reads it meanwhile sees the old or the new, and a secret is never readable by others."""
+    """Replaces a file whole: a reader sees the old or the new, and a secret is at no moment readable by others."""
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
