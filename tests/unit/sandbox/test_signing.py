@@ -39,9 +39,7 @@ def rsa_key() -> rsa.RSAPrivateKey:
 @pytest.mark.parametrize("name", forms())
 def test_it_builds_the_signed_text_of_every_vector_that_is_a_form(name: str) -> None:
     one = vector(name)
-    built = signing.canonical(
-        one["params"].items(), charset=one["charset"], left_out=one["excluded_from_signature"]
-    )
+    built = signing.canonical(one["params"].items(), charset=one["charset"], left_out=one["excluded_from_signature"])
     assert built == one["signed_content"].encode(one["charset"])
 
 
@@ -49,11 +47,9 @@ def test_there_are_vectors_of_forms() -> None:
     assert len(forms()) >= 6
 
 
-@pytest.mark.parametrize("name", [name for name in forms() if vector(name)["raw_body"]])
+@pytest.mark.parametrize("name", [name for name in forms() if not (vector(name)["raw_body"] or "<").startswith("<")])
 def test_a_form_it_writes_reads_back_as_the_vector_did(name: str) -> None:
     one = vector(name)
-    if not str(one["raw_body"]).isascii() or one["raw_body"].startswith("<"):
-        pytest.skip("not a form on the wire")
     written = signing.encode_form(one["params"].items(), charset=one["charset"]).decode()
     assert dict(parse_qsl(written, keep_blank_values=True, encoding=one["charset"])) == one["params"]
 
@@ -131,12 +127,12 @@ def test_an_in_app_return_of_the_documents_has_the_same_shape(rsa_key: rsa.RSAPr
 
 
 def test_a_return_query_verifies_like_a_form(rsa_key: rsa.RSAPrivateKey) -> None:
-    query = signing.return_query((("total_fee", "1.00"), ("out_trade_no", "A+1")), signer=signing.Signer.of("RSA", rsa_key))
+    query = signing.return_query(
+        (("total_fee", "1.00"), ("out_trade_no", "A+1")), signer=signing.Signer.of("RSA", rsa_key)
+    )
     sign = unquote(query.split("sign=", 1)[1])
     assert "out_trade_no=A%2B1" in query
-    rsa_key.public_key().verify(
-        b64decode(sign), b"out_trade_no=A+1&total_fee=1.00", padding.PKCS1v15(), hashes.SHA1()
-    )
+    rsa_key.public_key().verify(b64decode(sign), b"out_trade_no=A+1&total_fee=1.00", padding.PKCS1v15(), hashes.SHA1())
 
 
 def test_gbk_text_travels_as_gbk_bytes() -> None:
