@@ -1,0 +1,117 @@
+"""`alipay-notify sandbox`: runs the simulated Alipay, its cashier and the demo shop, until it is told to stop.
+
+Only options are declared here; what runs them is imported when the command runs, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from deploy.sandbox.profiles import Profile
+    from deploy.sandbox.server import SandboxServer
+
+DIRECTORY_ENVIRONMENT = "ALIPAY_NOTIFY_SANDBOX_DIR"
+DEFAULT_DIRECTORY = Path(".sandbox")
+DEFAULT_PORT = 8089
+DEFAULT_NOTIFY = "http://127.0.0.1:8080"
+DEFAULT_ADMIN = "http://127.0.0.1:9464"
+
+FAILED = 1
+WRONG_USAGE = 2
+
+Directory = Annotated[
+    Path,
+    typer.Option("--dir", envvar=DIRECTORY_ENVIRONMENT, help="Where its keys live, and the merchant's accounts.toml."),
+]
+
+_HELP = """Run a simulated Alipay: gateway, cashier page, and a demo shop.
+
+It makes its own keys and writes the merchant's configuration beside them. Point the receiver at it and open the shop:
+
+    alipay-notify sandbox &
+    ALIPAY_NOTIFY_ACCOUNTS=.sandbox/merchant/accounts.toml alipay-notify up
+
+Retries sixty times as fast as Alipay's (25 hours become 25 minutes):
+
+    alipay-notify sandbox --time-scale 60 --profile global-2m
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the program."""
+    app.command("sandbox", help=_HELP)(sandbox)
+
+
+def sandbox(
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free port.")] = DEFAULT_PORT,
+    directory: Directory = DEFAULT_DIRECTORY,
+    admin: Annotated[str, typer.Option(help="The receiver's admin API, which the shop asks.")] = DEFAULT_ADMIN,
+    admin_token: Annotated[
+        str, typer.Option(envvar="ALIPAY_NOTIFY_ADMIN_TOKEN", help="Its token.", show_default=False)
+    ] = "",
+    notify: Annotated[str, typer.Option(help="The receiver, to which notifications are sent.")] = DEFAULT_NOTIFY,
+    time_scale: Annotated[float, typer.Option(min=0.001, help="How many times as fast as Alipay to retry.")] = 1.0,
+    profile: Annotated[str, typer.Option(help="The retry schedule: cn-4m, global-2m, odoo, …")] = "cn-4m",
+) -> None:
+    """Runs the sandbox; the options are its settings."""
+    import asyncio
+
+    from deploy.sandbox import server
+    from deploy.sandbox.world import World, WorldError
+    from ingest import requests
+
+    chosen = profile_named(profile)
+    try:
+        sock = server.listening(host, port)
+        world = World.create(directory, gateway_url=server.url_of(sock), notify_base=notify)
+    except (OSError, WorldError) as error:
+        typer.echo(f"The sandbox cannot start: {error}", err=True)
+        raise typer.Exit(FAILED) from error
+    running = server.SandboxServer(
+        world,
+        sock=sock,
+        admin_url=admin,
+        admin_token=admin_token,
+        request_url=requests.redirect_url,
+        profile=chosen,
+        time_scale=time_scale,
+    )
+    asyncio.run(_until_told(running))
+
+
+def profile_named(name: str) -> Profile:
+    """The retry schedule of this name; an unknown one ends the command as wrong usage."""
+    from deploy.sandbox.profiles import PROFILES
+
+    if name not in PROFILES:
+        raise typer.BadParameter(f"no profile {name!r}; there are {', '.join(PROFILES)}", param_hint="--profile")
+    return PROFILES[name]
+
+
+async def _until_told(running: SandboxServer) -> None:
+    """Runs until SIGTERM or Ctrl-C, then stops in good order."""
+    import asyncio
+    import signal
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running:
+        typer.echo(_where(running))
+        await stop.wait()
+
+
+def _where(running: SandboxServer) -> str:
+    return (
+        f"The sandbox runs at {running.url}\n"
+        f"  shop      {running.url}/shop\n"
+        f"  gateway   {running.url}/gateway.do\n"
+        f"  accounts  {running.world.accounts_file}   (ALIPAY_NOTIFY_ACCOUNTS)\n"
+        f"  notifies  {running.world.notify_base}/notify/ACCOUNT"
+    )

@@ -1,0 +1,251 @@
+"""Alipay's cashier: what the buyer sees at Alipay, and what Alipay does when the buyer pays, cancels, or is refunded.
+
+On payment two things start, and neither waits for the other, as in life: the signed Notification sets out to the
+merchant's notify_url, with retries; and the buyer is sent back to the return_url with a signed Return.
+
+A cancelled trade closes at once. The real Alipay lets it time out first; the notification is the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from random import SystemRandom
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import web
+
+from deploy.sandbox import field_sets, gateway, pages, serials, signing
+from deploy.sandbox.delivery import Errand, Sender
+from deploy.sandbox.gateway import HonestRequest, RefusedRequestError
+from deploy.sandbox.issued import IssuedIds
+from deploy.sandbox.notifications import Event, Kind, Refund, Trade
+from deploy.sandbox.world import World
+
+# Payments kept in memory; older ones are forgotten, and their pages answer 404.
+_PAYMENTS_MAX = 10_000
+# Notifications under way at once, each waiting for its next retry; beyond it a new one is told once only.
+_UNDER_WAY_MAX = 5_000
+
+State = Literal["open", "paid", "closed"]
+
+
+class Payment(msgspec.Struct, frozen=True, kw_only=True):
+    """One trade at the cashier."""
+
+    token: str
+    trade: Trade
+    notify_url: str
+    return_url: str
+    state: State = "open"
+    refunds: tuple[Refund, ...] = ()
+
+    @property
+    def refunded_minor(self) -> int:
+        """The sum of all refunds so far."""
+        return sum(refund.amount_minor for refund in self.refunds)
+
+
+class Cashier:
+    """The gateway's counter: routes, and the payments that are open at it."""
+
+    def __init__(self, *, world: World, sender: Sender, issued: IssuedIds, notify_delay_s: float) -> None:
+        self._world = world
+        self._sender = sender
+        self._issued = issued
+        self._notify_delay_s = notify_delay_s
+        self._chance = SystemRandom()
+        self._numbers = serials.Serials(self._chance)
+        self._payments: OrderedDict[str, Payment] = OrderedDict()
+        self._tokens: dict[tuple[str, str], str] = {}
+        self._under_way: set[asyncio.Task[object]] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        """What the gateway answers to."""
+        return [
+            web.get("/gateway.do", self.gateway),
+            web.post("/gateway.do", self.gateway),
+            web.get("/cashier/{token}", self.show),
+            web.post("/cashier/{token}/pay", self.pay),
+            web.post("/cashier/{token}/cancel", self.cancel),
+        ]
+
+    async def close(self) -> None:
+        """Stops what is under way; retries that were due later are not sent."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def gateway(self, request: web.Request) -> web.StreamResponse:
+        """One address for every service, told apart by the parameter `service`."""
+        encoded = await request.text() if request.method == "POST" else request.rel_url.raw_query_string
+        try:
+            params = gateway.parameters(encoded)
+            service = params.get("service", "")
+            if service == gateway.VERIFY_SERVICE:
+                return self._verify(params)
+            if service == gateway.REFUND_SERVICE:
+                return self._refund(params)
+            if service in gateway.PAY_SERVICES:
+                payment = self._opened(gateway.honest(params, self._world))
+                raise web.HTTPSeeOther(f"/cashier/{payment.token}")
+            raise RefusedRequestError("ILLEGAL_SERVICE", "the sandbox does not offer this service")
+        except RefusedRequestError as refused:
+            return _refusal(refused)
+
+    def _verify(self, params: dict[str, str]) -> web.Response:
+        known = {account.identity.partner for account in self._world.accounts.values() if account.identity.partner}
+        partner = params.get("partner", "")
+        answer = self._issued.confirm(
+            partner=partner if partner in known else "", notify_id=params.get("notify_id", "")
+        )
+        return web.Response(text=answer)
+
+    def _opened(self, request: HonestRequest) -> Payment:
+        """The payment this Request is about: a buyer who comes with it again finds the same one."""
+        order = request.required("out_trade_no")
+        key = (request.account.identity.name, order)
+        if known := self._payments.get(self._tokens.get(key, "")):
+            if known.trade.amount_minor != request.amount_minor("total_fee"):
+                raise RefusedRequestError("CONTEXT_INCONSISTENT", "this order was opened with another amount")
+            return known
+        now = datetime.now(UTC)
+        trade = Trade(
+            account=request.account,
+            order=order,
+            trade_no=self._numbers.trade_no(now),
+            amount_minor=request.amount_minor("total_fee"),
+            currency=request.required("currency"),
+            subject=request.required("subject"),
+            created=now,
+            paid=now,
+        )
+        payment = Payment(
+            token=secrets.token_urlsafe(16),
+            trade=trade,
+            notify_url=request.address("notify_url"),
+            return_url=request.address("return_url"),
+        )
+        self._tokens[key] = payment.token
+        self._keep(payment)
+        return payment
+
+    def _keep(self, payment: Payment) -> None:
+        self._payments[payment.token] = payment
+        while len(self._payments) > _PAYMENTS_MAX:
+            _, oldest = self._payments.popitem(last=False)
+            self._tokens.pop((oldest.trade.account.identity.name, oldest.trade.order), None)
+
+    def _payment(self, request: web.Request) -> Payment:
+        payment = self._payments.get(request.match_info["token"])
+        if payment is None:
+            raise web.HTTPNotFound(text="This payment is unknown to the sandbox, or it was made too long ago.\n")
+        return payment
+
+    async def show(self, request: web.Request) -> web.Response:
+        """The cashier page."""
+        payment = self._payment(request)
+        trade = payment.trade
+        values = {
+            "token": payment.token,
+            "merchant": urlsplit(payment.return_url).netloc,
+            "partner": trade.account.identity.partner,
+            "subject": trade.subject,
+            "order": trade.order,
+            "amount": field_sets.amount(trade.amount_minor, trade.currency),
+            "currency": trade.currency,
+            "back": self._return_to(payment),
+        }
+        name = "cashier.html" if payment.state == "open" else f"cashier_{payment.state}.html"
+        return pages.page(name, values, title="Alipay cashier 支付宝收银台", skin="cashier")
+
+    async def pay(self, request: web.Request) -> web.StreamResponse:
+        """The buyer pays. Paying again, as by a reload, pays nothing: the buyer is sent back once more."""
+        return self._end(self._payment(request), state="paid", kind=Kind.PAID)
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """The buyer goes away without paying, and the trade closes."""
+        return self._end(self._payment(request), state="closed", kind=Kind.CLOSED)
+
+    def _end(self, payment: Payment, *, state: State, kind: Kind) -> web.StreamResponse:
+        if payment.state == "open":
+            now = datetime.now(UTC)
+            trade = msgspec.structs.replace(payment.trade, paid=now)
+            payment = msgspec.structs.replace(payment, trade=trade, state=state)
+            self._keep(payment)
+            self._notify(payment, Event(kind=kind, at=now))
+        raise web.HTTPSeeOther(self._return_to(payment))
+
+    def _return_to(self, payment: Payment) -> str:
+        """Where the buyer goes back to, with the signed Return once there is something to say."""
+        if payment.state == "open":
+            return payment.return_url
+        trade = payment.trade
+        fields = (
+            ("out_trade_no", trade.order),
+            ("trade_no", trade.trade_no),
+            ("total_fee", field_sets.amount(trade.amount_minor, trade.currency)),
+            ("currency", trade.currency),
+            ("trade_status", "TRADE_FINISHED" if payment.state == "paid" else "TRADE_CLOSED"),
+        )
+        return f"{payment.return_url}?{signing.return_query(fields, signer=trade.account.signer)}"
+
+    def _refund(self, params: dict[str, str]) -> web.Response:
+        """`forex_refund`: answers in XML, at once, and notifies. The same refund number again changes nothing."""
+        try:
+            request = gateway.honest(params, self._world)
+            self._refunded(request)
+        except RefusedRequestError as refused:
+            return _xml(f"<is_success>F</is_success><error>{refused.code}</error>")
+        return _xml("<is_success>T</is_success>")
+
+    def _refunded(self, request: HonestRequest) -> None:
+        key = (request.account.identity.name, request.required("out_trade_no"))
+        payment = self._payments.get(self._tokens.get(key, ""))
+        number = request.required("out_return_no")
+        if payment is None or payment.state != "paid":
+            raise RefusedRequestError("PURCHASE_TRADE_NOT_EXIST", "no paid trade has this order number")
+        if any(refund.number == number for refund in payment.refunds):
+            return
+        part = request.amount_minor("return_amount")
+        total = payment.refunded_minor + part
+        if total > payment.trade.amount_minor:
+            raise RefusedRequestError("RETURN_AMOUNT_EXCEED", "more would be refunded than was paid")
+        now = datetime.now(UTC)
+        refund = Refund(number=number, refund_id=self._numbers.payment_id(now), amount_minor=part, total_minor=total)
+        self._keep(msgspec.structs.replace(payment, refunds=(*payment.refunds, refund)))
+        self._notify(payment, Event(kind=Kind.REFUND, at=now, refund=refund))
+
+    def _notify(self, payment: Payment, event: Event) -> None:
+        one = field_sets.compose(payment.trade, event, numbers=self._numbers, chance=self._chance)
+        at = event.at + timedelta(seconds=self._notify_delay_s)
+        errand = Errand(notification=one, url=payment.notify_url, at=at)
+        self._start(self._told(errand))
+
+    async def _told(self, errand: Errand) -> None:
+        # Alipay's news takes a moment: usually the buyer is back at the shop before it is.
+        await asyncio.sleep(self._notify_delay_s)
+        if len(self._under_way) > _UNDER_WAY_MAX:
+            await self._sender.attempt(errand)
+        else:
+            await self._sender.deliver(errand)
+
+    def _start(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+
+def _refusal(refused: RefusedRequestError) -> web.Response:
+    values = {"code": refused.code, "hint": refused.hint, "signed_text": refused.signed_text}
+    return pages.page("refused.html", values, title="Alipay 支付宝", skin="cashier", status=400)
+
+
+def _xml(inner: str) -> web.Response:
+    document = f'<?xml version="1.0" encoding="utf-8"?>\n<alipay>{inner}</alipay>'
+    return web.Response(text=document, content_type="text/xml")

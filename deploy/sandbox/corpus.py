@@ -1,0 +1,190 @@
+"""A seeded flood: notifications of many orders, signed beforehand, with everything a bad week brings.
+
+For tests and load. Each order lives one of a few lives (paid; paid and finished; refunded in parts or whole; expired),
+its notifications are told more than once and out of order, and among them stand forgeries. Every item says what it is,
+so that an independently written model can be fed from it without reading a single field of ours.
+
+The same seed, world and arguments give the same items, but for the signatures of the forger, whose keys are new each
+time. A forgery has a notify_id of its own, so that no judge mistakes it for the genuine item beside it; an Antom
+forgery, which has none, is about an order of its own.
+
+Signing is what it costs: about 0.1 ms for the 1024-bit key and 0.3 ms for the 2048-bit ones on one core, nothing for
+MD5; so 100,000 items take half a minute or less, and `accounts` lets a caller choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from random import Random
+
+import msgspec
+
+from deploy.sandbox import field_sets, forgery, serials
+from deploy.sandbox.notifications import Delivery, Event, Facts, Kind, Notification, Refund, Trade
+from deploy.sandbox.world import Account, World
+
+_LIVES: tuple[str, ...] = ("paid", "paid", "paid", "finished", "part", "parts", "whole", "expired")
+_REFUNDED_PERCENT: Mapping[str, tuple[int, ...]] = {"part": (30,), "parts": (20, 30), "whole": (100,)}
+_SUBJECTS = ("Museum pass, two days", "港式奶茶 x2 + 礼盒", "Night boat ticket 10% off", "Tea & cake = two")
+_FORGED_SHARE = 0.05
+_STRANGER_SHARE = 0.02
+_TOLD_AGAIN_SHARE = 0.25
+# Items are shuffled within a window that is this many orders long: far enough to reorder, near enough to stream.
+_WINDOW_ORDERS = 200
+_STRANGER_SELLER = "2088999900009009"
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to send.
+
+    `refused` is whether the receiver has to refuse it: `forged`, or genuine but another merchant's. `order` is the
+    order it is about also where the message does not name it (`facts.names_order`). `notify_id` of an Antom message is
+    its business key.
+    """
+
+    account: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    notify_id: str
+    order: str
+    forged: bool
+    refused: bool
+    told_before: bool
+    facts: Facts
+
+
+def verifiable_alone(world: World) -> tuple[str, ...]:
+    """The accounts whose notifications can be checked without asking a gateway."""
+    return tuple(name for name, account in world.accounts.items() if not account.identity.notify_verify)
+
+
+def generate(
+    world: World, *, seed: int, orders: int, now: datetime, accounts: Sequence[str] | None = None
+) -> Iterator[Item]:
+    """The items of this many orders, shuffled, in a stream: memory stays bounded whatever `orders` is.
+
+    By default all accounts take part but those that ask notify_verify, for which somebody would have to answer. About
+    three items come of each order.
+    """
+    chance = Random(seed)  # noqa: S311 - a corpus has to be repeatable, and nothing secret comes of it
+    names = tuple(accounts if accounts is not None else verifiable_alone(world))
+    author = _Author(chance)
+    window: list[Item] = []
+    for index in range(orders):
+        account = world.account(chance.choice(names))
+        window += author.items(account, number=index, now=now)
+        if (index + 1) % _WINDOW_ORDERS == 0:
+            chance.shuffle(window)
+            # Half stays back, so that an order's items spread over more than its own window.
+            half = len(window) // 2
+            yield from window[:half]
+            window = window[half:]
+    chance.shuffle(window)
+    yield from window
+
+
+class _Author:
+    def __init__(self, chance: Random) -> None:
+        self._chance = chance
+        self._numbers = serials.Serials(chance)
+        self._forger = forgery.Forger()
+
+    def items(self, account: Account, *, number: int, now: datetime) -> list[Item]:
+        """All requests about one order, in no order yet."""
+        trade = self._trade(account, number=number, now=now)
+        items: list[Item] = []
+        for event in self._life(trade):
+            one = field_sets.compose(trade, event, numbers=self._numbers, chance=self._chance)
+            items.append(_item(one, at=event.at))
+            while self._chance.random() < _TOLD_AGAIN_SHARE:
+                later = event.at + timedelta(minutes=self._chance.choice((4, 14, 24, 84)))
+                items.append(_item(one, at=later, told_before=True))
+            items += self._hostile(trade, event)
+        return items
+
+    def _trade(self, account: Account, *, number: int, now: datetime) -> Trade:
+        paid = now - timedelta(seconds=self._chance.randrange(86_400))
+        identity = account.identity
+        antom = identity.product == "antom"
+        return Trade(
+            account=account,
+            order=f"C{number:07d}-{self._chance.randrange(10**6):06d}",
+            trade_no=self._numbers.payment_id(paid) if antom else self._numbers.trade_no(paid),
+            amount_minor=self._chance.randrange(100, 1_000_000),
+            currency=identity.currency,
+            subject=self._chance.choice(_SUBJECTS),
+            created=paid - timedelta(seconds=45),
+            paid=paid,
+        )
+
+    def _life(self, trade: Trade) -> list[Event]:
+        """What happens to a trade, in the order in which it happens. A life its product does not know ends as paid."""
+        life = self._chance.choice(_LIVES)
+        product = trade.account.identity.product
+        # A pending Antom payment has already been paid by the buyer; it does not expire.
+        waiting = [Event(kind=Kind.WAITING, at=trade.created)] if self._chance.random() < 0.3 else []
+        if life == "expired":
+            return [*waiting, Event(kind=Kind.CLOSED, at=trade.paid + timedelta(minutes=30))]
+        events = [*waiting, Event(kind=Kind.PAID, at=trade.paid)]
+        if life == "finished" and product in ("in-app", "open"):
+            return [*events, Event(kind=Kind.FINISHED, at=trade.paid + timedelta(days=90))]
+        return [*events, *self._refunds(trade, _REFUNDED_PERCENT.get(life, ()))]
+
+    def _refunds(self, trade: Trade, percents: Sequence[int]) -> list[Event]:
+        events: list[Event] = []
+        total = 0
+        for index, percent in enumerate(percents, start=1):
+            part = trade.amount_minor * percent // 100
+            total += part
+            at = trade.paid + timedelta(hours=index, milliseconds=self._chance.randrange(1000))
+            refund = Refund(
+                number=f"{trade.order}-R{index}",
+                refund_id=self._numbers.payment_id(at),
+                amount_minor=part,
+                total_minor=total,
+            )
+            events.append(Event(kind=Kind.REFUND, at=at, refund=refund))
+        return events
+
+    def _hostile(self, trade: Trade, event: Event) -> list[Item]:
+        items: list[Item] = []
+        if self._chance.random() < _FORGED_SHARE:
+            forged = self._forger.forge(self._lookalike(trade, event), self._chance.choice(forgery.WAYS))
+            items.append(_item(forged, at=event.at, forged=True))
+        if self._chance.random() < _STRANGER_SHARE and trade.account.identity.seller_id:
+            identity = msgspec.structs.replace(trade.account.identity, seller_id=_STRANGER_SELLER)
+            theirs = msgspec.structs.replace(trade.account, identity=identity)
+            foreign = field_sets.compose(
+                msgspec.structs.replace(trade, account=theirs), event, numbers=self._numbers, chance=self._chance
+            )
+            items.append(_item(foreign, at=event.at, refused=True))
+        return items
+
+    def _lookalike(self, trade: Trade, event: Event) -> Notification:
+        """What the forger starts from: the same news under an identity of its own."""
+        if trade.account.identity.product == "antom":
+            trade = msgspec.structs.replace(trade, order=f"{trade.order}F")
+            if event.refund is not None:
+                refund = msgspec.structs.replace(event.refund, number=f"{event.refund.number}F")
+                event = msgspec.structs.replace(event, refund=refund)
+        return field_sets.compose(trade, event, numbers=self._numbers, chance=self._chance)
+
+
+def _item(
+    one: Notification, *, at: datetime, forged: bool = False, refused: bool = False, told_before: bool = False
+) -> Item:
+    delivery: Delivery = one.delivery(at)
+    return Item(
+        account=one.account.identity.name,
+        path=delivery.path,
+        headers=delivery.headers,
+        body=delivery.body,
+        notify_id=one.notify_id,
+        order=one.order,
+        forged=forged,
+        refused=forged or refused,
+        told_before=told_before,
+        facts=one.facts,
+    )

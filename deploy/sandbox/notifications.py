@@ -1,0 +1,241 @@
+"""What Alipay sends: a trade, something that happened to it, and the signed request that tells the merchant so.
+
+Three steps, each a frozen value:
+
+    Trade + Event  ──compose──►  Notification (fields, one notify_id)  ──delivery(at)──►  Delivery (signed)
+
+A Notification is told again and again until it is answered, and each telling is another Delivery: `notify_id` and all
+the content stay, `notify_time` and so the signature are new. That is what makes de-duplication by body or signature
+wrong, and it is why signing happens in `delivery` and not in `compose`.
+
+The fields of an Antom message are kept flat, with dotted names (`paymentAmount.value`), and become nested JSON when the
+message is written; so one way to override a field serves every family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from deploy.sandbox import serials, signing
+from deploy.sandbox.world import Account, Product
+
+Fields = signing.Fields
+
+
+class Kind(StrEnum):
+    """What happened, in the sandbox's words; how a product says it is for `field_sets` to know."""
+
+    WAITING = "waiting"
+    PAID = "paid"
+    FINISHED = "finished"
+    FROZEN = "frozen"
+    CLOSED = "closed"
+    REFUND = "refund"
+    REFUND_CLOSED = "refund_closed"
+    BATCH_REFUND = "batch_refund"
+    CAPTURE = "capture"
+    DISPUTE = "dispute"
+    AUTHORIZATION = "authorization"
+    SUBSCRIPTION = "subscription"
+    VAULTING = "vaulting"
+
+
+_MAPI_KINDS = frozenset({Kind.WAITING, Kind.PAID, Kind.CLOSED, Kind.REFUND, Kind.BATCH_REFUND})
+_STATES = frozenset({Kind.WAITING, Kind.PAID, Kind.FINISHED, Kind.FROZEN, Kind.CLOSED, Kind.REFUND})
+
+KINDS_OF: Mapping[Product, frozenset[Kind]] = {
+    "in-app": _STATES | {Kind.REFUND_CLOSED, Kind.BATCH_REFUND},
+    "website": _MAPI_KINDS,
+    "open": _STATES,
+    "antom": frozenset(
+        {Kind.WAITING, Kind.PAID, Kind.CLOSED, Kind.REFUND, Kind.CAPTURE, Kind.DISPUTE}
+        | {Kind.AUTHORIZATION, Kind.SUBSCRIPTION, Kind.VAULTING}
+    ),
+}
+
+# Kinds whose message does not name the merchant's order: only the merchant knows what a refund request belongs to.
+NAMELESS: Mapping[Product, frozenset[Kind]] = {
+    "in-app": frozenset({Kind.BATCH_REFUND}),
+    "website": frozenset({Kind.BATCH_REFUND}),
+    "open": frozenset(),
+    "antom": frozenset({Kind.REFUND, Kind.CAPTURE, Kind.AUTHORIZATION, Kind.SUBSCRIPTION, Kind.VAULTING}),
+}
+
+
+class UnplayableError(ValueError):
+    """The product sends no notification of this kind, or has no field of this name."""
+
+
+class Trade(msgspec.Struct, frozen=True, kw_only=True):
+    """One payment as Alipay knows it. `paid` is when the buyer paid, or would have."""
+
+    account: Account
+    order: str
+    trade_no: str
+    amount_minor: int
+    currency: str
+    subject: str
+    created: datetime
+    paid: datetime
+    body: str = ""
+    buyer_id: str = "2088999900002026"
+    buyer_login: str = "b***@example.com"
+
+
+class Refund(msgspec.Struct, frozen=True, kw_only=True):
+    """One refund: the merchant's request number, Alipay's own, its amount, and the sum of all refunds so far."""
+
+    number: str
+    refund_id: str
+    amount_minor: int
+    total_minor: int
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to a trade."""
+
+    kind: Kind
+    at: datetime
+    refund: Refund | None = None
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the notification is about, for whoever checks the outcome without reading our fields.
+
+    `amount_minor` is the trade's, not the refund's. The old gateway's refunds carry no amount on the wire: what is here
+    is what Alipay did, which for those is more than it says.
+    """
+
+    kind: Kind
+    trade_no: str
+    amount_minor: int
+    currency: str
+    happened: datetime
+    refund: Refund | None
+    names_order: bool
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One signed request, ready to be sent."""
+
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Notification(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing Alipay tells one merchant, not yet signed.
+
+    `notify_id` of an Antom message, which carries none, is its business key. `spoilt` replaces fields after signing:
+    that is what makes a forgery. `pinned` keeps a notify_time that a user has set.
+    """
+
+    account: Account
+    order: str
+    notify_id: str
+    fields: Fields
+    charset: str
+    facts: Facts
+    spoilt: Fields = ()
+    pinned: bool = False
+
+    def delivery(self, at: datetime) -> Delivery:
+        """The request that tells it at this moment: same id and content each time, another time and signature."""
+        return _antom_delivery(self, at) if self.account.identity.product == "antom" else _form_delivery(self, at)
+
+
+class Edits(msgspec.Struct, frozen=True, kw_only=True):
+    """Changes to a notification's fields. All but `spoil` happen before signing."""
+
+    override: Fields = ()
+    add: Fields = ()
+    remove: tuple[str, ...] = ()
+    spoil: Fields = ()
+
+
+def edited(notification: Notification, edits: Edits) -> Notification:
+    """The notification with the edits applied; Alipay would sign it as it then stands.
+
+    Raises:
+        UnplayableError: a field to override or remove is not there, or one to add is. A typing mistake in a test must
+            not quietly send an unchanged notification.
+    """
+    fields = dict(notification.fields)
+    for name in (*(name for name, _ in edits.override), *edits.remove):
+        if name not in fields:
+            raise UnplayableError(f"the notification has no field {name!r}; it has {', '.join(sorted(fields))}")
+    for name, _ in edits.add:
+        if name in fields:
+            raise UnplayableError(f"the notification has a field {name!r} already; override it")
+    fields |= dict(edits.override) | dict(edits.add)
+    for name in edits.remove:
+        del fields[name]
+    return msgspec.structs.replace(
+        notification,
+        fields=tuple(fields.items()),
+        notify_id=fields.get("notify_id", notification.notify_id),
+        spoilt=(*notification.spoilt, *edits.spoil),
+        pinned="notify_time" in dict(edits.override) or "notify_time" in edits.remove,
+    )
+
+
+def _form_delivery(one: Notification, at: datetime) -> Delivery:
+    fields = one.fields if one.pinned else _retimed(one.fields, at)
+    signed = signing.signed_fields(fields, signer=one.account.signer, charset=one.charset)
+    sent = tuple((dict(signed) | dict(one.spoilt)).items()) if one.spoilt else signed
+    return Delivery(
+        path=one.account.identity.path,
+        headers=(
+            ("Content-Type", f"application/x-www-form-urlencoded; charset={one.charset}"),
+            ("User-Agent", "Mozilla/4.0"),
+        ),
+        body=signing.encode_form(sent, charset=one.charset),
+    )
+
+
+def _retimed(fields: Fields, at: datetime) -> Fields:
+    return tuple((name, serials.moment(at) if name == "notify_time" else value) for name, value in fields)
+
+
+def _antom_delivery(one: Notification, at: datetime) -> Delivery:
+    identity = one.account.identity
+    request_time = serials.header_moment(at)
+    honest = _message(one.fields)
+    content = signing.antom_content(
+        method="POST", path=identity.path, client_id=identity.client_id, request_time=request_time, body=honest
+    )
+    spoilt = dict(one.spoilt)
+    signature = spoilt.pop("sign", "") or one.account.signer.sign(content)
+    return Delivery(
+        path=identity.path,
+        headers=(
+            ("Content-Type", "application/json; charset=UTF-8"),
+            ("client-id", identity.client_id),
+            ("request-time", request_time),
+            ("signature", signing.antom_header(signature, key_version=one.account.key_version)),
+        ),
+        body=_message(tuple((dict(one.fields) | spoilt).items())) if spoilt else honest,
+    )
+
+
+def _message(fields: Fields) -> bytes:
+    """The JSON of an Antom message from its flat fields; all values are strings, as Antom's are."""
+    root: dict[str, object] = {}
+    for name, value in fields:
+        *parents, leaf = name.split(".")
+        _branch(root, parents)[leaf] = value
+    return msgspec.json.encode(root)
+
+
+def _branch(root: dict[str, object], parents: Sequence[str]) -> dict[str, object]:
+    here = root
+    for parent in parents:
+        below = here.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise UnplayableError(f"{parent!r} is a value in this message and cannot hold fields")
+        here = below
+    return here

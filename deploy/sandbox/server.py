@@ -1,0 +1,234 @@
+"""The sandbox as a server: composition root of the gateway, the cashier, the demo shop, and a page of what was sent.
+
+Its port is bound before anything else exists, because the merchant's configuration has to name the gateway's address:
+
+    sock = server.listening("127.0.0.1", 0)
+    world = World.create(directory, gateway_url=server.url_of(sock), notify_base=...)
+    async with SandboxServer(world, sock=sock, admin_url=..., request_url=requests.redirect_url) as sandbox: ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from random import SystemRandom
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from deploy.sandbox import pages, playing, scenario
+from deploy.sandbox.cashier import Cashier
+from deploy.sandbox.delivery import Attempt, Sender
+from deploy.sandbox.issued import IssuedIds
+from deploy.sandbox.notifications import UnplayableError
+from deploy.sandbox.profiles import PROFILES, Profile
+from deploy.sandbox.shop import Admin, RedirectUrl, Shop
+from deploy.sandbox.world import World, WorldError
+
+_RECENT_MAX = 60
+_BODY_BYTES_MAX = 64 * 1024
+_PLAYS_AT_ONCE_MAX = 50
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that is bound, so that its address can be written down before anybody serves it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=128)
+
+
+def url_of(sock: socket.socket) -> str:
+    """The address of a bound socket, as others on this machine reach it."""
+    host, port = sock.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+class SandboxServer:
+    """A running simulated Alipay with its demo shop."""
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        sock: socket.socket,
+        admin_url: str,
+        request_url: RedirectUrl,
+        admin_token: str = "",
+        profile: Profile | None = None,
+        time_scale: float = 1.0,
+        notify_delay_s: float = 1.0,
+    ) -> None:
+        self.world = world
+        self.url = url_of(sock)
+        self.issued = IssuedIds(world.directory / "issued.log")
+        self._sock = sock
+        self._admin_url = admin_url
+        self._admin_token = admin_token
+        self._request_url = request_url
+        self._profile = profile or PROFILES["cn-4m"]
+        self._time_scale = time_scale
+        self._notify_delay_s = notify_delay_s
+        self._scenarios = scenario.load_all()
+        self._planner = scenario.Planner(SystemRandom())
+        self._recent: deque[Attempt] = deque(maxlen=_RECENT_MAX)
+        self._plays: set[asyncio.Task[None]] = set()
+        self._stack = AsyncExitStack()
+        self._sender: Sender | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """The gateway and the shop answer when this returns."""
+        async with AsyncExitStack() as starting:
+            http = await starting.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+            self._sender = Sender(
+                http=http,
+                profile=self._profile,
+                issued=self.issued,
+                time_scale=self._time_scale,
+                watcher=self._recent.appendleft,
+            )
+            cashier = Cashier(
+                world=self.world, sender=self._sender, issued=self.issued, notify_delay_s=self._notify_delay_s
+            )
+            starting.push_async_callback(cashier.close)
+            starting.push_async_callback(self._stop_plays)
+            runner = web.AppRunner(self._app(cashier, http), access_log=None, shutdown_timeout=2)
+            await runner.setup()
+            starting.push_async_callback(runner.cleanup)
+            await web.SockSite(runner, self._sock).start()
+            self._stack = starting.pop_all()
+
+    async def stop(self) -> None:
+        """Nothing is sent or answered any more; what was waiting for its next retry is dropped."""
+        await self._stack.aclose()
+
+    async def play(self, name: str, account: str, *, wishes: scenario.Wishes | None = None) -> None:
+        """Plays a scenario to its end, retries included.
+
+        Raises:
+            UnplayableError: the scenario does not exist or does not suit the account.
+            WorldError: there is no such account.
+        """
+        assert self._sender is not None, "start() comes first"
+        if name not in self._scenarios:
+            raise UnplayableError(f"no scenario {name!r}; there are {', '.join(self._scenarios)}")
+        courses = self._planner.plan(
+            self._scenarios[name],
+            self.world.account(account),
+            now=datetime.now(UTC),
+            base_url=self.world.notify_base,
+            wishes=wishes,
+        )
+        await playing.play(courses, self._sender)
+
+    def _app(self, cashier: Cashier, http: aiohttp.ClientSession) -> web.Application:
+        shop = Shop(
+            world=self.world,
+            http=http,
+            request_url=self._request_url,
+            admin=Admin(http=http, url=self._admin_url, token=self._admin_token),
+            shop_url=self.url,
+        )
+        app = web.Application(client_max_size=_BODY_BYTES_MAX, middlewares=[_same_site])
+        app.add_routes([*cashier.routes(), *shop.routes()])
+        app.add_routes([
+            web.get("/", self._home),
+            web.get("/recent", self._recent_rows),
+            web.post("/scenarios", self._play_asked),
+            web.get("/assets/{name}", pages.asset),
+            web.get("/favicon.ico", _no_icon),
+        ])  # fmt: skip
+        return app
+
+    async def _home(self, _request: web.Request) -> web.Response:
+        values = {
+            "scenarios": pages.joined(
+                pages.fragment("scenario_option.html", {"name": one.name, "title": one.title, "tells": one.tells})
+                for one in self._scenarios.values()
+            ),
+            "accounts": pages.joined(
+                pages.fragment("account_option.html", {"name": name, "product": account.identity.product})
+                for name, account in self.world.accounts.items()
+            ),
+            "receiver": self.world.notify_base,
+            "profile": self._profile.name,
+            "time_scale": f"{self._time_scale:g}",
+            "rows": self._rows(),
+        }
+        return pages.page("home.html", values, title="Sandbox", skin="home")
+
+    async def _recent_rows(self, _request: web.Request) -> web.Response:
+        return web.Response(text=self._rows(), content_type="text/html", headers={"Cache-Control": "no-store"})
+
+    def _rows(self) -> pages.Fragment:
+        return pages.joined(pages.fragment("attempt_row.html", _row(attempt)) for attempt in self._recent)
+
+    async def _play_asked(self, request: web.Request) -> web.StreamResponse:
+        """Starts a scenario from the page; what comes of it appears in the list."""
+        form = await request.post()
+        name, account = str(form.get("scenario", "")), str(form.get("account", ""))
+        if name in self._scenarios and account in self.world.accounts:
+            chosen = self._scenarios[name]
+            if not chosen.suits(self.world.account(account)):
+                return _cannot(f"{account} sends no notifications of the kind that “{chosen.title}” needs.")
+            if len(self._plays) >= _PLAYS_AT_ONCE_MAX:
+                return _cannot("Too many scenarios are being played at once.")
+            task = asyncio.get_running_loop().create_task(self._play_quietly(name, account))
+            self._plays.add(task)
+            task.add_done_callback(self._plays.discard)
+        raise web.HTTPSeeOther("/")
+
+    async def _play_quietly(self, name: str, account: str) -> None:
+        # Both were checked before; a world that changed meanwhile is nobody's fault and nothing to report to.
+        with suppress(UnplayableError, WorldError):
+            await self.play(name, account)
+
+    async def _stop_plays(self) -> None:
+        for task in self._plays:
+            task.cancel()
+        await asyncio.gather(*self._plays, return_exceptions=True)
+
+
+async def _no_icon(_request: web.Request) -> web.Response:
+    return web.Response(status=204)
+
+
+def _cannot(why: str) -> web.Response:
+    return pages.page("sorry.html", {"why": why}, title="Sandbox", skin="home", status=400)
+
+
+def _row(attempt: Attempt) -> dict[str, str]:
+    return {
+        "time": f"{attempt.sent_at:%H:%M:%S}",
+        "account": attempt.account,
+        "order": attempt.order,
+        "kind": attempt.kind,
+        "number": str(attempt.number),
+        "status": str(attempt.status or "–"),
+        "outcome": attempt.outcome,
+        "expected": "yes" if attempt.as_expected else "no",
+        "why": attempt.why or attempt.answer,
+        "elapsed": f"{attempt.elapsed_ms:.0f} ms",
+    }
+
+
+@web.middleware
+async def _same_site(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses what another site's page posts here: a browser would send it along without the person's will."""
+    if request.method == "POST" and request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise web.HTTPForbidden(text="posted from another site\n")
+    return await handler(request)

@@ -1,0 +1,248 @@
+"""The demo shop: a merchant's program, as small as one can be that does everything a merchant has to do.
+
+It registers the order before the buyer leaves, signs the Request with the merchant's own key, checks the Return when
+the buyer comes back, and then believes only what the receiver has applied. It reaches the receiver as any merchant
+would: over HTTP, by the admin API.
+
+The function that builds a signed Request comes in from outside, so that the shop knows neither how the merchant's side
+signs nor how Alipay does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from random import SystemRandom
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from deploy.sandbox import field_sets, pages, serials
+from deploy.sandbox.world import SHOP, World
+
+_PRODUCT = "Museum pass, two days"
+_PRICE = "12.80"
+_ORDER = re.compile(r"[A-Za-z0-9-]{1,64}")
+_LONG_POLL_S = 20
+_ADMIN_TIMEOUT_S = 5.0
+
+
+class RedirectUrl(Protocol):
+    """Builds the URL that takes a buyer to Alipay with a signed Request."""
+
+    def __call__(
+        self, gateway: str, params: Mapping[str, str], *, key: rsa.RSAPrivateKey, sign_type: str, charset: str
+    ) -> str: ...
+
+
+class AdminUnavailableError(Exception):
+    """The receiver's admin API gave no usable answer."""
+
+
+class Shop:
+    """The shop's pages and what is behind them."""
+
+    def __init__(
+        self, *, world: World, http: aiohttp.ClientSession, request_url: RedirectUrl, admin: Admin, shop_url: str
+    ) -> None:
+        self._world = world
+        self._http = http
+        self._request_url = request_url
+        self._admin = admin
+        self._shop_url = shop_url
+        self._key = world.shop_key()
+        self._numbers = serials.Serials(SystemRandom())
+
+    def routes(self) -> list[web.RouteDef]:
+        """What the shop answers to."""
+        return [
+            web.get("/shop", self.product),
+            web.post("/shop/pay", self.pay),
+            web.get("/shop/return", self.returned),
+            web.get("/shop/orders/{order}", self.order),
+            web.get("/shop/orders/{order}/state", self.state),
+            web.post("/shop/orders/{order}/refund", self.refund),
+        ]
+
+    async def product(self, _request: web.Request) -> web.Response:
+        """The product page, with the button *Pay with Alipay*."""
+        return pages.page("product.html", {"product": _PRODUCT, "price": _PRICE, "currency": self._currency},
+                          title="Harbour Museum", skin="shop")  # fmt: skip
+
+    async def pay(self, _request: web.Request) -> web.StreamResponse:
+        """Opens an order and sends the buyer to Alipay.
+
+        The order is registered first: from the moment the buyer leaves, a notification can arrive, and what it says is
+        compared with what was registered.
+        """
+        order = self._numbers.order("WEB", datetime.now(UTC))
+        try:
+            await self._admin.register(order, amount=_PRICE, currency=self._currency)
+        except AdminUnavailableError as error:
+            return self._sorry(str(error))
+        raise web.HTTPSeeOther(self._signed(self._payment_params(order)))
+
+    async def returned(self, request: web.Request) -> web.Response:
+        """The buyer is back. The Return is checked, and shown to be only that: it moves no order."""
+        query = request.rel_url.raw_query_string
+        order = request.query.get("out_trade_no", "")
+        if not _ORDER.fullmatch(order):
+            return self._sorry("Alipay sent you back without an order number: nothing was paid.")
+        try:
+            authentic = await self._admin.check_return(query)
+        except AdminUnavailableError:
+            authentic = None
+        return self._order_page(order, note=_RETURN_NOTES[authentic])
+
+    async def order(self, request: web.Request) -> web.Response:
+        """The order page."""
+        return self._order_page(_order_of(request), note="")
+
+    async def state(self, request: web.Request) -> web.Response:
+        """The order's state for the page's script, as soon as it is newer than the version the page shows."""
+        version = request.query.get("version", "0")
+        if not version.isascii() or not version.isdigit():
+            raise web.HTTPBadRequest(text="version is a number\n")
+        try:
+            known = await self._admin.order(_order_of(request), newer_than=int(version))
+        except AdminUnavailableError as error:
+            return web.json_response({"error": str(error)}, status=503, headers={"Retry-After": "1"})
+        return web.json_response(known, headers={"Cache-Control": "no-store"})
+
+    async def refund(self, request: web.Request) -> web.StreamResponse:
+        """Asks Alipay to give everything back; the page learns of it as of the payment, from the notification."""
+        order = _order_of(request)
+        params = self._common("forex_refund") | {
+            "out_trade_no": order,
+            "out_return_no": f"{order}-R1",
+            "return_amount": _PRICE,
+            "currency": self._currency,
+            "gmt_return": serials.moment(datetime.now(UTC)).replace("-", "").replace(":", "").replace(" ", ""),
+        }
+        try:
+            async with self._http.get(self._signed(params), allow_redirects=False) as response:
+                accepted = response.status == 200 and "<is_success>T</is_success>" in await response.text()
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            accepted = False
+        if not accepted:
+            return self._sorry("Alipay did not accept the refund.")
+        raise web.HTTPSeeOther(f"/shop/orders/{order}")
+
+    @property
+    def _currency(self) -> str:
+        return self._world.account(SHOP).identity.currency
+
+    def _payment_params(self, order: str) -> dict[str, str]:
+        return self._common("create_forex_trade_wap") | {
+            "notify_url": self._world.notify_base + self._world.account(SHOP).identity.path,
+            "return_url": f"{self._shop_url}/shop/return",
+            "product_code": "NEW_WAP_OVERSEAS_SELLER",
+            "out_trade_no": order,
+            "subject": _PRODUCT,
+            "total_fee": _PRICE,
+            "currency": self._currency,
+        }
+
+    def _common(self, service: str) -> dict[str, str]:
+        return {"service": service, "partner": self._world.account(SHOP).identity.partner, "_input_charset": "utf-8"}
+
+    def _signed(self, params: Mapping[str, str]) -> str:
+        gateway = f"{self._world.gateway_url}/gateway.do"
+        return self._request_url(gateway, params, key=self._key, sign_type="RSA", charset="utf-8")
+
+    def _order_page(self, order: str, *, note: str) -> web.Response:
+        values = {"order": order, "product": _PRODUCT, "price": _PRICE, "currency": self._currency, "note": note}
+        return pages.page("order.html", values, title=f"Order {order}", skin="shop")
+
+    def _sorry(self, why: str) -> web.Response:
+        return pages.page("sorry.html", {"why": why}, title="Harbour Museum", skin="shop", status=503)
+
+
+_RETURN_NOTES: Mapping[bool | None, str] = {
+    True: "You are back from Alipay, and the way back was signed by Alipay.",
+    False: "The way back from Alipay was not signed by Alipay. Only Alipay's own notification counts.",
+    None: "You are back from Alipay.",
+}
+
+
+def _order_of(request: web.Request) -> str:
+    order = request.match_info["order"]
+    if not _ORDER.fullmatch(order):
+        raise web.HTTPNotFound
+    return order
+
+
+class Admin:
+    """The receiver's admin API, as far as a shop needs it."""
+
+    def __init__(self, *, http: aiohttp.ClientSession, url: str, token: str = "") -> None:
+        self._http = http
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    async def register(self, order: str, *, amount: str, currency: str) -> None:
+        """The receiver knows what to expect of this order when this returns."""
+        await self._ask("PUT", _order_path(order), json={"amount": amount, "currency": currency})
+
+    async def check_return(self, query: str) -> bool:
+        """Whether the Return was signed by Alipay."""
+        answer = await self._ask("POST", f"/api/returns/{SHOP}", json={"query": query})
+        return answer.get("authentic") is True
+
+    async def order(self, order: str, *, newer_than: int) -> dict[str, object]:
+        """The order's state, as soon as its version is above `newer_than` or the wait is over."""
+        answer = await self._ask(
+            "GET",
+            _order_path(order),
+            params={"wait": f"{_LONG_POLL_S}s", "version": str(newer_than)},
+            timeout_s=_LONG_POLL_S + _ADMIN_TIMEOUT_S,
+        )
+        return _shown(answer)
+
+    async def _ask(
+        self, method: str, path: str, *, json: object = None, params: Mapping[str, str] | None = None,
+        timeout_s: float = _ADMIN_TIMEOUT_S,
+    ) -> dict[str, Any]:  # fmt: skip
+        """The answer to one question.
+
+        Raises:
+            AdminUnavailableError: there was none, or not a good one.
+        """
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._http.request(
+                method, self._url + path, json=json, params=params, headers=self._headers, timeout=timeout
+            ) as response:
+                if response.status >= 300:
+                    raise AdminUnavailableError(f"the payment service answered {response.status}")
+                answer = await response.json() if response.content_type == "application/json" else {}
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise AdminUnavailableError("the payment service cannot be reached") from error
+        return answer if isinstance(answer, dict) else {}
+
+
+def _order_path(order: str) -> str:
+    return f"/api/orders/{SHOP}/{quote(order, safe='')}"
+
+
+def _shown(answer: Mapping[str, Any]) -> dict[str, object]:
+    """What the page shows of an order; amounts already as text, since a script must not compute with money."""
+    currency = str(answer.get("currency") or "")
+    return {
+        "status": str(answer.get("status") or "UNKNOWN"),
+        "version": int(answer.get("version") or 0),
+        "amount": field_sets.amount(int(answer.get("amount_minor") or 0), currency),
+        "refunded_minor": int(answer.get("refunded_minor") or 0),
+        "refunded": field_sets.amount(int(answer.get("refunded_minor") or 0), currency),
+        "currency": currency,
+        "flags": [str(flag) for flag in answer.get("flags") or ()],
+        "timeline": [_entry(entry) for entry in answer.get("timeline") or () if isinstance(entry, dict)],
+    }
+
+
+def _entry(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(entry.get(name) or "") for name in ("notification_id", "disposition", "reason")}

@@ -1,0 +1,278 @@
+"""The sandbox's world: who exists in it, with which numbers and keys.
+
+A world lives in one directory, in two halves that never mix:
+
+    alipay/     what Alipay keeps to itself: its private keys, and the public halves merchants gave it
+    merchant/   what a merchant has: accounts.toml with Alipay's public keys, and its own private keys
+
+The merchant's half is exactly what the receiver is configured with, so pointing ALIPAY_NOTIFY_ACCOUNTS at
+`merchant/accounts.toml` is all it takes to receive from this Alipay and from no other.
+
+Keys are made once and then kept, each readable by its owner only; `create` on an existing directory renews the
+configuration (addresses change from run to run) and leaves the keys alone. All ids are made up, and the same in every
+world: keys, not ids, are what separates one world from another.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from deploy.sandbox import signing
+
+Product = Literal["in-app", "website", "open", "antom"]
+Family = Literal["mapi", "openapi", "antom"]
+
+_FAMILIES: Mapping[Product, Family] = {"in-app": "mapi", "website": "mapi", "open": "openapi", "antom": "antom"}
+
+# Alipay's shared mapi key really has 1024 bits; a stronger one here would hide that the receiver has to take it.
+_MAPI_RSA_BITS = 1024
+_RSA_BITS = 2048
+
+
+class WorldError(Exception):
+    """The directory holds no usable world; the message says what to do."""
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """One merchant account as both sides know it, without keys."""
+
+    name: str
+    product: Product
+    sign_type: signing.SignType
+    key: str
+    currency: str
+    charset: str = "utf-8"
+    seller_id: str = ""
+    partner: str = ""
+    app_id: str = ""
+    client_id: str = ""
+    notify_verify: bool = False
+    registered: bool = False
+    notify_path: str = ""
+
+    @property
+    def family(self) -> Family:
+        """The family of notifications this product belongs to."""
+        return _FAMILIES[self.product]
+
+    @property
+    def path(self) -> str:
+        """The path of the account's notify URL, which is also what Antom signs."""
+        return self.notify_path or f"/notify/{self.name}"
+
+
+IDENTITIES: tuple[Identity, ...] = (
+    Identity(name="demo-app", product="in-app", sign_type="RSA", key="mapi-rsa", currency="USD",
+             seller_id="2088999900001017", partner="2088999900001017"),
+    Identity(name="demo-web", product="website", sign_type="RSA", key="mapi-rsa", currency="USD",
+             partner="2088999900001025", notify_verify=True, registered=True),
+    Identity(name="demo-cn", product="open", sign_type="RSA2", key="openapi-rsa2", currency="CNY",
+             app_id="2021999900001041", seller_id="2088999900001041"),
+    Identity(name="demo-antom", product="antom", sign_type="RSA256", key="antom-rsa256", currency="USD",
+             client_id="SANDBOX_5Y0000000000000001"),
+    Identity(name="demo-md5", product="in-app", sign_type="MD5", key="mapi-md5", currency="HKD", charset="gbk",
+             seller_id="2088999900001033", partner="2088999900001033"),
+)  # fmt: skip
+
+SHOP = "demo-web"
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """An identity together with the key Alipay signs its notifications with."""
+
+    identity: Identity
+    signer: signing.Signer
+    key_version: int = 1
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the simulated Alipay knows, and where the merchant's half of it lies."""
+
+    directory: Path
+    gateway_url: str
+    notify_base: str
+    accounts: Mapping[str, Account]
+    merchant_keys: Mapping[str, rsa.RSAPublicKey]
+
+    @classmethod
+    def create(cls, directory: Path, *, gateway_url: str, notify_base: str) -> World:
+        """The world of this directory with these addresses; when it returns, keys and accounts.toml are on disk.
+
+        `gateway_url` is the sandbox's own address and `notify_base` the receiver's, both without a path.
+        """
+        addresses = _Addresses(gateway_url=gateway_url.rstrip("/"), notify_base=notify_base.rstrip("/"))
+        for half in (directory / "alipay", directory / "merchant" / "keys"):
+            half.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for identity in IDENTITIES:
+            _ensure_key(directory, identity)
+        _ensure_merchant_key(directory)
+        _write(directory / "world.json", msgspec.json.format(msgspec.json.encode(addresses)), mode=0o600)
+        _write(_accounts_path(directory), accounts_toml(addresses.gateway_url).encode(), mode=0o644)
+        return cls.load(directory)
+
+    @classmethod
+    def load(cls, directory: Path) -> World:
+        """The world that was created in this directory.
+
+        Raises:
+            WorldError: there is none, or part of it is missing or unreadable.
+        """
+        try:
+            addresses = msgspec.json.decode((directory / "world.json").read_bytes(), type=_Addresses)
+            accounts = {identity.name: _account(directory, identity) for identity in IDENTITIES}
+            shop_key = serialization.load_pem_public_key((directory / "alipay" / f"{SHOP}.pub").read_bytes())
+        except FileNotFoundError as missing:
+            raise WorldError(
+                f"no sandbox in {directory}: {missing.filename} is missing. `alipay-notify sandbox` makes one."
+            ) from missing
+        except (ValueError, msgspec.MsgspecError) as broken:
+            raise WorldError(f"the sandbox in {directory} is damaged ({broken}); delete the directory") from broken
+        assert isinstance(shop_key, rsa.RSAPublicKey)
+        return cls(
+            directory=directory,
+            gateway_url=addresses.gateway_url,
+            notify_base=addresses.notify_base,
+            accounts=accounts,
+            merchant_keys={SHOP: shop_key},
+        )
+
+    @property
+    def accounts_file(self) -> Path:
+        """The merchant's configuration: what ALIPAY_NOTIFY_ACCOUNTS should point at."""
+        return _accounts_path(self.directory)
+
+    @property
+    def gateway_host(self) -> str:
+        """Where the gateway listens, as host:port."""
+        return urlsplit(self.gateway_url).netloc
+
+    def account(self, name: str) -> Account:
+        """The account of this name.
+
+        Raises:
+            WorldError: no account has it.
+        """
+        if name not in self.accounts:
+            raise WorldError(f"no account {name!r} in the sandbox; there are {', '.join(sorted(self.accounts))}")
+        return self.accounts[name]
+
+    def shop_key(self) -> rsa.RSAPrivateKey:
+        """The demo merchant's private key, which signs its Requests. Alipay never asks for it; the demo shop does."""
+        return _private_rsa(self.directory / "merchant" / "keys" / f"{SHOP}.key")
+
+
+class _Addresses(msgspec.Struct, frozen=True, kw_only=True):
+    gateway_url: str
+    notify_base: str
+
+
+def accounts_toml(gateway_url: str) -> str:
+    """The merchant's configuration of every demo account; key paths are relative to the file."""
+    head = "# The merchant's side of the sandbox: made anew whenever the sandbox starts.\n"
+    return head + "".join(f"\n[accounts.{one.name}]\n{_settings(one, gateway_url)}" for one in IDENTITIES)
+
+
+def _settings(one: Identity, gateway_url: str) -> str:
+    settings: dict[str, str | bool] = {"family": one.family, "sign_type": one.sign_type}
+    for name in ("app_id", "client_id", "seller_id", "partner"):
+        if value := getattr(one, name):
+            settings[name] = value
+    if one.family == "mapi":
+        settings["currency"] = one.currency
+    if one.charset != "utf-8":
+        settings["charset"] = one.charset
+    if one.product == "antom":
+        settings["public_path"] = one.path
+    if one.notify_verify:
+        settings |= {"notify_verify": True, "notify_verify_url": f"{gateway_url}/gateway.do"}
+    settings["orders"] = "registered" if one.registered else "any"
+    return "".join(f"{name} = {_toml(value)}\n" for name, value in settings.items()) + _key_setting(one)
+
+
+def _key_setting(one: Identity) -> str:
+    if one.sign_type == "MD5":
+        return f'md5_key_file = "keys/{one.key}.key"\n'
+    if one.product == "antom":
+        return f'keys = {{ 1 = "keys/{one.key}.pem" }}\n'
+    return f'keys = ["keys/{one.key}.pem"]\n'
+
+
+def _toml(value: str | bool) -> str:
+    # A JSON string without control characters is a TOML basic string, and so are true and false.
+    return msgspec.json.encode(value).decode()
+
+
+def _accounts_path(directory: Path) -> Path:
+    return directory / "merchant" / "accounts.toml"
+
+
+def _account(directory: Path, identity: Identity) -> Account:
+    path = directory / "alipay" / f"{identity.key}.key"
+    key: signing.PrivateKey = path.read_bytes() if identity.sign_type == "MD5" else _private_rsa(path)
+    return Account(identity=identity, signer=signing.Signer.of(identity.sign_type, key))
+
+
+def _ensure_key(directory: Path, identity: Identity) -> None:
+    """Makes Alipay's key for an account unless it is there, and gives the merchant its half.
+
+    The merchant's half is written even when the key already exists: a start that died between the two files must not
+    leave a world whose two halves do not fit.
+    """
+    kept = directory / "alipay" / f"{identity.key}.key"
+    given = directory / "merchant" / "keys" / identity.key
+    if identity.sign_type == "MD5":
+        if not kept.exists():
+            _write(kept, secrets.token_hex(16).encode(), mode=0o600)
+        _write(given.with_suffix(".key"), kept.read_bytes(), mode=0o600)
+        return
+    if not kept.exists():
+        _write(kept, _pem(_new_rsa(identity)), mode=0o600)
+    _write(given.with_suffix(".pem"), _public_pem(_private_rsa(kept)), mode=0o644)
+
+
+def _ensure_merchant_key(directory: Path) -> None:
+    kept = directory / "merchant" / "keys" / f"{SHOP}.key"
+    if not kept.exists():
+        _write(kept, _pem(rsa.generate_private_key(65537, _RSA_BITS)), mode=0o600)
+    _write(directory / "alipay" / f"{SHOP}.pub", _public_pem(_private_rsa(kept)), mode=0o644)
+
+
+def _new_rsa(identity: Identity) -> rsa.RSAPrivateKey:
+    bits = _MAPI_RSA_BITS if identity.sign_type == "RSA" and identity.family == "mapi" else _RSA_BITS
+    return rsa.generate_private_key(65537, bits)
+
+
+def _pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _public_pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _private_rsa(path: Path) -> rsa.RSAPrivateKey:
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise WorldError(f"{path} is no RSA key; delete the directory")
+    return key
+
+
+def _write(path: Path, content: bytes, *, mode: int) -> None:
+    """Replaces a file whole: a reader sees the old or the new, and a secret is at no moment readable by others."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    unfinished.replace(path)

@@ -1,0 +1,96 @@
+"""A world's two halves fit each other, are kept, and stay secret."""
+
+from __future__ import annotations
+
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from deploy.sandbox import signing
+from deploy.sandbox.world import IDENTITIES, World, WorldError
+from schemas import accounts as merchant_accounts
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    directory = tmp_path_factory.mktemp("world")
+    return World.create(directory, gateway_url="http://127.0.0.1:9", notify_base="http://127.0.0.1:8/")
+
+
+def test_the_merchants_configuration_is_one_the_receiver_takes(world: World) -> None:
+    accounts = merchant_accounts.parse(tomllib.loads(world.accounts_file.read_text()))
+    assert set(accounts) == {"demo-app", "demo-web", "demo-cn", "demo-antom", "demo-md5"}
+    web = accounts["demo-web"]
+    assert web.notify_verify
+    assert web.notify_verify_url == "http://127.0.0.1:9/gateway.do"
+    assert web.seller_id is None
+    assert web.orders is merchant_accounts.Orders.REGISTERED
+    assert accounts["demo-antom"].public_path == "/notify/demo-antom"
+    assert accounts["demo-md5"].charset == "gbk"
+
+
+@pytest.mark.parametrize("name", [one.name for one in IDENTITIES])
+def test_what_alipay_signs_the_merchants_key_verifies(world: World, name: str) -> None:
+    settings = tomllib.loads(world.accounts_file.read_text())["accounts"][name]
+    signer = world.account(name).signer
+    if settings["sign_type"] == "MD5":
+        key: signing.PublicKey = (world.accounts_file.parent / settings["md5_key_file"]).read_bytes()
+    else:
+        keys = settings["keys"]
+        path = keys["1"] if isinstance(keys, dict) else keys[0]
+        loaded = load_pem_public_key((world.accounts_file.parent / path).read_bytes())
+        assert isinstance(loaded, rsa.RSAPublicKey)
+        key = loaded
+    assert signing.verify(b"text", signer.sign(b"text"), sign_type=settings["sign_type"], key=key)
+
+
+def test_the_key_all_mapi_merchants_share_has_alipays_1024_bits(world: World) -> None:
+    assert world.account("demo-app").signer.bits == 1024
+    assert world.account("demo-app").signer.sign(b"x") == world.account("demo-web").signer.sign(b"x")
+    assert world.account("demo-cn").signer.bits == 2048
+
+
+def test_the_shops_own_key_is_not_among_alipays(world: World) -> None:
+    assert world.merchant_keys["demo-web"].public_numbers() == world.shop_key().public_key().public_numbers()
+    private = {path.name for path in (world.directory / "alipay").glob("*.key")}
+    assert private == {"mapi-rsa.key", "openapi-rsa2.key", "antom-rsa256.key", "mapi-md5.key"}
+
+
+def test_every_secret_is_its_owners_only(world: World) -> None:
+    secrets = list(world.directory.rglob("*.key"))
+    assert len(secrets) == 6
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in secrets)
+
+
+def test_creating_again_keeps_keys_and_renews_addresses(world: World) -> None:
+    again = World.create(world.directory, gateway_url="http://127.0.0.1:7", notify_base="http://127.0.0.1:6")
+    assert again.account("demo-cn").signer.sign(b"x") == world.account("demo-cn").signer.sign(b"x")
+    assert again.shop_key().private_numbers() == world.shop_key().private_numbers()
+    assert World.load(world.directory).notify_base == "http://127.0.0.1:6"
+    assert "127.0.0.1:7/gateway.do" in again.accounts_file.read_text()
+
+
+def test_a_start_that_died_between_the_halves_is_mended(world: World) -> None:
+    (world.accounts_file.parent / "keys" / "mapi-rsa.pem").unlink()
+    World.create(world.directory, gateway_url="http://127.0.0.1:7", notify_base="http://127.0.0.1:6")
+    assert (world.accounts_file.parent / "keys" / "mapi-rsa.pem").exists()
+
+
+def test_an_empty_directory_is_no_world_and_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(WorldError, match="alipay-notify sandbox"):
+        World.load(tmp_path)
+
+
+def test_a_damaged_world_says_so(world: World, tmp_path: Path) -> None:
+    (tmp_path / "world.json").write_text("{")
+    with pytest.raises(WorldError, match="damaged"):
+        World.load(tmp_path)
+
+
+def test_an_unknown_account_is_answered_with_those_there_are(world: World) -> None:
+    with pytest.raises(WorldError, match="demo-antom"):
+        world.account("shop")
