@@ -128,6 +128,30 @@ def certificates(content: bytes) -> list[x509.Certificate]:
         return []
 
 
+def any_key(content: bytes, account: Account) -> Material:
+    """A key to compare with: like `public_key`, and of a private key its public half; for an MD5 account a secret.
+
+    Raises:
+        BadKey: none of these, or not of the account's algorithm.
+    """
+    if account.sign_type is SignType.MD5:
+        return md5_secret(content)
+    if b"PRIVATE KEY" not in content:
+        return public_key(content, account)
+    try:
+        key = serialization.load_pem_private_key(content, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise BadKey("holds no unencrypted private key that can be read") from None
+    return _strong_enough(key.public_key(), account)
+
+
+def kind(key: Material) -> str:
+    """RSA, DSA or MD5."""
+    if isinstance(key, Md5Secret):
+        return "MD5"
+    return "DSA" if isinstance(key, dsa.DSAPublicKey) else "RSA"
+
+
 def bits(key: Material) -> int:
     """The size by which a key's strength is named; an MD5 secret's is its length."""
     return len(key.secret) * 8 if isinstance(key, Md5Secret) else key.key_size

@@ -103,10 +103,10 @@ def is_signed_by(key: Key, text: bytes, signature: bytes, sign_type: SignType) -
     if isinstance(material, Md5Secret):
         digest = hashlib.md5(text + material.secret, usedforsecurity=False).hexdigest().encode()
         return compare_digest(digest, signature)
+    raw = decoded(signature)
+    if raw is None:
+        return False
     try:
-        raw = a2b_base64(signature, strict_mode=True)
-        if b2a_base64(raw, newline=False) != signature:
-            return False
         if sign_type is SignType.DSA:
             _verify_dsa(cast(dsa.DSAPublicKey, material), raw, text)
         else:
@@ -117,6 +117,15 @@ def is_signed_by(key: Key, text: bytes, signature: bytes, sign_type: SignType) -
     except Exception:  # a verifier that stumbles over what a stranger sent has not verified it
         return False
     return True
+
+
+def decoded(signature: bytes) -> bytes | None:
+    """The bytes of a signature in standard base64 with padding, or none where that is not how they are spelled."""
+    try:
+        raw = a2b_base64(signature, strict_mode=True)
+    except ValueError:
+        return None
+    return raw if b2a_base64(raw, newline=False) == signature else None
 
 
 def _verify_dsa(key: dsa.DSAPublicKey, raw: bytes, text: bytes) -> None:

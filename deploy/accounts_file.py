@@ -1,0 +1,24 @@
+"""`accounts.toml`, from its path: the accounts in it, and the directory that their key files are relative to."""
+
+import tomllib
+from pathlib import Path
+
+from schemas import accounts
+from schemas.accounts import Account, BadAccounts
+
+ENVIRONMENT = "ALIPAY_NOTIFY_ACCOUNTS"
+
+
+def read(path: Path) -> dict[str, Account]:
+    """The accounts in the file, by name. Their key files are relative to `path.parent`, and not read here.
+
+    Raises:
+        BadAccounts: with every fault; also where the file cannot be read or is not TOML.
+    """
+    try:
+        configuration = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadAccounts([f"{path} cannot be read: {error.strerror}"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadAccounts([f"{path} is not TOML: {error}"]) from None
+    return accounts.parse(configuration)

@@ -1,0 +1,124 @@
+"""`alipay-notify keys`: which keys verify what, how strong they are, and whether something is wrong with them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from ingest.keys import Key
+    from schemas.accounts import Account
+
+FAILED = 1
+FOUND_WRONG = 3
+EXPIRES_SOON = timedelta(days=30)
+
+Accounts = Annotated[Path, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts' configuration.")]
+Output = Annotated[Literal["table", "json"], typer.Option(help="For people, or for programs.")]
+
+_LIST_HELP = """List every account's active keys.
+
+    alipay-notify keys list
+    alipay-notify keys list --output json
+"""
+_CHECK_HELP = """Check every account's keys as the receiver does when it starts, and their certificates' dates.
+
+An expired certificate still verifies, as it does everywhere in this trade; it is reported, so that it is replaced.
+
+    alipay-notify keys check --accounts /etc/alipay-notify/accounts.toml
+
+Exit codes: 0 all is well, 1 the configuration cannot be read, 3 something is wrong with a key.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to the program."""
+    group = typer.Typer(help="The keys that verify.", no_args_is_help=True)
+    group.command("list", help=_LIST_HELP)(list_keys)
+    group.command("check", help=_CHECK_HELP)(check_keys)
+    app.add_typer(group, name="keys")
+
+
+def list_keys(accounts: Accounts = Path("accounts.toml"), output: Output = "table") -> None:
+    """Show what there is."""
+    keys, faults = _looked_at(accounts)
+    _print(keys, faults, output)
+
+
+def check_keys(accounts: Accounts = Path("accounts.toml"), output: Output = "table") -> None:
+    """Show what there is, and end with the exit code that it deserves."""
+    keys, faults = _looked_at(accounts)
+    _print(keys, faults, output)
+    if faults or any(key["state"] == "expired" for key in keys):
+        raise typer.Exit(FOUND_WRONG)
+
+
+def _looked_at(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Each key as a row with stable names, and the faults of all accounts."""
+    from deploy import accounts_file
+    from ingest import keys
+    from schemas.accounts import BadAccounts
+
+    try:
+        accounts = accounts_file.read(path)
+    except BadAccounts as bad:
+        for fault in bad.faults:
+            typer.echo(fault, err=True)
+        raise typer.Exit(FAILED) from None
+    rows, faults = [], []
+    for account in accounts.values():
+        try:
+            ring = keys.load(account, path.parent)
+        except BadAccounts as bad:
+            faults += bad.faults
+        else:
+            rows += [_row(account, key) for key in ring.keys]
+    return rows, faults
+
+
+def _row(account: Account, key: Key) -> dict[str, Any]:
+    from ingest import key_files
+
+    return {
+        "account": account.name,
+        "key_id": key.id,
+        "sign_type": account.sign_type.value,
+        "kind": key_files.kind(key.material),
+        "bits": key_files.bits(key.material),
+        "fingerprint": key_files.fingerprint(key.material),
+        "expires_at": key.expires_at.isoformat() if key.expires_at else None,
+        "state": _state(key.expires_at),
+    }
+
+
+def _state(expires_at: datetime | None) -> str:
+    if expires_at is None:
+        return "ok"
+    left = expires_at - datetime.now(UTC)
+    if left <= timedelta(0):
+        return "expired"
+    return "expires_soon" if left < EXPIRES_SOON else "ok"
+
+
+def _print(keys: list[dict[str, Any]], faults: list[str], output: str) -> None:
+    if output == "json":
+        import msgspec
+
+        typer.echo(msgspec.json.format(msgspec.json.encode({"keys": keys, "faults": faults})).decode())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    for name in ("account", "key_id", "sign_type", "kind", "bits", "fingerprint", "expires_at", "state"):
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for key in keys:
+        table.add_row(*(Text("" if value is None else str(value)) for value in key.values()))
+    console.print(table)
+    for fault in faults:
+        console.print(Text(f"fault: {fault}", "bold red"))
