@@ -1,0 +1,108 @@
+"""Where a receiver is put together, in order, in one place; taken apart in the reverse order.
+
+The log, the keys and the logger are given: the embedded engine and the cluster have logs of their own, and a process
+that also runs a worker shares its keys with it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+
+from aiohttp import ClientSession, DummyCookieJar
+from prometheus_client import CollectorRegistry
+
+from ingest.clock import Clock, SystemClock
+from ingest.http import Receiver
+from ingest.keys import KeyRing, Rings
+from ingest.lines import Logger
+from ingest.metrics import Metrics, TimedLog
+from ingest.notify_verify import NotifyVerify
+from ingest.receive import Confirm, Log, Reception
+from ingest.refused import RecentlyRefused
+from ingest.reporting import Reporting
+from ingest.room import Room
+from ingest.settings import Settings
+from schemas.accounts import Account
+from schemas.telemetry import Field
+
+
+@asynccontextmanager
+async def serving(
+    *,
+    settings: Settings,
+    accounts: Mapping[str, Account],
+    rings: Rings,
+    log: Log,
+    logger: Logger,
+    registry: CollectorRegistry,
+    recent: RecentlyRefused,
+    confirm: Confirm | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Receiver]:
+    """A receiver that serves; on leaving it drains and stops, and only then may the log be closed.
+
+    `confirm` is Alipay itself unless something else is given.
+
+    Raises:
+        WrongParser, OSError: it cannot serve.
+    """
+    clock = clock or SystemClock()
+    metrics = Metrics(registry, accounts)
+    room = Room(requests_max=settings.in_flight_max, bytes_max=settings.in_flight_bytes_max)
+    metrics.watch_active(lambda: room.requests)
+    reporting = Reporting(
+        metrics=metrics,
+        logger=logger,
+        recent=recent,
+        clock=clock,
+        accepted_sample=settings.log_sample,
+        refusals_per_s=settings.log_refusals_per_s,
+    )
+    async with ClientSession(cookie_jar=DummyCookieJar()) as session:
+        reception = Reception(
+            accounts=accounts,
+            room=room,
+            keys=rings,
+            confirm=confirm or NotifyVerify(session, total_s=settings.confirm_deadline_s),
+            log=TimedLog(log, metrics, clock),
+            clock=clock,
+        )
+        receiver = Receiver(settings=settings, reception=reception, reporting=reporting, clock=clock)
+        reloading = asyncio.create_task(
+            reload_keys(rings, accounts, metrics=metrics, logger=logger, interval_s=settings.key_reload_interval_s)
+        )
+        try:
+            await receiver.start()
+            yield receiver
+        finally:
+            await receiver.stop()
+            reloading.cancel()
+            with suppress(asyncio.CancelledError):
+                await reloading
+
+
+async def reload_keys(
+    rings: Rings, accounts: Iterable[str], *, metrics: Metrics, logger: Logger, interval_s: float
+) -> None:
+    """Look at the key files for ever. A faulty file keeps the old keys, and is told of once until its fault changes."""
+    names = list(accounts)
+    told: list[str] = []
+    while True:
+        faults = rings.reload()
+        metrics.keys_expire(_expiries(rings.current(name) for name in names))
+        if faults != told:
+            told = faults
+            for fault in faults:
+                logger.error("keys not reloaded, the old ones stay", **{Field.ERROR: fault})
+            if not faults:
+                logger.info("all keys can be read again")
+        await asyncio.sleep(interval_s)
+
+
+def _expiries(rings: Iterable[KeyRing]) -> dict[tuple[str, str], float]:
+    return {
+        (ring.account, key.id): key.expires_at.timestamp()
+        for ring in rings
+        for key in ring.keys
+        if key.expires_at is not None
+    }

@@ -1,0 +1,124 @@
+"""The receiver's instruments, made from the specifications in `schemas.telemetry` on the registry that is given.
+
+Children are kept: `labels()` costs more than the count. Their number is bounded, because every label value comes from a
+closed set: a sender chooses the path, the method and all of the form, so an account that is not configured is counted
+as `unknown`, and a method that is none of HTTP's as `_OTHER`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ingest.clock import Clock
+from ingest.receive import Log
+from schemas import telemetry
+from schemas.dispositions import Outcome, Refusal
+from schemas.envelope import Record
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+OTHER_METHOD = "_OTHER"
+ROUTE = "/notify/{account}"
+SIGNATURE_REASONS = frozenset(
+    {Refusal.MISSING_SIGN, Refusal.UNSUPPORTED_SIGN_TYPE, Refusal.UNKNOWN_KEY, Refusal.BAD_SIGNATURE}
+)
+
+
+class Metrics:
+    """What one receiver counts."""
+
+    def __init__(self, registry: CollectorRegistry, accounts: Iterable[str]) -> None:
+        self._accounts = frozenset(accounts)
+        self._received = _counter(telemetry.RECEIVED, registry)
+        self._signature_failures = _counter(telemetry.SIGNATURE_FAILURES, registry)
+        self._key_verifications = _counter(telemetry.KEY_VERIFICATIONS, registry)
+        self._stale_request_time = _counter(telemetry.STALE_REQUEST_TIME, registry)
+        self._parse_errors = _counter(telemetry.HTTP_PARSE_ERRORS, registry)
+        self._duration = _histogram(telemetry.HTTP_DURATION, registry)
+        self._append = _histogram(telemetry.APPEND_DURATION, registry)
+        self._active = _gauge(telemetry.HTTP_ACTIVE, registry)
+        self._key_expiry = _gauge(telemetry.KEY_EXPIRY, registry)
+        self._append_ok = self._append.labels("ok")
+        self._append_failed = self._append.labels("error")
+        self._outcomes = {
+            (account, outcome): self._received.labels(account, outcome.value)
+            for account in (*self._accounts, telemetry.UNKNOWN_ACCOUNT)
+            for outcome in Outcome
+        }
+        self._answers: dict[tuple[str, int], Histogram] = {}
+        self._keys: dict[tuple[str, str], Counter] = {}
+
+    def answered(self, account: str | None, outcome: Outcome, *, method: str, status: int, seconds: float) -> None:
+        """One request has its outcome; `account` is the configured one, or `None`."""
+        self._outcomes[account or telemetry.UNKNOWN_ACCOUNT, outcome].inc()
+        answers = self._answers.get((method, status))
+        if answers is None:
+            answers = self._new_answers(method, status)
+        answers.observe(seconds)
+
+    def _new_answers(self, method: str, status: int) -> Histogram:
+        known = method if method in METHODS else OTHER_METHOD
+        answers = self._duration.labels(known, ROUTE, str(status))
+        if known == method:
+            self._answers[method, status] = answers
+        return answers
+
+    def verified(self, account: str, key_id: str) -> None:
+        """A key of the account made a signature. Key ids are configured, so their number is bounded."""
+        key = self._keys.get((account, key_id))
+        if key is None:
+            key = self._keys[account, key_id] = self._key_verifications.labels(account, key_id)
+        key.inc()
+
+    def not_authentic(self, account: str, reason: Refusal) -> None:
+        if reason in SIGNATURE_REASONS:
+            self._signature_failures.labels(account, reason.value).inc()
+
+    def stale_request_time(self, account: str) -> None:
+        self._stale_request_time.labels(account).inc()
+
+    def parse_error(self) -> None:
+        self._parse_errors.inc()
+
+    def appended(self, seconds: float, *, durable: bool) -> None:
+        (self._append_ok if durable else self._append_failed).observe(seconds)
+
+    def keys_expire(self, expiries: Mapping[tuple[str, str], float]) -> None:
+        """When each certificate in use ends, in epoch seconds, by account and key; those not in use are forgotten."""
+        self._key_expiry.clear()
+        for (account, key_id), at_s in expiries.items():
+            self._key_expiry.labels(account, key_id).set(at_s)
+
+    def watch_active(self, active: Callable[[], int]) -> None:
+        """Requests in flight are asked for at each scrape, not counted up and down at each request."""
+        self._active.labels("POST").set_function(active)
+
+
+class TimedLog:
+    """A log whose appends are measured."""
+
+    def __init__(self, log: Log, metrics: Metrics, clock: Clock) -> None:
+        self._log = log
+        self._metrics = metrics
+        self._clock = clock
+
+    async def append(self, record: Record) -> None:
+        """As the log's own."""
+        began_s = self._clock.monotonic_s()
+        durable = False
+        try:
+            await self._log.append(record)
+            durable = True
+        finally:
+            self._metrics.appended(self._clock.monotonic_s() - began_s, durable=durable)
+
+
+def _counter(family: telemetry.Family, registry: CollectorRegistry) -> Counter:
+    return Counter(family.name, family.help, family.labels, registry=registry)
+
+
+def _gauge(family: telemetry.Family, registry: CollectorRegistry) -> Gauge:
+    return Gauge(family.name, family.help, family.labels, registry=registry)
+
+
+def _histogram(family: telemetry.Family, registry: CollectorRegistry) -> Histogram:
+    return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)

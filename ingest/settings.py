@@ -1,0 +1,142 @@
+"""The receiver's settings: read once, from a mapping that the caller gives, checked against each other, then frozen.
+
+Each setting is an environment variable, `ALIPAY_NOTIFY_` and the field's name in capitals. This is the one place for
+everything a receiving process is told, its ports and directories too; who Alipay is to us stands in `accounts.toml`.
+
+Every fault is reported at once, since each restart of a process that refuses to start costs its owner a minute. The
+deadlines lean on each other (a body that may take longer than the whole answer makes both untrue), so a contradiction
+is a fault like any other.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "ALIPAY_NOTIFY_"
+
+KEEPALIVE_BEHIND_LOAD_BALANCER_S = 65.0  # above the balancer's own idle time, so that it closes first
+KEEPALIVE_EXPOSED_S = 10.0  # the only limit on a header that arrives byte by byte
+
+
+class BadSettings(ValueError):
+    """The process cannot be run as told; `faults` names each variable and what is wrong with it."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+class Settings(BaseSettings):
+    """What a receiving process is told. Times are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", case_sensitive=False)
+
+    accounts: Path = Field(description="Path of accounts.toml; the key files in it are relative to it.")
+    data_dir: Path = Field(Path("alipay-notify-data"), description="Where the embedded engine keeps its files.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address of the public port.")
+    port: int = Field(8080, ge=0, le=65535, description="Public port: POST /notify/{account}. 0 is any free one.")
+    admin_host: str = Field("127.0.0.1", min_length=1, description="Address of the admin port.")
+    admin_port: int = Field(9464, ge=0, le=65535, description="Admin port: probes, metrics, API, console.")
+
+    exposed: bool = Field(False, description="True where no load balancer stands before the public port.")
+    keepalive_timeout_s: float | None = Field(
+        None, gt=0, le=3600, description="How long an idle connection, or a header, may take: 65, or 10 where exposed."
+    )
+    body_deadline_s: float = Field(2.0, gt=0, le=60, description="How long a body may take to arrive.")
+    request_deadline_s: float = Field(3.0, gt=0, le=60, description="How long the whole answer may take.")
+    confirm_deadline_s: float = Field(2.0, gt=0, le=60, description="How long Alipay may take for notify_verify.")
+    write_deadline_s: float = Field(5.0, gt=0, le=60, description="How long a sender may take to read its answer.")
+    lingering_s: float = Field(2.0, ge=0, le=10, description="How long the rest of a refused body is still read.")
+    drain_delay_s: float = Field(5.0, ge=0, le=60, description="How long to serve on after readiness went off.")
+    shutdown_timeout_s: float = Field(8.0, gt=0, le=60, description="How long unfinished requests may take to end.")
+
+    in_flight_max: int = Field(512, ge=1, description="Requests answered at a time; beyond them 503.")
+    in_flight_bytes_max: int = Field(32 << 20, ge=64 << 10, description="Their bodies together; beyond that 503.")
+    connections_max: int = Field(2000, ge=1, description="Open connections; beyond them the idle ones are closed.")
+    backlog: int = Field(2048, ge=1, description="Connections the kernel may hold for us.")
+    reuse_port: bool = Field(False, description="Let several processes share the public port.")
+
+    key_reload_interval_s: float = Field(5.0, gt=0, description="How often the key files are looked at.")
+    log_sample: int = Field(1, ge=1, description="Of accepted notifications every n-th is logged; refusals all count.")
+    log_refusals_per_s: float = Field(20.0, gt=0, description="Log lines for refusals; the rest is only counted.")
+    log_queue_max: int = Field(20_000, ge=1, description="Log lines that may wait for their reader.")
+
+    @property
+    def keepalive_s(self) -> float:
+        """The keep-alive time in force."""
+        if self.keepalive_timeout_s is not None:
+            return self.keepalive_timeout_s
+        return KEEPALIVE_EXPOSED_S if self.exposed else KEEPALIVE_BEHIND_LOAD_BALANCER_S
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in: `load` reads the environment, nothing else does."""
+        return (init_settings,)
+
+
+def load(environ: Mapping[str, str], **overrides: Any) -> Settings:
+    """The settings in `environ`; an override that is not `None` (a command's option) stands above it.
+
+    Raises:
+        BadSettings: with every fault found, not just the first.
+    """
+    given = _read(environ) | {name: value for name, value in overrides.items() if value is not None}
+    faults: list[str] = []
+    settings = _validated(given, faults)
+    if settings is not None:
+        faults += contradictions(settings)
+    if faults or settings is None:
+        raise BadSettings(faults)
+    return settings
+
+
+def _read(environ: Mapping[str, str]) -> dict[str, Any]:
+    source = EnvSettingsSource(Settings, env_prefix=PREFIX, case_sensitive=False)
+    source.env_vars = {name.lower(): value for name, value in environ.items()}
+    return source()
+
+
+def _validated(given: dict[str, Any], faults: list[str]) -> Settings | None:
+    """The settings, or, where some are faulty, what the sound ones and the defaults make: enough to check the rest."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        broken = set()
+        for fault in error.errors(include_url=False, include_input=False):
+            field = str(fault["loc"][0])
+            broken.add(field)
+            faults.append(f"{PREFIX}{field.upper()}: {fault['msg']}")
+        sound = {name: value for name, value in given.items() if name not in broken}
+        if "accounts" in broken:
+            sound["accounts"] = Path("accounts.toml")
+        return Settings(**sound)
+
+
+def contradictions(settings: Settings) -> list[str]:
+    """Each pair of settings that cannot both be kept."""
+    faults = []
+    if settings.body_deadline_s >= settings.request_deadline_s:
+        faults.append("BODY_DEADLINE_S must be below REQUEST_DEADLINE_S: the answer takes what the body leaves")
+    if settings.confirm_deadline_s >= settings.request_deadline_s:
+        faults.append("CONFIRM_DEADLINE_S must be below REQUEST_DEADLINE_S: the log comes after the confirmation")
+    if settings.keepalive_s <= settings.request_deadline_s:
+        faults.append("KEEPALIVE_TIMEOUT_S must be above REQUEST_DEADLINE_S")
+    if settings.exposed and settings.keepalive_s > KEEPALIVE_EXPOSED_S:
+        faults.append(f"KEEPALIVE_TIMEOUT_S must be at most {KEEPALIVE_EXPOSED_S:g} where EXPOSED is true")
+    if settings.shutdown_timeout_s < settings.request_deadline_s:
+        faults.append("SHUTDOWN_TIMEOUT_S must not be below REQUEST_DEADLINE_S: requests in flight could be cut")
+    if settings.connections_max < settings.in_flight_max:
+        faults.append("CONNECTIONS_MAX must not be below IN_FLIGHT_MAX")
+    if settings.port and settings.port == settings.admin_port and settings.host == settings.admin_host:
+        faults.append("PORT and ADMIN_PORT must differ: the admin port is not for the public")
+    return [PREFIX + fault for fault in faults]
