@@ -21,11 +21,6 @@ NOW = datetime(2026, 3, 18, 6, 30, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World.create(tmp_path_factory.mktemp("world"), gateway_url="http://127.0.0.1:9", notify_base="http://h")
-
-
-@pytest.fixture(scope="module")
 def items(world: World) -> list[Item]:
     return list(corpus.generate(world, seed=42, orders=500, now=NOW))
 

@@ -25,11 +25,6 @@ NOW = datetime(2026, 3, 18, 6, 30, tzinfo=UTC)
 ANTOM_YES = '{"result":{"resultCode":"SUCCESS","resultStatus":"S","resultMessage":"success"}}'
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World.create(tmp_path_factory.mktemp("world"), gateway_url="http://127.0.0.1:9", notify_base="http://h")
-
-
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:

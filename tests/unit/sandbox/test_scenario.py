@@ -18,11 +18,6 @@ NOW = datetime(2026, 3, 18, 6, 30, tzinfo=UTC)
 SCENARIOS = scenario.load_all()
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World.create(tmp_path_factory.mktemp("world"), gateway_url="http://127.0.0.1:9", notify_base="http://h")
-
-
 def plan(world: World, name: str, account: str, wishes: Wishes | None = None, *, seed: int = 1) -> tuple[Course, ...]:
     return Planner(Random(seed)).plan(
         SCENARIOS[name], world.account(account), now=NOW, base_url="http://h", wishes=wishes
