@@ -28,6 +28,11 @@ def test_each_profile_makes_its_deliveries_in_its_time(name: str, deliveries: in
     assert profile.gap_after(deliveries) is None
 
 
+def test_deliveries_beyond_the_schedule_still_have_moments_of_their_own() -> None:
+    offsets = [PROFILES["once"].offset_s(number) for number in range(1, 5)]
+    assert offsets == [0, 240, 480, 720]
+
+
 def test_the_offsets_of_the_chinese_schedule_are_those_measured() -> None:
     minutes = [PROFILES["cn-4m"].offset_s(number) / M for number in range(1, 9)]
     assert minutes == [0, 4, 14, 24, 84, 204, 564, 1464]
