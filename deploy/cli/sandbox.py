@@ -61,11 +61,11 @@ def sandbox(
     """Runs the sandbox; the options are its settings."""
     import asyncio
 
+    chosen = profile_named(profile)
     from deploy.sandbox import server
     from deploy.sandbox.world import World, WorldError
     from ingest import requests
 
-    chosen = profile_named(profile)
     try:
         sock = server.listening(host, port)
         world = World.create(directory, gateway_url=server.url_of(sock), notify_base=notify)

@@ -60,6 +60,12 @@ def trigger(
     profile: Annotated[str, typer.Option(help="Follow a retry schedule; `once` sends each thing once.")] = "once",
     time_scale: Annotated[float, typer.Option(min=0.001, help="How many times as fast as Alipay.")] = 1.0,
     history: Annotated[Path | None, typer.Option(help="Append each attempt to this file, as JSON lines.")] = None,
+    admin: Annotated[
+        str, typer.Option(metavar="URL", help="Register the order at this admin API first, where the account asks it.")
+    ] = "",
+    admin_token: Annotated[
+        str, typer.Option(envvar="ALIPAY_NOTIFY_ADMIN_TOKEN", help="Its token.", show_default=False)
+    ] = "",
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios.")] = False,
     output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for programs.")] = "table",
 ) -> None:
@@ -76,6 +82,8 @@ def trigger(
     edits = _edits(override, add, remove)
     world = _world(directory, to)
     courses = _planned(world, known[scenario], account=account, edits=edits, to=to, order=order, amount=amount)
+    if admin:
+        _register(courses, admin=admin, token=admin_token, amount=amount)
     attempts = _played(courses, world=world, profile=schedule, time_scale=time_scale, history=history)
     _report(attempts, output)
     raise typer.Exit(0 if all(attempt.as_expected for attempt in attempts) else FOUND_WRONG)
@@ -153,6 +161,25 @@ def _planned(
     except (UnplayableError, WorldError, ValueError) as error:
         typer.echo(f"{chosen.name} cannot be played: {error}", err=True)
         raise typer.Exit(WRONG_USAGE) from error
+
+
+def _register(courses: tuple[Course, ...], *, admin: str, token: str, amount: str) -> None:
+    import asyncio
+
+    import aiohttp
+
+    from deploy.sandbox import playing
+    from deploy.sandbox.shop import Admin, AdminUnavailableError
+
+    async def register() -> None:
+        async with aiohttp.ClientSession() as http:
+            await playing.register(courses, Admin(http=http, url=admin, token=token), amount=amount)
+
+    try:
+        asyncio.run(register())
+    except AdminUnavailableError as error:
+        typer.echo(f"The order cannot be registered at {admin}: {error}", err=True)
+        raise typer.Exit(FAILED) from error
 
 
 def _played(

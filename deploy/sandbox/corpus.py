@@ -22,6 +22,7 @@ import msgspec
 
 from deploy.sandbox import field_sets, forgery, serials
 from deploy.sandbox.notifications import Delivery, Event, Facts, Kind, Notification, Refund, Trade
+from deploy.sandbox.profiles import PROFILES
 from deploy.sandbox.world import Account, World
 
 _LIVES: tuple[str, ...] = ("paid", "paid", "paid", "finished", "part", "parts", "whole", "expired")
@@ -98,11 +99,18 @@ class _Author:
         for event in self._life(trade):
             one = field_sets.compose(trade, event, numbers=self._numbers, chance=self._chance)
             items.append(_item(one, at=event.at))
-            while self._chance.random() < _TOLD_AGAIN_SHARE:
-                later = event.at + timedelta(minutes=self._chance.choice((4, 14, 24, 84)))
-                items.append(_item(one, at=later, told_before=True))
+            items += self._told_again(one, event)
             items += self._hostile(trade, event)
         return items
+
+    def _told_again(self, one: Notification, event: Event) -> list[Item]:
+        """Some of Alipay's retries, each at the moment its schedule has for it."""
+        retries: list[Item] = []
+        schedule = PROFILES["cn-4m"]
+        while self._chance.random() < _TOLD_AGAIN_SHARE and len(retries) + 1 < schedule.deliveries:
+            later = event.at + timedelta(seconds=schedule.offset_s(len(retries) + 2))
+            retries.append(_item(one, at=later, told_before=True))
+        return retries
 
     def _trade(self, account: Account, *, number: int, now: datetime) -> Trade:
         paid = now - timedelta(seconds=self._chance.randrange(86_400))

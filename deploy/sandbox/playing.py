@@ -8,9 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
 from deploy.sandbox.delivery import Attempt, Errand, Sender
 from deploy.sandbox.scenario import Course
+
+
+class Registry(Protocol):
+    """Where a merchant says which orders it expects."""
+
+    async def register(self, order: str, *, amount: str, currency: str) -> None: ...
+
+
+async def register(courses: Sequence[Course], registry: Registry, *, amount: str) -> None:
+    """Does the merchant's part for accounts that take only registered orders; for others there is nothing to do."""
+    for course in courses:
+        identity = course[0].errand.notification.account.identity
+        if identity.registered:
+            order = course[0].errand.notification.order
+            await registry.register(order, amount=amount, currency=identity.currency)
 
 
 async def play(courses: Sequence[Course], sender: Sender) -> None:

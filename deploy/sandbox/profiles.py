@@ -29,8 +29,13 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         return self.gaps_s[number - 1] if number <= len(self.gaps_s) else None
 
     def offset_s(self, number: int) -> float:
-        """Seconds from the first delivery to the `number`th, counted from 1."""
-        return sum(self.gaps_s[: number - 1])
+        """Seconds from the first delivery to the `number`th, counted from 1.
+
+        Deliveries beyond the schedule, which a scenario of duplicates makes, follow every four minutes: two tellings
+        never carry the same moment.
+        """
+        beyond = max(0, number - self.deliveries)
+        return sum(self.gaps_s[: number - 1]) + beyond * 4 * _MINUTE
 
 
 def _minutes(*gaps: int) -> tuple[float, ...]:

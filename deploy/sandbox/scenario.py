@@ -20,7 +20,7 @@ import msgspec
 
 from deploy.sandbox import field_sets, forgery, notifications, serials
 from deploy.sandbox.delivery import Errand, Expected
-from deploy.sandbox.notifications import Edits, Event, Kind, Notification, Refund, Trade, UnplayableError
+from deploy.sandbox.notifications import Edits, Event, Kind, Refund, Trade, UnplayableError
 from deploy.sandbox.world import Account, Product
 
 _DIRECTORY = Path(__file__).parent / "scenarios"
@@ -86,10 +86,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
-    """One step, ready to be played: wait this long, then run the errand."""
+    """One step, ready to be played: wait this long, then run the errand. `offered` are the fields it had to edit."""
 
     wait_s: float
     errand: Errand
+    offered: frozenset[str]
 
 
 Course = tuple[Planned, ...]
@@ -150,10 +151,7 @@ class Planner:
         trade = self._trade(scenario, account, now=now, wishes=wishes)
         refunds = self._refunds(scenario, trade, now)
         return tuple(
-            Planned(
-                wait_s=duration(step.wait).total_seconds(),
-                errand=self._errand(step, trade, refunds.get(index), now=now, base_url=base_url, wishes=wishes),
-            )
+            self._planned(step, trade, refunds.get(index), now=now, base_url=base_url, wishes=wishes)
             for index, step in enumerate(scenario.step)
         )
 
@@ -191,17 +189,18 @@ class Planner:
             )
         return refunds
 
-    def _errand(
+    def _planned(
         self, step: Step, trade: Trade, refund: Refund | None, *, now: datetime, base_url: str, wishes: Wishes
-    ) -> Errand:
+    ) -> Planned:
         happened = now + duration(step.at)
         told = Event(kind=step.send, at=happened, refund=refund)
         one = field_sets.compose(_as_told(step, trade), told, numbers=self._numbers, chance=self._chance)
         one = notifications.edited(one, Edits(override=_pairs(step.override), add=_pairs(step.add), remove=step.remove))
-        one = notifications.edited(one, _fitting(wishes.edits, one))
+        offered = frozenset(name for name, _ in one.fields)
+        one = notifications.edited(one, _fitting(wishes.edits, offered))
         if step.forge is not None:
             one = self._forger.forge(one, step.forge)
-        return Errand(
+        errand = Errand(
             notification=one,
             url=wishes.url or base_url + one.account.identity.path,
             at=happened + duration(step.late),
@@ -209,6 +208,7 @@ class Planner:
             forged=step.forge is not None,
             copies=step.times,
         )
+        return Planned(wait_s=duration(step.wait).total_seconds(), errand=errand, offered=offered)
 
 
 def _as_told(step: Step, trade: Trade) -> Trade:
@@ -244,9 +244,8 @@ def _pairs(table: Mapping[str, str]) -> notifications.Fields:
     return tuple(table.items())
 
 
-def _fitting(edits: Edits, one: Notification) -> Edits:
+def _fitting(edits: Edits, names: frozenset[str]) -> Edits:
     """The user's edits as far as this notification has the fields; those that fit nowhere are refused afterwards."""
-    names = {name for name, _ in one.fields}
     return Edits(
         override=tuple(pair for pair in edits.override if pair[0] in names),
         add=edits.add,
@@ -255,8 +254,8 @@ def _fitting(edits: Edits, one: Notification) -> Edits:
 
 
 def _refuse_idle_edits(edits: Edits, courses: Sequence[Course]) -> None:
-    have = {name for course in courses for step in course for name, _ in step.errand.notification.fields}
-    for name, _ in edits.override:
+    have = frozenset[str]().union(*(step.offered for course in courses for step in course))
+    for name in (*(name for name, _ in edits.override), *edits.remove):
         if name not in have:
             raise UnplayableError(f"no notification here has a field {name!r}; there are {', '.join(sorted(have))}")
 

@@ -22,13 +22,13 @@ import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from deploy.sandbox import pages, playing, scenario
+from deploy.sandbox import pages, playing, scenario, serials
 from deploy.sandbox.cashier import Cashier
 from deploy.sandbox.delivery import Attempt, Sender
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import UnplayableError
 from deploy.sandbox.profiles import PROFILES, Profile
-from deploy.sandbox.shop import Admin, RedirectUrl, Shop
+from deploy.sandbox.shop import Admin, AdminUnavailableError, RedirectUrl, Shop
 from deploy.sandbox.world import World, WorldError
 
 _RECENT_MAX = 60
@@ -80,6 +80,7 @@ class SandboxServer:
         self._plays: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
         self._sender: Sender | None = None
+        self._admin: Admin | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -101,12 +102,13 @@ class SandboxServer:
                 time_scale=self._time_scale,
                 watcher=self._recent.appendleft,
             )
+            self._admin = Admin(http=http, url=self._admin_url, token=self._admin_token)
             cashier = Cashier(
                 world=self.world, sender=self._sender, issued=self.issued, notify_delay_s=self._notify_delay_s
             )
             starting.push_async_callback(cashier.close)
             starting.push_async_callback(self._stop_plays)
-            runner = web.AppRunner(self._app(cashier, http), access_log=None, shutdown_timeout=2)
+            runner = web.AppRunner(self._app(cashier, http, self._admin), access_log=None, shutdown_timeout=2)
             await runner.setup()
             starting.push_async_callback(runner.cleanup)
             await web.SockSite(runner, self._sock).start()
@@ -123,9 +125,10 @@ class SandboxServer:
             UnplayableError: the scenario does not exist or does not suit the account.
             WorldError: there is no such account.
         """
-        assert self._sender is not None, "start() comes first"
+        assert self._sender is not None and self._admin is not None, "start() comes first"  # noqa: PT018
         if name not in self._scenarios:
             raise UnplayableError(f"no scenario {name!r}; there are {', '.join(self._scenarios)}")
+        wishes = wishes or scenario.Wishes()
         courses = self._planner.plan(
             self._scenarios[name],
             self.world.account(account),
@@ -133,14 +136,37 @@ class SandboxServer:
             base_url=self.world.notify_base,
             wishes=wishes,
         )
+        # An order that could not be registered is sent all the same: such notifications wait at the receiver.
+        with suppress(AdminUnavailableError):
+            await playing.register(courses, self._admin, amount=wishes.amount)
         await playing.play(courses, self._sender)
 
-    def _app(self, cashier: Cashier, http: aiohttp.ClientSession) -> web.Application:
+    def suitable(self, name: str) -> tuple[str, ...]:
+        """The accounts a scenario can be played for."""
+        return tuple(known for known, account in self.world.accounts.items() if self._scenarios[name].suits(account))
+
+    def start_play(self, name: str, account: str) -> bool:
+        """Plays a scenario beside everything else; False if too many are being played already.
+
+        Raises:
+            UnplayableError: the scenario does not exist or does not suit the account.
+            WorldError: there is no such account.
+        """
+        if name not in self._scenarios or not self._scenarios[name].suits(self.world.account(account)):
+            raise UnplayableError(f"{account} sends no notifications of the kind that {name!r} needs")
+        if len(self._plays) >= _PLAYS_AT_ONCE_MAX:
+            return False
+        task = asyncio.get_running_loop().create_task(self.play(name, account))
+        self._plays.add(task)
+        task.add_done_callback(self._plays.discard)
+        return True
+
+    def _app(self, cashier: Cashier, http: aiohttp.ClientSession, admin: Admin) -> web.Application:
         shop = Shop(
             world=self.world,
             http=http,
             request_url=self._request_url,
-            admin=Admin(http=http, url=self._admin_url, token=self._admin_token),
+            admin=admin,
             shop_url=self.url,
         )
         app = web.Application(client_max_size=_BODY_BYTES_MAX, middlewares=[_same_site])
@@ -158,7 +184,7 @@ class SandboxServer:
         values = {
             "scenarios": pages.joined(
                 pages.fragment("scenario_option.html", {"name": one.name, "title": one.title, "tells": one.tells})
-                for one in self._scenarios.values()
+                for one in sorted(self._scenarios.values(), key=lambda one: (one.name != "paid", one.title))
             ),
             "accounts": pages.joined(
                 pages.fragment("account_option.html", {"name": name, "product": account.identity.product})
@@ -181,21 +207,13 @@ class SandboxServer:
         """Starts a scenario from the page; what comes of it appears in the list."""
         form = await request.post()
         name, account = str(form.get("scenario", "")), str(form.get("account", ""))
-        if name in self._scenarios and account in self.world.accounts:
-            chosen = self._scenarios[name]
-            if not chosen.suits(self.world.account(account)):
-                return _cannot(f"{account} sends no notifications of the kind that “{chosen.title}” needs.")
-            if len(self._plays) >= _PLAYS_AT_ONCE_MAX:
-                return _cannot("Too many scenarios are being played at once.")
-            task = asyncio.get_running_loop().create_task(self._play_quietly(name, account))
-            self._plays.add(task)
-            task.add_done_callback(self._plays.discard)
+        try:
+            started = self.start_play(name, account)
+        except (UnplayableError, WorldError) as error:
+            return _cannot(str(error))
+        if not started:
+            return _cannot("Too many scenarios are being played at once.")
         raise web.HTTPSeeOther("/")
-
-    async def _play_quietly(self, name: str, account: str) -> None:
-        # Both were checked before; a world that changed meanwhile is nobody's fault and nothing to report to.
-        with suppress(UnplayableError, WorldError):
-            await self.play(name, account)
 
     async def _stop_plays(self) -> None:
         for task in self._plays:
@@ -213,7 +231,7 @@ def _cannot(why: str) -> web.Response:
 
 def _row(attempt: Attempt) -> dict[str, str]:
     return {
-        "time": f"{attempt.sent_at:%H:%M:%S}",
+        "time": serials.moment(attempt.sent_at),
         "account": attempt.account,
         "order": attempt.order,
         "kind": attempt.kind,

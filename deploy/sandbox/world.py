@@ -20,7 +20,6 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.hazmat.primitives import serialization
@@ -149,11 +148,6 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     def accounts_file(self) -> Path:
         """The merchant's configuration: what ALIPAY_NOTIFY_ACCOUNTS should point at."""
         return _accounts_path(self.directory)
-
-    @property
-    def gateway_host(self) -> str:
-        """Where the gateway listens, as host:port."""
-        return urlsplit(self.gateway_url).netloc
 
     def account(self, name: str) -> Account:
         """The account of this name.

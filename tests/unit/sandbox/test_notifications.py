@@ -34,11 +34,6 @@ NOW = datetime(2026, 3, 18, 6, 30, 12, 412_000, tzinfo=UTC)
 EVERY = [(one.name, kind) for one in IDENTITIES for kind in sorted(KINDS_OF[one.product])]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World.create(tmp_path_factory.mktemp("world"), gateway_url="http://127.0.0.1:9", notify_base="http://h")
-
-
 def trade(account: Account, *, subject: str = "Gift box + tea, 10% off") -> Trade:
     return Trade(
         account=account,

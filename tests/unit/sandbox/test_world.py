@@ -15,12 +15,6 @@ from deploy.sandbox.world import IDENTITIES, World, WorldError
 from schemas import accounts as merchant_accounts
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    directory = tmp_path_factory.mktemp("world")
-    return World.create(directory, gateway_url="http://127.0.0.1:9", notify_base="http://127.0.0.1:8/")
-
-
 def test_the_merchants_configuration_is_one_the_receiver_takes(world: World) -> None:
     accounts = merchant_accounts.parse(tomllib.loads(world.accounts_file.read_text()))
     assert set(accounts) == {"demo-app", "demo-web", "demo-cn", "demo-antom", "demo-md5"}
@@ -66,18 +60,18 @@ def test_every_secret_is_its_owners_only(world: World) -> None:
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in secrets)
 
 
-def test_creating_again_keeps_keys_and_renews_addresses(world: World) -> None:
-    again = World.create(world.directory, gateway_url="http://127.0.0.1:7", notify_base="http://127.0.0.1:6")
+def test_creating_again_keeps_keys_and_renews_addresses(world: World, own_directory: Path) -> None:
+    again = World.create(own_directory, gateway_url="http://127.0.0.1:7", notify_base="http://127.0.0.1:6")
     assert again.account("demo-cn").signer.sign(b"x") == world.account("demo-cn").signer.sign(b"x")
     assert again.shop_key().private_numbers() == world.shop_key().private_numbers()
-    assert World.load(world.directory).notify_base == "http://127.0.0.1:6"
+    assert World.load(own_directory).notify_base == "http://127.0.0.1:6"
     assert "127.0.0.1:7/gateway.do" in again.accounts_file.read_text()
 
 
-def test_a_start_that_died_between_the_halves_is_mended(world: World) -> None:
-    (world.accounts_file.parent / "keys" / "mapi-rsa.pem").unlink()
-    World.create(world.directory, gateway_url="http://127.0.0.1:7", notify_base="http://127.0.0.1:6")
-    assert (world.accounts_file.parent / "keys" / "mapi-rsa.pem").exists()
+def test_a_start_that_died_between_the_halves_is_mended(own_directory: Path) -> None:
+    (own_directory / "merchant" / "keys" / "mapi-rsa.pem").unlink()
+    mended = World.create(own_directory, gateway_url="http://127.0.0.1:7", notify_base="http://127.0.0.1:6")
+    assert (mended.accounts_file.parent / "keys" / "mapi-rsa.pem").exists()
 
 
 def test_an_empty_directory_is_no_world_and_says_what_to_do(tmp_path: Path) -> None:
@@ -85,7 +79,7 @@ def test_an_empty_directory_is_no_world_and_says_what_to_do(tmp_path: Path) -> N
         World.load(tmp_path)
 
 
-def test_a_damaged_world_says_so(world: World, tmp_path: Path) -> None:
+def test_a_damaged_world_says_so(tmp_path: Path) -> None:
     (tmp_path / "world.json").write_text("{")
     with pytest.raises(WorldError, match="damaged"):
         World.load(tmp_path)
