@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="Public port: POST /notify/{account}. 0 is any free one.")
     admin_host: str = Field("127.0.0.1", min_length=1, description="Address of the admin port.")
     admin_port: int = Field(9464, ge=0, le=65535, description="Admin port: probes, metrics, API, console.")
+    admin_token_file: Path | None = Field(None, description="File with the token that writes to the admin port need.")
 
     exposed: bool = Field(False, description="True where no load balancer stands before the public port.")
     keepalive_timeout_s: float | None = Field(

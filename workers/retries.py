@@ -22,6 +22,6 @@ def due_at_ms(attempts: int, *, first_at_ms: int, now_ms: int, chance: float) ->
     return now_ms + int(wait_s * 1000 * (1 + JITTER * (2 * chance - 1)))
 
 
-def tier(wait_s: float) -> str:
-    """The label of a wait in metrics: `30s`, `5m` or `1h`."""
-    return "30s" if wait_s <= 60 else "5m" if wait_s <= 600 else "1h"
+def tier_of(attempts: int) -> str:
+    """The label, in metrics, of the wait that follows after this many tries: `30s`, `5m` or `1h`."""
+    return ("30s", "5m")[attempts] if attempts < len(FIRST_WAITS_S) else "1h"

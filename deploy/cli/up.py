@@ -1,0 +1,124 @@
+"""`alipay-notify up`: the embedded engine in one process, and with `--demo` a simulated Alipay beside it.
+
+Only options are declared here; what runs is imported when the command runs, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.cli import exits
+
+if TYPE_CHECKING:
+    from deploy.embedded.up import Engine
+    from deploy.logs import Lines
+    from ingest.settings import Settings
+
+DEMO_DIR = Path(".demo")
+
+_HELP = """Run the engine on this machine: receiver, worker, admin API and console in one process.
+
+Alipay's notifications come to POST /notify/ACCOUNT on the public port; everything else is on the admin port, which only
+this machine reaches. `success` is said when the notification is on disk; killing the process loses nothing.
+
+    alipay-notify up --demo
+    alipay-notify up --accounts accounts.toml --data-dir /var/lib/alipay-notify
+    ALIPAY_NOTIFY_ACCOUNTS=accounts.toml alipay-notify up --port 0 --admin-port 0
+
+When it is ready it prints one JSON line to stdout: {"event": "ready", "public": "http://…", "admin": "http://…"}.
+Logs go to stderr. SIGTERM ends it in good order.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the program."""
+    app.command("up", help=_HELP, epilog=exits.EPILOG)(up)
+
+
+def up(
+    accounts: Annotated[
+        Path | None, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="accounts.toml; key paths are relative to it.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="ALIPAY_NOTIFY_DATA_DIR", help="Where journal and orders are kept.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(envvar="ALIPAY_NOTIFY_HOST", help="Address of the public port [127.0.0.1].")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, envvar="ALIPAY_NOTIFY_PORT", help="Public port, 0 is any [8080].")
+    ] = None,
+    admin_host: Annotated[
+        str | None, typer.Option(envvar="ALIPAY_NOTIFY_ADMIN_HOST", help="Address of the admin port [127.0.0.1].")
+    ] = None,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, envvar="ALIPAY_NOTIFY_ADMIN_PORT", help="Admin port, 0 is any [9464]."),
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="With a simulated Alipay, a shop, and traffic to watch.")
+    ] = False,
+) -> None:
+    """Runs the engine; the options stand above the environment."""
+    import os
+
+    from ingest import settings as ingest_settings
+
+    given: dict[str, Any] = {
+        "accounts": accounts or (Path("accounts.toml") if demo else None),
+        "data_dir": data_dir or (DEMO_DIR / "engine" if demo else None),
+        "host": host,
+        "port": port,
+        "admin_host": admin_host,
+        "admin_port": admin_port,
+    }
+    try:
+        settings = ingest_settings.load(os.environ, **given)
+    except ingest_settings.BadSettings as bad:
+        _refuse("cannot start as told", bad.faults, exits.WRONG_USAGE)
+    _run(settings, demo=demo)
+
+
+def _refuse(why: str, faults: list[str], code: int) -> None:
+    typer.echo(f"alipay-notify {why}:", err=True)
+    for fault in faults:
+        typer.echo(f"  - {fault}", err=True)
+    raise typer.Exit(code)
+
+
+def _run(settings: Settings, *, demo: bool) -> None:
+    import asyncio
+
+    from deploy import logs
+    from deploy.embedded import faults, loops
+
+    is_console = sys.stderr.isatty()
+    lines = logs.Lines(sys.stderr, console=is_console, queue_max=settings.log_queue_max)
+    logs.capture_standard_logging(lines)
+    lines.start()
+    try:
+        with asyncio.Runner(loop_factory=loops.factory()) as runner:
+            runner.run(_demo(settings, lines) if demo else _engine(settings, lines))
+    except faults.REFUSALS as error:
+        _refuse("cannot start", faults.told(error), exits.FAILED)
+    finally:
+        lines.close()
+
+
+async def _engine(settings: Settings, lines: Lines) -> None:
+    from deploy.embedded import up as engine
+
+    async def started(running: Engine) -> None:
+        typer.echo(engine.ready_line(running))
+
+    await engine.until_told(settings, lines, started)
+
+
+async def _demo(settings: Settings, lines: Lines) -> None:
+    from deploy.embedded import demo
+
+    await demo.until_told(settings, lines, DEMO_DIR if settings.data_dir == DEMO_DIR / "engine" else settings.data_dir)

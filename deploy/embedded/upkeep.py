@@ -1,0 +1,113 @@
+"""The engine's housekeeping beside its work: gauges, lag, the loop's own lateness, pruning, checkpoints when idle.
+
+Each is a small loop of its own, cancelled at the end; none of them is a guarantee, and a failure of one is shown by the
+gauge that stands still or by the dependency that went to 0.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from deploy.embedded.directory import Opened
+from deploy.embedded.source import JournalSource
+from schemas import telemetry
+from workers.admin.probes import Check
+from workers.metrics import Metrics
+from workers.processing import Infrastructure
+
+LOOK_EVERY_S = 1.0
+PRUNE_EVERY_S = 60.0
+JOURNAL_KEPT_MS = 14 * 86_400_000  # outlives Alipay's re-sending and any replay; refused nowhere below 7 days
+EVENTS_KEPT_MS = 30 * 86_400_000
+
+
+@asynccontextmanager
+async def kept(
+    opened: Opened,
+    *,
+    source: JournalSource,
+    metrics: Metrics,
+    registry: CollectorRegistry,
+    health: Callable[[], Awaitable[Sequence[Check]]],
+    now_ms: Callable[[], int],
+) -> AsyncIterator[None]:
+    """Keep the engine in order until the block ends."""
+    gauges = _Gauges(registry)
+    loops = [
+        asyncio.create_task(loop)
+        for loop in (
+            _watch_loop(gauges),
+            _watch_health(gauges, health),
+            _watch_lag(opened, source, metrics, now_ms),
+            metrics.keep_fresh(opened.store),
+            _prune(opened, now_ms),
+        )
+    ]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+
+
+class _Gauges:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        up, ready, lag = telemetry.DEPENDENCY_UP, telemetry.READY, telemetry.LOOP_LAG
+        self.up = Gauge(up.name, up.help, up.labels, registry=registry)
+        self.ready = Gauge(ready.name, ready.help, registry=registry)
+        self.loop_lag = Gauge(lag.name, lag.help, registry=registry)
+
+
+async def _watch_loop(gauges: _Gauges) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LOOK_EVERY_S
+        await asyncio.sleep(LOOK_EVERY_S)
+        gauges.loop_lag.set(max(0.0, loop.time() - due))
+
+
+async def _watch_health(gauges: _Gauges, health: Callable[[], Awaitable[Sequence[Check]]]) -> None:
+    while True:
+        checks = {check.name: check.ok for check in await health()}
+        gauges.up.labels("journal").set(checks["journal"])
+        gauges.up.labels("store").set(checks["store"])
+        gauges.ready.set(all(checks.values()))
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _watch_lag(opened: Opened, source: JournalSource, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+    """Behind by how much: in records, and in the age of the oldest that has no disposition."""
+    behind_since_ms: int | None = None
+    settled = -1
+    while True:
+        lag = opened.journal.last - source.committed
+        if lag == 0:
+            behind_since_ms = None
+        elif behind_since_ms is None or source.committed != settled:
+            behind_since_ms = await _age(opened, source.committed, now_ms)
+        settled = source.committed
+        seconds = 0.0 if behind_since_ms is None else max(0, now_ms() - behind_since_ms) / 1000
+        metrics.lag(messages=lag, seconds=seconds)
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _age(opened: Opened, committed: int, now_ms: Callable[[], int]) -> int:
+    with contextlib.suppress(Infrastructure):
+        oldest = await opened.journal.read(committed, 1)
+        headers = dict(oldest[0].record.headers) if oldest else {}
+        received = headers.get("received-at", b"")
+        if received.isdigit():
+            return int(received)
+    return now_ms()
+
+
+async def _prune(opened: Opened, now_ms: Callable[[], int]) -> None:
+    while True:
+        await asyncio.sleep(PRUNE_EVERY_S)
+        with contextlib.suppress(Infrastructure):  # the loops that need the files say so
+            await opened.journal.prune(older_than_ms=now_ms() - JOURNAL_KEPT_MS)
+            await opened.store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS)

@@ -1,0 +1,95 @@
+"""Where a worker is put together, in order, in one place; taken apart in the reverse order.
+
+The log, the store, the claims and the topics are given: each engine has its own. A worker is two loops: the consumer,
+which brings every new record to its disposition, and the sweeper, which tries what was parked and sends what was left.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from schemas.accounts import Account
+from schemas.telemetry import Field
+from workers.claims import Claims
+from workers.consumer import Consumer, Source
+from workers.pages import HeldPort
+from workers.processing import Authenticate, DeadRun, Events, Infrastructure, Processing, Store
+from workers.relay import Relay
+from workers.sweeper import Sweeper
+from workers.telling import Logger, Telling
+
+
+class WorkersStore(Store, HeldPort, Protocol):
+    """A store as a worker needs it."""
+
+
+class Worker:
+    """A working worker. `trouble` is why it stands still, where it does: somebody has to look."""
+
+    def __init__(self, *, processing: Processing, consumer: Consumer, sweeper: Sweeper, logger: Logger) -> None:
+        self.processing = processing
+        self.trouble = ""
+        self._consumer = consumer
+        self._sweeper = sweeper
+        self._logger = logger
+        self._loops: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._loops = [asyncio.create_task(self._run(loop.run)) for loop in (self._consumer, self._sweeper)]
+
+    async def stop(self) -> None:
+        """Finish the batch in hand. What is not finished is delivered again."""
+        self._consumer.stop()
+        self._sweeper.stop()
+        await asyncio.gather(*self._loops)
+
+    async def _run(self, loop: Callable[[], object]) -> None:
+        try:
+            await loop()  # type: ignore[misc]
+        except DeadRun as error:
+            self._stand_still(f"stopped after {error}: look at `alipay-notify held list`, then start again")
+        except Infrastructure as error:
+            self._stand_still(str(error))
+        except Exception as error:
+            # A fault of ours in a loop. Nothing is lost by standing still, and going on blindly could lose something.
+            self._logger.error("a loop of the worker failed", **{Field.ERROR: error})
+            self._stand_still(f"failed: {type(error).__name__}")
+
+    def _stand_still(self, why: str) -> None:
+        self.trouble = why
+        self._consumer.stop()
+        self._sweeper.stop()
+        self._logger.error("the worker stands still", **{Field.ERROR: why})
+
+
+@asynccontextmanager
+async def working(
+    *,
+    accounts: Mapping[str, Account],
+    authenticate: Authenticate,
+    source: Source,
+    store: WorkersStore,
+    claims: Claims,
+    events: Events,
+    woken: asyncio.Event,
+    telling: Telling,
+    logger: Logger,
+    token: bytes,
+    now_ms: Callable[[], int],
+) -> AsyncIterator[Worker]:
+    """A worker at work; on leaving it finishes its batch, and only then may log and store be closed."""
+    processing = Processing(
+        accounts=accounts, authenticate=authenticate, store=store, events=events, watch=telling, now_ms=now_ms
+    )
+    relay = Relay(processing.emit)
+    consumer = Consumer(
+        source=source, claims=claims, process=processing.process, emit=relay.emit, watch=telling, token=token
+    )
+    sweeper = Sweeper(parked=store, retry=processing.retry, emit=relay.emit, woken=woken, pauses=telling, now_ms=now_ms)
+    worker = Worker(processing=processing, consumer=consumer, sweeper=sweeper, logger=logger)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        await worker.stop()
