@@ -1,0 +1,66 @@
+"""The order events in the order they were written: for a program on the same machine that has no Kafka.
+
+A consumer remembers the last `number` it has dealt with and asks for what comes after it. It sees each event at least
+once and in version order per order, exactly as a consumer of the topic does.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from aiohttp import web
+
+from schemas import topics
+from workers.admin import answers, shapes
+from workers.changes import Changes
+from workers.pages import Emitted
+
+
+class EventsPort(Protocol):
+    """The outbox, for reading."""
+
+    async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
+        """The messages of every topic with a higher number, sent or not, by number.
+
+        No message may appear later with a number below one that was given here.
+        """
+
+
+class FeedPart:
+    """The API's part about events."""
+
+    def __init__(self, *, events: EventsPort, changes: Changes) -> None:
+        self._events = events
+        self._changes = changes
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/api/events", self.after), web.get("/api/changes", self.changed)]
+
+    async def after(self, request: web.Request) -> web.Response:
+        """The events after a number, with `wait` as soon as there is one; `next` is the number to ask with then."""
+        number = answers.whole_number(request, "after", default=0)
+        limit = answers.whole_number(request, "limit", default=100, most=answers.LIMIT_MAX)
+        wanted = request.query.get("topic", topics.ORDER_EVENT)
+        if wanted not in (topics.ORDER_EVENT, topics.HELD, "all"):
+            raise answers.bad_request(f"topic is {topics.ORDER_EVENT}, {topics.HELD} or all")
+        deadline = time.monotonic() + answers.wait_s(request)
+        with self._changes.watch_all() as waiter:
+            while True:
+                read = await self._events.events_after(number, max(limit, 1))
+                number = read[-1].number if read else number
+                events = [shapes.event(row) for row in read if wanted in ("all", row.event.topic)]
+                if read and not events:
+                    continue  # a stretch of the other topic: what is wanted may stand right behind it
+                left_s = deadline - time.monotonic()
+                if events or left_s <= 0 or self._changes.is_closed or not await waiter.wait(left_s):
+                    return answers.json({"events": events, "next": number})
+
+    async def changed(self, request: web.Request) -> web.Response:
+        """Whether anything happened since `seen`; the console asks this to know when to draw itself anew."""
+        seen = answers.whole_number(request, "seen", default=0)
+        deadline = time.monotonic() + answers.wait_s(request)
+        with self._changes.watch_all() as waiter:
+            while self._changes.seen == seen and not self._changes.is_closed:
+                if not await waiter.wait(deadline - time.monotonic()):
+                    break
+        return answers.json({"seen": self._changes.seen})

@@ -1,0 +1,61 @@
+"""Whether this process lives and is ready, and its metrics. They need no token: who asks is a machine."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from aiohttp import web
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from workers.admin import answers
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One thing that has to be so for the process to be ready, and how it is now."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class Readiness(Protocol):
+    """What has to be so. Quick: a probe waits about a second."""
+
+    async def __call__(self) -> Sequence[Check]: ...
+
+
+class ProbesPart:
+    """Probes and metrics."""
+
+    def __init__(self, *, readiness: Readiness, registry: CollectorRegistry) -> None:
+        self._readiness = readiness
+        self._registry = registry
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/livez", self.live),
+            web.get("/readyz", self.ready),
+            web.get("/metrics", self.metrics),
+        ]
+
+    async def live(self, request: web.Request) -> web.Response:
+        """The loop turns: it has just run this."""
+        return _answer(request, [Check(name="loop", ok=True)])
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """All checks are good."""
+        return _answer(request, await self._readiness())
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """The metrics in Prometheus' text format."""
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _answer(request: web.Request, checks: Sequence[Check]) -> web.Response:
+    ok = all(check.ok for check in checks)
+    status = 200 if ok else 503
+    if "verbose" in request.query:
+        return answers.json({"ok": ok, "checks": list(checks)}, status=status)
+    failed = ", ".join(check.name for check in checks if not check.ok)
+    return web.Response(text="ok" if ok else f"not ready: {failed}", status=status)

@@ -1,0 +1,87 @@
+"""What a Return says: the text with which the buyer comes back from Alipay. It never decides anything.
+
+A Return can be authentic and old, and a buyer can close the window before it is sent. So the answer has two halves:
+what the text claims, and beside it what Alipay's notifications have told of that order. Ship by the second.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from aiohttp import web
+from msgspec import Struct
+
+from schemas.accounts import Account
+from workers.admin import answers, shapes
+from workers.admin.answers import Refusal
+from workers.pages import OrdersPort
+
+TEXT_CHARACTERS_MAX = 16 * 1024
+
+
+class Returned(Struct, frozen=True, kw_only=True):
+    """A Return as checked. Where it is not authentic, its claims are whatever somebody wrote."""
+
+    authentic: bool
+    reason: str
+    result_status: str
+    meaning: str
+    claims: dict[str, str]
+
+
+class CheckReturn(Protocol):
+    """The check of a Return's signature, by the account's keys. Never raises for what a text holds."""
+
+    def __call__(self, text: str, account: Account) -> Returned: ...
+
+
+class ReturnText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The in-app result as the app got it, or the query of the redirect, exactly as it was."""
+
+    result: str | None = None
+    query: str | None = None
+
+
+class ReturnAnswer(Returned, frozen=True, kw_only=True):
+    """With the order that the claims name, as notifications have told of it."""
+
+    order: shapes.OrderAnswer | None
+
+
+class ReturnsPart:
+    """The API's part about Returns."""
+
+    def __init__(self, *, accounts: Mapping[str, Account], check: CheckReturn, orders: OrdersPort) -> None:
+        self._accounts = accounts
+        self._check = check
+        self._orders = orders
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/api/returns/{account}", self.check)]
+
+    async def check(self, request: web.Request) -> web.Response:
+        """Whether a Return is authentic, what it claims, and what is known."""
+        account = self._accounts.get(request.match_info["account"])
+        if account is None:
+            raise Refusal(404, "unknown_account", f"no account {request.match_info['account']} is configured")
+        returned = self._check(_text(await answers.body(request, ReturnText)), account)
+        number = returned.claims.get("out_trade_no", "")
+        page = await self._orders.order_page(account.name, number) if number else None
+        return answers.json(
+            ReturnAnswer(
+                authentic=returned.authentic,
+                reason=returned.reason,
+                result_status=returned.result_status,
+                meaning=returned.meaning,
+                claims=returned.claims,
+                order=None if page is None else shapes.summary(page),
+            )
+        )
+
+
+def _text(given: ReturnText) -> str:
+    text = given.result if given.query is None else given.query
+    if text is None or (given.result is not None and given.query is not None):
+        raise answers.bad_request('say either {"result": "…"} (in-app) or {"query": "…"} (the redirect\'s)')
+    if not text or len(text) > TEXT_CHARACTERS_MAX:
+        raise answers.bad_request(f"a Return has 1 to {TEXT_CHARACTERS_MAX} characters")
+    return text

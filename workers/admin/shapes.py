@@ -1,0 +1,255 @@
+"""The answers of the API, field by field: the contract with the merchant's own programs. Pure.
+
+Times are UTC, amounts are integers of the smallest unit with a text beside them for people.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from schemas import clock, money, topics
+from schemas.dispositions import Disposition, Flag, Reason
+from schemas.orders import ClosedBecause, Order, Status, View
+from workers.pages import Emitted, HeldPage, OrderPage
+from workers.plan import Delivery
+
+
+class RefusedRequest(Protocol):
+    """A request that claimed to be about an order and was refused; nothing of it is proven."""
+
+    @property
+    def reason(self) -> str: ...
+    @property
+    def received_at_ms(self) -> int: ...
+
+
+class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="notification"):
+    """One authentic notification, and what became of it."""
+
+    notification_id: str
+    type: str
+    status: str
+    news: str
+    disposition: Disposition
+    reason: Reason
+    detail: str
+    version: int | None
+    received_at: datetime
+    decided_at: datetime
+    position: str
+
+
+class EventEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="event"):
+    """One event for consumers. `sent_at` is null until its topic has acknowledged it."""
+
+    id: str
+    type: str
+    version: int
+    occurred_at: datetime
+    sent_at: datetime | None
+
+
+class RefusedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="refused"):
+    """One request that was turned away. Kept in memory only, so the older ones are forgotten."""
+
+    reason: str
+    at: datetime
+
+
+Entry = NotificationEntry | EventEntry | RefusedEntry
+
+
+class OrderAnswer(Struct, frozen=True, kw_only=True):
+    """One order. `status` is null and `version` 0 where there are only held notifications of it."""
+
+    account: str
+    order: str
+    status: Status | None
+    closed_because: ClosedBecause | None
+    version: int
+    trade: str | None
+    amount_minor: int | None
+    amount: str | None
+    currency: str | None
+    refunded_minor: int
+    refunded: str | None
+    flags: tuple[Flag, ...]
+    registered: bool
+    expected_minor: int | None
+    expected: str | None
+    expected_currency: str | None
+    timeline: tuple[Entry, ...]
+
+
+class HeldAnswer(Struct, frozen=True, kw_only=True):
+    """One held notification, without its bytes."""
+
+    id: str
+    account: str
+    order: str
+    notification_id: str
+    disposition: Disposition
+    reason: Reason
+    detail: str
+    first_at: datetime
+    attempts: int
+    due_at: datetime | None
+    waits_for: str
+    resolved_at: datetime | None
+    resolution: str
+    by: str
+    why: str
+    replays: int
+
+
+class EventAnswer(Struct, frozen=True, kw_only=True):
+    """One message for consumers: CloudEvents' attributes, its topic, and its number in the order of writing."""
+
+    number: int
+    topic: str
+    specversion: str
+    id: str
+    type: str
+    source: str
+    subject: str
+    time: str
+    data: msgspec.Raw
+
+
+class _Occurred(Struct):
+    occurred_at: datetime
+    version: int = 0
+    type: str = ""
+
+
+_occurred = msgspec.json.Decoder(_Occurred).decode
+
+
+def order(page: OrderPage, refusals: Iterable[RefusedRequest] = ()) -> OrderAnswer:
+    """The order with all that happened to it."""
+    return _order(page.account, page.number, page.order, page.view, _timeline(page, refusals))
+
+
+def summary(page: OrderPage) -> OrderAnswer:
+    """The order as it is, without its timeline."""
+    return _order(page.account, page.number, page.order, page.view, ())
+
+
+def held(page: HeldPage) -> HeldAnswer:
+    """The held notification and what became of it."""
+    row = page.row
+    return HeldAnswer(
+        id=row.id,
+        account=row.account,
+        order=row.order,
+        notification_id=row.notification_id,
+        disposition=row.disposition,
+        reason=row.reason,
+        detail=row.detail,
+        first_at=clock.from_epoch_ms(row.first_at_ms),
+        attempts=row.attempts,
+        due_at=_moment(row.due_at_ms),
+        waits_for=row.waits_for,
+        resolved_at=_moment(page.resolved_at_ms),
+        resolution=page.resolution,
+        by=page.by,
+        why=page.why,
+        replays=page.replays,
+    )
+
+
+def event(emitted: Emitted) -> EventAnswer:
+    """The message as a program reads it that knows CloudEvents."""
+    headers = {name: value.decode("utf-8", "replace") for name, value in emitted.event.headers}
+    return EventAnswer(
+        number=emitted.number,
+        topic=emitted.event.topic,
+        specversion=headers.get("ce_specversion", "1.0"),
+        id=emitted.event.id,
+        type=headers.get("ce_type", ""),
+        source=headers.get("ce_source", ""),
+        subject=headers.get("ce_subject", ""),
+        time=headers.get("ce_time", ""),
+        data=msgspec.Raw(emitted.event.value),
+    )
+
+
+def _order(account: str, number: str, known: Order | None, view: View | None, timeline: Sequence[Entry]) -> OrderAnswer:
+    expected = None if known is None else known.expected
+    return OrderAnswer(
+        account=account,
+        order=number,
+        status=None if view is None else view.status,
+        closed_because=None if view is None else view.closed_because,
+        version=0 if known is None else known.version,
+        trade=None if view is None else view.trade,
+        amount_minor=None if view is None else view.amount_minor,
+        amount=None if view is None else _major(view.amount_minor, view.currency),
+        currency=None if view is None else view.currency,
+        refunded_minor=0 if view is None else view.refunded_minor,
+        refunded=None if view is None else _major(view.refunded_minor, view.currency),
+        flags=() if view is None else view.flags,
+        registered=known is not None and known.registered,
+        expected_minor=None if expected is None else expected.minor,
+        expected=None if expected is None else money.major(expected.minor, expected.currency),
+        expected_currency=None if expected is None else expected.currency,
+        timeline=tuple(timeline),
+    )
+
+
+def _timeline(page: OrderPage, refusals: Iterable[RefusedRequest]) -> list[Entry]:
+    """All that happened, oldest first; an event stands right after the notification that it came from."""
+    entries: list[tuple[tuple[int, int, int], Entry]] = []
+    places: dict[int | None, tuple[int, int]] = {}
+    for index, delivery in enumerate(page.deliveries):
+        place = (delivery.decided_at_ms, index)
+        places[delivery.version] = place
+        entries.append(((*place, 0), _notification(delivery)))
+    last = len(page.deliveries)
+    for emitted in page.events:
+        if emitted.event.topic != topics.ORDER_EVENT:
+            continue  # a notice of a held notification, which stands in the timeline itself
+        occurred = _occurred(emitted.event.value)
+        place = places.get(occurred.version, (clock.to_epoch_ms(occurred.occurred_at), last))
+        entries.append(((*place, 1), _event(emitted, occurred)))
+    for refusal in refusals:
+        entry = RefusedEntry(reason=str(refusal.reason), at=clock.from_epoch_ms(refusal.received_at_ms))
+        entries.append(((refusal.received_at_ms, last, 2), entry))
+    return [entry for _, entry in sorted(entries, key=lambda placed: placed[0])]
+
+
+def _notification(delivery: Delivery) -> NotificationEntry:
+    return NotificationEntry(
+        notification_id=delivery.notification_id,
+        type=delivery.type,
+        status=delivery.status,
+        news=delivery.news,
+        disposition=delivery.disposition,
+        reason=delivery.reason,
+        detail=delivery.detail,
+        version=delivery.version,
+        received_at=clock.from_epoch_ms(delivery.received_at_ms),
+        decided_at=clock.from_epoch_ms(delivery.decided_at_ms),
+        position=str(delivery.position),
+    )
+
+
+def _event(emitted: Emitted, occurred: _Occurred) -> EventEntry:
+    return EventEntry(
+        id=emitted.event.id,
+        type=occurred.type,
+        version=occurred.version,
+        occurred_at=occurred.occurred_at,
+        sent_at=_moment(emitted.sent_at_ms),
+    )
+
+
+def _moment(epoch_ms: int | None) -> datetime | None:
+    return None if epoch_ms is None else clock.from_epoch_ms(epoch_ms)
+
+
+def _major(minor: int | None, currency: str | None) -> str | None:
+    return None if minor is None or currency is None else money.major(minor, currency)

@@ -1,0 +1,196 @@
+"""The worker's instruments, made from the specifications in `schemas.telemetry` on the registry that is given.
+
+Children are kept: `labels()` costs more than the count. Every label value comes from a closed set; a trade status is a
+text that Alipay chose, so what is not in the list here counts as `other`. Nothing depends on what is counted.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from schemas import telemetry, topics
+from schemas.dispositions import HELD, Disposition, Reason
+from schemas.events import Outgoing
+from schemas.telemetry import Family
+from workers.pages import HeldPort
+from workers.plan import Plan, Reading
+
+OTHER = "other"
+TRADE_STATUSES = frozenset(
+    {"WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED", "TRADE_CLOSED", "TRADE_PENDING",
+     "REFUND_SUCCESS", "REFUND_CLOSED", "SUCCESS", "FAIL", "PENDING", "UNKNOWN", "CANCELLED"}
+)  # fmt: skip
+PAID, FINISHED = "order.paid.v1", "order.finished.v1"
+GAUGES_INTERVAL_S = 5.0
+
+
+class _Cause(Struct):
+    received_at: datetime
+    status: str = ""
+
+
+class _Announced(Struct):
+    account: str
+    type: str
+    version: int
+    cause: _Cause | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+
+
+_announced = msgspec.json.Decoder(_Announced).decode
+
+
+class Metrics:
+    """What one worker counts; it implements `workers.processing.Watch`."""
+
+    def __init__(self, registry: CollectorRegistry, accounts: Iterable[str], *, now_ms: Callable[[], int]) -> None:
+        self._accounts = frozenset(accounts)
+        self._now_ms = now_ms
+        processed = _counter(telemetry.PROCESSED, registry)
+        self._processed = {disposition: processed.labels(disposition.value) for disposition in Disposition}
+        self._statuses = _Children(_counter(telemetry.TRADE_STATUS, registry))
+        self._held = _Children(_counter(telemetry.HELD, registry))
+        self._amount = _Children(_counter(telemetry.AMOUNT, registry))
+        self._delay = _histogram(telemetry.DELIVERY_DELAY, registry)
+        self._steps = _Spans(_histogram(telemetry.PROCESSING_DURATION, registry))
+        self._end_to_end = _Spans(_histogram(telemetry.END_TO_END, registry))
+        self._retries = _Children(_counter(telemetry.RETRIES, registry))
+        self._replayed = _Children(_counter(telemetry.REPLAYED, registry))
+        self._claims = _Children(_counter(telemetry.CLAIMS, registry))
+        self._fenced = _counter(telemetry.FENCED_WRITES, registry)
+        self._held_now = _gauge(telemetry.HELD_NOW, registry)
+        self._held_oldest = _gauge(telemetry.HELD_OLDEST, registry)
+        self._outbox = _gauge(telemetry.OUTBOX_PENDING, registry)
+        self._outbox_oldest = _gauge(telemetry.OUTBOX_OLDEST, registry)
+        self._lag = _gauge(telemetry.LAG_MESSAGES, registry)
+        self._lag_s = _gauge(telemetry.LAG_SECONDS, registry)
+
+    def settled(self, plan: Plan, readings: Sequence[Reading]) -> None:
+        """A batch has its dispositions. One that goes on waiting, tried by the sweeper, is counted no second time."""
+        again = {reading.position for reading in readings if reading.held is not None}
+        for delivery in plan.deliveries:
+            if delivery.position in again and delivery.disposition in HELD:
+                continue
+            self._processed[delivery.disposition].inc()
+            if delivery.disposition in HELD:
+                self._held.of(delivery.disposition.value, delivery.reason.value).inc()
+            if delivery.status and delivery.position not in again:
+                self._statuses.of(self._account(delivery.account), _status(delivery.status)).inc()
+        for reading in readings:
+            heard = reading.notification
+            if heard is not None and heard.happened_at is not None and reading.held is None:
+                self._delay.observe(max(0.0, reading.received_at_ms / 1000 - heard.happened_at.timestamp()))
+
+    def emitted(self, events: Sequence[Outgoing]) -> None:
+        """Events were acknowledged. An order that was never seen merely paid became so by its first version."""
+        now_s = self._now_ms() / 1000
+        for event in events:
+            if event.topic != topics.ORDER_EVENT:
+                continue
+            said = _announced(event.value)
+            if said.cause is not None:
+                status = _status(said.cause.status)
+                self._end_to_end.of(status).observe(max(0.0, now_s - said.cause.received_at.timestamp()))
+            became_paid = said.type.endswith(PAID) or (said.version == 1 and said.type.endswith(FINISHED))
+            if became_paid and said.amount_minor is not None and said.currency is not None:
+                self._amount.of(self._account(said.account), said.currency).inc(said.amount_minor)
+
+    def step(self, name: str, seconds: float) -> None:
+        self._steps.of(name).observe(seconds)
+
+    def paused(self) -> None:
+        """A batch waits for infrastructure."""
+        self._retries.of("pause", "infrastructure").inc()
+
+    def came_due(self, tier: str, reason: Reason) -> None:
+        """A parked notification is tried again by its schedule."""
+        self._retries.of(tier, reason.value).inc()
+
+    def replayed(self, result: str) -> None:
+        """A held notification was tried again by a person."""
+        self._replayed.of(result).inc()
+
+    def claimed(self, outcome: str, count: int = 1) -> None:
+        self._claims.of(outcome).inc(count)
+
+    def fenced(self) -> None:
+        """The version check turned a write away."""
+        self._fenced.inc()
+
+    def lag(self, *, messages: int, seconds: float, partition: int = 0, group: str = "worker") -> None:
+        """How far the worker is behind the log."""
+        labels = (topics.NOTIFICATION, str(partition), group)
+        self._lag.labels(*labels).set(messages)
+        self._lag_s.labels(*labels).set(seconds)
+
+    async def refresh(self, held: HeldPort) -> None:
+        """Ask the store for the gauges that only it can give."""
+        counts = await held.counts()
+        known = {count.disposition: count for count in counts.held}
+        for disposition in HELD:
+            count = known.get(disposition)
+            self._held_now.labels(disposition.value).set(0 if count is None else count.count)
+            oldest_ms = None if count is None else count.oldest_ms
+            self._held_oldest.labels(disposition.value).set((oldest_ms or 0) / 1000)
+        self._outbox.set(counts.outbox_pending)
+        self._outbox_oldest.set((counts.outbox_oldest_ms or 0) / 1000)
+
+    async def keep_fresh(self, held: HeldPort, *, interval_s: float = GAUGES_INTERVAL_S) -> None:
+        """Refresh from time to time until cancelled. A store that does not answer leaves the gauges as they were."""
+        while True:
+            with contextlib.suppress(Exception):  # whatever the store's trouble is, its own gauge and alert tell of it
+                await self.refresh(held)
+            await asyncio.sleep(interval_s)
+
+    def _account(self, name: str) -> str:
+        return name if name in self._accounts else telemetry.UNKNOWN_ACCOUNT
+
+
+class _Children:
+    """The children of one counter, each made once."""
+
+    def __init__(self, family: Counter) -> None:
+        self._family = family
+        self._made: dict[tuple[str, ...], Counter] = {}
+
+    def of(self, *labels: str) -> Counter:
+        child = self._made.get(labels)
+        if child is None:
+            child = self._made[labels] = self._family.labels(*labels)
+        return child
+
+
+class _Spans:
+    """The children of one histogram, each made once."""
+
+    def __init__(self, family: Histogram) -> None:
+        self._family = family
+        self._made: dict[str, Histogram] = {}
+
+    def of(self, label: str) -> Histogram:
+        child = self._made.get(label)
+        if child is None:
+            child = self._made[label] = self._family.labels(label)
+        return child
+
+
+def _status(status: str) -> str:
+    return status if status in TRADE_STATUSES else OTHER
+
+
+def _counter(family: Family, registry: CollectorRegistry) -> Counter:
+    return Counter(family.name, family.help, family.labels, registry=registry)
+
+
+def _gauge(family: Family, registry: CollectorRegistry) -> Gauge:
+    return Gauge(family.name, family.help, family.labels, registry=registry)
+
+
+def _histogram(family: Family, registry: CollectorRegistry) -> Histogram:
+    return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)
