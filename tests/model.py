@@ -15,6 +15,8 @@ Fact = Mapping[str, Any]
 Registration = Mapping[str, Any]  # {"amount_minor", "currency", "refunds": […]}; every key may be absent
 Final = dict[str, Any]
 ClaimKey = tuple[str, int, str]  # trade, minor units, currency
+Said = dict[str, Any]  # what one notification says of one claim
+Told = dict[str, list[tuple[ClaimKey, Said]]]
 
 WAITING, LAPSED, PAID, FINISHED, REFUNDED = range(5)
 STATUS = ("WAITING", "CLOSED", "PAID", "FINISHED", "CLOSED")
@@ -28,35 +30,38 @@ WORDS = {
 WHOLE_UNITS = ("JPY", "KRW")
 
 
-def final(facts: Iterable[Fact], account: Mapping[str, Any], registered: Mapping[str, Registration]) -> dict[str, Final]:
+def final(
+    facts: Iterable[Fact], account: Mapping[str, Any], registered: Mapping[str, Registration]
+) -> dict[str, Final]:
     """Every order that exists once all facts and registrations are known, by its number.
 
     `account` has `family`, `currency` (what amounts of the old gateway are in) and `orders` (`any` or `registered`).
     """
-    told: dict[str, list[tuple[ClaimKey, dict[str, Any]]]] = {}
-    refunds: list[dict[str, Any]] = []
-    impossible: set[str] = set()
+    told: Told = {}
+    refunds: list[list[dict[str, Any]]] = []  # one list per notification
     for fact in facts:
         if "message" in fact:
             _read_message(fact["message"], told, refunds)
         elif fact["fields"].get("notify_type") == "batch_refund_notify":
-            refunds += _batch(fact["fields"], account["currency"])
+            refunds.append(_batch(fact["fields"], account["currency"]))
         else:
-            _read_form(fact["fields"], account, told, impossible)
-    numbers = set(registered) | (set(told) if account["orders"] == "any" else set())
-    named = {refund: number for number, entry in registered.items() for refund in entry.get("refunds", ())}
-    return {
-        number: _order(told.get(number, []), _theirs(refunds, number, named), registered.get(number), number in impossible)
-        for number in numbers
-    }
+            _read_form(fact["fields"], account, told)
+    theirs = told if account["orders"] == "any" else {number: told.get(number, []) for number in registered}
+    claims = {number: _claims(said, registered.get(number, {})) for number, said in theirs.items()}
+    trades = {key[0] for joined, _ in claims.values() for key in joined}
+    # A batch waits as a whole until all of its trades are known.
+    known = [one for batch in refunds if all(one["trade"] in trades | {None} for one in batch) for one in batch]
+    orders = {}
+    for number in claims.keys() | registered.keys():
+        expected = registered.get(number, {})
+        joined, flags = claims.get(number, ({}, set()))
+        own = [one for one in known if one["trade"] is not None or one["id"] in expected.get("refunds", ())]
+        if joined or number in registered:
+            orders[number] = _order(joined, flags, own, expected)
+    return orders
 
 
-def _read_form(
-    fields: Mapping[str, str],
-    account: Mapping[str, Any],
-    told: dict[str, list[tuple[ClaimKey, dict[str, Any]]]],
-    impossible: set[str],
-) -> None:
+def _read_form(fields: Mapping[str, str], account: Mapping[str, Any], told: Told) -> None:
     """Adds what one form of a trade says; a form that says nothing reliable adds nothing."""
     openapi = account["family"] == "openapi"
     currency = "CNY" if openapi else fields.get("currency", account["currency"])
@@ -65,36 +70,31 @@ def _read_form(
     if not amount or word not in WORDS or fields.get("notify_type") != "trade_status_sync":
         return
     back = _minor(fields.get("refund_fee", "0.00"), currency) if openapi else 0
-    refunded = bool(back) or (not openapi and fields.get("refund_status") == "REFUND_SUCCESS")
-    if refunded and "gmt_refund" not in fields:
+    refunded = bool(back) or fields.get("refund_status") == "REFUND_SUCCESS"
+    if back is None or (refunded and ("gmt_refund" not in fields or word == "WAIT_BUYER_PAY")):
         return
-    if back is None or back > amount:
-        impossible.add(fields["out_trade_no"])
-        return
-    said: dict[str, Any] = {"rank": WORDS[word], "frozen": word == "TRADE_PENDING" and not refunded}
+    said: Said = {"rank": WORDS[word], "frozen": word == "TRADE_PENDING" and not refunded}
     if word == "TRADE_CLOSED" and refunded:
-        said |= {"rank": REFUNDED, "back": amount}
+        said |= {"rank": REFUNDED, "back": amount, "impossible": back > amount}
     elif word == "TRADE_CLOSED":
         if "gmt_payment" in fields:
             return  # paid, closed, and no refund: nobody can say what that is
         said["lapsed"] = "expired"
     elif refunded:
-        said |= {"back": back, "vague": not openapi}
+        said |= {"back": back, "vague": not back, "impossible": back > amount}
     told.setdefault(fields["out_trade_no"], []).append(((fields["trade_no"], amount, currency), said))
 
 
-def _read_message(
-    message: Mapping[str, Any], told: dict[str, list[tuple[ClaimKey, dict[str, Any]]]], refunds: list[dict[str, Any]]
-) -> None:
+def _read_message(message: Mapping[str, Any], told: Told, refunds: list[list[dict[str, Any]]]) -> None:
     kind, outcome = message.get("notifyType"), message.get("result", {}).get("resultStatus")
     if kind == "REFUND_RESULT" and message["refundStatus"] == "SUCCESS":
         money = message["refundAmount"]
         entry = {"id": message["refundRequestId"], "trade": message.get("paymentId"), "currency": money["currency"]}
-        refunds.append(entry | {"minor": int(money["value"])})
+        refunds.append([entry | {"minor": int(money["value"])}])
     if kind not in ("PAYMENT_RESULT", "PAYMENT_PENDING") or outcome not in ("S", "F"):
         return
     money = message["paymentAmount"]
-    said: dict[str, Any] = {"rank": PAID if kind == "PAYMENT_RESULT" else WAITING}
+    said: Said = {"rank": PAID if kind == "PAYMENT_RESULT" else WAITING}
     if outcome == "F":
         said = {"rank": LAPSED, "lapsed": "failed"}
     key = (message["paymentId"], int(money["value"]), money["currency"])
@@ -112,47 +112,48 @@ def _batch(fields: Mapping[str, str], currency: str) -> list[dict[str, Any]]:
     return entries
 
 
-def _theirs(refunds: list[dict[str, Any]], number: str, named: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The refunds that may be this order's: those that name a trade (matched later), and those it registered."""
-    return [refund for refund in refunds if refund["trade"] is not None or named.get(refund["id"]) == number]
+def _claims(told: list[tuple[ClaimKey, Said]], expected: Registration) -> tuple[dict[ClaimKey, list[Said]], set[str]]:
+    """What may be joined, by trade and amount, and the flags of what may not."""
+    claims: dict[ClaimKey, list[Said]] = {}
+    flags: set[str] = set()
+    for key, said in told:
+        if expected.get("currency") not in (None, key[2]):
+            flags.add("currency_mismatch")
+        elif expected.get("amount_minor") not in (None, key[1]):
+            flags.add("amount_mismatch")
+        elif said.get("impossible"):
+            flags.add("over_refunded")
+        else:
+            claims.setdefault(key, []).append(said)
+    return claims, flags
 
 
 def _order(
-    told: list[tuple[ClaimKey, dict[str, Any]]],
-    refunds: list[dict[str, Any]],
-    registration: Registration | None,
-    impossible: bool,
+    claims: dict[ClaimKey, list[Said]], refused: set[str], refunds: list[dict[str, Any]], expected: Registration
 ) -> Final:
-    flags = {"over_refunded"} if impossible else set()
-    expected = registration or {}
-    claims: dict[ClaimKey, list[dict[str, Any]]] = {}
-    for key, said in told:
-        wrong = _mismatch(key, expected)
-        if wrong:
-            flags.add(wrong)
-        else:
-            claims.setdefault(key, []).append(said)
+    flags = set(refused)
+    if not claims:
+        nothing = {"status": "WAITING", "closed_because": None, "trade": None, "refunded_minor": 0, "flags": flags}
+        return nothing | {"amount_minor": expected.get("amount_minor"), "currency": expected.get("currency")}
     if len({amount for _, amount, _ in claims}) > 1:
         flags.add("amount_mismatch")
     if len({currency for _, _, currency in claims}) > 1:
         flags.add("currency_mismatch")
     ended = {key: _claim(key, said, refunds, flags) for key, said in claims.items()}
-    if len({key[0] for key, end in ended.items() if end["rank"] >= PAID}) > 1:
+    paid = {key[0] for key, end in ended.items() if end["rank"] >= PAID}
+    if len(paid) > 1:
         flags.add("second_trade")
-    _contradictions(ended, flags)
-    empty = {"status": "WAITING", "closed_because": None, "trade": None, "refunded_minor": 0}
-    if not ended:
-        amount, currency = expected.get("amount_minor"), expected.get("currency")
-        return empty | {"amount_minor": amount, "currency": currency, "flags": flags}
+    if paid & {key[0] for key, end in ended.items() if end["lapsed"]}:
+        flags.add("paid_and_expired")
     standing = min(ended, key=lambda key: (-ended[key]["rank"], key))
     end = ended[standing]
     flags |= {flag for flag in ("frozen", "refund_amount_unknown") if end[flag]}
     because = {LAPSED: end["lapsed"], REFUNDED: "refunded"}.get(end["rank"])
-    money = {"amount_minor": standing[1], "currency": standing[2], "refunded_minor": end["back"]}
-    return {"status": STATUS[end["rank"]], "closed_because": because, "trade": standing[0], "flags": flags} | money
+    amount = {"amount_minor": standing[1], "currency": standing[2], "refunded_minor": end["back"]}
+    return {"status": STATUS[end["rank"]], "closed_because": because, "trade": standing[0], "flags": flags} | amount
 
 
-def _claim(key: ClaimKey, said: list[dict[str, Any]], refunds: list[dict[str, Any]], flags: set[str]) -> dict[str, Any]:
+def _claim(key: ClaimKey, said: list[Said], refunds: list[dict[str, Any]], flags: set[str]) -> dict[str, Any]:
     """Where one trade at one amount ends, once everything said of it has been heard."""
     trade, amount, currency = key
     single: dict[str, int] = {}
@@ -181,19 +182,6 @@ def _claim(key: ClaimKey, said: list[dict[str, Any]], refunds: list[dict[str, An
         "frozen": rank >= PAID and not thawed,
         "refund_amount_unknown": back == 0 and any(entry.get("vague") for entry in said),
     }
-
-
-def _contradictions(ended: Mapping[ClaimKey, dict[str, Any]], flags: set[str]) -> None:
-    paid = {key[0] for key, end in ended.items() if end["rank"] >= PAID}
-    lapsed = {key[0] for key, end in ended.items() if end["lapsed"]}
-    if paid & lapsed:
-        flags.add("paid_and_expired")
-
-
-def _mismatch(key: ClaimKey, expected: Registration) -> str | None:
-    if expected.get("currency") not in (None, key[2]):
-        return "currency_mismatch"
-    return "amount_mismatch" if expected.get("amount_minor") not in (None, key[1]) else None
 
 
 def _minor(text: str, currency: str) -> int | None:
