@@ -16,8 +16,8 @@ from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.form_meaning import mask
 from schemas.money import Money
-from schemas.notification import Kind, Notification, Refund, Unreadable
-from schemas.orders import News
+from schemas.notification import Kind, Notification, Unreadable
+from schemas.orders import News, Refund
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _KINDS_BY_NUMBER = (
@@ -40,7 +40,10 @@ def read(body: bytes, account: Account) -> Notification:
     try:
         message = antom.read(body)
     except antom.BadMessage as error:
-        raise Unreadable(Reason.MALFORMED, str(error), disposition=Disposition.DEAD, order=antom.route(body)) from None
+        dead = Disposition.DEAD
+        raise Unreadable(
+            Reason.MALFORMED, str(error), disposition=dead, order=antom.route(body), **_identity(body)
+        ) from None
     reader = _Reader(message, account)
     try:
         return reader.notification()
@@ -78,8 +81,6 @@ class _Reader:
             case _:
                 raise self.unreadable(Reason.UNKNOWN_STATUS, f"{type_} with a resultStatus that no document names")
         amount = self.amount("paymentAmount")
-        if amount.minor == 0:
-            raise self.unreadable(Reason.BAD_AMOUNT, "an amount of zero")
         return self._made(
             Kind.PAYMENT, news, type_, order, status, order=order, trade=self.required("paymentId"), amount=amount,
             happened_at=happened_at,
@@ -108,7 +109,6 @@ class _Reader:
         raise self.unreadable(Reason.UNKNOWN_STATUS, "a notifyType that no document names, or none")
 
     def _made(self, kind: Kind, news: News, type_: str, number: str, status: str, **rest: Any) -> Notification:
-        content = msgspec.json.encode(self.message, order="deterministic")
         return Notification(
             account=self.account.name,
             id=":".join((type_, number, status)),
@@ -117,7 +117,7 @@ class _Reader:
             type=type_,
             status=status,
             payer=mask(self.member("pspCustomerInfo", "displayCustomerId")),
-            digest=blake2b(content, digest_size=16).digest(),
+            digest=blake2b(self._content(), digest_size=16).digest(),
             fields={name: value if isinstance(value, str) else _json(value) for name, value in self.message.items()},
             **({"order": self.text("paymentRequestId")} | rest),
         )
@@ -141,17 +141,24 @@ class _Reader:
         return clock.parse_iso(text) if text else None
 
     def amount(self, name: str) -> Money:
-        amount = self.message.get(name)
-        if not isinstance(amount, dict):
+        told = self.message.get(name)
+        if not isinstance(told, dict):
             raise self.unreadable(Reason.MISSING_FIELD, f"no {name}")
-        value, currency = amount.get("value"), amount.get("currency")
+        value, currency = told.get("value"), told.get("currency")
         if not isinstance(value, str) or not isinstance(currency, str):
             raise self.unreadable(Reason.BAD_AMOUNT, f"{name} is not a value and a currency, both in quotes")
-        return money.parse_minor(value, currency)
+        amount = money.parse_minor(value, currency)
+        if amount.minor == 0:
+            raise self.unreadable(Reason.BAD_AMOUNT, f"{name} is zero")
+        return amount
 
     def unreadable(self, reason: Reason, detail: str) -> Unreadable:
         order = self.message.get("paymentRequestId", "")
-        return Unreadable(reason, detail, order=_CONTROL.sub("\ufffd", order) if isinstance(order, str) else "")
+        shown = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", order) if isinstance(order, str) else ""
+        return Unreadable(reason, detail, order=shown, **_identity(self._content()))
+
+    def _content(self) -> bytes:
+        return msgspec.json.encode(self.message, order="deterministic")
 
     def _checked(self, text: Any, name: str) -> str:
         if not isinstance(text, str):
@@ -159,6 +166,12 @@ class _Reader:
         if _CONTROL.search(text) is not None:
             raise self.unreadable(Reason.CONTROL_CHAR, f"a control character in {name}")
         return text
+
+
+def _identity(content: bytes) -> dict[str, Any]:
+    """The identity of a message that cannot be read: it has no business key, but a repetition has the same content."""
+    digest = blake2b(content, digest_size=16).digest()
+    return {"notification_id": f"content:{digest.hex()}", "digest": digest}
 
 
 def _json(value: Any) -> str:

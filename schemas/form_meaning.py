@@ -15,8 +15,8 @@ from schemas.accounts import CHARSETS, Account, Family
 from schemas.dispositions import Reason
 from schemas.form import Form
 from schemas.money import Money
-from schemas.notification import Kind, Notification, Refund, Unreadable
-from schemas.orders import News
+from schemas.notification import Kind, Notification, Unreadable
+from schemas.orders import News, Refund
 
 BATCH_ENTRIES_MAX = 1000
 
@@ -32,9 +32,8 @@ def read(form: Form, account: Account) -> Notification:
     Raises:
         Unreadable: undecodable text, a missing or impossible value, or words that contradict each other.
     """
-    fields = _text(form, account)
-    identity = _Identity(fields)
     digest = _digest(form)
+    identity = _Identity(_text(form, account, digest), digest)
     type_ = identity.required("notify_type")
     try:
         if type_ == _TRADE_SYNC:
@@ -51,8 +50,9 @@ def read(form: Form, account: Account) -> Notification:
 class _Identity:
     """The decoded fields, and the two numbers by which a person would look for the message if it cannot be read."""
 
-    def __init__(self, fields: dict[str, str]) -> None:
+    def __init__(self, fields: dict[str, str], digest: bytes) -> None:
         self.fields = fields
+        self._digest = digest
 
     def optional(self, name: str) -> str:
         """The value, empty where absent: of the two customs for blanks ours is that they say nothing."""
@@ -73,27 +73,34 @@ class _Identity:
 
     def unreadable(self, reason: Reason, detail: str) -> Unreadable:
         order = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", self.fields.get("out_trade_no", ""))
-        notification_id = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", self.fields.get("notify_id", ""))
-        return Unreadable(reason, detail, order=order, notification_id=notification_id)
+        told_id = self.fields.get("notify_id", "")
+        shown_id = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", told_id)
+        # An id that had to be altered to be shown is not the sender's id: such a message repeats nothing.
+        digest = self._digest if told_id and shown_id == told_id else b""
+        return Unreadable(reason, detail, order=order, notification_id=shown_id, digest=digest)
 
 
-def _text(form: Form, account: Account) -> dict[str, str]:
+def _text(form: Form, account: Account, digest: bytes) -> dict[str, str]:
     charset = form.fields.get(b"charset", b"").decode("ascii", "replace").lower() or account.charset
     if charset not in CHARSETS:
-        raise Unreadable(Reason.CHARSET, f"a charset that is not read here; known are {', '.join(CHARSETS)}")
+        detail = f"a charset that is not read here; known are {', '.join(CHARSETS)}"
+        raise Unreadable(Reason.CHARSET, detail, **_numbers(form, digest))
     try:
         fields = {name.decode("ascii"): value.decode(charset) for name, value in form.fields.items()}
     except UnicodeDecodeError:
-        raise Unreadable(Reason.CHARSET, f"text that is not {charset}", **_numbers(form)) from None
+        raise Unreadable(Reason.CHARSET, f"text that is not {charset}", **_numbers(form, digest)) from None
     if "\x00" in "".join(fields.values()):
-        raise Unreadable(Reason.CONTROL_CHAR, "U+0000 in a value", **_numbers(form))
+        raise Unreadable(Reason.CONTROL_CHAR, "U+0000 in a value", **_numbers(form, digest))
     return fields
 
 
-def _numbers(form: Form) -> dict[str, Any]:
+def _numbers(form: Form, digest: bytes) -> dict[str, Any]:
     """Order and notification number of a form whose text cannot be trusted, where at least these are plain ASCII."""
     plain = {"order": form.fields.get(b"out_trade_no", b""), "notification_id": form.fields.get(b"notify_id", b"")}
-    return {name: value.decode() for name, value in plain.items() if value.isascii() and value.decode().isprintable()}
+    numbers: dict[str, Any] = {
+        name: value.decode() for name, value in plain.items() if value.isascii() and value.decode().isprintable()
+    }
+    return numbers | {"digest": digest if numbers.get("notification_id") else b""}
 
 
 def _digest(form: Form) -> bytes:
@@ -132,13 +139,15 @@ def _trade(identity: _Identity, account: Account, digest: bytes) -> Notification
     if amount.minor == 0:
         raise identity.unreadable(Reason.BAD_AMOUNT, "an amount of zero")
     refunded = _refunded_so_far(identity, currency) if openapi else None
-    news, happened_at = _news(identity, refunded)
-    refund = news in (News.PARTLY_REFUNDED, News.REFUNDED)
+    has_refund = refunded is not None or _has_succeeded_refund(identity)
+    news, happened_at = _news(identity, has_refund=has_refund)
+    if news is News.REFUNDED and (refunded is None or refunded.minor < amount.minor):
+        refunded = amount  # a trade closes by refunds only when they have reached the whole of it
     return Notification(
-        kind=Kind.REFUND if refund else Kind.PAYMENT,
+        kind=Kind.REFUND if has_refund else Kind.PAYMENT,
         news=news,
         amount=amount,
-        refunded_total=amount if news is News.REFUNDED else refunded,
+        refunded_total=refunded,
         happened_at=happened_at,
         **_envelope(identity, account, digest),
     )
@@ -155,23 +164,32 @@ def _refunded_so_far(identity: _Identity, currency: str) -> Money | None:
     return refunded
 
 
-def _news(identity: _Identity, refunded: Money | None) -> tuple[News, datetime | None]:
+def _has_succeeded_refund(identity: _Identity) -> bool:
+    """Whether the old gateway's `refund_status` says so, which tells no amount."""
+    if identity.optional("refund_status") != "REFUND_SUCCESS":
+        return False
+    if not identity.optional("gmt_refund"):
+        raise identity.unreadable(Reason.BAD_REFUND, "REFUND_SUCCESS without gmt_refund")
+    return True
+
+
+def _news(identity: _Identity, *, has_refund: bool) -> tuple[News, datetime | None]:
     """The news and the moment it happened, which is never `notify_time`."""
     status = identity.required("trade_status")
     paid_at, refunded_at, closed_at = (identity.time(name) for name in ("gmt_payment", "gmt_refund", "gmt_close"))
-    succeeded = identity.optional("refund_status") == "REFUND_SUCCESS"
-    if succeeded and refunded_at is None:
-        raise identity.unreadable(Reason.BAD_REFUND, "REFUND_SUCCESS without gmt_refund")
-    has_refund = succeeded or refunded is not None
     match status:
+        case "WAIT_BUYER_PAY" if has_refund:
+            raise identity.unreadable(Reason.BAD_REFUND, "a refund of what nobody has paid yet")
         case "WAIT_BUYER_PAY":
             return News.WAITING, None
+        case "TRADE_SUCCESS" | "TRADE_PENDING" if has_refund:
+            return News.PARTLY_REFUNDED, refunded_at
         case "TRADE_SUCCESS":
-            return (News.PARTLY_REFUNDED, refunded_at) if has_refund else (News.PAID, paid_at)
+            return News.PAID, paid_at
         case "TRADE_PENDING":
             return News.FROZEN, paid_at
         case "TRADE_FINISHED":
-            return News.FINISHED, None if paid_at is None else paid_at
+            return News.FINISHED, paid_at
         case "TRADE_CLOSED" if has_refund:
             return News.REFUNDED, refunded_at
         case "TRADE_CLOSED" if paid_at is not None:
@@ -186,11 +204,14 @@ def _batch_refund(identity: _Identity, account: Account, digest: bytes) -> Notif
     entries = identity.required("result_details").split("#")
     if len(entries) > BATCH_ENTRIES_MAX:
         raise identity.unreadable(Reason.BAD_REFUND, f"more than {BATCH_ENTRIES_MAX} entries")
-    refunds = [_batch_entry(entry, batch, identity, account) for entry in entries]
+    read = (_batch_entry(entry, batch, identity, account) for entry in entries)
+    refunds = tuple(refund for refund in read if refund is not None)
+    if len({refund.id for refund in refunds}) != len(refunds):
+        raise identity.unreadable(Reason.BAD_REFUND, "two refunds of one trade in one batch")
     return Notification(
         kind=Kind.BATCH_REFUND,
         news=News.PARTLY_REFUNDED,
-        refunds=tuple(refund for refund in refunds if refund is not None),
+        refunds=refunds,
         happened_at=None,
         **_envelope(identity, account, digest),
     )
@@ -207,4 +228,7 @@ def _batch_entry(entry: str, batch: str, identity: _Identity, account: Account) 
     trade, amount, result = parts
     if result != "SUCCESS":
         return None
-    return Refund(id=f"{batch}/{trade}", amount=money.parse_major(amount, account.currency), trade=trade)
+    refunded = money.parse_major(amount, account.currency)
+    if refunded.minor == 0:
+        raise identity.unreadable(Reason.BAD_AMOUNT, "a refund of zero")
+    return Refund(id=f"{batch}/{trade}", amount=refunded, trade=trade)

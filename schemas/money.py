@@ -44,7 +44,7 @@ class BadMoney(ValueError):
     """The text is not an amount of that currency in its exact form, or the currency is not one we know."""
 
 
-class Money(Struct, frozen=True):
+class Money(Struct, frozen=True, order=True):
     """`minor` smallest units of `currency`: `Money(1280, "USD")` is 12.80 dollars, `Money(1280, "JPY")` 1280 yen."""
 
     minor: int

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
-from schemas.orders import News
+from schemas.orders import News, Refund
 
 
 class Kind(StrEnum):
@@ -30,7 +30,8 @@ class Kind(StrEnum):
 class Unreadable(ValueError):
     """An authentic message that cannot be taken at its word; it is held with this reason, its bytes kept.
 
-    `order` and `notification_id` are filled as far as the message got, so that a person finds it by them.
+    `order` and `notification_id` are filled as far as the message got, so that a person finds it by them. `digest` is
+    that of its content where it has an id, so that its repetitions are known as such.
     """
 
     def __init__(
@@ -41,20 +42,14 @@ class Unreadable(ValueError):
         disposition: Disposition = Disposition.QUARANTINED,
         order: str = "",
         notification_id: str = "",
+        digest: bytes = b"",
     ) -> None:
         super().__init__(detail)
         self.reason = reason
         self.disposition = disposition
         self.order = order
         self.notification_id = notification_id
-
-
-class Refund(Struct, frozen=True, kw_only=True, gc=False):
-    """One refund that is named by its own number; `trade` where the message names the payment by Alipay's number."""
-
-    id: str
-    amount: Money
-    trade: str = ""
+        self.digest = digest
 
 
 class Notification(Struct, frozen=True, kw_only=True, gc=False):

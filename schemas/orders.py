@@ -1,8 +1,10 @@
 """The merchant's order as notifications build it up: a join over facts, so that arrival order cannot matter.
 
 An order remembers what each *claim* about it amounts to: a claim is one trade number with one amount, as some
-notification named them. Usually there is exactly one. Everything that consumers see (status, money, flags) is derived
-from the claims and from what the merchant registered; nothing is kept that could depend on what arrived first.
+notification named them. Usually there is exactly one. Beside the claims it keeps the *set* of refunds that were named
+one by one: which claims they fit is known only when all claims are, so it is derived and never stored. Everything that
+consumers see (status, money, flags) is derived from claims, refunds and what the merchant registered; nothing is kept
+that could depend on what arrived first.
 """
 
 from enum import StrEnum
@@ -67,10 +69,19 @@ class ClosedBecause(StrEnum):
     REFUNDED = "refunded"
 
 
+class Refund(Struct, frozen=True, kw_only=True, order=True, gc=False):
+    """One refund that is named by its own number; `trade` where the message names the payment by Alipay's number."""
+
+    id: str
+    amount: Money
+    trade: str = ""
+
+
 class Claim(Struct, frozen=True, kw_only=True, gc=False):
     """What has been said of one trade number at one amount. Joining two claims of one key gives the claim of both.
 
     `lapsed` remembers that the trade was also said to have ended unpaid, which the state alone forgets once it rises.
+    `refunds` is empty in a stored claim: `workers.views.settled` fills it from the order's refunds.
     """
 
     trade: str
@@ -80,7 +91,7 @@ class Claim(Struct, frozen=True, kw_only=True, gc=False):
     lapsed: ClosedBecause | None = None
     frozen: bool = False  # paid, and all that says so said "frozen"
     refunded_total_minor: int = 0  # the largest cumulative sum named
-    refunds: dict[str, int] = {}  # refund id → minor units, where refunds are named one by one
+    refunds: dict[str, int] = {}  # refund id → minor units, of the refunds named one by one that fit this claim
     partly_refunded: bool = False  # a refund was named without its amount
 
     @property
@@ -99,7 +110,8 @@ class Order(Struct, frozen=True, kw_only=True, gc=False):
     account: str
     number: str
     version: int = 0
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[Claim, ...] = ()  # sorted by key
+    refunds: tuple[Refund, ...] = ()  # sorted; each fact once
     expected: Money | None = None
     registered: bool = False
     refused: frozenset[Flag] = frozenset()

@@ -58,14 +58,24 @@ class HeldRow(Struct, frozen=True, kw_only=True):
         return str(self.position)
 
 
-class Fault(Struct, frozen=True, kw_only=True):
-    """Why a record has no notification: the record's own fault, with as much of its identity as could be read."""
+class End(Struct, frozen=True, kw_only=True, gc=False):
+    """What a record comes to, and by which numbers a person would look for it."""
 
     disposition: Disposition
     reason: Reason
-    detail: str
+    detail: str = ""
     order: str = ""
     notification_id: str = ""
+
+
+class Fault(End, frozen=True, kw_only=True, gc=False):
+    """Why a record has no notification: the record's own fault, with as much of its identity as could be read.
+
+    `digest` is that of an authentic message whose id could be read, so that its repetitions are known as such; empty
+    otherwise.
+    """
+
+    digest: bytes = b""
 
 
 class Reading(Struct, frozen=True, kw_only=True, gc=False):

@@ -30,11 +30,15 @@ from schemas.envelope import Record, Sealed
 from schemas.events import Outgoing
 from schemas.notification import Unreadable
 from workers import settlement
-from workers.plan import Decide, Fault, HeldRow, Logged, Needs, Plan, Reading
+from workers.plan import Decide, Fault, HeldRow, Known, Logged, Needs, Plan, Reading
 
 RECORD_BYTES_MAX = 256 * 1024  # four times the largest body a receiver takes; beyond it no receiver of ours wrote it
 DEAD_RUN_MAX = 20  # so many dead in a row are not twenty broken records but one broken program
+HEADERS_MAX = 64  # the receiver writes at most twelve
+HEADER_BYTES_MAX = 4096
 DETAIL_CHARACTERS_MAX = 1000
+
+_NEVER_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # somebody wants the process to end
 
 
 class Infrastructure(Exception):
@@ -47,6 +51,10 @@ class Fenced(Infrastructure):
 
 class RecordRefused(Exception):
     """The store refuses what some record of the batch would have it write (a text or a number it cannot hold)."""
+
+
+class Undecided(Exception):
+    """Deciding failed, whatever it raised; some record of the batch does not agree with our program."""
 
 
 class DeadRun(Exception):
@@ -190,8 +198,11 @@ class Processing:
         except envelope.BadRecord as error:
             fault = _fault(Disposition.DEAD, Reason.BAD_RECORD, error)
         except Unreadable as error:
-            fault = _fault(error.disposition, error.reason, error, error.order, error.notification_id)
-        except Exception as error:
+            fault = _fault(error.disposition, error.reason, error, error.order, error.notification_id, error.digest)
+        except _NEVER_OURS:
+            raise
+        except BaseException as error:
+            # Reading awaits nothing, so even a cancellation raised in here is the record's doing and not the loop's.
             fault = _fault(Disposition.DEAD, Reason.OUR_FAULT, error)
         else:
             return Reading(
@@ -204,7 +215,7 @@ class Processing:
             )
         return Reading(
             position=logged.position,
-            record=record,
+            record=_kept(record),
             account=account,
             received_at_ms=received_at_ms,
             notification=None,
@@ -229,17 +240,25 @@ class Processing:
         started = time.perf_counter()
         now_ms = self._now_ms()
         plan = await self._store.settle(
-            settlement.needs(readings),
-            lambda known: settlement.decide(readings, known, self._accounts, now_ms=now_ms, chance=self._chance),
+            settlement.needs(readings), lambda known: self._decide(readings, known, now_ms=now_ms)
         )
         self._watch.step("apply", time.perf_counter() - started)
         return plan
+
+    def _decide(self, readings: Sequence[Reading], known: Known, *, now_ms: int) -> Plan:
+        try:
+            return settlement.decide(readings, known, self._accounts, now_ms=now_ms, chance=self._chance)
+        except _NEVER_OURS:
+            raise
+        except BaseException as error:
+            raise Undecided(type(error).__name__) from error
 
     async def _hold(self, reading: Reading, error: Exception) -> None:
         """The one record that cannot be applied becomes `dead`, its bytes kept; if even that fails, we pause."""
         heard = reading.notification
         order, notification_id = ("", "") if heard is None else (heard.order, heard.id)
-        fault = _fault(Disposition.DEAD, Reason.OUR_FAULT, error, _storable(order), _storable(notification_id))
+        cause = error.__cause__ if isinstance(error, Undecided) and error.__cause__ else error
+        fault = _fault(Disposition.DEAD, Reason.OUR_FAULT, cause, order, notification_id)
         dead = Reading(
             position=reading.position,
             record=reading.record,
@@ -264,12 +283,27 @@ class Processing:
 
 
 def _check_size(record: Record) -> None:
+    if len(record.headers) > HEADERS_MAX:
+        raise envelope.BadRecord(f"more than {HEADERS_MAX} headers")
     if len(record.value) + sum(len(value) for _, value in record.headers) > RECORD_BYTES_MAX:
         raise envelope.BadRecord(f"more than {RECORD_BYTES_MAX} bytes")
 
 
+def _kept(record: Record) -> Record:
+    """The record as a held row keeps it: its value whole, its headers within bounds, since they are advice."""
+    if len(record.headers) <= HEADERS_MAX and all(len(value) <= HEADER_BYTES_MAX for _, value in record.headers):
+        return record
+    headers = tuple((name[:HEADER_BYTES_MAX], value[:HEADER_BYTES_MAX]) for name, value in record.headers[:HEADERS_MAX])
+    return Record(record.key, record.value, headers)
+
+
 def _fault(
-    disposition: Disposition, reason: Reason, error: Exception, order: str = "", notification_id: str = ""
+    disposition: Disposition,
+    reason: Reason,
+    error: BaseException,
+    order: str = "",
+    notification_id: str = "",
+    digest: bytes = b"",
 ) -> Fault:
     detail = str(error)
     if reason is Reason.OUR_FAULT:
@@ -281,6 +315,7 @@ def _fault(
         detail=_storable(detail)[:DETAIL_CHARACTERS_MAX],
         order=_storable(order),
         notification_id=_storable(notification_id),
+        digest=digest,
     )
 
 

@@ -13,29 +13,16 @@ flagged, the higher rank stands. A notification that is wrong by the *registered
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 
 from msgspec import structs
 
-from schemas import clock, events
 from schemas.accounts import Account, Orders
 from schemas.dispositions import Disposition, Flag, Reason
-from schemas.events import Cause, HeldNotice, OrderEvent
 from schemas.notification import Kind, Notification
-from schemas.orders import Claim, News, Order, View
-from workers import retries, transitions, views
-from workers.plan import (
-    Delivery,
-    HeldRow,
-    Known,
-    LedgerRow,
-    Named,
-    Needs,
-    OrderWrite,
-    Plan,
-    Reading,
-    Registration,
-)
+from schemas.orders import Claim, News, Order, Refund, View
+from workers import drafting, transitions, views
+from workers.drafting import Draft
+from workers.plan import Fault, Known, Named, Needs, OrderWrite, Plan, Reading, Registration
 from workers.transitions import Verdict
 
 
@@ -45,14 +32,17 @@ def needs(readings: Sequence[Reading]) -> Needs:
     for reading in readings:
         heard = reading.notification
         if heard is None:
+            if reading.fault is not None and reading.fault.digest:
+                ids.add((reading.account, reading.fault.notification_id))
             continue
         ids.add((reading.account, heard.id))
         if heard.order:
             orders.add((reading.account, heard.order))
         for refund in heard.refunds:
-            refunds.add((reading.account, refund.id))
             if refund.trade:
                 trades.add((reading.account, refund.trade))
+            else:
+                refunds.add((reading.account, refund.id))
     return Needs(
         positions=frozenset(reading.position for reading in readings),
         ids=frozenset(ids),
@@ -71,7 +61,7 @@ def decide(
     chance: Callable[[], float],
 ) -> Plan:
     """The plan for these readings. `chance` gives numbers in [0, 1) for the jitter of what has to wait."""
-    batch = _Batch(known, accounts, now_ms=now_ms, chance=chance)
+    batch = _Batch(known, accounts, Draft(now_ms=now_ms, chance=chance))
     for reading in readings:
         batch.settle(reading)
     return batch.plan()
@@ -81,16 +71,17 @@ def register(order: Order | None, account: str, number: str, registration: Regis
     """The plan that records what the merchant expects of an order.
 
     What had been refused by an older expectation is forgotten: the held notifications can be replayed against the new.
+    A refund above its own payment's amount was wrong by itself, and stays on the order's record.
     """
     before = order or Order(account=account, number=number)
     expected = registration.expected or before.expected
-    refused = before.refused if expected == before.expected else frozenset()
+    refused = before.refused if expected == before.expected else before.refused & {Flag.OVER_REFUNDED}
     after = structs.replace(before, expected=expected, registered=True, refused=refused)
-    plan = _empty_plan()
+    plan = drafting.empty()
     seen, seen_now = views.view(before), views.view(after)
     if before.version and seen != seen_now:
         after = structs.replace(after, version=before.version + 1)
-        plan.events.append(_event(after, seen, seen_now, cause=None, now=clock.from_epoch_ms(now_ms)))
+        plan.events.append(drafting.event(after, seen, seen_now, cause=None, now_ms=now_ms))
     expected_version = None if order is None else order.version
     plan.orders.append(OrderWrite(order=after, view=seen_now, expected_version=expected_version))
     plan.wakes.add((account, f"order:{number}"))
@@ -98,54 +89,25 @@ def register(order: Order | None, account: str, number: str, registration: Regis
     return plan
 
 
-def _empty_plan() -> Plan:
-    return Plan(deliveries=[], ledger=[], orders=[], held=[], released=[], events=[], wakes=set())
-
-
-def _event(order: Order, before: View | None, after: View, *, cause: Cause | None, now: datetime) -> events.Outgoing:
-    return events.outgoing_event(
-        OrderEvent(
-            id=events.event_id(order.account, order.number, order.version),
-            type=events.event_type(before, after),
-            account=order.account,
-            order=order.number,
-            version=order.version,
-            changed=events.changed(before, after),
-            cause=cause,
-            occurred_at=now,
-            status=after.status,
-            closed_because=after.closed_because,
-            trade=after.trade,
-            amount_minor=after.amount_minor,
-            currency=after.currency,
-            refunded_minor=after.refunded_minor,
-            flags=after.flags,
-        )
-    )
-
-
 class _Batch:
     """One batch being decided: what is known, growing with each record, and the plan as far as it got."""
 
-    def __init__(
-        self, known: Known, accounts: Mapping[str, Account], *, now_ms: int, chance: Callable[[], float]
-    ) -> None:
+    def __init__(self, known: Known, accounts: Mapping[str, Account], draft: Draft) -> None:
         self._known = known
         self._accounts = accounts
-        self._now_ms = now_ms
-        self._chance = chance
+        self._draft = draft
         self._digests = dict(known.digests)
         self._orders = dict(known.orders)
         self._by_trade = dict(known.order_by_trade)
         self._views: dict[Named, View] = {}  # of the orders that this batch wrote
-        self._plan = _empty_plan()
 
     def plan(self) -> Plan:
+        plan = self._draft.plan
         for named, seen in self._views.items():
             before = self._known.orders.get(named)
             expected = None if before is None else before.version
-            self._plan.orders.append(OrderWrite(order=self._orders[named], view=seen, expected_version=expected))
-        return self._plan
+            plan.orders.append(OrderWrite(order=self._orders[named], view=seen, expected_version=expected))
+        return plan
 
     def settle(self, reading: Reading) -> None:
         if reading.held is None and reading.position in self._known.settled:
@@ -153,39 +115,39 @@ class _Batch:
         if reading.held is not None and reading.position not in self._known.open_held:
             return  # somebody resolved it meanwhile
         heard = reading.notification
-        if heard is None:
-            self._hold_fault(reading)
-            return
-        self._settle_heard(reading, heard)
+        if heard is not None:
+            self._settle_heard(reading, heard)
+        elif reading.fault is not None:
+            self._settle_fault(reading, reading.fault)
 
     def _settle_heard(self, reading: Reading, heard: Notification) -> None:
         digest = self._digests.get((reading.account, heard.id))
-        waiting = reading.held is not None and reading.held.notification_id == heard.id
-        if digest is not None and digest != heard.digest:
-            self._hold(reading, heard, Disposition.QUARANTINED, Reason.ID_CONFLICT, "the same id with other content")
-        elif digest is not None and not waiting:
-            self._end(reading, heard, Disposition.DUPLICATE, Reason.SAME_ID)
-        else:
-            if digest is None:
-                self._enter(reading, heard)
-            self._apply(reading, heard)
+        if digest is None:
+            self._digests[reading.account, heard.id] = heard.digest
+            self._draft.enter(reading, heard.id, heard.digest, order=heard.order)
+        elif digest != heard.digest:
+            self._draft.quarantine(reading, heard, Reason.ID_CONFLICT, "the same id with other content")
+            return
+        elif not _is_held_as(reading, heard.id):
+            self._draft.end(reading, heard, Disposition.DUPLICATE, Reason.SAME_ID)
+            return
+        self._apply(reading, heard)
 
-    def _enter(self, reading: Reading, heard: Notification) -> None:
-        self._digests[reading.account, heard.id] = heard.digest
-        self._plan.ledger.append(
-            LedgerRow(
-                account=reading.account,
-                notification_id=heard.id,
-                order=heard.order,
-                digest=heard.digest,
-                position=reading.position,
-                record=reading.record,
-            )
-        )
+    def _settle_fault(self, reading: Reading, fault: Fault) -> None:
+        """An authentic message is held once, also where it could not be read: its repetitions are duplicates."""
+        named = (reading.account, fault.notification_id)
+        if fault.digest:
+            if self._digests.get(named) == fault.digest and not _is_held_as(reading, fault.notification_id):
+                self._draft.repeat(reading, fault)
+                return
+            if named not in self._digests:
+                self._digests[named] = fault.digest
+                self._draft.enter(reading, fault.notification_id, fault.digest, order=fault.order)
+        self._draft.hold(reading, fault)
 
     def _apply(self, reading: Reading, heard: Notification) -> None:
         if heard.news is News.OTHER:
-            self._end(reading, heard, Disposition.APPLIED, Reason.NOTED)
+            self._draft.end(reading, heard, Disposition.APPLIED, Reason.NOTED)
         elif heard.kind is Kind.PAYMENT or heard.amount is not None:
             self._apply_to_order(reading, heard)
         else:
@@ -194,138 +156,112 @@ class _Batch:
     def _apply_to_order(self, reading: Reading, heard: Notification) -> None:
         """The usual case: the notification names its order, its trade and its amount."""
         assert heard.amount is not None
-        named = (reading.account, heard.order)
-        order = self._orders.get(named)
-        if order is None:
-            if self._accounts[reading.account].orders is Orders.REGISTERED:
-                self._park(reading, heard, Reason.UNKNOWN_ORDER, f"order:{heard.order}")
-                return
-            order = Order(account=reading.account, number=heard.order)
-        elif not order.registered and self._accounts[reading.account].orders is Orders.REGISTERED:
-            self._park(reading, heard, Reason.UNKNOWN_ORDER, f"order:{heard.order}")
+        order = self._orders.get((reading.account, heard.order))
+        must_be_registered = self._accounts[reading.account].orders is Orders.REGISTERED
+        if must_be_registered and (order is None or not order.registered):
+            self._draft.park(reading, heard, Reason.UNKNOWN_ORDER, waits_for=f"order:{heard.order}")
             return
+        if order is None:
+            order = Order(account=reading.account, number=heard.order)
         refusal = _refusal(order, heard)
         if refusal is not None:
             self._refuse(reading, heard, order, refusal)
             return
         key = (heard.trade, heard.amount.minor, heard.amount.currency)
         claim = next((claim for claim in order.claims if claim.key == key), None)
-        fresh = claim or Claim(trade=heard.trade, amount_minor=heard.amount.minor, currency=heard.amount.currency)
-        joined, verdict = transitions.join(fresh, heard)
-        after = structs.replace(order, claims=views.with_claim(order.claims, joined))
-        self._conclude(reading, heard, order, after, verdict, is_new_claim=claim is None)
+        if claim is None:
+            claim = Claim(trade=heard.trade, amount_minor=heard.amount.minor, currency=heard.amount.currency)
+        joined, verdict = transitions.join(claim, heard)
+        self._conclude(reading, heard, order, joined, verdict)
+
+    def _conclude(self, reading: Reading, heard: Notification, before: Order, joined: Claim, verdict: Verdict) -> None:
+        after = views.with_claim(before, joined)
+        if after == before:
+            self._end_unchanged(reading, heard, is_older=verdict is Verdict.BEHIND)
+            return
+        version = self._write(reading, heard, before, after)
+        reason = _weightiest(views.brought_by_claim(before, after, joined))
+        if reason is not None:
+            self._draft.quarantine(reading, heard, reason, _WHY[reason], version=version)
+        elif version is not None:
+            self._draft.end(reading, heard, Disposition.APPLIED, Reason.CHANGED, version=version)
+        else:
+            self._end_unchanged(reading, heard, is_older=True)
+
+    def _refuse(self, reading: Reading, heard: Notification, order: Order, flag: Flag) -> None:
+        after = structs.replace(order, refused=order.refused | {flag})
+        version = self._write(reading, heard, order, after)
+        reason = views.CONTRADICTIONS[flag]
+        self._draft.quarantine(reading, heard, reason, _WHY[reason], version=version)
 
     def _apply_refunds(self, reading: Reading, heard: Notification) -> None:
         """Refunds that name no order: by Alipay's trade number, or by the refund number that the merchant registered.
 
         All of a batch's orders have to be known before any of them changes; until then the whole notification waits.
         """
-        targets: dict[Named, Order] = {}
+        told: dict[Named, list[Refund]] = {}
         for refund in heard.refunds:
-            number = self._known.order_by_refund.get((reading.account, refund.id)) or self._by_trade.get(
-                (reading.account, refund.trade)
-            )
+            number = self._order_of(reading, refund)
             order = self._orders.get((reading.account, number)) if number else None
             if order is None or not order.claims:
-                waits_for, reason = f"refund:{refund.id}", Reason.UNKNOWN_REFUND
-                if refund.trade:
-                    waits_for, reason = f"trade:{refund.trade}", Reason.UNKNOWN_TRADE
-                elif order is not None:
-                    waits_for, reason = f"order:{order.number}", Reason.UNKNOWN_TRADE
-                self._park(reading, heard, reason, waits_for)
+                reason, waits_for = _missing(refund, order)
+                self._draft.park(reading, heard, reason, waits_for=waits_for)
                 return
-            targets[reading.account, order.number] = order
-        if not targets:
-            self._end(reading, heard, Disposition.APPLIED, Reason.NOTED)
+            told.setdefault((order.account, order.number), []).append(refund)
+        if not told:
+            self._draft.end(reading, heard, Disposition.APPLIED, Reason.NOTED)
             return
-        self._conclude_refunds(reading, heard, list(targets.values()))
+        self._conclude_refunds(reading, heard, {named: tuple(refunds) for named, refunds in told.items()})
 
-    def _conclude_refunds(self, reading: Reading, heard: Notification, targets: list[Order]) -> None:
-        afters, flags, verdicts = [], set(), set()
-        for order in targets:
-            after, verdict = _refunded(order, heard)
-            flags |= set(views.view(after).flags) - set(self._seen(order).flags)
-            afters.append((order, after))
-            verdicts.add(verdict)
-        contradiction = next((views.CONTRADICTIONS[flag] for flag in views.CONTRADICTIONS if flag in flags), None)
-        versions = [self._write(reading, heard, order, after) for order, after in afters]
-        version = versions[0] if len(targets) == 1 else None
-        if contradiction is not None:
-            self._hold(reading, heard, Disposition.QUARANTINED, contradiction, _WHY[contradiction], version)
-        elif any(made is not None for made in versions):
-            self._end(reading, heard, Disposition.APPLIED, Reason.CHANGED, version)
-        elif Verdict.BEHIND in verdicts:
-            self._end(reading, heard, Disposition.STALE, Reason.OLD_NEWS)
-        else:
-            self._end(reading, heard, Disposition.DUPLICATE, Reason.SAME_FACT)
+    def _order_of(self, reading: Reading, refund: Refund) -> str | None:
+        if refund.trade:
+            return self._by_trade.get((reading.account, refund.trade))
+        return self._known.order_by_refund.get((reading.account, refund.id))
 
-    def _conclude(
-        self,
-        reading: Reading,
-        heard: Notification,
-        before: Order,
-        after: Order,
-        verdict: Verdict,
-        *,
-        is_new_claim: bool,
+    def _conclude_refunds(
+        self, reading: Reading, heard: Notification, told: Mapping[Named, tuple[Refund, ...]]
     ) -> None:
-        changed_facts = after != before
-        flags_before = self._seen(before).flags
-        version = self._write(reading, heard, before, after)
-        flags = self._seen(after).flags
-        brought = [
-            flag for flag in flags if flag in views.CONTRADICTIONS and (is_new_claim or flag not in flags_before)
-        ]
-        if changed_facts and brought:
-            reason = min((views.CONTRADICTIONS[flag] for flag in brought), key=list(_WHY).index)
-            self._hold(reading, heard, Disposition.QUARANTINED, reason, _WHY[reason], version)
-        elif version is not None:
-            self._end(reading, heard, Disposition.APPLIED, Reason.CHANGED, version)
-        elif changed_facts or verdict is Verdict.BEHIND:
-            self._end(reading, heard, Disposition.STALE, Reason.OLD_NEWS)
+        brought: set[Flag] = set()
+        versions: list[int] = []
+        is_news = False
+        for named, refunds in told.items():
+            before = self._orders[named]
+            after = views.with_refunds(before, refunds)
+            if after == before:
+                continue
+            is_news = True
+            version = self._write(reading, heard, before, after)
+            brought |= views.brought_by_refunds(before, after, refunds)
+            versions += [] if version is None else [version]
+        # A record's delivery has room for one order; of a batch over several the events alone tell the versions.
+        order = next(iter(told))[1] if len(told) == 1 else ""
+        version = versions[0] if order and versions else None
+        reason = _weightiest(brought)
+        if reason is not None:
+            self._draft.quarantine(reading, heard, reason, _WHY[reason], order=order, version=version)
+        elif versions:
+            self._draft.end(reading, heard, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
         else:
-            self._end(reading, heard, Disposition.DUPLICATE, Reason.SAME_FACT)
+            self._end_unchanged(reading, heard, is_older=is_news, order=order)
 
-    def _refuse(self, reading: Reading, heard: Notification, order: Order, flag: Flag) -> None:
-        after = structs.replace(order, refused=order.refused | {flag})
-        version = self._write(reading, heard, order, after) if order.registered or order.claims else None
-        self._hold(
-            reading,
-            heard,
-            Disposition.QUARANTINED,
-            views.CONTRADICTIONS[flag],
-            _WHY[views.CONTRADICTIONS[flag]],
-            version,
-        )
+    def _end_unchanged(self, reading: Reading, heard: Notification, *, is_older: bool, order: str = "") -> None:
+        """Nothing that consumers see has changed: a fact that is known, or one that newer ones have overtaken."""
+        if is_older:
+            self._draft.end(reading, heard, Disposition.STALE, Reason.OLD_NEWS, order=order)
+        else:
+            self._draft.end(reading, heard, Disposition.DUPLICATE, Reason.SAME_FACT, order=order)
 
     def _write(self, reading: Reading, heard: Notification, before: Order, after: Order) -> int | None:
         """Keep the order as it is now; the version it got, if anything visible changed."""
         if after == before:
             return None
         named = (after.account, after.number)
-        seen = self._seen(before) if before.version else None
-        seen_now = views.view(after)
-        version = None
-        if seen != seen_now:
-            version = before.version + 1
-            after = structs.replace(after, version=version)
-            cause = Cause(
-                notification_id=heard.id,
-                type=heard.type,
-                status=heard.status,
-                news=heard.news.value,
-                happened_at=heard.happened_at,
-                received_at=clock.from_epoch_ms(reading.received_at_ms),
-            )
-            self._plan.events.append(_event(after, seen, seen_now, cause=cause, now=clock.from_epoch_ms(self._now_ms)))
-        self._orders[named] = after
+        seen = self._views.get(named)
+        written, seen_now = self._draft.renew(reading, heard, before=before, seen=seen, after=after)
+        self._orders[named] = written
         self._views[named] = seen_now
         self._wake(before, after)
-        return version
-
-    def _seen(self, order: Order) -> View:
-        """The order's view, which this batch has at hand if it wrote the order."""
-        return self._views.get((order.account, order.number)) or views.view(order)
+        return written.version if written.version != before.version else None
 
     def _wake(self, before: Order, after: Order) -> None:
         """What is parked for a trade, or for an order's first payment, can go on once that has become known."""
@@ -333,134 +269,14 @@ class _Batch:
             return
         for claim in after.claims:
             self._by_trade[after.account, claim.trade] = after.number
-            self._plan.wakes.add((after.account, f"trade:{claim.trade}"))
+            self._draft.plan.wakes.add((after.account, f"trade:{claim.trade}"))
         if not before.claims:
-            self._plan.wakes.add((after.account, f"order:{after.number}"))
+            self._draft.plan.wakes.add((after.account, f"order:{after.number}"))
 
-    def _end(
-        self,
-        reading: Reading,
-        heard: Notification,
-        disposition: Disposition,
-        reason: Reason,
-        version: int | None = None,
-    ) -> None:
-        self._deliver(reading, heard, disposition, reason, "", version)
-        if reading.held is not None:
-            self._plan.released.append(reading.position)
 
-    def _park(self, reading: Reading, heard: Notification, reason: Reason, waits_for: str) -> None:
-        held = reading.held
-        first_at_ms, attempts = (self._now_ms, 0) if held is None else (held.first_at_ms, held.attempts + 1)
-        due_at_ms = retries.due_at_ms(attempts, first_at_ms=first_at_ms, now_ms=self._now_ms, chance=self._chance())
-        if due_at_ms is None:
-            detail = f"waited 25 hours for {waits_for}"
-            self._hold(reading, heard, Disposition.QUARANTINED, Reason.WAITED_TOO_LONG, detail)
-            return
-        row = self._held_row(reading, heard.order, heard.id, Disposition.PARKED, reason, f"waits for {waits_for}")
-        row = structs.replace(row, due_at_ms=due_at_ms, waits_for=waits_for, attempts=attempts)
-        self._keep(reading, row)
-        self._deliver(reading, heard, Disposition.PARKED, reason, row.detail, None)
-
-    def _hold(
-        self,
-        reading: Reading,
-        heard: Notification,
-        disposition: Disposition,
-        reason: Reason,
-        detail: str,
-        version: int | None = None,
-    ) -> None:
-        self._keep(reading, self._held_row(reading, heard.order, heard.id, disposition, reason, detail))
-        self._deliver(reading, heard, disposition, reason, detail, version)
-
-    def _hold_fault(self, reading: Reading) -> None:
-        fault = reading.fault
-        assert fault is not None
-        row = self._held_row(reading, fault.order, fault.notification_id, fault.disposition, fault.reason, fault.detail)
-        if fault.disposition is Disposition.PARKED:
-            due = retries.due_at_ms(0, first_at_ms=self._now_ms, now_ms=self._now_ms, chance=self._chance())
-            row = structs.replace(row, due_at_ms=due)
-        self._keep(reading, row)
-        self._plan.deliveries.append(
-            Delivery(
-                position=reading.position,
-                account=reading.account,
-                order=fault.order,
-                notification_id=fault.notification_id,
-                type="",
-                status="",
-                news="",
-                disposition=fault.disposition,
-                reason=fault.reason,
-                detail=fault.detail,
-                version=None,
-                received_at_ms=reading.received_at_ms,
-                decided_at_ms=self._now_ms,
-            )
-        )
-
-    def _held_row(
-        self, reading: Reading, order: str, notification_id: str, disposition: Disposition, reason: Reason, detail: str
-    ) -> HeldRow:
-        held = reading.held
-        return HeldRow(
-            position=reading.position,
-            account=reading.account,
-            order=order,
-            notification_id=notification_id,
-            disposition=disposition,
-            reason=reason,
-            detail=detail,
-            record=reading.record,
-            first_at_ms=self._now_ms if held is None else held.first_at_ms,
-            attempts=0 if held is None else held.attempts + 1,
-        )
-
-    def _keep(self, reading: Reading, row: HeldRow) -> None:
-        """Write the held row, and a notice where its disposition is news: a row that goes on waiting says nothing."""
-        self._plan.held.append(row)
-        if reading.held is not None and reading.held.disposition is row.disposition:
-            return
-        notice = HeldNotice(
-            id=f"held:{row.id}:{row.disposition.value}",
-            held_id=row.id,
-            account=row.account,
-            order=row.order,
-            notification_id=row.notification_id,
-            disposition=row.disposition,
-            reason=row.reason,
-            detail=row.detail,
-            at=clock.from_epoch_ms(self._now_ms),
-        )
-        self._plan.events.append(events.outgoing_notice(notice))
-
-    def _deliver(
-        self,
-        reading: Reading,
-        heard: Notification,
-        disposition: Disposition,
-        reason: Reason,
-        detail: str,
-        version: int | None,
-    ) -> None:
-        self._plan.deliveries.append(
-            Delivery(
-                position=reading.position,
-                account=reading.account,
-                order=heard.order,
-                notification_id=heard.id,
-                type=heard.type,
-                status=heard.status,
-                news=heard.news.value,
-                disposition=disposition,
-                reason=reason,
-                detail=detail,
-                version=version,
-                received_at_ms=reading.received_at_ms,
-                decided_at_ms=self._now_ms,
-            )
-        )
+def _is_held_as(reading: Reading, notification_id: str) -> bool:
+    """Whether this is the very record that waits under this id, come again for another try."""
+    return reading.held is not None and reading.held.notification_id == notification_id
 
 
 def _refusal(order: Order, heard: Notification) -> Flag | None:
@@ -476,18 +292,17 @@ def _refusal(order: Order, heard: Notification) -> Flag | None:
     return None
 
 
-def _refunded(order: Order, heard: Notification) -> tuple[Order, Verdict]:
-    """The order with the refunds that concern it joined to the claim they are of."""
-    trades = {refund.trade for refund in heard.refunds if refund.trade}
-    concerned = [claim for claim in order.claims if not trades or claim.trade in trades]
-    standing = views.standing(tuple(concerned))
-    if standing is None:
-        return order, Verdict.SAME
-    fitting = tuple(refund for refund in heard.refunds if refund.amount.minor <= standing.amount_minor)
-    if not fitting:
-        return structs.replace(order, refused=order.refused | {Flag.OVER_REFUNDED}), Verdict.CONTRADICTION
-    joined, verdict = transitions.join(standing, structs.replace(heard, refunds=fitting))
-    return structs.replace(order, claims=views.with_claim(order.claims, joined)), verdict
+def _missing(refund: Refund, order: Order | None) -> tuple[Reason, str]:
+    """What a refund waits for whose order is not known, or has not been paid as far as we know."""
+    if refund.trade:
+        return Reason.UNKNOWN_TRADE, f"trade:{refund.trade}"
+    if order is not None:
+        return Reason.UNKNOWN_TRADE, f"order:{order.number}"
+    return Reason.UNKNOWN_REFUND, f"refund:{refund.id}"
+
+
+def _weightiest(flags: set[Flag]) -> Reason | None:
+    return next((reason for flag, reason in views.CONTRADICTIONS.items() if flag in flags), None)
 
 
 _WHY = {

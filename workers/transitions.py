@@ -5,12 +5,13 @@ notifications builds is the same whatever order they come in, and however often:
 and idempotent, which `tests/unit/workers/test_transitions.py` shows over all permutations.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from msgspec import Struct, structs
 
-from schemas.notification import Notification
-from schemas.orders import RANK, Claim, ClosedBecause, News, State
+from schemas.notification import Kind, Notification
+from schemas.orders import RANK, Claim, ClosedBecause, News, Refund, State
 
 
 class Verdict(StrEnum):
@@ -117,12 +118,30 @@ def join(claim: Claim, notification: Notification) -> tuple[Claim, Verdict]:
         lapsed=_lapsed(claim.lapsed, news),
         frozen=_frozen(claim, news),
         refunded_total_minor=_largest_total(claim, notification),
-        refunds=_refunds(claim, notification),
         partly_refunded=claim.partly_refunded or _is_refund_without_amount(notification),
     )
-    if joined.state in (State.PAID, State.FINISHED) and refunded_minor(joined) >= joined.amount_minor:
-        joined = structs.replace(joined, state=State.REFUNDED)
+    joined = _closed_by_refunds(joined)
     return joined, _verdict(move.verdict, claim, joined, news)
+
+
+def with_refunds(claim: Claim, refunds: Iterable[Refund]) -> Claim:
+    """The claim as it stands once refunds that were named one by one, each of which fits it, are taken into account.
+
+    A refund is itself proof of a payment. Of one number told with two amounts the larger counts, in either order.
+    """
+    told: dict[str, int] = {}
+    for refund in refunds:
+        told[refund.id] = max(refund.amount.minor, told.get(refund.id, 0))
+    if not told:
+        return claim
+    to = MOVES[claim.state, News.PARTLY_REFUNDED].to
+    return _closed_by_refunds(structs.replace(claim, state=to, frozen=False, refunds=told))
+
+
+def _closed_by_refunds(claim: Claim) -> Claim:
+    if claim.state in (State.PAID, State.FINISHED) and refunded_minor(claim) >= claim.amount_minor:
+        return structs.replace(claim, state=State.REFUNDED)
+    return claim
 
 
 def refunded_minor(claim: Claim) -> int:
@@ -167,20 +186,9 @@ def _largest_total(claim: Claim, notification: Notification) -> int:
     return claim.refunded_total_minor if heard is None else max(claim.refunded_total_minor, heard.minor)
 
 
-def _refunds(claim: Claim, notification: Notification) -> dict[str, int]:
-    if not notification.refunds:
-        return claim.refunds
-    heard = {
-        refund.id: refund.amount.minor
-        for refund in notification.refunds
-        if not refund.trade or refund.trade == claim.trade
-    }
-    return {id_: max(heard.get(id_, 0), claim.refunds.get(id_, 0)) for id_ in sorted(heard.keys() | claim.refunds)}
-
-
 def _is_refund_without_amount(notification: Notification) -> bool:
-    told = notification.refunded_total is not None or notification.refunds
-    return notification.news is News.PARTLY_REFUNDED and not told
+    """Whether a refund is told and not how much: the old gateway's, also where it comes with the end of the trade."""
+    return notification.kind is Kind.REFUND and notification.refunded_total is None
 
 
 _SUMS_MAX = 4096  # beyond it the sums are thinned to the largest: reached only by hundreds of contradictory refunds
