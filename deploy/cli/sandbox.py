@@ -21,7 +21,6 @@ DEFAULT_NOTIFY = "http://127.0.0.1:8080"
 DEFAULT_ADMIN = "http://127.0.0.1:9464"
 
 FAILED = 1
-WRONG_USAGE = 2
 
 Directory = Annotated[
     Path,
@@ -32,12 +31,14 @@ _HELP = """Run a simulated Alipay: gateway, cashier page, and a demo shop.
 
 It makes its own keys and writes the merchant's configuration beside them. Point the receiver at it and open the shop:
 
-    alipay-notify sandbox &
-    ALIPAY_NOTIFY_ACCOUNTS=.sandbox/merchant/accounts.toml alipay-notify up
+\b
+alipay-notify sandbox &
+ALIPAY_NOTIFY_ACCOUNTS=.sandbox/merchant/accounts.toml alipay-notify up
 
 Retries sixty times as fast as Alipay's (25 hours become 25 minutes):
 
-    alipay-notify sandbox --time-scale 60 --profile global-2m
+\b
+alipay-notify sandbox --time-scale 60 --profile global-2m
 """
 
 

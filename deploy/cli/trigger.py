@@ -28,15 +28,22 @@ FOUND_WRONG = 3
 
 _HELP = """Send one scenario's notifications, signed as Alipay signs.
 
-    alipay-notify trigger --list
-    alipay-notify trigger paid
-    alipay-notify trigger partial_refund --account demo-cn --order OP-1
-    alipay-notify trigger paid --override total_fee=88.88 --add promo=yes
-    alipay-notify trigger paid --to https://shop.example/alipay/notify --profile cn-4m --time-scale 3600
+\b
+alipay-notify trigger --list
+alipay-notify trigger paid
+alipay-notify trigger partial_refund --account demo-cn --order OP-1
+alipay-notify trigger paid --override total_fee=88.88 --add promo=yes
+alipay-notify trigger paid --to https://shop.example/alipay/notify \\
+  --profile cn-4m --time-scale 3600
 
 Overrides act before signing: what is sent is genuine. For forgeries there is the scenario forged_signature.
 
-Exit codes: 0 all answers as expected, 1 could not be done, 2 wrong usage, 3 an answer other than expected.
+\b
+Exit codes
+  0  every answer was as expected
+  1  it could not be done
+  2  wrong usage
+  3  an answer other than expected
 """
 
 _EPILOG = "Keys and accounts come from the sandbox's directory; it is made if it is not there."
@@ -221,6 +228,8 @@ def _report(attempts: list[Attempt], output: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from deploy.sandbox import serials
+
     if output == "json":
         import msgspec
 
@@ -228,7 +237,7 @@ def _report(attempts: list[Attempt], output: str) -> None:
         return
     table = Table("notify_time", "account", "order", "what", "try", "answer", "Alipay would", box=None, pad_edge=False)
     for one in attempts:
-        cells = (f"{one.sent_at:%m-%d %H:%M:%S}", one.account, one.order, one.kind, str(one.number))
+        cells = (serials.moment(one.sent_at), one.account, one.order, one.kind, str(one.number))
         # Texts, not strings: what a receiver answers must not be read as the console's markup.
         table.add_row(*map(Text, (*cells, _answer(one), _next(one))), style="" if one.as_expected else "red")
     console = _console()
@@ -251,10 +260,10 @@ def _answer(one: Attempt) -> str:
 
 def _next(one: Attempt) -> str:
     """What Alipay would do now. A one-shot schedule ends here, which says nothing about Alipay: it would go on."""
-    if one.outcome == "ok":
-        return "be content"
     if one.expected == "refused":
         return "never have sent this"
+    if one.outcome == "ok":
+        return "be content"
     return "send again" if one.again_in_s is None else f"send again after {_span(one.again_in_s)}"
 
 

@@ -23,9 +23,14 @@ Answer = Literal["true", "false", "invalid"]
 class IssuedIds:
     """The ids that are waiting for a `success`."""
 
-    def __init__(self, shared: Path | None = None) -> None:
-        """`shared` is the file in which processes tell each other; without it, this process knows only its own."""
+    def __init__(self, shared: Path | None = None, *, tells: bool = True) -> None:
+        """`shared` is the file in which processes tell each other; without it, this process knows only its own.
+
+        `tells` is false for the gateway itself: it only listens, and its own ids, which may be many, stay out of the
+        file.
+        """
         self._shared = shared
+        self._tells = tells
         self._read_to = 0
         self._waiting: dict[str, str] = {}
 
@@ -52,7 +57,7 @@ class IssuedIds:
             del self._waiting[next(iter(self._waiting))]
 
     def _tell(self, line: str) -> None:
-        if self._shared is None:
+        if self._shared is None or not self._tells:
             return
         # One write to a file opened for appending: lines of several processes do not mix.
         descriptor = os.open(self._shared, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -67,7 +72,7 @@ class IssuedIds:
         with self._shared.open("rb") as file:
             file.seek(self._read_to)
             news = file.read()
-        # Our own lines come back here too; remembering or forgetting twice is harmless.
+        # A process that tells reads its own lines again here; remembering or forgetting twice is harmless.
         whole = news[: news.rfind(b"\n") + 1]
         self._read_to += len(whole)
         for line in whole.decode().splitlines():

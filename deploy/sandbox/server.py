@@ -66,7 +66,7 @@ class SandboxServer:
     ) -> None:
         self.world = world
         self.url = url_of(sock)
-        self.issued = IssuedIds(world.directory / "issued.log")
+        self.issued = IssuedIds(world.directory / "issued.log", tells=False)
         self._sock = sock
         self._admin_url = admin_url
         self._admin_token = admin_token
@@ -108,7 +108,7 @@ class SandboxServer:
             )
             starting.push_async_callback(cashier.close)
             starting.push_async_callback(self._stop_plays)
-            runner = web.AppRunner(self._app(cashier, http, self._admin), access_log=None, shutdown_timeout=2)
+            runner = web.AppRunner(self._app(cashier, http, self._admin), access_log=None, shutdown_timeout=0.5)
             await runner.setup()
             starting.push_async_callback(runner.cleanup)
             await web.SockSite(runner, self._sock).start()

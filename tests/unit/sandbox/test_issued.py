@@ -37,6 +37,13 @@ def test_what_another_process_issues_and_settles_is_known(tmp_path: Path) -> Non
     assert gateway.confirm(partner="2088a", notify_id="id-1") == "false"
 
 
+def test_the_gateway_listens_without_telling(tmp_path: Path) -> None:
+    gateway = IssuedIds(tmp_path / "issued", tells=False)
+    gateway.issue("2088a", "id-1")
+    gateway.settle("id-1")
+    assert not (tmp_path / "issued").exists()
+
+
 def test_half_a_line_is_left_for_the_next_reading(tmp_path: Path) -> None:
     shared = tmp_path / "issued"
     gateway = IssuedIds(shared)

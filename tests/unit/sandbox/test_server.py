@@ -50,6 +50,7 @@ class Merchant:
         self.orders: dict[str, dict[str, object]] = {}
         self.confirmed: list[str] = []
         self.changed = asyncio.Condition()
+        self.closing = False
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -111,8 +112,15 @@ class Merchant:
         if order is None:
             raise web.HTTPNotFound
         async with self.changed:
-            await self.changed.wait_for(lambda: int(str(order["version"])) > int(request.query["version"]))
+            version = int(request.query["version"])
+            await self.changed.wait_for(lambda: self.closing or int(str(order["version"])) > version)
         return web.json_response(order)
+
+    async def close(self) -> None:
+        """Lets everybody go who still waits for news."""
+        async with self.changed:
+            self.closing = True
+            self.changed.notify_all()
 
     async def returned(self, request: web.Request) -> web.Response:
         return web.json_response({"authentic": self.authentic((await request.json())["query"])})
@@ -178,6 +186,7 @@ async def town(own_directory: Path) -> AsyncIterator[Town]:
         sandbox = SandboxServer(world, sock=sock, admin_url=receiver_url, request_url=redirect_url, notify_delay_s=0.0)
         await stack.enter_async_context(sandbox)
         http = await stack.enter_async_context(aiohttp.ClientSession())
+        stack.push_async_callback(merchant.close)
         yield Town(sandbox, merchant, Buyer(http, sandbox.url))
 
 
