@@ -42,8 +42,8 @@ def _words(found: Return) -> tuple[str, str]:
     if found.reason is Refusal.BAD_SIGNATURE:
         return (
             f"{words.FAILED}: {found.detail}: it was changed on the way, or another key signed it.",
-            "Hand over the SDK's result untouched: signed is its text in its own order, with the quotes. "
-            "The old gateway signs Returns with RSA (SHA-1) only.",
+            "Hand over the SDK's result untouched: signed is its text in its own order, with the quotes. The old "
+            "gateway signs Returns with RSA (SHA-1) only.",
         )
     advice = words.refusal(found.reason, found.detail)
     return advice.cause, advice.remedy

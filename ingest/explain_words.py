@@ -77,8 +77,8 @@ STRANGER = Advice(
     "(应用公钥), and the sandbox, RSA and RSA2 have different ones.",
 )
 OWN_KEY = Advice(
-    f"{FAILED}: the account's key is the merchant's own public key (应用公钥), the one given for comparison; "
-    "Alipay signs with its own.",
+    f"{FAILED}: the account's key is the merchant's own public key (应用公钥), the one given to compare with; Alipay "
+    "signs with its own.",
     "Put Alipay's public key (支付宝公钥) into the account's keys. Your own goes to Alipay, and nowhere here.",
 )
 SECRET = Advice(

@@ -1,0 +1,187 @@
+"""The accounts: what `accounts.toml` may say, and that every fault of it is reported at once."""
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from schemas import accounts
+from schemas.accounts import BadAccounts, Family, Orders, SignType
+
+WHOLE = """
+[accounts.shop-sg]
+family = "mapi"
+sign_type = "RSA"
+keys = ["keys/alipay.pem"]
+seller_id = "2088101122136241"
+partner = "2088101122136241"
+currency = "USD"
+charset = "gbk"
+orders = "registered"
+
+[accounts.shop-cn]
+family = "openapi"
+sign_type = "RSA2"
+app_id = "2021000000000000"
+certificates = ["keys/alipayCertPublicKey_RSA2.crt"]
+root_certificates = ["keys/alipayRootCert.crt"]
+
+[accounts.shop-web]
+family = "mapi"
+sign_type = "MD5"
+md5_key_file = "keys/md5"
+partner = "2088101122136241"
+notify_verify = true
+
+[accounts.antom-us]
+family = "antom"
+client_id = "SANDBOX_1"
+keys = { 1 = "keys/antom-v1.pem", 2 = "keys/antom-v2.pem" }
+"""
+
+
+def parsed(text: str) -> dict[str, accounts.Account]:
+    return accounts.parse(tomllib.loads(text))
+
+
+def faults(text: str) -> list[str]:
+    with pytest.raises(BadAccounts) as caught:
+        parsed(text)
+    assert str(caught.value) == "; ".join(caught.value.faults)
+    return caught.value.faults
+
+
+def account(**settings: Any) -> dict[str, Any]:
+    """A mapi account that is right, with these settings changed; `None` takes one out."""
+    whole = {"family": "mapi", "sign_type": "RSA", "keys": ["k.pem"], "seller_id": "2088", **settings}
+    return {"accounts": {"shop": {name: value for name, value in whole.items() if value is not None}}}
+
+
+def faults_of(**settings: Any) -> str:
+    with pytest.raises(BadAccounts) as caught:
+        accounts.parse(account(**settings))
+    assert all(fault.startswith("account shop: ") for fault in caught.value.faults)
+    return " | ".join(caught.value.faults)
+
+
+def test_a_whole_configuration_is_read_with_its_defaults() -> None:
+    found = parsed(WHOLE)
+    assert list(found) == ["shop-sg", "shop-cn", "shop-web", "antom-us"]
+    assert found["shop-sg"].keys == {"keys/alipay.pem": "keys/alipay.pem"}
+    assert found["shop-sg"].orders is Orders.REGISTERED
+    assert (found["shop-cn"].charset, found["shop-cn"].currency, found["shop-cn"].orders) == (
+        "utf-8",
+        "CNY",
+        Orders.ANY,
+    )
+    assert found["shop-web"].sign_type is SignType.MD5
+    antom = found["antom-us"]
+    assert (antom.family, antom.sign_type, antom.public_path) == (Family.ANTOM, SignType.RSA256, "/notify/antom-us")
+    assert antom.keys == {"1": "keys/antom-v1.pem", "2": "keys/antom-v2.pem"}
+
+
+def test_every_fault_of_every_account_is_reported_at_once() -> None:
+    found = faults("""
+[other]
+x = 1
+[accounts.Shop]
+family = "mapi"
+[accounts.one]
+family = "paypal"
+[accounts.two]
+family = "openapi"
+sign_type = "MD5"
+md5_key_file = "f"
+currency = "XXX"
+charset = "utf-7"
+[accounts.three]
+family = "antom"
+keys = { v1 = "f" }
+surprise = true
+notify_verify = "yes"
+""")
+    assert len(found) == 9
+    for part in (
+        "unknown table [other]",
+        "account Shop: a name is lower-case",
+        "account one: family must be one of mapi, openapi, antom",
+        "account two: sign_type MD5 does not exist for family openapi",
+        "account two: openapi needs app_id",
+        "account two: currency XXX",
+        "account two: charset must be one of",
+        "account three: unknown setting surprise",
+        "account three: notify_verify must be true or false",
+    ):
+        assert any(part in fault for fault in found), part
+
+
+@pytest.mark.parametrize("configuration", [{}, {"accounts": {}}, {"accounts": []}, {"accounts": "x"}])
+def test_a_configuration_without_accounts_is_refused(configuration: Any) -> None:
+    with pytest.raises(BadAccounts, match="nothing could ever be verified"):
+        accounts.parse(configuration)
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a_b", "a/b", "a.b", "é", "a" * 65, "a b"])
+def test_a_name_is_the_last_part_of_an_address(name: str) -> None:
+    with pytest.raises(BadAccounts):
+        accounts.parse({"accounts": {name: {"family": "mapi"}}})
+
+
+def test_the_longest_and_the_shortest_name_are_names() -> None:
+    whole = account()["accounts"]["shop"]
+    assert set(accounts.parse({"accounts": {"a": whole, "b" * 64: whole}})) == {"a", "b" * 64}
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"sign_type": None}, "sign_type must be one of"),
+        ({"sign_type": "RSA3"}, "sign_type must be one of"),
+        ({"sign_type": "rsa"}, "sign_type must be one of"),
+        ({"sign_type": "RSA256"}, "does not exist for family mapi"),
+        ({"keys": []}, "no key"),
+        ({"keys": None}, "no key"),
+        ({"keys": "k.pem"}, "keys must be a list"),
+        ({"keys": [1]}, "keys must be a list"),
+        ({"md5_key_file": "f"}, "md5_key_file belongs to sign_type MD5"),
+        ({"sign_type": "MD5", "keys": None}, "needs md5_key_file"),
+        ({"sign_type": "MD5", "md5_key_file": "f"}, "has no public keys"),
+        ({"certificates": ["c"]}, "certificates belong to family openapi"),
+        ({"root_certificates": ["c"]}, "root_certificates without certificates"),
+        ({"certificates": "c"}, "certificates must be a list"),
+        ({"seller_id": None}, "nothing says a notification is yours"),
+        ({"notify_verify": True}, "needs partner"),
+        ({"notify_verify": 1}, "notify_verify must be true or false"),
+        ({"seller_id": 2088}, "seller_id must be a text"),
+        ({"seller_id": ""}, "seller_id must be a text"),
+        ({"currency": 1}, "currency must be a text"),
+        ({"orders": "some"}, "orders must be one of"),
+        ({"name": "x"}, "unknown setting name"),
+        ({"family": "openapi", "sign_type": "RSA2"}, "openapi needs app_id"),
+        ({"family": "antom", "sign_type": "RSA256", "keys": {"1": "k"}}, "antom needs client_id"),
+        (
+            {"family": "antom", "sign_type": None, "keys": {"1": "k"}, "client_id": "C", "public_path": "/a?b=c"},
+            "public_path is the path",
+        ),
+        (
+            {"family": "antom", "sign_type": None, "keys": {"1": "k"}, "client_id": "C", "public_path": "notify"},
+            "public_path is the path",
+        ),
+        ({"family": "antom", "sign_type": None, "keys": {"one": "k"}, "client_id": "C"}, "is not a number"),
+        (
+            {"family": "antom", "sign_type": "RSA2", "keys": {"1": "k"}, "client_id": "C"},
+            "does not exist for family antom",
+        ),
+    ],
+)
+def test_each_contradiction_is_named(settings: dict[str, Any], fault: str) -> None:
+    assert fault in faults_of(**settings)
+
+
+def test_an_account_that_is_no_table_is_refused() -> None:
+    with pytest.raises(BadAccounts, match="account shop: not a table"):
+        accounts.parse({"accounts": {"shop": "mapi"}})
+
+
+def test_no_fault_shows_a_value_that_could_be_a_secret() -> None:
+    assert "hunter2hunter2" not in faults_of(sign_type="MD5", keys=None, md5_key="hunter2hunter2")
