@@ -1,0 +1,41 @@
+"""Traffic for a demonstration: now and then a scenario, for an account it suits, so that there is something to watch.
+
+Mostly ordinary payments, among them what makes the receiver worth having: duplicates, refunds, late news, forgeries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Protocol
+
+# How often each scenario comes, relative to the others.
+WEIGHTS: Mapping[str, int] = {
+    "paid": 12, "paid_then_finished": 3, "partial_refund": 3, "full_refund": 3, "closed_unpaid": 2, "duplicate_x8": 2,
+    "out_of_order": 2, "late_by_a_day": 2, "gbk_text": 2, "unknown_field": 1, "wrong_amount": 1, "foreign_seller": 1,
+    "forged_signature": 2, "batch_refund": 1, "other_news": 1,
+}  # fmt: skip
+
+
+class Stage(Protocol):
+    """Where scenarios are played."""
+
+    def suitable(self, name: str) -> Sequence[str]: ...
+
+    def start_play(self, name: str, account: str) -> bool: ...
+
+
+async def keep_busy(stage: Stage, *, chance: Random, pause_s: float = 2.0) -> None:
+    """Plays on until it is cancelled. The first round is of every scenario, so that a minute shows all there is."""
+    for name in WEIGHTS:
+        await _play(stage, name, chance, pause_s)
+    while True:
+        (name,) = chance.choices(list(WEIGHTS), weights=list(WEIGHTS.values()))
+        await _play(stage, name, chance, pause_s)
+
+
+async def _play(stage: Stage, name: str, chance: Random, pause_s: float) -> None:
+    # A stage that is full lets this one fall: a demonstration has no backlog.
+    stage.start_play(name, chance.choice(stage.suitable(name)))
+    await asyncio.sleep(pause_s * chance.uniform(0.3, 1.7))

@@ -1,0 +1,42 @@
+"""The demonstration shows everything once, and then goes on at random."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from random import Random
+
+from deploy.sandbox import demo, scenario
+from deploy.sandbox.world import World
+
+
+class Stage:
+    """Notes what was asked for, and ends the demonstration after a while."""
+
+    def __init__(self, world: World, *, plays_max: int) -> None:
+        self.world = world
+        self.scenarios = scenario.load_all()
+        self.plays_max = plays_max
+        self.played: list[tuple[str, str]] = []
+
+    def suitable(self, name: str) -> Sequence[str]:
+        return [known for known, account in self.world.accounts.items() if self.scenarios[name].suits(account)]
+
+    def start_play(self, name: str, account: str) -> bool:
+        self.played.append((name, account))
+        if len(self.played) == self.plays_max:
+            raise asyncio.CancelledError
+        return True
+
+
+async def test_the_first_round_shows_every_scenario_once(world: World) -> None:
+    stage = Stage(world, plays_max=len(demo.WEIGHTS) + 5)
+    with suppress(asyncio.CancelledError):
+        await demo.keep_busy(stage, chance=Random(1), pause_s=0.0)
+    assert [name for name, _ in stage.played[: len(demo.WEIGHTS)]] == list(demo.WEIGHTS)
+    assert all(stage.scenarios[name].suits(world.account(account)) for name, account in stage.played)
+
+
+def test_every_scenario_it_plays_exists() -> None:
+    assert set(demo.WEIGHTS) <= set(scenario.load_all())
