@@ -1,0 +1,81 @@
+"""A flood of notifications, with everything a bad week brings, through an engine that is killed again and again."""
+
+import asyncio
+import os
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from deploy.sandbox import corpus
+from deploy.sandbox.corpus import Item
+from deploy.sandbox.notifications import NAMELESS
+from deploy.sandbox.world import World
+from tests.acceptance import judge, sending
+from tests.engine import Engine, eventually
+
+ITEMS = int(os.environ.get("FLOOD_ITEMS", "100000"))
+KILLS = 3
+ORDERS_PER_ITEM = 0.37  # a little more than three items come of an order, see deploy.sandbox.corpus
+
+
+@pytest.mark.slow
+async def test_a_flood_with_kills_ends_where_the_model_says(world: World, engine: Engine, tmp_path: Path) -> None:
+    seeded = corpus.generate(world, seed=20261124, orders=int(ITEMS * ORDERS_PER_ITEM), now=datetime.now(UTC))
+    items = await asyncio.to_thread(list, seeded)
+    assert len(items) >= ITEMS
+    engine.start()
+    killer = asyncio.create_task(_kill_now_and_then(engine, items))
+    history = await sending.send_all(items, lambda: engine.public)
+    killer.cancel()
+
+    assert len(history.acknowledged) == sum(not item.refused for item in items)
+    assert not {status for status in history.statuses if status >= 500} - {503}
+    registered = await asyncio.to_thread(_register_refunds, engine, items)
+    await asyncio.to_thread(_settle, engine)
+    assert engine.stop() == 0
+    files = judge.Files(tmp_path / "engine")
+    faults = judge.verdict(files, world, sent=items, acknowledged=history.acknowledged, registered=registered)
+    assert faults[:5] == []
+    met = {row["disposition"] for row in files.deliveries}
+    assert {"applied", "duplicate", "stale"} <= met, "a run that met nothing proves nothing"
+
+
+async def _kill_now_and_then(engine: Engine, items: list[Item]) -> None:
+    chance = random.Random(7)
+    for _ in range(KILLS):
+        await asyncio.sleep(max(1.0, len(items) / 2000 * chance.uniform(0.1, 0.3)))
+        engine.kill()
+        await asyncio.to_thread(engine.start)
+
+
+def _register_refunds(engine: Engine, items: list[Item]) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """Antom's refunds name no payment: the merchant says which refund it asked for of which order."""
+    registered: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for item in items:
+        kind, refund = item.facts.kind, item.facts.refund
+        if item.refused or refund is None or kind not in NAMELESS["antom"] or item.facts.names_order:
+            continue
+        entry = registered.setdefault(item.account, {}).setdefault(item.order, {"refunds": []})
+        if refund.number not in entry["refunds"]:
+            entry["refunds"].append(refund.number)
+    for account, orders in registered.items():
+        for order, entry in orders.items():
+            status, answer = engine.put(f"/api/orders/{account}/{order}", entry)
+            assert status in (200, 201), answer
+    return registered
+
+
+def _settle(engine: Engine) -> None:
+    """Returns when nothing is behind, parked or unsent."""
+
+    def is_quiet() -> bool:
+        samples = engine.metrics()
+        behind = next(
+            value for name, value in samples.items() if name.startswith("alipay_notify_consumer_lag_messages")
+        )
+        parked = samples['alipay_notify_held_notifications{disposition="parked"}']
+        return behind == 0 and parked == 0 and samples["alipay_notify_outbox_pending_events"] == 0
+
+    eventually(is_quiet, within_s=180)
