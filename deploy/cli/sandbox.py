@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy.cli import exits
+
 if TYPE_CHECKING:
     from deploy.sandbox.profiles import Profile
     from deploy.sandbox.server import SandboxServer
@@ -20,8 +22,6 @@ DEFAULT_PORT = 8089
 DEFAULT_NOTIFY = "http://127.0.0.1:8080"
 DEFAULT_ADMIN = "http://127.0.0.1:9464"
 
-FAILED = 1
-
 Directory = Annotated[
     Path,
     typer.Option("--dir", envvar=DIRECTORY_ENVIRONMENT, help="Where its keys live, and the merchant's accounts.toml."),
@@ -31,20 +31,18 @@ _HELP = """Run a simulated Alipay: gateway, cashier page, and a demo shop.
 
 It makes its own keys and writes the merchant's configuration beside them. Point the receiver at it and open the shop:
 
-\b
-alipay-notify sandbox &
-ALIPAY_NOTIFY_ACCOUNTS=.sandbox/merchant/accounts.toml alipay-notify up
+    alipay-notify sandbox &
+    ALIPAY_NOTIFY_ACCOUNTS=.sandbox/merchant/accounts.toml alipay-notify up
 
 Retries sixty times as fast as Alipay's (25 hours become 25 minutes):
 
-\b
-alipay-notify sandbox --time-scale 60 --profile global-2m
+    alipay-notify sandbox --time-scale 60 --profile global-2m
 """
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the program."""
-    app.command("sandbox", help=_HELP)(sandbox)
+    app.command("sandbox", help=_HELP, epilog=exits.EPILOG)(sandbox)
 
 
 def sandbox(
@@ -72,7 +70,7 @@ def sandbox(
         world = World.create(directory, gateway_url=server.url_of(sock), notify_base=notify)
     except (OSError, WorldError) as error:
         typer.echo(f"The sandbox cannot start: {error}", err=True)
-        raise typer.Exit(FAILED) from error
+        raise typer.Exit(exits.FAILED) from error
     running = server.SandboxServer(
         world,
         sock=sock,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from deploy.cli import exits
 from deploy.cli import sandbox as sandbox_command
 
 if TYPE_CHECKING:
@@ -22,31 +23,19 @@ if TYPE_CHECKING:
     from deploy.sandbox.scenario import Course, Scenario
     from deploy.sandbox.world import World
 
-FAILED = 1
-WRONG_USAGE = 2
-FOUND_WRONG = 3
-
 _HELP = """Send one scenario's notifications, signed as Alipay signs.
 
-\b
-alipay-notify trigger --list
-alipay-notify trigger paid
-alipay-notify trigger partial_refund --account demo-cn --order OP-1
-alipay-notify trigger paid --override total_fee=88.88 --add promo=yes
-alipay-notify trigger paid --to https://shop.example/alipay/notify \\
-  --profile cn-4m --time-scale 3600
+    alipay-notify trigger --list
+    alipay-notify trigger paid
+    alipay-notify trigger partial_refund --account demo-cn --order OP-1
+    alipay-notify trigger paid --override total_fee=88.88 --add promo=yes
+    alipay-notify trigger paid --to https://shop.example/notify --profile cn-4m
 
 Overrides act before signing: what is sent is genuine. For forgeries there is the scenario forged_signature.
-
-\b
-Exit codes
-  0  every answer was as expected
-  1  it could not be done
-  2  wrong usage
-  3  an answer other than expected
+Keys and accounts come from the sandbox's directory, which is made if it is not there.
 """
 
-_EPILOG = "Keys and accounts come from the sandbox's directory; it is made if it is not there."
+_EPILOG = "Exit codes: 0 every answer as expected, 1 could not be done, 2 wrong usage, 3 an answer other than expected."
 
 
 def register(app: typer.Typer) -> None:
@@ -93,7 +82,7 @@ def trigger(
         _register(courses, admin=admin, token=admin_token, amount=amount)
     attempts = _played(courses, world=world, profile=schedule, time_scale=time_scale, history=history)
     _report(attempts, output)
-    raise typer.Exit(0 if all(attempt.as_expected for attempt in attempts) else FOUND_WRONG)
+    raise typer.Exit(exits.DONE if all(one.as_expected for one in attempts) else exits.FOUND_WRONG)
 
 
 def _edits(override: list[str] | None, add: list[str] | None, remove: list[str] | None) -> Edits:
@@ -129,7 +118,7 @@ def _world(directory: Path, to: str) -> World:
         )
     except (OSError, WorldError) as error:
         typer.echo(f"No keys to sign with: {error}", err=True)
-        raise typer.Exit(FAILED) from error
+        raise typer.Exit(exits.FAILED) from error
 
 
 def _base(url: str) -> str:
@@ -167,7 +156,7 @@ def _planned(
         return planner.plan(chosen, played, now=datetime.now(UTC), base_url=base, wishes=wishes)
     except (UnplayableError, WorldError, ValueError) as error:
         typer.echo(f"{chosen.name} cannot be played: {error}", err=True)
-        raise typer.Exit(WRONG_USAGE) from error
+        raise typer.Exit(exits.WRONG_USAGE) from error
 
 
 def _register(courses: tuple[Course, ...], *, admin: str, token: str, amount: str) -> None:
@@ -186,7 +175,7 @@ def _register(courses: tuple[Course, ...], *, admin: str, token: str, amount: st
         asyncio.run(register())
     except AdminUnavailableError as error:
         typer.echo(f"The order cannot be registered at {admin}: {error}", err=True)
-        raise typer.Exit(FAILED) from error
+        raise typer.Exit(exits.FAILED) from error
 
 
 def _played(
@@ -220,7 +209,7 @@ def _played(
         asyncio.run(send())
     except OSError as error:
         typer.echo(f"The history cannot be written: {error}", err=True)
-        raise typer.Exit(FAILED) from error
+        raise typer.Exit(exits.FAILED) from error
     return attempts
 
 
