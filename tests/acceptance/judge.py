@@ -124,7 +124,7 @@ def _as_the_model(
             if row is None:
                 yield f"{name} order {number} does not exist"
                 continue
-            shown = {field: row[field] for field in SHOWN} | {"flags": set(json.loads(row["flags"]))}
+            shown = {field: row[field] for field in SHOWN} | {"flags": set(row["flags"].split())}
             if shown != {field: final[field] for field in shown}:
                 yield f"{name} order {number} is {shown}, should be {final}"
     if kept:
