@@ -11,12 +11,13 @@ LINGER_S = 0.005  # how long it then waits for more: a transaction costs much th
 
 
 class JournalSource:
-    """Reads on from the store's cursor."""
+    """Reads on from the store's cursor. `committed` is the offset up to which every record has its disposition."""
 
     def __init__(
         self, journal: Journal, *, cursor: int, poll_wait_s: float = POLL_WAIT_S, linger_s: float = LINGER_S
     ) -> None:
         self._journal = journal
+        self.committed = cursor
         self._at = cursor
         self._poll_wait_s = poll_wait_s
         self._linger_s = linger_s
@@ -45,4 +46,5 @@ class JournalSource:
     async def commit(self, upto: Sequence[Position]) -> None:
         """The store has committed these already; here the journal learns what it may forget."""
         for position in upto:
+            self.committed = max(self.committed, position.offset)
             self._journal.settled(position.offset)
