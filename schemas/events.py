@@ -79,6 +79,11 @@ def event_id(account: str, order: str, version: int) -> str:
     return f"{account}:{order}:{version}"
 
 
+def version_of(event: Outgoing) -> int | None:
+    """The version that an order event announces; `None` of a notice."""
+    return int(event.id.rpartition(":")[2]) if event.topic == topics.ORDER_EVENT else None
+
+
 def event_type(before: View | None, after: View) -> str:
     """The one word for a change, the weightiest first: `paid` also where a refund came with it."""
     if before is None and after.trade is None:

@@ -45,6 +45,10 @@ class Infrastructure(Exception):
     """Something we depend on did not do its work: unreachable, locked, full. Nobody's record is to blame."""
 
 
+class Broken(Infrastructure):
+    """What we depend on is damaged: waiting does not mend it, somebody has to. The worker stops and says so."""
+
+
 class Fenced(Infrastructure):
     """An order was written by somebody else between our reading and our writing it: decide again on what it is now."""
 

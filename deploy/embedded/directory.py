@@ -1,0 +1,79 @@
+"""The engine's data directory: its lock, its two files, and whether they belong together.
+
+    lock                one engine at a time
+    journal.sqlite3     every acknowledged record
+    orders.sqlite3      every disposition, and the cursor: how far the journal is settled
+
+The two are backed up and restored apart, so they may disagree. A store that is behind is the normal case after a crash:
+the journal is read on from its cursor. Everything else means that something was lost, and the start is refused.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from deploy.embedded import lock
+from deploy.embedded.journal import Journal, Limits
+from deploy.embedded.migrations import NotUsable
+from deploy.embedded.store import OrderStore
+
+JOURNAL = "journal.sqlite3"
+STORE = "orders.sqlite3"
+
+
+class Opened(Struct, frozen=True):
+    """The engine's two open files, and the offset behind which the journal is to be read."""
+
+    journal: Journal
+    store: OrderStore
+    cursor: int
+
+
+@asynccontextmanager
+async def opened(directory: Path, *, now_ms: Callable[[], int], limits: Limits | None = None) -> AsyncIterator[Opened]:
+    """The directory's files, created where there are none yet, and closed at the end.
+
+    Raises:
+        AlreadyRunning: another process has the directory.
+        NotUsable, Damaged: the files cannot be used, or do not belong together.
+        Infrastructure: they cannot be opened now.
+    """
+    async with AsyncExitStack() as stack:
+        has_store = _prepare(stack, directory)
+        # A store without its journal is refused: a new journal would hand out offsets that are settled already.
+        journal = await Journal.open(directory / JOURNAL, now_ms=now_ms, create=not has_store, limits=limits)
+        stack.push_async_callback(journal.close)
+        # The store comes second, so one that is missing beside a used journal was there once.
+        store = await OrderStore.open(directory / STORE, now_ms=now_ms, create=journal.last == 0)
+        stack.push_async_callback(store.close)
+        cursor = await store.cursor()
+        check_agreement(directory, journal, cursor)
+        yield Opened(journal, store, cursor)
+
+
+def _prepare(stack: AsyncExitStack, directory: Path) -> bool:
+    """Make and lock the directory; whether there is a store in it."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stack.enter_context(lock.held(directory))
+    return (directory / STORE).exists()
+
+
+def check_agreement(directory: Path, journal: Journal, cursor: int) -> None:
+    """Returns where the journal can be read on from the cursor.
+
+    Raises:
+        NotUsable: it cannot; it says which records are missing.
+    """
+    if cursor > journal.last:
+        raise NotUsable(
+            f"{directory / JOURNAL} ends at record {journal.last}, and {STORE} has settled records up to {cursor}: "
+            f"the journal has lost records {journal.last + 1} to {cursor}. Restore the later copy of it"
+        )
+    if journal.first > cursor + 1:
+        raise NotUsable(
+            f"{directory / STORE} has settled records up to {cursor}, and {JOURNAL} begins at record {journal.first}: "
+            f"records {cursor + 1} to {journal.first - 1} were pruned and have no disposition. "
+            "Restore a later copy of the store"
+        )

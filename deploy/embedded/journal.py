@@ -1,0 +1,306 @@
+"""The log of the one-machine engine: `append` returns after the commit that holds the record.
+
+Appends that come while a commit is under way wait together and share the next one, so a commit costs its fsync once
+for all of them. What was committed is also kept in memory, up to a limit, until the worker has taken it: usually
+nothing is read back.
+
+An append that fails is *unknown*, not undone: the record may be there, and then it has a disposition like every other.
+The sender was not told `success`, sends again, and the second one is a duplicate.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from sqlite3 import Connection
+
+import msgspec
+from msgspec import Struct
+
+from deploy.embedded import migrations
+from deploy.embedded.sqlite import Damaged, Database
+from ingest.refusals import Unavailable
+from schemas.envelope import Record
+from workers.plan import Logged, Position
+from workers.processing import Infrastructure
+
+APPLICATION_ID = 0x414E4A31
+PARTITION = 0
+
+RECORD_OVERHEAD_BYTES = 1024  # headers, key and the objects around them, for the limits in bytes
+PRUNE_ROWS_MAX = 1000  # per transaction: appends wait meanwhile
+
+Headers = tuple[tuple[str, bytes], ...]
+
+_encode_headers = msgspec.msgpack.Encoder().encode
+_decode_headers = msgspec.msgpack.Decoder(Headers).decode
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """How much may wait in memory, and how long: when the disk stalls, senders are turned away and send again."""
+
+    queue_records_max: int = 4096
+    queue_bytes_max: int = 32 * 1024 * 1024
+    append_deadline_s: float = 2.5  # below the three seconds in which every sender is answered
+    tail_records_max: int = 8192  # what the worker has not taken yet; beyond it, it reads from the file
+    tail_bytes_max: int = 16 * 1024 * 1024
+
+
+class _Waiting:
+    """One append on its way to the disk."""
+
+    __slots__ = ("deadline", "done", "record", "size")
+
+    def __init__(self, record: Record, done: "asyncio.Future[None]", size: int, deadline: float) -> None:
+        self.record = record
+        self.done = done
+        self.size = size
+        self.deadline = deadline
+
+
+class Journal:
+    """The open journal. `first` and `last` are the offsets of its rows; `last` is 0 while there are none."""
+
+    def __init__(self, database: Database, *, first: int, last: int, now_ms: Callable[[], int], limits: Limits) -> None:
+        self.first = first
+        self.last = last
+        self._database = database
+        self._now_ms = now_ms
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[_Waiting] = []
+        self._writing: list[_Waiting] = []
+        self._queued = 0
+        self._queued_bytes = 0
+        self._is_flushing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closing = False
+        self._next: int | None = last + 1  # the thread's own; None where a commit's outcome is unknown
+        self._tail: deque[Logged] = deque()
+        self._tail_bytes = 0
+        self._arrival: asyncio.Future[None] | None = None
+        self._settled = 0
+        self.appended_at = self._loop.time()
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, now_ms: Callable[[], int], create: bool = True, limits: Limits | None = None
+    ) -> "Journal":
+        """The journal in this file.
+
+        Raises:
+            NotUsable, Damaged, Infrastructure: as `Database.open`.
+        """
+        schema = migrations.load("journal", application_id=APPLICATION_ID)
+        database = await Database.open(path, schema, create=create)
+        try:
+            first, last = await database.read(_bounds)
+        except BaseException:
+            await database.close()
+            raise
+        return cls(database, first=first, last=last, now_ms=now_ms, limits=limits or Limits())
+
+    @property
+    def trouble(self) -> str | None:
+        """What the last commit failed of; `None` while the journal takes records."""
+        return self._database.trouble
+
+    @property
+    def database(self) -> Database:
+        """The file itself, for its size, its checks and its upkeep."""
+        return self._database
+
+    async def append(self, record: Record) -> None:
+        """When this returns, the record is committed and fsynced.
+
+        Raises:
+            Unavailable: too much is waiting already, or it took too long, or the disk refuses. Unless the queue was
+                full, whether the record was written is unknown.
+        """
+        size = len(record.value) + RECORD_OVERHEAD_BYTES
+        limits = self._limits
+        if self._queued >= limits.queue_records_max or self._queued_bytes + size > limits.queue_bytes_max:
+            raise Unavailable("the journal's queue is full")
+        if self._is_closing:
+            raise Unavailable("the journal is closing")
+        done: asyncio.Future[None] = self._loop.create_future()
+        deadline = self._loop.time() + limits.append_deadline_s
+        self._waiting.append(_Waiting(record, done, size, deadline))
+        self._queued += 1
+        self._queued_bytes += size
+        if not self._is_flushing:
+            # Not at once: what else this turn of the loop appends shares the commit.
+            self._is_flushing = True
+            self._idle.clear()
+            self._loop.call_soon(self._flush)
+        if self._timer is None:
+            self._timer = self._loop.call_at(deadline, self._expire)
+        await done
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._writing = [each for each in waiting if not each.done.done()]  # nobody waits for the others any more
+        self._release(len(waiting) - len(self._writing), sum(each.size for each in waiting if each.done.done()))
+        if not self._writing:
+            self._rest()
+            return
+        records = [each.record for each in self._writing]
+        try:
+            self._database.start_write(lambda connection: self._write(connection, records), self._flushed)
+        except Infrastructure as error:
+            self._flushed(None, error)
+
+    def _write(self, connection: Connection, records: Sequence[Record]) -> int:
+        """Runs on the thread: the offset of the first of these records."""
+        first, self._next = self._next, None
+        if first is None:
+            first = _bounds(connection)[1] + 1
+        now_ms = self._now_ms()
+        connection.executemany(
+            "INSERT INTO records VALUES (?, ?, ?, ?, ?)",
+            [
+                (offset, now_ms, record.key, record.value, _encode_headers(record.headers))
+                for offset, record in enumerate(records, first)
+            ],
+        )
+        return first
+
+    def _flushed(self, first: int | None, error: Exception | None) -> None:
+        written, self._writing = self._writing, []
+        self._release(len(written), sum(each.size for each in written))
+        if first is None:
+            refusal = f"unknown whether written: {error}"
+            for each in written:
+                if not each.done.done():
+                    each.done.set_exception(Unavailable(refusal))
+            self._forget_tail()
+        else:
+            self._next = first + len(written)
+            self._remember(first, written)
+            for each in written:
+                if not each.done.done():
+                    each.done.set_result(None)
+        if self._waiting:
+            self._loop.call_soon(self._flush)
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        self._is_flushing = False
+        self._idle.set()
+
+    def _release(self, count: int, size: int) -> None:
+        self._queued -= count
+        self._queued_bytes -= size
+
+    def _expire(self) -> None:
+        """Give up what has waited too long. One timer for the whole queue: deadlines come in the queue's order."""
+        self._timer = None
+        now = self._loop.time()
+        for each in (*self._writing, *self._waiting):
+            if each.done.done():
+                continue
+            if each.deadline > now:
+                self._timer = self._loop.call_at(each.deadline, self._expire)
+                return
+            each.done.set_exception(Unavailable("unknown whether written: the disk took too long"))
+
+    def _remember(self, first: int, written: Sequence[_Waiting]) -> None:
+        if first != self.last + 1:
+            self._forget_tail()  # a commit of unknown outcome was one after all: its rows are only in the file
+        for offset, each in enumerate(written, first):
+            self._tail.append(Logged(Position(PARTITION, offset), each.record))
+            self._tail_bytes += each.size
+        while len(self._tail) > self._limits.tail_records_max or self._tail_bytes > self._limits.tail_bytes_max:
+            self._forget_oldest()
+        self.last = first + len(written) - 1
+        self.first = self.first or first
+        self.appended_at = self._loop.time()
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None and not arrival.done():
+            arrival.set_result(None)
+
+    def _forget_oldest(self) -> None:
+        self._tail_bytes -= len(self._tail.popleft().record.value) + RECORD_OVERHEAD_BYTES
+
+    def _forget_tail(self) -> None:
+        self._tail.clear()
+        self._tail_bytes = 0
+
+    async def read(self, after: int, limit: int) -> Sequence[Logged]:
+        """At most `limit` records behind the offset `after`, in their order; from memory where they are still there.
+
+        Raises:
+            Damaged: a record between is missing.
+            Infrastructure: the file cannot be read now.
+        """
+        if after >= self.last:
+            return ()
+        if self._tail and self._tail[0].position.offset <= after + 1:
+            start = after + 1 - self._tail[0].position.offset
+            return list(islice(self._tail, start, start + limit))
+        found = await self._database.read(lambda connection: _rows(connection, after, limit))
+        if not found or any(logged.position.offset != offset for offset, logged in enumerate(found, after + 1)):
+            raise Damaged(f"{self._database.path} lacks records behind offset {after}")
+        return found
+
+    async def wait_beyond(self, offset: int) -> None:
+        """Returns when there is a record behind this offset."""
+        while self.last <= offset:
+            if self._arrival is None:
+                self._arrival = self._loop.create_future()
+            await asyncio.shield(self._arrival)
+
+    def settled(self, offset: int) -> None:
+        """Everything up to here has its disposition: memory may forget it, and in time so may the file."""
+        self._settled = max(self._settled, offset)
+        while self._tail and self._tail[0].position.offset <= offset:
+            self._forget_oldest()
+
+    async def prune(self, *, older_than_ms: int) -> int:
+        """Delete settled records that were appended before that moment, a limited number of them; how many."""
+        upto = min(self._settled, self.last - 1)
+        deleted = await self._database.write(lambda connection: _prune(connection, upto, older_than_ms))
+        self.first += deleted
+        return deleted
+
+    async def close(self) -> None:
+        """Refuse new appends, finish those that wait, and close the file."""
+        self._is_closing = True
+        await self._idle.wait()
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._database.close()
+
+
+def _bounds(connection: Connection) -> tuple[int, int]:
+    first, last = connection.execute("SELECT min(log_offset), max(log_offset) FROM records").fetchone()
+    return first or 0, last or 0
+
+
+def _rows(connection: Connection, after: int, limit: int) -> list[Logged]:
+    rows = connection.execute(
+        "SELECT log_offset, key, value, headers FROM records WHERE log_offset > ? ORDER BY log_offset LIMIT ?",
+        (after, limit),
+    )
+    return [
+        Logged(Position(PARTITION, offset), Record(key, value, _decode_headers(headers)))
+        for offset, key, value, headers in rows
+    ]
+
+
+def _prune(connection: Connection, upto: int, older_than_ms: int) -> int:
+    """Delete the oldest rows as far as they are old: it ends at the first that is not, wherever clocks were set."""
+    (end,) = connection.execute(
+        """
+        SELECT coalesce(min(log_offset) FILTER (WHERE appended_at_ms >= ?), max(log_offset) + 1)
+        FROM (SELECT log_offset, appended_at_ms FROM records WHERE log_offset <= ? ORDER BY log_offset LIMIT ?)
+        """,
+        (older_than_ms, upto, PRUNE_ROWS_MAX),
+    ).fetchone()
+    if end is None:
+        return 0
+    return connection.execute("DELETE FROM records WHERE log_offset < ?", (end,)).rowcount

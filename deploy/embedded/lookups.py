@@ -1,0 +1,164 @@
+"""What people and programs ask the order store, statement by statement. On the database's thread; writes nothing."""
+
+# ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
+
+from collections.abc import Sequence
+from sqlite3 import Connection
+from typing import Any
+
+from deploy.embedded import rows
+from schemas import events, topics
+from schemas.dispositions import Disposition
+from workers.pages import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage
+from workers.plan import HeldRow, Position
+
+TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
+
+
+def order_page(connection: Connection, account: str, number: str) -> OrderPage | None:
+    """The order with its timeline; `None` where the number occurs nowhere."""
+    found = connection.execute(
+        f"SELECT {rows.ORDER} FROM orders WHERE order_number = ? AND account = ?", (number, account)
+    ).fetchone()
+    deliveries = connection.execute(
+        f"SELECT {rows.DELIVERY} FROM deliveries WHERE order_number = ? AND account = ? "
+        "ORDER BY log_partition DESC, log_offset DESC LIMIT ?",
+        (number, account, TIMELINE_MAX),
+    ).fetchall()
+    if found is None and not deliveries:
+        return None
+    order, view = (None, None) if found is None else rows.order_and_view(found)
+    return OrderPage(
+        account=account,
+        number=number,
+        order=order,
+        view=view,
+        deliveries=tuple(rows.delivery(row) for row in reversed(deliveries)),
+        events=() if order is None else _events(connection, account, number, order.version),
+    )
+
+
+def _events(connection: Connection, account: str, number: str, version: int) -> tuple[Emitted, ...]:
+    """The order's latest events: their ids are known from its version, so no index is needed for them."""
+    versions = range(max(1, version - TIMELINE_MAX + 1), version + 1)
+    ids = rows.as_json([events.event_id(account, number, each) for each in versions])
+    found = connection.execute(
+        f"SELECT {rows.EMITTED} FROM outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number",
+        (ids,),
+    )
+    return tuple(rows.emitted(row) for row in found)
+
+
+def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
+    """(account, order) of every order, trade or notification with exactly this number."""
+    found = connection.execute(
+        """
+        SELECT account, order_number FROM orders WHERE order_number = ?1
+        UNION SELECT account, order_number FROM trades WHERE trade = ?1
+        UNION SELECT account, order_number FROM refund_links WHERE refund = ?1
+        UNION SELECT account, order_number FROM notifications WHERE notification_id = ?1 AND order_number <> ''
+        UNION SELECT account, order_number FROM deliveries WHERE order_number = ?1 AND order_number <> ''
+        UNION SELECT account, order_number FROM held WHERE notification_id = ?1 AND order_number <> ''
+        ORDER BY 1, 2
+        """,
+        (number,),
+    )
+    return [(account, order) for account, order in found]
+
+
+def recent(connection: Connection, limit: int) -> Sequence[OrderPage]:
+    """The orders that changed last, newest first, without their timelines."""
+    found = connection.execute(f"SELECT {rows.ORDER} FROM orders ORDER BY changed_at_ms DESC LIMIT ?", (limit,))
+    pages = []
+    for row in found:
+        order, view = rows.order_and_view(row)
+        pages.append(
+            OrderPage(account=order.account, number=order.number, order=order, view=view, deliveries=(), events=())
+        )
+    return pages
+
+
+def held_list(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
+    """The held notifications that the query means, oldest first."""
+    conditions = [f"resolved_at_ms IS {'NOT ' if query.resolved else ''}NULL"]
+    values: list[Any] = []
+    for column, value in (
+        ("account = ?", query.account),
+        ("order_number = ?", query.order),
+        ("disposition = ?", query.disposition),
+        ("reason = ?", query.reason),
+        ("first_at_ms >= ?", query.since_ms),
+    ):
+        if value is not None:
+            conditions.append(column)
+            values.append(value)
+    found = connection.execute(
+        f"SELECT {rows.HELD_PAGE} FROM held WHERE {' AND '.join(conditions)} "
+        "ORDER BY first_at_ms, log_partition, log_offset LIMIT ?",
+        (*values, query.limit),
+    )
+    return [rows.held_page(row) for row in found]
+
+
+def held_page(connection: Connection, position: Position) -> HeldPage | None:
+    """One held notification."""
+    row = connection.execute(
+        f"SELECT {rows.HELD_PAGE} FROM held WHERE log_partition = ? AND log_offset = ?",
+        (position.partition, position.offset),
+    ).fetchone()
+    return None if row is None else rows.held_page(row)
+
+
+def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
+    """Parked rows whose time has come, longest due first."""
+    found = connection.execute(
+        f"SELECT {rows.HELD} FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms <= ? "
+        "ORDER BY due_at_ms, log_partition, log_offset LIMIT ?",
+        (now_ms, limit),
+    )
+    return [rows.held(row) for row in found]
+
+
+def next_due_ms(connection: Connection) -> int | None:
+    """When the next parked row comes due."""
+    found: int | None = connection.execute(
+        "SELECT min(due_at_ms) FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL"
+    ).fetchone()[0]
+    return found
+
+
+def counts(connection: Connection) -> Counts:
+    """The gauges."""
+    held = connection.execute(
+        "SELECT disposition, count(*), min(first_at_ms) FROM held WHERE resolved_at_ms IS NULL "
+        "GROUP BY disposition ORDER BY disposition"
+    ).fetchall()
+    pending, oldest_ms = connection.execute(
+        "SELECT count(*), (SELECT written_at_ms FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT 1) "
+        "FROM outbox WHERE sent_at_ms IS NULL"
+    ).fetchone()
+    return Counts(
+        held=tuple(
+            HeldCount(disposition=Disposition(disposition), count=count, oldest_ms=oldest)
+            for disposition, count, oldest in held
+        ),
+        outbox_pending=pending,
+        outbox_oldest_ms=oldest_ms,
+    )
+
+
+def unsent(connection: Connection, limit: int) -> Sequence[Emitted]:
+    """Outgoing events that no topic has acknowledged, oldest first."""
+    found = connection.execute(
+        f"SELECT {rows.EMITTED} FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT ?", (limit,)
+    )
+    return [rows.emitted(row) for row in found]
+
+
+def events_after(connection: Connection, number: int, limit: int) -> Sequence[Emitted]:
+    """Order events behind a number of the outbox, oldest first."""
+    found = connection.execute(
+        f"SELECT {rows.EMITTED} FROM outbox WHERE number > ? AND topic = ? ORDER BY number LIMIT ?",
+        (number, topics.ORDER_EVENT, limit),
+    )
+    return [rows.emitted(row) for row in found]

@@ -1,0 +1,274 @@
+"""The order store's one transaction, statement by statement: load what is known, write what was decided.
+
+Runs on the database's thread, between BEGIN IMMEDIATE and COMMIT. A batch costs a handful of statements, whatever its
+size; numbers go in as one JSON array each.
+"""
+
+# ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
+
+from collections.abc import Callable, Sequence
+from sqlite3 import Connection
+from typing import Any
+
+from deploy.embedded import rows
+from schemas.dispositions import Disposition
+from schemas.orders import Order
+from workers.plan import Decide, Delivery, HeldRow, Known, Named, Needs, OrderWrite, Plan, Position
+from workers.processing import Fenced, RecordRefused
+
+
+def settle(connection: Connection, needs: Needs, decide: Decide, *, now_ms: int) -> tuple[Plan, int]:
+    """Load, decide, write, and move the cursors; the plan, and how many parked rows it woke."""
+    known = load(connection, needs)
+    plan = decide(known)
+    woken = write(connection, plan, known.settled, now_ms=now_ms)
+    _advance(connection, needs.positions)
+    return plan, woken
+
+
+def register(
+    connection: Connection,
+    named: Named,
+    refunds: Sequence[str],
+    decide: Callable[[Order | None], Plan],
+    *,
+    now_ms: int,
+) -> tuple[Plan, int]:
+    """Load the order, decide, write, and link the refunds to it."""
+    plan = decide(_orders(connection, [named]).get(named))
+    woken = write(connection, plan, frozenset(), now_ms=now_ms)
+    _link(connection, named, refunds)
+    return plan, woken
+
+
+def load(connection: Connection, needs: Needs) -> Known:
+    """What the store knows of a batch's needs."""
+    settled = _settled(connection, needs.positions)
+    by_trade = _named(connection, _ORDER_BY_TRADE, needs.trades)
+    by_refund = _named(connection, _ORDER_BY_REFUND, needs.refunds)
+    wanted = set(needs.orders)
+    wanted.update((account, number) for (account, _), number in by_trade.items())
+    wanted.update((account, number) for (account, _), number in by_refund.items())
+    return Known(
+        settled=settled,
+        open_held=_open_held(connection, settled),
+        digests=_named(connection, _DIGESTS, needs.ids),
+        orders=_orders(connection, wanted),
+        order_by_trade=by_trade,
+        order_by_refund=by_refund,
+    )
+
+
+def write(connection: Connection, plan: Plan, settled: frozenset[Position], *, now_ms: int) -> int:
+    """Write the plan; how many parked rows were woken.
+
+    Events come before the orders they announce, which the triggers ask for, and held rows before the wakes: what this
+    batch parks may be what this batch makes come true.
+
+    Raises:
+        Fenced: an order has not the version that the plan expects.
+    """
+    connection.executemany(_INSERT_LEDGER, map(rows.ledger_row, plan.ledger))
+    connection.executemany(_INSERT_EVENT, [rows.outbox_row(event, now_ms) for event in plan.events])
+    _write_orders(connection, plan.orders, now_ms)
+    _write_deliveries(connection, plan.deliveries, settled)
+    _release(connection, plan, now_ms)
+    _hold(connection, plan.held)
+    return _wake(connection, plan.wakes, now_ms)
+
+
+def cursor(connection: Connection, partition: int) -> int:
+    """The offset up to which every record of the partition has its disposition."""
+    row = connection.execute("SELECT log_offset FROM cursors WHERE log_partition = ?", (partition,)).fetchone()
+    return row[0] if row else 0
+
+
+_DIGESTS = """
+    SELECT n.notification_id, n.digest FROM json_each(?) AS wanted CROSS JOIN notifications AS n
+    ON n.notification_id = wanted.value AND n.account = ?
+"""
+_ORDER_BY_TRADE = """
+    SELECT t.trade, t.order_number FROM json_each(?) AS wanted CROSS JOIN trades AS t
+    ON t.trade = wanted.value AND t.account = ?
+"""
+_ORDER_BY_REFUND = """
+    SELECT r.refund, r.order_number FROM json_each(?) AS wanted CROSS JOIN refund_links AS r
+    ON r.refund = wanted.value AND r.account = ?
+"""
+_ORDERS = """
+    SELECT o.order_number, o.facts FROM json_each(?) AS wanted CROSS JOIN orders AS o
+    ON o.order_number = wanted.value AND o.account = ?
+"""
+_SETTLED = """
+    SELECT d.log_offset FROM json_each(?) AS wanted CROSS JOIN deliveries AS d
+    ON d.log_offset = wanted.value AND d.log_partition = ?
+"""
+_OPEN_HELD = """
+    SELECT h.log_offset FROM json_each(?) AS wanted CROSS JOIN held AS h
+    ON h.log_offset = wanted.value AND h.log_partition = ? WHERE h.resolved_at_ms IS NULL
+"""
+
+_INSERT_LEDGER = """
+    INSERT INTO notifications
+    (notification_id, account, order_number, digest, log_partition, log_offset, key, value, headers)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_EVENT = """
+    INSERT INTO outbox (id, topic, key, value, headers, version, written_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_ORDER = """
+    INSERT INTO orders
+    (version, facts, rank, status, closed_because, trade, amount_minor, currency, refunded_minor, flags,
+     changed_at_ms, order_number, account)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+_UPDATE_ORDER = """
+    UPDATE orders SET version = ?, facts = ?, rank = ?, status = ?, closed_because = ?, trade = ?, amount_minor = ?,
+        currency = ?, refunded_minor = ?, flags = ?, changed_at_ms = ?
+    WHERE order_number = ? AND account = ? AND version = ?
+"""
+_INSERT_TRADE = "INSERT INTO trades (trade, account, order_number) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_INSERT_DELIVERY = f"INSERT INTO deliveries ({rows.DELIVERY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# A held notification that is settled later keeps the version that it gave its order when it was held.
+_REPLACE_DELIVERY = f"""
+    {_INSERT_DELIVERY} ON CONFLICT DO UPDATE SET
+    account = excluded.account, order_number = excluded.order_number, notification_id = excluded.notification_id,
+    type = excluded.type, status = excluded.status, news = excluded.news, disposition = excluded.disposition,
+    reason = excluded.reason, detail = excluded.detail, version = coalesce(excluded.version, deliveries.version),
+    received_at_ms = excluded.received_at_ms, decided_at_ms = excluded.decided_at_ms
+"""
+_HOLD = f"""
+    INSERT INTO held ({rows.HELD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET
+    account = excluded.account, order_number = excluded.order_number, notification_id = excluded.notification_id,
+    disposition = excluded.disposition, reason = excluded.reason, detail = excluded.detail,
+    attempts = excluded.attempts, due_at_ms = excluded.due_at_ms, waits_for = excluded.waits_for
+"""
+_RELEASE = """
+    UPDATE held SET resolved_at_ms = ?, resolution = ?, due_at_ms = NULL
+    WHERE log_partition = ? AND log_offset = ? AND resolved_at_ms IS NULL
+"""
+_IS_ANY_PARKED = "SELECT 1 FROM held WHERE disposition = 'parked' AND resolved_at_ms IS NULL LIMIT 1"
+_WAKE = """
+    UPDATE held SET due_at_ms = min(coalesce(due_at_ms, ?1), ?1)
+    WHERE disposition = 'parked' AND resolved_at_ms IS NULL AND account = ?2 AND waits_for = ?3
+"""
+_ADVANCE = """
+    INSERT INTO cursors (log_partition, log_offset) VALUES (?, ?)
+    ON CONFLICT DO UPDATE SET log_offset = max(log_offset, excluded.log_offset)
+"""
+
+
+def _named(connection: Connection, statement: str, names: frozenset[Named]) -> dict[Named, Any]:
+    """(account, number) → the statement's second column, for those that are known."""
+    return {
+        (account, number): found
+        for account, numbers in rows.by_account(names)
+        for number, found in connection.execute(statement, (numbers, account))
+    }
+
+
+def _orders(connection: Connection, names: Sequence[Named] | set[Named]) -> dict[Named, Order]:
+    return {
+        (account, number): rows.order(facts)
+        for account, numbers in rows.by_account(names)
+        for number, facts in connection.execute(_ORDERS, (numbers, account))
+    }
+
+
+def _settled(connection: Connection, positions: frozenset[Position]) -> frozenset[Position]:
+    """Which positions have a disposition. Those behind the cursor have none, which spares the usual batch the look."""
+    found: set[Position] = set()
+    for partition, offsets in _by_partition(positions).items():
+        end = cursor(connection, partition)
+        behind = [offset for offset in offsets if offset <= end]
+        if behind:
+            known = connection.execute(_SETTLED, (rows.as_json(behind), partition))
+            found.update(Position(partition, offset) for (offset,) in known)
+    return frozenset(found)
+
+
+def _open_held(connection: Connection, settled: frozenset[Position]) -> frozenset[Position]:
+    return frozenset(
+        Position(partition, offset)
+        for partition, offsets in _by_partition(settled).items()
+        for (offset,) in connection.execute(_OPEN_HELD, (rows.as_json(offsets), partition))
+    )
+
+
+def _by_partition(positions: frozenset[Position]) -> dict[int, list[int]]:
+    offsets: dict[int, list[int]] = {}
+    for position in positions:
+        offsets.setdefault(position.partition, []).append(position.offset)
+    return offsets
+
+
+def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: int) -> None:
+    fresh = [rows.order_row(each, now_ms) for each in writes if each.expected_version is None]
+    known = [
+        (*rows.order_row(each, now_ms), each.expected_version) for each in writes if each.expected_version is not None
+    ]
+    for statement, orders in ((_INSERT_ORDER, fresh), (_UPDATE_ORDER, known)):
+        if orders and connection.executemany(statement, orders).rowcount != len(orders):
+            raise Fenced("an order has another version than the one that was decided on")
+    connection.executemany(
+        _INSERT_TRADE,
+        {
+            (claim.trade, each.order.account, each.order.number)
+            for each in writes
+            for claim in each.order.claims
+            if claim.trade
+        },
+    )
+
+
+def _write_deliveries(connection: Connection, deliveries: Sequence[Delivery], settled: frozenset[Position]) -> None:
+    first: list[rows.Row] = []
+    again: list[rows.Row] = []
+    for delivery in deliveries:
+        (again if delivery.position in settled else first).append(rows.delivery_row(delivery))
+    connection.executemany(_INSERT_DELIVERY, first)
+    connection.executemany(_REPLACE_DELIVERY, again)
+
+
+def _hold(connection: Connection, held: Sequence[HeldRow]) -> None:
+    connection.executemany(_HOLD, map(rows.held_row, held))
+
+
+def _release(connection: Connection, plan: Plan, now_ms: int) -> None:
+    if not plan.released:
+        return
+    ends: dict[Position, Disposition] = {each.position: each.disposition for each in plan.deliveries}
+    connection.executemany(
+        _RELEASE,
+        [(now_ms, ends[position].value, position.partition, position.offset) for position in plan.released],
+    )
+
+
+def _wake(connection: Connection, wakes: set[tuple[str, str]], now_ms: int) -> int:
+    if not wakes or connection.execute(_IS_ANY_PARKED).fetchone() is None:
+        return 0
+    woken = 0
+    for account, waits_for in wakes:
+        woken += connection.execute(_WAKE, (now_ms, account, waits_for)).rowcount
+    return woken
+
+
+def _link(connection: Connection, named: Named, refunds: Sequence[str]) -> None:
+    account, number = named
+    for refund in refunds:
+        connection.execute(
+            "INSERT INTO refund_links (refund, account, order_number) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            (refund, account, number),
+        )
+        linked = connection.execute(
+            "SELECT order_number FROM refund_links WHERE refund = ? AND account = ?", (refund, account)
+        ).fetchone()[0]
+        if linked != number:
+            raise RecordRefused(f"refund {refund} is registered for order {linked} already")
+
+
+def _advance(connection: Connection, positions: frozenset[Position]) -> None:
+    """The cursors follow the batch. Records come in their order, so all before its last one have their disposition."""
+    for partition, offsets in _by_partition(positions).items():
+        connection.execute(_ADVANCE, (partition, max(offsets)))

@@ -1,0 +1,197 @@
+"""The order store of the one-machine engine: the workers' ports, over one SQLite file.
+
+`settle` is one piece of work on the database's thread: BEGIN IMMEDIATE, load, decide, write, move the cursor, COMMIT.
+So the cursor is never ahead of the dispositions it stands for, nor behind them, and a crash leaves whole batches or
+nothing. Reading waits for the batch under way, and holds up none: it is a few index look-ups on the same thread.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from sqlite3 import Connection
+
+from deploy.embedded import lookups, migrations, settling
+from deploy.embedded.sqlite import Database
+from schemas.events import Outgoing
+from schemas.orders import Order
+from workers.pages import Counts, Emitted, HeldPage, HeldQuery, OrderPage
+from workers.plan import Decide, HeldRow, Needs, Plan, Position
+
+APPLICATION_ID = 0x414E4F31
+PARTITION = 0
+PRUNE_ROWS_MAX = 1000  # per transaction: batches wait meanwhile
+
+
+class OrderStore:
+    """The open store. `woken` is set whenever parked notifications came due early; the sweeper waits for it."""
+
+    def __init__(self, database: Database, *, now_ms: Callable[[], int]) -> None:
+        self.woken = asyncio.Event()
+        self._database = database
+        self._now_ms = now_ms
+
+    @classmethod
+    async def open(cls, path: Path, *, now_ms: Callable[[], int], create: bool = True) -> "OrderStore":
+        """The store in this file.
+
+        Raises:
+            NotUsable, Damaged, Infrastructure: as `Database.open`.
+        """
+        schema = migrations.load("store", application_id=APPLICATION_ID)
+        return cls(await Database.open(path, schema, create=create), now_ms=now_ms)
+
+    @property
+    def trouble(self) -> str | None:
+        """What the last transaction failed of; `None` while all is well."""
+        return self._database.trouble
+
+    @property
+    def database(self) -> Database:
+        """The file itself, for its size, its checks and its upkeep."""
+        return self._database
+
+    async def close(self) -> None:
+        """Finish the transaction under way, and close the file."""
+        await self._database.close()
+
+    async def cursor(self) -> int:
+        """The journal's offset up to which every record has its disposition."""
+        return await self._database.read(lambda connection: settling.cursor(connection, PARTITION))
+
+    # workers.processing.Store
+
+    async def settle(self, needs: Needs, decide: Decide) -> Plan:
+        def work(connection: Connection) -> tuple[Plan, int]:
+            return settling.settle(connection, needs, decide, now_ms=self._now_ms())
+
+        return self._wake(*await self._database.write(work))
+
+    async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
+        found = await self._database.read(lambda connection: lookups.unsent(connection, limit))
+        return [(emitted.number, emitted.event) for emitted in found]
+
+    async def mark_sent(self, numbers: Sequence[int]) -> None:
+        def work(connection: Connection) -> None:
+            now_ms = self._now_ms()
+            connection.executemany(
+                "UPDATE outbox SET sent_at_ms = ? WHERE number = ?", [(now_ms, number) for number in numbers]
+            )
+
+        await self._database.write(work)
+
+    # workers.pages.OrdersPort
+
+    async def order_page(self, account: str, number: str) -> OrderPage | None:
+        return await self._database.read(lambda connection: lookups.order_page(connection, account, number))
+
+    async def find(self, number: str) -> Sequence[tuple[str, str]]:
+        return await self._database.read(lambda connection: lookups.find(connection, number))
+
+    async def recent(self, limit: int) -> Sequence[OrderPage]:
+        return await self._database.read(lambda connection: lookups.recent(connection, limit))
+
+    async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
+        """Order events behind this number of the outbox, oldest first: the feed of a program on this machine."""
+        return await self._database.read(lambda connection: lookups.events_after(connection, number, limit))
+
+    async def register(
+        self, account: str, number: str, refunds: Sequence[str], decide: Callable[[Order | None], Plan]
+    ) -> Plan:
+        def work(connection: Connection) -> tuple[Plan, int]:
+            return settling.register(connection, (account, number), refunds, decide, now_ms=self._now_ms())
+
+        return self._wake(*await self._database.write(work))
+
+    # workers.pages.HeldPort
+
+    async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
+        return await self._database.read(lambda connection: lookups.held_list(connection, query))
+
+    async def held_page(self, id_: str) -> HeldPage | None:
+        position = position_of(id_)
+        if position is None:
+            return None
+        return await self._database.read(lambda connection: lookups.held_page(connection, position))
+
+    async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
+        return await self._database.read(lambda connection: lookups.due(connection, now_ms, limit))
+
+    async def next_due_ms(self) -> int | None:
+        return await self._database.read(lookups.next_due_ms)
+
+    async def discard(self, id_: str, *, by: str, why: str, now_ms: int) -> bool:
+        position = position_of(id_)
+        if position is None:
+            return False
+
+        def work(connection: Connection) -> bool:
+            resolved = connection.execute(
+                "UPDATE held SET resolved_at_ms = ?, resolution = 'discarded', due_at_ms = NULL, by_whom = ?, why = ? "
+                "WHERE log_partition = ? AND log_offset = ? AND resolved_at_ms IS NULL",
+                (now_ms, by, why, position.partition, position.offset),
+            )
+            if resolved.rowcount:
+                _audit(connection, now_ms, "discard", [id_], by, why)
+            return resolved.rowcount > 0
+
+        return await self._database.write(work)
+
+    async def note_replay(self, ids: Sequence[str], *, by: str, why: str, now_ms: int) -> None:
+        positions = [position for position in map(position_of, ids) if position is not None]
+
+        def work(connection: Connection) -> None:
+            connection.executemany(
+                "UPDATE held SET replays = replays + 1, by_whom = ?, why = ? "
+                "WHERE log_partition = ? AND log_offset = ?",
+                [(by, why, position.partition, position.offset) for position in positions],
+            )
+            _audit(connection, now_ms, "replay", [str(position) for position in positions], by, why)
+
+        await self._database.write(work)
+
+    async def counts(self) -> Counts:
+        return await self._database.read(lookups.counts)
+
+    # upkeep
+
+    async def prune_sent(self, *, older_than_ms: int) -> int:
+        """Delete events that were acknowledged before that moment, a limited number of them; how many.
+
+        The newest event of each order stays: its successor is checked against it, and a new consumer may start from it.
+        """
+        return await self._database.write(lambda connection: _prune_sent(connection, older_than_ms))
+
+    def _wake(self, plan: Plan, woken: int) -> Plan:
+        if woken:
+            self.woken.set()
+        return plan
+
+
+def position_of(id_: str) -> Position | None:
+    """The position that a held notification's id stands for; `None` where the text is no id."""
+    partition, dash, offset = id_.partition("-")
+    is_id = dash and all(part.isascii() and part.isdigit() and len(part) < 19 for part in (partition, offset))
+    return Position(int(partition), int(offset)) if is_id else None
+
+
+def _audit(connection: Connection, now_ms: int, action: str, subjects: Sequence[str], by: str, why: str) -> None:
+    connection.executemany(
+        "INSERT INTO audit (at_ms, action, subject, by_whom, why) VALUES (?, ?, ?, ?, ?)",
+        [(now_ms, action, subject, by, why) for subject in subjects],
+    )
+
+
+def _prune_sent(connection: Connection, older_than_ms: int) -> int:
+    return connection.execute(
+        """
+        DELETE FROM outbox WHERE number IN (
+            SELECT old.number FROM outbox AS old
+            WHERE old.sent_at_ms < ?1 AND (old.version IS NULL OR EXISTS (
+                SELECT 1 FROM outbox AS next
+                WHERE next.id = substr(old.id, 1, length(old.id) - length(old.version)) || (old.version + 1)
+            ))
+            ORDER BY old.number LIMIT ?2
+        )
+        """,
+        (older_than_ms, PRUNE_ROWS_MAX),
+    ).rowcount

@@ -1,0 +1,125 @@
+"""Records as a receiver would have written them, and a workers' story over any store, for suites that need both.
+
+Nothing here is signed: what is tested begins behind the signature check, which is replaced by one that accepts.
+"""
+
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+from schemas import envelope
+from schemas.accounts import Account, Family, Orders, SignType
+from schemas.envelope import Record, Sealed
+from schemas.events import Outgoing
+from workers.plan import Logged, Plan, Position, Reading
+from workers.processing import Processing, Store
+
+NOW_MS = 1_760_000_000_000
+
+SHOP = Account(
+    name="shop-sg", family=Family.MAPI, sign_type=SignType.RSA, keys={"k": "k"}, seller_id="2088001", currency="USD"
+)
+REGISTERED = Account(
+    name="shop-reg",
+    family=Family.MAPI,
+    sign_type=SignType.RSA,
+    keys={"k": "k"},
+    seller_id="2088001",
+    currency="USD",
+    orders=Orders.REGISTERED,
+)
+ACCOUNTS = {account.name: account for account in (SHOP, REGISTERED)}
+
+
+def record(
+    order: str,
+    status: str = "TRADE_SUCCESS",
+    *,
+    id_: str = "",
+    account: Account = SHOP,
+    amount: str = "12.80",
+    trade: str = "",
+    **more: str,
+) -> Record:
+    """A payment's notification, wrapped for the log."""
+    fields = {
+        "notify_type": "trade_status_sync",
+        "notify_id": id_ or f"{order}-{status}",
+        "notify_time": "2025-10-09 16:53:20",
+        "out_trade_no": order,
+        "trade_no": trade or f"2025100922001{order}",
+        "trade_status": status,
+        "total_fee": amount,
+        "seller_id": "2088001",
+        "subject": "Two tickets to the harbour and back",
+        **more,
+    }
+    return sealed(urlencode(fields).encode(), order, account=account)
+
+
+def sealed(body: bytes, number: str, *, account: Account = SHOP) -> Record:
+    """Any body, wrapped for the log."""
+    return envelope.seal(
+        Sealed(
+            account=account.name,
+            family=account.family.value,
+            received_at_ms=NOW_MS,
+            path=b"/notify/" + account.name.encode(),
+            content_type=b"application/x-www-form-urlencoded",
+            key_id="k",
+            confirmed=False,
+            body=body,
+        ),
+        number,
+    )
+
+
+def logged(records: Sequence[Record], *, first: int = 1) -> list[Logged]:
+    """The records at consecutive offsets of partition 0."""
+    return [Logged(Position(0, offset), each) for offset, each in enumerate(records, first)]
+
+
+class Time:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now_ms: int = NOW_MS) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class Topics:
+    """Consumers' topics in memory."""
+
+    def __init__(self) -> None:
+        self.sent: list[Outgoing] = []
+
+    async def publish(self, events: Sequence[Outgoing]) -> None:
+        self.sent += events
+
+
+class Watched:
+    """What the story says to those who want to know."""
+
+    def __init__(self) -> None:
+        self.plans: list[Plan] = []
+
+    def settled(self, plan: Plan, readings: Sequence[Reading]) -> None:
+        self.plans.append(plan)
+
+    def emitted(self, events: Sequence[Outgoing]) -> None: ...
+
+    def step(self, name: str, seconds: float) -> None: ...
+
+
+def processing(store: Store, time: Time, topics: Topics | None = None, watch: Watched | None = None) -> Processing:
+    """The workers' story over this store; whatever lies in the log counts as signed."""
+    return Processing(
+        accounts=ACCOUNTS,
+        authenticate=lambda sealed, account: None,
+        store=store,
+        events=topics or Topics(),
+        watch=watch or Watched(),
+        now_ms=time,
+        chance=lambda: 0.5,
+    )

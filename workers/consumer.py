@@ -1,0 +1,164 @@
+"""The loop of a worker: poll, claim, process, emit, commit, release.
+
+The commit is the last thing that is said, after every record of the batch has its disposition and its events are
+acknowledged; a worker that dies anywhere before leaves a batch that is delivered again and recognised. While
+infrastructure is in trouble the loop stands at the batch in hand and tries it again: it polls nothing new, so memory
+stays what it is, and the log keeps the rest.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from workers.claims import Claims
+from workers.pausing import Patience, Pauses
+from workers.plan import Logged, Position
+from workers.processing import Infrastructure
+
+BATCH_MAX = 500  # where a transaction's cost per record stops falling
+CLAIM_WAITS = 5
+CLAIM_WAIT_S = 0.2  # five of them: what a batch of another worker takes, with room
+
+
+class Source(Protocol):
+    """The log, from where this worker goes on."""
+
+    async def poll(self, max_records: int) -> Sequence[Logged]:
+        """The next records in their order, each once; empty after a short while without any.
+
+        Raises:
+            Infrastructure: nothing was taken; poll again.
+        """
+
+    async def commit(self, upto: Sequence[Position]) -> None:
+        """Everything up to these positions, one for each partition, has its disposition.
+
+        Raises:
+            Infrastructure: it may not be remembered; then the records come again.
+        """
+
+
+class ClaimsWatch(Protocol):
+    """Those who want to know how claiming goes: `acquired`, `contended_then_acquired`, `timeout` or `error`."""
+
+    def claimed(self, outcome: str, count: int) -> None: ...
+
+
+class ConsumerWatch(Pauses, ClaimsWatch, Protocol):
+    """Both, in one."""
+
+
+class Consumer:
+    """One worker's loop. `token` is this worker's name among those that claim."""
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        claims: Claims,
+        process: Callable[[Sequence[Logged]], Awaitable[None]],
+        emit: Callable[[], Awaitable[int]],
+        watch: ConsumerWatch,
+        token: bytes,
+        batch_max: int = BATCH_MAX,
+        claim_wait_s: float = CLAIM_WAIT_S,
+    ) -> None:
+        self._source = source
+        self._claims = claims
+        self._process = process
+        self._emit = emit
+        self._watch = watch
+        self._token = token
+        self._batches = 0
+        self._batch_max = batch_max
+        self._claim_wait_s = claim_wait_s
+        self._stopping = asyncio.Event()
+        self._patience = Patience(watch, self._stopping)
+
+    def stop(self) -> None:
+        """Ask the loop to end after the batch in hand."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until stopped. Returns with nothing in hand, or with a batch that is delivered again.
+
+        Raises:
+            DeadRun: too many dead records in a row; they are held, and nothing is lost.
+            Broken: something we depend on is damaged.
+        """
+        while not self._stopping.is_set():
+            try:
+                await self.run_once()
+            except Infrastructure:
+                if not self._stopping.is_set():
+                    raise
+
+    async def run_once(self) -> int:
+        """One batch from poll to release; how many records it had."""
+        batch = await self._patience.until_done(lambda: self._source.poll(self._batch_max))
+        if not batch:
+            return 0
+        self._batches += 1
+        token = b"%s:%d" % (self._token, self._batches)
+        keys = list(dict.fromkeys(logged.record.key for logged in batch))
+        try:
+            ours = await self._claim(keys, token)
+            others = [logged for logged in batch if logged.record.key not in ours]
+            if others:
+                await self._apply([logged for logged in batch if logged.record.key in ours])
+                await self._wait_for(others, token)
+                await self._apply(others)
+            else:
+                await self._apply(batch)
+            await self._patience.until_done(lambda: self._source.commit(_ends(batch)))
+        finally:
+            await self._release(keys, token)
+        return len(batch)
+
+    async def _apply(self, batch: Sequence[Logged]) -> None:
+        if not batch:
+            return
+        await self._patience.until_done(lambda: self._process(batch))
+        await self._patience.until_done(self._emit)
+
+    async def _claim(self, keys: Sequence[bytes], token: bytes) -> set[bytes]:
+        """The keys that are ours; all of them where claims do not work, since the store decides anyway."""
+        try:
+            ours = await self._claims.claim(keys, token)
+        except Infrastructure:
+            self._watch.claimed("error", len(keys))
+            return set(keys)
+        if ours:
+            self._watch.claimed("acquired", len(ours))
+        return ours
+
+    async def _wait_for(self, others: Sequence[Logged], token: bytes) -> None:
+        """Returns when the other worker is done with them, or has had time enough."""
+        missing = list(dict.fromkeys(logged.record.key for logged in others))
+        for _ in range(CLAIM_WAITS):
+            await asyncio.sleep(self._claim_wait_s)
+            try:
+                ours = await self._claims.claim(missing, token)
+            except Infrastructure:
+                self._watch.claimed("error", len(missing))
+                return
+            if ours:
+                self._watch.claimed("contended_then_acquired", len(ours))
+            missing = [key for key in missing if key not in ours]
+            if not missing:
+                return
+        self._watch.claimed("timeout", len(missing))
+
+    async def _release(self, keys: Sequence[bytes], token: bytes) -> None:
+        try:
+            await self._claims.release(keys, token)
+        except Infrastructure:
+            self._watch.claimed("error", len(keys))  # they expire
+
+
+def _ends(batch: Sequence[Logged]) -> list[Position]:
+    """The last position of each partition in the batch."""
+    ends: dict[int, Position] = {}
+    for logged in batch:
+        ends[logged.position.partition] = max(logged.position, ends.get(logged.position.partition, logged.position))
+    return list(ends.values())

@@ -1,0 +1,91 @@
+"""The second loop of a worker: held notifications whose time has come, and events that were left in the outbox.
+
+A parked notification is tried when it is due. What it waited for may come true earlier: then the store makes it due in
+the same transaction, and wakes this loop where both live in one process; across processes it is found within
+`LOOK_EVERY_S`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from workers.pausing import Patience, Pauses
+from workers.plan import HeldRow
+from workers.processing import Infrastructure
+
+ROWS_MAX = 100  # per round: live traffic has its turn in between
+LOOK_EVERY_S = 5.0
+
+
+class Parked(Protocol):
+    """The held rows, as far as this loop asks for them."""
+
+    async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]: ...
+
+    async def next_due_ms(self) -> int | None: ...
+
+
+class Sweeper:
+    """The loop. `woken` is set by whoever made rows due before their time."""
+
+    def __init__(
+        self,
+        *,
+        parked: Parked,
+        retry: Callable[[Sequence[HeldRow]], Awaitable[None]],
+        emit: Callable[[], Awaitable[int]],
+        woken: asyncio.Event,
+        pauses: Pauses,
+        now_ms: Callable[[], int],
+        rows_max: int = ROWS_MAX,
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        self._parked = parked
+        self._retry = retry
+        self._emit = emit
+        self._woken = woken
+        self._now_ms = now_ms
+        self._rows_max = rows_max
+        self._look_every_s = look_every_s
+        self._stopping = asyncio.Event()
+        self._patience = Patience(pauses, self._stopping)
+
+    def stop(self) -> None:
+        """Ask the loop to end after the round under way."""
+        self._stopping.set()
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Sweep until stopped.
+
+        Raises:
+            DeadRun, Broken: as the consumer's.
+        """
+        while not self._stopping.is_set():
+            try:
+                # Cleared first: what is made due from here on wakes us again, even while this round reads.
+                self._woken.clear()
+                if await self._patience.until_done(self.run_once) < self._rows_max:
+                    await self._rest()
+            except Infrastructure:
+                if not self._stopping.is_set():
+                    raise
+
+    async def run_once(self) -> int:
+        """Try what is due, at most a round of it, and send what is in the outbox; how many rows were tried."""
+        rows = await self._parked.due(now_ms=self._now_ms(), limit=self._rows_max)
+        if rows:
+            await self._retry(rows)
+        await self._emit()
+        return len(rows)
+
+    async def _rest(self) -> None:
+        due_ms = await self._patience.until_done(self._parked.next_due_ms)
+        wait_s = self._look_every_s
+        if due_ms is not None:
+            wait_s = min(wait_s, max(0.0, (due_ms - self._now_ms()) / 1000))
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._woken.wait()
+        except TimeoutError:
+            return
