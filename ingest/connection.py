@@ -12,7 +12,7 @@ traceback: here it gets the fixed `fail`, the connection ends, and a counter mov
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
@@ -83,12 +83,12 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert self._manager is not None
-        assert isinstance(transport, asyncio.Transport)
+        wire = cast(asyncio.Transport, transport)  # what uvloop makes is one in all but its class
         others = self._manager.connections
         is_full = len(others) >= self._limits.connections_max and not _evict(others)
         super().connection_made(transport)
-        self._wire = transport
-        transport.set_write_buffer_limits(high=0)  # so that any byte that stays unsent starts the deadline
+        self._wire = wire
+        wire.set_write_buffer_limits(high=0)  # so that any byte that stays unsent starts the deadline
         if is_full:
             self.force_close()
 

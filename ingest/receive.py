@@ -168,7 +168,10 @@ def _announced_size(headers: Headers) -> int:
     """What the body will take at most: its announced length, or the limit where it comes in chunks."""
     announced = headers.get("Content-Length")
     if announced is None:
-        return BODY_BYTES_MAX if headers.get("Transfer-Encoding") is not None else 0
+        codings = headers.getall("Transfer-Encoding", [])
+        if codings and (len(codings) > 1 or codings[0].strip().lower() != "chunked"):
+            raise Malformed(Refusal.MALFORMED, "a transfer coding other than one chunked")
+        return BODY_BYTES_MAX if codings else 0
     if not announced.isascii() or not announced.isdigit():
         raise Malformed(Refusal.MALFORMED, "a Content-Length that is no number")
     if len(announced) > 10 or int(announced) > BODY_BYTES_MAX:

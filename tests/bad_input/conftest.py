@@ -1,0 +1,44 @@
+"""One receiver for the whole suite: whatever a row did to it, the next row meets the same process."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.bad_input.judge")
+
+from tests.bad_input import pen  # noqa: E402
+from tests.bad_input.judge import Judge, Server  # noqa: E402
+from tests.bad_input.pen import Keys, Pen  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def alipay() -> Pen:
+    """The keys of this run and the hand that signs with them."""
+    return Pen(Keys())
+
+
+@pytest.fixture(scope="session")
+def accounts_file(alipay: Pen, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pen.write_accounts(tmp_path_factory.mktemp("accounts"), alipay.keys)
+
+
+@pytest.fixture(scope="session")
+def judge(alipay: Pen, accounts_file: Path) -> Iterator[Judge]:
+    server = Server(accounts_file)
+    yield Judge(server, alipay)
+    server.stop()
+
+
+@pytest.fixture
+def judge_of(alipay: Pen, accounts_file: Path) -> Iterator[Callable[..., Judge]]:
+    """Makes a receiver with other settings; it ends with the test."""
+    servers: list[Server] = []
+
+    def make(**environment: str) -> Judge:
+        servers.append(Server(accounts_file, **environment))
+        return Judge(servers[-1], alipay)
+
+    yield make
+    for server in servers:
+        server.stop()

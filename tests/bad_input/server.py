@@ -1,0 +1,127 @@
+"""The receiver under test, as a process of its own: the real one, with a log in memory and a window into it.
+
+Run as `python -m tests.bad_input.server ACCOUNTS`; settings come from the environment. It prints its two ports as JSON.
+Each line sent to the second port is answered with what the process has counted, logged and used so far.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import sys
+import tomllib
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+from prometheus_client import CollectorRegistry, generate_latest
+
+from deploy.logs import Lines, capture_standard_logging
+from ingest import app, settings
+from ingest.keys import Rings
+from ingest.refused import RecentlyRefused
+from schemas import accounts
+from schemas.accounts import Account
+from schemas.envelope import Record
+
+
+class MemoryLog:
+    """A log that is durable by decree."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    async def append(self, record: Record) -> None:
+        self.records.append(record)
+
+
+class Vouching:
+    """notify_verify that always says true."""
+
+    async def confirm(self, account: Account, notify_id: bytes) -> None:
+        """Nothing to ask."""
+
+
+class Text:
+    """Where the log lines go: memory."""
+
+    def __init__(self) -> None:
+        self.written = ""
+
+    def write(self, text: str) -> int:
+        self.written += text
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+class Window:
+    """Shows the process from inside."""
+
+    def __init__(self, log: MemoryLog, text: Text, registry: CollectorRegistry, recent: RecentlyRefused) -> None:
+        self._log, self._text, self._registry, self._recent = log, text, registry, recent
+        self._process = psutil.Process()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(json.dumps(self.state(**json.loads(line))).encode() + b"\n")
+            await writer.drain()
+        writer.close()
+
+    def state(self, *, records_from: int, log_from: int) -> dict[str, Any]:
+        times = self._process.cpu_times()
+        samples = [line.rsplit(" ", 1) for line in self._metrics().splitlines() if line and line[0] != "#"]
+        return {
+            "records": [_shown(record) for record in self._log.records[records_from:]],
+            "records_count": len(self._log.records),
+            "log": self._text.written[log_from:],
+            "log_size": len(self._text.written),
+            "samples": {name: float(value) for name, value in samples},
+            "metrics": self._metrics(),
+            "reasons": [refused.reason.value for refused in self._recent.all()[-5:]],
+            "rss": self._process.memory_info().rss,
+            "cpu_s": times.user + times.system,
+            "files": self._process.num_fds(),
+        }
+
+    def _metrics(self) -> str:
+        return generate_latest(self._registry).decode()
+
+
+def _shown(record: Record) -> dict[str, Any]:
+    return {
+        "key": record.key.decode("utf-8", "backslashreplace"),
+        "value": base64.b64encode(record.value).decode(),
+        "headers": {name: value.decode("utf-8", "backslashreplace") for name, value in record.headers},
+    }
+
+
+async def main(path: Path) -> None:
+    configured = accounts.parse(tomllib.loads(path.read_text()))  # noqa: ASYNC240
+    registry, recent, log, text = CollectorRegistry(), RecentlyRefused(), MemoryLog(), Text()
+    lines = Lines(text, queue_max=100_000)
+    capture_standard_logging(lines)
+    lines.start()
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(
+            app.serving(
+                settings=settings.load(os.environ, accounts=str(path)),
+                accounts=configured,
+                rings=Rings(configured, path.parent),
+                log=log,
+                logger=lines,
+                registry=registry,
+                recent=recent,
+                confirm=Vouching(),
+            )
+        )
+        window = await asyncio.start_server(Window(log, text, registry, recent).serve, "127.0.0.1", 0)
+        print(json.dumps({"public": receiver.port, "window": window.sockets[0].getsockname()[1]}), flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        window.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))

@@ -1,0 +1,151 @@
+"""Rows E: content type, charset, bytes. The receiver knows none but the media type and the printable bytes."""
+
+import gzip
+from collections.abc import Callable
+
+import pytest
+
+from tests.bad_input import pen, wire
+from tests.bad_input.judge import OK, Expected, Judge, body_of
+from tests.bad_input.pen import Pen, encode
+
+SG, CN = "/notify/shop-sg", "/notify/shop-cn"
+UNSUPPORTED = Expected(415, "unsupported", "media_type")
+ENCODED = Expected(415, "unsupported", "content_encoding")
+MALFORMED = Expected(400, "malformed", "malformed")
+BAD_SIGNATURE = Expected(401, "bad_signature", "bad_signature")
+
+MULTIPART = b'--b\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\nhello there\r\n--b--\r\n'
+XML = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "http://127.0.0.1:9/x">]><a>&x;</a>'
+
+REFUSED_TYPES = {
+    "E01": (None, b"a=b"),
+    "E01-empty": ("", b"a=b"),
+    "E02": ("application/json", b'{"out_trade_no":"E02"}'),
+    "E03": ("multipart/form-data; boundary=b", MULTIPART),
+    "E04": ("text/xml", XML),
+    "E04-form-inside": ("application/xml; a=application/x-www-form-urlencoded", XML),
+    "D04": ("multipart/form-data; boundary=" + "(" * 300, b"--("),
+    "E-text": ("text/plain", b"a=b"),
+    "E-near": ("application/x-www-form-urlencoded2", b"a=b"),
+    "E-list": ("text/plain, application/x-www-form-urlencoded", b"a=b"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_TYPES)
+def test_another_media_type_is_refused(judge: Judge, name: str) -> None:
+    content_type, body = REFUSED_TYPES[name]
+    judge.row(wire.post(CN, body, content_type=content_type), UNSUPPORTED)
+
+
+ACCEPTED_TYPES = {
+    "E06": "application/x-www-form-urlencoded; text/html; charset=utf-8",
+    "E06-gbk": "application/x-www-form-urlencoded; text/html; charset=GBK",
+    "E07-quoted": 'application/x-www-form-urlencoded; CHARSET="UTF-8"',
+    "E07-case": "Application/X-WWW-Form-Urlencoded",
+    "E07-bare": "application/x-www-form-urlencoded",
+    "E07-broken": 'application/x-www-form-urlencoded; charset="; =;;',
+    "E08": "application/x-www-form-urlencoded; charset=bogus",
+} | {
+    f"E09-{codec}": f"application/x-www-form-urlencoded; charset={codec}"
+    for codec in ("punycode", "rot13", "zlib_codec", "base64", "hex", "undefined", "mbcs")
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED_TYPES)
+def test_what_follows_the_media_type_is_not_looked_at(judge: Judge, name: str) -> None:
+    body = encode(judge.pen.sg(pen.g1()))
+    judge.row(wire.post(SG, body, content_type=ACCEPTED_TYPES[name]), OK)
+
+
+def signed_in(alipay: Pen, charset: str, text: str, **changes: str) -> bytes:
+    params = alipay.cn(pen.gp(subject=text, charset=charset, **changes), charset=charset)
+    return encode(params, charset)
+
+
+AUTHENTIC: dict[str, Callable[[Pen], bytes]] = {
+    "E12": lambda alipay: signed_in(alipay, "GBK", "港式奶茶两杯"),
+    "E14": lambda alipay: signed_in(alipay, "gb18030", "㐀𠀀"),
+    "E15": lambda alipay: encode(alipay.cn(pen.gp(charset="utf-7"))),
+    "E15-user": lambda alipay: encode(alipay.cn(pen.gp(charset="x-user-defined"))),
+    "E19": lambda alipay: encode(alipay.cn(pen.gp(out_trade_no=pen.fresh("E\x0019")))),
+    "E20": lambda alipay: encode(alipay.cn(pen.gp(subject="a\r\nb\tc\u2028d\u202ee"))),
+    "E23-plus": lambda alipay: encode(alipay.cn(pen.gp(subject="two words"))),
+    "E23-percent": lambda alipay: encode(alipay.cn(pen.gp(subject="two words"))).replace(b"+words", b"%20words"),
+    "E26-quot": lambda alipay: encode(alipay.cn(pen.gp(fund_bill_list="[{&quot;amount&quot;:&quot;1&quot;}]"))),
+    "E29": lambda alipay: encode(alipay.cn(pen.gp(subject="🧋 × 2"))),
+}
+
+
+@pytest.mark.parametrize("name", AUTHENTIC)
+def test_what_is_signed_is_taken_byte_for_byte(judge: Judge, name: str) -> None:
+    """Authenticity decides keep or refuse; what it means, and in which charset, is the worker's affair."""
+    body = AUTHENTIC[name](judge.pen)
+    judge.server.mark()
+    judge_state = judge.row(wire.post(CN, body), OK)
+    assert judge_state.body == b"success"
+    judge.canary()
+    state = judge.server.state()
+    assert body in [body_of(record) for record in state["records"]]
+    for line in state["log"].splitlines():
+        assert not any(mark in line for mark in ("\u2028", "\u202e", "\x00"))
+
+
+def test_a_gbk_sender_verifies_without_configuration(judge: Judge) -> None:
+    params = judge.pen.gbk(pen.g1(subject="港式奶茶"))
+    judge.row(wire.post("/notify/shop-gbk", encode(params, "gbk")), OK)
+
+
+def plain(alipay: Pen) -> bytes:
+    return encode(alipay.cn(pen.gp()))
+
+
+BROKEN: dict[str, tuple[Callable[[Pen], bytes], Expected]] = {
+    "E17": (lambda alipay: plain(alipay).replace(b"Ferry", b"\xff"), MALFORMED),
+    "E17-utf8": (lambda alipay: plain(alipay).replace(b"Ferry", "茶".encode()), MALFORMED),
+    "E21-raw": (lambda alipay: b"\xef\xbb\xbf" + plain(alipay), MALFORMED),
+    "E21-escaped": (lambda alipay: b"%EF%BB%BF" + plain(alipay), MALFORMED),
+    "E22": (lambda alipay: plain(alipay).replace(b"Ferry", b"%zz"), MALFORMED),
+    "E22-one": (lambda alipay: plain(alipay) + b"&a=%4", MALFORMED),
+    "E24": (lambda alipay: with_raw_plus(alipay), BAD_SIGNATURE),
+    "E25": (lambda alipay: plain(alipay).replace(b"%2C", b"%252C"), BAD_SIGNATURE),
+    "E26": (lambda alipay: plain(alipay).replace(b"&", b"&amp;"), Expected(401, "bad_signature", "missing_sign")),
+    "E27-crlf": (lambda alipay: plain(alipay) + b"\r\n", MALFORMED),
+    "E27-blank": (lambda alipay: plain(alipay) + b" ", MALFORMED),
+    "E-nul": (lambda alipay: plain(alipay) + b"\x00", MALFORMED),
+    "E-name-blank": (lambda alipay: b"a+b=c&" + plain(alipay), MALFORMED),
+    "E-name-amp": (lambda alipay: b"a%26b=c&" + plain(alipay), MALFORMED),
+    "E-name-equals": (lambda alipay: b"a%3Db=c&" + plain(alipay), MALFORMED),
+}
+
+
+def with_raw_plus(alipay: Pen) -> bytes:
+    """A form whose signature has a `+`, sent unescaped: it arrives as a blank."""
+    while True:
+        params = alipay.cn(pen.gp())
+        if "+" in params["sign"]:
+            return encode(params).replace(b"%2B", b"+")
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_nothing_is_repaired(judge: Judge, name: str) -> None:
+    build, expected = BROKEN[name]
+    judge.row(wire.post(CN, build(judge.pen)), expected)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "zstd", "x-gzip", "identity, gzip"])
+def test_e30_nothing_is_decompressed(judge: Judge, coding: str) -> None:
+    body = gzip.compress(plain(judge.pen)) if "gzip" in coding else b"a=b"
+    judge.row(wire.post(CN, body, headers={"Content-Encoding": coding}), ENCODED)
+
+
+def test_e30_a_bomb_costs_nothing(judge: Judge) -> None:
+    bomb = gzip.compress(gzip.compress(bytes(100 << 20)))
+    assert len(bomb) < 60_000
+    before = judge.server.state()["cpu_s"]
+    judge.row(wire.post(CN, bomb, headers={"Content-Encoding": "gzip"}), ENCODED)
+    assert judge.server.state()["cpu_s"] - before < 0.1  # the canary and the look from inside are in it
+
+
+def test_e30_identity_is_no_encoding(judge: Judge) -> None:
+    judge.row(wire.post(CN, plain(judge.pen), headers={"Content-Encoding": "identity"}), OK)

@@ -1,0 +1,294 @@
+"""Rows T: what reaches the HTTP parser, and what it must not make of it."""
+
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from tests.bad_input import pen, wire
+from tests.bad_input.judge import FAIL, OK, P400, Expected, Judge
+from tests.bad_input.pen import Pen
+
+PATH = "/notify/shop-cn"
+HEAD = f"POST {PATH} HTTP/1.1\r\nHost: pay.merchant.example\r\nContent-Type: {wire.FORM}\r\n".encode()
+BAD_SIGNATURE = Expected(401, "bad_signature", "bad_signature")
+NOWHERE = Expected(404, "unknown_account")
+SECOND = b"POST /notify/shop-cn HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+
+
+def payment(alipay: Pen) -> bytes:
+    return pen.encode(alipay.cn(pen.gp()))
+
+
+def chunked(body: bytes) -> bytes:
+    return b"%x\r\n%s\r\n0\r\n" % (len(body), body)
+
+
+FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
+    "T01": lambda body: HEAD + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % len(body) + chunked(body),
+    "T02-equal": lambda body: HEAD + b"Content-Length: %d\r\n" % len(body) * 2 + b"\r\n" + body,
+    "T02-different": lambda body: HEAD + b"Content-Length: 5\r\nContent-Length: %d\r\n\r\n" % len(body) + body,
+    "T02-list": lambda body: HEAD + b"Content-Length: %d, %d\r\n\r\n" % (len(body), len(body)) + body,
+    "T02-signed": lambda body: HEAD + b"Content-Length: +%d\r\n\r\n" % len(body) + body,
+    "T02-hex": lambda body: HEAD + b"Content-Length: 0x%x\r\n\r\n" % len(body) + body,
+    "T02-negative": lambda body: HEAD + b"Content-Length: -1\r\n\r\n" + body,
+    "T04": lambda body: HEAD + b"Transfer-Encoding : chunked\r\n\r\n" + chunked(body) + b"\r\n",
+    "T04-gzip": lambda body: HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + chunked(body) + b"\r\n",
+    "T04-twice": lambda body: (
+        HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(body) + b"\r\n"
+    ),
+    "T04-obsolete": lambda body: HEAD + b"Transfer-Encoding: xchunked\r\n\r\n" + chunked(body) + b"\r\n",
+    "T06": lambda body: HEAD.replace(b"\r\n", b"\n") + b"Content-Length: %d\n\n" % len(body) + body,
+    "T07": lambda body: HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x;a\nb\r\n%s\r\n0\r\n\r\n" % (len(body), body),
+    "T07-size": lambda body: HEAD + b"Transfer-Encoding: chunked\r\n\r\n+%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
+    "T08-many": lambda body: HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(body) + b"t: v\r\n" * 100_000,
+    "T09": lambda body: HEAD + b"Host: elsewhere.example\r\nContent-Length: %d\r\n\r\n" % len(body) + body,
+    "T09-none": lambda body: (
+        HEAD.replace(b"Host: pay.merchant.example\r\n", b"") + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    ),
+    "T13-nul": lambda body: HEAD + b"X-Note: a\x00b\r\nContent-Length: %d\r\n\r\n" % len(body) + body,
+    "T13-bell": lambda body: HEAD + b"X-Note: a\x07b\r\nContent-Length: %d\r\n\r\n" % len(body) + body,
+    "T13-cr": lambda body: HEAD + b"X-Note: a\rb\r\nContent-Length: %d\r\n\r\n" % len(body) + body,
+    "T13-fold": lambda body: HEAD + b"X-Note: a\r\n b\r\nContent-Length: %d\r\n\r\n" % len(body) + body,
+    "T14": lambda body: HEAD + b"X-Note: " + b"n" * 9 * 1024 + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body,
+    "T14-target": lambda body: HEAD.replace(b"shop-cn", b"s" * 9 * 1024) + b"Content-Length: 0\r\n\r\n",
+    "T15-200": lambda body: HEAD + b"X-Note: n\r\n" * 200 + b"Content-Length: %d\r\n\r\n" % len(body) + body,
+    "T15-20000": lambda body: HEAD + b"X-Note: n\r\n" * 20_000 + b"Content-Length: %d\r\n\r\n" % len(body) + body,
+    "T20-http2": lambda _: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "T20-tls": lambda _: bytes.fromhex("16030100c8010000c40303") + b"\x5a" * 190,
+    "T20-zeros": lambda _: bytes(1000),
+    "E05": lambda body: HEAD + b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(body) + body,
+}
+
+
+# The parser lets these through; the story refuses them.
+OUR_REFUSALS = {"T04-gzip"}
+
+
+@pytest.mark.parametrize("name", FRAMINGS)
+def test_what_is_no_plain_http_is_refused(judge: Judge, name: str) -> None:
+    expected = Expected(400, "malformed", "malformed") if name in OUR_REFUSALS else P400
+    judge.row(FRAMINGS[name](payment(judge.pen)), expected, within_s=3.0)
+
+
+@pytest.mark.parametrize("name", ["T07", "T07-size", "T08-many"])
+def test_a_body_that_breaks_in_a_later_segment_is_refused_at_once(judge: Judge, name: str) -> None:
+    before = judge.server.mark()
+    head, end, rest = FRAMINGS[name](payment(judge.pen)).partition(b"\r\n\r\n")
+    with wire.connect(judge.port) as opened:
+        opened.sendall(head + end)
+        time.sleep(0.05)
+        with suppress(OSError):
+            opened.sendall(rest)
+        answer = wire.receive(opened)
+    assert answer.seconds < 1.0
+    judge.judge(answer, P400, before)
+
+
+def test_t08_a_request_in_a_trailer_stays_a_trailer(judge: Judge) -> None:
+    """The trailer is refused or ignored; never is it a second request."""
+    judge.server.mark()
+    body = pen.encode(judge.pen.cn(pen.gp(out_trade_no="T08")))
+    request = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(body) + SECOND
+    with wire.connect(judge.port) as opened:
+        opened.sendall(request)
+        raw, _ = wire.drain(opened, within_s=1.0)
+    assert len(wire.statuses(raw)) <= 1
+    assert sum(wire.statuses(raw)) in (0, 200, 400)
+    state = judge.server.state()
+    assert len(state["records"]) <= 1
+    assert "Traceback" not in state["log"]
+    judge.canary()
+
+
+def test_bytes_behind_a_body_are_the_next_request_and_nothing_else(judge: Judge) -> None:
+    body = payment(judge.pen)
+    with wire.connect(judge.port) as opened:
+        opened.sendall(wire.post(PATH, body) + wire.post(PATH, b"") + wire.post(PATH, body))
+        raw, _ = wire.drain(opened, within_s=1.0)
+    assert wire.statuses(raw)[:2] == [200, 400]
+    judge.canary()
+
+
+@pytest.mark.parametrize("upgrade", ["websocket", "h2c", "tls"])
+def test_an_upgrade_that_is_asked_for_changes_nothing(judge: Judge, upgrade: str) -> None:
+    headers = {"Connection": "Upgrade", "Upgrade": upgrade}
+    judge.row(wire.post(PATH, payment(judge.pen), headers=headers), OK)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_t10_no_host_name_switches_verification_off(judge: Judge, host: str) -> None:
+    forged = pen.encode(judge.pen.cn(pen.gp(), key=judge.pen.keys.stranger))
+    judge.row(wire.post(PATH, forged, host=host), BAD_SIGNATURE)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "X-Debug", "X-Skip-Verify", "Cookie", "Authorization"],
+)
+def test_no_header_switches_verification_off(judge: Judge, header: str) -> None:
+    forged = pen.encode(judge.pen.cn(pen.gp(), key=judge.pen.keys.stranger))
+    judge.row(wire.post(PATH, forged, headers={header: "127.0.0.1"}), BAD_SIGNATURE)
+
+
+def test_t12_an_absolute_target_is_refused(judge: Judge) -> None:
+    judge.row(wire.post("http://evil.example" + PATH, payment(judge.pen)), Expected(400, "malformed"))
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "OPTIONS", "TRACE", "DELETE", "PATCH"])
+def test_t16_only_post_is_allowed(judge: Judge, method: str) -> None:
+    judge.row(wire.post(PATH, b"", method=method), Expected(405, "unsupported", "method"))
+
+
+def test_t16_head_is_told_the_same_without_a_body(judge: Judge) -> None:
+    with wire.connect(judge.port) as opened:
+        opened.sendall(f"HEAD {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        raw, is_closed = wire.drain(opened, within_s=2.0)
+    assert raw.startswith(b"HTTP/1.1 405")
+    assert raw.endswith(b"\r\n\r\n")
+    assert is_closed
+    judge.canary()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//notify/shop-cn",
+        "/notify/shop-cn/",
+        "/x/../notify/shop-cn",
+        "/./notify/shop-cn",
+        "/NOTIFY/shop-cn",
+        "/notify/SHOP-CN",
+        "/notify//shop-cn",
+        "/notify/shop-cn%20",
+        "/notify/shop-cn;a=b",
+        "/notify/shop-cn#part",
+        "/notify/",
+        "/notify",
+        "/",
+        "*",
+        "/%6eotify/shop-cn",
+        "/notify/shop%2dcn",
+        "/notify/nobody",
+    ],
+)
+def test_t17_t18_only_the_exact_path_is_served(judge: Judge, path: str) -> None:
+    expected = P400 if path == "*" else NOWHERE
+    judge.row(wire.post(path, payment(judge.pen)), expected)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz", "/api/orders/shop-cn/1", "/console", "/held"])
+def test_l07_the_public_port_serves_nothing_else(judge: Judge, path: str) -> None:
+    judge.row(wire.post(path, b"", method="GET"), NOWHERE)
+
+
+def test_t21_ten_gigabytes_are_refused_before_they_are_asked_for(judge: Judge) -> None:
+    request = wire.post(PATH, b"", headers={"Expect": "100-continue"}, length=10 * 1024**3)
+    answer = judge.row(request, Expected(413, "too_large", "too_large"))
+    assert answer.seconds < 0.5
+    assert b"100 Continue" not in answer.raw
+
+
+def test_t21_a_sender_that_waits_for_leave_gets_it(judge: Judge) -> None:
+    before = judge.server.mark()
+    body = payment(judge.pen)
+    with wire.connect(judge.port) as opened:
+        opened.sendall(wire.post(PATH, b"", headers={"Expect": "100-continue"}, length=len(body)))
+        assert opened.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        opened.sendall(body)
+        answer = wire.receive(opened)
+    judge.judge(answer, OK, before)
+
+
+def test_t22_ten_gigabytes_are_refused_at_once(judge: Judge) -> None:
+    answer = judge.row(wire.post(PATH, b"a=b", length=10 * 1024**3), Expected(413, "too_large", "too_large"))
+    assert answer.seconds < 0.5
+
+
+def test_t24_a_body_that_stops_is_not_waited_for_long(judge: Judge) -> None:
+    answer = judge.row(wire.post(PATH, b"a=b", length=100), Expected(408, "too_slow", "too_slow"))
+    assert answer.seconds < 3.5
+    assert answer.is_closed
+
+
+def test_t24_a_body_at_one_byte_a_second_is_not_waited_for_longer(judge: Judge) -> None:
+    before = judge.server.mark()
+    with wire.connect(judge.port) as opened:
+        began = time.monotonic()
+        opened.sendall(wire.post(PATH, b"", length=100))
+        while time.monotonic() - began < 1.9:
+            opened.sendall(b"a")
+            time.sleep(0.5)
+        answer = wire.receive(opened, began=began)
+    assert answer.seconds < 3.5
+    judge.judge(answer, Expected(408, "too_slow", "too_slow"), before)
+
+
+@pytest.mark.slow
+def test_t23_a_header_at_one_byte_a_second_is_ended(judge_of: Callable[..., Judge]) -> None:
+    judge = judge_of(ALIPAY_NOTIFY_EXPOSED="true")
+    with wire.connect(judge.port) as opened:
+        began = time.monotonic()
+        opened.settimeout(1.0)
+        while time.monotonic() - began < 12:
+            try:
+                opened.sendall(b"P" if time.monotonic() - began < 1 else b"O")
+                if opened.recv(10) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+    assert time.monotonic() - began <= 10.6
+    judge.canary()
+
+
+def test_t25_a_sender_that_closes_its_half_leaves_at_most_one_record(judge: Judge) -> None:
+    before = judge.server.mark()
+    answer = wire.send(judge.port, wire.post(PATH, payment(judge.pen)), close_half=True, within_s=2.0)
+    assert answer.status in (0, 200)
+    time.sleep(0.1)
+    state = judge.server.state()
+    assert len(state["records"]) == 1
+    assert "Traceback" not in state["log"]
+    accepted = 'alipay_notify_received_total{account="shop-cn",outcome="%s"}'
+    grown = sum(state["samples"][accepted % w] - before["samples"][accepted % w] for w in ("accepted", "gone"))
+    assert grown == 1
+    judge.canary()
+
+
+def test_a_sender_that_leaves_in_the_middle_is_counted_as_gone(judge: Judge) -> None:
+    before = judge.server.mark()
+    with wire.connect(judge.port) as opened:
+        opened.sendall(wire.post(PATH, b"a=b", length=100))
+        time.sleep(0.05)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    deadline = time.monotonic() + 2
+    gone = 'alipay_notify_received_total{account="shop-cn",outcome="gone"}'
+    while (state := judge.server.state())["samples"][gone] == before["samples"][gone]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert state["records"] == []
+    assert "Traceback" not in state["log"]
+    judge.canary()
+
+
+def test_http_1_0_is_answered_and_closed(judge: Judge) -> None:
+    request = wire.post(PATH, payment(judge.pen)).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    with wire.connect(judge.port) as opened:
+        opened.sendall(request)
+        raw, is_closed = wire.drain(opened, within_s=1.0)
+    assert wire.statuses(raw) == [200]
+    assert is_closed
+
+
+def test_a_connection_is_kept_between_notifications(judge: Judge) -> None:
+    with wire.connect(judge.port) as opened:
+        for _ in range(3):
+            opened.sendall(wire.post(PATH, payment(judge.pen)))
+            answer = wire.receive(opened)
+            assert (answer.status, answer.is_closed) == (200, False)
+        opened.sendall(wire.post(PATH, b"a=b"))
+        assert wire.receive(opened).body == FAIL
