@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from schemas.accounts import Account
 from workers.admin import answers
+from workers.admin.activity import Activity
+from workers.admin.console import ConsolePart
 from workers.admin.feed import EventsPort, FeedPart
 from workers.admin.guard import Guard, Log
 from workers.admin.held import HeldPart, Replays, Retry
@@ -56,6 +58,7 @@ def application(
         replays=replays,
         wake=wake,
         now_ms=now_ms,
+        log=log,
     )
     about_orders = OrdersPart(
         accounts=accounts, orders=orders, changes=changes, refusals=refusals, wake=wake, now_ms=now_ms
@@ -65,6 +68,19 @@ def application(
     app.add_routes(ReturnsPart(accounts=accounts, check=check_return, orders=orders).routes())
     app.add_routes(about_held.routes())
     app.add_routes(FeedPart(events=events, changes=changes).routes())
+    activity = Activity(registry)
+    app.cleanup_ctx.append(activity.run)
+    console = ConsolePart(
+        accounts=accounts,
+        orders=orders,
+        held=held,
+        refusals=refusals,
+        inspect=about_held.inspected,
+        changes=changes,
+        activity=activity,
+        now_ms=now_ms,
+    )
+    app.add_routes(console.routes())
 
     async def answer_waiters(_: web.Application) -> None:
         changes.close()

@@ -19,6 +19,7 @@ from schemas.events import Outgoing
 from schemas.telemetry import Family
 from workers.pages import HeldPort
 from workers.plan import Plan, Reading
+from workers.processing import Infrastructure
 
 OTHER = "other"
 TRADE_STATUSES = frozenset(
@@ -104,7 +105,7 @@ class Metrics:
     def step(self, name: str, seconds: float) -> None:
         self._steps.of(name).observe(seconds)
 
-    def paused(self) -> None:
+    def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None:
         """A batch waits for infrastructure."""
         self._retries.of("pause", "infrastructure").inc()
 

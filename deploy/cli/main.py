@@ -15,6 +15,8 @@ COMMANDS = (
     "sandbox",
     "trigger",
     "order",
+    "verify",
+    "keys",
 )
 
 _HELP = """The merchant's side of Alipay's payment notifications: verified, durable, applied once.
@@ -63,3 +65,7 @@ def _kept(text: object) -> str | None:
 def main() -> None:
     """The entry point."""
     application()()
+
+
+if __name__ == "__main__":
+    main()

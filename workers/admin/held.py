@@ -17,6 +17,7 @@ from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
 from workers.admin import answers, inspection, shapes
 from workers.admin.answers import Refusal
+from workers.admin.guard import Log
 from workers.admin.inspection import Signature
 from workers.changes import Changes
 from workers.pages import HeldPage, HeldPort, HeldQuery
@@ -82,6 +83,7 @@ class HeldPart:
         replays: Replays,
         wake: Callable[[], None],
         now_ms: Callable[[], int],
+        log: Log,
     ) -> None:
         self._accounts = accounts
         self._held = held
@@ -91,15 +93,16 @@ class HeldPart:
         self._replays = replays
         self._wake = wake
         self._now_ms = now_ms
+        self._log = log
         self._bulk = asyncio.Lock()
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/api/held", self.list_),
             web.post("/api/held/replay", self.replay_many),
-            web.get("/api/held/{id}", self.show),
-            web.post("/api/held/{id}/replay", self.replay),
-            web.post("/api/held/{id}/discard", self.discard),
+            web.get("/api/held/{id:[0-9]+-[0-9]+}", self.show),
+            web.post("/api/held/{id:[0-9]+-[0-9]+}/replay", self.replay),
+            web.post("/api/held/{id:[0-9]+-[0-9]+}/discard", self.discard),
         ]
 
     async def list_(self, request: web.Request) -> web.Response:
@@ -112,7 +115,8 @@ class HeldPart:
         return answers.json(self.inspected(await self._page(request.match_info["id"])))
 
     def inspected(self, page: HeldPage) -> HeldInspection:
-        """The page with all that its bytes tell."""
+        """The page with all that its bytes tell. The bytes name the payer, so that they were shown leaves a line."""
+        self._log.info("held_shown", held=page.row.id, account=page.row.account)
         record = page.row.record
         summary = shapes.held(page)
         return HeldInspection(
@@ -154,6 +158,7 @@ class HeldPart:
         by = _by(request, told.by)
         if not await self._held.discard(page.row.id, by=by, why=why, now_ms=self._now_ms()):
             raise Refusal(409, "conflict", "it was resolved already")
+        self._log.info("held_discarded", held=page.row.id, by=by, why=why)
         self._changes.changed(page.row.account, page.row.order)
         return answers.json(shapes.held(await self._page(page.row.id)))
 
@@ -172,6 +177,7 @@ class HeldPart:
     async def _replayed(self, pages: Sequence[HeldPage], *, by: str, why: str) -> list[str]:
         """Note the replay, try again, and find out what came of it: a resolution, or the disposition it still has."""
         ids = [page.row.id for page in pages]
+        self._log.info("held_replayed", held=", ".join(ids), by=by, why=why)
         await self._held.note_replay(ids, by=by, why=why, now_ms=self._now_ms())
         await self._retry([page.row for page in pages])
         self._wake()

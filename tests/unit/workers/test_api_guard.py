@@ -1,0 +1,146 @@
+"""The door of the admin port: token, method, site, name; and what a fault inside tells outside."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.admin_world import TOKEN, World, form, serving
+from workers.admin import guard
+from workers.admin.guard import OpenAdmin
+from workers.admin.probes import Check
+
+WRITES = [
+    ("POST", "/api/held/0-1/replay"),
+    ("POST", "/api/held/0-1/discard"),
+    ("POST", "/api/held/replay"),
+    ("PUT", "/api/orders/shop/A1"),
+]
+BY_GET = [path for method, path in WRITES if method == "POST"]
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+@pytest.mark.parametrize("carried", [None, "another-token-altogether", TOKEN.upper()])
+async def test_l08_a_write_without_the_token_is_401_and_leaves_a_line(
+    method: str, path: str, carried: str | None
+) -> None:
+    world = World()
+    await world.deliver(form("B1"), "strict")
+    async with serving(world, carried=carried) as client:
+        answer = await client.request(method, path, json={"reason": "r", "amount": "1.00"})
+        assert (answer.status, (await answer.json())["error"]) == (401, "no_token")
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert [told["status"] for event, told in world.log.lines if event == "admin_write"] == [401]
+    assert not world.store.audit
+    assert not world.store.orders
+    assert [page.resolution for page in world.store.held.values()] == [""]
+
+
+@pytest.mark.parametrize("path", BY_GET)
+async def test_l08_a_write_by_get_is_405(path: str) -> None:
+    world = World()
+    await world.deliver(form("B1"), "strict")
+    async with serving(world) as client:
+        answer = await client.get(path)
+        assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+    assert not world.store.audit
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), WRITES)
+async def test_l08_a_write_from_another_site_is_403_though_it_carries_the_token(
+    method: str, path: str, headers: dict[str, str]
+) -> None:
+    world = World()
+    await world.deliver(form("B1"), "strict")
+    async with serving(world) as client:
+        answer = await client.request(method, path, json={"reason": "r", "amount": "1.00"}, headers=headers)
+        assert (answer.status, (await answer.json())["error"]) == (403, "cross_site")
+    assert [told["status"] for event, told in world.log.lines if event == "admin_write"] == [403]
+    assert not world.store.audit
+
+
+async def test_a_write_from_the_console_itself_passes() -> None:
+    world = World()
+    async with serving(world) as client:
+        own = {"Origin": f"http://{client.host}:{client.port}", "Sec-Fetch-Site": "same-origin"}
+        answer = await client.put("/api/orders/shop/A1", json={"amount": "1.00"}, headers=own)
+        assert answer.status == 201
+
+
+async def test_without_a_token_writing_is_for_loopback_and_no_foreign_name_gets_an_answer() -> None:
+    world = World()
+    async with serving(world, token=None, carried=None) as client:
+        assert (await client.put("/api/orders/shop/A1", json={"amount": "1.00"})).status == 201
+        for name in ("rebound.example", "127.0.0.1.nip.example:9464"):
+            answer = await client.get("/api/orders/shop/A1", headers={"Host": name})
+            assert (answer.status, (await answer.json())["error"]) == (403, "foreign_name")
+        for name in ("localhost:9464", "[::1]:9464", "127.0.0.1"):
+            assert (await client.get("/api/orders/shop/A1", headers={"Host": name})).status == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "shop.example", ""])
+def test_a_bind_beyond_loopback_needs_a_token(host: str) -> None:
+    with pytest.raises(OpenAdmin):
+        guard.check_bind(host, has_token=False)
+    guard.check_bind(host, has_token=True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_a_bind_to_loopback_needs_none(host: str) -> None:
+    guard.check_bind(host, has_token=False)
+
+
+def test_a_token_is_read_from_its_file_and_a_guessable_one_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("  a-long-enough-token\n")
+    assert guard.read_token(file) == "a-long-enough-token"
+    file.write_text("secret-canary\n")
+    with pytest.raises(OpenAdmin) as short:
+        guard.read_token(file)
+    assert "secret-canary" not in str(short.value)
+    with pytest.raises(OpenAdmin):
+        guard.read_token(tmp_path / "missing")
+
+
+async def test_l06_a_fault_of_ours_tells_nothing_and_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+
+    async def fail(_: int) -> None:
+        raise RuntimeError("/etc/secret-path")
+
+    monkeypatch.setattr(world.store, "recent", fail)
+    async with serving(world) as client:
+        answer = await client.get("/api/orders")
+        text = await answer.text()
+    assert (answer.status, answer.headers["Server"]) == (500, "alipay-notify")
+    assert "secret-path" not in text
+    assert ("admin_failed", {"route": "/api/orders", "error": "RuntimeError"}) in world.log.lines
+
+
+async def test_probes_and_metrics_need_no_token_and_say_what_fails() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    async with serving(world, carried=None) as client:
+        assert (await client.get("/livez")).status == 200
+        assert await (await client.get("/readyz")).text() == "ok"
+        world.checks = [Check(name="store", ok=False, detail="no answer"), Check(name="keys", ok=True)]
+        failing = await client.get("/readyz?verbose")
+        assert (failing.status, await (await client.get("/readyz")).text()) == (503, "not ready: store")
+        assert (await failing.json())["checks"][0] == {"name": "store", "ok": False, "detail": "no answer"}
+        metrics = await (await client.get("/metrics")).text()
+    assert 'alipay_notify_processed_total{result="applied"} 1.0' in metrics
+
+
+async def test_a_path_that_is_none_and_a_method_that_is_none_answer_in_json() -> None:
+    async with serving(World()) as client:
+        missing, wrong = await client.get("/api/nothing"), await client.delete("/api/orders/shop/A1")
+        assert (missing.status, (await missing.json())["error"]) == (404, "unknown_path")
+        assert (wrong.status, wrong.headers["Allow"]) == (405, "GET, HEAD, PUT")

@@ -1,0 +1,131 @@
+"""The API about held notifications: list, look into, try again, let be."""
+
+import base64
+
+import pytest
+
+from schemas.dispositions import Reason
+from tests.admin_world import World, form, serving
+
+
+async def mismatched(world: World, number: str = "A1") -> str:
+    """The id of a notification that is held because it names another amount than the merchant."""
+    async with serving(world) as client:
+        await client.put(f"/api/orders/shop/{number}", json={"amount": "99.00"})
+    return str(await world.deliver(form(number)))
+
+
+async def test_held_notifications_are_listed_by_what_is_asked_for() -> None:
+    world = World()
+    id_ = await mismatched(world)
+    parked = str(await world.deliver(form("B1"), "strict"))
+    async with serving(world) as client:
+
+        async def ids(query: str) -> list[str]:
+            return [row["id"] for row in (await (await client.get(f"/api/held?{query}")).json())["held"]]
+
+        assert await ids("") == [id_, parked]
+        assert await ids("reason=amount_mismatch") == [id_]
+        assert await ids("disposition=parked") == [parked]
+        assert await ids("account=strict&since=24h") == [parked]
+        assert await ids("order=nothing") == []
+        assert await ids("limit=1") == [id_]
+        assert await ids("resolved=true") == []
+
+
+@pytest.mark.parametrize(
+    "query", ["reason=because", "disposition=applied", "since=yesterday", "since=2026-01-01", "limit=x"]
+)
+async def test_a_filter_that_is_no_word_of_ours_is_refused_and_names_those_there_are(query: str) -> None:
+    async with serving(World()) as client:
+        answer = await client.get(f"/api/held?{query}")
+        assert (answer.status, (await answer.json())["error"]) == (400, "bad_request")
+
+
+async def test_one_is_shown_with_its_bytes_its_fields_and_its_signature_of_now() -> None:
+    world = World()
+    id_ = await mismatched(world)
+    async with serving(world) as client:
+        held = await (await client.get(f"/api/held/{id_}")).json()
+        world.is_authentic = False
+        forged = await (await client.get(f"/api/held/{id_}")).json()
+    assert (held["disposition"], held["reason"], held["order"]) == ("quarantined", "amount_mismatch", "A1")
+    assert held["signature"] == {"authentic": True, "detail": "", "key_id": "k"}
+    assert "验签失败" in forged["signature"]["detail"]
+    assert b"out_trade_no=A1" in base64.b64decode(held["body_base64"])
+    assert (held["fields"]["total_fee"], held["fields"]["buyer_email"]) == ("12.80", "som***")
+    assert held["headers"]["account"] == "shop"
+    assert ("held_shown", {"held": id_, "account": "shop"}) in world.log.lines
+
+
+async def test_what_cannot_be_read_is_shown_as_far_as_it_can() -> None:
+    world = World()
+    broken = str(await world.deliver_raw(b"no form at all", "A1"))
+    message = str(
+        await world.deliver_raw(b'{"notifyType": "X", "pspCustomerInfo": {"userId": "208800000"}}', "", "antom-us")
+    )
+    async with serving(world) as client:
+        assert (await (await client.get(f"/api/held/{broken}")).json())["fields"] == {}
+        shown = await (await client.get(f"/api/held/{message}")).json()
+        assert shown["fields"] == {"notifyType": "X", "pspCustomerInfo.userId": "208***"}
+        assert (await client.get("/api/held/0-999")).status == 404
+
+
+async def test_a_replay_of_what_became_right_applies_it_once() -> None:
+    world = World()
+    id_ = await mismatched(world)
+    async with serving(world) as client:
+        still = await (await client.post(f"/api/held/{id_}/replay", json={"reason": "try"})).json()
+        assert (still["resolution"], still["disposition"], still["replays"]) == ("", "quarantined", 1)
+        await client.put("/api/orders/shop/A1", json={"amount": "12.80"})
+        done = await client.post(f"/api/held/{id_}/replay", json={"reason": "the price was wrong", "by": "kim"})
+        assert (await done.json())["resolution"] == "applied"
+        again = await client.post(f"/api/held/{id_}/replay", json={"reason": "twice"})
+        assert (again.status, (await again.json())["error"]) == (409, "conflict")
+        order = await (await client.get("/api/orders/shop/A1")).json()
+    assert (order["status"], order["flags"]) == ("PAID", [])
+    assert [(verb, id_, why) for verb, id_, _, why in world.store.audit] == [
+        ("replay", id_, "try"),
+        ("replay", id_, "the price was wrong"),
+    ]
+    assert world.store.audit[1][2].startswith("kim (")
+    assert world.registry.get_sample_value("alipay_notify_replayed_total", {"result": "applied"}) == 1
+
+
+async def test_a_discarded_one_is_resolved_for_good_and_says_by_whom_and_why() -> None:
+    world = World()
+    id_ = await mismatched(world)
+    async with serving(world) as client:
+        assert (await client.post(f"/api/held/{id_}/discard", json={})).status == 400
+        assert (await client.post(f"/api/held/{id_}/discard", json={"reason": " "})).status == 400
+        done = await (await client.post(f"/api/held/{id_}/discard", json={"reason": "refunded by hand"})).json()
+        assert (done["resolution"], done["why"]) == ("discarded", "refunded by hand")
+        assert (await client.post(f"/api/held/{id_}/discard", json={"reason": "again"})).status == 409
+        assert (await client.post("/api/held/0-99/discard", json={"reason": "none"})).status == 404
+        order = await (await client.get("/api/orders/shop/A1")).json()
+    assert order["amount_minor"] == 9900
+    assert any(event == "held_discarded" and told["why"] == "refunded by hand" for event, told in world.log.lines)
+
+
+async def test_many_are_tried_again_only_when_told_and_oldest_first() -> None:
+    world = World()
+    ids = [await mismatched(world, number) for number in ("A1", "A2", "A3")]
+    async with serving(world) as client:
+        for number in ("A1", "A3"):
+            await client.put(f"/api/orders/shop/{number}", json={"amount": "12.80"})
+        meant = {"held_reason": Reason.AMOUNT_MISMATCH.value, "limit": 10, "rate": 500}
+        dry = await (await client.post("/api/held/replay", json=meant)).json()
+        assert dry == {"dry_run": True, "count": 3, "ids": ids}
+        assert not world.store.audit
+        assert (await client.post("/api/held/replay", json=meant | {"dry_run": False})).status == 400
+        done = await client.post("/api/held/replay", json=meant | {"dry_run": False, "reason": "prices corrected"})
+        assert await done.json() == {"dry_run": False, "count": 3, "results": {"applied": 2, "quarantined": 1}}
+    assert [id_ for _, id_, _, _ in world.store.audit] == ids
+
+
+@pytest.mark.parametrize(
+    "body", [{"rate": 0}, {"rate": 501}, {"limit": 0}, {"limit": 1001}, {"held_reason": "x"}, {"dryrun": True}]
+)
+async def test_a_replay_of_many_has_limits(body: dict[str, object]) -> None:
+    async with serving(World()) as client:
+        assert (await client.post("/api/held/replay", json=body)).status == 400

@@ -1,0 +1,71 @@
+// Draws the page anew when something happened. The server draws; this swaps in what it drew, outside of open forms.
+"use strict";
+
+const live = document.getElementById("live");
+let seen = Number(document.body.dataset.seen);
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const keysOf = (root) => new Set([...root.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
+
+async function redraw() {
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (!answer.ok) return;
+  const drawn = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const fresh = drawn.getElementById(part.id);
+    if (!fresh) continue;
+    const known = keysOf(part);
+    for (const row of fresh.querySelectorAll("[data-key]")) row.classList.toggle("new", !known.has(row.dataset.key));
+    part.replaceWith(document.adoptNode(fresh));
+  }
+}
+
+async function follow() {
+  for (;;) {
+    try {
+      const answer = await fetch(`/api/changes?seen=${seen}&wait=20s`);
+      if (!answer.ok) throw new Error(String(answer.status));
+      const now = (await answer.json()).seen;
+      live.textContent = "live";
+      live.classList.remove("off");
+      if (now !== seen) {
+        seen = now;
+        await redraw();
+        await pause(400);
+      }
+    } catch {
+      live.textContent = "not connected";
+      live.classList.add("off");
+      await pause(2000);
+    }
+  }
+}
+
+function decide(form) {
+  const token = form.elements.namedItem("token");
+  token.value = sessionStorage.getItem("token") || "";
+  form.addEventListener("submit", async (submit) => {
+    submit.preventDefault();
+    const verb = submit.submitter.value;
+    const told = form.querySelector("output");
+    if (verb === "discard" && !confirm("Discard this notification for good?")) return;
+    sessionStorage.setItem("token", token.value);
+    const headers = { "Content-Type": "application/json" };
+    if (token.value) headers.Authorization = `Bearer ${token.value}`;
+    const body = JSON.stringify({ reason: form.elements.namedItem("reason").value, by: form.elements.namedItem("by").value });
+    told.textContent = "…";
+    try {
+      const answer = await fetch(`/api/held/${encodeURIComponent(form.dataset.held)}/${verb}`, { method: "POST", headers, body });
+      const said = await answer.json();
+      told.textContent = answer.ok ? `It is ${said.resolution || `still ${said.disposition}: ${said.detail}`}.` : said.detail;
+      if (answer.ok && said.resolution) for (const button of form.querySelectorAll("button")) button.disabled = true;
+      if (answer.ok) await redraw();
+    } catch {
+      told.textContent = "The server does not answer.";
+    }
+  });
+}
+
+for (const form of document.querySelectorAll("form.decide")) decide(form);
+if (document.getElementById("curves")) setInterval(() => { if (!document.hidden) redraw().catch(() => {}); }, 4000);
+follow();

@@ -1,0 +1,48 @@
+"""Everybody who wants to know what the worker does, behind the ports of those who tell. Nothing here is a guarantee.
+
+Each is told by a plain call after the thing is true; none of them may wait. One that fails is a fault of ours, and must
+not make a settled batch look as if it had failed: it is swallowed and counted.
+"""
+
+from collections.abc import Callable, Sequence
+
+from schemas.events import Outgoing
+from workers.changes import Changes
+from workers.lines import Lines
+from workers.metrics import Metrics
+from workers.plan import Plan, Reading
+from workers.processing import Infrastructure
+
+
+class Everyone:
+    """Metrics, log lines and those who wait for a change: one `workers.processing.Watch` for all of them."""
+
+    def __init__(self, *, metrics: Metrics, lines: Lines, changes: Changes) -> None:
+        self._metrics = metrics
+        self._lines = lines
+        self._changes = changes
+        self.faults = 0
+
+    def settled(self, plan: Plan, readings: Sequence[Reading]) -> None:
+        self._tell(lambda: self._changes.settled(plan))
+        self._tell(lambda: self._metrics.settled(plan, readings))
+        self._tell(lambda: self._lines.settled(plan, readings))
+
+    def emitted(self, events: Sequence[Outgoing]) -> None:
+        self._tell(lambda: self._metrics.emitted(events))
+
+    def step(self, name: str, seconds: float) -> None:
+        self._metrics.step(name, seconds)
+
+    def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None:
+        self._metrics.paused(error, attempts=attempts, wait_s=wait_s)
+        self._lines.paused(error, attempts=attempts, wait_s=wait_s)
+
+    def claimed(self, outcome: str, count: int) -> None:
+        self._metrics.claimed(outcome, count)
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception:
+            self.faults += 1
