@@ -203,10 +203,9 @@ def test_s28_without_a_chain_to_a_root_of_the_accounts_the_start_is_refused() ->
         "self-signed leaf": (issued("leaf", "leaf"),),
         "root's name, another key": (issued("leaf", "root", signer="impostor"),),
     }
-    for what, chain in chains.items():
+    for chain in chains.values():
         with pytest.raises(BadKey, match="without a chain"):
             key_files.certificate(pem(*chain), [ROOT], holder.openapi())
-            pytest.fail(what)
     with pytest.raises(BadKey, match="without a chain"):
         key_files.certificate(pem(LEAF, MIDDLE), [issued("other", "other", is_authority=True)], holder.openapi())
 

@@ -369,7 +369,8 @@ def regrouped(draw: st.DrawFn, text: bytes) -> list[bytes]:
     """Pieces of the text, some of them grown together across their ampersands, some gone, twice or shuffled."""
     grown: list[bytes] = []
     for piece in text.split(b"&"):
-        if grown and draw(st.booleans()):
+        grows: bool = draw(st.booleans())
+        if grown and grows:
             grown[-1] += b"&" + piece
         else:
             grown.append(piece)
