@@ -191,7 +191,7 @@ def _signature_of(captured: Captured, account: Account) -> tuple[bytes, str]:
         except antom.BadHeader:
             return b"", ""
         return header.signature or b"", header.algorithm or ""
-    fields = dict(variants.pairs_of(captured.body.strip()))
+    fields = variants.fields_with_sign(captured.body)
     return fields.get(b"sign", b""), fields.get(b"sign_type", b"").decode("utf-8", "replace")
 
 

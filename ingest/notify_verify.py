@@ -35,17 +35,20 @@ class NotifyVerify:
         text = notify_id if isinstance(notify_id, str) else notify_id.decode("ascii", "replace")
         if not text or not text.isascii() or not text.isprintable():
             raise NotConfirmed("there is no notify_id to ask about")
-        status, answer = await self._ask(url_of(account, text))
+        status, answer = await self._ask(account, text)
         if status == 200 and answer == b"true":
             return
         if status == 200 and answer == b"false":
             raise NotConfirmed("notify_verify says false")
         raise Unavailable(f"notify_verify gave no clear answer, status {status}")
 
-    async def _ask(self, url: URL) -> tuple[int, bytes]:
+    async def _ask(self, account: Account, notify_id: str) -> tuple[int, bytes]:
         try:
             async with self._session.get(
-                url, allow_redirects=False, timeout=self._timeout, headers={"Accept-Encoding": "identity"}
+                url_of(account, notify_id),
+                allow_redirects=False,
+                timeout=self._timeout,
+                headers={"Accept-Encoding": "identity"},
             ) as response:
                 answer = b""
                 async for piece in response.content.iter_any():

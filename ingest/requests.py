@@ -207,7 +207,10 @@ def _amount_faults(params: Mapping[str, str]) -> list[str]:
 
 
 def _is_web_address(address: str) -> bool:
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
     return parts.scheme in ("http", "https") and bool(parts.hostname) and address.isascii() and " " not in address
 
 

@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -216,7 +215,9 @@ def _response(result: str, account: Account, ring: KeyRing) -> Return:
 
 def _query(result: str, account: Account, ring: KeyRing) -> Return:
     """A redirect's query: the same rules as a notification's form."""
-    query = urlsplit(result).query if result.startswith(("http://", "https://")) else result.removeprefix("?")
+    query = result.removeprefix("?")
+    if result.startswith(("http://", "https://")):
+        query = result.partition("?")[2].partition("#")[0]
     try:
         form = forms.read(query.encode("utf-8"))
     except (forms.BadForm, UnicodeEncodeError) as bad:

@@ -74,6 +74,12 @@ def pairs_of(body: bytes) -> Pairs:
     return [(_decoded(name), _decoded(value)) for name, value in _pieces(body)]
 
 
+def fields_with_sign(body: bytes) -> dict[bytes, bytes]:
+    """The parameters of a body whose `sign` may have become `amp;sign` on the way."""
+    fields = dict(pairs_of(body.strip()))
+    return fields if b"sign" in fields else dict(pairs_of(_unescaped(body).strip()))
+
+
 def form_texts(body: bytes, query: bytes = b"") -> Iterator[Text]:
     """What a form could have been signed as: the canonical texts first, then one departure at a time."""
     pairs = pairs_of(body)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
@@ -189,6 +190,14 @@ def _key_faults(account: Account) -> list[str]:
     return faults
 
 
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("https", "http") and bool(parts.hostname) and not parts.query and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _identity_faults(account: Account) -> list[str]:
     if account.family is Family.ANTOM:
         faults = [] if account.client_id else ["antom needs client_id"]
@@ -199,6 +208,8 @@ def _identity_faults(account: Account) -> list[str]:
     if account.family is Family.OPENAPI:
         return [] if account.app_id else ["openapi needs app_id"]
     faults = []
+    if not _is_address(account.notify_verify_url):
+        faults.append("notify_verify_url must be a complete https address (http for a sandbox), without a query")
     if account.notify_verify and not account.partner:
         faults.append("notify_verify needs partner, your own 2088 number")
     if not account.seller_id and not account.notify_verify:

@@ -1,0 +1,125 @@
+"""`alipay-notify keys`: every key, every fault, and the exit code that they deserve."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
+from typer.testing import CliRunner, Result
+
+from deploy.cli import keys as command
+from tests import holder
+
+ACCOUNTS = f"""
+[accounts.shop-sg]
+family = "mapi"
+sign_type = "MD5"
+md5_key_file = "md5"
+seller_id = "{holder.SELLER}"
+
+[accounts.shop-cn]
+family = "openapi"
+sign_type = "RSA2"
+app_id = "{holder.APP}"
+keys = ["alipay.pem"]
+certificates = ["alipay.crt"]
+"""
+
+
+def certificate(*, ends_in: timedelta) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "alipay")])
+    end = datetime.now(UTC) + ends_in
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(holder.rsa_key("certified").public_key())
+        .serial_number(1)
+        .not_valid_before(end - timedelta(days=365))
+        .not_valid_after(end)
+        .sign(holder.rsa_key("certified"), hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    holder.written(tmp_path, "accounts.toml", ACCOUNTS.encode())
+    holder.written(tmp_path, "md5", holder.MD5_SECRET)
+    holder.written(tmp_path, "alipay.pem", holder.pem(holder.rsa_key()))
+    holder.written(tmp_path, "alipay.crt", certificate(ends_in=timedelta(days=100)))
+    return tmp_path
+
+
+def run(directory: Path, *arguments: str) -> Result:
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    command.register(app)
+    environment = {"ALIPAY_NOTIFY_ACCOUNTS": str(directory / "accounts.toml"), "COLUMNS": "300", "NO_COLOR": "1"}
+    return CliRunner().invoke(app, ["keys", *arguments], env=environment)
+
+
+def told(result: Result) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_every_key_is_listed_with_its_kind_strength_and_end(directory: Path) -> None:
+    result = run(directory, "check", "--output", "json")
+    assert result.exit_code == 0, result.output
+    keys = told(result)["keys"]
+    assert [(key["account"], key["key_id"], key["kind"], key["bits"], key["state"]) for key in keys] == [
+        ("shop-sg", "md5", "MD5", 256, "ok"),
+        ("shop-cn", "alipay.pem", "RSA", 2048, "ok"),
+        ("shop-cn", "alipay.crt", "RSA", 2048, "ok"),
+    ]
+    assert keys[1]["fingerprint"].startswith("sha256:")
+    assert (keys[0]["fingerprint"], keys[1]["expires_at"]) == ("", None)
+    assert keys[2]["expires_at"]
+
+
+@pytest.mark.parametrize("verb", ["list", "check"])
+def test_no_secret_is_shown(directory: Path, verb: str) -> None:
+    for output in ("table", "json"):
+        shown = run(directory, verb, "--output", output).output
+        assert "alipay.pem" in shown
+        assert holder.MD5_SECRET.decode() not in shown
+
+
+def test_s28_an_expired_certificate_is_reported_and_checking_ends_with_three(directory: Path) -> None:
+    holder.written(directory, "alipay.crt", certificate(ends_in=timedelta(days=-1)))
+    result = run(directory, "check")
+    assert result.exit_code == 3
+    assert "expired" in result.output
+    assert run(directory, "list").exit_code == 0
+
+
+def test_a_certificate_that_ends_soon_is_said_to(directory: Path) -> None:
+    holder.written(directory, "alipay.crt", certificate(ends_in=timedelta(days=10)))
+    result = run(directory, "check", "--output", "json")
+    assert (result.exit_code, told(result)["keys"][2]["state"]) == (0, "expires_soon")
+
+
+def test_every_fault_is_reported_and_checking_ends_with_three(directory: Path) -> None:
+    holder.written(directory, "md5", b"your_key")
+    holder.written(directory, "alipay.pem", holder.private_pem(holder.rsa_key()))
+    (directory / "alipay.crt").unlink()
+    result = run(directory, "check", "--output", "json")
+    assert result.exit_code == 3
+    assert len(told(result)["faults"]) == 3
+    table = run(directory, "check")
+    for part in ("md5", "private key", "alipay.crt does not exist"):
+        assert part in table.output
+    assert "your_key" not in table.output
+
+
+def test_a_configuration_that_cannot_be_read_ends_with_one(directory: Path) -> None:
+    (directory / "accounts.toml").write_text("[accounts.X]\nfamily = 1\n")
+    result = run(directory, "list")
+    assert result.exit_code == 1
+    assert "account X" in result.output

@@ -1,0 +1,173 @@
+"""`alipay-notify verify`: its exit codes, what it prints, and how it finds the account."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from deploy.cli import verify as command
+from tests import holder
+
+ACCOUNTS = f"""
+[accounts.shop-sg]
+family = "mapi"
+sign_type = "RSA"
+keys = ["alipay.pem"]
+seller_id = "{holder.SELLER}"
+
+[accounts.shop-cn]
+family = "openapi"
+sign_type = "RSA2"
+app_id = "{holder.APP}"
+seller_id = "{holder.SELLER}"
+keys = ["alipay-rsa2.pem"]
+
+[accounts.antom-hk]
+family = "antom"
+client_id = "{holder.CLIENT}"
+keys = {{ 1 = "antom.pem" }}
+"""
+FORM: dict[str, str | bytes] = {
+    "app_id": holder.APP,
+    "seller_id": holder.SELLER,
+    "out_trade_no": "OP-1",
+    "subject": "票 \x1b[31m",
+    "total_amount": "9.00",
+}
+BODY = b'{"paymentRequestId":"PAY-1"}'
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    holder.written(tmp_path, "accounts.toml", ACCOUNTS.encode())
+    holder.written(tmp_path, "alipay.pem", holder.pem(holder.rsa_key(bits=1024)))
+    holder.written(tmp_path, "alipay-rsa2.pem", holder.bare_base64(holder.rsa_key()))
+    holder.written(tmp_path, "antom.pem", holder.pem(holder.rsa_key("antom")))
+    return tmp_path
+
+
+def run(directory: Path, content: bytes, *arguments: str, stdin: bool = False) -> Result:
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    command.register(app)
+    (directory / "captured").write_bytes(content)
+    file = "-" if stdin else str(directory / "captured")
+    environment = {"ALIPAY_NOTIFY_ACCOUNTS": str(directory / "accounts.toml"), "COLUMNS": "300", "NO_COLOR": "1"}
+    return CliRunner().invoke(app, ["verify", file, *arguments], input=content if stdin else None, env=environment)
+
+
+def told(result: Result) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+GENUINE = holder.form(FORM, holder.rsa_key(), "RSA2")
+
+
+@pytest.mark.parametrize("stdin", [True, False])
+def test_an_authentic_body_ends_with_zero(directory: Path, stdin: bool) -> None:
+    result = run(directory, GENUINE, "--account", "shop-cn", stdin=stdin)
+    assert result.exit_code == 0, result.output
+    assert "验签成功" in result.output
+    assert "\x1b[31m" not in result.output
+
+
+def test_a_forged_body_ends_with_three_and_names_the_cause(directory: Path) -> None:
+    result = run(directory, GENUINE.replace(b"9.00", b"0.01"), "--account", "shop-cn")
+    assert result.exit_code == 3
+    assert "验签失败" in result.output
+    assert "over another text" in result.output
+
+
+def test_the_json_has_stable_fields(directory: Path) -> None:
+    result = run(
+        directory, GENUINE.replace(b"sign_type=RSA2", b"sign_type=RSA"), "--account", "shop-cn", "--output", "json"
+    )
+    assert result.exit_code == 3
+    found = told(result)
+    assert set(found) == {
+        "account", "accepted", "cause", "remedy", "reason", "key", "signed_text", "sign_type", "departures", "tried",
+    }  # fmt: skip
+    assert (found["accepted"], found["reason"], found["sign_type"]) == (False, "unsupported_sign_type", "RSA")
+    assert {"variant", "holds"} == set(found["tried"][0])
+
+
+def test_the_account_is_found_by_what_the_message_names(directory: Path) -> None:
+    result = run(directory, GENUINE, "--output", "json")
+    assert (result.exit_code, told(result)["account"]) == (0, "shop-cn")
+
+
+def test_the_account_is_found_by_the_path_of_a_captured_request(directory: Path) -> None:
+    request = b"POST /notify/shop-cn HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s\n" % (len(GENUINE), GENUINE)
+    result = run(directory, request, "--output", "json")
+    assert (result.exit_code, told(result)["account"]) == (0, "shop-cn")
+
+
+def test_where_the_account_cannot_be_told_it_is_asked_for(directory: Path) -> None:
+    result = run(directory, b"a=1&sign=x&sign_type=RSA")
+    assert result.exit_code == 2
+    assert "shop-sg, shop-cn" in result.output
+    assert run(directory, GENUINE, "--account", "nobody").exit_code == 2
+
+
+def test_an_antom_message_takes_its_headers_from_options_or_from_the_capture(directory: Path) -> None:
+    headers = holder.antom_headers(BODY, holder.rsa_key("antom"))
+    options = [part for name, value in headers.items() for part in ("--header", f"{name.title()}: {value}")]
+    assert run(directory, BODY, *options).exit_code == 0
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    assert run(directory, f"POST /notify/antom-hk HTTP/1.1\r\n{head}\r\n".encode() + BODY).exit_code == 0
+    assert run(directory, BODY, "--account", "antom-hk").exit_code == 3
+    assert run(directory, BODY, "--header", "nonsense").exit_code == 2
+
+
+def test_the_path_that_was_asked_for_helps_to_name_the_cause(directory: Path) -> None:
+    headers = holder.antom_headers(BODY, holder.rsa_key("antom"), path="/pay/n")
+    options = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
+    result = run(directory, BODY, *options, "--account", "antom-hk", "--path", "/pay/n", "--output", "json")
+    assert (result.exit_code, told(result)["departures"]) == (3, ["path_of_request"])
+
+
+def test_another_accounts_key_and_a_given_key_name_the_cause(directory: Path) -> None:
+    of_antom = holder.form(FORM, holder.rsa_key("antom"), "RSA2")
+    result = run(directory, of_antom, "--account", "shop-cn", "--output", "json")
+    assert (result.exit_code, told(result)["key"]) == (3, "antom-hk: 1")
+    holder.written(directory, "mine.pem", holder.private_pem(holder.rsa_key("mine")))
+    mine = holder.form(FORM, holder.rsa_key("mine"), "RSA2")
+    result = run(directory, mine, "--account", "shop-cn", "--key", str(directory / "mine.pem"), "--output", "json")
+    assert (result.exit_code, told(result)["departures"]) == (3, ["given_key"])
+
+
+def test_a_return_is_explained_too(directory: Path) -> None:
+    result = run(directory, b"resultStatus={6001};memo={};result={}", "--account", "shop-sg")
+    assert result.exit_code == 3
+    assert "nothing signed" in result.output
+
+
+def test_another_accounts_broken_key_is_no_hindrance_and_its_own_is(directory: Path) -> None:
+    holder.written(directory, "antom.pem", b"broken")
+    assert run(directory, GENUINE, "--account", "shop-cn").exit_code == 0
+    result = run(directory, BODY, "--account", "antom-hk")
+    assert result.exit_code == 1
+    assert "account antom-hk: antom.pem" in result.output
+
+
+def test_what_cannot_be_read_ends_with_one(directory: Path) -> None:
+    (directory / "accounts.toml").write_text("[accounts")
+    assert run(directory, GENUINE).exit_code == 1
+    (directory / "accounts.toml").unlink()
+    result = run(directory, GENUINE)
+    assert result.exit_code == 1
+    assert "cannot be read" in result.output
+
+
+def test_a_missing_file_or_key_ends_with_one(directory: Path) -> None:
+    assert run(directory, GENUINE, "--account", "shop-cn", "--key", str(directory / "none")).exit_code == 1
+    holder.written(directory, "junk.pem", b"junk!")
+    assert run(directory, GENUINE, "--account", "shop-cn", "--key", str(directory / "junk.pem")).exit_code == 1
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    command.register(app)
+    assert CliRunner().invoke(app, ["verify", str(directory / "absent")]).exit_code == 1

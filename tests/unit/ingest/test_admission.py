@@ -1,0 +1,113 @@
+"""Admission: an authentic message is taken only by the account that it names."""
+
+from typing import Any
+
+import pytest
+
+from ingest import admission
+from ingest.refusals import Ambiguous, NotOurs, Unauthentic
+from schemas import clock
+from schemas import form as forms
+from schemas.accounts import Account
+from schemas.dispositions import Refusal
+from tests import holder
+
+OTHER = "2088000000000000"
+
+
+def admit(account: Account, *, vouched: bool | None = None, **params: str) -> None:
+    admission.admit_form(forms.read(holder.urlencoded({"out_trade_no": "A-1", **params})), account, vouched=vouched)
+
+
+def refused(account: Account, **params: Any) -> None:
+    with pytest.raises(NotOurs) as caught:
+        admit(account, **params)
+    assert (caught.value.status, caught.value.reason) == (403, Refusal.NOT_OURS)
+
+
+def test_a_form_with_the_accounts_own_identities_is_admitted() -> None:
+    admit(holder.openapi(), app_id=holder.APP, auth_app_id=holder.APP, seller_id=holder.SELLER)
+    admit(holder.mapi(), seller_id=holder.SELLER)
+
+
+def test_b05_b06_each_identity_of_somebody_else_is_refused() -> None:
+    ours = {"app_id": holder.APP, "auth_app_id": holder.APP, "seller_id": holder.SELLER}
+    for name in ours:
+        refused(holder.openapi(), **(ours | {name: OTHER}))
+    refused(holder.mapi(), seller_id=OTHER)
+
+
+def test_identities_are_compared_as_bytes() -> None:
+    for seller in (f" {holder.SELLER}", f"{holder.SELLER} ", holder.SELLER + "\x00", "２" + holder.SELLER[1:]):
+        refused(holder.mapi(), seller_id=seller)
+
+
+def test_a_configured_identity_that_the_form_lacks_or_leaves_empty_is_refused() -> None:
+    refused(holder.mapi())
+    refused(holder.mapi(), seller_id="")
+    refused(holder.openapi(), app_id=holder.APP)
+    refused(holder.openapi(), seller_id=holder.SELLER)
+    refused(holder.openapi(auth_app_id="A"), app_id=holder.APP, seller_id=holder.SELLER)
+
+
+def test_notify_verify_vouches_for_what_is_missing_and_never_for_what_is_wrong() -> None:
+    account = holder.mapi(notify_verify=True)
+    admit(account)
+    refused(account, seller_id=OTHER)
+    refused(account, vouched=False)
+    admit(holder.mapi(), vouched=True)
+
+
+def test_without_a_service_provider_auth_app_id_is_the_application_itself_or_absent() -> None:
+    admit(holder.openapi(), app_id=holder.APP, seller_id=holder.SELLER)
+    refused(holder.openapi(), app_id=holder.APP, seller_id=holder.SELLER, auth_app_id=OTHER)
+
+
+def test_a_service_provider_names_the_merchants_application() -> None:
+    account = holder.openapi(auth_app_id="2021000000000009")
+    admit(account, app_id=holder.APP, auth_app_id="2021000000000009", seller_id=holder.SELLER)
+    refused(account, app_id=holder.APP, auth_app_id=holder.APP, seller_id=holder.SELLER)
+
+
+def test_an_identity_that_the_account_does_not_configure_is_not_asked_for() -> None:
+    admit(holder.openapi(seller_id=None), app_id=holder.APP, seller_id=OTHER)
+
+
+def test_c08_an_ambiguous_form_is_refused_before_anything_else_is_looked_at() -> None:
+    with pytest.raises(Ambiguous) as caught:
+        admit(holder.mapi(), subject="S&total_amount=9999.00&trade_aaa=", seller_id=holder.SELLER)
+    assert (caught.value.status, caught.value.reason) == (400, Refusal.AMBIGUOUS)
+
+
+def test_c10_c11_other_ampersands_are_admitted() -> None:
+    admit(holder.mapi(), subject='a&b=c & "50%" + total_amount', seller_id=holder.SELLER)
+
+
+def test_s28_a_form_may_name_only_a_certificate_whose_key_we_have() -> None:
+    form = forms.read(b"alipay_cert_sn=abc&out_trade_no=1")
+    admission.admit_certificate(form, iter(["xyz", "abc"]))
+    admission.admit_certificate(forms.read(b"out_trade_no=1"), [])
+    admission.admit_certificate(forms.read(b"alipay_cert_sn="), [])
+    for numbers in ([], ["abcd"], ["ABC"]):
+        with pytest.raises(Unauthentic) as caught:
+            admission.admit_certificate(form, numbers)
+        assert caught.value.reason is Refusal.UNKNOWN_KEY
+
+
+def test_n13_an_antom_message_names_the_accounts_client() -> None:
+    admission.admit_message(holder.CLIENT.encode(), holder.antom())
+    for client_id in (b"", b"SANDBOX_2", holder.CLIENT.lower().encode(), holder.CLIENT.encode() + b" "):
+        with pytest.raises(NotOurs):
+            admission.admit_message(client_id, holder.antom())
+    with pytest.raises(NotOurs):
+        admission.admit_message(b"", holder.antom(client_id=None))
+
+
+@pytest.mark.parametrize(
+    ("hours", "is_stale"), [(0, False), (24.9, False), (25.1, True), (30, True), (-24.9, False), (-26, True)]
+)
+def test_n15_a_request_time_outside_the_span_of_resending_is_stale(hours: float, is_stale: bool) -> None:
+    sent = clock.parse_iso("2025-03-18T06:31:07Z")
+    now_ms = clock.to_epoch_ms(sent) + int(hours * 3_600_000)
+    assert admission.is_stale(b"2025-03-18T06:31:07Z", now_ms=now_ms) is is_stale
+    assert admission.is_stale(b"%d" % clock.to_epoch_ms(sent), now_ms=now_ms) is is_stale

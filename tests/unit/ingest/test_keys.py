@@ -1,0 +1,174 @@
+"""Key rings: loaded with all their faults at once, reloaded while running, never absent."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ingest import keys, signature
+from ingest.keys import Key, Rings
+from schemas.accounts import BadAccounts, SignType
+from tests import holder
+from tests.unit.ingest import test_key_files as made
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "keys").mkdir()
+    holder.written(tmp_path / "keys", "a.pem", holder.pem(holder.rsa_key("a")))
+    holder.written(tmp_path / "keys", "b.pem", holder.pem(holder.rsa_key("b")))
+    return tmp_path
+
+
+def account_of(*files: str, name: str = "shop-cn"):  # type: ignore[no-untyped-def]
+    import msgspec
+
+    return msgspec.structs.replace(holder.openapi(keys={file: file for file in files}), name=name)
+
+
+def faults(*args: object) -> list[str]:
+    with pytest.raises(BadAccounts) as caught:
+        keys.load(*args)  # type: ignore[arg-type]
+    return caught.value.faults
+
+
+def test_a_key_is_called_by_its_files_name_and_antoms_by_its_version(directory: Path) -> None:
+    ring = keys.load(account_of("keys/a.pem", "keys/b.pem"), directory)
+    assert [key.id for key in ring.keys] == ["a.pem", "b.pem"]
+    assert (ring.account, ring.sign_type, ring.pinned) == ("shop-cn", SignType.RSA2, b"RSA2")
+    antom = keys.load(holder.antom(keys={"1": "keys/a.pem", "7": "keys/b.pem"}), directory)
+    assert [key.id for key in antom.keys] == ["1", "7"]
+
+
+def test_an_md5_key_is_loaded_and_no_ring_shows_it(directory: Path) -> None:
+    holder.written(directory, "md5", holder.MD5_SECRET + b"\n")
+    account = holder.mapi(SignType.MD5, keys={}, md5_key_file="md5")
+    ring = keys.load(account, directory)
+    assert [key.id for key in ring.keys] == ["md5"]
+    assert holder.MD5_SECRET.decode() not in repr(ring) + repr(ring.keys) + str(ring.keys[0].material)
+
+
+def test_certificates_come_with_their_ends_and_numbers(directory: Path) -> None:
+    holder.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
+    holder.written(directory, "root.crt", made.pem(made.ROOT))
+    account = holder.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("root.crt",))
+    ring = keys.load(account, directory)
+    assert [(key.id, key.expires_at) for key in ring.keys] == [("leaf.crt", made.LEAF.not_valid_after_utc)]
+    assert list(ring.certificate_numbers()) == [ring.keys[0].certificate_number]
+
+
+def test_every_fault_of_every_file_is_reported_at_once_by_account_and_file(directory: Path) -> None:
+    holder.written(directory, "private.pem", holder.private_pem(holder.rsa_key("a")))
+    holder.written(directory, "large.pem", b"A" * 70_000)
+    (directory / "folder").mkdir()
+    found = faults(account_of("private.pem", "large.pem", "folder", "absent.pem", "keys/a.pem"), directory)
+    assert [fault.split(": ")[0] for fault in found] == ["account shop-cn"] * 4
+    for part in (
+        "private.pem holds a private key",
+        "large.pem is too large",
+        "folder does not exist",
+        "absent.pem does not",
+    ):
+        assert any(part in fault for fault in found), part
+
+
+def test_faults_of_all_accounts_are_reported_together(directory: Path) -> None:
+    accounts = {name: account_of(f"{name}.pem", name=name) for name in ("one", "two")}
+    with pytest.raises(BadAccounts) as caught:
+        keys.load_all(accounts, directory)
+    assert caught.value.faults == ["account one: one.pem does not exist", "account two: two.pem does not exist"]
+
+
+def test_s28_a_root_file_without_a_certificate_or_a_chain_to_another_root_is_a_fault(directory: Path) -> None:
+    holder.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
+    holder.written(directory, "empty.crt", b"nothing")
+    account = holder.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("empty.crt",))
+    assert any("empty.crt holds no certificate" in fault for fault in faults(account, directory))
+    holder.written(directory, "other.crt", made.pem(made.issued("other", "other", is_authority=True)))
+    account = holder.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("other.crt",))
+    assert any("leaf.crt holds a certificate without a chain" in fault for fault in faults(account, directory))
+
+
+def test_two_keys_of_one_name_are_a_fault(directory: Path) -> None:
+    holder.written(directory, "a.pem", holder.pem(holder.rsa_key("b")))
+    assert "two keys are called a.pem" in faults(account_of("keys/a.pem", "a.pem"), directory)[0]
+
+
+def test_s32_an_account_without_any_key_is_a_fault(directory: Path) -> None:
+    assert "no key at all" in faults(account_of(), directory)[0]
+
+
+def test_a_ring_can_be_asked_for_a_key_by_name(directory: Path) -> None:
+    ring = keys.load(account_of("keys/a.pem"), directory)
+    assert ring.named("a.pem") is ring.keys[0]
+    assert ring.named("keys/a.pem") is None
+
+
+def holds(rings: Rings, name: str) -> bool:
+    key = rings.current("shop-cn").keys[0]
+    sign = holder.signature(b"text", holder.rsa_key(name), "RSA2").encode()
+    return signature.is_signed_by(key, b"text", sign, SignType.RSA2)
+
+
+def rings_of(directory: Path) -> Rings:
+    return Rings({"shop-cn": account_of("keys/a.pem")}, directory)
+
+
+def test_nothing_is_read_again_while_no_file_changed(directory: Path) -> None:
+    rings = rings_of(directory)
+    before = rings.current("shop-cn")
+    assert rings.reload() == []
+    assert rings.current("shop-cn") is before
+
+
+def test_a_changed_file_gives_a_new_ring_and_the_old_one_stays_whole(directory: Path) -> None:
+    rings = rings_of(directory)
+    before = rings.current("shop-cn")
+    (directory / "keys/a.pem").write_bytes(holder.pem(holder.rsa_key("b")))
+    assert rings.reload() == []
+    assert holds(rings, "b")
+    assert not holds(rings, "a")
+    assert before.keys[0] is not rings.current("shop-cn").keys[0]
+
+
+def test_a_file_replaced_by_another_of_the_same_size_and_time_is_noticed(directory: Path) -> None:
+    rings = rings_of(directory)
+    path = directory / "keys/a.pem"
+    stamp = path.stat()
+    (directory / "new.pem").write_bytes(holder.pem(holder.rsa_key("b")))
+    os.utime(directory / "new.pem", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    (directory / "new.pem").rename(path)
+    assert rings.reload() == []
+    assert holds(rings, "b")
+
+
+def test_a_bad_or_missing_file_keeps_the_old_keys_and_says_so_until_it_is_good(directory: Path) -> None:
+    rings = rings_of(directory)
+    path = directory / "keys/a.pem"
+    for content in (b"half a k", holder.private_pem(holder.rsa_key("b"))):
+        path.write_bytes(content)
+        for _ in range(2):
+            assert len(rings.reload()) == 1
+            assert list(rings.faults) == ["shop-cn"]
+            assert holds(rings, "a")
+    path.unlink()
+    assert "does not exist" in rings.reload()[0]
+    assert holds(rings, "a")
+    path.write_bytes(holder.pem(holder.rsa_key("b")))
+    assert rings.reload() == []
+    assert rings.faults == {}
+    assert holds(rings, "b")
+
+
+def test_the_first_load_refuses_what_is_wrong(directory: Path) -> None:
+    (directory / "keys/a.pem").write_bytes(b"")
+    with pytest.raises(BadAccounts):
+        rings_of(directory)
+
+
+def test_a_key_is_preferred_without_any_key_getting_lost() -> None:
+    ring = holder.ring(SignType.RSA2, *(holder.rsa_key(name) for name in "abc"), ids=("a", "b", "c"))
+    last: Key = ring.keys[2]
+    ring.prefer(last)
+    assert [key.id for key in ring.recent] == ["c", "a", "b"]
+    assert [key.id for key in ring.keys] == ["a", "b", "c"]

@@ -1,0 +1,161 @@
+"""Asking Alipay about an id: only the whole word counts, and everything unclear is unknown."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from aiohttp import ClientSession, web
+
+from ingest import notify_verify
+from ingest.notify_verify import NotifyVerify
+from ingest.refusals import NotConfirmed, Unavailable
+from schemas.accounts import NOTIFY_VERIFY_URL, Account
+from tests import holder
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Gateway:
+    """Alipay's gateway on a loopback socket; `answer` is what it does."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.answer: Answer = lambda _: answered("true")
+        self.url = ""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(dict(request.query))
+        self.paths.append(request.path)
+        return await self.answer(request)
+
+
+async def answered(text: str | bytes, status: int = 200, **headers: str) -> web.Response:
+    body = text.encode() if isinstance(text, str) else text
+    return web.Response(status=status, body=body, headers=headers)
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    made = Gateway()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", made.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/gateway.do"
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[ClientSession]:
+    async with ClientSession() as made:
+        yield made
+
+
+def account(gateway: Gateway) -> Account:
+    return holder.mapi(notify_verify=True, notify_verify_url=gateway.url)
+
+
+async def test_true_confirms_and_the_question_names_the_service_the_partner_and_the_id(
+    gateway: Gateway, session: ClientSession
+) -> None:
+    await NotifyVerify(session).confirm(account(gateway), "2025031800222151207099990000010251")
+    assert gateway.paths == ["/gateway.do"]
+    assert gateway.asked == [
+        {"service": "notify_verify", "partner": holder.SELLER, "notify_id": "2025031800222151207099990000010251"}
+    ]
+
+
+@pytest.mark.parametrize("notify_id", ["a/b+c=d", "a&partner=1&service=x", "a%2Fb", "a b", "a#b?c", "../x", "a;b"])
+async def test_whatever_an_id_holds_stays_inside_its_parameter(
+    gateway: Gateway, session: ClientSession, notify_id: str
+) -> None:
+    await NotifyVerify(session).confirm(account(gateway), notify_id)
+    await NotifyVerify(session).confirm(account(gateway), notify_id.encode())
+    assert gateway.asked == [{"service": "notify_verify", "partner": holder.SELLER, "notify_id": notify_id}] * 2
+    assert gateway.paths == ["/gateway.do"] * 2
+
+
+async def test_false_denies(gateway: Gateway, session: ClientSession) -> None:
+    gateway.answer = lambda _: answered("false")
+    with pytest.raises(NotConfirmed) as caught:
+        await NotifyVerify(session).confirm(account(gateway), "N")
+    assert caught.value.status == 401
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "True", "TRUE", "true\n", " true", "truefalse", "not true", "invalid", "False", "false\n", "<html>true</html>",
+     "true" * 1000, b"\xef\xbb\xbftrue", b"t\x00r\x00u\x00e\x00"],
+)  # fmt: skip
+async def test_every_other_text_is_unknown(gateway: Gateway, session: ClientSession, text: str | bytes) -> None:
+    gateway.answer = lambda _: answered(text)
+    with pytest.raises(Unavailable) as caught:
+        await NotifyVerify(session).confirm(account(gateway), "N")
+    assert caught.value.status == 503
+
+
+@pytest.mark.parametrize("status", [201, 204, 400, 403, 404, 500, 502, 503])
+@pytest.mark.parametrize("text", ["true", "false"])
+async def test_another_status_is_unknown_whatever_it_says(
+    gateway: Gateway, session: ClientSession, status: int, text: str
+) -> None:
+    gateway.answer = lambda _: answered("" if status == 204 else text, status)
+    with pytest.raises(Unavailable):
+        await NotifyVerify(session).confirm(account(gateway), "N")
+
+
+async def test_no_redirect_is_followed(gateway: Gateway, session: ClientSession) -> None:
+    gateway.answer = lambda _: answered("true", 302, Location=gateway.url.replace("gateway.do", "elsewhere"))
+    with pytest.raises(Unavailable):
+        await NotifyVerify(session).confirm(account(gateway), "N")
+    assert gateway.paths == ["/gateway.do"]
+
+
+async def test_an_endless_answer_is_not_read_to_its_end(gateway: Gateway, session: ClientSession) -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"true" * 1000)
+
+    gateway.answer = endless
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(NotifyVerify(session).confirm(account(gateway), "N"), 2)
+
+
+async def test_an_answer_that_does_not_come_is_unknown(gateway: Gateway, session: ClientSession) -> None:
+    never = asyncio.Event()
+
+    async def silent(_: web.Request) -> web.StreamResponse:
+        await never.wait()
+        return web.Response()
+
+    gateway.answer = silent
+    with pytest.raises(Unavailable):
+        await NotifyVerify(session, total_s=0.1).confirm(account(gateway), "N")
+    never.set()
+
+
+async def test_a_gateway_that_cannot_be_reached_is_unknown(session: ClientSession) -> None:
+    for url in ("http://127.0.0.1:1/gateway.do", "http://[::bad/gateway.do", "ftp://127.0.0.1/x", ""):
+        with pytest.raises(Unavailable):
+            await NotifyVerify(session).confirm(holder.mapi(notify_verify=True, notify_verify_url=url), "N")
+
+
+@pytest.mark.parametrize("notify_id", ["", b"", b"\xff", "é", "a\nb", "a\x00"])
+async def test_an_id_that_alipay_could_not_have_made_is_not_asked_about(
+    gateway: Gateway, session: ClientSession, notify_id: str | bytes
+) -> None:
+    with pytest.raises(NotConfirmed):
+        await NotifyVerify(session).confirm(account(gateway), notify_id)
+    assert gateway.asked == []
+
+
+def test_alipays_own_gateway_is_asked_over_tls_unless_the_account_says_otherwise() -> None:
+    url = notify_verify.url_of(holder.mapi(notify_verify=True), "N")
+    assert str(url.with_query(None)) == NOTIFY_VERIFY_URL
+    assert url.scheme == "https"
