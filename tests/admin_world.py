@@ -246,7 +246,7 @@ class Log:
     def info(self, event: str, /, **fields: Any) -> None:
         self.lines.append((event, fields))
 
-    warning = info
+    warning = error = info
 
 
 @dataclass

@@ -13,11 +13,12 @@ from schemas.accounts import Account
 from schemas.telemetry import Field
 from workers.claims import Claims
 from workers.consumer import Consumer, Source
+from workers.lines import Logger
 from workers.pages import HeldPort
 from workers.processing import Authenticate, DeadRun, Events, Infrastructure, Processing, Store
 from workers.relay import Relay
 from workers.sweeper import Sweeper
-from workers.telling import Logger, Telling
+from workers.watching import Everyone
 
 
 class WorkersStore(Store, HeldPort, Protocol):
@@ -73,20 +74,20 @@ async def working(
     claims: Claims,
     events: Events,
     woken: asyncio.Event,
-    telling: Telling,
+    watch: Everyone,
     logger: Logger,
     token: bytes,
     now_ms: Callable[[], int],
 ) -> AsyncIterator[Worker]:
     """A worker at work; on leaving it finishes its batch, and only then may log and store be closed."""
     processing = Processing(
-        accounts=accounts, authenticate=authenticate, store=store, events=events, watch=telling, now_ms=now_ms
+        accounts=accounts, authenticate=authenticate, store=store, events=events, watch=watch, now_ms=now_ms
     )
     relay = Relay(processing.emit)
     consumer = Consumer(
-        source=source, claims=claims, process=processing.process, emit=relay.emit, watch=telling, token=token
+        source=source, claims=claims, process=processing.process, emit=relay.emit, watch=watch, token=token
     )
-    sweeper = Sweeper(parked=store, retry=processing.retry, emit=relay.emit, woken=woken, pauses=telling, now_ms=now_ms)
+    sweeper = Sweeper(parked=store, retry=processing.retry, emit=relay.emit, woken=woken, pauses=watch, now_ms=now_ms)
     worker = Worker(processing=processing, consumer=consumer, sweeper=sweeper, logger=logger)
     worker.start()
     try:

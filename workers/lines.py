@@ -21,6 +21,8 @@ class Logger(Protocol):
 
     def warning(self, event: str, /, **fields: Any) -> None: ...
 
+    def error(self, event: str, /, **fields: Any) -> None: ...
+
 
 class Lines:
     """What one worker logs; it implements `workers.processing.Watch`."""

@@ -14,12 +14,13 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from schemas import telemetry, topics
-from schemas.dispositions import HELD, Disposition, Reason
+from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
 from schemas.telemetry import Family
+from workers import retries
 from workers.pages import HeldPort
 from workers.plan import Plan, Reading
-from workers.processing import Infrastructure
+from workers.processing import Fenced, Infrastructure
 
 OTHER = "other"
 TRADE_STATUSES = frozenset(
@@ -84,6 +85,9 @@ class Metrics:
             if delivery.status and delivery.position not in again:
                 self._statuses.of(self._account(delivery.account), _status(delivery.status)).inc()
         for reading in readings:
+            held = reading.held
+            if held is not None and held.disposition is Disposition.PARKED:
+                self._retries.of(retries.tier_of(held.attempts), held.reason.value).inc()
             heard = reading.notification
             if heard is not None and heard.happened_at is not None and reading.held is None:
                 self._delay.observe(max(0.0, reading.received_at_ms / 1000 - heard.happened_at.timestamp()))
@@ -106,12 +110,10 @@ class Metrics:
         self._steps.of(name).observe(seconds)
 
     def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None:
-        """A batch waits for infrastructure."""
+        """A batch waits for infrastructure, or is decided again because another worker had been at its orders."""
         self._retries.of("pause", "infrastructure").inc()
-
-    def came_due(self, tier: str, reason: Reason) -> None:
-        """A parked notification is tried again by its schedule."""
-        self._retries.of(tier, reason.value).inc()
+        if isinstance(error, Fenced):
+            self._fenced.inc()
 
     def replayed(self, result: str) -> None:
         """A held notification was tried again by a person."""
@@ -119,10 +121,6 @@ class Metrics:
 
     def claimed(self, outcome: str, count: int = 1) -> None:
         self._claims.of(outcome).inc(count)
-
-    def fenced(self) -> None:
-        """The version check turned a write away."""
-        self._fenced.inc()
 
     def lag(self, *, messages: int, seconds: float, partition: int = 0, group: str = "worker") -> None:
         """How far the worker is behind the log."""

@@ -12,6 +12,7 @@ from deploy.cli import exits
 
 # In the order in which the help lists them.
 COMMANDS = (
+    "up",
     "sandbox",
     "trigger",
     "order",

@@ -12,7 +12,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import msgspec
 from aiohttp import web
@@ -20,7 +19,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from deploy import accounts_file, build
-from deploy.embedded import directory, upkeep
+from deploy.embedded import directory, loops, upkeep
 from deploy.embedded.claims import LocalClaims
 from deploy.embedded.directory import Opened
 from deploy.embedded.source import JournalSource
@@ -41,7 +40,8 @@ from workers.admin.probes import Check
 from workers.admin.returns import Returned
 from workers.app import Worker
 from workers.changes import Changes
-from workers.telling import Telling
+from workers.lines import Lines as WorkerLines
+from workers.watching import Everyone
 
 ADMIN_SHUTDOWN_S = 2.0
 
@@ -102,7 +102,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
                 claims=LocalClaims(),
                 events=Feed(),
                 woken=opened.store.woken,
-                telling=Telling(metrics=counted, changes=changes, logger=lines, sample=settings.log_sample),
+                watch=Everyone(metrics=counted, lines=WorkerLines(lines, sample=settings.log_sample), changes=changes),
                 logger=lines,
                 token=f"embedded:{os.getpid()}".encode(),
                 now_ms=now_ms,
@@ -216,6 +216,7 @@ async def until_told(
     async with running(settings, lines, registry) as engine:
         if started is not None:
             await started(engine)
+        loops.settle_garbage()
         await stop.wait()
 
 
@@ -224,8 +225,3 @@ def ready_line(engine: Engine, **more: str) -> str:
     return msgspec.json.encode(
         {"event": "ready", "public": engine.public_url, "admin": engine.admin_url} | more
     ).decode()
-
-
-def default_accounts(data_dir: Path) -> Path:
-    """Where the accounts are looked for when nobody says."""
-    return data_dir / "accounts.toml"

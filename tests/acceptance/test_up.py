@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -45,10 +46,10 @@ def deliveries(world: World, name: str, account: str, order: str) -> list[Delive
         wishes=scenario.Wishes(order=order),
     )
     now = datetime.now(UTC)
-    return [step.notification.delivery(now) for course in courses for step in course.steps]
+    return [planned.errand.notification.delivery(now) for course in courses for planned in course]
 
 
-def state(engine: Engine, account: str, order: str) -> dict[str, object]:
+def state(engine: Engine, account: str, order: str) -> dict[str, Any]:
     status, answer = engine.get(f"/api/orders/{account}/{order}")
     return answer if status == 200 else {}
 
@@ -146,8 +147,10 @@ def test_a_restart_goes_on_where_it_was(world: World, engine: Engine) -> None:
     assert order["status"] == "PAID"
     assert post(engine, paid) == (200, b"success")
     eventually(
-        lambda: [entry["disposition"] for entry in state(engine, "demo-cn", "UP-6")["timeline"] if "disposition" in entry]
-        == ["applied", "duplicate"]
+        lambda: (
+            [entry["disposition"] for entry in state(engine, "demo-cn", "UP-6")["timeline"] if "disposition" in entry]
+            == ["applied", "duplicate"]
+        )
     )
     assert engine.stop() == 0
 
