@@ -1,4 +1,4 @@
-"""Records as a receiver would have written them, and a workers' story over any store, for suites that need both.
+"""Records as a receiver would have written them, and the workers' story over any store, for suites that need both.
 
 Nothing here is signed: what is tested begins behind the signature check, which is replaced by one that accepts.
 """

@@ -1,0 +1,78 @@
+"""What every log promises: an appended record is durable, and is read back exactly, in order, until it is committed."""
+
+import asyncio
+
+from schemas.envelope import Record
+from tests import journey
+from tests.contract.engines import Engine
+from workers.consumer import Source
+from workers.plan import Logged
+
+
+async def drained(source: Source, count: int) -> list[Logged]:
+    """So many records, however many polls that takes."""
+    found: list[Logged] = []
+    while len(found) < count:
+        found += await asyncio.wait_for(source.poll(count - len(found)), 5)
+    return found
+
+
+async def test_a_record_comes_back_byte_by_byte(engine: Engine) -> None:
+    record = Record(
+        b"shop-sg:\xff\x00", b"\x00\xff" * 100, (("account", b"shop-sg"), ("path", b"/\xfe"), ("path", b""))
+    )
+    async with engine.log() as log, engine.source() as source:
+        await log.append(record)
+        (found,) = await drained(source, 1)
+    assert found.record == record
+
+
+async def test_an_appended_record_outlives_its_process(engine: Engine) -> None:
+    records = [journey.record(f"N{number}") for number in range(5)]
+    async with engine.log() as log:
+        for record in records:
+            await log.append(record)
+    async with engine.log(), engine.source() as source:
+        assert [logged.record for logged in await drained(source, 5)] == records
+
+
+async def test_records_of_one_key_come_in_the_order_of_their_appends(engine: Engine) -> None:
+    async with engine.log() as log, engine.source() as source:
+        for number in range(20):
+            await log.append(journey.record("N1", id_=str(number)))
+        found = await drained(source, 20)
+    assert [logged.record for logged in found] == [journey.record("N1", id_=str(number)) for number in range(20)]
+    assert [logged.position for logged in found] == sorted({logged.position for logged in found})
+
+
+async def test_appends_at_once_are_all_there_and_each_once(engine: Engine) -> None:
+    records = [journey.record(f"N{number}") for number in range(300)]
+    async with engine.log() as log, engine.source() as source:
+        await asyncio.gather(*(log.append(record) for record in records))
+        found = await drained(source, 300)
+        assert await source.poll(10) == ()
+    assert {logged.record for logged in found} == set(records)
+    assert len({logged.position for logged in found}) == 300
+
+
+async def test_a_poll_takes_no_more_than_it_is_asked_for(engine: Engine) -> None:
+    async with engine.log() as log, engine.source() as source:
+        await asyncio.gather(*(log.append(journey.record(f"N{number}")) for number in range(30)))
+        assert len(await source.poll(7)) <= 7
+        assert len(await drained(source, 20)) == 20
+
+
+async def test_what_was_polled_and_not_committed_comes_again(engine: Engine) -> None:
+    async with engine.log() as log:
+        for number in range(4):
+            await log.append(journey.record("N1", id_=str(number)))
+        async with engine.source() as source:
+            first = await drained(source, 4)
+            await source.commit([first[1].position])
+        async with engine.source() as source:
+            assert await drained(source, 2) == first[2:]
+
+
+async def test_an_empty_log_answers_with_nothing_after_a_while(engine: Engine) -> None:
+    async with engine.log(), engine.source() as source:
+        assert await asyncio.wait_for(source.poll(10), 5) == ()
