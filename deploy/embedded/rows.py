@@ -22,7 +22,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_order = msgspec.msgpack.Decoder(Order).decode
 _decode_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
 _to_json = msgspec.json.Encoder().encode
-_read_flags = msgspec.json.Decoder(tuple[Flag, ...]).decode
 
 ORDER = "facts, status, closed_because, trade, amount_minor, currency, refunded_minor, flags"
 DELIVERY = (
@@ -63,7 +62,7 @@ def order_row(write: OrderWrite, changed_at_ms: int) -> Row:
         seen.amount_minor,
         seen.currency,
         seen.refunded_minor,
-        as_json([flag.value for flag in seen.flags]),
+        " ".join(seen.flags),
         changed_at_ms,
         order.number,
         order.account,
@@ -90,7 +89,7 @@ def order_and_view(row: Row) -> tuple[Order, View]:
         amount_minor=amount_minor,
         currency=currency,
         refunded_minor=refunded_minor,
-        flags=_read_flags(flags),
+        flags=tuple(Flag(flag) for flag in flags.split()),
     )
 
 

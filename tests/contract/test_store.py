@@ -3,7 +3,7 @@
 Most tests go through the workers' story, since that is who uses a store; the refusals are provoked by hand-made plans.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from msgspec import structs
@@ -69,6 +69,11 @@ def plan(**parts: object) -> Plan:
     for name, part in parts.items():
         setattr(empty, name, part)
     return empty
+
+
+def always(decided: Plan) -> Callable[[Known], Plan]:
+    """A decision that is taken already."""
+    return lambda _: decided
 
 
 def delivery(offset: int, **changes: object) -> Delivery:
@@ -201,7 +206,7 @@ async def test_whoever_decided_on_an_older_version_is_fenced(work: Processing, s
     for stale in (0, 7):
         writes = plan(orders=[order_write(late, stale)], events=[event("N1", 2)], deliveries=[delivery(2)])
         with pytest.raises(Fenced):
-            await store.settle(NOTHING, lambda _, writes=writes: writes)
+            await store.settle(NOTHING, always(writes))
     assert await version(store, "N1") == 1
     assert len(await dispositions(store, "N1")) == 1
     assert len(await all_unsent(store)) == 1
