@@ -43,14 +43,14 @@ class Admin:
         self._url = url.rstrip("/")
         self._token = token
 
-    def get(self, *path: str, timeout_s: float = TIMEOUT_S, **query: str | int | None) -> dict[str, Any]:
+    def get(self, *path: str, **query: str | int | None) -> dict[str, Any]:
         """What the API says; a query parameter that is `None` is left out.
 
         Raises:
             Trouble: nobody answers there, or not with what was asked for.
         """
         given = {name: value for name, value in query.items() if value is not None}
-        return self._ask("GET", _path(path) + (f"?{urlencode(given)}" if given else ""), None, timeout_s)
+        return self._ask("GET", _path(path) + (f"?{urlencode(given)}" if given else ""), None, TIMEOUT_S)
 
     def send(self, method: str, *path: str, body: Mapping[str, object], timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
         """What the API says to a write.

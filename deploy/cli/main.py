@@ -16,8 +16,12 @@ COMMANDS = (
     "sandbox",
     "trigger",
     "order",
+    "held",
     "verify",
     "keys",
+    "doctor",
+    "config",
+    "schema",
 )
 
 _HELP = """The merchant's side of Alipay's payment notifications: verified, durable, applied once.

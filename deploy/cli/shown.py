@@ -7,6 +7,7 @@ character never reaches the terminal.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Output = Annotated[Literal["table", "json"], typer.Option("--output", help="For people, or for programs.")]
+
+PIPE_WIDTH = 160
 
 _STYLES = {
     "PAID": "bold green", "FINISHED": "bold green", "CLOSED": "bold", "WAITING": "yellow",
@@ -36,17 +39,20 @@ def console() -> Console:
     """Where tables go; rich honours NO_COLOR and leaves colours out where stdout is no terminal."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    # A pipe has no width: wide enough that a row stays one line for those who search in it.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(highlight=False, width=width)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """The rows as a table; known words get their colour."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=title or None, title_justify="left", header_style="bold", expand=False)
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
+    drawn = Table(title=title or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        drawn.add_column(column, overflow="fold", no_wrap=index == 0)
     for row in rows:
         texts = [plain(value) for value in row]
         drawn.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in texts))

@@ -1,0 +1,73 @@
+"""`alipay-notify schema export`: the JSON Schema of what consumers read, from the very structs that are sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deploy.cli import exits, shown
+
+BASE = "urn:alipay-notify:schema:"
+
+_HELP = """Write the JSON Schemas of order events and held notices, one file each.
+
+Properties may be added in later versions, so consumers must let unknown ones pass.
+
+    alipay-notify schema export --dir contracts
+    alipay-notify schema export --check --dir schemas       (3 if a file there is not current)
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the program."""
+    group = typer.Typer(help="The contract with consumers.", no_args_is_help=True)
+    group.command("export", help=_HELP, epilog=exits.EPILOG)(export)
+    app.add_typer(group, name="schema")
+
+
+def export(
+    directory: Annotated[Path, typer.Option("--dir", help="Where the files go.")] = Path("schemas"),
+    check: Annotated[bool, typer.Option("--check", help="Only compare with the files there.")] = False,
+) -> None:
+    """Writes the files, or compares them."""
+    stale = []
+    for name, text in documents().items():
+        path = directory / name
+        try:
+            if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            elif not path.exists() or path.read_text(encoding="utf-8") != text:
+                stale.append(str(path))
+        except OSError as error:
+            shown.fail(f"{path}: {error.strerror}")
+        else:
+            typer.echo(f"{path}{' is not current' if str(path) in stale else ''}")
+    raise typer.Exit(exits.FOUND_WRONG if stale else exits.DONE)
+
+
+def documents() -> dict[str, str]:
+    """The text of each schema by its file's name."""
+    from schemas.events import HeldNotice, OrderEvent
+
+    return {
+        "order_event.v1.json": _document(OrderEvent, "order_event.v1"),
+        "held_notice.v1.json": _document(HeldNotice, "held_notice.v1"),
+    }
+
+
+def _document(shape: Any, name: str) -> str:
+    import msgspec
+
+    (schema,), components = msgspec.json.schema_components([shape], ref_template="#/$defs/{name}")
+    title = str(schema["$ref"]).rpartition("/")[2]
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": BASE + name,
+        **components.pop(title),
+        "$defs": dict(sorted(components.items())),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

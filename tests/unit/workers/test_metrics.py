@@ -1,0 +1,141 @@
+"""The worker's counters: what each counts, and that no sender can add a series."""
+
+import asyncio
+
+from prometheus_client import CollectorRegistry
+
+from schemas import telemetry
+from schemas.dispositions import Reason
+from tests.admin_world import ACCOUNTS, NOW_MS, World, form
+from workers.admin.activity import Activity
+from workers.metrics import Metrics
+
+
+def value(world: World, name: str, **labels: str) -> float | None:
+    return world.registry.get_sample_value(name, labels)
+
+
+async def test_records_are_counted_by_disposition_status_and_delay() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    await world.deliver(form("A1"))
+    await world.deliver(form("B1"), "strict")
+    assert value(world, "alipay_notify_processed_total", result="applied") == 1
+    assert value(world, "alipay_notify_processed_total", result="duplicate") == 1
+    assert value(world, "alipay_notify_held_total", disposition="parked", reason="unknown_order") == 1
+    assert value(world, "alipay_notify_trade_status_total", account="shop", trade_status="TRADE_SUCCESS") == 2
+    # Received at 16:53:20 in Beijing, paid two seconds before; all three of them.
+    assert value(world, "alipay_notify_delivery_delay_seconds_sum") == 6
+
+
+async def test_a_parked_one_that_is_tried_again_is_counted_when_it_ends_and_not_before() -> None:
+    world = World()
+    await world.deliver(form("B1"), "strict")
+    row = next(iter(world.store.held.values())).row
+    await world.processing.retry([row])
+    assert value(world, "alipay_notify_processed_total", result="parked") == 1
+    assert value(world, "alipay_notify_held_total", disposition="parked", reason="unknown_order") == 1
+
+
+async def test_money_is_counted_once_where_an_order_became_paid() -> None:
+    world = World()
+    await world.deliver(form("A1", "WAIT_BUYER_PAY"))
+    await world.deliver(form("A1"))
+    await world.deliver(form("A1", "TRADE_FINISHED"))
+    await world.deliver(form("A2", "TRADE_FINISHED"))
+    await world.processing.emit()
+    assert value(world, "alipay_notify_amount_minor_units_total", account="shop", currency="USD") == 2560
+    assert value(world, "alipay_notify_end_to_end_duration_seconds_count", trade_status="TRADE_FINISHED") == 2
+
+
+async def test_the_gauges_show_what_is_held_and_what_is_not_sent() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    await world.deliver(form("B1"), "strict")
+    await world.metrics.refresh(world.store)
+    assert value(world, "alipay_notify_held_notifications", disposition="parked") == 1
+    assert value(world, "alipay_notify_held_notifications", disposition="dead") == 0
+    assert value(world, "alipay_notify_held_oldest_timestamp_seconds", disposition="parked") == NOW_MS / 1000
+    assert value(world, "alipay_notify_outbox_pending_events") == 2
+    await world.processing.emit()
+    await world.metrics.refresh(world.store)
+    assert value(world, "alipay_notify_outbox_pending_events") == 0
+    assert value(world, "alipay_notify_outbox_oldest_timestamp_seconds") == 0
+
+
+async def test_a_store_that_is_down_leaves_the_gauges_and_their_task_alone() -> None:
+    world = World()
+
+    class Down:
+        asked = 0
+
+        async def counts(self) -> None:
+            self.asked += 1
+            raise RuntimeError("down")
+
+    down = Down()
+    task = asyncio.create_task(world.metrics.keep_fresh(down, interval_s=0))  # type: ignore[arg-type]
+    while down.asked < 3:  # noqa: ASYNC110  what it waits for is the task's own turn
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_l04_a_sender_can_add_no_series() -> None:
+    world = World()
+    for number in range(20):
+        await world.deliver(form(f"A{number}", notify_type=f"type{number}", trade_status=f"STATUS{number}"))
+        await world.deliver(form(f"B{number}", trade_status=f"STATUS{number}"))
+    statuses = {
+        sample.labels["trade_status"]
+        for family in world.registry.collect()
+        for sample in family.samples
+        if sample.name == "alipay_notify_trade_status_total"
+    }
+    assert statuses <= {"other"}
+
+
+def test_the_other_instruments_count_what_they_are_told() -> None:
+    registry = CollectorRegistry()
+    counted = Metrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
+    counted.paused()
+    counted.fenced()
+    counted.came_due("30s", Reason.UNKNOWN_ORDER)
+    counted.claimed("acquired", 3)
+    counted.step("apply", 0.01)
+    counted.lag(messages=7, seconds=1.5)
+    told = {
+        ("alipay_notify_retries_total", ("tier", "pause"), ("reason", "infrastructure")): 1,
+        ("alipay_notify_retries_total", ("tier", "30s"), ("reason", "unknown_order")): 1,
+        ("alipay_notify_fenced_writes_total",): 1,
+        ("alipay_notify_claims_total", ("outcome", "acquired")): 3,
+        ("alipay_notify_processing_duration_seconds_count", ("step", "apply")): 1,
+    }
+    for (name, *labels), count in told.items():
+        assert registry.get_sample_value(name, dict(labels)) == count  # type: ignore[arg-type]
+    where = {"topic": "payments.alipay.notification.v1", "partition": "0", "group": "worker"}
+    assert registry.get_sample_value("alipay_notify_consumer_lag_messages", where) == 7
+
+
+def test_all_instruments_are_named_in_the_vocabulary() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
+    named = {family.name for family in telemetry.CATALOGUE}
+    assert {family.name for family in registry.collect()} <= named
+
+
+async def test_the_curves_show_counts_as_they_rise_and_gauges_as_they_are() -> None:
+    world = World()
+    activity = Activity(world.registry)
+    assert [curve.figure for curve in activity.curves()] == ["0"] * 6
+    activity.read()
+    for number in range(3):
+        await world.deliver(form(f"A{number}"))
+    await world.deliver(form("B1"), "strict")
+    await world.metrics.refresh(world.store)
+    activity.read()
+    figures = {curve.name: curve.figure for curve in activity.curves()}
+    assert (figures["Applied"], figures["Held"], figures["Events not sent yet"]) == ("3", "1", "4")
+    for _ in range(200):
+        activity.read()
+    assert all(len(curve.points.split()) <= 61 for curve in activity.curves())
