@@ -57,7 +57,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     tried: tuple[Tried, ...] = ()
 
 
-class _Keys(Struct, frozen=True):
+class _Candidate(Struct, frozen=True):
     """One key to try: what trying it departs from, how it is called, and the key."""
 
     variant: Variant | None
@@ -96,7 +96,7 @@ def explain(
         remedy="",
         key=authentic.key_id,
         sign_type=account.sign_type.value,
-        signed_text=_shown(next(_texts(captured, account)).text, captured, account),
+        signed_text=_shown(_accepted_text(captured, account, ring), captured, account),
     )
 
 
@@ -125,7 +125,9 @@ def _signing_headers(captured: Captured) -> SigningHeaders:
     return authenticity.signing_headers(lambda name: [captured.headers[name]] if name in captured.headers else [])
 
 
-def _refused(refused: Refused, captured: Captured, account: Account, ring: KeyRing, keys: list[_Keys]) -> Explanation:
+def _refused(
+    refused: Refused, captured: Captured, account: Account, ring: KeyRing, keys: list[_Candidate]
+) -> Explanation:
     texts = _distinct(_texts(captured, account))
     sign, sign_type = _signature_of(captured, account)
     fit, tried = None, tuple[Tried, ...]()
@@ -149,6 +151,13 @@ def _refused(refused: Refused, captured: Captured, account: Account, ring: KeyRi
     )
 
 
+def _accepted_text(captured: Captured, account: Account, ring: KeyRing) -> bytes:
+    """Which of the two canonical texts was signed: the one without the empty values, or the one with them."""
+    sign, _ = _signature_of(captured, account)
+    texts = [each.text for each in _texts(captured, account) if each.variant is None]
+    return next((text for text in texts if signature.signer(text, sign, ring) is not None), texts[0])
+
+
 def _key_version(captured: Captured, account: Account) -> str | None:
     """The key that an Antom message names, if it names one readably; a form names none."""
     if account.family is not Family.ANTOM:
@@ -159,15 +168,17 @@ def _key_version(captured: Captured, account: Account) -> str | None:
         return None
 
 
-def _keys(ring: KeyRing, others: Mapping[str, KeyRing], given: Key | None, *, named: str | None) -> list[_Keys]:
-    keys = [_Keys(None if named in (None, key.id) else Variant.OTHER_KEY_OF_ACCOUNT, key.id, key) for key in ring.keys]
+def _keys(ring: KeyRing, others: Mapping[str, KeyRing], given: Key | None, *, named: str | None) -> list[_Candidate]:
+    keys = [
+        _Candidate(None if named in (None, key.id) else Variant.OTHER_KEY_OF_ACCOUNT, key.id, key) for key in ring.keys
+    ]
     keys += [
-        _Keys(Variant.KEY_OF_OTHER_ACCOUNT, f"{name}: {key.id}", key)
+        _Candidate(Variant.KEY_OF_OTHER_ACCOUNT, f"{name}: {key.id}", key)
         for name, other in others.items()
         if name != ring.account
         for key in other.keys
     ]
-    return keys + ([_Keys(Variant.GIVEN_KEY, given.id, given)] if given else [])
+    return keys + ([_Candidate(Variant.GIVEN_KEY, given.id, given)] if given else [])
 
 
 def _texts(captured: Captured, account: Account) -> Iterator[Text]:
@@ -195,7 +206,7 @@ def _signature_of(captured: Captured, account: Account) -> tuple[bytes, str]:
     return fields.get(b"sign", b""), fields.get(b"sign_type", b"").decode("utf-8", "replace")
 
 
-def _fits(texts: list[Text], signs: list[Sign], keys: list[_Keys], pinned: SignType) -> Iterator[_Fit]:
+def _fits(texts: list[Text], signs: list[Sign], keys: list[_Candidate], pinned: SignType) -> Iterator[_Fit]:
     """Every combination of at most two departures under which the signature holds."""
     for text, sign, key, algorithm in product(texts, signs, keys, _algorithms(pinned)):
         other_hash = Variant.OTHER_HASH if algorithm is not pinned else None
@@ -220,7 +231,7 @@ def _distinct(texts: Iterator[Text]) -> list[Text]:
     return list(found.values())
 
 
-def _tried(candidates: Sequence[Text | Sign | _Keys], fits: list[_Fit]) -> tuple[Tried, ...]:
+def _tried(candidates: Sequence[Text | Sign | _Candidate], fits: list[_Fit]) -> tuple[Tried, ...]:
     """Each variant that changes anything about this message, and whether it alone makes the signature hold."""
     alone = {fit.departures[0] for fit in fits if len(fit.departures) == 1}
     names = dict.fromkeys(each.variant for each in candidates if each.variant is not None)
@@ -228,13 +239,11 @@ def _tried(candidates: Sequence[Text | Sign | _Keys], fits: list[_Fit]) -> tuple
 
 
 def _advice(
-    refused: Refused, fit: _Fit | None, sign: bytes, captured: Captured, account: Account, keys: list[_Keys]
+    refused: Refused, fit: _Fit | None, sign: bytes, captured: Captured, account: Account, keys: list[_Candidate]
 ) -> Advice:
     """The likeliest cause, the surest first: a variant that fits, what the reason says, who made the signature."""
     if refused.reason is Refusal.UNSUPPORTED_SIGN_TYPE:
-        given = _signature_of(captured, account)[1]
-        otherwise = _advice_on_maker(sign, account, keys)
-        return words.sign_type(given, account.sign_type.value, holds=fit is not None, otherwise=otherwise)
+        return _advice_on_sign_type(fit, sign, captured, account, keys)
     if fit is not None and fit.departures:
         return words.departures(fit.departures, fit.label)
     if fit is not None and refused.reason is Refusal.MALFORMED:
@@ -244,19 +253,35 @@ def _advice(
     return _advice_on_maker(sign, account, keys)
 
 
-def _advice_on_maker(sign: bytes, account: Account, keys: list[_Keys]) -> Advice:
+def _advice_on_sign_type(
+    fit: _Fit | None, sign: bytes, captured: Captured, account: Account, keys: list[_Candidate]
+) -> Advice:
+    """On a message that names another algorithm; its signature may all the same be right, by either hash."""
+    given = _signature_of(captured, account)[1]
+    if fit is None:
+        otherwise = _advice_on_maker(sign, account, keys)
+        return words.sign_type(given, account.sign_type.value, holds=False, otherwise=otherwise)
+    otherwise = words.departures(fit.departures, fit.label)
+    holds = set(fit.departures) <= {Variant.OTHER_HASH}
+    return words.sign_type(given, account.sign_type.value, holds=holds, otherwise=otherwise)
+
+
+def _advice_on_maker(sign: bytes, account: Account, keys: list[_Candidate]) -> Advice:
     """What the signature alone gives away."""
     if account.sign_type is SignType.MD5:
         return words.SECRET
     if signature.decoded(sign) is None:
         return words.MALFORMED_SIGN
+    if account.sign_type is SignType.DSA:
+        return words.UNDECIDED
     maker = next((each for each in keys if _made(each.key, sign)), None)
     if maker is None:
         return words.OWN_KEY if _is_own(keys) else words.STRANGER
-    return words.OTHER_TEXT if maker.variant is None else words.other_maker(maker.label)
+    is_ours = maker.variant in (None, Variant.OTHER_KEY_OF_ACCOUNT)
+    return words.OTHER_TEXT if is_ours else words.other_maker(maker.label)
 
 
-def _is_own(keys: list[_Keys]) -> bool:
+def _is_own(keys: list[_Candidate]) -> bool:
     """Whether the key given for comparison is among the account's: then it is not Alipay's."""
     given = {key_files.fingerprint(each.key.material) for each in keys if each.variant is Variant.GIVEN_KEY}
     return any(key_files.fingerprint(each.key.material) in given for each in keys if each.variant is None)

@@ -22,9 +22,9 @@ class Advice(Struct, frozen=True):
 
 def departures(found: tuple[Variant, ...], key: str) -> Advice:
     """On a message whose signature would hold if these were undone."""
-    causes, remedies = zip(*(_VARIANTS[variant] for variant in found), strict=True)
-    cause = ", and ".join(causes).replace("{key}", key)
-    return Advice(f"{FAILED}: {cause}.", " ".join(dict.fromkeys(remedies)))
+    cause = ", and ".join(_VARIANTS[variant][0] for variant in found).replace("{key}", key)
+    remedies = dict.fromkeys(_VARIANTS[variant][1] for variant in found)
+    return Advice(f"{FAILED}: {cause}.", " ".join(remedies))
 
 
 def refusal(reason: Refusal, detail: str) -> Advice:
@@ -84,6 +84,11 @@ OWN_KEY = Advice(
 SECRET = Advice(
     f"{FAILED}: this text with this MD5 key has another digest; a digest does not tell which of the two is wrong.",
     "Compare the MD5 key with the one in Alipay's merchant centre, then the signed text with what was sent.",
+)
+UNDECIDED = Advice(
+    f"{FAILED}: no key of the account made this signature over this text; a DSA signature does not tell whether the "
+    "key or the text is the wrong one.",
+    "Compare the key with the one in Alipay's merchant centre, then the signed text with what was sent.",
 )
 MALFORMED_SIGN = Advice(
     f"{FAILED}: the signature is not well-formed: not the one spelling that standard base64 (MD5: 32 lower-case hex "

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
+from schemas import antom
 from schemas.money import DECIMALS
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?", re.ASCII)
@@ -203,7 +204,7 @@ def _identity_faults(account: Account) -> list[str]:
         faults = [] if account.client_id else ["antom needs client_id"]
         if account.public_path is None or not account.public_path.startswith("/") or "?" in account.public_path:
             faults.append("public_path is the path that Antom signs: it begins with / and has no query")
-        faults += [f"key version {v} is not a number" for v in account.keys if not v.isascii() or not v.isdigit()]
+        faults += [f"key version {v} is not a plain number" for v in account.keys if not antom.is_key_version(v)]
         return faults
     if account.family is Family.OPENAPI:
         return [] if account.app_id else ["openapi needs app_id"]

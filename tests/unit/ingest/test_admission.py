@@ -103,6 +103,12 @@ def test_n13_an_antom_message_names_the_accounts_client() -> None:
         admission.admit_message(b"", holder.antom(client_id=None))
 
 
+def test_n15_the_span_of_resending_is_exact() -> None:
+    span_ms = 25 * 3_600_000
+    assert not admission.is_stale(b"1742279467000", now_ms=1742279467000 + span_ms)
+    assert admission.is_stale(b"1742279467000", now_ms=1742279467000 + span_ms + 1)
+
+
 @pytest.mark.parametrize(
     ("hours", "is_stale"), [(0, False), (24.9, False), (25.1, True), (30, True), (-24.9, False), (-26, True)]
 )

@@ -186,6 +186,10 @@ def test_a_record_that_only_notify_verify_could_vouch_for_must_say_that_it_did()
         authenticity.recheck(sealed(website), account, RING)
 
 
+def test_a_record_of_the_open_platform_names_its_application_and_needs_no_payee() -> None:
+    authenticity.recheck(sealed(body()), holder.openapi(seller_id=None), RING)
+
+
 def test_a_record_that_names_the_payee_needs_nobody_to_vouch_for_it() -> None:
     account = holder.mapi(SignType.RSA2, notify_verify=True)
     ours = holder.form({"out_trade_no": "W-1", "seller_id": holder.SELLER}, holder.rsa_key(), "RSA2")
@@ -194,3 +198,9 @@ def test_a_record_that_names_the_payee_needs_nobody_to_vouch_for_it() -> None:
     with pytest.raises(NotOurs):
         authenticity.recheck(sealed(nobodys), account, RING)
     authenticity.recheck(sealed(nobodys, confirmed=True), account, RING)
+
+
+def test_the_longest_signing_header_that_is_read_is_exact() -> None:
+    assert len(signing({"signature": ["x" * 4096]}).signature) == 4096
+    with pytest.raises(Malformed):
+        signing({"signature": ["x" * 4097]})

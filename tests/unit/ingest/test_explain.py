@@ -217,6 +217,27 @@ def test_of_md5_it_is_said_that_text_and_key_cannot_be_told_apart() -> None:
     assert holder.MD5_SECRET.decode() not in repr(upper)
 
 
+def test_of_dsa_it_is_said_that_text_and_key_cannot_be_told_apart() -> None:
+    account, ring = holder.mapi(SignType.DSA), holder.ring(SignType.DSA, holder.dsa_key())
+    body = holder.form(FORM, holder.dsa_key(), "DSA")
+    assert explained(body, account, ring).accepted
+    assert "whether the key or the text" in explained(body.replace(b"9.00", b"0.01"), account, ring).cause
+
+
+def test_the_text_shown_is_the_one_that_was_signed() -> None:
+    params = {**FORM, "buyer_logon_id": ""}
+    for blanks in (True, False):
+        body = holder.urlencoded(holder.signed(params, holder.rsa_key(), "RSA2", blanks=blanks))
+        assert explained(body).signed_text == holder.canonical(params, blanks=blanks).decode()
+
+
+def test_a_wrong_sign_type_over_a_strangers_or_a_changed_signature_is_not_called_right() -> None:
+    others = {"two": holder.ring(SignType.RSA2, holder.rsa_key("two"))}
+    found = explained(holder.form(FORM, holder.rsa_key("two"), "RSA"), others=others)
+    assert "The signature itself is right" not in found.remedy
+    assert "key of another account" in found.cause
+
+
 def test_a_signature_that_is_cut_is_called_ill_formed() -> None:
     assert "not well-formed" in of({**SIGNED, "sign": str(SIGNED["sign"])[:101]}).cause
 
@@ -266,6 +287,8 @@ def test_a_body_written_again_is_named() -> None:
 
 def test_key_versions_that_were_mixed_up_are_named() -> None:
     assert antom(key_version="2").departures == (Variant.OTHER_KEY_OF_ACCOUNT,)
+    changed = antom(BODY.replace(b"PAY-1", b"PAY-2"), key_version="2")
+    assert "over another text" in changed.cause
     unknown = antom(key_version="9")
     assert unknown.reason is Refusal.UNKNOWN_KEY
     assert "key version 1" in unknown.cause

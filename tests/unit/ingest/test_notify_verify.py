@@ -124,7 +124,29 @@ async def test_an_endless_answer_is_not_read_to_its_end(gateway: Gateway, sessio
 
     gateway.answer = endless
     with pytest.raises(Unavailable):
-        await asyncio.wait_for(NotifyVerify(session).confirm(account(gateway), "N"), 2)
+        await asyncio.wait_for(NotifyVerify(session, total_s=60).confirm(account(gateway), "N"), 2)
+
+
+def in_pieces(*pieces: bytes) -> Answer:
+    """An answer that arrives piece by piece, each in a packet of its own."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+            await asyncio.sleep(0.02)
+        return response
+
+    return answer
+
+
+async def test_the_whole_answer_counts_however_it_arrives(gateway: Gateway, session: ClientSession) -> None:
+    gateway.answer = in_pieces(b"tr", b"u", b"e")
+    await NotifyVerify(session).confirm(account(gateway), "N")
+    gateway.answer = in_pieces(b"true", b" or not")
+    with pytest.raises(Unavailable):
+        await NotifyVerify(session).confirm(account(gateway), "N")
 
 
 async def test_an_answer_that_does_not_come_is_unknown(gateway: Gateway, session: ClientSession) -> None:

@@ -289,6 +289,30 @@ def test_s18_a_dsa_signature_is_one_der_form_of_two_numbers_in_range(shape: str)
     assert refusal(with_sign(sign, "DSA"), DSA) is Refusal.BAD_SIGNATURE
 
 
+class AcceptingDsa:
+    """A DSA key that finds everything right, so that only our own look at the numbers is left."""
+
+    parameters = holder.dsa_key().parameters
+
+    def verify(self, *_: object) -> None:
+        return
+
+
+@pytest.mark.parametrize("shape", dsa_forms())
+def test_s18_the_numbers_of_a_dsa_signature_are_looked_at_before_any_library_does(shape: str) -> None:
+    ring = KeyRing("shop", SignType.DSA, (Key("k", cast(Any, AcceptingDsa())),))
+    assert verify(with_sign(right_sign(SignType.DSA), "DSA"), ring) == "k"
+    sign = base64.b64encode(dsa_forms()[shape]).decode()
+    assert refusal(with_sign(sign, "DSA"), ring) is Refusal.BAD_SIGNATURE
+
+
+def test_the_smallest_and_largest_numbers_of_a_dsa_signature_are_in_range() -> None:
+    ring = KeyRing("shop", SignType.DSA, (Key("k", cast(Any, AcceptingDsa())),))
+    q = dsa_parts()[2]
+    for r, s in ((1, 1), (q - 1, q - 1)):
+        assert verify(with_sign(base64.b64encode(encode_dss_signature(r, s)).decode(), "DSA"), ring) == "k"
+
+
 def test_s19_every_fresh_dsa_signature_of_the_text_is_valid() -> None:
     again = right_sign(SignType.DSA)
     assert verify(with_sign(right_sign(SignType.DSA), "DSA"), DSA) == verify(with_sign(again, "DSA"), DSA) == "k0"
@@ -469,6 +493,11 @@ def test_n04_an_absent_algorithm_is_refused() -> None:
 @pytest.mark.parametrize("version", ["0", "-1", "+1", "1000000000", "01", "3", "x", "", "1.0"])
 def test_n05_an_unknown_key_version_is_no_key(version: str) -> None:
     assert antom_refusal(f"algorithm=RSA256,keyVersion={version},signature={antom_sign()}") is Refusal.UNKNOWN_KEY
+
+
+def test_n05_a_key_version_with_a_leading_zero_is_none_even_where_a_key_is_called_so() -> None:
+    ring = holder.ring(SignType.RSA256, holder.rsa_key(), ids=("01",))
+    assert antom_refusal(f"algorithm=RSA256,keyVersion=01,signature={antom_sign()}", ring=ring) is Refusal.UNKNOWN_KEY
 
 
 def test_n05_only_the_named_version_is_tried() -> None:

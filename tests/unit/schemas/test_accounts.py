@@ -172,7 +172,8 @@ def test_the_longest_and_the_shortest_name_are_names() -> None:
             {"family": "antom", "sign_type": None, "keys": {"1": "k"}, "client_id": "C", "public_path": "notify"},
             "public_path is the path",
         ),
-        ({"family": "antom", "sign_type": None, "keys": {"one": "k"}, "client_id": "C"}, "is not a number"),
+        ({"family": "antom", "sign_type": None, "keys": {"one": "k"}, "client_id": "C"}, "is not a plain number"),
+        ({"family": "antom", "sign_type": None, "keys": {"01": "k"}, "client_id": "C"}, "01 is not a plain number"),
         (
             {"family": "antom", "sign_type": "RSA2", "keys": {"1": "k"}, "client_id": "C"},
             "does not exist for family antom",
