@@ -240,8 +240,13 @@ def _shown(answer: Mapping[str, Any]) -> dict[str, object]:
         "refunded": field_sets.amount(int(answer.get("refunded_minor") or 0), currency),
         "currency": currency,
         "flags": [str(flag) for flag in answer.get("flags") or ()],
-        "timeline": [_entry(entry) for entry in answer.get("timeline") or () if isinstance(entry, dict)],
+        "timeline": [_entry(entry) for entry in answer.get("timeline") or () if _is_notification(entry)],
     }
+
+
+def _is_notification(entry: object) -> bool:
+    """What Alipay said; the timeline also tells of the events that went out for it."""
+    return isinstance(entry, dict) and entry.get("kind") == "notification"
 
 
 def _entry(entry: Mapping[str, Any]) -> dict[str, str]:

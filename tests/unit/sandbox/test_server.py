@@ -94,7 +94,14 @@ class Merchant:
             order["status"] = "FINISHED" if fields["trade_status"] == "TRADE_FINISHED" else "CLOSED"
             order["refunded_minor"] = order["amount_minor"] if refunded else 0
             order["version"] = int(str(order["version"])) + 1
-            order["timeline"] = [{"notification_id": fields["notify_id"], "disposition": "applied", "reason": None}]
+            order["timeline"] = [
+                {
+                    "kind": "notification",
+                    "notification_id": fields["notify_id"],
+                    "disposition": "applied",
+                    "reason": None,
+                }
+            ]
             self.changed.notify_all()
 
     async def register(self, request: web.Request) -> web.Response:

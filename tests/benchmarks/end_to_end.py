@@ -1,0 +1,133 @@
+"""The embedded engine end to end: durable acknowledgements per second on one core, latencies below that, memory.
+
+The whole engine (receiver, journal, worker, order store, admin port) is one process on one core; the sender sits on
+another. First the maximum is found with every connection sending as fast as answers come; then an open loop sends at
+70 % of it, and latencies count from the moment each request was due. Notifications are the Open Platform's (RSA2, about
+1 kB), each new: nothing is answered from memory of a duplicate.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from urllib.parse import urlsplit
+
+import psutil
+from msgspec import Struct
+
+from deploy.sandbox import field_sets, serials
+from deploy.sandbox.notifications import Event, Kind, Trade
+from deploy.sandbox.world import World
+from tests.benchmarks import open_loop
+from tests.engine import Engine, eventually
+
+ACCOUNT = "demo-cn"
+CONNECTIONS = 64
+SHARE = 0.7
+
+
+class Figures(Struct, kw_only=True):
+    """One run. Rates are notifications per second of wall time, latencies milliseconds, memory MiB."""
+
+    durable_acks_per_s: float
+    engine_cpu_us_per_ack: float
+    p50_at_70_percent_ms: float
+    p99_at_70_percent_ms: float
+    p999_at_70_percent_ms: float
+    sent_at_70_percent: int
+    other_answers: int
+    settled_within_s: float
+    rss_mib: float
+
+
+def requests(world: World, host: str, *, count: int, seed: int) -> list[bytes]:
+    """Signed requests, one payment each."""
+    chance = Random(seed)
+    numbers = serials.Serials(chance)
+    account = world.account(ACCOUNT)
+    now = datetime.now(UTC)
+    made = []
+    for index in range(count):
+        trade = Trade(
+            account=account, order=f"B{seed}-{index:07d}", trade_no=numbers.trade_no(now), amount_minor=1280,
+            currency=account.identity.currency, subject="港式奶茶 x2 + 礼盒", created=now, paid=now,
+        )  # fmt: skip
+        one = field_sets.compose(trade, Event(kind=Kind.PAID, at=now), numbers=numbers, chance=chance)
+        delivery = one.delivery(now)
+        made.append(open_loop.request_bytes(host, delivery.path, delivery.headers, delivery.body))
+    return made
+
+
+def measure(*, count: int = 20_000, cores: Sequence[int] | None = None) -> Figures:
+    """One run with `count` notifications at the maximum, and as many at 70 % of it."""
+    cores = cores or sorted(os.sched_getaffinity(0))
+    directory = Path(tempfile.mkdtemp(prefix="alipay-notify-bench-"))
+    os.sched_setaffinity(0, {cores[-1]})
+    try:
+        world = World.create(directory / "world", gateway_url="http://127.0.0.1:1", notify_base="http://127.0.0.1:1")
+        engine = Engine(world.accounts_file, directory / "engine", ALIPAY_NOTIFY_LOG_SAMPLE="1")
+        engine.start()
+        psutil.Process(engine.pid).cpu_affinity([cores[0]])
+        try:
+            return asyncio.run(_measure(engine, world, count))
+        finally:
+            engine.end()
+    finally:
+        os.sched_setaffinity(0, set(cores))
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _measure(engine: Engine, world: World, count: int) -> Figures:
+    address = urlsplit(engine.public)
+    host, port = str(address.hostname), int(address.port or 0)
+    process = psutil.Process(engine.pid)
+    warming = requests(world, host, count=1000, seed=1)
+    await open_loop.run(warming, host=host, port=port, connections=CONNECTIONS)
+    _settle(engine)
+
+    before = process.cpu_times()
+    fastest = await open_loop.run(
+        requests(world, host, count=count, seed=2), host=host, port=port, connections=CONNECTIONS
+    )
+    behind = time.perf_counter()
+    _settle(engine)
+    settled_s = time.perf_counter() - behind
+    used = process.cpu_times()
+    cpu_s = used.user + used.system - before.user - before.system
+
+    steady = await open_loop.run(
+        requests(world, host, count=count, seed=3), host=host, port=port, connections=256, rate=fastest.rate * SHARE
+    )
+    _settle(engine)
+    return Figures(
+        durable_acks_per_s=fastest.rate,
+        engine_cpu_us_per_ack=cpu_s / count * 1e6,
+        p50_at_70_percent_ms=steady.percentile_ms(50),
+        p99_at_70_percent_ms=steady.percentile_ms(99),
+        p999_at_70_percent_ms=steady.percentile_ms(99.9),
+        sent_at_70_percent=steady.sent,
+        other_answers=sum(fastest.other_statuses.values()) + sum(steady.other_statuses.values()),
+        settled_within_s=settled_s,
+        rss_mib=process.memory_info().rss / 2**20,
+    )
+
+
+def _settle(engine: Engine) -> None:
+    def is_quiet() -> bool:
+        lag = [
+            value for name, value in engine.metrics().items() if name.startswith("alipay_notify_consumer_lag_messages")
+        ]
+        return bool(lag) and lag[0] == 0
+
+    eventually(is_quiet, within_s=120)
+
+
+if __name__ == "__main__":
+    figures = measure()
+    for name in Figures.__struct_fields__:
+        print(f"{name:26} {getattr(figures, name):12.2f}")
