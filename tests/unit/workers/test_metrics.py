@@ -5,10 +5,10 @@ import asyncio
 from prometheus_client import CollectorRegistry
 
 from schemas import telemetry
-from schemas.dispositions import Reason
 from tests.admin_world import ACCOUNTS, NOW_MS, World, form
 from workers.admin.activity import Activity
 from workers.metrics import Metrics
+from workers.processing import Fenced, Infrastructure
 
 
 def value(world: World, name: str, **labels: str) -> float | None:
@@ -35,6 +35,7 @@ async def test_a_parked_one_that_is_tried_again_is_counted_when_it_ends_and_not_
     await world.processing.retry([row])
     assert value(world, "alipay_notify_processed_total", result="parked") == 1
     assert value(world, "alipay_notify_held_total", disposition="parked", reason="unknown_order") == 1
+    assert value(world, "alipay_notify_retries_total", tier="30s", reason="unknown_order") == 1
 
 
 async def test_money_is_counted_once_where_an_order_became_paid() -> None:
@@ -98,15 +99,13 @@ async def test_l04_a_sender_can_add_no_series() -> None:
 def test_the_other_instruments_count_what_they_are_told() -> None:
     registry = CollectorRegistry()
     counted = Metrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
-    counted.paused()
-    counted.fenced()
-    counted.came_due("30s", Reason.UNKNOWN_ORDER)
+    counted.paused(Infrastructure("full"), attempts=1, wait_s=0.1)
+    counted.paused(Fenced("another"), attempts=1, wait_s=0.1)
     counted.claimed("acquired", 3)
     counted.step("apply", 0.01)
     counted.lag(messages=7, seconds=1.5)
     told = {
-        ("alipay_notify_retries_total", ("tier", "pause"), ("reason", "infrastructure")): 1,
-        ("alipay_notify_retries_total", ("tier", "30s"), ("reason", "unknown_order")): 1,
+        ("alipay_notify_retries_total", ("tier", "pause"), ("reason", "infrastructure")): 2,
         ("alipay_notify_fenced_writes_total",): 1,
         ("alipay_notify_claims_total", ("outcome", "acquired")): 3,
         ("alipay_notify_processing_duration_seconds_count", ("step", "apply")): 1,
