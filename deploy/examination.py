@@ -232,13 +232,15 @@ def _server(host: str, port: int, path: str) -> tuple[bool, bytes] | None:
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared with, not bound to
     connection = HTTPConnection(reached, port, timeout=CONNECT_S)
     try:
+        connection.connect()
+    except OSError:
+        return None
+    try:
         connection.request("GET", path)
         response = connection.getresponse()
         return response.headers.get("Server") == "alipay-notify", response.read(64 * 1024)
-    except ConnectionRefusedError:
-        return None
-    except (OSError, HTTPException) as error:
-        return None if isinstance(error, socket.gaierror) else (False, b"")
+    except (OSError, HTTPException):
+        return False, b""
     finally:
         connection.close()
 

@@ -25,7 +25,7 @@ from workers.processing import Fenced, Infrastructure
 OTHER = "other"
 TRADE_STATUSES = frozenset(
     {"WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED", "TRADE_CLOSED", "TRADE_PENDING",
-     "REFUND_SUCCESS", "REFUND_CLOSED", "SUCCESS", "FAIL", "PENDING", "UNKNOWN", "CANCELLED"}
+     "REFUND_SUCCESS", "REFUND_CLOSED", "SUCCESS", "FAIL", "PENDING", "UNKNOWN", "CANCELLED", "S", "F", "U"}
 )  # fmt: skip
 PAID, FINISHED = "order.paid.v1", "order.finished.v1"
 GAUGES_INTERVAL_S = 5.0

@@ -171,7 +171,7 @@ class Processing:
             await self.settle(readings[middle:])
             return
         self._watch.settled(plan, readings)
-        self._count_dead(plan)
+        self._count_dead(plan, readings)
 
     async def emit(self, limit: int = 500) -> int:
         """Publish what the outbox holds, oldest first, and mark it once it is acknowledged; how many there were."""
@@ -277,10 +277,14 @@ class Processing:
         except RecordRefused as refused:
             raise Infrastructure("a dead record could not be held") from refused
         self._watch.settled(plan, [dead])
-        self._count_dead(plan)
+        self._count_dead(plan, [dead])
 
-    def _count_dead(self, plan: Plan) -> None:
+    def _count_dead(self, plan: Plan, readings: Sequence[Reading]) -> None:
+        """Count the dead among what came from the log. Those that are tried again were counted when they came."""
+        again = {reading.position for reading in readings if reading.held is not None}
         for delivery in plan.deliveries:
+            if delivery.position in again:
+                continue
             self._dead_run = self._dead_run + 1 if delivery.disposition is Disposition.DEAD else 0
             if self._dead_run >= self._dead_run_max:
                 raise DeadRun(f"{self._dead_run} dead records in a row, the last for {delivery.reason.value}")

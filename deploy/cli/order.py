@@ -123,7 +123,8 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     if entry["kind"] == "refused":
         return shown.moment(entry["at"]), "request refused", "refused", entry["reason"], "", ""
     why = entry["reason"] + (f": {entry['detail']}" if entry["detail"] else "")
-    what = entry["status"] or entry["type"] or "unreadable"
+    news = f" ({entry['news'].replace('_', ' ')})" if entry["news"] else ""
+    what = (entry["status"] or entry["type"] or "unreadable") + news
     return (
         shown.moment(entry["received_at"]), what, entry["disposition"], why, entry["version"], entry["notification_id"]
     )  # fmt: skip

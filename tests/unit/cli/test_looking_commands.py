@@ -1,6 +1,7 @@
 """`doctor`, `config show` and `schema export`: commands that look at this machine."""
 
 import json
+import os
 import re
 import socket
 import sqlite3
@@ -19,6 +20,7 @@ from deploy.examination import State
 from schemas.events import OrderEvent
 from tests.admin_world import World
 from tests.unit.cli import admin_server
+from workers.admin.probes import Check
 
 ROOT = Path(__file__).parents[3]
 CANARY = "canary-of-the-md5-secret"
@@ -111,10 +113,13 @@ def test_doctor_sees_a_damaged_file_a_missing_one_and_a_clock_that_was_set_back(
     assert [name for name, _ in wrong(environ)] == ["data files"]
     (data / "orders.sqlite3").write_bytes(sound)
     later = time.time() + 86_400
-    import os
-
-    os.utime(data / "lock" if (data / "lock").exists() else data / "orders.sqlite3", (later, later))
+    os.utime(data / "orders.sqlite3", (later, later))
     assert [name for name, _ in wrong(environ)] == ["clock"]
+
+
+def test_doctor_says_that_an_address_is_not_of_this_machine(environ: dict[str, str]) -> None:
+    ((name, detail),) = wrong(environ | {"ALIPAY_NOTIFY_HOST": "192.0.2.1"})
+    assert (name, "192.0.2.1" in detail) == ("public port", True)
 
 
 def test_doctor_tells_a_foreign_program_from_a_running_engine(environ: dict[str, str]) -> None:
@@ -126,14 +131,8 @@ def test_doctor_tells_a_foreign_program_from_a_running_engine(environ: dict[str,
     with admin_server.running() as server:
         running = environ | {"ALIPAY_NOTIFY_ADMIN_PORT": server.url.rpartition(":")[2]}
         assert wrong(running) == []
-        server.world.checks = [*World().checks, examination_check("journal", "disk full")]
+        server.world.checks = [Check(name="journal", ok=False, detail="disk full")]
         assert wrong(running) == [("engine", "journal: disk full")]
-
-
-def examination_check(name: str, detail: str) -> Any:
-    from workers.admin.probes import Check
-
-    return Check(name=name, ok=False, detail=detail)
 
 
 def test_config_show_tells_values_sources_and_accounts_and_no_secret(environ: dict[str, str]) -> None:

@@ -129,3 +129,15 @@ async def test_many_are_tried_again_only_when_told_and_oldest_first() -> None:
 async def test_a_replay_of_many_has_limits(body: dict[str, object]) -> None:
     async with serving(World()) as client:
         assert (await client.post("/api/held/replay", json=body)).status == 400
+
+
+async def test_trying_many_dead_ones_again_does_not_look_like_a_run_of_poison() -> None:
+    world = World()
+    for number in range(25):
+        await world.deliver_raw(b"no form", f"A{number}")
+        await world.deliver(form(f"B{number}"))
+    async with serving(world) as client:
+        meant = {"disposition": "dead", "dry_run": False, "reason": "after the upgrade", "rate": 500}
+        done = await client.post("/api/held/replay", json=meant)
+        assert await done.json() == {"dry_run": False, "count": 25, "results": {"dead": 25}}
+    await world.deliver_raw(b"no form", "C1")  # the worker goes on
