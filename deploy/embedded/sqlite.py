@@ -291,7 +291,7 @@ def _truncate(connection: sqlite3.Connection) -> bool:
     try:
         busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     finally:
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute(f"PRAGMA busy_timeout = {SETTINGS['busy_timeout']}")
     return busy == 0
 
 
