@@ -35,7 +35,7 @@ class Patience:
     def __init__(self, pauses: Pauses, stopping: asyncio.Event, *, wait_max_s: float = WAIT_MAX_S) -> None:
         self._pauses = pauses
         self._stopping = stopping
-        self._wait = wait_exponential_jitter(initial=FIRST_WAIT_S, max=wait_max_s, jitter=min(JITTER_S, wait_max_s))
+        self._wait = wait_exponential_jitter(multiplier=FIRST_WAIT_S, max=wait_max_s, jitter=min(JITTER_S, wait_max_s))
         self._said_at = float("-inf")
 
     async def until_done(self, work: Callable[[], Awaitable[T]]) -> T:

@@ -29,8 +29,13 @@ def load(folder: str, *, application_id: int) -> Schema:
     return Schema(application_id=application_id, scripts=tuple(script for _, script in named))
 
 
-def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
-    """Bring the file to this program's schema; nothing happens where it has it already.
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """Whether no script of ours was ever applied to the file."""
+    return _number(connection, "user_version") == 0
+
+
+def migrate(connection: sqlite3.Connection, schema: Schema) -> bool:
+    """Bring the file to this program's schema; False where it has it already, and nothing is done.
 
     Raises:
         NotUsable: the file is another program's, or a later version of this one wrote it.
@@ -44,7 +49,7 @@ def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
     if seen > len(schema.scripts):
         raise NotUsable(f"has schema {seen}, and this program knows up to {len(schema.scripts)}: use the later version")
     if seen == len(schema.scripts):
-        return
+        return False
     # One script with its own BEGIN: executescript would first commit a transaction that was begun outside.
     steps = [
         "BEGIN IMMEDIATE",
@@ -59,6 +64,7 @@ def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    return True
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

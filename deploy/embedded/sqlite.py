@@ -74,7 +74,7 @@ class Database:
 
     @classmethod
     async def open(cls, path: Path, schema: Schema, *, create: bool) -> "Database":
-        """The file, with this program's schema. It is created only where `create` says so.
+        """The file, with this program's schema. It is created, or an empty one filled, only where `create` says so.
 
         Raises:
             NotUsable: it is missing, or another program's, or it does not keep the settings that make it durable.
@@ -180,7 +180,10 @@ class Database:
             raise NotUsable(f"{self.path} is missing")
         connection = self._connect("rwc" if is_new else "rw")
         try:
-            migrations.migrate(connection, self._schema)
+            if not create and migrations.is_empty(connection):
+                raise NotUsable("is empty, as a copy without its -wal is")
+            if migrations.migrate(connection, self._schema):
+                _truncate(connection)  # so that the file itself holds its tables, whatever becomes of its log
         except NotUsable as error:
             connection.close()
             raise NotUsable(f"{self.path} {error}") from None
@@ -288,7 +291,7 @@ def _truncate(connection: sqlite3.Connection) -> bool:
     try:
         busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     finally:
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute(f"PRAGMA busy_timeout = {SETTINGS['busy_timeout']}")
     return busy == 0
 
 

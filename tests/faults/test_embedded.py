@@ -1,0 +1,477 @@
+"""Faults of the embedded engine's files that need no second process (F-E03, F-E04, F-E07, F-E13 … F-E18, F-E20)."""
+
+import asyncio
+import shutil
+import sqlite3
+import subprocess
+import time as clock
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import directory as engine
+from deploy.embedded import sqlite
+from deploy.embedded.directory import JOURNAL, STORE, Opened
+from deploy.embedded.journal import Journal, Limits
+from deploy.embedded.lock import AlreadyRunning
+from deploy.embedded.migrations import NotUsable
+from deploy.embedded.sqlite import Damaged
+from deploy.embedded.store import OrderStore
+from ingest.refusals import Unavailable
+from tests import journey
+from tests.journey import Time
+from workers.pages import HeldQuery
+from workers.plan import Known, Needs, Plan
+from workers.processing import Infrastructure, Processing
+
+QUICK = Limits(append_deadline_s=0.2)
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[Opened]:
+    async with engine.opened(directory, now_ms=Time(), limits=QUICK) as files:
+        yield files
+
+
+def work_on(files: Opened) -> Processing:
+    return journey.processing(files.store, Time())
+
+
+async def fill(files: Opened, count: int, *, name: str = "N") -> None:
+    """Append so many records and settle them."""
+    before = files.journal.last
+    for number in range(count):
+        await files.journal.append(journey.record(f"{name}{number}"))
+    await work_on(files).process(await files.journal.read(before, count))
+
+
+def trouble_of(files: Opened) -> str | None:
+    return files.store.trouble
+
+
+async def status_of(files: Opened, order: str) -> str | None:
+    page = await files.store.order_page("shop-sg", order)
+    return None if page is None or page.view is None else page.view.status.value
+
+
+# F-E13: settings that make it durable
+
+
+class Unheeding(sqlite3.Connection):
+    """A planted fault: one setting is not what it was set to."""
+
+    pragma = ""
+    instead = ""
+
+    def execute(self, statement: str, *parameters: object) -> sqlite3.Cursor:
+        if statement.startswith(f"PRAGMA {self.pragma} ="):
+            statement = f"PRAGMA {self.pragma} = {self.instead}"
+        return super().execute(statement, *parameters)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pragma", "instead"),
+    [
+        ("journal_mode", "DELETE"),
+        ("synchronous", "NORMAL"),
+        ("synchronous", "OFF"),
+        ("busy_timeout", "0"),
+        ("foreign_keys", "OFF"),
+        ("wal_autocheckpoint", "0"),
+    ],
+)
+async def test_a_file_that_does_not_keep_its_settings_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pragma: str, instead: str
+) -> None:
+    async with opened(tmp_path) as files:
+        await fill(files, 1)
+    connect = sqlite3.connect
+    planted = type("Planted", (Unheeding,), {"pragma": pragma, "instead": instead})
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *arguments, **options: connect(*arguments, factory=planted, **options)
+    )
+    with pytest.raises(NotUsable, match=f"journal.sqlite3 has {pragma}"):
+        async with opened(tmp_path):
+            pass
+
+
+# F-E14: files that are missing, or came without their log
+
+
+async def test_a_missing_journal_beside_a_store_is_refused_and_not_created(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        await fill(files, 3)
+    (tmp_path / JOURNAL).unlink()
+    with pytest.raises(NotUsable, match=r"journal\.sqlite3 is missing"):
+        async with opened(tmp_path):
+            pass
+    assert not (tmp_path / JOURNAL).exists()
+
+
+async def test_a_missing_store_beside_a_used_journal_is_refused_and_not_created(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        await fill(files, 3)
+    (tmp_path / STORE).unlink()
+    with pytest.raises(NotUsable, match=r"orders\.sqlite3 is missing"):
+        async with opened(tmp_path):
+            pass
+    assert not (tmp_path / STORE).exists()
+
+
+async def test_an_emptied_store_beside_a_used_journal_is_refused(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        await fill(files, 3)
+    (tmp_path / STORE).write_bytes(b"")
+    with pytest.raises(NotUsable, match=r"orders\.sqlite3 is empty"):
+        async with opened(tmp_path):
+            pass
+
+
+async def test_a_journal_copied_without_its_log_is_refused_by_what_it_lacks(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    async with opened(tmp_path / "engine") as files:
+        await fill(files, 3)
+        shutil.copy(tmp_path / "engine" / JOURNAL, copy)
+        shutil.copy(tmp_path / "engine" / STORE, copy)
+        shutil.copy(tmp_path / "engine" / f"{STORE}-wal", copy)
+    with pytest.raises(NotUsable, match="lost records 1 to 3"):
+        async with opened(copy):
+            pass
+
+
+async def test_a_deleted_shm_is_made_again(tmp_path: Path) -> None:
+    async with opened(tmp_path / "engine") as files:
+        await fill(files, 3)
+        shutil.copytree(tmp_path / "engine", tmp_path / "copy", ignore=shutil.ignore_patterns("*-shm", "lock"))
+    async with opened(tmp_path / "copy") as files:
+        assert (files.journal.last, files.cursor) == (3, 3)
+
+
+@pytest.mark.parametrize("name", [JOURNAL, f"{JOURNAL}-wal"])
+async def test_a_file_that_is_deleted_under_us_takes_nothing_more(tmp_path: Path, name: str) -> None:
+    async with opened(tmp_path) as files:
+        await files.journal.append(journey.record("N1"))
+        (tmp_path / name).unlink()
+        with pytest.raises(Unavailable, match="deleted"):
+            await files.journal.append(journey.record("N2"))
+        assert files.journal.trouble is not None
+        assert name in files.journal.trouble
+        assert not (tmp_path / name).exists()
+
+
+# F-E15: damage
+
+
+@pytest.mark.parametrize("name", [JOURNAL, STORE])
+async def test_a_file_with_another_header_is_named_and_left_as_it_is(tmp_path: Path, name: str) -> None:
+    async with opened(tmp_path) as files:
+        await fill(files, 3)
+    spoilt = b"\x00" * 100 + (tmp_path / name).read_bytes()[100:]
+    (tmp_path / name).write_bytes(spoilt)
+    with pytest.raises((Damaged, NotUsable), match=name):
+        async with opened(tmp_path):
+            pass
+    assert (tmp_path / name).read_bytes() == spoilt
+
+
+async def test_a_spoilt_page_stops_the_work_and_stays_what_it_is(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        await fill(files, 200)
+    pages = bytearray((tmp_path / STORE).read_bytes())
+    for page in range(1, len(pages) // 4096):
+        pages[page * 4096 : page * 4096 + 64] = b"\xff" * 64
+    (tmp_path / STORE).write_bytes(bytes(pages))
+    with pytest.raises(Damaged, match=STORE):
+        async with opened(tmp_path) as files:
+            await work_on(files).process(journey.logged([journey.record("N1", "TRADE_FINISHED")], first=201))
+    assert (tmp_path / STORE).read_bytes() == bytes(pages)
+
+
+async def test_once_damaged_is_damaged_for_good(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        with pytest.raises(Damaged):
+            await files.store.database.write(_found_damage)
+        with pytest.raises(Damaged, match=STORE):
+            await files.store.cursor()
+        assert trouble_of(files) is not None
+
+
+def _found_damage(connection: sqlite3.Connection) -> None:
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    raise error
+
+
+# F-E16: two engines
+
+
+async def test_a_second_engine_in_one_directory_is_refused(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        with pytest.raises(AlreadyRunning, match="in use by process"):
+            async with opened(tmp_path):
+                pass
+    async with opened(tmp_path):
+        pass
+
+
+# F-E20: files of different age
+
+
+async def test_an_older_journal_is_refused_and_what_it_lost_is_said(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        await fill(files, 3)
+    older = (tmp_path / JOURNAL).read_bytes()
+    async with opened(tmp_path) as files:
+        await fill(files, 4, name="M")
+    (tmp_path / JOURNAL).write_bytes(older)
+    with pytest.raises(NotUsable, match=r"ends at record 3, .* lost records 4 to 7"):
+        async with opened(tmp_path):
+            pass
+
+
+async def test_an_older_store_is_brought_up_by_replaying_the_journal(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        await fill(files, 3)
+    older = (tmp_path / STORE).read_bytes()
+    async with opened(tmp_path) as files:
+        await fill(files, 4, name="M")
+    (tmp_path / STORE).write_bytes(older)
+    async with opened(tmp_path) as files:
+        assert (files.cursor, files.journal.last) == (3, 7)
+        await work_on(files).process(await files.journal.read(files.cursor, 100))
+        assert [await status_of(files, f"M{number}") for number in range(4)] == ["PAID"] * 4
+        assert await files.store.cursor() == 7
+
+
+async def test_a_store_older_than_what_the_journal_still_has_is_refused(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        await fill(files, 3)
+    older = (tmp_path / STORE).read_bytes()
+    async with opened(tmp_path) as files:
+        await fill(files, 4, name="M")
+        files.journal.settled(6)
+        assert await files.journal.prune(older_than_ms=journey.NOW_MS + 1) == 6
+    (tmp_path / STORE).write_bytes(older)
+    with pytest.raises(NotUsable, match="records 4 to 6 were pruned"):
+        async with opened(tmp_path):
+            pass
+
+
+# F-E04: no room
+
+
+async def _pages_max(files: Opened, pages: int) -> None:
+    for database in (files.journal.database, files.store.database):
+        await database.read(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+
+
+async def test_a_full_file_refuses_and_pauses_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        await fill(files, 1)
+        await _pages_max(files, 1)  # what it has already
+        acknowledged = await _append_until_refused(files)
+        batch = journey.logged([journey.record(f"M{number}") for number in range(200)], first=2)
+        with pytest.raises(Infrastructure, match="full"):
+            await work_on(files).process(batch)
+        assert trouble_of(files) is not None
+        assert await files.store.held_list(HeldQuery()) == []
+        assert await files.store.cursor() == 1
+
+        await _pages_max(files, 1_000_000)
+        await files.journal.append(journey.record("after"))
+        await work_on(files).process(batch)
+        assert await status_of(files, "M199") == "PAID"
+        assert trouble_of(files) is None
+        logged = [each.record for each in await files.journal.read(1, 1000)]
+        assert logged == [*acknowledged, journey.record("after")]
+        assert await files.journal.database.check() == "ok"
+
+
+async def _append_until_refused(files: Opened) -> list[object]:
+    acknowledged: list[object] = []
+    for number in range(1000):
+        record = journey.record(f"L{number}")
+        try:
+            await files.journal.append(record)
+        except Unavailable:
+            return acknowledged
+        acknowledged.append(record)
+    raise AssertionError("it never ran full")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Two megabytes that can really run full."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+async def test_a_full_disk_loses_nothing_that_was_acknowledged(small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"\0" * 1_000_000)
+    async with opened(small_disk) as files:
+        acknowledged = await _append_until_refused(files)
+        ballast.unlink()
+        await files.journal.append(journey.record("after"))
+        logged = [each.record for each in await files.journal.read(0, 5000)]
+        assert [record for record in logged if record in acknowledged] == acknowledged
+        assert logged[-1] == journey.record("after")
+        assert await files.journal.database.check() == "ok"
+
+
+# F-E07: somebody else holds the write lock
+
+
+@asynccontextmanager
+async def loop_lag() -> AsyncIterator[list[float]]:
+    """How late the loop runs its timers while the block lasts; the worst is first."""
+    worst = [0.0]
+
+    async def watch() -> None:
+        while True:
+            started = clock.perf_counter()
+            await asyncio.sleep(0.01)
+            worst[0] = max(worst[0], clock.perf_counter() - started - 0.01)
+
+    task = asyncio.create_task(watch())
+    try:
+        yield worst
+    finally:
+        task.cancel()
+
+
+async def test_a_lock_that_is_held_for_a_moment_is_waited_for_beside_the_loop(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files, loop_lag() as worst:
+        other = sqlite3.connect(tmp_path / STORE, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        settling = asyncio.create_task(work_on(files).process(journey.logged([journey.record("N1")])))
+        await asyncio.sleep(0.7)
+        assert not settling.done()
+        other.execute("ROLLBACK")
+        other.close()
+        await settling
+        assert await status_of(files, "N1") == "PAID"
+    assert worst[0] < 0.3
+
+
+async def test_a_lock_that_is_kept_pauses_the_work_and_turns_senders_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sqlite.SETTINGS, "busy_timeout", 300)
+    async with opened(tmp_path) as files, loop_lag() as worst:
+        others = [sqlite3.connect(tmp_path / name, isolation_level=None) for name in (JOURNAL, STORE)]
+        for other in others:
+            other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Infrastructure, match="locked"):
+            await work_on(files).process(journey.logged([journey.record("N1")]))
+        with pytest.raises(Unavailable):
+            await files.journal.append(journey.record("N1"))
+        assert trouble_of(files) is not None
+        for other in others:
+            other.execute("ROLLBACK")
+            other.close()
+        await asyncio.sleep(0.4)  # the append that was given up may still be waiting for its lock
+        await files.journal.append(journey.record("N2"))
+        await work_on(files).process(journey.logged([journey.record("N1")]))
+        assert await files.store.held_list(HeldQuery()) == []
+        assert trouble_of(files) is None
+    assert worst[0] < 0.3
+
+
+# F-E18: a task that is cancelled while the thread works
+
+
+async def test_a_cancelled_settlement_commits_all_the_same_and_is_found_out(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        started, loop = asyncio.Event(), asyncio.get_running_loop()
+        batch = journey.logged([journey.record("N1")])
+        watch = journey.Watched()
+
+        class Slow:
+            """A store whose decisions take a moment."""
+
+            unsent = files.store.unsent
+            mark_sent = files.store.mark_sent
+
+            async def settle(self, needs: Needs, decide: object) -> Plan:
+                def slowly(known: Known) -> Plan:
+                    loop.call_soon_threadsafe(started.set)
+                    clock.sleep(0.2)
+                    return decide(known)  # type: ignore[operator, no-any-return]
+
+                return await files.store.settle(needs, slowly)
+
+        task = asyncio.create_task(journey.processing(Slow(), Time()).process(batch))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await journey.processing(files.store, Time(), watch=watch).process(batch)
+        assert watch.plans[0].deliveries == []
+        page = await files.store.order_page("shop-sg", "N1")
+        assert page is not None
+        assert page.order is not None
+        assert (page.order.version, len(page.deliveries), len(page.events)) == (1, 1, 1)
+
+
+async def test_a_cancelled_append_may_be_there_and_does_no_harm(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        task = asyncio.create_task(files.journal.append(journey.record("N1")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await files.journal.append(journey.record("N2"))
+        logged = [each.record for each in await files.journal.read(0, 10)]
+        assert logged[-1] == journey.record("N2")
+        assert len(logged) <= 2
+
+
+# F-E17: read-only
+
+
+async def test_a_file_that_became_read_only_pauses(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        await files.store.database.read(lambda connection: connection.execute("PRAGMA query_only = ON").fetchone())
+        with pytest.raises(Infrastructure, match="readonly"):
+            await work_on(files).process(journey.logged([journey.record("N1")]))
+        await files.store.database.read(lambda connection: connection.execute("PRAGMA query_only = OFF").fetchone())
+        await work_on(files).process(journey.logged([journey.record("N1")]))
+        assert await status_of(files, "N1") == "PAID"
+
+
+# F-E06, F-E09, F-E10: the write-ahead log
+
+
+async def test_a_reader_that_keeps_its_snapshot_holds_up_neither_commits_nor_the_thread(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        await fill(files, 50)
+        reader = sqlite3.connect(tmp_path / JOURNAL, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM records").fetchone()
+        await fill(files, 50, name="M")
+        started = clock.perf_counter()
+        assert not await files.journal.database.truncate_log()
+        assert clock.perf_counter() - started < 1
+        reader.close()
+        assert await files.journal.database.truncate_log()
+        assert files.journal.database.log_bytes() == 0
+
+
+async def test_what_is_opened_apart_can_be_used_apart(tmp_path: Path) -> None:
+    """A backup tool or a diagnosis opens one file alone; identity is checked even so."""
+    journal = await Journal.open(tmp_path / "x.sqlite3", now_ms=Time())
+    await journal.close()
+    with pytest.raises(NotUsable, match="file of another kind"):
+        await OrderStore.open(tmp_path / "x.sqlite3", now_ms=Time())

@@ -1,0 +1,59 @@
+"""An engine's two files under load, in a process of its own that somebody is going to kill.
+
+    python -m tests.faults.under_load DIRECTORY ACKS ROUND
+
+Appends and settles without end. Every acknowledged append leaves one line in the file ACKS, written after the
+acknowledgement: what stands there was promised.
+"""
+
+import asyncio
+import os
+import sys
+from itertools import count
+from pathlib import Path
+
+from deploy.embedded.claims import LocalClaims
+from deploy.embedded.directory import opened
+from deploy.embedded.source import JournalSource
+from tests import journey
+from workers.consumer import Consumer
+from workers.processing import Infrastructure
+from workers.relay import Relay
+
+SENDERS = 40
+STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
+
+
+class Silent:
+    """Nobody listens."""
+
+    def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None: ...
+
+    def claimed(self, outcome: str, count: int) -> None: ...
+
+
+async def run(directory: Path, acks: int, round_: str) -> None:
+    async with opened(directory, now_ms=journey.Time()) as files:
+        work = journey.processing(files.store, journey.Time())
+        consumer = Consumer(
+            source=JournalSource(files.journal, cursor=files.cursor),
+            claims=LocalClaims(),
+            process=work.process,
+            emit=Relay(work.emit).emit,
+            watch=Silent(),
+            token=b"w",
+        )
+        numbers = count()
+
+        async def send() -> None:
+            for number in numbers:
+                order, status = f"{round_}-{number // 3}", STATUSES[number % 3]
+                await files.journal.append(journey.record(order, status))
+                os.write(acks, f"{order}-{status}\n".encode())
+
+        await asyncio.gather(consumer.run(), *(send() for _ in range(SENDERS)))
+
+
+if __name__ == "__main__":
+    place, acknowledged, name = sys.argv[1:]
+    asyncio.run(run(Path(place), os.open(acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), name))

@@ -1,0 +1,168 @@
+"""The worker's loop: the order of its steps, and what each failure leaves."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from schemas.envelope import Record
+from workers.consumer import Consumer
+from workers.plan import Logged, Position
+from workers.processing import Broken, DeadRun, Infrastructure
+
+
+def logged(offset: int, order: str = "", partition: int = 0) -> Logged:
+    return Logged(Position(partition, offset), Record(f"shop:{order or offset}".encode(), b"", ()))
+
+
+class World:
+    """Everything the loop calls, writing down what was called; `fails` raises at the next calls of a step."""
+
+    def __init__(self, *batches: Sequence[Logged]) -> None:
+        self.batches = list(batches)
+        self.steps: list[str] = []
+        self.fails: dict[str, list[Exception]] = {}
+        self.held_by_others: list[set[bytes]] = []
+        self.claimed_: list[tuple[str, int]] = []
+        self.pauses = 0
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def _step(self, name: str, shown: str = "") -> None:
+        self.steps.append(f"{name} {shown}".strip())
+        if self.fails.get(name):
+            raise self.fails[name].pop(0)
+
+    async def poll(self, max_records: int) -> Sequence[Logged]:
+        await asyncio.sleep(0)
+        if not self.batches:
+            return ()
+        self._step("poll")
+        return self.batches.pop(0)
+
+    async def claim(self, keys: Sequence[bytes], token: bytes) -> set[bytes]:
+        self._step("claim", str(len(keys)))
+        return set(keys) - (self.held_by_others.pop(0) if self.held_by_others else set())
+
+    async def process(self, batch: Sequence[Logged]) -> None:
+        self._step("process", " ".join(str(each.position) for each in batch))
+        self.meanwhile()
+
+    async def emit(self) -> int:
+        self._step("emit")
+        return 0
+
+    async def commit(self, upto: Sequence[Position]) -> None:
+        self._step("commit", " ".join(map(str, upto)))
+
+    async def release(self, keys: Sequence[bytes], token: bytes) -> None:
+        self._step("release", str(len(keys)))
+
+    def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None:
+        self.pauses += 1
+
+    def claimed(self, outcome: str, count: int) -> None:
+        self.claimed_.append((outcome, count))
+
+
+def consumer(world: World) -> Consumer:
+    return Consumer(
+        source=world,
+        claims=world,
+        process=world.process,
+        emit=world.emit,
+        watch=world,
+        token=b"w",
+        claim_wait_s=0,
+    )
+
+
+async def test_a_batch_goes_through_its_steps_in_order_and_the_commit_is_the_last_thing_said() -> None:
+    world = World([logged(1), logged(2)])
+    assert await consumer(world).run_once() == 2
+    assert world.steps == ["poll", "claim 2", "process 0-1 0-2", "emit", "commit 0-2", "release 2"]
+
+
+async def test_nothing_polled_is_nothing_done() -> None:
+    world = World()
+    assert await consumer(world).run_once() == 0
+    assert world.steps == []
+
+
+async def test_each_partition_is_committed_to_its_own_end() -> None:
+    world = World([logged(5, partition=0), logged(9, partition=3), logged(8, partition=3)])
+    await consumer(world).run_once()
+    assert "commit 0-5 3-9" in world.steps
+
+
+async def test_an_order_is_claimed_once_however_many_records_it_has() -> None:
+    world = World([logged(1, "N1"), logged(2, "N1"), logged(3, "N2")])
+    await consumer(world).run_once()
+    assert world.steps[1] == "claim 2"
+    assert world.claimed_ == [("acquired", 2)]
+
+
+@pytest.mark.parametrize("step", ["process", "emit", "commit"])
+async def test_trouble_pauses_and_the_same_step_is_tried_again(step: str) -> None:
+    world = World([logged(1)])
+    world.fails[step] = [Infrastructure("locked")]
+    await consumer(world).run_once()
+    done = [each.split()[0] for each in world.steps]
+    assert done.count(step) == 2
+    assert done.count("poll") == 1, "nothing new is taken meanwhile"
+    assert world.pauses == 1
+
+
+async def test_what_another_worker_holds_is_done_last() -> None:
+    world = World([logged(1, "N1"), logged(2, "N2"), logged(3, "N3")])
+    world.held_by_others = [{b"shop:N2"}, {b"shop:N2"}, set()]
+    await consumer(world).run_once()
+    assert world.steps[2:] == [
+        "process 0-1 0-3", "emit", "claim 1", "claim 1", "process 0-2", "emit", "commit 0-3", "release 3",
+    ]  # fmt: skip
+    assert world.claimed_ == [("acquired", 2), ("contended_then_acquired", 1)]
+
+
+async def test_what_another_worker_keeps_is_done_all_the_same() -> None:
+    world = World([logged(1, "N1")])
+    world.held_by_others = [{b"shop:N1"}] * 10
+    await consumer(world).run_once()
+    assert world.steps[-4:] == ["process 0-1", "emit", "commit 0-1", "release 1"]
+    assert world.claimed_ == [("timeout", 1)]
+
+
+async def test_without_claims_it_goes_on() -> None:
+    world = World([logged(1)])
+    world.fails = {"claim": [Infrastructure("unreachable")], "release": [Infrastructure("unreachable")]}
+    assert await consumer(world).run_once() == 1
+    assert "commit 0-1" in world.steps
+    assert world.claimed_ == [("error", 1), ("error", 1)]
+
+
+@pytest.mark.parametrize("error", [DeadRun("twenty"), Broken("page 7")])
+async def test_what_no_waiting_mends_stops_the_loop_uncommitted(error: Exception) -> None:
+    world = World([logged(1)], [logged(2)])
+    world.fails["process"] = [error]
+    with pytest.raises(type(error)):
+        await consumer(world).run()
+    assert not [step for step in world.steps if step.startswith("commit")]
+    assert world.steps[-1] == "release 1"
+
+
+async def test_a_stop_finishes_the_batch_in_hand_and_takes_no_other() -> None:
+    world = World([logged(1)], [logged(2)])
+    loop = consumer(world)
+    world.meanwhile = loop.stop
+    await loop.run()
+    assert world.steps == ["poll", "claim 1", "process 0-1", "emit", "commit 0-1", "release 1"]
+
+
+async def test_a_stop_during_an_outage_leaves_the_batch_for_the_next_start() -> None:
+    world = World([logged(1)])
+    world.fails["process"] = [Infrastructure("gone")] * 1000
+    loop = consumer(world)
+    running = asyncio.create_task(loop.run())
+    while not world.pauses:  # noqa: ASYNC110 - what is watched is a plain value
+        await asyncio.sleep(0)
+    loop.stop()
+    await asyncio.wait_for(running, 1)
+    assert not [step for step in world.steps if step.startswith("commit")]

@@ -1,0 +1,85 @@
+"""How loops wait for infrastructure."""
+
+import asyncio
+
+import pytest
+
+from workers import pausing
+from workers.pausing import Patience
+from workers.processing import Broken, Fenced, Infrastructure
+
+
+class Heard:
+    """Those who want to know of waits."""
+
+    def __init__(self) -> None:
+        self.pauses: list[tuple[str, int]] = []
+
+    def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None:
+        assert 0 <= wait_s <= pausing.WAIT_MAX_S
+        self.pauses.append((str(error), attempts))
+
+
+class Failing:
+    """Work that fails so often, then gives its answer."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self._errors = list(errors)
+        self.tries = 0
+
+    async def __call__(self) -> str:
+        self.tries += 1
+        if self._errors:
+            raise self._errors.pop(0)
+        return "done"
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def stopping() -> asyncio.Event:
+    return asyncio.Event()
+
+
+@pytest.fixture
+def patience(heard: Heard, stopping: asyncio.Event) -> Patience:
+    return Patience(heard, stopping, wait_max_s=0.01)
+
+
+async def test_what_works_is_done_once(patience: Patience, heard: Heard) -> None:
+    work = Failing()
+    assert await patience.until_done(work) == "done"
+    assert (work.tries, heard.pauses) == (1, [])
+
+
+async def test_infrastructure_is_waited_for(patience: Patience, heard: Heard) -> None:
+    work = Failing(Infrastructure("locked"), Fenced("late"), Infrastructure("locked"))
+    assert await patience.until_done(work) == "done"
+    assert work.tries == 4
+    assert heard.pauses == [("locked", 1)], "once a second is often enough"
+
+
+async def test_damage_is_not_waited_for(patience: Patience) -> None:
+    work = Failing(Broken("page 7"))
+    with pytest.raises(Broken):
+        await patience.until_done(work)
+    assert work.tries == 1
+
+
+async def test_our_own_mistakes_are_not_waited_for(patience: Patience) -> None:
+    with pytest.raises(KeyError):
+        await patience.until_done(Failing(KeyError("x")))
+
+
+async def test_a_stop_ends_the_waiting_at_once(heard: Heard, stopping: asyncio.Event) -> None:
+    work = Failing(*[Infrastructure("gone")] * 1000)
+    waiting = asyncio.create_task(Patience(heard, stopping, wait_max_s=60).until_done(work))
+    while not heard.pauses:  # noqa: ASYNC110 - what is watched is a plain value
+        await asyncio.sleep(0)
+    stopping.set()
+    with pytest.raises(Infrastructure):
+        await asyncio.wait_for(waiting, 1)
+    assert work.tries == 2

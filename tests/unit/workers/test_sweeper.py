@@ -1,0 +1,139 @@
+"""The worker's second loop: what is due is tried, what was left over is sent, and it wakes when it should."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from schemas.dispositions import Disposition, Reason
+from schemas.envelope import Record
+from workers.plan import HeldRow, Position
+from workers.processing import Infrastructure
+from workers.sweeper import Sweeper
+
+NOW_MS = 1_000_000
+
+
+def row(offset: int, due_at_ms: int) -> HeldRow:
+    return HeldRow(
+        position=Position(0, offset),
+        account="shop",
+        order="N1",
+        notification_id="n",
+        disposition=Disposition.PARKED,
+        reason=Reason.UNKNOWN_ORDER,
+        detail="",
+        record=Record(b"", b"", ()),
+        first_at_ms=NOW_MS,
+        due_at_ms=due_at_ms,
+    )
+
+
+class World:
+    """Parked rows, and everything that is done to them."""
+
+    def __init__(self, *rows: HeldRow) -> None:
+        self.rows = list(rows)
+        self.retried: list[list[int]] = []
+        self.emits = 0
+        self.pauses = 0
+        self.fails: list[Exception] = []
+        self.woken = asyncio.Event()
+
+    async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
+        if self.fails:
+            raise self.fails.pop(0)
+        return [each for each in self.rows if each.due_at_ms is not None and each.due_at_ms <= now_ms][:limit]
+
+    async def next_due_ms(self) -> int | None:
+        return min((each.due_at_ms for each in self.rows if each.due_at_ms is not None), default=None)
+
+    async def retry(self, rows: Sequence[HeldRow]) -> None:
+        self.retried.append([each.position.offset for each in rows])
+        self.rows = [each for each in self.rows if each not in rows]
+
+    async def emit(self) -> int:
+        self.emits += 1
+        return 0
+
+    def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None:
+        self.pauses += 1
+
+    def sweeper(self, *, rows_max: int = 100, look_every_s: float = 60) -> Sweeper:
+        return Sweeper(
+            parked=self,
+            retry=self.retry,
+            emit=self.emit,
+            woken=self.woken,
+            pauses=self,
+            now_ms=lambda: NOW_MS,
+            rows_max=rows_max,
+            look_every_s=look_every_s,
+        )
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(2):
+        while not condition():  # noqa: ASYNC110 - what is watched is a plain value
+            await asyncio.sleep(0)
+
+
+async def test_only_what_is_due_is_tried_and_the_outbox_is_looked_at() -> None:
+    world = World(row(1, NOW_MS - 5), row(2, NOW_MS), row(3, NOW_MS + 1))
+    assert await world.sweeper().run_once() == 2
+    assert (world.retried, world.emits) == ([[1, 2]], 1)
+
+
+async def test_nothing_due_is_nothing_tried() -> None:
+    world = World(row(3, NOW_MS + 1))
+    assert await world.sweeper().run_once() == 0
+    assert (world.retried, world.emits) == ([], 1)
+
+
+async def test_a_full_round_is_followed_by_the_next_without_rest() -> None:
+    world = World(*(row(number, NOW_MS) for number in range(1, 6)))
+    sweeper = world.sweeper(rows_max=2)
+    running = asyncio.create_task(sweeper.run())
+    await until(lambda: not world.rows)
+    sweeper.stop()
+    await asyncio.wait_for(running, 1)
+    assert world.retried == [[1, 2], [3, 4], [5]]
+
+
+async def test_it_wakes_when_it_is_woken() -> None:
+    world = World()
+    sweeper = world.sweeper()
+    running = asyncio.create_task(sweeper.run())
+    await until(lambda: world.emits == 1)
+    world.rows.append(row(1, NOW_MS))
+    world.woken.set()
+    await until(lambda: world.retried)
+    sweeper.stop()
+    await asyncio.wait_for(running, 1)
+
+
+async def test_it_wakes_for_the_next_due_row() -> None:
+    world = World(row(1, NOW_MS + 20))
+    sweeper = world.sweeper()
+    running = asyncio.create_task(sweeper.run())
+    await until(lambda: world.emits >= 2)
+    sweeper.stop()
+    await asyncio.wait_for(running, 1)
+
+
+async def test_it_looks_from_time_to_time_for_what_others_left() -> None:
+    world = World()
+    sweeper = world.sweeper(look_every_s=0.01)
+    running = asyncio.create_task(sweeper.run())
+    await until(lambda: world.emits >= 3)
+    sweeper.stop()
+    await asyncio.wait_for(running, 1)
+
+
+async def test_trouble_pauses_it() -> None:
+    world = World(row(1, NOW_MS))
+    world.fails = [Infrastructure("locked")]
+    sweeper = world.sweeper()
+    running = asyncio.create_task(sweeper.run())
+    await until(lambda: world.retried)
+    sweeper.stop()
+    await asyncio.wait_for(running, 1)
+    assert world.pauses == 1
