@@ -11,6 +11,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 BEIJING = timezone(timedelta(hours=8), "UTC+08:00")
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
 _LOCAL = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?", re.ASCII)
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)", re.ASCII)
 _EPOCH_MS = re.compile(r"\d{13}", re.ASCII)
@@ -68,5 +71,5 @@ def from_epoch_ms(epoch_ms: int) -> datetime:
 
 
 def to_epoch_ms(moment: datetime) -> int:
-    """Milliseconds since 1970 of an aware moment."""
-    return int(moment.timestamp() * 1000)
+    """Whole milliseconds since 1970 of an aware moment."""
+    return (moment - _EPOCH) // _MILLISECOND  # in integers: a float would lose one now and then

@@ -192,7 +192,7 @@ class Processing:
         account, received_at_ms = "", self._now_ms()
         try:
             _check_size(record)
-            sealed = envelope.open_(record)
+            sealed = envelope.open_(record, received_at_ms=received_at_ms)
             account, received_at_ms = sealed.account, sealed.received_at_ms
             configured = self._account(sealed)
             self._check_authentic(sealed, configured)

@@ -206,7 +206,6 @@ async def test_a_record_without_a_header_that_every_receiver_writes_is_dead(name
     [
         (Header.VERSION, b"0"),
         (Header.VERSION, b"one"),
-        (Header.RECEIVED_AT, b"yesterday"),
         (Header.ACCOUNT, b"\xff"),
         (Header.ACCOUNT, b"nobody"),
         (Header.FAMILY, b"antom"),
@@ -217,6 +216,14 @@ async def test_a_header_that_is_not_what_it_should_be_makes_a_record_dead(name: 
     story = Story()
     await story.process(with_header(paid("A"), name, value), paid("B"))
     assert story.ends() == [(Disposition.DEAD, Reason.BAD_RECORD), APPLIED]
+
+
+@pytest.mark.parametrize("value", [b"yesterday", b"9" * 30, b"-1"])
+async def test_a_moment_of_receipt_that_cannot_be_is_advice_and_now_stands_in(value: bytes) -> None:
+    story = Story()
+    await story.process(with_header(paid("A"), Header.RECEIVED_AT, value))
+    assert story.ends() == [APPLIED]
+    assert story.store.deliveries[Position(0, 0)].received_at_ms == 1_743_480_000_000
 
 
 async def test_a_header_that_occurs_twice_makes_a_record_dead() -> None:
