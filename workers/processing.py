@@ -289,7 +289,7 @@ class Processing:
 def _check_size(record: Record) -> None:
     if len(record.headers) > HEADERS_MAX:
         raise envelope.BadRecord(f"more than {HEADERS_MAX} headers")
-    if len(record.value) + sum(len(value) for _, value in record.headers) > RECORD_BYTES_MAX:
+    if len(record.value) + sum([len(value) for _, value in record.headers]) > RECORD_BYTES_MAX:
         raise envelope.BadRecord(f"more than {RECORD_BYTES_MAX} bytes")
 
 
