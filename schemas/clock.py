@@ -11,8 +11,12 @@ from datetime import UTC, datetime, timedelta, timezone
 
 BEIJING = timezone(timedelta(hours=8), "UTC+08:00")
 
-_LOCAL = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?", re.ASCII)
-_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+# The hours are spelled out because newer Pythons take 24:00 for the next day's midnight.
+_LOCAL = re.compile(r"\d{4}-\d\d-\d\d (?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{1,6})?", re.ASCII)
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)", re.ASCII)
 _EPOCH_MS = re.compile(r"\d{13}", re.ASCII)
 
 
@@ -26,13 +30,10 @@ def parse_local(text: str) -> datetime:
     Raises:
         BadTime: another form, or a moment that does not exist (`2025-02-30`).
     """
-    match = _LOCAL.fullmatch(text)
-    if match is None:
+    if _LOCAL.fullmatch(text) is None:
         raise BadTime("expected yyyy-MM-dd HH:mm:ss")
-    year, month, day, hour, minute, second, fraction = match.groups()
-    micros = int(fraction.ljust(6, "0")) if fraction else 0
     try:
-        return datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), micros, BEIJING)
+        return datetime.fromisoformat(text).replace(tzinfo=BEIJING)
     except ValueError as error:
         raise BadTime(str(error)) from None
 
@@ -68,5 +69,5 @@ def from_epoch_ms(epoch_ms: int) -> datetime:
 
 
 def to_epoch_ms(moment: datetime) -> int:
-    """Milliseconds since 1970 of an aware moment."""
-    return int(moment.timestamp() * 1000)
+    """Whole milliseconds since 1970 of an aware moment."""
+    return (moment - _EPOCH) // _MILLISECOND  # in integers: a float would lose one now and then

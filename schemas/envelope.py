@@ -10,6 +10,7 @@ from msgspec import Struct
 
 VERSION = 1
 VERSIONS_READ = range(1, VERSION + 1)
+EPOCH_MS_MAX = 253_402_300_799_999  # the last millisecond of the year 9999, after which no clock of ours shows a time
 
 
 class Header(StrEnum):
@@ -87,8 +88,11 @@ def seal(sealed: Sealed, number: str | bytes) -> Record:
     return Record(key_of(sealed.account, number), sealed.body, headers)
 
 
-def open_(record: Record) -> Sealed:
+def open_(record: Record, *, received_at_ms: int = 0) -> Sealed:
     """What `seal` put into the record.
+
+    The moment of receipt is advice and decides nothing: where its header is unreadable or out of range,
+    `received_at_ms` stands in for it.
 
     Raises:
         NewerRecord: the envelope's version is above ours.
@@ -98,7 +102,7 @@ def open_(record: Record) -> Sealed:
     if len(headers) != len(record.headers):
         raise BadRecord("a header occurs twice")
     try:
-        version = int(headers[Header.VERSION])
+        version = _number(headers[Header.VERSION])
         if version > VERSION:
             raise NewerRecord(f"envelope version {version}, this program reads up to {VERSION}")
         if version not in VERSIONS_READ:
@@ -106,7 +110,7 @@ def open_(record: Record) -> Sealed:
         return Sealed(
             account=headers[Header.ACCOUNT].decode(),
             family=headers[Header.FAMILY].decode(),
-            received_at_ms=int(headers[Header.RECEIVED_AT]),
+            received_at_ms=_moment(headers[Header.RECEIVED_AT], received_at_ms),
             path=headers[Header.PATH],
             content_type=headers[Header.CONTENT_TYPE],
             key_id=headers[Header.KEY_ID].decode(),
@@ -122,3 +126,16 @@ def open_(record: Record) -> Sealed:
         if isinstance(error, BadRecord | NewerRecord):
             raise
         raise BadRecord("a header is not what it should be") from None
+
+
+def _number(text: bytes) -> int:
+    """Digits and nothing else: `int` alone would also take blanks, signs and underscores."""
+    if not text.isdigit():
+        raise BadRecord("a number that is not written in digits")
+    return int(text)
+
+
+def _moment(text: bytes, default: int) -> int:
+    if not text.isdigit() or len(text) > len(str(EPOCH_MS_MAX)) or int(text) > EPOCH_MS_MAX:
+        return default
+    return int(text)

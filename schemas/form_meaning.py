@@ -53,11 +53,13 @@ class _Identity:
     def __init__(self, fields: dict[str, str], digest: bytes) -> None:
         self.fields = fields
         self._digest = digest
+        # Nearly always nothing needs a closer look: no control character is printable.
+        self._is_plain = "".join(fields.values()).isprintable()
 
     def optional(self, name: str) -> str:
         """The value, empty where absent: of the two customs for blanks ours is that they say nothing."""
         text = self.fields.get(name, "")
-        if _CONTROL.search(text) is not None:
+        if not self._is_plain and _CONTROL.search(text) is not None:
             raise self.unreadable(Reason.CONTROL_CHAR, f"a control character in {name}")
         return text
 
@@ -85,13 +87,15 @@ def _text(form: Form, account: Account, digest: bytes) -> dict[str, str]:
     if charset not in CHARSETS:
         detail = f"a charset that is not read here; known are {', '.join(CHARSETS)}"
         raise Unreadable(Reason.CHARSET, detail, **_numbers(form, digest))
+    # Decoded in one piece, a quarter of the time of value by value. No charset of ours has a character that holds the
+    # byte 0, so a value cut off within a character cannot swallow the mark after it: that is an error here too.
     try:
-        fields = {name.decode("ascii"): value.decode(charset) for name, value in form.fields.items()}
+        values = b"\x00".join(form.fields.values()).decode(charset).split("\x00")
     except UnicodeDecodeError:
         raise Unreadable(Reason.CHARSET, f"text that is not {charset}", **_numbers(form, digest)) from None
-    if "\x00" in "".join(fields.values()):
+    if len(values) != len(form.fields):
         raise Unreadable(Reason.CONTROL_CHAR, "U+0000 in a value", **_numbers(form, digest))
-    return fields
+    return dict(zip(b" ".join(form.fields).decode("ascii").split(" "), values, strict=True))
 
 
 def _numbers(form: Form, digest: bytes) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class MemoryStore:
         self.held: dict[Position, HeldRow] = {}
         self.outbox: list[Outgoing] = []
         self.sent: set[int] = set()
-        self.trouble: list[Exception] = []  # raised by the next transactions, one each
+        self.trouble: list[BaseException] = []  # raised by the next transactions, one each
         self.settled_batches: list[Plan] = []
         self._trades: dict[Named, str] = {}
         self._refunds: dict[Named, str] = {}

@@ -192,7 +192,7 @@ class Processing:
         account, received_at_ms = "", self._now_ms()
         try:
             _check_size(record)
-            sealed = envelope.open_(record)
+            sealed = envelope.open_(record, received_at_ms=received_at_ms)
             account, received_at_ms = sealed.account, sealed.received_at_ms
             configured = self._account(sealed)
             self._check_authentic(sealed, configured)
@@ -293,7 +293,7 @@ class Processing:
 def _check_size(record: Record) -> None:
     if len(record.headers) > HEADERS_MAX:
         raise envelope.BadRecord(f"more than {HEADERS_MAX} headers")
-    if len(record.value) + sum(len(value) for _, value in record.headers) > RECORD_BYTES_MAX:
+    if len(record.value) + sum([len(value) for _, value in record.headers]) > RECORD_BYTES_MAX:
         raise envelope.BadRecord(f"more than {RECORD_BYTES_MAX} bytes")
 
 

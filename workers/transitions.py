@@ -152,6 +152,8 @@ def refunded_minor(claim: Claim) -> int:
     """
     if claim.state is State.REFUNDED:
         return claim.amount_minor
+    if not claim.refunds:
+        return claim.refunded_total_minor
     return max(claim.refunded_total_minor, _largest_fitting(claim.refunds, claim.amount_minor))
 
 

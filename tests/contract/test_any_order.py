@@ -1,0 +1,83 @@
+"""Whatever order notifications come in, a store of any engine ends with what the model says.
+
+That settlement cannot tell the orders of arrival apart is shown exhaustively elsewhere; here a few arrivals of each
+history go through bytes, transactions, held rows and wakes of the real store.
+"""
+
+import random
+from typing import Any
+
+import pytest
+
+from schemas.accounts import Account
+from schemas.money import Money
+from tests import facts, model
+from tests.contract.engines import AnyStore, Engine
+from tests.fakes import Log, Published, Watched
+from tests.histories import HISTORIES
+from tests.journey import Time
+from workers import settlement
+from workers.plan import Logged, Registration
+from workers.processing import Processing
+
+
+def over(store: AnyStore, time: Time) -> Processing:
+    return Processing(
+        accounts=facts.ACCOUNTS,
+        authenticate=lambda sealed, account: None,
+        store=store,
+        events=Published(),
+        watch=Watched(),
+        now_ms=time,
+        chance=lambda: 0.5,
+    )
+
+
+async def register(store: AnyStore, account: Account, told: dict[str, Any], *, now_ms: int) -> None:
+    amount, currency = told.get("amount_minor"), told.get("currency")
+    expected = None if amount is None or currency is None else Money(amount, currency)
+    registration = Registration(expected=expected, refunds=tuple(told.get("refunds", ())))
+    await store.register(
+        account.name,
+        "A",
+        registration.refunds,
+        lambda order: settlement.register(order, account.name, "A", registration, now_ms=now_ms),
+    )
+
+
+async def sweep(store: AnyStore, processing: Processing, time: Time) -> None:
+    while due := await store.due(now_ms=time(), limit=100):
+        await processing.retry(due)
+
+
+async def seen(store: AnyStore, account: Account) -> dict[str, dict[str, Any]]:
+    page = await store.order_page(account.name, "A")
+    if page is None or page.order is None or page.view is None:
+        return {}
+    if not page.order.claims and not page.order.registered:
+        return {}  # a note for later, which consumers do not see
+    members = {name: getattr(page.view, name) for name in page.view.__struct_fields__}
+    return {"A": members | {"flags": set(page.view.flags)}}
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", HISTORIES)
+async def test_a_store_ends_where_the_model_says(name: str, seed: int, engine: Engine, time: Time) -> None:
+    history, chance = HISTORIES[name], random.Random(f"{name} {seed}")
+    account = facts.account(history.family, ("any", "registered")[seed % 2])
+    registered = history.registered if history.registered is not None or seed % 2 == 0 else {}
+    deliveries = [*history.told, *chance.choices(history.told, k=len(history.told))]
+    chance.shuffle(deliveries)
+    log, registered_at = Log(), chance.randrange(len(deliveries)) if seed % 2 else 0
+    records = [facts.record(facts.body(fact, resend=chance.randrange(60)), account) for fact in deliveries]
+    async with engine.store() as store:
+        processing = over(store, time)
+        for index, record in enumerate(records):
+            if index == registered_at and registered is not None:
+                await register(store, account, registered, now_ms=time())
+            await processing.process([Logged(log.position(), record)])
+            if chance.random() < 0.5:
+                await sweep(store, processing, time)
+        await sweep(store, processing, time)
+        truth = model.final(history.told, facts.settings(account), {} if registered is None else {"A": registered})
+        assert await seen(store, account) == truth

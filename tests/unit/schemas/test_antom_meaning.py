@@ -1,0 +1,231 @@
+"""What a message of Antom's means, and what is held or dead because two parsers could differ over it."""
+
+import json
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from schemas import antom_meaning
+from schemas.dispositions import Disposition, Reason
+from schemas.money import Money
+from schemas.notification import Kind, Notification, Unreadable
+from schemas.orders import News, Refund
+from tests import facts
+
+ACCOUNT = facts.account("antom")
+SUCCESS = {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success."}
+HONG_KONG = timezone(timedelta(hours=8))
+
+PAYMENT: dict[str, Any] = {
+    "notifyType": "PAYMENT_RESULT",
+    "result": SUCCESS,
+    "paymentRequestId": "PAY-61",
+    "paymentId": "20250605194010800100188990200006161",
+    "paymentAmount": {"currency": "HKD", "value": "7315"},
+    "actualPaymentAmount": {"currency": "HKD", "value": "7000"},
+    "paymentCreateTime": "2025-06-05T09:10:11+08:00",
+    "paymentTime": "2025-06-05T09:10:31+08:00",
+    "pspCustomerInfo": {"pspName": "ALIPAY_HK", "displayCustomerId": "frank@example.com"},
+}
+REFUND: dict[str, Any] = {
+    "notifyType": "REFUND_RESULT",
+    "result": SUCCESS,
+    "refundStatus": "SUCCESS",
+    "refundRequestId": "REF-62",
+    "refundId": "20250606194010801300188990200006262",
+    "refundAmount": {"currency": "HKD", "value": "1215"},
+    "refundTime": "2025-06-06T10:00:00Z",
+}
+
+
+def read(message: dict[str, Any]) -> Notification:
+    return antom_meaning.read(json.dumps(message).encode(), ACCOUNT)
+
+
+def refused(body: bytes | dict[str, Any]) -> Unreadable:
+    with pytest.raises(Unreadable) as caught:
+        antom_meaning.read(body if isinstance(body, bytes) else json.dumps(body).encode(), ACCOUNT)
+    return caught.value
+
+
+def without(message: dict[str, Any], name: str) -> dict[str, Any]:
+    return {known: value for known, value in message.items() if known != name}
+
+
+def test_a_payment_is_paid_in_the_smallest_unit() -> None:
+    heard = read(PAYMENT)
+    assert (heard.kind, heard.news) == (Kind.PAYMENT, News.PAID)
+    assert heard.amount == Money(7315, "HKD")
+    assert (heard.order, heard.trade) == ("PAY-61", PAYMENT["paymentId"])
+    assert heard.happened_at == datetime(2025, 6, 5, 9, 10, 31, tzinfo=HONG_KONG)
+    assert heard.payer == "fra***"
+
+
+def test_the_identity_of_a_payment_is_type_number_and_result() -> None:
+    assert read(PAYMENT).id == "PAYMENT_RESULT:PAY-61:S"
+    assert read(PAYMENT | {"result": SUCCESS | {"resultStatus": "F"}}).id == "PAYMENT_RESULT:PAY-61:F"
+
+
+def test_a_refund_names_only_itself() -> None:
+    heard = read(REFUND)
+    assert (heard.kind, heard.news, heard.order, heard.id) == (
+        Kind.REFUND,
+        News.PARTLY_REFUNDED,
+        "",
+        "REFUND_RESULT:REF-62:SUCCESS",
+    )
+    assert heard.refunds == (Refund(id="REF-62", amount=Money(1215, "HKD")),)
+
+
+def test_a_direct_refund_names_its_payment() -> None:
+    heard = read(without(REFUND, "notifyType") | {"paymentId": "P-1"})
+    assert heard.refunds == (Refund(id="REF-62", amount=Money(1215, "HKD"), trade="P-1"),)
+
+
+@pytest.mark.parametrize("status", ["FAIL", "PROCESSING", "REFUND_WINDOW_EXCEED"])
+def test_the_outcome_of_a_refund_is_its_own_status_and_not_the_results(status: str) -> None:
+    heard = read(REFUND | {"refundStatus": status})
+    assert (heard.kind, heard.news, heard.refunds) == (Kind.REFUND, News.OTHER, ())
+    assert read(REFUND | {"result": SUCCESS | {"resultStatus": "F"}}).news is News.PARTLY_REFUNDED
+
+
+def test_a_failed_payment_is_failed_and_never_paid() -> None:
+    assert read(PAYMENT | {"result": SUCCESS | {"resultStatus": "F"}}).news is News.FAILED
+
+
+def test_a_pending_payment_is_waited_for() -> None:
+    assert read(PAYMENT | {"notifyType": "PAYMENT_PENDING"}).news is News.WAITING
+
+
+@pytest.mark.parametrize("status", ["U", "s", "", "SUCCESS"])
+def test_a_result_that_no_document_names_is_held(status: str) -> None:
+    assert refused(PAYMENT | {"result": SUCCESS | {"resultStatus": status}}).reason is Reason.UNKNOWN_STATUS
+
+
+def test_a_subscriptions_payment_needs_no_type() -> None:
+    heard = read(without(PAYMENT, "notifyType") | {"subscriptionRequestId": "S-1"})
+    assert (heard.news, heard.order) == (News.PAID, "PAY-61")
+
+
+@pytest.mark.parametrize("name", ["paymentRequestId", "paymentId", "paymentAmount"])
+def test_what_a_payment_lacks_is_held_by_name(name: str) -> None:
+    error = refused(without(PAYMENT, name))
+    assert (error.reason, str(error)) == (Reason.MISSING_FIELD, f"no {name}")
+
+
+def test_another_spelling_of_a_member_is_another_member() -> None:
+    told = without(PAYMENT, "paymentAmount") | {"PaymentAmount": PAYMENT["paymentAmount"]}
+    assert refused(told).reason is Reason.MISSING_FIELD
+
+
+def test_members_we_do_not_know_are_kept() -> None:
+    heard = read(PAYMENT | {"newMember": {"a": [1, "b"]}, "another": "text"})
+    assert (heard.news, heard.fields["newMember"], heard.fields["another"]) == (News.PAID, '{"a":[1,"b"]}', "text")
+
+
+@pytest.mark.parametrize(
+    "value", ["10.01", 7315, 73.15, "1e3", "-1", "+1", " 1", "", "0", "000", "1" * 13, None, "７３１５"]
+)
+def test_an_amount_in_any_other_form_is_held(value: Any) -> None:
+    for message, name in ((PAYMENT, "paymentAmount"), (REFUND, "refundAmount")):
+        assert refused(message | {name: {"currency": "HKD", "value": value}}).reason is Reason.BAD_AMOUNT
+
+
+@pytest.mark.parametrize("currency", ["hkd", "XYZ", "", None, 344])
+def test_a_currency_that_is_not_known_is_held(currency: Any) -> None:
+    assert refused(PAYMENT | {"paymentAmount": {"currency": currency, "value": "1"}}).reason is Reason.BAD_AMOUNT
+
+
+def test_a_hundred_yen_are_a_hundred_whole_yen() -> None:
+    heard = read(PAYMENT | {"paymentAmount": {"currency": "JPY", "value": "100"}})
+    assert str(heard.amount) == "100 JPY"
+
+
+@pytest.mark.parametrize("type_", ["PAYMENT_MAGIC", "payment_result", "", None, 1])
+def test_an_unknown_type_is_held_and_moves_no_order(type_: Any) -> None:
+    error = refused(PAYMENT | {"notifyType": type_})
+    assert (error.reason, error.order) == (Reason.UNKNOWN_STATUS, "PAY-61")
+
+
+def test_a_missing_type_is_held() -> None:
+    assert refused(without(PAYMENT, "notifyType")).reason is Reason.UNKNOWN_STATUS
+
+
+OTHERS: list[tuple[dict[str, Any], Kind]] = [
+    ({"notifyType": "CAPTURE_RESULT", "captureRequestId": "C-1", "result": SUCCESS}, Kind.CAPTURE),
+    ({"authorizationNotifyType": "AUTHCODE_CREATED", "authClientId": "C-2"}, Kind.AUTHORIZATION),
+    ({"disputeNotificationType": "DISPUTE_CREATED", "disputeId": "D-1", "paymentRequestId": "PAY-61"}, Kind.DISPUTE),
+    ({"subscriptionNotificationType": "CREATE", "subscriptionRequestId": "S-1"}, Kind.SUBSCRIPTION),
+    ({"vaultingRequestId": "V-1", "result": SUCCESS}, Kind.VAULTING),
+    ({"notifyType": "UPDATE_AMOUNT_RESULT", "paymentRequestId": "PAY-61", "result": SUCCESS}, Kind.OTHER),
+]
+
+
+@pytest.mark.parametrize(("message", "kind"), OTHERS)
+def test_what_moves_no_order_is_kept_readable(message: dict[str, Any], kind: Kind) -> None:
+    heard = read(message)
+    assert (heard.kind, heard.news) == (kind, News.OTHER)
+    assert heard.fields.keys() == message.keys()
+    assert heard.order == message.get("paymentRequestId", "")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"notifyType":NaN}',
+        b'{"notifyType":Infinity}',
+        b'{"notifyType":-Infinity}',
+        b'{"a":1e999}',
+        b'{"a":1' + b"0" * 30 + b"}",
+        json.dumps(PAYMENT).encode("utf-16"),
+        b"\xef\xbb\xbf" + json.dumps(PAYMENT).encode(),
+        json.dumps(PAYMENT).encode() + b" text",
+        json.dumps(PAYMENT).encode() * 2,
+        b"// comment\n" + json.dumps(PAYMENT).encode(),
+        str(PAYMENT).encode(),
+        b"",
+        b"[]",
+        b'"text"',
+        b"null",
+        b"\xff{}",
+        b'{"notifyType":"PAYMENT_RESULT","notifyType":"PAYMENT_RESULT"}',
+        b'{"result":{"resultStatus":"F","resultStatus":"S"}}',
+        b'{"note":"\\ud800"}',
+        b'{"\\udfff":"x"}',
+        b'{"note":"a\\u0000b"}',
+        b'{"a":' + b"[" * 33 + b"]" * 33 + b"}",
+        b"[" * 60_000,
+        b'{"note":"a\nb"}',
+    ],
+    ids=repr,
+)
+def test_a_document_that_two_parsers_could_read_differently_is_dead(body: bytes) -> None:
+    error = refused(body)
+    assert (error.reason, error.disposition) == (Reason.MALFORMED, Disposition.DEAD)
+
+
+@pytest.mark.parametrize("name", ["paymentRequestId", "paymentId"])
+def test_a_control_character_in_an_identity_is_held(name: str) -> None:
+    error = refused(PAYMENT | {name: "PAY\n61"})
+    assert error.reason is Reason.CONTROL_CHAR
+    assert "\n" not in error.order
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2025-06-05 09:10:31", "2025-02-30T00:00:00Z", "2025-06-05T09:10:31"])
+def test_a_time_that_does_not_exist_or_has_no_zone_is_held(text: str) -> None:
+    assert refused(PAYMENT | {"paymentTime": text}).reason is Reason.BAD_TIME
+    assert refused(REFUND | {"refundTime": text}).reason is Reason.BAD_TIME
+
+
+def test_the_order_of_members_makes_no_other_content() -> None:
+    assert read(dict(reversed(PAYMENT.items()))).digest == read(PAYMENT).digest
+    assert read(PAYMENT | {"metadata": "x"}).digest != read(PAYMENT).digest
+
+
+def test_what_cannot_be_read_is_known_again_by_its_content() -> None:
+    broken = PAYMENT | {"paymentTime": "yesterday"}
+    first, again = refused(broken), refused(dict(reversed(broken.items())))
+    assert first.digest == again.digest != refused(broken | {"metadata": "x"}).digest
+    assert first.notification_id == again.notification_id == f"content:{first.digest.hex()}"
+    assert refused(b"[]").digest != refused(b"{").digest

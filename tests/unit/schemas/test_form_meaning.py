@@ -1,0 +1,385 @@
+"""What a form means, and what is held because nobody can say what it means."""
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote_from_bytes, quote_plus
+
+import pytest
+from msgspec import structs
+
+from schemas import clock, form, form_meaning
+from schemas.accounts import Account
+from schemas.dispositions import Disposition, Reason
+from schemas.money import Money
+from schemas.notification import Kind, Notification, Unreadable
+from schemas.orders import News, Refund
+from tests import facts
+
+MAPI, OPENAPI = facts.account("mapi"), facts.account("openapi")
+REFUNDED_AT = {"gmt_refund": "2025-06-02 08:09:10.25"}
+
+IN_APP = {
+    "notify_id": "2025060100222120406099990000031415",
+    "notify_type": "trade_status_sync",
+    "notify_time": "2025-06-01 12:04:08",
+    "trade_no": "2025060122001499990500003141",
+    "out_trade_no": "APP-31",
+    "trade_status": "TRADE_SUCCESS",
+    "total_fee": "17.35",
+    "seller_id": "2088000000000001",
+    "buyer_email": "ca***@example.com",
+    "subject": "丝袜奶茶 + 菠萝包",
+    "body": "100% fresh & hot",
+    "gmt_create": "2025-06-01 12:03:50",
+    "gmt_payment": "2025-06-01 12:04:05",
+    "discount": "-1.00",
+}
+WEBSITE = {
+    "notify_id": "2025060100222130507099990000031416",
+    "notify_type": "trade_status_sync",
+    "notify_time": "2025-06-01 13:05:07",
+    "trade_no": "2025060122001499990500003142",
+    "out_trade_no": "WEB-32",
+    "trade_status": "TRADE_FINISHED",
+    "total_fee": "63.20",
+    "currency": "HKD",
+}
+PLATFORM = {
+    "notify_id": "2025060200222080911099990000031417",
+    "notify_type": "trade_status_sync",
+    "notify_time": "2025-06-02 08:09:11",
+    "charset": "utf-8",
+    "app_id": "2021000000000001",
+    "trade_no": "2025060122001499990500003143",
+    "out_trade_no": "OP-33",
+    "trade_status": "TRADE_SUCCESS",
+    "total_amount": "240.00",
+    "subject": "Harbour cruise",
+    "buyer_logon_id": "do***@example.com",
+    "gmt_payment": "2025-06-01 20:00:01",
+    "fund_bill_list": '[{"amount":"240.00","fundChannel":"PCREDIT"}]',
+}
+
+
+def encoded(fields: dict[str, str], charset: str = "utf-8") -> bytes:
+    pairs = (f"{name}={quote_plus(value, encoding=charset)}" for name, value in fields.items())
+    return "&".join(pairs).encode()
+
+
+def read(fields: dict[str, str], account: Account, charset: str = "utf-8") -> Notification:
+    return form_meaning.read(form.read(encoded(fields, charset)), account)
+
+
+def refused(fields: dict[str, str], account: Account, charset: str = "utf-8") -> Unreadable:
+    with pytest.raises(Unreadable) as caught:
+        read(fields, account, charset)
+    return caught.value
+
+
+def reason(fields: dict[str, str], account: Account) -> Reason:
+    return refused(fields, account).reason
+
+
+def beijing(*moment: int) -> datetime:
+    return datetime(*moment, tzinfo=clock.BEIJING)  # type: ignore[misc,arg-type]
+
+
+def test_an_in_app_payment_is_paid_in_the_accounts_currency() -> None:
+    heard = read(IN_APP, MAPI)
+    assert (heard.kind, heard.news) == (Kind.PAYMENT, News.PAID)
+    assert heard.amount == Money(1735, "USD")
+    assert (heard.order, heard.trade, heard.id) == ("APP-31", IN_APP["trade_no"], IN_APP["notify_id"])
+    assert heard.happened_at == beijing(2025, 6, 1, 12, 4, 5)
+    assert heard.sent_at == beijing(2025, 6, 1, 12, 4, 8)
+    assert heard.fields["subject"] == "丝袜奶茶 + 菠萝包"
+    assert heard.fields["body"] == "100% fresh & hot"
+    assert heard.payer == "ca****"
+
+
+def test_a_website_payment_is_finished_in_the_currency_it_names() -> None:
+    heard = read(WEBSITE, MAPI)
+    assert (heard.news, heard.amount) == (News.FINISHED, Money(6320, "HKD"))
+    assert (heard.order, heard.payer) == ("WEB-32", "")
+
+
+def test_a_platforms_partial_refund_tells_the_sum_so_far() -> None:
+    heard = read(PLATFORM | REFUNDED_AT | {"refund_fee": "31.40", "out_biz_no": "RF-1"}, OPENAPI)
+    assert (heard.kind, heard.news) == (Kind.REFUND, News.PARTLY_REFUNDED)
+    assert (heard.amount, heard.refunded_total) == (Money(24000, "CNY"), Money(3140, "CNY"))
+    assert heard.happened_at == beijing(2025, 6, 2, 8, 9, 10, 250_000)
+
+
+@pytest.mark.parametrize("so_far", ["240.00", "31.40"])
+def test_a_platforms_trade_closed_by_refunds_is_refunded_in_full(so_far: str) -> None:
+    heard = read(PLATFORM | REFUNDED_AT | {"trade_status": "TRADE_CLOSED", "refund_fee": so_far}, OPENAPI)
+    assert (heard.kind, heard.news, heard.refunded_total) == (Kind.REFUND, News.REFUNDED, Money(24000, "CNY"))
+
+
+def test_a_sum_above_the_amount_is_not_hidden_by_the_closing() -> None:
+    heard = read(PLATFORM | REFUNDED_AT | {"trade_status": "TRADE_CLOSED", "refund_fee": "240.01"}, OPENAPI)
+    assert heard.refunded_total == Money(24001, "CNY")
+
+
+def test_the_old_gateways_partial_refund_tells_no_amount() -> None:
+    heard = read(IN_APP | REFUNDED_AT | {"refund_status": "REFUND_SUCCESS"}, MAPI)
+    assert (heard.kind, heard.news, heard.refunded_total) == (Kind.REFUND, News.PARTLY_REFUNDED, None)
+
+
+def test_the_old_gateways_full_refund_closes_the_trade() -> None:
+    closed = {"trade_status": "TRADE_CLOSED", "refund_status": "REFUND_SUCCESS"}
+    heard = read(IN_APP | REFUNDED_AT | closed, MAPI)
+    assert (heard.kind, heard.news, heard.refunded_total) == (Kind.REFUND, News.REFUNDED, Money(1735, "USD"))
+
+
+def test_a_refund_that_ended_without_success_is_no_refund() -> None:
+    heard = read(IN_APP | REFUNDED_AT | {"refund_status": "REFUND_CLOSED"}, MAPI)
+    assert (heard.kind, heard.news) == (Kind.PAYMENT, News.PAID)
+
+
+@pytest.mark.parametrize(
+    ("status", "news"),
+    [("WAIT_BUYER_PAY", News.WAITING), ("TRADE_PENDING", News.FROZEN), ("TRADE_FINISHED", News.FINISHED)],
+)
+def test_a_status_without_a_refund_means_what_it_says(status: str, news: News) -> None:
+    assert read(IN_APP | {"trade_status": status}, MAPI).news is news
+    assert read(PLATFORM | {"trade_status": status, "refund_fee": "0.00"}, OPENAPI).news is news
+
+
+def test_a_trade_closed_without_a_payment_is_expired() -> None:
+    fields = {name: value for name, value in IN_APP.items() if name != "gmt_payment"}
+    heard = read(fields | {"trade_status": "TRADE_CLOSED", "gmt_close": "2025-06-01 13:00:00"}, MAPI)
+    assert (heard.news, heard.happened_at) == (News.EXPIRED, beijing(2025, 6, 1, 13, 0, 0))
+
+
+def test_a_trade_closed_after_its_payment_without_a_refund_is_held() -> None:
+    assert reason(IN_APP | {"trade_status": "TRADE_CLOSED"}, MAPI) is Reason.BAD_CLOSE
+    assert reason(PLATFORM | {"trade_status": "TRADE_CLOSED", "refund_fee": "0.00"}, OPENAPI) is Reason.BAD_CLOSE
+
+
+@pytest.mark.parametrize("gmt_refund", [{}, {"gmt_refund": ""}])
+def test_a_refund_without_its_moment_could_be_conjured_out_of_free_text_and_is_held(gmt_refund: dict[str, str]) -> None:
+    assert reason(PLATFORM | gmt_refund | {"refund_fee": "10.00"}, OPENAPI) is Reason.BAD_REFUND
+    assert reason(IN_APP | gmt_refund | {"refund_status": "REFUND_SUCCESS"}, MAPI) is Reason.BAD_REFUND
+
+
+def test_the_moment_of_a_refund_alone_is_no_refund() -> None:
+    assert read(PLATFORM | REFUNDED_AT, OPENAPI).news is News.PAID
+    assert read(IN_APP | REFUNDED_AT, MAPI).news is News.PAID
+
+
+def test_free_text_decides_nothing() -> None:
+    text = "refund_status=REFUND_SUCCESS trade_status=TRADE_CLOSED total_amount=0.01"
+    told = {"subject": text, "body": text, "passback_params": text, "discount": "-999.00"}
+    heard = read(PLATFORM | told, OPENAPI)
+    assert (heard.news, heard.amount, heard.refunded_total) == (News.PAID, Money(24000, "CNY"), None)
+
+
+def test_a_refund_of_what_nobody_has_paid_is_held() -> None:
+    told = REFUNDED_AT | {"trade_status": "WAIT_BUYER_PAY"}
+    assert reason(PLATFORM | told | {"refund_fee": "1.00"}, OPENAPI) is Reason.BAD_REFUND
+    assert reason(IN_APP | told | {"refund_status": "REFUND_SUCCESS"}, MAPI) is Reason.BAD_REFUND
+
+
+def test_a_refund_beside_another_status_is_not_lost() -> None:
+    so_far = REFUNDED_AT | {"refund_fee": "31.40"}
+    frozen = read(PLATFORM | so_far | {"trade_status": "TRADE_PENDING"}, OPENAPI)
+    assert (frozen.news, frozen.refunded_total) == (News.PARTLY_REFUNDED, Money(3140, "CNY"))
+    finished = read(PLATFORM | so_far | {"trade_status": "TRADE_FINISHED"}, OPENAPI)
+    assert (finished.kind, finished.news, finished.refunded_total) == (Kind.REFUND, News.FINISHED, Money(3140, "CNY"))
+
+
+@pytest.mark.parametrize(
+    "amount",
+    ["1e3", "NaN", "1,000.00", " 1.00", "1.00 ", "Infinity", "99999999999.99", "0.00", "-1.00", "+1.00", "1", "1.0",
+     "1.000", ".50", "１.00", "1_0.00", "0x1.00"],
+)  # fmt: skip
+def test_an_amount_in_any_other_form_is_held(amount: str) -> None:
+    assert reason(IN_APP | {"total_fee": amount}, MAPI) is Reason.BAD_AMOUNT
+    assert reason(PLATFORM | {"total_amount": amount}, OPENAPI) is Reason.BAD_AMOUNT
+
+
+@pytest.mark.parametrize("refund_fee", ["1e3", "NaN", " 1.00", "-1.00", "1"])
+def test_a_refunded_sum_in_any_other_form_is_held(refund_fee: str) -> None:
+    assert reason(PLATFORM | REFUNDED_AT | {"refund_fee": refund_fee}, OPENAPI) is Reason.BAD_AMOUNT
+
+
+def test_a_currency_that_is_not_known_is_held() -> None:
+    assert reason(WEBSITE | {"currency": "XYZ"}, MAPI) is Reason.BAD_AMOUNT
+
+
+def test_yen_have_no_decimals() -> None:
+    assert read(WEBSITE | {"currency": "JPY", "total_fee": "1200"}, MAPI).amount == Money(1200, "JPY")
+    assert reason(WEBSITE | {"currency": "JPY", "total_fee": "12.50"}, MAPI) is Reason.BAD_AMOUNT
+
+
+@pytest.mark.parametrize("status", ["TRADE_MAGIC", "trade_success", "TRADE_SUCCESS "])
+def test_a_status_that_no_document_names_is_held(status: str) -> None:
+    assert reason(IN_APP | {"trade_status": status}, MAPI) is Reason.UNKNOWN_STATUS
+
+
+@pytest.mark.parametrize("name", ["notify_id", "notify_type", "out_trade_no", "trade_no", "trade_status", "total_fee"])
+def test_what_is_missing_or_empty_is_held_by_name(name: str) -> None:
+    absent = {known: value for known, value in IN_APP.items() if known != name}
+    for fields in (absent, IN_APP | {name: ""}):
+        error = refused(fields, MAPI)
+        assert (error.reason, str(error)) == (Reason.MISSING_FIELD, f"no {name}")
+
+
+@pytest.mark.parametrize("account", [MAPI, OPENAPI], ids=["mapi", "openapi"])
+def test_an_unknown_type_moves_no_order_and_stays_readable(account: Account) -> None:
+    told = {"notify_id": "n", "notify_type": "servicemarket_order_notify", "commodity_order_id": "c-1", "method": "m"}
+    heard = read(told, account)
+    assert (heard.kind, heard.news, heard.fields["commodity_order_id"]) == (Kind.OTHER, News.OTHER, "c-1")
+
+
+@pytest.mark.parametrize("sent", ["2099-01-01 00:00:00", "1970-01-01 00:00:00"])
+def test_the_time_of_sending_says_nothing_about_what_happened_when(sent: str) -> None:
+    told = read(IN_APP | {"notify_time": sent}, MAPI)
+    plain = read(IN_APP, MAPI)
+    assert structs.replace(told, sent_at=plain.sent_at, fields=plain.fields) == plain
+
+
+@pytest.mark.parametrize("name", ["notify_time", "gmt_payment", "gmt_refund", "gmt_close"])
+@pytest.mark.parametrize("text", ["2025-02-30 00:00:00", "yesterday", "2025-06-01T12:00:00Z", "2025-06-01 24:00:00"])
+def test_a_time_that_does_not_exist_is_held(name: str, text: str) -> None:
+    assert reason(IN_APP | {name: text}, MAPI) is Reason.BAD_TIME
+
+
+BATCH = {"notify_id": "b-1", "notify_type": "batch_refund_notify", "batch_no": "20250603001", "success_num": "1"}
+
+
+def entries(details: str) -> tuple[Refund, ...]:
+    return read(BATCH | {"result_details": details}, MAPI).refunds
+
+
+def test_a_batch_names_each_refund_by_batch_and_trade() -> None:
+    heard = read(BATCH | {"result_details": "T7^3.10^SUCCESS#T8^4.00^SUCCESS$fee@x^2088^0.10^SUCCESS"}, MAPI)
+    assert (heard.kind, heard.news, heard.order) == (Kind.BATCH_REFUND, News.PARTLY_REFUNDED, "")
+    assert heard.refunds == (
+        Refund(id="20250603001/T7", amount=Money(310, "USD"), trade="T7"),
+        Refund(id="20250603001/T8", amount=Money(400, "USD"), trade="T8"),
+    )
+
+
+def test_of_a_batch_only_what_succeeded_is_refunded() -> None:
+    assert [refund.trade for refund in entries("T7^3.10^TRADE_HAS_CLOSED#T8^4.00^SUCCESS")] == ["T8"]
+
+
+@pytest.mark.parametrize(
+    "details",
+    ["T7", "T7^3.10", "T7^3.10^SUCCESS^x", "^3.10^SUCCESS", "T7^^SUCCESS", "T7^3.10^", "#", "T7^3.10^SUCCESS#",
+     "$T7^3.10^SUCCESS", "T7|3.10|SUCCESS", "T7^1.00^SUCCESS#T7^1.00^SUCCESS"],
+)  # fmt: skip
+def test_details_that_are_not_entries_are_held(details: str) -> None:
+    assert reason(BATCH | {"result_details": details}, MAPI) is Reason.BAD_REFUND
+
+
+@pytest.mark.parametrize("amount", ["1e3", "0.00", "-1.00", "1"])
+def test_an_entry_with_an_odd_amount_is_held(amount: str) -> None:
+    assert reason(BATCH | {"result_details": f"T7^{amount}^SUCCESS"}, MAPI) is Reason.BAD_AMOUNT
+
+
+def test_a_batch_has_bounds() -> None:
+    details = "#".join(f"T{n}^1.00^S" for n in range(form_meaning.BATCH_ENTRIES_MAX + 1))
+    assert reason(BATCH | {"result_details": details}, MAPI) is Reason.BAD_REFUND
+    details = "#".join(f"{n}^1^S" for n in range(form_meaning.BATCH_ENTRIES_MAX))
+    assert entries(details) == ()
+
+
+def test_text_is_decoded_with_the_signed_charset() -> None:
+    fields = PLATFORM | {"charset": "GBK", "subject": "维多利亚港游船"}
+    assert read(fields, OPENAPI, "gbk").fields["subject"] == "维多利亚港游船"
+
+
+def test_text_without_a_signed_charset_is_decoded_with_the_accounts() -> None:
+    account = structs.replace(MAPI, charset="gbk")
+    assert read(IN_APP, account, "gbk").fields["subject"] == IN_APP["subject"]
+    error = refused(IN_APP, MAPI, "gbk")
+    assert (error.reason, error.order, error.notification_id) == (Reason.CHARSET, "APP-31", IN_APP["notify_id"])
+
+
+def test_characters_of_four_bytes_stay_intact() -> None:
+    rare = "\N{CJK UNIFIED IDEOGRAPH-20000}"
+    fields = PLATFORM | {"charset": "gb18030", "subject": rare}
+    assert read(fields, OPENAPI, "gb18030").fields["subject"] == rare
+    assert read(PLATFORM | {"subject": "\N{BUBBLE TEA}"}, OPENAPI).fields["subject"] == "\N{BUBBLE TEA}"
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "x-user-defined", "utf-16", "rot13", "latin-1", "utf8", "\u00e9"])
+def test_a_charset_outside_the_list_is_held(charset: str) -> None:
+    error = refused(PLATFORM | {"charset": charset}, OPENAPI)
+    assert (error.reason, error.notification_id) == (Reason.CHARSET, PLATFORM["notify_id"])
+
+
+def test_nothing_is_ever_decoded_to_a_replacement_character() -> None:
+    body = encoded(PLATFORM).replace(b"subject=", b"subject=" + quote_from_bytes(b"\xff\xfe").encode())
+    with pytest.raises(Unreadable) as caught:
+        form_meaning.read(form.read(body), OPENAPI)
+    assert caught.value.reason is Reason.CHARSET
+
+
+@pytest.mark.parametrize("name", ["out_trade_no", "subject", "unknown_name"])
+def test_a_nul_anywhere_is_held(name: str) -> None:
+    error = refused(IN_APP | {name: "A\x00B"}, MAPI)
+    assert error.reason is Reason.CONTROL_CHAR
+    assert "\x00" not in error.order
+
+
+@pytest.mark.parametrize("name", ["notify_id", "out_trade_no", "trade_no", "trade_status", "total_fee", "notify_type"])
+@pytest.mark.parametrize("character", ["\r", "\n", "\t", "\x1b", "\x7f", "\x85"])
+def test_a_control_character_in_an_identity_is_held(name: str, character: str) -> None:
+    error = refused(IN_APP | {name: IN_APP[name] + character}, MAPI)
+    assert error.reason is Reason.CONTROL_CHAR
+    assert character not in error.order + error.notification_id
+
+
+@pytest.mark.parametrize("text", ["a\r\nb\tc", "line\u2028line", "\u202egnp.exe", "  two  blanks  "])
+def test_free_text_stays_as_it_is(text: str) -> None:
+    assert read(IN_APP | {"subject": text}, MAPI).fields["subject"] == text
+
+
+def test_identities_are_compared_code_point_by_code_point() -> None:
+    composed, decomposed = read(IN_APP | {"out_trade_no": "é"}, MAPI), read(IN_APP | {"out_trade_no": "e\u0301"}, MAPI)
+    assert composed.order != decomposed.order
+
+
+def test_two_deliveries_of_one_content_have_one_digest() -> None:
+    first = read(IN_APP, MAPI)
+    again = read(dict(reversed(IN_APP.items())) | {"notify_time": "2025-06-01 12:08:08"}, MAPI)
+    blank = read(IN_APP | {"invoice": ""}, MAPI)
+    assert first.digest == again.digest == blank.digest
+
+
+@pytest.mark.parametrize("change", [{"total_fee": "17.36"}, {"subject": "x"}, {"new_parameter": "1"}])
+def test_another_content_has_another_digest(change: dict[str, str]) -> None:
+    assert read(IN_APP, MAPI).digest != read(IN_APP | change, MAPI).digest
+
+
+def test_what_cannot_be_read_is_known_again_by_its_id_and_content() -> None:
+    first = refused(IN_APP | {"total_fee": "1e3"}, MAPI)
+    again = refused(IN_APP | {"total_fee": "1e3", "notify_time": "2025-06-01 12:08:08"}, MAPI)
+    other = refused(IN_APP | {"total_fee": "1e4"}, MAPI)
+    assert (first.notification_id, first.order, first.disposition) == (
+        IN_APP["notify_id"],
+        "APP-31",
+        Disposition.QUARANTINED,
+    )
+    assert first.digest == again.digest != other.digest
+
+
+def test_what_has_no_honest_id_repeats_nothing() -> None:
+    assert refused(IN_APP | {"notify_id": "n\n"}, MAPI).digest == b""
+    assert refused(IN_APP | {"notify_id": ""}, MAPI).digest == b""
+
+
+@pytest.mark.parametrize(
+    ("payer", "shown"),
+    [("carol@example.com", "car***"), ("13800138000", "138***"), ("bob@x", "***"), ("", "")],
+)
+def test_a_payer_is_masked(payer: str, shown: str) -> None:
+    assert form_meaning.mask(payer) == shown
+
+
+def test_both_logins_of_a_payer_are_masked() -> None:
+    told: dict[str, Any] = {"buyer_logon_id": "", "buyer_email": "erin@example.com"}
+    assert read(IN_APP | told, MAPI).payer == "eri***"

@@ -1,0 +1,86 @@
+"""Amounts are read in one exact form each, and are integers from then on."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import money
+from schemas.money import BadMoney, Money
+
+TWO = sorted(currency for currency, decimals in money.DECIMALS.items() if decimals == 2)
+NONE = sorted(currency for currency, decimals in money.DECIMALS.items() if decimals == 0)
+
+
+def test_every_currency_has_two_decimals_or_none() -> None:
+    assert set(TWO) | set(NONE) == money.DECIMALS.keys()
+    assert NONE == ["JPY", "KRW"]
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "minor"),
+    [
+        ("0.01", "USD", 1),
+        ("12.80", "USD", 1280),
+        ("012.80", "USD", 1280),
+        ("999999999.99", "CNY", 99_999_999_999),
+        ("1280", "JPY", 1280),
+        ("1280.00", "KRW", 1280),
+        ("0.00", "EUR", 0),
+    ],
+)
+def test_a_forms_amount_is_read_to_minor_units(text: str, currency: str, minor: int) -> None:
+    assert money.parse_major(text, currency) == Money(minor, currency)
+
+
+BAD = ["", " ", "1", "1.0", "1.000", ".10", "1.", "-1.00", "+1.00", " 1.00", "1.00 ", "1.00\n", "1,000.00", "1e3",
+       "1.00e1", "NaN", "Infinity", "0x1.00", "1_0.00", "１.00", "٣.00", "1000000000.00", "1.0a",
+       "１２.８０"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_any_other_text_is_no_amount_of_two_decimals(text: str) -> None:
+    with pytest.raises(BadMoney):
+        money.parse_major(text, "USD")
+
+
+@pytest.mark.parametrize("text", ["", "1.5", "1.50", "1.0", "1.", "-1", "1e3", " 1", "1\n", "1234567890", "１"])
+def test_any_other_text_is_no_amount_without_decimals(text: str) -> None:
+    with pytest.raises(BadMoney):
+        money.parse_major(text, "JPY")
+
+
+@pytest.mark.parametrize("text", ["", "1.00", "-1", "+1", " 1", "1\n", "1" * 13, "1e3", "１"])
+def test_any_other_text_is_no_amount_of_a_message(text: str) -> None:
+    with pytest.raises(BadMoney):
+        money.parse_minor(text, "USD")
+
+
+def test_a_messages_amount_is_in_the_smallest_unit_of_any_currency() -> None:
+    assert money.parse_minor("100", "JPY") == Money(100, "JPY")
+    assert money.parse_minor("100", "IDR") == Money(100, "IDR")
+    assert money.parse_minor("9" * 12, "USD") == Money(999_999_999_999, "USD")
+
+
+@pytest.mark.parametrize("currency", ["", "usd", "XYZ", "US", "USD "])
+def test_a_currency_that_is_not_in_the_table_has_no_amounts(currency: str) -> None:
+    for parse in (money.parse_major, money.parse_minor):
+        with pytest.raises(BadMoney):
+            parse("100", currency)
+
+
+@given(st.integers(0, 99_999_999_999), st.sampled_from(TWO))
+def test_what_is_shown_is_read_back(minor: int, currency: str) -> None:
+    assert money.parse_major(money.major(minor, currency), currency) == Money(minor, currency)
+
+
+@given(st.lists(st.sampled_from(["0.10", "0.20"]), max_size=500))
+def test_sums_are_exact(texts: list[str]) -> None:
+    total = sum(money.parse_major(text, "USD").minor for text in texts)
+    assert total == 10 * texts.count("0.10") + 20 * texts.count("0.20")
+
+
+def test_amounts_are_shown_as_a_person_writes_them() -> None:
+    assert str(Money(1280, "USD")) == "12.80 USD"
+    assert str(Money(1280, "JPY")) == "1280 JPY"
+    assert money.major(-5, "USD") == "-0.05"
+    assert money.major(5, "XYZ") == "0.05"
