@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from deploy.cli import exits, shown
 
 if TYPE_CHECKING:
     from ingest.keys import Key
     from schemas.accounts import Account
 
-FAILED = 1
-FOUND_WRONG = 3
 EXPIRES_SOON = timedelta(days=30)
 
 Accounts = Annotated[Path, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts' configuration.")]
-Output = Annotated[Literal["table", "json"], typer.Option(help="For people, or for programs.")]
 
 _LIST_HELP = """List every account's active keys.
 
@@ -42,18 +41,18 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="keys")
 
 
-def list_keys(accounts: Accounts = Path("accounts.toml"), output: Output = "table") -> None:
+def list_keys(accounts: Accounts = Path("accounts.toml"), output: shown.Output = "table") -> None:
     """Show what there is."""
     keys, faults = _looked_at(accounts)
     _print(keys, faults, output)
 
 
-def check_keys(accounts: Accounts = Path("accounts.toml"), output: Output = "table") -> None:
+def check_keys(accounts: Accounts = Path("accounts.toml"), output: shown.Output = "table") -> None:
     """Show what there is, and end with the exit code that it deserves."""
     keys, faults = _looked_at(accounts)
     _print(keys, faults, output)
     if faults or any(key["state"] == "expired" for key in keys):
-        raise typer.Exit(FOUND_WRONG)
+        raise typer.Exit(exits.FOUND_WRONG)
 
 
 def _looked_at(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -65,9 +64,7 @@ def _looked_at(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     try:
         accounts = accounts_file.read(path)
     except BadAccounts as bad:
-        for fault in bad.faults:
-            typer.echo(fault, err=True)
-        raise typer.Exit(FAILED) from None
+        shown.fail("; ".join(bad.faults))
     rows, faults = [], []
     for account in accounts.values():
         try:
@@ -103,22 +100,14 @@ def _state(expires_at: datetime | None) -> str:
     return "expires_soon" if left < EXPIRES_SOON else "ok"
 
 
+_COLUMNS = ("account", "key_id", "sign_type", "kind", "bits", "fingerprint", "expires_at", "state")
+
+
 def _print(keys: list[dict[str, Any]], faults: list[str], output: str) -> None:
     if output == "json":
-        import msgspec
-
-        typer.echo(msgspec.json.format(msgspec.json.encode({"keys": keys, "faults": faults})).decode())
+        shown.as_json({"keys": keys, "faults": faults})
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    table = Table(box=None, pad_edge=False)
-    for name in ("account", "key_id", "sign_type", "kind", "bits", "fingerprint", "expires_at", "state"):
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for key in keys:
-        table.add_row(*(Text("" if value is None else str(value)) for value in key.values()))
-    console.print(table)
+    headings = [name.replace("_", " ") for name in _COLUMNS]
+    shown.table("", headings, ([key[name] for name in _COLUMNS] for key in keys))
     for fault in faults:
-        console.print(Text(f"fault: {fault}", "bold red"))
+        typer.echo(f"fault: {shown.plain(fault)}")

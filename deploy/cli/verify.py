@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+from deploy.cli import exits, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
     from ingest.explain import Explanation
     from ingest.keys import Key, KeyRing
     from schemas.accounts import Account
-
-FAILED = 1
-FOUND_WRONG = 3
 
 _HELP = """Say whether a message is authentic, and why its signature fails (验签失败) if it is not.
 
@@ -51,9 +50,11 @@ def verify(
     header: Annotated[list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="A header of the request.")] = None,
     path: Annotated[str, typer.Option(metavar="PATH", help="The path that was asked for, with its query.")] = "",
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="One more key to try, your own perhaps.")] = None,
-    output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for programs.")] = "table",
+    output: shown.Output = "table",
 ) -> None:
     """Explain one message; the options say whose it is and what else is known about it."""
+    import msgspec
+
     from schemas.accounts import BadAccounts
 
     captured = _captured(file, header or [], path)
@@ -64,10 +65,10 @@ def verify(
     candidates = [known[account]] if account else _fitting(captured, known, rings)
     explanation = _explained(captured, candidates, rings, key)
     if output == "json":
-        _print_json(explanation)
+        shown.as_json(msgspec.to_builtins(explanation))
     else:
         _print_table(explanation)
-    raise typer.Exit(0 if explanation.accepted else FOUND_WRONG)
+    raise typer.Exit(exits.DONE if explanation.accepted else exits.FOUND_WRONG)
 
 
 def _captured(file: str, headers: list[str], path: str) -> Captured:
@@ -158,23 +159,14 @@ def _given_key(path: Path, account: Account) -> Key:
 
 
 def _fail(faults: list[str]) -> NoReturn:
-    for fault in faults:
-        typer.echo(fault, err=True)
-    raise typer.Exit(FAILED)
-
-
-def _print_json(explanation: Explanation) -> None:
-    import msgspec
-
-    typer.echo(msgspec.json.format(msgspec.json.encode(explanation)).decode())
+    shown.fail("; ".join(faults))
 
 
 def _print_table(explanation: Explanation) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    console = shown.console()
     console.print(Text("authentic", "bold green") if explanation.accepted else Text("refused", "bold red"))
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
@@ -186,21 +178,16 @@ def _print_table(explanation: Explanation) -> None:
 
 
 def _rows(explanation: Explanation) -> list[tuple[str, str]]:
-    holds = [each.variant.value for each in explanation.tried if each.holds]
-    fails = [each.variant.value for each in explanation.tried if not each.holds]
+    """What there is to say, by its name; the signed text keeps its line end, and no other control character."""
+    tried = explanation.tried
     return [
         ("cause", explanation.cause),
         ("what to do", explanation.remedy),
         ("account", explanation.account),
         ("reason", explanation.reason.value if explanation.reason else ""),
         ("key", explanation.key),
-        ("sign_type", explanation.sign_type),
-        ("signed text", _escaped(explanation.signed_text)),
-        ("holds with", ", ".join(holds)),
-        ("tried in vain", ", ".join(fails)),
+        ("sign_type", shown.plain(explanation.sign_type)),
+        ("signed text", "\n".join(shown.plain(line) for line in explanation.signed_text.split("\n"))),
+        ("holds with", shown.words(each.variant.value for each in tried if each.holds)),
+        ("tried in vain", shown.words(each.variant.value for each in tried if not each.holds)),
     ]
-
-
-def _escaped(text: str) -> str:
-    """For a terminal: what it would act on is shown, not sent."""
-    return "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)

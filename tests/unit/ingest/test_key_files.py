@@ -32,6 +32,8 @@ def test_a_public_key_is_read_from_pem_and_from_bare_base64_in_any_lines() -> No
     wrapped = b"\r\n".join(bare[i : i + 64] for i in range(0, len(bare), 64)) + b"\n"
     found = [key_files.public_key(content, holder.openapi()) for content in (holder.pem(key), bare, wrapped)]
     assert {key_files.fingerprint(each) for each in found} == {key_files.fingerprint(key.public_key())}
+    assert key_files.fingerprint(found[0]).startswith("sha256:")
+    assert key_files.fingerprint(found[0]) != key_files.fingerprint(holder.rsa_key("second").public_key())
     assert (key_files.kind(found[0]), key_files.bits(found[0])) == ("RSA", 2048)
 
 
@@ -126,7 +128,8 @@ def test_an_md5_key_is_taken_without_its_line_end_and_never_shown() -> None:
     assert "samples" not in repr(secret)
     assert key_files.fingerprint(secret) == ""
     assert (key_files.kind(secret), key_files.bits(secret)) == ("MD5", 256)
-    assert key_files.md5_secret(b"0123456789abcdef").secret == b"0123456789abcdef"
+    for shortest in (b"0123456789abcdef", b"!~!~!~!~!~!~!~!~"):
+        assert key_files.md5_secret(shortest).secret == shortest
 
 
 # Certificates
@@ -201,6 +204,7 @@ def test_s28_without_a_chain_to_a_root_of_the_accounts_the_start_is_refused() ->
         "self-signed issuer of the same name": (issued("leaf", "middle", signer="impostor"), impostor),
         "issuer that is no authority": (LEAF, issued("middle", "root")),
         "self-signed leaf": (issued("leaf", "leaf"),),
+        "beside a genuine authority that did not issue it": (issued("leaf", "middle", signer="impostor"), MIDDLE),
         "root's name, another key": (issued("leaf", "root", signer="impostor"),),
     }
     for chain in chains.values():

@@ -3,11 +3,12 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ingest import keys, signature
 from ingest.keys import Key, Rings
-from schemas.accounts import BadAccounts, SignType
+from schemas.accounts import Account, BadAccounts, SignType
 from tests import holder
 from tests.unit.ingest import test_key_files as made
 
@@ -20,15 +21,13 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def account_of(*files: str, name: str = "shop-cn"):  # type: ignore[no-untyped-def]
-    import msgspec
-
+def account_of(*files: str, name: str = "shop-cn") -> Account:
     return msgspec.structs.replace(holder.openapi(keys={file: file for file in files}), name=name)
 
 
-def faults(*args: object) -> list[str]:
+def faults(account: Account, directory: Path) -> list[str]:
     with pytest.raises(BadAccounts) as caught:
-        keys.load(*args)  # type: ignore[arg-type]
+        keys.load(account, directory)
     return caught.value.faults
 
 
@@ -172,3 +171,39 @@ def test_a_key_is_preferred_without_any_key_getting_lost() -> None:
     ring.prefer(last)
     assert [key.id for key in ring.recent] == ["c", "a", "b"]
     assert [key.id for key in ring.keys] == ["a", "b", "c"]
+
+
+def test_a_changed_md5_key_is_noticed_too(directory: Path) -> None:
+    holder.written(directory, "md5", holder.MD5_SECRET)
+    rings = Rings({"shop-sg": holder.mapi(SignType.MD5, keys={}, md5_key_file="md5")}, directory)
+    holder.written(directory, "md5", b"a-new-secret-of-the-tests-012345")
+    assert rings.reload() == []
+    sign = holder.signature(b"text", b"a-new-secret-of-the-tests-012345", "MD5").encode()
+    assert signature.signer(b"text", sign, rings.current("shop-sg")) is not None
+
+
+def test_an_account_with_a_fault_is_read_again_even_where_no_file_seems_to_have_changed(directory: Path) -> None:
+    rings = rings_of(directory)
+    path = directory / "keys/a.pem"
+    good = holder.pem(holder.rsa_key("b"))
+    path.write_bytes(b"?" * len(good))
+    assert len(rings.reload()) == 1
+    stamp = path.stat()
+    path.write_bytes(good)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert rings.reload() == []
+    assert holds(rings, "b")
+
+
+def test_an_absent_root_file_is_a_fault(directory: Path) -> None:
+    holder.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
+    account = holder.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("absent.crt",))
+    assert faults(account, directory) == ["account shop-cn: absent.crt does not exist"]
+
+
+def test_the_largest_file_that_is_read_is_exact(directory: Path) -> None:
+    content = holder.pem(holder.rsa_key("a"))
+    (directory / "keys/a.pem").write_bytes(content + b"\n" * (64 * 1024 - len(content)))
+    assert keys.load(account_of("keys/a.pem"), directory).keys
+    (directory / "keys/a.pem").write_bytes(content + b"\n" * (64 * 1024 - len(content) + 1))
+    assert "too large" in faults(account_of("keys/a.pem"), directory)[0]

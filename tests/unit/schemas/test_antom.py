@@ -136,3 +136,6 @@ def test_what_two_parsers_could_read_differently_is_refused(body: bytes) -> None
 def test_the_depth_and_the_digits_allowed_are_exact() -> None:
     assert antom.read(b'{"a":' + b"[" * 30 + b"1" + b"]" * 30 + b"}")
     assert antom.read(b'{"a":12345678901234567890}') == {"a": 12345678901234567890}
+    assert antom.read(b'{"a":0.123456789012345678}') == {"a": "0.123456789012345678"}
+    with pytest.raises(antom.BadMessage):
+        antom.read(b'{"a":0.1234567890123456789}')

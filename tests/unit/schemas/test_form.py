@@ -244,3 +244,10 @@ def test_what_urllib_encodes_is_read_back(params: dict[str, bytes]) -> None:
     assert form.fields == {name.encode(): value for name, value in params.items() if name != "sign"}
     assert form.sign == params.get("sign")
     assert form.has_escaped_ampersand == any(b"&" in value for value in params.values())
+
+
+def test_every_printable_character_may_stand_raw_in_a_value_and_none_beyond() -> None:
+    raw = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"&%+")
+    assert forms.read(b"a=" + raw).fields == {b"a": raw}
+    for byte in (0x20, 0x7F, 0x00, 0x1F, 0x80):
+        assert refusal_of(b"a=" + bytes([byte])) is Refusal.MALFORMED
