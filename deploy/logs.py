@@ -132,7 +132,11 @@ class Lines:
 
     def _formatted(self, line: _Line) -> str:
         at_s, level, event, fields = line
-        shown: _Fields = {Field.TIMESTAMP: self._timestamp(at_s), Field.LEVEL: level, Field.EVENT: event}
+        shown: _Fields = {
+            Field.TIMESTAMP: self._timestamp(at_s),
+            Field.LEVEL: level,
+            Field.EVENT: _shown(Field.EVENT, event),
+        }
         for key, value in fields.items():
             shown[key] = _shown(key, value)
         return self._render(shown) + "\n"
@@ -152,7 +156,9 @@ def capture_standard_logging(lines: Lines) -> None:
     """
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
-    logging.basicConfig(level=logging.WARNING, handlers=[_Forward(lines)], force=True)
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    root.handlers = [_Forward(lines)]
 
 
 class _Forward(logging.Handler):

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
+from deploy.embedded import directory
 from deploy.logs import Lines
 from ingest import app, authenticity, settings
 from ingest.keys import KeyRing, Rings
@@ -122,8 +123,6 @@ async def receiver(merchant: Merchant, log: Log | None = None) -> AsyncIterator[
 @asynccontextmanager
 async def embedded(merchant: Merchant) -> AsyncIterator[int]:
     """The whole receiver on the journal: durable before `success`."""
-    from deploy.embedded import directory
-
     with tempfile.TemporaryDirectory() as temporary:
         opening = directory.opened(Path(temporary) / "engine", now_ms=lambda: time.time_ns() // 1_000_000)
         async with opening as opened, receiver(merchant, opened.journal) as port:
@@ -135,7 +134,7 @@ RUNGS: dict[str, Callable[[Merchant], AbstractAsyncContextManager[int]]] = {
     "echo + parse": parse,
     "echo + parse + verify": verify,
     "receiver, log in memory": receiver,
-    # "receiver, journal": embedded,
+    "receiver, journal": embedded,
 }
 
 
