@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Protocol, TextIO, cast
+from typing import Any, Protocol, TextIO
 
 import msgspec
 import structlog
@@ -35,6 +35,8 @@ VALUE_CHARACTERS_MAX = 2_000
 REDACTED_TEXT = "[redacted]"
 
 _ESCAPED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_PLAIN = (bool, int, float)
+_encoder = msgspec.json.Encoder()
 _Fields = MutableMapping[str, Any]
 _Line = tuple[float, str, str, dict[str, Any]]
 
@@ -59,11 +61,12 @@ class Lines:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._stream = stream
-        self._render = _console_renderer() if console else _json_renderer()
+        self._render = _console_renderer() if console else _json
         self._queue: deque[_Line] = deque()
         self._queue_max = queue_max
         self._on_dropped = on_dropped
         self._clock = clock
+        self._second, self._second_text = -1, ""
         self._is_waiting = False
         self._wake = threading.Event()
         self._is_closing = False
@@ -130,12 +133,20 @@ class Lines:
     def _formatted(self, line: _Line) -> str:
         at_s, level, event, fields = line
         shown: _Fields = {
-            Field.TIMESTAMP: datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds"),
+            Field.TIMESTAMP: self._timestamp(at_s),
             Field.LEVEL: level,
-            Field.EVENT: event,
-            **{key: _shown(key, value) for key, value in fields.items()},
+            Field.EVENT: _shown(Field.EVENT, event),
         }
+        for key, value in fields.items():
+            shown[key] = _shown(key, value)
         return self._render(shown) + "\n"
+
+    def _timestamp(self, at_s: float) -> str:
+        second = int(at_s)
+        if second != self._second:
+            self._second = second
+            self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        return f"{self._second_text}{int((at_s - second) * 1000):03d}Z"
 
 
 def capture_standard_logging(lines: Lines) -> None:
@@ -145,7 +156,9 @@ def capture_standard_logging(lines: Lines) -> None:
     """
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
-    logging.basicConfig(level=logging.WARNING, handlers=[_Forward(lines)], force=True)
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    root.handlers = [_Forward(lines)]
 
 
 class _Forward(logging.Handler):
@@ -163,7 +176,7 @@ def _shown(key: str, value: Any) -> Any:
     """The value as it may be seen: redacted by its key, one line, no longer than anybody reads."""
     if key in REDACTED:
         return REDACTED_TEXT
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, _PLAIN):
         return value
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
@@ -171,6 +184,8 @@ def _shown(key: str, value: Any) -> Any:
         value = "".join(traceback.format_exception(value, limit=-8)).rstrip().replace("\n", " | ")
     elif not isinstance(value, str):
         value = str(value)
+    if len(value) <= VALUE_CHARACTERS_MAX and value.isprintable():
+        return value
     return _ESCAPED.sub(_escape, value[:VALUE_CHARACTERS_MAX])
 
 
@@ -178,16 +193,11 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
 
-def _json(fields: _Fields, **_: Any) -> str:
+def _json(fields: _Fields) -> str:
     try:
-        return msgspec.json.encode(fields).decode()
+        return _encoder.encode(fields).decode()
     except (TypeError, ValueError, UnicodeError):
         return json.dumps({str(key): str(value) for key, value in fields.items()})
-
-
-def _json_renderer() -> Callable[[_Fields], str]:
-    renderer = structlog.processors.JSONRenderer(serializer=_json)
-    return lambda fields: cast(str, renderer(None, "", fields))
 
 
 def _console_renderer() -> Callable[[_Fields], str]:

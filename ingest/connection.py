@@ -11,7 +11,7 @@ traceback: here it gets the fixed `fail`, the connection ends, and a counter mov
 """
 
 import asyncio
-from collections.abc import Iterable
+import socket
 from typing import Any, Protocol, cast
 
 from aiohttp import web
@@ -22,6 +22,7 @@ from ingest.reply import Reply, fixed
 
 HEADERS_MAX = 64
 HEADER_BYTES_MAX = 4096
+SEND_BYTES = 16 * 1024  # an answer has 300; the kernel would keep megabytes for one that nobody reads
 READ_BYTES = 64 * 1024
 EVICTED_PART = 20  # one twentieth of the idle ones at a time
 
@@ -36,7 +37,6 @@ class Limits(Struct, frozen=True, kw_only=True):
     keepalive_s: float
     lingering_s: float
     write_deadline_s: float
-    connections_max: int
 
 
 class Faults(Protocol):
@@ -47,12 +47,51 @@ class Faults(Protocol):
         """Something was raised that nobody expected."""
 
 
+class Roster:
+    """The open connections of one process, oldest first, and who has to go when there are too many.
+
+    An idle one goes for a newcomer, and of the idle ones those first that never sent a request: a load balancer's
+    connections have. They go a twentieth at a time, so that in a flood not every newcomer looks for its own; and they
+    leave the roster at once, not when their socket is gone, else the newcomers of one moment would clear it.
+    """
+
+    def __init__(self, *, connections_max: int) -> None:
+        self._connections_max = connections_max
+        self._open: dict[Connection, None] = {}
+
+    def join(self, connection: "Connection") -> bool:
+        """Take in a newcomer; whether there is, or could be made, a place for it."""
+        if len(self._open) >= self._connections_max and not self._evict():
+            return False
+        self._open[connection] = None
+        return True
+
+    def leave(self, connection: "Connection") -> None:
+        self._open.pop(connection, None)
+
+    def _evict(self) -> bool:
+        idle = [connection for connection in self._open if connection.is_idle]
+        leaving = [connection for connection in idle if not connection.has_asked] or idle
+        for connection in leaving[: -(-len(leaving) // EVICTED_PART)]:
+            self.leave(connection)
+            connection.force_close()
+        return bool(leaving)
+
+
 class Connection(web.RequestHandler):
     """aiohttp's connection, with the gaps above closed."""
 
-    __slots__ = ("_faults", "_limits", "_unread", "_wire", "is_broken")
+    __slots__ = ("_faults", "_limits", "_roster", "_unread", "_wire", "is_broken")
 
-    def __init__(self, manager: web.Server, *, limits: Limits, faults: Faults, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        limits: Limits,
+        roster: "Roster",
+        faults: Faults,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         super().__init__(
             manager,
             loop=loop,
@@ -66,6 +105,7 @@ class Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # None is how aiohttp itself spells "no access log"
         )
         self._limits = limits
+        self._roster = roster
         self._faults = faults
         self._unread: asyncio.TimerHandle | None = None
         self._wire: asyncio.WriteTransport | None = None
@@ -82,14 +122,13 @@ class Connection(web.RequestHandler):
         return self._request_count > 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert self._manager is not None
         wire = cast(asyncio.Transport, transport)  # what uvloop makes is one in all but its class
-        others = self._manager.connections
-        is_full = len(others) >= self._limits.connections_max and not _evict(others)
+        has_place = self._roster.join(self)
         super().connection_made(transport)
         self._wire = wire
         wire.set_write_buffer_limits(high=0)  # so that any byte that stays unsent starts the deadline
-        if is_full:
+        wire.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        if not has_place:
             self.force_close()
 
     def data_received(self, data: bytes) -> None:
@@ -117,6 +156,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_unread()
         self._wire = None
+        self._roster.leave(self)
         super().connection_lost(exc)
 
     def _abort(self) -> None:
@@ -145,16 +185,3 @@ class Connection(web.RequestHandler):
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
         """No traceback for a sender's fault; one of ours is reported as such."""
         self._faults.our_fault(kwargs.get("exc_info"))
-
-
-def _evict(connections: Iterable[web.RequestHandler]) -> bool:
-    """Close idle connections, oldest first: strangers that never sent a request before those that did.
-
-    Whether there were any. They are many at a time, so that a flood does not make each newcomer look for its own.
-    """
-    idle = [connection for connection in connections if isinstance(connection, Connection) and connection.is_idle]
-    strangers = [connection for connection in idle if not connection.has_asked]
-    candidates = strangers or idle
-    for connection in candidates[: -(-len(candidates) // EVICTED_PART)]:
-        connection.force_close()
-    return bool(candidates)

@@ -17,7 +17,7 @@ from aiohttp.http import RawRequestMessage
 
 from ingest import answers
 from ingest.clock import Clock
-from ingest.connection import BrokenBody, Connection, Limits
+from ingest.connection import BrokenBody, Connection, Limits, Roster
 from ingest.deadlines import Deadlines
 from ingest.incoming import Incoming
 from ingest.receive import Gone, Reception
@@ -28,6 +28,9 @@ from ingest.settings import Settings
 from schemas.accounts import Account, Family
 from schemas.form import BODY_BYTES_MAX
 
+ACCEPTED_AT_ONCE = (
+    32  # asyncio takes its backlog to be this too; thousands at once would stop the loop for half a second
+)
 CLOSING_STATUSES = frozenset({400, 408, 413, 415})  # after these the rest of the request is not worth reading
 
 
@@ -51,8 +54,8 @@ class Receiver:
             keepalive_s=settings.keepalive_s,
             lingering_s=settings.lingering_s,
             write_deadline_s=settings.write_deadline_s,
-            connections_max=settings.connections_max,
         )
+        self._roster = Roster(connections_max=settings.connections_max)
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
         self.is_accepting = False
@@ -75,14 +78,9 @@ class Receiver:
         loop = asyncio.get_running_loop()
         self._deadlines.start()
         self._server = web.Server(self._handle, request_factory=self._incoming, handler_cancellation=False)
-        self._listener = await loop.create_server(
-            self.new_connection,
-            self._settings.host,
-            self._settings.port,
-            backlog=self._settings.backlog,
-            reuse_port=self._settings.reuse_port or None,
-            family=socket.AF_UNSPEC,
-        )
+        listening = _listening(self._settings)
+        self._listener = await loop.create_server(self.new_connection, sock=listening, backlog=ACCEPTED_AT_ONCE)
+        listening.listen(self._settings.backlog)
         self.is_accepting = True
 
     async def drain(self) -> None:
@@ -106,7 +104,13 @@ class Receiver:
     def new_connection(self) -> Connection:
         """A protocol for one connection, with the limits in force."""
         assert self._server is not None
-        return Connection(self._server, limits=self._limits, faults=self._reporting, loop=asyncio.get_running_loop())
+        return Connection(
+            self._server,
+            limits=self._limits,
+            roster=self._roster,
+            faults=self._reporting,
+            loop=asyncio.get_running_loop(),
+        )
 
     def _incoming(
         self,
@@ -147,7 +151,7 @@ class Receiver:
         finally:
             self._deadlines.release(task)
         is_gone = incoming.transport is None or incoming.transport.is_closing()
-        self._reporting.accepted(accepted, method=incoming.method, began_s=began_s, is_gone=is_gone)
+        self._reporting.accepted(accepted, began_s=began_s, is_gone=is_gone)
         return Reply(self._success(accepted.account), closing=not self.is_accepting, stamp=self._stamp)
 
     def _success(self, account: Account) -> answers.Answer:
@@ -170,6 +174,13 @@ class Receiver:
     def _ended(self, incoming: Incoming, status: int, began_s: float) -> Ended:
         account = self._reception.account_at(incoming.target)
         return Ended(account=account, method=incoming.method, status=status, began_s=began_s, body=incoming.body)
+
+
+def _listening(settings: Settings) -> socket.socket:
+    """The public port, bound."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    address = (settings.host, settings.port)
+    return socket.create_server(address, family=family, backlog=settings.backlog, reuse_port=settings.reuse_port)
 
 
 def assert_c_parser() -> None:

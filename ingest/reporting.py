@@ -51,12 +51,14 @@ class Reporting:
         self._refusals = Allowance(per_s=refusals_per_s)
         self._faults = Allowance(per_s=1.0, burst=5.0)
 
-    def accepted(self, accepted: Accepted, *, method: str, began_s: float, is_gone: bool) -> None:
+    def accepted(self, accepted: Accepted, *, began_s: float, is_gone: bool) -> None:
         """A notification is durable. `is_gone`: its sender will not hear of it and sends it again."""
         account = accepted.account.name
-        outcome = Outcome.GONE if is_gone else Outcome.ACCEPTED
         seconds = self._clock.monotonic_s() - began_s
-        self._metrics.answered(account, outcome, method=method, status=200, seconds=seconds)
+        if is_gone:
+            self._metrics.answered(account, Outcome.GONE, method="POST", status=200, seconds=seconds)
+        else:
+            self._metrics.accepted(account, seconds)
         self._metrics.verified(account, accepted.authentic.key_id)
         if accepted.is_stale:
             self._metrics.stale_request_time(account)
@@ -68,7 +70,7 @@ class Reporting:
             "notification",
             **{
                 Field.ACCOUNT: account,
-                Field.OUTCOME: outcome.value,
+                Field.OUTCOME: "gone" if is_gone else "accepted",
                 Field.OUT_TRADE_NO: authentic.number,
                 Field.NOTIFY_ID: authentic.notify_id,
                 Field.KEY_ID: authentic.key_id,

@@ -67,17 +67,24 @@ def key_of(account: str, number: str | bytes) -> bytes:
     return f"{account}:".encode() + (number if isinstance(number, bytes) else number.encode("utf-8", "replace"))
 
 
+# Reading an enum's value costs more than what is done with it, and this is done for every notification.
+_VERSION = (Header.VERSION.value, b"%d" % VERSION)
+_CONFIRMED = {True: (Header.CONFIRMED.value, b"1"), False: (Header.CONFIRMED.value, b"0")}
+_ACCOUNT, _FAMILY, _RECEIVED_AT = Header.ACCOUNT.value, Header.FAMILY.value, Header.RECEIVED_AT.value
+_PATH, _CONTENT_TYPE, _KEY_ID = Header.PATH.value, Header.CONTENT_TYPE.value, Header.KEY_ID.value
+
+
 def seal(sealed: Sealed, number: str | bytes) -> Record:
     """The record of one verified notification; `number` is its order number, or the refund or batch number."""
     headers: tuple[tuple[str, bytes], ...] = (
-        (Header.VERSION.value, b"%d" % VERSION),
-        (Header.ACCOUNT.value, sealed.account.encode()),
-        (Header.FAMILY.value, sealed.family.encode()),
-        (Header.RECEIVED_AT.value, b"%d" % sealed.received_at_ms),
-        (Header.PATH.value, sealed.path),
-        (Header.CONTENT_TYPE.value, sealed.content_type),
-        (Header.KEY_ID.value, sealed.key_id.encode()),
-        (Header.CONFIRMED.value, b"1" if sealed.confirmed else b"0"),
+        _VERSION,
+        (_ACCOUNT, sealed.account.encode()),
+        (_FAMILY, sealed.family.encode()),
+        (_RECEIVED_AT, b"%d" % sealed.received_at_ms),
+        (_PATH, sealed.path),
+        (_CONTENT_TYPE, sealed.content_type),
+        (_KEY_ID, sealed.key_id.encode()),
+        _CONFIRMED[sealed.confirmed],
     )
     if sealed.signature:
         headers += (

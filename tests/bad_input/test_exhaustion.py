@@ -1,0 +1,199 @@
+"""Rows D: what is too much, too slow or too many, while others are served."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from tests.bad_input import pen, wire
+from tests.bad_input.judge import Expected, Judge
+
+PATH = "/notify/shop-cn"
+TOO_LARGE = Expected(413, "too_large", "too_large")
+HEAD = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: {wire.FORM}\r\n".encode()
+
+
+def canaries(judge: Judge, count: int = 30) -> float:
+    """How long the slowest of some valid notifications took, each on a connection of its own."""
+    times = []
+    for _ in range(count):
+        request = wire.post(PATH, pen.encode(judge.pen.cn(pen.gp())))
+        answer = wire.send(judge.port, request)
+        assert answer.body == b"success"
+        times.append(answer.seconds)
+    return max(times)
+
+
+@contextmanager
+def open_connections(judge: Judge, count: int, opening: bytes = b"") -> Iterator[list[socket.socket]]:
+    opened: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            opened.append(wire.connect(judge.port))
+            if opening:
+                opened[-1].sendall(opening)
+        yield opened
+    finally:
+        for one in opened:
+            one.close()
+
+
+def test_d01_one_byte_too_many_is_refused_before_it_is_sent(judge: Judge) -> None:
+    answer = judge.row(wire.post(PATH, b"", length=65_537), TOO_LARGE)
+    assert answer.seconds < 0.5
+
+
+def test_d01_the_largest_body_is_read(judge: Judge) -> None:
+    body = b"a=" + b"b" * (65_536 - 2)
+    judge.row(wire.post(PATH, body), Expected(400, "malformed", "field_too_long"))
+
+
+def test_d02_endless_chunks_are_cut_at_the_limit(judge: Judge) -> None:
+    before = judge.server.mark()
+    chunk = b"4000\r\n" + b"a" * 0x4000 + b"\r\n"
+    with wire.connect(judge.port) as opened:
+        opened.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        sent = 0
+        with suppress(OSError):
+            while sent < 64 << 20:
+                opened.sendall(chunk)
+                sent += 0x4000
+                opened.setblocking(False)
+                with suppress(BlockingIOError):
+                    if opened.recv(1, socket.MSG_PEEK):
+                        break
+                opened.setblocking(True)
+        opened.setblocking(True)
+        answer = wire.receive(opened)
+    judge.judge(answer, TOO_LARGE, before)
+    assert answer.is_closed
+
+
+def test_d02_the_connection_ends_though_the_sender_goes_on(judge: Judge) -> None:
+    chunk = b"4000\r\n" + b"a" * 0x4000 + b"\r\n"
+    with wire.connect(judge.port) as opened:
+        opened.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        began = time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() - began < 8:
+                opened.sendall(chunk)
+                time.sleep(0.01)
+    assert time.monotonic() - began < 4
+
+
+def test_d05_bad_cookies_are_not_worth_a_line_each(judge: Judge) -> None:
+    cookies = "; ".join(f"{n}=\x7f\xff" for n in range(300)).encode("latin-1")
+    request = wire.post(PATH, pen.encode(judge.pen.cn(pen.gp())))
+    before = judge.server.mark()
+    wire.send(judge.port, request.replace(b"Host: ", b"Cookie: " + cookies + b"\r\nHost: ", 1))
+    assert len(judge.server.state()["log"].splitlines()) <= 1
+    assert judge.server.state()["rss"] - before["rss"] < 8 << 20
+    judge.canary()
+
+
+def test_d06_idle_and_slow_connections_do_not_shut_others_out(judge: Judge) -> None:
+    slow = wire.post(PATH, b"a=", length=50)
+    with open_connections(judge, 2_000), open_connections(judge, 450, slow):
+        canaries(judge, 2)  # behind these the whole crowd has been let in
+        assert canaries(judge) < 0.25
+
+
+def test_d07_connections_without_a_request_leave_nothing_behind(judge: Judge) -> None:
+    before = judge.server.state()["files"]
+    for _ in range(5):
+        with open_connections(judge, 500):
+            pass
+    deadline = time.monotonic() + 15
+    while judge.server.state()["files"] > before + 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    judge.canary()
+
+
+def test_d08_ten_thousand_pipelined_requests_are_queued_within_bounds(judge: Judge) -> None:
+    before = judge.server.mark()
+    request = wire.post("/notify/nobody", b"")
+    with wire.connect(judge.port) as opened:
+        opened.setblocking(False)
+        left = request * 10_000
+        raw = b""
+        began = time.monotonic()
+        while time.monotonic() - began < 20 and len(wire_statuses(raw)) < 10_000:
+            with suppress(BlockingIOError):
+                left = left[opened.send(left[:65536]) :] if left else left
+            with suppress(BlockingIOError):
+                raw += opened.recv(1 << 20)
+            if raw.count(b"HTTP/1.1 404") >= 10_000:
+                break
+    assert raw.count(b"HTTP/1.1 404") == 10_000
+    assert judge.server.state()["rss"] - before["rss"] < 16 << 20
+    judge.canary()
+
+
+def wire_statuses(raw: bytes) -> list[int]:
+    return [404] * raw.count(b"HTTP/1.1 404")
+
+
+def test_d09_answers_that_nobody_reads_are_given_up(judge_of: Callable[..., Judge]) -> None:
+    judge = judge_of(ALIPAY_NOTIFY_WRITE_DEADLINE_S="2")
+    before = judge.server.state()
+    request = wire.post("/notify/nobody", b"") * 500
+    with open_connections(judge, 50) as opened:
+        for one in opened:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            one.setblocking(False)
+        deadline = time.monotonic() + 12
+        alive = dict.fromkeys(opened, request)
+        while alive and time.monotonic() < deadline:
+            for one, left in list(alive.items()):
+                try:
+                    alive[one] = left[one.send(left) :] or request
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    del alive[one]
+            time.sleep(0.05)
+        assert not alive, f"{len(alive)} connections that read nothing are still served"
+        assert canaries(judge) < 0.25
+    assert judge.server.state()["rss"] - before["rss"] < 32 << 20
+
+
+def test_d10_a_flood_of_what_is_no_http_is_counted_and_hardly_logged(judge_of: Callable[..., Judge]) -> None:
+    judge = judge_of(ALIPAY_NOTIFY_LOG_REFUSALS_PER_S="20")
+    before = judge.server.mark()
+    began = time.monotonic()
+    for _ in range(1_000):
+        wire.send(judge.port, b"\x16\x03\x01 no http\r\n\r\n")
+    seconds = time.monotonic() - began
+    state = judge.server.state()
+    name = "alipay_notify_http_parse_errors_total"
+    assert state["samples"][name] - before["samples"][name] == 1_000
+    assert len(state["log"].splitlines()) <= 20 + 20 * (seconds + 1)
+    judge.canary()
+
+
+def test_d12_beyond_its_room_it_says_so_at_once(judge_of: Callable[..., Judge]) -> None:
+    judge = judge_of(ALIPAY_NOTIFY_IN_FLIGHT_MAX="10", ALIPAY_NOTIFY_CONNECTIONS_MAX="100")
+    slow = wire.post(PATH, b"a=", length=50)
+    with open_connections(judge, 10, slow):
+        time.sleep(0.1)
+        before = judge.server.mark()
+        answer = wire.send(judge.port, wire.post(PATH, pen.encode(judge.pen.cn(pen.gp()))))
+        assert answer.seconds < 0.05
+        assert (answer.status, answer.body, answer.headers["retry-after"]) == (503, b"fail", "60")
+        throttled = 'alipay_notify_received_total{account="shop-cn",outcome="throttled"}'
+        state = judge.server.state()
+        assert state["samples"][throttled] - before["samples"][throttled] == 1
+        assert state["records"] == []
+    time.sleep(0.1)
+    judge.canary()
+
+
+def test_d12_bodies_count_by_their_size_too(judge_of: Callable[..., Judge]) -> None:
+    judge = judge_of(ALIPAY_NOTIFY_IN_FLIGHT_BYTES_MAX=str(128 << 10))
+    slow = wire.post(PATH, b"a=", length=60_000)
+    with open_connections(judge, 2, slow):
+        time.sleep(0.1)
+        judge_answer = wire.send(judge.port, wire.post(PATH, b"a" * 30_000))
+        assert judge_answer.status == 503
+        judge.canary()

@@ -1,0 +1,104 @@
+"""Rows marked START: a configuration that could let anything through does not start, and says which account and why."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.bad_input import pen
+from tests.bad_input.judge import ROOT
+from tests.bad_input.pen import Keys, Pen
+
+
+def private_pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def small() -> bytes:
+    return pen.public_pem(rsa.generate_private_key(65537, 1024))
+
+
+def exponent_three() -> bytes:
+    return pen.public_pem(rsa.generate_private_key(3, 2048))
+
+
+# What to change in the suite's own sound configuration, the account it belongs to, and what must not be shown.
+Change = Callable[[Path, Keys], None]
+FAULTS: dict[str, tuple[str, Change]] = {
+    "S13-empty": ("shop-web", lambda d, keys: write(d / "web.txt", b"")),
+    "S13-one": ("shop-web", lambda d, keys: write(d / "web.txt", b"k")),
+    "S13-placeholder": ("shop-web", lambda d, keys: write(d / "web.txt", b"your_key")),
+    "S13-same": ("shop-web", lambda d, keys: write(d / "web.txt", b"0" * 32)),
+    "S20-exponent": ("shop-cn", lambda d, keys: write(d / "cn.pem", exponent_three())),
+    "S20-openapi": ("shop-cn", lambda d, keys: write(d / "cn.pem", small())),
+    "S20-antom": ("antom-hk", lambda d, keys: write(d / "hk.pem", small())),
+    "S31-private": ("shop-cn", lambda d, keys: write(d / "cn.pem", private_pem(keys.cn))),
+    "S31-broken": ("shop-cn", lambda d, keys: write(d / "cn.pem", pen.public_pem(keys.cn)[:200])),
+    "S31-kind": ("shop-dsa", lambda d, keys: write(d / "dsa.pem", pen.public_pem(keys.cn))),
+    "S31-certificate": ("shop-cn", lambda d, keys: write(d / "cn.pem", pen.certificate(keys.cn))),
+    "S32-missing": ("shop-cn", lambda d, keys: (d / "cn.pem").unlink()),
+    "S32-none": ("shop-sg", lambda d, keys: edit(d, 'keys = ["sg.pem"]', "keys = []")),
+    "H14-algorithm": ("shop-cn", lambda d, keys: edit(d, 'sign_type = "RSA2"', 'sign_type = "none"')),
+    "H14-family": ("antom-hk", lambda d, keys: edit(d, 'family = "antom"', 'family = "antom"\nsign_type = "MD5"')),
+    "B06": ("shop-gbk", lambda d, keys: edit(d, f'seller_id = "{pen.SG_SELLER}"', "")),
+    "toml": ("accounts.toml", lambda d, keys: write(d / "accounts.toml", b"[accounts.shop-cn\n")),
+}
+
+
+def write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def edit(directory: Path, old: str, new: str) -> None:
+    path = directory / "accounts.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def directory(alipay: Pen, tmp_path: Path) -> Path:
+    pen.write_accounts(tmp_path, alipay.keys)
+    return tmp_path
+
+
+def start(directory: Path) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "ALIPAY_NOTIFY_ACCOUNTS": str(directory / "accounts.toml"),
+        "ALIPAY_NOTIFY_DATA_DIR": str(directory / "engine"),
+        "ALIPAY_NOTIFY_PORT": "0",
+        "ALIPAY_NOTIFY_ADMIN_PORT": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.cli.main", "up"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+def test_it_does_not_start_and_says_which_account_is_at_fault(directory: Path, alipay: Pen, name: str) -> None:
+    account, change = FAULTS[name]
+    change(directory, alipay.keys)
+    secrets = [line for file in directory.iterdir() if file.suffix in (".pem", ".txt") for line in shown(file)]
+    ended = start(directory)
+    assert ended.returncode not in (0, -9)
+    assert account in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not [secret for secret in secrets if secret in ended.stderr + ended.stdout]
+
+
+def shown(file: Path) -> list[str]:
+    return [line for line in file.read_text(errors="replace").splitlines() if len(line) > 20 and "-----" not in line]

@@ -1,0 +1,289 @@
+"""What a notification costs the receiver: CPU time per request, rung by rung, as ratios to a bare echo in the same run.
+
+    python -m tests.benchmarks.receiver_cost [--requests N] [--rounds N] [--json]
+
+Each rung is a server process of its own; its CPU time is taken by itself around the load. The rungs take turns and the
+least of the rounds counts, since what else the machine does only ever adds. Trust the ratios, not the microseconds.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+
+from deploy.embedded import directory
+from deploy.logs import Lines
+from ingest import app, authenticity, settings
+from ingest.keys import KeyRing, Rings
+from ingest.receive import Log
+from ingest.refused import RecentlyRefused
+from schemas import accounts, form
+from schemas.accounts import Account
+from schemas.envelope import Record
+from tests.benchmarks import open_loop
+
+CONNECTIONS = 32
+ACCOUNT = "shop"
+PATH = f"/notify/{ACCOUNT}"
+Loop = Callable[[], asyncio.AbstractEventLoop]
+
+
+class Rung(Struct, frozen=True, kw_only=True):
+    """One rung, measured: microseconds of CPU per request, and how many times the echo that is."""
+
+    name: str
+    cpu_us: float
+    ratio: float
+    per_second: float
+
+
+class Merchant(Struct, frozen=True):
+    """What every rung serves with."""
+
+    directory: Path
+    accounts: dict[str, Account]
+
+    @property
+    def ring(self) -> KeyRing:
+        return Rings(self.accounts, self.directory).current(ACCOUNT)
+
+
+# --- rungs: each serves on a free port and says which
+
+
+@asynccontextmanager
+async def echo(merchant: Merchant, work: Callable[[bytes], object] = len) -> AsyncIterator[int]:
+    """aiohttp as anybody would start: an application, a route, the body read."""
+
+    async def handle(request: web.Request) -> web.Response:
+        work(await request.read())
+        return web.Response(text="success")
+
+    application = web.Application()
+    application.router.add_post(PATH, handle)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+def parse(merchant: Merchant) -> AbstractAsyncContextManager[int]:
+    """The echo, reading the form too."""
+    return echo(merchant, form.read)
+
+
+def verify(merchant: Merchant) -> AbstractAsyncContextManager[int]:
+    """The echo, reading the form, verifying it and admitting it."""
+    account, ring = merchant.accounts[ACCOUNT], merchant.ring
+    return echo(merchant, lambda body: authenticity.check(account, ring, body))
+
+
+class MemoryLog:
+    """A log that takes no time: what is left is the receiver."""
+
+    async def append(self, record: Record) -> None:
+        self.last = record
+
+
+@asynccontextmanager
+async def receiver(merchant: Merchant, log: Log | None = None) -> AsyncIterator[int]:
+    """The whole receiver: limits, deadlines, metrics, one log line for each notification."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: ASYNC230
+        lines = Lines(nowhere)
+        lines.start()
+        async with app.serving(
+            settings=settings.load({}, accounts="accounts.toml", port=0, drain_delay_s=0.0),
+            accounts=merchant.accounts,
+            rings=Rings(merchant.accounts, merchant.directory),
+            log=log or MemoryLog(),
+            logger=lines,
+            registry=CollectorRegistry(),
+            recent=RecentlyRefused(),
+        ) as serving:
+            yield serving.port
+        lines.close()
+
+
+@asynccontextmanager
+async def embedded(merchant: Merchant) -> AsyncIterator[int]:
+    """The whole receiver on the journal: durable before `success`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        opening = directory.opened(Path(temporary) / "engine", now_ms=lambda: time.time_ns() // 1_000_000)
+        async with opening as opened, receiver(merchant, opened.journal) as port:
+            yield port
+
+
+RUNGS: dict[str, Callable[[Merchant], AbstractAsyncContextManager[int]]] = {
+    "echo": echo,
+    "echo + parse": parse,
+    "echo + parse + verify": verify,
+    "receiver, log in memory": receiver,
+    "receiver, journal": embedded,
+}
+
+
+# --- measuring
+
+
+def run(name: str, merchant_files: str, pipe: multiprocessing.connection.Connection) -> None:
+    """One rung's process: serve, and answer each message with the CPU time used so far."""
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        async with RUNGS[name](merchant(Path(merchant_files))) as port:
+            pipe.send(port)
+            while await loop.run_in_executor(None, pipe.recv):
+                pipe.send(time.process_time())
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(serve())
+
+
+def loop_factory() -> Loop | None:
+    """uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Loop = uvloop.new_event_loop
+    return factory
+
+
+def ladder(*, requests: int = 10_000, rounds: int = 3) -> list[Rung]:
+    """Every rung, from the echo up."""
+    with tempfile.TemporaryDirectory() as temporary:
+        requests_made = make_requests(Path(temporary), requests)
+        costs: dict[str, list[tuple[float, float]]] = {name: [] for name in RUNGS}
+        for _ in range(rounds):
+            for name in RUNGS:
+                costs[name].append(_measured(name, temporary, requests_made))
+    least = {name: min(cost for cost, _ in measured) for name, measured in costs.items()}
+    fastest = {name: max(rate for _, rate in measured) for name, measured in costs.items()}
+    return [
+        Rung(name=name, cpu_us=least[name], ratio=least[name] / least["echo"], per_second=fastest[name])
+        for name in RUNGS
+    ]
+
+
+def _measured(name: str, merchant_files: str, requests: Sequence[bytes]) -> tuple[float, float]:
+    """Microseconds of the server's CPU per request, and requests per second."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=run, args=(name, merchant_files, theirs))
+    process.start()
+    try:
+        port = ours.recv()
+        asyncio.run(_load(requests[: len(requests) // 10], port))
+        before = _ask(ours)
+        result = asyncio.run(_load(requests, port))
+        used = _ask(ours) - before
+        ours.send(False)
+        process.join(30)
+    finally:
+        process.kill()
+    assert result.acknowledged == len(requests), result.other_statuses
+    return used / len(requests) * 1e6, result.rate
+
+
+def _ask(pipe: Any) -> float:
+    pipe.send(True)
+    used: float = pipe.recv()
+    return used
+
+
+def _load(requests: Sequence[bytes], port: int) -> Coroutine[Any, Any, open_loop.Result]:
+    return open_loop.run(requests, host="127.0.0.1", port=port, connections=CONNECTIONS)
+
+
+# --- the notifications
+
+
+def merchant(files: Path) -> Merchant:
+    """The account whose key `make_requests` wrote."""
+    configured = {"family": "openapi", "sign_type": "RSA2", "app_id": "2021000000000001", "keys": ["key.pem"]}
+    return Merchant(files, accounts.parse({"accounts": {ACCOUNT: configured}}))
+
+
+def make_requests(files: Path, count: int) -> list[bytes]:
+    """Signed payments of about 900 bytes, each its own, ready for the wire; their public key goes into `files`."""
+    from urllib.parse import quote_plus
+
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (files / "key.pem").write_bytes(pem)
+    requests = []
+    for number in range(count):
+        fields = _fields(number)
+        text = "&".join(f"{name}={value}" for name, value in sorted(fields.items())).encode()
+        sign = base64.b64encode(key.sign(text, padding.PKCS1v15(), hashes.SHA256())).decode()
+        signed = fields | {"sign_type": "RSA2", "sign": sign}
+        body = "&".join(f"{name}={quote_plus(value)}" for name, value in signed.items()).encode()
+        headers = (("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"), ("User-Agent", "Mozilla/4.0"))
+        requests.append(open_loop.request_bytes("pay.merchant.example", PATH, headers, body))
+    return requests
+
+
+def _fields(number: int) -> dict[str, str]:
+    return {
+        "gmt_create": "2026-02-03 11:00:12",
+        "charset": "utf-8",
+        "gmt_payment": "2026-02-03 11:00:30",
+        "notify_time": "2026-02-03 11:00:31",
+        "subject": "Two tickets for the ferry",
+        "buyer_id": "2088900000020034",
+        "invoice_amount": "120.50",
+        "version": "1.0",
+        "notify_id": f"bench{number:029d}",
+        "fund_bill_list": '[{"amount":"120.50","fundChannel":"PCREDIT"}]',
+        "notify_type": "trade_status_sync",
+        "out_trade_no": f"BENCH-{number:012d}",
+        "total_amount": "120.50",
+        "trade_status": "TRADE_SUCCESS",
+        "trade_no": f"20260203220014999{number:011d}",
+        "auth_app_id": "2021000000000001",
+        "receipt_amount": "120.50",
+        "point_amount": "0.00",
+        "app_id": "2021000000000001",
+        "buyer_pay_amount": "120.50",
+        "seller_id": "2088900000010041",
+    }
+
+
+def table(rungs: Sequence[Rung]) -> str:
+    """The ladder as text."""
+    lines = [f"{'rung':28}{'CPU µs':>9}{'ratio':>8}{'req/s':>9}"]
+    lines += [f"{r.name:28}{r.cpu_us:9.1f}{r.ratio:8.2f}{r.per_second:9.0f}" for r in rungs]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What a notification costs the receiver.")
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rungs = ladder(requests=options.requests, rounds=options.rounds)
+    if options.json:
+        print(json.dumps([{field: getattr(r, field) for field in r.__struct_fields__} for r in rungs]))
+    else:
+        print(table(rungs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""The story, with fakes for whatever waits: what is asked in which order, and what is true when it returns."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from ingest.keys import Rings
+from ingest.receive import Reception
+from ingest.refusals import (
+    Malformed,
+    NoSuchAccount,
+    NotConfirmed,
+    Refused,
+    Throttled,
+    TooLarge,
+    Unauthentic,
+    Unavailable,
+    Unsupported,
+    WrongMethod,
+)
+from ingest.room import Room
+from schemas import accounts, envelope
+from schemas.accounts import Account
+from schemas.dispositions import Refusal
+from schemas.envelope import Record
+
+FORM = "application/x-www-form-urlencoded; charset=whatever"
+KEY = rsa.generate_private_key(65537, 2048)
+TEXT = b"app_id=1&notify_id=n7&out_trade_no=o7"
+SIGN = base64.b64encode(KEY.sign(TEXT, padding.PKCS1v15(), hashes.SHA256())).decode().replace("+", "%2B")
+BODY = f"{TEXT.decode()}&sign_type=RSA2&sign={SIGN}".encode()
+
+
+class Steps:
+    """What was done, in order; a step that is set to fail does."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.failing: dict[str, Refused] = {}
+        self.records: list[Record] = []
+
+    def _step(self, name: str) -> None:
+        self.done.append(name)
+        if name in self.failing:
+            raise self.failing[name]
+
+    async def append(self, record: Record) -> None:
+        self._step("append")
+        self.records.append(record)
+
+    async def confirm(self, account: Account, notify_id: bytes) -> None:
+        assert notify_id == b"n7"
+        self._step("confirm")
+
+    def epoch_ms(self) -> int:
+        return 1_770_089_465_123
+
+    def monotonic_s(self) -> float:
+        return 0.0
+
+
+class Request:
+    """A request that says of itself whether its body was asked for."""
+
+    def __init__(
+        self, target: str = "/notify/shop", *, body: bytes = BODY, method: str = "POST", **headers: str | None
+    ) -> None:
+        given: Mapping[str, str | None] = {"content_type": FORM, "content_length": str(len(body))} | headers
+        pairs = [(name.replace("_", "-"), value) for name, value in given.items() if value is not None]
+        self.method, self.target, self._body = method, target, body
+        self.headers = CIMultiDictProxy(CIMultiDict(pairs))
+        self.was_read = False
+
+    async def read_body(self) -> bytes:
+        self.was_read = True
+        return self._body
+
+
+@pytest.fixture
+def steps() -> Steps:
+    return Steps()
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room(requests_max=2, bytes_max=1 << 20)
+
+
+@pytest.fixture
+def reception(steps: Steps, room: Room, tmp_path: Path) -> Reception:
+    pem = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pem").write_bytes(pem)
+    shop = {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["key.pem"]}
+    asking = shop | {"notify_verify": True, "partner": "2088"}
+    configured = accounts.parse({"accounts": {"shop": shop, "asking": asking}})
+    keys = Rings(configured, tmp_path)
+    return Reception(accounts=configured, room=room, keys=keys, confirm=steps, log=steps, clock=steps)
+
+
+async def test_what_was_accepted_is_durable_with_the_signed_bytes(reception: Reception, steps: Steps) -> None:
+    accepted = await reception.receive(Request("/notify/shop?a=1"))
+    assert steps.done == ["append"]
+    sealed = envelope.open_(steps.records[0])
+    assert (sealed.body, sealed.path, sealed.account, sealed.confirmed) == (BODY, b"/notify/shop", "shop", False)
+    assert sealed.received_at_ms == 1_770_089_465_123
+    assert steps.records[0].key == b"shop:o7"
+    assert (accepted.authentic.key_id, accepted.authentic.notify_id) == ("key.pem", b"n7")
+
+
+async def test_alipay_is_asked_before_anything_is_logged(reception: Reception, steps: Steps) -> None:
+    await reception.receive(Request("/notify/asking"))
+    assert steps.done == ["confirm", "append"]
+    assert envelope.open_(steps.records[0]).confirmed
+
+
+async def test_what_alipay_denies_is_not_logged(reception: Reception, steps: Steps) -> None:
+    steps.failing["confirm"] = NotConfirmed()
+    with pytest.raises(NotConfirmed):
+        await reception.receive(Request("/notify/asking"))
+    assert steps.records == []
+
+
+async def test_nobody_is_asked_about_what_is_not_authentic(reception: Reception, steps: Steps) -> None:
+    with pytest.raises(Unauthentic):
+        await reception.receive(Request("/notify/asking", body=BODY.replace(b"o7", b"o8")))
+    assert steps.done == []
+
+
+async def test_a_log_that_cannot_say_is_an_unavailable_receiver(reception: Reception, steps: Steps) -> None:
+    steps.failing["append"] = Unavailable()
+    with pytest.raises(Unavailable):
+        await reception.receive(Request())
+
+
+REFUSED_UNREAD: dict[str, tuple[Request, type[Refused], Refusal]] = {
+    "an unknown account": (Request("/notify/nobody"), NoSuchAccount, Refusal.UNKNOWN_ACCOUNT),
+    "another path": (Request("/notify/shop/x"), NoSuchAccount, Refusal.UNKNOWN_PATH),
+    "an absolute target": (Request("http://x/notify/shop"), Malformed, Refusal.MALFORMED),
+    "another method": (Request(method="PUT"), WrongMethod, Refusal.METHOD),
+    "too large a length": (Request(content_length="65537"), TooLarge, Refusal.TOO_LARGE),
+    "an endless length": (Request(content_length="9" * 4000), TooLarge, Refusal.TOO_LARGE),
+    "a length that is none": (Request(content_length="1e3"), Malformed, Refusal.MALFORMED),
+    "a length in other digits": (Request(content_length="٣"), Malformed, Refusal.MALFORMED),
+    "a coding beside chunked": (
+        Request(content_length=None, transfer_encoding="gzip, chunked"), Malformed, Refusal.MALFORMED
+    ),
+    "no media type": (Request(content_type=None), Unsupported, Refusal.MEDIA_TYPE),
+    "another media type": (Request(content_type="application/json"), Unsupported, Refusal.MEDIA_TYPE),
+    "an encoding": (Request(content_encoding="gzip"), Unsupported, Refusal.CONTENT_ENCODING),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED_UNREAD)
+async def test_what_its_header_gives_away_is_refused_unread(
+    reception: Reception, steps: Steps, room: Room, name: str
+) -> None:
+    request, error, reason = REFUSED_UNREAD[name]
+    with pytest.raises(error) as refusal:
+        await reception.receive(request)
+    assert refusal.value.reason is reason
+    assert not request.was_read
+    assert steps.done == []
+    assert (room.requests, room.bytes) == (0, 0)
+
+
+async def test_a_full_room_refuses_unread_and_is_left_by_whoever_ends(reception: Reception, room: Room) -> None:
+    room.enter(10)
+    room.enter(10)
+    request = Request()
+    with pytest.raises(Throttled):
+        await reception.receive(request)
+    assert not request.was_read
+    room.leave(10)
+    await reception.receive(Request())
+    with pytest.raises(Malformed):
+        await reception.receive(Request(body=b"no form"))
+    assert (room.requests, room.bytes) == (1, 10)
+
+
+async def test_a_body_of_unknown_size_reserves_the_largest(reception: Reception, room: Room) -> None:
+    room.enter((1 << 20) - 65_535)
+    with pytest.raises(Throttled):
+        await reception.receive(Request(content_length=None, transfer_encoding="chunked"))
+
+
+@pytest.mark.parametrize("target", ["/notify/shop", "/notify/shop?", "/notify/shop?a=/notify/asking"])
+def test_the_query_does_not_choose_the_account(reception: Reception, target: str) -> None:
+    account = reception.account_at(target)
+    assert account is not None
+    assert account.name == "shop"
