@@ -29,6 +29,12 @@ FORM: dict[str, str | bytes] = {
     "total_amount": "9.00",
     "notify_id": "N-1",
 }
+# One signature in two hundred holds no +, and then nothing could happen to it.
+FORM["notify_id"] = next(
+    number
+    for number in map(str, range(1000))
+    if {"+", "/"} <= set(holder.signature(holder.canonical({**FORM, "notify_id": number}), holder.rsa_key(), "RSA2"))
+)
 SIGNED = holder.signed(FORM, holder.rsa_key(), "RSA2")
 
 
