@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 from prometheus_client import CollectorRegistry, generate_latest
 
 from deploy.logs import Lines, capture_standard_logging
