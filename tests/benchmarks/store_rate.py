@@ -1,0 +1,82 @@
+"""How fast the embedded engine's files are: `python -m tests.benchmarks.store_rate [RECORDS]`.
+
+Journal: appends by so many senders at once, in appends per second, and what one costs the event loop. Store: whole
+batches of 1, 50, 200 and 500 records with reading and deciding (the signature check left out, it is measured apart),
+in records per second and microseconds of CPU each. Both with every commit fsynced, on the disk of the temporary
+directory.
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from deploy.embedded.journal import Journal
+from deploy.embedded.store import OrderStore
+from tests import journey
+from workers.plan import Logged
+
+BATCHES = (1, 50, 200, 500)
+SENDERS = (1, 16, 128, 512)
+STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
+
+
+def line(name: str, count: int, wall_s: float, cpu_s: float) -> None:
+    print(f"{name:<32}{count / wall_s:>10,.0f}/s{wall_s / count * 1e6:>9.1f} us{cpu_s / count * 1e6:>9.1f} us CPU")
+
+
+async def appends(directory: Path, senders: int, count: int) -> None:
+    journal = await Journal.open(directory / f"journal-{senders}.sqlite3", now_ms=journey.Time())
+    records = iter([journey.record(f"N{number}") for number in range(count)])
+
+    async def send() -> None:
+        for record in records:
+            await journal.append(record)
+
+    wall, cpu, loop_cpu = time.perf_counter(), time.process_time(), time.thread_time()
+    await asyncio.gather(*(send() for _ in range(senders)))
+    loop_cpu = time.thread_time() - loop_cpu
+    line(f"append, {senders} at once", count, time.perf_counter() - wall, time.process_time() - cpu)
+    print(f"{'':<32}{'of that on the loop':>24}{loop_cpu / count * 1e6:>9.1f} us CPU")
+    await journal.close()
+
+
+def batches(size: int, count: int) -> list[list[Logged]]:
+    """News of fresh orders, three for each, and one of eight sent twice."""
+    records = []
+    for number in range(count):
+        order = f"S{size}-{number // 3}"
+        records.append(journey.record(order, STATUSES[number % 3], buyer_logon_id="buyer@example.com" * 4))
+        if number % 8 == 7:
+            records[-1] = records[-2]
+    logged = journey.logged(records)
+    return [logged[start : start + size] for start in range(0, len(logged), size)]
+
+
+async def settles(directory: Path, size: int, count: int) -> None:
+    store = await OrderStore.open(directory / f"orders-{size}.sqlite3", now_ms=journey.Time())
+    work = journey.processing(store, journey.Time())
+    prepared = batches(size, count)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for batch in prepared:
+        await work.process(batch)
+    line(f"settle, batches of {size}", count, time.perf_counter() - wall, time.process_time() - cpu)
+    wall, cpu, sent = time.perf_counter(), time.process_time(), 0
+    while emitted := await work.emit():
+        sent += emitted
+    if size == BATCHES[-1]:
+        line("emit and mark, by 500", sent, time.perf_counter() - wall, time.process_time() - cpu)
+    await store.close()
+
+
+async def main(count: int) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        for senders in SENDERS:
+            await appends(Path(place), senders, min(count, 300 * senders))
+        for size in BATCHES:
+            await settles(Path(place), size, min(count, 300 * size))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000))
