@@ -59,7 +59,10 @@ class Damaged(Broken):
 
 
 class Database:
-    """One open file. `trouble` says what its last work failed of, and is `None` while all is well."""
+    """One open file. `trouble` says what its last work failed of, and is `None` while all is well.
+
+    What a write failed of stays until a write succeeds: of a full disk, reading notices nothing.
+    """
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
@@ -71,6 +74,7 @@ class Database:
         self._identity: tuple[tuple[int, int], ...] = ()
         self._damage: str | None = None
         self._closed = False
+        self._is_write_in_trouble = False
 
     @classmethod
     async def open(cls, path: Path, schema: Schema, *, create: bool) -> "Database":
@@ -96,7 +100,7 @@ class Database:
             RecordRefused: the work holds a value that the file cannot; nothing is written.
             Infrastructure: whether something was written is unknown.
         """
-        return await self._on_thread(lambda: self._guarded(lambda: self._transaction(work)))
+        return await self._on_thread(lambda: self._guarded(lambda: self._transaction(work), is_write=True))
 
     async def read(self, work: Work[T]) -> T:
         """Do the reading work. This thread is the only writer, so what it reads is of one moment."""
@@ -110,12 +114,23 @@ class Database:
         def run() -> None:
             result, failed = None, None
             try:
-                result = self._guarded(lambda: self._transaction(work))
+                result = self._guarded(lambda: self._transaction(work), is_write=True)
             except Exception as error:
                 failed = error
             loop.call_soon_threadsafe(done, result, failed)
 
         self._thread.submit(run)
+
+    async def probe(self) -> None:
+        """Write to the disk, though nothing is to be written, so that trouble ends when its cause has.
+
+        Whoever is in trouble is sent no more work, and without work would never find out.
+
+        Raises:
+            Infrastructure: the trouble is still there.
+        """
+        version = len(self._schema.scripts)
+        await self.write(lambda connection: connection.execute(f"PRAGMA user_version = {version}"))
 
     async def truncate_log(self) -> bool:
         """Move the write-ahead log into the database file and empty it; False where a reader is in the way.
@@ -155,7 +170,7 @@ class Database:
 
     # Everything below runs on the file's own thread.
 
-    def _guarded(self, work: Callable[[], T]) -> T:
+    def _guarded(self, work: Callable[[], T], *, is_write: bool = False) -> T:
         if self._damage is not None:
             raise Damaged(self._damage)
         try:
@@ -164,12 +179,15 @@ class Database:
             translated = self._translated(error)
             if isinstance(translated, Infrastructure):
                 self.trouble = str(translated)
+                self._is_write_in_trouble |= is_write
             if isinstance(translated, Damaged):
                 self._damage = str(translated)
             if translated is error:
                 raise
             raise translated from error
-        self.trouble = None
+        if is_write or not self._is_write_in_trouble:
+            self.trouble = None
+            self._is_write_in_trouble = False
         return result
 
     def _open(self, create: bool) -> None:

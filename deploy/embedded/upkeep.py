@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from deploy.embedded import tending
 from deploy.embedded.directory import Opened
 from deploy.embedded.source import JournalSource
 from schemas import telemetry
@@ -19,9 +20,6 @@ from workers.metrics import Metrics
 from workers.processing import Infrastructure
 
 LOOK_EVERY_S = 1.0
-PRUNE_EVERY_S = 60.0
-JOURNAL_KEPT_MS = 14 * 86_400_000  # outlives Alipay's re-sending and any replay; refused nowhere below 7 days
-EVENTS_KEPT_MS = 30 * 86_400_000
 
 
 @asynccontextmanager
@@ -43,7 +41,9 @@ async def kept(
             _watch_health(gauges, health),
             _watch_lag(opened, source, metrics, now_ms),
             metrics.keep_fresh(opened.store),
-            _prune(opened, now_ms),
+            tending.probe(opened),
+            tending.prune(opened, now_ms),
+            tending.truncate(opened),
         )
     ]
     try:
@@ -103,11 +103,3 @@ async def _age(opened: Opened, committed: int, now_ms: Callable[[], int]) -> int
         if received.isdigit():
             return int(received)
     return now_ms()
-
-
-async def _prune(opened: Opened, now_ms: Callable[[], int]) -> None:
-    while True:
-        await asyncio.sleep(PRUNE_EVERY_S)
-        with contextlib.suppress(Infrastructure):  # the loops that need the files say so
-            await opened.journal.prune(older_than_ms=now_ms() - JOURNAL_KEPT_MS)
-            await opened.store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS)

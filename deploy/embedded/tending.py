@@ -1,0 +1,69 @@
+"""What the engine's files need from time to time: old rows pruned, the log emptied when idle, trouble found to be over.
+
+None of it is a guarantee, and all of it waits for a moment when it is in nobody's way: each piece is small, since
+appends and settlements wait on the same threads meanwhile.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from deploy.embedded import journal, store
+from deploy.embedded.directory import Opened
+from deploy.embedded.sqlite import Database
+from workers.processing import Infrastructure
+
+PROBE_EVERY_S = 1.0
+PRUNE_EVERY_S = 60.0
+BETWEEN_PRUNES_S = 0.2
+TRUNCATE_EVERY_S = 15.0
+IDLE_S = 5.0  # without an append
+LOG_BYTES_WORTH_IT = 4 * 1024 * 1024
+JOURNAL_KEPT_MS = 14 * 86_400_000  # outlives Alipay's re-sending and any replay
+EVENTS_KEPT_MS = 30 * 86_400_000  # as long as the topic would keep them
+
+
+async def probe(opened: Opened, *, every_s: float = PROBE_EVERY_S) -> None:
+    """Find out when trouble is over: an engine in trouble is not ready, gets no work, and would never learn."""
+    while True:
+        await asyncio.sleep(every_s)
+        for database in databases(opened):
+            if database.trouble is not None:
+                with contextlib.suppress(Infrastructure):
+                    await database.probe()
+
+
+async def prune(opened: Opened, now_ms: Callable[[], int], *, every_s: float = PRUNE_EVERY_S) -> None:
+    """Delete settled records and sent events that are old enough."""
+    while True:
+        with contextlib.suppress(Infrastructure):  # the loops that need the files say so
+            await _exhaust(
+                lambda: opened.journal.prune(older_than_ms=now_ms() - JOURNAL_KEPT_MS), journal.PRUNE_ROWS_MAX
+            )
+            await _exhaust(
+                lambda: opened.store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS), store.PRUNE_ROWS_MAX
+            )
+        await asyncio.sleep(every_s)
+
+
+async def _exhaust(prune_some: Callable[[], Awaitable[int]], rows_max: int) -> None:
+    while await prune_some() == rows_max:  # noqa: ASYNC110 - there is more, and others have their turn first
+        await asyncio.sleep(BETWEEN_PRUNES_S)
+
+
+async def truncate(opened: Opened, *, every_s: float = TRUNCATE_EVERY_S, idle_s: float = IDLE_S) -> None:
+    """Empty the write-ahead logs while nobody appends: the next start has less to recover, a copy less to miss."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(every_s)
+        if loop.time() - opened.journal.appended_at < idle_s:
+            continue
+        for database in databases(opened):
+            if database.log_bytes() >= LOG_BYTES_WORTH_IT:
+                with contextlib.suppress(Infrastructure):
+                    await database.truncate_log()
+
+
+def databases(opened: Opened) -> tuple[Database, Database]:
+    """The engine's two files."""
+    return opened.journal.database, opened.store.database
