@@ -116,6 +116,11 @@ class Order(Struct, frozen=True, kw_only=True, gc=False):
     registered: bool = False
     refused: frozenset[Flag] = frozenset()
 
+    @property
+    def is_note(self) -> bool:
+        """Whether this is only a note of what was refused, for an order that may yet come: nothing consumers see."""
+        return not self.claims and not self.registered
+
 
 class View(Struct, frozen=True, kw_only=True):
     """The order as consumers see it; equal views mean that nothing happened."""

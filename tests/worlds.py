@@ -65,7 +65,7 @@ class World:
         """The orders that consumers can see, in the model's words."""
         shown = {}
         for (_, number), order in self.store.orders.items():
-            if order.claims or order.registered:
+            if not order.is_note:
                 view = views.view(order)
                 members = {name: getattr(view, name) for name in view.__struct_fields__}
                 shown[number] = members | {"flags": set(view.flags)}

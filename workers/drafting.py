@@ -71,11 +71,10 @@ class Draft:
     ) -> tuple[Order, View]:
         """The order as it is to be kept, and seen: with its next version and an event if consumers see a change.
 
-        `seen` is the view of `before`, where it is at hand. An order without a claim that nobody registered is only a
-        note for later, nothing that consumers see.
+        `seen` is the view of `before`, where it is at hand.
         """
         seen_now = views.view(after)
-        if not after.claims and not after.registered:
+        if after.is_note:
             return after, seen_now
         known = (seen or views.view(before)) if before.version else None
         if known == seen_now:

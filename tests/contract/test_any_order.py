@@ -52,10 +52,8 @@ async def sweep(store: AnyStore, processing: Processing, time: Time) -> None:
 
 async def seen(store: AnyStore, account: Account) -> dict[str, dict[str, Any]]:
     page = await store.order_page(account.name, "A")
-    if page is None or page.order is None or page.view is None:
+    if page is None or page.order is None or page.view is None or page.order.is_note:
         return {}
-    if not page.order.claims and not page.order.registered:
-        return {}  # a note for later, which consumers do not see
     members = {name: getattr(page.view, name) for name in page.view.__struct_fields__}
     return {"A": members | {"flags": set(page.view.flags)}}
 

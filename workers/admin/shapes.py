@@ -178,11 +178,12 @@ def event(emitted: Emitted) -> EventAnswer:
 
 
 def _order(account: str, number: str, known: Order | None, view: View | None, timeline: Sequence[Entry]) -> OrderAnswer:
+    is_note = known is not None and known.is_note
     expected = None if known is None else known.expected
     return OrderAnswer(
         account=account,
         order=number,
-        status=None if view is None else view.status,
+        status=None if view is None or is_note else view.status,
         closed_because=None if view is None else view.closed_because,
         version=0 if known is None else known.version,
         trade=None if view is None else view.trade,

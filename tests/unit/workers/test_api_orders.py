@@ -5,8 +5,13 @@ import json
 
 import pytest
 
+from schemas.dispositions import Flag
+from schemas.orders import Order
 from tests.admin_world import NOW_MS, Refused, World, form, serving, until
+from workers import views
+from workers.admin import shapes
 from workers.changes import Changes
+from workers.pages import OrderPage
 
 
 async def test_an_order_is_shown_with_its_money_and_its_whole_story() -> None:
@@ -61,6 +66,13 @@ async def test_an_order_of_which_only_a_parked_notification_is_known_has_a_page_
         order = await (await client.get("/api/orders/strict/A1")).json()
     assert (order["status"], order["version"]) == (None, 0)
     assert [entry["disposition"] for entry in order["timeline"]] == ["parked"]
+
+
+async def test_an_order_that_only_a_refused_refund_names_has_a_page_without_a_status() -> None:
+    note = Order(account="shop", number="A1", refused=frozenset({Flag.OVER_REFUNDED}))
+    page = OrderPage(account="shop", number="A1", order=note, view=views.view(note), deliveries=(), events=())
+    shown = shapes.summary(page)
+    assert (shown.status, shown.version, shown.registered, shown.flags) == (None, 0, False, (Flag.OVER_REFUNDED,))
 
 
 async def test_an_order_of_which_only_refused_requests_are_known_has_a_page_too() -> None:

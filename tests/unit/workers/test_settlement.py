@@ -240,6 +240,26 @@ def test_paid_and_expired_is_quarantined_and_the_payment_stands(statuses: tuple[
     assert (world.seen()["A"]["status"], flags(world)) == (Status.PAID, {Flag.PAID_AND_EXPIRED})
 
 
+def test_news_that_contradicts_nothing_is_applied_to_an_order_that_is_flagged_already() -> None:
+    world = mapi()
+    tell(world, form("p", "TRADE_SUCCESS"), form("e", "TRADE_CLOSED"))
+    assert end(world, form("f", "TRADE_FINISHED")) == (Disposition.APPLIED, Reason.CHANGED)
+    assert flags(world) == {Flag.PAID_AND_EXPIRED}
+
+
+def test_a_third_trade_paid_is_quarantined_as_the_second_was() -> None:
+    world = mapi()
+    tell(world, form("p1", "TRADE_SUCCESS"), form("p2", "TRADE_SUCCESS", trade="T2"))
+    assert end(world, form("p3", "TRADE_SUCCESS", trade="T3")) == (Disposition.QUARANTINED, Reason.SECOND_TRADE)
+    assert end(world, form("w4", "WAIT_BUYER_PAY", trade="T4")) == (Disposition.STALE, Reason.OLD_NEWS)
+
+
+def test_a_second_refund_beyond_the_amount_is_quarantined_as_the_first_was() -> None:
+    world = mapi()
+    tell(world, form("p", "TRADE_SUCCESS"), batch("b1", "T1^100.01^SUCCESS"))
+    assert end(world, batch("b2", "T1^100.02^SUCCESS")) == (Disposition.QUARANTINED, Reason.OVER_REFUNDED)
+
+
 def test_a_refund_on_an_expired_order_is_quarantined() -> None:
     world = openapi()
     tell(world, form("e", "TRADE_CLOSED"))
