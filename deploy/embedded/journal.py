@@ -18,7 +18,7 @@ from sqlite3 import Connection
 import msgspec
 from msgspec import Struct
 
-from deploy.embedded import migrations
+from deploy.embedded import bulk, migrations
 from deploy.embedded.sqlite import Damaged, Database
 from ingest.refusals import Unavailable
 from schemas.envelope import Record
@@ -29,6 +29,9 @@ APPLICATION_ID = 0x414E4A31
 PARTITION = 0
 
 RECORD_OVERHEAD_BYTES = 1024  # headers, key and the objects around them, for the limits in bytes
+GATHER_S = 0.002  # a fraction of what the answer may take, and several times what a commit takes
+QUIET_TURNS = 2  # a request that was read in one turn of the loop is appended in the next
+
 PRUNE_ROWS_MAX = 1000  # per transaction: appends wait meanwhile
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -74,6 +77,9 @@ class Journal:
         self._queued = 0
         self._queued_bytes = 0
         self._is_flushing = False
+        self._gathered = 0
+        self._quiet_turns = 0
+        self._gather_until = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         self._timer: asyncio.TimerHandle | None = None
@@ -132,13 +138,34 @@ class Journal:
         self._queued += 1
         self._queued_bytes += size
         if not self._is_flushing:
-            # Not at once: what else this turn of the loop appends shares the commit.
             self._is_flushing = True
             self._idle.clear()
-            self._loop.call_soon(self._flush)
+            self._gather()
         if self._timer is None:
             self._timer = self._loop.call_at(deadline, self._expire)
         await done
+
+    def _gather(self) -> None:
+        """Let the group grow as long as the loop's turns bring more, but not for long.
+
+        A lone append is written two turns later, some microseconds; under load a commit's cost is shared by as many as
+        have arrived, which is what makes it cheap.
+        """
+        self._gathered = 0
+        self._quiet_turns = 0
+        self._gather_until = self._loop.time() + GATHER_S
+        self._loop.call_soon(self._gather_on)
+
+    def _gather_on(self) -> None:
+        if len(self._waiting) > self._gathered:
+            self._gathered = len(self._waiting)
+            self._quiet_turns = 0
+        else:
+            self._quiet_turns += 1
+        if self._quiet_turns < QUIET_TURNS and self._loop.time() < self._gather_until:
+            self._loop.call_soon(self._gather_on)
+        else:
+            self._flush()
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -159,13 +186,11 @@ class Journal:
         if first is None:
             first = _bounds(connection)[1] + 1
         now_ms = self._now_ms()
-        connection.executemany(
-            "INSERT INTO records VALUES (?, ?, ?, ?, ?)",
-            [
-                (offset, now_ms, record.key, record.value, _encode_headers(record.headers))
-                for offset, record in enumerate(records, first)
-            ],
-        )
+        rows = [
+            (offset, now_ms, record.key, record.value, _encode_headers(record.headers))
+            for offset, record in enumerate(records, first)
+        ]
+        bulk.insert(connection, "INSERT INTO records", rows)
         return first
 
     def _flushed(self, first: int | None, error: Exception | None) -> None:
@@ -184,7 +209,7 @@ class Journal:
                 if not each.done.done():
                     each.done.set_result(None)
         if self._waiting:
-            self._loop.call_soon(self._flush)
+            self._gather()
         else:
             self._rest()
 

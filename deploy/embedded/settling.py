@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from sqlite3 import Connection
 from typing import Any
 
-from deploy.embedded import rows
+from deploy.embedded import bulk, rows
 from schemas.dispositions import Disposition
 from schemas.orders import Order
 from workers.plan import Decide, Delivery, HeldRow, Known, Named, Needs, OrderWrite, Plan, Position
@@ -68,8 +68,8 @@ def write(connection: Connection, plan: Plan, settled: frozenset[Position], *, n
     Raises:
         Fenced: an order has not the version that the plan expects.
     """
-    connection.executemany(_INSERT_LEDGER, map(rows.ledger_row, plan.ledger))
-    connection.executemany(_INSERT_EVENT, [rows.outbox_row(event, now_ms) for event in plan.events])
+    bulk.insert(connection, _INSERT_LEDGER, [rows.ledger_row(each) for each in plan.ledger])
+    bulk.insert(connection, _INSERT_EVENT, [rows.outbox_row(event, now_ms) for event in plan.events])
     _write_orders(connection, plan.orders, now_ms)
     _write_deliveries(connection, plan.deliveries, settled)
     _release(connection, plan, now_ms)
@@ -111,27 +111,24 @@ _OPEN_HELD = """
 _INSERT_LEDGER = """
     INSERT INTO notifications
     (notification_id, account, order_number, digest, log_partition, log_offset, key, value, headers)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_INSERT_EVENT = """
-    INSERT INTO outbox (id, topic, key, value, headers, version, written_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
+_INSERT_EVENT = "INSERT INTO outbox (id, topic, key, value, headers, version, written_at_ms)"
 _INSERT_ORDER = """
     INSERT INTO orders
     (version, facts, rank, status, closed_because, trade, amount_minor, currency, refunded_minor, flags,
      changed_at_ms, order_number, account)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 _UPDATE_ORDER = """
     UPDATE orders SET version = ?, facts = ?, rank = ?, status = ?, closed_because = ?, trade = ?, amount_minor = ?,
         currency = ?, refunded_minor = ?, flags = ?, changed_at_ms = ?
     WHERE order_number = ? AND account = ? AND version = ?
 """
-_INSERT_TRADE = "INSERT INTO trades (trade, account, order_number) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-_INSERT_DELIVERY = f"INSERT INTO deliveries ({rows.DELIVERY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_TRADE = "INSERT INTO trades (trade, account, order_number)"
+_UNLESS_KNOWN = "ON CONFLICT DO NOTHING"
+_INSERT_DELIVERY = f"INSERT INTO deliveries ({rows.DELIVERY})"
 # A held notification that is settled later keeps the version that it gave its order when it was held.
-_REPLACE_DELIVERY = f"""
-    {_INSERT_DELIVERY} ON CONFLICT DO UPDATE SET
+_IN_ITS_PLACE = """
+    ON CONFLICT DO UPDATE SET
     account = excluded.account, order_number = excluded.order_number, notification_id = excluded.notification_id,
     type = excluded.type, status = excluded.status, news = excluded.news, disposition = excluded.disposition,
     reason = excluded.reason, detail = excluded.detail, version = coalesce(excluded.version, deliveries.version),
@@ -208,18 +205,18 @@ def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: 
     known = [
         (*rows.order_row(each, now_ms), each.expected_version) for each in writes if each.expected_version is not None
     ]
-    for statement, orders in ((_INSERT_ORDER, fresh), (_UPDATE_ORDER, known)):
-        if orders and connection.executemany(statement, orders).rowcount != len(orders):
-            raise Fenced("an order has another version than the one that was decided on")
-    connection.executemany(
-        _INSERT_TRADE,
-        {
-            (claim.trade, each.order.account, each.order.number)
-            for each in writes
-            for claim in each.order.claims
-            if claim.trade
-        },
-    )
+    written = bulk.insert(connection, _INSERT_ORDER, fresh, after=_UNLESS_KNOWN)
+    if known:
+        written += connection.executemany(_UPDATE_ORDER, known).rowcount
+    if written != len(writes):
+        raise Fenced("an order has another version than the one that was decided on")
+    trades = {
+        (claim.trade, each.order.account, each.order.number)
+        for each in writes
+        for claim in each.order.claims
+        if claim.trade
+    }
+    bulk.insert(connection, _INSERT_TRADE, sorted(trades), after=_UNLESS_KNOWN)
 
 
 def _write_deliveries(connection: Connection, deliveries: Sequence[Delivery], settled: frozenset[Position]) -> None:
@@ -227,8 +224,8 @@ def _write_deliveries(connection: Connection, deliveries: Sequence[Delivery], se
     again: list[rows.Row] = []
     for delivery in deliveries:
         (again if delivery.position in settled else first).append(rows.delivery_row(delivery))
-    connection.executemany(_INSERT_DELIVERY, first)
-    connection.executemany(_REPLACE_DELIVERY, again)
+    bulk.insert(connection, _INSERT_DELIVERY, first)
+    bulk.insert(connection, _INSERT_DELIVERY, again, after=_IN_ITS_PLACE)
 
 
 def _hold(connection: Connection, held: Sequence[HeldRow]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
-from deploy.embedded import lookups, migrations, settling
+from deploy.embedded import lookups, migrations, rows, settling
 from deploy.embedded.sqlite import Database
 from schemas.events import Outgoing
 from schemas.orders import Order
@@ -72,9 +72,9 @@ class OrderStore:
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         def work(connection: Connection) -> None:
-            now_ms = self._now_ms()
-            connection.executemany(
-                "UPDATE outbox SET sent_at_ms = ? WHERE number = ?", [(now_ms, number) for number in numbers]
+            connection.execute(
+                "UPDATE outbox SET sent_at_ms = ? WHERE number IN (SELECT value FROM json_each(?))",
+                (self._now_ms(), rows.as_json(list(numbers))),
             )
 
         await self._database.write(work)

@@ -151,6 +151,7 @@ def run(name: str, merchant_files: str, pipe: multiprocessing.connection.Connect
             while await loop.run_in_executor(None, pipe.recv):
                 pipe.send(time.process_time())
 
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve())
 
@@ -166,13 +167,21 @@ def loop_factory() -> Loop | None:
 
 
 def ladder(*, requests: int = 10_000, rounds: int = 3) -> list[Rung]:
-    """Every rung, from the echo up."""
+    """Every rung, from the echo up. The server has the first core to itself, the sender the last."""
+    cores = os.sched_getaffinity(0)
+    try:
+        return _ladder(requests, rounds, cores)
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def _ladder(requests: int, rounds: int, cores: set[int]) -> list[Rung]:
     with tempfile.TemporaryDirectory() as temporary:
         requests_made = make_requests(Path(temporary), requests)
         costs: dict[str, list[tuple[float, float]]] = {name: [] for name in RUNGS}
         for _ in range(rounds):
             for name in RUNGS:
-                costs[name].append(_measured(name, temporary, requests_made))
+                costs[name].append(_measured(name, temporary, requests_made, cores))
     least = {name: min(cost for cost, _ in measured) for name, measured in costs.items()}
     fastest = {name: max(rate for _, rate in measured) for name, measured in costs.items()}
     return [
@@ -181,14 +190,16 @@ def ladder(*, requests: int = 10_000, rounds: int = 3) -> list[Rung]:
     ]
 
 
-def _measured(name: str, merchant_files: str, requests: Sequence[bytes]) -> tuple[float, float]:
+def _measured(name: str, merchant_files: str, requests: Sequence[bytes], cores: set[int]) -> tuple[float, float]:
     """Microseconds of the server's CPU per request, and requests per second."""
     context = multiprocessing.get_context("spawn")
+    os.sched_setaffinity(0, cores)
     ours, theirs = context.Pipe()
     process = context.Process(target=run, args=(name, merchant_files, theirs))
     process.start()
     try:
         port = ours.recv()
+        os.sched_setaffinity(0, {max(cores)})
         asyncio.run(_load(requests[: len(requests) // 10], port))
         before = _ask(ours)
         result = asyncio.run(_load(requests, port))
