@@ -1,5 +1,6 @@
 """The form reader: its grammar, its bounds, its signed text, and what it calls ambiguous."""
 
+import random
 import re
 from urllib.parse import quote
 
@@ -251,3 +252,23 @@ def test_every_printable_character_may_stand_raw_in_a_value_and_none_beyond() ->
     assert forms.read(b"a=" + raw).fields == {b"a": raw}
     for byte in (0x20, 0x7F, 0x00, 0x1F, 0x80):
         assert refusal_of(b"a=" + bytes([byte])) is Refusal.MALFORMED
+
+
+def test_the_quick_way_takes_nothing_that_the_strict_way_refuses_and_reads_it_alike() -> None:
+    """Random bodies around the grammar: wherever the quick reader answers, the strict one says the same."""
+    chance = random.Random(11)
+    names = (b"sign", b"sign_type", b"a", b"total_fee", b"subject", b"body", b"x%41", b"sub%6aect", b"")
+    quick = 0
+    for _ in range(60_000):
+        pairs = [
+            chance.choice(names)
+            + (b"=" if chance.random() < 0.98 else b"")
+            + bytes(chance.choice(b"%%%=&+_.aA0112f9~!") for _ in range(chance.randrange(10)))
+            for _ in range(chance.randrange(1, 6))
+        ]
+        body = b"&".join(pairs)
+        found = forms._usual(body)
+        if found is not None:
+            quick += 1
+            assert forms._any(body) == found, body
+    assert quick > 1000
