@@ -43,7 +43,6 @@ KNOWN_NAMES = frozenset(
 
 _PRINTABLE = bytes(range(0x21, 0x7F))
 _NAME_BYTES = _PRINTABLE.translate(None, b"&=")
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 # The separators while the rest is decoded: two bytes that no body can hold raw, and that are looked for escaped.
 _PIECES, _PAIR = b"\x00", b"\x01"
@@ -80,9 +79,10 @@ def read(body: bytes) -> Form:
     """
     if not body or body.translate(None, _PRINTABLE):
         raise BadForm(Refusal.MALFORMED, "the body is empty or holds a byte that is not printable ASCII")
-    if b"%" in body and _BAD_ESCAPE.search(body) is not None:
+    decoded = a2b_qp(body.translate(_TO_QUOTED_PRINTABLE))
+    if len(decoded) != len(body) - 2 * body.count(b"%"):
         raise BadForm(Refusal.MALFORMED, "a % is not followed by two hex digits")
-    pairs = _decoded_pairs(body)
+    pairs = _pairs(body, decoded)
     if len(pairs) > PARAMETERS_MAX:
         raise BadForm(Refusal.TOO_MANY_FIELDS, f"more than {PARAMETERS_MAX} parameters")
     fields: dict[bytes, bytes] = {}
@@ -93,7 +93,7 @@ def read(body: bytes) -> Form:
     if len(fields) != len(pairs):
         raise BadForm(Refusal.DUPLICATE_PARAM, "a parameter occurs twice")
     _check_bounds(fields, body)
-    return Form(fields, fields.pop(b"sign", None), fields.pop(b"sign_type", None), b"%26" in body)
+    return Form(fields, fields.pop(b"sign", None), fields.pop(b"sign_type", None), b"&" in decoded)
 
 
 def signed_text(form: Form, *, blanks: bool = False) -> bytes:
@@ -118,21 +118,23 @@ def is_ambiguous(form: Form) -> bool:
     return any(_KNOWN_NAME_IN_VALUE.search(value) is not None for value in form.fields.values() if b"&" in value)
 
 
-def _decoded_pairs(body: bytes) -> list[tuple[bytes, bytes, bytes]]:
+def _pairs(body: bytes, decoded: bytes) -> list[tuple[bytes, bytes, bytes]]:
     """Name, `=` (or nothing, where it lacks) and value of each piece, decoded.
 
     Percent-decoding at the speed of C: an escape of quoted-printable is a percent escape with another mark, so the
-    whole body is spelled over and decoded in two passes (a fifth of the time that decoding value by value takes). All
-    escapes are whole, `read` looked; there are no line ends for quoted-printable's other rules to act on. Only where
-    the two stand-ins for the separators occur as escapes does a body take the slow way.
+    whole body is spelled over and decoded in two passes (a fifth of the time that decoding value by value takes). A
+    whole escape becomes one byte of three, a broken one does not, so the length tells whether all were whole; there
+    are no line ends for quoted-printable's other rules to act on. Only where the two stand-ins for the separators
+    occur as escapes too, and so oftener than the separators, does a body take the slow way.
     """
-    if b"%00" in body or b"%01" in body:
+    equals = body.count(b"=")
+    if decoded.count(_PIECES) != body.count(b"&") or decoded.count(_PAIR) != equals:
         slowly = (piece.partition(b"=") for piece in body.split(b"&"))
-        return [(_decoded(name), equals, _decoded(value)) for name, equals, value in slowly]
-    pairs = [piece.partition(_PAIR) for piece in a2b_qp(body.translate(_TO_QUOTED_PRINTABLE)).split(_PIECES)]
-    if body.count(b"=") == len(pairs):
+        return [(_decoded(name), mark, _decoded(value)) for name, mark, value in slowly]
+    pairs = [piece.partition(_PAIR) for piece in decoded.split(_PIECES)]
+    if equals == len(pairs):
         return pairs
-    return [(name, equals, value.replace(_PAIR, b"=")) for name, equals, value in pairs]
+    return [(name, mark, value.replace(_PAIR, b"=")) for name, mark, value in pairs]
 
 
 def _decoded(text: bytes) -> bytes:
