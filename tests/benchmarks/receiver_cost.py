@@ -1,6 +1,6 @@
 """What a notification costs the receiver: CPU time per request, rung by rung, as ratios to a bare echo in the same run.
 
-    python -m tests.benchmarks.receiver_cost [--requests N] [--rounds N] [--json]
+    python -m tests.benchmarks.receiver_cost [--requests N] [--rounds N] [--rate N] [--json]
 
 Each rung is a server process of its own; its CPU time is taken by itself around the load. The rungs take turns and the
 least of the rounds counts, since what else the machine does only ever adds. Trust the ratios, not the microseconds.
@@ -166,22 +166,25 @@ def loop_factory() -> Loop | None:
     return factory
 
 
-def ladder(*, requests: int = 10_000, rounds: int = 3) -> list[Rung]:
-    """Every rung, from the echo up. The server has the first core to itself, the sender the last."""
+def ladder(*, requests: int = 10_000, rounds: int = 3, rate: float | None = None) -> list[Rung]:
+    """Every rung, from the echo up. The server has the first core to itself, the sender the last.
+
+    Requests come at `rate` a second, or as fast as answers do.
+    """
     cores = os.sched_getaffinity(0)
     try:
-        return _ladder(requests, rounds, cores)
+        return _ladder(requests, rounds, rate, cores)
     finally:
         os.sched_setaffinity(0, cores)
 
 
-def _ladder(requests: int, rounds: int, cores: set[int]) -> list[Rung]:
+def _ladder(requests: int, rounds: int, rate: float | None, cores: set[int]) -> list[Rung]:
     with tempfile.TemporaryDirectory() as temporary:
         requests_made = make_requests(Path(temporary), requests)
         costs: dict[str, list[tuple[float, float]]] = {name: [] for name in RUNGS}
         for _ in range(rounds):
             for name in RUNGS:
-                costs[name].append(_measured(name, temporary, requests_made, cores))
+                costs[name].append(_measured(name, temporary, requests_made, rate, cores))
     least = {name: min(cost for cost, _ in measured) for name, measured in costs.items()}
     fastest = {name: max(rate for _, rate in measured) for name, measured in costs.items()}
     return [
@@ -190,7 +193,9 @@ def _ladder(requests: int, rounds: int, cores: set[int]) -> list[Rung]:
     ]
 
 
-def _measured(name: str, merchant_files: str, requests: Sequence[bytes], cores: set[int]) -> tuple[float, float]:
+def _measured(
+    name: str, merchant_files: str, requests: Sequence[bytes], rate: float | None, cores: set[int]
+) -> tuple[float, float]:
     """Microseconds of the server's CPU per request, and requests per second."""
     context = multiprocessing.get_context("spawn")
     os.sched_setaffinity(0, cores)
@@ -202,7 +207,7 @@ def _measured(name: str, merchant_files: str, requests: Sequence[bytes], cores: 
         os.sched_setaffinity(0, {max(cores)})
         asyncio.run(_load(requests[: len(requests) // 10], port))
         before = _ask(ours)
-        result = asyncio.run(_load(requests, port))
+        result = asyncio.run(_load(requests, port, rate))
         used = _ask(ours) - before
         ours.send(False)
         process.join(30)
@@ -218,8 +223,8 @@ def _ask(pipe: Any) -> float:
     return used
 
 
-def _load(requests: Sequence[bytes], port: int) -> Coroutine[Any, Any, open_loop.Result]:
-    return open_loop.run(requests, host="127.0.0.1", port=port, connections=CONNECTIONS)
+def _load(requests: Sequence[bytes], port: int, rate: float | None = None) -> Coroutine[Any, Any, open_loop.Result]:
+    return open_loop.run(requests, host="127.0.0.1", port=port, connections=CONNECTIONS, rate=rate)
 
 
 # --- the notifications
@@ -287,9 +292,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a notification costs the receiver.")
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=None, help="requests a second; as fast as answers come")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rungs = ladder(requests=options.requests, rounds=options.rounds)
+    rungs = ladder(requests=options.requests, rounds=options.rounds, rate=options.rate)
     if options.json:
         print(json.dumps([{field: getattr(r, field) for field in r.__struct_fields__} for r in rungs]))
     else:

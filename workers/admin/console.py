@@ -72,7 +72,7 @@ class ConsolePart:
         return [
             web.get("/", self.overview),
             web.get("/find", self.find),
-            web.get("/orders/{account}/{order}", self.order),
+            web.get("/orders/{account}/{order:[^/]+}", self.order),
             web.get("/held", self.held_list),
             web.get("/held/{id}", self.held_one),
             web.get("/console/{asset}", self.asset),

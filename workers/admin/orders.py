@@ -69,8 +69,8 @@ class OrdersPart:
         return [
             web.get("/api/orders", self.recent),
             web.get("/api/find", self.find),
-            web.get("/api/orders/{account}/{order}", self.show),
-            web.put("/api/orders/{account}/{order}", self.register),
+            web.get("/api/orders/{account}/{order:[^/]+}", self.show),
+            web.put("/api/orders/{account}/{order:[^/]+}", self.register),
         ]
 
     async def recent(self, request: web.Request) -> web.Response:

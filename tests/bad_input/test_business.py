@@ -1,0 +1,422 @@
+"""Rows B, and the dispositions of every row that is authentic: what becomes of it behind the receiver.
+
+Driven over HTTP against the whole engine as its own process. Each row ends with its record in exactly one disposition;
+what is held changes no order.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from tests.bad_input import pen, wire
+from tests.bad_input.judge import ANTOM_SUCCESS
+from tests.bad_input.pen import Params, Pen, antom_header, encode
+from tests.engine import Engine, eventually
+
+pytestmark = pytest.mark.slow
+
+CN, REG, SG, HK = "shop-cn", "shop-reg", "shop-sg", "antom-hk"
+HELD = ("parked", "quarantined", "dead")
+
+
+class Desk:
+    """Where notifications are sent and orders are looked at."""
+
+    def __init__(self, engine: Engine, alipay: Pen) -> None:
+        self.engine = engine
+        self.pen = alipay
+        port = urlsplit(engine.public).port
+        assert port is not None
+        self.port = port
+
+    def post(self, params: Params, account: str = CN, charset: str = "utf-8") -> None:
+        """A form that is acknowledged."""
+        answer = wire.send(self.port, wire.post(f"/notify/{account}", encode(params, charset)))
+        assert (answer.status, answer.body) == (200, b"success")
+
+    def pay(self, account: str = CN, **changes: str) -> Params:
+        """A genuine payment, acknowledged; its parameters."""
+        params = pen.gp(**changes)
+        self.post(self.pen.cn(params), account)
+        return params
+
+    def message(self, body: bytes) -> None:
+        """An Antom message that is acknowledged."""
+        headers = self.pen.antom(body)
+        headers["signature"] = antom_header(headers["signature"])
+        answer = wire.send(self.port, wire.post(f"/notify/{HK}", body, headers=headers, content_type=wire.JSON))
+        assert json.loads(answer.body) == ANTOM_SUCCESS
+
+    def register(self, amount: str, *, account: str = REG, currency: str = "CNY") -> str:
+        """An order that the merchant expects; its number."""
+        number = pen.fresh("R-")
+        status, _ = self.engine.put(f"/api/orders/{account}/{number}", {"amount": amount, "currency": currency})
+        assert status in (200, 201)
+        return number
+
+    def order(self, number: str, account: str = CN) -> dict[str, Any]:
+        status, order = self.engine.get(f"/api/orders/{account}/{quote(number, safe='')}")
+        return order if status == 200 else {}
+
+    def told(self, number: str, account: str = CN, *, count: int = 1) -> list[tuple[str, str]]:
+        """Disposition and reason of each notification of the order, once there are this many, oldest first."""
+
+        def entries() -> list[tuple[str, str]]:
+            timeline = self.order(number, account).get("timeline", [])
+            found = [entry for entry in timeline if entry["kind"] == "notification" and entry["disposition"]]
+            return [(entry["disposition"], entry["reason"]) for entry in found] if len(found) >= count else []
+
+        found: list[tuple[str, str]] = eventually(entries)
+        assert len(found) == count
+        return found
+
+    def counted(self) -> dict[str, float]:
+        """How many records ended in each disposition."""
+        metrics = self.engine.metrics()
+        names = ("applied", "duplicate", "stale", *HELD)
+        return {name: metrics.get(f'alipay_notify_processed_total{{result="{name}"}}', 0.0) for name in names}
+
+    def disposition_of(self, send: Callable[[], None]) -> str:
+        """Where the one record that `send` makes ends."""
+        before = self.counted()
+        send()
+
+        def grown() -> list[str]:
+            now = self.counted()
+            return [name for name in now for _ in range(int(now[name] - before[name]))]
+
+        (disposition,) = eventually(grown)
+        return str(disposition)
+
+
+@pytest.fixture(scope="module")
+def desk(alipay: Pen, accounts_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    engine = Engine(accounts_file, tmp_path_factory.mktemp("business") / "engine")
+    engine.start()
+    yield Desk(engine, alipay)
+    engine.end()
+
+
+# --- one payment, many times
+
+
+def test_b01_a_hundred_times_the_same_is_one_payment(desk: Desk) -> None:
+    params = desk.pen.cn(pen.gp())
+    for _ in range(20):
+        desk.post(params)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: desk.post(params), range(80)))
+    told = desk.told(params["out_trade_no"], count=100)
+    assert told.count(("applied", "changed")) == 1
+    assert [disposition for disposition, _ in told].count("duplicate") == 99
+    assert desk.order(params["out_trade_no"])["version"] == 1
+
+
+def test_b02_alipays_own_resend_is_a_duplicate(desk: Desk) -> None:
+    params = desk.pay()
+    desk.post(desk.pen.cn(params | {"notify_time": "2026-02-03 11:04:31"}))
+    assert [d for d, _ in desk.told(params["out_trade_no"], count=2)] == ["applied", "duplicate"]
+
+
+def test_b03_another_id_for_the_same_fact_changes_nothing(desk: Desk) -> None:
+    params = desk.pay()
+    desk.post(desk.pen.cn(params | {"notify_id": pen.fresh("other")}))
+    assert desk.told(params["out_trade_no"], count=2)[1][0] in ("duplicate", "stale")
+    assert desk.order(params["out_trade_no"])["version"] == 1
+
+
+def test_the_same_id_with_other_content_is_held(desk: Desk) -> None:
+    params = desk.pay()
+    desk.post(desk.pen.cn(params | {"total_amount": "0.01"}))
+    assert desk.told(params["out_trade_no"], count=2)[1] == ("quarantined", "id_conflict")
+    assert desk.order(params["out_trade_no"])["amount_minor"] == 12050
+
+
+def test_s19_another_signature_is_not_another_notification(desk: Desk) -> None:
+    params = pen.g1()
+    desk.post(desk.pen.dsa(params), "shop-dsa")
+    desk.post(desk.pen.dsa(params), "shop-dsa")
+    assert [d for d, _ in desk.told(params["out_trade_no"], "shop-dsa", count=2)] == ["applied", "duplicate"]
+
+
+def test_c14_another_order_on_the_wire_is_not_another_notification(desk: Desk) -> None:
+    params = desk.pen.cn(pen.gp())
+    desk.post(params)
+    desk.post(dict(reversed(params.items())))
+    assert [d for d, _ in desk.told(params["out_trade_no"], count=2)] == ["applied", "duplicate"]
+
+
+# --- money
+
+
+MISMATCHES = {
+    "B07": ({"total_amount": "0.01"}, "amount_mismatch"),
+    "B08-more": ({"total_amount": "2000.01"}, "amount_mismatch"),
+}
+
+
+@pytest.mark.parametrize("name", MISMATCHES)
+def test_another_amount_than_registered_pays_nothing(desk: Desk, name: str) -> None:
+    changes, reason = MISMATCHES[name]
+    number = desk.register("2000.00")
+    desk.pay(REG, out_trade_no=number, **changes)
+    assert desk.told(number, REG) == [("quarantined", reason)]
+    order = desk.order(number, REG)
+    assert order["status"] not in ("PAID", "FINISHED")
+    assert reason in order["flags"]
+
+
+def test_b08_another_currency_than_registered_pays_nothing(desk: Desk) -> None:
+    number = desk.register("31.40", account=SG, currency="USD")
+    desk.post(desk.pen.sg(pen.g1(out_trade_no=number)), SG)
+    assert desk.told(number, SG) == [("quarantined", "currency_mismatch")]
+    assert desk.order(number, SG)["status"] not in ("PAID", "FINISHED")
+
+
+NO_AMOUNTS = (
+    *("1e3", "NaN", "Infinity", "0x10", "1_0.00", "٣.٠٠", "", "0.00", "99999999999.99"),
+    *("1,000.00", " 1.00", "1.00 ", "1.00\n", "-1.00", "+1.00", "1.0", "1", "1.000"),
+)
+
+
+@pytest.mark.parametrize("amount", NO_AMOUNTS)
+def test_b09_b10_b11_what_is_no_amount_pays_nothing(desk: Desk, amount: str) -> None:
+    params = desk.pay(total_amount=amount)
+    ((disposition, reason),) = desk.told(params["out_trade_no"])
+    assert disposition == "quarantined"
+    assert reason in ("bad_amount", "missing_field", "control_char")
+    assert desk.order(params["out_trade_no"])["status"] not in ("PAID", "FINISHED")
+
+
+def test_b12_sums_of_refunds_are_exact(desk: Desk) -> None:
+    params = desk.pay(total_amount="3.00")
+    number = params["out_trade_no"]
+    for step in range(1, 11):
+        refund = {"gmt_refund": "2026-02-04 08:00:00.250", "out_biz_no": f"{number}-{step}"}
+        refund |= {"refund_fee": f"{step // 10}.{step % 10}0", "notify_id": pen.fresh("b12")}
+        desk.post(desk.pen.cn(params | refund))
+    desk.told(number, count=11)
+    assert desk.order(number)["refunded_minor"] == 100
+
+
+def test_h12_a_refund_without_its_companion_refunds_nothing(desk: Desk) -> None:
+    params = desk.pay()
+    desk.post(desk.pen.cn(params | {"refund_fee": "20.00", "notify_id": pen.fresh("h12")}))
+    assert desk.told(params["out_trade_no"], count=2)[1][0] in HELD
+    assert desk.order(params["out_trade_no"])["refunded_minor"] == 0
+
+
+# --- orders and their course
+
+
+def test_b13_an_unknown_order_waits_until_the_merchant_knows_it(desk: Desk) -> None:
+    params = desk.pay(REG)
+    number = params["out_trade_no"]
+    assert desk.told(number, REG) == [("parked", "unknown_order")]
+    status, _ = desk.engine.put(f"/api/orders/{REG}/{number}", {"amount": "120.50", "currency": "CNY"})
+    assert status in (200, 201)
+    eventually(lambda: desk.order(number, REG).get("status") == "PAID")
+
+
+def test_b15_success_after_finished_is_old_news(desk: Desk) -> None:
+    params = desk.pay(trade_status="TRADE_FINISHED")
+    desk.post(desk.pen.cn(params | {"trade_status": "TRADE_SUCCESS", "notify_id": pen.fresh("b15")}))
+    assert desk.told(params["out_trade_no"], count=2)[1][0] == "stale"
+    assert desk.order(params["out_trade_no"])["status"] == "FINISHED"
+
+
+def test_b16_a_year_old_finish_is_a_finish(desk: Desk) -> None:
+    params = desk.pay(
+        trade_status="TRADE_FINISHED", gmt_create="2025-01-02 10:00:00", gmt_payment="2025-01-02 10:00:01"
+    )
+    assert desk.told(params["out_trade_no"])[0][0] == "applied"
+
+
+@pytest.mark.parametrize("refund_first", [False, True])
+def test_b17_a_refund_and_its_payment_end_alike_in_either_order(desk: Desk, refund_first: bool) -> None:
+    params = pen.gp()
+    refund = params | {"gmt_refund": "2026-02-04 08:00:00.250", "out_biz_no": pen.fresh("RF"), "refund_fee": "20.00"}
+    refund |= {"notify_id": pen.fresh("b17")}
+    for one in (refund, params) if refund_first else (params, refund):
+        desk.post(desk.pen.cn(one))
+        desk.told(params["out_trade_no"], count=1 if one is (refund if refund_first else params) else 2)
+    order = desk.order(params["out_trade_no"])
+    assert (order["status"], order["refunded_minor"], order["amount_minor"]) == ("PAID", 2000, 12050)
+
+
+def test_b19_more_refunded_than_paid_is_held(desk: Desk) -> None:
+    params = desk.pay()
+    refund = {"gmt_refund": "2026-02-04 08:00:00.250", "out_biz_no": pen.fresh("RF"), "refund_fee": "120.51"}
+    desk.post(desk.pen.cn(params | refund | {"notify_id": pen.fresh("b19")}))
+    assert desk.told(params["out_trade_no"], count=2)[1][0] == "quarantined"
+    assert desk.order(params["out_trade_no"])["refunded_minor"] == 0
+
+
+@pytest.mark.parametrize(("status", "expected"), [("WAIT_BUYER_PAY", "WAITING"), ("TRADE_PENDING", "PAID")])
+def test_b21_waiting_is_not_paid_and_pending_is_paid_but_frozen(desk: Desk, status: str, expected: str) -> None:
+    account, params = SG, pen.g1(trade_status=status)
+    desk.post(desk.pen.sg(params), account)
+    assert desk.told(params["out_trade_no"], account)[0][0] == "applied"
+    order = desk.order(params["out_trade_no"], account)
+    assert order["status"] == expected
+    assert order["flags"] == (["frozen"] if status == "TRADE_PENDING" else [])
+
+
+@pytest.mark.parametrize("status", ["TRADE_MAGIC", "", "trade_success", "TRADE_SUCCESS\u200b"])
+def test_b22_an_unknown_status_changes_nothing(desk: Desk, status: str) -> None:
+    params = desk.pay(trade_status=status)
+    assert desk.told(params["out_trade_no"])[0][0] == "quarantined"
+    assert desk.order(params["out_trade_no"])["status"] not in ("PAID", "FINISHED")
+
+
+def test_b23_an_unknown_type_changes_nothing(desk: Desk) -> None:
+    params = desk.pay(notify_type="trade_wonder_sync")
+    desk.told(params["out_trade_no"])
+    assert desk.order(params["out_trade_no"])["status"] not in ("PAID", "FINISHED")
+
+
+@pytest.mark.parametrize("time", ["2099-01-01 00:00:00", "1970-01-01 00:00:00"])
+def test_b24_a_strange_time_orders_nothing(desk: Desk, time: str) -> None:
+    params = desk.pay(notify_time=time)
+    assert desk.told(params["out_trade_no"])[0][0] == "applied"
+
+
+def test_b24_a_day_that_does_not_exist_is_held(desk: Desk) -> None:
+    params = desk.pay(gmt_payment="2025-02-30 10:00:00")
+    assert desk.told(params["out_trade_no"]) == [("quarantined", "bad_time")]
+
+
+BATCHES = {
+    "stray": "2026^1.00#^|$$#SUCCESS",
+    "empty": "",
+    "bare": "#",
+    "many": "#".join(f"T{n}^0.01^SUCCESS" for n in range(700)),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_b25_a_batch_refund_is_read_within_bounds(desk: Desk, name: str) -> None:
+    params = {
+        "notify_type": "batch_refund_notify",
+        "notify_id": pen.fresh("b25"),
+        "notify_time": "2026-02-03 10:00:07",
+        "batch_no": pen.fresh("20260203"),
+        "success_num": "1",
+        "result_details": BATCHES[name],
+        "seller_id": pen.SG_SELLER,
+    }
+    assert desk.disposition_of(lambda: desk.post(desk.pen.sg(params), SG)) in (*HELD, "applied")
+
+
+@pytest.mark.parametrize("number", ["' OR 1=1--", "{}", "*", "../../x", "%s%n", "<script>", "=HYPERLINK(1)", "$where"])
+def test_b27_an_order_number_is_only_a_text(desk: Desk, number: str) -> None:
+    own = pen.fresh(number)
+    desk.pay(REG, out_trade_no=own)
+    assert desk.told(own, REG) == [("parked", "unknown_order")]
+
+
+# --- text, and bytes that are none
+
+
+TEXTS = {
+    "E12": ("GBK", "港式奶茶两杯"),
+    "E14": ("gb18030", "㐀𠀀"),
+    "E20": ("utf-8", "a\r\nb\tc\u2028d\u202ee"),
+    "E29": ("utf-8", "🧋 × 2"),
+    "C10": ("utf-8", "a & b = 100% + \"c\" & 'd' &e"),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_text_in_its_own_charset_is_no_obstacle(desk: Desk, name: str) -> None:
+    charset, subject = TEXTS[name]
+    params = pen.gp(subject=subject, charset=charset)
+    desk.post(desk.pen.cn(params, charset=charset), charset=charset)
+    assert desk.told(params["out_trade_no"])[0][0] == "applied"
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "x-user-defined", "rot13", "utf-16"])
+def test_e15_a_charset_outside_the_list_is_held(desk: Desk, charset: str) -> None:
+    assert desk.disposition_of(lambda: desk.post(desk.pen.cn(pen.gp(charset=charset)))) in ("quarantined", "dead")
+
+
+def test_bytes_that_are_no_text_in_their_charset_are_held(desk: Desk) -> None:
+    params = desk.pen.cn(pen.gp(subject="\xff\xfe", charset="utf-8"), charset="latin-1")
+    assert desk.disposition_of(lambda: desk.post(params, charset="latin-1")) in ("quarantined", "dead")
+
+
+@pytest.mark.parametrize("field", ["out_trade_no", "trade_no", "notify_id", "trade_status"])
+def test_e19_a_nul_in_an_identity_is_held(desk: Desk, field: str) -> None:
+    params = pen.gp(**{field: pen.fresh("x\0y")})
+    assert desk.disposition_of(lambda: desk.post(desk.pen.cn(params))) in ("quarantined", "dead")
+
+
+# --- antom
+
+
+MESSAGES: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "N20-nan": (pen.g5().replace(b'"7700"', b"NaN"), HELD),
+    "N20-infinity": (pen.g5().replace(b'"7700"', b"Infinity"), HELD),
+    "N20-exponent": (pen.g5().replace(b'"7700"', b"1e999"), HELD),
+    "N24": (pen.g5().decode().encode("utf-16"), HELD),
+    "N25": (b"\xef\xbb\xbf" + pen.g5(), HELD),
+    "N26-after": (pen.g5() + b" and more", HELD),
+    "N26-two": (pen.g5() + pen.g5(), HELD),
+    "N26-comment": (b"/* note */" + pen.g5(), HELD),
+    "N26-quotes": (pen.g5().replace(b'"', b"'"), HELD),
+    "N30-decimal": (pen.g5().replace(b'"7700"', b'"77.00"'), HELD),
+    "N30-number": (pen.g5().replace(b'"7700"', b"7700"), HELD),
+    "N32-unknown": (pen.g5().replace(b"PAYMENT_RESULT", b"PAYMENT_MIRACLE"), (*HELD, "applied")),
+    "N32-case": (pen.g5().replace(b"PAYMENT_RESULT", b"payment_result"), (*HELD, "applied")),
+    "N33-case": (pen.g5().replace(b"paymentAmount", b"PaymentAmount"), HELD),
+    "N33-extra": (pen.g5().replace(b'{"notifyType"', b'{"more":{"a":1},"notifyType"'), ("applied",)),
+    "N-deep": (b"[" * 20_000, HELD),
+    "N-digits": (pen.g5().replace(b'"7700"', b"9" * 5000), HELD),
+    "N-twice": (pen.g5().replace(b'{"notifyType"', b'{"paymentRequestId":"x","notifyType"'), HELD),
+    "N-surrogate": (pen.g5().replace(b'"ok"', b'"\\ud800"'), HELD),
+    "N-nul": (pen.g5().replace(b'"ok"', b'"\\u0000"'), HELD),
+    "N-bytes": (b"\x00\xff\xfe", HELD),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_message_that_two_could_read_differently_is_held(desk: Desk, name: str) -> None:
+    body, expected = MESSAGES[name]
+    before = desk.engine.metrics().get('alipay_notify_amount_minor_units_total{account="antom-hk",currency="HKD"}', 0)
+    assert desk.disposition_of(lambda: desk.message(body)) in expected
+    after = desk.engine.metrics().get('alipay_notify_amount_minor_units_total{account="antom-hk",currency="HKD"}', 0)
+    assert after - before == (7700 if name == "N33-extra" else 0)
+
+
+def test_n30_yen_are_whole(desk: Desk) -> None:
+    number = pen.fresh("JP-")
+    desk.message(pen.g5(number).replace(b'"HKD","value":"7700"', b'"JPY","value":"100"'))
+    desk.told(number, HK)
+    order = desk.order(number, HK)
+    assert (order["status"], order["amount_minor"], order["currency"]) == ("PAID", 100, "JPY")
+
+
+def test_n31_a_failed_payment_is_never_paid(desk: Desk) -> None:
+    number = pen.fresh("F-")
+    desk.message(pen.g5(number).replace(b'"resultStatus":"S"', b'"resultStatus":"F"'))
+    desk.told(number, HK)
+    assert desk.order(number, HK)["status"] not in ("PAID", "FINISHED")
+
+
+def test_every_acknowledged_record_ended_in_exactly_one_disposition(desk: Desk) -> None:
+    """What was parked and came due was processed twice, so the two sums meet where nothing waits for its order."""
+
+    def accepted() -> float:
+        received = desk.engine.metrics().items()
+        return sum(value for name, value in received if "received_total{" in name and "accepted" in name)
+
+    before, settled = accepted(), sum(desk.counted().values())
+    for _ in range(20):
+        desk.pay()
+    eventually(lambda: sum(desk.counted().values()) - settled == 20)
+    assert accepted() - before == 20
