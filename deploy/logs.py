@@ -186,7 +186,10 @@ def _shown(key: str, value: Any) -> Any:
         value = str(value)
     if len(value) <= VALUE_CHARACTERS_MAX and value.isprintable():
         return value
-    return _ESCAPED.sub(_escape, value[:VALUE_CHARACTERS_MAX])
+    if len(value) > VALUE_CHARACTERS_MAX:
+        value = value[:VALUE_CHARACTERS_MAX]
+    # Most values are numbers and words; to look at them is cheaper than to search them.
+    return value if value.isascii() and value.isprintable() else _ESCAPED.sub(_escape, value)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -17,7 +17,7 @@ from ingest.keys import KeyRing, Rings
 from ingest.lines import Logger
 from ingest.metrics import Metrics, TimedLog
 from ingest.notify_verify import NotifyVerify
-from ingest.receive import Confirm, Log, Reception
+from ingest.receive import Confirm, Log, Receipts, Reception, no_receipt
 from ingest.refused import RecentlyRefused
 from ingest.reporting import Reporting
 from ingest.room import Room
@@ -38,6 +38,7 @@ async def serving(
     recent: RecentlyRefused,
     confirm: Confirm | None = None,
     clock: Clock | None = None,
+    receipts: Receipts = no_receipt,
 ) -> AsyncIterator[Receiver]:
     """A receiver that serves; on leaving it drains and stops, and only then may the log be closed.
 
@@ -66,6 +67,7 @@ async def serving(
             confirm=confirm or NotifyVerify(session, total_s=settings.confirm_deadline_s),
             log=TimedLog(log, metrics, clock),
             clock=clock,
+            receipts=receipts,
         )
         receiver = Receiver(settings=settings, reception=reception, reporting=reporting, clock=clock)
         reloading = asyncio.create_task(

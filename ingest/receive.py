@@ -21,7 +21,7 @@ from ingest.room import Room
 from schemas import envelope
 from schemas.accounts import Account, Family
 from schemas.dispositions import Refusal
-from schemas.envelope import Record
+from schemas.envelope import Record, Sealed
 from schemas.form import BODY_BYTES_MAX
 
 PATH = "/notify/"
@@ -91,6 +91,16 @@ class Log(Protocol):
         """
 
 
+class Receipts(Protocol):
+    def __call__(self, sealed: Sealed, /) -> bytes:
+        """The mark of this receiver's having verified what is sealed; empty where it leaves none."""
+
+
+def no_receipt(sealed: Sealed, /) -> bytes:
+    """Leave no mark: whoever reads the record verifies its signature again."""
+    return b""
+
+
 class Accepted(Struct, frozen=True, gc=False):
     """A notification that is durable. `is_stale`: signed longer ago than Antom sends again; counted, not refused."""
 
@@ -111,7 +121,9 @@ class Reception:
         confirm: Confirm,
         log: Log,
         clock: Clock,
+        receipts: Receipts = no_receipt,
     ) -> None:
+        self._receipts = receipts
         self._accounts = {PATH + name: account for name, account in accounts.items()}
         self._room = room
         self._keys = keys
@@ -146,7 +158,8 @@ class Reception:
             is_stale = signing is not None and admission.is_stale(signing.request_time, now_ms=received_at_ms)
             if account.notify_verify:
                 await self._confirm.confirm(account, authentic.notify_id)
-            await self._log.append(_record(account, arrived, body, signing, authentic, received_at_ms))
+            sealed = _sealed(account, arrived, body, signing, authentic, received_at_ms)
+            await self._log.append(envelope.seal(sealed, authentic.number, self._receipts(sealed)))
         finally:
             self._room.leave(size)
         return Accepted(account, authentic, is_stale)
@@ -193,15 +206,15 @@ def _signing_headers(headers: Headers) -> SigningHeaders:
     return authenticity.signing_headers(lambda name: headers.getall(name, []))
 
 
-def _record(
+def _sealed(
     account: Account,
     arrived: Arrived,
     body: bytes,
     signing: SigningHeaders | None,
     authentic: Authentic,
     received_at_ms: int,
-) -> Record:
-    sealed = envelope.Sealed(
+) -> Sealed:
+    return Sealed(
         account=account.name,
         family=account.family.value,
         received_at_ms=received_at_ms,
@@ -214,7 +227,6 @@ def _record(
         request_time=signing.request_time if signing else b"",
         signature=signing.signature if signing else b"",
     )
-    return envelope.seal(sealed, authentic.number)
 
 
 def _as_received(text: str) -> bytes:

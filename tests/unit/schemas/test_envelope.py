@@ -1,5 +1,6 @@
 """What is sealed is what is opened, and what no receiver wrote is not opened."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,3 +92,18 @@ def test_a_newer_version_is_not_guessed_at() -> None:
 @pytest.mark.parametrize("value", [b"9" * 15, b"9" * 5000, b"-5", b"1.5", b"1_0", b" 1", b"", b"yesterday", b"\xb2"])
 def test_a_moment_that_no_clock_shows_is_advice_and_replaced(value: bytes) -> None:
     assert envelope.open_(changed(Header.RECEIVED_AT, value), received_at_ms=7).received_at_ms == 7
+
+
+def test_a_receipt_covers_all_that_is_sealed_and_takes_the_secret() -> None:
+    sealed = envelope.Sealed(
+        account="shop", family="openapi", received_at_ms=1, path=b"/notify/shop", content_type=b"x", key_id="k",
+        confirmed=False, body=b"a=b",
+    )  # fmt: skip
+    mark = envelope.receipt(sealed, b"s" * 32)
+    opened = envelope.open_(envelope.seal(sealed, "1", mark))
+
+    assert opened.receipt == mark
+    assert envelope.receipt(opened, b"s" * 32) == mark
+    assert envelope.receipt(opened, b"t" * 32) != mark
+    for field, other in (("body", b"a=c"), ("account", "shop2"), ("confirmed", True), ("path", b"/"), ("key_id", "l")):
+        assert envelope.receipt(msgspec.structs.replace(opened, **{field: other}), b"s" * 32) != mark
