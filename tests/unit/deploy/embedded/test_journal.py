@@ -59,7 +59,7 @@ async def test_appends_that_come_during_a_commit_share_the_next(tmp_path: Path) 
 
         async def two_waves() -> None:
             first = [asyncio.create_task(journal.append(record(n))) for n in range(10)]
-            while not journal._writing:  # the first wave is on its way to the disk
+            while not journal._writing:  # noqa: ASYNC110 - until the first wave is on its way to the disk
                 await asyncio.sleep(0)
             second = [asyncio.create_task(journal.append(record(n))) for n in range(10, 30)]
             await asyncio.gather(*first, *second)
