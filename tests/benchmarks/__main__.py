@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks [--json FILE]
 
-The machine matters and what else it does matters more: trust the ratios, and quote figures with the machine beside them.
+The machine matters, and what else it does matters more: trust the ratios, and name the machine beside a figure.
 """
 
 import argparse
