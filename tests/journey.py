@@ -11,7 +11,7 @@ from schemas.accounts import Account, Family, Orders, SignType
 from schemas.envelope import Record, Sealed
 from schemas.events import Outgoing
 from workers.plan import Logged, Plan, Position, Reading
-from workers.processing import Processing, Store
+from workers.processing import Authenticate, Processing, Store
 
 NOW_MS = 1_760_000_000_000
 
@@ -112,11 +112,26 @@ class Watched:
     def step(self, name: str, seconds: float) -> None: ...
 
 
-def processing(store: Store, time: Time, topics: Topics | None = None, watch: Watched | None = None) -> Processing:
-    """The workers' story over this store; whatever lies in the log counts as signed."""
+def anybody_signed_this(sealed: Sealed, account: Account) -> None:
+    """A signature check that finds nothing wrong."""
+
+
+def nobody_signed_this(sealed: Sealed, account: Account) -> None:
+    """The check of an account whose key is gone."""
+    raise LookupError
+
+
+def processing(
+    store: Store,
+    time: Time,
+    topics: Topics | None = None,
+    watch: Watched | None = None,
+    authenticate: Authenticate = anybody_signed_this,
+) -> Processing:
+    """The workers' story over this store; whatever lies in the log counts as signed unless told otherwise."""
     return Processing(
         accounts=ACCOUNTS,
-        authenticate=lambda sealed, account: None,
+        authenticate=authenticate,
         store=store,
         events=topics or Topics(),
         watch=watch or Watched(),

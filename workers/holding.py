@@ -54,10 +54,14 @@ def parked_until_upgrade(reading: Reading, end: End, *, now_ms: int, chance: flo
 
 
 def notice(held: HeldRow, *, now_ms: int) -> events.Outgoing:
-    """What consumers are told of a held row; its id is the same for every copy of one row in one disposition."""
+    """What consumers are told of a held row.
+
+    Its id is the same for every copy of one try of one row: two who try the row at once tell one thing, and a row that
+    is held for the same reason once more, days later, is told of again.
+    """
     return events.outgoing_notice(
         HeldNotice(
-            id=f"held:{held.id}:{held.disposition.value}",
+            id=f"held:{held.id}:{held.attempts}:{held.disposition.value}",
             held_id=held.id,
             account=held.account,
             order=held.order,

@@ -11,7 +11,9 @@ from sqlite3 import Connection
 from typing import Any
 
 from deploy.embedded import bulk, rows
+from schemas import topics
 from schemas.dispositions import Disposition
+from schemas.events import Outgoing
 from schemas.orders import Order
 from workers.plan import Decide, Delivery, HeldRow, Known, Named, Needs, OrderWrite, Plan, Position
 from workers.processing import Fenced, RecordRefused
@@ -69,7 +71,7 @@ def write(connection: Connection, plan: Plan, settled: frozenset[Position], *, n
         Fenced: an order has not the version that the plan expects.
     """
     bulk.insert(connection, _INSERT_LEDGER, [rows.ledger_row(each) for each in plan.ledger])
-    bulk.insert(connection, _INSERT_EVENT, [rows.outbox_row(event, now_ms) for event in plan.events])
+    _write_events(connection, plan.events, now_ms)
     _write_orders(connection, plan.orders, now_ms)
     _write_deliveries(connection, plan.deliveries, settled)
     _release(connection, plan, now_ms)
@@ -198,6 +200,15 @@ def _by_partition(positions: frozenset[Position]) -> dict[int, list[int]]:
     for position in positions:
         offsets.setdefault(position.partition, []).append(position.offset)
     return offsets
+
+
+def _write_events(connection: Connection, outgoing: Sequence[Outgoing], now_ms: int) -> None:
+    """Order events, of which a second one with the same id is a fault; and notices, of which it says nothing new."""
+    announced = [event for event in outgoing if event.topic == topics.ORDER_EVENT]
+    bulk.insert(connection, _INSERT_EVENT, [rows.outbox_row(event, now_ms) for event in announced])
+    if len(announced) < len(outgoing):
+        notices = [rows.outbox_row(event, now_ms) for event in outgoing if event.topic != topics.ORDER_EVENT]
+        bulk.insert(connection, _INSERT_EVENT, notices, after=_UNLESS_KNOWN)
 
 
 def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: int) -> None:

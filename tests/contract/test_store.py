@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from msgspec import structs
 
-from schemas import topics
+from schemas import events, topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.envelope import Record
 from schemas.events import Outgoing
@@ -388,6 +388,30 @@ async def test_what_waited_a_day_and_an_hour_is_for_a_person(work: Processing, s
     assert await dispositions(store, "P1", REGISTERED.name) == ["quarantined"]
 
 
+async def test_what_is_held_a_second_time_for_the_same_reason_is_told_of_again(store: AnyStore, time: Time) -> None:
+    keyed = journey.processing(store, time)
+    keyless = journey.processing(store, time, authenticate=journey.nobody_signed_this)
+    await keyless.process(journey.logged([parked("P1")]))
+    for work in (keyed, keyless):
+        (page,) = await store.held_list(HeldQuery())
+        await work.retry([page.row])
+    (page,) = await store.held_list(HeldQuery())
+    assert (page.row.disposition, page.row.reason) == (Disposition.DEAD, Reason.UNAUTHENTICATED)
+    told = [events.decoded(notice.value)["disposition"] for notice in await all_unsent(store)]
+    assert told == ["dead", "parked", "dead"]
+
+
+async def test_a_row_that_two_read_and_both_try_is_told_of_once(work: Processing, store: AnyStore, time: Time) -> None:
+    await work.process(journey.logged([parked("P1")]))
+    time.now_ms += 25 * HOUR_MS
+    due = await store.due(now_ms=time.now_ms, limit=10)
+    await work.retry(due)
+    await work.retry(due)
+    (page,) = await store.held_list(HeldQuery())
+    assert (page.row.disposition, page.row.reason) == (Disposition.QUARANTINED, Reason.WAITED_TOO_LONG)
+    assert len(await all_unsent(store)) == 2
+
+
 async def test_a_row_that_was_resolved_meanwhile_is_not_settled_again(work: Processing, store: AnyStore) -> None:
     await work.process(journey.logged([parked("P1")]))
     await register(store, "P1")
@@ -531,7 +555,7 @@ class Forgetful:
 async def test_each_held_notification_has_a_notice_in_the_outbox(work: Processing, store: AnyStore) -> None:
     await work.process(journey.logged([parked("P1")]))
     (notice,) = await all_unsent(store)
-    assert (notice.topic, notice.id) == (topics.HELD, "held:0-1:parked")
+    assert (notice.topic, notice.id) == (topics.HELD, "held:0-1:0:parked")
 
 
 async def test_the_feed_of_events_can_be_read_from_anywhere(work: Processing, store: AnyStore) -> None:

@@ -110,7 +110,7 @@ def test_a_number_that_no_header_can_hold_is_still_sent() -> None:
 
 def test_a_notice_tells_what_was_held_and_nothing_of_the_payer() -> None:
     notice = HeldNotice(
-        id="held:0-7:quarantined",
+        id="held:0-7:0:quarantined",
         held_id="0-7",
         account="shop",
         order="A",

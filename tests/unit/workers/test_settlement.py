@@ -160,7 +160,7 @@ def test_what_waited_for_25_hours_is_quarantined() -> None:
     assert (row.disposition, row.reason) == (Disposition.QUARANTINED, Reason.WAITED_TOO_LONG)
     assert 20 < tries < 30
     notices = [event.id for event in world.store.outbox if event.topic == topics.HELD]
-    assert notices == ["held:0-0:parked", "held:0-0:quarantined"]
+    assert notices == ["held:0-0:0:parked", f"held:0-0:{tries}:quarantined"]
 
 
 @pytest.mark.parametrize(
