@@ -26,8 +26,11 @@ class Engine:
         self.admin = ""
         self.log = data_dir.with_suffix(".log")
 
-    def start(self) -> None:
-        """Returns when the ready line has been read. Raises AssertionError with the log's end if it never comes."""
+    def start(self, module: str = "deploy.cli.main", **environment_now: str) -> None:
+        """Returns when the ready line has been read. Raises AssertionError with the log's end if it never comes.
+
+        `module` is run in place of the program, for this one time; it is given `environment_now` too.
+        """
         environment = os.environ | {
             "ALIPAY_NOTIFY_ACCOUNTS": str(self._accounts),
             "ALIPAY_NOTIFY_DATA_DIR": str(self._data_dir),
@@ -36,10 +39,11 @@ class Engine:
             "ALIPAY_NOTIFY_ADMIN_PORT": "0",
             "ALIPAY_NOTIFY_DRAIN_DELAY_S": "0",
             **self._environment,
+            **environment_now,
         }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.cli.main", "up"],
+                [sys.executable, "-m", module, "up"],
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -64,6 +68,13 @@ class Engine:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         self._close()
+
+    def died(self, within_s: float) -> int:
+        """Wait until it ends by itself; the exit code, which is negative where a signal ended it."""
+        assert self._process is not None
+        code = self._process.wait(within_s)
+        self._close()
+        return code
 
     def stop(self, within_s: float = 30.0) -> int:
         """SIGTERM; the exit code."""

@@ -26,10 +26,18 @@ class History:
 
 
 async def send_all(
-    items: Iterable[Item], url: Callable[[], str], *, at_once: int = 64, give_up_after: int = 400
+    items: Iterable[Item],
+    url: Callable[[], str],
+    *,
+    at_once: int = 64,
+    give_up_after: int = 400,
+    history: History | None = None,
 ) -> History:
-    """Send every item until it is acknowledged; one that has to be refused is sent until it has been answered."""
-    history = History()
+    """Send every item until it is acknowledged; one that has to be refused is sent until it has been answered.
+
+    A `history` that is given can be looked at meanwhile; it is what is returned.
+    """
+    history = History() if history is None else history
     queue: asyncio.Queue[tuple[int, Item] | None] = asyncio.Queue(maxsize=4 * at_once)
     timeout = aiohttp.ClientTimeout(total=10)
     connector = aiohttp.TCPConnector(limit=at_once)

@@ -197,6 +197,19 @@ async def test_a_disk_that_syncs_no_more_gets_no_more_acknowledgements(tmp_path:
     assert set(acks) <= set(await ids_after_reopening(tmp_path))
 
 
+@pytest.mark.slow
+@needs_strace
+async def test_killed_with_its_frames_written_and_not_synced_it_has_what_it_promised(tmp_path: Path) -> None:
+    """R5: between the write and the sync. Whether the record is there is open; nobody was told that it is."""
+    run = strace("-e", "trace=fdatasync", "-e", "inject=fdatasync:signal=SIGKILL:when=20", directory=tmp_path)
+    acks, refused = _outcomes(run.stdout)
+    assert acks, run.stderr
+    assert refused == []
+    logged = await ids_after_reopening(tmp_path)
+    assert logged[: len(acks)] == acks
+    assert len(acks) <= len(logged) <= len(acks) + 1 < 30
+
+
 def _outcomes(output: str) -> tuple[list[str], list[str]]:
     words = [line.split() for line in output.splitlines() if " " in line]
     return [id_ for word, id_ in words if word == "ack"], [id_ for word, id_ in words if word == "refused"]

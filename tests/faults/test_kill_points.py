@@ -1,0 +1,130 @@
+"""The engine killed at every step between a record and its effects (F-E01, F-W01, F-W10, F-W12), then judged.
+
+Alipay sends on meanwhile: what got no `success` comes again to the engine that is started in the dead one's place.
+"""
+
+import asyncio
+import json
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded.directory import JOURNAL, STORE
+from deploy.sandbox import corpus
+from deploy.sandbox.corpus import Item
+from deploy.sandbox.world import World
+from tests.acceptance import judge, sending
+from tests.acceptance.sending import History
+from tests.engine import Engine, eventually
+from tests.faults import breaking
+
+pytestmark = pytest.mark.slow
+
+ORDERS = 50
+PASSES = 3  # so that a few batches are behind it, and many before
+ACCOUNTS = ("demo-cn", "demo-md5", "demo-app")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """One Alipay for all the deaths."""
+    place = tmp_path_factory.mktemp("world")
+    return World.create(place, gateway_url="http://127.0.0.1:1", notify_base="http://127.0.0.1:1")
+
+
+@pytest.fixture(scope="module")
+def items(world: World) -> list[Item]:
+    return list(corpus.generate(world, seed=20251009, orders=ORDERS, now=datetime.now(UTC), accounts=ACCOUNTS))
+
+
+@pytest.fixture
+def engine(world: World, tmp_path: Path) -> Iterator[Engine]:
+    engine = Engine(world.accounts_file, tmp_path / "engine")
+    yield engine
+    engine.end()
+
+
+@pytest.mark.parametrize("point", breaking.POINTS)
+async def test_killed_at_this_step_it_loses_nothing_and_does_nothing_twice(
+    world: World, items: list[Item], engine: Engine, tmp_path: Path, point: str
+) -> None:
+    async with _sending(engine, items, BREAK_AT=point, BREAK_AFTER=str(PASSES)) as (history, sent):
+        assert await asyncio.to_thread(engine.died, 20) == -9
+        _is_whole(tmp_path, list(history.acknowledged))
+        await asyncio.to_thread(engine.start)
+        await sent
+        await asyncio.to_thread(eventually, lambda: _is_quiet(engine))
+    assert engine.stop() == 0
+    assert {status for status in history.statuses if status >= 500} <= {503}
+    faults = judge.verdict(
+        judge.Files(tmp_path / "engine"), world, sent=items, acknowledged=history.acknowledged, registered={}
+    )
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("mutant", "point", "noticed"), [("M01", "R4", "promised, and not there"), ("M07", "K3", "without a disposition")]
+)
+async def test_an_engine_that_promises_too_early_is_found_out(
+    items: list[Item], engine: Engine, tmp_path: Path, mutant: str, point: str, noticed: str
+) -> None:
+    """A control: the deaths above prove something only if they show such a defect."""
+    async with _sending(engine, items, BREAK_AT=point, BREAK_AFTER="2", MUTANT=mutant) as (history, _):
+        assert await asyncio.to_thread(engine.died, 20) == -9
+        await asyncio.sleep(0.1)  # the last answers may still be on their way to their senders
+        with pytest.raises(AssertionError, match=noticed):
+            _is_whole(tmp_path, list(history.acknowledged))
+
+
+@asynccontextmanager
+async def _sending(
+    engine: Engine, items: list[Item], **fault: str
+) -> AsyncIterator[tuple[History, asyncio.Task[History]]]:
+    """The engine with this fault, and everything being sent to it."""
+    await asyncio.to_thread(engine.start, "tests.faults.breaking", **fault)
+    history = History()
+    sent = asyncio.create_task(sending.send_all(items, lambda: engine.public, history=history))
+    try:
+        yield history, sent
+    finally:
+        sent.cancel()
+        await asyncio.gather(sent, return_exceptions=True)
+
+
+def _is_whole(directory: Path, promised: list[Item]) -> None:
+    """What the dead engine left is sound, holds what was promised, and whole batches of what was done.
+
+    A copy is looked at: opening a file mends it.
+    """
+    shutil.copytree(directory / "engine", directory / "corpse")
+    with closing(sqlite3.connect(directory / "corpse" / JOURNAL)) as journal:
+        assert journal.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+        logged = dict(journal.execute("SELECT value, log_offset FROM records"))
+        assert sorted(_offsets(journal, "records")) == list(range(1, len(_offsets(journal, "records")) + 1))
+        assert {item.body for item in promised} <= logged.keys(), "promised, and not there"
+    with closing(sqlite3.connect(directory / "corpse" / STORE)) as store:
+        assert store.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+        assert store.execute("PRAGMA foreign_key_check").fetchall() == []
+        ((cursor,),) = store.execute("SELECT coalesce(max(log_offset), 0) FROM cursors").fetchall()
+        assert sorted(_offsets(store, "deliveries")) == list(range(1, cursor + 1)), "settled, and without a disposition"
+        versions = dict(store.execute("SELECT account || ':' || order_number, version FROM orders"))
+        for key, value in store.execute("SELECT key, value FROM outbox WHERE version IS NOT NULL ORDER BY number DESC"):
+            told = json.loads(value)["version"]
+            assert told == versions[key.decode()], "a version without its event, or an event without its version"
+            versions[key.decode()] -= 1
+        assert set(versions.values()) <= {0}
+
+
+def _offsets(connection: sqlite3.Connection, table: str) -> list[int]:
+    return [offset for (offset,) in connection.execute(f"SELECT log_offset FROM {table}")]
+
+
+def _is_quiet(engine: Engine) -> bool:
+    samples = engine.metrics()
+    lag = [value for name, value in samples.items() if name.startswith("alipay_notify_consumer_lag_messages")]
+    return lag == [0] and samples["alipay_notify_outbox_pending_events"] == 0

@@ -1,0 +1,108 @@
+"""A disk that takes its time (F-E19): answers in time, one way or the other, and a loop that never waits for it."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from deploy.sandbox import corpus
+from deploy.sandbox.corpus import Item
+from deploy.sandbox.world import World
+from tests.acceptance import judge
+from tests.engine import Engine, eventually
+
+pytestmark = pytest.mark.slow
+
+ANSWER_WITHIN_S = 3.5  # three seconds are promised; half of one for the way, on a machine with other work
+LOOP_WITHIN_S = 0.5
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World.create(tmp_path / "world", gateway_url="http://127.0.0.1:1", notify_base="http://127.0.0.1:1")
+
+
+@pytest.fixture
+def engine(world: World, tmp_path: Path) -> Iterator[Engine]:
+    engine = Engine(world.accounts_file, tmp_path / "engine")
+    yield engine
+    engine.end()
+
+
+@pytest.fixture
+def items(world: World) -> list[Item]:
+    made = corpus.generate(world, seed=19, orders=60, now=datetime.now(UTC), accounts=("demo-cn",))
+    return [item for item in made if not item.refused]
+
+
+async def _post(session: aiohttp.ClientSession, engine: Engine, item: Item) -> tuple[int, float]:
+    began = time.monotonic()
+    async with session.post(engine.public + item.path, data=item.body, headers=dict(item.headers)) as answer:
+        await answer.read()
+        return answer.status, time.monotonic() - began
+
+
+async def _slowest_probe(session: aiohttp.ClientSession, engine: Engine, over: asyncio.Event) -> float:
+    """How long `/livez` took at worst until it was over."""
+    slowest = 0.0
+    while not over.is_set():
+        began = time.monotonic()
+        async with session.get(engine.admin + "/livez") as answer:
+            assert answer.status == 200
+        slowest = max(slowest, time.monotonic() - began)
+        await asyncio.sleep(0.02)
+    return slowest
+
+
+async def _under(engine: Engine, items: list[Item], *, spread_s: float) -> tuple[list[tuple[int, float]], float]:
+    """Status and time of each notification, sent evenly over that long; and the slowest probe meanwhile."""
+    over = asyncio.Event()
+    connector = aiohttp.TCPConnector(limit=0)  # nobody waits for another's connection before his clock runs
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=15)) as session:
+        probe = asyncio.create_task(_slowest_probe(session, engine, over))
+        sends = []
+        for item in items:
+            sends.append(asyncio.create_task(_post(session, engine, item)))
+            await asyncio.sleep(spread_s / len(items))
+        answers = await asyncio.gather(*sends)
+        over.set()
+        return answers, await probe
+
+
+async def test_commits_that_take_half_a_second_are_shared_and_everybody_is_answered_in_time(
+    engine: Engine, items: list[Item], tmp_path: Path
+) -> None:
+    engine.start("tests.faults.breaking", BREAK_AT="slow", BREAK_S="0.5")
+    answers, slowest_probe = await _under(engine, items, spread_s=1.0)
+    assert {status for status, _ in answers} == {200}
+    assert max(seconds for _, seconds in answers) < ANSWER_WITHIN_S
+    assert slowest_probe < LOOP_WITHIN_S
+    assert engine.stop() == 0
+    files = judge.Files(tmp_path / "engine")
+    assert sorted(files.bodies.values()) == sorted(item.body for item in items)
+    assert len(items) * 0.5 > 10 * ANSWER_WITHIN_S, "so the batches grew: one by one it would have taken that long"
+
+
+async def test_a_disk_that_takes_too_long_turns_senders_away_in_time_and_forgets_nobody_it_promised(
+    engine: Engine, items: list[Item], tmp_path: Path
+) -> None:
+    engine.start("tests.faults.breaking", BREAK_AT="slow", BREAK_S="2.0")
+    answers, slowest_probe = await _under(engine, items, spread_s=2.0)
+    assert {status for status, _ in answers} == {200, 503}
+    assert max(seconds for _, seconds in answers) < ANSWER_WITHIN_S
+    assert slowest_probe < LOOP_WITHIN_S
+    assert await asyncio.to_thread(eventually, lambda: _is_settled(engine))
+    assert engine.stop() == 0
+    files = judge.Files(tmp_path / "engine")
+    promised = {item.body for item, (status, _) in zip(items, answers, strict=True) if status == 200}
+    assert promised <= set(files.bodies.values())
+    assert {row["disposition"] for row in files.deliveries} <= {"applied", "duplicate", "stale"}, "nothing is held"
+
+
+def _is_settled(engine: Engine) -> bool:
+    lag = [value for name, value in engine.metrics().items() if name.startswith("alipay_notify_consumer_lag_messages")]
+    return lag == [0]
