@@ -57,14 +57,13 @@ class Lines:
         *,
         console: bool = False,
         queue_max: int = QUEUE_MAX,
-        on_dropped: Callable[[int], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._stream = stream
         self._render = _console_renderer() if console else _json
         self._queue: deque[_Line] = deque()
         self._queue_max = queue_max
-        self._on_dropped = on_dropped
+        self._on_dropped: Callable[[int], None] | None = None
         self._clock = clock
         self._second, self._second_text = -1, ""
         self._is_waiting = False
@@ -72,6 +71,11 @@ class Lines:
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="log-lines", daemon=True)
         self.dropped = 0
+
+    def tell_dropped(self, told: Callable[[int], None]) -> None:
+        """Call `told` with the number of lines dropped so far, and from now on with each that is dropped."""
+        told(self.dropped)
+        self._on_dropped = told
 
     def start(self) -> None:
         self._thread.start()

@@ -91,7 +91,9 @@ async def reload_keys(
     told: list[str] = []
     while True:
         faults = rings.reload()
-        metrics.keys_expire(_expiries(rings.current(name) for name in names))
+        current = [rings.current(name) for name in names]
+        metrics.keys_in_use((ring.account, key.id) for ring in current for key in ring.keys)
+        metrics.keys_expire(_expiries(current))
         if faults != told:
             told = faults
             for fault in faults:

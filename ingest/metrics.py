@@ -71,10 +71,19 @@ class Metrics:
 
     def verified(self, account: str, key_id: str) -> None:
         """A key of the account made a signature. Key ids are configured, so their number is bounded."""
+        self._key(account, key_id).inc()
+
+    def keys_in_use(self, keys: Iterable[tuple[str, str]]) -> None:
+        """These keys have their counter from now on, also those that nobody signs with: only a zero that is there
+        tells that a key may go."""
+        for account, key_id in keys:
+            self._key(account, key_id)
+
+    def _key(self, account: str, key_id: str) -> Counter:
         key = self._keys.get((account, key_id))
         if key is None:
             key = self._keys[account, key_id] = self._key_verifications.labels(account, key_id)
-        key.inc()
+        return key
 
     def not_authentic(self, account: str, reason: Refusal) -> None:
         if reason in SIGNATURE_REASONS:

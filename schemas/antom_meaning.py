@@ -101,12 +101,23 @@ class _Reader:
     def _other(self, type_: str) -> Notification:
         for number_name, word_name, kind in _KINDS_BY_NUMBER:
             number, word = self.text(number_name), self.text(word_name)
+            if kind is Kind.AUTHORIZATION:
+                number = self._authorization(number)
             if number and (word or kind is Kind.VAULTING):
                 return self._made(kind, News.OTHER, word or kind.value, number, self.member("result", "resultStatus"))
         if type_ in _NOT_MOVING:
             number = self.text("paymentRequestId") or self.text("paymentId")
             return self._made(Kind.OTHER, News.OTHER, type_, number, self.member("result", "resultStatus"))
         raise self.unreadable(Reason.UNKNOWN_STATUS, "a notifyType that no document names, or none")
+
+    def _authorization(self, client: str) -> str:
+        """Which authorization is meant: one client has those of all its users, which differ in token, code or state.
+
+        A token and a code are secrets, and identities are shown and logged: so their digest stands for them.
+        """
+        named = [self.text(name) for name in ("accessToken", "authCode", "authState")]
+        digest = blake2b(msgspec.json.encode(named), digest_size=12).hexdigest()
+        return f"{client}:{digest}" if client else ""
 
     def _made(self, kind: Kind, news: News, type_: str, number: str, status: str, **rest: Any) -> Notification:
         return Notification(

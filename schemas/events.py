@@ -5,10 +5,10 @@ function of the order and its version, so a consumer that has seen the id has se
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from schemas import topics
 from schemas.dispositions import Disposition, Flag, Reason
@@ -18,6 +18,8 @@ from schemas.orders import ClosedBecause, Status, View
 TYPE_PREFIX = "alipay_notify"
 CONTENT_TYPE = b"application/json"
 
+Moment = Annotated[datetime, Meta(tz=True)]  # aware, so that JSON Schema says `date-time` of it
+
 
 class Cause(Struct, frozen=True, kw_only=True):
     """The notification that an event came from; `None` of an order in an event: the merchant's own registration."""
@@ -26,8 +28,8 @@ class Cause(Struct, frozen=True, kw_only=True):
     type: str
     status: str
     news: str
-    happened_at: datetime | None
-    received_at: datetime
+    happened_at: Moment | None
+    received_at: Moment
 
 
 class OrderEvent(Struct, frozen=True, kw_only=True):
@@ -47,7 +49,7 @@ class OrderEvent(Struct, frozen=True, kw_only=True):
     flags: tuple[Flag, ...]
     changed: tuple[str, ...]
     cause: Cause | None
-    occurred_at: datetime
+    occurred_at: Moment
 
 
 class HeldNotice(Struct, frozen=True, kw_only=True):
@@ -61,7 +63,7 @@ class HeldNotice(Struct, frozen=True, kw_only=True):
     disposition: Disposition
     reason: Reason
     detail: str
-    at: datetime
+    at: Moment
 
 
 class Outgoing(Struct, frozen=True, kw_only=True, gc=False):

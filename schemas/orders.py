@@ -61,6 +61,9 @@ STATUS: dict[State, Status] = {
 }
 
 
+PAID_STATUSES = frozenset({Status.PAID, Status.FINISHED})
+
+
 class ClosedBecause(StrEnum):
     """Which of the two ends a CLOSED order met, and of the first, how."""
 
@@ -132,3 +135,8 @@ class View(Struct, frozen=True, kw_only=True):
     currency: str | None
     refunded_minor: int
     flags: tuple[Flag, ...]
+
+    @property
+    def was_paid(self) -> bool:
+        """Whether the buyer's money came, whatever became of it afterwards."""
+        return self.status in PAID_STATUSES or self.closed_because is ClosedBecause.REFUNDED

@@ -5,6 +5,7 @@ are replaced by a flag that a test can turn.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,9 +29,9 @@ from workers.admin.returns import Returned
 from workers.changes import Changes
 from workers.lines import Lines
 from workers.metrics import Metrics
-from workers.pages import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage
+from workers.pages import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
 from workers.plan import Decide, Delivery, HeldRow, Known, LedgerRow, Logged, Named, Needs, Plan, Position
-from workers.processing import Infrastructure, Processing
+from workers.processing import Infrastructure, Processing, RefundTaken
 from workers.watching import Everyone
 
 NOW_MS = 1_760_000_000_000
@@ -177,13 +178,24 @@ class MemoryStore:
         ]
 
     async def register(
-        self, account: str, number: str, refunds: Sequence[str], decide: Callable[[Order | None], Plan]
+        self,
+        account: str,
+        number: str,
+        refunds: Sequence[str],
+        decide: Callable[[Order | None], Plan],
+        *,
+        by: str,
+        why: str,
     ) -> Plan:
         self._check()
+        for refund in refunds:
+            if self.refunds.get((account, refund), number) != number:
+                raise RefundTaken(refund, self.refunds[account, refund])
         order, _ = self.orders.get((account, number), (None, None))
         plan = decide(order)
         self.refunds.update({(account, refund): number for refund in refunds})
         self._write(plan)
+        self.audit.append(("register", f"{account}:{number}", by, why))
         return plan
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
@@ -222,8 +234,19 @@ class MemoryStore:
         for disposition in HELD:
             since = [row.first_at_ms for row in waiting if row.disposition is disposition]
             counts.append(HeldCount(disposition=disposition, count=len(since), oldest_ms=min(since, default=None)))
+        tried = Counter(row.attempts for row in waiting if row.disposition is Disposition.PARKED)
         unsent = [row for row in self.outbox if row.sent_at_ms is None]
-        return Counts(held=tuple(counts), outbox_pending=len(unsent), outbox_oldest_ms=NOW_MS if unsent else None)
+        return Counts(
+            held=tuple(counts),
+            parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in tried.items()),
+            outbox_pending=len(unsent),
+            outbox_oldest_ms=NOW_MS if unsent else None,
+        )
+
+    @property
+    def decided(self) -> list[tuple[str, str, str, str]]:
+        """The audit rows of what a person decided about held notifications."""
+        return [row for row in self.audit if row[0] != "register"]
 
     def _check(self) -> None:
         if self.is_down:

@@ -10,7 +10,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from schemas.accounts import Account
-from workers.admin import answers
+from workers.admin import answers, port
 from workers.admin.activity import Activity
 from workers.admin.console import ConsolePart
 from workers.admin.feed import EventsPort, FeedPart
@@ -86,4 +86,5 @@ def application(
         changes.close()
 
     app.on_shutdown.append(answer_waiters)
+    app.on_response_prepare.append(port.sign)
     return app

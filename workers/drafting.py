@@ -11,6 +11,7 @@ from msgspec import structs
 from schemas import clock, events
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Cause, OrderEvent
+from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Order, View
 from workers import holding, views
@@ -19,7 +20,7 @@ from workers.plan import Delivery, End, Fault, HeldRow, LedgerRow, Plan, Reading
 
 def empty() -> Plan:
     """A plan that writes nothing."""
-    return Plan(deliveries=[], ledger=[], orders=[], held=[], released=[], events=[], wakes=set())
+    return Plan(deliveries=[], ledger=[], orders=[], held=[], released=[], events=[], wakes=set(), paid=[])
 
 
 def event(order: Order, before: View | None, after: View, *, cause: Cause | None, now_ms: int) -> events.Outgoing:
@@ -89,6 +90,8 @@ class Draft:
             received_at=clock.from_epoch_ms(reading.received_at_ms),
         )
         self.plan.events.append(event(after, known, seen_now, cause=cause, now_ms=self._now_ms))
+        if seen_now.was_paid and not (known is not None and known.was_paid):
+            self._pay(after.account, seen_now)
         return after, seen_now
 
     def end(
@@ -147,6 +150,10 @@ class Draft:
         )
         self._deliver(reading, again)
         self._release(reading)
+
+    def _pay(self, account: str, seen: View) -> None:
+        if seen.amount_minor is not None and seen.currency is not None:
+            self.plan.paid.append((account, Money(seen.amount_minor, seen.currency)))
 
     def _release(self, reading: Reading) -> None:
         if reading.held is not None:

@@ -51,6 +51,10 @@ class Lines:
         fields = {Field.ERROR: f"{type(error).__name__}: {error}", Field.ATTEMPT: attempts}
         self._logger.warning("paused", **fields, **{Field.DURATION_MS: round(wait_s * 1000)})
 
+    def fault(self, error: Exception) -> None:
+        """One of those who are told what happened failed: our fault, and nobody's record suffers from it."""
+        self._logger.error("a watcher failed", **{Field.ERROR: error})
+
     def _settled(self, delivery: Delivery, attempt: int) -> None:
         put = self._logger.warning if delivery.disposition in HELD else self._logger.info
         put(

@@ -18,7 +18,7 @@ from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
 from schemas.telemetry import Family
 from workers import retries
-from workers.pages import HeldPort
+from workers.pages import HeldPort, ParkedCount
 from workers.plan import Plan, Reading
 from workers.processing import Fenced, Infrastructure
 
@@ -27,7 +27,6 @@ TRADE_STATUSES = frozenset(
     {"WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED", "TRADE_CLOSED", "TRADE_PENDING",
      "REFUND_SUCCESS", "REFUND_CLOSED", "SUCCESS", "FAIL", "PENDING", "UNKNOWN", "CANCELLED", "S", "F", "U"}
 )  # fmt: skip
-PAID, FINISHED = "order.paid.v1", "order.finished.v1"
 GAUGES_INTERVAL_S = 5.0
 
 
@@ -37,12 +36,7 @@ class _Cause(Struct):
 
 
 class _Announced(Struct):
-    account: str
-    type: str
-    version: int
     cause: _Cause | None = None
-    amount_minor: int | None = None
-    currency: str | None = None
 
 
 _announced = msgspec.json.Decoder(_Announced).decode
@@ -68,6 +62,7 @@ class Metrics:
         self._fenced = _counter(telemetry.FENCED_WRITES, registry)
         self._held_now = _gauge(telemetry.HELD_NOW, registry)
         self._held_oldest = _gauge(telemetry.HELD_OLDEST, registry)
+        self._retry_pending = _gauge(telemetry.RETRY_PENDING, registry)
         self._outbox = _gauge(telemetry.OUTBOX_PENDING, registry)
         self._outbox_oldest = _gauge(telemetry.OUTBOX_OLDEST, registry)
         self._lag = _gauge(telemetry.LAG_MESSAGES, registry)
@@ -84,6 +79,8 @@ class Metrics:
                 self._held.of(delivery.disposition.value, delivery.reason.value).inc()
             if delivery.status and delivery.position not in again:
                 self._statuses.of(self._account(delivery.account), _status(delivery.status)).inc()
+        for account, money in plan.paid:
+            self._amount.of(self._account(account), money.currency).inc(money.minor)
         for reading in readings:
             held = reading.held
             if held is not None and held.disposition is Disposition.PARKED:
@@ -93,7 +90,7 @@ class Metrics:
                 self._delay.observe(max(0.0, reading.received_at_ms / 1000 - heard.happened_at.timestamp()))
 
     def emitted(self, events: Sequence[Outgoing]) -> None:
-        """Events were acknowledged. An order that was never seen merely paid became so by its first version."""
+        """Events were acknowledged."""
         now_s = self._now_ms() / 1000
         for event in events:
             if event.topic != topics.ORDER_EVENT:
@@ -102,9 +99,6 @@ class Metrics:
             if said.cause is not None:
                 status = _status(said.cause.status)
                 self._end_to_end.of(status).observe(max(0.0, now_s - said.cause.received_at.timestamp()))
-            became_paid = said.type.endswith(PAID) or (said.version == 1 and said.type.endswith(FINISHED))
-            if became_paid and said.amount_minor is not None and said.currency is not None:
-                self._amount.of(self._account(said.account), said.currency).inc(said.amount_minor)
 
     def step(self, name: str, seconds: float) -> None:
         self._steps.of(name).observe(seconds)
@@ -137,6 +131,8 @@ class Metrics:
             self._held_now.labels(disposition.value).set(0 if count is None else count.count)
             oldest_ms = None if count is None else count.oldest_ms
             self._held_oldest.labels(disposition.value).set((oldest_ms or 0) / 1000)
+        for tier, waiting in _by_tier(counts.parked).items():
+            self._retry_pending.labels(tier).set(waiting)
         self._outbox.set(counts.outbox_pending)
         self._outbox_oldest.set((counts.outbox_oldest_ms or 0) / 1000)
 
@@ -177,6 +173,13 @@ class _Spans:
         if child is None:
             child = self._made[label] = self._family.labels(label)
         return child
+
+
+def _by_tier(parked: Iterable[ParkedCount]) -> dict[str, int]:
+    waiting = dict.fromkeys(retries.TIERS, 0)
+    for count in parked:
+        waiting[retries.tier_of(count.attempts)] += count.count
+    return waiting
 
 
 def _status(status: str) -> str:

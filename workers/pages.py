@@ -65,10 +65,18 @@ class HeldCount(Struct, frozen=True, kw_only=True):
     oldest_ms: int | None
 
 
+class ParkedCount(Struct, frozen=True, kw_only=True):
+    """How many parked rows have been tried so often. A store may count all from `retries.FIRST_WAITS_S` on as one."""
+
+    attempts: int
+    count: int
+
+
 class Counts(Struct, frozen=True, kw_only=True):
     """The gauges that only the store can give."""
 
     held: tuple[HeldCount, ...]
+    parked: tuple[ParkedCount, ...]
     outbox_pending: int
     outbox_oldest_ms: int | None
 
@@ -86,9 +94,21 @@ class OrdersPort(Protocol):
         """The orders that changed last, newest first, without deliveries and events."""
 
     async def register(
-        self, account: str, number: str, refunds: Sequence[str], decide: Callable[[Order | None], Plan]
+        self,
+        account: str,
+        number: str,
+        refunds: Sequence[str],
+        decide: Callable[[Order | None], Plan],
+        *,
+        by: str,
+        why: str,
     ) -> Plan:
-        """Load and lock the order, decide, write the plan and the links refund → order, in one transaction."""
+        """Load and lock the order, decide; write the plan, the links refund → order and an audit row. One transaction.
+
+        Raises:
+            RefundTaken: one of the refunds is linked to another order; nothing is written.
+            Fenced, Infrastructure: as `workers.processing.Store.settle`.
+        """
 
 
 class HeldPort(Protocol):

@@ -158,7 +158,8 @@ class Plan(Struct, kw_only=True):
     """All that one transaction writes. `wakes` are the `waits_for` of parked rows that have come true: due at once.
 
     A delivery whose reading came from a held row replaces that record's earlier delivery; `released` are the held rows
-    that are resolved by it, and `held` may hold a newer version of the same row.
+    that are resolved by it, and `held` may hold a newer version of the same row. `paid` is told to whoever counts, and
+    not stored: the account and the money of each order that was not paid before this plan and is paid after it.
     """
 
     deliveries: list[Delivery]
@@ -168,6 +169,7 @@ class Plan(Struct, kw_only=True):
     released: list[Position]
     events: list[Outgoing]
     wakes: set[tuple[str, str]]
+    paid: list[tuple[str, Money]]
 
 
 class Registration(Struct, frozen=True, kw_only=True):

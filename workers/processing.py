@@ -57,6 +57,13 @@ class RecordRefused(Exception):
     """The store refuses what some record of the batch would have it write (a text or a number it cannot hold)."""
 
 
+class RefundTaken(RecordRefused):
+    """A refund was to be registered with one order and is with another: one of the two is the merchant's mistake."""
+
+    def __init__(self, refund: str, order: str) -> None:
+        super().__init__(f"refund {refund} is registered with order {order} already")
+
+
 class Undecided(Exception):
     """Deciding failed, whatever it raised; some record of the batch does not agree with our program."""
 

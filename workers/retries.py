@@ -7,6 +7,7 @@ once; the schedule is for what such a wake-up might have missed.
 
 FIRST_WAITS_S = (30, 300)
 LATER_WAIT_S = 3600
+TIERS = ("30s", "5m", "1h")
 GIVE_UP_AFTER_S = 25 * 3600
 JITTER = 0.1
 
@@ -24,4 +25,4 @@ def due_at_ms(attempts: int, *, first_at_ms: int, now_ms: int, chance: float) ->
 
 def tier_of(attempts: int) -> str:
     """The label, in metrics, of the wait that follows after this many tries: `30s`, `5m` or `1h`."""
-    return ("30s", "5m")[attempts] if attempts < len(FIRST_WAITS_S) else "1h"
+    return TIERS[min(attempts, len(FIRST_WAITS_S))]

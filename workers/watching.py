@@ -1,10 +1,11 @@
 """Everybody who wants to know what the worker does, behind the ports of those who tell. Nothing here is a guarantee.
 
 Each is told by a plain call after the thing is true; none of them may wait. One that fails is a fault of ours, and must
-not make a settled batch look as if it had failed: it is swallowed and counted.
+not make a settled batch look as if it had failed: it is counted, and has its line in the log.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from schemas.events import Outgoing
 from workers.changes import Changes
@@ -44,5 +45,7 @@ class Everyone:
     def _tell(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception:
+        except Exception as error:
             self.faults += 1
+            with suppress(Exception):  # it may be the lines that failed
+                self._lines.fault(error)

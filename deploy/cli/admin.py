@@ -6,6 +6,7 @@ address on loopback.
 
 from __future__ import annotations
 
+import getpass
 import json
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -95,6 +96,14 @@ class Admin:
             return response.status, response.read()
         finally:
             connection.close()
+
+
+def me() -> str:
+    """Who sits here, for the audit row."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
 
 
 def _path(parts: tuple[str, ...]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import getpass
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -118,7 +117,7 @@ def replay(
         raise typer.BadParameter("say an ID, or a filter: --reason, --disposition, --account, --order, --since")
     if yes and not why:
         raise typer.BadParameter("many at once need a reason that is written down: --why")
-    told = {"reason": why, "by": _me()}
+    told = {"reason": why, "by": admin.me()}
     try:
         if id_:
             done = api.send("POST", "held", id_, "replay", body=told)
@@ -145,7 +144,7 @@ def discard(
 ) -> None:
     """Discards one."""
     try:
-        done = Admin(url, token=token).send("POST", "held", id_, "discard", body={"reason": reason, "by": _me()})
+        done = Admin(url, token=token).send("POST", "held", id_, "discard", body={"reason": reason, "by": admin.me()})
     except Trouble as trouble:
         _fail(trouble)
     if output == "json":
@@ -156,13 +155,6 @@ def discard(
 
 def _fail(trouble: Trouble) -> NoReturn:
     shown.fail(trouble, exits.WRONG_USAGE if trouble.status == 400 else exits.FAILED)
-
-
-def _me() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
 
 
 def _row(held: dict[str, Any]) -> tuple[object, ...]:

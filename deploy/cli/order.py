@@ -67,7 +67,7 @@ def register_order(
 ) -> None:
     """Registers an order."""
     given = {"amount": amount, "currency": currency, "refunds": refund}
-    body = {name: value for name, value in given.items() if value}
+    body = {name: value for name, value in given.items() if value} | {"by": admin.me()}
     try:
         order = Admin(url, token=token).send("PUT", "orders", account, number, body=body)
     except Trouble as trouble:

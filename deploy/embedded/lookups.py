@@ -9,7 +9,7 @@ from typing import Any
 from deploy.embedded import rows
 from schemas import events, topics
 from schemas.dispositions import Disposition
-from workers.pages import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage
+from workers.pages import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
 from workers.plan import HeldRow, Position
 
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
@@ -133,6 +133,10 @@ def counts(connection: Connection) -> Counts:
         "SELECT disposition, count(*), min(first_at_ms) FROM held WHERE resolved_at_ms IS NULL "
         "GROUP BY disposition ORDER BY disposition"
     ).fetchall()
+    parked = connection.execute(
+        "SELECT attempts, count(*) FROM held WHERE resolved_at_ms IS NULL AND disposition = ? GROUP BY attempts",
+        (Disposition.PARKED.value,),
+    ).fetchall()
     pending, oldest_ms = connection.execute(
         "SELECT count(*), (SELECT written_at_ms FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT 1) "
         "FROM outbox WHERE sent_at_ms IS NULL"
@@ -142,6 +146,7 @@ def counts(connection: Connection) -> Counts:
             HeldCount(disposition=Disposition(disposition), count=count, oldest_ms=oldest)
             for disposition, count, oldest in held
         ),
+        parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in parked),
         outbox_pending=pending,
         outbox_oldest_ms=oldest_ms,
     )

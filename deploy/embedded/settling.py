@@ -16,7 +16,7 @@ from schemas.dispositions import Disposition
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers.plan import Decide, Delivery, HeldRow, Known, Named, Needs, OrderWrite, Plan, Position
-from workers.processing import Fenced, RecordRefused
+from workers.processing import Fenced, RefundTaken
 
 
 def settle(connection: Connection, needs: Needs, decide: Decide, *, now_ms: int) -> tuple[Plan, int]:
@@ -273,7 +273,7 @@ def _link(connection: Connection, named: Named, refunds: Sequence[str]) -> None:
             "SELECT order_number FROM refund_links WHERE refund = ? AND account = ?", (refund, account)
         ).fetchone()[0]
         if linked != number:
-            raise RecordRefused(f"refund {refund} is registered for order {linked} already")
+            raise RefundTaken(refund, linked)
 
 
 def _advance(connection: Connection, positions: frozenset[Position]) -> None:

@@ -95,10 +95,20 @@ class OrderStore:
         return await self._database.read(lambda connection: lookups.events_after(connection, number, limit))
 
     async def register(
-        self, account: str, number: str, refunds: Sequence[str], decide: Callable[[Order | None], Plan]
+        self,
+        account: str,
+        number: str,
+        refunds: Sequence[str],
+        decide: Callable[[Order | None], Plan],
+        *,
+        by: str,
+        why: str,
     ) -> Plan:
         def work(connection: Connection) -> tuple[Plan, int]:
-            return settling.register(connection, (account, number), refunds, decide, now_ms=self._now_ms())
+            now_ms = self._now_ms()
+            written = settling.register(connection, (account, number), refunds, decide, now_ms=now_ms)
+            _audit(connection, now_ms, "register", [f"{account}:{number}"], by, why)
+            return written
 
         return self._wake(*await self._database.write(work))
 

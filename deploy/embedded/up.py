@@ -15,9 +15,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from hmac import compare_digest
 
 import msgspec
-from aiohttp import web
 from msgspec import Struct
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 from deploy import accounts_file, build
 from deploy.embedded import directory, loops, upkeep
@@ -31,21 +30,19 @@ from ingest.http import Receiver
 from ingest.keys import Rings
 from ingest.refused import RecentlyRefused
 from ingest.settings import Settings
-from schemas import envelope
+from schemas import envelope, telemetry
 from schemas.accounts import Account
 from schemas.envelope import Sealed
 from schemas.events import Outgoing
 from workers import api, metrics
 from workers import app as workers_app
-from workers.admin import guard
+from workers.admin import guard, port
 from workers.admin.probes import Check
 from workers.admin.returns import Returned
 from workers.app import Worker
 from workers.changes import Changes
 from workers.lines import Lines as WorkerLines
 from workers.watching import Everyone
-
-ADMIN_SHUTDOWN_S = 2.0
 
 
 class Engine(Struct, frozen=True):
@@ -85,6 +82,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
     rings = Rings(accounts, settings.accounts.parent)
     token = guard.read_token(settings.admin_token_file) if settings.admin_token_file else None
     guard.check_bind(settings.admin_host, has_token=token is not None)
+    _count_dropped(lines, registry)
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(directory.opened(settings.data_dir, now_ms=now_ms))
         recent = RecentlyRefused()
@@ -135,7 +133,9 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
             log=lines,
             token=token,
         )
-        admin_url = await stack.enter_async_context(_admin(application, settings))
+        admin_port = await stack.enter_async_context(
+            port.serving(application, host=settings.admin_host, port=settings.admin_port, log=lines)
+        )
         await stack.enter_async_context(
             upkeep.kept(opened, source=source, metrics=counted, registry=registry, health=health.checks, now_ms=now_ms)
         )
@@ -152,7 +152,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
             )
         )
         public_url = _url(settings.host, health.receiver.port)
-        yield Engine(public_url, admin_url, accounts)
+        yield Engine(public_url, _url(settings.admin_host, admin_port), accounts)
 
 
 class _Health:
@@ -173,19 +173,13 @@ class _Health:
         ]
 
 
+def _count_dropped(lines: Lines, registry: CollectorRegistry) -> None:
+    dropped = telemetry.LOG_LINES_DROPPED
+    lines.tell_dropped(Counter(dropped.name, dropped.help, registry=registry).inc)
+
+
 def _check(name: str, trouble: str | None) -> Check:
     return Check(name=name, ok=not trouble, detail=trouble or "")
-
-
-@asynccontextmanager
-async def _admin(application: web.Application, settings: Settings) -> AsyncIterator[str]:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=ADMIN_SHUTDOWN_S, keepalive_timeout=65)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, settings.admin_host, settings.admin_port).start()
-        yield _url(settings.admin_host, runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
 
 
 def _url(host: str, port: int) -> str:

@@ -42,6 +42,8 @@ async def register(store: AnyStore, account: Account, told: dict[str, Any], *, n
         "A",
         registration.refunds,
         lambda order: settlement.register(order, account.name, "A", registration, now_ms=now_ms),
+        by="tests",
+        why="the history says so",
     )
 
 

@@ -20,7 +20,7 @@ from tests.journey import NOW_MS, REGISTERED, Time, Topics, Watched
 from workers import drafting, settlement, views
 from workers.pages import HeldQuery
 from workers.plan import Delivery, Known, Needs, OrderWrite, Plan, Position, Registration
-from workers.processing import Fenced, Processing, RecordRefused
+from workers.processing import Fenced, Processing, RecordRefused, RefundTaken
 
 HOUR_MS = 3_600_000
 NOTHING = Needs(positions=frozenset(), ids=frozenset(), orders=frozenset(), trades=frozenset(), refunds=frozenset())
@@ -60,6 +60,8 @@ async def register(
         order,
         refunds,
         lambda known: settlement.register(known, account, order, registration, now_ms=NOW_MS),
+        by="tests",
+        why="so that it is known",
     )
 
 
@@ -615,7 +617,10 @@ async def test_the_gauges_count_what_waits(work: Processing, store: AnyStore, ti
         Disposition.PARKED: (3, NOW_MS),
         Disposition.DEAD: (1, NOW_MS),
     }
+    assert [(each.attempts, each.count) for each in counts.parked] == [(0, 3)]
     assert (counts.outbox_pending, counts.outbox_oldest_ms) == (5, NOW_MS)
+    await work.retry(await store.due(now_ms=NOW_MS + 34_000, limit=2))
+    assert sorted((each.attempts, each.count) for each in (await store.counts()).parked) == [(0, 1), (1, 2)]
     await work.emit()
     counts = await store.counts()
     assert (counts.outbox_pending, counts.outbox_oldest_ms) == (0, None)
@@ -661,6 +666,6 @@ async def test_a_registered_refund_leads_to_its_order(store: AnyStore) -> None:
 async def test_a_refund_number_belongs_to_one_order(store: AnyStore) -> None:
     await register(store, "N1", refunds=["R1"])
     await register(store, "N1", refunds=["R1"])
-    with pytest.raises(RecordRefused):
+    with pytest.raises(RefundTaken, match="refund R1 is registered with order N1 already"):
         await register(store, "N2", refunds=["R1"])
     assert await store.order_page(REGISTERED.name, "N2") is None

@@ -25,6 +25,7 @@ BODY_BYTES_MAX = 64 * 1024
 BODY_DEADLINE_S = 5.0
 WAIT_MAX_S = 60.0
 LIMIT_MAX = 1000
+NAME_CHARACTERS_MAX = 60
 
 _WAIT = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(ms|s)?", re.ASCII)
 _AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
@@ -108,6 +109,13 @@ def whole_number(request: web.Request, name: str, *, default: int, most: int | N
     if not (text.isascii() and text.isdigit() and len(text) <= 18) or (most is not None and int(text) > most):
         raise bad_request(f"{name} is a whole number" + (f" up to {most}" if most is not None else ""))
     return int(text)
+
+
+def by(request: web.Request, told: str) -> str:
+    """Who it was, as far as can be told: the name they gave, and where from."""
+    shown = told.strip()[:NAME_CHARACTERS_MAX]
+    name = "".join([each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in shown])
+    return f"{name or 'api'} ({request.remote or 'unknown'})"
 
 
 def moment_ms(text: str, *, now_ms: int) -> int:

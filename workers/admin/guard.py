@@ -21,7 +21,7 @@ from aiohttp import web
 from workers.admin import answers
 from workers.admin.answers import Refusal
 from workers.changes import TooManyWaiters
-from workers.processing import Infrastructure
+from workers.processing import Infrastructure, RecordRefused
 
 READS = frozenset({"GET", "HEAD"})
 SAME_SITE = frozenset({"same-origin", "none"})
@@ -86,6 +86,8 @@ class Guard:
             response = answers.refused(refusal)
         except TooManyWaiters as error:
             response = answers.refused(Refusal(503, "too_many_waiters", str(error)))
+        except RecordRefused:
+            response = answers.refused(answers.bad_request("this holds a text or a number that the store cannot keep"))
         except Infrastructure:
             response = answers.refused(Refusal(503, "unavailable", "the store does not answer now; ask again"))
         except web.HTTPException as error:
@@ -98,7 +100,6 @@ class Guard:
         if request.method not in READS:
             self._log.info("admin_write", route=_route(request), method=request.method, status=response.status)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers["Server"] = "alipay-notify"
         return response
 
     def _check_host(self, request: web.Request) -> None:

@@ -132,7 +132,7 @@ class HeldPart:
         told = await answers.body(request, Told)
         page = await self._page(request.match_info["id"])
         _check_unresolved(page)
-        await self._replayed([page], by=_by(request, told.by), why=_why(told.reason, optional=True))
+        await self._replayed([page], by=answers.by(request, told.by), why=_why(told.reason, optional=True))
         return answers.json(shapes.held(await self._page(page.row.id)))
 
     async def replay_many(self, request: web.Request) -> web.Response:
@@ -147,7 +147,7 @@ class HeldPart:
         if self._bulk.locked():
             raise Refusal(409, "conflict", "a replay is under way; one at a time")
         async with self._bulk:
-            results = await self._replayed_slowly(pages, bulk.rate, by=_by(request, bulk.by), why=why)
+            results = await self._replayed_slowly(pages, bulk.rate, by=answers.by(request, bulk.by), why=why)
         return answers.json({"dry_run": False, "count": len(pages), "results": results})
 
     async def discard(self, request: web.Request) -> web.Response:
@@ -155,7 +155,7 @@ class HeldPart:
         told = await answers.body(request, Told)
         why = _why(told.reason)
         page = await self._page(request.match_info["id"])
-        by = _by(request, told.by)
+        by = answers.by(request, told.by)
         if not await self._held.discard(page.row.id, by=by, why=why, now_ms=self._now_ms()):
             raise Refusal(409, "conflict", "it was resolved already")
         self._log.info("held_discarded", held=page.row.id, by=by, why=why)
@@ -252,8 +252,3 @@ def _why(text: str, *, optional: bool = False) -> str:
     if len(text) > WHY_CHARACTERS_MAX or (not text.strip() and not optional):
         raise answers.bad_request(f'say why: {{"reason": "…"}}, at most {WHY_CHARACTERS_MAX} characters')
     return text.strip()
-
-
-def _by(request: web.Request, told: str) -> str:
-    """Who it was, as far as can be told: the name they gave, and where from."""
-    return f"{told.strip()[:60] or 'api'} ({request.remote or 'unknown'})"

@@ -22,7 +22,7 @@ from workers.admin.shapes import RefusedRequest
 from workers.changes import Changes
 from workers.pages import OrderPage, OrdersPort
 from workers.plan import Plan, Registration
-from workers.processing import Fenced
+from workers.processing import Fenced, RefundTaken
 
 NUMBER_CHARACTERS_MAX = 64  # Alipay's own limit for out_trade_no
 REFUNDS_MAX = 100
@@ -37,12 +37,16 @@ class Refusals(Protocol):
 
 
 class Expectation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the merchant says of an order: its amount in one of two spellings, and refunds that it asked for."""
+    """What the merchant says of an order: its amount in one of two spellings, and refunds that it asked for.
+
+    `by` is who says so; it goes into the audit row.
+    """
 
     amount: str | None = None
     amount_minor: int | None = None
     currency: str | None = None
     refunds: tuple[str, ...] = ()
+    by: str = ""
 
 
 class OrdersPart:
@@ -100,7 +104,8 @@ class OrdersPart:
         """Remember what the merchant expects of an order; what waited for it goes on at once."""
         account, number = self._named(request)
         _check_number(number, "the order number")
-        registration = expected(await answers.body(request, Expectation), self._accounts[account])
+        said = await answers.body(request, Expectation)
+        registration = expected(said, self._accounts[account])
         created = False
 
         def decide(order: Order | None) -> Plan:
@@ -108,7 +113,7 @@ class OrdersPart:
             created = order is None
             return settlement.register(order, account, number, registration, now_ms=self._now_ms())
 
-        await self._registered(account, number, registration, decide)
+        await self._registered(account, number, registration, decide, by=answers.by(request, said.by))
         self._changes.changed(account, number)
         self._wake()
         page = await self._page(account, number)
@@ -117,11 +122,20 @@ class OrdersPart:
         return answers.json(shapes.order(page), status=201 if created else 200)
 
     async def _registered(
-        self, account: str, number: str, registration: Registration, decide: Callable[[Order | None], Plan]
+        self,
+        account: str,
+        number: str,
+        registration: Registration,
+        decide: Callable[[Order | None], Plan],
+        *,
+        by: str,
     ) -> None:
+        why = _words(registration)
         for left in reversed(range(FENCED_MAX)):
             try:
-                await self._orders.register(account, number, registration.refunds, decide)
+                await self._orders.register(account, number, registration.refunds, decide, by=by, why=why)
+            except RefundTaken as taken:
+                raise Refusal(409, "conflict", str(taken)) from None
             except Fenced:
                 if not left:
                     raise
@@ -170,6 +184,13 @@ def expected(said: Expectation, account: Account) -> Registration:
     if said.amount is not None and said.amount_minor is not None:
         raise answers.bad_request("say either amount or amount_minor, not both")
     return Registration(expected=_money(said, said.currency or account.currency), refunds=said.refunds)
+
+
+def _words(registration: Registration) -> str:
+    """What was registered, for the audit row."""
+    expected = registration.expected
+    amount = [] if expected is None else [f"{money.major(expected.minor, expected.currency)} {expected.currency}"]
+    return ", ".join([*amount, *(f"refund {refund}" for refund in registration.refunds)])
 
 
 def _money(said: Expectation, currency: str) -> Money:

@@ -109,7 +109,7 @@ def test_held_list_show_replay_and_discard(server: Server) -> None:
     run(server, "order", "register", "A1", "--account", "shop", "--amount", "12.80")
     dry = run(server, "held", "replay", "--reason", "amount_mismatch")
     assert (dry.exit_code, "nothing was done" in dry.stdout) == (0, True)
-    assert len(server.world.store.audit) == 1
+    assert len(server.world.store.decided) == 1
     done = run(server, "held", "replay", "--reason", "amount_mismatch", "--yes", "--why", "corrected", "--rate", "500")
     assert (done.exit_code, "applied" in done.stdout, "quarantined" in done.stdout) == (3, True, True)
 

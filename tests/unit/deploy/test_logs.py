@@ -80,7 +80,8 @@ class Blocked:
 def test_nobody_waits_for_a_reader_that_stands_still_and_what_is_dropped_is_counted() -> None:
     stream = Blocked()
     dropped: list[int] = []
-    lines = Lines(stream, queue_max=100, on_dropped=dropped.append)
+    lines = Lines(stream, queue_max=100)
+    lines.tell_dropped(dropped.append)
     lines.start()
     lines.info("first")
     time.sleep(0.1)

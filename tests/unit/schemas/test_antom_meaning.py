@@ -170,6 +170,27 @@ def test_what_moves_no_order_is_kept_readable(message: dict[str, Any], kind: Kin
     assert heard.order == message.get("paymentRequestId", "")
 
 
+AUTHORIZATION = {
+    "authorizationNotifyType": "TOKEN_CANCELED",
+    "authClientId": "C-2",
+    "accessToken": "token-of-one-buyer",
+    "authCode": "code-1",
+    "authState": "state-1",
+}
+
+
+@pytest.mark.parametrize("name", ["accessToken", "authCode", "authState"])
+def test_authorizations_of_one_client_s_many_buyers_are_not_each_other_s_repetitions(name: str) -> None:
+    first, other = read(AUTHORIZATION), read(AUTHORIZATION | {name: "another"})
+    assert first.id == read(dict(AUTHORIZATION)).id
+    assert first.id != other.id != read(without(AUTHORIZATION, name)).id
+
+
+def test_an_authorization_s_identity_shows_no_token_and_no_code() -> None:
+    assert read(AUTHORIZATION).id.startswith("TOKEN_CANCELED:C-2:")
+    assert not any(AUTHORIZATION[name] in read(AUTHORIZATION).id for name in ("accessToken", "authCode", "authState"))
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -84,11 +84,11 @@ async def test_a_replay_of_what_became_right_applies_it_once() -> None:
         assert (again.status, (await again.json())["error"]) == (409, "conflict")
         order = await (await client.get("/api/orders/shop/A1")).json()
     assert (order["status"], order["flags"]) == ("PAID", [])
-    assert [(verb, id_, why) for verb, id_, _, why in world.store.audit] == [
+    assert [(verb, id_, why) for verb, id_, _, why in world.store.decided] == [
         ("replay", id_, "try"),
         ("replay", id_, "the price was wrong"),
     ]
-    assert world.store.audit[1][2].startswith("kim (")
+    assert world.store.decided[1][2].startswith("kim (")
     assert world.registry.get_sample_value("alipay_notify_replayed_total", {"result": "applied"}) == 1
 
 
@@ -116,11 +116,11 @@ async def test_many_are_tried_again_only_when_told_and_oldest_first() -> None:
         meant = {"held_reason": Reason.AMOUNT_MISMATCH.value, "limit": 10, "rate": 500}
         dry = await (await client.post("/api/held/replay", json=meant)).json()
         assert dry == {"dry_run": True, "count": 3, "ids": ids}
-        assert not world.store.audit
+        assert not world.store.decided
         assert (await client.post("/api/held/replay", json=meant | {"dry_run": False})).status == 400
         done = await client.post("/api/held/replay", json=meant | {"dry_run": False, "reason": "prices corrected"})
         assert await done.json() == {"dry_run": False, "count": 3, "results": {"applied": 2, "quarantined": 1}}
-    assert [id_ for _, id_, _, _ in world.store.audit] == ids
+    assert [id_ for _, id_, _, _ in world.store.decided] == ids
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,29 @@ async def test_a_registration_ends_a_wait_by_the_change_that_it_makes() -> None:
     assert (order["version"], order["flags"]) == (2, ["amount_mismatch"])
 
 
+async def test_a_registration_leaves_an_audit_row_of_who_and_what() -> None:
+    world = World()
+    async with serving(world) as client:
+        await client.put("/api/orders/shop/A1", json={"amount": "12.80", "refunds": ["REF-1"], "by": "kim\x00"})
+        await client.put("/api/orders/shop/A1", json={"refunds": ["REF-2"]})
+    (first, second) = world.store.audit
+    assert (*first[:2], first[3]) == ("register", "shop:A1", "12.80 USD, refund REF-1")
+    assert first[2].startswith("kim\N{REPLACEMENT CHARACTER} (")
+    assert (second[2][:5], second[3]) == ("api (", "refund REF-2")
+
+
+async def test_a_refund_of_another_order_is_a_conflict_that_names_it() -> None:
+    world = World()
+    async with serving(world) as client:
+        await client.put("/api/orders/shop/A1", json={"refunds": ["REF-1"]})
+        answer = await client.put("/api/orders/shop/A2", json={"amount": "12.80", "refunds": ["REF-1"]})
+        assert answer.status == 409
+        assert await answer.json() == {
+            "error": "conflict", "detail": "refund REF-1 is registered with order A1 already",
+        }  # fmt: skip
+    assert ("shop", "A2") not in world.store.orders
+
+
 async def test_a_refund_number_is_registered_without_an_amount() -> None:
     world = World()
     async with serving(world) as client:

@@ -59,7 +59,7 @@ async def test_a_person_tries_a_held_notification_again_from_the_page() -> None:
         await page.click("button[value=replay]")
         await page.wait_for_selector(".good-note")
         assert "applied" in (await page.text_content("output") or "")
-    assert [why for *_, why in world.store.audit] == ["it is registered now"]
+    assert [why for *_, why in world.store.decided] == ["it is registered now"]
 
 
 async def test_without_the_token_the_page_says_so_and_nothing_happens() -> None:
@@ -71,4 +71,4 @@ async def test_without_the_token_the_page_says_so_and_nothing_happens() -> None:
         page.on("dialog", lambda dialog: dialog.accept())
         await page.click("button[value=discard]")
         await page.wait_for_function("document.querySelector('output').textContent.includes('admin token')")
-    assert not world.store.audit
+    assert not world.store.decided

@@ -2,13 +2,17 @@
 
 import asyncio
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from schemas import telemetry
+from schemas.orders import ClosedBecause
 from tests.admin_world import ACCOUNTS, NOW_MS, World, form
 from workers.admin.activity import Activity
 from workers.metrics import Metrics
 from workers.processing import Fenced, Infrastructure
+
+RETRY_PENDING = "alipay_notify_retry_pending_notifications"
 
 
 def value(world: World, name: str, **labels: str) -> float | None:
@@ -38,14 +42,41 @@ async def test_a_parked_one_that_is_tried_again_is_counted_when_it_ends_and_not_
     assert value(world, "alipay_notify_retries_total", tier="30s", reason="unknown_order") == 1
 
 
-async def test_money_is_counted_once_where_an_order_became_paid() -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["TRADE_SUCCESS"],
+        ["TRADE_FINISHED"],
+        ["WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED"],
+        ["WAIT_BUYER_PAY", "TRADE_FINISHED"],
+        ["WAIT_BUYER_PAY", "TRADE_FINISHED", "TRADE_SUCCESS", "WAIT_BUYER_PAY"],
+    ],
+)
+async def test_money_is_counted_once_where_an_order_became_paid(words: list[str]) -> None:
+    world = World()
+    for word in words:
+        await world.deliver(form("A1", word))
+    assert value(world, "alipay_notify_amount_minor_units_total", account="shop", currency="USD") == 1280
+
+
+async def test_money_that_came_and_went_back_in_one_step_has_come() -> None:
     world = World()
     await world.deliver(form("A1", "WAIT_BUYER_PAY"))
-    await world.deliver(form("A1"))
-    await world.deliver(form("A1", "TRADE_FINISHED"))
-    await world.deliver(form("A2", "TRADE_FINISHED"))
+    await world.deliver(form("A1", "TRADE_CLOSED", refund_status="REFUND_SUCCESS", gmt_refund="2025-10-09 16:53:19"))
+    await world.deliver(form("A2", "WAIT_BUYER_PAY"))
+    expired = form("A2", "TRADE_CLOSED")
+    del expired["gmt_payment"]
+    await world.deliver(expired)
+    orders = [view.closed_because for _, view in world.store.orders.values()]
+    assert orders == [ClosedBecause.REFUNDED, ClosedBecause.EXPIRED]
+    assert value(world, "alipay_notify_amount_minor_units_total", account="shop", currency="USD") == 1280
+
+
+async def test_the_way_from_the_receiver_to_the_topic_is_measured_for_each_event() -> None:
+    world = World()
+    for order, word in (("A1", "TRADE_SUCCESS"), ("A1", "TRADE_FINISHED"), ("A2", "TRADE_FINISHED")):
+        await world.deliver(form(order, word))
     await world.processing.emit()
-    assert value(world, "alipay_notify_amount_minor_units_total", account="shop", currency="USD") == 2560
     assert value(world, "alipay_notify_end_to_end_duration_seconds_count", trade_status="TRADE_FINISHED") == 2
 
 
@@ -56,12 +87,27 @@ async def test_the_gauges_show_what_is_held_and_what_is_not_sent() -> None:
     await world.metrics.refresh(world.store)
     assert value(world, "alipay_notify_held_notifications", disposition="parked") == 1
     assert value(world, "alipay_notify_held_notifications", disposition="dead") == 0
+    assert [value(world, RETRY_PENDING, tier=tier) for tier in ("30s", "5m", "1h")] == [1, 0, 0]
     assert value(world, "alipay_notify_held_oldest_timestamp_seconds", disposition="parked") == NOW_MS / 1000
     assert value(world, "alipay_notify_outbox_pending_events") == 2
     await world.processing.emit()
     await world.metrics.refresh(world.store)
     assert value(world, "alipay_notify_outbox_pending_events") == 0
     assert value(world, "alipay_notify_outbox_oldest_timestamp_seconds") == 0
+
+
+async def test_what_is_parked_moves_from_tier_to_tier_and_leaves_the_gauge_when_it_is_settled() -> None:
+    world = World()
+    position = await world.deliver(form("B1"), "strict")
+    seen = []
+    for _ in range(4):
+        await world.processing.retry([world.store.held[position].row])
+        await world.metrics.refresh(world.store)
+        seen.append([value(world, RETRY_PENDING, tier=tier) for tier in ("30s", "5m", "1h")])
+    assert seen == [[0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1]]
+    await world.store.discard(str(position), by="kim", why="done", now_ms=NOW_MS)
+    await world.metrics.refresh(world.store)
+    assert [value(world, RETRY_PENDING, tier=tier) for tier in ("30s", "5m", "1h")] == [0, 0, 0]
 
 
 async def test_a_store_that_is_down_leaves_the_gauges_and_their_task_alone() -> None:
