@@ -11,6 +11,7 @@ from schemas import meaning
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.envelope import VERSION, Header, Record, Sealed
+from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Status
 from tests import facts
@@ -397,7 +398,7 @@ async def test_a_parked_record_is_retried_when_its_order_is_registered() -> None
     waiting = facts.account("mapi", "registered")
     await story.process(facts.record(facts.body(form("p", "TRADE_SUCCESS")), waiting))
     assert story.ends() == [(Disposition.PARKED, Reason.UNKNOWN_ORDER)]
-    story.store.register(waiting.name, "A", Registration(expected=None), now_ms=0)
+    story.store.register(waiting.name, "A", Registration(expected=Money(10000, "USD")), now_ms=0)
     await story.processing.retry(story.store.due(now_ms=0))
     assert story.ends() == [APPLIED]
 
