@@ -72,9 +72,12 @@ def receipt(sealed: Sealed, secret: bytes) -> bytes:
     Whoever reads the record and holds the secret too need not verify the signature again, which costs twenty times as
     much. Without the secret nobody can make one; where it is missing or wrong, the signature decides.
     """
-    return blake2b(
-        _encode(structs.replace(sealed, receipt=b"") if sealed.receipt else sealed), key=secret, digest_size=16
-    ).digest()
+    return blake2b(_encode(unreceipted(sealed)), key=secret, digest_size=16).digest()
+
+
+def unreceipted(sealed: Sealed) -> Sealed:
+    """The same without its receipt: only the signature can show that it is authentic."""
+    return structs.replace(sealed, receipt=b"") if sealed.receipt else sealed
 
 
 def key_of(account: str, number: str | bytes) -> bytes:

@@ -106,8 +106,8 @@ class Claim(Struct, frozen=True, kw_only=True, gc=False):
 class Order(Struct, frozen=True, kw_only=True, gc=False):
     """One order of one account. `version` counts the visible changes, 1..n; 0 is registered and never heard of.
 
-    `expected` is what the merchant registered. `refused` are the flags of notifications that were wrong by it: their
-    claims are not joined, so nothing else would remember them.
+    `registered` says that the merchant told its amount, which is `expected`. `refused` are the flags of notifications
+    that were wrong by it: their claims are not joined, so nothing else would remember them.
     """
 
     account: str
@@ -121,7 +121,7 @@ class Order(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_note(self) -> bool:
-        """Whether this is only a note of what was refused, for an order that may yet come: nothing consumers see."""
+        """Whether this only notes what was refused, or to which order a refund belongs: nothing that consumers see."""
         return not self.claims and not self.registered
 
 

@@ -36,6 +36,7 @@ def final(
     """Every order that exists once all facts and registrations are known, by its number.
 
     `account` has `family`, `currency` (what amounts of the old gateway are in) and `orders` (`any` or `registered`).
+    An order is registered by its amount; refund numbers alone only say where a refund belongs.
     """
     told: Told = {}
     refunds: list[list[dict[str, Any]]] = []  # one list per notification
@@ -46,7 +47,8 @@ def final(
             refunds.append(_batch(fact["fields"], account["currency"]))
         else:
             _read_form(fact["fields"], account, told)
-    theirs = told if account["orders"] == "any" else {number: told.get(number, []) for number in registered}
+    priced = {number for number, expected in registered.items() if "amount_minor" in expected}
+    theirs = told if account["orders"] == "any" else {number: told.get(number, []) for number in priced}
     claims = {number: _claims(said, registered.get(number, {})) for number, said in theirs.items()}
     trades = {key[0] for joined, _ in claims.values() for key in joined}
     # A batch waits as a whole until all of its trades are known.
@@ -56,7 +58,7 @@ def final(
         expected = registered.get(number, {})
         joined, flags = claims.get(number, ({}, set()))
         own = [one for one in known if one["trade"] is not None or one["id"] in expected.get("refunds", ())]
-        if joined or number in registered:
+        if joined or number in priced:
             orders[number] = _order(joined, flags, own, expected)
     return orders
 

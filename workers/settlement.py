@@ -72,11 +72,14 @@ def register(order: Order | None, account: str, number: str, registration: Regis
 
     What had been refused by an older expectation is forgotten: the held notifications can be replayed against the new.
     A refund above its own payment's amount was wrong by itself, and stays on the order's record.
+
+    An order is registered once its amount is known. A refund's number alone says only where the refund belongs: taken
+    for a registration, it would let a payment of any amount through.
     """
     before = order or Order(account=account, number=number)
     expected = registration.expected or before.expected
     refused = before.refused if expected == before.expected else before.refused & {Flag.OVER_REFUNDED}
-    after = structs.replace(before, expected=expected, registered=True, refused=refused)
+    after = structs.replace(before, expected=expected, registered=expected is not None, refused=refused)
     plan = drafting.empty()
     seen, seen_now = views.view(before), views.view(after)
     if before.version and seen != seen_now:
@@ -84,7 +87,8 @@ def register(order: Order | None, account: str, number: str, registration: Regis
         plan.events.append(drafting.event(after, seen, seen_now, cause=None, now_ms=now_ms))
     expected_version = None if order is None else order.version
     plan.orders.append(OrderWrite(order=after, view=seen_now, expected_version=expected_version))
-    plan.wakes.add((account, f"order:{number}"))
+    if after.registered:
+        plan.wakes.add((account, f"order:{number}"))
     plan.wakes.update((account, f"refund:{refund}") for refund in registration.refunds)
     return plan
 

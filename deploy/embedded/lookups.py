@@ -7,7 +7,7 @@ from sqlite3 import Connection
 from typing import Any
 
 from deploy.embedded import rows
-from schemas import events, topics
+from schemas import events
 from schemas.dispositions import Disposition
 from workers.pages import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
 from workers.plan import HeldRow, Position
@@ -161,9 +161,8 @@ def unsent(connection: Connection, limit: int) -> Sequence[Emitted]:
 
 
 def events_after(connection: Connection, number: int, limit: int) -> Sequence[Emitted]:
-    """Order events behind a number of the outbox, oldest first."""
+    """Events and notices behind a number of the outbox, oldest first."""
     found = connection.execute(
-        f"SELECT {rows.EMITTED} FROM outbox WHERE number > ? AND topic = ? ORDER BY number LIMIT ?",
-        (number, topics.ORDER_EVENT, limit),
+        f"SELECT {rows.EMITTED} FROM outbox WHERE number > ? ORDER BY number LIMIT ?", (number, limit)
     )
     return [rows.emitted(row) for row in found]

@@ -105,6 +105,8 @@ _SETTLED = """
     SELECT d.log_offset FROM json_each(?) AS wanted CROSS JOIN deliveries AS d
     ON d.log_offset = wanted.value AND d.log_partition = ?
 """
+_LAST_SETTLED = "SELECT max(log_offset) FROM deliveries WHERE log_partition = ?"
+_SETTLED_BEHIND = "SELECT log_offset FROM deliveries WHERE log_partition = ? AND log_offset > ? ORDER BY log_offset"
 _OPEN_HELD = """
     SELECT h.log_offset FROM json_each(?) AS wanted CROSS JOIN held AS h
     ON h.log_offset = wanted.value AND h.log_partition = ? WHERE h.resolved_at_ms IS NULL
@@ -154,7 +156,7 @@ _WAKE = """
 """
 _ADVANCE = """
     INSERT INTO cursors (log_partition, log_offset) VALUES (?, ?)
-    ON CONFLICT DO UPDATE SET log_offset = max(log_offset, excluded.log_offset)
+    ON CONFLICT DO UPDATE SET log_offset = excluded.log_offset
 """
 
 
@@ -176,15 +178,21 @@ def _orders(connection: Connection, names: Sequence[Named] | set[Named]) -> dict
 
 
 def _settled(connection: Connection, positions: frozenset[Position]) -> frozenset[Position]:
-    """Which positions have a disposition. Those behind the cursor have none, which spares the usual batch the look."""
+    """Which positions have a disposition. Beyond the last that has one there is none: the usual batch is spared the
+    look."""
     found: set[Position] = set()
     for partition, offsets in _by_partition(positions).items():
-        end = cursor(connection, partition)
-        behind = [offset for offset in offsets if offset <= end]
-        if behind:
-            known = connection.execute(_SETTLED, (rows.as_json(behind), partition))
+        last = _last_settled(connection, partition)
+        candidates = [offset for offset in offsets if offset <= last]
+        if candidates:
+            known = connection.execute(_SETTLED, (rows.as_json(candidates), partition))
             found.update(Position(partition, offset) for (offset,) in known)
     return frozenset(found)
+
+
+def _last_settled(connection: Connection, partition: int) -> int:
+    last: int | None = connection.execute(_LAST_SETTLED, (partition,)).fetchone()[0]
+    return last or 0
 
 
 def _open_held(connection: Connection, settled: frozenset[Position]) -> frozenset[Position]:
@@ -277,6 +285,25 @@ def _link(connection: Connection, named: Named, refunds: Sequence[str]) -> None:
 
 
 def _advance(connection: Connection, positions: frozenset[Position]) -> None:
-    """The cursors follow the batch. Records come in their order, so all before its last one have their disposition."""
+    """The cursors follow the dispositions as far as there is no gap.
+
+    A batch may be settled in two parts, the second being what another worker had claimed. A cursor that followed the
+    first part to its end would skip the second for good, should the process die in between.
+    """
     for partition, offsets in _by_partition(positions).items():
-        connection.execute(_ADVANCE, (partition, max(offsets)))
+        end = cursor(connection, partition)
+        is_usual = min(offsets) == end + 1 and len(offsets) == max(offsets) - end
+        if is_usual and _last_settled(connection, partition) <= max(offsets):
+            upto = max(offsets)
+        else:
+            upto = _end_of_run(connection, partition, end)
+        if upto > end:
+            connection.execute(_ADVANCE, (partition, upto))
+
+
+def _end_of_run(connection: Connection, partition: int, after: int) -> int:
+    for (offset,) in connection.execute(_SETTLED_BEHIND, (partition, after)):
+        if offset != after + 1:
+            break
+        after = offset
+    return after

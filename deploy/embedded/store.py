@@ -91,7 +91,7 @@ class OrderStore:
         return await self._database.read(lambda connection: lookups.recent(connection, limit))
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
-        """Order events behind this number of the outbox, oldest first: the feed of a program on this machine."""
+        """What lies behind this number of the outbox, oldest first: the feed of a program on this machine."""
         return await self._database.read(lambda connection: lookups.events_after(connection, number, limit))
 
     async def register(

@@ -560,10 +560,11 @@ async def test_each_held_notification_has_a_notice_in_the_outbox(work: Processin
     assert (notice.topic, notice.id) == (topics.HELD, "held:0-1:0:parked")
 
 
-async def test_the_feed_of_events_can_be_read_from_anywhere(work: Processing, store: AnyStore) -> None:
+async def test_the_feed_of_events_and_notices_can_be_read_from_anywhere(work: Processing, store: AnyStore) -> None:
     await work.process(journey.logged([journey.record("N1"), parked("P1"), journey.record("N2")]))
     feed = await store.events_after(0, 10)
-    assert [each.event.id for each in feed] == ["shop-sg:N1:1", "shop-sg:N2:1"]
+    assert {each.event.id for each in feed} == {"shop-sg:N1:1", "held:0-2:0:parked", "shop-sg:N2:1"}
+    assert [each.number for each in feed] == sorted(each.number for each in feed)
     assert await store.events_after(feed[0].number, 10) == feed[1:]
     assert await store.events_after(0, 1) == feed[:1]
 

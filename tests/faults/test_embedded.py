@@ -246,6 +246,33 @@ async def test_an_older_store_is_brought_up_by_replaying_the_journal(tmp_path: P
         assert await files.store.cursor() == 7
 
 
+async def test_what_another_worker_had_first_call_on_is_not_skipped_by_whoever_dies_before_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        for number in range(4):
+            await files.journal.append(journey.record(f"N{number}"))
+        batch = await files.journal.read(0, 4)
+        await work_on(files).process([batch[0], batch[3]])
+        assert await files.store.cursor() == 1
+    async with opened(tmp_path) as files:
+        assert files.cursor == 1
+        await work_on(files).process(await files.journal.read(files.cursor, 100))
+        assert await files.store.cursor() == 4
+        assert [await status_of(files, f"N{number}") for number in range(4)] == ["PAID"] * 4
+
+
+async def test_the_cursor_follows_once_a_gap_is_closed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as files:
+        for number in range(5):
+            await files.journal.append(journey.record(f"N{number}"))
+        batch = await files.journal.read(0, 5)
+        await work_on(files).process([batch[1], batch[2]])
+        assert await files.store.cursor() == 0
+        await work_on(files).process([batch[0]])
+        assert await files.store.cursor() == 3
+        await work_on(files).process(batch[3:])
+        assert await files.store.cursor() == 5
+
+
 async def test_a_store_older_than_what_the_journal_still_has_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         await fill(files, 3)

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from schemas import antom, envelope, form, telemetry
-from schemas.accounts import Account, Family
+from schemas.accounts import CHARSETS, Account, Family
 from schemas.envelope import Record, Sealed
 from schemas.form_meaning import mask
 from workers.processing import Authenticate
@@ -52,7 +52,7 @@ def signature(record: Record, accounts: Mapping[str, Account], authenticate: Aut
     if account is None or account.family.value != sealed.family:
         return Signature(authentic=False, detail="its account is not configured, or of another family", key_id="")
     try:
-        authenticate(sealed, account)
+        authenticate(envelope.unreceipted(sealed), account)
     except Exception as error:
         detail = f"验签失败, not signed by a key of this account: {type(error).__name__}: {error}"
         return Signature(authentic=False, detail=detail[:300], key_id="")
@@ -71,15 +71,14 @@ def _form_pairs(body: bytes, account: Account | None) -> list[tuple[str, str]]:
         read = form.read(body).fields
     except form.BadForm:
         return []
-    charset = read.get(b"charset", b"").decode("ascii", "replace") or (account.charset if account else "utf-8")
-    return [(name.decode("utf-8", "backslashreplace"), _text(value, charset)) for name, value in read.items()]
-
-
-def _text(value: bytes, charset: str) -> str:
-    try:
-        return value.decode(charset, "backslashreplace")
-    except LookupError:
-        return value.decode("utf-8", "backslashreplace")
+    named = read.get(b"charset", b"").decode("ascii", "replace").lower()
+    own = account.charset if account else "utf-8"
+    # Only the charsets that are read anywhere: Python knows codecs that are none, and some of them raise.
+    charset = named if named in CHARSETS else own
+    return [
+        (name.decode("utf-8", "backslashreplace"), value.decode(charset, "backslashreplace"))
+        for name, value in read.items()
+    ]
 
 
 def _message_pairs(body: bytes) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from schemas import meaning
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.envelope import VERSION, Header, Record, Sealed
+from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Status
 from tests import facts
@@ -18,7 +19,7 @@ from tests.facts import form, payment
 from tests.fakes import Log, MemoryStore, Published, Watched
 from workers import views
 from workers.plan import HeldRow, Plan, Position, Registration
-from workers.processing import DeadRun, Fenced, Infrastructure, Processing
+from workers.processing import Authenticate, DeadRun, Fenced, Infrastructure, Processing
 
 SHOP = facts.account("mapi")
 FORGED = b"forged"
@@ -36,7 +37,12 @@ def authenticate(sealed: Sealed, account: Account) -> None:
 class Story:
     """Processing with everything it calls, in memory."""
 
-    def __init__(self, refuses: Callable[[Plan], bool] = lambda plan: False, dead_run_max: int = 20) -> None:
+    def __init__(
+        self,
+        refuses: Callable[[Plan], bool] = lambda plan: False,
+        dead_run_max: int = 20,
+        authenticate: Authenticate = authenticate,
+    ) -> None:
         self.store = MemoryStore(refuses)
         self.published = Published()
         self.watched = Watched()
@@ -392,12 +398,28 @@ async def test_a_held_record_whose_keys_are_gone_is_not_applied_by_a_replay() ->
     assert not story.store.orders
 
 
+async def test_a_receipt_spares_the_first_reading_its_verification_and_a_replay_never() -> None:
+    asked: list[bytes] = []
+
+    def once(sealed: Sealed, account: Account) -> None:
+        asked.append(sealed.receipt)
+        if not sealed.receipt:
+            raise Forged
+
+    story = Story(authenticate=once)
+    await story.process(with_header(paid("A", total_fee="1e3"), Header.RECEIPT, b"ours"))
+    await story.processing.retry([story.held()])
+    assert asked == [b"ours", b""]
+    assert story.ends() == [(Disposition.DEAD, Reason.UNAUTHENTICATED)]
+    assert dict(story.held().record.headers)[Header.RECEIPT] == b"ours", "the record is kept as it was"
+
+
 async def test_a_parked_record_is_retried_when_its_order_is_registered() -> None:
     story = Story()
     waiting = facts.account("mapi", "registered")
     await story.process(facts.record(facts.body(form("p", "TRADE_SUCCESS")), waiting))
     assert story.ends() == [(Disposition.PARKED, Reason.UNKNOWN_ORDER)]
-    story.store.register(waiting.name, "A", Registration(expected=None), now_ms=0)
+    story.store.register(waiting.name, "A", Registration(expected=Money(10000, "USD")), now_ms=0)
     await story.processing.retry(story.store.due(now_ms=0))
     assert story.ends() == [APPLIED]
 

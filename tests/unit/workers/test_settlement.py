@@ -471,6 +471,19 @@ def test_registering_without_an_amount_keeps_the_one_that_was_registered() -> No
     assert plan.wakes == {("shop", "order:A"), ("shop", "refund:R")}
 
 
+def test_a_refund_number_alone_does_not_register_its_order() -> None:
+    world = mapi("registered")
+    assert end(world, form("p", "TRADE_SUCCESS")) == (Disposition.PARKED, Reason.UNKNOWN_ORDER)
+    world.register("A", {"refunds": ["R"]})
+    world.wait(1)
+    world.sweep()
+    assert world.store.held[Position(0, 0)].disposition is Disposition.PARKED
+    assert world.seen() == {}
+    world.register("A", {"amount_minor": 200000, "currency": "USD"})
+    world.sweep()
+    assert world.store.held[Position(0, 0)].reason is Reason.AMOUNT_MISMATCH
+
+
 def test_what_has_to_be_known_is_asked_for_by_number() -> None:
     account = facts.account("mapi")
     told = (form("p", "TRADE_SUCCESS"), batch("b", "T1^1.00^SUCCESS#T2^2.00^SUCCESS"))

@@ -1,0 +1,43 @@
+"""One record laid open: whatever it holds it can be shown, and its signature is judged by the keys of now."""
+
+from urllib.parse import urlencode
+
+import pytest
+
+from schemas import envelope
+from schemas.accounts import Account
+from schemas.envelope import Header, Record, Sealed
+from tests import journey
+from tests.journey import ACCOUNTS, SHOP
+from workers.admin import inspection
+
+
+@pytest.mark.parametrize(
+    "charset", ["undefined", "idna", "punycode", "zlib_codec", "unicode_escape", "utf-8\0", "\ud800", "no such", ""]
+)
+def test_a_charset_that_nobody_reads_in_does_not_hide_the_record(charset: str) -> None:
+    body = urlencode({"charset": charset, "subject": "Zwei Stühle", "trade_no": "T1"}, errors="replace").encode()
+    shown = inspection.fields(journey.sealed(body, "N1"), ACCOUNTS)
+    assert (shown["trade_no"], shown["subject"]) == ("T1", "Zwei Stühle")
+
+
+def test_text_is_shown_in_the_charset_that_was_signed() -> None:
+    body = urlencode({"charset": "GBK", "subject": "两张船票"}, encoding="gbk").encode()
+    assert inspection.fields(journey.sealed(body, "N1"), ACCOUNTS)["subject"] == "两张船票"
+
+
+def test_what_is_no_form_has_no_fields() -> None:
+    assert inspection.fields(journey.sealed(b"no form", "N1"), ACCOUNTS) == {}
+
+
+def test_a_receipt_does_not_make_a_signature_good() -> None:
+    record = journey.record("N1")
+    received = Record(record.key, record.value, (*record.headers, (Header.RECEIPT.value, b"ours")))
+    assert envelope.open_(received).receipt == b"ours"
+    asked: list[Sealed] = []
+
+    def authenticate(sealed: Sealed, account: Account) -> None:
+        asked.append(sealed)
+
+    assert inspection.signature(received, {SHOP.name: SHOP}, authenticate).authentic
+    assert [sealed.receipt for sealed in asked] == [b""]
