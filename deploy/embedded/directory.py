@@ -8,6 +8,7 @@ The two are backed up and restored apart, so they may disagree. A store that is 
 the journal is read on from its cursor. Everything else means that something was lost, and the start is refused.
 """
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,9 +19,12 @@ from deploy.embedded import lock
 from deploy.embedded.journal import Journal, Limits
 from deploy.embedded.migrations import NotUsable
 from deploy.embedded.store import OrderStore
+from workers.processing import Infrastructure
 
 JOURNAL = "journal.sqlite3"
 STORE = "orders.sqlite3"
+
+START_BYTES_MIN = 512 * 1024  # the two files with their tables, each once more in its log, and the logs' indexes
 
 
 class Opened(Struct, frozen=True):
@@ -38,7 +42,7 @@ async def opened(directory: Path, *, now_ms: Callable[[], int], limits: Limits |
     Raises:
         AlreadyRunning: another process has the directory.
         NotUsable, Damaged: the files cannot be used, or do not belong together.
-        Infrastructure: they cannot be opened now.
+        Infrastructure: they cannot be opened now, or the disk has no room for them.
     """
     async with AsyncExitStack() as stack:
         has_store = _prepare(stack, directory)
@@ -56,8 +60,24 @@ async def opened(directory: Path, *, now_ms: Callable[[], int], limits: Limits |
 def _prepare(stack: AsyncExitStack, directory: Path) -> bool:
     """Make and lock the directory; whether there is a store in it."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_room(directory)
     stack.enter_context(lock.held(directory))
     return (directory / STORE).exists()
+
+
+def _check_room(directory: Path) -> None:
+    """Returns where the disk has room for a start, since what SQLite says of one that has not is "I/O error".
+
+    Raises:
+        Infrastructure: it has not; it says where, and how many bytes are missing.
+    """
+    disk = os.statvfs(directory)
+    free = disk.f_bavail * disk.f_frsize
+    if free < START_BYTES_MIN:
+        raise Infrastructure(
+            f"{directory}: the disk is full: {free} bytes are free and a start needs {START_BYTES_MIN}, "
+            f"so {START_BYTES_MIN - free} bytes are missing"
+        )
 
 
 def check_agreement(directory: Path, journal: Journal, cursor: int) -> None:

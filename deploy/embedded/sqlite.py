@@ -196,6 +196,14 @@ class Database:
         is_new = not self.path.exists()
         if is_new and not create:
             raise NotUsable(f"{self.path} is missing")
+        try:
+            self._open_as(create, is_new=is_new)
+        except BaseException:
+            if is_new:
+                self._unmake()
+            raise
+
+    def _open_as(self, create: bool, *, is_new: bool) -> None:
         connection = self._connect("rwc" if is_new else "rw")
         try:
             if not create and migrations.is_empty(connection):
@@ -211,6 +219,11 @@ class Database:
         if is_new:
             _sync_directory(self.path.parent)
         self._adopt(connection)
+
+    def _unmake(self) -> None:
+        """Take away what a first start that failed has made: a file without its tables would puzzle the next one."""
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         uri = f"file:{quote(str(self.path))}?mode={mode}"

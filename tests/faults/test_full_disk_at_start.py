@@ -1,0 +1,93 @@
+"""No room at the start (F-E05): it says where and how much, leaves nothing half-made, and starts when there is."""
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import directory as engine
+from tests import journey
+from workers.processing import Infrastructure
+
+DISK_BYTES = 2 << 20
+PAGE_BYTES = 4096
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
+    mounted = subprocess.run(["mount", *options], check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"NO SMALL DISK: a full one cannot be tried without the right to mount ({mounted.stderr.strip()})")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(disk: Path, *, but: int) -> Path:
+    """Leave so many bytes free."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as out, suppress(OSError):
+        while True:
+            out.write(b"\0" * 4096)
+    os.truncate(ballast, ballast.stat().st_size - but)
+    return ballast
+
+
+async def start_and_append(place: Path) -> int:
+    async with engine.opened(place, now_ms=journey.Time()) as files:
+        await files.journal.append(journey.record(f"N{files.journal.last}"))
+        return files.journal.last
+
+
+@pytest.mark.parametrize("but", [0, 16 << 10, 256 << 10, engine.START_BYTES_MIN - PAGE_BYTES])
+async def test_a_first_start_without_room_says_where_and_how_much_is_missing(disk: Path, but: int) -> None:
+    place = disk / "engine"
+    place.mkdir()
+    ballast = fill(disk, but=but)
+    missing = engine.START_BYTES_MIN - but
+    with pytest.raises(Infrastructure, match=f"{place}: the disk is full: {but} bytes .* {missing} bytes are missing"):
+        await start_and_append(place)
+    assert list(place.iterdir()) == []
+    ballast.unlink()
+    assert await start_and_append(place) == 1
+
+
+@pytest.mark.parametrize("but", range(16 << 10, 257 << 10, 16 << 10))
+async def test_a_first_start_whose_room_goes_meanwhile_leaves_no_half_made_file(
+    disk: Path, but: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "START_BYTES_MIN", 0)
+    place = disk / "engine"
+    place.mkdir()
+    ballast = fill(disk, but=but)
+    with pytest.raises(Infrastructure, match=r"sqlite3: (disk I/O error|database or disk is full)"):
+        await start_and_append(place)
+    assert [file.name for file in place.glob("*.sqlite3") if not has_tables(file)] == []
+    ballast.unlink()
+    assert await start_and_append(place) == 1
+
+
+async def test_a_start_without_room_leaves_what_is_there_as_it_is(disk: Path) -> None:
+    """At the growth of a log's index, too: SQLite calls it an input/output error."""
+    place = disk / "engine"
+    assert await start_and_append(place) == 1
+    before = {file.name: file.read_bytes() for file in place.iterdir() if file.name != "lock"}
+    ballast = fill(disk, but=0)
+    with pytest.raises(Infrastructure, match="bytes are missing"):
+        await start_and_append(place)
+    assert {file.name: file.read_bytes() for file in place.iterdir() if file.name != "lock"} == before
+    ballast.unlink()
+    assert await start_and_append(place) == 2
+
+
+def has_tables(file: Path) -> bool:
+    with closing(sqlite3.connect(file)) as connection:
+        found: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    return found > 0
