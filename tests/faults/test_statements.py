@@ -74,6 +74,8 @@ async def everything_that_writes(place: Path) -> None:
             *named,
             registration.refunds,
             lambda order: settlement.register(order, *named, registration, now_ms=NOW_MS),
+            by="shop",
+            why="ordered",
         )
         time_.now_ms += 1
         due = await store.due(now_ms=time_.now_ms, limit=10)
