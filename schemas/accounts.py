@@ -204,15 +204,17 @@ def _identity_faults(account: Account) -> list[str]:
         faults = [] if account.client_id else ["antom needs client_id"]
         if account.public_path is None or not account.public_path.startswith("/") or "?" in account.public_path:
             faults.append("public_path is the path that Antom signs: it begins with / and has no query")
+        if account.notify_verify:
+            faults.append("antom has no notify_verify: its messages carry no id that could be asked about")
         faults += [f"key version {v} is not a plain number" for v in account.keys if not antom.is_key_version(v)]
         return faults
-    if account.family is Family.OPENAPI:
-        return [] if account.app_id else ["openapi needs app_id"]
     faults = []
     if not _is_address(account.notify_verify_url):
         faults.append("notify_verify_url must be a complete https address (http for a sandbox), without a query")
     if account.notify_verify and not account.partner:
         faults.append("notify_verify needs partner, your own 2088 number")
+    if account.family is Family.OPENAPI:
+        return faults if account.app_id else [*faults, "openapi needs app_id"]
     if not account.seller_id and not account.notify_verify:
         faults.append(
             "without seller_id nothing says a notification is yours, since one key signs for every merchant: "

@@ -151,6 +151,11 @@ def test_the_longest_and_the_shortest_name_are_names() -> None:
         ({"certificates": "c"}, "certificates must be a list"),
         ({"seller_id": None}, "nothing says a notification is yours"),
         ({"notify_verify": True}, "needs partner"),
+        ({"family": "openapi", "sign_type": "RSA2", "app_id": "A", "notify_verify": True}, "needs partner"),
+        (
+            {"family": "antom", "sign_type": None, "keys": {"1": "k"}, "client_id": "C", "notify_verify": True},
+            "antom has no notify_verify",
+        ),
         ({"notify_verify_url": "gateway.do"}, "notify_verify_url must be a complete"),
         ({"notify_verify_url": "ftp://x/gateway.do"}, "notify_verify_url must be a complete"),
         ({"notify_verify_url": "https:///gateway.do"}, "notify_verify_url must be a complete"),
