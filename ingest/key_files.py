@@ -36,6 +36,9 @@ _PLACEHOLDER = re.compile(rb"your[_ -]?|change[_ -]?me|placeholder|replace[_ -]?
 _PEM_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----")
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
+# What the library raises for a certificate that it cannot take; the second is no ValueError.
+_UNREADABLE = (ValueError, x509.InvalidVersion, UnsupportedAlgorithm)
+
 
 class BadKey(ValueError):
     """The file is no key that this account may trust; the message says why, without its bytes."""
@@ -105,7 +108,10 @@ def certificate(content: bytes, roots: Sequence[x509.Certificate], account: Acco
     if roots:
         _check_chain(leaf, found[1:], roots)
     key = _strong_enough(_certified_key(leaf), account)
-    return Certified(key, leaf.not_valid_after_utc, _number(leaf))
+    try:
+        return Certified(key, leaf.not_valid_after_utc, _number(leaf))
+    except ValueError:
+        raise BadKey("holds a certificate whose dates or issuer cannot be read") from None
 
 
 def certificates(content: bytes) -> list[x509.Certificate]:
@@ -118,13 +124,13 @@ def certificates(content: bytes) -> list[x509.Certificate]:
     for block in _CERTIFICATE.findall(content):
         try:
             found.append(x509.load_pem_x509_certificate(block))
-        except (ValueError, UnsupportedAlgorithm):
+        except _UNREADABLE:
             continue
     if found or b"-----BEGIN" in content:
         return found
     try:
         return [x509.load_der_x509_certificate(content)]
-    except (ValueError, UnsupportedAlgorithm):
+    except _UNREADABLE:
         return []
 
 

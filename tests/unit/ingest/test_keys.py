@@ -5,12 +5,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from ingest import keys, signature
 from ingest.keys import Key, Rings
 from schemas.accounts import Account, BadAccounts, SignType
 from tests import holder
 from tests.unit.ingest import test_key_files as made
+
+VERSION_3 = b"\xa0\x03\x02\x01\x02"  # as DER writes it
 
 
 @pytest.fixture
@@ -157,6 +160,19 @@ def test_a_bad_or_missing_file_keeps_the_old_keys_and_says_so_until_it_is_good(d
     assert rings.reload() == []
     assert rings.faults == {}
     assert holds(rings, "b")
+
+
+@pytest.mark.parametrize("damaged", ["leaf.crt", "root.crt"])
+def test_a_certificate_that_its_library_stumbles_over_is_a_fault_like_any_other(directory: Path, damaged: str) -> None:
+    holder.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
+    holder.written(directory, "root.crt", made.pem(made.ROOT))
+    account = holder.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("root.crt",))
+    rings = Rings({"shop-cn": account}, directory)
+    before = rings.current("shop-cn")
+    of_no_version = made.LEAF.public_bytes(serialization.Encoding.DER).replace(VERSION_3, b"\xa0\x03\x02\x01\x5a", 1)
+    holder.written(directory, damaged, of_no_version)
+    assert rings.reload() == [f"account {account.name}: {damaged} holds no certificate that can be read"]
+    assert rings.current("shop-cn") is before
 
 
 def test_the_first_load_refuses_what_is_wrong(directory: Path) -> None:
