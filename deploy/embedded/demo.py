@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.panel import Panel
 
 from deploy.embedded import up
+from deploy.embedded.directory import JOURNAL
+from deploy.embedded.migrations import NotUsable
 from deploy.embedded.up import Engine
 from deploy.logs import Lines
 from deploy.sandbox import demo, server
@@ -24,11 +26,17 @@ from ingest import requests
 from ingest.settings import Settings
 
 SANDBOX_PORT = 8089
+WORLD = "world"
 TIME_SCALE = 120.0  # Alipay's first retry, four minutes in life, comes after two seconds
 
 
 async def until_told(settings: Settings, lines: Lines, directory: Path) -> None:
-    """Run both until a signal comes. The world and its keys are kept in `directory` and used again the next time."""
+    """Run both until a signal comes. The world and its keys are kept in `directory` and used again the next time.
+
+    Raises:
+        NotUsable: the data directory is in real use.
+    """
+    _check_own(settings.data_dir, directory / WORLD)
     settings = settings.model_copy(
         update={
             "port": free_port(settings.host, settings.port),
@@ -38,7 +46,7 @@ async def until_told(settings: Settings, lines: Lines, directory: Path) -> None:
     )
     gateway = server.listening("127.0.0.1", free_port("127.0.0.1", SANDBOX_PORT))
     world = World.create(
-        directory / "world", gateway_url=server.url_of(gateway), notify_base=f"http://{settings.host}:{settings.port}"
+        directory / WORLD, gateway_url=server.url_of(gateway), notify_base=f"http://{settings.host}:{settings.port}"
     )
     settings = settings.model_copy(update={"accounts": world.accounts_file})
     playing: list[asyncio.Task[None]] = []
@@ -63,6 +71,12 @@ async def until_told(settings: Settings, lines: Lines, directory: Path) -> None:
                 await task
         for sandbox in sandboxes:
             await sandbox.stop()
+
+
+def _check_own(data_dir: Path, world: Path) -> None:
+    """An environment that names the directory of a real engine must not have play money booked into it."""
+    if (data_dir / JOURNAL).exists() and not world.exists():
+        raise NotUsable(f"{data_dir} holds an engine's files that no demo made: give the demo a directory of its own")
 
 
 def free_port(host: str, wanted: int) -> int:
