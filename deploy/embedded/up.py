@@ -156,7 +156,11 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
 
 
 class _Health:
-    """What has to be so for the engine to be ready."""
+    """What has to be so for the engine to take notifications; and how the rest of it is.
+
+    What is in the journal is safe whether or not somebody works on it: a worker that stands still, or a store that
+    does not answer, is no reason to turn notifications away.
+    """
 
     def __init__(self, opened: Opened, worker: Worker) -> None:
         self.receiver: Receiver | None = None
@@ -168,8 +172,8 @@ class _Health:
         return [
             Check(name="receiver", ok=accepting, detail="" if accepting else "not accepting: starting or draining"),
             _check("journal", self._opened.journal.trouble),
-            _check("store", self._opened.store.trouble),
-            _check("worker", self._worker.trouble),
+            _check("store", self._opened.store.trouble, is_needed=False),
+            _check("worker", self._worker.trouble, is_needed=False),
         ]
 
 
@@ -178,8 +182,8 @@ def _count_dropped(lines: Lines, registry: CollectorRegistry) -> None:
     lines.tell_dropped(Counter(dropped.name, dropped.help, registry=registry).inc)
 
 
-def _check(name: str, trouble: str | None) -> Check:
-    return Check(name=name, ok=not trouble, detail=trouble or "")
+def _check(name: str, trouble: str | None, *, is_needed: bool = True) -> Check:
+    return Check(name=name, ok=not trouble, detail=trouble or "", is_needed=is_needed)
 
 
 def _url(host: str, port: int) -> str:

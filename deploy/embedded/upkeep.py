@@ -15,11 +15,13 @@ from deploy.embedded import tending
 from deploy.embedded.directory import Opened
 from deploy.embedded.source import JournalSource
 from schemas import telemetry
+from workers.admin import probes
 from workers.admin.probes import Check
 from workers.metrics import Metrics
 from workers.processing import Infrastructure
 
 LOOK_EVERY_S = 1.0
+DEPENDENCIES = frozenset({"journal", "store", "worker"})
 
 
 @asynccontextmanager
@@ -72,10 +74,11 @@ async def _watch_loop(gauges: _Gauges) -> None:
 
 async def _watch_health(gauges: _Gauges, health: Callable[[], Awaitable[Sequence[Check]]]) -> None:
     while True:
-        checks = {check.name: check.ok for check in await health()}
-        gauges.up.labels("journal").set(checks["journal"])
-        gauges.up.labels("store").set(checks["store"])
-        gauges.ready.set(all(checks.values()))
+        checks = await health()
+        for check in checks:
+            if check.name in DEPENDENCIES:
+                gauges.up.labels(check.name).set(check.ok)
+        gauges.ready.set(probes.is_ready(checks))
         await asyncio.sleep(LOOK_EVERY_S)
 
 

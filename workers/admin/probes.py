@@ -12,11 +12,21 @@ from workers.admin import answers
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """One thing that has to be so for the process to be ready, and how it is now."""
+    """One thing that has to be so, and how it is now.
+
+    `is_needed` where the process could not do without it what it is asked for. A receiver that is taken out of rotation
+    because its worker stands still turns payments away which it could have kept for the worker.
+    """
 
     name: str
     ok: bool
     detail: str = ""
+    is_needed: bool = True
+
+
+def is_ready(checks: Sequence[Check]) -> bool:
+    """Whether all is good that is needed."""
+    return all(check.ok for check in checks if check.is_needed)
 
 
 class Readiness(Protocol):
@@ -44,7 +54,7 @@ class ProbesPart:
         return _answer(request, [Check(name="loop", ok=True)])
 
     async def ready(self, request: web.Request) -> web.Response:
-        """All checks are good."""
+        """All that is needed is good."""
         return _answer(request, await self._readiness())
 
     async def metrics(self, _: web.Request) -> web.Response:
@@ -53,9 +63,11 @@ class ProbesPart:
 
 
 def _answer(request: web.Request, checks: Sequence[Check]) -> web.Response:
-    ok = all(check.ok for check in checks)
+    ok = is_ready(checks)
     status = 200 if ok else 503
     if "verbose" in request.query:
         return answers.json({"ok": ok, "checks": list(checks)}, status=status)
     failed = ", ".join(check.name for check in checks if not check.ok)
-    return web.Response(text="ok" if ok else f"not ready: {failed}", status=status)
+    if not failed:
+        return web.Response(text="ok")
+    return web.Response(text=f"ok, but not well: {failed}" if ok else f"not ready: {failed}", status=status)

@@ -134,9 +134,20 @@ async def test_probes_and_metrics_need_no_token_and_say_what_fails() -> None:
         world.checks = [Check(name="store", ok=False, detail="no answer"), Check(name="keys", ok=True)]
         failing = await client.get("/readyz?verbose")
         assert (failing.status, await (await client.get("/readyz")).text()) == (503, "not ready: store")
-        assert (await failing.json())["checks"][0] == {"name": "store", "ok": False, "detail": "no answer"}
+        told = {"name": "store", "ok": False, "detail": "no answer", "is_needed": True}
+        assert (await failing.json())["checks"][0] == told
         metrics = await (await client.get("/metrics")).text()
     assert 'alipay_notify_processed_total{result="applied"} 1.0' in metrics
+
+
+async def test_what_taking_notifications_does_not_need_is_told_and_takes_nobody_out_of_rotation() -> None:
+    world = World()
+    world.checks = [Check(name="worker", ok=False, detail="stopped", is_needed=False), Check(name="journal", ok=True)]
+    async with serving(world) as client:
+        ready = await client.get("/readyz?verbose")
+        assert (ready.status, (await ready.json())["ok"]) == (200, True)
+        assert (await ready.json())["checks"][0]["ok"] is False
+        assert await (await client.get("/readyz")).text() == "ok, but not well: worker"
 
 
 async def test_a_path_that_is_none_and_a_method_that_is_none_answer_in_json() -> None:
