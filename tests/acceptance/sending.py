@@ -16,6 +16,7 @@ class History:
     def __init__(self) -> None:
         self.acknowledged: list[Item] = []
         self.attempts: dict[int, list[int]] = {}
+        self.over = 0  # how many items will not be sent again
 
     def tried(self, index: int, status: int) -> None:
         self.attempts.setdefault(index, []).append(status)
@@ -54,6 +55,7 @@ async def send_all(
                 if item.refused and 400 <= status < 500:
                     break
                 await asyncio.sleep(0.05)
+            history.over += 1
 
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session, asyncio.TaskGroup() as group:
         for _ in range(at_once):

@@ -3,7 +3,11 @@
 import asyncio
 import os
 import random
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -13,22 +17,30 @@ from deploy.sandbox.corpus import Item
 from deploy.sandbox.notifications import NAMELESS
 from deploy.sandbox.world import World
 from tests.acceptance import judge, sending
+from tests.acceptance.sending import History
 from tests.engine import Engine, eventually
 
 ITEMS = int(os.environ.get("FLOOD_ITEMS", "100000"))
-KILLS = 3
+KILLS_AT = ((0.05, 0.25), (0.35, 0.55), (0.65, 0.9))  # which part of the items is behind it, from and to
 ORDERS_PER_ITEM = 0.39  # some 2.7 items come of an order, see deploy.sandbox.corpus
+ORDERS_MORE = 20  # so that the shortest flood too has all of that
 
 
 @pytest.mark.slow
-async def test_a_flood_with_kills_ends_where_the_model_says(world: World, engine: Engine, tmp_path: Path) -> None:
-    seeded = corpus.generate(world, seed=20261124, orders=int(ITEMS * ORDERS_PER_ITEM), now=datetime.now(UTC))
+async def test_a_flood_with_kills_ends_where_the_model_says(
+    world: World, engine: Engine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    orders = ceil(ITEMS * ORDERS_PER_ITEM) + ORDERS_MORE
+    seeded = corpus.generate(world, seed=20261124, orders=orders, now=datetime.now(UTC))
     items = await asyncio.to_thread(list, seeded)
     assert len(items) >= ITEMS
     engine.start()
-    killer = asyncio.create_task(_kill_now_and_then(engine, items))
-    history = await sending.send_all(items, lambda: engine.public)
-    killer.cancel()
+    history = History()
+    with capfd.disabled():
+        async with _shown(history, len(items)):
+            killing = asyncio.create_task(_kill_now_and_then(engine, history, len(items)))
+            await sending.send_all(items, lambda: engine.public, history=history)
+            await killing  # so that none dies after this, while it is told of refunds, or settles
 
     assert len(history.acknowledged) == sum(not item.refused for item in items)
     assert not {status for status in history.statuses if status >= 500} - {503}
@@ -42,12 +54,35 @@ async def test_a_flood_with_kills_ends_where_the_model_says(world: World, engine
     assert {"applied", "duplicate", "stale"} <= met, "a run that met nothing proves nothing"
 
 
-async def _kill_now_and_then(engine: Engine, items: list[Item]) -> None:
+async def _kill_now_and_then(engine: Engine, history: History, count: int) -> None:
+    """Kill and start again as the flood goes by: by what is behind it, so that a short one is met as often."""
     chance = random.Random(7)
-    for _ in range(KILLS):
-        await asyncio.sleep(max(1.0, len(items) / 2000 * chance.uniform(0.1, 0.3)))
+    for earliest, latest in KILLS_AT:
+        behind = count * chance.uniform(earliest, latest)
+        while history.over < behind:  # noqa: ASYNC110 - the history is only a count, and nobody is in a hurry
+            await asyncio.sleep(0.005)
         engine.kill()
         await asyncio.to_thread(engine.start)
+
+
+@asynccontextmanager
+async def _shown(history: History, count: int) -> AsyncIterator[None]:
+    """How far it is, where somebody watches."""
+
+    async def show() -> None:
+        while True:
+            print(f"\r  {history.over:,} of {count:,} sent", end="", file=sys.stderr, flush=True)
+            await asyncio.sleep(0.5)
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    showing = asyncio.create_task(show())
+    try:
+        yield
+    finally:
+        showing.cancel()
+        print("\r" + " " * 40 + "\r", end="", file=sys.stderr, flush=True)
 
 
 def _register_refunds(engine: Engine, items: list[Item]) -> dict[str, dict[str, dict[str, list[str]]]]:
