@@ -15,6 +15,7 @@ import pytest
 
 from deploy.embedded import directory as engine
 from deploy.embedded.directory import JOURNAL, STORE
+from schemas.money import Money
 from tests import journey
 from tests.journey import NOW_MS, REGISTERED
 from workers import settlement
@@ -69,7 +70,7 @@ async def everything_that_writes(place: Path) -> None:
         await work.process(await files.journal.read(0, 10))
         assert await work.emit() > 0
         named = (REGISTERED.name, "N3")
-        registration = Registration(expected=None, refunds=("R1",))
+        registration = Registration(expected=Money(1280, "USD"), refunds=("R1",))
         await store.register(
             *named,
             registration.refunds,
