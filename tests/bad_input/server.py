@@ -1,7 +1,10 @@
 """The receiver under test, as a process of its own: the real one, with a log in memory and a window into it.
 
 Run as `python -m tests.bad_input.server ACCOUNTS`; settings come from the environment. It prints its two ports as JSON.
-Each line sent to the second port is answered with what the process has counted, logged and used so far.
+Each line sent to the second port is answered with what the process has counted, logged and used so far, and where it
+wanted to connect to.
+
+SUITE_STUMBLES names an account whose verifier raises; with SUITE_ASKS=1 Alipay is really asked about a notification.
 """
 
 import asyncio
@@ -10,16 +13,17 @@ import json
 import os
 import sys
 import tomllib
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 from prometheus_client import CollectorRegistry, generate_latest
 
 from deploy.logs import Lines, capture_standard_logging
 from ingest import app, settings
-from ingest.keys import Rings
+from ingest.keys import Key, KeyRing, Rings
 from ingest.refused import RecentlyRefused
 from schemas import accounts
 from schemas.accounts import Account
@@ -43,6 +47,47 @@ class Vouching:
         """Nothing to ask."""
 
 
+class Panic(BaseException):
+    """What a library in C or Rust raises that has lost its way; deliberately no `Exception`."""
+
+
+class Stumbler:
+    """A public key whose verifier is out of order."""
+
+    def verify(self, *_: object) -> None:
+        raise Panic("the verifier is out of order")
+
+
+class StumblingRings(Rings):
+    """The rings, one account of which holds a key that stumbles."""
+
+    stumbling: KeyRing
+
+    def current(self, name: str) -> KeyRing:
+        return self.stumbling if name == self.stumbling.account else super().current(name)
+
+
+def _rings(configured: Mapping[str, Account], directory: Path, stumbles: str) -> Rings:
+    if not stumbles:
+        return Rings(configured, directory)
+    rings = StumblingRings(configured, directory)
+    key = Key("stumbler", cast(Any, Stumbler()))
+    rings.stumbling = KeyRing(stumbles, configured[stumbles].sign_type, (key,))
+    return rings
+
+
+class Outbound:
+    """Every address that somebody in this process looked up or wanted to connect to."""
+
+    def __init__(self) -> None:
+        self.wanted: list[str] = []
+        sys.addaudithook(self._heard)
+
+    def _heard(self, event: str, arguments: tuple[object, ...]) -> None:
+        if event in ("socket.connect", "socket.getaddrinfo"):
+            self.wanted.append(f"{event} {arguments[1:]}")
+
+
 class Text:
     """Where the log lines go: memory."""
 
@@ -60,8 +105,11 @@ class Text:
 class Window:
     """Shows the process from inside."""
 
-    def __init__(self, log: MemoryLog, text: Text, registry: CollectorRegistry, recent: RecentlyRefused) -> None:
+    def __init__(
+        self, log: MemoryLog, text: Text, registry: CollectorRegistry, recent: RecentlyRefused, outbound: Outbound
+    ) -> None:
         self._log, self._text, self._registry, self._recent = log, text, registry, recent
+        self._outbound = outbound
         self._process = psutil.Process()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -84,6 +132,7 @@ class Window:
             "rss": self._process.memory_info().rss,
             "cpu_s": times.user + times.system,
             "files": self._process.num_fds(),
+            "outbound": list(self._outbound.wanted),
         }
 
     def _metrics(self) -> str:
@@ -104,20 +153,21 @@ async def main(path: Path) -> None:
     lines = Lines(text, queue_max=100_000)
     capture_standard_logging(lines)
     lines.start()
+    outbound = Outbound()
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(
             app.serving(
                 settings=settings.load(os.environ, accounts=str(path)),
                 accounts=configured,
-                rings=Rings(configured, path.parent),
+                rings=_rings(configured, path.parent, os.environ.get("SUITE_STUMBLES", "")),
                 log=log,
                 logger=lines,
                 registry=registry,
                 recent=recent,
-                confirm=Vouching(),
+                confirm=None if os.environ.get("SUITE_ASKS") else Vouching(),
             )
         )
-        window = await asyncio.start_server(Window(log, text, registry, recent).serve, "127.0.0.1", 0)
+        window = await asyncio.start_server(Window(log, text, registry, recent, outbound).serve, "127.0.0.1", 0)
         print(json.dumps({"public": receiver.port, "window": window.sockets[0].getsockname()[1]}), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
         window.close()

@@ -360,13 +360,30 @@ def test_s34_md5_is_32_lower_case_hex_digits_and_no_prefix_of_them() -> None:
 class Stumbling:
     """A key whose verifier fails in a way of its own."""
 
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
     def verify(self, *_: object) -> None:
-        raise RuntimeError("out of order")
+        raise self._error
 
 
-def test_s33_whatever_a_verifier_raises_is_a_bad_signature() -> None:
-    ring = KeyRing("shop", SignType.RSA2, (Key("k", cast(Any, Stumbling())),))
+class Panic(BaseException):
+    """What a library raises that has lost its way; it is no `Exception`, so that nobody takes it for one."""
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("x"), ValueError("x"), MemoryError(), RecursionError(), Panic("x")], ids=repr
+)
+def test_s33_whatever_a_verifier_raises_is_a_bad_signature(error: BaseException) -> None:
+    ring = KeyRing("shop", SignType.RSA2, (Key("k", cast(Any, Stumbling(error))),))
     assert refusal(with_sign(RIGHT), ring) is Refusal.BAD_SIGNATURE
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_who_wants_the_process_to_end_is_not_taken_for_a_bad_signature(error: type[BaseException]) -> None:
+    ring = KeyRing("shop", SignType.RSA2, (Key("k", cast(Any, Stumbling(error()))),))
+    with pytest.raises(error):
+        verify(with_sign(RIGHT), ring)
 
 
 def test_a_key_of_the_wrong_kind_verifies_nothing() -> None:
