@@ -93,10 +93,10 @@ def free_port(host: str, wanted: int) -> int:
 def _say_where(engine: Engine, sandbox: SandboxServer) -> None:
     Console(stderr=True).print(
         Panel(
-            f"[bold]console[/]   {engine.admin_url}/            every payment, with all that happened to it\n"
-            f"[bold]shop[/]      {sandbox.url}/shop        press Pay with Alipay, pay, watch it turn PAID\n"
-            f"[bold]sandbox[/]   {sandbox.url}/            play a scenario yourself\n"
-            f"[bold]metrics[/]   {engine.admin_url}/metrics\n\n"
+            f"[bold]console[/]  {engine.admin_url}/      every payment, and all of it\n"
+            f"[bold]shop[/]     {sandbox.url}/shop  buy, pay, and see it turn PAID\n"
+            f"[bold]sandbox[/]  {sandbox.url}/      play a scenario yourself\n"
+            f"[bold]metrics[/]  {engine.admin_url}/metrics\n\n"
             f"alipay-notify order show NO --admin {engine.admin_url}\n"
             f"alipay-notify held list --admin {engine.admin_url}\n\n"
             "Ctrl-C ends it.",
