@@ -5,7 +5,7 @@ which brings every new record to its disposition, and the sweeper, which tries w
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -45,9 +45,9 @@ class Worker:
         self._sweeper.stop()
         await asyncio.gather(*self._loops)
 
-    async def _run(self, loop: Callable[[], object]) -> None:
+    async def _run(self, loop: Callable[[], Awaitable[None]]) -> None:
         try:
-            await loop()  # type: ignore[misc]
+            await loop()
         except DeadRun as error:
             self._stand_still(f"stopped after {error}: look at `alipay-notify held list`, then start again")
         except Infrastructure as error:

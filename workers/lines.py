@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from schemas.dispositions import HELD
-from schemas.events import Outgoing
 from schemas.telemetry import Field
 from workers.plan import Delivery, Plan, Reading
 from workers.processing import Infrastructure
@@ -25,7 +24,7 @@ class Logger(Protocol):
 
 
 class Lines:
-    """What one worker logs; it implements `workers.processing.Watch`."""
+    """What one worker logs. Of events sent and of time spent the counters tell."""
 
     def __init__(self, logger: Logger, *, sample: int = 1) -> None:
         self._logger = logger
@@ -40,12 +39,6 @@ class Lines:
                 if self._routine % self._sample:
                     continue
             self._settled(delivery, attempts.get(delivery.position, 1))
-
-    def emitted(self, events: Sequence[Outgoing]) -> None:
-        """Nothing: the counters tell."""
-
-    def step(self, name: str, seconds: float) -> None:
-        """Nothing: the counters tell."""
 
     def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None:
         fields = {Field.ERROR: f"{type(error).__name__}: {error}", Field.ATTEMPT: attempts}

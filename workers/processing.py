@@ -21,8 +21,6 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from msgspec import Struct
-
 from schemas import envelope, meaning
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
@@ -113,13 +111,6 @@ class Watch(Protocol):
     def settled(self, plan: Plan, readings: Sequence[Reading]) -> None: ...
     def emitted(self, events: Sequence[Outgoing]) -> None: ...
     def step(self, name: str, seconds: float) -> None: ...
-
-
-class Stats(Struct, frozen=True):
-    """What processing one batch came to."""
-
-    records: int
-    changed: int
 
 
 class Processing:

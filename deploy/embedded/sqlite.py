@@ -143,10 +143,6 @@ class Database:
         """SQLite's own verdict on the file: `ok`, or what is wrong."""
         return await self.read(lambda connection: str(connection.execute("PRAGMA quick_check(1)").fetchone()[0]))
 
-    def size_bytes(self) -> int:
-        """What the file and its write-ahead log take on the disk."""
-        return _size(self.path) + _size(self._wal)
-
     def log_bytes(self) -> int:
         """What the write-ahead log takes on the disk."""
         return _size(self._wal)

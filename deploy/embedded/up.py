@@ -9,8 +9,7 @@ its batch, the files are closed. SIGKILL at any moment leaves files that the nex
 import asyncio
 import os
 import signal
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from hmac import compare_digest
 
@@ -26,6 +25,7 @@ from deploy.embedded.source import JournalSource
 from deploy.logs import Lines
 from ingest import app as ingest_app
 from ingest import authenticity, returns
+from ingest.clock import SystemClock
 from ingest.http import Receiver
 from ingest.keys import Rings
 from ingest.refused import RecentlyRefused
@@ -50,7 +50,6 @@ class Engine(Struct, frozen=True):
 
     public_url: str
     admin_url: str
-    accounts: Mapping[str, Account]
 
 
 class Feed:
@@ -63,11 +62,6 @@ class Feed:
         return
 
 
-def now_ms() -> int:
-    """The wall clock, in milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
 @asynccontextmanager
 async def running(settings: Settings, lines: Lines, registry: CollectorRegistry) -> AsyncIterator[Engine]:
     """An engine that receives, works and answers; on leaving it drains and closes.
@@ -78,16 +72,17 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
         AlreadyRunning, NotUsable, Damaged, Infrastructure: the data directory cannot be used.
         OSError: a port cannot be bound.
     """
+    clock = SystemClock()
     accounts = accounts_file.read(settings.accounts)
     rings = Rings(accounts, settings.accounts.parent)
     token = guard.read_token(settings.admin_token_file) if settings.admin_token_file else None
     guard.check_bind(settings.admin_host, has_token=token is not None)
     _count_dropped(lines, registry)
     async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(directory.opened(settings.data_dir, now_ms=now_ms))
+        opened = await stack.enter_async_context(directory.opened(settings.data_dir, now_ms=clock.epoch_ms))
         recent = RecentlyRefused()
         changes = Changes()
-        counted = metrics.Metrics(registry, accounts, now_ms=now_ms)
+        counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
         source = JournalSource(opened.journal, cursor=opened.cursor)
 
         secret = os.urandom(32)  # of this process only: what another one received is verified again
@@ -111,7 +106,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
                 watch=Everyone(metrics=counted, lines=WorkerLines(lines, sample=settings.log_sample), changes=changes),
                 logger=lines,
                 token=f"embedded:{os.getpid()}".encode(),
-                now_ms=now_ms,
+                now_ms=clock.epoch_ms,
             )
         )
         health = _Health(opened, worker)
@@ -129,7 +124,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
             registry=registry,
             changes=changes,
             wake=opened.store.woken.set,
-            now_ms=now_ms,
+            now_ms=clock.epoch_ms,
             log=lines,
             token=token,
         )
@@ -137,7 +132,9 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
             port.serving(application, host=settings.admin_host, port=settings.admin_port, log=lines)
         )
         await stack.enter_async_context(
-            upkeep.kept(opened, source=source, metrics=counted, registry=registry, health=health.checks, now_ms=now_ms)
+            upkeep.kept(
+                opened, source=source, metrics=counted, registry=registry, health=health.checks, now_ms=clock.epoch_ms
+            )
         )
         health.receiver = await stack.enter_async_context(
             ingest_app.serving(
@@ -148,11 +145,12 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
                 logger=lines,
                 registry=registry,
                 recent=recent,
+                clock=clock,
                 receipts=receipts,
             )
         )
         public_url = _url(settings.host, health.receiver.port)
-        yield Engine(public_url, _url(settings.admin_host, admin_port), accounts)
+        yield Engine(public_url, _url(settings.admin_host, admin_port))
 
 
 class _Health:

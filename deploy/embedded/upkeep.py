@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry, Gauge
 from deploy.embedded import tending
 from deploy.embedded.directory import Opened
 from deploy.embedded.source import JournalSource
-from schemas import telemetry
+from schemas import envelope, telemetry
+from schemas.envelope import BadRecord, NewerRecord
 from workers.admin import probes
 from workers.admin.probes import Check
 from workers.metrics import Metrics
@@ -99,10 +100,8 @@ async def _watch_lag(opened: Opened, source: JournalSource, metrics: Metrics, no
 
 
 async def _age(opened: Opened, committed: int, now_ms: Callable[[], int]) -> int:
-    with contextlib.suppress(Infrastructure):
+    with contextlib.suppress(Infrastructure, BadRecord, NewerRecord):
         oldest = await opened.journal.read(committed, 1)
-        headers = dict(oldest[0].record.headers) if oldest else {}
-        received = headers.get("received-at", b"")
-        if received.isdigit():
-            return int(received)
+        if oldest:
+            return envelope.open_(oldest[0].record, received_at_ms=now_ms()).received_at_ms
     return now_ms()
