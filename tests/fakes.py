@@ -83,6 +83,7 @@ class MemoryStore:
         return Known(
             settled=frozenset(position for position in needs.positions if position in self.deliveries),
             open_held=frozenset(position for position in needs.positions if position in self.held),
+            tries={position: self.held[position].attempts for position in needs.positions if position in self.held},
             digests={id_: self.ledger[id_].digest for id_ in needs.ids if id_ in self.ledger},
             orders={named: self.orders[named] for named in needs.orders | found if named in self.orders},
             order_by_trade=by_trade,

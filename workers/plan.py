@@ -106,11 +106,13 @@ class Needs(Struct, frozen=True, kw_only=True):
 class Known(Struct, frozen=True, kw_only=True):
     """What the store knows of a batch's needs. Orders found by a trade or a refund number are in `orders` too.
 
-    `settled` are those positions that have a disposition already; `open_held` those whose held row is unresolved.
+    `settled` are those positions that have a disposition already; `open_held` those whose held row is unresolved, and
+    `tries` how often each of these was tried.
     """
 
     settled: frozenset[Position]
     open_held: frozenset[Position]
+    tries: dict[Position, int] = {}
     digests: dict[Named, bytes]
     orders: dict[Named, Order]
     order_by_trade: dict[Named, str]

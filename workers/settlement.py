@@ -22,7 +22,7 @@ from schemas.notification import Kind, Notification
 from schemas.orders import Claim, News, Order, Refund, View
 from workers import drafting, transitions, views
 from workers.drafting import Draft
-from workers.plan import Fault, Known, Named, Needs, OrderWrite, Plan, Reading, Registration
+from workers.plan import Fault, HeldRow, Known, Named, Needs, OrderWrite, Plan, Position, Reading, Registration
 from workers.transitions import Verdict
 
 
@@ -116,13 +116,22 @@ class _Batch:
     def settle(self, reading: Reading) -> None:
         if reading.held is None and reading.position in self._known.settled:
             return  # delivered again after a crash: its disposition is known
-        if reading.held is not None and reading.position not in self._known.open_held:
-            return  # somebody resolved it meanwhile
+        if reading.held is not None and not self._is_still(reading.position, reading.held):
+            return  # somebody resolved it meanwhile, or tried it
         heard = reading.notification
         if heard is not None:
             self._settle_heard(reading, heard)
         elif reading.fault is not None:
             self._settle_fault(reading, reading.fault)
+
+    def _is_still(self, position: Position, held: HeldRow) -> bool:
+        """Whether the row is as it was read.
+
+        The sweeper and a person may both have read a parked row. The first try finds that it contradicts what is known,
+        joins it and holds it for a person; the second would find its fact known, and resolve what nobody has seen.
+        """
+        known = self._known
+        return position in known.open_held and known.tries.get(position, held.attempts) == held.attempts
 
     def _settle_heard(self, reading: Reading, heard: Notification) -> None:
         digest = self._digests.get((reading.account, heard.id))

@@ -46,6 +46,7 @@ def register(
 def load(connection: Connection, needs: Needs) -> Known:
     """What the store knows of a batch's needs."""
     settled = _settled(connection, needs.positions)
+    tries = _tries_of_open(connection, settled)
     by_trade = _named(connection, _ORDER_BY_TRADE, needs.trades)
     by_refund = _named(connection, _ORDER_BY_REFUND, needs.refunds)
     wanted = set(needs.orders)
@@ -53,7 +54,8 @@ def load(connection: Connection, needs: Needs) -> Known:
     wanted.update((account, number) for (account, _), number in by_refund.items())
     return Known(
         settled=settled,
-        open_held=_open_held(connection, settled),
+        open_held=frozenset(tries),
+        tries=tries,
         digests=_named(connection, _DIGESTS, needs.ids),
         orders=_orders(connection, wanted),
         order_by_trade=by_trade,
@@ -108,7 +110,7 @@ _SETTLED = """
 _LAST_SETTLED = "SELECT max(log_offset) FROM deliveries WHERE log_partition = ?"
 _SETTLED_BEHIND = "SELECT log_offset FROM deliveries WHERE log_partition = ? AND log_offset > ? ORDER BY log_offset"
 _OPEN_HELD = """
-    SELECT h.log_offset FROM json_each(?) AS wanted CROSS JOIN held AS h
+    SELECT h.log_offset, h.attempts FROM json_each(?) AS wanted CROSS JOIN held AS h
     ON h.log_offset = wanted.value AND h.log_partition = ? WHERE h.resolved_at_ms IS NULL
 """
 
@@ -195,12 +197,13 @@ def _last_settled(connection: Connection, partition: int) -> int:
     return last or 0
 
 
-def _open_held(connection: Connection, settled: frozenset[Position]) -> frozenset[Position]:
-    return frozenset(
-        Position(partition, offset)
+def _tries_of_open(connection: Connection, settled: frozenset[Position]) -> dict[Position, int]:
+    """Which of these positions have an unresolved held row, and how often that was tried."""
+    return {
+        Position(partition, offset): tries
         for partition, offsets in _by_partition(settled).items()
-        for (offset,) in connection.execute(_OPEN_HELD, (rows.as_json(offsets), partition))
-    )
+        for offset, tries in connection.execute(_OPEN_HELD, (rows.as_json(offsets), partition))
+    }
 
 
 def _by_partition(positions: frozenset[Position]) -> dict[int, list[int]]:

@@ -414,6 +414,19 @@ async def test_a_row_that_two_read_and_both_try_is_told_of_once(work: Processing
     assert len(await all_unsent(store)) == 2
 
 
+async def test_what_somebody_tried_meanwhile_is_left_as_it_came_out(work: Processing, store: AnyStore) -> None:
+    second = parked("P1", id_="second", trade="2025100922001other")
+    await work.process(journey.logged([parked("P1"), second]))
+    await register(store, "P1")
+    due = await store.due(now_ms=NOW_MS, limit=10)
+    await work.retry(due)
+    await work.retry(due)
+    (page,) = await store.held_list(HeldQuery())
+    assert (page.row.id, page.row.reason) == ("0-2", Reason.SECOND_TRADE), "a person has to look at it"
+    await work.retry([page.row])
+    assert await store.held_list(HeldQuery()) == []
+
+
 async def test_a_row_that_was_resolved_meanwhile_is_not_settled_again(work: Processing, store: AnyStore) -> None:
     await work.process(journey.logged([parked("P1")]))
     await register(store, "P1")

@@ -220,25 +220,29 @@ async def test_a_second_engine_in_one_directory_is_refused(tmp_path: Path) -> No
 # F-E20: files of different age
 
 
-async def test_an_older_journal_is_refused_and_what_it_lost_is_said(tmp_path: Path) -> None:
-    async with opened(tmp_path) as files:
+@asynccontextmanager
+async def with_an_older(file: str, directory: Path) -> AsyncIterator[Opened]:
+    """An engine of seven records; behind the block one of its files is again as it was after the third."""
+    async with opened(directory) as files:
         await fill(files, 3)
-    older = (tmp_path / JOURNAL).read_bytes()
-    async with opened(tmp_path) as files:
+    older = (directory / file).read_bytes()
+    async with opened(directory) as files:
         await fill(files, 4, name="M")
-    (tmp_path / JOURNAL).write_bytes(older)
+        yield files
+    (directory / file).write_bytes(older)
+
+
+async def test_an_older_journal_is_refused_and_what_it_lost_is_said(tmp_path: Path) -> None:
+    async with with_an_older(JOURNAL, tmp_path):
+        pass
     with pytest.raises(NotUsable, match=r"ends at record 3, .* lost records 4 to 7"):
         async with opened(tmp_path):
             pass
 
 
 async def test_an_older_store_is_brought_up_by_replaying_the_journal(tmp_path: Path) -> None:
-    async with opened(tmp_path) as files:
-        await fill(files, 3)
-    older = (tmp_path / STORE).read_bytes()
-    async with opened(tmp_path) as files:
-        await fill(files, 4, name="M")
-    (tmp_path / STORE).write_bytes(older)
+    async with with_an_older(STORE, tmp_path):
+        pass
     async with opened(tmp_path) as files:
         assert (files.cursor, files.journal.last) == (3, 7)
         await work_on(files).process(await files.journal.read(files.cursor, 100))
@@ -274,14 +278,9 @@ async def test_the_cursor_follows_once_a_gap_is_closed(tmp_path: Path) -> None:
 
 
 async def test_a_store_older_than_what_the_journal_still_has_is_refused(tmp_path: Path) -> None:
-    async with opened(tmp_path) as files:
-        await fill(files, 3)
-    older = (tmp_path / STORE).read_bytes()
-    async with opened(tmp_path) as files:
-        await fill(files, 4, name="M")
+    async with with_an_older(STORE, tmp_path) as files:
         files.journal.settled(6)
         assert await files.journal.prune(older_than_ms=journey.NOW_MS + 1) == 6
-    (tmp_path / STORE).write_bytes(older)
     with pytest.raises(NotUsable, match="records 4 to 6 were pruned"):
         async with opened(tmp_path):
             pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -161,41 +161,41 @@ async def test_a_forger_does_not_come_back(world: World, http: aiohttp.ClientSes
     assert attempt.again_in_s is None
 
 
+@asynccontextmanager
+async def asking(issued: IssuedIds, partner: str) -> AsyncIterator[tuple[Receiver, list[str]]]:
+    """A merchant who asks about each id before he answers, and what he was told."""
+    told: list[str] = []
+
+    async def asks(_request: web.Request) -> web.StreamResponse:
+        told.append(issued.confirm(partner=partner, notify_id=receiver.forms()[-1]["notify_id"]))
+        return web.Response(text="success")
+
+    async with receiving(asks) as receiver:
+        yield receiver, told
+
+
 async def test_the_id_can_be_verified_while_the_merchant_thinks_and_not_after(
     world: World, http: aiohttp.ClientSession
 ) -> None:
     issued = IssuedIds()
     partner = world.account("demo-web").identity.partner
-    asked: list[str] = []
-
-    async def asks(_request: web.Request) -> web.StreamResponse:
-        asked.append(issued.confirm(partner=partner, notify_id=receiver.forms()[-1]["notify_id"]))
-        return web.Response(text="success")
-
-    async with receiving(asks) as receiver:
+    async with asking(issued, partner) as (receiver, told):
         await sender(http, issued=issued).deliver(errand(world, receiver.url, account="demo-web"))
         forged = errand(world, receiver.url, account="demo-web", name="forged_signature")
         await sender(http, issued=issued).deliver(forged)
-    assert asked == ["true", "false"]
+    assert told == ["true", "false"]
     notify_id = receiver.forms()[0]["notify_id"]
     assert issued.confirm(partner=partner, notify_id=notify_id) == "false"
 
 
 async def test_the_copies_of_a_duplicate_can_all_be_verified(world: World, http: aiohttp.ClientSession) -> None:
     issued = IssuedIds()
-    partner = world.account("demo-web").identity.partner
-    asked: list[str] = []
-
-    async def asks(_request: web.Request) -> web.StreamResponse:
-        asked.append(issued.confirm(partner=partner, notify_id=receiver.forms()[-1]["notify_id"]))
-        return web.Response(text="success")
-
-    async with receiving(asks) as receiver:
+    async with asking(issued, world.account("demo-web").identity.partner) as (receiver, told):
         courses = scenario.Planner(Random(1)).plan(
             scenario.load_all()["duplicate_x8"], world.account("demo-web"), now=NOW, base_url=receiver.url
         )
         await playing.play(courses, sender(http, issued=issued, profile="cn-4m"))
-    assert asked == ["true"] * 8
+    assert told == ["true"] * 8
     assert len({one["sign"] for one in receiver.forms()}) == 8
     assert len({one["notify_id"] for one in receiver.forms()}) == 1
 
