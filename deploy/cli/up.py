@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ingest.settings import Settings
 
 DEMO_DIR = Path(".demo")
+DEMO_HINT = "to see it work without any: alipay-notify up --demo"
 
 _HELP = """Run the engine on this machine: receiver, worker, admin API and console in one process.
 
@@ -79,7 +80,8 @@ def up(
     try:
         settings = ingest_settings.load(os.environ, **given)
     except ingest_settings.BadSettings as bad:
-        _refuse("cannot start as told", bad.faults, exits.WRONG_USAGE)
+        hint = [] if given["accounts"] or os.environ.get("ALIPAY_NOTIFY_ACCOUNTS") else [DEMO_HINT]
+        _refuse("cannot start as told", [*bad.faults, *hint], exits.WRONG_USAGE)
     _run(settings, demo=demo)
 
 
