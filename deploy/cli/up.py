@@ -42,10 +42,14 @@ def register(app: typer.Typer) -> None:
 
 def up(
     accounts: Annotated[
-        Path | None, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="accounts.toml; key paths are relative to it.")
+        Path | None,
+        typer.Option(
+            readable=False, envvar="ALIPAY_NOTIFY_ACCOUNTS", help="accounts.toml; key paths are relative to it."
+        ),
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(envvar="ALIPAY_NOTIFY_DATA_DIR", help="Where journal and orders are kept.")
+        Path | None,
+        typer.Option(readable=False, envvar="ALIPAY_NOTIFY_DATA_DIR", help="Where journal and orders are kept."),
     ] = None,
     host: Annotated[
         str | None, typer.Option(envvar="ALIPAY_NOTIFY_HOST", help="Address of the public port [127.0.0.1].")

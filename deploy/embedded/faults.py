@@ -45,7 +45,8 @@ def binding(name: str, host: str, port: int, setting: str) -> Iterator[None]:
 
 def _why(error: OSError, setting: str) -> str:
     choose = f"choose another with --{setting} or ALIPAY_NOTIFY_{setting.upper().replace('-', '_')}"
-    if isinstance(error, socket.gaierror):
+    # What binds may have wrapped the resolver's error in its own, whose number stays.
+    if isinstance(error, socket.gaierror) or error.errno in (socket.EAI_NONAME, socket.EAI_AGAIN):
         return "cannot be bound: nobody knows that name; use an address of this machine"
     match error.errno:
         case errno.EADDRINUSE:

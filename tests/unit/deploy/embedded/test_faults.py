@@ -18,6 +18,7 @@ from deploy.embedded.migrations import NotUsable
         (OSError(errno.EACCES, "denied"), "cannot be bound by this user: choose another with "),
         (OSError(errno.EADDRNOTAVAIL, "no"), "cannot be bound: it is no address of this machine"),
         (socket.gaierror(socket.EAI_NONAME, "unknown"), "cannot be bound: nobody knows that name"),
+        (OSError(socket.EAI_NONAME, "while attempting to bind"), "cannot be bound: nobody knows that name"),
         (OSError(errno.EMFILE, "Too many open files"), "cannot be bound: Too many open files"),
     ],
 )
