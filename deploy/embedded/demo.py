@@ -14,6 +14,7 @@ from random import SystemRandom
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from deploy.embedded import up
 from deploy.embedded.directory import JOURNAL
@@ -96,21 +97,21 @@ def free_port(host: str, wanted: int) -> int:
 
 def where(engine: Engine, sandbox_url: str, world: Path) -> str:
     """Where to look, and what to type: lines that a terminal of eighty columns and a log both show whole."""
-    program = called(Path(sys.argv[0]))
+    program = escape(called(Path(sys.argv[0])))
     admin = f" --admin {engine.admin_url}"
-    directory = "" if world == DEMO_WORLD else f" --dir {world}"
+    directory = "" if world == DEMO_WORLD else f" --dir {escape(str(world))}"
     return f"""
 [bold]alipay-notify is running, and a simulated Alipay is sending to it.[/]
 
-  [bold]shop[/]     {sandbox_url}/shop   press Pay with Alipay, pay, see it turn PAID
-  [bold]console[/]  {engine.admin_url}/       every payment, with all that happened to it
+  [bold]shop[/]     {sandbox_url}/shop   buy something, see it turn PAID
+  [bold]console[/]  {engine.admin_url}/       every payment, and all of it
   [bold]sandbox[/]  {sandbox_url}/       play a scenario yourself
   [bold]metrics[/]  {engine.admin_url}/metrics
 
   {program} held list{"" if engine.admin_url == DEFAULT_ADMIN else admin}
   {program} trigger wrong_amount{directory}{admin}
 
-Ctrl-C ends it. What follows is its log, a line for each notification and each settlement.
+Ctrl-C ends it. Its log follows: a line for each notification, and what it did.
 """
 
 

@@ -45,10 +45,10 @@ def test_it_says_where_to_look_in_lines_that_a_terminal_shows_whole(demo: Demo) 
     said = eventually(lambda: "Ctrl-C ends it" in demo.log() and demo.log().partition("\n{")[0])
     for name in ("shop", "admin", "sandbox"):
         assert demo.addresses[name] in said
-    assert "press Pay with Alipay" in said
+    assert "see it turn PAID" in said
     commands = [line for line in said.splitlines() if line.startswith("  alipay-notify ")]
     assert len(commands) == 2
-    assert all(len(line) <= 100 for line in said.splitlines() if line not in commands)
+    assert all(len(line) <= 80 for line in said.splitlines() if line not in commands)
 
 
 @pytest.mark.parametrize("name", sorted(scenario.load_all()))
