@@ -116,11 +116,20 @@ def _validated(given: dict[str, Any], faults: list[str]) -> Settings | None:
         for fault in error.errors(include_url=False, include_input=False):
             field = str(fault["loc"][0])
             broken.add(field)
-            faults.append(f"{PREFIX}{field.upper()}: {fault['msg']}")
+            faults.append(_told(field, kind=fault["type"], text=fault["msg"]))
         sound = {name: value for name, value in given.items() if name not in broken}
         if "accounts" in broken:
             sound["accounts"] = Path("accounts.toml")
         return Settings(**sound)
+
+
+def _told(field: str, *, kind: str, text: str) -> str:
+    """One fault, by the name under which a person sets it."""
+    name = f"{PREFIX}{field.upper()}"
+    if kind == "missing":
+        about = Settings.model_fields[field].description or ""
+        return f"{name} is not set: {about[:1].lower()}{about[1:].rstrip('.')}"
+    return f"{name}: {text.replace('Input should be', 'must be', 1)}"
 
 
 def contradictions(settings: Settings) -> list[str]:

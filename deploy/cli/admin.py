@@ -10,10 +10,12 @@ import getpass
 import json
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from urllib.parse import quote, urlencode, urlsplit
 
 import typer
+
+from deploy.cli import exits, shown
 
 DEFAULT_URL = "http://127.0.0.1:9464"
 TIMEOUT_S = 10.0
@@ -80,22 +82,35 @@ class Admin:
         return answer
 
     def _exchange(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, bytes]:
-        parts = urlsplit(self._url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Trouble(f"{self._url} is not a URL like {DEFAULT_URL}")
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        connection = kind(parts.hostname, parts.port, timeout=timeout_s)
+        connection, base = self._connection(timeout_s)
         headers = {"Accept": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
-            connection.request(method, parts.path + path, body=body, headers=headers)
+            connection.request(method, base + path, body=body, headers=headers)
             response = connection.getresponse()
             return response.status, response.read()
         finally:
             connection.close()
+
+    def _connection(self, timeout_s: float) -> tuple[HTTPConnection, str]:
+        """A connection to the address, not yet opened, and the path before every path."""
+        try:
+            parts = urlsplit(self._url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if host is None or parts.scheme not in ("http", "https"):
+            raise Trouble(f"{self._url} is not a URL like {DEFAULT_URL}", status=400)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        return kind(host, port, timeout=timeout_s), parts.path
+
+
+def fail(trouble: Trouble) -> NoReturn:
+    """Tell the trouble and end: a question that could not be right was wrong usage."""
+    shown.fail(trouble, exits.WRONG_USAGE if trouble.status == 400 else exits.FAILED)
 
 
 def me() -> str:

@@ -50,7 +50,7 @@ def _settings() -> tuple[list[dict[str, Any]], list[str]]:
     environ = dict(os.environ)
     if settings_.PREFIX + "ACCOUNTS" not in environ:
         environ[settings_.PREFIX + "ACCOUNTS"] = "accounts.toml"
-        faults.append(f"{settings_.PREFIX}ACCOUNTS is not set: the path of accounts.toml")
+        faults.append(f"{settings_.PREFIX}ACCOUNTS is not set, and `up` has to be told: the path of accounts.toml")
     try:
         settings = settings_.load(environ)
     except settings_.BadSettings as bad:

@@ -26,10 +26,11 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     accounts: Annotated[
-        Path | None, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts' configuration.")
+        Path | None, typer.Option(readable=False, envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts' configuration.")
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(envvar="ALIPAY_NOTIFY_DATA_DIR", help="Where the engine keeps its files.")
+        Path | None,
+        typer.Option(readable=False, envvar="ALIPAY_NOTIFY_DATA_DIR", help="Where the engine keeps its files."),
     ] = None,
     output: shown.Output = "table",
 ) -> None:

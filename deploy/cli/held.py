@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any, NoReturn
+import re
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ from deploy.cli import admin, exits, shown
 from deploy.cli.admin import Admin, Trouble
 
 REPLAY_TIMEOUT_S = 120.0
+_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
 _LIST_HELP = """List held notifications, oldest first.
 
@@ -72,7 +74,7 @@ def list_held(
     try:
         answer = Admin(url).get("held", **asked, resolved="true" if resolved else None, limit=limit)
     except Trouble as trouble:
-        _fail(trouble)
+        admin.fail(trouble)
     if output == "json":
         shown.as_json(answer)
     elif not answer["held"]:
@@ -85,9 +87,9 @@ def list_held(
 def show(id_: Id, url: admin.Url = admin.DEFAULT_URL, output: shown.Output = "table") -> None:
     """Shows one; ends with 3 where its signature does not hold."""
     try:
-        held = Admin(url).get("held", id_)
+        held = Admin(url).get("held", _checked(id_))
     except Trouble as trouble:
-        _fail(trouble)
+        admin.fail(trouble)
     if output == "json":
         shown.as_json(held)
     else:
@@ -120,14 +122,14 @@ def replay(
     told = {"reason": why, "by": admin.me()}
     try:
         if id_:
-            done = api.send("POST", "held", id_, "replay", body=told)
+            done = api.send("POST", "held", _checked(id_), "replay", body=told)
             still_held = not done["resolution"]
         else:
             body = {**meant, **told, "rate": rate, "dry_run": not yes}
             done = api.send("POST", "held", "replay", body=body, timeout_s=REPLAY_TIMEOUT_S)
             still_held = bool(set(done.get("results", ())) & {"parked", "quarantined", "dead"})
     except Trouble as trouble:
-        _fail(trouble)
+        admin.fail(trouble)
     if output == "json":
         shown.as_json(done)
     else:
@@ -143,18 +145,23 @@ def discard(
     output: shown.Output = "table",
 ) -> None:
     """Discards one."""
+    told = {"reason": reason, "by": admin.me()}
     try:
-        done = Admin(url, token=token).send("POST", "held", id_, "discard", body={"reason": reason, "by": admin.me()})
+        done = Admin(url, token=token).send("POST", "held", _checked(id_), "discard", body=told)
     except Trouble as trouble:
-        _fail(trouble)
+        admin.fail(trouble)
     if output == "json":
         shown.as_json(done)
     else:
         shown.line(id_, f"discarded by {done['by']}: {done['why']}")
 
 
-def _fail(trouble: Trouble) -> NoReturn:
-    shown.fail(trouble, exits.WRONG_USAGE if trouble.status == 400 else exits.FAILED)
+def _checked(id_: str) -> str:
+    if _ID.fullmatch(id_) is None:
+        raise typer.BadParameter(
+            f"{id_!r} is none: ids have the form 0-1234, as `held list` shows them", param_hint="ID"
+        )
+    return id_
 
 
 def _row(held: dict[str, Any]) -> tuple[object, ...]:

@@ -5,6 +5,7 @@ A module declares its options when it is imported and imports what does the work
 """
 
 import importlib
+import re
 
 import typer
 
@@ -23,6 +24,8 @@ COMMANDS = (
     "config",
     "schema",
 )
+
+SHORT_MAX = 60  # what fits beside a command's name in eighty columns
 
 _HELP = """The merchant's side of Alipay's payment notifications: verified, durable, applied once.
 
@@ -54,10 +57,19 @@ def _keep_examples(app: typer.Typer) -> None:
     """Have the indented lines of every help printed as they are: click would fill them up like a paragraph."""
     app.info.help = _kept(app.info.help)
     for command in app.registered_commands:
+        command.short_help = _short(command.help)
         command.help = _kept(command.help)
     for group in app.registered_groups:
         if group.typer_instance is not None:
             _keep_examples(group.typer_instance)
+
+
+def _short(text: str | None) -> str | None:
+    """The first sentence, or as much of it as stands on its own, for the list of commands."""
+    if not text:
+        return None
+    sentence = re.split(r"(?<=[.?])\s", text.strip(), maxsplit=1)[0]
+    return sentence if len(sentence) <= SHORT_MAX else re.split(r"[:,]\s", sentence, maxsplit=1)[0]
 
 
 def _kept(text: object) -> str | None:

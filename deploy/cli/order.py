@@ -47,7 +47,7 @@ def show(
             shown.fail("Several orders have this number: say --account. " + shown.words(f"{a}:{o}" for a, o in found))
         order = api.get("orders", *found[0])
     except Trouble as trouble:
-        shown.fail(trouble)
+        admin.fail(trouble)
     if output == "json":
         shown.as_json(order)
     else:
@@ -66,12 +66,14 @@ def register_order(
     output: shown.Output = "table",
 ) -> None:
     """Registers an order."""
+    if not amount and not refund:
+        raise typer.BadParameter("say what it costs, --amount 12.80, or which refund you asked for, --refund REF-1")
     given = {"amount": amount, "currency": currency, "refunds": refund}
     body = {name: value for name, value in given.items() if value} | {"by": admin.me()}
     try:
         order = Admin(url, token=token).send("PUT", "orders", account, number, body=body)
     except Trouble as trouble:
-        shown.fail(trouble, exits.WRONG_USAGE if trouble.status == 400 else exits.FAILED)
+        admin.fail(trouble)
     if output == "json":
         shown.as_json(order)
     else:

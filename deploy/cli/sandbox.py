@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DIRECTORY_ENVIRONMENT = "ALIPAY_NOTIFY_SANDBOX_DIR"
 DEFAULT_DIRECTORY = Path(".sandbox")
+DEMO_DIRECTORY = Path(".demo/world")
 DEFAULT_PORT = 8089
 DEFAULT_NOTIFY = "http://127.0.0.1:8080"
 DEFAULT_ADMIN = "http://127.0.0.1:9464"
@@ -59,6 +60,7 @@ def sandbox(
 ) -> None:
     """Runs the sandbox; the options are its settings."""
     import asyncio
+    import errno
 
     chosen = profile_named(profile)
     from deploy.sandbox import server
@@ -68,7 +70,12 @@ def sandbox(
     try:
         sock = server.listening(host, port)
         world = World.create(directory, gateway_url=server.url_of(sock), notify_base=notify)
-    except (OSError, WorldError) as error:
+    except OSError as error:
+        taken = f"{host}:{port} is taken by another program: choose another with --port (0 is any free port)"
+        why = taken if error.errno == errno.EADDRINUSE else error.strerror or error
+        typer.echo(f"The sandbox cannot start: {why}", err=True)
+        raise typer.Exit(exits.FAILED) from error
+    except WorldError as error:
         typer.echo(f"The sandbox cannot start: {error}", err=True)
         raise typer.Exit(exits.FAILED) from error
     running = server.SandboxServer(

@@ -64,7 +64,7 @@ def line(label: str, value: object) -> None:
     from rich.text import Text
 
     text = plain(value)
-    console().print(Text.assemble((f"{label:<14}", "bold"), (text, _STYLES.get(text, ""))), soft_wrap=True)
+    console().print(Text.assemble((f"{label:<13} ", "bold"), (text, _STYLES.get(text, ""))), soft_wrap=True)
 
 
 def plain(value: object) -> str:

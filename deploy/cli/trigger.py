@@ -29,10 +29,12 @@ _HELP = """Send one scenario's notifications, signed as Alipay signs.
     alipay-notify trigger paid
     alipay-notify trigger partial_refund --account demo-cn --order OP-1
     alipay-notify trigger paid --override total_fee=88.88 --add promo=yes
+    alipay-notify trigger wrong_amount --admin http://127.0.0.1:9464     (the order is registered first)
     alipay-notify trigger paid --to https://shop.example/notify --profile cn-4m
 
 Overrides act before signing: what is sent is genuine. For forgeries there is the scenario forged_signature.
-Keys and accounts come from the sandbox's directory, which is made if it is not there.
+Keys and accounts are those of the sandbox that was started last in this directory, by `sandbox` or by `up --demo`; if
+there is none, new ones are made in .sandbox.
 """
 
 _EPILOG = "Exit codes: 0 every answer as expected, 1 could not be done, 2 wrong usage, 3 an answer other than expected."
@@ -52,12 +54,19 @@ def trigger(
     to: Annotated[str, typer.Option(metavar="URL", help="A receiver, or a whole notify URL.")] = "",
     order: Annotated[str, typer.Option(metavar="NO", help="The order's number; else a new one.")] = "",
     amount: Annotated[str, typer.Option(help="The order's amount.")] = "12.80",
-    directory: sandbox_command.Directory = sandbox_command.DEFAULT_DIRECTORY,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir",
+            envvar=sandbox_command.DIRECTORY_ENVIRONMENT,
+            help="The sandbox's directory; else .sandbox, or the demo's if that was started last.",
+        ),
+    ] = None,
     profile: Annotated[str, typer.Option(help="Follow a retry schedule; `once` sends each thing once.")] = "once",
     time_scale: Annotated[float, typer.Option(min=0.001, help="How many times as fast as Alipay.")] = 1.0,
     history: Annotated[Path | None, typer.Option(help="Append each attempt to this file, as JSON lines.")] = None,
     admin: Annotated[
-        str, typer.Option(metavar="URL", help="Register the order at this admin API first, where the account asks it.")
+        str, typer.Option(metavar="URL", help="Register the order and its amount at this admin API first.")
     ] = "",
     admin_token: Annotated[
         str, typer.Option(envvar="ALIPAY_NOTIFY_ADMIN_TOKEN", help="Its token.", show_default=False)
@@ -76,12 +85,13 @@ def trigger(
         raise typer.BadParameter(f"{scenario or 'none'}: there are {', '.join(known)}", param_hint="SCENARIO")
     schedule = sandbox_command.profile_named(profile)
     edits = _edits(override, add, remove)
-    world = _world(directory, to)
+    world = _world(directory or _started_last(), to)
     courses = _planned(world, known[scenario], account=account, edits=edits, to=to, order=order, amount=amount)
     if admin:
         _register(courses, admin=admin, token=admin_token, amount=amount)
     attempts = _played(courses, world=world, profile=schedule, time_scale=time_scale, history=history)
     _report(attempts, output)
+    _advise(attempts, world)
     raise typer.Exit(exits.DONE if all(one.as_expected for one in attempts) else exits.FOUND_WRONG)
 
 
@@ -102,6 +112,13 @@ def _pairs(texts: list[str] | None, option: str) -> tuple[tuple[str, str], ...]:
             raise typer.BadParameter(f"{text!r} is not FIELD=VALUE", param_hint=option)
         pairs.append((name, value))
     return tuple(pairs)
+
+
+def _started_last() -> Path:
+    """The sandbox that was started last, since its keys are those that a running receiver was told."""
+    places = (sandbox_command.DEMO_DIRECTORY, sandbox_command.DEFAULT_DIRECTORY)
+    made = [place for place in places if (place / "world.json").exists()]
+    return max(made, key=lambda place: (place / "world.json").stat().st_mtime, default=places[-1])
 
 
 def _world(directory: Path, to: str) -> World:
@@ -169,7 +186,7 @@ def _register(courses: tuple[Course, ...], *, admin: str, token: str, amount: st
 
     async def register() -> None:
         async with aiohttp.ClientSession() as http:
-            await playing.register(courses, Admin(http=http, url=admin, token=token), amount=amount)
+            await playing.register(courses, Admin(http=http, url=admin, token=token), amount=amount, always=True)
 
     try:
         asyncio.run(register())
@@ -233,6 +250,19 @@ def _report(attempts: list[Attempt], output: str) -> None:
     console.print(table)
     wrong = sum(not one.as_expected for one in attempts)
     console.print(f"{len(attempts)} sent, {wrong} answered other than expected")
+
+
+def _advise(attempts: list[Attempt], world: World) -> None:
+    """What to do where nobody answered, or where the receiver does not know this sandbox's keys."""
+    surprises = [one for one in attempts if not one.as_expected]
+    if any(one.status is None for one in surprises):
+        typer.echo("Is a receiver there? `alipay-notify up` starts one, and --to URL says where it is.", err=True)
+    elif any(one.status in (401, 404) for one in surprises):
+        typer.echo(
+            f"Does the receiver have this sandbox's accounts? ALIPAY_NOTIFY_ACCOUNTS={world.accounts_file} tells it; "
+            "--dir DIR plays with another sandbox's keys.",
+            err=True,
+        )
 
 
 def _stable(one: Attempt) -> dict[str, object]:

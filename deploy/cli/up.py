@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ingest.settings import Settings
 
 DEMO_DIR = Path(".demo")
+DEMO_HINT = "to see it work without any: alipay-notify up --demo"
 
 _HELP = """Run the engine on this machine: receiver, worker, admin API and console in one process.
 
@@ -41,10 +42,14 @@ def register(app: typer.Typer) -> None:
 
 def up(
     accounts: Annotated[
-        Path | None, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="accounts.toml; key paths are relative to it.")
+        Path | None,
+        typer.Option(
+            readable=False, envvar="ALIPAY_NOTIFY_ACCOUNTS", help="accounts.toml; key paths are relative to it."
+        ),
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(envvar="ALIPAY_NOTIFY_DATA_DIR", help="Where journal and orders are kept.")
+        Path | None,
+        typer.Option(readable=False, envvar="ALIPAY_NOTIFY_DATA_DIR", help="Where journal and orders are kept."),
     ] = None,
     host: Annotated[
         str | None, typer.Option(envvar="ALIPAY_NOTIFY_HOST", help="Address of the public port [127.0.0.1].")
@@ -79,7 +84,8 @@ def up(
     try:
         settings = ingest_settings.load(os.environ, **given)
     except ingest_settings.BadSettings as bad:
-        _refuse("cannot start as told", bad.faults, exits.WRONG_USAGE)
+        hint = [] if given["accounts"] or os.environ.get("ALIPAY_NOTIFY_ACCOUNTS") else [DEMO_HINT]
+        _refuse("cannot start as told", [*bad.faults, *hint], exits.WRONG_USAGE)
     _run(settings, demo=demo)
 
 

@@ -175,10 +175,15 @@ def _print_table(explanation: Explanation) -> None:
         if value:
             table.add_row(name, Text(value))
     console.print(table)
+    if explanation.signed_text:
+        # Below the table and never folded: what is copied from here has to be the text that was signed.
+        console.print(Text("signed text", "bold"))
+        for line in explanation.signed_text.split("\n"):
+            console.print(Text(shown.plain(line)), soft_wrap=True)
 
 
 def _rows(explanation: Explanation) -> list[tuple[str, str]]:
-    """What there is to say, by its name; the signed text keeps its line end, and no other control character."""
+    """What there is to say, by its name."""
     tried = explanation.tried
     return [
         ("cause", explanation.cause),
@@ -187,7 +192,6 @@ def _rows(explanation: Explanation) -> list[tuple[str, str]]:
         ("reason", explanation.reason.value if explanation.reason else ""),
         ("key", explanation.key),
         ("sign_type", shown.plain(explanation.sign_type)),
-        ("signed text", "\n".join(shown.plain(line) for line in explanation.signed_text.split("\n"))),
         ("holds with", shown.words(each.variant.value for each in tried if each.holds)),
         ("tried in vain", shown.words(each.variant.value for each in tried if not each.holds)),
     ]

@@ -5,14 +5,16 @@ address for that, so the public port is chosen before. The sandbox itself starts
 """
 
 import asyncio
+import shutil
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
 
 import typer
 from rich.console import Console
-from rich.panel import Panel
+from rich.markup import escape
 
 from deploy.embedded import up
 from deploy.embedded.directory import JOURNAL
@@ -25,8 +27,11 @@ from deploy.sandbox.world import World
 from ingest import requests
 from ingest.settings import Settings
 
+NAME = "alipay-notify"
 SANDBOX_PORT = 8089
 WORLD = "world"
+DEFAULT_ADMIN = "http://127.0.0.1:9464"
+DEMO_WORLD = Path(".demo/world")  # where `trigger` looks by itself
 TIME_SCALE = 120.0  # Alipay's first retry, four minutes in life, comes after two seconds
 
 
@@ -60,7 +65,7 @@ async def until_told(settings: Settings, lines: Lines, directory: Path) -> None:
         sandboxes.append(sandbox)
         playing.append(asyncio.create_task(demo.keep_busy(sandbox, chance=SystemRandom())))
         typer.echo(up.ready_line(engine, sandbox=sandbox.url, shop=f"{sandbox.url}/shop"))
-        _say_where(engine, sandbox)
+        Console(stderr=True, highlight=False).print(where(engine, sandbox.url, world.directory), soft_wrap=True)
 
     try:
         await up.until_told(settings, lines, started)
@@ -90,18 +95,32 @@ def free_port(host: str, wanted: int) -> int:
     return wanted
 
 
-def _say_where(engine: Engine, sandbox: SandboxServer) -> None:
-    Console(stderr=True).print(
-        Panel(
-            f"[bold]console[/]  {engine.admin_url}/      every payment, and all of it\n"
-            f"[bold]shop[/]     {sandbox.url}/shop  buy, pay, and see it turn PAID\n"
-            f"[bold]sandbox[/]  {sandbox.url}/      play a scenario yourself\n"
-            f"[bold]metrics[/]  {engine.admin_url}/metrics\n\n"
-            f"alipay-notify order show NO --admin {engine.admin_url}\n"
-            f"alipay-notify held list --admin {engine.admin_url}\n\n"
-            "Ctrl-C ends it.",
-            title="alipay-notify is running, and a simulated Alipay is sending to it",
-            expand=False,
-        ),
-        soft_wrap=True,
-    )
+def where(engine: Engine, sandbox_url: str, world: Path) -> str:
+    """Where to look, and what to type: lines that a terminal of eighty columns and a log both show whole."""
+    program = escape(called(Path(sys.argv[0])))
+    admin = f" --admin {engine.admin_url}"
+    directory = "" if world == DEMO_WORLD else f" --dir {escape(str(world))}"
+    return f"""
+[bold]alipay-notify is running, and a simulated Alipay is sending to it.[/]
+
+  [bold]shop[/]     {sandbox_url}/shop   buy something, see it turn PAID
+  [bold]console[/]  {engine.admin_url}/       every payment, and all of it
+  [bold]sandbox[/]  {sandbox_url}/       play a scenario yourself
+  [bold]metrics[/]  {engine.admin_url}/metrics
+
+  {program} held list{"" if engine.admin_url == DEFAULT_ADMIN else admin}
+  {program} trigger wrong_amount{directory}{admin}
+
+Ctrl-C ends it. Its log follows: a line for each notification, and what it did.
+"""
+
+
+def called(started_as: Path) -> str:
+    """How a person types the program's name here: the name alone only where the shell would find this very program."""
+    if started_as.name != NAME:
+        return NAME
+    found = shutil.which(NAME)
+    if found is not None and Path(found).resolve() == started_as.resolve():
+        return NAME
+    path = started_as.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -59,10 +59,16 @@ async def opened(directory: Path, *, now_ms: Callable[[], int], limits: Limits |
 
 def _prepare(stack: AsyncExitStack, directory: Path) -> bool:
     """Make and lock the directory; whether there is a store in it."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check_room(directory)
-    stack.enter_context(lock.held(directory))
-    return (directory / STORE).exists()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_room(directory)
+        stack.enter_context(lock.held(directory))
+        return (directory / STORE).exists()
+    except OSError as error:
+        raise NotUsable(
+            f"the data directory {directory} cannot be used: {error.strerror or error}. Name one that this user may "
+            "write to with --data-dir or ALIPAY_NOTIFY_DATA_DIR"
+        ) from error
 
 
 def _check_room(directory: Path) -> None:

@@ -1,5 +1,10 @@
 """What keeps the engine from starting, told so that somebody can mend it."""
 
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from deploy.embedded.lock import AlreadyRunning
 from deploy.embedded.migrations import NotUsable
 from ingest.http import WrongParser
@@ -7,7 +12,12 @@ from schemas.accounts import BadAccounts
 from workers.admin.guard import OpenAdmin
 from workers.processing import Infrastructure
 
-REFUSALS = (BadAccounts, AlreadyRunning, NotUsable, OpenAdmin, WrongParser, Infrastructure, OSError)
+
+class CannotBind(Exception):
+    """A port of ours cannot be had; the text says which, why, and what to do."""
+
+
+REFUSALS = (BadAccounts, AlreadyRunning, NotUsable, OpenAdmin, WrongParser, CannotBind, Infrastructure, OSError)
 
 
 def told(error: BaseException) -> list[str]:
@@ -18,3 +28,32 @@ def told(error: BaseException) -> list[str]:
         where = f" ({error.filename})" if error.filename else ""
         return [f"{error.strerror}{where}"]
     return [str(error)]
+
+
+@contextmanager
+def binding(name: str, host: str, port: int, setting: str) -> Iterator[None]:
+    """Whatever keeps the block from binding this address is told as that.
+
+    Raises:
+        CannotBind: instead of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CannotBind(f"the {name} {host}:{port} {_why(error, setting)}") from error
+
+
+def _why(error: OSError, setting: str) -> str:
+    choose = f"choose another with --{setting} or ALIPAY_NOTIFY_{setting.upper().replace('-', '_')}"
+    # What binds may have wrapped the resolver's error in its own, whose number stays.
+    if isinstance(error, socket.gaierror) or error.errno in (socket.EAI_NONAME, socket.EAI_AGAIN):
+        return "cannot be bound: nobody knows that name; use an address of this machine"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"is taken by another program: stop that one, or {choose} (0 is any free port)"
+        case errno.EACCES | errno.EPERM:
+            return f"cannot be bound by this user: {choose}, above 1023"
+        case errno.EADDRNOTAVAIL:
+            return "cannot be bound: it is no address of this machine"
+        case _:
+            return f"cannot be bound: {error.strerror or error}"

@@ -18,7 +18,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter
 
 from deploy import accounts_file, build
-from deploy.embedded import directory, loops, upkeep
+from deploy.embedded import directory, faults, loops, upkeep
 from deploy.embedded.claims import LocalClaims
 from deploy.embedded.directory import Opened
 from deploy.embedded.source import JournalSource
@@ -70,7 +70,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
         BadAccounts: accounts or keys cannot be used.
         OpenAdmin: the admin port would be open to others.
         AlreadyRunning, NotUsable, Damaged, Infrastructure: the data directory cannot be used.
-        OSError: a port cannot be bound.
+        CannotBind: a port cannot be had.
     """
     clock = SystemClock()
     accounts = accounts_file.read(settings.accounts)
@@ -128,27 +128,29 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
             log=lines,
             token=token,
         )
-        admin_port = await stack.enter_async_context(
-            port.serving(application, host=settings.admin_host, port=settings.admin_port, log=lines)
-        )
+        with faults.binding("admin port", settings.admin_host, settings.admin_port, "admin-port"):
+            admin_port = await stack.enter_async_context(
+                port.serving(application, host=settings.admin_host, port=settings.admin_port, log=lines)
+            )
         await stack.enter_async_context(
             upkeep.kept(
                 opened, source=source, metrics=counted, registry=registry, health=health.checks, now_ms=clock.epoch_ms
             )
         )
-        health.receiver = await stack.enter_async_context(
-            ingest_app.serving(
-                settings=settings,
-                accounts=accounts,
-                rings=rings,
-                log=opened.journal,
-                logger=lines,
-                registry=registry,
-                recent=recent,
-                clock=clock,
-                receipts=receipts,
+        with faults.binding("public port", settings.host, settings.port, "port"):
+            health.receiver = await stack.enter_async_context(
+                ingest_app.serving(
+                    settings=settings,
+                    accounts=accounts,
+                    rings=rings,
+                    log=opened.journal,
+                    logger=lines,
+                    registry=registry,
+                    recent=recent,
+                    clock=clock,
+                    receipts=receipts,
+                )
             )
-        )
         public_url = _url(settings.host, health.receiver.port)
         yield Engine(public_url, _url(settings.admin_host, admin_port))
 

@@ -188,7 +188,7 @@ class Sender:
         except TimeoutError:
             return None, b"", f"no answer within {self._timeout.total:g} s"
         except (aiohttp.ClientError, OSError) as error:
-            return None, b"", f"no answer: {error}" if str(error) else f"no answer: {type(error).__name__}"
+            return None, b"", f"no answer: {_told(error)}"
 
     def _attempt(self, errand: Errand, answer: _Answer, *, number: int, sent_at: datetime) -> Attempt:
         one = errand.notification
@@ -253,3 +253,10 @@ def _judge_antom(answer: bytes) -> tuple[Outcome, str]:
     if status == "S":
         return "ok", ""
     return "refused", "the body is no JSON with a result" if status is None else f"resultStatus is {status}"
+
+
+def _told(error: Exception) -> str:
+    """Why nobody answered, in the words of the system where it has some."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    number = getattr(cause, "errno", None)
+    return os.strerror(number) if number else str(error) or type(error).__name__

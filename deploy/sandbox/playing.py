@@ -17,16 +17,16 @@ from deploy.sandbox.scenario import Course
 class Registry(Protocol):
     """Where a merchant says which orders it expects."""
 
-    async def register(self, order: str, *, amount: str, currency: str) -> None: ...
+    async def register(self, account: str, order: str, *, amount: str, currency: str) -> None: ...
 
 
-async def register(courses: Sequence[Course], registry: Registry, *, amount: str) -> None:
-    """Does the merchant's part for accounts that take only registered orders; for others there is nothing to do."""
+async def register(courses: Sequence[Course], registry: Registry, *, amount: str, always: bool = False) -> None:
+    """Does the merchant's part for accounts that take only registered orders; for others only where it is asked for."""
     for course in courses:
         identity = course[0].errand.notification.account.identity
-        if identity.registered:
+        if identity.registered or always:
             order = course[0].errand.notification.order
-            await registry.register(order, amount=amount, currency=identity.currency)
+            await registry.register(identity.name, order, amount=amount, currency=identity.currency)
 
 
 async def play(courses: Sequence[Course], sender: Sender) -> None:

@@ -68,6 +68,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     step: tuple[Step, ...]
     name: str = ""
     orders: int = 1
+    registers: bool = False  # whether the merchant says what the order costs even where the account takes any
     products: tuple[Product, ...] = ()
 
     def suits(self, account: Account) -> bool:

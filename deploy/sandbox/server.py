@@ -138,7 +138,7 @@ class SandboxServer:
         )
         # An order that could not be registered is sent all the same: such notifications wait at the receiver.
         with suppress(AdminUnavailableError):
-            await playing.register(courses, self._admin, amount=wishes.amount)
+            await playing.register(courses, self._admin, amount=wishes.amount, always=self._scenarios[name].registers)
         await playing.play(courses, self._sender)
 
     def suitable(self, name: str) -> tuple[str, ...]:

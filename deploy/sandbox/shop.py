@@ -81,7 +81,7 @@ class Shop:
         """
         order = self._numbers.order("WEB", datetime.now(UTC))
         try:
-            await self._admin.register(order, amount=_PRICE, currency=self._currency)
+            await self._admin.register(SHOP, order, amount=_PRICE, currency=self._currency)
         except AdminUnavailableError as error:
             return self._sorry(str(error))
         raise web.HTTPSeeOther(self._signed(self._payment_params(order)))
@@ -184,9 +184,9 @@ class Admin:
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    async def register(self, order: str, *, amount: str, currency: str) -> None:
-        """The receiver knows what to expect of this order when this returns."""
-        await self._ask("PUT", _order_path(order), json={"amount": amount, "currency": currency})
+    async def register(self, account: str, order: str, *, amount: str, currency: str) -> None:
+        """The receiver knows what to expect of this account's order when this returns."""
+        await self._ask("PUT", _order_path(account, order), json={"amount": amount, "currency": currency})
 
     async def check_return(self, query: str) -> bool:
         """Whether the Return was signed by Alipay."""
@@ -197,7 +197,7 @@ class Admin:
         """The order's state, as soon as its version is above `newer_than` or the wait is over."""
         answer = await self._ask(
             "GET",
-            _order_path(order),
+            _order_path(SHOP, order),
             params={"wait": f"{_LONG_POLL_S}s", "version": str(newer_than)},
             timeout_s=_LONG_POLL_S + _ADMIN_TIMEOUT_S,
         )
@@ -225,8 +225,8 @@ class Admin:
         return answer if isinstance(answer, dict) else {}
 
 
-def _order_path(order: str) -> str:
-    return f"/api/orders/{SHOP}/{quote(order, safe='')}"
+def _order_path(account: str, order: str) -> str:
+    return f"/api/orders/{account}/{quote(order, safe='')}"
 
 
 def _shown(answer: Mapping[str, Any]) -> dict[str, object]:

@@ -50,8 +50,8 @@ class Bulk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     account: str | None = None
     order: str | None = None
-    disposition: Disposition | None = None
-    held_reason: Reason | None = None
+    disposition: str | None = None
+    held_reason: str | None = None
     since: str | None = None
     limit: int = BULK_MAX
     dry_run: bool = True
@@ -220,8 +220,8 @@ def _bulk_query(bulk: Bulk, *, now_ms: int) -> HeldQuery:
     return HeldQuery(
         account=bulk.account,
         order=bulk.order,
-        disposition=bulk.disposition,
-        reason=bulk.held_reason,
+        disposition=_disposition(bulk.disposition),
+        reason=_reason(bulk.held_reason),
         since_ms=None if bulk.since is None else answers.moment_ms(bulk.since, now_ms=now_ms),
         limit=bulk.limit,
     )

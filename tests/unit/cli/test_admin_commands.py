@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from deploy.cli import main
+from deploy.cli import admin, main
 from tests.admin_world import TOKEN, Refused, form
 from tests.unit.cli import admin_server
 from tests.unit.cli.admin_server import Server
@@ -133,7 +133,11 @@ def test_wrong_usage_is_2(server: Server) -> None:
         ("held", "replay", "--reason", "amount_mismatch", "--yes"),
         ("held", "list", "--reason", "because"),
         ("held", "discard", "0-1"),
+        ("held", "show", "nonsense"),
+        ("held", "discard", "1234", "--reason", "r"),
+        ("held", "replay", "--reason", "because"),
         ("order", "show"),
+        ("order", "register", "A1", "--account", "shop"),
         ("nonsense",),
     ):
         assert run(server, *arguments).exit_code == 2, arguments
@@ -163,7 +167,35 @@ def test_a_stopped_server_is_1_and_says_what_to_do() -> None:
         assert stopped.exit_code == 1
         assert "alipay-notify up" in stopped.stderr
         assert "Traceback" not in stopped.output
-    assert "is not a URL" in run("nonsense", "held", "list").stderr
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:99999", "http://[::1", "ftp://127.0.0.1"])
+def test_an_address_that_is_none_is_wrong_usage(url: str) -> None:
+    refused = run(url, "held", "list")
+    assert refused.exit_code == 2
+    assert refused.stderr == f"{url} is not a URL like http://127.0.0.1:9464\n"
+
+
+def test_a_reason_that_is_none_is_answered_with_those_there_are(server: Server) -> None:
+    for command in ("list", "replay"):
+        refused = run(server, "held", command, "--reason", "because")
+        assert refused.stderr.startswith("reason is one of ")
+        assert "amount_mismatch" in refused.stderr
+
+
+def test_a_registration_is_the_deed_of_whoever_sits_here(server: Server) -> None:
+    run(server, "order", "register", "A1", "--account", "shop", "--refund", "REF-1")
+    ((deed, subject, by, why),) = server.world.store.audit
+    assert (deed, subject, why) == ("register", "shop:A1", "refund REF-1")
+    assert by.startswith(f"{admin.me()} (")
+    taken = run(server, "order", "register", "A2", "--account", "shop", "--refund", "REF-1")
+    assert (taken.exit_code, taken.stderr) == (1, "refund REF-1 is registered with order A1 already\n")
+
+
+def test_the_lists_of_commands_are_whole_sentences_in_eighty_columns() -> None:
+    for group in ([], ["order"], ["held"], ["keys"], ["config"], ["schema"]):
+        text = CliRunner().invoke(main.application(), [*group, "--help"], env={"COLUMNS": "80"}).stdout
+        assert "..." not in text.partition("Commands:")[2]
 
 
 def test_every_command_has_examples_and_says_its_exit_codes() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -147,16 +149,66 @@ def test_fields_are_overridden_added_and_removed_before_signing(directory: Path,
     assert "subject" not in form
 
 
-def test_an_order_is_registered_first_where_the_account_asks_it(directory: Path, shop: Shopkeeper) -> None:
+@pytest.mark.parametrize(("account", "currency"), [("demo-web", "USD"), ("demo-cn", "CNY")])
+def test_an_order_is_registered_first_where_it_is_asked_for(
+    directory: Path, shop: Shopkeeper, account: str, currency: str
+) -> None:
     run(
-        "trigger", "paid", "--dir", str(directory), "--to", shop.url, "--account", "demo-web", "--order", "WEB-1",
+        "trigger", "paid", "--dir", str(directory), "--to", shop.url, "--account", account, "--order", "T-1",
         "--admin", shop.url,
     )  # fmt: skip
     assert [(method, path) for method, path, _ in shop.asked] == [
-        ("PUT", "/api/orders/demo-web/WEB-1"),
-        ("POST", "/notify/demo-web"),
+        ("PUT", f"/api/orders/{account}/T-1"),
+        ("POST", f"/notify/{account}"),
     ]
-    assert json.loads(shop.asked[0][2]) == {"amount": "12.80", "currency": "USD"}
+    assert json.loads(shop.asked[0][2]) == {"amount": "12.80", "currency": currency}
+
+
+def test_without_a_directory_the_keys_are_those_of_the_sandbox_that_was_started_last(
+    shop: Shopkeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ALIPAY_NOTIFY_SANDBOX_DIR", raising=False)
+    assert run("trigger", "paid", "--to", shop.url).exit_code == 0
+    assert Path(".sandbox/world.json").exists(), "there was none, so one was made"
+    demo = World.create(Path(".demo/world"), gateway_url="http://127.0.0.1:9", notify_base=shop.url)
+    asks_demo = demo.directory / "issued.log"
+    os.utime(demo.directory / "world.json", (1_000_000_000, 1_000_000_000))
+    assert run("trigger", "paid", "--to", shop.url).exit_code == 0
+    assert not asks_demo.exists(), "the demo's is the older"
+    os.utime(demo.directory / "world.json")
+    os.utime(".sandbox/world.json", (1_000_000_000, 1_000_000_000))
+    assert run("trigger", "paid", "--to", shop.url).exit_code == 0
+    assert asks_demo.exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"), [(401, "ALIPAY_NOTIFY_ACCOUNTS="), (404, "ALIPAY_NOTIFY_ACCOUNTS="), (503, "")]
+)
+def test_an_answer_that_surprises_says_what_may_be_the_reason(
+    directory: Path, shop: Shopkeeper, status: int, advice: str
+) -> None:
+    shop.answer = (status, b"fail")
+    played = run("trigger", "paid", "--dir", str(directory), "--to", shop.url)
+    assert played.exit_code == 3
+    assert advice in played.stderr
+    assert bool(advice) == bool(played.stderr)
+
+
+def test_nobody_at_the_address_is_told_in_plain_words(directory: Path) -> None:
+    played = run("trigger", "paid", "--dir", str(directory), "--to", "http://127.0.0.1:9")
+    assert played.exit_code == 3
+    assert "Connection refused" in played.stdout
+    assert "ssl" not in played.stdout
+    assert "alipay-notify up" in played.stderr
+
+
+def test_a_sandbox_whose_port_is_taken_says_so(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        refused = run("sandbox", "--port", str(port), "--dir", str(tmp_path / "world"))
+    assert refused.exit_code == 1
+    assert f"127.0.0.1:{port} is taken by another program" in refused.stderr
 
 
 def test_the_history_is_kept(directory: Path, shop: Shopkeeper, tmp_path: Path) -> None:

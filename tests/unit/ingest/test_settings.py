@@ -46,8 +46,14 @@ def test_every_fault_is_reported_at_once() -> None:
 
 
 def test_without_accounts_there_is_nothing_to_start() -> None:
-    with pytest.raises(BadSettings, match="ALIPAY_NOTIFY_ACCOUNTS"):
+    with pytest.raises(BadSettings, match="ALIPAY_NOTIFY_ACCOUNTS is not set: path of accounts"):
         settings.load({})
+
+
+def test_a_fault_says_what_the_value_must_be() -> None:
+    assert faults(BODY_DEADLINE_S="-1") == ["ALIPAY_NOTIFY_BODY_DEADLINE_S: must be greater than 0"]
+    (fault,) = faults(PORT="many")
+    assert fault.startswith("ALIPAY_NOTIFY_PORT: must be a valid integer")
 
 
 @pytest.mark.parametrize(

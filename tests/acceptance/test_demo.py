@@ -1,0 +1,70 @@
+"""The demo as somebody meets it who has just started it: what it says, and what each scenario comes to."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.cli import main
+from deploy.sandbox import scenario
+from tests.demo import Demo
+from tests.engine import eventually
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "here"
+
+
+@pytest.fixture(scope="module")
+def demo(directory: Path) -> Iterator[Demo]:
+    demo = Demo(directory)
+    try:
+        yield demo
+    finally:
+        code = demo.stop()
+    assert code == 0
+
+
+def order(demo: Demo, number: str) -> Any:
+    with urlopen(f"{demo.addresses['admin']}/api/find?number={number}", timeout=10) as answer:
+        matches = json.load(answer)["matches"]
+    if not matches:
+        return None
+    with urlopen(f"{demo.addresses['admin']}/api/orders/{matches[0]['account']}/{number}", timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_it_says_where_to_look_in_lines_that_a_terminal_shows_whole(demo: Demo) -> None:
+    said = eventually(lambda: "Ctrl-C ends it" in demo.log() and demo.log().partition("\n{")[0])
+    for name in ("shop", "admin", "sandbox"):
+        assert demo.addresses[name] in said
+    assert "see it turn PAID" in said
+    commands = [line for line in said.splitlines() if line.startswith("  alipay-notify ")]
+    assert len(commands) == 2
+    assert all(len(line) <= 80 for line in said.splitlines() if line not in commands)
+
+
+@pytest.mark.parametrize("name", sorted(scenario.load_all()))
+def test_every_scenario_is_answered_as_it_should_be(demo: Demo, directory: Path, name: str) -> None:
+    played = CliRunner().invoke(
+        main.application(),
+        ["trigger", name, "--dir", f"{directory}/world", "--admin", demo.addresses["admin"], "--order", f"D-{name}"],
+    )
+    assert played.exit_code == 0, played.output
+
+
+def test_a_wrong_amount_leaves_the_order_unpaid_and_waits_for_a_person(demo: Demo) -> None:
+    shown = eventually(lambda: (found := order(demo, "D-wrong_amount")) and len(found["timeline"]) > 2 and found)
+    assert (shown["status"], shown["amount"], shown["flags"]) == ("WAITING", "12.80", ["amount_mismatch"])
+
+
+def test_a_batch_refund_finds_its_order_by_the_trade(demo: Demo) -> None:
+    shown = eventually(lambda: (found := order(demo, "D-batch_refund")) and found["refunded_minor"] and found)
+    assert (shown["refunded_minor"], shown["flags"]) == (640, [])
