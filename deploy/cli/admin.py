@@ -10,6 +10,7 @@ import getpass
 import json
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -23,10 +24,27 @@ TIMEOUT_S = 10.0
 Url = Annotated[
     str, typer.Option("--admin", metavar="URL", envvar="ALIPAY_NOTIFY_ADMIN", help="The admin API.", show_default=True)
 ]
+
+
+def _read(path: str) -> str:
+    """The token in this file. On a command line, or in an environment, every user of the machine could read it."""
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as error:
+        raise typer.BadParameter(f"the token file {path} cannot be read: {type(error).__name__}") from None
+
+
 Token = Annotated[
     str,
     typer.Option(
-        "--token", envvar="ALIPAY_NOTIFY_ADMIN_TOKEN", help="The admin token, where one is set.", show_default=False
+        "--token-file",
+        metavar="FILE",
+        envvar="ALIPAY_NOTIFY_ADMIN_TOKEN_FILE",
+        help="The file with the admin token, where one is set.",
+        show_default=False,
+        callback=_read,
     ),
 ]
 
@@ -128,5 +146,5 @@ def _path(parts: tuple[str, ...]) -> str:
 def _refusal(answer: Mapping[str, Any], status: int) -> str:
     detail = str(answer.get("detail") or f"the API answered {status}")
     if status == 401:
-        return f"{detail}: --token TOKEN or ALIPAY_NOTIFY_ADMIN_TOKEN."
+        return f"{detail}: --token-file FILE or ALIPAY_NOTIFY_ADMIN_TOKEN_FILE."
     return detail

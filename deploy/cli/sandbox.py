@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy.cli import admin as admin_api
 from deploy.cli import exits
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free port.")] = DEFAULT_PORT,
     directory: Directory = DEFAULT_DIRECTORY,
     admin: Annotated[str, typer.Option(help="The receiver's admin API, which the shop asks.")] = DEFAULT_ADMIN,
-    admin_token: Annotated[
-        str, typer.Option(envvar="ALIPAY_NOTIFY_ADMIN_TOKEN", help="Its token.", show_default=False)
-    ] = "",
+    admin_token: admin_api.Token = "",
     notify: Annotated[str, typer.Option(help="The receiver, to which notifications are sent.")] = DEFAULT_NOTIFY,
     time_scale: Annotated[float, typer.Option(min=0.001, help="How many times as fast as Alipay to retry.")] = 1.0,
     profile: Annotated[str, typer.Option(help="The retry schedule: cn-4m, global-2m, odoo, …")] = "cn-4m",

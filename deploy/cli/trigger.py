@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from deploy.cli import admin as admin_api
 from deploy.cli import exits
 from deploy.cli import sandbox as sandbox_command
 
@@ -68,9 +69,7 @@ def trigger(
     admin: Annotated[
         str, typer.Option(metavar="URL", help="Register the order and its amount at this admin API first.")
     ] = "",
-    admin_token: Annotated[
-        str, typer.Option(envvar="ALIPAY_NOTIFY_ADMIN_TOKEN", help="Its token.", show_default=False)
-    ] = "",
+    admin_token: admin_api.Token = "",
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios.")] = False,
     output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for programs.")] = "table",
 ) -> None:

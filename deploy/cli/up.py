@@ -96,12 +96,20 @@ def _refuse(why: str, faults: list[str], code: int) -> None:
     raise typer.Exit(code)
 
 
+def _leave_no_core() -> None:
+    """A process that dies of its libraries leaves no image of its memory behind: secrets and payers are in it."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def _run(settings: Settings, *, demo: bool) -> None:
     import asyncio
 
     from deploy import logs
     from deploy.embedded import faults, loops
 
+    _leave_no_core()
     is_console = sys.stderr.isatty()
     lines = logs.Lines(sys.stderr, console=is_console, queue_max=settings.log_queue_max)
     logs.capture_standard_logging(lines)

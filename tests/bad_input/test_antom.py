@@ -163,11 +163,12 @@ def test_n08_a_path_that_a_proxy_strips_is_configured(judge: Judge) -> None:
     judge.row(request(judge.pen, path="/pay" + PATH), BAD, antom=True)
 
 
-def test_n15_a_stale_request_time_is_counted(judge: Judge) -> None:
+@pytest.mark.parametrize(("hours_ago", "counted"), [(30, 1), (-26, 1), (25.1, 1), (24.9, 0), (0, 0), (-24.9, 0)])
+def test_n15_a_stale_request_time_is_counted_and_taken(judge: Judge, hours_ago: float, counted: int) -> None:
     name = 'alipay_notify_stale_request_time_total{account="antom-hk"}'
     before = judge.server.state()["samples"].get(name, 0)
-    judge.row(request(judge.pen, request_time=pen.now_iso(timedelta(hours=30))), OK, antom=True)
-    assert judge.server.state()["samples"][name] == before + 1
+    judge.row(request(judge.pen, request_time=pen.now_iso(timedelta(hours=hours_ago))), OK, antom=True)
+    assert judge.server.state()["samples"].get(name, 0) == before + counted
 
 
 # Signed by Antom and yet no message that can be applied: kept, acknowledged, and held by the worker.

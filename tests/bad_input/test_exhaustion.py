@@ -1,14 +1,19 @@
 """Rows D: what is too much, too slow or too many, while others are served."""
 
 import socket
+import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+import pytest
 
 from tests.bad_input import pen, wire
 from tests.bad_input.judge import Expected, Judge
 
 PATH = "/notify/shop-cn"
+whole_loopback = pytest.mark.skipif(sys.platform != "linux", reason="NO 127.0.1.x: one address has too few ports here")
 TOO_LARGE = Expected(413, "too_large", "too_large")
 HEAD = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: {wire.FORM}\r\n".encode()
 
@@ -93,7 +98,7 @@ def test_d05_bad_cookies_are_not_worth_a_line_each(judge: Judge) -> None:
 
 def test_d06_idle_and_slow_connections_do_not_shut_others_out(judge: Judge) -> None:
     slow = wire.post(PATH, b"a=", length=50)
-    with open_connections(judge, 2_000), open_connections(judge, 450, slow):
+    with open_connections(judge, 2_000), open_connections(judge, 500, slow):
         canaries(judge, 2)  # behind these the whole crowd has been let in
         assert canaries(judge) < 0.25
 
@@ -107,6 +112,49 @@ def test_d07_connections_without_a_request_leave_nothing_behind(judge: Judge) ->
     while judge.server.state()["files"] > before + 5:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    judge.canary()
+
+
+@contextmanager
+def burst(
+    judge: Judge, source: str, count: int, *, opening: bytes = b"", resets: bool = False
+) -> Iterator[list[socket.socket]]:
+    """Connections at once, from an address of their own: one alone has too few ports for what a minute brings."""
+    opened = []
+    try:
+        for _ in range(count):
+            one = socket.socket()
+            opened.append(one)
+            one.bind((source, 0))
+            if resets:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            one.connect(("127.0.0.1", judge.port))
+            if opening:
+                one.sendall(opening)
+        yield opened
+    finally:
+        for one in opened:
+            one.close()
+
+
+@pytest.mark.slow
+@whole_loopback
+def test_d07_sixty_thousand_connections_without_a_request_leave_nothing_behind(judge_of: Callable[..., Judge]) -> None:
+    """As many as come in a minute at a thousand a second, but as fast as they go; half of them end by a reset."""
+    judge = judge_of()
+    before = judge.server.state()
+    for number in range(240):
+        with burst(judge, f"127.0.1.{1 + number % 12}", 250, resets=number % 2 == 0):
+            pass
+        if number % 40 == 0:
+            judge.canary()
+    deadline = time.monotonic() + 15
+    while judge.server.state()["files"] > before["files"] + 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    state = judge.server.state()
+    assert state["rss"] - before["rss"] < 16 << 20
+    assert len(state["log"].splitlines()) <= 6
     judge.canary()
 
 
@@ -169,6 +217,27 @@ def test_d10_a_flood_of_what_is_no_http_is_counted_and_hardly_logged(judge_of: C
     name = "alipay_notify_http_parse_errors_total"
     assert state["samples"][name] - before["samples"][name] == 1_000
     assert len(state["log"].splitlines()) <= 20 + 20 * (seconds + 1)
+    judge.canary()
+
+
+@pytest.mark.slow
+@whole_loopback
+def test_d10_a_hundred_thousand_refusals_of_the_parser_take_no_disk(judge_of: Callable[..., Judge]) -> None:
+    """At the documented size, with the settings as they are shipped."""
+    judge = judge_of(ALIPAY_NOTIFY_LOG_REFUSALS_PER_S="20")
+    before = judge.server.mark()
+    began = time.monotonic()
+    for number in range(400):
+        with burst(judge, f"127.0.2.{1 + number % 12}", 250, opening=b"\x16\x03\x01 no http\r\n\r\n") as opened:
+            for one in opened:
+                assert one.recv(1000).startswith(b"HTTP/1.1 400 ")
+    seconds = time.monotonic() - began
+    state = judge.server.state()
+    name = "alipay_notify_http_parse_errors_total"
+    assert state["samples"][name] - before["samples"][name] == 100_000
+    assert len(state["log"].splitlines()) <= 20 * (seconds + 2)
+    assert len(state["log"]) < 50 << 20
+    assert state["rss"] - before["rss"] < 16 << 20
     judge.canary()
 
 

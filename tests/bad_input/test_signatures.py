@@ -255,3 +255,25 @@ def test_b06_mapi_without_a_payee_and_without_anybody_to_vouch(judge: Judge) -> 
 
 def test_b26_a_sandbox_key_is_a_stranger_in_production(judge: Judge) -> None:
     judge.row(wire.post(CN, encode(judge.pen.cn(pen.gp(), key=judge.pen.keys.stranger))), BAD)
+
+
+SWITCHES = {
+    "PYTHONOPTIMIZE": "2",  # no assert is there any more, so none may be a check
+    "PYTHONDEVMODE": "1",
+    "BREAK_AT": "R4",
+    "BREAK_AFTER": "1",
+    **{f"ALIPAY_NOTIFY_{name}": "1" for name in ("DEBUG", "DEVELOPMENT", "TEST", "SANDBOX", "INSECURE", "FAIL_POINT")},
+    "ALIPAY_NOTIFY_VERIFY": "0",
+    "ALIPAY_NOTIFY_SKIP_VERIFY": "1",
+}
+
+
+def test_h6_x08_no_switch_of_the_environment_turns_verification_off(judge_of: Callable[..., Judge]) -> None:
+    """There is none to arm: the program knows no such name, and the faults of the other suites are not in it."""
+    judge = judge_of(**SWITCHES)
+    judge.row(wire.post(CN, encode(judge.pen.cn(pen.gp()))), OK)
+    judge.row(wire.post(CN, encode(judge.pen.cn(pen.gp(), key=judge.pen.keys.stranger))), BAD)
+    judge.row(wire.post(CN, encode(pen.gp() | {"sign_type": "RSA2"})), MISSING)
+    judge.row(wire.post(CN, encode(judge.pen.cn(pen.gp(app_id="2021000000000001")))), NOT_OURS)
+    params = judge.pen.dsa(pen.g1())
+    judge.row(wire.post(DSA, encode(params | {"total_fee": "0.01"})), BAD)

@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pytest
@@ -24,8 +25,12 @@ def server() -> Iterator[Server]:
 
 def run(server: Server | str, *arguments: str, token: str = TOKEN) -> Result:
     url = server if isinstance(server, str) else server.url
-    environment = {"ALIPAY_NOTIFY_ADMIN": url, "ALIPAY_NOTIFY_ADMIN_TOKEN": token, "COLUMNS": "200", "NO_COLOR": "1"}
-    return CliRunner().invoke(main.application(), list(arguments), env=environment)
+    environment = {"ALIPAY_NOTIFY_ADMIN": url, "COLUMNS": "200", "NO_COLOR": "1"}
+    with NamedTemporaryFile("w") as file:
+        file.write(token + "\n")
+        file.flush()
+        environment["ALIPAY_NOTIFY_ADMIN_TOKEN_FILE"] = file.name if token else ""
+        return CliRunner().invoke(main.application(), list(arguments), env=environment)
 
 
 def said(result: Result) -> Any:
@@ -39,6 +44,18 @@ def test_order_show_answers_on_one_screen(server: Server) -> None:
     assert shown.exit_code == 0
     for told in ("PAID", "12.80 USD", "TRADE_SUCCESS", "applied", "duplicate", "alipay_notify.order.paid.v1"):
         assert told in shown.stdout
+
+
+def test_l10_a_token_comes_from_a_file_and_from_nowhere_that_others_can_read(server: Server) -> None:
+    wish = ("order", "register", "A1", "--account", "shop", "--amount", "12.80")
+    assert run(server, *wish, "--token", TOKEN, token="").exit_code == 2
+    without = CliRunner().invoke(
+        main.application(), list(wish), env={"ALIPAY_NOTIFY_ADMIN": server.url, "ALIPAY_NOTIFY_ADMIN_TOKEN": TOKEN}
+    )
+    assert without.exit_code == 1
+    lost = run(server, *wish, "--token-file", "/nowhere/token")
+    assert (lost.exit_code, "/nowhere/token cannot be read" in lost.stderr) == (2, True)
+    assert run(server, *wish).exit_code == 0
 
 
 def test_order_show_finds_by_any_number_and_gives_programs_the_api_s_own_answer(server: Server) -> None:
@@ -75,7 +92,7 @@ def test_order_register_says_what_is_wrong_with_an_amount(server: Server) -> Non
     wrong = run(server, "order", "register", "A1", "--account", "shop", "--amount", "12.8")
     assert (wrong.exit_code, "12.80" in wrong.stderr) == (2, True)
     without = run(server, "order", "register", "A1", "--account", "shop", "--amount", "12.80", token="")
-    assert (without.exit_code, "--token" in without.stderr) == (1, True)
+    assert (without.exit_code, "--token-file" in without.stderr) == (1, True)
     done = run(
         server,
         "order",
