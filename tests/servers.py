@@ -4,15 +4,18 @@ Where a server's program is missing, the tests that need it are skipped, and fai
 nothing. PostgreSQL refuses to run as root, so as root it runs as somebody else.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 READY_WITHIN_S = 30.0
@@ -52,7 +55,7 @@ class Server:
         """Returns when it takes connections."""
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, cwd=self._directory, user=self._user, start_new_session=True
+                self._command, stdout=log, stderr=log, cwd=self._directory, user=self._user
             )
         deadline = time.monotonic() + READY_WITHIN_S
         while not self._is_ready():
@@ -61,9 +64,12 @@ class Server:
             time.sleep(0.02)
 
     def signal(self, number: int) -> None:
-        """To the whole process group: a server's children are the server."""
+        """To the process and all its children: they are the server too."""
         assert self._process is not None
-        os.killpg(self._process.pid, number)
+        process = psutil.Process(self._process.pid)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.send_signal(number)
 
     def stop(self, number: int) -> None:
         """Send the signal and wait for the end."""
@@ -73,13 +79,12 @@ class Server:
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, 9)
-            self._process.wait()
+            self.kill()
 
     def kill(self) -> None:
         """SIGKILL, to all of it."""
         assert self._process is not None
-        os.killpg(self._process.pid, 9)
+        self.signal(signal.SIGKILL)
         self._process.wait()
 
     def _is_ready(self) -> bool:

@@ -43,7 +43,7 @@ def connect(url: str) -> "Redis | RedisCluster":
             return master
         case "redis+cluster":
             nodes = [ClusterNode(host, port) for host, port in _addresses(parts)]
-            return RedisCluster(startup_nodes=nodes, cluster_error_retry_attempts=1, **_settings(), **_identity(parts))
+            return RedisCluster(startup_nodes=nodes, **_settings(), **_identity(parts))
         case _:
             raise ValueError(
                 "the address of Redis begins with redis://, rediss://, redis+sentinel:// or redis+cluster://"

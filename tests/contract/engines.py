@@ -101,10 +101,10 @@ class Embedded:
 class Cluster:
     """A schema of its own on a real PostgreSQL, and keys of its own on a real Redis."""
 
-    def __init__(self, postgres: Postgres, redis: Server, now_ms: Time) -> None:
+    def __init__(self, postgres: Postgres, redis: Server | None, now_ms: Time) -> None:
         self.name = f"t{secrets.token_hex(8)}"
         self.url = f"{postgres.url()}?search_path={self.name}"
-        self.redis_url = f"redis://127.0.0.1:{redis.port}/0"
+        self.redis_url = "" if redis is None else f"redis://127.0.0.1:{redis.port}/0"
         self._now_ms = now_ms
         self._workers = count(1)
         self._is_ready = False

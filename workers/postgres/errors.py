@@ -6,7 +6,7 @@ waiting mends; everything else, also what nobody here has heard of, is trouble t
 costs time, in the other it would hold healthy payments.
 """
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 
 from workers.processing import Broken, Infrastructure, RecordRefused
 
