@@ -14,14 +14,15 @@ braces, is `slot_of` the record's key: the partition of the log makes as few cal
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from redis.exceptions import RedisError
 
 from workers.breaker import Breaker
 from workers.processing import Infrastructure
+from workers.redis_clients import Client
 
 PREFIX = b"alipay-notify:claim:"
 KEYS_MAX = 500  # per call: while a script of some milliseconds runs, Redis serves nobody else
@@ -51,14 +52,6 @@ for _, key in ipairs(KEYS) do
 end
 return 0
 """
-
-
-class Client(Protocol):
-    """A Redis client, whatever stands behind it."""
-
-    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]: ...
-
-    async def aclose(self) -> None: ...
 
 
 class RedisClaims:

@@ -4,7 +4,8 @@ The library would by itself try ten times and wait five seconds for each, so tha
 single call for a minute. Here a call waits half a second, and is tried twice.
 """
 
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
@@ -19,7 +20,15 @@ CONNECTIONS_MAX = 16
 PORTS = {"redis+sentinel": 26379, "redis+cluster": 6379}
 
 
-def connect(url: str) -> "Redis | RedisCluster":
+class Client(Protocol):
+    """A Redis client, whatever stands behind it."""
+
+    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]: ...
+
+    async def aclose(self) -> None: ...
+
+
+def connect(url: str) -> Client:
     """A client, which connects when it is first used.
 
         redis://[user:password@]host:port/0                         one server; rediss:// over TLS
@@ -37,10 +46,7 @@ def connect(url: str) -> "Redis | RedisCluster":
             )
             return Redis.from_pool(pool)  # which it closes when it is closed itself
         case "redis+sentinel":
-            sentinel: Any = Sentinel
-            sentinels = sentinel(_addresses(parts), sentinel_kwargs=_settings(), **_settings(), **_identity(parts))
-            master: Redis = sentinels.master_for(parts.path.strip("/"))
-            return master
+            return MasterOfSentinels(_addresses(parts), parts.path.strip("/"), **_settings(), **_identity(parts))
         case "redis+cluster":
             nodes = [ClusterNode(host, port) for host, port in _addresses(parts)]
             return RedisCluster(startup_nodes=nodes, **_settings(), **_identity(parts))
@@ -48,6 +54,23 @@ def connect(url: str) -> "Redis | RedisCluster":
             raise ValueError(
                 "the address of Redis begins with redis://, rediss://, redis+sentinel:// or redis+cluster://"
             )
+
+
+class MasterOfSentinels:
+    """Whom the sentinels call the master when a connection is made. The library's own leaves theirs open at the end."""
+
+    def __init__(self, addresses: list[tuple[str, int]], name: str, **settings: Any) -> None:
+        sentinel: Any = Sentinel  # it has no types
+        asked = sentinel(addresses, sentinel_kwargs=_settings(), **settings)
+        self._sentinels: list[Redis] = asked.sentinels
+        self._master: Redis = asked.master_for(name)
+
+    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
+        return self._master.eval(script, numkeys, *keys_and_args)
+
+    async def aclose(self) -> None:
+        for client in (self._master, *self._sentinels):
+            await client.aclose()
 
 
 def _settings() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from redis.exceptions import OutOfMemoryError
 from workers import redis_claims, redis_clients
 from workers.processing import Infrastructure
 from workers.redis_claims import KEYS_MAX, RedisClaims
+from workers.redis_clients import MasterOfSentinels
 
 
 class Server:
@@ -100,7 +101,7 @@ def test_the_address_says_what_kind_of_redis_it_is() -> None:
     assert isinstance(plain.connection_pool, BlockingConnectionPool)
     assert plain.connection_pool.connection_kwargs["socket_timeout"] == redis_clients.SOCKET_S
     behind_sentinels = redis_clients.connect("redis+sentinel://a:1,b/orders")
-    assert isinstance(behind_sentinels, Redis)
+    assert isinstance(behind_sentinels, MasterOfSentinels)
     assert isinstance(redis_clients.connect("redis+cluster://u:p%40ss@a:1,b:2"), RedisCluster)
     with pytest.raises(ValueError, match="begins with"):
         redis_clients.connect("http://a")
