@@ -216,11 +216,10 @@ async def _undo(connection: Any, error: BaseException) -> None:
     if isinstance(error, asyncio.CancelledError) or (errors.is_of_the_way(error) and not errors.is_answered(error)):
         connection.terminate()
         return
-    if not connection.is_in_transaction():
-        return
     try:
-        async with asyncio.timeout(ROLLBACK_S):
-            await connection.execute("ROLLBACK")
+        if connection.is_in_transaction():
+            async with asyncio.timeout(ROLLBACK_S):
+                await connection.execute("ROLLBACK")
     except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         connection.terminate()
 
