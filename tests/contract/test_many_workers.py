@@ -320,7 +320,7 @@ async def test_a_held_row_that_two_workers_try_at_once_is_settled_once(workers: 
     (page,) = await stores[0].held_list(HeldQuery())
     assert (page.row.disposition, page.row.attempts) == (Disposition.QUARANTINED, 1)
     notices = [event.id for store in stores for _, event in await store.unsent(10)]
-    assert set(notices) == {"held:0-1:parked", "held:0-1:quarantined"}
+    assert set(notices) == {"held:0-1:0:parked", "held:0-1:1:quarantined"}
 
 
 async def test_the_highest_settled_offset_of_a_partition_is_known(workers: Opener, time: Time) -> None:

@@ -1,4 +1,4 @@
-"""The order events by number, for whoever remembers the last number that it has seen.
+"""Events and notices by number, for whoever remembers the last number that it has seen.
 
 Numbers are taken while a transaction runs, and seen when it commits: number 9 may come to light after number 10, and
 who had gone on from 10 would never see it. So the feed ends where everything before is sure to be there. Each time it
@@ -8,7 +8,6 @@ whatever they took up to that number is either there or never will be. While nob
 
 from collections.abc import Sequence
 
-from schemas import topics
 from workers import rows
 from workers.pages import Emitted
 from workers.postgres import columns
@@ -20,7 +19,7 @@ _RUNNING = """
     FROM pg_current_snapshot() AS running
 """
 _AFTER = f"""
-    SELECT {columns.EMITTED} FROM outbox WHERE number > $1 AND number <= $2 AND topic = $3 ORDER BY number LIMIT $4
+    SELECT {columns.EMITTED} FROM outbox WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3
 """  # noqa: S608 - our own list of columns
 
 
@@ -32,9 +31,9 @@ class Feed:
         self._noted: tuple[int, int] | None = None  # a number, and the transaction before which all must have ended
 
     async def after(self, connection: Connection, number: int, limit: int) -> Sequence[Emitted]:
-        """Order events behind this number, oldest first. None will ever appear with a lower number than these have."""
+        """What lies behind this number, oldest first. None will ever appear with a lower number than these have."""
         await self._look(connection)
-        found = await connection.fetch(_AFTER, number, self._complete, topics.ORDER_EVENT, limit)
+        found = await connection.fetch(_AFTER, number, self._complete, limit)
         return [rows.emitted(row) for row in found]
 
     async def _look(self, connection: Connection) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from schemas import events
 from schemas.dispositions import Disposition
 from workers import rows
-from workers.pages import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage
+from workers.pages import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
 from workers.plan import HeldRow, Position
 from workers.postgres import columns
 from workers.postgres.columns import DELIVERIES, EMITTED, HELD, HELD_PAGE
@@ -138,6 +138,10 @@ async def counts(connection: Connection) -> Counts:
         "SELECT disposition, count(*), min(first_at) FROM held WHERE resolved_at IS NULL "
         "GROUP BY disposition ORDER BY disposition"
     )
+    parked = await connection.fetch(
+        "SELECT attempts, count(*) FROM held WHERE resolved_at IS NULL AND disposition = $1 GROUP BY attempts",
+        Disposition.PARKED.value,
+    )
     pending, oldest_ms = await connection.fetchrow(
         "SELECT count(*), (SELECT written_at FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT 1) "
         "FROM outbox WHERE sent_at IS NULL"
@@ -147,6 +151,7 @@ async def counts(connection: Connection) -> Counts:
             HeldCount(disposition=Disposition(disposition), count=count, oldest_ms=oldest)
             for disposition, count, oldest in held
         ),
+        parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in parked),
         outbox_pending=pending,
         outbox_oldest_ms=oldest_ms,
     )

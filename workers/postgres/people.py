@@ -1,4 +1,4 @@
-"""What a person decides about held notifications, with the row that says who it was and why."""
+"""What people decide, with the row that says who it was and why."""
 
 from collections.abc import Sequence
 
@@ -26,11 +26,16 @@ _AUDIT = """
 """
 
 
+async def note(connection: Connection, action: str, subjects: Sequence[str], *, by: str, why: str, now_ms: int) -> None:
+    """Leave a row for each subject of what somebody did."""
+    await connection.execute(_AUDIT, subjects, now_ms, action, by, why)
+
+
 async def discard(connection: Connection, position: Position, *, by: str, why: str, now_ms: int) -> bool:
     """Resolve a row without applying it; False where it is resolved already, or is not there."""
     resolved = await connection.fetchval(_DISCARD, position.partition, position.offset, now_ms, by, why)
     if resolved:
-        await connection.execute(_AUDIT, [str(position)], now_ms, "discard", by, why)
+        await note(connection, "discard", [str(position)], by=by, why=why, now_ms=now_ms)
     return bool(resolved)
 
 
@@ -38,4 +43,4 @@ async def note_replay(connection: Connection, positions: Sequence[Position], *, 
     """Count a replay of these rows."""
     partitions, offsets = [each.partition for each in positions], [each.offset for each in positions]
     await connection.execute(_COUNT_REPLAY, partitions, offsets, by, why)
-    await connection.execute(_AUDIT, [str(position) for position in positions], now_ms, "replay", by, why)
+    await note(connection, "replay", [str(position) for position in positions], by=by, why=why, now_ms=now_ms)

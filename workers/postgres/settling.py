@@ -33,7 +33,7 @@ from workers.plan import Decide, Delivery, Known, Named, Needs, OrderWrite, Plan
 from workers.postgres import columns, errors
 from workers.postgres.columns import arrays
 from workers.postgres.database import Connection
-from workers.processing import Fenced, RecordRefused
+from workers.processing import Fenced, RefundTaken
 
 
 class Settled(Struct, frozen=True):
@@ -169,6 +169,7 @@ _OPEN_HELD = f"""
 
 _INSERT_LEDGER = columns.LEDGER.insert("notifications")
 _INSERT_EVENTS = columns.OUTBOX.insert("outbox", after="RETURNING number, id")
+_INSERT_NOTICES = columns.OUTBOX.insert("outbox", after="ON CONFLICT DO NOTHING RETURNING number, id")
 _INSERT_ORDERS = columns.ORDERS.insert("orders", after="ON CONFLICT DO NOTHING")
 _WRITTEN = columns.Columns(f"{columns.ORDERS.spec}, expected_version bigint")
 _UPDATE_ORDERS = f"""
@@ -296,13 +297,26 @@ def _first_two(row: rows.Row) -> tuple[Any, Any]:
 async def _write_events(
     connection: Connection, outgoing: Sequence[Outgoing], now_ms: int
 ) -> list[tuple[int, Outgoing]]:
-    """The events with their numbers. Sorting them by key leaves the versions of each order in their order."""
+    """What was written, with its numbers. A second order event with the same id is a fault; a second notice says
+    nothing new, and is left out."""
+    announced = [event for event in outgoing if event.topic == topics.ORDER_EVENT]
+    numbered = await _numbered(connection, _INSERT_EVENTS, announced, now_ms)
+    if len(announced) < len(outgoing):
+        notices = [event for event in outgoing if event.topic != topics.ORDER_EVENT]
+        numbered += await _numbered(connection, _INSERT_NOTICES, notices, now_ms)
+    return numbered
+
+
+async def _numbered(
+    connection: Connection, statement: str, outgoing: Sequence[Outgoing], now_ms: int
+) -> list[tuple[int, Outgoing]]:
+    """Sorting the events by key leaves the versions of each order in their order."""
     if not outgoing:
         return []
     given = sorted(outgoing, key=lambda event: event.key)
-    numbers = await connection.fetch(_INSERT_EVENTS, *arrays(rows.outbox_row(event, now_ms) for event in given))
+    numbers = await connection.fetch(statement, *arrays(rows.outbox_row(event, now_ms) for event in given))
     by_id = {id_: number for number, id_ in numbers}
-    return [(by_id[event.id], event) for event in given]
+    return [(by_id[event.id], event) for event in given if event.id in by_id]
 
 
 async def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: int) -> None:
@@ -382,7 +396,7 @@ async def _link(connection: Connection, named: Named, refunds: Sequence[str]) ->
     linked = await connection.fetch(_ORDER_BY_REFUND, wanted, [account] * len(wanted))
     for _, refund, order in linked:
         if order != number:
-            raise RecordRefused(f"refund {refund} is registered for order {order} already")
+            raise RefundTaken(refund, order)
 
 
 def _is_race(table: str | None, plan: Plan, needs: Needs, orders: Iterable[Named]) -> bool:
@@ -399,8 +413,8 @@ def _is_race(table: str | None, plan: Plan, needs: Needs, orders: Iterable[Named
             positions = [delivery.position for delivery in plan.deliveries]
             return len(set(positions)) == len(positions) and needs.positions.issuperset(positions)
         case "outbox":
-            ids_of_events = {event.id for event in plan.events}
+            events = [event.id for event in plan.events if event.topic == topics.ORDER_EVENT]
             fresh = {(write.order.account, write.order.number) for write in plan.orders}.difference(orders)
-            return len(ids_of_events) == len(plan.events) and bool(fresh or plan.held)
+            return len(set(events)) == len(events) and bool(fresh)
         case _:
             return False

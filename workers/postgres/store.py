@@ -109,14 +109,24 @@ class OrderStore:
         return await self._database.read(lambda connection: lookups.recent(connection, limit))
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
-        """Order events behind this number of the outbox, oldest first."""
+        """Events and notices behind this number of the outbox, oldest first."""
         return await self._database.read(lambda connection: self._feed.after(connection, number, limit))
 
     async def register(
-        self, account: str, number: str, refunds: Sequence[str], decide: Callable[[Order | None], Plan]
+        self,
+        account: str,
+        number: str,
+        refunds: Sequence[str],
+        decide: Callable[[Order | None], Plan],
+        *,
+        by: str,
+        why: str,
     ) -> Plan:
         async def work(connection: Connection) -> Settled:
-            return await settling.register(connection, (account, number), refunds, decide, now_ms=self._now_ms())
+            now_ms = self._now_ms()
+            settled = await settling.register(connection, (account, number), refunds, decide, now_ms=now_ms)
+            await people.note(connection, "register", [f"{account}:{number}"], by=by, why=why, now_ms=now_ms)
+            return settled
 
         return self._written(await self._database.write(work))
 

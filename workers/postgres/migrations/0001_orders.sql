@@ -96,7 +96,7 @@ CREATE TABLE held (
 );
 CREATE INDEX held_due ON held (due_at) WHERE resolved_at IS NULL AND due_at IS NOT NULL;
 CREATE INDEX held_waiting ON held (waits_for, account) WHERE resolved_at IS NULL AND disposition = 'parked';
-CREATE INDEX held_open ON held (disposition, first_at) WHERE resolved_at IS NULL;
+CREATE INDEX held_open ON held (disposition, first_at, attempts) WHERE resolved_at IS NULL;
 CREATE INDEX held_resolved ON held (first_at) WHERE resolved_at IS NOT NULL;
 CREATE INDEX held_by_order ON held USING hash (order_number);
 CREATE INDEX held_by_notification ON held USING hash (notification_id);
