@@ -113,13 +113,20 @@ async def test_a_server_that_stands_still_is_given_up_within_the_deadline(server
     assert await ends(store, "N2") == [Disposition.APPLIED]
 
 
-async def test_a_session_that_was_ended_by_somebody_is_replaced(server: Postgres, store: OrderStore) -> None:
-    await pay(store, "N1")
+async def test_sessions_that_were_ended_by_somebody_are_replaced_and_no_record_is_to_blame(
+    server: Postgres, store: OrderStore
+) -> None:
+    """The client meets the end of a session in several states, and has an error of its own for each."""
     stranger = await asyncpg.connect(server.url())
-    await stranger.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    for offset in range(1, 40):
+        await stranger.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        await asyncio.sleep(offset % 4 * 0.0003)
+        await until_done(lambda offset=offset: pay(store, f"N{offset}", offset))  # type: ignore[misc]
+        assert await until_done(lambda offset=offset: ends(store, f"N{offset}")) == [Disposition.APPLIED]  # type: ignore[misc]
     await stranger.close()
-    await until_done(lambda: pay(store, "N2", 2))
-    assert await ends(store, "N2") == [Disposition.APPLIED]
 
 
 async def test_a_commit_whose_answer_was_lost_is_found_done(place: Cluster, server: Postgres) -> None:

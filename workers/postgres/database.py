@@ -8,6 +8,9 @@ by trying again.
 Two transactions that got in each other's way are retried in here, five times with growing waits, since nobody else is
 concerned. Nothing else is: the worker's own pause has the patience for an outage, and two of them would multiply.
 
+Every call of a session says what it failed of in the workers' own words, whatever kind of error that was: an error of
+the client's that nobody has met before must not pass for a fault of the work, which would hold healthy records.
+
 A connection whose server did not answer is cut and not asked to roll back: a wedged server would hold the asker as long
 as its question. Sessions carry no state from one transaction to the next, so none is reset when it goes back.
 """
@@ -101,7 +104,7 @@ class Database:
             NotUsable: the server is too old, or does not keep what it commits.
             Infrastructure: it cannot be reached now.
         """
-        with translating():
+        try:
             pool = await asyncpg.create_pool(
                 dsn,
                 min_size=1,
@@ -119,6 +122,10 @@ class Database:
                 init=_keep_moments_as_milliseconds,
                 reset=_leave_as_it_is,
             )
+        except asyncpg.ClientConfigurationError as error:
+            raise NotUsable(f"the address of PostgreSQL is none: {error}") from None
+        except Exception as error:
+            raise errors.translated(error) from error
         database = cls(pool, limits)
         try:
             await database.read(_check_server)
@@ -180,10 +187,11 @@ class Database:
                 asyncio.timeout(self._limits.transaction_s),
                 self._pool.acquire(timeout=self._limits.acquire_s) as connection,
             ):
+                session = _Session(connection)
                 try:
-                    return await work(connection)
+                    return await work(session)
                 except BaseException as error:
-                    await _undo(connection, error)
+                    await session.undo(error)
                     raise
 
     @contextlib.contextmanager
@@ -211,17 +219,47 @@ def translating() -> Iterator[None]:
         raise
 
 
-async def _undo(connection: Any, error: BaseException) -> None:
-    """Roll back over a connection that answers; cut one that may not."""
-    if isinstance(error, asyncio.CancelledError) or (errors.is_of_the_way(error) and not errors.is_answered(error)):
-        connection.terminate()
-        return
-    try:
-        if connection.is_in_transaction():
-            async with asyncio.timeout(ROLLBACK_S):
-                await connection.execute("ROLLBACK")
-    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        connection.terminate()
+class _Session:
+    """One connection while a piece of work has it."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def execute(self, query: str, *args: Any) -> str:
+        status: str = await self._told(self._connection.execute(query, *args))
+        return status
+
+    async def fetch(self, query: str, *args: Any) -> list[Any]:
+        found: list[Any] = await self._told(self._connection.fetch(query, *args))
+        return found
+
+    async def fetchrow(self, query: str, *args: Any) -> Any:
+        return await self._told(self._connection.fetchrow(query, *args))
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        return await self._told(self._connection.fetchval(query, *args))
+
+    async def undo(self, error: BaseException) -> None:
+        """Roll back over a connection that answers; cut one that may not."""
+        is_sound = not isinstance(error, asyncio.CancelledError | Infrastructure) or isinstance(error, Fenced)
+        try:
+            if not (is_sound or errors.is_answered(error)):
+                self._cut()
+            elif self._connection.is_in_transaction():
+                async with asyncio.timeout(ROLLBACK_S):
+                    await self._connection.execute("ROLLBACK")
+        except Exception:
+            self._cut()
+
+    def _cut(self) -> None:
+        with contextlib.suppress(Exception):  # the pool has taken it back by itself, since it is broken
+            self._connection.terminate()
+
+    async def _told(self, call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except Exception as error:
+            raise errors.translated(error) from error
 
 
 async def _keep_moments_as_milliseconds(connection: Any) -> None:

@@ -32,25 +32,30 @@ class Collided(Infrastructure):
 
 
 def is_of_the_way(error: BaseException) -> bool:
-    """Whether a call to the database failed, rather than what was to be done with it."""
-    return isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError | TimeoutError)
+    """Whether the client or the way to the server failed, by the kind of error."""
+    return isinstance(
+        error,
+        asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError,
+    )
 
 
 def is_answered(error: BaseException) -> bool:
-    """Whether the server itself told of the failure, so that the connection is as good as it was before."""
-    return isinstance(error, asyncpg.PostgresError) and not _class_of(error).startswith(("08", "57P"))
+    """Whether the server itself told of this failure, so that the connection is as good as it was before."""
+    said = error.__cause__
+    return isinstance(said, asyncpg.PostgresError) and not _class_of(said).startswith(("08", "57P"))
 
 
 def violated_table(error: BaseException) -> str | None:
     """The table that has a row with the same unique key already; `None` where that is not the matter."""
-    if not isinstance(error, asyncpg.UniqueViolationError):
+    said = error.__cause__
+    if not isinstance(said, asyncpg.UniqueViolationError):
         return None
-    table: str | None = error.table_name
+    table: str | None = said.table_name
     return table
 
 
 def translated(error: Exception) -> Exception:
-    """The error as the workers know it."""
+    """The error as the workers know it; it is to be raised from the one that it translates."""
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         return RecordRefused(str(error))  # a value that could not even be sent
     if not isinstance(error, asyncpg.PostgresError):

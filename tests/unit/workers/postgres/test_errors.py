@@ -16,6 +16,13 @@ def server_error(state: str) -> Exception:
     return error
 
 
+def told(error: Exception) -> Exception:
+    """As it is raised to the workers."""
+    translated = errors.translated(error)
+    translated.__cause__ = error
+    return translated
+
+
 MEANINGS = {
     "40001": Collided,
     "40P01": Collided,
@@ -54,6 +61,7 @@ def test_the_state_decides_what_an_error_means(state: str) -> None:
     "error",
     [
         ConnectionRefusedError(),
+        asyncpg.InternalClientError("another operation is in progress"),
         TimeoutError(),
         asyncpg.InterfaceError("closed"),
         asyncpg.ConnectionDoesNotExistError("gone"),
@@ -62,8 +70,8 @@ def test_the_state_decides_what_an_error_means(state: str) -> None:
 )
 def test_what_happens_on_the_way_is_nobodys_record(error: Exception) -> None:
     assert errors.is_of_the_way(error)
-    assert not errors.is_answered(error)
-    assert type(errors.translated(error)) is Infrastructure
+    assert not errors.is_answered(told(error))
+    assert type(told(error)) is Infrastructure
 
 
 def test_what_the_work_itself_raises_is_not_of_the_way() -> None:
@@ -75,11 +83,11 @@ def test_what_the_work_itself_raises_is_not_of_the_way() -> None:
     ("state", "is_answered"), [("23505", True), ("55P03", True), ("57P01", False), ("08006", False)]
 )
 def test_a_connection_is_as_good_as_before_where_the_server_answered(state: str, is_answered: bool) -> None:
-    assert errors.is_answered(server_error(state)) is is_answered
+    assert errors.is_answered(told(server_error(state))) is is_answered
 
 
 def test_only_a_unique_key_names_the_table_that_has_it_already() -> None:
     taken: Exception = exceptions.PostgresError.new({"C": "23505", "M": "taken", "t": "orders"})
-    assert errors.violated_table(taken) == "orders"
-    assert errors.violated_table(server_error("23514")) is None
+    assert errors.violated_table(told(taken)) == "orders"
+    assert errors.violated_table(told(server_error("23514"))) is None
     assert errors.violated_table(ZeroDivisionError()) is None
