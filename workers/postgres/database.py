@@ -8,8 +8,9 @@ by trying again.
 Two transactions that got in each other's way are retried in here, five times with growing waits, since nobody else is
 concerned. Nothing else is: the worker's own pause has the patience for an outage, and two of them would multiply.
 
-Every call of a session says what it failed of in the workers' own words, whatever kind of error that was: an error of
-the client's that nobody has met before must not pass for a fault of the work, which would hold healthy records.
+Whatever a session or the pool raises leaves in the workers' own words, of whatever kind it was: an error of the
+client's that nobody has met before must not pass for a fault of the work, which would hold healthy records. What the
+work itself raises leaves as it is.
 
 A connection whose server did not answer is cut and not asked to roll back: a wedged server would hold the asker as long
 as its question. Sessions carry no state from one transaction to the next, so none is reset when it goes back.
@@ -169,7 +170,7 @@ class Database:
         try:
             async with asyncio.timeout(self._limits.transaction_s):
                 await self._pool.close()
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except Exception:
             self._pool.terminate()
 
     async def _transaction(self, begin: str, work: Work[T]) -> T:
@@ -182,7 +183,8 @@ class Database:
         return await self._with_connection(whole)
 
     async def _with_connection(self, work: Work[T]) -> T:
-        with translating():
+        failed: BaseException | None = None
+        try:
             async with (
                 asyncio.timeout(self._limits.transaction_s),
                 self._pool.acquire(timeout=self._limits.acquire_s) as connection,
@@ -191,8 +193,13 @@ class Database:
                 try:
                     return await work(session)
                 except BaseException as error:
+                    failed = error
                     await session.undo(error)
                     raise
+        except Exception as error:
+            if error is failed:
+                raise
+            raise errors.translated(error) from error  # of the pool, or the deadline's
 
     @contextlib.contextmanager
     def _noticing(self, *, is_write: bool) -> Iterator[None]:
@@ -206,17 +213,6 @@ class Database:
         if is_write or not self._is_write_in_trouble:
             self.trouble = None
             self._is_write_in_trouble = False
-
-
-@contextlib.contextmanager
-def translating() -> Iterator[None]:
-    """Failures of the database leave as the workers know them; what the work itself raised leaves as it is."""
-    try:
-        yield
-    except Exception as error:
-        if errors.is_of_the_way(error):
-            raise errors.translated(error) from error
-        raise
 
 
 class _Session:

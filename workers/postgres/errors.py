@@ -31,14 +31,6 @@ class Collided(Infrastructure):
     """The server chose this transaction to fail so that another could go on. Nothing of it is there."""
 
 
-def is_of_the_way(error: BaseException) -> bool:
-    """Whether the client or the way to the server failed, by the kind of error."""
-    return isinstance(
-        error,
-        asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError,
-    )
-
-
 def is_answered(error: BaseException) -> bool:
     """Whether the server itself told of this failure, so that the connection is as good as it was before."""
     said = error.__cause__

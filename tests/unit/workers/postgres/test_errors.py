@@ -1,7 +1,5 @@
 """What each failure of PostgreSQL means to the workers."""
 
-import asyncio
-
 import asyncpg
 import pytest
 from asyncpg import exceptions
@@ -69,14 +67,8 @@ def test_the_state_decides_what_an_error_means(state: str) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_what_happens_on_the_way_is_nobodys_record(error: Exception) -> None:
-    assert errors.is_of_the_way(error)
     assert not errors.is_answered(told(error))
     assert type(told(error)) is Infrastructure
-
-
-def test_what_the_work_itself_raises_is_not_of_the_way() -> None:
-    for error in (ZeroDivisionError(), RecordRefused(), asyncio.CancelledError()):
-        assert not errors.is_of_the_way(error)
 
 
 @pytest.mark.parametrize(
