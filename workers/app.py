@@ -17,7 +17,7 @@ from workers.lines import Logger
 from workers.pages import HeldPort
 from workers.processing import Authenticate, DeadRun, Events, Infrastructure, Processing, Store
 from workers.relay import Relay
-from workers.sweeper import Sweeper
+from workers.sweeper import Sweeper, alone
 from workers.watching import Everyone
 
 
@@ -78,6 +78,7 @@ async def working(
     logger: Logger,
     token: bytes,
     now_ms: Callable[[], int],
+    leads: Callable[[], Awaitable[bool]] = alone,
 ) -> AsyncIterator[Worker]:
     """A worker at work; on leaving it finishes its batch, and only then may log and store be closed."""
     processing = Processing(
@@ -87,7 +88,15 @@ async def working(
     consumer = Consumer(
         source=source, claims=claims, process=processing.process, emit=relay.emit, watch=watch, token=token
     )
-    sweeper = Sweeper(parked=store, retry=processing.retry, emit=relay.emit, woken=woken, pauses=watch, now_ms=now_ms)
+    sweeper = Sweeper(
+        parked=store,
+        retry=processing.retry,
+        emit=relay.emit,
+        woken=woken,
+        pauses=watch,
+        now_ms=now_ms,
+        leads=leads,
+    )
     worker = Worker(processing=processing, consumer=consumer, sweeper=sweeper, logger=logger)
     worker.start()
     try:

@@ -15,6 +15,9 @@ from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Order, View
 
+PARTITION_DIGITS_MAX = 9  # what a column of 32 bits surely holds
+OFFSET_DIGITS_MAX = 18  # and one of 64
+
 
 class Position(Struct, frozen=True, order=True, gc=False):
     """Where a record lies in the log. The embedded journal has the one partition 0."""
@@ -24,6 +27,14 @@ class Position(Struct, frozen=True, order=True, gc=False):
 
     def __str__(self) -> str:
         return f"{self.partition}-{self.offset}"
+
+
+def position_of(id_: str) -> Position | None:
+    """The position that a held notification's id stands for; `None` where the text is no id, of any engine."""
+    partition, dash, offset = id_.partition("-")
+    is_id = dash and all(part.isascii() and part.isdigit() for part in (partition, offset))
+    fits = len(partition) <= PARTITION_DIGITS_MAX and len(offset) <= OFFSET_DIGITS_MAX
+    return Position(int(partition), int(offset)) if is_id and fits else None
 
 
 class Logged(Struct, frozen=True, gc=False):

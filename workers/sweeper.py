@@ -3,6 +3,9 @@
 A parked notification is tried when it is due. What it waited for may come true earlier: then the store makes it due in
 the same transaction, and wakes this loop where both live in one process; across processes it is found within
 `LOOK_EVERY_S`.
+
+Where several workers share a store, one of them sweeps: the others' loops stand by, and ask each time they look whether
+it is their turn now. Two that sweep at once do the same work twice and no harm.
 """
 
 import asyncio
@@ -25,8 +28,13 @@ class Parked(Protocol):
     async def next_due_ms(self) -> int | None: ...
 
 
+async def alone() -> bool:
+    """A worker that shares its store with no other has every turn."""
+    return True
+
+
 class Sweeper:
-    """The loop. `woken` is set by whoever made rows due before their time."""
+    """The loop. `woken` is set by whoever made rows due before their time; `leads` tells whether it is its turn."""
 
     def __init__(
         self,
@@ -37,6 +45,7 @@ class Sweeper:
         woken: asyncio.Event,
         pauses: Pauses,
         now_ms: Callable[[], int],
+        leads: Callable[[], Awaitable[bool]] = alone,
         rows_max: int = ROWS_MAX,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
@@ -45,6 +54,7 @@ class Sweeper:
         self._emit = emit
         self._woken = woken
         self._now_ms = now_ms
+        self._leads = leads
         self._rows_max = rows_max
         self._look_every_s = look_every_s
         self._stopping = asyncio.Event()
@@ -73,14 +83,16 @@ class Sweeper:
 
     async def run_once(self) -> int:
         """Try what is due, at most a round of it, and send what is in the outbox; how many rows were tried."""
-        rows = await self._parked.due(now_ms=self._now_ms(), limit=self._rows_max)
+        rows: Sequence[HeldRow] = ()
+        if await self._leads():
+            rows = await self._parked.due(now_ms=self._now_ms(), limit=self._rows_max)
         if rows:
             await self._retry(rows)
         await self._emit()
         return len(rows)
 
     async def _rest(self) -> None:
-        due_ms = await self._patience.until_done(self._parked.next_due_ms)
+        due_ms = await self._patience.until_done(self._next_due_ms)
         wait_s = self._look_every_s
         if due_ms is not None:
             wait_s = min(wait_s, max(0.0, (due_ms - self._now_ms()) / 1000))
@@ -89,3 +101,6 @@ class Sweeper:
                 await self._woken.wait()
         except TimeoutError:
             return
+
+    async def _next_due_ms(self) -> int | None:
+        return await self._parked.next_due_ms() if await self._leads() else None

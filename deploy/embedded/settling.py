@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from sqlite3 import Connection
 from typing import Any
 
-from deploy.embedded import bulk, rows
+from deploy.embedded import bulk, columns
 from schemas import topics
 from schemas.dispositions import Disposition
 from schemas.events import Outgoing
 from schemas.orders import Order
+from workers import rows
 from workers.plan import Decide, Delivery, HeldRow, Known, Named, Needs, OrderWrite, Plan, Position
 from workers.processing import Fenced, RefundTaken
 
@@ -131,7 +132,7 @@ _UPDATE_ORDER = """
 """
 _INSERT_TRADE = "INSERT INTO trades (trade, account, order_number)"
 _UNLESS_KNOWN = "ON CONFLICT DO NOTHING"
-_INSERT_DELIVERY = f"INSERT INTO deliveries ({rows.DELIVERY})"
+_INSERT_DELIVERY = f"INSERT INTO deliveries ({columns.DELIVERY})"
 # A held notification that is settled later keeps the version that it gave its order when it was held.
 _IN_ITS_PLACE = """
     ON CONFLICT DO UPDATE SET
@@ -141,7 +142,7 @@ _IN_ITS_PLACE = """
     received_at_ms = excluded.received_at_ms, decided_at_ms = excluded.decided_at_ms
 """
 _HOLD = f"""
-    INSERT INTO held ({rows.HELD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO held ({columns.HELD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET
     account = excluded.account, order_number = excluded.order_number, notification_id = excluded.notification_id,
     disposition = excluded.disposition, reason = excluded.reason, detail = excluded.detail,
@@ -166,7 +167,7 @@ def _named(connection: Connection, statement: str, names: frozenset[Named]) -> d
     """(account, number) → the statement's second column, for those that are known."""
     return {
         (account, number): found
-        for account, numbers in rows.by_account(names)
+        for account, numbers in columns.by_account(names)
         for number, found in connection.execute(statement, (numbers, account))
     }
 
@@ -174,7 +175,7 @@ def _named(connection: Connection, statement: str, names: frozenset[Named]) -> d
 def _orders(connection: Connection, names: Sequence[Named] | set[Named]) -> dict[Named, Order]:
     return {
         (account, number): rows.order(facts)
-        for account, numbers in rows.by_account(names)
+        for account, numbers in columns.by_account(names)
         for number, facts in connection.execute(_ORDERS, (numbers, account))
     }
 
@@ -187,7 +188,7 @@ def _settled(connection: Connection, positions: frozenset[Position]) -> frozense
         last = _last_settled(connection, partition)
         candidates = [offset for offset in offsets if offset <= last]
         if candidates:
-            known = connection.execute(_SETTLED, (rows.as_json(candidates), partition))
+            known = connection.execute(_SETTLED, (columns.as_json(candidates), partition))
             found.update(Position(partition, offset) for (offset,) in known)
     return frozenset(found)
 
@@ -202,7 +203,7 @@ def _tries_of_open(connection: Connection, settled: frozenset[Position]) -> dict
     return {
         Position(partition, offset): tries
         for partition, offsets in _by_partition(settled).items()
-        for offset, tries in connection.execute(_OPEN_HELD, (rows.as_json(offsets), partition))
+        for offset, tries in connection.execute(_OPEN_HELD, (columns.as_json(offsets), partition))
     }
 
 

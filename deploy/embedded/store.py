@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
-from deploy.embedded import lookups, migrations, rows, settling
+from deploy.embedded import columns, lookups, migrations, settling
 from deploy.embedded.sqlite import Database
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers.pages import Counts, Emitted, HeldPage, HeldQuery, OrderPage
-from workers.plan import Decide, HeldRow, Needs, Plan, Position
+from workers.plan import Decide, HeldRow, Needs, Plan, position_of
 
 APPLICATION_ID = 0x414E4F31
 PARTITION = 0
@@ -74,7 +74,7 @@ class OrderStore:
         def work(connection: Connection) -> None:
             connection.execute(
                 "UPDATE outbox SET sent_at_ms = ? WHERE number IN (SELECT value FROM json_each(?))",
-                (self._now_ms(), rows.as_json(list(numbers))),
+                (self._now_ms(), columns.as_json(list(numbers))),
             )
 
         await self._database.write(work)
@@ -175,13 +175,6 @@ class OrderStore:
         if woken:
             self.woken.set()
         return plan
-
-
-def position_of(id_: str) -> Position | None:
-    """The position that a held notification's id stands for; `None` where the text is no id."""
-    partition, dash, offset = id_.partition("-")
-    is_id = dash and all(part.isascii() and part.isdigit() and len(part) < 19 for part in (partition, offset))
-    return Position(int(partition), int(offset)) if is_id else None
 
 
 def _audit(connection: Connection, now_ms: int, action: str, subjects: Sequence[str], by: str, why: str) -> None:

@@ -1,11 +1,11 @@
-"""Every contract test runs on every engine."""
+"""Every contract test runs on every engine: the embedded one, and the cluster's real servers."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.contract.engines import ENGINES, AnyStore, Engine
+from tests.contract.engines import AnyStore, Cluster, Embedded, Engine
 from tests.journey import Time
 
 
@@ -14,9 +14,16 @@ def time() -> Time:
     return Time()
 
 
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, tmp_path: Path, time: Time) -> Engine:
-    return ENGINES[request.param](tmp_path, time)
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest, time: Time) -> Cluster:
+    return Cluster(request.getfixturevalue("postgres"), request.getfixturevalue("redis"), time)
+
+
+@pytest.fixture(params=["embedded", pytest.param("cluster", marks=pytest.mark.slow)])
+async def engine(request: pytest.FixtureRequest, tmp_path: Path, time: Time) -> AsyncIterator[Engine]:
+    engine: Engine = request.getfixturevalue("cluster") if request.param == "cluster" else Embedded(tmp_path, time)
+    yield engine
+    await engine.close()
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 An engine is a directory-like place that can be opened, closed and opened again, as a process would that died between.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import secrets
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +17,16 @@ from deploy.embedded.store import OrderStore
 from schemas.envelope import Record
 from schemas.events import Outgoing
 from tests.journey import Time
+from tests.servers import Postgres, Server
+from workers import redis_clients
 from workers.claims import Claims
 from workers.consumer import Source
 from workers.pages import Emitted, HeldPort, OrdersPort
+from workers.postgres import migrations
+from workers.postgres.database import Database, Limits
+from workers.postgres.store import OrderStore as OrderStoreOnPostgres
 from workers.processing import Store
+from workers.redis_claims import RedisClaims
 
 
 class AnyStore(Store, OrdersPort, HeldPort, Protocol):
@@ -44,6 +52,9 @@ class Engine(Protocol):
         """The worker's end of the same log, from what was committed."""
 
     def claims(self) -> Claims: ...
+
+    async def close(self) -> None:
+        """The test is over."""
 
 
 class Embedded:
@@ -84,8 +95,54 @@ class Embedded:
     def claims(self) -> Claims:
         return LocalClaims()
 
+    async def close(self) -> None: ...
 
-ENGINES: dict[str, Callable[[Path, Time], Engine]] = {"embedded": Embedded}
+
+class Cluster:
+    """A schema of its own on a real PostgreSQL, and keys of its own on a real Redis."""
+
+    def __init__(self, postgres: Postgres, redis: Server | None, now_ms: Time) -> None:
+        self.name = f"t{secrets.token_hex(8)}"
+        self.url = f"{postgres.url()}?search_path={self.name}"
+        self.redis_url = "" if redis is None else f"redis://127.0.0.1:{redis.port}/0"
+        self._now_ms = now_ms
+        self._workers = count(1)
+        self._is_ready = False
+        self._claims: list[RedisClaims] = []
+
+    @asynccontextmanager
+    async def store(self) -> AsyncIterator[OrderStoreOnPostgres]:
+        """One more worker's store."""
+        await self._prepare()
+        holder = f"worker-{next(self._workers)}"
+        store = await OrderStoreOnPostgres.open(self.url, holder=holder, now_ms=self._now_ms)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    def log(self) -> AbstractAsyncContextManager[Log]:
+        raise NotImplementedError("the log's contract is not tested on this engine")
+
+    def source(self) -> AbstractAsyncContextManager[Source]:
+        raise NotImplementedError("the log's contract is not tested on this engine")
+
+    def claims(self) -> Claims:
+        self._claims.append(RedisClaims(redis_clients.connect(self.redis_url), prefix=self.name.encode()))
+        return self._claims[-1]
+
+    async def close(self) -> None:
+        for claims in self._claims:
+            await claims.close()
+
+    async def _prepare(self) -> None:
+        if self._is_ready:
+            return
+        database = await Database.open(self.url, limits=Limits())
+        await database.write(lambda connection: connection.execute(f"CREATE SCHEMA {self.name}"))
+        await migrations.upgrade(database)
+        await database.close()
+        self._is_ready = True
 
 
 async def all_unsent(store: Store) -> Sequence[Outgoing]:

@@ -2,11 +2,15 @@
 
 import asyncio
 
+import pytest
+
 from schemas.envelope import Record
 from tests import journey
 from tests.contract.engines import Engine
 from workers.consumer import Source
 from workers.plan import Logged
+
+pytestmark = pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 
 
 async def drained(source: Source, count: int) -> list[Logged]:

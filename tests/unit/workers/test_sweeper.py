@@ -37,6 +37,10 @@ class World:
         self.pauses = 0
         self.fails: list[Exception] = []
         self.woken = asyncio.Event()
+        self.is_leading = True
+
+    async def leads(self) -> bool:
+        return self.is_leading
 
     async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
         if self.fails:
@@ -65,6 +69,7 @@ class World:
             woken=self.woken,
             pauses=self,
             now_ms=lambda: NOW_MS,
+            leads=self.leads,
             rows_max=rows_max,
             look_every_s=look_every_s,
         )
@@ -137,3 +142,27 @@ async def test_trouble_pauses_it() -> None:
     sweeper.stop()
     await asyncio.wait_for(running, 1)
     assert world.pauses == 1
+
+
+async def test_who_does_not_lead_tries_nothing_but_sends_its_own_and_rests() -> None:
+    world = World(row(1, NOW_MS - 5))
+    world.is_leading = False
+    sweeper = world.sweeper()
+    running = asyncio.create_task(sweeper.run())
+    await until(lambda: world.emits == 1)
+    await asyncio.sleep(0.05)
+    assert (world.retried, world.emits) == ([], 1)
+    sweeper.stop()
+    await asyncio.wait_for(running, 1)
+
+
+async def test_who_comes_to_lead_takes_up_what_is_due() -> None:
+    world = World(row(1, NOW_MS - 5))
+    world.is_leading = False
+    sweeper = world.sweeper(look_every_s=0.01)
+    running = asyncio.create_task(sweeper.run())
+    await until(lambda: world.emits >= 2)
+    world.is_leading = True
+    await until(lambda: world.retried)
+    sweeper.stop()
+    await asyncio.wait_for(running, 1)

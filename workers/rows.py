@@ -1,9 +1,10 @@
-"""How our values lie in the store's rows, and how they come back. Pure.
+"""How our values lie in a store's rows, and how they come back. Pure.
 
-What SQL searches or constrains is a column; the facts of an order and the headers of a record are msgpack.
+Both engines' tables have the same columns in the same order, so these tuples are written once. What SQL searches or
+constrains is a column; the facts of an order and the headers of a record are msgpack. Moments are epoch milliseconds
+here, whatever type a database keeps them in.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -14,39 +15,13 @@ from schemas.envelope import Record
 from schemas.events import Outgoing
 from schemas.orders import RANK, ClosedBecause, Order, State, Status, View
 from workers.pages import Emitted, HeldPage
-from workers.plan import Delivery, HeldRow, LedgerRow, Named, OrderWrite, Position
+from workers.plan import Delivery, HeldRow, LedgerRow, OrderWrite, Position
 
 Row = tuple[Any, ...]
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_order = msgspec.msgpack.Decoder(Order).decode
 _decode_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
-_to_json = msgspec.json.Encoder().encode
-
-ORDER = "facts, status, closed_because, trade, amount_minor, currency, refunded_minor, flags"
-DELIVERY = (
-    "log_partition, log_offset, account, order_number, notification_id, type, status, news, disposition, reason, "
-    "detail, version, received_at_ms, decided_at_ms"
-)
-HELD = (
-    "log_partition, log_offset, account, order_number, notification_id, disposition, reason, detail, key, value, "
-    "headers, first_at_ms, attempts, due_at_ms, waits_for"
-)
-HELD_PAGE = f"{HELD}, resolved_at_ms, resolution, by_whom, why, replays"
-EMITTED = "number, id, topic, key, value, headers, sent_at_ms"
-
-
-def by_account(names: Iterable[Named]) -> Iterator[tuple[str, str]]:
-    """(account, its numbers as a JSON array): what `json_each` takes in one parameter, however many there are."""
-    numbers: dict[str, list[str]] = {}
-    for account, number in names:
-        numbers.setdefault(account, []).append(number)
-    for account, of_account in numbers.items():
-        yield account, as_json(sorted(of_account))
-
-
-def as_json(values: list[str] | list[int]) -> str:
-    return _to_json(values).decode()
 
 
 def order_row(write: OrderWrite, changed_at_ms: int) -> Row:

@@ -1,0 +1,334 @@
+"""What holds among workers that share one store: each record one end, each change one event, nobody waits in a circle.
+
+Only the cluster's engine has more than one worker. Each worker here has a store of its own, as a process would.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+
+import pytest
+from msgspec import structs
+
+from schemas import topics
+from schemas.dispositions import Disposition
+from schemas.envelope import Record
+from tests import journey
+from tests.contract.engines import Cluster
+from tests.journey import NOW_MS, REGISTERED, Time
+from workers import drafting
+from workers.pages import HeldQuery
+from workers.plan import Known, Logged, Needs, Plan, Position
+from workers.postgres import settling
+from workers.postgres.database import Connection
+from workers.postgres.leadership import Leadership
+from workers.postgres.outbox import LEFT_BEHIND_MS
+from workers.postgres.store import OrderStore
+from workers.processing import Fenced, Infrastructure, Processing
+
+pytestmark = pytest.mark.slow
+
+STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
+Opener = Callable[[int], Awaitable[list[OrderStore]]]
+
+
+@pytest.fixture
+async def workers(cluster: Cluster) -> AsyncIterator[Opener]:
+    """Opens so many workers' stores."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(number: int) -> list[OrderStore]:
+            return [await stack.enter_async_context(cluster.store()) for _ in range(number)]
+
+        yield opened
+        await cluster.close()
+
+
+async def stubbornly(work: Processing, batch: Sequence[Logged]) -> int:
+    """Process the batch as the worker's loop would, again and again until it is done; how often it was fenced."""
+    fenced = 0
+    while True:
+        try:
+            await work.process(batch)
+        except Fenced:
+            fenced += 1
+            await asyncio.sleep(random.random() * 0.02)
+        else:
+            return fenced
+
+
+def at(partition: int, offset: int, record: Record) -> Logged:
+    return Logged(Position(partition, offset), record)
+
+
+async def dispositions(store: OrderStore, order: str) -> list[Disposition]:
+    page = await store.order_page("shop-sg", order)
+    assert page is not None
+    return [delivery.disposition for delivery in page.deliveries]
+
+
+async def test_a_hundred_copies_of_one_notification_over_eight_workers_are_one_effect(
+    workers: Opener, time: Time
+) -> None:
+    stores = await workers(8)
+    copies = [at(number % 8, number, journey.record("N1")) for number in range(100)]
+    await asyncio.gather(
+        *(
+            stubbornly(journey.processing(store, time), [copy])
+            for partition, store in enumerate(stores)
+            for copy in copies[partition::8]
+        )
+    )
+    ends = await dispositions(stores[0], "N1")
+    assert sorted(ends) == [Disposition.APPLIED] + [Disposition.DUPLICATE] * 99
+    page = await stores[0].order_page("shop-sg", "N1")
+    assert page is not None
+    assert [emitted.event.id for emitted in page.events] == ["shop-sg:N1:1"]
+
+
+async def test_batches_that_cross_each_other_never_wait_in_a_circle(
+    workers: Opener, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.postgres.database.ATTEMPTS_MAX", 1)  # a circle would come out, as `Collided`
+    stores = await workers(4)
+    chance = random.Random(7)
+    orders = [f"N{number}" for number in range(25)]
+
+    async def worker(partition: int, store: OrderStore) -> int:
+        work, fenced = journey.processing(store, time), 0
+        for number in range(12):
+            told = [(order, chance.choice(STATUSES)) for order in chance.sample(orders, 20)]
+            batch = [
+                at(
+                    partition,
+                    number * 20 + place,
+                    journey.record(order, status, id_=f"{order}-{status}-{partition % 2}"),
+                )
+                for place, (order, status) in enumerate(told)
+            ]
+            fenced += await stubbornly(work, batch)
+        return fenced
+
+    await asyncio.gather(*(worker(partition, store) for partition, store in enumerate(stores)))
+    settled = 0
+    for order in orders:
+        page = await stores[0].order_page("shop-sg", order)
+        assert page is not None
+        assert page.order is not None
+        assert [emitted.event.id for emitted in page.events] == [
+            f"shop-sg:{order}:{version}" for version in range(1, page.order.version + 1)
+        ]
+        applied = [each.version for each in page.deliveries if each.disposition is Disposition.APPLIED]
+        assert sorted(version for version in applied if version) == list(range(1, page.order.version + 1))
+        settled += len(page.deliveries)
+    assert settled == 4 * 12 * 20
+
+
+async def test_one_batch_in_two_workers_at_once_is_settled_once(workers: Opener, time: Time) -> None:
+    """The zombie and its successor."""
+    stores = await workers(2)
+    batch = journey.logged([journey.record(f"N{number}") for number in range(50)])
+    await asyncio.gather(*(stubbornly(journey.processing(store, time), batch) for store in stores))
+    for number in range(50):
+        assert await dispositions(stores[0], f"N{number}") == [Disposition.APPLIED]
+
+
+async def test_who_decided_on_an_order_that_another_has_made_meanwhile_is_fenced(workers: Opener, time: Time) -> None:
+    first, second = await workers(2)
+    let_go = asyncio.Event()
+    news = journey.logged([journey.record("N1")])
+    older = journey.logged([journey.record("N1", "WAIT_BUYER_PAY")], first=2)
+    needs, plan = await decided(first, time, news)
+    written, looked = asyncio.Event(), asyncio.Event()
+
+    async def write_and_wait(connection: Connection) -> None:
+        await settling.settle(connection, needs, lambda _: plan, now_ms=NOW_MS)
+        written.set()
+        await let_go.wait()
+
+    writing = asyncio.create_task(first._database.write(write_and_wait))
+    await written.wait()
+    late = journey.processing(Overheard(second, looked.set), time)
+    deciding = asyncio.create_task(late.process(older))
+    await looked.wait()
+    let_go.set()
+    await writing
+    with pytest.raises(Fenced):
+        await deciding
+    await late.process(older)
+    assert sorted(await dispositions(second, "N1")) == [Disposition.APPLIED, Disposition.STALE]
+
+
+async def decided(store: OrderStore, time: Time, batch: Sequence[Logged]) -> tuple[Needs, Plan]:
+    """What a worker would write of the batch, without writing it."""
+    overheard = Overheard(store, writes=False)
+    await journey.processing(overheard, time).process(batch)
+    return overheard.decided[-1]
+
+
+class Overheard:
+    """A store that tells what is decided in it, at the moment between deciding and writing."""
+
+    def __init__(self, store: OrderStore, tell: Callable[[], None] = lambda: None, *, writes: bool = True) -> None:
+        self.decided: list[tuple[Needs, Plan]] = []
+        self.unsent, self.mark_sent = store.unsent, store.mark_sent
+        self._store = store
+        self._tell = tell
+        self._writes = writes
+
+    async def settle(self, needs: Needs, decide: Callable[[Known], Plan]) -> Plan:
+        def listen(known: Known) -> Plan:
+            plan = decide(known)
+            self.decided.append((needs, plan))
+            self._tell()
+            return plan if self._writes else drafting.empty()
+
+        return await self._store.settle(needs, listen)
+
+
+# Events, from several workers
+
+
+async def sent(store: OrderStore) -> list[str]:
+    """Send what this worker would send now; the ids of the order events among it."""
+    waiting = await store.unsent(100)
+    await store.mark_sent([number for number, _ in waiting])
+    return [event.id for _, event in waiting if event.topic == topics.ORDER_EVENT]
+
+
+async def test_each_worker_sends_what_it_wrote(workers: Opener, time: Time) -> None:
+    first, second = await workers(2)
+    await journey.processing(first, time).process([at(0, 1, journey.record("N1"))])
+    await journey.processing(second, time).process([at(1, 1, journey.record("N2"))])
+    assert await sent(second) == ["shop-sg:N2:1"]
+    assert await sent(first) == ["shop-sg:N1:1"]
+    time.now_ms += LEFT_BEHIND_MS
+    assert await sent(first) == await sent(second) == []
+
+
+async def test_nobody_sends_a_version_while_another_may_still_be_sending_the_one_before(
+    workers: Opener, time: Time
+) -> None:
+    first, second = await workers(2)
+    assert await first.leadership.leads()
+    await journey.processing(first, time).process([at(0, 1, journey.record("N1"))])
+    later = [journey.record("N1", "TRADE_FINISHED"), journey.record("N2")]
+    await journey.processing(second, time).process([at(1, 1, later[0]), at(1, 2, later[1])])
+    await journey.processing(second, time).process([at(1, 3, journey.record("N1", id_="x", trade="T2"))])
+    assert await sent(second) == ["shop-sg:N2:1"]
+    assert await sent(first) == ["shop-sg:N1:1"]
+    time.now_ms += LEFT_BEHIND_MS
+    assert await sent(first) == ["shop-sg:N1:2", "shop-sg:N1:3"]
+    await journey.processing(second, time).process([at(1, 4, journey.record("N1", id_="y", amount="99.00"))])
+    assert await sent(second) == ["shop-sg:N1:4"]
+
+
+async def test_what_a_dead_worker_left_is_sent_in_its_order_by_the_one_who_leads(
+    cluster: Cluster, workers: Opener, time: Time
+) -> None:
+    (heir,) = await workers(1)
+    async with cluster.store() as dying:
+        news = [journey.record("N1", status) for status in STATUSES]
+        await journey.processing(dying, time).process(journey.logged(news))
+    assert await heir.leadership.leads()
+    assert await sent(heir) == []  # it might be alive
+    time.now_ms += LEFT_BEHIND_MS
+    assert await sent(heir) == [f"shop-sg:N1:{version}" for version in (1, 2, 3)]
+
+
+async def test_what_is_too_much_to_remember_is_left_to_the_one_who_leads(
+    workers: Opener, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.postgres.outbox.FRESH_MAX", 3)
+    (store,) = await workers(1)
+    work = journey.processing(store, time)
+    await work.process(journey.logged([journey.record(f"N{number}") for number in range(5)]))
+    await work.process(journey.logged([journey.record("N1", "TRADE_FINISHED"), journey.record("N9")], first=9))
+    assert await sent(store) == ["shop-sg:N9:1"]
+    time.now_ms += LEFT_BEHIND_MS
+    assert await sent(store) == [*(f"shop-sg:N{number}:1" for number in range(5)), "shop-sg:N1:2"]
+
+
+async def test_the_feed_does_not_run_ahead_of_a_transaction_that_may_still_bring_lower_numbers(
+    workers: Opener, time: Time
+) -> None:
+    slow, quick = await workers(2)
+    let_go = asyncio.Event()
+    took = asyncio.Event()
+
+    async def take_a_number(connection: Connection) -> None:
+        await connection.execute(
+            "INSERT INTO outbox (id, topic, key, value, headers, version, written_at) "
+            "VALUES ('shop-sg:N0:1', 'payments.order.event.v1', '', '', '\\x90', 1, now())"
+        )
+        took.set()
+        await let_go.wait()
+
+    taking = asyncio.create_task(slow._database.write(take_a_number))
+    await took.wait()
+    await journey.processing(quick, time).process(journey.logged([journey.record("N1")]))
+    assert await quick.events_after(0, 10) == []
+    let_go.set()
+    await taking
+    assert [each.event.id for each in await quick.events_after(0, 10)] == ["shop-sg:N0:1", "shop-sg:N1:1"]
+
+
+# Leadership
+
+
+async def test_of_several_workers_one_leads_and_when_it_goes_another_does(workers: Opener) -> None:
+    first, second = await workers(2)
+    assert await first.leadership.leads()
+    assert not await second.leadership.leads()
+    await first.leadership.resign()
+    database = second._database
+    assert await Leadership(database, role="sweeping", holder="third").leads()
+
+
+async def test_a_leader_that_no_longer_asks_is_followed_when_its_lease_has_run_out(workers: Opener) -> None:
+    (store,) = await workers(1)
+    database = store._database
+    gone = Leadership(database, role="r", holder="gone", lease_s=0.3)
+    heir = Leadership(database, role="r", holder="heir", lease_s=0.3)
+    assert await gone.leads()
+    assert not await heir.leads()
+    async with asyncio.timeout(5):
+        while not await heir.leads():  # noqa: ASYNC110 - the lease runs out by the database's clock
+            await asyncio.sleep(0.05)
+    assert not await gone.leads()
+
+
+# Held rows, from several workers
+
+
+async def test_a_held_row_that_two_workers_try_at_once_is_settled_once(workers: Opener, time: Time) -> None:
+    stores = await workers(2)
+    record = journey.record("P1", account=REGISTERED)
+    works = [journey.processing(store, time) for store in stores]
+    await works[0].process([at(0, 1, record)])
+    time.now_ms += 25 * 3_600_000
+    (row,) = await stores[0].due(now_ms=time.now_ms, limit=10)
+
+    async def tried(work: Processing) -> None:
+        try:
+            await work.retry([row])
+        except Infrastructure:  # fenced: whoever sweeps reads anew what is due
+            return
+
+    await asyncio.gather(*(tried(work) for work in works))
+    (page,) = await stores[0].held_list(HeldQuery())
+    assert (page.row.disposition, page.row.attempts) == (Disposition.QUARANTINED, 1)
+    notices = [event.id for store in stores for _, event in await store.unsent(10)]
+    assert set(notices) == {"held:0-1:0:parked", "held:0-1:1:quarantined"}
+
+
+async def test_the_highest_settled_offset_of_a_partition_is_known(workers: Opener, time: Time) -> None:
+    (store,) = await workers(1)
+    assert await store.last_settled(3) is None
+    batch = [
+        structs.replace(each, position=Position(3, each.position.offset))
+        for each in journey.logged([journey.record("N1"), journey.record("N2")], first=41)
+    ]
+    await journey.processing(store, time).process(batch)
+    assert (await store.last_settled(3), await store.last_settled(0)) == (42, None)

@@ -1,0 +1,319 @@
+"""What is done to PostgreSQL, and what must hold all the same: whole transactions, nobody's record to blame, an end.
+
+The server is this module's own, since it is killed, stopped and filled with other people's locks.
+"""
+
+import asyncio
+import signal
+import time as clock
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from schemas.dispositions import Disposition
+from tests import journey
+from tests.contract.engines import Cluster
+from tests.faults.wire import wire
+from tests.journey import Time, Watched
+from tests.servers import Postgres
+from workers import drafting
+from workers.pages import HeldQuery
+from workers.plan import Known, Needs, Plan
+from workers.postgres import errors
+from workers.postgres.database import Connection, Database, Limits, NotUsable
+from workers.postgres.store import OrderStore
+from workers.processing import Broken, Infrastructure, RecordRefused
+
+pytestmark = pytest.mark.slow
+
+QUICK = Limits(command_s=0.5, transaction_s=1.5, lock_ms=200, acquire_s=0.5)
+RECOVERED_WITHIN_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def server(server_directory: Path) -> Iterator[Postgres]:
+    server = Postgres(server_directory / "faulty-postgres")
+    server.start()
+    yield server
+    server.signal(signal.SIGCONT)
+    server.stop(signal.SIGINT)
+
+
+@pytest.fixture
+async def place(server: Postgres) -> Cluster:
+    """A schema of its own, made ready."""
+    place = Cluster(server, None, Time())
+    async with place.store():
+        return place
+
+
+@pytest.fixture
+async def store(place: Cluster) -> AsyncIterator[OrderStore]:
+    store = await opened(place.url)
+    yield store
+    await store.close()
+
+
+async def opened(url: str, limits: Limits = QUICK) -> OrderStore:
+    return await OrderStore.open(url, holder="worker", now_ms=Time(), limits=limits)
+
+
+async def pay(store: OrderStore, order: str, offset: int = 1) -> None:
+    await journey.processing(store, Time()).process(journey.logged([journey.record(order)], first=offset))
+
+
+async def until_done(work: Callable[[], Awaitable[Any]]) -> Any:
+    """What the work returns, when infrastructure is back."""
+    async with asyncio.timeout(RECOVERED_WITHIN_S):
+        while True:
+            try:
+                return await work()
+            except Infrastructure:
+                await asyncio.sleep(0.05)
+
+
+async def ends(store: OrderStore, order: str) -> list[Disposition]:
+    page = await store.order_page("shop-sg", order)
+    return [] if page is None else [delivery.disposition for delivery in page.deliveries]
+
+
+# The server
+
+
+async def test_a_killed_server_holds_nothing_up_for_longer_than_it_is_away(server: Postgres, store: OrderStore) -> None:
+    await pay(store, "N1")
+    server.kill()
+    with pytest.raises(Infrastructure):
+        await pay(store, "N2", 2)
+    trouble = store.trouble
+    assert trouble
+    server.start()
+    await until_done(lambda: pay(store, "N2", 2))
+    assert (await ends(store, "N1"), await ends(store, "N2")) == ([Disposition.APPLIED], [Disposition.APPLIED])
+    assert store.trouble is None
+    assert await store.held_list(HeldQuery()) == []
+
+
+async def test_a_server_that_stands_still_is_given_up_within_the_deadline(server: Postgres, store: OrderStore) -> None:
+    await pay(store, "N1")
+    server.signal(signal.SIGSTOP)
+    begun = clock.monotonic()
+    try:
+        with pytest.raises(Infrastructure):
+            await pay(store, "N2", 2)
+        assert clock.monotonic() - begun < QUICK.transaction_s + 1
+        with pytest.raises(Infrastructure):
+            await store.recent(1)
+    finally:
+        server.signal(signal.SIGCONT)
+    await until_done(lambda: pay(store, "N2", 2))
+    assert await ends(store, "N2") == [Disposition.APPLIED]
+
+
+async def test_sessions_that_were_ended_by_somebody_are_replaced_and_no_record_is_to_blame(
+    server: Postgres, store: OrderStore
+) -> None:
+    """The client meets the end of a session in several states, and has an error of its own for each."""
+    stranger = await asyncpg.connect(server.url())
+    for offset in range(1, 40):
+        await stranger.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        await asyncio.sleep(offset % 4 * 0.0003)
+        await until_done(lambda offset=offset: pay(store, f"N{offset}", offset))  # type: ignore[misc]
+        assert await until_done(lambda offset=offset: ends(store, f"N{offset}")) == [Disposition.APPLIED]  # type: ignore[misc]
+    await stranger.close()
+
+
+async def test_a_commit_whose_answer_was_lost_is_found_done(place: Cluster, server: Postgres) -> None:
+    async with wire(server.port) as line:
+        store = await opened(place.url.replace(f":{server.port}/", f":{line.port}/"))
+        await pay(store, "N0")
+        line.swallow_after = b"COMMIT"
+        with pytest.raises(Infrastructure):
+            await pay(store, "N1", 2)
+        assert line.cuts == 1
+        watch = Watched()
+        again = journey.processing(store, Time(), watch=watch)
+        await until_done(lambda: again.process(journey.logged([journey.record("N1")], first=2)))
+        assert watch.plans[-1] == drafting.empty()
+        assert await ends(store, "N1") == [Disposition.APPLIED]
+        await store.close()
+
+
+async def test_a_cancelled_batch_leaves_whole_transactions_and_a_sound_pool(store: OrderStore) -> None:
+    for offset in range(1, 30):
+        paying = asyncio.create_task(pay(store, f"N{offset}", offset))
+        await asyncio.sleep(offset * 0.0004)
+        paying.cancel()
+        await asyncio.gather(paying, return_exceptions=True)
+    for offset in range(1, 30):
+        await until_done(lambda offset=offset: pay(store, f"N{offset}", offset))  # type: ignore[misc]
+        page = await store.order_page("shop-sg", f"N{offset}")
+        assert page is not None
+        assert len(page.deliveries) == len(page.events) == 1
+
+
+# Locks
+
+
+async def test_a_row_that_a_stranger_locks_holds_a_batch_up_for_a_moment_only(
+    place: Cluster, store: OrderStore
+) -> None:
+    await pay(store, "N1")
+    stranger = await asyncpg.connect(place.url)
+    locking = stranger.transaction()
+    await locking.start()
+    await stranger.execute("SELECT 1 FROM orders WHERE order_number = 'N1' FOR UPDATE")
+    begun = clock.monotonic()
+    finished = journey.logged([journey.record("N1", "TRADE_FINISHED")], first=2)
+    with pytest.raises(Infrastructure):
+        await journey.processing(store, Time()).process(finished)
+    assert clock.monotonic() - begun < 1
+    await pay(store, "N2", 3)
+    await locking.rollback()
+    await stranger.close()
+    await journey.processing(store, Time()).process(finished)
+    assert await ends(store, "N1") == [Disposition.APPLIED, Disposition.APPLIED]
+
+
+async def test_who_is_chosen_to_end_a_deadlock_does_its_work_again(place: Cluster) -> None:
+    database = await Database.open(place.url, limits=Limits())
+    await database.write(
+        lambda connection: connection.execute("INSERT INTO leases VALUES ('a', '', now()), ('b', '', now())")
+    )
+    both = asyncio.Barrier(2)
+    attempts = 0
+
+    def crosswise(first: str, second: str) -> Callable[[Connection], Awaitable[None]]:
+        tries = 0
+
+        async def work(connection: Connection) -> None:
+            nonlocal attempts, tries
+            attempts, tries = attempts + 1, tries + 1
+            for role in (first, second):
+                await connection.execute("UPDATE leases SET holder = holder || 'x' WHERE role = $1", role)
+                if role == first and tries == 1:
+                    await both.wait()
+
+        return work
+
+    await asyncio.gather(database.write(crosswise("a", "b")), database.write(crosswise("b", "a")))
+    assert attempts == 3
+    holders = await database.read(lambda connection: connection.fetch("SELECT holder FROM leases"))
+    assert [holder for (holder,) in holders] == ["xx", "xx"]
+    await database.close()
+
+
+async def test_work_that_collides_again_and_again_is_infrastructures_fault(place: Cluster) -> None:
+    database = await Database.open(place.url, limits=Limits())
+    attempts = 0
+
+    async def collide(connection: Connection) -> None:
+        nonlocal attempts
+        attempts += 1
+        await connection.execute("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = 'serialization_failure'; END $$")
+
+    with pytest.raises(errors.Collided):
+        await database.write(collide)
+    assert attempts == 5
+    await database.close()
+
+
+async def test_more_work_than_connections_waits_its_turn_and_no_longer(store: OrderStore) -> None:
+    await asyncio.gather(*(store.recent(1) for _ in range(50)))
+    full = await asyncio.gather(
+        *(store._database.read(lambda connection: connection.execute("SELECT pg_sleep(0.4)")) for _ in range(12)),
+        return_exceptions=True,
+    )
+    assert {type(end) for end in full} == {str, Infrastructure}
+    await pay(store, "N1")
+
+
+# What it refuses, and what it is
+
+
+async def test_a_database_that_may_only_be_read_pauses_the_worker(place: Cluster, store: OrderStore) -> None:
+    reading = await opened(f"{place.url}&default_transaction_read_only=on")
+    with pytest.raises(Infrastructure):
+        await pay(reading, "N1")
+    await reading.close()
+    assert await ends(store, "N1") == []
+
+
+class Spoilt:
+    """A store whose batch has a text with a zero byte, in the one record that is not dead."""
+
+    def __init__(self, store: OrderStore) -> None:
+        self.unsent, self.mark_sent = store.unsent, store.mark_sent
+        self.tries = 0
+        self._store = store
+
+    async def settle(self, needs: Needs, decide: Callable[[Known], Plan]) -> Plan:
+        def spoil(known: Known) -> Plan:
+            plan = decide(known)
+            bad = [each for each in plan.ledger if each.order == "N4"]
+            if bad and any(each.disposition is not Disposition.DEAD for each in plan.deliveries):
+                self.tries += 1
+                plan.ledger[plan.ledger.index(bad[0])] = type(bad[0])(
+                    **{name: getattr(bad[0], name) for name in bad[0].__struct_fields__} | {"order": "N4\x00"}
+                )
+            return plan
+
+        return await self._store.settle(needs, spoil)
+
+
+async def test_a_text_with_a_zero_byte_is_held_and_its_neighbours_are_applied(store: OrderStore) -> None:
+    spoilt = Spoilt(store)
+    batch = journey.logged([journey.record(f"N{number}") for number in range(1, 9)])
+    await journey.processing(spoilt, Time()).process(batch)
+    (held,) = await store.held_list(HeldQuery())
+    assert (held.row.order, held.row.disposition) == ("N4", Disposition.DEAD)
+    assert held.row.record == batch[3].record
+    assert [await ends(store, f"N{number}") for number in (1, 2, 3, 5, 6, 7, 8)] == [[Disposition.APPLIED]] * 7
+    assert spoilt.tries == 4  # with seven, three, one and no neighbours: each time refused at the first try
+
+
+async def test_a_number_too_long_for_an_index_is_held_and_found_by(store: OrderStore) -> None:
+    number = "".join(chr(ord("A") + (place * place) % 26) + str(place) for place in range(3000))
+    batch = journey.logged([journey.record(number), journey.record("N1")])
+    await journey.processing(store, Time()).process(batch)
+    assert await ends(store, "N1") == [Disposition.APPLIED]
+    assert await ends(store, number) == [Disposition.DEAD]
+    (held,) = await store.held_list(HeldQuery(order=number))
+    assert held.row.record == batch[0].record
+
+
+async def test_a_schema_that_is_not_ours_stops_the_worker(place: Cluster, store: OrderStore) -> None:
+    stranger = await asyncpg.connect(place.url)
+    await stranger.execute("DROP TABLE trades")
+    await stranger.close()
+    with pytest.raises(Broken):
+        await pay(store, "N1")
+
+
+async def test_an_empty_database_is_refused_with_the_command_that_fills_it(server: Postgres) -> None:
+    with pytest.raises(NotUsable, match="alipay-notify db upgrade"):
+        await opened(f"{server.url()}?search_path=nowhere")
+
+
+async def test_a_database_that_may_lose_what_it_committed_is_refused(place: Cluster) -> None:
+    with pytest.raises(NotUsable, match="synchronous_commit is off"):
+        await opened(f"{place.url}&synchronous_commit=off")
+
+
+async def test_a_server_that_is_not_there_is_infrastructure(place: Cluster, server: Postgres) -> None:
+    with pytest.raises(Infrastructure):
+        await opened(place.url.replace(f":{server.port}/", ":1/"))
+
+
+async def test_a_value_that_cannot_even_be_sent_is_the_records_fault(place: Cluster) -> None:
+    database = await Database.open(place.url, limits=Limits())
+    for impossible in ("\ud800", 2**63):
+        with pytest.raises(RecordRefused):
+            await database.write(lambda connection, value=impossible: connection.fetch("SELECT $1::bigint", value))  # type: ignore[misc]
+    await database.close()

@@ -1,0 +1,201 @@
+"""What is done to Redis, and what must hold all the same: claims that are true or missing, and never a long wait."""
+
+import asyncio
+import signal
+import time as clock
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from tests import servers
+from tests.servers import Server
+from workers import redis_clients
+from workers.breaker import Breaker
+from workers.processing import Infrastructure
+from workers.redis_claims import PREFIX, RedisClaims
+
+pytestmark = pytest.mark.slow
+
+KEYS = [b"shop-sg:N%d" % number for number in range(700)]
+SOON_S = 1.5
+
+
+@pytest.fixture(scope="module")
+def server(server_directory: Path) -> Iterator[Server]:
+    server = servers.redis(server_directory / "faulty-redis")
+    server.start()
+    yield server
+    server.signal(signal.SIGCONT)
+    server.stop(signal.SIGTERM)
+
+
+def eager() -> Breaker:
+    """One that lets every call through, so that each shows what the server does."""
+    return Breaker(failures_max=1_000_000, open_s=0, now_s=clock.monotonic)
+
+
+@pytest.fixture
+async def claims(server: Server) -> AsyncIterator[RedisClaims]:
+    claims = RedisClaims(redis_clients.connect(f"redis://127.0.0.1:{server.port}/0"), breaker=eager())
+    yield claims
+    await claims.close()
+
+
+@pytest.fixture
+async def shell(server: Server) -> AsyncIterator[Any]:
+    """A connection of the operator's."""
+    shell = Redis(port=server.port)
+    await shell.flushall()
+    yield shell
+    await shell.aclose()
+
+
+async def refused(claims: RedisClaims) -> None:
+    begun = clock.monotonic()
+    with pytest.raises(Infrastructure):
+        await claims.claim(KEYS[:2], b"w1:1")
+    assert clock.monotonic() - begun < SOON_S
+
+
+async def test_a_claim_ends_by_itself_and_asking_again_prolongs_it(server: Server, shell: Any) -> None:
+    client = redis_clients.connect(f"redis://127.0.0.1:{server.port}/0")
+    claims = RedisClaims(client, ttl_ms=400)
+    await claims.claim(KEYS[:1], b"w1:1")
+    await asyncio.sleep(0.25)
+    await claims.claim(KEYS[:1], b"w1:1")
+    await asyncio.sleep(0.25)
+    assert await claims.claim(KEYS[:1], b"w2:1") == set()
+    await asyncio.sleep(0.25)
+    assert await claims.claim(KEYS[:1], b"w2:1") == set(KEYS[:1])
+    await claims.close()
+
+
+async def test_every_claim_has_an_end_and_a_release_leaves_nothing(claims: RedisClaims, shell: Any) -> None:
+    assert await claims.claim(KEYS, b"w1:1") == set(KEYS)
+    names: Any = await shell.keys("*")
+    assert len(names) == len(KEYS)
+    assert all(name.startswith(PREFIX + b"{0}:shop-sg:") for name in names)
+    assert all([0 < await shell.pttl(name) <= 30_000 for name in names])
+    await claims.release(KEYS, b"w1:1")
+    assert await shell.dbsize() == 0
+
+
+async def test_of_many_that_ask_at_once_each_key_has_one_holder(claims: RedisClaims, shell: Any) -> None:
+    answers = await asyncio.gather(*(claims.claim(KEYS[:40], b"w%d:1" % worker) for worker in range(40)))
+    assert sorted(key for ours in answers for key in ours) == sorted(KEYS[:40])
+
+
+async def test_a_cancelled_call_mixes_no_answers_up(claims: RedisClaims, shell: Any) -> None:
+    for number in range(200):
+        asked = asyncio.create_task(claims.claim([b"cancelled:%d" % number], b"gone:%d" % number))
+        await asyncio.sleep(number % 5 * 0.0001)
+        asked.cancel()
+        mine = b"kept:%d" % number
+        assert await claims.claim([mine], b"w1:%d" % number) == {mine}
+        await asyncio.gather(asked, return_exceptions=True)
+        assert await shell.get(PREFIX + b"{0}:" + mine) == b"w1:%d" % number
+
+
+async def test_a_killed_server_is_told_of_at_once_and_claims_return_with_it(
+    server: Server, claims: RedisClaims
+) -> None:
+    await claims.claim(KEYS, b"w1:1")
+    server.kill()
+    await refused(claims)
+    await refused(claims)
+    server.start()
+    assert await claims.claim(KEYS, b"w2:1") == set(KEYS)  # it came back empty: the store decides
+
+
+async def test_a_server_that_stands_still_is_not_waited_for(server: Server, claims: RedisClaims, shell: Any) -> None:
+    await claims.claim(KEYS[:1], b"w1:1")
+    server.signal(signal.SIGSTOP)
+    try:
+        await refused(claims)
+    finally:
+        server.signal(signal.SIGCONT)
+    assert await claims.claim(KEYS[5:6], b"w1:2") == set(KEYS[5:6])
+
+
+async def test_a_full_server_is_done_without(claims: RedisClaims, shell: Any) -> None:
+    await shell.config_set("maxmemory", "1")
+    try:
+        await refused(claims)
+    finally:
+        await shell.config_set("maxmemory", "0")
+    assert await claims.claim(KEYS[:1], b"w1:1") == set(KEYS[:1])
+
+
+async def test_a_server_that_became_a_replica_is_done_without(claims: RedisClaims, shell: Any) -> None:
+    await shell.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        await refused(claims)
+    finally:
+        await shell.execute_command("REPLICAOF", "NO", "ONE")
+    assert await claims.claim(KEYS[:1], b"w1:1") == set(KEYS[:1])
+
+
+async def test_a_server_that_wants_a_password_is_done_without(server: Server, shell: Any) -> None:
+    await shell.config_set("requirepass", "sesame")
+    claims = RedisClaims(redis_clients.connect(f"redis://127.0.0.1:{server.port}/0"), breaker=eager())
+    knowing = RedisClaims(redis_clients.connect(f"redis://:sesame@127.0.0.1:{server.port}/0"))
+    try:
+        await refused(claims)
+        assert await knowing.claim(KEYS[:1], b"w1:1") == set(KEYS[:1])
+    finally:
+        await shell.config_set("requirepass", "")
+        await claims.close()
+        await knowing.close()
+
+
+async def test_a_server_that_forgot_its_scripts_is_told_them_again(claims: RedisClaims, shell: Any) -> None:
+    await claims.claim(KEYS[:1], b"w1:1")
+    await shell.script_flush()
+    assert await claims.claim(KEYS[:1], b"w2:1") == set()
+
+
+async def test_a_cluster_takes_the_keys_of_each_partition_in_one_call(server_directory: Path) -> None:
+    bus = ("--cluster-port", str(servers.free_port()))
+    server = servers.redis(server_directory / "cluster-redis", "--cluster-enabled", "yes", *bus)
+    server.start()
+    operator: Any = Redis(port=server.port)
+    await operator.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    async with asyncio.timeout(10):
+        while b"cluster_state:ok" not in await operator.execute_command("CLUSTER", "INFO"):  # noqa: ASYNC110 - its word
+            await asyncio.sleep(0.05)
+    claims = RedisClaims(
+        redis_clients.connect(f"redis+cluster://127.0.0.1:{server.port}"), slot_of=lambda key: sum(key) % 12
+    )
+    try:
+        assert await claims.claim(KEYS, b"w1:1") == set(KEYS)
+        assert await claims.claim(KEYS[:9], b"w2:1") == set()
+        await claims.release(KEYS, b"w1:1")
+        assert await claims.claim(KEYS, b"w2:1") == set(KEYS)
+    finally:
+        await claims.close()
+        await operator.aclose()
+        server.stop(signal.SIGTERM)
+
+
+async def test_sentinels_lead_to_the_master(server_directory: Path, server: Server) -> None:
+    directory = server_directory / "sentinel"
+    directory.mkdir()
+    configuration = directory / "sentinel.conf"
+    configuration.write_text(f"sentinel monitor orders 127.0.0.1 {server.port} 1\n")
+    port = servers.free_port()
+    command = [servers.program("redis-server", "redis-server"), str(configuration), "--sentinel", "--port", str(port)]
+    sentinel = Server(directory, command, port)
+    sentinel.start()
+    claims = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{port}/orders"))
+    unknown = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{port}/nobody"))
+    try:
+        assert await claims.claim([b"by-sentinel"], b"w1:1") == {b"by-sentinel"}
+        with pytest.raises(Infrastructure):
+            await unknown.claim([b"by-sentinel"], b"w1:1")
+    finally:
+        await claims.close()
+        await unknown.close()
+        sentinel.stop(signal.SIGTERM)

@@ -1,0 +1,75 @@
+"""What a worker remembers of the events it wrote, and what it leaves to another."""
+
+import pytest
+
+from schemas import topics
+from schemas.events import Outgoing
+from workers import drafting
+from workers.postgres import outbox, settling
+from workers.postgres.outbox import Fresh
+from workers.postgres.settling import Settled
+
+
+def event(order: str, version: int) -> Outgoing:
+    return Outgoing(
+        id=f"shop:{order}:{version}",
+        topic=topics.ORDER_EVENT,
+        key=f"shop:{order}".encode(),
+        value=b"{}",
+        headers=(),
+    )
+
+
+def settled(*numbered: tuple[int, Outgoing], unsent_before: tuple[str, ...] = ()) -> Settled:
+    return Settled(drafting.empty(), 0, list(numbered), frozenset(unsent_before))
+
+
+def ids(fresh: Fresh, limit: int = 100) -> list[str]:
+    return [event.id for _, event in fresh.first(limit)]
+
+
+def test_the_lowest_numbers_come_first_whatever_came_to_be_known_first() -> None:
+    fresh = Fresh()
+    fresh.wrote(settled((7, event("N2", 1))))
+    fresh.wrote(settled((3, event("N1", 1)), (5, event("N1", 2))))
+    assert ids(fresh) == ["shop:N1:1", "shop:N1:2", "shop:N2:1"]
+    assert ids(fresh, 1) == ["shop:N1:1"]
+
+
+def test_what_is_acknowledged_is_forgotten_and_what_is_not_known_does_not_matter() -> None:
+    fresh = Fresh()
+    fresh.wrote(settled((1, event("N1", 1)), (2, event("N2", 1))))
+    fresh.forget([1, 99])
+    assert ids(fresh) == ["shop:N2:1"]
+
+
+def test_an_order_whose_older_event_another_has_to_send_is_left_behind_whole() -> None:
+    fresh = Fresh()
+    news = [(5, event("N1", 3)), (6, event("N1", 4)), (7, event("N2", 1))]
+    fresh.wrote(settled(*news, unsent_before=("shop:N1:2",)))
+    assert ids(fresh) == ["shop:N2:1"]
+    fresh.wrote(settled((8, event("N1", 5)), unsent_before=("shop:N1:4",)))
+    assert ids(fresh) == ["shop:N2:1"]
+
+
+def test_an_older_event_that_is_ours_to_send_stands_in_nobodys_way() -> None:
+    fresh = Fresh()
+    fresh.wrote(settled((1, event("N1", 1))))
+    fresh.wrote(settled((2, event("N1", 2)), unsent_before=("shop:N1:1",)))
+    assert ids(fresh) == ["shop:N1:1", "shop:N1:2"]
+
+
+def test_who_remembers_too_much_forgets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "FRESH_MAX", 2)
+    fresh = Fresh()
+    fresh.wrote(settled((1, event("N1", 1)), (2, event("N2", 1)), (3, event("N3", 1))))
+    assert ids(fresh) == []
+    fresh.wrote(settled((4, event("N1", 2)), unsent_before=("shop:N1:1",)))
+    assert ids(fresh) == []
+
+
+def test_the_event_before_is_known_by_its_id() -> None:
+    assert settling.previous_id(event("N:1", 10)) == "shop:N:1:9"
+    assert settling.previous_id(event("N1", 1)) is None
+    notice = Outgoing(id="held:0-1:parked", topic=topics.HELD, key=b"", value=b"", headers=())
+    assert settling.previous_id(notice) is None

@@ -1,0 +1,107 @@
+"""How claims are asked for: which calls, and what their answers and failures mean. Real servers are asked elsewhere."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.exceptions import OutOfMemoryError
+
+from workers import redis_claims, redis_clients
+from workers.processing import Infrastructure
+from workers.redis_claims import KEYS_MAX, RedisClaims
+from workers.redis_clients import MasterOfSentinels
+
+
+class Server:
+    """Answers every call with the same places, or fails every call in the same way."""
+
+    def __init__(self, *taken: int, fails: Exception | None = None, delay_s: float = 0) -> None:
+        self.calls: list[list[bytes]] = []
+        self.arguments: list[tuple[bytes, ...]] = []
+        self.fails = fails
+        self._taken = list(taken)
+        self._delay_s = delay_s
+
+    async def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> list[int]:
+        self.calls.append(list(keys_and_args[:numkeys]))
+        self.arguments.append(keys_and_args[numkeys:])
+        if self._delay_s:
+            await asyncio.sleep(self._delay_s)
+        if self.fails is not None:
+            raise self.fails
+        return self._taken
+
+    async def aclose(self) -> None: ...
+
+
+async def test_a_batch_is_one_call_that_names_token_and_time_to_live() -> None:
+    server = Server()
+    keys = [b"shop:N1", b"shop:N2"]
+    assert await RedisClaims(server, ttl_ms=1234).claim(keys, b"w1:1") == set(keys)
+    assert [set(call) for call in server.calls] == [{b"alipay-notify:claim:{0}:" + key for key in keys}]
+    assert server.arguments == [(b"w1:1", b"1234")]
+
+
+async def test_the_places_in_the_answer_are_the_keys_that_are_anothers() -> None:
+    server = Server(2)
+    keys = [b"shop:N1", b"shop:N2", b"shop:N3"]
+    ours = await RedisClaims(server, prefix=b"").claim(keys, b"w1:1")
+    assert set(keys) - ours == {server.calls[0][1].removeprefix(b"{0}:")}
+
+
+async def test_keys_of_one_slot_share_a_call_and_nothing_else_does() -> None:
+    server = Server()
+    keys = [b"a1", b"b1", b"a2"]
+    claims = RedisClaims(server, prefix=b"", slot_of=lambda key: key[0] - ord("a"))
+    assert await claims.claim(keys, b"w1:1") == set(keys)
+    assert sorted(map(sorted, server.calls)) == [[b"{0}:a1", b"{0}:a2"], [b"{1}:b1"]]
+
+
+async def test_no_call_has_more_keys_than_a_server_should_be_kept_busy_with() -> None:
+    server = Server()
+    keys = [b"%d" % number for number in range(KEYS_MAX + 1)]
+    assert await RedisClaims(server).claim(keys, b"w1:1") == set(keys)
+    assert sorted(map(len, server.calls)) == [1, KEYS_MAX]
+
+
+async def test_one_call_of_several_that_fails_is_a_failure() -> None:
+    claims = RedisClaims(Server(fails=OutOfMemoryError("full")), slot_of=lambda key: key[0])
+    with pytest.raises(Infrastructure, match="OutOfMemoryError"):
+        await claims.claim([b"a", b"b"], b"w1:1")
+
+
+async def test_an_answer_that_does_not_come_is_not_waited_for() -> None:
+    claims = RedisClaims(Server(delay_s=5), call_s=0.05)
+    begun = time.monotonic()
+    with pytest.raises(Infrastructure, match="TimeoutError"):
+        await claims.claim([b"a"], b"w1:1")
+    assert time.monotonic() - begun < 1
+
+
+async def test_after_some_failures_the_server_is_left_alone_for_a_while() -> None:
+    server = Server(fails=ConnectionRefusedError())
+    claims = RedisClaims(server)
+    for _ in range(redis_claims.FAILURES_MAX + 5):
+        with pytest.raises(Infrastructure):
+            await claims.claim([b"a"], b"w1:1")
+    assert len(server.calls) == redis_claims.FAILURES_MAX
+
+
+async def test_a_mistake_of_ours_is_not_taken_for_an_outage() -> None:
+    claims = RedisClaims(Server(fails=KeyError("ours")))
+    with pytest.raises(KeyError):
+        await claims.release([b"a"], b"w1:1")
+
+
+def test_the_address_says_what_kind_of_redis_it_is() -> None:
+    plain = redis_clients.connect("redis://127.0.0.1:6379/0")
+    assert isinstance(plain, Redis)
+    assert isinstance(plain.connection_pool, BlockingConnectionPool)
+    assert plain.connection_pool.connection_kwargs["socket_timeout"] == redis_clients.SOCKET_S
+    behind_sentinels = redis_clients.connect("redis+sentinel://a:1,b/orders")
+    assert isinstance(behind_sentinels, MasterOfSentinels)
+    assert isinstance(redis_clients.connect("redis+cluster://u:p%40ss@a:1,b:2"), RedisCluster)
+    with pytest.raises(ValueError, match="begins with"):
+        redis_clients.connect("http://a")

@@ -1,0 +1,1 @@
+"""The order store of the cluster engine, on PostgreSQL."""

@@ -1,0 +1,67 @@
+"""The tables' columns with their types, in the order of `workers.rows`, and statements made of them. Pure.
+
+A statement takes one array for each column, so its text and its plan are the same for every batch, and a batch of any
+size is one round trip.
+"""
+
+# ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+
+class Columns(Struct, frozen=True):
+    """Names and types of some columns, as `name type, name type`."""
+
+    spec: str
+
+    @property
+    def names(self) -> str:
+        return ", ".join(name for name, _ in self._pairs())
+
+    @property
+    def arrays(self) -> str:
+        """`unnest` of one parameter for each column."""
+        types = (f"${number}::{type_}[]" for number, (_, type_) in enumerate(self._pairs(), 1))
+        return f"unnest({', '.join(types)}) AS given({self.names})"
+
+    def insert(self, table: str, *, after: str = "") -> str:
+        """The statement that inserts rows in the order in which they are given. `after` stands behind them."""
+        return f"INSERT INTO {table} ({self.names}) SELECT {self.names} FROM {self.arrays} {after}"
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        pairs = (column.split() for column in self.spec.split(","))
+        return [(name, type_) for name, type_ in pairs]
+
+
+def arrays(rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """The rows turned to columns, as the parameters of a statement."""
+    return list(zip(*rows, strict=True))
+
+
+ORDER = "facts, status, closed_because, trade, amount_minor, currency, refunded_minor, flags"
+EMITTED = "number, id, topic, key, value, headers, sent_at"
+
+ORDERS = Columns(
+    "version bigint, facts bytea, rank smallint, status text, closed_because text, trade text, amount_minor bigint, "
+    "currency text, refunded_minor bigint, flags text, changed_at timestamptz, order_number text, account text"
+)
+TRADES = Columns("trade text, account text, order_number text")
+LEDGER = Columns(
+    "notification_id text, account text, order_number text, digest bytea, log_partition integer, log_offset bigint, "
+    "key bytea, value bytea, headers bytea"
+)
+DELIVERIES = Columns(
+    "log_partition integer, log_offset bigint, account text, order_number text, notification_id text, type text, "
+    "status text, news text, disposition text, reason text, detail text, version bigint, received_at timestamptz, "
+    "decided_at timestamptz"
+)
+HELD = Columns(
+    "log_partition integer, log_offset bigint, account text, order_number text, notification_id text, "
+    "disposition text, reason text, detail text, key bytea, value bytea, headers bytea, first_at timestamptz, "
+    "attempts integer, due_at timestamptz, waits_for text"
+)
+HELD_PAGE = f"{HELD.names}, resolved_at, resolution, by_whom, why, replays"
+OUTBOX = Columns("id text, topic text, key bytea, value bytea, headers bytea, version bigint, written_at timestamptz")

@@ -1,0 +1,157 @@
+"""What people and programs ask the order store, statement by statement. Writes nothing."""
+
+# ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
+
+from collections.abc import Sequence
+from typing import Any
+
+from schemas import events
+from schemas.dispositions import Disposition
+from workers import rows
+from workers.pages import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
+from workers.plan import HeldRow, Position
+from workers.postgres import columns
+from workers.postgres.columns import DELIVERIES, EMITTED, HELD, HELD_PAGE
+from workers.postgres.database import Connection
+
+TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
+
+
+async def order_page(connection: Connection, account: str, number: str) -> OrderPage | None:
+    """The order with its timeline; `None` where the number occurs nowhere."""
+    found = await connection.fetchrow(
+        f"SELECT {columns.ORDER} FROM orders WHERE order_number = $1 AND account = $2", number, account
+    )
+    deliveries = await connection.fetch(
+        f"SELECT {DELIVERIES.names} FROM deliveries WHERE order_number = $1 AND account = $2 "
+        "ORDER BY log_partition DESC, log_offset DESC LIMIT $3",
+        number,
+        account,
+        TIMELINE_MAX,
+    )
+    if found is None and not deliveries:
+        return None
+    order, view = (None, None) if found is None else rows.order_and_view(found)
+    return OrderPage(
+        account=account,
+        number=number,
+        order=order,
+        view=view,
+        deliveries=tuple(rows.delivery(row) for row in reversed(deliveries)),
+        events=() if order is None else await _events(connection, account, number, order.version),
+    )
+
+
+async def _events(connection: Connection, account: str, number: str, version: int) -> tuple[Emitted, ...]:
+    """The order's latest events: their ids are known from its version, so no index is needed for them."""
+    versions = range(max(1, version - TIMELINE_MAX + 1), version + 1)
+    found = await connection.fetch(
+        f"SELECT {EMITTED} FROM outbox WHERE id = ANY($1::text[]) ORDER BY number",
+        [events.event_id(account, number, each) for each in versions],
+    )
+    return tuple(rows.emitted(row) for row in found)
+
+
+async def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
+    """(account, order) of every order, trade or notification with exactly this number."""
+    found = await connection.fetch(
+        """
+        SELECT account, order_number FROM orders WHERE order_number = $1
+        UNION SELECT account, order_number FROM trades WHERE trade = $1
+        UNION SELECT account, order_number FROM refund_links WHERE refund = $1
+        UNION SELECT account, order_number FROM notifications WHERE notification_id = $1 AND order_number <> ''
+        UNION SELECT account, order_number FROM deliveries WHERE order_number = $1 AND order_number <> ''
+        UNION SELECT account, order_number FROM held WHERE notification_id = $1 AND order_number <> ''
+        ORDER BY 1, 2
+        """,
+        number,
+    )
+    return [(account, order) for account, order in found]
+
+
+async def recent(connection: Connection, limit: int) -> Sequence[OrderPage]:
+    """The orders that changed last, newest first, without their timelines."""
+    found = await connection.fetch(f"SELECT {columns.ORDER} FROM orders ORDER BY changed_at DESC LIMIT $1", limit)
+    pages = []
+    for row in found:
+        order, view = rows.order_and_view(row)
+        pages.append(
+            OrderPage(account=order.account, number=order.number, order=order, view=view, deliveries=(), events=())
+        )
+    return pages
+
+
+async def held_list(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
+    """The held notifications that the query means, oldest first."""
+    conditions = [f"resolved_at IS {'NOT ' if query.resolved else ''}NULL"]
+    values: list[Any] = [query.limit]
+    for condition, value in (
+        ("account =", query.account),
+        ("order_number =", query.order),
+        ("disposition =", query.disposition),
+        ("reason =", query.reason),
+        ("first_at >=", query.since_ms),
+    ):
+        if value is not None:
+            values.append(value)
+            conditions.append(f"{condition} ${len(values)}")
+    found = await connection.fetch(
+        f"SELECT {HELD_PAGE} FROM held WHERE {' AND '.join(conditions)} "
+        "ORDER BY first_at, log_partition, log_offset LIMIT $1",
+        *values,
+    )
+    return [rows.held_page(row) for row in found]
+
+
+async def held_page(connection: Connection, position: Position) -> HeldPage | None:
+    """One held notification."""
+    row = await connection.fetchrow(
+        f"SELECT {HELD_PAGE} FROM held WHERE log_partition = $1 AND log_offset = $2",
+        position.partition,
+        position.offset,
+    )
+    return None if row is None else rows.held_page(row)
+
+
+async def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
+    """Parked rows whose time has come, longest due first."""
+    found = await connection.fetch(
+        f"SELECT {HELD.names} FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL AND due_at <= $1 "
+        "ORDER BY due_at, log_partition, log_offset LIMIT $2",
+        now_ms,
+        limit,
+    )
+    return [rows.held(row) for row in found]
+
+
+async def next_due_ms(connection: Connection) -> int | None:
+    """When the next parked row comes due."""
+    found: int | None = await connection.fetchval(
+        "SELECT min(due_at) FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL"
+    )
+    return found
+
+
+async def counts(connection: Connection) -> Counts:
+    """The gauges."""
+    held = await connection.fetch(
+        "SELECT disposition, count(*), min(first_at) FROM held WHERE resolved_at IS NULL "
+        "GROUP BY disposition ORDER BY disposition"
+    )
+    parked = await connection.fetch(
+        "SELECT attempts, count(*) FROM held WHERE resolved_at IS NULL AND disposition = $1 GROUP BY attempts",
+        Disposition.PARKED.value,
+    )
+    pending, oldest_ms = await connection.fetchrow(
+        "SELECT count(*), (SELECT written_at FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT 1) "
+        "FROM outbox WHERE sent_at IS NULL"
+    )
+    return Counts(
+        held=tuple(
+            HeldCount(disposition=Disposition(disposition), count=count, oldest_ms=oldest)
+            for disposition, count, oldest in held
+        ),
+        parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in parked),
+        outbox_pending=pending,
+        outbox_oldest_ms=oldest_ms,
+    )

@@ -1,0 +1,91 @@
+"""The outbox among several workers: each sends what it wrote itself, one of them sends what was left behind.
+
+What a worker has just written it still has in memory, so the usual way out reads nothing back. Versions of one order
+have to go out in their order whoever writes them, and that comes from one rule: whoever sends an event sends, before
+it, every older event of the same order that is not acknowledged yet, or knows that there is none. Then a consumer may
+see an event twice, and never one before its predecessor.
+
+So an event stays out of memory, and is left behind, where its predecessor is somebody else's and not acknowledged: that
+other worker may be about to send it, or dead. What is left behind is in the table. The one worker that leads (see
+`workers.postgres.leadership`) sends from there, everything that is unsent, by its number, once the oldest of it has
+waited longer than a living worker would have let it. Two leaders at once, for the length of a lease, send twice.
+"""
+
+from collections.abc import Sequence
+
+from schemas.events import Outgoing
+from workers import rows
+from workers.pages import Emitted
+from workers.postgres import columns
+from workers.postgres.database import Connection
+from workers.postgres.settling import Settled, previous_id
+
+FRESH_MAX = 2000  # what one worker holds in memory while its topic is away; all of it is in the table too
+LEFT_BEHIND_MS = 2000  # a worker sends right after its commit: who has not by now is in trouble, or gone
+PRUNE_ROWS_MAX = 1000  # per transaction
+
+
+class Fresh:
+    """The events that this process wrote and has not sent yet."""
+
+    def __init__(self) -> None:
+        self._by_number: dict[int, Outgoing] = {}
+        self._ids: set[str] = set()
+
+    def wrote(self, settled: Settled) -> None:
+        """Take what the transaction wrote, but for orders whose older events are not ours to send."""
+        foreign = settled.unsent_before - self._ids
+        behind = {event.key for _, event in settled.numbered if previous_id(event) in foreign} if foreign else set()
+        for number, event in settled.numbered:
+            if event.key not in behind:
+                self._by_number[number] = event
+                self._ids.add(event.id)
+        if len(self._by_number) > FRESH_MAX:
+            self.forget(list(self._by_number))
+
+    def first(self, limit: int) -> list[tuple[int, Outgoing]]:
+        """The oldest so many, by number."""
+        return [(number, self._by_number[number]) for number in sorted(self._by_number)[:limit]]
+
+    def forget(self, numbers: Sequence[int]) -> None:
+        """They are acknowledged, or left to the one who leads."""
+        for number in numbers:
+            event = self._by_number.pop(number, None)
+            if event is not None:
+                self._ids.discard(event.id)
+
+
+async def left_behind(connection: Connection, limit: int, *, now_ms: int) -> Sequence[Emitted]:
+    """What nobody has sent for too long, and all that was written since; oldest first."""
+    found = await connection.fetch(_LEFT_BEHIND, limit, now_ms - LEFT_BEHIND_MS)
+    return [rows.emitted(row) for row in found]
+
+
+async def mark_sent(connection: Connection, numbers: Sequence[int], *, now_ms: int) -> None:
+    """Remember that these were acknowledged."""
+    await connection.execute("UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[])", sorted(numbers), now_ms)
+
+
+async def prune(connection: Connection, *, older_than_ms: int) -> int:
+    """Delete events that were acknowledged before that moment, a limited number of them; how many."""
+    pruned = await connection.fetch(_PRUNE, older_than_ms, PRUNE_ROWS_MAX)
+    return len(pruned)
+
+
+_LEFT_BEHIND = f"""
+    SELECT {columns.EMITTED} FROM outbox
+    WHERE sent_at IS NULL
+        AND (SELECT written_at FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT 1) <= $2
+    ORDER BY number LIMIT $1
+"""  # noqa: S608 - our own list of columns
+_PRUNE = """
+    DELETE FROM outbox WHERE number IN (
+        SELECT old.number FROM outbox AS old
+        WHERE old.sent_at < $1 AND (old.version IS NULL OR EXISTS (
+            SELECT 1 FROM outbox AS next
+            WHERE next.id = left(old.id, -length(old.version::text)) || (old.version + 1)
+        ))
+        ORDER BY old.number LIMIT $2
+    )
+    RETURNING number
+"""

@@ -1,0 +1,420 @@
+"""The order store's one transaction, statement by statement: lock and load what is known, write what was decided.
+
+Two workers may be at the same orders, the same notifications, even the same records: a zombie that has not heard of its
+successor, copies of one notification in several partitions, a refund that names another partition's order. What keeps
+them apart is not a claim but this:
+
+* An order that exists is locked before anything else is read, so what is read after the lock includes all that its
+  last holder wrote. Whoever comes second waits, and decides on the order as the first one left it.
+* An order, a notification or a record that does *not* exist cannot be locked. Both workers decide that it is new; the
+  second one's insert waits for the first one's commit and then finds the key taken. That is `Fenced`: its whole
+  transaction is undone and decided again, now on what is there.
+
+Everybody takes locks in one order, so nobody waits in a circle: existing orders, existing held rows, then table by
+table in the order of `write`, and within a table by key. Versions are compared all the same when orders are written; a
+lock that was lost without our knowledge would show there.
+
+One race is left to the schedule of parked notifications: a registration that commits while a notification is being
+parked for it does not see the parked row, and wakes it only when it comes due.
+"""
+
+# ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from schemas import topics
+from schemas.events import Outgoing
+from schemas.orders import Order
+from workers import rows
+from workers.plan import Decide, Delivery, Known, Named, Needs, OrderWrite, Plan, Position
+from workers.postgres import columns, errors
+from workers.postgres.columns import arrays
+from workers.postgres.database import Connection
+from workers.processing import Fenced, RefundTaken
+
+
+class Settled(Struct, frozen=True):
+    """What a transaction wrote: the plan, how many parked rows it woke, and its events as the outbox numbered them.
+
+    `unsent_before` are ids of events that come right before one of these and that no topic has acknowledged yet.
+    """
+
+    plan: Plan
+    woken: int
+    numbered: list[tuple[int, Outgoing]]
+    unsent_before: frozenset[str]
+
+
+async def settle(connection: Connection, needs: Needs, decide: Decide, *, now_ms: int) -> Settled:
+    """Load, decide, and write."""
+    known = await load(connection, needs)
+    plan = decide(known)
+    try:
+        return await write(connection, plan, known.settled, now_ms=now_ms)
+    except Exception as error:
+        if _is_race(errors.violated_table(error), plan, needs, known.orders.keys()):
+            raise Fenced("another worker has settled some of this meanwhile") from error
+        raise
+
+
+async def register(
+    connection: Connection,
+    named: Named,
+    refunds: Sequence[str],
+    decide: Callable[[Order | None], Plan],
+    *,
+    now_ms: int,
+) -> Settled:
+    """Load the order, decide, write, and link the refunds to it."""
+    known = await _locked_orders(connection, {named})
+    plan = decide(known.get(named))
+    try:
+        settled = await write(connection, plan, frozenset(), now_ms=now_ms)
+    except Exception as error:
+        if _is_race(errors.violated_table(error), plan, _NOTHING, known.keys()):
+            raise Fenced("another worker has written this order meanwhile") from error
+        raise
+    await _link(connection, named, refunds)
+    return settled
+
+
+async def load(connection: Connection, needs: Needs) -> Known:
+    """What the store knows of a batch's needs; its orders and held rows locked."""
+    by_trade = await _numbers(connection, _ORDER_BY_TRADE, needs.trades)
+    by_refund = await _numbers(connection, _ORDER_BY_REFUND, needs.refunds)
+    wanted = set(needs.orders)
+    wanted.update((account, number) for (account, _), number in by_trade.items())
+    wanted.update((account, number) for (account, _), number in by_refund.items())
+    orders = await _locked_orders(connection, wanted)
+    settled = await _settled(connection, needs.positions)
+    return Known(
+        settled=settled,
+        open_held=await _open_held(connection, settled),
+        digests=await _numbers(connection, _DIGESTS, needs.ids),
+        orders=orders,
+        order_by_trade=by_trade,
+        order_by_refund=by_refund,
+    )
+
+
+async def write(connection: Connection, plan: Plan, settled: frozenset[Position], *, now_ms: int) -> Settled:
+    """Write the plan.
+
+    Events come before the orders they announce, which the triggers ask for, and held rows before the wakes: what this
+    batch parks may be what this batch makes come true.
+
+    Raises:
+        Fenced: an order has not the version that the plan expects.
+    """
+    await _insert(connection, _INSERT_LEDGER, sorted(map(rows.ledger_row, plan.ledger), key=_first_two))
+    numbered = await _write_events(connection, plan.events, now_ms)
+    await _write_orders(connection, plan.orders, now_ms)
+    await _write_deliveries(connection, plan.deliveries, settled)
+    await _release(connection, plan, now_ms)
+    await _insert(connection, _HOLD, sorted(map(rows.held_row, plan.held), key=_first_two))
+    return Settled(
+        plan,
+        await _wake(connection, plan.wakes, now_ms),
+        numbered,
+        await _unsent_before(connection, plan.events),
+    )
+
+
+async def last_settled(connection: Connection, partition: int) -> int | None:
+    """The highest offset of the partition that has a disposition."""
+    offset: int | None = await connection.fetchval(
+        "SELECT max(log_offset) FROM deliveries WHERE log_partition = $1", partition
+    )
+    return offset
+
+
+_NOTHING = Needs(positions=frozenset(), ids=frozenset(), orders=frozenset(), trades=frozenset(), refunds=frozenset())
+_WANTED = "unnest($1::text[], $2::text[]) AS wanted(number, account)"
+_PLACES = "unnest($1::integer[], $2::bigint[]) AS place(log_partition, log_offset)"
+
+_DIGESTS = f"""
+    SELECT n.account, n.notification_id, n.digest FROM {_WANTED}
+    JOIN notifications AS n ON n.notification_id = wanted.number AND n.account = wanted.account
+"""
+_ORDER_BY_TRADE = f"""
+    SELECT t.account, t.trade, t.order_number FROM {_WANTED}
+    JOIN trades AS t ON t.trade = wanted.number AND t.account = wanted.account
+"""
+_ORDER_BY_REFUND = f"""
+    SELECT r.account, r.refund, r.order_number FROM {_WANTED}
+    JOIN refund_links AS r ON r.refund = wanted.number AND r.account = wanted.account
+"""
+_LOCKED_ORDERS = f"""
+    SELECT o.account, o.order_number, o.facts FROM {_WANTED}
+    JOIN orders AS o ON o.order_number = wanted.number AND o.account = wanted.account
+    ORDER BY o.order_number, o.account FOR NO KEY UPDATE OF o
+"""
+# A polled batch is a run of offsets, and its range is one descent; held rows that are tried again lie scattered.
+_SETTLED_IN_RUN = """
+    SELECT log_offset FROM deliveries WHERE log_partition = $1 AND log_offset BETWEEN $2 AND $3
+"""
+_SETTLED = f"""
+    SELECT d.log_partition, d.log_offset FROM {_PLACES}
+    JOIN deliveries AS d ON d.log_partition = place.log_partition AND d.log_offset = place.log_offset
+"""
+_OPEN_HELD = f"""
+    SELECT h.log_partition, h.log_offset FROM {_PLACES}
+    JOIN held AS h ON h.log_partition = place.log_partition AND h.log_offset = place.log_offset
+    WHERE h.resolved_at IS NULL
+    ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h
+"""
+
+_INSERT_LEDGER = columns.LEDGER.insert("notifications")
+_INSERT_EVENTS = columns.OUTBOX.insert("outbox", after="RETURNING number, id")
+_INSERT_NOTICES = columns.OUTBOX.insert("outbox", after="ON CONFLICT DO NOTHING RETURNING number, id")
+_INSERT_ORDERS = columns.ORDERS.insert("orders", after="ON CONFLICT DO NOTHING")
+_WRITTEN = columns.Columns(f"{columns.ORDERS.spec}, expected_version bigint")
+_UPDATE_ORDERS = f"""
+    UPDATE orders SET
+        version = given.version, facts = given.facts, rank = given.rank, status = given.status,
+        closed_because = given.closed_because, trade = given.trade, amount_minor = given.amount_minor,
+        currency = given.currency, refunded_minor = given.refunded_minor, flags = given.flags,
+        changed_at = given.changed_at
+    FROM {_WRITTEN.arrays}
+    WHERE orders.order_number = given.order_number AND orders.account = given.account
+        AND orders.version = given.expected_version
+"""
+_INSERT_TRADES = columns.TRADES.insert("trades", after="ON CONFLICT DO NOTHING")
+_INSERT_DELIVERIES = columns.DELIVERIES.insert("deliveries")
+# A held notification that is settled later keeps the version that it gave its order when it was held.
+_DELIVER_AGAIN = columns.DELIVERIES.insert(
+    "deliveries",
+    after="""
+    ON CONFLICT (log_partition, log_offset) DO UPDATE SET
+    account = excluded.account, order_number = excluded.order_number, notification_id = excluded.notification_id,
+    type = excluded.type, status = excluded.status, news = excluded.news, disposition = excluded.disposition,
+    reason = excluded.reason, detail = excluded.detail, version = coalesce(excluded.version, deliveries.version),
+    received_at = excluded.received_at, decided_at = excluded.decided_at
+    """,
+)
+_HOLD = columns.HELD.insert(
+    "held",
+    after="""
+    ON CONFLICT (log_partition, log_offset) DO UPDATE SET
+    account = excluded.account, order_number = excluded.order_number, notification_id = excluded.notification_id,
+    disposition = excluded.disposition, reason = excluded.reason, detail = excluded.detail,
+    attempts = excluded.attempts, due_at = excluded.due_at, waits_for = excluded.waits_for
+    """,
+)
+_RELEASE = """
+    UPDATE held SET resolved_at = $4, resolution = place.resolution, due_at = NULL
+    FROM unnest($1::integer[], $2::bigint[], $3::text[]) AS place(log_partition, log_offset, resolution)
+    WHERE held.log_partition = place.log_partition AND held.log_offset = place.log_offset AND resolved_at IS NULL
+"""
+# Where nothing is parked at all, which is usual, the first condition ends the search before it begins.
+_WAKE = """
+    UPDATE held SET due_at = least(coalesce(due_at, $3), $3)
+    FROM (
+        SELECT h.log_partition, h.log_offset FROM unnest($1::text[], $2::text[]) AS come(account, waits_for)
+        JOIN held AS h ON h.waits_for = come.waits_for AND h.account = come.account
+        WHERE EXISTS (SELECT 1 FROM held WHERE disposition = 'parked' AND resolved_at IS NULL)
+            AND h.disposition = 'parked' AND h.resolved_at IS NULL
+        ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h
+    ) AS woken
+    WHERE held.log_partition = woken.log_partition AND held.log_offset = woken.log_offset
+"""
+_UNSENT_AMONG = "SELECT id FROM outbox WHERE id = ANY($1::text[]) AND sent_at IS NULL"
+
+
+async def _numbers(connection: Connection, statement: str, names: frozenset[Named]) -> dict[Named, Any]:
+    """(account, number) → the statement's third column, for those that are known."""
+    if not names:
+        return {}
+    found = await connection.fetch(statement, *_apart(names))
+    return {(account, number): known for account, number, known in found}
+
+
+async def _locked_orders(connection: Connection, names: set[Named]) -> dict[Named, Order]:
+    if not names:
+        return {}
+    found = await connection.fetch(_LOCKED_ORDERS, *_apart(names))
+    return {(account, number): rows.order(facts) for account, number, facts in found}
+
+
+def _apart(names: Iterable[Named]) -> tuple[list[str], list[str]]:
+    """The numbers, and their accounts."""
+    ordered = list(names)
+    return [number for _, number in ordered], [account for account, _ in ordered]
+
+
+async def _settled(connection: Connection, positions: frozenset[Position]) -> frozenset[Position]:
+    """Which of the positions have a disposition."""
+    found: set[Position] = set()
+    scattered: list[Position] = []
+    by_partition: dict[int, list[Position]] = {}
+    for position in positions:
+        by_partition.setdefault(position.partition, []).append(position)
+    for partition, of_partition in by_partition.items():
+        offsets = [position.offset for position in of_partition]
+        first, last = min(offsets), max(offsets)
+        if last - first >= 2 * len(offsets):
+            scattered += of_partition
+            continue
+        known = await connection.fetch(_SETTLED_IN_RUN, partition, first, last)
+        found.update(Position(partition, offset) for (offset,) in known)
+    if scattered:
+        known = await connection.fetch(_SETTLED, *_places(scattered))
+        found.update(Position(partition, offset) for partition, offset in known)
+    return positions & found
+
+
+async def _open_held(connection: Connection, settled: frozenset[Position]) -> frozenset[Position]:
+    if not settled:
+        return frozenset()
+    found = await connection.fetch(_OPEN_HELD, *_places(settled))
+    return frozenset(Position(partition, offset) for partition, offset in found)
+
+
+def _places(positions: Iterable[Position]) -> tuple[list[int], list[int]]:
+    ordered = list(positions)
+    return [position.partition for position in ordered], [position.offset for position in ordered]
+
+
+async def _insert(connection: Connection, statement: str, given: Sequence[rows.Row]) -> int:
+    """Run a statement of the rows, if there are any; how many rows it wrote."""
+    if not given:
+        return 0
+    return _count(await connection.execute(statement, *arrays(given)))
+
+
+def _count(status: str) -> int:
+    """The number of rows in the server's word on a statement: `INSERT 0 7`, `UPDATE 7`."""
+    return int(status.rpartition(" ")[2])
+
+
+def _first_two(row: rows.Row) -> tuple[Any, Any]:
+    return row[0], row[1]
+
+
+async def _write_events(
+    connection: Connection, outgoing: Sequence[Outgoing], now_ms: int
+) -> list[tuple[int, Outgoing]]:
+    """What was written, with its numbers. A second order event with the same id is a fault; a second notice says
+    nothing new, and is left out."""
+    announced = [event for event in outgoing if event.topic == topics.ORDER_EVENT]
+    numbered = await _numbered(connection, _INSERT_EVENTS, announced, now_ms)
+    if len(announced) < len(outgoing):
+        notices = [event for event in outgoing if event.topic != topics.ORDER_EVENT]
+        numbered += await _numbered(connection, _INSERT_NOTICES, notices, now_ms)
+    return numbered
+
+
+async def _numbered(
+    connection: Connection, statement: str, outgoing: Sequence[Outgoing], now_ms: int
+) -> list[tuple[int, Outgoing]]:
+    """Sorting the events by key leaves the versions of each order in their order."""
+    if not outgoing:
+        return []
+    given = sorted(outgoing, key=lambda event: event.key)
+    numbers = await connection.fetch(statement, *arrays(rows.outbox_row(event, now_ms) for event in given))
+    by_id = {id_: number for number, id_ in numbers}
+    return [(by_id[event.id], event) for event in given if event.id in by_id]
+
+
+async def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: int) -> None:
+    in_order = sorted(writes, key=lambda each: (each.order.number, each.order.account))
+    fresh = [rows.order_row(each, now_ms) for each in in_order if each.expected_version is None]
+    known = [
+        (*rows.order_row(each, now_ms), each.expected_version) for each in in_order if each.expected_version is not None
+    ]
+    written = await _insert(connection, _INSERT_ORDERS, fresh) + await _insert(connection, _UPDATE_ORDERS, known)
+    if written != len(writes):
+        raise Fenced("an order has another version than the one that was decided on")
+    trades = {
+        (claim.trade, each.order.account, each.order.number)
+        for each in writes
+        for claim in each.order.claims
+        if claim.trade
+    }
+    await _insert(connection, _INSERT_TRADES, sorted(trades))
+
+
+async def _write_deliveries(
+    connection: Connection, deliveries: Sequence[Delivery], settled: frozenset[Position]
+) -> None:
+    first: list[rows.Row] = []
+    again: list[rows.Row] = []
+    for delivery in deliveries:
+        (again if delivery.position in settled else first).append(rows.delivery_row(delivery))
+    await _insert(connection, _INSERT_DELIVERIES, sorted(first, key=_first_two))
+    await _insert(connection, _DELIVER_AGAIN, sorted(again, key=_first_two))
+
+
+async def _release(connection: Connection, plan: Plan, now_ms: int) -> None:
+    if not plan.released:
+        return
+    ends = {each.position: each.disposition.value for each in plan.deliveries}
+    released = sorted(plan.released)
+    await connection.execute(_RELEASE, *_places(released), [ends[position] for position in released], now_ms)
+
+
+async def _wake(connection: Connection, wakes: set[tuple[str, str]], now_ms: int) -> int:
+    """How many parked rows are due now because what they waited for has come true."""
+    if not wakes:
+        return 0
+    accounts, waits = zip(*wakes, strict=True)
+    return _count(await connection.execute(_WAKE, accounts, waits, now_ms))
+
+
+async def _unsent_before(connection: Connection, outgoing: Sequence[Outgoing]) -> frozenset[str]:
+    """Ids of events, not of this plan, that come right before one of the plan and are not acknowledged yet."""
+    own = {event.id for event in outgoing}
+    previous = [id_ for event in outgoing if (id_ := previous_id(event)) is not None and id_ not in own]
+    if not previous:
+        return frozenset()
+    return frozenset(id_ for (id_,) in await connection.fetch(_UNSENT_AMONG, previous))
+
+
+def previous_id(event: Outgoing) -> str | None:
+    """The id of the event that comes before this one of the same order, if there is one."""
+    if event.topic != topics.ORDER_EVENT:
+        return None
+    order, colon, version = event.id.rpartition(":")
+    return f"{order}{colon}{int(version) - 1}" if int(version) > 1 else None
+
+
+async def _link(connection: Connection, named: Named, refunds: Sequence[str]) -> None:
+    if not refunds:
+        return
+    account, number = named
+    wanted = sorted(set(refunds))
+    await connection.execute(
+        "INSERT INTO refund_links (refund, account, order_number) SELECT refund, $2, $3 FROM unnest($1::text[]) "
+        "AS given(refund) ON CONFLICT DO NOTHING",
+        wanted,
+        account,
+        number,
+    )
+    linked = await connection.fetch(_ORDER_BY_REFUND, wanted, [account] * len(wanted))
+    for _, refund, order in linked:
+        if order != number:
+            raise RefundTaken(refund, order)
+
+
+def _is_race(table: str | None, plan: Plan, needs: Needs, orders: Iterable[Named]) -> bool:
+    """Whether a key was taken by another worker since we looked: then the plan is sound, and only too late.
+
+    A key that the plan writes twice, or that it never asked about, is the plan's own fault, and deciding again would
+    not mend it.
+    """
+    match table:
+        case "notifications":
+            ids = [(entry.account, entry.notification_id) for entry in plan.ledger]
+            return len(set(ids)) == len(ids) and needs.ids.issuperset(ids)
+        case "deliveries":
+            positions = [delivery.position for delivery in plan.deliveries]
+            return len(set(positions)) == len(positions) and needs.positions.issuperset(positions)
+        case "outbox":
+            events = [event.id for event in plan.events if event.topic == topics.ORDER_EVENT]
+            fresh = {(write.order.account, write.order.number) for write in plan.orders}.difference(orders)
+            return len(set(events)) == len(events) and bool(fresh)
+        case _:
+            return False

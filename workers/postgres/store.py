@@ -1,0 +1,180 @@
+"""The order store of the cluster engine: the workers' ports, over one PostgreSQL database that many workers share.
+
+`settle` is one transaction: lock, load, decide, write, COMMIT. Offsets are the log's own affair and are committed after
+it, so the log may deliver again what is settled, and the store knows it by its position.
+
+Positions belong to one log. A topic that was made anew counts from 0 again, and its records would pass for settled:
+whoever composes a worker compares `last_settled` with the end of each partition, and refuses a log that ends before it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from schemas.events import Outgoing
+from schemas.orders import Order
+from workers.pages import Counts, Emitted, HeldPage, HeldQuery, OrderPage
+from workers.plan import Decide, HeldRow, Needs, Plan, position_of
+from workers.postgres import lookups, migrations, outbox, people, settling
+from workers.postgres.database import Connection, Database, Limits
+from workers.postgres.feed import Feed
+from workers.postgres.leadership import Leadership
+from workers.postgres.outbox import Fresh
+from workers.postgres.settling import Settled
+
+SWEEPING = "sweeping"
+
+
+class OrderStore:
+    """The open store of one worker.
+
+    `woken` is set whenever this worker made parked notifications come due early; a sweeper in another process finds
+    them when it looks. `leadership` tells whether sweeping is this worker's business.
+    """
+
+    def __init__(self, database: Database, *, holder: str, now_ms: Callable[[], int]) -> None:
+        self.woken = asyncio.Event()
+        self.leadership = Leadership(database, role=SWEEPING, holder=holder)
+        self._database = database
+        self._now_ms = now_ms
+        self._fresh = Fresh()
+        self._feed = Feed()
+
+    @classmethod
+    async def open(
+        cls, dsn: str, *, holder: str, now_ms: Callable[[], int], limits: Limits | None = None
+    ) -> "OrderStore":
+        """The store in this database, for a worker that is called `holder` and nobody else is.
+
+        Raises:
+            NotUsable: it lacks steps of the schema, or does not keep what it commits.
+            Infrastructure: it cannot be reached now.
+        """
+        database = await Database.open(dsn, limits=limits or Limits())
+        try:
+            await database.read(migrations.check)
+        except BaseException:
+            await database.close()
+            raise
+        return cls(database, holder=holder, now_ms=now_ms)
+
+    @property
+    def trouble(self) -> str | None:
+        """What the last transaction failed of; `None` while all is well."""
+        return self._database.trouble
+
+    async def close(self) -> None:
+        """Hand over what this worker leads, finish the transaction under way, and close the connections."""
+        await self.leadership.resign()
+        await self._database.close()
+
+    async def last_settled(self, partition: int) -> int | None:
+        """The highest offset of the partition that has a disposition; `None` where none has."""
+        return await self._database.read(lambda connection: settling.last_settled(connection, partition))
+
+    # workers.processing.Store
+
+    async def settle(self, needs: Needs, decide: Decide) -> Plan:
+        async def work(connection: Connection) -> Settled:
+            return await settling.settle(connection, needs, decide, now_ms=self._now_ms())
+
+        return self._written(await self._database.write(work))
+
+    async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
+        """What this worker wrote, and, where it leads, what was left behind."""
+        fresh = self._fresh.first(limit)
+        if fresh or not await self.leadership.leads():
+            return fresh
+        now_ms = self._now_ms()
+        found = await self._database.read(lambda connection: outbox.left_behind(connection, limit, now_ms=now_ms))
+        return [(emitted.number, emitted.event) for emitted in found]
+
+    async def mark_sent(self, numbers: Sequence[int]) -> None:
+        async def work(connection: Connection) -> None:
+            await outbox.mark_sent(connection, numbers, now_ms=self._now_ms())
+
+        await self._database.write(work)
+        self._fresh.forget(numbers)
+
+    # workers.pages.OrdersPort
+
+    async def order_page(self, account: str, number: str) -> OrderPage | None:
+        return await self._database.read(
+            lambda connection: lookups.order_page(connection, account, number), of_one_moment=True
+        )
+
+    async def find(self, number: str) -> Sequence[tuple[str, str]]:
+        return await self._database.read(lambda connection: lookups.find(connection, number))
+
+    async def recent(self, limit: int) -> Sequence[OrderPage]:
+        return await self._database.read(lambda connection: lookups.recent(connection, limit))
+
+    async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
+        """Events and notices behind this number of the outbox, oldest first."""
+        return await self._database.read(lambda connection: self._feed.after(connection, number, limit))
+
+    async def register(
+        self,
+        account: str,
+        number: str,
+        refunds: Sequence[str],
+        decide: Callable[[Order | None], Plan],
+        *,
+        by: str,
+        why: str,
+    ) -> Plan:
+        async def work(connection: Connection) -> Settled:
+            now_ms = self._now_ms()
+            settled = await settling.register(connection, (account, number), refunds, decide, now_ms=now_ms)
+            await people.note(connection, "register", [f"{account}:{number}"], by=by, why=why, now_ms=now_ms)
+            return settled
+
+        return self._written(await self._database.write(work))
+
+    # workers.pages.HeldPort
+
+    async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
+        return await self._database.read(lambda connection: lookups.held_list(connection, query))
+
+    async def held_page(self, id_: str) -> HeldPage | None:
+        position = position_of(id_)
+        if position is None:
+            return None
+        return await self._database.read(lambda connection: lookups.held_page(connection, position))
+
+    async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
+        return await self._database.read(lambda connection: lookups.due(connection, now_ms, limit))
+
+    async def next_due_ms(self) -> int | None:
+        return await self._database.read(lookups.next_due_ms)
+
+    async def discard(self, id_: str, *, by: str, why: str, now_ms: int) -> bool:
+        position = position_of(id_)
+        if position is None:
+            return False
+        return await self._database.write(
+            lambda connection: people.discard(connection, position, by=by, why=why, now_ms=now_ms)
+        )
+
+    async def note_replay(self, ids: Sequence[str], *, by: str, why: str, now_ms: int) -> None:
+        positions = [position for position in map(position_of, ids) if position is not None]
+        await self._database.write(
+            lambda connection: people.note_replay(connection, positions, by=by, why=why, now_ms=now_ms)
+        )
+
+    async def counts(self) -> Counts:
+        return await self._database.read(lookups.counts, of_one_moment=True)
+
+    # upkeep
+
+    async def prune_sent(self, *, older_than_ms: int) -> int:
+        """Delete events that were acknowledged before that moment, a limited number of them; how many.
+
+        The newest event of each order stays: its successor is checked against it, and a new consumer may start from it.
+        """
+        return await self._database.write(lambda connection: outbox.prune(connection, older_than_ms=older_than_ms))
+
+    def _written(self, settled: Settled) -> Plan:
+        self._fresh.wrote(settled)
+        if settled.woken:
+            self.woken.set()
+        return settled.plan

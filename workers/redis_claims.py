@@ -1,0 +1,140 @@
+"""Claims in Redis: one script for all keys of a batch that lie in one slot. An optimisation; see `workers.claims`.
+
+A claim is a key that holds its holder's token and expires by itself. The scripts compare tokens, so that repeating a
+call does no harm: the client repeats one itself when an answer was lost, and a plain `SET NX` would then find the key
+taken, by ourselves, and report it as another's.
+
+Redis may be away, slow, full, read-only after a failover, or asking for a password. All of it is `Infrastructure`, and
+soon: a call ends within its deadline, and after some failures calls are not even tried for a while. The worker goes on
+without claims, and takes them up again when Redis answers.
+
+In a Redis Cluster all keys of a script have to lie in one slot, so the part of a key that decides the slot, between
+braces, is `slot_of` the record's key: the partition of the log makes as few calls as partitions, and spreads the load.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from workers.breaker import Breaker
+from workers.processing import Infrastructure
+from workers.redis_clients import Client
+
+PREFIX = b"alipay-notify:claim:"
+KEYS_MAX = 500  # per call: while a script of some milliseconds runs, Redis serves nobody else
+TTL_MS = 30_000  # longer than a batch takes, so that a claim seldom ends before its work
+CALL_S = 1.0  # two tries of half a second
+FAILURES_MAX = 3
+OPEN_S = 2.0
+
+# Both answer with as little as says it: usually no key is another's, and how many were given back interests nobody.
+_CLAIM = """
+local token, ttl_ms, taken = ARGV[1], ARGV[2], {}
+for place, key in ipairs(KEYS) do
+    local holder = redis.call('SET', key, token, 'NX', 'GET', 'PX', ttl_ms)
+    if holder == token then
+        redis.call('PEXPIRE', key, ttl_ms)
+    elseif holder then
+        taken[#taken + 1] = place
+    end
+end
+return taken
+"""
+_RELEASE = """
+for _, key in ipairs(KEYS) do
+    if redis.call('GET', key) == ARGV[1] then
+        redis.call('DEL', key)
+    end
+end
+return 0
+"""
+
+
+class RedisClaims:
+    """`workers.claims.Claims` for workers in any number of processes."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        slot_of: Callable[[bytes], int] = lambda key: 0,
+        prefix: bytes = PREFIX,
+        ttl_ms: int = TTL_MS,
+        call_s: float = CALL_S,
+        breaker: Breaker | None = None,
+    ) -> None:
+        self._client = client
+        self._slot_of = slot_of
+        self._prefix = prefix
+        self._ttl_ms = ttl_ms
+        self._call_s = call_s
+        self._breaker = breaker or Breaker(failures_max=FAILURES_MAX, open_s=OPEN_S, now_s=time.monotonic)
+
+    async def claim(self, keys: Sequence[bytes], token: bytes) -> set[bytes]:
+        """Those of the keys that are ours now, for `ttl_ms`.
+
+        Raises:
+            Infrastructure: some may be ours, and expire.
+        """
+        ours = set(keys)
+        calls = self._calls(ours)
+        answers = await self._all(_CLAIM, calls, token, b"%d" % self._ttl_ms)
+        for call, taken in zip(calls, answers, strict=True):
+            ours.difference_update([call[place - 1] for place in taken])
+        return ours
+
+    async def release(self, keys: Sequence[bytes], token: bytes) -> None:
+        """Give back what the token holds of these.
+
+        Raises:
+            Infrastructure: some may not be given back, and expire.
+        """
+        await self._all(_RELEASE, self._calls(set(keys)), token)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def _calls(self, keys: Iterable[bytes]) -> list[list[bytes]]:
+        """The keys by slot, and no more of them together than one call may have."""
+        by_slot: dict[int, list[bytes]] = {}
+        for key in keys:
+            by_slot.setdefault(self._slot_of(key), []).append(key)
+        return [call for of_slot in by_slot.values() for call in _chunks(of_slot)]
+
+    async def _all(self, script: str, calls: Sequence[Sequence[bytes]], *arguments: bytes) -> list[Any]:
+        """The answers of all calls, which are made at once; or none of them."""
+        if not calls:
+            return []
+        if not self._breaker.admits():
+            raise Infrastructure("Redis: not asked, since it failed lately")
+        try:
+            async with asyncio.timeout(self._call_s):
+                answers = await self._answers(script, calls, arguments)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._breaker.failed()
+            raise Infrastructure(f"Redis: {type(error).__name__}: {error}".rstrip(": ")) from error
+        self._breaker.succeeded()
+        return answers
+
+    async def _answers(self, script: str, calls: Sequence[Sequence[bytes]], arguments: Sequence[bytes]) -> list[Any]:
+        if len(calls) == 1:
+            return [await self._run(script, calls[0], arguments)]
+        answers = await asyncio.gather(*(self._run(script, call, arguments) for call in calls), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return answers
+
+    async def _run(self, script: str, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
+        start = b"%s{%d}:" % (self._prefix, self._slot_of(keys[0]))
+        return await self._client.eval(script, len(keys), *[start + key for key in keys], *arguments)
+
+
+def _chunks(keys: Sequence[bytes]) -> Iterator[list[bytes]]:
+    rest = iter(keys)
+    while chunk := list(islice(rest, KEYS_MAX)):
+        yield chunk
