@@ -26,6 +26,7 @@ class Directory(Struct, frozen=True):
     """A stack's directory while it is ours."""
 
     path: Path
+    fresh: bool = False  # nothing of it is to be kept
 
     def mark(self, name: str) -> Path:
         return self.path / "run" / f"{name}.json"
@@ -61,7 +62,7 @@ async def held(path: Path, *, fresh: bool = False) -> AsyncIterator[Directory]:
         AlreadyRunning: another process has it.
     """
     path.mkdir(parents=True, exist_ok=True)
-    directory = Directory(path.resolve())
+    directory = Directory(path.resolve(), fresh)
     with lock.held(path):
         for name in await leftovers.end_all(directory.path / "run"):
             typer.echo(f"ended {name}, which an earlier run had left running", err=True)

@@ -15,7 +15,7 @@ from glob import glob
 from pathlib import Path
 
 import typer
-from msgspec import Struct
+from msgspec import Struct, field
 
 APT_WITHIN_S = 600.0
 # Another installation may be under way. Debian's own service of the package stays off: RUNLEVEL tells its scripts so.
@@ -58,14 +58,15 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """This machine as told: its environment, and whether we may install packages on it."""
+    """This machine as told: its environment, who we are on it, and whether we may install packages."""
 
     environ: Mapping[str, str]
+    user: int = field(default_factory=os.geteuid)
     may_install: bool = True
 
     @property
     def is_root(self) -> bool:
-        return os.geteuid() == 0
+        return self.user == 0
 
     async def find(self, wanted: Wanted) -> Path:
         """The program's path; it exists and is executable.
@@ -86,15 +87,19 @@ class Machine(Struct, frozen=True, kw_only=True):
 
     def _present(self, wanted: Wanted) -> Path | None:
         globbed = [place for pattern in wanted.places for place in sorted(glob(pattern), key=_by_version, reverse=True)]
-        where = os.pathsep.join([self.environ.get("PATH", os.defpath), *globbed])
+        where = os.pathsep.join([self._path, *globbed])
         for program in wanted.programs:
             if found := shutil.which(program, path=where):
                 return Path(found)
         return None
 
     @property
+    def _path(self) -> str:
+        return self.environ.get("PATH", os.defpath)
+
+    @property
     def _can_install(self) -> bool:
-        return self.may_install and self.is_root and shutil.which(APT_INSTALL[0]) is not None
+        return self.may_install and self.is_root and shutil.which(APT_INSTALL[0], path=self._path) is not None
 
     async def _install(self, package: str) -> str:
         """Why it failed, empty where it did not. The lists are brought up to date only if the package is not found."""

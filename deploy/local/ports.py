@@ -47,7 +47,7 @@ def is_free(port: int) -> bool:
 def parts(address: str) -> tuple[str, int]:
     """Host and port of `host:port`. Raises ValueError where it is no such thing."""
     host, _, port = address.strip().rpartition(":")
-    if not host:
+    if not host or not port.isdecimal():
         raise ValueError(f"not a host and a port: {address}")
     return host.strip("[]"), int(port)
 

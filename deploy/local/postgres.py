@@ -109,6 +109,8 @@ async def running(
         yield postgres
     finally:
         await process.stop()
+        if directory.fresh:
+            shutil.rmtree(home)  # it may lie where wiping the directory does not reach
 
 
 async def answers(port: int, password: str) -> bool:

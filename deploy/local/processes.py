@@ -123,11 +123,16 @@ class Process:
             await asyncio.sleep(POLL_S)
 
     async def stop(self) -> None:
-        """Ask it to stop, and kill it where it takes too long. It does not run when this returns."""
+        """Ask it to stop, and kill it where it takes too long. It does not run when this returns, or is cancelled."""
         self._send(self._plan.stop_signal)
         self._send(signal.SIGCONT)  # a frozen process hears nothing but SIGKILL
-        if not await self.ended(self._plan.stop_within_s):
-            await self.kill()
+        try:
+            if not await self.ended(self._plan.stop_within_s):
+                await self.kill()
+        except asyncio.CancelledError:
+            # Somebody has lost patience with us. That is no reason to leave a server behind.
+            self._kill_at_once()
+            raise
         self._directory.mark(self.name).unlink(missing_ok=True)
 
     async def kill(self) -> None:
@@ -137,6 +142,11 @@ class Process:
         while self.runs:
             await asyncio.sleep(POLL_S / 10)
         self._directory.mark(self.name).unlink(missing_ok=True)
+
+    def _kill_at_once(self) -> None:
+        if self._child is not None and self.runs:
+            os.killpg(self.pid, signal.SIGKILL)
+            self._child.wait()
 
     def freeze(self) -> None:
         """SIGSTOP: its connections stay open, and nothing answers on them."""

@@ -1,19 +1,16 @@
 """The servers that somebody asked for, started in order and stopped in the reverse one, under one directory.
 
-    kafka.cluster, redis, postgres      each its own module; this one only composes
-
-While the stack is ready its addresses stand in `ready.json`, for the doctor and for whoever comes later.
+kafka.cluster, redis, postgres      each its own module; this one only composes
 """
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
+from deploy.local import addresses, postgres, redis
 from deploy.local import directory as directories
-from deploy.local import postgres, redis
 from deploy.local.directory import Directory
 from deploy.local.kafka import cluster
 from deploy.local.kafka.cluster import Kafka
@@ -21,8 +18,6 @@ from deploy.local.machine import Machine
 from deploy.local.postgres import Postgres
 from deploy.local.processes import Process
 from deploy.local.redis import Redis
-
-READY = "ready.json"
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -74,17 +69,5 @@ async def running(path: Path, machine: Machine, asked: Asked, *, fresh: bool = F
             if asked.brokers
             else None,
         )
-        file = held.path / READY
-        file.touch(mode=0o600)  # the database's password stands in it
-        file.write_bytes(msgspec.json.encode(started.addresses()))
-        stack.callback(file.unlink, missing_ok=True)
+        stack.enter_context(addresses.told(held.path, started.addresses()))
         yield started
-
-
-def ready(path: Path) -> dict[str, str] | None:
-    """The addresses of the stack that runs in the directory; nothing where none is ready there."""
-    file = path / READY
-    # A stack that was killed leaves the file behind, but not the lock.
-    if not file.is_file() or directories.holder(path) is None:
-        return None
-    return msgspec.json.decode(file.read_bytes(), type=dict[str, str])

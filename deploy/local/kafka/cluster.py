@@ -1,8 +1,8 @@
 """A real Kafka on loopback: one or three combined KRaft nodes, or the cluster that already runs somewhere.
 
 The nodes start one after another, since several JVMs starting at once keep two cores from everything else, and are then
-awaited together, since one alone has no quorum. They stop together for the same reason: a broker that leaves in good
-order asks the controllers for leave, and the last of three would ask nobody.
+awaited together, since one alone has no quorum. They are stopped together too, but a broker that leaves in good order
+asks the controllers for leave, and the last of three would ask in vain: it is killed, and recovers at its next start.
 
 `ALIPAY_NOTIFY_KAFKA=host:port,…` names a cluster to use instead. Nothing is started then, and nothing stopped.
 """
@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from msgspec import Struct
@@ -32,6 +33,7 @@ BROKER_JVM = ("-Xms384m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-
 TOOL_JVM = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1")
 READY_WITHIN_S = 90.0
 STOP_WITHIN_S = 8.0
+ALONE_WITHIN_S = 1.0  # how long the rest may take once the quorum has gone that would let them leave in good order
 POLL_S = 0.1
 
 
@@ -103,7 +105,7 @@ async def running(
         await _start(kafka)
         yield kafka
     finally:
-        await asyncio.gather(*(broker.process.stop() for broker in started))
+        await _stop(started)
 
 
 def nodes_for(count: int, advertised: Sequence[int] = ()) -> tuple[Node, ...]:
@@ -184,3 +186,14 @@ async def _start(kafka: Kafka) -> None:
     for broker in kafka.brokers:
         await broker.process.ready()
     await kafka.ready()
+
+
+async def _stop(brokers: Sequence[Broker]) -> None:
+    stopping = [asyncio.create_task(broker.process.stop()) for broker in brokers]
+    until_no_quorum = len(brokers) // 2 + 1
+    for leaving in islice(asyncio.as_completed(stopping), until_no_quorum):
+        await leaving
+    _, late = await asyncio.wait(stopping, timeout=ALONE_WITHIN_S)
+    if late:
+        await asyncio.gather(*(broker.process.kill() for broker in brokers))
+        await asyncio.wait(late)
