@@ -216,7 +216,7 @@ async def scraped(session: ClientSession, url: str) -> list[str]:
 
 
 def test_the_command_says_where_the_servers_are_and_takes_them_down(tmp_path: Path) -> None:
-    with command(tmp_path, "--redis", "--postgres") as process:
+    with command(tmp_path, "--redis", "--postgres", "--fresh") as process:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline() or "{}")
         assert ready["event"] == "ready"

@@ -4,6 +4,9 @@ The nodes start one after another, since several JVMs starting at once keep two 
 awaited together, since one alone has no quorum. They are stopped together too, but a broker that leaves in good order
 asks the controllers for leave, and the last of three would ask in vain: it is killed, and recovers at its next start.
 
+A broker that was killed comes back only when the controllers take it for dead: after `broker.session.timeout.ms`, nine
+seconds unless `more` says otherwise.
+
 `ALIPAY_NOTIFY_KAFKA=host:port,…` names a cluster to use instead. Nothing is started then, and nothing stopped.
 """
 
