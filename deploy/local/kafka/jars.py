@@ -107,7 +107,7 @@ async def _pinned(machine: Machine) -> Path:
 def _bring(maven: Path, directory: Path) -> None:
     """Let Maven copy the jars beside the directory, then put them in its place. Whoever comes meanwhile waits."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(directory.with_suffix(".lock")):
+    with _alone(directory.with_name(f"{directory.name}.lock")):
         if kept(directory):
             return
         typer.echo(f"bringing Kafka {version()} with Maven (once) …", err=True)
@@ -133,14 +133,15 @@ def _copy_jars(maven: Path, into: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise Missing("Kafka", (_as_typed(argv),), f"Maven took longer than {BRING_WITHIN_S:.0f} s") from None
+        raise Missing("Kafka", _commands(maven), f"Maven took longer than {BRING_WITHIN_S:.0f} s") from None
     if done.returncode or not list(into.glob("kafka_*.jar")):
         said = (done.stdout + done.stderr).strip().splitlines()
-        raise Missing("Kafka", (_as_typed(argv),), said[0] if said else f"Maven ended with {done.returncode}")
+        raise Missing("Kafka", _commands(maven), said[0] if said else f"Maven ended with {done.returncode}")
 
 
-def _as_typed(argv: list[str]) -> str:
-    return " ".join(word for word in argv if word != "-q")
+def _commands(maven: Path) -> tuple[str, ...]:
+    """What a person may do: let Maven fetch the same artifacts and watch it, or name a Kafka that is there already."""
+    return (f"{maven} -B -f {POM} dependency:resolve", "export KAFKA_HOME=/path/to/kafka")
 
 
 def _fingerprint() -> str:
