@@ -11,6 +11,8 @@ import pytest
 from tests import servers
 from tests.servers import Postgres, Server
 
+pytest_plugins = ("tests.stack",)
+
 
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:

@@ -294,7 +294,7 @@ async def test_a_leader_that_no_longer_asks_is_followed_when_its_lease_has_run_o
     assert await gone.leads()
     assert not await heir.leads()
     async with asyncio.timeout(5):
-        while not await heir.leads():  # noqa: ASYNC110 - the lease runs out by the database's clock
+        while not await heir.leads():
             await asyncio.sleep(0.05)
     assert not await gone.leads()
 

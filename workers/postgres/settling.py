@@ -90,9 +90,11 @@ async def load(connection: Connection, needs: Needs) -> Known:
     wanted.update((account, number) for (account, _), number in by_refund.items())
     orders = await _locked_orders(connection, wanted)
     settled = await _settled(connection, needs.positions)
+    tries = await _tries_of_open(connection, settled)
     return Known(
         settled=settled,
-        open_held=await _open_held(connection, settled),
+        open_held=frozenset(tries),
+        tries=tries,
         digests=await _numbers(connection, _DIGESTS, needs.ids),
         orders=orders,
         order_by_trade=by_trade,
@@ -161,7 +163,7 @@ _SETTLED = f"""
     JOIN deliveries AS d ON d.log_partition = place.log_partition AND d.log_offset = place.log_offset
 """
 _OPEN_HELD = f"""
-    SELECT h.log_partition, h.log_offset FROM {_PLACES}
+    SELECT h.log_partition, h.log_offset, h.attempts FROM {_PLACES}
     JOIN held AS h ON h.log_partition = place.log_partition AND h.log_offset = place.log_offset
     WHERE h.resolved_at IS NULL
     ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h
@@ -266,11 +268,12 @@ async def _settled(connection: Connection, positions: frozenset[Position]) -> fr
     return positions & found
 
 
-async def _open_held(connection: Connection, settled: frozenset[Position]) -> frozenset[Position]:
+async def _tries_of_open(connection: Connection, settled: frozenset[Position]) -> dict[Position, int]:
+    """Which of these positions have an unresolved held row, and how often that was tried."""
     if not settled:
-        return frozenset()
+        return {}
     found = await connection.fetch(_OPEN_HELD, *_places(settled))
-    return frozenset(Position(partition, offset) for partition, offset in found)
+    return {Position(partition, offset): tries for partition, offset, tries in found}
 
 
 def _places(positions: Iterable[Position]) -> tuple[list[int], list[int]]:

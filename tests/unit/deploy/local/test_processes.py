@@ -1,0 +1,188 @@
+"""A server process from its start to its end, whichever way it ends."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.local import leftovers, processes
+from deploy.local.processes import DidNotStart, Process
+from tests.unit.deploy.local import programs
+
+
+async def yes() -> bool:
+    return True
+
+
+async def no() -> bool:
+    return False
+
+
+def process(path: Path, code: str = programs.SLEEPS, *, healthy: object = yes, **times: float) -> Process:
+    return Process(programs.directory(path), programs.plan(code, **times), healthy=healthy)  # type: ignore[arg-type]
+
+
+def is_there(pid: int) -> bool:
+    return leftovers.born(pid) is not None
+
+
+async def test_it_runs_inside_the_context_and_not_after_it(tmp_path: Path) -> None:
+    started = process(tmp_path)
+    async with started.running():
+        assert started.code is None
+        assert is_there(started.pid)
+    assert not started.runs
+    assert not is_there(started.pid)
+
+
+async def test_the_start_waits_for_health(tmp_path: Path) -> None:
+    written = tmp_path / "written"
+    code = f"import time; time.sleep(0.2); open({str(written)!r}, 'w').close(); time.sleep(600)"
+
+    async def healthy() -> bool:
+        return written.exists()
+
+    async with process(tmp_path, code, healthy=healthy).running():
+        assert written.exists()
+
+
+async def test_one_that_ends_before_it_is_healthy_is_told_of_with_the_end_of_its_log(tmp_path: Path) -> None:
+    started = process(tmp_path, "import sys; print('no such file'); sys.exit(7)", healthy=no)
+    with pytest.raises(DidNotStart, match=r"it ended with 7 before it was healthy(?s:.)*no such file"):
+        await started.start()
+
+
+async def test_one_that_does_not_become_healthy_in_time_is_killed_and_told_of(tmp_path: Path) -> None:
+    started = process(tmp_path, healthy=no, ready_within_s=0.2)
+    with pytest.raises(DidNotStart, match="was not healthy after"):
+        await started.start()
+    assert not started.runs
+
+
+async def test_what_is_told_is_of_the_last_start_only(tmp_path: Path) -> None:
+    first = process(tmp_path, "print('the first')", healthy=no)
+    with pytest.raises(DidNotStart, match="the first"):
+        await first.start()
+    second = process(tmp_path, "raise SystemExit(1)", healthy=no)
+    with pytest.raises(DidNotStart) as caught:
+        await second.start()
+    assert "the first" not in str(caught.value)
+    assert "the first" in (tmp_path / "log" / "it.log").read_text()
+
+
+async def test_one_that_does_not_heed_the_signal_is_killed(tmp_path: Path) -> None:
+    started = process(tmp_path, programs.STUBBORN, stop_within_s=0.2)
+
+    async def up() -> bool:
+        return "up" in started.said()
+
+    await started.start()
+    await started.until(up)
+    await started.stop()
+    assert started.code == -9
+
+
+async def test_one_that_heeds_it_is_not_kept_waiting(tmp_path: Path) -> None:
+    started = process(tmp_path)
+    await started.start()
+    before = time.monotonic()
+    await started.stop()
+    assert started.code == -15
+    assert time.monotonic() - before < 2
+
+
+async def test_a_killed_one_can_be_started_again(tmp_path: Path) -> None:
+    started = process(tmp_path)
+    async with started.running():
+        first = started.pid
+        await started.kill()
+        assert not is_there(first)
+        await started.start()
+        assert started.runs
+        assert started.pid != first
+
+
+async def test_a_frozen_one_is_stopped_all_the_same(tmp_path: Path) -> None:
+    started = process(tmp_path)
+    async with started.running():
+        started.freeze()
+    assert started.code == -15
+
+
+async def test_a_kill_takes_its_children_along(tmp_path: Path) -> None:
+    child = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {programs.SLEEPS!r}]); "
+    started = process(tmp_path, child + "print(p.pid, flush=True); p.wait()")
+
+    async def up() -> bool:
+        return bool(started.said().strip())
+
+    await started.start()
+    await started.until(up)
+    grandchild = int(started.said())
+    assert is_there(grandchild)
+    await started.kill()
+    while is_there(grandchild):
+        await asyncio.sleep(0.01)
+
+
+async def test_a_cancelled_start_leaves_nothing_running(tmp_path: Path) -> None:
+    started = process(tmp_path, healthy=no)
+
+    async def use() -> None:
+        async with started.running():
+            raise AssertionError("it never was healthy")
+
+    task = asyncio.create_task(use())
+    while not started.runs:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not started.runs
+
+
+async def test_a_cancelled_stop_leaves_nothing_running(tmp_path: Path) -> None:
+    started = process(tmp_path, programs.STUBBORN)
+
+    async def up() -> bool:
+        return "up" in started.said()
+
+    await started.start()
+    await started.until(up)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await started.stop()
+    assert started.code == -9
+
+
+async def test_it_is_marked_while_it_runs(tmp_path: Path) -> None:
+    started = process(tmp_path)
+    async with started.running():
+        mark = leftovers.read(tmp_path / "run" / "it.json")
+        assert mark is not None
+        assert mark.pid == started.pid
+        assert leftovers.is_alive(mark)
+    assert not (tmp_path / "run" / "it.json").exists()
+
+
+async def test_it_is_given_its_environment_and_no_other(tmp_path: Path) -> None:
+    os.environ["SEEN_BY_US"] = "yes"
+    try:
+        await processes.finish(
+            programs.directory(tmp_path), programs.plan("import os; assert 'SEEN_BY_US' not in os.environ")
+        )
+    finally:
+        del os.environ["SEEN_BY_US"]
+
+
+async def test_a_program_that_fails_is_told_of(tmp_path: Path) -> None:
+    with pytest.raises(DidNotStart, match=r"failed with 3(?s:.)*why"):
+        await processes.finish(programs.directory(tmp_path), programs.plan("print('why'); raise SystemExit(3)"))
+
+
+async def test_a_program_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    with pytest.raises(DidNotStart, match="did not end within"):
+        await processes.finish(programs.directory(tmp_path), programs.plan(programs.SLEEPS, ready_within_s=0.2))
+    assert list((tmp_path / "run").iterdir()) == []
