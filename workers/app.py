@@ -1,7 +1,8 @@
 """Where a worker is put together, in order, in one place; taken apart in the reverse order.
 
-The log, the store, the claims and the topics are given: each engine has its own. A worker is two loops: the consumer,
-which brings every new record to its disposition, and the sweeper, which tries what was parked and sends what was left.
+The log, the store, the claims and the topics are given: each engine has its own. A worker is three loops: the consumer,
+which brings every new record to its disposition; the sweeper, which tries what was parked; the relay, which sends what
+the two have written.
 """
 
 import asyncio
@@ -28,22 +29,31 @@ class WorkersStore(Store, HeldPort, Protocol):
 class Worker:
     """A working worker. `trouble` is why it stands still, where it does: somebody has to look."""
 
-    def __init__(self, *, processing: Processing, consumer: Consumer, sweeper: Sweeper, logger: Logger) -> None:
+    def __init__(
+        self, *, processing: Processing, consumer: Consumer, sweeper: Sweeper, relay: Relay, logger: Logger
+    ) -> None:
         self.processing = processing
         self.trouble = ""
         self._consumer = consumer
         self._sweeper = sweeper
+        self._relay = relay
         self._logger = logger
-        self._loops: list[asyncio.Task[None]] = []
+        self._writing: list[asyncio.Task[None]] = []
+        self._sending: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._loops = [asyncio.create_task(self._run(loop.run)) for loop in (self._consumer, self._sweeper)]
+        self._writing = [asyncio.create_task(self._run(loop.run)) for loop in (self._consumer, self._sweeper)]
+        self._sending = asyncio.create_task(self._run(self._relay.run))
 
     async def stop(self) -> None:
-        """Finish the batch in hand. What is not finished is delivered again."""
+        """Finish the batch in hand, and send its events. What is not finished is delivered again, or lies in the
+        outbox."""
         self._consumer.stop()
         self._sweeper.stop()
-        await asyncio.gather(*self._loops)
+        await asyncio.gather(*self._writing)
+        self._relay.stop()
+        if self._sending is not None:
+            await self._sending
 
     async def _run(self, loop: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -84,20 +94,20 @@ async def working(
     processing = Processing(
         accounts=accounts, authenticate=authenticate, store=store, events=events, watch=watch, now_ms=now_ms
     )
-    relay = Relay(processing.emit)
+    relay = Relay(processing.emit, pauses=watch)
     consumer = Consumer(
-        source=source, claims=claims, process=processing.process, emit=relay.emit, watch=watch, token=token
+        source=source, claims=claims, process=processing.process, settled=relay.wake, watch=watch, token=token
     )
     sweeper = Sweeper(
         parked=store,
         retry=processing.retry,
-        emit=relay.emit,
+        settled=relay.wake,
         woken=woken,
         pauses=watch,
         now_ms=now_ms,
         leads=leads,
     )
-    worker = Worker(processing=processing, consumer=consumer, sweeper=sweeper, logger=logger)
+    worker = Worker(processing=processing, consumer=consumer, sweeper=sweeper, relay=relay, logger=logger)
     worker.start()
     try:
         yield worker

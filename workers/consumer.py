@@ -1,9 +1,12 @@
-"""The loop of a worker: poll, claim, process, emit, commit, release.
+"""The first loop of a worker: poll, claim, process, commit, release.
 
-The commit is the last thing that is said, after every record of the batch has its disposition and its events are
-acknowledged; a worker that dies anywhere before leaves a batch that is delivered again and recognised. While
-infrastructure is in trouble the loop stands at the batch in hand and tries it again: it polls nothing new, so memory
-stays what it is, and the log keeps the rest.
+The commit is the last thing that is said, after every record of the batch has its disposition and its events lie in the
+outbox; a worker that dies anywhere before leaves a batch that is delivered again and recognised. While infrastructure
+is in trouble the loop stands at the batch in hand and tries it again: it polls nothing new, so memory stays what it is,
+and the log keeps the rest.
+
+Sending the events is the relay's work (`workers.relay`), which is woken after each batch and not waited for: where
+their topic is away, the outbox grows and orders go on.
 """
 
 import asyncio
@@ -49,7 +52,7 @@ class ConsumerWatch(Pauses, ClaimsWatch, Protocol):
 
 
 class Consumer:
-    """One worker's loop. `token` is this worker's name among those that claim."""
+    """One worker's loop. `token` is its name among those that claim; `settled` wakes the relay."""
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class Consumer:
         source: Source,
         claims: Claims,
         process: Callable[[Sequence[Logged]], Awaitable[None]],
-        emit: Callable[[], Awaitable[int]],
+        settled: Callable[[], None],
         watch: ConsumerWatch,
         token: bytes,
         batch_max: int = BATCH_MAX,
@@ -66,7 +69,7 @@ class Consumer:
         self._source = source
         self._claims = claims
         self._process = process
-        self._emit = emit
+        self._settled = settled
         self._watch = watch
         self._token = token
         self._batches = 0
@@ -119,7 +122,7 @@ class Consumer:
         if not batch:
             return
         await self._patience.until_done(lambda: self._process(batch))
-        await self._patience.until_done(self._emit)
+        self._settled()
 
     async def _claim(self, keys: Sequence[bytes], token: bytes) -> set[bytes]:
         """The keys that are ours; all of them where claims do not work, since the store decides anyway."""

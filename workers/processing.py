@@ -4,8 +4,8 @@
     claim     set aside what another worker is at (an optimisation: the store decides, see `workers.claims`)
     decide    pure, inside the store's transaction, on what the store knows  (`workers.settlement`)
     apply     one transaction: dispositions, ledger, orders, held notifications, outgoing events
-    emit      the events, acknowledged by their topic in version order, then marked
     commit    the position, when everything before it has a disposition
+    emit      beside all that: the events, acknowledged by their topic in version order, then marked
 
 Each step follows the durable thing it announces. If we die anywhere, the batch is delivered again, and each record that
 has a disposition is recognised by its position. Trouble with infrastructure pauses: the same batch is tried again and

@@ -1,4 +1,4 @@
-"""The second loop of a worker: held notifications whose time has come, and events that were left in the outbox.
+"""The second loop of a worker: held notifications whose time has come.
 
 A parked notification is tried when it is due. What it waited for may come true earlier: then the store makes it due in
 the same transaction, and wakes this loop where both live in one process; across processes it is found within
@@ -34,14 +34,15 @@ async def alone() -> bool:
 
 
 class Sweeper:
-    """The loop. `woken` is set by whoever made rows due before their time; `leads` tells whether it is its turn."""
+    """The loop. `woken` is set by whoever made rows due before their time, or wrote an event beside the worker's loops;
+    `leads` tells whether it is its turn; `settled` wakes the relay."""
 
     def __init__(
         self,
         *,
         parked: Parked,
         retry: Callable[[Sequence[HeldRow]], Awaitable[None]],
-        emit: Callable[[], Awaitable[int]],
+        settled: Callable[[], None],
         woken: asyncio.Event,
         pauses: Pauses,
         now_ms: Callable[[], int],
@@ -51,7 +52,7 @@ class Sweeper:
     ) -> None:
         self._parked = parked
         self._retry = retry
-        self._emit = emit
+        self._settled = settled
         self._woken = woken
         self._now_ms = now_ms
         self._leads = leads
@@ -82,13 +83,13 @@ class Sweeper:
                     raise
 
     async def run_once(self) -> int:
-        """Try what is due, at most a round of it, and send what is in the outbox; how many rows were tried."""
+        """Try what is due, at most a round of it; how many rows were tried."""
         rows: Sequence[HeldRow] = ()
         if await self._leads():
             rows = await self._parked.due(now_ms=self._now_ms(), limit=self._rows_max)
         if rows:
             await self._retry(rows)
-        await self._emit()
+        self._settled()
         return len(rows)
 
     async def _rest(self) -> None:

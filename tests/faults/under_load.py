@@ -35,11 +35,12 @@ class Silent:
 async def run(directory: Path, acks: int, round_: str) -> None:
     async with opened(directory, now_ms=journey.Time()) as files:
         work = journey.processing(files.store, journey.Time())
+        relay = Relay(work.emit, pauses=Silent())
         consumer = Consumer(
             source=JournalSource(files.journal, cursor=files.cursor),
             claims=LocalClaims(),
             process=work.process,
-            emit=Relay(work.emit).emit,
+            settled=relay.wake,
             watch=Silent(),
             token=b"w",
         )
@@ -51,7 +52,7 @@ async def run(directory: Path, acks: int, round_: str) -> None:
                 await files.journal.append(journey.record(order, status))
                 os.write(acks, f"{order}-{status}\n".encode())
 
-        await asyncio.gather(consumer.run(), *(send() for _ in range(SENDERS)))
+        await asyncio.gather(consumer.run(), relay.run(), *(send() for _ in range(SENDERS)))
 
 
 if __name__ == "__main__":

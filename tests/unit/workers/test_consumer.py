@@ -47,9 +47,8 @@ class World:
         self._step("process", " ".join(str(each.position) for each in batch))
         self.meanwhile()
 
-    async def emit(self) -> int:
-        self._step("emit")
-        return 0
+    def settled(self) -> None:
+        self._step("wake")
 
     async def commit(self, upto: Sequence[Position]) -> None:
         self._step("commit", " ".join(map(str, upto)))
@@ -69,7 +68,7 @@ def consumer(world: World) -> Consumer:
         source=world,
         claims=world,
         process=world.process,
-        emit=world.emit,
+        settled=world.settled,
         watch=world,
         token=b"w",
         claim_wait_s=0,
@@ -79,7 +78,7 @@ def consumer(world: World) -> Consumer:
 async def test_a_batch_goes_through_its_steps_in_order_and_the_commit_is_the_last_thing_said() -> None:
     world = World([logged(1), logged(2)])
     assert await consumer(world).run_once() == 2
-    assert world.steps == ["poll", "claim 2", "process 0-1 0-2", "emit", "commit 0-2", "release 2"]
+    assert world.steps == ["poll", "claim 2", "process 0-1 0-2", "wake", "commit 0-2", "release 2"]
 
 
 async def test_nothing_polled_is_nothing_done() -> None:
@@ -101,7 +100,7 @@ async def test_an_order_is_claimed_once_however_many_records_it_has() -> None:
     assert world.claimed_ == [("acquired", 2)]
 
 
-@pytest.mark.parametrize("step", ["process", "emit", "commit"])
+@pytest.mark.parametrize("step", ["process", "commit"])
 async def test_trouble_pauses_and_the_same_step_is_tried_again(step: str) -> None:
     world = World([logged(1)])
     world.fails[step] = [Infrastructure("locked")]
@@ -117,7 +116,7 @@ async def test_what_another_worker_holds_is_done_last() -> None:
     world.held_by_others = [{b"shop:N2"}, {b"shop:N2"}, set()]
     await consumer(world).run_once()
     assert world.steps[2:] == [
-        "process 0-1 0-3", "emit", "claim 1", "claim 1", "process 0-2", "emit", "commit 0-3", "release 3",
+        "process 0-1 0-3", "wake", "claim 1", "claim 1", "process 0-2", "wake", "commit 0-3", "release 3",
     ]  # fmt: skip
     assert world.claimed_ == [("acquired", 2), ("contended_then_acquired", 1)]
 
@@ -126,7 +125,7 @@ async def test_what_another_worker_keeps_is_done_all_the_same() -> None:
     world = World([logged(1, "N1")])
     world.held_by_others = [{b"shop:N1"}] * 10
     await consumer(world).run_once()
-    assert world.steps[-4:] == ["process 0-1", "emit", "commit 0-1", "release 1"]
+    assert world.steps[-4:] == ["process 0-1", "wake", "commit 0-1", "release 1"]
     assert world.claimed_ == [("timeout", 1)]
 
 
@@ -153,7 +152,7 @@ async def test_a_stop_finishes_the_batch_in_hand_and_takes_no_other() -> None:
     loop = consumer(world)
     world.meanwhile = loop.stop
     await loop.run()
-    assert world.steps == ["poll", "claim 1", "process 0-1", "emit", "commit 0-1", "release 1"]
+    assert world.steps == ["poll", "claim 1", "process 0-1", "wake", "commit 0-1", "release 1"]
 
 
 async def test_a_stop_during_an_outage_leaves_the_batch_for_the_next_start() -> None:

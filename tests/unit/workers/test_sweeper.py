@@ -33,7 +33,7 @@ class World:
     def __init__(self, *rows: HeldRow) -> None:
         self.rows = list(rows)
         self.retried: list[list[int]] = []
-        self.emits = 0
+        self.rounds = 0
         self.pauses = 0
         self.fails: list[Exception] = []
         self.woken = asyncio.Event()
@@ -54,9 +54,8 @@ class World:
         self.retried.append([each.position.offset for each in rows])
         self.rows = [each for each in self.rows if each not in rows]
 
-    async def emit(self) -> int:
-        self.emits += 1
-        return 0
+    def settled(self) -> None:
+        self.rounds += 1
 
     def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None:
         self.pauses += 1
@@ -65,7 +64,7 @@ class World:
         return Sweeper(
             parked=self,
             retry=self.retry,
-            emit=self.emit,
+            settled=self.settled,
             woken=self.woken,
             pauses=self,
             now_ms=lambda: NOW_MS,
@@ -81,16 +80,16 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
-async def test_only_what_is_due_is_tried_and_the_outbox_is_looked_at() -> None:
+async def test_only_what_is_due_is_tried_and_the_relay_is_woken() -> None:
     world = World(row(1, NOW_MS - 5), row(2, NOW_MS), row(3, NOW_MS + 1))
     assert await world.sweeper().run_once() == 2
-    assert (world.retried, world.emits) == ([[1, 2]], 1)
+    assert (world.retried, world.rounds) == ([[1, 2]], 1)
 
 
 async def test_nothing_due_is_nothing_tried() -> None:
     world = World(row(3, NOW_MS + 1))
     assert await world.sweeper().run_once() == 0
-    assert (world.retried, world.emits) == ([], 1)
+    assert (world.retried, world.rounds) == ([], 1)
 
 
 async def test_a_full_round_is_followed_by_the_next_without_rest() -> None:
@@ -107,7 +106,7 @@ async def test_it_wakes_when_it_is_woken() -> None:
     world = World()
     sweeper = world.sweeper()
     running = asyncio.create_task(sweeper.run())
-    await until(lambda: world.emits == 1)
+    await until(lambda: world.rounds == 1)
     world.rows.append(row(1, NOW_MS))
     world.woken.set()
     await until(lambda: world.retried)
@@ -119,7 +118,7 @@ async def test_it_wakes_for_the_next_due_row() -> None:
     world = World(row(1, NOW_MS + 20))
     sweeper = world.sweeper()
     running = asyncio.create_task(sweeper.run())
-    await until(lambda: world.emits >= 2)
+    await until(lambda: world.rounds >= 2)
     sweeper.stop()
     await asyncio.wait_for(running, 1)
 
@@ -128,7 +127,7 @@ async def test_it_looks_from_time_to_time_for_what_others_left() -> None:
     world = World()
     sweeper = world.sweeper(look_every_s=0.01)
     running = asyncio.create_task(sweeper.run())
-    await until(lambda: world.emits >= 3)
+    await until(lambda: world.rounds >= 3)
     sweeper.stop()
     await asyncio.wait_for(running, 1)
 
@@ -144,14 +143,14 @@ async def test_trouble_pauses_it() -> None:
     assert world.pauses == 1
 
 
-async def test_who_does_not_lead_tries_nothing_but_sends_its_own_and_rests() -> None:
+async def test_who_does_not_lead_tries_nothing_and_rests() -> None:
     world = World(row(1, NOW_MS - 5))
     world.is_leading = False
     sweeper = world.sweeper()
     running = asyncio.create_task(sweeper.run())
-    await until(lambda: world.emits == 1)
+    await until(lambda: world.rounds == 1)
     await asyncio.sleep(0.05)
-    assert (world.retried, world.emits) == ([], 1)
+    assert (world.retried, world.rounds) == ([], 1)
     sweeper.stop()
     await asyncio.wait_for(running, 1)
 
@@ -161,7 +160,7 @@ async def test_who_comes_to_lead_takes_up_what_is_due() -> None:
     world.is_leading = False
     sweeper = world.sweeper(look_every_s=0.01)
     running = asyncio.create_task(sweeper.run())
-    await until(lambda: world.emits >= 2)
+    await until(lambda: world.rounds >= 2)
     world.is_leading = True
     await until(lambda: world.retried)
     sweeper.stop()

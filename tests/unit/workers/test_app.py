@@ -1,0 +1,138 @@
+"""The worker as a whole: its three loops, and what stops which of them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from prometheus_client import CollectorRegistry
+
+from schemas.envelope import Record
+from tests import admin_world, journey
+from tests.fakes import Published
+from workers import metrics
+from workers.app import Worker, working
+from workers.changes import Changes
+from workers.lines import Lines
+from workers.plan import Logged, Position
+from workers.processing import Infrastructure
+from workers.watching import Everyone
+
+
+class Source:
+    """A log of these records, which remembers what was committed."""
+
+    def __init__(self, *records: Record) -> None:
+        self.coming = journey.logged(records)
+        self.committed: list[Position] = []
+
+    async def poll(self, max_records: int) -> Sequence[Logged]:
+        await asyncio.sleep(0.001)
+        batch, self.coming = self.coming[:1], self.coming[1:]
+        return batch
+
+    async def commit(self, upto: Sequence[Position]) -> None:
+        self.committed += upto
+
+
+class Claims:
+    async def claim(self, keys: Sequence[bytes], token: bytes) -> set[bytes]:
+        return set(keys)
+
+    async def release(self, keys: Sequence[bytes], token: bytes) -> None: ...
+
+
+@asynccontextmanager
+async def worker(
+    source: Source, topics: Published, store: admin_world.MemoryStore, log: admin_world.Log
+) -> AsyncIterator[Worker]:
+    time = journey.Time()
+    counted = metrics.Metrics(CollectorRegistry(), journey.ACCOUNTS, now_ms=time)
+    async with working(
+        accounts=journey.ACCOUNTS,
+        authenticate=journey.anybody_signed_this,
+        source=source,
+        store=store,
+        claims=Claims(),
+        events=topics,
+        woken=asyncio.Event(),
+        watch=Everyone(metrics=counted, lines=Lines(log, sample=1), changes=Changes()),
+        logger=log,
+        token=b"w",
+        now_ms=time,
+    ) as running:
+        yield running
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is watched is a plain value
+            await asyncio.sleep(0.001)
+
+
+async def test_orders_go_on_while_the_event_topic_is_away_and_their_events_follow_when_it_is_back() -> None:
+    source = Source(*(journey.record(f"N{number}") for number in range(5)))
+    topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
+    topics.down = True
+    async with worker(source, topics, store, log):
+        await until(lambda: len(source.committed) == 5)
+        assert topics.events == []
+        topics.down = False
+        await until(lambda: len(topics.events) == 5)
+
+
+async def test_a_stop_does_not_wait_for_the_event_topic() -> None:
+    source = Source(journey.record("N1"))
+    topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
+    topics.down = True
+    async with asyncio.timeout(5), worker(source, topics, store, log):
+        await until(lambda: source.committed)
+    assert len(await store.unsent(10)) == 1
+
+
+async def test_a_stop_sends_what_the_last_batch_wrote() -> None:
+    source = Source(journey.record("N1"))
+    topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
+    async with worker(source, topics, store, log):
+        await until(lambda: source.committed)
+    assert len(topics.events) == 1
+
+
+async def test_a_worker_that_stands_still_says_why_and_still_sends_what_it_wrote() -> None:
+    bad = Record(b"x", b"x", ())
+    source = Source(journey.record("N1"), *[bad] * 20, journey.record("N2"))
+    topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
+    topics.down = True
+    async with worker(source, topics, store, log) as running:
+        await until(lambda: running.trouble)
+        topics.down = False
+        await until(lambda: len([event for event in topics.events if event.topic.startswith("payments.order")]) == 1)
+        assert "held list" in running.trouble
+        assert source.coming, "the rest of the log is left alone"
+
+
+async def test_one_loop_that_fails_of_our_own_fault_stops_the_worker() -> None:
+    class Failing(Source):
+        async def poll(self, max_records: int) -> Sequence[Logged]:
+            raise KeyError("ours")
+
+    topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
+    async with worker(Failing(), topics, store, log) as running:
+        await until(lambda: running.trouble)
+    assert running.trouble == "failed: KeyError"
+
+
+async def test_trouble_with_the_log_is_waited_for() -> None:
+    class Away(Source):
+        fails = 2
+
+        async def poll(self, max_records: int) -> Sequence[Logged]:
+            if self.fails:
+                self.fails -= 1
+                raise Infrastructure("no broker")
+            return await super().poll(max_records)
+
+    source = Away(journey.record("N1"))
+    topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
+    async with worker(source, topics, store, log) as running:
+        await until(lambda: source.committed)
+        assert running.trouble == ""
