@@ -5,7 +5,6 @@ Only options are declared here; what runs is imported when the command runs, so 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,6 +70,7 @@ def up(
     """Runs the engine; the options stand above the environment."""
     import os
 
+    from deploy.cli import starting
     from ingest import settings as ingest_settings
 
     given: dict[str, Any] = {
@@ -85,51 +85,25 @@ def up(
         settings = ingest_settings.load(os.environ, **given)
     except ingest_settings.BadSettings as bad:
         hint = [] if given["accounts"] or os.environ.get("ALIPAY_NOTIFY_ACCOUNTS") else [DEMO_HINT]
-        _refuse("cannot start as told", [*bad.faults, *hint], exits.WRONG_USAGE)
-    _run(settings, demo=demo)
+        starting.refuse("cannot start as told", [*bad.faults, *hint], exits.WRONG_USAGE)
 
+    from deploy.embedded.up import REFUSALS
 
-def _refuse(why: str, faults: list[str], code: int) -> None:
-    typer.echo(f"alipay-notify {why}:", err=True)
-    for fault in faults:
-        typer.echo(f"  - {fault}", err=True)
-    raise typer.Exit(code)
-
-
-def _leave_no_core() -> None:
-    """A process that dies of its libraries leaves no image of its memory behind: secrets and payers are in it."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-
-
-def _run(settings: Settings, *, demo: bool) -> None:
-    import asyncio
-
-    from deploy import logs
-    from deploy.embedded import faults, loops
-
-    _leave_no_core()
-    is_console = sys.stderr.isatty()
-    lines = logs.Lines(sys.stderr, console=is_console, queue_max=settings.log_queue_max)
-    logs.capture_standard_logging(lines)
-    lines.start()
-    try:
-        with asyncio.Runner(loop_factory=loops.factory()) as runner:
-            runner.run(_demo(settings, lines) if demo else _engine(settings, lines))
-    except faults.REFUSALS as error:
-        _refuse("cannot start", faults.told(error), exits.FAILED)
-    finally:
-        lines.close()
+    starting.run(
+        lambda lines: (_demo if demo else _engine)(settings, lines),
+        queue_max=settings.log_queue_max,
+        refused_for=REFUSALS,
+    )
 
 
 async def _engine(settings: Settings, lines: Lines) -> None:
-    from deploy.embedded import up as engine
+    from deploy import life
+    from deploy.embedded import up as embedded
 
-    async def started(running: Engine) -> None:
-        typer.echo(engine.ready_line(running))
+    async def started(engine: Engine) -> None:
+        typer.echo(life.ready_line(public=engine.public_url, admin=engine.admin_url))
 
-    await engine.until_told(settings, lines, started)
+    await life.until_told(lambda registry: embedded.running(settings, lines, registry), lines, started)
 
 
 async def _demo(settings: Settings, lines: Lines) -> None:

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from deploy import life
 from deploy.embedded import up
 from deploy.embedded.directory import JOURNAL
 from deploy.embedded.migrations import NotUsable
@@ -64,11 +65,15 @@ async def until_told(settings: Settings, lines: Lines, directory: Path) -> None:
         await sandbox.start()
         sandboxes.append(sandbox)
         playing.append(asyncio.create_task(demo.keep_busy(sandbox, chance=SystemRandom())))
-        typer.echo(up.ready_line(engine, sandbox=sandbox.url, shop=f"{sandbox.url}/shop"))
+        typer.echo(
+            life.ready_line(
+                public=engine.public_url, admin=engine.admin_url, sandbox=sandbox.url, shop=f"{sandbox.url}/shop"
+            )
+        )
         Console(stderr=True, highlight=False).print(where(engine, sandbox.url, world.directory), soft_wrap=True)
 
     try:
-        await up.until_told(settings, lines, started)
+        await life.until_told(lambda registry: up.running(settings, lines, registry), lines, started)
     finally:
         for task in playing:
             task.cancel()

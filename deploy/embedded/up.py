@@ -6,43 +6,39 @@ first notification finds everything in place. It ends in the reverse order: the 
 its batch, the files are closed. SIGKILL at any moment leaves files that the next start goes on from.
 """
 
-import asyncio
 import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from hmac import compare_digest
 
-import msgspec
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
-from deploy import accounts_file, build
-from deploy.embedded import directory, faults, loops, upkeep
+from deploy import accounts_file, life, refusals
+from deploy.embedded import directory, upkeep
 from deploy.embedded.claims import LocalClaims
 from deploy.embedded.directory import Opened
+from deploy.embedded.lock import AlreadyRunning
+from deploy.embedded.migrations import NotUsable
 from deploy.embedded.source import JournalSource
 from deploy.logs import Lines
+from deploy.trust import Trust
 from ingest import app as ingest_app
-from ingest import authenticity, returns
 from ingest.clock import SystemClock
 from ingest.http import Receiver
 from ingest.keys import Rings
 from ingest.refused import RecentlyRefused
 from ingest.settings import Settings
-from schemas import envelope, telemetry
-from schemas.accounts import Account
-from schemas.envelope import Sealed
 from schemas.events import Outgoing
 from workers import api, metrics
 from workers import app as workers_app
 from workers.admin import guard, port
 from workers.admin.probes import Check
-from workers.admin.returns import Returned
 from workers.app import Worker
 from workers.changes import Changes
 from workers.lines import Lines as WorkerLines
 from workers.watching import Everyone
+
+REFUSALS = (*refusals.REFUSALS, AlreadyRunning, NotUsable)
 
 
 class Engine(Struct, frozen=True):
@@ -77,7 +73,6 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
     rings = Rings(accounts, settings.accounts.parent)
     token = guard.read_token(settings.admin_token_file) if settings.admin_token_file else None
     guard.check_bind(settings.admin_host, has_token=token is not None)
-    _count_dropped(lines, registry)
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(directory.opened(settings.data_dir, now_ms=clock.epoch_ms))
         recent = RecentlyRefused()
@@ -85,19 +80,11 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
         counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
         source = JournalSource(opened.journal, cursor=opened.cursor)
 
-        secret = os.urandom(32)  # of this process only: what another one received is verified again
-
-        def receipts(sealed: Sealed) -> bytes:
-            return envelope.receipt(sealed, secret)
-
-        def authenticate(sealed: Sealed, account: Account) -> None:
-            if not sealed.receipt or not compare_digest(sealed.receipt, receipts(sealed)):
-                authenticity.recheck(sealed, account, rings.current(account.name))
-
+        trust = Trust(rings, os.urandom(32))  # of this process only: what another one received is verified again
         worker = await stack.enter_async_context(
             workers_app.working(
                 accounts=accounts,
-                authenticate=authenticate,
+                authenticate=trust.authenticate,
                 source=source,
                 store=opened.store,
                 claims=LocalClaims(),
@@ -116,8 +103,8 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
             held=opened.store,
             events=opened.store,
             retry=worker.processing.retry,
-            authenticate=authenticate,
-            check_return=lambda text, account: _returned(returns.check(text, account, rings.current(account.name))),
+            authenticate=trust.authenticate,
+            check_return=trust.check_return,
             refusals=recent,
             replays=counted,
             readiness=health.checks,
@@ -128,16 +115,13 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
             log=lines,
             token=token,
         )
-        with faults.binding("admin port", settings.admin_host, settings.admin_port, "admin-port"):
+        with refusals.binding("admin port", settings.admin_host, settings.admin_port, "admin-port"):
             admin_port = await stack.enter_async_context(
                 port.serving(application, host=settings.admin_host, port=settings.admin_port, log=lines)
             )
-        await stack.enter_async_context(
-            upkeep.kept(
-                opened, source=source, metrics=counted, registry=registry, health=health.checks, now_ms=clock.epoch_ms
-            )
-        )
-        with faults.binding("public port", settings.host, settings.port, "port"):
+        chores = upkeep.housekeeping(opened, source=source, metrics=counted, now_ms=clock.epoch_ms)
+        await stack.enter_async_context(life.watched(registry, health.checks, *chores))
+        with refusals.binding("public port", settings.host, settings.port, "port"):
             health.receiver = await stack.enter_async_context(
                 ingest_app.serving(
                     settings=settings,
@@ -148,11 +132,11 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
                     registry=registry,
                     recent=recent,
                     clock=clock,
-                    receipts=receipts,
+                    receipts=trust.receipt,
                 )
             )
-        public_url = _url(settings.host, health.receiver.port)
-        yield Engine(public_url, _url(settings.admin_host, admin_port))
+        public_url = life.url(settings.host, health.receiver.port)
+        yield Engine(public_url, life.url(settings.admin_host, admin_port))
 
 
 class _Health:
@@ -171,64 +155,7 @@ class _Health:
         accepting = self.receiver is not None and self.receiver.is_accepting
         return [
             Check(name="receiver", ok=accepting, detail="" if accepting else "not accepting: starting or draining"),
-            _check("journal", self._opened.journal.trouble),
-            _check("store", self._opened.store.trouble, is_needed=False),
-            _check("worker", self._worker.trouble, is_needed=False),
+            life.check("journal", self._opened.journal.trouble),
+            life.check("store", self._opened.store.trouble, is_needed=False),
+            life.check("worker", self._worker.trouble, is_needed=False),
         ]
-
-
-def _count_dropped(lines: Lines, registry: CollectorRegistry) -> None:
-    dropped = telemetry.LOG_LINES_DROPPED
-    lines.tell_dropped(Counter(dropped.name, dropped.help, registry=registry).inc)
-
-
-def _check(name: str, trouble: str | None, *, is_needed: bool = True) -> Check:
-    return Check(name=name, ok=not trouble, detail=trouble or "", is_needed=is_needed)
-
-
-def _url(host: str, port: int) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{port}"
-
-
-def _returned(checked: returns.Return) -> Returned:
-    return Returned(
-        authentic=checked.verdict is returns.Verdict.AUTHENTIC,
-        reason=checked.detail or (checked.reason.value if checked.reason else ""),
-        result_status=checked.result_status,
-        meaning=checked.result_meaning,
-        claims=checked.claims,
-    )
-
-
-async def until_told(
-    settings: Settings, lines: Lines, started: Callable[[Engine], Awaitable[None]] | None = None
-) -> None:
-    """Run the engine until SIGTERM or SIGINT, then end in good order; a second signal ends it at once.
-
-    `started` is called once with the running engine. What `running` raises is raised.
-    """
-    registry = CollectorRegistry()
-    build.info(registry)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def told() -> None:
-        if stop.is_set():
-            os._exit(1)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told)
-    async with running(settings, lines, registry) as engine:
-        if started is not None:
-            await started(engine)
-        loops.settle_garbage()
-        await stop.wait()
-
-
-def ready_line(engine: Engine, **more: str) -> str:
-    """The one line that tells a program how to reach the engine."""
-    return msgspec.json.encode(
-        {"event": "ready", "public": engine.public_url, "admin": engine.admin_url} | more
-    ).decode()

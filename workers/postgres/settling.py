@@ -1,4 +1,4 @@
-"""The order store's one transaction, statement by statement: lock and load what is known, write what was decided.
+"""The order store's one transaction: lock and load what is known (`loading`), decide, write what was decided.
 
 Two workers may be at the same orders, the same notifications, even the same records: a zombie that has not heard of its
 successor, copies of one notification in several partitions, a refund that names another partition's order. What keeps
@@ -29,8 +29,8 @@ from schemas import topics
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers import rows
-from workers.plan import Decide, Delivery, Known, Named, Needs, OrderWrite, Plan, Position
-from workers.postgres import columns, errors
+from workers.plan import Decide, Delivery, Named, Needs, OrderWrite, Plan, Position
+from workers.postgres import columns, errors, loading
 from workers.postgres.columns import arrays
 from workers.postgres.database import Connection
 from workers.processing import Fenced, RefundTaken
@@ -50,7 +50,7 @@ class Settled(Struct, frozen=True):
 
 async def settle(connection: Connection, needs: Needs, decide: Decide, *, now_ms: int) -> Settled:
     """Load, decide, and write."""
-    known = await load(connection, needs)
+    known = await loading.load(connection, needs)
     plan = decide(known)
     try:
         return await write(connection, plan, known.settled, now_ms=now_ms)
@@ -69,7 +69,7 @@ async def register(
     now_ms: int,
 ) -> Settled:
     """Load the order, decide, write, and link the refunds to it."""
-    known = await _locked_orders(connection, {named})
+    known = await loading.locked_orders(connection, {named})
     plan = decide(known.get(named))
     try:
         settled = await write(connection, plan, frozenset(), now_ms=now_ms)
@@ -79,27 +79,6 @@ async def register(
         raise
     await _link(connection, named, refunds)
     return settled
-
-
-async def load(connection: Connection, needs: Needs) -> Known:
-    """What the store knows of a batch's needs; its orders and held rows locked."""
-    by_trade = await _numbers(connection, _ORDER_BY_TRADE, needs.trades)
-    by_refund = await _numbers(connection, _ORDER_BY_REFUND, needs.refunds)
-    wanted = set(needs.orders)
-    wanted.update((account, number) for (account, _), number in by_trade.items())
-    wanted.update((account, number) for (account, _), number in by_refund.items())
-    orders = await _locked_orders(connection, wanted)
-    settled = await _settled(connection, needs.positions)
-    tries = await _tries_of_open(connection, settled)
-    return Known(
-        settled=settled,
-        open_held=frozenset(tries),
-        tries=tries,
-        digests=await _numbers(connection, _DIGESTS, needs.ids),
-        orders=orders,
-        order_by_trade=by_trade,
-        order_by_refund=by_refund,
-    )
 
 
 async def write(connection: Connection, plan: Plan, settled: frozenset[Position], *, now_ms: int) -> Settled:
@@ -134,41 +113,6 @@ async def last_settled(connection: Connection, partition: int) -> int | None:
 
 
 _NOTHING = Needs(positions=frozenset(), ids=frozenset(), orders=frozenset(), trades=frozenset(), refunds=frozenset())
-_WANTED = "unnest($1::text[], $2::text[]) AS wanted(number, account)"
-_PLACES = "unnest($1::integer[], $2::bigint[]) AS place(log_partition, log_offset)"
-
-_DIGESTS = f"""
-    SELECT n.account, n.notification_id, n.digest FROM {_WANTED}
-    JOIN notifications AS n ON n.notification_id = wanted.number AND n.account = wanted.account
-"""
-_ORDER_BY_TRADE = f"""
-    SELECT t.account, t.trade, t.order_number FROM {_WANTED}
-    JOIN trades AS t ON t.trade = wanted.number AND t.account = wanted.account
-"""
-_ORDER_BY_REFUND = f"""
-    SELECT r.account, r.refund, r.order_number FROM {_WANTED}
-    JOIN refund_links AS r ON r.refund = wanted.number AND r.account = wanted.account
-"""
-_LOCKED_ORDERS = f"""
-    SELECT o.account, o.order_number, o.facts FROM {_WANTED}
-    JOIN orders AS o ON o.order_number = wanted.number AND o.account = wanted.account
-    ORDER BY o.order_number, o.account FOR NO KEY UPDATE OF o
-"""
-# A polled batch is a run of offsets, and its range is one descent; held rows that are tried again lie scattered.
-_SETTLED_IN_RUN = """
-    SELECT log_offset FROM deliveries WHERE log_partition = $1 AND log_offset BETWEEN $2 AND $3
-"""
-_SETTLED = f"""
-    SELECT d.log_partition, d.log_offset FROM {_PLACES}
-    JOIN deliveries AS d ON d.log_partition = place.log_partition AND d.log_offset = place.log_offset
-"""
-_OPEN_HELD = f"""
-    SELECT h.log_partition, h.log_offset, h.attempts FROM {_PLACES}
-    JOIN held AS h ON h.log_partition = place.log_partition AND h.log_offset = place.log_offset
-    WHERE h.resolved_at IS NULL
-    ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h
-"""
-
 _INSERT_LEDGER = columns.LEDGER.insert("notifications")
 _INSERT_EVENTS = columns.OUTBOX.insert("outbox", after="RETURNING number, id")
 _INSERT_NOTICES = columns.OUTBOX.insert("outbox", after="ON CONFLICT DO NOTHING RETURNING number, id")
@@ -224,61 +168,6 @@ _WAKE = """
     WHERE held.log_partition = woken.log_partition AND held.log_offset = woken.log_offset
 """
 _UNSENT_AMONG = "SELECT id FROM outbox WHERE id = ANY($1::text[]) AND sent_at IS NULL"
-
-
-async def _numbers(connection: Connection, statement: str, names: frozenset[Named]) -> dict[Named, Any]:
-    """(account, number) → the statement's third column, for those that are known."""
-    if not names:
-        return {}
-    found = await connection.fetch(statement, *_apart(names))
-    return {(account, number): known for account, number, known in found}
-
-
-async def _locked_orders(connection: Connection, names: set[Named]) -> dict[Named, Order]:
-    if not names:
-        return {}
-    found = await connection.fetch(_LOCKED_ORDERS, *_apart(names))
-    return {(account, number): rows.order(facts) for account, number, facts in found}
-
-
-def _apart(names: Iterable[Named]) -> tuple[list[str], list[str]]:
-    """The numbers, and their accounts."""
-    ordered = list(names)
-    return [number for _, number in ordered], [account for account, _ in ordered]
-
-
-async def _settled(connection: Connection, positions: frozenset[Position]) -> frozenset[Position]:
-    """Which of the positions have a disposition."""
-    found: set[Position] = set()
-    scattered: list[Position] = []
-    by_partition: dict[int, list[Position]] = {}
-    for position in positions:
-        by_partition.setdefault(position.partition, []).append(position)
-    for partition, of_partition in by_partition.items():
-        offsets = [position.offset for position in of_partition]
-        first, last = min(offsets), max(offsets)
-        if last - first >= 2 * len(offsets):
-            scattered += of_partition
-            continue
-        known = await connection.fetch(_SETTLED_IN_RUN, partition, first, last)
-        found.update(Position(partition, offset) for (offset,) in known)
-    if scattered:
-        known = await connection.fetch(_SETTLED, *_places(scattered))
-        found.update(Position(partition, offset) for partition, offset in known)
-    return positions & found
-
-
-async def _tries_of_open(connection: Connection, settled: frozenset[Position]) -> dict[Position, int]:
-    """Which of these positions have an unresolved held row, and how often that was tried."""
-    if not settled:
-        return {}
-    found = await connection.fetch(_OPEN_HELD, *_places(settled))
-    return {Position(partition, offset): tries for partition, offset, tries in found}
-
-
-def _places(positions: Iterable[Position]) -> tuple[list[int], list[int]]:
-    ordered = list(positions)
-    return [position.partition for position in ordered], [position.offset for position in ordered]
 
 
 async def _insert(connection: Connection, statement: str, given: Sequence[rows.Row]) -> int:
@@ -356,7 +245,7 @@ async def _release(connection: Connection, plan: Plan, now_ms: int) -> None:
         return
     ends = {each.position: each.disposition.value for each in plan.deliveries}
     released = sorted(plan.released)
-    await connection.execute(_RELEASE, *_places(released), [ends[position] for position in released], now_ms)
+    await connection.execute(_RELEASE, *loading.places(released), [ends[position] for position in released], now_ms)
 
 
 async def _wake(connection: Connection, wakes: set[tuple[str, str]], now_ms: int) -> int:
@@ -396,7 +285,7 @@ async def _link(connection: Connection, named: Named, refunds: Sequence[str]) ->
         account,
         number,
     )
-    linked = await connection.fetch(_ORDER_BY_REFUND, wanted, [account] * len(wanted))
+    linked = await connection.fetch(loading.ORDER_BY_REFUND, wanted, [account] * len(wanted))
     for _, refund, order in linked:
         if order != number:
             raise RefundTaken(refund, order)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import directory, faults
-from deploy.embedded.faults import CannotBind
+from deploy import refusals
+from deploy.embedded import directory
 from deploy.embedded.migrations import NotUsable
+from deploy.refusals import CannotBind
 
 
 @pytest.mark.parametrize(
@@ -23,15 +24,15 @@ from deploy.embedded.migrations import NotUsable
     ],
 )
 def test_a_port_that_cannot_be_had_is_named_with_the_cause(error: OSError, said: str) -> None:
-    with pytest.raises(CannotBind) as refused, faults.binding("admin port", "127.0.0.1", 9464, "admin-port"):
+    with pytest.raises(CannotBind) as refused, refusals.binding("admin port", "127.0.0.1", 9464, "admin-port"):
         raise error
     assert str(refused.value).startswith(f"the admin port 127.0.0.1:9464 {said}")
-    assert faults.told(refused.value) == [str(refused.value)]
+    assert refusals.told(refused.value) == [str(refused.value)]
 
 
 def test_what_can_be_chosen_instead_is_named_as_option_and_as_variable() -> None:
     with pytest.raises(CannotBind, match="--admin-port or ALIPAY_NOTIFY_ADMIN_PORT"):  # noqa: SIM117
-        with faults.binding("admin port", "127.0.0.1", 9464, "admin-port"):
+        with refusals.binding("admin port", "127.0.0.1", 9464, "admin-port"):
             raise OSError(errno.EADDRINUSE, "in use")
 
 

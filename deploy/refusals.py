@@ -1,12 +1,10 @@
-"""What keeps the engine from starting, told so that somebody can mend it."""
+"""What keeps a process of ours from starting, told so that somebody can mend it."""
 
 import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploy.embedded.lock import AlreadyRunning
-from deploy.embedded.migrations import NotUsable
 from ingest.http import WrongParser
 from schemas.accounts import BadAccounts
 from workers.admin.guard import OpenAdmin
@@ -17,7 +15,8 @@ class CannotBind(Exception):
     """A port of ours cannot be had; the text says which, why, and what to do."""
 
 
-REFUSALS = (BadAccounts, AlreadyRunning, NotUsable, OpenAdmin, WrongParser, CannotBind, Infrastructure, OSError)
+# What any of them may be refused for; each engine has some more of its own.
+REFUSALS = (BadAccounts, OpenAdmin, WrongParser, CannotBind, Infrastructure, OSError)
 
 
 def told(error: BaseException) -> list[str]:

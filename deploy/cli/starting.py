@@ -1,0 +1,47 @@
+"""How a command starts a process that runs until it is told to end: its log, its loop, and how it is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from deploy import logs, loops, refusals
+from deploy.cli import exits
+
+if TYPE_CHECKING:
+    from deploy.logs import Lines
+
+
+def refuse(why: str, faults: list[str], code: int) -> NoReturn:
+    """Name every fault, and end."""
+    typer.echo(f"alipay-notify {why}:", err=True)
+    for fault in faults:
+        typer.echo(f"  - {fault}", err=True)
+    raise typer.Exit(code)
+
+
+def run(
+    process: Callable[[Lines], Coroutine[Any, Any, None]], *, queue_max: int, refused_for: tuple[type[Exception], ...]
+) -> None:
+    """Run the process to its end, with its log on stderr; what it is refused for is told, and anything else raised."""
+    _leave_no_core()
+    lines = logs.Lines(sys.stderr, console=sys.stderr.isatty(), queue_max=queue_max)
+    logs.capture_standard_logging(lines)
+    lines.start()
+    try:
+        with asyncio.Runner(loop_factory=loops.factory()) as runner:
+            runner.run(process(lines))
+    except refused_for as error:
+        refuse("cannot start", refusals.told(error), exits.FAILED)
+    finally:
+        lines.close()
+
+
+def _leave_no_core() -> None:
+    """A process that dies of its libraries leaves no image of its memory behind: secrets and payers are in it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -1,0 +1,118 @@
+"""The life of each process of ours: up, ready, at work until a signal, down in good order. And what it shows meanwhile.
+
+The composition roots differ in what they put together; this is what they have in common.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from deploy import build, loops
+from deploy.logs import Lines
+from schemas import telemetry
+from workers.admin import probes
+from workers.admin.probes import Check
+
+LOOK_EVERY_S = 1.0
+DEPENDENCIES = frozenset({"kafka", "redis", "store", "journal", "worker"})
+
+T = TypeVar("T")
+
+
+async def until_told(
+    running: Callable[[CollectorRegistry], AbstractAsyncContextManager[T]],
+    lines: Lines,
+    started: Callable[[T], Awaitable[None]],
+) -> None:
+    """Run the process until SIGTERM or SIGINT, then end in good order; a second signal ends it at once.
+
+    `started` is called once with what runs. What `running` raises is raised.
+    """
+    registry = CollectorRegistry()
+    build.info(registry)
+    _count_dropped(lines, registry)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told)
+    async with running(registry) as process:
+        await started(process)
+        loops.settle_garbage()
+        await stop.wait()
+
+
+def ready_line(**where: str) -> str:
+    """The one line that tells a program how to reach what has started."""
+    return msgspec.json.encode({"event": "ready"} | where).decode()
+
+
+def url(host: str, port: int) -> str:
+    """Where this process is reached from the same machine."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+def check(name: str, trouble: str | None, *, is_needed: bool = True) -> Check:
+    """The check of a dependency that says itself what is wrong with it."""
+    return Check(name=name, ok=not trouble, detail=trouble or "", is_needed=is_needed)
+
+
+@asynccontextmanager
+async def watched(
+    registry: CollectorRegistry,
+    health: Callable[[], Awaitable[Sequence[Check]]],
+    *housekeeping: Coroutine[Any, Any, None],
+) -> AsyncIterator[None]:
+    """Until the block ends: readiness, dependencies and the loop's lateness as gauges, and the given small loops.
+
+    None of them is a guarantee; a failure of one is shown by the gauge that stands still.
+    """
+    running = [
+        asyncio.create_task(each) for each in (_watch_loop(registry), _watch_health(registry, health), *housekeeping)
+    ]
+    try:
+        yield
+    finally:
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _count_dropped(lines: Lines, registry: CollectorRegistry) -> None:
+    dropped = telemetry.LOG_LINES_DROPPED
+    lines.tell_dropped(Counter(dropped.name, dropped.help, registry=registry).inc)
+
+
+async def _watch_loop(registry: CollectorRegistry) -> None:
+    lag = Gauge(telemetry.LOOP_LAG.name, telemetry.LOOP_LAG.help, registry=registry)
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LOOK_EVERY_S
+        await asyncio.sleep(LOOK_EVERY_S)
+        lag.set(max(0.0, loop.time() - due))
+
+
+async def _watch_health(registry: CollectorRegistry, health: Callable[[], Awaitable[Sequence[Check]]]) -> None:
+    up = Gauge(
+        telemetry.DEPENDENCY_UP.name, telemetry.DEPENDENCY_UP.help, telemetry.DEPENDENCY_UP.labels, registry=registry
+    )
+    ready = Gauge(telemetry.READY.name, telemetry.READY.help, registry=registry)
+    while True:
+        checks = await health()
+        for each in checks:
+            if each.name in DEPENDENCIES:
+                up.labels(each.name).set(each.ok)
+        ready.set(probes.is_ready(checks))
+        await asyncio.sleep(LOOK_EVERY_S)

@@ -1,0 +1,44 @@
+"""What a process believes: the keys decide, and a receipt of our own vouches for what the keys have decided already.
+
+A receiver that shares a secret with the workers marks each record that it has verified. A worker that finds the mark
+good need not verify the signature again, which costs twenty times as much. Without the secret, or without the mark, the
+signature is verified once more: what lies in a log proves nothing by lying there.
+"""
+
+from hmac import compare_digest
+
+from ingest import authenticity, returns
+from ingest.keys import Rings
+from schemas import envelope
+from schemas.accounts import Account
+from schemas.envelope import Sealed
+from workers.admin.returns import Returned
+
+
+class Trust:
+    """The receipts, the authentication and the Return check of one process. Without a secret there are no receipts."""
+
+    def __init__(self, rings: Rings, secret: bytes) -> None:
+        self._rings = rings
+        self._secret = secret
+
+    def receipt(self, sealed: Sealed) -> bytes:
+        """The mark of having verified what is sealed; empty where nobody shares a secret with us."""
+        return envelope.receipt(sealed, self._secret) if self._secret else b""
+
+    def authenticate(self, sealed: Sealed, account: Account) -> None:
+        """Returns for an authentic record; raises what `ingest.authenticity.recheck` does for another."""
+        has_receipt = bool(self._secret and sealed.receipt)
+        if not has_receipt or not compare_digest(sealed.receipt, self.receipt(sealed)):
+            authenticity.recheck(sealed, account, self._rings.current(account.name))
+
+    def check_return(self, text: str, account: Account) -> Returned:
+        """What the buyer's app or browser brought back: whether Alipay signed it, and what it says."""
+        checked = returns.check(text, account, self._rings.current(account.name))
+        return Returned(
+            authentic=checked.verdict is returns.Verdict.AUTHENTIC,
+            reason=checked.detail or (checked.reason.value if checked.reason else ""),
+            result_status=checked.result_status,
+            meaning=checked.result_meaning,
+            claims=checked.claims,
+        )
