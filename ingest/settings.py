@@ -10,7 +10,7 @@ is a fault like any other.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     """What a receiving process is told. Times are in seconds, sizes in bytes."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", case_sensitive=False)
+
+    STAND_INS: ClassVar[dict[str, Any]] = {"accounts": Path("accounts.toml")}  # for what is needed and missing or bad
 
     accounts: Path = Field(description="Path of accounts.toml; the key files in it are relative to it.")
     data_dir: Path = Field(Path("alipay-notify-data"), description="Where the embedded engine keeps its files.")
@@ -72,6 +74,25 @@ class Settings(BaseSettings):
             return self.keepalive_timeout_s
         return KEEPALIVE_EXPOSED_S if self.exposed else KEEPALIVE_BEHIND_LOAD_BALANCER_S
 
+    def contradictions(self) -> list[str]:
+        """Each pair of settings that cannot both be kept."""
+        faults = []
+        if self.body_deadline_s >= self.request_deadline_s:
+            faults.append("BODY_DEADLINE_S must be below REQUEST_DEADLINE_S: the answer takes what the body leaves")
+        if self.confirm_deadline_s >= self.request_deadline_s:
+            faults.append("CONFIRM_DEADLINE_S must be below REQUEST_DEADLINE_S: the log comes after the confirmation")
+        if self.keepalive_s <= self.request_deadline_s:
+            faults.append("KEEPALIVE_TIMEOUT_S must be above REQUEST_DEADLINE_S")
+        if self.exposed and self.keepalive_s > KEEPALIVE_EXPOSED_S:
+            faults.append(f"KEEPALIVE_TIMEOUT_S must be at most {KEEPALIVE_EXPOSED_S:g} where EXPOSED is true")
+        if self.shutdown_timeout_s < self.request_deadline_s:
+            faults.append("SHUTDOWN_TIMEOUT_S must not be below REQUEST_DEADLINE_S: requests in flight could be cut")
+        if self.connections_max < self.in_flight_max:
+            faults.append("CONNECTIONS_MAX must not be below IN_FLIGHT_MAX")
+        if self.port and self.port == self.admin_port and self.host == self.admin_host:
+            faults.append("PORT and ADMIN_PORT must differ: the admin port is not for the public")
+        return [PREFIX + fault for fault in faults]
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -85,68 +106,54 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
+S = TypeVar("S", bound=Settings)
+
+
 def load(environ: Mapping[str, str], **overrides: Any) -> Settings:
+    """A receiver's settings; see `load_as`."""
+    return load_as(Settings, environ, **overrides)
+
+
+def load_as(kind: type[S], environ: Mapping[str, str], **overrides: Any) -> S:
     """The settings in `environ`; an override that is not `None` (a command's option) stands above it.
 
     Raises:
         BadSettings: with every fault found, not just the first.
     """
-    given = _read(environ) | {name: value for name, value in overrides.items() if value is not None}
+    given = _read(environ, kind) | {name: value for name, value in overrides.items() if value is not None}
     faults: list[str] = []
-    settings = _validated(given, faults)
-    if settings is not None:
-        faults += contradictions(settings)
-    if faults or settings is None:
+    settings = _validated(given, kind, faults)
+    faults += settings.contradictions()
+    if faults:
         raise BadSettings(faults)
     return settings
 
 
-def _read(environ: Mapping[str, str]) -> dict[str, Any]:
-    source = EnvSettingsSource(Settings, env_prefix=PREFIX, case_sensitive=False)
+def _read(environ: Mapping[str, str], kind: type[Settings]) -> dict[str, Any]:
+    source = EnvSettingsSource(kind, env_prefix=PREFIX, case_sensitive=False)
     source.env_vars = {name.lower(): value for name, value in environ.items()}
     return source()
 
 
-def _validated(given: dict[str, Any], faults: list[str]) -> Settings | None:
+def _validated(given: dict[str, Any], kind: type[S], faults: list[str]) -> S:
     """The settings, or, where some are faulty, what the sound ones and the defaults make: enough to check the rest."""
     try:
-        return Settings(**given)
+        return kind(**given)
     except ValidationError as error:
         broken = set()
         for fault in error.errors(include_url=False, include_input=False):
             field = str(fault["loc"][0])
             broken.add(field)
-            faults.append(_told(field, kind=fault["type"], text=fault["msg"]))
+            faults.append(_told(kind, field, fault=fault["type"], text=fault["msg"]))
         sound = {name: value for name, value in given.items() if name not in broken}
-        if "accounts" in broken:
-            sound["accounts"] = Path("accounts.toml")
-        return Settings(**sound)
+        stand_ins = {name: kind.STAND_INS[name] for name in broken if name in kind.STAND_INS}
+        return kind(**(sound | stand_ins))
 
 
-def _told(field: str, *, kind: str, text: str) -> str:
+def _told(kind: type[Settings], field: str, *, fault: str, text: str) -> str:
     """One fault, by the name under which a person sets it."""
     name = f"{PREFIX}{field.upper()}"
-    if kind == "missing":
-        about = Settings.model_fields[field].description or ""
+    if fault == "missing":
+        about = kind.model_fields[field].description or ""
         return f"{name} is not set: {about[:1].lower()}{about[1:].rstrip('.')}"
     return f"{name}: {text.replace('Input should be', 'must be', 1)}"
-
-
-def contradictions(settings: Settings) -> list[str]:
-    """Each pair of settings that cannot both be kept."""
-    faults = []
-    if settings.body_deadline_s >= settings.request_deadline_s:
-        faults.append("BODY_DEADLINE_S must be below REQUEST_DEADLINE_S: the answer takes what the body leaves")
-    if settings.confirm_deadline_s >= settings.request_deadline_s:
-        faults.append("CONFIRM_DEADLINE_S must be below REQUEST_DEADLINE_S: the log comes after the confirmation")
-    if settings.keepalive_s <= settings.request_deadline_s:
-        faults.append("KEEPALIVE_TIMEOUT_S must be above REQUEST_DEADLINE_S")
-    if settings.exposed and settings.keepalive_s > KEEPALIVE_EXPOSED_S:
-        faults.append(f"KEEPALIVE_TIMEOUT_S must be at most {KEEPALIVE_EXPOSED_S:g} where EXPOSED is true")
-    if settings.shutdown_timeout_s < settings.request_deadline_s:
-        faults.append("SHUTDOWN_TIMEOUT_S must not be below REQUEST_DEADLINE_S: requests in flight could be cut")
-    if settings.connections_max < settings.in_flight_max:
-        faults.append("CONNECTIONS_MAX must not be below IN_FLIGHT_MAX")
-    if settings.port and settings.port == settings.admin_port and settings.host == settings.admin_host:
-        faults.append("PORT and ADMIN_PORT must differ: the admin port is not for the public")
-    return [PREFIX + fault for fault in faults]
