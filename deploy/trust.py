@@ -5,10 +5,12 @@ good need not verify the signature again, which costs twenty times as much. With
 signature is verified once more: what lies in a log proves nothing by lying there.
 """
 
+from collections.abc import Iterable
 from hmac import compare_digest
 
-from ingest import authenticity, returns
+from ingest import app, authenticity, returns
 from ingest.keys import Rings
+from ingest.lines import Logger
 from schemas import envelope
 from schemas.accounts import Account
 from schemas.envelope import Sealed
@@ -42,3 +44,16 @@ class Trust:
             meaning=checked.result_meaning,
             claims=checked.claims,
         )
+
+
+async def keep_keys(rings: Rings, accounts: Iterable[str], logger: Logger, *, interval_s: float) -> None:
+    """Look at the key files for ever, in a process that has no receiver to do it and to count them."""
+    await app.reload_keys(rings, accounts, watch=_Nobody(), logger=logger, interval_s=interval_s)
+
+
+class _Nobody:
+    """Keys are counted where they verify what arrives."""
+
+    def keys_in_use(self, keys: Iterable[tuple[str, str]], /) -> None: ...
+
+    def keys_expire(self, expiries: dict[tuple[str, str], float], /) -> None: ...

@@ -7,6 +7,7 @@ that also runs a worker shares its keys with it.
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import Protocol
 
 from aiohttp import ClientSession, DummyCookieJar
 from prometheus_client import CollectorRegistry
@@ -24,6 +25,14 @@ from ingest.room import Room
 from ingest.settings import Settings
 from schemas.accounts import Account
 from schemas.telemetry import Field
+
+
+class KeysWatch(Protocol):
+    """Those who want to know of keys: which there are, and when each of them ends."""
+
+    def keys_in_use(self, keys: Iterable[tuple[str, str]], /) -> None: ...
+
+    def keys_expire(self, expiries: dict[tuple[str, str], float], /) -> None: ...
 
 
 @asynccontextmanager
@@ -71,7 +80,7 @@ async def serving(
         )
         receiver = Receiver(settings=settings, reception=reception, reporting=reporting, clock=clock)
         reloading = asyncio.create_task(
-            reload_keys(rings, accounts, metrics=metrics, logger=logger, interval_s=settings.key_reload_interval_s)
+            reload_keys(rings, accounts, watch=metrics, logger=logger, interval_s=settings.key_reload_interval_s)
         )
         try:
             await receiver.start()
@@ -84,7 +93,7 @@ async def serving(
 
 
 async def reload_keys(
-    rings: Rings, accounts: Iterable[str], *, metrics: Metrics, logger: Logger, interval_s: float
+    rings: Rings, accounts: Iterable[str], *, watch: KeysWatch, logger: Logger, interval_s: float
 ) -> None:
     """Look at the key files for ever. A faulty file keeps the old keys, and is told of once until its fault changes."""
     names = list(accounts)
@@ -92,8 +101,8 @@ async def reload_keys(
     while True:
         faults = rings.reload()
         current = [rings.current(name) for name in names]
-        metrics.keys_in_use((ring.account, key.id) for ring in current for key in ring.keys)
-        metrics.keys_expire(_expiries(current))
+        watch.keys_in_use((ring.account, key.id) for ring in current for key in ring.keys)
+        watch.keys_expire(_expiries(current))
         if faults != told:
             told = faults
             for fault in faults:

@@ -24,6 +24,14 @@ from workers.pages import HeldPort, OrdersPort
 from workers.processing import Authenticate
 
 
+def probes(*, readiness: Readiness, registry: CollectorRegistry, log: Log, token: str | None = None) -> web.Application:
+    """The admin port of a process that answers no questions about orders: probes and metrics."""
+    app = web.Application(middlewares=[Guard(token=token, log=log).check], client_max_size=answers.BODY_BYTES_MAX)
+    app.add_routes(ProbesPart(readiness=readiness, registry=registry).routes())
+    app.on_response_prepare.append(port.sign)
+    return app
+
+
 def application(
     *,
     accounts: Mapping[str, Account],

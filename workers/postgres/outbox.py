@@ -66,6 +66,12 @@ async def mark_sent(connection: Connection, numbers: Sequence[int], *, now_ms: i
     await connection.execute("UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[])", sorted(numbers), now_ms)
 
 
+async def newest(connection: Connection) -> int:
+    """The highest number that can be seen."""
+    number: int = await connection.fetchval("SELECT coalesce(max(number), 0) FROM outbox")
+    return number
+
+
 async def prune(connection: Connection, *, older_than_ms: int) -> int:
     """Delete events that were acknowledged before that moment, a limited number of them; how many."""
     pruned = await connection.fetch(_PRUNE, older_than_ms, PRUNE_ROWS_MAX)

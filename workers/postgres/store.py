@@ -25,25 +25,31 @@ SWEEPING = "sweeping"
 
 
 class OrderStore:
-    """The open store of one worker.
+    """The open store of one process. One that has no relay leaves the events it writes to the worker that leads.
 
     `woken` is set whenever this worker made parked notifications come due early; a sweeper in another process finds
     them when it looks. `leadership` tells whether sweeping is this worker's business.
     """
 
-    def __init__(self, database: Database, *, holder: str, now_ms: Callable[[], int]) -> None:
+    def __init__(self, database: Database, *, holder: str, now_ms: Callable[[], int], has_relay: bool = True) -> None:
         self.woken = asyncio.Event()
         self.leadership = Leadership(database, role=SWEEPING, holder=holder)
         self._database = database
         self._now_ms = now_ms
-        self._fresh = Fresh()
+        self._fresh = Fresh() if has_relay else None
         self._feed = Feed()
 
     @classmethod
     async def open(
-        cls, dsn: str, *, holder: str, now_ms: Callable[[], int], limits: Limits | None = None
+        cls,
+        dsn: str,
+        *,
+        holder: str,
+        now_ms: Callable[[], int],
+        limits: Limits | None = None,
+        has_relay: bool = True,
     ) -> "OrderStore":
-        """The store in this database, for a worker that is called `holder` and nobody else is.
+        """The store in this database, for a process that is called `holder` and nobody else is.
 
         Raises:
             NotUsable: it lacks steps of the schema, or does not keep what it commits.
@@ -55,7 +61,7 @@ class OrderStore:
         except BaseException:
             await database.close()
             raise
-        return cls(database, holder=holder, now_ms=now_ms)
+        return cls(database, holder=holder, now_ms=now_ms, has_relay=has_relay)
 
     @property
     def trouble(self) -> str | None:
@@ -81,7 +87,7 @@ class OrderStore:
 
     async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
         """What this worker wrote, and, where it leads, what was left behind."""
-        fresh = self._fresh.first(limit)
+        fresh = self._fresh.first(limit) if self._fresh else []
         if fresh or not await self.leadership.leads():
             return fresh
         now_ms = self._now_ms()
@@ -93,7 +99,8 @@ class OrderStore:
             await outbox.mark_sent(connection, numbers, now_ms=self._now_ms())
 
         await self._database.write(work)
-        self._fresh.forget(numbers)
+        if self._fresh:
+            self._fresh.forget(numbers)
 
     # workers.pages.OrdersPort
 
@@ -111,6 +118,10 @@ class OrderStore:
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
         """Events and notices behind this number of the outbox, oldest first."""
         return await self._database.read(lambda connection: self._feed.after(connection, number, limit))
+
+    async def newest_event(self) -> int:
+        """The highest number in the outbox: whoever asks for what comes after it learns of what is new."""
+        return await self._database.read(outbox.newest)
 
     async def register(
         self,
@@ -174,7 +185,8 @@ class OrderStore:
         return await self._database.write(lambda connection: outbox.prune(connection, older_than_ms=older_than_ms))
 
     def _written(self, settled: Settled) -> Plan:
-        self._fresh.wrote(settled)
+        if self._fresh:
+            self._fresh.wrote(settled)
         if settled.woken:
             self.woken.set()
         return settled.plan

@@ -1,0 +1,170 @@
+"""`alipay-notify ingest`, `worker` and `console`: the cluster engine's processes, one each.
+
+Only options are declared here; what runs is imported when the command runs, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.cli import exits
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from deploy.cluster.settings import ClusterSettings
+    from deploy.logs import Lines
+
+    Running = Callable[[ClusterSettings, Lines, CollectorRegistry], AbstractAsyncContextManager[dict[str, str]]]
+
+CLIENTS = ("aiokafka", "asyncpg", "redis")
+INSTALL = "pip install 'alipay-notify[cluster]'"
+
+_COMMON = """
+Everything can be said by environment variables, ALIPAY_NOTIFY_…; `alipay-notify config show` lists them. When it is
+ready it prints one JSON line to stdout: {"event": "ready", …}. Logs go to stderr. SIGTERM ends it in good order.
+"""
+_INGEST = f"""Run a receiver: verify notifications, append them to Kafka, say `success` when Kafka has them.
+
+It needs Kafka and nothing else. Put several behind a load balancer that asks /readyz on the admin port.
+
+    alipay-notify ingest --accounts accounts.toml --kafka k1:9092,k2:9092,k3:9092
+    ALIPAY_NOTIFY_REUSE_PORT=1 alipay-notify ingest --port 8080 --admin-port 9465
+{_COMMON}"""
+_WORKER = f"""Run a worker: bring every notification to its disposition, and send the events of orders.
+
+Kafka shares the partitions out among the workers of a group: start as many as there is work for, at most one for each
+partition.
+
+    alipay-notify worker --kafka k1:9092 --postgres postgresql://orders@db/orders --redis redis://redis/0
+{_COMMON}"""
+_CONSOLE = f"""Run the console and the API: orders, held notifications, registrations and Returns.
+
+    alipay-notify console --postgres postgresql://orders@db/orders --admin-port 9464
+{_COMMON}"""
+
+Accounts = Annotated[
+    Path | None,
+    typer.Option(readable=False, envvar="ALIPAY_NOTIFY_ACCOUNTS", help="accounts.toml; key paths are relative to it."),
+]
+Host = Annotated[str | None, typer.Option(envvar="ALIPAY_NOTIFY_HOST", help="Address of the public port [127.0.0.1].")]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65535, envvar="ALIPAY_NOTIFY_PORT", help="Public port, 0 is any [8080].")
+]
+AdminHost = Annotated[
+    str | None, typer.Option(envvar="ALIPAY_NOTIFY_ADMIN_HOST", help="Address of the admin port [127.0.0.1].")
+]
+AdminPort = Annotated[
+    int | None, typer.Option(min=0, max=65535, envvar="ALIPAY_NOTIFY_ADMIN_PORT", help="Admin port, 0 is any [9464].")
+]
+Kafka = Annotated[
+    str | None, typer.Option(envvar="ALIPAY_NOTIFY_KAFKA", metavar="HOST:PORT,…", help="Brokers to ask first.")
+]
+Postgres = Annotated[
+    str | None, typer.Option(envvar="ALIPAY_NOTIFY_POSTGRES", metavar="URL", help="The order store: postgresql://…")
+]
+Redis = Annotated[
+    str | None, typer.Option(envvar="ALIPAY_NOTIFY_REDIS", metavar="URL", help="Claims: redis://…; without, no claims.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the program."""
+    app.command("ingest", help=_INGEST, epilog=exits.EPILOG)(ingest)
+    app.command("worker", help=_WORKER, epilog=exits.EPILOG)(worker)
+    app.command("console", help=_CONSOLE, epilog=exits.EPILOG)(console)
+
+
+def ingest(
+    accounts: Accounts = None,
+    kafka: Kafka = None,
+    host: Host = None,
+    port: Port = None,
+    admin_host: AdminHost = None,
+    admin_port: AdminPort = None,
+) -> None:
+    """Runs a receiver; the options stand above the environment."""
+
+    def running() -> Running:
+        from deploy.cluster import receiver
+
+        return receiver.running
+
+    _run(running, accounts=accounts, kafka=kafka, host=host, port=port, admin_host=admin_host, admin_port=admin_port)
+
+
+def worker(
+    accounts: Accounts = None,
+    kafka: Kafka = None,
+    postgres: Postgres = None,
+    redis: Redis = None,
+    admin_host: AdminHost = None,
+    admin_port: AdminPort = None,
+) -> None:
+    """Runs a worker; the options stand above the environment."""
+
+    def running() -> Running:
+        from deploy.cluster import worker
+
+        return worker.running
+
+    _run(
+        running,
+        accounts=accounts,
+        kafka=kafka,
+        postgres=postgres,
+        redis=redis,
+        admin_host=admin_host,
+        admin_port=admin_port,
+    )
+
+
+def console(
+    accounts: Accounts = None,
+    postgres: Postgres = None,
+    admin_host: AdminHost = None,
+    admin_port: AdminPort = None,
+) -> None:
+    """Runs a console; the options stand above the environment."""
+
+    def running() -> Running:
+        from deploy.cluster import console
+
+        return console.running
+
+    _run(running, accounts=accounts, postgres=postgres, admin_host=admin_host, admin_port=admin_port)
+
+
+def _run(role: Callable[[], Running], **given: Any) -> None:
+    import os
+
+    from deploy.cli import starting
+    from ingest.settings import BadSettings
+
+    try:
+        from deploy import life
+        from deploy.cluster import refusals, settings
+
+        running = role()
+    except ModuleNotFoundError as missing:
+        if missing.name not in CLIENTS:
+            raise
+        starting.refuse("cannot start", [f"{missing.name} is missing: {INSTALL}"], exits.FAILED)
+    try:
+        told = settings.load(os.environ, **given)
+    except BadSettings as bad:
+        starting.refuse("cannot start as told", bad.faults, exits.WRONG_USAGE)
+
+    async def started(where: dict[str, str]) -> None:
+        typer.echo(life.ready_line(**where))
+
+    starting.run(
+        lambda lines: life.until_told(lambda registry: running(told, lines, registry), lines, started),
+        queue_max=told.log_queue_max,
+        refused_for=refusals.REFUSALS,
+    )

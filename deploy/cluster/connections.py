@@ -1,0 +1,46 @@
+"""From settings to what client libraries take: Kafka's connection parameters, and the name of this process."""
+
+import os
+import secrets
+import socket
+import ssl
+from typing import Any
+
+from deploy.cluster import settings
+from deploy.cluster.settings import ClusterSettings, Unreadable
+
+
+def kafka(told: ClusterSettings) -> dict[str, Any]:
+    """What every Kafka client of this process is given, beside what its own work needs.
+
+    Raises:
+        Unreadable: nobody says where it is, or a certificate, a key or a password cannot be read.
+    """
+    tls = told.kafka_ca_file is not None
+    connection: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_address(told),
+        "security_protocol": ("SASL_" if told.kafka_user else "") + ("SSL" if tls else "PLAINTEXT"),
+    }
+    if tls:
+        connection["ssl_context"] = _tls(told)
+    if told.kafka_user and told.kafka_password_file is not None:
+        password = settings.secret(told.kafka_password_file, "KAFKA_PASSWORD_FILE", bytes_min=1)
+        connection["sasl_mechanism"] = told.kafka_mechanism
+        connection["sasl_plain_username"] = told.kafka_user
+        connection["sasl_plain_password"] = password.decode()
+    return connection
+
+
+def name(role: str) -> str:
+    """A name that no other process has, also not this one's successor with the same number on the same host."""
+    return f"{role}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def _tls(told: ClusterSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=told.kafka_ca_file)
+        if told.kafka_certificate_file is not None:
+            context.load_cert_chain(told.kafka_certificate_file, told.kafka_key_file)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise Unreadable(f"TLS to Kafka: {type(error).__name__}: {error}") from None
+    return context

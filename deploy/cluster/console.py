@@ -1,0 +1,108 @@
+"""`alipay-notify console`: the API and the console, over the order store that the workers share.
+
+It consumes nothing, and sends nothing: what it writes (a registration, a replay) leaves through the outbox, and the
+worker that leads sends it. Several may run; each is as good as the other.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from prometheus_client import CollectorRegistry
+
+from deploy import accounts_file, life, refusals
+from deploy.cluster import connections, following, settings
+from deploy.cluster.settings import ClusterSettings
+from deploy.logs import Lines
+from deploy.trust import Trust, keep_keys
+from ingest.clock import SystemClock
+from ingest.keys import Rings
+from schemas.events import Outgoing
+from workers import api, metrics
+from workers.admin import guard, port
+from workers.admin.probes import Check
+from workers.admin.shapes import RefusedRequest
+from workers.changes import Changes
+from workers.lines import Lines as WorkerLines
+from workers.postgres.store import OrderStore
+from workers.processing import Processing
+from workers.watching import Everyone
+
+
+class NoTopics:
+    """What this process writes is sent by the workers."""
+
+    async def publish(self, events: Sequence[Outgoing]) -> None:
+        raise NotImplementedError("a console has no relay")
+
+
+class NoRefusals:
+    """What receivers turn away they remember themselves, each in its own process."""
+
+    def of_order(self, account: str, order: str) -> Sequence[RefusedRequest]:
+        return ()
+
+
+@asynccontextmanager
+async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegistry) -> AsyncIterator[dict[str, str]]:
+    """A console that answers; what is given is where.
+
+    Raises:
+        refusals.REFUSALS: it cannot be started as told.
+    """
+    clock = SystemClock()
+    accounts = accounts_file.read(told.accounts)
+    rings = Rings(accounts, told.accounts.parent)
+    token = guard.read_token(told.admin_token_file) if told.admin_token_file else None
+    guard.check_bind(told.admin_host, has_token=token is not None)
+    async with AsyncExitStack() as stack:
+        store = await OrderStore.open(
+            settings.postgres_address(told),
+            holder=connections.name("console"),
+            now_ms=clock.epoch_ms,
+            has_relay=False,
+        )
+        stack.push_async_callback(store.close)
+        changes = Changes()
+        counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
+        trust = Trust(rings, b"")  # what was held is verified by today's keys, whoever vouched for it then
+        processing = Processing(
+            accounts=accounts,
+            authenticate=trust.authenticate,
+            store=store,
+            events=NoTopics(),
+            watch=Everyone(metrics=counted, lines=WorkerLines(lines, sample=told.log_sample), changes=changes),
+            now_ms=clock.epoch_ms,
+        )
+
+        async def health() -> Sequence[Check]:
+            return [life.check("store", store.trouble)]
+
+        application = api.application(
+            accounts=accounts,
+            orders=store,
+            held=store,
+            events=store,
+            retry=processing.retry,
+            authenticate=trust.authenticate,
+            check_return=trust.check_return,
+            refusals=NoRefusals(),
+            replays=counted,
+            readiness=health,
+            registry=registry,
+            changes=changes,
+            wake=store.woken.set,
+            now_ms=clock.epoch_ms,
+            log=lines,
+            token=token,
+        )
+        with refusals.binding("admin port", told.admin_host, told.admin_port, "admin-port"):
+            admin_port = await stack.enter_async_context(
+                port.serving(application, host=told.admin_host, port=told.admin_port, log=lines)
+            )
+        chores = (
+            counted.keep_fresh(store),
+            following.follow(store, changes),
+            keep_keys(rings, accounts, lines, interval_s=told.key_reload_interval_s),
+        )
+        await stack.enter_async_context(life.watched(registry, health, *chores))
+        yield {"admin": life.url(told.admin_host, admin_port)}

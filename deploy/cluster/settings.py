@@ -1,0 +1,140 @@
+"""What the cluster engine's processes are told beyond a receiver's own settings: where Kafka, PostgreSQL and Redis are.
+
+One kind for all of them, so that one environment serves a whole deployment; each process reads what concerns it. An
+address with a password in it does not belong into an environment that every child inherits: it may lie in a file.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from ingest import settings
+from ingest.settings import Settings
+
+POSTGRES_SCHEMES = ("postgresql", "postgres")
+REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "redis+cluster")
+
+
+class ClusterSettings(Settings):
+    """The settings of `ingest`, `worker` and `console`."""
+
+    kafka: str = Field("", description="Kafka's brokers to ask first, host:port separated by commas.")
+    kafka_ca_file: Path | None = Field(None, description="Speak TLS to the brokers, and trust who is signed by these.")
+    kafka_certificate_file: Path | None = Field(None, description="Our own certificate for the brokers.")
+    kafka_key_file: Path | None = Field(None, description="The private key of that certificate.")
+    kafka_user: str = Field("", description="Who we are to the brokers, where they ask (SASL).")
+    kafka_password_file: Path | None = Field(None, description="File with that user's password.")
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How that user proves it."
+    )
+    kafka_idempotence: bool = Field(
+        False, description="Have the brokers drop repeated appends. The order store absorbs them anyway."
+    )
+    topic_prefix: str = Field(
+        "payments", pattern=r"^[a-z0-9]+(\.[a-z0-9]+)*$", description="What the names of all topics begin with."
+    )
+    development: bool = Field(
+        False, description="Accept topics with a single replica: what is acknowledged may be lost with its broker."
+    )
+
+    group: str = Field("alipay-notify", min_length=1, description="The workers' consumer group.")
+    postgres: str = Field("", description="The order store: postgresql://user@host/database.")
+    postgres_file: Path | None = Field(None, description="File with that address, where it has a password in it.")
+    redis: str = Field("", description="Claims: redis://host/0, or redis+sentinel://, redis+cluster://. None: without.")
+    redis_file: Path | None = Field(None, description="File with that address, where it has a password in it.")
+    receipt_key_file: Path | None = Field(
+        None, description="File with a secret that receivers and workers share: verified once is verified for both."
+    )
+
+    def contradictions(self) -> list[str]:
+        """Each pair of settings that cannot both be kept, and each that is half of a pair."""
+        faults = [
+            f"{server.upper()} and {server.upper()}_FILE are two addresses of one server: give one"
+            for server in ("postgres", "redis")
+            if getattr(self, server) and getattr(self, f"{server}_file")
+        ]
+        if (self.kafka_certificate_file is None) != (self.kafka_key_file is None):
+            faults.append("KAFKA_CERTIFICATE_FILE and KAFKA_KEY_FILE go together")
+        if self.kafka_certificate_file is not None and self.kafka_ca_file is None:
+            faults.append("KAFKA_CERTIFICATE_FILE needs KAFKA_CA_FILE: whom it is shown to has to be known first")
+        if bool(self.kafka_user) != (self.kafka_password_file is not None):
+            faults.append("KAFKA_USER and KAFKA_PASSWORD_FILE go together")
+        return super().contradictions() + [settings.PREFIX + fault for fault in faults]
+
+
+class Unreadable(Exception):
+    """A file that a setting names cannot be read, or does not hold what it should."""
+
+
+def load(environ: Mapping[str, str], **overrides: Any) -> ClusterSettings:
+    """The settings in `environ`; an override that is not `None` (a command's option) stands above it.
+
+    Raises:
+        BadSettings: with every fault found.
+    """
+    return settings.load_as(ClusterSettings, environ, **overrides)
+
+
+def kafka_address(told: ClusterSettings) -> list[str]:
+    """The brokers to ask first.
+
+    Raises:
+        Unreadable: nobody says it.
+    """
+    brokers = [each.strip() for each in told.kafka.split(",") if each.strip()]
+    if not brokers:
+        raise Unreadable(f"{settings.PREFIX}KAFKA is not set: name some brokers, host:port,host:port")
+    return brokers
+
+
+def postgres_address(told: ClusterSettings) -> str:
+    """Where the order store is.
+
+    Raises:
+        Unreadable: nobody says it, or it is no address of PostgreSQL.
+    """
+    return _address(told.postgres, told.postgres_file, "POSTGRES", POSTGRES_SCHEMES)
+
+
+def redis_address(told: ClusterSettings) -> str | None:
+    """Where claims are kept; `None` where the workers go without.
+
+    Raises:
+        Unreadable: it is no address of Redis.
+    """
+    if not told.redis and told.redis_file is None:
+        return None
+    return _address(told.redis, told.redis_file, "REDIS", REDIS_SCHEMES)
+
+
+def secret(path: Path, setting: str, *, bytes_min: int) -> bytes:
+    """What a secret file holds, without the line's end.
+
+    Raises:
+        Unreadable: it cannot be read, or it could be guessed.
+    """
+    text = _text(path, setting).encode()
+    if len(text) < bytes_min:
+        raise Unreadable(
+            f"{settings.PREFIX}{setting}: what {path} holds is shorter than {bytes_min} bytes and could be guessed"
+        )
+    return text
+
+
+def _address(told: str, path: Path | None, setting: str, schemes: tuple[str, ...]) -> str:
+    address = told or ("" if path is None else _text(path, f"{setting}_FILE"))
+    if not address:
+        raise Unreadable(f"{settings.PREFIX}{setting} is not set: say where it is, {schemes[0]}://…")
+    if urlsplit(address).scheme not in schemes:
+        raise Unreadable(f"{settings.PREFIX}{setting} does not begin with {schemes[0]}://")
+    return address
+
+
+def _text(path: Path, setting: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise Unreadable(f"{settings.PREFIX}{setting}: {path} cannot be read: {type(error).__name__}") from None
