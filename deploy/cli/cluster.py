@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     Running = Callable[[ClusterSettings, Lines, CollectorRegistry], AbstractAsyncContextManager[dict[str, str]]]
 
-CLIENTS = ("aiokafka", "asyncpg", "redis")
-INSTALL = "pip install 'alipay-notify[cluster]'"
-
 _COMMON = """
 Everything can be said by environment variables, ALIPAY_NOTIFY_…; `alipay-notify config show` lists them. When it is
 ready it prints one JSON line to stdout: {"event": "ready", …}. Logs go to stderr. SIGTERM ends it in good order.
@@ -146,15 +143,11 @@ def _run(role: Callable[[], Running], **given: Any) -> None:
     from deploy.cli import starting
     from ingest.settings import BadSettings
 
-    try:
-        from deploy import life
-        from deploy.cluster import refusals, settings
+    starting.need_clients()
+    from deploy import life
+    from deploy.cluster import refusals, settings
 
-        running = role()
-    except ModuleNotFoundError as missing:
-        if missing.name not in CLIENTS:
-            raise
-        starting.refuse("cannot start", [f"{missing.name} is missing: {INSTALL}"], exits.FAILED)
+    running = role()
     try:
         told = settings.load(os.environ, **given)
     except BadSettings as bad:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
@@ -57,6 +58,19 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         texts = [plain(value) for value in row]
         drawn.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in texts))
     console().print(drawn)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr while the block runs, advanced by calling what is given; nothing where nobody watches."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    to = Console(stderr=True)
+    with Progress(*columns, console=to, disable=not to.is_terminal, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 def line(label: str, value: object) -> None:

@@ -6,12 +6,16 @@ import asyncio
 import resource
 import sys
 from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from deploy import logs, loops, refusals
 from deploy.cli import exits
+
+CLIENTS = ("aiokafka", "asyncpg", "redis")
+INSTALL = "uv tool install 'alipay-notify[cluster]', or pip install it"
 
 if TYPE_CHECKING:
     from deploy.logs import Lines
@@ -23,6 +27,13 @@ def refuse(why: str, faults: list[str], code: int) -> NoReturn:
     for fault in faults:
         typer.echo(f"  - {fault}", err=True)
     raise typer.Exit(code)
+
+
+def need_clients() -> None:
+    """Name what to install where the cluster engine's clients are missing."""
+    for module in CLIENTS:
+        if find_spec(module) is None:
+            refuse("needs more", [f"{module} is missing: {INSTALL}"], exits.FAILED)
 
 
 def run(

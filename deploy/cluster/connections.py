@@ -1,5 +1,6 @@
 """From settings to what client libraries take: Kafka's connection parameters, and the name of this process."""
 
+import hashlib
 import os
 import secrets
 import socket
@@ -8,6 +9,8 @@ from typing import Any
 
 from deploy.cluster import settings
 from deploy.cluster.settings import ClusterSettings, Unreadable
+
+RECEIPT_KEY_BYTES_MIN = 32  # who guesses it can have a worker believe an unsigned record
 
 
 def kafka(told: ClusterSettings) -> dict[str, Any]:
@@ -29,6 +32,18 @@ def kafka(told: ClusterSettings) -> dict[str, Any]:
         connection["sasl_plain_username"] = told.kafka_user
         connection["sasl_plain_password"] = password.decode()
     return connection
+
+
+def receipt_key(told: ClusterSettings) -> bytes:
+    """The secret that receivers and workers share, as a key of fixed size; empty where there is none.
+
+    Raises:
+        Unreadable: the file cannot be read, or what it holds could be guessed.
+    """
+    if told.receipt_key_file is None:
+        return b""
+    shared = settings.secret(told.receipt_key_file, "RECEIPT_KEY_FILE", bytes_min=RECEIPT_KEY_BYTES_MIN)
+    return hashlib.sha256(shared).digest()
 
 
 def name(role: str) -> str:

@@ -112,6 +112,17 @@ async def last_settled(connection: Connection, partition: int) -> int | None:
     return offset
 
 
+async def settled_between(connection: Connection, partition: int, first: int, end: int) -> int:
+    """How many records of the stretch have a disposition."""
+    count: int = await connection.fetchval(
+        "SELECT count(*) FROM deliveries WHERE log_partition = $1 AND log_offset >= $2 AND log_offset < $3",
+        partition,
+        first,
+        end,
+    )
+    return count
+
+
 _NOTHING = Needs(positions=frozenset(), ids=frozenset(), orders=frozenset(), trades=frozenset(), refunds=frozenset())
 _INSERT_LEDGER = columns.LEDGER.insert("notifications")
 _INSERT_EVENTS = columns.OUTBOX.insert("outbox", after="RETURNING number, id")

@@ -77,6 +77,18 @@ class OrderStore:
         """The highest offset of the partition that has a disposition; `None` where none has."""
         return await self._database.read(lambda connection: settling.last_settled(connection, partition))
 
+    async def settled_between(self, partition: int, first: int, end: int) -> int:
+        """How many records of the partition, from `first` up to and not including `end`, have a disposition."""
+        return await self._database.read(lambda connection: settling.settled_between(connection, partition, first, end))
+
+    async def note(self, action: str, subjects: Sequence[str], *, by: str, why: str) -> None:
+        """Leave an audit row for each subject of what somebody did."""
+
+        async def work(connection: Connection) -> None:
+            await people.note(connection, action, subjects, by=by, why=why, now_ms=self._now_ms())
+
+        await self._database.write(work)
+
     # workers.processing.Store
 
     async def settle(self, needs: Needs, decide: Decide) -> Plan:

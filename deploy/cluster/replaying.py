@@ -1,0 +1,186 @@
+"""A stretch of the log once more: for an order store that was restored from a backup, or that somebody doubts.
+
+It reads beside the workers' group and commits nothing. Each record is brought to its disposition exactly as a worker
+does it; a position that has one already is recognised and nothing is done, so a replay of what was never lost changes
+nothing, and an interrupted one is simply started again. Events that it writes are sent by the workers.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+from msgspec import Struct
+
+from schemas.envelope import Record
+from workers.plan import Logged, Position
+from workers.processing import Infrastructure
+
+BATCH_MAX = 500
+CALL_S = 10.0
+READ_S = 1.0  # for one poll
+SILENT_S = 30.0  # without a record where there should be one
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """A stretch of one partition, from `first` up to, not including, `end`; `settled` of its records have theirs."""
+
+    partition: int
+    first: int
+    end: int
+    settled: int
+
+    @property
+    def records(self) -> int:
+        return self.end - self.first
+
+    @property
+    def unsettled(self) -> int:
+        return self.records - self.settled
+
+
+class Settled(Protocol):
+    """The order store, as far as this asks it."""
+
+    async def settled_between(self, partition: int, first: int, end: int) -> int:
+        """How many records of the stretch have a disposition."""
+
+
+class Stretch:
+    """The log between two moments, open for reading."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
+        self._consumer = consumer
+        self._topic = topic
+
+    async def spans(self, store: Settled, *, from_ms: int, to_ms: int) -> list[Span]:
+        """What lies between the two moments, by partition, and how much of it is settled.
+
+        Raises:
+            Infrastructure: Kafka or the store does not say.
+        """
+        numbers = await self._told(self._partitions)
+        places = [TopicPartition(self._topic, number) for number in sorted(numbers)]
+        ends = await self._told(lambda: self._consumer.end_offsets(places))
+        firsts = await self._told(lambda: self._consumer.offsets_for_times(dict.fromkeys(places, from_ms)))
+        lasts = await self._told(lambda: self._consumer.offsets_for_times(dict.fromkeys(places, to_ms)))
+        spans = []
+        for place in places:
+            first = firsts[place].offset if firsts.get(place) else ends[place]
+            end = lasts[place].offset if lasts.get(place) else ends[place]
+            if first < end:
+                settled = await store.settled_between(place.partition, first, end)
+                spans.append(Span(partition=place.partition, first=first, end=end, settled=settled))
+        return spans
+
+    async def records(self, span: Span, *, batch_max: int = BATCH_MAX) -> AsyncIterator[Sequence[Logged]]:
+        """The records of the stretch in their order, in batches.
+
+        Raises:
+            Infrastructure: no record comes where one should.
+        """
+        place = TopicPartition(self._topic, span.partition)
+        self._consumer.assign([place])
+        self._consumer.seek(place, span.first)
+        at, came = span.first, time.monotonic()
+        while at < span.end:
+            polled = await self._told(
+                lambda: self._consumer.getmany(place, timeout_ms=int(READ_S * 1000), max_records=batch_max)
+            )
+            batch = [_logged(record) for record in polled.get(place, ()) if record.offset < span.end]
+            # Gaps are where another program's transactions ended, so the position tells how far we are.
+            at = await self._told(lambda: self._consumer.position(place))
+            if batch:
+                came = time.monotonic()
+                yield batch
+            elif at < span.end and time.monotonic() - came > SILENT_S:
+                raise Infrastructure(f"Kafka: partition {span.partition} gives nothing at offset {at}")
+
+    async def _partitions(self) -> set[int]:
+        await self._consumer.topics()  # has the metadata fetched
+        numbers = self._consumer.partitions_for_topic(self._topic)
+        if not numbers:
+            raise Infrastructure(f"Kafka: there is no topic {self._topic}")
+        return set(numbers)
+
+    async def _told(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            async with asyncio.timeout(CALL_S):
+                return await call()
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise Infrastructure(f"Kafka: {type(error).__name__}: {error}".rstrip(": ")) from error
+
+
+class Pace:
+    """At most so many records a second, whatever the batches are."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._due_s = time.monotonic()
+
+    async def keep(self, count: int) -> None:
+        """Returns when the next batch may begin, after one of so many."""
+        self._due_s = max(self._due_s, time.monotonic() - 1.0) + count / self._per_s
+        await asyncio.sleep(max(0.0, self._due_s - time.monotonic()))
+
+
+async def replay(
+    stretch: Stretch,
+    spans: Sequence[Span],
+    process: Callable[[Sequence[Logged]], Awaitable[None]],
+    *,
+    rate: float,
+    advanced: Callable[[int], None],
+) -> int:
+    """Bring every record of the spans to its disposition; how many there were. `advanced` is told of each batch.
+
+    Raises:
+        Infrastructure: Kafka or the store failed; what was done is done, and is recognised the next time.
+        DeadRun: too many dead records in a row.
+    """
+    pace, done = Pace(rate), 0
+    batch_max = max(1, min(BATCH_MAX, int(rate)))
+    for span in spans:
+        async for batch in stretch.records(span, batch_max=batch_max):
+            await process(batch)
+            done += len(batch)
+            advanced(len(batch))
+            await pace.keep(len(batch))
+    return done
+
+
+@asynccontextmanager
+async def reading(connection: dict[str, Any], topic: str) -> AsyncIterator[Stretch]:
+    """The topic, open for reading beside everybody else.
+
+    Raises:
+        Infrastructure: Kafka does not answer.
+    """
+    consumer = AIOKafkaConsumer(
+        **connection,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        request_timeout_ms=int(CALL_S * 1000),
+        client_id="alipay-notify-replay",
+    )
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(CALL_S):
+                stack.push_async_callback(consumer.stop)
+                await consumer.start()
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise Infrastructure(f"Kafka: {type(error).__name__}: {error}".rstrip(": ")) from error
+        yield Stretch(consumer, topic)
+
+
+def _logged(record: ConsumerRecord[bytes, bytes]) -> Logged:
+    headers = tuple((name, bytes(value or b"")) for name, value in record.headers)
+    return Logged(
+        Position(record.partition, record.offset),
+        Record(record.key or b"", record.value or b"", headers),
+    )

@@ -1,0 +1,27 @@
+"""What a worker of the cluster does from time to time: old events pruned, its lag shown. None of it is a guarantee."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from workers.kafka_source import KafkaSource
+from workers.metrics import Metrics
+from workers.postgres import outbox
+from workers.postgres.store import OrderStore
+from workers.processing import Infrastructure
+
+LOOK_EVERY_S = 1.0
+PRUNE_EVERY_S = 60.0
+BETWEEN_PRUNES_S = 0.2
+EVENTS_KEPT_MS = 30 * 86_400_000  # as long as the topic keeps them
+
+
+async def prune(store: OrderStore, now_ms: Callable[[], int], *, every_s: float = PRUNE_EVERY_S) -> None:
+    """Delete events that were sent long ago, where this worker leads; a little at a time."""
+    while True:
+        with suppress(Infrastructure):  # the loops that need the store say so
+            while await store.leadership.leads():
+                if await store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS) < outbox.PRUNE_ROWS_MAX:
+                    break
+                await asyncio.sleep(BETWEEN_PRUNES_S)
+        await asyncio.sleep(every_s)

@@ -1,0 +1,129 @@
+"""`alipay-notify worker`: records from Kafka to their dispositions in the order store, and events back to Kafka.
+
+Composition, in the order in which things need each other: the store, the claims, the ends at Kafka, the loops. It ends
+in the reverse order: the batch in hand is finished, its events are sent, the group is left, so that others take the
+partitions over at once, and what this worker led is handed on.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from prometheus_client import CollectorRegistry
+
+from deploy import accounts_file, life, refusals
+from deploy.cluster import connections, settings, tending
+from deploy.cluster.settings import ClusterSettings
+from deploy.embedded.claims import LocalClaims
+from deploy.logs import Lines
+from deploy.trust import Trust, keep_keys
+from ingest.clock import SystemClock
+from ingest.keys import Rings
+from schemas import topics
+from workers import api, metrics, redis_clients
+from workers import app as workers_app
+from workers.admin import guard, port
+from workers.admin.probes import Check
+from workers.app import Worker
+from workers.changes import Changes
+from workers.claims import Claims
+from workers.kafka_events import KafkaEvents
+from workers.kafka_source import KafkaSource
+from workers.lines import Lines as WorkerLines
+from workers.postgres.store import OrderStore
+from workers.redis_claims import RedisClaims
+from workers.watching import Everyone
+
+
+@asynccontextmanager
+async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegistry) -> AsyncIterator[dict[str, str]]:
+    """A worker at work; what is given is where its admin port is.
+
+    Raises:
+        refusals.REFUSALS: it cannot be started as told.
+    """
+    clock = SystemClock()
+    accounts = accounts_file.read(told.accounts)
+    rings = Rings(accounts, told.accounts.parent)
+    token = guard.read_token(told.admin_token_file) if told.admin_token_file else None
+    guard.check_bind(told.admin_host, has_token=token is not None)
+    connection, name = connections.kafka(told), connections.name("worker")
+    async with AsyncExitStack() as stack:
+        store = await OrderStore.open(settings.postgres_address(told), holder=name, now_ms=clock.epoch_ms)
+        stack.push_async_callback(store.close)
+        claims = await _claims(told, stack)
+        counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
+        events = KafkaEvents(connection, client_id=name, named=_named(told))
+        stack.push_async_callback(events.stop)
+        source = KafkaSource(
+            connection,
+            topic=topics.named(topics.NOTIFICATION, told.topic_prefix),
+            group=told.group,
+            client_id=name,
+            last_settled=store.last_settled,
+            watch=counted,
+            logger=lines,
+        )
+        await source.start()
+        stack.push_async_callback(source.stop)
+        worker = await stack.enter_async_context(
+            workers_app.working(
+                accounts=accounts,
+                authenticate=Trust(rings, connections.receipt_key(told)).authenticate,
+                source=source,
+                store=store,
+                claims=claims,
+                events=events,
+                woken=store.woken,
+                watch=Everyone(metrics=counted, lines=WorkerLines(lines, sample=told.log_sample), changes=Changes()),
+                logger=lines,
+                token=name.encode(),
+                now_ms=clock.epoch_ms,
+                leads=store.leadership.leads,
+            )
+        )
+        health = _health(store, source, worker)
+        with refusals.binding("admin port", told.admin_host, told.admin_port, "admin-port"):
+            admin_port = await stack.enter_async_context(
+                port.serving(
+                    api.probes(readiness=health, registry=registry, log=lines, token=token),
+                    host=told.admin_host,
+                    port=told.admin_port,
+                    log=lines,
+                )
+            )
+        chores = (
+            counted.keep_fresh(store),
+            tending.watch_lag(source, counted),
+            tending.prune(store, clock.epoch_ms),
+            keep_keys(rings, accounts, lines, interval_s=told.key_reload_interval_s),
+        )
+        await stack.enter_async_context(life.watched(registry, health, *chores))
+        yield {"admin": life.url(told.admin_host, admin_port)}
+
+
+async def _claims(told: ClusterSettings, stack: AsyncExitStack) -> Claims:
+    """Redis, or claims that keep nobody else away."""
+    address = settings.redis_address(told)
+    if address is None:
+        return LocalClaims()
+    try:
+        claims = RedisClaims(redis_clients.connect(address))
+    except ValueError as error:
+        raise settings.Unreadable(str(error)) from None
+    stack.push_async_callback(claims.close)
+    return claims
+
+
+def _named(told: ClusterSettings) -> Callable[[str], str]:
+    return lambda topic: topics.named(topic, told.topic_prefix)
+
+
+def _health(store: OrderStore, source: KafkaSource, worker: Worker) -> Callable[[], "Checks"]:
+    async def checks() -> Sequence[Check]:
+        return [
+            life.check("kafka", source.trouble),
+            life.check("store", store.trouble),
+            life.check("worker", worker.trouble),
+        ]
+
+    return checks

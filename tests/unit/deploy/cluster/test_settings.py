@@ -1,0 +1,115 @@
+"""What the cluster's processes are told: every fault at once, and secrets that lie in files."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.cluster import connections, settings
+from deploy.cluster.settings import ClusterSettings, Unreadable
+from ingest.settings import BadSettings
+
+PREFIX = "ALIPAY_NOTIFY_"
+
+
+def told(**values: Any) -> ClusterSettings:
+    environ = {"ACCOUNTS": "accounts.toml", "KAFKA": "k1:9092, k2:9092"} | values
+    return settings.load({PREFIX + name: str(value) for name, value in environ.items() if value is not None})
+
+
+def test_one_environment_serves_receivers_workers_and_consoles() -> None:
+    found = told(PORT=1, POSTGRES="postgresql://db/orders", REDIS="redis://r/0", TOPIC_PREFIX="shop.pay")
+    assert (found.port, found.topic_prefix, found.group) == (1, "shop.pay", "alipay-notify")
+    assert settings.kafka_address(found) == ["k1:9092", "k2:9092"]
+    assert settings.postgres_address(found) == "postgresql://db/orders"
+    assert settings.redis_address(found) == "redis://r/0"
+
+
+def test_every_fault_is_reported_at_once() -> None:
+    with pytest.raises(BadSettings) as refused:
+        told(
+            ACCOUNTS=None,
+            POSTGRES="postgresql://a/b",
+            POSTGRES_FILE="x",
+            KAFKA_USER="u",
+            KAFKA_KEY_FILE="k",
+            TOPIC_PREFIX="Pay_ments",
+            BODY_DEADLINE_S="3",
+        )
+    named = "\n".join(refused.value.faults)
+    for variable in ("ACCOUNTS", "POSTGRES_FILE", "KAFKA_PASSWORD_FILE", "KAFKA_CERTIFICATE_FILE", "TOPIC_PREFIX"):
+        assert PREFIX + variable in named or variable in named
+    assert "BODY_DEADLINE_S" in named
+    assert len(refused.value.faults) == 6
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "ALIPAY_NOTIFY_POSTGRES is not set"),
+        ({"POSTGRES": "mysql://db"}, "does not begin with postgresql://"),
+        ({"POSTGRES_FILE": "/nowhere"}, "ALIPAY_NOTIFY_POSTGRES_FILE: /nowhere cannot be read: FileNotFoundError"),
+    ],
+)
+def test_a_store_that_cannot_be_found_is_named_with_its_setting(values: dict[str, str], said: str) -> None:
+    with pytest.raises(Unreadable, match=said):
+        settings.postgres_address(told(**values))
+
+
+def test_an_address_with_a_password_lies_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "postgres"
+    file.write_text("postgresql://u:secret@db/orders\n")
+    found = told(POSTGRES_FILE=file)
+    assert settings.postgres_address(found) == "postgresql://u:secret@db/orders"
+    assert "secret" not in repr(found)
+
+
+def test_without_redis_there_are_no_claims() -> None:
+    assert settings.redis_address(told()) is None
+
+
+def test_without_brokers_kafka_is_not_to_be_had() -> None:
+    with pytest.raises(Unreadable, match="ALIPAY_NOTIFY_KAFKA is not set"):
+        connections.kafka(told(KAFKA=" , "))
+
+
+def test_brokers_are_spoken_to_in_the_clear_unless_told_otherwise() -> None:
+    assert connections.kafka(told()) == {
+        "bootstrap_servers": ["k1:9092", "k2:9092"],
+        "security_protocol": "PLAINTEXT",
+    }
+
+
+def test_a_user_and_his_password_go_to_the_brokers(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("pa55\n")
+    found = connections.kafka(told(KAFKA_USER="notify", KAFKA_PASSWORD_FILE=file))
+    assert found["security_protocol"] == "SASL_PLAINTEXT"
+    assert (found["sasl_plain_username"], found["sasl_plain_password"]) == ("notify", "pa55")
+    assert found["sasl_mechanism"] == "SCRAM-SHA-512"
+
+
+def test_a_certificate_authority_that_cannot_be_read_is_never_a_reason_to_speak_in_the_clear(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    with pytest.raises(Unreadable, match="TLS to Kafka"):
+        connections.kafka(told(KAFKA_CA_FILE=tmp_path / "ca.pem"))
+
+
+def test_receivers_and_workers_with_one_file_have_one_key(tmp_path: Path) -> None:
+    file = tmp_path / "receipt"
+    file.write_text("x" * 40 + "\n")
+    key = connections.receipt_key(told(RECEIPT_KEY_FILE=file))
+    assert key == connections.receipt_key(told(RECEIPT_KEY_FILE=file))
+    assert len(key) == 32
+    assert connections.receipt_key(told()) == b""
+
+
+def test_a_receipt_key_that_could_be_guessed_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "receipt"
+    file.write_text("short")
+    with pytest.raises(Unreadable, match="shorter than 32 bytes"):
+        connections.receipt_key(told(RECEIPT_KEY_FILE=file))
+
+
+def test_no_two_processes_have_one_name() -> None:
+    assert connections.name("worker") != connections.name("worker")
