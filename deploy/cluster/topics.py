@@ -1,0 +1,84 @@
+"""What the topics have to be like, from `schemas/topics.yaml`, and the shape of what is found in a cluster.
+
+YAML is read by msgspec's decoder, which builds nothing but plain values and checks them against the shapes here.
+"""
+
+from collections.abc import Collection, Mapping
+from importlib import resources
+
+import msgspec
+from msgspec import Struct, structs
+
+from schemas import topics
+
+FILE = "topics.yaml"
+MIN_IN_SYNC = "min.insync.replicas"
+UNCLEAN_ELECTION = "unclean.leader.election.enable"
+RETENTION_MS = "retention.ms"
+RETENTION_BYTES = "retention.bytes"
+CLEANUP = "cleanup.policy"
+MESSAGE_BYTES = "max.message.bytes"
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """One topic as it should be. `logical` is its name in our language, `name` that in the cluster."""
+
+    logical: str
+    name: str
+    partitions: int
+    replicas: int
+    config: Mapping[str, str]
+    about: str = ""
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """One topic as it is. `replicas` is the least of any partition; `config` is in force, wherever it was set."""
+
+    partitions: int
+    replicas: int
+    config: Mapping[str, str]
+
+
+class _Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    about: str
+    key: str
+    partitions: int
+    replicas: int
+    config: dict[str, str | int | bool]
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    topics: dict[str, _Entry]
+
+
+def wanted(
+    *, prefix: str = topics.PREFIX, only: Collection[str] = topics.ALL, development: bool = False
+) -> tuple[Wanted, ...]:
+    """The topics under this prefix. For development, one broker has to be enough.
+
+    Raises:
+        ValueError: no topic may have this prefix.
+    """
+    file = msgspec.yaml.decode(resources.files("schemas").joinpath(FILE).read_bytes(), type=_File)
+    found = tuple(
+        Wanted(
+            logical=logical,
+            name=topics.named(logical, prefix),
+            partitions=entry.partitions,
+            replicas=entry.replicas,
+            config={name: _text(value) for name, value in entry.config.items()},
+            about=entry.about,
+        )
+        for logical, entry in file.topics.items()
+        if logical in only
+    )
+    return tuple(_on_one_broker(topic) for topic in found) if development else found
+
+
+def _on_one_broker(topic: Wanted) -> Wanted:
+    return structs.replace(topic, replicas=1, config={**topic.config, MIN_IN_SYNC: "1"})
+
+
+def _text(value: str | int | bool) -> str:
+    """As Kafka writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

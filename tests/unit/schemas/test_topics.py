@@ -1,0 +1,74 @@
+"""The topics' names, and the one file that says what they have to be like."""
+
+import re
+
+import pytest
+from msgspec import structs
+
+from deploy.cluster import strength
+from deploy.cluster import topics as described
+from deploy.cluster.topics import Found
+from schemas import topics
+
+NAMES = {
+    value for name, value in vars(topics).items() if name.isupper() and isinstance(value, str) and name != "PREFIX"
+}
+
+
+def test_the_file_describes_each_topic_that_has_a_name_and_no_other() -> None:
+    assert [topic.logical for topic in described.wanted()] == list(topics.ALL)
+    assert {*topics.ALL} == NAMES
+
+
+@pytest.mark.parametrize("topic", topics.ALL)
+def test_a_name_has_dots_only_and_a_version(topic: str) -> None:
+    assert re.fullmatch(r"payments(\.[a-z]+){2}\.v[0-9]+", topic)
+
+
+def test_a_cluster_may_have_the_topics_under_another_prefix() -> None:
+    assert topics.named(topics.NOTIFICATION, "payments") == topics.NOTIFICATION
+    assert topics.named(topics.NOTIFICATION, "shop.eu1") == "shop.eu1.alipay.notification.v1"
+    assert [topic.name for topic in described.wanted(prefix="shop")] == [
+        topics.named(topic, "shop") for topic in topics.ALL
+    ]
+
+
+@pytest.mark.parametrize("prefix", ["", ".", "a.", ".a", "a..b", "A", "a_b", "a-b", "a b", "a/b", "ä", "a" * 101])
+def test_a_prefix_that_no_topic_should_begin_with_is_refused(prefix: str) -> None:
+    with pytest.raises(ValueError, match="a topic prefix is"):
+        topics.named(topics.NOTIFICATION, prefix)
+
+
+def test_only_our_topics_are_named() -> None:
+    with pytest.raises(ValueError, match="is not one of the topics"):
+        topics.named("payments.else.v1", "shop")
+
+
+def test_what_the_file_asks_for_is_strong_enough() -> None:
+    wanted = described.wanted()
+    found = {
+        topic.name: Found(partitions=topic.partitions, replicas=topic.replicas, config=topic.config) for topic in wanted
+    }
+    assert strength.weaknesses(wanted, found) == []
+
+
+@pytest.mark.parametrize("topic", described.wanted(), ids=lambda topic: topic.logical)
+def test_the_file_leaves_nothing_that_matters_to_a_brokers_default(topic: described.Wanted) -> None:
+    assert topic.config["min.insync.replicas"] == "2"
+    assert topic.config["unclean.leader.election.enable"] == "false"
+    assert topic.config["message.timestamp.type"] == "CreateTime"
+    assert topic.replicas == 3
+    assert topic.about.endswith(".")
+    assert topic.config["cleanup.policy"] == ("compact" if topic.logical == topics.ORDER_STATE else "delete")
+    assert ("retention.ms" in topic.config) == (topic.logical != topics.ORDER_STATE)
+
+
+def test_for_development_one_broker_is_enough_and_nothing_else_changes() -> None:
+    for strict, lenient in zip(described.wanted(), described.wanted(development=True), strict=True):
+        assert (lenient.replicas, lenient.config["min.insync.replicas"]) == (1, "1")
+        config = {**lenient.config, "min.insync.replicas": "2"}
+        assert structs.replace(lenient, replicas=3, config=config) == strict
+
+
+def test_a_process_may_ask_for_the_topics_it_needs() -> None:
+    assert [topic.logical for topic in described.wanted(only=[topics.NOTIFICATION])] == [topics.NOTIFICATION]
