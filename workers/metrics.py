@@ -122,6 +122,12 @@ class Metrics:
         self._lag.labels(*labels).set(messages)
         self._lag_s.labels(*labels).set(seconds)
 
+    def lag_ended(self, *, partition: int, group: str) -> None:
+        """The partition is another worker's now, who shows its lag."""
+        labels = (topics.NOTIFICATION, str(partition), group)
+        self._lag.remove(*labels)
+        self._lag_s.remove(*labels)
+
     async def refresh(self, held: HeldPort) -> None:
         """Ask the store for the gauges that only it can give."""
         counts = await held.counts()

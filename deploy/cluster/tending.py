@@ -25,3 +25,16 @@ async def prune(store: OrderStore, now_ms: Callable[[], int], *, every_s: float 
                     break
                 await asyncio.sleep(BETWEEN_PRUNES_S)
         await asyncio.sleep(every_s)
+
+
+async def watch_lag(source: KafkaSource, counted: Metrics, *, group: str) -> None:
+    """Show how far behind each partition is that this worker reads. One that it has lost is shown by who has it now."""
+    shown: set[int] = set()
+    while True:
+        behind = {lag.partition: lag for lag in source.lag()}
+        for partition in shown - behind.keys():
+            counted.lag_ended(partition=partition, group=group)
+        for lag in behind.values():
+            counted.lag(messages=lag.messages, seconds=lag.seconds, partition=lag.partition, group=group)
+        shown = set(behind)
+        await asyncio.sleep(LOOK_EVERY_S)

@@ -5,7 +5,7 @@ in the reverse order: the batch in hand is finished, its events are sent, the gr
 partitions over at once, and what this worker led is handed on.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
@@ -19,15 +19,16 @@ from deploy.trust import Trust, keep_keys
 from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas import topics
-from workers import api, metrics, redis_clients
+from workers import api, kafka_clients, metrics, redis_clients
 from workers import app as workers_app
 from workers.admin import guard, port
-from workers.admin.probes import Check
+from workers.admin.probes import Check, Readiness
 from workers.app import Worker
 from workers.changes import Changes
 from workers.claims import Claims
 from workers.kafka_events import KafkaEvents
 from workers.kafka_source import KafkaSource
+from workers.kafka_watch import GroupTelemetry
 from workers.lines import Lines as WorkerLines
 from workers.postgres.store import OrderStore
 from workers.redis_claims import RedisClaims
@@ -52,18 +53,17 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         stack.push_async_callback(store.close)
         claims = await _claims(told, stack)
         counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
-        events = KafkaEvents(connection, client_id=name, named=_named(told))
+        events = KafkaEvents(
+            lambda: kafka_clients.producer(connection, client_id=name),
+            name_of=lambda topic: topics.named(topic, told.topic_prefix),
+        )
         stack.push_async_callback(events.stop)
         source = KafkaSource(
-            connection,
+            lambda: kafka_clients.consumer(connection, group=told.group, client_id=name),
             topic=topics.named(topics.NOTIFICATION, told.topic_prefix),
-            group=told.group,
-            client_id=name,
             last_settled=store.last_settled,
-            watch=counted,
-            logger=lines,
+            watch=GroupTelemetry(registry, group=told.group, logger=lines),
         )
-        await source.start()
         stack.push_async_callback(source.stop)
         worker = await stack.enter_async_context(
             workers_app.working(
@@ -81,7 +81,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
                 leads=store.leadership.leads,
             )
         )
-        health = _health(store, source, worker)
+        health = _health(store, source, events, worker)
         with refusals.binding("admin port", told.admin_host, told.admin_port, "admin-port"):
             admin_port = await stack.enter_async_context(
                 port.serving(
@@ -93,7 +93,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             )
         chores = (
             counted.keep_fresh(store),
-            tending.watch_lag(source, counted),
+            tending.watch_lag(source, counted, group=told.group),
             tending.prune(store, clock.epoch_ms),
             keep_keys(rings, accounts, lines, interval_s=told.key_reload_interval_s),
         )
@@ -114,16 +114,15 @@ async def _claims(told: ClusterSettings, stack: AsyncExitStack) -> Claims:
     return claims
 
 
-def _named(told: ClusterSettings) -> Callable[[str], str]:
-    return lambda topic: topics.named(topic, told.topic_prefix)
+def _health(store: OrderStore, source: KafkaSource, events: KafkaEvents, worker: Worker) -> Readiness:
+    """An event topic that is away keeps no order from its changes, so it is no reason to be unready."""
 
-
-def _health(store: OrderStore, source: KafkaSource, worker: Worker) -> Callable[[], "Checks"]:
     async def checks() -> Sequence[Check]:
         return [
             life.check("kafka", source.trouble),
             life.check("store", store.trouble),
             life.check("worker", worker.trouble),
+            life.check("events", events.trouble, is_needed=False),
         ]
 
     return checks
