@@ -169,6 +169,30 @@ OUTBOX_OLDEST = Family(
     help="When the oldest unacknowledged event was written; 0 where there is none.",
 )
 
+# worker of a cluster
+REBALANCES = Family(
+    name="alipay_notify_rebalances",
+    kind="counter",
+    help="Times that the consumer group gave this worker its partitions.",
+    labels=("group",),
+)
+CONSUMER_REBUILDS = Family(
+    name="alipay_notify_consumer_rebuilds",
+    kind="counter",
+    help="Members of the consumer group that were replaced since they no longer did their work, by reason.",
+    labels=("reason",),
+)
+COMMITS_DROPPED = Family(
+    name="alipay_notify_commits_dropped",
+    kind="counter",
+    help="Batches whose position was not committed since the group had moved on: they come again, as duplicates.",
+)
+PARTITIONS_REWOUND = Family(
+    name="alipay_notify_partitions_rewound",
+    kind="counter",
+    help="Partitions read again from where an older store ended: it was restored from a backup.",
+)
+
 # both
 DEPENDENCY_UP = Family(
     name="alipay_notify_dependency_up", kind="gauge", help="1 while it answers.", labels=("dependency",)

@@ -64,7 +64,7 @@ class Producer(Protocol):
 
 
 class KafkaEvents:
-    """Publishes to real topics. `build` makes an unstarted producer; `name_of` turns a topic of ours into a real one.
+    """Publishes to real topics. `build` makes an unstarted producer; `named` turns a topic of ours into a real one.
 
     `trouble` is why the last publish failed; `None` when it did not.
     """
@@ -73,12 +73,12 @@ class KafkaEvents:
         self,
         build: Callable[[], Producer],
         *,
-        name_of: Callable[[str], str] = lambda topic: topic,
+        named: Callable[[str], str] = lambda topic: topic,
         publish_s: float = PUBLISH_S,
     ) -> None:
         self.trouble: str | None = None
         self._build = build
-        self._name_of = name_of
+        self._named = named
         self._publish_s = publish_s
         self._producer: Producer | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -119,9 +119,9 @@ class KafkaEvents:
         producer = await self._present()
         counts = await self._counts(producer, events)
         sending = _Sending(producer, events, counts)
-        await sending.send(_last_of_each(events), self._name_of(topics.ORDER_STATE))
+        await sending.send(_last_of_each(events), self._named(topics.ORDER_STATE))
         for topic in (topics.ORDER_EVENT, topics.HELD):
-            sending.acknowledged |= await sending.send(_all_of(events, topic), self._name_of(topic))
+            sending.acknowledged |= await sending.send(_all_of(events, topic), self._named(topic))
         if sending.refused:
             raise Refused(sending.told(), sorted(sending.acknowledged))
 
@@ -136,7 +136,7 @@ class KafkaEvents:
         needed = {event.topic for event in events}
         if topics.ORDER_EVENT in needed:
             needed.add(topics.ORDER_STATE)
-        return {name: len(await producer.partitions_for(name)) for name in sorted(map(self._name_of, needed))}
+        return {name: len(await producer.partitions_for(name)) for name in sorted(map(self._named, needed))}
 
     def _throw_away(self) -> None:
         producer, self._producer = self._producer, None

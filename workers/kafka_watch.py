@@ -1,0 +1,46 @@
+"""What a worker of a cluster counts and logs of its membership in the consumer group: `workers.kafka_source.SourceWatch`.
+
+Nothing depends on what is counted.
+"""
+
+from prometheus_client import CollectorRegistry, Counter
+
+from schemas import telemetry
+from schemas.telemetry import Family, Field
+from workers.kafka_source import Rebuild
+from workers.lines import Logger
+
+
+class GroupTelemetry:
+    """Counters, and a line for each event: none of them is frequent, and each explains a pause."""
+
+    def __init__(self, registry: CollectorRegistry, *, group: str, logger: Logger) -> None:
+        self._logger = logger
+        self._rebalances = _counter(telemetry.REBALANCES, registry).labels(group)
+        rebuilds = _counter(telemetry.CONSUMER_REBUILDS, registry)
+        self._rebuilds = {reason: rebuilds.labels(reason.value) for reason in Rebuild}
+        self._dropped = _counter(telemetry.COMMITS_DROPPED, registry)
+        self._rewound = _counter(telemetry.PARTITIONS_REWOUND, registry)
+
+    def rebalanced(self, partitions: int) -> None:
+        self._rebalances.inc()
+        self._logger.info("partitions given", **{Field.COUNT: partitions})
+
+    def rebuilt(self, reason: Rebuild, why: str) -> None:
+        self._rebuilds[reason].inc()
+        self._logger.warning("member of the group replaced", **{Field.REASON: reason.value, Field.ERROR: why})
+
+    def commit_dropped(self, why: str) -> None:
+        self._dropped.inc()
+        self._logger.info("commit dropped, the batch comes again", **{Field.ERROR: why})
+
+    def rewound(self, partition: int, *, committed: int, to: int) -> None:
+        self._rewound.inc()
+        self._logger.warning(
+            "the store is older than the group: the log is read again",
+            **{Field.PARTITION: partition, Field.OFFSET: to, Field.COUNT: committed - to},
+        )
+
+
+def _counter(family: Family, registry: CollectorRegistry) -> Counter:
+    return Counter(family.name, family.help, family.labels, registry=registry)
