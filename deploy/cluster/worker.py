@@ -55,7 +55,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
         events = KafkaEvents(
             lambda: kafka_clients.producer(connection, client_id=name),
-            name_of=lambda topic: topics.named(topic, told.topic_prefix),
+            named=lambda topic: topics.named(topic, told.topic_prefix),
         )
         stack.push_async_callback(events.stop)
         source = KafkaSource(
