@@ -25,9 +25,10 @@ from tests.engine import Engine, eventually
 
 pytestmark = pytest.mark.slow
 
-# Nothing here yet: each family of the vocabulary concerns the embedded engine too. A family that only a cluster has
-# (the producer's, the consumer group's) is named here with its reason.
-ONLY_IN_A_CLUSTER: dict[str, str] = {}
+# Families that only a cluster has, each with its reason. All others concern the embedded engine too.
+ONLY_IN_A_CLUSTER: dict[str, str] = {
+    telemetry.PRODUCER_REBUILDS.name: "the journal has no producer",
+}
 GAUGES_WITHIN_S = 15.0  # they are asked for every few seconds
 
 
