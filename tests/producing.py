@@ -46,7 +46,7 @@ class FakeProducer:
         self.started = True
 
     async def send(self, record: Record, partition: int, /) -> Delivered:
-        while self.is_full:
+        while self.is_full:  # noqa: ASYNC110 - as aiokafka does, it looks again
             await asyncio.sleep(0.01)
         if self.refuses is not None:
             raise self.refuses
