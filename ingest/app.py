@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from aiohttp import ClientSession, DummyCookieJar
-from prometheus_client import CollectorRegistry
 
 from ingest.clock import Clock, SystemClock
 from ingest.http import Receiver
@@ -43,7 +42,7 @@ async def serving(
     rings: Rings,
     log: Log,
     logger: Logger,
-    registry: CollectorRegistry,
+    metrics: Metrics,
     recent: RecentlyRefused,
     confirm: Confirm | None = None,
     clock: Clock | None = None,
@@ -57,7 +56,6 @@ async def serving(
         WrongParser, OSError: it cannot serve.
     """
     clock = clock or SystemClock()
-    metrics = Metrics(registry, accounts)
     room = Room(requests_max=settings.in_flight_max, bytes_max=settings.in_flight_bytes_max)
     metrics.watch_active(lambda: room.requests)
     reporting = Reporting(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ingest.clock import Clock
+from ingest.faults import Fault
 from ingest.receive import Log
 from schemas import telemetry
 from schemas.dispositions import Outcome, Refusal
@@ -35,6 +36,7 @@ class Metrics:
         self._parse_errors = _counter(telemetry.HTTP_PARSE_ERRORS, registry)
         self._duration = _histogram(telemetry.HTTP_DURATION, registry)
         self._append = _histogram(telemetry.APPEND_DURATION, registry)
+        self._rebuilds = _counter(telemetry.PRODUCER_REBUILDS, registry)
         self._active = _gauge(telemetry.HTTP_ACTIVE, registry)
         self._key_expiry = _gauge(telemetry.KEY_EXPIRY, registry)
         self._append_ok = self._append.labels("ok")
@@ -97,6 +99,15 @@ class Metrics:
 
     def appended(self, seconds: float, *, durable: bool) -> None:
         (self._append_ok if durable else self._append_failed).observe(seconds)
+
+    def producing(self) -> None:
+        """The log has producers: each reason to replace one has its counter from now on, also while it is zero."""
+        for fault in Fault:
+            self._rebuilds.labels(fault.value)
+
+    def rebuilt(self, fault: Fault) -> None:
+        """A producer of the log was replaced."""
+        self._rebuilds.labels(fault.value).inc()
 
     def keys_expire(self, expiries: Mapping[tuple[str, str], float]) -> None:
         """When each certificate in use ends, in epoch seconds, by account and key; those not in use are forgotten."""

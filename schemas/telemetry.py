@@ -70,6 +70,12 @@ APPEND_DURATION = Family(
     labels=("result",),
     buckets=STEP_BUCKETS,
 )
+PRODUCER_REBUILDS = Family(
+    name="alipay_notify_producer_rebuilds",
+    kind="counter",
+    help="Kafka producers that were replaced, by what was wrong with them; nothing is lost by it.",
+    labels=("reason",),
+)
 
 # worker
 TRADE_STATUS = Family(

@@ -14,10 +14,12 @@ from deploy.cli import exits
 # In the order in which the help lists them.
 COMMANDS = (
     "up",
+    "cluster",
     "sandbox",
     "trigger",
     "order",
     "held",
+    "replay",
     "verify",
     "keys",
     "doctor",

@@ -2,6 +2,7 @@
 
 from deploy import refusals
 from deploy.cluster.settings import Unreadable
+from deploy.cluster.strength import TooWeak
 from workers.postgres.database import NotUsable
 
-REFUSALS = (*refusals.REFUSALS, Unreadable, NotUsable)
+REFUSALS = (*refusals.REFUSALS, Unreadable, TooWeak, NotUsable)

@@ -26,6 +26,7 @@ from ingest import app as ingest_app
 from ingest.clock import SystemClock
 from ingest.http import Receiver
 from ingest.keys import Rings
+from ingest.metrics import Metrics as ReceiverMetrics
 from ingest.refused import RecentlyRefused
 from ingest.settings import Settings
 from schemas.events import Outgoing
@@ -129,7 +130,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
                     rings=rings,
                     log=opened.journal,
                     logger=lines,
-                    registry=registry,
+                    metrics=ReceiverMetrics(registry, accounts),
                     recent=recent,
                     clock=clock,
                     receipts=trust.receipt,

@@ -31,6 +31,7 @@ ONLY_IN_A_CLUSTER: dict[str, str] = {
     "alipay_notify_consumer_rebuilds": "the journal is read in process: there is no member to replace",
     "alipay_notify_commits_dropped": "nobody else takes the journal's batches over",
     "alipay_notify_partitions_rewound": "the journal's cursor lies in the store, and is restored with it",
+    "alipay_notify_producer_rebuilds": "the journal has no producer",
 }
 GAUGES_WITHIN_S = 15.0  # they are asked for every few seconds
 

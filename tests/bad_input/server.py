@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from deploy.logs import Lines, capture_standard_logging
 from ingest import app, settings
 from ingest.keys import Key, KeyRing, Rings
+from ingest.metrics import Metrics
 from ingest.refused import RecentlyRefused
 from schemas import accounts
 from schemas.accounts import Account
@@ -162,7 +163,7 @@ async def main(path: Path) -> None:
                 rings=_rings(configured, path.parent, os.environ.get("SUITE_STUMBLES", "")),
                 log=log,
                 logger=lines,
-                registry=registry,
+                metrics=Metrics(registry, configured),
                 recent=recent,
                 confirm=None if os.environ.get("SUITE_ASKS") else Vouching(),
             )

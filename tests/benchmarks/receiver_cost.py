@@ -30,6 +30,7 @@ from deploy.embedded import directory
 from deploy.logs import Lines
 from ingest import app, authenticity, settings
 from ingest.keys import KeyRing, Rings
+from ingest.metrics import Metrics
 from ingest.receive import Log
 from ingest.refused import RecentlyRefused
 from schemas import accounts, form
@@ -113,7 +114,7 @@ async def receiver(merchant: Merchant, log: Log | None = None) -> AsyncIterator[
             rings=Rings(merchant.accounts, merchant.directory),
             log=log or MemoryLog(),
             logger=lines,
-            registry=CollectorRegistry(),
+            metrics=Metrics(CollectorRegistry(), merchant.accounts),
             recent=RecentlyRefused(),
         ) as serving:
             yield serving.port

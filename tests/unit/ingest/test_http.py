@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from ingest import app, http, settings
 from ingest.http import Receiver, WrongParser
 from ingest.keys import Rings
+from ingest.metrics import Metrics
 from ingest.refused import RecentlyRefused
 from ingest.settings import Settings
 from schemas import accounts
@@ -66,7 +67,7 @@ class Harness:
             rings=Rings(configured, self.directory),
             log=self.log,
             logger=self.kept,
-            registry=self.registry,
+            metrics=Metrics(self.registry, configured),
             recent=RecentlyRefused(),
         )
 

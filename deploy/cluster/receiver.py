@@ -1,0 +1,109 @@
+"""`alipay-notify ingest`: notifications over HTTP, verified, appended to Kafka, acknowledged.
+
+It needs Kafka and nothing else: neither Redis nor the order store is ever a reason to turn a notification away. Where
+the brokers cannot be reached at the start, it comes up all the same, is not ready, answers 503, and is ready as soon as
+they are; but topics that were seen to be too weak for what `success` promises refuse the start.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from prometheus_client import CollectorRegistry
+
+from deploy import accounts_file, life, refusals
+from deploy.cluster import connections, kafka_admin
+from deploy.cluster import topics as topics_
+from deploy.cluster.settings import ClusterSettings
+from deploy.cluster.strength import Watched
+from deploy.logs import Lines
+from deploy.trust import Trust
+from ingest import app as ingest_app
+from ingest import producers
+from ingest.clock import SystemClock
+from ingest.http import Receiver
+from ingest.keys import Rings
+from ingest.metrics import Metrics
+from ingest.publisher import Publisher
+from ingest.refused import RecentlyRefused
+from schemas import topics
+from workers import api
+from workers.admin import guard, port
+from workers.admin.probes import Check
+
+
+@asynccontextmanager
+async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegistry) -> AsyncIterator[dict[str, str]]:
+    """A receiver that serves; what is given is where its ports are. On leaving it drains and closes.
+
+    Raises:
+        refusals.REFUSALS: it cannot be started as told.
+    """
+    clock = SystemClock()
+    accounts = accounts_file.read(told.accounts)
+    rings = Rings(accounts, told.accounts.parent)
+    token = guard.read_token(told.admin_token_file) if told.admin_token_file else None
+    guard.check_bind(told.admin_host, has_token=token is not None)
+    connection = connections.kafka(told)
+    topic = topics.named(topics.NOTIFICATION, told.topic_prefix)
+    strength = Watched(
+        lambda: kafka_admin.look(connection, [topic]),
+        topics_.wanted(prefix=told.topic_prefix, only=[topics.NOTIFICATION]),
+        development=told.development,
+    )
+    await strength.check()
+    async with AsyncExitStack() as stack:
+        metrics = Metrics(registry, accounts)
+        publisher = Publisher(
+            build=producers.factory(
+                connection, topic, client_id=connections.name("ingest"), idempotent=told.kafka_idempotence
+            ),
+            watch=metrics,
+            logger=lines,
+            deadline_s=told.request_deadline_s,
+        )
+        stack.push_async_callback(publisher.stop)
+        await publisher.start()
+        health = _Health(publisher, strength)
+        with refusals.binding("admin port", told.admin_host, told.admin_port, "admin-port"):
+            admin_port = await stack.enter_async_context(
+                port.serving(
+                    api.probes(readiness=health.checks, registry=registry, log=lines, token=token),
+                    host=told.admin_host,
+                    port=told.admin_port,
+                    log=lines,
+                )
+            )
+        await stack.enter_async_context(life.watched(registry, health.checks, strength.run()))
+        with refusals.binding("public port", told.host, told.port, "port"):
+            health.receiver = await stack.enter_async_context(
+                ingest_app.serving(
+                    settings=told,
+                    accounts=accounts,
+                    rings=rings,
+                    log=publisher,
+                    logger=lines,
+                    metrics=metrics,
+                    recent=RecentlyRefused(),
+                    clock=clock,
+                    receipts=Trust(rings, connections.receipt_key(told)).receipt,
+                )
+            )
+        public_url = life.url(told.host, health.receiver.port)
+        yield {"public": public_url, "admin": life.url(told.admin_host, admin_port)}
+
+
+class _Health:
+    """What has to be so for the receiver to take notifications."""
+
+    def __init__(self, publisher: Publisher, strength: Watched) -> None:
+        self.receiver: Receiver | None = None
+        self._publisher = publisher
+        self._strength = strength
+
+    async def checks(self) -> Sequence[Check]:
+        accepting = self.receiver is not None and self.receiver.is_accepting
+        return [
+            Check(name="receiver", ok=accepting, detail="" if accepting else "not accepting: starting or draining"),
+            life.check("kafka", self._publisher.trouble),
+            life.check("topics", self._strength.trouble),
+        ]
