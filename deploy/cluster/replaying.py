@@ -16,6 +16,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 from msgspec import Struct
 
+from deploy.cluster import kafka_admin
+from deploy.cluster.strength import NotSeen
 from schemas.envelope import Record
 from workers.plan import Logged, Position
 from workers.processing import Infrastructure
@@ -53,9 +55,10 @@ class Settled(Protocol):
 class Stretch:
     """The log between two moments, open for reading."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, partitions: int) -> None:
         self._consumer = consumer
         self._topic = topic
+        self._partitions = partitions
 
     async def spans(self, store: Settled, *, from_ms: int, to_ms: int) -> list[Span]:
         """What lies between the two moments, by partition, and how much of it is settled.
@@ -63,8 +66,7 @@ class Stretch:
         Raises:
             Infrastructure: Kafka or the store does not say.
         """
-        numbers = await self._told(self._partitions)
-        places = [TopicPartition(self._topic, number) for number in sorted(numbers)]
+        places = [TopicPartition(self._topic, number) for number in range(self._partitions)]
         ends = await self._told(lambda: self._consumer.end_offsets(places))
         firsts = await self._told(lambda: self._consumer.offsets_for_times(dict.fromkeys(places, from_ms)))
         lasts = await self._told(lambda: self._consumer.offsets_for_times(dict.fromkeys(places, to_ms)))
@@ -99,13 +101,6 @@ class Stretch:
                 yield batch
             elif at < span.end and time.monotonic() - came > SILENT_S:
                 raise Infrastructure(f"Kafka: partition {span.partition} gives nothing at offset {at}")
-
-    async def _partitions(self) -> set[int]:
-        await self._consumer.topics()  # has the metadata fetched
-        numbers = self._consumer.partitions_for_topic(self._topic)
-        if not numbers:
-            raise Infrastructure(f"Kafka: there is no topic {self._topic}")
-        return set(numbers)
 
     async def _told(self, call: Callable[[], Awaitable[Any]]) -> Any:
         try:
@@ -158,8 +153,14 @@ async def reading(connection: dict[str, Any], topic: str) -> AsyncIterator[Stret
     """The topic, open for reading beside everybody else.
 
     Raises:
-        Infrastructure: Kafka does not answer.
+        Infrastructure: Kafka does not answer, or has no such topic.
     """
+    try:
+        found = (await kafka_admin.look(connection, [topic])).get(topic)
+    except NotSeen as error:
+        raise Infrastructure(f"Kafka: {error}") from error
+    if found is None:
+        raise Infrastructure(f"Kafka: there is no topic {topic}")
     consumer = AIOKafkaConsumer(
         **connection,
         group_id=None,
@@ -175,7 +176,7 @@ async def reading(connection: dict[str, Any], topic: str) -> AsyncIterator[Stret
                 await consumer.start()
         except (KafkaError, TimeoutError, OSError) as error:
             raise Infrastructure(f"Kafka: {type(error).__name__}: {error}".rstrip(": ")) from error
-        yield Stretch(consumer, topic)
+        yield Stretch(consumer, topic, found.partitions)
 
 
 def _logged(record: ConsumerRecord[bytes, bytes]) -> Logged:
