@@ -53,7 +53,7 @@ class Places:
 
 
 class Flights:
-    """The records of one producer. `landed` hears how each ended, `overdue` of each that was given up."""
+    """The records of one producer. `landed` hears how each ended, `overdue` of each that has not in time."""
 
     def __init__(
         self,
@@ -121,6 +121,7 @@ class Flights:
                 return
             del self._waiting[delivered]
             self._abandoned[delivered] = size
+            # It says the same of the log where whoever waited has been cancelled before.
+            self._overdue()
             if not waiter.done():
                 waiter.set_exception(Unavailable("unknown whether written: no acknowledgement in time"))
-                self._overdue()

@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
+
+Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Wire:
@@ -14,23 +17,34 @@ class Wire:
         self.swallow_after: bytes | None = None
         self.cuts = 0
         self._to = port
-        self._carrying: set[asyncio.Task[None]] = set()
+        self._carrying: set[asyncio.Task[Any]] = set()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        task = asyncio.current_task()
+        assert task is not None
+        self._carrying.add(task)
+        try:
+            async with closing(writer):
+                there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._to)
+                async with closing(there_writer):
+                    await self._both_ways((reader, writer), (there_reader, there_writer))
+        except (OSError, asyncio.CancelledError):
+            pass  # nobody is there, or the wire is taken away
+        finally:
+            self._carrying.discard(task)
+
+    async def _both_ways(self, here: Line, there: Line) -> None:
         swallowing = asyncio.Event()
         ways = [
-            asyncio.create_task(self._send(reader, there_writer, swallowing)),
-            asyncio.create_task(self._answer(there_reader, writer, swallowing)),
+            asyncio.create_task(self._send(here[0], there[1], swallowing)),
+            asyncio.create_task(self._answer(there[0], here[1], swallowing)),
         ]
-        self._carrying.update(ways)
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-        self._carrying.difference_update(ways)
-        writer.close()
-        there_writer.close()
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
 
     async def _send(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallowing: asyncio.Event
@@ -51,16 +65,28 @@ class Wire:
             writer.write(told)
 
     async def close(self) -> None:
-        for way in self._carrying:
-            way.cancel()
-        await asyncio.sleep(0)
+        carrying = [*self._carrying]
+        for task in carrying:
+            task.cancel()
+        await asyncio.gather(*carrying, return_exceptions=True)
 
 
 @asynccontextmanager
-async def wire(port: int) -> AsyncIterator[Wire]:
-    """A wire to this port of this machine, at a port of its own."""
+async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    """The connection is closed afterwards, at once: what is still to be written has nobody to read it."""
+    try:
+        yield
+    finally:
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def wire(port: int, *, at: int = 0) -> AsyncIterator[Wire]:
+    """A wire to this port of this machine, at a port of its own, or at that which its callers were told."""
     laid = Wire(port)
-    server = await asyncio.start_server(laid.carry, "127.0.0.1", 0)
+    server = await asyncio.start_server(laid.carry, "127.0.0.1", at)
     laid.port = server.sockets[0].getsockname()[1]
     try:
         yield laid
