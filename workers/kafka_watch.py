@@ -1,4 +1,4 @@
-"""What a worker of a cluster counts and logs of its place in the group: it is `workers.kafka_source.SourceWatch`.
+"""What a worker of a cluster counts and logs of its consumer group; it implements `workers.kafka_source.SourceWatch`.
 
 Nothing depends on what is counted.
 """
