@@ -21,6 +21,7 @@ COMMANDS = (
     "verify",
     "keys",
     "doctor",
+    "topics",
     "config",
     "schema",
 )
