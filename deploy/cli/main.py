@@ -23,6 +23,7 @@ COMMANDS = (
     "verify",
     "keys",
     "doctor",
+    "topics",
     "config",
     "schema",
 )

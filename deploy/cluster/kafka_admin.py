@@ -12,7 +12,7 @@ became of it is unknown, and reading tells.
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,12 +29,14 @@ CLIENT_ID = "alipay-notify-topics"
 WITHIN_S = 10.0
 TRIES = 3  # how many silent brokers one look can afford
 CLOSE_S = 2.0
-VISIBLE_POLL_S = 0.1
+POLL_S = 0.05
 
 NO_ERROR = 0
 NO_SUCH_TOPIC = 3
 EXISTS_ALREADY = 36
 
+# What the client raises for its own: brokers, sockets, parameters and answers that it does not understand.
+_CLIENTS = (KafkaError, OSError, TimeoutError, ValueError, NotImplementedError)
 _PASSES_BY = (NodeNotReadyError, RequestTimedOutError, KafkaConnectionError)
 
 
@@ -59,16 +61,16 @@ class KafkaAdmin:
             async with asyncio.timeout(self._within_s):
                 return await self._found(names)
 
-    async def visible(self, topic: Wanted) -> None:
-        """Returns when every broker that is asked by chance could show the topic: it takes a moment after a change.
+    async def until(self, name: str, holds: Callable[[Found], bool]) -> None:
+        """Returns when a broker shows the topic so: each learns of a change a moment after it was made.
 
         Raises:
             NotSeen: it does not come about in time.
         """
         with _not_seen():
             async with asyncio.timeout(self._within_s):
-                while not self._shows(await self._found([topic.name]), topic):  # noqa: ASYNC110  no broker announces it
-                    await asyncio.sleep(VISIBLE_POLL_S)
+                while (there := (await self._found([name])).get(name)) is None or not holds(there):  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_S)
 
     async def create(self, topic: Wanted) -> None:
         """Make the topic; nothing where somebody else has just made it.
@@ -101,11 +103,6 @@ class KafkaAdmin:
         """
         for code, message, _, topic in (await self._change(SetTopicConfig(name, config))).resources:
             _check(topic, code, message)
-
-    @staticmethod
-    def _shows(found: Mapping[str, Found], topic: Wanted) -> bool:
-        there = found.get(topic.name)
-        return there is not None and there.partitions >= topic.partitions
 
     @property
     def _timeout_ms(self) -> int:
@@ -184,12 +181,19 @@ async def connected(connection: Mapping[str, Any], *, within_s: float = WITHIN_S
     try:
         with _not_seen():
             async with asyncio.timeout(within_s):
-                await client.bootstrap()
+                await _bootstrap(client)
         yield KafkaAdmin(client, within_s=within_s)
     finally:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_S):
                 await client.close()
+
+
+async def _bootstrap(client: AIOKafkaClient) -> None:
+    try:
+        await client.bootstrap()
+    except KafkaConnectionError:  # the reasons, one for each address, it has logged
+        raise NotSeen("no broker takes a connection there") from None
 
 
 async def look(connection: Mapping[str, Any], names: Sequence[str], *, within_s: float = WITHIN_S) -> dict[str, Found]:
@@ -204,12 +208,10 @@ async def look(connection: Mapping[str, Any], names: Sequence[str], *, within_s:
 
 @contextlib.contextmanager
 def _not_seen() -> Iterator[None]:
-    """Whatever the client raises, of whatever kind, says only that we do not know."""
+    """Whatever the client raises says only that we do not know."""
     try:
         yield
-    except NotSeen:
-        raise
-    except Exception as error:
+    except _CLIENTS as error:
         raise NotSeen(_said(error)) from error
 
 

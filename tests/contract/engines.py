@@ -23,8 +23,8 @@ from workers import redis_clients
 from workers.claims import Claims
 from workers.consumer import Source
 from workers.pages import Emitted, HeldPort, OrdersPort
-from workers.postgres import migrations
 from workers.postgres.database import Database, Limits
+from workers.postgres.migrations import upgrading
 from workers.postgres.store import OrderStore as OrderStoreOnPostgres
 from workers.processing import Store
 from workers.redis_claims import RedisClaims
@@ -151,8 +151,8 @@ class Cluster:
             return
         database = await Database.open(self.url, limits=Limits())
         await database.write(lambda connection: connection.execute(f"CREATE SCHEMA {self.name}"))
-        await migrations.upgrade(database)
         await database.close()
+        await upgrading.upgrade(self.url)
         self._is_ready = True
 
 

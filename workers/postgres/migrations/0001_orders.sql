@@ -1,3 +1,4 @@
+-- expand
 -- The order store of the cluster engine. Money in minor units.
 -- Keys lead with the number that people search by, since the account alone narrows nothing. Texts compare by their
 -- bytes: the same order on every machine, in the program, and after the operating system changed its collations.

@@ -1,33 +1,40 @@
 """The schema of the order store, step by step: numbered SQL files, each applied once and in one transaction.
 
-Steps only ever add what a running program does not mind (expand), and take away what no running program asks for any
-more (contract), in a later release: so the schema may be ahead of a program, and a fleet is upgraded process by
-process. It may not be behind one. What was applied is remembered in `migrations`, in the transaction that applied it;
-two who upgrade at once wait for each other.
+`upgrading` applies them with Alembic, in `alipay-notify db upgrade`. No running process has Alembic loaded: a worker
+only compares, at its start, the number that the database remembers with the last one that it knows.
 
-The files are plain SQL without transaction commands, so that whoever runs migrations with a tool of their own can feed
-them to it, one revision a file.
+**Expand, then contract.** The schema may be ahead of a program and never behind one, so that a fleet is upgraded
+process by process while it works: first the database, then the programs. A step therefore has one of two kinds, which
+is the first line of its file:
+
+    -- expand      adds what programs that do not know it do not mind: a table, an index, a column that may be NULL or
+                   has a default, a wider type. Those of the release before go on working.
+    -- contract    takes away what no program asks for any more: of this release, and of the release before.
+
+What has to change is thus changed in two releases: the first adds the new beside the old and writes both; the second
+reads only the new; a step of the third takes the old away. A test reads every step and refuses one that takes away
+without saying so. `deploy/docs/migrations.md` is the same for operators.
+
+The files hold no transaction commands.
 """
 
 import re
-from functools import partial
 from importlib import resources
 
+import asyncpg
 from msgspec import Struct
 
-from workers.postgres.database import Connection, Database, NotUsable
+from workers.postgres import errors
+from workers.postgres.database import Connection, NotUsable
 
-_ONE_AT_A_TIME = 0x414E4F32  # an advisory lock; any number will do that nobody else takes
+VERSION_TABLE = "order_store_schema"  # Alembic's own name for it may be taken by another program in the same database
+EMPTY = 0
+CONNECT_S = 5.0
+KINDS = ("expand", "contract")
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
 
-_IS_THERE = "SELECT to_regclass('migrations') IS NOT NULL"
-_CREATE = """
-    CREATE TABLE IF NOT EXISTS migrations (
-        number integer PRIMARY KEY,
-        name text NOT NULL,
-        applied_at timestamptz NOT NULL DEFAULT now()
-    )
-"""
+_IS_THERE = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
+_SEEN = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608  a constant
 
 
 class Step(Struct, frozen=True):
@@ -37,6 +44,11 @@ class Step(Struct, frozen=True):
     name: str
     sql: str
 
+    @property
+    def kind(self) -> str:
+        """Whether it adds or takes away."""
+        return self.sql.partition("\n")[0].removeprefix("--").strip()
+
 
 def steps() -> list[Step]:
     """All steps that this program knows, in their order."""
@@ -45,21 +57,29 @@ def steps() -> list[Step]:
 
 
 async def applied(connection: Connection) -> int:
-    """The number of the last step that the database has seen; 0 where it is empty."""
+    """The number of the last step that the database has seen; `EMPTY` where it has seen none."""
     if not await connection.fetchval(_IS_THERE):
-        return 0
-    number: int = await connection.fetchval("SELECT coalesce(max(number), 0) FROM migrations")
-    return number
+        return EMPTY
+    return int(await connection.fetchval(_SEEN) or EMPTY)
 
 
-async def upgrade(database: Database) -> list[str]:
-    """Apply the steps that are missing; their names.
+async def seen(dsn: str) -> int:
+    """The same of the database at this address, over a connection of its own.
 
     Raises:
-        Broken: a step cannot be applied; those before it are.
-        Infrastructure: as any write.
+        NotUsable: the address is none.
+        Infrastructure: it cannot be reached.
     """
-    return [step.name for step in steps() if await database.write(partial(_apply, step))]
+    try:
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_S, command_timeout=CONNECT_S)
+        try:
+            return await applied(connection)
+        finally:
+            await connection.close(timeout=CONNECT_S)
+    except asyncpg.ClientConfigurationError as error:
+        raise NotUsable(f"the address of PostgreSQL is none: {error}") from None
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise errors.translated(error) from error
 
 
 async def check(connection: Connection) -> None:
@@ -73,13 +93,3 @@ async def check(connection: Connection) -> None:
         raise NotUsable(
             f"the order store has schema {seen}, and this program needs {needed}: run `alipay-notify db upgrade`"
         )
-
-
-async def _apply(step: Step, connection: Connection) -> bool:
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", _ONE_AT_A_TIME)
-    if await applied(connection) >= step.number:
-        return False
-    await connection.execute(_CREATE)
-    await connection.execute(step.sql)
-    await connection.execute("INSERT INTO migrations (number, name) VALUES ($1, $2)", step.number, step.name)
-    return True

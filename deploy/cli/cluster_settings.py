@@ -1,0 +1,36 @@
+"""What commands that look at the cluster are told: the environment of its processes, with the options above it.
+
+They need no accounts, so that whoever sets up topics and tables may do without those.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from deploy.cli import exits, starting
+
+if TYPE_CHECKING:
+    from deploy.cluster.settings import ClusterSettings
+
+ACCOUNTS = "ALIPAY_NOTIFY_ACCOUNTS"
+
+
+def need(*modules: str, extra: str) -> None:
+    """Name what to install where a module is missing."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        install = f"pip install 'alipay-notify[{extra}]'"
+        starting.refuse("needs more", [f"{module} is missing: {install}" for module in missing], exits.FAILED)
+
+
+def told(**given: Any) -> ClusterSettings:
+    """The settings; every fault in them ends the command."""
+    from deploy.cluster import settings
+    from ingest.settings import BadSettings
+
+    try:
+        return settings.load({ACCOUNTS: "accounts.toml", **os.environ}, **given)
+    except BadSettings as bad:
+        starting.refuse("cannot do that as told", bad.faults, exits.WRONG_USAGE)

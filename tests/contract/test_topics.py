@@ -1,0 +1,218 @@
+"""Topics on a real broker: made, found, corrected, judged, and the command that does it."""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from deploy.cli.main import application
+from deploy.cluster import applying, differences, kafka_admin, strength, topics
+from deploy.cluster.kafka_admin import KafkaAdmin, Refused
+from deploy.cluster.strength import NotSeen, TooWeak, Watched
+from deploy.cluster.topics import Wanted
+from schemas.topics import NOTIFICATION
+
+pytestmark = pytest.mark.slow
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"t{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def wanted(prefix: str) -> tuple[Wanted, ...]:
+    return topics.wanted(prefix=prefix, development=True)
+
+
+@pytest.fixture
+def topic(wanted: tuple[Wanted, ...]) -> Wanted:
+    return wanted[0]
+
+
+@pytest.fixture
+async def admin(kafka: str) -> AsyncIterator[KafkaAdmin]:
+    async with kafka_admin.connected({"bootstrap_servers": kafka}) as connected:
+        yield connected
+
+
+async def made(admin: KafkaAdmin, topic: Wanted) -> None:
+    await admin.create(topic)
+    await admin.until(topic.name, lambda found: found.partitions == topic.partitions)
+
+
+async def test_a_topic_is_found_with_what_is_in_force_wherever_it_was_set(admin: KafkaAdmin, topic: Wanted) -> None:
+    await made(admin, topic)
+    found = (await admin.found([topic.name]))[topic.name]
+    assert (found.partitions, found.replicas) == (12, 1)
+    assert topic.config.items() <= found.config.items()
+    assert found.config["segment.bytes"] == "1073741824"  # nobody set that: a broker's default
+
+
+async def test_asking_for_a_topic_that_is_not_there_does_not_make_it(admin: KafkaAdmin, topic: Wanted) -> None:
+    for _ in range(2):
+        assert await admin.found([topic.name]) == {}
+
+
+async def test_what_was_created_differs_no_more_and_creating_it_again_is_no_error(
+    admin: KafkaAdmin, wanted: tuple[Wanted, ...]
+) -> None:
+    names = [topic.name for topic in wanted]
+    told = await applying.apply(admin, differences.between(wanted, {}))
+    assert [each.outcome.value for each in told] == ["done"] * 4
+    found = await admin.found(names)
+    assert differences.between(wanted, found) == []
+    assert strength.weaknesses(wanted, found, development=True) == []
+    assert len(strength.weaknesses(wanted, found)) == 8  # one replica, one in sync, for each of them
+    await admin.create(wanted[0])
+
+
+async def test_setting_one_thing_leaves_what_was_set_before(admin: KafkaAdmin, topic: Wanted) -> None:
+    await made(admin, topic)
+    await admin.set_config(topic.name, {"segment.bytes": "1048576"})
+    await admin.set_config(topic.name, {"retention.ms": "60000", "cleanup.policy": "compact"})
+    await admin.until(topic.name, lambda found: found.config["retention.ms"] == "60000")
+    found = (await admin.found([topic.name]))[topic.name]
+    assert found.config["segment.bytes"] == "1048576"
+
+
+async def test_a_topic_is_corrected_and_keeps_what_is_better_than_asked_for(admin: KafkaAdmin, topic: Wanted) -> None:
+    poor = Wanted(
+        logical=topic.logical,
+        name=topic.name,
+        partitions=3,
+        replicas=1,
+        config={"retention.ms": "60000", "cleanup.policy": "compact", "max.message.bytes": "2000000"},
+    )
+    await made(admin, poor)
+    faults = strength.weaknesses([topic], await admin.found([topic.name]), development=True)
+    assert len(faults) == 1, faults  # a compacted topic has no retention to speak of
+    told = await applying.apply(admin, differences.between([topic], await admin.found([topic.name])))
+    assert {each.outcome.value for each in told} == {"done"}
+    found = await admin.found([topic.name])
+    assert differences.between([topic], found) == []
+    assert found[topic.name].partitions == 12
+    assert found[topic.name].config["max.message.bytes"] == "2000000"
+
+
+async def test_what_the_brokers_refuse_is_told_in_their_words(admin: KafkaAdmin, topic: Wanted) -> None:
+    await made(admin, topic)
+    strict = topics.wanted(prefix=f"{topic.name.partition('.')[0]}x", only=[NOTIFICATION])[0]
+    with pytest.raises(Refused, match="replication factor of 3"):
+        await admin.create(strict)
+    with pytest.raises(Refused, match="would not be an increase"):
+        await admin.add_partitions(topic.name, up_to=3)
+    with pytest.raises(Refused, match=r"no\.such\.setting"):
+        await admin.set_config(topic.name, {"no.such.setting": "1"})
+
+
+async def test_nobody_there_is_told_within_the_deadline(topic: Wanted) -> None:
+    with pytest.raises(NotSeen, match="no broker takes a connection there"):
+        await kafka_admin.look({"bootstrap_servers": "127.0.0.1:1"}, [topic.name])
+
+
+async def test_a_broker_that_accepts_and_says_nothing_is_given_up(topic: Wanted) -> None:
+    hanging: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: hanging.append(writer), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(NotSeen):
+        await kafka_admin.look({"bootstrap_servers": f"127.0.0.1:{port}"}, [topic.name], within_s=1.5)
+    assert time.monotonic() - began < 2.5
+    for writer in hanging:
+        writer.close()
+        await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_watch_refuses_weak_topics_and_sees_when_they_are_corrected(
+    kafka: str, admin: KafkaAdmin, topic: Wanted
+) -> None:
+    async def look() -> dict[str, topics.Found]:
+        return await kafka_admin.look({"bootstrap_servers": kafka}, [topic.name])
+
+    watch = Watched(look, [topic], development=True, every_s=0.05)
+    with pytest.raises(TooWeak, match="is missing"):
+        await watch.check()
+    await made(admin, topic)
+    await watch.check()
+    assert watch.trouble is None
+    running = asyncio.create_task(watch.run())
+    await admin.set_config(topic.name, {"retention.ms": str(DAY_MS)})
+    await until(lambda: watch.trouble is not None and "keeps its records for 1 days" in watch.trouble)
+    await admin.set_config(topic.name, {"retention.ms": str(7 * DAY_MS)})
+    await until(lambda: watch.trouble is None)
+    running.cancel()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def command(*arguments: str) -> Result:
+    return CliRunner().invoke(application(), ["topics", *arguments], env={"COLUMNS": "200"})
+
+
+def said(result: Result) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+def test_plan_and_apply_from_nothing_to_all_as_it_should_be(kafka: str, prefix: str) -> None:
+    where = ("--kafka", kafka, "--topic-prefix", prefix, "--development")
+    planned = command("plan", *where, "--output", "json")
+    assert planned.exit_code == 3
+    rows = said(planned)["differences"]
+    assert [row["topic"] for row in rows] == [topic.name for topic in topics.wanted(prefix=prefix)]
+    assert {row["outcome"] for row in rows} == {"would change"}
+
+    dry = command("apply", *where)
+    assert dry.exit_code == 3
+    assert "Nothing was changed" in dry.stderr
+    assert said(command("plan", *where, "--output", "json"))["differences"] == rows
+
+    assert command("apply", *where, "--yes").exit_code == 0
+    settled = command("plan", *where)
+    assert (settled.exit_code, settled.stdout.strip()) == (0, "All topics are as they should be.")
+
+
+def test_apply_says_what_is_to_be_done_by_hand_and_what_was_refused(kafka: str, prefix: str) -> None:
+    where = ("--kafka", kafka, "--topic-prefix", prefix, "--output", "json")
+    refused = command("apply", *where, "--yes")
+    assert refused.exit_code == 1
+    assert {row["outcome"] for row in said(refused)["differences"]} == {"failed"}
+    assert command("apply", *where, "--development", "--yes").exit_code == 0
+    left = command("apply", *where, "--yes")
+    assert left.exit_code == 3
+    rows = said(left)["differences"]
+    assert {(row["what"], row["outcome"]) for row in rows} == {
+        ("replicas", "by hand"),
+        ("min.insync.replicas", "by hand"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--kafka", "127.0.0.1:1"], 1, "no broker takes a connection there"),
+        ([], 2, "ALIPAY_NOTIFY_KAFKA is not set"),
+        (["--kafka", "127.0.0.1:1", "--topic-prefix", "a_b"], 2, "ALIPAY_NOTIFY_TOPIC_PREFIX"),
+    ],
+)
+def test_a_command_that_cannot_be_done_says_why(
+    arguments: list[str], code: int, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ALIPAY_NOTIFY_KAFKA", raising=False)
+    result = command("plan", *arguments)
+    assert result.exit_code == code
+    assert text in result.stderr
