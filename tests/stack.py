@@ -81,6 +81,17 @@ def absent(missing: Missing) -> NoReturn:
 
 
 @asynccontextmanager
+async def had(server: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+    """The server; what it lacks is told as the fixtures tell it."""
+    async with AsyncExitStack() as entered:
+        try:
+            running = await entered.enter_async_context(server)
+        except Missing as missing:
+            absent(missing)
+        yield running
+
+
+@asynccontextmanager
 async def first_free() -> AsyncIterator[Directory]:
     """A directory that no other run of the tests in this tree has."""
     for number in range(RUNS_AT_A_TIME_MAX):
