@@ -20,8 +20,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from redis.asyncio import Redis as Client
 from redis.exceptions import RedisError
 
-from deploy.local import directory as directories
 from deploy.local import addresses, haproxy, leftovers, ports, postgres, prometheus, redis, serving
+from deploy.local import directory as directories
 from deploy.local.directory import Directory
 from deploy.local.kafka import cluster, health
 from deploy.local.kafka.cluster import Kafka
