@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 from deploy.local import addresses, engine, haproxy, leftovers, ports, prometheus, stack
 from deploy.local.directory import Directory
 from deploy.local.engine import Engine, Servers, Wished
-from deploy.local.machine import Machine
+from deploy.local.machine import Machine, Missing, Wanted
 from deploy.local.processes import DidNotStart
 from deploy.local.stack import Asked
 from tests import stack as shared
@@ -128,9 +128,7 @@ async def pid(url: str) -> str:
         return answer.headers["Pid"]
 
 
-async def test_answers_of_503_take_no_receiver_out(
-    directory: Directory, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_answers_of_503_take_no_receiver_out(directory: Directory, machine: Machine) -> None:
     """They come from all receivers at once, while Kafka is away."""
     full = Machine(environ={**machine.environ, "STANDIN_ANSWER": "503"})
     async with running(directory, full, BEHIND_HAPROXY) as ours:
@@ -245,21 +243,31 @@ async def test_a_subset_with_servers_of_its_own_has_addresses(tmp_path: Path, ma
     assert not any(process.runs for process in started.processes())
 
 
-def test_haproxy_finds_no_fault_in_the_shipped_file(tmp_path: Path) -> None:
+async def test_haproxy_finds_no_fault_in_the_shipped_file(machine: Machine) -> None:
+    program = await found(machine, haproxy.SERVER)
     two = [haproxy.Behind(public=f"127.0.0.1:{port}", admin=f"127.0.0.1:{port + 1}") for port in (1, 3)]
     for receivers in (two[:1], two, two * 2):
         told = haproxy.variables(receivers, port=ports.free(1)[0], stats_port=ports.free(1)[0])
-        done = subprocess.run(
-            ["haproxy", "-c", "-f", haproxy.CONFIGURATION], env={"PATH": os.environ["PATH"], **told},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = await run(program, "-c", "-f", haproxy.CONFIGURATION, env=told)
         assert done.returncode == 0, done.stderr
         assert "WARNING" not in done.stderr
 
 
-def test_promtool_finds_no_fault_in_the_shipped_files(tmp_path: Path) -> None:
+async def test_promtool_finds_no_fault_in_the_shipped_files(tmp_path: Path, machine: Machine) -> None:
+    promtool = (await found(machine, prometheus.SERVER)).with_name("promtool")
     file, targets = prometheus._lay_out(tmp_path, prometheus.CONFIGURATION, prometheus.shipped_rules())
     targets.write_bytes((prometheus.CONFIGURATION.parent / "targets.example.json").read_bytes())
-    done = subprocess.run(["promtool", "check", "config", file], capture_output=True, text=True, check=False)
+    done = await run(promtool, "check", "config", file)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr + done.stdout
+
+
+async def found(machine: Machine, wanted: Wanted) -> Path:
+    try:
+        return await machine.find(wanted)
+    except Missing as missing:
+        shared.absent(missing)
+
+
+async def run(*argv: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(subprocess.run, argv, env=env, capture_output=True, text=True, check=False)
