@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 
 from deploy.cli.main import COMMANDS
 from deploy.cluster.settings import ClusterSettings
@@ -27,8 +26,12 @@ OURS = ("ingest-1", "ingest-2", "worker-1", "worker-2", "console")
 
 
 def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))["services"]
+    found: dict[str, dict[str, Any]] = whole()["services"]
     return found
+
+
+def whole() -> dict[str, Any]:
+    return msgspec.yaml.decode(FILE.read_bytes(), type=dict[str, Any])
 
 
 def instructions(stage: int = -1) -> list[tuple[str, str]]:
@@ -109,7 +112,7 @@ def test_every_variable_is_a_setting_and_each_secret_that_it_names_is_given() ->
         assert {
             key.removeprefix(PREFIX).lower() for key in service["environment"]
         } <= ClusterSettings.model_fields.keys()
-        assert set(service["secrets"]) <= yaml.safe_load(FILE.read_text(encoding="utf-8"))["secrets"].keys()
+        assert set(service["secrets"]) <= whole()["secrets"].keys()
         assert "admin-token" in service["secrets"], "the admin port is not on loopback there"
 
 
