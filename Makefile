@@ -5,13 +5,22 @@ BIN := $(VENV)/bin
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick check bench soak lock clean
+.PHONY: help run stack stack-status stack-down test quick check bench soak lock clean
 
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: $(VENV)/run ## set up, then a live demo on loopback: engine, console, simulated Alipay
 	@$(BIN)/alipay-notify up --demo
+
+stack: $(VENV)/dev ## the cluster engine for real: three brokers, two receivers behind HAProxy, two workers …
+	@$(BIN)/python -m deploy.local --all --detach
+
+stack-status: $(VENV)/dev ## whether all of the stack runs
+	@$(BIN)/python -m deploy.local --status
+
+stack-down: $(VENV)/dev ## stop it
+	@$(BIN)/python -m deploy.local --down
 
 test: $(VENV)/dev check ## set up what the tests need, then run all of them
 	@$(BIN)/python -m pytest $(TESTS)
@@ -30,6 +39,9 @@ lock: $(VENV)/dev ## write the lock files anew from pyproject.toml
 		--no-annotate --custom-compile-command "make lock" --extra uvloop pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command "make lock" --extra uvloop --group dev pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command "make lock" --extra uvloop --extra cluster --extra migrations pyproject.toml \
+		-o deploy/compose/requirements.lock
 
 clean: ## remove the virtual environment, caches and demo files
 	@rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -13,10 +13,11 @@ same tree ends them. Several runs at a time each take a directory of their own.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
@@ -37,10 +38,12 @@ T = TypeVar("T")
 
 
 class Servers:
-    """What has been started, in a loop of its own, until the session ends: the tests come and go with theirs."""
+    """What has been started, until the session ends. Its loop runs in a thread: a test may ask while its own does."""
 
     def __init__(self) -> None:
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="servers", daemon=True)
+        self._thread.start()
         self._stack = AsyncExitStack()
         self._directory: Directory | None = None
         self.machine = Machine(environ=dict(os.environ))
@@ -54,15 +57,20 @@ class Servers:
             return await self._stack.enter_async_context(running(self._directory, self.machine))
 
         try:
-            return self._runner.run(enter())
+            return self._finish(enter())
         except Missing as missing:
             absent(missing)
 
     def end(self) -> None:
         try:
-            self._runner.run(self._stack.aclose())
+            self._finish(self._stack.aclose())
         finally:
-            self._runner.close()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def _finish(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
 def absent(missing: Missing) -> NoReturn:
@@ -70,6 +78,17 @@ def absent(missing: Missing) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(str(missing), pytrace=False)
     pytest.skip(f"NOT TESTED: {missing}")
+
+
+@asynccontextmanager
+async def had(server: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+    """The server; what it lacks is told as the fixtures tell it."""
+    async with AsyncExitStack() as entered:
+        try:
+            running = await entered.enter_async_context(server)
+        except Missing as missing:
+            absent(missing)
+        yield running
 
 
 @asynccontextmanager

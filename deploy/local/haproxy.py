@@ -1,13 +1,15 @@
-"""A real HAProxy on loopback, with a configuration of its user's: the balancer that the receivers stand behind.
+"""A real HAProxy on loopback: the balancer that the receivers stand behind, with the configuration that is shipped.
 
-The configuration is checked before anything is started, and its ports come to it as environment variables, so that one
-file serves here and elsewhere.
+The configuration is checked before anything is started. Its addresses come to it as environment variables, so that the
+very file that is run and tested here serves in production.
 """
 
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from deploy.local import ports, processes
@@ -22,7 +24,16 @@ SERVER = Wanted(
     debian="haproxy",
 )
 NAME = "haproxy"
+CONFIGURATION = Path(__file__).parents[1] / "haproxy" / "haproxy.cfg"
+RECEIVERS_MAX = 4  # what the configuration has lines for
 READY_WITHIN_S = 15.0
+
+
+class Behind(Struct, frozen=True, kw_only=True):
+    """A receiver by its two addresses, `host:port`: where requests go, and where its readiness is asked for."""
+
+    public: str
+    admin: str
 
 
 class HAProxy(Struct, frozen=True, kw_only=True):
@@ -61,3 +72,51 @@ async def running(
     process = Process(directory, plan, healthy=accepting)
     async with process.running():
         yield HAProxy(process=process)
+
+
+class Balancer(Struct, frozen=True, kw_only=True):
+    """The shipped balancer, before receivers."""
+
+    port: int
+    stats_port: int
+    process: Process
+
+    @property
+    def url(self) -> str:
+        return f"http://{ports.LOOPBACK}:{self.port}"
+
+    @property
+    def stats_url(self) -> str:
+        return f"http://{self.stats_address}/stats"
+
+    @property
+    def stats_address(self) -> str:
+        return f"{ports.LOOPBACK}:{self.stats_port}"
+
+
+@asynccontextmanager
+async def balancing(
+    directory: Directory, machine: Machine, receivers: Sequence[Behind], *, port: int, stats_port: int
+) -> AsyncIterator[Balancer]:
+    """The shipped configuration before these receivers. They are taken to be ready until a check says otherwise.
+
+    Raises:
+        Missing, DidNotStart: as `running` does.
+    """
+    told = variables(receivers, port=port, stats_port=stats_port)
+    # Only what we say: a CERTIFICATE or a RECEIVER_3 of somebody else's would be taken for ours.
+    bare = msgspec.structs.replace(machine, environ={"PATH": machine.environ.get("PATH", os.defpath)})
+    async with running(
+        directory, bare, configuration=CONFIGURATION, listening=[port, stats_port], variables=told
+    ) as haproxy:
+        yield Balancer(port=port, stats_port=stats_port, process=haproxy.process)
+
+
+def variables(receivers: Sequence[Behind], *, port: int, stats_port: int) -> dict[str, str]:
+    """What the shipped configuration asks its environment for."""
+    if not 1 <= len(receivers) <= RECEIVERS_MAX:
+        raise ValueError(f"from 1 to {RECEIVERS_MAX} receivers, not {len(receivers)}")
+    told = {"PUBLIC": f"{ports.LOOPBACK}:{port}", "STATS": f"{ports.LOOPBACK}:{stats_port}"}
+    for number, receiver in enumerate(receivers, start=1):
+        told |= {f"RECEIVER_{number}": receiver.public, f"RECEIVER_{number}_ADMIN": receiver.admin}
+    return told

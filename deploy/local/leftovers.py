@@ -51,19 +51,45 @@ def born(pid: int) -> str | None:
     """When the process was born, in its system's own words; nothing where there is none, or only its corpse."""
     if not os.path.isdir("/proc/self"):
         return _born_by_ps(pid)
+    fields = _fields(pid)
+    return None if not fields or fields[0] in "ZX" else fields[19]
+
+
+def _fields(pid: int) -> list[str]:
+    """What /proc tells of a process, from its state on; nothing where there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
+        return []
     # The second field is the program's name in brackets, in which anything may stand.
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]
+    return stat.rpartition(")")[2].split()
 
 
 def _born_by_ps(pid: int) -> str | None:
     said = subprocess.run(["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     state, _, moment = said.stdout.strip().partition(" ")
     return None if not state or state.startswith("Z") else moment.strip()
+
+
+def descendants(pid: int) -> list[int]:
+    """Its children, theirs, and so on, the elder first. A process group does not tell: PostgreSQL's leave theirs."""
+    parents = _parents()
+    found = [pid]
+    for parent in found:  # grows while it is walked
+        found += [child for child, its in parents.items() if its == parent]
+    return found[1:]
+
+
+def _parents() -> dict[int, int]:
+    """Each process's parent."""
+    if not os.path.isdir("/proc/self"):
+        said = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
+        return {int(child): int(parent) for child, parent in (line.split() for line in said.splitlines())}
+    parents = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (fields := _fields(int(name))):
+            parents[int(name)] = int(fields[1])
+    return parents
 
 
 async def end_all(directory: Path) -> list[str]:

@@ -8,6 +8,7 @@ server cannot come back. So the ports are drawn from a range where that does not
 import asyncio
 import random
 import socket
+from collections.abc import Sequence
 
 LOOPBACK = "127.0.0.1"
 FIRST, LAST = 20_000, 29_999  # below 32768, where Linux's range begins, and above what well-known services use
@@ -30,6 +31,12 @@ def free(count: int, chance: random.Random | None = None) -> list[int]:
         if port not in found and is_free(port):
             found.append(port)
     raise NoPort(f"none free of {TRIES_MAX} ports tried from {FIRST} to {LAST}")
+
+
+def preferred(wanted: Sequence[int]) -> list[int]:
+    """Those that are wanted, as far as they are free, and others in the place of the rest."""
+    others = iter(free(len(wanted)))
+    return [port if is_free(port) else next(others) for port in wanted]
 
 
 def is_free(port: int) -> bool:

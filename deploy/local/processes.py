@@ -10,8 +10,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from msgspec import Struct
 
@@ -125,7 +125,7 @@ class Process:
     async def stop(self) -> None:
         """Ask it to stop, and kill it where it takes too long. It does not run when this returns, or is cancelled."""
         self._send(self._plan.stop_signal)
-        self._send(signal.SIGCONT)  # a frozen process hears nothing but SIGKILL
+        self.thaw()  # a frozen process hears nothing but SIGKILL
         try:
             if not await self.ended(self._plan.stop_within_s):
                 await self.kill()
@@ -137,22 +137,32 @@ class Process:
 
     async def kill(self) -> None:
         """SIGKILL to it and to its children: whatever they were doing, they stop doing it there."""
-        if self.runs:
-            os.killpg(self.pid, signal.SIGKILL)
+        self._kill_all()
         while self.runs:
             await asyncio.sleep(POLL_S / 10)
         self._directory.mark(self.name).unlink(missing_ok=True)
 
     def _kill_at_once(self) -> None:
-        if self._child is not None and self.runs:
-            os.killpg(self.pid, signal.SIGKILL)
+        self._kill_all()
+        if self._child is not None:
             self._child.wait()
 
+    def _kill_all(self) -> None:
+        if self.runs:
+            self._send(signal.SIGSTOP)  # one that stands still starts no more children
+            children = leftovers.descendants(self.pid)
+            os.killpg(self.pid, signal.SIGKILL)
+            _send_all(children, signal.SIGKILL)
+
     def freeze(self) -> None:
-        """SIGSTOP: its connections stay open, and nothing answers on them."""
+        """SIGSTOP to it and its children: their connections stay open, and nothing answers on them."""
         self._send(signal.SIGSTOP)
+        if self.runs:
+            _send_all(leftovers.descendants(self.pid), signal.SIGSTOP)
 
     def thaw(self) -> None:
+        if self.runs:
+            _send_all(leftovers.descendants(self.pid), signal.SIGCONT)
         self._send(signal.SIGCONT)
 
     @asynccontextmanager
@@ -187,6 +197,12 @@ class Process:
         log = self._directory.log(self.name)
         end = self.said()[-TOLD_OF_LOG:].strip()
         return f"{self.name} {what}; {log} ends:\n{end}" if end else f"{self.name} {what}; {log} is empty"
+
+
+def _send_all(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 async def finish(directory: Directory, plan: Plan) -> None:

@@ -1,6 +1,10 @@
-"""A real Prometheus on loopback that scrapes what it is told; the targets may change while it runs."""
+"""A real Prometheus on loopback, with the configuration that is shipped; its targets may change while it runs.
 
-import asyncio
+The very file is copied into the server's home, since it finds targets and rules beside itself. It says nothing of our
+hurry: that stands in the targets, whose labels have the last word on how often each is asked.
+"""
+
+import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from deploy.local import ports
+from deploy.local import ports, probes
 from deploy.local.directory import Directory
 from deploy.local.machine import Machine, Wanted
 from deploy.local.processes import Plan, Process
@@ -21,8 +25,9 @@ SERVER = Wanted(
     debian="prometheus",
 )
 NAME = "prometheus"
+PORT = 9090  # where people look for it
+CONFIGURATION = Path(__file__).parents[1] / "prometheus" / "prometheus.yml"
 READY_WITHIN_S = 30.0
-ASK_WITHIN_S = 2.0
 EVERY = "2s"  # often enough for a person who watches a short run
 
 
@@ -44,7 +49,13 @@ class Prometheus(Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def running(
-    directory: Directory, machine: Machine, *, jobs: Mapping[str, Sequence[str]], rules: Sequence[Path] = ()
+    directory: Directory,
+    machine: Machine,
+    *,
+    jobs: Mapping[str, Sequence[str]],
+    rules: Sequence[Path] = (),
+    port: int | None = None,
+    configuration: Path = CONFIGURATION,
 ) -> AsyncIterator[Prometheus]:
     """A server that scrapes each job's addresses (`host:port`, path /metrics) and evaluates the rule files.
 
@@ -53,29 +64,31 @@ async def running(
         DidNotStart: it did not come up, as when a rule file is wrong.
     """
     program = await machine.find(SERVER)
-    (port,) = ports.free(1)
+    port = port or ports.free(1)[0]
     home = directory.home(NAME)
-    targets, file = home / "targets.json", home / "prometheus.yml"
+    file, targets = _lay_out(home, configuration, rules)
     _write(targets, jobs)
-    file.write_bytes(_configuration(targets, rules))
     plan = Plan(name=NAME, argv=_command(program, file, port), environ=machine.environ, ready_within_s=READY_WITHIN_S)
-    process = Process(directory, plan, healthy=partial(is_ready, port))
+    process = Process(directory, plan, healthy=partial(probes.is_ok, port, "/-/ready"))
     async with process.running():
         yield Prometheus(port=port, targets=targets, process=process)
 
 
-async def is_ready(port: int) -> bool:
-    """What its own probe says."""
-    try:
-        async with asyncio.timeout(ASK_WITHIN_S):
-            reader, writer = await asyncio.open_connection(ports.LOOPBACK, port)
-            try:
-                writer.write(b"GET /-/ready HTTP/1.0\r\n\r\n")
-                return b" 200 " in await reader.readline()
-            finally:
-                writer.close()
-    except OSError:  # a time-out is one
-        return False
+def shipped_rules() -> tuple[Path, ...]:
+    """The rule files that lie beside the configuration."""
+    return tuple(sorted(CONFIGURATION.parent.glob("rules/*.yml")))
+
+
+def _lay_out(home: Path, configuration: Path, rules: Sequence[Path]) -> tuple[Path, Path]:
+    """The configuration in the home, the rules where it looks for them, and where it looks for targets."""
+    for name in ("rules", "targets"):
+        shutil.rmtree(home / name, ignore_errors=True)
+        (home / name).mkdir()
+    for rule in rules:
+        shutil.copyfile(rule, home / "rules" / rule.with_suffix(".yml").name)
+    file = home / "prometheus.yml"
+    shutil.copyfile(configuration, file)
+    return file, home / "targets" / "stack.json"
 
 
 def _command(program: Path, file: Path, port: int) -> tuple[str, ...]:
@@ -88,24 +101,9 @@ def _command(program: Path, file: Path, port: int) -> tuple[str, ...]:
     )
 
 
-def _configuration(targets: Path, rules: Sequence[Path]) -> bytes:
-    """Its configuration, which may be JSON since that is YAML too."""
-    return msgspec.json.encode(
-        {
-            "global": {"scrape_interval": EVERY, "evaluation_interval": EVERY},
-            "rule_files": [str(path.resolve()) for path in rules],
-            "scrape_configs": [
-                {
-                    "job_name": "alipay-notify",
-                    "file_sd_configs": [{"files": [str(targets)], "refresh_interval": EVERY}],
-                }
-            ],
-        }
-    )
-
-
 def _write(targets: Path, jobs: Mapping[str, Sequence[str]]) -> None:
-    groups = [{"targets": list(addresses), "labels": {"job": job}} for job, addresses in jobs.items()]
-    partial_file = targets.with_suffix(".partial.json")
+    hurry = {"__scrape_interval__": EVERY, "__scrape_timeout__": EVERY}
+    groups = [{"targets": list(addresses), "labels": {"job": job} | hurry} for job, addresses in jobs.items()]
+    partial_file = targets.with_suffix(".partial")
     partial_file.write_bytes(msgspec.json.encode(groups))
     partial_file.replace(targets)  # it may be read at any moment, and must be whole

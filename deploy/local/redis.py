@@ -49,11 +49,37 @@ async def running(
         Missing: there is none to be had here.
         DidNotStart: it did not come up.
     """
-    program = await machine.find(SERVER)
     (port,) = ports.free(1)
+    home = directory.home(name)
+    async with _from(directory, machine, _configuration(port, str(home), more or {}), name=name, port=port) as redis:
+        yield redis
+
+
+@asynccontextmanager
+async def watching(
+    directory: Directory, machine: Machine, *, masters: Mapping[str, int], name: str = "sentinel"
+) -> AsyncIterator[Redis]:
+    """A sentinel that leads clients to the masters, by their names and ports on loopback. One alone decides.
+
+    Raises:
+        Missing, DidNotStart: as `running` does.
+    """
+    (port,) = ports.free(1)
+    monitored = "".join(f"sentinel monitor {each} {ports.LOOPBACK} {its} 1\n" for each, its in masters.items())
+    configuration = f"bind {ports.LOOPBACK}\nport {port}\n{monitored}"
+    async with _from(directory, machine, configuration, "--sentinel", name=name, port=port) as redis:
+        yield redis
+
+
+@asynccontextmanager
+async def _from(
+    directory: Directory, machine: Machine, configuration: str, *options: str, name: str, port: int
+) -> AsyncIterator[Redis]:
+    program = await machine.find(SERVER)
     file = directory.home(name) / "redis.conf"
-    file.write_text(_configuration(port, str(file.parent), more or {}), encoding="utf-8")
-    plan = Plan(name=name, argv=(str(program), str(file)), environ=machine.environ, ready_within_s=READY_WITHIN_S)
+    file.write_text(configuration, encoding="utf-8")
+    argv = (str(program), str(file), *options)
+    plan = Plan(name=name, argv=argv, environ=machine.environ, ready_within_s=READY_WITHIN_S)
     process = Process(directory, plan, healthy=partial(answers, port))
     async with process.running():
         yield Redis(port=port, process=process)

@@ -7,7 +7,7 @@ server's own CPU is not in these figures. All with every commit fsynced, on the 
 """
 
 import asyncio
-import signal
+import os
 import sys
 import tempfile
 import time
@@ -15,9 +15,11 @@ from pathlib import Path
 
 from deploy.embedded.journal import Journal
 from deploy.embedded.store import OrderStore
+from deploy.local import directory as directories
+from deploy.local import postgres
+from deploy.local.machine import Machine
 from tests import journey
 from tests.contract.engines import Cluster
-from tests.servers import Postgres
 from workers.plan import Logged
 from workers.processing import Store
 
@@ -82,15 +84,15 @@ async def on_sqlite(directory: Path, count: int) -> None:
 
 
 async def on_postgres(directory: Path, count: int) -> None:
-    server = Postgres(directory / "postgres")
-    server.start()
-    try:
+    machine = Machine(environ=dict(os.environ))
+    async with (
+        directories.held(directory / "servers", fresh=True) as held,
+        postgres.running(held, machine) as server,
+    ):
         now = journey.Time()
         for size in BATCHES:
             async with Cluster(server, None, now).store() as store:
                 await settles("PostgreSQL", store, now, size, min(count, 300 * size))
-    finally:
-        server.stop(signal.SIGINT)
 
 
 async def measure(directory: Path, count: int) -> None:
@@ -102,7 +104,6 @@ async def measure(directory: Path, count: int) -> None:
 
 def main(count: int) -> None:
     with tempfile.TemporaryDirectory() as place:
-        Path(place).chmod(0o755)  # PostgreSQL may run as another user
         asyncio.run(measure(Path(place), count))
 
 

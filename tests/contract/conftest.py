@@ -16,7 +16,7 @@ def time() -> Time:
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest, time: Time) -> Cluster:
-    return Cluster(request.getfixturevalue("postgres"), request.getfixturevalue("redis"), time)
+    return Cluster(request.getfixturevalue("local_postgres"), request.getfixturevalue("local_redis"), time)
 
 
 @pytest.fixture(params=["embedded", pytest.param("cluster", marks=pytest.mark.slow)])

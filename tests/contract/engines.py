@@ -14,11 +14,12 @@ from deploy.embedded.claims import LocalClaims
 from deploy.embedded.journal import Journal
 from deploy.embedded.source import JournalSource
 from deploy.embedded.store import OrderStore
+from deploy.local.postgres import Postgres
+from deploy.local.redis import Redis
 from schemas.envelope import Record
 from schemas.events import Outgoing
 from tests.journey import Time
 from tests.kafka_topics import Settling, Topic
-from tests.servers import Postgres, Server
 from workers import redis_clients
 from workers.claims import Claims
 from workers.consumer import Source
@@ -112,10 +113,10 @@ class Embedded:
 class Cluster:
     """A schema of its own on a real PostgreSQL, and keys of its own on a real Redis."""
 
-    def __init__(self, postgres: Postgres, redis: Server | None, now_ms: Time) -> None:
+    def __init__(self, postgres: Postgres, redis: Redis | None, now_ms: Time) -> None:
         self.name = f"t{secrets.token_hex(8)}"
-        self.url = f"{postgres.url()}?search_path={self.name}"
-        self.redis_url = "" if redis is None else f"redis://127.0.0.1:{redis.port}/0"
+        self.url = f"{postgres.dsn}?search_path={self.name}"
+        self.redis_url = "" if redis is None else redis.url
         self._now_ms = now_ms
         self._workers = count(1)
         self._is_ready = False

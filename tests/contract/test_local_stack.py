@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import asyncpg
 import msgspec
@@ -20,13 +20,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from redis.asyncio import Redis as Client
 from redis.exceptions import RedisError
 
+from deploy.local import addresses, haproxy, leftovers, ports, postgres, prometheus, redis, serving
 from deploy.local import directory as directories
-from deploy.local import haproxy, leftovers, ports, postgres, prometheus, redis
 from deploy.local.directory import Directory
 from deploy.local.kafka import cluster, health
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.leftovers import Mark
-from deploy.local.machine import Carrier, Machine, Missing, Wanted
+from deploy.local.machine import Carrier, Machine, Wanted
 from deploy.local.processes import DidNotStart
 from tests import stack
 
@@ -36,19 +36,6 @@ ROOT = Path(__file__).parents[2]
 TOPIC = "tests.local.stack.v1"
 # A killed broker may not come back before its session is over; nine seconds of that would only be waited for here.
 SHORT_SESSIONS = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
-
-T = TypeVar("T")
-
-
-@asynccontextmanager
-async def had(server: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
-    """The server; what it lacks is told as the fixtures for other tests tell it."""
-    async with AsyncExitStack() as entered:
-        try:
-            running_server = await entered.enter_async_context(server)
-        except Missing as missing:
-            stack.absent(missing)
-        yield running_server
 
 
 @pytest.fixture
@@ -95,7 +82,7 @@ async def test_postgres_asks_for_its_password(postgres_dsn: str) -> None:
 
 
 async def test_three_brokers_go_on_when_one_is_killed_and_take_it_back(directory: Directory, machine: Machine) -> None:
-    async with had(cluster.running(directory, machine, brokers=3, more=SHORT_SESSIONS)) as kafka:
+    async with stack.had(cluster.running(directory, machine, brokers=3, more=SHORT_SESSIONS)) as kafka:
         await create_topic(kafka.bootstrap, copies=3)
         await produce(kafka.bootstrap, b"by three")
         killed = kafka.brokers[0].process
@@ -107,7 +94,7 @@ async def test_three_brokers_go_on_when_one_is_killed_and_take_it_back(directory
 
 
 async def test_one_broker_keeps_its_records_over_a_kill(directory: Directory, machine: Machine) -> None:
-    async with had(cluster.running(directory, machine, more=SHORT_SESSIONS)) as kafka:
+    async with stack.had(cluster.running(directory, machine, more=SHORT_SESSIONS)) as kafka:
         await create_topic(kafka.bootstrap, copies=1)
         await produce(kafka.bootstrap, b"before")
         await kafka.brokers[0].process.kill()
@@ -120,7 +107,7 @@ async def test_a_cluster_that_runs_already_is_used_and_left_running(
     kafka: str, local_kafka: Kafka, directory: Directory
 ) -> None:
     machine = Machine(environ={cluster.RUNNING_CLUSTER: kafka})
-    async with had(cluster.running(directory, machine)) as used:
+    async with stack.had(cluster.running(directory, machine)) as used:
         assert used.bootstrap == kafka
         assert used.brokers == ()
     await local_kafka.ready()
@@ -133,14 +120,14 @@ async def test_a_cluster_that_does_not_answer_is_an_error(
     machine = Machine(environ={cluster.RUNNING_CLUSTER: f"127.0.0.1:{port}"})
     monkeypatch.setattr(health, "ASK_WITHIN_S", 0.2)
     with pytest.raises(DidNotStart, match=f"127.0.0.1:{port} was not ready"):
-        async with had(cluster.running(directory, machine)):
+        async with stack.had(cluster.running(directory, machine)):
             pass
 
 
 async def test_postgres_comes_back_on_its_port_with_its_rows_after_a_kill(
     directory: Directory, machine: Machine
 ) -> None:
-    async with had(postgres.running(directory, machine)) as server:
+    async with stack.had(postgres.running(directory, machine)) as server:
         async with connection(server.dsn) as connected:
             await connected.execute("CREATE TABLE kept (it int); INSERT INTO kept VALUES (7)")
             await server.process.kill()
@@ -150,7 +137,10 @@ async def test_postgres_comes_back_on_its_port_with_its_rows_after_a_kill(
 
 
 async def test_redis_comes_back_on_its_port_and_has_forgotten(directory: Directory, machine: Machine) -> None:
-    async with had(redis.running(directory, machine, more={"maxmemory": "10mb"})) as server, client(server.url) as to:
+    async with (
+        stack.had(redis.running(directory, machine, more={"maxmemory": "10mb"})) as server,
+        client(server.url) as to,
+    ):
         assert await to.config_get("maxmemory") == {"maxmemory": str(10 << 20)}
         await to.set("key", "value")
         await server.process.kill()
@@ -169,7 +159,7 @@ async def test_the_server_that_a_wheel_carries_does_as_well(
     assert carrier is not None
     only_wheel = msgspec.structs.replace(wanted, programs=("not-installed",), places=(), debian="")
     monkeypatch.setattr(server, "SERVER", only_wheel)
-    async with had(server.running(directory, msgspec.structs.replace(machine, may_install=False))):  # type: ignore[attr-defined]
+    async with stack.had(server.running(directory, msgspec.structs.replace(machine, may_install=False))):  # type: ignore[attr-defined]
         assert len(running(directory)) == 1
 
 
@@ -196,12 +186,12 @@ async def test_a_wrong_haproxy_configuration_is_told_before_anything_starts(
     configuration = tmp_path / "haproxy.cfg"
     configuration.write_text("frontend public\n  bnid :80\n")
     with pytest.raises(DidNotStart, match="bnid"):
-        async with had(haproxy.running(directory, machine, configuration=configuration, listening=[1])):
+        async with stack.had(haproxy.running(directory, machine, configuration=configuration, listening=[1])):
             pass
 
 
 async def test_prometheus_scrapes_what_it_is_told_later(directory: Directory, machine: Machine) -> None:
-    async with had(prometheus.running(directory, machine, jobs={})) as server, ClientSession() as session:
+    async with stack.had(prometheus.running(directory, machine, jobs={})) as server, ClientSession() as session:
         server.scrape({"itself": [f"127.0.0.1:{server.port}"]})
         async with asyncio.timeout(30):
             while await scraped(session, server.url) != ["itself"]:
@@ -243,6 +233,75 @@ def test_what_a_killed_command_left_running_is_ended_by_the_next(tmp_path: Path)
         assert not leftovers.is_alive(left)
         second.send_signal(signal.SIGINT)
         assert second.wait(30) == 0
+
+
+def test_a_detached_command_returns_and_its_stack_goes_on_until_it_is_taken_down(tmp_path: Path) -> None:
+    with command(tmp_path, "--redis", "--detach", "--fresh") as starting:
+        assert starting.wait(30) == 0
+    (redis_mark,) = running(Directory(tmp_path / "stack"))
+    found = addresses.read(tmp_path / "stack")
+    assert found is not None
+    assert said(tmp_path, "--status") == (0, found)
+    with command(tmp_path, "--redis", "--detach") as second:
+        assert second.wait(30) == 1
+        assert second.stderr is not None
+        assert "is in use by process" in second.stderr.read()
+    os.kill(redis_mark.pid, signal.SIGKILL)
+    log = tmp_path / "stack" / "log" / "stack.log"
+    until(lambda: "redis ended with -9" in log.read_text())
+    assert said(tmp_path, "--status") == (3, found)
+    assert said(tmp_path, "--down") == (0, None)
+    assert addresses.read(tmp_path / "stack") is None
+    assert ports.is_free(int(found["redis"].rpartition(":")[2].partition("/")[0]))
+
+
+def test_a_signal_to_a_detaching_command_ends_what_it_has_begun(tmp_path: Path) -> None:
+    with command(tmp_path, "--postgres", "--detach") as starting:
+        until(lambda: any((tmp_path / "stack" / "run").glob("*.json")))
+        starting.send_signal(signal.SIGINT)
+        assert starting.wait(30) == 1
+    assert running(Directory(tmp_path / "stack")) == []
+    assert directories.holder(tmp_path / "stack") is None
+
+
+def test_taking_down_ends_what_a_killed_keeper_left_running(tmp_path: Path) -> None:
+    with command(tmp_path, "--redis", "--detach") as starting:
+        assert starting.wait(30) == 0
+    (left,) = running(Directory(tmp_path / "stack"))
+    keeper = directories.holder(tmp_path / "stack")
+    assert keeper is not None
+    os.kill(keeper, signal.SIGKILL)
+    until(lambda: directories.holder(tmp_path / "stack") is None)
+    assert leftovers.is_alive(left)
+    assert said(tmp_path, "--down") == (0, None)
+    assert not leftovers.is_alive(left)
+
+
+def test_a_keeper_that_stands_still_is_killed_and_nothing_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "DOWN_WITHIN_S", 1.0)
+    with command(tmp_path, "--redis", "--detach") as starting:
+        assert starting.wait(30) == 0
+    keeper = directories.holder(tmp_path / "stack")
+    assert keeper is not None
+    os.kill(keeper, signal.SIGSTOP)
+    serving.take_down(tmp_path / "stack")
+    assert running(Directory(tmp_path / "stack")) == []
+
+
+def said(tmp_path: Path, option: str) -> tuple[int, object]:
+    """What the command ends with, and what it says to programs."""
+    with command(tmp_path, option) as process:
+        out, _ = process.communicate(timeout=30)
+        return process.returncode, json.loads(out) if out else None
+
+
+def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_the_command_explains_itself_when_it_is_told_nothing(tmp_path: Path) -> None:

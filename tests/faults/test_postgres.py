@@ -4,21 +4,22 @@ The server is this module's own, since it is killed, stopped and filled with oth
 """
 
 import asyncio
-import signal
 import time as clock
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import asyncpg
 import pytest
 
+from deploy.local import postgres
+from deploy.local.postgres import Postgres
 from schemas.dispositions import Disposition
 from tests import journey
 from tests.contract.engines import Cluster
 from tests.faults.wire import wire
 from tests.journey import Time, Watched
-from tests.servers import Postgres
+from tests.stack import Servers
 from workers import drafting
 from workers.pages import HeldQuery
 from workers.plan import Known, Needs, Plan
@@ -34,12 +35,8 @@ RECOVERED_WITHIN_S = 10.0
 
 
 @pytest.fixture(scope="module")
-def server(server_directory: Path) -> Iterator[Postgres]:
-    server = Postgres(server_directory / "faulty-postgres")
-    server.start()
-    yield server
-    server.signal(signal.SIGCONT)
-    server.stop(signal.SIGINT)
+def server(servers: Servers) -> Postgres:
+    return servers.start(partial(postgres.running, name="faulty-postgres"))
 
 
 @pytest.fixture
@@ -85,12 +82,12 @@ async def ends(store: OrderStore, order: str) -> list[Disposition]:
 
 async def test_a_killed_server_holds_nothing_up_for_longer_than_it_is_away(server: Postgres, store: OrderStore) -> None:
     await pay(store, "N1")
-    server.kill()
+    await server.process.kill()
     with pytest.raises(Infrastructure):
         await pay(store, "N2", 2)
     trouble = store.trouble
     assert trouble
-    server.start()
+    await server.start_again()
     await until_done(lambda: pay(store, "N2", 2))
     assert (await ends(store, "N1"), await ends(store, "N2")) == ([Disposition.APPLIED], [Disposition.APPLIED])
     assert store.trouble is None
@@ -99,7 +96,7 @@ async def test_a_killed_server_holds_nothing_up_for_longer_than_it_is_away(serve
 
 async def test_a_server_that_stands_still_is_given_up_within_the_deadline(server: Postgres, store: OrderStore) -> None:
     await pay(store, "N1")
-    server.signal(signal.SIGSTOP)
+    server.process.freeze()
     begun = clock.monotonic()
     try:
         with pytest.raises(Infrastructure):
@@ -108,7 +105,7 @@ async def test_a_server_that_stands_still_is_given_up_within_the_deadline(server
         with pytest.raises(Infrastructure):
             await store.recent(1)
     finally:
-        server.signal(signal.SIGCONT)
+        server.process.thaw()
     await until_done(lambda: pay(store, "N2", 2))
     assert await ends(store, "N2") == [Disposition.APPLIED]
 
@@ -117,7 +114,7 @@ async def test_sessions_that_were_ended_by_somebody_are_replaced_and_no_record_i
     server: Postgres, store: OrderStore
 ) -> None:
     """The client meets the end of a session in several states, and has an error of its own for each."""
-    stranger = await asyncpg.connect(server.url())
+    stranger = await asyncpg.connect(server.dsn)
     for offset in range(1, 40):
         await stranger.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -298,7 +295,7 @@ async def test_a_schema_that_is_not_ours_stops_the_worker(place: Cluster, store:
 
 async def test_an_empty_database_is_refused_with_the_command_that_fills_it(server: Postgres) -> None:
     with pytest.raises(NotUsable, match="alipay-notify db upgrade"):
-        await opened(f"{server.url()}?search_path=nowhere")
+        await opened(f"{server.dsn}?search_path=nowhere")
 
 
 async def test_a_database_that_may_lose_what_it_committed_is_refused(place: Cluster) -> None:

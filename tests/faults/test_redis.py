@@ -1,17 +1,17 @@
 """What is done to Redis, and what must hold all the same: claims that are true or missing, and never a long wait."""
 
 import asyncio
-import signal
 import time as clock
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis as Client
 
-from tests import servers
-from tests.servers import Server
+from deploy.local import ports, redis
+from deploy.local.redis import Redis
+from tests.stack import Servers
 from workers import redis_clients
 from workers.breaker import Breaker
 from workers.processing import Infrastructure
@@ -24,12 +24,19 @@ SOON_S = 1.5
 
 
 @pytest.fixture(scope="module")
-def server(server_directory: Path) -> Iterator[Server]:
-    server = servers.redis(server_directory / "faulty-redis")
-    server.start()
-    yield server
-    server.signal(signal.SIGCONT)
-    server.stop(signal.SIGTERM)
+def server(servers: Servers) -> Redis:
+    return servers.start(partial(redis.running, name="faulty-redis"))
+
+
+@pytest.fixture(scope="module")
+def sharded(servers: Servers) -> Redis:
+    more = {"cluster-enabled": "yes", "cluster-port": str(ports.free(1)[0])}
+    return servers.start(partial(redis.running, name="sharded-redis", more=more))
+
+
+@pytest.fixture(scope="module")
+def sentinel(servers: Servers, server: Redis) -> Redis:
+    return servers.start(partial(redis.watching, masters={"orders": server.port}))
 
 
 def eager() -> Breaker:
@@ -38,16 +45,16 @@ def eager() -> Breaker:
 
 
 @pytest.fixture
-async def claims(server: Server) -> AsyncIterator[RedisClaims]:
-    claims = RedisClaims(redis_clients.connect(f"redis://127.0.0.1:{server.port}/0"), breaker=eager())
+async def claims(server: Redis) -> AsyncIterator[RedisClaims]:
+    claims = RedisClaims(redis_clients.connect(server.url), breaker=eager())
     yield claims
     await claims.close()
 
 
 @pytest.fixture
-async def shell(server: Server) -> AsyncIterator[Any]:
+async def shell(server: Redis) -> AsyncIterator[Any]:
     """A connection of the operator's."""
-    shell = Redis(port=server.port)
+    shell = Client(port=server.port)
     await shell.flushall()
     yield shell
     await shell.aclose()
@@ -60,8 +67,8 @@ async def refused(claims: RedisClaims) -> None:
     assert clock.monotonic() - begun < SOON_S
 
 
-async def test_a_claim_ends_by_itself_and_asking_again_prolongs_it(server: Server, shell: Any) -> None:
-    client = redis_clients.connect(f"redis://127.0.0.1:{server.port}/0")
+async def test_a_claim_ends_by_itself_and_asking_again_prolongs_it(server: Redis, shell: Any) -> None:
+    client = redis_clients.connect(server.url)
     claims = RedisClaims(client, ttl_ms=400)
     await claims.claim(KEYS[:1], b"w1:1")
     await asyncio.sleep(0.25)
@@ -99,24 +106,22 @@ async def test_a_cancelled_call_mixes_no_answers_up(claims: RedisClaims, shell: 
         assert await shell.get(PREFIX + b"{0}:" + mine) == b"w1:%d" % number
 
 
-async def test_a_killed_server_is_told_of_at_once_and_claims_return_with_it(
-    server: Server, claims: RedisClaims
-) -> None:
+async def test_a_killed_server_is_told_of_at_once_and_claims_return_with_it(server: Redis, claims: RedisClaims) -> None:
     await claims.claim(KEYS, b"w1:1")
-    server.kill()
+    await server.process.kill()
     await refused(claims)
     await refused(claims)
-    server.start()
+    await server.process.start()
     assert await claims.claim(KEYS, b"w2:1") == set(KEYS)  # it came back empty: the store decides
 
 
-async def test_a_server_that_stands_still_is_not_waited_for(server: Server, claims: RedisClaims, shell: Any) -> None:
+async def test_a_server_that_stands_still_is_not_waited_for(server: Redis, claims: RedisClaims, shell: Any) -> None:
     await claims.claim(KEYS[:1], b"w1:1")
-    server.signal(signal.SIGSTOP)
+    server.process.freeze()
     try:
         await refused(claims)
     finally:
-        server.signal(signal.SIGCONT)
+        server.process.thaw()
     assert await claims.claim(KEYS[5:6], b"w1:2") == set(KEYS[5:6])
 
 
@@ -138,9 +143,9 @@ async def test_a_server_that_became_a_replica_is_done_without(claims: RedisClaim
     assert await claims.claim(KEYS[:1], b"w1:1") == set(KEYS[:1])
 
 
-async def test_a_server_that_wants_a_password_is_done_without(server: Server, shell: Any) -> None:
+async def test_a_server_that_wants_a_password_is_done_without(server: Redis, shell: Any) -> None:
     await shell.config_set("requirepass", "sesame")
-    claims = RedisClaims(redis_clients.connect(f"redis://127.0.0.1:{server.port}/0"), breaker=eager())
+    claims = RedisClaims(redis_clients.connect(server.url), breaker=eager())
     knowing = RedisClaims(redis_clients.connect(f"redis://:sesame@127.0.0.1:{server.port}/0"))
     try:
         await refused(claims)
@@ -157,17 +162,14 @@ async def test_a_server_that_forgot_its_scripts_is_told_them_again(claims: Redis
     assert await claims.claim(KEYS[:1], b"w2:1") == set()
 
 
-async def test_a_cluster_takes_the_keys_of_each_partition_in_one_call(server_directory: Path) -> None:
-    bus = ("--cluster-port", str(servers.free_port()))
-    server = servers.redis(server_directory / "cluster-redis", "--cluster-enabled", "yes", *bus)
-    server.start()
-    operator: Any = Redis(port=server.port)
+async def test_a_cluster_takes_the_keys_of_each_partition_in_one_call(sharded: Redis) -> None:
+    operator: Any = Client(port=sharded.port)
     await operator.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
     async with asyncio.timeout(10):
         while b"cluster_state:ok" not in await operator.execute_command("CLUSTER", "INFO"):  # noqa: ASYNC110 - its word
             await asyncio.sleep(0.05)
     claims = RedisClaims(
-        redis_clients.connect(f"redis+cluster://127.0.0.1:{server.port}"), slot_of=lambda key: sum(key) % 12
+        redis_clients.connect(f"redis+cluster://127.0.0.1:{sharded.port}"), slot_of=lambda key: sum(key) % 12
     )
     try:
         assert await claims.claim(KEYS, b"w1:1") == set(KEYS)
@@ -177,20 +179,11 @@ async def test_a_cluster_takes_the_keys_of_each_partition_in_one_call(server_dir
     finally:
         await claims.close()
         await operator.aclose()
-        server.stop(signal.SIGTERM)
 
 
-async def test_sentinels_lead_to_the_master(server_directory: Path, server: Server) -> None:
-    directory = server_directory / "sentinel"
-    directory.mkdir()
-    configuration = directory / "sentinel.conf"
-    configuration.write_text(f"sentinel monitor orders 127.0.0.1 {server.port} 1\n")
-    port = servers.free_port()
-    command = [servers.program("redis-server", "redis-server"), str(configuration), "--sentinel", "--port", str(port)]
-    sentinel = Server(directory, command, port)
-    sentinel.start()
-    claims = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{port}/orders"))
-    unknown = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{port}/nobody"))
+async def test_sentinels_lead_to_the_master(sentinel: Redis) -> None:
+    claims = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/orders"))
+    unknown = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/nobody"))
     try:
         assert await claims.claim([b"by-sentinel"], b"w1:1") == {b"by-sentinel"}
         with pytest.raises(Infrastructure):
@@ -198,4 +191,3 @@ async def test_sentinels_lead_to_the_master(server_directory: Path, server: Serv
     finally:
         await claims.close()
         await unknown.close()
-        sentinel.stop(signal.SIGTERM)

@@ -1,5 +1,7 @@
 """Where the broker's jars come from: an installed Kafka, or what `pom.xml` pins, brought by Maven once and then kept.
 
+    python -m deploy.local.kafka.jars       brings them now, if they are not here yet
+
 They are kept in the user's cache, in a directory that appears only when it is whole, so that an interrupted download is
 never taken for a Kafka. It remembers the pom it was made from; another pom makes it anew.
 """
@@ -18,6 +20,7 @@ from pathlib import Path
 import typer
 from msgspec import Struct
 
+from deploy.cli import exits
 from deploy.local.machine import Machine, Missing, Wanted
 
 POM = Path(__file__).with_name("pom.xml")
@@ -156,3 +159,17 @@ def _alone(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def main() -> None:
+    """Bring the jars and say where they are."""
+    try:
+        found = asyncio.run(installation(Machine(environ=dict(os.environ))))
+    except Missing as missing:
+        typer.echo(str(missing), err=True)
+        raise typer.Exit(exits.FAILED) from None
+    typer.echo(str(found.jars))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -87,3 +87,9 @@ def test_a_process_that_has_ended_already_leaves_no_mark(tmp_path: Path) -> None
     with subprocess.Popen([sys.executable, "-S", "-c", "pass"]) as ended:
         ended.wait()
     assert not marked(tmp_path, ended.pid).exists()
+
+
+def test_descendants_are_children_and_theirs(child: subprocess.Popen[bytes]) -> None:
+    assert child.pid in leftovers.descendants(os.getpid())
+    assert child.pid in leftovers.descendants(os.getppid())
+    assert leftovers.descendants(child.pid) == []

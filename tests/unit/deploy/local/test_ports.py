@@ -46,3 +46,11 @@ def test_an_address_is_a_host_and_a_port(address: str, parts: tuple[str, int]) -
 def test_anything_else_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="not a host and a port"):
         ports.parts(address)
+
+
+def test_a_port_that_is_wanted_is_had_where_it_is_free() -> None:
+    free, taken = ports.free(2)
+    with socket.create_server((ports.LOOPBACK, taken)):
+        first, second = ports.preferred([free, taken])
+    assert first == free
+    assert second not in (free, taken)

@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deploy.local import leftovers, processes
@@ -26,6 +27,10 @@ def process(path: Path, code: str = programs.SLEEPS, *, healthy: object = yes, *
 
 def is_there(pid: int) -> bool:
     return leftovers.born(pid) is not None
+
+
+def state(pid: int) -> str:
+    return "T" if psutil.Process(pid).status() == psutil.STATUS_STOPPED else ""
 
 
 async def test_it_runs_inside_the_context_and_not_after_it(tmp_path: Path) -> None:
@@ -122,6 +127,30 @@ async def test_a_kill_takes_its_children_along(tmp_path: Path) -> None:
     await started.until(up)
     grandchild = int(started.said())
     assert is_there(grandchild)
+    await started.kill()
+    while is_there(grandchild):
+        await asyncio.sleep(0.01)
+
+
+async def test_a_freeze_reaches_children_that_left_the_group_and_so_does_a_kill(tmp_path: Path) -> None:
+    """As PostgreSQL's do."""
+    child = (
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)'], "
+    )
+    started = process(tmp_path, child + "start_new_session=True); print(p.pid, flush=True); p.wait()")
+
+    async def up() -> bool:
+        return bool(started.said().strip())
+
+    await started.start()
+    await started.until(up)
+    grandchild = int(started.said())
+    started.freeze()
+    while (state(started.pid), state(grandchild)) != ("T", "T"):
+        await asyncio.sleep(0.01)
+    started.thaw()
+    while "T" in (state(started.pid), state(grandchild)):
+        await asyncio.sleep(0.01)
     await started.kill()
     while is_there(grandchild):
         await asyncio.sleep(0.01)

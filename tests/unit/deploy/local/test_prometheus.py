@@ -14,10 +14,16 @@ async def healthy() -> bool:
     return True
 
 
-def test_its_targets_are_read_from_a_file_that_may_change(tmp_path: Path) -> None:
-    told = msgspec.json.decode(prometheus._configuration(tmp_path / "targets.json", [tmp_path / "rules.yml"]))
-    assert told["scrape_configs"][0]["file_sd_configs"][0]["files"] == [str(tmp_path / "targets.json")]
-    assert told["rule_files"] == [str((tmp_path / "rules.yml").resolve())]
+def test_it_is_given_the_shipped_configuration_unchanged_and_the_rules_beside_it(tmp_path: Path) -> None:
+    rule = tmp_path / "some.yml"
+    rule.write_text("groups: []\n")
+    home = tmp_path / "home"
+    (home / "rules").mkdir(parents=True)
+    (home / "rules" / "yesterday.yml").touch()
+    file, targets = prometheus._lay_out(home, prometheus.CONFIGURATION, [rule])
+    assert file.read_bytes() == prometheus.CONFIGURATION.read_bytes()
+    assert [path.name for path in (home / "rules").iterdir()] == ["some.yml"]
+    assert targets.parent == home / "targets"
 
 
 def test_scraping_others_replaces_the_file_whole(tmp_path: Path) -> None:
@@ -25,7 +31,8 @@ def test_scraping_others_replaces_the_file_whole(tmp_path: Path) -> None:
     server = Prometheus(port=9090, targets=tmp_path / "targets.json", process=process)
     server.scrape({"ingest": ["127.0.0.1:1", "127.0.0.1:2"], "worker": ["127.0.0.1:3"]})
     server.scrape({"ingest": ["127.0.0.1:4"]})
-    assert msgspec.json.decode((tmp_path / "targets.json").read_bytes()) == [
-        {"targets": ["127.0.0.1:4"], "labels": {"job": "ingest"}}
-    ]
-    assert [path.name for path in tmp_path.glob("*.json")] == ["targets.json"]
+    (group,) = msgspec.json.decode((tmp_path / "targets.json").read_bytes())
+    assert group["targets"] == ["127.0.0.1:4"]
+    assert group["labels"]["job"] == "ingest"
+    assert group["labels"]["__scrape_interval__"] == prometheus.EVERY
+    assert [path.name for path in tmp_path.glob("targets*")] == ["targets.json"]

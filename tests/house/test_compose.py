@@ -1,0 +1,170 @@
+"""The image and the compose file: linted, and in agreement with the program, its settings and the files they mount.
+
+Nobody starts them here: that needs a container engine.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from deploy.cli.main import COMMANDS
+from deploy.cluster.settings import ClusterSettings
+from deploy.local import haproxy, prometheus
+from deploy.local.kafka import jars
+from ingest.settings import PREFIX
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "deploy" / "compose"
+FILE, DOCKERFILE = COMPOSE / "compose.yaml", COMPOSE / "Dockerfile"
+LONGEST_STOP_S = 26
+OURS = ("ingest-1", "ingest-2", "worker-1", "worker-2", "console")
+
+
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = whole()["services"]
+    return found
+
+
+def whole() -> dict[str, Any]:
+    return msgspec.yaml.decode(FILE.read_bytes(), type=dict[str, Any])
+
+
+def instructions(stage: int = -1) -> list[tuple[str, str]]:
+    """One stage of the Dockerfile, by its instructions' names."""
+    text = re.sub(r"\\\n\s*", " ", DOCKERFILE.read_text(encoding="utf-8"))
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    starts = [number for number, line in enumerate(lines) if line.startswith("FROM ")]
+    chosen = lines[starts[stage] :] if stage == -1 else lines[starts[stage] : starts[stage + 1]]
+    return [(name, rest) for name, _, rest in (line.partition(" ") for line in chosen)]
+
+
+def the(name: str) -> str:
+    (found,) = [rest for instruction, rest in instructions() if instruction == name]
+    return found
+
+
+def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """A program that a wheel brought, which need not be on PATH."""
+    argv = (Path(sys.executable).with_name(program), *arguments)
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def test_hadolint_finds_no_fault_in_the_dockerfile() -> None:
+    done = run("hadolint", DOCKERFILE)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_compose_file_is_one() -> None:
+    done = run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_program_is_the_first_process_and_no_shell_stands_before_it() -> None:
+    assert msgspec.json.decode(the("ENTRYPOINT")) == ["alipay-notify"]
+    assert msgspec.json.decode(the("CMD")) == ["--help"]
+    assert msgspec.json.decode(the("HEALTHCHECK").partition("CMD ")[2])[0] == "python"
+    assert the("STOPSIGNAL") == "SIGTERM"
+
+
+def test_whoever_runs_it_is_not_root_and_can_change_nothing() -> None:
+    user, _, group = the("USER").partition(":")
+    assert user.isdigit()
+    assert int(user) > 0
+    assert int(group) > 0
+    copies = [rest for name, rest in instructions() if name == "COPY"]
+    assert copies == ["--from=build /opt/alipay-notify /opt/alipay-notify"]
+
+
+def test_what_is_installed_is_locked_by_hash_and_has_zones() -> None:
+    lock = (COMPOSE / "requirements.lock").read_text(encoding="utf-8")
+    names = {found[1] for found in re.finditer(r"^([a-z0-9.-]+)==", lock, re.MULTILINE)}
+    assert {"aiokafka", "asyncpg", "redis", "tzdata", "uvloop"} <= names
+    assert lock.count("--hash=sha256:") >= len(names)
+    assert "--require-hashes" in DOCKERFILE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("directory", ["schemas", "ingest", "workers", "deploy"])
+def test_the_build_is_given_each_package_and_no_more(directory: str) -> None:
+    assert ("COPY", f"{directory}/ {directory}/") in instructions(0)
+    ignored = (COMPOSE / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "**" in ignored
+    assert f"!{directory}" in ignored
+
+
+def test_every_image_has_a_version_of_its_own() -> None:
+    images = {service["image"] for service in services().values()} - {"alipay-notify:local"}
+    images |= {line.split()[0] for name, line in (*instructions(0), *instructions()) if name == "FROM"}
+    assert [image for image in images if not re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)*", image)] == []
+
+
+def test_the_broker_is_of_the_version_that_is_tested() -> None:
+    assert services()["kafka"]["image"].endswith(f":{jars.version()}")
+
+
+def test_every_variable_is_a_setting_and_each_secret_that_it_names_is_given() -> None:
+    for name in OURS:
+        service = services()[name]
+        assert {
+            key.removeprefix(PREFIX).lower() for key in service["environment"]
+        } <= ClusterSettings.model_fields.keys()
+        assert set(service["secrets"]) <= whole()["secrets"].keys()
+        assert "admin-token" in service["secrets"], "the admin port is not on loopback there"
+
+
+def test_every_command_is_one_of_the_programs() -> None:
+    ours = {name: service["command"] for name, service in services().items() if "build" in service}
+    assert {*OURS, "migrate", "topics"} == ours.keys()
+    known = {*COMMANDS, "ingest", "worker", "console", "db", "topics"}
+    assert {command[0] for command in ours.values()} <= known
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_processes_are_confined_and_have_time_to_end(name: str) -> None:
+    service = services()[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert int(service["stop_grace_period"].removesuffix("s")) > LONGEST_STOP_S
+    assert service["depends_on"]["topics"] == {"condition": "service_completed_successfully"}
+
+
+def test_tasks_wait_for_their_servers_and_the_rest_for_the_tasks() -> None:
+    found = services()
+    assert found["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert found["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
+    assert found["worker-1"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    for name in ("kafka", "redis", "postgres", "haproxy", "prometheus"):
+        assert found[name]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_nothing_is_open_to_other_machines() -> None:
+    open_ports = [port for service in services().values() for port in service.get("ports", [])]
+    assert open_ports
+    assert all(port.startswith("127.0.0.1:") for port in open_ports)
+
+
+def test_haproxy_is_told_what_its_file_asks_for() -> None:
+    told = services()["haproxy"]["environment"]
+    asked = set(re.findall(r"\$\{([A-Z_0-9]+)", haproxy.CONFIGURATION.read_text(encoding="utf-8")))
+    assert told.keys() <= asked
+    for number in (1, 2):
+        address = services()[f"ingest-{number}"]["networks"]["inside"]["ipv4_address"]
+        assert told[f"RECEIVER_{number}"] == f"{address}:8080"
+        assert told[f"RECEIVER_{number}_ADMIN"] == f"{address}:9464"
+
+
+def test_every_file_that_is_mounted_is_there_and_prometheus_knows_every_process() -> None:
+    assert services()["prometheus"]["profiles"] == ["observability"]
+    mounts = [mount for name in ("haproxy", "prometheus") for mount in services()[name]["volumes"] if mount[0] == "."]
+    assert {(COMPOSE / mount.split(":")[0]).resolve() for mount in mounts} == {
+        haproxy.CONFIGURATION,
+        prometheus.CONFIGURATION,
+        COMPOSE / "targets",
+    }
+    groups = msgspec.json.decode((COMPOSE / "targets" / "compose.json").read_bytes())
+    scraped = {target.split(":")[0] for group in groups for target in group["targets"]}
+    assert scraped == {*OURS, "haproxy"}

@@ -1,0 +1,32 @@
+"""What the shipped configuration is told."""
+
+import pytest
+
+from deploy.local import haproxy
+from deploy.local.haproxy import Behind
+
+ONE = Behind(public="127.0.0.1:1", admin="127.0.0.1:2")
+
+
+def test_each_receiver_has_two_variables() -> None:
+    told = haproxy.variables([ONE, Behind(public="127.0.0.1:3", admin="127.0.0.1:4")], port=5, stats_port=6)
+    assert told == {
+        "PUBLIC": "127.0.0.1:5",
+        "STATS": "127.0.0.1:6",
+        "RECEIVER_1": "127.0.0.1:1",
+        "RECEIVER_1_ADMIN": "127.0.0.1:2",
+        "RECEIVER_2": "127.0.0.1:3",
+        "RECEIVER_2_ADMIN": "127.0.0.1:4",
+    }
+
+
+def test_there_are_lines_for_as_many_receivers_as_are_promised_and_no_more() -> None:
+    text = haproxy.CONFIGURATION.read_text(encoding="utf-8")
+    assert f'"${{RECEIVER_{haproxy.RECEIVERS_MAX}_ADMIN}}"' in text
+    assert f"RECEIVER_{haproxy.RECEIVERS_MAX + 1}" not in text
+
+
+@pytest.mark.parametrize("count", [0, haproxy.RECEIVERS_MAX + 1])
+def test_other_numbers_of_receivers_are_refused(count: int) -> None:
+    with pytest.raises(ValueError, match="receivers"):
+        haproxy.variables([ONE] * count, port=5, stats_port=6)
