@@ -16,6 +16,7 @@ COMMANDS = (
     "up",
     "sandbox",
     "trigger",
+    "load",
     "order",
     "held",
     "verify",
