@@ -17,6 +17,7 @@ COMMANDS = (
     "cluster",
     "sandbox",
     "trigger",
+    "load",
     "order",
     "held",
     "replay",

@@ -98,6 +98,13 @@ def profile_named(name: str) -> Profile:
     return PROFILES[name]
 
 
+def started_last() -> Path:
+    """The sandbox that was started last, since its keys are those that a running receiver was told."""
+    places = (DEMO_DIRECTORY, DEFAULT_DIRECTORY)
+    made = [place for place in places if (place / "world.json").exists()]
+    return max(made, key=lambda place: (place / "world.json").stat().st_mtime, default=places[-1])
+
+
 async def _until_told(running: SandboxServer) -> None:
     """Runs until SIGTERM or Ctrl-C, then stops in good order."""
     import asyncio

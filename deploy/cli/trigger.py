@@ -84,7 +84,7 @@ def trigger(
         raise typer.BadParameter(f"{scenario or 'none'}: there are {', '.join(known)}", param_hint="SCENARIO")
     schedule = sandbox_command.profile_named(profile)
     edits = _edits(override, add, remove)
-    world = _world(directory or _started_last(), to)
+    world = _world(directory or sandbox_command.started_last(), to)
     courses = _planned(world, known[scenario], account=account, edits=edits, to=to, order=order, amount=amount)
     if admin:
         _register(courses, admin=admin, token=admin_token, amount=amount)
@@ -111,13 +111,6 @@ def _pairs(texts: list[str] | None, option: str) -> tuple[tuple[str, str], ...]:
             raise typer.BadParameter(f"{text!r} is not FIELD=VALUE", param_hint=option)
         pairs.append((name, value))
     return tuple(pairs)
-
-
-def _started_last() -> Path:
-    """The sandbox that was started last, since its keys are those that a running receiver was told."""
-    places = (sandbox_command.DEMO_DIRECTORY, sandbox_command.DEFAULT_DIRECTORY)
-    made = [place for place in places if (place / "world.json").exists()]
-    return max(made, key=lambda place: (place / "world.json").stat().st_mtime, default=places[-1])
 
 
 def _world(directory: Path, to: str) -> World:

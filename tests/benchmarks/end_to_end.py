@@ -20,10 +20,12 @@ from urllib.parse import urlsplit
 import psutil
 from msgspec import Struct
 
+from deploy.load import wire
+from deploy.load.figures import Figures as Sent
 from deploy.sandbox import field_sets, serials
 from deploy.sandbox.notifications import Event, Kind, Trade
 from deploy.sandbox.world import World
-from tests.benchmarks import open_loop
+from tests.benchmarks import sending
 from tests.engine import Engine, eventually
 
 ACCOUNT = "demo-cn"
@@ -59,7 +61,7 @@ def requests(world: World, host: str, *, count: int, seed: int) -> list[bytes]:
         )  # fmt: skip
         one = field_sets.compose(trade, Event(kind=Kind.PAID, at=now), numbers=numbers, chance=chance)
         delivery = one.delivery(now)
-        made.append(open_loop.request_bytes(host, delivery.path, delivery.headers, delivery.body))
+        made.append(wire.request_bytes(host, delivery.path, delivery.headers, delivery.body))
     return made
 
 
@@ -87,11 +89,11 @@ async def _measure(engine: Engine, world: World, count: int) -> Figures:
     host, port = str(address.hostname), int(address.port or 0)
     process = psutil.Process(engine.pid)
     warming = requests(world, host, count=1000, seed=1)
-    await open_loop.run(warming, host=host, port=port, connections=CONNECTIONS)
+    await sending.run(warming, host=host, port=port, connections=CONNECTIONS)
     _settle(engine)
 
     before = process.cpu_times()
-    fastest = await open_loop.run(
+    fastest = await sending.run(
         requests(world, host, count=count, seed=2), host=host, port=port, connections=CONNECTIONS
     )
     behind = time.perf_counter()
@@ -100,21 +102,25 @@ async def _measure(engine: Engine, world: World, count: int) -> Figures:
     used = process.cpu_times()
     cpu_s = used.user + used.system - before.user - before.system
 
-    steady = await open_loop.run(
-        requests(world, host, count=count, seed=3), host=host, port=port, connections=256, rate=fastest.rate * SHARE
+    steady = await sending.run(
+        requests(world, host, count=count, seed=3), host=host, port=port, connections=256, rate=fastest.acknowledged_rate * SHARE
     )
     _settle(engine)
     return Figures(
-        durable_acks_per_s=fastest.rate,
+        durable_acks_per_s=fastest.acknowledged_rate,
         engine_cpu_us_per_ack=cpu_s / count * 1e6,
-        p50_at_70_percent_ms=steady.percentile_ms(50),
-        p99_at_70_percent_ms=steady.percentile_ms(99),
-        p999_at_70_percent_ms=steady.percentile_ms(99.9),
-        sent_at_70_percent=steady.sent,
-        other_answers=sum(fastest.other_statuses.values()) + sum(steady.other_statuses.values()),
+        p50_at_70_percent_ms=steady.latency_ms.p50,
+        p99_at_70_percent_ms=steady.latency_ms.p99,
+        p999_at_70_percent_ms=steady.latency_ms.p99_9,
+        sent_at_70_percent=steady.calls,
+        other_answers=_others(fastest) + _others(steady),
         settled_within_s=settled_s,
         rss_mib=process.memory_info().rss / 2**20,
     )
+
+
+def _others(sent: Sent) -> int:
+    return sum(sent.refused.values()) + sum(sent.silent.values()) + sent.unsent
 
 
 def _settle(engine: Engine) -> None:

@@ -27,6 +27,8 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from deploy.embedded import directory
+from deploy.load import wire
+from deploy.load.figures import Figures
 from deploy.logs import Lines
 from ingest import app, authenticity, settings
 from ingest.keys import KeyRing, Rings
@@ -36,7 +38,7 @@ from ingest.refused import RecentlyRefused
 from schemas import accounts, form
 from schemas.accounts import Account
 from schemas.envelope import Record
-from tests.benchmarks import open_loop
+from tests.benchmarks import sending
 
 CONNECTIONS = 32
 ACCOUNT = "shop"
@@ -214,8 +216,8 @@ def _measured(
         process.join(30)
     finally:
         process.kill()
-    assert result.acknowledged == len(requests), result.other_statuses
-    return used / len(requests) * 1e6, result.rate
+    assert result.ok == len(requests), result
+    return used / len(requests) * 1e6, result.acknowledged_rate
 
 
 def _ask(pipe: Any) -> float:
@@ -224,8 +226,8 @@ def _ask(pipe: Any) -> float:
     return used
 
 
-def _load(requests: Sequence[bytes], port: int, rate: float | None = None) -> Coroutine[Any, Any, open_loop.Result]:
-    return open_loop.run(requests, host="127.0.0.1", port=port, connections=CONNECTIONS, rate=rate)
+def _load(requests: Sequence[bytes], port: int, rate: float | None = None) -> Coroutine[Any, Any, Figures]:
+    return sending.run(requests, host="127.0.0.1", port=port, connections=CONNECTIONS, rate=rate)
 
 
 # --- the notifications
@@ -252,7 +254,7 @@ def make_requests(files: Path, count: int) -> list[bytes]:
         signed = fields | {"sign_type": "RSA2", "sign": sign}
         body = "&".join(f"{name}={quote_plus(value)}" for name, value in signed.items()).encode()
         headers = (("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"), ("User-Agent", "Mozilla/4.0"))
-        requests.append(open_loop.request_bytes("pay.merchant.example", PATH, headers, body))
+        requests.append(wire.request_bytes("pay.merchant.example", PATH, headers, body))
     return requests
 
 
