@@ -103,7 +103,11 @@ async def _measure(engine: Engine, world: World, count: int) -> Figures:
     cpu_s = used.user + used.system - before.user - before.system
 
     steady = await sending.run(
-        requests(world, host, count=count, seed=3), host=host, port=port, connections=256, rate=fastest.acknowledged_rate * SHARE
+        requests(world, host, count=count, seed=3),
+        host=host,
+        port=port,
+        connections=256,
+        rate=fastest.acknowledged_rate * SHARE,
     )
     _settle(engine)
     return Figures(

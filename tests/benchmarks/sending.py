@@ -1,4 +1,4 @@
-"""How the benchmarks send: the load generator's open loop over requests that are ready for the wire, and its figures."""
+"""How the benchmarks send: the load generator's open loop over requests ready for the wire, and its figures."""
 
 import time
 from collections.abc import Sequence
@@ -16,6 +16,4 @@ async def run(
     """Send all requests over this many connections, at `rate` per second or as fast as answers come."""
     schedule = None if rate is None else Schedule(start=time.monotonic() + _BEGINS_IN_S, rate=rate)
     limits = Limits(connections=connections, timeout_s=30.0, drain_s=60.0)
-    return figures.summed(
-        await open_loop.run(requests, Target(host=host, port=port), schedule=schedule, limits=limits)
-    )
+    return figures.summed(await open_loop.run(requests, Target(host=host, port=port), schedule=schedule, limits=limits))
