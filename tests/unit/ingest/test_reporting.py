@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.authenticity import Authentic
 from ingest.clock import SystemClock
+from ingest.faults import Fault
 from ingest.metrics import Metrics, TimedLog
 from ingest.receive import Accepted
 from ingest.refusals import Malformed, NoSuchAccount, Unauthentic, Unavailable
@@ -154,3 +155,13 @@ async def test_the_log_s_share_is_measured_by_its_result(registry: CollectorRegi
     except Unavailable:
         assert fails
     assert registry.get_sample_value("alipay_notify_append_duration_seconds_count", {"result": result}) == 1
+
+
+def test_each_reason_to_replace_a_producer_is_counted_from_zero_on(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry, ["s"])
+    name = "alipay_notify_producer_rebuilds_total"
+    assert registry.get_sample_value(name, {"reason": "silent"}) is None, "the embedded engine has no producers"
+    metrics.producing()
+    assert [registry.get_sample_value(name, {"reason": fault.value}) for fault in Fault] == [0] * len(Fault)
+    metrics.rebuilt(Fault.SILENT)
+    assert registry.get_sample_value(name, {"reason": "silent"}) == 1
