@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploy.cli import exits, shown
 
+if TYPE_CHECKING:
+    from deploy.examination import Finding
+
 _HELP = """Look at what could keep payments from being taken: settings, accounts, keys, data, disk, clock, ports.
 
-It takes its settings as `up` does, changes nothing, and says of each thing what is wrong and what to do.
+It takes its settings as `up` and the cluster's processes do, changes nothing, and says of each thing what is wrong and
+what to do. Where Kafka, PostgreSQL or Redis are named, or a local stack runs in .stack, it looks at those too: topics,
+schema, durability, eviction.
 
     alipay-notify doctor
     alipay-notify doctor --accounts /etc/alipay-notify/accounts.toml --output json
+    alipay-notify doctor --kafka k1:9092 --redis redis://redis/0
 """
+CLIENTS = ("aiokafka", "asyncpg", "redis", "yaml")
 
 
 def register(app: typer.Typer) -> None:
@@ -32,16 +41,26 @@ def doctor(
         Path | None,
         typer.Option(readable=False, envvar="ALIPAY_NOTIFY_DATA_DIR", help="Where the engine keeps its files."),
     ] = None,
+    kafka: Annotated[
+        str | None, typer.Option(envvar="ALIPAY_NOTIFY_KAFKA", metavar="HOST:PORT,…", help="The cluster's brokers.")
+    ] = None,
+    postgres: Annotated[
+        str | None, typer.Option(envvar="ALIPAY_NOTIFY_POSTGRES", metavar="URL", help="The cluster's order store.")
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option(envvar="ALIPAY_NOTIFY_REDIS", metavar="URL", help="The cluster's claims.")
+    ] = None,
     output: shown.Output = "table",
 ) -> None:
     """Looks, tells, and ends with 3 where something is wrong."""
     from deploy import examination
 
     environ = dict(os.environ)
-    for name, given in (("ACCOUNTS", accounts), ("DATA_DIR", data_dir)):
-        if given is not None:
-            environ[f"ALIPAY_NOTIFY_{name}"] = str(given)
+    options = {"ACCOUNTS": accounts, "DATA_DIR": data_dir, "KAFKA": kafka, "POSTGRES": postgres, "REDIS": redis}
+    environ |= {f"ALIPAY_NOTIFY_{name}": str(given) for name, given in options.items() if given is not None}
     findings = examination.examine(environ)
+    named = {finding.detail for finding in findings}
+    findings += [finding for finding in _cluster(environ) if finding.detail not in named]  # a setting's fault, once
     wrong = [finding for finding in findings if finding.state is examination.State.WRONG]
     if output == "json":
         rows = [{name: str(getattr(each, name)) for name in each.__struct_fields__} for each in findings]
@@ -50,3 +69,26 @@ def doctor(
         columns = ("", "what", "how it is", "what to do")
         shown.table("", columns, [(each.state.value, each.name, each.detail, each.advice) for each in findings])
     raise typer.Exit(exits.FOUND_WRONG if wrong else exits.DONE)
+
+
+def _cluster(environ: dict[str, str]) -> list[Finding]:
+    """What is found in the cluster; nothing where there is none."""
+    from deploy.cluster import places
+    from deploy.examination import Finding, State
+    from ingest.settings import BadSettings
+
+    try:
+        found = places.find({"ALIPAY_NOTIFY_ACCOUNTS": "accounts.toml", **environ})
+    except BadSettings as bad:
+        advice = "correct the environment; `alipay-notify config show` explains each setting"
+        return [Finding(name="cluster", state=State.WRONG, detail=fault, advice=advice) for fault in bad.faults]
+    if found is None:
+        return []
+    missing = [module for module in CLIENTS if find_spec(module) is None]
+    if missing:
+        advice = "pip install 'alipay-notify[cluster]'"
+        detail = f"named, and not looked at: {', '.join(missing)} is missing"
+        return [Finding(name="cluster", state=State.WRONG, detail=detail, advice=advice)]
+    from deploy.cluster import examination
+
+    return asyncio.run(examination.examine(found))

@@ -25,6 +25,7 @@ COMMANDS = (
     "keys",
     "doctor",
     "topics",
+    "db",
     "config",
     "schema",
 )

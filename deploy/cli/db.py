@@ -1,0 +1,123 @@
+"""`alipay-notify db`: the schema of the cluster engine's order store."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.cli import cluster_settings, exits, shown, starting
+
+if TYPE_CHECKING:
+    from workers.postgres.migrations import Step
+
+_UPGRADE_HELP = """Apply the steps of the schema that the database lacks. What was applied before is left alone.
+
+Do it before the processes of a new release are started; those of the release before go on working. A step that fails
+is undone, those before it are kept, and doing it again begins there.
+
+    alipay-notify db upgrade --postgres-file /etc/alipay-notify/postgres
+    alipay-notify db upgrade --sql > steps.sql
+"""
+_STATUS_HELP = """Show which steps of the schema the database has seen, and which it lacks.
+
+    alipay-notify db status
+    alipay-notify db status --output json
+"""
+_EPILOG_STATUS = "Exit codes: 0 nothing is missing, 1 failed, 2 wrong usage, 3 steps are missing."
+
+Postgres = Annotated[
+    str | None, typer.Option(envvar="ALIPAY_NOTIFY_POSTGRES", metavar="URL", help="The order store: postgresql://…")
+]
+PostgresFile = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False,
+        envvar="ALIPAY_NOTIFY_POSTGRES_FILE",
+        help="The file with its address, where a password is in it.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the program."""
+    group = typer.Typer(help="The order store's schema in PostgreSQL.", no_args_is_help=True)
+    group.command("upgrade", help=_UPGRADE_HELP, epilog=exits.EPILOG)(upgrade)
+    group.command("status", help=_STATUS_HELP, epilog=_EPILOG_STATUS)(status)
+    app.add_typer(group, name="db")
+
+
+def upgrade(
+    postgres: Postgres = None,
+    postgres_file: PostgresFile = None,
+    sql: Annotated[bool, typer.Option("--sql", help="Only print the statements that are missing.")] = False,
+    output: shown.Output = "table",
+) -> None:
+    """Applies what is missing, or prints it."""
+    cluster_settings.need("asyncpg", extra="cluster")
+    cluster_settings.need("alembic", "sqlalchemy", "greenlet", extra="cluster,migrations")
+    from workers.postgres.migrations import upgrading
+
+    dsn = _address(postgres, postgres_file)
+    if sql:
+        typer.echo(upgrading.statements(_seen(dsn)), nl=False)
+        return
+    try:
+        done, failure = asyncio.run(upgrading.upgrade(dsn)), ""
+    except upgrading.NotUpgraded as ended:
+        done, failure = ended.done, str(ended)
+    if output == "json":
+        shown.as_json({"ok": not failure, "applied": done, "failure": failure or None})
+    else:
+        for name in done:
+            shown.line("applied", name)
+        if not done and not failure:
+            typer.echo("Nothing to do: no step is missing.")
+    if failure:
+        starting.refuse("could not upgrade", [failure], exits.FAILED)
+
+
+def status(postgres: Postgres = None, postgres_file: PostgresFile = None, output: shown.Output = "table") -> None:
+    """Shows the steps; ends with 3 where some are missing."""
+    cluster_settings.need("asyncpg", extra="cluster")
+    from workers.postgres import migrations
+
+    seen = _seen(_address(postgres, postgres_file))
+    steps = migrations.steps()
+    rows = [_row(step, seen) for step in steps]
+    if output == "json":
+        shown.as_json({"schema": seen, "needed": steps[-1].number, "steps": rows})
+    else:
+        shown.table("", ("step", "kind", "state"), [[*row.values()] for row in rows])
+        if seen > steps[-1].number:
+            typer.echo(
+                f"The database is at step {seen}: a later release has upgraded it, which this one does not mind."
+            )
+    raise typer.Exit(exits.FOUND_WRONG if seen < steps[-1].number else exits.DONE)
+
+
+def _address(postgres: str | None, postgres_file: Path | None) -> str:
+    from deploy.cluster import settings
+
+    try:
+        return settings.postgres_address(cluster_settings.told(postgres=postgres, postgres_file=postgres_file))
+    except settings.Unreadable as error:
+        starting.refuse("cannot do that as told", [str(error)], exits.WRONG_USAGE)
+
+
+def _seen(dsn: str) -> int:
+    """The last step that the database has seen."""
+    from workers.postgres import migrations
+    from workers.postgres.database import NotUsable
+    from workers.processing import Broken, Infrastructure
+
+    try:
+        return asyncio.run(migrations.seen(dsn))
+    except (NotUsable, Infrastructure, Broken) as error:
+        starting.refuse("could not look at the order store", [str(error)], exits.FAILED)
+
+
+def _row(step: Step, seen: int) -> dict[str, Any]:
+    return {"step": step.name, "kind": step.kind, "state": "applied" if step.number <= seen else "missing"}

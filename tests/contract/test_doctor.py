@@ -1,0 +1,147 @@
+"""What the doctor says of real servers: well, ill in each way that it knows, and gone."""
+
+import json
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+from typer.testing import CliRunner
+
+from deploy.cli.main import application
+from deploy.cluster import applying, differences, examination, kafka_admin, settings, topics
+from deploy.cluster.places import Places
+from deploy.examination import Finding, State
+from schemas.topics import NOTIFICATION
+from workers.postgres.migrations import upgrading
+
+pytestmark = pytest.mark.slow
+
+NOWHERE = "127.0.0.1:1"
+
+
+def told(**named: str) -> dict[str, str]:
+    environ = {f"ALIPAY_NOTIFY_{name.upper()}": value for name, value in named.items()}
+    return {"ALIPAY_NOTIFY_ACCOUNTS": "accounts.toml", **environ}
+
+
+async def findings(**named: str) -> dict[str, Finding]:
+    """By their names; of topics the last."""
+    found = await examination.examine(Places(told=settings.load(told(**named)), is_local=False))
+    return {finding.name: finding for finding in found}
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"t{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+async def schema(postgres_dsn: str) -> AsyncIterator[str]:
+    """The address of an empty schema on the real server."""
+    name = f"t{secrets.token_hex(6)}"
+    connection = await asyncpg.connect(postgres_dsn)
+    await connection.execute(f"CREATE SCHEMA {name}")
+    yield f"{postgres_dsn}?search_path={name}"
+    await connection.execute(f"DROP SCHEMA {name} CASCADE")
+    await connection.close()
+
+
+async def test_missing_topics_are_wrong_and_what_to_do_is_told(kafka: str, prefix: str) -> None:
+    found = await findings(kafka=kafka, topic_prefix=prefix, development="1")
+    assert found["Kafka"].state is State.OK
+    assert found["topics"].state is State.WRONG
+    assert found["topics"].detail.endswith("is missing")
+    assert "alipay-notify topics apply" in found["topics"].advice
+
+
+async def test_topics_are_well_or_worth_a_note_or_too_weak(kafka: str, prefix: str) -> None:
+    wanted = topics.wanted(prefix=prefix, development=True)
+    async with kafka_admin.connected({"bootstrap_servers": kafka}) as admin:
+        await applying.apply(admin, differences.between(wanted, {}))
+        named = {"kafka": kafka, "topic_prefix": prefix}
+        assert (await findings(**named, development="1"))["topics"].state is State.OK
+        assert (await findings(**named))["topics"].state is State.WRONG  # one replica is no promise
+
+        name = next(topic.name for topic in wanted if topic.logical == NOTIFICATION)
+        await admin.set_config(name, {"retention.ms": "700000000"})  # eight days
+        await admin.until(name, lambda found: found.config["retention.ms"] == "700000000")
+        noted = (await findings(**named, development="1"))["topics"]
+        assert (noted.state, noted.advice) == (State.NOTE, examination.PLAN)
+
+
+async def test_a_schema_is_missing_until_it_is_made(schema: str) -> None:
+    found = await findings(postgres=schema)
+    assert found["PostgreSQL"].state is State.OK
+    assert "fsync, full_page_writes and synchronous_commit are on" in found["PostgreSQL"].detail
+    assert (found["schema"].state, found["schema"].advice) == (State.WRONG, "run `alipay-notify db upgrade`")
+    await upgrading.upgrade(schema)
+    assert (await findings(postgres=schema))["schema"].state is State.OK
+
+
+async def test_a_server_that_does_not_keep_what_it_commits_is_wrong(schema: str) -> None:
+    found = await findings(postgres=f"{schema}&synchronous_commit=off")
+    assert found["PostgreSQL"].state is State.WRONG
+    assert "synchronous_commit is off" in found["PostgreSQL"].detail
+
+
+@pytest.mark.parametrize(("policy", "state"), [("noeviction", State.OK), ("allkeys-lru", State.NOTE)])
+async def test_a_redis_that_evicts_is_noted(redis_url: str, policy: str, state: State) -> None:
+    client = Redis.from_url(redis_url)
+    before = str((await client.config_get("maxmemory-policy"))["maxmemory-policy"])
+    await client.config_set("maxmemory-policy", policy)
+    try:
+        found = await findings(redis=redis_url)
+    finally:
+        await client.config_set("maxmemory-policy", before)
+        await client.aclose()
+    assert found["Redis"].state is State.OK
+    assert (found["Redis eviction"].state, found["Redis eviction"].detail) == (state, policy)
+
+
+async def test_servers_that_are_gone_are_each_told_with_what_to_do() -> None:
+    found = await findings(kafka=NOWHERE, redis=f"redis://{NOWHERE}/0", postgres=f"postgresql://a@{NOWHERE}/b")
+    assert set(found) == {"Kafka", "PostgreSQL", "Redis"}
+    assert all(finding.state is State.WRONG and finding.advice for finding in found.values())
+
+
+async def test_an_address_that_is_none_is_told_and_the_others_are_looked_at(tmp_path: Path) -> None:
+    found = await findings(kafka=NOWHERE, redis="rudis://a", postgres_file=str(tmp_path / "none"))
+    assert "does not begin with redis://" in found["Redis"].detail
+    assert "cannot be read" in found["PostgreSQL"].detail
+    assert "no broker takes a connection there" in found["Kafka"].detail
+
+
+async def test_a_redis_that_is_left_out_is_no_fault() -> None:
+    assert (await findings(kafka=NOWHERE))["Redis"].state is State.OK
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory in which no stack runs."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("KAFKA", "POSTGRES", "REDIS"):
+        monkeypatch.delenv(f"ALIPAY_NOTIFY_{name}", raising=False)
+    return tmp_path
+
+
+def test_the_command_looks_at_a_cluster_where_one_is_named(elsewhere: Path, redis_url: str) -> None:
+    def names(*arguments: str) -> list[str]:
+        result = CliRunner().invoke(application(), ["doctor", "--output", "json", *arguments])
+        assert result.exit_code == 3  # there are no accounts
+        return [finding["name"] for finding in json.loads(result.stdout)["findings"]]
+
+    assert "Redis" not in names()
+    assert {"Redis", "Redis eviction"} <= {*names("--redis", redis_url)}
+
+
+def test_a_fault_of_the_settings_is_told_once(elsewhere: Path) -> None:
+    environ = told(kafka=NOWHERE, port="none", topic_prefix="A_b")
+    result = CliRunner().invoke(application(), ["doctor", "--output", "json"], env=environ)
+    details = [finding["detail"] for finding in json.loads(result.stdout)["findings"]]
+    assert result.exit_code == 3
+    assert len(details) == len({*details})
+    assert any("PORT" in detail for detail in details)
+    assert any("TOPIC_PREFIX" in detail for detail in details)
