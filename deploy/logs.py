@@ -28,6 +28,8 @@ import structlog
 
 from schemas.telemetry import REDACTED, Field
 
+LIBRARY_EVERY_S = 10.0  # each text of a library's
+LIBRARY_TEXTS_MAX = 500
 GATHER_S = 0.02  # lines of this long are formatted and written together
 QUEUE_MAX = 20_000
 STOP_S = 2.0  # how long the last lines may take when their reader stands still
@@ -160,9 +162,28 @@ def capture_standard_logging(lines: Lines) -> None:
     """
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
+    forward = _Forward(lines)
+    forward.addFilter(_Seldom())
     root = logging.getLogger()
     root.setLevel(logging.WARNING)
-    root.handlers = [_Forward(lines)]
+    root.handlers = [forward]
+
+
+class _Seldom(logging.Filter):
+    """Each thing that a library says, once in a while: while a broker is away aiokafka says several at each try."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_s: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = (record.name, str(record.msg))
+        if record.created - self._said_s.get(said, float("-inf")) < LIBRARY_EVERY_S:
+            return False
+        if len(self._said_s) >= LIBRARY_TEXTS_MAX:  # a library that formats its texts itself
+            self._said_s.clear()
+        self._said_s[said] = record.created
+        return True
 
 
 class _Forward(logging.Handler):

@@ -143,7 +143,7 @@ def _run(role: Callable[[], Running], **given: Any) -> None:
     from deploy.cli import starting
     from ingest.settings import BadSettings
 
-    starting.need_clients()
+    starting.need("aiokafka", "asyncpg", "redis", extra="cluster")
     from deploy import life
     from deploy.cluster import refusals, settings
 

@@ -6,7 +6,6 @@ They need no accounts, so that whoever sets up topics and tables may do without 
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from deploy.cli import exits, starting
@@ -15,14 +14,6 @@ if TYPE_CHECKING:
     from deploy.cluster.settings import ClusterSettings
 
 ACCOUNTS = "ALIPAY_NOTIFY_ACCOUNTS"
-
-
-def need(*modules: str, extra: str) -> None:
-    """Name what to install where a module is missing."""
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
-        install = f"pip install 'alipay-notify[{extra}]'"
-        starting.refuse("needs more", [f"{module} is missing: {install}" for module in missing], exits.FAILED)
 
 
 def told(**given: Any) -> ClusterSettings:

@@ -56,8 +56,8 @@ def upgrade(
     output: shown.Output = "table",
 ) -> None:
     """Applies what is missing, or prints it."""
-    cluster_settings.need("asyncpg", extra="cluster")
-    cluster_settings.need("alembic", "sqlalchemy", "greenlet", extra="cluster,migrations")
+    starting.need("asyncpg", extra="cluster")
+    starting.need("alembic", "sqlalchemy", "greenlet", extra="cluster,migrations")
     from workers.postgres.migrations import upgrading
 
     dsn = _address(postgres, postgres_file)
@@ -81,7 +81,7 @@ def upgrade(
 
 def status(postgres: Postgres = None, postgres_file: PostgresFile = None, output: shown.Output = "table") -> None:
     """Shows the steps; ends with 3 where some are missing."""
-    cluster_settings.need("asyncpg", extra="cluster")
+    starting.need("asyncpg", extra="cluster")
     from workers.postgres import migrations
 
     seen = _seen(_address(postgres, postgres_file))

@@ -58,7 +58,7 @@ def replay(
         raise typer.BadParameter("the beginning has to lie before the end: --from, --to")
     if yes and not why:
         raise typer.BadParameter("a replay needs a reason that is written down: --why")
-    starting.need_clients()
+    starting.need("aiokafka", "asyncpg", "redis", extra="cluster")
     from deploy.cluster import refusals, settings
     from deploy.refusals import told
 

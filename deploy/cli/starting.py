@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import resource
 import sys
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
@@ -11,11 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from deploy import logs, loops, refusals
 from deploy.cli import exits
-
-CLIENTS = ("aiokafka", "asyncpg", "redis")
-INSTALL = "uv tool install 'alipay-notify[cluster]', or pip install it"
 
 if TYPE_CHECKING:
     from deploy.logs import Lines
@@ -29,17 +23,22 @@ def refuse(why: str, faults: list[str], code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def need_clients() -> None:
-    """Name what to install where the cluster engine's clients are missing."""
-    for module in CLIENTS:
-        if find_spec(module) is None:
-            refuse("needs more", [f"{module} is missing: {INSTALL}"], exits.FAILED)
+def need(*modules: str, extra: str) -> None:
+    """Name what to install where a module is missing."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        install = f"uv tool install 'alipay-notify[{extra}]', or pip install it"
+        refuse("needs more", [f"{module} is missing: {install}" for module in missing], exits.FAILED)
 
 
 def run(
     process: Callable[[Lines], Coroutine[Any, Any, None]], *, queue_max: int, refused_for: tuple[type[Exception], ...]
 ) -> None:
     """Run the process to its end, with its log on stderr; what it is refused for is told, and anything else raised."""
+    import asyncio
+
+    from deploy import logs, loops, refusals
+
     _leave_no_core()
     lines = logs.Lines(sys.stderr, console=sys.stderr.isatty(), queue_max=queue_max)
     logs.capture_standard_logging(lines)
@@ -55,4 +54,6 @@ def run(
 
 def _leave_no_core() -> None:
     """A process that dies of its libraries leaves no image of its memory behind: secrets and payers are in it."""
+    import resource
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -88,7 +88,7 @@ def apply(
 
 def _done(kafka: str | None, prefix: str | None, *, development: bool, yes: bool) -> list[Told]:
     """Each difference, and what became of it."""
-    cluster_settings.need("aiokafka", "yaml", extra="cluster")
+    starting.need("aiokafka", "yaml", extra="cluster")
     from deploy import refusals
     from deploy.cluster.settings import Unreadable
     from deploy.cluster.strength import NotSeen

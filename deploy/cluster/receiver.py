@@ -24,11 +24,35 @@ from ingest.http import Receiver
 from ingest.keys import Rings
 from ingest.metrics import Metrics
 from ingest.publisher import Publisher
+from ingest.receive import Log
+from ingest.refusals import Unavailable
 from ingest.refused import RecentlyRefused
 from schemas import topics
+from schemas.envelope import Record
 from workers import api
 from workers.admin import guard, port
 from workers.admin.probes import Check
+
+LOG_SHARE = 5 / 6  # of the whole answer's time: the log's own deadline passes first, and its refusal says why
+
+
+class StrongLog:
+    """The log, as long as its topic is as strong as `success` promises. A load balancer's probe is asked now and then;
+    this is asked for every notification."""
+
+    def __init__(self, log: Log, strength: Watched) -> None:
+        self._log = log
+        self._strength = strength
+
+    async def append(self, record: Record) -> None:
+        """When this returns, the record is as durable as promised.
+
+        Raises:
+            Unavailable: the topic is too weak, or was not seen yet; or the log does not take it.
+        """
+        if self._strength.trouble is not None:
+            raise Unavailable(self._strength.trouble)
+        await self._log.append(record)
 
 
 @asynccontextmanager
@@ -59,7 +83,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             ),
             watch=metrics,
             logger=lines,
-            deadline_s=told.request_deadline_s,
+            deadline_s=told.request_deadline_s * LOG_SHARE,
         )
         stack.push_async_callback(publisher.stop)
         await publisher.start()
@@ -80,7 +104,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
                     settings=told,
                     accounts=accounts,
                     rings=rings,
-                    log=publisher,
+                    log=StrongLog(publisher, strength),
                     logger=lines,
                     metrics=metrics,
                     recent=RecentlyRefused(),

@@ -126,6 +126,7 @@ def test_the_libraries_warn_through_it_and_aiohttps_server_does_not() -> None:
         logs.capture_standard_logging(lines)
         logging.getLogger("asyncio").warning("slow: %s", NASTY)
         logging.getLogger("aiohttp.server").error("Error handling request")
+        logging.getLogger("asyncio").warning("slow: %s", "again, at once")
     finally:
         root.handlers[:], root.level = before
         for name in ("aiohttp.server", "aiohttp.access"):
