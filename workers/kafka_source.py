@@ -112,11 +112,10 @@ class KafkaSource:
             Infrastructure: nothing was taken; poll again.
         """
         try:
-            batch = await self._poll(min(max_records, BATCH_MAX))
+            return await self._poll(min(max_records, BATCH_MAX)) or ()
         except Infrastructure as error:
             self.trouble = str(error)
             raise
-        return batch
 
     async def commit(self, upto: Sequence[Position]) -> None:
         """The group remembers these, if it still is the group that gave us the batch; otherwise the batch comes again.

@@ -1,0 +1,151 @@
+"""Topics on a real Kafka for the tests that read and write them: each makes its own, and reads it as its own group."""
+
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.structs import TopicPartition
+
+from schemas.envelope import Record
+from workers import kafka_clients
+from workers.kafka_group import Limits
+from workers.kafka_source import KafkaSource, Rebuild
+from workers.plan import Logged, Position
+
+QUICK = Limits(rest_s=0.1, stay_every_s=0.5)
+
+
+class Told:
+    """Who wants to know, and writes it down."""
+
+    def __init__(self) -> None:
+        self.rebalances = 0
+        self.rebuilds: list[Rebuild] = []
+        self.dropped: list[str] = []
+        self.rewinds: list[tuple[int, int, int]] = []
+
+    def rebalanced(self, partitions: int) -> None:
+        self.rebalances += 1
+
+    def rebuilt(self, reason: Rebuild, why: str) -> None:
+        self.rebuilds.append(reason)
+
+    def commit_dropped(self, why: str) -> None:
+        self.dropped.append(why)
+
+    def rewound(self, partition: int, *, committed: int, to: int) -> None:
+        self.rewinds.append((partition, committed, to))
+
+
+class Settled:
+    """What a store would say it has settled last, in each partition."""
+
+    def __init__(self) -> None:
+        self.last: dict[int, int] = {}
+
+    async def __call__(self, partition: int) -> int | None:
+        return self.last.get(partition)
+
+
+class Settling:
+    """A source whose commits are noted by the store first, as a worker's are."""
+
+    def __init__(self, source: KafkaSource, settled: Settled) -> None:
+        self._source = source
+        self._settled = settled
+
+    async def poll(self, max_records: int) -> Sequence[Logged]:
+        return await self._source.poll(max_records)
+
+    async def commit(self, upto: Sequence[Position]) -> None:
+        self._settled.last.update({position.partition: position.offset for position in upto})
+        await self._source.commit(upto)
+
+
+class Appending:
+    """A receiver's end, over a plain producer: returns when all replicas have it."""
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+
+    async def append(self, record: Record, *, partition: int | None = None) -> int:
+        """Where it lies now."""
+        headers = [*record.headers]
+        sent = await self._producer.send_and_wait(
+            self._topic, record.value, record.key, headers=headers, partition=partition
+        )
+        offset: int = sent.offset
+        return offset
+
+
+class Topic:
+    """A topic that nobody else knows, and the group that reads it."""
+
+    def __init__(self, bootstrap: str, *, partitions: int = 4) -> None:
+        self.name = f"t{secrets.token_hex(6)}.v1"
+        self.group = f"g-{self.name}"
+        self.connection = {"bootstrap_servers": bootstrap}
+        self.settled = Settled()
+        self._partitions = partitions
+
+    async def make(self) -> None:
+        async with admin(self.connection) as asked:
+            await asked.create_topics([NewTopic(self.name, self._partitions, 1)])
+
+    async def remove(self) -> None:
+        async with admin(self.connection) as asked:
+            await asked.delete_topics([self.name])
+
+    @asynccontextmanager
+    async def log(self) -> AsyncIterator[Appending]:
+        producer = AIOKafkaProducer(**self.connection, acks="all")
+        await producer.start()
+        try:
+            yield Appending(producer, self.name)
+        finally:
+            await producer.stop()
+
+    def source(self, *, told: Told | None = None, limits: Limits = QUICK, **more: Any) -> KafkaSource:
+        """A worker's end. `more` goes to the client."""
+        return KafkaSource(
+            lambda: kafka_clients.consumer(self.connection, group=self.group, **more),
+            topic=self.name,
+            last_settled=self.settled,
+            watch=told or Told(),
+            limits=limits,
+        )
+
+    async def committed(self, partition: int = 0) -> int | None:
+        """What the group has committed, as a stranger sees it."""
+        async with self._stranger() as stranger:
+            offset: int | None = await stranger.committed(TopicPartition(self.name, partition))
+            return offset
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """What an operator's tool does to a group that nobody is in."""
+        async with self._stranger() as stranger:
+            await stranger.commit({TopicPartition(self.name, each): offset for each, offset in offsets.items()})
+
+    @asynccontextmanager
+    async def _stranger(self) -> AsyncIterator[AIOKafkaConsumer]:
+        stranger = AIOKafkaConsumer(**self.connection, group_id=self.group, enable_auto_commit=False)
+        stranger.assign([TopicPartition(self.name, each) for each in range(self._partitions)])
+        await stranger.start()
+        try:
+            yield stranger
+        finally:
+            await stranger.stop()
+
+
+@asynccontextmanager
+async def admin(connection: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
+    asked = AIOKafkaAdminClient(**connection)
+    await asked.start()
+    try:
+        yield asked
+    finally:
+        await asked.close()
