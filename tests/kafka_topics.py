@@ -1,17 +1,18 @@
 """Topics on a real Kafka for the tests that read and write them: each makes its own, and reads it as its own group."""
 
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
 from schemas.envelope import Record
 from workers import kafka_clients
-from workers.kafka_group import Limits
+from workers.kafka_group import GroupClient, Limits
 from workers.kafka_source import KafkaSource, Rebuild
 from workers.plan import Logged, Position
 
@@ -81,6 +82,33 @@ class Appending:
         offset: int = sent.offset
         return offset
 
+    async def append_with_header_name(self, name: str, by: bytes, *, partition: int) -> None:
+        """A record with a header of any name, also of one that this library would not write."""
+        batch = self._producer.create_batch()
+        batch.append(timestamp=None, key=b"key", value=b"value", headers=[(name, b"")])
+        batch.close()
+        renaming = _Renaming(batch, name.encode(), by)
+        await (await self._producer.send_batch(renaming, self._topic, partition=partition))
+
+
+class _Renaming:
+    """A batch as it is built, with one name of the same length put in the place of another."""
+
+    def __init__(self, builder: Any, name: bytes, by: bytes) -> None:
+        self._builder = builder
+        self._name = name
+        self._by = by
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._builder, name)
+
+    def _build(self) -> bytes:
+        built = bytearray(self._builder._build())
+        at = built.index(self._name)
+        built[at : at + len(self._name)] = self._by
+        built[17:21] = calc_crc32c(built[21:]).to_bytes(4, "big")  # over all that comes after it
+        return bytes(built)
+
 
 class Topic:
     """A topic that nobody else knows, and the group that reads it."""
@@ -109,15 +137,36 @@ class Topic:
         finally:
             await producer.stop()
 
-    def source(self, *, told: Told | None = None, limits: Limits = QUICK, **more: Any) -> KafkaSource:
-        """A worker's end. `more` goes to the client."""
+    def source(
+        self,
+        *,
+        told: Told | None = None,
+        limits: Limits = QUICK,
+        made: list[Any] | None = None,
+        wrap: Callable[[int, Any], Any] = lambda number, client: client,
+        **more: Any,
+    ) -> KafkaSource:
+        """A worker's end. `more` goes to its clients, which are counted in `made` and may be wrapped into others."""
+        clients = [] if made is None else made
+
+        def build() -> GroupClient:
+            client = kafka_clients.consumer(self.connection, group=self.group, **more)
+            clients.append(client)
+            wrapped: GroupClient = wrap(len(clients) - 1, client)
+            return wrapped
+
         return KafkaSource(
-            lambda: kafka_clients.consumer(self.connection, group=self.group, **more),
+            build,
             topic=self.name,
             last_settled=self.settled,
             watch=told or Told(),
             limits=limits,
         )
+
+    async def trim(self, partition: int, before: int) -> None:
+        """What retention does, at once."""
+        async with admin(self.connection) as asked:
+            await asked.delete_records({TopicPartition(self.name, partition): RecordsToDelete(before)})
 
     async def committed(self, partition: int = 0) -> int | None:
         """What the group has committed, as a stranger sees it."""

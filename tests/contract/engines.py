@@ -39,7 +39,7 @@ class AnyStore(Store, OrdersPort, HeldPort, Protocol):
 class Log(Protocol):
     """What a receiver appends to."""
 
-    async def append(self, record: Record, /) -> None: ...
+    async def append(self, record: Record, /) -> object: ...
 
 
 class Engine(Protocol):
