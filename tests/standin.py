@@ -68,6 +68,8 @@ class Standin:
 
     def _admin(self) -> web.Application:
         async def ready(request: web.Request) -> web.Response:
+            if request.host.partition(":")[0] not in ("127.0.0.1", "localhost"):
+                return web.Response(status=403)  # as an admin port without a token does
             return web.Response(status=503 if self._is_draining else 200)
 
         async def metrics(request: web.Request) -> web.Response:

@@ -5,14 +5,14 @@ very file that is run and tested here serves in production.
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from deploy.local import ports, processes
+from deploy.local import ports, probes, processes
 from deploy.local.directory import Directory
 from deploy.local.machine import Machine, Wanted
 from deploy.local.processes import Plan, Process
@@ -25,6 +25,7 @@ SERVER = Wanted(
 )
 NAME = "haproxy"
 CONFIGURATION = Path(__file__).parents[1] / "haproxy" / "haproxy.cfg"
+CHECKED, FOUND_READY = "haproxy_server_check_status{", 'state="L7OK"'
 RECEIVERS_MAX = 4  # what the configuration has lines for
 READY_WITHIN_S = 15.0
 
@@ -50,8 +51,9 @@ async def running(
     configuration: Path,
     listening: Sequence[int],
     variables: Mapping[str, str] | None = None,
+    healthy: Callable[[], Awaitable[bool]] | None = None,
 ) -> AsyncIterator[HAProxy]:
-    """The balancer, once it accepts on each of the ports `listening`, which the configuration must open.
+    """The balancer, once it is healthy and accepts on each of the ports `listening`, which its configuration must open.
 
     `variables` are what the configuration calls `"${NAME}"`.
 
@@ -66,7 +68,9 @@ async def running(
     await processes.finish(directory, Plan(name=f"{NAME}-check", argv=(*argv, "-c"), environ=environ))
 
     async def accepting() -> bool:
-        return all([await ports.answers(ports.LOOPBACK, port) for port in listening])
+        return all([await ports.answers(ports.LOOPBACK, port) for port in listening]) and (
+            healthy is None or await healthy()
+        )
 
     plan = Plan(name=NAME, argv=argv, environ=environ, ready_within_s=READY_WITHIN_S)
     process = Process(directory, plan, healthy=accepting)
@@ -98,7 +102,9 @@ class Balancer(Struct, frozen=True, kw_only=True):
 async def balancing(
     directory: Directory, machine: Machine, receivers: Sequence[Behind], *, port: int, stats_port: int
 ) -> AsyncIterator[Balancer]:
-    """The shipped configuration before these receivers. They are taken to be ready until a check says otherwise.
+    """The shipped configuration before these receivers, once it has found each of them ready by its own check.
+
+    Until then it takes them for ready, and finds out only afterwards where it may not even ask them.
 
     Raises:
         Missing, DidNotStart: as `running` does.
@@ -106,8 +112,18 @@ async def balancing(
     told = variables(receivers, port=port, stats_port=stats_port)
     # Only what we say: a CERTIFICATE or a RECEIVER_3 of somebody else's would be taken for ours.
     bare = msgspec.structs.replace(machine, environ={"PATH": machine.environ.get("PATH", os.defpath)})
+
+    async def all_found_ready() -> bool:
+        checks = [line for line in (await probes.body(stats_port, "/metrics")).splitlines() if line.startswith(CHECKED)]
+        return sum(FOUND_READY in line and line.endswith(" 1") for line in checks) == len(receivers)
+
     async with running(
-        directory, bare, configuration=CONFIGURATION, listening=[port, stats_port], variables=told
+        directory,
+        bare,
+        configuration=CONFIGURATION,
+        listening=[port, stats_port],
+        variables=told,
+        healthy=all_found_ready,
     ) as haproxy:
         yield Balancer(port=port, stats_port=stats_port, process=haproxy.process)
 
