@@ -14,6 +14,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from deploy.cluster import kafka_admin
+from deploy.cluster.strength import NotSeen
 from deploy.load import api
 from deploy.load.api import Unreadable
 from deploy.load.verdict import Event
@@ -32,7 +34,7 @@ async def mark(servers: str, topic: str) -> Mark:
         Unreadable: the brokers do not answer, or there is no such topic.
     """
     async with _consumer(servers) as consumer:
-        partitions = await _partitions(consumer, servers, topic)
+        partitions = await _partitions(servers, topic)
         ends = await consumer.end_offsets(partitions)
         return {partition.partition: ends[partition] for partition in partitions}
 
@@ -45,7 +47,7 @@ async def feed(servers: str, topic: str, begin: Mark) -> AsyncIterator[TopicFeed
         Unreadable: as above, and where records since the mark are gone.
     """
     async with _consumer(servers) as consumer:
-        partitions = await _partitions(consumer, servers, topic)
+        partitions = await _partitions(servers, topic)
         consumer.assign(partitions)
         for partition in partitions:
             # A partition that was added meanwhile has nothing older than the run.
@@ -87,8 +89,11 @@ async def _consumer(servers: str) -> AsyncIterator[Any]:
         await consumer.stop()
 
 
-async def _partitions(consumer: Any, servers: str, topic: str) -> list[TopicPartition]:
-    known = await consumer.topics()
-    if topic not in known:
+async def _partitions(servers: str, topic: str) -> list[TopicPartition]:
+    try:
+        found = (await kafka_admin.look({"bootstrap_servers": servers}, [topic])).get(topic)
+    except NotSeen as error:
+        raise Unreadable(f"the events cannot be read from Kafka at {servers}: {error}") from error
+    if found is None:
         raise Unreadable(f"there is no topic {topic} at {servers}; --topic NAME says which has the order events")
-    return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic))]
+    return [TopicPartition(topic, partition) for partition in range(found.partitions)]
