@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
-from aiokafka.partitioner import murmur2
 
-from schemas import topics
+from schemas import partitions, topics
 from schemas.events import Outgoing
 from workers import kafka_clients
 from workers.processing import Infrastructure
@@ -155,7 +154,7 @@ class _Sending:
         self._producer = producer
         self._events = events
         self._counts = counts
-        self._hashes: dict[bytes, int] = {}
+        self._partitions: dict[tuple[bytes, int], int] = {}
         self._stuck: set[tuple[str, bytes]] = set()
 
     async def send(self, places: Iterable[int], topic: str) -> set[int]:
@@ -185,11 +184,12 @@ class _Sending:
         )
 
     def _partition(self, topic: str, key: bytes) -> int:
-        """Where every Kafka client of the default kind would put the key, too."""
-        hashed = self._hashes.get(key)
-        if hashed is None:
-            hashed = self._hashes[key] = murmur2(key) & 0x7FFFFFFF
-        return hashed % self._counts[topic]
+        """Found once for both topics of an order event, which as a rule have as many partitions."""
+        count = self._counts[topic]
+        found = self._partitions.get((key, count))
+        if found is None:
+            found = self._partitions[key, count] = partitions.partition_of(key, count)
+        return found
 
     async def _send_in_order(self, to: Place, places: Sequence[int]) -> list[int]:
         acknowledged: list[int] = []

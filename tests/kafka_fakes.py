@@ -1,0 +1,159 @@
+"""Kafka's clients in memory, with the library's habits: a consumer moves its position when it hands records out, hands
+none out of what is paused, and complains once."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import IllegalStateError
+from aiokafka.structs import TopicPartition
+from msgspec import Struct
+
+TOPIC = "log.v1"
+
+
+class Kept(Struct, frozen=True):
+    """One record, as the library hands it out."""
+
+    offset: int
+    key: bytes | None = b"shop:N1"
+    value: bytes | None = b"body"
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    timestamp: int = 1_760_000_000_000
+
+
+class Broker:
+    """What all consumers see: the log, and what the group has committed."""
+
+    def __init__(self, partitions: int = 2) -> None:
+        self.log: dict[int, list[Kept]] = {each: [] for each in range(partitions)}
+        self.first: dict[int, int] = dict.fromkeys(range(partitions), 0)
+        self.committed: dict[int, int] = {}
+        self.exists = True
+        self.silent: Exception | None = None  # raised by every question
+
+    def append(self, partition: int, count: int = 1, **more: Any) -> None:
+        kept = self.log[partition]
+        begin = self.first[partition] + len(kept)
+        kept += [Kept(begin + each, **more) for each in range(count)]
+
+    def end(self, partition: int) -> int:
+        return self.first[partition] + len(self.log[partition])
+
+
+class FakeConsumer:
+    """One client. `assign` and `revoke` are what the group would do in the background."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.positions: dict[int, int] = {}
+        self.paused: set[int] = set()
+        self.started = self.stopped = False
+        self.errors: deque[Exception] = deque()  # raised by the next reads
+        self.illegible: set[tuple[int, int]] = set()
+        self.start_error: Exception | None = None
+        self.commit_errors: deque[Exception] = deque()
+        self.held_up: asyncio.Event | None = None  # reads wait for it
+        self.dry = False  # reads bring nothing, whatever there is
+        self.kept_alive = 0
+        self.listener: Any = None
+
+    async def start(self) -> None:
+        if self.start_error is not None:
+            raise self.start_error
+        self.started = True
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    def subscribe(self, topics: Sequence[str], *, listener: ConsumerRebalanceListener) -> None:
+        assert topics == [TOPIC]
+        self.listener = listener
+
+    async def assign(self, *partitions: int) -> None:
+        """The group gives these. The library would begin at what is committed, or complain."""
+        self.positions = {each: self.broker.committed.get(each, -1) for each in partitions}
+        self.paused.clear()
+        await self.listener.on_partitions_assigned({TopicPartition(TOPIC, each) for each in partitions})
+
+    async def revoke(self) -> None:
+        await self.listener.on_partitions_revoked({TopicPartition(TOPIC, each) for each in self.positions})
+
+    async def move(self, *partitions: int) -> None:
+        await self.revoke()
+        await self.assign(*partitions)
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        return {*self.broker.log} if self.broker.exists else None
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> Mapping[TopicPartition, Sequence[Any]]:
+        if partitions and partitions[0].partition == -1:
+            self.kept_alive += 1
+        if self.held_up is not None:
+            await self.held_up.wait()
+        if self.errors:
+            raise self.errors.popleft()
+        found = self._found({each.partition for each in partitions} or {*self.positions}, max_records or 500)
+        if not found:
+            await asyncio.sleep(timeout_ms / 1000)
+        return found
+
+    def _found(self, wanted: set[int], max_records: int) -> dict[TopicPartition, Sequence[Any]]:
+        found: dict[TopicPartition, Sequence[Any]] = {}
+        for partition in sorted(wanted & {*self.positions} - self.paused):
+            if self.dry:
+                continue
+            at = self.positions[partition]
+            assert at >= 0, "nothing is read before it is said from where"
+            records = [each for each in self.broker.log[partition] if each.offset >= at][:max_records]
+            for each in records:
+                # What was read before it is lost, and the position moves: so the library does it.
+                self.positions[partition] = each.offset
+                if (partition, each.offset) in self.illegible:
+                    raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+            if records:
+                max_records -= len(records)
+                self.positions[partition] = records[-1].offset + 1
+                found[TopicPartition(TOPIC, partition)] = records
+            if not max_records:
+                break
+        return found
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        self.paused |= {each.partition for each in partitions}
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        self.paused -= {each.partition for each in partitions}
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        if partition.partition not in self.positions:
+            raise IllegalStateError(f"{partition} is not assigned")
+        self.positions[partition.partition] = offset
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        if self.commit_errors:
+            raise self.commit_errors.popleft()
+        self.broker.committed.update({each.partition: offset for each, offset in offsets.items()})
+
+    async def committed(self, partition: TopicPartition) -> int | None:
+        self._ask()
+        return self.broker.committed.get(partition.partition)
+
+    async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self._ask()
+        return {each: self.broker.first[each.partition] for each in partitions}
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self._ask()
+        return {each: self.broker.end(each.partition) for each in partitions}
+
+    def highwater(self, partition: TopicPartition) -> int | None:
+        return None
+
+    def _ask(self) -> None:
+        if self.broker.silent is not None:
+            raise self.broker.silent

@@ -1,0 +1,85 @@
+"""Where reading begins: group, store and log agree, or the store is older, or records are gone."""
+
+import pytest
+
+from workers import kafka_start
+from workers.kafka_start import MARGIN, Known, Start
+from workers.processing import Broken
+
+
+def known(*, committed: int | None, settled: int | None, first: int = 0, end: int = 10_000) -> Known:
+    return Known(partition=3, committed=committed, settled=settled, first=first, end=end)
+
+
+@pytest.mark.parametrize(
+    ("seen", "offset"),
+    [
+        (known(committed=None, settled=None), 0),
+        (known(committed=None, settled=None, first=70), 70),
+        (known(committed=None, settled=5000), 0),  # the group was forgotten: again from the first, as duplicates
+        (known(committed=None, settled=5000, first=5001), 5001),
+        (known(committed=500, settled=499), 500),
+        (known(committed=500, settled=998), 500),  # it died between the store's commit and the group's
+        (known(committed=0, settled=9_999), 0),  # an operator had it rewound
+        (known(committed=10_000, settled=9_999), 10_000),
+        (known(committed=0, settled=None), 0),
+        (known(committed=70, settled=None, first=70), 70),
+        (known(committed=70, settled=5_000, first=100), 100),  # what is gone was settled long ago
+        (known(committed=0, settled=None, first=0, end=0), 0),
+    ],
+)
+def test_it_begins_where_the_group_stopped_or_at_the_first_record(seen: Known, offset: int) -> None:
+    assert kafka_start.start(seen) == Start(offset=offset)
+
+
+@pytest.mark.parametrize(
+    ("seen", "offset"),
+    [
+        (known(committed=9_000, settled=4_999), 5_000 - MARGIN),
+        (known(committed=9_000, settled=4_999, first=4_500), 4_500),
+        (known(committed=9_000, settled=4_999, first=5_000), 5_000),
+        (known(committed=9_000, settled=12), 0),
+        (known(committed=9_000, settled=None, first=70), 70),  # an empty store
+    ],
+)
+def test_a_store_that_is_older_than_the_group_has_the_log_read_again_with_a_margin(seen: Known, offset: int) -> None:
+    assert kafka_start.start(seen) == Start(offset=offset, rewound_from=9_000)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        known(committed=None, settled=5_000, end=5_000),
+        known(committed=5_001, settled=5_000, end=5_000),
+        known(committed=None, settled=0, end=0),
+    ],
+)
+def test_a_log_that_ends_before_what_is_settled_is_another_log(seen: Known) -> None:
+    with pytest.raises(Broken, match="made anew, or lost records"):
+        kafka_start.start(seen)
+    with pytest.raises(Broken, match="made anew, or lost records"):
+        kafka_start.start(seen, accept_loss=True)
+
+
+def test_a_log_that_ends_before_what_is_committed_has_lost_its_end() -> None:
+    with pytest.raises(Broken, match="lost its last"):
+        kafka_start.start(known(committed=600, settled=499, end=500))
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        known(committed=500, settled=499, first=501),
+        known(committed=500, settled=None, first=501),
+        known(committed=None, settled=499, first=501),
+        known(committed=9_000, settled=4_999, first=5_001),
+        known(committed=5_001, settled=499, first=5_001),  # also where a tool has moved the group behind the gap
+        known(committed=4_500, settled=4_999, first=4_501),  # within the margin one may not be settled
+    ],
+)
+def test_records_that_are_gone_without_a_disposition_are_never_jumped_over_unless_the_loss_is_accepted(
+    seen: Known,
+) -> None:
+    with pytest.raises(Broken, match=f"before {seen.first} are gone"):
+        kafka_start.start(seen)
+    assert kafka_start.start(seen, accept_loss=True).offset == seen.first
