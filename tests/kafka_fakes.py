@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
 from aiokafka.structs import TopicPartition
 from msgspec import Struct
 
 TOPIC = "log.v1"
+NOWHERE = -1
 
 
 class Kept(Struct, frozen=True):
@@ -74,7 +75,7 @@ class FakeConsumer:
 
     async def assign(self, *partitions: int) -> None:
         """The group gives these. The library would begin at what is committed, or complain."""
-        self.positions = {each: self.broker.committed.get(each, -1) for each in partitions}
+        self.positions = {each: self.broker.committed.get(each, NOWHERE) for each in partitions}
         self.paused.clear()
         await self.listener.on_partitions_assigned({TopicPartition(TOPIC, each) for each in partitions})
 
@@ -104,11 +105,12 @@ class FakeConsumer:
 
     def _found(self, wanted: set[int], max_records: int) -> dict[TopicPartition, Sequence[Any]]:
         found: dict[TopicPartition, Sequence[Any]] = {}
+        if any(self.positions.get(each) == NOWHERE for each in wanted):
+            raise NoOffsetForPartitionError(wanted)
         for partition in sorted(wanted & {*self.positions} - self.paused):
             if self.dry:
                 continue
             at = self.positions[partition]
-            assert at >= 0, "nothing is read before it is said from where"
             records = [each for each in self.broker.log[partition] if each.offset >= at][:max_records]
             for each in records:
                 # What was read before it is lost, and the position moves: so the library does it.

@@ -289,6 +289,13 @@ async def test_one_that_is_refused_stays_with_what_follows_it_and_all_others_go(
     assert world.events.trouble is None
 
 
+async def test_what_follows_a_refused_one_in_the_next_batch_stays_too(world: World) -> None:
+    sent = [event("N1", version, LARGE if version == BATCH_RECORDS else b"{}") for version in range(1, 16)]
+    with pytest.raises(Refused) as refused:
+        await world.events.publish(sent)
+    assert refused.value.acknowledged == tuple(range(BATCH_RECORDS - 1))
+
+
 async def test_what_the_twin_refuses_is_not_told_as_an_event_either(world: World) -> None:
     sent = [event("N5", 1), event("N5", 2, LARGE), event("N6", 1)]
     with pytest.raises(Refused) as refused:

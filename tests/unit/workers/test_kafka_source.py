@@ -203,6 +203,19 @@ async def test_records_read_before_a_rebalance_and_handed_out_behind_it_are_read
     assert offsets(await world.read()) == [(0, 0), (0, 1)]
 
 
+async def test_a_read_that_a_rebalance_holds_up_ends_in_peace_where_nothing_was_ever_committed(world: World) -> None:
+    await world.join(0)
+    await world.source.poll(500)
+    world.client.held_up = asyncio.Event()
+    assert await world.source.poll(500) == ()
+    await world.client.move(0, 1)
+    world.broker.append(1)
+    world.client.held_up.set()
+    world.client.held_up = None
+    assert offsets(await world.read()) == [(1, 0)]
+    assert world.told.rebuilds == []
+
+
 async def test_a_read_that_a_rebalance_holds_up_does_not_hold_up_the_loop(world: World) -> None:
     await world.join(0)
     await world.source.poll(500)
