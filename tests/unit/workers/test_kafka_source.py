@@ -95,6 +95,13 @@ async def test_it_reads_what_the_group_gives_and_commits_behind_the_last(world: 
     assert (world.source.joined, world.source.trouble, world.told.rebalances) == (True, None, 1)
 
 
+async def test_nothing_is_fetched_before_it_is_said_from_where(world: World) -> None:
+    await world.join(0, 1)
+    assert world.client.paused == {0, 1}
+    await world.source.poll(500)
+    assert world.client.paused == set()
+
+
 async def test_what_kafka_lets_be_missing_is_empty(world: World) -> None:
     world.broker.append(0, key=None, value=None, headers=(("account", None), ("path", b"/")))
     await world.join(0)
