@@ -4,8 +4,12 @@ python -m deploy.reference        writes them; a test compares them with what is
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pydantic.fields import FieldInfo
+
+from deploy.cluster.settings import ClusterSettings
 from ingest.settings import PREFIX, Settings
 from schemas import telemetry
 from schemas.orders import News, State
@@ -27,20 +31,29 @@ def pages() -> dict[Path, str]:
 
 
 def settings_page() -> str:
-    """All settings of `up`, from their declarations."""
+    """All settings, from their declarations: those of every process, then those of the cluster's."""
     lines = [
         "# Settings",
         "",
         _CHANGED,
         "",
-        "Read from the environment once, at start; `up`'s options stand above them.",
+        "Read from the environment once, at start; a command's options stand above them.",
     ]
     lines += ["Contradictions between deadlines refuse the start, all at once.", ""]
-    lines += ["| variable | default | what it is |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        default = "required" if field.is_required() else f"`{field.default}`" if field.default is not None else ""
-        lines.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    lines += _settings(Settings.model_fields)
+    of_cluster = {name: f for name, f in ClusterSettings.model_fields.items() if name not in Settings.model_fields}
+    lines += ["", "## The cluster engine", "", "`ingest`, `worker` and `console` read these too.", ""]
+    lines += _settings(of_cluster)
     return "\n".join(lines) + "\n"
+
+
+def _settings(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
+    yield "| variable | default | what it is |"
+    yield "|---|---|---|"
+    for name, field in fields.items():
+        is_told = field.default is not None and field.default != ""
+        default = "required" if field.is_required() else f"`{field.default}`" if is_told else ""
+        yield f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |"
 
 
 def metrics_page() -> str:

@@ -12,7 +12,8 @@ other, each when the one before it is acknowledged. After any failure the produc
 still holds, and the next publish makes another: so there is none to be nursed.
 
 An event that the brokers refuse for its size, now and at every later try, does not hold up other orders: it stays in
-the outbox, and so do the later ones of its key, while everything else is sent. `Refused` tells which were acknowledged.
+the outbox, and so do the later ones of its key, while everything else is sent. `EventRefused` tells which
+were acknowledged.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from schemas import partitions, topics
 from schemas.events import Outgoing
 from workers import kafka_clients
-from workers.processing import Infrastructure
+from workers.processing import EventRefused, Infrastructure
 
 PUBLISH_S = 10.0  # the client gives a batch up after five
 LEAVE_S = 8.0
@@ -33,14 +34,6 @@ _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _NOT_TO_BE_PACKED = (TypeError, ValueError, OverflowError)
 
 Place = tuple[str, int]  # a topic's real name, and a partition
-
-
-class Refused(Infrastructure):
-    """Some events can never be sent as they are. `acknowledged` are the others, by their places in what was given."""
-
-    def __init__(self, why: str, acknowledged: Sequence[int]) -> None:
-        super().__init__(why)
-        self.acknowledged = tuple(acknowledged)
 
 
 class Batch(Protocol):
@@ -87,14 +80,14 @@ class KafkaEvents:
         """Returns when all are acknowledged by all in-sync replicas, each key's in the order given.
 
         Raises:
-            Refused: all others are; these never will be.
+            EventRefused: all others are; these never will be.
             Infrastructure: some may be there, some not.
         """
         async with self._one_at_a_time:
             try:
                 async with asyncio.timeout(self._publish_s):
                     await self._publish(events)
-            except Refused as refused:
+            except EventRefused as refused:
                 self.trouble = str(refused)
                 raise
             except (KafkaError, OSError, TimeoutError) as error:
@@ -122,7 +115,7 @@ class KafkaEvents:
         for topic in (topics.ORDER_EVENT, topics.HELD):
             sending.acknowledged |= await sending.send(_all_of(events, topic), self._named(topic))
         if sending.refused:
-            raise Refused(sending.told(), sorted(sending.acknowledged))
+            raise EventRefused(sending.told(), sorted(sending.acknowledged))
 
     async def _present(self) -> Producer:
         if self._producer is None:

@@ -56,7 +56,8 @@ def start(known: Known, *, accept_loss: bool = False) -> Start:
         if _is_lost(known, settled_upto) and not accept_loss:
             raise Broken(
                 f"{ends}, and reading has to begin at {begin}: the records before {known.first} are gone, by retention "
-                "or by hand, and have no disposition. Bring them back, or accept the loss to go on with what is left"
+                "or by hand, and have no disposition. Bring them back, or go on with what is left: "
+                "ALIPAY_NOTIFY_ACCEPT_LOG_LOSS=true"
             )
         begin = known.first
     return Start(offset=begin, rewound_from=rewound_from)

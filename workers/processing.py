@@ -51,6 +51,14 @@ class Fenced(Infrastructure):
     """An order was written by somebody else between our reading and our writing it: decide again on what it is now."""
 
 
+class EventRefused(Infrastructure):
+    """Some events can never be sent as they are. `acknowledged` are the others, by their places in what was given."""
+
+    def __init__(self, why: str, acknowledged: Sequence[int]) -> None:
+        super().__init__(why)
+        self.acknowledged = tuple(acknowledged)
+
+
 class RecordRefused(Exception):
     """The store refuses what some record of the batch would have it write (a text or a number it cannot hold)."""
 
@@ -95,7 +103,12 @@ class Events(Protocol):
     """The topics that consumers read."""
 
     async def publish(self, events: Sequence[Outgoing]) -> None:
-        """Returns when all are acknowledged, in the order given. Raises Infrastructure: some may be there, some not."""
+        """Returns when all are acknowledged, in the order given.
+
+        Raises:
+            EventRefused: all are that can be.
+            Infrastructure: some may be there, some not.
+        """
 
 
 class Authenticate(Protocol):
@@ -178,11 +191,18 @@ class Processing:
             return 0
         started = time.perf_counter()
         outgoing = [event for _, event in unsent]
-        await self._events.publish(outgoing)
-        await self._store.mark_sent([number for number, _ in unsent])
+        acknowledged: Sequence[int] = range(len(unsent))
+        try:
+            await self._events.publish(outgoing)
+        except EventRefused as refused:
+            # What no topic will ever take stays in the outbox, where somebody sees it; it must not keep the rest there.
+            if not refused.acknowledged:
+                raise
+            acknowledged = refused.acknowledged
+        await self._store.mark_sent([unsent[place][0] for place in acknowledged])
         self._watch.step("emit", time.perf_counter() - started)
-        self._watch.emitted(outgoing)
-        return len(unsent)
+        self._watch.emitted([outgoing[place] for place in acknowledged])
+        return len(acknowledged)
 
     def read(self, logged: Logged, held: HeldRow | None = None) -> Reading:
         """One record with its meaning, or with the fault that it has none. Never raises for what a record holds."""

@@ -44,15 +44,18 @@ def show(output: shown.Output = "table") -> None:
 
 def _settings() -> tuple[list[dict[str, Any]], list[str]]:
     """Each setting with its value and its source; none where they are at fault."""
+    from deploy.cluster.settings import ClusterSettings
     from ingest import settings as settings_
 
     faults: list[str] = []
     environ = dict(os.environ)
     if settings_.PREFIX + "ACCOUNTS" not in environ:
         environ[settings_.PREFIX + "ACCOUNTS"] = "accounts.toml"
-        faults.append(f"{settings_.PREFIX}ACCOUNTS is not set, and `up` has to be told: the path of accounts.toml")
+        faults.append(
+            f"{settings_.PREFIX}ACCOUNTS is not set, and every process has to be told: the path of accounts.toml"
+        )
     try:
-        settings = settings_.load(environ)
+        settings = settings_.load_as(ClusterSettings, environ)
     except settings_.BadSettings as bad:
         return [], faults + bad.faults
     rows = []

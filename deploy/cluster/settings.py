@@ -41,6 +41,9 @@ class ClusterSettings(Settings):
     )
 
     group: str = Field("alipay-notify", min_length=1, description="The workers' consumer group.")
+    accept_log_loss: bool = Field(
+        False, description="Let workers begin with what the log still has, where it lost records without a disposition."
+    )
     postgres: str = Field("", description="The order store: postgresql://user@host/database.")
     postgres_file: Path | None = Field(None, description="File with that address, where it has a password in it.")
     redis: str = Field("", description="Claims: redis://host/0, or redis+sentinel://, redis+cluster://. None: without.")

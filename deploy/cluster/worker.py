@@ -63,6 +63,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             topic=topics.named(topics.NOTIFICATION, told.topic_prefix),
             last_settled=store.last_settled,
             watch=GroupTelemetry(registry, group=told.group, logger=lines),
+            accept_loss=told.accept_log_loss,
         )
         stack.push_async_callback(source.stop)
         worker = await stack.enter_async_context(

@@ -15,8 +15,8 @@ from schemas import topics
 from schemas.events import Outgoing
 from tests.kafka_topics import admin
 from workers import kafka_clients
-from workers.kafka_events import KafkaEvents, Refused
-from workers.processing import Infrastructure
+from workers.kafka_events import KafkaEvents
+from workers.processing import EventRefused, Infrastructure
 
 pytestmark = pytest.mark.slow
 
@@ -125,7 +125,7 @@ async def test_an_event_that_is_too_large_holds_up_its_order_and_no_other(three:
         event("N5", 3),
         event("N6", 2),
     ]
-    with pytest.raises(Refused, match="shop:N5:2") as refused:
+    with pytest.raises(EventRefused, match="shop:N5:2") as refused:
         await three.events.publish(sent)
     assert [sent[place].id for place in refused.value.acknowledged] == [
         each.id for each in sent if each.id not in ("shop:N5:2", "shop:N5:3")

@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from schemas import partitions, topics
 from schemas.events import Outgoing
-from workers.kafka_events import KafkaEvents, Refused
-from workers.processing import Infrastructure
+from workers.kafka_events import KafkaEvents
+from workers.processing import EventRefused, Infrastructure
 
 BATCH_RECORDS = 10
 LARGE = b"large"  # in a value: no broker takes it
@@ -275,7 +275,7 @@ async def test_one_that_is_refused_stays_with_what_follows_it_and_all_others_go(
         event("N5", topic=topics.HELD),
     ]
     for _ in range(2):
-        with pytest.raises(Refused, match=r"1 events stay in the outbox.*'N5:2'") as refused:
+        with pytest.raises(EventRefused, match=r"1 events stay in the outbox.*'N5:2'") as refused:
             await world.events.publish(sent)
         assert [sent[place].id for place in refused.value.acknowledged] == [
             each.id for each in sent if each.id not in ("N5:2", "N5:3")
@@ -291,14 +291,14 @@ async def test_one_that_is_refused_stays_with_what_follows_it_and_all_others_go(
 
 async def test_what_follows_a_refused_one_in_the_next_batch_stays_too(world: World) -> None:
     sent = [event("N1", version, LARGE if version == BATCH_RECORDS else b"{}") for version in range(1, 16)]
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(EventRefused) as refused:
         await world.events.publish(sent)
     assert refused.value.acknowledged == tuple(range(BATCH_RECORDS - 1))
 
 
 async def test_what_the_twin_refuses_is_not_told_as_an_event_either(world: World) -> None:
     sent = [event("N5", 1), event("N5", 2, LARGE), event("N6", 1)]
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(EventRefused) as refused:
         await world.events.publish(sent)
     assert refused.value.acknowledged == (2,)
     assert world.cluster.ids(topics.ORDER_EVENT) == [b"N6:1"]

@@ -1,7 +1,7 @@
 """The workers' story: a record's own fault holds that record and no other; trouble of infrastructure holds nothing."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from schemas import meaning
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.envelope import VERSION, Header, Record, Sealed
+from schemas.events import Outgoing
 from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Status
@@ -19,7 +20,7 @@ from tests.facts import form, payment
 from tests.fakes import Log, MemoryStore, Published, Watched
 from workers import views
 from workers.plan import HeldRow, Plan, Position, Registration
-from workers.processing import Authenticate, DeadRun, Fenced, Infrastructure, Processing
+from workers.processing import Authenticate, DeadRun, EventRefused, Fenced, Infrastructure, Processing
 
 SHOP = facts.account("mapi")
 FORGED = b"forged"
@@ -42,9 +43,10 @@ class Story:
         refuses: Callable[[Plan], bool] = lambda plan: False,
         dead_run_max: int = 20,
         authenticate: Authenticate = authenticate,
+        published: Published | None = None,
     ) -> None:
         self.store = MemoryStore(refuses)
-        self.published = Published()
+        self.published = published or Published()
         self.watched = Watched()
         self.log = Log()
         self.processing = Processing(
@@ -104,6 +106,24 @@ async def test_events_that_no_topic_took_stay_in_the_outbox() -> None:
         await story.processing.emit()
     story.published.down = False
     assert await story.processing.emit() == 1
+
+
+async def test_an_event_that_no_topic_will_ever_take_does_not_keep_the_others_in_the_outbox() -> None:
+    class TooLarge(Published):
+        async def publish(self, events: Sequence[Outgoing]) -> None:
+            sound = [place for place, event in enumerate(events) if event.key != b"mapi-any:B"]
+            await super().publish([events[place] for place in sound])
+            if len(sound) < len(events):
+                raise EventRefused("too large", sound)
+
+    story = Story(published=TooLarge())
+    await story.process(*(paid(order) for order in "ABC"))
+    assert await story.processing.emit() == 2
+    assert [event.id for event in story.published.events] == ["mapi-any:A:1", "mapi-any:C:1"]
+    assert [event.id for _, event in await story.store.unsent(10)] == ["mapi-any:B:1"]
+    with pytest.raises(EventRefused):
+        await story.processing.emit()
+    assert story.watched.emitted_ids == ["mapi-any:A:1", "mapi-any:C:1"]
 
 
 async def test_a_batch_delivered_again_changes_nothing() -> None:
