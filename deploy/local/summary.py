@@ -15,7 +15,7 @@ def of(started: Stack, *, in_background: bool) -> str:
     """Lines that a terminal and a log both show whole; commands are whole lines, to be copied."""
     blocks = ["The stack is ready.", _places(started)]
     if started.engine is not None:
-        blocks.append(_commands(started, started.engine))
+        blocks.append(_commands(started.engine))
     blocks.append(_end(started, in_background=in_background))
     return "\n" + "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -40,18 +40,16 @@ def _places(started: Stack) -> str:
     return "\n".join(f"  {name:<{WIDTH}}  {place}" for name, place in places.items() if place)
 
 
-def _commands(started: Stack, engine: Engine) -> str:
+def _commands(engine: Engine) -> str:
     if not engine.public_url:
         return ""
     program, world = _called(), _short(engine.world.directory)
     lines = [f"  {program} trigger paid --dir {world} --to {engine.public_url}"]
     if engine.console is not None:
         admin = f"--admin {engine.console.admin_url}"
-        kafka = f" --kafka {started.kafka.bootstrap}" if started.kafka else ""
         lines.append(f"  {program} held list {admin}")
-        lines.append(
-            f"  {program} load --sandbox {world} --to {engine.public_url} {admin}{kafka} --rate 100 --duration 30s"
-        )
+        # Events are looked at through the console; --kafka with the brokers' addresses reads them from their topic.
+        lines.append(f"  {program} load --sandbox {world} --to {engine.public_url} {admin} --duration 30s")
     return "\n".join(lines)
 
 

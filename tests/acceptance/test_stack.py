@@ -1,0 +1,114 @@
+"""The cluster engine as `make stack` starts it, with one broker: payments go all the way, and nothing stays behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from deploy.local import addresses, leftovers, ports
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+PROCESSES = {
+    *("redis", "postgres", "kafka-1", "ingest-1", "ingest-2", "worker-1", "worker-2", "console", "sandbox"),
+    *("haproxy", "prometheus"),
+}
+PLACES = ("public", "console", "sandbox", "haproxy", "prometheus", "receivers", "receivers_admin", "workers")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=180, check=False)
+
+
+def local(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run("deploy.local", "--directory", str(directory), *arguments)
+
+
+def command(*arguments: str) -> Any:
+    done = run("deploy.cli.main", *arguments, "--output", "json")
+    assert done.returncode == 0, done.stderr + done.stdout
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    directory = tmp_path_factory.mktemp("stack") / "it"
+    try:
+        started = local(directory, "--all", "--kafka", "1", "--detach", "--fresh")
+        assert started.returncode == 0, started.stderr
+        assert json.loads(started.stdout)["event"] == "ready"
+        assert "The stack is ready." in started.stderr
+        yield directory
+    finally:
+        local(directory, "--down")
+
+
+@pytest.fixture(scope="module")
+def found(directory: Path) -> dict[str, str]:
+    told = addresses.read(directory)
+    assert told is not None
+    return told
+
+
+def marks(directory: Path) -> dict[str, leftovers.Mark]:
+    read = {path.stem: leftovers.read(path) for path in (directory / "run").glob("*.json")}
+    return {name: mark for name, mark in read.items() if mark is not None}
+
+
+@pytest.mark.parametrize("account", ["demo-app", "demo-cn", "demo-web", "demo-antom"])
+def test_a_payment_of_each_family_goes_all_the_way(account: str, directory: Path, found: dict[str, str]) -> None:
+    """Also the one that Alipay is asked to confirm: the simulated one is there to be asked."""
+    order = f"ORDER-{account}"
+    console = ("--admin", found["console"])
+    (sent,) = command("trigger", "paid", "--account", account, "--order", order, "--dir", found["world"], *console)
+    assert sent["status"] == 200
+
+    def paid() -> bool:
+        return command("order", "show", order, "--account", account, *console)["status"] in ("PAID", "FINISHED")
+
+    until(paid)
+
+
+def test_what_is_asked_for_runs_and_is_found(directory: Path, found: dict[str, str]) -> None:
+    assert marks(directory).keys() == PROCESSES
+    assert local(directory, "--status").returncode == 0
+    assert set(PLACES) <= found.keys()
+    with urlopen(f"{found['receivers_admin'].split(',')[0]}/readyz?verbose", timeout=5) as answer:
+        assert answer.status == 200
+
+
+def test_prometheus_sees_every_process(found: dict[str, str]) -> None:
+    def all_up() -> bool:
+        with urlopen(f"{found['prometheus']}/api/v1/query?query=up%20==%201", timeout=5) as answer:
+            return len(json.load(answer)["data"]["result"]) == 6  # receivers, workers, console, HAProxy
+
+    until(all_up)
+
+
+def test_it_is_told_what_ended_and_in_the_end_nothing_runs(directory: Path, found: dict[str, str]) -> None:
+    started = marks(directory)
+    os.kill(started["worker-2"].pid, signal.SIGKILL)
+    log = directory / "log" / "stack.log"
+    until(lambda: "worker-2 ended with -9" in log.read_text(encoding="utf-8"))
+    assert local(directory, "--status").returncode == 3
+    assert local(directory, "--down").returncode == 0
+    assert not [name for name, mark in started.items() if leftovers.is_alive(mark)]
+    held = [address for place in PLACES for address in found[place].split(",")]
+    assert all(ports.is_free(int(address.split(":")[2].partition("/")[0])) for address in held)
+
+
+def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
