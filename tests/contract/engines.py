@@ -3,6 +3,7 @@
 An engine is a directory-like place that can be opened, closed and opened again, as a process would that died between.
 """
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,10 +17,13 @@ from deploy.embedded.source import JournalSource
 from deploy.embedded.store import OrderStore
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
+from ingest import producers
+from ingest.publisher import Publisher
 from schemas.envelope import Record
 from schemas.events import Outgoing
 from tests.journey import Time
 from tests.kafka_topics import Settling, Topic
+from tests.producing import Counted, Said
 from workers import redis_clients
 from workers.claims import Claims
 from workers.consumer import Source
@@ -166,9 +170,18 @@ class ClusterLog:
 
     @asynccontextmanager
     async def log(self) -> AsyncIterator[Log]:
+        """A receiver's end, ready to take records."""
         await self._make()
-        async with self._topic.log() as log:
-            yield log
+        build = producers.factory(self._topic.connection, self._topic.name, client_id="contract")
+        publisher = Publisher(build=build, watch=Counted(), logger=Said())
+        await publisher.start()
+        try:
+            async with asyncio.timeout(10):
+                while publisher.trouble is not None:
+                    await asyncio.sleep(0.01)
+            yield publisher
+        finally:
+            await publisher.stop()
 
     @asynccontextmanager
     async def source(self) -> AsyncIterator[Source]:

@@ -1,0 +1,106 @@
+"""A stretch of the log once more, on a real Kafka and a real PostgreSQL: what the store has lost comes back, once."""
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from deploy.cluster import replaying
+from deploy.cluster.replaying import Span
+from tests import journey
+from tests.contract.engines import Cluster
+from tests.journey import Time
+from tests.kafka_topics import Topic
+from workers.postgres.store import OrderStore
+from workers.processing import Infrastructure
+
+pytestmark = pytest.mark.slow
+
+ORDERS = 30
+
+
+@pytest.fixture
+async def topic(kafka: str) -> AsyncIterator[Topic]:
+    topic = Topic(kafka)
+    await topic.make()
+    async with topic.log() as log:
+        for number in range(ORDERS):
+            await log.append(journey.record(f"N{number}"))
+    yield topic
+    await topic.remove()
+
+
+@pytest.fixture
+async def store(cluster: Cluster) -> AsyncIterator[OrderStore]:
+    async with cluster.store() as store:
+        yield store
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+async def spans(topic: Topic, store: OrderStore, *, from_ms: int = 0, to_ms: int | None = None) -> list[Span]:
+    async with replaying.reading(topic.connection, topic.name) as stretch:
+        return await stretch.spans(store, from_ms=from_ms, to_ms=to_ms or now_ms() + 60_000)
+
+
+async def replayed(topic: Topic, store: OrderStore, *, rate: float = 10_000) -> tuple[int, list[int]]:
+    """How many records it processed, and the steps in which it advanced."""
+    steps: list[int] = []
+    async with replaying.reading(topic.connection, topic.name) as stretch:
+        found = await stretch.spans(store, from_ms=0, to_ms=now_ms() + 60_000)
+        process = journey.processing(store, Time()).process
+        return await replaying.replay(stretch, found, process, rate=rate, advanced=steps.append), steps
+
+
+async def test_what_has_no_disposition_is_counted_before_anything_is_done(topic: Topic, store: OrderStore) -> None:
+    found = await spans(topic, store)
+    assert sum(span.records for span in found) == ORDERS
+    assert sum(span.unsettled for span in found) == ORDERS
+    assert await store.recent(1) == []
+
+
+async def test_a_store_that_has_lost_everything_has_it_again(topic: Topic, store: OrderStore) -> None:
+    done, steps = await replayed(topic, store)
+    assert done == sum(steps) == ORDERS
+    assert len(await store.recent(100)) == ORDERS
+    assert sum(span.unsettled for span in await spans(topic, store)) == 0
+
+
+async def test_what_is_settled_is_left_alone(topic: Topic, store: OrderStore) -> None:
+    await replayed(topic, store)
+    before = await store.newest_event()
+    done, _ = await replayed(topic, store)
+    assert done == ORDERS
+    assert await store.newest_event() == before, "no order changed, and no event was written"
+    assert {page.order.version for page in await store.recent(100) if page.order} == {1}
+
+
+async def test_only_the_stretch_between_the_two_moments_is_meant(topic: Topic, store: OrderStore) -> None:
+    middle = now_ms() + 1
+    time.sleep(0.01)  # noqa: ASYNC251 - the clock of the records, not ours to wait for otherwise
+    async with topic.log() as log:
+        await log.append(journey.record("LATE"))
+    assert sum(span.records for span in await spans(topic, store, to_ms=middle)) == ORDERS
+    assert sum(span.records for span in await spans(topic, store, from_ms=middle)) == 1
+    assert await spans(topic, store, from_ms=now_ms() + 60_000) == []
+
+
+async def test_it_keeps_its_pace(topic: Topic, store: OrderStore) -> None:
+    began = time.monotonic()
+    await replayed(topic, store, rate=20)
+    # A second's worth may go at once, and who is late does not catch up.
+    assert time.monotonic() - began >= (ORDERS - 20) / 20
+
+
+async def test_a_topic_that_is_not_there_is_named(kafka: str) -> None:
+    with pytest.raises(Infrastructure, match="there is no topic nowhere"):
+        async with replaying.reading({"bootstrap_servers": kafka}, "nowhere"):
+            pass
+
+
+async def test_brokers_that_do_not_answer_are_told_of() -> None:
+    with pytest.raises(Infrastructure, match="Kafka"):
+        async with replaying.reading({"bootstrap_servers": "127.0.0.1:1"}, "any"):
+            pass
