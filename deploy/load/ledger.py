@@ -2,7 +2,7 @@
 
 An attempt that was answered `success` is certain: the notification is in the log. One that was refused with a 4xx is
 certain too: it is not. A 503, a time-out, a lost connection say nothing: the notification may have arrived or not, and
-either is right.
+either is right. The same goes for a 200 with another word, or a redirect; but no receiver may answer so.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ Named = tuple[str, str]  # account, order
 
 
 class Heard(Struct, kw_only=True):
-    """One notification: how many of its sendings were acknowledged, may have arrived, were turned away."""
+    """One notification: how many of its sendings were acknowledged, may have arrived, were turned away; and how many of
+    those that may have arrived were answered as no receiver may answer."""
 
     told: Told
     acknowledged: int = 0
     uncertain: int = 0
     turned_away: int = 0
+    misanswered: int = 0
 
 
 class OrderTold(Struct, frozen=True, kw_only=True):
@@ -65,7 +67,8 @@ def _kept(order: OrderTold, told: Told) -> Heard:
 def _count(heard: Heard, attempt: Attempt) -> None:
     if attempt.outcome == "ok":
         heard.acknowledged += 1
-    elif attempt.outcome == "silent" or (attempt.outcome == "refused" and not 400 <= attempt.status < 500):
-        heard.uncertain += 1
-    elif attempt.outcome == "refused":
+    elif attempt.outcome == "refused" and 400 <= attempt.status < 500:
         heard.turned_away += 1
+    elif attempt.outcome != "unsent":
+        heard.uncertain += 1
+        heard.misanswered += attempt.outcome == "refused" and attempt.status < 400

@@ -34,6 +34,8 @@ from deploy.load.wire import Answer, Wire
 Outcome = Literal["ok", "refused", "silent", "unsent"]
 
 TICK_S = 0.001
+# What is opened before the first request; all of thousands at once would be a burst that nobody asked for.
+_OPENED_BEFORE_MAX = 64
 TIMED_OUT = "timeout"
 NO_CONNECTION = "no connection"
 
@@ -105,8 +107,8 @@ class Again(Protocol):
     def delay_s(self, attempt: Attempt) -> float | None:
         """How long from now; `None` is never."""
 
-    def request(self, index: int) -> bytes:
-        """What is sent then."""
+    def request(self, index: int, number: int) -> bytes:
+        """What is sent then, for this how manyth time."""
 
 
 Judge = Callable[[int, Answer], bool]
@@ -183,7 +185,7 @@ class _Run:
 
     async def _open_all(self) -> None:
         """Have the first requests of a run find connections that are open already, as far as anybody answers."""
-        for _ in range(min(self._limits.connections, len(self._requests))):
+        for _ in range(min(_OPENED_BEFORE_MAX, self._limits.connections, len(self._requests))):
             self._open_one()
         if self._connecting:
             await asyncio.wait(self._connecting, timeout=self._limits.timeout_s)
@@ -228,7 +230,7 @@ class _Run:
         self._busy[wire] = call
         self._oldest.append((call.began + self._limits.timeout_s, wire, call))
         if call.number > 1 and self._again is not None:
-            wire.send(self._again.request(call.index))
+            wire.send(self._again.request(call.index, call.number))
         else:
             wire.send(self._requests[call.index])
 

@@ -17,7 +17,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -232,7 +232,9 @@ class _Alipay:
         delay_s = min(_FIRST_DELAY_S * 2 ** min(attempt.number - 1, 10), _LONGEST_DELAY_S)
         return delay_s if attempt.ended + delay_s < self._until else None
 
-    def request(self, index: int) -> bytes:
+    def request(self, index: int, number: int) -> bytes:
         one = self._requests[index]
         account = self._accounts[one.told.account]
-        return pool.retold(one.request, account, host=self._host, at=datetime.now(UTC))
+        # A form's times are whole seconds: two tellings within one would be the same bytes, which Alipay never sends.
+        at = datetime.now(UTC) + timedelta(seconds=number)
+        return pool.retold(one.request, account, host=self._host, at=at)

@@ -7,7 +7,7 @@
     missing event   a version of the order that no event announced
     wrong event     copies of one event that differ, an event of no version, or one that says other than the page
     event order     a version that was first seen after a later one
-    refused         genuine, and turned away
+    refused         genuine, and turned away, or answered neither success nor 503
     believed        forged, and acknowledged
     unacknowledged  genuine, sent again and again, and never acknowledged
 
@@ -106,6 +106,8 @@ def of_answers(orders: Iterable[OrderTold], *, repeated: bool) -> Iterator[Findi
                 continue
             if heard.turned_away:
                 yield _finding(order, Wrong.REFUSED, id_, "genuine, and answered 4xx")
+            elif heard.misanswered:
+                yield _finding(order, Wrong.REFUSED, id_, "genuine, and answered neither success nor 503")
             elif repeated:
                 yield _finding(order, Wrong.UNACKNOWLEDGED, id_, "never answered success, for all repetitions")
 

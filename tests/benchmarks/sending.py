@@ -7,7 +7,7 @@ from deploy.load import figures, open_loop
 from deploy.load.figures import Figures
 from deploy.load.open_loop import Limits, Schedule, Target
 
-_BEGINS_IN_S = 0.2  # for the connections to be open when the first request is due
+_BEGINS_IN_S = 1.0  # for the connections to be open when the first request is due
 
 
 async def run(

@@ -1,0 +1,53 @@
+"""What the tests of the judge are fed with: notifications of one order, answers to them, and the page they make."""
+
+from msgspec import structs
+
+from deploy.load import ledger, model
+from deploy.load.ledger import OrderTold
+from deploy.load.open_loop import Attempt, Outcome
+from deploy.load.pool import Told
+from deploy.load.verdict import Entry, Event, Page
+from deploy.sandbox.notifications import Kind
+
+NAMED = ("demo-cn", "L1-0-0000000")
+
+
+def told(id_: str, kind: Kind = Kind.PAID, *, refunded: int | None = 0, forged: bool = False) -> Told:
+    return Told(
+        account=NAMED[0], order=NAMED[1], notify_id=id_, kind=kind, trade="T1", amount_minor=1280, currency="CNY",
+        refunded_minor=refunded, forged=forged, again=False,
+    )  # fmt: skip
+
+
+def attempt(index: int, outcome: Outcome = "ok", status: int = 200, *, number: int = 1) -> Attempt:
+    return Attempt(index, number, 0.0, 0.0, 0.1, outcome, status if outcome in ("ok", "refused") else 0)
+
+
+def order(*answered: tuple[Told, Outcome, int]) -> OrderTold:
+    """The order of which these were sent, each once, and so answered."""
+    attempts = [attempt(index, outcome, status) for index, (_, outcome, status) in enumerate(answered)]
+    (made,) = ledger.orders([one for one, _, _ in answered], attempts).values()
+    return made
+
+
+def entry(id_: str, disposition: str, *, version: int | None = None, reason: str = "", position: str = "") -> Entry:
+    reasons = {"applied": "changed", "duplicate": "same_id", "stale": "old_news"}
+    return Entry(
+        kind="notification",
+        notification_id=id_,
+        disposition=disposition,
+        reason=reason or reasons.get(disposition, "unknown_order"),
+        version=version,
+        position=position or f"{id_}/{disposition}/{version}",
+    )
+
+
+def page(*entries: Entry, of: tuple[Told, ...]) -> Page:
+    """The page with these entries, of an order that these notifications make."""
+    made = structs.asdict(model.outcome(of))
+    return Page(version=max((one.version or 0 for one in entries), default=0), timeline=entries, **made)
+
+
+def event(version: int, shown: Page) -> Event:
+    """The event of this version, of an order that stands as the page shows."""
+    return Event(account=NAMED[0], order=NAMED[1], version=version, **structs.asdict(shown.outcome))

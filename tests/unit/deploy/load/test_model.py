@@ -1,0 +1,59 @@
+"""The generator's own idea of an order against another one, which reads the messages themselves."""
+
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from msgspec import structs
+
+from deploy.load import model, pool
+from deploy.load.mix import Mix
+from deploy.load.pool import Share
+from deploy.sandbox import corpus
+from deploy.sandbox.notifications import Kind
+from deploy.sandbox.world import World
+from tests import model as documents
+from tests.unit.deploy.load.reading import fact
+from tests.unit.deploy.load.telling import told
+
+
+def test_of_any_part_of_what_is_sent_the_model_makes_what_the_documents_make(load_world: World) -> None:
+    accounts = [load_world.account(name) for name in corpus.verifiable_alone(load_world)]
+    requests = pool.make(
+        Share(seed=5), total=600, accounts=accounts, mixed=Mix(lifecycles=0.9), host="h", now=datetime.now(UTC)
+    )
+    chance = Random(3)
+    arrived = [one for one in requests if not one.told.forged and chance.random() < 0.7]
+    compared = set()
+    for account in accounts:
+        identity = account.identity
+        theirs = [one for one in arrived if one.told.account == identity.name]
+        setting = {"family": identity.family, "currency": identity.currency, "orders": "any"}
+        final = documents.final([fact(one) for one in theirs], setting, {})
+        assert final.keys() == {one.told.order for one in theirs}
+        for order, expected in final.items():
+            outcome = model.outcome([one.told for one in theirs if one.told.order == order])
+            assert shown(outcome) == {name: expected[name] for name in shown(outcome)}, order
+            compared.add((outcome.status, outcome.closed_because, bool(outcome.refunded_minor), outcome.flags))
+    assert len(compared) >= 7, "a comparison that met nothing proves nothing"
+
+
+def shown(outcome: model.Outcome) -> dict[str, Any]:
+    return structs.asdict(outcome) | {"flags": set(outcome.flags)}
+
+
+def test_nothing_told_is_nothing_known() -> None:
+    assert model.outcome([]) == model.NOTHING
+
+
+def test_refunds_that_reach_the_amount_close_the_order_and_those_before_do_not() -> None:
+    part, whole = told("n1", Kind.REFUND, refunded=500), told("n2", Kind.REFUND, refunded=1280)
+    assert (model.outcome([part]).status, model.outcome([part]).refunded_minor) == ("PAID", 500)
+    closed = model.outcome([whole, part])
+    assert (closed.status, closed.closed_because, closed.refunded_minor) == ("CLOSED", "refunded", 1280)
+
+
+def test_a_refund_that_names_no_amount_is_flagged_until_one_is_named() -> None:
+    vague = told("n1", Kind.REFUND, refunded=None)
+    assert model.outcome([vague]).flags == ("refund_amount_unknown",)
+    assert model.outcome([vague, told("n2", Kind.REFUND, refunded=1280)]).flags == ()

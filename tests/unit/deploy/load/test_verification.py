@@ -1,0 +1,113 @@
+"""The verification phase over a store and a feed that come along slowly, or lie."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from msgspec import structs
+
+from deploy.load import verification
+from deploy.load.api import Unreadable
+from deploy.load.ledger import Named, OrderTold
+from deploy.load.progress import Unseen
+from deploy.load.verdict import ABSENT, Event, Page, Wrong
+from deploy.load.verification import Verified
+from deploy.sandbox.notifications import Kind
+from tests.unit.deploy.load.telling import NAMED, entry, event, order, page, told
+
+WAIT, PAID = told("n1", Kind.WAITING), told("n2")
+TOLD = order((WAIT, "ok", 200), (PAID, "ok", 200))
+HALF = page(entry("n1", "applied", version=1), of=(WAIT,))
+GOOD = page(entry("n1", "applied", version=1), entry("n2", "applied", version=2), of=(WAIT, PAID))
+DOUBLED = page(
+    entry("n1", "applied", version=1), entry("n2", "applied", version=2), entry("n2", "applied", version=3),
+    of=(WAIT, PAID),
+)  # fmt: skip
+FIRST, LAST = event(1, HALF), event(2, GOOD)
+
+
+class Store:
+    """Shows these pages one after the other, and the last for ever."""
+
+    def __init__(self, *pages: Page) -> None:
+        self._pages = list(pages)
+        self.asked = 0
+
+    async def order(self, named: Named) -> Page:
+        assert named == NAMED
+        self.asked += 1
+        return self._pages.pop(0) if len(self._pages) > 1 else self._pages[0]
+
+
+class Feed:
+    """Gives these readings one after the other, and then nothing."""
+
+    def __init__(self, *readings: Sequence[Event]) -> None:
+        self._readings = list(readings)
+
+    async def read(self) -> list[tuple[Event, bytes]]:
+        reading = self._readings.pop(0) if self._readings else ()
+        return [(each, msgspec.json.encode(each)) for each in reading]
+
+
+async def verified(store: verification.Pages, feed: Feed, *, within_s: float = 10.0) -> Verified:
+    orders: dict[Named, OrderTold] = {NAMED: TOLD}
+    return await verification.verify(
+        orders, prefix="L1-", pages=store, feed=feed, until=time.monotonic() + within_s, stage=Unseen(), quiet_s=0.15
+    )
+
+
+def found(result: Verified) -> list[Wrong]:
+    return [finding.what for finding in result.findings]
+
+
+async def test_what_is_still_on_its_way_is_waited_for_and_is_no_finding() -> None:
+    store = Store(ABSENT, HALF, GOOD)
+    result = await verified(store, Feed((FIRST,), (), (LAST,)))
+    assert found(result) == []
+    assert (result.orders, result.records, result.events) == (1, 2, 2)
+    assert store.asked == 3
+
+
+async def test_what_never_comes_is_lost_when_the_time_is_over() -> None:
+    result = await verified(Store(HALF), Feed((FIRST,)), within_s=0.5)
+    assert found(result) == [Wrong.LOST]
+    (finding,) = result.findings
+    assert (finding.order, finding.notification_id) == (NAMED[1], "n2")
+
+
+async def test_an_event_that_never_comes_is_missing_when_the_time_is_over() -> None:
+    assert found(await verified(Store(GOOD), Feed((FIRST,)), within_s=0.5)) == [Wrong.MISSING_EVENT]
+
+
+async def test_a_double_effect_is_not_waited_for() -> None:
+    third = structs.replace(LAST, version=3)
+    began = time.monotonic()
+    assert found(await verified(Store(DOUBLED), Feed((FIRST, LAST, third)))) == [Wrong.DOUBLE]
+    assert time.monotonic() - began < 5
+
+
+async def test_a_second_effect_after_the_page_was_seen_shows_by_its_event_and_is_found() -> None:
+    third = structs.replace(LAST, version=3)
+    assert Wrong.DOUBLE in found(await verified(Store(GOOD, DOUBLED), Feed((FIRST, LAST), (third,))))
+
+
+async def test_events_of_other_orders_are_not_ours_to_judge() -> None:
+    other = structs.replace(FIRST, order="SHOP-1")
+    assert found(await verified(Store(GOOD), Feed((other, FIRST, LAST)))) == []
+
+
+async def test_an_event_of_this_run_for_an_order_never_told_of_is_found() -> None:
+    forged = structs.replace(FIRST, order="L1-0-0000009F")
+    assert found(await verified(Store(GOOD), Feed((forged, FIRST, LAST)))) == [Wrong.STRANGER]
+
+
+async def test_a_store_that_cannot_be_read_ends_the_verification() -> None:
+    class Gone:
+        async def order(self, named: Named) -> Page:
+            raise Unreadable("gone")
+
+    with pytest.raises(Unreadable, match="gone"):
+        await asyncio.wait_for(verified(Gone(), Feed()), 5)

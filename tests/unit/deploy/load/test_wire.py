@@ -1,0 +1,50 @@
+"""Reading an answer: in whole or in pieces, by length, in chunks, or by the end of the connection."""
+
+import pytest
+
+from deploy.load.wire import ANSWER_BYTES_MAX, Answer, NotHttp, answer_in, request_bytes
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nsuccess"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nsuc\r\n4\r\ncess\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("whole", [OK, CHUNKED], ids=["length", "chunked"])
+def test_an_answer_is_read_once_all_of_it_is_there_and_not_before(whole: bytes) -> None:
+    assert answer_in(whole) == Answer(200, b"success", True)
+    for size in range(len(whole)):
+        assert answer_in(whole[:size]) is None, f"{size} of {len(whole)} bytes"
+
+
+def test_an_answer_that_closes_is_the_last_of_its_connection() -> None:
+    closing = answer_in(b"HTTP/1.1 503 Busy\r\nConnection: Close\r\nContent-Length: 4\r\n\r\nfail")
+    assert closing == Answer(503, b"fail", False)
+    assert answer_in(OK.replace(b"HTTP/1.1", b"HTTP/1.0")) == Answer(200, b"success", False)
+
+
+def test_without_a_length_the_end_of_the_connection_ends_the_answer() -> None:
+    unframed = b"HTTP/1.1 200 OK\r\n\r\nsuccess"
+    assert answer_in(unframed) is None
+    assert answer_in(unframed, ended=True) == Answer(200, b"success", False)
+
+
+@pytest.mark.parametrize(
+    ("received", "ended"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n", False),
+        (b"HTTP/1.1 abc OK\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", False),
+        (OK[:-1], True),
+        (b"HTTP/1.1 200", True),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (ANSWER_BYTES_MAX + 1), False),
+    ],
+)
+def test_what_is_no_answer_is_said_to_be_none(received: bytes, ended: bool) -> None:
+    with pytest.raises(NotHttp):
+        answer_in(received, ended=ended)
+
+
+def test_a_request_is_written_with_its_length_in_bytes() -> None:
+    assert request_bytes("h:1", "/notify/a", (("A", "b"),), b"x=1") == (
+        b"POST /notify/a HTTP/1.1\r\nHost: h:1\r\nA: b\r\nContent-Length: 3\r\n\r\nx=1"
+    )
