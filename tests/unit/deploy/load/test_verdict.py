@@ -5,6 +5,7 @@ import pytest
 from msgspec import structs
 
 from deploy.load import ledger, verdict
+from deploy.load.ledger import OrderTold
 from deploy.load.open_loop import Outcome
 from deploy.load.verdict import ABSENT, Event, Page, Sightings, Wrong
 from deploy.sandbox.notifications import Kind
@@ -16,7 +17,7 @@ BOTH = order((WAIT, "ok", 200), (PAID, "ok", 200))
 GOOD = page(entry("n1", "applied", version=1), entry("n2", "applied", version=2), of=(WAIT, PAID))
 
 
-def found(told_of: verdict.OrderTold, shown: Page) -> set[Wrong]:
+def found(told_of: OrderTold, shown: Page) -> set[Wrong]:
     return {finding.what for finding in verdict.of_page(told_of, shown)}
 
 

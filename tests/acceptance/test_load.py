@@ -1,0 +1,155 @@
+"""`alipay-notify load` against a running engine: it passes where all is well, and fails where one order is not.
+
+A verification that cannot fail proves nothing, so the same run is judged against a store in which one thing was changed
+behind its back, and across a kill.
+"""
+
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.sandbox.world import World
+from tests.engine import Engine, eventually
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(world: World, engine: Engine, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "deploy.cli.main", "load", "--sandbox", str(world.directory), "--to", engine.public,
+        "--admin", engine.admin, "--rate", "150", "--duration", "4s", "--duplicates", "0.2", "--lifecycles", "0.6",
+        "--forgeries", "0.05", "--output", "json", *more,
+    ]  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode in (0, 3), err
+    told: dict[str, Any] = json.loads(out)
+    return process.returncode, told
+
+
+@contextmanager
+def loading(world: World, engine: Engine, *more: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command(world, engine, *more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def settled_orders(engine: Engine) -> int:
+    _, told = engine.get("/api/orders?limit=1000")
+    return len(told["orders"])
+
+
+def test_a_run_against_a_good_engine_passes_and_looked_at_all_of_it(world: World, engine: Engine) -> None:
+    engine.start()
+    with loading(world, engine, "--processes", "2") as process:
+        code, told = ended(process)
+    assert (code, told["passed"], told["first_findings"]) == (0, True, [])
+    assert told["calls"] == 600
+    assert told["told"]["forged"] == told["refused_by_status"]["401"] == 30
+    looked = told["verification"]
+    assert looked["records"] == told["answers"]["ok"] == 570
+    assert looked["orders"] >= told["told"]["orders"]
+    assert looked["events"] >= told["told"]["orders"]
+
+
+def test_a_second_run_against_the_same_engine_is_judged_by_itself(world: World, engine: Engine) -> None:
+    engine.start()
+    for _ in range(2):
+        with loading(world, engine, "--duration", "1s") as process:
+            code, told = ended(process)
+        assert code == 0, told["first_findings"]
+        assert told["verification"]["events"] < 300
+
+
+# What is changed of what the run has written, and by what name it has to be found. Only what no later news of the run
+# would write anew: a FINISHED order, a row of its own.
+TAMPERING = {
+    "a state that is another": (
+        "UPDATE orders SET status = 'WAITING' WHERE order_number = "
+        "(SELECT min(order_number) FROM orders WHERE status = 'FINISHED')",
+        "wrong",
+    ),
+    "a notification that is gone": (
+        "DELETE FROM deliveries WHERE log_offset = "
+        "(SELECT min(log_offset) FROM deliveries WHERE disposition = 'duplicate')",
+        "lost",
+    ),
+    "an event that is gone": ("DELETE FROM outbox WHERE number = (SELECT min(number) FROM outbox)", "missing_event"),
+}
+
+
+@pytest.mark.parametrize("defect", TAMPERING)
+def test_a_store_in_which_one_thing_was_changed_fails_the_run(
+    world: World, engine: Engine, tmp_path: Path, defect: str
+) -> None:
+    statement, name = TAMPERING[defect]
+    engine.start()
+    with (
+        tampering(engine, tmp_path / "engine" / "orders.sqlite3", statement),
+        loading(world, engine, "--verify-within", "6s") as process,
+    ):
+        code, told = ended(process)
+    assert (code, told["passed"]) == (3, False), told
+    assert told["findings"][name] >= 1
+    assert any(finding["what"] == name and finding["order"] for finding in told["first_findings"])
+
+
+@contextmanager
+def tampering(engine: Engine, store: Path, statement: str) -> Iterator[None]:
+    """Changes the store once the run's first orders are in it, so that what is changed is this run's."""
+    over = threading.Event()
+
+    def tamper() -> None:
+        while not over.wait(0.2):
+            if settled_orders(engine) > 200:
+                with sqlite3.connect(store, timeout=10) as connection:
+                    assert connection.execute(statement).rowcount == 1
+                connection.close()
+                return
+
+    thread = threading.Thread(target=tamper)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_run_across_a_kill_loses_nothing_that_was_acknowledged(world: World, engine: Engine) -> None:
+    # The ports stay the same over the restart, as behind a load balancer.
+    engine.start()
+    ports = {"ALIPAY_NOTIFY_PORT": port_of(engine.public), "ALIPAY_NOTIFY_ADMIN_PORT": port_of(engine.admin)}
+    with loading(world, engine, "--retry", "--retry-for", "30s") as process:
+        eventually(lambda: settled_orders(engine) > 50, within_s=30)
+        engine.kill()
+        time.sleep(0.5)
+        engine.start(**ports)
+        code, told = ended(process)
+    assert (code, told["first_findings"]) == (0, [])
+    assert told["silent_by_cause"], "the kill has to have been felt"
+    assert told["repeats"] > 0
+    assert told["answers"]["ok"] == told["told"]["new"] + told["told"]["duplicates"]
+
+
+def port_of(url: str) -> str:
+    return url.rpartition(":")[2]
