@@ -19,6 +19,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 STOP_S = 3.0  # a member in good standing leaves in some milliseconds; one that waits for a rebalance might take 30 s
 FORCE_S = 1.0
 POLL_INTERVAL_MS = 300_000
+SESSION_S = 30.0  # brokers take 6 s to 30 min unless told otherwise
 # A topic that is made, or given more partitions, is noticed within this time; what it costs is a small request.
 METADATA_AGE_MS = 10_000
 BATCH_BYTES = 256 * 1024
@@ -31,9 +32,17 @@ class Client(Protocol):
 
 
 def consumer(
-    connection: Mapping[str, Any], *, group: str, poll_interval_ms: int = POLL_INTERVAL_MS, **more: Any
+    connection: Mapping[str, Any],
+    *,
+    group: str,
+    poll_interval_ms: int = POLL_INTERVAL_MS,
+    session_s: float = SESSION_S,
+    **more: Any,
 ) -> AIOKafkaConsumer:
-    """A member of the group, not started, and subscribed to nothing yet. `connection` says where and as whom."""
+    """A member of the group, not started, and subscribed to nothing yet. `connection` says where and as whom.
+
+    `session_s` is how long the group waits for a word of a member before it gives its partitions to others.
+    """
     settings: dict[str, Any] = {
         "group_id": group,
         "client_id": client_id(),
@@ -45,7 +54,7 @@ def consumer(
         "group_instance_id": None,
         "fetch_max_wait_ms": 200,
         "max_partition_fetch_bytes": 1 << 20,
-        "session_timeout_ms": 30_000,
+        "session_timeout_ms": round(session_s * 1000),
         "heartbeat_interval_ms": 1_000,  # how soon the others learn that a member has left
         "rebalance_timeout_ms": 30_000,
         "request_timeout_ms": 40_000,  # more than the rebalance, during which a request to join stays unanswered

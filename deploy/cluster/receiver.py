@@ -73,6 +73,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         lambda: kafka_admin.look(connection, [topic]),
         topics_.wanted(prefix=told.topic_prefix, only=[topics.NOTIFICATION]),
         development=told.development,
+        every_s=told.topics_look_interval_s,
     )
     await strength.check()
     async with AsyncExitStack() as stack:

@@ -40,9 +40,16 @@ class ClusterSettings(Settings):
         False, description="Accept topics with a single replica: what is acknowledged may be lost with its broker."
     )
 
+    topics_look_interval_s: float = Field(
+        60.0, gt=0, le=3600, description="How often a receiver looks whether its topic is as strong as promised."
+    )
+
     group: str = Field("alipay-notify", min_length=1, description="The workers' consumer group.")
     accept_log_loss: bool = Field(
         False, description="Let workers begin with what the log still has, where it lost records without a disposition."
+    )
+    kafka_session_s: float = Field(
+        30.0, ge=6, le=300, description="After how long without a word a worker's partitions are given to others."
     )
     postgres: str = Field("", description="The order store: postgresql://user@host/database.")
     postgres_file: Path | None = Field(None, description="File with that address, where it has a password in it.")

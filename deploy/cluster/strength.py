@@ -3,7 +3,8 @@
 A topic that is too weak loses acknowledged notifications quietly, on the day when a broker dies: one replica too few,
 a leader that was elected without the last records, a retention shorter than the workers' longest stop. No later step
 can find out. So a process looks when it starts and refuses what it sees, and it looks again from time to time, since
-topics are altered by people.
+topics are altered by people. A topic that is missing refuses nothing: it promises nothing either, and the process waits
+for whoever makes it.
 
 How many replicas are alive at this moment is not judged here: the brokers refuse records where they are too few, and
 the publisher tells.
@@ -20,7 +21,7 @@ REPLICAS_LEAST = 3
 IN_SYNC_LEAST = 2
 RETENTION_LEAST = timedelta(days=7)
 EVERY_S = 60.0
-EVERY_UNTIL_SEEN_S = 2.0  # a process that has not seen its topics yet is not ready, and should not stay so for long
+EVERY_IN_TROUBLE_S = 2.0  # a process that is not ready should not stay so for long once somebody has seen to it
 REMEDY = "`alipay-notify topics plan` shows what differs, `alipay-notify topics apply` corrects it"
 
 Look = Callable[[], Awaitable[Mapping[str, Found]]]
@@ -93,40 +94,41 @@ class Watched:
         *,
         development: bool = False,
         every_s: float = EVERY_S,
-        every_until_seen_s: float = EVERY_UNTIL_SEEN_S,
+        every_in_trouble_s: float = EVERY_IN_TROUBLE_S,
     ) -> None:
         self.trouble: str | None = "the topics have not been looked at yet"
         self._look = look
         self._wanted = wanted
         self._is_development = development
         self._every_s = every_s
-        self._every_until_seen_s = every_until_seen_s
+        self._every_in_trouble_s = min(every_s, every_in_trouble_s)
         self._is_seen = False
 
     async def check(self) -> None:
-        """Look once, before the start. Returns too where the cluster cannot be seen: `trouble` says so then.
+        """Look once, before the start. Returns too where the cluster cannot be seen or a topic is not there yet:
+        `trouble` says so then.
 
         Raises:
-            TooWeak: the topics were seen, and are not as strong as promised.
+            TooWeak: topics were seen that are not as strong as promised.
         """
-        faults = await self._faults()
-        if faults:
+        found = await self._found()
+        there = [topic for topic in self._wanted if topic.name in found]
+        if faults := weaknesses(there, found, development=self._is_development):
             raise TooWeak(faults)
 
     async def run(self) -> None:
         """Look from time to time, until cancelled."""
         while True:
-            await asyncio.sleep(self._every_s if self._is_seen else self._every_until_seen_s)
-            await self._faults()
+            await asyncio.sleep(self._every_s if self.trouble is None else self._every_in_trouble_s)
+            await self._found()
 
-    async def _faults(self) -> list[str]:
+    async def _found(self) -> Mapping[str, Found]:
         try:
             found = await self._look()
         except NotSeen as error:
             if not self._is_seen:
                 self.trouble = f"the topics could not be looked at yet: {error}"
-            return []
+            return {}
         self._is_seen = True
-        faults = weaknesses(self._wanted, found, development=self._is_development)
-        self.trouble = "; ".join(faults) or None
-        return faults
+        self.trouble = "; ".join(weaknesses(self._wanted, found, development=self._is_development)) or None
+        return found

@@ -59,7 +59,9 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         )
         stack.push_async_callback(events.stop)
         source = KafkaSource(
-            lambda: kafka_clients.consumer(connection, group=told.group, client_id=name),
+            lambda: kafka_clients.consumer(
+                connection, group=told.group, client_id=name, session_s=told.kafka_session_s
+            ),
             topic=topics.named(topics.NOTIFICATION, told.topic_prefix),
             last_settled=store.last_settled,
             watch=GroupTelemetry(registry, group=told.group, logger=lines),

@@ -106,7 +106,7 @@ class Cluster:
 
 
 def watched(cluster: Cluster, *, development: bool = False) -> Watched:
-    return Watched(cluster.look, WANTED, development=development, every_s=0, every_until_seen_s=0)
+    return Watched(cluster.look, WANTED, development=development, every_s=0)
 
 
 async def watch_to_the_end(watch: Watched, cluster: Cluster) -> None:
@@ -140,6 +140,35 @@ async def test_weak_topics_refuse_the_start_with_every_fault_and_what_to_do() ->
     assert len(refused.value.faults) == 2
     assert all(fault in str(refused.value) for fault in refused.value.faults)
     assert "alipay-notify topics apply" in str(refused.value)
+
+
+async def test_a_missing_topic_is_waited_for_and_refuses_nothing() -> None:
+    cluster = Cluster({}, {}, STRONG)
+    watch = watched(cluster)
+    await watch.check()
+    assert watch.trouble is not None
+    assert f"the topic {NOTIFICATION} is missing" in watch.trouble
+    await watch_to_the_end(watch, cluster)
+    assert watch.trouble is None
+
+
+async def test_a_weak_topic_refuses_the_start_also_where_another_is_missing() -> None:
+    watch = watched(Cluster({NOTIFICATION: WEAK[NOTIFICATION]}))
+    with pytest.raises(TooWeak) as refused:
+        await watch.check()
+    assert len(refused.value.faults) == 1
+
+
+async def test_what_is_not_well_is_looked_at_again_soon_and_what_is_well_is_not() -> None:
+    cluster = Cluster(WEAK, STRONG)
+    watch = Watched(cluster.look, WANTED, every_s=3600, every_in_trouble_s=0)
+    running = asyncio.create_task(watch.run())
+    await cluster.exhausted.wait()
+    await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert watch.trouble is None
+    assert cluster.looked == 2
 
 
 async def test_development_starts_on_one_copy() -> None:

@@ -1,0 +1,233 @@
+"""What operators do to a cluster in use: processes told to end and started again one after the other, and killed.
+
+Receivers stand behind HAProxy and lose no request; what a worker read is taken over by another, and nothing that it had
+in hand takes effect twice. Requests come at a constant rate, whether they are answered or not.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from deploy.local import ports, probes
+from deploy.local.directory import Directory
+from deploy.local.engine import Wished
+from deploy.local.kafka.cluster import Kafka
+from deploy.local.machine import Machine
+from deploy.local.postgres import Postgres
+from deploy.local.redis import Redis
+from deploy.local.roles import Role
+from tests import cluster as clusters
+from tests import stack
+from tests.cluster import SESSION_S, Cluster, is_ready, metrics, partitions, until
+
+pytestmark = pytest.mark.slow
+
+ROUNDS = 2
+PER_S = 200
+EXIT_S = 10.0
+OUT_OF_ROTATION_S = 3.0
+TAKEOVER_S = 3.0
+WORST_S = 2.0
+PARTITIONS = 12
+
+
+@pytest.fixture(scope="module")
+def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
+    servers = stack.Servers()
+    wished = Wished(receivers=2, workers=2, console=True, balancer=True)
+
+    def running(directory: Directory, machine: Machine) -> AbstractAsyncContextManager[Cluster]:
+        return clusters.running(
+            directory, machine, wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis
+        )
+
+    try:
+        yield servers.start(running)
+    finally:
+        servers.end()
+
+
+@pytest.fixture
+async def cluster(started: Cluster) -> AsyncIterator[Cluster]:
+    yield started
+    await started.whole()
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
+    """Figures go into the report, and on the terminal with `-s`."""
+
+    def note(what: str, seconds: float) -> None:
+        record_property(what, round(seconds, 3))
+        print(f"{what}: {seconds:.2f} s")
+
+    return note
+
+
+class Watched:
+    """When a receiver was seen unready first, and its public port closed first."""
+
+    def __init__(self, role: Role) -> None:
+        self._role = role
+        self.unready_at = self.closed_at = float("inf")
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator["Watched"]:
+        looking = asyncio.create_task(self._look())
+        try:
+            yield self
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+    async def _look(self) -> None:
+        while True:
+            if not await is_ready(self._role):
+                self.unready_at = min(self.unready_at, time.monotonic())
+            if not await ports.answers(ports.LOOPBACK, self._role.port):
+                self.closed_at = min(self.closed_at, time.monotonic())
+            await asyncio.sleep(0.02)
+
+
+async def ended(role: Role) -> float:
+    """How long it took from SIGTERM to its end, which has to be a good one."""
+    began = time.monotonic()
+    await role.process.stop()
+    took = time.monotonic() - began
+    assert role.process.code == 0, role.process.told("did not end well")
+    return took
+
+
+async def test_receivers_restarted_in_turn_lose_no_request(
+    cluster: Cluster, measured: Callable[[str, float], None]
+) -> None:
+    exits, warnings = [], []
+    async with cluster.sending(rate=PER_S, seconds=100, connections=64) as load:
+        await asyncio.sleep(1)
+        for _ in range(ROUNDS):
+            for role in cluster.engine.receivers:
+                async with Watched(role).watching() as watched:
+                    exits.append(await ended(role))
+                warnings.append(watched.closed_at - watched.unready_at)
+                await role.process.start()
+                await asyncio.sleep(1.5)  # until the balancer has found it: an operator waits for that too
+    assert load.failed() == []
+    assert len(load.attempts) > PER_S * ROUNDS * 2 * 3
+    measured("worst answer", load.worst_s())
+    measured("p99", load.percentile_s(0.99))
+    measured("exit", max(exits))
+    measured("unready before the port closes", min(warnings))
+    assert max(exits) < EXIT_S
+    assert min(warnings) > 1.0, "longer than the balancer needs to notice"
+    assert load.worst_s() < WORST_S
+
+
+async def test_a_killed_receiver_is_out_of_rotation_soon_and_second_tries_succeed(
+    cluster: Cluster, measured: Callable[[str, float], None]
+) -> None:
+    role = cluster.engine.receivers[0]
+    async with cluster.sending(rate=PER_S, seconds=30) as load:
+        await asyncio.sleep(1.5)
+        killed_at = time.monotonic()
+        await role.process.kill()
+        await until(lambda: is_out(cluster, 1), 2 * OUT_OF_ROTATION_S)
+        out_s = time.monotonic() - killed_at
+        await asyncio.sleep(2)
+        await role.process.start()
+        await asyncio.sleep(1.5)
+        assert not await is_out(cluster, 1)
+    failed = load.failed()
+    measured("out of rotation", out_s)
+    measured("failed at the first try", len(failed))
+    measured("last failure after the kill", max((each.ended - killed_at for each in failed), default=0.0))
+    measured("worst answer", load.worst_s())
+    assert out_s < OUT_OF_ROTATION_S
+    assert load.failed(since=killed_at + OUT_OF_ROTATION_S) == []
+    assert [each for each in failed if each.number > 1] == [], "no sender fails twice"
+    await load.judged()
+
+
+async def test_a_worker_that_is_told_to_end_hands_its_partitions_over_at_once(
+    cluster: Cluster, measured: Callable[[str, float], None]
+) -> None:
+    leaver, heir = cluster.engine.workers
+    async with cluster.sending(rate=PER_S, seconds=40) as load:
+        await until(lambda: share_all(cluster), 10 * TAKEOVER_S)
+        left = partitions(await metrics(leaver))
+        await asyncio.sleep(1)
+        told_at, told_at_s = time.time(), time.monotonic()
+        stopping = asyncio.create_task(ended(leaver))
+        await until(lambda: has_all(heir), 10.0)
+        has_all_at_s = time.monotonic()
+        exit_s = await stopping
+        await asyncio.sleep(2)
+    taken_over_s = await first_settled(cluster, left, received_after=told_at + exit_s) - told_at
+    measured("the others have all partitions after", has_all_at_s - told_at_s)
+    measured("takeover", taken_over_s)
+    measured("exit", exit_s)
+    measured("longest from receipt to disposition", await longest_wait_s(cluster, since=told_at - 1))
+    assert taken_over_s < TAKEOVER_S
+    assert exit_s < EXIT_S
+    await load.judged()
+
+
+async def test_a_killed_worker_is_missed_when_its_session_is_over(
+    cluster: Cluster, measured: Callable[[str, float], None]
+) -> None:
+    killed, heir = cluster.engine.workers
+    async with cluster.sending(rate=PER_S, seconds=60) as load:
+        await until(lambda: share_all(cluster), 10 * TAKEOVER_S)
+        left = partitions(await metrics(killed))
+        await asyncio.sleep(1)
+        killed_at = time.time()
+        await killed.process.kill()
+        await until(lambda: has_all(heir), SESSION_S + 5)
+        # What came for its partitions meanwhile is what somebody waits for.
+        await asyncio.sleep(2)
+    taken_over_s = await first_settled(cluster, left, received_after=killed_at + 0.5) - killed_at
+    measured("takeover", taken_over_s)
+    assert taken_over_s < SESSION_S + 5
+    await load.judged()
+
+
+async def is_out(cluster: Cluster, number: int) -> bool:
+    """Whether the balancer sends this receiver nothing, by its own checks."""
+    assert cluster.engine.balancer is not None
+    said = await probes.body(cluster.engine.balancer.stats_port, "/metrics")
+    status = f'haproxy_server_status{{proxy="receivers",server="receiver-{number}",state="UP"}} '
+    return f"{status}0" in said
+
+
+async def share_all(cluster: Cluster) -> bool:
+    """Whether each worker has some of the partitions, and together they have all of them."""
+    shares = [partitions(await metrics(role)) for role in cluster.engine.workers]
+    return all(shares) and sum(map(len, shares)) == PARTITIONS
+
+
+async def has_all(role: Role) -> bool:
+    return len(partitions(await metrics(role))) == PARTITIONS
+
+
+async def first_settled(cluster: Cluster, left: set[int], *, received_after: float) -> float:
+    """When the last of these partitions saw its first disposition of a record that was received after the moment."""
+    found = await cluster.sql(
+        "SELECT log_partition, extract(epoch FROM min(decided_at))::float8 AS at FROM deliveries "
+        "WHERE received_at > to_timestamp($1) AND log_partition = ANY($2) GROUP BY log_partition",
+        received_after,
+        sorted(left),
+    )
+    firsts = {row["log_partition"]: row["at"] for row in found}
+    assert firsts.keys() == left, "in each of them something came"
+    return float(max(firsts.values()))
+
+
+async def longest_wait_s(cluster: Cluster, *, since: float) -> float:
+    waited = await cluster.one(
+        "SELECT extract(epoch FROM max(decided_at - received_at))::float8 FROM deliveries "
+        "WHERE received_at > to_timestamp($1)",
+        since,
+    )
+    return float(waited)
