@@ -1,0 +1,86 @@
+"""The load's reader of order events on a real topic: everything since the mark, nothing before it, in order."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from msgspec import structs
+
+from deploy.load import topic
+from deploy.load.api import Unreadable
+from deploy.load.verdict import Event
+from schemas.envelope import Record
+from tests.kafka_topics import Appending, Topic
+
+pytestmark = pytest.mark.slow
+
+FIRST = Event(
+    account="demo-cn", order="L1-0-0000000", version=1, status="PAID", closed_because=None, trade="T1",
+    amount_minor=1280, currency="CNY", refunded_minor=0, flags=(),
+)  # fmt: skip
+
+
+@pytest.fixture
+async def events(kafka: str) -> AsyncIterator[Topic]:
+    made = Topic(kafka, partitions=3)
+    await made.make()
+    await known(kafka, made.name)
+    yield made
+    await made.remove()
+
+
+async def known(kafka: str, name: str) -> None:
+    """Return when the broker shows the topic: it says that it has made one a moment before."""
+    async with asyncio.timeout(15):
+        while True:
+            try:
+                await topic.mark(kafka, name)
+            except Unreadable:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+async def append(log: Appending, event: Event, *, partition: int) -> None:
+    value = msgspec.json.encode(event)
+    await log.append(Record(key=event.order.encode(), value=value, headers=()), partition=partition)
+
+
+async def read(feed: topic.TopicFeed, count: int) -> list[Event]:
+    found: list[Event] = []
+    async with asyncio.timeout(15):
+        while len(found) < count:
+            found += [event for event, _ in await feed.read()]
+    assert await feed.read() == []
+    return found
+
+
+async def test_all_since_the_mark_is_read_copies_too_and_nothing_before_it(kafka: str, events: Topic) -> None:
+    async with events.log() as log:
+        await append(log, structs.replace(FIRST, order="before"), partition=1)
+        mark = await topic.mark(kafka, events.name)
+        assert mark == {0: 0, 1: 1, 2: 0}
+        for version in (1, 1, 2, 3):
+            await append(log, structs.replace(FIRST, version=version), partition=1)
+        await append(log, structs.replace(FIRST, order="other"), partition=2)
+    async with topic.feed(kafka, events.name, mark) as feed:
+        found = await read(feed, 5)
+    assert [event.version for event in found if event.order == FIRST.order] == [1, 1, 2, 3]
+    assert {event.order for event in found} == {FIRST.order, "other"}
+
+
+async def test_a_value_that_is_no_event_cannot_be_passed_over(kafka: str, events: Topic) -> None:
+    mark = await topic.mark(kafka, events.name)
+    async with events.log() as log:
+        await log.append(Record(key=b"k", value=b"{}", headers=()), partition=0)
+    async with topic.feed(kafka, events.name, mark) as feed:
+        with pytest.raises(Unreadable, match="cannot be read"):
+            await read(feed, 1)
+
+
+async def test_a_topic_that_is_not_there_or_a_cluster_that_is_away_is_said(kafka: str) -> None:
+    with pytest.raises(Unreadable, match=r"no topic nowhere\.v1"):
+        await topic.mark(kafka, "nowhere.v1")
+    with pytest.raises(Unreadable, match=r"127\.0\.0\.1:1"):
+        await topic.mark("127.0.0.1:1", "nowhere.v1")
