@@ -13,6 +13,7 @@ import typer
 
 from deploy.cli import exits, shown
 from deploy.cli import sandbox as sandbox_command
+from schemas import topics
 
 if TYPE_CHECKING:
     from deploy.load.mix import Mix
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from deploy.load.origin import Origin
     from deploy.load.run import Plan, Result
 
-DEFAULT_TOPIC = "payments.order.event.v1"
-EXTRA = "pip install 'alipay-notify[load]'"
 _EXTRA_OF = {"hdrh": "load", "aiokafka": "cluster"}
 _BEYOND_REASON_PER_S = 100_000
 _REQUESTS_MAX = 5_000_000  # a signed request is about a kilobyte, and all are kept
@@ -84,7 +83,7 @@ def load(
     kafka: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Read events from this cluster, not from the admin API.")
     ] = "",
-    topic: Annotated[str, typer.Option(help="The topic with the order events.")] = DEFAULT_TOPIC,
+    topic: Annotated[str, typer.Option(help="The topic with the order events.")] = topics.ORDER_EVENT,
     verify_within: Annotated[str, typer.Option(help="How long what was acknowledged may take to settle.")] = "2m",
     history: Annotated[Path | None, typer.Option(metavar="FILE", help="Append each attempt, as JSON lines.")] = None,
     export: Annotated[
@@ -292,7 +291,7 @@ def _print_findings(result: Result) -> None:
     from deploy.load import report
 
     if not result.findings:
-        shown.line("result", "ok")
+        shown.line("result", "ok" if report.passed(result) else "nothing was acknowledged")
         return
     counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in report.totals(result.findings).items() if count]
     shown.line("wrong", ", ".join(counts))

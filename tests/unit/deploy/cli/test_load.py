@@ -179,7 +179,8 @@ def test_with_retry_what_is_never_acknowledged_is_found(directory: Path, receive
 def test_nobody_there_is_a_failure_with_the_count_of_it(directory: Path) -> None:
     done = run(*short(directory, "http://127.0.0.1:1", "--output", "json"))
     assert done.exit_code == 1
-    assert answered(done)["silent_by_cause"] == {"no connection": 40}
+    told = answered(done)
+    assert (told["passed"], told["silent_by_cause"]) == (False, {"no connection": 40})
 
 
 def test_several_processes_share_one_run(directory: Path, receiver: Receiver, tmp_path: Path) -> None:
