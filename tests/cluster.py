@@ -8,13 +8,14 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, overload
 
 import asyncpg
 import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import Struct
 
 from deploy.load import ledger, open_loop, pool, topic, verdict, verification
@@ -37,12 +38,15 @@ from deploy.sandbox import delivery
 from deploy.sandbox.corpus import verifiable_alone
 from deploy.sandbox.world import Account
 from schemas import topics
+from tests import stack
 from workers.postgres.database import Database
 from workers.postgres.database import Limits as StoreLimits
 
+PARTITIONS = 12  # of each topic, by `schemas/topics.yaml`
 SESSION_S = 6.0  # the least that brokers take; what is shipped is longer, and bounds move with it
 LOOK_S = 0.02
 QUIET_WITHIN_S = 60.0
+AGAIN_S_MAX = 3.0
 SEED_MAX = 2**32
 PAYMENTS = Mix(duplicates=0.1, lifecycles=0.2, forgeries=0.02)
 
@@ -88,11 +92,31 @@ class Cluster(Struct, frozen=True, kw_only=True):
         ((value,),) = await self.sql(query, *args)
         return value
 
-    async def apply_topics(self, *arguments: str, **told: object) -> None:
-        """`alipay-notify topics apply`, as an operator would."""
-        name = f"topics-{next(_numbers)}"
-        plan = self.program.plan(name, self.machine, "topics", "apply", *arguments, "--yes", **told)
+    async def command(self, *arguments: str) -> None:
+        """`alipay-notify …`, as an operator would call it; fails the test where it fails."""
+        plan = self.program.plan(f"{arguments[0]}-{next(_numbers)}", self.machine, *arguments)
         await processes.finish(self.directory, plan)
+
+    async def apply_topics(self, prefix: str = "") -> None:
+        """Have the topics as they should be."""
+        more = ("--development",) * (self.program.told["development"] == "true")
+        where = ("--kafka", self.kafka.bootstrap, "--topic-prefix", prefix or self.prefix)
+        await self.command("topics", "apply", *where, *more, "--yes")
+
+    async def behind(self) -> int:
+        """How many records lie in the log that the group has not committed, as a stranger sees it."""
+        stranger = AIOKafkaConsumer(
+            bootstrap_servers=self.kafka.bootstrap, group_id=self.prefix, enable_auto_commit=False
+        )
+        asked = [TopicPartition(self.topic(topics.NOTIFICATION), number) for number in range(PARTITIONS)]
+        stranger.assign(asked)
+        await stranger.start()
+        try:
+            ends = await stranger.end_offsets(asked)
+            committed = [await stranger.committed(each) or 0 for each in asked]
+            return int(sum(ends.values()) - sum(committed))
+        finally:
+            await stranger.stop()
 
     async def whole(self) -> None:
         """Have every process run and be ready again, whatever a test has done to them."""
@@ -122,6 +146,25 @@ class Cluster(Struct, frozen=True, kw_only=True):
         )
 
 
+Note = Callable[[str, float], None]  # keeps a figure by its name
+
+
+@contextmanager
+def of_a_module(
+    wished: Wished, *, kafka: Kafka, postgres: Postgres, redis: Redis | None = None, **told: str
+) -> Iterator[Cluster]:
+    """An engine for the tests of one module: it lives in a loop of its own, as each test does."""
+    servers = stack.Servers()
+
+    def start(directory: Directory, machine: Machine) -> AbstractAsyncContextManager[Cluster]:
+        return running(directory, machine, wished, kafka=kafka, postgres=postgres, redis=redis, **told)
+
+    try:
+        yield servers.start(start)
+    finally:
+        servers.end()
+
+
 @asynccontextmanager
 async def running(
     directory: Directory,
@@ -131,10 +174,9 @@ async def running(
     kafka: Kafka,
     postgres: Postgres,
     redis: Redis | None = None,
-    redis_url: str = "",
-    **told: object,
+    **told: str,
 ) -> AsyncIterator[Cluster]:
-    """The engine over these servers, ready. `redis_url` is for one that nobody answers at."""
+    """The engine over these servers, ready; `told` has the last word."""
     name = f"t{secrets.token_hex(6)}"
     dsn = f"{postgres.dsn}?search_path={name}"
     await _make_schema(dsn, name)
@@ -142,12 +184,12 @@ async def running(
         "topic_prefix": name,
         "group": name,
         "kafka_session_s": str(SESSION_S),
-        **{each: str(value) for each, value in told.items()},
+        **told,
     }
     servers = Servers(
         kafka=kafka.bootstrap,
         brokers=len(kafka.brokers) or 3,
-        redis=redis.url if redis else redis_url,
+        redis=redis.url if redis else "",
         postgres=dsn,
     )
     async with engine.running(directory, machine, servers, wished, told=settings) as started:
@@ -242,7 +284,7 @@ class Sending:
     def delay_s(self, attempt: Attempt) -> float | None:
         if self._signed[attempt.index].told.forged or attempt.outcome == "unsent":
             return None
-        return min(0.2 * 2.0 ** min(attempt.number - 1, 10), 2.0)
+        return min(0.2 * 2.0 ** min(attempt.number - 1, 10), AGAIN_S_MAX)
 
     def request(self, index: int, number: int) -> bytes:
         one = self._signed[index]
@@ -266,13 +308,17 @@ class Sending:
         """Attempts that were not answered as they should be, by when they were called."""
         return [each for each in self.attempts if each.outcome != "ok" and since <= each.began < upto]
 
+    def succeeded(self, *, since: float = 0.0, upto: float = float("inf")) -> list[Attempt]:
+        """Attempts that were acknowledged, by when they were called."""
+        return [
+            each
+            for each in self.attempts
+            if each.outcome == "ok" and since <= each.began < upto and not self._signed[each.index].told.forged
+        ]
+
     def first_success_after(self, moment: float) -> float | None:
         """When the first attempt that was called after the moment was answered well."""
-        ends = [each.ended for each in self.attempts if each.outcome == "ok" and each.began >= moment]
-        return min(ends, default=None)
-
-    def acknowledged(self) -> int:
-        return sum(each.outcome == "ok" and not self._signed[each.index].told.forged for each in self.attempts)
+        return min((each.ended for each in self.succeeded(since=moment)), default=None)
 
     def worst_s(self) -> float:
         """The longest that an answer took, from when its request was due."""
@@ -340,6 +386,12 @@ async def until(condition: Callable[[], Any], within_s: float, *, every_s: float
             if held:
                 return time.monotonic() - began
             await asyncio.sleep(every_s)
+
+
+async def share_all(cluster: Cluster) -> bool:
+    """Whether each worker has some of the partitions, and together they have all of them."""
+    shares = [partitions(await metrics(role)) for role in cluster.engine.workers]
+    return all(shares) and sum(map(len, shares)) == PARTITIONS
 
 
 async def is_ready(role: Role) -> bool:

@@ -1,3 +1,20 @@
-"""What all tests may ask for: the real servers of `tests.stack`, started when the first test asks for them."""
+"""What all tests may ask for: real servers (`tests.stack`), each started at the first test that does, and a place for
+figures.
+"""
+
+from collections.abc import Callable
+
+import pytest
 
 pytest_plugins = ("tests.stack",)
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
+    """Keeps a figure by its name: in the report, and on the terminal with `-s`."""
+
+    def note(what: str, figure: float) -> None:
+        record_property(what, round(figure, 3))
+        print(f"  {what}: {figure:.2f}")
+
+    return note

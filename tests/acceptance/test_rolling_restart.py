@@ -6,22 +6,19 @@ in hand takes effect twice. Requests come at a constant rate, whether they are a
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from deploy.local import ports, probes
-from deploy.local.directory import Directory
 from deploy.local.engine import Wished
 from deploy.local.kafka.cluster import Kafka
-from deploy.local.machine import Machine
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
 from deploy.local.roles import Role
 from tests import cluster as clusters
-from tests import stack
-from tests.cluster import SESSION_S, Cluster, is_ready, metrics, partitions, until
+from tests.cluster import PARTITIONS, SESSION_S, Cluster, Note, is_ready, metrics, partitions, until
 
 pytestmark = pytest.mark.slow
 
@@ -31,40 +28,19 @@ EXIT_S = 10.0
 OUT_OF_ROTATION_S = 3.0
 TAKEOVER_S = 3.0
 WORST_S = 2.0
-PARTITIONS = 12
 
 
 @pytest.fixture(scope="module")
 def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    servers = stack.Servers()
     wished = Wished(receivers=2, workers=2, console=True, balancer=True)
-
-    def running(directory: Directory, machine: Machine) -> AbstractAsyncContextManager[Cluster]:
-        return clusters.running(
-            directory, machine, wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis
-        )
-
-    try:
-        yield servers.start(running)
-    finally:
-        servers.end()
+    with clusters.of_a_module(wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis) as started:
+        yield started
 
 
 @pytest.fixture
 async def cluster(started: Cluster) -> AsyncIterator[Cluster]:
     yield started
     await started.whole()
-
-
-@pytest.fixture
-def measured(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
-    """Figures go into the report, and on the terminal with `-s`."""
-
-    def note(what: str, seconds: float) -> None:
-        record_property(what, round(seconds, 3))
-        print(f"{what}: {seconds:.2f} s")
-
-    return note
 
 
 class Watched:
@@ -101,9 +77,7 @@ async def ended(role: Role) -> float:
     return took
 
 
-async def test_receivers_restarted_in_turn_lose_no_request(
-    cluster: Cluster, measured: Callable[[str, float], None]
-) -> None:
+async def test_receivers_restarted_in_turn_lose_no_request(cluster: Cluster, measured: Note) -> None:
     exits, warnings = [], []
     async with cluster.sending(rate=PER_S, seconds=100, connections=64) as load:
         await asyncio.sleep(1)
@@ -126,7 +100,7 @@ async def test_receivers_restarted_in_turn_lose_no_request(
 
 
 async def test_a_killed_receiver_is_out_of_rotation_soon_and_second_tries_succeed(
-    cluster: Cluster, measured: Callable[[str, float], None]
+    cluster: Cluster, measured: Note
 ) -> None:
     role = cluster.engine.receivers[0]
     async with cluster.sending(rate=PER_S, seconds=30) as load:
@@ -150,12 +124,10 @@ async def test_a_killed_receiver_is_out_of_rotation_soon_and_second_tries_succee
     await load.judged()
 
 
-async def test_a_worker_that_is_told_to_end_hands_its_partitions_over_at_once(
-    cluster: Cluster, measured: Callable[[str, float], None]
-) -> None:
+async def test_a_worker_that_is_told_to_end_hands_its_partitions_over_at_once(cluster: Cluster, measured: Note) -> None:
     leaver, heir = cluster.engine.workers
     async with cluster.sending(rate=PER_S, seconds=40) as load:
-        await until(lambda: share_all(cluster), 10 * TAKEOVER_S)
+        await until(lambda: clusters.share_all(cluster), 10 * TAKEOVER_S)
         left = partitions(await metrics(leaver))
         await asyncio.sleep(1)
         told_at, told_at_s = time.time(), time.monotonic()
@@ -174,12 +146,10 @@ async def test_a_worker_that_is_told_to_end_hands_its_partitions_over_at_once(
     await load.judged()
 
 
-async def test_a_killed_worker_is_missed_when_its_session_is_over(
-    cluster: Cluster, measured: Callable[[str, float], None]
-) -> None:
+async def test_a_killed_worker_is_missed_when_its_session_is_over(cluster: Cluster, measured: Note) -> None:
     killed, heir = cluster.engine.workers
     async with cluster.sending(rate=PER_S, seconds=60) as load:
-        await until(lambda: share_all(cluster), 10 * TAKEOVER_S)
+        await until(lambda: clusters.share_all(cluster), 10 * TAKEOVER_S)
         left = partitions(await metrics(killed))
         await asyncio.sleep(1)
         killed_at = time.time()
@@ -199,12 +169,6 @@ async def is_out(cluster: Cluster, number: int) -> bool:
     said = await probes.body(cluster.engine.balancer.stats_port, "/metrics")
     status = f'haproxy_server_status{{proxy="receivers",server="receiver-{number}",state="UP"}} '
     return f"{status}0" in said
-
-
-async def share_all(cluster: Cluster) -> bool:
-    """Whether each worker has some of the partitions, and together they have all of them."""
-    shares = [partitions(await metrics(role)) for role in cluster.engine.workers]
-    return all(shares) and sum(map(len, shares)) == PARTITIONS
 
 
 async def has_all(role: Role) -> bool:

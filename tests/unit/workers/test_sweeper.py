@@ -165,3 +165,23 @@ async def test_who_comes_to_lead_takes_up_what_is_due() -> None:
     await until(lambda: world.retried)
     sweeper.stop()
     await asyncio.wait_for(running, 1)
+
+
+async def test_what_another_process_made_due_is_tried_within_a_second() -> None:
+    world = World()
+    sweeper = Sweeper(
+        parked=world,
+        retry=world.retry,
+        settled=world.settled,
+        woken=world.woken,
+        pauses=world,
+        now_ms=lambda: NOW_MS,
+    )
+    running = asyncio.create_task(sweeper.run())
+    await until(lambda: world.rounds)
+    world.rows = [row(1, NOW_MS)]
+    async with asyncio.timeout(1):
+        while not world.retried:  # noqa: ASYNC110 - what is watched is a plain value
+            await asyncio.sleep(0.01)
+    sweeper.stop()
+    await running
