@@ -16,7 +16,7 @@ from deploy.sandbox import corpus
 from deploy.sandbox.corpus import Item
 from deploy.sandbox.notifications import NAMELESS
 from deploy.sandbox.world import World
-from tests.acceptance import judge, sending
+from tests.acceptance import dumps, judge, sending
 from tests.acceptance.sending import History
 from tests.engine import Engine, eventually
 
@@ -47,10 +47,10 @@ async def test_a_flood_with_kills_ends_where_the_model_says(
     registered = await asyncio.to_thread(_register_refunds, engine, items)
     await asyncio.to_thread(_settle, engine)
     assert engine.stop() == 0
-    files = judge.Files(tmp_path / "engine")
-    faults = judge.verdict(files, world, sent=items, acknowledged=history.acknowledged, registered=registered)
+    left = dumps.of_files(tmp_path / "engine")
+    faults = judge.verdict(left, world, sent=items, acknowledged=history.acknowledged, registered=registered)
     assert faults[:5] == []
-    met = {row["disposition"] for row in files.deliveries}
+    met = {row["disposition"] for row in left.deliveries}
     assert {"applied", "duplicate", "stale"} <= met, "a run that met nothing proves nothing"
 
 
