@@ -1,4 +1,4 @@
-"""What a run left in a cluster: the whole log and all topics from their first record on, the group's offsets, the store.
+"""What a run left in a cluster: the whole log, all topics from their first record on, the group's offsets, the store.
 
 Read by plain clients that know nothing of the product. A consumer without a group leaves no trace, and one that starts
 at the first offset cannot overlook what a group has skipped.
@@ -14,9 +14,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 from msgspec import Struct
 
-from tests.acceptance.dumps import EVENTS, HELD, STATEMENTS, STATES, UNSENT, Copy, Dumps
+from tests.acceptance.dumps import EVENTS, HELD, STATEMENTS, STATES, Copy, Dumps
 
 NOTIFICATIONS = "payments.alipay.notification.v1"
+UNSENT = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
 RECORDS_MAX = 5000
 
 
@@ -38,10 +39,14 @@ async def of_stores(stores: Stores) -> Dumps:
     published = {topic: [_copy(each) for each in await whole(stores, topic)] for topic in (EVENTS, STATES, HELD)}
     async with opened(stores) as connection:
         rows = {name: [dict(row) for row in await connection.fetch(text)] for name, text in STATEMENTS.items()}
-        unsent = await connection.fetchval(UNSENT.format(sent="sent_at"))
+        unsent = await connection.fetchval(UNSENT)
     return Dumps(
         bodies={(each.partition, each.offset): each.value for each in log},
-        **rows,
+        deliveries=rows["deliveries"],
+        ledger=rows["ledger"],
+        orders=rows["orders"],
+        held=rows["held"],
+        outbox=rows["outbox"],
         unsent=unsent,
         committed=await committed(stores),
         published=published,

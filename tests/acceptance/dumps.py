@@ -25,12 +25,11 @@ STATEMENTS = {
     "held": "SELECT log_partition, log_offset, account, notification_id, disposition, value, resolution FROM held",
     "outbox": "SELECT number, id, topic, key, value, version FROM outbox ORDER BY number",
 }
-UNSENT = "SELECT count(*) FROM outbox WHERE {sent} IS NULL"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Copy:
-    """One message as a topic has it. Where none is known, since nothing but the store says it, its id is the store's."""
+    """One message as a topic has it."""
 
     place: Place
     id: str
@@ -58,21 +57,25 @@ class Dumps:
 
 def of_files(data_dir: Path) -> Dumps:
     """What a stopped embedded engine left: its topics are its outbox, as far as that was sent."""
-    with closing(_opened(data_dir / "journal.sqlite3")) as journal, closing(_opened(data_dir / "orders.sqlite3")) as store:
-        checks = {"journal": journal, "store": store}
-        said = {name: file.execute("PRAGMA quick_check").fetchone()[0] for name, file in checks.items()}
+    with (
+        closing(_opened(data_dir / "journal.sqlite3")) as journal,
+        closing(_opened(data_dir / "orders.sqlite3")) as store,
+    ):
         rows = {name: [dict(row) for row in store.execute(statement)] for name, statement in STATEMENTS.items()}
         sent = {number for (number,) in store.execute("SELECT number FROM outbox WHERE sent_at_ms IS NOT NULL")}
+        cursors = store.execute("SELECT log_partition, log_offset FROM cursors")
+        checks = {"journal": _check(journal), "store": _check(store)}
         return Dumps(
             bodies={(0, offset): body for offset, body in journal.execute("SELECT log_offset, value FROM records")},
-            **rows,
-            unsent=store.execute(UNSENT.format(sent="sent_at_ms")).fetchone()[0],
-            committed={
-                partition: offset + 1
-                for partition, offset in store.execute("SELECT log_partition, log_offset FROM cursors")
-            },
+            deliveries=rows["deliveries"],
+            ledger=rows["ledger"],
+            orders=rows["orders"],
+            held=rows["held"],
+            outbox=rows["outbox"],
+            unsent=len(rows["outbox"]) - len(sent),
+            committed={partition: offset + 1 for partition, offset in cursors},
             published={topic: _sent(rows["outbox"], sent, topic) for topic in (EVENTS, HELD)},
-            damage=[f"{name}: {check}" for name, check in said.items() if check != "ok"],
+            damage=[f"{name}: {said}" for name, said in checks.items() if said != "ok"],
         )
 
 
@@ -80,6 +83,10 @@ def _opened(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     connection.row_factory = sqlite3.Row
     return connection
+
+
+def _check(file: sqlite3.Connection) -> str:
+    return str(file.execute("PRAGMA quick_check").fetchone()[0])
 
 
 def _sent(outbox: Sequence[Row], sent: set[int], topic: str) -> list[Copy]:

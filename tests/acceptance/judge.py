@@ -110,9 +110,7 @@ def _conserved(dumps: Dumps, by_body: Mapping[bytes, Item]) -> Iterator[str]:
 def _once(dumps: Dumps, by_body: Mapping[bytes, Item]) -> Iterator[str]:
     """I2, I3: of the records of one notification at most one has an effect, and the ledger has each of them once."""
     effects = Counter(
-        (row["account"], row["notification_id"])
-        for row in dumps.deliveries
-        if row["disposition"] not in WITHOUT_EFFECT
+        (row["account"], row["notification_id"]) for row in dumps.deliveries if row["disposition"] not in WITHOUT_EFFECT
     )
     twice = [name for name, count in effects.items() if count > 1]
     if twice:
@@ -157,7 +155,7 @@ def _story(dumps: Dumps) -> Story:
 
 
 def _versions(dumps: Dumps, told: Story) -> Iterator[str]:
-    """I5: one event per version, 1..n, in that order, never falling in rank; the last of them says what the order is."""
+    """I5: one event per version, 1..n, in that order, never falling in rank; the last one says what the order is."""
     left = dict(told)
     for row in dumps.orders:
         events = [event for _, event in left.pop((row["account"], row["order_number"]), ())]
@@ -236,10 +234,10 @@ def _as_the_model(dumps: Dumps, world: World, sent: Sequence[Item], registered: 
     facts: dict[str, dict[str, model.Fact]] = defaultdict(dict)
     for item in sent:
         if item.body in logged and not item.refused:
-            facts[item.account][item.notify_id] = _fact(item)
+            facts[item.account][item.notify_id] = fact(item)
     kept = {(row["account"], row["order_number"]): row for row in dumps.orders}
     for name in facts.keys() | registered.keys():
-        truth = model.final(facts[name].values(), _setting(world, name), registered.get(name, {}))
+        truth = model.final(facts[name].values(), setting(world, name), registered.get(name, {}))
         for number, final in truth.items():
             row = kept.pop((name, number), None)
             if row is None:
@@ -258,7 +256,8 @@ def _place(row: Row) -> Place:
     return row["log_partition"], row["log_offset"]
 
 
-def _fact(item: Item) -> dict[str, Any]:
+def fact(item: Item) -> dict[str, Any]:
+    """The notification as the model takes it."""
     if item.body.startswith(b"{"):
         return {"id": item.notify_id, "message": json.loads(item.body)}
     text = item.body.decode("ascii")
@@ -266,7 +265,8 @@ def _fact(item: Item) -> dict[str, Any]:
     return {"id": item.notify_id, "fields": dict(parse_qsl(text, encoding=charset, errors="replace"))}
 
 
-def _setting(world: World, name: str) -> dict[str, Any]:
+def setting(world: World, name: str) -> dict[str, Any]:
+    """The account as the model knows it."""
     identity = world.account(name).identity
     families = {"in-app": "mapi", "website": "mapi", "open": "openapi", "antom": "antom"}
     return {
