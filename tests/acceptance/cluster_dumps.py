@@ -18,6 +18,7 @@ from tests.acceptance.dumps import EVENTS, HELD, STATEMENTS, STATES, Copy, Dumps
 
 NOTIFICATIONS = "payments.alipay.notification.v1"
 UNSENT = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
+WAITING = "SELECT count(*) FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL"
 RECORDS_MAX = 5000
 
 
@@ -51,6 +52,14 @@ async def of_stores(stores: Stores) -> Dumps:
         committed=await committed(stores),
         published=published,
     )
+
+
+async def is_quiet(stores: Stores) -> bool:
+    """Whether everything in the log is settled and committed, everything in the outbox sent, and nothing waits."""
+    if await committed(stores) != {partition: end for partition, end in (await ends(stores)).items() if end}:
+        return False
+    async with opened(stores) as connection:
+        return not await connection.fetchval(UNSENT) and not await connection.fetchval(WAITING)
 
 
 async def whole(stores: Stores, logical: str) -> Sequence[Any]:

@@ -15,6 +15,7 @@ from deploy.sandbox.corpus import Item
 from deploy.sandbox.world import World
 from tests import model
 from tests.acceptance.dumps import EVENTS, HELD, STATES, Copy, Dumps, Place, Row
+from tests.acceptance.sending import SILENT, History
 
 TERMINAL = {"applied", "duplicate", "stale", "quarantined", "dead"}
 WITHOUT_EFFECT = {"duplicate", "stale"}
@@ -51,6 +52,20 @@ def verdict(
         *_published(dumps),
         *_as_the_model(dumps, world, sent, registered),
     ]
+
+
+def unmet(history: History, dumps: Dumps, *, faults: Sequence[str]) -> list[str]:
+    """What the run should have met, and did not."""
+    dispositions = {row["disposition"] for row in dumps.deliveries}
+    again = any(set(tried[:-1]) & {503, SILENT} and tried[-1] == 200 for tried in history.attempts.values())
+    met = {
+        "every fault began": history.began == [*faults],
+        "every fault ended": history.ended == [*faults],
+        "a notification was acknowledged after a 503 or silence": again,
+        **{f"one was {each}": each in dispositions for each in ("applied", "duplicate", "stale", "quarantined")},
+        "one was parked, and applied when its time came": any(row["resolution"] == "applied" for row in dumps.held),
+    }
+    return [what for what, is_so in met.items() if not is_so]
 
 
 def _durable(dumps: Dumps, by_body: Mapping[bytes, Item], acknowledged: Sequence[Item]) -> Iterator[str]:

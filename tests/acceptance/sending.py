@@ -64,6 +64,10 @@ class History:
     def statuses(self) -> set[int]:
         return {status for statuses in self.attempts.values() for status in statuses}
 
+    def count(self, status: int) -> int:
+        """How many attempts ended with this one."""
+        return sum(statuses.count(status) for statuses in self.attempts.values())
+
     def _write(self, what: str, **more: Any) -> None:
         if self._file is not None:
             fact = {"what": what, "wall": time.time(), "mono_ns": time.monotonic_ns(), "over": self.over, **more}
