@@ -1,70 +1,132 @@
-"""Sending notifications as Alipay does: again and again until the answer is `success`, whoever dies meanwhile."""
+"""Sending notifications as Alipay does: again and again until the answer is `success`, whoever dies meanwhile.
+
+A notification that is refused, or gets no answer, is put off and the others go on; so a receiver that is down for a
+moment is met by a crowd when it is back, as Alipay's schedule brings it about.
+"""
 
 import asyncio
-from collections.abc import Callable, Iterable
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 
 from deploy.sandbox.corpus import Item
 
 SUCCESS = (b"success", b'{"result":{"resultCode":"SUCCESS","resultStatus":"S","resultMessage":"success"}}')
+SILENT = 0
+GAPS_S = (0.05, 0.1, 0.2, 0.4)
+ANSWER_WITHIN_S = 10.0
+
+Gate = Callable[[int], Awaitable[None]]
 
 
 class History:
-    """What became of every item, by its index: the statuses of its attempts, 0 where there was no answer."""
+    """What became of every item, by its index: the statuses of its attempts, `SILENT` where there was no answer.
 
-    def __init__(self) -> None:
+    With a `file`, every fact is a line in it too: what was answered, and what others did to the engine meanwhile.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
         self.acknowledged: list[Item] = []
         self.attempts: dict[int, list[int]] = {}
         self.over = 0  # how many items will not be sent again
+        self.began: list[str] = []  # faults
+        self.ended: list[str] = []
+        self.slowest_s = 0.0  # of all answers
+        self._file = None if file is None else file.open("w", encoding="utf-8")
 
-    def tried(self, index: int, status: int) -> None:
+    def tried(self, index: int, item: Item, status: int, *, seconds: float) -> None:
         self.attempts.setdefault(index, []).append(status)
+        if status != SILENT:
+            self.slowest_s = max(self.slowest_s, seconds)
+        if self._file is not None:
+            what = "silent" if status == SILENT else "ok" if status == 200 else "refused"
+            self._write(what, id=item.notify_id, attempt=len(self.attempts[index]), status=status, seconds=seconds)
+
+    def begin(self, fault: str) -> None:
+        """Something is being broken on purpose."""
+        self.began.append(fault)
+        self._write("begin", fault=fault)
+
+    def end(self, fault: str) -> None:
+        """It is whole again."""
+        self.ended.append(fault)
+        self._write("end", fault=fault)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
     @property
     def statuses(self) -> set[int]:
         return {status for statuses in self.attempts.values() for status in statuses}
 
+    def count(self, status: int) -> int:
+        """How many attempts ended with this one."""
+        return sum(statuses.count(status) for statuses in self.attempts.values())
+
+    def _write(self, what: str, **more: Any) -> None:
+        if self._file is not None:
+            fact = {"what": what, "wall": time.time(), "mono_ns": time.monotonic_ns(), "over": self.over, **more}
+            self._file.write(json.dumps(fact) + "\n")
+
 
 async def send_all(
-    items: Iterable[Item],
+    items: Sequence[Item],
     url: Callable[[], str],
     *,
     at_once: int = 64,
+    gaps_s: Sequence[float] = GAPS_S,
     give_up_after: int = 400,
+    gate: Gate | None = None,
     history: History | None = None,
 ) -> History:
     """Send every item until it is acknowledged; one that has to be refused is sent until it has been answered.
 
-    A `history` that is given can be looked at meanwhile; it is what is returned.
+    Between two attempts lie `gaps_s`, the last of them again and again. The `gate` is awaited before an item is sent
+    for the first time. A `history` that is given can be looked at meanwhile; it is what is returned.
     """
     history = History() if history is None else history
-    queue: asyncio.Queue[tuple[int, Item] | None] = asyncio.Queue(maxsize=4 * at_once)
-    timeout = aiohttp.ClientTimeout(total=10)
-    connector = aiohttp.TCPConnector(limit=at_once)
+    due: asyncio.Queue[int | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
 
     async def sender(session: aiohttp.ClientSession) -> None:
-        while (next_one := await queue.get()) is not None:
-            index, item = next_one
-            for _ in range(give_up_after):
-                status, body = await _post(session, url() + item.path, item)
-                history.tried(index, status)
-                if status == 200 and body in SUCCESS:
-                    history.acknowledged.append(item)
-                    break
-                if item.refused and 400 <= status < 500:
-                    break
-                await asyncio.sleep(0.05)
+        while (index := await due.get()) is not None:
+            item = items[index]
+            began_s = time.monotonic()
+            status, body = await _post(session, url() + item.path, item)
+            history.tried(index, item, status, seconds=time.monotonic() - began_s)
+            tries = len(history.attempts[index])
+            if status == 200 and body in SUCCESS:
+                history.acknowledged.append(item)
+            elif not (item.refused and 400 <= status < 500) and tries < give_up_after:
+                loop.call_later(gaps_s[min(tries, len(gaps_s)) - 1], due.put_nowait, index)
+                continue
             history.over += 1
 
+    timeout, connector = aiohttp.ClientTimeout(total=ANSWER_WITHIN_S), aiohttp.TCPConnector(limit=at_once)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session, asyncio.TaskGroup() as group:
         for _ in range(at_once):
             group.create_task(sender(session))
-        for pair in enumerate(items):
-            await queue.put(pair)
+        await _feed(due, len(items), gate, ahead=2 * at_once)
+        while history.over < len(items):  # noqa: ASYNC110 - the history is only a count, and nobody is in a hurry
+            await asyncio.sleep(0.01)
         for _ in range(at_once):
-            await queue.put(None)
+            due.put_nowait(None)
     return history
+
+
+async def _feed(due: asyncio.Queue[int | None], count: int, gate: Gate | None, *, ahead: int) -> None:
+    """Make one item after the other due, not far ahead of those who send them."""
+    for index in range(count):
+        if gate is not None:
+            await gate(index)
+        while due.qsize() >= ahead:  # noqa: ASYNC110 - nobody is in a hurry, and nobody need tell us
+            await asyncio.sleep(0.005)
+        due.put_nowait(index)
 
 
 async def _post(session: aiohttp.ClientSession, url: str, item: Item) -> tuple[int, bytes]:
@@ -72,4 +134,4 @@ async def _post(session: aiohttp.ClientSession, url: str, item: Item) -> tuple[i
         async with session.post(url, data=item.body, headers=dict(item.headers)) as answer:
             return answer.status, await answer.read()
     except (aiohttp.ClientError, TimeoutError, OSError):
-        return 0, b""
+        return SILENT, b""

@@ -18,7 +18,7 @@ import pytest
 from deploy.sandbox import scenario
 from deploy.sandbox.notifications import Delivery
 from deploy.sandbox.world import World
-from tests.acceptance import judge
+from tests.acceptance import dumps
 from tests.engine import Engine, eventually
 
 pytestmark = pytest.mark.slow
@@ -217,4 +217,4 @@ async def test_sigterm_under_load_drops_no_answer(world: World, engine: Engine, 
             sender.result(timeout=10)
     assert len(answers) > 20
     assert all(answers)
-    assert len(judge.Files(tmp_path / "engine").bodies) == len(answers)
+    assert len(dumps.of_files(tmp_path / "engine").bodies) == len(answers)

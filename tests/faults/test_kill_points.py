@@ -18,7 +18,7 @@ from deploy.embedded.directory import JOURNAL, STORE
 from deploy.sandbox import corpus
 from deploy.sandbox.corpus import Item
 from deploy.sandbox.world import World
-from tests.acceptance import judge, sending
+from tests.acceptance import dumps, judge, sending
 from tests.acceptance.sending import History
 from tests.engine import Engine, eventually
 from tests.faults import breaking
@@ -62,7 +62,7 @@ async def test_killed_at_this_step_it_loses_nothing_and_does_nothing_twice(
     assert engine.stop() == 0
     assert {status for status in history.statuses if status >= 500} <= {503}
     faults = judge.verdict(
-        judge.Files(tmp_path / "engine"), world, sent=items, acknowledged=history.acknowledged, registered={}
+        dumps.of_files(tmp_path / "engine"), world, sent=items, acknowledged=history.acknowledged, registered={}
     )
     assert faults == []
 

@@ -12,7 +12,7 @@ import pytest
 from deploy.sandbox import corpus
 from deploy.sandbox.corpus import Item
 from deploy.sandbox.world import World
-from tests.acceptance import judge
+from tests.acceptance import dumps
 from tests.engine import Engine, eventually
 
 pytestmark = pytest.mark.slow
@@ -82,8 +82,8 @@ async def test_commits_that_take_half_a_second_are_shared_and_everybody_is_answe
     assert max(seconds for _, seconds in answers) < ANSWER_WITHIN_S
     assert slowest_probe < LOOP_WITHIN_S
     assert engine.stop() == 0
-    files = judge.Files(tmp_path / "engine")
-    assert sorted(files.bodies.values()) == sorted(item.body for item in items)
+    left = dumps.of_files(tmp_path / "engine")
+    assert sorted(left.bodies.values()) == sorted(item.body for item in items)
     assert len(items) * 0.5 > 10 * ANSWER_WITHIN_S, "so the batches grew: one by one it would have taken that long"
 
 
@@ -97,10 +97,10 @@ async def test_a_disk_that_takes_too_long_turns_senders_away_in_time_and_forgets
     assert slowest_probe < LOOP_WITHIN_S
     assert await asyncio.to_thread(eventually, lambda: _is_settled(engine))
     assert engine.stop() == 0
-    files = judge.Files(tmp_path / "engine")
+    left = dumps.of_files(tmp_path / "engine")
     promised = {item.body for item, (status, _) in zip(items, answers, strict=True) if status == 200}
-    assert promised <= set(files.bodies.values())
-    assert {row["disposition"] for row in files.deliveries} <= {"applied", "duplicate", "stale"}, "nothing is held"
+    assert promised <= set(left.bodies.values())
+    assert {row["disposition"] for row in left.deliveries} <= {"applied", "duplicate", "stale"}, "nothing is held"
 
 
 def _is_settled(engine: Engine) -> bool:

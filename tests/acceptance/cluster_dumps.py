@@ -1,0 +1,141 @@
+"""What a run left in a cluster: the whole log, all topics from their first record on, the group's offsets, the store.
+
+Read by plain clients that know nothing of the product. A consumer without a group leaves no trace, and one that starts
+at the first offset cannot overlook what a group has skipped.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import TopicPartition
+from msgspec import Struct
+
+from tests.acceptance.dumps import EVENTS, HELD, STATEMENTS, STATES, Copy, Dumps
+
+NOTIFICATIONS = "payments.alipay.notification.v1"
+UNSENT = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
+WAITING = "SELECT count(*) FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL"
+RECORDS_MAX = 5000
+
+
+class Stores(Struct, frozen=True, kw_only=True):
+    """Where a cluster keeps what it was told. `prefix` is the first part of its topics' names."""
+
+    kafka: str
+    postgres: str
+    prefix: str
+    group: str
+
+    def topic(self, logical: str) -> str:
+        return self.prefix + logical.removeprefix("payments")
+
+
+async def of_stores(stores: Stores) -> Dumps:
+    """Everything, as it is now; nobody should be writing any more."""
+    log = await whole(stores, NOTIFICATIONS)
+    published = {topic: [_copy(each) for each in await whole(stores, topic)] for topic in (EVENTS, STATES, HELD)}
+    async with opened(stores) as connection:
+        rows = {name: [dict(row) for row in await connection.fetch(text)] for name, text in STATEMENTS.items()}
+        unsent = await connection.fetchval(UNSENT)
+    return Dumps(
+        bodies={(each.partition, each.offset): each.value for each in log},
+        deliveries=rows["deliveries"],
+        ledger=rows["ledger"],
+        orders=rows["orders"],
+        held=rows["held"],
+        outbox=rows["outbox"],
+        unsent=unsent,
+        committed=await committed(stores),
+        published=published,
+    )
+
+
+async def is_quiet(stores: Stores) -> bool:
+    """Whether everything in the log is settled and committed, everything in the outbox sent, and nothing waits."""
+    if await committed(stores) != {partition: end for partition, end in (await ends(stores)).items() if end}:
+        return False
+    async with opened(stores) as connection:
+        return not await connection.fetchval(UNSENT) and not await connection.fetchval(WAITING)
+
+
+async def whole(stores: Stores, logical: str) -> Sequence[Any]:
+    """Every record of the topic, each partition's in order."""
+    found: list[Any] = []
+    async with _reading(stores, logical) as (consumer, partitions):
+        ends = await consumer.end_offsets(partitions)
+        for each, first in (await consumer.beginning_offsets(partitions)).items():
+            consumer.seek(each, first)
+        while any([await consumer.position(each) < end for each, end in ends.items()]):
+            batches = await consumer.getmany(timeout_ms=500, max_records=RECORDS_MAX)
+            found += [record for records in batches.values() for record in records]
+    return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+async def ends(stores: Stores) -> Mapping[int, int]:
+    """The next offset of each partition of the log."""
+    async with _reading(stores, NOTIFICATIONS) as (consumer, partitions):
+        return {each.partition: end for each, end in (await consumer.end_offsets(partitions)).items()}
+
+
+async def committed(stores: Stores) -> Mapping[int, int]:
+    """What the workers' group has committed of the log."""
+    async with asked(stores) as admin:
+        offsets = await admin.list_consumer_group_offsets(stores.group)
+    topic = stores.topic(NOTIFICATIONS)
+    return {each.partition: told.offset for each, told in offsets.items() if each.topic == topic and told.offset >= 0}
+
+
+async def partitions(stores: Stores, logical: str) -> Sequence[Mapping[str, Any]]:
+    """Each partition of the topic with its `leader` and the `isr` that are in sync with it."""
+    async with asked(stores) as admin:
+        (topic,) = await admin.describe_topics([stores.topic(logical)])
+    found: Sequence[Mapping[str, Any]] = topic["partitions"]
+    return found
+
+
+@asynccontextmanager
+async def opened(stores: Stores) -> AsyncIterator[Any]:
+    """A connection to the order store."""
+    connection = await asyncpg.connect(stores.postgres, timeout=10)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def asked(stores: Stores) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client for questions about topics and groups."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=stores.kafka)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+@asynccontextmanager
+async def _reading(stores: Stores, logical: str) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
+    there = [TopicPartition(stores.topic(logical), each["partition"]) for each in await partitions(stores, logical)]
+    consumer = AIOKafkaConsumer(bootstrap_servers=stores.kafka, enable_auto_commit=False, auto_offset_reset="none")
+    await consumer.start()
+    try:
+        consumer.assign(there)
+        yield consumer, there
+    finally:
+        await consumer.stop()
+
+
+def _copy(record: Any) -> Copy:
+    headers = tuple(record.headers)
+    return Copy(
+        place=(record.partition, record.offset),
+        id=dict(headers)["ce_id"].decode(),
+        key=record.key,
+        value=record.value,
+        headers=headers,
+    )

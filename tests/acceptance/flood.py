@@ -1,0 +1,62 @@
+"""The flood that both engines are put through: how many notifications, what is registered of them, how far it is."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from math import ceil
+
+from deploy.sandbox import corpus
+from deploy.sandbox.corpus import Item
+from deploy.sandbox.notifications import NAMELESS
+from deploy.sandbox.world import World
+from tests.acceptance.merchant import Registered
+from tests.acceptance.sending import History
+
+ITEMS = int(os.environ.get("FLOOD_ITEMS", "100000"))
+ORDERS_PER_ITEM = 0.39  # some 2.7 items come of an order, see deploy.sandbox.corpus
+ORDERS_MORE = 20  # so that the shortest flood too has all of that
+
+
+def items(world: World) -> list[Item]:
+    """All of them, signed; no fewer than `ITEMS`."""
+    orders = ceil(ITEMS * ORDERS_PER_ITEM) + ORDERS_MORE
+    made = list(corpus.generate(world, seed=20261124, orders=orders, now=datetime.now(UTC)))
+    assert len(made) >= ITEMS
+    return made
+
+
+def refunds(made: Iterable[Item]) -> Registered:
+    """Antom's refunds name no payment: the merchant says which refund it asked for of which order."""
+    registered: Registered = {}
+    for item in made:
+        kind, refund = item.facts.kind, item.facts.refund
+        if item.refused or refund is None or kind not in NAMELESS["antom"] or item.facts.names_order:
+            continue
+        entry = registered.setdefault(item.account, {}).setdefault(item.order, {"refunds": []})
+        if refund.number not in entry["refunds"]:
+            entry["refunds"].append(refund.number)
+    return registered
+
+
+@asynccontextmanager
+async def shown(history: History, count: int) -> AsyncIterator[None]:
+    """How far it is, where somebody watches."""
+
+    async def show() -> None:
+        while True:
+            broken = f", {history.began[-1]}" if len(history.began) > len(history.ended) else ""
+            print(f"\r  {history.over:,} of {count:,} sent{broken:<60}", end="", file=sys.stderr, flush=True)
+            await asyncio.sleep(0.5)
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    showing = asyncio.create_task(show())
+    try:
+        yield
+    finally:
+        showing.cancel()
+        print("\r" + " " * 100 + "\r", end="", file=sys.stderr, flush=True)
