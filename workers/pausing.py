@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from workers.processing import Broken, Infrastructure
 
 FIRST_WAIT_S = 0.1
-WAIT_MAX_S = 10.0
+WAIT_MAX_S = 5.0  # what was away for an hour is used again within ten seconds, of which this is the greater part
 JITTER_S = 0.5  # so that several workers do not come back in step
 SAY_EVERY_S = 1.0  # an outage of an hour is told of often enough that way
 
@@ -35,7 +35,9 @@ class Patience:
     def __init__(self, pauses: Pauses, stopping: asyncio.Event, *, wait_max_s: float = WAIT_MAX_S) -> None:
         self._pauses = pauses
         self._stopping = stopping
-        self._wait = wait_exponential_jitter(multiplier=FIRST_WAIT_S, max=wait_max_s, jitter=min(JITTER_S, wait_max_s))
+        # The jitter comes on top: cut off together with it, all waits of a long outage would be of one length.
+        jitter_s = min(JITTER_S, wait_max_s / 2)
+        self._wait = wait_exponential(multiplier=FIRST_WAIT_S, max=wait_max_s - jitter_s) + wait_random(0, jitter_s)
         self._said_at = float("-inf")
 
     async def until_done(self, work: Callable[[], Awaitable[T]]) -> T:

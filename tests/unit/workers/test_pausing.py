@@ -83,3 +83,20 @@ async def test_a_stop_ends_the_waiting_at_once(heard: Heard, stopping: asyncio.E
     with pytest.raises(Infrastructure):
         await asyncio.wait_for(waiting, 1)
     assert work.tries == 2
+
+
+async def test_in_a_long_outage_waits_stay_short_enough_and_no_two_are_alike(
+    heard: Heard, stopping: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work goes on within ten seconds after what was away is back, of which the work itself may take some."""
+    patience, waits = Patience(heard, stopping), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(patience, "_sleep", sleep)
+    await patience.until_done(Failing(*[Infrastructure("gone")] * 60))
+    late = waits[20:]
+    assert max(waits) <= 5.0
+    assert min(late) > 2.0
+    assert len(set(late)) == len(late), "several workers would come back in step"

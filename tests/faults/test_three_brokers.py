@@ -1,0 +1,192 @@
+"""What is done to one of three brokers, and to the strength of a topic, under a running cluster without `development`."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka.client import AIOKafkaClient
+
+from deploy.cluster import kafka_admin
+from deploy.local.directory import Directory
+from deploy.local.engine import Wished
+from deploy.local.kafka import cluster as kafkas
+from deploy.local.kafka.cluster import Broker
+from deploy.local.machine import Machine
+from deploy.local.postgres import Postgres
+from deploy.local.processes import DidNotStart
+from deploy.local.redis import Redis
+from schemas import topics
+from tests import cluster as clusters
+from tests import stack
+from tests.cluster import Cluster, Note, is_ready, until
+
+pytestmark = pytest.mark.slow
+
+BROKERS = 3
+PER_S = 40
+ACKS_AGAIN_S = 15.0  # nine of them until the controllers take a silent broker for dead
+BURST_S = 3.0
+LOOK_S = 2.0  # shipped: a minute
+NOTICED_S = 3 * LOOK_S
+CORRECTED_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def started(local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
+    servers = stack.Servers()
+    wished = Wished(receivers=2, workers=2, console=True, balancer=True)
+
+    @asynccontextmanager
+    async def running(directory: Directory, machine: Machine) -> AsyncIterator[Cluster]:
+        async with (
+            kafkas.running(directory, machine, brokers=BROKERS) as kafka,
+            clusters.running(
+                directory,
+                machine,
+                wished,
+                kafka=kafka,
+                postgres=local_postgres,
+                redis=local_redis,
+                topics_look_interval_s=str(LOOK_S),
+            ) as one,
+        ):
+            yield one
+
+    try:
+        yield servers.start(running)
+    finally:
+        servers.end()
+
+
+@pytest.fixture
+async def cluster(started: Cluster) -> AsyncIterator[Cluster]:
+    yield started
+    await whole(started)
+    await started.whole()
+
+
+async def test_a_leader_that_is_killed_costs_some_seconds_and_no_acknowledged_record(
+    cluster: Cluster, measured: Note
+) -> None:
+    leader = await busiest(cluster)
+    async with cluster.sending(rate=PER_S, seconds=90) as load:
+        await asyncio.sleep(1)
+        killed_at = time.monotonic()
+        await leader.process.kill()
+        await asyncio.sleep(ACKS_AGAIN_S + 3)
+        upto = time.monotonic()
+    failed = load.failed(since=killed_at)
+    measured("acks again after", max((each.ended for each in failed), default=killed_at) - killed_at)
+    measured("refused", len(failed))
+    measured("longest answer", max(each.ended - each.began for each in load.attempts))
+    assert load.failed(since=killed_at + ACKS_AGAIN_S) == []
+    assert load.succeeded(since=killed_at + ACKS_AGAIN_S, upto=upto)
+    assert {each.status for each in failed} <= {503}
+    await load.judged()
+
+
+async def test_a_leader_that_is_shut_down_is_hardly_noticed(cluster: Cluster, measured: Note) -> None:
+    leader = await busiest(cluster)
+    async with cluster.sending(rate=PER_S, seconds=60) as load:
+        await asyncio.sleep(1)
+        await leader.process.stop()
+        assert leader.process.code != -signal.SIGKILL, "it left in good order"
+        await asyncio.sleep(BURST_S + 1)
+    failed = load.failed()
+    burst_s = max(each.ended for each in failed) - min(each.began for each in failed) if failed else 0.0
+    measured("burst of 503", burst_s)
+    measured("refused", len(failed))
+    assert burst_s < BURST_S
+    assert {each.status for each in failed} <= {503}
+    await load.judged()
+
+
+async def test_while_its_topic_is_weaker_than_promised_a_receiver_acknowledges_nothing(
+    cluster: Cluster, measured: Note
+) -> None:
+    name = cluster.topic(topics.NOTIFICATION)
+    async with cluster.sending(rate=PER_S, seconds=120) as load:
+        await asyncio.sleep(1)
+        weakened_at = time.monotonic()
+        async with kafka_admin.connected({"bootstrap_servers": cluster.kafka.bootstrap}) as admin:
+            await admin.set_config(name, {"min.insync.replicas": "1"})
+        await until(lambda: none_ready(cluster), NOTICED_S)
+        noticed_at = time.monotonic()
+        await asyncio.sleep(1)
+        await a_start_is_refused(cluster, name)
+        await development_starts(cluster)
+        assert await none_ready(cluster)
+        applied_at = time.monotonic()
+        await cluster.apply_topics()
+        await until(lambda: all_ready(cluster), CORRECTED_S)
+        corrected_at = time.monotonic()
+        await until(lambda: load.first_success_after(corrected_at), CORRECTED_S)
+    measured("noticed, looking every two seconds", noticed_at - weakened_at)
+    measured("ready again, from the call of `topics apply` on", corrected_at - applied_at)
+    assert load.succeeded(since=noticed_at, upto=applied_at) == []
+    assert {each.status for each in load.failed()} == {503}
+    await load.judged()
+
+
+async def a_start_is_refused(cluster: Cluster, name: str) -> None:
+    """By name, with what to do."""
+    strict = cluster.another("ingest", "ingest-strict")
+    with pytest.raises(DidNotStart):
+        await strict.process.start()
+    assert strict.process.code == 1
+    said = strict.process.said()
+    assert f"{name} has min.insync.replicas 1, and 2 is the least" in said
+    assert "alipay-notify topics apply" in said
+    assert "Traceback" not in said
+
+
+async def development_starts(cluster: Cluster) -> None:
+    lenient = cluster.another("ingest", "ingest-lenient", development="true", drain_delay_s=0)
+    async with lenient.process.running():
+        assert await is_ready(lenient)
+
+
+async def none_ready(cluster: Cluster) -> bool:
+    return not any([await is_ready(role) for role in cluster.engine.receivers])
+
+
+async def all_ready(cluster: Cluster) -> bool:
+    return all([await is_ready(role) for role in cluster.engine.receivers])
+
+
+async def busiest(cluster: Cluster) -> Broker:
+    """The broker that leads most partitions of the notification topic."""
+    leaders = Counter(each.leader for each in await partitions(cluster))
+    ((number, _),) = leaders.most_common(1)
+    return next(broker for broker in cluster.kafka.brokers if broker.node.number == number)
+
+
+async def whole(cluster: Cluster) -> None:
+    """Have all brokers run, and each of them have all records."""
+    for broker in cluster.kafka.brokers:
+        if not broker.process.runs:
+            await broker.process.start()
+    await cluster.kafka.ready()
+    await until(lambda: is_in_sync(cluster), 60, every_s=0.2)
+
+
+async def is_in_sync(cluster: Cluster) -> bool:
+    return all(len(each.isr) == BROKERS for each in await partitions(cluster))
+
+
+async def partitions(cluster: Cluster) -> list[Any]:
+    """The partitions of the notification topic, as the brokers describe them now."""
+    name = cluster.topic(topics.NOTIFICATION)
+    running = [broker.address for broker in cluster.kafka.brokers if broker.process.runs]
+    client = AIOKafkaClient(bootstrap_servers=running)
+    try:
+        await client.bootstrap()
+        await client.set_topics([name])
+        return list(client.cluster._partitions[name].values())
+    finally:
+        await client.close()
