@@ -147,7 +147,7 @@ async def _flooded(
 
 @asynccontextmanager
 async def _servers(tmp_path: Path) -> AsyncIterator[Servers]:
-    """Three brokers, Redis and PostgreSQL in a directory of their own; what all processes said is kept with the test."""
+    """Three brokers, Redis and PostgreSQL in a directory of their own; what all processes said stays with the test."""
     machine = Machine(environ=dict(os.environ))
     async with stack.first_free() as directory:
         world = World.create(
@@ -185,7 +185,7 @@ def _engine(servers: Servers) -> AbstractAsyncContextManager[Cluster]:
         kafka=servers.kafka,
         postgres=servers.postgres,
         redis=servers.redis,
-        kafka_session_s=SESSION_S,
+        kafka_session_s=str(SESSION_S),
     )
 
 

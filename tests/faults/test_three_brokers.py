@@ -1,4 +1,4 @@
-"""What is done to one of three brokers, and to the strength of a topic, under a running cluster without `development`."""
+"""What is done to one of three brokers, and to the strength of a topic, under a cluster without `development`."""
 
 import asyncio
 import signal
