@@ -211,7 +211,7 @@ async def test_nobody_sends_a_version_while_another_may_still_be_sending_the_one
     workers: Opener, time: Time
 ) -> None:
     first, second = await workers(2)
-    assert await first.leadership.leads()
+    assert await first.sending.leads()
     await journey.processing(first, time).process([at(0, 1, journey.record("N1"))])
     later = [journey.record("N1", "TRADE_FINISHED"), journey.record("N2")]
     await journey.processing(second, time).process([at(1, 1, later[0]), at(1, 2, later[1])])
@@ -231,10 +231,29 @@ async def test_what_a_dead_worker_left_is_sent_in_its_order_by_the_one_who_leads
     async with cluster.store() as dying:
         news = [journey.record("N1", status) for status in STATUSES]
         await journey.processing(dying, time).process(journey.logged(news))
-    assert await heir.leadership.leads()
+    assert await heir.sending.leads()
     assert await sent(heir) == []  # it might be alive
     time.now_ms += LEFT_BEHIND_MS
     assert await sent(heir) == [f"shop-sg:N1:{version}" for version in (1, 2, 3)]
+
+
+async def test_a_leader_that_always_has_events_of_its_own_sends_what_was_left_behind_all_the_same(
+    cluster: Cluster, workers: Opener, time: Time
+) -> None:
+    (busy,) = await workers(1)
+    async with cluster.store() as dying:
+        await journey.processing(dying, time).process([at(1, 1, journey.record("N1"))])
+    time.now_ms += LEFT_BEHIND_MS
+    await journey.processing(busy, time).process([at(0, 1, journey.record("N2"))])
+    assert await sent(busy) == ["shop-sg:N1:1", "shop-sg:N2:1"]
+
+
+async def test_who_no_longer_sweeps_may_send_and_keeps_nobody_from_sweeping(workers: Opener, time: Time) -> None:
+    """A worker that stands still goes on sending; the parked rows are another's then."""
+    first, second = await workers(2)
+    assert await first.unsent(10) == []
+    assert await first.sending.leads()
+    assert await second.leadership.leads()
 
 
 async def test_what_is_too_much_to_remember_is_left_to_the_one_who_leads(
