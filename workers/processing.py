@@ -26,7 +26,7 @@ from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.envelope import Record, Sealed
 from schemas.events import Outgoing
-from schemas.notification import Unreadable
+from schemas.notification import Notification, Unreadable
 from workers import settlement
 from workers.plan import Decide, Fault, HeldRow, Known, Logged, Needs, Plan, Reading
 
@@ -269,6 +269,8 @@ class Processing:
         return plan
 
     def _decide(self, readings: Sequence[Reading], known: Known, *, now_ms: int) -> Plan:
+        if known.settled_as:
+            _check_log(readings, known)
         try:
             return settlement.decide(readings, known, self._accounts, now_ms=now_ms, chance=self._chance)
         except _NEVER_OURS:
@@ -307,6 +309,27 @@ class Processing:
             self._dead_run = self._dead_run + 1 if delivery.disposition is Disposition.DEAD else 0
             if self._dead_run >= self._dead_run_max:
                 raise DeadRun(f"{self._dead_run} dead records in a row, the last for {delivery.reason.value}")
+
+
+def _check_log(readings: Sequence[Reading], known: Known) -> None:
+    """Returns where what is delivered again is what was settled: sameness is checked, since a position alone proves
+    nothing. Two logs on one store, or a topic that was made anew, have the same positions, and each record whose
+    position is taken would be passed over as settled.
+
+    Raises:
+        Broken: a position was settled by another record, which had another id and came at another moment.
+    """
+    for reading in readings:
+        settled = known.settled_as.get(reading.position) if reading.held is None else None
+        if settled is None or settled.received_at_ms == reading.received_at_ms:
+            continue
+        end = reading.notification or reading.fault
+        id_ = end.id if isinstance(end, Notification) else end.notification_id if end else ""
+        if id_ and settled.notification_id and id_ != settled.notification_id:
+            raise Broken(
+                f"the store has settled another record at {reading.position} than the log holds there: the topic was "
+                "made anew, or the store is another log's. Give each log a store of its own"
+            )
 
 
 def _check_size(record: Record) -> None:

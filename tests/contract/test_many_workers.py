@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 import pytest
 from msgspec import structs
 
-from schemas import topics
+from schemas import envelope, topics
 from schemas.dispositions import Disposition
 from schemas.envelope import Record
 from tests import journey
@@ -25,7 +25,7 @@ from workers.postgres.database import Connection
 from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import LEFT_BEHIND_MS
 from workers.postgres.store import OrderStore
-from workers.processing import Fenced, Infrastructure, Processing
+from workers.processing import Broken, Fenced, Infrastructure, Processing
 
 pytestmark = pytest.mark.slow
 
@@ -158,6 +158,22 @@ async def test_who_decided_on_an_order_that_another_has_made_meanwhile_is_fenced
         await deciding
     await late.process(older)
     assert sorted(await dispositions(second, "N1")) == [Disposition.APPLIED, Disposition.STALE]
+
+
+async def test_records_of_another_log_are_never_taken_for_those_that_are_settled(workers: Opener, time: Time) -> None:
+    """Two deployments on one database, or a topic that was made anew and has grown since."""
+    (store,) = await workers(1)
+    await journey.processing(store, time).process(journey.logged([journey.record("N1"), journey.record("N2")]))
+    of_another = [received_later(journey.record(order)) for order in ("M1", "M2", "M3")]
+    with pytest.raises(Broken, match="another record at 0-1 than the log holds"):
+        await journey.processing(store, time).process(journey.logged(of_another))
+    assert await store.order_page("shop-sg", "M3") is None
+    await journey.processing(store, time).process(journey.logged([journey.record("N1"), journey.record("N2")]))
+
+
+def received_later(record: Record) -> Record:
+    headers = dict(record.headers) | {envelope.Header.RECEIVED_AT.value: b"%d" % (NOW_MS + 5)}
+    return structs.replace(record, headers=tuple(headers.items()))
 
 
 async def decided(store: OrderStore, time: Time, batch: Sequence[Logged]) -> tuple[Needs, Plan]:

@@ -5,6 +5,7 @@ it, so the log may deliver again what is settled, and the store knows it by its 
 
 Positions belong to one log. A topic that was made anew counts from 0 again, and its records would pass for settled:
 whoever composes a worker compares `last_settled` with the end of each partition, and refuses a log that ends before it.
+Where it ends after it, the first record that has a settled one's position tells (`workers.processing`).
 """
 
 import asyncio
