@@ -114,8 +114,11 @@ class Events(Protocol):
 class Authenticate(Protocol):
     """The signature check of the receiver, once more: what lies in the log proves nothing by lying there."""
 
-    def __call__(self, sealed: Sealed, account: Account) -> None:
-        """Returns for an authentic record; raises anything else for one that nobody signed for this account."""
+    def __call__(self, sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+        """Returns for an authentic record; raises anything else for one that nobody signed for this account.
+
+        `anew`: by the keys of now, whoever has verified it before.
+        """
 
 
 class Watch(Protocol):
@@ -214,7 +217,7 @@ class Processing:
             account, received_at_ms = sealed.account, sealed.received_at_ms
             configured = self._account(sealed)
             # A receipt vouches for a record on its way through this process; what was held is verified by today's keys.
-            self._check_authentic(sealed if held is None else envelope.unreceipted(sealed), configured)
+            self._check_authentic(sealed, configured, anew=held is not None)
             notification = meaning.read(sealed.body, configured)
         except envelope.NewerRecord as error:
             fault = _fault(Disposition.PARKED, Reason.NEWER_ENVELOPE, error)
@@ -252,9 +255,9 @@ class Processing:
             raise envelope.BadRecord("the record names an account that is not configured, or another family")
         return account
 
-    def _check_authentic(self, sealed: Sealed, account: Account) -> None:
+    def _check_authentic(self, sealed: Sealed, account: Account, *, anew: bool) -> None:
         try:
-            self._authenticate(sealed, account)
+            self._authenticate(sealed, account, anew=anew)
         except Exception as error:
             detail = f"not signed by a key of this account: {type(error).__name__}"
             raise Unreadable(Reason.UNAUTHENTICATED, detail, disposition=Disposition.DEAD) from None

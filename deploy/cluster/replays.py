@@ -50,14 +50,14 @@ async def prepared(told: ClusterSettings) -> AsyncIterator[Prepared]:
     """
     clock, counted = SystemClock(), Counted()
     accounts = accounts_file.read(told.accounts)
-    trust = Trust(Rings(accounts, told.accounts.parent), b"")
+    trust = Trust(Rings(accounts, told.accounts.parent), connections.receipt_key(told))
     store = await OrderStore.open(
         settings.postgres_address(told), holder=connections.name("replay"), now_ms=clock.epoch_ms, has_relay=False
     )
     try:
         processing = Processing(
             accounts=accounts,
-            authenticate=trust.authenticate,
+            authenticate=trust.authenticate_anew,
             store=store,
             events=NoTopics(),
             watch=counted,
