@@ -14,6 +14,7 @@ from deploy.trust import Trust
 from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas.events import Outgoing
+from workers.pausing import when_fenced_again
 from workers.plan import Logged, Plan, Reading
 from workers.postgres.store import OrderStore
 from workers.processing import Processing
@@ -63,6 +64,10 @@ async def prepared(told: ClusterSettings) -> AsyncIterator[Prepared]:
             watch=counted,
             now_ms=clock.epoch_ms,
         )
-        yield Prepared(store, processing.process, lambda: dict(counted.results))
+
+        async def process(batch: Sequence[Logged]) -> None:
+            await when_fenced_again(lambda: processing.process(batch))
+
+        yield Prepared(store, process, lambda: dict(counted.results))
     finally:
         await store.close()

@@ -83,3 +83,18 @@ async def test_a_stop_ends_the_waiting_at_once(heard: Heard, stopping: asyncio.E
     with pytest.raises(Infrastructure):
         await asyncio.wait_for(waiting, 1)
     assert work.tries == 2
+
+
+async def test_who_was_overtaken_decides_again_and_tells_of_it_only_when_it_goes_on() -> None:
+    overtaken = Failing(Fenced("quicker"), Fenced("quicker"))
+    await pausing.when_fenced_again(overtaken)
+    assert overtaken.tries == 3
+    with pytest.raises(Fenced):
+        await pausing.when_fenced_again(Failing(*[Fenced("quicker")] * pausing.FENCED_MAX))
+
+
+async def test_trouble_that_is_no_overtaking_is_told_at_once() -> None:
+    away = Failing(Infrastructure("away"))
+    with pytest.raises(Infrastructure):
+        await pausing.when_fenced_again(away)
+    assert away.tries == 1
