@@ -3,10 +3,16 @@
 A receiver that shares a secret with the workers marks each record that it has verified. A worker that finds the mark
 good need not verify the signature again, which costs twenty times as much. Without the secret, or without the mark, the
 signature is verified once more: what lies in a log proves nothing by lying there.
+
+That Alipay confirmed a notification (notify_verify) is nothing that a signature could show later. The record says it in
+a header, and whoever may write to the log can write that too: with a message that Alipay signed for another merchant,
+and that names no payee, he would pay our orders. So where there are receipts, only a good one makes the header true.
 """
 
 from collections.abc import Iterable
 from hmac import compare_digest
+
+from msgspec import structs
 
 from ingest import app, authenticity, returns
 from ingest.keys import Rings
@@ -18,21 +24,32 @@ from workers.admin.returns import Returned
 
 
 class Trust:
-    """The receipts, the authentication and the Return check of one process. Without a secret there are no receipts."""
+    """The receipts, the authentication and the Return check of one process. Without a secret there are no receipts.
 
-    def __init__(self, rings: Rings, secret: bytes) -> None:
+    `is_log_private`: nobody but this program writes to the log, so its records' word on notify_verify is good without.
+    """
+
+    def __init__(self, rings: Rings, secret: bytes, *, is_log_private: bool = False) -> None:
         self._rings = rings
         self._secret = secret
+        self._believes_log = is_log_private or not secret
 
     def receipt(self, sealed: Sealed) -> bytes:
         """The mark of having verified what is sealed; empty where nobody shares a secret with us."""
         return envelope.receipt(sealed, self._secret) if self._secret else b""
 
-    def authenticate(self, sealed: Sealed, account: Account) -> None:
+    def authenticate(self, sealed: Sealed, account: Account, *, anew: bool = False) -> None:
         """Returns for an authentic record; raises what `ingest.authenticity.recheck` does for another."""
-        has_receipt = bool(self._secret and sealed.receipt)
-        if not has_receipt or not compare_digest(sealed.receipt, self.receipt(sealed)):
-            authenticity.recheck(sealed, account, self._rings.current(account.name))
+        is_ours = bool(self._secret and sealed.receipt) and compare_digest(sealed.receipt, self.receipt(sealed))
+        if is_ours and not anew:
+            return
+        if sealed.confirmed and not (is_ours or self._believes_log):
+            sealed = structs.replace(sealed, confirmed=False)
+        authenticity.recheck(sealed, account, self._rings.current(account.name))
+
+    def authenticate_anew(self, sealed: Sealed, account: Account, *, anew: bool = True) -> None:
+        """The same, always by the keys of now."""
+        self.authenticate(sealed, account, anew=True)
 
     def check_return(self, text: str, account: Account) -> Returned:
         """What the buyer's app or browser brought back: whether Alipay signed it, and what it says."""

@@ -323,7 +323,7 @@ class World:
             chance=lambda: 0.5,
         )
 
-    def authenticate(self, sealed: Sealed, account: Account) -> None:
+    def authenticate(self, sealed: Sealed, account: Account, *, anew: bool = False) -> None:
         if not self.is_authentic:
             raise ValueError(f"no key of {account.name} signed {len(sealed.body)} bytes")
 

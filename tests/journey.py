@@ -112,11 +112,11 @@ class Watched:
     def step(self, name: str, seconds: float) -> None: ...
 
 
-def anybody_signed_this(sealed: Sealed, account: Account) -> None:
+def anybody_signed_this(sealed: Sealed, account: Account, *, anew: bool = False) -> None:
     """A signature check that finds nothing wrong."""
 
 
-def nobody_signed_this(sealed: Sealed, account: Account) -> None:
+def nobody_signed_this(sealed: Sealed, account: Account, *, anew: bool = False) -> None:
     """The check of an account whose key is gone."""
     raise LookupError
 

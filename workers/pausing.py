@@ -12,11 +12,12 @@ from typing import Protocol, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from tenacity.wait import wait_exponential, wait_random
 
-from workers.processing import Broken, Infrastructure
+from workers.processing import Broken, Fenced, Infrastructure
 
 FIRST_WAIT_S = 0.1
 WAIT_MAX_S = 5.0  # what was away for an hour is used again within ten seconds, of which this is the greater part
 JITTER_S = 0.5  # so that several workers do not come back in step
+FENCED_MAX = 5  # so often another worker may be quicker before whoever has no loop gives up
 SAY_EVERY_S = 1.0  # an outage of an hour is told of often enough that way
 
 
@@ -72,6 +73,20 @@ class Patience:
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+async def when_fenced_again(work: Callable[[], Awaitable[T]]) -> T:
+    """Do the work, and again where another worker was quicker: for those who have no loop that would try again.
+
+    Raises:
+        Fenced: it was quicker each time.
+    """
+    for _ in range(FENCED_MAX - 1):
+        try:
+            return await work()
+        except Fenced:
+            continue
+    return await work()
 
 
 def _is_worth_waiting_for(error: BaseException) -> bool:

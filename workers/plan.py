@@ -114,14 +114,23 @@ class Needs(Struct, frozen=True, kw_only=True):
     refunds: frozenset[Named]
 
 
+class SettledAs(Struct, frozen=True, kw_only=True, gc=False):
+    """Which record got the disposition of its position: the notification's id, where it had one, and when it came."""
+
+    notification_id: str
+    received_at_ms: int
+
+
 class Known(Struct, frozen=True, kw_only=True):
     """What the store knows of a batch's needs. Orders found by a trade or a refund number are in `orders` too.
 
     `settled` are those positions that have a disposition already; `open_held` those whose held row is unresolved, and
-    `tries` how often each of these was tried.
+    `tries` how often each of these was tried. `settled_as` tells by which record, where the log and the store do not
+    belong together by themselves.
     """
 
     settled: frozenset[Position]
+    settled_as: dict[Position, SettledAs] = {}
     open_held: frozenset[Position]
     tries: dict[Position, int] = {}
     digests: dict[Named, bytes]

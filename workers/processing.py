@@ -26,7 +26,7 @@ from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.envelope import Record, Sealed
 from schemas.events import Outgoing
-from schemas.notification import Unreadable
+from schemas.notification import Notification, Unreadable
 from workers import settlement
 from workers.plan import Decide, Fault, HeldRow, Known, Logged, Needs, Plan, Reading
 
@@ -114,8 +114,11 @@ class Events(Protocol):
 class Authenticate(Protocol):
     """The signature check of the receiver, once more: what lies in the log proves nothing by lying there."""
 
-    def __call__(self, sealed: Sealed, account: Account) -> None:
-        """Returns for an authentic record; raises anything else for one that nobody signed for this account."""
+    def __call__(self, sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+        """Returns for an authentic record; raises anything else for one that nobody signed for this account.
+
+        `anew`: by the keys of now, whoever has verified it before.
+        """
 
 
 class Watch(Protocol):
@@ -214,7 +217,7 @@ class Processing:
             account, received_at_ms = sealed.account, sealed.received_at_ms
             configured = self._account(sealed)
             # A receipt vouches for a record on its way through this process; what was held is verified by today's keys.
-            self._check_authentic(sealed if held is None else envelope.unreceipted(sealed), configured)
+            self._check_authentic(sealed, configured, anew=held is not None)
             notification = meaning.read(sealed.body, configured)
         except envelope.NewerRecord as error:
             fault = _fault(Disposition.PARKED, Reason.NEWER_ENVELOPE, error)
@@ -252,9 +255,9 @@ class Processing:
             raise envelope.BadRecord("the record names an account that is not configured, or another family")
         return account
 
-    def _check_authentic(self, sealed: Sealed, account: Account) -> None:
+    def _check_authentic(self, sealed: Sealed, account: Account, *, anew: bool) -> None:
         try:
-            self._authenticate(sealed, account)
+            self._authenticate(sealed, account, anew=anew)
         except Exception as error:
             detail = f"not signed by a key of this account: {type(error).__name__}"
             raise Unreadable(Reason.UNAUTHENTICATED, detail, disposition=Disposition.DEAD) from None
@@ -269,6 +272,8 @@ class Processing:
         return plan
 
     def _decide(self, readings: Sequence[Reading], known: Known, *, now_ms: int) -> Plan:
+        if known.settled_as:
+            _check_log(readings, known)
         try:
             return settlement.decide(readings, known, self._accounts, now_ms=now_ms, chance=self._chance)
         except _NEVER_OURS:
@@ -307,6 +312,27 @@ class Processing:
             self._dead_run = self._dead_run + 1 if delivery.disposition is Disposition.DEAD else 0
             if self._dead_run >= self._dead_run_max:
                 raise DeadRun(f"{self._dead_run} dead records in a row, the last for {delivery.reason.value}")
+
+
+def _check_log(readings: Sequence[Reading], known: Known) -> None:
+    """Returns where what is delivered again is what was settled: sameness is checked, since a position alone proves
+    nothing. Two logs on one store, or a topic that was made anew, have the same positions, and each record whose
+    position is taken would be passed over as settled.
+
+    Raises:
+        Broken: a position was settled by another record, which had another id and came at another moment.
+    """
+    for reading in readings:
+        settled = known.settled_as.get(reading.position) if reading.held is None else None
+        if settled is None or settled.received_at_ms == reading.received_at_ms:
+            continue
+        end = reading.notification or reading.fault
+        id_ = end.id if isinstance(end, Notification) else end.notification_id if end else ""
+        if id_ and settled.notification_id and id_ != settled.notification_id:
+            raise Broken(
+                f"the store has settled another record at {reading.position} than the log holds there: the topic was "
+                "made anew, or the store is another log's. Give each log a store of its own"
+            )
 
 
 def _check_size(record: Record) -> None:

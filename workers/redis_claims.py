@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from workers.breaker import Breaker
 from workers.processing import Infrastructure
@@ -30,6 +30,9 @@ TTL_MS = 30_000  # longer than a batch takes, so that a claim seldom ends before
 CALL_S = 1.0  # two tries of half a second
 FAILURES_MAX = 3
 OPEN_S = 2.0
+
+# What the client raises of a Redis Cluster of which no node answers is no RedisError.
+_CLIENTS = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 # Both answer with as little as says it: usually no key is another's, and how many were given back interests nobody.
 _CLAIM = """
@@ -114,7 +117,7 @@ class RedisClaims:
         try:
             async with asyncio.timeout(self._call_s):
                 answers = await self._answers(script, calls, arguments)
-        except (RedisError, OSError, TimeoutError) as error:
+        except _CLIENTS as error:
             self._breaker.failed()
             raise Infrastructure(f"Redis: {type(error).__name__}: {error}".rstrip(": ")) from error
         self._breaker.succeeded()

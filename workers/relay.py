@@ -13,6 +13,7 @@ from workers.pausing import Patience, Pauses
 from workers.processing import Infrastructure
 
 EVENTS_MAX = 500  # per send
+LAST_EVENTS_MAX = 2000  # after the stop: as many as a worker has of its own; what others left, another one sends
 LOOK_EVERY_S = 2.0  # for what another process left behind: nobody wakes us for that
 
 
@@ -63,16 +64,18 @@ class Relay:
             await self._rest()
 
     async def run_once(self) -> int:
-        """Returns when all that was in the outbox is acknowledged and marked; how many events that were.
+        """Returns when all that was in the outbox is acknowledged and marked; how many events that were. Once a stop is
+        asked for, a part of it is enough.
 
         Raises:
             Infrastructure: some may be sent, some not. All of them are still in the outbox, or marked.
         """
-        sent = 0
+        sent = sent_last = 0
         while True:
             count = await self._emit(self._events_max)
             sent += count
-            if count < self._events_max:
+            sent_last += count if self._stopping.is_set() else 0
+            if count < self._events_max or sent_last >= LAST_EVENTS_MAX:
                 return sent
 
     async def _rest(self) -> None:

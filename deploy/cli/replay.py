@@ -60,7 +60,9 @@ def replay(
         raise typer.BadParameter("a replay needs a reason that is written down: --why")
     starting.need("aiokafka", "asyncpg", "redis", extra="cluster")
     from deploy.cluster import refusals, settings
+    from deploy.cluster.replaying import TooNarrow
     from deploy.refusals import told
+    from workers.processing import DeadRun
 
     try:
         configured = settings.load(os.environ, kafka=kafka, postgres=postgres)
@@ -68,7 +70,10 @@ def replay(
         starting.refuse("cannot replay as told", bad.faults, exits.WRONG_USAGE)
     try:
         done = asyncio.run(_replay(configured, from_ms, to_ms, rate=rate, yes=yes, why=why, output=output))
-    except refusals.REFUSALS as error:
+    except DeadRun as error:
+        looks = "they are held: look at `alipay-notify held list`, then replay again"
+        starting.refuse("stopped the replay", [f"{error}: {looks}"], exits.FAILED)
+    except (*refusals.REFUSALS, TooNarrow) as error:
         starting.refuse("could not replay", told(error), exits.FAILED)
     raise typer.Exit(done)
 
@@ -103,7 +108,9 @@ async def _replay(
         missing = sum(span.unsettled for span in spans)
         if not yes:
             _show(spans, output, {"dry_run": True})
+            replaying.check_wide_enough(spans)
             return exits.FOUND_WRONG if missing else exits.DONE
+        replaying.check_wide_enough(spans)  # before it is written down that somebody replays
         if missing > TYPED_FROM and not _confirmed(missing):
             raise typer.Abort
         stretch_named = f"{topic} {from_ms}..{to_ms}"

@@ -35,7 +35,7 @@ def kafka(told: ClusterSettings) -> dict[str, Any]:
 
 
 def receipt_key(told: ClusterSettings) -> bytes:
-    """The secret that receivers and workers share, as a key of fixed size; empty where there is none.
+    """The secret that all processes share, as a key of fixed size; empty where there is none.
 
     Raises:
         Unreadable: the file cannot be read, or what it holds could be guessed.

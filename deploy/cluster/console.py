@@ -23,6 +23,8 @@ from workers.admin.probes import Check
 from workers.admin.shapes import RefusedRequest
 from workers.changes import Changes
 from workers.lines import Lines as WorkerLines
+from workers.pausing import when_fenced_again
+from workers.plan import HeldRow
 from workers.postgres.store import OrderStore
 from workers.processing import Processing
 from workers.watching import Everyone
@@ -64,7 +66,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         stack.push_async_callback(store.close)
         changes = Changes()
         counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
-        trust = Trust(rings, b"")  # what was held is verified by today's keys, whoever vouched for it then
+        trust = Trust(rings, connections.receipt_key(told))
         processing = Processing(
             accounts=accounts,
             authenticate=trust.authenticate,
@@ -74,6 +76,9 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             now_ms=clock.epoch_ms,
         )
 
+        async def retry(rows: Sequence[HeldRow]) -> None:
+            await when_fenced_again(lambda: processing.retry(rows))
+
         async def health() -> Sequence[Check]:
             return [life.check("store", store.trouble)]
 
@@ -82,7 +87,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             orders=store,
             held=store,
             events=store,
-            retry=processing.retry,
+            retry=retry,
             authenticate=trust.authenticate,
             check_return=trust.check_return,
             refusals=NoRefusals(),

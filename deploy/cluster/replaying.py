@@ -3,6 +3,10 @@
 It reads beside the workers' group and commits nothing. Each record is brought to its disposition exactly as a worker
 does it; a position that has one already is recognised and nothing is done, so a replay of what was never lost changes
 nothing, and an interrupted one is simply started again. Events that it writes are sent by the workers.
+
+One thing it may not do. Workers begin where the group has committed, unless the highest settled offset of a partition
+lies below that: then the store is older than the group, and they go back to it. A replay that begins above that offset
+would raise it, and what lies between would be passed over for good, by everybody. So such a stretch is refused.
 """
 
 import asyncio
@@ -29,12 +33,16 @@ SILENT_S = 30.0  # without a record where there should be one
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """A stretch of one partition, from `first` up to, not including, `end`; `settled` of its records have theirs."""
+    """A stretch of one partition, from `first` up to, not including, `end`; `settled` of its records have theirs.
+
+    `before` are records without a disposition that lie right before it.
+    """
 
     partition: int
     first: int
     end: int
     settled: int
+    before: int = 0
 
     @property
     def records(self) -> int:
@@ -45,8 +53,15 @@ class Span(Struct, frozen=True, kw_only=True):
         return self.records - self.settled
 
 
+class TooNarrow(Exception):
+    """Records without a disposition lie right before the stretch, and would be passed over after it."""
+
+
 class Settled(Protocol):
     """The order store, as far as this asks it."""
+
+    async def last_settled(self, partition: int) -> int | None:
+        """The highest offset of the partition that has a disposition."""
 
     async def settled_between(self, partition: int, first: int, end: int) -> int:
         """How many records of the stretch have a disposition."""
@@ -67,6 +82,7 @@ class Stretch:
             Infrastructure: Kafka or the store does not say.
         """
         places = [TopicPartition(self._topic, number) for number in range(self._partitions)]
+        begins = await self._told(lambda: self._consumer.beginning_offsets(places))
         ends = await self._told(lambda: self._consumer.end_offsets(places))
         firsts = await self._told(lambda: self._consumer.offsets_for_times(dict.fromkeys(places, from_ms)))
         lasts = await self._told(lambda: self._consumer.offsets_for_times(dict.fromkeys(places, to_ms)))
@@ -76,7 +92,9 @@ class Stretch:
             end = lasts[place].offset if lasts.get(place) else ends[place]
             if first < end:
                 settled = await store.settled_between(place.partition, first, end)
-                spans.append(Span(partition=place.partition, first=first, end=end, settled=settled))
+                last = await store.last_settled(place.partition)
+                before = max(0, first - max(begins[place], -1 if last is None else last + 1))
+                spans.append(Span(partition=place.partition, first=first, end=end, settled=settled, before=before))
         return spans
 
     async def records(self, span: Span, *, batch_max: int = BATCH_MAX) -> AsyncIterator[Sequence[Logged]]:
@@ -134,9 +152,11 @@ async def replay(
     """Bring every record of the spans to its disposition; how many there were. `advanced` is told of each batch.
 
     Raises:
+        TooNarrow: nothing was done.
         Infrastructure: Kafka or the store failed; what was done is done, and is recognised the next time.
         DeadRun: too many dead records in a row.
     """
+    check_wide_enough(spans)
     pace, done = Pace(rate), 0
     batch_max = max(1, min(BATCH_MAX, int(rate)))
     for span in spans:
@@ -146,6 +166,20 @@ async def replay(
             advanced(len(batch))
             await pace.keep(len(batch))
     return done
+
+
+def check_wide_enough(spans: Sequence[Span]) -> None:
+    """Returns where no record would be passed over.
+
+    Raises:
+        TooNarrow: some would.
+    """
+    if narrow := [span for span in spans if span.before]:
+        raise TooNarrow(
+            f"{sum(span.before for span in narrow)} records lie right before the stretch and have no disposition, in "
+            f"partition {', '.join(str(span.partition) for span in narrow)}: workers would pass them over after this. "
+            "Begin earlier, or wait until the workers have read so far"
+        )
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from deploy.trust import Trust
 from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas.events import Outgoing
+from workers.pausing import when_fenced_again
 from workers.plan import Logged, Plan, Reading
 from workers.postgres.store import OrderStore
 from workers.processing import Processing
@@ -50,19 +51,23 @@ async def prepared(told: ClusterSettings) -> AsyncIterator[Prepared]:
     """
     clock, counted = SystemClock(), Counted()
     accounts = accounts_file.read(told.accounts)
-    trust = Trust(Rings(accounts, told.accounts.parent), b"")
+    trust = Trust(Rings(accounts, told.accounts.parent), connections.receipt_key(told))
     store = await OrderStore.open(
         settings.postgres_address(told), holder=connections.name("replay"), now_ms=clock.epoch_ms, has_relay=False
     )
     try:
         processing = Processing(
             accounts=accounts,
-            authenticate=trust.authenticate,
+            authenticate=trust.authenticate_anew,
             store=store,
             events=NoTopics(),
             watch=counted,
             now_ms=clock.epoch_ms,
         )
-        yield Prepared(store, processing.process, lambda: dict(counted.results))
+
+        async def process(batch: Sequence[Logged]) -> None:
+            await when_fenced_again(lambda: processing.process(batch))
+
+        yield Prepared(store, process, lambda: dict(counted.results))
     finally:
         await store.close()

@@ -56,7 +56,7 @@ class ClusterSettings(Settings):
     redis: str = Field("", description="Claims: redis://host/0, or redis+sentinel://, redis+cluster://. None: without.")
     redis_file: Path | None = Field(None, description="File with that address, where it has a password in it.")
     receipt_key_file: Path | None = Field(
-        None, description="File with a secret that receivers and workers share: verified once is verified for both."
+        None, description="File with a secret that all processes share: verified once is verified for all."
     )
 
     def contradictions(self) -> list[str]:

@@ -20,7 +20,7 @@ async def prune(store: OrderStore, now_ms: Callable[[], int], *, every_s: float 
     """Delete events that were sent long ago, where this worker leads; a little at a time."""
     while True:
         with suppress(Infrastructure):  # the loops that need the store say so
-            while await store.leadership.leads():
+            while await store.sending.leads():
                 if await store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS) < outbox.PRUNE_ROWS_MAX:
                     break
                 await asyncio.sleep(BETWEEN_PRUNES_S)

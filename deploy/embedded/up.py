@@ -81,7 +81,8 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
         counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
         source = JournalSource(opened.journal, cursor=opened.cursor)
 
-        trust = Trust(rings, os.urandom(32))  # of this process only: what another one received is verified again
+        # The secret is this process's own: what another one received is verified again.
+        trust = Trust(rings, os.urandom(32), is_log_private=True)
         worker = await stack.enter_async_context(
             workers_app.working(
                 accounts=accounts,

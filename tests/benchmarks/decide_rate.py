@@ -93,15 +93,20 @@ class Bench:
 
     def __init__(self, account: Account, ring: KeyRing | None) -> None:
         self.accounts = {account.name: account}
+        self._ring = ring
         self.store = MemoryStore()
         self.processing = Processing(
             accounts=self.accounts,
-            authenticate=lambda sealed, to: None if ring is None else authenticity.recheck(sealed, to, ring),
+            authenticate=self._authenticate,
             store=self.store,
             events=Published(),
             watch=Watched(),
             now_ms=lambda: NOW_MS,
         )
+
+    def _authenticate(self, sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+        if self._ring is not None:
+            authenticity.recheck(sealed, account, self._ring)
 
     def read(self, records: Sequence[Record], *, first: int = 0) -> tuple[list[Reading], float]:
         logged = [Logged(Position(0, first + offset), record) for offset, record in enumerate(records)]

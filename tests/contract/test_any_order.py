@@ -11,7 +11,7 @@ import pytest
 
 from schemas.accounts import Account
 from schemas.money import Money
-from tests import facts, model
+from tests import facts, journey, model
 from tests.contract.engines import AnyStore, Engine
 from tests.fakes import Log, Published, Watched
 from tests.histories import HISTORIES
@@ -24,7 +24,7 @@ from workers.processing import Processing
 def over(store: AnyStore, time: Time) -> Processing:
     return Processing(
         accounts=facts.ACCOUNTS,
-        authenticate=lambda sealed, account: None,
+        authenticate=journey.anybody_signed_this,
         store=store,
         events=Published(),
         watch=Watched(),

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 import pytest
 from msgspec import structs
 
-from schemas import topics
+from schemas import envelope, topics
 from schemas.dispositions import Disposition
 from schemas.envelope import Record
 from tests import journey
@@ -25,7 +25,7 @@ from workers.postgres.database import Connection
 from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import LEFT_BEHIND_MS
 from workers.postgres.store import OrderStore
-from workers.processing import Fenced, Infrastructure, Processing
+from workers.processing import Broken, Fenced, Infrastructure, Processing
 
 pytestmark = pytest.mark.slow
 
@@ -160,6 +160,22 @@ async def test_who_decided_on_an_order_that_another_has_made_meanwhile_is_fenced
     assert sorted(await dispositions(second, "N1")) == [Disposition.APPLIED, Disposition.STALE]
 
 
+async def test_records_of_another_log_are_never_taken_for_those_that_are_settled(workers: Opener, time: Time) -> None:
+    """Two deployments on one database, or a topic that was made anew and has grown since."""
+    (store,) = await workers(1)
+    await journey.processing(store, time).process(journey.logged([journey.record("N1"), journey.record("N2")]))
+    of_another = [received_later(journey.record(order)) for order in ("M1", "M2", "M3")]
+    with pytest.raises(Broken, match="another record at 0-1 than the log holds"):
+        await journey.processing(store, time).process(journey.logged(of_another))
+    assert await store.order_page("shop-sg", "M3") is None
+    await journey.processing(store, time).process(journey.logged([journey.record("N1"), journey.record("N2")]))
+
+
+def received_later(record: Record) -> Record:
+    headers = dict(record.headers) | {envelope.Header.RECEIVED_AT.value: b"%d" % (NOW_MS + 5)}
+    return structs.replace(record, headers=tuple(headers.items()))
+
+
 async def decided(store: OrderStore, time: Time, batch: Sequence[Logged]) -> tuple[Needs, Plan]:
     """What a worker would write of the batch, without writing it."""
     overheard = Overheard(store, writes=False)
@@ -211,7 +227,7 @@ async def test_nobody_sends_a_version_while_another_may_still_be_sending_the_one
     workers: Opener, time: Time
 ) -> None:
     first, second = await workers(2)
-    assert await first.leadership.leads()
+    assert await first.sending.leads()
     await journey.processing(first, time).process([at(0, 1, journey.record("N1"))])
     later = [journey.record("N1", "TRADE_FINISHED"), journey.record("N2")]
     await journey.processing(second, time).process([at(1, 1, later[0]), at(1, 2, later[1])])
@@ -231,10 +247,29 @@ async def test_what_a_dead_worker_left_is_sent_in_its_order_by_the_one_who_leads
     async with cluster.store() as dying:
         news = [journey.record("N1", status) for status in STATUSES]
         await journey.processing(dying, time).process(journey.logged(news))
-    assert await heir.leadership.leads()
+    assert await heir.sending.leads()
     assert await sent(heir) == []  # it might be alive
     time.now_ms += LEFT_BEHIND_MS
     assert await sent(heir) == [f"shop-sg:N1:{version}" for version in (1, 2, 3)]
+
+
+async def test_a_leader_that_always_has_events_of_its_own_sends_what_was_left_behind_all_the_same(
+    cluster: Cluster, workers: Opener, time: Time
+) -> None:
+    (busy,) = await workers(1)
+    async with cluster.store() as dying:
+        await journey.processing(dying, time).process([at(1, 1, journey.record("N1"))])
+    time.now_ms += LEFT_BEHIND_MS
+    await journey.processing(busy, time).process([at(0, 1, journey.record("N2"))])
+    assert await sent(busy) == ["shop-sg:N1:1", "shop-sg:N2:1"]
+
+
+async def test_who_no_longer_sweeps_may_send_and_keeps_nobody_from_sweeping(workers: Opener, time: Time) -> None:
+    """A worker that stands still goes on sending; the parked rows are another's then."""
+    first, second = await workers(2)
+    assert await first.unsent(10) == []
+    assert await first.sending.leads()
+    assert await second.leadership.leads()
 
 
 async def test_what_is_too_much_to_remember_is_left_to_the_one_who_leads(

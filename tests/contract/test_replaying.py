@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from deploy.cluster import replaying
-from deploy.cluster.replaying import Span
+from deploy.cluster.replaying import Span, TooNarrow
 from tests import journey
 from tests.contract.engines import Cluster
 from tests.journey import Time
@@ -85,6 +85,23 @@ async def test_only_the_stretch_between_the_two_moments_is_meant(topic: Topic, s
     assert sum(span.records for span in await spans(topic, store, to_ms=middle)) == ORDERS
     assert sum(span.records for span in await spans(topic, store, from_ms=middle)) == 1
     assert await spans(topic, store, from_ms=now_ms() + 60_000) == []
+
+
+async def test_a_stretch_that_would_leave_a_gap_below_it_is_refused(topic: Topic, store: OrderStore) -> None:
+    """The highest settled offset is where workers take the store to be: below it nobody looks any more."""
+    middle = now_ms() + 1
+    time.sleep(0.01)  # noqa: ASYNC251 - as above
+    async with topic.log() as log:
+        await log.append(journey.record("LATE"))
+    async with replaying.reading(topic.connection, topic.name) as stretch:
+        (late,) = await stretch.spans(store, from_ms=middle, to_ms=now_ms() + 60_000)
+        assert late.before > 0
+        with pytest.raises(TooNarrow, match="Begin earlier"):
+            await replaying.replay(stretch, [late], journey.processing(store, Time()).process, rate=1, advanced=print)
+    assert await store.recent(1) == []
+    await replayed(topic, store)
+    (settled,) = await spans(topic, store, from_ms=middle)
+    assert settled.before == 0
 
 
 async def test_it_keeps_its_pace(topic: Topic, store: OrderStore) -> None:

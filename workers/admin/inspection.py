@@ -52,7 +52,7 @@ def signature(record: Record, accounts: Mapping[str, Account], authenticate: Aut
     if account is None or account.family.value != sealed.family:
         return Signature(authentic=False, detail="its account is not configured, or of another family", key_id="")
     try:
-        authenticate(envelope.unreceipted(sealed), account)
+        authenticate(sealed, account, anew=True)
     except Exception as error:
         detail = f"验签失败, not signed by a key of this account: {type(error).__name__}: {error}"
         return Signature(authentic=False, detail=detail[:300], key_id="")

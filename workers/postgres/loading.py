@@ -11,7 +11,7 @@ from typing import Any
 
 from schemas.orders import Order
 from workers import rows
-from workers.plan import Known, Named, Needs, Position
+from workers.plan import Known, Named, Needs, Position, SettledAs
 from workers.postgres.database import Connection
 
 
@@ -23,10 +23,12 @@ async def load(connection: Connection, needs: Needs) -> Known:
     wanted.update((account, number) for (account, _), number in by_trade.items())
     wanted.update((account, number) for (account, _), number in by_refund.items())
     orders = await locked_orders(connection, wanted)
-    settled = await _settled(connection, needs.positions)
+    settled_as = await _settled(connection, needs.positions)
+    settled = frozenset(settled_as)
     tries = await _tries_of_open(connection, settled)
     return Known(
         settled=settled,
+        settled_as=settled_as,
         open_held=frozenset(tries),
         tries=tries,
         digests=await _numbers(connection, _DIGESTS, needs.ids),
@@ -58,10 +60,11 @@ _LOCKED_ORDERS = f"""
 """
 # A polled batch is a run of offsets, and its range is one descent; held rows that are tried again lie scattered.
 _SETTLED_IN_RUN = """
-    SELECT log_offset FROM deliveries WHERE log_partition = $1 AND log_offset BETWEEN $2 AND $3
+    SELECT log_partition, log_offset, notification_id, received_at FROM deliveries
+    WHERE log_partition = $1 AND log_offset BETWEEN $2 AND $3
 """
 _SETTLED = f"""
-    SELECT d.log_partition, d.log_offset FROM {_PLACES}
+    SELECT d.log_partition, d.log_offset, d.notification_id, d.received_at FROM {_PLACES}
     JOIN deliveries AS d ON d.log_partition = place.log_partition AND d.log_offset = place.log_offset
 """
 _OPEN_HELD = f"""
@@ -94,9 +97,9 @@ def _apart(names: Iterable[Named]) -> tuple[list[str], list[str]]:
     return [number for _, number in ordered], [account for account, _ in ordered]
 
 
-async def _settled(connection: Connection, positions: frozenset[Position]) -> frozenset[Position]:
-    """Which of the positions have a disposition."""
-    found: set[Position] = set()
+async def _settled(connection: Connection, positions: frozenset[Position]) -> dict[Position, SettledAs]:
+    """Which of the positions have a disposition, and by which record."""
+    found: list[Any] = []
     scattered: list[Position] = []
     by_partition: dict[int, list[Position]] = {}
     for position in positions:
@@ -107,12 +110,14 @@ async def _settled(connection: Connection, positions: frozenset[Position]) -> fr
         if last - first >= 2 * len(offsets):
             scattered += of_partition
             continue
-        known = await connection.fetch(_SETTLED_IN_RUN, partition, first, last)
-        found.update(Position(partition, offset) for (offset,) in known)
+        found += await connection.fetch(_SETTLED_IN_RUN, partition, first, last)
     if scattered:
-        known = await connection.fetch(_SETTLED, *places(scattered))
-        found.update(Position(partition, offset) for partition, offset in known)
-    return positions & found
+        found += await connection.fetch(_SETTLED, *places(scattered))
+    settled = (
+        (Position(partition, offset), SettledAs(notification_id=id_, received_at_ms=received_at_ms))
+        for partition, offset, id_, received_at_ms in found
+    )
+    return {position: record for position, record in settled if position in positions}
 
 
 async def _tries_of_open(connection: Connection, settled: frozenset[Position]) -> dict[Position, int]:

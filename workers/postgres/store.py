@@ -5,6 +5,7 @@ it, so the log may deliver again what is settled, and the store knows it by its 
 
 Positions belong to one log. A topic that was made anew counts from 0 again, and its records would pass for settled:
 whoever composes a worker compares `last_settled` with the end of each partition, and refuses a log that ends before it.
+Where it ends after it, the first record that has a settled one's position tells (`workers.processing`).
 """
 
 import asyncio
@@ -21,19 +22,23 @@ from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import Fresh
 from workers.postgres.settling import Settled
 
-SWEEPING = "sweeping"
+# Two roles, since a worker that stands still sweeps no more and goes on sending: were it one, it would keep the others
+# from sweeping.
+SWEEPING, SENDING = "sweeping", "sending"
 
 
 class OrderStore:
     """The open store of one process. One that has no relay leaves the events it writes to the worker that leads.
 
     `woken` is set whenever this worker made parked notifications come due early; a sweeper in another process finds
-    them when it looks. `leadership` tells whether sweeping is this worker's business.
+    them when it looks. `leadership` tells whether sweeping is this worker's business, `sending` whether what others
+    left behind is.
     """
 
     def __init__(self, database: Database, *, holder: str, now_ms: Callable[[], int], has_relay: bool = True) -> None:
         self.woken = asyncio.Event()
         self.leadership = Leadership(database, role=SWEEPING, holder=holder)
+        self.sending = Leadership(database, role=SENDING, holder=holder)
         self._database = database
         self._now_ms = now_ms
         self._fresh = Fresh() if has_relay else None
@@ -71,6 +76,7 @@ class OrderStore:
     async def close(self) -> None:
         """Hand over what this worker leads, finish the transaction under way, and close the connections."""
         await self.leadership.resign()
+        await self.sending.resign()
         await self._database.close()
 
     async def last_settled(self, partition: int) -> int | None:
@@ -98,13 +104,17 @@ class OrderStore:
         return self._written(await self._database.write(work))
 
     async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
-        """What this worker wrote, and, where it leads, what was left behind."""
+        """What this worker wrote, and, where it leads, what was left behind: also while it always has some of its own,
+        or one that no topic takes."""
         fresh = self._fresh.first(limit) if self._fresh else []
-        if fresh or not await self.leadership.leads():
+        if not await self.sending.leads():
             return fresh
         now_ms = self._now_ms()
         found = await self._database.read(lambda connection: outbox.left_behind(connection, limit, now_ms=now_ms))
-        return [(emitted.number, emitted.event) for emitted in found]
+        if not found:
+            return fresh
+        both = dict(fresh) | {emitted.number: emitted.event for emitted in found}
+        return sorted(both.items())[:limit]
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         async def work(connection: Connection) -> None:

@@ -100,3 +100,18 @@ async def test_in_a_long_outage_waits_stay_short_enough_and_no_two_are_alike(
     assert max(waits) <= 5.0
     assert min(late) > 2.0
     assert len(set(late)) == len(late), "several workers would come back in step"
+
+
+async def test_who_was_overtaken_decides_again_and_tells_of_it_only_when_it_goes_on() -> None:
+    overtaken = Failing(Fenced("quicker"), Fenced("quicker"))
+    await pausing.when_fenced_again(overtaken)
+    assert overtaken.tries == 3
+    with pytest.raises(Fenced):
+        await pausing.when_fenced_again(Failing(*[Fenced("quicker")] * pausing.FENCED_MAX))
+
+
+async def test_trouble_that_is_no_overtaking_is_told_at_once() -> None:
+    away = Failing(Infrastructure("away"))
+    with pytest.raises(Infrastructure):
+        await pausing.when_fenced_again(away)
+    assert away.tries == 1

@@ -30,7 +30,7 @@ class Forged(Exception):
     """What a signature check raises here."""
 
 
-def authenticate(sealed: Sealed, account: Account) -> None:
+def authenticate(sealed: Sealed, account: Account, *, anew: bool = False) -> None:
     if FORGED in sealed.body:
         raise Forged
 
@@ -419,17 +419,17 @@ async def test_a_held_record_whose_keys_are_gone_is_not_applied_by_a_replay() ->
 
 
 async def test_a_receipt_spares_the_first_reading_its_verification_and_a_replay_never() -> None:
-    asked: list[bytes] = []
+    asked: list[tuple[bytes, bool]] = []
 
-    def once(sealed: Sealed, account: Account) -> None:
-        asked.append(sealed.receipt)
-        if not sealed.receipt:
+    def once(sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+        asked.append((sealed.receipt, anew))
+        if anew:
             raise Forged
 
     story = Story(authenticate=once)
     await story.process(with_header(paid("A", total_fee="1e3"), Header.RECEIPT, b"ours"))
     await story.processing.retry([story.held()])
-    assert asked == [b"ours", b""]
+    assert asked == [(b"ours", False), (b"ours", True)]
     assert story.ends() == [(Disposition.DEAD, Reason.UNAUTHENTICATED)]
     assert dict(story.held().record.headers)[Header.RECEIPT] == b"ours", "the record is kept as it was"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, RedisClusterException
 
 from workers import redis_claims, redis_clients
 from workers.processing import Infrastructure
@@ -70,6 +70,11 @@ async def test_one_call_of_several_that_fails_is_a_failure() -> None:
     claims = RedisClaims(Server(fails=OutOfMemoryError("full")), slot_of=lambda key: key[0])
     with pytest.raises(Infrastructure, match="OutOfMemoryError"):
         await claims.claim([b"a", b"b"], b"w1:1")
+
+
+async def test_a_cluster_of_which_no_node_answers_is_an_outage_like_any_other() -> None:
+    with pytest.raises(Infrastructure, match="RedisClusterException"):
+        await RedisClaims(Server(fails=RedisClusterException("no node"))).claim([b"a"], b"w1:1")
 
 
 async def test_an_answer_that_does_not_come_is_not_waited_for() -> None:

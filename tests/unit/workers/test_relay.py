@@ -115,6 +115,17 @@ async def test_a_stop_does_not_wait_for_a_topic_that_is_away() -> None:
     assert outbox.waiting == 3
 
 
+async def test_a_stop_does_not_wait_for_all_that_others_left_behind() -> None:
+    """After an outage of the topic that may be more than can be sent before somebody kills us."""
+    outbox = Outbox(1_000_000)
+    relay = outbox.relay()
+    running = asyncio.create_task(relay.run())
+    await until(lambda: outbox.sends)
+    relay.stop()
+    await asyncio.wait_for(running, 1)
+    assert outbox.waiting > 900_000
+
+
 async def test_damage_ends_it() -> None:
     outbox = Outbox(3, Broken("page 7"))
     with pytest.raises(Broken):

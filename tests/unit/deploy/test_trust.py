@@ -1,0 +1,75 @@
+"""What a process believes of a record: the signature, and what its own side vouches for."""
+
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from deploy.trust import Trust
+from ingest.keys import Rings
+from ingest.refusals import NotConfirmed, Refused
+from schemas.accounts import Account, SignType
+from schemas.envelope import Sealed
+from tests import holder
+
+SECRET = b"s" * 32
+NAMELESS = {"out_trade_no": "W-1", "notify_id": "N-2", "total_fee": "9.00"}  # a website's notification names no payee
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Account:
+    """One that has every notification confirmed, since its notifications may name nobody."""
+    name = holder.written(tmp_path, "alipay.pem", holder.pem(holder.rsa_key()))
+    return holder.mapi(SignType.RSA2, seller_id=None, notify_verify=True, keys={"k0": name})
+
+
+@pytest.fixture
+def rings(account: Account, tmp_path: Path) -> Rings:
+    return Rings({account.name: account}, tmp_path)
+
+
+def claiming(account: Account, **changes: str) -> Sealed:
+    """A record that says it was confirmed. Alipay signed it, for whomever."""
+    return Sealed(
+        account=account.name,
+        family=account.family.value,
+        received_at_ms=1,
+        path=b"/notify/shop",
+        content_type=b"",
+        key_id="k0",
+        confirmed=True,
+        body=holder.form({**NAMELESS, **changes}, holder.rsa_key(), "RSA2"),
+    )
+
+
+def test_where_there_are_receipts_a_header_alone_confirms_nothing(account: Account, rings: Rings) -> None:
+    trust, written_by_hand = Trust(rings, SECRET), claiming(account)
+    for receipt in (b"", b"guessed", Trust(rings, b"other" * 8).receipt(written_by_hand)):
+        for anew in (False, True):
+            with pytest.raises(NotConfirmed):
+                trust.authenticate(structs.replace(written_by_hand, receipt=receipt), account, anew=anew)
+            with pytest.raises(NotConfirmed):
+                trust.authenticate_anew(structs.replace(written_by_hand, receipt=receipt), account)
+
+
+def test_a_receipt_vouches_for_the_confirmation_also_where_the_signature_is_checked_anew(
+    account: Account, rings: Rings
+) -> None:
+    trust = Trust(rings, SECRET)
+    received = structs.replace(claiming(account), receipt=trust.receipt(claiming(account)))
+    trust.authenticate(received, account)
+    trust.authenticate(received, account, anew=True)
+
+
+def test_a_receipt_vouches_for_no_signature_that_is_checked_anew(account: Account, rings: Rings) -> None:
+    trust = Trust(rings, SECRET)
+    unsigned = structs.replace(claiming(account), body=holder.urlencoded(NAMELESS))
+    received = structs.replace(unsigned, receipt=trust.receipt(unsigned))
+    trust.authenticate(received, account)
+    with pytest.raises(Refused):
+        trust.authenticate(received, account, anew=True)
+
+
+def test_without_receipts_and_in_a_log_of_our_own_the_header_is_all_there_is(account: Account, rings: Rings) -> None:
+    Trust(rings, b"").authenticate(claiming(account), account)
+    Trust(rings, SECRET, is_log_private=True).authenticate(claiming(account), account)
