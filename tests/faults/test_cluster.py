@@ -187,6 +187,7 @@ async def test_a_worker_that_was_frozen_in_a_batch_for_longer_than_its_session_c
     async with cluster.sending(rate=4 * PER_S, seconds=60) as load:
         await until(lambda: clusters.share_all(cluster), 30)
         await asyncio.sleep(1)
+        before = await turned_away(zombie)
         await freeze_in_a_batch(cluster, zombie)
         frozen_at = time.monotonic()
         await until(lambda: has_all(heir), SESSION_S + 5)
@@ -194,7 +195,11 @@ async def test_a_worker_that_was_frozen_in_a_batch_for_longer_than_its_session_c
         await asyncio.sleep(SESSION_S)
     await until(lambda: nothing_is_behind(cluster), 30)
     zombie.process.thaw()
-    noticed_s = await until(lambda: was_turned_away(zombie), 20)
+
+    async def is_turned_away() -> bool:
+        return await turned_away(zombie) > before
+
+    noticed_s = await until(is_turned_away, 20)
     measured("taken over", taken_over_s)
     measured("the zombie notices", noticed_s)
     await until(lambda: clusters.share_all(cluster), 30)
@@ -271,11 +276,11 @@ async def has_all(role: Role) -> bool:
     return len(clusters.partitions(await metrics(role))) == clusters.PARTITIONS
 
 
-async def was_turned_away(role: Role) -> bool:
+async def turned_away(role: Role) -> float:
+    """How often the group or the store would not have what it brought."""
     samples = await metrics(role)
-    return bool(
-        summed(samples, "alipay_notify_commits_dropped_total") or summed(samples, "alipay_notify_fenced_writes_total")
-    )
+    dropped = summed(samples, "alipay_notify_commits_dropped_total")
+    return dropped + summed(samples, "alipay_notify_fenced_writes_total")
 
 
 async def freeze_in_a_batch(cluster: Cluster, role: Role) -> None:
