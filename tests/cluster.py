@@ -267,7 +267,13 @@ class Sending:
         )
 
     def end(self) -> None:
+        """Nothing new is sent any more."""
         self._supply.end(self._called)
+
+    @property
+    def ran_dry(self) -> bool:
+        """Whether everything that was signed has been sent."""
+        return self._called == len(self._signed)
 
     # open_loop.Watch
 
@@ -370,6 +376,7 @@ async def sending(
     run = asyncio.create_task(one.run(Target(host=host, port=port), limits))
     try:
         yield one
+        assert not one.ran_dry, "the load was over before the test was: give it more seconds"
     finally:
         one.end()
         await run

@@ -79,7 +79,7 @@ async def ended(role: Role) -> float:
 
 async def test_receivers_restarted_in_turn_lose_no_request(cluster: Cluster, measured: Note) -> None:
     exits, warnings = [], []
-    async with cluster.sending(rate=PER_S, seconds=100, connections=64) as load:
+    async with cluster.sending(rate=PER_S, seconds=90, connections=64) as load:
         await asyncio.sleep(1)
         for _ in range(ROUNDS):
             for role in cluster.engine.receivers:

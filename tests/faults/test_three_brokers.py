@@ -1,4 +1,4 @@
-"""What is done to one of three brokers, and to the strength of a topic, under a cluster without `development`."""
+"""What is done to one of three brokers, and to a topic's strength, under a running cluster that promises all it can."""
 
 import asyncio
 import signal
@@ -23,13 +23,16 @@ from deploy.local.redis import Redis
 from schemas import topics
 from tests import cluster as clusters
 from tests import stack
-from tests.cluster import Cluster, Note, is_ready, until
+from tests.cluster import Cluster, Note, Sending, is_ready, until
 
 pytestmark = pytest.mark.slow
 
 BROKERS = 3
 PER_S = 40
-ACKS_AGAIN_S = 15.0  # nine of them until the controllers take a silent broker for dead
+# Until the controllers take a silent broker for dead, which is nine seconds, no record is in all in-sync replicas,
+# whoever leads its partition.
+ACKS_AGAIN_S = 15.0
+STEADY_S = 3.0
 BURST_S = 3.0
 LOOK_S = 2.0  # shipped: a minute
 NOTICED_S = 3 * LOOK_S
@@ -78,14 +81,13 @@ async def test_a_leader_that_is_killed_costs_some_seconds_and_no_acknowledged_re
         await asyncio.sleep(1)
         killed_at = time.monotonic()
         await leader.process.kill()
-        await asyncio.sleep(ACKS_AGAIN_S + 3)
-        upto = time.monotonic()
+        await until(lambda: is_steady(load, since=killed_at), ACKS_AGAIN_S + STEADY_S)
     failed = load.failed(since=killed_at)
     measured("acks again after", max((each.ended for each in failed), default=killed_at) - killed_at)
     measured("refused", len(failed))
+    measured("acknowledged in the first five seconds", len(load.succeeded(since=killed_at, upto=killed_at + 5)))
     measured("longest answer", max(each.ended - each.began for each in load.attempts))
-    assert load.failed(since=killed_at + ACKS_AGAIN_S) == []
-    assert load.succeeded(since=killed_at + ACKS_AGAIN_S, upto=upto)
+    assert max((each.ended for each in failed), default=killed_at) - killed_at < ACKS_AGAIN_S
     assert {each.status for each in failed} <= {503}
     await load.judged()
 
@@ -131,6 +133,16 @@ async def test_while_its_topic_is_weaker_than_promised_a_receiver_acknowledges_n
     assert load.succeeded(since=noticed_at, upto=applied_at) == []
     assert {each.status for each in load.failed()} == {503}
     await load.judged()
+
+
+def is_steady(load: Sending, *, since: float) -> bool:
+    """Whether for some seconds all went well."""
+    steady_from = max(since, time.monotonic() - STEADY_S)
+    return (
+        steady_from > since
+        and bool(load.succeeded(since=steady_from))
+        and not any(each.ended > steady_from for each in load.failed(since=since))
+    )
 
 
 async def a_start_is_refused(cluster: Cluster, name: str) -> None:
