@@ -6,6 +6,7 @@ that consumers read, and the group's offsets, against what the sender was answer
 
 import asyncio
 import gc
+import logging
 import os
 import shutil
 import time
@@ -83,8 +84,9 @@ def took(record_property: Callable[[str, object], None]) -> Took:
 
 @pytest.mark.slow
 async def test_a_flood_through_a_cluster_that_is_killed_piece_by_piece_ends_where_the_model_says(
-    tmp_path: Path, took: Took, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, took: Took, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.CRITICAL, "aiokafka")  # brokers are away on purpose
     history = History(tmp_path / "history.jsonl")
     async with _servers(tmp_path) as servers:
         items = servers.items

@@ -9,7 +9,7 @@ Where it ends after it, the first record that has a settled one's position tells
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from schemas.events import Outgoing
 from schemas.orders import Order
@@ -19,7 +19,7 @@ from workers.postgres import lookups, migrations, outbox, people, settling
 from workers.postgres.database import Connection, Database, Limits
 from workers.postgres.feed import Feed
 from workers.postgres.leadership import Leadership
-from workers.postgres.outbox import Fresh
+from workers.postgres.outbox import Fresh, Overtaken
 from workers.postgres.settling import Settled
 
 # Two roles, since a worker that stands still sweeps no more and goes on sending: were it one, it would keep the others
@@ -42,6 +42,9 @@ class OrderStore:
         self._database = database
         self._now_ms = now_ms
         self._fresh = Fresh() if has_relay else None
+        self._looked_at_ms = 0
+        self._handed_out: Mapping[int, Outgoing] = {}
+        self._overtaken = Overtaken()
         self._feed = Feed()
 
     @classmethod
@@ -106,23 +109,39 @@ class OrderStore:
     async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
         """What this worker wrote, and, where it leads, what was left behind: also while it always has some of its own,
         or one that no topic takes."""
-        fresh = self._fresh.first(limit) if self._fresh else []
-        if not await self.sending.leads():
-            return fresh
+        if self._fresh is None:
+            return ()
         now_ms = self._now_ms()
-        found = await self._database.read(lambda connection: outbox.left_behind(connection, limit, now_ms=now_ms))
-        if not found:
-            return fresh
-        both = dict(fresh) | {emitted.number: emitted.event for emitted in found}
-        return sorted(both.items())[:limit]
+        waiting = self._fresh.first(limit)
+        if not waiting or now_ms - self._looked_at_ms >= outbox.LOOK_EVERY_MS:
+            self._looked_at_ms = now_ms
+            if await self.sending.leads():
+                await self._take_up(limit, now_ms)
+                waiting = self._fresh.first(limit)
+        self._handed_out = dict(waiting)
+        return waiting
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
-        async def work(connection: Connection) -> None:
-            await outbox.mark_sent(connection, numbers, now_ms=self._now_ms())
+        async def work(connection: Connection) -> bool:
+            return await outbox.mark_sent(connection, numbers, now_ms=self._now_ms())
 
-        await self._database.write(work)
+        if not await self._database.write(work):
+            self._overtaken.add(self._handed_out[number] for number in numbers if number in self._handed_out)
         if self._fresh:
             self._fresh.forget(numbers)
+
+    async def overtaken(self, retold: Sequence[Outgoing] = ()) -> Sequence[Outgoing]:
+        known = self._overtaken.known()
+        if known:
+            found = await self._database.read(lambda connection: outbox.latest(connection, known))
+            self._overtaken.learn(found, retold)
+        return self._overtaken.known()
+
+    async def _take_up(self, limit: int, now_ms: int) -> None:
+        assert self._fresh is not None
+        self._fresh.took_up(
+            await self._database.read(lambda connection: outbox.left_behind(connection, limit, now_ms=now_ms))
+        )
 
     # workers.pages.OrdersPort
 
