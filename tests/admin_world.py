@@ -151,9 +151,6 @@ class MemoryStore:
         for number in numbers:
             self.outbox[number - 1] = structs.replace(self.outbox[number - 1], sent_at_ms=NOW_MS)
 
-    async def overtaken(self, retold: Sequence[Outgoing] = ()) -> Sequence[Outgoing]:
-        return ()
-
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
         return self.outbox[number : number + limit]
 
@@ -261,9 +258,6 @@ class Topics:
 
     async def publish(self, events: Sequence[Outgoing]) -> None:
         assert events
-
-    async def restate(self, events: Sequence[Outgoing]) -> None:
-        raise AssertionError("nobody else sends")
 
 
 class Log:

@@ -76,9 +76,6 @@ class MemoryStore:
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         self.sent.update(numbers)
 
-    async def overtaken(self, retold: Sequence[Outgoing] = ()) -> Sequence[Outgoing]:
-        return ()
-
     def known(self, needs: Needs) -> Known:
         by_trade = {trade: self._trades[trade] for trade in needs.trades if trade in self._trades}
         by_refund = {refund: self._refunds[refund] for refund in needs.refunds if refund in self._refunds}
@@ -142,9 +139,6 @@ class Published:
         if self.down:
             raise Infrastructure("no topic answers")
         self.events += events
-
-    async def restate(self, events: Sequence[Outgoing]) -> None:
-        raise AssertionError("nobody else sends")
 
 
 class Watched:

@@ -97,8 +97,6 @@ class Topics:
     async def publish(self, events: Sequence[Outgoing]) -> None:
         self.sent += events
 
-    async def restate(self, events: Sequence[Outgoing]) -> None: ...
-
 
 class Watched:
     """What the story says to those who want to know."""

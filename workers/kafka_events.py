@@ -3,10 +3,9 @@
 Each order event goes to two topics: the events, where every version is kept, and their compacted twin, which holds the
 last of each order. The twin comes first. A consumer that starts from the twin and goes on with the events then misses
 nothing, and a twin that is ahead of the events does no harm; and what is sent again because the rest of a publish
-failed is folded by compaction there, instead of being read twice. Where another process may have sent a newer version
-of what we sent, the twin is told the latest once more (`restate`; see `workers.postgres.outbox`). What is left is the
-narrow case of a request that a broker takes up long after it was given up: until the order's next change its readers
-find the older version there.
+failed is folded by compaction there, instead of being read twice. A failure in the middle can leave an older version
+behind a newer one in a twin, in the narrow case of a request that a broker takes up long after it was given up: its
+readers keep the highest version, which every value says.
 
 Versions keep their order because one publish runs at a time, and within it the batches of a partition go one after the
 other, each when the one before it is acknowledged. After any failure the producer is thrown away, with whatever it
@@ -18,7 +17,7 @@ were acknowledged.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
@@ -84,22 +83,10 @@ class KafkaEvents:
             EventRefused: all others are; these never will be.
             Infrastructure: some may be there, some not.
         """
-        await self._done(self._publish, events)
-
-    async def restate(self, events: Sequence[Outgoing]) -> None:
-        """Returns when the compacted twin has these as the last of their orders. What no broker takes is left out: it
-        was refused as an event too.
-
-        Raises:
-            Infrastructure: some may be there, some not.
-        """
-        await self._done(self._restate, events)
-
-    async def _done(self, send: Callable[[Sequence[Outgoing]], Awaitable[None]], events: Sequence[Outgoing]) -> None:
         async with self._one_at_a_time:
             try:
                 async with asyncio.timeout(self._publish_s):
-                    await send(events)
+                    await self._publish(events)
             except EventRefused as refused:
                 self.trouble = str(refused)
                 raise
@@ -129,11 +116,6 @@ class KafkaEvents:
             sending.acknowledged |= await sending.send(_all_of(events, topic), self._named(topic))
         if sending.refused:
             raise EventRefused(sending.told(), sorted(sending.acknowledged))
-
-    async def _restate(self, events: Sequence[Outgoing]) -> None:
-        producer = await self._present()
-        counts = await self._counts(producer, events)
-        await _Sending(producer, events, counts).send(_last_of_each(events), self._named(topics.ORDER_STATE))
 
     async def _present(self) -> Producer:
         if self._producer is None:

@@ -98,10 +98,6 @@ class Store(Protocol):
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         """Remember that these were acknowledged. Forgetting it sends them again, with the same ids."""
 
-    async def overtaken(self, retold: Sequence[Outgoing] = ()) -> Sequence[Outgoing]:
-        """The latest event of each order of which another process has sent what we sent too: its state is to be told
-        again. Those that were `retold`, and are the latest still, are left out from now on."""
-
 
 class Events(Protocol):
     """The topics that consumers read."""
@@ -111,13 +107,6 @@ class Events(Protocol):
 
         Raises:
             EventRefused: all are that can be.
-            Infrastructure: some may be there, some not.
-        """
-
-    async def restate(self, events: Sequence[Outgoing]) -> None:
-        """Returns when the topic that keeps the latest state of each order has these as the last.
-
-        Raises:
             Infrastructure: some may be there, some not.
         """
 
@@ -200,7 +189,6 @@ class Processing:
 
     async def emit(self, limit: int = 500) -> int:
         """Publish what the outbox holds, oldest first, and mark it once it is acknowledged; how many there were."""
-        await self._restate()
         unsent = await self._store.unsent(limit)
         if not unsent:
             return 0
@@ -215,20 +203,9 @@ class Processing:
                 raise
             acknowledged = refused.acknowledged
         await self._store.mark_sent([unsent[place][0] for place in acknowledged])
-        await self._restate()
         self._watch.step("emit", time.perf_counter() - started)
         self._watch.emitted([outgoing[place] for place in acknowledged])
         return len(acknowledged)
-
-    async def _restate(self) -> None:
-        """Have the compacted topic end with the latest states, where ours may have come behind newer ones.
-
-        It is asked again after each time: what was written meanwhile may have been sent before what we told.
-        """
-        latest = await self._store.overtaken()
-        while latest:
-            await self._events.restate(latest)
-            latest = await self._store.overtaken(retold=latest)
 
     def read(self, logged: Logged, held: HeldRow | None = None) -> Reading:
         """One record with its meaning, or with the fault that it has none. Never raises for what a record holds."""

@@ -36,9 +36,6 @@ class NoTopics:
     async def publish(self, events: Sequence[Outgoing]) -> None:
         raise NotImplementedError("a console has no relay")
 
-    async def restate(self, events: Sequence[Outgoing]) -> None:
-        raise NotImplementedError("a console has no relay")
-
 
 class NoRefusals:
     """What receivers turn away they remember themselves, each in its own process."""

@@ -79,10 +79,6 @@ class OrderStore:
 
         await self._database.write(work)
 
-    async def overtaken(self, retold: Sequence[Outgoing] = ()) -> Sequence[Outgoing]:
-        """Nobody else sends what lies here."""
-        return ()
-
     # workers.pages.OrdersPort
 
     async def order_page(self, account: str, number: str) -> OrderPage | None:

@@ -58,9 +58,6 @@ class Feed:
     async def publish(self, events: Sequence[Outgoing]) -> None:
         return
 
-    async def restate(self, events: Sequence[Outgoing]) -> None:
-        return
-
 
 @asynccontextmanager
 async def running(settings: Settings, lines: Lines, registry: CollectorRegistry) -> AsyncIterator[Engine]:

@@ -14,7 +14,6 @@ from msgspec import structs
 from schemas import envelope, topics
 from schemas.dispositions import Disposition
 from schemas.envelope import Record
-from schemas.events import Outgoing
 from tests import journey
 from tests.contract.engines import Cluster
 from tests.journey import NOW_MS, REGISTERED, Time
@@ -189,7 +188,7 @@ class Overheard:
 
     def __init__(self, store: OrderStore, tell: Callable[[], None] = lambda: None, *, writes: bool = True) -> None:
         self.decided: list[tuple[Needs, Plan]] = []
-        self.unsent, self.mark_sent, self.overtaken = store.unsent, store.mark_sent, store.overtaken
+        self.unsent, self.mark_sent = store.unsent, store.mark_sent
         self._store = store
         self._tell = tell
         self._writes = writes
@@ -284,121 +283,6 @@ async def test_what_is_too_much_to_remember_is_left_to_the_one_who_leads(
     assert await sent(store) == ["shop-sg:N9:1"]
     time.now_ms += LEFT_BEHIND_MS
     assert await sent(store) == [*(f"shop-sg:N{number}:1" for number in range(5)), "shop-sg:N1:2"]
-
-
-class Consumers(journey.Topics):
-    """Consumers' topics, with the last state of each order as the compacted one ends with it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.states: dict[bytes, str] = {}
-        self.down = False
-
-    async def publish(self, events: Sequence[Outgoing]) -> None:
-        if self.down:
-            raise Infrastructure("nobody knows what became of it")
-        await super().publish(events)
-        await self.restate(events)
-
-    async def restate(self, events: Sequence[Outgoing]) -> None:
-        self.states.update({event.key: event.id for event in events})
-
-
-async def test_who_sends_late_what_another_has_sent_and_overtaken_leaves_the_latest_state_behind_it(
-    workers: Opener, time: Time
-) -> None:
-    """It stood still between its commit and its send, say."""
-    late, heir = await workers(2)
-    consumers = Consumers()
-    zombie, successor = (journey.processing(store, time, consumers) for store in (late, heir))
-    await zombie.process([at(0, 1, journey.record("N1", "WAIT_BUYER_PAY")), at(0, 2, journey.record("N2"))])
-    time.now_ms += LEFT_BEHIND_MS
-    assert await successor.emit() == 2
-    await successor.process([at(0, 3, journey.record("N1")), at(0, 4, journey.record("N1", "TRADE_FINISHED"))])
-    assert await successor.emit() == 2
-    assert await zombie.emit() == 2
-    assert consumers.states == {b"shop-sg:N1": "shop-sg:N1:3", b"shop-sg:N2": "shop-sg:N2:1"}
-
-
-async def test_what_was_written_while_the_latest_state_was_told_again_is_told_too(workers: Opener, time: Time) -> None:
-    late, heir = await workers(2)
-    consumers = Consumers()
-    zombie, successor = (journey.processing(store, time, consumers) for store in (late, heir))
-    await zombie.process([at(0, 1, journey.record("N1", "WAIT_BUYER_PAY"))])
-    time.now_ms += LEFT_BEHIND_MS
-    await successor.emit()
-    restate, restated = consumers.restate, list[str]()
-
-    async def meanwhile(events: Sequence[Outgoing]) -> None:
-        restated.extend(event.id for event in events)
-        if len(restated) == 2:  # the zombie's own late state was the first
-            await successor.process([at(0, 2, journey.record("N1"))])
-        await restate(events)
-
-    consumers.restate = meanwhile  # type: ignore[method-assign]
-    await zombie.emit()
-    assert restated == ["shop-sg:N1:1", "shop-sg:N1:1", "shop-sg:N1:2"]
-
-
-async def test_a_late_send_that_could_not_be_made_good_at_once_is_made_good_at_the_next(
-    workers: Opener, time: Time
-) -> None:
-    late, heir = await workers(2)
-    consumers = Consumers()
-    zombie, successor = (journey.processing(store, time, consumers) for store in (late, heir))
-    await zombie.process([at(0, 1, journey.record("N1", "WAIT_BUYER_PAY"))])
-    time.now_ms += LEFT_BEHIND_MS
-    await successor.emit()
-    await successor.process([at(0, 2, journey.record("N1"))])
-    await successor.emit()
-    mark_sent = late.mark_sent
-
-    async def mark_and_lose(numbers: Sequence[int]) -> None:
-        await mark_sent(numbers)
-        raise Infrastructure("the topic is away again")
-
-    late.mark_sent = mark_and_lose  # type: ignore[method-assign]
-    with pytest.raises(Infrastructure):
-        await zombie.emit()
-    assert consumers.states == {b"shop-sg:N1": "shop-sg:N1:1"}
-    assert await zombie.emit() == 0
-    assert consumers.states == {b"shop-sg:N1": "shop-sg:N1:2"}
-
-
-async def test_who_leads_and_tried_in_vain_to_send_for_another_finishes_what_it_began(
-    workers: Opener, time: Time
-) -> None:
-    """What it tried may have been written, and may be written late."""
-    writing, leading = await workers(2)
-    consumers, away = Consumers(), Consumers()
-    away.down = True
-    writer, leader = journey.processing(writing, time, consumers), journey.processing(leading, time, away)
-    assert await leading.leadership.leads()
-    await writer.process([at(0, 1, journey.record("N1", "WAIT_BUYER_PAY"))])
-    time.now_ms += LEFT_BEHIND_MS
-    with pytest.raises(Infrastructure):
-        await leader.emit()
-    await writer.emit()
-    await writer.process([at(0, 2, journey.record("N1"))])
-    await writer.emit()
-    consumers.states[b"shop-sg:N1"] = "shop-sg:N1:1"  # only now
-    await journey.processing(leading, time, consumers).emit()
-    assert consumers.states == {b"shop-sg:N1": "shop-sg:N1:2"}
-
-
-async def test_who_leads_looks_for_what_was_left_behind_however_much_it_has_to_send_itself(
-    cluster: Cluster, workers: Opener, time: Time
-) -> None:
-    (heir,) = await workers(1)
-    async with cluster.store() as dying:
-        await journey.processing(dying, time).process([at(1, 1, journey.record("N1"))])
-    assert await heir.leadership.leads()
-    busy, seen = journey.processing(heir, time), list[str]()
-    for number in range(2, 6):
-        time.now_ms += LEFT_BEHIND_MS // 2
-        await busy.process([at(0, number, journey.record(f"N{number}"))])
-        seen += await sent(heir)
-    assert sorted(seen) == [f"shop-sg:N{number}:1" for number in range(1, 6)]
 
 
 async def test_the_feed_does_not_run_ahead_of_a_transaction_that_may_still_bring_lower_numbers(

@@ -323,9 +323,6 @@ class Picky:
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         await self._store.mark_sent(numbers)
 
-    async def overtaken(self, retold: Sequence[Outgoing] = ()) -> Sequence[Outgoing]:
-        return ()
-
 
 # Held notifications
 
@@ -564,7 +561,7 @@ class Forgetful:
 
     def __init__(self, store: AnyStore) -> None:
         self.settle = store.settle
-        self.unsent, self.overtaken = store.unsent, store.overtaken
+        self.unsent = store.unsent
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         return

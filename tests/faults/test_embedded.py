@@ -428,7 +428,6 @@ async def test_a_cancelled_settlement_commits_all_the_same_and_is_found_out(tmp_
 
             unsent = files.store.unsent
             mark_sent = files.store.mark_sent
-            overtaken = files.store.overtaken
 
             async def settle(self, needs: Needs, decide: object) -> Plan:
                 def slowly(known: Known) -> Plan:

@@ -246,7 +246,7 @@ class Spoilt:
     """A store whose batch has a text with a zero byte, in the one record that is not dead."""
 
     def __init__(self, store: OrderStore) -> None:
-        self.unsent, self.mark_sent, self.overtaken = store.unsent, store.mark_sent, store.overtaken
+        self.unsent, self.mark_sent = store.unsent, store.mark_sent
         self.tries = 0
         self._store = store
 

@@ -7,26 +7,16 @@ see an event twice, and never one before its predecessor.
 
 So an event stays out of memory, and is left behind, where its predecessor is somebody else's and not acknowledged: that
 other worker may be about to send it, or dead. What is left behind is in the table. The one worker that leads (see
-`workers.postgres.leadership`) takes it up from there, everything that is unsent, by its number, once the oldest of it
-has waited longer than a living worker would have let it.
-
-So an event may be sent by two: by a leader who took its writer for dead, and by the writer when Kafka is back, or when
-it wakes up from a long sleep. A reader of events knows the second copy by its id. In the topic that keeps only the
-latest state of each order it does harm: the copy of an old version, behind a newer one that somebody has sent
-meanwhile, would be what compaction leaves. Nobody can see to it before sending, so it is made good afterwards. All mark
-what they have sent, and whoever finds an event marked already is the last of its senders: that one tells the latest
-state again, and asks whether it is the latest still when that is acknowledged, since a newer one that was sent before
-was committed before too. A worker that dies between a late send and its mark leaves the old state there until the
-order's next change.
+`workers.postgres.leadership`) sends from there, everything that is unsent, by its number, once the oldest of it has
+waited longer than a living worker would have let it. Two leaders at once, for the length of a lease, send twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from schemas import topics
 from schemas.events import Outgoing
 from workers import rows
 from workers.pages import Emitted
-from workers.postgres import columns, settling
+from workers.postgres import columns
 from workers.postgres.database import Connection
 from workers.postgres.settling import Settled, previous_id
 
@@ -73,49 +63,15 @@ class Fresh:
                 self._ids.discard(event.id)
 
 
-class Overtaken:
-    """The orders of which the compacted topic may have an old state behind a newer one, each by an event of it."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[bytes, Outgoing] = {}
-
-    def add(self, events: Iterable[Outgoing]) -> None:
-        self._by_key.update({event.key: event for event in events if event.topic == topics.ORDER_EVENT})
-
-    def known(self) -> list[Outgoing]:
-        return list(self._by_key.values())
-
-    def learn(self, latest: Iterable[Outgoing], retold: Iterable[Outgoing]) -> None:
-        """`latest` is what was found to be the latest after `retold` had been told again."""
-        self.add(latest)
-        for event in retold:
-            if self._by_key[event.key].id == event.id:
-                del self._by_key[event.key]
-
-
 async def left_behind(connection: Connection, limit: int, *, now_ms: int) -> Sequence[Emitted]:
     """What nobody has sent for too long, and all that was written since; oldest first."""
     found = await connection.fetch(_LEFT_BEHIND, limit, now_ms - LEFT_BEHIND_MS)
     return [rows.emitted(row) for row in found]
 
 
-async def mark_sent(connection: Connection, numbers: Sequence[int], *, now_ms: int) -> bool:
-    """Remember that these were acknowledged; whether nobody else had said so of any."""
-    status = await connection.execute(
-        "UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[]) AND sent_at IS NULL", sorted(numbers), now_ms
-    )
-    return status == f"UPDATE {len(numbers)}"
-
-
-async def latest(connection: Connection, events: Sequence[Outgoing]) -> Sequence[Outgoing]:
-    """The latest event of each of their orders."""
-    found = {event.key: event for event in events}
-    asked = events
-    while asked:
-        next_ones = await connection.fetch(_BY_ID, [settling.next_id(event) for event in asked])
-        asked = [rows.emitted(row).event for row in next_ones]
-        found.update({event.key: event for event in asked})
-    return list(found.values())
+async def mark_sent(connection: Connection, numbers: Sequence[int], *, now_ms: int) -> None:
+    """Remember that these were acknowledged."""
+    await connection.execute("UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[])", sorted(numbers), now_ms)
 
 
 async def newest(connection: Connection) -> int:
@@ -136,7 +92,6 @@ _LEFT_BEHIND = f"""
         AND (SELECT written_at FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT 1) <= $2
     ORDER BY number LIMIT $1
 """  # noqa: S608 - our own list of columns
-_BY_ID = f"SELECT {columns.EMITTED} FROM outbox WHERE id = ANY($1::text[])"  # noqa: S608 - as above
 _PRUNE = """
     DELETE FROM outbox WHERE number IN (
         SELECT old.number FROM outbox AS old

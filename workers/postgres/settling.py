@@ -276,12 +276,6 @@ async def _unsent_before(connection: Connection, outgoing: Sequence[Outgoing]) -
     return frozenset(id_ for (id_,) in await connection.fetch(_UNSENT_AMONG, previous))
 
 
-def next_id(event: Outgoing) -> str:
-    """The id that the event after this one of the same order has, if there is one."""
-    order, colon, version = event.id.rpartition(":")
-    return f"{order}{colon}{int(version) + 1}"
-
-
 def previous_id(event: Outgoing) -> str | None:
     """The id of the event that comes before this one of the same order, if there is one."""
     if event.topic != topics.ORDER_EVENT:

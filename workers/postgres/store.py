@@ -9,7 +9,7 @@ Where it ends after it, the first record that has a settled one's position tells
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from schemas.events import Outgoing
 from schemas.orders import Order
@@ -19,7 +19,7 @@ from workers.postgres import lookups, migrations, outbox, people, settling
 from workers.postgres.database import Connection, Database, Limits
 from workers.postgres.feed import Feed
 from workers.postgres.leadership import Leadership
-from workers.postgres.outbox import Fresh, Overtaken
+from workers.postgres.outbox import Fresh
 from workers.postgres.settling import Settled
 
 # Two roles, since a worker that stands still sweeps no more and goes on sending: were it one, it would keep the others
@@ -42,9 +42,7 @@ class OrderStore:
         self._database = database
         self._now_ms = now_ms
         self._fresh = Fresh() if has_relay else None
-        self._looked_at_ms = 0
-        self._handed_out: Mapping[int, Outgoing] = {}
-        self._overtaken = Overtaken()
+        self._looked_at_ms = 0  # for what was left behind
         self._feed = Feed()
 
     @classmethod
@@ -116,32 +114,19 @@ class OrderStore:
         if not waiting or now_ms - self._looked_at_ms >= outbox.LOOK_EVERY_MS:
             self._looked_at_ms = now_ms
             if await self.sending.leads():
-                await self._take_up(limit, now_ms)
+                self._fresh.took_up(
+                    await self._database.read(lambda connection: outbox.left_behind(connection, limit, now_ms=now_ms))
+                )
                 waiting = self._fresh.first(limit)
-        self._handed_out = dict(waiting)
         return waiting
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
-        async def work(connection: Connection) -> bool:
-            return await outbox.mark_sent(connection, numbers, now_ms=self._now_ms())
+        async def work(connection: Connection) -> None:
+            await outbox.mark_sent(connection, numbers, now_ms=self._now_ms())
 
-        if not await self._database.write(work):
-            self._overtaken.add(self._handed_out[number] for number in numbers if number in self._handed_out)
+        await self._database.write(work)
         if self._fresh:
             self._fresh.forget(numbers)
-
-    async def overtaken(self, retold: Sequence[Outgoing] = ()) -> Sequence[Outgoing]:
-        known = self._overtaken.known()
-        if known:
-            found = await self._database.read(lambda connection: outbox.latest(connection, known))
-            self._overtaken.learn(found, retold)
-        return self._overtaken.known()
-
-    async def _take_up(self, limit: int, now_ms: int) -> None:
-        assert self._fresh is not None
-        self._fresh.took_up(
-            await self._database.read(lambda connection: outbox.left_behind(connection, limit, now_ms=now_ms))
-        )
 
     # workers.pages.OrdersPort
 

@@ -140,28 +140,6 @@ def event(order: str, version: int = 1, value: bytes = b"{}", topic: str = topic
     return Outgoing(id=id_, topic=topic, key=order.encode(), value=value, headers=(("ce_id", id_.encode()),))
 
 
-async def test_a_state_that_is_told_again_is_in_the_twin_alone(world: World) -> None:
-    await world.events.publish([event("N1", 1), event("N1", 2)])
-    await world.events.restate([event("N1", 2), event("N2", 5)])
-    assert world.cluster.ids(topics.ORDER_STATE) == [b"N1:2", b"N1:2", b"N2:5"]
-    assert world.cluster.ids(topics.ORDER_EVENT) == [b"N1:1", b"N1:2"]
-
-
-async def test_a_state_that_no_broker_takes_is_not_told_again_and_the_others_are(world: World) -> None:
-    await world.events.restate([event("N1", value=LARGE), event("N2")])
-    assert world.cluster.ids(topics.ORDER_STATE) == [b"N2:1"]
-
-
-async def test_a_state_that_could_not_be_told_again_is_trouble_that_passes(world: World) -> None:
-    world.cluster.errors[topics.ORDER_STATE] = [KafkaTimeoutError()]
-    with pytest.raises(Infrastructure):
-        await world.events.restate([event("N1")])
-    assert "KafkaTimeoutError" in (world.events.trouble or "")
-    await world.events.restate([event("N1")])
-    assert not world.events.trouble
-    assert len(world.producers) == 2
-
-
 async def test_an_event_is_in_its_topic_and_in_the_twin_with_the_same_bytes(world: World) -> None:
     await world.events.publish([event("N1", value=b'{"a":1}')])
     twin, sent = world.cluster.arrived

@@ -126,30 +126,6 @@ async def test_an_event_that_no_topic_will_ever_take_does_not_keep_the_others_in
     assert story.watched.emitted_ids == ["mapi-any:A:1", "mapi-any:C:1"]
 
 
-async def test_states_that_were_overtaken_are_told_again_until_none_is() -> None:
-    """Before anything else is sent, where the last try failed."""
-    story = Story()
-    await story.process(paid("A"))
-    (_, first), *_ = await story.store.unsent(1)
-    rounds: list[Sequence[Outgoing]] = [[first], [first], [], [], []]
-    asked: list[Sequence[Outgoing]] = []
-    restated: list[Outgoing] = []
-
-    async def overtaken(retold: Sequence[Outgoing] = ()) -> Sequence[Outgoing]:
-        asked.append(retold)
-        return rounds.pop(0)
-
-    async def restate(events: Sequence[Outgoing]) -> None:
-        assert not story.published.events
-        restated.extend(events)
-
-    story.store.overtaken = overtaken  # type: ignore[method-assign]
-    story.published.restate = restate  # type: ignore[method-assign]
-    assert await story.processing.emit() == 1
-    assert restated == [first, first]
-    assert asked == [(), [first], [first], ()]
-
-
 async def test_a_batch_delivered_again_changes_nothing() -> None:
     story = Story()
     batch = [story.log.logged(paid(order)) for order in "AB"]

@@ -5,9 +5,8 @@ import pytest
 from schemas import topics
 from schemas.events import Outgoing
 from workers import drafting
-from workers.pages import Emitted
 from workers.postgres import outbox, settling
-from workers.postgres.outbox import Fresh, Overtaken
+from workers.postgres.outbox import Fresh
 from workers.postgres.settling import Settled
 
 
@@ -69,29 +68,8 @@ def test_who_remembers_too_much_forgets_all_of_it(monkeypatch: pytest.MonkeyPatc
     assert ids(fresh) == []
 
 
-def test_what_was_taken_up_stands_in_its_place_and_in_nobodys_way() -> None:
-    fresh = Fresh()
-    fresh.wrote(settled((7, event("N2", 1))))
-    fresh.took_up([Emitted(number=3, event=event("N1", 1), sent_at_ms=None)])
-    fresh.wrote(settled((9, event("N1", 2)), unsent_before=("shop:N1:1",)))
-    assert ids(fresh) == ["shop:N1:1", "shop:N2:1", "shop:N1:2"]
-
-
-def test_an_order_is_overtaken_until_its_latest_event_was_told_again() -> None:
-    overtaken = Overtaken()
-    notice = Outgoing(id="held:0-1:parked", topic=topics.HELD, key=b"shop:N1", value=b"", headers=())
-    overtaken.add([event("N1", 1), event("N2", 1), notice])
-    overtaken.learn([event("N1", 3), event("N2", 1)], retold=())
-    assert overtaken.known() == [event("N1", 3), event("N2", 1)]
-    overtaken.learn([event("N1", 4), event("N2", 1)], retold=[event("N1", 3), event("N2", 1)])
-    assert overtaken.known() == [event("N1", 4)]
-    overtaken.learn([event("N1", 4)], retold=[event("N1", 4)])
-    assert overtaken.known() == []
-
-
-def test_the_events_before_and_after_are_known_by_their_ids() -> None:
+def test_the_event_before_is_known_by_its_id() -> None:
     assert settling.previous_id(event("N:1", 10)) == "shop:N:1:9"
-    assert settling.next_id(event("N:1", 9)) == "shop:N:1:10"
     assert settling.previous_id(event("N1", 1)) is None
     notice = Outgoing(id="held:0-1:parked", topic=topics.HELD, key=b"", value=b"", headers=())
     assert settling.previous_id(notice) is None
