@@ -367,3 +367,6 @@ async def test_the_highest_settled_offset_of_a_partition_is_known(workers: Opene
     ]
     await journey.processing(store, time).process(batch)
     assert (await store.last_settled(3), await store.last_settled(0)) == (42, None)
+    assert (await store.last_settled(3, below=42), await store.last_settled(3, below=41)) == (41, None)
+    assert await store.all_settled([Position(3, 41), Position(3, 42)])
+    assert not await store.all_settled([Position(3, 42), Position(3, 43)])
