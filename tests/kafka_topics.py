@@ -46,9 +46,17 @@ class Settled:
 
     def __init__(self) -> None:
         self.last: dict[int, int] = {}
+        self.lost: set[tuple[int, int]] = set()  # partition and offset
 
-    async def __call__(self, partition: int) -> int | None:
-        return self.last.get(partition)
+    async def __call__(self, partition: int, *, below: int | None = None) -> int | None:
+        last = self.last.get(partition, -1)
+        offset = last if below is None else min(last, below - 1)
+        while (partition, offset) in self.lost:
+            offset -= 1
+        return offset if offset >= 0 else None
+
+    async def all_settled(self, positions: Sequence[Position]) -> bool:
+        return all([await self(each.partition, below=each.offset + 1) == each.offset for each in positions])
 
 
 class Settling:

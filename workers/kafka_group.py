@@ -51,6 +51,13 @@ class GroupClient(Protocol):
     def highwater(self, partition: TopicPartition) -> int | None: ...
 
 
+class LastSettled(Protocol):
+    """Asks the store."""
+
+    async def __call__(self, partition: int, *, below: int | None = None) -> int | None:
+        """The highest offset of the partition that has a disposition, among those `below`; `None` where none has."""
+
+
 class MemberWatch(Protocol):
     """Those who want to know what happens to a member, without a guarantee."""
 

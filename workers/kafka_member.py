@@ -23,7 +23,7 @@ it reads record by record, and hands out the one that cannot be read as an empty
 import asyncio
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka.abc import ConsumerRebalanceListener
@@ -33,7 +33,7 @@ from msgspec import Struct
 
 from schemas.envelope import Record
 from workers import kafka_clients, kafka_start
-from workers.kafka_group import Failed, GroupClient, Lag, Limits, MemberWatch, Unreachable
+from workers.kafka_group import Failed, GroupClient, Lag, LastSettled, Limits, MemberWatch, Unreachable
 from workers.plan import Logged, Position
 from workers.processing import Broken
 
@@ -49,7 +49,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         client: GroupClient,
         *,
         topic: str,
-        last_settled: Callable[[int], Awaitable[int | None]],
+        last_settled: LastSettled,
         watch: MemberWatch,
         limits: Limits,
         accept_loss: bool = False,
@@ -74,6 +74,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         self._is_placed = False
         self._next: dict[int, int] = {}
         self._committed: dict[int, int] = {}
+        self._settled: dict[int, int] = {}  # an offset of each partition that had its disposition: the last we know of
         self._oldest_s: dict[int, float] = {}  # when the first record behind the committed offset was written, or seen
         self._ends: dict[int, int] = {}
         self._taking: asyncio.Task[Mapping[TopicPartition, Sequence[Any]]] | None = None
@@ -144,7 +145,12 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             await self._client.commit(ends)
         for position in upto:
             self._committed[position.partition] = position.offset + 1
+            self._settled[position.partition] = position.offset
             self._oldest_s.pop(position.partition, None)
+
+    def settled_before(self) -> list[Position]:
+        """What the store has settled before the batch in hand, the last of each partition."""
+        return [Position(partition, offset) for partition, offset in self._settled.items()]
 
     async def is_behind(self) -> bool | None:
         """Whether the log holds records that were not read yet; `None` where it does not say."""
@@ -247,6 +253,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         self._next = {each.partition: begin.offset for each, begin in zip(known, starts, strict=True)}
         self._committed = dict(self._next)
         self._ends = {each.partition: each.end for each in known}
+        self._settled = {each.partition: last for each in known if (last := each.settled_before) is not None}
         self._oldest_s.clear()
         self._is_placed = True
         for partition, begin in zip(partitions, starts, strict=True):
@@ -259,12 +266,28 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         # One after the other: of several at once, those that are left when one fails would go on asking for ever.
         committed = [await self._client.committed(each) for each in asked]
         settled = [await self._last_settled(partition) for partition in partitions]
+        gaps = [
+            await self._gap_below(partition, offset) for partition, offset in zip(partitions, committed, strict=True)
+        ]
         return [
             kafka_start.Known(
-                partition=each.partition, committed=group, settled=store, first=firsts[each], end=ends[each]
+                partition=each.partition,
+                committed=group,
+                settled=store,
+                first=firsts[each],
+                end=ends[each],
+                gap_from=gap,
             )
-            for each, group, store in zip(asked, committed, settled, strict=True)
+            for each, group, store, gap in zip(asked, committed, settled, gaps, strict=True)
         ]
+
+    async def _gap_below(self, partition: int, committed: int | None) -> int | None:
+        """Where the settled offsets below the committed one end, unless they reach up to it."""
+        if not committed:
+            return None
+        last = await self._last_settled(partition, below=committed)
+        upto = 0 if last is None else last + 1
+        return upto if upto < committed else None
 
     def _logged(self, found: Mapping[TopicPartition, Sequence[Any]], max_records: int) -> list[Logged]:
         batch: list[Logged] = []

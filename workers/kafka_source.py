@@ -4,6 +4,10 @@ A member that fails, or that the library leaves hanging, is replaced by a new on
 is lost by that: the new one begins where the group has committed. Nothing is committed for the old one either: a batch
 that is still in hand has its dispositions in the store, comes again, and is recognised there.
 
+The store may lose what it had committed, where a standby takes over that has not heard the last of it. So before a
+commit moves the group on, what was settled before the batch has to be settled still; while nothing comes, it is looked
+at from time to time. If it is not, the member is replaced, and the new one begins where the store is (`kafka_start`).
+
 What is watched here, since the library does not end it by itself: records that lie in the log and do not come, a group
 that does not give partitions, commits that are not answered, and brokers that are nowhere to be found any more.
 """
@@ -24,7 +28,7 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 
-from workers.kafka_group import Failed, GroupClient, Lag, Limits, MemberWatch, Unreachable
+from workers.kafka_group import Failed, GroupClient, Lag, LastSettled, Limits, MemberWatch, Unreachable
 from workers.kafka_member import Member
 from workers.plan import Logged, Position
 from workers.processing import Infrastructure
@@ -50,6 +54,7 @@ class Rebuild(StrEnum):
     UNASSIGNED = "unassigned"
     UNREACHABLE = "unreachable"
     COMMIT = "commit"
+    STORE = "store"
 
 
 class SourceWatch(MemberWatch, Protocol):
@@ -57,6 +62,9 @@ class SourceWatch(MemberWatch, Protocol):
 
     def rebuilt(self, reason: Rebuild, why: str) -> None: ...
     def commit_dropped(self, why: str) -> None: ...
+
+
+AllSettled = Callable[[Sequence[Position]], Awaitable[bool]]
 
 
 class KafkaSource:
@@ -71,8 +79,9 @@ class KafkaSource:
         build: Callable[[], GroupClient],
         *,
         topic: str,
-        last_settled: Callable[[int], Awaitable[int | None]],
+        last_settled: LastSettled,
         watch: SourceWatch,
+        all_settled: AllSettled | None = None,
         limits: Limits | None = None,
         accept_loss: bool = False,
         now_s: Callable[[], float] = time.monotonic,
@@ -81,6 +90,7 @@ class KafkaSource:
         self._build = build
         self._topic = topic
         self._last_settled = last_settled
+        self._all_settled = all_settled
         self._watch = watch
         self._limits = limits or Limits()
         self._accept_loss = accept_loss
@@ -118,11 +128,14 @@ class KafkaSource:
             raise
 
     async def commit(self, upto: Sequence[Position]) -> None:
-        """The group remembers these, if it still is the group that gave us the batch; otherwise the batch comes again.
+        """The group remembers these, if it still is the group that gave us the batch, and the store is what it was;
+        otherwise the batch comes again.
 
         Raises:
             Infrastructure: it may not remember them; commit again.
         """
+        if self._member is not None:
+            await self._check_store(self._member)
         member = self._member
         if member is None or self._batch_of != (member, member.epoch):
             self._watch.commit_dropped("the group has changed since the batch was read")
@@ -219,10 +232,23 @@ class KafkaSource:
         self._is_well()
         if not is_behind:
             self._behind_since = None
+            with suppress(Infrastructure):  # the store's own trouble is told by whoever needs it
+                await self._check_store(member)
         elif self._behind_since is None:
             self._behind_since = now_s
         elif now_s - self._behind_since >= self._limits.stalled_s:
             self._replace(Rebuild.STALLED, "records lie in the log and do not come")
+
+    async def _check_store(self, member: Member) -> None:
+        """Replace the member where the store has lost what was settled.
+
+        Raises:
+            Infrastructure: the store does not say.
+        """
+        if self._all_settled is None or not (before := member.settled_before()):
+            return
+        if not await self._all_settled(before) and member is self._member:
+            self._replace(Rebuild.STORE, "the order store has lost what it had settled: it is read again from there")
 
     def _is_silent(self) -> None:
         """The log does not say how far it goes. After a while every broker may have another address."""

@@ -4,6 +4,10 @@ Three are asked: the group's committed offset, the store's last settled one, and
 and its end. As a rule they agree: committed is no further than settled, and both lie in the log. Where they do not,
 either the store is older than the group (it was restored from a backup), and the log is read again from there; or
 records are gone that nobody has settled, and then nobody goes on as if nothing were missing.
+
+A store that went back while workers were at work (a standby took over that had not heard the last commits) may have
+settled newer records since, and then its last settled offset proves nothing. So the one right before the committed
+offset is asked for too.
 """
 
 from msgspec import Struct
@@ -17,13 +21,35 @@ MARGIN = 2 * 500
 
 
 class Known(Struct, frozen=True, kw_only=True):
-    """What is known of a partition. The log holds `first` up to, and not with, `end`."""
+    """What is known of a partition. The log holds `first` up to, and not with, `end`.
+
+    `gap_from` is where the settled ones below the committed offset end, unless they reach up to it.
+    """
 
     partition: int
     committed: int | None
     settled: int | None
     first: int
     end: int
+    gap_from: int | None = None
+
+    @property
+    def gap(self) -> int | None:
+        """Where records lay, below the committed offset, that the store has lost; `None` where there are none.
+
+        A store that has settled nothing below it began with what the log held then.
+        """
+        if self.committed is None or self.settled is None or self.gap_from is None:
+            return None
+        return self.gap_from if self.gap_from > 0 or self.committed > self.first else None
+
+    @property
+    def settled_before(self) -> int | None:
+        """The last offset before the committed one that is settled; where nothing is committed, the last of all."""
+        if self.committed is None:
+            return self.settled
+        last = (self.committed if self.gap_from is None else self.gap_from) - 1
+        return last if last >= 0 else None
 
 
 class Start(Struct, frozen=True, kw_only=True):
@@ -66,6 +92,8 @@ def start(known: Known, *, accept_loss: bool = False) -> Start:
 def _wanted(known: Known, settled_upto: int) -> tuple[int, int | None]:
     if known.committed is None:
         return known.first if known.settled is None else min(known.first, settled_upto), None
+    if known.gap is not None:
+        return max(0, known.gap - MARGIN), known.committed
     if known.committed <= settled_upto or (known.settled is None and known.committed <= known.first):
         return known.committed, None
     return max(0, settled_upto - MARGIN), known.committed
@@ -75,6 +103,8 @@ def _is_lost(known: Known, settled_upto: int) -> bool:
     """Whether there was a record, before those that the log holds, that may have no disposition."""
     if known.settled is None:
         return known.committed is not None and known.committed < known.first
+    if known.gap is not None:
+        return known.first > known.gap > 0
     if known.committed is not None and known.committed <= settled_upto:
         return known.first > max(known.committed, settled_upto - MARGIN)
     return known.first > settled_upto

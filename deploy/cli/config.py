@@ -44,7 +44,7 @@ def show(output: shown.Output = "table") -> None:
 
 def _settings() -> tuple[list[dict[str, Any]], list[str]]:
     """Each setting with its value and its source; none where they are at fault."""
-    from deploy.cluster.settings import ClusterSettings
+    from deploy.cluster.settings import ClusterSettings, without_password
     from ingest import settings as settings_
 
     faults: list[str] = []
@@ -63,7 +63,7 @@ def _settings() -> tuple[list[dict[str, Any]], list[str]]:
         variable = settings_.PREFIX + name.upper()
         value = getattr(settings, name)
         source = "environment" if variable in os.environ else "default"
-        shown_value = str(value) if isinstance(value, Path) else value
+        shown_value = without_password(str(value)) if isinstance(value, Path | str) else value
         rows.append({"name": variable, "value": shown_value, "from": source, "about": field.description or ""})
     return rows, faults
 

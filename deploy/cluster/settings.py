@@ -4,10 +4,10 @@ One kind for all of them, so that one environment serves a whole deployment; eac
 address with a password in it does not belong into an environment that every child inherits: it may lie in a file.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -16,6 +16,9 @@ from ingest.settings import Settings
 
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "redis+cluster")
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:@/\[\]]*)(:\d{1,5})?")
+_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=password=)[^&]+")
 
 
 class ClusterSettings(Settings):
@@ -51,9 +54,11 @@ class ClusterSettings(Settings):
     kafka_session_s: float = Field(
         30.0, ge=6, le=300, description="After how long without a word a worker's partitions are given to others."
     )
-    postgres: str = Field("", description="The order store: postgresql://user@host/database.")
+    postgres: str = Field("", repr=False, description="The order store: postgresql://user@host/database.")
     postgres_file: Path | None = Field(None, description="File with that address, where it has a password in it.")
-    redis: str = Field("", description="Claims: redis://host/0, or redis+sentinel://, redis+cluster://. None: without.")
+    redis: str = Field(
+        "", repr=False, description="Claims: redis://host/0, or redis+sentinel://, redis+cluster://. None: without."
+    )
     redis_file: Path | None = Field(None, description="File with that address, where it has a password in it.")
     receipt_key_file: Path | None = Field(
         None, description="File with a secret that all processes share: verified once is verified for all."
@@ -92,11 +97,14 @@ def kafka_address(told: ClusterSettings) -> list[str]:
     """The brokers to ask first.
 
     Raises:
-        Unreadable: nobody says it.
+        Unreadable: nobody says it, or not as host:port.
     """
     brokers = [each.strip() for each in told.kafka.split(",") if each.strip()]
     if not brokers:
         raise Unreadable(f"{settings.PREFIX}KAFKA is not set: name some brokers, host:port,host:port")
+    for broker in brokers:
+        if not _HOST.fullmatch(broker):
+            raise Unreadable(f"{settings.PREFIX}KAFKA: {broker!r} is not host:port")
     return brokers
 
 
@@ -138,9 +146,22 @@ def _address(told: str, path: Path | None, setting: str, schemes: tuple[str, ...
     address = told or ("" if path is None else _text(path, f"{setting}_FILE"))
     if not address:
         raise Unreadable(f"{settings.PREFIX}{setting} is not set: say where it is, {schemes[0]}://…")
-    if urlsplit(address).scheme not in schemes:
+    scheme, _, rest = address.partition("://")
+    if scheme not in schemes:
         raise Unreadable(f"{settings.PREFIX}{setting} does not begin with {schemes[0]}://")
+    # A client would say what it could not read, and that is a piece of the password then.
+    hosts = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    if not all(_HOST.fullmatch(host) for host in hosts.split(",")):
+        raise Unreadable(
+            f"{settings.PREFIX}{setting}: it is not {schemes[0]}://user:password@host:port/…; in a password, write / "
+            "as %2F, # as %23, ? as %3F, : as %3A, @ as %40, % as %25"
+        )
     return address
+
+
+def without_password(address: str) -> str:
+    """The address as it may be shown."""
+    return _PASSWORD.sub(lambda found: f"{found[1]}:…@" if found[1] is not None else "…", address)
 
 
 def _text(path: Path, setting: str) -> str:

@@ -64,6 +64,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             ),
             topic=topics.named(topics.NOTIFICATION, told.topic_prefix),
             last_settled=store.last_settled,
+            all_settled=store.all_settled,
             watch=GroupTelemetry(registry, group=told.group, logger=lines),
             accept_loss=told.accept_log_loss,
         )

@@ -272,6 +272,23 @@ async def test_who_no_longer_sweeps_may_send_and_keeps_nobody_from_sweeping(work
     assert await second.leadership.leads()
 
 
+async def test_an_event_that_comes_late_once_more_does_not_stay_the_last_of_its_order(
+    workers: Opener, time: Time
+) -> None:
+    """The compacted twin keeps the last that it was sent: it has to be the newest."""
+    slow, leader = await workers(2)
+    assert await leader.sending.leads()
+    news = [journey.record("N1", status) for status in STATUSES]
+    await journey.processing(slow, time).process([at(0, 1, news[0])])
+    await journey.processing(leader, time).process([at(1, 1, news[1]), at(1, 2, news[2])])
+    late = await slow.unsent(10)
+    time.now_ms += LEFT_BEHIND_MS
+    assert await sent(leader) == ["shop-sg:N1:1", "shop-sg:N1:2", "shop-sg:N1:3"]
+    await slow.mark_sent([number for number, _ in late])
+    assert await sent(leader) == ["shop-sg:N1:3"]
+    assert await sent(leader) == []
+
+
 async def test_what_is_too_much_to_remember_is_left_to_the_one_who_leads(
     workers: Opener, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,3 +384,6 @@ async def test_the_highest_settled_offset_of_a_partition_is_known(workers: Opene
     ]
     await journey.processing(store, time).process(batch)
     assert (await store.last_settled(3), await store.last_settled(0)) == (42, None)
+    assert (await store.last_settled(3, below=42), await store.last_settled(3, below=41)) == (41, None)
+    assert await store.all_settled([Position(3, 41), Position(3, 42)])
+    assert not await store.all_settled([Position(3, 42), Position(3, 43)])

@@ -9,6 +9,10 @@ So an event stays out of memory, and is left behind, where its predecessor is so
 other worker may be about to send it, or dead. What is left behind is in the table. The one worker that leads (see
 `workers.postgres.leadership`) sends from there, everything that is unsent, by its number, once the oldest of it has
 waited longer than a living worker would have let it. Two leaders at once, for the length of a lease, send twice.
+
+Where two have sent the same event, one of them may have done it late: after the other had sent the next version too.
+Who reads the events has seen both before; but in their compacted twin the late one is the last, and the only one that
+is kept. So who finds that an event was marked before has the newest of its order sent once more: then that is the last.
 """
 
 from collections.abc import Sequence
@@ -70,8 +74,11 @@ async def left_behind(connection: Connection, limit: int, *, now_ms: int) -> Seq
 
 
 async def mark_sent(connection: Connection, numbers: Sequence[int], *, now_ms: int) -> None:
-    """Remember that these were acknowledged."""
-    await connection.execute("UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[])", sorted(numbers), now_ms)
+    """Remember that these were acknowledged. Where another has sent one too, its order's newest is unsent again."""
+    marked = await connection.fetch(_MARK, sorted(numbers), now_ms)
+    if len(marked) < len(numbers):
+        twice = set(numbers).difference(number for (number,) in marked)
+        await connection.execute(_SEND_NEWEST_AGAIN, sorted(twice))
 
 
 async def newest(connection: Connection) -> int:
@@ -92,6 +99,19 @@ _LEFT_BEHIND = f"""
         AND (SELECT written_at FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT 1) <= $2
     ORDER BY number LIMIT $1
 """  # noqa: S608 - our own list of columns
+_MARK = "UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[]) AND sent_at IS NULL RETURNING number"
+# The ids of an order's events lie between `account:order:` and `account:order;`, and of others only some whose order
+# begins like that.
+_SEND_NEWEST_AGAIN = """
+    UPDATE outbox SET sent_at = NULL WHERE number IN (
+        SELECT max(newer.number) FROM outbox AS twice
+        JOIN outbox AS newer ON newer.id > left(twice.id, -length(twice.version::text))
+            AND newer.id < left(twice.id, -length(twice.version::text) - 1) || ';'
+            AND newer.key = twice.key AND newer.version > twice.version
+        WHERE twice.number = ANY($1::bigint[])
+        GROUP BY twice.key
+    )
+"""
 _PRUNE = """
     DELETE FROM outbox WHERE number IN (
         SELECT old.number FROM outbox AS old

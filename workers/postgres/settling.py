@@ -104,12 +104,18 @@ async def write(connection: Connection, plan: Plan, settled: frozenset[Position]
     )
 
 
-async def last_settled(connection: Connection, partition: int) -> int | None:
-    """The highest offset of the partition that has a disposition."""
+async def last_settled(connection: Connection, partition: int, below: int) -> int | None:
+    """The highest offset of the partition that has a disposition, among those below."""
     offset: int | None = await connection.fetchval(
-        "SELECT max(log_offset) FROM deliveries WHERE log_partition = $1", partition
+        "SELECT max(log_offset) FROM deliveries WHERE log_partition = $1 AND log_offset < $2", partition, below
     )
     return offset
+
+
+async def count_settled(connection: Connection, positions: Sequence[Position]) -> int:
+    """How many of the positions have a disposition."""
+    count: int = await connection.fetchval(_COUNT_SETTLED, *loading.places(positions))
+    return count
 
 
 async def settled_between(connection: Connection, partition: int, first: int, end: int) -> int:
@@ -177,6 +183,10 @@ _WAKE = """
         ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h
     ) AS woken
     WHERE held.log_partition = woken.log_partition AND held.log_offset = woken.log_offset
+"""
+_COUNT_SETTLED = """
+    SELECT count(*) FROM unnest($1::integer[], $2::bigint[]) AS place(log_partition, log_offset)
+    JOIN deliveries AS d ON d.log_partition = place.log_partition AND d.log_offset = place.log_offset
 """
 _UNSENT_AMONG = "SELECT id FROM outbox WHERE id = ANY($1::text[]) AND sent_at IS NULL"
 

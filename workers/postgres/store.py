@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers.pages import Counts, Emitted, HeldPage, HeldQuery, OrderPage
-from workers.plan import Decide, HeldRow, Needs, Plan, position_of
+from workers.plan import Decide, HeldRow, Needs, Plan, Position, position_of
 from workers.postgres import lookups, migrations, outbox, people, settling
 from workers.postgres.database import Connection, Database, Limits
 from workers.postgres.feed import Feed
@@ -25,6 +25,8 @@ from workers.postgres.settling import Settled
 # Two roles, since a worker that stands still sweeps no more and goes on sending: were it one, it would keep the others
 # from sweeping.
 SWEEPING, SENDING = "sweeping", "sending"
+
+OFFSET_MAX = 2**63 - 1  # no log has as many records
 
 
 class OrderStore:
@@ -80,9 +82,15 @@ class OrderStore:
         await self.sending.resign()
         await self._database.close()
 
-    async def last_settled(self, partition: int) -> int | None:
-        """The highest offset of the partition that has a disposition; `None` where none has."""
-        return await self._database.read(lambda connection: settling.last_settled(connection, partition))
+    async def last_settled(self, partition: int, *, below: int | None = None) -> int | None:
+        """The highest offset of the partition that has a disposition, among those `below`; `None` where none has."""
+        end = OFFSET_MAX if below is None else below
+        return await self._database.read(lambda connection: settling.last_settled(connection, partition, end))
+
+    async def all_settled(self, positions: Sequence[Position]) -> bool:
+        """Whether each of the positions, which are all different, has a disposition."""
+        found = await self._database.read(lambda connection: settling.count_settled(connection, positions))
+        return found == len(positions)
 
     async def settled_between(self, partition: int, first: int, end: int) -> int:
         """How many records of the partition, from `first` up to and not including `end`, have a disposition."""

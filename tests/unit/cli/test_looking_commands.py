@@ -146,6 +146,17 @@ def test_config_show_tells_values_sources_and_accounts_and_no_secret(environ: di
     assert CANARY not in run(environ, "config", "show").output
 
 
+def test_config_show_tells_where_a_server_is_and_not_its_password(environ: dict[str, str]) -> None:
+    told = environ | {
+        "ALIPAY_NOTIFY_POSTGRES": f"postgresql://u:{CANARY}@db/orders",
+        "ALIPAY_NOTIFY_REDIS": f"redis://:{CANARY}@redis/0",
+    }
+    for output in ("json", "table"):
+        shown = run(told, "config", "show", "--output", output).output
+        assert CANARY not in shown
+        assert "@db/orders" in shown
+
+
 def test_config_show_tells_every_fault_and_ends_with_3(environ: dict[str, str]) -> None:
     bad = environ | {
         "ALIPAY_NOTIFY_PORT": "http",

@@ -21,6 +21,7 @@ from tests.kafka_fakes import TOPIC, Broker, FakeConsumer
 from tests.kafka_topics import Settled, Told
 from workers.kafka_group import Limits
 from workers.kafka_source import KafkaSource, Rebuild
+from workers.kafka_start import MARGIN
 from workers.plan import Logged, Position
 from workers.processing import Broken, Infrastructure
 
@@ -41,6 +42,7 @@ class World:
             self._build,
             topic=TOPIC,
             last_settled=self.settled,
+            all_settled=self.settled.all_settled,
             watch=self.told,
             limits=limits,
             now_s=lambda: self.now_s,
@@ -252,7 +254,7 @@ async def test_a_rebalance_while_it_is_asked_where_to_begin_has_it_asked_again(w
     world.broker.committed = {0: 1}
     asked = 0
 
-    async def settled(partition: int) -> int | None:
+    async def settled(partition: int, *, below: int | None = None) -> int | None:
         nonlocal asked
         asked += 1
         if asked == 1:
@@ -265,11 +267,11 @@ async def test_a_rebalance_while_it_is_asked_where_to_begin_has_it_asked_again(w
     world.source._last_settled = settled
     await world.join(0)
     assert offsets(await world.read()) == [(0, 1)]
-    assert asked == 3
+    assert asked == 2 * (1 + 2), "of one partition for nothing, then of both: the last of all, and below the committed"
 
 
 async def test_a_store_that_is_away_is_waited_for_and_costs_no_member(world: World) -> None:
-    async def settled(partition: int) -> int | None:
+    async def settled(partition: int, *, below: int | None = None) -> int | None:
         raise Infrastructure("PostgreSQL is away")
 
     world.source._last_settled = settled
@@ -280,6 +282,34 @@ async def test_a_store_that_is_away_is_waited_for_and_costs_no_member(world: Wor
             await world.source.poll(500)
     assert world.source.trouble == "PostgreSQL is away"
     assert (len(world.clients), world.told.rebuilds) == (1, [])
+
+
+async def test_a_store_that_loses_what_it_settled_under_a_living_worker_has_it_read_again(world: World) -> None:
+    """A standby took over that had not heard the last commits; the batch in hand was settled in it all the same."""
+    world.broker.append(0, 3000)
+    await world.join(0)
+    for _ in range(5):
+        await world.settle(await world.read())
+    in_hand = await world.read()
+    assert offsets(in_hand)[0] == (0, 2500)
+    world.settled.lost = {(0, offset) for offset in range(1700, 2500)}
+    await world.settle(in_hand)
+    assert (world.broker.committed, world.told.rebuilds) == ({0: 2500}, [Rebuild.STORE])
+    await world.join(0)
+    assert offsets(await world.read())[0] == (0, 1700 - MARGIN)
+    assert world.told.rewinds == [(0, 2500, 1700 - MARGIN)]
+
+
+async def test_what_a_store_has_lost_is_found_missing_also_where_nothing_comes(world: World) -> None:
+    world.broker.append(0, 10)
+    await world.join(0)
+    await world.settle(await world.read())
+    world.settled.last = {0: 3}
+    world.now_s += LIMITS.look_every_s
+    assert await world.source.poll(500) == ()
+    assert world.told.rebuilds == [Rebuild.STORE]
+    await world.join(0)
+    assert offsets(await world.read())[0] == (0, 0)
 
 
 async def test_an_older_store_has_the_log_read_again_and_that_is_told(world: World) -> None:

@@ -1,6 +1,7 @@
 """Where reading begins: group, store and log agree, or the store is older, or records are gone."""
 
 import pytest
+from msgspec import structs
 
 from workers import kafka_start
 from workers.kafka_start import MARGIN, Known, Start
@@ -44,6 +45,24 @@ def test_it_begins_where_the_group_stopped_or_at_the_first_record(seen: Known, o
 )
 def test_a_store_that_is_older_than_the_group_has_the_log_read_again_with_a_margin(seen: Known, offset: int) -> None:
     assert kafka_start.start(seen) == Start(offset=offset, rewound_from=9_000)
+
+
+def test_newer_records_that_are_settled_hide_no_gap_below_the_committed_offset() -> None:
+    lost = structs.replace(known(committed=9_000, settled=9_499), gap_from=5_000)
+    assert kafka_start.start(lost) == Start(offset=5_000 - MARGIN, rewound_from=9_000)
+    assert kafka_start.start(structs.replace(lost, first=5_000)) == Start(offset=5_000, rewound_from=9_000)
+    with pytest.raises(Broken, match="the records before 5001 are gone"):
+        kafka_start.start(structs.replace(lost, first=5_001))
+    assert kafka_start.start(structs.replace(lost, first=5_001), accept_loss=True).offset == 5_001
+    with pytest.raises(Broken, match="the records before 9000 are gone"):
+        kafka_start.start(structs.replace(lost, first=9_000))
+
+
+def test_a_store_that_began_above_the_logs_first_record_lacks_nothing_below() -> None:
+    began = known(committed=70, settled=9_499, first=70)
+    assert kafka_start.start(structs.replace(began, gap_from=0)) == Start(offset=70)
+    emptied = structs.replace(began, committed=9_000, gap_from=0)
+    assert kafka_start.start(emptied) == Start(offset=70, rewound_from=9_000)
 
 
 @pytest.mark.parametrize(

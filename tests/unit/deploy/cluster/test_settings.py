@@ -56,6 +56,47 @@ def test_a_store_that_cannot_be_found_is_named_with_its_setting(values: dict[str
         settings.postgres_address(told(**values))
 
 
+@pytest.mark.parametrize("password", ["s3cret/x", "s3cret#x", "s3cret?x", "s3cret:x/y"])
+def test_an_address_that_its_password_makes_unreadable_is_told_of_without_it(password: str) -> None:
+    address = f"//notify:{password}@db:5432/orders"
+    with pytest.raises(Unreadable, match="%2F") as refused:
+        settings.postgres_address(told(POSTGRES="postgresql:" + address))
+    with pytest.raises(Unreadable, match="%2F") as refused_too:
+        settings.redis_address(told(REDIS="redis:" + address))
+    assert "s3cret" not in str(refused.value) + str(refused_too.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql:///orders?host=/run/postgresql",
+        "postgresql://u:a%2Fb@[::1]:5432/orders",
+        "postgres://u@db-1:5432,db-2/orders?target_session_attrs=read-write",
+    ],
+)
+def test_every_way_to_name_a_database_is_taken(address: str) -> None:
+    assert settings.postgres_address(told(POSTGRES=address)) == address
+
+
+def test_a_password_is_not_shown() -> None:
+    for address in (
+        "redis://:s3cret@h/0",
+        "postgresql://u:s3/cr@et@h/db",
+        "postgresql://h/db?user=u&password=s3cret&x=1",
+    ):
+        shown = settings.without_password(address)
+        assert ("s3" in shown, shown.partition("://")[0]) == (False, address.partition("://")[0])
+    assert settings.without_password("postgresql://u:p@h:1/db") == "postgresql://u:…@h:1/db"
+    assert settings.without_password("postgresql://u@h:1/db") == "postgresql://u@h:1/db"
+    assert "s3cret" not in repr(told(POSTGRES="postgresql://u:s3cret@h", REDIS="redis://:s3cret@h"))
+
+
+@pytest.mark.parametrize("kafka", ["k1:abc", "PLAINTEXT://k1:9092", "k1:9092;k2:9092", "k1:9092 k2:9092"])
+def test_a_broker_that_is_not_host_and_port_is_named(kafka: str) -> None:
+    with pytest.raises(Unreadable, match=r"KAFKA: .* is not host:port"):
+        connections.kafka(told(KAFKA=kafka))
+
+
 def test_an_address_with_a_password_lies_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "postgres"
     file.write_text("postgresql://u:secret@db/orders\n")
