@@ -10,6 +10,7 @@ their topic is away, the outbox grows and orders go on.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -48,7 +49,9 @@ class ClaimsWatch(Protocol):
 
 
 class ConsumerWatch(Pauses, ClaimsWatch, Protocol):
-    """Both, in one."""
+    """Both, in one, who also hear how long the steps of a batch took that are this loop's own."""
+
+    def step(self, name: str, seconds: float) -> None: ...
 
 
 class Consumer:
@@ -105,7 +108,9 @@ class Consumer:
         token = b"%s:%d" % (self._token, self._batches)
         keys = list(dict.fromkeys(logged.record.key for logged in batch))
         try:
+            began_s = time.perf_counter()
             ours = await self._claim(keys, token)
+            self._watch.step("claim", time.perf_counter() - began_s)
             others = [logged for logged in batch if logged.record.key not in ours]
             if others:
                 await self._apply([logged for logged in batch if logged.record.key in ours])
@@ -113,9 +118,13 @@ class Consumer:
                 await self._apply(others)
             else:
                 await self._apply(batch)
+            began_s = time.perf_counter()
             await self._patience.until_done(lambda: self._source.commit(_ends(batch)))
+            self._watch.step("commit", time.perf_counter() - began_s)
         finally:
+            began_s = time.perf_counter()
             await self._release(keys, token)
+            self._watch.step("release", time.perf_counter() - began_s)
         return len(batch)
 
     async def _apply(self, batch: Sequence[Logged]) -> None:

@@ -31,6 +31,8 @@ class Silent:
 
     def claimed(self, outcome: str, count: int) -> None: ...
 
+    def step(self, name: str, seconds: float) -> None: ...
+
 
 async def run(directory: Path, acks: int, round_: str) -> None:
     async with opened(directory, now_ms=journey.Time()) as files:

@@ -24,6 +24,7 @@ class World:
         self.fails: dict[str, list[Exception]] = {}
         self.held_by_others: list[set[bytes]] = []
         self.claimed_: list[tuple[str, int]] = []
+        self.timed: list[str] = []
         self.pauses = 0
         self.meanwhile: Callable[[], None] = lambda: None
 
@@ -62,6 +63,9 @@ class World:
     def claimed(self, outcome: str, count: int) -> None:
         self.claimed_.append((outcome, count))
 
+    def step(self, name: str, seconds: float) -> None:
+        self.timed.append(name)
+
 
 def consumer(world: World) -> Consumer:
     return Consumer(
@@ -79,6 +83,12 @@ async def test_a_batch_goes_through_its_steps_in_order_and_the_commit_is_the_las
     world = World([logged(1), logged(2)])
     assert await consumer(world).run_once() == 2
     assert world.steps == ["poll", "claim 2", "process 0-1 0-2", "wake", "commit 0-2", "release 2"]
+
+
+async def test_the_time_of_the_loops_own_steps_is_told_as_they_end() -> None:
+    world = World([logged(1)])
+    await consumer(world).run_once()
+    assert world.timed == ["claim", "commit", "release"]
 
 
 async def test_nothing_polled_is_nothing_done() -> None:
