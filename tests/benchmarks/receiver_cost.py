@@ -15,7 +15,7 @@ import multiprocessing.connection
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,14 @@ class Rung(Struct, frozen=True, kw_only=True):
     cpu_us: float
     ratio: float
     per_second: float
+
+
+class Load(Struct, frozen=True):
+    """How many requests, how many a second (as fast as answers come where nothing is said), over how many connections."""
+
+    requests: int
+    rate: float | None
+    connections: int
 
 
 class Merchant(Struct, frozen=True):
@@ -132,7 +140,10 @@ async def embedded(merchant: Merchant) -> AsyncIterator[int]:
             yield port
 
 
-RUNGS: dict[str, Callable[[Merchant], AbstractAsyncContextManager[int]]] = {
+# Found again by name in the rung's own process, so each is a function of a module, or a partial of one.
+Serve = Callable[[Merchant], AbstractAsyncContextManager[int]]
+
+RUNGS: Mapping[str, Serve] = {
     "echo": echo,
     "echo + parse": parse,
     "echo + parse + verify": verify,
@@ -144,19 +155,19 @@ RUNGS: dict[str, Callable[[Merchant], AbstractAsyncContextManager[int]]] = {
 # --- measuring
 
 
-def run(name: str, merchant_files: str, pipe: multiprocessing.connection.Connection) -> None:
+def run(serve: Serve, merchant_files: str, pipe: multiprocessing.connection.Connection) -> None:
     """One rung's process: serve, and answer each message with the CPU time used so far."""
 
-    async def serve() -> None:
+    async def until_told() -> None:
         loop = asyncio.get_running_loop()
-        async with RUNGS[name](merchant(Path(merchant_files))) as port:
+        async with serve(merchant(Path(merchant_files))) as port:
             pipe.send(port)
             while await loop.run_in_executor(None, pipe.recv):
                 pipe.send(time.process_time())
 
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(serve())
+        runner.run(until_told())
 
 
 def loop_factory() -> Loop | None:
@@ -169,48 +180,56 @@ def loop_factory() -> Loop | None:
     return factory
 
 
-def ladder(*, requests: int = 10_000, rounds: int = 3, rate: float | None = None) -> list[Rung]:
+def ladder(
+    rungs: Mapping[str, Serve] = RUNGS,
+    *,
+    requests: int = 10_000,
+    rounds: int = 3,
+    rate: float | None = None,
+    connections: int = CONNECTIONS,
+    cores: Collection[int] | None = None,
+) -> list[Rung]:
     """Every rung, from the echo up. The server has the first core to itself, the sender the last.
 
-    Requests come at `rate` a second, or as fast as answers do.
+    Requests come over so many `connections`, at `rate` a second or as fast as answers do. The first rung is what the others are ratios to.
     """
-    cores = os.sched_getaffinity(0)
+    before = os.sched_getaffinity(0)
     try:
-        return _ladder(requests, rounds, rate, cores)
+        return _ladder(rungs, Load(requests, rate, connections), rounds, set(cores or before))
     finally:
-        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(0, before)
 
 
-def _ladder(requests: int, rounds: int, rate: float | None, cores: set[int]) -> list[Rung]:
+def _ladder(rungs: Mapping[str, Serve], load: Load, rounds: int, cores: set[int]) -> list[Rung]:
     with tempfile.TemporaryDirectory() as temporary:
-        requests_made = make_requests(Path(temporary), requests)
-        costs: dict[str, list[tuple[float, float]]] = {name: [] for name in RUNGS}
+        requests_made = make_requests(Path(temporary), load.requests)
+        costs: dict[str, list[tuple[float, float]]] = {name: [] for name in rungs}
         for _ in range(rounds):
-            for name in RUNGS:
-                costs[name].append(_measured(name, temporary, requests_made, rate, cores))
+            for name, serve in rungs.items():
+                costs[name].append(_measured(serve, temporary, requests_made, load, cores))
     least = {name: min(cost for cost, _ in measured) for name, measured in costs.items()}
     fastest = {name: max(rate for _, rate in measured) for name, measured in costs.items()}
+    echo_us = least[next(iter(rungs))]
     return [
-        Rung(name=name, cpu_us=least[name], ratio=least[name] / least["echo"], per_second=fastest[name])
-        for name in RUNGS
+        Rung(name=name, cpu_us=least[name], ratio=least[name] / echo_us, per_second=fastest[name]) for name in rungs
     ]
 
 
 def _measured(
-    name: str, merchant_files: str, requests: Sequence[bytes], rate: float | None, cores: set[int]
+    serve: Serve, merchant_files: str, requests: Sequence[bytes], load: Load, cores: set[int]
 ) -> tuple[float, float]:
     """Microseconds of the server's CPU per request, and requests per second."""
     context = multiprocessing.get_context("spawn")
     os.sched_setaffinity(0, cores)
     ours, theirs = context.Pipe()
-    process = context.Process(target=run, args=(name, merchant_files, theirs))
+    process = context.Process(target=run, args=(serve, merchant_files, theirs))
     process.start()
     try:
         port = ours.recv()
         os.sched_setaffinity(0, {max(cores)})
-        asyncio.run(_load(requests[: len(requests) // 10], port))
+        asyncio.run(_load(requests[: len(requests) // 10], port, load.connections))
         before = _ask(ours)
-        result = asyncio.run(_load(requests, port, rate))
+        result = asyncio.run(_load(requests, port, load.connections, load.rate))
         used = _ask(ours) - before
         ours.send(False)
         process.join(30)
@@ -226,8 +245,10 @@ def _ask(pipe: Any) -> float:
     return used
 
 
-def _load(requests: Sequence[bytes], port: int, rate: float | None = None) -> Coroutine[Any, Any, Figures]:
-    return sending.run(requests, host="127.0.0.1", port=port, connections=CONNECTIONS, rate=rate)
+def _load(
+    requests: Sequence[bytes], port: int, connections: int, rate: float | None = None
+) -> Coroutine[Any, Any, Figures]:
+    return sending.run(requests, host="127.0.0.1", port=port, connections=connections, rate=rate)
 
 
 # --- the notifications

@@ -1,0 +1,149 @@
+"""A backlog in Kafka, and how soon and at what cost a worker brings it to the order store.
+
+One worker process on a core of its own, in batches of 500; Kafka, PostgreSQL and Redis have the others. Every record is
+the payment of an order of its own, so each writes all that a record can write: the ledger, an order, its trade, its
+delivery and an event, which is sent to its two topics while the drain goes on. What is measured begins with the first
+batch that is settled, since the start of a process is no part of a record's cost, and ends when the last event is
+acknowledged.
+
+The same log is drained again and again, each time by another group into another schema: with the receipts of the
+receiver, which spare the worker the signature; without, so that every signature is verified again; and without Redis.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+
+from msgspec import Struct
+
+from deploy.local.roles import Role
+from schemas import partitions, telemetry, topics
+from schemas.envelope import Record
+from tests.benchmarks.cluster import cores, corpus, servers
+from tests.benchmarks.cluster.servers import Servers
+from workers import kafka_clients
+
+LOOK_EVERY_S = 0.25
+WITHIN_S = 180.0
+AT_ONCE = 2000
+STEPS = ("read", "claim", "apply", "commit", "release", "emit")
+
+
+class Drain(Struct, frozen=True, kw_only=True):
+    """One drain. Microseconds are for each record; those of `steps` are wall time by the worker's own metrics."""
+
+    name: str
+    records: int
+    wall_s: float
+    worker_cpu_s: float
+    postgres_cpu_s: float
+    redis_cpu_s: float
+    kafka_cpu_s: float
+    steps_us: Mapping[str, float]
+
+    @property
+    def per_second(self) -> float:
+        """Records settled and told of a second, by the clock on the wall."""
+        return self.records / self.wall_s
+
+    @property
+    def per_core(self) -> float:
+        """Records for each second of the worker's CPU."""
+        return self.records / self.worker_cpu_s
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """The drains of one log."""
+
+    backlog: int
+    drains: Sequence[Drain]
+
+
+class _Seen(Struct, frozen=True):
+    at_s: float
+    settled: int
+    emitted: int
+    worker_s: float
+    servers_s: Mapping[str, float]
+    samples: Mapping[str, float]
+
+
+async def measure(given: Servers, *, count: int, count_of_others: int) -> Figures:
+    """A backlog of `count` with receipts and Redis; the two variations on one of `count_of_others`, with one of their
+    own to be compared to."""
+    requests = await corpus.requests(given.world, count, seed=1_000_000)
+    filled = await servers.place(given)
+    records = corpus.records(requests, servers.receipt_key(filled))
+    drains = []
+    for size in dict.fromkeys((count_of_others, count)):
+        prefix = filled.prefix if size == count else (await servers.place(given)).prefix
+        await _fill(given, prefix, records[:size])
+        drains.append(await _drained(given, "with receipts, Redis on", size, prefix))
+        if size == count_of_others:
+            drains.append(await _drained(given, "signature verified again", size, prefix, receipt_key_file=""))
+            drains.append(await _drained(given, "Redis off", size, prefix, redis=""))
+    return Figures(backlog=count, drains=drains)
+
+
+async def _fill(given: Servers, prefix: str, records: Sequence[Record]) -> None:
+    """Append them to the log."""
+    topic = topics.named(topics.NOTIFICATION, prefix)
+    producer = kafka_clients.producer({"bootstrap_servers": given.kafka})
+    await producer.start()
+    try:
+        count = len(await producer.partitions_for(topic))
+        rest = iter(records)
+        while some := list(islice(rest, AT_ONCE)):
+            sends = [
+                await producer.send(
+                    topic, each.value, each.key, partitions.partition_of(each.key, count), headers=[*each.headers]
+                )
+                for each in some
+            ]
+            await asyncio.gather(*sends)
+    finally:
+        await producer.stop()
+
+
+async def _drained(given: Servers, name: str, count: int, prefix: str, **told: str) -> Drain:
+    place = await servers.place(given, prefix=prefix, **told)
+    async with servers.at_work(servers.worker(given, place), cores.MEASURED) as worker:
+        first = await _seen(given, worker, lambda seen: seen.settled > 0)
+        last = await _seen(given, worker, lambda seen: seen.settled >= count and seen.emitted >= count)
+    settled = last.settled - first.settled
+    used = {name: last.servers_s[name] - first.servers_s[name] for name in last.servers_s}
+    return Drain(
+        name=name,
+        records=settled,
+        wall_s=last.at_s - first.at_s,
+        worker_cpu_s=last.worker_s - first.worker_s,
+        postgres_cpu_s=used["postgres"],
+        redis_cpu_s=used["redis"],
+        kafka_cpu_s=used["kafka"],
+        steps_us={step: (_took_s(last, step) - _took_s(first, step)) / settled * 1e6 for step in STEPS},
+    )
+
+
+async def _seen(given: Servers, worker: Role, is_so: Callable[[_Seen], bool]) -> _Seen:
+    """What is seen when it is so."""
+    async with asyncio.timeout(WITHIN_S):
+        while not is_so(seen := await _look(given, worker)):
+            await asyncio.sleep(LOOK_EVERY_S)
+    return seen
+
+
+async def _look(given: Servers, worker: Role) -> _Seen:
+    samples = await servers.metrics(worker)
+    return _Seen(
+        at_s=time.monotonic(),
+        settled=round(servers.total(samples, f"{telemetry.PROCESSED.name}_total")),
+        emitted=round(servers.total(samples, f"{telemetry.END_TO_END.name}_count")),
+        worker_s=cores.cpu_s(worker.process.pid),
+        servers_s=given.cpu_s(),
+        samples=samples,
+    )
+
+
+def _took_s(seen: _Seen, step: str) -> float:
+    return seen.samples.get(f'{telemetry.PROCESSING_DURATION.name}_sum{{step="{step}"}}', 0.0)
