@@ -65,3 +65,17 @@ async def measure(given: Servers, *, count: int) -> Figures:
 
 def _others(sent: Sent) -> int:
     return sum(sent.refused.values()) + sum(sent.silent.values()) + sent.unsent
+
+
+def table(figures: Figures) -> str:
+    """The figures as text."""
+    lines = {
+        "acknowledged, most": f"{figures.acks_per_s_max:,.0f}/s",
+        "receiver": f"{figures.receiver_cpu_us_per_ack:.1f} µs of CPU each",
+        "brokers together": f"{figures.brokers_cpu_us_per_ack:.1f} µs of CPU each",
+        f"at {figures.rate_at_70_percent:,.0f}/s": (
+            f"p50 {figures.p50_ms:.1f} ms, p99 {figures.p99_ms:.1f} ms, p99.9 {figures.p99_9_ms:.1f} ms"
+        ),
+        "other answers": f"{figures.other_answers:,}",
+    }
+    return "\n".join(f"{name:24}{value}" for name, value in lines.items())

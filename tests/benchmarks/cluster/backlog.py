@@ -31,26 +31,18 @@ STEPS = ("read", "claim", "apply", "commit", "release", "emit")
 
 
 class Drain(Struct, frozen=True, kw_only=True):
-    """One drain. Microseconds are for each record; those of `steps` are wall time by the worker's own metrics."""
+    """One drain. `per_core` is records for each second of the worker's CPU, `per_second` by the clock on the wall.
+
+    `steps_us` are microseconds of wall time for each record, by the worker's own metrics. `emit` runs beside the others.
+    """
 
     name: str
     records: int
     wall_s: float
-    worker_cpu_s: float
-    postgres_cpu_s: float
-    redis_cpu_s: float
-    kafka_cpu_s: float
+    per_second: float
+    per_core: float
+    cpu_s: Mapping[str, float]
     steps_us: Mapping[str, float]
-
-    @property
-    def per_second(self) -> float:
-        """Records settled and told of a second, by the clock on the wall."""
-        return self.records / self.wall_s
-
-    @property
-    def per_core(self) -> float:
-        """Records for each second of the worker's CPU."""
-        return self.records / self.worker_cpu_s
 
 
 class Figures(Struct, frozen=True, kw_only=True):
@@ -64,8 +56,7 @@ class _Seen(Struct, frozen=True):
     at_s: float
     settled: int
     emitted: int
-    worker_s: float
-    servers_s: Mapping[str, float]
+    cpu_s: Mapping[str, float]
     samples: Mapping[str, float]
 
 
@@ -111,16 +102,15 @@ async def _drained(given: Servers, name: str, count: int, prefix: str, **told: s
     async with servers.at_work(servers.worker(given, place), cores.MEASURED) as worker:
         first = await _seen(given, worker, lambda seen: seen.settled > 0)
         last = await _seen(given, worker, lambda seen: seen.settled >= count and seen.emitted >= count)
-    settled = last.settled - first.settled
-    used = {name: last.servers_s[name] - first.servers_s[name] for name in last.servers_s}
+    settled, wall_s = last.settled - first.settled, last.at_s - first.at_s
+    used_s = {who: last.cpu_s[who] - first.cpu_s[who] for who in last.cpu_s}
     return Drain(
         name=name,
         records=settled,
-        wall_s=last.at_s - first.at_s,
-        worker_cpu_s=last.worker_s - first.worker_s,
-        postgres_cpu_s=used["postgres"],
-        redis_cpu_s=used["redis"],
-        kafka_cpu_s=used["kafka"],
+        wall_s=wall_s,
+        per_second=settled / wall_s,
+        per_core=settled / used_s["worker"],
+        cpu_s=used_s,
         steps_us={step: (_took_s(last, step) - _took_s(first, step)) / settled * 1e6 for step in STEPS},
     )
 
@@ -139,11 +129,32 @@ async def _look(given: Servers, worker: Role) -> _Seen:
         at_s=time.monotonic(),
         settled=round(servers.total(samples, f"{telemetry.PROCESSED.name}_total")),
         emitted=round(servers.total(samples, f"{telemetry.END_TO_END.name}_count")),
-        worker_s=cores.cpu_s(worker.process.pid),
-        servers_s=given.cpu_s(),
+        cpu_s={"worker": cores.cpu_s(worker.process.pid)} | given.cpu_s(),
         samples=samples,
     )
 
 
 def _took_s(seen: _Seen, step: str) -> float:
     return seen.samples.get(f'{telemetry.PROCESSING_DURATION.name}_sum{{step="{step}"}}', 0.0)
+
+
+def table(figures: Figures) -> str:
+    """The drains, and where a record's time goes in each, as text."""
+    drains = figures.drains
+    shown = [
+        _line("", [drain.name for drain in drains]),
+        _line("records", [f"{drain.records:,}" for drain in drains]),
+        _line("a second, wall", [f"{drain.per_second:,.0f}" for drain in drains]),
+        _line("a second of worker's CPU", [f"{drain.per_core:,.0f}" for drain in drains]),
+        _line("wall s", [f"{drain.wall_s:.1f}" for drain in drains]),
+        *(
+            _line(f"CPU s, {who}", [f"{drain.cpu_s[who]:.1f}" for drain in drains])
+            for who in ("worker", "postgres", "redis", "kafka")
+        ),
+        *(_line(f"{step}, µs each, wall", [f"{drain.steps_us[step]:.1f}" for drain in drains]) for step in STEPS),
+    ]
+    return "\n".join(shown)
+
+
+def _line(name: str, values: Sequence[str]) -> str:
+    return f"{name:26}" + "".join(f"{value:>26}" for value in values)

@@ -126,3 +126,18 @@ async def _consuming(given: Servers, topic: str) -> AsyncIterator[_Consumer]:
         with suppress(asyncio.CancelledError):
             await task
         await reader.stop()
+
+
+def table(figures: Figures) -> str:
+    """The figures as text."""
+    lines = {
+        "through to the end, most": f"{figures.through_per_s_max:,.0f}/s",
+        f"at {figures.rate_at_70_percent:,.0f}/s: due to `success`": (
+            f"p50 {figures.ack_p50_ms:.1f} ms, p99 {figures.ack_p99_ms:.1f} ms"
+        ),
+        "`success` to event": (
+            f"p50 {figures.event_p50_ms:.1f} ms, p99 {figures.event_p99_ms:.1f} ms, p99.9 {figures.event_p99_9_ms:.1f} ms"
+        ),
+        "events of acknowledged": f"{figures.events:,} of {figures.sent:,}",
+    }
+    return "\n".join(f"{name:36}{value}" for name, value in lines.items())

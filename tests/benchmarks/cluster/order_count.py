@@ -47,20 +47,17 @@ class Cost(Struct, frozen=True, kw_only=True):
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """From the emptiest store to the fullest."""
+    """From the emptiest store to the fullest; `ratio` is how many times as long a record takes in that."""
 
+    ratio: float
     records: int
     costs: Sequence[Cost]
-
-    @property
-    def ratio(self) -> float:
-        """How many times as long a record takes in the fullest store."""
-        return self.costs[-1].wall_us / self.costs[0].wall_us
 
 
 async def measure(given: Servers, *, counts: Sequence[int], records: int) -> Figures:
     """So many records in batches of 500, beside each number of orders."""
-    return Figures(records=records, costs=[await _cost(given, count, records) for count in counts])
+    costs = [await _cost(given, count, records) for count in counts]
+    return Figures(ratio=costs[-1].wall_us / costs[0].wall_us, records=records, costs=costs)
 
 
 async def _cost(given: Servers, orders: int, count: int) -> Cost:
@@ -136,7 +133,7 @@ async def _fill(url: str, orders: int) -> int:
         for table in COPIED:
             await connection.execute(f"VACUUM ANALYZE {table}", timeout=None)
         size: int = await connection.fetchval(
-            "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relnamespace = current_schema()::regnamespace "
+            "SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class WHERE relnamespace = current_schema()::regnamespace "
             "AND relkind = 'r'"
         )
         return size
@@ -198,3 +195,13 @@ async def _execute(url: str, statement: str) -> None:
         await connection.execute(statement, timeout=None)
     finally:
         await connection.close()
+
+
+def table(figures: Figures) -> str:
+    """The costs as text."""
+    head = f"{'existing orders':>16}{'store MiB':>12}{'wall µs':>10}{'client CPU µs':>16}{'PostgreSQL CPU µs':>20}"
+    lines = [
+        f"{c.orders:>16,}{c.store_mib:>12,.0f}{c.wall_us:>10.1f}{c.client_cpu_us:>16.1f}{c.postgres_cpu_us:>20.1f}"
+        for c in figures.costs
+    ]
+    return "\n".join([head, *lines, f"fullest ÷ emptiest, wall: {figures.ratio:.2f}"])

@@ -163,7 +163,4 @@ async def metrics(role: Role) -> dict[str, float]:
 
 def total(samples: Mapping[str, float], family: str, *, but: str = "\0") -> float:
     """The sum of a family's samples, but for those whose labels hold this text."""
-    return sum(
-        value for name, value in samples.items() if name.partition("{")[0] == family and but not in name
-    )
-
+    return sum(value for name, value in samples.items() if name.partition("{")[0] == family and but not in name)

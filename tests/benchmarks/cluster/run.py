@@ -1,0 +1,137 @@
+"""The benchmarks of the cluster engine, one after another on real servers that are started once.
+
+receiver      what an acknowledged notification costs a receiver on Kafka, in bare echoes
+acks          acknowledgements a second, and their latency at 70 % of the most
+worker        a backlog drained, and where a record's time goes; signatures verified again; Redis off
+end-to-end    from `success` to the event
+orders        what a record costs beside many existing orders
+acks-3        as `acks`, on three brokers that keep everything three times
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from tests.benchmarks.cluster import acks, backlog, end_to_end, order_count, receiver, servers
+from tests.benchmarks.cluster.servers import Servers
+
+
+class Sizes(Struct, frozen=True, kw_only=True):
+    """How much of everything."""
+
+    ladder_requests: int = 10_000
+    ladder_rounds: int = 2
+    steady_per_s: int = 2_000
+    acks: int = 20_000
+    backlog: int = 100_000
+    backlog_of_others: int = 25_000
+    through: int = 10_000
+    orders: tuple[int, ...] = (10_000, 1_000_000)
+    records: int = 10_000
+
+
+FULL = Sizes()
+QUICK = Sizes(
+    ladder_requests=4_000,
+    ladder_rounds=1,
+    acks=5_000,
+    backlog=15_000,
+    backlog_of_others=15_000,
+    through=4_000,
+    orders=(10_000, 100_000),
+    records=4_000,
+)
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """What came of one benchmark; `load` is the machine's average at its end, and what is not ours is in it too."""
+
+    name: str
+    title: str
+    seconds: float
+    load: float
+    figures: Any
+    text: str
+
+    def plain(self) -> dict[str, Any]:
+        """For programs."""
+        found: dict[str, Any] = msgspec.to_builtins(self.figures)
+        return {"seconds": round(self.seconds, 1), "load": self.load} | found
+
+
+class _Benchmark(Struct, frozen=True, kw_only=True):
+    title: str
+    measure: Callable[[Servers, Sizes], Awaitable[Any]]
+    table: Callable[[Any], str]
+    brokers: int = 1
+
+
+_BENCHMARKS = {
+    "receiver": _Benchmark(
+        title="receiver on Kafka: CPU per request, one core, beside a bare aiohttp echo",
+        measure=lambda given, sizes: receiver.measure(
+            given, requests=sizes.ladder_requests, rounds=sizes.ladder_rounds, steady_per_s=sizes.steady_per_s
+        ),
+        table=receiver.table,
+    ),
+    "acks": _Benchmark(
+        title="acknowledgements, one broker",
+        measure=lambda given, sizes: acks.measure(given, count=sizes.acks),
+        table=acks.table,
+    ),
+    "worker": _Benchmark(
+        title="worker: a backlog drained, batches of 500",
+        measure=lambda given, sizes: backlog.measure(
+            given, count=sizes.backlog, count_of_others=sizes.backlog_of_others
+        ),
+        table=backlog.table,
+    ),
+    "end-to-end": _Benchmark(
+        title="end to end, one receiver and one worker",
+        measure=lambda given, sizes: end_to_end.measure(given, count=sizes.through),
+        table=end_to_end.table,
+    ),
+    "orders": _Benchmark(
+        title="a record's cost beside existing orders: read, decided and applied in batches of 500",
+        measure=lambda given, sizes: order_count.measure(given, counts=sizes.orders, records=sizes.records),
+        table=order_count.table,
+    ),
+    "acks-3": _Benchmark(
+        title="acknowledgements, three brokers, everything kept three times",
+        measure=lambda given, sizes: acks.measure(given, count=sizes.acks),
+        table=acks.table,
+        brokers=3,
+    ),
+}
+NAMES = tuple(_BENCHMARKS)
+
+
+async def run(only: Collection[str], sizes: Sizes) -> AsyncIterator[Measured]:
+    """Those of the benchmarks, or all where none is named, in their order. Progress goes to stderr."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a topic's leaders take a moment to be known to all
+    chosen = {name: each for name, each in _BENCHMARKS.items() if name in only or not only}
+    for brokers in sorted({each.brokers for each in chosen.values()}):
+        here = {name: each for name, each in chosen.items() if each.brokers == brokers}
+        async with servers.running(brokers=brokers, stores=brokers == 1) as given:
+            for name, each in here.items():
+                print(f"{each.title} …", file=sys.stderr, flush=True)
+                yield await _measured(name, each, given, sizes)
+
+
+async def _measured(name: str, benchmark: _Benchmark, given: Servers, sizes: Sizes) -> Measured:
+    began_s = time.monotonic()
+    figures = await benchmark.measure(given, sizes)
+    return Measured(
+        name=name,
+        title=benchmark.title,
+        seconds=time.monotonic() - began_s,
+        load=round(os.getloadavg()[0], 1),
+        figures=figures,
+        text=benchmark.table(figures),
+    )
