@@ -58,11 +58,7 @@ async def on_cluster(figures: dict[str, Any], sizes: cluster.Sizes, only: list[s
     """Each of the cluster's benchmarks, told as soon as it has ended."""
     async for measured in cluster.run(only, sizes):
         figures[measured.name] = measured.plain()
-        print(
-            f"\n{measured.title} (load {measured.load}, {measured.seconds:.0f} s)\n{measured.text}",
-            file=out,
-            flush=True,
-        )
+        print(f"\n{measured.title}\n({measured.about})\n{measured.text}", file=out, flush=True)
 
 
 def embedded(figures: dict[str, Any], out: Any) -> None:

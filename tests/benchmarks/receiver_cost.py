@@ -56,7 +56,7 @@ class Rung(Struct, frozen=True, kw_only=True):
 
 
 class Load(Struct, frozen=True):
-    """How many requests, how many a second (as fast as answers come where nothing is said), over how many connections."""
+    """How many requests, how many a second (as fast as answers come where none is said), over how many connections."""
 
     requests: int
     rate: float | None
@@ -191,7 +191,8 @@ def ladder(
 ) -> list[Rung]:
     """Every rung, from the echo up. The server has the first core to itself, the sender the last.
 
-    Requests come over so many `connections`, at `rate` a second or as fast as answers do. The first rung is what the others are ratios to.
+    Requests come over so many `connections`, at `rate` a second or as fast as answers do. The first rung is what the
+    others are ratios to.
     """
     before = os.sched_getaffinity(0)
     try:

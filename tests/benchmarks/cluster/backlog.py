@@ -33,7 +33,7 @@ STEPS = ("read", "claim", "apply", "commit", "release", "emit")
 class Drain(Struct, frozen=True, kw_only=True):
     """One drain. `per_core` is records for each second of the worker's CPU, `per_second` by the clock on the wall.
 
-    `steps_us` are microseconds of wall time for each record, by the worker's own metrics. `emit` runs beside the others.
+    `steps_us` are microseconds of wall time for each record, by the worker's own metrics; `emit` runs beside the rest.
     """
 
     name: str
@@ -118,7 +118,7 @@ async def _drained(given: Servers, name: str, count: int, prefix: str, **told: s
 async def _seen(given: Servers, worker: Role, is_so: Callable[[_Seen], bool]) -> _Seen:
     """What is seen when it is so."""
     async with asyncio.timeout(WITHIN_S):
-        while not is_so(seen := await _look(given, worker)):
+        while not is_so(seen := await _look(given, worker)):  # noqa: ASYNC110 - it announces nothing
             await asyncio.sleep(LOOK_EVERY_S)
     return seen
 

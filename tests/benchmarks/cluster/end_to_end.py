@@ -68,8 +68,9 @@ class _Consumer:
 async def measure(given: Servers, *, count: int) -> Figures:
     """`count` notifications at most, and as many at 70 %."""
     place = await servers.place(given)
-    made = [await corpus.requests(given.world, each, seed=seed) for each, seed in ((WARMING, 1), (count, 10**6), (count, 2 * 10**6))]  # fmt: skip
-    warming, fast, steady = made
+    warming = await corpus.requests(given.world, WARMING, seed=1)
+    fast = await corpus.requests(given.world, count, seed=1_000_000)
+    steady = await corpus.requests(given.world, count, seed=2_000_000)
     async with (
         servers.at_work(servers.receiver(given, place), cores.REST) as receiver,
         servers.at_work(servers.worker(given, place), cores.MEASURED),
@@ -136,7 +137,8 @@ def table(figures: Figures) -> str:
             f"p50 {figures.ack_p50_ms:.1f} ms, p99 {figures.ack_p99_ms:.1f} ms"
         ),
         "`success` to event": (
-            f"p50 {figures.event_p50_ms:.1f} ms, p99 {figures.event_p99_ms:.1f} ms, p99.9 {figures.event_p99_9_ms:.1f} ms"
+            f"p50 {figures.event_p50_ms:.1f} ms, p99 {figures.event_p99_ms:.1f} ms, "
+            f"p99.9 {figures.event_p99_9_ms:.1f} ms"
         ),
         "events of acknowledged": f"{figures.events:,} of {figures.sent:,}",
     }

@@ -133,8 +133,8 @@ async def _fill(url: str, orders: int) -> int:
         for table in COPIED:
             await connection.execute(f"VACUUM ANALYZE {table}", timeout=None)
         size: int = await connection.fetchval(
-            "SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class WHERE relnamespace = current_schema()::regnamespace "
-            "AND relkind = 'r'"
+            "SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class "
+            "WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
         )
         return size
     finally:

@@ -33,8 +33,9 @@ CONNECTIONS = 256  # with fewer, all of them wait for the broker and the receive
 class Figures(Struct, frozen=True, kw_only=True):
     """The rungs, from the bare echo up: at full speed, and at a steady rate where batches are small.
 
-    `ratio` is CPU per acknowledged notification, in bare echoes of the same run; `ratio_of_checking` is what reading the
-    form and verifying its signature alone come to, and `log_us` the microseconds that Kafka adds to all the rest.
+    `ratio` is CPU per acknowledged notification, in bare echoes of the same run; `ratio_of_checking` is what reading
+    the form and verifying its signature alone come to, and `log_us` the microseconds that Kafka adds to all the rest.
+    Where nothing is said of a steady rate, there is none.
     """
 
     ratio: float
@@ -59,7 +60,7 @@ async def on_kafka(merchant: Merchant, *, kafka: str, prefix: str, receipt_key_f
         lines = Lines(nowhere)
         lines.start()
         async with cluster_receiver.running(told, lines, CollectorRegistry()) as where:
-            while not await probes.is_ok(urlsplit(where["admin"]).port or 0, "/readyz"):
+            while not await probes.is_ok(urlsplit(where["admin"]).port or 0, "/readyz"):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             loops.settle_garbage()
             yield urlsplit(where["public"]).port or 0
@@ -86,14 +87,14 @@ async def measure(given: Servers, *, requests: int, rounds: int, steady_per_s: i
         ratio_of_checking=by_name[CHECKING].ratio,
         log_us=by_name[ON_KAFKA].cpu_us - by_name[IN_MEMORY].cpu_us,
         full_speed=full_speed,
-        steady=await asyncio.to_thread(climb, rate=steady_per_s),
+        steady=await asyncio.to_thread(climb, rate=steady_per_s) if steady_per_s else (),
         steady_per_s=steady_per_s,
     )
 
 
 def table(figures: Figures) -> str:
     """Both ladders as text."""
-    return (
-        f"at full speed\n{receiver_cost.table(figures.full_speed)}\n"
-        f"at {figures.steady_per_s:,}/s\n{receiver_cost.table(figures.steady)}"
-    )
+    shown = f"at full speed\n{receiver_cost.table(figures.full_speed)}"
+    if not figures.steady:
+        return shown
+    return f"{shown}\nat {figures.steady_per_s:,}/s\n{receiver_cost.table(figures.steady)}"
