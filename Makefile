@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
+ENGINE ?= embedded
 
 .DEFAULT_GOAL := help
 .PHONY: help run stack stack-status stack-down test quick check bench soak lock clean
@@ -31,8 +32,8 @@ quick: $(VENV)/dev ## the tests that take seconds: no processes, no browser, no 
 check: $(VENV)/dev ## lint, format and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(VENV)/dev ## the benchmarks, as ratios in one run
-	@$(BIN)/python -m tests.benchmarks
+bench: $(VENV)/dev ## the benchmarks, as ratios in one run; ENGINE=cluster: on real Kafka, PostgreSQL and Redis
+	@$(BIN)/python -m tests.benchmarks --engine $(ENGINE)
 
 lock: $(VENV)/dev ## write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
