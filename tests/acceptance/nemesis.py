@@ -28,7 +28,7 @@ MARGIN_S = 2.0
 DEAD_S = 2.0
 RECOVERED_WITHIN_S = 60.0
 IN_SYNC_WITHIN_S = 60.0
-TRICKLE_S = 60.0  # how long a stretch would last as a trickle
+TRICKLE_S = 40.0  # how long a stretch would last as a trickle: more than a fault, on a slow machine too
 LOOK_S = 0.2
 
 Fault = Callable[[], Awaitable[None]]

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ from tests import cluster as clusters
 from tests import stack
 from tests.acceptance import cluster_dumps, flood, judge, merchant, sending
 from tests.acceptance.cluster_dumps import Stores
+from tests.acceptance.dumps import EVENTS, Dumps
 from tests.acceptance.nemesis import Nemesis
 from tests.acceptance.sending import SILENT, History
 from tests.cluster import Cluster, until
@@ -109,9 +111,10 @@ async def test_a_flood_through_a_cluster_that_is_killed_piece_by_piece_ends_wher
         ends = {role.name: role.process.code for role in cluster.ours}
         assert set(ends.values()) == {0}, ends
         left = await cluster_dumps.of_stores(stores)
-        took.part("stopping, and dumping")
+        took.part("stopping the engine, and dumping")
 
-    _say(took, items, history, nemesis)
+    took.part("stopping the servers")
+    _say(took, items, history, nemesis, left)
     assert len(history.acknowledged) == sum(not item.refused for item in items)
     assert not {status for status in history.statuses if status >= 500} - {503}
     registered = merchant.registered([*wrong, *refunds])
@@ -191,8 +194,16 @@ def _engine(servers: Servers) -> AbstractAsyncContextManager[Cluster]:
     )
 
 
-def _say(took: Took, items: list[Item], history: History, nemesis: Nemesis) -> None:
+def _say(took: Took, items: list[Item], history: History, nemesis: Nemesis, left: Dumps) -> None:
     took.figure("notifications", len(items))
+    took.figure("records", len(left.bodies))
+    took.figure("orders", len(left.orders))
+    for disposition, count in Counter(row["disposition"] for row in left.deliveries).items():
+        took.figure(f"of them {disposition}", count)
+    took.figure("held for a while", sum(bool(row["resolution"]) for row in left.held))
+    took.figure("events", len(left.outbox))
+    copies = left.published[EVENTS]
+    took.figure("copies of events beyond the first", len(copies) - len({copy.id for copy in copies}))
     took.figure("attempts", sum(map(len, history.attempts.values())))
     took.figure("attempts refused with 503", history.count(503))
     took.figure("attempts without an answer", history.count(SILENT))
