@@ -68,9 +68,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     @property
     def about(self) -> str:
         """How it was taken."""
-        return (
-            f"{self.seconds:.0f} s; load {self.load}; RSA-2048 verification {self.verify_us:.0f} µs"
-        )
+        return f"{self.seconds:.0f} s; load {self.load}; RSA-2048 verification {self.verify_us:.0f} µs"
 
     def plain(self) -> dict[str, Any]:
         """For programs."""
