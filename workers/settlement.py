@@ -315,6 +315,8 @@ def _missing(refund: Refund, order: Order | None) -> tuple[Reason, str]:
 
 
 def _weightiest(flags: set[Flag]) -> Reason | None:
+    if not flags:
+        return None
     return next((reason for flag, reason in views.CONTRADICTIONS.items() if flag in flags), None)
 
 
