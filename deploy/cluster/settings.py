@@ -77,6 +77,10 @@ class ClusterSettings(Settings):
             faults.append("KAFKA_CERTIFICATE_FILE needs KAFKA_CA_FILE: whom it is shown to has to be known first")
         if bool(self.kafka_user) != (self.kafka_password_file is not None):
             faults.append("KAFKA_USER and KAFKA_PASSWORD_FILE go together")
+        if self.kafka_user and self.kafka_mechanism == "PLAIN" and self.kafka_ca_file is None:
+            faults.append(
+                "KAFKA_MECHANISM PLAIN needs KAFKA_CA_FILE: without TLS everybody on the way reads the password"
+            )
         return super().contradictions() + [settings.PREFIX + fault for fault in faults]
 
 

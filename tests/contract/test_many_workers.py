@@ -289,6 +289,19 @@ async def test_an_event_that_comes_late_once_more_does_not_stay_the_last_of_its_
     assert await sent(leader) == []
 
 
+async def test_a_clock_that_is_set_back_keeps_no_leader_from_looking(
+    cluster: Cluster, workers: Opener, time: Time
+) -> None:
+    (busy,) = await workers(1)
+    assert await busy.unsent(10) == []
+    time.now_ms -= 3_600_000
+    async with cluster.store() as dying:
+        await journey.processing(dying, time).process([at(1, 1, journey.record("N1"))])
+    time.now_ms += LEFT_BEHIND_MS
+    await journey.processing(busy, time).process([at(0, 1, journey.record("N2"))])
+    assert await sent(busy) == ["shop-sg:N1:1", "shop-sg:N2:1"]
+
+
 async def test_what_is_too_much_to_remember_is_left_to_the_one_who_leads(
     workers: Opener, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,7 @@ class OrderStore:
             return ()
         now_ms = self._now_ms()
         waiting = self._fresh.first(limit)
-        if not waiting or now_ms - self._looked_at_ms >= outbox.LOOK_EVERY_MS:
+        if not waiting or abs(now_ms - self._looked_at_ms) >= outbox.LOOK_EVERY_MS:  # clocks are set back, too
             self._looked_at_ms = now_ms
             if await self.sending.leads():
                 self._fresh.took_up(

@@ -91,6 +91,13 @@ def test_a_password_is_not_shown() -> None:
     assert "s3cret" not in repr(told(POSTGRES="postgresql://u:s3cret@h", REDIS="redis://:s3cret@h"))
 
 
+def test_a_password_is_not_sent_as_it_is_to_whom_nobody_has_proved_to_be(tmp_path: Path) -> None:
+    plain = {"KAFKA_USER": "u", "KAFKA_PASSWORD_FILE": tmp_path / "password", "KAFKA_MECHANISM": "PLAIN"}
+    with pytest.raises(BadSettings, match="PLAIN needs"):
+        told(**plain)
+    told(**plain, KAFKA_CA_FILE=tmp_path / "ca.pem")
+
+
 @pytest.mark.parametrize("kafka", ["k1:abc", "PLAINTEXT://k1:9092", "k1:9092;k2:9092", "k1:9092 k2:9092"])
 def test_a_broker_that_is_not_host_and_port_is_named(kafka: str) -> None:
     with pytest.raises(Unreadable, match=r"KAFKA: .* is not host:port"):
