@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from deploy import build, loops
 from deploy.logs import Lines
 from schemas import telemetry
+from schemas.telemetry import Field
 from workers.admin import probes
 from workers.admin.probes import Check
 
@@ -73,15 +74,23 @@ def check(name: str, trouble: str | None, *, is_needed: bool = True) -> Check:
 async def watched(
     registry: CollectorRegistry,
     health: Callable[[], Awaitable[Sequence[Check]]],
+    lines: Lines,
     *housekeeping: Coroutine[Any, Any, None],
 ) -> AsyncIterator[None]:
     """Until the block ends: readiness, dependencies and the loop's lateness as gauges, and the given small loops.
 
-    None of them is a guarantee; a failure of one is shown by the gauge that stands still.
+    None of them is a guarantee; one that fails has a line in the log, and its gauges stand still.
     """
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            lines.error("a housekeeping loop failed", **{Field.ERROR: error})
+
     running = [
         asyncio.create_task(each) for each in (_watch_loop(registry), _watch_health(registry, health), *housekeeping)
     ]
+    for each in running:
+        each.add_done_callback(ended)
     try:
         yield
     finally:

@@ -98,7 +98,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
                     log=lines,
                 )
             )
-        await stack.enter_async_context(life.watched(registry, health.checks, strength.run()))
+        await stack.enter_async_context(life.watched(registry, health.checks, lines, strength.run()))
         with refusals.binding("public port", told.host, told.port, "port"):
             health.receiver = await stack.enter_async_context(
                 ingest_app.serving(

@@ -125,7 +125,7 @@ class Watched:
     async def _found(self) -> Mapping[str, Found]:
         try:
             found = await self._look()
-        except NotSeen as error:
+        except Exception as error:  # also what nobody foresaw: a watch that ended would leave its last verdict standing
             if not self._is_seen:
                 self.trouble = f"the topics could not be looked at yet: {error}"
             return {}

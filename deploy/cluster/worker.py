@@ -101,7 +101,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             tending.prune(store, clock.epoch_ms),
             keep_keys(rings, accounts, lines, interval_s=told.key_reload_interval_s),
         )
-        await stack.enter_async_context(life.watched(registry, health, *chores))
+        await stack.enter_async_context(life.watched(registry, health, lines, *chores))
         yield {"admin": life.url(told.admin_host, admin_port)}
 
 

@@ -122,7 +122,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
                 port.serving(application, host=settings.admin_host, port=settings.admin_port, log=lines)
             )
         chores = upkeep.housekeeping(opened, source=source, metrics=counted, now_ms=clock.epoch_ms)
-        await stack.enter_async_context(life.watched(registry, health.checks, *chores))
+        await stack.enter_async_context(life.watched(registry, health.checks, lines, *chores))
         with refusals.binding("public port", settings.host, settings.port, "port"):
             health.receiver = await stack.enter_async_context(
                 ingest_app.serving(

@@ -302,6 +302,53 @@ async def test_a_clock_that_is_set_back_keeps_no_leader_from_looking(
     assert await sent(busy) == ["shop-sg:N1:1", "shop-sg:N2:1"]
 
 
+async def test_an_event_that_is_on_its_way_while_an_older_one_comes_late_is_sent_once_more(
+    workers: Opener, time: Time
+) -> None:
+    """It may have arrived before the late one, and not be marked yet."""
+    slow, leader = await workers(2)
+    assert await leader.sending.leads()
+    news = [journey.record("N1", status) for status in STATUSES]
+    await journey.processing(slow, time).process([at(0, 1, news[0])])
+    late = await slow.unsent(10)
+    time.now_ms += LEFT_BEHIND_MS
+    assert await sent(leader) == ["shop-sg:N1:1"]
+    await journey.processing(leader, time).process([at(1, 1, news[1])])
+    on_its_way = await leader.unsent(10)
+    await slow.mark_sent([number for number, _ in late])
+    await leader.mark_sent([number for number, _ in on_its_way])
+    assert await sent(slow) == ["shop-sg:N1:2"]
+    assert await sent(slow) == []
+
+
+async def test_an_event_that_is_written_while_the_one_before_it_is_sent_once_more_comes_after_it(
+    workers: Opener, time: Time
+) -> None:
+    """Whoever writes it may have looked when the one before it still counted as sent."""
+    slow, leader = await workers(2)
+    assert await leader.sending.leads()
+    news = [journey.record("N1", status) for status in STATUSES]
+    await journey.processing(slow, time).process([at(0, 1, news[0])])
+    late = await slow.unsent(10)
+    time.now_ms += LEFT_BEHIND_MS
+    assert await sent(leader) == ["shop-sg:N1:1"]
+    await journey.processing(leader, time).process([at(1, 1, news[1])])
+    assert await sent(leader) == ["shop-sg:N1:2"]
+
+    needs, plan = await decided(leader, time, [at(1, 2, news[2])])
+
+    async def write_while_the_late_one_is_marked(connection: Connection) -> settling.Settled:
+        settled = await settling.settle(connection, needs, lambda _: plan, now_ms=time.now_ms)
+        await slow.mark_sent([number for number, _ in late])
+        return settled
+
+    leader._written(await leader._database.write(write_while_the_late_one_is_marked))
+    assert await sent(leader) == ["shop-sg:N1:3"]
+    assert await sent(slow) == ["shop-sg:N1:2"]
+    assert await sent(slow) == ["shop-sg:N1:3"]
+    assert await sent(slow) == []
+
+
 async def test_what_is_too_much_to_remember_is_left_to_the_one_who_leads(
     workers: Opener, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,10 +12,13 @@ waited longer than a living worker would have let it. Two leaders at once, for t
 
 Where two have sent the same event, one of them may have done it late: after the other had sent the next version too.
 Who reads the events has seen both before; but in their compacted twin the late one is the last, and the only one that
-is kept. So who finds that an event was marked before has the newest of its order sent once more: then that is the last.
+is kept. So who finds that an event was marked before, and therefore is the last of its senders, sends the newest of its
+order once more, and before it what is not known to be sent. The newest is what is committed at that moment; so it is
+asked again when that is acknowledged, since one that was committed meanwhile may have been sent before it. All of them
+are unsent again in the table too: should this worker die, the one who leads sends them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from schemas.events import Outgoing
 from workers import rows
@@ -36,6 +39,7 @@ class Fresh:
     def __init__(self) -> None:
         self._by_number: dict[int, Outgoing] = {}
         self._ids: set[str] = set()
+        self._once_more: set[int] = set()
 
     def wrote(self, settled: Settled) -> None:
         """Take what the transaction wrote, but for orders whose older events are not ours to send."""
@@ -55,6 +59,15 @@ class Fresh:
             self._by_number[emitted.number] = emitted.event
             self._ids.add(emitted.event.id)
 
+    def send_once_more(self, later: Sequence[Emitted]) -> None:
+        """Have what follows an event that was sent late."""
+        self.took_up(later)
+        self._once_more.update(emitted.number for emitted in later)
+
+    def sent_once_more(self, numbers: Sequence[int]) -> Set[int]:
+        """Those of the numbers that are sent for that reason."""
+        return self._once_more.intersection(numbers)
+
     def first(self, limit: int) -> list[tuple[int, Outgoing]]:
         """The oldest so many, by number."""
         return [(number, self._by_number[number]) for number in sorted(self._by_number)[:limit]]
@@ -65,6 +78,7 @@ class Fresh:
             event = self._by_number.pop(number, None)
             if event is not None:
                 self._ids.discard(event.id)
+        self._once_more.difference_update(numbers)
 
 
 async def left_behind(connection: Connection, limit: int, *, now_ms: int) -> Sequence[Emitted]:
@@ -73,12 +87,19 @@ async def left_behind(connection: Connection, limit: int, *, now_ms: int) -> Seq
     return [rows.emitted(row) for row in found]
 
 
-async def mark_sent(connection: Connection, numbers: Sequence[int], *, now_ms: int) -> None:
-    """Remember that these were acknowledged. Where another has sent one too, its order's newest is unsent again."""
-    marked = await connection.fetch(_MARK, sorted(numbers), now_ms)
-    if len(marked) < len(numbers):
-        twice = set(numbers).difference(number for (number,) in marked)
-        await connection.execute(_SEND_NEWEST_AGAIN, sorted(twice))
+async def mark_sent(
+    connection: Connection, numbers: Sequence[int], *, once_more: Set[int] = frozenset(), now_ms: int
+) -> Sequence[Emitted]:
+    """Remember that these were acknowledged. What has to follow them once more is unsent again, and returned.
+
+    That is the newest event, and any that is unsent, of an order of which another has sent one of these too, or of
+    which one was sent `once_more`.
+    """
+    marked = {number for (number,) in await connection.fetch(_MARK, sorted(numbers), now_ms)}
+    late = [number for number in numbers if number not in marked or number in once_more]
+    if not late:
+        return ()
+    return [rows.emitted(row) for row in await connection.fetch(_SEND_LATER_AGAIN, late, numbers)]
 
 
 async def newest(connection: Connection) -> int:
@@ -102,16 +123,20 @@ _LEFT_BEHIND = f"""
 _MARK = "UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[]) AND sent_at IS NULL RETURNING number"
 # The ids of an order's events lie between `account:order:` and `account:order;`, and of others only some whose order
 # begins like that.
-_SEND_NEWEST_AGAIN = """
+_SEND_LATER_AGAIN = f"""
     UPDATE outbox SET sent_at = NULL WHERE number IN (
-        SELECT max(newer.number) FROM outbox AS twice
-        JOIN outbox AS newer ON newer.id > left(twice.id, -length(twice.version::text))
-            AND newer.id < left(twice.id, -length(twice.version::text) - 1) || ';'
-            AND newer.key = twice.key AND newer.version > twice.version
-        WHERE twice.number = ANY($1::bigint[])
-        GROUP BY twice.key
+        SELECT later.number FROM outbox AS late
+        JOIN outbox AS later ON later.id > left(late.id, -length(late.version::text))
+            AND later.id < left(late.id, -length(late.version::text) - 1) || ';'
+            AND later.key = late.key AND later.version > late.version
+        WHERE late.number = ANY($1::bigint[]) AND later.number <> ALL($2::bigint[])
+            AND (later.sent_at IS NULL OR NOT EXISTS (
+                SELECT 1 FROM outbox AS next
+                WHERE next.id = left(later.id, -length(later.version::text)) || (later.version + 1)
+            ))
     )
-"""
+    RETURNING {columns.EMITTED}
+"""  # noqa: S608 - as above
 _PRUNE = """
     DELETE FROM outbox WHERE number IN (
         SELECT old.number FROM outbox AS old

@@ -129,12 +129,15 @@ class OrderStore:
         return waiting
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
-        async def work(connection: Connection) -> None:
-            await outbox.mark_sent(connection, numbers, now_ms=self._now_ms())
+        fresh = self._fresh or Fresh()
+        once_more = fresh.sent_once_more(numbers)
 
-        await self._database.write(work)
-        if self._fresh:
-            self._fresh.forget(numbers)
+        async def work(connection: Connection) -> Sequence[Emitted]:
+            return await outbox.mark_sent(connection, numbers, once_more=once_more, now_ms=self._now_ms())
+
+        later = await self._database.write(work)
+        fresh.forget(numbers)
+        fresh.send_once_more(later)
 
     # workers.pages.OrdersPort
 

@@ -5,6 +5,7 @@ import pytest
 from schemas import topics
 from schemas.events import Outgoing
 from workers import drafting
+from workers.pages import Emitted
 from workers.postgres import outbox, settling
 from workers.postgres.outbox import Fresh
 from workers.postgres.settling import Settled
@@ -65,6 +66,17 @@ def test_who_remembers_too_much_forgets_all_of_it(monkeypatch: pytest.MonkeyPatc
     fresh.wrote(settled((1, event("N1", 1)), (2, event("N2", 1)), (3, event("N3", 1))))
     assert ids(fresh) == []
     fresh.wrote(settled((4, event("N1", 2)), unsent_before=("shop:N1:1",)))
+    assert ids(fresh) == []
+
+
+def test_what_is_sent_once_more_is_known_until_it_is_acknowledged() -> None:
+    fresh = Fresh()
+    fresh.wrote(settled((7, event("N2", 1))))
+    fresh.send_once_more([Emitted(number=3, event=event("N1", 1), sent_at_ms=None)])
+    assert ids(fresh) == ["shop:N1:1", "shop:N2:1"]
+    assert fresh.sent_once_more([3, 7]) == {3}
+    fresh.forget([3, 7])
+    assert fresh.sent_once_more([3, 7]) == set()
     assert ids(fresh) == []
 
 
