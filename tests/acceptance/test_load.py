@@ -120,10 +120,7 @@ def tampering(engine: Engine, store: Path, statement: str) -> Iterator[None]:
 
     def tamper() -> None:
         while not over.wait(0.2):
-            if settled_orders(engine) > 200:
-                with sqlite3.connect(store, timeout=10) as connection:
-                    assert connection.execute(statement).rowcount == 1
-                connection.close()
+            if settled_orders(engine) > 200 and changed(store, statement):
                 return
 
     thread = threading.Thread(target=tamper)
@@ -133,6 +130,16 @@ def tampering(engine: Engine, store: Path, statement: str) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def changed(store: Path, statement: str) -> bool:
+    """Whether there was such a thing to change already."""
+    connection = sqlite3.connect(store, timeout=10)
+    try:
+        with connection:
+            return connection.execute(statement).rowcount == 1
+    finally:
+        connection.close()
 
 
 def test_a_run_across_a_kill_loses_nothing_that_was_acknowledged(world: World, engine: Engine) -> None:
