@@ -23,6 +23,7 @@ from tests.engine import Engine, eventually
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+ENOUGH = 60  # orders, of the two hundred or so that a run has
 
 
 def command(world: World, engine: Engine, *more: str) -> list[str]:
@@ -120,7 +121,7 @@ def tampering(engine: Engine, store: Path, statement: str) -> Iterator[None]:
 
     def tamper() -> None:
         while not over.wait(0.2):
-            if settled_orders(engine) > 200 and changed(store, statement):
+            if settled_orders(engine) > ENOUGH and changed(store, statement):
                 return
 
     thread = threading.Thread(target=tamper)
