@@ -50,8 +50,9 @@ def application(
     now_ms: Callable[[], int],
     log: Log,
     token: str | None = None,
+    counts_here: bool = True,
 ) -> web.Application:
-    """The application of the admin port.
+    """The application of the admin port. `counts_here`: whether receiver and worker run in this process.
 
     `retry` is `Processing.retry`; `wake` is called when something may have come due or wait to be sent: after a
     registration and after a replay. Whoever settles batches tells `changes`. `replays` is `workers.metrics.Metrics`.
@@ -76,7 +77,7 @@ def application(
     app.add_routes(ReturnsPart(accounts=accounts, check=check_return, orders=orders).routes())
     app.add_routes(about_held.routes())
     app.add_routes(FeedPart(events=events, changes=changes).routes())
-    activity = Activity(registry)
+    activity = Activity(registry, counts_here=counts_here)
     app.cleanup_ctx.append(activity.run)
     console = ConsolePart(
         accounts=accounts,

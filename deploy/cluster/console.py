@@ -99,6 +99,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             now_ms=clock.epoch_ms,
             log=lines,
             token=token,
+            counts_here=False,
         )
         with refusals.binding("admin port", told.admin_host, told.admin_port, "admin-port"):
             admin_port = await stack.enter_async_context(

@@ -47,10 +47,15 @@ class Reading(Struct, frozen=True, kw_only=True):
 
 
 class Activity:
-    """The readings, and the task that takes them while the application runs."""
+    """The readings, and the task that takes them while the application runs.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    `counts_here`: whether receiver and worker run in this process. A console that stands alone counts nothing of
+    theirs, and a zero would be taken for a standstill.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, counts_here: bool = True) -> None:
         self._registry = registry
+        self._counts_here = counts_here
         self._readings: deque[Reading] = deque(maxlen=READINGS_MAX)
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
@@ -71,12 +76,15 @@ class Activity:
         self._readings.append(Reading(**sums))
 
     def curves(self) -> list[Curve]:
-        """The six charts as they are now."""
-        return [
+        """The charts as they are now: six, or the two that the store knows."""
+        counted = [
             self._counted("Acknowledged", "accepted", "good"),
             self._counted("Refused", "refused", "bad"),
             self._counted("Applied", "applied", "good"),
             self._counted("Repeats and old news", "repeats", "quiet"),
+        ]
+        return [
+            *(counted if self._counts_here else ()),
             self._measured("Held", "held", "wait"),
             self._measured("Events not sent yet", "outbox", "quiet"),
         ]

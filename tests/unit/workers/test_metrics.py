@@ -184,3 +184,8 @@ async def test_the_curves_show_counts_as_they_rise_and_gauges_as_they_are() -> N
     for _ in range(200):
         activity.read()
     assert all(len(curve.points.split()) <= 61 for curve in activity.curves())
+
+
+def test_a_console_that_stands_alone_shows_no_zeros_of_what_others_count() -> None:
+    activity = Activity(World().registry, counts_here=False)
+    assert [curve.name for curve in activity.curves()] == ["Held", "Events not sent yet"]
