@@ -7,17 +7,21 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from aiohttp import web
+from prometheus_client import CollectorRegistry
 
-from deploy import build, loops
+from deploy import build, loops, refusals
 from deploy.logs import Lines
+from ingest.http import Receiver
+from ingest.settings import Settings
 from schemas import telemetry
 from schemas.telemetry import Field
-from workers.admin import probes
+from workers import instruments
+from workers.admin import guard, port, probes
 from workers.admin.probes import Check
 
 LOOK_EVERY_S = 1.0
@@ -65,6 +69,36 @@ def url(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
+def admin_token(told: Settings) -> str | None:
+    """The token that writes to the admin port need, where one is named.
+
+    Raises:
+        OpenAdmin: it cannot be used, or the port would be open to others without one.
+    """
+    token = guard.read_token(told.admin_token_file) if told.admin_token_file else None
+    guard.check_bind(told.admin_host, has_token=token is not None)
+    return token
+
+
+async def serve_admin(stack: AsyncExitStack, application: web.Application, told: Settings, lines: Lines) -> str:
+    """Where the application answers, from now until the stack is left.
+
+    Raises:
+        CannotBind: the admin port cannot be had.
+    """
+    with refusals.binding("admin port", told.admin_host, told.admin_port, "admin-port"):
+        number = await stack.enter_async_context(
+            port.serving(application, host=told.admin_host, port=told.admin_port, log=lines)
+        )
+    return url(told.admin_host, number)
+
+
+def accepting(receiver: Receiver | None) -> Check:
+    """Whether the public port takes notifications; not before it is up, and not when it drains."""
+    is_accepting = receiver is not None and receiver.is_accepting
+    return check("receiver", None if is_accepting else "not accepting: starting or draining")
+
+
 def check(name: str, trouble: str | None, *, is_needed: bool = True) -> Check:
     """The check of a dependency that says itself what is wrong with it."""
     return Check(name=name, ok=not trouble, detail=trouble or "", is_needed=is_needed)
@@ -100,12 +134,11 @@ async def watched(
 
 
 def _count_dropped(lines: Lines, registry: CollectorRegistry) -> None:
-    dropped = telemetry.LOG_LINES_DROPPED
-    lines.tell_dropped(Counter(dropped.name, dropped.help, registry=registry).inc)
+    lines.tell_dropped(instruments.counter(telemetry.LOG_LINES_DROPPED, registry).inc)
 
 
 async def _watch_loop(registry: CollectorRegistry) -> None:
-    lag = Gauge(telemetry.LOOP_LAG.name, telemetry.LOOP_LAG.help, registry=registry)
+    lag = instruments.gauge(telemetry.LOOP_LAG, registry)
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + LOOK_EVERY_S
@@ -114,10 +147,8 @@ async def _watch_loop(registry: CollectorRegistry) -> None:
 
 
 async def _watch_health(registry: CollectorRegistry, health: Callable[[], Awaitable[Sequence[Check]]]) -> None:
-    up = Gauge(
-        telemetry.DEPENDENCY_UP.name, telemetry.DEPENDENCY_UP.help, telemetry.DEPENDENCY_UP.labels, registry=registry
-    )
-    ready = Gauge(telemetry.READY.name, telemetry.READY.help, registry=registry)
+    up = instruments.gauge(telemetry.DEPENDENCY_UP, registry)
+    ready = instruments.gauge(telemetry.READY, registry)
     while True:
         checks = await health()
         for each in checks:

@@ -57,7 +57,7 @@ def application(
     `retry` is `Processing.retry`; `wake` is called when something may have come due or wait to be sent: after a
     registration and after a replay. Whoever settles batches tells `changes`. `replays` is `workers.metrics.Metrics`.
     """
-    app = web.Application(middlewares=[Guard(token=token, log=log).check], client_max_size=answers.BODY_BYTES_MAX)
+    app = probes(readiness=readiness, registry=registry, log=log, token=token)
     about_held = HeldPart(
         accounts=accounts,
         held=held,
@@ -72,7 +72,6 @@ def application(
     about_orders = OrdersPart(
         accounts=accounts, orders=orders, changes=changes, refusals=refusals, wake=wake, now_ms=now_ms
     )
-    app.add_routes(ProbesPart(readiness=readiness, registry=registry).routes())
     app.add_routes(about_orders.routes())
     app.add_routes(ReturnsPart(accounts=accounts, check=check_return, orders=orders).routes())
     app.add_routes(about_held.routes())
@@ -95,5 +94,4 @@ def application(
         changes.close()
 
     app.on_shutdown.append(answer_waiters)
-    app.on_response_prepare.append(port.sign)
     return app

@@ -3,10 +3,11 @@
 Nothing depends on what is counted.
 """
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
 from schemas import telemetry
-from schemas.telemetry import Family, Field
+from schemas.telemetry import Field
+from workers.instruments import counter
 from workers.kafka_source import Rebuild
 from workers.lines import Logger
 
@@ -16,11 +17,11 @@ class GroupTelemetry:
 
     def __init__(self, registry: CollectorRegistry, *, group: str, logger: Logger) -> None:
         self._logger = logger
-        self._rebalances = _counter(telemetry.REBALANCES, registry).labels(group)
-        rebuilds = _counter(telemetry.CONSUMER_REBUILDS, registry)
+        self._rebalances = counter(telemetry.REBALANCES, registry).labels(group)
+        rebuilds = counter(telemetry.CONSUMER_REBUILDS, registry)
         self._rebuilds = {reason: rebuilds.labels(reason.value) for reason in Rebuild}
-        self._dropped = _counter(telemetry.COMMITS_DROPPED, registry)
-        self._rewound = _counter(telemetry.PARTITIONS_REWOUND, registry)
+        self._dropped = counter(telemetry.COMMITS_DROPPED, registry)
+        self._rewound = counter(telemetry.PARTITIONS_REWOUND, registry)
 
     def rebalanced(self, partitions: int) -> None:
         self._rebalances.inc()
@@ -40,7 +41,3 @@ class GroupTelemetry:
             "the store is older than the group: the log is read again",
             **{Field.PARTITION: partition, Field.OFFSET: to, Field.COUNT: committed - to},
         )
-
-
-def _counter(family: Family, registry: CollectorRegistry) -> Counter:
-    return Counter(family.name, family.help, family.labels, registry=registry)

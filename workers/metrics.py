@@ -11,13 +11,13 @@ from datetime import datetime
 
 import msgspec
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from schemas import telemetry, topics
 from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
-from schemas.telemetry import Family
 from workers import retries
+from workers.instruments import counter, gauge, histogram
 from workers.pages import HeldPort, ParkedCount
 from workers.plan import Plan, Reading
 from workers.processing import Fenced, Infrastructure
@@ -48,25 +48,25 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, accounts: Iterable[str], *, now_ms: Callable[[], int]) -> None:
         self._accounts = frozenset(accounts)
         self._now_ms = now_ms
-        processed = _counter(telemetry.PROCESSED, registry)
+        processed = counter(telemetry.PROCESSED, registry)
         self._processed = {disposition: processed.labels(disposition.value) for disposition in Disposition}
-        self._statuses = _Children(_counter(telemetry.TRADE_STATUS, registry))
-        self._held = _Children(_counter(telemetry.HELD, registry))
-        self._amount = _Children(_counter(telemetry.AMOUNT, registry))
-        self._delay = _histogram(telemetry.DELIVERY_DELAY, registry)
-        self._steps = _Spans(_histogram(telemetry.PROCESSING_DURATION, registry))
-        self._end_to_end = _Spans(_histogram(telemetry.END_TO_END, registry))
-        self._retries = _Children(_counter(telemetry.RETRIES, registry))
-        self._replayed = _Children(_counter(telemetry.REPLAYED, registry))
-        self._claims = _Children(_counter(telemetry.CLAIMS, registry))
-        self._fenced = _counter(telemetry.FENCED_WRITES, registry)
-        self._held_now = _gauge(telemetry.HELD_NOW, registry)
-        self._held_oldest = _gauge(telemetry.HELD_OLDEST, registry)
-        self._retry_pending = _gauge(telemetry.RETRY_PENDING, registry)
-        self._outbox = _gauge(telemetry.OUTBOX_PENDING, registry)
-        self._outbox_oldest = _gauge(telemetry.OUTBOX_OLDEST, registry)
-        self._lag = _gauge(telemetry.LAG_MESSAGES, registry)
-        self._lag_s = _gauge(telemetry.LAG_SECONDS, registry)
+        self._statuses = _Children(counter(telemetry.TRADE_STATUS, registry))
+        self._held = _Children(counter(telemetry.HELD, registry))
+        self._amount = _Children(counter(telemetry.AMOUNT, registry))
+        self._delay = histogram(telemetry.DELIVERY_DELAY, registry)
+        self._steps = _Spans(histogram(telemetry.PROCESSING_DURATION, registry))
+        self._end_to_end = _Spans(histogram(telemetry.END_TO_END, registry))
+        self._retries = _Children(counter(telemetry.RETRIES, registry))
+        self._replayed = _Children(counter(telemetry.REPLAYED, registry))
+        self._claims = _Children(counter(telemetry.CLAIMS, registry))
+        self._fenced = counter(telemetry.FENCED_WRITES, registry)
+        self._held_now = gauge(telemetry.HELD_NOW, registry)
+        self._held_oldest = gauge(telemetry.HELD_OLDEST, registry)
+        self._retry_pending = gauge(telemetry.RETRY_PENDING, registry)
+        self._outbox = gauge(telemetry.OUTBOX_PENDING, registry)
+        self._outbox_oldest = gauge(telemetry.OUTBOX_OLDEST, registry)
+        self._lag = gauge(telemetry.LAG_MESSAGES, registry)
+        self._lag_s = gauge(telemetry.LAG_SECONDS, registry)
 
     def settled(self, plan: Plan, readings: Sequence[Reading]) -> None:
         """A batch has its dispositions. One that goes on waiting, tried by the sweeper, is counted no second time."""
@@ -190,15 +190,3 @@ def _by_tier(parked: Iterable[ParkedCount]) -> dict[str, int]:
 
 def _status(status: str) -> str:
     return status if status in TRADE_STATUSES else OTHER
-
-
-def _counter(family: Family, registry: CollectorRegistry) -> Counter:
-    return Counter(family.name, family.help, family.labels, registry=registry)
-
-
-def _gauge(family: Family, registry: CollectorRegistry) -> Gauge:
-    return Gauge(family.name, family.help, family.labels, registry=registry)
-
-
-def _histogram(family: Family, registry: CollectorRegistry) -> Histogram:
-    return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from deploy.cli import exits
+from deploy.cli import exits, options
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -45,30 +44,6 @@ _CONSOLE = f"""Run the console and the API: orders, held notifications, registra
     alipay-notify console --postgres postgresql://orders@db/orders --admin-port 9464
 {_COMMON}"""
 
-Accounts = Annotated[
-    Path | None,
-    typer.Option(readable=False, envvar="ALIPAY_NOTIFY_ACCOUNTS", help="accounts.toml; key paths are relative to it."),
-]
-Host = Annotated[str | None, typer.Option(envvar="ALIPAY_NOTIFY_HOST", help="Address of the public port [127.0.0.1].")]
-Port = Annotated[
-    int | None, typer.Option(min=0, max=65535, envvar="ALIPAY_NOTIFY_PORT", help="Public port, 0 is any [8080].")
-]
-AdminHost = Annotated[
-    str | None, typer.Option(envvar="ALIPAY_NOTIFY_ADMIN_HOST", help="Address of the admin port [127.0.0.1].")
-]
-AdminPort = Annotated[
-    int | None, typer.Option(min=0, max=65535, envvar="ALIPAY_NOTIFY_ADMIN_PORT", help="Admin port, 0 is any [9464].")
-]
-Kafka = Annotated[
-    str | None, typer.Option(envvar="ALIPAY_NOTIFY_KAFKA", metavar="HOST:PORT,…", help="Brokers to ask first.")
-]
-Postgres = Annotated[
-    str | None, typer.Option(envvar="ALIPAY_NOTIFY_POSTGRES", metavar="URL", help="The order store: postgresql://…")
-]
-Redis = Annotated[
-    str | None, typer.Option(envvar="ALIPAY_NOTIFY_REDIS", metavar="URL", help="Claims: redis://…; without, no claims.")
-]
-
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
@@ -78,12 +53,12 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(
-    accounts: Accounts = None,
-    kafka: Kafka = None,
-    host: Host = None,
-    port: Port = None,
-    admin_host: AdminHost = None,
-    admin_port: AdminPort = None,
+    accounts: options.Accounts = None,
+    kafka: options.Kafka = None,
+    host: options.Host = None,
+    port: options.Port = None,
+    admin_host: options.AdminHost = None,
+    admin_port: options.AdminPort = None,
 ) -> None:
     """Runs a receiver; the options stand above the environment."""
 
@@ -96,12 +71,12 @@ def ingest(
 
 
 def worker(
-    accounts: Accounts = None,
-    kafka: Kafka = None,
-    postgres: Postgres = None,
-    redis: Redis = None,
-    admin_host: AdminHost = None,
-    admin_port: AdminPort = None,
+    accounts: options.Accounts = None,
+    kafka: options.Kafka = None,
+    postgres: options.Postgres = None,
+    redis: options.Redis = None,
+    admin_host: options.AdminHost = None,
+    admin_port: options.AdminPort = None,
 ) -> None:
     """Runs a worker; the options stand above the environment."""
 
@@ -122,10 +97,10 @@ def worker(
 
 
 def console(
-    accounts: Accounts = None,
-    postgres: Postgres = None,
-    admin_host: AdminHost = None,
-    admin_port: AdminPort = None,
+    accounts: options.Accounts = None,
+    postgres: options.Postgres = None,
+    admin_host: options.AdminHost = None,
+    admin_port: options.AdminPort = None,
 ) -> None:
     """Runs a console; the options stand above the environment."""
 

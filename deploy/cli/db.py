@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli import cluster_settings, exits, shown, starting
+from deploy.cli import cluster_settings, exits, options, shown, starting
 
 if TYPE_CHECKING:
     from workers.postgres.migrations import Step
@@ -28,9 +28,6 @@ _STATUS_HELP = """Show which steps of the schema the database has seen, and whic
 """
 _EPILOG_STATUS = "Exit codes: 0 nothing is missing, 1 failed, 2 wrong usage, 3 steps are missing."
 
-Postgres = Annotated[
-    str | None, typer.Option(envvar="ALIPAY_NOTIFY_POSTGRES", metavar="URL", help="The order store: postgresql://…")
-]
 PostgresFile = Annotated[
     Path | None,
     typer.Option(
@@ -50,7 +47,7 @@ def register(app: typer.Typer) -> None:
 
 
 def upgrade(
-    postgres: Postgres = None,
+    postgres: options.Postgres = None,
     postgres_file: PostgresFile = None,
     sql: Annotated[bool, typer.Option("--sql", help="Only print the statements that are missing.")] = False,
     output: shown.Output = "table",
@@ -79,7 +76,9 @@ def upgrade(
         starting.refuse("could not upgrade", [failure], exits.FAILED)
 
 
-def status(postgres: Postgres = None, postgres_file: PostgresFile = None, output: shown.Output = "table") -> None:
+def status(
+    postgres: options.Postgres = None, postgres_file: PostgresFile = None, output: shown.Output = "table"
+) -> None:
     """Shows the steps; ends with 3 where some are missing."""
     starting.need("asyncpg", extra="cluster")
     from workers.postgres import migrations

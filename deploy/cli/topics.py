@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli import cluster_settings, exits, shown, starting
+from deploy.cli import cluster_settings, exits, options, shown, starting
 
 if TYPE_CHECKING:
     from deploy.cluster.applying import Told
@@ -37,9 +37,6 @@ _EPILOG_APPLY = (
     "3 a dry run that would change something, or something is left to be done by hand."
 )
 
-Kafka = Annotated[
-    str | None, typer.Option(envvar="ALIPAY_NOTIFY_KAFKA", metavar="HOST:PORT,…", help="Brokers to ask first.")
-]
 Prefix = Annotated[
     str | None,
     typer.Option(
@@ -60,7 +57,7 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
-    kafka: Kafka = None,
+    kafka: options.Kafka = None,
     topic_prefix: Prefix = None,
     development: Development = False,
     output: shown.Output = "table",
@@ -72,7 +69,7 @@ def plan(
 
 
 def apply(
-    kafka: Kafka = None,
+    kafka: options.Kafka = None,
     topic_prefix: Prefix = None,
     development: Development = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,

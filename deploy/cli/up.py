@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli import exits
+from deploy.cli import exits, options
 
 if TYPE_CHECKING:
     from deploy.embedded.up import Engine
@@ -40,29 +40,15 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    accounts: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False, envvar="ALIPAY_NOTIFY_ACCOUNTS", help="accounts.toml; key paths are relative to it."
-        ),
-    ] = None,
+    accounts: options.Accounts = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(readable=False, envvar="ALIPAY_NOTIFY_DATA_DIR", help="Where journal and orders are kept."),
     ] = None,
-    host: Annotated[
-        str | None, typer.Option(envvar="ALIPAY_NOTIFY_HOST", help="Address of the public port [127.0.0.1].")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, envvar="ALIPAY_NOTIFY_PORT", help="Public port, 0 is any [8080].")
-    ] = None,
-    admin_host: Annotated[
-        str | None, typer.Option(envvar="ALIPAY_NOTIFY_ADMIN_HOST", help="Address of the admin port [127.0.0.1].")
-    ] = None,
-    admin_port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, envvar="ALIPAY_NOTIFY_ADMIN_PORT", help="Admin port, 0 is any [9464]."),
-    ] = None,
+    host: options.Host = None,
+    port: options.Port = None,
+    admin_host: options.AdminHost = None,
+    admin_port: options.AdminPort = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="With a simulated Alipay, a shop, and traffic to watch.")
     ] = False,

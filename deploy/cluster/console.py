@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
-from deploy import accounts_file, life, refusals
+from deploy import accounts_file, life
 from deploy.cluster import connections, following, settings
 from deploy.cluster.settings import ClusterSettings
 from deploy.logs import Lines
@@ -18,7 +18,6 @@ from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas.events import Outgoing
 from workers import api, metrics
-from workers.admin import guard, port
 from workers.admin.probes import Check
 from workers.admin.shapes import RefusedRequest
 from workers.changes import Changes
@@ -54,8 +53,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
     clock = SystemClock()
     accounts = accounts_file.read(told.accounts)
     rings = Rings(accounts, told.accounts.parent)
-    token = guard.read_token(told.admin_token_file) if told.admin_token_file else None
-    guard.check_bind(told.admin_host, has_token=token is not None)
+    token = life.admin_token(told)
     async with AsyncExitStack() as stack:
         store = await OrderStore.open(
             settings.postgres_address(told),
@@ -101,14 +99,11 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             token=token,
             counts_here=False,
         )
-        with refusals.binding("admin port", told.admin_host, told.admin_port, "admin-port"):
-            admin_port = await stack.enter_async_context(
-                port.serving(application, host=told.admin_host, port=told.admin_port, log=lines)
-            )
+        admin_url = await life.serve_admin(stack, application, told, lines)
         chores = (
             counted.keep_fresh(store),
             following.follow(store, changes),
             keep_keys(rings, accounts, lines, interval_s=told.key_reload_interval_s),
         )
         await stack.enter_async_context(life.watched(registry, health, lines, *chores))
-        yield {"admin": life.url(told.admin_host, admin_port)}
+        yield {"admin": admin_url}

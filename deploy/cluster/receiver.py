@@ -30,7 +30,6 @@ from ingest.refused import RecentlyRefused
 from schemas import topics
 from schemas.envelope import Record
 from workers import api
-from workers.admin import guard, port
 from workers.admin.probes import Check
 
 LOG_SHARE = 5 / 6  # of the whole answer's time: the log's own deadline passes first, and its refusal says why
@@ -65,8 +64,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
     clock = SystemClock()
     accounts = accounts_file.read(told.accounts)
     rings = Rings(accounts, told.accounts.parent)
-    token = guard.read_token(told.admin_token_file) if told.admin_token_file else None
-    guard.check_bind(told.admin_host, has_token=token is not None)
+    token = life.admin_token(told)
     connection = connections.kafka(told)
     topic = topics.named(topics.NOTIFICATION, told.topic_prefix)
     strength = Watched(
@@ -89,15 +87,8 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         stack.push_async_callback(publisher.stop)
         await publisher.start()
         health = _Health(publisher, strength)
-        with refusals.binding("admin port", told.admin_host, told.admin_port, "admin-port"):
-            admin_port = await stack.enter_async_context(
-                port.serving(
-                    api.probes(readiness=health.checks, registry=registry, log=lines, token=token),
-                    host=told.admin_host,
-                    port=told.admin_port,
-                    log=lines,
-                )
-            )
+        application = api.probes(readiness=health.checks, registry=registry, log=lines, token=token)
+        admin_url = await life.serve_admin(stack, application, told, lines)
         await stack.enter_async_context(life.watched(registry, health.checks, lines, strength.run()))
         with refusals.binding("public port", told.host, told.port, "port"):
             health.receiver = await stack.enter_async_context(
@@ -114,7 +105,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
                 )
             )
         public_url = life.url(told.host, health.receiver.port)
-        yield {"public": public_url, "admin": life.url(told.admin_host, admin_port)}
+        yield {"public": public_url, "admin": admin_url}
 
 
 class _Health:
@@ -126,9 +117,8 @@ class _Health:
         self._strength = strength
 
     async def checks(self) -> Sequence[Check]:
-        accepting = self.receiver is not None and self.receiver.is_accepting
         return [
-            Check(name="receiver", ok=accepting, detail="" if accepting else "not accepting: starting or draining"),
+            life.accepting(self.receiver),
             life.check("kafka", self._publisher.trouble),
             life.check("topics", self._strength.trouble),
         ]

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
-from deploy import accounts_file, life, refusals
+from deploy import accounts_file, life
 from deploy.cluster import connections, settings, tending
 from deploy.cluster.settings import ClusterSettings
 from deploy.embedded.claims import LocalClaims
@@ -21,7 +21,6 @@ from ingest.keys import Rings
 from schemas import topics
 from workers import api, kafka_clients, metrics, redis_clients
 from workers import app as workers_app
-from workers.admin import guard, port
 from workers.admin.probes import Check, Readiness
 from workers.app import Worker
 from workers.changes import Changes
@@ -45,8 +44,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
     clock = SystemClock()
     accounts = accounts_file.read(told.accounts)
     rings = Rings(accounts, told.accounts.parent)
-    token = guard.read_token(told.admin_token_file) if told.admin_token_file else None
-    guard.check_bind(told.admin_host, has_token=token is not None)
+    token = life.admin_token(told)
     connection, name = connections.kafka(told), connections.name("worker")
     async with AsyncExitStack() as stack:
         store = await OrderStore.open(settings.postgres_address(told), holder=name, now_ms=clock.epoch_ms)
@@ -86,15 +84,8 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             )
         )
         health = _health(store, source, events, worker)
-        with refusals.binding("admin port", told.admin_host, told.admin_port, "admin-port"):
-            admin_port = await stack.enter_async_context(
-                port.serving(
-                    api.probes(readiness=health, registry=registry, log=lines, token=token),
-                    host=told.admin_host,
-                    port=told.admin_port,
-                    log=lines,
-                )
-            )
+        application = api.probes(readiness=health, registry=registry, log=lines, token=token)
+        admin_url = await life.serve_admin(stack, application, told, lines)
         chores = (
             counted.keep_fresh(store),
             tending.watch_lag(source, counted, group=told.group),
@@ -102,7 +93,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             keep_keys(rings, accounts, lines, interval_s=told.key_reload_interval_s),
         )
         await stack.enter_async_context(life.watched(registry, health, lines, *chores))
-        yield {"admin": life.url(told.admin_host, admin_port)}
+        yield {"admin": admin_url}
 
 
 async def _claims(told: ClusterSettings, stack: AsyncExitStack) -> Claims:

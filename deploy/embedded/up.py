@@ -32,7 +32,6 @@ from ingest.settings import Settings
 from schemas.events import Outgoing
 from workers import api, metrics
 from workers import app as workers_app
-from workers.admin import guard, port
 from workers.admin.probes import Check
 from workers.app import Worker
 from workers.changes import Changes
@@ -72,8 +71,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
     clock = SystemClock()
     accounts = accounts_file.read(settings.accounts)
     rings = Rings(accounts, settings.accounts.parent)
-    token = guard.read_token(settings.admin_token_file) if settings.admin_token_file else None
-    guard.check_bind(settings.admin_host, has_token=token is not None)
+    token = life.admin_token(settings)
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(directory.opened(settings.data_dir, now_ms=clock.epoch_ms))
         recent = RecentlyRefused()
@@ -117,10 +115,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
             log=lines,
             token=token,
         )
-        with refusals.binding("admin port", settings.admin_host, settings.admin_port, "admin-port"):
-            admin_port = await stack.enter_async_context(
-                port.serving(application, host=settings.admin_host, port=settings.admin_port, log=lines)
-            )
+        admin_url = await life.serve_admin(stack, application, settings, lines)
         chores = upkeep.housekeeping(opened, source=source, metrics=counted, now_ms=clock.epoch_ms)
         await stack.enter_async_context(life.watched(registry, health.checks, lines, *chores))
         with refusals.binding("public port", settings.host, settings.port, "port"):
@@ -138,7 +133,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
                 )
             )
         public_url = life.url(settings.host, health.receiver.port)
-        yield Engine(public_url, life.url(settings.admin_host, admin_port))
+        yield Engine(public_url, admin_url)
 
 
 class _Health:
@@ -154,9 +149,8 @@ class _Health:
         self._worker = worker
 
     async def checks(self) -> Sequence[Check]:
-        accepting = self.receiver is not None and self.receiver.is_accepting
         return [
-            Check(name="receiver", ok=accepting, detail="" if accepting else "not accepting: starting or draining"),
+            life.accepting(self.receiver),
             life.check("journal", self._opened.journal.trouble),
             life.check("store", self._opened.store.trouble, is_needed=False),
             life.check("worker", self._worker.trouble, is_needed=False),

@@ -66,22 +66,19 @@ class Entry(Struct, frozen=True, kw_only=True):
     position: str = ""
 
 
-class Page(Struct, frozen=True, kw_only=True):
-    """An order as the admin API shows it."""
-
-    version: int
-    status: str | None
-    closed_because: str | None
-    trade: str | None
-    amount_minor: int | None
-    currency: str | None
-    refunded_minor: int
-    flags: tuple[str, ...]
-    timeline: tuple[Entry, ...]
+class Shown(Outcome, frozen=True, kw_only=True):
+    """Something that shows an order, with more about it than the outcome that is judged."""
 
     @property
     def outcome(self) -> Outcome:
         return Outcome(**{name: getattr(self, name) for name in Outcome.__struct_fields__})
+
+
+class Page(Shown, frozen=True, kw_only=True):
+    """An order as the admin API shows it."""
+
+    version: int
+    timeline: tuple[Entry, ...]
 
     @property
     def records(self) -> list[Entry]:
@@ -190,23 +187,12 @@ def _finding(order: OrderTold, what: Wrong, notification_id: str, detail: str) -
     return Finding(what=what, account=order.account, order=order.order, notification_id=notification_id, detail=detail)
 
 
-class Event(Struct, frozen=True, kw_only=True):
+class Event(Shown, frozen=True, kw_only=True):
     """What is read of an order event's value."""
 
     account: str
     order: str
     version: int
-    status: str | None
-    closed_because: str | None
-    trade: str | None
-    amount_minor: int | None
-    currency: str | None
-    refunded_minor: int
-    flags: tuple[str, ...]
-
-    @property
-    def outcome(self) -> Outcome:
-        return Outcome(**{name: getattr(self, name) for name in Outcome.__struct_fields__})
 
 
 class _Sighted(Struct):
