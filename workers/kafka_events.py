@@ -4,12 +4,12 @@ Each order event goes to two topics: the events, where every version is kept, an
 last of each order. The twin comes first. A consumer that starts from the twin and goes on with the events then misses
 nothing, and a twin that is ahead of the events does no harm; and what is sent again because the rest of a publish
 failed is folded by compaction there, instead of being read twice. A failure in the middle can leave an older version
-behind a newer one in a twin, in the narrow case of a request that a broker takes up long after it was given up: its
-readers keep the highest version, which every value says.
+behind a newer one in a twin, where a broker takes up a request long after it was given up. The store sees to that: it
+hands us the state of such an order once more, for the twin alone.
 
 Versions keep their order because one publish runs at a time, and within it the batches of a partition go one after the
-other, each when the one before it is acknowledged. After any failure the producer is thrown away, with whatever it
-still holds, and the next publish makes another: so there is none to be nursed.
+other, each when the one before it is acknowledged. After any failure the producer is taken apart, with whatever it
+still holds, and only then the next publish makes another: so there is none to be nursed, or that goes on sending.
 
 An event that the brokers refuse for its size, now and at every later try, does not hold up other orders: it stays in
 the outbox, and so do the later ones of its key, while everything else is sent. `EventRefused` tells which
@@ -101,7 +101,7 @@ class KafkaEvents:
 
     async def stop(self) -> None:
         """Close the connections. Whatever is not acknowledged lies in the outbox."""
-        self._throw_away()
+        self._throw_away(within_s=kafka_clients.STOP_S)
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=LEAVE_S)
 
@@ -111,13 +111,17 @@ class KafkaEvents:
         producer = await self._present()
         counts = await self._counts(producer, events)
         sending = _Sending(producer, events, counts)
-        await sending.send(_last_of_each(events), self._named(topics.ORDER_STATE))
+        states = _all_of(events, topics.ORDER_STATE)
+        twin = await sending.send([*states, *_last_of_each(events)], self._named(topics.ORDER_STATE))
+        sending.acknowledged |= twin.intersection(states)
         for topic in (topics.ORDER_EVENT, topics.HELD):
             sending.acknowledged |= await sending.send(_all_of(events, topic), self._named(topic))
         if sending.refused:
             raise EventRefused(sending.told(), sorted(sending.acknowledged))
 
     async def _present(self) -> Producer:
+        if self._leaving:
+            await asyncio.wait(self._leaving)
         if self._producer is None:
             self._producer = self._build()
             await self._producer.start()
@@ -130,10 +134,11 @@ class KafkaEvents:
             needed.add(topics.ORDER_STATE)
         return {name: len(await producer.partitions_for(name)) for name in sorted(map(self._named, needed))}
 
-    def _throw_away(self) -> None:
+    def _throw_away(self, *, within_s: float = 0.0) -> None:
+        """Take the producer apart: what it holds would arrive after what the next one sends."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            task = asyncio.create_task(kafka_clients.dispose(producer))
+            task = asyncio.create_task(kafka_clients.dispose(producer, within_s=within_s))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 

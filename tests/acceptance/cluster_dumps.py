@@ -18,6 +18,7 @@ from tests.acceptance.dumps import EVENTS, HELD, STATEMENTS, STATES, Copy, Dumps
 
 NOTIFICATIONS = "payments.alipay.notification.v1"
 UNSENT = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
+REPEATED = "SELECT count(*) FROM outbox WHERE again_at IS NOT NULL"
 WAITING = "SELECT count(*) FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL"
 RECORDS_MAX = 5000
 
@@ -55,11 +56,11 @@ async def of_stores(stores: Stores) -> Dumps:
 
 
 async def is_quiet(stores: Stores) -> bool:
-    """Whether everything in the log is settled and committed, everything in the outbox sent, and nothing waits."""
+    """Whether all of the log is settled and committed, all of the outbox sent, and nothing waits for another try."""
     if await committed(stores) != {partition: end for partition, end in (await ends(stores)).items() if end}:
         return False
     async with opened(stores) as connection:
-        return not await connection.fetchval(UNSENT) and not await connection.fetchval(WAITING)
+        return not any([await connection.fetchval(count) for count in (UNSENT, REPEATED, WAITING)])
 
 
 async def whole(stores: Stores, logical: str) -> Sequence[Any]:

@@ -14,6 +14,7 @@ from msgspec import structs
 from schemas import envelope, topics
 from schemas.dispositions import Disposition
 from schemas.envelope import Record
+from schemas.events import Outgoing
 from tests import journey
 from tests.contract.engines import Cluster
 from tests.journey import NOW_MS, REGISTERED, Time
@@ -24,6 +25,7 @@ from workers.postgres import settling
 from workers.postgres.database import Connection
 from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import LEFT_BEHIND_MS
+from workers.postgres.repeats import DOUBT_MS
 from workers.postgres.store import OrderStore
 from workers.processing import Broken, Fenced, Infrastructure, Processing
 
@@ -207,10 +209,16 @@ class Overheard:
 
 
 async def sent(store: OrderStore) -> list[str]:
-    """Send what this worker would send now; the ids of the order events among it."""
+    """Send what this worker would send now; the ids of the order events, and of the states, among it."""
     waiting = await store.unsent(100)
     await store.mark_sent([number for number, _ in waiting])
-    return [event.id for _, event in waiting if event.topic == topics.ORDER_EVENT]
+    return told(waiting)
+
+
+def told(waiting: Sequence[tuple[int, Outgoing]]) -> list[str]:
+    """What is sent: order events by their ids, and states that go to the compacted topic alone."""
+    states = [f"state of {event.id}" for _, event in waiting if event.topic == topics.ORDER_STATE]
+    return [event.id for _, event in waiting if event.topic == topics.ORDER_EVENT] + states
 
 
 async def test_each_worker_sends_what_it_wrote(workers: Opener, time: Time) -> None:
@@ -272,21 +280,138 @@ async def test_who_no_longer_sweeps_may_send_and_keeps_nobody_from_sweeping(work
     assert await second.leadership.leads()
 
 
-async def test_an_event_that_comes_late_once_more_does_not_stay_the_last_of_its_order(
+class Late:
+    """An order of which the first event was sent by two: by the one who leads, and by one who was slow."""
+
+    def __init__(self, slow: OrderStore, leader: OrderStore, time: Time) -> None:
+        self.slow = slow
+        self.leader = leader
+        self._time = time
+        self._numbers: list[int] = []
+
+    async def begin(self) -> None:
+        assert await self.leader.sending.leads()
+        await self.hears(self.slow, 0)
+        self._numbers = [number for number, _ in await self.slow.unsent(10)]
+        self._time.now_ms += LEFT_BEHIND_MS
+        assert await sent(self.leader) == ["shop-sg:N1:1"]
+
+    async def hears(self, worker: OrderStore, place: int) -> None:
+        news = journey.record("N1", STATUSES[place])
+        await journey.processing(worker, self._time).process([at(place, 1, news)])
+
+    async def ends(self) -> None:
+        """The slow one's copy is acknowledged too, and that is written down."""
+        await self.slow.mark_sent(self._numbers)
+
+    def pass_doubt(self) -> None:
+        self._time.now_ms += DOUBT_MS + 1
+
+
+@pytest.fixture
+async def late(workers: Opener, time: Time) -> Late:
+    slow, leader = await workers(2)
+    found = Late(slow, leader, time)
+    await found.begin()
+    return found
+
+
+async def test_the_compacted_topic_does_not_end_with_an_event_that_came_late(late: Late) -> None:
+    await late.hears(late.leader, 1)
+    assert await sent(late.leader) == ["shop-sg:N1:2"]
+    late.pass_doubt()
+    await late.ends()
+    assert await sent(late.slow) == await sent(late.leader) == []
+    late.pass_doubt()
+    assert await sent(late.leader) == ["state of shop-sg:N1:2"]
+    late.pass_doubt()
+    assert await sent(late.leader) == []
+
+
+async def test_who_sent_late_may_die_before_he_can_say_so(late: Late) -> None:
+    await late.hears(late.leader, 1)
+    assert await sent(late.leader) == ["shop-sg:N1:2"]
+    assert await sent(late.leader) == []
+    late.pass_doubt()
+    assert await sent(late.leader) == ["state of shop-sg:N1:2"]
+    late.pass_doubt()
+    assert await sent(late.leader) == []
+
+
+async def test_a_state_is_repeated_by_another_where_the_one_who_led_is_gone(late: Late, workers: Opener) -> None:
+    late.pass_doubt()
+    assert told(await late.leader.unsent(10)) == ["state of shop-sg:N1:1"]
+    await late.leader.sending.resign()
+    (heir,) = await workers(1)
+    assert await sent(heir) == ["state of shop-sg:N1:1"]
+    late.pass_doubt()
+    assert await sent(heir) == []
+
+
+async def test_what_is_on_its_way_while_an_older_one_comes_late_is_repeated_when_it_is_marked(late: Late) -> None:
+    """It may have arrived before the late one, and not be marked yet."""
+    await late.hears(late.leader, 1)
+    on_its_way = await late.leader.unsent(10)
+    late.pass_doubt()
+    assert told(await late.leader.unsent(10)) == ["shop-sg:N1:2"]
+    await late.leader.mark_sent([number for number, _ in on_its_way])
+    assert await sent(late.leader) == ["state of shop-sg:N1:2"]
+
+
+async def test_what_is_written_while_a_state_is_repeated_is_repeated_after_it(late: Late, workers: Opener) -> None:
+    (third,) = await workers(1)
+    late.pass_doubt()
+    repeated = await late.leader.unsent(10)
+    assert told(repeated) == ["state of shop-sg:N1:1"]
+    await late.hears(third, 1)
+    assert await sent(third) == ["shop-sg:N1:2"]
+    await late.leader.mark_sent([number for number, _ in repeated])
+    assert await sent(late.leader) == ["state of shop-sg:N1:2"]
+    assert await sent(late.leader) == []
+
+
+async def test_what_is_asked_for_again_while_it_is_repeated_is_not_taken_for_done(late: Late) -> None:
+    late.pass_doubt()
+    repeated = await late.leader.unsent(10)
+    assert told(repeated) == ["state of shop-sg:N1:1"]
+    await late.ends()
+    await late.leader.mark_sent([number for number, _ in repeated])
+    late.pass_doubt()
+    assert await sent(late.leader) == ["state of shop-sg:N1:1"]
+
+
+async def test_a_repeat_that_failed_is_repeated_when_nothing_of_it_can_be_on_its_way(late: Late) -> None:
+    late.pass_doubt()
+    assert told(await late.leader.unsent(10)) == told(await late.leader.unsent(10)) == ["state of shop-sg:N1:1"]
+    assert await sent(late.leader) == ["state of shop-sg:N1:1"]
+    assert await sent(late.leader) == []
+    late.pass_doubt()
+    assert await sent(late.leader) == ["state of shop-sg:N1:1"]
+    late.pass_doubt()
+    assert await sent(late.leader) == []
+
+
+async def test_an_event_that_was_tried_twice_is_repeated_when_nothing_of_it_can_be_on_its_way(
     workers: Opener, time: Time
 ) -> None:
-    """The compacted twin keeps the last that it was sent: it has to be the newest."""
-    slow, leader = await workers(2)
-    assert await leader.sending.leads()
-    news = [journey.record("N1", status) for status in STATUSES]
-    await journey.processing(slow, time).process([at(0, 1, news[0])])
-    await journey.processing(leader, time).process([at(1, 1, news[1]), at(1, 2, news[2])])
-    late = await slow.unsent(10)
-    time.now_ms += LEFT_BEHIND_MS
-    assert await sent(leader) == ["shop-sg:N1:1", "shop-sg:N1:2", "shop-sg:N1:3"]
-    await slow.mark_sent([number for number, _ in late])
-    assert await sent(leader) == ["shop-sg:N1:3"]
-    assert await sent(leader) == []
+    (alone,) = await workers(1)
+    assert await alone.sending.leads()
+    await journey.processing(alone, time).process([at(0, 1, journey.record("N1")), at(0, 2, journey.record("N2"))])
+    assert told(await alone.unsent(1)) == ["shop-sg:N1:1"]
+    assert await sent(alone) == ["shop-sg:N1:1", "shop-sg:N2:1"]
+    assert await sent(alone) == []
+    time.now_ms += DOUBT_MS + 1
+    assert await sent(alone) == ["state of shop-sg:N1:1"]
+
+
+async def test_a_notice_is_not_repeated(workers: Opener, time: Time) -> None:
+    (alone,) = await workers(1)
+    await journey.processing(alone, time).process([at(0, 1, journey.record("N1", account=REGISTERED))])
+    assert [event.topic for _, event in await alone.unsent(10)] == [topics.HELD]
+    assert [event.topic for _, event in await alone.unsent(10)] == [topics.HELD]
+    await sent(alone)
+    time.now_ms += DOUBT_MS + 1
+    assert await alone.unsent(10) == []
 
 
 async def test_a_clock_that_is_set_back_keeps_no_leader_from_looking(
@@ -300,53 +425,6 @@ async def test_a_clock_that_is_set_back_keeps_no_leader_from_looking(
     time.now_ms += LEFT_BEHIND_MS
     await journey.processing(busy, time).process([at(0, 1, journey.record("N2"))])
     assert await sent(busy) == ["shop-sg:N1:1", "shop-sg:N2:1"]
-
-
-async def test_an_event_that_is_on_its_way_while_an_older_one_comes_late_is_sent_once_more(
-    workers: Opener, time: Time
-) -> None:
-    """It may have arrived before the late one, and not be marked yet."""
-    slow, leader = await workers(2)
-    assert await leader.sending.leads()
-    news = [journey.record("N1", status) for status in STATUSES]
-    await journey.processing(slow, time).process([at(0, 1, news[0])])
-    late = await slow.unsent(10)
-    time.now_ms += LEFT_BEHIND_MS
-    assert await sent(leader) == ["shop-sg:N1:1"]
-    await journey.processing(leader, time).process([at(1, 1, news[1])])
-    on_its_way = await leader.unsent(10)
-    await slow.mark_sent([number for number, _ in late])
-    await leader.mark_sent([number for number, _ in on_its_way])
-    assert await sent(slow) == ["shop-sg:N1:2"]
-    assert await sent(slow) == []
-
-
-async def test_an_event_that_is_written_while_the_one_before_it_is_sent_once_more_comes_after_it(
-    workers: Opener, time: Time
-) -> None:
-    """Whoever writes it may have looked when the one before it still counted as sent."""
-    slow, leader = await workers(2)
-    assert await leader.sending.leads()
-    news = [journey.record("N1", status) for status in STATUSES]
-    await journey.processing(slow, time).process([at(0, 1, news[0])])
-    late = await slow.unsent(10)
-    time.now_ms += LEFT_BEHIND_MS
-    assert await sent(leader) == ["shop-sg:N1:1"]
-    await journey.processing(leader, time).process([at(1, 1, news[1])])
-    assert await sent(leader) == ["shop-sg:N1:2"]
-
-    needs, plan = await decided(leader, time, [at(1, 2, news[2])])
-
-    async def write_while_the_late_one_is_marked(connection: Connection) -> settling.Settled:
-        settled = await settling.settle(connection, needs, lambda _: plan, now_ms=time.now_ms)
-        await slow.mark_sent([number for number, _ in late])
-        return settled
-
-    leader._written(await leader._database.write(write_while_the_late_one_is_marked))
-    assert await sent(leader) == ["shop-sg:N1:3"]
-    assert await sent(slow) == ["shop-sg:N1:2"]
-    assert await sent(slow) == ["shop-sg:N1:3"]
-    assert await sent(slow) == []
 
 
 async def test_what_is_too_much_to_remember_is_left_to_the_one_who_leads(

@@ -41,6 +41,11 @@ def arrays(rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
     return list(zip(*rows, strict=True))
 
 
+def of(table: str, names: str) -> str:
+    """The columns as those of that table, or of the name it has in a statement."""
+    return ", ".join([f"{table}.{name}" for name in names.split(", ")])
+
+
 ORDER = "facts, status, closed_because, trade, amount_minor, currency, refunded_minor, flags"
 EMITTED = "number, id, topic, key, value, headers, sent_at"
 

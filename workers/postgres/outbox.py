@@ -10,20 +10,17 @@ other worker may be about to send it, or dead. What is left behind is in the tab
 `workers.postgres.leadership`) sends from there, everything that is unsent, by its number, once the oldest of it has
 waited longer than a living worker would have let it. Two leaders at once, for the length of a lease, send twice.
 
-Where two have sent the same event, one of them may have done it late: after the other had sent the next version too.
-Who reads the events has seen both before; but in their compacted twin the late one is the last, and the only one that
-is kept. So who finds that an event was marked before, and therefore is the last of its senders, sends the newest of its
-order once more, and before it what is not known to be sent. The newest is what is committed at that moment; so it is
-asked again when that is acknowledged, since one that was committed meanwhile may have been sent before it. All of them
-are unsent again in the table too: should this worker die, the one who leads sends them.
+What was sent twice, by two workers or in two tries of one, may arrive late: after the next version. Who reads the
+events has seen both before; but in their compacted twin the late one is the last, and the only one that is kept. So an
+event of which that may be true is marked, and the state of its order is sent once more: see `workers.postgres.repeats`.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence
 
 from schemas.events import Outgoing
 from workers import rows
 from workers.pages import Emitted
-from workers.postgres import columns
+from workers.postgres import columns, repeats
 from workers.postgres.database import Connection
 from workers.postgres.settling import Settled, previous_id
 
@@ -39,7 +36,14 @@ class Fresh:
     def __init__(self) -> None:
         self._by_number: dict[int, Outgoing] = {}
         self._ids: set[str] = set()
-        self._once_more: set[int] = set()
+        self._offered: set[int] = set()
+        self._doubtful: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._by_number
 
     def wrote(self, settled: Settled) -> None:
         """Take what the transaction wrote, but for orders whose older events are not ours to send."""
@@ -58,19 +62,19 @@ class Fresh:
         for emitted in left:
             self._by_number[emitted.number] = emitted.event
             self._ids.add(emitted.event.id)
+            self._doubtful.add(emitted.number)
 
-    def send_once_more(self, later: Sequence[Emitted]) -> None:
-        """Have what follows an event that was sent late."""
-        self.took_up(later)
-        self._once_more.update(emitted.number for emitted in later)
+    def offer(self, limit: int) -> list[tuple[int, Outgoing]]:
+        """The oldest so many, by number, to be sent now. One that was offered before, and is not acknowledged, was
+        tried, and nobody knows what became of it."""
+        numbers = sorted(self._by_number)[:limit]
+        self._doubtful |= self._offered.intersection(numbers)
+        self._offered.update(numbers)
+        return [(number, self._by_number[number]) for number in numbers]
 
-    def sent_once_more(self, numbers: Sequence[int]) -> Set[int]:
-        """Those of the numbers that are sent for that reason."""
-        return self._once_more.intersection(numbers)
-
-    def first(self, limit: int) -> list[tuple[int, Outgoing]]:
-        """The oldest so many, by number."""
-        return [(number, self._by_number[number]) for number in sorted(self._by_number)[:limit]]
+    def doubtful(self, numbers: Collection[int]) -> set[int]:
+        """Those of the numbers of which an earlier copy may be on its way: another's, or our own."""
+        return self._doubtful.intersection(numbers)
 
     def forget(self, numbers: Sequence[int]) -> None:
         """They are acknowledged, or left to the one who leads."""
@@ -78,7 +82,8 @@ class Fresh:
             event = self._by_number.pop(number, None)
             if event is not None:
                 self._ids.discard(event.id)
-        self._once_more.difference_update(numbers)
+        self._offered.difference_update(numbers)
+        self._doubtful.difference_update(numbers)
 
 
 async def left_behind(connection: Connection, limit: int, *, now_ms: int) -> Sequence[Emitted]:
@@ -88,18 +93,13 @@ async def left_behind(connection: Connection, limit: int, *, now_ms: int) -> Seq
 
 
 async def mark_sent(
-    connection: Connection, numbers: Sequence[int], *, once_more: Set[int] = frozenset(), now_ms: int
-) -> Sequence[Emitted]:
-    """Remember that these were acknowledged. What has to follow them once more is unsent again, and returned.
-
-    That is the newest event, and any that is unsent, of an order of which another has sent one of these too, or of
-    which one was sent `once_more`.
-    """
+    connection: Connection, numbers: Collection[int], *, doubtful: Collection[int] = (), now_ms: int
+) -> None:
+    """Remember that these were acknowledged; and that the orders are to be repeated of those that were sent more than
+    once, since another has marked one before, or one is `doubtful`."""
     marked = {number for (number,) in await connection.fetch(_MARK, sorted(numbers), now_ms)}
-    late = [number for number in numbers if number not in marked or number in once_more]
-    if not late:
-        return ()
-    return [rows.emitted(row) for row in await connection.fetch(_SEND_LATER_AGAIN, late, numbers)]
+    if repeated := [number for number in numbers if number not in marked or number in doubtful]:
+        await repeats.ask_for(connection, repeated, now_ms=now_ms)
 
 
 async def newest(connection: Connection) -> int:
@@ -121,22 +121,6 @@ _LEFT_BEHIND = f"""
     ORDER BY number LIMIT $1
 """  # noqa: S608 - our own list of columns
 _MARK = "UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[]) AND sent_at IS NULL RETURNING number"
-# The ids of an order's events lie between `account:order:` and `account:order;`, and of others only some whose order
-# begins like that.
-_SEND_LATER_AGAIN = f"""
-    UPDATE outbox SET sent_at = NULL WHERE number IN (
-        SELECT later.number FROM outbox AS late
-        JOIN outbox AS later ON later.id > left(late.id, -length(late.version::text))
-            AND later.id < left(late.id, -length(late.version::text) - 1) || ';'
-            AND later.key = late.key AND later.version > late.version
-        WHERE late.number = ANY($1::bigint[]) AND later.number <> ALL($2::bigint[])
-            AND (later.sent_at IS NULL OR NOT EXISTS (
-                SELECT 1 FROM outbox AS next
-                WHERE next.id = left(later.id, -length(later.version::text)) || (later.version + 1)
-            ))
-    )
-    RETURNING {columns.EMITTED}
-"""  # noqa: S608 - as above
 _PRUNE = """
     DELETE FROM outbox WHERE number IN (
         SELECT old.number FROM outbox AS old

@@ -15,11 +15,12 @@ from schemas.events import Outgoing
 from schemas.orders import Order
 from workers.pages import Counts, Emitted, HeldPage, HeldQuery, OrderPage
 from workers.plan import Decide, HeldRow, Needs, Plan, Position, position_of
-from workers.postgres import lookups, migrations, outbox, people, settling
+from workers.postgres import lookups, migrations, outbox, people, repeats, settling
 from workers.postgres.database import Connection, Database, Limits
 from workers.postgres.feed import Feed
 from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import Fresh
+from workers.postgres.repeats import Asked, Repeats
 from workers.postgres.settling import Settled
 
 # Two roles, since a worker that stands still sweeps no more and goes on sending: were it one, it would keep the others
@@ -44,7 +45,8 @@ class OrderStore:
         self._database = database
         self._now_ms = now_ms
         self._fresh = Fresh() if has_relay else None
-        self._looked_at_ms = 0  # for what was left behind
+        self._repeats = Repeats()
+        self._looked_at_ms = 0  # for what was left behind, and what is to be repeated
         self._feed = Feed()
 
     @classmethod
@@ -113,31 +115,41 @@ class OrderStore:
         return self._written(await self._database.write(work))
 
     async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
-        """What this worker wrote, and, where it leads, what was left behind: also while it always has some of its own,
-        or one that no topic takes."""
+        """What this worker wrote, and, where it leads, what was left behind and what is to be repeated: also while it
+        always has some of its own, or one that no topic takes."""
         if self._fresh is None:
             return ()
         now_ms = self._now_ms()
-        waiting = self._fresh.first(limit)
-        if not waiting or abs(now_ms - self._looked_at_ms) >= outbox.LOOK_EVERY_MS:  # clocks are set back, too
+        repeated: Sequence[Asked] = ()
+        if not self._fresh or abs(now_ms - self._looked_at_ms) >= outbox.LOOK_EVERY_MS:  # clocks are set back, too
             self._looked_at_ms = now_ms
             if await self.sending.leads():
-                self._fresh.took_up(
-                    await self._database.read(lambda connection: outbox.left_behind(connection, limit, now_ms=now_ms))
-                )
-                waiting = self._fresh.first(limit)
-        return waiting
+                repeated = await self._look(self._fresh, limit, now_ms)
+        return self._fresh.offer(limit) + self._repeats.offer(repeated)
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
-        fresh = self._fresh or Fresh()
-        once_more = fresh.sent_once_more(numbers)
+        fresh = Fresh() if self._fresh is None else self._fresh
+        repeated = self._repeats.done(numbers)
+        first = set(numbers) - {asked.newest for asked, _ in repeated}
+        doubtful = fresh.doubtful(first)
 
-        async def work(connection: Connection) -> Sequence[Emitted]:
-            return await outbox.mark_sent(connection, numbers, once_more=once_more, now_ms=self._now_ms())
+        async def work(connection: Connection) -> None:
+            now_ms = self._now_ms()
+            if first:
+                await outbox.mark_sent(connection, first, doubtful=doubtful, now_ms=now_ms)
+            if repeated:
+                await repeats.settle(connection, repeated, now_ms=now_ms)
 
-        later = await self._database.write(work)
+        await self._database.write(work)
         fresh.forget(numbers)
-        fresh.send_once_more(later)
+        self._repeats.forget(numbers)
+
+    async def _look(self, fresh: Fresh, limit: int, now_ms: int) -> list[Asked]:
+        """Take up what was left behind; what is to be repeated, but for what we are about to send anyway."""
+        left = await self._database.read(lambda connection: outbox.left_behind(connection, limit, now_ms=now_ms))
+        fresh.took_up(left)
+        due = await self._database.read(lambda connection: repeats.due(connection, limit, now_ms=now_ms))
+        return [asked for asked in due if asked.newest not in fresh]
 
     # workers.pages.OrdersPort
 
@@ -222,7 +234,7 @@ class OrderStore:
         return await self._database.write(lambda connection: outbox.prune(connection, older_than_ms=older_than_ms))
 
     def _written(self, settled: Settled) -> Plan:
-        if self._fresh:
+        if self._fresh is not None:
             self._fresh.wrote(settled)
         if settled.woken:
             self.woken.set()

@@ -70,13 +70,29 @@ class FakeBatch:
         self.closed = True
 
 
+class FakeConnections:
+    """What is closed where a client is taken apart."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def close(self) -> None:
+        await asyncio.sleep(0.01)
+        self.closed = True
+
+
 class FakeProducer:
-    """One client."""
+    """One client. Its `stop` sends what it holds before it ends, as the library's does."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self.client = FakeConnections()
         self.started = self.stopped = False
         self.sending: set[tuple[str, int]] = set()
+
+    @property
+    def is_gone(self) -> bool:
+        return self.stopped or self.client.closed
 
     async def start(self) -> None:
         if (errors := self._cluster.errors.get("start")) is not None and errors:
@@ -84,6 +100,9 @@ class FakeProducer:
         self.started = True
 
     async def stop(self) -> None:
+        while self.sending:  # noqa: ASYNC110 - as the library polls
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
         self.stopped = True
 
     async def partitions_for(self, topic: str) -> set[int]:
@@ -97,7 +116,7 @@ class FakeProducer:
     async def send_batch(self, batch: Any, topic: str, *, partition: int) -> "asyncio.Task[None]":
         assert batch.closed, "the library would add records of others to it"
         assert self.started
-        assert not self.stopped
+        assert not self.is_gone
         return asyncio.create_task(self._arrive(batch, topic, partition))
 
     async def _arrive(self, batch: FakeBatch, topic: str, partition: int) -> None:
@@ -123,6 +142,7 @@ class World:
         self.events = KafkaEvents(self._build, publish_s=5)
 
     def _build(self) -> FakeProducer:
+        assert all(each.is_gone for each in self.producers), "one that still sends would send old versions late"
         self.producers.append(FakeProducer(self.cluster))
         return self.producers[-1]
 
@@ -132,7 +152,7 @@ async def world() -> AsyncIterator[World]:
     world = World()
     yield world
     await world.events.stop()
-    assert all(each.stopped for each in world.producers)
+    assert all(each.is_gone for each in world.producers)
 
 
 def event(order: str, version: int = 1, value: bytes = b"{}", topic: str = topics.ORDER_EVENT) -> Outgoing:
@@ -151,6 +171,19 @@ async def test_an_event_is_in_its_topic_and_in_the_twin_with_the_same_bytes(worl
 async def test_a_notice_is_in_its_own_topic_only(world: World) -> None:
     await world.events.publish([event("N1", topic=topics.HELD)])
     assert [each.topic for each in world.cluster.arrived] == [topics.HELD]
+
+
+async def test_a_state_is_in_the_twin_only(world: World) -> None:
+    await world.events.publish([event("N1", topic=topics.ORDER_STATE), event("N2")])
+    assert world.cluster.ids(topics.ORDER_STATE) == [b"N1:1", b"N2:1"]
+    assert world.cluster.ids(topics.ORDER_EVENT) == [b"N2:1"]
+
+
+async def test_a_state_that_no_twin_takes_is_told_and_all_else_is_acknowledged(world: World) -> None:
+    sent = [event("N1", topic=topics.ORDER_STATE, value=LARGE), event("N2", topic=topics.ORDER_STATE), event("N3")]
+    with pytest.raises(EventRefused) as refused:
+        await world.events.publish(sent)
+    assert refused.value.acknowledged == (1, 2)
 
 
 async def test_names_are_those_of_the_cluster() -> None:
@@ -233,6 +266,20 @@ async def test_an_answer_that_does_not_come_is_not_waited_for_longer_than_the_de
     world.cluster.holds = None
     await world.events.publish([event("N1")])
     assert len(world.producers) == 2
+    await world.events.stop()
+
+
+async def test_what_was_given_up_does_not_go_out_while_the_next_is_sent() -> None:
+    world = World()
+    world.events = KafkaEvents(world._build, publish_s=0.05)
+    world.cluster.holds = asyncio.Event()
+    with pytest.raises(Infrastructure):
+        await world.events.publish([event("N1", 1)])
+    world.cluster.holds = None
+    await world.events.publish([event("N1", 2)])
+    given_up, _ = world.producers
+    assert given_up.client.closed
+    assert not given_up.stopped, "it would have waited until all that it held was sent"
     await world.events.stop()
 
 

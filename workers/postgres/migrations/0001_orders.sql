@@ -113,9 +113,11 @@ CREATE TABLE outbox (
     headers bytea NOT NULL,
     version bigint,
     written_at timestamptz NOT NULL,
-    sent_at timestamptz
+    sent_at timestamptz,
+    again_at timestamptz -- when the state of its order is to be sent to the compacted topic once more
 );
 CREATE INDEX outbox_unsent ON outbox (number) WHERE sent_at IS NULL;
+CREATE INDEX outbox_again ON outbox (again_at) WHERE again_at IS NOT NULL;
 
 CREATE TABLE audit (
     entry bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -26,7 +26,7 @@ def settled(*numbered: tuple[int, Outgoing], unsent_before: tuple[str, ...] = ()
 
 
 def ids(fresh: Fresh, limit: int = 100) -> list[str]:
-    return [event.id for _, event in fresh.first(limit)]
+    return [event.id for _, event in fresh.offer(limit)]
 
 
 def test_the_lowest_numbers_come_first_whatever_came_to_be_known_first() -> None:
@@ -69,15 +69,24 @@ def test_who_remembers_too_much_forgets_all_of_it(monkeypatch: pytest.MonkeyPatc
     assert ids(fresh) == []
 
 
-def test_what_is_sent_once_more_is_known_until_it_is_acknowledged() -> None:
+def test_what_another_left_behind_may_have_been_sent_already() -> None:
     fresh = Fresh()
     fresh.wrote(settled((7, event("N2", 1))))
-    fresh.send_once_more([Emitted(number=3, event=event("N1", 1), sent_at_ms=None)])
+    fresh.took_up([Emitted(number=3, event=event("N1", 1), sent_at_ms=None)])
     assert ids(fresh) == ["shop:N1:1", "shop:N2:1"]
-    assert fresh.sent_once_more([3, 7]) == {3}
+    assert fresh.doubtful([3, 7]) == {3}
     fresh.forget([3, 7])
-    assert fresh.sent_once_more([3, 7]) == set()
+    assert fresh.doubtful([3, 7]) == set()
     assert ids(fresh) == []
+
+
+def test_what_was_offered_before_may_be_on_its_way() -> None:
+    fresh = Fresh()
+    fresh.wrote(settled((1, event("N1", 1)), (2, event("N2", 1))))
+    fresh.offer(1)
+    assert fresh.doubtful([1, 2]) == set()
+    fresh.offer(2)
+    assert fresh.doubtful([1, 2]) == {1}
 
 
 def test_the_event_before_is_known_by_its_id() -> None:

@@ -1,0 +1,115 @@
+"""The state of an order, sent once more to the compacted topic, where an older one may have come there last.
+
+That topic keeps the last copy of each order that it was sent. A copy can be late: a worker that stood still sends what
+another has sent for it meanwhile; a request that was given up still lies before a broker. No lease keeps a copy from
+being late, and no reader of a compacted topic sees what was there before it. So whoever has acknowledged an event that
+was sent more than once asks, in the table, for a repeat after `DOUBT_MS`, when no other copy can be on its way. Asked
+for in the same transaction that marks the event as sent, a repeat outlives everybody who knows of it.
+
+The worker that leads sends it: the newest event of the order, to the compacted topic alone, since who reads the events
+has seen it. Only one that is sent already counts, for another is about to be; and if a newer one is there when the
+repeat is acknowledged, the repeat may have come after it, and stays to be done.
+
+What remains: a worker that stands still for longer than `DOUBT_MS`, sends late when it goes on, and dies before it can
+say so. The next change of that order mends it.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from msgspec import Struct, structs
+
+from schemas import topics
+from schemas.events import Outgoing
+from workers import rows
+from workers.postgres import columns
+from workers.postgres.database import Connection
+
+DOUBT_MS = 30_000  # a living worker has given up every try, with its connections, long before
+
+
+class Asked(Struct, frozen=True, kw_only=True, gc=False):
+    """One event for whose order a repeat is due, and what is to be sent for it."""
+
+    number: int
+    at_ms: int
+    newest: int
+    state: Outgoing
+
+
+class Repeats:
+    """Those that this process is sending."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[int, list[Asked]] = {}  # by the number of what is sent for them
+        self._tried: set[int] = set()
+
+    def offer(self, due: Sequence[Asked]) -> list[tuple[int, Outgoing]]:
+        """What is to be sent now. What was offered before and is not done was tried: nobody knows what became of it."""
+        self._tried.update([asked.number for of_one in self._under_way.values() for asked in of_one])
+        self._tried.intersection_update([asked.number for asked in due])
+        self._under_way = {}
+        for asked in due:
+            self._under_way.setdefault(asked.newest, []).append(asked)
+        return [(newest, of_one[0].state) for newest, of_one in self._under_way.items()]
+
+    def done(self, numbers: Collection[int]) -> list[tuple[Asked, bool]]:
+        """What is acknowledged with these numbers, each with whether it was tried before."""
+        return [(each, each.number in self._tried) for number in numbers for each in self._under_way.get(number, ())]
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """They are acknowledged, and that is written down."""
+        for number in numbers:
+            self._tried.difference_update([asked.number for asked in self._under_way.pop(number, ())])
+
+
+async def ask_for(connection: Connection, numbers: Sequence[int], *, now_ms: int) -> None:
+    """Have the orders of these events repeated, in a while. Notices have no order, and are not repeated."""
+    await connection.execute(_ASK, numbers, now_ms + DOUBT_MS)
+
+
+async def due(connection: Connection, limit: int, *, now_ms: int) -> list[Asked]:
+    """What was asked for and can be sent now, longest due first."""
+    return [_asked(*row) for row in await connection.fetch(_DUE, limit, now_ms)]
+
+
+async def settle(connection: Connection, done: Sequence[tuple[Asked, bool]], *, now_ms: int) -> None:
+    """Remember what was repeated. It stays to be done where somebody asked once more meanwhile, or a newer event is
+    there, which may have been sent before the repeat; and to be done later, where it had to be tried again."""
+    numbers, seen, newest, tried = zip(
+        *[(one.number, one.at_ms, one.newest, twice) for one, twice in done], strict=True
+    )
+    await connection.execute(_SETTLE, numbers, seen, newest, tried, now_ms + DOUBT_MS)
+
+
+def _asked(number: int, at_ms: int, *emitted: Any) -> Asked:
+    newest = rows.emitted(emitted)
+    state = structs.replace(newest.event, topic=topics.ORDER_STATE)
+    return Asked(number=number, at_ms=at_ms, newest=newest.number, state=state)
+
+
+# Moments are whole milliseconds. Who asks again moves it in any case: so `_SETTLE` sees what it must not take for done.
+_ASK = """
+    UPDATE outbox SET again_at = greatest($2, again_at + interval '1 millisecond')
+    WHERE number = ANY($1::bigint[]) AND version IS NOT NULL
+"""
+_NEXT = """
+    SELECT 1 FROM outbox AS next
+    WHERE next.id = left(newest.id, -length(newest.version::text)) || (newest.version + 1)
+"""
+# The ids of an order's events lie between `account:order:` and `account:order;`, and of others only some whose order
+# begins like that.
+_DUE = f"""
+    SELECT asked.number, asked.again_at, {columns.of("newest", columns.EMITTED)}
+    FROM outbox AS asked
+    JOIN outbox AS newest ON newest.id > left(asked.id, -length(asked.version::text))
+        AND newest.id < left(asked.id, -length(asked.version::text) - 1) || ';' AND newest.key = asked.key
+    WHERE asked.again_at <= $2 AND newest.sent_at IS NOT NULL AND NOT EXISTS ({_NEXT})
+    ORDER BY asked.again_at, asked.number LIMIT $1
+"""  # noqa: S608 - our own list of columns
+_SETTLE = f"""
+    UPDATE outbox AS asked SET again_at = CASE WHEN done.tried THEN $5::timestamptz END
+    FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::boolean[]) AS done (number, at, newest, tried)
+    JOIN outbox AS newest ON newest.number = done.newest
+    WHERE asked.number = done.number AND asked.again_at = done.at AND NOT EXISTS ({_NEXT})
+"""  # noqa: S608 - as above
