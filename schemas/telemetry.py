@@ -159,7 +159,10 @@ REPLAYED = Family(
     name="alipay_notify_replayed", kind="counter", help="Held notifications tried again by hand.", labels=("result",)
 )
 CLAIMS = Family(
-    name="alipay_notify_claims", kind="counter", help="Claims on notifications, by outcome.", labels=("outcome",)
+    name="alipay_notify_claims",
+    kind="counter",
+    help="Claims on orders, by outcome; records that were done before.",
+    labels=("outcome",),
 )
 FENCED_WRITES = Family(
     name="alipay_notify_fenced_writes",

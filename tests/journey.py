@@ -56,13 +56,13 @@ def record(
     return sealed(urlencode(fields).encode(), order, account=account)
 
 
-def sealed(body: bytes, number: str, *, account: Account = SHOP) -> Record:
+def sealed(body: bytes, number: str, *, account: Account = SHOP, received_at_ms: int = NOW_MS) -> Record:
     """Any body, wrapped for the log."""
     return envelope.seal(
         Sealed(
             account=account.name,
             family=account.family.value,
-            received_at_ms=NOW_MS,
+            received_at_ms=received_at_ms,
             path=b"/notify/" + account.name.encode(),
             content_type=b"application/x-www-form-urlencoded",
             key_id="k",

@@ -6,16 +6,17 @@ the two have written.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
 from schemas.accounts import Account
 from schemas.telemetry import Field
 from workers.claims import Claims
-from workers.consumer import Consumer, Source
+from workers.consumer import Consumer, Source, nobody_knows
 from workers.lines import Logger
 from workers.pages import HeldPort
+from workers.plan import Logged
 from workers.processing import Authenticate, DeadRun, Events, Infrastructure, Processing, Store
 from workers.relay import Relay
 from workers.sweeper import Sweeper, alone
@@ -89,6 +90,7 @@ async def working(
     token: bytes,
     now_ms: Callable[[], int],
     leads: Callable[[], Awaitable[bool]] = alone,
+    are_settled: Callable[[Sequence[Logged]], Awaitable[bool]] = nobody_knows,
 ) -> AsyncIterator[Worker]:
     """A worker at work; on leaving it finishes its batch, and only then may log and store be closed."""
     processing = Processing(
@@ -96,7 +98,13 @@ async def working(
     )
     relay = Relay(processing.emit, pauses=watch)
     consumer = Consumer(
-        source=source, claims=claims, process=processing.process, settled=relay.wake, watch=watch, token=token
+        source=source,
+        claims=claims,
+        process=processing.process,
+        settled=relay.wake,
+        watch=watch,
+        token=token,
+        are_settled=are_settled,
     )
     sweeper = Sweeper(
         parked=store,

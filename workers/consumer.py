@@ -5,16 +5,18 @@ outbox; a worker that dies anywhere before leaves a batch that is delivered agai
 is in trouble the loop stands at the batch in hand and tries it again: it polls nothing new, so memory stays what it is,
 and the log keeps the rest.
 
+Of a batch that is delivered again, what claims and store both know to be done is passed over (`workers.claims`).
+
 Sending the events is the relay's work (`workers.relay`), which is woken after each batch and not waited for: where
 their topic is away, the outbox grows and orders go on.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
-from workers.claims import Claims
+from workers.claims import Claimed, Claims
 from workers.pausing import Patience, Pauses
 from workers.plan import Logged, Position
 from workers.processing import Infrastructure
@@ -43,7 +45,8 @@ class Source(Protocol):
 
 
 class ClaimsWatch(Protocol):
-    """Those who want to know how claiming goes: `acquired`, `contended_then_acquired`, `timeout` or `error`."""
+    """Those who want to know how claiming goes: `acquired`, `contended_then_acquired`, `timeout` or `error`; and how
+    many records were `done` before."""
 
     def claimed(self, outcome: str, count: int) -> None: ...
 
@@ -54,8 +57,16 @@ class ConsumerWatch(Pauses, ClaimsWatch, Protocol):
     def step(self, name: str, seconds: float) -> None: ...
 
 
+async def nobody_knows(records: Sequence[Logged]) -> bool:
+    """For claims that leave no marks: nobody asks."""
+    return False
+
+
 class Consumer:
-    """One worker's loop. `token` is its name among those that claim; `settled` wakes the relay."""
+    """One worker's loop. `token` is its name among those that claim; `settled` wakes the relay.
+
+    `are_settled` tells whether each of these records is what the store has settled at its position.
+    """
 
     def __init__(
         self,
@@ -66,6 +77,7 @@ class Consumer:
         settled: Callable[[], None],
         watch: ConsumerWatch,
         token: bytes,
+        are_settled: Callable[[Sequence[Logged]], Awaitable[bool]] = nobody_knows,
         batch_max: int = BATCH_MAX,
         claim_wait_s: float = CLAIM_WAIT_S,
     ) -> None:
@@ -75,6 +87,7 @@ class Consumer:
         self._settled = settled
         self._watch = watch
         self._token = token
+        self._are_settled = are_settled
         self._batches = 0
         self._batch_max = batch_max
         self._claim_wait_s = claim_wait_s
@@ -106,24 +119,28 @@ class Consumer:
             return 0
         self._batches += 1
         token = b"%s:%d" % (self._token, self._batches)
-        keys = list(dict.fromkeys(logged.record.key for logged in batch))
+        ends = {logged.record.key: logged.position for logged in batch}
+        keys = list(ends)
+        done: Mapping[bytes, Position] = {}
         try:
             began_s = time.perf_counter()
-            ours = await self._claim(keys, token)
+            ours, marks = await self._claim(keys, token)
             self._watch.step("claim", time.perf_counter() - began_s)
-            others = [logged for logged in batch if logged.record.key not in ours]
+            todo = await self._without_done(batch, marks) if marks else batch
+            others = [logged for logged in todo if logged.record.key not in ours]
             if others:
-                await self._apply([logged for logged in batch if logged.record.key in ours])
+                await self._apply([logged for logged in todo if logged.record.key in ours])
                 await self._wait_for(others, token)
                 await self._apply(others)
             else:
-                await self._apply(batch)
+                await self._apply(todo)
+            done = ends
             began_s = time.perf_counter()
             await self._patience.until_done(lambda: self._source.commit(_ends(batch)))
             self._watch.step("commit", time.perf_counter() - began_s)
         finally:
             began_s = time.perf_counter()
-            await self._release(keys, token)
+            await self._release(keys, token, done)
             self._watch.step("release", time.perf_counter() - began_s)
         return len(batch)
 
@@ -133,16 +150,27 @@ class Consumer:
         await self._patience.until_done(lambda: self._process(batch))
         self._settled()
 
-    async def _claim(self, keys: Sequence[bytes], token: bytes) -> set[bytes]:
+    async def _claim(self, keys: Sequence[bytes], token: bytes) -> Claimed:
         """The keys that are ours; all of them where claims do not work, since the store decides anyway."""
         try:
-            ours = await self._claims.claim(keys, token)
+            claimed = await self._claims.claim(keys, token)
         except Infrastructure:
             self._watch.claimed("error", len(keys))
-            return set(keys)
-        if ours:
-            self._watch.claimed("acquired", len(ours))
-        return ours
+            return Claimed(set(keys), {})
+        if claimed.ours:
+            self._watch.claimed("acquired", len(claimed.ours))
+        return claimed
+
+    async def _without_done(self, batch: Sequence[Logged], marks: Mapping[bytes, Position]) -> Sequence[Logged]:
+        """What is left to do, where marks say that some is done and the store says it too."""
+        done = [logged for logged in batch if _is_within(logged.position, marks.get(logged.record.key))]
+        try:
+            if not done or not await self._are_settled(done):
+                return batch
+        except Infrastructure:
+            return batch  # what needs the store will wait for it
+        self._watch.claimed("done", len(done))
+        return [logged for logged in batch if not _is_within(logged.position, marks.get(logged.record.key))]
 
     async def _wait_for(self, others: Sequence[Logged], token: bytes) -> None:
         """Returns when the other worker is done with them, or has had time enough."""
@@ -150,7 +178,7 @@ class Consumer:
         for _ in range(CLAIM_WAITS):
             await asyncio.sleep(self._claim_wait_s)
             try:
-                ours = await self._claims.claim(missing, token)
+                ours, _ = await self._claims.claim(missing, token)
             except Infrastructure:
                 self._watch.claimed("error", len(missing))
                 return
@@ -161,11 +189,15 @@ class Consumer:
                 return
         self._watch.claimed("timeout", len(missing))
 
-    async def _release(self, keys: Sequence[bytes], token: bytes) -> None:
+    async def _release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:
         try:
-            await self._claims.release(keys, token)
+            await self._claims.release(keys, token, done)
         except Infrastructure:
             self._watch.claimed("error", len(keys))  # they expire
+
+
+def _is_within(position: Position, mark: Position | None) -> bool:
+    return mark is not None and position.partition == mark.partition and position.offset <= mark.offset
 
 
 def _ends(batch: Sequence[Logged]) -> list[Position]:

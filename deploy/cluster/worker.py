@@ -81,6 +81,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
                 token=name.encode(),
                 now_ms=clock.epoch_ms,
                 leads=store.leadership.leads,
+                are_settled=store.are_settled,
             )
         )
         health = _health(store, source, events, worker)

@@ -1,6 +1,10 @@
-"""Claims within one process: a dictionary. They end with the process, and so do those who held them."""
+"""Claims within one process: a dictionary. They end with the process, and so do those who held them, and their marks:
+none is kept, since nobody comes after whom they could save work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from workers.claims import Claimed
+from workers.plan import Position
 
 
 class LocalClaims:
@@ -9,10 +13,10 @@ class LocalClaims:
     def __init__(self) -> None:
         self._holders: dict[bytes, bytes] = {}
 
-    async def claim(self, keys: Sequence[bytes], token: bytes) -> set[bytes]:
-        return {key for key in keys if self._holders.setdefault(key, token) == token}
+    async def claim(self, keys: Sequence[bytes], token: bytes) -> Claimed:
+        return Claimed({key for key in keys if self._holders.setdefault(key, token) == token}, {})
 
-    async def release(self, keys: Sequence[bytes], token: bytes) -> None:
+    async def release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:
         for key in keys:
             if self._holders.get(key) == token:
                 del self._holders[key]

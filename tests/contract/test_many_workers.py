@@ -525,3 +525,16 @@ async def test_the_highest_settled_offset_of_a_partition_is_known(workers: Opene
     assert (await store.last_settled(3, below=42), await store.last_settled(3, below=41)) == (41, None)
     assert await store.all_settled([Position(3, 41), Position(3, 42)])
     assert not await store.all_settled([Position(3, 42), Position(3, 43)])
+
+
+async def test_what_is_settled_is_known_by_its_position_and_its_moment(workers: Opener, time: Time) -> None:
+    """A topic that was made anew has other records at the same positions."""
+    (store,) = await workers(1)
+    batch = journey.logged([journey.record("N1"), journey.record("N2")], first=41)
+    assert not await store.are_settled(batch)
+    await journey.processing(store, time).process(batch)
+    assert await store.are_settled(batch)
+    later = journey.sealed(b"", "N2", received_at_ms=NOW_MS + 1)
+    assert not await store.are_settled([batch[0], at(0, 42, later)])
+    assert not await store.are_settled([*batch, at(0, 43, journey.record("N3"))])
+    assert not await store.are_settled([at(0, 41, Record(b"", b"", ()))])

@@ -14,6 +14,7 @@ from deploy.local.redis import Redis
 from tests.stack import Servers
 from workers import redis_clients
 from workers.breaker import Breaker
+from workers.plan import Position
 from workers.processing import Infrastructure
 from workers.redis_claims import PREFIX, RedisClaims
 
@@ -74,25 +75,44 @@ async def test_a_claim_ends_by_itself_and_asking_again_prolongs_it(server: Redis
     await asyncio.sleep(0.25)
     await claims.claim(KEYS[:1], b"w1:1")
     await asyncio.sleep(0.25)
-    assert await claims.claim(KEYS[:1], b"w2:1") == set()
+    assert (await claims.claim(KEYS[:1], b"w2:1")).ours == set()
     await asyncio.sleep(0.25)
-    assert await claims.claim(KEYS[:1], b"w2:1") == set(KEYS[:1])
+    assert (await claims.claim(KEYS[:1], b"w2:1")).ours == set(KEYS[:1])
     await claims.close()
 
 
 async def test_every_claim_has_an_end_and_a_release_leaves_nothing(claims: RedisClaims, shell: Any) -> None:
-    assert await claims.claim(KEYS, b"w1:1") == set(KEYS)
+    assert (await claims.claim(KEYS, b"w1:1")).ours == set(KEYS)
     names: Any = await shell.keys("*")
     assert len(names) == len(KEYS)
     assert all(name.startswith(PREFIX + b"{0}:shop-sg:") for name in names)
     assert all([0 < await shell.pttl(name) <= 30_000 for name in names])
-    await claims.release(KEYS, b"w1:1")
+    await claims.release(KEYS, b"w1:1", {})
     assert await shell.dbsize() == 0
+
+
+async def test_a_mark_stays_for_a_while_where_a_claim_was_and_is_told_once(claims: RedisClaims, shell: Any) -> None:
+    await claims.claim(KEYS[:2], b"w1:1")
+    await claims.release(KEYS[:2], b"w1:1", {KEYS[0]: Position(3, 41)})
+    (name,) = await shell.keys("*")
+    assert 30_000 < await shell.pttl(name) <= 60_000
+    assert await claims.claim(KEYS[:2], b"w2:1") == (set(KEYS[:2]), {KEYS[0]: Position(3, 41)})
+    assert await claims.claim(KEYS[:2], b"w2:1") == (set(KEYS[:2]), {})
+    assert (await claims.claim(KEYS[:2], b"w3:1")).ours == set()
+    assert 0 < await shell.pttl(name) <= 30_000
+
+
+async def test_nobody_marks_what_another_holds_by_now(claims: RedisClaims, shell: Any) -> None:
+    await claims.claim(KEYS[:1], b"w1:1")
+    await shell.flushall()
+    await claims.claim(KEYS[:1], b"w2:1")
+    await claims.release(KEYS[:1], b"w1:1", {KEYS[0]: Position(3, 41)})
+    assert (await claims.claim(KEYS[:1], b"w3:1")).ours == set()
 
 
 async def test_of_many_that_ask_at_once_each_key_has_one_holder(claims: RedisClaims, shell: Any) -> None:
     answers = await asyncio.gather(*(claims.claim(KEYS[:40], b"w%d:1" % worker) for worker in range(40)))
-    assert sorted(key for ours in answers for key in ours) == sorted(KEYS[:40])
+    assert sorted(key for ours, _ in answers for key in ours) == sorted(KEYS[:40])
 
 
 async def test_a_cancelled_call_mixes_no_answers_up(claims: RedisClaims, shell: Any) -> None:
@@ -101,7 +121,7 @@ async def test_a_cancelled_call_mixes_no_answers_up(claims: RedisClaims, shell: 
         await asyncio.sleep(number % 5 * 0.0001)
         asked.cancel()
         mine = b"kept:%d" % number
-        assert await claims.claim([mine], b"w1:%d" % number) == {mine}
+        assert (await claims.claim([mine], b"w1:%d" % number)).ours == {mine}
         await asyncio.gather(asked, return_exceptions=True)
         assert await shell.get(PREFIX + b"{0}:" + mine) == b"w1:%d" % number
 
@@ -112,7 +132,7 @@ async def test_a_killed_server_is_told_of_at_once_and_claims_return_with_it(serv
     await refused(claims)
     await refused(claims)
     await server.process.start()
-    assert await claims.claim(KEYS, b"w2:1") == set(KEYS)  # it came back empty: the store decides
+    assert (await claims.claim(KEYS, b"w2:1")).ours == set(KEYS)  # it came back empty: the store decides
 
 
 async def test_a_server_that_stands_still_is_not_waited_for(server: Redis, claims: RedisClaims, shell: Any) -> None:
@@ -122,7 +142,7 @@ async def test_a_server_that_stands_still_is_not_waited_for(server: Redis, claim
         await refused(claims)
     finally:
         server.process.thaw()
-    assert await claims.claim(KEYS[5:6], b"w1:2") == set(KEYS[5:6])
+    assert (await claims.claim(KEYS[5:6], b"w1:2")).ours == set(KEYS[5:6])
 
 
 async def test_a_full_server_is_done_without(claims: RedisClaims, shell: Any) -> None:
@@ -131,7 +151,7 @@ async def test_a_full_server_is_done_without(claims: RedisClaims, shell: Any) ->
         await refused(claims)
     finally:
         await shell.config_set("maxmemory", "0")
-    assert await claims.claim(KEYS[:1], b"w1:1") == set(KEYS[:1])
+    assert (await claims.claim(KEYS[:1], b"w1:1")).ours == set(KEYS[:1])
 
 
 async def test_a_server_that_became_a_replica_is_done_without(claims: RedisClaims, shell: Any) -> None:
@@ -140,7 +160,7 @@ async def test_a_server_that_became_a_replica_is_done_without(claims: RedisClaim
         await refused(claims)
     finally:
         await shell.execute_command("REPLICAOF", "NO", "ONE")
-    assert await claims.claim(KEYS[:1], b"w1:1") == set(KEYS[:1])
+    assert (await claims.claim(KEYS[:1], b"w1:1")).ours == set(KEYS[:1])
 
 
 async def test_a_server_that_wants_a_password_is_done_without(server: Redis, shell: Any) -> None:
@@ -149,7 +169,7 @@ async def test_a_server_that_wants_a_password_is_done_without(server: Redis, she
     knowing = RedisClaims(redis_clients.connect(f"redis://:sesame@127.0.0.1:{server.port}/0"))
     try:
         await refused(claims)
-        assert await knowing.claim(KEYS[:1], b"w1:1") == set(KEYS[:1])
+        assert (await knowing.claim(KEYS[:1], b"w1:1")).ours == set(KEYS[:1])
     finally:
         await shell.config_set("requirepass", "")
         await claims.close()
@@ -159,7 +179,7 @@ async def test_a_server_that_wants_a_password_is_done_without(server: Redis, she
 async def test_a_server_that_forgot_its_scripts_is_told_them_again(claims: RedisClaims, shell: Any) -> None:
     await claims.claim(KEYS[:1], b"w1:1")
     await shell.script_flush()
-    assert await claims.claim(KEYS[:1], b"w2:1") == set()
+    assert (await claims.claim(KEYS[:1], b"w2:1")).ours == set()
 
 
 async def test_a_cluster_takes_the_keys_of_each_partition_in_one_call(sharded: Redis) -> None:
@@ -172,10 +192,10 @@ async def test_a_cluster_takes_the_keys_of_each_partition_in_one_call(sharded: R
         redis_clients.connect(f"redis+cluster://127.0.0.1:{sharded.port}"), slot_of=lambda key: sum(key) % 12
     )
     try:
-        assert await claims.claim(KEYS, b"w1:1") == set(KEYS)
-        assert await claims.claim(KEYS[:9], b"w2:1") == set()
-        await claims.release(KEYS, b"w1:1")
-        assert await claims.claim(KEYS, b"w2:1") == set(KEYS)
+        assert (await claims.claim(KEYS, b"w1:1")).ours == set(KEYS)
+        assert (await claims.claim(KEYS[:9], b"w2:1")).ours == set()
+        await claims.release(KEYS, b"w1:1", {})
+        assert (await claims.claim(KEYS, b"w2:1")).ours == set(KEYS)
     finally:
         await claims.close()
         await operator.aclose()
@@ -185,7 +205,7 @@ async def test_sentinels_lead_to_the_master(sentinel: Redis) -> None:
     claims = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/orders"))
     unknown = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/nobody"))
     try:
-        assert await claims.claim([b"by-sentinel"], b"w1:1") == {b"by-sentinel"}
+        assert (await claims.claim([b"by-sentinel"], b"w1:1")).ours == {b"by-sentinel"}
         with pytest.raises(Infrastructure):
             await unknown.claim([b"by-sentinel"], b"w1:1")
     finally:

@@ -118,6 +118,12 @@ async def count_settled(connection: Connection, positions: Sequence[Position]) -
     return count
 
 
+async def count_same(connection: Connection, positions: Sequence[Position], received_at_ms: Sequence[int]) -> int:
+    """How many of the positions have the disposition of a record that was received at that moment."""
+    count: int = await connection.fetchval(_COUNT_SAME, *loading.places(positions), received_at_ms)
+    return count
+
+
 async def settled_between(connection: Connection, partition: int, first: int, end: int) -> int:
     """How many records of the stretch have a disposition."""
     count: int = await connection.fetchval(
@@ -187,6 +193,11 @@ _WAKE = """
 _COUNT_SETTLED = """
     SELECT count(*) FROM unnest($1::integer[], $2::bigint[]) AS place(log_partition, log_offset)
     JOIN deliveries AS d ON d.log_partition = place.log_partition AND d.log_offset = place.log_offset
+"""
+_COUNT_SAME = """
+    SELECT count(*) FROM unnest($1::integer[], $2::bigint[], $3::timestamptz[]) AS asked(log_partition, log_offset, at)
+    JOIN deliveries AS d ON d.log_partition = asked.log_partition AND d.log_offset = asked.log_offset
+        AND d.received_at = asked.at
 """
 _UNSENT_AMONG = "SELECT id FROM outbox WHERE id = ANY($1::text[]) AND sent_at IS NULL"
 

@@ -11,10 +11,11 @@ Where it ends after it, the first record that has a settled one's position tells
 import asyncio
 from collections.abc import Callable, Sequence
 
+from schemas import envelope
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers.pages import Counts, Emitted, HeldPage, HeldQuery, OrderPage
-from workers.plan import Decide, HeldRow, Needs, Plan, Position, position_of
+from workers.plan import Decide, HeldRow, Logged, Needs, Plan, Position, position_of
 from workers.postgres import lookups, migrations, outbox, people, repeats, settling
 from workers.postgres.database import Connection, Database, Limits
 from workers.postgres.feed import Feed
@@ -93,6 +94,16 @@ class OrderStore:
         """Whether each of the positions, which are all different, has a disposition."""
         found = await self._database.read(lambda connection: settling.count_settled(connection, positions))
         return found == len(positions)
+
+    async def are_settled(self, records: Sequence[Logged]) -> bool:
+        """Whether each of the records is what was settled at its position: one that was received at that moment."""
+        try:
+            moments = [envelope.open_(logged.record).received_at_ms for logged in records]
+        except (envelope.BadRecord, envelope.NewerRecord):
+            return False
+        positions = [logged.position for logged in records]
+        found = await self._database.read(lambda connection: settling.count_same(connection, positions, moments))
+        return found == len(records)
 
     async def settled_between(self, partition: int, first: int, end: int) -> int:
         """How many records of the partition, from `first` up to and not including `end`, have a disposition."""

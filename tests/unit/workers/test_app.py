@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
+from deploy.embedded.claims import LocalClaims
 from schemas.envelope import Record
 from tests import admin_world, journey
 from tests.fakes import Published
@@ -34,13 +35,6 @@ class Source:
         self.committed += upto
 
 
-class Claims:
-    async def claim(self, keys: Sequence[bytes], token: bytes) -> set[bytes]:
-        return set(keys)
-
-    async def release(self, keys: Sequence[bytes], token: bytes) -> None: ...
-
-
 @asynccontextmanager
 async def worker(
     source: Source, topics: Published, store: admin_world.MemoryStore, log: admin_world.Log
@@ -52,7 +46,7 @@ async def worker(
         authenticate=journey.anybody_signed_this,
         source=source,
         store=store,
-        claims=Claims(),
+        claims=LocalClaims(),
         events=topics,
         woken=asyncio.Event(),
         watch=Everyone(metrics=counted, lines=Lines(log, sample=1), changes=Changes()),

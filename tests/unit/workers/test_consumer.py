@@ -1,11 +1,12 @@
 """The worker's loop: the order of its steps, and what each failure leaves."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
 from schemas.envelope import Record
+from workers.claims import Claimed
 from workers.consumer import Consumer
 from workers.plan import Logged, Position
 from workers.processing import Broken, DeadRun, Infrastructure
@@ -23,6 +24,9 @@ class World:
         self.steps: list[str] = []
         self.fails: dict[str, list[Exception]] = {}
         self.held_by_others: list[set[bytes]] = []
+        self.marks: Mapping[bytes, Position] = {}
+        self.has_settled = True
+        self.left: Mapping[bytes, Position] | None = None
         self.claimed_: list[tuple[str, int]] = []
         self.timed: list[str] = []
         self.pauses = 0
@@ -40,9 +44,13 @@ class World:
         self._step("poll")
         return self.batches.pop(0)
 
-    async def claim(self, keys: Sequence[bytes], token: bytes) -> set[bytes]:
+    async def claim(self, keys: Sequence[bytes], token: bytes) -> Claimed:
         self._step("claim", str(len(keys)))
-        return set(keys) - (self.held_by_others.pop(0) if self.held_by_others else set())
+        return Claimed(set(keys) - (self.held_by_others.pop(0) if self.held_by_others else set()), self.marks)
+
+    async def are_settled(self, records: Sequence[Logged]) -> bool:
+        self._step("ask", " ".join(str(each.position) for each in records))
+        return self.has_settled
 
     async def process(self, batch: Sequence[Logged]) -> None:
         self._step("process", " ".join(str(each.position) for each in batch))
@@ -54,8 +62,9 @@ class World:
     async def commit(self, upto: Sequence[Position]) -> None:
         self._step("commit", " ".join(map(str, upto)))
 
-    async def release(self, keys: Sequence[bytes], token: bytes) -> None:
+    async def release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:
         self._step("release", str(len(keys)))
+        self.left = done
 
     def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None:
         self.pauses += 1
@@ -75,6 +84,7 @@ def consumer(world: World) -> Consumer:
         settled=world.settled,
         watch=world,
         token=b"w",
+        are_settled=world.are_settled,
         claim_wait_s=0,
     )
 
@@ -137,6 +147,53 @@ async def test_what_another_worker_keeps_is_done_all_the_same() -> None:
     await consumer(world).run_once()
     assert world.steps[-4:] == ["process 0-1", "wake", "commit 0-1", "release 1"]
     assert world.claimed_ == [("timeout", 1)]
+
+
+async def test_how_far_each_order_is_settled_is_left_with_its_claim() -> None:
+    world = World([logged(1, "N1"), logged(2, "N2"), logged(3, "N1")])
+    await consumer(world).run_once()
+    assert world.left == {b"shop:N1": Position(0, 3), b"shop:N2": Position(0, 2)}
+
+
+async def test_what_is_settled_is_left_where_only_the_commit_failed_and_what_is_not_is_not() -> None:
+    for step, left in {"commit": {b"shop:1": Position(0, 1)}, "process": {}}.items():
+        world = World([logged(1)])
+        world.fails[step] = [Broken("page 7")]
+        with pytest.raises(Broken):
+            await consumer(world).run_once()
+        assert world.left == left
+
+
+async def test_what_claims_and_store_know_to_be_done_is_passed_over() -> None:
+    world = World([logged(1, "N1"), logged(2, "N2"), logged(3, "N1")])
+    world.marks = {b"shop:N1": Position(0, 1)}
+    await consumer(world).run_once()
+    assert world.steps[2:] == ["ask 0-1", "process 0-2 0-3", "wake", "commit 0-3", "release 2"]
+    assert world.claimed_ == [("acquired", 2), ("done", 1)]
+
+
+async def test_a_batch_that_is_done_is_only_committed() -> None:
+    world = World([logged(1, "N1"), logged(2, "N1")])
+    world.marks = {b"shop:N1": Position(0, 2)}
+    await consumer(world).run_once()
+    assert world.steps == ["poll", "claim 1", "ask 0-1 0-2", "commit 0-2", "release 1"]
+
+
+@pytest.mark.parametrize("outage", [[], [Infrastructure("locked")]])
+async def test_a_mark_alone_proves_nothing(outage: list[Exception]) -> None:
+    """The store may have been restored to what it was before; or not say."""
+    world = World([logged(1, "N1")])
+    world.marks, world.has_settled = {b"shop:N1": Position(0, 1)}, bool(outage)
+    world.fails["ask"] = outage
+    await consumer(world).run_once()
+    assert world.steps[2:5] == ["ask 0-1", "process 0-1", "wake"]
+
+
+async def test_a_mark_of_another_partition_says_nothing_here() -> None:
+    world = World([logged(1, "N1")])
+    world.marks = {b"shop:N1": Position(7, 1)}
+    await consumer(world).run_once()
+    assert world.steps[2] == "process 0-1"
 
 
 async def test_without_claims_it_goes_on() -> None:
