@@ -6,12 +6,11 @@ from contextlib import suppress
 
 from workers.kafka_source import KafkaSource
 from workers.metrics import Metrics
-from workers.postgres import outbox
 from workers.postgres.store import OrderStore
 from workers.processing import Infrastructure
 
 LOOK_EVERY_S = 1.0
-PRUNE_EVERY_S = 60.0
+PRUNE_EVERY_S = 600.0  # each time all that is old enough is looked at
 BETWEEN_PRUNES_S = 0.2
 EVENTS_KEPT_MS = 30 * 86_400_000  # as long as the topic keeps them
 
@@ -21,7 +20,7 @@ async def prune(store: OrderStore, now_ms: Callable[[], int], *, every_s: float 
     while True:
         with suppress(Infrastructure):  # the loops that need the store say so
             while await store.sending.leads():
-                if await store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS) < outbox.PRUNE_ROWS_MAX:
+                if not await store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS):
                     break
                 await asyncio.sleep(BETWEEN_PRUNES_S)
         await asyncio.sleep(every_s)

@@ -21,7 +21,7 @@ from tests.journey import NOW_MS, REGISTERED, Time
 from workers import drafting
 from workers.pages import HeldQuery
 from workers.plan import Known, Logged, Needs, Plan, Position
-from workers.postgres import settling
+from workers.postgres import outbox, settling
 from workers.postgres.database import Connection
 from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import LEFT_BEHIND_MS
@@ -525,6 +525,29 @@ async def test_the_highest_settled_offset_of_a_partition_is_known(workers: Opene
     assert (await store.last_settled(3, below=42), await store.last_settled(3, below=41)) == (41, None)
     assert await store.all_settled([Position(3, 41), Position(3, 42)])
     assert not await store.all_settled([Position(3, 42), Position(3, 43)])
+
+
+async def test_old_events_are_pruned_but_for_the_newest_of_each_order_and_what_is_not_sent(
+    workers: Opener, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "PRUNE_ROWS_MAX", 2)
+    (store,) = await workers(1)
+    news = [journey.record(order, status) for order in ("N1", "N2") for status in STATUSES]
+    await journey.processing(store, time).process(journey.logged([*news, journey.record("N3", account=REGISTERED)]))
+    await sent(store)
+    await journey.processing(store, time).process([at(0, 99, journey.record("N4"))])
+
+    async def pruned(older_than_ms: int) -> list[str]:
+        while await store.prune_sent(older_than_ms=older_than_ms):
+            pass
+        return [emitted.event.id for emitted in await store.events_after(0, 100)]
+
+    assert len(await pruned(time.now_ms)) == 8
+    assert await pruned(time.now_ms + 1) == ["shop-sg:N1:3", "shop-sg:N2:3", "shop-sg:N4:1"]
+    later = journey.record("N1", id_="x", amount="99.00")
+    await journey.processing(store, time).process([at(0, 100, later)])
+    await sent(store)
+    assert await pruned(time.now_ms + 1) == ["shop-sg:N2:3", "shop-sg:N4:1", "shop-sg:N1:4"]
 
 
 async def test_what_is_settled_is_known_by_its_position_and_its_moment(workers: Opener, time: Time) -> None:

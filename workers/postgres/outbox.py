@@ -108,10 +108,15 @@ async def newest(connection: Connection) -> int:
     return number
 
 
-async def prune(connection: Connection, *, older_than_ms: int) -> int:
-    """Delete events that were acknowledged before that moment, a limited number of them; how many."""
-    pruned = await connection.fetch(_PRUNE, older_than_ms, PRUNE_ROWS_MAX)
-    return len(pruned)
+async def prune(connection: Connection, *, after: int, older_than_ms: int) -> int | None:
+    """Delete events that were acknowledged before that moment, among a stretch of the numbers behind `after`; the last
+    number of the stretch, or `None` where all that is older has been looked at.
+
+    Looked at by stretches and not by what there is to delete: the newest event of each order stays, and so do millions
+    that a search for the next one to delete would meet again each time.
+    """
+    last: int | None = await connection.fetchval(_PRUNE, after, older_than_ms, PRUNE_ROWS_MAX)
+    return last
 
 
 _LEFT_BEHIND = f"""
@@ -122,13 +127,16 @@ _LEFT_BEHIND = f"""
 """  # noqa: S608 - our own list of columns
 _MARK = "UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[]) AND sent_at IS NULL RETURNING number"
 _PRUNE = """
-    DELETE FROM outbox WHERE number IN (
-        SELECT old.number FROM outbox AS old
-        WHERE old.sent_at < $1 AND (old.version IS NULL OR EXISTS (
-            SELECT 1 FROM outbox AS next
-            WHERE next.id = left(old.id, -length(old.version::text)) || (old.version + 1)
-        ))
-        ORDER BY old.number LIMIT $2
+    WITH stretch AS MATERIALIZED (
+        SELECT number, id, version, sent_at, written_at FROM outbox WHERE number > $1 ORDER BY number LIMIT $3
+    ), pruned AS (
+        DELETE FROM outbox WHERE number IN (
+            SELECT old.number FROM stretch AS old
+            WHERE old.sent_at < $2 AND (old.version IS NULL OR EXISTS (
+                SELECT 1 FROM outbox AS next
+                WHERE next.id = left(old.id, -length(old.version::text)) || (old.version + 1)
+            ))
+        )
     )
-    RETURNING number
+    SELECT max(number) FROM stretch HAVING min(written_at) < $2
 """

@@ -48,6 +48,7 @@ class OrderStore:
         self._fresh = Fresh() if has_relay else None
         self._repeats = Repeats()
         self._looked_at_ms = 0  # for what was left behind, and what is to be repeated
+        self._pruned_upto = 0  # the number of an event
         self._feed = Feed()
 
     @classmethod
@@ -237,12 +238,18 @@ class OrderStore:
 
     # upkeep
 
-    async def prune_sent(self, *, older_than_ms: int) -> int:
-        """Delete events that were acknowledged before that moment, a limited number of them; how many.
+    async def prune_sent(self, *, older_than_ms: int) -> bool:
+        """Delete some events that were acknowledged before that moment; whether there may be more of them. Where there
+        are none, the next call begins anew with the oldest.
 
         The newest event of each order stays: its successor is checked against it, and a new consumer may start from it.
         """
-        return await self._database.write(lambda connection: outbox.prune(connection, older_than_ms=older_than_ms))
+        after = self._pruned_upto
+        last = await self._database.write(
+            lambda connection: outbox.prune(connection, after=after, older_than_ms=older_than_ms)
+        )
+        self._pruned_upto = last or 0
+        return last is not None
 
     def _written(self, settled: Settled) -> Plan:
         if self._fresh is not None:
