@@ -1,4 +1,4 @@
-"""The service's unit: systemd reads it, it agrees with the program's settings, and leaves little open."""
+"""The services' units: systemd reads them, they agree with the program's settings, and leave little open."""
 
 import os
 import re
@@ -7,93 +7,106 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import typer
 
-from deploy.cli.main import COMMANDS
+from deploy.cli import main
+from deploy.cluster.settings import ClusterSettings
 from ingest import settings
 from ingest.settings import PREFIX, Settings
 
-UNIT = Path(__file__).parents[2] / "deploy/systemd/alipay-notify.service"
+UNITS = Path(__file__).parents[2] / "deploy/systemd"
+ROLES: dict[str, list[tuple[str, str, type[Settings]]]] = {
+    "alipay-notify.service": [("alipay-notify.service", "up", Settings)],
+    "alipay-notify@.service": [
+        (f"alipay-notify@{role}.service", role, ClusterSettings) for role in ("ingest", "worker", "console")
+    ],
+}
 ANALYZE = shutil.which("systemd-analyze")
 EXPOSURE_MAX = 20  # tenths; of 100 that an unprotected service has
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="NO SYSTEMD: the unit is only read, not verified")
 
-Option = tuple[str, str]
+
+@pytest.fixture(params=sorted(ROLES))
+def unit(request: pytest.FixtureRequest) -> Path:
+    return UNITS / str(request.param)
 
 
-def options() -> dict[str, list[Option]]:
-    """The options of each section, in order; the same one may come several times."""
-    sections: dict[str, list[Option]] = {}
-    for line in UNIT.read_text().splitlines():
-        if not line or line.startswith("#"):
-            continue
+def test_each_unit_is_tested() -> None:
+    assert {each.name for each in UNITS.iterdir()} == ROLES.keys()
+
+
+def service(unit: Path, name: str) -> list[str]:
+    """What the option is told in the unit's main section; the same one may come several times."""
+    told: list[str] = []
+    section = ""
+    for line in unit.read_text().splitlines():
         if line.startswith("["):
-            section = sections.setdefault(line.strip("[]"), [])
-        else:
-            name, _, value = line.partition("=")
-            section.append((name, value))
-    return sections
-
-
-def service(name: str) -> list[str]:
-    return [value for key, value in options()["Service"] if key == name]
+            section = line
+        elif section == "[Service]" and line.startswith(f"{name}="):
+            told.append(line.partition("=")[2])
+    return told
 
 
 def defaults() -> Settings:
     return settings.load({f"{PREFIX}ACCOUNTS": "accounts.toml"})
 
 
-def test_it_starts_a_command_that_there_is() -> None:
-    (start,) = service("ExecStart")
-    program, command = start.split()
-    assert (Path(program).name, command in COMMANDS) == ("alipay-notify", True)
+def test_it_starts_commands_that_there_are(unit: Path) -> None:
+    (start,) = service(unit, "ExecStart")
+    commands = typer.main.get_command(main.application()).commands  # type: ignore[attr-defined]  # it is a group
+    for _, role, _ in ROLES[unit.name]:
+        program, command = start.replace("%i", role).split()
+        assert (Path(program).name, command in commands) == ("alipay-notify", True)
 
 
-def test_every_variable_that_it_sets_is_a_setting() -> None:
-    names = [value.partition("=")[0] for value in service("Environment")]
+def test_every_variable_that_it_sets_is_a_setting(unit: Path) -> None:
+    names = [value.partition("=")[0] for value in service(unit, "Environment")]
     assert names
-    assert {name.removeprefix(PREFIX).lower() for name in names} <= Settings.model_fields.keys()
+    for _, _, known in ROLES[unit.name]:
+        assert {name.removeprefix(PREFIX).lower() for name in names} <= known.model_fields.keys()
 
 
-def test_every_file_that_it_names_in_the_credentials_is_loaded_as_one() -> None:
-    loaded = {value.partition(":")[0] for value in service("LoadCredential")}
-    named = {found[1] for value in service("Environment") if (found := re.search(r"%d/(\S+)", value))}
+def test_every_file_that_it_names_in_the_credentials_is_loaded_as_one(unit: Path) -> None:
+    loaded = {value.partition(":")[0] for value in service(unit, "LoadCredential")}
+    named = {found[1] for value in service(unit, "Environment") if (found := re.search(r"%d/(\S+)", value))}
     assert named <= loaded
     assert loaded - named, "a key at least"
 
 
-def test_a_stop_has_time_for_the_drain_and_for_what_was_begun() -> None:
+def test_a_stop_has_time_for_the_drain_and_for_what_was_begun(unit: Path) -> None:
     told = defaults()
-    assert service("KillSignal") == ["SIGTERM"]
-    (seconds,) = service("TimeoutStopSec")
+    assert service(unit, "KillSignal") == ["SIGTERM"]
+    (seconds,) = service(unit, "TimeoutStopSec")
     assert int(seconds) > 2 * (told.drain_delay_s + told.shutdown_timeout_s)
 
 
-def test_there_are_descriptors_for_all_connections() -> None:
-    (descriptors,) = service("LimitNOFILE")
+def test_there_are_descriptors_for_all_connections(unit: Path) -> None:
+    (descriptors,) = service(unit, "LimitNOFILE")
     assert int(descriptors) > 2 * defaults().connections_max
 
 
 @needs_systemd
-def test_systemd_finds_no_fault_in_it(tmp_path: Path) -> None:
+def test_systemd_finds_no_fault_in_it(unit: Path, tmp_path: Path) -> None:
     """With a program that exists, since only where it is installed is there the one that is named."""
     program = tmp_path / "alipay-notify"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    copy = tmp_path / UNIT.name
-    copy.write_text(re.sub(r"ExecStart=\S+", f"ExecStart={program}", UNIT.read_text()))
-    assert ANALYZE is not None
-    verified = subprocess.run(
-        [ANALYZE, "verify", "--man=no", copy], capture_output=True, text=True, check=False, env=os.environ
-    )
-    complaints = [line for line in verified.stderr.splitlines() if UNIT.name in line]
-    assert (complaints, verified.returncode) == ([], 0)
+    for name, _, _ in ROLES[unit.name]:
+        copy = tmp_path / name
+        copy.write_text(re.sub(r"ExecStart=\S+", f"ExecStart={program}", unit.read_text()))
+        assert ANALYZE is not None
+        verified = subprocess.run(
+            [ANALYZE, "verify", "--man=no", copy], capture_output=True, text=True, check=False, env=os.environ
+        )
+        complaints = [line for line in verified.stderr.splitlines() if name in line]
+        assert (complaints, verified.returncode) == ([], 0)
 
 
 @needs_systemd
-def test_what_it_leaves_open_is_little() -> None:
+def test_what_it_leaves_open_is_little(unit: Path) -> None:
     assert ANALYZE is not None
     judged = subprocess.run(
-        [ANALYZE, "security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", "--no-pager", UNIT],
+        [ANALYZE, "security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", "--no-pager", unit],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert judged.returncode == 0, judged.stdout[-3000:]
