@@ -9,7 +9,7 @@ a header, and whoever may write to the log can write that too: with a message th
 and that names no payee, he would pay our orders. So where there are receipts, only a good one makes the header true.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hmac import compare_digest
 
 from msgspec import structs
@@ -24,23 +24,24 @@ from workers.admin.returns import Returned
 
 
 class Trust:
-    """The receipts, the authentication and the Return check of one process. Without a secret there are no receipts.
+    """The receipts, the authentication and the Return check of one process. Without a secret there are no receipts; of
+    several, the first makes them, and all are believed.
 
     `is_log_private`: nobody but this program writes to the log, so its records' word on notify_verify is good without.
     """
 
-    def __init__(self, rings: Rings, secret: bytes, *, is_log_private: bool = False) -> None:
+    def __init__(self, rings: Rings, secrets: Sequence[bytes], *, is_log_private: bool = False) -> None:
         self._rings = rings
-        self._secret = secret
-        self._believes_log = is_log_private or not secret
+        self._secrets = tuple(secrets)
+        self._believes_log = is_log_private or not secrets
 
     def receipt(self, sealed: Sealed) -> bytes:
         """The mark of having verified what is sealed; empty where nobody shares a secret with us."""
-        return envelope.receipt(sealed, self._secret) if self._secret else b""
+        return envelope.receipt(sealed, self._secrets[0]) if self._secrets else b""
 
     def authenticate(self, sealed: Sealed, account: Account, *, anew: bool = False) -> None:
         """Returns for an authentic record; raises what `ingest.authenticity.recheck` does for another."""
-        is_ours = bool(self._secret and sealed.receipt) and compare_digest(sealed.receipt, self.receipt(sealed))
+        is_ours = bool(sealed.receipt) and self._has_made(sealed)
         if is_ours and not anew:
             return
         if sealed.confirmed and not (is_ours or self._believes_log):
@@ -61,6 +62,15 @@ class Trust:
             meaning=checked.result_meaning,
             claims=checked.claims,
         )
+
+    def _has_made(self, sealed: Sealed) -> bool:
+        made = (envelope.receipt(sealed, secret) for secret in self._secrets)  # as a rule one, and then the first
+        return any(compare_digest(sealed.receipt, receipt) for receipt in made)
+
+
+def believing_the_log(accounts: Iterable[Account], secrets: Sequence[bytes]) -> list[str]:
+    """Accounts of which whoever may write to the log can say that Alipay confirmed a notification: nobody vouches."""
+    return [] if secrets else sorted(account.name for account in accounts if account.notify_verify)
 
 
 async def keep_keys(rings: Rings, accounts: Iterable[str], logger: Logger, *, interval_s: float) -> None:

@@ -34,16 +34,16 @@ def kafka(told: ClusterSettings) -> dict[str, Any]:
     return connection
 
 
-def receipt_key(told: ClusterSettings) -> bytes:
-    """The secret that all processes share, as a key of fixed size; empty where there is none.
+def receipt_keys(told: ClusterSettings) -> tuple[bytes, ...]:
+    """The secrets that all processes share, as keys of fixed size: one of each line; none where there is no file.
 
     Raises:
-        Unreadable: the file cannot be read, or what it holds could be guessed.
+        Unreadable: the file cannot be read, or a line of it could be guessed.
     """
     if told.receipt_key_file is None:
-        return b""
-    shared = settings.secret(told.receipt_key_file, "RECEIPT_KEY_FILE", bytes_min=RECEIPT_KEY_BYTES_MIN)
-    return hashlib.sha256(shared).digest()
+        return ()
+    shared = settings.secrets(told.receipt_key_file, "RECEIPT_KEY_FILE", bytes_min=RECEIPT_KEY_BYTES_MIN)
+    return tuple(hashlib.sha256(secret).digest() for secret in shared)
 
 
 def name(role: str) -> str:

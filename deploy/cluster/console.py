@@ -64,7 +64,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         stack.push_async_callback(store.close)
         changes = Changes()
         counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
-        trust = Trust(rings, connections.receipt_key(told))
+        trust = Trust(rings, connections.receipt_keys(told))
         processing = Processing(
             accounts=accounts,
             authenticate=trust.authenticate,

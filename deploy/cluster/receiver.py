@@ -101,7 +101,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
                     metrics=metrics,
                     recent=RecentlyRefused(),
                     clock=clock,
-                    receipts=Trust(rings, connections.receipt_key(told)).receipt,
+                    receipts=Trust(rings, connections.receipt_keys(told)).receipt,
                 )
             )
         public_url = life.url(told.host, health.receiver.port)

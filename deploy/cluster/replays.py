@@ -51,7 +51,7 @@ async def prepared(told: ClusterSettings) -> AsyncIterator[Prepared]:
     """
     clock, counted = SystemClock(), Counted()
     accounts = accounts_file.read(told.accounts)
-    trust = Trust(Rings(accounts, told.accounts.parent), connections.receipt_key(told))
+    trust = Trust(Rings(accounts, told.accounts.parent), connections.receipt_keys(told))
     store = await OrderStore.open(
         settings.postgres_address(told), holder=connections.name("replay"), now_ms=clock.epoch_ms, has_relay=False
     )

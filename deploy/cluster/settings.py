@@ -61,7 +61,9 @@ class ClusterSettings(Settings):
     )
     redis_file: Path | None = Field(None, description="File with that address, where it has a password in it.")
     receipt_key_file: Path | None = Field(
-        None, description="File with a secret that all processes share: verified once is verified for all."
+        None,
+        description="File with a secret that all processes share: verified once is verified for all. Of several lines, "
+        "the first marks what is verified, and all are believed: so it is changed without a gap.",
     )
 
     def contradictions(self) -> list[str]:
@@ -138,12 +140,26 @@ def secret(path: Path, setting: str, *, bytes_min: int) -> bytes:
     Raises:
         Unreadable: it cannot be read, or it could be guessed.
     """
-    text = _text(path, setting).encode()
-    if len(text) < bytes_min:
+    return _unguessable(_text(path, setting), path, setting, bytes_min)
+
+
+def secrets(path: Path, setting: str, *, bytes_min: int) -> list[bytes]:
+    """What each line of a secret file holds, the first one's first; at least one.
+
+    Raises:
+        Unreadable: it cannot be read, or a line of it could be guessed.
+    """
+    lines = _text(path, setting).split() or [""]
+    return [_unguessable(line, path, setting, bytes_min) for line in lines]
+
+
+def _unguessable(text: str, path: Path, setting: str, bytes_min: int) -> bytes:
+    secret = text.encode()
+    if len(secret) < bytes_min:
         raise Unreadable(
             f"{settings.PREFIX}{setting}: what {path} holds is shorter than {bytes_min} bytes and could be guessed"
         )
-    return text
+    return secret
 
 
 def _address(told: str, path: Path | None, setting: str, schemes: tuple[str, ...]) -> str:

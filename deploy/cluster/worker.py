@@ -15,10 +15,11 @@ from deploy.cluster import connections, settings, tending
 from deploy.cluster.settings import ClusterSettings
 from deploy.embedded.claims import LocalClaims
 from deploy.logs import Lines
-from deploy.trust import Trust, keep_keys
+from deploy.trust import Trust, believing_the_log, keep_keys
 from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas import topics
+from schemas.telemetry import Field
 from workers import api, kafka_clients, metrics, redis_clients
 from workers import app as workers_app
 from workers.admin.probes import Check, Readiness
@@ -33,6 +34,11 @@ from workers.postgres.store import OrderStore
 from workers.redis_claims import RedisClaims
 from workers.watching import Everyone
 
+BELIEVES_LOG = (
+    "whoever may write to the log can say for this account that Alipay confirmed a notification: "
+    "give all processes one ALIPAY_NOTIFY_RECEIPT_KEY_FILE"
+)
+
 
 @asynccontextmanager
 async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegistry) -> AsyncIterator[dict[str, str]]:
@@ -46,6 +52,9 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
     rings = Rings(accounts, told.accounts.parent)
     token = life.admin_token(told)
     connection, name = connections.kafka(told), connections.name("worker")
+    receipt_keys = connections.receipt_keys(told)
+    for account in believing_the_log(accounts.values(), receipt_keys):
+        lines.warning(BELIEVES_LOG, **{Field.ACCOUNT: account})
     async with AsyncExitStack() as stack:
         store = await OrderStore.open(settings.postgres_address(told), holder=name, now_ms=clock.epoch_ms)
         stack.push_async_callback(store.close)
@@ -70,7 +79,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         worker = await stack.enter_async_context(
             workers_app.working(
                 accounts=accounts,
-                authenticate=Trust(rings, connections.receipt_key(told)).authenticate,
+                authenticate=Trust(rings, receipt_keys).authenticate,
                 source=source,
                 store=store,
                 claims=claims,

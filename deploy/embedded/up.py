@@ -80,7 +80,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
         source = JournalSource(opened.journal, cursor=opened.cursor)
 
         # The secret is this process's own: what another one received is verified again.
-        trust = Trust(rings, os.urandom(32), is_log_private=True)
+        trust = Trust(rings, [os.urandom(32)], is_log_private=True)
         worker = await stack.enter_async_context(
             workers_app.working(
                 accounts=accounts,

@@ -122,7 +122,7 @@ def _receipt_key(servers: Servers) -> Path:
 
 def receipt_key(place: Place) -> bytes:
     """The key with which receipts are made there."""
-    return connections.receipt_key(settings.load({}, accounts="-", receipt_key_file=place.told["receipt_key_file"]))
+    return connections.receipt_keys(settings.load({}, accounts="-", receipt_key_file=place.told["receipt_key_file"]))[0]
 
 
 def receiver(servers: Servers, place: Place) -> Role:

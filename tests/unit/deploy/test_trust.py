@@ -1,11 +1,12 @@
 """What a process believes of a record: the signature, and what its own side vouches for."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
-from deploy.trust import Trust
+from deploy.trust import Trust, believing_the_log
 from ingest.keys import Rings
 from ingest.refusals import NotConfirmed, Refused
 from schemas.accounts import Account, SignType
@@ -43,8 +44,8 @@ def claiming(account: Account, **changes: str) -> Sealed:
 
 
 def test_where_there_are_receipts_a_header_alone_confirms_nothing(account: Account, rings: Rings) -> None:
-    trust, written_by_hand = Trust(rings, SECRET), claiming(account)
-    for receipt in (b"", b"guessed", Trust(rings, b"other" * 8).receipt(written_by_hand)):
+    trust, written_by_hand = Trust(rings, [SECRET]), claiming(account)
+    for receipt in (b"", b"guessed", Trust(rings, [b"other" * 8]).receipt(written_by_hand)):
         for anew in (False, True):
             with pytest.raises(NotConfirmed):
                 trust.authenticate(structs.replace(written_by_hand, receipt=receipt), account, anew=anew)
@@ -55,14 +56,14 @@ def test_where_there_are_receipts_a_header_alone_confirms_nothing(account: Accou
 def test_a_receipt_vouches_for_the_confirmation_also_where_the_signature_is_checked_anew(
     account: Account, rings: Rings
 ) -> None:
-    trust = Trust(rings, SECRET)
+    trust = Trust(rings, [SECRET])
     received = structs.replace(claiming(account), receipt=trust.receipt(claiming(account)))
     trust.authenticate(received, account)
     trust.authenticate(received, account, anew=True)
 
 
 def test_a_receipt_vouches_for_no_signature_that_is_checked_anew(account: Account, rings: Rings) -> None:
-    trust = Trust(rings, SECRET)
+    trust = Trust(rings, [SECRET])
     unsigned = structs.replace(claiming(account), body=holder.urlencoded(NAMELESS))
     received = structs.replace(unsigned, receipt=trust.receipt(unsigned))
     trust.authenticate(received, account)
@@ -71,5 +72,21 @@ def test_a_receipt_vouches_for_no_signature_that_is_checked_anew(account: Accoun
 
 
 def test_without_receipts_and_in_a_log_of_our_own_the_header_is_all_there_is(account: Account, rings: Rings) -> None:
-    Trust(rings, b"").authenticate(claiming(account), account)
-    Trust(rings, SECRET, is_log_private=True).authenticate(claiming(account), account)
+    Trust(rings, []).authenticate(claiming(account), account)
+    Trust(rings, [SECRET], is_log_private=True).authenticate(claiming(account), account)
+
+
+def test_a_secret_is_changed_while_receivers_and_workers_know_both(account: Account, rings: Rings) -> None:
+    old, new = SECRET, b"n" * 32
+    told = claiming(account)
+    steps = [Trust(rings, secrets) for secrets in ([old], [old, new], [new, old], [new])]
+    for receiver, worker in [*pairwise(steps), *pairwise(reversed(steps))]:
+        worker.authenticate(structs.replace(told, receipt=receiver.receipt(told)), account)
+    with pytest.raises(NotConfirmed):
+        steps[-1].authenticate(structs.replace(told, receipt=steps[0].receipt(told)), account)
+
+
+def test_accounts_of_which_a_log_is_believed_are_known(account: Account) -> None:
+    assert believing_the_log([account], []) == [account.name]
+    assert believing_the_log([account], [SECRET]) == []
+    assert believing_the_log([structs.replace(account, notify_verify=False)], []) == []

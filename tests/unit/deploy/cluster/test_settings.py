@@ -146,17 +146,20 @@ def test_a_certificate_authority_that_cannot_be_read_is_never_a_reason_to_speak_
 def test_receivers_and_workers_with_one_file_have_one_key(tmp_path: Path) -> None:
     file = tmp_path / "receipt"
     file.write_text("x" * 40 + "\n")
-    key = connections.receipt_key(told(RECEIPT_KEY_FILE=file))
-    assert key == connections.receipt_key(told(RECEIPT_KEY_FILE=file))
+    (key,) = connections.receipt_keys(told(RECEIPT_KEY_FILE=file))
+    assert (key,) == connections.receipt_keys(told(RECEIPT_KEY_FILE=file))
     assert len(key) == 32
-    assert connections.receipt_key(told()) == b""
+    assert connections.receipt_keys(told()) == ()
+    file.write_text("y" * 40 + "\n" + "x" * 40 + "\n")
+    assert connections.receipt_keys(told(RECEIPT_KEY_FILE=file))[1:] == (key,)
 
 
-def test_a_receipt_key_that_could_be_guessed_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["short", "", "x" * 40 + "\nshort\n"])
+def test_a_receipt_key_that_could_be_guessed_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "receipt"
-    file.write_text("short")
+    file.write_text(text)
     with pytest.raises(Unreadable, match="shorter than 32 bytes"):
-        connections.receipt_key(told(RECEIPT_KEY_FILE=file))
+        connections.receipt_keys(told(RECEIPT_KEY_FILE=file))
 
 
 def test_no_two_processes_have_one_name() -> None:
