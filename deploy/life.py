@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from deploy import build, loops, refusals
 from deploy.logs import Lines
 from ingest.http import Receiver
+from ingest.lines import Logger
 from ingest.settings import Settings
 from schemas import telemetry
 from schemas.telemetry import Field
@@ -27,7 +29,10 @@ from workers.admin.probes import Check
 LOOK_EVERY_S = 1.0
 DEPENDENCIES = frozenset({"kafka", "redis", "store", "journal", "worker"})
 
+AGAIN_S = 5.0  # after which a small loop that failed begins anew
+
 T = TypeVar("T")
+Chore = Callable[[], Coroutine[Any, Any, None]]  # a small loop, begun by calling it
 
 
 async def until_told(
@@ -108,29 +113,28 @@ def check(name: str, trouble: str | None, *, is_needed: bool = True) -> Check:
 async def watched(
     registry: CollectorRegistry,
     health: Callable[[], Awaitable[Sequence[Check]]],
-    lines: Lines,
-    *housekeeping: Coroutine[Any, Any, None],
+    lines: Logger,
+    *chores: Chore,
 ) -> AsyncIterator[None]:
-    """Until the block ends: readiness, dependencies and the loop's lateness as gauges, and the given small loops.
-
-    None of them is a guarantee; one that fails has a line in the log, and its gauges stand still.
-    """
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            lines.error("a housekeeping loop failed", **{Field.ERROR: error})
-
-    running = [
-        asyncio.create_task(each) for each in (_watch_loop(registry), _watch_health(registry, health), *housekeeping)
-    ]
-    for each in running:
-        each.add_done_callback(ended)
+    """Until the block ends: readiness, dependencies and the loop's lateness as gauges, and the given small loops."""
+    ours: list[Chore] = [partial(_watch_loop, registry), partial(_watch_health, registry, health)]
+    running = [asyncio.create_task(_kept_up(each, lines)) for each in (*ours, *chores)]
     try:
         yield
     finally:
         for each in running:
             each.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _kept_up(chore: Chore, lines: Logger) -> None:
+    """None of them is a guarantee; but gauges that stand still, where one failed once, would tell untruths for ever."""
+    while True:
+        try:
+            await chore()
+        except Exception as error:
+            lines.error("a housekeeping loop failed", **{Field.ERROR: error})
+        await asyncio.sleep(AGAIN_S)
 
 
 def _count_dropped(lines: Lines, registry: CollectorRegistry) -> None:

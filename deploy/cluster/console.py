@@ -6,6 +6,7 @@ worker that leads sends it. Several may run; each is as good as the other.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
@@ -101,9 +102,9 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         )
         admin_url = await life.serve_admin(stack, application, told, lines)
         chores = (
-            counted.keep_fresh(store),
-            following.follow(store, changes),
-            keep_keys(rings, accounts, lines, interval_s=told.key_reload_interval_s),
+            partial(counted.keep_fresh, store),
+            partial(following.follow, store, changes),
+            partial(keep_keys, rings, accounts, lines, interval_s=told.key_reload_interval_s),
         )
         await stack.enter_async_context(life.watched(registry, health, lines, *chores))
         yield {"admin": admin_url}

@@ -89,7 +89,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         health = _Health(publisher, strength)
         application = api.probes(readiness=health.checks, registry=registry, log=lines, token=token)
         admin_url = await life.serve_admin(stack, application, told, lines)
-        await stack.enter_async_context(life.watched(registry, health.checks, lines, strength.run()))
+        await stack.enter_async_context(life.watched(registry, health.checks, lines, strength.run))
         with refusals.binding("public port", told.host, told.port, "port"):
             health.receiver = await stack.enter_async_context(
                 ingest_app.serving(

@@ -7,6 +7,7 @@ partitions over at once, and what this worker led is handed on.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
@@ -97,10 +98,10 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         application = api.probes(readiness=health, registry=registry, log=lines, token=token)
         admin_url = await life.serve_admin(stack, application, told, lines)
         chores = (
-            counted.keep_fresh(store),
-            tending.watch_lag(source, counted, group=told.group),
-            tending.prune(store, clock.epoch_ms),
-            keep_keys(rings, accounts, lines, interval_s=told.key_reload_interval_s),
+            partial(counted.keep_fresh, store),
+            partial(tending.watch_lag, source, counted, group=told.group),
+            partial(tending.prune, store, clock.epoch_ms),
+            partial(keep_keys, rings, accounts, lines, interval_s=told.key_reload_interval_s),
         )
         await stack.enter_async_context(life.watched(registry, health, lines, *chores))
         yield {"admin": admin_url}

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 from deploy.embedded import tending
 from deploy.embedded.directory import Opened
 from deploy.embedded.source import JournalSource
+from deploy.life import Chore
 from schemas import envelope
 from schemas.envelope import BadRecord, NewerRecord
 from workers.metrics import Metrics
@@ -16,16 +17,14 @@ from workers.processing import Infrastructure
 LOOK_EVERY_S = 1.0
 
 
-def housekeeping(
-    opened: Opened, *, source: JournalSource, metrics: Metrics, now_ms: Callable[[], int]
-) -> list[Coroutine[Any, Any, None]]:
+def housekeeping(opened: Opened, *, source: JournalSource, metrics: Metrics, now_ms: Callable[[], int]) -> list[Chore]:
     """The small loops, not yet running."""
     return [
-        _watch_lag(opened, source, metrics, now_ms),
-        metrics.keep_fresh(opened.store),
-        tending.probe(opened),
-        tending.prune(opened, now_ms),
-        tending.truncate(opened),
+        partial(_watch_lag, opened, source, metrics, now_ms),
+        partial(metrics.keep_fresh, opened.store),
+        partial(tending.probe, opened),
+        partial(tending.prune, opened, now_ms),
+        partial(tending.truncate, opened),
     ]
 
 
