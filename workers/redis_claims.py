@@ -12,7 +12,8 @@ A mark of how far an order is settled takes the place of the claim that is given
 place of the mark: so there is one key to an order, and marks cost no call of their own.
 
 In a Redis Cluster all keys of a script have to lie in one slot, so the part of a key that decides the slot, between
-braces, is `slot_of` the record's key: the partition of the log makes as few calls as partitions, and spreads the load.
+braces, is `slot_of` the record's key. All workers have to agree on it. On one server one slot is best, one call to a
+batch; over a cluster's nodes `spread` shares the work out.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
+from zlib import crc32
 
 from redis.exceptions import RedisClusterException, RedisError
 
@@ -34,6 +36,7 @@ KEYS_MAX = 500  # per call: while a script of some milliseconds runs, Redis serv
 TTL_MS = 30_000  # longer than a batch takes, so that a claim seldom ends before its work
 DONE_TTL_MS = 60_000  # longer than a session: what a dead worker had not committed is delivered again by then
 CALL_S = 1.0  # two tries of half a second
+SLOTS = 16  # a call each to a batch: enough for the nodes of a cluster, and no more
 FAILURES_MAX = 3
 OPEN_S = 2.0
 
@@ -73,6 +76,11 @@ for place, key in ipairs(KEYS) do
 end
 return 0
 """
+
+
+def spread(key: bytes) -> int:
+    """One of `SLOTS`, the same in every process."""
+    return crc32(key) % SLOTS
 
 
 class RedisClaims:

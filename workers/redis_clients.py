@@ -56,6 +56,11 @@ def connect(url: str) -> Client:
             )
 
 
+def is_cluster(url: str) -> bool:
+    """Whether keys lie on many nodes there."""
+    return urlsplit(url).scheme == "redis+cluster"
+
+
 class MasterOfSentinels:
     """Whom the sentinels call the master when a connection is made. The library's own leaves theirs open at the end."""
 

@@ -32,7 +32,7 @@ from workers.kafka_source import KafkaSource
 from workers.kafka_watch import GroupTelemetry
 from workers.lines import Lines as WorkerLines
 from workers.postgres.store import OrderStore
-from workers.redis_claims import RedisClaims
+from workers.redis_claims import RedisClaims, spread
 from workers.watching import Everyone
 
 BELIEVES_LOG = (
@@ -113,7 +113,8 @@ async def _claims(told: ClusterSettings, stack: AsyncExitStack) -> Claims:
     if address is None:
         return LocalClaims()
     try:
-        claims = RedisClaims(redis_clients.connect(address))
+        client = redis_clients.connect(address)
+        claims = RedisClaims(client, slot_of=spread) if redis_clients.is_cluster(address) else RedisClaims(client)
     except ValueError as error:
         raise settings.Unreadable(str(error)) from None
     stack.push_async_callback(claims.close)

@@ -16,7 +16,7 @@ from workers import redis_clients
 from workers.breaker import Breaker
 from workers.plan import Position
 from workers.processing import Infrastructure
-from workers.redis_claims import PREFIX, RedisClaims
+from workers.redis_claims import PREFIX, RedisClaims, spread
 
 pytestmark = pytest.mark.slow
 
@@ -182,15 +182,15 @@ async def test_a_server_that_forgot_its_scripts_is_told_them_again(claims: Redis
     assert (await claims.claim(KEYS[:1], b"w2:1")).ours == set()
 
 
-async def test_a_cluster_takes_the_keys_of_each_partition_in_one_call(sharded: Redis) -> None:
+async def test_a_cluster_takes_the_keys_of_each_slot_in_one_call(sharded: Redis) -> None:
     operator: Any = Client(port=sharded.port)
     await operator.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
     async with asyncio.timeout(10):
         while b"cluster_state:ok" not in await operator.execute_command("CLUSTER", "INFO"):  # noqa: ASYNC110 - its word
             await asyncio.sleep(0.05)
-    claims = RedisClaims(
-        redis_clients.connect(f"redis+cluster://127.0.0.1:{sharded.port}"), slot_of=lambda key: sum(key) % 12
-    )
+    url = f"redis+cluster://127.0.0.1:{sharded.port}"
+    assert redis_clients.is_cluster(url)
+    claims = RedisClaims(redis_clients.connect(url), slot_of=spread)
     try:
         assert (await claims.claim(KEYS, b"w1:1")).ours == set(KEYS)
         assert (await claims.claim(KEYS[:9], b"w2:1")).ours == set()
