@@ -11,6 +11,7 @@ became of it is unknown, and reading tells.
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,8 @@ from deploy.cluster.strength import NotSeen
 from deploy.cluster.topics import Found, Wanted
 
 CLIENT_ID = "alipay-notify-topics"
+CLIENTS_LOGGER = "aiokafka"
+REASONS_MAX = 3
 WITHIN_S = 10.0
 TRIES = 3  # how many silent brokers one look can afford
 CLOSE_S = 2.0
@@ -190,10 +193,33 @@ async def connected(connection: Mapping[str, Any], *, within_s: float = WITHIN_S
 
 
 async def _bootstrap(client: AIOKafkaClient) -> None:
-    try:
-        await client.bootstrap()
-    except KafkaConnectionError:  # the reasons, one for each address, it has logged
-        raise NotSeen("no broker takes a connection there") from None
+    with _Overheard() as reasons:
+        try:
+            await client.bootstrap()
+        except KafkaConnectionError:
+            raise NotSeen(": ".join(["no broker takes a connection there", *reasons.told()])) from None
+
+
+class _Overheard(logging.Handler):
+    """What the client logs while it looks for a broker: why none is one, which it tells nobody else."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self._said: dict[str, None] = {}
+
+    def __enter__(self) -> "_Overheard":
+        logging.getLogger(CLIENTS_LOGGER).addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger(CLIENTS_LOGGER).removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said[record.getMessage().removeprefix("Unable connect to ")] = None
+
+    def told(self) -> list[str]:
+        """The reasons in one piece, if there are any; of many brokers, a few."""
+        return ["; ".join([*self._said][:REASONS_MAX])] if self._said else []
 
 
 async def look(connection: Mapping[str, Any], names: Sequence[str], *, within_s: float = WITHIN_S) -> dict[str, Found]:

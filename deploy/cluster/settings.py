@@ -25,7 +25,11 @@ class ClusterSettings(Settings):
     """The settings of `ingest`, `worker` and `console`."""
 
     kafka: str = Field("", description="Kafka's brokers to ask first, host:port separated by commas.")
-    kafka_ca_file: Path | None = Field(None, description="Speak TLS to the brokers, and trust who is signed by these.")
+    kafka_ca_file: Path | None = Field(
+        None,
+        description="Speak TLS to the brokers, and trust who is signed by these; for public ones, "
+        "/etc/ssl/certs/ca-certificates.crt.",
+    )
     kafka_certificate_file: Path | None = Field(None, description="Our own certificate for the brokers.")
     kafka_key_file: Path | None = Field(None, description="The private key of that certificate.")
     kafka_user: str = Field("", description="Who we are to the brokers, where they ask (SASL).")

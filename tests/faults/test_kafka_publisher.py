@@ -66,17 +66,15 @@ def place() -> Iterator[Place]:
         # It counts as started when it answers where its clients look, so the wire has to be laid before.
         async with AsyncExitStack() as entered:
             async with wire(nodes[0].client, at=told):
-                starting = cluster.running(directory, machine, advertised=[told], more=SHORT_SESSIONS)
+                starting = cluster.running(directory, machine, nodes=nodes, more=SHORT_SESSIONS)
                 kafka = await entered.enter_async_context(starting)
             yield Place(kafka, told)
 
     servers = stack.Servers()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "nodes_for", lambda *_: nodes)
-        try:
-            yield servers.start(running)
-        finally:
-            servers.end()
+    try:
+        yield servers.start(running)
+    finally:
+        servers.end()
 
 
 class Kit:

@@ -82,13 +82,13 @@ async def running(
     machine: Machine,
     *,
     brokers: int = 1,
-    advertised: Sequence[int] = (),
+    nodes: Sequence[Node] = (),
     more: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Kafka]:
     """A cluster of that many nodes, ready for producers and groups; or the one that the environment names.
 
-    `advertised` are the ports that clients are told, where proxies listen on them that lead to `Node.client`: they are
-    called as part of the health check. `more` are broker settings that have the last word.
+    `nodes` are those of `nodes_for`, where somebody has to know their ports before: proxies, which are called as part
+    of the health check, or `more`, broker settings that have the last word.
 
     Raises:
         Missing: Kafka, Java or Maven is not to be had here.
@@ -100,7 +100,7 @@ async def running(
         yield kafka
         return
     installed = await jars.installation(machine)
-    nodes = nodes_for(brokers, advertised)
+    nodes = tuple(nodes) or nodes_for(brokers)
     started = tuple(_broker(directory, machine, installed, node, nodes, more or {}) for node in nodes)
     kafka = Kafka(bootstrap=",".join(broker.address for broker in started), brokers=started)
     try:

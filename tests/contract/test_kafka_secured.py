@@ -1,0 +1,230 @@
+"""Brokers that ask who is there, as production's do: every client of ours gets in, or says why it does not."""
+
+import asyncio
+import ipaddress
+import secrets
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+from msgspec import Struct
+
+from deploy.cluster import connections, kafka_admin, settings, topics
+from deploy.cluster.strength import NotSeen
+from deploy.local import ports, processes
+from deploy.local.directory import Directory
+from deploy.local.kafka import cluster, jars
+from deploy.local.kafka.cluster import Kafka
+from deploy.local.kafka.settings import Node
+from deploy.local.machine import Machine
+from deploy.local.processes import Plan
+from ingest import producers
+from ingest.publisher import Publisher
+from schemas import topics as names
+from schemas.envelope import Record
+from schemas.events import Outgoing
+from tests import holder, stack
+from tests.kafka_topics import QUICK, Settled, Told
+from tests.producing import Counted, Said
+from workers import kafka_clients
+from workers.kafka_events import KafkaEvents
+from workers.kafka_source import KafkaSource
+from workers.plan import Logged
+from workers.processing import Infrastructure
+
+pytestmark = pytest.mark.slow
+
+USER, PASSWORD = "shop", "correct horse battery staple"
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+READ_WITHIN_S = 30.0
+
+
+class Secured(Struct, frozen=True, kw_only=True):
+    """A broker with two more doors: one asks for a password, one for a certificate; both speak TLS."""
+
+    by_password: str
+    by_certificate: str
+    papers: Path
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    papers = tmp_path_factory.mktemp("papers")
+    issue(papers)
+    password_port, certificate_port = ports.free(2)
+    (node,) = cluster.nodes_for(1)
+    doors = {"PASSWORD": password_port, "CERTIFICATE": certificate_port}
+    servers = stack.Servers()
+    try:
+        starting = partial(cluster.running, nodes=[node], more=more(node, doors, papers))
+        kafka = servers.start(starting)
+        if not kafka.brokers:
+            pytest.skip("NOT TESTED: the broker is not ours to secure")
+        servers.start(partial(knowing, kafka))
+        yield Secured(
+            by_password=f"{ports.LOOPBACK}:{password_port}",
+            by_certificate=f"{ports.LOOPBACK}:{certificate_port}",
+            papers=papers,
+        )
+    finally:
+        servers.end()
+
+
+def more(node: Node, doors: dict[str, int], papers: Path) -> dict[str, str]:
+    """What the broker is told about its doors, beside those that it has anyway."""
+    ours = {"CLIENT": node.client, "BROKER": node.broker}
+    listeners = [f"{name}://{ports.LOOPBACK}:{port}" for name, port in (ours | doors).items()]
+    speaks = {"CLIENT": "PLAINTEXT", "BROKER": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+    speaks |= {"PASSWORD": "SASL_SSL", "CERTIFICATE": "SSL"}
+    plain = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+    scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    return {
+        "listeners": ",".join([*listeners, f"CONTROLLER://{ports.LOOPBACK}:{node.controller}"]),
+        "advertised.listeners": ",".join(listeners),
+        "listener.security.protocol.map": ",".join(f"{name}:{how}" for name, how in speaks.items()),
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(papers / "broker.pem"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(papers / "ca.pem"),
+        "listener.name.certificate.ssl.client.auth": "required",
+        "listener.name.password.sasl.enabled.mechanisms": ",".join(MECHANISMS),
+        "listener.name.password.plain.sasl.jaas.config": plain,
+        "listener.name.password.scram-sha-256.sasl.jaas.config": scram,
+        "listener.name.password.scram-sha-512.sasl.jaas.config": scram,
+    }
+
+
+def issue(papers: Path) -> None:
+    """An authority, and what it has signed: the broker's certificate and ours. And a stranger, signed by himself."""
+    authority = holder.rsa_key("authority")
+    papers.joinpath("ca.pem").write_bytes(certificate("authority", authority, by=authority))
+    for name, by in (("broker", authority), ("client", authority), ("stranger", holder.rsa_key("stranger"))):
+        key, made = holder.private_pem(holder.rsa_key(name)), certificate(name, holder.rsa_key(name), by=by)
+        papers.joinpath(f"{name}.key").write_bytes(key)
+        papers.joinpath(f"{name}.crt").write_bytes(made)
+        papers.joinpath(f"{name}.pem").write_bytes(key + made)
+    papers.joinpath("password").write_text(PASSWORD + "\n")
+    papers.joinpath("wrong-password").write_text("incorrect\n")
+
+
+def certificate(name: str, key: rsa.RSAPrivateKey, *, by: rsa.RSAPrivateKey) -> bytes:
+    issuer = "authority" if by is holder.rsa_key("authority") else name
+    today = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=name == "authority", path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(ports.LOOPBACK))]), False)
+        .sign(by, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM)
+
+
+@asynccontextmanager
+async def knowing(kafka: Kafka, directory: Directory, machine: Machine) -> AsyncIterator[None]:
+    """The cluster, once it knows the user's password for both ways of proving it without saying it."""
+    installed = await jars.installation(machine)
+    for mechanism in MECHANISMS[1:]:  # one at a time, or the broker refuses both
+        what = ("--alter", "--add-config", f"{mechanism}=[password={PASSWORD}]")
+        whose = ("--bootstrap-server", kafka.bootstrap, "--entity-type", "users", "--entity-name", USER)
+        argv = installed.command("-Xmx128m", "kafka.admin.ConfigCommand", *what, *whose)
+        await processes.finish(directory, Plan(name=f"kafka-{mechanism}", argv=argv, environ=machine.environ))
+    yield
+
+
+def connection(secured: Secured, *, certificate_of: str = "", mechanism: str = "", **changes: object) -> dict[str, Any]:
+    """What the settings of somebody who goes through that door make of it."""
+    given: dict[str, object] = {"accounts": "-", "kafka_ca_file": secured.papers / "ca.pem"}
+    if certificate_of:
+        given |= {
+            "kafka": secured.by_certificate,
+            "kafka_certificate_file": secured.papers / f"{certificate_of}.crt",
+            "kafka_key_file": secured.papers / f"{certificate_of}.key",
+        }
+    else:
+        password = {"kafka_user": USER, "kafka_password_file": secured.papers / "password"}
+        given |= {"kafka": secured.by_password, "kafka_mechanism": mechanism or "SCRAM-SHA-512", **password}
+    return connections.kafka(settings.load({}, **{**given, **changes}))
+
+
+DOORS = [{"mechanism": mechanism} for mechanism in MECHANISMS] + [{"certificate_of": "client"}]
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: next(iter(door.values())))
+async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, str]) -> None:
+    """The one that makes topics, the receiver's producer, the worker's member of the group, and its producer."""
+    told = connection(secured, **door)
+    prefix = f"t{secrets.token_hex(6)}"
+    async with AsyncExitStack() as stack_:
+        admin = await stack_.enter_async_context(kafka_admin.connected(told))
+        for topic in topics.wanted(prefix=prefix, development=True):
+            await admin.create(topic)
+            await admin.until(topic.name, lambda found, wanted=topic: found.partitions == wanted.partitions)  # type: ignore[misc]
+
+        log = names.named(names.NOTIFICATION, prefix)
+        build = producers.factory(told, log, client_id="tests", idempotent=False)
+        publisher = Publisher(build=build, watch=Counted(), logger=Said(), deadline_s=10.0)
+        stack_.push_async_callback(publisher.stop)
+        await publisher.start()
+        async with asyncio.timeout(READ_WITHIN_S):
+            while publisher.trouble is not None:
+                await asyncio.sleep(0.05)
+        await publisher.append(Record(b"shop-sg:N1", b"body", (("account", b"shop-sg"),)))
+
+        source = KafkaSource(
+            lambda: kafka_clients.consumer(told, group=prefix),
+            topic=log,
+            last_settled=Settled(),
+            watch=Told(),
+            limits=QUICK,
+        )
+        stack_.push_async_callback(source.stop)
+        async with asyncio.timeout(READ_WITHIN_S):
+            (read,) = await polled(source)
+        assert (read.record.key, read.record.value) == (b"shop-sg:N1", b"body")
+        await source.commit([read.position])
+
+        events = KafkaEvents(lambda: kafka_clients.producer(told), named=lambda topic: names.named(topic, prefix))
+        stack_.push_async_callback(events.stop)
+        sent = Outgoing(id="shop-sg:N1:1", topic=names.ORDER_EVENT, key=b"shop-sg:N1", value=b"{}", headers=())
+        await events.publish([sent])
+
+
+async def polled(source: KafkaSource) -> Sequence[Logged]:
+    while True:
+        with suppress(Infrastructure):
+            if batch := await source.poll(10):
+                return batch
+
+
+@pytest.mark.parametrize(
+    ("door", "said"),
+    [
+        ({"kafka_password_file": "wrong-password"}, "invalid credentials with SASL mechanism SCRAM-SHA-512"),
+        ({"kafka_user": "nobody"}, "invalid credentials with SASL mechanism SCRAM-SHA-512"),
+        ({"kafka_ca_file": "stranger.crt"}, "certificate verify failed"),
+        # With TLS 1.3 we think that we are in, and then the broker hangs up.
+        ({"certificate_of": "stranger"}, r"127.0.0.1:\d+ closed"),
+    ],
+    ids=["wrong password", "unknown user", "a broker of strangers", "a certificate of strangers"],
+)
+# Connections that the library drops without closing them.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_who_does_not_get_in_is_told_why(secured: Secured, door: dict[str, Any], said: str) -> None:
+    changes = {name: secured.papers / value if name.endswith("_file") else value for name, value in door.items()}
+    with pytest.raises(NotSeen, match=said):
+        async with kafka_admin.connected(connection(secured, **changes), within_s=5.0) as admin:
+            await admin.found(["any"])
