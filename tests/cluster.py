@@ -344,7 +344,8 @@ class Sending:
         orders = ledger.orders([one.told for one in self._signed[: self._called]], attempts)
         touched = {named: order for named, order in orders.items() if order.was_called}
         until = time.monotonic() + within_s
-        events = topic.feed(self._cluster.kafka.bootstrap, self._cluster.topic(topics.ORDER_EVENT), {})
+        connection = {"bootstrap_servers": self._cluster.kafka.bootstrap}
+        events = topic.feed(connection, self._cluster.topic(topics.ORDER_EVENT), {})
         async with Api(self._cluster.console.admin_url, until=until) as pages, events as feed:
             verified = await verification.verify(
                 touched, prefix=f"{pool.run_name(self._seed)}-", pages=pages, feed=feed, until=until, stage=Unseen()

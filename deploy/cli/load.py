@@ -6,7 +6,7 @@ Only options are declared and checked here; what runs is imported when the comma
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -81,7 +81,7 @@ def load(
         str, typer.Option(metavar="URL", help="The admin API: look at what became of each notification.")
     ] = "",
     kafka: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Read events from this cluster, not from the admin API.")
+        str, typer.Option(metavar="HOST:PORT", help="Read events from these brokers, not from the admin API.")
     ] = "",
     topic: Annotated[str, typer.Option(help="The topic with the order events.")] = topics.ORDER_EVENT,
     verify_within: Annotated[str, typer.Option(help="How long what was acknowledged may take to settle.")] = "2m",
@@ -130,7 +130,12 @@ def load(
         ),
         repeat=retry,
         seed=secrets.randbits(32) if seed is None else seed,
-        checks=Checks(admin=admin, kafka=kafka, topic=topic, within_s=_seconds(verify_within, "--verify-within")),
+        checks=Checks(
+            admin=admin,
+            kafka=_connection(kafka) if kafka else {},
+            topic=topic,
+            within_s=_seconds(verify_within, "--verify-within"),
+        ),
         history=str(history or ""),
     )
     if plan.total > _REQUESTS_MAX:
@@ -151,6 +156,20 @@ def _prepare(directory: Path, to: str) -> None:
     except (OSError, WorldError) as error:
         shown.fail(f"{directory} cannot be prepared: {error}")
     typer.echo(f"ALIPAY_NOTIFY_ACCOUNTS={world.accounts_file} tells the engine; --sandbox {directory} the load.")
+
+
+def _connection(kafka: str) -> dict[str, Any]:
+    """These brokers, reached as the environment says that ours are: with its certificates and its password."""
+    from deploy.cli import cluster_settings, starting
+
+    starting.need("aiokafka", extra="cluster")
+    from deploy.cluster import connections
+    from deploy.cluster.settings import Unreadable
+
+    try:
+        return connections.kafka(cluster_settings.told(kafka=kafka))
+    except Unreadable as error:
+        shown.fail(str(error))
 
 
 def _lacking(missing: ModuleNotFoundError) -> None:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from msgspec import Struct
 
@@ -32,10 +33,13 @@ _MARK_WITHIN_S = 10.0
 
 
 class Checks(Struct, frozen=True, kw_only=True):
-    """Where the outcome is looked at, and for how long. Without `admin` only the answers are judged."""
+    """Where the outcome is looked at, and for how long. Without `admin` only the answers are judged.
+
+    `kafka` is how the brokers are reached, as aiokafka names it; empty where events come from the admin API.
+    """
 
     admin: str = ""
-    kafka: str = ""
+    kafka: Mapping[str, Any] = {}
     topic: str = ""
     within_s: float = 120.0
 

@@ -24,30 +24,31 @@ _POLL_MS = 200
 _START_S = 15.0
 _RECORDS_MAX = 5000
 
+Connection = Mapping[str, Any]
 Mark = Mapping[int, int]  # partition → the offset of the next record
 
 
-async def mark(servers: str, topic: str) -> Mark:
-    """Where the topic's partitions end now.
+async def mark(connection: Connection, topic: str) -> Mark:
+    """Where the topic's partitions end now. `connection`: the brokers and who we are to them, as aiokafka names it.
 
     Raises:
         Unreadable: the brokers do not answer, or there is no such topic.
     """
-    async with _consumer(servers) as consumer:
-        partitions = await _partitions(servers, topic)
+    async with _consumer(connection) as consumer:
+        partitions = await _partitions(connection, topic)
         ends = await consumer.end_offsets(partitions)
         return {partition.partition: ends[partition] for partition in partitions}
 
 
 @asynccontextmanager
-async def feed(servers: str, topic: str, begin: Mark) -> AsyncIterator[TopicFeed]:
+async def feed(connection: Connection, topic: str, begin: Mark) -> AsyncIterator[TopicFeed]:
     """The topic's events from the mark on.
 
     Raises:
         Unreadable: as above, and where records since the mark are gone.
     """
-    async with _consumer(servers) as consumer:
-        partitions = await _partitions(servers, topic)
+    async with _consumer(connection) as consumer:
+        partitions = await _partitions(connection, topic)
         consumer.assign(partitions)
         for partition in partitions:
             # A partition that was added meanwhile has nothing older than the run.
@@ -69,9 +70,9 @@ class TopicFeed:
 
 
 @asynccontextmanager
-async def _consumer(servers: str) -> AsyncIterator[Any]:
+async def _consumer(connection: Connection) -> AsyncIterator[Any]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=servers,
+        **connection,
         client_id="alipay-notify-load",
         group_id=None,
         enable_auto_commit=False,
@@ -82,18 +83,26 @@ async def _consumer(servers: str) -> AsyncIterator[Any]:
             await consumer.start()
         yield consumer
     except (KafkaError, TimeoutError, OSError) as error:
-        raise Unreadable(
-            f"the events cannot be read from Kafka at {servers}: {error or type(error).__name__}"
-        ) from error
+        raise _unreadable(connection, error) from error
     finally:
         await consumer.stop()
 
 
-async def _partitions(servers: str, topic: str) -> list[TopicPartition]:
+async def _partitions(connection: Connection, topic: str) -> list[TopicPartition]:
     try:
-        found = (await kafka_admin.look({"bootstrap_servers": servers}, [topic])).get(topic)
+        found = (await kafka_admin.look(connection, [topic])).get(topic)
     except NotSeen as error:
-        raise Unreadable(f"the events cannot be read from Kafka at {servers}: {error}") from error
+        raise _unreadable(connection, error) from error
     if found is None:
-        raise Unreadable(f"there is no topic {topic} at {servers}; --topic NAME says which has the order events")
+        where = _where(connection)
+        raise Unreadable(f"there is no topic {topic} at {where}; --topic NAME says which has the order events")
     return [TopicPartition(topic, partition) for partition in range(found.partitions)]
+
+
+def _unreadable(connection: Connection, error: Exception) -> Unreadable:
+    return Unreadable(f"the events cannot be read from Kafka at {_where(connection)}: {error or type(error).__name__}")
+
+
+def _where(connection: Connection) -> str:
+    servers = connection["bootstrap_servers"]
+    return servers if isinstance(servers, str) else ",".join(servers)

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from deploy.cluster import connections, kafka_admin, settings, topics
 from deploy.cluster.strength import NotSeen
+from deploy.load import topic as load_topic
 from deploy.local import ports, processes
 from deploy.local.directory import Directory
 from deploy.local.kafka import cluster, jars
@@ -165,7 +166,7 @@ DOORS = [{"mechanism": mechanism} for mechanism in MECHANISMS] + [{"certificate_
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: next(iter(door.values())))
 async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, str]) -> None:
-    """The one that makes topics, the receiver's producer, the worker's member of the group, and its producer."""
+    """Those of topics, of the receiver, of the worker (a group's member, and a producer), and of a load's check."""
     told = connection(secured, **door)
     prefix = f"t{secrets.token_hex(6)}"
     async with AsyncExitStack() as stack_:
@@ -201,6 +202,7 @@ async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, st
         stack_.push_async_callback(events.stop)
         sent = Outgoing(id="shop-sg:N1:1", topic=names.ORDER_EVENT, key=b"shop-sg:N1", value=b"{}", headers=())
         await events.publish([sent])
+        assert sum((await load_topic.mark(told, names.named(names.ORDER_EVENT, prefix))).values()) == 1
 
 
 async def polled(source: KafkaSource) -> Sequence[Logged]:

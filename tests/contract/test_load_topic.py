@@ -35,7 +35,7 @@ async def known(kafka: str, name: str) -> None:
     async with asyncio.timeout(15):
         while True:
             try:
-                await topic.mark(kafka, name)
+                await topic.mark({"bootstrap_servers": kafka}, name)
             except Unreadable:
                 await asyncio.sleep(0.1)
             else:
@@ -59,28 +59,28 @@ async def read(feed: topic.TopicFeed, count: int) -> list[Event]:
 async def test_all_since_the_mark_is_read_copies_too_and_nothing_before_it(kafka: str, events: Topic) -> None:
     async with events.log() as log:
         await append(log, structs.replace(FIRST, order="before"), partition=1)
-        mark = await topic.mark(kafka, events.name)
+        mark = await topic.mark({"bootstrap_servers": kafka}, events.name)
         assert mark == {0: 0, 1: 1, 2: 0}
         for version in (1, 1, 2, 3):
             await append(log, structs.replace(FIRST, version=version), partition=1)
         await append(log, structs.replace(FIRST, order="other"), partition=2)
-    async with topic.feed(kafka, events.name, mark) as feed:
+    async with topic.feed({"bootstrap_servers": kafka}, events.name, mark) as feed:
         found = await read(feed, 5)
     assert [event.version for event in found if event.order == FIRST.order] == [1, 1, 2, 3]
     assert {event.order for event in found} == {FIRST.order, "other"}
 
 
 async def test_a_value_that_is_no_event_cannot_be_passed_over(kafka: str, events: Topic) -> None:
-    mark = await topic.mark(kafka, events.name)
+    mark = await topic.mark({"bootstrap_servers": kafka}, events.name)
     async with events.log() as log:
         await log.append(Record(key=b"k", value=b"{}", headers=()), partition=0)
-    async with topic.feed(kafka, events.name, mark) as feed:
+    async with topic.feed({"bootstrap_servers": kafka}, events.name, mark) as feed:
         with pytest.raises(Unreadable, match="cannot be read"):
             await read(feed, 1)
 
 
 async def test_a_topic_that_is_not_there_or_a_cluster_that_is_away_is_said(kafka: str) -> None:
     with pytest.raises(Unreadable, match=r"no topic nowhere\.v1"):
-        await topic.mark(kafka, "nowhere.v1")
+        await topic.mark({"bootstrap_servers": kafka}, "nowhere.v1")
     with pytest.raises(Unreadable, match=r"127\.0\.0\.1:1"):
-        await topic.mark("127.0.0.1:1", "nowhere.v1")
+        await topic.mark({"bootstrap_servers": "127.0.0.1:1"}, "nowhere.v1")
