@@ -26,6 +26,7 @@ SERVER = Wanted(
 NAME = "redis"
 READY_WITHIN_S = 15.0
 ASK_WITHIN_S = 2.0
+DOWN_AFTER_MS = 1000
 
 
 class Redis(Struct, frozen=True, kw_only=True):
@@ -59,13 +60,19 @@ async def running(
 async def watching(
     directory: Directory, machine: Machine, *, masters: Mapping[str, int], name: str = "sentinel"
 ) -> AsyncIterator[Redis]:
-    """A sentinel that leads clients to the masters, by their names and ports on loopback. One alone decides.
+    """A sentinel that leads clients to the masters, by their names and ports on loopback. One alone decides, and a
+    master that is silent for a second is replaced.
 
     Raises:
         Missing, DidNotStart: as `running` does.
     """
     (port,) = ports.free(1)
-    monitored = "".join(f"sentinel monitor {each} {ports.LOOPBACK} {its} 1\n" for each, its in masters.items())
+    monitored = "".join(
+        f"sentinel monitor {each} {ports.LOOPBACK} {its} 1\n"
+        f"sentinel down-after-milliseconds {each} {DOWN_AFTER_MS}\n"
+        f"sentinel failover-timeout {each} {5 * DOWN_AFTER_MS}\n"
+        for each, its in masters.items()
+    )
     configuration = f"bind {ports.LOOPBACK}\nport {port}\n{monitored}"
     async with _from(directory, machine, configuration, "--sentinel", name=name, port=port) as redis:
         yield redis

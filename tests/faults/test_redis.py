@@ -21,6 +21,7 @@ from workers.redis_claims import PREFIX, RedisClaims, spread
 pytestmark = pytest.mark.slow
 
 KEYS = [b"shop-sg:N%d" % number for number in range(700)]
+PROMOTED_WITHIN_S = 20.0
 SOON_S = 1.5
 
 
@@ -211,3 +212,34 @@ async def test_sentinels_lead_to_the_master(sentinel: Redis) -> None:
     finally:
         await claims.close()
         await unknown.close()
+
+
+async def test_claims_go_on_where_sentinels_have_made_a_replica_the_master(servers: Servers) -> None:
+    first = servers.start(partial(redis.running, name="first-redis"))
+    copying = {"replicaof": f"127.0.0.1 {first.port}"}
+    second = servers.start(partial(redis.running, name="second-redis", more=copying))
+    sentinel = servers.start(partial(redis.watching, masters={"paid": first.port}, name="promoting-sentinel"))
+    operator: Any = Client(port=sentinel.port)
+    claims = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/paid"))
+    try:
+        async with asyncio.timeout(PROMOTED_WITHIN_S):
+            while not await operator.execute_command("SENTINEL", "REPLICAS", "paid"):  # noqa: ASYNC110 - its word
+                await asyncio.sleep(0.1)
+        assert (await claims.claim(KEYS, b"w1:1")).ours == set(KEYS)
+        await first.process.kill()
+        async with asyncio.timeout(PROMOTED_WITHIN_S):
+            while not await _claims_again(claims):  # noqa: ASYNC110 - nobody tells when it is over
+                await asyncio.sleep(0.2)
+        promoted: Any = Client(port=second.port)
+        assert (await promoted.info("replication"))["role"] == "master"
+        await promoted.aclose()
+    finally:
+        await claims.close()
+        await operator.aclose()
+
+
+async def _claims_again(claims: RedisClaims) -> bool:
+    try:
+        return b"new" in (await claims.claim([b"new"], b"w2:1")).ours
+    except Infrastructure:
+        return False
