@@ -18,7 +18,7 @@ as its question. Sessions carry no state from one transaction to the next, so no
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import asyncpg
@@ -28,7 +28,7 @@ from tenacity.wait import wait_random_exponential
 
 from workers.postgres import errors
 from workers.postgres.errors import Collided
-from workers.processing import Fenced, Infrastructure
+from workers.processing import Fenced, Infrastructure, RecordRefused
 
 ATTEMPTS_MAX = 5
 FIRST_WAIT_S = 0.02
@@ -51,6 +51,9 @@ _PLANS = {
 _BEGIN_WRITE = "BEGIN; SELECT pg_current_xact_id()"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
+# What the client makes of a value that no column holds, while it copies: as a parameter's, the fault has its own name.
+_UNSENDABLE = (TypeError, ValueError, OverflowError)
+
 T = TypeVar("T")
 
 
@@ -64,6 +67,10 @@ class Connection(Protocol):
     async def fetchrow(self, query: str, *args: Any) -> Any: ...
 
     async def fetchval(self, query: str, *args: Any) -> Any: ...
+
+    async def copy_records_to_table(
+        self, table_name: str, *, records: Sequence[Sequence[Any]], columns: Sequence[str]
+    ) -> str: ...
 
 
 Work = Callable[[Connection], Awaitable[T]]
@@ -234,6 +241,17 @@ class _Session:
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         return await self._told(self._connection.fetchval(query, *args))
+
+    async def copy_records_to_table(
+        self, table_name: str, *, records: Sequence[Sequence[Any]], columns: Sequence[str]
+    ) -> str:
+        try:
+            status: str = await self._connection.copy_records_to_table(table_name, records=records, columns=columns)
+        except _UNSENDABLE as error:
+            raise RecordRefused(f"{type(error).__name__}: {error}") from error
+        except Exception as error:
+            raise errors.translated(error) from error
+        return status
 
     async def undo(self, error: BaseException) -> None:
         """Roll back over a connection that answers; cut one that may not."""

@@ -90,7 +90,7 @@ async def write(connection: Connection, plan: Plan, settled: frozenset[Position]
     Raises:
         Fenced: an order has not the version that the plan expects.
     """
-    await _insert(connection, _INSERT_LEDGER, sorted(map(rows.ledger_row, plan.ledger), key=_first_two))
+    await _copy(connection, "notifications", _LEDGER, sorted(map(rows.ledger_row, plan.ledger), key=_first_two))
     numbered = await _write_events(connection, plan.events, now_ms)
     await _write_orders(connection, plan.orders, now_ms)
     await _write_deliveries(connection, plan.deliveries, settled)
@@ -136,10 +136,9 @@ async def settled_between(connection: Connection, partition: int, first: int, en
 
 
 _NOTHING = Needs(positions=frozenset(), ids=frozenset(), orders=frozenset(), trades=frozenset(), refunds=frozenset())
-_INSERT_LEDGER = columns.LEDGER.insert("notifications")
+_LEDGER, _ORDERS, _DELIVERIES = columns.LEDGER.each, columns.ORDERS.each, columns.DELIVERIES.each
 _INSERT_EVENTS = columns.OUTBOX.insert("outbox", after="RETURNING number, id")
 _INSERT_NOTICES = columns.OUTBOX.insert("outbox", after="ON CONFLICT DO NOTHING RETURNING number, id")
-_INSERT_ORDERS = columns.ORDERS.insert("orders", after="ON CONFLICT DO NOTHING")
 _WRITTEN = columns.Columns(f"{columns.ORDERS.spec}, expected_version bigint")
 _UPDATE_ORDERS = f"""
     UPDATE orders SET
@@ -152,7 +151,6 @@ _UPDATE_ORDERS = f"""
         AND orders.version = given.expected_version
 """
 _INSERT_TRADES = columns.TRADES.insert("trades", after="ON CONFLICT DO NOTHING")
-_INSERT_DELIVERIES = columns.DELIVERIES.insert("deliveries")
 # A held notification that is settled later keeps the version that it gave its order when it was held.
 _DELIVER_AGAIN = columns.DELIVERIES.insert(
     "deliveries",
@@ -209,6 +207,12 @@ async def _insert(connection: Connection, statement: str, given: Sequence[rows.R
     return _count(await connection.execute(statement, *arrays(given)))
 
 
+async def _copy(connection: Connection, table: str, names: Sequence[str], given: Sequence[rows.Row]) -> None:
+    """Add the rows, if there are any, to a table that may have none of their keys."""
+    if given:
+        await connection.copy_records_to_table(table, records=given, columns=names)
+
+
 def _count(status: str) -> int:
     """The number of rows in the server's word on a statement: `INSERT 0 7`, `UPDATE 7`."""
     return int(status.rpartition(" ")[2])
@@ -249,8 +253,8 @@ async def _write_orders(connection: Connection, writes: Sequence[OrderWrite], no
     known = [
         (*rows.order_row(each, now_ms), each.expected_version) for each in in_order if each.expected_version is not None
     ]
-    written = await _insert(connection, _INSERT_ORDERS, fresh) + await _insert(connection, _UPDATE_ORDERS, known)
-    if written != len(writes):
+    await _copy(connection, "orders", _ORDERS, fresh)
+    if await _insert(connection, _UPDATE_ORDERS, known) != len(known):
         raise Fenced("an order has another version than the one that was decided on")
     trades = {
         (claim.trade, each.order.account, each.order.number)
@@ -268,7 +272,7 @@ async def _write_deliveries(
     again: list[rows.Row] = []
     for delivery in deliveries:
         (again if delivery.position in settled else first).append(rows.delivery_row(delivery))
-    await _insert(connection, _INSERT_DELIVERIES, sorted(first, key=_first_two))
+    await _copy(connection, "deliveries", _DELIVERIES, sorted(first, key=_first_two))
     await _insert(connection, _DELIVER_AGAIN, sorted(again, key=_first_two))
 
 
@@ -340,5 +344,8 @@ def _is_race(table: str | None, plan: Plan, needs: Needs, orders: Iterable[Named
             events = [event.id for event in plan.events if event.topic == topics.ORDER_EVENT]
             fresh = {(write.order.account, write.order.number) for write in plan.orders}.difference(orders)
             return len(set(events)) == len(events) and bool(fresh)
+        case "orders":
+            added = [(each.order.account, each.order.number) for each in plan.orders if each.expected_version is None]
+            return len(set(added)) == len(added)
         case _:
             return False
