@@ -82,30 +82,35 @@ def read(body: bytes) -> Form:
     Raises:
         BadForm: the body breaks the grammar, repeats a name, or exceeds a bound above.
     """
-    fields = _usual(body)
-    if fields is None:
-        fields = _any(body)
-    return Form(fields, fields.pop(b"sign", None), fields.pop(b"sign_type", None), b"%26" in body)
+    usual = _usual(body)
+    return _any(body) if usual is None else usual
 
 
-def _usual(body: bytes) -> dict[bytes, bytes] | None:
-    """The parameters of a form as Alipay sends them, in a third less time; `None` leaves the verdict to `_any`.
+def _usual(body: bytes) -> Form | None:
+    """A form as Alipay sends them, in half the time; `None` leaves the verdict to `_any`.
 
     Usual is: names and values take turns, all names are known and occur once, and nothing is near a bound. Then one
     split yields them all. It takes no form that `_any` refuses and reads none otherwise (shown on random bodies).
+
+    What else could be wrong shows in the decoded text. An escape that is whole has become two bytes fewer, and no other
+    shrinks as much: quoted-printable leaves a broken one as it is, or drops one byte of it. A separator's stand-in that
+    stood there as an escape makes one token more than there are separators. An `&` that is left was an escape.
     """
     shape = body.translate(None, _ALL_BUT_SEPARATORS)
     if shape != _TAKING_TURNS[: len(shape)] or not len(shape) & 1 or len(body) > VALUE_BYTES_MAX:
         return None
-    if b"%00" in body or _BAD_ESCAPE.search(body) is not None:
+    decoded = a2b_qp(body.translate(_TO_TOKENS))
+    tokens = decoded.split(_PIECES)
+    if len(body) - len(decoded) != 2 * body.count(b"%") or len(tokens) != len(shape) + 1:
         return None
-    tokens = a2b_qp(body.translate(_TO_TOKENS)).split(_PIECES)
     names = tokens[::2]
     fields = dict(zip(names, tokens[1::2], strict=True))
-    return fields if len(fields) == len(names) and fields.keys() <= KNOWN_NAMES else None
+    if len(fields) != len(names) or not fields.keys() <= KNOWN_NAMES:
+        return None
+    return _form(fields, has_escaped_ampersand=b"&" in decoded)
 
 
-def _any(body: bytes) -> dict[bytes, bytes]:
+def _any(body: bytes) -> Form:
     if not body or body.translate(None, _PRINTABLE):
         raise BadForm(Refusal.MALFORMED, "the body is empty or holds a byte that is not printable ASCII")
     if _BAD_ESCAPE.search(body) is not None:
@@ -121,7 +126,11 @@ def _any(body: bytes) -> dict[bytes, bytes]:
     if len(fields) != len(pairs):
         raise BadForm(Refusal.DUPLICATE_PARAM, "a parameter occurs twice")
     _check_bounds(fields, body)
-    return fields
+    return _form(fields, has_escaped_ampersand=b"%26" in body)
+
+
+def _form(fields: dict[bytes, bytes], *, has_escaped_ampersand: bool) -> Form:
+    return Form(fields, fields.pop(b"sign", None), fields.pop(b"sign_type", None), has_escaped_ampersand)
 
 
 def signed_text(form: Form, *, blanks: bool = False) -> bytes:
