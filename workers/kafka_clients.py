@@ -76,7 +76,7 @@ def producer(connection: Mapping[str, Any], **more: Any) -> AIOKafkaProducer:
         "enable_idempotence": False,
         "max_batch_size": BATCH_BYTES,
         "linger_ms": 0,
-        "compression_type": "lz4",
+        "compression_type": "snappy",
         "request_timeout_ms": 5_000,
         "metadata_max_age_ms": METADATA_AGE_MS,
         "retry_backoff_ms": 100,
