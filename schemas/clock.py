@@ -8,6 +8,7 @@ changes with every retry.
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 BEIJING = timezone(timedelta(hours=8), "UTC+08:00")
 
@@ -20,10 +21,14 @@ _ISO = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{1,6})?(?:
 _EPOCH_MS = re.compile(r"\d{13}", re.ASCII)
 
 
+_SECONDS_MAX = 1024  # that are remembered: what comes together was mostly paid, and sent, within the same few seconds
+
+
 class BadTime(ValueError):
     """The text is not a time of the form that this kind of message uses, or no such day exists."""
 
 
+@lru_cache(_SECONDS_MAX)
 def parse_local(text: str) -> datetime:
     """A form's `yyyy-MM-dd HH:mm:ss`, with an optional fraction, as an aware datetime at UTC+8.
 

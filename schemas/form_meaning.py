@@ -13,7 +13,7 @@ from typing import Any
 from schemas import clock, money
 from schemas.accounts import CHARSETS, Account, Family
 from schemas.dispositions import Reason
-from schemas.form import Form
+from schemas.form import KNOWN_NAMES, Form
 from schemas.money import Money
 from schemas.notification import Kind, Notification, Unreadable
 from schemas.orders import News, Refund
@@ -47,6 +47,16 @@ def read(form: Form, account: Account) -> Notification:
         raise identity.unreadable(Reason.BAD_AMOUNT, str(error)) from None
 
 
+class _Names(dict[bytes, str]):
+    """Names as text: the known ones, made once, any other when it is asked for."""
+
+    def __missing__(self, name: bytes) -> str:
+        return name.decode("ascii")
+
+
+_NAMES = _Names({name: name.decode("ascii") for name in KNOWN_NAMES})
+
+
 class _Identity:
     """The decoded fields, and the two numbers by which a person would look for the message if it cannot be read."""
 
@@ -64,7 +74,7 @@ class _Identity:
         return text
 
     def required(self, name: str) -> str:
-        text = self.optional(name)
+        text = self.fields.get(name) if self._is_plain else self.optional(name)
         if not text:
             raise self.unreadable(Reason.MISSING_FIELD, f"no {name}")
         return text
@@ -95,7 +105,7 @@ def _text(form: Form, account: Account, digest: bytes) -> dict[str, str]:
         raise Unreadable(Reason.CHARSET, f"text that is not {charset}", **_numbers(form, digest)) from None
     if len(values) != len(form.fields):
         raise Unreadable(Reason.CONTROL_CHAR, "U+0000 in a value", **_numbers(form, digest))
-    return dict(zip(b" ".join(form.fields).decode("ascii").split(" "), values, strict=True))
+    return dict(zip(map(_NAMES.__getitem__, form.fields), values, strict=True))
 
 
 def _numbers(form: Form, digest: bytes) -> dict[str, Any]:
