@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 VERSION = 1
 VERSIONS_READ = range(1, VERSION + 1)
 EPOCH_MS_MAX = 253_402_300_799_999  # the last millisecond of the year 9999, after which no clock of ours shows a time
+EPOCH_MS_DIGITS_MAX = len(str(EPOCH_MS_MAX))
 
 
 class Header(StrEnum):
@@ -88,10 +89,15 @@ def key_of(account: str, number: str | bytes) -> bytes:
 _encode = msgspec.msgpack.Encoder().encode
 
 # Reading an enum's value costs more than what is done with it, and this is done for every notification.
-_VERSION = (Header.VERSION.value, b"%d" % VERSION)
-_CONFIRMED = {True: (Header.CONFIRMED.value, b"1"), False: (Header.CONFIRMED.value, b"0")}
+_WRITTEN_AS = Header.VERSION.value
+_OURS = b"%d" % VERSION
+_VERSION = (_WRITTEN_AS, _OURS)
+_IS_CONFIRMED = Header.CONFIRMED.value
+_CONFIRMED = {True: (_IS_CONFIRMED, b"1"), False: (_IS_CONFIRMED, b"0")}
 _ACCOUNT, _FAMILY, _RECEIVED_AT = Header.ACCOUNT.value, Header.FAMILY.value, Header.RECEIVED_AT.value
 _PATH, _CONTENT_TYPE, _KEY_ID = Header.PATH.value, Header.CONTENT_TYPE.value, Header.KEY_ID.value
+_CLIENT_ID, _REQUEST_TIME, _SIGNATURE = Header.CLIENT_ID.value, Header.REQUEST_TIME.value, Header.SIGNATURE.value
+_RECEIPT = Header.RECEIPT.value
 
 
 def seal(sealed: Sealed, number: str | bytes, mark: bytes = b"") -> Record:
@@ -111,12 +117,12 @@ def seal(sealed: Sealed, number: str | bytes, mark: bytes = b"") -> Record:
     )
     if sealed.signature:
         headers += (
-            (Header.CLIENT_ID.value, sealed.client_id),
-            (Header.REQUEST_TIME.value, sealed.request_time),
-            (Header.SIGNATURE.value, sealed.signature),
+            (_CLIENT_ID, sealed.client_id),
+            (_REQUEST_TIME, sealed.request_time),
+            (_SIGNATURE, sealed.signature),
         )
     if mark:
-        headers += ((Header.RECEIPT.value, mark),)
+        headers += ((_RECEIPT, mark),)
     return Record(key_of(sealed.account, number), sealed.body, headers)
 
 
@@ -134,24 +140,20 @@ def open_(record: Record, *, received_at_ms: int = 0) -> Sealed:
     if len(headers) != len(record.headers):
         raise BadRecord("a header occurs twice")
     try:
-        version = _number(headers[Header.VERSION])
-        if version > VERSION:
-            raise NewerRecord(f"envelope version {version}, this program reads up to {VERSION}")
-        if version not in VERSIONS_READ:
-            raise BadRecord(f"envelope version {version}")
+        _check_version(headers[_WRITTEN_AS])
         return Sealed(
-            account=headers[Header.ACCOUNT].decode(),
-            family=headers[Header.FAMILY].decode(),
-            received_at_ms=_moment(headers[Header.RECEIVED_AT], received_at_ms),
-            path=headers[Header.PATH],
-            content_type=headers[Header.CONTENT_TYPE],
-            key_id=headers[Header.KEY_ID].decode(),
-            confirmed=headers[Header.CONFIRMED] == b"1",
+            account=headers[_ACCOUNT].decode(),
+            family=headers[_FAMILY].decode(),
+            received_at_ms=_moment(headers[_RECEIVED_AT], received_at_ms),
+            path=headers[_PATH],
+            content_type=headers[_CONTENT_TYPE],
+            key_id=headers[_KEY_ID].decode(),
+            confirmed=headers[_IS_CONFIRMED] == b"1",
             body=record.value,
-            client_id=headers.get(Header.CLIENT_ID, b""),
-            request_time=headers.get(Header.REQUEST_TIME, b""),
-            signature=headers.get(Header.SIGNATURE, b""),
-            receipt=headers.get(Header.RECEIPT, b""),
+            client_id=headers.get(_CLIENT_ID, b""),
+            request_time=headers.get(_REQUEST_TIME, b""),
+            signature=headers.get(_SIGNATURE, b""),
+            receipt=headers.get(_RECEIPT, b""),
         )
     except KeyError as missing:
         raise BadRecord(f"no header {missing.args[0]}") from None
@@ -159,6 +161,16 @@ def open_(record: Record, *, received_at_ms: int = 0) -> Sealed:
         if isinstance(error, BadRecord | NewerRecord):
             raise
         raise BadRecord("a header is not what it should be") from None
+
+
+def _check_version(text: bytes) -> None:
+    if text == _OURS:
+        return
+    version = _number(text)
+    if version > VERSION:
+        raise NewerRecord(f"envelope version {version}, this program reads up to {VERSION}")
+    if version not in VERSIONS_READ:
+        raise BadRecord(f"envelope version {version}")
 
 
 def _number(text: bytes) -> int:
@@ -169,6 +181,5 @@ def _number(text: bytes) -> int:
 
 
 def _moment(text: bytes, default: int) -> int:
-    if not text.isdigit() or len(text) > len(str(EPOCH_MS_MAX)) or int(text) > EPOCH_MS_MAX:
-        return default
-    return int(text)
+    moment = int(text) if text.isdigit() and len(text) <= EPOCH_MS_DIGITS_MAX else EPOCH_MS_MAX + 1
+    return moment if moment <= EPOCH_MS_MAX else default
