@@ -20,8 +20,8 @@ parked for it does not see the parked row, and wakes it only when it comes due.
 
 # ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from msgspec import Struct
 
@@ -176,14 +176,13 @@ _RELEASE = """
     FROM unnest($1::integer[], $2::bigint[], $3::text[]) AS place(log_partition, log_offset, resolution)
     WHERE held.log_partition = place.log_partition AND held.log_offset = place.log_offset AND resolved_at IS NULL
 """
-# Where nothing is parked at all, which is usual, the first condition ends the search before it begins.
+_IS_ANY_PARKED = "SELECT EXISTS (SELECT 1 FROM held WHERE disposition = 'parked' AND resolved_at IS NULL)"
 _WAKE = """
     UPDATE held SET due_at = least(coalesce(due_at, $3), $3)
     FROM (
         SELECT h.log_partition, h.log_offset FROM unnest($1::text[], $2::text[]) AS come(account, waits_for)
         JOIN held AS h ON h.waits_for = come.waits_for AND h.account = come.account
-        WHERE EXISTS (SELECT 1 FROM held WHERE disposition = 'parked' AND resolved_at IS NULL)
-            AND h.disposition = 'parked' AND h.resolved_at IS NULL
+        WHERE h.disposition = 'parked' AND h.resolved_at IS NULL
         ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h
     ) AS woken
     WHERE held.log_partition = woken.log_partition AND held.log_offset = woken.log_offset
@@ -198,6 +197,8 @@ _COUNT_SAME = """
         AND d.received_at = asked.at
 """
 _UNSENT_AMONG = "SELECT id FROM outbox WHERE id = ANY($1::text[]) AND sent_at IS NULL"
+
+_first_two = operator.itemgetter(0, 1)
 
 
 async def _insert(connection: Connection, statement: str, given: Sequence[rows.Row]) -> int:
@@ -216,10 +217,6 @@ async def _copy(connection: Connection, table: str, names: Sequence[str], given:
 def _count(status: str) -> int:
     """The number of rows in the server's word on a statement: `INSERT 0 7`, `UPDATE 7`."""
     return int(status.rpartition(" ")[2])
-
-
-def _first_two(row: rows.Row) -> tuple[Any, Any]:
-    return row[0], row[1]
 
 
 async def _write_events(
@@ -241,7 +238,7 @@ async def _numbered(
     """Sorting the events by key leaves the versions of each order in their order."""
     if not outgoing:
         return []
-    given = sorted(outgoing, key=lambda event: event.key)
+    given = sorted(outgoing, key=operator.attrgetter("key"))
     numbers = await connection.fetch(statement, *arrays(rows.outbox_row(event, now_ms) for event in given))
     by_id = {id_: number for number, id_ in numbers}
     return [(by_id[event.id], event) for event in given if event.id in by_id]
@@ -285,8 +282,9 @@ async def _release(connection: Connection, plan: Plan, now_ms: int) -> None:
 
 
 async def _wake(connection: Connection, wakes: set[tuple[str, str]], now_ms: int) -> int:
-    """How many parked rows are due now because what they waited for has come true."""
-    if not wakes:
+    """How many parked rows are due now because what they waited for has come true. Usually nothing is parked at all:
+    then it is not even said what has come true, which is twice as many names as there are orders."""
+    if not wakes or not await connection.fetchval(_IS_ANY_PARKED):
         return 0
     accounts, waits = zip(*wakes, strict=True)
     return _count(await connection.execute(_WAKE, accounts, waits, now_ms))
