@@ -137,7 +137,10 @@ async def settled_between(connection: Connection, partition: int, first: int, en
 
 _NOTHING = Needs(positions=frozenset(), ids=frozenset(), orders=frozenset(), trades=frozenset(), refunds=frozenset())
 _LEDGER, _ORDERS, _DELIVERIES = columns.LEDGER.each, columns.ORDERS.each, columns.DELIVERIES.each
-_INSERT_EVENTS = columns.OUTBOX.insert("outbox", after="RETURNING number, id")
+_OUTBOX = ("number", *columns.OUTBOX.each)
+_DRAW_NUMBERS = """
+    SELECT nextval((SELECT pg_get_serial_sequence('outbox', 'number')::regclass)) FROM generate_series(1, $1::bigint)
+"""
 _INSERT_NOTICES = columns.OUTBOX.insert("outbox", after="ON CONFLICT DO NOTHING RETURNING number, id")
 _WRITTEN = columns.Columns(f"{columns.ORDERS.spec}, expected_version bigint")
 _UPDATE_ORDERS = f"""
@@ -224,24 +227,27 @@ async def _write_events(
 ) -> list[tuple[int, Outgoing]]:
     """What was written, with its numbers. A second order event with the same id is a fault; a second notice says
     nothing new, and is left out."""
-    announced = [event for event in outgoing if event.topic == topics.ORDER_EVENT]
-    numbered = await _numbered(connection, _INSERT_EVENTS, announced, now_ms)
-    if len(announced) < len(outgoing):
-        notices = [event for event in outgoing if event.topic != topics.ORDER_EVENT]
-        numbered += await _numbered(connection, _INSERT_NOTICES, notices, now_ms)
-    return numbered
+    # Sorting the events by key leaves the versions of each order in their order.
+    in_order = sorted(outgoing, key=operator.attrgetter("key"))
+    numbered = await _announce(connection, [event for event in in_order if event.topic == topics.ORDER_EVENT], now_ms)
+    notices = [event for event in in_order if event.topic != topics.ORDER_EVENT]
+    if not notices:
+        return numbered
+    given = arrays(rows.outbox_row(event, now_ms) for event in notices)
+    by_id = {id_: number for number, id_ in await connection.fetch(_INSERT_NOTICES, *given)}
+    return numbered + [(by_id[event.id], event) for event in notices if event.id in by_id]
 
 
-async def _numbered(
-    connection: Connection, statement: str, outgoing: Sequence[Outgoing], now_ms: int
-) -> list[tuple[int, Outgoing]]:
-    """Sorting the events by key leaves the versions of each order in their order."""
-    if not outgoing:
+async def _announce(connection: Connection, announced: Sequence[Outgoing], now_ms: int) -> list[tuple[int, Outgoing]]:
+    """Write the order events. Their numbers are drawn before: what is copied does not tell which it got."""
+    if not announced:
         return []
-    given = sorted(outgoing, key=operator.attrgetter("key"))
-    numbers = await connection.fetch(statement, *arrays(rows.outbox_row(event, now_ms) for event in given))
-    by_id = {id_: number for number, id_ in numbers}
-    return [(by_id[event.id], event) for event in given if event.id in by_id]
+    drawn = sorted(number for (number,) in await connection.fetch(_DRAW_NUMBERS, len(announced)))
+    numbered = list(zip(drawn, announced, strict=True))
+    await _copy(
+        connection, "outbox", _OUTBOX, [(number, *rows.outbox_row(event, now_ms)) for number, event in numbered]
+    )
+    return numbered
 
 
 async def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: int) -> None:
