@@ -5,6 +5,7 @@ text that Alipay chose, so what is not in the list here counts as `other`. Nothi
 """
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -71,14 +72,16 @@ class Metrics:
     def settled(self, plan: Plan, readings: Sequence[Reading]) -> None:
         """A batch has its dispositions. One that goes on waiting, tried by the sweeper, is counted no second time."""
         again = {reading.position for reading in readings if reading.held is not None}
-        for delivery in plan.deliveries:
-            if delivery.position in again and delivery.disposition in HELD:
-                continue
-            self._processed[delivery.disposition].inc()
-            if delivery.disposition in HELD:
-                self._held.of(delivery.disposition.value, delivery.reason.value).inc()
-            if delivery.status and delivery.position not in again:
-                self._statuses.of(self._account(delivery.account), _status(delivery.status)).inc()
+        ended = [each for each in plan.deliveries if each.position not in again or each.disposition not in HELD]
+        # A batch has few kinds of ends and of statuses, and each count takes a lock.
+        ends = collections.Counter((each.disposition, each.reason) for each in ended)
+        for (disposition, reason), count in ends.items():
+            self._processed[disposition].inc(count)
+            if disposition in HELD:
+                self._held.of(disposition.value, reason.value).inc(count)
+        told = (each for each in ended if each.status and each.position not in again)
+        for (account, status), count in collections.Counter((each.account, each.status) for each in told).items():
+            self._statuses.of(self._account(account), _status(status)).inc(count)
         for account, money in plan.paid:
             self._amount.of(self._account(account), money.currency).inc(money.minor)
         for reading in readings:
