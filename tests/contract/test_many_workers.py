@@ -5,9 +5,12 @@ Only the cluster's engine has more than one worker. Each worker here has a store
 
 import asyncio
 import random
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 
+import asyncpg
 import pytest
 from msgspec import structs
 
@@ -31,6 +34,7 @@ from workers.processing import Broken, Fenced, Infrastructure, Processing
 
 pytestmark = pytest.mark.slow
 
+RIGHTS = Path(__file__).parents[2] / "deploy/docs/migrations.md"
 STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
 Opener = Callable[[int], Awaitable[list[OrderStore]]]
 
@@ -561,3 +565,30 @@ async def test_what_is_settled_is_known_by_its_position_and_its_moment(workers: 
     assert not await store.are_settled([batch[0], at(0, 42, later)])
     assert not await store.are_settled([*batch, at(0, 43, journey.record("N3"))])
     assert not await store.are_settled([at(0, 41, Record(b"", b"", ()))])
+
+
+async def test_a_worker_needs_no_other_rights_than_those_that_are_documented(
+    cluster: Cluster, workers: Opener, time: Time
+) -> None:
+    await workers(1)
+    role, password = f"r{secrets.token_hex(6)}", secrets.token_hex(16)
+    grants = [line.strip() for line in RIGHTS.read_text().splitlines() if line.startswith("    GRANT ")]
+    assert grants
+    owner = await asyncpg.connect(cluster.url)
+    await owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+    for grant in grants:
+        await owner.execute(grant.replace("public", cluster.name).replace("orders_worker", role))
+    await owner.close()
+    url = f"postgresql://{role}:{password}@{cluster.url.rpartition('@')[2]}"
+    store = await OrderStore.open(url, holder=role, now_ms=time)
+    try:
+        work = journey.processing(store, time)
+        news = [journey.record("N1", status) for status in STATUSES]
+        await work.process(journey.logged([*news, news[0], journey.record("N2", account=REGISTERED)]))
+        assert len(await sent(store)) == 3
+        time.now_ms += 25 * 3_600_000
+        await work.retry(await store.due(now_ms=time.now_ms, limit=10))
+        await sent(store)
+        assert await store.prune_sent(older_than_ms=time.now_ms)
+    finally:
+        await store.close()
