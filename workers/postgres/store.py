@@ -142,7 +142,7 @@ class OrderStore:
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         fresh = Fresh() if self._fresh is None else self._fresh
         repeated = self._repeats.done(numbers)
-        first = set(numbers) - {asked.newest for asked, _ in repeated}
+        first = set(numbers) - {asked.newest for asked in repeated}
         doubtful = fresh.doubtful(first)
 
         async def work(connection: Connection) -> None:
@@ -160,8 +160,8 @@ class OrderStore:
         """Take up what was left behind; what is to be repeated, but for what we are about to send anyway."""
         left = await self._database.read(lambda connection: outbox.left_behind(connection, limit, now_ms=now_ms))
         fresh.took_up(left)
-        due = await self._database.read(lambda connection: repeats.due(connection, limit, now_ms=now_ms))
-        return [asked for asked in due if asked.newest not in fresh]
+        taken = await self._database.write(lambda connection: repeats.take(connection, limit, now_ms=now_ms))
+        return [asked for asked in taken if asked.newest not in fresh]
 
     # workers.pages.OrdersPort
 
