@@ -54,7 +54,8 @@ class Fresh:
                 self._by_number[number] = event
                 self._ids.add(event.id)
         if len(self._by_number) > FRESH_MAX:
-            self.forget(list(self._by_number))
+            # What was offered may be on its way, and to be acknowledged: what we know of it is still needed then.
+            self.forget([number for number in self._by_number if number not in self._offered])
 
     def took_up(self, left: Sequence[Emitted]) -> None:
         """Have what another left behind. It stays until we have sent it, whoever has sent it meanwhile: a try of ours
