@@ -21,7 +21,7 @@ from tests.journey import NOW_MS, REGISTERED, Time
 from workers import drafting
 from workers.pages import HeldQuery
 from workers.plan import Known, Logged, Needs, Plan, Position
-from workers.postgres import outbox, settling
+from workers.postgres import outbox, repeats, settling
 from workers.postgres.database import Connection
 from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import LEFT_BEHIND_MS, LOOK_EVERY_MS
@@ -374,7 +374,22 @@ async def test_what_is_on_its_way_while_an_older_one_comes_late_is_repeated_when
     late.pass_doubt()
     assert told(await late.leader.unsent(10)) == ["shop-sg:N1:2"]
     await late.leader.mark_sent([number for number, _ in on_its_way])
+    late.pass_doubt()
     assert await sent(late.leader) == ["state of shop-sg:N1:2"]
+
+
+async def test_what_cannot_be_repeated_yet_is_not_looked_at_each_time(late: Late, time: Time) -> None:
+    await journey.processing(late.leader, time).process([at(2, 1, journey.record("N2"))])
+    assert told(await late.leader.unsent(10)) == told(await late.leader.unsent(10)) == ["shop-sg:N2:1"]
+    assert await sent(late.leader) == ["shop-sg:N2:1"]
+    await late.hears(late.slow, 1)
+    late.pass_doubt()
+
+    async def taken() -> list[str]:
+        asked = await late.leader._database.write(lambda some: repeats.take(some, 1, now_ms=time.now_ms))
+        return [each.state.id for each in asked]
+
+    assert [await taken() for _ in range(3)] == [[], ["shop-sg:N2:1"], []]
 
 
 async def test_what_is_written_while_a_state_is_repeated_is_repeated_after_it(late: Late, workers: Opener) -> None:

@@ -70,7 +70,7 @@ async def ask_for(connection: Connection, numbers: Sequence[int], *, now_ms: int
 
 
 async def take(connection: Connection, limit: int, *, now_ms: int) -> list[Asked]:
-    """Some of what was asked for and can be sent now, longest due first. Nobody else takes it for `DOUBT_MS`."""
+    """What can be sent now of so many that are due, the longest due. Nobody else takes them for `DOUBT_MS`."""
     return [_asked(*row) for row in await connection.fetch(_TAKE, limit, now_ms, now_ms + DOUBT_MS)]
 
 
@@ -98,18 +98,18 @@ _NEXT = """
 """
 # The ids of an order's events lie between `account:order:` and `account:order;`, and of others only some whose order
 # begins like that.
+# What cannot be sent yet is put off like the rest: as the longest due, it would be met again by every search.
 _TAKE = f"""
-    UPDATE outbox AS taken SET again_at = $3
-    FROM (
-        SELECT asked.number AS asked, asked.again_at AS at, {columns.of("newest", columns.EMITTED)}
-        FROM outbox AS asked
-        JOIN outbox AS newest ON newest.id > left(asked.id, -length(asked.version::text))
-            AND newest.id < left(asked.id, -length(asked.version::text) - 1) || ';' AND newest.key = asked.key
-        WHERE asked.again_at <= $2 AND newest.sent_at IS NOT NULL AND NOT EXISTS ({_NEXT})
-        ORDER BY asked.again_at, asked.number LIMIT $1
-    ) AS due
-    WHERE taken.number = due.asked AND taken.again_at = due.at
-    RETURNING taken.number, taken.again_at, {columns.of("due", columns.EMITTED)}
+    WITH asked AS (
+        UPDATE outbox SET again_at = $3
+        WHERE number IN (SELECT number FROM outbox WHERE again_at <= $2 ORDER BY again_at LIMIT $1 FOR UPDATE)
+        RETURNING number, again_at, id, key, version
+    )
+    SELECT asked.number, asked.again_at, {columns.of("newest", columns.EMITTED)}
+    FROM asked
+    JOIN outbox AS newest ON newest.id > left(asked.id, -length(asked.version::text))
+        AND newest.id < left(asked.id, -length(asked.version::text) - 1) || ';' AND newest.key = asked.key
+    WHERE newest.sent_at IS NOT NULL AND NOT EXISTS ({_NEXT})
 """  # noqa: S608 - our own list of columns
 _SETTLE = f"""
     UPDATE outbox AS asked SET again_at = CASE
