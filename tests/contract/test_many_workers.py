@@ -586,6 +586,14 @@ async def test_old_events_are_pruned_but_for_the_newest_of_each_order_and_what_i
     assert await pruned(time.now_ms + 1) == ["shop-sg:N2:3", "shop-sg:N4:1", "shop-sg:N1:4"]
 
 
+async def test_an_old_event_is_kept_while_its_order_is_to_be_repeated_for_it(late: Late, time: Time) -> None:
+    await late.hears(late.leader, 1)
+    assert await sent(late.leader) == ["shop-sg:N1:2"]
+    assert await late.leader.prune_sent(older_than_ms=time.now_ms + 1)
+    late.pass_doubt()
+    assert await sent(late.leader) == ["state of shop-sg:N1:2"]
+
+
 async def test_what_is_settled_is_known_by_its_position_and_its_moment(workers: Opener, time: Time) -> None:
     """A topic that was made anew has other records at the same positions."""
     (store,) = await workers(1)

@@ -129,11 +129,12 @@ _LEFT_BEHIND = f"""
 _MARK = "UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[]) AND sent_at IS NULL RETURNING number"
 _PRUNE = """
     WITH stretch AS MATERIALIZED (
-        SELECT number, id, version, sent_at, written_at FROM outbox WHERE number > $1 ORDER BY number LIMIT $3
+        SELECT number, id, version, sent_at, again_at, written_at
+        FROM outbox WHERE number > $1 ORDER BY number LIMIT $3
     ), pruned AS (
         DELETE FROM outbox WHERE number IN (
             SELECT old.number FROM stretch AS old
-            WHERE old.sent_at < $2 AND (old.version IS NULL OR EXISTS (
+            WHERE old.sent_at < $2 AND old.again_at IS NULL AND (old.version IS NULL OR EXISTS (
                 SELECT 1 FROM outbox AS next
                 WHERE next.id = left(old.id, -length(old.version::text)) || (old.version + 1)
             ))
