@@ -476,6 +476,38 @@ async def test_what_is_too_much_to_remember_is_left_to_the_one_who_leads(
     assert await sent(store) == [*(f"shop-sg:N{number}:1" for number in range(5)), "shop-sg:N1:2"]
 
 
+async def loses_all(store: OrderStore) -> None:
+    """A standby takes over that has not heard the last commits: it gives their numbers out again."""
+    tables = "outbox, orders, deliveries, notifications, trades"
+    await store._database.write(lambda connection: connection.execute(f"TRUNCATE {tables} RESTART IDENTITY"))
+
+
+async def test_a_number_that_another_worker_was_given_anew_is_not_marked_for_what_was_lost(
+    workers: Opener, time: Time
+) -> None:
+    first, second = await workers(2)
+    await journey.processing(first, time).process([at(0, 1, journey.record("N1"))])
+    lost = await first.unsent(10)
+    await loses_all(first)
+    await journey.processing(second, time).process([at(1, 1, journey.record("N2"))])
+    assert [number for number, _ in await second.unsent(10)] == [number for number, _ in lost]
+    await first.mark_sent([number for number, _ in lost])
+    time.now_ms += LEFT_BEHIND_MS
+    assert await sent(first) == ["shop-sg:N2:1"]
+
+
+async def test_a_number_that_is_given_anew_while_what_was_lost_is_sent_is_still_to_be_sent(
+    workers: Opener, time: Time
+) -> None:
+    (alone,) = await workers(1)
+    await journey.processing(alone, time).process([at(0, 1, journey.record("N1"))])
+    lost = await alone.unsent(10)
+    await loses_all(alone)
+    await journey.processing(alone, time).process([at(0, 1, journey.record("N2"))])
+    await alone.mark_sent([number for number, _ in lost])
+    assert await sent(alone) == ["shop-sg:N2:1"]
+
+
 async def test_the_feed_does_not_run_ahead_of_a_transaction_that_may_still_bring_lower_numbers(
     workers: Opener, time: Time
 ) -> None:

@@ -142,7 +142,7 @@ class OrderStore:
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         fresh = Fresh() if self._fresh is None else self._fresh
         repeated = self._repeats.done(numbers)
-        first = set(numbers) - {asked.newest for asked in repeated}
+        first = fresh.ids(numbers)
         doubtful = fresh.doubtful(first)
 
         async def work(connection: Connection) -> None:
