@@ -338,6 +338,21 @@ async def test_who_sent_late_may_die_before_he_can_say_so(late: Late) -> None:
     assert await sent(late.leader) == []
 
 
+async def test_who_leads_may_die_with_what_was_left_behind_before_he_can_say_so(workers: Opener, time: Time) -> None:
+    slow, leader, heir = await workers(3)
+    assert await leader.sending.leads()
+    await journey.processing(slow, time).process([at(0, 1, journey.record("N1"))])
+    on_its_way = await slow.unsent(10)
+    time.now_ms += LEFT_BEHIND_MS
+    assert told(await leader.unsent(10)) == ["shop-sg:N1:1"]
+    await slow.mark_sent([number for number, _ in on_its_way])
+    await journey.processing(slow, time).process([at(0, 2, journey.record("N1", "TRADE_FINISHED"))])
+    assert await sent(slow) == ["shop-sg:N1:2"]
+    await leader.sending.resign()
+    time.now_ms += DOUBT_MS
+    assert await sent(heir) == ["state of shop-sg:N1:2"]
+
+
 async def test_a_state_is_repeated_by_another_where_the_one_who_led_is_gone(late: Late, workers: Opener) -> None:
     late.pass_doubt()
     assert told(await late.leader.unsent(10)) == ["state of shop-sg:N1:1"]
@@ -379,6 +394,7 @@ async def test_what_is_on_its_way_while_an_older_one_comes_late_is_repeated_when
 
 
 async def test_what_cannot_be_repeated_yet_is_not_looked_at_each_time(late: Late, time: Time) -> None:
+    time.now_ms += LOOK_EVERY_MS
     await journey.processing(late.leader, time).process([at(2, 1, journey.record("N2"))])
     assert told(await late.leader.unsent(10)) == told(await late.leader.unsent(10)) == ["shop-sg:N2:1"]
     assert await sent(late.leader) == ["shop-sg:N2:1"]

@@ -15,7 +15,7 @@ events has seen both before; but in their compacted twin the late one is the las
 event of which that may be true is marked, and the state of its order is sent once more: see `workers.postgres.repeats`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 
 from schemas.events import Outgoing
 from workers import rows
@@ -42,7 +42,7 @@ class Fresh:
     def __len__(self) -> int:
         return len(self._by_number)
 
-    def __contains__(self, number: int) -> bool:
+    def __contains__(self, number: object) -> bool:
         return number in self._by_number
 
     def wrote(self, settled: Settled) -> None:
@@ -97,10 +97,17 @@ class Fresh:
         self._ids.add(event.id)
 
 
-async def left_behind(connection: Connection, limit: int, *, now_ms: int) -> Sequence[Emitted]:
-    """What nobody has sent for too long, and all that was written since; oldest first."""
+async def take_up(connection: Connection, limit: int, *, ours: Container[int], now_ms: int) -> Sequence[Emitted]:
+    """What nobody has sent for too long, and all that was written since; oldest first.
+
+    Its orders are to be repeated from now on, but for those in `ours`: who takes up what another is sending after all
+    may die before he can say that there are two copies.
+    """
     found = await connection.fetch(_LEFT_BEHIND, limit, now_ms - LEFT_BEHIND_MS)
-    return [rows.emitted(row) for row in found]
+    left = [rows.emitted(row) for row in found]
+    if others := [emitted.number for emitted in left if emitted.number not in ours]:
+        await repeats.ask_for(connection, others, now_ms=now_ms)
+    return left
 
 
 async def mark_sent(

@@ -4,7 +4,8 @@ That topic keeps the last copy of each order that it was sent. A copy can be lat
 another has sent for it meanwhile; a request that was given up still lies before a broker. No lease keeps a copy from
 being late, and no reader of a compacted topic sees what was there before it. So whoever has acknowledged an event that
 was sent more than once asks, in the table, for a repeat after `DOUBT_MS`, when no other copy can be on its way. Asked
-for in the same transaction that marks the event as sent, a repeat outlives everybody who knows of it.
+for in the same transaction that marks the event as sent, or takes it up from another, a repeat outlives everybody who
+knows of it.
 
 The worker that leads sends it: the newest event of the order, to the compacted topic alone, since who reads the events
 has seen it. Only one that is sent already counts, for another is about to be; and if a newer one is there when the
@@ -15,7 +16,8 @@ sender dies, is sent anew when no copy of it can be on its way, by whoever leads
 acknowledged, that it was put off once more or done meanwhile, may have come last, and asks again.
 
 What remains: a worker that stands still for longer than `DOUBT_MS`, sends late when it goes on, and dies before it can
-say so. The next change of that order mends it.
+say so; and workers whose clocks are so far apart that the doubt is over before it begins. The next change of that order
+mends it.
 """
 
 from collections.abc import Collection, Sequence

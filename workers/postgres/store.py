@@ -158,9 +158,13 @@ class OrderStore:
 
     async def _look(self, fresh: Fresh, limit: int, now_ms: int) -> list[Asked]:
         """Take up what was left behind; what is to be repeated, but for what we are about to send anyway."""
-        left = await self._database.read(lambda connection: outbox.left_behind(connection, limit, now_ms=now_ms))
+
+        async def work(connection: Connection) -> tuple[Sequence[Emitted], Sequence[Asked]]:
+            left = await outbox.take_up(connection, limit, ours=fresh, now_ms=now_ms)
+            return left, await repeats.take(connection, limit, now_ms=now_ms)
+
+        left, taken = await self._database.write(work)
         fresh.took_up(left)
-        taken = await self._database.write(lambda connection: repeats.take(connection, limit, now_ms=now_ms))
         return [asked for asked in taken if asked.newest not in fresh]
 
     # workers.pages.OrdersPort
