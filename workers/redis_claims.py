@@ -35,6 +35,7 @@ PREFIX = b"alipay-notify:claim:"
 KEYS_MAX = 500  # per call: while a script of some milliseconds runs, Redis serves nobody else
 TTL_MS = 30_000  # longer than a batch takes, so that a claim seldom ends before its work
 DONE_TTL_MS = 60_000  # longer than a session: what a dead worker had not committed is delivered again by then
+MARK_BYTES_MAX = 32  # a partition of 32 bits and an offset of 64; the conversion of thousands of digits is an error
 CALL_S = 1.0  # two tries of half a second
 SLOTS = 16  # a call each to a batch: enough for the nodes of a cluster, and no more
 FAILURES_MAX = 3
@@ -179,7 +180,7 @@ def _mark(position: Position | None) -> bytes:
 def _read(mark: bytes) -> Position | None:
     """Where a mark says that an order is settled to; `None` for one that no program of ours wrote."""
     partition, _, offset = mark[1:].partition(b":")
-    if not (partition.isdigit() and offset.isdigit()):
+    if len(mark) > MARK_BYTES_MAX or not (partition.isdigit() and offset.isdigit()):
         return None
     return Position(int(partition), int(offset))
 

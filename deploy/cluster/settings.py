@@ -153,8 +153,9 @@ def secrets(path: Path, setting: str, *, bytes_min: int) -> list[bytes]:
     Raises:
         Unreadable: it cannot be read, or a line of it could be guessed.
     """
-    lines = _text(path, setting).split() or [""]
-    return [_unguessable(line, path, setting, bytes_min) for line in lines]
+    lines = [line.strip() for line in _text(path, setting).splitlines()]
+    told = [line for line in lines if line] or [""]
+    return [_unguessable(line, path, setting, bytes_min) for line in told]
 
 
 def _unguessable(text: str, path: Path, setting: str, bytes_min: int) -> bytes:

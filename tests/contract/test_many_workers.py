@@ -24,10 +24,10 @@ from tests.journey import NOW_MS, REGISTERED, Time
 from workers import drafting
 from workers.pages import HeldQuery
 from workers.plan import Known, Logged, Needs, Plan, Position
-from workers.postgres import outbox, settling
+from workers.postgres import outbox, repeats, settling
 from workers.postgres.database import Connection
 from workers.postgres.leadership import Leadership
-from workers.postgres.outbox import LEFT_BEHIND_MS
+from workers.postgres.outbox import LEFT_BEHIND_MS, LOOK_EVERY_MS
 from workers.postgres.repeats import DOUBT_MS
 from workers.postgres.store import OrderStore
 from workers.processing import Broken, Fenced, Infrastructure, Processing
@@ -309,7 +309,7 @@ class Late:
         await self.slow.mark_sent(self._numbers)
 
     def pass_doubt(self) -> None:
-        self._time.now_ms += DOUBT_MS + 1
+        self._time.now_ms += DOUBT_MS + LOOK_EVERY_MS
 
 
 @pytest.fixture
@@ -342,12 +342,46 @@ async def test_who_sent_late_may_die_before_he_can_say_so(late: Late) -> None:
     assert await sent(late.leader) == []
 
 
+async def test_who_leads_may_die_with_what_was_left_behind_before_he_can_say_so(workers: Opener, time: Time) -> None:
+    slow, leader, heir = await workers(3)
+    assert await leader.sending.leads()
+    await journey.processing(slow, time).process([at(0, 1, journey.record("N1"))])
+    on_its_way = await slow.unsent(10)
+    time.now_ms += LEFT_BEHIND_MS
+    assert told(await leader.unsent(10)) == ["shop-sg:N1:1"]
+    await slow.mark_sent([number for number, _ in on_its_way])
+    await journey.processing(slow, time).process([at(0, 2, journey.record("N1", "TRADE_FINISHED"))])
+    assert await sent(slow) == ["shop-sg:N1:2"]
+    await leader.sending.resign()
+    time.now_ms += DOUBT_MS
+    assert await sent(heir) == ["state of shop-sg:N1:2"]
+
+
 async def test_a_state_is_repeated_by_another_where_the_one_who_led_is_gone(late: Late, workers: Opener) -> None:
     late.pass_doubt()
     assert told(await late.leader.unsent(10)) == ["state of shop-sg:N1:1"]
     await late.leader.sending.resign()
     (heir,) = await workers(1)
+    assert await sent(heir) == []  # what the leader sent may be on its way
+    late.pass_doubt()
     assert await sent(heir) == ["state of shop-sg:N1:1"]
+    late.pass_doubt()
+    assert await sent(heir) == []
+
+
+async def test_a_state_that_a_leader_sends_late_is_repeated_after_it(late: Late, workers: Opener) -> None:
+    late.pass_doubt()
+    repeated = await late.leader.unsent(10)
+    assert told(repeated) == ["state of shop-sg:N1:1"]
+    await late.leader.sending.resign()
+    (heir,) = await workers(1)
+    await late.hears(heir, 1)
+    assert await sent(heir) == ["shop-sg:N1:2"]
+    late.pass_doubt()
+    assert await sent(heir) == ["state of shop-sg:N1:2"]
+    await late.leader.mark_sent([number for number, _ in repeated])
+    late.pass_doubt()
+    assert await sent(heir) == ["state of shop-sg:N1:2"]
     late.pass_doubt()
     assert await sent(heir) == []
 
@@ -359,7 +393,23 @@ async def test_what_is_on_its_way_while_an_older_one_comes_late_is_repeated_when
     late.pass_doubt()
     assert told(await late.leader.unsent(10)) == ["shop-sg:N1:2"]
     await late.leader.mark_sent([number for number, _ in on_its_way])
+    late.pass_doubt()
     assert await sent(late.leader) == ["state of shop-sg:N1:2"]
+
+
+async def test_what_cannot_be_repeated_yet_is_not_looked_at_each_time(late: Late, time: Time) -> None:
+    time.now_ms += LOOK_EVERY_MS
+    await journey.processing(late.leader, time).process([at(2, 1, journey.record("N2"))])
+    assert told(await late.leader.unsent(10)) == told(await late.leader.unsent(10)) == ["shop-sg:N2:1"]
+    assert await sent(late.leader) == ["shop-sg:N2:1"]
+    await late.hears(late.slow, 1)
+    late.pass_doubt()
+
+    async def taken() -> list[str]:
+        asked = await late.leader._database.write(lambda some: repeats.take(some, 1, now_ms=time.now_ms))
+        return [each.state.id for each in asked]
+
+    assert [await taken() for _ in range(3)] == [[], ["shop-sg:N2:1"], []]
 
 
 async def test_what_is_written_while_a_state_is_repeated_is_repeated_after_it(late: Late, workers: Opener) -> None:
@@ -384,10 +434,12 @@ async def test_what_is_asked_for_again_while_it_is_repeated_is_not_taken_for_don
     assert await sent(late.leader) == ["state of shop-sg:N1:1"]
 
 
-async def test_a_repeat_that_failed_is_repeated_when_nothing_of_it_can_be_on_its_way(late: Late) -> None:
+async def test_a_repeat_that_failed_is_tried_again_when_nothing_of_it_can_be_on_its_way(late: Late, time: Time) -> None:
     late.pass_doubt()
-    assert told(await late.leader.unsent(10)) == told(await late.leader.unsent(10)) == ["state of shop-sg:N1:1"]
-    assert await sent(late.leader) == ["state of shop-sg:N1:1"]
+    assert told(await late.leader.unsent(10)) == ["state of shop-sg:N1:1"]
+    await journey.processing(late.leader, time).process([at(2, 1, journey.record("N2"))])
+    assert await sent(late.leader) == ["shop-sg:N2:1"]
+    time.now_ms += LOOK_EVERY_MS
     assert await sent(late.leader) == []
     late.pass_doubt()
     assert await sent(late.leader) == ["state of shop-sg:N1:1"]
@@ -442,6 +494,38 @@ async def test_what_is_too_much_to_remember_is_left_to_the_one_who_leads(
     assert await sent(store) == ["shop-sg:N9:1"]
     time.now_ms += LEFT_BEHIND_MS
     assert await sent(store) == [*(f"shop-sg:N{number}:1" for number in range(5)), "shop-sg:N1:2"]
+
+
+async def loses_all(store: OrderStore) -> None:
+    """A standby takes over that has not heard the last commits: it gives their numbers out again."""
+    tables = "outbox, orders, deliveries, notifications, trades"
+    await store._database.write(lambda connection: connection.execute(f"TRUNCATE {tables} RESTART IDENTITY"))
+
+
+async def test_a_number_that_another_worker_was_given_anew_is_not_marked_for_what_was_lost(
+    workers: Opener, time: Time
+) -> None:
+    first, second = await workers(2)
+    await journey.processing(first, time).process([at(0, 1, journey.record("N1"))])
+    lost = await first.unsent(10)
+    await loses_all(first)
+    await journey.processing(second, time).process([at(1, 1, journey.record("N2"))])
+    assert [number for number, _ in await second.unsent(10)] == [number for number, _ in lost]
+    await first.mark_sent([number for number, _ in lost])
+    time.now_ms += LEFT_BEHIND_MS
+    assert await sent(first) == ["shop-sg:N2:1"]
+
+
+async def test_a_number_that_is_given_anew_while_what_was_lost_is_sent_is_still_to_be_sent(
+    workers: Opener, time: Time
+) -> None:
+    (alone,) = await workers(1)
+    await journey.processing(alone, time).process([at(0, 1, journey.record("N1"))])
+    lost = await alone.unsent(10)
+    await loses_all(alone)
+    await journey.processing(alone, time).process([at(0, 1, journey.record("N2"))])
+    await alone.mark_sent([number for number, _ in lost])
+    assert await sent(alone) == ["shop-sg:N2:1"]
 
 
 async def test_the_feed_does_not_run_ahead_of_a_transaction_that_may_still_bring_lower_numbers(
@@ -552,6 +636,14 @@ async def test_old_events_are_pruned_but_for_the_newest_of_each_order_and_what_i
     await journey.processing(store, time).process([at(0, 100, later)])
     await sent(store)
     assert await pruned(time.now_ms + 1) == ["shop-sg:N2:3", "shop-sg:N4:1", "shop-sg:N1:4"]
+
+
+async def test_an_old_event_is_kept_while_its_order_is_to_be_repeated_for_it(late: Late, time: Time) -> None:
+    await late.hears(late.leader, 1)
+    assert await sent(late.leader) == ["shop-sg:N1:2"]
+    assert await late.leader.prune_sent(older_than_ms=time.now_ms + 1)
+    late.pass_doubt()
+    assert await sent(late.leader) == ["state of shop-sg:N1:2"]
 
 
 async def test_what_is_settled_is_known_by_its_position_and_its_moment(workers: Opener, time: Time) -> None:

@@ -15,7 +15,7 @@ events has seen both before; but in their compacted twin the late one is the las
 event of which that may be true is marked, and the state of its order is sent once more: see `workers.postgres.repeats`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 
 from schemas.events import Outgoing
 from workers import rows
@@ -36,13 +36,13 @@ class Fresh:
     def __init__(self) -> None:
         self._by_number: dict[int, Outgoing] = {}
         self._ids: set[str] = set()
-        self._offered: set[int] = set()
+        self._offered: dict[int, str] = {}  # their ids
         self._doubtful: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._by_number)
 
-    def __contains__(self, number: int) -> bool:
+    def __contains__(self, number: object) -> bool:
         return number in self._by_number
 
     def wrote(self, settled: Settled) -> None:
@@ -51,54 +51,74 @@ class Fresh:
         behind = {event.key for _, event in settled.numbered if previous_id(event) in foreign} if foreign else set()
         for number, event in settled.numbered:
             if event.key not in behind:
-                self._by_number[number] = event
-                self._ids.add(event.id)
+                self._have(number, event)
         if len(self._by_number) > FRESH_MAX:
-            self.forget(list(self._by_number))
+            # What was offered may be on its way, and to be acknowledged: what we know of it is still needed then.
+            self.forget([number for number in self._by_number if number not in self._offered])
 
     def took_up(self, left: Sequence[Emitted]) -> None:
         """Have what another left behind. It stays until we have sent it, whoever has sent it meanwhile: a try of ours
         that failed may have been written, and late."""
         for emitted in left:
-            self._by_number[emitted.number] = emitted.event
-            self._ids.add(emitted.event.id)
+            self._have(emitted.number, emitted.event)
             self._doubtful.add(emitted.number)
 
     def offer(self, limit: int) -> list[tuple[int, Outgoing]]:
         """The oldest so many, by number, to be sent now. One that was offered before, and is not acknowledged, was
         tried, and nobody knows what became of it."""
         numbers = sorted(self._by_number)[:limit]
-        self._doubtful |= self._offered.intersection(numbers)
-        self._offered.update(numbers)
-        return [(number, self._by_number[number]) for number in numbers]
+        self._doubtful |= self._offered.keys() & numbers
+        offered = [(number, self._by_number[number]) for number in numbers]
+        self._offered.update([(number, event.id) for number, event in offered])
+        return offered
+
+    def ids(self, numbers: Collection[int]) -> dict[int, str]:
+        """What was offered with these numbers."""
+        return {number: self._offered[number] for number in numbers if number in self._offered}
 
     def doubtful(self, numbers: Collection[int]) -> set[int]:
         """Those of the numbers of which an earlier copy may be on its way: another's, or our own."""
         return self._doubtful.intersection(numbers)
 
     def forget(self, numbers: Sequence[int]) -> None:
-        """They are acknowledged, or left to the one who leads."""
+        """They are acknowledged, as they were offered, or left to the one who leads."""
         for number in numbers:
-            event = self._by_number.pop(number, None)
-            if event is not None:
+            event = self._by_number.get(number)
+            if event is not None and self._offered.pop(number, event.id) == event.id:
+                del self._by_number[number]
                 self._ids.discard(event.id)
-        self._offered.difference_update(numbers)
         self._doubtful.difference_update(numbers)
 
+    def _have(self, number: int, event: Outgoing) -> None:
+        """Its number may be one that was given out before: what had it then is no longer there."""
+        if (lost := self._by_number.get(number)) is not None:
+            self._ids.discard(lost.id)
+        self._by_number[number] = event
+        self._ids.add(event.id)
 
-async def left_behind(connection: Connection, limit: int, *, now_ms: int) -> Sequence[Emitted]:
-    """What nobody has sent for too long, and all that was written since; oldest first."""
+
+async def take_up(connection: Connection, limit: int, *, ours: Container[int], now_ms: int) -> Sequence[Emitted]:
+    """What nobody has sent for too long, and all that was written since; oldest first.
+
+    Its orders are to be repeated from now on, but for those in `ours`: who takes up what another is sending after all
+    may die before he can say that there are two copies.
+    """
     found = await connection.fetch(_LEFT_BEHIND, limit, now_ms - LEFT_BEHIND_MS)
-    return [rows.emitted(row) for row in found]
+    left = [rows.emitted(row) for row in found]
+    if others := [emitted.number for emitted in left if emitted.number not in ours]:
+        await repeats.ask_for(connection, others, now_ms=now_ms)
+    return left
 
 
 async def mark_sent(
-    connection: Connection, numbers: Collection[int], *, doubtful: Collection[int] = (), now_ms: int
+    connection: Connection, sent: Mapping[int, str], *, doubtful: Collection[int] = (), now_ms: int
 ) -> None:
-    """Remember that these were acknowledged; and that the orders are to be repeated of those that were sent more than
-    once, since another has marked one before, or one is `doubtful`."""
-    marked = {number for (number,) in await connection.fetch(_MARK, sorted(numbers), now_ms)}
-    if repeated := [number for number in numbers if number not in marked or number in doubtful]:
+    """Remember that these were acknowledged, by number and id; and that the orders are to be repeated of those that
+    were sent more than once, since another has marked one before, or one is `doubtful`."""
+    marked: dict[int, str] = dict(await connection.fetch(_MARK, sorted(sent), now_ms))
+    if others := [number for number, id_ in marked.items() if sent[number] != id_]:
+        await connection.execute(_UNMARK, others)
+    if repeated := [number for number in sent if number not in marked or number in doubtful]:
         await repeats.ask_for(connection, repeated, now_ms=now_ms)
 
 
@@ -125,14 +145,16 @@ _LEFT_BEHIND = f"""
         AND (SELECT written_at FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT 1) <= $2
     ORDER BY number LIMIT $1
 """  # noqa: S608 - our own list of columns
-_MARK = "UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[]) AND sent_at IS NULL RETURNING number"
+_MARK = "UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[]) AND sent_at IS NULL RETURNING number, id"
+_UNMARK = "UPDATE outbox SET sent_at = NULL WHERE number = ANY($1::bigint[])"
 _PRUNE = """
     WITH stretch AS MATERIALIZED (
-        SELECT number, id, version, sent_at, written_at FROM outbox WHERE number > $1 ORDER BY number LIMIT $3
+        SELECT number, id, version, sent_at, again_at, written_at
+        FROM outbox WHERE number > $1 ORDER BY number LIMIT $3
     ), pruned AS (
         DELETE FROM outbox WHERE number IN (
             SELECT old.number FROM stretch AS old
-            WHERE old.sent_at < $2 AND (old.version IS NULL OR EXISTS (
+            WHERE old.sent_at < $2 AND old.again_at IS NULL AND (old.version IS NULL OR EXISTS (
                 SELECT 1 FROM outbox AS next
                 WHERE next.id = left(old.id, -length(old.version::text)) || (old.version + 1)
             ))

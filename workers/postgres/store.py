@@ -142,7 +142,7 @@ class OrderStore:
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         fresh = Fresh() if self._fresh is None else self._fresh
         repeated = self._repeats.done(numbers)
-        first = set(numbers) - {asked.newest for asked, _ in repeated}
+        first = fresh.ids(numbers)
         doubtful = fresh.doubtful(first)
 
         async def work(connection: Connection) -> None:
@@ -158,10 +158,14 @@ class OrderStore:
 
     async def _look(self, fresh: Fresh, limit: int, now_ms: int) -> list[Asked]:
         """Take up what was left behind; what is to be repeated, but for what we are about to send anyway."""
-        left = await self._database.read(lambda connection: outbox.left_behind(connection, limit, now_ms=now_ms))
+
+        async def work(connection: Connection) -> tuple[Sequence[Emitted], Sequence[Asked]]:
+            left = await outbox.take_up(connection, limit, ours=fresh, now_ms=now_ms)
+            return left, await repeats.take(connection, limit, now_ms=now_ms)
+
+        left, taken = await self._database.write(work)
         fresh.took_up(left)
-        due = await self._database.read(lambda connection: repeats.due(connection, limit, now_ms=now_ms))
-        return [asked for asked in due if asked.newest not in fresh]
+        return [asked for asked in taken if asked.newest not in fresh]
 
     # workers.pages.OrdersPort
 

@@ -55,8 +55,9 @@ async def test_the_places_in_the_answer_are_the_keys_that_are_anothers() -> None
 
 
 async def test_a_mark_says_how_far_an_order_is_settled_and_a_strange_one_nothing() -> None:
-    server = Server(done=(1, b"=3:41", 2, b"=3:x"))
-    keys = [b"shop:N1", b"shop:N2"]
+    strange = [b"=", b"=3", b"=3:x", b"=-3:41", b"=3:-41", b"=3: 41", "=3:４１".encode(), b"=3:" + b"9" * 5000]
+    server = Server(done=(1, b"=3:41", *[each for pair in enumerate(strange, 2) for each in pair]))
+    keys = [b"shop:N%d" % number for number in range(1 + len(strange))]
     ours, done = await RedisClaims(server, prefix=b"").claim(keys, b"w1:1")
     assert ours == set(keys)
     assert done == {server.calls[0][0].removeprefix(b"{0}:"): Position(3, 41)}

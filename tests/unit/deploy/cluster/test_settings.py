@@ -154,6 +154,14 @@ def test_receivers_and_workers_with_one_file_have_one_key(tmp_path: Path) -> Non
     assert connections.receipt_keys(told(RECEIPT_KEY_FILE=file))[1:] == (key,)
 
 
+def test_a_receipt_key_is_a_line_whatever_blanks_are_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "receipt"
+    file.write_text("correct horse battery staple, and so on\r\n\n" + "x" * 40)
+    first, second = connections.receipt_keys(told(RECEIPT_KEY_FILE=file))
+    file.write_text("x" * 40 + "\n\ncorrect horse battery staple, and so on ")
+    assert connections.receipt_keys(told(RECEIPT_KEY_FILE=file)) == (second, first)
+
+
 @pytest.mark.parametrize("text", ["short", "", "x" * 40 + "\nshort\n"])
 def test_a_receipt_key_that_could_be_guessed_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "receipt"

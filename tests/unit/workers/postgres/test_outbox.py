@@ -60,13 +60,26 @@ def test_an_older_event_that_is_ours_to_send_stands_in_nobodys_way() -> None:
     assert ids(fresh) == ["shop:N1:1", "shop:N1:2"]
 
 
-def test_who_remembers_too_much_forgets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_remembers_too_much_forgets_all_that_he_has_not_begun_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "FRESH_MAX", 2)
     fresh = Fresh()
     fresh.wrote(settled((1, event("N1", 1)), (2, event("N2", 1)), (3, event("N3", 1))))
     assert ids(fresh) == []
     fresh.wrote(settled((4, event("N1", 2)), unsent_before=("shop:N1:1",)))
     assert ids(fresh) == []
+
+
+def test_what_may_be_on_its_way_is_remembered_however_much_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "FRESH_MAX", 2)
+    fresh = Fresh()
+    fresh.wrote(settled((1, event("N1", 1)), (2, event("N2", 1))))
+    fresh.offer(1)
+    fresh.offer(1)
+    fresh.wrote(settled((3, event("N3", 1))))
+    assert fresh.doubtful([1, 2, 3]) == {1}
+    assert ids(fresh) == ["shop:N1:1"]
+    fresh.wrote(settled((4, event("N1", 2)), unsent_before=("shop:N1:1",)))
+    assert ids(fresh) == ["shop:N1:1", "shop:N1:2"]
 
 
 def test_what_another_left_behind_may_have_been_sent_already() -> None:
