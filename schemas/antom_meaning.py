@@ -129,7 +129,6 @@ class _Reader:
             status=status,
             payer=mask(self.member("pspCustomerInfo", "displayCustomerId")),
             digest=blake2b(self._content(), digest_size=16).digest(),
-            fields={name: value if isinstance(value, str) else _json(value) for name, value in self.message.items()},
             **({"order": self.text("paymentRequestId")} | rest),
         )
 
@@ -183,7 +182,3 @@ def _identity(content: bytes) -> dict[str, Any]:
     """The identity of a message that cannot be read: it has no business key, but a repetition has the same content."""
     digest = blake2b(content, digest_size=16).digest()
     return {"notification_id": f"content:{digest.hex()}", "digest": digest}
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()

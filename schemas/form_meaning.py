@@ -33,7 +33,7 @@ def read(form: Form, account: Account) -> Notification:
         Unreadable: undecodable text, a missing or impossible value, or words that contradict each other.
     """
     digest = _digest(form)
-    identity = _Identity(_text(form, account, digest), digest)
+    identity = _Identity(text(form, account, digest), digest)
     type_ = identity.required("notify_type")
     try:
         if type_ == _TRADE_SYNC:
@@ -92,7 +92,12 @@ class _Identity:
         return Unreadable(reason, detail, order=order, notification_id=shown_id, digest=digest)
 
 
-def _text(form: Form, account: Account, digest: bytes) -> dict[str, str]:
+def text(form: Form, account: Account, digest: bytes = b"") -> dict[str, str]:
+    """The form's values as text, in the charset that is signed with them, or else the account's.
+
+    Raises:
+        Unreadable: it is not text in that charset, or the charset is none of ours.
+    """
     charset = form.fields.get(b"charset", b"").decode("ascii", "replace").lower() or account.charset
     if charset not in CHARSETS:
         detail = f"a charset that is not read here; known are {', '.join(CHARSETS)}"
@@ -135,7 +140,6 @@ def _envelope(identity: _Identity, account: Account, digest: bytes) -> dict[str,
         "sent_at": identity.time("notify_time"),
         "payer": mask(payer),
         "digest": digest,
-        "fields": identity.fields,
     }
 
 

@@ -75,4 +75,3 @@ class Notification(Struct, frozen=True, kw_only=True, gc=False):
     sent_at: datetime | None = None
     payer: str = ""  # masked
     digest: bytes = b""
-    fields: dict[str, str] = {}

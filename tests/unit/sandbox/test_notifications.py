@@ -233,4 +233,6 @@ def test_gbk_text_reaches_the_receiving_side(world: World) -> None:
         numbers=serials.Serials(chance),
         chance=chance,
     )
-    assert understood(world, one).fields["subject"] == "港式奶茶"
+    assert understood(world, one).news is News.PAID
+    sent = one.delivery(NOW).body.decode("ascii")
+    assert dict(parse_qsl(sent, encoding="gbk", errors="strict"))["subject"] == "港式奶茶"

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from schemas import antom_meaning
 from schemas.dispositions import Disposition, Reason
@@ -119,9 +120,9 @@ def test_another_spelling_of_a_member_is_another_member() -> None:
     assert refused(told).reason is Reason.MISSING_FIELD
 
 
-def test_members_we_do_not_know_are_kept() -> None:
+def test_members_we_do_not_know_are_no_hindrance() -> None:
     heard = read(PAYMENT | {"newMember": {"a": [1, "b"]}, "another": "text"})
-    assert (heard.news, heard.fields["newMember"], heard.fields["another"]) == (News.PAID, '{"a":[1,"b"]}', "text")
+    assert structs.replace(heard, digest=b"") == structs.replace(read(PAYMENT), digest=b"")
 
 
 @pytest.mark.parametrize(
@@ -163,10 +164,9 @@ OTHERS: list[tuple[dict[str, Any], Kind]] = [
 
 
 @pytest.mark.parametrize(("message", "kind"), OTHERS)
-def test_what_moves_no_order_is_kept_readable(message: dict[str, Any], kind: Kind) -> None:
+def test_what_moves_no_order_is_read_all_the_same(message: dict[str, Any], kind: Kind) -> None:
     heard = read(message)
     assert (heard.kind, heard.news) == (kind, News.OTHER)
-    assert heard.fields.keys() == message.keys()
     assert heard.order == message.get("paymentRequestId", "")
 
 
