@@ -21,6 +21,7 @@ UNSENT = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
 REPEATED = "SELECT count(*) FROM outbox WHERE again_at IS NOT NULL"
 WAITING = "SELECT count(*) FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL"
 RECORDS_MAX = 5000
+_UNREST = {UNSENT: "events are not sent", REPEATED: "states are to be repeated", WAITING: "notifications wait"}
 
 
 class Stores(Struct, frozen=True, kw_only=True):
@@ -55,12 +56,15 @@ async def of_stores(stores: Stores) -> Dumps:
     )
 
 
-async def is_quiet(stores: Stores) -> bool:
-    """Whether all of the log is settled and committed, all of the outbox sent, and nothing waits for another try."""
-    if await committed(stores) != {partition: end for partition, end in (await ends(stores)).items() if end}:
-        return False
+async def unrest(stores: Stores) -> list[str]:
+    """What is not settled and committed, not sent, or waits for another try."""
+    there = {partition: end for partition, end in (await ends(stores)).items() if end}
+    found = [] if await committed(stores) == there else ["the log is not committed to its end"]
     async with opened(stores) as connection:
-        return not any([await connection.fetchval(count) for count in (UNSENT, REPEATED, WAITING)])
+        for text, said in _UNREST.items():
+            if count := await connection.fetchval(text):
+                found.append(f"{count} {said}")
+    return found
 
 
 async def whole(stores: Stores, logical: str) -> Sequence[Any]:

@@ -106,7 +106,7 @@ async def test_a_flood_through_a_cluster_that_is_killed_piece_by_piece_ends_wher
                 async with flood.shown(history, len(items)), asyncio.timeout(FLOOD_WITHIN_S):
                     await _flooded(cluster, items, refunds, nemesis, history)
             took.part("the flood")
-            await until(lambda: cluster_dumps.is_quiet(stores), QUIET_WITHIN_S, every_s=0.5)
+            await _quiet(stores)
             took.part("until all was quiet")
         ends = {role.name: role.process.code for role in cluster.ours}
         assert set(ends.values()) == {0}, ends
@@ -211,3 +211,17 @@ def _say(took: Took, items: list[Item], history: History, nemesis: Nemesis, left
     for fault, seconds in nemesis.lasted_s.items():
         took.figure(f"{fault}: over after, s", seconds)
         took.figure(f"{fault}: recovered from after that, s", nemesis.recovered_s[fault])
+
+
+async def _quiet(stores: Stores) -> None:
+    """Returns when nothing is left to do."""
+    unrest: list[str] = []
+
+    async def is_quiet() -> bool:
+        unrest[:] = await cluster_dumps.unrest(stores)
+        return not unrest
+
+    try:
+        await until(is_quiet, QUIET_WITHIN_S, every_s=0.5)
+    except TimeoutError:
+        pytest.fail(f"after {QUIET_WITHIN_S:.0f} s: {', '.join(unrest)}")

@@ -20,11 +20,12 @@ from schemas.envelope import Record
 from schemas.events import Outgoing
 from tests import journey
 from tests.contract.engines import Cluster
+from tests.contract.test_store import register
 from tests.journey import NOW_MS, REGISTERED, Time
 from workers import drafting
 from workers.pages import HeldQuery
 from workers.plan import Known, Logged, Needs, Plan, Position
-from workers.postgres import outbox, repeats, settling
+from workers.postgres import loading, outbox, repeats, settling
 from workers.postgres.database import Connection
 from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import LEFT_BEHIND_MS, LOOK_EVERY_MS
@@ -684,3 +685,27 @@ async def test_a_worker_needs_no_other_rights_than_those_that_are_documented(
         assert await store.prune_sent(older_than_ms=time.now_ms)
     finally:
         await store.close()
+
+
+async def test_what_comes_true_while_a_parked_row_is_tried_is_not_parked_over(
+    workers: Opener, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its schedule would let it wait for minutes, and then for hours."""
+    trying, other = await workers(2)
+    work = journey.processing(trying, time)
+    await work.process([at(0, 1, journey.record("N1", account=REGISTERED))])
+    time.now_ms += 60_000
+    (row,) = await trying.due(now_ms=time.now_ms, limit=10)
+    lock = loading._tries_of_open
+
+    async def registered_meanwhile(connection: Connection, settled: frozenset[Position]) -> dict[Position, int]:
+        monkeypatch.setattr(loading, "_tries_of_open", lock)
+        await register(other, "N1")
+        return await lock(connection, settled)
+
+    monkeypatch.setattr(loading, "_tries_of_open", registered_meanwhile)
+    with pytest.raises(Fenced):
+        await work.retry([row])
+    assert [each.position for each in await trying.due(now_ms=time.now_ms, limit=10)] == [row.position]
+    await work.retry([row])
+    assert await trying.due(now_ms=time.now_ms + 10 * 3_600_000, limit=10) == []

@@ -13,10 +13,16 @@ from schemas.orders import Order
 from workers import rows
 from workers.plan import Known, Named, Needs, Position, SettledAs
 from workers.postgres.database import Connection
+from workers.processing import Fenced
 
 
 async def load(connection: Connection, needs: Needs) -> Known:
-    """What the store knows of a batch's needs; its orders and held rows locked."""
+    """What the store knows of a batch's needs; its orders and held rows locked.
+
+    Raises:
+        Fenced: what a held row waits for has come true since it was looked for. Who made it true found the row not yet
+            locked and made it due, and to hold it once more would undo that.
+    """
     by_trade = await _numbers(connection, _ORDER_BY_TRADE, needs.trades)
     by_refund = await _numbers(connection, ORDER_BY_REFUND, needs.refunds)
     wanted = set(needs.orders)
@@ -26,6 +32,11 @@ async def load(connection: Connection, needs: Needs) -> Known:
     settled_as = await _settled(connection, needs.positions)
     settled = frozenset(settled_as)
     tries = await _tries_of_open(connection, settled)
+    if tries:
+        missing = (needs.trades - by_trade.keys(), needs.refunds - by_refund.keys(), frozenset(wanted - orders.keys()))
+        for statement, names in zip((_ORDER_BY_TRADE, ORDER_BY_REFUND, _ORDERS_THERE), missing, strict=True):
+            if await _numbers(connection, statement, names):
+                raise Fenced("what was held has come true while it was tried")
     return Known(
         settled=settled,
         settled_as=settled_as,
@@ -52,6 +63,10 @@ _ORDER_BY_TRADE = f"""
 ORDER_BY_REFUND = f"""
     SELECT r.account, r.refund, r.order_number FROM {_WANTED}
     JOIN refund_links AS r ON r.refund = wanted.number AND r.account = wanted.account
+"""
+_ORDERS_THERE = f"""
+    SELECT o.account, o.order_number, true FROM {_WANTED}
+    JOIN orders AS o ON o.order_number = wanted.number AND o.account = wanted.account
 """
 _LOCKED_ORDERS = f"""
     SELECT o.account, o.order_number, o.facts FROM {_WANTED}

@@ -15,7 +15,8 @@ table in the order of `write`, and within a table by key. Versions are compared 
 lock that was lost without our knowledge would show there.
 
 One race is left to the schedule of parked notifications: a registration that commits while a notification is being
-parked for it does not see the parked row, and wakes it only when it comes due.
+parked for the first time does not see the parked row, which is tried again after half a minute. From then on there is a
+row to lock, and whoever tries it looks once more, behind the lock, whether it has come true (`loading`).
 """
 
 # ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
