@@ -163,14 +163,17 @@ class Consumer:
 
     async def _without_done(self, batch: Sequence[Logged], marks: Mapping[bytes, Position]) -> Sequence[Logged]:
         """What is left to do, where marks say that some is done and the store says it too."""
-        done = [logged for logged in batch if _is_within(logged.position, marks.get(logged.record.key))]
+        rest: list[Logged] = []
+        done: list[Logged] = []
+        for logged in batch:
+            (done if _is_within(logged.position, marks.get(logged.record.key)) else rest).append(logged)
         try:
             if not done or not await self._are_settled(done):
                 return batch
         except Infrastructure:
             return batch  # what needs the store will wait for it
         self._watch.claimed("done", len(done))
-        return [logged for logged in batch if not _is_within(logged.position, marks.get(logged.record.key))]
+        return rest
 
     async def _wait_for(self, others: Sequence[Logged], token: bytes) -> None:
         """Returns when the other worker is done with them, or has had time enough."""

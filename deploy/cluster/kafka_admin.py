@@ -197,7 +197,7 @@ async def _bootstrap(client: AIOKafkaClient) -> None:
         try:
             await client.bootstrap()
         except KafkaConnectionError:
-            raise NotSeen(": ".join(["no broker takes a connection there", *reasons.told()])) from None
+            raise NotSeen(f"no broker takes a connection there: {reasons.told()}".rstrip(": ")) from None
 
 
 class _Overheard(logging.Handler):
@@ -217,9 +217,9 @@ class _Overheard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._said[record.getMessage().removeprefix("Unable connect to ")] = None
 
-    def told(self) -> list[str]:
-        """The reasons in one piece, if there are any; of many brokers, a few."""
-        return ["; ".join([*self._said][:REASONS_MAX])] if self._said else []
+    def told(self) -> str:
+        """The reasons; of many brokers, a few."""
+        return "; ".join([*self._said][:REASONS_MAX])
 
 
 async def look(connection: Mapping[str, Any], names: Sequence[str], *, within_s: float = WITHIN_S) -> dict[str, Found]:

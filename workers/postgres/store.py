@@ -45,7 +45,8 @@ class OrderStore:
         self.sending = Leadership(database, role=SENDING, holder=holder)
         self._database = database
         self._now_ms = now_ms
-        self._fresh = Fresh() if has_relay else None
+        self._has_relay = has_relay
+        self._fresh = Fresh()
         self._repeats = Repeats()
         self._looked_at_ms = 0  # for what was left behind, and what is to be repeated
         self._pruned_upto = 0  # the number of an event
@@ -129,21 +130,20 @@ class OrderStore:
     async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
         """What this worker wrote, and, where it leads, what was left behind and what is to be repeated: also while it
         always has some of its own, or one that no topic takes."""
-        if self._fresh is None:
+        if not self._has_relay:
             return ()
         now_ms = self._now_ms()
         repeated: Sequence[Asked] = ()
         if not self._fresh or abs(now_ms - self._looked_at_ms) >= outbox.LOOK_EVERY_MS:  # clocks are set back, too
             self._looked_at_ms = now_ms
             if await self.sending.leads():
-                repeated = await self._look(self._fresh, limit, now_ms)
+                repeated = await self._look(limit, now_ms)
         return self._fresh.offer(limit) + self._repeats.offer(repeated)
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
-        fresh = Fresh() if self._fresh is None else self._fresh
         repeated = self._repeats.done(numbers)
-        first = fresh.ids(numbers)
-        doubtful = fresh.doubtful(first)
+        first = self._fresh.ids(numbers)
+        doubtful = self._fresh.doubtful(first)
 
         async def work(connection: Connection) -> None:
             now_ms = self._now_ms()
@@ -153,19 +153,19 @@ class OrderStore:
                 await repeats.settle(connection, repeated, now_ms=now_ms)
 
         await self._database.write(work)
-        fresh.forget(numbers)
+        self._fresh.forget(numbers)
         self._repeats.forget(numbers)
 
-    async def _look(self, fresh: Fresh, limit: int, now_ms: int) -> list[Asked]:
+    async def _look(self, limit: int, now_ms: int) -> list[Asked]:
         """Take up what was left behind; what is to be repeated, but for what we are about to send anyway."""
 
         async def work(connection: Connection) -> tuple[Sequence[Emitted], Sequence[Asked]]:
-            left = await outbox.take_up(connection, limit, ours=fresh, now_ms=now_ms)
+            left = await outbox.take_up(connection, limit, ours=self._fresh, now_ms=now_ms)
             return left, await repeats.take(connection, limit, now_ms=now_ms)
 
         left, taken = await self._database.write(work)
-        fresh.took_up(left)
-        return [asked for asked in taken if asked.newest not in fresh]
+        self._fresh.took_up(left)
+        return [asked for asked in taken if asked.newest not in self._fresh]
 
     # workers.pages.OrdersPort
 
@@ -256,7 +256,7 @@ class OrderStore:
         return last is not None
 
     def _written(self, settled: Settled) -> Plan:
-        if self._fresh is not None:
+        if self._has_relay:
             self._fresh.wrote(settled)
         if settled.woken:
             self.woken.set()
