@@ -1,5 +1,6 @@
 """Topics on a real Kafka for the tests that read and write them: each makes its own, and reads it as its own group."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from workers import kafka_clients
 from workers.kafka_group import GroupClient, Limits
 from workers.kafka_source import KafkaSource, Rebuild
 from workers.plan import Logged, Position
+from workers.processing import Broken, Infrastructure
 
 QUICK = Limits(rest_s=0.1, stay_every_s=0.5)
 
@@ -206,3 +208,17 @@ async def admin(connection: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminCli
         yield asked
     finally:
         await asked.close()
+
+
+async def read(source: KafkaSource, count: int, *, within_s: float = 20.0) -> list[Logged]:
+    """So many records; trouble that passes is waited for, as the worker's loop does."""
+    found: list[Logged] = []
+    async with asyncio.timeout(within_s):
+        while len(found) < count:
+            try:
+                found += await source.poll(500)
+            except Broken:
+                raise
+            except Infrastructure:
+                await asyncio.sleep(0.1)
+    return found

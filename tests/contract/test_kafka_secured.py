@@ -1,10 +1,9 @@
 """Brokers that ask who is there, as production's do: every client of ours gets in, or says why it does not."""
 
-import asyncio
 import ipaddress
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -33,13 +32,12 @@ from schemas import topics as names
 from schemas.envelope import Record
 from schemas.events import Outgoing
 from tests import holder, stack
-from tests.kafka_topics import QUICK, Settled, Told
+from tests.cluster import until
+from tests.kafka_topics import QUICK, Settled, Told, read
 from tests.producing import Counted, Said
 from workers import kafka_clients
 from workers.kafka_events import KafkaEvents
 from workers.kafka_source import KafkaSource
-from workers.plan import Logged
-from workers.processing import Infrastructure
 
 pytestmark = pytest.mark.slow
 
@@ -180,9 +178,7 @@ async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, st
         publisher = Publisher(build=build, watch=Counted(), logger=Said(), deadline_s=10.0)
         stack_.push_async_callback(publisher.stop)
         await publisher.start()
-        async with asyncio.timeout(READ_WITHIN_S):
-            while publisher.trouble is not None:
-                await asyncio.sleep(0.05)
+        await until(lambda: publisher.trouble is None, READ_WITHIN_S)
         await publisher.append(Record(b"shop-sg:N1", b"body", (("account", b"shop-sg"),)))
 
         source = KafkaSource(
@@ -193,23 +189,15 @@ async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, st
             limits=QUICK,
         )
         stack_.push_async_callback(source.stop)
-        async with asyncio.timeout(READ_WITHIN_S):
-            (read,) = await polled(source)
-        assert (read.record.key, read.record.value) == (b"shop-sg:N1", b"body")
-        await source.commit([read.position])
+        (found,) = await read(source, 1, within_s=READ_WITHIN_S)
+        assert (found.record.key, found.record.value) == (b"shop-sg:N1", b"body")
+        await source.commit([found.position])
 
         events = KafkaEvents(lambda: kafka_clients.producer(told), named=lambda topic: names.named(topic, prefix))
         stack_.push_async_callback(events.stop)
         sent = Outgoing(id="shop-sg:N1:1", topic=names.ORDER_EVENT, key=b"shop-sg:N1", value=b"{}", headers=())
         await events.publish([sent])
         assert sum((await load_topic.mark(told, names.named(names.ORDER_EVENT, prefix))).values()) == 1
-
-
-async def polled(source: KafkaSource) -> Sequence[Logged]:
-    while True:
-        with suppress(Infrastructure):
-            if batch := await source.poll(10):
-                return batch
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 
 from deploy.local.kafka.cluster import Kafka
 from tests import journey
-from tests.kafka_topics import Told, Topic
+from tests.kafka_topics import Told, Topic, read
 from workers import kafka_clients
 from workers.kafka_group import Limits
 from workers.kafka_source import KafkaSource, Rebuild
@@ -30,20 +30,6 @@ async def topic(kafka: str) -> Topic:
     topic = Topic(kafka)
     await topic.make()
     return topic
-
-
-async def read(source: KafkaSource, count: int, *, within_s: float = 20.0) -> list[Logged]:
-    """So many records; trouble that passes is waited for, as the worker's loop does."""
-    found: list[Logged] = []
-    async with asyncio.timeout(within_s):
-        while len(found) < count:
-            try:
-                found += await source.poll(500)
-            except Broken:
-                raise
-            except Infrastructure:
-                await asyncio.sleep(0.1)
-    return found
 
 
 async def polls(source: KafkaSource, count: int) -> None:

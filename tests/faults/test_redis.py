@@ -11,6 +11,7 @@ from redis.asyncio import Redis as Client
 
 from deploy.local import ports, redis
 from deploy.local.redis import Redis
+from tests.cluster import until
 from tests.stack import Servers
 from workers import redis_clients
 from workers.breaker import Breaker
@@ -222,14 +223,10 @@ async def test_claims_go_on_where_sentinels_have_made_a_replica_the_master(serve
     operator: Any = Client(port=sentinel.port)
     claims = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/paid"))
     try:
-        async with asyncio.timeout(PROMOTED_WITHIN_S):
-            while not await operator.execute_command("SENTINEL", "REPLICAS", "paid"):  # noqa: ASYNC110 - its word
-                await asyncio.sleep(0.1)
+        await until(lambda: operator.execute_command("SENTINEL", "REPLICAS", "paid"), PROMOTED_WITHIN_S)
         assert (await claims.claim(KEYS, b"w1:1")).ours == set(KEYS)
         await first.process.kill()
-        async with asyncio.timeout(PROMOTED_WITHIN_S):
-            while not await _claims_again(claims):  # noqa: ASYNC110 - nobody tells when it is over
-                await asyncio.sleep(0.2)
+        await until(lambda: _claims_again(claims), PROMOTED_WITHIN_S)
         promoted: Any = Client(port=second.port)
         assert (await promoted.info("replication"))["role"] == "master"
         await promoted.aclose()
