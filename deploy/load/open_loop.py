@@ -38,6 +38,9 @@ TICK_S = 0.001
 _OPENED_BEFORE_MAX = 64
 TIMED_OUT = "timeout"
 NO_CONNECTION = "no connection"
+# A connection that was idle for longer is closed and not used again: who answers may be about to close it, and a
+# request that crosses with that is lost. Every receiver and balancer in use waits for several times as long.
+IDLE_MAX_S = 2.0
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -155,7 +158,7 @@ class _Run:
         self._next = 0
         self._waiting: deque[Call] = deque()
         self._repeats: list[tuple[float, int, int]] = []  # due, index, number: a heap
-        self._idle: list[Wire] = []
+        self._idle: dict[Wire, float] = {}  # since when, in that order
         self._busy: dict[Wire, Call] = {}
         self._oldest: deque[tuple[float, Wire, Call]] = deque()  # when each call's answer is overdue, in order
         self._connecting: set[asyncio.Task[None]] = set()
@@ -211,9 +214,12 @@ class _Run:
             self._dispatch(Call(index, number, due))
 
     def _dispatch(self, call: Call) -> None:
-        if self._idle:
-            self._send(self._idle.pop(), call)
-            return
+        while self._idle:
+            wire, since = self._idle.popitem()
+            if time.monotonic() - since <= IDLE_MAX_S:
+                self._send(wire, call)
+                return
+            wire.give_up("idle")
         self._waiting.append(call)
         self._open_more()
 
@@ -271,13 +277,13 @@ class _Run:
         elif self._schedule is None and self._next < len(self._requests):
             self._send(wire, Call(self._take(), 1, time.monotonic()))
         else:
-            self._idle.append(wire)
+            self._idle[wire] = time.monotonic()
 
     def answered(self, wire: Wire, answer: Answer) -> None:
         call = self._busy.pop(wire, None)
         if call is None:
             # An answer to nothing: whatever it is, it must not be taken for the answer to the next request.
-            self._forget(wire)
+            self._idle.pop(wire, None)
             wire.give_up("unasked")
             return
         if answer.keeps_open:
@@ -288,11 +294,7 @@ class _Run:
         call = self._busy.pop(wire, None)
         if call is not None:
             self._end(call, "silent", why=why)
-        self._forget(wire)
-
-    def _forget(self, wire: Wire) -> None:
-        if wire in self._idle:
-            self._idle.remove(wire)
+        self._idle.pop(wire, None)
 
     def _end(self, call: Call, outcome: Outcome, *, status: int = 0, why: str = "") -> None:
         now = time.monotonic()

@@ -24,11 +24,13 @@ class Server:
     def __init__(self, answer: Answers) -> None:
         self._answer = answer
         self.requests = 0
+        self.connections = 0
         self.open = 0
         self.open_most = 0
         self.port = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         self.open += 1
         self.open_most = max(self.open_most, self.open)
         try:
@@ -166,6 +168,17 @@ async def test_a_receiver_that_closes_after_each_answer_gets_a_new_connection_ea
     async with serving(always(CLOSING)) as server:
         attempts = await sent(server.port, 30, limits=Limits(connections=3, timeout_s=2.0, drain_s=2.0))
     assert [one.outcome for one in attempts] == ["ok"] * 30
+
+
+async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers closes what is idle: a request that crosses with that would be lost."""
+    idle_s = 0.4
+    monkeypatch.setattr(open_loop, "IDLE_MAX_S", idle_s)
+    async with serving(always(OK)) as server:
+        often = await sent(server.port, 5, rate=100.0, limits=Limits(connections=1))
+        seldom = await sent(server.port, 3, rate=0.5 / idle_s, limits=Limits(connections=1))
+    assert [one.outcome for one in (*often, *seldom)] == ["ok"] * 8
+    assert server.connections == 1 + 3
 
 
 async def test_another_answer_than_success_is_refused_with_its_status() -> None:

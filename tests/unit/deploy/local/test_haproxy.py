@@ -1,9 +1,13 @@
 """What the shipped configuration is told."""
 
+import re
+
 import pytest
 
+from deploy.load.open_loop import IDLE_MAX_S
 from deploy.local import haproxy
 from deploy.local.haproxy import Behind
+from ingest.settings import KEEPALIVE_BEHIND_LOAD_BALANCER_S
 
 ONE = Behind(public="127.0.0.1:1", admin="127.0.0.1:2")
 
@@ -24,6 +28,15 @@ def test_there_are_lines_for_as_many_receivers_as_are_promised_and_no_more() -> 
     text = haproxy.CONFIGURATION.read_text(encoding="utf-8")
     assert f'"${{RECEIVER_{haproxy.RECEIVERS_MAX}_ADMIN}}"' in text
     assert f"RECEIVER_{haproxy.RECEIVERS_MAX + 1}" not in text
+
+
+def test_who_opened_an_idle_connection_closes_it_before_who_accepted_it_does() -> None:
+    """A request that crosses with a close is lost. HAProxy ends an idle connection at the shorter of its two times."""
+    times = dict(re.findall(r"^ *timeout (client|http-keep-alive) (\d+)s$", haproxy.CONFIGURATION.read_text(), re.M))
+    idle_s = float(times["http-keep-alive"])
+    assert idle_s / 2 > IDLE_MAX_S
+    assert idle_s <= float(times["client"])
+    assert idle_s < KEEPALIVE_BEHIND_LOAD_BALANCER_S / 2
 
 
 @pytest.mark.parametrize("count", [0, haproxy.RECEIVERS_MAX + 1])
