@@ -38,6 +38,7 @@ REDACTED_TEXT = "[redacted]"
 
 _ESCAPED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _PLAIN = (bool, int, float)
+_PLAIN_TYPES = frozenset({*_PLAIN, str, type(None)})
 _encoder = msgspec.json.Encoder()
 _Fields = MutableMapping[str, Any]
 _Line = tuple[float, str, str, dict[str, Any]]
@@ -63,6 +64,7 @@ class Lines:
     ) -> None:
         self._stream = stream
         self._render = _console_renderer() if console else _json
+        self._plain = _nothing if console else _plain_json
         self._queue: deque[_Line] = deque()
         self._queue_max = queue_max
         self._on_dropped: Callable[[int], None] | None = None
@@ -138,14 +140,11 @@ class Lines:
 
     def _formatted(self, line: _Line) -> str:
         at_s, level, event, fields = line
-        shown: _Fields = {
-            Field.TIMESTAMP: self._timestamp(at_s),
-            Field.LEVEL: level,
-            Field.EVENT: _shown(Field.EVENT, event),
-        }
-        for key, value in fields.items():
-            shown[key] = _shown(key, value)
-        return self._render(shown) + "\n"
+        told: _Fields = {Field.TIMESTAMP: self._timestamp(at_s), Field.LEVEL: level, Field.EVENT: event, **fields}
+        text = self._plain(told)
+        if text is None:
+            text = self._render({key: _shown(key, value) for key, value in told.items()})
+        return f"{text}\n"
 
     def _timestamp(self, at_s: float) -> str:
         second = int(at_s)
@@ -219,6 +218,26 @@ def _shown(key: str, value: Any) -> Any:
 
 def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
+
+
+def _plain_json(fields: _Fields) -> str | None:
+    """The line, where nothing in it has to be looked at or rewritten, as in nearly all: in half the time.
+
+    Whatever would have to be is visible in the line as a whole: JSON writes what controls and what quotes behind a
+    backslash, and all other characters that are no letters of a person's language are not ASCII, but for the last.
+    """
+    if not (_PLAIN_TYPES.issuperset(map(type, fields.values())) and REDACTED.isdisjoint(fields)):
+        return None
+    try:
+        line = _encoder.encode(fields)
+    except (TypeError, ValueError, UnicodeError):
+        return None
+    is_plain = len(line) <= VALUE_CHARACTERS_MAX and line.isascii() and b"\\" not in line and b"\x7f" not in line
+    return line.decode() if is_plain else None
+
+
+def _nothing(fields: _Fields) -> None:
+    """Of what a person reads at a console no line is written so."""
 
 
 def _json(fields: _Fields) -> str:

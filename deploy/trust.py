@@ -64,8 +64,10 @@ class Trust:
         )
 
     def _has_made(self, sealed: Sealed) -> bool:
-        made = (envelope.receipt(sealed, secret) for secret in self._secrets)  # as a rule one, and then the first
-        return any(compare_digest(sealed.receipt, receipt) for receipt in made)
+        for secret in self._secrets:  # as a rule there is one, and then it is the first
+            if compare_digest(sealed.receipt, envelope.receipt(sealed, secret)):
+                return True
+        return False
 
 
 def believing_the_log(accounts: Iterable[Account], secrets: Sequence[bytes]) -> list[str]:

@@ -21,7 +21,9 @@ _ISO = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{1,6})?(?:
 _EPOCH_MS = re.compile(r"\d{13}", re.ASCII)
 
 
-_SECONDS_MAX = 1024  # that are remembered: what comes together was mostly paid, and sent, within the same few seconds
+# How many are remembered: what comes together was mostly paid, sent and received within the same few seconds.
+_SECONDS_MAX = 1024
+_MOMENTS_MAX = 1024
 
 
 class BadTime(ValueError):
@@ -68,6 +70,7 @@ def parse_request_time(text: str) -> datetime:
     return parse_iso(text)
 
 
+@lru_cache(_MOMENTS_MAX)
 def from_epoch_ms(epoch_ms: int) -> datetime:
     """The UTC moment `epoch_ms` milliseconds after 1970."""
     return datetime.fromtimestamp(epoch_ms / 1000, UTC)

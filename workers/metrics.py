@@ -82,8 +82,11 @@ class Metrics:
         told = (each for each in ended if each.status and each.position not in again)
         for (account, status), count in collections.Counter((each.account, each.status) for each in told).items():
             self._statuses.of(self._account(account), _status(status)).inc(count)
+        paid: dict[tuple[str, str], int] = collections.defaultdict(int)
         for account, money in plan.paid:
-            self._amount.of(self._account(account), money.currency).inc(money.minor)
+            paid[account, money.currency] += money.minor
+        for (account, currency), minor in paid.items():
+            self._amount.of(self._account(account), currency).inc(minor)
         for reading in readings:
             held = reading.held
             if held is not None and held.disposition is Disposition.PARKED:
