@@ -64,10 +64,7 @@ class Trust:
         )
 
     def _has_made(self, sealed: Sealed) -> bool:
-        for secret in self._secrets:  # as a rule there is one, and then it is the first
-            if compare_digest(sealed.receipt, envelope.receipt(sealed, secret)):
-                return True
-        return False
+        return any(compare_digest(sealed.receipt, envelope.receipt(sealed, secret)) for secret in self._secrets)
 
 
 def believing_the_log(accounts: Iterable[Account], secrets: Sequence[bytes]) -> list[str]:

@@ -161,14 +161,15 @@ class Processing:
             Infrastructure: try the same batch again later.
             DeadRun: stop; the records are held, and too many in a row were.
         """
-        started = time.perf_counter()
-        readings = [self.read(logged) for logged in batch]
+        started, now_ms = time.perf_counter(), self._now_ms()
+        readings = [self.read(logged, now_ms=now_ms) for logged in batch]
         self._watch.step("read", time.perf_counter() - started)
         await self.settle(readings)
 
     async def retry(self, rows: Sequence[HeldRow]) -> None:
         """Try held notifications again, as if their records had just come; for the sweeper and for replay."""
-        await self.settle([self.read(Logged(row.position, row.record), held=row) for row in rows])
+        now_ms = self._now_ms()
+        await self.settle([self.read(Logged(row.position, row.record), now_ms=now_ms, held=row) for row in rows])
 
     async def settle(self, readings: Sequence[Reading]) -> None:
         """Decide and apply; a batch with a record that cannot be applied is halved until that record is alone."""
@@ -207,10 +208,13 @@ class Processing:
         self._watch.emitted([outgoing[place] for place in acknowledged])
         return len(acknowledged)
 
-    def read(self, logged: Logged, held: HeldRow | None = None) -> Reading:
-        """One record with its meaning, or with the fault that it has none. Never raises for what a record holds."""
+    def read(self, logged: Logged, *, now_ms: int, held: HeldRow | None = None) -> Reading:
+        """One record with its meaning, or with the fault that it has none. Never raises for what a record holds.
+
+        One that does not say when it was received counts as received at `now_ms`.
+        """
         record = logged.record
-        account, received_at_ms = "", self._now_ms()
+        account, received_at_ms = "", now_ms
         try:
             _check_size(record)
             sealed = envelope.open_(record, received_at_ms=received_at_ms)
@@ -251,7 +255,7 @@ class Processing:
 
     def _account(self, sealed: Sealed) -> Account:
         account = self._accounts.get(sealed.account)
-        if account is None or account.family.value != sealed.family:
+        if account is None or account.family != sealed.family:
             raise envelope.BadRecord("the record names an account that is not configured, or another family")
         return account
 

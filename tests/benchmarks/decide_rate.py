@@ -111,7 +111,7 @@ class Bench:
     def read(self, records: Sequence[Record], *, first: int = 0) -> tuple[list[Reading], float]:
         logged = [Logged(Position(0, first + offset), record) for offset, record in enumerate(records)]
         started = time.perf_counter()
-        readings = [self.processing.read(one) for one in logged]
+        readings = [self.processing.read(one, now_ms=0) for one in logged]
         elapsed = time.perf_counter() - started
         assert all(reading.notification is not None for reading in readings)
         return readings, elapsed

@@ -7,9 +7,12 @@ import time
 from io import StringIO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deploy import logs
 from deploy.logs import Lines
+from schemas.dispositions import HELD
 from schemas.telemetry import REDACTED
 
 NASTY = 'a\r\n{"event":"false"}\x1b[31m\u2028\u202e\x00\x7f\x85\u200b'
@@ -47,6 +50,24 @@ def test_a_value_cannot_leave_its_line(value: object, console: bool) -> None:
 @pytest.mark.parametrize("key", sorted(REDACTED))
 def test_redacted_keys_show_nothing(key: str) -> None:
     assert "secret-7" not in written(("e", {key: "secret-7"}))
+
+
+VALUES = st.one_of(
+    st.text(), st.text(st.characters(max_codepoint=0x7F)), st.binary(), st.none(), st.booleans(), st.integers(),
+    st.floats(), st.sampled_from(sorted(HELD)), st.just("x" * 2_001),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(["account", "status", "sign", "a"]), VALUES))
+def test_a_line_that_is_written_quickly_is_the_line_that_looking_at_each_value_writes(
+    fields: dict[str, object],
+) -> None:
+    quickly = logs._plain_json(fields)
+    assert quickly is None or quickly == logs._json({key: logs._shown(key, value) for key, value in fields.items()})
+
+
+def test_the_usual_line_is_written_quickly() -> None:
+    assert logs._plain_json({"account": "s", "out_trade_no": "O-1", "duration_ms": 0.5, "version": None}) is not None
 
 
 def test_chinese_stays_readable() -> None:

@@ -124,6 +124,15 @@ def test_empty_values_are_left_out_or_kept_as_asked_and_nothing_else_counts_as_e
     assert not forms.has_blanks(forms.read(b"a=1"))
 
 
+@given(st.dictionaries(st.sampled_from([b"a", b"b%", b"%b", b"c%%s", b"B"]), st.binary(max_size=4)), st.booleans())
+def test_the_signed_text_is_what_sorting_and_joining_makes_of_any_names_and_values(
+    fields: dict[bytes, bytes], blanks: bool
+) -> None:
+    form = forms.Form(fields, sign=None, sign_type=None, has_escaped_ampersand=False)
+    kept = [name + b"=" + value for name, value in sorted(fields.items()) if value or blanks]
+    assert forms.signed_text(form, blanks=blanks) == b"&".join(kept)
+
+
 @pytest.mark.parametrize("name", sorted(forms.KNOWN_NAMES))
 def test_a_value_that_continues_with_any_known_name_is_ambiguous(name: bytes) -> None:
     assert forms.is_ambiguous(forms.read(b"zz=x%26" + name + b"%3D1"))

@@ -340,7 +340,7 @@ def test_who_wants_the_process_to_end_is_not_held_back(error: BaseException, mon
     monkeypatch.setattr(meaning, "read", read)
     story = Story()
     with pytest.raises(type(error)):
-        story.processing.read(story.log.logged(paid("A")))
+        story.processing.read(story.log.logged(paid("A")), now_ms=0)
 
 
 async def test_a_record_put_on_the_log_by_hand_has_no_effect() -> None:
