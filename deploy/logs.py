@@ -38,7 +38,7 @@ REDACTED_TEXT = "[redacted]"
 
 _ESCAPED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _PLAIN = (bool, int, float)
-_PLAIN_TYPES = frozenset({*_PLAIN, str, type(None)})
+_PLAIN_TYPES = frozenset({*_PLAIN, str, bytes, type(None)})
 _encoder = msgspec.json.Encoder()
 _Fields = MutableMapping[str, Any]
 _Line = tuple[float, str, str, dict[str, Any]]
@@ -63,8 +63,7 @@ class Lines:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._stream = stream
-        self._render = _console_renderer() if console else _json
-        self._plain = _nothing if console else _plain_json
+        self._render = _console_renderer() if console else _json_line
         self._queue: deque[_Line] = deque()
         self._queue_max = queue_max
         self._on_dropped: Callable[[int], None] | None = None
@@ -141,10 +140,7 @@ class Lines:
     def _formatted(self, line: _Line) -> str:
         at_s, level, event, fields = line
         told: _Fields = {Field.TIMESTAMP: self._timestamp(at_s), Field.LEVEL: level, Field.EVENT: event, **fields}
-        text = self._plain(told)
-        if text is None:
-            text = self._render({key: _shown(key, value) for key, value in told.items()})
-        return f"{text}\n"
+        return f"{self._render(told)}\n"
 
     def _timestamp(self, at_s: float) -> str:
         second = int(at_s)
@@ -203,7 +199,7 @@ def _shown(key: str, value: Any) -> Any:
     if value is None or isinstance(value, _PLAIN):
         return value
     if isinstance(value, bytes):
-        value = value.decode("utf-8", "backslashreplace")
+        value = _decoded(value)
     elif isinstance(value, BaseException):
         value = "".join(traceback.format_exception(value, limit=-8)).rstrip().replace("\n", " | ")
     elif not isinstance(value, str):
@@ -220,24 +216,36 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
 
+def _decoded(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
+
+
+def _all_shown(fields: _Fields) -> _Fields:
+    return {key: _shown(key, value) for key, value in fields.items()}
+
+
+def _json_line(fields: _Fields) -> str:
+    line = _plain_json(fields)
+    return _json(_all_shown(fields)) if line is None else line
+
+
 def _plain_json(fields: _Fields) -> str | None:
     """The line, where none of its values has to be rewritten, as in nearly all lines: in two thirds of the time.
 
     The line as a whole shows whether one has to be: JSON puts a backslash before quotes and control characters, and of
     the other characters that are rewritten all but DEL lie outside ASCII.
     """
-    if not (_PLAIN_TYPES.issuperset(map(type, fields.values())) and REDACTED.isdisjoint(fields)):
+    types = set(map(type, fields.values()))
+    if not (types <= _PLAIN_TYPES and REDACTED.isdisjoint(fields)):
         return None
+    if bytes in types:
+        fields = {key: _decoded(value) if type(value) is bytes else value for key, value in fields.items()}
     try:
         line = _encoder.encode(fields)
     except (TypeError, ValueError, UnicodeError):
         return None
     is_plain = len(line) <= VALUE_CHARACTERS_MAX and line.isascii() and b"\\" not in line and b"\x7f" not in line
     return line.decode() if is_plain else None
-
-
-def _nothing(fields: _Fields) -> None:
-    """For a console, whose lines are no JSON: each value is looked at."""
 
 
 def _json(fields: _Fields) -> str:
@@ -249,4 +257,4 @@ def _json(fields: _Fields) -> str:
 
 def _console_renderer() -> Callable[[_Fields], str]:
     renderer = structlog.dev.ConsoleRenderer(colors=True, sort_keys=False)
-    return lambda fields: renderer(None, "", fields)
+    return lambda fields: renderer(None, "", _all_shown(fields))

@@ -71,8 +71,8 @@ class Reporting:
             **{
                 Field.ACCOUNT: account,
                 Field.OUTCOME: "gone" if is_gone else "accepted",
-                Field.OUT_TRADE_NO: authentic.number.decode("utf-8", "backslashreplace"),
-                Field.NOTIFY_ID: authentic.notify_id.decode("utf-8", "backslashreplace"),
+                Field.OUT_TRADE_NO: authentic.number,
+                Field.NOTIFY_ID: authentic.notify_id,
                 Field.KEY_ID: authentic.key_id,
                 Field.DURATION_MS: round(seconds * 1000, 3),
             },

@@ -22,15 +22,14 @@ _EPOCH_MS = re.compile(r"\d{13}", re.ASCII)
 
 
 # How many are remembered: what comes together was mostly paid, sent and received within the same few seconds.
-_SECONDS_MAX = 1024
-_MOMENTS_MAX = 1024
+_REMEMBERED_MAX = 1024
 
 
 class BadTime(ValueError):
     """The text is not a time of the form that this kind of message uses, or no such day exists."""
 
 
-@lru_cache(_SECONDS_MAX)
+@lru_cache(_REMEMBERED_MAX)
 def parse_local(text: str) -> datetime:
     """A form's `yyyy-MM-dd HH:mm:ss`, with an optional fraction, as an aware datetime at UTC+8.
 
@@ -70,7 +69,7 @@ def parse_request_time(text: str) -> datetime:
     return parse_iso(text)
 
 
-@lru_cache(_MOMENTS_MAX)
+@lru_cache(_REMEMBERED_MAX)
 def from_epoch_ms(epoch_ms: int) -> datetime:
     """The UTC moment `epoch_ms` milliseconds after 1970."""
     return datetime.fromtimestamp(epoch_ms / 1000, UTC)

@@ -148,7 +148,10 @@ def _cloud(id_: str, type_: str, account: str, subject: str, at: datetime) -> tu
 
 @lru_cache(_MOMENTS_MAX)
 def _time(at: datetime) -> bytes:
-    """All events of a batch have one moment."""
+    """A moment in UTC as text. All events of a batch have the same one.
+
+    Moments are equal whatever their zone, so of one in two zones the text that was asked for first would be given.
+    """
     return at.isoformat().encode()
 
 

@@ -82,7 +82,7 @@ class Metrics:
         told = (each for each in ended if each.status and each.position not in again)
         for (account, status), count in collections.Counter((each.account, each.status) for each in told).items():
             self._statuses.of(self._account(account), _status(status)).inc(count)
-        paid: dict[tuple[str, str], int] = collections.defaultdict(int)
+        paid: collections.Counter[tuple[str, str]] = collections.Counter()
         for account, money in plan.paid:
             paid[account, money.currency] += money.minor
         for (account, currency), minor in paid.items():

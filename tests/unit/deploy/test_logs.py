@@ -66,8 +66,9 @@ def test_a_line_that_is_written_quickly_is_the_line_that_looking_at_each_value_w
     assert quickly is None or quickly == logs._json({key: logs._shown(key, value) for key, value in fields.items()})
 
 
-def test_the_usual_line_is_written_quickly() -> None:
-    assert logs._plain_json({"account": "s", "out_trade_no": "O-1", "duration_ms": 0.5, "version": None}) is not None
+@pytest.mark.parametrize("number", ["O-1", b"O-1"])
+def test_the_usual_line_is_written_quickly(number: str | bytes) -> None:
+    assert logs._plain_json({"account": "s", "out_trade_no": number, "duration_ms": 0.5, "version": None}) is not None
 
 
 def test_chinese_stays_readable() -> None:
