@@ -17,9 +17,9 @@ from msgspec import structs
 from ingest import app, authenticity, returns
 from ingest.keys import Rings
 from ingest.lines import Logger
-from schemas import envelope
+from schemas import record_format
 from schemas.accounts import Account
-from schemas.envelope import Sealed
+from schemas.record_format import RecordContents
 from workers.admin.returns import Returned
 
 
@@ -35,11 +35,11 @@ class Trust:
         self._secrets = tuple(secrets)
         self._believes_log = is_log_private or not secrets
 
-    def receipt(self, sealed: Sealed) -> bytes:
+    def receipt(self, sealed: RecordContents) -> bytes:
         """The mark of having verified what is sealed; empty where nobody shares a secret with us."""
-        return envelope.receipt(sealed, self._secrets[0]) if self._secrets else b""
+        return record_format.receipt(sealed, self._secrets[0]) if self._secrets else b""
 
-    def authenticate(self, sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+    def authenticate(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
         """Returns for an authentic record; raises what `ingest.authenticity.recheck` does for another."""
         is_ours = bool(sealed.receipt) and self._has_made(sealed)
         if is_ours and not anew:
@@ -48,7 +48,7 @@ class Trust:
             sealed = structs.replace(sealed, confirmed=False)
         authenticity.recheck(sealed, account, self._rings.current(account.name))
 
-    def authenticate_anew(self, sealed: Sealed, account: Account, *, anew: bool = True) -> None:
+    def authenticate_anew(self, sealed: RecordContents, account: Account, *, anew: bool = True) -> None:
         """The same, always by the keys of now."""
         self.authenticate(sealed, account, anew=True)
 
@@ -63,8 +63,8 @@ class Trust:
             claims=checked.claims,
         )
 
-    def _has_made(self, sealed: Sealed) -> bool:
-        return any(compare_digest(sealed.receipt, envelope.receipt(sealed, secret)) for secret in self._secrets)
+    def _has_made(self, sealed: RecordContents) -> bool:
+        return any(compare_digest(sealed.receipt, record_format.receipt(sealed, secret)) for secret in self._secrets)
 
 
 def believing_the_log(accounts: Iterable[Account], secrets: Sequence[bytes]) -> list[str]:

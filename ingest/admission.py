@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from ingest.refusals import Ambiguous, NotOurs, Unauthentic
-from schemas import clock
 from schemas import form as forms
+from schemas import times
 from schemas.accounts import Account
 from schemas.dispositions import Refusal
 from schemas.form import Form
@@ -67,7 +67,7 @@ def admit_message(client_id: bytes, account: Account) -> None:
 
 def is_stale(request_time: bytes, *, now_ms: int) -> bool:
     """Whether an Antom message's `request-time` lies outside the span of Antom's own re-sending, either way."""
-    sent_ms = clock.to_epoch_ms(clock.parse_request_time(request_time.decode("ascii")))
+    sent_ms = times.to_epoch_ms(times.parse_request_time(request_time.decode("ascii")))
     return abs(now_ms - sent_ms) > REQUEST_TIME_SPAN.total_seconds() * 1000
 
 

@@ -11,11 +11,11 @@ from msgspec import Struct
 from ingest import admission, signature
 from ingest.keys import KeyRing
 from ingest.refusals import Malformed, NotConfirmed, Unauthentic
-from schemas import antom, clock
+from schemas import antom, times
 from schemas import form as forms
 from schemas.accounts import Account, Family
 from schemas.dispositions import Refusal
-from schemas.envelope import Sealed
+from schemas.record_format import RecordContents
 
 HEADER_BYTES_MAX = 4 * 1024
 
@@ -53,8 +53,8 @@ def signing_headers(values_of: Callable[[str], Sequence[str]]) -> SigningHeaders
         _single("signature", values_of), _single("client-id", values_of), _single("request-time", values_of)
     )
     try:
-        clock.parse_request_time(headers.request_time.decode("ascii"))
-    except clock.BadTime as bad:
+        times.parse_request_time(headers.request_time.decode("ascii"))
+    except times.BadTime as bad:
         raise Malformed(Refusal.MALFORMED, f"request-time: {bad}") from None
     return headers
 
@@ -72,7 +72,7 @@ def check(account: Account, ring: KeyRing, body: bytes, headers: SigningHeaders 
     return _check_form(account, ring, body, vouched=account.notify_verify)
 
 
-def recheck(sealed: Sealed, account: Account, ring: KeyRing) -> None:
+def recheck(sealed: RecordContents, account: Account, ring: KeyRing) -> None:
     """Return where the record's bytes are authentic and ours, by the account and keys of today.
 
     Raises:

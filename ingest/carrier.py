@@ -7,7 +7,7 @@ from typing import Any, Protocol, assert_never
 from ingest.breaker import Breaker
 from ingest.faults import Fault, Meaning
 from ingest.flights import Delivered, Flights, Places
-from schemas.envelope import Record
+from schemas.record_format import Record
 
 Sending = Coroutine[Any, Any, Delivered]
 

@@ -14,7 +14,7 @@ from ingest.faults import Fault
 from ingest.receive import Log
 from schemas import telemetry
 from schemas.dispositions import Outcome, Refusal
-from schemas.envelope import Record
+from schemas.record_format import Record
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 OTHER_METHOD = "_OTHER"
@@ -139,13 +139,13 @@ class TimedLog:
             self._metrics.appended(self._clock.monotonic_s() - began_s, durable=durable)
 
 
-def _counter(family: telemetry.Family, registry: CollectorRegistry) -> Counter:
+def _counter(family: telemetry.MetricFamily, registry: CollectorRegistry) -> Counter:
     return Counter(family.name, family.help, family.labels, registry=registry)
 
 
-def _gauge(family: telemetry.Family, registry: CollectorRegistry) -> Gauge:
+def _gauge(family: telemetry.MetricFamily, registry: CollectorRegistry) -> Gauge:
     return Gauge(family.name, family.help, family.labels, registry=registry)
 
 
-def _histogram(family: telemetry.Family, registry: CollectorRegistry) -> Histogram:
+def _histogram(family: telemetry.MetricFamily, registry: CollectorRegistry) -> Histogram:
     return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)

@@ -30,7 +30,7 @@ from aiokafka.errors import (
 
 from ingest.carrier import Sending
 from ingest.faults import Fault, Meaning
-from schemas.envelope import Record
+from schemas.record_format import Record
 
 MAX_BATCH_BYTES = 256 * 1024
 MAX_RECORD_BYTES = 1_000_000  # below what a broker takes by default

@@ -21,8 +21,8 @@ from ingest.flights import Bounds, Places
 from ingest.lines import Allowance, Logger
 from ingest.refusals import Unavailable
 from ingest.supervisor import Pace, Supervisor, Watch
-from schemas import partitions
-from schemas.envelope import Record
+from schemas import topics
+from schemas.record_format import Record
 from schemas.telemetry import Field
 
 DEADLINE_S = 2.5  # below the three seconds in which every sender is answered
@@ -106,7 +106,7 @@ class Publisher:
         try:
             if not self._breaker.admits():
                 raise Unavailable(self._breaker.why or "the log takes no appends now")
-            partition = partitions.partition_of(record.key, count)
+            partition = topics.partition_of(record.key, count)
             delivered = begun(carrier.producer.send(record, partition)) or await when_there_is_room(
                 lambda: carrier.producer.send(record, partition), within_s=self._deadline_s
             )

@@ -18,11 +18,11 @@ from ingest.clock import Clock
 from ingest.keys import KeyRing
 from ingest.refusals import Malformed, NoSuchAccount, TooLarge, Unsupported, WrongMethod
 from ingest.room import Room
-from schemas import envelope
+from schemas import record_format
 from schemas.accounts import Account, Family
 from schemas.dispositions import Refusal
-from schemas.envelope import Record, Sealed
 from schemas.form import BODY_BYTES_MAX
+from schemas.record_format import Record, RecordContents
 
 PATH = "/notify/"
 MEDIA_TYPES = {
@@ -92,11 +92,11 @@ class Log(Protocol):
 
 
 class Receipts(Protocol):
-    def __call__(self, sealed: Sealed, /) -> bytes:
+    def __call__(self, sealed: RecordContents, /) -> bytes:
         """The mark of this receiver's having verified what is sealed; empty where it leaves none."""
 
 
-def no_receipt(sealed: Sealed, /) -> bytes:
+def no_receipt(sealed: RecordContents, /) -> bytes:
     """Leave no mark: whoever reads the record verifies its signature again."""
     return b""
 
@@ -159,7 +159,7 @@ class Reception:
             if account.notify_verify:
                 await self._confirm.confirm(account, authentic.notify_id)
             sealed = _sealed(account, arrived, body, signing, authentic, received_at_ms)
-            await self._log.append(envelope.seal(sealed, authentic.number, self._receipts(sealed)))
+            await self._log.append(record_format.encode(sealed, authentic.number, self._receipts(sealed)))
         finally:
             self._room.leave(size)
         return Accepted(account, authentic, is_stale)
@@ -213,8 +213,8 @@ def _sealed(
     signing: SigningHeaders | None,
     authentic: Authentic,
     received_at_ms: int,
-) -> Sealed:
-    return Sealed(
+) -> RecordContents:
+    return RecordContents(
         account=account.name,
         family=account.family.value,
         received_at_ms=received_at_ms,

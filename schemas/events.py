@@ -13,8 +13,8 @@ from msgspec import Meta, Struct
 
 from schemas import topics
 from schemas.dispositions import Disposition, Flag, Reason
-from schemas.envelope import key_of
 from schemas.orders import ClosedBecause, Status, View
+from schemas.record_format import key_of
 
 TYPE_PREFIX = "alipay_notify"
 CONTENT_TYPE = b"application/json"

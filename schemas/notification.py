@@ -1,6 +1,7 @@
 """A notification: what one signed message means, whichever family it came from.
 
-The two readers (`schemas.form_meaning`, `schemas.antom_meaning`) make it; settlement consumes it and knows no family.
+The two readers (`schemas.interpret_form`, `schemas.interpret_antom`) make it; settlement consumes it and
+knows no family.
 """
 
 from datetime import datetime

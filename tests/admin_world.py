@@ -17,12 +17,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from schemas import envelope
+from schemas import record_format
 from schemas.accounts import Account, Family, Orders, SignType
 from schemas.dispositions import HELD, Disposition
-from schemas.envelope import Record, Sealed
 from schemas.events import Outgoing
 from schemas.orders import Order, View
+from schemas.record_format import Record, RecordContents
 from workers import api
 from workers.admin.probes import Check
 from workers.admin.returns import Returned
@@ -77,7 +77,7 @@ def form(order: str, status: str = "TRADE_SUCCESS", **more: str) -> dict[str, st
 
 def record(body: bytes, number: str, account_name: str = "shop") -> Record:
     """The body, wrapped for the log."""
-    sealed = Sealed(
+    sealed = RecordContents(
         account=account_name,
         family=ACCOUNTS[account_name].family.value,
         received_at_ms=NOW_MS,
@@ -87,7 +87,7 @@ def record(body: bytes, number: str, account_name: str = "shop") -> Record:
         confirmed=False,
         body=body,
     )
-    return envelope.seal(sealed, number)
+    return record_format.encode(sealed, number)
 
 
 class MemoryStore:
@@ -323,7 +323,7 @@ class World:
             chance=lambda: 0.5,
         )
 
-    def authenticate(self, sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+    def authenticate(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
         if not self.is_authentic:
             raise ValueError(f"no key of {account.name} signed {len(sealed.body)} bytes")
 

@@ -9,10 +9,10 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
-from schemas import accounts, envelope, meaning
+from schemas import accounts, interpret, record_format
 from schemas.accounts import Account
-from schemas.envelope import Record, Sealed
 from schemas.notification import Notification
+from schemas.record_format import Record, RecordContents
 from workers.plan import Position, Reading
 
 Fact = dict[str, Any]
@@ -110,12 +110,12 @@ def body(fact: Fact, *, resend: int = 0) -> bytes:
 
 
 def heard(fact: Fact, account: Account, *, resend: int = 0) -> Notification:
-    return meaning.read(body(fact, resend=resend), account)
+    return interpret.read(body(fact, resend=resend), account)
 
 
 def record(value: bytes, account: Account, *, number: str = "A") -> Record:
     """The bytes as a receiver would have logged them."""
-    sealed = Sealed(
+    sealed = RecordContents(
         account=account.name,
         family=account.family.value,
         received_at_ms=1_743_472_800_000,
@@ -125,7 +125,7 @@ def record(value: bytes, account: Account, *, number: str = "A") -> Record:
         confirmed=False,
         body=value,
     )
-    return envelope.seal(sealed, number)
+    return record_format.encode(sealed, number)
 
 
 def reading(notification: Notification, account: Account, position: Position) -> Reading:

@@ -10,9 +10,9 @@ from itertools import count
 from msgspec import structs
 
 from schemas.dispositions import Disposition
-from schemas.envelope import Record
 from schemas.events import Outgoing
 from schemas.orders import RANK, Order
+from schemas.record_format import Record
 from workers import settlement, views
 from workers.plan import (
     Decide,

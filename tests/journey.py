@@ -6,10 +6,10 @@ Nothing here is signed: what is tested begins behind the signature check, which 
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
-from schemas import envelope
+from schemas import record_format
 from schemas.accounts import Account, Family, Orders, SignType
-from schemas.envelope import Record, Sealed
 from schemas.events import Outgoing
+from schemas.record_format import Record, RecordContents
 from workers.plan import Logged, Plan, Position, Reading
 from workers.processing import Authenticate, Processing, Store
 
@@ -58,8 +58,8 @@ def record(
 
 def sealed(body: bytes, number: str, *, account: Account = SHOP, received_at_ms: int = NOW_MS) -> Record:
     """Any body, wrapped for the log."""
-    return envelope.seal(
-        Sealed(
+    return record_format.encode(
+        RecordContents(
             account=account.name,
             family=account.family.value,
             received_at_ms=received_at_ms,
@@ -112,11 +112,11 @@ class Watched:
     def step(self, name: str, seconds: float) -> None: ...
 
 
-def anybody_signed_this(sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+def anybody_signed_this(sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
     """A signature check that finds nothing wrong."""
 
 
-def nobody_signed_this(sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+def nobody_signed_this(sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
     """The check of an account whose key is gone."""
     raise LookupError
 

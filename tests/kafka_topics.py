@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
-from schemas.envelope import Record
+from schemas.record_format import Record
 from workers import kafka_clients
 from workers.kafka_group import GroupClient, Limits
 from workers.kafka_source import KafkaSource, Rebuild

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ingest.faults import Fault, Meaning
-from schemas.envelope import Record
+from schemas.record_format import Record
 
 Delivered = asyncio.Future[Any]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
-from schemas import clock, events
+from schemas import events, times
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Cause, OrderEvent
 from schemas.money import Money
@@ -34,7 +34,7 @@ def event(order: Order, before: View | None, after: View, *, cause: Cause | None
             version=order.version,
             changed=events.changed(before, after),
             cause=cause,
-            occurred_at=clock.from_epoch_ms(now_ms),
+            occurred_at=times.from_epoch_ms(now_ms),
             status=after.status,
             closed_because=after.closed_because,
             trade=after.trade,
@@ -87,7 +87,7 @@ class Draft:
             status=heard.status,
             news=heard.news.value,
             happened_at=heard.happened_at,
-            received_at=clock.from_epoch_ms(reading.received_at_ms),
+            received_at=times.from_epoch_ms(reading.received_at_ms),
         )
         self.plan.events.append(event(after, known, seen_now, cause=cause, now_ms=self._now_ms))
         if seen_now.was_paid and not (known is not None and known.was_paid):

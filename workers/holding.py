@@ -6,7 +6,7 @@ record's position: one record has at most one row, and holding it again renews t
 
 from msgspec import structs
 
-from schemas import clock, events
+from schemas import events, times
 from schemas.dispositions import Disposition, Reason
 from schemas.events import HeldNotice
 from workers import retries
@@ -69,6 +69,6 @@ def notice(held: HeldRow, *, now_ms: int) -> events.Outgoing:
             disposition=held.disposition,
             reason=held.reason,
             detail=held.detail,
-            at=clock.from_epoch_ms(now_ms),
+            at=times.from_epoch_ms(now_ms),
         )
     )

@@ -2,16 +2,16 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from schemas.telemetry import Family
+from schemas.telemetry import MetricFamily
 
 
-def counter(family: Family, registry: CollectorRegistry) -> Counter:
+def counter(family: MetricFamily, registry: CollectorRegistry) -> Counter:
     return Counter(family.name, family.help, family.labels, registry=registry)
 
 
-def gauge(family: Family, registry: CollectorRegistry) -> Gauge:
+def gauge(family: MetricFamily, registry: CollectorRegistry) -> Gauge:
     return Gauge(family.name, family.help, family.labels, registry=registry)
 
 
-def histogram(family: Family, registry: CollectorRegistry) -> Histogram:
+def histogram(family: MetricFamily, registry: CollectorRegistry) -> Histogram:
     return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
-from schemas import partitions, topics
+from schemas import topics
 from schemas.events import Outgoing
 from workers import kafka_clients
 from workers.processing import EventRefused, Infrastructure
@@ -186,7 +186,7 @@ class _Sending:
         count = self._counts[topic]
         found = self._partitions.get((key, count))
         if found is None:
-            found = self._partitions[key, count] = partitions.partition_of(key, count)
+            found = self._partitions[key, count] = topics.partition_of(key, count)
         return found
 
     async def _send_in_order(self, to: Place, places: Sequence[int]) -> list[int]:

@@ -31,7 +31,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 from msgspec import Struct
 
-from schemas.envelope import Record
+from schemas.record_format import Record
 from workers import kafka_clients, kafka_start
 from workers.kafka_group import Failed, GroupClient, Lag, LastSettled, Limits, MemberWatch, Unreachable
 from workers.plan import Logged, Position

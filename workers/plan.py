@@ -9,11 +9,11 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from schemas.dispositions import Disposition, Reason
-from schemas.envelope import Record
 from schemas.events import Outgoing
 from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Order, View
+from schemas.record_format import Record
 
 PARTITION_DIGITS_MAX = 9  # what a column of 32 bits surely holds
 OFFSET_DIGITS_MAX = 18  # and one of 64

@@ -21,12 +21,12 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from schemas import envelope, meaning
+from schemas import interpret, record_format
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
-from schemas.envelope import Record, Sealed
 from schemas.events import Outgoing
 from schemas.notification import Notification, Unreadable
+from schemas.record_format import Record, RecordContents
 from workers import settlement
 from workers.plan import Decide, Fault, HeldRow, Known, Logged, Needs, Plan, Reading
 
@@ -114,7 +114,7 @@ class Events(Protocol):
 class Authenticate(Protocol):
     """The signature check of the receiver, once more: what lies in the log proves nothing by lying there."""
 
-    def __call__(self, sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+    def __call__(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
         """Returns for an authentic record; raises anything else for one that nobody signed for this account.
 
         `anew`: by the keys of now, whoever has verified it before.
@@ -217,15 +217,15 @@ class Processing:
         account, received_at_ms = "", now_ms
         try:
             _check_size(record)
-            sealed = envelope.open_(record, received_at_ms=received_at_ms)
+            sealed = record_format.decode(record, received_at_ms=received_at_ms)
             account, received_at_ms = sealed.account, sealed.received_at_ms
             configured = self._account(sealed)
             # A receipt vouches for a record on its way through this process; what was held is verified by today's keys.
             self._check_authentic(sealed, configured, anew=held is not None)
-            notification = meaning.read(sealed.body, configured)
-        except envelope.NewerRecord as error:
+            notification = interpret.read(sealed.body, configured)
+        except record_format.NewerRecord as error:
             fault = _fault(Disposition.PARKED, Reason.NEWER_ENVELOPE, error)
-        except envelope.BadRecord as error:
+        except record_format.BadRecord as error:
             fault = _fault(Disposition.DEAD, Reason.BAD_RECORD, error)
         except Unreadable as error:
             fault = _fault(error.disposition, error.reason, error, error.order, error.notification_id, error.digest)
@@ -253,13 +253,13 @@ class Processing:
             held=held,
         )
 
-    def _account(self, sealed: Sealed) -> Account:
+    def _account(self, sealed: RecordContents) -> Account:
         account = self._accounts.get(sealed.account)
         if account is None or account.family != sealed.family:
-            raise envelope.BadRecord("the record names an account that is not configured, or another family")
+            raise record_format.BadRecord("the record names an account that is not configured, or another family")
         return account
 
-    def _check_authentic(self, sealed: Sealed, account: Account, *, anew: bool) -> None:
+    def _check_authentic(self, sealed: RecordContents, account: Account, *, anew: bool) -> None:
         try:
             self._authenticate(sealed, account, anew=anew)
         except Exception as error:
@@ -341,9 +341,9 @@ def _check_log(readings: Sequence[Reading], known: Known) -> None:
 
 def _check_size(record: Record) -> None:
     if len(record.headers) > HEADERS_MAX:
-        raise envelope.BadRecord(f"more than {HEADERS_MAX} headers")
+        raise record_format.BadRecord(f"more than {HEADERS_MAX} headers")
     if len(record.value) + sum([len(value) for _, value in record.headers]) > RECORD_BYTES_MAX:
-        raise envelope.BadRecord(f"more than {RECORD_BYTES_MAX} bytes")
+        raise record_format.BadRecord(f"more than {RECORD_BYTES_MAX} bytes")
 
 
 def _kept(record: Record) -> Record:

@@ -11,9 +11,9 @@ import msgspec
 
 from schemas import events
 from schemas.dispositions import Disposition, Flag, Reason
-from schemas.envelope import Record
 from schemas.events import Outgoing
 from schemas.orders import RANK, ClosedBecause, Order, State, Status, View
+from schemas.record_format import Record
 from workers.pages import Emitted, HeldPage
 from workers.plan import Delivery, HeldRow, LedgerRow, OrderWrite, Position
 

@@ -28,7 +28,7 @@ from ingest.receive import Log
 from ingest.refusals import Unavailable
 from ingest.refused import RecentlyRefused
 from schemas import topics
-from schemas.envelope import Record
+from schemas.record_format import Record
 from workers import api
 from workers.admin.probes import Check
 

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from deploy.cluster import kafka_admin
 from deploy.cluster.strength import NotSeen
-from schemas.envelope import Record
+from schemas.record_format import Record
 from workers.plan import Logged, Position
 from workers.processing import Infrastructure
 

@@ -21,7 +21,7 @@ from msgspec import Struct
 from deploy.embedded import bulk, migrations
 from deploy.embedded.sqlite import Damaged, Database
 from ingest.refusals import Unavailable
-from schemas.envelope import Record
+from schemas.record_format import Record
 from workers.plan import Logged, Position
 from workers.processing import Infrastructure
 

@@ -9,8 +9,8 @@ from deploy.embedded import tending
 from deploy.embedded.directory import Opened
 from deploy.embedded.source import JournalSource
 from deploy.life import Chore
-from schemas import envelope
-from schemas.envelope import BadRecord, NewerRecord
+from schemas import record_format
+from schemas.record_format import BadRecord, NewerRecord
 from workers.metrics import Metrics
 from workers.processing import Infrastructure
 
@@ -48,5 +48,5 @@ async def _age(opened: Opened, committed: int, now_ms: Callable[[], int]) -> int
     with contextlib.suppress(Infrastructure, BadRecord, NewerRecord):
         oldest = await opened.journal.read(committed, 1)
         if oldest:
-            return envelope.open_(oldest[0].record, received_at_ms=now_ms()).received_at_ms
+            return record_format.decode(oldest[0].record, received_at_ms=now_ms()).received_at_ms
     return now_ms()

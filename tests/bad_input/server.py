@@ -28,7 +28,7 @@ from ingest.metrics import Metrics
 from ingest.refused import RecentlyRefused
 from schemas import accounts
 from schemas.accounts import Account
-from schemas.envelope import Record
+from schemas.record_format import Record
 
 
 class MemoryLog:

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from ingest import authenticity, keys
 from ingest.keys import KeyRing
-from schemas import accounts, envelope
+from schemas import accounts, record_format
 from schemas.accounts import Account
-from schemas.envelope import Record, Sealed
+from schemas.record_format import Record, RecordContents
 from tests.fakes import MemoryStore, Published, Watched
 from workers import settlement
 from workers.plan import Logged, Plan, Position, Reading
@@ -75,7 +75,7 @@ class Sender:
         }
         text = "&".join(f"{name}={value}" for name, value in sorted(fields.items())).encode()
         sign = base64.b64encode(self._key.sign(text, padding.PKCS1v15(), hashes.SHA256())).decode()
-        sealed = Sealed(
+        sealed = RecordContents(
             account=self._account.name,
             family=self._account.family.value,
             received_at_ms=NOW_MS,
@@ -85,7 +85,7 @@ class Sender:
             confirmed=False,
             body=urlencode(fields | {"sign": sign, "sign_type": "RSA2"}).encode(),
         )
-        return envelope.seal(sealed, fields["out_trade_no"])
+        return record_format.encode(sealed, fields["out_trade_no"])
 
 
 class Bench:
@@ -104,7 +104,7 @@ class Bench:
             now_ms=lambda: NOW_MS,
         )
 
-    def _authenticate(self, sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+    def _authenticate(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
         if self._ring is not None:
             authenticity.recheck(sealed, account, self._ring)
 

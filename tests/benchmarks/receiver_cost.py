@@ -37,7 +37,7 @@ from ingest.receive import Log
 from ingest.refused import RecentlyRefused
 from schemas import accounts, form
 from schemas.accounts import Account
-from schemas.envelope import Record
+from schemas.record_format import Record
 from tests.benchmarks import sending
 
 CONNECTIONS = 32

@@ -19,8 +19,8 @@ from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
 from ingest import producers
 from ingest.publisher import Publisher
-from schemas.envelope import Record
 from schemas.events import Outgoing
+from schemas.record_format import Record
 from tests.journey import Time
 from tests.kafka_topics import Settling, Topic
 from tests.producing import Counted, Said

@@ -29,8 +29,8 @@ from deploy.local.processes import Plan
 from ingest import producers
 from ingest.publisher import Publisher
 from schemas import topics as names
-from schemas.envelope import Record
 from schemas.events import Outgoing
+from schemas.record_format import Record
 from tests import holder, stack
 from tests.cluster import until
 from tests.kafka_topics import QUICK, Settled, Told, read

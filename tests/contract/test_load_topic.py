@@ -10,7 +10,7 @@ from msgspec import structs
 from deploy.load import topic
 from deploy.load.api import Unreadable
 from deploy.load.verdict import Event
-from schemas.envelope import Record
+from schemas.record_format import Record
 from tests.kafka_topics import Appending, Topic
 
 pytestmark = pytest.mark.slow

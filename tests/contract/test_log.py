@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.envelope import Record
+from schemas.record_format import Record
 from tests import journey
 from tests.contract.engines import ClusterLog, Embedded, LogEngine
 from tests.journey import Time

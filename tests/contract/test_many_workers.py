@@ -14,10 +14,10 @@ import asyncpg
 import pytest
 from msgspec import structs
 
-from schemas import envelope, topics
+from schemas import record_format, topics
 from schemas.dispositions import Disposition
-from schemas.envelope import Record
 from schemas.events import Outgoing
+from schemas.record_format import Record
 from tests import journey
 from tests.contract.engines import Cluster
 from tests.contract.test_store import register
@@ -179,7 +179,7 @@ async def test_records_of_another_log_are_never_taken_for_those_that_are_settled
 
 
 def received_later(record: Record) -> Record:
-    headers = dict(record.headers) | {envelope.Header.RECEIVED_AT.value: b"%d" % (NOW_MS + 5)}
+    headers = dict(record.headers) | {record_format.Header.RECEIVED_AT.value: b"%d" % (NOW_MS + 5)}
     return structs.replace(record, headers=tuple(headers.items()))
 
 

@@ -10,10 +10,10 @@ from msgspec import structs
 
 from schemas import events, topics
 from schemas.dispositions import Disposition, Flag, Reason
-from schemas.envelope import Record
 from schemas.events import Outgoing
 from schemas.money import Money
 from schemas.orders import Order, Status
+from schemas.record_format import Record
 from tests import journey
 from tests.contract.engines import AnyStore, Engine, all_unsent
 from tests.journey import NOW_MS, REGISTERED, Time, Topics, Watched

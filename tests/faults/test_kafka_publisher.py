@@ -26,8 +26,8 @@ from ingest.producers import KafkaProducer
 from ingest.publisher import Publisher
 from ingest.refusals import Unavailable
 from ingest.supervisor import Pace
-from schemas import partitions
-from schemas.envelope import Record
+from schemas import topics
+from schemas.record_format import Record
 from tests import stack
 from tests.faults.wire import Wire, wire
 from tests.producing import Counted, Said
@@ -288,7 +288,7 @@ async def test_partitions_that_are_added_are_used(kit: Kit) -> None:
     async with kit.admin() as admin:
         await admin.create_partitions({kit.topic: NewPartitions(total_count=2 * PARTITIONS)})
     await until(lambda: kit.built[0].partitions == 2 * PARTITIONS)
-    key = next(key for key in (b"k%d" % n for n in count()) if partitions.partition_of(key, 12) >= PARTITIONS)
+    key = next(key for key in (b"k%d" % n for n in count()) if topics.partition_of(key, 12) >= PARTITIONS)
     await until(lambda: kit.publisher.trouble is None)
     await kit.taken_again()
     assert await kit.append(key=key)

@@ -8,10 +8,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from schemas import antom, envelope, form, telemetry
+from schemas import antom, form, record_format, telemetry
 from schemas.accounts import CHARSETS, Account, Family
-from schemas.envelope import Record, Sealed
-from schemas.form_meaning import mask
+from schemas.interpret_form import mask
+from schemas.record_format import Record, RecordContents
 from workers.processing import Authenticate
 
 # Of what never reaches a log, the person who decides needs these: what was sold, and the signature that is in question.
@@ -59,10 +59,10 @@ def signature(record: Record, accounts: Mapping[str, Account], authenticate: Aut
     return Signature(authentic=True, detail="", key_id=sealed.key_id)
 
 
-def _opened(record: Record) -> Sealed | None:
+def _opened(record: Record) -> RecordContents | None:
     try:
-        return envelope.open_(record)
-    except (envelope.BadRecord, envelope.NewerRecord):
+        return record_format.decode(record)
+    except (record_format.BadRecord, record_format.NewerRecord):
         return None
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from schemas import clock, money, topics
+from schemas import money, times, topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.orders import ClosedBecause, Order, Status, View
 from workers.pages import Emitted, HeldPage, OrderPage
@@ -149,7 +149,7 @@ def held(page: HeldPage) -> HeldAnswer:
         disposition=row.disposition,
         reason=row.reason,
         detail=row.detail,
-        first_at=clock.from_epoch_ms(row.first_at_ms),
+        first_at=times.from_epoch_ms(row.first_at_ms),
         attempts=row.attempts,
         due_at=_moment(row.due_at_ms),
         waits_for=row.waits_for,
@@ -214,10 +214,10 @@ def _timeline(page: OrderPage, refusals: Iterable[RefusedRequest]) -> list[Entry
         if emitted.event.topic != topics.ORDER_EVENT:
             continue  # a notice of a held notification, which stands in the timeline itself
         occurred = _occurred(emitted.event.value)
-        place = places.get(occurred.version, (clock.to_epoch_ms(occurred.occurred_at), last))
+        place = places.get(occurred.version, (times.to_epoch_ms(occurred.occurred_at), last))
         entries.append(((*place, 1), _event(emitted, occurred)))
     for refusal in refusals:
-        entry = RefusedEntry(reason=str(refusal.reason), at=clock.from_epoch_ms(refusal.received_at_ms))
+        entry = RefusedEntry(reason=str(refusal.reason), at=times.from_epoch_ms(refusal.received_at_ms))
         entries.append(((refusal.received_at_ms, last, 2), entry))
     return [entry for _, entry in sorted(entries, key=lambda placed: placed[0])]
 
@@ -232,8 +232,8 @@ def _notification(delivery: Delivery) -> NotificationEntry:
         reason=delivery.reason,
         detail=delivery.detail,
         version=delivery.version,
-        received_at=clock.from_epoch_ms(delivery.received_at_ms),
-        decided_at=clock.from_epoch_ms(delivery.decided_at_ms),
+        received_at=times.from_epoch_ms(delivery.received_at_ms),
+        decided_at=times.from_epoch_ms(delivery.decided_at_ms),
         position=str(delivery.position),
     )
 
@@ -249,7 +249,7 @@ def _event(emitted: Emitted, occurred: _Occurred) -> EventEntry:
 
 
 def _moment(epoch_ms: int | None) -> datetime | None:
-    return None if epoch_ms is None else clock.from_epoch_ms(epoch_ms)
+    return None if epoch_ms is None else times.from_epoch_ms(epoch_ms)
 
 
 def _major(minor: int | None, currency: str | None) -> str | None:

@@ -11,7 +11,7 @@ Where it ends after it, the first record that has a settled one's position tells
 import asyncio
 from collections.abc import Callable, Sequence
 
-from schemas import envelope
+from schemas import record_format
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers.pages import Counts, Emitted, HeldPage, HeldQuery, OrderPage
@@ -100,8 +100,8 @@ class OrderStore:
     async def are_settled(self, records: Sequence[Logged]) -> bool:
         """Whether each of the records is what was settled at its position: one that was received at that moment."""
         try:
-            moments = [envelope.open_(logged.record).received_at_ms for logged in records]
-        except (envelope.BadRecord, envelope.NewerRecord):
+            moments = [record_format.decode(logged.record).received_at_ms for logged in records]
+        except (record_format.BadRecord, record_format.NewerRecord):
             return False
         positions = [logged.position for logged in records]
         found = await self._database.read(lambda connection: settling.count_same(connection, positions, moments))

@@ -18,8 +18,8 @@ from itertools import islice
 from msgspec import Struct
 
 from deploy.local.roles import Role
-from schemas import partitions, telemetry, topics
-from schemas.envelope import Record
+from schemas import telemetry, topics
+from schemas.record_format import Record
 from tests.benchmarks.cluster import cores, corpus, servers
 from tests.benchmarks.cluster.servers import Servers
 from workers import kafka_clients
@@ -88,7 +88,7 @@ async def _fill(given: Servers, prefix: str, records: Sequence[Record]) -> None:
         while some := list(islice(rest, AT_ONCE)):
             sends = [
                 await producer.send(
-                    topic, each.value, each.key, partitions.partition_of(each.key, count), headers=[*each.headers]
+                    topic, each.value, each.key, topics.partition_of(each.key, count), headers=[*each.headers]
                 )
                 for each in some
             ]

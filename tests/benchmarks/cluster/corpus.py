@@ -8,8 +8,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from deploy.sandbox.world import World
-from schemas import envelope
-from schemas.envelope import Record, Sealed
+from schemas import record_format
+from schemas.record_format import Record, RecordContents
 from tests.benchmarks import end_to_end
 from tests.benchmarks.cluster import cores
 
@@ -47,7 +47,7 @@ def records(made: Sequence[bytes], receipt_key: bytes) -> list[Record]:
 
 
 def _record(body: bytes, receipt_key: bytes, received_at_ms: int) -> Record:
-    sealed = Sealed(
+    sealed = RecordContents(
         account=end_to_end.ACCOUNT,
         family="openapi",
         received_at_ms=received_at_ms,
@@ -57,7 +57,7 @@ def _record(body: bytes, receipt_key: bytes, received_at_ms: int) -> Record:
         confirmed=False,
         body=body,
     )
-    return envelope.seal(sealed, _number(body), envelope.receipt(sealed, receipt_key))
+    return record_format.encode(sealed, _number(body), record_format.receipt(sealed, receipt_key))
 
 
 def _number(body: bytes) -> bytes:

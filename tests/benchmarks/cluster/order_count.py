@@ -18,7 +18,7 @@ from random import Random
 import asyncpg
 from msgspec import Struct
 
-from schemas.envelope import Record
+from schemas.record_format import Record
 from tests import journey
 from tests.benchmarks.cluster import cores, servers
 from tests.benchmarks.cluster.servers import Servers

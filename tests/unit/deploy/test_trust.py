@@ -10,7 +10,7 @@ from deploy.trust import Trust, believing_the_log
 from ingest.keys import Rings
 from ingest.refusals import NotConfirmed, Refused
 from schemas.accounts import Account, SignType
-from schemas.envelope import Sealed
+from schemas.record_format import RecordContents
 from tests import holder
 
 SECRET = b"s" * 32
@@ -29,9 +29,9 @@ def rings(account: Account, tmp_path: Path) -> Rings:
     return Rings({account.name: account}, tmp_path)
 
 
-def claiming(account: Account, **changes: str) -> Sealed:
+def claiming(account: Account, **changes: str) -> RecordContents:
     """A record that says it was confirmed. Alipay signed it, for whomever."""
-    return Sealed(
+    return RecordContents(
         account=account.name,
         family=account.family.value,
         received_at_ms=1,

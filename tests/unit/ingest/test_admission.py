@@ -6,8 +6,8 @@ import pytest
 
 from ingest import admission
 from ingest.refusals import Ambiguous, NotOurs, Unauthentic
-from schemas import clock
 from schemas import form as forms
+from schemas import times
 from schemas.accounts import Account
 from schemas.dispositions import Refusal
 from tests import holder
@@ -113,7 +113,7 @@ def test_n15_the_span_of_resending_is_exact() -> None:
     ("hours", "is_stale"), [(0, False), (24.9, False), (25.1, True), (30, True), (-24.9, False), (-26, True)]
 )
 def test_n15_a_request_time_outside_the_span_of_resending_is_stale(hours: float, is_stale: bool) -> None:
-    sent = clock.parse_iso("2025-03-18T06:31:07Z")
-    now_ms = clock.to_epoch_ms(sent) + int(hours * 3_600_000)
+    sent = times.parse_iso("2025-03-18T06:31:07Z")
+    now_ms = times.to_epoch_ms(sent) + int(hours * 3_600_000)
     assert admission.is_stale(b"2025-03-18T06:31:07Z", now_ms=now_ms) is is_stale
-    assert admission.is_stale(b"%d" % clock.to_epoch_ms(sent), now_ms=now_ms) is is_stale
+    assert admission.is_stale(b"%d" % times.to_epoch_ms(sent), now_ms=now_ms) is is_stale

@@ -10,7 +10,7 @@ from ingest.keys import Key, KeyRing
 from ingest.refusals import Ambiguous, Malformed, NotConfirmed, NotOurs, Refused, Unauthentic
 from schemas.accounts import Account, SignType
 from schemas.dispositions import Refusal
-from schemas.envelope import Sealed
+from schemas.record_format import RecordContents
 from tests import holder
 
 RING = holder.ring(SignType.RSA2, holder.rsa_key())
@@ -40,9 +40,9 @@ def headers_of(content: bytes, **changes: str) -> SigningHeaders:
     return authenticity.signing_headers(lambda name: [found[name]])
 
 
-def sealed(content: bytes, *, confirmed: bool = False, headers: SigningHeaders | None = None) -> Sealed:
+def sealed(content: bytes, *, confirmed: bool = False, headers: SigningHeaders | None = None) -> RecordContents:
     given = headers or SigningHeaders(b"", b"", b"")
-    return Sealed(
+    return RecordContents(
         account="shop",
         family="openapi",
         received_at_ms=1,

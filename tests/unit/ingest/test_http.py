@@ -19,7 +19,7 @@ from ingest.metrics import Metrics
 from ingest.refused import RecentlyRefused
 from ingest.settings import Settings
 from schemas import accounts
-from schemas.envelope import Record
+from schemas.record_format import Record
 from tests.unit.ingest.test_receive import BODY, KEY
 from tests.unit.ingest.test_reporting import Kept
 

@@ -14,7 +14,7 @@ from ingest import producers
 from ingest.carrier import begun
 from ingest.faults import Fault, Meaning
 from ingest.producers import KafkaProducer
-from schemas.envelope import Record
+from schemas.record_format import Record
 
 TOPIC = "payments.alipay.notification.v1"
 RECORD = Record(b"shop-sg:N1", b"a=1&sign=x", (("account", b"shop-sg"), ("path", b"/notify/shop-sg")))

@@ -11,8 +11,8 @@ from ingest.flights import Bounds
 from ingest.publisher import Publisher
 from ingest.refusals import Unavailable
 from ingest.supervisor import Pace
-from schemas import partitions
-from schemas.envelope import Record
+from schemas import topics
+from schemas.record_format import Record
 from tests.producing import Counted, Delivered, Fails, FakeProducer, Said, acknowledge, failing
 
 RECORD = Record(b"shop-sg:N1", b"a=1&sign=x", (("account", b"shop-sg"),))
@@ -110,7 +110,7 @@ async def test_an_append_returns_when_its_record_is_acknowledged_and_not_before(
     assert not appending.done()
     producer.under_way[0].set_result(None)
     await appending
-    assert producer.sent == [(RECORD, partitions.partition_of(RECORD.key, 12))]
+    assert producer.sent == [(RECORD, topics.partition_of(RECORD.key, 12))]
     assert kit.publisher.on_the_way == 0
 
 
@@ -226,7 +226,7 @@ async def test_a_topic_that_is_missing_is_trouble_until_it_is_there(kit: Kit) ->
     producer.partitions = 3
     assert kit.publisher.trouble is None
     await kit.append()
-    assert producer.sent[0][1] == partitions.partition_of(RECORD.key, 3)
+    assert producer.sent[0][1] == topics.partition_of(RECORD.key, 3)
 
 
 async def test_the_number_of_partitions_is_followed(kit: Kit) -> None:
@@ -235,7 +235,7 @@ async def test_the_number_of_partitions_is_followed(kit: Kit) -> None:
     producer.partitions = 64
     await kit.append()
     assert [partition for _, partition in producer.sent] == [
-        partitions.partition_of(RECORD.key, count) for count in (3, 64)
+        topics.partition_of(RECORD.key, count) for count in (3, 64)
     ]
 
 
@@ -347,7 +347,7 @@ async def test_the_old_producer_stays_in_service_until_the_new_one_has_started(k
     await kit.append()
     await until(lambda: kit.counted.faults == [Fault.SEQUENCE])
     await kit.append()
-    assert kit.built[-1].sent == [(RECORD, partitions.partition_of(RECORD.key, 12))]
+    assert kit.built[-1].sent == [(RECORD, topics.partition_of(RECORD.key, 12))]
 
 
 async def test_a_silent_producer_that_comes_back_to_life_stays(kit: Kit) -> None:

@@ -24,10 +24,10 @@ from ingest.refusals import (
     WrongMethod,
 )
 from ingest.room import Room
-from schemas import accounts, envelope
+from schemas import accounts, record_format
 from schemas.accounts import Account
 from schemas.dispositions import Refusal
-from schemas.envelope import Record
+from schemas.record_format import Record
 
 FORM = "application/x-www-form-urlencoded; charset=whatever"
 KEY = rsa.generate_private_key(65537, 2048)
@@ -105,7 +105,7 @@ def reception(steps: Steps, room: Room, tmp_path: Path) -> Reception:
 async def test_what_was_accepted_is_durable_with_the_signed_bytes(reception: Reception, steps: Steps) -> None:
     accepted = await reception.receive(Request("/notify/shop?a=1"))
     assert steps.done == ["append"]
-    sealed = envelope.open_(steps.records[0])
+    sealed = record_format.decode(steps.records[0])
     assert (sealed.body, sealed.path, sealed.account, sealed.confirmed) == (BODY, b"/notify/shop", "shop", False)
     assert sealed.received_at_ms == 1_770_089_465_123
     assert steps.records[0].key == b"shop:o7"
@@ -115,7 +115,7 @@ async def test_what_was_accepted_is_durable_with_the_signed_bytes(reception: Rec
 async def test_alipay_is_asked_before_anything_is_logged(reception: Reception, steps: Steps) -> None:
     await reception.receive(Request("/notify/asking"))
     assert steps.done == ["confirm", "append"]
-    assert envelope.open_(steps.records[0]).confirmed
+    assert record_format.decode(steps.records[0]).confirmed
 
 
 async def test_what_alipay_denies_is_not_logged(reception: Reception, steps: Steps) -> None:

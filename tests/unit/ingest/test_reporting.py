@@ -15,7 +15,7 @@ from ingest.refused import RecentlyRefused
 from ingest.reporting import Ended, Reporting
 from schemas import accounts
 from schemas.dispositions import Outcome, Refusal
-from schemas.envelope import Record
+from schemas.record_format import Record
 
 SHOP = accounts.parse({"accounts": {"s": {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["k"]}}})[
     "s"

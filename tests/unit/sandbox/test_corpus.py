@@ -15,7 +15,7 @@ from deploy.sandbox.corpus import Item
 from deploy.sandbox.notifications import Kind
 from deploy.sandbox.world import World
 from schemas import accounts as merchant_accounts
-from schemas import antom_meaning, form, form_meaning
+from schemas import form, interpret_antom, interpret_form
 
 NOW = datetime(2026, 3, 18, 6, 30, tzinfo=UTC)
 
@@ -73,7 +73,9 @@ def test_what_it_says_of_itself_is_what_the_receiving_side_reads(world: World, i
             continue
         account = known[one.account]
         antom = account.family is merchant_accounts.Family.ANTOM
-        meaning = antom_meaning.read(one.body, account) if antom else form_meaning.read(form.read(one.body), account)
+        meaning = (
+            interpret_antom.read(one.body, account) if antom else interpret_form.read(form.read(one.body), account)
+        )
         assert meaning.id == one.notify_id
         if one.facts.names_order:
             assert (meaning.order, meaning.trade) == (one.order, one.facts.trade_no)

@@ -25,7 +25,7 @@ from deploy.sandbox.notifications import (
 )
 from deploy.sandbox.world import IDENTITIES, Account, World
 from schemas import accounts as merchant_accounts
-from schemas import antom_meaning, form, form_meaning
+from schemas import form, interpret_antom, interpret_form
 from schemas.notification import Notification as Meaning
 from schemas.orders import News
 
@@ -70,8 +70,8 @@ def understood(world: World, notification: Notification) -> Meaning:
     account = known[notification.account.identity.name]
     body = notification.delivery(NOW).body
     if account.family is merchant_accounts.Family.ANTOM:
-        return antom_meaning.read(body, account)
-    return form_meaning.read(form.read(body), account)
+        return interpret_antom.read(body, account)
+    return interpret_form.read(form.read(body), account)
 
 
 @pytest.mark.parametrize(("account", "kind"), EVERY)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from prometheus_client import CollectorRegistry
 
 from deploy.embedded.claims import LocalClaims
-from schemas.envelope import Record
+from schemas.record_format import Record
 from tests import admin_world, journey
 from tests.fakes import Published
 from workers import metrics

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from schemas.envelope import Record
+from schemas.record_format import Record
 from workers.claims import Claimed
 from workers.consumer import Consumer
 from workers.plan import Logged, Position

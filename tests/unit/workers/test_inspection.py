@@ -4,9 +4,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from schemas import envelope
+from schemas import record_format
 from schemas.accounts import Account
-from schemas.envelope import Header, Record, Sealed
+from schemas.record_format import Header, Record, RecordContents
 from tests import journey
 from tests.journey import ACCOUNTS, SHOP
 from workers.admin import inspection
@@ -33,10 +33,10 @@ def test_what_is_no_form_has_no_fields() -> None:
 def test_a_receipt_does_not_make_a_signature_good() -> None:
     record = journey.record("N1")
     received = Record(record.key, record.value, (*record.headers, (Header.RECEIPT.value, b"ours")))
-    assert envelope.open_(received).receipt == b"ours"
+    assert record_format.decode(received).receipt == b"ours"
     asked: list[bool] = []
 
-    def authenticate(sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+    def authenticate(sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
         asked.append(anew)
 
     assert inspection.signature(received, {SHOP.name: SHOP}, authenticate).authentic

@@ -14,7 +14,7 @@ from aiokafka.errors import (
 )
 from msgspec import Struct
 
-from schemas import partitions, topics
+from schemas import topics
 from schemas.events import Outgoing
 from workers.kafka_events import KafkaEvents
 from workers.processing import EventRefused, Infrastructure
@@ -199,7 +199,7 @@ async def test_a_key_lies_where_any_client_would_put_it(world: World) -> None:
     world.cluster.counts[topics.ORDER_STATE] = 7
     await world.events.publish([event(f"N{number}") for number in range(40)])
     for sent in world.cluster.arrived:
-        assert sent.partition == partitions.partition_of(sent.key, world.cluster.counts[sent.topic])
+        assert sent.partition == topics.partition_of(sent.key, world.cluster.counts[sent.topic])
 
 
 async def test_versions_keep_their_order_over_many_batches_and_the_twin_gets_the_last(world: World) -> None:

@@ -16,7 +16,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import TopicPartition
 
-from schemas.envelope import Record
+from schemas.record_format import Record
 from tests.kafka_fakes import TOPIC, Broker, FakeConsumer
 from tests.kafka_topics import Settled, Told
 from workers.kafka_group import Limits

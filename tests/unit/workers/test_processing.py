@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from schemas import meaning
+from schemas import interpret
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
-from schemas.envelope import VERSION, Header, Record, Sealed
 from schemas.events import Outgoing
 from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Status
+from schemas.record_format import VERSION, Header, Record, RecordContents
 from tests import facts
 from tests.facts import form, payment
 from tests.fakes import Log, MemoryStore, Published, Watched
@@ -30,7 +30,7 @@ class Forged(Exception):
     """What a signature check raises here."""
 
 
-def authenticate(sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+def authenticate(sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
     if FORGED in sealed.body:
         raise Forged
 
@@ -300,14 +300,14 @@ class Weird(BaseException):
 async def test_whatever_reading_raises_holds_that_record_only(
     error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = meaning.read
+    honest = interpret.read
 
     def read(body: bytes, account: Account) -> Notification:
         if b"id-B" in body:
             raise error
         return honest(body, account)
 
-    monkeypatch.setattr(meaning, "read", read)
+    monkeypatch.setattr(interpret, "read", read)
     story = Story()
     await story.process(*(paid(order) for order in "ABC"))
     assert story.ends() == [APPLIED, (Disposition.DEAD, Reason.OUR_FAULT), APPLIED]
@@ -337,7 +337,7 @@ def test_who_wants_the_process_to_end_is_not_held_back(error: BaseException, mon
     def read(body: bytes, account: Account) -> Notification:
         raise error
 
-    monkeypatch.setattr(meaning, "read", read)
+    monkeypatch.setattr(interpret, "read", read)
     story = Story()
     with pytest.raises(type(error)):
         story.processing.read(story.log.logged(paid("A")), now_ms=0)
@@ -388,7 +388,7 @@ async def test_a_dead_record_is_applied_by_a_replay_after_the_fix(monkeypatch: p
         raise ValueError
 
     with monkeypatch.context() as broken:
-        broken.setattr(meaning, "read", read)
+        broken.setattr(interpret, "read", read)
         await story.process(paid("A"))
     row = story.held()
     assert row.disposition is Disposition.DEAD
@@ -421,7 +421,7 @@ async def test_a_held_record_whose_keys_are_gone_is_not_applied_by_a_replay() ->
 async def test_a_receipt_spares_the_first_reading_its_verification_and_a_replay_never() -> None:
     asked: list[tuple[bytes, bool]] = []
 
-    def once(sealed: Sealed, account: Account, *, anew: bool = False) -> None:
+    def once(sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
         asked.append((sealed.receipt, anew))
         if anew:
             raise Forged

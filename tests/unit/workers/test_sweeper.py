@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from schemas.dispositions import Disposition, Reason
-from schemas.envelope import Record
+from schemas.record_format import Record
 from workers.plan import HeldRow, Position
 from workers.processing import Infrastructure
 from workers.sweeper import Sweeper

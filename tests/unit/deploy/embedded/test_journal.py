@@ -13,7 +13,7 @@ from deploy.embedded.journal import Journal, Limits
 from deploy.embedded.source import JournalSource
 from deploy.embedded.sqlite import Damaged
 from ingest.refusals import Unavailable
-from schemas.envelope import Record
+from schemas.record_format import Record
 from tests import journey
 from tests.journey import NOW_MS, Time
 from workers.processing import Infrastructure

@@ -1,6 +1,6 @@
 """From a sealed record to what it means: the one place that chooses the reader by the account's family."""
 
-from schemas import antom_meaning, form, form_meaning
+from schemas import form, interpret_antom, interpret_form
 from schemas.accounts import Account, Family
 from schemas.dispositions import Disposition, Reason
 from schemas.notification import Notification, Unreadable
@@ -14,9 +14,9 @@ def read(body: bytes, account: Account) -> Notification:
             else `quarantined`.
     """
     if account.family is Family.ANTOM:
-        return antom_meaning.read(body, account)
+        return interpret_antom.read(body, account)
     try:
         fields = form.read(body)
     except form.BadForm as error:
         raise Unreadable(Reason.MALFORMED, str(error), disposition=Disposition.DEAD) from None
-    return form_meaning.read(fields, account)
+    return interpret_form.read(fields, account)

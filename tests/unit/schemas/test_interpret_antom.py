@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from schemas import antom_meaning
+from schemas import interpret_antom
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
 from schemas.notification import Kind, Notification, Unreadable
@@ -41,12 +41,12 @@ REFUND: dict[str, Any] = {
 
 
 def read(message: dict[str, Any]) -> Notification:
-    return antom_meaning.read(json.dumps(message).encode(), ACCOUNT)
+    return interpret_antom.read(json.dumps(message).encode(), ACCOUNT)
 
 
 def refused(body: bytes | dict[str, Any]) -> Unreadable:
     with pytest.raises(Unreadable) as caught:
-        antom_meaning.read(body if isinstance(body, bytes) else json.dumps(body).encode(), ACCOUNT)
+        interpret_antom.read(body if isinstance(body, bytes) else json.dumps(body).encode(), ACCOUNT)
     return caught.value
 
 

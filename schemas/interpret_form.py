@@ -10,8 +10,8 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from schemas import clock, money
 from schemas import form as forms
+from schemas import money, times
 from schemas.accounts import CHARSETS, Account, Family
 from schemas.dispositions import Reason
 from schemas.form import KNOWN_NAMES, Form
@@ -43,7 +43,7 @@ def read(form: Form, account: Account) -> Notification:
         if type_ == _BATCH_REFUND and account.family is Family.MAPI:
             return _batch_refund(identity, account, digest)
         return Notification(kind=Kind.OTHER, news=News.OTHER, **_envelope(identity, account, digest))
-    except clock.BadTime as error:
+    except times.BadTime as error:
         raise identity.unreadable(Reason.BAD_TIME, str(error)) from None
     except money.BadMoney as error:
         raise identity.unreadable(Reason.BAD_AMOUNT, str(error)) from None
@@ -83,7 +83,7 @@ class _Identity:
 
     def time(self, name: str) -> datetime | None:
         text = self.optional(name)
-        return clock.parse_local(text) if text else None
+        return times.parse_local(text) if text else None
 
     def unreadable(self, reason: Reason, detail: str) -> Unreadable:
         order = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", self.fields.get("out_trade_no", ""))

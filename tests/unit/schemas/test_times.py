@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import clock
-from schemas.clock import BadTime
+from schemas import times
+from schemas.times import BadTime
 
 
 def test_a_forms_time_is_beijings() -> None:
-    moment = clock.parse_local("2025-06-01 12:04:05")
+    moment = times.parse_local("2025-06-01 12:04:05")
     assert moment == datetime(2025, 6, 1, 4, 4, 5, tzinfo=UTC)
     assert moment.utcoffset() == timedelta(hours=8)
 
@@ -20,7 +20,7 @@ def test_a_forms_time_is_beijings() -> None:
     ("text", "micros"), [(".1", 100_000), (".12", 120_000), (".141", 141_000), (".000001", 1), ("", 0)]
 )
 def test_a_fraction_of_a_second_is_kept(text: str, micros: int) -> None:
-    assert clock.parse_local(f"2025-06-01 12:04:05{text}").microsecond == micros
+    assert times.parse_local(f"2025-06-01 12:04:05{text}").microsecond == micros
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_fraction_of_a_second_is_kept(text: str, micros: int) -> None:
 )  # fmt: skip
 def test_any_other_text_is_no_time_of_a_form(text: str) -> None:
     with pytest.raises(BadTime):
-        clock.parse_local(text)
+        times.parse_local(text)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_any_other_text_is_no_time_of_a_form(text: str) -> None:
     ["2025-06-05T01:10:31Z", "2025-06-05T09:10:31+08:00", "2025-06-05T09:10:31+0800", "2025-06-04T21:10:31.000-04:00"],
 )
 def test_a_messages_time_brings_its_own_zone(text: str) -> None:
-    assert clock.parse_iso(text) == datetime(2025, 6, 5, 1, 10, 31, tzinfo=UTC)
+    assert times.parse_iso(text) == datetime(2025, 6, 5, 1, 10, 31, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -50,27 +50,27 @@ def test_a_messages_time_brings_its_own_zone(text: str) -> None:
 )  # fmt: skip
 def test_any_other_text_is_no_time_of_a_message(text: str) -> None:
     with pytest.raises(BadTime):
-        clock.parse_iso(text)
+        times.parse_iso(text)
 
 
 def test_the_time_of_a_request_may_be_milliseconds() -> None:
-    assert clock.parse_request_time("1749085831250") == datetime(2025, 6, 5, 1, 10, 31, 250_000, tzinfo=UTC)
-    assert clock.parse_request_time("2025-06-05T01:10:31Z") == datetime(2025, 6, 5, 1, 10, 31, tzinfo=UTC)
+    assert times.parse_request_time("1749085831250") == datetime(2025, 6, 5, 1, 10, 31, 250_000, tzinfo=UTC)
+    assert times.parse_request_time("2025-06-05T01:10:31Z") == datetime(2025, 6, 5, 1, 10, 31, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("text", ["174908583125", "17490858312500", "-749085831250", "yesterday", ""])
 def test_a_request_has_no_other_time(text: str) -> None:
     with pytest.raises(BadTime):
-        clock.parse_request_time(text)
+        times.parse_request_time(text)
 
 
 @given(st.integers(0, 4_102_444_800_000))
 def test_milliseconds_come_back_as_they_went(epoch_ms: int) -> None:
-    assert clock.to_epoch_ms(clock.from_epoch_ms(epoch_ms)) == epoch_ms
+    assert times.to_epoch_ms(times.from_epoch_ms(epoch_ms)) == epoch_ms
 
 
 @given(st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)))  # noqa: DTZ001
 def test_every_time_that_is_written_is_read(moment: datetime) -> None:
-    assert clock.parse_local(moment.strftime("%Y").zfill(4) + moment.strftime("-%m-%d %H:%M:%S.%f")) == moment.replace(
-        tzinfo=clock.BEIJING
+    assert times.parse_local(moment.strftime("%Y").zfill(4) + moment.strftime("-%m-%d %H:%M:%S.%f")) == moment.replace(
+        tzinfo=times.BEIJING
     )

@@ -7,7 +7,7 @@ from urllib.parse import quote_from_bytes, quote_plus
 import pytest
 from msgspec import structs
 
-from schemas import clock, form, form_meaning
+from schemas import form, interpret_form, times
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
@@ -67,12 +67,12 @@ def encoded(fields: dict[str, str], charset: str = "utf-8") -> bytes:
 
 
 def read(fields: dict[str, str], account: Account, charset: str = "utf-8") -> Notification:
-    return form_meaning.read(form.read(encoded(fields, charset)), account)
+    return interpret_form.read(form.read(encoded(fields, charset)), account)
 
 
 def decoded(fields: dict[str, str], account: Account, charset: str = "utf-8") -> dict[str, str]:
     read(fields, account, charset)
-    return form_meaning.text(form.read(encoded(fields, charset)), account)
+    return interpret_form.text(form.read(encoded(fields, charset)), account)
 
 
 def refused(fields: dict[str, str], account: Account, charset: str = "utf-8") -> Unreadable:
@@ -86,7 +86,7 @@ def reason(fields: dict[str, str], account: Account) -> Reason:
 
 
 def beijing(*moment: int) -> datetime:
-    return datetime(*moment, tzinfo=clock.BEIJING)  # type: ignore[misc,arg-type]
+    return datetime(*moment, tzinfo=times.BEIJING)  # type: ignore[misc,arg-type]
 
 
 def test_an_in_app_payment_is_paid_in_the_accounts_currency() -> None:
@@ -283,9 +283,9 @@ def test_an_entry_with_an_odd_amount_is_held(amount: str) -> None:
 
 
 def test_a_batch_has_bounds() -> None:
-    details = "#".join(f"T{n}^1.00^S" for n in range(form_meaning.BATCH_ENTRIES_MAX + 1))
+    details = "#".join(f"T{n}^1.00^S" for n in range(interpret_form.BATCH_ENTRIES_MAX + 1))
     assert reason(BATCH | {"result_details": details}, MAPI) is Reason.BAD_REFUND
-    details = "#".join(f"{n}^1^S" for n in range(form_meaning.BATCH_ENTRIES_MAX))
+    details = "#".join(f"{n}^1^S" for n in range(interpret_form.BATCH_ENTRIES_MAX))
     assert entries(details) == ()
 
 
@@ -317,7 +317,7 @@ def test_a_charset_outside_the_list_is_held(charset: str) -> None:
 def test_nothing_is_ever_decoded_to_a_replacement_character() -> None:
     body = encoded(PLATFORM).replace(b"subject=", b"subject=" + quote_from_bytes(b"\xff\xfe").encode())
     with pytest.raises(Unreadable) as caught:
-        form_meaning.read(form.read(body), OPENAPI)
+        interpret_form.read(form.read(body), OPENAPI)
     assert caught.value.reason is Reason.CHARSET
 
 
@@ -380,7 +380,7 @@ def test_what_has_no_honest_id_repeats_nothing() -> None:
     [("carol@example.com", "car***"), ("13800138000", "138***"), ("bob@x", "***"), ("", "")],
 )
 def test_a_payer_is_masked(payer: str, shown: str) -> None:
-    assert form_meaning.mask(payer) == shown
+    assert interpret_form.mask(payer) == shown
 
 
 def test_both_logins_of_a_payer_are_masked() -> None:

@@ -50,7 +50,7 @@ class NewerRecord(ValueError):
     """The record was written by a later version of this program; this one may not guess what it means."""
 
 
-class Sealed(Struct, frozen=True, kw_only=True, gc=False):
+class RecordContents(Struct, frozen=True, kw_only=True, gc=False):
     """A record's contents by name: what `seal` takes and `open_` gives back."""
 
     account: str
@@ -67,7 +67,7 @@ class Sealed(Struct, frozen=True, kw_only=True, gc=False):
     receipt: bytes = b""
 
 
-def receipt(sealed: Sealed, secret: bytes) -> bytes:
+def receipt(sealed: RecordContents, secret: bytes) -> bytes:
     """The mark that a receiver who holds `secret` puts on what it has verified: a keyed hash of all that is sealed.
 
     Whoever reads the record and holds the secret too need not verify the signature again, which costs twenty times as
@@ -76,7 +76,7 @@ def receipt(sealed: Sealed, secret: bytes) -> bytes:
     return blake2b(_encode(unreceipted(sealed)), key=secret, digest_size=16).digest()
 
 
-def unreceipted(sealed: Sealed) -> Sealed:
+def unreceipted(sealed: RecordContents) -> RecordContents:
     """The same without its receipt: only the signature can show that it is authentic."""
     return structs.replace(sealed, receipt=b"") if sealed.receipt else sealed
 
@@ -100,7 +100,7 @@ _CLIENT_ID, _REQUEST_TIME, _SIGNATURE = Header.CLIENT_ID.value, Header.REQUEST_T
 _RECEIPT = Header.RECEIPT.value
 
 
-def seal(sealed: Sealed, number: str | bytes, mark: bytes = b"") -> Record:
+def encode(sealed: RecordContents, number: str | bytes, mark: bytes = b"") -> Record:
     """The record of one verified notification; `number` is its order number, or the refund or batch number.
 
     `mark` is its `receipt`, if the receiver leaves one.
@@ -126,7 +126,7 @@ def seal(sealed: Sealed, number: str | bytes, mark: bytes = b"") -> Record:
     return Record(key_of(sealed.account, number), sealed.body, headers)
 
 
-def open_(record: Record, *, received_at_ms: int = 0) -> Sealed:
+def decode(record: Record, *, received_at_ms: int = 0) -> RecordContents:
     """What `seal` put into the record.
 
     The moment of receipt is advice and decides nothing: where its header is unreadable or out of range,
@@ -141,7 +141,7 @@ def open_(record: Record, *, received_at_ms: int = 0) -> Sealed:
         raise BadRecord("a header occurs twice")
     try:
         _check_version(headers[_WRITTEN_AS])
-        return Sealed(
+        return RecordContents(
             account=headers[_ACCOUNT].decode(),
             family=headers[_FAMILY].decode(),
             received_at_ms=_moment(headers[_RECEIVED_AT], received_at_ms),

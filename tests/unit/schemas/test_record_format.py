@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from schemas import envelope
-from schemas.envelope import BadRecord, Header, NewerRecord, Record, Sealed
+from schemas import record_format
+from schemas.record_format import BadRecord, Header, NewerRecord, Record, RecordContents
 
-FORM = Sealed(
+FORM = RecordContents(
     account="shop",
     family="mapi",
     received_at_ms=1_749_085_831_250,
@@ -25,38 +25,38 @@ MESSAGE = structs.replace(
 
 
 @pytest.mark.parametrize("sealed", [FORM, MESSAGE])
-def test_what_was_sealed_is_opened(sealed: Sealed) -> None:
-    assert envelope.open_(envelope.seal(sealed, "A-1")) == sealed
+def test_what_was_sealed_is_opened(sealed: RecordContents) -> None:
+    assert record_format.decode(record_format.encode(sealed, "A-1")) == sealed
 
 
-@given(st.binary(max_size=200), st.text(max_size=20), st.integers(0, envelope.EPOCH_MS_MAX), st.booleans())
+@given(st.binary(max_size=200), st.text(max_size=20), st.integers(0, record_format.EPOCH_MS_MAX), st.booleans())
 def test_any_bytes_come_back_untouched(body: bytes, number: str, received_at_ms: int, confirmed: bool) -> None:
     sealed = structs.replace(MESSAGE, body=body, received_at_ms=received_at_ms, confirmed=confirmed)
-    assert envelope.open_(envelope.seal(sealed, number)) == sealed
+    assert record_format.decode(record_format.encode(sealed, number)) == sealed
 
 
 def test_the_key_gathers_what_concerns_one_order() -> None:
-    assert envelope.seal(FORM, "订单-1").key == "shop:订单-1".encode()
-    assert envelope.seal(FORM, b"\xff\x00").key == b"shop:\xff\x00"
-    assert envelope.key_of("shop", "\ud800") == b"shop:?"
+    assert record_format.encode(FORM, "订单-1").key == "shop:订单-1".encode()
+    assert record_format.encode(FORM, b"\xff\x00").key == b"shop:\xff\x00"
+    assert record_format.key_of("shop", "\ud800") == b"shop:?"
 
 
 def test_a_form_carries_no_headers_of_a_message() -> None:
-    names = {name for name, _ in envelope.seal(FORM, "A").headers}
+    names = {name for name, _ in record_format.encode(FORM, "A").headers}
     assert names.isdisjoint({Header.SIGNATURE, Header.CLIENT_ID, Header.REQUEST_TIME})
 
 
 def test_headers_we_do_not_know_are_no_fault() -> None:
-    record = envelope.seal(FORM, "A")
+    record = record_format.encode(FORM, "A")
     traced = structs.replace(record, headers=(*record.headers, ("traceparent", b"00-1"), ("new", b"\xff")))
-    assert envelope.open_(traced) == FORM
+    assert record_format.decode(traced) == FORM
 
 
-REQUIRED = [name for name, _ in envelope.seal(FORM, "A").headers]
+REQUIRED = [name for name, _ in record_format.encode(FORM, "A").headers]
 
 
 def changed(name: str, value: bytes | None) -> Record:
-    record = envelope.seal(FORM, "A")
+    record = record_format.encode(FORM, "A")
     pairs = ((known, value if known == name else old) for known, old in record.headers)
     return structs.replace(record, headers=tuple((known, new) for known, new in pairs if new is not None))
 
@@ -64,14 +64,14 @@ def changed(name: str, value: bytes | None) -> Record:
 @pytest.mark.parametrize("name", REQUIRED)
 def test_a_missing_header_is_named(name: str) -> None:
     with pytest.raises(BadRecord, match=name):
-        envelope.open_(changed(name, None))
+        record_format.decode(changed(name, None))
 
 
 @pytest.mark.parametrize("name", REQUIRED)
 def test_a_repeated_header_is_refused(name: str) -> None:
-    record = envelope.seal(FORM, "A")
+    record = record_format.encode(FORM, "A")
     with pytest.raises(BadRecord):
-        envelope.open_(structs.replace(record, headers=(*record.headers, (name, b"1"))))
+        record_format.decode(structs.replace(record, headers=(*record.headers, (name, b"1"))))
 
 
 @pytest.mark.parametrize(
@@ -81,29 +81,29 @@ def test_a_repeated_header_is_refused(name: str) -> None:
 )  # fmt: skip
 def test_an_unreadable_header_is_refused(name: str, value: bytes) -> None:
     with pytest.raises(BadRecord):
-        envelope.open_(changed(name, value))
+        record_format.decode(changed(name, value))
 
 
 def test_a_newer_version_is_not_guessed_at() -> None:
     with pytest.raises(NewerRecord):
-        envelope.open_(changed(Header.VERSION, b"%d" % (envelope.VERSION + 1)))
+        record_format.decode(changed(Header.VERSION, b"%d" % (record_format.VERSION + 1)))
 
 
 @pytest.mark.parametrize("value", [b"9" * 15, b"9" * 5000, b"-5", b"1.5", b"1_0", b" 1", b"", b"yesterday", b"\xb2"])
 def test_a_moment_that_no_clock_shows_is_advice_and_replaced(value: bytes) -> None:
-    assert envelope.open_(changed(Header.RECEIVED_AT, value), received_at_ms=7).received_at_ms == 7
+    assert record_format.decode(changed(Header.RECEIVED_AT, value), received_at_ms=7).received_at_ms == 7
 
 
 def test_a_receipt_covers_all_that_is_sealed_and_takes_the_secret() -> None:
-    sealed = envelope.Sealed(
+    sealed = record_format.RecordContents(
         account="shop", family="openapi", received_at_ms=1, path=b"/notify/shop", content_type=b"x", key_id="k",
         confirmed=False, body=b"a=b",
     )  # fmt: skip
-    mark = envelope.receipt(sealed, b"s" * 32)
-    opened = envelope.open_(envelope.seal(sealed, "1", mark))
+    mark = record_format.receipt(sealed, b"s" * 32)
+    opened = record_format.decode(record_format.encode(sealed, "1", mark))
 
     assert opened.receipt == mark
-    assert envelope.receipt(opened, b"s" * 32) == mark
-    assert envelope.receipt(opened, b"t" * 32) != mark
+    assert record_format.receipt(opened, b"s" * 32) == mark
+    assert record_format.receipt(opened, b"t" * 32) != mark
     for field, other in (("body", b"a=c"), ("account", "shop2"), ("confirmed", True), ("path", b"/"), ("key_id", "l")):
-        assert envelope.receipt(msgspec.structs.replace(opened, **{field: other}), b"s" * 32) != mark
+        assert record_format.receipt(msgspec.structs.replace(opened, **{field: other}), b"s" * 32) != mark

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from schemas import antom, clock, money
+from schemas import antom, money, times
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
-from schemas.form_meaning import mask
+from schemas.interpret_form import mask
 from schemas.money import Money
 from schemas.notification import Kind, Notification, Unreadable
 from schemas.orders import News, Refund
@@ -47,7 +47,7 @@ def read(body: bytes, account: Account) -> Notification:
     reader = _Reader(message, account)
     try:
         return reader.notification()
-    except clock.BadTime as error:
+    except times.BadTime as error:
         raise reader.unreadable(Reason.BAD_TIME, str(error)) from None
     except money.BadMoney as error:
         raise reader.unreadable(Reason.BAD_AMOUNT, str(error)) from None
@@ -148,7 +148,7 @@ class _Reader:
 
     def time(self, name: str) -> datetime | None:
         text = self.text(name)
-        return clock.parse_iso(text) if text else None
+        return times.parse_iso(text) if text else None
 
     def amount(self, name: str) -> Money:
         told = self.message.get(name)
