@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from deploy import accounts_file
 from ingest import keys, settings
-from ingest.settings import Settings
+from ingest.settings import ReceiverSettings
 from schemas.accounts import Account, BadAccounts, SignType
 from workers.admin import guard
 from workers.admin.guard import OpenAdmin
@@ -75,7 +75,7 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     return findings
 
 
-def _accounts(told: Settings) -> Iterator[Finding]:
+def _accounts(told: ReceiverSettings) -> Iterator[Finding]:
     advice = f"correct {told.accounts}, or name another file in {accounts_file.ENVIRONMENT}"
     try:
         accounts = accounts_file.read(told.accounts)
@@ -114,7 +114,7 @@ def _secrecy(name: str, file: Path) -> Iterator[Finding]:
         yield Finding(name=name, state=State.WRONG, detail=f"{file.name} can be read by others", advice=advice)
 
 
-def _token(told: Settings) -> Iterator[Finding]:
+def _token(told: ReceiverSettings) -> Iterator[Finding]:
     file = told.admin_token_file
     try:
         token = guard.read_token(file) if file else None
@@ -192,7 +192,7 @@ def _clock(data_dir: Path) -> Iterator[Finding]:
         yield Finding(name="clock", state=State.OK, detail=f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC")
 
 
-def _ports(told: Settings) -> Iterator[Finding]:
+def _ports(told: ReceiverSettings) -> Iterator[Finding]:
     """A running engine has both ports; otherwise both are free, and this user may have them."""
     public, admin = _server(told.host, told.port, "/"), _server(told.admin_host, told.admin_port, "/readyz?verbose")
     yield _port("public port", told.host, told.port, public)

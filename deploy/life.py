@@ -17,9 +17,9 @@ from prometheus_client import CollectorRegistry
 
 from deploy import build, loops, refusals
 from deploy.logs import Lines
-from ingest.http import Receiver
-from ingest.lines import Logger
-from ingest.settings import Settings
+from ingest.http.server import Receiver
+from ingest.log_port import Logger
+from ingest.settings import ReceiverSettings
 from schemas import telemetry
 from schemas.telemetry import Field
 from workers import instruments
@@ -74,7 +74,7 @@ def url(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
-def admin_token(told: Settings) -> str | None:
+def admin_token(told: ReceiverSettings) -> str | None:
     """The token that writes to the admin port need, where one is named.
 
     Raises:
@@ -85,7 +85,7 @@ def admin_token(told: Settings) -> str | None:
     return token
 
 
-async def serve_admin(stack: AsyncExitStack, application: web.Application, told: Settings, lines: Lines) -> str:
+async def serve_admin(stack: AsyncExitStack, application: web.Application, told: ReceiverSettings, lines: Lines) -> str:
     """Where the application answers, from now until the stack is left.
 
     Raises:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from deploy.cluster.settings import ClusterSettings
-from ingest.settings import PREFIX, Settings
+from ingest.settings import PREFIX, ReceiverSettings
 from schemas import telemetry
 from schemas.orders import News, State
 from workers.transitions import MOVES, Verdict
@@ -40,8 +40,10 @@ def settings_page() -> str:
         "Read from the environment once, at start; a command's options stand above them.",
     ]
     lines += ["Contradictions between deadlines refuse the start, all at once.", ""]
-    lines += _settings(Settings.model_fields)
-    of_cluster = {name: f for name, f in ClusterSettings.model_fields.items() if name not in Settings.model_fields}
+    lines += _settings(ReceiverSettings.model_fields)
+    of_cluster = {
+        name: f for name, f in ClusterSettings.model_fields.items() if name not in ReceiverSettings.model_fields
+    }
     lines += ["", "## The cluster engine", "", "`ingest`, `worker` and `console` read these too.", ""]
     lines += _settings(of_cluster)
     return "\n".join(lines) + "\n"

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ingest.http import WrongParser
+from ingest.http.server import WrongParser
 from schemas.accounts import BadAccounts
 from workers.admin.guard import OpenAdmin
 from workers.processing import Infrastructure

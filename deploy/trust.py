@@ -14,9 +14,11 @@ from hmac import compare_digest
 
 from msgspec import structs
 
-from ingest import app, authenticity, returns
+from ingest import app
+from ingest import authenticate as ingest_authenticate
+from ingest.checkout import returns
 from ingest.keys import Rings
-from ingest.lines import Logger
+from ingest.log_port import Logger
 from schemas import record_format
 from schemas.accounts import Account
 from schemas.record_format import RecordContents
@@ -40,13 +42,13 @@ class Trust:
         return record_format.receipt(sealed, self._secrets[0]) if self._secrets else b""
 
     def authenticate(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
-        """Returns for an authentic record; raises what `ingest.authenticity.recheck` does for another."""
+        """Returns for an authentic record; raises what `ingest.authenticate.recheck` does for another."""
         is_ours = bool(sealed.receipt) and self._has_made(sealed)
         if is_ours and not anew:
             return
         if sealed.confirmed and not (is_ours or self._believes_log):
             sealed = structs.replace(sealed, confirmed=False)
-        authenticity.recheck(sealed, account, self._rings.current(account.name))
+        ingest_authenticate.recheck(sealed, account, self._rings.current(account.name))
 
     def authenticate_anew(self, sealed: RecordContents, account: Account, *, anew: bool = True) -> None:
         """The same, always by the keys of now."""

@@ -9,7 +9,7 @@ genuine payment that a person has to look at.
 from collections.abc import Iterable
 from datetime import timedelta
 
-from ingest.refusals import Ambiguous, NotOurs, Unauthentic
+from ingest.errors import Ambiguous, NotOurs, Unauthentic
 from schemas import form as forms
 from schemas import times
 from schemas.accounts import Account

@@ -12,16 +12,16 @@ from typing import Protocol
 from aiohttp import ClientSession, DummyCookieJar
 
 from ingest.clock import Clock, SystemClock
-from ingest.http import Receiver
+from ingest.http.server import Receiver
 from ingest.keys import KeyRing, Rings
-from ingest.lines import Logger
+from ingest.log_port import Logger
 from ingest.metrics import Metrics, TimedLog
 from ingest.notify_verify import NotifyVerify
+from ingest.quota import Room
 from ingest.receive import Confirm, Log, Receipts, Reception, no_receipt
-from ingest.refused import RecentlyRefused
+from ingest.recent_refusals import RecentRefusals
 from ingest.reporting import Reporting
-from ingest.room import Room
-from ingest.settings import Settings
+from ingest.settings import ReceiverSettings
 from schemas.accounts import Account
 from schemas.telemetry import Field
 
@@ -37,13 +37,13 @@ class KeysWatch(Protocol):
 @asynccontextmanager
 async def serving(
     *,
-    settings: Settings,
+    settings: ReceiverSettings,
     accounts: Mapping[str, Account],
     rings: Rings,
     log: Log,
     logger: Logger,
     metrics: Metrics,
-    recent: RecentlyRefused,
+    recent: RecentRefusals,
     confirm: Confirm | None = None,
     clock: Clock | None = None,
     receipts: Receipts = no_receipt,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ingest.clock import Clock
-from ingest.faults import Fault
+from ingest.kafka.in_flight import ProducerFault
 from ingest.receive import Log
 from schemas import telemetry
 from schemas.dispositions import Outcome, Refusal
@@ -102,10 +102,10 @@ class Metrics:
 
     def producing(self) -> None:
         """The log has producers: each reason to replace one has its counter from now on, also while it is zero."""
-        for fault in Fault:
+        for fault in ProducerFault:
             self._rebuilds.labels(fault.value)
 
-    def rebuilt(self, fault: Fault) -> None:
+    def rebuilt(self, fault: ProducerFault) -> None:
         """A producer of the log was replaced."""
         self._rebuilds.labels(fault.value).inc()
 

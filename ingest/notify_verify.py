@@ -11,7 +11,7 @@ followed; TLS is verified. Only the whole body `true` confirms and only the whol
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from yarl import URL
 
-from ingest.refusals import NotConfirmed, Unavailable
+from ingest.errors import NotConfirmed, Unavailable
 from schemas.accounts import Account
 
 TOTAL_S = 2.0

@@ -1,7 +1,7 @@
 """The story of one request: from its header to `success`.
 
 `Reception.receive` reads like the specification, from cheap to dear, and every refusal is an error that carries its
-answer (`ingest.refusals`). What it calls decides without waiting, or waits without deciding.
+answer (`ingest.errors`). What it calls decides without waiting, or waits without deciding.
 
 The receiver reads only what it needs to refuse and to route. A form that is signed but makes no sense is logged and
 acknowledged: Alipay would only send it again, and a payment must not be lost because we could not read it.
@@ -12,12 +12,12 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from ingest import admission, authenticity
-from ingest.authenticity import Authentic, SigningHeaders
+from ingest import admission, authenticate
+from ingest.authenticate import Authentic, SigningHeaders
 from ingest.clock import Clock
+from ingest.errors import Malformed, NoSuchAccount, TooLarge, Unsupported, WrongMethod
 from ingest.keys import KeyRing
-from ingest.refusals import Malformed, NoSuchAccount, TooLarge, Unsupported, WrongMethod
-from ingest.room import Room
+from ingest.quota import Room
 from schemas import record_format
 from schemas.accounts import Account, Family
 from schemas.dispositions import Refusal
@@ -154,7 +154,7 @@ class Reception:
             body = await arrived.read_body()
             received_at_ms = self._clock.epoch_ms()
             signing = _signing_headers(arrived.headers) if account.family is Family.ANTOM else None
-            authentic = authenticity.check(account, self._keys.current(account.name), body, signing)
+            authentic = authenticate.check(account, self._keys.current(account.name), body, signing)
             is_stale = signing is not None and admission.is_stale(signing.request_time, now_ms=received_at_ms)
             if account.notify_verify:
                 await self._confirm.confirm(account, authentic.notify_id)
@@ -203,7 +203,7 @@ def _check_media(headers: Headers, account: Account) -> None:
 
 
 def _signing_headers(headers: Headers) -> SigningHeaders:
-    return authenticity.signing_headers(lambda name: headers.getall(name, []))
+    return authenticate.signing_headers(lambda name: headers.getall(name, []))
 
 
 def _sealed(

@@ -6,13 +6,13 @@ notification is counted on kept children and handed to the logger as it is.
 
 from dataclasses import dataclass
 
-from ingest import refused
+from ingest import recent_refusals
 from ingest.clock import Clock
-from ingest.lines import Allowance, Logger
+from ingest.errors import Refused
+from ingest.log_port import Logger, RateLimit
 from ingest.metrics import Metrics
 from ingest.receive import Accepted
-from ingest.refusals import Refused
-from ingest.refused import RecentlyRefused, RefusedRequest
+from ingest.recent_refusals import RecentRefusals, RefusedRequest
 from schemas.accounts import Account
 from schemas.dispositions import Outcome
 from schemas.telemetry import UNKNOWN_ACCOUNT, Field
@@ -37,7 +37,7 @@ class Reporting:
         *,
         metrics: Metrics,
         logger: Logger,
-        recent: RecentlyRefused,
+        recent: RecentRefusals,
         clock: Clock,
         accepted_sample: int = 1,
         refusals_per_s: float = 20.0,
@@ -48,8 +48,8 @@ class Reporting:
         self._clock = clock
         self._accepted_sample = accepted_sample
         self._accepted = 0
-        self._refusals = Allowance(per_s=refusals_per_s)
-        self._faults = Allowance(per_s=1.0, burst=5.0)
+        self._refusals = RateLimit(per_s=refusals_per_s)
+        self._faults = RateLimit(per_s=1.0, burst=5.0)
 
     def accepted(self, accepted: Accepted, *, began_s: float, is_gone: bool) -> None:
         """A notification is durable. `is_gone`: its sender will not hear of it and sends it again."""
@@ -86,7 +86,7 @@ class Reporting:
         self._metrics.answered(name, refusal.outcome, method=ended.method, status=ended.status, seconds=seconds)
         if ended.account is not None:
             self._metrics.not_authentic(name, refusal.reason)
-        order = refused.claimed_order(ended.account, ended.body) if ended.account and ended.body else ""
+        order = recent_refusals.claimed_order(ended.account, ended.body) if ended.account and ended.body else ""
         if ended.account is not None:
             self._remember(refusal, name, order)
         left_out = self._refusals.take(now_s)

@@ -29,7 +29,7 @@ class BadSettings(ValueError):
         self.faults = faults
 
 
-class Settings(BaseSettings):
+class ReceiverSettings(BaseSettings):
     """What a receiving process is told. Times are in seconds, sizes in bytes."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", case_sensitive=False)
@@ -106,12 +106,12 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=ReceiverSettings)
 
 
-def load(environ: Mapping[str, str], **overrides: Any) -> Settings:
+def load(environ: Mapping[str, str], **overrides: Any) -> ReceiverSettings:
     """A receiver's settings; see `load_as`."""
-    return load_as(Settings, environ, **overrides)
+    return load_as(ReceiverSettings, environ, **overrides)
 
 
 def load_as(kind: type[S], environ: Mapping[str, str], **overrides: Any) -> S:
@@ -129,7 +129,7 @@ def load_as(kind: type[S], environ: Mapping[str, str], **overrides: Any) -> S:
     return settings
 
 
-def _read(environ: Mapping[str, str], kind: type[Settings]) -> dict[str, Any]:
+def _read(environ: Mapping[str, str], kind: type[ReceiverSettings]) -> dict[str, Any]:
     source = EnvSettingsSource(kind, env_prefix=PREFIX, case_sensitive=False)
     source.env_vars = {name.lower(): value for name, value in environ.items()}
     return source()
@@ -150,7 +150,7 @@ def _validated(given: dict[str, Any], kind: type[S], faults: list[str]) -> S:
         return kind(**(sound | stand_ins))
 
 
-def _told(kind: type[Settings], field: str, *, fault: str, text: str) -> str:
+def _told(kind: type[ReceiverSettings], field: str, *, fault: str, text: str) -> str:
     """One fault, by the name under which a person sets it."""
     name = f"{PREFIX}{field.upper()}"
     if fault == "missing":

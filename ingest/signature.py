@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
+from ingest.errors import Malformed, Unauthentic
 from ingest.key_files import Md5Secret
 from ingest.keys import Key, KeyRing
-from ingest.refusals import Malformed, Unauthentic
 from schemas import antom
 from schemas import form as forms
 from schemas.accounts import SignType

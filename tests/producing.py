@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ingest.faults import Fault, Meaning
+from ingest.kafka.in_flight import Meaning, ProducerFault
 from schemas.record_format import Record
 
 Delivered = asyncio.Future[Any]
@@ -13,7 +13,7 @@ Delivered = asyncio.Future[Any]
 class Fails(Exception):
     """What a record fails of, with what that is to mean."""
 
-    def __init__(self, meaning: Meaning = Meaning.UNKNOWN, fault: Fault | None = None) -> None:
+    def __init__(self, meaning: Meaning = Meaning.UNKNOWN, fault: ProducerFault | None = None) -> None:
         super().__init__(meaning.value)
         self.meaning = meaning
         self.fault = fault
@@ -66,7 +66,7 @@ class FakeProducer:
         if self.never_closes:
             await asyncio.sleep(flush_s)
 
-    def fault_of(self, error: BaseException, *, was_sent: bool) -> Fault | None:
+    def fault_of(self, error: BaseException, *, was_sent: bool) -> ProducerFault | None:
         return error.fault if isinstance(error, Fails) else None
 
     def meaning_of(self, error: BaseException) -> Meaning:
@@ -85,11 +85,11 @@ class Counted:
     """Who counts rebuilds."""
 
     def __init__(self) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[ProducerFault] = []
 
     def producing(self) -> None: ...
 
-    def rebuilt(self, fault: Fault) -> None:
+    def rebuilt(self, fault: ProducerFault) -> None:
         self.faults.append(fault)
 
 

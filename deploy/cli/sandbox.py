@@ -64,7 +64,7 @@ def sandbox(
     chosen = profile_named(profile)
     from deploy.sandbox import server
     from deploy.sandbox.world import World, WorldError
-    from ingest import requests
+    from ingest.checkout import requests
 
     try:
         sock = server.listening(host, port)

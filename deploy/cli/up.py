@@ -15,7 +15,7 @@ from deploy.cli import exits, options
 if TYPE_CHECKING:
     from deploy.embedded.up import Engine
     from deploy.logs import Lines
-    from ingest.settings import Settings
+    from ingest.settings import ReceiverSettings
 
 DEMO_DIR = Path(".demo")
 DEMO_HINT = "to see it work without any: alipay-notify up --demo"
@@ -82,7 +82,7 @@ def up(
     )
 
 
-async def _engine(settings: Settings, lines: Lines) -> None:
+async def _engine(settings: ReceiverSettings, lines: Lines) -> None:
     from deploy import life
     from deploy.embedded import up as embedded
 
@@ -92,7 +92,7 @@ async def _engine(settings: Settings, lines: Lines) -> None:
     await life.until_told(lambda registry: embedded.running(settings, lines, registry), lines, started)
 
 
-async def _demo(settings: Settings, lines: Lines) -> None:
+async def _demo(settings: ReceiverSettings, lines: Lines) -> None:
     from deploy.embedded import demo
 
     await demo.until_told(settings, lines, DEMO_DIR if settings.data_dir == DEMO_DIR / "engine" else settings.data_dir)

@@ -16,8 +16,8 @@ from deploy.cli import exits, shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ingest.captures import Captured
-    from ingest.explain import Explanation
+    from deploy.verify.capture import Captured
+    from deploy.verify.explain import Explanation
     from ingest.keys import Key, KeyRing
     from schemas.accounts import Account
 
@@ -74,13 +74,13 @@ def verify(
 def _captured(file: str, headers: list[str], path: str) -> Captured:
     import msgspec
 
-    from ingest import captures
+    from deploy.verify import capture
 
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         _fail([f"{file} cannot be read: {error.strerror}"])
-    captured = captures.read(content)
+    captured = capture.read(content)
     named = dict(captured.headers)
     for text in headers:
         name, colon, value = text.partition(":")
@@ -116,7 +116,7 @@ def _accounts(path: Path, wanted: str) -> tuple[dict[str, Account], dict[str, Ke
 
 def _fitting(captured: Captured, known: Mapping[str, Account], rings: Mapping[str, KeyRing]) -> list[Account]:
     """The accounts that this message may be for: the one in its path, else those of its family."""
-    from ingest import explain
+    from deploy.verify import explain
 
     usable = {name: each for name, each in known.items() if name in rings}
     named = captured.target.partition("?")[0].rpartition("/")[2]
@@ -128,13 +128,13 @@ def _fitting(captured: Captured, known: Mapping[str, Account], rings: Mapping[st
 def _explained(
     captured: Captured, candidates: list[Account], rings: Mapping[str, KeyRing], key: Path | None
 ) -> Explanation:
-    from ingest import explain, explain_returns
+    from deploy.verify import explain
 
     found = []
     for each in candidates:
         ring = rings[each.name]
-        if explain_returns.looks_like_one(captured.body, each):
-            found.append(explain_returns.explain(captured.body, each, ring))
+        if explain.looks_like_one(captured.body, each):
+            found.append(explain.explain_return(captured.body, each, ring))
         else:
             given = _given_key(key, each) if key else None
             found.append(explain.explain(captured, each, ring, others=rings, given=given))

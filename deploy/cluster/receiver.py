@@ -18,15 +18,15 @@ from deploy.cluster.strength import Watched
 from deploy.logs import Lines
 from deploy.trust import Trust
 from ingest import app as ingest_app
-from ingest import producers
 from ingest.clock import SystemClock
-from ingest.http import Receiver
+from ingest.errors import Unavailable
+from ingest.http.server import Receiver
+from ingest.kafka import producer
+from ingest.kafka.publisher import Publisher
 from ingest.keys import Rings
 from ingest.metrics import Metrics
-from ingest.publisher import Publisher
 from ingest.receive import Log
-from ingest.refusals import Unavailable
-from ingest.refused import RecentlyRefused
+from ingest.recent_refusals import RecentRefusals
 from schemas import topics
 from schemas.record_format import Record
 from workers import api
@@ -77,7 +77,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
     async with AsyncExitStack() as stack:
         metrics = Metrics(registry, accounts)
         publisher = Publisher(
-            build=producers.factory(
+            build=producer.factory(
                 connection, topic, client_id=connections.name("ingest"), idempotent=told.kafka_idempotence
             ),
             watch=metrics,
@@ -99,7 +99,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
                     log=StrongLog(publisher, strength),
                     logger=lines,
                     metrics=metrics,
-                    recent=RecentlyRefused(),
+                    recent=RecentRefusals(),
                     clock=clock,
                     receipts=Trust(rings, connections.receipt_keys(told)).receipt,
                 )

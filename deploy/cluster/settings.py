@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ingest import settings
-from ingest.settings import Settings
+from ingest.settings import ReceiverSettings
 
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "redis+cluster")
@@ -21,7 +21,7 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:@/\[\]]*)(:\d{1,5})?")
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=password=)[^&]+")
 
 
-class ClusterSettings(Settings):
+class ClusterSettings(ReceiverSettings):
     """The settings of `ingest`, `worker` and `console`."""
 
     kafka: str = Field("", description="Kafka's brokers to ask first, host:port separated by commas.")

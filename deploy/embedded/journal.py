@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from deploy.embedded import bulk, migrations
 from deploy.embedded.sqlite import Damaged, Database
-from ingest.refusals import Unavailable
+from ingest.errors import Unavailable
 from schemas.record_format import Record
 from workers.plan import Logged, Position
 from workers.processing import Infrastructure

@@ -24,11 +24,11 @@ from deploy.logs import Lines
 from deploy.trust import Trust
 from ingest import app as ingest_app
 from ingest.clock import SystemClock
-from ingest.http import Receiver
+from ingest.http.server import Receiver
 from ingest.keys import Rings
 from ingest.metrics import Metrics as ReceiverMetrics
-from ingest.refused import RecentlyRefused
-from ingest.settings import Settings
+from ingest.recent_refusals import RecentRefusals
+from ingest.settings import ReceiverSettings
 from schemas.events import Outgoing
 from workers import api, metrics
 from workers import app as workers_app
@@ -59,7 +59,7 @@ class Feed:
 
 
 @asynccontextmanager
-async def running(settings: Settings, lines: Lines, registry: CollectorRegistry) -> AsyncIterator[Engine]:
+async def running(settings: ReceiverSettings, lines: Lines, registry: CollectorRegistry) -> AsyncIterator[Engine]:
     """An engine that receives, works and answers; on leaving it drains and closes.
 
     Raises:
@@ -74,7 +74,7 @@ async def running(settings: Settings, lines: Lines, registry: CollectorRegistry)
     token = life.admin_token(settings)
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(directory.opened(settings.data_dir, now_ms=clock.epoch_ms))
-        recent = RecentlyRefused()
+        recent = RecentRefusals()
         changes = Changes()
         counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
         source = JournalSource(opened.journal, cursor=opened.cursor)

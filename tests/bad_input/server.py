@@ -25,7 +25,7 @@ from deploy.logs import Lines, capture_standard_logging
 from ingest import app, settings
 from ingest.keys import Key, KeyRing, Rings
 from ingest.metrics import Metrics
-from ingest.refused import RecentlyRefused
+from ingest.recent_refusals import RecentRefusals
 from schemas import accounts
 from schemas.accounts import Account
 from schemas.record_format import Record
@@ -107,7 +107,7 @@ class Window:
     """Shows the process from inside."""
 
     def __init__(
-        self, log: MemoryLog, text: Text, registry: CollectorRegistry, recent: RecentlyRefused, outbound: Outbound
+        self, log: MemoryLog, text: Text, registry: CollectorRegistry, recent: RecentRefusals, outbound: Outbound
     ) -> None:
         self._log, self._text, self._registry, self._recent = log, text, registry, recent
         self._outbound = outbound
@@ -150,7 +150,7 @@ def _shown(record: Record) -> dict[str, Any]:
 
 async def main(path: Path) -> None:
     configured = accounts.parse(tomllib.loads(path.read_text()))  # noqa: ASYNC240
-    registry, recent, log, text = CollectorRegistry(), RecentlyRefused(), MemoryLog(), Text()
+    registry, recent, log, text = CollectorRegistry(), RecentRefusals(), MemoryLog(), Text()
     lines = Lines(text, queue_max=100_000)
     capture_standard_logging(lines)
     lines.start()

@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from ingest import authenticity, keys
+from ingest import authenticate, keys
 from ingest.keys import KeyRing
 from schemas import accounts, record_format
 from schemas.accounts import Account
@@ -106,7 +106,7 @@ class Bench:
 
     def _authenticate(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
         if self._ring is not None:
-            authenticity.recheck(sealed, account, self._ring)
+            authenticate.recheck(sealed, account, self._ring)
 
     def read(self, records: Sequence[Record], *, first: int = 0) -> tuple[list[Reading], float]:
         logged = [Logged(Position(0, first + offset), record) for offset, record in enumerate(records)]

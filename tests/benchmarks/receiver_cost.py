@@ -30,11 +30,11 @@ from deploy.embedded import directory
 from deploy.load import wire
 from deploy.load.figures import Figures
 from deploy.logs import Lines
-from ingest import app, authenticity, settings
+from ingest import app, authenticate, settings
 from ingest.keys import KeyRing, Rings
 from ingest.metrics import Metrics
 from ingest.receive import Log
-from ingest.refused import RecentlyRefused
+from ingest.recent_refusals import RecentRefusals
 from schemas import accounts, form
 from schemas.accounts import Account
 from schemas.record_format import Record
@@ -102,7 +102,7 @@ def parse(merchant: Merchant) -> AbstractAsyncContextManager[int]:
 def verify(merchant: Merchant) -> AbstractAsyncContextManager[int]:
     """The echo, reading the form, verifying it and admitting it."""
     account, ring = merchant.accounts[ACCOUNT], merchant.ring
-    return echo(merchant, lambda body: authenticity.check(account, ring, body))
+    return echo(merchant, lambda body: authenticate.check(account, ring, body))
 
 
 class MemoryLog:
@@ -125,7 +125,7 @@ async def receiver(merchant: Merchant, log: Log | None = None) -> AsyncIterator[
             log=log or MemoryLog(),
             logger=lines,
             metrics=Metrics(CollectorRegistry(), merchant.accounts),
-            recent=RecentlyRefused(),
+            recent=RecentRefusals(),
         ) as serving:
             yield serving.port
         lines.close()

@@ -17,8 +17,8 @@ from deploy.embedded.source import JournalSource
 from deploy.embedded.store import OrderStore
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
-from ingest import producers
-from ingest.publisher import Publisher
+from ingest.kafka import producer
+from ingest.kafka.publisher import Publisher
 from schemas.events import Outgoing
 from schemas.record_format import Record
 from tests.journey import Time
@@ -172,7 +172,7 @@ class ClusterLog:
     async def log(self) -> AsyncIterator[Log]:
         """A receiver's end, ready to take records."""
         await self._make()
-        build = producers.factory(self._topic.connection, self._topic.name, client_id="contract")
+        build = producer.factory(self._topic.connection, self._topic.name, client_id="contract")
         publisher = Publisher(build=build, watch=Counted(), logger=Said())
         await publisher.start()
         try:

@@ -26,8 +26,8 @@ from deploy.local.kafka.cluster import Kafka
 from deploy.local.kafka.settings import Node
 from deploy.local.machine import Machine
 from deploy.local.processes import Plan
-from ingest import producers
-from ingest.publisher import Publisher
+from ingest.kafka import producer
+from ingest.kafka.publisher import Publisher
 from schemas import topics as names
 from schemas.events import Outgoing
 from schemas.record_format import Record
@@ -174,7 +174,7 @@ async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, st
             await admin.until(topic.name, lambda found, wanted=topic: found.partitions == wanted.partitions)  # type: ignore[misc]
 
         log = names.named(names.NOTIFICATION, prefix)
-        build = producers.factory(told, log, client_id="tests", idempotent=False)
+        build = producer.factory(told, log, client_id="tests", idempotent=False)
         publisher = Publisher(build=build, watch=Counted(), logger=Said(), deadline_s=10.0)
         stack_.push_async_callback(publisher.stop)
         await publisher.start()

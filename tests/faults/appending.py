@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from deploy.embedded.journal import Journal
-from ingest.refusals import Unavailable
+from ingest.errors import Unavailable
 from tests import journey
 
 APPENDS = 30

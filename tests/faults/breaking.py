@@ -27,7 +27,7 @@ from deploy.embedded.source import JournalSource
 from deploy.embedded.sqlite import Database
 from deploy.embedded.store import OrderStore
 from deploy.embedded.up import Feed
-from ingest.reply import Reply
+from ingest.http.responses import Reply
 from schemas.record_format import Record
 from workers.plan import Decide, Logged, Needs, Plan
 from workers.processing import Processing

@@ -19,7 +19,7 @@ from deploy.embedded.lock import AlreadyRunning
 from deploy.embedded.migrations import NotUsable
 from deploy.embedded.sqlite import Damaged
 from deploy.embedded.store import OrderStore
-from ingest.refusals import Unavailable
+from ingest.errors import Unavailable
 from tests import journey
 from tests.journey import Time
 from workers.pages import HeldQuery

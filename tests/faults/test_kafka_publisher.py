@@ -20,12 +20,12 @@ from deploy.local.directory import Directory
 from deploy.local.kafka import cluster
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.machine import Machine
-from ingest import producers
-from ingest.faults import Fault
-from ingest.producers import KafkaProducer
-from ingest.publisher import Publisher
-from ingest.refusals import Unavailable
-from ingest.supervisor import Pace
+from ingest.errors import Unavailable
+from ingest.kafka import producer
+from ingest.kafka.in_flight import ProducerFault
+from ingest.kafka.producer import KafkaProducer
+from ingest.kafka.publisher import Publisher
+from ingest.kafka.supervisor import SupervisorTiming
 from schemas import topics
 from schemas.record_format import Record
 from tests import stack
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 SHORT_SESSIONS = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
 DEADLINE_S = 1.5
 RECOVERED_S = 10.0  # after the fault has ended
-PACE = Pace(look_every_s=1.0)
+PACE = SupervisorTiming(look_every_s=1.0)
 PARTITIONS = 6
 _numbers = count()
 
@@ -90,7 +90,7 @@ class Kit:
         self.acknowledged: list[Record] = []
         self.refused: list[str] = []
         self.longest_s = 0.0
-        self._build = producers.factory(
+        self._build = producer.factory(
             {"bootstrap_servers": place.kafka.bootstrap}, self.topic, client_id="tests", idempotent=idempotent
         )
         self.publisher = Publisher(
@@ -305,7 +305,7 @@ async def test_a_hole_in_the_sequence_of_an_idempotent_producer_is_left_behind(p
         key = kit.acknowledged[0].key
         assert not await kit.append(key=key)
         assert await kit.taken_again() < RECOVERED_S
-        await until(lambda: kit.counted.faults == [Fault.SEQUENCE])
+        await until(lambda: kit.counted.faults == [ProducerFault.SEQUENCE])
         await kit.nothing_is_missing()
 
 
@@ -313,7 +313,7 @@ async def test_a_sender_that_ended_is_replaced(kit: Kit) -> None:
     await kit.ready()
     assert await kit.append()
     kit.built[0]._client._sender.sender_task.cancel()
-    await until(lambda: kit.counted.faults == [Fault.SENDER_ENDED])
+    await until(lambda: kit.counted.faults == [ProducerFault.SENDER_ENDED])
     assert await kit.append()
     await kit.nothing_is_missing()
 

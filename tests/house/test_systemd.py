@@ -12,11 +12,11 @@ import typer
 from deploy.cli import main
 from deploy.cluster.settings import ClusterSettings
 from ingest import settings
-from ingest.settings import PREFIX, Settings
+from ingest.settings import PREFIX, ReceiverSettings
 
 UNITS = Path(__file__).parents[2] / "deploy/systemd"
-ROLES: dict[str, list[tuple[str, str, type[Settings]]]] = {
-    "alipay-notify.service": [("alipay-notify.service", "up", Settings)],
+ROLES: dict[str, list[tuple[str, str, type[ReceiverSettings]]]] = {
+    "alipay-notify.service": [("alipay-notify.service", "up", ReceiverSettings)],
     "alipay-notify@.service": [
         (f"alipay-notify@{role}.service", role, ClusterSettings) for role in ("ingest", "worker", "console")
     ],
@@ -47,7 +47,7 @@ def service(unit: Path, name: str) -> list[str]:
     return told
 
 
-def defaults() -> Settings:
+def defaults() -> ReceiverSettings:
     return settings.load({f"{PREFIX}ACCOUNTS": "accounts.toml"})
 
 

@@ -7,8 +7,8 @@ import pytest
 from msgspec import structs
 
 from deploy.trust import Trust, believing_the_log
+from ingest.errors import NotConfirmed, Refused
 from ingest.keys import Rings
-from ingest.refusals import NotConfirmed, Refused
 from schemas.accounts import Account, SignType
 from schemas.record_format import RecordContents
 from tests import holder

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ingest import admission
-from ingest.refusals import Ambiguous, NotOurs, Unauthentic
+from ingest.errors import Ambiguous, NotOurs, Unauthentic
 from schemas import form as forms
 from schemas import times
 from schemas.accounts import Account

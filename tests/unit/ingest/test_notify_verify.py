@@ -7,8 +7,8 @@ import pytest
 from aiohttp import ClientSession, web
 
 from ingest import notify_verify
+from ingest.errors import NotConfirmed, Unavailable
 from ingest.notify_verify import NotifyVerify
-from ingest.refusals import NotConfirmed, Unavailable
 from schemas.accounts import NOTIFY_VERIFY_URL, Account
 from tests import holder
 

@@ -9,9 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from ingest.keys import Rings
-from ingest.receive import Reception
-from ingest.refusals import (
+from ingest.errors import (
     Malformed,
     NoSuchAccount,
     NotConfirmed,
@@ -23,7 +21,9 @@ from ingest.refusals import (
     Unsupported,
     WrongMethod,
 )
-from ingest.room import Room
+from ingest.keys import Rings
+from ingest.quota import Room
+from ingest.receive import Reception
 from schemas import accounts, record_format
 from schemas.accounts import Account
 from schemas.dispositions import Refusal

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ingest.authenticity import Authentic
+from ingest.authenticate import Authentic
 from ingest.clock import SystemClock
-from ingest.faults import Fault
+from ingest.errors import Malformed, NoSuchAccount, Unauthentic, Unavailable
+from ingest.kafka.in_flight import ProducerFault
 from ingest.metrics import Metrics, TimedLog
 from ingest.receive import Accepted
-from ingest.refusals import Malformed, NoSuchAccount, Unauthentic, Unavailable
-from ingest.refused import RecentlyRefused
+from ingest.recent_refusals import RecentRefusals
 from ingest.reporting import Ended, Reporting
 from schemas import accounts
 from schemas.dispositions import Outcome, Refusal
@@ -46,11 +46,11 @@ def kept() -> Kept:
 
 
 @pytest.fixture
-def recent() -> RecentlyRefused:
-    return RecentlyRefused()
+def recent() -> RecentRefusals:
+    return RecentRefusals()
 
 
-def reporting(registry: CollectorRegistry, kept: Kept, recent: RecentlyRefused, *, sample: int = 1) -> Reporting:
+def reporting(registry: CollectorRegistry, kept: Kept, recent: RecentRefusals, *, sample: int = 1) -> Reporting:
     return Reporting(
         metrics=Metrics(registry, ["s"]),
         logger=kept,
@@ -75,7 +75,7 @@ def received(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
 
 
 def test_an_accepted_notification_has_one_outcome_and_one_line(
-    registry: CollectorRegistry, kept: Kept, recent: RecentlyRefused
+    registry: CollectorRegistry, kept: Kept, recent: RecentRefusals
 ) -> None:
     reporting(registry, kept, recent).accepted(ACCEPTED, began_s=0.0, is_gone=False)
     assert received(registry) == {("s", "accepted"): 1}
@@ -85,13 +85,13 @@ def test_an_accepted_notification_has_one_outcome_and_one_line(
 
 
 def test_one_whose_sender_left_is_counted_as_gone(
-    registry: CollectorRegistry, kept: Kept, recent: RecentlyRefused
+    registry: CollectorRegistry, kept: Kept, recent: RecentRefusals
 ) -> None:
     reporting(registry, kept, recent).accepted(ACCEPTED, began_s=0.0, is_gone=True)
     assert received(registry) == {("s", "gone"): 1}
 
 
-def test_accepted_lines_can_be_sampled(registry: CollectorRegistry, kept: Kept, recent: RecentlyRefused) -> None:
+def test_accepted_lines_can_be_sampled(registry: CollectorRegistry, kept: Kept, recent: RecentRefusals) -> None:
     telling = reporting(registry, kept, recent, sample=10)
     for _ in range(30):
         telling.accepted(ACCEPTED, began_s=0.0, is_gone=False)
@@ -100,7 +100,7 @@ def test_accepted_lines_can_be_sampled(registry: CollectorRegistry, kept: Kept, 
 
 
 def test_a_refusal_is_counted_remembered_and_told(
-    registry: CollectorRegistry, kept: Kept, recent: RecentlyRefused
+    registry: CollectorRegistry, kept: Kept, recent: RecentRefusals
 ) -> None:
     body = b"out_trade_no=O-9&sign=x"
     reporting(registry, kept, recent).refused(Unauthentic(Refusal.BAD_SIGNATURE), ended(body=body))
@@ -112,7 +112,7 @@ def test_a_refusal_is_counted_remembered_and_told(
 
 
 def test_a_flood_of_refusals_is_counted_whole_and_told_in_part(
-    registry: CollectorRegistry, kept: Kept, recent: RecentlyRefused
+    registry: CollectorRegistry, kept: Kept, recent: RecentRefusals
 ) -> None:
     telling = reporting(registry, kept, recent)
     for _ in range(50):
@@ -121,7 +121,7 @@ def test_a_flood_of_refusals_is_counted_whole_and_told_in_part(
     assert len(kept.lines) == 2
 
 
-def test_what_a_sender_names_makes_no_label(registry: CollectorRegistry, kept: Kept, recent: RecentlyRefused) -> None:
+def test_what_a_sender_names_makes_no_label(registry: CollectorRegistry, kept: Kept, recent: RecentRefusals) -> None:
     telling = reporting(registry, kept, recent)
     for method in ("BREW", "MELT"):
         telling.refused(NoSuchAccount(Refusal.UNKNOWN_ACCOUNT), ended(known=False, method=method))
@@ -162,6 +162,8 @@ def test_each_reason_to_replace_a_producer_is_counted_from_zero_on(registry: Col
     name = "alipay_notify_producer_rebuilds_total"
     assert registry.get_sample_value(name, {"reason": "silent"}) is None, "the embedded engine has no producers"
     metrics.producing()
-    assert [registry.get_sample_value(name, {"reason": fault.value}) for fault in Fault] == [0] * len(Fault)
-    metrics.rebuilt(Fault.SILENT)
+    assert [registry.get_sample_value(name, {"reason": fault.value}) for fault in ProducerFault] == [0] * len(
+        ProducerFault
+    )
+    metrics.rebuilt(ProducerFault.SILENT)
     assert registry.get_sample_value(name, {"reason": "silent"}) == 1

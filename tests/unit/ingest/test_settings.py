@@ -8,7 +8,7 @@ from ingest import settings
 from ingest.settings import BadSettings
 
 
-def loaded(**values: str) -> settings.Settings:
+def loaded(**values: str) -> settings.ReceiverSettings:
     return settings.load({"ALIPAY_NOTIFY_ACCOUNTS": "a.toml"} | {f"ALIPAY_NOTIFY_{k}": v for k, v in values.items()})
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest import signature
+from ingest.errors import Malformed, Refused, Unauthentic
 from ingest.keys import Key, KeyRing
-from ingest.refusals import Malformed, Refused, Unauthentic
 from schemas import form as forms
 from schemas.accounts import SignType
 from schemas.dispositions import Refusal

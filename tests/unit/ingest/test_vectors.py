@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from ingest import authenticity, captures, explain, key_files, returns, signature
-from ingest.authenticity import SigningHeaders
-from ingest.captures import Captured
+from deploy.verify import capture, explain
+from deploy.verify.capture import Captured
+from ingest import authenticate, key_files, signature
+from ingest.authenticate import SigningHeaders
+from ingest.checkout import returns
+from ingest.checkout.returns import Verdict
+from ingest.errors import Unauthentic
 from ingest.key_files import Md5Secret
 from ingest.keys import Key, KeyRing
-from ingest.refusals import Unauthentic
-from ingest.returns import Verdict
 from schemas import form as forms
 from schemas.accounts import Account, SignType
 from schemas.dispositions import Refusal
@@ -81,10 +83,10 @@ def test_a_message_verifies_or_is_refused_as_its_vector_says(name: str) -> None:
     )
     body = vector["raw_body"].encode()
     if vector["expected"]:
-        assert authenticity.check(account_of(vector), ring(vector), body, headers).key_id == "1"
+        assert authenticate.check(account_of(vector), ring(vector), body, headers).key_id == "1"
         return
     with pytest.raises(Unauthentic) as caught:
-        authenticity.check(account_of(vector), ring(vector), body, headers)
+        authenticate.check(account_of(vector), ring(vector), body, headers)
     assert caught.value.reason is Refusal.BAD_SIGNATURE
 
 
@@ -128,7 +130,7 @@ def test_the_expired_certificate_still_gives_the_key_that_verifies() -> None:
     assert certified.expires_at.year == 2024
     with_key = KeyRing("shop", SignType.RSA2, (Key("c", certified.key, certified.expires_at, certified.number),))
     account = holder.openapi(app_id=vector["params"]["app_id"], seller_id=vector["params"]["seller_id"])
-    found = authenticity.check(account, with_key, vector["raw_body"].encode())
+    found = authenticate.check(account, with_key, vector["raw_body"].encode())
     assert (found.key_id, found.number) == ("c", vector["params"]["out_trade_no"].encode())
 
 
@@ -143,7 +145,7 @@ CAUSES = {
 @pytest.mark.parametrize("name", [*FORMS, *MESSAGES])
 def test_the_explanation_says_what_the_vector_says_and_names_the_cause(name: str) -> None:
     vector = VECTORS[name]
-    captured: Captured = captures.read(vector["raw_body"].encode())
+    captured: Captured = capture.read(vector["raw_body"].encode())
     if name in MESSAGES:
         account = account_of(vector)
         captured = Captured(body=captured.body, headers=vector["headers"], target=vector["request_path"])

@@ -12,7 +12,7 @@ import pytest
 from deploy.embedded.journal import Journal, Limits
 from deploy.embedded.source import JournalSource
 from deploy.embedded.sqlite import Damaged
-from ingest.refusals import Unavailable
+from ingest.errors import Unavailable
 from schemas.record_format import Record
 from tests import journey
 from tests.journey import NOW_MS, Time

@@ -13,9 +13,9 @@ from deploy.load.pool import Share, Signed
 from deploy.sandbox import corpus
 from deploy.sandbox.notifications import Kind
 from deploy.sandbox.world import Account, World
-from ingest import authenticity, keys
-from ingest.authenticity import SigningHeaders
-from ingest.refusals import Refused
+from ingest import authenticate, keys
+from ingest.authenticate import SigningHeaders
+from ingest.errors import Refused
 from tests.unit.deploy.load.reading import body, fields, headers
 
 NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -44,7 +44,7 @@ def is_accepted(load_world: World) -> Callable[[Signed], bool]:
             texts = (found["signature"], found["client-id"], found["request-time"])
             signing = SigningHeaders(*(text.encode() for text in texts))
         try:
-            authenticity.check(account, rings[account.name], body(one), signing)
+            authenticate.check(account, rings[account.name], body(one), signing)
         except Refused:
             return False
         return True

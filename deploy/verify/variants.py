@@ -1,0 +1,203 @@
+"""The ways in which a signed message goes wrong between Alipay and the verifier, each as something to try.
+
+Used by the explanation of a failed signature (`deploy.verify.explain`) and by nothing that accepts a message: a variant
+that verifies says what happened to the message, and is refused all the same. Reading here is lenient on purpose.
+"""
+
+import html
+import json
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
+
+Pairs = list[tuple[bytes, bytes]]
+
+
+class Variant(StrEnum):
+    """One departure from what is signed, or from who signs it."""
+
+    # forms: the body
+    BODY_TRIMMED = "body_trimmed"
+    BODY_UNESCAPED = "body_unescaped"
+    NOT_DECODED = "not_decoded"
+    DECODED_TWICE = "decoded_twice"
+    QUERY_INCLUDED = "query_included"
+    # forms: the values
+    VALUES_TRIMMED = "values_trimmed"
+    VALUES_UNESCAPED = "values_unescaped"
+    PLUS_TO_BLANK = "plus_to_blank"
+    UTF8_TO_GBK = "utf8_to_gbk"
+    GBK_TO_UTF8 = "gbk_to_utf8"
+    LATIN1 = "latin1"
+    # forms: the signed text
+    SIGN_TYPE_KEPT = "sign_type_kept"
+    CERT_SN_DROPPED = "cert_sn_dropped"
+    ORIGINAL_ORDER = "original_order"
+    # antom
+    PATH_OF_REQUEST = "path_of_request"
+    PATH_WITH_QUERY = "path_with_query"
+    TRAILING_SLASH = "trailing_slash"
+    BODY_COMPACTED = "body_compacted"
+    BODY_SPACED = "body_spaced"
+    # the signature
+    SIGN_BLANK_TO_PLUS = "sign_blank_to_plus"
+    SIGN_DECODED_AGAIN = "sign_decoded_again"
+    SIGN_WHITESPACE = "sign_whitespace"
+    SIGN_URL_SAFE = "sign_url_safe"
+    SIGN_UNPADDED = "sign_unpadded"
+    SIGN_UPPER_CASE = "sign_upper_case"
+    # algorithm and keys
+    OTHER_HASH = "other_hash"
+    OTHER_KEY_OF_ACCOUNT = "other_key_of_account"
+    KEY_OF_OTHER_ACCOUNT = "key_of_other_account"
+    GIVEN_KEY = "given_key"
+
+
+class Text(Struct, frozen=True):
+    """One text that may have been signed; `variant` is `None` for the canonical one."""
+
+    variant: Variant | None
+    text: bytes
+
+
+class Sign(Struct, frozen=True):
+    """One spelling of the signature; `variant` is `None` for the one received."""
+
+    variant: Variant | None
+    sign: bytes
+
+
+def pairs_of(body: bytes) -> Pairs:
+    """Names and values of a form body, decoded once, in the order received, whatever else may be wrong with it."""
+    return [(_decoded(name), _decoded(value)) for name, value in _pieces(body)]
+
+
+def fields_with_sign(body: bytes) -> dict[bytes, bytes]:
+    """The parameters of a body whose `sign` may have become `amp;sign` on the way."""
+    fields = dict(pairs_of(body.strip()))
+    return fields if b"sign" in fields else dict(pairs_of(_unescaped(body).strip()))
+
+
+def form_texts(body: bytes, query: bytes = b"") -> Iterator[Text]:
+    """What a form could have been signed as: the canonical texts first, then one departure at a time."""
+    pairs = pairs_of(body)
+    yield from _both(None, pairs)
+    for variant, changed in _changed_bodies(body, query):
+        yield from _both(variant, changed)
+    for variant, change in _VALUE_CHANGES.items():
+        yield from _both(variant, [(name, change(value)) for name, value in pairs])
+    yield from _both(Variant.SIGN_TYPE_KEPT, pairs, left_out=(b"sign",))
+    yield from _both(Variant.CERT_SN_DROPPED, pairs, left_out=(b"sign", b"sign_type", b"alipay_cert_sn"))
+    yield from _both(Variant.ORIGINAL_ORDER, pairs, is_sorted=False)
+
+
+def antom_texts(body: bytes, *, path: bytes, target: bytes, client_id: bytes, request_time: bytes) -> Iterator[Text]:
+    """What an Antom message could have been signed as."""
+
+    def text(path: bytes, body: bytes) -> bytes:
+        return b"POST " + path + b"\n" + client_id + b"." + request_time + b"." + body
+
+    yield Text(None, text(path, body))
+    bare, _, query = target.partition(b"?")
+    other_slash = path.rstrip(b"/") if path.endswith(b"/") else path + b"/"
+    yield Text(Variant.TRAILING_SLASH, text(other_slash, body))
+    if bare:
+        yield Text(Variant.PATH_OF_REQUEST, text(bare, body))
+    if query:
+        yield Text(Variant.PATH_WITH_QUERY, text(path + b"?" + query, body))
+        yield Text(Variant.PATH_WITH_QUERY, text(target, body))
+    yield Text(Variant.BODY_TRIMMED, text(path, body.strip()))
+    for variant, changed in _reserialised(body):
+        yield Text(variant, text(path, changed))
+
+
+def signs(sign: bytes) -> Iterator[Sign]:
+    """The signature as received, then as it may have been before something respelled it."""
+    yield Sign(None, sign)
+    stripped = b"".join(sign.split())
+    yield Sign(Variant.SIGN_BLANK_TO_PLUS, sign.replace(b" ", b"+"))
+    yield Sign(Variant.SIGN_DECODED_AGAIN, unquote_to_bytes(sign))
+    yield Sign(Variant.SIGN_WHITESPACE, stripped)
+    yield Sign(Variant.SIGN_URL_SAFE, sign.replace(b"-", b"+").replace(b"_", b"/"))
+    yield Sign(Variant.SIGN_UNPADDED, sign + b"=" * (-len(sign) % 4))
+    yield Sign(Variant.SIGN_UPPER_CASE, sign.lower())
+
+
+def _pieces(body: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for piece in body.split(b"&"):
+        name, _, value = piece.partition(b"=")
+        if piece:
+            yield name, value
+
+
+def _decoded(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
+
+
+def _both(
+    variant: Variant | None,
+    pairs: Pairs,
+    *,
+    left_out: tuple[bytes, ...] = (b"sign", b"sign_type"),
+    is_sorted: bool = True,
+) -> Iterator[Text]:
+    """The text without empty values and, where there are some, the text with them."""
+    kept = [pair for pair in pairs if pair[0] not in left_out]
+    if is_sorted:
+        kept.sort()
+    filled = [pair for pair in kept if pair[1]]
+    yield Text(variant, _joined(filled))
+    if len(filled) < len(kept):
+        yield Text(variant, _joined(kept))
+
+
+def _joined(pairs: Pairs) -> bytes:
+    return b"&".join(name + b"=" + value for name, value in pairs)
+
+
+def _changed_bodies(body: bytes, query: bytes) -> Iterator[tuple[Variant, Pairs]]:
+    yield Variant.BODY_TRIMMED, pairs_of(body.strip())
+    yield Variant.BODY_UNESCAPED, pairs_of(_unescaped(body))
+    yield Variant.NOT_DECODED, list(_pieces(body))
+    yield Variant.DECODED_TWICE, [(_decoded(name), _decoded(value)) for name, value in pairs_of(body)]
+    if query:
+        yield Variant.QUERY_INCLUDED, pairs_of(body + b"&" + query)
+
+
+def _unescaped(text: bytes) -> bytes:
+    return html.unescape(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def _recoded(read_as: str, written_as: str) -> Callable[[bytes], bytes]:
+    def recode(value: bytes) -> bytes:
+        try:
+            return value.decode(read_as).encode(written_as)
+        except UnicodeError:
+            return value
+
+    return recode
+
+
+_VALUE_CHANGES: dict[Variant, Callable[[bytes], bytes]] = {
+    Variant.VALUES_TRIMMED: bytes.strip,
+    Variant.VALUES_UNESCAPED: _unescaped,
+    Variant.PLUS_TO_BLANK: lambda value: value.replace(b"+", b" "),
+    Variant.UTF8_TO_GBK: _recoded("utf-8", "gb18030"),
+    Variant.GBK_TO_UTF8: _recoded("gb18030", "utf-8"),
+    Variant.LATIN1: _recoded("utf-8", "latin-1"),
+}
+
+
+def _reserialised(body: bytes) -> Iterator[tuple[Variant, bytes]]:
+    """The body as two usual writers of JSON would have written it, members in their order."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    for is_ascii in (False, True):
+        compact = json.dumps(message, separators=(",", ":"), ensure_ascii=is_ascii)
+        spaced = json.dumps(message, ensure_ascii=is_ascii)
+        yield Variant.BODY_COMPACTED, compact.encode("utf-8", "replace")
+        yield Variant.BODY_SPACED, spaced.encode("utf-8", "replace")

@@ -1,0 +1,269 @@
+"""The Return: what the buyer's app or browser brings back from Alipay, checked.
+
+A Return never decides anything. It travels through the buyer's hands, can be withheld or repeated, and its
+`resultStatus` is not even signed; it says "the buyer came back, and claims this", so that a page can say something
+sensible until the notification arrives. Hence nothing here raises: a Return is described, whatever it is.
+
+Three shapes are read, wrapped as the app's SDK hands them over or bare:
+
+    partner="2088..."&...&success="true"&sign_type="RSA"&sign="..."       the old gateway's app: text in its own order
+    {"alipay_trade_app_pay_response":{...},"sign":"...","sign_type":...}  the Open Platform's app: the object's raw text
+    out_trade_no=...&trade_no=...&sign=...&sign_type=...                  a redirect's query, or its whole URL: a form
+"""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ingest import admission, signature
+from ingest.errors import Refused
+from ingest.keys import KeyRing
+from schemas import antom
+from schemas import form as forms
+from schemas.accounts import CHARSETS, Account, Family
+from schemas.dispositions import Refusal
+
+TEXT_CHARACTERS_MAX = 64 * 1024
+
+# What the app's SDK says happened (protocol notes, section 9). Unsigned, and shown as such.
+RESULT_STATUSES = {
+    "9000": "paid",
+    "8000": "in progress: the notification will tell",
+    "4000": "failed",
+    "5000": "a request that was already sent",
+    "6001": "cancelled by the buyer",
+    "6002": "network error",
+    "6004": "unknown, may be paid: the notification will tell",
+    "99": "the buyer went to recover a password",
+}
+_UNKNOWN_STATUS = "not a documented status"
+
+# The claims that are passed on; a Return may also name the buyer, which is nobody's business here.
+_CLAIMS = (
+    "out_trade_no trade_no total_fee total_amount rmb_fee currency trade_status success is_success code sub_code "
+    "seller_id partner app_id timestamp method notify_id"
+).split()
+
+_WRAPPED = re.compile(r"resultStatus=\{([^{}]*)\};\s*memo=\{(.*?)\};\s*result=\{(.*)\}", re.DOTALL)
+_SIGNED_STRING = re.compile(r'(.*)&sign_type="([^"&]*)"&sign="([^"&]*)"', re.DOTALL)
+_QUOTED_PAIR = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="([^"]*)"(?:&|\Z)')
+_RESPONSE_SUFFIX = "_response"
+
+
+class Verdict(StrEnum):
+    """What a Return turned out to be."""
+
+    AUTHENTIC = "authentic"  # one of the account's keys signed these claims, and they are about this account
+    UNSIGNED = "unsigned"  # it carries nothing that could be signed: cancelled, failed before the payment
+    REFUSED = "refused"  # the signature, or whom it names, is wrong; `reason` says which
+    UNREADABLE = "unreadable"  # none of the shapes above
+
+
+class Return(Struct, frozen=True, kw_only=True):
+    """One Return. `claims` are what it says, believed only where the verdict is `AUTHENTIC`, and decisive never.
+
+    `result_status` is the app SDK's word, empty where there is none, and `result_meaning` ours for it: both unsigned.
+    `reason` is the refusal where there is one; `detail` is a sentence for a person.
+    """
+
+    verdict: Verdict
+    reason: Refusal | None = None
+    detail: str = ""
+    key_id: str = ""
+    result_status: str = ""
+    result_meaning: str = ""
+    claims: dict[str, str] = {}
+
+    @property
+    def order(self) -> str:
+        """The merchant's order number it claims to be about."""
+        return self.claims.get("out_trade_no", "")
+
+    @property
+    def amount(self) -> str:
+        """The amount it claims, as written."""
+        return self.claims.get("total_amount") or self.claims.get("total_fee") or self.claims.get("rmb_fee", "")
+
+
+class _Wrapping(Struct, frozen=True):
+    status: str | None
+    result: str
+
+
+class _Unreadable(ValueError):
+    """Not the shape it began like."""
+
+
+def check(text: str, account: Account, ring: KeyRing) -> Return:
+    """What `text` is and claims. Never raises."""
+    if len(text) > TEXT_CHARACTERS_MAX:
+        return Return(verdict=Verdict.UNREADABLE, detail="longer than any Return")
+    if account.family is Family.ANTOM:
+        return Return(verdict=Verdict.UNREADABLE, detail="Antom signs no Return: ask for the order's state instead")
+    try:
+        wrapping = _unwrap(text)
+        found = _checked(wrapping.result, account, ring)
+    except _Unreadable as error:
+        return Return(verdict=Verdict.UNREADABLE, detail=str(error))
+    if wrapping.status is None:
+        return found
+    meaning = RESULT_STATUSES.get(wrapping.status, _UNKNOWN_STATUS)
+    return msgspec.structs.replace(found, result_status=wrapping.status, result_meaning=meaning)
+
+
+def _unwrap(text: str) -> _Wrapping:
+    """The result, and the status where an SDK handed both over: as Android's text, or as a map written in JSON."""
+    if text.startswith("resultStatus="):
+        match = _WRAPPED.fullmatch(text)
+        if match is None:
+            raise _Unreadable("begins like an Android result, and does not go on like one")
+        return _Wrapping(match[1], match[3])
+    if text.startswith("{"):
+        message = _json(text)
+        if "resultStatus" in message:
+            status, result = message["resultStatus"], message.get("result") or ""
+            return _Wrapping(str(status), result if isinstance(result, str) else "")
+    return _Wrapping(None, text)
+
+
+def _checked(result: str, account: Account, ring: KeyRing) -> Return:
+    if not result:
+        return Return(verdict=Verdict.UNSIGNED, detail="no result came with the status, so nothing is signed")
+    if result.startswith("{"):
+        return _response(result, account, ring)
+    if _QUOTED_PAIR.match(result):
+        return _order_string(result, account, ring)
+    return _query(result, account, ring)
+
+
+def _order_string(result: str, account: Account, ring: KeyRing) -> Return:
+    """The old gateway's app: signed is everything before `&sign_type=`, quotes included, in its own order."""
+    match = _SIGNED_STRING.fullmatch(result)
+    if match is None:
+        return Return(verdict=Verdict.REFUSED, reason=Refusal.MISSING_SIGN, detail="does not end in sign_type and sign")
+    signed, sign_type, sign = match.groups()
+    pairs = _quoted_pairs(signed)
+    names = [name for name, _ in pairs]
+    claims = _claims(dict(pairs))
+    if len(set(names)) != len(names):
+        return _refused(Refusal.DUPLICATE_PARAM, "a parameter occurs twice", claims)
+    if sign_type.encode() != ring.pinned:
+        return _refused(Refusal.UNSUPPORTED_SIGN_TYPE, "sign_type is not the account's", claims)
+    text = _encoded(signed, dict(pairs).get("_input_charset", account.charset))
+    key = signature.signer(text, sign.encode("utf-8", "replace"), ring)
+    if key is None:
+        return _refused(Refusal.BAD_SIGNATURE, "no active key of the account signed this text", claims)
+    if not _names_payee(dict(pairs), account):
+        return _refused(Refusal.NOT_OURS, "partner and seller_id are not the account's", claims)
+    return Return(verdict=Verdict.AUTHENTIC, key_id=key.id, claims=claims)
+
+
+def _quoted_pairs(signed: str) -> list[tuple[str, str]]:
+    """`name="value"` joined by `&`. A value that holds a quote could be split in two ways, so it is not read."""
+    pairs, position = [], 0
+    while position < len(signed):
+        match = _QUOTED_PAIR.match(signed, position)
+        if match is None:
+            raise _Unreadable('not name="value" pairs joined by &')
+        pairs.append((match[1], match[2]))
+        position = match.end()
+    if signed.endswith("&"):
+        raise _Unreadable('not name="value" pairs joined by &')
+    return pairs
+
+
+def _names_payee(claims: dict[str, str], account: Account) -> bool:
+    """Whether the text names us, and nobody else. A `seller_id` may be a mail address, which says nothing to us."""
+    named = False
+    for name, configured in (("partner", account.partner), ("seller_id", account.seller_id)):
+        given = claims.get(name, "")
+        if configured is None or not given or "@" in given:
+            continue
+        if given != configured:
+            return False
+        named = True
+    return named
+
+
+def _response(result: str, account: Account, ring: KeyRing) -> Return:
+    """The Open Platform's app: signed is the raw text of the inner object, braces included."""
+    message = _json(result)
+    names = [name for name in message if name.endswith(_RESPONSE_SUFFIX)]
+    if len(names) != 1 or not isinstance(message[names[0]], dict):
+        raise _Unreadable("JSON without exactly one ..._response object")
+    inner = message[names[0]]
+    claims = _claims(inner)
+    sign, sign_type = message.get("sign"), message.get("sign_type")
+    if not isinstance(sign, str) or not sign:
+        return _refused(Refusal.MISSING_SIGN, "there is no sign beside the response", claims)
+    if sign_type != ring.sign_type.value:
+        return _refused(Refusal.UNSUPPORTED_SIGN_TYPE, "sign_type is not the account's", claims)
+    raw = bytes(msgspec.json.decode(result, type=dict[str, msgspec.Raw])[names[0]]).decode()
+    text = _encoded(raw, str(inner.get("charset") or account.charset))
+    key = signature.signer(text, sign.encode("utf-8", "replace"), ring)
+    if key is None:
+        return _refused(Refusal.BAD_SIGNATURE, "no active key of the account signed this text", claims)
+    seller_is_other = account.seller_id and inner.get("seller_id") not in (None, "", account.seller_id)
+    if inner.get("app_id") != account.app_id or seller_is_other:
+        return _refused(Refusal.NOT_OURS, "app_id or seller_id is not the account's", claims)
+    return Return(verdict=Verdict.AUTHENTIC, key_id=key.id, claims=claims)
+
+
+def _query(result: str, account: Account, ring: KeyRing) -> Return:
+    """A redirect's query: the same rules as a notification's form."""
+    query = result.removeprefix("?")
+    if result.startswith(("http://", "https://")):
+        query = result.partition("?")[2].partition("#")[0]
+    try:
+        form = forms.read(query.encode("utf-8"))
+    except (forms.BadForm, UnicodeEncodeError) as bad:
+        raise _Unreadable(f"neither a result string, nor JSON, nor a query: {bad}") from None
+    claims, remark = _form_claims(form, account)
+    try:
+        key_id = signature.verify_form(form, ring)
+        admission.admit_form(form, account)
+    except Refused as refused:
+        return _refused(refused.reason, str(refused), claims)
+    if not remark and not any(form.fields.get(name) for name in (b"app_id", b"seller_id")):
+        remark = "names nobody: Alipay signed it for some merchant, and only the notification can say for whom"
+    return Return(verdict=Verdict.AUTHENTIC, key_id=key_id, claims=claims, detail=remark)
+
+
+def _form_claims(form: forms.Form, account: Account) -> tuple[dict[str, str], str]:
+    charset = (form.fields.get(b"charset") or form.fields.get(b"_input_charset") or account.charset.encode()).lower()
+    try:
+        name = charset.decode("ascii")
+        if name not in CHARSETS:
+            raise ValueError
+        fields = {key.decode("ascii"): value.decode(name) for key, value in form.fields.items()}
+    except ValueError:
+        return {}, "its text cannot be read in the charset it names"
+    return _claims(fields), ""
+
+
+def _claims(fields: Mapping[str, Any]) -> dict[str, str]:
+    return {name: fields[name] for name in _CLAIMS if isinstance(fields.get(name), str) and fields[name]}
+
+
+def _refused(reason: Refusal, detail: str, claims: dict[str, str]) -> Return:
+    return Return(verdict=Verdict.REFUSED, reason=reason, detail=detail, claims=claims)
+
+
+def _encoded(text: str, charset: str) -> bytes:
+    if charset.lower() not in CHARSETS:
+        raise _Unreadable("names a charset that Alipay does not use")
+    try:
+        return text.encode(charset.lower())
+    except UnicodeEncodeError:
+        raise _Unreadable("holds text that its charset cannot carry") from None
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        return antom.read(text.encode("utf-8"))
+    except (antom.BadMessage, UnicodeEncodeError) as bad:
+        raise _Unreadable(f"begins like JSON, and is not one unambiguous object: {bad}") from None

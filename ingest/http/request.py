@@ -1,0 +1,68 @@
+"""One request as the story sees it: what aiohttp parsed, and the body under its deadline and its limit."""
+
+import asyncio
+
+from aiohttp import StreamReader, web
+from multidict import CIMultiDictProxy
+
+from ingest.errors import TooLarge, TooSlow
+from ingest.http.connection import BrokenBody, Connection
+from ingest.receive import Gone
+from schemas.form import BODY_BYTES_MAX
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Incoming(web.BaseRequest):
+    """One request as the story sees it (`receive.Arrived`)."""
+
+    body: bytes | None = None
+    body_deadline_s: float
+
+    @property
+    def target(self) -> str:
+        return self._message.path
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        return self._message.headers
+
+    async def read_body(self) -> bytes:
+        """See `receive.Arrived`. A body that is complete already, as most are, is taken without waiting."""
+        content = self.content
+        if content.is_eof():
+            body = content.read_nowait()
+        else:
+            body = await self._read_the_rest(content)
+        if len(body) > BODY_BYTES_MAX:
+            raise TooLarge("more than announced, or announced as chunks")
+        self.body = body
+        return body
+
+    async def _read_the_rest(self, content: StreamReader) -> bytes:
+        protocol = self.protocol
+        if isinstance(protocol, Connection) and protocol.is_broken:
+            raise BrokenBody
+        self._say_continue()
+        pieces, size = [], 0
+        try:
+            async with asyncio.timeout(self.body_deadline_s):
+                while piece := await content.readany():
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > BODY_BYTES_MAX:
+                        break
+        except TimeoutError:
+            raise TooSlow from None
+        except (OSError, web.PayloadAccessError) as error:
+            raise Gone from error
+        except web.RequestPayloadError as error:
+            raise BrokenBody from error
+        return b"".join(pieces)
+
+    def _say_continue(self) -> None:
+        """Ask for the body where the sender waits for that; by now its announced size was found good."""
+        if self.headers.get("Expect", "").lower() == "100-continue" and self.version >= (1, 1):
+            transport = self.transport
+            if transport is not None and not transport.is_closing():
+                transport.write(_CONTINUE)

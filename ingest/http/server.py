@@ -1,0 +1,193 @@
+"""The public port: aiohttp's low-level server around the story, with every limit and deadline, and the way to drain.
+
+No router and no application: there is one path, looked up whole in the story. Whatever is refused gets the fixed answer
+of its account's family; whatever is raised that nobody expected is answered 503, never 500, so that Alipay sends again.
+
+Draining: readiness goes off first, and the port serves on for a while, each answer with `Connection: close`, until the
+load balancer has noticed; then it stops listening, finishes what it began, and closes. The caller owns the signals.
+"""
+
+import asyncio
+import socket
+
+import aiohttp.http_parser
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
+
+from ingest.clock import Clock
+from ingest.errors import Refused, Unavailable
+from ingest.http import responses
+from ingest.http.connection import BrokenBody, Connection, ConnectionLimits, OpenConnections
+from ingest.http.deadlines import Deadlines
+from ingest.http.request import Incoming
+from ingest.http.responses import Reply, Stamp, fixed
+from ingest.receive import Gone, Reception
+from ingest.reporting import Ended, Reporting
+from ingest.settings import ReceiverSettings
+from schemas.accounts import Account, Family
+from schemas.form import BODY_BYTES_MAX
+
+ACCEPTED_AT_ONCE = (
+    32  # asyncio takes its backlog to be this too; thousands at once would stop the loop for half a second
+)
+CLOSING_STATUSES = frozenset({400, 408, 413, 415})  # after these the rest of the request is not worth reading
+
+
+class WrongParser(RuntimeError):
+    """aiohttp runs its Python parser, which has had holes that the C parser has not; nothing is served with it."""
+
+
+class Receiver:
+    """The public port of one process."""
+
+    def __init__(self, *, settings: ReceiverSettings, reception: Reception, reporting: Reporting, clock: Clock) -> None:
+        self._settings = settings
+        self._reception = reception
+        self._reporting = reporting
+        self._clock = clock
+        self._deadlines = Deadlines(limit_s=settings.request_deadline_s)
+        self._stamp = Stamp()
+        self._refusals = {family: responses.refusals(family) for family in (*Family, None)}
+        self._successes: dict[str, responses.Answer] = {}
+        self._limits = ConnectionLimits(
+            keepalive_s=settings.keepalive_s,
+            lingering_s=settings.lingering_s,
+            write_deadline_s=settings.write_deadline_s,
+        )
+        self._roster = OpenConnections(connections_max=settings.connections_max)
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+        self.is_accepting = False
+
+    @property
+    def port(self) -> int:
+        """The port in use, once started; it differs from the setting where that is 0."""
+        assert self._listener is not None
+        port: int = self._listener.sockets[0].getsockname()[1]
+        return port
+
+    async def start(self) -> None:
+        """Listen and serve. When this returns, a notification that is sent gets its answer.
+
+        Raises:
+            WrongParser: aiohttp came without its C parser.
+            OSError: the address cannot be bound.
+        """
+        assert_c_parser()
+        loop = asyncio.get_running_loop()
+        self._deadlines.start()
+        self._server = web.Server(self._handle, request_factory=self._incoming, handler_cancellation=False)
+        listening = _listening(self._settings)
+        self._listener = await loop.create_server(self.new_connection, sock=listening, backlog=ACCEPTED_AT_ONCE)
+        listening.listen(self._settings.backlog)
+        self.is_accepting = True
+
+    async def drain(self) -> None:
+        """Take readiness off and serve on for the drain delay."""
+        self.is_accepting = False
+        await asyncio.sleep(self._settings.drain_delay_s)
+
+    async def stop(self) -> None:
+        """Drain, stop listening, finish what was begun, close. Safe to call where `start` failed or never ran."""
+        if self._listener is None or self._server is None:
+            self._deadlines.stop()
+            return
+        await self.drain()
+        self._listener.close()
+        self._server.pre_shutdown()
+        await self._server.shutdown(self._settings.shutdown_timeout_s)
+        await self._listener.wait_closed()
+        self._deadlines.stop()
+        self._listener = self._server = None
+
+    def new_connection(self) -> Connection:
+        """A protocol for one connection, with the limits in force."""
+        assert self._server is not None
+        return Connection(
+            self._server,
+            limits=self._limits,
+            roster=self._roster,
+            faults=self._reporting,
+            loop=asyncio.get_running_loop(),
+        )
+
+    def _incoming(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> Incoming:
+        loop = asyncio.get_running_loop()
+        incoming = Incoming(message, payload, protocol, writer, task, loop, client_max_size=BODY_BYTES_MAX)
+        incoming.body_deadline_s = self._settings.body_deadline_s
+        return incoming
+
+    async def _handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        assert isinstance(incoming, Incoming)
+        began_s = self._clock.monotonic_s()
+        task = asyncio.current_task()
+        assert task is not None
+        self._deadlines.watch(task, asyncio.get_running_loop().time())
+        try:
+            accepted = await self._reception.receive(incoming)
+        except Refused as refusal:
+            return self._refuse(incoming, refusal, began_s)
+        except BrokenBody:
+            self._reporting.parse_error()
+            return Reply(fixed(400), closing=True, stamp=self._stamp)
+        except Gone:
+            return self._leave(incoming, began_s)
+        except asyncio.CancelledError:
+            if not self._deadlines.has_expired(task):
+                raise
+            task.uncancel()
+            return self._refuse(incoming, Unavailable("the deadline of the whole answer"), began_s)
+        except Exception as error:
+            self._reporting.our_fault(error)
+            return self._refuse(incoming, Unavailable(), began_s)
+        finally:
+            self._deadlines.release(task)
+        is_gone = incoming.transport is None or incoming.transport.is_closing()
+        self._reporting.accepted(accepted, began_s=began_s, is_gone=is_gone)
+        return Reply(self._success(accepted.account), closing=not self.is_accepting, stamp=self._stamp)
+
+    def _success(self, account: Account) -> responses.Answer:
+        answer = self._successes.get(account.name)
+        if answer is None:
+            answer = self._successes[account.name] = responses.success(account)
+        return answer
+
+    def _refuse(self, incoming: Incoming, refusal: Refused, began_s: float) -> Reply:
+        ended = self._ended(incoming, refusal.status, began_s)
+        self._reporting.refused(refusal, ended)
+        answer = self._refusals[ended.account.family if ended.account else None][refusal.status]
+        is_last = refusal.status in CLOSING_STATUSES or not incoming.content.is_eof()
+        return Reply(answer, closing=is_last or not self.is_accepting, stamp=self._stamp)
+
+    def _leave(self, incoming: Incoming, began_s: float) -> Reply:
+        self._reporting.gone(self._ended(incoming, 400, began_s))
+        return Reply(fixed(400), closing=True, stamp=self._stamp)
+
+    def _ended(self, incoming: Incoming, status: int, began_s: float) -> Ended:
+        account = self._reception.account_at(incoming.target)
+        return Ended(account=account, method=incoming.method, status=status, began_s=began_s, body=incoming.body)
+
+
+def _listening(settings: ReceiverSettings) -> socket.socket:
+    """The public port, bound."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    address = (settings.host, settings.port)
+    return socket.create_server(address, family=family, backlog=settings.backlog, reuse_port=settings.reuse_port)
+
+
+def assert_c_parser() -> None:
+    """Return where aiohttp parses with its C parser.
+
+    Raises:
+        WrongParser: it does not.
+    """
+    if aiohttp.http_parser.HttpRequestParser is aiohttp.http_parser.HttpRequestParserPy:
+        raise WrongParser("aiohttp has no C parser here: install a binary wheel of it")

@@ -1,0 +1,349 @@
+"""The explanation names the cause, for every way in which a message is known to go wrong, and accepts nothing else."""
+
+import html
+import json
+from collections.abc import Mapping
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.verify import advice as verify_advice
+from deploy.verify import explain
+from deploy.verify.capture import Captured
+from deploy.verify.explain import Explanation
+from deploy.verify.variants import Variant
+from ingest.keys import Key, KeyRing
+from schemas.accounts import Account, SignType
+from schemas.dispositions import Refusal
+from tests import holder
+
+CN = holder.openapi()
+RING = holder.ring(SignType.RSA2, holder.rsa_key())
+FORM: dict[str, str | bytes] = {
+    "app_id": holder.APP,
+    "seller_id": holder.SELLER,
+    "charset": "utf-8",
+    "out_trade_no": "OP-1",
+    "subject": '港式奶茶 "x2" + 礼盒 10%',
+    "total_amount": "9.00",
+    "notify_id": "N-1",
+}
+# One signature in two hundred holds no +, and then nothing could happen to it.
+FORM["notify_id"] = next(
+    number
+    for number in map(str, range(1000))
+    if {"+", "/"} <= set(holder.signature(holder.canonical({**FORM, "notify_id": number}), holder.rsa_key(), "RSA2"))
+)
+SIGNED = holder.signed(FORM, holder.rsa_key(), "RSA2")
+
+
+def explained(
+    body: bytes,
+    account: Account = CN,
+    ring: KeyRing = RING,
+    *,
+    target: str = "",
+    others: Mapping[str, KeyRing] | None = None,
+    given: Key | None = None,
+) -> Explanation:
+    found = explain.explain(Captured(body=body, target=target), account, ring, others=others, given=given)
+    assert found.accepted or (verify_advice.FAILED in found.cause and found.remedy)
+    return found
+
+
+def of(params: Mapping[str, str | bytes]) -> Explanation:
+    return explained(holder.urlencoded(params))
+
+
+def signed_as(text: bytes, **changes: str | bytes) -> dict[str, str | bytes]:
+    """The form, with a signature over another text."""
+    return {**FORM, **changes, "sign_type": "RSA2", "sign": holder.signature(text, holder.rsa_key(), "RSA2")}
+
+
+def test_a_right_message_is_accepted_with_its_text_and_key() -> None:
+    found = of(SIGNED)
+    assert (found.accepted, found.key, found.reason, found.departures) == (True, "k0", None, ())
+    assert found.signed_text == holder.canonical(FORM).decode()
+
+
+CANONICAL = holder.canonical(FORM)
+SIGN = holder.signature(CANONICAL, holder.rsa_key(), "RSA2")
+SUBJECT = '港式奶茶 "x2" + 礼盒 10%'
+
+
+def signed_over(text: bytes, **changes: str | bytes) -> bytes:
+    """The body of the form with these changes, and a signature over another text."""
+    return holder.urlencoded(signed_as(text, **changes))
+
+
+def sent(**changes: str | bytes) -> bytes:
+    """The body of the signed form with these changes."""
+    return holder.urlencoded({**SIGNED, **changes})
+
+
+FORMS: dict[Variant, bytes] = {
+    Variant.BODY_UNESCAPED: html.escape(sent().decode()).encode(),
+    Variant.DECODED_TWICE: sent(**{name: quote_plus(holder.encoded(value)) for name, value in FORM.items()}),
+    Variant.VALUES_TRIMMED: signed_over(holder.canonical({**FORM, "subject": "港式奶茶"}), subject=" 港式奶茶\t"),
+    Variant.VALUES_UNESCAPED: sent(subject=html.escape(SUBJECT)),
+    Variant.PLUS_TO_BLANK: signed_over(holder.canonical({**FORM, "subject": "a 1%41"}), subject="a+1%41"),
+    Variant.UTF8_TO_GBK: signed_over(holder.canonical(FORM, charset="gbk")),
+    Variant.GBK_TO_UTF8: holder.urlencoded(SIGNED, "gbk"),
+    Variant.LATIN1: sent(subject=SUBJECT.encode().decode("latin-1")),
+    Variant.SIGN_TYPE_KEPT: signed_over(b"&".join(sorted([*CANONICAL.split(b"&"), b"sign_type=RSA2"]))),
+    Variant.CERT_SN_DROPPED: sent(alipay_cert_sn="abc"),
+    Variant.ORIGINAL_ORDER: signed_over("&".join(f"{name}={value!s}" for name, value in FORM.items()).encode()),
+    Variant.SIGN_BLANK_TO_PLUS: sent(sign=SIGN.replace("+", " ")),
+    Variant.SIGN_DECODED_AGAIN: sent(sign=quote(SIGN, safe="")),
+    Variant.SIGN_WHITESPACE: sent(sign=f"{SIGN[:76]}\n{SIGN[76:]}"),
+    Variant.SIGN_URL_SAFE: sent(sign=SIGN.replace("+", "-").replace("/", "_")),
+    Variant.SIGN_UNPADDED: sent(sign=SIGN.rstrip("=")),
+    Variant.OTHER_HASH: sent(sign=holder.signature(CANONICAL, holder.rsa_key(), "RSA")),
+}
+
+
+@pytest.mark.parametrize("variant", FORMS)
+def test_each_thing_that_happens_to_a_form_is_named(variant: Variant) -> None:
+    found = explained(FORMS[variant])
+    assert not found.accepted
+    assert found.departures == (variant,)
+    assert any(each.variant is variant and each.holds for each in found.tried)
+
+
+def test_parameters_of_the_address_that_were_signed_too_are_named() -> None:
+    text = holder.canonical({**FORM, "id": "123"})
+    found = explained(holder.urlencoded(signed_as(text)), target="/notify/shop-cn?id=123")
+    assert found.departures == (Variant.QUERY_INCLUDED,)
+    assert "query" in found.cause
+
+
+def test_a_body_that_was_already_decoded_is_named() -> None:
+    params: dict[str, str | bytes] = {"app_id": holder.APP, "seller_id": holder.SELLER, "subject": "a%2Bb"}
+    sign = holder.signature(holder.canonical(params), holder.rsa_key(), "RSA2")
+    decoded = "&".join(f"{name}={value!s}" for name, value in params.items())
+    found = explained(f"{decoded}&sign_type=RSA2&sign={quote_plus(sign)}".encode())
+    assert found.departures == (Variant.NOT_DECODED,)
+
+
+def test_a_line_end_after_the_body_is_named() -> None:
+    found = explained(holder.urlencoded(SIGNED) + b"\n")
+    assert (found.accepted, found.reason) == (False, Refusal.MALFORMED)
+    assert "line end" in found.cause
+
+
+def test_a_body_of_decoded_text_is_no_form_but_would_be_signed() -> None:
+    body = holder.urlencoded(SIGNED).decode().replace(quote_plus("港式奶茶"), "港式奶茶").encode()
+    found = explained(body)
+    assert found.reason is Refusal.MALFORMED
+    assert "would hold" in found.cause
+
+
+def test_two_things_together_are_named_together() -> None:
+    gbk = holder.signature(holder.canonical(FORM, charset="gbk"), holder.rsa_key(), "RSA2")
+    found = of({**SIGNED, "sign": gbk.rstrip("=")})
+    assert set(found.departures) == {Variant.UTF8_TO_GBK, Variant.SIGN_UNPADDED}
+    assert ", and " in found.cause
+
+
+def test_our_key_over_another_text_is_told_from_a_strangers_key() -> None:
+    changed = of({**SIGNED, "total_amount": "0.01"})
+    assert (changed.departures, changed.reason) == ((), Refusal.BAD_SIGNATURE)
+    assert "over another text" in changed.cause
+    strange = of(holder.signed(FORM, holder.rsa_key("stranger"), "RSA2"))
+    assert "no key known here" in strange.cause
+    assert "another text" not in strange.cause
+
+
+def test_a_key_of_another_account_is_named() -> None:
+    others = {"shop-two": holder.ring(SignType.RSA2, holder.rsa_key("two"), ids=("two.pem",)), "shop": RING}
+    genuine = explained(holder.form(FORM, holder.rsa_key("two"), "RSA2"), others=others)
+    assert genuine.departures == (Variant.KEY_OF_OTHER_ACCOUNT,)
+    assert genuine.key == "shop-two: two.pem"
+    assert "shop-two: two.pem" in genuine.cause
+    changed = holder.urlencoded({**holder.signed(FORM, holder.rsa_key("two"), "RSA2"), "total_amount": "1.00"})
+    assert "made by shop-two: two.pem" in explained(changed, others=others).cause
+
+
+def test_a_key_given_for_comparison_is_tried_and_never_accepted() -> None:
+    key = Key("mine.pem", holder.rsa_key("mine").public_key())
+    found = explained(holder.form(FORM, holder.rsa_key("mine"), "RSA2"), given=key)
+    assert (found.accepted, found.departures, found.key) == (False, (Variant.GIVEN_KEY,), "mine.pem")
+
+
+def test_the_merchants_own_public_key_in_alipays_place_is_recognised() -> None:
+    own = Key("mine.pem", holder.rsa_key("mine").public_key())
+    ring = holder.ring(SignType.RSA2, holder.rsa_key("mine"))
+    found = explained(holder.urlencoded(SIGNED), ring=ring, given=own)
+    assert "应用公钥" in found.cause
+    assert "支付宝公钥" in found.remedy
+
+
+def test_another_sign_type_is_named_and_whether_the_signature_would_hold() -> None:
+    weaker = holder.form(FORM, holder.rsa_key(), "RSA")
+    found = explained(weaker)
+    assert found.reason is Refusal.UNSUPPORTED_SIGN_TYPE
+    assert "names sign_type RSA and the account is pinned to RSA2" in found.cause
+    assert "The signature itself is right" in found.remedy
+    forged = explained(weaker.replace(b"9.00", b"0.01"))
+    assert "do not change the account" in forged.remedy.lower()
+    assert "over another text" in forged.cause
+    absent = of({name: value for name, value in SIGNED.items() if name != "sign_type"})
+    assert "names no sign_type" in absent.cause
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"app_id": "2021000000000000"}, Refusal.NOT_OURS),
+        ({"subject": "x&total_amount=1"}, Refusal.AMBIGUOUS),
+    ],
+)
+def test_what_is_right_in_its_signature_and_still_refused_says_so(changes: dict[str, str], reason: Refusal) -> None:
+    found = of(holder.signed({**FORM, **changes}, holder.rsa_key(), "RSA2"))
+    assert (found.accepted, found.reason, found.departures) == (False, reason, ())
+    assert "the signature is right" in found.cause
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"a=1", b"a=1&a=2", b"\xff\xfe", b"sign=", b"%", b"&&&", b"sign=x&sign_type=RSA2"]
+)
+def test_whatever_is_no_message_is_refused_with_words(body: bytes) -> None:
+    assert not explained(body).accepted
+
+
+def test_of_md5_it_is_said_that_text_and_key_cannot_be_told_apart() -> None:
+    account, ring = holder.mapi(SignType.MD5), holder.ring(SignType.MD5, holder.MD5_SECRET)
+    params = {**FORM, "seller_id": holder.SELLER}
+    genuine = holder.signed(params, holder.MD5_SECRET, "MD5")
+    assert explained(holder.urlencoded(genuine), account, ring).accepted
+    upper = explained(holder.urlencoded({**genuine, "sign": str(genuine["sign"]).upper()}), account, ring)
+    assert upper.departures == (Variant.SIGN_UPPER_CASE,)
+    assert "which of the two" in explained(holder.urlencoded({**genuine, "total_amount": "1"}), account, ring).cause
+    assert holder.MD5_SECRET.decode() not in repr(upper)
+
+
+def test_of_dsa_it_is_said_that_text_and_key_cannot_be_told_apart() -> None:
+    account, ring = holder.mapi(SignType.DSA), holder.ring(SignType.DSA, holder.dsa_key())
+    body = holder.form(FORM, holder.dsa_key(), "DSA")
+    assert explained(body, account, ring).accepted
+    assert "whether the key or the text" in explained(body.replace(b"9.00", b"0.01"), account, ring).cause
+
+
+def test_the_text_shown_is_the_one_that_was_signed() -> None:
+    params = {**FORM, "buyer_logon_id": ""}
+    for blanks in (True, False):
+        body = holder.urlencoded(holder.signed(params, holder.rsa_key(), "RSA2", blanks=blanks))
+        assert explained(body).signed_text == holder.canonical(params, blanks=blanks).decode()
+
+
+def test_a_wrong_sign_type_over_a_strangers_or_a_changed_signature_is_not_called_right() -> None:
+    others = {"two": holder.ring(SignType.RSA2, holder.rsa_key("two"))}
+    found = explained(holder.form(FORM, holder.rsa_key("two"), "RSA"), others=others)
+    assert "The signature itself is right" not in found.remedy
+    assert "key of another account" in found.cause
+
+
+def test_a_signature_that_is_cut_is_called_ill_formed() -> None:
+    assert "not well-formed" in of({**SIGNED, "sign": str(SIGNED["sign"])[:101]}).cause
+
+
+# Antom
+
+ANTOM = holder.antom()
+ANTOM_RING = holder.ring(SignType.RSA256, holder.rsa_key(), holder.rsa_key("second"), ids=("1", "2"))
+BODY = '{"notifyType":"PAYMENT_RESULT","paymentRequestId":"PAY-1","name":"奶茶"}'.encode()
+
+
+def antom(
+    body: bytes = BODY, *, target: str = "/notify/antom-hk", headers: dict[str, str] | None = None, **made: str
+) -> Explanation:
+    given = headers or holder.antom_headers(BODY, holder.rsa_key(), **made)
+    found = explain.explain(Captured(body=body, headers=given, target=target), ANTOM, ANTOM_RING)
+    assert found.accepted or verify_advice.FAILED in found.cause
+    return found
+
+
+def test_an_antom_message_is_accepted_with_its_text() -> None:
+    found = antom()
+    assert found.accepted
+    assert found.signed_text.startswith("POST /notify/antom-hk\n")
+
+
+@pytest.mark.parametrize(
+    ("variant", "signed", "target"),
+    [
+        (Variant.TRAILING_SLASH, "/notify/antom-hk/", "/notify/antom-hk"),
+        (Variant.PATH_OF_REQUEST, "/pay/n", "/pay/n"),
+        (Variant.PATH_WITH_QUERY, "/notify/antom-hk?a=1", "/notify/antom-hk?a=1"),
+        (Variant.PATH_WITH_QUERY, "/pay/n?a=1", "/pay/n?a=1"),
+    ],
+)
+def test_a_path_signed_otherwise_is_named(variant: Variant, signed: str, target: str) -> None:
+    assert antom(target=target, path=signed).departures == (variant,)
+
+
+def test_a_body_written_again_is_named() -> None:
+    assert antom(json.dumps(json.loads(BODY)).encode()).departures == (Variant.BODY_COMPACTED,)
+    assert antom(BODY + b"\n").departures == (Variant.BODY_TRIMMED,)
+    spaced = json.dumps(json.loads(BODY), ensure_ascii=False).encode()
+    headers = holder.antom_headers(spaced, holder.rsa_key())
+    assert antom(BODY, headers=headers).departures == (Variant.BODY_SPACED,)
+
+
+def test_key_versions_that_were_mixed_up_are_named() -> None:
+    assert antom(key_version="2").departures == (Variant.OTHER_KEY_OF_ACCOUNT,)
+    changed = antom(BODY.replace(b"PAY-1", b"PAY-2"), key_version="2")
+    assert "over another text" in changed.cause
+    unknown = antom(key_version="9")
+    assert unknown.reason is Refusal.UNKNOWN_KEY
+    assert "key version 1" in unknown.cause
+
+
+def test_a_message_without_its_headers_says_which_are_needed() -> None:
+    found = explain.explain(Captured(body=BODY), ANTOM, ANTOM_RING)
+    assert (found.accepted, found.reason) == (False, Refusal.MISSING_SIGN)
+    assert "client-id" in found.remedy
+    assert not antom(headers={"signature": "nonsense", "client-id": "C", "request-time": "x"}).accepted
+
+
+# Which account, and Returns
+
+
+def test_a_message_without_an_address_is_matched_to_the_accounts_it_names() -> None:
+    two = holder.openapi(app_id="2021000000000002")
+    accounts = [CN, two, ANTOM]
+    assert explain.candidates(Captured(body=holder.urlencoded(SIGNED)), accounts) == [CN]
+    assert explain.candidates(Captured(body=b"a=1"), accounts) == [CN, two]
+    headers = holder.antom_headers(BODY, holder.rsa_key())
+    assert explain.candidates(Captured(body=BODY, headers=headers), accounts) == [ANTOM]
+
+
+def test_a_return_is_recognised_and_explained() -> None:
+    assert not explain.looks_like_one(holder.urlencoded(SIGNED), CN)
+    assert not explain.looks_like_one(b"{}", ANTOM)
+    inner = json.dumps({"app_id": holder.APP, "out_trade_no": "OP-1"})
+    sign = holder.signature(inner.encode(), holder.rsa_key(), "RSA2")
+    text = f'{{"alipay_trade_app_pay_response":{inner},"sign":"{sign}","sign_type":"RSA2"}}'
+    for content in (text, text + "\n"):
+        assert explain.looks_like_one(content.encode(), CN)
+        assert explain.explain_return(content.encode(), CN, RING).accepted
+    for content in (text.replace("OP-1", "OP-2"), "resultStatus={6001};memo={};result={}", "{}", 'a="1"'):
+        assert explain.looks_like_one(content.encode(), CN)
+        found = explain.explain_return(content.encode(), CN, RING)
+        assert not found.accepted
+        assert found.cause
+
+
+def test_every_variant_has_its_words() -> None:
+    for variant in Variant:
+        advice = verify_advice.departures((variant,), "a key")
+        assert advice.cause.startswith(verify_advice.FAILED)
+        assert advice.remedy
+        assert "{key}" not in advice.cause
+
+
+@given(st.binary(max_size=60), st.sampled_from(["a=1&sign=", "sign_type=RSA2&sign=QUJD&x=", ""]))
+def test_no_body_makes_the_explanation_raise_or_accept(junk: bytes, start: str) -> None:
+    assert not explained(start.encode() + junk).accepted

@@ -1,0 +1,291 @@
+"""Returns: three shapes, wrapped or bare; described, never believed further than they are signed."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.checkout import returns
+from ingest.checkout.returns import RESULT_STATUSES, Return, Verdict
+from schemas.accounts import Account, SignType
+from schemas.dispositions import Refusal
+from tests import holder
+
+MAPI = holder.mapi()
+MAPI_RING = holder.ring(SignType.RSA, holder.rsa_key(bits=1024))
+CN = holder.openapi()
+CN_RING = holder.ring(SignType.RSA2, holder.rsa_key())
+
+PAIRS = {
+    "partner": holder.SELLER,
+    "seller_id": holder.SELLER,
+    "out_trade_no": "APP-1",
+    "subject": "港式奶茶 %26 + 礼盒",
+    "total_fee": "25.80",
+    "notify_url": "https://shop.example/notify/shop-sg",
+    "_input_charset": "utf-8",
+    "success": "true",
+}
+
+
+def order_string(
+    pairs: dict[str, str] | None = None, *, signer: Any = None, sign_type: str = "RSA", charset: str = "utf-8"
+) -> str:
+    text = "&".join(f'{name}="{value}"' for name, value in (pairs or PAIRS).items())
+    sign = holder.signature(text.encode(charset), signer or holder.rsa_key(bits=1024), "RSA")
+    return f'{text}&sign_type="{sign_type}"&sign="{sign}"'
+
+
+def of_mapi(text: str, account: Account = MAPI) -> Return:
+    return returns.check(text, account, MAPI_RING)
+
+
+def test_an_app_result_is_checked_in_its_own_order_with_its_quotes() -> None:
+    found = of_mapi(order_string())
+    assert (found.verdict, found.key_id) == (Verdict.AUTHENTIC, "k0")
+    assert (found.order, found.amount, found.claims["success"]) == ("APP-1", "25.80", "true")
+    assert "subject" not in found.claims
+    assert found.result_status == ""
+
+
+def test_an_app_result_is_read_out_of_androids_text() -> None:
+    found = of_mapi(f"resultStatus={{9000}};memo={{处理成功}};result={{{order_string()}}}")
+    assert (found.verdict, found.result_status, found.result_meaning) == (Verdict.AUTHENTIC, "9000", "paid")
+
+
+def test_an_app_result_is_read_out_of_a_map() -> None:
+    found = of_mapi(json.dumps({"resultStatus": "8000", "memo": "", "result": order_string()}))
+    assert (found.verdict, found.result_status) == (Verdict.AUTHENTIC, "8000")
+    assert found.result_meaning == RESULT_STATUSES["8000"]
+
+
+def test_a_gbk_app_result_is_checked_over_gbk_bytes() -> None:
+    pairs = {**PAIRS, "_input_charset": "GBK"}
+    assert of_mapi(order_string(pairs, charset="gbk")).verdict is Verdict.AUTHENTIC
+    assert of_mapi(order_string(pairs, charset="utf-8")).reason is Refusal.BAD_SIGNATURE
+
+
+@pytest.mark.parametrize("status", ["6001", "4000", "6002", "99", "1234"])
+def test_a_result_that_carries_nothing_is_unsigned_whatever_its_status(status: str) -> None:
+    for text in (
+        f"resultStatus={{{status}}};memo={{}};result={{}}",
+        json.dumps({"resultStatus": status, "result": ""}),
+    ):
+        found = of_mapi(text)
+        assert (found.verdict, found.result_status, found.claims) == (Verdict.UNSIGNED, status, {})
+        assert found.result_meaning == RESULT_STATUSES.get(status, "not a documented status")
+
+
+def test_a_paid_status_without_a_signature_is_believed_nothing() -> None:
+    found = of_mapi("resultStatus={9000};memo={};result={}")
+    assert found.verdict is Verdict.UNSIGNED
+
+
+def test_any_change_of_an_app_result_is_refused_and_still_described() -> None:
+    genuine = order_string()
+    reordered = order_string().replace('partner="', 'PARTNER="')
+    for text in (genuine.replace("25.80", "2.58"), genuine.replace('"true"', '"false"'), reordered):
+        found = of_mapi(text)
+        assert (found.verdict, found.reason) == (Verdict.REFUSED, Refusal.BAD_SIGNATURE)
+        assert found.order == "APP-1"
+    swapped = dict(sorted(PAIRS.items()))
+    text = "&".join(f'{name}="{value}"' for name, value in swapped.items())
+    assert of_mapi(text + genuine[genuine.index("&sign_type=") :]).reason is Refusal.BAD_SIGNATURE
+
+
+def test_an_app_results_algorithm_is_pinned() -> None:
+    for sign_type in ("RSA2", "MD5", "rsa", ""):
+        assert of_mapi(order_string(sign_type=sign_type)).reason is Refusal.UNSUPPORTED_SIGN_TYPE
+
+
+def test_an_app_result_without_a_signature_at_its_end_is_missing_one() -> None:
+    bare = order_string().partition("&sign_type=")[0]
+    for text in (bare, bare + '&sign_type="RSA"', order_string() + "&", order_string() + "\n"):
+        assert of_mapi(text).reason is Refusal.MISSING_SIGN
+
+
+def test_an_app_result_names_us_as_partner_or_payee_and_nobody_else() -> None:
+    def reason(**changes: str) -> Refusal | None:
+        pairs = {name: value for name, value in {**PAIRS, **changes}.items() if value}
+        return of_mapi(order_string(pairs)).reason
+
+    assert reason(seller_id="payee@merchant.example") is None
+    assert reason(seller_id="") is None
+    assert reason(partner="") is None
+    assert reason(partner="2088000000000000") is Refusal.NOT_OURS
+    assert reason(seller_id="2088000000000000") is Refusal.NOT_OURS
+    assert reason(seller_id="payee@merchant.example", partner="") is Refusal.NOT_OURS
+    assert of_mapi(order_string(), holder.mapi(partner=None, seller_id=None)).reason is Refusal.NOT_OURS
+
+
+def test_a_parameter_twice_in_an_app_result_is_refused_even_signed() -> None:
+    text = 'total_fee="0.01"&' + "&".join(f'{name}="{value}"' for name, value in PAIRS.items())
+    sign = holder.signature(text.encode(), holder.rsa_key(bits=1024), "RSA")
+    assert of_mapi(f'{text}&sign_type="RSA"&sign="{sign}"').reason is Refusal.DUPLICATE_PARAM
+
+
+@pytest.mark.parametrize("subject", ['a"b', 'a" & "b', 'x"y=z'])
+def test_a_quote_inside_a_value_makes_an_app_result_unreadable(subject: str) -> None:
+    assert of_mapi(order_string({**PAIRS, "subject": subject})).verdict is Verdict.UNREADABLE
+
+
+def response(inner: dict[str, Any] | str, *, signer: Any = None, **members: Any) -> str:
+    raw = inner if isinstance(inner, str) else json.dumps(inner, ensure_ascii=False)
+    sign = holder.signature(raw.encode(), signer or holder.rsa_key(), "RSA2")
+    rest = {"sign": sign, "sign_type": "RSA2", **members}
+    parts = "".join(f",{json.dumps(name)}:{json.dumps(value)}" for name, value in rest.items() if value is not None)
+    return f'{{"alipay_trade_app_pay_response":{raw}{parts}}}'
+
+
+INNER = {
+    "code": "10000",
+    "msg": "Success",
+    "app_id": holder.APP,
+    "out_trade_no": "OP-1",
+    "trade_no": "2025",
+    "total_amount": "9.00",
+    "seller_id": holder.SELLER,
+    "charset": "utf-8",
+}
+
+
+def of_cn(text: str, account: Account = CN) -> Return:
+    return returns.check(text, account, CN_RING)
+
+
+def test_an_open_platform_result_is_checked_over_the_raw_text_of_its_object() -> None:
+    odd = (
+        '{ "code" : "10000",\n "app_id":"'
+        + holder.APP
+        + '", "out_trade_no":"OP\\/1", "total_amount":"9.00", "nested":{"a":"}"} }'
+    )
+    for inner in (INNER, odd):
+        found = of_cn(response(inner))
+        assert (found.verdict, found.amount) == (Verdict.AUTHENTIC, "9.00")
+    assert of_cn(response(odd)).order == "OP/1"
+    wrapped = json.dumps({"resultStatus": "9000", "result": response(INNER), "memo": ""})
+    assert of_cn(wrapped).verdict is Verdict.AUTHENTIC
+    assert of_cn(f"resultStatus={{9000}};memo={{}};result={{{response(INNER)}}}").result_status == "9000"
+
+
+def test_an_open_platform_result_is_refused_for_each_thing_that_is_wrong() -> None:
+    cases = {
+        response(INNER).replace("9.00", "0.01"): Refusal.BAD_SIGNATURE,
+        response(INNER).replace('"9.00",', '"9.00", '): Refusal.BAD_SIGNATURE,
+        response(INNER, signer=holder.rsa_key("stranger")): Refusal.BAD_SIGNATURE,
+        response(INNER, sign_type="RSA"): Refusal.UNSUPPORTED_SIGN_TYPE,
+        response(INNER, sign_type=None): Refusal.UNSUPPORTED_SIGN_TYPE,
+        response(INNER, sign=None): Refusal.MISSING_SIGN,
+        response(INNER, sign=""): Refusal.MISSING_SIGN,
+        response(INNER, sign=1): Refusal.MISSING_SIGN,
+        response({**INNER, "app_id": "2021000000000000"}): Refusal.NOT_OURS,
+        response({**INNER, "seller_id": "2088000000000000"}): Refusal.NOT_OURS,
+        response({name: value for name, value in INNER.items() if name != "app_id"}): Refusal.NOT_OURS,
+    }
+    for text, reason in cases.items():
+        found = of_cn(text)
+        assert (found.verdict, found.reason) == (Verdict.REFUSED, reason), text
+
+
+def test_an_open_platform_result_may_leave_the_payee_out() -> None:
+    without = {name: value for name, value in INNER.items() if name != "seller_id"}
+    assert of_cn(response(without)).verdict is Verdict.AUTHENTIC
+    assert of_cn(response(INNER), holder.openapi(seller_id=None)).verdict is Verdict.AUTHENTIC
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "{}",
+        "[1]",
+        '{"sign":"x"}',
+        '{"a_response":1,"sign":"x"}',
+        '{"a_response":{},"b_response":{},"sign":"x"}',
+        '{"a_response":{"code":"1","code":"2"},"sign":"x","sign_type":"RSA2"}',
+        '{"a_response":{},"sign":"x","sign":"y"}',
+        '{"a_response":{"a":NaN},"sign":"x"}',
+        '{"a_response":{"charset":"utf-7"},"sign":"x","sign_type":"RSA2"}',
+    ],
+)
+def test_json_that_is_no_result_is_unreadable(text: str) -> None:
+    assert of_cn(text).verdict is Verdict.UNREADABLE
+
+
+QUERY: dict[str, str | bytes] = {
+    "app_id": holder.APP,
+    "auth_app_id": holder.APP,
+    "charset": "utf-8",
+    "method": "alipay.trade.page.pay.return",
+    "out_trade_no": "OP-1",
+    "seller_id": holder.SELLER,
+    "timestamp": "2025-03-18 09:11:31",
+    "total_amount": "9.00",
+    "trade_no": "2025",
+    "version": "1.0",
+}
+
+
+def test_a_redirects_query_is_a_form_bare_with_its_mark_or_in_its_address() -> None:
+    query = holder.form(QUERY, holder.rsa_key(), "RSA2").decode()
+    for text in (
+        query,
+        f"?{query}",
+        f"https://shop.example/return?{query}",
+        f"https://shop.example/return?{query}#top",
+    ):
+        found = of_cn(text)
+        assert (found.verdict, found.order, found.amount) == (Verdict.AUTHENTIC, "OP-1", "9.00")
+        assert found.detail == ""
+
+
+def test_a_redirects_query_is_refused_by_the_rules_of_forms() -> None:
+    def reason(params: dict[str, str | bytes], sign_type: str = "RSA2") -> Refusal | None:
+        return of_cn(holder.form(params, holder.rsa_key(), sign_type).decode()).reason
+
+    query = holder.form(QUERY, holder.rsa_key(), "RSA2").decode()
+    assert of_cn(query.replace("9.00", "0.09")).reason is Refusal.BAD_SIGNATURE
+    assert reason(QUERY, "RSA") is Refusal.UNSUPPORTED_SIGN_TYPE
+    assert reason({**QUERY, "seller_id": "2088000000000000"}) is Refusal.NOT_OURS
+    assert reason({**QUERY, "body": "x&total_amount=1"}) is Refusal.AMBIGUOUS
+    assert of_cn(f"{query}&out_trade_no=OP-2").verdict is Verdict.UNREADABLE
+
+
+def test_a_website_return_says_that_it_names_nobody() -> None:
+    account = holder.mapi(SignType.MD5, seller_id=None, notify_verify=True)
+    query = holder.form(
+        {"out_trade_no": "W-1", "total_fee": "42.50", "currency": "SGD"}, holder.MD5_SECRET, "MD5"
+    ).decode()
+    found = returns.check(query, account, holder.ring(SignType.MD5, holder.MD5_SECRET))
+    assert (found.verdict, found.amount, found.claims["currency"]) == (Verdict.AUTHENTIC, "42.50", "SGD")
+    assert "names nobody" in found.detail
+
+
+def test_claims_in_a_charset_that_cannot_be_read_are_not_guessed() -> None:
+    for charset, value in (("utf-8", b"\xff"), ("utf-7", b"x")):
+        query = holder.form({**QUERY, "charset": charset, "method": value}, holder.rsa_key(), "RSA2").decode()
+        found = of_cn(query)
+        assert (found.verdict, found.claims) == (Verdict.AUTHENTIC, {})
+        assert "cannot be read" in found.detail
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "hello", "?", "https://shop.example/return", "a=1&a=2", "resultStatus=9000", "é=1", "\ud800"]
+)
+def test_anything_else_is_unreadable_or_unsigned_and_raises_nothing(text: str) -> None:
+    for account, ring in ((MAPI, MAPI_RING), (CN, CN_RING)):
+        assert returns.check(text, account, ring).verdict in (Verdict.UNREADABLE, Verdict.UNSIGNED)
+
+
+def test_antom_signs_no_return_and_nothing_endless_is_read() -> None:
+    assert returns.check("a=1", holder.antom(), CN_RING).verdict is Verdict.UNREADABLE
+    assert of_cn("a=" + "x" * 70_000).verdict is Verdict.UNREADABLE
+
+
+@given(st.text(max_size=60))
+def test_no_text_makes_the_checker_raise_or_believe(text: str) -> None:
+    for start in ("", "resultStatus={9000};memo={};result={", '{"a_response":', 'a="', "https://"):
+        assert of_cn(start + text).verdict is not Verdict.AUTHENTIC
+        assert of_mapi(start + text).verdict is not Verdict.AUTHENTIC

@@ -1,0 +1,54 @@
+"""What the sender reads, to the byte."""
+
+import json
+
+import pytest
+
+from ingest import errors
+from ingest.errors import Refused
+from ingest.http import responses
+from schemas import accounts
+from schemas.accounts import Family
+
+HK = accounts.parse({"accounts": {"h": {"family": "antom", "client_id": "C1", "keys": {"1": "k"}}}})["h"]
+SHOP = accounts.parse({"accounts": {"s": {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["k"]}}})[
+    "s"
+]
+UNKNOWN = (408, 503)
+
+
+def subclasses() -> list[type[Refused]]:
+    return [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Refused)][1:]
+
+
+def test_a_form_is_answered_with_the_one_word_that_alipay_reads() -> None:
+    answer = responses.success(SHOP)
+    assert (answer.status, answer.body) == (200, b"success")
+    assert answer.head.startswith(b"HTTP/1.1 200 OK\r\nServer: alipay-notify\r\nContent-Type: text/plain\r\n")
+
+
+def test_antom_is_answered_in_json_with_the_account_s_own_client_id() -> None:
+    answer = responses.success(HK)
+    assert json.loads(answer.body)["result"] == {
+        "resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success"
+    }  # fmt: skip
+    assert b"\r\nclient-id: C1\r\n" in answer.head
+    assert answer.is_timed
+
+
+@pytest.mark.parametrize("kind", subclasses())
+@pytest.mark.parametrize("family", [*Family, None])
+def test_every_refusal_has_its_fixed_text_in_every_family(family: Family | None, kind: type[Refused]) -> None:
+    answer = responses.refusals(family)[kind.status]
+    if family is not Family.ANTOM:
+        assert answer.body == b"fail"
+    else:
+        assert json.loads(answer.body)["result"]["resultStatus"] == ("U" if kind.status in UNKNOWN else "F")
+    assert f"Content-Length: {len(answer.body)}\r\n".encode() in answer.head
+    assert (b"Allow: POST\r\n" in answer.head) == (kind.status == 405)
+    assert (b"Retry-After: 60\r\n" in answer.head) == (kind.status == 503)
+
+
+def test_nothing_is_ever_answered_with_500() -> None:
+    assert len(subclasses()) == 12
+    assert not [kind for kind in subclasses() if kind.status >= 500 and kind.status != 503]

@@ -1,0 +1,206 @@
+"""Authentic and ours, asked on arrival and again on the record."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from ingest import authenticate
+from ingest.authenticate import Authentic, SigningHeaders
+from ingest.errors import Ambiguous, Malformed, NotConfirmed, NotOurs, Refused, Unauthentic
+from ingest.keys import Key, KeyRing
+from schemas.accounts import Account, SignType
+from schemas.dispositions import Refusal
+from schemas.record_format import RecordContents
+from tests import holder
+
+RING = holder.ring(SignType.RSA2, holder.rsa_key())
+ANTOM = holder.ring(SignType.RSA256, holder.rsa_key(), ids=("1",))
+FORM: dict[str, str | bytes] = {
+    "app_id": holder.APP,
+    "seller_id": holder.SELLER,
+    "notify_id": "N-1",
+    "out_trade_no": "OP-1",
+    "total_amount": "1.00",
+}
+MESSAGE = b'{"notifyType":"PAYMENT_RESULT","paymentRequestId":"PAY-1"}'
+
+
+def body(**changes: str) -> bytes:
+    return holder.form({**FORM, **changes}, holder.rsa_key(), "RSA2")
+
+
+def reason(account: Account, ring: KeyRing, content: bytes, headers: SigningHeaders | None = None) -> Refusal:
+    with pytest.raises(Refused) as caught:
+        authenticate.check(account, ring, content, headers)
+    return caught.value.reason
+
+
+def headers_of(content: bytes, **changes: str) -> SigningHeaders:
+    found = holder.antom_headers(content, holder.rsa_key(), **changes)
+    return authenticate.signing_headers(lambda name: [found[name]])
+
+
+def sealed(content: bytes, *, confirmed: bool = False, headers: SigningHeaders | None = None) -> RecordContents:
+    given = headers or SigningHeaders(b"", b"", b"")
+    return RecordContents(
+        account="shop",
+        family="openapi",
+        received_at_ms=1,
+        path=b"/notify/shop",
+        content_type=b"",
+        key_id="k0",
+        confirmed=confirmed,
+        body=content,
+        client_id=given.client_id,
+        request_time=given.request_time,
+        signature=given.signature,
+    )
+
+
+def test_an_authentic_form_says_its_key_its_number_and_its_id() -> None:
+    assert authenticate.check(holder.openapi(), RING, body()) == Authentic("k0", b"OP-1", b"N-1")
+
+
+@pytest.mark.parametrize(
+    ("params", "number"),
+    [
+        ({"out_trade_no": "O", "out_biz_no": "R"}, b"O"),
+        ({"out_trade_no": "", "batch_no": "B", "out_biz_no": "R"}, b"B"),
+        ({"out_trade_no": "", "out_biz_no": "R", "out_request_no": "Q"}, b"R"),
+        ({"out_trade_no": "", "out_request_no": "Q"}, b"Q"),
+        ({"out_trade_no": ""}, b""),
+    ],
+)
+def test_a_record_is_keyed_by_the_order_or_else_by_the_batch_or_refund(params: dict[str, str], number: bytes) -> None:
+    assert authenticate.check(holder.openapi(), RING, body(**params)).number == number
+
+
+def test_a_body_that_is_no_form_is_malformed_with_its_own_reason() -> None:
+    assert reason(holder.openapi(), RING, b"") is Refusal.MALFORMED
+    assert reason(holder.openapi(), RING, b"a=1&a=2") is Refusal.DUPLICATE_PARAM
+    with pytest.raises(Malformed):
+        authenticate.check(holder.openapi(), RING, b"a=\xff")
+
+
+def test_the_signature_is_checked_before_the_payee_and_the_text_before_the_payee_too() -> None:
+    foreign = body(app_id="2021000000000000")
+    with pytest.raises(NotOurs):
+        authenticate.check(holder.openapi(), RING, foreign)
+    forged = foreign.replace(b"total_amount=1.00", b"total_amount=2.00")
+    assert reason(holder.openapi(), RING, forged) is Refusal.BAD_SIGNATURE
+    with pytest.raises(Ambiguous):
+        authenticate.check(holder.openapi(), RING, body(subject="x&total_amount=2", app_id="2021000000000000"))
+
+
+def test_a_certificate_account_refuses_a_certificate_number_it_does_not_have() -> None:
+    ring = KeyRing("shop", SignType.RSA2, (Key("k0", holder.rsa_key().public_key(), None, "abc"),))
+    account = holder.openapi(keys={}, certificates=("c",))
+    assert authenticate.check(account, ring, body(alipay_cert_sn="abc")).key_id == "k0"
+    assert reason(account, ring, body(alipay_cert_sn="other")) is Refusal.UNKNOWN_KEY
+    assert authenticate.check(holder.openapi(), RING, body(alipay_cert_sn="other")).key_id == "k0"
+
+
+def test_a_website_form_is_authentic_and_still_to_be_confirmed() -> None:
+    account = holder.mapi(SignType.RSA2, seller_id=None, notify_verify=True)
+    website = holder.form({"out_trade_no": "W-1", "notify_id": "N-2"}, holder.rsa_key(), "RSA2")
+    assert authenticate.check(account, RING, website) == Authentic("k0", b"W-1", b"N-2")
+
+
+def test_an_authentic_message_says_its_key_and_its_number() -> None:
+    assert authenticate.check(holder.antom(), ANTOM, MESSAGE, headers_of(MESSAGE)) == Authentic("1", b"PAY-1", b"")
+
+
+def test_n13_a_signed_message_of_another_client_is_refused() -> None:
+    assert reason(holder.antom(), ANTOM, MESSAGE, headers_of(MESSAGE, client_id="OTHER")) is Refusal.NOT_OURS
+
+
+def test_n28_an_empty_message_is_malformed_and_one_without_headers_unauthentic() -> None:
+    assert reason(holder.antom(), ANTOM, b"", headers_of(b"")) is Refusal.MALFORMED
+    assert reason(holder.antom(), ANTOM, MESSAGE) is Refusal.MISSING_SIGN
+    for empty in (SigningHeaders(b"", b"c", b"t"), SigningHeaders(b"s", b"", b"t"), SigningHeaders(b"s", b"c", b"")):
+        assert reason(holder.antom(), ANTOM, MESSAGE, empty) is Refusal.MISSING_SIGN
+    assert reason(holder.antom(), ANTOM, MESSAGE, SigningHeaders(b"\xff", b"c", b"t")) is Refusal.MALFORMED
+
+
+def test_an_unreadable_message_that_is_signed_is_authentic() -> None:
+    nonsense = b"\xef\xbb\xbf{'a': NaN"
+    assert authenticate.check(holder.antom(), ANTOM, nonsense, headers_of(nonsense)).number == b""
+
+
+HEADERS = {"signature": ["algorithm=RSA256"], "client-id": ["C"], "request-time": ["2025-03-18T06:31:07Z"]}
+
+
+def signing(changes: Mapping[str, Sequence[str]]) -> SigningHeaders:
+    given = {**HEADERS, **changes}
+    return authenticate.signing_headers(lambda name: given.get(name, []))
+
+
+def test_the_signing_headers_are_taken_as_received() -> None:
+    assert signing({}) == SigningHeaders(b"algorithm=RSA256", b"C", b"2025-03-18T06:31:07Z")
+    assert signing({"request-time": ["1742279467123"]}).request_time == b"1742279467123"
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_n02_n13_n14_a_signing_header_that_is_absent_or_empty_is_missing(name: str) -> None:
+    for values in ([], [""], ["  "]):
+        with pytest.raises(Unauthentic) as caught:
+            signing({name: values})
+        assert caught.value.reason is Refusal.MISSING_SIGN
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_n13_a_signing_header_that_is_repeated_or_no_ascii_is_malformed(name: str) -> None:
+    for values in (HEADERS[name] * 2, [*HEADERS[name], ""], ["é"], ["x" * 5000]):
+        with pytest.raises(Malformed):
+            signing({name: values})
+
+
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2025-03-18T06:31:07", "2025-02-30T06:31:07Z", "174227946712", "17422794671234", "1e12"]
+)
+def test_n14_a_request_time_is_a_time_with_a_zone(text: str) -> None:
+    with pytest.raises(Malformed):
+        signing({"request-time": [text]})
+
+
+def test_a_record_is_checked_again_as_the_request_was() -> None:
+    authenticate.recheck(sealed(body()), holder.openapi(), RING)
+    authenticate.recheck(sealed(MESSAGE, headers=headers_of(MESSAGE)), holder.antom(), ANTOM)
+
+
+def test_p14_a_record_that_nobody_signed_is_refused() -> None:
+    unsigned = holder.urlencoded(FORM)
+    for content in (unsigned, b"", body().replace(b"1.00", b"9.00"), body(app_id="2021000000000000")):
+        with pytest.raises(Refused):
+            authenticate.recheck(sealed(content), holder.openapi(), RING)
+    for headers in (None, headers_of(b"{}")):
+        with pytest.raises(Unauthentic):
+            authenticate.recheck(sealed(MESSAGE, headers=headers), holder.antom(), ANTOM)
+
+
+def test_a_record_that_only_notify_verify_could_vouch_for_must_say_that_it_did() -> None:
+    account = holder.mapi(SignType.RSA2, seller_id=None, notify_verify=True)
+    website = holder.form({"out_trade_no": "W-1", "notify_id": "N-2"}, holder.rsa_key(), "RSA2")
+    authenticate.recheck(sealed(website, confirmed=True), account, RING)
+    with pytest.raises(NotConfirmed):
+        authenticate.recheck(sealed(website), account, RING)
+
+
+def test_a_record_of_the_open_platform_names_its_application_and_needs_no_payee() -> None:
+    authenticate.recheck(sealed(body()), holder.openapi(seller_id=None), RING)
+
+
+def test_a_record_that_names_the_payee_needs_nobody_to_vouch_for_it() -> None:
+    account = holder.mapi(SignType.RSA2, notify_verify=True)
+    ours = holder.form({"out_trade_no": "W-1", "seller_id": holder.SELLER}, holder.rsa_key(), "RSA2")
+    authenticate.recheck(sealed(ours), account, RING)
+    nobodys = holder.form({"out_trade_no": "W-1"}, holder.rsa_key(), "RSA2")
+    with pytest.raises(NotOurs):
+        authenticate.recheck(sealed(nobodys), account, RING)
+    authenticate.recheck(sealed(nobodys, confirmed=True), account, RING)
+
+
+def test_the_longest_signing_header_that_is_read_is_exact() -> None:
+    assert len(signing({"signature": ["x" * 4096]}).signature) == 4096
+    with pytest.raises(Malformed):
+        signing({"signature": ["x" * 4097]})

@@ -1,0 +1,61 @@
+"""The memory of refusals: bounded, and by the order that was claimed."""
+
+import pytest
+
+from ingest import recent_refusals
+from ingest.recent_refusals import RecentRefusals, RefusedRequest
+from schemas import accounts
+from schemas.dispositions import Outcome, Refusal
+
+SHOP = accounts.parse({"accounts": {"s": {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["k"]}}})[
+    "s"
+]
+HK = accounts.parse({"accounts": {"h": {"family": "antom", "client_id": "c", "keys": {"1": "k"}}}})["h"]
+
+
+def one(order: str, at_ms: int = 0) -> RefusedRequest:
+    return RefusedRequest(
+        account="s",
+        order=order,
+        outcome=Outcome.BAD_SIGNATURE,
+        reason=Refusal.BAD_SIGNATURE,
+        received_at_ms=at_ms,
+    )
+
+
+def test_the_oldest_make_room() -> None:
+    recent = RecentRefusals(kept_max=3)
+    for number in range(5):
+        recent.add(one(str(number)))
+    assert [request.order for request in recent.all()] == ["2", "3", "4"]
+
+
+def test_an_order_is_found_by_account_and_number() -> None:
+    recent = RecentRefusals()
+    recent.add(one("a", 1))
+    recent.add(one("b", 2))
+    recent.add(one("a", 3))
+    assert [request.received_at_ms for request in recent.of_order("s", "a")] == [1, 3]
+    assert recent.of_order("t", "a") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "claimed"),
+    [
+        (b"a=b&out_trade_no=O-1&c=d", "O-1"),
+        (b"out_trade_no=a+b%2Fc", "a b/c"),
+        (b"xout_trade_no=O-1", ""),
+        (b"out_trade_no=%ff%00", "\\xff\x00"),
+        (b"out_trade_no=" + b"9" * 100, "9" * 64),
+        (b"out_trade_no=" + b"9" * 1000, ""),
+        (b"\xff\xfe", ""),
+        (b"", ""),
+    ],
+)
+def test_the_claim_is_read_from_whatever_was_sent(body: bytes, claimed: str) -> None:
+    assert recent_refusals.claimed_order(SHOP, body) == claimed
+
+
+def test_antoms_claim_is_its_request_id() -> None:
+    assert recent_refusals.claimed_order(HK, b'{"paymentRequestId":"P-1"}') == "P-1"
+    assert recent_refusals.claimed_order(HK, b"{") == ""
