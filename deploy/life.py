@@ -22,8 +22,8 @@ from ingest.log_port import Logger
 from ingest.settings import ReceiverSettings
 from schemas import telemetry
 from schemas.telemetry import Field
-from workers import instruments
-from workers.admin import guard, port, probes
+from workers import metrics
+from workers.admin import guard, probes, server
 from workers.admin.probes import Check
 
 LOOK_EVERY_S = 1.0
@@ -93,7 +93,7 @@ async def serve_admin(stack: AsyncExitStack, application: web.Application, told:
     """
     with refusals.binding("admin port", told.admin_host, told.admin_port, "admin-port"):
         number = await stack.enter_async_context(
-            port.serving(application, host=told.admin_host, port=told.admin_port, log=lines)
+            server.serving(application, host=told.admin_host, port=told.admin_port, log=lines)
         )
     return url(told.admin_host, number)
 
@@ -138,11 +138,11 @@ async def _kept_up(chore: Chore, lines: Logger) -> None:
 
 
 def _count_dropped(lines: Lines, registry: CollectorRegistry) -> None:
-    lines.tell_dropped(instruments.counter(telemetry.LOG_LINES_DROPPED, registry).inc)
+    lines.tell_dropped(metrics.counter(telemetry.LOG_LINES_DROPPED, registry).inc)
 
 
 async def _watch_loop(registry: CollectorRegistry) -> None:
-    lag = instruments.gauge(telemetry.LOOP_LAG, registry)
+    lag = metrics.gauge(telemetry.LOOP_LAG, registry)
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + LOOK_EVERY_S
@@ -151,8 +151,8 @@ async def _watch_loop(registry: CollectorRegistry) -> None:
 
 
 async def _watch_health(registry: CollectorRegistry, health: Callable[[], Awaitable[Sequence[Check]]]) -> None:
-    up = instruments.gauge(telemetry.DEPENDENCY_UP, registry)
-    ready = instruments.gauge(telemetry.READY, registry)
+    up = metrics.gauge(telemetry.DEPENDENCY_UP, registry)
+    ready = metrics.gauge(telemetry.READY, registry)
     while True:
         checks = await health()
         for each in checks:

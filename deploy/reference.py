@@ -13,7 +13,7 @@ from deploy.cluster.settings import ClusterSettings
 from ingest.settings import PREFIX, ReceiverSettings
 from schemas import telemetry
 from schemas.orders import News, State
-from workers.transitions import MOVES, Verdict
+from workers.settlement.transitions import MOVES, Verdict
 
 ROOT = Path(__file__).parents[1]
 _CHANGED = "Written by `python -m deploy.reference`; do not edit."

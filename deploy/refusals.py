@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from ingest.http.server import WrongParser
 from schemas.accounts import BadAccounts
 from workers.admin.guard import OpenAdmin
-from workers.processing import Infrastructure
+from workers.errors import InfrastructureDown
 
 
 class CannotBind(Exception):
@@ -16,7 +16,7 @@ class CannotBind(Exception):
 
 
 # What any of them may be refused for; each engine has some more of its own.
-REFUSALS = (BadAccounts, OpenAdmin, WrongParser, CannotBind, Infrastructure, OSError)
+REFUSALS = (BadAccounts, OpenAdmin, WrongParser, CannotBind, InfrastructureDown, OSError)
 
 
 def told(error: BaseException) -> list[str]:

@@ -23,16 +23,28 @@ from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
 from schemas.orders import Order, View
 from schemas.record_format import Record, RecordContents
-from workers import api
+from workers.admin import app
 from workers.admin.probes import Check
 from workers.admin.returns import Returned
-from workers.changes import Changes
-from workers.lines import Lines
+from workers.errors import InfrastructureDown, RefundTaken
+from workers.log_lines import Lines
+from workers.long_poll import Changes
 from workers.metrics import Metrics
-from workers.pages import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
-from workers.plan import Decide, Delivery, HeldRow, Known, LedgerRow, Logged, Named, Needs, Plan, Position
-from workers.processing import Infrastructure, Processing, RefundTaken
-from workers.watching import Everyone
+from workers.observers import Observers
+from workers.processing import Processing
+from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
+from workers.settlement.plan import (
+    Decide,
+    Delivery,
+    HeldRow,
+    LedgerRow,
+    LoadRequest,
+    LogRecord,
+    Named,
+    Position,
+    StoreSnapshot,
+    WritePlan,
+)
 
 NOW_MS = 1_760_000_000_000
 TOKEN = "the-token-of-these-tests"
@@ -103,7 +115,7 @@ class MemoryStore:
         self.refunds: dict[Named, str] = {}
         self.audit: list[tuple[str, str, str, str]] = []
 
-    async def settle(self, needs: Needs, decide: Decide) -> Plan:
+    async def settle(self, needs: LoadRequest, decide: Decide) -> WritePlan:
         self._check()
         open_held = {position for position, page in self.held.items() if not page.resolution}
         by_trade = {
@@ -112,7 +124,7 @@ class MemoryStore:
             for claim in order.claims
         }
         plan = decide(
-            Known(
+            StoreSnapshot(
                 settled=frozenset(needs.positions & self.deliveries.keys()),
                 open_held=frozenset(needs.positions & open_held),
                 digests={named: row.digest for named, row in self.ledger.items()},
@@ -124,7 +136,7 @@ class MemoryStore:
         self._write(plan)
         return plan
 
-    def _write(self, plan: Plan) -> None:
+    def _write(self, plan: WritePlan) -> None:
         for write in plan.orders:
             self.orders[write.order.account, write.order.number] = (write.order, write.view)
         for delivery in plan.deliveries:
@@ -182,11 +194,11 @@ class MemoryStore:
         account: str,
         number: str,
         refunds: Sequence[str],
-        decide: Callable[[Order | None], Plan],
+        decide: Callable[[Order | None], WritePlan],
         *,
         by: str,
         why: str,
-    ) -> Plan:
+    ) -> WritePlan:
         self._check()
         for refund in refunds:
             if self.refunds.get((account, refund), number) != number:
@@ -250,7 +262,7 @@ class MemoryStore:
 
     def _check(self) -> None:
         if self.is_down:
-            raise Infrastructure("the disk is gone")
+            raise InfrastructureDown("the disk is gone")
 
 
 class Topics:
@@ -318,7 +330,7 @@ class World:
             authenticate=self.authenticate,
             store=self.store,
             events=Topics(),
-            watch=Everyone(metrics=self.metrics, lines=Lines(self.log), changes=self.changes),
+            watch=Observers(metrics=self.metrics, lines=Lines(self.log), changes=self.changes),
             now_ms=lambda: NOW_MS,
             chance=lambda: 0.5,
         )
@@ -328,7 +340,7 @@ class World:
             raise ValueError(f"no key of {account.name} signed {len(sealed.body)} bytes")
 
     def application(self, *, token: str | None = TOKEN) -> web.Application:
-        return api.application(
+        return app.application(
             accounts=ACCOUNTS,
             orders=self.store,
             held=self.store,
@@ -355,7 +367,7 @@ class World:
         """Any body, processed."""
         self.offset += 1
         position = Position(0, self.offset)
-        await self.processing.process([Logged(position, record(body, number, account_name))])
+        await self.processing.process([LogRecord(position, record(body, number, account_name))])
         return position
 
     async def _ready(self) -> Sequence[Check]:

@@ -13,7 +13,7 @@ from schemas import accounts, interpret, record_format
 from schemas.accounts import Account
 from schemas.notification import Notification
 from schemas.record_format import Record, RecordContents
-from workers.plan import Position, Reading
+from workers.settlement.plan import ParsedRecord, Position
 
 Fact = dict[str, Any]
 
@@ -128,8 +128,8 @@ def record(value: bytes, account: Account, *, number: str = "A") -> Record:
     return record_format.encode(sealed, number)
 
 
-def reading(notification: Notification, account: Account, position: Position) -> Reading:
-    return Reading(
+def reading(notification: Notification, account: Account, position: Position) -> ParsedRecord:
+    return ParsedRecord(
         position=position,
         record=Record(b"", b"", ()),
         account=account.name,

@@ -13,29 +13,29 @@ from schemas.dispositions import Disposition
 from schemas.events import Outgoing
 from schemas.orders import RANK, Order
 from schemas.record_format import Record
-from workers import settlement, views
-from workers.plan import (
+from workers.errors import InfrastructureDown, RecordRefused, VersionConflict
+from workers.settlement import decision, order_view
+from workers.settlement.plan import (
     Decide,
     Delivery,
     HeldRow,
-    Known,
     LedgerRow,
-    Logged,
+    LoadRequest,
+    LogRecord,
     Named,
-    Needs,
     OrderWrite,
-    Plan,
+    ParsedRecord,
     Position,
-    Reading,
     Registration,
+    StoreSnapshot,
+    WritePlan,
 )
-from workers.processing import Fenced, Infrastructure, RecordRefused
 
 
 class MemoryStore:
     """Orders, ledger, dispositions, held rows and outbox, in dictionaries. `refuses` is asked of each plan."""
 
-    def __init__(self, refuses: Callable[[Plan], bool] = lambda plan: False) -> None:
+    def __init__(self, refuses: Callable[[WritePlan], bool] = lambda plan: False) -> None:
         self.deliveries: dict[Position, Delivery] = {}
         self.ledger: dict[Named, LedgerRow] = {}
         self.orders: dict[Named, Order] = {}
@@ -43,15 +43,15 @@ class MemoryStore:
         self.outbox: list[Outgoing] = []
         self.sent: set[int] = set()
         self.trouble: list[BaseException] = []  # raised by the next transactions, one each
-        self.settled_batches: list[Plan] = []
+        self.settled_batches: list[WritePlan] = []
         self._trades: dict[Named, str] = {}
         self._refunds: dict[Named, str] = {}
         self._refuses = refuses
 
-    async def settle(self, needs: Needs, decide: Decide) -> Plan:
+    async def settle(self, needs: LoadRequest, decide: Decide) -> WritePlan:
         return self.settle_now(needs, decide)
 
-    def settle_now(self, needs: Needs, decide: Decide) -> Plan:
+    def settle_now(self, needs: LoadRequest, decide: Decide) -> WritePlan:
         if self.trouble:
             raise self.trouble.pop(0)
         plan = decide(self.known(needs))
@@ -64,7 +64,7 @@ class MemoryStore:
     def register(self, account: str, number: str, registration: Registration, *, now_ms: int) -> None:
         order = self.orders.get((account, number))
         self._refunds.update({(account, refund): number for refund in registration.refunds})
-        self._write(settlement.register(order, account, number, registration, now_ms=now_ms))
+        self._write(decision.register(order, account, number, registration, now_ms=now_ms))
 
     def due(self, *, now_ms: int) -> list[HeldRow]:
         rows = [row for row in self.held.values() if row.due_at_ms is not None and row.due_at_ms <= now_ms]
@@ -76,11 +76,11 @@ class MemoryStore:
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         self.sent.update(numbers)
 
-    def known(self, needs: Needs) -> Known:
+    def known(self, needs: LoadRequest) -> StoreSnapshot:
         by_trade = {trade: self._trades[trade] for trade in needs.trades if trade in self._trades}
         by_refund = {refund: self._refunds[refund] for refund in needs.refunds if refund in self._refunds}
         found = {(account, number) for (account, _), number in (*by_trade.items(), *by_refund.items())}
-        return Known(
+        return StoreSnapshot(
             settled=frozenset(position for position in needs.positions if position in self.deliveries),
             open_held=frozenset(position for position in needs.positions if position in self.held),
             tries={position: self.held[position].attempts for position in needs.positions if position in self.held},
@@ -90,7 +90,7 @@ class MemoryStore:
             order_by_refund=by_refund,
         )
 
-    def _write(self, plan: Plan) -> None:
+    def _write(self, plan: WritePlan) -> None:
         for order in plan.orders:
             self._check_version(order)
         for write in plan.orders:
@@ -115,12 +115,12 @@ class MemoryStore:
     def _check_version(self, write: OrderWrite) -> None:
         before = self.orders.get((write.order.account, write.order.number))
         if write.expected_version != (None if before is None else before.version):
-            raise Fenced(write.order.number)
+            raise VersionConflict(write.order.number)
         if before is not None:
             assert write.order.version >= before.version
             assert _rank(write.order) >= _rank(before), "a rank never falls"
 
-    def _wake(self, plan: Plan) -> None:
+    def _wake(self, plan: WritePlan) -> None:
         """After the held rows: what is parked in this very transaction may be what another of its records brings."""
         for position, row in self.held.items():
             is_parked = row.disposition is Disposition.PARKED
@@ -137,7 +137,7 @@ class Published:
 
     async def publish(self, events: Sequence[Outgoing]) -> None:
         if self.down:
-            raise Infrastructure("no topic answers")
+            raise InfrastructureDown("no topic answers")
         self.events += events
 
 
@@ -145,11 +145,11 @@ class Watched:
     """Who wants to know, and writes it down."""
 
     def __init__(self) -> None:
-        self.plans: list[Plan] = []
-        self.readings: list[Reading] = []
+        self.plans: list[WritePlan] = []
+        self.readings: list[ParsedRecord] = []
         self.emitted_ids: list[str] = []
 
-    def settled(self, plan: Plan, readings: Sequence[Reading]) -> None:
+    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
         self.plans.append(plan)
         self.readings += readings
 
@@ -170,10 +170,10 @@ class Log:
     def position(self) -> Position:
         return Position(0, next(self._offsets))
 
-    def logged(self, record: Record) -> Logged:
-        return Logged(self.position(), record)
+    def logged(self, record: Record) -> LogRecord:
+        return LogRecord(self.position(), record)
 
 
 def _rank(order: Order) -> int:
-    standing = views.standing(views.settled(order))
+    standing = order_view.standing(order_view.settled(order))
     return -1 if standing is None else RANK[standing.state]

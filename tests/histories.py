@@ -1,6 +1,6 @@
 """Small histories of one order, curated: lives that orders have, and contradictions that they should not have.
 
-Each is told in every order of arrival (`tests/unit/workers/test_settlement_any_order.py`), and in some orders to every
+Each is told in every order of arrival (`tests/unit/workers/settlement/test_any_order.py`), and in some orders to every
 engine's store (`tests/contract/test_any_order.py`).
 """
 

@@ -10,8 +10,8 @@ from schemas import record_format
 from schemas.accounts import Account, Family, Orders, SignType
 from schemas.events import Outgoing
 from schemas.record_format import Record, RecordContents
-from workers.plan import Logged, Plan, Position, Reading
 from workers.processing import Authenticate, Processing, Store
+from workers.settlement.plan import LogRecord, ParsedRecord, Position, WritePlan
 
 NOW_MS = 1_760_000_000_000
 
@@ -73,9 +73,9 @@ def sealed(body: bytes, number: str, *, account: Account = SHOP, received_at_ms:
     )
 
 
-def logged(records: Sequence[Record], *, first: int = 1) -> list[Logged]:
+def logged(records: Sequence[Record], *, first: int = 1) -> list[LogRecord]:
     """The records at consecutive offsets of partition 0."""
-    return [Logged(Position(0, offset), each) for offset, each in enumerate(records, first)]
+    return [LogRecord(Position(0, offset), each) for offset, each in enumerate(records, first)]
 
 
 class Time:
@@ -102,9 +102,9 @@ class Watched:
     """What the story says to those who want to know."""
 
     def __init__(self) -> None:
-        self.plans: list[Plan] = []
+        self.plans: list[WritePlan] = []
 
-    def settled(self, plan: Plan, readings: Sequence[Reading]) -> None:
+    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
         self.plans.append(plan)
 
     def emitted(self, events: Sequence[Outgoing]) -> None: ...

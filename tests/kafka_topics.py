@@ -12,11 +12,11 @@ from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
 from schemas.record_format import Record
-from workers import kafka_clients
-from workers.kafka_group import GroupClient, Limits
-from workers.kafka_source import KafkaSource, Rebuild
-from workers.plan import Logged, Position
-from workers.processing import Broken, Infrastructure
+from workers.errors import InfrastructureDamaged, InfrastructureDown
+from workers.kafka import clients as kafka_clients
+from workers.kafka.ports import GroupClient, Limits
+from workers.kafka.source import KafkaSource, Rebuild
+from workers.settlement.plan import LogRecord, Position
 
 QUICK = Limits(rest_s=0.1, stay_every_s=0.5)
 
@@ -68,7 +68,7 @@ class Settling:
         self._source = source
         self._settled = settled
 
-    async def poll(self, max_records: int) -> Sequence[Logged]:
+    async def poll(self, max_records: int) -> Sequence[LogRecord]:
         return await self._source.poll(max_records)
 
     async def commit(self, upto: Sequence[Position]) -> None:
@@ -210,15 +210,15 @@ async def admin(connection: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminCli
         await asked.close()
 
 
-async def read(source: KafkaSource, count: int, *, within_s: float = 20.0) -> list[Logged]:
+async def read(source: KafkaSource, count: int, *, within_s: float = 20.0) -> list[LogRecord]:
     """So many records; trouble that passes is waited for, as the worker's loop does."""
-    found: list[Logged] = []
+    found: list[LogRecord] = []
     async with asyncio.timeout(within_s):
         while len(found) < count:
             try:
                 found += await source.poll(500)
-            except Broken:
+            except InfrastructureDamaged:
                 raise
-            except Infrastructure:
+            except InfrastructureDown:
                 await asyncio.sleep(0.1)
     return found

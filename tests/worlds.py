@@ -13,8 +13,8 @@ from schemas.notification import Notification
 from schemas.orders import Order
 from tests import facts, model
 from tests.fakes import Log, MemoryStore
-from workers import settlement, views
-from workers.plan import Delivery, HeldRow, Position, Reading, Registration
+from workers.settlement import decision, order_view
+from workers.settlement.plan import Delivery, HeldRow, ParsedRecord, Position, Registration
 
 NOW_MS = 1_743_480_000_000
 HOUR_MS = 3_600_000
@@ -66,7 +66,7 @@ class World:
         shown = {}
         for (_, number), order in self.store.orders.items():
             if not order.is_note:
-                view = views.view(order)
+                view = order_view.view(order)
                 members = {name: getattr(view, name) for name in view.__struct_fields__}
                 shown[number] = members | {"flags": set(view.flags)}
         return shown
@@ -108,14 +108,14 @@ class World:
         ids = [outgoing.id for outgoing in self.store.outbox]
         assert len(ids) == len(set(ids)), "no id goes out twice"
 
-    def _settle(self, readings: Sequence[Reading]) -> None:
+    def _settle(self, readings: Sequence[ParsedRecord]) -> None:
         self.store.settle_now(
-            settlement.needs(readings),
-            lambda known: settlement.decide(readings, known, facts.ACCOUNTS, now_ms=self.now_ms, chance=lambda: 0.5),
+            decision.needs(readings),
+            lambda known: decision.decide(readings, known, facts.ACCOUNTS, now_ms=self.now_ms, chance=lambda: 0.5),
         )
 
-    def _again(self, row: HeldRow) -> Reading:
-        return Reading(
+    def _again(self, row: HeldRow) -> ParsedRecord:
+        return ParsedRecord(
             position=row.position,
             record=row.record,
             account=row.account,

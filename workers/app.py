@@ -12,15 +12,16 @@ from typing import Protocol
 
 from schemas.accounts import Account
 from schemas.telemetry import Field
-from workers.claims import Claims
 from workers.consumer import Consumer, Source, nobody_knows
-from workers.lines import Logger
-from workers.pages import HeldPort
-from workers.plan import Logged
-from workers.processing import Authenticate, DeadRun, Events, Infrastructure, Processing, Store
-from workers.relay import Relay
+from workers.errors import InfrastructureDown, TooManyDeadLetters
+from workers.locks import IdempotencyLocks
+from workers.log_lines import Logger
+from workers.observers import Observers
+from workers.outbox_relay import Relay
+from workers.processing import Authenticate, Events, Processing, Store
+from workers.queries import HeldPort
+from workers.settlement.plan import LogRecord
 from workers.sweeper import Sweeper, alone
-from workers.watching import Everyone
 
 
 class WorkersStore(Store, HeldPort, Protocol):
@@ -59,9 +60,9 @@ class Worker:
     async def _run(self, loop: Callable[[], Awaitable[None]]) -> None:
         try:
             await loop()
-        except DeadRun as error:
+        except TooManyDeadLetters as error:
             self._stand_still(f"stopped after {error}: look at `alipay-notify held list`, then start again")
-        except Infrastructure as error:
+        except InfrastructureDown as error:
             self._stand_still(str(error))
         except Exception as error:
             # A fault of ours in a loop. Nothing is lost by standing still, and going on blindly could lose something.
@@ -82,15 +83,15 @@ async def working(
     authenticate: Authenticate,
     source: Source,
     store: WorkersStore,
-    claims: Claims,
+    claims: IdempotencyLocks,
     events: Events,
     woken: asyncio.Event,
-    watch: Everyone,
+    watch: Observers,
     logger: Logger,
     token: bytes,
     now_ms: Callable[[], int],
     leads: Callable[[], Awaitable[bool]] = alone,
-    are_settled: Callable[[Sequence[Logged]], Awaitable[bool]] = nobody_knows,
+    are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = nobody_knows,
 ) -> AsyncIterator[Worker]:
     """A worker at work; on leaving it finishes its batch, and only then may log and store be closed."""
     processing = Processing(

@@ -5,10 +5,10 @@ outbox; a worker that dies anywhere before leaves a batch that is delivered agai
 is in trouble the loop stands at the batch in hand and tries it again: it polls nothing new, so memory stays what it is,
 and the log keeps the rest.
 
-Of a batch that is delivered again, what claims and store both know to be done is passed over (`workers.claims`).
+Of a batch that is delivered again, what claims and store both know to be done is passed over (`workers.locks`).
 
-Sending the events is the relay's work (`workers.relay`), which is woken after each batch and not waited for: where
-their topic is away, the outbox grows and orders go on.
+Sending the events is the relay's work (`workers.outbox_relay`), which is woken after each batch and not waited for:
+where their topic is away, the outbox grows and orders go on.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
-from workers.claims import Claimed, Claims
-from workers.pausing import Patience, Pauses
-from workers.plan import Logged, Position
-from workers.processing import Infrastructure
+from workers.backoff import Backoff, Pauses
+from workers.errors import InfrastructureDown
+from workers.locks import IdempotencyLocks, LockResult
+from workers.settlement.plan import LogRecord, Position
 
 BATCH_MAX = 500  # where a transaction's cost per record stops falling
 CLAIM_WAITS = 5
@@ -29,7 +29,7 @@ CLAIM_WAIT_S = 0.2  # five of them: what a batch of another worker takes, with r
 class Source(Protocol):
     """The log, from where this worker goes on."""
 
-    async def poll(self, max_records: int) -> Sequence[Logged]:
+    async def poll(self, max_records: int) -> Sequence[LogRecord]:
         """The next records in their order, each once; empty after a short while without any.
 
         Raises:
@@ -57,7 +57,7 @@ class ConsumerWatch(Pauses, ClaimsWatch, Protocol):
     def step(self, name: str, seconds: float) -> None: ...
 
 
-async def nobody_knows(records: Sequence[Logged]) -> bool:
+async def nobody_knows(records: Sequence[LogRecord]) -> bool:
     """For claims that leave no marks: nobody asks."""
     return False
 
@@ -72,12 +72,12 @@ class Consumer:
         self,
         *,
         source: Source,
-        claims: Claims,
-        process: Callable[[Sequence[Logged]], Awaitable[None]],
+        claims: IdempotencyLocks,
+        process: Callable[[Sequence[LogRecord]], Awaitable[None]],
         settled: Callable[[], None],
         watch: ConsumerWatch,
         token: bytes,
-        are_settled: Callable[[Sequence[Logged]], Awaitable[bool]] = nobody_knows,
+        are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = nobody_knows,
         batch_max: int = BATCH_MAX,
         claim_wait_s: float = CLAIM_WAIT_S,
     ) -> None:
@@ -92,7 +92,7 @@ class Consumer:
         self._batch_max = batch_max
         self._claim_wait_s = claim_wait_s
         self._stopping = asyncio.Event()
-        self._patience = Patience(watch, self._stopping)
+        self._patience = Backoff(watch, self._stopping)
 
     def stop(self) -> None:
         """Ask the loop to end after the batch in hand."""
@@ -108,7 +108,7 @@ class Consumer:
         while not self._stopping.is_set():
             try:
                 await self.run_once()
-            except Infrastructure:
+            except InfrastructureDown:
                 if not self._stopping.is_set():
                     raise
 
@@ -144,45 +144,45 @@ class Consumer:
             self._watch.step("release", time.perf_counter() - began_s)
         return len(batch)
 
-    async def _apply(self, batch: Sequence[Logged]) -> None:
+    async def _apply(self, batch: Sequence[LogRecord]) -> None:
         if not batch:
             return
         await self._patience.until_done(lambda: self._process(batch))
         self._settled()
 
-    async def _claim(self, keys: Sequence[bytes], token: bytes) -> Claimed:
+    async def _claim(self, keys: Sequence[bytes], token: bytes) -> LockResult:
         """The keys that are ours; all of them where claims do not work, since the store decides anyway."""
         try:
             claimed = await self._claims.claim(keys, token)
-        except Infrastructure:
+        except InfrastructureDown:
             self._watch.claimed("error", len(keys))
-            return Claimed(set(keys), {})
+            return LockResult(set(keys), {})
         if claimed.ours:
             self._watch.claimed("acquired", len(claimed.ours))
         return claimed
 
-    async def _without_done(self, batch: Sequence[Logged], marks: Mapping[bytes, Position]) -> Sequence[Logged]:
+    async def _without_done(self, batch: Sequence[LogRecord], marks: Mapping[bytes, Position]) -> Sequence[LogRecord]:
         """What is left to do, where marks say that some is done and the store says it too."""
-        rest: list[Logged] = []
-        done: list[Logged] = []
+        rest: list[LogRecord] = []
+        done: list[LogRecord] = []
         for logged in batch:
             (done if _is_within(logged.position, marks.get(logged.record.key)) else rest).append(logged)
         try:
             if not done or not await self._are_settled(done):
                 return batch
-        except Infrastructure:
+        except InfrastructureDown:
             return batch  # what needs the store will wait for it
         self._watch.claimed("done", len(done))
         return rest
 
-    async def _wait_for(self, others: Sequence[Logged], token: bytes) -> None:
+    async def _wait_for(self, others: Sequence[LogRecord], token: bytes) -> None:
         """Returns when the other worker is done with them, or has had time enough."""
         missing = list(dict.fromkeys(logged.record.key for logged in others))
         for _ in range(CLAIM_WAITS):
             await asyncio.sleep(self._claim_wait_s)
             try:
                 ours, _ = await self._claims.claim(missing, token)
-            except Infrastructure:
+            except InfrastructureDown:
                 self._watch.claimed("error", len(missing))
                 return
             if ours:
@@ -195,7 +195,7 @@ class Consumer:
     async def _release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:
         try:
             await self._claims.release(keys, token, done)
-        except Infrastructure:
+        except InfrastructureDown:
             self._watch.claimed("error", len(keys))  # they expire
 
 
@@ -203,7 +203,7 @@ def _is_within(position: Position, mark: Position | None) -> bool:
     return mark is not None and position.partition == mark.partition and position.offset <= mark.offset
 
 
-def _ends(batch: Sequence[Logged]) -> list[Position]:
+def _ends(batch: Sequence[LogRecord]) -> list[Position]:
     """The last position of each partition in the batch."""
     ends: dict[int, Position] = {}
     for logged in batch:

@@ -1,4 +1,6 @@
-"""The worker's instruments, made from the specifications in `schemas.telemetry` on the registry that is given.
+"""Instruments from the specifications in `schemas.telemetry`, on the registry that is given.
+
+The worker's instruments, made from the specifications in `schemas.telemetry` on the registry that is given.
 
 Children are kept: `labels()` costs more than the count. Every label value comes from a closed set; a trade status is a
 text that Alipay chose, so what is not in the list here counts as `other`. Nothing depends on what is counted.
@@ -12,16 +14,29 @@ from datetime import datetime
 
 import msgspec
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from schemas import telemetry, topics
 from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
-from workers import retries
-from workers.instruments import counter, gauge, histogram
-from workers.pages import HeldPort, ParkedCount
-from workers.plan import Plan, Reading
-from workers.processing import Fenced, Infrastructure
+from schemas.telemetry import MetricFamily
+from workers.errors import InfrastructureDown, VersionConflict
+from workers.queries import HeldPort, ParkedCount
+from workers.settlement import parking
+from workers.settlement.plan import ParsedRecord, WritePlan
+
+
+def counter(family: MetricFamily, registry: CollectorRegistry) -> Counter:
+    return Counter(family.name, family.help, family.labels, registry=registry)
+
+
+def gauge(family: MetricFamily, registry: CollectorRegistry) -> Gauge:
+    return Gauge(family.name, family.help, family.labels, registry=registry)
+
+
+def histogram(family: MetricFamily, registry: CollectorRegistry) -> Histogram:
+    return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)
+
 
 OTHER = "other"
 TRADE_STATUSES = frozenset(
@@ -69,7 +84,7 @@ class Metrics:
         self._lag = gauge(telemetry.LAG_MESSAGES, registry)
         self._lag_s = gauge(telemetry.LAG_SECONDS, registry)
 
-    def settled(self, plan: Plan, readings: Sequence[Reading]) -> None:
+    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
         """A batch has its dispositions. One that goes on waiting, tried by the sweeper, is counted no second time."""
         again = {reading.position for reading in readings if reading.held is not None}
         ended = [each for each in plan.deliveries if each.position not in again or each.disposition not in HELD]
@@ -90,7 +105,7 @@ class Metrics:
         for reading in readings:
             held = reading.held
             if held is not None and held.disposition is Disposition.PARKED:
-                self._retries.of(retries.tier_of(held.attempts), held.reason.value).inc()
+                self._retries.of(parking.tier_of(held.attempts), held.reason.value).inc()
             heard = reading.notification
             if heard is not None and heard.happened_at is not None and reading.held is None:
                 self._delay.observe(max(0.0, reading.received_at_ms / 1000 - heard.happened_at.timestamp()))
@@ -109,10 +124,10 @@ class Metrics:
     def step(self, name: str, seconds: float) -> None:
         self._steps.of(name).observe(seconds)
 
-    def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None:
+    def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
         """A batch waits for infrastructure, or is decided again because another worker had been at its orders."""
         self._retries.of("pause", "infrastructure").inc()
-        if isinstance(error, Fenced):
+        if isinstance(error, VersionConflict):
             self._fenced.inc()
 
     def replayed(self, result: str) -> None:
@@ -188,9 +203,9 @@ class _Spans:
 
 
 def _by_tier(parked: Iterable[ParkedCount]) -> dict[str, int]:
-    waiting = dict.fromkeys(retries.TIERS, 0)
+    waiting = dict.fromkeys(parking.TIERS, 0)
     for count in parked:
-        waiting[retries.tier_of(count.attempts)] += count.count
+        waiting[parking.tier_of(count.attempts)] += count.count
     return waiting
 
 

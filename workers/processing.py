@@ -1,8 +1,8 @@
 """The workers' story: what happens to a batch of records, from the log to the committed position.
 
     read      each record on its own; a record's own fault is written down, never raised
-    claim     set aside what another worker is at (an optimisation: the store decides, see `workers.claims`)
-    decide    pure, inside the store's transaction, on what the store knows  (`workers.settlement`)
+    claim     set aside what another worker is at (an optimisation: the store decides, see `workers.locks`)
+    decide    pure, inside the store's transaction, on what the store knows  (`workers.settlement.decision`)
     apply     one transaction: dispositions, ledger, orders, held notifications, outgoing events
     commit    the position, when everything before it has a disposition
     emit      beside all that: the events, acknowledged by their topic in version order, then marked
@@ -27,8 +27,25 @@ from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
 from schemas.notification import Notification, Unreadable
 from schemas.record_format import Record, RecordContents
-from workers import settlement
-from workers.plan import Decide, Fault, HeldRow, Known, Logged, Needs, Plan, Reading
+from workers.errors import (
+    DecisionFailed,
+    EventRefused,
+    InfrastructureDamaged,
+    InfrastructureDown,
+    RecordRefused,
+    TooManyDeadLetters,
+)
+from workers.settlement import decision
+from workers.settlement.plan import (
+    Decide,
+    HeldRow,
+    LoadRequest,
+    LogRecord,
+    ParsedRecord,
+    ParseFailure,
+    StoreSnapshot,
+    WritePlan,
+)
 
 RECORD_BYTES_MAX = 256 * 1024  # four times the largest body a receiver takes; beyond it no receiver of ours wrote it
 DEAD_RUN_MAX = 20  # so many dead in a row are not twenty broken records but one broken program
@@ -39,49 +56,10 @@ DETAIL_CHARACTERS_MAX = 1000
 _NEVER_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # somebody wants the process to end
 
 
-class Infrastructure(Exception):
-    """Something we depend on did not do its work: unreachable, locked, full. Nobody's record is to blame."""
-
-
-class Broken(Infrastructure):
-    """What we depend on is damaged: waiting does not mend it, somebody has to. The worker stops and says so."""
-
-
-class Fenced(Infrastructure):
-    """An order was written by somebody else between our reading and our writing it: decide again on what it is now."""
-
-
-class EventRefused(Infrastructure):
-    """Some events can never be sent as they are. `acknowledged` are the others, by their places in what was given."""
-
-    def __init__(self, why: str, acknowledged: Sequence[int]) -> None:
-        super().__init__(why)
-        self.acknowledged = tuple(acknowledged)
-
-
-class RecordRefused(Exception):
-    """The store refuses what some record of the batch would have it write (a text or a number it cannot hold)."""
-
-
-class RefundTaken(RecordRefused):
-    """A refund was to be registered with one order and is with another: one of the two is the merchant's mistake."""
-
-    def __init__(self, refund: str, order: str) -> None:
-        super().__init__(f"refund {refund} is registered with order {order} already")
-
-
-class Undecided(Exception):
-    """Deciding failed, whatever it raised; some record of the batch does not agree with our program."""
-
-
-class DeadRun(Exception):
-    """Too many dead records in a row: the worker stops, since the poison is probably ours."""
-
-
 class Store(Protocol):
     """Where dispositions, orders, held notifications and outgoing events are kept, in one database."""
 
-    async def settle(self, needs: Needs, decide: Decide) -> Plan:
+    async def settle(self, needs: LoadRequest, decide: Decide) -> WritePlan:
         """Load and lock what is needed, decide, write the plan, in one transaction.
 
         When this returns, the transaction is committed and durable.
@@ -124,7 +102,7 @@ class Authenticate(Protocol):
 class Watch(Protocol):
     """Those who want to know, without a guarantee: metrics, logs, long polls."""
 
-    def settled(self, plan: Plan, readings: Sequence[Reading]) -> None: ...
+    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None: ...
     def emitted(self, events: Sequence[Outgoing]) -> None: ...
     def step(self, name: str, seconds: float) -> None: ...
 
@@ -154,7 +132,7 @@ class Processing:
         self._dead_run = 0
         self._dead_run_max = dead_run_max
 
-    async def process(self, batch: Sequence[Logged]) -> None:
+    async def process(self, batch: Sequence[LogRecord]) -> None:
         """Bring every record of the batch to its disposition. When this returns, all of them have one, durably.
 
         Raises:
@@ -169,13 +147,13 @@ class Processing:
     async def retry(self, rows: Sequence[HeldRow]) -> None:
         """Try held notifications again, as if their records had just come; for the sweeper and for replay."""
         now_ms = self._now_ms()
-        await self.settle([self.read(Logged(row.position, row.record), now_ms=now_ms, held=row) for row in rows])
+        await self.settle([self.read(LogRecord(row.position, row.record), now_ms=now_ms, held=row) for row in rows])
 
-    async def settle(self, readings: Sequence[Reading]) -> None:
+    async def settle(self, readings: Sequence[ParsedRecord]) -> None:
         """Decide and apply; a batch with a record that cannot be applied is halved until that record is alone."""
         try:
             plan = await self._decide_and_apply(readings)
-        except (Infrastructure, asyncio.CancelledError):
+        except (InfrastructureDown, asyncio.CancelledError):
             raise
         except Exception as error:
             if len(readings) == 1:
@@ -208,7 +186,7 @@ class Processing:
         self._watch.emitted([outgoing[place] for place in acknowledged])
         return len(acknowledged)
 
-    def read(self, logged: Logged, *, now_ms: int, held: HeldRow | None = None) -> Reading:
+    def read(self, logged: LogRecord, *, now_ms: int, held: HeldRow | None = None) -> ParsedRecord:
         """One record with its meaning, or with the fault that it has none. Never raises for what a record holds.
 
         One that does not say when it was received counts as received at `now_ms`.
@@ -235,7 +213,7 @@ class Processing:
             # Reading awaits nothing, so even a cancellation raised in here is the record's doing and not the loop's.
             fault = _fault(Disposition.DEAD, Reason.OUR_FAULT, error)
         else:
-            return Reading(
+            return ParsedRecord(
                 position=logged.position,
                 record=record,
                 account=account,
@@ -243,7 +221,7 @@ class Processing:
                 notification=notification,
                 held=held,
             )
-        return Reading(
+        return ParsedRecord(
             position=logged.position,
             record=_kept(record),
             account=account,
@@ -266,32 +244,32 @@ class Processing:
             detail = f"not signed by a key of this account: {type(error).__name__}"
             raise Unreadable(Reason.UNAUTHENTICATED, detail, disposition=Disposition.DEAD) from None
 
-    async def _decide_and_apply(self, readings: Sequence[Reading]) -> Plan:
+    async def _decide_and_apply(self, readings: Sequence[ParsedRecord]) -> WritePlan:
         started = time.perf_counter()
         now_ms = self._now_ms()
         plan = await self._store.settle(
-            settlement.needs(readings), lambda known: self._decide(readings, known, now_ms=now_ms)
+            decision.needs(readings), lambda known: self._decide(readings, known, now_ms=now_ms)
         )
         self._watch.step("apply", time.perf_counter() - started)
         return plan
 
-    def _decide(self, readings: Sequence[Reading], known: Known, *, now_ms: int) -> Plan:
+    def _decide(self, readings: Sequence[ParsedRecord], known: StoreSnapshot, *, now_ms: int) -> WritePlan:
         if known.settled_as:
             _check_log(readings, known)
         try:
-            return settlement.decide(readings, known, self._accounts, now_ms=now_ms, chance=self._chance)
+            return decision.decide(readings, known, self._accounts, now_ms=now_ms, chance=self._chance)
         except _NEVER_OURS:
             raise
         except BaseException as error:
-            raise Undecided(type(error).__name__) from error
+            raise DecisionFailed(type(error).__name__) from error
 
-    async def _hold(self, reading: Reading, error: Exception) -> None:
+    async def _hold(self, reading: ParsedRecord, error: Exception) -> None:
         """The one record that cannot be applied becomes `dead`, its bytes kept; if even that fails, we pause."""
         heard = reading.notification
         order, notification_id = ("", "") if heard is None else (heard.order, heard.id)
-        cause = error.__cause__ if isinstance(error, Undecided) and error.__cause__ else error
+        cause = error.__cause__ if isinstance(error, DecisionFailed) and error.__cause__ else error
         fault = _fault(Disposition.DEAD, Reason.OUR_FAULT, cause, order, notification_id)
-        dead = Reading(
+        dead = ParsedRecord(
             position=reading.position,
             record=reading.record,
             account=_storable(reading.account),
@@ -303,11 +281,11 @@ class Processing:
         try:
             plan = await self._decide_and_apply([dead])
         except RecordRefused as refused:
-            raise Infrastructure("a dead record could not be held") from refused
+            raise InfrastructureDown("a dead record could not be held") from refused
         self._watch.settled(plan, [dead])
         self._count_dead(plan, [dead])
 
-    def _count_dead(self, plan: Plan, readings: Sequence[Reading]) -> None:
+    def _count_dead(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
         """Count the dead among what came from the log. Those that are tried again were counted when they came."""
         again = {reading.position for reading in readings if reading.held is not None}
         for delivery in plan.deliveries:
@@ -315,10 +293,12 @@ class Processing:
                 continue
             self._dead_run = self._dead_run + 1 if delivery.disposition is Disposition.DEAD else 0
             if self._dead_run >= self._dead_run_max:
-                raise DeadRun(f"{self._dead_run} dead records in a row, the last for {delivery.reason.value}")
+                raise TooManyDeadLetters(
+                    f"{self._dead_run} dead records in a row, the last for {delivery.reason.value}"
+                )
 
 
-def _check_log(readings: Sequence[Reading], known: Known) -> None:
+def _check_log(readings: Sequence[ParsedRecord], known: StoreSnapshot) -> None:
     """Returns where what is delivered again is what was settled: sameness is checked, since a position alone proves
     nothing. Two logs on one store, or a topic that was made anew, have the same positions, and each record whose
     position is taken would be passed over as settled.
@@ -333,7 +313,7 @@ def _check_log(readings: Sequence[Reading], known: Known) -> None:
         end = reading.notification or reading.fault
         id_ = end.id if isinstance(end, Notification) else end.notification_id if end else ""
         if id_ and settled.notification_id and id_ != settled.notification_id:
-            raise Broken(
+            raise InfrastructureDamaged(
                 f"the store has settled another record at {reading.position} than the log holds there: the topic was "
                 "made anew, or the store is another log's. Give each log a store of its own"
             )
@@ -361,12 +341,12 @@ def _fault(
     order: str = "",
     notification_id: str = "",
     digest: bytes = b"",
-) -> Fault:
+) -> ParseFailure:
     detail = str(error)
     if reason is Reason.OUR_FAULT:
         trace = "".join(traceback.format_exception(error)).encode("utf-8", "replace")
         detail = f"{type(error).__name__}, traceback {hashlib.sha256(trace).hexdigest()[:12]}"
-    return Fault(
+    return ParseFailure(
         disposition=disposition,
         reason=reason,
         detail=_storable(detail)[:DETAIL_CHARACTERS_MAX],

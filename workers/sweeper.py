@@ -12,9 +12,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from workers.pausing import Patience, Pauses
-from workers.plan import HeldRow
-from workers.processing import Infrastructure
+from workers.backoff import Backoff, Pauses
+from workers.errors import InfrastructureDown
+from workers.settlement.plan import HeldRow
 
 ROWS_MAX = 100  # per round: live traffic has its turn in between
 # A payment that waited for its order's registration is released by this look, where a console in another process has
@@ -61,7 +61,7 @@ class Sweeper:
         self._rows_max = rows_max
         self._look_every_s = look_every_s
         self._stopping = asyncio.Event()
-        self._patience = Patience(pauses, self._stopping)
+        self._patience = Backoff(pauses, self._stopping)
 
     def stop(self) -> None:
         """Ask the loop to end after the round under way."""
@@ -80,7 +80,7 @@ class Sweeper:
                 self._woken.clear()
                 if await self._patience.until_done(self.run_once) < self._rows_max:
                     await self._rest()
-            except Infrastructure:
+            except InfrastructureDown:
                 if not self._stopping.is_set():
                     raise
 

@@ -108,13 +108,13 @@ def _address(postgres: str | None, postgres_file: Path | None) -> str:
 
 def _seen(dsn: str) -> int:
     """The last step that the database has seen."""
+    from workers.errors import InfrastructureDamaged, InfrastructureDown
     from workers.postgres import migrations
     from workers.postgres.database import NotUsable
-    from workers.processing import Broken, Infrastructure
 
     try:
         return asyncio.run(migrations.seen(dsn))
-    except (NotUsable, Infrastructure, Broken) as error:
+    except (NotUsable, InfrastructureDown, InfrastructureDamaged) as error:
         starting.refuse("could not look at the order store", [str(error)], exits.FAILED)
 
 

@@ -62,7 +62,7 @@ def replay(
     from deploy.cluster import refusals, settings
     from deploy.cluster.replaying import TooNarrow
     from deploy.refusals import told
-    from workers.processing import DeadRun
+    from workers.errors import TooManyDeadLetters
 
     try:
         configured = settings.load(os.environ, kafka=kafka, postgres=postgres)
@@ -70,7 +70,7 @@ def replay(
         starting.refuse("cannot replay as told", bad.faults, exits.WRONG_USAGE)
     try:
         done = asyncio.run(_replay(configured, from_ms, to_ms, rate=rate, yes=yes, why=why, output=output))
-    except DeadRun as error:
+    except TooManyDeadLetters as error:
         looks = "they are held: look at `alipay-notify held list`, then replay again"
         starting.refuse("stopped the replay", [f"{error}: {looks}"], exits.FAILED)
     except (*refusals.REFUSALS, TooNarrow) as error:

@@ -18,16 +18,17 @@ from deploy.trust import Trust, keep_keys
 from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas.events import Outgoing
-from workers import api, metrics
+from workers import metrics
+from workers.admin import app
 from workers.admin.probes import Check
 from workers.admin.shapes import RefusedRequest
-from workers.changes import Changes
-from workers.lines import Lines as WorkerLines
-from workers.pausing import when_fenced_again
-from workers.plan import HeldRow
+from workers.backoff import when_fenced_again
+from workers.log_lines import Lines as WorkerLines
+from workers.long_poll import Changes
+from workers.observers import Observers
 from workers.postgres.store import OrderStore
 from workers.processing import Processing
-from workers.watching import Everyone
+from workers.settlement.plan import HeldRow
 
 
 class NoTopics:
@@ -71,7 +72,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             authenticate=trust.authenticate,
             store=store,
             events=NoTopics(),
-            watch=Everyone(metrics=counted, lines=WorkerLines(lines, sample=told.log_sample), changes=changes),
+            watch=Observers(metrics=counted, lines=WorkerLines(lines, sample=told.log_sample), changes=changes),
             now_ms=clock.epoch_ms,
         )
 
@@ -81,7 +82,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         async def health() -> Sequence[Check]:
             return [life.check("store", store.trouble)]
 
-        application = api.application(
+        application = app.application(
             accounts=accounts,
             orders=store,
             held=store,

@@ -14,10 +14,10 @@ from deploy.cluster.places import Places
 from deploy.cluster.settings import Unreadable
 from deploy.cluster.strength import NotSeen
 from deploy.examination import Finding, State
-from workers import redis_clients
+from workers.errors import InfrastructureDamaged, InfrastructureDown
 from workers.postgres import migrations
 from workers.postgres.database import Connection, Database, Limits, NotUsable
-from workers.processing import Broken, Infrastructure
+from workers.redis import clients
 
 WITHIN_S = 6.0
 KEEPS_ALL = "noeviction"
@@ -77,12 +77,12 @@ async def _postgres(places: Places) -> list[Finding]:
     except NotUsable as error:
         advice = "correct it on the server: what it acknowledges has to survive a crash"
         return [Finding(name="PostgreSQL", state=State.WRONG, detail=str(error), advice=advice)]
-    except (Infrastructure, Broken) as error:
+    except (InfrastructureDown, InfrastructureDamaged) as error:
         advice = "start it, or correct ALIPAY_NOTIFY_POSTGRES: address, user and password"
         return [Finding(name="PostgreSQL", state=State.WRONG, detail=str(error), advice=advice)]
     try:
         return await database.read(_described)
-    except (Infrastructure, Broken) as error:
+    except (InfrastructureDown, InfrastructureDamaged) as error:
         advice = "give this user the rights on the order store's tables"
         return [Finding(name="PostgreSQL", state=State.WRONG, detail=str(error), advice=advice)]
     finally:
@@ -110,7 +110,7 @@ async def _redis(places: Places) -> list[Finding]:
     if address is None:
         detail = "none is named: the workers do without claims, which costs speed and nothing else"
         return [Finding(name="Redis", state=State.OK, detail=detail)]
-    client = redis_clients.connect(address)
+    client = clients.connect(address)
     try:
         async with asyncio.timeout(WITHIN_S):
             told = await client.eval(_INFO, 0)

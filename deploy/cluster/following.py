@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from workers.changes import Changes
-from workers.pages import Emitted
-from workers.processing import Infrastructure
+from workers.errors import InfrastructureDown
+from workers.long_poll import Changes
+from workers.queries import Emitted
 
 LOOK_EVERY_S = 0.25  # what a buyer who has just come back does not notice
 EVENTS_MAX = 500  # per look
@@ -29,7 +29,7 @@ async def follow(outbox: Outbox, changes: Changes, *, look_every_s: float = LOOK
     """For ever: wake whoever waits for an order that an event or a notice is about."""
     last: int | None = None
     while True:
-        with suppress(Infrastructure):  # the store's own trouble is told by whoever needs it
+        with suppress(InfrastructureDown):  # the store's own trouble is told by whoever needs it
             last = await outbox.newest_event() if last is None else await _look(outbox, changes, last)
         await asyncio.sleep(look_every_s)
 

@@ -29,7 +29,7 @@ from ingest.receive import Log
 from ingest.recent_refusals import RecentRefusals
 from schemas import topics
 from schemas.record_format import Record
-from workers import api
+from workers.admin import app
 from workers.admin.probes import Check
 
 LOG_SHARE = 5 / 6  # of the whole answer's time: the log's own deadline passes first, and its refusal says why
@@ -87,7 +87,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         stack.push_async_callback(publisher.stop)
         await publisher.start()
         health = _Health(publisher, strength)
-        application = api.probes(readiness=health.checks, registry=registry, log=lines, token=token)
+        application = app.probes(readiness=health.checks, registry=registry, log=lines, token=token)
         admin_url = await life.serve_admin(stack, application, told, lines)
         await stack.enter_async_context(life.watched(registry, health.checks, lines, strength.run))
         with refusals.binding("public port", told.host, told.port, "port"):

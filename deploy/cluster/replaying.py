@@ -23,8 +23,8 @@ from msgspec import Struct
 from deploy.cluster import kafka_admin
 from deploy.cluster.strength import NotSeen
 from schemas.record_format import Record
-from workers.plan import Logged, Position
-from workers.processing import Infrastructure
+from workers.errors import InfrastructureDown
+from workers.settlement.plan import LogRecord, Position
 
 BATCH_MAX = 500
 CALL_S = 10.0
@@ -97,7 +97,7 @@ class Stretch:
                 spans.append(Span(partition=place.partition, first=first, end=end, settled=settled, before=before))
         return spans
 
-    async def records(self, span: Span, *, batch_max: int = BATCH_MAX) -> AsyncIterator[Sequence[Logged]]:
+    async def records(self, span: Span, *, batch_max: int = BATCH_MAX) -> AsyncIterator[Sequence[LogRecord]]:
         """The records of the stretch in their order, in batches.
 
         Raises:
@@ -118,14 +118,14 @@ class Stretch:
                 came = time.monotonic()
                 yield batch
             elif at < span.end and time.monotonic() - came > SILENT_S:
-                raise Infrastructure(f"Kafka: partition {span.partition} gives nothing at offset {at}")
+                raise InfrastructureDown(f"Kafka: partition {span.partition} gives nothing at offset {at}")
 
     async def _told(self, call: Callable[[], Awaitable[Any]]) -> Any:
         try:
             async with asyncio.timeout(CALL_S):
                 return await call()
         except (KafkaError, TimeoutError, OSError) as error:
-            raise Infrastructure(f"Kafka: {type(error).__name__}: {error}".rstrip(": ")) from error
+            raise InfrastructureDown(f"Kafka: {type(error).__name__}: {error}".rstrip(": ")) from error
 
 
 class Pace:
@@ -144,7 +144,7 @@ class Pace:
 async def replay(
     stretch: Stretch,
     spans: Sequence[Span],
-    process: Callable[[Sequence[Logged]], Awaitable[None]],
+    process: Callable[[Sequence[LogRecord]], Awaitable[None]],
     *,
     rate: float,
     advanced: Callable[[int], None],
@@ -192,9 +192,9 @@ async def reading(connection: dict[str, Any], topic: str) -> AsyncIterator[Stret
     try:
         found = (await kafka_admin.look(connection, [topic])).get(topic)
     except NotSeen as error:
-        raise Infrastructure(f"Kafka: {error}") from error
+        raise InfrastructureDown(f"Kafka: {error}") from error
     if found is None:
-        raise Infrastructure(f"Kafka: there is no topic {topic}")
+        raise InfrastructureDown(f"Kafka: there is no topic {topic}")
     consumer = AIOKafkaConsumer(
         **connection,
         group_id=None,
@@ -209,13 +209,13 @@ async def reading(connection: dict[str, Any], topic: str) -> AsyncIterator[Stret
                 stack.push_async_callback(consumer.stop)
                 await consumer.start()
         except (KafkaError, TimeoutError, OSError) as error:
-            raise Infrastructure(f"Kafka: {type(error).__name__}: {error}".rstrip(": ")) from error
+            raise InfrastructureDown(f"Kafka: {type(error).__name__}: {error}".rstrip(": ")) from error
         yield Stretch(consumer, topic, found.partitions)
 
 
-def _logged(record: ConsumerRecord[bytes, bytes]) -> Logged:
+def _logged(record: ConsumerRecord[bytes, bytes]) -> LogRecord:
     headers = tuple((name, bytes(value or b"")) for name, value in record.headers)
-    return Logged(
+    return LogRecord(
         Position(record.partition, record.offset),
         Record(record.key or b"", record.value or b"", headers),
     )

@@ -14,17 +14,17 @@ from deploy.trust import Trust
 from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas.events import Outgoing
-from workers.pausing import when_fenced_again
-from workers.plan import Logged, Plan, Reading
+from workers.backoff import when_fenced_again
 from workers.postgres.store import OrderStore
 from workers.processing import Processing
+from workers.settlement.plan import LogRecord, ParsedRecord, WritePlan
 
 
 class Prepared(Struct, frozen=True):
     """An open store, the way to process a batch, and what became of the records so far, by disposition."""
 
     store: OrderStore
-    process: Callable[[Sequence[Logged]], Awaitable[None]]
+    process: Callable[[Sequence[LogRecord]], Awaitable[None]]
     results: Callable[[], dict[str, int]]
 
 
@@ -34,7 +34,7 @@ class Counted:
     def __init__(self) -> None:
         self.results: Counter[str] = Counter()
 
-    def settled(self, plan: Plan, readings: Sequence[Reading]) -> None:
+    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
         self.results.update(delivery.disposition.value for delivery in plan.deliveries)
 
     def emitted(self, events: Sequence[Outgoing]) -> None: ...
@@ -65,7 +65,7 @@ async def prepared(told: ClusterSettings) -> AsyncIterator[Prepared]:
             now_ms=clock.epoch_ms,
         )
 
-        async def process(batch: Sequence[Logged]) -> None:
+        async def process(batch: Sequence[LogRecord]) -> None:
             await when_fenced_again(lambda: processing.process(batch))
 
         yield Prepared(store, process, lambda: dict(counted.results))

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from workers.kafka_source import KafkaSource
+from workers.errors import InfrastructureDown
+from workers.kafka.source import KafkaSource
 from workers.metrics import Metrics
 from workers.postgres.store import OrderStore
-from workers.processing import Infrastructure
 
 LOOK_EVERY_S = 1.0
 PRUNE_EVERY_S = 600.0  # each time all that is old enough is looked at
@@ -18,7 +18,7 @@ EVENTS_KEPT_MS = 30 * 86_400_000  # as long as the topic keeps them
 async def prune(store: OrderStore, now_ms: Callable[[], int], *, every_s: float = PRUNE_EVERY_S) -> None:
     """Delete events that were sent long ago, where this worker leads; a little at a time."""
     while True:
-        with suppress(Infrastructure):  # the loops that need the store say so
+        with suppress(InfrastructureDown):  # the loops that need the store say so
             while await store.sending.leads():
                 if not await store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS):
                     break

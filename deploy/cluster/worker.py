@@ -21,19 +21,22 @@ from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas import topics
 from schemas.telemetry import Field
-from workers import api, kafka_clients, metrics, redis_clients
 from workers import app as workers_app
+from workers import metrics
+from workers.admin import app
 from workers.admin.probes import Check, Readiness
 from workers.app import Worker
-from workers.changes import Changes
-from workers.claims import Claims
-from workers.kafka_events import KafkaEvents
-from workers.kafka_source import KafkaSource
-from workers.kafka_watch import GroupTelemetry
-from workers.lines import Lines as WorkerLines
+from workers.kafka import clients
+from workers.kafka.events import KafkaEvents
+from workers.kafka.source import KafkaSource
+from workers.kafka.telemetry import GroupTelemetry
+from workers.locks import IdempotencyLocks
+from workers.log_lines import Lines as WorkerLines
+from workers.long_poll import Changes
+from workers.observers import Observers
 from workers.postgres.store import OrderStore
-from workers.redis_claims import RedisClaims, spread
-from workers.watching import Everyone
+from workers.redis import clients as redis_clients
+from workers.redis.locks import RedisClaims, spread
 
 BELIEVES_LOG = (
     "whoever may write to the log can say for this account that Alipay confirmed a notification: "
@@ -62,14 +65,12 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         claims = await _claims(told, stack)
         counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
         events = KafkaEvents(
-            lambda: kafka_clients.producer(connection, client_id=name),
+            lambda: clients.producer(connection, client_id=name),
             named=lambda topic: topics.named(topic, told.topic_prefix),
         )
         stack.push_async_callback(events.stop)
         source = KafkaSource(
-            lambda: kafka_clients.consumer(
-                connection, group=told.group, client_id=name, session_s=told.kafka_session_s
-            ),
+            lambda: clients.consumer(connection, group=told.group, client_id=name, session_s=told.kafka_session_s),
             topic=topics.named(topics.NOTIFICATION, told.topic_prefix),
             last_settled=store.last_settled,
             all_settled=store.all_settled,
@@ -86,7 +87,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
                 claims=claims,
                 events=events,
                 woken=store.woken,
-                watch=Everyone(metrics=counted, lines=WorkerLines(lines, sample=told.log_sample), changes=Changes()),
+                watch=Observers(metrics=counted, lines=WorkerLines(lines, sample=told.log_sample), changes=Changes()),
                 logger=lines,
                 token=name.encode(),
                 now_ms=clock.epoch_ms,
@@ -95,7 +96,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             )
         )
         health = _health(store, source, events, worker)
-        application = api.probes(readiness=health, registry=registry, log=lines, token=token)
+        application = app.probes(readiness=health, registry=registry, log=lines, token=token)
         admin_url = await life.serve_admin(stack, application, told, lines)
         chores = (
             partial(counted.keep_fresh, store),
@@ -107,7 +108,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         yield {"admin": admin_url}
 
 
-async def _claims(told: ClusterSettings, stack: AsyncExitStack) -> Claims:
+async def _claims(told: ClusterSettings, stack: AsyncExitStack) -> IdempotencyLocks:
     """Redis, or claims that keep nobody else away."""
     address = settings.redis_address(told)
     if address is None:

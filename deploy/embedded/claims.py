@@ -3,18 +3,18 @@ none is kept, since nobody comes after whom they could save work."""
 
 from collections.abc import Mapping, Sequence
 
-from workers.claims import Claimed
-from workers.plan import Position
+from workers.locks import LockResult
+from workers.settlement.plan import Position
 
 
 class LocalClaims:
-    """`workers.claims.Claims` for workers that share this object."""
+    """`workers.locks.Claims` for workers that share this object."""
 
     def __init__(self) -> None:
         self._holders: dict[bytes, bytes] = {}
 
-    async def claim(self, keys: Sequence[bytes], token: bytes) -> Claimed:
-        return Claimed({key for key in keys if self._holders.setdefault(key, token) == token}, {})
+    async def claim(self, keys: Sequence[bytes], token: bytes) -> LockResult:
+        return LockResult({key for key in keys if self._holders.setdefault(key, token) == token}, {})
 
     async def release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:
         for key in keys:

@@ -1,10 +1,10 @@
-"""The names of the store's columns, in the order of `workers.rows`, and how many names go into one parameter. Pure."""
+"""The names of the store's columns, in the order of `workers.row_codec`, and how many go into one parameter. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from workers.plan import Named
+from workers.settlement.plan import Named
 
 ORDER = "facts, status, closed_because, trade, amount_minor, currency, refunded_minor, flags"
 DELIVERY = (

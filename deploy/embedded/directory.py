@@ -19,7 +19,7 @@ from deploy.embedded import lock
 from deploy.embedded.journal import Journal, Limits
 from deploy.embedded.migrations import NotUsable
 from deploy.embedded.store import OrderStore
-from workers.processing import Infrastructure
+from workers.errors import InfrastructureDown
 
 JOURNAL = "journal.sqlite3"
 STORE = "orders.sqlite3"
@@ -80,7 +80,7 @@ def _check_room(directory: Path) -> None:
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize
     if free < START_BYTES_MIN:
-        raise Infrastructure(
+        raise InfrastructureDown(
             f"{directory}: the disk is full: {free} bytes are free and a start needs {START_BYTES_MIN}, "
             f"so {START_BYTES_MIN - free} bytes are missing"
         )

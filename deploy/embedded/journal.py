@@ -22,8 +22,8 @@ from deploy.embedded import bulk, migrations
 from deploy.embedded.sqlite import Damaged, Database
 from ingest.errors import Unavailable
 from schemas.record_format import Record
-from workers.plan import Logged, Position
-from workers.processing import Infrastructure
+from workers.errors import InfrastructureDown
+from workers.settlement.plan import LogRecord, Position
 
 APPLICATION_ID = 0x414E4A31
 PARTITION = 0
@@ -85,7 +85,7 @@ class Journal:
         self._timer: asyncio.TimerHandle | None = None
         self._is_closing = False
         self._next: int | None = last + 1  # the thread's own; None where a commit's outcome is unknown
-        self._tail: deque[Logged] = deque()
+        self._tail: deque[LogRecord] = deque()
         self._tail_bytes = 0
         self._arrival: asyncio.Future[None] | None = None
         self._settled = 0
@@ -177,7 +177,7 @@ class Journal:
         records = [each.record for each in self._writing]
         try:
             self._database.start_write(lambda connection: self._write(connection, records), self._flushed)
-        except Infrastructure as error:
+        except InfrastructureDown as error:
             self._flushed(None, error)
 
     def _write(self, connection: Connection, records: Sequence[Record]) -> int:
@@ -237,7 +237,7 @@ class Journal:
         if first != self.last + 1:
             self._forget_tail()  # a commit of unknown outcome was one after all: its rows are only in the file
         for offset, each in enumerate(written, first):
-            self._tail.append(Logged(Position(PARTITION, offset), each.record))
+            self._tail.append(LogRecord(Position(PARTITION, offset), each.record))
             self._tail_bytes += each.size
         while len(self._tail) > self._limits.tail_records_max or self._tail_bytes > self._limits.tail_bytes_max:
             self._forget_oldest()
@@ -255,7 +255,7 @@ class Journal:
         self._tail.clear()
         self._tail_bytes = 0
 
-    async def read(self, after: int, limit: int) -> Sequence[Logged]:
+    async def read(self, after: int, limit: int) -> Sequence[LogRecord]:
         """At most `limit` records behind the offset `after`, in their order; from memory where they are still there.
 
         Raises:
@@ -306,13 +306,13 @@ def _bounds(connection: Connection) -> tuple[int, int]:
     return first or 0, last or 0
 
 
-def _rows(connection: Connection, after: int, limit: int) -> list[Logged]:
+def _rows(connection: Connection, after: int, limit: int) -> list[LogRecord]:
     rows = connection.execute(
         "SELECT log_offset, key, value, headers FROM records WHERE log_offset > ? ORDER BY log_offset LIMIT ?",
         (after, limit),
     )
     return [
-        Logged(Position(PARTITION, offset), Record(key, value, _decode_headers(headers)))
+        LogRecord(Position(PARTITION, offset), Record(key, value, _decode_headers(headers)))
         for offset, key, value, headers in rows
     ]
 

@@ -9,9 +9,9 @@ from typing import Any
 from deploy.embedded import columns
 from schemas import events
 from schemas.dispositions import Disposition
-from workers import rows
-from workers.pages import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
-from workers.plan import HeldRow, Position
+from workers import row_codec
+from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
+from workers.settlement.plan import HeldRow, Position
 
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
@@ -28,13 +28,13 @@ def order_page(connection: Connection, account: str, number: str) -> OrderPage |
     ).fetchall()
     if found is None and not deliveries:
         return None
-    order, view = (None, None) if found is None else rows.order_and_view(found)
+    order, view = (None, None) if found is None else row_codec.order_and_view(found)
     return OrderPage(
         account=account,
         number=number,
         order=order,
         view=view,
-        deliveries=tuple(rows.delivery(row) for row in reversed(deliveries)),
+        deliveries=tuple(row_codec.delivery(row) for row in reversed(deliveries)),
         events=() if order is None else _events(connection, account, number, order.version),
     )
 
@@ -47,7 +47,7 @@ def _events(connection: Connection, account: str, number: str, version: int) -> 
         f"SELECT {columns.EMITTED} FROM outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number",
         (ids,),
     )
-    return tuple(rows.emitted(row) for row in found)
+    return tuple(row_codec.emitted(row) for row in found)
 
 
 def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
@@ -72,7 +72,7 @@ def recent(connection: Connection, limit: int) -> Sequence[OrderPage]:
     found = connection.execute(f"SELECT {columns.ORDER} FROM orders ORDER BY changed_at_ms DESC LIMIT ?", (limit,))
     pages = []
     for row in found:
-        order, view = rows.order_and_view(row)
+        order, view = row_codec.order_and_view(row)
         pages.append(
             OrderPage(account=order.account, number=order.number, order=order, view=view, deliveries=(), events=())
         )
@@ -98,7 +98,7 @@ def held_list(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
         "ORDER BY first_at_ms, log_partition, log_offset LIMIT ?",
         (*values, query.limit),
     )
-    return [rows.held_page(row) for row in found]
+    return [row_codec.held_page(row) for row in found]
 
 
 def held_page(connection: Connection, position: Position) -> HeldPage | None:
@@ -107,7 +107,7 @@ def held_page(connection: Connection, position: Position) -> HeldPage | None:
         f"SELECT {columns.HELD_PAGE} FROM held WHERE log_partition = ? AND log_offset = ?",
         (position.partition, position.offset),
     ).fetchone()
-    return None if row is None else rows.held_page(row)
+    return None if row is None else row_codec.held_page(row)
 
 
 def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
@@ -117,7 +117,7 @@ def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
         "ORDER BY due_at_ms, log_partition, log_offset LIMIT ?",
         (now_ms, limit),
     )
-    return [rows.held(row) for row in found]
+    return [row_codec.held(row) for row in found]
 
 
 def next_due_ms(connection: Connection) -> int | None:
@@ -158,7 +158,7 @@ def unsent(connection: Connection, limit: int) -> Sequence[Emitted]:
     found = connection.execute(
         f"SELECT {columns.EMITTED} FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT ?", (limit,)
     )
-    return [rows.emitted(row) for row in found]
+    return [row_codec.emitted(row) for row in found]
 
 
 def events_after(connection: Connection, number: int, limit: int) -> Sequence[Emitted]:
@@ -166,4 +166,4 @@ def events_after(connection: Connection, number: int, limit: int) -> Sequence[Em
     found = connection.execute(
         f"SELECT {columns.EMITTED} FROM outbox WHERE number > ? ORDER BY number LIMIT ?", (number, limit)
     )
-    return [rows.emitted(row) for row in found]
+    return [row_codec.emitted(row) for row in found]

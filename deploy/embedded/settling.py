@@ -15,12 +15,22 @@ from schemas import topics
 from schemas.dispositions import Disposition
 from schemas.events import Outgoing
 from schemas.orders import Order
-from workers import rows
-from workers.plan import Decide, Delivery, HeldRow, Known, Named, Needs, OrderWrite, Plan, Position
-from workers.processing import Fenced, RefundTaken
+from workers import row_codec
+from workers.errors import RefundTaken, VersionConflict
+from workers.settlement.plan import (
+    Decide,
+    Delivery,
+    HeldRow,
+    LoadRequest,
+    Named,
+    OrderWrite,
+    Position,
+    StoreSnapshot,
+    WritePlan,
+)
 
 
-def settle(connection: Connection, needs: Needs, decide: Decide, *, now_ms: int) -> tuple[Plan, int]:
+def settle(connection: Connection, needs: LoadRequest, decide: Decide, *, now_ms: int) -> tuple[WritePlan, int]:
     """Load, decide, write, and move the cursors; the plan, and how many parked rows it woke."""
     known = load(connection, needs)
     plan = decide(known)
@@ -33,10 +43,10 @@ def register(
     connection: Connection,
     named: Named,
     refunds: Sequence[str],
-    decide: Callable[[Order | None], Plan],
+    decide: Callable[[Order | None], WritePlan],
     *,
     now_ms: int,
-) -> tuple[Plan, int]:
+) -> tuple[WritePlan, int]:
     """Load the order, decide, write, and link the refunds to it."""
     plan = decide(_orders(connection, [named]).get(named))
     woken = write(connection, plan, frozenset(), now_ms=now_ms)
@@ -44,7 +54,7 @@ def register(
     return plan, woken
 
 
-def load(connection: Connection, needs: Needs) -> Known:
+def load(connection: Connection, needs: LoadRequest) -> StoreSnapshot:
     """What the store knows of a batch's needs."""
     settled = _settled(connection, needs.positions)
     tries = _tries_of_open(connection, settled)
@@ -53,7 +63,7 @@ def load(connection: Connection, needs: Needs) -> Known:
     wanted = set(needs.orders)
     wanted.update((account, number) for (account, _), number in by_trade.items())
     wanted.update((account, number) for (account, _), number in by_refund.items())
-    return Known(
+    return StoreSnapshot(
         settled=settled,
         open_held=frozenset(tries),
         tries=tries,
@@ -64,7 +74,7 @@ def load(connection: Connection, needs: Needs) -> Known:
     )
 
 
-def write(connection: Connection, plan: Plan, settled: frozenset[Position], *, now_ms: int) -> int:
+def write(connection: Connection, plan: WritePlan, settled: frozenset[Position], *, now_ms: int) -> int:
     """Write the plan; how many parked rows were woken.
 
     Events come before the orders they announce, which the triggers ask for, and held rows before the wakes: what this
@@ -73,7 +83,7 @@ def write(connection: Connection, plan: Plan, settled: frozenset[Position], *, n
     Raises:
         Fenced: an order has not the version that the plan expects.
     """
-    bulk.insert(connection, _INSERT_LEDGER, [rows.ledger_row(each) for each in plan.ledger])
+    bulk.insert(connection, _INSERT_LEDGER, [row_codec.ledger_row(each) for each in plan.ledger])
     _write_events(connection, plan.events, now_ms)
     _write_orders(connection, plan.orders, now_ms)
     _write_deliveries(connection, plan.deliveries, settled)
@@ -174,7 +184,7 @@ def _named(connection: Connection, statement: str, names: frozenset[Named]) -> d
 
 def _orders(connection: Connection, names: Sequence[Named] | set[Named]) -> dict[Named, Order]:
     return {
-        (account, number): rows.order(facts)
+        (account, number): row_codec.order(facts)
         for account, numbers in columns.by_account(names)
         for number, facts in connection.execute(_ORDERS, (numbers, account))
     }
@@ -217,22 +227,24 @@ def _by_partition(positions: frozenset[Position]) -> dict[int, list[int]]:
 def _write_events(connection: Connection, outgoing: Sequence[Outgoing], now_ms: int) -> None:
     """Order events, of which a second one with the same id is a fault; and notices, of which it says nothing new."""
     announced = [event for event in outgoing if event.topic == topics.ORDER_EVENT]
-    bulk.insert(connection, _INSERT_EVENT, [rows.outbox_row(event, now_ms) for event in announced])
+    bulk.insert(connection, _INSERT_EVENT, [row_codec.outbox_row(event, now_ms) for event in announced])
     if len(announced) < len(outgoing):
-        notices = [rows.outbox_row(event, now_ms) for event in outgoing if event.topic != topics.ORDER_EVENT]
+        notices = [row_codec.outbox_row(event, now_ms) for event in outgoing if event.topic != topics.ORDER_EVENT]
         bulk.insert(connection, _INSERT_EVENT, notices, after=_UNLESS_KNOWN)
 
 
 def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: int) -> None:
-    fresh = [rows.order_row(each, now_ms) for each in writes if each.expected_version is None]
+    fresh = [row_codec.order_row(each, now_ms) for each in writes if each.expected_version is None]
     known = [
-        (*rows.order_row(each, now_ms), each.expected_version) for each in writes if each.expected_version is not None
+        (*row_codec.order_row(each, now_ms), each.expected_version)
+        for each in writes
+        if each.expected_version is not None
     ]
     written = bulk.insert(connection, _INSERT_ORDER, fresh, after=_UNLESS_KNOWN)
     if known:
         written += connection.executemany(_UPDATE_ORDER, known).rowcount
     if written != len(writes):
-        raise Fenced("an order has another version than the one that was decided on")
+        raise VersionConflict("an order has another version than the one that was decided on")
     trades = {
         (claim.trade, each.order.account, each.order.number)
         for each in writes
@@ -243,19 +255,19 @@ def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: 
 
 
 def _write_deliveries(connection: Connection, deliveries: Sequence[Delivery], settled: frozenset[Position]) -> None:
-    first: list[rows.Row] = []
-    again: list[rows.Row] = []
+    first: list[row_codec.Row] = []
+    again: list[row_codec.Row] = []
     for delivery in deliveries:
-        (again if delivery.position in settled else first).append(rows.delivery_row(delivery))
+        (again if delivery.position in settled else first).append(row_codec.delivery_row(delivery))
     bulk.insert(connection, _INSERT_DELIVERY, first)
     bulk.insert(connection, _INSERT_DELIVERY, again, after=_IN_ITS_PLACE)
 
 
 def _hold(connection: Connection, held: Sequence[HeldRow]) -> None:
-    connection.executemany(_HOLD, map(rows.held_row, held))
+    connection.executemany(_HOLD, map(row_codec.held_row, held))
 
 
-def _release(connection: Connection, plan: Plan, now_ms: int) -> None:
+def _release(connection: Connection, plan: WritePlan, now_ms: int) -> None:
     if not plan.released:
         return
     ends: dict[Position, Disposition] = {each.position: each.disposition for each in plan.deliveries}

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from deploy.embedded.journal import Journal
-from workers.plan import Logged, Position
+from workers.settlement.plan import LogRecord, Position
 
 POLL_WAIT_S = 0.2  # how long a poll waits for the first record; the loop looks up that often whether to stop
 LINGER_S = 0.02  # how long it then waits for more: fuller batches leave the processor, and the disk, to the receiver
@@ -28,7 +28,7 @@ class JournalSource:
         """How many records were not delivered yet."""
         return self._journal.last - self._at
 
-    async def poll(self, max_records: int) -> Sequence[Logged]:
+    async def poll(self, max_records: int) -> Sequence[LogRecord]:
         """The next records, at most so many; empty where none came for a while."""
         if self.lag == 0:
             try:

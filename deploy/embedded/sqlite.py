@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 from deploy.embedded import migrations
 from deploy.embedded.migrations import NotUsable, Schema
-from workers.processing import Broken, Infrastructure, RecordRefused
+from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
 
 BUSY_TIMEOUT_MS = 5000  # a backup or a shell that holds the write lock for a moment is waited for
 AUTOCHECKPOINT_PAGES = 4000  # 16 MB: rare enough for checkpoints to be cheap, small enough to recover in an instant
@@ -54,7 +54,7 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 
-class Damaged(Broken):
+class Damaged(InfrastructureDamaged):
     """The file is not what was written to it. Stop; restore it from a backup."""
 
 
@@ -162,7 +162,7 @@ class Database:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Infrastructure(f"{self.path} is closed")
+            raise InfrastructureDown(f"{self.path} is closed")
 
     # Everything below runs on the file's own thread.
 
@@ -173,7 +173,7 @@ class Database:
             result = work()
         except Exception as error:
             translated = self._translated(error)
-            if isinstance(translated, Infrastructure):
+            if isinstance(translated, InfrastructureDown):
                 self.trouble = str(translated)
                 self._is_write_in_trouble |= is_write
             if isinstance(translated, Damaged):
@@ -258,7 +258,7 @@ class Database:
         connection = self._connect("rw")
         try:
             if not _truncate(connection):
-                raise Infrastructure(f"{self.path}: after an input/output error its log could not be settled yet")
+                raise InfrastructureDown(f"{self.path}: after an input/output error its log could not be settled yet")
         except BaseException:
             connection.close()
             raise
@@ -308,7 +308,7 @@ class Database:
         if isinstance(error, sqlite3.ProgrammingError) or _code(error) == sqlite3.SQLITE_ERROR:
             return error  # our own mistake in a statement, which waiting does not mend
         if isinstance(error, sqlite3.Error | OSError):
-            return Infrastructure(f"{self.path}: {error}")
+            return InfrastructureDown(f"{self.path}: {error}")
         return error
 
 

@@ -14,8 +14,8 @@ from deploy.embedded import columns, lookups, migrations, settling
 from deploy.embedded.sqlite import Database
 from schemas.events import Outgoing
 from schemas.orders import Order
-from workers.pages import Counts, Emitted, HeldPage, HeldQuery, OrderPage
-from workers.plan import Decide, HeldRow, Needs, Plan, position_of
+from workers.queries import Counts, Emitted, HeldPage, HeldQuery, OrderPage
+from workers.settlement.plan import Decide, HeldRow, LoadRequest, WritePlan, position_of
 
 APPLICATION_ID = 0x414E4F31
 PARTITION = 0
@@ -60,8 +60,8 @@ class OrderStore:
 
     # workers.processing.Store
 
-    async def settle(self, needs: Needs, decide: Decide) -> Plan:
-        def work(connection: Connection) -> tuple[Plan, int]:
+    async def settle(self, needs: LoadRequest, decide: Decide) -> WritePlan:
+        def work(connection: Connection) -> tuple[WritePlan, int]:
             return settling.settle(connection, needs, decide, now_ms=self._now_ms())
 
         return self._wake(*await self._database.write(work))
@@ -79,7 +79,7 @@ class OrderStore:
 
         await self._database.write(work)
 
-    # workers.pages.OrdersPort
+    # workers.queries.OrdersPort
 
     async def order_page(self, account: str, number: str) -> OrderPage | None:
         return await self._database.read(lambda connection: lookups.order_page(connection, account, number))
@@ -99,12 +99,12 @@ class OrderStore:
         account: str,
         number: str,
         refunds: Sequence[str],
-        decide: Callable[[Order | None], Plan],
+        decide: Callable[[Order | None], WritePlan],
         *,
         by: str,
         why: str,
-    ) -> Plan:
-        def work(connection: Connection) -> tuple[Plan, int]:
+    ) -> WritePlan:
+        def work(connection: Connection) -> tuple[WritePlan, int]:
             now_ms = self._now_ms()
             written = settling.register(connection, (account, number), refunds, decide, now_ms=now_ms)
             _audit(connection, now_ms, "register", [f"{account}:{number}"], by, why)
@@ -112,7 +112,7 @@ class OrderStore:
 
         return self._wake(*await self._database.write(work))
 
-    # workers.pages.HeldPort
+    # workers.queries.HeldPort
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
         return await self._database.read(lambda connection: lookups.held_list(connection, query))
@@ -171,7 +171,7 @@ class OrderStore:
         """
         return await self._database.write(lambda connection: _prune_sent(connection, older_than_ms))
 
-    def _wake(self, plan: Plan, woken: int) -> Plan:
+    def _wake(self, plan: WritePlan, woken: int) -> WritePlan:
         if woken:
             self.woken.set()
         return plan

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from deploy.embedded import journal, store
 from deploy.embedded.directory import Opened
 from deploy.embedded.sqlite import Database
-from workers.processing import Infrastructure
+from workers.errors import InfrastructureDown
 
 PROBE_EVERY_S = 1.0
 PRUNE_EVERY_S = 60.0
@@ -29,14 +29,14 @@ async def probe(opened: Opened, *, every_s: float = PROBE_EVERY_S) -> None:
         await asyncio.sleep(every_s)
         for database in databases(opened):
             if database.trouble is not None:
-                with contextlib.suppress(Infrastructure):
+                with contextlib.suppress(InfrastructureDown):
                     await database.probe()
 
 
 async def prune(opened: Opened, now_ms: Callable[[], int], *, every_s: float = PRUNE_EVERY_S) -> None:
     """Delete settled records and sent events that are old enough."""
     while True:
-        with contextlib.suppress(Infrastructure):  # the loops that need the files say so
+        with contextlib.suppress(InfrastructureDown):  # the loops that need the files say so
             await _exhaust(
                 lambda: opened.journal.prune(older_than_ms=now_ms() - JOURNAL_KEPT_MS), journal.PRUNE_ROWS_MAX
             )
@@ -60,7 +60,7 @@ async def truncate(opened: Opened, *, every_s: float = TRUNCATE_EVERY_S, idle_s:
             continue
         for database in databases(opened):
             if database.log_bytes() >= LOG_BYTES_WORTH_IT:
-                with contextlib.suppress(Infrastructure):
+                with contextlib.suppress(InfrastructureDown):
                     await database.truncate_log()
 
 

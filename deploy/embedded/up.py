@@ -30,13 +30,14 @@ from ingest.metrics import Metrics as ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from ingest.settings import ReceiverSettings
 from schemas.events import Outgoing
-from workers import api, metrics
 from workers import app as workers_app
+from workers import metrics
+from workers.admin import app
 from workers.admin.probes import Check
 from workers.app import Worker
-from workers.changes import Changes
-from workers.lines import Lines as WorkerLines
-from workers.watching import Everyone
+from workers.log_lines import Lines as WorkerLines
+from workers.long_poll import Changes
+from workers.observers import Observers
 
 REFUSALS = (*refusals.REFUSALS, AlreadyRunning, NotUsable)
 
@@ -90,14 +91,14 @@ async def running(settings: ReceiverSettings, lines: Lines, registry: CollectorR
                 claims=LocalClaims(),
                 events=Feed(),
                 woken=opened.store.woken,
-                watch=Everyone(metrics=counted, lines=WorkerLines(lines, sample=settings.log_sample), changes=changes),
+                watch=Observers(metrics=counted, lines=WorkerLines(lines, sample=settings.log_sample), changes=changes),
                 logger=lines,
                 token=f"embedded:{os.getpid()}".encode(),
                 now_ms=clock.epoch_ms,
             )
         )
         health = _Health(opened, worker)
-        application = api.application(
+        application = app.application(
             accounts=accounts,
             orders=opened.store,
             held=opened.store,

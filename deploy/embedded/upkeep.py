@@ -11,8 +11,8 @@ from deploy.embedded.source import JournalSource
 from deploy.life import Chore
 from schemas import record_format
 from schemas.record_format import BadRecord, NewerRecord
+from workers.errors import InfrastructureDown
 from workers.metrics import Metrics
-from workers.processing import Infrastructure
 
 LOOK_EVERY_S = 1.0
 
@@ -45,7 +45,7 @@ async def _watch_lag(opened: Opened, source: JournalSource, metrics: Metrics, no
 
 
 async def _age(opened: Opened, committed: int, now_ms: Callable[[], int]) -> int:
-    with contextlib.suppress(Infrastructure, BadRecord, NewerRecord):
+    with contextlib.suppress(InfrastructureDown, BadRecord, NewerRecord):
         oldest = await opened.journal.read(committed, 1)
         if oldest:
             return record_format.decode(oldest[0].record, received_at_ms=now_ms()).received_at_ms

@@ -26,9 +26,9 @@ from schemas import accounts, record_format
 from schemas.accounts import Account
 from schemas.record_format import Record, RecordContents
 from tests.fakes import MemoryStore, Published, Watched
-from workers import settlement
-from workers.plan import Logged, Plan, Position, Reading
 from workers.processing import Processing
+from workers.settlement import decision
+from workers.settlement.plan import LogRecord, ParsedRecord, Position, WritePlan
 
 BATCH = 500
 ROUNDS = 5
@@ -108,32 +108,32 @@ class Bench:
         if self._ring is not None:
             authenticate.recheck(sealed, account, self._ring)
 
-    def read(self, records: Sequence[Record], *, first: int = 0) -> tuple[list[Reading], float]:
-        logged = [Logged(Position(0, first + offset), record) for offset, record in enumerate(records)]
+    def read(self, records: Sequence[Record], *, first: int = 0) -> tuple[list[ParsedRecord], float]:
+        logged = [LogRecord(Position(0, first + offset), record) for offset, record in enumerate(records)]
         started = time.perf_counter()
         readings = [self.processing.read(one, now_ms=0) for one in logged]
         elapsed = time.perf_counter() - started
         assert all(reading.notification is not None for reading in readings)
         return readings, elapsed
 
-    def decide(self, readings: Sequence[Reading]) -> float:
+    def decide(self, readings: Sequence[ParsedRecord]) -> float:
         """The seconds that deciding takes; what the store does around it is not counted."""
         elapsed = 0.0
         for start in range(0, len(readings), BATCH):
             batch = readings[start : start + BATCH]
             began = time.perf_counter()
-            needs = settlement.needs(batch)
+            needs = decision.needs(batch)
             elapsed += time.perf_counter() - began
             known = self.store.known(needs)
             began = time.perf_counter()
-            plan = settlement.decide(batch, known, self.accounts, now_ms=NOW_MS, chance=lambda: 0.5)
+            plan = decision.decide(batch, known, self.accounts, now_ms=NOW_MS, chance=lambda: 0.5)
             elapsed += time.perf_counter() - began
             self.store.settle_now(needs, lambda _, plan=plan: plan)  # type: ignore[misc]
             assert _all_decided(plan, batch)
         return elapsed
 
 
-def _all_decided(plan: Plan, batch: Sequence[Reading]) -> bool:
+def _all_decided(plan: WritePlan, batch: Sequence[ParsedRecord]) -> bool:
     return len(plan.deliveries) == len(batch)
 
 

@@ -26,9 +26,9 @@ from schemas import topics
 from schemas.events import Outgoing
 from tests import journey
 from tests.kafka_topics import Settling, Topic, admin
-from workers import kafka_clients
-from workers.kafka_events import KafkaEvents
-from workers.plan import Position
+from workers.kafka import clients
+from workers.kafka.events import KafkaEvents
+from workers.settlement.plan import Position
 
 BATCH = 500
 PARTITIONS = 12
@@ -50,7 +50,7 @@ async def cost(work: Callable[[], Awaitable[int]]) -> float:
 async def filled(bootstrap: str, count: int) -> Topic:
     topic = Topic(bootstrap, partitions=PARTITIONS)
     await topic.make()
-    producer = kafka_clients.producer(topic.connection)
+    producer = clients.producer(topic.connection)
     await producer.start()
     records = [journey.record(f"N{number}") for number in range(count)]
     for start in range(0, count, 2000):
@@ -121,8 +121,8 @@ async def publish(bootstrap: str, count: int) -> tuple[float, float]:
     prefix = f"b{time.monotonic_ns()}"
     async with admin(connection) as asked:
         await asked.create_topics([NewTopic(topics.named(each, prefix), PARTITIONS, 1) for each in topics.ALL])
-    ours = KafkaEvents(lambda: kafka_clients.producer(connection), named=lambda topic: topics.named(topic, prefix))
-    bare = kafka_clients.producer(connection)
+    ours = KafkaEvents(lambda: clients.producer(connection), named=lambda topic: topics.named(topic, prefix))
+    bare = clients.producer(connection)
     await bare.start()
     batches = [events(round_) for round_ in range(max(1, count // BATCH))]
     await ours.publish(batches[0])

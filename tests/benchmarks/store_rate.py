@@ -20,8 +20,8 @@ from deploy.local import postgres
 from deploy.local.machine import Machine
 from tests import journey
 from tests.contract.engines import Cluster
-from workers.plan import Logged
 from workers.processing import Store
+from workers.settlement.plan import LogRecord
 
 BATCHES = (1, 50, 200, 500)
 SENDERS = (1, 16, 128, 512)
@@ -48,7 +48,7 @@ async def appends(directory: Path, senders: int, count: int) -> None:
     await journal.close()
 
 
-def batches(size: int, count: int) -> list[list[Logged]]:
+def batches(size: int, count: int) -> list[list[LogRecord]]:
     """News of fresh orders, three for each, and one of eight sent twice."""
     records = []
     for number in range(count):

@@ -24,15 +24,15 @@ from schemas.record_format import Record
 from tests.journey import Time
 from tests.kafka_topics import Settling, Topic
 from tests.producing import Counted, Said
-from workers import redis_clients
-from workers.claims import Claims
 from workers.consumer import Source
-from workers.pages import Emitted, HeldPort, OrdersPort
+from workers.locks import IdempotencyLocks
 from workers.postgres.database import Database, Limits
 from workers.postgres.migrations import upgrading
 from workers.postgres.store import OrderStore as OrderStoreOnPostgres
 from workers.processing import Store
-from workers.redis_claims import RedisClaims
+from workers.queries import Emitted, HeldPort, OrdersPort
+from workers.redis import clients
+from workers.redis.locks import RedisClaims
 
 
 class AnyStore(Store, OrdersPort, HeldPort, Protocol):
@@ -57,7 +57,7 @@ class Engine(Protocol):
     def source(self) -> AbstractAsyncContextManager[Source]:
         """The worker's end of the same log, from what was committed."""
 
-    def claims(self) -> Claims: ...
+    def claims(self) -> IdempotencyLocks: ...
 
     async def close(self) -> None:
         """The test is over."""
@@ -108,7 +108,7 @@ class Embedded:
         finally:
             self._committed = source.committed  # the order store's part of the bargain
 
-    def claims(self) -> Claims:
+    def claims(self) -> IdempotencyLocks:
         return LocalClaims()
 
     async def close(self) -> None: ...
@@ -143,8 +143,8 @@ class Cluster:
     def source(self) -> AbstractAsyncContextManager[Source]:
         raise NotImplementedError("the cluster's log stands apart: `ClusterLog`")
 
-    def claims(self) -> Claims:
-        self._claims.append(RedisClaims(redis_clients.connect(self.redis_url), prefix=self.name.encode()))
+    def claims(self) -> IdempotencyLocks:
+        self._claims.append(RedisClaims(clients.connect(self.redis_url), prefix=self.name.encode()))
         return self._claims[-1]
 
     async def close(self) -> None:

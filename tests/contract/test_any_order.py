@@ -16,9 +16,9 @@ from tests.contract.engines import AnyStore, Engine
 from tests.fakes import Log, Published, Watched
 from tests.histories import HISTORIES
 from tests.journey import Time
-from workers import settlement
-from workers.plan import Logged, Registration
 from workers.processing import Processing
+from workers.settlement import decision
+from workers.settlement.plan import LogRecord, Registration
 
 
 def over(store: AnyStore, time: Time) -> Processing:
@@ -41,7 +41,7 @@ async def register(store: AnyStore, account: Account, told: dict[str, Any], *, n
         account.name,
         "A",
         registration.refunds,
-        lambda order: settlement.register(order, account.name, "A", registration, now_ms=now_ms),
+        lambda order: decision.register(order, account.name, "A", registration, now_ms=now_ms),
         by="tests",
         why="the history says so",
     )
@@ -75,7 +75,7 @@ async def test_a_store_ends_where_the_model_says(name: str, seed: int, engine: E
         for index, record in enumerate(records):
             if index == registered_at and registered is not None:
                 await register(store, account, registered, now_ms=time())
-            await processing.process([Logged(log.position(), record)])
+            await processing.process([LogRecord(log.position(), record)])
             if chance.random() < 0.5:
                 await sweep(store, processing, time)
         await sweep(store, processing, time)

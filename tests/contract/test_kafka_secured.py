@@ -35,9 +35,9 @@ from tests import holder, stack
 from tests.cluster import until
 from tests.kafka_topics import QUICK, Settled, Told, read
 from tests.producing import Counted, Said
-from workers import kafka_clients
-from workers.kafka_events import KafkaEvents
-from workers.kafka_source import KafkaSource
+from workers.kafka import clients
+from workers.kafka.events import KafkaEvents
+from workers.kafka.source import KafkaSource
 
 pytestmark = pytest.mark.slow
 
@@ -182,7 +182,7 @@ async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, st
         await publisher.append(Record(b"shop-sg:N1", b"body", (("account", b"shop-sg"),)))
 
         source = KafkaSource(
-            lambda: kafka_clients.consumer(told, group=prefix),
+            lambda: clients.consumer(told, group=prefix),
             topic=log,
             last_settled=Settled(),
             watch=Told(),
@@ -193,7 +193,7 @@ async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, st
         assert (found.record.key, found.record.value) == (b"shop-sg:N1", b"body")
         await source.commit([found.position])
 
-        events = KafkaEvents(lambda: kafka_clients.producer(told), named=lambda topic: names.named(topic, prefix))
+        events = KafkaEvents(lambda: clients.producer(told), named=lambda topic: names.named(topic, prefix))
         stack_.push_async_callback(events.stop)
         sent = Outgoing(id="shop-sg:N1:1", topic=names.ORDER_EVENT, key=b"shop-sg:N1", value=b"{}", headers=())
         await events.publish([sent])

@@ -11,7 +11,7 @@ from tests import journey
 from tests.contract.engines import ClusterLog, Embedded, LogEngine
 from tests.journey import Time
 from workers.consumer import Source
-from workers.plan import Logged
+from workers.settlement.plan import LogRecord
 
 
 @pytest.fixture(params=["embedded", pytest.param("cluster", marks=pytest.mark.slow)])
@@ -25,9 +25,9 @@ async def engine(place: LogEngine) -> AsyncIterator[LogEngine]:
     await place.close()
 
 
-async def drained(source: Source, count: int) -> list[Logged]:
+async def drained(source: Source, count: int) -> list[LogRecord]:
     """So many records, however many polls that takes."""
-    found: list[Logged] = []
+    found: list[LogRecord] = []
     while len(found) < count:
         found += await asyncio.wait_for(source.poll(count - len(found)), 5)
     return found

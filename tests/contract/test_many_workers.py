@@ -22,16 +22,17 @@ from tests import journey
 from tests.contract.engines import Cluster
 from tests.contract.test_store import register
 from tests.journey import NOW_MS, REGISTERED, Time
-from workers import drafting
-from workers.pages import HeldQuery
-from workers.plan import Known, Logged, Needs, Plan, Position
-from workers.postgres import loading, outbox, repeats, settling
+from workers.errors import InfrastructureDamaged, InfrastructureDown, VersionConflict
+from workers.postgres import load, outbox, settling, state_resend
 from workers.postgres.database import Connection
 from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import LEFT_BEHIND_MS, LOOK_EVERY_MS
-from workers.postgres.repeats import DOUBT_MS
+from workers.postgres.state_resend import DOUBT_MS
 from workers.postgres.store import OrderStore
-from workers.processing import Broken, Fenced, Infrastructure, Processing
+from workers.processing import Processing
+from workers.queries import HeldQuery
+from workers.settlement import drafting
+from workers.settlement.plan import LoadRequest, LogRecord, Position, StoreSnapshot, WritePlan
 
 pytestmark = pytest.mark.slow
 
@@ -52,21 +53,21 @@ async def workers(cluster: Cluster) -> AsyncIterator[Opener]:
         await cluster.close()
 
 
-async def stubbornly(work: Processing, batch: Sequence[Logged]) -> int:
+async def stubbornly(work: Processing, batch: Sequence[LogRecord]) -> int:
     """Process the batch as the worker's loop would, again and again until it is done; how often it was fenced."""
     fenced = 0
     while True:
         try:
             await work.process(batch)
-        except Fenced:
+        except VersionConflict:
             fenced += 1
             await asyncio.sleep(random.random() * 0.02)
         else:
             return fenced
 
 
-def at(partition: int, offset: int, record: Record) -> Logged:
-    return Logged(Position(partition, offset), record)
+def at(partition: int, offset: int, record: Record) -> LogRecord:
+    return LogRecord(Position(partition, offset), record)
 
 
 async def dispositions(store: OrderStore, order: str) -> list[Disposition]:
@@ -161,7 +162,7 @@ async def test_who_decided_on_an_order_that_another_has_made_meanwhile_is_fenced
     await looked.wait()
     let_go.set()
     await writing
-    with pytest.raises(Fenced):
+    with pytest.raises(VersionConflict):
         await deciding
     await late.process(older)
     assert sorted(await dispositions(second, "N1")) == [Disposition.APPLIED, Disposition.STALE]
@@ -172,7 +173,7 @@ async def test_records_of_another_log_are_never_taken_for_those_that_are_settled
     (store,) = await workers(1)
     await journey.processing(store, time).process(journey.logged([journey.record("N1"), journey.record("N2")]))
     of_another = [received_later(journey.record(order)) for order in ("M1", "M2", "M3")]
-    with pytest.raises(Broken, match="another record at 0-1 than the log holds"):
+    with pytest.raises(InfrastructureDamaged, match="another record at 0-1 than the log holds"):
         await journey.processing(store, time).process(journey.logged(of_another))
     assert await store.order_page("shop-sg", "M3") is None
     await journey.processing(store, time).process(journey.logged([journey.record("N1"), journey.record("N2")]))
@@ -183,7 +184,7 @@ def received_later(record: Record) -> Record:
     return structs.replace(record, headers=tuple(headers.items()))
 
 
-async def decided(store: OrderStore, time: Time, batch: Sequence[Logged]) -> tuple[Needs, Plan]:
+async def decided(store: OrderStore, time: Time, batch: Sequence[LogRecord]) -> tuple[LoadRequest, WritePlan]:
     """What a worker would write of the batch, without writing it."""
     overheard = Overheard(store, writes=False)
     await journey.processing(overheard, time).process(batch)
@@ -194,14 +195,14 @@ class Overheard:
     """A store that tells what is decided in it, at the moment between deciding and writing."""
 
     def __init__(self, store: OrderStore, tell: Callable[[], None] = lambda: None, *, writes: bool = True) -> None:
-        self.decided: list[tuple[Needs, Plan]] = []
+        self.decided: list[tuple[LoadRequest, WritePlan]] = []
         self.unsent, self.mark_sent = store.unsent, store.mark_sent
         self._store = store
         self._tell = tell
         self._writes = writes
 
-    async def settle(self, needs: Needs, decide: Callable[[Known], Plan]) -> Plan:
-        def listen(known: Known) -> Plan:
+    async def settle(self, needs: LoadRequest, decide: Callable[[StoreSnapshot], WritePlan]) -> WritePlan:
+        def listen(known: StoreSnapshot) -> WritePlan:
             plan = decide(known)
             self.decided.append((needs, plan))
             self._tell()
@@ -407,7 +408,7 @@ async def test_what_cannot_be_repeated_yet_is_not_looked_at_each_time(late: Late
     late.pass_doubt()
 
     async def taken() -> list[str]:
-        asked = await late.leader._database.write(lambda some: repeats.take(some, 1, now_ms=time.now_ms))
+        asked = await late.leader._database.write(lambda some: state_resend.take(some, 1, now_ms=time.now_ms))
         return [each.state.id for each in asked]
 
     assert [await taken() for _ in range(3)] == [[], ["shop-sg:N2:1"], []]
@@ -592,7 +593,7 @@ async def test_a_held_row_that_two_workers_try_at_once_is_settled_once(workers: 
     async def tried(work: Processing) -> None:
         try:
             await work.retry([row])
-        except Infrastructure:  # fenced: whoever sweeps reads anew what is due
+        except InfrastructureDown:  # fenced: whoever sweeps reads anew what is due
             return
 
     await asyncio.gather(*(tried(work) for work in works))
@@ -696,15 +697,15 @@ async def test_what_comes_true_while_a_parked_row_is_tried_is_not_parked_over(
     await work.process([at(0, 1, journey.record("N1", account=REGISTERED))])
     time.now_ms += 60_000
     (row,) = await trying.due(now_ms=time.now_ms, limit=10)
-    lock = loading._tries_of_open
+    lock = load._tries_of_open
 
     async def registered_meanwhile(connection: Connection, settled: frozenset[Position]) -> dict[Position, int]:
-        monkeypatch.setattr(loading, "_tries_of_open", lock)
+        monkeypatch.setattr(load, "_tries_of_open", lock)
         await register(other, "N1")
         return await lock(connection, settled)
 
-    monkeypatch.setattr(loading, "_tries_of_open", registered_meanwhile)
-    with pytest.raises(Fenced):
+    monkeypatch.setattr(load, "_tries_of_open", registered_meanwhile)
+    with pytest.raises(VersionConflict):
         await work.retry([row])
     assert [each.position for each in await trying.due(now_ms=time.now_ms, limit=10)] == [row.position]
     await work.retry([row])

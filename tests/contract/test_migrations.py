@@ -8,11 +8,11 @@ import asyncpg
 import pytest
 
 from tests.contract.engines import Cluster
+from workers.errors import InfrastructureDown
 from workers.postgres import migrations
 from workers.postgres.database import Database, Limits, NotUsable
 from workers.postgres.migrations import Step, upgrading
 from workers.postgres.migrations.upgrading import NotUpgraded
-from workers.processing import Infrastructure
 
 pytestmark = pytest.mark.slow
 
@@ -203,7 +203,7 @@ async def test_a_database_that_is_not_there_is_told() -> None:
     nowhere = "postgresql://nobody@127.0.0.1:1/none"
     with pytest.raises(NotUpgraded, match="PostgreSQL: ConnectionRefusedError"):
         await upgrading.upgrade(nowhere)
-    with pytest.raises(Infrastructure):
+    with pytest.raises(InfrastructureDown):
         await migrations.seen(nowhere)
     with pytest.raises(NotUsable):
         await migrations.seen("nonsense")

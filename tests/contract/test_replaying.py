@@ -11,8 +11,8 @@ from tests import journey
 from tests.contract.engines import Cluster
 from tests.journey import Time
 from tests.kafka_topics import Topic
+from workers.errors import InfrastructureDown
 from workers.postgres.store import OrderStore
-from workers.processing import Infrastructure
 
 pytestmark = pytest.mark.slow
 
@@ -112,12 +112,12 @@ async def test_it_keeps_its_pace(topic: Topic, store: OrderStore) -> None:
 
 
 async def test_a_topic_that_is_not_there_is_named(kafka: str) -> None:
-    with pytest.raises(Infrastructure, match="there is no topic nowhere"):
+    with pytest.raises(InfrastructureDown, match="there is no topic nowhere"):
         async with replaying.reading({"bootstrap_servers": kafka}, "nowhere"):
             pass
 
 
 async def test_brokers_that_do_not_answer_are_told_of() -> None:
-    with pytest.raises(Infrastructure, match="Kafka"):
+    with pytest.raises(InfrastructureDown, match="Kafka"):
         async with replaying.reading({"bootstrap_servers": "127.0.0.1:1"}, "any"):
             pass

@@ -17,13 +17,16 @@ from schemas.record_format import Record
 from tests import journey
 from tests.contract.engines import AnyStore, Engine, all_unsent
 from tests.journey import NOW_MS, REGISTERED, Time, Topics, Watched
-from workers import drafting, settlement, views
-from workers.pages import HeldQuery
-from workers.plan import Delivery, Known, Needs, OrderWrite, Plan, Position, Registration
-from workers.processing import Fenced, Processing, RecordRefused, RefundTaken
+from workers.errors import RecordRefused, RefundTaken, VersionConflict
+from workers.processing import Processing
+from workers.queries import HeldQuery
+from workers.settlement import decision, drafting, order_view
+from workers.settlement.plan import Delivery, LoadRequest, OrderWrite, Position, Registration, StoreSnapshot, WritePlan
 
 HOUR_MS = 3_600_000
-NOTHING = Needs(positions=frozenset(), ids=frozenset(), orders=frozenset(), trades=frozenset(), refunds=frozenset())
+NOTHING = LoadRequest(
+    positions=frozenset(), ids=frozenset(), orders=frozenset(), trades=frozenset(), refunds=frozenset()
+)
 
 
 @pytest.fixture
@@ -53,19 +56,19 @@ async def version(store: AnyStore, order: str, account: str = "shop-sg") -> int:
 
 async def register(
     store: AnyStore, order: str, *, minor: int = 1280, refunds: Sequence[str] = (), account: str = REGISTERED.name
-) -> Plan:
+) -> WritePlan:
     registration = Registration(expected=Money(minor, "USD"), refunds=tuple(refunds))
     return await store.register(
         account,
         order,
         refunds,
-        lambda known: settlement.register(known, account, order, registration, now_ms=NOW_MS),
+        lambda known: decision.register(known, account, order, registration, now_ms=NOW_MS),
         by="tests",
         why="so that it is known",
     )
 
 
-def plan(**parts: object) -> Plan:
+def plan(**parts: object) -> WritePlan:
     """An empty plan with some parts filled."""
     empty = drafting.empty()
     for name, part in parts.items():
@@ -73,7 +76,7 @@ def plan(**parts: object) -> Plan:
     return empty
 
 
-def always(decided: Plan) -> Callable[[Known], Plan]:
+def always(decided: WritePlan) -> Callable[[StoreSnapshot], WritePlan]:
     """A decision that is taken already."""
     return lambda _: decided
 
@@ -108,7 +111,7 @@ def event(order: str, version: int) -> Outgoing:
 
 
 def order_write(order: Order, expected_version: int | None) -> OrderWrite:
-    return OrderWrite(order=order, view=views.view(order), expected_version=expected_version)
+    return OrderWrite(order=order, view=order_view.view(order), expected_version=expected_version)
 
 
 # What is written together stands together
@@ -207,7 +210,7 @@ async def test_whoever_decided_on_an_older_version_is_fenced(work: Processing, s
     late = structs.replace(page.order, version=2)
     for stale in (0, 7):
         writes = plan(orders=[order_write(late, stale)], events=[event("N1", 2)], deliveries=[delivery(2)])
-        with pytest.raises(Fenced):
+        with pytest.raises(VersionConflict):
             await store.settle(NOTHING, always(writes))
     assert await version(store, "N1") == 1
     assert len(await dispositions(store, "N1")) == 1
@@ -217,7 +220,7 @@ async def test_whoever_decided_on_an_older_version_is_fenced(work: Processing, s
 async def test_whoever_thought_an_order_new_that_is_not_is_fenced(work: Processing, store: AnyStore) -> None:
     await work.process(journey.logged([journey.record("N1")]))
     fresh = plan(orders=[order_write(Order(account="shop-sg", number="N1", registered=True), None)])
-    with pytest.raises(Fenced):
+    with pytest.raises(VersionConflict):
         await store.settle(NOTHING, lambda _: fresh)
     assert await version(store, "N1") == 1
 
@@ -276,7 +279,7 @@ async def test_what_no_database_can_hold_is_the_records_own_fault(
 
 
 async def test_what_deciding_raises_is_raised_and_nothing_is_written(store: AnyStore) -> None:
-    def fails(known: Known) -> Plan:
+    def fails(known: StoreSnapshot) -> WritePlan:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -304,9 +307,9 @@ class Picky:
         self._store = store
         self._bad = bad
 
-    async def settle(self, needs: Needs, decide: object) -> Plan:
-        def spoil(known: Known) -> Plan:
-            decided: Plan = decide(known)  # type: ignore[operator]
+    async def settle(self, needs: LoadRequest, decide: object) -> WritePlan:
+        def spoil(known: StoreSnapshot) -> WritePlan:
+            decided: WritePlan = decide(known)  # type: ignore[operator]
             decided.deliveries = [
                 structs.replace(each, detail="\ud800")
                 if each.position == self._bad and each.disposition is not Disposition.DEAD
@@ -666,9 +669,9 @@ async def test_what_is_paid_is_compared_with_what_was_registered(work: Processin
 
 async def test_a_registered_refund_leads_to_its_order(store: AnyStore) -> None:
     await register(store, "N1", refunds=["R1", "R2"])
-    seen: list[Known] = []
+    seen: list[StoreSnapshot] = []
 
-    def look(known: Known) -> Plan:
+    def look(known: StoreSnapshot) -> WritePlan:
         seen.append(known)
         return drafting.empty()
 

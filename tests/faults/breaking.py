@@ -29,8 +29,8 @@ from deploy.embedded.store import OrderStore
 from deploy.embedded.up import Feed
 from ingest.http.responses import Reply
 from schemas.record_format import Record
-from workers.plan import Decide, Logged, Needs, Plan
 from workers.processing import Processing
+from workers.settlement.plan import Decide, LoadRequest, LogRecord, WritePlan
 
 LEDGER = "INSERT INTO notifications"
 RECORDS = "INSERT INTO records"
@@ -169,7 +169,7 @@ def _commit_too_early() -> None:
     """M07: the cursor moves in a transaction of its own, ahead of the dispositions."""
     settle = OrderStore.settle
 
-    async def advance_and_settle(self: OrderStore, needs: Needs, decide: Decide) -> Plan:
+    async def advance_and_settle(self: OrderStore, needs: LoadRequest, decide: Decide) -> WritePlan:
         await self.database.write(lambda connection: settling._advance(connection, needs.positions))
         return await settle(self, needs, decide)
 
@@ -196,7 +196,7 @@ def slow_down(seconds: float) -> None:
 def _in_small_batches() -> None:
     poll = JournalSource.poll
 
-    async def poll_few(self: JournalSource, max_records: int) -> Sequence[Logged]:
+    async def poll_few(self: JournalSource, max_records: int) -> Sequence[LogRecord]:
         return await poll(self, min(max_records, BATCH_MAX))
 
     JournalSource.poll = poll_few  # type: ignore[method-assign]

@@ -22,9 +22,10 @@ from deploy.embedded.store import OrderStore
 from ingest.errors import Unavailable
 from tests import journey
 from tests.journey import Time
-from workers.pages import HeldQuery
-from workers.plan import Known, Needs, Plan
-from workers.processing import Infrastructure, Processing
+from workers.errors import InfrastructureDown
+from workers.processing import Processing
+from workers.queries import HeldQuery
+from workers.settlement.plan import LoadRequest, StoreSnapshot, WritePlan
 
 QUICK = Limits(append_deadline_s=0.2)
 
@@ -300,7 +301,7 @@ async def test_a_full_file_refuses_and_pauses_and_goes_on_when_there_is_room(tmp
         await _pages_max(files, 1)  # what it has already
         acknowledged = await _append_until_refused(files)
         batch = journey.logged([journey.record(f"M{number}") for number in range(200)], first=2)
-        with pytest.raises(Infrastructure, match="full"):
+        with pytest.raises(InfrastructureDown, match="full"):
             await work_on(files).process(batch)
         assert trouble_of(files) is not None
         assert await files.store.held_list(HeldQuery()) == []
@@ -398,7 +399,7 @@ async def test_a_lock_that_is_kept_pauses_the_work_and_turns_senders_away(
         others = [sqlite3.connect(tmp_path / name, isolation_level=None) for name in (JOURNAL, STORE)]
         for other in others:
             other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(Infrastructure, match="locked"):
+        with pytest.raises(InfrastructureDown, match="locked"):
             await work_on(files).process(journey.logged([journey.record("N1")]))
         with pytest.raises(Unavailable):
             await files.journal.append(journey.record("N1"))
@@ -429,8 +430,8 @@ async def test_a_cancelled_settlement_commits_all_the_same_and_is_found_out(tmp_
             unsent = files.store.unsent
             mark_sent = files.store.mark_sent
 
-            async def settle(self, needs: Needs, decide: object) -> Plan:
-                def slowly(known: Known) -> Plan:
+            async def settle(self, needs: LoadRequest, decide: object) -> WritePlan:
+                def slowly(known: StoreSnapshot) -> WritePlan:
                     loop.call_soon_threadsafe(started.set)
                     clock.sleep(0.2)
                     return decide(known)  # type: ignore[operator, no-any-return]
@@ -470,7 +471,7 @@ async def test_a_cancelled_append_may_be_there_and_does_no_harm(tmp_path: Path) 
 async def test_a_file_that_became_read_only_pauses(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         await files.store.database.read(lambda connection: connection.execute("PRAGMA query_only = ON").fetchone())
-        with pytest.raises(Infrastructure, match="readonly"):
+        with pytest.raises(InfrastructureDown, match="readonly"):
             await work_on(files).process(journey.logged([journey.record("N1")]))
         await files.store.database.read(lambda connection: connection.execute("PRAGMA query_only = OFF").fetchone())
         await work_on(files).process(journey.logged([journey.record("N1")]))

@@ -24,7 +24,7 @@ from deploy.embedded.source import JournalSource
 from tests import journey
 from tests.faults.under_load import Silent
 from workers.consumer import Consumer
-from workers.relay import Relay
+from workers.outbox_relay import Relay
 
 ROUNDS = 20
 ROOT = Path(__file__).parents[2]

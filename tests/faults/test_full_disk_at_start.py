@@ -11,7 +11,7 @@ import pytest
 
 from deploy.embedded import directory as engine
 from tests import journey
-from workers.processing import Infrastructure
+from workers.errors import InfrastructureDown
 
 DISK_BYTES = 2 << 20
 PAGE_BYTES = 4096
@@ -52,7 +52,9 @@ async def test_a_first_start_without_room_says_where_and_how_much_is_missing(dis
     place.mkdir()
     ballast = fill(disk, but=but)
     missing = engine.START_BYTES_MIN - but
-    with pytest.raises(Infrastructure, match=f"{place}: the disk is full: {but} bytes .* {missing} bytes are missing"):
+    with pytest.raises(
+        InfrastructureDown, match=f"{place}: the disk is full: {but} bytes .* {missing} bytes are missing"
+    ):
         await start_and_append(place)
     assert list(place.iterdir()) == []
     ballast.unlink()
@@ -67,7 +69,7 @@ async def test_a_first_start_whose_room_goes_meanwhile_leaves_no_half_made_file(
     place = disk / "engine"
     place.mkdir()
     ballast = fill(disk, but=but)
-    with pytest.raises(Infrastructure, match=r"sqlite3: (disk I/O error|database or disk is full)"):
+    with pytest.raises(InfrastructureDown, match=r"sqlite3: (disk I/O error|database or disk is full)"):
         await start_and_append(place)
     assert [file.name for file in place.glob("*.sqlite3") if not has_tables(file)] == []
     ballast.unlink()
@@ -80,7 +82,7 @@ async def test_a_start_without_room_leaves_what_is_there_as_it_is(disk: Path) ->
     assert await start_and_append(place) == 1
     before = {file.name: file.read_bytes() for file in place.iterdir() if file.name != "lock"}
     ballast = fill(disk, but=0)
-    with pytest.raises(Infrastructure, match="bytes are missing"):
+    with pytest.raises(InfrastructureDown, match="bytes are missing"):
         await start_and_append(place)
     assert {file.name: file.read_bytes() for file in place.iterdir() if file.name != "lock"} == before
     ballast.unlink()

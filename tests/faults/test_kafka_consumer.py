@@ -12,11 +12,11 @@ from aiokafka.structs import TopicPartition
 from deploy.local.kafka.cluster import Kafka
 from tests import journey
 from tests.kafka_topics import Told, Topic, read
-from workers import kafka_clients
-from workers.kafka_group import Limits
-from workers.kafka_source import KafkaSource, Rebuild
-from workers.plan import Logged, Position
-from workers.processing import Broken, Infrastructure
+from workers.errors import InfrastructureDamaged, InfrastructureDown
+from workers.kafka import clients as kafka_clients
+from workers.kafka.ports import Limits
+from workers.kafka.source import KafkaSource, Rebuild
+from workers.settlement.plan import LogRecord, Position
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ async def append(topic: Topic, count: int, *, partition: int = 0, first: int = 0
             await log.append(journey.record(f"N{number}"), partition=partition)
 
 
-def ends(batch: Sequence[Logged]) -> list[Position]:
+def ends(batch: Sequence[LogRecord]) -> list[Position]:
     last = {logged.position.partition: logged.position for logged in batch}
     return list(last.values())
 
@@ -57,13 +57,13 @@ async def stopped(*sources: KafkaSource) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def polled(source: KafkaSource) -> AsyncIterator[list[Logged]]:
+async def polled(source: KafkaSource) -> AsyncIterator[list[LogRecord]]:
     """The source, polled beside what else is done; what it delivers."""
-    found: list[Logged] = []
+    found: list[LogRecord] = []
 
     async def poll() -> None:
         while True:
-            with suppress(Infrastructure):
+            with suppress(InfrastructureDown):
                 found.extend(await source.poll(500))
 
     task = asyncio.create_task(poll())
@@ -150,7 +150,7 @@ async def test_a_topic_that_was_made_anew_is_refused(topic: Topic) -> None:
     await append(topic, 3)
     source = topic.source()
     async with stopped(source):
-        with pytest.raises(Broken, match="made anew"):
+        with pytest.raises(InfrastructureDamaged, match="made anew"):
             await read(source, 1)
         assert source.trouble is not None
         assert "partition 0 of the log holds offsets 0 to 2" in source.trouble
@@ -163,9 +163,9 @@ async def test_records_that_retention_took_before_they_were_read_are_told_of(top
     await topic.trim(0, 10)
     source = topic.source()
     async with stopped(source):
-        with pytest.raises(Broken, match="before 10 are gone"):
+        with pytest.raises(InfrastructureDamaged, match="before 10 are gone"):
             await read(source, 1)
-        with pytest.raises(Broken, match="before 10 are gone"):
+        with pytest.raises(InfrastructureDamaged, match="before 10 are gone"):
             await read(source, 1)
 
 
@@ -176,7 +176,7 @@ async def test_an_offset_that_vanishes_while_it_is_read_is_told_of(topic: Topic)
     async with stopped(source):
         await read(source, 20)
         clients[0].seek(TopicPartition(topic.name, 0), 100)
-        with pytest.raises(Broken, match="has no offset 100 any more; it holds 0 to 19"):
+        with pytest.raises(InfrastructureDamaged, match="has no offset 100 any more; it holds 0 to 19"):
             await read(source, 1)
 
 
@@ -192,7 +192,7 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_time_and_no_record(
         await append(topic, 10)
         batch = await read(source, 10)
         await broker.kill()
-        with pytest.raises(Infrastructure):
+        with pytest.raises(InfrastructureDown):
             await source.commit(ends(batch))
         begun = time.monotonic()
         await asyncio.gather(broker.start(), polled_for(source, 3.0))
@@ -273,7 +273,7 @@ async def test_a_topic_that_is_made_later_is_taken_up(kafka: str) -> None:
     topic = Topic(kafka)
     source = topic.source()
     async with stopped(source):
-        with pytest.raises(Infrastructure, match="there is no topic"):
+        with pytest.raises(InfrastructureDown, match="there is no topic"):
             await polls(source, 100)
         await topic.make()
         await append(topic, 1)
@@ -287,7 +287,7 @@ async def test_a_record_that_the_library_cannot_read_is_handed_out_as_an_empty_o
     await append_illegible(topic)
     await append(topic, 3, first=3)
     async with stopped(source):
-        found: dict[int, Logged] = {}
+        found: dict[int, LogRecord] = {}
         while len(found) < 7:
             batch = await read(source, 1)
             found.update({each.position.offset: each for each in batch})

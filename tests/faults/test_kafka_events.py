@@ -14,9 +14,9 @@ from deploy.local.kafka.cluster import Kafka
 from schemas import topics
 from schemas.events import Outgoing
 from tests.kafka_topics import admin
-from workers import kafka_clients
-from workers.kafka_events import KafkaEvents
-from workers.processing import EventRefused, Infrastructure
+from workers.errors import EventRefused, InfrastructureDown
+from workers.kafka import clients
+from workers.kafka.events import KafkaEvents
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ class Topics:
     def __init__(self, bootstrap: str) -> None:
         self.connection = {"bootstrap_servers": bootstrap}
         self._prefix = f"t{secrets.token_hex(6)}"
-        self.events = KafkaEvents(lambda: kafka_clients.producer(self.connection), named=self.named)
+        self.events = KafkaEvents(lambda: clients.producer(self.connection), named=self.named)
 
     def named(self, topic: str) -> str:
         return topics.named(topic, self._prefix)
@@ -86,7 +86,7 @@ async def publish(three: Topics, sent: Outgoing, *, within_s: float) -> None:
         while True:
             try:
                 return await three.events.publish([sent])
-            except Infrastructure:
+            except InfrastructureDown:
                 await asyncio.sleep(0.2)
 
 
@@ -109,7 +109,7 @@ async def test_events_arrive_in_the_order_of_their_versions_and_their_twin_has_t
 async def test_where_one_topic_is_missing_nothing_is_sent_until_it_is_there(three: Topics) -> None:
     await three.make(topics.ORDER_EVENT, topics.HELD)
     for _ in range(2):
-        with pytest.raises(Infrastructure):
+        with pytest.raises(InfrastructureDown):
             await three.events.publish([event("N1", 1)])
     assert three.events.trouble is not None
     await three.make(topics.ORDER_STATE)
@@ -143,7 +143,7 @@ async def test_a_broker_that_is_killed_and_comes_back_is_found_again(three: Topi
     await three.make(topics.ORDER_EVENT, topics.ORDER_STATE, topics.HELD)
     await three.events.publish([event("N1", 1)])
     await broker.kill()
-    with pytest.raises(Infrastructure):
+    with pytest.raises(InfrastructureDown):
         await three.events.publish([event("N1", 2)])
     await broker.start()
     await local_kafka.ready()

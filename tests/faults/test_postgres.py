@@ -20,13 +20,13 @@ from tests.contract.engines import Cluster
 from tests.faults.wire import wire
 from tests.journey import Time, Watched
 from tests.stack import Servers
-from workers import drafting
-from workers.pages import HeldQuery
-from workers.plan import Known, Needs, Plan
+from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
 from workers.postgres import errors
 from workers.postgres.database import Connection, Database, Limits, NotUsable
 from workers.postgres.store import OrderStore
-from workers.processing import Broken, Infrastructure, RecordRefused
+from workers.queries import HeldQuery
+from workers.settlement import drafting
+from workers.settlement.plan import LoadRequest, StoreSnapshot, WritePlan
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,7 @@ async def until_done(work: Callable[[], Awaitable[Any]]) -> Any:
         while True:
             try:
                 return await work()
-            except Infrastructure:
+            except InfrastructureDown:
                 await asyncio.sleep(0.05)
 
 
@@ -83,7 +83,7 @@ async def ends(store: OrderStore, order: str) -> list[Disposition]:
 async def test_a_killed_server_holds_nothing_up_for_longer_than_it_is_away(server: Postgres, store: OrderStore) -> None:
     await pay(store, "N1")
     await server.process.kill()
-    with pytest.raises(Infrastructure):
+    with pytest.raises(InfrastructureDown):
         await pay(store, "N2", 2)
     trouble = store.trouble
     assert trouble
@@ -99,10 +99,10 @@ async def test_a_server_that_stands_still_is_given_up_within_the_deadline(server
     server.process.freeze()
     begun = clock.monotonic()
     try:
-        with pytest.raises(Infrastructure):
+        with pytest.raises(InfrastructureDown):
             await pay(store, "N2", 2)
         assert clock.monotonic() - begun < QUICK.transaction_s + 1
-        with pytest.raises(Infrastructure):
+        with pytest.raises(InfrastructureDown):
             await store.recent(1)
     finally:
         server.process.thaw()
@@ -131,7 +131,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_done(place: Cluster, serv
         store = await opened(place.url.replace(f":{server.port}/", f":{line.port}/"))
         await pay(store, "N0")
         line.swallow_after = b"COMMIT"
-        with pytest.raises(Infrastructure):
+        with pytest.raises(InfrastructureDown):
             await pay(store, "N1", 2)
         assert line.cuts == 1
         watch = Watched()
@@ -168,7 +168,7 @@ async def test_a_row_that_a_stranger_locks_holds_a_batch_up_for_a_moment_only(
     await stranger.execute("SELECT 1 FROM orders WHERE order_number = 'N1' FOR UPDATE")
     begun = clock.monotonic()
     finished = journey.logged([journey.record("N1", "TRADE_FINISHED")], first=2)
-    with pytest.raises(Infrastructure):
+    with pytest.raises(InfrastructureDown):
         await journey.processing(store, Time()).process(finished)
     assert clock.monotonic() - begun < 1
     await pay(store, "N2", 3)
@@ -227,7 +227,7 @@ async def test_more_work_than_connections_waits_its_turn_and_no_longer(store: Or
         *(store._database.read(lambda connection: connection.execute("SELECT pg_sleep(0.4)")) for _ in range(12)),
         return_exceptions=True,
     )
-    assert {type(end) for end in full} == {str, Infrastructure}
+    assert {type(end) for end in full} == {str, InfrastructureDown}
     await pay(store, "N1")
 
 
@@ -236,7 +236,7 @@ async def test_more_work_than_connections_waits_its_turn_and_no_longer(store: Or
 
 async def test_a_database_that_may_only_be_read_pauses_the_worker(place: Cluster, store: OrderStore) -> None:
     reading = await opened(f"{place.url}&default_transaction_read_only=on")
-    with pytest.raises(Infrastructure):
+    with pytest.raises(InfrastructureDown):
         await pay(reading, "N1")
     await reading.close()
     assert await ends(store, "N1") == []
@@ -250,8 +250,8 @@ class Spoilt:
         self.tries = 0
         self._store = store
 
-    async def settle(self, needs: Needs, decide: Callable[[Known], Plan]) -> Plan:
-        def spoil(known: Known) -> Plan:
+    async def settle(self, needs: LoadRequest, decide: Callable[[StoreSnapshot], WritePlan]) -> WritePlan:
+        def spoil(known: StoreSnapshot) -> WritePlan:
             plan = decide(known)
             bad = [each for each in plan.ledger if each.order == "N4"]
             if bad and any(each.disposition is not Disposition.DEAD for each in plan.deliveries):
@@ -289,7 +289,7 @@ async def test_a_schema_that_is_not_ours_stops_the_worker(place: Cluster, store:
     stranger = await asyncpg.connect(place.url)
     await stranger.execute("DROP TABLE trades")
     await stranger.close()
-    with pytest.raises(Broken):
+    with pytest.raises(InfrastructureDamaged):
         await pay(store, "N1")
 
 
@@ -304,7 +304,7 @@ async def test_a_database_that_may_lose_what_it_committed_is_refused(place: Clus
 
 
 async def test_a_server_that_is_not_there_is_infrastructure(place: Cluster, server: Postgres) -> None:
-    with pytest.raises(Infrastructure):
+    with pytest.raises(InfrastructureDown):
         await opened(place.url.replace(f":{server.port}/", ":1/"))
 
 

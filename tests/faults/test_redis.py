@@ -13,11 +13,11 @@ from deploy.local import ports, redis
 from deploy.local.redis import Redis
 from tests.cluster import until
 from tests.stack import Servers
-from workers import redis_clients
-from workers.breaker import Breaker
-from workers.plan import Position
-from workers.processing import Infrastructure
-from workers.redis_claims import PREFIX, RedisClaims, spread
+from workers.errors import InfrastructureDown
+from workers.redis import clients
+from workers.redis.breaker import Breaker
+from workers.redis.locks import PREFIX, RedisClaims, spread
+from workers.settlement.plan import Position
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def eager() -> Breaker:
 
 @pytest.fixture
 async def claims(server: Redis) -> AsyncIterator[RedisClaims]:
-    claims = RedisClaims(redis_clients.connect(server.url), breaker=eager())
+    claims = RedisClaims(clients.connect(server.url), breaker=eager())
     yield claims
     await claims.close()
 
@@ -65,13 +65,13 @@ async def shell(server: Redis) -> AsyncIterator[Any]:
 
 async def refused(claims: RedisClaims) -> None:
     begun = clock.monotonic()
-    with pytest.raises(Infrastructure):
+    with pytest.raises(InfrastructureDown):
         await claims.claim(KEYS[:2], b"w1:1")
     assert clock.monotonic() - begun < SOON_S
 
 
 async def test_a_claim_ends_by_itself_and_asking_again_prolongs_it(server: Redis, shell: Any) -> None:
-    client = redis_clients.connect(server.url)
+    client = clients.connect(server.url)
     claims = RedisClaims(client, ttl_ms=400)
     await claims.claim(KEYS[:1], b"w1:1")
     await asyncio.sleep(0.25)
@@ -167,8 +167,8 @@ async def test_a_server_that_became_a_replica_is_done_without(claims: RedisClaim
 
 async def test_a_server_that_wants_a_password_is_done_without(server: Redis, shell: Any) -> None:
     await shell.config_set("requirepass", "sesame")
-    claims = RedisClaims(redis_clients.connect(server.url), breaker=eager())
-    knowing = RedisClaims(redis_clients.connect(f"redis://:sesame@127.0.0.1:{server.port}/0"))
+    claims = RedisClaims(clients.connect(server.url), breaker=eager())
+    knowing = RedisClaims(clients.connect(f"redis://:sesame@127.0.0.1:{server.port}/0"))
     try:
         await refused(claims)
         assert (await knowing.claim(KEYS[:1], b"w1:1")).ours == set(KEYS[:1])
@@ -191,8 +191,8 @@ async def test_a_cluster_takes_the_keys_of_each_slot_in_one_call(sharded: Redis)
         while b"cluster_state:ok" not in await operator.execute_command("CLUSTER", "INFO"):  # noqa: ASYNC110 - its word
             await asyncio.sleep(0.05)
     url = f"redis+cluster://127.0.0.1:{sharded.port}"
-    assert redis_clients.is_cluster(url)
-    claims = RedisClaims(redis_clients.connect(url), slot_of=spread)
+    assert clients.is_cluster(url)
+    claims = RedisClaims(clients.connect(url), slot_of=spread)
     try:
         assert (await claims.claim(KEYS, b"w1:1")).ours == set(KEYS)
         assert (await claims.claim(KEYS[:9], b"w2:1")).ours == set()
@@ -204,11 +204,11 @@ async def test_a_cluster_takes_the_keys_of_each_slot_in_one_call(sharded: Redis)
 
 
 async def test_sentinels_lead_to_the_master(sentinel: Redis) -> None:
-    claims = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/orders"))
-    unknown = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/nobody"))
+    claims = RedisClaims(clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/orders"))
+    unknown = RedisClaims(clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/nobody"))
     try:
         assert (await claims.claim([b"by-sentinel"], b"w1:1")).ours == {b"by-sentinel"}
-        with pytest.raises(Infrastructure):
+        with pytest.raises(InfrastructureDown):
             await unknown.claim([b"by-sentinel"], b"w1:1")
     finally:
         await claims.close()
@@ -221,7 +221,7 @@ async def test_claims_go_on_where_sentinels_have_made_a_replica_the_master(serve
     second = servers.start(partial(redis.running, name="second-redis", more=copying))
     sentinel = servers.start(partial(redis.watching, masters={"paid": first.port}, name="promoting-sentinel"))
     operator: Any = Client(port=sentinel.port)
-    claims = RedisClaims(redis_clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/paid"))
+    claims = RedisClaims(clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/paid"))
     try:
         await until(lambda: operator.execute_command("SENTINEL", "REPLICAS", "paid"), PROMOTED_WITHIN_S)
         assert (await claims.claim(KEYS, b"w1:1")).ours == set(KEYS)
@@ -238,5 +238,5 @@ async def test_claims_go_on_where_sentinels_have_made_a_replica_the_master(serve
 async def _claims_again(claims: RedisClaims) -> bool:
     try:
         return b"new" in (await claims.claim([b"new"], b"w2:1")).ours
-    except Infrastructure:
+    except InfrastructureDown:
         return False

@@ -18,9 +18,9 @@ from deploy.embedded.directory import JOURNAL, STORE
 from schemas.money import Money
 from tests import journey
 from tests.journey import NOW_MS, REGISTERED
-from workers import settlement
-from workers.pages import HeldQuery
-from workers.plan import Registration
+from workers.queries import HeldQuery
+from workers.settlement import decision
+from workers.settlement.plan import Registration
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "DROP", "ALTER")
 
@@ -74,7 +74,7 @@ async def everything_that_writes(place: Path) -> None:
         await store.register(
             *named,
             registration.refunds,
-            lambda order: settlement.register(order, *named, registration, now_ms=NOW_MS),
+            lambda order: decision.register(order, *named, registration, now_ms=NOW_MS),
             by="shop",
             why="ordered",
         )

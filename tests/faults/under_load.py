@@ -17,8 +17,8 @@ from deploy.embedded.directory import opened
 from deploy.embedded.source import JournalSource
 from tests import journey
 from workers.consumer import Consumer
-from workers.processing import Infrastructure
-from workers.relay import Relay
+from workers.errors import InfrastructureDown
+from workers.outbox_relay import Relay
 
 SENDERS = 40
 STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
@@ -27,7 +27,7 @@ STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
 class Silent:
     """Nobody listens."""
 
-    def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None: ...
+    def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None: ...
 
     def claimed(self, outcome: str, count: int) -> None: ...
 

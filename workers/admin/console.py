@@ -15,13 +15,13 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from schemas.accounts import Account
-from workers.admin import held, shapes, words
+from workers.admin import held, reason_texts, shapes
 from workers.admin.activity import HEIGHT, WIDTH, Activity
-from workers.admin.answers import Refusal
 from workers.admin.held import HeldInspection
 from workers.admin.orders import Refusals
-from workers.changes import Changes
-from workers.pages import HeldPage, HeldPort, HeldQuery, OrderPage, OrdersPort
+from workers.admin.responses import Refusal
+from workers.long_poll import Changes
+from workers.queries import HeldPage, HeldPort, HeldQuery, OrderPage, OrdersPort
 
 RECENT = 25
 HELD_SHOWN = 500
@@ -66,7 +66,7 @@ class ConsolePart:
             lstrip_blocks=True,
         )
         self._templates.filters |= {"clock": _clock, "day": _day, "path": _path}
-        self._templates.globals |= {"reasons": words.REASONS, "flags": words.FLAGS}
+        self._templates.globals |= {"reasons": reason_texts.REASONS, "flags": reason_texts.FLAGS}
 
     def routes(self) -> list[web.RouteDef]:
         return [

@@ -11,9 +11,9 @@ from typing import Protocol
 from aiohttp import web
 
 from schemas import topics
-from workers.admin import answers, shapes
-from workers.changes import Changes
-from workers.pages import Emitted
+from workers.admin import responses, shapes
+from workers.long_poll import Changes
+from workers.queries import Emitted
 
 
 class EventsPort(Protocol):
@@ -38,12 +38,12 @@ class FeedPart:
 
     async def after(self, request: web.Request) -> web.Response:
         """The events after a number, with `wait` as soon as there is one; `next` is the number to ask with then."""
-        number = answers.whole_number(request, "after", default=0)
-        limit = answers.whole_number(request, "limit", default=100, most=answers.LIMIT_MAX)
+        number = responses.whole_number(request, "after", default=0)
+        limit = responses.whole_number(request, "limit", default=100, most=responses.LIMIT_MAX)
         wanted = request.query.get("topic", topics.ORDER_EVENT)
         if wanted not in (topics.ORDER_EVENT, topics.HELD, "all"):
-            raise answers.bad_request(f"topic is {topics.ORDER_EVENT}, {topics.HELD} or all")
-        deadline = time.monotonic() + answers.wait_s(request)
+            raise responses.bad_request(f"topic is {topics.ORDER_EVENT}, {topics.HELD} or all")
+        deadline = time.monotonic() + responses.wait_s(request)
         with self._changes.watch_all() as waiter:
             while True:
                 read = await self._events.events_after(number, max(limit, 1))
@@ -53,14 +53,14 @@ class FeedPart:
                     continue  # a stretch of the other topic: what is wanted may stand right behind it
                 left_s = deadline - time.monotonic()
                 if events or left_s <= 0 or self._changes.is_closed or not await waiter.wait(left_s):
-                    return answers.json({"events": events, "next": number})
+                    return responses.json({"events": events, "next": number})
 
     async def changed(self, request: web.Request) -> web.Response:
         """Whether anything happened since `seen`; the console asks this to know when to draw itself anew."""
-        seen = answers.whole_number(request, "seen", default=0)
-        deadline = time.monotonic() + answers.wait_s(request)
+        seen = responses.whole_number(request, "seen", default=0)
+        deadline = time.monotonic() + responses.wait_s(request)
         with self._changes.watch_all() as waiter:
             while self._changes.seen == seen and not self._changes.is_closed:
                 if not await waiter.wait(deadline - time.monotonic()):
                     break
-        return answers.json({"seen": self._changes.seen})
+        return responses.json({"seen": self._changes.seen})

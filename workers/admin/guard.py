@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from workers.admin import answers
-from workers.admin.answers import Refusal
-from workers.changes import TooManyWaiters
-from workers.processing import Infrastructure, RecordRefused
+from workers.admin import responses
+from workers.admin.responses import Refusal
+from workers.errors import InfrastructureDown, RecordRefused
+from workers.long_poll import TooManyWaiters
 
 READS = frozenset({"GET", "HEAD"})
 SAME_SITE = frozenset({"same-origin", "none"})
@@ -83,20 +83,22 @@ class Guard:
                 self._check_write(request)
             response = await handler(request)
         except Refusal as refusal:
-            response = answers.refused(refusal)
+            response = responses.refused(refusal)
         except TooManyWaiters as error:
-            response = answers.refused(Refusal(503, "too_many_waiters", str(error)))
+            response = responses.refused(Refusal(503, "too_many_waiters", str(error)))
         except RecordRefused:
-            response = answers.refused(answers.bad_request("this holds a text or a number that the store cannot keep"))
-        except Infrastructure:
-            response = answers.refused(Refusal(503, "unavailable", "the store does not answer now; ask again"))
+            response = responses.refused(
+                responses.bad_request("this holds a text or a number that the store cannot keep")
+            )
+        except InfrastructureDown:
+            response = responses.refused(Refusal(503, "unavailable", "the store does not answer now; ask again"))
         except web.HTTPException as error:
             response = _of_http(error)
         except (asyncio.CancelledError, ConnectionResetError):
             raise
         except Exception as error:
             self._log.info("admin_failed", route=_route(request), error=type(error).__name__)
-            response = answers.refused(Refusal(500, "our_fault", "this is an error of ours; the log names it"))
+            response = responses.refused(Refusal(500, "our_fault", "this is an error of ours; the log names it"))
         if request.method not in READS:
             self._log.info("admin_write", route=_route(request), method=request.method, status=response.status)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -126,15 +128,15 @@ def _bearer(request: web.Request) -> bytes:
 
 def _of_http(error: web.HTTPException) -> web.Response:
     code = {404: "unknown_path", 405: "method", 413: "too_large"}.get(error.status, "bad_request")
-    details = {404: "there is nothing at this path", 413: f"a body has at most {answers.BODY_BYTES_MAX} bytes"}
+    details = {404: "there is nothing at this path", 413: f"a body has at most {responses.BODY_BYTES_MAX} bytes"}
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
-        response = answers.refused(Refusal(405, code, f"this path takes {allowed}"))
+        response = responses.refused(Refusal(405, code, f"this path takes {allowed}"))
         response.headers["Allow"] = allowed
         return response
     if error.status < 400:
         return web.Response(status=error.status, headers={"Location": error.headers.get("Location", "/")})
-    return answers.refused(Refusal(error.status, code, details.get(error.status, error.reason)))
+    return responses.refused(Refusal(error.status, code, details.get(error.status, error.reason)))
 
 
 def _route(request: web.Request) -> str:

@@ -15,14 +15,14 @@ from msgspec import Struct
 
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
-from workers.admin import answers, inspection, shapes
-from workers.admin.answers import Refusal
+from workers.admin import inspection, responses, shapes
 from workers.admin.guard import Log
 from workers.admin.inspection import Signature
-from workers.changes import Changes
-from workers.pages import HeldPage, HeldPort, HeldQuery
-from workers.plan import HeldRow
+from workers.admin.responses import Refusal
+from workers.long_poll import Changes
 from workers.processing import Authenticate
+from workers.queries import HeldPage, HeldPort, HeldQuery
+from workers.settlement.plan import HeldRow
 
 BULK_MAX = 1000
 RATE_DEFAULT = 50
@@ -108,11 +108,11 @@ class HeldPart:
     async def list_(self, request: web.Request) -> web.Response:
         """Oldest first, without the bytes."""
         pages = await self._held.held_list(query(request, now_ms=self._now_ms()))
-        return answers.json({"held": [shapes.held(page) for page in pages]})
+        return responses.json({"held": [shapes.held(page) for page in pages]})
 
     async def show(self, request: web.Request) -> web.Response:
         """One with its bytes, its fields and whether its signature is good now."""
-        return answers.json(self.inspected(await self._page(request.match_info["id"])))
+        return responses.json(self.inspected(await self._page(request.match_info["id"])))
 
     def inspected(self, page: HeldPage) -> HeldInspection:
         """The page with all that its bytes tell. The bytes name the payer, so that they were shown leaves a line."""
@@ -129,38 +129,38 @@ class HeldPart:
 
     async def replay(self, request: web.Request) -> web.Response:
         """Try one again; the answer is what became of it."""
-        told = await answers.body(request, Told)
+        told = await responses.body(request, Told)
         page = await self._page(request.match_info["id"])
         _check_unresolved(page)
-        await self._replayed([page], by=answers.by(request, told.by), why=_why(told.reason, optional=True))
-        return answers.json(shapes.held(await self._page(page.row.id)))
+        await self._replayed([page], by=responses.by(request, told.by), why=_why(told.reason, optional=True))
+        return responses.json(shapes.held(await self._page(page.row.id)))
 
     async def replay_many(self, request: web.Request) -> web.Response:
         """Say which would be tried again; with `dry_run: false` try them, `rate` a second."""
-        bulk = await answers.body(request, Bulk)
+        bulk = await responses.body(request, Bulk)
         if not 1 <= bulk.limit <= BULK_MAX or not 1 <= bulk.rate <= RATE_MAX:
-            raise answers.bad_request(f"limit is 1 to {BULK_MAX}, rate is 1 to {RATE_MAX} a second")
+            raise responses.bad_request(f"limit is 1 to {BULK_MAX}, rate is 1 to {RATE_MAX} a second")
         pages = await self._held.held_list(_bulk_query(bulk, now_ms=self._now_ms()))
         if bulk.dry_run:
-            return answers.json({"dry_run": True, "count": len(pages), "ids": [page.row.id for page in pages]})
+            return responses.json({"dry_run": True, "count": len(pages), "ids": [page.row.id for page in pages]})
         why = _why(bulk.reason)
         if self._bulk.locked():
             raise Refusal(409, "conflict", "a replay is under way; one at a time")
         async with self._bulk:
-            results = await self._replayed_slowly(pages, bulk.rate, by=answers.by(request, bulk.by), why=why)
-        return answers.json({"dry_run": False, "count": len(pages), "results": results})
+            results = await self._replayed_slowly(pages, bulk.rate, by=responses.by(request, bulk.by), why=why)
+        return responses.json({"dry_run": False, "count": len(pages), "results": results})
 
     async def discard(self, request: web.Request) -> web.Response:
         """Resolve one without applying it; for good."""
-        told = await answers.body(request, Told)
+        told = await responses.body(request, Told)
         why = _why(told.reason)
         page = await self._page(request.match_info["id"])
-        by = answers.by(request, told.by)
+        by = responses.by(request, told.by)
         if not await self._held.discard(page.row.id, by=by, why=why, now_ms=self._now_ms()):
             raise Refusal(409, "conflict", "it was resolved already")
         self._log.info("held_discarded", held=page.row.id, by=by, why=why)
         self._changes.changed(page.row.account, page.row.order)
-        return answers.json(shapes.held(await self._page(page.row.id)))
+        return responses.json(shapes.held(await self._page(page.row.id)))
 
     async def _replayed_slowly(self, pages: Sequence[HeldPage], rate: int, *, by: str, why: str) -> dict[str, int]:
         """Try them in slices of a tenth of a second; how many ended how."""
@@ -210,9 +210,9 @@ def query(request: web.Request, *, now_ms: int) -> HeldQuery:
         order=asked.get("order"),
         disposition=_disposition(asked.get("disposition")),
         reason=_reason(asked.get("reason")),
-        since_ms=None if since is None else answers.moment_ms(since, now_ms=now_ms),
+        since_ms=None if since is None else responses.moment_ms(since, now_ms=now_ms),
         resolved=asked.get("resolved", "false") in ("true", "1"),
-        limit=answers.whole_number(request, "limit", default=100, most=answers.LIMIT_MAX),
+        limit=responses.whole_number(request, "limit", default=100, most=responses.LIMIT_MAX),
     )
 
 
@@ -222,7 +222,7 @@ def _bulk_query(bulk: Bulk, *, now_ms: int) -> HeldQuery:
         order=bulk.order,
         disposition=_disposition(bulk.disposition),
         reason=_reason(bulk.held_reason),
-        since_ms=None if bulk.since is None else answers.moment_ms(bulk.since, now_ms=now_ms),
+        since_ms=None if bulk.since is None else responses.moment_ms(bulk.since, now_ms=now_ms),
         limit=bulk.limit,
     )
 
@@ -231,7 +231,7 @@ def _disposition(text: str | None) -> Disposition | None:
     if text is None:
         return None
     if text not in HELD:
-        raise answers.bad_request(f"disposition is one of {', '.join(sorted(HELD))}")
+        raise responses.bad_request(f"disposition is one of {', '.join(sorted(HELD))}")
     return Disposition(text)
 
 
@@ -239,7 +239,7 @@ def _reason(text: str | None) -> Reason | None:
     if text is None:
         return None
     if text not in set(Reason):
-        raise answers.bad_request(f"reason is one of {', '.join(Reason)}")
+        raise responses.bad_request(f"reason is one of {', '.join(Reason)}")
     return Reason(text)
 
 
@@ -250,5 +250,5 @@ def _check_unresolved(page: HeldPage) -> None:
 
 def _why(text: str, *, optional: bool = False) -> str:
     if len(text) > WHY_CHARACTERS_MAX or (not text.strip() and not optional):
-        raise answers.bad_request(f'say why: {{"reason": "…"}}, at most {WHY_CHARACTERS_MAX} characters')
+        raise responses.bad_request(f'say why: {{"reason": "…"}}, at most {WHY_CHARACTERS_MAX} characters')
     return text.strip()

@@ -15,14 +15,14 @@ from schemas import money
 from schemas.accounts import Account
 from schemas.money import Money
 from schemas.orders import Order
-from workers import settlement
-from workers.admin import answers, shapes
-from workers.admin.answers import Refusal
+from workers.admin import responses, shapes
+from workers.admin.responses import Refusal
 from workers.admin.shapes import RefusedRequest
-from workers.changes import Changes
-from workers.pages import OrderPage, OrdersPort
-from workers.plan import Plan, Registration
-from workers.processing import Fenced, RefundTaken
+from workers.errors import RefundTaken, VersionConflict
+from workers.long_poll import Changes
+from workers.queries import OrderPage, OrdersPort
+from workers.settlement import decision
+from workers.settlement.plan import Registration, WritePlan
 
 NUMBER_CHARACTERS_MAX = 64  # Alipay's own limit for out_trade_no
 REFUNDS_MAX = 100
@@ -79,54 +79,54 @@ class OrdersPart:
 
     async def recent(self, request: web.Request) -> web.Response:
         """The orders that changed last."""
-        limit = answers.whole_number(request, "limit", default=50, most=answers.LIMIT_MAX)
-        return answers.json({"orders": [shapes.summary(page) for page in await self._orders.recent(limit)]})
+        limit = responses.whole_number(request, "limit", default=50, most=responses.LIMIT_MAX)
+        return responses.json({"orders": [shapes.summary(page) for page in await self._orders.recent(limit)]})
 
     async def find(self, request: web.Request) -> web.Response:
         """Which orders have this number, be it the order's, the trade's or a notification's."""
         number = request.query.get("number", "").strip()
         if not number:
-            raise answers.bad_request("number is what to look for: an order, trade or notification number")
+            raise responses.bad_request("number is what to look for: an order, trade or notification number")
         found = await self._orders.find(number)
-        return answers.json({"matches": [{"account": account, "order": order} for account, order in found]})
+        return responses.json({"matches": [{"account": account, "order": order} for account, order in found]})
 
     async def show(self, request: web.Request) -> web.Response:
         """The order with its timeline; with `wait`, as soon as it is newer than `version`."""
         account, number = self._named(request)
-        wait_s = answers.wait_s(request)
-        version = answers.whole_number(request, "version", default=0)
+        wait_s = responses.wait_s(request)
+        version = responses.whole_number(request, "version", default=0)
         page = await (self._newer(account, number, version, wait_s) if wait_s else self._page(account, number))
         if page is None:
             raise Refusal(404, "unknown_order", f"nothing is known of order {number} of account {account}")
-        return answers.json(shapes.order(page, self._refusals.of_order(account, number)))
+        return responses.json(shapes.order(page, self._refusals.of_order(account, number)))
 
     async def register(self, request: web.Request) -> web.Response:
         """Remember what the merchant expects of an order; what waited for it goes on at once."""
         account, number = self._named(request)
         _check_number(number, "the order number")
-        said = await answers.body(request, Expectation)
+        said = await responses.body(request, Expectation)
         registration = expected(said, self._accounts[account])
         created = False
 
-        def decide(order: Order | None) -> Plan:
+        def decide(order: Order | None) -> WritePlan:
             nonlocal created
             created = order is None
-            return settlement.register(order, account, number, registration, now_ms=self._now_ms())
+            return decision.register(order, account, number, registration, now_ms=self._now_ms())
 
-        await self._registered(account, number, registration, decide, by=answers.by(request, said.by))
+        await self._registered(account, number, registration, decide, by=responses.by(request, said.by))
         self._changes.changed(account, number)
         self._wake()
         page = await self._page(account, number)
         if page is None:
             raise Refusal(503, "unavailable", "the order was written and cannot be read; ask again")
-        return answers.json(shapes.order(page), status=201 if created else 200)
+        return responses.json(shapes.order(page), status=201 if created else 200)
 
     async def _registered(
         self,
         account: str,
         number: str,
         registration: Registration,
-        decide: Callable[[Order | None], Plan],
+        decide: Callable[[Order | None], WritePlan],
         *,
         by: str,
     ) -> None:
@@ -136,7 +136,7 @@ class OrdersPart:
                 await self._orders.register(account, number, registration.refunds, decide, by=by, why=why)
             except RefundTaken as taken:
                 raise Refusal(409, "conflict", str(taken)) from None
-            except Fenced:
+            except VersionConflict:
                 if not left:
                     raise
             else:
@@ -176,13 +176,13 @@ def expected(said: Expectation, account: Account) -> Registration:
     for refund in said.refunds:
         _check_number(refund, "a refund number")
     if len(said.refunds) > REFUNDS_MAX:
-        raise answers.bad_request(f"at most {REFUNDS_MAX} refunds at a time")
+        raise responses.bad_request(f"at most {REFUNDS_MAX} refunds at a time")
     if said.amount is None and said.amount_minor is None:
         if not said.refunds or said.currency is not None:
-            raise answers.bad_request('say the amount: {"amount": "12.80", "currency": "USD"}, or amount_minor: 1280')
+            raise responses.bad_request('say the amount: {"amount": "12.80", "currency": "USD"}, or amount_minor: 1280')
         return Registration(expected=None, refunds=said.refunds)
     if said.amount is not None and said.amount_minor is not None:
-        raise answers.bad_request("say either amount or amount_minor, not both")
+        raise responses.bad_request("say either amount or amount_minor, not both")
     return Registration(expected=_money(said, said.currency or account.currency), refunds=said.refunds)
 
 
@@ -195,19 +195,19 @@ def _words(registration: Registration) -> str:
 
 def _money(said: Expectation, currency: str) -> Money:
     if currency not in money.DECIMALS:
-        raise answers.bad_request(f"currency is one of {', '.join(money.DECIMALS)}")
+        raise responses.bad_request(f"currency is one of {', '.join(money.DECIMALS)}")
     if said.amount is not None:
         try:
             amount = money.parse_major(said.amount, currency)
         except money.BadMoney as error:
-            raise answers.bad_request(f"amount: {error}") from None
+            raise responses.bad_request(f"amount: {error}") from None
     else:
         amount = Money(said.amount_minor or 0, currency)
     if not 0 < amount.minor <= MINOR_MAX:
-        raise answers.bad_request("the amount must be above zero, and at most twelve digits of the smallest unit")
+        raise responses.bad_request("the amount must be above zero, and at most twelve digits of the smallest unit")
     return amount
 
 
 def _check_number(number: str, what: str) -> None:
     if not 0 < len(number) <= NUMBER_CHARACTERS_MAX or not number.isprintable():
-        raise answers.bad_request(f"{what} has 1 to {NUMBER_CHARACTERS_MAX} printable characters")
+        raise responses.bad_request(f"{what} has 1 to {NUMBER_CHARACTERS_MAX} printable characters")

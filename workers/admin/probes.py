@@ -8,7 +8,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from workers.admin import answers
+from workers.admin import responses
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ def _answer(request: web.Request, checks: Sequence[Check]) -> web.Response:
     ok = is_ready(checks)
     status = 200 if ok else 503
     if "verbose" in request.query:
-        return answers.json({"ok": ok, "checks": list(checks)}, status=status)
+        return responses.json({"ok": ok, "checks": list(checks)}, status=status)
     failed = ", ".join(check.name for check in checks if not check.ok)
     if not failed:
         return web.Response(text="ok")

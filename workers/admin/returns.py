@@ -11,9 +11,9 @@ from aiohttp import web
 from msgspec import Struct
 
 from schemas.accounts import Account
-from workers.admin import answers, shapes
-from workers.admin.answers import Refusal
-from workers.pages import OrdersPort
+from workers.admin import responses, shapes
+from workers.admin.responses import Refusal
+from workers.queries import OrdersPort
 
 TEXT_CHARACTERS_MAX = 16 * 1024
 
@@ -63,10 +63,10 @@ class ReturnsPart:
         account = self._accounts.get(request.match_info["account"])
         if account is None:
             raise Refusal(404, "unknown_account", f"no account {request.match_info['account']} is configured")
-        returned = self._check(_text(await answers.body(request, ReturnText)), account)
+        returned = self._check(_text(await responses.body(request, ReturnText)), account)
         number = returned.claims.get("out_trade_no", "")
         page = await self._orders.order_page(account.name, number) if number else None
-        return answers.json(
+        return responses.json(
             ReturnAnswer(
                 authentic=returned.authentic,
                 reason=returned.reason,
@@ -81,7 +81,7 @@ class ReturnsPart:
 def _text(given: ReturnText) -> str:
     text = given.result if given.query is None else given.query
     if text is None or (given.result is not None and given.query is not None):
-        raise answers.bad_request('say either {"result": "…"} (in-app) or {"query": "…"} (the redirect\'s)')
+        raise responses.bad_request('say either {"result": "…"} (in-app) or {"query": "…"} (the redirect\'s)')
     if not text or len(text) > TEXT_CHARACTERS_MAX:
-        raise answers.bad_request(f"a Return has 1 to {TEXT_CHARACTERS_MAX} characters")
+        raise responses.bad_request(f"a Return has 1 to {TEXT_CHARACTERS_MAX} characters")
     return text

@@ -13,8 +13,8 @@ from msgspec import Struct
 from schemas import money, times, topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.orders import ClosedBecause, Order, Status, View
-from workers.pages import Emitted, HeldPage, OrderPage
-from workers.plan import Delivery
+from workers.queries import Emitted, HeldPage, OrderPage
+from workers.settlement.plan import Delivery
 
 
 class RefusedRequest(Protocol):

@@ -1,4 +1,4 @@
-"""The tables' columns with their types, in the order of `workers.rows`, and statements made of them. Pure.
+"""The tables' columns with their types, in the order of `workers.row_codec`, and statements made of them. Pure.
 
 A statement takes one array for each column, so its text and its plan are the same for every batch, and a batch of any
 size is one round trip. Where rows are only added, `COPY` takes them as they are, at a third of the client's time.

@@ -26,9 +26,9 @@ from msgspec import Struct
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
+from workers.errors import InfrastructureDown, RecordRefused, VersionConflict
 from workers.postgres import errors
 from workers.postgres.errors import Collided
-from workers.processing import Fenced, Infrastructure, RecordRefused
 
 ATTEMPTS_MAX = 5
 FIRST_WAIT_S = 0.02
@@ -212,8 +212,8 @@ class Database:
     def _noticing(self, *, is_write: bool) -> Iterator[None]:
         try:
             yield
-        except Infrastructure as error:
-            if not isinstance(error, Fenced):
+        except InfrastructureDown as error:
+            if not isinstance(error, VersionConflict):
                 self.trouble = str(error)
                 self._is_write_in_trouble = self._is_write_in_trouble or is_write
             raise
@@ -255,7 +255,9 @@ class _Session:
 
     async def undo(self, error: BaseException) -> None:
         """Roll back over a connection that answers; cut one that may not."""
-        is_sound = not isinstance(error, asyncio.CancelledError | Infrastructure) or isinstance(error, Fenced)
+        is_sound = not isinstance(error, asyncio.CancelledError | InfrastructureDown) or isinstance(
+            error, VersionConflict
+        )
         try:
             if not (is_sound or errors.is_answered(error)):
                 self._cut()

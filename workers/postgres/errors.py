@@ -8,7 +8,7 @@ costs time, in the other it would hold healthy payments.
 
 import asyncpg
 
-from workers.processing import Broken, Infrastructure, RecordRefused
+from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
 
 # Two transactions want the same rows in different orders, or saw each other's half-done work: the server chose one to
 # fail, and it has only to be done again.
@@ -27,7 +27,7 @@ _DAMAGE = (
 )
 
 
-class Collided(Infrastructure):
+class Collided(InfrastructureDown):
     """The server chose this transaction to fail so that another could go on. Nothing of it is there."""
 
 
@@ -51,7 +51,7 @@ def translated(error: Exception) -> Exception:
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         return RecordRefused(str(error))  # a value that could not even be sent
     if not isinstance(error, asyncpg.PostgresError):
-        return Infrastructure(f"PostgreSQL: {type(error).__name__}: {error}".rstrip(": "))
+        return InfrastructureDown(f"PostgreSQL: {type(error).__name__}: {error}".rstrip(": "))
     state = _class_of(error)
     said = f"PostgreSQL: {error} ({state})"
     if state in _COLLISIONS:
@@ -59,8 +59,8 @@ def translated(error: Exception) -> Exception:
     if state.startswith(_REFUSALS):
         return RecordRefused(said)
     if state.startswith(_DAMAGE):
-        return Broken(said)
-    return Infrastructure(said)
+        return InfrastructureDamaged(said)
+    return InfrastructureDown(said)
 
 
 def _class_of(error: asyncpg.PostgresError) -> str:

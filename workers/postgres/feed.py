@@ -8,10 +8,10 @@ whatever they took up to that number is either there or never will be. While nob
 
 from collections.abc import Sequence
 
-from workers import rows
-from workers.pages import Emitted
+from workers import row_codec
 from workers.postgres import columns
 from workers.postgres.database import Connection
+from workers.queries import Emitted
 
 _TAKEN = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM outbox_number_seq"
 _RUNNING = """
@@ -34,7 +34,7 @@ class Feed:
         """What lies behind this number, oldest first. None will ever appear with a lower number than these have."""
         await self._look(connection)
         found = await connection.fetch(_AFTER, number, self._complete, limit)
-        return [rows.emitted(row) for row in found]
+        return [row_codec.emitted(row) for row in found]
 
     async def _look(self, connection: Connection) -> None:
         # In two statements, since a statement's snapshot is older than what it reads of a sequence: a number must not

@@ -9,8 +9,8 @@ mattering.
 import asyncio
 import time
 
+from workers.errors import InfrastructureDown
 from workers.postgres.database import Connection, Database
-from workers.processing import Infrastructure
 
 LEASE_S = 15.0
 ASK_EVERY_S = 2.0  # well within the lease; so long a follower waits to find out that the leader is gone
@@ -56,7 +56,7 @@ class Leadership:
         self._leads = False
         try:
             await self._database.write(self._give_back)
-        except Infrastructure:
+        except InfrastructureDown:
             return
 
     async def _take(self, connection: Connection) -> bool:

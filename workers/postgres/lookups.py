@@ -7,12 +7,12 @@ from typing import Any
 
 from schemas import events
 from schemas.dispositions import Disposition
-from workers import rows
-from workers.pages import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
-from workers.plan import HeldRow, Position
+from workers import row_codec
 from workers.postgres import columns
 from workers.postgres.columns import DELIVERIES, EMITTED, HELD, HELD_PAGE
 from workers.postgres.database import Connection
+from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
+from workers.settlement.plan import HeldRow, Position
 
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
@@ -31,13 +31,13 @@ async def order_page(connection: Connection, account: str, number: str) -> Order
     )
     if found is None and not deliveries:
         return None
-    order, view = (None, None) if found is None else rows.order_and_view(found)
+    order, view = (None, None) if found is None else row_codec.order_and_view(found)
     return OrderPage(
         account=account,
         number=number,
         order=order,
         view=view,
-        deliveries=tuple(rows.delivery(row) for row in reversed(deliveries)),
+        deliveries=tuple(row_codec.delivery(row) for row in reversed(deliveries)),
         events=() if order is None else await _events(connection, account, number, order.version),
     )
 
@@ -49,7 +49,7 @@ async def _events(connection: Connection, account: str, number: str, version: in
         f"SELECT {EMITTED} FROM outbox WHERE id = ANY($1::text[]) ORDER BY number",
         [events.event_id(account, number, each) for each in versions],
     )
-    return tuple(rows.emitted(row) for row in found)
+    return tuple(row_codec.emitted(row) for row in found)
 
 
 async def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
@@ -74,7 +74,7 @@ async def recent(connection: Connection, limit: int) -> Sequence[OrderPage]:
     found = await connection.fetch(f"SELECT {columns.ORDER} FROM orders ORDER BY changed_at DESC LIMIT $1", limit)
     pages = []
     for row in found:
-        order, view = rows.order_and_view(row)
+        order, view = row_codec.order_and_view(row)
         pages.append(
             OrderPage(account=order.account, number=order.number, order=order, view=view, deliveries=(), events=())
         )
@@ -100,7 +100,7 @@ async def held_list(connection: Connection, query: HeldQuery) -> Sequence[HeldPa
         "ORDER BY first_at, log_partition, log_offset LIMIT $1",
         *values,
     )
-    return [rows.held_page(row) for row in found]
+    return [row_codec.held_page(row) for row in found]
 
 
 async def held_page(connection: Connection, position: Position) -> HeldPage | None:
@@ -110,7 +110,7 @@ async def held_page(connection: Connection, position: Position) -> HeldPage | No
         position.partition,
         position.offset,
     )
-    return None if row is None else rows.held_page(row)
+    return None if row is None else row_codec.held_page(row)
 
 
 async def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
@@ -121,7 +121,7 @@ async def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldR
         now_ms,
         limit,
     )
-    return [rows.held(row) for row in found]
+    return [row_codec.held(row) for row in found]
 
 
 async def next_due_ms(connection: Connection) -> int | None:

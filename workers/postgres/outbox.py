@@ -12,17 +12,18 @@ waited longer than a living worker would have let it. Two leaders at once, for t
 
 What was sent twice, by two workers or in two tries of one, may arrive late: after the next version. Who reads the
 events has seen both before; but in their compacted twin the late one is the last, and the only one that is kept. So an
-event of which that may be true is marked, and the state of its order is sent once more: see `workers.postgres.repeats`.
+event of which that may be true is marked, and the state of its order is sent once more: see
+`workers.postgres.state_resend`.
 """
 
 from collections.abc import Collection, Container, Mapping, Sequence
 
 from schemas.events import Outgoing
-from workers import rows
-from workers.pages import Emitted
-from workers.postgres import columns, repeats
+from workers import row_codec
+from workers.postgres import columns, state_resend
 from workers.postgres.database import Connection
 from workers.postgres.settling import Settled, previous_id
+from workers.queries import Emitted
 
 FRESH_MAX = 2000  # what one worker holds in memory while its topic is away; all of it is in the table too
 LEFT_BEHIND_MS = 2000  # a worker sends right after its commit: who has not by now is in trouble, or gone
@@ -104,9 +105,9 @@ async def take_up(connection: Connection, limit: int, *, ours: Container[int], n
     may die before he can say that there are two copies.
     """
     found = await connection.fetch(_LEFT_BEHIND, limit, now_ms - LEFT_BEHIND_MS)
-    left = [rows.emitted(row) for row in found]
+    left = [row_codec.emitted(row) for row in found]
     if others := [emitted.number for emitted in left if emitted.number not in ours]:
-        await repeats.ask_for(connection, others, now_ms=now_ms)
+        await state_resend.ask_for(connection, others, now_ms=now_ms)
     return left
 
 
@@ -119,7 +120,7 @@ async def mark_sent(
     if others := [number for number, id_ in marked.items() if sent[number] != id_]:
         await connection.execute(_UNMARK, others)
     if repeated := [number for number in sent if number not in marked or number in doubtful]:
-        await repeats.ask_for(connection, repeated, now_ms=now_ms)
+        await state_resend.ask_for(connection, repeated, now_ms=now_ms)
 
 
 async def newest(connection: Connection) -> int:

@@ -29,12 +29,12 @@ from msgspec import Struct
 from schemas import topics
 from schemas.events import Outgoing
 from schemas.orders import Order
-from workers import rows
-from workers.plan import Decide, Delivery, Named, Needs, OrderWrite, Plan, Position
-from workers.postgres import columns, errors, loading
+from workers import row_codec
+from workers.errors import RefundTaken, VersionConflict
+from workers.postgres import columns, errors, load
 from workers.postgres.columns import arrays
 from workers.postgres.database import Connection
-from workers.processing import Fenced, RefundTaken
+from workers.settlement.plan import Decide, Delivery, LoadRequest, Named, OrderWrite, Position, WritePlan
 
 
 class Settled(Struct, frozen=True):
@@ -43,21 +43,21 @@ class Settled(Struct, frozen=True):
     `unsent_before` are ids of events that come right before one of these and that no topic has acknowledged yet.
     """
 
-    plan: Plan
+    plan: WritePlan
     woken: int
     numbered: list[tuple[int, Outgoing]]
     unsent_before: frozenset[str]
 
 
-async def settle(connection: Connection, needs: Needs, decide: Decide, *, now_ms: int) -> Settled:
+async def settle(connection: Connection, needs: LoadRequest, decide: Decide, *, now_ms: int) -> Settled:
     """Load, decide, and write."""
-    known = await loading.load(connection, needs)
+    known = await load.load(connection, needs)
     plan = decide(known)
     try:
         return await write(connection, plan, known.settled, now_ms=now_ms)
     except Exception as error:
         if _is_race(errors.violated_table(error), plan, needs, known.orders.keys()):
-            raise Fenced("another worker has settled some of this meanwhile") from error
+            raise VersionConflict("another worker has settled some of this meanwhile") from error
         raise
 
 
@@ -65,24 +65,24 @@ async def register(
     connection: Connection,
     named: Named,
     refunds: Sequence[str],
-    decide: Callable[[Order | None], Plan],
+    decide: Callable[[Order | None], WritePlan],
     *,
     now_ms: int,
 ) -> Settled:
     """Load the order, decide, write, and link the refunds to it."""
-    known = await loading.locked_orders(connection, {named})
+    known = await load.locked_orders(connection, {named})
     plan = decide(known.get(named))
     try:
         settled = await write(connection, plan, frozenset(), now_ms=now_ms)
     except Exception as error:
         if _is_race(errors.violated_table(error), plan, _NOTHING, known.keys()):
-            raise Fenced("another worker has written this order meanwhile") from error
+            raise VersionConflict("another worker has written this order meanwhile") from error
         raise
     await _link(connection, named, refunds)
     return settled
 
 
-async def write(connection: Connection, plan: Plan, settled: frozenset[Position], *, now_ms: int) -> Settled:
+async def write(connection: Connection, plan: WritePlan, settled: frozenset[Position], *, now_ms: int) -> Settled:
     """Write the plan.
 
     Events come before the orders they announce, which the triggers ask for, and held rows before the wakes: what this
@@ -91,12 +91,12 @@ async def write(connection: Connection, plan: Plan, settled: frozenset[Position]
     Raises:
         Fenced: an order has not the version that the plan expects.
     """
-    await _copy(connection, "notifications", _LEDGER, sorted(map(rows.ledger_row, plan.ledger), key=_first_two))
+    await _copy(connection, "notifications", _LEDGER, sorted(map(row_codec.ledger_row, plan.ledger), key=_first_two))
     numbered = await _write_events(connection, plan.events, now_ms)
     await _write_orders(connection, plan.orders, now_ms)
     await _write_deliveries(connection, plan.deliveries, settled)
     await _release(connection, plan, now_ms)
-    await _insert(connection, _HOLD, sorted(map(rows.held_row, plan.held), key=_first_two))
+    await _insert(connection, _HOLD, sorted(map(row_codec.held_row, plan.held), key=_first_two))
     return Settled(
         plan,
         await _wake(connection, plan.wakes, now_ms),
@@ -115,13 +115,13 @@ async def last_settled(connection: Connection, partition: int, below: int) -> in
 
 async def count_settled(connection: Connection, positions: Sequence[Position]) -> int:
     """How many of the positions have a disposition."""
-    count: int = await connection.fetchval(_COUNT_SETTLED, *loading.places(positions))
+    count: int = await connection.fetchval(_COUNT_SETTLED, *load.places(positions))
     return count
 
 
 async def count_same(connection: Connection, positions: Sequence[Position], received_at_ms: Sequence[int]) -> int:
     """How many of the positions have the disposition of a record that was received at that moment."""
-    count: int = await connection.fetchval(_COUNT_SAME, *loading.places(positions), received_at_ms)
+    count: int = await connection.fetchval(_COUNT_SAME, *load.places(positions), received_at_ms)
     return count
 
 
@@ -136,7 +136,9 @@ async def settled_between(connection: Connection, partition: int, first: int, en
     return count
 
 
-_NOTHING = Needs(positions=frozenset(), ids=frozenset(), orders=frozenset(), trades=frozenset(), refunds=frozenset())
+_NOTHING = LoadRequest(
+    positions=frozenset(), ids=frozenset(), orders=frozenset(), trades=frozenset(), refunds=frozenset()
+)
 _LEDGER, _ORDERS, _DELIVERIES = columns.LEDGER.each, columns.ORDERS.each, columns.DELIVERIES.each
 _OUTBOX = ("number", *columns.OUTBOX.each)
 _DRAW_NUMBERS = """
@@ -205,14 +207,14 @@ _UNSENT_AMONG = "SELECT id FROM outbox WHERE id = ANY($1::text[]) AND sent_at IS
 _first_two = operator.itemgetter(0, 1)
 
 
-async def _insert(connection: Connection, statement: str, given: Sequence[rows.Row]) -> int:
+async def _insert(connection: Connection, statement: str, given: Sequence[row_codec.Row]) -> int:
     """Run a statement of the rows, if there are any; how many rows it wrote."""
     if not given:
         return 0
     return _count(await connection.execute(statement, *arrays(given)))
 
 
-async def _copy(connection: Connection, table: str, names: Sequence[str], given: Sequence[rows.Row]) -> None:
+async def _copy(connection: Connection, table: str, names: Sequence[str], given: Sequence[row_codec.Row]) -> None:
     """Add the rows, if there are any, to a table that may have none of their keys."""
     if given:
         await connection.copy_records_to_table(table, records=given, columns=names)
@@ -234,7 +236,7 @@ async def _write_events(
     notices = [event for event in in_order if event.topic != topics.ORDER_EVENT]
     if not notices:
         return numbered
-    given = arrays(rows.outbox_row(event, now_ms) for event in notices)
+    given = arrays(row_codec.outbox_row(event, now_ms) for event in notices)
     by_id = {id_: number for number, id_ in await connection.fetch(_INSERT_NOTICES, *given)}
     return numbered + [(by_id[event.id], event) for event in notices if event.id in by_id]
 
@@ -246,20 +248,22 @@ async def _announce(connection: Connection, announced: Sequence[Outgoing], now_m
     drawn = sorted(number for (number,) in await connection.fetch(_DRAW_NUMBERS, len(announced)))
     numbered = list(zip(drawn, announced, strict=True))
     await _copy(
-        connection, "outbox", _OUTBOX, [(number, *rows.outbox_row(event, now_ms)) for number, event in numbered]
+        connection, "outbox", _OUTBOX, [(number, *row_codec.outbox_row(event, now_ms)) for number, event in numbered]
     )
     return numbered
 
 
 async def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: int) -> None:
     in_order = sorted(writes, key=lambda each: (each.order.number, each.order.account))
-    fresh = [rows.order_row(each, now_ms) for each in in_order if each.expected_version is None]
+    fresh = [row_codec.order_row(each, now_ms) for each in in_order if each.expected_version is None]
     known = [
-        (*rows.order_row(each, now_ms), each.expected_version) for each in in_order if each.expected_version is not None
+        (*row_codec.order_row(each, now_ms), each.expected_version)
+        for each in in_order
+        if each.expected_version is not None
     ]
     await _copy(connection, "orders", _ORDERS, fresh)
     if await _insert(connection, _UPDATE_ORDERS, known) != len(known):
-        raise Fenced("an order has another version than the one that was decided on")
+        raise VersionConflict("an order has another version than the one that was decided on")
     trades = {
         (claim.trade, each.order.account, each.order.number)
         for each in writes
@@ -272,20 +276,20 @@ async def _write_orders(connection: Connection, writes: Sequence[OrderWrite], no
 async def _write_deliveries(
     connection: Connection, deliveries: Sequence[Delivery], settled: frozenset[Position]
 ) -> None:
-    first: list[rows.Row] = []
-    again: list[rows.Row] = []
+    first: list[row_codec.Row] = []
+    again: list[row_codec.Row] = []
     for delivery in deliveries:
-        (again if delivery.position in settled else first).append(rows.delivery_row(delivery))
+        (again if delivery.position in settled else first).append(row_codec.delivery_row(delivery))
     await _copy(connection, "deliveries", _DELIVERIES, sorted(first, key=_first_two))
     await _insert(connection, _DELIVER_AGAIN, sorted(again, key=_first_two))
 
 
-async def _release(connection: Connection, plan: Plan, now_ms: int) -> None:
+async def _release(connection: Connection, plan: WritePlan, now_ms: int) -> None:
     if not plan.released:
         return
     ends = {each.position: each.disposition.value for each in plan.deliveries}
     released = sorted(plan.released)
-    await connection.execute(_RELEASE, *loading.places(released), [ends[position] for position in released], now_ms)
+    await connection.execute(_RELEASE, *load.places(released), [ends[position] for position in released], now_ms)
 
 
 async def _wake(connection: Connection, wakes: set[tuple[str, str]], now_ms: int) -> int:
@@ -326,13 +330,13 @@ async def _link(connection: Connection, named: Named, refunds: Sequence[str]) ->
         account,
         number,
     )
-    linked = await connection.fetch(loading.ORDER_BY_REFUND, wanted, [account] * len(wanted))
+    linked = await connection.fetch(load.ORDER_BY_REFUND, wanted, [account] * len(wanted))
     for _, refund, order in linked:
         if order != number:
             raise RefundTaken(refund, order)
 
 
-def _is_race(table: str | None, plan: Plan, needs: Needs, orders: Iterable[Named]) -> bool:
+def _is_race(table: str | None, plan: WritePlan, needs: LoadRequest, orders: Iterable[Named]) -> bool:
     """Whether a key was taken by another worker since we looked: then the plan is sound, and only too late.
 
     A key that the plan writes twice, or that it never asked about, is the plan's own fault, and deciding again would

@@ -14,15 +14,15 @@ from collections.abc import Callable, Sequence
 from schemas import record_format
 from schemas.events import Outgoing
 from schemas.orders import Order
-from workers.pages import Counts, Emitted, HeldPage, HeldQuery, OrderPage
-from workers.plan import Decide, HeldRow, Logged, Needs, Plan, Position, position_of
-from workers.postgres import lookups, migrations, outbox, people, repeats, settling
+from workers.postgres import audit, lookups, migrations, outbox, settling, state_resend
 from workers.postgres.database import Connection, Database, Limits
 from workers.postgres.feed import Feed
 from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import Fresh
-from workers.postgres.repeats import Asked, Repeats
 from workers.postgres.settling import Settled
+from workers.postgres.state_resend import Asked, Repeats
+from workers.queries import Counts, Emitted, HeldPage, HeldQuery, OrderPage
+from workers.settlement.plan import Decide, HeldRow, LoadRequest, LogRecord, Position, WritePlan, position_of
 
 # Two roles, since a worker that stands still sweeps no more and goes on sending: were it one, it would keep the others
 # from sweeping.
@@ -97,7 +97,7 @@ class OrderStore:
         found = await self._database.read(lambda connection: settling.count_settled(connection, positions))
         return found == len(positions)
 
-    async def are_settled(self, records: Sequence[Logged]) -> bool:
+    async def are_settled(self, records: Sequence[LogRecord]) -> bool:
         """Whether each of the records is what was settled at its position: one that was received at that moment."""
         try:
             moments = [record_format.decode(logged.record).received_at_ms for logged in records]
@@ -115,13 +115,13 @@ class OrderStore:
         """Leave an audit row for each subject of what somebody did."""
 
         async def work(connection: Connection) -> None:
-            await people.note(connection, action, subjects, by=by, why=why, now_ms=self._now_ms())
+            await audit.note(connection, action, subjects, by=by, why=why, now_ms=self._now_ms())
 
         await self._database.write(work)
 
     # workers.processing.Store
 
-    async def settle(self, needs: Needs, decide: Decide) -> Plan:
+    async def settle(self, needs: LoadRequest, decide: Decide) -> WritePlan:
         async def work(connection: Connection) -> Settled:
             return await settling.settle(connection, needs, decide, now_ms=self._now_ms())
 
@@ -150,7 +150,7 @@ class OrderStore:
             if first:
                 await outbox.mark_sent(connection, first, doubtful=doubtful, now_ms=now_ms)
             if repeated:
-                await repeats.settle(connection, repeated, now_ms=now_ms)
+                await state_resend.settle(connection, repeated, now_ms=now_ms)
 
         await self._database.write(work)
         self._fresh.forget(numbers)
@@ -161,13 +161,13 @@ class OrderStore:
 
         async def work(connection: Connection) -> tuple[Sequence[Emitted], Sequence[Asked]]:
             left = await outbox.take_up(connection, limit, ours=self._fresh, now_ms=now_ms)
-            return left, await repeats.take(connection, limit, now_ms=now_ms)
+            return left, await state_resend.take(connection, limit, now_ms=now_ms)
 
         left, taken = await self._database.write(work)
         self._fresh.took_up(left)
         return [asked for asked in taken if asked.newest not in self._fresh]
 
-    # workers.pages.OrdersPort
+    # workers.queries.OrdersPort
 
     async def order_page(self, account: str, number: str) -> OrderPage | None:
         return await self._database.read(
@@ -193,20 +193,20 @@ class OrderStore:
         account: str,
         number: str,
         refunds: Sequence[str],
-        decide: Callable[[Order | None], Plan],
+        decide: Callable[[Order | None], WritePlan],
         *,
         by: str,
         why: str,
-    ) -> Plan:
+    ) -> WritePlan:
         async def work(connection: Connection) -> Settled:
             now_ms = self._now_ms()
             settled = await settling.register(connection, (account, number), refunds, decide, now_ms=now_ms)
-            await people.note(connection, "register", [f"{account}:{number}"], by=by, why=why, now_ms=now_ms)
+            await audit.note(connection, "register", [f"{account}:{number}"], by=by, why=why, now_ms=now_ms)
             return settled
 
         return self._written(await self._database.write(work))
 
-    # workers.pages.HeldPort
+    # workers.queries.HeldPort
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
         return await self._database.read(lambda connection: lookups.held_list(connection, query))
@@ -228,13 +228,13 @@ class OrderStore:
         if position is None:
             return False
         return await self._database.write(
-            lambda connection: people.discard(connection, position, by=by, why=why, now_ms=now_ms)
+            lambda connection: audit.discard(connection, position, by=by, why=why, now_ms=now_ms)
         )
 
     async def note_replay(self, ids: Sequence[str], *, by: str, why: str, now_ms: int) -> None:
         positions = [position for position in map(position_of, ids) if position is not None]
         await self._database.write(
-            lambda connection: people.note_replay(connection, positions, by=by, why=why, now_ms=now_ms)
+            lambda connection: audit.note_replay(connection, positions, by=by, why=why, now_ms=now_ms)
         )
 
     async def counts(self) -> Counts:
@@ -255,7 +255,7 @@ class OrderStore:
         self._pruned_upto = last or 0
         return last is not None
 
-    def _written(self, settled: Settled) -> Plan:
+    def _written(self, settled: Settled) -> WritePlan:
         if self._has_relay:
             self._fresh.wrote(settled)
         if settled.woken:

@@ -22,7 +22,7 @@ from schemas import telemetry, topics
 from schemas.record_format import Record
 from tests.benchmarks.cluster import cores, corpus, servers
 from tests.benchmarks.cluster.servers import Servers
-from workers import kafka_clients
+from workers.kafka import clients
 
 LOOK_EVERY_S = 0.5  # a look costs the worker some milliseconds
 WITHIN_S = 600.0
@@ -80,7 +80,7 @@ async def measure(given: Servers, *, count: int, count_of_others: int) -> Figure
 async def _fill(given: Servers, prefix: str, records: Sequence[Record]) -> None:
     """Append them to the log."""
     topic = topics.named(topics.NOTIFICATION, prefix)
-    producer = kafka_clients.producer({"bootstrap_servers": given.kafka})
+    producer = clients.producer({"bootstrap_servers": given.kafka})
     await producer.start()
     try:
         count = len(await producer.partitions_for(topic))

@@ -22,8 +22,8 @@ from schemas.record_format import Record
 from tests import journey
 from tests.benchmarks.cluster import cores, servers
 from tests.benchmarks.cluster.servers import Servers
-from workers.plan import Logged, Position
 from workers.postgres.store import OrderStore
+from workers.settlement.plan import LogRecord, Position
 
 BATCH = 500
 WARMING = 1000  # of the existing orders, whose second news are not measured
@@ -64,7 +64,7 @@ async def _cost(given: Servers, orders: int, count: int) -> Cost:
     place = await servers.place(given)
     store = await OrderStore.open(place.postgres, holder="benchmark", now_ms=journey.Time())
     try:
-        await journey.processing(store, journey.Time()).process([Logged(Position(PARTITION, 0), _paid(TEMPLATE))])
+        await journey.processing(store, journey.Time()).process([LogRecord(Position(PARTITION, 0), _paid(TEMPLATE))])
         began_s = time.perf_counter()
         size = await _fill(place.postgres, orders)
         filled_s = time.perf_counter() - began_s
@@ -90,7 +90,7 @@ async def _cost(given: Servers, orders: int, count: int) -> Cost:
 async def _settle(store: OrderStore, records: Sequence[Record], *, first: int) -> tuple[float, float]:
     """Bring them to their dispositions; seconds by the wall, and of this process's CPU."""
     work = journey.processing(store, journey.Time())
-    logged = [Logged(Position(0, first + offset), each) for offset, each in enumerate(records)]
+    logged = [LogRecord(Position(0, first + offset), each) for offset, each in enumerate(records)]
     with cores.on(cores.MEASURED):
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         for start in range(0, len(logged), BATCH):

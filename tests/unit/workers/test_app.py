@@ -12,11 +12,11 @@ from tests import admin_world, journey
 from tests.fakes import Published
 from workers import metrics
 from workers.app import Worker, working
-from workers.changes import Changes
-from workers.lines import Lines
-from workers.plan import Logged, Position
-from workers.processing import Infrastructure
-from workers.watching import Everyone
+from workers.errors import InfrastructureDown
+from workers.log_lines import Lines
+from workers.long_poll import Changes
+from workers.observers import Observers
+from workers.settlement.plan import LogRecord, Position
 
 
 class Source:
@@ -26,7 +26,7 @@ class Source:
         self.coming = journey.logged(records)
         self.committed: list[Position] = []
 
-    async def poll(self, max_records: int) -> Sequence[Logged]:
+    async def poll(self, max_records: int) -> Sequence[LogRecord]:
         await asyncio.sleep(0.001)
         batch, self.coming = self.coming[:1], self.coming[1:]
         return batch
@@ -49,7 +49,7 @@ async def worker(
         claims=LocalClaims(),
         events=topics,
         woken=asyncio.Event(),
-        watch=Everyone(metrics=counted, lines=Lines(log, sample=1), changes=Changes()),
+        watch=Observers(metrics=counted, lines=Lines(log, sample=1), changes=Changes()),
         logger=log,
         token=b"w",
         now_ms=time,
@@ -106,7 +106,7 @@ async def test_a_worker_that_stands_still_says_why_and_still_sends_what_it_wrote
 
 async def test_one_loop_that_fails_of_our_own_fault_stops_the_worker() -> None:
     class Failing(Source):
-        async def poll(self, max_records: int) -> Sequence[Logged]:
+        async def poll(self, max_records: int) -> Sequence[LogRecord]:
             raise KeyError("ours")
 
     topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
@@ -119,10 +119,10 @@ async def test_trouble_with_the_log_is_waited_for() -> None:
     class Away(Source):
         fails = 2
 
-        async def poll(self, max_records: int) -> Sequence[Logged]:
+        async def poll(self, max_records: int) -> Sequence[LogRecord]:
             if self.fails:
                 self.fails -= 1
-                raise Infrastructure("no broker")
+                raise InfrastructureDown("no broker")
             return await super().poll(max_records)
 
     source = Away(journey.record("N1"))

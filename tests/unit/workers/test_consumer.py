@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 
 from schemas.record_format import Record
-from workers.claims import Claimed
 from workers.consumer import Consumer
-from workers.plan import Logged, Position
-from workers.processing import Broken, DeadRun, Infrastructure
+from workers.errors import InfrastructureDamaged, InfrastructureDown, TooManyDeadLetters
+from workers.locks import LockResult
+from workers.settlement.plan import LogRecord, Position
 
 
-def logged(offset: int, order: str = "", partition: int = 0) -> Logged:
-    return Logged(Position(partition, offset), Record(f"shop:{order or offset}".encode(), b"", ()))
+def logged(offset: int, order: str = "", partition: int = 0) -> LogRecord:
+    return LogRecord(Position(partition, offset), Record(f"shop:{order or offset}".encode(), b"", ()))
 
 
 class World:
     """Everything the loop calls, writing down what was called; `fails` raises at the next calls of a step."""
 
-    def __init__(self, *batches: Sequence[Logged]) -> None:
+    def __init__(self, *batches: Sequence[LogRecord]) -> None:
         self.batches = list(batches)
         self.steps: list[str] = []
         self.fails: dict[str, list[Exception]] = {}
@@ -37,22 +37,22 @@ class World:
         if self.fails.get(name):
             raise self.fails[name].pop(0)
 
-    async def poll(self, max_records: int) -> Sequence[Logged]:
+    async def poll(self, max_records: int) -> Sequence[LogRecord]:
         await asyncio.sleep(0)
         if not self.batches:
             return ()
         self._step("poll")
         return self.batches.pop(0)
 
-    async def claim(self, keys: Sequence[bytes], token: bytes) -> Claimed:
+    async def claim(self, keys: Sequence[bytes], token: bytes) -> LockResult:
         self._step("claim", str(len(keys)))
-        return Claimed(set(keys) - (self.held_by_others.pop(0) if self.held_by_others else set()), self.marks)
+        return LockResult(set(keys) - (self.held_by_others.pop(0) if self.held_by_others else set()), self.marks)
 
-    async def are_settled(self, records: Sequence[Logged]) -> bool:
+    async def are_settled(self, records: Sequence[LogRecord]) -> bool:
         self._step("ask", " ".join(str(each.position) for each in records))
         return self.has_settled
 
-    async def process(self, batch: Sequence[Logged]) -> None:
+    async def process(self, batch: Sequence[LogRecord]) -> None:
         self._step("process", " ".join(str(each.position) for each in batch))
         self.meanwhile()
 
@@ -66,7 +66,7 @@ class World:
         self._step("release", str(len(keys)))
         self.left = done
 
-    def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None:
+    def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
         self.pauses += 1
 
     def claimed(self, outcome: str, count: int) -> None:
@@ -123,7 +123,7 @@ async def test_an_order_is_claimed_once_however_many_records_it_has() -> None:
 @pytest.mark.parametrize("step", ["process", "commit"])
 async def test_trouble_pauses_and_the_same_step_is_tried_again(step: str) -> None:
     world = World([logged(1)])
-    world.fails[step] = [Infrastructure("locked")]
+    world.fails[step] = [InfrastructureDown("locked")]
     await consumer(world).run_once()
     done = [each.split()[0] for each in world.steps]
     assert done.count(step) == 2
@@ -158,8 +158,8 @@ async def test_how_far_each_order_is_settled_is_left_with_its_claim() -> None:
 async def test_what_is_settled_is_left_where_only_the_commit_failed_and_what_is_not_is_not() -> None:
     for step, left in {"commit": {b"shop:1": Position(0, 1)}, "process": {}}.items():
         world = World([logged(1)])
-        world.fails[step] = [Broken("page 7")]
-        with pytest.raises(Broken):
+        world.fails[step] = [InfrastructureDamaged("page 7")]
+        with pytest.raises(InfrastructureDamaged):
             await consumer(world).run_once()
         assert world.left == left
 
@@ -179,7 +179,7 @@ async def test_a_batch_that_is_done_is_only_committed() -> None:
     assert world.steps == ["poll", "claim 1", "ask 0-1 0-2", "commit 0-2", "release 1"]
 
 
-@pytest.mark.parametrize("outage", [[], [Infrastructure("locked")]])
+@pytest.mark.parametrize("outage", [[], [InfrastructureDown("locked")]])
 async def test_a_mark_alone_proves_nothing(outage: list[Exception]) -> None:
     """The store may have been restored to what it was before; or not say."""
     world = World([logged(1, "N1")])
@@ -198,13 +198,13 @@ async def test_a_mark_of_another_partition_says_nothing_here() -> None:
 
 async def test_without_claims_it_goes_on() -> None:
     world = World([logged(1)])
-    world.fails = {"claim": [Infrastructure("unreachable")], "release": [Infrastructure("unreachable")]}
+    world.fails = {"claim": [InfrastructureDown("unreachable")], "release": [InfrastructureDown("unreachable")]}
     assert await consumer(world).run_once() == 1
     assert "commit 0-1" in world.steps
     assert world.claimed_ == [("error", 1), ("error", 1)]
 
 
-@pytest.mark.parametrize("error", [DeadRun("twenty"), Broken("page 7")])
+@pytest.mark.parametrize("error", [TooManyDeadLetters("twenty"), InfrastructureDamaged("page 7")])
 async def test_what_no_waiting_mends_stops_the_loop_uncommitted(error: Exception) -> None:
     world = World([logged(1)], [logged(2)])
     world.fails["process"] = [error]
@@ -224,7 +224,7 @@ async def test_a_stop_finishes_the_batch_in_hand_and_takes_no_other() -> None:
 
 async def test_a_stop_during_an_outage_leaves_the_batch_for_the_next_start() -> None:
     world = World([logged(1)])
-    world.fails["process"] = [Infrastructure("gone")] * 1000
+    world.fails["process"] = [InfrastructureDown("gone")] * 1000
     loop = consumer(world)
     running = asyncio.create_task(loop.run())
     while not world.pauses:  # noqa: ASYNC110 - what is watched is a plain value

@@ -9,8 +9,8 @@ from schemas import telemetry
 from schemas.orders import ClosedBecause
 from tests.admin_world import ACCOUNTS, NOW_MS, World, form
 from workers.admin.activity import Activity
+from workers.errors import InfrastructureDown, VersionConflict
 from workers.metrics import Metrics
-from workers.processing import Fenced, Infrastructure
 
 RETRY_PENDING = "alipay_notify_retry_pending_notifications"
 
@@ -145,8 +145,8 @@ async def test_l04_a_sender_can_add_no_series() -> None:
 def test_the_other_instruments_count_what_they_are_told() -> None:
     registry = CollectorRegistry()
     counted = Metrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
-    counted.paused(Infrastructure("full"), attempts=1, wait_s=0.1)
-    counted.paused(Fenced("another"), attempts=1, wait_s=0.1)
+    counted.paused(InfrastructureDown("full"), attempts=1, wait_s=0.1)
+    counted.paused(VersionConflict("another"), attempts=1, wait_s=0.1)
     counted.claimed("acquired", 3)
     counted.step("apply", 0.01)
     counted.lag(messages=7, seconds=1.5)

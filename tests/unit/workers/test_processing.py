@@ -18,9 +18,10 @@ from schemas.record_format import VERSION, Header, Record, RecordContents
 from tests import facts
 from tests.facts import form, payment
 from tests.fakes import Log, MemoryStore, Published, Watched
-from workers import views
-from workers.plan import HeldRow, Plan, Position, Registration
-from workers.processing import Authenticate, DeadRun, EventRefused, Fenced, Infrastructure, Processing
+from workers.errors import EventRefused, InfrastructureDown, TooManyDeadLetters, VersionConflict
+from workers.processing import Authenticate, Processing
+from workers.settlement import order_view
+from workers.settlement.plan import HeldRow, Position, Registration, WritePlan
 
 SHOP = facts.account("mapi")
 FORGED = b"forged"
@@ -40,7 +41,7 @@ class Story:
 
     def __init__(
         self,
-        refuses: Callable[[Plan], bool] = lambda plan: False,
+        refuses: Callable[[WritePlan], bool] = lambda plan: False,
         dead_run_max: int = 20,
         authenticate: Authenticate = authenticate,
         published: Published | None = None,
@@ -102,7 +103,7 @@ async def test_events_that_no_topic_took_stay_in_the_outbox() -> None:
     story = Story()
     await story.process(paid("A"))
     story.published.down = True
-    with pytest.raises(Infrastructure):
+    with pytest.raises(InfrastructureDown):
         await story.processing.emit()
     story.published.down = False
     assert await story.processing.emit() == 1
@@ -148,12 +149,12 @@ async def test_one_record_that_the_store_refuses_is_held_and_its_seven_neighbour
 
 async def test_a_store_that_cannot_hold_even_the_dead_record_is_infrastructure() -> None:
     story = Story(refuses=lambda plan: True)
-    with pytest.raises(Infrastructure):
+    with pytest.raises(InfrastructureDown):
         await story.process(paid("A"))
     assert story.ends() == []
 
 
-@pytest.mark.parametrize("error", [Infrastructure("away"), Fenced("A"), asyncio.CancelledError()])
+@pytest.mark.parametrize("error", [InfrastructureDown("away"), VersionConflict("A"), asyncio.CancelledError()])
 async def test_trouble_of_infrastructure_passes_through_and_holds_nothing(error: BaseException) -> None:
     story = Story()
     story.store.trouble = [error]
@@ -167,7 +168,7 @@ async def test_trouble_of_infrastructure_passes_through_and_holds_nothing(error:
 
 async def test_twenty_dead_in_a_row_stop_the_worker_and_are_held() -> None:
     story = Story()
-    with pytest.raises(DeadRun):
+    with pytest.raises(TooManyDeadLetters):
         await story.process(*(facts.record(b"no form", SHOP) for _ in range(20)))
     assert len(story.store.held) == 20
 
@@ -183,7 +184,7 @@ async def test_a_run_of_dead_is_counted_across_batches() -> None:
     story = Story(dead_run_max=3)
     await story.process(facts.record(b"no form", SHOP))
     await story.process(facts.record(b"no form", SHOP))
-    with pytest.raises(DeadRun):
+    with pytest.raises(TooManyDeadLetters):
         await story.process(facts.record(b"no form", SHOP))
 
 
@@ -318,14 +319,14 @@ async def test_whatever_reading_raises_holds_that_record_only(
 async def test_whatever_deciding_raises_holds_that_record_only(
     error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = views.view
+    honest = order_view.view
 
     def view(order: Any) -> Any:
         if order.number == "B":
             raise error
         return honest(order)
 
-    monkeypatch.setattr(views, "view", view)
+    monkeypatch.setattr(order_view, "view", view)
     story = Story()
     await story.process(*(paid(order) for order in "ABC"))
     assert story.ends() == [APPLIED, (Disposition.DEAD, Reason.OUR_FAULT), APPLIED]
@@ -396,7 +397,7 @@ async def test_a_dead_record_is_applied_by_a_replay_after_the_fix(monkeypatch: p
     await story.processing.retry([row])
     assert story.ends() == [APPLIED]
     assert not story.store.held
-    assert views.view(story.store.orders[SHOP.name, "A"]).status is Status.PAID
+    assert order_view.view(story.store.orders[SHOP.name, "A"]).status is Status.PAID
 
 
 async def test_a_replay_that_fails_again_keeps_the_row_and_counts_the_attempt() -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from schemas.dispositions import Disposition, Reason
 from schemas.record_format import Record
-from workers.plan import HeldRow, Position
-from workers.processing import Infrastructure
+from workers.errors import InfrastructureDown
+from workers.settlement.plan import HeldRow, Position
 from workers.sweeper import Sweeper
 
 NOW_MS = 1_000_000
@@ -57,7 +57,7 @@ class World:
     def settled(self) -> None:
         self.rounds += 1
 
-    def paused(self, error: Infrastructure, *, attempts: int, wait_s: float) -> None:
+    def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
         self.pauses += 1
 
     def sweeper(self, *, rows_max: int = 100, look_every_s: float = 60) -> Sweeper:
@@ -134,7 +134,7 @@ async def test_it_looks_from_time_to_time_for_what_others_left() -> None:
 
 async def test_trouble_pauses_it() -> None:
     world = World(row(1, NOW_MS))
-    world.fails = [Infrastructure("locked")]
+    world.fails = [InfrastructureDown("locked")]
     sweeper = world.sweeper()
     running = asyncio.create_task(sweeper.run())
     await until(lambda: world.retried)

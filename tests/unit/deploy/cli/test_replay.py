@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from deploy.cli import main, replay
 from deploy.cluster.replaying import TooNarrow
-from workers.processing import DeadRun, Infrastructure
+from workers.errors import InfrastructureDown, TooManyDeadLetters
 
 ENVIRON = {"ALIPAY_NOTIFY_ACCOUNTS": "accounts.toml", "ALIPAY_NOTIFY_KAFKA": "k1:9092"}
 
@@ -15,9 +15,9 @@ ENVIRON = {"ALIPAY_NOTIFY_ACCOUNTS": "accounts.toml", "ALIPAY_NOTIFY_KAFKA": "k1
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (DeadRun("20 dead records in a row"), "held list"),
+        (TooManyDeadLetters("20 dead records in a row"), "held list"),
         (TooNarrow("7 records lie right before the stretch"), "7 records"),
-        (Infrastructure("Kafka: away"), "Kafka: away"),
+        (InfrastructureDown("Kafka: away"), "Kafka: away"),
     ],
 )
 def test_what_ends_it_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch, error: Exception, says: str) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from deploy.cluster import following
 from schemas import topics
 from schemas.events import Outgoing
-from workers.changes import Changes
-from workers.pages import Emitted
-from workers.processing import Infrastructure
+from workers.errors import InfrastructureDown
+from workers.long_poll import Changes
+from workers.queries import Emitted
 
 
 class Outbox:
@@ -46,11 +46,11 @@ async def test_who_waits_for_an_order_is_woken_by_its_event_and_by_no_other() ->
 
 async def test_trouble_with_the_store_is_waited_for_and_nothing_is_missed() -> None:
     outbox, changes = Outbox(), Changes()
-    outbox.fails = [Infrastructure("gone")]
+    outbox.fails = [InfrastructureDown("gone")]
     following_ = asyncio.create_task(following.follow(outbox, changes, look_every_s=0.001))
     with changes.watch("shop", "N1") as waiter:
         await asyncio.sleep(0.02)
-        outbox.fails = [Infrastructure("gone")] * 3
+        outbox.fails = [InfrastructureDown("gone")] * 3
         outbox.write("shop:N1")
         assert await waiter.wait(5)
     following_.cancel()

@@ -16,7 +16,7 @@ from ingest.errors import Unavailable
 from schemas.record_format import Record
 from tests import journey
 from tests.journey import NOW_MS, Time
-from workers.processing import Infrastructure
+from workers.errors import InfrastructureDown
 
 
 @asynccontextmanager
@@ -113,7 +113,7 @@ async def test_offsets_go_on_without_gaps_after_a_commit_of_unknown_outcome(tmp_
 
         def lost(work: Callable[[Connection], int], done: Callable[[int | None, Exception | None], None]) -> None:
             """It commits, and nobody learns of it."""
-            start(work, lambda result, error: done(None, Infrastructure("no answer")))
+            start(work, lambda result, error: done(None, InfrastructureDown("no answer")))
 
         journal.database.start_write = lost  # type: ignore[method-assign, assignment]
         with pytest.raises(Unavailable, match="unknown"):

@@ -4,10 +4,10 @@ import re
 
 from schemas.events import Outgoing
 from tests import journey
-from workers import rows
-from workers.plan import LedgerRow, Position
+from workers import row_codec
 from workers.postgres import columns
 from workers.postgres.columns import Columns
+from workers.settlement.plan import LedgerRow, Position
 
 TWO = Columns("name text, count bigint")
 
@@ -32,5 +32,5 @@ def test_rows_are_as_wide_as_their_columns() -> None:
     entry = LedgerRow(
         account="a", notification_id="n", order="o", digest=b"", position=Position(0, 1), record=journey.record("N1")
     )
-    assert len(rows.outbox_row(event, 0)) == width(columns.OUTBOX)
-    assert len(rows.ledger_row(entry)) == width(columns.LEDGER)
+    assert len(row_codec.outbox_row(event, 0)) == width(columns.OUTBOX)
+    assert len(row_codec.ledger_row(entry)) == width(columns.LEDGER)

@@ -4,9 +4,9 @@ import asyncpg
 import pytest
 from asyncpg import exceptions
 
+from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
 from workers.postgres import errors
 from workers.postgres.errors import Collided
-from workers.processing import Broken, Infrastructure, RecordRefused
 
 
 def server_error(state: str) -> Exception:
@@ -29,22 +29,22 @@ MEANINGS = {
     "23505": RecordRefused,
     "23514": RecordRefused,
     "54000": RecordRefused,  # too long for an index
-    "42P01": Broken,  # no such table
-    "42501": Broken,  # no right to it
-    "XX001": Broken,
-    "XX002": Broken,
-    "XX000": Infrastructure,
-    "08006": Infrastructure,
-    "25006": Infrastructure,  # read-only
-    "28P01": Infrastructure,  # a password that is being changed
-    "53100": Infrastructure,  # disk full
-    "53300": Infrastructure,  # too many connections
-    "55P03": Infrastructure,  # a lock that did not come free
-    "57014": Infrastructure,
-    "57P01": Infrastructure,
-    "57P03": Infrastructure,
-    "58030": Infrastructure,
-    "ZZ999": Infrastructure,  # whatever a later server may say
+    "42P01": InfrastructureDamaged,  # no such table
+    "42501": InfrastructureDamaged,  # no right to it
+    "XX001": InfrastructureDamaged,
+    "XX002": InfrastructureDamaged,
+    "XX000": InfrastructureDown,
+    "08006": InfrastructureDown,
+    "25006": InfrastructureDown,  # read-only
+    "28P01": InfrastructureDown,  # a password that is being changed
+    "53100": InfrastructureDown,  # disk full
+    "53300": InfrastructureDown,  # too many connections
+    "55P03": InfrastructureDown,  # a lock that did not come free
+    "57014": InfrastructureDown,
+    "57P01": InfrastructureDown,
+    "57P03": InfrastructureDown,
+    "58030": InfrastructureDown,
+    "ZZ999": InfrastructureDown,  # whatever a later server may say
 }
 
 
@@ -68,7 +68,7 @@ def test_the_state_decides_what_an_error_means(state: str) -> None:
 )
 def test_what_happens_on_the_way_is_nobodys_record(error: Exception) -> None:
     assert not errors.is_answered(told(error))
-    assert type(told(error)) is Infrastructure
+    assert type(told(error)) is InfrastructureDown
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import pytest
 
 from schemas import topics
 from schemas.events import Outgoing
-from workers import drafting
-from workers.pages import Emitted
 from workers.postgres import outbox, settling
 from workers.postgres.outbox import Fresh
 from workers.postgres.settling import Settled
+from workers.queries import Emitted
+from workers.settlement import drafting
 
 
 def event(order: str, version: int) -> Outgoing:

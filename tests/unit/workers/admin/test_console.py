@@ -1,0 +1,134 @@
+"""The console's pages: what they show, that nothing in them is anybody's markup, and that they load nothing foreign."""
+
+import re
+
+import pytest
+
+from schemas.dispositions import Flag, Reason
+from tests.admin_world import Refused, World, form, serving
+from workers.admin import reason_texts
+
+SCRIPT = "<script>alert(1)</script>"
+PAGES = ["/", "/held", "/orders/shop/A1", "/find?number=nothing"]
+
+
+async def test_the_overview_shows_orders_what_is_held_and_six_curves() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    await world.deliver(form("B1"), "strict")
+    async with serving(world) as client:
+        text = await (await client.get("/")).text()
+    assert text.count("<svg") == 6
+    assert 'href="/orders/shop/A1"' in text
+    assert "12.80 <small>USD</small>" in text
+    assert 'href="/held?disposition=parked&amp;reason=unknown_order"' in text
+    assert reason_texts.REASONS[Reason.UNKNOWN_ORDER] in text
+
+
+async def test_an_order_has_one_screen_with_all_that_happened() -> None:
+    world = World()
+    await world.deliver(form("A1", "WAIT_BUYER_PAY"))
+    await world.deliver(form("A1"))
+    async with serving(world) as client:
+        await client.put("/api/orders/shop/A1", json={"amount": "99.00"})
+        await world.deliver(form("A1", notify_id="other", total_fee="13.00"))
+        world.refusals.requests.append(Refused("shop", "A1", "bad_signature"))
+        text = await (await client.get("/orders/shop/A1")).text()
+    for told in ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "alipay_notify.order.paid.v1", "A request was refused", "99.00"):
+        assert told in text
+    assert reason_texts.FLAGS[Flag.AMOUNT_MISMATCH] in text
+    assert 'href="/held/0-3"' in text
+
+
+async def test_a_held_notification_is_laid_open_beside_its_bytes() -> None:
+    world = World()
+    position = await world.deliver(form("B1"), "strict")
+    async with serving(world) as client:
+        text = await (await client.get(f"/held/{position}")).text()
+        world.is_authentic = False
+        forged = await (await client.get(f"/held/{position}")).text()
+        assert (await client.get("/held/0-99")).status == 404
+    assert "out_trade_no=B1&amp;trade_no=" in text
+    assert ">som***<" in text
+    assert "The signature is good" in text
+    assert "The signature does not hold" in forged
+    assert f'data-held="{position}"' in text
+
+
+async def test_a_resolved_one_has_no_buttons_any_more() -> None:
+    world = World()
+    position = await world.deliver(form("B1"), "strict")
+    async with serving(world) as client:
+        await client.post(f"/api/held/{position}/discard", json={"reason": SCRIPT, "by": "kim"})
+        text = await (await client.get(f"/held/{position}")).text()
+    assert "<button name=" not in text
+    assert "Resolved: discarded" in text
+    assert SCRIPT not in text
+
+
+async def test_l09_whatever_a_sender_wrote_is_text_on_every_page() -> None:
+    world = World()
+    number = f"A1{SCRIPT}"
+    await world.deliver(form(number, notify_id=f"id{SCRIPT}"))
+    held = await world.deliver(form(number, notify_id=f"other{SCRIPT}", subject=f"=HYPERLINK({SCRIPT})"), "strict")
+    dead = await world.deliver_raw(SCRIPT.encode(), SCRIPT)
+    async with serving(world) as client:
+        quoted = "A1%3Cscript%3Ealert(1)%3C%2Fscript%3E"
+        for path in (
+            "/",
+            "/held",
+            f"/held/{held}",
+            f"/held/{dead}",
+            f"/orders/shop/{quoted}",
+            f"/find?number={quoted}x",
+        ):
+            answer = await client.get(path)
+            text = await answer.text()
+            assert answer.status == 200
+            assert SCRIPT not in text
+            assert "&lt;script&gt;" in text or path == f"/held/{dead}"
+            assert "nosniff" in answer.headers["X-Content-Type-Options"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_loads_and_runs_nothing_but_its_own_files(path: str) -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    async with serving(world) as client:
+        answer = await client.get(path)
+        text = await answer.text()
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        sources = re.findall(r'(?:src|href|action)="([^"]+)"', text)
+        assert all(source.startswith(("/", "data:,")) and not source.startswith("//") for source in sources)
+        assert not re.search(r"<script(?! src=)|\son\w+=|style=", text)
+        for asset in ("/console/style.css", "/console/script.js"):
+            assert (await client.get(asset)).status == 200
+        assert (await client.get("/console/frame.html")).status == 404
+        assert "http" not in await (await client.get("/console/style.css")).text()
+
+
+async def test_a_number_leads_to_its_order_and_an_unknown_one_to_a_page_that_says_so() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    await world.deliver(form("A2"))
+    world.refusals.requests.append(Refused("shop", "A9", "bad_signature"))
+    async with serving(world) as client:
+        for number, place in (("A1", "/orders/shop/A1"), ("20251009A2", "/orders/shop/A2"), ("A9", "/orders/shop/A9")):
+            found = await client.get("/find", params={"number": f" {number} "}, allow_redirects=False)
+            assert (found.status, found.headers["Location"]) == (302, place)
+        assert "Nothing is known" in await (await client.get("/find?number=A")).text()
+        assert (await client.get("/orders/shop/A")).status == 404
+
+
+async def test_the_page_knows_the_count_that_it_was_drawn_at() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    async with serving(world) as client:
+        text = await (await client.get("/")).text()
+    assert f'data-seen="{world.changes.seen}"' in text
+
+
+def test_there_is_a_sentence_for_each_reason_and_each_flag() -> None:
+    assert all(text.endswith(".") for text in (*reason_texts.REASONS.values(), *reason_texts.FLAGS.values()))

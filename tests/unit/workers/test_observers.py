@@ -1,0 +1,49 @@
+"""Those who are told what a worker does: one that fails takes nothing from the others, and is heard of."""
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from schemas.money import Money
+from tests.admin_world import ACCOUNTS, NOW_MS, Log
+from workers.log_lines import Lines
+from workers.long_poll import Changes
+from workers.metrics import Metrics
+from workers.observers import Observers
+from workers.settlement import drafting
+
+
+class BrokenChanges(Changes):
+    def settled(self, plan: Any) -> None:
+        raise RuntimeError("a waiter that is none")
+
+
+class BrokenLog(Log):
+    def error(self, event: str, /, **fields: Any) -> None:
+        raise OSError("no more lines")
+
+
+def everyone(registry: CollectorRegistry, log: Log) -> Observers:
+    metrics = Metrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
+    return Observers(metrics=metrics, lines=Lines(log), changes=BrokenChanges())
+
+
+def test_a_watcher_that_fails_has_its_line_and_the_others_are_told_all_the_same() -> None:
+    registry, log = CollectorRegistry(), Log()
+    told = everyone(registry, log)
+    plan = drafting.empty()
+    plan.paid.append(("shop", Money(1280, "USD")))
+    told.settled(plan, [])
+    assert told.faults == 1
+    ((event, fields),) = log.lines
+    assert event == "a watcher failed"
+    assert str(fields["error"]) == "a waiter that is none"
+    money = {"account": "shop", "currency": "USD"}
+    assert registry.get_sample_value("alipay_notify_amount_minor_units_total", money) == 1280
+
+
+def test_a_log_that_fails_too_stops_nobody() -> None:
+    told = everyone(CollectorRegistry(), BrokenLog())
+    told.settled(drafting.empty(), [])
+    told.settled(drafting.empty(), [])
+    assert told.faults == 2

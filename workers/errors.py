@@ -1,0 +1,58 @@
+"""The errors of the workers, and what each one means for the batch in hand.
+
+    InfrastructureDown            pause and try the same batch again; no record is to blame, no attempt is counted
+    ├── InfrastructureDamaged     waiting does not help: the worker stops and reports the fault
+    ├── VersionConflict           another worker wrote the order first: decide again from its new version
+    ├── EventRefused              some events can never be sent as they are; the others are acknowledged
+    ├── kafka.ports.Unreachable   Kafka does not answer in time
+    ├── kafka.ports.Failed        the Kafka client must be replaced before the next poll
+    └── postgres.errors.Collided  the transaction met another one; run it again
+    RecordRefused                 the store cannot hold a value of some record: halve the batch until it is found
+    └── RefundTaken               a registration names a refund that belongs to another order
+    DecisionFailed                our code failed on some record: halve the batch, then hold that record as dead
+    TooManyDeadLetters            the worker stops, because the fault is probably ours
+
+Only a record's own fault may hold it. An outage must not: a failover of half a minute would otherwise turn healthy
+payments into dead letters.
+"""
+
+from collections.abc import Sequence
+
+
+class InfrastructureDown(Exception):
+    """Kafka, Redis or the store is unreachable, locked or full. Try again later."""
+
+
+class InfrastructureDamaged(InfrastructureDown):
+    """A store or a log is damaged. Waiting does not mend it: the worker stops, and an operator has to look."""
+
+
+class VersionConflict(InfrastructureDown):
+    """Another worker wrote the order between our read and our write. Decide again from the order's new version."""
+
+
+class EventRefused(InfrastructureDown):
+    """Some events can never be sent as they are. `acknowledged` holds the indexes of those that were sent."""
+
+    def __init__(self, why: str, acknowledged: Sequence[int]) -> None:
+        super().__init__(why)
+        self.acknowledged = tuple(acknowledged)
+
+
+class RecordRefused(Exception):
+    """The store cannot hold a text or a number of some record in the batch."""
+
+
+class RefundTaken(RecordRefused):
+    """A registration names a refund that is registered with another order: one of the two is the merchant's mistake."""
+
+    def __init__(self, refund: str, order: str) -> None:
+        super().__init__(f"refund {refund} is registered with order {order} already")
+
+
+class DecisionFailed(Exception):
+    """Deciding raised an unexpected exception: our code cannot handle some record of the batch."""
+
+
+class TooManyDeadLetters(Exception):
+    """Too many dead letters in a row. The worker stops, because the fault is probably ours and not the records'."""

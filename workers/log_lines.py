@@ -1,0 +1,68 @@
+"""The worker's log lines: one for each record, at its end, with its disposition; one for each wait.
+
+Only numbers and closed words, never a field of the form. Of what is routine a large shop may log every n-th; what is
+held has a line every time.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from schemas.dispositions import HELD
+from schemas.telemetry import Field
+from workers.errors import InfrastructureDown
+from workers.settlement.plan import Delivery, ParsedRecord, WritePlan
+
+
+class Logger(Protocol):
+    """Where lines go. It must not wait."""
+
+    def info(self, event: str, /, **fields: Any) -> None: ...
+
+    def warning(self, event: str, /, **fields: Any) -> None: ...
+
+    def error(self, event: str, /, **fields: Any) -> None: ...
+
+
+class Lines:
+    """What one worker logs. Of events sent and of time spent the counters tell."""
+
+    def __init__(self, logger: Logger, *, sample: int = 1) -> None:
+        self._logger = logger
+        self._sample = max(sample, 1)
+        self._routine = 0
+
+    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
+        attempts = {reading.position: reading.held.attempts + 2 for reading in readings if reading.held is not None}
+        for delivery in plan.deliveries:
+            if delivery.disposition not in HELD:
+                self._routine += 1
+                if self._routine % self._sample:
+                    continue
+            self._settled(delivery, attempts.get(delivery.position, 1))
+
+    def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
+        fields = {Field.ERROR: f"{type(error).__name__}: {error}", Field.ATTEMPT: attempts}
+        self._logger.warning("paused", **fields, **{Field.DURATION_MS: round(wait_s * 1000)})
+
+    def fault(self, error: Exception) -> None:
+        """One of those who are told what happened failed: our fault, and nobody's record suffers from it."""
+        self._logger.error("a watcher failed", **{Field.ERROR: error})
+
+    def _settled(self, delivery: Delivery, attempt: int) -> None:
+        put = self._logger.warning if delivery.disposition in HELD else self._logger.info
+        put(
+            "settled",
+            **{
+                Field.ACCOUNT: delivery.account,
+                Field.OUT_TRADE_NO: delivery.order,
+                Field.NOTIFY_ID: delivery.notification_id,
+                Field.DISPOSITION: delivery.disposition.value,
+                Field.REASON: delivery.reason.value,
+                Field.STATUS: delivery.status,
+                Field.VERSION: delivery.version,
+                Field.ATTEMPT: attempt,
+                Field.PARTITION: delivery.position.partition,
+                Field.OFFSET: delivery.position.offset,
+                Field.DURATION_MS: delivery.decided_at_ms - delivery.received_at_ms,
+            },
+        )

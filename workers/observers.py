@@ -1,0 +1,51 @@
+"""Everybody who wants to know what the worker does, behind the ports of those who tell. Nothing here is a guarantee.
+
+Each is told by a plain call after the thing is true; none of them may wait. One that fails is a fault of ours, and must
+not make a settled batch look as if it had failed: it is counted, and has its line in the log.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from schemas.events import Outgoing
+from workers.errors import InfrastructureDown
+from workers.log_lines import Lines
+from workers.long_poll import Changes
+from workers.metrics import Metrics
+from workers.settlement.plan import ParsedRecord, WritePlan
+
+
+class Observers:
+    """Metrics, log lines and those who wait for a change: one `workers.processing.Watch` for all of them."""
+
+    def __init__(self, *, metrics: Metrics, lines: Lines, changes: Changes) -> None:
+        self._metrics = metrics
+        self._lines = lines
+        self._changes = changes
+        self.faults = 0
+
+    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
+        self._tell(lambda: self._changes.settled(plan))
+        self._tell(lambda: self._metrics.settled(plan, readings))
+        self._tell(lambda: self._lines.settled(plan, readings))
+
+    def emitted(self, events: Sequence[Outgoing]) -> None:
+        self._tell(lambda: self._metrics.emitted(events))
+
+    def step(self, name: str, seconds: float) -> None:
+        self._metrics.step(name, seconds)
+
+    def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
+        self._metrics.paused(error, attempts=attempts, wait_s=wait_s)
+        self._lines.paused(error, attempts=attempts, wait_s=wait_s)
+
+    def claimed(self, outcome: str, count: int) -> None:
+        self._metrics.claimed(outcome, count)
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self.faults += 1
+            with suppress(Exception):  # it may be the lines that failed
+                self._lines.fault(error)

@@ -1,0 +1,46 @@
+"""What people decide, with the row that says who it was and why."""
+
+from collections.abc import Sequence
+
+from workers.postgres.database import Connection
+from workers.settlement.plan import Position
+
+_DISCARD = """
+    UPDATE held SET resolved_at = $3, resolution = 'discarded', due_at = NULL, by_whom = $4, why = $5
+    WHERE log_partition = $1 AND log_offset = $2 AND resolved_at IS NULL
+    RETURNING true
+"""
+_COUNT_REPLAY = """
+    UPDATE held SET replays = replays + 1, by_whom = $3, why = $4
+    FROM (
+        SELECT h.log_partition, h.log_offset
+        FROM unnest($1::integer[], $2::bigint[]) AS place(log_partition, log_offset)
+        JOIN held AS h ON h.log_partition = place.log_partition AND h.log_offset = place.log_offset
+        ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h
+    ) AS replayed
+    WHERE held.log_partition = replayed.log_partition AND held.log_offset = replayed.log_offset
+"""
+_AUDIT = """
+    INSERT INTO audit (at, action, subject, by_whom, why)
+    SELECT $2, $3, subject, $4, $5 FROM unnest($1::text[]) AS given(subject)
+"""
+
+
+async def note(connection: Connection, action: str, subjects: Sequence[str], *, by: str, why: str, now_ms: int) -> None:
+    """Leave a row for each subject of what somebody did."""
+    await connection.execute(_AUDIT, subjects, now_ms, action, by, why)
+
+
+async def discard(connection: Connection, position: Position, *, by: str, why: str, now_ms: int) -> bool:
+    """Resolve a row without applying it; False where it is resolved already, or is not there."""
+    resolved = await connection.fetchval(_DISCARD, position.partition, position.offset, now_ms, by, why)
+    if resolved:
+        await note(connection, "discard", [str(position)], by=by, why=why, now_ms=now_ms)
+    return bool(resolved)
+
+
+async def note_replay(connection: Connection, positions: Sequence[Position], *, by: str, why: str, now_ms: int) -> None:
+    """Count a replay of these rows."""
+    partitions, offsets = [each.partition for each in positions], [each.offset for each in positions]
+    await connection.execute(_COUNT_REPLAY, partitions, offsets, by, why)
+    await note(connection, "replay", [str(position) for position in positions], by=by, why=why, now_ms=now_ms)

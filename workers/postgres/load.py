@@ -1,0 +1,149 @@
+"""What the order store knows of a batch, read inside its transaction: orders first, and locked.
+
+An order that exists is locked before anything else is read, so what is read after the lock includes all that its last
+holder wrote. The race with what does not exist yet is `settling`'s affair.
+"""
+
+# ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
+
+from collections.abc import Iterable
+from typing import Any
+
+from schemas.orders import Order
+from workers import row_codec
+from workers.errors import VersionConflict
+from workers.postgres.database import Connection
+from workers.settlement.plan import LoadRequest, Named, Position, PriorDelivery, StoreSnapshot
+
+
+async def load(connection: Connection, needs: LoadRequest) -> StoreSnapshot:
+    """What the store knows of a batch's needs; its orders and held rows locked.
+
+    Raises:
+        Fenced: what a held row waits for has come true since it was looked for. Who made it true found the row not yet
+            locked and made it due, and to hold it once more would undo that.
+    """
+    by_trade = await _numbers(connection, _ORDER_BY_TRADE, needs.trades)
+    by_refund = await _numbers(connection, ORDER_BY_REFUND, needs.refunds)
+    wanted = set(needs.orders)
+    wanted.update((account, number) for (account, _), number in by_trade.items())
+    wanted.update((account, number) for (account, _), number in by_refund.items())
+    orders = await locked_orders(connection, wanted)
+    settled_as = await _settled(connection, needs.positions)
+    settled = frozenset(settled_as)
+    tries = await _tries_of_open(connection, settled)
+    if tries:
+        missing = (needs.trades - by_trade.keys(), needs.refunds - by_refund.keys(), frozenset(wanted - orders.keys()))
+        for statement, names in zip((_ORDER_BY_TRADE, ORDER_BY_REFUND, _ORDERS_THERE), missing, strict=True):
+            if await _numbers(connection, statement, names):
+                raise VersionConflict("what was held has come true while it was tried")
+    return StoreSnapshot(
+        settled=settled,
+        settled_as=settled_as,
+        open_held=frozenset(tries),
+        tries=tries,
+        digests=await _numbers(connection, _DIGESTS, needs.ids),
+        orders=orders,
+        order_by_trade=by_trade,
+        order_by_refund=by_refund,
+    )
+
+
+_WANTED = "unnest($1::text[], $2::text[]) AS wanted(number, account)"
+_PLACES = "unnest($1::integer[], $2::bigint[]) AS place(log_partition, log_offset)"
+
+_DIGESTS = f"""
+    SELECT n.account, n.notification_id, n.digest FROM {_WANTED}
+    JOIN notifications AS n ON n.notification_id = wanted.number AND n.account = wanted.account
+"""
+_ORDER_BY_TRADE = f"""
+    SELECT t.account, t.trade, t.order_number FROM {_WANTED}
+    JOIN trades AS t ON t.trade = wanted.number AND t.account = wanted.account
+"""
+ORDER_BY_REFUND = f"""
+    SELECT r.account, r.refund, r.order_number FROM {_WANTED}
+    JOIN refund_links AS r ON r.refund = wanted.number AND r.account = wanted.account
+"""
+_ORDERS_THERE = f"""
+    SELECT o.account, o.order_number, true FROM {_WANTED}
+    JOIN orders AS o ON o.order_number = wanted.number AND o.account = wanted.account
+"""
+_LOCKED_ORDERS = f"""
+    SELECT o.account, o.order_number, o.facts FROM {_WANTED}
+    JOIN orders AS o ON o.order_number = wanted.number AND o.account = wanted.account
+    ORDER BY o.order_number, o.account FOR NO KEY UPDATE OF o
+"""
+# A polled batch is a run of offsets, and its range is one descent; held rows that are tried again lie scattered.
+_SETTLED_IN_RUN = """
+    SELECT log_partition, log_offset, notification_id, received_at FROM deliveries
+    WHERE log_partition = $1 AND log_offset BETWEEN $2 AND $3
+"""
+_SETTLED = f"""
+    SELECT d.log_partition, d.log_offset, d.notification_id, d.received_at FROM {_PLACES}
+    JOIN deliveries AS d ON d.log_partition = place.log_partition AND d.log_offset = place.log_offset
+"""
+_OPEN_HELD = f"""
+    SELECT h.log_partition, h.log_offset, h.attempts FROM {_PLACES}
+    JOIN held AS h ON h.log_partition = place.log_partition AND h.log_offset = place.log_offset
+    WHERE h.resolved_at IS NULL
+    ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h
+"""
+
+
+async def _numbers(connection: Connection, statement: str, names: frozenset[Named]) -> dict[Named, Any]:
+    """(account, number) → the statement's third column, for those that are known."""
+    if not names:
+        return {}
+    found = await connection.fetch(statement, *_apart(names))
+    return {(account, number): known for account, number, known in found}
+
+
+async def locked_orders(connection: Connection, names: set[Named]) -> dict[Named, Order]:
+    """Those of the orders that exist. Nobody else writes them until the transaction ends."""
+    if not names:
+        return {}
+    found = await connection.fetch(_LOCKED_ORDERS, *_apart(names))
+    return {(account, number): row_codec.order(facts) for account, number, facts in found}
+
+
+def _apart(names: Iterable[Named]) -> tuple[list[str], list[str]]:
+    """The numbers, and their accounts."""
+    ordered = list(names)
+    return [number for _, number in ordered], [account for account, _ in ordered]
+
+
+async def _settled(connection: Connection, positions: frozenset[Position]) -> dict[Position, PriorDelivery]:
+    """Which of the positions have a disposition, and by which record."""
+    found: list[Any] = []
+    scattered: list[Position] = []
+    by_partition: dict[int, list[Position]] = {}
+    for position in positions:
+        by_partition.setdefault(position.partition, []).append(position)
+    for partition, of_partition in by_partition.items():
+        offsets = [position.offset for position in of_partition]
+        first, last = min(offsets), max(offsets)
+        if last - first >= 2 * len(offsets):
+            scattered += of_partition
+            continue
+        found += await connection.fetch(_SETTLED_IN_RUN, partition, first, last)
+    if scattered:
+        found += await connection.fetch(_SETTLED, *places(scattered))
+    settled = (
+        (Position(partition, offset), PriorDelivery(notification_id=id_, received_at_ms=received_at_ms))
+        for partition, offset, id_, received_at_ms in found
+    )
+    return {position: record for position, record in settled if position in positions}
+
+
+async def _tries_of_open(connection: Connection, settled: frozenset[Position]) -> dict[Position, int]:
+    """Which of these positions have an unresolved held row, and how often that was tried."""
+    if not settled:
+        return {}
+    found = await connection.fetch(_OPEN_HELD, *places(settled))
+    return {Position(partition, offset): tries for partition, offset, tries in found}
+
+
+def places(positions: Iterable[Position]) -> tuple[list[int], list[int]]:
+    """The partitions, and the offsets."""
+    ordered = list(positions)
+    return [position.partition for position in ordered], [position.offset for position in ordered]

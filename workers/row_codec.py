@@ -1,0 +1,186 @@
+"""How our values lie in a store's rows, and how they come back. Pure.
+
+Both engines' tables have the same columns in the same order, so these tuples are written once. What SQL searches or
+constrains is a column; the facts of an order and the headers of a record are msgpack. Moments are epoch milliseconds
+here, whatever type a database keeps them in.
+"""
+
+from typing import Any
+
+import msgspec
+
+from schemas import events
+from schemas.dispositions import Disposition, Flag, Reason
+from schemas.events import Outgoing
+from schemas.orders import RANK, ClosedBecause, Order, State, Status, View
+from schemas.record_format import Record
+from workers.queries import Emitted, HeldPage
+from workers.settlement.plan import Delivery, HeldRow, LedgerRow, OrderWrite, Position
+
+Row = tuple[Any, ...]
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_order = msgspec.msgpack.Decoder(Order).decode
+_decode_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
+
+
+def order_row(write: OrderWrite, changed_at_ms: int) -> Row:
+    """The columns of `orders` from `version` on, then its key."""
+    order, seen = write.order, write.view
+    return (
+        order.version,
+        _encode(order),
+        _rank(seen),
+        seen.status.value,
+        None if seen.closed_because is None else seen.closed_because.value,
+        seen.trade,
+        seen.amount_minor,
+        seen.currency,
+        seen.refunded_minor,
+        " ".join(seen.flags),
+        changed_at_ms,
+        order.number,
+        order.account,
+    )
+
+
+def _rank(seen: View) -> int:
+    if seen.status is Status.CLOSED:
+        return RANK[State.REFUNDED if seen.closed_because is ClosedBecause.REFUNDED else State.LAPSED]
+    return RANK[State[seen.status.name]]
+
+
+def order(facts: bytes) -> Order:
+    return _decode_order(facts)
+
+
+def order_and_view(row: Row) -> tuple[Order, View]:
+    """From the columns of `ORDER`."""
+    facts, status, closed_because, trade, amount_minor, currency, refunded_minor, flags = row
+    return _decode_order(facts), View(
+        status=Status(status),
+        closed_because=None if closed_because is None else ClosedBecause(closed_because),
+        trade=trade,
+        amount_minor=amount_minor,
+        currency=currency,
+        refunded_minor=refunded_minor,
+        flags=tuple(Flag(flag) for flag in flags.split()),
+    )
+
+
+def delivery_row(delivery: Delivery) -> Row:
+    """The columns of `DELIVERY`."""
+    return (
+        delivery.position.partition,
+        delivery.position.offset,
+        delivery.account,
+        delivery.order,
+        delivery.notification_id,
+        delivery.type,
+        delivery.status,
+        delivery.news,
+        delivery.disposition.value,
+        delivery.reason.value,
+        delivery.detail,
+        delivery.version,
+        delivery.received_at_ms,
+        delivery.decided_at_ms,
+    )
+
+
+def delivery(row: Row) -> Delivery:
+    return Delivery(
+        position=Position(row[0], row[1]),
+        account=row[2],
+        order=row[3],
+        notification_id=row[4],
+        type=row[5],
+        status=row[6],
+        news=row[7],
+        disposition=Disposition(row[8]),
+        reason=Reason(row[9]),
+        detail=row[10],
+        version=row[11],
+        received_at_ms=row[12],
+        decided_at_ms=row[13],
+    )
+
+
+def ledger_row(entry: LedgerRow) -> Row:
+    """The columns of `notifications` behind its number."""
+    record = entry.record
+    return (
+        entry.notification_id,
+        entry.account,
+        entry.order,
+        entry.digest,
+        entry.position.partition,
+        entry.position.offset,
+        record.key,
+        record.value,
+        _encode(record.headers),
+    )
+
+
+def held_row(held: HeldRow) -> Row:
+    """The columns of `HELD`."""
+    record = held.record
+    return (
+        held.position.partition,
+        held.position.offset,
+        held.account,
+        held.order,
+        held.notification_id,
+        held.disposition.value,
+        held.reason.value,
+        held.detail,
+        record.key,
+        record.value,
+        _encode(record.headers),
+        held.first_at_ms,
+        held.attempts,
+        held.due_at_ms,
+        held.waits_for,
+    )
+
+
+def held(row: Row) -> HeldRow:
+    return HeldRow(
+        position=Position(row[0], row[1]),
+        account=row[2],
+        order=row[3],
+        notification_id=row[4],
+        disposition=Disposition(row[5]),
+        reason=Reason(row[6]),
+        detail=row[7],
+        record=Record(row[8], row[9], _decode_headers(row[10])),
+        first_at_ms=row[11],
+        attempts=row[12],
+        due_at_ms=row[13],
+        waits_for=row[14],
+    )
+
+
+def held_page(row: Row) -> HeldPage:
+    """From the columns of `HELD_PAGE`."""
+    return HeldPage(row=held(row), resolved_at_ms=row[15], resolution=row[16], by=row[17], why=row[18], replays=row[19])
+
+
+def outbox_row(event: Outgoing, written_at_ms: int) -> Row:
+    """The columns of `outbox` behind its number, but for `sent_at_ms`."""
+    return (
+        event.id,
+        event.topic,
+        event.key,
+        event.value,
+        _encode(event.headers),
+        events.version_of(event),
+        written_at_ms,
+    )
+
+
+def emitted(row: Row) -> Emitted:
+    """From the columns of `EMITTED`."""
+    number, id_, topic, key, value, headers, sent_at_ms = row
+    event = Outgoing(id=id_, topic=topic, key=key, value=value, headers=_decode_headers(headers))
+    return Emitted(number=number, event=event, sent_at_ms=sent_at_ms)

@@ -1,0 +1,342 @@
+"""What becomes of each record of a batch, and of the orders they are about. Pure: no I/O, no clock, no chance.
+
+    Duplicate    the id is known with the same content, or another id brings a fact that is known
+    Stale        older than what is known
+    Apply        the order changes: its version rises by one and one event goes out
+    Park         its order, trade or refund is not known yet
+    Quarantine   authentic, and wrong: by what the merchant registered, or by what other notifications say
+    dead         no notification at all; decided before, while reading
+
+A batch is decided in its order, each record seeing what the ones before it did. What the store has to know for it is
+`needs`; what it is to write is the `Plan`. The notification that brings a contradiction is quarantined, the order is
+flagged, the higher rank stands. A notification that is wrong by the *registered* amount is not joined at all.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import structs
+
+from schemas.accounts import Account, Orders
+from schemas.dispositions import Disposition, Flag, Reason
+from schemas.notification import Kind, Notification
+from schemas.orders import Claim, News, Order, Refund, View
+from workers.settlement import drafting, order_view, transitions
+from workers.settlement.drafting import Draft
+from workers.settlement.plan import (
+    HeldRow,
+    LoadRequest,
+    Named,
+    OrderWrite,
+    ParsedRecord,
+    ParseFailure,
+    Position,
+    Registration,
+    StoreSnapshot,
+    WritePlan,
+)
+from workers.settlement.transitions import Verdict
+
+
+def needs(readings: Sequence[ParsedRecord]) -> LoadRequest:
+    """What has to be loaded before these readings can be decided."""
+    ids, orders, trades, refunds = set(), set(), set(), set()
+    for reading in readings:
+        heard = reading.notification
+        if heard is None:
+            if reading.fault is not None and reading.fault.digest:
+                ids.add((reading.account, reading.fault.notification_id))
+            continue
+        ids.add((reading.account, heard.id))
+        if heard.order:
+            orders.add((reading.account, heard.order))
+        for refund in heard.refunds:
+            if refund.trade:
+                trades.add((reading.account, refund.trade))
+            else:
+                refunds.add((reading.account, refund.id))
+    return LoadRequest(
+        positions=frozenset(reading.position for reading in readings),
+        ids=frozenset(ids),
+        orders=frozenset(orders),
+        trades=frozenset(trades),
+        refunds=frozenset(refunds),
+    )
+
+
+def decide(
+    readings: Sequence[ParsedRecord],
+    known: StoreSnapshot,
+    accounts: Mapping[str, Account],
+    *,
+    now_ms: int,
+    chance: Callable[[], float],
+) -> WritePlan:
+    """The plan for these readings. `chance` gives numbers in [0, 1) for the jitter of what has to wait."""
+    batch = _Batch(known, accounts, Draft(now_ms=now_ms, chance=chance))
+    for reading in readings:
+        batch.settle(reading)
+    return batch.plan()
+
+
+def register(order: Order | None, account: str, number: str, registration: Registration, *, now_ms: int) -> WritePlan:
+    """The plan that records what the merchant expects of an order.
+
+    What had been refused by an older expectation is forgotten: the held notifications can be replayed against the new.
+    A refund above its own payment's amount was wrong by itself, and stays on the order's record.
+
+    An order is registered once its amount is known. A refund's number alone says only where the refund belongs: taken
+    for a registration, it would let a payment of any amount through.
+    """
+    before = order or Order(account=account, number=number)
+    expected = registration.expected or before.expected
+    refused = before.refused if expected == before.expected else before.refused & {Flag.OVER_REFUNDED}
+    after = structs.replace(before, expected=expected, registered=expected is not None, refused=refused)
+    plan = drafting.empty()
+    seen, seen_now = order_view.view(before), order_view.view(after)
+    if before.version and seen != seen_now:
+        after = structs.replace(after, version=before.version + 1)
+        plan.events.append(drafting.event(after, seen, seen_now, cause=None, now_ms=now_ms))
+    expected_version = None if order is None else order.version
+    plan.orders.append(OrderWrite(order=after, view=seen_now, expected_version=expected_version))
+    if after.registered:
+        plan.wakes.add((account, f"order:{number}"))
+    plan.wakes.update((account, f"refund:{refund}") for refund in registration.refunds)
+    return plan
+
+
+class _Batch:
+    """One batch being decided: what is known, growing with each record, and the plan as far as it got."""
+
+    def __init__(self, known: StoreSnapshot, accounts: Mapping[str, Account], draft: Draft) -> None:
+        self._known = known
+        self._accounts = accounts
+        self._draft = draft
+        self._digests = dict(known.digests)
+        self._orders = dict(known.orders)
+        self._by_trade = dict(known.order_by_trade)
+        self._views: dict[Named, View] = {}  # of the orders that this batch wrote
+
+    def plan(self) -> WritePlan:
+        plan = self._draft.plan
+        for named, seen in self._views.items():
+            before = self._known.orders.get(named)
+            expected = None if before is None else before.version
+            plan.orders.append(OrderWrite(order=self._orders[named], view=seen, expected_version=expected))
+        return plan
+
+    def settle(self, reading: ParsedRecord) -> None:
+        if reading.held is None and reading.position in self._known.settled:
+            return  # delivered again after a crash: its disposition is known
+        if reading.held is not None and not self._is_still(reading.position, reading.held):
+            return  # somebody resolved it meanwhile, or tried it
+        heard = reading.notification
+        if heard is not None:
+            self._settle_heard(reading, heard)
+        elif reading.fault is not None:
+            self._settle_fault(reading, reading.fault)
+
+    def _is_still(self, position: Position, held: HeldRow) -> bool:
+        """Whether the row is as it was read.
+
+        The sweeper and a person may both have read a parked row. The first try finds that it contradicts what is known,
+        joins it and holds it for a person; the second would find its fact known, and resolve what nobody has seen.
+        """
+        known = self._known
+        return position in known.open_held and known.tries.get(position, held.attempts) == held.attempts
+
+    def _settle_heard(self, reading: ParsedRecord, heard: Notification) -> None:
+        digest = self._digests.get((reading.account, heard.id))
+        if digest is None:
+            self._digests[reading.account, heard.id] = heard.digest
+            self._draft.enter(reading, heard.id, heard.digest, order=heard.order)
+        elif digest != heard.digest:
+            self._draft.quarantine(reading, heard, Reason.ID_CONFLICT, "the same id with other content")
+            return
+        elif not _is_held_as(reading, heard.id):
+            self._draft.end(reading, heard, Disposition.DUPLICATE, Reason.SAME_ID)
+            return
+        self._apply(reading, heard)
+
+    def _settle_fault(self, reading: ParsedRecord, fault: ParseFailure) -> None:
+        """An authentic message is held once, also where it could not be read: its repetitions are duplicates."""
+        named = (reading.account, fault.notification_id)
+        if fault.digest:
+            if self._digests.get(named) == fault.digest and not _is_held_as(reading, fault.notification_id):
+                self._draft.repeat(reading, fault)
+                return
+            if named not in self._digests:
+                self._digests[named] = fault.digest
+                self._draft.enter(reading, fault.notification_id, fault.digest, order=fault.order)
+        self._draft.hold(reading, fault)
+
+    def _apply(self, reading: ParsedRecord, heard: Notification) -> None:
+        if heard.news is News.OTHER:
+            self._draft.end(reading, heard, Disposition.APPLIED, Reason.NOTED)
+        elif heard.kind is Kind.PAYMENT or heard.amount is not None:
+            self._apply_to_order(reading, heard)
+        else:
+            self._apply_refunds(reading, heard)
+
+    def _apply_to_order(self, reading: ParsedRecord, heard: Notification) -> None:
+        """The usual case: the notification names its order, its trade and its amount."""
+        assert heard.amount is not None
+        order = self._orders.get((reading.account, heard.order))
+        must_be_registered = self._accounts[reading.account].orders is Orders.REGISTERED
+        if must_be_registered and (order is None or not order.registered):
+            self._draft.park(reading, heard, Reason.UNKNOWN_ORDER, waits_for=f"order:{heard.order}")
+            return
+        if order is None:
+            order = Order(account=reading.account, number=heard.order)
+        refusal = _refusal(order, heard)
+        if refusal is not None:
+            self._refuse(reading, heard, order, refusal)
+            return
+        key = (heard.trade, heard.amount.minor, heard.amount.currency)
+        claim = next((claim for claim in order.claims if claim.key == key), None)
+        if claim is None:
+            claim = Claim(trade=heard.trade, amount_minor=heard.amount.minor, currency=heard.amount.currency)
+        joined, verdict = transitions.join(claim, heard)
+        self._conclude(reading, heard, order, joined, verdict)
+
+    def _conclude(
+        self, reading: ParsedRecord, heard: Notification, before: Order, joined: Claim, verdict: Verdict
+    ) -> None:
+        after = order_view.with_claim(before, joined)
+        if after == before:
+            self._end_unchanged(reading, heard, is_older=verdict is Verdict.BEHIND)
+            return
+        version = self._write(reading, heard, before, after)
+        reason = _weightiest(order_view.brought_by_claim(before, after, joined))
+        if reason is not None:
+            self._draft.quarantine(reading, heard, reason, _WHY[reason], version=version)
+        elif version is not None:
+            self._draft.end(reading, heard, Disposition.APPLIED, Reason.CHANGED, version=version)
+        else:
+            self._end_unchanged(reading, heard, is_older=True)
+
+    def _refuse(self, reading: ParsedRecord, heard: Notification, order: Order, flag: Flag) -> None:
+        after = structs.replace(order, refused=order.refused | {flag})
+        version = self._write(reading, heard, order, after)
+        reason = order_view.CONTRADICTIONS[flag]
+        self._draft.quarantine(reading, heard, reason, _WHY[reason], version=version)
+
+    def _apply_refunds(self, reading: ParsedRecord, heard: Notification) -> None:
+        """Refunds that name no order: by Alipay's trade number, or by the refund number that the merchant registered.
+
+        All of a batch's orders have to be known before any of them changes; until then the whole notification waits.
+        """
+        told: dict[Named, list[Refund]] = {}
+        for refund in heard.refunds:
+            number = self._order_of(reading, refund)
+            order = self._orders.get((reading.account, number)) if number else None
+            if order is None or not order.claims:
+                reason, waits_for = _missing(refund, order)
+                self._draft.park(reading, heard, reason, waits_for=waits_for)
+                return
+            told.setdefault((order.account, order.number), []).append(refund)
+        if not told:
+            self._draft.end(reading, heard, Disposition.APPLIED, Reason.NOTED)
+            return
+        self._conclude_refunds(reading, heard, {named: tuple(refunds) for named, refunds in told.items()})
+
+    def _order_of(self, reading: ParsedRecord, refund: Refund) -> str | None:
+        if refund.trade:
+            return self._by_trade.get((reading.account, refund.trade))
+        return self._known.order_by_refund.get((reading.account, refund.id))
+
+    def _conclude_refunds(
+        self, reading: ParsedRecord, heard: Notification, told: Mapping[Named, tuple[Refund, ...]]
+    ) -> None:
+        brought: set[Flag] = set()
+        versions: list[int] = []
+        is_news = False
+        for named, refunds in told.items():
+            before = self._orders[named]
+            after = order_view.with_refunds(before, refunds)
+            if after == before:
+                continue
+            is_news = True
+            version = self._write(reading, heard, before, after)
+            brought |= order_view.brought_by_refunds(before, after, refunds)
+            versions += [] if version is None else [version]
+        # A record's delivery has room for one order; of a batch over several the events alone tell the versions.
+        order = next(iter(told))[1] if len(told) == 1 else ""
+        version = versions[0] if order and versions else None
+        reason = _weightiest(brought)
+        if reason is not None:
+            self._draft.quarantine(reading, heard, reason, _WHY[reason], order=order, version=version)
+        elif versions:
+            self._draft.end(reading, heard, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
+        else:
+            self._end_unchanged(reading, heard, is_older=is_news, order=order)
+
+    def _end_unchanged(self, reading: ParsedRecord, heard: Notification, *, is_older: bool, order: str = "") -> None:
+        """Nothing that consumers see has changed: a fact that is known, or one that newer ones have overtaken."""
+        if is_older:
+            self._draft.end(reading, heard, Disposition.STALE, Reason.OLD_NEWS, order=order)
+        else:
+            self._draft.end(reading, heard, Disposition.DUPLICATE, Reason.SAME_FACT, order=order)
+
+    def _write(self, reading: ParsedRecord, heard: Notification, before: Order, after: Order) -> int | None:
+        """Keep the order as it is now; the version it got, if anything visible changed."""
+        if after == before:
+            return None
+        named = (after.account, after.number)
+        seen = self._views.get(named)
+        written, seen_now = self._draft.renew(reading, heard, before=before, seen=seen, after=after)
+        self._orders[named] = written
+        self._views[named] = seen_now
+        self._wake(before, after)
+        return written.version if written.version != before.version else None
+
+    def _wake(self, before: Order, after: Order) -> None:
+        """What is parked for a trade, or for an order's first payment, can go on once that has become known."""
+        if len(after.claims) == len(before.claims):
+            return
+        for claim in after.claims:
+            self._by_trade[after.account, claim.trade] = after.number
+            self._draft.plan.wakes.add((after.account, f"trade:{claim.trade}"))
+        if not before.claims:
+            self._draft.plan.wakes.add((after.account, f"order:{after.number}"))
+
+
+def _is_held_as(reading: ParsedRecord, notification_id: str) -> bool:
+    """Whether this is the very record that waits under this id, come again for another try."""
+    return reading.held is not None and reading.held.notification_id == notification_id
+
+
+def _refusal(order: Order, heard: Notification) -> Flag | None:
+    """Why the notification may not touch the order: it is wrong by the registration, or by itself."""
+    assert heard.amount is not None
+    expected = order.expected
+    if expected is not None and heard.amount.currency != expected.currency:
+        return Flag.CURRENCY_MISMATCH
+    if expected is not None and heard.amount.minor != expected.minor:
+        return Flag.AMOUNT_MISMATCH
+    if heard.refunded_total is not None and heard.refunded_total.minor > heard.amount.minor:
+        return Flag.OVER_REFUNDED
+    return None
+
+
+def _missing(refund: Refund, order: Order | None) -> tuple[Reason, str]:
+    """What a refund waits for whose order is not known, or has not been paid as far as we know."""
+    if refund.trade:
+        return Reason.UNKNOWN_TRADE, f"trade:{refund.trade}"
+    if order is not None:
+        return Reason.UNKNOWN_TRADE, f"order:{order.number}"
+    return Reason.UNKNOWN_REFUND, f"refund:{refund.id}"
+
+
+def _weightiest(flags: set[Flag]) -> Reason | None:
+    if not flags:
+        return None
+    return next((reason for flag, reason in order_view.CONTRADICTIONS.items() if flag in flags), None)
+
+
+_WHY = {
+    Reason.CURRENCY_MISMATCH: "another currency than the order's",
+    Reason.AMOUNT_MISMATCH: "another amount than the order's",
+    Reason.SECOND_TRADE: "a second trade was paid for this order",
+    Reason.PAID_AND_EXPIRED: "the trade was paid, and is also said to have ended unpaid",
+    Reason.OVER_REFUNDED: "more was refunded than was paid",
+}

@@ -1,0 +1,177 @@
+"""What consumers see of an order, derived from its facts and its registration and from nothing else. Pure.
+
+Because claims and refunds are joins, so is all that is derived here: two workers that have heard the same set of
+notifications in different orders show the same order.
+"""
+
+from msgspec import structs
+
+from schemas.dispositions import Flag, Reason
+from schemas.orders import PAYMENT_STATES, RANK, STATUS, Claim, ClosedBecause, Order, Refund, State, Status, View
+from workers.settlement import transitions
+
+# The flags that contradict: who brings one is held. In order of precedence, where a notification brings two.
+CONTRADICTIONS: dict[Flag, Reason] = {
+    Flag.CURRENCY_MISMATCH: Reason.CURRENCY_MISMATCH,
+    Flag.AMOUNT_MISMATCH: Reason.AMOUNT_MISMATCH,
+    Flag.SECOND_TRADE: Reason.SECOND_TRADE,
+    Flag.PAID_AND_EXPIRED: Reason.PAID_AND_EXPIRED,
+    Flag.OVER_REFUNDED: Reason.OVER_REFUNDED,
+}
+
+
+def view(order: Order) -> View:
+    """The order as consumers see it."""
+    claims = settled(order)
+    claim = standing(claims)
+    flags = _flags(order, claims, claim)
+    if claim is None:
+        expected = order.expected
+        return View(
+            status=Status.WAITING,
+            closed_because=None,
+            trade=None,
+            amount_minor=None if expected is None else expected.minor,
+            currency=None if expected is None else expected.currency,
+            refunded_minor=0,
+            flags=flags,
+        )
+    return View(
+        status=STATUS[claim.state],
+        closed_because=_closed_because(claim),
+        trade=claim.trade,
+        amount_minor=claim.amount_minor,
+        currency=claim.currency,
+        refunded_minor=transitions.refunded_minor(claim),
+        flags=flags,
+    )
+
+
+def standing(claims: tuple[Claim, ...]) -> Claim | None:
+    """The claim that stands for the order: of the highest rank, and of equals the elder trade.
+
+    Trade numbers lead with their date, so the smaller one is the elder; what arrived first would not be the same for
+    every worker.
+    """
+    if len(claims) < 2:
+        return claims[0] if claims else None
+    return min(claims, key=lambda claim: (-RANK[claim.state], *claim.key))
+
+
+def settled(order: Order) -> tuple[Claim, ...]:
+    """The order's claims with its refunds counted into those that they concern and fit.
+
+    A claim's state only rises by it, and never falls when a further claim or refund becomes known.
+    """
+    if not order.refunds:
+        return order.claims
+    return tuple(
+        transitions.with_refunds(
+            claim, [refund for refund in order.refunds if _concerns(refund, claim) and _misfit(refund, claim) is None]
+        )
+        for claim in order.claims
+    )
+
+
+def contradictions(order: Order, claims: tuple[Claim, ...]) -> set[Flag]:
+    """What the facts that were joined say against each other; `claims` are the settled ones."""
+    flags: set[Flag] = set()
+    if len(claims) > 1 or order.expected is not None:
+        flags |= _disagreements(order)
+    if len(claims) > 1 or (claims and claims[0].lapsed):
+        flags |= _double_ends(claims)
+    if order.refunds:
+        flags |= misfits(order, order.refunds)
+        flags |= {Flag.OVER_REFUNDED for claim in claims if transitions.is_over_refunded(claim)}
+    return flags
+
+
+def brought_by_claim(before: Order, after: Order, joined: Claim) -> set[Flag]:
+    """The contradictions for which the notification that led to `joined` is held.
+
+    Those that were not there before it; and of a claim not heard of before also those that it shares with others: the
+    third amount is as wrong as the second.
+    """
+    flags = contradictions(after, settled(after))
+    if not flags:
+        return flags
+    shared = set()
+    if all(claim.key != joined.key for claim in before.claims):
+        shared = {Flag.CURRENCY_MISMATCH, Flag.AMOUNT_MISMATCH}
+        shared |= {Flag.SECOND_TRADE} if joined.state in PAYMENT_STATES else set()
+    return flags - (contradictions(before, settled(before)) - shared)
+
+
+def brought_by_refunds(before: Order, after: Order, refunds: tuple[Refund, ...]) -> set[Flag]:
+    """The contradictions for which a notification of these refunds is held: new ones, and those of its own refunds."""
+    claims = settled(after)
+    flags = contradictions(after, claims) - contradictions(before, settled(before))
+    flags |= misfits(after, refunds)
+    numbers = {refund.id for refund in refunds}
+    over = any(transitions.is_over_refunded(claim) and numbers & claim.refunds.keys() for claim in claims)
+    return flags | ({Flag.OVER_REFUNDED} if over else set())
+
+
+def misfits(order: Order, refunds: tuple[Refund, ...]) -> set[Flag]:
+    """What is wrong with these refunds one by one: another currency than was paid, or more than was paid."""
+    found = (_misfit(refund, claim) for claim in order.claims for refund in refunds if _concerns(refund, claim))
+    return {flag for flag in found if flag is not None}
+
+
+def with_claim(order: Order, joined: Claim) -> Order:
+    """The order with one of its claims renewed, kept sorted so that equal sets of facts are equal values."""
+    if not order.claims:
+        return structs.replace(order, claims=(joined,))
+    others = (claim for claim in order.claims if claim.key != joined.key)
+    return structs.replace(order, claims=tuple(sorted((*others, joined), key=lambda claim: claim.key)))
+
+
+def with_refunds(order: Order, refunds: tuple[Refund, ...]) -> Order:
+    """The order with these refunds among its facts; the same order where it knew them."""
+    joined = {*order.refunds, *refunds}
+    return order if len(joined) == len(order.refunds) else structs.replace(order, refunds=tuple(sorted(joined)))
+
+
+def _concerns(refund: Refund, claim: Claim) -> bool:
+    """A refund that names no trade concerns every claim: of an order with more than one, nobody could say which."""
+    return not refund.trade or refund.trade == claim.trade
+
+
+def _misfit(refund: Refund, claim: Claim) -> Flag | None:
+    if refund.amount.currency != claim.currency:
+        return Flag.CURRENCY_MISMATCH
+    return Flag.OVER_REFUNDED if refund.amount.minor > claim.amount_minor else None
+
+
+def _closed_because(claim: Claim) -> ClosedBecause | None:
+    if claim.state is State.REFUNDED:
+        return ClosedBecause.REFUNDED
+    return claim.lapsed if claim.state is State.LAPSED else None
+
+
+def _flags(order: Order, claims: tuple[Claim, ...], claim: Claim | None) -> tuple[Flag, ...]:
+    flags = set(order.refused)
+    if claim is not None:
+        flags |= contradictions(order, claims)
+        if claim.partly_refunded and transitions.refunded_minor(claim) == 0:
+            flags.add(Flag.REFUND_AMOUNT_UNKNOWN)
+        if claim.frozen:
+            flags.add(Flag.FROZEN)
+    return tuple(flag for flag in Flag if flag in flags) if flags else ()
+
+
+def _disagreements(order: Order) -> set[Flag]:
+    amounts = {claim.amount_minor for claim in order.claims}
+    currencies = {claim.currency for claim in order.claims}
+    if order.expected is not None:
+        amounts.add(order.expected.minor)
+        currencies.add(order.expected.currency)
+    flags = {Flag.AMOUNT_MISMATCH} if len(amounts) > 1 else set()
+    return flags | ({Flag.CURRENCY_MISMATCH} if len(currencies) > 1 else set())
+
+
+def _double_ends(claims: tuple[Claim, ...]) -> set[Flag]:
+    paid = {claim.trade for claim in claims if claim.state in PAYMENT_STATES}
+    lapsed = {claim.trade for claim in claims if claim.lapsed}
+    flags = {Flag.SECOND_TRADE} if len(paid) > 1 else set()
+    return flags | ({Flag.PAID_AND_EXPIRED} if paid & lapsed else set())

@@ -1,0 +1,208 @@
+"""The table of moves: the one place where a trade's state changes. Pure, and total over all states and all news.
+
+A state only rises in rank, and what is remembered besides is joined by maximum or by union. So the claim that a set of
+notifications builds is the same whatever order they come in, and however often: joining is commutative, associative
+and idempotent, which `tests/unit/workers/settlement/test_transitions.py` shows over all permutations.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from msgspec import Struct, structs
+
+from schemas.notification import Kind, Notification
+from schemas.orders import RANK, Claim, ClosedBecause, News, Refund, State
+
+
+class Verdict(StrEnum):
+    """How one piece of news relates to what is known of the trade."""
+
+    RISE = "rise"
+    SAME = "same"
+    BEHIND = "behind"  # older than what is known; nothing is undone for it
+    CONTRADICTION = "contradiction"  # paid, and ended without payment: both cannot be
+
+
+class Move(Struct, frozen=True):
+    """Where the news leads. In a contradiction the higher rank stands."""
+
+    verdict: Verdict
+    to: State
+
+
+_W, _L, _P, _F, _R = State.WAITING, State.LAPSED, State.PAID, State.FINISHED, State.REFUNDED
+
+
+def _rise(to: State) -> Move:
+    return Move(Verdict.RISE, to)
+
+
+def _same(to: State) -> Move:
+    return Move(Verdict.SAME, to)
+
+
+def _behind(to: State) -> Move:
+    return Move(Verdict.BEHIND, to)
+
+
+def _contradiction(to: State) -> Move:
+    return Move(Verdict.CONTRADICTION, to)
+
+
+MOVES: dict[tuple[State, News], Move] = {
+    (_W, News.WAITING): _same(_W),
+    (_W, News.PAID): _rise(_P),
+    (_W, News.FINISHED): _rise(_F),
+    (_W, News.FROZEN): _rise(_P),
+    (_W, News.PARTLY_REFUNDED): _rise(_P),
+    (_W, News.REFUNDED): _rise(_R),
+    (_W, News.EXPIRED): _rise(_L),
+    (_W, News.FAILED): _rise(_L),
+    (_W, News.OTHER): _same(_W),
+    #
+    (_L, News.WAITING): _behind(_L),
+    (_L, News.PAID): _contradiction(_P),
+    (_L, News.FINISHED): _contradiction(_F),
+    (_L, News.FROZEN): _contradiction(_P),
+    (_L, News.PARTLY_REFUNDED): _contradiction(_P),
+    (_L, News.REFUNDED): _contradiction(_R),
+    (_L, News.EXPIRED): _same(_L),
+    (_L, News.FAILED): _same(_L),
+    (_L, News.OTHER): _same(_L),
+    #
+    (_P, News.WAITING): _behind(_P),
+    (_P, News.PAID): _same(_P),
+    (_P, News.FINISHED): _rise(_F),
+    (_P, News.FROZEN): _same(_P),
+    (_P, News.PARTLY_REFUNDED): _same(_P),
+    (_P, News.REFUNDED): _rise(_R),
+    (_P, News.EXPIRED): _contradiction(_P),
+    (_P, News.FAILED): _contradiction(_P),
+    (_P, News.OTHER): _same(_P),
+    #
+    (_F, News.WAITING): _behind(_F),
+    (_F, News.PAID): _behind(_F),
+    (_F, News.FINISHED): _same(_F),
+    (_F, News.FROZEN): _behind(_F),
+    (_F, News.PARTLY_REFUNDED): _same(_F),
+    (_F, News.REFUNDED): _rise(_R),
+    (_F, News.EXPIRED): _contradiction(_F),
+    (_F, News.FAILED): _contradiction(_F),
+    (_F, News.OTHER): _same(_F),
+    #
+    (_R, News.WAITING): _behind(_R),
+    (_R, News.PAID): _behind(_R),
+    (_R, News.FINISHED): _behind(_R),
+    (_R, News.FROZEN): _behind(_R),
+    (_R, News.PARTLY_REFUNDED): _behind(_R),
+    (_R, News.REFUNDED): _same(_R),
+    (_R, News.EXPIRED): _contradiction(_R),
+    (_R, News.FAILED): _contradiction(_R),
+    (_R, News.OTHER): _same(_R),
+}
+
+if {(state, news) for state in State for news in News} != MOVES.keys():
+    raise AssertionError("the table of moves is not total")
+
+_UNFREEZING = frozenset({News.PAID, News.FINISHED, News.PARTLY_REFUNDED, News.REFUNDED})
+_LAPSES = {News.EXPIRED: ClosedBecause.EXPIRED, News.FAILED: ClosedBecause.FAILED}
+
+
+def join(claim: Claim, notification: Notification) -> tuple[Claim, Verdict]:
+    """The claim with the notification's facts joined to it, and how the news related to the claim before."""
+    news = notification.news
+    move = MOVES[claim.state, news]
+    joined = structs.replace(
+        claim,
+        state=move.to,
+        lapsed=_lapsed(claim.lapsed, news),
+        frozen=_frozen(claim, news),
+        refunded_total_minor=_largest_total(claim, notification),
+        partly_refunded=claim.partly_refunded or _is_refund_without_amount(notification),
+    )
+    joined = _closed_by_refunds(joined)
+    return joined, _verdict(move.verdict, claim, joined, news)
+
+
+def with_refunds(claim: Claim, refunds: Iterable[Refund]) -> Claim:
+    """The claim as it stands once refunds that were named one by one, each of which fits it, are taken into account.
+
+    A refund is itself proof of a payment. Of one number told with two amounts the larger counts, in either order.
+    """
+    told: dict[str, int] = {}
+    for refund in refunds:
+        told[refund.id] = max(refund.amount.minor, told.get(refund.id, 0))
+    if not told:
+        return claim
+    to = MOVES[claim.state, News.PARTLY_REFUNDED].to
+    return _closed_by_refunds(structs.replace(claim, state=to, frozen=False, refunds=told))
+
+
+def _closed_by_refunds(claim: Claim) -> Claim:
+    if claim.state in (State.PAID, State.FINISHED) and refunded_minor(claim) >= claim.amount_minor:
+        return structs.replace(claim, state=State.REFUNDED)
+    return claim
+
+
+def refunded_minor(claim: Claim) -> int:
+    """What the claim says was refunded so far, never more than was paid.
+
+    Three ways of saying it meet: a full refund, a cumulative sum, refunds one by one. Single refunds that add up to
+    more than the amount cannot all be right; the largest sum that fits is taken, which no arrival order changes.
+    """
+    if claim.state is State.REFUNDED:
+        return claim.amount_minor
+    if not claim.refunds:
+        return claim.refunded_total_minor
+    return max(claim.refunded_total_minor, _largest_fitting(claim.refunds, claim.amount_minor))
+
+
+def is_over_refunded(claim: Claim) -> bool:
+    """Whether the refunds named one by one add up to more than the amount."""
+    return sum(claim.refunds.values()) > claim.amount_minor
+
+
+def _verdict(verdict: Verdict, claim: Claim, joined: Claim, news: News) -> Verdict:
+    if verdict is not Verdict.SAME or joined == claim:
+        refunded_since = news is News.PAID and (refunded_minor(claim) > 0 or claim.partly_refunded)
+        return Verdict.BEHIND if verdict is Verdict.SAME and refunded_since else verdict
+    return Verdict.RISE
+
+
+def _lapsed(known: ClosedBecause | None, news: News) -> ClosedBecause | None:
+    heard = _LAPSES.get(news)
+    # A failure says more than an expiry; one of the two has to win in either order of arrival.
+    return ClosedBecause.FAILED if ClosedBecause.FAILED in (known, heard) else known or heard
+
+
+def _frozen(claim: Claim, news: News) -> bool:
+    if news in _UNFREEZING:
+        return False
+    if news is News.FROZEN:
+        return claim.frozen or RANK[claim.state] < RANK[State.PAID]
+    return claim.frozen
+
+
+def _largest_total(claim: Claim, notification: Notification) -> int:
+    heard = notification.refunded_total
+    return claim.refunded_total_minor if heard is None else max(claim.refunded_total_minor, heard.minor)
+
+
+def _is_refund_without_amount(notification: Notification) -> bool:
+    """Whether a refund is told and not how much: the old gateway's, also where it comes with the end of the trade."""
+    return notification.kind is Kind.REFUND and notification.refunded_total is None
+
+
+_SUMS_MAX = 4096  # beyond it the sums are thinned to the largest: reached only by hundreds of contradictory refunds
+
+
+def _largest_fitting(refunds: dict[str, int], limit: int) -> int:
+    total = sum(refunds.values())
+    if total <= limit:
+        return total
+    sums = {0}
+    for amount in sorted(refunds.values(), reverse=True):
+        sums |= {fitting for fitting in (known + amount for known in sums) if fitting <= limit}
+        if len(sums) > _SUMS_MAX:
+            sums = set(sorted(sums)[-_SUMS_MAX:])
+    return max(sums)
