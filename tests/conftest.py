@@ -1,12 +1,12 @@
-"""What all tests may ask for: real servers (`tests.stack`), each started at the first test that does, and a place for
-figures.
+"""What all tests may ask for: real servers (`tests.support.real_servers`), each started at the first test that does,
+and a place for figures.
 """
 
 from collections.abc import Callable
 
 import pytest
 
-pytest_plugins = ("tests.stack",)
+pytest_plugins = ("tests.support.real_servers",)
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import typer
 
-from deploy.cli import exits, shown
+from deploy import exits
+from deploy.cli import terminal
 
 DEFAULT_URL = "http://127.0.0.1:9464"
 TIMEOUT_S = 10.0
@@ -128,7 +129,7 @@ class Admin:
 
 def fail(trouble: Trouble) -> NoReturn:
     """Tell the trouble and end: a question that could not be right was wrong usage."""
-    shown.fail(trouble, exits.WRONG_USAGE if trouble.status == 400 else exits.FAILED)
+    terminal.fail(trouble, exits.WRONG_USAGE if trouble.status == 400 else exits.FAILED)
 
 
 def me() -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 import typer
 
-from deploy.cli import exits, shown
+from deploy import exits
+from deploy.cli import terminal
 
 _HELP = """Show the settings in force, where each comes from, and the accounts; and every fault in them.
 
@@ -30,13 +31,13 @@ def _group() -> None:
     """Nothing of its own."""
 
 
-def show(output: shown.Output = "table") -> None:
+def show(output: terminal.Output = "table") -> None:
     """Shows it; ends with 3 where there is a fault."""
     settings, faults = _settings()
     accounts, found = _accounts()
     faults += found
     if output == "json":
-        shown.as_json({"settings": settings, "accounts": accounts, "faults": faults})
+        terminal.as_json({"settings": settings, "accounts": accounts, "faults": faults})
     else:
         _print(settings, accounts, faults)
     raise typer.Exit(exits.FOUND_WRONG if faults else exits.DONE)
@@ -92,12 +93,12 @@ def _account(fields: dict[str, Any]) -> dict[str, Any]:
 def _print(settings: list[dict[str, Any]], accounts: list[dict[str, Any]], faults: list[str]) -> None:
     if settings:
         rows = [(row["name"], row["value"], row["from"], row["about"]) for row in settings]
-        shown.table("Settings", ("variable", "value", "from", "what it is"), rows)
+        terminal.table("Settings", ("variable", "value", "from", "what it is"), rows)
     if accounts:
         rows = [(a["name"], a["family"], a["sign_type"], _rest(a)) for a in accounts]
-        shown.table("Accounts", ("name", "family", "sign type", "the rest"), rows)
+        terminal.table("Accounts", ("name", "family", "sign type", "the rest"), rows)
     for fault in faults:
-        shown.line("wrong", fault)
+        terminal.line("wrong", fault)
 
 
 def _rest(account: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli import cluster_settings, exits, options, shown, starting
+from deploy import exits
+from deploy.cli import launch, options, terminal
 
 if TYPE_CHECKING:
     from workers.postgres.migrations import Step
@@ -50,11 +51,11 @@ def upgrade(
     postgres: options.Postgres = None,
     postgres_file: PostgresFile = None,
     sql: Annotated[bool, typer.Option("--sql", help="Only print the statements that are missing.")] = False,
-    output: shown.Output = "table",
+    output: terminal.Output = "table",
 ) -> None:
     """Applies what is missing, or prints it."""
-    starting.need("asyncpg", extra="cluster")
-    starting.need("alembic", "sqlalchemy", "greenlet", extra="cluster,migrations")
+    launch.need("asyncpg", extra="cluster")
+    launch.need("alembic", "sqlalchemy", "greenlet", extra="cluster,migrations")
     from workers.postgres.migrations import upgrading
 
     dsn = _address(postgres, postgres_file)
@@ -66,30 +67,30 @@ def upgrade(
     except upgrading.NotUpgraded as ended:
         done, failure = ended.done, str(ended)
     if output == "json":
-        shown.as_json({"ok": not failure, "applied": done, "failure": failure or None})
+        terminal.as_json({"ok": not failure, "applied": done, "failure": failure or None})
     else:
         for name in done:
-            shown.line("applied", name)
+            terminal.line("applied", name)
         if not done and not failure:
             typer.echo("Nothing to do: no step is missing.")
     if failure:
-        starting.refuse("could not upgrade", [failure], exits.FAILED)
+        launch.refuse("could not upgrade", [failure], exits.FAILED)
 
 
 def status(
-    postgres: options.Postgres = None, postgres_file: PostgresFile = None, output: shown.Output = "table"
+    postgres: options.Postgres = None, postgres_file: PostgresFile = None, output: terminal.Output = "table"
 ) -> None:
     """Shows the steps; ends with 3 where some are missing."""
-    starting.need("asyncpg", extra="cluster")
+    launch.need("asyncpg", extra="cluster")
     from workers.postgres import migrations
 
     seen = _seen(_address(postgres, postgres_file))
     steps = migrations.steps()
     rows = [_row(step, seen) for step in steps]
     if output == "json":
-        shown.as_json({"schema": seen, "needed": steps[-1].number, "steps": rows})
+        terminal.as_json({"schema": seen, "needed": steps[-1].number, "steps": rows})
     else:
-        shown.table("", ("step", "kind", "state"), [[*row.values()] for row in rows])
+        terminal.table("", ("step", "kind", "state"), [[*row.values()] for row in rows])
         if seen > steps[-1].number:
             typer.echo(
                 f"The database is at step {seen}: a later release has upgraded it, which this one does not mind."
@@ -101,9 +102,9 @@ def _address(postgres: str | None, postgres_file: Path | None) -> str:
     from deploy.cluster import settings
 
     try:
-        return settings.postgres_address(cluster_settings.told(postgres=postgres, postgres_file=postgres_file))
+        return settings.postgres_address(options.told(postgres=postgres, postgres_file=postgres_file))
     except settings.Unreadable as error:
-        starting.refuse("cannot do that as told", [str(error)], exits.WRONG_USAGE)
+        launch.refuse("cannot do that as told", [str(error)], exits.WRONG_USAGE)
 
 
 def _seen(dsn: str) -> int:
@@ -115,7 +116,7 @@ def _seen(dsn: str) -> int:
     try:
         return asyncio.run(migrations.seen(dsn))
     except (NotUsable, InfrastructureDown, InfrastructureDamaged) as error:
-        starting.refuse("could not look at the order store", [str(error)], exits.FAILED)
+        launch.refuse("could not look at the order store", [str(error)], exits.FAILED)
 
 
 def _row(step: Step, seen: int) -> dict[str, Any]:

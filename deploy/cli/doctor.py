@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli import exits, shown
+from deploy import exits
+from deploy.cli import terminal
 
 if TYPE_CHECKING:
-    from deploy.examination import Finding
+    from deploy.doctor import Finding
 
 _HELP = """Look at what could keep payments from being taken: settings, accounts, keys, data, disk, clock, ports.
 
@@ -50,35 +51,35 @@ def doctor(
     redis: Annotated[
         str | None, typer.Option(envvar="ALIPAY_NOTIFY_REDIS", metavar="URL", help="The cluster's claims.")
     ] = None,
-    output: shown.Output = "table",
+    output: terminal.Output = "table",
 ) -> None:
     """Looks, tells, and ends with 3 where something is wrong."""
-    from deploy import examination
+    from deploy.doctor import State, examine
 
     environ = dict(os.environ)
     options = {"ACCOUNTS": accounts, "DATA_DIR": data_dir, "KAFKA": kafka, "POSTGRES": postgres, "REDIS": redis}
     environ |= {f"ALIPAY_NOTIFY_{name}": str(given) for name, given in options.items() if given is not None}
-    findings = examination.examine(environ)
+    findings = examine(environ)
     named = {finding.detail for finding in findings}
     findings += [finding for finding in _cluster(environ) if finding.detail not in named]  # a setting's fault, once
-    wrong = [finding for finding in findings if finding.state is examination.State.WRONG]
+    wrong = [finding for finding in findings if finding.state is State.WRONG]
     if output == "json":
         rows = [{name: str(getattr(each, name)) for name in each.__struct_fields__} for each in findings]
-        shown.as_json({"ok": not wrong, "findings": rows})
+        terminal.as_json({"ok": not wrong, "findings": rows})
     else:
         columns = ("", "what", "how it is", "what to do")
-        shown.table("", columns, [(each.state.value, each.name, each.detail, each.advice) for each in findings])
+        terminal.table("", columns, [(each.state.value, each.name, each.detail, each.advice) for each in findings])
     raise typer.Exit(exits.FOUND_WRONG if wrong else exits.DONE)
 
 
 def _cluster(environ: dict[str, str]) -> list[Finding]:
     """What is found in the cluster; nothing where there is none."""
-    from deploy.cluster import places
-    from deploy.examination import Finding, State
+    from deploy.cluster import servers
+    from deploy.doctor import Finding, State
     from ingest.settings import BadSettings
 
     try:
-        found = places.find({"ALIPAY_NOTIFY_ACCOUNTS": "accounts.toml", **environ})
+        found = servers.find({"ALIPAY_NOTIFY_ACCOUNTS": "accounts.toml", **environ})
     except BadSettings as bad:
         advice = "correct the environment; `alipay-notify config show` explains each setting"
         return [Finding(name="cluster", state=State.WRONG, detail=fault, advice=advice) for fault in bad.faults]
@@ -89,6 +90,6 @@ def _cluster(environ: dict[str, str]) -> list[Finding]:
         advice = "pip install 'alipay-notify[cluster]'"
         detail = f"named, and not looked at: {', '.join(missing)} is missing"
         return [Finding(name="cluster", state=State.WRONG, detail=detail, advice=advice)]
-    from deploy.cluster import examination
+    from deploy.cluster import doctor as cluster_doctor
 
-    return asyncio.run(examination.examine(found))
+    return asyncio.run(cluster_doctor.examine(found))

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.cli import admin, exits, shown
+from deploy import exits
+from deploy.cli import admin, terminal
 from deploy.cli.admin import Admin, Trouble
 
 REPLAY_TIMEOUT_S = 120.0
@@ -67,7 +68,7 @@ def list_held(
     resolved: Annotated[bool, typer.Option("--resolved", help="Those that are resolved, instead.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
     url: admin.Url = admin.DEFAULT_URL,
-    output: shown.Output = "table",
+    output: terminal.Output = "table",
 ) -> None:
     """Lists them."""
     asked = {"account": account, "order": order, "disposition": disposition, "reason": reason, "since": since}
@@ -76,22 +77,22 @@ def list_held(
     except Trouble as trouble:
         admin.fail(trouble)
     if output == "json":
-        shown.as_json(answer)
+        terminal.as_json(answer)
     elif not answer["held"]:
         typer.echo("Nothing is held.", err=True)
     else:
         columns = ("id", "since (UTC)", "account", "order", "", "reason", "next try (UTC)", "detail")
-        shown.table("", columns, [_row(held) for held in answer["held"]])
+        terminal.table("", columns, [_row(held) for held in answer["held"]])
 
 
-def show(id_: Id, url: admin.Url = admin.DEFAULT_URL, output: shown.Output = "table") -> None:
+def show(id_: Id, url: admin.Url = admin.DEFAULT_URL, output: terminal.Output = "table") -> None:
     """Shows one; ends with 3 where its signature does not hold."""
     try:
         held = Admin(url).get("held", _checked(id_))
     except Trouble as trouble:
         admin.fail(trouble)
     if output == "json":
-        shown.as_json(held)
+        terminal.as_json(held)
     else:
         _print(held)
     raise typer.Exit(exits.DONE if held["signature"]["authentic"] else exits.FOUND_WRONG)
@@ -109,7 +110,7 @@ def replay(
     why: Annotated[str, typer.Option(help="Why; it is written down.")] = "",
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
-    output: shown.Output = "table",
+    output: terminal.Output = "table",
 ) -> None:
     """Tries one or many again."""
     api = Admin(url, token=token)
@@ -131,7 +132,7 @@ def replay(
     except Trouble as trouble:
         admin.fail(trouble)
     if output == "json":
-        shown.as_json(done)
+        terminal.as_json(done)
     else:
         _print_replay(done)
     raise typer.Exit(exits.FOUND_WRONG if still_held else exits.DONE)
@@ -142,7 +143,7 @@ def discard(
     reason: Annotated[str, typer.Option("--reason", "--why", help="Why; it is written down.")],
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
-    output: shown.Output = "table",
+    output: terminal.Output = "table",
 ) -> None:
     """Discards one."""
     told = {"reason": reason, "by": admin.me()}
@@ -151,9 +152,9 @@ def discard(
     except Trouble as trouble:
         admin.fail(trouble)
     if output == "json":
-        shown.as_json(done)
+        terminal.as_json(done)
     else:
-        shown.line(id_, f"discarded by {done['by']}: {done['why']}")
+        terminal.line(id_, f"discarded by {done['by']}: {done['why']}")
 
 
 def _checked(id_: str) -> str:
@@ -165,38 +166,40 @@ def _checked(id_: str) -> str:
 
 
 def _row(held: dict[str, Any]) -> tuple[object, ...]:
-    following = held["resolution"] or shown.moment(held["due_at"]) or "a person decides"
+    following = held["resolution"] or terminal.moment(held["due_at"]) or "a person decides"
     return (
-        held["id"], shown.moment(held["first_at"]), held["account"], held["order"], held["disposition"],
+        held["id"], terminal.moment(held["first_at"]), held["account"], held["order"], held["disposition"],
         held["reason"], following, held["detail"],
     )  # fmt: skip
 
 
 def _print(held: dict[str, Any]) -> None:
-    shown.line("Held", f"{held['id']} of {held['account']}")
-    shown.line("Disposition", held["disposition"])
-    shown.line("Reason", f"{held['reason']}: {held['detail']}")
-    shown.line("Order", held["order"])
-    shown.line("Notification", held["notification_id"])
-    shown.line("Since (UTC)", shown.moment(held["first_at"]))
-    shown.line("Tries", f"{held['attempts']}, by hand {held['replays']}")
+    terminal.line("Held", f"{held['id']} of {held['account']}")
+    terminal.line("Disposition", held["disposition"])
+    terminal.line("Reason", f"{held['reason']}: {held['detail']}")
+    terminal.line("Order", held["order"])
+    terminal.line("Notification", held["notification_id"])
+    terminal.line("Since (UTC)", terminal.moment(held["first_at"]))
+    terminal.line("Tries", f"{held['attempts']}, by hand {held['replays']}")
     if held["resolution"]:
-        shown.line("Resolved", f"{held['resolution']} {held['by']} {held['why']}")
+        terminal.line("Resolved", f"{held['resolution']} {held['by']} {held['why']}")
     signature = held["signature"]
-    shown.line("Signature", "good, checked now" if signature["authentic"] else signature["detail"])
-    shown.table("Fields", ("name", "value"), held["fields"].items())
-    shown.table("Headers of the record", ("name", "value"), held["headers"].items())
+    terminal.line("Signature", "good, checked now" if signature["authentic"] else signature["detail"])
+    terminal.table("Fields", ("name", "value"), held["fields"].items())
+    terminal.table("Headers of the record", ("name", "value"), held["headers"].items())
     typer.echo("\nThe signed bytes:")
-    typer.echo(shown.plain(base64.b64decode(held["body_base64"]).decode("utf-8", "backslashreplace")))
+    typer.echo(terminal.plain(base64.b64decode(held["body_base64"]).decode("utf-8", "backslashreplace")))
 
 
 def _print_replay(done: dict[str, Any]) -> None:
     if "resolution" in done:
-        shown.line(done["id"], done["resolution"] or f"still {done['disposition']}, {done['reason']}: {done['detail']}")
+        terminal.line(
+            done["id"], done["resolution"] or f"still {done['disposition']}, {done['reason']}: {done['detail']}"
+        )
     elif done["dry_run"]:
-        shown.line("Would be tried", f"{done['count']} (nothing was done: --yes does it)")
-        typer.echo(shown.words(done["ids"][:50]) + (" …" if done["count"] > 50 else ""))
+        terminal.line("Would be tried", f"{done['count']} (nothing was done: --yes does it)")
+        typer.echo(terminal.words(done["ids"][:50]) + (" …" if done["count"] > 50 else ""))
     else:
-        shown.line("Tried", done["count"])
+        terminal.line("Tried", done["count"])
         for result, count in sorted(done["results"].items()):
-            shown.line(result, count)
+            terminal.line(result, count)

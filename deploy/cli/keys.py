@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli import exits, shown
+from deploy import exits
+from deploy.cli import terminal
 
 if TYPE_CHECKING:
     from ingest.keys import Key
@@ -41,13 +42,13 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="keys")
 
 
-def list_keys(accounts: Accounts = Path("accounts.toml"), output: shown.Output = "table") -> None:
+def list_keys(accounts: Accounts = Path("accounts.toml"), output: terminal.Output = "table") -> None:
     """Show what there is."""
     keys, faults = _looked_at(accounts)
     _print(keys, faults, output)
 
 
-def check_keys(accounts: Accounts = Path("accounts.toml"), output: shown.Output = "table") -> None:
+def check_keys(accounts: Accounts = Path("accounts.toml"), output: terminal.Output = "table") -> None:
     """Show what there is, and end with the exit code that it deserves."""
     keys, faults = _looked_at(accounts)
     _print(keys, faults, output)
@@ -64,7 +65,7 @@ def _looked_at(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     try:
         accounts = accounts_file.read(path)
     except BadAccounts as bad:
-        shown.fail("; ".join(bad.faults))
+        terminal.fail("; ".join(bad.faults))
     rows, faults = [], []
     for account in accounts.values():
         try:
@@ -105,9 +106,9 @@ _COLUMNS = ("account", "key_id", "sign_type", "kind", "bits", "fingerprint", "ex
 
 def _print(keys: list[dict[str, Any]], faults: list[str], output: str) -> None:
     if output == "json":
-        shown.as_json({"keys": keys, "faults": faults})
+        terminal.as_json({"keys": keys, "faults": faults})
         return
     headings = [name.replace("_", " ") for name in _COLUMNS]
-    shown.table("", headings, ([key[name] for name in _COLUMNS] for key in keys))
+    terminal.table("", headings, ([key[name] for name in _COLUMNS] for key in keys))
     for fault in faults:
-        typer.echo(f"fault: {shown.plain(fault)}")
+        typer.echo(f"fault: {terminal.plain(fault)}")

@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 
 import typer
 
-from deploy.cli import exits, shown
+from deploy import exits
 from deploy.cli import sandbox as sandbox_command
+from deploy.cli import terminal
 from schemas import topics
 
 if TYPE_CHECKING:
-    from deploy.load.mix import Mix
-    from deploy.load.open_loop import Target
+    from deploy.load.corpus import Mix
+    from deploy.load.generator import Target
     from deploy.load.origin import Origin
     from deploy.load.run import Plan, Result
 
@@ -93,7 +94,7 @@ def load(
     prepare: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Make keys and an accounts.toml here, and send nothing.")
     ] = None,
-    output: shown.Output = "table",
+    output: terminal.Output = "table",
 ) -> None:
     """Runs a load; the options are how."""
     if prepare is not None:
@@ -102,8 +103,8 @@ def load(
     import secrets
 
     try:
-        from deploy.load.mix import Mix
-        from deploy.load.open_loop import Limits
+        from deploy.load.corpus import Mix
+        from deploy.load.generator import Limits
         from deploy.load.run import Checks, Plan
     except ModuleNotFoundError as missing:
         _lacking(missing)
@@ -154,22 +155,22 @@ def _prepare(directory: Path, to: str) -> None:
     try:
         world = World.create(directory, gateway_url=gateway, notify_base=base)
     except (OSError, WorldError) as error:
-        shown.fail(f"{directory} cannot be prepared: {error}")
+        terminal.fail(f"{directory} cannot be prepared: {error}")
     typer.echo(f"ALIPAY_NOTIFY_ACCOUNTS={world.accounts_file} tells the engine; --sandbox {directory} the load.")
 
 
 def _connection(kafka: str) -> dict[str, Any]:
     """These brokers, reached as the environment says that ours are: with its certificates and its password."""
-    from deploy.cli import cluster_settings, starting
+    from deploy.cli import launch, options
 
-    starting.need("aiokafka", extra="cluster")
+    launch.need("aiokafka", extra="cluster")
     from deploy.cluster import connections
     from deploy.cluster.settings import Unreadable
 
     try:
-        return connections.kafka(cluster_settings.told(kafka=kafka))
+        return connections.kafka(options.told(kafka=kafka))
     except Unreadable as error:
-        shown.fail(str(error))
+        terminal.fail(str(error))
 
 
 def _lacking(missing: ModuleNotFoundError) -> None:
@@ -177,12 +178,12 @@ def _lacking(missing: ModuleNotFoundError) -> None:
     extra = _EXTRA_OF.get((missing.name or "").partition(".")[0])
     if extra is None:
         raise missing
-    shown.fail(f"{missing.name} is missing; what provides it: pip install 'alipay-notify[{extra}]'")
+    terminal.fail(f"{missing.name} is missing; what provides it: pip install 'alipay-notify[{extra}]'")
 
 
 def _target(url: str, *, option: str = "--to") -> tuple[str, str, Target]:
     """The address without its path, the account that the path names if it names one, and where to connect."""
-    from deploy.load.open_loop import Target
+    from deploy.load.generator import Target
 
     try:
         parts = urlsplit(url)
@@ -224,7 +225,7 @@ def _origin(
     try:
         origin.accounts(found)
     except NoAccounts as error:
-        shown.fail(f"{error} `alipay-notify load --prepare DIR` makes one." if not key and not sandbox else error)
+        terminal.fail(f"{error} `alipay-notify load --prepare DIR` makes one." if not key and not sandbox else error)
     return found
 
 
@@ -256,10 +257,10 @@ def _seconds(text: str, option: str) -> float:
 def _export(path: Path, plan: Plan, base: str) -> None:
     from datetime import UTC, datetime
 
-    from deploy.load import corpus_file, origin, pool
-    from deploy.load.pool import Share
+    from deploy.load import corpus, files, origin
+    from deploy.load.corpus import Share
 
-    requests = pool.make(
+    requests = corpus.make(
         Share(seed=plan.seed),
         total=plan.total,
         accounts=origin.accounts(plan.origin),
@@ -268,9 +269,9 @@ def _export(path: Path, plan: Plan, base: str) -> None:
         now=datetime.now(UTC),
     )
     try:
-        count = corpus_file.write(path, requests, base=base)
+        count = files.write(path, requests, base=base)
     except OSError as error:
-        shown.fail(f"{path} cannot be written: {error.strerror}")
+        terminal.fail(f"{path} cannot be written: {error.strerror}")
     typer.echo(f"{count:,} requests are in {path}")
 
 
@@ -285,9 +286,9 @@ def _ran(plan: Plan) -> Result:
         _lacking(missing)
         raise
     except (SenderFailed, Unreadable) as error:
-        shown.fail(error)
+        terminal.fail(error)
     except KeyboardInterrupt:
-        shown.fail("ended before it was over; nothing was judged")
+        terminal.fail("ended before it was over; nothing was judged")
 
 
 def _end(result: Result, output: str) -> None:
@@ -296,13 +297,13 @@ def _end(result: Result, output: str) -> None:
     for warning in report.warnings(result):
         typer.echo(warning, err=True)
     if output == "json":
-        shown.as_json(report.stable(result))
+        terminal.as_json(report.stable(result))
     else:
         for label, value in report.facts(result):
-            shown.line(label, value)
+            terminal.line(label, value)
         _print_findings(result)
     if not result.figures.ok:
-        shown.fail(f"Not one was acknowledged: is a receiver at {result.plan.to}, and does it know these keys?")
+        terminal.fail(f"Not one was acknowledged: is a receiver at {result.plan.to}, and does it know these keys?")
     raise typer.Exit(exits.FOUND_WRONG if result.findings else exits.DONE)
 
 
@@ -310,12 +311,12 @@ def _print_findings(result: Result) -> None:
     from deploy.load import report
 
     if not result.findings:
-        shown.line("result", "ok" if report.passed(result) else "nothing was acknowledged")
+        terminal.line("result", "ok" if report.passed(result) else "nothing was acknowledged")
         return
     counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in report.totals(result.findings).items() if count]
-    shown.line("wrong", ", ".join(counts))
+    terminal.line("wrong", ", ".join(counts))
     rows = [
         (one.what.value.replace("_", " "), one.account, one.order, one.notification_id, one.detail)
         for one in result.findings[: report.SHOWN_MAX]
     ]
-    shown.table("", ("what", "account", "order", "notification", "detail"), rows)
+    terminal.table("", ("what", "account", "order", "notification", "detail"), rows)

@@ -9,12 +9,12 @@ import re
 
 import typer
 
-from deploy.cli import exits
+from deploy import exits
 
 # In the order in which the help lists them.
 COMMANDS = (
     "up",
-    "cluster",
+    "roles",
     "sandbox",
     "trigger",
     "load",

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.cli import admin, exits, shown
+from deploy import exits
+from deploy.cli import admin, terminal
 from deploy.cli.admin import Admin, Trouble
 
 HELD = frozenset({"parked", "quarantined", "dead"})
@@ -37,19 +38,21 @@ def show(
     number: Annotated[str, typer.Argument(metavar="NO", help="An order, trade or notification number.")],
     account: Annotated[str, typer.Option(help="Whose order; else every account's.")] = "",
     url: admin.Url = admin.DEFAULT_URL,
-    output: shown.Output = "table",
+    output: terminal.Output = "table",
 ) -> None:
     """Shows one order; where several are meant, lists them."""
     api = Admin(url)
     try:
         found = [(account, number)] if account else _found(api, number)
         if len(found) > 1:
-            shown.fail("Several orders have this number: say --account. " + shown.words(f"{a}:{o}" for a, o in found))
+            terminal.fail(
+                "Several orders have this number: say --account. " + terminal.words(f"{a}:{o}" for a, o in found)
+            )
         order = api.get("orders", *found[0])
     except Trouble as trouble:
         admin.fail(trouble)
     if output == "json":
-        shown.as_json(order)
+        terminal.as_json(order)
     else:
         _print(order)
     raise typer.Exit(exits.FOUND_WRONG if _is_wrong(order) else exits.DONE)
@@ -63,7 +66,7 @@ def register_order(
     refund: Annotated[list[str] | None, typer.Option(help="The number of a refund that was asked for.")] = None,
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
-    output: shown.Output = "table",
+    output: terminal.Output = "table",
 ) -> None:
     """Registers an order."""
     if not amount and not refund:
@@ -75,7 +78,7 @@ def register_order(
     except Trouble as trouble:
         admin.fail(trouble)
     if output == "json":
-        shown.as_json(order)
+        terminal.as_json(order)
     else:
         _print(order)
 
@@ -83,7 +86,7 @@ def register_order(
 def _found(api: Admin, number: str) -> list[tuple[str, str]]:
     matches = api.get("find", number=number)["matches"]
     if not matches:
-        shown.fail(
+        terminal.fail(
             f"Nothing is known of {number}. With --account NAME refused requests are looked through too; "
             "`alipay-notify held list` shows what could not be applied."
         )
@@ -98,35 +101,34 @@ def _is_wrong(order: dict[str, Any]) -> bool:
 
 
 def _print(order: dict[str, Any]) -> None:
-    shown.line("Order", f"{order['account']} : {order['order']}")
-    shown.line("Status", order["status"] or "unknown: there are only held or refused notifications")
+    terminal.line("Order", f"{order['account']} : {order['order']}")
+    terminal.line("Status", order["status"] or "unknown: there are only held or refused notifications")
     if order["amount"] is not None:
-        shown.line("Amount", f"{order['amount']} {order['currency']}")
+        terminal.line("Amount", f"{order['amount']} {order['currency']}")
     if order["refunded_minor"]:
-        shown.line("Refunded", f"{order['refunded']} {order['currency']}")
+        terminal.line("Refunded", f"{order['refunded']} {order['currency']}")
     if order["expected"] is not None:
-        shown.line("Expected", f"{order['expected']} {order['expected_currency']}")
+        terminal.line("Expected", f"{order['expected']} {order['expected_currency']}")
     if order["closed_because"]:
-        shown.line("Closed", order["closed_because"])
+        terminal.line("Closed", order["closed_because"])
     if order["trade"]:
-        shown.line("Trade", order["trade"])
+        terminal.line("Trade", order["trade"])
     if order["flags"]:
-        shown.line("Flags", shown.words(order["flags"]))
-    shown.line("Version", order["version"])
+        terminal.line("Flags", terminal.words(order["flags"]))
+    terminal.line("Version", order["version"])
     if order["timeline"]:
         columns = ("time (UTC)", "what", "", "why", "version", "id")
-        shown.table("", columns, [_row(entry) for entry in order["timeline"]])
+        terminal.table("", columns, [_row(entry) for entry in order["timeline"]])
 
 
 def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     if entry["kind"] == "event":
         sent = "sent" if entry["sent_at"] else "not sent yet"
-        return shown.moment(entry["occurred_at"]), f"→ {entry['type']}", sent, "", entry["version"], entry["id"]
+        return terminal.moment(entry["occurred_at"]), f"→ {entry['type']}", sent, "", entry["version"], entry["id"]
     if entry["kind"] == "refused":
-        return shown.moment(entry["at"]), "request refused", "refused", entry["reason"], "", ""
+        return terminal.moment(entry["at"]), "request refused", "refused", entry["reason"], "", ""
     why = entry["reason"] + (f": {entry['detail']}" if entry["detail"] else "")
     news = f" ({entry['news'].replace('_', ' ')})" if entry["news"] else ""
     what = (entry["status"] or entry["type"] or "unreadable") + news
-    return (
-        shown.moment(entry["received_at"]), what, entry["disposition"], why, entry["version"], entry["notification_id"]
-    )  # fmt: skip
+    received_at = terminal.moment(entry["received_at"])
+    return received_at, what, entry["disposition"], why, entry["version"], entry["notification_id"]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli import admin, exits, shown
+from deploy import exits
+from deploy.cli import admin, terminal
 
 if TYPE_CHECKING:
-    from deploy.cluster.replaying import Span
+    from deploy.cluster.replay import Span
     from deploy.cluster.settings import ClusterSettings
 
 TYPED_FROM = 1000  # records without a disposition, beyond which the number has to be typed
@@ -44,12 +45,12 @@ def replay(
     why: Annotated[str, typer.Option(help="Why; it is written down.")] = "",
     kafka: Annotated[str | None, typer.Option(envvar="ALIPAY_NOTIFY_KAFKA", help="Brokers to ask first.")] = None,
     postgres: Annotated[str | None, typer.Option(envvar="ALIPAY_NOTIFY_POSTGRES", help="The order store.")] = None,
-    output: shown.Output = "table",
+    output: terminal.Output = "table",
 ) -> None:
     """Replays; the options stand above the environment."""
     import os
 
-    from deploy.cli import starting
+    from deploy.cli import launch
     from ingest.settings import BadSettings
 
     now = datetime.now(UTC)
@@ -58,23 +59,23 @@ def replay(
         raise typer.BadParameter("the beginning has to lie before the end: --from, --to")
     if yes and not why:
         raise typer.BadParameter("a replay needs a reason that is written down: --why")
-    starting.need("aiokafka", "asyncpg", "redis", extra="cluster")
-    from deploy.cluster import refusals, settings
-    from deploy.cluster.replaying import TooNarrow
-    from deploy.refusals import told
+    launch.need("aiokafka", "asyncpg", "redis", extra="cluster")
+    from deploy.cluster import settings, start_errors
+    from deploy.cluster.replay import TooNarrow
+    from deploy.start_errors import told
     from workers.errors import TooManyDeadLetters
 
     try:
         configured = settings.load(os.environ, kafka=kafka, postgres=postgres)
     except BadSettings as bad:
-        starting.refuse("cannot replay as told", bad.faults, exits.WRONG_USAGE)
+        launch.refuse("cannot replay as told", bad.faults, exits.WRONG_USAGE)
     try:
         done = asyncio.run(_replay(configured, from_ms, to_ms, rate=rate, yes=yes, why=why, output=output))
     except TooManyDeadLetters as error:
         looks = "they are held: look at `alipay-notify held list`, then replay again"
-        starting.refuse("stopped the replay", [f"{error}: {looks}"], exits.FAILED)
-    except (*refusals.REFUSALS, TooNarrow) as error:
-        starting.refuse("could not replay", told(error), exits.FAILED)
+        launch.refuse("stopped the replay", [f"{error}: {looks}"], exits.FAILED)
+    except (*start_errors.REFUSALS, TooNarrow) as error:
+        launch.refuse("could not replay", told(error), exits.FAILED)
     raise typer.Exit(done)
 
 
@@ -96,27 +97,28 @@ def moment_ms(text: str, now: datetime, option: str) -> int:
 async def _replay(
     told: ClusterSettings, from_ms: int, to_ms: int, *, rate: int, yes: bool, why: str, output: str
 ) -> int:
-    from deploy.cluster import connections, replaying, replays
+    from deploy.cluster import connections
+    from deploy.cluster import replay as cluster_replay
     from schemas import topics
 
     topic = topics.named(topics.NOTIFICATION, told.topic_prefix)
     async with (
-        replays.prepared(told) as prepared,
-        replaying.reading(connections.kafka(told), topic) as stretch,
+        cluster_replay.prepared(told) as prepared,
+        cluster_replay.reading(connections.kafka(told), topic) as stretch,
     ):
         spans = await stretch.spans(prepared.store, from_ms=from_ms, to_ms=to_ms)
         missing = sum(span.unsettled for span in spans)
         if not yes:
             _show(spans, output, {"dry_run": True})
-            replaying.check_wide_enough(spans)
+            cluster_replay.check_wide_enough(spans)
             return exits.FOUND_WRONG if missing else exits.DONE
-        replaying.check_wide_enough(spans)  # before it is written down that somebody replays
+        cluster_replay.check_wide_enough(spans)  # before it is written down that somebody replays
         if missing > TYPED_FROM and not _confirmed(missing):
             raise typer.Abort
         stretch_named = f"{topic} {from_ms}..{to_ms}"
         await prepared.store.note("replay-log", [stretch_named], by=admin.me(), why=why)
-        with shown.progress("replaying", sum(span.records for span in spans)) as advanced:
-            await replaying.replay(stretch, spans, prepared.process, rate=rate, advanced=advanced)
+        with terminal.progress("replaying", sum(span.records for span in spans)) as advanced:
+            await cluster_replay.replay(stretch, spans, prepared.process, rate=rate, advanced=advanced)
         _show(spans, output, {"dry_run": False, "results": prepared.results()})
         return exits.DONE
 
@@ -136,15 +138,15 @@ def _show(spans: list[Span], output: str, more: dict[str, Any]) -> None:
         **more,
     }
     if output == "json":
-        shown.as_json(told)
+        terminal.as_json(told)
         return
-    shown.table(
+    terminal.table(
         "",
         ("partition", "from offset", "to offset", "records", "without a disposition"),
         [(span.partition, span.first, span.end - 1, span.records, span.unsettled) for span in spans],
     )
-    shown.line("Records", f"{told['records']}, of them without a disposition: {told['unsettled']}")
+    terminal.line("Records", f"{told['records']}, of them without a disposition: {told['unsettled']}")
     if more["dry_run"]:
         typer.echo("nothing was done: --yes does it", err=True)
     for result, count in sorted(more.get("results", {}).items()):
-        shown.line(result, count)
+        terminal.line(result, count)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy import exits
 from deploy.cli import admin as admin_api
-from deploy.cli import exits
 
 if TYPE_CHECKING:
-    from deploy.sandbox.profiles import Profile
+    from deploy.sandbox.delivery import Profile
     from deploy.sandbox.server import SandboxServer
 
 DIRECTORY_ENVIRONMENT = "ALIPAY_NOTIFY_SANDBOX_DIR"
@@ -91,7 +91,7 @@ def sandbox(
 
 def profile_named(name: str) -> Profile:
     """The retry schedule of this name; an unknown one ends the command as wrong usage."""
-    from deploy.sandbox.profiles import PROFILES
+    from deploy.sandbox.delivery import PROFILES
 
     if name not in PROFILES:
         raise typer.BadParameter(f"no profile {name!r}; there are {', '.join(PROFILES)}", param_hint="--profile")

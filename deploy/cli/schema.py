@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.cli import exits, shown
+from deploy import exits
+from deploy.cli import terminal
 
 BASE = "urn:alipay-notify:schema:"
 
@@ -43,7 +44,7 @@ def export(
             elif not path.exists() or path.read_text(encoding="utf-8") != text:
                 stale.append(str(path))
         except OSError as error:
-            shown.fail(f"{path}: {error.strerror}")
+            terminal.fail(f"{path}: {error.strerror}")
         else:
             typer.echo(f"{path}{' is not current' if str(path) in stale else ''}")
     raise typer.Exit(exits.FOUND_WRONG if stale else exits.DONE)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli import cluster_settings, exits, options, shown, starting
+from deploy import exits
+from deploy.cli import launch, options, terminal
 
 if TYPE_CHECKING:
-    from deploy.cluster.applying import Told
     from deploy.cluster.settings import ClusterSettings
+    from deploy.cluster.topic_diff import Told
 
 _PLAN_HELP = """Show what differs between the cluster's topics and what they should be. It changes nothing.
 
@@ -60,7 +61,7 @@ def plan(
     kafka: options.Kafka = None,
     topic_prefix: Prefix = None,
     development: Development = False,
-    output: shown.Output = "table",
+    output: terminal.Output = "table",
 ) -> None:
     """Shows the differences; ends with 3 where there are some."""
     told = _done(kafka, topic_prefix, development=development, yes=False)
@@ -73,7 +74,7 @@ def apply(
     topic_prefix: Prefix = None,
     development: Development = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
-    output: shown.Output = "table",
+    output: terminal.Output = "table",
 ) -> None:
     """Makes the differences go away; shows what became of each."""
     told = _done(kafka, topic_prefix, development=development, yes=yes)
@@ -85,28 +86,28 @@ def apply(
 
 def _done(kafka: str | None, prefix: str | None, *, development: bool, yes: bool) -> list[Told]:
     """Each difference, and what became of it."""
-    starting.need("aiokafka", "yaml", extra="cluster")
-    from deploy import refusals
+    launch.need("aiokafka", "yaml", extra="cluster")
+    from deploy import start_errors
     from deploy.cluster.settings import Unreadable
-    from deploy.cluster.strength import NotSeen
+    from deploy.cluster.topic_check import NotSeen
 
-    told = cluster_settings.told(kafka=kafka, topic_prefix=prefix, development=development or None)
+    told = options.told(kafka=kafka, topic_prefix=prefix, development=development or None)
     try:
         return asyncio.run(_compared(told, yes=yes))
     except Unreadable as error:
-        starting.refuse("cannot do that as told", refusals.told(error), exits.WRONG_USAGE)
+        launch.refuse("cannot do that as told", start_errors.told(error), exits.WRONG_USAGE)
     except NotSeen as error:
-        starting.refuse("could not look at the topics", [f"Kafka at {told.kafka}: {error}"], exits.FAILED)
+        launch.refuse("could not look at the topics", [f"Kafka at {told.kafka}: {error}"], exits.FAILED)
 
 
 async def _compared(told: ClusterSettings, *, yes: bool) -> list[Told]:
-    from deploy.cluster import applying, connections, differences, kafka_admin, topics
+    from deploy.cluster import connections, kafka_admin, topic_diff, topics
 
     wanted = topics.wanted(prefix=told.topic_prefix, development=told.development)
     async with kafka_admin.connected(connections.kafka(told)) as admin:
         found = await admin.found([topic.name for topic in wanted])
-        differing = differences.between(wanted, found)
-        return await applying.apply(admin, differing) if yes else applying.planned(differing)
+        differing = topic_diff.between(wanted, found)
+        return await topic_diff.apply(admin, differing) if yes else topic_diff.planned(differing)
 
 
 def _code(outcomes: set[str]) -> int:
@@ -118,17 +119,17 @@ def _code(outcomes: set[str]) -> int:
 def _show(told: Sequence[Told], output: str) -> None:
     rows = [_row(each) for each in told]
     if output == "json":
-        shown.as_json({"ok": not rows or all(row["outcome"] == "done" for row in rows), "differences": rows})
+        terminal.as_json({"ok": not rows or all(row["outcome"] == "done" for row in rows), "differences": rows})
     elif rows:
         columns = ("topic", "what", "is", "should be", "outcome", "why, or how")
-        shown.table("", columns, [[*row.values()] for row in rows])
+        terminal.table("", columns, [[*row.values()] for row in rows])
     else:
         typer.echo("All topics are as they should be.")
 
 
 def _row(told: Told) -> dict[str, Any]:
     """A difference as a row with stable names."""
-    from deploy.cluster.differences import AddPartitions, Create
+    from deploy.cluster.topic_diff import AddPartitions, Create
 
     match told.difference:
         case Create(topic):

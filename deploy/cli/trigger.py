@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from deploy import exits
 from deploy.cli import admin as admin_api
-from deploy.cli import exits
 from deploy.cli import sandbox as sandbox_command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deploy.sandbox.delivery import Attempt
+    from deploy.sandbox.delivery import Attempt, Profile
     from deploy.sandbox.notifications import Edits
-    from deploy.sandbox.profiles import Profile
     from deploy.sandbox.scenario import Course, Scenario
     from deploy.sandbox.world import World
 
@@ -173,12 +172,14 @@ def _register(courses: tuple[Course, ...], *, admin: str, token: str, amount: st
 
     import aiohttp
 
-    from deploy.sandbox import playing
+    from deploy.sandbox import scenario as sandbox_scenario
     from deploy.sandbox.shop import Admin, AdminUnavailableError
 
     async def register() -> None:
         async with aiohttp.ClientSession() as http:
-            await playing.register(courses, Admin(http=http, url=admin, token=token), amount=amount, always=True)
+            await sandbox_scenario.register(
+                courses, Admin(http=http, url=admin, token=token), amount=amount, always=True
+            )
 
     try:
         asyncio.run(register())
@@ -195,7 +196,7 @@ def _played(
 
     import aiohttp
 
-    from deploy.sandbox import playing
+    from deploy.sandbox import scenario as sandbox_scenario
     from deploy.sandbox.delivery import History, Sender
     from deploy.sandbox.issued import IssuedIds
 
@@ -212,7 +213,7 @@ def _played(
                     watcher=attempts.append,
                     history=facts,
                 )
-                await playing.play(courses, sender)
+                await sandbox_scenario.play(courses, sender)
 
     try:
         asyncio.run(send())

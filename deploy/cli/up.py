@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli import exits, options
+from deploy import exits
+from deploy.cli import options
 
 if TYPE_CHECKING:
     from deploy.embedded.up import Engine
@@ -56,7 +57,7 @@ def up(
     """Runs the engine; the options stand above the environment."""
     import os
 
-    from deploy.cli import starting
+    from deploy.cli import launch
     from ingest import settings as ingest_settings
 
     given: dict[str, Any] = {
@@ -71,11 +72,11 @@ def up(
         settings = ingest_settings.load(os.environ, **given)
     except ingest_settings.BadSettings as bad:
         hint = [] if given["accounts"] or os.environ.get("ALIPAY_NOTIFY_ACCOUNTS") else [DEMO_HINT]
-        starting.refuse("cannot start as told", [*bad.faults, *hint], exits.WRONG_USAGE)
+        launch.refuse("cannot start as told", [*bad.faults, *hint], exits.WRONG_USAGE)
 
     from deploy.embedded.up import REFUSALS
 
-    starting.run(
+    launch.run(
         lambda lines: (_demo if demo else _engine)(settings, lines),
         queue_max=settings.log_queue_max,
         refused_for=REFUSALS,
@@ -83,13 +84,13 @@ def up(
 
 
 async def _engine(settings: ReceiverSettings, lines: Lines) -> None:
-    from deploy import life
+    from deploy import process
     from deploy.embedded import up as embedded
 
     async def started(engine: Engine) -> None:
-        typer.echo(life.ready_line(public=engine.public_url, admin=engine.admin_url))
+        typer.echo(process.ready_line(public=engine.public_url, admin=engine.admin_url))
 
-    await life.until_told(lambda registry: embedded.running(settings, lines, registry), lines, started)
+    await process.run_until_signal(lambda registry: embedded.running(settings, lines, registry), lines, started)
 
 
 async def _demo(settings: ReceiverSettings, lines: Lines) -> None:

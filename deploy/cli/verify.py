@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from deploy.cli import exits, shown
+from deploy import exits
+from deploy.cli import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +51,7 @@ def verify(
     header: Annotated[list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="A header of the request.")] = None,
     path: Annotated[str, typer.Option(metavar="PATH", help="The path that was asked for, with its query.")] = "",
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="One more key to try, your own perhaps.")] = None,
-    output: shown.Output = "table",
+    output: terminal.Output = "table",
 ) -> None:
     """Explain one message; the options say whose it is and what else is known about it."""
     import msgspec
@@ -65,7 +66,7 @@ def verify(
     candidates = [known[account]] if account else _fitting(captured, known, rings)
     explanation = _explained(captured, candidates, rings, key)
     if output == "json":
-        shown.as_json(msgspec.to_builtins(explanation))
+        terminal.as_json(msgspec.to_builtins(explanation))
     else:
         _print_table(explanation)
     raise typer.Exit(exits.DONE if explanation.accepted else exits.FOUND_WRONG)
@@ -159,14 +160,14 @@ def _given_key(path: Path, account: Account) -> Key:
 
 
 def _fail(faults: list[str]) -> NoReturn:
-    shown.fail("; ".join(faults))
+    terminal.fail("; ".join(faults))
 
 
 def _print_table(explanation: Explanation) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = shown.console()
+    console = terminal.console()
     console.print(Text("authentic", "bold green") if explanation.accepted else Text("refused", "bold red"))
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
@@ -179,7 +180,7 @@ def _print_table(explanation: Explanation) -> None:
         # Below the table and never folded: what is copied from here has to be the text that was signed.
         console.print(Text("signed text", "bold"))
         for line in explanation.signed_text.split("\n"):
-            console.print(Text(shown.plain(line)), soft_wrap=True)
+            console.print(Text(terminal.plain(line)), soft_wrap=True)
 
 
 def _rows(explanation: Explanation) -> list[tuple[str, str]]:
@@ -191,7 +192,7 @@ def _rows(explanation: Explanation) -> list[tuple[str, str]]:
         ("account", explanation.account),
         ("reason", explanation.reason.value if explanation.reason else ""),
         ("key", explanation.key),
-        ("sign_type", shown.plain(explanation.sign_type)),
-        ("holds with", shown.words(each.variant.value for each in tried if each.holds)),
-        ("tried in vain", shown.words(each.variant.value for each in tried if not each.holds)),
+        ("sign_type", terminal.plain(explanation.sign_type)),
+        ("holds with", terminal.words(each.variant.value for each in tried if each.holds)),
+        ("tried in vain", terminal.words(each.variant.value for each in tried if not each.holds)),
     ]

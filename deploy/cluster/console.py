@@ -10,11 +10,11 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from deploy import accounts_file, life
-from deploy.cluster import connections, following, settings
+from deploy import accounts_file, process
+from deploy.authentication import Authenticator, keep_keys
+from deploy.cluster import connections, housekeeping, settings
 from deploy.cluster.settings import ClusterSettings
 from deploy.logs import Lines
-from deploy.trust import Trust, keep_keys
 from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas.events import Outgoing
@@ -55,7 +55,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
     clock = SystemClock()
     accounts = accounts_file.read(told.accounts)
     rings = Rings(accounts, told.accounts.parent)
-    token = life.admin_token(told)
+    token = process.admin_token(told)
     async with AsyncExitStack() as stack:
         store = await OrderStore.open(
             settings.postgres_address(told),
@@ -66,7 +66,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         stack.push_async_callback(store.close)
         changes = Changes()
         counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
-        trust = Trust(rings, connections.receipt_keys(told))
+        trust = Authenticator(rings, connections.receipt_keys(told))
         processing = Processing(
             accounts=accounts,
             authenticate=trust.authenticate,
@@ -80,7 +80,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             await when_fenced_again(lambda: processing.retry(rows))
 
         async def health() -> Sequence[Check]:
-            return [life.check("store", store.trouble)]
+            return [process.check("store", store.trouble)]
 
         application = app.application(
             accounts=accounts,
@@ -101,11 +101,11 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             token=token,
             counts_here=False,
         )
-        admin_url = await life.serve_admin(stack, application, told, lines)
+        admin_url = await process.serve_admin(stack, application, told, lines)
         chores = (
             partial(counted.keep_fresh, store),
-            partial(following.follow, store, changes),
+            partial(housekeeping.follow, store, changes),
             partial(keep_keys, rings, accounts, lines, interval_s=told.key_reload_interval_s),
         )
-        await stack.enter_async_context(life.watched(registry, health, lines, *chores))
+        await stack.enter_async_context(process.background_tasks(registry, health, lines, *chores))
         yield {"admin": admin_url}

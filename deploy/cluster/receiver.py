@@ -10,13 +10,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
-from deploy import accounts_file, life, refusals
+from deploy import accounts_file, process, start_errors
+from deploy.authentication import Authenticator
 from deploy.cluster import connections, kafka_admin
 from deploy.cluster import topics as topics_
 from deploy.cluster.settings import ClusterSettings
-from deploy.cluster.strength import Watched
+from deploy.cluster.topic_check import Watched
 from deploy.logs import Lines
-from deploy.trust import Trust
 from ingest import app as ingest_app
 from ingest.clock import SystemClock
 from ingest.errors import Unavailable
@@ -64,7 +64,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
     clock = SystemClock()
     accounts = accounts_file.read(told.accounts)
     rings = Rings(accounts, told.accounts.parent)
-    token = life.admin_token(told)
+    token = process.admin_token(told)
     connection = connections.kafka(told)
     topic = topics.named(topics.NOTIFICATION, told.topic_prefix)
     strength = Watched(
@@ -88,9 +88,9 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         await publisher.start()
         health = _Health(publisher, strength)
         application = app.probes(readiness=health.checks, registry=registry, log=lines, token=token)
-        admin_url = await life.serve_admin(stack, application, told, lines)
-        await stack.enter_async_context(life.watched(registry, health.checks, lines, strength.run))
-        with refusals.binding("public port", told.host, told.port, "port"):
+        admin_url = await process.serve_admin(stack, application, told, lines)
+        await stack.enter_async_context(process.background_tasks(registry, health.checks, lines, strength.run))
+        with start_errors.binding("public port", told.host, told.port, "port"):
             health.receiver = await stack.enter_async_context(
                 ingest_app.serving(
                     settings=told,
@@ -101,10 +101,10 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
                     metrics=metrics,
                     recent=RecentRefusals(),
                     clock=clock,
-                    receipts=Trust(rings, connections.receipt_keys(told)).receipt,
+                    receipts=Authenticator(rings, connections.receipt_keys(told)).receipt,
                 )
             )
-        public_url = life.url(told.host, health.receiver.port)
+        public_url = process.url(told.host, health.receiver.port)
         yield {"public": public_url, "admin": admin_url}
 
 
@@ -118,7 +118,7 @@ class _Health:
 
     async def checks(self) -> Sequence[Check]:
         return [
-            life.accepting(self.receiver),
-            life.check("kafka", self._publisher.trouble),
-            life.check("topics", self._strength.trouble),
+            process.accepting(self.receiver),
+            process.check("kafka", self._publisher.trouble),
+            process.check("topics", self._strength.trouble),
         ]

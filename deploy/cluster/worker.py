@@ -11,12 +11,12 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from deploy import accounts_file, life
-from deploy.cluster import connections, settings, tending
+from deploy import accounts_file, process
+from deploy.authentication import Authenticator, believing_the_log, keep_keys
+from deploy.cluster import connections, housekeeping, settings
 from deploy.cluster.settings import ClusterSettings
-from deploy.embedded.claims import LocalClaims
+from deploy.embedded.locks import LocalClaims
 from deploy.logs import Lines
-from deploy.trust import Trust, believing_the_log, keep_keys
 from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas import topics
@@ -54,7 +54,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
     clock = SystemClock()
     accounts = accounts_file.read(told.accounts)
     rings = Rings(accounts, told.accounts.parent)
-    token = life.admin_token(told)
+    token = process.admin_token(told)
     connection, name = connections.kafka(told), connections.name("worker")
     receipt_keys = connections.receipt_keys(told)
     for account in believing_the_log(accounts.values(), receipt_keys):
@@ -81,7 +81,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         worker = await stack.enter_async_context(
             workers_app.working(
                 accounts=accounts,
-                authenticate=Trust(rings, receipt_keys).authenticate,
+                authenticate=Authenticator(rings, receipt_keys).authenticate,
                 source=source,
                 store=store,
                 claims=claims,
@@ -97,14 +97,14 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
         )
         health = _health(store, source, events, worker)
         application = app.probes(readiness=health, registry=registry, log=lines, token=token)
-        admin_url = await life.serve_admin(stack, application, told, lines)
+        admin_url = await process.serve_admin(stack, application, told, lines)
         chores = (
             partial(counted.keep_fresh, store),
-            partial(tending.watch_lag, source, counted, group=told.group),
-            partial(tending.prune, store, clock.epoch_ms),
+            partial(housekeeping.watch_lag, source, counted, group=told.group),
+            partial(housekeeping.prune, store, clock.epoch_ms),
             partial(keep_keys, rings, accounts, lines, interval_s=told.key_reload_interval_s),
         )
-        await stack.enter_async_context(life.watched(registry, health, lines, *chores))
+        await stack.enter_async_context(process.background_tasks(registry, health, lines, *chores))
         yield {"admin": admin_url}
 
 
@@ -127,10 +127,10 @@ def _health(store: OrderStore, source: KafkaSource, events: KafkaEvents, worker:
 
     async def checks() -> Sequence[Check]:
         return [
-            life.check("kafka", source.trouble),
-            life.check("store", store.trouble),
-            life.check("worker", worker.trouble),
-            life.check("events", events.trouble, is_needed=False),
+            process.check("kafka", source.trouble),
+            process.check("store", store.trouble),
+            process.check("worker", worker.trouble),
+            process.check("events", events.trouble, is_needed=False),
         ]
 
     return checks

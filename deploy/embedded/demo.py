@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from deploy import life
+from deploy import process
 from deploy.embedded import up
 from deploy.embedded.directory import JOURNAL
 from deploy.embedded.migrations import NotUsable
@@ -66,14 +66,14 @@ async def until_told(settings: ReceiverSettings, lines: Lines, directory: Path) 
         sandboxes.append(sandbox)
         playing.append(asyncio.create_task(demo.keep_busy(sandbox, chance=SystemRandom())))
         typer.echo(
-            life.ready_line(
+            process.ready_line(
                 public=engine.public_url, admin=engine.admin_url, sandbox=sandbox.url, shop=f"{sandbox.url}/shop"
             )
         )
         Console(stderr=True, highlight=False).print(where(engine, sandbox.url, world.directory), soft_wrap=True)
 
     try:
-        await life.until_told(lambda registry: up.running(settings, lines, registry), lines, started)
+        await process.run_until_signal(lambda registry: up.running(settings, lines, registry), lines, started)
     finally:
         for task in playing:
             task.cancel()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from deploy.embedded import lock
+from deploy import directory_lock
 from deploy.embedded.journal import Journal, Limits
 from deploy.embedded.migrations import NotUsable
 from deploy.embedded.store import OrderStore
@@ -62,7 +62,7 @@ def _prepare(stack: AsyncExitStack, directory: Path) -> bool:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_room(directory)
-        stack.enter_context(lock.held(directory))
+        stack.enter_context(directory_lock.held(directory))
         return (directory / STORE).exists()
     except OSError as error:
         raise NotUsable(

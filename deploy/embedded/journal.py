@@ -18,7 +18,7 @@ from sqlite3 import Connection
 import msgspec
 from msgspec import Struct
 
-from deploy.embedded import bulk, migrations
+from deploy.embedded import migrations, sql
 from deploy.embedded.sqlite import Damaged, Database
 from ingest.errors import Unavailable
 from schemas.record_format import Record
@@ -190,7 +190,7 @@ class Journal:
             (offset, now_ms, record.key, record.value, _encode_headers(record.headers))
             for offset, record in enumerate(records, first)
         ]
-        bulk.insert(connection, "INSERT INTO records", rows)
+        sql.insert(connection, "INSERT INTO records", rows)
         return first
 
     def _flushed(self, first: int | None, error: Exception | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sqlite3 import Connection
 from typing import Any
 
-from deploy.embedded import columns
+from deploy.embedded import sql
 from schemas import events
 from schemas.dispositions import Disposition
 from workers import row_codec
@@ -19,10 +19,10 @@ TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each not
 def order_page(connection: Connection, account: str, number: str) -> OrderPage | None:
     """The order with its timeline; `None` where the number occurs nowhere."""
     found = connection.execute(
-        f"SELECT {columns.ORDER} FROM orders WHERE order_number = ? AND account = ?", (number, account)
+        f"SELECT {sql.ORDER} FROM orders WHERE order_number = ? AND account = ?", (number, account)
     ).fetchone()
     deliveries = connection.execute(
-        f"SELECT {columns.DELIVERY} FROM deliveries WHERE order_number = ? AND account = ? "
+        f"SELECT {sql.DELIVERY} FROM deliveries WHERE order_number = ? AND account = ? "
         "ORDER BY log_partition DESC, log_offset DESC LIMIT ?",
         (number, account, TIMELINE_MAX),
     ).fetchall()
@@ -42,9 +42,9 @@ def order_page(connection: Connection, account: str, number: str) -> OrderPage |
 def _events(connection: Connection, account: str, number: str, version: int) -> tuple[Emitted, ...]:
     """The order's latest events: their ids are known from its version, so no index is needed for them."""
     versions = range(max(1, version - TIMELINE_MAX + 1), version + 1)
-    ids = columns.as_json([events.event_id(account, number, each) for each in versions])
+    ids = sql.as_json([events.event_id(account, number, each) for each in versions])
     found = connection.execute(
-        f"SELECT {columns.EMITTED} FROM outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number",
+        f"SELECT {sql.EMITTED} FROM outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number",
         (ids,),
     )
     return tuple(row_codec.emitted(row) for row in found)
@@ -69,7 +69,7 @@ def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
 
 def recent(connection: Connection, limit: int) -> Sequence[OrderPage]:
     """The orders that changed last, newest first, without their timelines."""
-    found = connection.execute(f"SELECT {columns.ORDER} FROM orders ORDER BY changed_at_ms DESC LIMIT ?", (limit,))
+    found = connection.execute(f"SELECT {sql.ORDER} FROM orders ORDER BY changed_at_ms DESC LIMIT ?", (limit,))
     pages = []
     for row in found:
         order, view = row_codec.order_and_view(row)
@@ -94,7 +94,7 @@ def held_list(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
             conditions.append(column)
             values.append(value)
     found = connection.execute(
-        f"SELECT {columns.HELD_PAGE} FROM held WHERE {' AND '.join(conditions)} "
+        f"SELECT {sql.HELD_PAGE} FROM held WHERE {' AND '.join(conditions)} "
         "ORDER BY first_at_ms, log_partition, log_offset LIMIT ?",
         (*values, query.limit),
     )
@@ -104,7 +104,7 @@ def held_list(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
 def held_page(connection: Connection, position: Position) -> HeldPage | None:
     """One held notification."""
     row = connection.execute(
-        f"SELECT {columns.HELD_PAGE} FROM held WHERE log_partition = ? AND log_offset = ?",
+        f"SELECT {sql.HELD_PAGE} FROM held WHERE log_partition = ? AND log_offset = ?",
         (position.partition, position.offset),
     ).fetchone()
     return None if row is None else row_codec.held_page(row)
@@ -113,7 +113,7 @@ def held_page(connection: Connection, position: Position) -> HeldPage | None:
 def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
     """Parked rows whose time has come, longest due first."""
     found = connection.execute(
-        f"SELECT {columns.HELD} FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms <= ? "
+        f"SELECT {sql.HELD} FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms <= ? "
         "ORDER BY due_at_ms, log_partition, log_offset LIMIT ?",
         (now_ms, limit),
     )
@@ -156,7 +156,7 @@ def counts(connection: Connection) -> Counts:
 def unsent(connection: Connection, limit: int) -> Sequence[Emitted]:
     """Outgoing events that no topic has acknowledged, oldest first."""
     found = connection.execute(
-        f"SELECT {columns.EMITTED} FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT ?", (limit,)
+        f"SELECT {sql.EMITTED} FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT ?", (limit,)
     )
     return [row_codec.emitted(row) for row in found]
 
@@ -164,6 +164,6 @@ def unsent(connection: Connection, limit: int) -> Sequence[Emitted]:
 def events_after(connection: Connection, number: int, limit: int) -> Sequence[Emitted]:
     """Events and notices behind a number of the outbox, oldest first."""
     found = connection.execute(
-        f"SELECT {columns.EMITTED} FROM outbox WHERE number > ? ORDER BY number LIMIT ?", (number, limit)
+        f"SELECT {sql.EMITTED} FROM outbox WHERE number > ? ORDER BY number LIMIT ?", (number, limit)
     )
     return [row_codec.emitted(row) for row in found]

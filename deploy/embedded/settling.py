@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from sqlite3 import Connection
 from typing import Any
 
-from deploy.embedded import bulk, columns
+from deploy.embedded import sql
 from schemas import topics
 from schemas.dispositions import Disposition
 from schemas.events import Outgoing
@@ -83,7 +83,7 @@ def write(connection: Connection, plan: WritePlan, settled: frozenset[Position],
     Raises:
         Fenced: an order has not the version that the plan expects.
     """
-    bulk.insert(connection, _INSERT_LEDGER, [row_codec.ledger_row(each) for each in plan.ledger])
+    sql.insert(connection, _INSERT_LEDGER, [row_codec.ledger_row(each) for each in plan.ledger])
     _write_events(connection, plan.events, now_ms)
     _write_orders(connection, plan.orders, now_ms)
     _write_deliveries(connection, plan.deliveries, settled)
@@ -142,7 +142,7 @@ _UPDATE_ORDER = """
 """
 _INSERT_TRADE = "INSERT INTO trades (trade, account, order_number)"
 _UNLESS_KNOWN = "ON CONFLICT DO NOTHING"
-_INSERT_DELIVERY = f"INSERT INTO deliveries ({columns.DELIVERY})"
+_INSERT_DELIVERY = f"INSERT INTO deliveries ({sql.DELIVERY})"
 # A held notification that is settled later keeps the version that it gave its order when it was held.
 _IN_ITS_PLACE = """
     ON CONFLICT DO UPDATE SET
@@ -152,7 +152,7 @@ _IN_ITS_PLACE = """
     received_at_ms = excluded.received_at_ms, decided_at_ms = excluded.decided_at_ms
 """
 _HOLD = f"""
-    INSERT INTO held ({columns.HELD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO held ({sql.HELD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET
     account = excluded.account, order_number = excluded.order_number, notification_id = excluded.notification_id,
     disposition = excluded.disposition, reason = excluded.reason, detail = excluded.detail,
@@ -177,7 +177,7 @@ def _named(connection: Connection, statement: str, names: frozenset[Named]) -> d
     """(account, number) → the statement's second column, for those that are known."""
     return {
         (account, number): found
-        for account, numbers in columns.by_account(names)
+        for account, numbers in sql.by_account(names)
         for number, found in connection.execute(statement, (numbers, account))
     }
 
@@ -185,7 +185,7 @@ def _named(connection: Connection, statement: str, names: frozenset[Named]) -> d
 def _orders(connection: Connection, names: Sequence[Named] | set[Named]) -> dict[Named, Order]:
     return {
         (account, number): row_codec.order(facts)
-        for account, numbers in columns.by_account(names)
+        for account, numbers in sql.by_account(names)
         for number, facts in connection.execute(_ORDERS, (numbers, account))
     }
 
@@ -198,7 +198,7 @@ def _settled(connection: Connection, positions: frozenset[Position]) -> frozense
         last = _last_settled(connection, partition)
         candidates = [offset for offset in offsets if offset <= last]
         if candidates:
-            known = connection.execute(_SETTLED, (columns.as_json(candidates), partition))
+            known = connection.execute(_SETTLED, (sql.as_json(candidates), partition))
             found.update(Position(partition, offset) for (offset,) in known)
     return frozenset(found)
 
@@ -213,7 +213,7 @@ def _tries_of_open(connection: Connection, settled: frozenset[Position]) -> dict
     return {
         Position(partition, offset): tries
         for partition, offsets in _by_partition(settled).items()
-        for offset, tries in connection.execute(_OPEN_HELD, (columns.as_json(offsets), partition))
+        for offset, tries in connection.execute(_OPEN_HELD, (sql.as_json(offsets), partition))
     }
 
 
@@ -227,10 +227,10 @@ def _by_partition(positions: frozenset[Position]) -> dict[int, list[int]]:
 def _write_events(connection: Connection, outgoing: Sequence[Outgoing], now_ms: int) -> None:
     """Order events, of which a second one with the same id is a fault; and notices, of which it says nothing new."""
     announced = [event for event in outgoing if event.topic == topics.ORDER_EVENT]
-    bulk.insert(connection, _INSERT_EVENT, [row_codec.outbox_row(event, now_ms) for event in announced])
+    sql.insert(connection, _INSERT_EVENT, [row_codec.outbox_row(event, now_ms) for event in announced])
     if len(announced) < len(outgoing):
         notices = [row_codec.outbox_row(event, now_ms) for event in outgoing if event.topic != topics.ORDER_EVENT]
-        bulk.insert(connection, _INSERT_EVENT, notices, after=_UNLESS_KNOWN)
+        sql.insert(connection, _INSERT_EVENT, notices, after=_UNLESS_KNOWN)
 
 
 def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: int) -> None:
@@ -240,7 +240,7 @@ def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: 
         for each in writes
         if each.expected_version is not None
     ]
-    written = bulk.insert(connection, _INSERT_ORDER, fresh, after=_UNLESS_KNOWN)
+    written = sql.insert(connection, _INSERT_ORDER, fresh, after=_UNLESS_KNOWN)
     if known:
         written += connection.executemany(_UPDATE_ORDER, known).rowcount
     if written != len(writes):
@@ -251,7 +251,7 @@ def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: 
         for claim in each.order.claims
         if claim.trade
     }
-    bulk.insert(connection, _INSERT_TRADE, sorted(trades), after=_UNLESS_KNOWN)
+    sql.insert(connection, _INSERT_TRADE, sorted(trades), after=_UNLESS_KNOWN)
 
 
 def _write_deliveries(connection: Connection, deliveries: Sequence[Delivery], settled: frozenset[Position]) -> None:
@@ -259,8 +259,8 @@ def _write_deliveries(connection: Connection, deliveries: Sequence[Delivery], se
     again: list[row_codec.Row] = []
     for delivery in deliveries:
         (again if delivery.position in settled else first).append(row_codec.delivery_row(delivery))
-    bulk.insert(connection, _INSERT_DELIVERY, first)
-    bulk.insert(connection, _INSERT_DELIVERY, again, after=_IN_ITS_PLACE)
+    sql.insert(connection, _INSERT_DELIVERY, first)
+    sql.insert(connection, _INSERT_DELIVERY, again, after=_IN_ITS_PLACE)
 
 
 def _hold(connection: Connection, held: Sequence[HeldRow]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
-from deploy.embedded import columns, lookups, migrations, settling
+from deploy.embedded import lookups, migrations, settling, sql
 from deploy.embedded.sqlite import Database
 from schemas.events import Outgoing
 from schemas.orders import Order
@@ -74,7 +74,7 @@ class OrderStore:
         def work(connection: Connection) -> None:
             connection.execute(
                 "UPDATE outbox SET sent_at_ms = ? WHERE number IN (SELECT value FROM json_each(?))",
-                (self._now_ms(), columns.as_json(list(numbers))),
+                (self._now_ms(), sql.as_json(list(numbers))),
             )
 
         await self._database.write(work)

@@ -13,15 +13,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from deploy import accounts_file, life, refusals
-from deploy.embedded import directory, upkeep
-from deploy.embedded.claims import LocalClaims
+from deploy import accounts_file, process, start_errors
+from deploy.authentication import Authenticator
+from deploy.directory_lock import AlreadyRunning
+from deploy.embedded import directory, housekeeping
 from deploy.embedded.directory import Opened
-from deploy.embedded.lock import AlreadyRunning
+from deploy.embedded.locks import LocalClaims
 from deploy.embedded.migrations import NotUsable
 from deploy.embedded.source import JournalSource
 from deploy.logs import Lines
-from deploy.trust import Trust
 from ingest import app as ingest_app
 from ingest.clock import SystemClock
 from ingest.http.server import Receiver
@@ -39,7 +39,7 @@ from workers.log_lines import Lines as WorkerLines
 from workers.long_poll import Changes
 from workers.observers import Observers
 
-REFUSALS = (*refusals.REFUSALS, AlreadyRunning, NotUsable)
+REFUSALS = (*start_errors.REFUSALS, AlreadyRunning, NotUsable)
 
 
 class Engine(Struct, frozen=True):
@@ -72,7 +72,7 @@ async def running(settings: ReceiverSettings, lines: Lines, registry: CollectorR
     clock = SystemClock()
     accounts = accounts_file.read(settings.accounts)
     rings = Rings(accounts, settings.accounts.parent)
-    token = life.admin_token(settings)
+    token = process.admin_token(settings)
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(directory.opened(settings.data_dir, now_ms=clock.epoch_ms))
         recent = RecentRefusals()
@@ -81,7 +81,7 @@ async def running(settings: ReceiverSettings, lines: Lines, registry: CollectorR
         source = JournalSource(opened.journal, cursor=opened.cursor)
 
         # The secret is this process's own: what another one received is verified again.
-        trust = Trust(rings, [os.urandom(32)], is_log_private=True)
+        trust = Authenticator(rings, [os.urandom(32)], is_log_private=True)
         worker = await stack.enter_async_context(
             workers_app.working(
                 accounts=accounts,
@@ -116,10 +116,10 @@ async def running(settings: ReceiverSettings, lines: Lines, registry: CollectorR
             log=lines,
             token=token,
         )
-        admin_url = await life.serve_admin(stack, application, settings, lines)
-        chores = upkeep.housekeeping(opened, source=source, metrics=counted, now_ms=clock.epoch_ms)
-        await stack.enter_async_context(life.watched(registry, health.checks, lines, *chores))
-        with refusals.binding("public port", settings.host, settings.port, "port"):
+        admin_url = await process.serve_admin(stack, application, settings, lines)
+        chores = housekeeping.housekeeping(opened, source=source, metrics=counted, now_ms=clock.epoch_ms)
+        await stack.enter_async_context(process.background_tasks(registry, health.checks, lines, *chores))
+        with start_errors.binding("public port", settings.host, settings.port, "port"):
             health.receiver = await stack.enter_async_context(
                 ingest_app.serving(
                     settings=settings,
@@ -133,7 +133,7 @@ async def running(settings: ReceiverSettings, lines: Lines, registry: CollectorR
                     receipts=trust.receipt,
                 )
             )
-        public_url = life.url(settings.host, health.receiver.port)
+        public_url = process.url(settings.host, health.receiver.port)
         yield Engine(public_url, admin_url)
 
 
@@ -151,8 +151,8 @@ class _Health:
 
     async def checks(self) -> Sequence[Check]:
         return [
-            life.accepting(self.receiver),
-            life.check("journal", self._opened.journal.trouble),
-            life.check("store", self._opened.store.trouble, is_needed=False),
-            life.check("worker", self._worker.trouble, is_needed=False),
+            process.accepting(self.receiver),
+            process.check("journal", self._opened.journal.trouble),
+            process.check("store", self._opened.store.trouble, is_needed=False),
+            process.check("worker", self._worker.trouble, is_needed=False),
         ]

@@ -16,9 +16,8 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from deploy.load import verdict
-from deploy.load.ledger import Named
-from deploy.load.verdict import Event, Page
+from deploy.load import judge
+from deploy.load.judge import Event, Named, Page
 
 AT_ONCE = 16
 _TIMEOUT_S = 10.0
@@ -70,7 +69,7 @@ class Api:
         """
         account, number = named
         content = await self._get(f"/api/orders/{quote(account, safe='')}/{quote(number, safe='')}")
-        return verdict.ABSENT if content is None else self._decoded(content, Page)
+        return judge.ABSENT if content is None else self._decoded(content, Page)
 
     async def events_after(self, number: int, *, limit: int = _EVENTS_MAX, topic: str = "") -> _Events:
         """The order events behind this number of the feed, and the number to ask with next.

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hdrh.histogram import HdrHistogram
 from msgspec import Struct
 
-from deploy.load.open_loop import TIMED_OUT, Attempt
+from deploy.load.generator import TIMED_OUT, Attempt
 
 _HIGHEST_US = 3_600_000_000
 _DIGITS = 3

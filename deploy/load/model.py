@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from msgspec import Struct
 
-from deploy.load.pool import Told
+from deploy.load.corpus import Told
 from deploy.sandbox.notifications import Kind
 
 _RANK = {Kind.WAITING: 0, Kind.CLOSED: 1, Kind.PAID: 2, Kind.REFUND: 2, Kind.FINISHED: 3}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from deploy.load.judge import Finding, Wrong
 from deploy.load.run import Result
-from deploy.load.verdict import Finding, Wrong
 
 SHOWN_MAX = 20
 BEHIND_MS_MAX = 5.0

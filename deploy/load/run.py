@@ -16,17 +16,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from deploy.load import figures, ledger, pool, progress, senders, verdict, verification
+from deploy.load import corpus, figures, judge, progress, senders, verification
 from deploy.load.api import AdminFeed, Api
+from deploy.load.corpus import Mix, Share
 from deploy.load.figures import Figures
-from deploy.load.ledger import Named, OrderTold
-from deploy.load.mix import Mix
-from deploy.load.open_loop import Limits, Target
+from deploy.load.generator import Limits, Target
+from deploy.load.judge import Finding, Named, OrderTold
 from deploy.load.origin import Origin
-from deploy.load.pool import Share
-from deploy.load.sender import Task
-from deploy.load.senders import Log
-from deploy.load.verdict import Finding
+from deploy.load.senders import Log, Task
 from deploy.load.verification import Feed, Verified
 
 _MARK_WITHIN_S = 10.0
@@ -94,9 +91,9 @@ def run(plan: Plan) -> Result:
     checks = plan.checks
     mark = asyncio.run(_marked(checks)) if checks.admin else _Mark()
     log = senders.send([_task(plan, number) for number in range(plan.processes)])
-    orders = ledger.orders(log.told, log.attempts)
+    orders = judge.orders(log.told, log.attempts)
     verified = asyncio.run(_verified(plan, orders, mark)) if checks.admin else None
-    found = [*verdict.of_answers(orders.values(), repeated=plan.repeat), *(verified.findings if verified else ())]
+    found = [*judge.of_answers(orders.values(), repeated=plan.repeat), *(verified.findings if verified else ())]
     return Result(
         plan=plan,
         told=_counted(log),
@@ -151,7 +148,7 @@ async def _verified(plan: Plan, orders: Mapping[Named, OrderTold], mark: _Mark) 
         with progress.stage("verifying", len(touched)) as stage:
             return await verification.verify(
                 touched,
-                prefix=f"{pool.run_name(plan.seed)}-",
+                prefix=f"{corpus.run_name(plan.seed)}-",
                 pages=admin,
                 feed=feed,
                 until=until,

@@ -1,26 +1,252 @@
-"""The parent of the senders: starts them, gives them one start, draws what they tell, and gathers what came of it.
+"""One sender: a process that signs its share of a run's requests, waits for the word, and sends them.
+
+    parent ── Task ──► signs …  ── Signed … Signed ──►
+                       ready    ── Ready ──►
+           ── Go ───►  sends …  ── Live … Live ──►
+                       over     ── Done ──►                    or Failed, at any moment
+
+Nothing is shared with other senders but the moment of the start and the schedule, so that together they keep one rate.
+The parent draws the bars: what draws does not send.
+
+The parent of the senders: starts them, gives them one start, draws what they tell, and gathers what came of it.
 
 Senders are processes, because one interpreter sends with one core. They are ended with this block, however it ends.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import multiprocessing
+import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from deploy.load import progress, sender
-from deploy.load.open_loop import Attempt
-from deploy.load.pool import Told
+from deploy import process
+from deploy.load import corpus, generator, origin, progress
+from deploy.load.corpus import Mix, Share, Told
+from deploy.load.files import History
+from deploy.load.generator import Attempt, Call, Limits, Outcome, Schedule, Target
+from deploy.load.origin import NoAccounts, Origin
 from deploy.load.progress import Stage
-from deploy.load.sender import Done, Failed, Live, Message, Ready, Signed, Task
+from deploy.load.wire import Answer
+from deploy.sandbox import delivery
+from deploy.sandbox.world import Account
+
+_TELL_EVERY = 250  # signed requests
+_TELL_EVERY_S = 0.25
+_FIRST_DELAY_S = 0.2
+_LONGEST_DELAY_S = 5.0
+_BEHIND_MAX = 200_000  # so many measures of the sender's own lateness are kept; enough for its p99
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """What a sender is to do."""
+
+    share: Share
+    total: int
+    rate: float
+    mixed: Mix
+    origin: Origin
+    target: Target
+    host: str
+    limits: Limits
+    repeat: bool
+    history: str = ""
+
+
+class Signed(Struct, frozen=True, tag=True):
+    """So many requests are signed."""
+
+    count: int
+
+
+class Ready(Struct, frozen=True, tag=True):
+    """All are signed; it waits for the start."""
+
+
+class Live(Struct, frozen=True, tag=True, kw_only=True):
+    """Where it stands, and the p99 of what ended since it was told last."""
+
+    called: int
+    ok: int
+    p99_ms: float
+
+
+class Done(Struct, frozen=True, tag=True, kw_only=True):
+    """What it told, and every attempt; `behind_s` is how much later than due it came to a request itself."""
+
+    told: tuple[Told, ...]
+    attempts: tuple[Attempt, ...]
+    behind_s: tuple[float, ...]
+
+
+class Failed(Struct, frozen=True, tag=True):
+    """It cannot go on."""
+
+    why: str
+
+
+Message = Signed | Ready | Live | Done | Failed
+encoded = msgspec.msgpack.Encoder().encode
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def heard(content: bytes) -> Message:
+    """The message in these bytes."""
+    return _decoder.decode(content)
+
+
+def main(task: Task, parent: Connection) -> None:
+    """A sender's whole life; the parent's word to start is the moment, by `time.monotonic`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its senders
+    try:
+        done = _sent(task, parent)
+    except NoAccounts as error:
+        parent.send_bytes(encoded(Failed(str(error))))
+    except (EOFError, BrokenPipeError):
+        pass  # the parent is gone, and nobody waits for what this one would say
+    except Exception as error:
+        parent.send_bytes(encoded(Failed(f"{type(error).__name__}: {error}")))
+        raise
+    else:
+        parent.send_bytes(encoded(done))
+
+
+def _sent(task: Task, parent: Connection) -> Done:
+    accounts = {one.identity.name: one for one in origin.accounts(task.origin)}
+    requests = _signed(task, tuple(accounts.values()), parent)
+    told = tuple(one.told for one in requests)
+    # What is signed lives as long as the process; to look through it in mid-run would be a pause of our own making.
+    gc.collect()
+    gc.freeze()
+    parent.send_bytes(encoded(Ready()))
+    start: float = msgspec.msgpack.decode(parent.recv_bytes(), type=float)
+    schedule = Schedule(start=start, rate=task.rate, first=task.share.number, stride=task.share.of)
+    watch = _Telling(parent, History(Path(task.history), told) if task.history else None)
+    last_due = schedule.due(max(0, len(told) - 1))
+    again = _Alipay(task, accounts, requests, until=last_due + task.limits.drain_s) if task.repeat else None
+    try:
+        with asyncio.Runner(loop_factory=process.factory()) as runner:
+            attempts = runner.run(
+                generator.run(
+                    [one.request for one in requests],
+                    task.target,
+                    schedule=schedule,
+                    limits=task.limits,
+                    judge=_judge(told, accounts),
+                    watch=watch,
+                    again=again,
+                )
+            )
+    finally:
+        watch.close()
+    return Done(told=told, attempts=tuple(attempts), behind_s=tuple(watch.behind_s))
+
+
+def _signed(task: Task, accounts: Sequence[Account], parent: Connection) -> list[corpus.Signed]:
+    def tell(count: int) -> None:
+        if count % _TELL_EVERY == 0:
+            parent.send_bytes(encoded(Signed(count)))
+
+    return corpus.make(
+        task.share,
+        total=task.total,
+        accounts=accounts,
+        mixed=task.mixed,
+        host=task.host,
+        now=datetime.now(UTC),
+        progress=tell,
+    )
+
+
+def _judge(told: Sequence[Told], accounts: Mapping[str, Account]) -> generator.Judge:
+    """Whether Alipay would take an answer: exactly the word it waits for, in the form that the account's family has."""
+    antom = {name: one.identity.product == "antom" for name, one in accounts.items()}
+
+    def is_success(index: int, answer: Answer) -> bool:
+        outcome, _ = delivery.judge(answer.status, answer.body, antom=antom[told[index].account])
+        return outcome == "ok"
+
+    return is_success
+
+
+class _Telling:
+    """Keeps the parent, and the history, informed."""
+
+    def __init__(self, parent: Connection, history: History | None) -> None:
+        self._parent = parent
+        self._history = history
+        self._called = 0
+        self._counts: Counter[Outcome] = Counter()
+        self._recent: list[float] = []
+        self._told_at = time.monotonic()
+        self.behind_s: list[float] = []
+
+    def called(self, call: Call) -> None:
+        self._called += 1
+        if self._history is not None:
+            self._history.called(call)
+
+    def ended(self, attempt: Attempt) -> None:
+        self._counts[attempt.outcome] += 1
+        self._recent.append(attempt.ended - attempt.due)
+        if self._history is not None:
+            self._history.ended(attempt)
+        if attempt.ended - self._told_at > _TELL_EVERY_S:
+            self._tell(attempt.ended)
+
+    def dispatched(self, late_s: float) -> None:
+        if len(self.behind_s) < _BEHIND_MAX:
+            self.behind_s.append(late_s)
+
+    def close(self) -> None:
+        if self._history is not None:
+            self._history.close()
+
+    def _tell(self, now: float) -> None:
+        self._recent.sort()
+        p99 = self._recent[int(len(self._recent) * 0.99)] if self._recent else 0.0
+        self._parent.send_bytes(encoded(Live(called=self._called, ok=self._counts["ok"], p99_ms=p99 * 1000)))
+        self._recent.clear()
+        self._told_at = now
+
+
+class _Alipay:
+    """Tells again what was not acknowledged, as Alipay does, with another moment and signature; but within seconds."""
+
+    def __init__(
+        self, task: Task, accounts: Mapping[str, Account], requests: Sequence[corpus.Signed], *, until: float
+    ) -> None:
+        self._accounts = accounts
+        self._requests = requests
+        self._host = task.host
+        self._until = until
+
+    def delay_s(self, attempt: Attempt) -> float | None:
+        # A forger does not come back.
+        if self._requests[attempt.index].told.forged or attempt.outcome == "unsent":
+            return None
+        delay_s = min(_FIRST_DELAY_S * 2 ** min(attempt.number - 1, 10), _LONGEST_DELAY_S)
+        return delay_s if attempt.ended + delay_s < self._until else None
+
+    def request(self, index: int, number: int) -> bytes:
+        one = self._requests[index]
+        account = self._accounts[one.told.account]
+        # A form's times are whole seconds: two tellings within one would be the same bytes, which Alipay never sends.
+        at = datetime.now(UTC) + timedelta(seconds=number)
+        return corpus.retold(one.request, account, host=self._host, at=at)
+
 
 # Between the word and the first request: for connections to be opened, and the slowest sender to have heard.
 _START_IN_S = 0.5
@@ -65,7 +291,7 @@ def _running(tasks: Sequence[Task]) -> Iterator[list[Connection]]:
     try:
         for task in tasks:
             ours, theirs = context.Pipe()
-            process: BaseProcess = context.Process(target=sender.main, args=(task, theirs), daemon=True)
+            process: BaseProcess = context.Process(target=main, args=(task, theirs), daemon=True)
             process.start()
             theirs.close()
             pipes.append(ours)
@@ -109,7 +335,7 @@ def _messages(pipes: set[Connection]) -> Iterator[tuple[Connection, Message]]:
     for pipe in connection.wait(list(pipes)):
         assert isinstance(pipe, Connection)
         try:
-            message = sender.heard(pipe.recv_bytes())
+            message = heard(pipe.recv_bytes())
         except EOFError:
             raise SenderFailed("a sender process died") from None
         if isinstance(message, Failed):

@@ -15,10 +15,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from deploy.cluster import kafka_admin
-from deploy.cluster.strength import NotSeen
+from deploy.cluster.topic_check import NotSeen
 from deploy.load import api
 from deploy.load.api import Unreadable
-from deploy.load.verdict import Event
+from deploy.load.judge import Event
 
 _POLL_MS = 200
 _START_S = 15.0

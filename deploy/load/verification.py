@@ -15,10 +15,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from deploy.load import verdict
-from deploy.load.ledger import Named, OrderTold
+from deploy.load import judge
+from deploy.load.judge import Event, Finding, Named, OrderTold, Page, Sightings, Wrong
 from deploy.load.progress import Stage
-from deploy.load.verdict import Event, Finding, Page, Sightings, Wrong
 
 LOOKS_AT_ONCE = 32  # tasks; how many questions are asked at a time is for the pages to bound
 # Nothing for so long, after all that was awaited has come, is the end.
@@ -118,7 +117,7 @@ class _Looker:
             for named in left:
                 page = await self._pages.order(named)
                 self.seen[named] = page
-                self.found[named] = verdict.of_page(self._orders[named], page)
+                self.found[named] = judge.of_page(self._orders[named], page)
                 if stage is not None and not self.found[named]:
                     stage.advance(1)
 

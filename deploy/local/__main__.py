@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli import exits
+from deploy import exits
 
 if TYPE_CHECKING:
     from deploy.local.stack import Asked
@@ -44,7 +44,7 @@ def main(
 ) -> None:
     """Run real servers on loopback, without containers, until SIGTERM, SIGINT or SIGHUP."""
     try:
-        from deploy.local import background, serving
+        from deploy.local import lifecycle
         from deploy.local.machine import Machine
     except ModuleNotFoundError as missing:
         if missing.name not in CLIENTS:
@@ -53,16 +53,16 @@ def main(
         raise typer.Exit(exits.FAILED) from None
     try:
         if down:
-            serving.take_down(directory)
+            lifecycle.take_down(directory)
             return
         if status:
-            raise typer.Exit(exits.DONE if serving.is_whole(directory) else exits.FOUND_WRONG)
+            raise typer.Exit(exits.DONE if lifecycle.is_whole(directory) else exits.FOUND_WRONG)
         asked = _asked(everything=all_, kafka=kafka, redis=redis, postgres=postgres)
         if detach:
-            raise typer.Exit(background.start([each for each in sys.argv[1:] if each != "--detach"]))
+            raise typer.Exit(lifecycle.start([each for each in sys.argv[1:] if each != "--detach"]))
         machine = Machine(environ=dict(os.environ), may_install=install)
-        asyncio.run(serving.until_told(directory, machine, asked, fresh=fresh, announce=announce))
-    except serving.REFUSALS as error:
+        asyncio.run(lifecycle.until_told(directory, machine, asked, fresh=fresh, announce=announce))
+    except lifecycle.REFUSALS as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(exits.FAILED) from None
 

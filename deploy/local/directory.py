@@ -8,8 +8,6 @@
 Whoever takes the directory first ends what an earlier run left running in it when it was killed itself.
 """
 
-import fcntl
-import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +16,7 @@ from pathlib import Path
 import typer
 from msgspec import Struct
 
-from deploy.embedded import lock
+from deploy import directory_lock
 from deploy.local import leftovers
 
 
@@ -45,7 +43,7 @@ class Directory(Struct, frozen=True):
         for entry in self.path.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            elif entry.name != lock.NAME:
+            elif entry.name != directory_lock.NAME:
                 entry.unlink()
         self.prepare()
 
@@ -63,7 +61,7 @@ async def held(path: Path, *, fresh: bool = False) -> AsyncIterator[Directory]:
     """
     path.mkdir(parents=True, exist_ok=True)
     directory = Directory(path.resolve(), fresh)
-    with lock.held(path):
+    with directory_lock.held(path):
         for name in await leftovers.end_all(directory.path / "run"):
             typer.echo(f"ended {name}, which an earlier run had left running", err=True)
         directory.wipe() if fresh else directory.prepare()
@@ -72,19 +70,3 @@ async def held(path: Path, *, fresh: bool = False) -> AsyncIterator[Directory]:
         finally:
             if fresh:
                 directory.wipe()
-
-
-def holder(path: Path) -> int | None:
-    """The process that has the directory; nothing where nobody has. That a number stands in the file says little."""
-    try:
-        descriptor = os.open(path / lock.NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        said = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-        return int(said) if said.isdigit() else None
-    finally:
-        os.close(descriptor)
-    return None

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from deploy.local import ports, probes, processes
+from deploy.local import ports, processes
 from deploy.local.directory import Directory
 from deploy.local.machine import Machine, Wanted
 from deploy.local.processes import Plan, Process
@@ -114,7 +114,7 @@ async def balancing(
     bare = msgspec.structs.replace(machine, environ={"PATH": machine.environ.get("PATH", os.defpath)})
 
     async def all_found_ready() -> bool:
-        checks = [line for line in (await probes.body(stats_port, "/metrics")).splitlines() if line.startswith(CHECKED)]
+        checks = [line for line in (await ports.body(stats_port, "/metrics")).splitlines() if line.startswith(CHECKED)]
         return sum(FOUND_READY in line and line.endswith(" 1") for line in checks) == len(receivers)
 
     async with running(

@@ -1,4 +1,6 @@
-"""Free loopback ports, from below the range that the kernel gives to outgoing connections.
+"""What a server says of itself over HTTP, asked as a load balancer would ask: one request, a short wait.
+
+Free loopback ports, from below the range that the kernel gives to outgoing connections.
 
 A server that is killed and started again comes back on its old port. Were that port in the kernel's own range, a client
 that keeps trying to reach the dead server could be given the very port it calls, and be connected to itself: then the
@@ -9,6 +11,34 @@ import asyncio
 import random
 import socket
 from collections.abc import Sequence
+
+ASK_WITHIN_S = 2.0
+
+
+async def is_ok(port: int, path: str) -> bool:
+    """Whether a server on this loopback port answers 200 for the path."""
+    return " 200 " in (await _answer(port, path)).partition("\n")[0]
+
+
+async def body(port: int, path: str) -> str:
+    """What it answers 200 with; empty where it does not."""
+    head, _, rest = (await _answer(port, path)).partition("\r\n\r\n")
+    return rest if " 200 " in head.partition("\n")[0] else ""
+
+
+async def _answer(port: int, path: str) -> str:
+    """All of the answer; nothing where there is none in time."""
+    try:
+        async with asyncio.timeout(ASK_WITHIN_S):
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            try:
+                writer.write(f"GET {path} HTTP/1.0\r\nHost: {LOOPBACK}\r\n\r\n".encode("ascii"))
+                return (await reader.read()).decode("utf-8", "replace")
+            finally:
+                writer.close()
+    except OSError:  # a time-out is one
+        return ""
+
 
 LOOPBACK = "127.0.0.1"
 FIRST, LAST = 20_000, 29_999  # below 32768, where Linux's range begins, and above what well-known services use

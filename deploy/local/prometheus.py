@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from deploy.local import ports, probes
+from deploy.local import ports
 from deploy.local.directory import Directory
 from deploy.local.machine import Machine, Wanted
 from deploy.local.processes import Plan, Process
@@ -69,7 +69,7 @@ async def running(
     file, targets = _lay_out(home, configuration, rules)
     _write(targets, jobs)
     plan = Plan(name=NAME, argv=_command(program, file, port), environ=machine.environ, ready_within_s=READY_WITHIN_S)
-    process = Process(directory, plan, healthy=partial(probes.is_ok, port, "/-/ready"))
+    process = Process(directory, plan, healthy=partial(ports.is_ok, port, "/-/ready"))
     async with process.running():
         yield Prometheus(port=port, targets=targets, process=process)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 import deploy
-from deploy.local import ports, probes
+from deploy.local import ports
 from deploy.local.directory import Directory
 from deploy.local.machine import Machine
 from deploy.local.processes import Plan, Process
@@ -88,7 +88,7 @@ def receiver(directory: Directory, machine: Machine, program: Program, *, name: 
     plan = program.plan(name, machine, "ingest", **where)
 
     async def healthy() -> bool:
-        return await probes.is_ok(admin, "/readyz") and await ports.answers(ports.LOOPBACK, port)
+        return await ports.is_ok(admin, "/readyz") and await ports.answers(ports.LOOPBACK, port)
 
     return Role(port=port, admin_port=admin, process=Process(directory, plan, healthy=healthy))
 
@@ -96,7 +96,7 @@ def receiver(directory: Directory, machine: Machine, program: Program, *, name: 
 def inner(directory: Directory, machine: Machine, program: Program, *, command: str, name: str, admin: int) -> Role:
     """A worker or a console that is not started yet: it has an admin port only."""
     plan = program.plan(name, machine, command, admin_host=ports.LOOPBACK, admin_port=admin)
-    return Role(admin_port=admin, process=Process(directory, plan, healthy=partial(probes.is_ok, admin, "/readyz")))
+    return Role(admin_port=admin, process=Process(directory, plan, healthy=partial(ports.is_ok, admin, "/readyz")))
 
 
 def sandbox(

@@ -98,7 +98,7 @@ async def running(
         if not asked.ours.is_nothing:
             ours = engine.running(held, machine, _found(started, asked), asked.ours, argv=argv, told=told, steps=steps)
             started = msgspec.structs.replace(started, engine=await stack.enter_async_context(ours))
-        stack.enter_context(addresses.told(held.path, started.addresses()))
+        stack.enter_context(addresses.published(held.path, started.addresses()))
         yield started
 
 

@@ -21,8 +21,8 @@ from random import Random
 import msgspec
 
 from deploy.sandbox import field_sets, forgery, serials
+from deploy.sandbox.delivery import PROFILES
 from deploy.sandbox.notifications import Delivery, Event, Facts, Kind, Notification, Refund, Trade
-from deploy.sandbox.profiles import PROFILES
 from deploy.sandbox.world import Account, World
 
 _LIVES: tuple[str, ...] = ("paid", "paid", "paid", "finished", "part", "parts", "whole", "expired")

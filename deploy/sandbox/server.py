@@ -22,12 +22,11 @@ import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from deploy.sandbox import pages, playing, scenario, serials
+from deploy.sandbox import pages, scenario, serials
 from deploy.sandbox.cashier import Cashier
-from deploy.sandbox.delivery import Attempt, Sender
+from deploy.sandbox.delivery import PROFILES, Attempt, Profile, Sender
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import UnplayableError
-from deploy.sandbox.profiles import PROFILES, Profile
 from deploy.sandbox.shop import Admin, AdminUnavailableError, RedirectUrl, Shop
 from deploy.sandbox.world import World, WorldError
 
@@ -138,8 +137,8 @@ class SandboxServer:
         )
         # An order that could not be registered is sent all the same: such notifications wait at the receiver.
         with suppress(AdminUnavailableError):
-            await playing.register(courses, self._admin, amount=wishes.amount, always=self._scenarios[name].registers)
-        await playing.play(courses, self._sender)
+            await scenario.register(courses, self._admin, amount=wishes.amount, always=self._scenarios[name].registers)
+        await scenario.play(courses, self._sender)
 
     def suitable(self, name: str) -> tuple[str, ...]:
         """The accounts a scenario can be played for."""

@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl
 
 from deploy.sandbox.corpus import Item
 from deploy.sandbox.world import World
-from tests import model
 from tests.acceptance.dumps import EVENTS, HELD, STATES, Copy, Dumps, Place, Row
 from tests.acceptance.sending import SILENT, History
+from tests.support import model
 
 TERMINAL = {"applied", "duplicate", "stale", "quarantined", "dead"}
 WITHOUT_EFFECT = {"duplicate", "stale"}

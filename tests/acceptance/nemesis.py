@@ -13,7 +13,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from deploy.local import probes
+from deploy.local import ports
 from deploy.local.kafka.cluster import Broker
 from deploy.local.redis import Redis
 from deploy.local.roles import Role
@@ -21,7 +21,7 @@ from tests.acceptance import cluster_dumps
 from tests.acceptance.cluster_dumps import NOTIFICATIONS, Stores
 from tests.acceptance.dumps import EVENTS, HELD, STATES
 from tests.acceptance.sending import History
-from tests.cluster import Cluster, until
+from tests.support.cluster import Cluster, until
 
 CLAIM_S = 30.0
 MARGIN_S = 2.0
@@ -112,7 +112,7 @@ class Nemesis:
         role.process.freeze()
         await asyncio.sleep(max(self._session_s, CLAIM_S) + MARGIN_S)
         role.process.thaw()
-        await until(partial(probes.is_ok, role.admin_port, "/readyz"), RECOVERED_WITHIN_S)
+        await until(partial(ports.is_ok, role.admin_port, "/readyz"), RECOVERED_WITHIN_S)
 
     async def _redis_killed(self) -> None:
         await self._redis.process.kill()

@@ -27,16 +27,16 @@ from deploy.local.machine import Machine
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
 from deploy.sandbox.corpus import Item
-from deploy.sandbox.profiles import PROFILES
+from deploy.sandbox.delivery import PROFILES
 from deploy.sandbox.world import World
-from tests import cluster as clusters
-from tests import stack
 from tests.acceptance import cluster_dumps, flood, judge, merchant, sending
 from tests.acceptance.cluster_dumps import Stores
 from tests.acceptance.dumps import EVENTS, Dumps
 from tests.acceptance.nemesis import Nemesis
 from tests.acceptance.sending import SILENT, History
-from tests.cluster import Cluster, until
+from tests.support import cluster as clusters
+from tests.support import real_servers
+from tests.support.cluster import Cluster, until
 
 WISHED = Wished(receivers=2, workers=2, console=True, balancer=True)
 SESSION_S = 10.0
@@ -154,16 +154,16 @@ async def _flooded(
 async def _servers(tmp_path: Path) -> AsyncIterator[Servers]:
     """Three brokers, Redis and PostgreSQL in a directory of their own; what all processes said stays with the test."""
     machine = Machine(environ=dict(os.environ))
-    async with stack.first_free() as directory:
+    async with real_servers.first_free() as directory:
         world = World.create(
             directory.home("world"), gateway_url="http://127.0.0.1:1", notify_base="http://127.0.0.1:1"
         )
         signing = asyncio.create_task(asyncio.to_thread(flood.items, world))
         try:
             async with (
-                stack.had(redis.running(directory, machine)) as claims,
-                stack.had(postgres.running(directory, machine)) as store,
-                stack.had(kafka.running(directory, machine, brokers=3)) as log,
+                real_servers.had(redis.running(directory, machine)) as claims,
+                real_servers.had(postgres.running(directory, machine)) as store,
+                real_servers.had(kafka.running(directory, machine, brokers=3)) as log,
             ):
                 items = await signing
                 gc.collect()

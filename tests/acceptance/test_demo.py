@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from deploy.cli import main
 from deploy.sandbox import scenario
-from tests.demo import Demo
-from tests.engine import eventually
+from tests.support.demo import Demo
+from tests.support.engine import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ import pytest
 from deploy.sandbox import corpus
 from deploy.sandbox.corpus import Item
 from deploy.sandbox.world import World
-from tests import model
 from tests.acceptance import judge
 from tests.acceptance.dumps import EVENTS, HELD, STATES, Copy, Dumps, Row
+from tests.support import model
 
 ACCOUNTS = ("demo-md5", "demo-cn")
 ORDERS = 40

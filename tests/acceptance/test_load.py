@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from deploy.sandbox.world import World
-from tests.engine import Engine, eventually
+from tests.support.engine import Engine, eventually
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 ENOUGH = 60  # orders, of the two hundred or so that a run has
 
 

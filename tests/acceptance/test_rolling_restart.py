@@ -11,14 +11,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from deploy.local import ports, probes
+from deploy.local import ports
 from deploy.local.engine import Wished
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
 from deploy.local.roles import Role
-from tests import cluster as clusters
-from tests.cluster import PARTITIONS, SESSION_S, Cluster, Note, is_ready, metrics, partitions, until
+from tests.support import cluster as clusters
+from tests.support.cluster import PARTITIONS, SESSION_S, Cluster, Note, is_ready, metrics, partitions, until
 
 pytestmark = pytest.mark.slow
 
@@ -166,7 +166,7 @@ async def test_a_killed_worker_is_missed_when_its_session_is_over(cluster: Clust
 async def is_out(cluster: Cluster, number: int) -> bool:
     """Whether the balancer sends this receiver nothing, by its own checks."""
     assert cluster.engine.balancer is not None
-    said = await probes.body(cluster.engine.balancer.stats_port, "/metrics")
+    said = await ports.body(cluster.engine.balancer.stats_port, "/metrics")
     status = f'haproxy_server_status{{proxy="receivers",server="receiver-{number}",state="UP"}} '
     return f"{status}0" in said
 

@@ -13,8 +13,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.demo import Demo, browsing, needs_browser
-from tests.engine import eventually
+from tests.support.demo import Demo, browsing, needs_browser
+from tests.support.engine import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, needs_browser]
 

@@ -13,11 +13,12 @@ from urllib.request import urlopen
 
 import pytest
 
-from deploy.local import addresses, leftovers, ports
+from deploy.cluster import servers
+from deploy.local import leftovers, ports
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 PROCESSES = {
     *("redis", "postgres", "kafka-1", "ingest-1", "ingest-2", "worker-1", "worker-2", "console", "sandbox"),
     *("haproxy", "prometheus"),
@@ -55,7 +56,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def found(directory: Path) -> dict[str, str]:
-    told = addresses.read(directory)
+    told = servers.of_stack(directory)
     assert told is not None
     return told
 

@@ -21,7 +21,7 @@ from deploy.sandbox.notifications import Delivery
 from deploy.sandbox.world import World
 from schemas import telemetry
 from tests.acceptance.test_up import post, state
-from tests.engine import Engine, eventually
+from tests.support.engine import Engine, eventually
 
 pytestmark = pytest.mark.slow
 

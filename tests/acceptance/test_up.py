@@ -19,7 +19,8 @@ from deploy.sandbox import scenario
 from deploy.sandbox.notifications import Delivery
 from deploy.sandbox.world import World
 from tests.acceptance import dumps
-from tests.engine import Engine, eventually
+from tests.support.engine import Engine, eventually
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -161,7 +162,7 @@ def test_a_second_engine_on_the_same_files_is_refused_by_name(world: World, engi
     second = subprocess.run(
         [sys.executable, "-m", "deploy.cli.main", "up", "--accounts", world.accounts_file, "--data-dir",
          tmp_path / "engine", "--port", "0", "--admin-port", "0"],
-        capture_output=True, text=True, timeout=30, check=False, cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, timeout=30, check=False, cwd=ROOT,
     )  # fmt: skip
     assert second.returncode == 1
     assert str(engine.pid) in second.stderr
@@ -184,7 +185,7 @@ def test_a_faulty_account_refuses_the_start_and_says_which(
 
     refused = subprocess.run(
         [sys.executable, "-m", "deploy.cli.main", "up", "--accounts", accounts, "--data-dir", tmp_path / "engine"],
-        capture_output=True, text=True, timeout=30, check=False, cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, timeout=30, check=False, cwd=ROOT,
     )  # fmt: skip
 
     assert refused.returncode == 1

@@ -15,8 +15,8 @@ from typing import Any
 from tests.bad_input import pen, wire
 from tests.bad_input.pen import Pen
 from tests.bad_input.wire import Answer
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 SUCCESS = b"success"
 FAIL = b"fail"
 ANTOM_SUCCESS = {"result": {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success"}}

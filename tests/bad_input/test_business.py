@@ -16,7 +16,7 @@ import pytest
 from tests.bad_input import pen, wire
 from tests.bad_input.judge import ANTOM_SUCCESS
 from tests.bad_input.pen import Params, Pen, antom_header, encode
-from tests.engine import Engine, eventually
+from tests.support.engine import Engine, eventually
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.bad_input import mutation
-from tests.bad_input.judge import ROOT
+from tests.support.paths import ROOT
 
 PASSED, FAILED = 0, 1
 

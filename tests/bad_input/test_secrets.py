@@ -17,9 +17,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 
 from tests.bad_input import pen, wire
-from tests.bad_input.judge import ROOT
 from tests.bad_input.pen import Pen, antom_header, encode
-from tests.engine import Engine, eventually
+from tests.support.engine import Engine, eventually
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 

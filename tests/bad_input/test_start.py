@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.bad_input import pen
-from tests.bad_input.judge import ROOT
 from tests.bad_input.pen import Keys, Pen
+from tests.support.paths import ROOT
 
 
 def private_pem(key: rsa.RSAPrivateKey) -> bytes:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests import facts
-from tests.worlds import World
+from tests.support import facts
+from tests.support.world import World
 
 pytestmark = pytest.mark.slow
 

@@ -25,7 +25,7 @@ from ingest.keys import KeyRing
 from schemas import accounts, record_format
 from schemas.accounts import Account
 from schemas.record_format import Record, RecordContents
-from tests.fakes import MemoryStore, Published, Watched
+from tests.support.stores import MemoryStore, Published, Watched
 from workers.processing import Processing
 from workers.settlement import decision
 from workers.settlement.plan import LogRecord, ParsedRecord, Position, WritePlan

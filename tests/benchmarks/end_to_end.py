@@ -26,7 +26,7 @@ from deploy.sandbox import field_sets, serials
 from deploy.sandbox.notifications import Event, Kind, Trade
 from deploy.sandbox.world import World
 from tests.benchmarks import sending
-from tests.engine import Engine, eventually
+from tests.support.engine import Engine, eventually
 
 ACCOUNT = "demo-cn"
 CONNECTIONS = 64

@@ -24,8 +24,8 @@ from deploy.local.kafka import cluster
 from deploy.local.machine import Machine
 from schemas import topics
 from schemas.events import Outgoing
-from tests import journey
-from tests.kafka_topics import Settling, Topic, admin
+from tests.support import log_records
+from tests.support.kafka_topics import Settling, Topic, admin
 from workers.kafka import clients
 from workers.kafka.events import KafkaEvents
 from workers.settlement.plan import Position
@@ -52,7 +52,7 @@ async def filled(bootstrap: str, count: int) -> Topic:
     await topic.make()
     producer = clients.producer(topic.connection)
     await producer.start()
-    records = [journey.record(f"N{number}") for number in range(count)]
+    records = [log_records.record(f"N{number}") for number in range(count)]
     for start in range(0, count, 2000):
         sends = [
             await producer.send(topic.name, each.value, each.key, headers=[*each.headers])

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 
-from deploy.load import figures, open_loop
+from deploy.load import figures, generator
 from deploy.load.figures import Figures
-from deploy.load.open_loop import Limits, Schedule, Target
+from deploy.load.generator import Limits, Schedule, Target
 
 _BEGINS_IN_S = 1.0  # for the connections to be open when the first request is due
 
@@ -16,4 +16,4 @@ async def run(
     """Send all requests over this many connections, at `rate` per second or as fast as answers come."""
     schedule = None if rate is None else Schedule(start=time.monotonic() + _BEGINS_IN_S, rate=rate)
     limits = Limits(connections=connections, timeout_s=30.0, drain_s=60.0)
-    return figures.summed(await open_loop.run(requests, Target(host=host, port=port), schedule=schedule, limits=limits))
+    return figures.summed(await generator.run(requests, Target(host=host, port=port), schedule=schedule, limits=limits))

@@ -18,8 +18,8 @@ from deploy.embedded.store import OrderStore
 from deploy.local import directory as directories
 from deploy.local import postgres
 from deploy.local.machine import Machine
-from tests import journey
 from tests.contract.engines import Cluster
+from tests.support import log_records
 from workers.processing import Store
 from workers.settlement.plan import LogRecord
 
@@ -33,8 +33,8 @@ def line(name: str, count: int, wall_s: float, cpu_s: float) -> None:
 
 
 async def appends(directory: Path, senders: int, count: int) -> None:
-    journal = await Journal.open(directory / f"journal-{senders}.sqlite3", now_ms=journey.Time())
-    records = iter([journey.record(f"N{number}") for number in range(count)])
+    journal = await Journal.open(directory / f"journal-{senders}.sqlite3", now_ms=log_records.Time())
+    records = iter([log_records.record(f"N{number}") for number in range(count)])
 
     async def send() -> None:
         for record in records:
@@ -53,15 +53,15 @@ def batches(size: int, count: int) -> list[list[LogRecord]]:
     records = []
     for number in range(count):
         order = f"S{size}-{number // 3}"
-        records.append(journey.record(order, STATUSES[number % 3], buyer_logon_id="buyer@example.com" * 4))
+        records.append(log_records.record(order, STATUSES[number % 3], buyer_logon_id="buyer@example.com" * 4))
         if number % 8 == 7:
             records[-1] = records[-2]
-    logged = journey.logged(records)
+    logged = log_records.logged(records)
     return [logged[start : start + size] for start in range(0, len(logged), size)]
 
 
-async def settles(engine: str, store: Store, now: journey.Time, size: int, count: int) -> None:
-    work = journey.processing(store, now)
+async def settles(engine: str, store: Store, now: log_records.Time, size: int, count: int) -> None:
+    work = log_records.processing(store, now)
     prepared = batches(size, count)
     wall, cpu = time.perf_counter(), time.process_time()
     for batch in prepared:
@@ -76,7 +76,7 @@ async def settles(engine: str, store: Store, now: journey.Time, size: int, count
 
 
 async def on_sqlite(directory: Path, count: int) -> None:
-    now = journey.Time()
+    now = log_records.Time()
     for size in BATCHES:
         store = await OrderStore.open(directory / f"orders-{size}.sqlite3", now_ms=now)
         await settles("SQLite", store, now, size, min(count, 300 * size))
@@ -89,7 +89,7 @@ async def on_postgres(directory: Path, count: int) -> None:
         directories.held(directory / "servers", fresh=True) as held,
         postgres.running(held, machine) as server,
     ):
-        now = journey.Time()
+        now = log_records.Time()
         for size in BATCHES:
             async with Cluster(server, None, now).store() as store:
                 await settles("PostgreSQL", store, now, size, min(count, 300 * size))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.engines import AnyStore, Cluster, Embedded, Engine
-from tests.journey import Time
+from tests.support.log_records import Time
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import Protocol
 
-from deploy.embedded.claims import LocalClaims
 from deploy.embedded.journal import Journal
+from deploy.embedded.locks import LocalClaims
 from deploy.embedded.source import JournalSource
 from deploy.embedded.store import OrderStore
 from deploy.local.postgres import Postgres
@@ -21,9 +21,9 @@ from ingest.kafka import producer
 from ingest.kafka.publisher import Publisher
 from schemas.events import Outgoing
 from schemas.record_format import Record
-from tests.journey import Time
-from tests.kafka_topics import Settling, Topic
-from tests.producing import Counted, Said
+from tests.support.kafka_producer import Counted, Said
+from tests.support.kafka_topics import Settling, Topic
+from tests.support.log_records import Time
 from workers.consumer import Source
 from workers.locks import IdempotencyLocks
 from workers.postgres.database import Database, Limits

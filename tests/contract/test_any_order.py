@@ -11,11 +11,11 @@ import pytest
 
 from schemas.accounts import Account
 from schemas.money import Money
-from tests import facts, journey, model
 from tests.contract.engines import AnyStore, Engine
-from tests.fakes import Log, Published, Watched
-from tests.histories import HISTORIES
-from tests.journey import Time
+from tests.support import facts, log_records, model
+from tests.support.histories import HISTORIES
+from tests.support.log_records import Time
+from tests.support.stores import Log, Published, Watched
 from workers.processing import Processing
 from workers.settlement import decision
 from workers.settlement.plan import LogRecord, Registration
@@ -24,7 +24,7 @@ from workers.settlement.plan import LogRecord, Registration
 def over(store: AnyStore, time: Time) -> Processing:
     return Processing(
         accounts=facts.ACCOUNTS,
-        authenticate=journey.anybody_signed_this,
+        authenticate=log_records.anybody_signed_this,
         store=store,
         events=Published(),
         watch=Watched(),

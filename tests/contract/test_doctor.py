@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from typer.testing import CliRunner
 
 from deploy.cli.main import application
-from deploy.cluster import applying, differences, examination, kafka_admin, settings, topics
-from deploy.cluster.places import Places
-from deploy.examination import Finding, State
+from deploy.cluster import doctor, kafka_admin, settings, topic_diff, topics
+from deploy.cluster.servers import Servers
+from deploy.doctor import Finding, State
 from schemas.topics import NOTIFICATION
 from workers.postgres.migrations import upgrading
 
@@ -29,7 +29,7 @@ def told(**named: str) -> dict[str, str]:
 
 async def findings(**named: str) -> dict[str, Finding]:
     """By their names; of topics the last."""
-    found = await examination.examine(Places(told=settings.load(told(**named)), is_local=False))
+    found = await doctor.examine(Servers(settings=settings.load(told(**named)), is_local=False))
     return {finding.name: finding for finding in found}
 
 
@@ -60,7 +60,7 @@ async def test_missing_topics_are_wrong_and_what_to_do_is_told(kafka: str, prefi
 async def test_topics_are_well_or_worth_a_note_or_too_weak(kafka: str, prefix: str) -> None:
     wanted = topics.wanted(prefix=prefix, development=True)
     async with kafka_admin.connected({"bootstrap_servers": kafka}) as admin:
-        await applying.apply(admin, differences.between(wanted, {}))
+        await topic_diff.apply(admin, topic_diff.between(wanted, {}))
         named = {"kafka": kafka, "topic_prefix": prefix}
         assert (await findings(**named, development="1"))["topics"].state is State.OK
         assert (await findings(**named))["topics"].state is State.WRONG  # one replica is no promise
@@ -69,7 +69,7 @@ async def test_topics_are_well_or_worth_a_note_or_too_weak(kafka: str, prefix: s
         await admin.set_config(name, {"retention.ms": "700000000"})  # eight days
         await admin.until(name, lambda found: found.config["retention.ms"] == "700000000")
         noted = (await findings(**named, development="1"))["topics"]
-        assert (noted.state, noted.advice) == (State.NOTE, examination.PLAN)
+        assert (noted.state, noted.advice) == (State.NOTE, doctor.PLAN)
 
 
 async def test_a_schema_is_missing_until_it_is_made(schema: str) -> None:

@@ -17,13 +17,12 @@ from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
 from deploy.cluster import connections, kafka_admin, settings, topics
-from deploy.cluster.strength import NotSeen
+from deploy.cluster.topic_check import NotSeen
 from deploy.load import topic as load_topic
 from deploy.local import ports, processes
 from deploy.local.directory import Directory
 from deploy.local.kafka import cluster, jars
-from deploy.local.kafka.cluster import Kafka
-from deploy.local.kafka.settings import Node
+from deploy.local.kafka.cluster import Kafka, Node
 from deploy.local.machine import Machine
 from deploy.local.processes import Plan
 from ingest.kafka import producer
@@ -31,10 +30,10 @@ from ingest.kafka.publisher import Publisher
 from schemas import topics as names
 from schemas.events import Outgoing
 from schemas.record_format import Record
-from tests import holder, stack
-from tests.cluster import until
-from tests.kafka_topics import QUICK, Settled, Told, read
-from tests.producing import Counted, Said
+from tests.support import alipay, real_servers
+from tests.support.cluster import until
+from tests.support.kafka_producer import Counted, Said
+from tests.support.kafka_topics import QUICK, Settled, Told, read
 from workers.kafka import clients
 from workers.kafka.events import KafkaEvents
 from workers.kafka.source import KafkaSource
@@ -61,7 +60,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     password_port, certificate_port = ports.free(2)
     (node,) = cluster.nodes_for(1)
     doors = {"PASSWORD": password_port, "CERTIFICATE": certificate_port}
-    servers = stack.Servers()
+    servers = real_servers.Servers()
     try:
         starting = partial(cluster.running, nodes=[node], more=more(node, doors, papers))
         kafka = servers.start(starting)
@@ -103,10 +102,10 @@ def more(node: Node, doors: dict[str, int], papers: Path) -> dict[str, str]:
 
 def issue(papers: Path) -> None:
     """An authority, and what it has signed: the broker's certificate and ours. And a stranger, signed by himself."""
-    authority = holder.rsa_key("authority")
+    authority = alipay.rsa_key("authority")
     papers.joinpath("ca.pem").write_bytes(certificate("authority", authority, by=authority))
-    for name, by in (("broker", authority), ("client", authority), ("stranger", holder.rsa_key("stranger"))):
-        key, made = holder.private_pem(holder.rsa_key(name)), certificate(name, holder.rsa_key(name), by=by)
+    for name, by in (("broker", authority), ("client", authority), ("stranger", alipay.rsa_key("stranger"))):
+        key, made = alipay.private_pem(alipay.rsa_key(name)), certificate(name, alipay.rsa_key(name), by=by)
         papers.joinpath(f"{name}.key").write_bytes(key)
         papers.joinpath(f"{name}.crt").write_bytes(made)
         papers.joinpath(f"{name}.pem").write_bytes(key + made)
@@ -115,7 +114,7 @@ def issue(papers: Path) -> None:
 
 
 def certificate(name: str, key: rsa.RSAPrivateKey, *, by: rsa.RSAPrivateKey) -> bytes:
-    issuer = "authority" if by is holder.rsa_key("authority") else name
+    issuer = "authority" if by is alipay.rsa_key("authority") else name
     today = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()

@@ -9,9 +9,9 @@ from msgspec import structs
 
 from deploy.load import topic
 from deploy.load.api import Unreadable
-from deploy.load.verdict import Event
+from deploy.load.judge import Event
 from schemas.record_format import Record
-from tests.kafka_topics import Appending, Topic
+from tests.support.kafka_topics import Appending, Topic
 
 pytestmark = pytest.mark.slow
 

@@ -16,18 +16,19 @@ from typing import Any
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
-from deploy.local import addresses, engine, haproxy, leftovers, ports, prometheus, stack
+from deploy.cluster.servers import of_stack
+from deploy.local import engine, haproxy, leftovers, ports, prometheus, stack
 from deploy.local.directory import Directory
 from deploy.local.engine import Engine, Servers, Wished
 from deploy.local.machine import Machine, Missing, Wanted
 from deploy.local.processes import DidNotStart
 from deploy.local.stack import Asked
-from tests import stack as shared
+from tests.support import real_servers as shared
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-STANDIN = (sys.executable, str(ROOT / "tests" / "standin.py"))
+STANDIN = (sys.executable, str(ROOT / "tests" / "support" / "stand_in.py"))
 BEHIND_HAPROXY = Wished(receivers=2, balancer=True)
 PER_S = 200
 NOBODY_LEFT_S = 3.0  # two checks, and what they wait for
@@ -223,7 +224,7 @@ async def test_a_subset_with_servers_of_its_own_has_addresses(tmp_path: Path, ma
     asked = Asked(redis=True, ours=Wished(receivers=2, workers=1, sandbox=True))
     async with shared.had(stack.running(tmp_path, machine, asked, fresh=True, argv=STANDIN)) as started:
         told = started.addresses()
-        assert addresses.read(tmp_path) == told
+        assert of_stack(tmp_path) == told
         assert set(told) == {
             "redis",
             "public",

@@ -20,19 +20,21 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from redis.asyncio import Redis as Client
 from redis.exceptions import RedisError
 
-from deploy.local import addresses, haproxy, leftovers, ports, postgres, prometheus, redis, serving
+from deploy import directory_lock
+from deploy.cluster import servers
 from deploy.local import directory as directories
+from deploy.local import haproxy, leftovers, lifecycle, ports, postgres, prometheus, redis
 from deploy.local.directory import Directory
-from deploy.local.kafka import cluster, health
+from deploy.local.kafka import cluster
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.leftovers import Mark
 from deploy.local.machine import Carrier, Machine, Wanted
 from deploy.local.processes import DidNotStart
-from tests import stack
+from tests.support import real_servers
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 TOPIC = "tests.local.stack.v1"
 # A killed broker may not come back before its session is over; nine seconds of that would only be waited for here.
 SHORT_SESSIONS = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
@@ -82,7 +84,7 @@ async def test_postgres_asks_for_its_password(postgres_dsn: str) -> None:
 
 
 async def test_three_brokers_go_on_when_one_is_killed_and_take_it_back(directory: Directory, machine: Machine) -> None:
-    async with stack.had(cluster.running(directory, machine, brokers=3, more=SHORT_SESSIONS)) as kafka:
+    async with real_servers.had(cluster.running(directory, machine, brokers=3, more=SHORT_SESSIONS)) as kafka:
         await create_topic(kafka.bootstrap, copies=3)
         await produce(kafka.bootstrap, b"by three")
         killed = kafka.brokers[0].process
@@ -94,7 +96,7 @@ async def test_three_brokers_go_on_when_one_is_killed_and_take_it_back(directory
 
 
 async def test_one_broker_keeps_its_records_over_a_kill(directory: Directory, machine: Machine) -> None:
-    async with stack.had(cluster.running(directory, machine, more=SHORT_SESSIONS)) as kafka:
+    async with real_servers.had(cluster.running(directory, machine, more=SHORT_SESSIONS)) as kafka:
         await create_topic(kafka.bootstrap, copies=1)
         await produce(kafka.bootstrap, b"before")
         await kafka.brokers[0].process.kill()
@@ -107,7 +109,7 @@ async def test_a_cluster_that_runs_already_is_used_and_left_running(
     kafka: str, local_kafka: Kafka, directory: Directory
 ) -> None:
     machine = Machine(environ={cluster.RUNNING_CLUSTER: kafka})
-    async with stack.had(cluster.running(directory, machine)) as used:
+    async with real_servers.had(cluster.running(directory, machine)) as used:
         assert used.bootstrap == kafka
         assert used.brokers == ()
     await local_kafka.ready()
@@ -118,16 +120,16 @@ async def test_a_cluster_that_does_not_answer_is_an_error(
 ) -> None:
     (port,) = ports.free(1)
     machine = Machine(environ={cluster.RUNNING_CLUSTER: f"127.0.0.1:{port}"})
-    monkeypatch.setattr(health, "ASK_WITHIN_S", 0.2)
+    monkeypatch.setattr(cluster, "ASK_WITHIN_S", 0.2)
     with pytest.raises(DidNotStart, match=f"127.0.0.1:{port} was not ready"):
-        async with stack.had(cluster.running(directory, machine)):
+        async with real_servers.had(cluster.running(directory, machine)):
             pass
 
 
 async def test_postgres_comes_back_on_its_port_with_its_rows_after_a_kill(
     directory: Directory, machine: Machine
 ) -> None:
-    async with stack.had(postgres.running(directory, machine)) as server:
+    async with real_servers.had(postgres.running(directory, machine)) as server:
         async with connection(server.dsn) as connected:
             await connected.execute("CREATE TABLE kept (it int); INSERT INTO kept VALUES (7)")
             await server.process.kill()
@@ -138,7 +140,7 @@ async def test_postgres_comes_back_on_its_port_with_its_rows_after_a_kill(
 
 async def test_redis_comes_back_on_its_port_and_has_forgotten(directory: Directory, machine: Machine) -> None:
     async with (
-        stack.had(redis.running(directory, machine, more={"maxmemory": "10mb"})) as server,
+        real_servers.had(redis.running(directory, machine, more={"maxmemory": "10mb"})) as server,
         client(server.url) as to,
     ):
         assert await to.config_get("maxmemory") == {"maxmemory": str(10 << 20)}
@@ -159,7 +161,7 @@ async def test_the_server_that_a_wheel_carries_does_as_well(
     assert carrier is not None
     only_wheel = msgspec.structs.replace(wanted, programs=("not-installed",), places=(), debian="")
     monkeypatch.setattr(server, "SERVER", only_wheel)
-    async with stack.had(server.running(directory, msgspec.structs.replace(machine, may_install=False))):  # type: ignore[attr-defined]
+    async with real_servers.had(server.running(directory, msgspec.structs.replace(machine, may_install=False))):  # type: ignore[attr-defined]
         assert len(running(directory)) == 1
 
 
@@ -186,12 +188,15 @@ async def test_a_wrong_haproxy_configuration_is_told_before_anything_starts(
     configuration = tmp_path / "haproxy.cfg"
     configuration.write_text("frontend public\n  bnid :80\n")
     with pytest.raises(DidNotStart, match="bnid"):
-        async with stack.had(haproxy.running(directory, machine, configuration=configuration, listening=[1])):
+        async with real_servers.had(haproxy.running(directory, machine, configuration=configuration, listening=[1])):
             pass
 
 
 async def test_prometheus_scrapes_what_it_is_told_later(directory: Directory, machine: Machine) -> None:
-    async with stack.had(prometheus.running(directory, machine, jobs={})) as server, ClientSession() as session:
+    async with (
+        real_servers.had(prometheus.running(directory, machine, jobs={})) as server,
+        ClientSession() as session,
+    ):
         server.scrape({"itself": [f"127.0.0.1:{server.port}"]})
         async with asyncio.timeout(30):
             while await scraped(session, server.url) != ["itself"]:
@@ -239,7 +244,7 @@ def test_a_detached_command_returns_and_its_stack_goes_on_until_it_is_taken_down
     with command(tmp_path, "--redis", "--detach", "--fresh") as starting:
         assert starting.wait(30) == 0
     (redis_mark,) = running(Directory(tmp_path / "stack"))
-    found = addresses.read(tmp_path / "stack")
+    found = servers.of_stack(tmp_path / "stack")
     assert found is not None
     assert said(tmp_path, "--status") == (0, found)
     with command(tmp_path, "--redis", "--detach") as second:
@@ -251,7 +256,7 @@ def test_a_detached_command_returns_and_its_stack_goes_on_until_it_is_taken_down
     until(lambda: "redis ended with -9" in log.read_text())
     assert said(tmp_path, "--status") == (3, found)
     assert said(tmp_path, "--down") == (0, None)
-    assert addresses.read(tmp_path / "stack") is None
+    assert servers.of_stack(tmp_path / "stack") is None
     assert ports.is_free(int(found["redis"].rpartition(":")[2].partition("/")[0]))
 
 
@@ -261,17 +266,17 @@ def test_a_signal_to_a_detaching_command_ends_what_it_has_begun(tmp_path: Path) 
         starting.send_signal(signal.SIGINT)
         assert starting.wait(30) == 1
     assert running(Directory(tmp_path / "stack")) == []
-    assert directories.holder(tmp_path / "stack") is None
+    assert directory_lock.holder(tmp_path / "stack") is None
 
 
 def test_taking_down_ends_what_a_killed_keeper_left_running(tmp_path: Path) -> None:
     with command(tmp_path, "--redis", "--detach") as starting:
         assert starting.wait(30) == 0
     (left,) = running(Directory(tmp_path / "stack"))
-    keeper = directories.holder(tmp_path / "stack")
+    keeper = directory_lock.holder(tmp_path / "stack")
     assert keeper is not None
     os.kill(keeper, signal.SIGKILL)
-    until(lambda: directories.holder(tmp_path / "stack") is None)
+    until(lambda: directory_lock.holder(tmp_path / "stack") is None)
     assert leftovers.is_alive(left)
     assert said(tmp_path, "--down") == (0, None)
     assert not leftovers.is_alive(left)
@@ -280,13 +285,13 @@ def test_taking_down_ends_what_a_killed_keeper_left_running(tmp_path: Path) -> N
 def test_a_keeper_that_stands_still_is_killed_and_nothing_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "DOWN_WITHIN_S", 1.0)
+    monkeypatch.setattr(lifecycle, "DOWN_WITHIN_S", 1.0)
     with command(tmp_path, "--redis", "--detach") as starting:
         assert starting.wait(30) == 0
-    keeper = directories.holder(tmp_path / "stack")
+    keeper = directory_lock.holder(tmp_path / "stack")
     assert keeper is not None
     os.kill(keeper, signal.SIGSTOP)
-    serving.take_down(tmp_path / "stack")
+    lifecycle.take_down(tmp_path / "stack")
     assert running(Directory(tmp_path / "stack")) == []
 
 

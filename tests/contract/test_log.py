@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from schemas.record_format import Record
-from tests import journey
 from tests.contract.engines import ClusterLog, Embedded, LogEngine
-from tests.journey import Time
+from tests.support import log_records
+from tests.support.log_records import Time
 from workers.consumer import Source
 from workers.settlement.plan import LogRecord
 
@@ -44,7 +44,7 @@ async def test_a_record_comes_back_byte_by_byte(engine: LogEngine) -> None:
 
 
 async def test_an_appended_record_outlives_its_process(engine: LogEngine) -> None:
-    records = [journey.record(f"N{number}") for number in range(5)]
+    records = [log_records.record(f"N{number}") for number in range(5)]
     async with engine.log() as log:
         for record in records:
             await log.append(record)
@@ -56,14 +56,14 @@ async def test_an_appended_record_outlives_its_process(engine: LogEngine) -> Non
 async def test_records_of_one_key_come_in_the_order_of_their_appends(engine: LogEngine) -> None:
     async with engine.log() as log, engine.source() as source:
         for number in range(20):
-            await log.append(journey.record("N1", id_=str(number)))
+            await log.append(log_records.record("N1", id_=str(number)))
         found = await drained(source, 20)
-    assert [logged.record for logged in found] == [journey.record("N1", id_=str(number)) for number in range(20)]
+    assert [logged.record for logged in found] == [log_records.record("N1", id_=str(number)) for number in range(20)]
     assert [logged.position for logged in found] == sorted({logged.position for logged in found})
 
 
 async def test_appends_at_once_are_all_there_and_each_once(engine: LogEngine) -> None:
-    records = [journey.record(f"N{number}") for number in range(300)]
+    records = [log_records.record(f"N{number}") for number in range(300)]
     async with engine.log() as log, engine.source() as source:
         await asyncio.gather(*(log.append(record) for record in records))
         found = await drained(source, 300)
@@ -74,7 +74,7 @@ async def test_appends_at_once_are_all_there_and_each_once(engine: LogEngine) ->
 
 async def test_a_poll_takes_no_more_than_it_is_asked_for(engine: LogEngine) -> None:
     async with engine.log() as log, engine.source() as source:
-        await asyncio.gather(*(log.append(journey.record(f"N{number}")) for number in range(30)))
+        await asyncio.gather(*(log.append(log_records.record(f"N{number}")) for number in range(30)))
         assert len(await source.poll(7)) <= 7
         assert len(await drained(source, 20)) == 20
 
@@ -82,7 +82,7 @@ async def test_a_poll_takes_no_more_than_it_is_asked_for(engine: LogEngine) -> N
 async def test_what_was_polled_and_not_committed_comes_again(engine: LogEngine) -> None:
     async with engine.log() as log:
         for number in range(4):
-            await log.append(journey.record("N1", id_=str(number)))
+            await log.append(log_records.record("N1", id_=str(number)))
         async with engine.source() as source:
             first = await drained(source, 4)
             await source.commit([first[1].position])

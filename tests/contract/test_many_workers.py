@@ -8,7 +8,6 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -18,10 +17,11 @@ from schemas import record_format, topics
 from schemas.dispositions import Disposition
 from schemas.events import Outgoing
 from schemas.record_format import Record
-from tests import journey
 from tests.contract.engines import Cluster
 from tests.contract.test_store import register
-from tests.journey import NOW_MS, REGISTERED, Time
+from tests.support import log_records
+from tests.support.log_records import NOW_MS, REGISTERED, Time
+from tests.support.paths import ROOT
 from workers.errors import InfrastructureDamaged, InfrastructureDown, VersionConflict
 from workers.postgres import load, outbox, settling, state_resend
 from workers.postgres.database import Connection
@@ -36,7 +36,7 @@ from workers.settlement.plan import LoadRequest, LogRecord, Position, StoreSnaps
 
 pytestmark = pytest.mark.slow
 
-RIGHTS = Path(__file__).parents[2] / "deploy/docs/migrations.md"
+RIGHTS = ROOT / "deploy/docs/migrations.md"
 STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
 Opener = Callable[[int], Awaitable[list[OrderStore]]]
 
@@ -80,10 +80,10 @@ async def test_a_hundred_copies_of_one_notification_over_eight_workers_are_one_e
     workers: Opener, time: Time
 ) -> None:
     stores = await workers(8)
-    copies = [at(number % 8, number, journey.record("N1")) for number in range(100)]
+    copies = [at(number % 8, number, log_records.record("N1")) for number in range(100)]
     await asyncio.gather(
         *(
-            stubbornly(journey.processing(store, time), [copy])
+            stubbornly(log_records.processing(store, time), [copy])
             for partition, store in enumerate(stores)
             for copy in copies[partition::8]
         )
@@ -104,14 +104,14 @@ async def test_batches_that_cross_each_other_never_wait_in_a_circle(
     orders = [f"N{number}" for number in range(25)]
 
     async def worker(partition: int, store: OrderStore) -> int:
-        work, fenced = journey.processing(store, time), 0
+        work, fenced = log_records.processing(store, time), 0
         for number in range(12):
             told = [(order, chance.choice(STATUSES)) for order in chance.sample(orders, 20)]
             batch = [
                 at(
                     partition,
                     number * 20 + place,
-                    journey.record(order, status, id_=f"{order}-{status}-{partition % 2}"),
+                    log_records.record(order, status, id_=f"{order}-{status}-{partition % 2}"),
                 )
                 for place, (order, status) in enumerate(told)
             ]
@@ -136,8 +136,8 @@ async def test_batches_that_cross_each_other_never_wait_in_a_circle(
 async def test_one_batch_in_two_workers_at_once_is_settled_once(workers: Opener, time: Time) -> None:
     """The zombie and its successor."""
     stores = await workers(2)
-    batch = journey.logged([journey.record(f"N{number}") for number in range(50)])
-    await asyncio.gather(*(stubbornly(journey.processing(store, time), batch) for store in stores))
+    batch = log_records.logged([log_records.record(f"N{number}") for number in range(50)])
+    await asyncio.gather(*(stubbornly(log_records.processing(store, time), batch) for store in stores))
     for number in range(50):
         assert await dispositions(stores[0], f"N{number}") == [Disposition.APPLIED]
 
@@ -145,8 +145,8 @@ async def test_one_batch_in_two_workers_at_once_is_settled_once(workers: Opener,
 async def test_who_decided_on_an_order_that_another_has_made_meanwhile_is_fenced(workers: Opener, time: Time) -> None:
     first, second = await workers(2)
     let_go = asyncio.Event()
-    news = journey.logged([journey.record("N1")])
-    older = journey.logged([journey.record("N1", "WAIT_BUYER_PAY")], first=2)
+    news = log_records.logged([log_records.record("N1")])
+    older = log_records.logged([log_records.record("N1", "WAIT_BUYER_PAY")], first=2)
     needs, plan = await decided(first, time, news)
     written, looked = asyncio.Event(), asyncio.Event()
 
@@ -157,7 +157,7 @@ async def test_who_decided_on_an_order_that_another_has_made_meanwhile_is_fenced
 
     writing = asyncio.create_task(first._database.write(write_and_wait))
     await written.wait()
-    late = journey.processing(Overheard(second, looked.set), time)
+    late = log_records.processing(Overheard(second, looked.set), time)
     deciding = asyncio.create_task(late.process(older))
     await looked.wait()
     let_go.set()
@@ -171,12 +171,16 @@ async def test_who_decided_on_an_order_that_another_has_made_meanwhile_is_fenced
 async def test_records_of_another_log_are_never_taken_for_those_that_are_settled(workers: Opener, time: Time) -> None:
     """Two deployments on one database, or a topic that was made anew and has grown since."""
     (store,) = await workers(1)
-    await journey.processing(store, time).process(journey.logged([journey.record("N1"), journey.record("N2")]))
-    of_another = [received_later(journey.record(order)) for order in ("M1", "M2", "M3")]
+    await log_records.processing(store, time).process(
+        log_records.logged([log_records.record("N1"), log_records.record("N2")])
+    )
+    of_another = [received_later(log_records.record(order)) for order in ("M1", "M2", "M3")]
     with pytest.raises(InfrastructureDamaged, match="another record at 0-1 than the log holds"):
-        await journey.processing(store, time).process(journey.logged(of_another))
+        await log_records.processing(store, time).process(log_records.logged(of_another))
     assert await store.order_page("shop-sg", "M3") is None
-    await journey.processing(store, time).process(journey.logged([journey.record("N1"), journey.record("N2")]))
+    await log_records.processing(store, time).process(
+        log_records.logged([log_records.record("N1"), log_records.record("N2")])
+    )
 
 
 def received_later(record: Record) -> Record:
@@ -187,7 +191,7 @@ def received_later(record: Record) -> Record:
 async def decided(store: OrderStore, time: Time, batch: Sequence[LogRecord]) -> tuple[LoadRequest, WritePlan]:
     """What a worker would write of the batch, without writing it."""
     overheard = Overheard(store, writes=False)
-    await journey.processing(overheard, time).process(batch)
+    await log_records.processing(overheard, time).process(batch)
     return overheard.decided[-1]
 
 
@@ -229,8 +233,8 @@ def told(waiting: Sequence[tuple[int, Outgoing]]) -> list[str]:
 
 async def test_each_worker_sends_what_it_wrote(workers: Opener, time: Time) -> None:
     first, second = await workers(2)
-    await journey.processing(first, time).process([at(0, 1, journey.record("N1"))])
-    await journey.processing(second, time).process([at(1, 1, journey.record("N2"))])
+    await log_records.processing(first, time).process([at(0, 1, log_records.record("N1"))])
+    await log_records.processing(second, time).process([at(1, 1, log_records.record("N2"))])
     assert await sent(second) == ["shop-sg:N2:1"]
     assert await sent(first) == ["shop-sg:N1:1"]
     time.now_ms += LEFT_BEHIND_MS
@@ -242,15 +246,15 @@ async def test_nobody_sends_a_version_while_another_may_still_be_sending_the_one
 ) -> None:
     first, second = await workers(2)
     assert await first.sending.leads()
-    await journey.processing(first, time).process([at(0, 1, journey.record("N1"))])
-    later = [journey.record("N1", "TRADE_FINISHED"), journey.record("N2")]
-    await journey.processing(second, time).process([at(1, 1, later[0]), at(1, 2, later[1])])
-    await journey.processing(second, time).process([at(1, 3, journey.record("N1", id_="x", trade="T2"))])
+    await log_records.processing(first, time).process([at(0, 1, log_records.record("N1"))])
+    later = [log_records.record("N1", "TRADE_FINISHED"), log_records.record("N2")]
+    await log_records.processing(second, time).process([at(1, 1, later[0]), at(1, 2, later[1])])
+    await log_records.processing(second, time).process([at(1, 3, log_records.record("N1", id_="x", trade="T2"))])
     assert await sent(second) == ["shop-sg:N2:1"]
     assert await sent(first) == ["shop-sg:N1:1"]
     time.now_ms += LEFT_BEHIND_MS
     assert await sent(first) == ["shop-sg:N1:2", "shop-sg:N1:3"]
-    await journey.processing(second, time).process([at(1, 4, journey.record("N1", id_="y", amount="99.00"))])
+    await log_records.processing(second, time).process([at(1, 4, log_records.record("N1", id_="y", amount="99.00"))])
     assert await sent(second) == ["shop-sg:N1:4"]
 
 
@@ -259,8 +263,8 @@ async def test_what_a_dead_worker_left_is_sent_in_its_order_by_the_one_who_leads
 ) -> None:
     (heir,) = await workers(1)
     async with cluster.store() as dying:
-        news = [journey.record("N1", status) for status in STATUSES]
-        await journey.processing(dying, time).process(journey.logged(news))
+        news = [log_records.record("N1", status) for status in STATUSES]
+        await log_records.processing(dying, time).process(log_records.logged(news))
     assert await heir.sending.leads()
     assert await sent(heir) == []  # it might be alive
     time.now_ms += LEFT_BEHIND_MS
@@ -272,9 +276,9 @@ async def test_a_leader_that_always_has_events_of_its_own_sends_what_was_left_be
 ) -> None:
     (busy,) = await workers(1)
     async with cluster.store() as dying:
-        await journey.processing(dying, time).process([at(1, 1, journey.record("N1"))])
+        await log_records.processing(dying, time).process([at(1, 1, log_records.record("N1"))])
     time.now_ms += LEFT_BEHIND_MS
-    await journey.processing(busy, time).process([at(0, 1, journey.record("N2"))])
+    await log_records.processing(busy, time).process([at(0, 1, log_records.record("N2"))])
     assert await sent(busy) == ["shop-sg:N1:1", "shop-sg:N2:1"]
 
 
@@ -303,8 +307,8 @@ class Late:
         assert await sent(self.leader) == ["shop-sg:N1:1"]
 
     async def hears(self, worker: OrderStore, place: int) -> None:
-        news = journey.record("N1", STATUSES[place])
-        await journey.processing(worker, self._time).process([at(place, 1, news)])
+        news = log_records.record("N1", STATUSES[place])
+        await log_records.processing(worker, self._time).process([at(place, 1, news)])
 
     async def ends(self) -> None:
         """The slow one's copy is acknowledged too, and that is written down."""
@@ -347,12 +351,12 @@ async def test_who_sent_late_may_die_before_he_can_say_so(late: Late) -> None:
 async def test_who_leads_may_die_with_what_was_left_behind_before_he_can_say_so(workers: Opener, time: Time) -> None:
     slow, leader, heir = await workers(3)
     assert await leader.sending.leads()
-    await journey.processing(slow, time).process([at(0, 1, journey.record("N1"))])
+    await log_records.processing(slow, time).process([at(0, 1, log_records.record("N1"))])
     on_its_way = await slow.unsent(10)
     time.now_ms += LEFT_BEHIND_MS
     assert told(await leader.unsent(10)) == ["shop-sg:N1:1"]
     await slow.mark_sent([number for number, _ in on_its_way])
-    await journey.processing(slow, time).process([at(0, 2, journey.record("N1", "TRADE_FINISHED"))])
+    await log_records.processing(slow, time).process([at(0, 2, log_records.record("N1", "TRADE_FINISHED"))])
     assert await sent(slow) == ["shop-sg:N1:2"]
     await leader.sending.resign()
     time.now_ms += DOUBT_MS
@@ -401,7 +405,7 @@ async def test_what_is_on_its_way_while_an_older_one_comes_late_is_repeated_when
 
 async def test_what_cannot_be_repeated_yet_is_not_looked_at_each_time(late: Late, time: Time) -> None:
     time.now_ms += LOOK_EVERY_MS
-    await journey.processing(late.leader, time).process([at(2, 1, journey.record("N2"))])
+    await log_records.processing(late.leader, time).process([at(2, 1, log_records.record("N2"))])
     assert told(await late.leader.unsent(10)) == told(await late.leader.unsent(10)) == ["shop-sg:N2:1"]
     assert await sent(late.leader) == ["shop-sg:N2:1"]
     await late.hears(late.slow, 1)
@@ -439,7 +443,7 @@ async def test_what_is_asked_for_again_while_it_is_repeated_is_not_taken_for_don
 async def test_a_repeat_that_failed_is_tried_again_when_nothing_of_it_can_be_on_its_way(late: Late, time: Time) -> None:
     late.pass_doubt()
     assert told(await late.leader.unsent(10)) == ["state of shop-sg:N1:1"]
-    await journey.processing(late.leader, time).process([at(2, 1, journey.record("N2"))])
+    await log_records.processing(late.leader, time).process([at(2, 1, log_records.record("N2"))])
     assert await sent(late.leader) == ["shop-sg:N2:1"]
     time.now_ms += LOOK_EVERY_MS
     assert await sent(late.leader) == []
@@ -454,7 +458,9 @@ async def test_an_event_that_was_tried_twice_is_repeated_when_nothing_of_it_can_
 ) -> None:
     (alone,) = await workers(1)
     assert await alone.sending.leads()
-    await journey.processing(alone, time).process([at(0, 1, journey.record("N1")), at(0, 2, journey.record("N2"))])
+    await log_records.processing(alone, time).process(
+        [at(0, 1, log_records.record("N1")), at(0, 2, log_records.record("N2"))]
+    )
     assert told(await alone.unsent(1)) == ["shop-sg:N1:1"]
     assert await sent(alone) == ["shop-sg:N1:1", "shop-sg:N2:1"]
     assert await sent(alone) == []
@@ -464,7 +470,7 @@ async def test_an_event_that_was_tried_twice_is_repeated_when_nothing_of_it_can_
 
 async def test_a_notice_is_not_repeated(workers: Opener, time: Time) -> None:
     (alone,) = await workers(1)
-    await journey.processing(alone, time).process([at(0, 1, journey.record("N1", account=REGISTERED))])
+    await log_records.processing(alone, time).process([at(0, 1, log_records.record("N1", account=REGISTERED))])
     assert [event.topic for _, event in await alone.unsent(10)] == [topics.HELD]
     assert [event.topic for _, event in await alone.unsent(10)] == [topics.HELD]
     await sent(alone)
@@ -479,9 +485,9 @@ async def test_a_clock_that_is_set_back_keeps_no_leader_from_looking(
     assert await busy.unsent(10) == []
     time.now_ms -= 3_600_000
     async with cluster.store() as dying:
-        await journey.processing(dying, time).process([at(1, 1, journey.record("N1"))])
+        await log_records.processing(dying, time).process([at(1, 1, log_records.record("N1"))])
     time.now_ms += LEFT_BEHIND_MS
-    await journey.processing(busy, time).process([at(0, 1, journey.record("N2"))])
+    await log_records.processing(busy, time).process([at(0, 1, log_records.record("N2"))])
     assert await sent(busy) == ["shop-sg:N1:1", "shop-sg:N2:1"]
 
 
@@ -490,9 +496,11 @@ async def test_what_is_too_much_to_remember_is_left_to_the_one_who_leads(
 ) -> None:
     monkeypatch.setattr("workers.postgres.outbox.FRESH_MAX", 3)
     (store,) = await workers(1)
-    work = journey.processing(store, time)
-    await work.process(journey.logged([journey.record(f"N{number}") for number in range(5)]))
-    await work.process(journey.logged([journey.record("N1", "TRADE_FINISHED"), journey.record("N9")], first=9))
+    work = log_records.processing(store, time)
+    await work.process(log_records.logged([log_records.record(f"N{number}") for number in range(5)]))
+    await work.process(
+        log_records.logged([log_records.record("N1", "TRADE_FINISHED"), log_records.record("N9")], first=9)
+    )
     assert await sent(store) == ["shop-sg:N9:1"]
     time.now_ms += LEFT_BEHIND_MS
     assert await sent(store) == [*(f"shop-sg:N{number}:1" for number in range(5)), "shop-sg:N1:2"]
@@ -508,10 +516,10 @@ async def test_a_number_that_another_worker_was_given_anew_is_not_marked_for_wha
     workers: Opener, time: Time
 ) -> None:
     first, second = await workers(2)
-    await journey.processing(first, time).process([at(0, 1, journey.record("N1"))])
+    await log_records.processing(first, time).process([at(0, 1, log_records.record("N1"))])
     lost = await first.unsent(10)
     await loses_all(first)
-    await journey.processing(second, time).process([at(1, 1, journey.record("N2"))])
+    await log_records.processing(second, time).process([at(1, 1, log_records.record("N2"))])
     assert [number for number, _ in await second.unsent(10)] == [number for number, _ in lost]
     await first.mark_sent([number for number, _ in lost])
     time.now_ms += LEFT_BEHIND_MS
@@ -522,10 +530,10 @@ async def test_a_number_that_is_given_anew_while_what_was_lost_is_sent_is_still_
     workers: Opener, time: Time
 ) -> None:
     (alone,) = await workers(1)
-    await journey.processing(alone, time).process([at(0, 1, journey.record("N1"))])
+    await log_records.processing(alone, time).process([at(0, 1, log_records.record("N1"))])
     lost = await alone.unsent(10)
     await loses_all(alone)
-    await journey.processing(alone, time).process([at(0, 1, journey.record("N2"))])
+    await log_records.processing(alone, time).process([at(0, 1, log_records.record("N2"))])
     await alone.mark_sent([number for number, _ in lost])
     assert await sent(alone) == ["shop-sg:N2:1"]
 
@@ -547,7 +555,7 @@ async def test_the_feed_does_not_run_ahead_of_a_transaction_that_may_still_bring
 
     taking = asyncio.create_task(slow._database.write(take_a_number))
     await took.wait()
-    await journey.processing(quick, time).process(journey.logged([journey.record("N1")]))
+    await log_records.processing(quick, time).process(log_records.logged([log_records.record("N1")]))
     assert await quick.events_after(0, 10) == []
     let_go.set()
     await taking
@@ -584,8 +592,8 @@ async def test_a_leader_that_no_longer_asks_is_followed_when_its_lease_has_run_o
 
 async def test_a_held_row_that_two_workers_try_at_once_is_settled_once(workers: Opener, time: Time) -> None:
     stores = await workers(2)
-    record = journey.record("P1", account=REGISTERED)
-    works = [journey.processing(store, time) for store in stores]
+    record = log_records.record("P1", account=REGISTERED)
+    works = [log_records.processing(store, time) for store in stores]
     await works[0].process([at(0, 1, record)])
     time.now_ms += 25 * 3_600_000
     (row,) = await stores[0].due(now_ms=time.now_ms, limit=10)
@@ -608,9 +616,9 @@ async def test_the_highest_settled_offset_of_a_partition_is_known(workers: Opene
     assert await store.last_settled(3) is None
     batch = [
         structs.replace(each, position=Position(3, each.position.offset))
-        for each in journey.logged([journey.record("N1"), journey.record("N2")], first=41)
+        for each in log_records.logged([log_records.record("N1"), log_records.record("N2")], first=41)
     ]
-    await journey.processing(store, time).process(batch)
+    await log_records.processing(store, time).process(batch)
     assert (await store.last_settled(3), await store.last_settled(0)) == (42, None)
     assert (await store.last_settled(3, below=42), await store.last_settled(3, below=41)) == (41, None)
     assert await store.all_settled([Position(3, 41), Position(3, 42)])
@@ -622,10 +630,12 @@ async def test_old_events_are_pruned_but_for_the_newest_of_each_order_and_what_i
 ) -> None:
     monkeypatch.setattr(outbox, "PRUNE_ROWS_MAX", 2)
     (store,) = await workers(1)
-    news = [journey.record(order, status) for order in ("N1", "N2") for status in STATUSES]
-    await journey.processing(store, time).process(journey.logged([*news, journey.record("N3", account=REGISTERED)]))
+    news = [log_records.record(order, status) for order in ("N1", "N2") for status in STATUSES]
+    await log_records.processing(store, time).process(
+        log_records.logged([*news, log_records.record("N3", account=REGISTERED)])
+    )
     await sent(store)
-    await journey.processing(store, time).process([at(0, 99, journey.record("N4"))])
+    await log_records.processing(store, time).process([at(0, 99, log_records.record("N4"))])
 
     async def pruned(older_than_ms: int) -> list[str]:
         while await store.prune_sent(older_than_ms=older_than_ms):
@@ -634,8 +644,8 @@ async def test_old_events_are_pruned_but_for_the_newest_of_each_order_and_what_i
 
     assert len(await pruned(time.now_ms)) == 8
     assert await pruned(time.now_ms + 1) == ["shop-sg:N1:3", "shop-sg:N2:3", "shop-sg:N4:1"]
-    later = journey.record("N1", id_="x", amount="99.00")
-    await journey.processing(store, time).process([at(0, 100, later)])
+    later = log_records.record("N1", id_="x", amount="99.00")
+    await log_records.processing(store, time).process([at(0, 100, later)])
     await sent(store)
     assert await pruned(time.now_ms + 1) == ["shop-sg:N2:3", "shop-sg:N4:1", "shop-sg:N1:4"]
 
@@ -651,13 +661,13 @@ async def test_an_old_event_is_kept_while_its_order_is_to_be_repeated_for_it(lat
 async def test_what_is_settled_is_known_by_its_position_and_its_moment(workers: Opener, time: Time) -> None:
     """A topic that was made anew has other records at the same positions."""
     (store,) = await workers(1)
-    batch = journey.logged([journey.record("N1"), journey.record("N2")], first=41)
+    batch = log_records.logged([log_records.record("N1"), log_records.record("N2")], first=41)
     assert not await store.are_settled(batch)
-    await journey.processing(store, time).process(batch)
+    await log_records.processing(store, time).process(batch)
     assert await store.are_settled(batch)
-    later = journey.sealed(b"", "N2", received_at_ms=NOW_MS + 1)
+    later = log_records.sealed(b"", "N2", received_at_ms=NOW_MS + 1)
     assert not await store.are_settled([batch[0], at(0, 42, later)])
-    assert not await store.are_settled([*batch, at(0, 43, journey.record("N3"))])
+    assert not await store.are_settled([*batch, at(0, 43, log_records.record("N3"))])
     assert not await store.are_settled([at(0, 41, Record(b"", b"", ()))])
 
 
@@ -676,9 +686,9 @@ async def test_a_worker_needs_no_other_rights_than_those_that_are_documented(
     url = f"postgresql://{role}:{password}@{cluster.url.rpartition('@')[2]}"
     store = await OrderStore.open(url, holder=role, now_ms=time)
     try:
-        work = journey.processing(store, time)
-        news = [journey.record("N1", status) for status in STATUSES]
-        await work.process(journey.logged([*news, news[0], journey.record("N2", account=REGISTERED)]))
+        work = log_records.processing(store, time)
+        news = [log_records.record("N1", status) for status in STATUSES]
+        await work.process(log_records.logged([*news, news[0], log_records.record("N2", account=REGISTERED)]))
         assert len(await sent(store)) == 3
         time.now_ms += 25 * 3_600_000
         await work.retry(await store.due(now_ms=time.now_ms, limit=10))
@@ -693,8 +703,8 @@ async def test_what_comes_true_while_a_parked_row_is_tried_is_not_parked_over(
 ) -> None:
     """Its schedule would let it wait for minutes, and then for hours."""
     trying, other = await workers(2)
-    work = journey.processing(trying, time)
-    await work.process([at(0, 1, journey.record("N1", account=REGISTERED))])
+    work = log_records.processing(trying, time)
+    await work.process([at(0, 1, log_records.record("N1", account=REGISTERED))])
     time.now_ms += 60_000
     (row,) = await trying.due(now_ms=time.now_ms, limit=10)
     lock = load._tries_of_open

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from deploy.cluster import replaying
-from deploy.cluster.replaying import Span, TooNarrow
-from tests import journey
+from deploy.cluster import replay
+from deploy.cluster.replay import Span, TooNarrow
 from tests.contract.engines import Cluster
-from tests.journey import Time
-from tests.kafka_topics import Topic
+from tests.support import log_records
+from tests.support.kafka_topics import Topic
+from tests.support.log_records import Time
 from workers.errors import InfrastructureDown
 from workers.postgres.store import OrderStore
 
@@ -25,7 +25,7 @@ async def topic(kafka: str) -> AsyncIterator[Topic]:
     await topic.make()
     async with topic.log() as log:
         for number in range(ORDERS):
-            await log.append(journey.record(f"N{number}"))
+            await log.append(log_records.record(f"N{number}"))
     yield topic
     await topic.remove()
 
@@ -41,17 +41,17 @@ def now_ms() -> int:
 
 
 async def spans(topic: Topic, store: OrderStore, *, from_ms: int = 0, to_ms: int | None = None) -> list[Span]:
-    async with replaying.reading(topic.connection, topic.name) as stretch:
+    async with replay.reading(topic.connection, topic.name) as stretch:
         return await stretch.spans(store, from_ms=from_ms, to_ms=to_ms or now_ms() + 60_000)
 
 
 async def replayed(topic: Topic, store: OrderStore, *, rate: float = 10_000) -> tuple[int, list[int]]:
     """How many records it processed, and the steps in which it advanced."""
     steps: list[int] = []
-    async with replaying.reading(topic.connection, topic.name) as stretch:
+    async with replay.reading(topic.connection, topic.name) as stretch:
         found = await stretch.spans(store, from_ms=0, to_ms=now_ms() + 60_000)
-        process = journey.processing(store, Time()).process
-        return await replaying.replay(stretch, found, process, rate=rate, advanced=steps.append), steps
+        process = log_records.processing(store, Time()).process
+        return await replay.replay(stretch, found, process, rate=rate, advanced=steps.append), steps
 
 
 async def test_what_has_no_disposition_is_counted_before_anything_is_done(topic: Topic, store: OrderStore) -> None:
@@ -81,7 +81,7 @@ async def test_only_the_stretch_between_the_two_moments_is_meant(topic: Topic, s
     middle = now_ms() + 1
     time.sleep(0.01)  # noqa: ASYNC251 - the clock of the records, not ours to wait for otherwise
     async with topic.log() as log:
-        await log.append(journey.record("LATE"))
+        await log.append(log_records.record("LATE"))
     assert sum(span.records for span in await spans(topic, store, to_ms=middle)) == ORDERS
     assert sum(span.records for span in await spans(topic, store, from_ms=middle)) == 1
     assert await spans(topic, store, from_ms=now_ms() + 60_000) == []
@@ -92,12 +92,12 @@ async def test_a_stretch_that_would_leave_a_gap_below_it_is_refused(topic: Topic
     middle = now_ms() + 1
     time.sleep(0.01)  # noqa: ASYNC251 - as above
     async with topic.log() as log:
-        await log.append(journey.record("LATE"))
-    async with replaying.reading(topic.connection, topic.name) as stretch:
+        await log.append(log_records.record("LATE"))
+    async with replay.reading(topic.connection, topic.name) as stretch:
         (late,) = await stretch.spans(store, from_ms=middle, to_ms=now_ms() + 60_000)
         assert late.before > 0
         with pytest.raises(TooNarrow, match="Begin earlier"):
-            await replaying.replay(stretch, [late], journey.processing(store, Time()).process, rate=1, advanced=print)
+            await replay.replay(stretch, [late], log_records.processing(store, Time()).process, rate=1, advanced=print)
     assert await store.recent(1) == []
     await replayed(topic, store)
     (settled,) = await spans(topic, store, from_ms=middle)
@@ -113,11 +113,11 @@ async def test_it_keeps_its_pace(topic: Topic, store: OrderStore) -> None:
 
 async def test_a_topic_that_is_not_there_is_named(kafka: str) -> None:
     with pytest.raises(InfrastructureDown, match="there is no topic nowhere"):
-        async with replaying.reading({"bootstrap_servers": kafka}, "nowhere"):
+        async with replay.reading({"bootstrap_servers": kafka}, "nowhere"):
             pass
 
 
 async def test_brokers_that_do_not_answer_are_told_of() -> None:
     with pytest.raises(InfrastructureDown, match="Kafka"):
-        async with replaying.reading({"bootstrap_servers": "127.0.0.1:1"}, "any"):
+        async with replay.reading({"bootstrap_servers": "127.0.0.1:1"}, "any"):
             pass

@@ -14,9 +14,9 @@ from schemas.events import Outgoing
 from schemas.money import Money
 from schemas.orders import Order, Status
 from schemas.record_format import Record
-from tests import journey
 from tests.contract.engines import AnyStore, Engine, all_unsent
-from tests.journey import NOW_MS, REGISTERED, Time, Topics, Watched
+from tests.support import log_records
+from tests.support.log_records import NOW_MS, REGISTERED, Time, Topics, Watched
 from workers.errors import RecordRefused, RefundTaken, VersionConflict
 from workers.processing import Processing
 from workers.queries import HeldQuery
@@ -41,7 +41,7 @@ def topics_() -> Topics:
 
 @pytest.fixture
 def work(store: AnyStore, time: Time, topics_: Topics, watch: Watched) -> Processing:
-    return journey.processing(store, time, topics_, watch)
+    return log_records.processing(store, time, topics_, watch)
 
 
 async def dispositions(store: AnyStore, order: str, account: str = "shop-sg") -> list[str]:
@@ -119,7 +119,9 @@ def order_write(order: Order, expected_version: int | None) -> OrderWrite:
 
 async def test_a_settled_batch_is_all_there_when_the_store_is_opened_again(engine: Engine, time: Time) -> None:
     async with engine.store() as store:
-        await journey.processing(store, time).process(journey.logged([journey.record(f"N{n}") for n in range(9)]))
+        await log_records.processing(store, time).process(
+            log_records.logged([log_records.record(f"N{n}") for n in range(9)])
+        )
     async with engine.store() as store:
         for number in range(9):
             page = await store.order_page("shop-sg", f"N{number}")
@@ -133,12 +135,12 @@ async def test_a_settled_batch_is_all_there_when_the_store_is_opened_again(engin
 async def test_an_order_comes_back_as_it_was_written(work: Processing, store: AnyStore, watch: Watched) -> None:
     await register(store, "N1", account="shop-sg", refunds=["R1"])
     contradicting = [
-        journey.record("N1", "TRADE_CLOSED"),
-        journey.record("N1"),
-        journey.record("N1", id_="other", amount="99.00"),
-        journey.record("N1", id_="second", trade="2025100922001other"),
+        log_records.record("N1", "TRADE_CLOSED"),
+        log_records.record("N1"),
+        log_records.record("N1", id_="other", amount="99.00"),
+        log_records.record("N1", id_="second", trade="2025100922001other"),
     ]
-    await work.process(journey.logged(contradicting))
+    await work.process(log_records.logged(contradicting))
     written = watch.plans[-1].orders[-1]
     page = await store.order_page("shop-sg", "N1")
     assert page is not None
@@ -147,7 +149,9 @@ async def test_an_order_comes_back_as_it_was_written(work: Processing, store: An
 
 
 async def test_a_batch_delivered_again_changes_nothing(work: Processing, store: AnyStore, watch: Watched) -> None:
-    batch = journey.logged([journey.record("N1"), journey.record("N2"), journey.record("N1", "TRADE_FINISHED")])
+    batch = log_records.logged(
+        [log_records.record("N1"), log_records.record("N2"), log_records.record("N1", "TRADE_FINISHED")]
+    )
     await work.process(batch)
     before = (await store.order_page("shop-sg", "N1"), await all_unsent(store))
     await work.process(batch)
@@ -156,37 +160,37 @@ async def test_a_batch_delivered_again_changes_nothing(work: Processing, store: 
 
 
 async def test_a_batch_of_which_a_part_was_settled_is_completed(work: Processing, store: AnyStore) -> None:
-    batch = journey.logged([journey.record(f"N{number}") for number in range(6)])
+    batch = log_records.logged([log_records.record(f"N{number}") for number in range(6)])
     await work.process(batch[:4])
     await work.process(batch)
     assert [await dispositions(store, f"N{number}") for number in range(6)] == [["applied"]] * 6
 
 
 async def test_the_same_notification_in_two_records_is_applied_once(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([journey.record("N1")]))
-    await work.process(journey.logged([journey.record("N1"), journey.record("N1")], first=2))
+    await work.process(log_records.logged([log_records.record("N1")]))
+    await work.process(log_records.logged([log_records.record("N1"), log_records.record("N1")], first=2))
     assert await dispositions(store, "N1") == ["applied", "duplicate", "duplicate"]
     assert await version(store, "N1") == 1
 
 
 async def test_the_same_id_with_other_content_is_recognised(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([journey.record("N1", id_="n")]))
-    await work.process(journey.logged([journey.record("N1", "TRADE_FINISHED", id_="n")], first=2))
+    await work.process(log_records.logged([log_records.record("N1", id_="n")]))
+    await work.process(log_records.logged([log_records.record("N1", "TRADE_FINISHED", id_="n")], first=2))
     (held,) = await store.held_list(HeldQuery())
     assert held.row.reason is Reason.ID_CONFLICT
 
 
 async def test_one_id_of_two_accounts_is_two_notifications(work: Processing, store: AnyStore) -> None:
     await register(store, "N1")
-    both = [journey.record("N1", id_="n"), journey.record("N1", id_="n", account=REGISTERED)]
-    await work.process(journey.logged(both))
+    both = [log_records.record("N1", id_="n"), log_records.record("N1", id_="n", account=REGISTERED)]
+    await work.process(log_records.logged(both))
     assert await dispositions(store, "N1") == ["applied"]
     assert await dispositions(store, "N1", REGISTERED.name) == ["applied"]
 
 
 async def test_records_of_two_partitions_with_one_offset_are_two_records(work: Processing, store: AnyStore) -> None:
-    first = journey.logged([journey.record("N1")])[0]
-    other = structs.replace(journey.logged([journey.record("N2")])[0], position=Position(7, 1))
+    first = log_records.logged([log_records.record("N1")])[0]
+    other = structs.replace(log_records.logged([log_records.record("N2")])[0], position=Position(7, 1))
     await work.process([first])
     await work.process([other])
     assert (await dispositions(store, "N1"), await dispositions(store, "N2")) == (["applied"], ["applied"])
@@ -197,13 +201,13 @@ async def test_records_of_two_partitions_with_one_offset_are_two_records(work: P
 
 async def test_versions_rise_by_one_with_one_event_each(work: Processing, store: AnyStore) -> None:
     news = ["WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED"]
-    await work.process(journey.logged([journey.record("N1", status) for status in news]))
+    await work.process(log_records.logged([log_records.record("N1", status) for status in news]))
     assert await version(store, "N1") == 3
     assert [event.id for event in await all_unsent(store)] == [f"shop-sg:N1:{number}" for number in (1, 2, 3)]
 
 
 async def test_whoever_decided_on_an_older_version_is_fenced(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([journey.record("N1")]))
+    await work.process(log_records.logged([log_records.record("N1")]))
     page = await store.order_page("shop-sg", "N1")
     assert page is not None
     assert page.order is not None
@@ -218,7 +222,7 @@ async def test_whoever_decided_on_an_older_version_is_fenced(work: Processing, s
 
 
 async def test_whoever_thought_an_order_new_that_is_not_is_fenced(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([journey.record("N1")]))
+    await work.process(log_records.logged([log_records.record("N1")]))
     fresh = plan(orders=[order_write(Order(account="shop-sg", number="N1", registered=True), None)])
     with pytest.raises(VersionConflict):
         await store.settle(NOTHING, lambda _: fresh)
@@ -235,7 +239,7 @@ async def test_no_order_can_have_a_version_without_its_event(work: Processing, s
     unannounced = Order(account="shop-sg", number="N9", version=1)
     with pytest.raises(RecordRefused):
         await store.settle(NOTHING, lambda _: plan(orders=[order_write(unannounced, None)]))
-    await work.process(journey.logged([journey.record("N1")]))
+    await work.process(log_records.logged([log_records.record("N1")]))
     page = await store.order_page("shop-sg", "N1")
     assert page is not None
     assert page.order is not None
@@ -245,7 +249,7 @@ async def test_no_order_can_have_a_version_without_its_event(work: Processing, s
 
 
 async def test_no_order_falls_in_rank(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([journey.record("N1")]))
+    await work.process(log_records.logged([log_records.record("N1")]))
     forgetful = Order(account="shop-sg", number="N1", version=2)
     with pytest.raises(RecordRefused):
         await store.settle(NOTHING, lambda _: plan(orders=[order_write(forgetful, 1)], events=[event("N1", 2)]))
@@ -291,11 +295,11 @@ async def test_what_deciding_raises_is_raised_and_nothing_is_written(store: AnyS
 async def test_one_bad_record_of_a_batch_is_held_and_its_neighbours_are_applied(
     store: AnyStore, time: Time, watch: Watched
 ) -> None:
-    work = journey.processing(Picky(store, bad=Position(0, 4)), time, watch=watch)
-    await work.process(journey.logged([journey.record(f"N{number}") for number in range(1, 9)]))
+    work = log_records.processing(Picky(store, bad=Position(0, 4)), time, watch=watch)
+    await work.process(log_records.logged([log_records.record(f"N{number}") for number in range(1, 9)]))
     (held,) = await store.held_list(HeldQuery())
     assert (held.row.position, held.row.disposition) == (Position(0, 4), Disposition.DEAD)
-    assert held.row.record == journey.record("N4")
+    assert held.row.record == log_records.record("N4")
     for number in (1, 2, 3, 5, 6, 7, 8):
         assert await dispositions(store, f"N{number}") == ["applied"]
 
@@ -331,11 +335,11 @@ class Picky:
 
 
 def parked(order: str, **more: str) -> Record:
-    return journey.record(order, account=REGISTERED, **more)
+    return log_records.record(order, account=REGISTERED, **more)
 
 
 async def test_what_is_parked_keeps_its_bytes_and_comes_due(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([parked("P1")]))
+    await work.process(log_records.logged([parked("P1")]))
     assert await store.due(now_ms=NOW_MS, limit=10) == []
     next_ms = await store.next_due_ms()
     assert next_ms is not None
@@ -346,7 +350,7 @@ async def test_what_is_parked_keeps_its_bytes_and_comes_due(work: Processing, st
 
 
 async def test_a_registration_wakes_what_was_parked_for_it_and_nothing_else(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([parked("P1"), parked("P2"), parked("P1", id_="again")]))
+    await work.process(log_records.logged([parked("P1"), parked("P2"), parked("P1", id_="again")]))
     await register(store, "P1")
     due = await store.due(now_ms=NOW_MS, limit=10)
     assert [row.order for row in due] == ["P1", "P1"]
@@ -357,7 +361,7 @@ async def test_a_registration_wakes_what_was_parked_for_it_and_nothing_else(work
 
 
 async def test_a_resolved_row_says_what_became_of_it(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([parked("P1")]))
+    await work.process(log_records.logged([parked("P1")]))
     await register(store, "P1")
     await work.retry(await store.due(now_ms=NOW_MS, limit=10))
     page = await store.held_page("0-1")
@@ -368,7 +372,7 @@ async def test_a_resolved_row_says_what_became_of_it(work: Processing, store: An
 
 
 async def test_what_is_tried_in_vain_waits_longer(work: Processing, store: AnyStore, time: Time) -> None:
-    await work.process(journey.logged([parked("P1")]))
+    await work.process(log_records.logged([parked("P1")]))
     first_ms = await store.next_due_ms()
     assert first_ms is not None
     time.now_ms = first_ms
@@ -382,7 +386,7 @@ async def test_what_is_tried_in_vain_waits_longer(work: Processing, store: AnySt
 
 
 async def test_what_waited_a_day_and_an_hour_is_for_a_person(work: Processing, store: AnyStore, time: Time) -> None:
-    await work.process(journey.logged([parked("P1")]))
+    await work.process(log_records.logged([parked("P1")]))
     time.now_ms += 25 * HOUR_MS
     await work.retry(await store.due(now_ms=time.now_ms, limit=10))
     page = await store.held_page("0-1")
@@ -394,9 +398,9 @@ async def test_what_waited_a_day_and_an_hour_is_for_a_person(work: Processing, s
 
 
 async def test_what_is_held_a_second_time_for_the_same_reason_is_told_of_again(store: AnyStore, time: Time) -> None:
-    keyed = journey.processing(store, time)
-    keyless = journey.processing(store, time, authenticate=journey.nobody_signed_this)
-    await keyless.process(journey.logged([parked("P1")]))
+    keyed = log_records.processing(store, time)
+    keyless = log_records.processing(store, time, authenticate=log_records.nobody_signed_this)
+    await keyless.process(log_records.logged([parked("P1")]))
     for work in (keyed, keyless):
         (page,) = await store.held_list(HeldQuery())
         await work.retry([page.row])
@@ -407,7 +411,7 @@ async def test_what_is_held_a_second_time_for_the_same_reason_is_told_of_again(s
 
 
 async def test_a_row_that_two_read_and_both_try_is_told_of_once(work: Processing, store: AnyStore, time: Time) -> None:
-    await work.process(journey.logged([parked("P1")]))
+    await work.process(log_records.logged([parked("P1")]))
     time.now_ms += 25 * HOUR_MS
     due = await store.due(now_ms=time.now_ms, limit=10)
     await work.retry(due)
@@ -419,7 +423,7 @@ async def test_a_row_that_two_read_and_both_try_is_told_of_once(work: Processing
 
 async def test_what_somebody_tried_meanwhile_is_left_as_it_came_out(work: Processing, store: AnyStore) -> None:
     second = parked("P1", id_="second", trade="2025100922001other")
-    await work.process(journey.logged([parked("P1"), second]))
+    await work.process(log_records.logged([parked("P1"), second]))
     await register(store, "P1")
     due = await store.due(now_ms=NOW_MS, limit=10)
     await work.retry(due)
@@ -431,7 +435,7 @@ async def test_what_somebody_tried_meanwhile_is_left_as_it_came_out(work: Proces
 
 
 async def test_a_row_that_was_resolved_meanwhile_is_not_settled_again(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([parked("P1")]))
+    await work.process(log_records.logged([parked("P1")]))
     await register(store, "P1")
     due = await store.due(now_ms=NOW_MS, limit=10)
     await work.retry(due)
@@ -442,16 +446,16 @@ async def test_a_row_that_was_resolved_meanwhile_is_not_settled_again(work: Proc
 
 
 async def test_news_of_a_trade_wakes_the_refund_that_waited_for_it(work: Processing, store: AnyStore) -> None:
-    refund = journey.record(
+    refund = log_records.record(
         "",
         notify_type="batch_refund_notify",
         id_="b1",
         batch_no="20251009001",
         result_details="2025100922001N1^2.80^SUCCESS",
     )
-    await work.process(journey.logged([refund]))
+    await work.process(log_records.logged([refund]))
     assert await store.due(now_ms=NOW_MS, limit=10) == []
-    await work.process(journey.logged([journey.record("N1")], first=2))
+    await work.process(log_records.logged([log_records.record("N1")], first=2))
     await work.retry(await store.due(now_ms=NOW_MS, limit=10))
     page = await store.order_page("shop-sg", "N1")
     assert page is not None
@@ -460,22 +464,22 @@ async def test_news_of_a_trade_wakes_the_refund_that_waited_for_it(work: Process
 
 
 async def test_what_one_batch_parks_and_makes_come_true_is_due_at_once(work: Processing, store: AnyStore) -> None:
-    refund = journey.record(
+    refund = log_records.record(
         "",
         notify_type="batch_refund_notify",
         id_="b1",
         batch_no="20251009001",
         result_details="2025100922001N1^2.80^SUCCESS",
     )
-    await work.process(journey.logged([refund, journey.record("N1")]))
+    await work.process(log_records.logged([refund, log_records.record("N1")]))
     assert len(await store.due(now_ms=NOW_MS, limit=10)) == 1
 
 
 async def test_a_replayed_row_keeps_the_version_that_it_gave_when_it_was_held(
     work: Processing, store: AnyStore
 ) -> None:
-    contradiction = journey.record("N1", id_="second", trade="2025100922001other")
-    await work.process(journey.logged([journey.record("N1"), contradiction]))
+    contradiction = log_records.record("N1", id_="second", trade="2025100922001other")
+    await work.process(log_records.logged([log_records.record("N1"), contradiction]))
     page = await store.held_page("0-2")
     assert page is not None
     assert page.row.disposition is Disposition.QUARANTINED
@@ -489,14 +493,14 @@ async def test_the_longest_due_comes_first_and_no_more_than_asked_for(
     work: Processing, store: AnyStore, time: Time
 ) -> None:
     for offset, order in enumerate(("P1", "P2", "P3"), 1):
-        await work.process(journey.logged([parked(order)], first=offset))
+        await work.process(log_records.logged([parked(order)], first=offset))
         time.now_ms += 1000
     due = await store.due(now_ms=NOW_MS + HOUR_MS, limit=2)
     assert [row.order for row in due] == ["P1", "P2"]
 
 
 async def test_a_discarded_row_is_resolved_once_by_whom_and_why(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([parked("P1")]))
+    await work.process(log_records.logged([parked("P1")]))
     assert await store.discard("0-1", by="ana", why="a test order", now_ms=NOW_MS + 5)
     assert not await store.discard("0-1", by="bo", why="again", now_ms=NOW_MS + 6)
     page = await store.held_page("0-1")
@@ -507,22 +511,22 @@ async def test_a_discarded_row_is_resolved_once_by_whom_and_why(work: Processing
 
 @pytest.mark.parametrize("unknown", ["0-2", "", "nonsense", "0-", "-1", "0-\u0661", "1-1", "0-99999999999999999999"])
 async def test_an_id_that_stands_for_nothing_is_answered_so(work: Processing, store: AnyStore, unknown: str) -> None:
-    await work.process(journey.logged([parked("P1")]))
+    await work.process(log_records.logged([parked("P1")]))
     assert await store.held_page(unknown) is None
     assert not await store.discard(unknown, by="ana", why="", now_ms=NOW_MS)
 
 
 async def test_a_replay_is_counted_before_it_is_tried(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([parked("P1"), parked("P2")]))
+    await work.process(log_records.logged([parked("P1"), parked("P2")]))
     await store.note_replay(["0-1", "0-2"], by="ana", why="fixed", now_ms=NOW_MS)
     await store.note_replay(["0-1"], by="ana", why="fixed again", now_ms=NOW_MS)
     assert [page.replays for page in await store.held_list(HeldQuery())] == [2, 1]
 
 
 async def test_held_notifications_are_found_by_what_they_are(work: Processing, store: AnyStore, time: Time) -> None:
-    await work.process(journey.logged([parked("P1"), journey.sealed(b"no form at all", "X")]))
+    await work.process(log_records.logged([parked("P1"), log_records.sealed(b"no form at all", "X")]))
     time.now_ms += 1000
-    await work.process(journey.logged([parked("P2")], first=3))
+    await work.process(log_records.logged([parked("P2")], first=3))
 
     async def found(query: HeldQuery) -> list[str]:
         return [page.row.id for page in await store.held_list(query)]
@@ -540,7 +544,7 @@ async def test_held_notifications_are_found_by_what_they_are(work: Processing, s
 
 
 async def test_events_wait_in_their_order_until_they_are_marked(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([journey.record(f"N{number}") for number in range(5)]))
+    await work.process(log_records.logged([log_records.record(f"N{number}") for number in range(5)]))
     waiting = await store.unsent(3)
     assert [event.id for _, event in waiting] == [f"shop-sg:N{number}:1" for number in range(3)]
     await store.mark_sent([number for number, _ in waiting])
@@ -550,8 +554,8 @@ async def test_events_wait_in_their_order_until_they_are_marked(work: Processing
 async def test_what_was_not_marked_is_sent_again_with_the_same_id_and_bytes(
     work: Processing, store: AnyStore, topics_: Topics, time: Time
 ) -> None:
-    await work.process(journey.logged([journey.record("N1")]))
-    forgetful = journey.processing(Forgetful(store), time, topics_)
+    await work.process(log_records.logged([log_records.record("N1")]))
+    forgetful = log_records.processing(Forgetful(store), time, topics_)
     await forgetful.emit()
     await work.emit()
     assert len(topics_.sent) == 2
@@ -571,13 +575,13 @@ class Forgetful:
 
 
 async def test_each_held_notification_has_a_notice_in_the_outbox(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([parked("P1")]))
+    await work.process(log_records.logged([parked("P1")]))
     (notice,) = await all_unsent(store)
     assert (notice.topic, notice.id) == (topics.HELD, "held:0-1:0:parked")
 
 
 async def test_the_feed_of_events_and_notices_can_be_read_from_anywhere(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([journey.record("N1"), parked("P1"), journey.record("N2")]))
+    await work.process(log_records.logged([log_records.record("N1"), parked("P1"), log_records.record("N2")]))
     feed = await store.events_after(0, 10)
     assert {each.event.id for each in feed} == {"shop-sg:N1:1", "held:0-2:0:parked", "shop-sg:N2:1"}
     assert [each.number for each in feed] == sorted(each.number for each in feed)
@@ -595,7 +599,7 @@ async def test_nothing_is_known_of_a_number_that_never_occurred(store: AnyStore)
 
 
 async def test_an_order_with_only_held_notifications_has_a_page(work: Processing, store: AnyStore) -> None:
-    await work.process(journey.logged([parked("P1")]))
+    await work.process(log_records.logged([parked("P1")]))
     page = await store.order_page(REGISTERED.name, "P1")
     assert page is not None
     assert (page.order, page.view, len(page.deliveries), page.events) == (None, None, 1, ())
@@ -604,7 +608,7 @@ async def test_an_order_with_only_held_notifications_has_a_page(work: Processing
 async def test_an_order_is_found_by_its_own_its_trades_and_its_notifications_number(
     work: Processing, store: AnyStore
 ) -> None:
-    await work.process(journey.logged([journey.record("N1", id_="n1", trade="2025T"), parked("P1", id_="p1")]))
+    await work.process(log_records.logged([log_records.record("N1", id_="n1", trade="2025T"), parked("P1", id_="p1")]))
     assert await store.find("N1") == await store.find("2025T") == await store.find("n1") == [("shop-sg", "N1")]
     assert await store.find("P1") == await store.find("p1") == [(REGISTERED.name, "P1")]
     assert await store.find("N") == []
@@ -612,7 +616,7 @@ async def test_an_order_is_found_by_its_own_its_trades_and_its_notifications_num
 
 async def test_one_number_in_two_accounts_is_found_in_both(work: Processing, store: AnyStore) -> None:
     await register(store, "N1")
-    await work.process(journey.logged([journey.record("N1")]))
+    await work.process(log_records.logged([log_records.record("N1")]))
     assert await store.find("N1") == [(REGISTERED.name, "N1"), ("shop-sg", "N1")]
 
 
@@ -620,15 +624,15 @@ async def test_what_changed_last_is_shown_first(work: Processing, store: AnyStor
     for offset, order in enumerate(("N1", "N2", "N1"), 1):
         time.now_ms += 1000
         status = "TRADE_FINISHED" if offset == 3 else "TRADE_SUCCESS"
-        await work.process(journey.logged([journey.record(order, status)], first=offset))
+        await work.process(log_records.logged([log_records.record(order, status)], first=offset))
     assert [page.number for page in await store.recent(10)] == ["N1", "N2"]
     assert [page.number for page in await store.recent(1)] == ["N1"]
 
 
 async def test_the_gauges_count_what_waits(work: Processing, store: AnyStore, time: Time) -> None:
-    await work.process(journey.logged([parked("P1"), parked("P2"), journey.sealed(b"no form at all", "X")]))
+    await work.process(log_records.logged([parked("P1"), parked("P2"), log_records.sealed(b"no form at all", "X")]))
     time.now_ms += 1000
-    await work.process(journey.logged([parked("P3"), journey.record("N1")], first=4))
+    await work.process(log_records.logged([parked("P3"), log_records.record("N1")], first=4))
     counts = await store.counts()
     assert {each.disposition: (each.count, each.oldest_ms) for each in counts.held} == {
         Disposition.PARKED: (3, NOW_MS),
@@ -656,7 +660,7 @@ async def test_a_registered_order_is_there_before_it_is_heard_of(store: AnyStore
 
 async def test_what_is_paid_is_compared_with_what_was_registered(work: Processing, store: AnyStore) -> None:
     await register(store, "N1", minor=9900)
-    await work.process(journey.logged([journey.record("N1", account=REGISTERED)]))
+    await work.process(log_records.logged([log_records.record("N1", account=REGISTERED)]))
     (held,) = await store.held_list(HeldQuery())
     assert held.row.reason is Reason.AMOUNT_MISMATCH
     await register(store, "N1", minor=1280)

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from deploy.cli.main import application
-from deploy.cluster import applying, differences, kafka_admin, strength, topics
+from deploy.cluster import kafka_admin, topic_check, topic_diff, topics
 from deploy.cluster.kafka_admin import KafkaAdmin, Refused
-from deploy.cluster.strength import NotSeen, TooWeak, Watched
+from deploy.cluster.topic_check import NotSeen, TooWeak, Watched
 from deploy.cluster.topics import Wanted
 from schemas.topics import NOTIFICATION
 
@@ -65,12 +65,12 @@ async def test_what_was_created_differs_no_more_and_creating_it_again_is_no_erro
     admin: KafkaAdmin, wanted: tuple[Wanted, ...]
 ) -> None:
     names = [topic.name for topic in wanted]
-    told = await applying.apply(admin, differences.between(wanted, {}))
+    told = await topic_diff.apply(admin, topic_diff.between(wanted, {}))
     assert [each.outcome.value for each in told] == ["done"] * 4
     found = await admin.found(names)
-    assert differences.between(wanted, found) == []
-    assert strength.weaknesses(wanted, found, development=True) == []
-    assert len(strength.weaknesses(wanted, found)) == 8  # one replica, one in sync, for each of them
+    assert topic_diff.between(wanted, found) == []
+    assert topic_check.weaknesses(wanted, found, development=True) == []
+    assert len(topic_check.weaknesses(wanted, found)) == 8  # one replica, one in sync, for each of them
     await admin.create(wanted[0])
 
 
@@ -92,12 +92,12 @@ async def test_a_topic_is_corrected_and_keeps_what_is_better_than_asked_for(admi
         config={"retention.ms": "60000", "cleanup.policy": "compact", "max.message.bytes": "2000000"},
     )
     await made(admin, poor)
-    faults = strength.weaknesses([topic], await admin.found([topic.name]), development=True)
+    faults = topic_check.weaknesses([topic], await admin.found([topic.name]), development=True)
     assert len(faults) == 1, faults  # a compacted topic has no retention to speak of
-    told = await applying.apply(admin, differences.between([topic], await admin.found([topic.name])))
+    told = await topic_diff.apply(admin, topic_diff.between([topic], await admin.found([topic.name])))
     assert {each.outcome.value for each in told} == {"done"}
     found = await admin.found([topic.name])
-    assert differences.between([topic], found) == []
+    assert topic_diff.between([topic], found) == []
     assert found[topic.name].partitions == 12
     assert found[topic.name].config["max.message.bytes"] == "2000000"
 

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from deploy.embedded.journal import Journal
 from ingest.errors import Unavailable
-from tests import journey
+from tests.support import log_records
 
 APPENDS = 30
 
 
 async def run(directory: Path) -> None:
-    journal = await Journal.open(directory / "journal.sqlite3", now_ms=journey.Time())
+    journal = await Journal.open(directory / "journal.sqlite3", now_ms=log_records.Time())
     print("ready", flush=True)
     for number in range(APPENDS):
         try:
-            await journal.append(journey.record("N", id_=f"n{number}"))
+            await journal.append(log_records.record("N", id_=f"n{number}"))
         except Unavailable:
             print(f"refused n{number}", flush=True)
         else:

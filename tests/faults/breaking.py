@@ -19,10 +19,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from deploy.cli import main
-from deploy.embedded import bulk, settling
-from deploy.embedded.claims import LocalClaims
+from deploy.embedded import settling, sql
 from deploy.embedded.directory import JOURNAL, STORE
 from deploy.embedded.journal import Journal
+from deploy.embedded.locks import LocalClaims
 from deploy.embedded.source import JournalSource
 from deploy.embedded.sqlite import Database
 from deploy.embedded.store import OrderStore
@@ -105,7 +105,7 @@ def _after_commit(file: str, step: Step, writes: str) -> None:
     What a transaction does is noted by its thread, which does one after the other.
     """
     wrote = threading.local()
-    insert, transaction = bulk.insert, Database._transaction
+    insert, transaction = sql.insert, Database._transaction
 
     def noting(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]], *, after: str = "") -> int:
         wrote.it = getattr(wrote, "it", False) or _is_into(writes)(connection, into, rows)
@@ -118,7 +118,7 @@ def _after_commit(file: str, step: Step, writes: str) -> None:
             step()
         return result
 
-    bulk.insert = noting
+    sql.insert = noting
     Database._transaction = committed  # type: ignore[method-assign]
 
 
@@ -133,7 +133,7 @@ def _names_some(*arguments: Any) -> bool:
 POINTS: dict[str, Callable[[Step], None]] = {
     # the receiver, from the record's way to the disk to the answer's way to the sender
     "R4": lambda step: before(Journal, "_write", step),
-    "R5": lambda step: after(bulk, "insert", step, when=_is_into(RECORDS)),
+    "R5": lambda step: after(sql, "insert", step, when=_is_into(RECORDS)),
     "R6": lambda step: _after_commit(JOURNAL, step, RECORDS),
     "R7": lambda step: after_awaiting(Journal, "append", step),
     "R8": lambda step: after_awaiting(Reply, "write_eof", step),
@@ -142,7 +142,7 @@ POINTS: dict[str, Callable[[Step], None]] = {
     "K1": lambda step: before(Processing, "settle", step),
     "K2": lambda step: after_awaiting(LocalClaims, "claim", step),
     "K3": lambda step: after(settling, "load", step),
-    "K4": lambda step: after(bulk, "insert", step, when=_is_into(LEDGER)),
+    "K4": lambda step: after(sql, "insert", step, when=_is_into(LEDGER)),
     "K5": lambda step: after(settling, "settle", step),
     "K6": lambda step: _after_commit(STORE, step, LEDGER),
     "K7": lambda step: after_awaiting(OrderStore, "settle", step),

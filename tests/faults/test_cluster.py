@@ -21,9 +21,9 @@ from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
 from deploy.local.roles import Role
 from schemas import topics
-from tests import cluster as clusters
-from tests.cluster import SESSION_S, Cluster, Note, is_ready, metrics, summed, until
-from tests.kafka_topics import admin
+from tests.support import cluster as clusters
+from tests.support.cluster import SESSION_S, Cluster, Note, is_ready, metrics, summed, until
+from tests.support.kafka_topics import admin
 
 pytestmark = pytest.mark.slow
 

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory as engine
 from deploy.embedded import sqlite
 from deploy.embedded.directory import JOURNAL, STORE, Opened
 from deploy.embedded.journal import Journal, Limits
-from deploy.embedded.lock import AlreadyRunning
 from deploy.embedded.migrations import NotUsable
 from deploy.embedded.sqlite import Damaged
 from deploy.embedded.store import OrderStore
 from ingest.errors import Unavailable
-from tests import journey
-from tests.journey import Time
+from tests.support import log_records
+from tests.support.log_records import Time
 from workers.errors import InfrastructureDown
 from workers.processing import Processing
 from workers.queries import HeldQuery
@@ -37,14 +37,14 @@ async def opened(directory: Path) -> AsyncIterator[Opened]:
 
 
 def work_on(files: Opened) -> Processing:
-    return journey.processing(files.store, Time())
+    return log_records.processing(files.store, Time())
 
 
 async def fill(files: Opened, count: int, *, name: str = "N") -> None:
     """Append so many records and settle them."""
     before = files.journal.last
     for number in range(count):
-        await files.journal.append(journey.record(f"{name}{number}"))
+        await files.journal.append(log_records.record(f"{name}{number}"))
     await work_on(files).process(await files.journal.read(before, count))
 
 
@@ -154,10 +154,10 @@ async def test_a_deleted_shm_is_made_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [JOURNAL, f"{JOURNAL}-wal"])
 async def test_a_file_that_is_deleted_under_us_takes_nothing_more(tmp_path: Path, name: str) -> None:
     async with opened(tmp_path) as files:
-        await files.journal.append(journey.record("N1"))
+        await files.journal.append(log_records.record("N1"))
         (tmp_path / name).unlink()
         with pytest.raises(Unavailable, match="deleted"):
-            await files.journal.append(journey.record("N2"))
+            await files.journal.append(log_records.record("N2"))
         assert files.journal.trouble is not None
         assert name in files.journal.trouble
         assert not (tmp_path / name).exists()
@@ -187,7 +187,7 @@ async def test_a_spoilt_page_stops_the_work_and_stays_what_it_is(tmp_path: Path)
     (tmp_path / STORE).write_bytes(bytes(pages))
     with pytest.raises(Damaged, match=STORE):
         async with opened(tmp_path) as files:
-            await work_on(files).process(journey.logged([journey.record("N1", "TRADE_FINISHED")], first=201))
+            await work_on(files).process(log_records.logged([log_records.record("N1", "TRADE_FINISHED")], first=201))
     assert (tmp_path / STORE).read_bytes() == bytes(pages)
 
 
@@ -254,7 +254,7 @@ async def test_an_older_store_is_brought_up_by_replaying_the_journal(tmp_path: P
 async def test_what_another_worker_had_first_call_on_is_not_skipped_by_whoever_dies_before_it(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         for number in range(4):
-            await files.journal.append(journey.record(f"N{number}"))
+            await files.journal.append(log_records.record(f"N{number}"))
         batch = await files.journal.read(0, 4)
         await work_on(files).process([batch[0], batch[3]])
         assert await files.store.cursor() == 1
@@ -268,7 +268,7 @@ async def test_what_another_worker_had_first_call_on_is_not_skipped_by_whoever_d
 async def test_the_cursor_follows_once_a_gap_is_closed(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         for number in range(5):
-            await files.journal.append(journey.record(f"N{number}"))
+            await files.journal.append(log_records.record(f"N{number}"))
         batch = await files.journal.read(0, 5)
         await work_on(files).process([batch[1], batch[2]])
         assert await files.store.cursor() == 0
@@ -281,7 +281,7 @@ async def test_the_cursor_follows_once_a_gap_is_closed(tmp_path: Path) -> None:
 async def test_a_store_older_than_what_the_journal_still_has_is_refused(tmp_path: Path) -> None:
     async with with_an_older(STORE, tmp_path) as files:
         files.journal.settled(6)
-        assert await files.journal.prune(older_than_ms=journey.NOW_MS + 1) == 6
+        assert await files.journal.prune(older_than_ms=log_records.NOW_MS + 1) == 6
     with pytest.raises(NotUsable, match="records 4 to 6 were pruned"):
         async with opened(tmp_path):
             pass
@@ -300,7 +300,7 @@ async def test_a_full_file_refuses_and_pauses_and_goes_on_when_there_is_room(tmp
         await fill(files, 1)
         await _pages_max(files, 1)  # what it has already
         acknowledged = await _append_until_refused(files)
-        batch = journey.logged([journey.record(f"M{number}") for number in range(200)], first=2)
+        batch = log_records.logged([log_records.record(f"M{number}") for number in range(200)], first=2)
         with pytest.raises(InfrastructureDown, match="full"):
             await work_on(files).process(batch)
         assert trouble_of(files) is not None
@@ -308,19 +308,19 @@ async def test_a_full_file_refuses_and_pauses_and_goes_on_when_there_is_room(tmp
         assert await files.store.cursor() == 1
 
         await _pages_max(files, 1_000_000)
-        await files.journal.append(journey.record("after"))
+        await files.journal.append(log_records.record("after"))
         await work_on(files).process(batch)
         assert await status_of(files, "M199") == "PAID"
         assert trouble_of(files) is None
         logged = [each.record for each in await files.journal.read(1, 1000)]
-        assert logged == [*acknowledged, journey.record("after")]
+        assert logged == [*acknowledged, log_records.record("after")]
         assert await files.journal.database.check() == "ok"
 
 
 async def _append_until_refused(files: Opened) -> list[object]:
     acknowledged: list[object] = []
     for number in range(1000):
-        record = journey.record(f"L{number}")
+        record = log_records.record(f"L{number}")
         try:
             await files.journal.append(record)
         except Unavailable:
@@ -349,10 +349,10 @@ async def test_a_full_disk_loses_nothing_that_was_acknowledged(small_disk: Path)
     async with opened(small_disk) as files:
         acknowledged = await _append_until_refused(files)
         ballast.unlink()
-        await files.journal.append(journey.record("after"))
+        await files.journal.append(log_records.record("after"))
         logged = [each.record for each in await files.journal.read(0, 5000)]
         assert [record for record in logged if record in acknowledged] == acknowledged
-        assert logged[-1] == journey.record("after")
+        assert logged[-1] == log_records.record("after")
         assert await files.journal.database.check() == "ok"
 
 
@@ -381,7 +381,7 @@ async def test_a_lock_that_is_held_for_a_moment_is_waited_for_beside_the_loop(tm
     async with opened(tmp_path) as files, loop_lag() as worst:
         other = sqlite3.connect(tmp_path / STORE, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        settling = asyncio.create_task(work_on(files).process(journey.logged([journey.record("N1")])))
+        settling = asyncio.create_task(work_on(files).process(log_records.logged([log_records.record("N1")])))
         await asyncio.sleep(0.7)
         assert not settling.done()
         other.execute("ROLLBACK")
@@ -400,16 +400,16 @@ async def test_a_lock_that_is_kept_pauses_the_work_and_turns_senders_away(
         for other in others:
             other.execute("BEGIN IMMEDIATE")
         with pytest.raises(InfrastructureDown, match="locked"):
-            await work_on(files).process(journey.logged([journey.record("N1")]))
+            await work_on(files).process(log_records.logged([log_records.record("N1")]))
         with pytest.raises(Unavailable):
-            await files.journal.append(journey.record("N1"))
+            await files.journal.append(log_records.record("N1"))
         assert trouble_of(files) is not None
         for other in others:
             other.execute("ROLLBACK")
             other.close()
         await asyncio.sleep(0.4)  # the append that was given up may still be waiting for its lock
-        await files.journal.append(journey.record("N2"))
-        await work_on(files).process(journey.logged([journey.record("N1")]))
+        await files.journal.append(log_records.record("N2"))
+        await work_on(files).process(log_records.logged([log_records.record("N1")]))
         assert await files.store.held_list(HeldQuery()) == []
         assert trouble_of(files) is None
     assert worst[0] < 0.3
@@ -421,8 +421,8 @@ async def test_a_lock_that_is_kept_pauses_the_work_and_turns_senders_away(
 async def test_a_cancelled_settlement_commits_all_the_same_and_is_found_out(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         started, loop = asyncio.Event(), asyncio.get_running_loop()
-        batch = journey.logged([journey.record("N1")])
-        watch = journey.Watched()
+        batch = log_records.logged([log_records.record("N1")])
+        watch = log_records.Watched()
 
         class Slow:
             """A store whose decisions take a moment."""
@@ -438,12 +438,12 @@ async def test_a_cancelled_settlement_commits_all_the_same_and_is_found_out(tmp_
 
                 return await files.store.settle(needs, slowly)
 
-        task = asyncio.create_task(journey.processing(Slow(), Time()).process(batch))
+        task = asyncio.create_task(log_records.processing(Slow(), Time()).process(batch))
         await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await journey.processing(files.store, Time(), watch=watch).process(batch)
+        await log_records.processing(files.store, Time(), watch=watch).process(batch)
         assert watch.plans[0].deliveries == []
         page = await files.store.order_page("shop-sg", "N1")
         assert page is not None
@@ -453,15 +453,15 @@ async def test_a_cancelled_settlement_commits_all_the_same_and_is_found_out(tmp_
 
 async def test_a_cancelled_append_may_be_there_and_does_no_harm(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
-        task = asyncio.create_task(files.journal.append(journey.record("N1")))
+        task = asyncio.create_task(files.journal.append(log_records.record("N1")))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await files.journal.append(journey.record("N2"))
+        await files.journal.append(log_records.record("N2"))
         logged = [each.record for each in await files.journal.read(0, 10)]
-        assert logged[-1] == journey.record("N2")
+        assert logged[-1] == log_records.record("N2")
         assert len(logged) <= 2
 
 
@@ -472,9 +472,9 @@ async def test_a_file_that_became_read_only_pauses(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         await files.store.database.read(lambda connection: connection.execute("PRAGMA query_only = ON").fetchone())
         with pytest.raises(InfrastructureDown, match="readonly"):
-            await work_on(files).process(journey.logged([journey.record("N1")]))
+            await work_on(files).process(log_records.logged([log_records.record("N1")]))
         await files.store.database.read(lambda connection: connection.execute("PRAGMA query_only = OFF").fetchone())
-        await work_on(files).process(journey.logged([journey.record("N1")]))
+        await work_on(files).process(log_records.logged([log_records.record("N1")]))
         assert await status_of(files, "N1") == "PAID"
 
 

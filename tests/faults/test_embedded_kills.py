@@ -16,18 +16,18 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from deploy.embedded.claims import LocalClaims
+from deploy.directory_lock import AlreadyRunning
 from deploy.embedded.directory import Opened, opened
 from deploy.embedded.journal import Journal
-from deploy.embedded.lock import AlreadyRunning
+from deploy.embedded.locks import LocalClaims
 from deploy.embedded.source import JournalSource
-from tests import journey
 from tests.faults.under_load import Silent
+from tests.support import log_records
+from tests.support.paths import ROOT
 from workers.consumer import Consumer
 from workers.outbox_relay import Relay
 
 ROUNDS = 20
-ROOT = Path(__file__).parents[2]
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here to make the disk fail")
 
 
@@ -71,7 +71,7 @@ async def logged_ids(journal: Journal) -> list[str]:
 
 async def drained(files: Opened) -> None:
     """Bring everything that was acknowledged to its disposition, as the next start would."""
-    work = journey.processing(files.store, journey.Time())
+    work = log_records.processing(files.store, log_records.Time())
     consumer = Consumer(
         source=JournalSource(files.journal, cursor=files.cursor, poll_wait_s=0.01, linger_s=0),
         claims=LocalClaims(),
@@ -92,7 +92,7 @@ async def test_killed_at_random_it_loses_nothing_and_does_nothing_twice(tmp_path
     for number in range(ROUNDS):
         with loaded(tmp_path / "engine", acks, f"r{number}"):
             await asyncio.sleep(chance.uniform(0.02, 0.5))
-        async with opened(tmp_path / "engine", now_ms=journey.Time()) as files:
+        async with opened(tmp_path / "engine", now_ms=log_records.Time()) as files:
             assert await files.journal.database.check() == "ok"
             assert await files.store.database.check() == "ok"
             promised, logged = acknowledged(acks), await logged_ids(files.journal)
@@ -128,11 +128,11 @@ async def _is_settled_once(files: Opened, logged: list[str]) -> None:
 async def test_a_second_engine_is_refused_by_the_name_of_the_first_and_let_in_after_its_death(tmp_path: Path) -> None:
     with loaded(tmp_path / "engine", tmp_path / "acks", "r") as first:
         with pytest.raises(AlreadyRunning, match=f"process {first.pid}$"):
-            async with opened(tmp_path / "engine", now_ms=journey.Time()):
+            async with opened(tmp_path / "engine", now_ms=log_records.Time()):
                 pass
         first.kill()
         first.wait()
-        async with opened(tmp_path / "engine", now_ms=journey.Time()) as files:
+        async with opened(tmp_path / "engine", now_ms=log_records.Time()) as files:
             assert files.journal.last > 0
 
 
@@ -150,7 +150,7 @@ def strace(*options: str, directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 async def ids_after_reopening(directory: Path) -> list[str]:
-    journal = await Journal.open(directory / "journal.sqlite3", now_ms=journey.Time(), create=False)
+    journal = await Journal.open(directory / "journal.sqlite3", now_ms=log_records.Time(), create=False)
     try:
         assert await journal.database.check() == "ok"
         return await logged_ids(journal)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded import directory as engine
-from tests import journey
+from tests.support import log_records
 from workers.errors import InfrastructureDown
 
 DISK_BYTES = 2 << 20
@@ -41,8 +41,8 @@ def fill(disk: Path, *, but: int) -> Path:
 
 
 async def start_and_append(place: Path) -> int:
-    async with engine.opened(place, now_ms=journey.Time()) as files:
-        await files.journal.append(journey.record(f"N{files.journal.last}"))
+    async with engine.opened(place, now_ms=log_records.Time()) as files:
+        await files.journal.append(log_records.record(f"N{files.journal.last}"))
         return files.journal.last
 
 

@@ -10,8 +10,8 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from deploy.local.kafka.cluster import Kafka
-from tests import journey
-from tests.kafka_topics import Told, Topic, read
+from tests.support import log_records
+from tests.support.kafka_topics import Told, Topic, read
 from workers.errors import InfrastructureDamaged, InfrastructureDown
 from workers.kafka import clients as kafka_clients
 from workers.kafka.ports import Limits
@@ -40,7 +40,7 @@ async def polls(source: KafkaSource, count: int) -> None:
 async def append(topic: Topic, count: int, *, partition: int = 0, first: int = 0) -> None:
     async with topic.log() as log:
         for number in range(first, first + count):
-            await log.append(journey.record(f"N{number}"), partition=partition)
+            await log.append(log_records.record(f"N{number}"), partition=partition)
 
 
 def ends(batch: Sequence[LogRecord]) -> list[Position]:

@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 from deploy.local.kafka.cluster import Kafka
 from schemas import topics
 from schemas.events import Outgoing
-from tests.kafka_topics import admin
+from tests.support.kafka_topics import admin
 from workers.errors import EventRefused, InfrastructureDown
 from workers.kafka import clients
 from workers.kafka.events import KafkaEvents

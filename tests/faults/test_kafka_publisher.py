@@ -28,9 +28,9 @@ from ingest.kafka.publisher import Publisher
 from ingest.kafka.supervisor import SupervisorTiming
 from schemas import topics
 from schemas.record_format import Record
-from tests import stack
 from tests.faults.wire import Wire, wire
-from tests.producing import Counted, Said
+from tests.support import real_servers
+from tests.support.kafka_producer import Counted, Said
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def place() -> Iterator[Place]:
                 kafka = await entered.enter_async_context(starting)
             yield Place(kafka, told)
 
-    servers = stack.Servers()
+    servers = real_servers.Servers()
     try:
         yield servers.start(running)
     finally:

@@ -20,8 +20,8 @@ from deploy.sandbox.corpus import Item
 from deploy.sandbox.world import World
 from tests.acceptance import dumps, judge, sending
 from tests.acceptance.sending import History
-from tests.engine import Engine, eventually
 from tests.faults import breaking
+from tests.support.engine import Engine, eventually
 
 pytestmark = pytest.mark.slow
 

@@ -15,11 +15,11 @@ import pytest
 from deploy.local import postgres
 from deploy.local.postgres import Postgres
 from schemas.dispositions import Disposition
-from tests import journey
 from tests.contract.engines import Cluster
 from tests.faults.wire import wire
-from tests.journey import Time, Watched
-from tests.stack import Servers
+from tests.support import log_records
+from tests.support.log_records import Time, Watched
+from tests.support.real_servers import Servers
 from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
 from workers.postgres import errors
 from workers.postgres.database import Connection, Database, Limits, NotUsable
@@ -59,7 +59,7 @@ async def opened(url: str, limits: Limits = QUICK) -> OrderStore:
 
 
 async def pay(store: OrderStore, order: str, offset: int = 1) -> None:
-    await journey.processing(store, Time()).process(journey.logged([journey.record(order)], first=offset))
+    await log_records.processing(store, Time()).process(log_records.logged([log_records.record(order)], first=offset))
 
 
 async def until_done(work: Callable[[], Awaitable[Any]]) -> Any:
@@ -135,8 +135,8 @@ async def test_a_commit_whose_answer_was_lost_is_found_done(place: Cluster, serv
             await pay(store, "N1", 2)
         assert line.cuts == 1
         watch = Watched()
-        again = journey.processing(store, Time(), watch=watch)
-        await until_done(lambda: again.process(journey.logged([journey.record("N1")], first=2)))
+        again = log_records.processing(store, Time(), watch=watch)
+        await until_done(lambda: again.process(log_records.logged([log_records.record("N1")], first=2)))
         assert watch.plans[-1] == drafting.empty()
         assert await ends(store, "N1") == [Disposition.APPLIED]
         await store.close()
@@ -167,14 +167,14 @@ async def test_a_row_that_a_stranger_locks_holds_a_batch_up_for_a_moment_only(
     await locking.start()
     await stranger.execute("SELECT 1 FROM orders WHERE order_number = 'N1' FOR UPDATE")
     begun = clock.monotonic()
-    finished = journey.logged([journey.record("N1", "TRADE_FINISHED")], first=2)
+    finished = log_records.logged([log_records.record("N1", "TRADE_FINISHED")], first=2)
     with pytest.raises(InfrastructureDown):
-        await journey.processing(store, Time()).process(finished)
+        await log_records.processing(store, Time()).process(finished)
     assert clock.monotonic() - begun < 1
     await pay(store, "N2", 3)
     await locking.rollback()
     await stranger.close()
-    await journey.processing(store, Time()).process(finished)
+    await log_records.processing(store, Time()).process(finished)
     assert await ends(store, "N1") == [Disposition.APPLIED, Disposition.APPLIED]
 
 
@@ -266,8 +266,8 @@ class Spoilt:
 
 async def test_a_text_with_a_zero_byte_is_held_and_its_neighbours_are_applied(store: OrderStore) -> None:
     spoilt = Spoilt(store)
-    batch = journey.logged([journey.record(f"N{number}") for number in range(1, 9)])
-    await journey.processing(spoilt, Time()).process(batch)
+    batch = log_records.logged([log_records.record(f"N{number}") for number in range(1, 9)])
+    await log_records.processing(spoilt, Time()).process(batch)
     (held,) = await store.held_list(HeldQuery())
     assert (held.row.order, held.row.disposition) == ("N4", Disposition.DEAD)
     assert held.row.record == batch[3].record
@@ -277,8 +277,8 @@ async def test_a_text_with_a_zero_byte_is_held_and_its_neighbours_are_applied(st
 
 async def test_a_number_too_long_for_an_index_is_held_and_found_by(store: OrderStore) -> None:
     number = "".join(chr(ord("A") + (place * place) % 26) + str(place) for place in range(3000))
-    batch = journey.logged([journey.record(number), journey.record("N1")])
-    await journey.processing(store, Time()).process(batch)
+    batch = log_records.logged([log_records.record(number), log_records.record("N1")])
+    await log_records.processing(store, Time()).process(batch)
     assert await ends(store, "N1") == [Disposition.APPLIED]
     assert await ends(store, number) == [Disposition.DEAD]
     (held,) = await store.held_list(HeldQuery(order=number))

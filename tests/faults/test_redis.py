@@ -11,8 +11,8 @@ from redis.asyncio import Redis as Client
 
 from deploy.local import ports, redis
 from deploy.local.redis import Redis
-from tests.cluster import until
-from tests.stack import Servers
+from tests.support.cluster import until
+from tests.support.real_servers import Servers
 from workers.errors import InfrastructureDown
 from workers.redis import clients
 from workers.redis.breaker import Breaker

@@ -13,7 +13,7 @@ from deploy.sandbox import corpus
 from deploy.sandbox.corpus import Item
 from deploy.sandbox.world import World
 from tests.acceptance import dumps
-from tests.engine import Engine, eventually
+from tests.support.engine import Engine, eventually
 
 pytestmark = pytest.mark.slow
 

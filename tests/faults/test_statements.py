@@ -16,8 +16,8 @@ import pytest
 from deploy.embedded import directory as engine
 from deploy.embedded.directory import JOURNAL, STORE
 from schemas.money import Money
-from tests import journey
-from tests.journey import NOW_MS, REGISTERED
+from tests.support import log_records
+from tests.support.log_records import NOW_MS, REGISTERED
 from workers.queries import HeldQuery
 from workers.settlement import decision
 from workers.settlement.plan import Registration
@@ -60,11 +60,11 @@ def trace(monkeypatch: pytest.MonkeyPatch) -> Trace:
 
 
 async def everything_that_writes(place: Path) -> None:
-    time_ = journey.Time()
+    time_ = log_records.Time()
     async with engine.opened(place, now_ms=time_) as files:
-        work, store = journey.processing(files.store, time_), files.store
-        records = [journey.record("N1"), journey.record("N1"), journey.record("N2", amount="x")]
-        records.append(journey.record("N3", account=REGISTERED))
+        work, store = log_records.processing(files.store, time_), files.store
+        records = [log_records.record("N1"), log_records.record("N1"), log_records.record("N2", amount="x")]
+        records.append(log_records.record("N3", account=REGISTERED))
         for record in records:
             await files.journal.append(record)
         await work.process(await files.journal.read(0, 10))
@@ -125,8 +125,8 @@ def _begun(begin: str, place: Path, *, meanwhile: Callable[[], None]) -> tuple[s
 
 async def test_a_deferred_transaction_beside_another_writer_fails_whatever_the_time_out(tmp_path: Path) -> None:
     """A control: why the statements above matter. The same with the lock from the beginning commits."""
-    async with engine.opened(tmp_path, now_ms=journey.Time()) as files:
-        await files.journal.append(journey.record("N1"))
+    async with engine.opened(tmp_path, now_ms=log_records.Time()) as files:
+        await files.journal.append(log_records.record("N1"))
     with closing(sqlite3.connect(tmp_path / JOURNAL, isolation_level=None, timeout=0)) as other:
 
         def write() -> None:

@@ -21,9 +21,9 @@ from deploy.local.postgres import Postgres
 from deploy.local.processes import DidNotStart
 from deploy.local.redis import Redis
 from schemas import topics
-from tests import cluster as clusters
-from tests import stack
-from tests.cluster import Cluster, Note, Sending, is_ready, until
+from tests.support import cluster as clusters
+from tests.support import real_servers
+from tests.support.cluster import Cluster, Note, Sending, is_ready, until
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ CORRECTED_S = 30.0
 
 @pytest.fixture(scope="module")
 def started(local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    servers = stack.Servers()
+    servers = real_servers.Servers()
     wished = Wished(receivers=2, workers=2, console=True, balancer=True)
 
     @asynccontextmanager

@@ -20,7 +20,7 @@ import pytest
 from deploy.embedded import directory as engine
 from deploy.embedded.directory import JOURNAL, STORE
 from deploy.embedded.migrations import NotUsable
-from tests import journey
+from tests.support import log_records
 
 PAGE_BYTES = 4096
 WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
@@ -40,10 +40,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def _fill(place: Path) -> None:
-    async with engine.opened(place / "live", now_ms=journey.Time()) as files:
-        work = journey.processing(files.store, journey.Time())
+    async with engine.opened(place / "live", now_ms=log_records.Time()) as files:
+        work = log_records.processing(files.store, log_records.Time())
         for first, end in pairwise(ENDS):
-            records = [journey.record(f"N{number}") for number in range(first, end)]
+            records = [log_records.record(f"N{number}") for number in range(first, end)]
             await asyncio.gather(*(files.journal.append(record) for record in records))
             await work.process(await files.journal.read(first, end - first))
         shutil.copytree(place / "live", place / "whole", ignore=shutil.ignore_patterns("*-shm", "lock"))
@@ -112,9 +112,9 @@ async def test_a_store_that_is_behind_its_journal_is_brought_up_to_the_same_stat
 ) -> None:
     log = (whole / f"{STORE}-wal").read_bytes()
     place = with_log(whole, tmp_path / "engine", STORE, log[: int(len(log) * share)])
-    async with engine.opened(place, now_ms=journey.Time()) as files:
+    async with engine.opened(place, now_ms=log_records.Time()) as files:
         assert files.cursor < RECORDS
-        work = journey.processing(files.store, journey.Time())
+        work = log_records.processing(files.store, log_records.Time())
         await work.process(await files.journal.read(files.cursor, RECORDS))
         assert await files.store.cursor() == RECORDS
     assert states(place) == states(with_log(whole, tmp_path / "same", STORE, log))
@@ -129,7 +129,7 @@ async def test_a_journal_that_is_behind_its_store_is_refused_and_what_it_lost_is
     place = with_log(whole, tmp_path / "engine", JOURNAL, log[:cut])
     kept = ENDS[sum(end <= cut for end in commits(log))]
     with pytest.raises(NotUsable, match=rf"lost records {kept + 1} to {RECORDS}\."):
-        async with engine.opened(place, now_ms=journey.Time()):
+        async with engine.opened(place, now_ms=log_records.Time()):
             pass
 
 
@@ -145,5 +145,5 @@ async def test_a_byte_turned_over_drops_what_follows_without_a_word_and_the_stor
         left = looked_at(with_log(whole, tmp_path / "look", JOURNAL, turned), JOURNAL, "SELECT count(*) FROM records")
         assert left == [(ENDS[sum(end <= at for end in ends)],)], f"turned over at {at}"
         with pytest.raises(NotUsable, match="the journal has lost records"):
-            async with engine.opened(place, now_ms=journey.Time()):
+            async with engine.opened(place, now_ms=log_records.Time()):
                 pass

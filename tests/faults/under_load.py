@@ -12,10 +12,10 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from deploy.embedded.claims import LocalClaims
 from deploy.embedded.directory import opened
+from deploy.embedded.locks import LocalClaims
 from deploy.embedded.source import JournalSource
-from tests import journey
+from tests.support import log_records
 from workers.consumer import Consumer
 from workers.errors import InfrastructureDown
 from workers.outbox_relay import Relay
@@ -35,8 +35,8 @@ class Silent:
 
 
 async def run(directory: Path, acks: int, round_: str) -> None:
-    async with opened(directory, now_ms=journey.Time()) as files:
-        work = journey.processing(files.store, journey.Time())
+    async with opened(directory, now_ms=log_records.Time()) as files:
+        work = log_records.processing(files.store, log_records.Time())
         relay = Relay(work.emit, pauses=Silent())
         consumer = Consumer(
             source=JournalSource(files.journal, cursor=files.cursor),
@@ -51,7 +51,7 @@ async def run(directory: Path, acks: int, round_: str) -> None:
         async def send() -> None:
             for number in numbers:
                 order, status = f"{round_}-{number // 3}", STATUSES[number % 3]
-                await files.journal.append(journey.record(order, status))
+                await files.journal.append(log_records.record(order, status))
                 os.write(acks, f"{order}-{status}\n".encode())
 
         await asyncio.gather(consumer.run(), relay.run(), *(send() for _ in range(SENDERS)))

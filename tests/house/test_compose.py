@@ -17,8 +17,8 @@ from deploy.cluster.settings import ClusterSettings
 from deploy.local import haproxy, prometheus
 from deploy.local.kafka import jars
 from ingest.settings import PREFIX
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "deploy" / "compose"
 FILE, DOCKERFILE = COMPOSE / "compose.yaml", COMPOSE / "Dockerfile"
 LONGEST_STOP_S = 26

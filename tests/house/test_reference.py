@@ -9,8 +9,7 @@ import typer.main
 
 from deploy import reference
 from deploy.cli import main
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
 @pytest.mark.parametrize("path", reference.pages(), ids=lambda path: path.name)

@@ -13,8 +13,9 @@ from deploy.cli import main
 from deploy.cluster.settings import ClusterSettings
 from ingest import settings
 from ingest.settings import PREFIX, ReceiverSettings
+from tests.support.paths import ROOT
 
-UNITS = Path(__file__).parents[2] / "deploy/systemd"
+UNITS = ROOT / "deploy/systemd"
 ROLES: dict[str, list[tuple[str, str, type[ReceiverSettings]]]] = {
     "alipay-notify.service": [("alipay-notify.service", "up", ReceiverSettings)],
     "alipay-notify@.service": [

@@ -2,11 +2,9 @@
 
 import re
 import subprocess
-from pathlib import Path
 
 from schemas import telemetry
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
 def test_every_metric_family_is_named_once_and_in_the_house_style() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 PACKAGES = ("schemas", "ingest", "workers", "deploy")
 MAY_IMPORT = {
     "schemas": {"schemas"},

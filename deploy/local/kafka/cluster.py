@@ -1,4 +1,15 @@
-"""A real Kafka on loopback: one or three combined KRaft nodes, or the cluster that already runs somewhere.
+"""What a local broker is told: `server.properties`, as production would have it where that can be seen from outside.
+
+Three listeners, because three kinds of callers may be told apart: clients (whose advertised address may be a proxy's,
+else they would walk around it), the other brokers, and the controllers. With three nodes everything is kept three
+times and acknowledged by two; one node can only be a laptop's.
+
+Whether a Kafka is there: real requests, as a client would send them.
+
+A port that accepts says little about a broker: it may still read its logs, or be alone in its quorum. So it is asked
+for the brokers it knows, and for a group's coordinator, which for some seconds after the start is not to be had.
+
+A real Kafka on loopback: one or three combined KRaft nodes, or the cluster that already runs somewhere.
 
 The nodes start one after another, since several JVMs starting at once keep two cores from everything else, and are then
 awaited together, since one alone has no quorum. They are stopped together too, but a broker that leaves in good order
@@ -19,15 +30,118 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from deploy.local import ports, processes
 from deploy.local.directory import Directory
-from deploy.local.kafka import health, jars, settings
+from deploy.local.kafka import jars
 from deploy.local.kafka.jars import Installation
-from deploy.local.kafka.settings import Node
 from deploy.local.machine import Machine
+from deploy.local.ports import LOOPBACK
 from deploy.local.processes import DidNotStart, Plan, Process
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """One combined broker and controller, by its ports. `advertised` is where clients are told to find it."""
+
+    number: int
+    client: int
+    broker: int
+    controller: int
+    advertised: int
+
+
+def properties(node: Node, nodes: Sequence[Node], files: Path, more: Mapping[str, str]) -> str:
+    """The node's file. What stands in `more` has the last word."""
+    told = _who_it_is(node, nodes, files) | _how_safe(len(nodes)) | _how_small() | dict(more)
+    return "".join(f"{name}={value}\n" for name, value in told.items())
+
+
+def _who_it_is(node: Node, nodes: Sequence[Node], files: Path) -> dict[str, str]:
+    return {
+        "node.id": str(node.number),
+        "process.roles": "broker,controller",
+        "controller.quorum.voters": ",".join(f"{each.number}@{LOOPBACK}:{each.controller}" for each in nodes),
+        "listeners": ",".join(
+            f"{name}://{LOOPBACK}:{port}"
+            for name, port in (("CLIENT", node.client), ("BROKER", node.broker), ("CONTROLLER", node.controller))
+        ),
+        "advertised.listeners": f"CLIENT://{LOOPBACK}:{node.advertised},BROKER://{LOOPBACK}:{node.broker}",
+        "listener.security.protocol.map": "CLIENT:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "BROKER",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": str(files),
+    }
+
+
+def _how_safe(nodes: int) -> dict[str, str]:
+    copies = str(min(nodes, 3))
+    acknowledged = "2" if nodes >= 3 else "1"
+    return {
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": copies,
+        "min.insync.replicas": acknowledged,
+        "unclean.leader.election.enable": "false",
+        "offsets.topic.replication.factor": copies,
+        "transaction.state.log.replication.factor": copies,
+        "transaction.state.log.min.isr": acknowledged,
+        "share.coordinator.state.topic.replication.factor": copies,
+        "share.coordinator.state.topic.min.isr": acknowledged,
+    }
+
+
+def _how_small() -> dict[str, str]:
+    """What a machine of two cores is spared: threads, partitions of internal topics, buffers, waiting for members."""
+    return {
+        "num.partitions": "12",
+        "num.network.threads": "2",
+        "num.io.threads": "4",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.num.partitions": "4",
+        "share.coordinator.state.topic.num.partitions": "4",
+        "log.cleaner.dedupe.buffer.size": str(8 << 20),
+        "group.initial.rebalance.delay.ms": "0",
+    }
+
+
+ASK_WITHIN_S = 5.0
+PROBE_GROUP = "alipay-notify-probe"  # asked for, never joined
+
+
+async def brokers(addresses: str) -> Sequence[int]:
+    """The brokers that the first of the addresses to answer knows to be up; none where nobody answers."""
+    try:
+        async with _asked(addresses) as client:
+            return tuple(sorted(broker.nodeId for broker in client.cluster.brokers()))
+    except (KafkaError, OSError):
+        return ()
+
+
+async def coordinates_groups(addresses: str) -> bool:
+    """Whether consumers could join a group now. Asking makes the topic of the groups' offsets where there is none."""
+    try:
+        async with _asked(addresses) as client:
+            await client.coordinator_lookup(CoordinationType.GROUP, PROBE_GROUP)
+    except (KafkaError, OSError):
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _asked(addresses: str) -> AsyncIterator[AIOKafkaClient]:
+    """A client that has read the cluster's metadata."""
+    there = [address for address in addresses.split(",") if await ports.answers(*ports.parts(address))]
+    if not there:  # aiokafka would log an error for each refused connection; while a server starts, that is no error
+        raise ConnectionRefusedError(addresses)
+    client = AIOKafkaClient(bootstrap_servers=there, request_timeout_ms=int(ASK_WITHIN_S * 1_000))
+    try:
+        await client.bootstrap()
+        yield client
+    finally:
+        await client.close()
+
 
 RUNNING_CLUSTER = "ALIPAY_NOTIFY_KAFKA"
 LOGGING = Path(__file__).with_name("log4j2.properties")
@@ -71,9 +185,9 @@ class Kafka(Struct, frozen=True, kw_only=True):
             raise DidNotStart(f"the Kafka at {self.bootstrap} was not ready after {within_s:.0f} s") from None
 
     async def _is_ready(self) -> bool:
-        seen = await health.brokers(self.bootstrap)
+        seen = await brokers(self.bootstrap)
         ours = {broker.node.number for broker in self.brokers}
-        return bool(seen) and ours <= {*seen} and await health.coordinates_groups(self.bootstrap)
+        return bool(seen) and ours <= {*seen} and await coordinates_groups(self.bootstrap)
 
 
 @asynccontextmanager
@@ -96,7 +210,7 @@ async def running(
     """
     if named := machine.environ.get(RUNNING_CLUSTER):
         kafka = Kafka(bootstrap=named)
-        await kafka.ready(within_s=health.ASK_WITHIN_S * 4)
+        await kafka.ready(within_s=ASK_WITHIN_S * 4)
         yield kafka
         return
     installed = await jars.installation(machine)
@@ -140,7 +254,7 @@ def _broker(
 ) -> Broker:
     home = _home(directory, node, nodes)
     file = home / "server.properties"
-    file.write_text(settings.properties(node, nodes, home / "files", more), encoding="utf-8")
+    file.write_text(properties(node, nodes, home / "files", more), encoding="utf-8")
     logging = f"-Dlog4j2.configurationFile={LOGGING.as_uri()}"
     plan = Plan(
         name=f"kafka-{node.number}",
@@ -151,7 +265,7 @@ def _broker(
     )
 
     async def healthy() -> bool:
-        return node.number in await health.brokers(f"{ports.LOOPBACK}:{node.client}")
+        return node.number in await brokers(f"{ports.LOOPBACK}:{node.client}")
 
     return Broker(node=node, process=Process(directory, plan, healthy=healthy))
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import typer
 from msgspec import Struct
 
-from deploy.cli import exits
+from deploy import exits
 from deploy.local.machine import Machine, Missing, Wanted
 
 POM = Path(__file__).with_name("pom.xml")

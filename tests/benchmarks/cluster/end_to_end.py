@@ -17,8 +17,8 @@ from contextlib import asynccontextmanager, suppress
 from aiokafka import AIOKafkaConsumer
 from msgspec import Struct
 
-from deploy.load import figures, open_loop
-from deploy.load.open_loop import Attempt, Limits, Schedule, Target
+from deploy.load import figures, generator
+from deploy.load.generator import Attempt, Limits, Schedule, Target
 from schemas import topics
 from tests.benchmarks.cluster import cores, corpus, servers
 from tests.benchmarks.cluster.servers import Servers
@@ -109,7 +109,7 @@ def _figures(requests: Sequence[bytes], attempts: Sequence[Attempt], consumer: _
 async def _send(requests: Sequence[bytes], port: int, *, rate: float | None = None) -> list[Attempt]:
     schedule = None if rate is None else Schedule(start=time.monotonic() + BEGINS_IN_S, rate=rate)
     limits = Limits(connections=CONNECTIONS, timeout_s=30.0, drain_s=60.0)
-    return await open_loop.run(requests, Target(host="127.0.0.1", port=port), schedule=schedule, limits=limits)
+    return await generator.run(requests, Target(host="127.0.0.1", port=port), schedule=schedule, limits=limits)
 
 
 @asynccontextmanager

@@ -19,9 +19,9 @@ import asyncpg
 from msgspec import Struct
 
 from schemas.record_format import Record
-from tests import journey
 from tests.benchmarks.cluster import cores, servers
 from tests.benchmarks.cluster.servers import Servers
+from tests.support import log_records
 from workers.postgres.store import OrderStore
 from workers.settlement.plan import LogRecord, Position
 
@@ -62,9 +62,11 @@ async def measure(given: Servers, *, counts: Sequence[int], records: int) -> Fig
 
 async def _cost(given: Servers, orders: int, count: int) -> Cost:
     place = await servers.place(given)
-    store = await OrderStore.open(place.postgres, holder="benchmark", now_ms=journey.Time())
+    store = await OrderStore.open(place.postgres, holder="benchmark", now_ms=log_records.Time())
     try:
-        await journey.processing(store, journey.Time()).process([LogRecord(Position(PARTITION, 0), _paid(TEMPLATE))])
+        await log_records.processing(store, log_records.Time()).process(
+            [LogRecord(Position(PARTITION, 0), _paid(TEMPLATE))]
+        )
         began_s = time.perf_counter()
         size = await _fill(place.postgres, orders)
         filled_s = time.perf_counter() - began_s
@@ -89,7 +91,7 @@ async def _cost(given: Servers, orders: int, count: int) -> Cost:
 
 async def _settle(store: OrderStore, records: Sequence[Record], *, first: int) -> tuple[float, float]:
     """Bring them to their dispositions; seconds by the wall, and of this process's CPU."""
-    work = journey.processing(store, journey.Time())
+    work = log_records.processing(store, log_records.Time())
     logged = [LogRecord(Position(0, first + offset), each) for offset, each in enumerate(records)]
     with cores.on(cores.MEASURED):
         wall_s, cpu_s = time.perf_counter(), time.process_time()
@@ -116,7 +118,9 @@ def _paid(order: str) -> Record:
 
 
 def _news(order: str, status: str) -> Record:
-    return journey.record(order, status, buyer_logon_id="buyer@example.com" * 4, body="One of a million orders. " * 8)
+    return log_records.record(
+        order, status, buyer_logon_id="buyer@example.com" * 4, body="One of a million orders. " * 8
+    )
 
 
 async def _fill(url: str, orders: int) -> int:

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from deploy import loops
+from deploy import process
 from deploy.cluster import receiver as cluster_receiver
 from deploy.cluster import settings
-from deploy.local import probes
+from deploy.local import ports
 from deploy.logs import Lines
 from tests.benchmarks import receiver_cost
 from tests.benchmarks.cluster import cores, servers
@@ -60,9 +60,9 @@ async def on_kafka(merchant: Merchant, *, kafka: str, prefix: str, receipt_key_f
         lines = Lines(nowhere)
         lines.start()
         async with cluster_receiver.running(told, lines, CollectorRegistry()) as where:
-            while not await probes.is_ok(urlsplit(where["admin"]).port or 0, "/readyz"):  # noqa: ASYNC110
+            while not await ports.is_ok(urlsplit(where["admin"]).port or 0, "/readyz"):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-            loops.settle_garbage()
+            process.settle_garbage()
             yield urlsplit(where["public"]).port or 0
         lines.close()
 

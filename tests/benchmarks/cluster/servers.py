@@ -10,17 +10,17 @@ from msgspec import Struct
 
 from deploy.cluster import connections, kafka_admin, settings
 from deploy.cluster import topics as topics_
-from deploy.local import ports, probes, roles, stack, steps
+from deploy.local import ports, roles, stack, steps
 from deploy.local.machine import Machine
 from deploy.local.roles import Program, Role
 from deploy.local.stack import Asked, Stack
 from deploy.sandbox.world import World
 from tests.benchmarks.cluster import cores
-from tests.stack import ROOT
+from tests.support.real_servers import STACK
 from workers.postgres.database import Database, Limits
 from workers.postgres.migrations import upgrading
 
-DIRECTORY = ROOT / "benchmarks"
+DIRECTORY = STACK / "benchmarks"
 
 
 class Servers(Struct, frozen=True, kw_only=True):
@@ -156,7 +156,7 @@ async def at_work(role: Role, on: frozenset[int]) -> AsyncIterator[Role]:
 
 async def metrics(role: Role) -> dict[str, float]:
     """Every sample that the process shows, by its name with labels, as Prometheus writes it."""
-    text = await probes.body(role.admin_port, "/metrics")
+    text = await ports.body(role.admin_port, "/metrics")
     samples = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
     return {name: float(value) for name, value in samples}
 

@@ -10,13 +10,13 @@ from schemas import form as forms
 from schemas import times
 from schemas.accounts import Account
 from schemas.dispositions import Refusal
-from tests import holder
+from tests.support import alipay
 
 OTHER = "2088000000000000"
 
 
 def admit(account: Account, *, vouched: bool | None = None, **params: str) -> None:
-    admission.admit_form(forms.read(holder.urlencoded({"out_trade_no": "A-1", **params})), account, vouched=vouched)
+    admission.admit_form(forms.read(alipay.urlencoded({"out_trade_no": "A-1", **params})), account, vouched=vouched)
 
 
 def refused(account: Account, **params: Any) -> None:
@@ -26,61 +26,61 @@ def refused(account: Account, **params: Any) -> None:
 
 
 def test_a_form_with_the_accounts_own_identities_is_admitted() -> None:
-    admit(holder.openapi(), app_id=holder.APP, auth_app_id=holder.APP, seller_id=holder.SELLER)
-    admit(holder.mapi(), seller_id=holder.SELLER)
+    admit(alipay.openapi(), app_id=alipay.APP, auth_app_id=alipay.APP, seller_id=alipay.SELLER)
+    admit(alipay.mapi(), seller_id=alipay.SELLER)
 
 
 def test_b05_b06_each_identity_of_somebody_else_is_refused() -> None:
-    ours = {"app_id": holder.APP, "auth_app_id": holder.APP, "seller_id": holder.SELLER}
+    ours = {"app_id": alipay.APP, "auth_app_id": alipay.APP, "seller_id": alipay.SELLER}
     for name in ours:
-        refused(holder.openapi(), **(ours | {name: OTHER}))
-    refused(holder.mapi(), seller_id=OTHER)
+        refused(alipay.openapi(), **(ours | {name: OTHER}))
+    refused(alipay.mapi(), seller_id=OTHER)
 
 
 def test_identities_are_compared_as_bytes() -> None:
-    for seller in (f" {holder.SELLER}", f"{holder.SELLER} ", holder.SELLER + "\x00", "２" + holder.SELLER[1:]):
-        refused(holder.mapi(), seller_id=seller)
+    for seller in (f" {alipay.SELLER}", f"{alipay.SELLER} ", alipay.SELLER + "\x00", "２" + alipay.SELLER[1:]):
+        refused(alipay.mapi(), seller_id=seller)
 
 
 def test_a_configured_identity_that_the_form_lacks_or_leaves_empty_is_refused() -> None:
-    refused(holder.mapi())
-    refused(holder.mapi(), seller_id="")
-    refused(holder.openapi(), app_id=holder.APP)
-    refused(holder.openapi(), seller_id=holder.SELLER)
-    refused(holder.openapi(auth_app_id="A"), app_id=holder.APP, seller_id=holder.SELLER)
+    refused(alipay.mapi())
+    refused(alipay.mapi(), seller_id="")
+    refused(alipay.openapi(), app_id=alipay.APP)
+    refused(alipay.openapi(), seller_id=alipay.SELLER)
+    refused(alipay.openapi(auth_app_id="A"), app_id=alipay.APP, seller_id=alipay.SELLER)
 
 
 def test_notify_verify_vouches_for_what_is_missing_and_never_for_what_is_wrong() -> None:
-    account = holder.mapi(notify_verify=True)
+    account = alipay.mapi(notify_verify=True)
     admit(account)
     refused(account, seller_id=OTHER)
     refused(account, vouched=False)
-    admit(holder.mapi(), vouched=True)
+    admit(alipay.mapi(), vouched=True)
 
 
 def test_without_a_service_provider_auth_app_id_is_the_application_itself_or_absent() -> None:
-    admit(holder.openapi(), app_id=holder.APP, seller_id=holder.SELLER)
-    refused(holder.openapi(), app_id=holder.APP, seller_id=holder.SELLER, auth_app_id=OTHER)
+    admit(alipay.openapi(), app_id=alipay.APP, seller_id=alipay.SELLER)
+    refused(alipay.openapi(), app_id=alipay.APP, seller_id=alipay.SELLER, auth_app_id=OTHER)
 
 
 def test_a_service_provider_names_the_merchants_application() -> None:
-    account = holder.openapi(auth_app_id="2021000000000009")
-    admit(account, app_id=holder.APP, auth_app_id="2021000000000009", seller_id=holder.SELLER)
-    refused(account, app_id=holder.APP, auth_app_id=holder.APP, seller_id=holder.SELLER)
+    account = alipay.openapi(auth_app_id="2021000000000009")
+    admit(account, app_id=alipay.APP, auth_app_id="2021000000000009", seller_id=alipay.SELLER)
+    refused(account, app_id=alipay.APP, auth_app_id=alipay.APP, seller_id=alipay.SELLER)
 
 
 def test_an_identity_that_the_account_does_not_configure_is_not_asked_for() -> None:
-    admit(holder.openapi(seller_id=None), app_id=holder.APP, seller_id=OTHER)
+    admit(alipay.openapi(seller_id=None), app_id=alipay.APP, seller_id=OTHER)
 
 
 def test_c08_an_ambiguous_form_is_refused_before_anything_else_is_looked_at() -> None:
     with pytest.raises(Ambiguous) as caught:
-        admit(holder.mapi(), subject="S&total_amount=9999.00&trade_aaa=", seller_id=holder.SELLER)
+        admit(alipay.mapi(), subject="S&total_amount=9999.00&trade_aaa=", seller_id=alipay.SELLER)
     assert (caught.value.status, caught.value.reason) == (400, Refusal.AMBIGUOUS)
 
 
 def test_c10_c11_other_ampersands_are_admitted() -> None:
-    admit(holder.mapi(), subject='a&b=c & "50%" + total_amount', seller_id=holder.SELLER)
+    admit(alipay.mapi(), subject='a&b=c & "50%" + total_amount', seller_id=alipay.SELLER)
 
 
 def test_s28_a_form_may_name_only_a_certificate_whose_key_we_have() -> None:
@@ -95,12 +95,12 @@ def test_s28_a_form_may_name_only_a_certificate_whose_key_we_have() -> None:
 
 
 def test_n13_an_antom_message_names_the_accounts_client() -> None:
-    admission.admit_message(holder.CLIENT.encode(), holder.antom())
-    for client_id in (b"", b"SANDBOX_2", holder.CLIENT.lower().encode(), holder.CLIENT.encode() + b" "):
+    admission.admit_message(alipay.CLIENT.encode(), alipay.antom())
+    for client_id in (b"", b"SANDBOX_2", alipay.CLIENT.lower().encode(), alipay.CLIENT.encode() + b" "):
         with pytest.raises(NotOurs):
-            admission.admit_message(client_id, holder.antom())
+            admission.admit_message(client_id, alipay.antom())
     with pytest.raises(NotOurs):
-        admission.admit_message(b"", holder.antom(client_id=None))
+        admission.admit_message(b"", alipay.antom(client_id=None))
 
 
 def test_n15_the_span_of_resending_is_exact() -> None:

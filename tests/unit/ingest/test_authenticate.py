@@ -11,13 +11,13 @@ from ingest.keys import Key, KeyRing
 from schemas.accounts import Account, SignType
 from schemas.dispositions import Refusal
 from schemas.record_format import RecordContents
-from tests import holder
+from tests.support import alipay
 
-RING = holder.ring(SignType.RSA2, holder.rsa_key())
-ANTOM = holder.ring(SignType.RSA256, holder.rsa_key(), ids=("1",))
+RING = alipay.ring(SignType.RSA2, alipay.rsa_key())
+ANTOM = alipay.ring(SignType.RSA256, alipay.rsa_key(), ids=("1",))
 FORM: dict[str, str | bytes] = {
-    "app_id": holder.APP,
-    "seller_id": holder.SELLER,
+    "app_id": alipay.APP,
+    "seller_id": alipay.SELLER,
     "notify_id": "N-1",
     "out_trade_no": "OP-1",
     "total_amount": "1.00",
@@ -26,7 +26,7 @@ MESSAGE = b'{"notifyType":"PAYMENT_RESULT","paymentRequestId":"PAY-1"}'
 
 
 def body(**changes: str) -> bytes:
-    return holder.form({**FORM, **changes}, holder.rsa_key(), "RSA2")
+    return alipay.form({**FORM, **changes}, alipay.rsa_key(), "RSA2")
 
 
 def reason(account: Account, ring: KeyRing, content: bytes, headers: SigningHeaders | None = None) -> Refusal:
@@ -36,7 +36,7 @@ def reason(account: Account, ring: KeyRing, content: bytes, headers: SigningHead
 
 
 def headers_of(content: bytes, **changes: str) -> SigningHeaders:
-    found = holder.antom_headers(content, holder.rsa_key(), **changes)
+    found = alipay.antom_headers(content, alipay.rsa_key(), **changes)
     return authenticate.signing_headers(lambda name: [found[name]])
 
 
@@ -58,7 +58,7 @@ def sealed(content: bytes, *, confirmed: bool = False, headers: SigningHeaders |
 
 
 def test_an_authentic_form_says_its_key_its_number_and_its_id() -> None:
-    assert authenticate.check(holder.openapi(), RING, body()) == Authentic("k0", b"OP-1", b"N-1")
+    assert authenticate.check(alipay.openapi(), RING, body()) == Authentic("k0", b"OP-1", b"N-1")
 
 
 @pytest.mark.parametrize(
@@ -72,59 +72,59 @@ def test_an_authentic_form_says_its_key_its_number_and_its_id() -> None:
     ],
 )
 def test_a_record_is_keyed_by_the_order_or_else_by_the_batch_or_refund(params: dict[str, str], number: bytes) -> None:
-    assert authenticate.check(holder.openapi(), RING, body(**params)).number == number
+    assert authenticate.check(alipay.openapi(), RING, body(**params)).number == number
 
 
 def test_a_body_that_is_no_form_is_malformed_with_its_own_reason() -> None:
-    assert reason(holder.openapi(), RING, b"") is Refusal.MALFORMED
-    assert reason(holder.openapi(), RING, b"a=1&a=2") is Refusal.DUPLICATE_PARAM
+    assert reason(alipay.openapi(), RING, b"") is Refusal.MALFORMED
+    assert reason(alipay.openapi(), RING, b"a=1&a=2") is Refusal.DUPLICATE_PARAM
     with pytest.raises(Malformed):
-        authenticate.check(holder.openapi(), RING, b"a=\xff")
+        authenticate.check(alipay.openapi(), RING, b"a=\xff")
 
 
 def test_the_signature_is_checked_before_the_payee_and_the_text_before_the_payee_too() -> None:
     foreign = body(app_id="2021000000000000")
     with pytest.raises(NotOurs):
-        authenticate.check(holder.openapi(), RING, foreign)
+        authenticate.check(alipay.openapi(), RING, foreign)
     forged = foreign.replace(b"total_amount=1.00", b"total_amount=2.00")
-    assert reason(holder.openapi(), RING, forged) is Refusal.BAD_SIGNATURE
+    assert reason(alipay.openapi(), RING, forged) is Refusal.BAD_SIGNATURE
     with pytest.raises(Ambiguous):
-        authenticate.check(holder.openapi(), RING, body(subject="x&total_amount=2", app_id="2021000000000000"))
+        authenticate.check(alipay.openapi(), RING, body(subject="x&total_amount=2", app_id="2021000000000000"))
 
 
 def test_a_certificate_account_refuses_a_certificate_number_it_does_not_have() -> None:
-    ring = KeyRing("shop", SignType.RSA2, (Key("k0", holder.rsa_key().public_key(), None, "abc"),))
-    account = holder.openapi(keys={}, certificates=("c",))
+    ring = KeyRing("shop", SignType.RSA2, (Key("k0", alipay.rsa_key().public_key(), None, "abc"),))
+    account = alipay.openapi(keys={}, certificates=("c",))
     assert authenticate.check(account, ring, body(alipay_cert_sn="abc")).key_id == "k0"
     assert reason(account, ring, body(alipay_cert_sn="other")) is Refusal.UNKNOWN_KEY
-    assert authenticate.check(holder.openapi(), RING, body(alipay_cert_sn="other")).key_id == "k0"
+    assert authenticate.check(alipay.openapi(), RING, body(alipay_cert_sn="other")).key_id == "k0"
 
 
 def test_a_website_form_is_authentic_and_still_to_be_confirmed() -> None:
-    account = holder.mapi(SignType.RSA2, seller_id=None, notify_verify=True)
-    website = holder.form({"out_trade_no": "W-1", "notify_id": "N-2"}, holder.rsa_key(), "RSA2")
+    account = alipay.mapi(SignType.RSA2, seller_id=None, notify_verify=True)
+    website = alipay.form({"out_trade_no": "W-1", "notify_id": "N-2"}, alipay.rsa_key(), "RSA2")
     assert authenticate.check(account, RING, website) == Authentic("k0", b"W-1", b"N-2")
 
 
 def test_an_authentic_message_says_its_key_and_its_number() -> None:
-    assert authenticate.check(holder.antom(), ANTOM, MESSAGE, headers_of(MESSAGE)) == Authentic("1", b"PAY-1", b"")
+    assert authenticate.check(alipay.antom(), ANTOM, MESSAGE, headers_of(MESSAGE)) == Authentic("1", b"PAY-1", b"")
 
 
 def test_n13_a_signed_message_of_another_client_is_refused() -> None:
-    assert reason(holder.antom(), ANTOM, MESSAGE, headers_of(MESSAGE, client_id="OTHER")) is Refusal.NOT_OURS
+    assert reason(alipay.antom(), ANTOM, MESSAGE, headers_of(MESSAGE, client_id="OTHER")) is Refusal.NOT_OURS
 
 
 def test_n28_an_empty_message_is_malformed_and_one_without_headers_unauthentic() -> None:
-    assert reason(holder.antom(), ANTOM, b"", headers_of(b"")) is Refusal.MALFORMED
-    assert reason(holder.antom(), ANTOM, MESSAGE) is Refusal.MISSING_SIGN
+    assert reason(alipay.antom(), ANTOM, b"", headers_of(b"")) is Refusal.MALFORMED
+    assert reason(alipay.antom(), ANTOM, MESSAGE) is Refusal.MISSING_SIGN
     for empty in (SigningHeaders(b"", b"c", b"t"), SigningHeaders(b"s", b"", b"t"), SigningHeaders(b"s", b"c", b"")):
-        assert reason(holder.antom(), ANTOM, MESSAGE, empty) is Refusal.MISSING_SIGN
-    assert reason(holder.antom(), ANTOM, MESSAGE, SigningHeaders(b"\xff", b"c", b"t")) is Refusal.MALFORMED
+        assert reason(alipay.antom(), ANTOM, MESSAGE, empty) is Refusal.MISSING_SIGN
+    assert reason(alipay.antom(), ANTOM, MESSAGE, SigningHeaders(b"\xff", b"c", b"t")) is Refusal.MALFORMED
 
 
 def test_an_unreadable_message_that_is_signed_is_authentic() -> None:
     nonsense = b"\xef\xbb\xbf{'a': NaN"
-    assert authenticate.check(holder.antom(), ANTOM, nonsense, headers_of(nonsense)).number == b""
+    assert authenticate.check(alipay.antom(), ANTOM, nonsense, headers_of(nonsense)).number == b""
 
 
 HEADERS = {"signature": ["algorithm=RSA256"], "client-id": ["C"], "request-time": ["2025-03-18T06:31:07Z"]}
@@ -164,37 +164,37 @@ def test_n14_a_request_time_is_a_time_with_a_zone(text: str) -> None:
 
 
 def test_a_record_is_checked_again_as_the_request_was() -> None:
-    authenticate.recheck(sealed(body()), holder.openapi(), RING)
-    authenticate.recheck(sealed(MESSAGE, headers=headers_of(MESSAGE)), holder.antom(), ANTOM)
+    authenticate.recheck(sealed(body()), alipay.openapi(), RING)
+    authenticate.recheck(sealed(MESSAGE, headers=headers_of(MESSAGE)), alipay.antom(), ANTOM)
 
 
 def test_p14_a_record_that_nobody_signed_is_refused() -> None:
-    unsigned = holder.urlencoded(FORM)
+    unsigned = alipay.urlencoded(FORM)
     for content in (unsigned, b"", body().replace(b"1.00", b"9.00"), body(app_id="2021000000000000")):
         with pytest.raises(Refused):
-            authenticate.recheck(sealed(content), holder.openapi(), RING)
+            authenticate.recheck(sealed(content), alipay.openapi(), RING)
     for headers in (None, headers_of(b"{}")):
         with pytest.raises(Unauthentic):
-            authenticate.recheck(sealed(MESSAGE, headers=headers), holder.antom(), ANTOM)
+            authenticate.recheck(sealed(MESSAGE, headers=headers), alipay.antom(), ANTOM)
 
 
 def test_a_record_that_only_notify_verify_could_vouch_for_must_say_that_it_did() -> None:
-    account = holder.mapi(SignType.RSA2, seller_id=None, notify_verify=True)
-    website = holder.form({"out_trade_no": "W-1", "notify_id": "N-2"}, holder.rsa_key(), "RSA2")
+    account = alipay.mapi(SignType.RSA2, seller_id=None, notify_verify=True)
+    website = alipay.form({"out_trade_no": "W-1", "notify_id": "N-2"}, alipay.rsa_key(), "RSA2")
     authenticate.recheck(sealed(website, confirmed=True), account, RING)
     with pytest.raises(NotConfirmed):
         authenticate.recheck(sealed(website), account, RING)
 
 
 def test_a_record_of_the_open_platform_names_its_application_and_needs_no_payee() -> None:
-    authenticate.recheck(sealed(body()), holder.openapi(seller_id=None), RING)
+    authenticate.recheck(sealed(body()), alipay.openapi(seller_id=None), RING)
 
 
 def test_a_record_that_names_the_payee_needs_nobody_to_vouch_for_it() -> None:
-    account = holder.mapi(SignType.RSA2, notify_verify=True)
-    ours = holder.form({"out_trade_no": "W-1", "seller_id": holder.SELLER}, holder.rsa_key(), "RSA2")
+    account = alipay.mapi(SignType.RSA2, notify_verify=True)
+    ours = alipay.form({"out_trade_no": "W-1", "seller_id": alipay.SELLER}, alipay.rsa_key(), "RSA2")
     authenticate.recheck(sealed(ours), account, RING)
-    nobodys = holder.form({"out_trade_no": "W-1"}, holder.rsa_key(), "RSA2")
+    nobodys = alipay.form({"out_trade_no": "W-1"}, alipay.rsa_key(), "RSA2")
     with pytest.raises(NotOurs):
         authenticate.recheck(sealed(nobodys), account, RING)
     authenticate.recheck(sealed(nobodys, confirmed=True), account, RING)

@@ -13,36 +13,36 @@ from cryptography.x509.oid import NameOID
 from ingest import key_files
 from ingest.key_files import BadKey, Md5Secret
 from schemas.accounts import Account, SignType
-from tests import holder
+from tests.support import alipay
 
 NOW = datetime(2025, 3, 18, tzinfo=UTC)
 
 
 def refused(content: bytes, account: Account | None = None) -> str:
     with pytest.raises(BadKey) as caught:
-        key_files.public_key(content, account or holder.openapi())
+        key_files.public_key(content, account or alipay.openapi())
     for line in content.splitlines():
         assert len(line) < 12 or line.decode("latin-1") not in str(caught.value)
     return str(caught.value)
 
 
 def test_a_public_key_is_read_from_pem_and_from_bare_base64_in_any_lines() -> None:
-    key = holder.rsa_key()
-    bare = holder.bare_base64(key)
+    key = alipay.rsa_key()
+    bare = alipay.bare_base64(key)
     wrapped = b"\r\n".join(bare[i : i + 64] for i in range(0, len(bare), 64)) + b"\n"
-    found = [key_files.public_key(content, holder.openapi()) for content in (holder.pem(key), bare, wrapped)]
+    found = [key_files.public_key(content, alipay.openapi()) for content in (alipay.pem(key), bare, wrapped)]
     assert {key_files.fingerprint(each) for each in found} == {key_files.fingerprint(key.public_key())}
     assert key_files.fingerprint(found[0]).startswith("sha256:")
-    assert key_files.fingerprint(found[0]) != key_files.fingerprint(holder.rsa_key("second").public_key())
+    assert key_files.fingerprint(found[0]) != key_files.fingerprint(alipay.rsa_key("second").public_key())
     assert (key_files.kind(found[0]), key_files.bits(found[0])) == ("RSA", 2048)
 
 
 def test_s31_private_keys_are_refused_however_they_are_written() -> None:
-    pem = holder.private_pem(holder.rsa_key())
-    traditional = holder.rsa_key().private_bytes(
+    pem = alipay.private_pem(alipay.rsa_key())
+    traditional = alipay.rsa_key().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
-    for content in (pem, traditional, holder.pem(holder.rsa_key()) + pem):
+    for content in (pem, traditional, alipay.pem(alipay.rsa_key()) + pem):
         assert "private key" in refused(content)
     for text in (pem, traditional):
         bare = b"".join(line for line in text.splitlines() if not line.startswith(b"-----"))
@@ -65,22 +65,22 @@ def test_s31_broken_files_are_refused(content: bytes, why: str) -> None:
 
 
 def test_s31_two_keys_in_one_file_are_refused() -> None:
-    assert "more than one" in refused(holder.pem(holder.rsa_key()) + holder.pem(holder.rsa_key("second")))
+    assert "more than one" in refused(alipay.pem(alipay.rsa_key()) + alipay.pem(alipay.rsa_key("second")))
 
 
 def test_s31_keys_of_another_kind_are_refused() -> None:
     curve = ec.generate_private_key(ec.SECP256R1()).public_key()
     pem = curve.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     assert "not an RSA key" in refused(pem)
-    assert "not an RSA key" in refused(holder.pem(holder.dsa_key()))
-    assert "not a DSA key" in refused(holder.pem(holder.rsa_key()), holder.mapi(SignType.DSA))
-    assert key_files.kind(key_files.public_key(holder.pem(holder.dsa_key()), holder.mapi(SignType.DSA))) == "DSA"
+    assert "not an RSA key" in refused(alipay.pem(alipay.dsa_key()))
+    assert "not a DSA key" in refused(alipay.pem(alipay.rsa_key()), alipay.mapi(SignType.DSA))
+    assert key_files.kind(key_files.public_key(alipay.pem(alipay.dsa_key()), alipay.mapi(SignType.DSA))) == "DSA"
 
 
 def test_s20_only_the_old_gateways_sha1_key_may_have_1024_bits() -> None:
-    short = holder.pem(holder.rsa_key(bits=1024))
-    assert key_files.bits(key_files.public_key(short, holder.mapi(SignType.RSA))) == 1024
-    for account in (holder.mapi(SignType.RSA2), holder.openapi(SignType.RSA), holder.openapi(), holder.antom()):
+    short = alipay.pem(alipay.rsa_key(bits=1024))
+    assert key_files.bits(key_files.public_key(short, alipay.mapi(SignType.RSA))) == 1024
+    for account in (alipay.mapi(SignType.RSA2), alipay.openapi(SignType.RSA), alipay.openapi(), alipay.antom()):
         assert "at least 2048" in refused(short, account)
 
 
@@ -90,10 +90,10 @@ def of_numbers(n: int, e: int) -> bytes:
 
 
 def test_s20_shorter_keys_and_small_exponents_are_refused() -> None:
-    n = holder.rsa_key().private_numbers().public_numbers.n
+    n = alipay.rsa_key().private_numbers().public_numbers.n
     assert "exponent" in refused(of_numbers(n, 3))
     assert "exponent" in refused(of_numbers(n, 65535))
-    assert "at least 1024" in refused(of_numbers((1 << 1022) + 1, 65537), holder.mapi(SignType.RSA))
+    assert "at least 1024" in refused(of_numbers((1 << 1022) + 1, 65537), alipay.mapi(SignType.RSA))
     assert "at least 2048" in refused(of_numbers((1 << 2046) + 1, 65537))
 
 
@@ -154,13 +154,13 @@ def issued(
         x509.CertificateBuilder()
         .subject_name(named(subject))
         .issuer_name(named(issuer))
-        .public_key(holder.rsa_key(key or subject).public_key())
+        .public_key(alipay.rsa_key(key or subject).public_key())
         .serial_number(serial)
         .not_valid_before(NOW - timedelta(days=1000))
         .not_valid_after(NOW + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
     )
-    return builder.sign(holder.rsa_key(signer or issuer), hashes.SHA256())
+    return builder.sign(alipay.rsa_key(signer or issuer), hashes.SHA256())
 
 
 def pem(*certificates: x509.Certificate) -> bytes:
@@ -173,28 +173,28 @@ LEAF = issued("leaf", "middle")
 
 
 def test_a_certificates_key_is_the_first_ones_with_its_end_and_its_number() -> None:
-    certified = key_files.certificate(pem(LEAF, MIDDLE), [], holder.openapi())
-    assert key_files.fingerprint(certified.key) == key_files.fingerprint(holder.rsa_key("leaf").public_key())
+    certified = key_files.certificate(pem(LEAF, MIDDLE), [], alipay.openapi())
+    assert key_files.fingerprint(certified.key) == key_files.fingerprint(alipay.rsa_key("leaf").public_key())
     assert certified.expires_at == NOW + timedelta(days=365)
     assert certified.number == hashlib.md5(b"CN=middle,C=CN7").hexdigest()
 
 
 def test_a_certificate_is_read_from_der_too() -> None:
     content = LEAF.public_bytes(serialization.Encoding.DER)
-    assert key_files.certificate(content, [], holder.openapi()).expires_at == NOW + timedelta(days=365)
+    assert key_files.certificate(content, [], alipay.openapi()).expires_at == NOW + timedelta(days=365)
 
 
 def test_s28_an_expired_certificate_still_gives_its_key() -> None:
     expired = issued("leaf", "middle", days=-30)
-    assert key_files.certificate(pem(expired, MIDDLE), [ROOT], holder.openapi()).expires_at < NOW
+    assert key_files.certificate(pem(expired, MIDDLE), [ROOT], alipay.openapi()).expires_at < NOW
 
 
 @pytest.mark.parametrize(
     "chain", [(LEAF, MIDDLE), (LEAF, issued("x", "root"), MIDDLE)], ids=["in_order", "with_another"]
 )
 def test_a_chain_to_a_root_is_found(chain: tuple[x509.Certificate, ...]) -> None:
-    assert key_files.certificate(pem(*chain), [issued("other", "other"), ROOT], holder.openapi())
-    assert key_files.certificate(pem(LEAF), [MIDDLE], holder.openapi())
+    assert key_files.certificate(pem(*chain), [issued("other", "other"), ROOT], alipay.openapi())
+    assert key_files.certificate(pem(LEAF), [MIDDLE], alipay.openapi())
 
 
 def test_s28_without_a_chain_to_a_root_of_the_accounts_the_start_is_refused() -> None:
@@ -209,16 +209,16 @@ def test_s28_without_a_chain_to_a_root_of_the_accounts_the_start_is_refused() ->
     }
     for chain in chains.values():
         with pytest.raises(BadKey, match="without a chain"):
-            key_files.certificate(pem(*chain), [ROOT], holder.openapi())
+            key_files.certificate(pem(*chain), [ROOT], alipay.openapi())
     with pytest.raises(BadKey, match="without a chain"):
-        key_files.certificate(pem(LEAF, MIDDLE), [issued("other", "other", is_authority=True)], holder.openapi())
+        key_files.certificate(pem(LEAF, MIDDLE), [issued("other", "other", is_authority=True)], alipay.openapi())
 
 
 def test_a_circle_of_issuers_is_no_chain() -> None:
     one = issued("one", "two", is_authority=True)
     two = issued("two", "one", is_authority=True)
     with pytest.raises(BadKey, match="more than 8"):
-        key_files.certificate(pem(issued("leaf", "one"), one, two), [ROOT], holder.openapi())
+        key_files.certificate(pem(issued("leaf", "one"), one, two), [ROOT], alipay.openapi())
 
 
 def test_a_certificates_key_must_be_as_strong_as_any_other() -> None:
@@ -226,26 +226,26 @@ def test_a_certificates_key_must_be_as_strong_as_any_other() -> None:
         x509.CertificateBuilder()
         .subject_name(named("weak"))
         .issuer_name(named("root"))
-        .public_key(holder.rsa_key(bits=1024).public_key())
+        .public_key(alipay.rsa_key(bits=1024).public_key())
         .serial_number(1)
         .not_valid_before(NOW)
         .not_valid_after(NOW + timedelta(days=1))
-        .sign(holder.rsa_key("root"), hashes.SHA256())
+        .sign(alipay.rsa_key("root"), hashes.SHA256())
     )
     with pytest.raises(BadKey, match="at least 2048"):
-        key_files.certificate(pem(weak), [], holder.openapi())
+        key_files.certificate(pem(weak), [], alipay.openapi())
 
 
 def test_s31_files_in_the_wrong_place_are_refused() -> None:
     assert "certificate" in refused(pem(LEAF))
     for content, why in (
-        (holder.pem(holder.rsa_key()), "no certificate"),
-        (holder.private_pem(holder.rsa_key()), "private key"),
+        (alipay.pem(alipay.rsa_key()), "no certificate"),
+        (alipay.private_pem(alipay.rsa_key()), "private key"),
         (b"", "no certificate"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no certificate"),
     ):
         with pytest.raises(BadKey, match=why):
-            key_files.certificate(content, [], holder.openapi())
+            key_files.certificate(content, [], alipay.openapi())
 
 
 def test_a_bundle_is_read_past_the_certificates_that_cannot_be() -> None:
@@ -254,9 +254,9 @@ def test_a_bundle_is_read_past_the_certificates_that_cannot_be() -> None:
 
 
 def test_a_key_to_compare_with_may_be_a_private_one_whose_public_half_is_taken() -> None:
-    expected = key_files.fingerprint(holder.rsa_key().public_key())
-    for content in (holder.private_pem(holder.rsa_key()), holder.pem(holder.rsa_key())):
-        assert key_files.fingerprint(key_files.any_key(content, holder.openapi())) == expected
-    assert isinstance(key_files.any_key(b"md5-key-of-the-samples", holder.mapi(SignType.MD5)), Md5Secret)
+    expected = key_files.fingerprint(alipay.rsa_key().public_key())
+    for content in (alipay.private_pem(alipay.rsa_key()), alipay.pem(alipay.rsa_key())):
+        assert key_files.fingerprint(key_files.any_key(content, alipay.openapi())) == expected
+    assert isinstance(key_files.any_key(b"md5-key-of-the-samples", alipay.mapi(SignType.MD5)), Md5Secret)
     with pytest.raises(BadKey, match="unencrypted private key"):
-        key_files.any_key(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", holder.openapi())
+        key_files.any_key(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", alipay.openapi())

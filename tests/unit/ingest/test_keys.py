@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from ingest import keys, signature
 from ingest.keys import Key, Rings
 from schemas.accounts import Account, BadAccounts, SignType
-from tests import holder
+from tests.support import alipay
 from tests.unit.ingest import test_key_files as made
 
 VERSION_3 = b"\xa0\x03\x02\x01\x02"  # as DER writes it
@@ -19,13 +19,13 @@ VERSION_3 = b"\xa0\x03\x02\x01\x02"  # as DER writes it
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "keys").mkdir()
-    holder.written(tmp_path / "keys", "a.pem", holder.pem(holder.rsa_key("a")))
-    holder.written(tmp_path / "keys", "b.pem", holder.pem(holder.rsa_key("b")))
+    alipay.written(tmp_path / "keys", "a.pem", alipay.pem(alipay.rsa_key("a")))
+    alipay.written(tmp_path / "keys", "b.pem", alipay.pem(alipay.rsa_key("b")))
     return tmp_path
 
 
 def account_of(*files: str, name: str = "shop-cn") -> Account:
-    return msgspec.structs.replace(holder.openapi(keys={file: file for file in files}), name=name)
+    return msgspec.structs.replace(alipay.openapi(keys={file: file for file in files}), name=name)
 
 
 def faults(account: Account, directory: Path) -> list[str]:
@@ -38,30 +38,30 @@ def test_a_key_is_called_by_its_files_name_and_antoms_by_its_version(directory: 
     ring = keys.load(account_of("keys/a.pem", "keys/b.pem"), directory)
     assert [key.id for key in ring.keys] == ["a.pem", "b.pem"]
     assert (ring.account, ring.sign_type, ring.pinned) == ("shop-cn", SignType.RSA2, b"RSA2")
-    antom = keys.load(holder.antom(keys={"1": "keys/a.pem", "7": "keys/b.pem"}), directory)
+    antom = keys.load(alipay.antom(keys={"1": "keys/a.pem", "7": "keys/b.pem"}), directory)
     assert [key.id for key in antom.keys] == ["1", "7"]
 
 
 def test_an_md5_key_is_loaded_and_no_ring_shows_it(directory: Path) -> None:
-    holder.written(directory, "md5", holder.MD5_SECRET + b"\n")
-    account = holder.mapi(SignType.MD5, keys={}, md5_key_file="md5")
+    alipay.written(directory, "md5", alipay.MD5_SECRET + b"\n")
+    account = alipay.mapi(SignType.MD5, keys={}, md5_key_file="md5")
     ring = keys.load(account, directory)
     assert [key.id for key in ring.keys] == ["md5"]
-    assert holder.MD5_SECRET.decode() not in repr(ring) + repr(ring.keys) + str(ring.keys[0].material)
+    assert alipay.MD5_SECRET.decode() not in repr(ring) + repr(ring.keys) + str(ring.keys[0].material)
 
 
 def test_certificates_come_with_their_ends_and_numbers(directory: Path) -> None:
-    holder.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
-    holder.written(directory, "root.crt", made.pem(made.ROOT))
-    account = holder.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("root.crt",))
+    alipay.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
+    alipay.written(directory, "root.crt", made.pem(made.ROOT))
+    account = alipay.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("root.crt",))
     ring = keys.load(account, directory)
     assert [(key.id, key.expires_at) for key in ring.keys] == [("leaf.crt", made.LEAF.not_valid_after_utc)]
     assert list(ring.certificate_numbers()) == [ring.keys[0].certificate_number]
 
 
 def test_every_fault_of_every_file_is_reported_at_once_by_account_and_file(directory: Path) -> None:
-    holder.written(directory, "private.pem", holder.private_pem(holder.rsa_key("a")))
-    holder.written(directory, "large.pem", b"A" * 70_000)
+    alipay.written(directory, "private.pem", alipay.private_pem(alipay.rsa_key("a")))
+    alipay.written(directory, "large.pem", b"A" * 70_000)
     (directory / "folder").mkdir()
     found = faults(account_of("private.pem", "large.pem", "folder", "absent.pem", "keys/a.pem"), directory)
     assert [fault.split(": ")[0] for fault in found] == ["account shop-cn"] * 4
@@ -82,17 +82,17 @@ def test_faults_of_all_accounts_are_reported_together(directory: Path) -> None:
 
 
 def test_s28_a_root_file_without_a_certificate_or_a_chain_to_another_root_is_a_fault(directory: Path) -> None:
-    holder.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
-    holder.written(directory, "empty.crt", b"nothing")
-    account = holder.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("empty.crt",))
+    alipay.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
+    alipay.written(directory, "empty.crt", b"nothing")
+    account = alipay.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("empty.crt",))
     assert any("empty.crt holds no certificate" in fault for fault in faults(account, directory))
-    holder.written(directory, "other.crt", made.pem(made.issued("other", "other", is_authority=True)))
-    account = holder.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("other.crt",))
+    alipay.written(directory, "other.crt", made.pem(made.issued("other", "other", is_authority=True)))
+    account = alipay.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("other.crt",))
     assert any("leaf.crt holds a certificate without a chain" in fault for fault in faults(account, directory))
 
 
 def test_two_keys_of_one_name_are_a_fault(directory: Path) -> None:
-    holder.written(directory, "a.pem", holder.pem(holder.rsa_key("b")))
+    alipay.written(directory, "a.pem", alipay.pem(alipay.rsa_key("b")))
     assert "two keys are called a.pem" in faults(account_of("keys/a.pem", "a.pem"), directory)[0]
 
 
@@ -108,7 +108,7 @@ def test_a_ring_can_be_asked_for_a_key_by_name(directory: Path) -> None:
 
 def holds(rings: Rings, name: str) -> bool:
     key = rings.current("shop-cn").keys[0]
-    sign = holder.signature(b"text", holder.rsa_key(name), "RSA2").encode()
+    sign = alipay.signature(b"text", alipay.rsa_key(name), "RSA2").encode()
     return signature.is_signed_by(key, b"text", sign, SignType.RSA2)
 
 
@@ -126,7 +126,7 @@ def test_nothing_is_read_again_while_no_file_changed(directory: Path) -> None:
 def test_a_changed_file_gives_a_new_ring_and_the_old_one_stays_whole(directory: Path) -> None:
     rings = rings_of(directory)
     before = rings.current("shop-cn")
-    (directory / "keys/a.pem").write_bytes(holder.pem(holder.rsa_key("b")))
+    (directory / "keys/a.pem").write_bytes(alipay.pem(alipay.rsa_key("b")))
     assert rings.reload() == []
     assert holds(rings, "b")
     assert not holds(rings, "a")
@@ -137,7 +137,7 @@ def test_a_file_replaced_by_another_of_the_same_size_and_time_is_noticed(directo
     rings = rings_of(directory)
     path = directory / "keys/a.pem"
     stamp = path.stat()
-    (directory / "new.pem").write_bytes(holder.pem(holder.rsa_key("b")))
+    (directory / "new.pem").write_bytes(alipay.pem(alipay.rsa_key("b")))
     os.utime(directory / "new.pem", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     (directory / "new.pem").rename(path)
     assert rings.reload() == []
@@ -147,7 +147,7 @@ def test_a_file_replaced_by_another_of_the_same_size_and_time_is_noticed(directo
 def test_a_bad_or_missing_file_keeps_the_old_keys_and_says_so_until_it_is_good(directory: Path) -> None:
     rings = rings_of(directory)
     path = directory / "keys/a.pem"
-    for content in (b"half a k", holder.private_pem(holder.rsa_key("b"))):
+    for content in (b"half a k", alipay.private_pem(alipay.rsa_key("b"))):
         path.write_bytes(content)
         for _ in range(2):
             assert len(rings.reload()) == 1
@@ -156,7 +156,7 @@ def test_a_bad_or_missing_file_keeps_the_old_keys_and_says_so_until_it_is_good(d
     path.unlink()
     assert "does not exist" in rings.reload()[0]
     assert holds(rings, "a")
-    path.write_bytes(holder.pem(holder.rsa_key("b")))
+    path.write_bytes(alipay.pem(alipay.rsa_key("b")))
     assert rings.reload() == []
     assert rings.faults == {}
     assert holds(rings, "b")
@@ -164,13 +164,13 @@ def test_a_bad_or_missing_file_keeps_the_old_keys_and_says_so_until_it_is_good(d
 
 @pytest.mark.parametrize("damaged", ["leaf.crt", "root.crt"])
 def test_a_certificate_that_its_library_stumbles_over_is_a_fault_like_any_other(directory: Path, damaged: str) -> None:
-    holder.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
-    holder.written(directory, "root.crt", made.pem(made.ROOT))
-    account = holder.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("root.crt",))
+    alipay.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
+    alipay.written(directory, "root.crt", made.pem(made.ROOT))
+    account = alipay.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("root.crt",))
     rings = Rings({"shop-cn": account}, directory)
     before = rings.current("shop-cn")
     of_no_version = made.LEAF.public_bytes(serialization.Encoding.DER).replace(VERSION_3, b"\xa0\x03\x02\x01\x5a", 1)
-    holder.written(directory, damaged, of_no_version)
+    alipay.written(directory, damaged, of_no_version)
     assert rings.reload() == [f"account {account.name}: {damaged} holds no certificate that can be read"]
     assert rings.current("shop-cn") is before
 
@@ -182,7 +182,7 @@ def test_the_first_load_refuses_what_is_wrong(directory: Path) -> None:
 
 
 def test_a_key_is_preferred_without_any_key_getting_lost() -> None:
-    ring = holder.ring(SignType.RSA2, *(holder.rsa_key(name) for name in "abc"), ids=("a", "b", "c"))
+    ring = alipay.ring(SignType.RSA2, *(alipay.rsa_key(name) for name in "abc"), ids=("a", "b", "c"))
     last: Key = ring.keys[2]
     ring.prefer(last)
     assert [key.id for key in ring.recent] == ["c", "a", "b"]
@@ -190,18 +190,18 @@ def test_a_key_is_preferred_without_any_key_getting_lost() -> None:
 
 
 def test_a_changed_md5_key_is_noticed_too(directory: Path) -> None:
-    holder.written(directory, "md5", holder.MD5_SECRET)
-    rings = Rings({"shop-sg": holder.mapi(SignType.MD5, keys={}, md5_key_file="md5")}, directory)
-    holder.written(directory, "md5", b"a-new-secret-of-the-tests-012345")
+    alipay.written(directory, "md5", alipay.MD5_SECRET)
+    rings = Rings({"shop-sg": alipay.mapi(SignType.MD5, keys={}, md5_key_file="md5")}, directory)
+    alipay.written(directory, "md5", b"a-new-secret-of-the-tests-012345")
     assert rings.reload() == []
-    sign = holder.signature(b"text", b"a-new-secret-of-the-tests-012345", "MD5").encode()
+    sign = alipay.signature(b"text", b"a-new-secret-of-the-tests-012345", "MD5").encode()
     assert signature.signer(b"text", sign, rings.current("shop-sg")) is not None
 
 
 def test_an_account_with_a_fault_is_read_again_even_where_no_file_seems_to_have_changed(directory: Path) -> None:
     rings = rings_of(directory)
     path = directory / "keys/a.pem"
-    good = holder.pem(holder.rsa_key("b"))
+    good = alipay.pem(alipay.rsa_key("b"))
     path.write_bytes(b"?" * len(good))
     assert len(rings.reload()) == 1
     stamp = path.stat()
@@ -212,13 +212,13 @@ def test_an_account_with_a_fault_is_read_again_even_where_no_file_seems_to_have_
 
 
 def test_an_absent_root_file_is_a_fault(directory: Path) -> None:
-    holder.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
-    account = holder.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("absent.crt",))
+    alipay.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
+    account = alipay.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("absent.crt",))
     assert faults(account, directory) == ["account shop-cn: absent.crt does not exist"]
 
 
 def test_the_largest_file_that_is_read_is_exact(directory: Path) -> None:
-    content = holder.pem(holder.rsa_key("a"))
+    content = alipay.pem(alipay.rsa_key("a"))
     (directory / "keys/a.pem").write_bytes(content + b"\n" * (64 * 1024 - len(content)))
     assert keys.load(account_of("keys/a.pem"), directory).keys
     (directory / "keys/a.pem").write_bytes(content + b"\n" * (64 * 1024 - len(content) + 1))

@@ -10,7 +10,7 @@ from ingest import notify_verify
 from ingest.errors import NotConfirmed, Unavailable
 from ingest.notify_verify import NotifyVerify
 from schemas.accounts import NOTIFY_VERIFY_URL, Account
-from tests import holder
+from tests.support import alipay
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -56,7 +56,7 @@ async def session() -> AsyncIterator[ClientSession]:
 
 
 def account(gateway: Gateway) -> Account:
-    return holder.mapi(notify_verify=True, notify_verify_url=gateway.url)
+    return alipay.mapi(notify_verify=True, notify_verify_url=gateway.url)
 
 
 async def test_true_confirms_and_the_question_names_the_service_the_partner_and_the_id(
@@ -65,7 +65,7 @@ async def test_true_confirms_and_the_question_names_the_service_the_partner_and_
     await NotifyVerify(session).confirm(account(gateway), "2025031800222151207099990000010251")
     assert gateway.paths == ["/gateway.do"]
     assert gateway.asked == [
-        {"service": "notify_verify", "partner": holder.SELLER, "notify_id": "2025031800222151207099990000010251"}
+        {"service": "notify_verify", "partner": alipay.SELLER, "notify_id": "2025031800222151207099990000010251"}
     ]
 
 
@@ -75,7 +75,7 @@ async def test_whatever_an_id_holds_stays_inside_its_parameter(
 ) -> None:
     await NotifyVerify(session).confirm(account(gateway), notify_id)
     await NotifyVerify(session).confirm(account(gateway), notify_id.encode())
-    assert gateway.asked == [{"service": "notify_verify", "partner": holder.SELLER, "notify_id": notify_id}] * 2
+    assert gateway.asked == [{"service": "notify_verify", "partner": alipay.SELLER, "notify_id": notify_id}] * 2
     assert gateway.paths == ["/gateway.do"] * 2
 
 
@@ -165,7 +165,7 @@ async def test_an_answer_that_does_not_come_is_unknown(gateway: Gateway, session
 async def test_a_gateway_that_cannot_be_reached_is_unknown(session: ClientSession) -> None:
     for url in ("http://127.0.0.1:1/gateway.do", "http://[::bad/gateway.do", "ftp://127.0.0.1/x", ""):
         with pytest.raises(Unavailable):
-            await NotifyVerify(session).confirm(holder.mapi(notify_verify=True, notify_verify_url=url), "N")
+            await NotifyVerify(session).confirm(alipay.mapi(notify_verify=True, notify_verify_url=url), "N")
 
 
 @pytest.mark.parametrize("notify_id", ["", b"", b"\xff", "é", "a\nb", "a\x00"])
@@ -178,6 +178,6 @@ async def test_an_id_that_alipay_could_not_have_made_is_not_asked_about(
 
 
 def test_alipays_own_gateway_is_asked_over_tls_unless_the_account_says_otherwise() -> None:
-    url = notify_verify.url_of(holder.mapi(notify_verify=True), "N")
+    url = notify_verify.url_of(alipay.mapi(notify_verify=True), "N")
     assert str(url.with_query(None)) == NOTIFY_VERIFY_URL
     assert url.scheme == "https"

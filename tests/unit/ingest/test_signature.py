@@ -18,7 +18,7 @@ from ingest.keys import Key, KeyRing
 from schemas import form as forms
 from schemas.accounts import SignType
 from schemas.dispositions import Refusal
-from tests import holder
+from tests.support import alipay
 
 PAYMENT: dict[str, str | bytes] = {
     "notify_type": "trade_status_sync",
@@ -27,21 +27,21 @@ PAYMENT: dict[str, str | bytes] = {
     "subject": "港式奶茶 x2 + 礼盒 & 10% = ok",
     "trade_status": "TRADE_SUCCESS",
 }
-TEXT = holder.canonical(PAYMENT)
+TEXT = alipay.canonical(PAYMENT)
 
-ALGORITHMS: dict[SignType, holder.Signer] = {
-    SignType.RSA: holder.rsa_key(bits=1024),
-    SignType.RSA2: holder.rsa_key(),
-    SignType.DSA: holder.dsa_key(),
-    SignType.MD5: holder.MD5_SECRET,
+ALGORITHMS: dict[SignType, alipay.Signer] = {
+    SignType.RSA: alipay.rsa_key(bits=1024),
+    SignType.RSA2: alipay.rsa_key(),
+    SignType.DSA: alipay.dsa_key(),
+    SignType.MD5: alipay.MD5_SECRET,
 }
-RSA2 = holder.ring(SignType.RSA2, holder.rsa_key())
-MD5 = holder.ring(SignType.MD5, holder.MD5_SECRET)
-DSA = holder.ring(SignType.DSA, holder.dsa_key())
+RSA2 = alipay.ring(SignType.RSA2, alipay.rsa_key())
+MD5 = alipay.ring(SignType.MD5, alipay.MD5_SECRET)
+DSA = alipay.ring(SignType.DSA, alipay.dsa_key())
 
 
 def verify(params: dict[str, str | bytes], ring: KeyRing) -> str:
-    return signature.verify_form(forms.read(holder.urlencoded(params)), ring)
+    return signature.verify_form(forms.read(alipay.urlencoded(params)), ring)
 
 
 def refusal(params: dict[str, str | bytes], ring: KeyRing) -> Refusal:
@@ -55,19 +55,19 @@ def with_sign(sign: str | bytes, sign_type: str = "RSA2") -> dict[str, str | byt
 
 
 def right_sign(sign_type: SignType = SignType.RSA2) -> str:
-    return holder.signature(TEXT, ALGORITHMS[sign_type], sign_type.value)
+    return alipay.signature(TEXT, ALGORITHMS[sign_type], sign_type.value)
 
 
 @pytest.mark.parametrize("sign_type", ALGORITHMS)
 def test_a_form_is_verified_under_each_algorithm(sign_type: SignType) -> None:
     signer = ALGORITHMS[sign_type]
-    assert verify(holder.signed(PAYMENT, signer, sign_type.value), holder.ring(sign_type, signer)) == "k0"
+    assert verify(alipay.signed(PAYMENT, signer, sign_type.value), alipay.ring(sign_type, signer)) == "k0"
 
 
 @pytest.mark.parametrize("sign_type", ALGORITHMS)
 def test_any_change_of_a_value_a_name_or_the_set_is_refused(sign_type: SignType) -> None:
-    ring = holder.ring(sign_type, ALGORITHMS[sign_type])
-    genuine = holder.signed(PAYMENT, ALGORITHMS[sign_type], sign_type.value)
+    ring = alipay.ring(sign_type, ALGORITHMS[sign_type])
+    genuine = alipay.signed(PAYMENT, ALGORITHMS[sign_type], sign_type.value)
     renamed = {("Total_Fee" if name == "total_fee" else name): value for name, value in genuine.items()}
     without = {name: value for name, value in genuine.items() if name != "total_fee"}
     for changed in ({**genuine, "total_fee": "25.81"}, {**genuine, "extra": "1"}, renamed, without):
@@ -75,12 +75,12 @@ def test_any_change_of_a_value_a_name_or_the_set_is_refused(sign_type: SignType)
 
 
 def test_gbk_bytes_verify_without_anybody_naming_a_charset() -> None:
-    body = holder.form(PAYMENT, holder.rsa_key(), "RSA2", charset="gbk")
+    body = alipay.form(PAYMENT, alipay.rsa_key(), "RSA2", charset="gbk")
     assert signature.verify_form(forms.read(body), RSA2) == "k0"
 
 
 def test_c14_the_order_on_the_wire_is_of_no_account() -> None:
-    genuine = list(holder.signed(PAYMENT, holder.rsa_key(), "RSA2").items())
+    genuine = list(alipay.signed(PAYMENT, alipay.rsa_key(), "RSA2").items())
     for order in itertools.islice(itertools.permutations(genuine), 0, 5040, 101):
         assert verify(dict(order), RSA2) == "k0"
 
@@ -88,17 +88,17 @@ def test_c14_the_order_on_the_wire_is_of_no_account() -> None:
 @pytest.mark.parametrize("blanks", [True, False], ids=["signed_with_them", "signed_without_them"])
 def test_c16_an_empty_value_may_be_in_the_signed_text_or_not(blanks: bool) -> None:
     params = {**PAYMENT, "buyer_logon_id": ""}
-    assert verify(holder.signed(params, holder.rsa_key(), "RSA2", blanks=blanks), RSA2) == "k0"
+    assert verify(alipay.signed(params, alipay.rsa_key(), "RSA2", blanks=blanks), RSA2) == "k0"
 
 
 def test_of_two_empty_values_one_cannot_be_in_and_the_other_out() -> None:
-    sign = holder.signature(holder.canonical({**PAYMENT, "a": ""}), holder.rsa_key(), "RSA2")
+    sign = alipay.signature(alipay.canonical({**PAYMENT, "a": ""}), alipay.rsa_key(), "RSA2")
     assert refusal({**with_sign(sign), "a": "", "b": ""}, RSA2) is Refusal.BAD_SIGNATURE
 
 
 def test_c18_a_signed_text_that_holds_sign_type_is_refused() -> None:
     text = b"&".join(sorted([*TEXT.split(b"&"), b"sign_type=RSA2"]))
-    sign = holder.signature(text, holder.rsa_key(), "RSA2")
+    sign = alipay.signature(text, alipay.rsa_key(), "RSA2")
     assert refusal(with_sign(sign), RSA2) is Refusal.BAD_SIGNATURE
 
 
@@ -108,7 +108,7 @@ def test_c05_c06_another_name_is_no_sign(name: str) -> None:
 
 
 def test_c19_a_form_separated_by_semicolons_has_no_sign() -> None:
-    body = holder.form(PAYMENT, holder.rsa_key(), "RSA2").replace(b"&", b";")
+    body = alipay.form(PAYMENT, alipay.rsa_key(), "RSA2").replace(b"&", b";")
     with pytest.raises(Unauthentic) as caught:
         signature.verify_form(forms.read(body), RSA2)
     assert caught.value.reason is Refusal.MISSING_SIGN
@@ -158,7 +158,7 @@ def test_s05_s07_s08_a_signature_has_one_spelling(spelling: str) -> None:
 def test_s07_the_url_safe_alphabet_is_another_spelling() -> None:
     for number in range(50):
         params = {**PAYMENT, "body": str(number)}
-        sign = holder.signature(holder.canonical(params), holder.rsa_key(), "RSA2")
+        sign = alipay.signature(alipay.canonical(params), alipay.rsa_key(), "RSA2")
         if "+" in sign and "/" in sign:
             break
     for respelled in (sign.replace("+", "-"), sign.replace("/", "_"), sign.replace("+", "-").replace("/", "_")):
@@ -187,19 +187,19 @@ def test_s10_an_absent_sign_type_is_refused() -> None:
 
 
 def test_s14_a_valid_weaker_signature_of_the_same_key_is_no_way_in() -> None:
-    weaker = holder.signature(TEXT, holder.rsa_key(), "RSA")
+    weaker = alipay.signature(TEXT, alipay.rsa_key(), "RSA")
     assert refusal(with_sign(weaker, "RSA"), RSA2) is Refusal.UNSUPPORTED_SIGN_TYPE
     assert refusal(with_sign(weaker, "RSA2"), RSA2) is Refusal.BAD_SIGNATURE
 
 
 def test_s16_a_stronger_hash_under_a_weaker_name_is_refused_too() -> None:
-    ring = holder.ring(SignType.RSA, holder.rsa_key())
+    ring = alipay.ring(SignType.RSA, alipay.rsa_key())
     assert refusal(with_sign(RIGHT, "RSA"), ring) is Refusal.BAD_SIGNATURE
 
 
 def test_s11_s14_a_correct_signature_under_another_padding_is_refused() -> None:
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH)
-    sign = base64.b64encode(holder.rsa_key().sign(TEXT, pss, hashes.SHA256())).decode()
+    sign = base64.b64encode(alipay.rsa_key().sign(TEXT, pss, hashes.SHA256())).decode()
     assert refusal(with_sign(sign), RSA2) is Refusal.BAD_SIGNATURE
 
 
@@ -236,17 +236,17 @@ LAX = {
 
 
 def test_the_forger_of_the_next_tests_can_make_a_right_one() -> None:
-    assert encrypted(padded(INFO), holder.rsa_key()) == RIGHT
+    assert encrypted(padded(INFO), alipay.rsa_key()) == RIGHT
 
 
 @pytest.mark.parametrize("shape", LAX)
 def test_s20_the_padding_is_exact(shape: str) -> None:
     assert len(LAX[shape]) == 256
-    assert refusal(with_sign(encrypted(LAX[shape], holder.rsa_key())), RSA2) is Refusal.BAD_SIGNATURE
+    assert refusal(with_sign(encrypted(LAX[shape], alipay.rsa_key())), RSA2) is Refusal.BAD_SIGNATURE
 
 
 def test_s20_a_signature_above_the_modulus_is_refused() -> None:
-    n = holder.rsa_key().public_key().public_numbers().n
+    n = alipay.rsa_key().public_key().public_numbers().n
     above = int.from_bytes(RAW) + n
     raw = above.to_bytes(257)[-256:] if above < 1 << 2048 else above.to_bytes(257)
     assert refusal(with_sign(base64.b64encode(raw).decode()), RSA2) is Refusal.BAD_SIGNATURE
@@ -254,7 +254,7 @@ def test_s20_a_signature_above_the_modulus_is_refused() -> None:
 
 def dsa_parts() -> tuple[int, int, int]:
     r, s = decode_dss_signature(base64.b64decode(right_sign(SignType.DSA)))
-    return r, s, holder.dsa_key().parameters().parameter_numbers().q
+    return r, s, alipay.dsa_key().parameters().parameter_numbers().q
 
 
 def integer(value: int) -> bytes:
@@ -292,7 +292,7 @@ def test_s18_a_dsa_signature_is_one_der_form_of_two_numbers_in_range(shape: str)
 class AcceptingDsa:
     """A DSA key that finds everything right, so that only our own look at the numbers is left."""
 
-    parameters = holder.dsa_key().parameters
+    parameters = alipay.dsa_key().parameters
 
     def verify(self, *_: object) -> None:
         return
@@ -326,20 +326,20 @@ def test_the_twin_of_a_dsa_signature_is_as_valid_as_it_is() -> None:
 
 
 def test_s23_a_valid_signature_of_another_notification_is_a_bad_one() -> None:
-    other = holder.signature(holder.canonical({**PAYMENT, "out_trade_no": "APP-2"}), holder.rsa_key(), "RSA2")
+    other = alipay.signature(alipay.canonical({**PAYMENT, "out_trade_no": "APP-2"}), alipay.rsa_key(), "RSA2")
     assert refusal(with_sign(other), RSA2) is Refusal.BAD_SIGNATURE
 
 
 @pytest.mark.parametrize("sign_type", ALGORITHMS)
 def test_s25_another_key_of_the_same_kind_is_a_strangers(sign_type: SignType) -> None:
-    strangers: dict[SignType, holder.Signer] = {
-        SignType.RSA: holder.rsa_key("stranger", bits=1024),
-        SignType.RSA2: holder.rsa_key("stranger"),
-        SignType.DSA: holder.dsa_key("stranger"),
+    strangers: dict[SignType, alipay.Signer] = {
+        SignType.RSA: alipay.rsa_key("stranger", bits=1024),
+        SignType.RSA2: alipay.rsa_key("stranger"),
+        SignType.DSA: alipay.dsa_key("stranger"),
         SignType.MD5: b"another-secret-of-the-same-size!",
     }
-    params = holder.signed(PAYMENT, strangers[sign_type], sign_type.value)
-    assert refusal(params, holder.ring(sign_type, ALGORITHMS[sign_type])) is Refusal.BAD_SIGNATURE
+    params = alipay.signed(PAYMENT, strangers[sign_type], sign_type.value)
+    assert refusal(params, alipay.ring(sign_type, ALGORITHMS[sign_type])) is Refusal.BAD_SIGNATURE
 
 
 def test_s34_md5_is_32_lower_case_hex_digits_and_no_prefix_of_them() -> None:
@@ -387,17 +387,17 @@ def test_who_wants_the_process_to_end_is_not_taken_for_a_bad_signature(error: ty
 
 
 def test_a_key_of_the_wrong_kind_verifies_nothing() -> None:
-    ring = KeyRing("shop", SignType.RSA2, (Key("k", holder.dsa_key().public_key()),))
+    ring = KeyRing("shop", SignType.RSA2, (Key("k", alipay.dsa_key().public_key()),))
     assert refusal(with_sign(RIGHT), ring) is Refusal.BAD_SIGNATURE
 
 
 def test_several_keys_verify_side_by_side_and_the_one_that_did_last_is_tried_first() -> None:
-    old, new = holder.rsa_key("old"), holder.rsa_key("new")
-    ring = holder.ring(SignType.RSA2, old, new, ids=("old", "new"))
+    old, new = alipay.rsa_key("old"), alipay.rsa_key("new")
+    ring = alipay.ring(SignType.RSA2, old, new, ids=("old", "new"))
     for signer, key_id in ((new, "new"), (new, "new"), (old, "old"), (new, "new")):
-        assert verify(holder.signed(PAYMENT, signer, "RSA2"), ring) == key_id
+        assert verify(alipay.signed(PAYMENT, signer, "RSA2"), ring) == key_id
         assert ring.recent[0].id == key_id
-    assert refusal(holder.signed(PAYMENT, holder.rsa_key("stranger"), "RSA2"), ring) is Refusal.BAD_SIGNATURE
+    assert refusal(alipay.signed(PAYMENT, alipay.rsa_key("stranger"), "RSA2"), ring) is Refusal.BAD_SIGNATURE
     assert ring.recent[0].id == "new"
     assert {key.id for key in ring.recent} == {"old", "new"}
 
@@ -430,10 +430,10 @@ def forgeries(draw: st.DrawFn) -> tuple[dict[str, str], bytes]:
     """What the holder signed, and what somebody makes of it."""
     genuine = draw(st.dictionaries(st.sampled_from(KNOWN), PLAIN, min_size=1, max_size=6))
     blanks = draw(st.booleans())
-    text = holder.canonical(genuine, blanks=blanks)
+    text = alipay.canonical(genuine, blanks=blanks)
     pieces = [piece.partition(b"=") for piece in regrouped(draw, text)]
     sent = [b"%s=%s" % (quote_plus(name).encode(), quote_plus(value).encode()) for name, _, value in pieces]
-    sign = holder.signature(text, holder.MD5_SECRET, "MD5").encode()
+    sign = alipay.signature(text, alipay.MD5_SECRET, "MD5").encode()
     return genuine, b"&".join([*sent, b"sign_type=MD5", b"sign=" + sign])
 
 
@@ -454,13 +454,13 @@ def test_what_is_accepted_is_what_the_holder_signed(case: tuple[dict[str, str], 
 @given(st.dictionaries(st.sampled_from(KNOWN), PLAIN, min_size=1, max_size=6), st.booleans())
 def test_what_the_holder_signed_is_accepted(genuine: dict[str, str], blanks: bool) -> None:
     params: dict[str, str | bytes] = dict(genuine)
-    assert verify(holder.signed(params, holder.MD5_SECRET, "MD5", blanks=blanks), MD5) == "k0"
+    assert verify(alipay.signed(params, alipay.MD5_SECRET, "MD5", blanks=blanks), MD5) == "k0"
 
 
 # Antom
 
 BODY = b'{"notifyType":"PAYMENT_RESULT","paymentRequestId":"PAY-1"}'
-ANTOM = holder.ring(SignType.RSA256, holder.rsa_key(), holder.rsa_key("second"), ids=("1", "2"))
+ANTOM = alipay.ring(SignType.RSA256, alipay.rsa_key(), alipay.rsa_key("second"), ids=("1", "2"))
 
 
 def message(
@@ -477,19 +477,19 @@ def message(
 
 
 def antom_refusal(header: str | None = None, **changes: Any) -> Refusal:
-    headers = holder.antom_headers(BODY, holder.rsa_key())
+    headers = alipay.antom_headers(BODY, alipay.rsa_key())
     with pytest.raises(Unauthentic) as caught:
         message(headers | ({"signature": header} if header is not None else {}), **changes)
     return caught.value.reason
 
 
 def antom_sign() -> str:
-    return holder.antom_headers(BODY, holder.rsa_key())["signature"].partition("signature=")[2]
+    return alipay.antom_headers(BODY, alipay.rsa_key())["signature"].partition("signature=")[2]
 
 
 def test_n01_a_message_is_verified_by_the_key_it_names() -> None:
-    assert message(holder.antom_headers(BODY, holder.rsa_key())) == "1"
-    assert message(holder.antom_headers(BODY, holder.rsa_key("second"), key_version="2")) == "2"
+    assert message(alipay.antom_headers(BODY, alipay.rsa_key())) == "1"
+    assert message(alipay.antom_headers(BODY, alipay.rsa_key("second"), key_version="2")) == "2"
 
 
 def test_n02_a_header_without_a_signature_is_missing_one() -> None:
@@ -513,7 +513,7 @@ def test_n05_an_unknown_key_version_is_no_key(version: str) -> None:
 
 
 def test_n05_a_key_version_with_a_leading_zero_is_none_even_where_a_key_is_called_so() -> None:
-    ring = holder.ring(SignType.RSA256, holder.rsa_key(), ids=("01",))
+    ring = alipay.ring(SignType.RSA256, alipay.rsa_key(), ids=("01",))
     assert antom_refusal(f"algorithm=RSA256,keyVersion=01,signature={antom_sign()}", ring=ring) is Refusal.UNKNOWN_KEY
 
 
@@ -522,7 +522,7 @@ def test_n05_only_the_named_version_is_tried() -> None:
 
 
 def test_n06_order_blanks_and_unknown_parts_are_of_no_account() -> None:
-    headers = holder.antom_headers(BODY, holder.rsa_key())
+    headers = alipay.antom_headers(BODY, alipay.rsa_key())
     for header in (
         f"signature={antom_sign()}, keyVersion=1, algorithm=RSA256",
         f"algorithm=RSA256,  signature={antom_sign()},new=part,new=again",
@@ -532,7 +532,7 @@ def test_n06_order_blanks_and_unknown_parts_are_of_no_account() -> None:
 
 
 def test_n07_the_signature_is_percent_decoded_exactly_once() -> None:
-    headers = holder.antom_headers(BODY, holder.rsa_key())
+    headers = alipay.antom_headers(BODY, alipay.rsa_key())
     raw = headers["signature"].replace("%2B", "+").replace("%2F", "/").replace("%3D", "=")
     assert message(headers | {"signature": raw}) == "1"
     twice = f"algorithm=RSA256,keyVersion=1,signature={quote(antom_sign(), safe='')}"
@@ -553,14 +553,14 @@ def test_n17_n18_the_body_is_signed_byte_for_byte(body: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["client-id", "request-time"])
 def test_n13_n14_the_two_other_headers_are_signed_as_received(name: str) -> None:
-    headers = holder.antom_headers(BODY, holder.rsa_key())
+    headers = alipay.antom_headers(BODY, alipay.rsa_key())
     with pytest.raises(Unauthentic) as caught:
         message(headers | {name: headers[name] + "1"})
     assert caught.value.reason is Refusal.BAD_SIGNATURE
 
 
 def test_an_ill_formed_signature_header_is_malformed() -> None:
-    headers = holder.antom_headers(BODY, holder.rsa_key())
+    headers = alipay.antom_headers(BODY, alipay.rsa_key())
     for header in ("RSA256", f"{headers['signature']},signature=x", f"{headers['signature']},algorithm=RSA256"):
         with pytest.raises(Malformed) as caught:
             message(headers | {"signature": header})
@@ -568,6 +568,6 @@ def test_an_ill_formed_signature_header_is_malformed() -> None:
 
 
 def test_a_message_signed_with_the_other_hash_is_refused() -> None:
-    text = f"POST /notify/antom-hk\n{holder.CLIENT}.2025-03-18T06:31:07Z.".encode() + BODY
-    sign = quote_plus(holder.signature(text, holder.rsa_key(), "RSA"))
+    text = f"POST /notify/antom-hk\n{alipay.CLIENT}.2025-03-18T06:31:07Z.".encode() + BODY
+    sign = quote_plus(alipay.signature(text, alipay.rsa_key(), "RSA"))
     assert antom_refusal(f"algorithm=RSA256,keyVersion=1,signature={sign}") is Refusal.BAD_SIGNATURE

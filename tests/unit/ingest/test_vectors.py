@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +18,10 @@ from ingest.keys import Key, KeyRing
 from schemas import form as forms
 from schemas.accounts import Account, SignType
 from schemas.dispositions import Refusal
-from tests import holder
+from tests.support import alipay, paths
 
-DIRECTORY = Path(__file__).parents[2] / "vectors"
 VECTORS: dict[str, dict[str, Any]] = {
-    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(DIRECTORY.glob("*.json"))
+    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths.VECTORS.glob("*.json"))
 }
 FORMS = [
     name
@@ -34,14 +32,14 @@ MESSAGES = [name for name, vector in VECTORS.items() if vector["headers"]]
 TEXTS = [name for name in VECTORS if name not in FORMS and name not in MESSAGES]
 
 # The documents' key of the old gateway has 1024 bits, which only that family may use.
-OLD_GATEWAY = {"RSA": holder.mapi(SignType.RSA), "RSA2": holder.mapi(SignType.RSA2)}
+OLD_GATEWAY = {"RSA": alipay.mapi(SignType.RSA), "RSA2": alipay.mapi(SignType.RSA2)}
 
 
 def ring(vector: dict[str, Any]) -> KeyRing:
     sign_type = SignType(vector["algorithm"])
     if sign_type is SignType.MD5:
         return KeyRing("shop", sign_type, (Key("k", Md5Secret(vector["md5_key"].encode())),))
-    account = holder.antom() if sign_type is SignType.RSA256 else OLD_GATEWAY[vector["algorithm"]]
+    account = alipay.antom() if sign_type is SignType.RSA256 else OLD_GATEWAY[vector["algorithm"]]
     return KeyRing("shop", sign_type, (Key("1", key_files.public_key(vector["public_key"].encode(), account)),))
 
 
@@ -72,7 +70,7 @@ def test_a_form_verifies_or_is_refused_as_its_vector_says(name: str) -> None:
 
 
 def account_of(vector: dict[str, Any]) -> Account:
-    return holder.antom(client_id=vector["headers"]["client-id"], public_path=vector["request_path"])
+    return alipay.antom(client_id=vector["headers"]["client-id"], public_path=vector["request_path"])
 
 
 @pytest.mark.parametrize("name", MESSAGES)
@@ -109,7 +107,7 @@ def test_the_query_answers_signed_text_is_the_children_of_its_trade_sorted() -> 
 
 def test_the_edited_return_string_is_refused_by_the_return_checker() -> None:
     vector = VECTORS["mapi_app_return_string_doc_sample"]
-    found = returns.check(vector["raw_body"], holder.mapi(partner="2088101568358171"), ring(vector))
+    found = returns.check(vector["raw_body"], alipay.mapi(partner="2088101568358171"), ring(vector))
     assert (found.verdict, found.reason) == (Verdict.REFUSED, Refusal.BAD_SIGNATURE)
     assert found.order == "0819145412-6177"
 
@@ -117,19 +115,19 @@ def test_the_edited_return_string_is_refused_by_the_return_checker() -> None:
 def test_the_api_answer_verifies_as_an_app_result_does() -> None:
     vector = VECTORS["openplatform_rsa2_api_response_2019"]
     result = f'{{"alipay_trade_query_response":{vector["raw_body"]},"sign":"{vector["signature"]}","sign_type":"RSA2"}}'
-    found = returns.check(result, holder.openapi(), ring(vector))
+    found = returns.check(result, alipay.openapi(), ring(vector))
     # The signature holds; such an answer names no application, which a Return must.
     assert found.reason is Refusal.NOT_OURS
     spaced = result.replace('","', '", "')
-    assert returns.check(spaced, holder.openapi(), ring(vector)).reason is Refusal.BAD_SIGNATURE
+    assert returns.check(spaced, alipay.openapi(), ring(vector)).reason is Refusal.BAD_SIGNATURE
 
 
 def test_the_expired_certificate_still_gives_the_key_that_verifies() -> None:
     vector = VECTORS["openplatform_rsa2_sandbox_cert_plus_sign_2023"]
-    certified = key_files.certificate(vector["certificate_pem"].encode(), [], holder.openapi())
+    certified = key_files.certificate(vector["certificate_pem"].encode(), [], alipay.openapi())
     assert certified.expires_at.year == 2024
     with_key = KeyRing("shop", SignType.RSA2, (Key("c", certified.key, certified.expires_at, certified.number),))
-    account = holder.openapi(app_id=vector["params"]["app_id"], seller_id=vector["params"]["seller_id"])
+    account = alipay.openapi(app_id=vector["params"]["app_id"], seller_id=vector["params"]["seller_id"])
     found = authenticate.check(account, with_key, vector["raw_body"].encode())
     assert (found.key_id, found.number) == ("c", vector["params"]["out_trade_no"].encode())
 
@@ -150,7 +148,7 @@ def test_the_explanation_says_what_the_vector_says_and_names_the_cause(name: str
         account = account_of(vector)
         captured = Captured(body=captured.body, headers=vector["headers"], target=vector["request_path"])
     else:
-        account = holder.mapi(SignType(vector["algorithm"]), seller_id=None, notify_verify=True)
+        account = alipay.mapi(SignType(vector["algorithm"]), seller_id=None, notify_verify=True)
     found = explain.explain(captured, account, ring(vector))
     assert found.accepted is vector["expected"]
     assert CAUSES.get(name, "") in found.cause

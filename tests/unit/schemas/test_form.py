@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas import form as forms
 from schemas.dispositions import Refusal
-from tests import holder
+from tests.support import alipay
 
 
 def refusal_of(body: bytes) -> Refusal:
@@ -160,9 +160,9 @@ def test_known_names_as_parameters_are_no_ambiguity() -> None:
 
 
 def test_a_form_split_another_way_than_it_was_signed_has_the_same_text_and_both_are_ambiguous() -> None:
-    genuine = forms.read(holder.urlencoded({"subject": "S&total_amount=9999.00&trade_aaa=", "total_amount": "0.01"}))
+    genuine = forms.read(alipay.urlencoded({"subject": "S&total_amount=9999.00&trade_aaa=", "total_amount": "0.01"}))
     resplit = forms.read(
-        holder.urlencoded({"subject": "S", "total_amount": "9999.00", "trade_aaa": "&total_amount=0.01"})
+        alipay.urlencoded({"subject": "S", "total_amount": "9999.00", "trade_aaa": "&total_amount=0.01"})
     )
     assert forms.signed_text(genuine) == forms.signed_text(resplit)
     assert forms.is_ambiguous(genuine)
@@ -250,7 +250,7 @@ def test_an_independent_reader_agrees_on_every_input(body: bytes) -> None:
 
 @given(st.dictionaries(st.sampled_from(["a", "b_c", "subject", "sign", "x.y[]"]), st.binary(max_size=30), min_size=1))
 def test_what_urllib_encodes_is_read_back(params: dict[str, bytes]) -> None:
-    form = forms.read(holder.urlencoded(params))
+    form = forms.read(alipay.urlencoded(params))
     assert form.fields == {name.encode(): value for name, value in params.items() if name != "sign"}
     assert form.sign == params.get("sign")
     assert form.has_escaped_ampersand == any(b"&" in value for value in params.values())

@@ -12,7 +12,7 @@ from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
 from schemas.notification import Kind, Notification, Unreadable
 from schemas.orders import News, Refund
-from tests import facts
+from tests.support import facts
 
 ACCOUNT = facts.account("antom")
 SUCCESS = {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success."}

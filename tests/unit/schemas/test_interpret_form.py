@@ -13,7 +13,7 @@ from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
 from schemas.notification import Kind, Notification, Unreadable
 from schemas.orders import News, Refund
-from tests import facts
+from tests.support import facts
 
 MAPI, OPENAPI = facts.account("mapi"), facts.account("openapi")
 REFUNDED_AT = {"gmt_refund": "2025-06-02 08:09:10.25"}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from deploy.cluster import strength
+from deploy.cluster import topic_check
 from deploy.cluster import topics as described
 from deploy.cluster.topics import Found
 from schemas import record_format, topics
@@ -56,7 +56,7 @@ def test_what_the_file_asks_for_is_strong_enough() -> None:
     found = {
         topic.name: Found(partitions=topic.partitions, replicas=topic.replicas, config=topic.config) for topic in wanted
     }
-    assert strength.weaknesses(wanted, found) == []
+    assert topic_check.weaknesses(wanted, found) == []
 
 
 @pytest.mark.parametrize("topic", described.wanted(), ids=lambda topic: topic.logical)

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
-from deploy.embedded.claims import LocalClaims
+from deploy.embedded.locks import LocalClaims
 from schemas.record_format import Record
-from tests import admin_world, journey
-from tests.fakes import Published
+from tests.support import admin, log_records
+from tests.support.stores import Published
 from workers import metrics
 from workers.app import Worker, working
 from workers.errors import InfrastructureDown
@@ -23,7 +23,7 @@ class Source:
     """A log of these records, which remembers what was committed."""
 
     def __init__(self, *records: Record) -> None:
-        self.coming = journey.logged(records)
+        self.coming = log_records.logged(records)
         self.committed: list[Position] = []
 
     async def poll(self, max_records: int) -> Sequence[LogRecord]:
@@ -36,14 +36,12 @@ class Source:
 
 
 @asynccontextmanager
-async def worker(
-    source: Source, topics: Published, store: admin_world.MemoryStore, log: admin_world.Log
-) -> AsyncIterator[Worker]:
-    time = journey.Time()
-    counted = metrics.Metrics(CollectorRegistry(), journey.ACCOUNTS, now_ms=time)
+async def worker(source: Source, topics: Published, store: admin.MemoryStore, log: admin.Log) -> AsyncIterator[Worker]:
+    time = log_records.Time()
+    counted = metrics.Metrics(CollectorRegistry(), log_records.ACCOUNTS, now_ms=time)
     async with working(
-        accounts=journey.ACCOUNTS,
-        authenticate=journey.anybody_signed_this,
+        accounts=log_records.ACCOUNTS,
+        authenticate=log_records.anybody_signed_this,
         source=source,
         store=store,
         claims=LocalClaims(),
@@ -64,8 +62,8 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def test_orders_go_on_while_the_event_topic_is_away_and_their_events_follow_when_it_is_back() -> None:
-    source = Source(*(journey.record(f"N{number}") for number in range(5)))
-    topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
+    source = Source(*(log_records.record(f"N{number}") for number in range(5)))
+    topics, store, log = Published(), admin.MemoryStore(), admin.Log()
     topics.down = True
     async with worker(source, topics, store, log):
         await until(lambda: len(source.committed) == 5)
@@ -75,8 +73,8 @@ async def test_orders_go_on_while_the_event_topic_is_away_and_their_events_follo
 
 
 async def test_a_stop_does_not_wait_for_the_event_topic() -> None:
-    source = Source(journey.record("N1"))
-    topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
+    source = Source(log_records.record("N1"))
+    topics, store, log = Published(), admin.MemoryStore(), admin.Log()
     topics.down = True
     async with asyncio.timeout(5), worker(source, topics, store, log):
         await until(lambda: source.committed)
@@ -84,8 +82,8 @@ async def test_a_stop_does_not_wait_for_the_event_topic() -> None:
 
 
 async def test_a_stop_sends_what_the_last_batch_wrote() -> None:
-    source = Source(journey.record("N1"))
-    topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
+    source = Source(log_records.record("N1"))
+    topics, store, log = Published(), admin.MemoryStore(), admin.Log()
     async with worker(source, topics, store, log):
         await until(lambda: source.committed)
     assert len(topics.events) == 1
@@ -93,8 +91,8 @@ async def test_a_stop_sends_what_the_last_batch_wrote() -> None:
 
 async def test_a_worker_that_stands_still_says_why_and_still_sends_what_it_wrote() -> None:
     bad = Record(b"x", b"x", ())
-    source = Source(journey.record("N1"), *[bad] * 20, journey.record("N2"))
-    topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
+    source = Source(log_records.record("N1"), *[bad] * 20, log_records.record("N2"))
+    topics, store, log = Published(), admin.MemoryStore(), admin.Log()
     topics.down = True
     async with worker(source, topics, store, log) as running:
         await until(lambda: running.trouble)
@@ -109,7 +107,7 @@ async def test_one_loop_that_fails_of_our_own_fault_stops_the_worker() -> None:
         async def poll(self, max_records: int) -> Sequence[LogRecord]:
             raise KeyError("ours")
 
-    topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
+    topics, store, log = Published(), admin.MemoryStore(), admin.Log()
     async with worker(Failing(), topics, store, log) as running:
         await until(lambda: running.trouble)
     assert running.trouble == "failed: KeyError"
@@ -125,8 +123,8 @@ async def test_trouble_with_the_log_is_waited_for() -> None:
                 raise InfrastructureDown("no broker")
             return await super().poll(max_records)
 
-    source = Away(journey.record("N1"))
-    topics, store, log = Published(), admin_world.MemoryStore(), admin_world.Log()
+    source = Away(log_records.record("N1"))
+    topics, store, log = Published(), admin.MemoryStore(), admin.Log()
     async with worker(source, topics, store, log) as running:
         await until(lambda: source.committed)
         assert running.trouble == ""

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from schemas import telemetry
 from schemas.orders import ClosedBecause
-from tests.admin_world import ACCOUNTS, NOW_MS, World, form
+from tests.support.admin import ACCOUNTS, NOW_MS, World, form
 from workers.admin.activity import Activity
 from workers.errors import InfrastructureDown, VersionConflict
 from workers.metrics import Metrics

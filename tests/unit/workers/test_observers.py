@@ -5,7 +5,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from schemas.money import Money
-from tests.admin_world import ACCOUNTS, NOW_MS, Log
+from tests.support.admin import ACCOUNTS, NOW_MS, Log
 from workers.log_lines import Lines
 from workers.long_poll import Changes
 from workers.metrics import Metrics

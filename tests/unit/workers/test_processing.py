@@ -15,9 +15,9 @@ from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Status
 from schemas.record_format import VERSION, Header, Record, RecordContents
-from tests import facts
-from tests.facts import form, payment
-from tests.fakes import Log, MemoryStore, Published, Watched
+from tests.support import facts
+from tests.support.facts import form, payment
+from tests.support.stores import Log, MemoryStore, Published, Watched
 from workers.errors import EventRefused, InfrastructureDown, TooManyDeadLetters, VersionConflict
 from workers.processing import Authenticate, Processing
 from workers.settlement import order_view

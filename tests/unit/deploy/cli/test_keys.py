@@ -13,19 +13,19 @@ from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner, Result
 
 from deploy.cli import keys as command
-from tests import holder
+from tests.support import alipay
 
 ACCOUNTS = f"""
 [accounts.shop-sg]
 family = "mapi"
 sign_type = "MD5"
 md5_key_file = "md5"
-seller_id = "{holder.SELLER}"
+seller_id = "{alipay.SELLER}"
 
 [accounts.shop-cn]
 family = "openapi"
 sign_type = "RSA2"
-app_id = "{holder.APP}"
+app_id = "{alipay.APP}"
 keys = ["alipay.pem"]
 certificates = ["alipay.crt"]
 """
@@ -38,21 +38,21 @@ def certificate(*, ends_in: timedelta) -> bytes:
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
-        .public_key(holder.rsa_key("certified").public_key())
+        .public_key(alipay.rsa_key("certified").public_key())
         .serial_number(1)
         .not_valid_before(end - timedelta(days=365))
         .not_valid_after(end)
-        .sign(holder.rsa_key("certified"), hashes.SHA256())
+        .sign(alipay.rsa_key("certified"), hashes.SHA256())
     )
     return made.public_bytes(serialization.Encoding.PEM)
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    holder.written(tmp_path, "accounts.toml", ACCOUNTS.encode())
-    holder.written(tmp_path, "md5", holder.MD5_SECRET)
-    holder.written(tmp_path, "alipay.pem", holder.pem(holder.rsa_key()))
-    holder.written(tmp_path, "alipay.crt", certificate(ends_in=timedelta(days=100)))
+    alipay.written(tmp_path, "accounts.toml", ACCOUNTS.encode())
+    alipay.written(tmp_path, "md5", alipay.MD5_SECRET)
+    alipay.written(tmp_path, "alipay.pem", alipay.pem(alipay.rsa_key()))
+    alipay.written(tmp_path, "alipay.crt", certificate(ends_in=timedelta(days=100)))
     return tmp_path
 
 
@@ -88,11 +88,11 @@ def test_no_secret_is_shown(directory: Path, verb: str) -> None:
     for output in ("table", "json"):
         shown = run(directory, verb, "--output", output).output
         assert "alipay.pem" in shown
-        assert holder.MD5_SECRET.decode() not in shown
+        assert alipay.MD5_SECRET.decode() not in shown
 
 
 def test_s28_an_expired_certificate_is_reported_and_checking_ends_with_three(directory: Path) -> None:
-    holder.written(directory, "alipay.crt", certificate(ends_in=timedelta(days=-1)))
+    alipay.written(directory, "alipay.crt", certificate(ends_in=timedelta(days=-1)))
     result = run(directory, "check")
     assert result.exit_code == 3
     assert "expired" in result.output
@@ -100,14 +100,14 @@ def test_s28_an_expired_certificate_is_reported_and_checking_ends_with_three(dir
 
 
 def test_a_certificate_that_ends_soon_is_said_to(directory: Path) -> None:
-    holder.written(directory, "alipay.crt", certificate(ends_in=timedelta(days=10)))
+    alipay.written(directory, "alipay.crt", certificate(ends_in=timedelta(days=10)))
     result = run(directory, "check", "--output", "json")
     assert (result.exit_code, told(result)["keys"][2]["state"]) == (0, "expires_soon")
 
 
 def test_every_fault_is_reported_and_checking_ends_with_three(directory: Path) -> None:
-    holder.written(directory, "md5", b"your_key")
-    holder.written(directory, "alipay.pem", holder.private_pem(holder.rsa_key()))
+    alipay.written(directory, "md5", b"your_key")
+    alipay.written(directory, "alipay.pem", alipay.private_pem(alipay.rsa_key()))
     (directory / "alipay.crt").unlink()
     result = run(directory, "check", "--output", "json")
     assert result.exit_code == 3

@@ -273,7 +273,7 @@ def test_without_the_extra_the_command_says_what_to_install(directory: Path, mon
     genuine = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:
-        if name == "deploy.load.mix":
+        if name == "deploy.load.corpus":
             raise ModuleNotFoundError("No module named 'hdrh'", name="hdrh")
         return genuine(name, *rest)
 

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli import main, replay
-from deploy.cluster.replaying import TooNarrow
+from deploy.cluster.replay import TooNarrow
 from workers.errors import InfrastructureDown, TooManyDeadLetters
 
 ENVIRON = {"ALIPAY_NOTIFY_ACCOUNTS": "accounts.toml", "ALIPAY_NOTIFY_KAFKA": "k1:9092"}

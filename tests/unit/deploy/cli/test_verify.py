@@ -9,30 +9,30 @@ import typer
 from typer.testing import CliRunner, Result
 
 from deploy.cli import verify as command
-from tests import holder
+from tests.support import alipay
 
 ACCOUNTS = f"""
 [accounts.shop-sg]
 family = "mapi"
 sign_type = "RSA"
 keys = ["alipay.pem"]
-seller_id = "{holder.SELLER}"
+seller_id = "{alipay.SELLER}"
 
 [accounts.shop-cn]
 family = "openapi"
 sign_type = "RSA2"
-app_id = "{holder.APP}"
-seller_id = "{holder.SELLER}"
+app_id = "{alipay.APP}"
+seller_id = "{alipay.SELLER}"
 keys = ["alipay-rsa2.pem"]
 
 [accounts.antom-hk]
 family = "antom"
-client_id = "{holder.CLIENT}"
+client_id = "{alipay.CLIENT}"
 keys = {{ 1 = "antom.pem" }}
 """
 FORM: dict[str, str | bytes] = {
-    "app_id": holder.APP,
-    "seller_id": holder.SELLER,
+    "app_id": alipay.APP,
+    "seller_id": alipay.SELLER,
     "out_trade_no": "OP-1",
     "subject": "票 \x1b[31m",
     "total_amount": "9.00",
@@ -42,10 +42,10 @@ BODY = b'{"paymentRequestId":"PAY-1"}'
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    holder.written(tmp_path, "accounts.toml", ACCOUNTS.encode())
-    holder.written(tmp_path, "alipay.pem", holder.pem(holder.rsa_key(bits=1024)))
-    holder.written(tmp_path, "alipay-rsa2.pem", holder.bare_base64(holder.rsa_key()))
-    holder.written(tmp_path, "antom.pem", holder.pem(holder.rsa_key("antom")))
+    alipay.written(tmp_path, "accounts.toml", ACCOUNTS.encode())
+    alipay.written(tmp_path, "alipay.pem", alipay.pem(alipay.rsa_key(bits=1024)))
+    alipay.written(tmp_path, "alipay-rsa2.pem", alipay.bare_base64(alipay.rsa_key()))
+    alipay.written(tmp_path, "antom.pem", alipay.pem(alipay.rsa_key("antom")))
     return tmp_path
 
 
@@ -64,7 +64,7 @@ def told(result: Result) -> dict[str, Any]:
     return found
 
 
-GENUINE = holder.form(FORM, holder.rsa_key(), "RSA2")
+GENUINE = alipay.form(FORM, alipay.rsa_key(), "RSA2")
 
 
 @pytest.mark.parametrize("stdin", [True, False])
@@ -114,7 +114,7 @@ def test_where_the_account_cannot_be_told_it_is_asked_for(directory: Path) -> No
 
 
 def test_an_antom_message_takes_its_headers_from_options_or_from_the_capture(directory: Path) -> None:
-    headers = holder.antom_headers(BODY, holder.rsa_key("antom"))
+    headers = alipay.antom_headers(BODY, alipay.rsa_key("antom"))
     options = [part for name, value in headers.items() for part in ("--header", f"{name.title()}: {value}")]
     assert run(directory, BODY, *options).exit_code == 0
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -124,18 +124,18 @@ def test_an_antom_message_takes_its_headers_from_options_or_from_the_capture(dir
 
 
 def test_the_path_that_was_asked_for_helps_to_name_the_cause(directory: Path) -> None:
-    headers = holder.antom_headers(BODY, holder.rsa_key("antom"), path="/pay/n")
+    headers = alipay.antom_headers(BODY, alipay.rsa_key("antom"), path="/pay/n")
     options = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
     result = run(directory, BODY, *options, "--account", "antom-hk", "--path", "/pay/n", "--output", "json")
     assert (result.exit_code, told(result)["departures"]) == (3, ["path_of_request"])
 
 
 def test_another_accounts_key_and_a_given_key_name_the_cause(directory: Path) -> None:
-    of_antom = holder.form(FORM, holder.rsa_key("antom"), "RSA2")
+    of_antom = alipay.form(FORM, alipay.rsa_key("antom"), "RSA2")
     result = run(directory, of_antom, "--account", "shop-cn", "--output", "json")
     assert (result.exit_code, told(result)["key"]) == (3, "antom-hk: 1")
-    holder.written(directory, "mine.pem", holder.private_pem(holder.rsa_key("mine")))
-    mine = holder.form(FORM, holder.rsa_key("mine"), "RSA2")
+    alipay.written(directory, "mine.pem", alipay.private_pem(alipay.rsa_key("mine")))
+    mine = alipay.form(FORM, alipay.rsa_key("mine"), "RSA2")
     result = run(directory, mine, "--account", "shop-cn", "--key", str(directory / "mine.pem"), "--output", "json")
     assert (result.exit_code, told(result)["departures"]) == (3, ["given_key"])
 
@@ -147,7 +147,7 @@ def test_a_return_is_explained_too(directory: Path) -> None:
 
 
 def test_another_accounts_broken_key_is_no_hindrance_and_its_own_is(directory: Path) -> None:
-    holder.written(directory, "antom.pem", b"broken")
+    alipay.written(directory, "antom.pem", b"broken")
     assert run(directory, GENUINE, "--account", "shop-cn").exit_code == 0
     result = run(directory, BODY, "--account", "antom-hk")
     assert result.exit_code == 1
@@ -165,7 +165,7 @@ def test_what_cannot_be_read_ends_with_one(directory: Path) -> None:
 
 def test_a_missing_file_or_key_ends_with_one(directory: Path) -> None:
     assert run(directory, GENUINE, "--account", "shop-cn", "--key", str(directory / "none")).exit_code == 1
-    holder.written(directory, "junk.pem", b"junk!")
+    alipay.written(directory, "junk.pem", b"junk!")
     assert run(directory, GENUINE, "--account", "shop-cn", "--key", str(directory / "junk.pem")).exit_code == 1
     app = typer.Typer()
     app.callback()(lambda: None)

@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, TopicAuthor
 
 from deploy.cluster import topics
 from deploy.cluster.kafka_admin import KafkaAdmin, Refused
-from deploy.cluster.strength import NotSeen
+from deploy.cluster.topic_check import NotSeen
 from deploy.cluster.topics import Found
 from schemas.topics import NOTIFICATION
 

@@ -14,8 +14,8 @@ from deploy.embedded.source import JournalSource
 from deploy.embedded.sqlite import Damaged
 from ingest.errors import Unavailable
 from schemas.record_format import Record
-from tests import journey
-from tests.journey import NOW_MS, Time
+from tests.support import log_records
+from tests.support.log_records import NOW_MS, Time
 from workers.errors import InfrastructureDown
 
 
@@ -181,7 +181,7 @@ async def test_a_source_waits_for_the_first_record_and_says_how_far_behind_it_is
         source = JournalSource(journal, cursor=0, poll_wait_s=5, linger_s=0)
         polling = asyncio.create_task(source.poll(10))
         await asyncio.sleep(0)
-        await journal.append(journey.record("N1"))
+        await journal.append(log_records.record("N1"))
         (logged,) = await asyncio.wait_for(polling, 1)
         assert (source.lag, source.committed) == (0, 0)
         await source.commit([logged.position])

@@ -12,6 +12,7 @@ import pytest
 
 from deploy.embedded import migrations
 from deploy.embedded.migrations import NotUsable, Schema
+from tests.support.paths import ROOT
 
 ONE = "CREATE TABLE one (a INTEGER);"
 TWO = "CREATE TABLE two (a INTEGER);"
@@ -87,7 +88,7 @@ migrations.migrate(connection, Schema(application_id=1, scripts=("", "CREATE TAB
 
 def test_a_kill_in_the_midst_leaves_the_old_schema(tmp_path: Path) -> None:
     path = tmp_path / "x.sqlite3"
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, cwd=Path(__file__).parents[4])
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
     connection = sqlite3.connect(path, isolation_level=None)
     assert tables(connection) == ["one"]

@@ -4,7 +4,7 @@ import json
 from typing import Any
 from urllib.parse import parse_qsl
 
-from deploy.load.pool import Signed
+from deploy.load.corpus import Signed
 
 
 def body(one: Signed) -> bytes:
@@ -22,7 +22,7 @@ def fields(one: Signed) -> dict[str, str]:
 
 
 def fact(one: Signed) -> dict[str, Any]:
-    """The notification as `tests.model` takes it."""
+    """The notification as `tests.support.model` takes it."""
     if body(one).startswith(b"{"):
         return {"id": one.told.notify_id, "message": json.loads(body(one))}
     return {"id": one.told.notify_id, "fields": fields(one)}

@@ -2,11 +2,10 @@
 
 from msgspec import structs
 
-from deploy.load import ledger, model
-from deploy.load.ledger import OrderTold
-from deploy.load.open_loop import Attempt, Outcome
-from deploy.load.pool import Told
-from deploy.load.verdict import Entry, Event, Page
+from deploy.load import judge, model
+from deploy.load.corpus import Told
+from deploy.load.generator import Attempt, Outcome
+from deploy.load.judge import Entry, Event, OrderTold, Page
 from deploy.sandbox.notifications import Kind
 
 NAMED = ("demo-cn", "L1-0-0000000")
@@ -26,7 +25,7 @@ def attempt(index: int, outcome: Outcome = "ok", status: int = 200, *, number: i
 def order(*answered: tuple[Told, Outcome, int]) -> OrderTold:
     """The order of which these were sent, each once, and so answered."""
     attempts = [attempt(index, outcome, status) for index, (_, outcome, status) in enumerate(answered)]
-    (made,) = ledger.orders([one for one, _, _ in answered], attempts).values()
+    (made,) = judge.orders([one for one, _, _ in answered], attempts).values()
     return made
 
 

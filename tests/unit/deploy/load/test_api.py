@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 
 from deploy.load.api import AdminFeed, Api, Unreadable
-from deploy.load.verdict import ABSENT
+from deploy.load.judge import ABSENT
 from tests.unit.deploy.load.telling import NAMED
-from tests.unit.sandbox.receiver import serving
+from tests.unit.deploy.sandbox.receiver import serving
 
 PAGE = {
     "account": "demo-cn", "order": "L1-0-0000000", "status": "PAID", "closed_because": None, "version": 1,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from deploy.load import figures, open_loop
-from deploy.load.open_loop import Attempt
+from deploy.load import figures, generator
+from deploy.load.generator import Attempt
 
 
 def test_a_latency_counts_from_when_the_request_was_due_and_not_from_when_it_was_sent() -> None:
@@ -13,7 +13,7 @@ def test_a_latency_counts_from_when_the_request_was_due_and_not_from_when_it_was
 
 def test_time_outs_and_what_was_never_called_count_as_long_as_they_waited() -> None:
     attempts = [Attempt(n, 1, 0.0, 0.0, 0.001, "ok", 200) for n in range(90)]
-    attempts += [Attempt(90 + n, 1, 0.0, 0.0, 5.0, "silent", 0, open_loop.TIMED_OUT) for n in range(5)]
+    attempts += [Attempt(90 + n, 1, 0.0, 0.0, 5.0, "silent", 0, generator.TIMED_OUT) for n in range(5)]
     attempts += [Attempt(95 + n, 1, 0.0, 0.0, 9.0, "unsent", 0, "none free") for n in range(5)]
     latency = figures.summed(attempts).latency_ms
     assert latency.p50 < 2
@@ -22,9 +22,9 @@ def test_time_outs_and_what_was_never_called_count_as_long_as_they_waited() -> N
 
 
 def test_a_connection_that_was_refused_says_nothing_about_time() -> None:
-    attempts = [Attempt(0, 1, 0.0, 0.0, 0.0001, "silent", 0, open_loop.NO_CONNECTION)]
+    attempts = [Attempt(0, 1, 0.0, 0.0, 0.0001, "silent", 0, generator.NO_CONNECTION)]
     assert figures.summed(attempts).latency_ms.max == 0
-    assert figures.summed(attempts).silent == {open_loop.NO_CONNECTION: 1}
+    assert figures.summed(attempts).silent == {generator.NO_CONNECTION: 1}
 
 
 def test_answers_are_counted_by_kind_and_repetitions_apart() -> None:

@@ -10,9 +10,8 @@ from msgspec import structs
 
 from deploy.load import verification
 from deploy.load.api import Unreadable
-from deploy.load.ledger import Named, OrderTold
+from deploy.load.judge import ABSENT, Event, Named, OrderTold, Page, Wrong
 from deploy.load.progress import Unseen
-from deploy.load.verdict import ABSENT, Event, Page, Wrong
 from deploy.load.verification import Verified
 from deploy.sandbox.notifications import Kind
 from tests.unit.deploy.load.telling import NAMED, entry, event, order, page, told

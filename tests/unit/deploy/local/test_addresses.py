@@ -4,32 +4,34 @@ import subprocess
 import sys
 from pathlib import Path
 
+from deploy.cluster import servers
 from deploy.local import addresses, directory
+from tests.support.paths import ROOT
 
 SOME = {"redis": "redis://127.0.0.1:1/0"}
 
 
 async def test_they_are_told_while_the_stack_is_ready(tmp_path: Path) -> None:
     async with directory.held(tmp_path):
-        assert addresses.read(tmp_path) is None
-        with addresses.told(tmp_path, SOME):
-            assert addresses.read(tmp_path) == SOME
-            assert (tmp_path / addresses.NAME).stat().st_mode & 0o077 == 0
-        assert addresses.read(tmp_path) is None
+        assert servers.of_stack(tmp_path) is None
+        with addresses.published(tmp_path, SOME):
+            assert servers.of_stack(tmp_path) == SOME
+            assert (tmp_path / servers.STACK_FILE).stat().st_mode & 0o077 == 0
+        assert servers.of_stack(tmp_path) is None
 
 
 async def test_what_a_killed_stack_left_behind_is_not_believed(tmp_path: Path) -> None:
-    assert addresses.read(tmp_path / "never") is None
-    with addresses.told(tmp_path, SOME):
-        assert addresses.read(tmp_path) is None
+    assert servers.of_stack(tmp_path / "never") is None
+    with addresses.published(tmp_path, SOME):
+        assert servers.of_stack(tmp_path) is None
 
 
 async def test_a_file_that_is_being_written_is_not_ready(tmp_path: Path) -> None:
     async with directory.held(tmp_path):
-        (tmp_path / addresses.NAME).write_bytes(b'{"redis"')
-        assert addresses.read(tmp_path) is None
+        (tmp_path / servers.STACK_FILE).write_bytes(b'{"redis"')
+        assert servers.of_stack(tmp_path) is None
 
 
 def test_reading_them_needs_no_client_library() -> None:
-    code = "import sys, deploy.local.addresses; assert not {'aiokafka', 'asyncpg', 'redis'} & {*sys.modules}"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[4])
+    code = "import sys, deploy.cluster.servers; assert not {'aiokafka', 'asyncpg', 'redis'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.lock import AlreadyRunning
+from deploy import directory_lock
+from deploy.directory_lock import AlreadyRunning
 from deploy.local import directory, leftovers
 from tests.unit.deploy.local import programs
 
@@ -24,11 +25,11 @@ async def test_while_one_has_it_no_other_gets_it(tmp_path: Path) -> None:
 
 async def test_its_holder_is_known_while_there_is_one(tmp_path: Path) -> None:
     path = tmp_path / "stack"
-    assert directory.holder(path) is None
+    assert directory_lock.holder(path) is None
     async with directory.held(path):
-        assert directory.holder(path) == os.getpid()
+        assert directory_lock.holder(path) == os.getpid()
     assert (path / "lock").exists()
-    assert directory.holder(path) is None
+    assert directory_lock.holder(path) is None
 
 
 async def test_what_an_earlier_run_left_running_is_ended_first(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from deploy.load.open_loop import IDLE_MAX_S
+from deploy.load.generator import IDLE_MAX_S
 from deploy.local import haproxy
 from deploy.local.haproxy import Behind
 from ingest.settings import KEEPALIVE_BEHIND_LOAD_BALANCER_S

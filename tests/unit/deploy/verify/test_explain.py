@@ -17,13 +17,13 @@ from deploy.verify.variants import Variant
 from ingest.keys import Key, KeyRing
 from schemas.accounts import Account, SignType
 from schemas.dispositions import Refusal
-from tests import holder
+from tests.support import alipay
 
-CN = holder.openapi()
-RING = holder.ring(SignType.RSA2, holder.rsa_key())
+CN = alipay.openapi()
+RING = alipay.ring(SignType.RSA2, alipay.rsa_key())
 FORM: dict[str, str | bytes] = {
-    "app_id": holder.APP,
-    "seller_id": holder.SELLER,
+    "app_id": alipay.APP,
+    "seller_id": alipay.SELLER,
     "charset": "utf-8",
     "out_trade_no": "OP-1",
     "subject": '港式奶茶 "x2" + 礼盒 10%',
@@ -34,9 +34,9 @@ FORM: dict[str, str | bytes] = {
 FORM["notify_id"] = next(
     number
     for number in map(str, range(1000))
-    if {"+", "/"} <= set(holder.signature(holder.canonical({**FORM, "notify_id": number}), holder.rsa_key(), "RSA2"))
+    if {"+", "/"} <= set(alipay.signature(alipay.canonical({**FORM, "notify_id": number}), alipay.rsa_key(), "RSA2"))
 )
-SIGNED = holder.signed(FORM, holder.rsa_key(), "RSA2")
+SIGNED = alipay.signed(FORM, alipay.rsa_key(), "RSA2")
 
 
 def explained(
@@ -54,43 +54,43 @@ def explained(
 
 
 def of(params: Mapping[str, str | bytes]) -> Explanation:
-    return explained(holder.urlencoded(params))
+    return explained(alipay.urlencoded(params))
 
 
 def signed_as(text: bytes, **changes: str | bytes) -> dict[str, str | bytes]:
     """The form, with a signature over another text."""
-    return {**FORM, **changes, "sign_type": "RSA2", "sign": holder.signature(text, holder.rsa_key(), "RSA2")}
+    return {**FORM, **changes, "sign_type": "RSA2", "sign": alipay.signature(text, alipay.rsa_key(), "RSA2")}
 
 
 def test_a_right_message_is_accepted_with_its_text_and_key() -> None:
     found = of(SIGNED)
     assert (found.accepted, found.key, found.reason, found.departures) == (True, "k0", None, ())
-    assert found.signed_text == holder.canonical(FORM).decode()
+    assert found.signed_text == alipay.canonical(FORM).decode()
 
 
-CANONICAL = holder.canonical(FORM)
-SIGN = holder.signature(CANONICAL, holder.rsa_key(), "RSA2")
+CANONICAL = alipay.canonical(FORM)
+SIGN = alipay.signature(CANONICAL, alipay.rsa_key(), "RSA2")
 SUBJECT = '港式奶茶 "x2" + 礼盒 10%'
 
 
 def signed_over(text: bytes, **changes: str | bytes) -> bytes:
     """The body of the form with these changes, and a signature over another text."""
-    return holder.urlencoded(signed_as(text, **changes))
+    return alipay.urlencoded(signed_as(text, **changes))
 
 
 def sent(**changes: str | bytes) -> bytes:
     """The body of the signed form with these changes."""
-    return holder.urlencoded({**SIGNED, **changes})
+    return alipay.urlencoded({**SIGNED, **changes})
 
 
 FORMS: dict[Variant, bytes] = {
     Variant.BODY_UNESCAPED: html.escape(sent().decode()).encode(),
-    Variant.DECODED_TWICE: sent(**{name: quote_plus(holder.encoded(value)) for name, value in FORM.items()}),
-    Variant.VALUES_TRIMMED: signed_over(holder.canonical({**FORM, "subject": "港式奶茶"}), subject=" 港式奶茶\t"),
+    Variant.DECODED_TWICE: sent(**{name: quote_plus(alipay.encoded(value)) for name, value in FORM.items()}),
+    Variant.VALUES_TRIMMED: signed_over(alipay.canonical({**FORM, "subject": "港式奶茶"}), subject=" 港式奶茶\t"),
     Variant.VALUES_UNESCAPED: sent(subject=html.escape(SUBJECT)),
-    Variant.PLUS_TO_BLANK: signed_over(holder.canonical({**FORM, "subject": "a 1%41"}), subject="a+1%41"),
-    Variant.UTF8_TO_GBK: signed_over(holder.canonical(FORM, charset="gbk")),
-    Variant.GBK_TO_UTF8: holder.urlencoded(SIGNED, "gbk"),
+    Variant.PLUS_TO_BLANK: signed_over(alipay.canonical({**FORM, "subject": "a 1%41"}), subject="a+1%41"),
+    Variant.UTF8_TO_GBK: signed_over(alipay.canonical(FORM, charset="gbk")),
+    Variant.GBK_TO_UTF8: alipay.urlencoded(SIGNED, "gbk"),
     Variant.LATIN1: sent(subject=SUBJECT.encode().decode("latin-1")),
     Variant.SIGN_TYPE_KEPT: signed_over(b"&".join(sorted([*CANONICAL.split(b"&"), b"sign_type=RSA2"]))),
     Variant.CERT_SN_DROPPED: sent(alipay_cert_sn="abc"),
@@ -100,7 +100,7 @@ FORMS: dict[Variant, bytes] = {
     Variant.SIGN_WHITESPACE: sent(sign=f"{SIGN[:76]}\n{SIGN[76:]}"),
     Variant.SIGN_URL_SAFE: sent(sign=SIGN.replace("+", "-").replace("/", "_")),
     Variant.SIGN_UNPADDED: sent(sign=SIGN.rstrip("=")),
-    Variant.OTHER_HASH: sent(sign=holder.signature(CANONICAL, holder.rsa_key(), "RSA")),
+    Variant.OTHER_HASH: sent(sign=alipay.signature(CANONICAL, alipay.rsa_key(), "RSA")),
 }
 
 
@@ -113,35 +113,35 @@ def test_each_thing_that_happens_to_a_form_is_named(variant: Variant) -> None:
 
 
 def test_parameters_of_the_address_that_were_signed_too_are_named() -> None:
-    text = holder.canonical({**FORM, "id": "123"})
-    found = explained(holder.urlencoded(signed_as(text)), target="/notify/shop-cn?id=123")
+    text = alipay.canonical({**FORM, "id": "123"})
+    found = explained(alipay.urlencoded(signed_as(text)), target="/notify/shop-cn?id=123")
     assert found.departures == (Variant.QUERY_INCLUDED,)
     assert "query" in found.cause
 
 
 def test_a_body_that_was_already_decoded_is_named() -> None:
-    params: dict[str, str | bytes] = {"app_id": holder.APP, "seller_id": holder.SELLER, "subject": "a%2Bb"}
-    sign = holder.signature(holder.canonical(params), holder.rsa_key(), "RSA2")
+    params: dict[str, str | bytes] = {"app_id": alipay.APP, "seller_id": alipay.SELLER, "subject": "a%2Bb"}
+    sign = alipay.signature(alipay.canonical(params), alipay.rsa_key(), "RSA2")
     decoded = "&".join(f"{name}={value!s}" for name, value in params.items())
     found = explained(f"{decoded}&sign_type=RSA2&sign={quote_plus(sign)}".encode())
     assert found.departures == (Variant.NOT_DECODED,)
 
 
 def test_a_line_end_after_the_body_is_named() -> None:
-    found = explained(holder.urlencoded(SIGNED) + b"\n")
+    found = explained(alipay.urlencoded(SIGNED) + b"\n")
     assert (found.accepted, found.reason) == (False, Refusal.MALFORMED)
     assert "line end" in found.cause
 
 
 def test_a_body_of_decoded_text_is_no_form_but_would_be_signed() -> None:
-    body = holder.urlencoded(SIGNED).decode().replace(quote_plus("港式奶茶"), "港式奶茶").encode()
+    body = alipay.urlencoded(SIGNED).decode().replace(quote_plus("港式奶茶"), "港式奶茶").encode()
     found = explained(body)
     assert found.reason is Refusal.MALFORMED
     assert "would hold" in found.cause
 
 
 def test_two_things_together_are_named_together() -> None:
-    gbk = holder.signature(holder.canonical(FORM, charset="gbk"), holder.rsa_key(), "RSA2")
+    gbk = alipay.signature(alipay.canonical(FORM, charset="gbk"), alipay.rsa_key(), "RSA2")
     found = of({**SIGNED, "sign": gbk.rstrip("=")})
     assert set(found.departures) == {Variant.UTF8_TO_GBK, Variant.SIGN_UNPADDED}
     assert ", and " in found.cause
@@ -151,37 +151,37 @@ def test_our_key_over_another_text_is_told_from_a_strangers_key() -> None:
     changed = of({**SIGNED, "total_amount": "0.01"})
     assert (changed.departures, changed.reason) == ((), Refusal.BAD_SIGNATURE)
     assert "over another text" in changed.cause
-    strange = of(holder.signed(FORM, holder.rsa_key("stranger"), "RSA2"))
+    strange = of(alipay.signed(FORM, alipay.rsa_key("stranger"), "RSA2"))
     assert "no key known here" in strange.cause
     assert "another text" not in strange.cause
 
 
 def test_a_key_of_another_account_is_named() -> None:
-    others = {"shop-two": holder.ring(SignType.RSA2, holder.rsa_key("two"), ids=("two.pem",)), "shop": RING}
-    genuine = explained(holder.form(FORM, holder.rsa_key("two"), "RSA2"), others=others)
+    others = {"shop-two": alipay.ring(SignType.RSA2, alipay.rsa_key("two"), ids=("two.pem",)), "shop": RING}
+    genuine = explained(alipay.form(FORM, alipay.rsa_key("two"), "RSA2"), others=others)
     assert genuine.departures == (Variant.KEY_OF_OTHER_ACCOUNT,)
     assert genuine.key == "shop-two: two.pem"
     assert "shop-two: two.pem" in genuine.cause
-    changed = holder.urlencoded({**holder.signed(FORM, holder.rsa_key("two"), "RSA2"), "total_amount": "1.00"})
+    changed = alipay.urlencoded({**alipay.signed(FORM, alipay.rsa_key("two"), "RSA2"), "total_amount": "1.00"})
     assert "made by shop-two: two.pem" in explained(changed, others=others).cause
 
 
 def test_a_key_given_for_comparison_is_tried_and_never_accepted() -> None:
-    key = Key("mine.pem", holder.rsa_key("mine").public_key())
-    found = explained(holder.form(FORM, holder.rsa_key("mine"), "RSA2"), given=key)
+    key = Key("mine.pem", alipay.rsa_key("mine").public_key())
+    found = explained(alipay.form(FORM, alipay.rsa_key("mine"), "RSA2"), given=key)
     assert (found.accepted, found.departures, found.key) == (False, (Variant.GIVEN_KEY,), "mine.pem")
 
 
 def test_the_merchants_own_public_key_in_alipays_place_is_recognised() -> None:
-    own = Key("mine.pem", holder.rsa_key("mine").public_key())
-    ring = holder.ring(SignType.RSA2, holder.rsa_key("mine"))
-    found = explained(holder.urlencoded(SIGNED), ring=ring, given=own)
+    own = Key("mine.pem", alipay.rsa_key("mine").public_key())
+    ring = alipay.ring(SignType.RSA2, alipay.rsa_key("mine"))
+    found = explained(alipay.urlencoded(SIGNED), ring=ring, given=own)
     assert "应用公钥" in found.cause
     assert "支付宝公钥" in found.remedy
 
 
 def test_another_sign_type_is_named_and_whether_the_signature_would_hold() -> None:
-    weaker = holder.form(FORM, holder.rsa_key(), "RSA")
+    weaker = alipay.form(FORM, alipay.rsa_key(), "RSA")
     found = explained(weaker)
     assert found.reason is Refusal.UNSUPPORTED_SIGN_TYPE
     assert "names sign_type RSA and the account is pinned to RSA2" in found.cause
@@ -201,7 +201,7 @@ def test_another_sign_type_is_named_and_whether_the_signature_would_hold() -> No
     ],
 )
 def test_what_is_right_in_its_signature_and_still_refused_says_so(changes: dict[str, str], reason: Refusal) -> None:
-    found = of(holder.signed({**FORM, **changes}, holder.rsa_key(), "RSA2"))
+    found = of(alipay.signed({**FORM, **changes}, alipay.rsa_key(), "RSA2"))
     assert (found.accepted, found.reason, found.departures) == (False, reason, ())
     assert "the signature is right" in found.cause
 
@@ -214,19 +214,19 @@ def test_whatever_is_no_message_is_refused_with_words(body: bytes) -> None:
 
 
 def test_of_md5_it_is_said_that_text_and_key_cannot_be_told_apart() -> None:
-    account, ring = holder.mapi(SignType.MD5), holder.ring(SignType.MD5, holder.MD5_SECRET)
-    params = {**FORM, "seller_id": holder.SELLER}
-    genuine = holder.signed(params, holder.MD5_SECRET, "MD5")
-    assert explained(holder.urlencoded(genuine), account, ring).accepted
-    upper = explained(holder.urlencoded({**genuine, "sign": str(genuine["sign"]).upper()}), account, ring)
+    account, ring = alipay.mapi(SignType.MD5), alipay.ring(SignType.MD5, alipay.MD5_SECRET)
+    params = {**FORM, "seller_id": alipay.SELLER}
+    genuine = alipay.signed(params, alipay.MD5_SECRET, "MD5")
+    assert explained(alipay.urlencoded(genuine), account, ring).accepted
+    upper = explained(alipay.urlencoded({**genuine, "sign": str(genuine["sign"]).upper()}), account, ring)
     assert upper.departures == (Variant.SIGN_UPPER_CASE,)
-    assert "which of the two" in explained(holder.urlencoded({**genuine, "total_amount": "1"}), account, ring).cause
-    assert holder.MD5_SECRET.decode() not in repr(upper)
+    assert "which of the two" in explained(alipay.urlencoded({**genuine, "total_amount": "1"}), account, ring).cause
+    assert alipay.MD5_SECRET.decode() not in repr(upper)
 
 
 def test_of_dsa_it_is_said_that_text_and_key_cannot_be_told_apart() -> None:
-    account, ring = holder.mapi(SignType.DSA), holder.ring(SignType.DSA, holder.dsa_key())
-    body = holder.form(FORM, holder.dsa_key(), "DSA")
+    account, ring = alipay.mapi(SignType.DSA), alipay.ring(SignType.DSA, alipay.dsa_key())
+    body = alipay.form(FORM, alipay.dsa_key(), "DSA")
     assert explained(body, account, ring).accepted
     assert "whether the key or the text" in explained(body.replace(b"9.00", b"0.01"), account, ring).cause
 
@@ -234,13 +234,13 @@ def test_of_dsa_it_is_said_that_text_and_key_cannot_be_told_apart() -> None:
 def test_the_text_shown_is_the_one_that_was_signed() -> None:
     params = {**FORM, "buyer_logon_id": ""}
     for blanks in (True, False):
-        body = holder.urlencoded(holder.signed(params, holder.rsa_key(), "RSA2", blanks=blanks))
-        assert explained(body).signed_text == holder.canonical(params, blanks=blanks).decode()
+        body = alipay.urlencoded(alipay.signed(params, alipay.rsa_key(), "RSA2", blanks=blanks))
+        assert explained(body).signed_text == alipay.canonical(params, blanks=blanks).decode()
 
 
 def test_a_wrong_sign_type_over_a_strangers_or_a_changed_signature_is_not_called_right() -> None:
-    others = {"two": holder.ring(SignType.RSA2, holder.rsa_key("two"))}
-    found = explained(holder.form(FORM, holder.rsa_key("two"), "RSA"), others=others)
+    others = {"two": alipay.ring(SignType.RSA2, alipay.rsa_key("two"))}
+    found = explained(alipay.form(FORM, alipay.rsa_key("two"), "RSA"), others=others)
     assert "The signature itself is right" not in found.remedy
     assert "key of another account" in found.cause
 
@@ -251,15 +251,15 @@ def test_a_signature_that_is_cut_is_called_ill_formed() -> None:
 
 # Antom
 
-ANTOM = holder.antom()
-ANTOM_RING = holder.ring(SignType.RSA256, holder.rsa_key(), holder.rsa_key("second"), ids=("1", "2"))
+ANTOM = alipay.antom()
+ANTOM_RING = alipay.ring(SignType.RSA256, alipay.rsa_key(), alipay.rsa_key("second"), ids=("1", "2"))
 BODY = '{"notifyType":"PAYMENT_RESULT","paymentRequestId":"PAY-1","name":"奶茶"}'.encode()
 
 
 def antom(
     body: bytes = BODY, *, target: str = "/notify/antom-hk", headers: dict[str, str] | None = None, **made: str
 ) -> Explanation:
-    given = headers or holder.antom_headers(BODY, holder.rsa_key(), **made)
+    given = headers or alipay.antom_headers(BODY, alipay.rsa_key(), **made)
     found = explain.explain(Captured(body=body, headers=given, target=target), ANTOM, ANTOM_RING)
     assert found.accepted or verify_advice.FAILED in found.cause
     return found
@@ -288,7 +288,7 @@ def test_a_body_written_again_is_named() -> None:
     assert antom(json.dumps(json.loads(BODY)).encode()).departures == (Variant.BODY_COMPACTED,)
     assert antom(BODY + b"\n").departures == (Variant.BODY_TRIMMED,)
     spaced = json.dumps(json.loads(BODY), ensure_ascii=False).encode()
-    headers = holder.antom_headers(spaced, holder.rsa_key())
+    headers = alipay.antom_headers(spaced, alipay.rsa_key())
     assert antom(BODY, headers=headers).departures == (Variant.BODY_SPACED,)
 
 
@@ -312,19 +312,19 @@ def test_a_message_without_its_headers_says_which_are_needed() -> None:
 
 
 def test_a_message_without_an_address_is_matched_to_the_accounts_it_names() -> None:
-    two = holder.openapi(app_id="2021000000000002")
+    two = alipay.openapi(app_id="2021000000000002")
     accounts = [CN, two, ANTOM]
-    assert explain.candidates(Captured(body=holder.urlencoded(SIGNED)), accounts) == [CN]
+    assert explain.candidates(Captured(body=alipay.urlencoded(SIGNED)), accounts) == [CN]
     assert explain.candidates(Captured(body=b"a=1"), accounts) == [CN, two]
-    headers = holder.antom_headers(BODY, holder.rsa_key())
+    headers = alipay.antom_headers(BODY, alipay.rsa_key())
     assert explain.candidates(Captured(body=BODY, headers=headers), accounts) == [ANTOM]
 
 
 def test_a_return_is_recognised_and_explained() -> None:
-    assert not explain.looks_like_one(holder.urlencoded(SIGNED), CN)
+    assert not explain.looks_like_one(alipay.urlencoded(SIGNED), CN)
     assert not explain.looks_like_one(b"{}", ANTOM)
-    inner = json.dumps({"app_id": holder.APP, "out_trade_no": "OP-1"})
-    sign = holder.signature(inner.encode(), holder.rsa_key(), "RSA2")
+    inner = json.dumps({"app_id": alipay.APP, "out_trade_no": "OP-1"})
+    sign = alipay.signature(inner.encode(), alipay.rsa_key(), "RSA2")
     text = f'{{"alipay_trade_app_pay_response":{inner},"sign":"{sign}","sign_type":"RSA2"}}'
     for content in (text, text + "\n"):
         assert explain.looks_like_one(content.encode(), CN)

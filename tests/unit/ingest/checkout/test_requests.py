@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from ingest.checkout import requests
 from ingest.checkout.requests import BadRequest
 from ingest.key_files import BadKey, Md5Secret
-from tests import holder
+from tests.support import alipay
 
-KEY = holder.rsa_key("merchant", bits=1024)
+KEY = alipay.rsa_key("merchant", bits=1024)
 GATEWAY = "https://mapi.alipay.com/gateway.do"
 WEBSITE = {
     "service": "create_forex_trade_wap",
-    "partner": holder.SELLER,
+    "partner": alipay.SELLER,
     "notify_url": "https://shop.example/notify/shop-web",
     "return_url": "https://shop.example/return?from=alipay",
     "out_trade_no": "WEB-1",
@@ -30,13 +30,13 @@ WEBSITE = {
 }
 APP = {
     "service": "mobile.securitypay.pay",
-    "partner": holder.SELLER,
+    "partner": alipay.SELLER,
     "_input_charset": "utf-8",
     "it_b_pay": "30m",
     "out_trade_no": "APP-1",
     "subject": "奶茶",
     "total_fee": "25.80",
-    "seller_id": holder.SELLER,
+    "seller_id": alipay.SELLER,
     "body": "",
 }
 HASHES = {"RSA": hashes.SHA1(), "RSA2": hashes.SHA256()}
@@ -81,19 +81,19 @@ def test_a_redirect_is_sorted_signed_and_encoded_once(charset: str, sign_type: s
     assert sent.pop("sign_type") == sign_type
     sign = sent.pop("sign")
     assert sent == {name: value for name, value in WEBSITE.items() if value} | {"_input_charset": charset}
-    check(holder.canonical(dict(sent), charset=charset), sign, sign_type)
+    check(alipay.canonical(dict(sent), charset=charset), sign, sign_type)
 
 
 def test_a_redirect_may_be_signed_with_a_shared_secret() -> None:
-    url = requests.redirect_url(GATEWAY, WEBSITE, key=Md5Secret(holder.MD5_SECRET), sign_type="MD5")
+    url = requests.redirect_url(GATEWAY, WEBSITE, key=Md5Secret(alipay.MD5_SECRET), sign_type="MD5")
     sent = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-    text = holder.canonical(dict(sent))
-    assert sent["sign"] == hashlib.md5(text + holder.MD5_SECRET).hexdigest()
-    assert holder.MD5_SECRET.decode() not in url
+    text = alipay.canonical(dict(sent))
+    assert sent["sign"] == hashlib.md5(text + alipay.MD5_SECRET).hexdigest()
+    assert alipay.MD5_SECRET.decode() not in url
 
 
 def test_another_service_of_the_gateway_is_asked_without_the_rules_of_payments() -> None:
-    params = {"service": "forex_refund", "partner": holder.SELLER, "out_return_no": "R-1", "return_amount": "1.00"}
+    params = {"service": "forex_refund", "partner": alipay.SELLER, "out_return_no": "R-1", "return_amount": "1.00"}
     assert "forex_refund" in requests.redirect_url(GATEWAY, params, key=KEY)
     with pytest.raises(BadRequest, match="partner is missing"):
         requests.redirect_url(GATEWAY, {"service": "forex_refund"}, key=KEY)
@@ -101,7 +101,7 @@ def test_another_service_of_the_gateway_is_asked_without_the_rules_of_payments()
 
 def test_an_open_platform_order_string_signs_sign_type_too() -> None:
     params = {
-        "app_id": holder.APP,
+        "app_id": alipay.APP,
         "method": "alipay.trade.app.pay",
         "charset": "utf-8",
         "sign_type": "RSA2",
@@ -168,7 +168,7 @@ def test_yen_have_no_decimals_and_rmb_prices_are_in_rmb() -> None:
 
 
 def test_keys_algorithms_and_charsets_must_fit_together() -> None:
-    for key, sign_type in ((KEY, "MD5"), (KEY, "RSA256"), (Md5Secret(holder.MD5_SECRET), "RSA")):
+    for key, sign_type in ((KEY, "MD5"), (KEY, "RSA256"), (Md5Secret(alipay.MD5_SECRET), "RSA")):
         with pytest.raises(BadRequest, match="signs with sign_type"):
             requests.redirect_url(GATEWAY, WEBSITE, key=key, sign_type=sign_type)
     with pytest.raises(BadRequest, match="the charset must be one of"):
@@ -187,7 +187,7 @@ def test_a_quote_cannot_stand_in_an_order_string() -> None:
 
 
 def test_a_private_key_is_loaded_from_pem_and_from_bare_base64(tmp_path: Path) -> None:
-    pem = holder.private_pem(KEY)
+    pem = alipay.private_pem(KEY)
     der = KEY.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     for content in (pem, base64.b64encode(der)):
         (tmp_path / "key").write_bytes(content)
@@ -198,10 +198,10 @@ def test_what_is_no_private_key_is_refused_without_its_bytes(tmp_path: Path) -> 
     encrypted = KEY.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"pw")
     )
-    curve = holder.dsa_key().private_bytes(
+    curve = alipay.dsa_key().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    for content in (b"", b"x y", holder.pem(KEY), encrypted, curve):
+    for content in (b"", b"x y", alipay.pem(KEY), encrypted, curve):
         (tmp_path / "key").write_bytes(content)
         with pytest.raises(BadKey, match=r"^key is "):
             requests.load_private_key(tmp_path / "key")

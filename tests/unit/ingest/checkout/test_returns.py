@@ -11,16 +11,16 @@ from ingest.checkout import returns
 from ingest.checkout.returns import RESULT_STATUSES, Return, Verdict
 from schemas.accounts import Account, SignType
 from schemas.dispositions import Refusal
-from tests import holder
+from tests.support import alipay
 
-MAPI = holder.mapi()
-MAPI_RING = holder.ring(SignType.RSA, holder.rsa_key(bits=1024))
-CN = holder.openapi()
-CN_RING = holder.ring(SignType.RSA2, holder.rsa_key())
+MAPI = alipay.mapi()
+MAPI_RING = alipay.ring(SignType.RSA, alipay.rsa_key(bits=1024))
+CN = alipay.openapi()
+CN_RING = alipay.ring(SignType.RSA2, alipay.rsa_key())
 
 PAIRS = {
-    "partner": holder.SELLER,
-    "seller_id": holder.SELLER,
+    "partner": alipay.SELLER,
+    "seller_id": alipay.SELLER,
     "out_trade_no": "APP-1",
     "subject": "港式奶茶 %26 + 礼盒",
     "total_fee": "25.80",
@@ -34,7 +34,7 @@ def order_string(
     pairs: dict[str, str] | None = None, *, signer: Any = None, sign_type: str = "RSA", charset: str = "utf-8"
 ) -> str:
     text = "&".join(f'{name}="{value}"' for name, value in (pairs or PAIRS).items())
-    sign = holder.signature(text.encode(charset), signer or holder.rsa_key(bits=1024), "RSA")
+    sign = alipay.signature(text.encode(charset), signer or alipay.rsa_key(bits=1024), "RSA")
     return f'{text}&sign_type="{sign_type}"&sign="{sign}"'
 
 
@@ -117,12 +117,12 @@ def test_an_app_result_names_us_as_partner_or_payee_and_nobody_else() -> None:
     assert reason(partner="2088000000000000") is Refusal.NOT_OURS
     assert reason(seller_id="2088000000000000") is Refusal.NOT_OURS
     assert reason(seller_id="payee@merchant.example", partner="") is Refusal.NOT_OURS
-    assert of_mapi(order_string(), holder.mapi(partner=None, seller_id=None)).reason is Refusal.NOT_OURS
+    assert of_mapi(order_string(), alipay.mapi(partner=None, seller_id=None)).reason is Refusal.NOT_OURS
 
 
 def test_a_parameter_twice_in_an_app_result_is_refused_even_signed() -> None:
     text = 'total_fee="0.01"&' + "&".join(f'{name}="{value}"' for name, value in PAIRS.items())
-    sign = holder.signature(text.encode(), holder.rsa_key(bits=1024), "RSA")
+    sign = alipay.signature(text.encode(), alipay.rsa_key(bits=1024), "RSA")
     assert of_mapi(f'{text}&sign_type="RSA"&sign="{sign}"').reason is Refusal.DUPLICATE_PARAM
 
 
@@ -133,7 +133,7 @@ def test_a_quote_inside_a_value_makes_an_app_result_unreadable(subject: str) -> 
 
 def response(inner: dict[str, Any] | str, *, signer: Any = None, **members: Any) -> str:
     raw = inner if isinstance(inner, str) else json.dumps(inner, ensure_ascii=False)
-    sign = holder.signature(raw.encode(), signer or holder.rsa_key(), "RSA2")
+    sign = alipay.signature(raw.encode(), signer or alipay.rsa_key(), "RSA2")
     rest = {"sign": sign, "sign_type": "RSA2", **members}
     parts = "".join(f",{json.dumps(name)}:{json.dumps(value)}" for name, value in rest.items() if value is not None)
     return f'{{"alipay_trade_app_pay_response":{raw}{parts}}}'
@@ -142,11 +142,11 @@ def response(inner: dict[str, Any] | str, *, signer: Any = None, **members: Any)
 INNER = {
     "code": "10000",
     "msg": "Success",
-    "app_id": holder.APP,
+    "app_id": alipay.APP,
     "out_trade_no": "OP-1",
     "trade_no": "2025",
     "total_amount": "9.00",
-    "seller_id": holder.SELLER,
+    "seller_id": alipay.SELLER,
     "charset": "utf-8",
 }
 
@@ -158,7 +158,7 @@ def of_cn(text: str, account: Account = CN) -> Return:
 def test_an_open_platform_result_is_checked_over_the_raw_text_of_its_object() -> None:
     odd = (
         '{ "code" : "10000",\n "app_id":"'
-        + holder.APP
+        + alipay.APP
         + '", "out_trade_no":"OP\\/1", "total_amount":"9.00", "nested":{"a":"}"} }'
     )
     for inner in (INNER, odd):
@@ -174,7 +174,7 @@ def test_an_open_platform_result_is_refused_for_each_thing_that_is_wrong() -> No
     cases = {
         response(INNER).replace("9.00", "0.01"): Refusal.BAD_SIGNATURE,
         response(INNER).replace('"9.00",', '"9.00", '): Refusal.BAD_SIGNATURE,
-        response(INNER, signer=holder.rsa_key("stranger")): Refusal.BAD_SIGNATURE,
+        response(INNER, signer=alipay.rsa_key("stranger")): Refusal.BAD_SIGNATURE,
         response(INNER, sign_type="RSA"): Refusal.UNSUPPORTED_SIGN_TYPE,
         response(INNER, sign_type=None): Refusal.UNSUPPORTED_SIGN_TYPE,
         response(INNER, sign=None): Refusal.MISSING_SIGN,
@@ -192,7 +192,7 @@ def test_an_open_platform_result_is_refused_for_each_thing_that_is_wrong() -> No
 def test_an_open_platform_result_may_leave_the_payee_out() -> None:
     without = {name: value for name, value in INNER.items() if name != "seller_id"}
     assert of_cn(response(without)).verdict is Verdict.AUTHENTIC
-    assert of_cn(response(INNER), holder.openapi(seller_id=None)).verdict is Verdict.AUTHENTIC
+    assert of_cn(response(INNER), alipay.openapi(seller_id=None)).verdict is Verdict.AUTHENTIC
 
 
 @pytest.mark.parametrize(
@@ -215,12 +215,12 @@ def test_json_that_is_no_result_is_unreadable(text: str) -> None:
 
 
 QUERY: dict[str, str | bytes] = {
-    "app_id": holder.APP,
-    "auth_app_id": holder.APP,
+    "app_id": alipay.APP,
+    "auth_app_id": alipay.APP,
     "charset": "utf-8",
     "method": "alipay.trade.page.pay.return",
     "out_trade_no": "OP-1",
-    "seller_id": holder.SELLER,
+    "seller_id": alipay.SELLER,
     "timestamp": "2025-03-18 09:11:31",
     "total_amount": "9.00",
     "trade_no": "2025",
@@ -229,7 +229,7 @@ QUERY: dict[str, str | bytes] = {
 
 
 def test_a_redirects_query_is_a_form_bare_with_its_mark_or_in_its_address() -> None:
-    query = holder.form(QUERY, holder.rsa_key(), "RSA2").decode()
+    query = alipay.form(QUERY, alipay.rsa_key(), "RSA2").decode()
     for text in (
         query,
         f"?{query}",
@@ -243,9 +243,9 @@ def test_a_redirects_query_is_a_form_bare_with_its_mark_or_in_its_address() -> N
 
 def test_a_redirects_query_is_refused_by_the_rules_of_forms() -> None:
     def reason(params: dict[str, str | bytes], sign_type: str = "RSA2") -> Refusal | None:
-        return of_cn(holder.form(params, holder.rsa_key(), sign_type).decode()).reason
+        return of_cn(alipay.form(params, alipay.rsa_key(), sign_type).decode()).reason
 
-    query = holder.form(QUERY, holder.rsa_key(), "RSA2").decode()
+    query = alipay.form(QUERY, alipay.rsa_key(), "RSA2").decode()
     assert of_cn(query.replace("9.00", "0.09")).reason is Refusal.BAD_SIGNATURE
     assert reason(QUERY, "RSA") is Refusal.UNSUPPORTED_SIGN_TYPE
     assert reason({**QUERY, "seller_id": "2088000000000000"}) is Refusal.NOT_OURS
@@ -254,18 +254,18 @@ def test_a_redirects_query_is_refused_by_the_rules_of_forms() -> None:
 
 
 def test_a_website_return_says_that_it_names_nobody() -> None:
-    account = holder.mapi(SignType.MD5, seller_id=None, notify_verify=True)
-    query = holder.form(
-        {"out_trade_no": "W-1", "total_fee": "42.50", "currency": "SGD"}, holder.MD5_SECRET, "MD5"
+    account = alipay.mapi(SignType.MD5, seller_id=None, notify_verify=True)
+    query = alipay.form(
+        {"out_trade_no": "W-1", "total_fee": "42.50", "currency": "SGD"}, alipay.MD5_SECRET, "MD5"
     ).decode()
-    found = returns.check(query, account, holder.ring(SignType.MD5, holder.MD5_SECRET))
+    found = returns.check(query, account, alipay.ring(SignType.MD5, alipay.MD5_SECRET))
     assert (found.verdict, found.amount, found.claims["currency"]) == (Verdict.AUTHENTIC, "42.50", "SGD")
     assert "names nobody" in found.detail
 
 
 def test_claims_in_a_charset_that_cannot_be_read_are_not_guessed() -> None:
     for charset, value in (("utf-8", b"\xff"), ("utf-7", b"x")):
-        query = holder.form({**QUERY, "charset": charset, "method": value}, holder.rsa_key(), "RSA2").decode()
+        query = alipay.form({**QUERY, "charset": charset, "method": value}, alipay.rsa_key(), "RSA2").decode()
         found = of_cn(query)
         assert (found.verdict, found.claims) == (Verdict.AUTHENTIC, {})
         assert "cannot be read" in found.detail
@@ -280,7 +280,7 @@ def test_anything_else_is_unreadable_or_unsigned_and_raises_nothing(text: str) -
 
 
 def test_antom_signs_no_return_and_nothing_endless_is_read() -> None:
-    assert returns.check("a=1", holder.antom(), CN_RING).verdict is Verdict.UNREADABLE
+    assert returns.check("a=1", alipay.antom(), CN_RING).verdict is Verdict.UNREADABLE
     assert of_cn("a=" + "x" * 70_000).verdict is Verdict.UNREADABLE
 
 

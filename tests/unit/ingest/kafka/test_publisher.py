@@ -12,7 +12,7 @@ from ingest.kafka.publisher import Publisher
 from ingest.kafka.supervisor import SupervisorTiming
 from schemas import topics
 from schemas.record_format import Record
-from tests.producing import Counted, Delivered, Fails, FakeProducer, Said, acknowledge, failing
+from tests.support.kafka_producer import Counted, Delivered, Fails, FakeProducer, Said, acknowledge, failing
 
 RECORD = Record(b"shop-sg:N1", b"a=1&sign=x", (("account", b"shop-sg"),))
 PACE = SupervisorTiming(

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from schemas.dispositions import Flag, Reason
-from tests.admin_world import Refused, World, form, serving
+from tests.support.admin import Refused, World, form, serving
 from workers.admin import reason_texts
 
 SCRIPT = "<script>alert(1)</script>"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.admin_world import TOKEN, World, form, serving
+from tests.support.admin import TOKEN, World, form, serving
 from workers.admin import guard
 from workers.admin.guard import OpenAdmin
 from workers.admin.probes import Check

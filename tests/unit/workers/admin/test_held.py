@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from schemas.dispositions import Reason
-from tests.admin_world import World, form, serving
+from tests.support.admin import World, form, serving
 
 
 async def mismatched(world: World, number: str = "A1") -> str:

@@ -7,8 +7,8 @@ import pytest
 from schemas import record_format
 from schemas.accounts import Account
 from schemas.record_format import Header, Record, RecordContents
-from tests import journey
-from tests.journey import ACCOUNTS, SHOP
+from tests.support import log_records
+from tests.support.log_records import ACCOUNTS, SHOP
 from workers.admin import inspection
 
 
@@ -17,21 +17,21 @@ from workers.admin import inspection
 )
 def test_a_charset_that_nobody_reads_in_does_not_hide_the_record(charset: str) -> None:
     body = urlencode({"charset": charset, "subject": "Zwei Stühle", "trade_no": "T1"}, errors="replace").encode()
-    shown = inspection.fields(journey.sealed(body, "N1"), ACCOUNTS)
+    shown = inspection.fields(log_records.sealed(body, "N1"), ACCOUNTS)
     assert (shown["trade_no"], shown["subject"]) == ("T1", "Zwei Stühle")
 
 
 def test_text_is_shown_in_the_charset_that_was_signed() -> None:
     body = urlencode({"charset": "GBK", "subject": "两张船票"}, encoding="gbk").encode()
-    assert inspection.fields(journey.sealed(body, "N1"), ACCOUNTS)["subject"] == "两张船票"
+    assert inspection.fields(log_records.sealed(body, "N1"), ACCOUNTS)["subject"] == "两张船票"
 
 
 def test_what_is_no_form_has_no_fields() -> None:
-    assert inspection.fields(journey.sealed(b"no form", "N1"), ACCOUNTS) == {}
+    assert inspection.fields(log_records.sealed(b"no form", "N1"), ACCOUNTS) == {}
 
 
 def test_a_receipt_does_not_make_a_signature_good() -> None:
-    record = journey.record("N1")
+    record = log_records.record("N1")
     received = Record(record.key, record.value, (*record.headers, (Header.RECEIPT.value, b"ours")))
     assert record_format.decode(received).receipt == b"ours"
     asked: list[bool] = []

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.dispositions import Flag
 from schemas.orders import Order
-from tests.admin_world import NOW_MS, Refused, World, form, serving, until
+from tests.support.admin import NOW_MS, Refused, World, form, serving, until
 from workers.admin import shapes
 from workers.long_poll import Changes
 from workers.queries import OrderPage

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.admin_world import World
+from tests.support.admin import World
 from workers.admin import server
 
 

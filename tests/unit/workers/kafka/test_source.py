@@ -17,8 +17,8 @@ from aiokafka.errors import (
 from aiokafka.structs import TopicPartition
 
 from schemas.record_format import Record
-from tests.kafka_fakes import TOPIC, Broker, FakeConsumer
-from tests.kafka_topics import Settled, Told
+from tests.support.kafka_clients import TOPIC, Broker, FakeConsumer
+from tests.support.kafka_topics import Settled, Told
 from workers.errors import InfrastructureDamaged, InfrastructureDown
 from workers.kafka.ports import Limits
 from workers.kafka.source import KafkaSource, Rebuild

@@ -3,7 +3,7 @@
 import re
 
 from schemas.events import Outgoing
-from tests import journey
+from tests.support import log_records
 from workers import row_codec
 from workers.postgres import columns
 from workers.postgres.columns import Columns
@@ -30,7 +30,12 @@ def width(of: Columns) -> int:
 def test_rows_are_as_wide_as_their_columns() -> None:
     event = Outgoing(id="x:1", topic="payments.order.event.v1", key=b"", value=b"", headers=())
     entry = LedgerRow(
-        account="a", notification_id="n", order="o", digest=b"", position=Position(0, 1), record=journey.record("N1")
+        account="a",
+        notification_id="n",
+        order="o",
+        digest=b"",
+        position=Position(0, 1),
+        record=log_records.record("N1"),
     )
     assert len(row_codec.outbox_row(event, 0)) == width(columns.OUTBOX)
     assert len(row_codec.ledger_row(entry)) == width(columns.LEDGER)

@@ -1,6 +1,6 @@
 """The final state depends on the set of notifications and on nothing else: not on order, copies, batches or waiting.
 
-Small histories are tried in every order there is, long ones at random; each is judged by `tests.model`.
+Small histories are tried in every order there is, long ones at random; each is judged by `tests.support.model`.
 """
 
 import itertools
@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.accounts import Account
-from tests import facts
-from tests.facts import Fact, batch, form, refund, refunded
-from tests.histories import HISTORIES
-from tests.worlds import World
+from tests.support import facts
+from tests.support.facts import Fact, batch, form, refund, refunded
+from tests.support.histories import HISTORIES
+from tests.support.world import World
 
 DELIVERIES = 6
 

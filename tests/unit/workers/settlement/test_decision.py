@@ -10,9 +10,9 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
 from schemas.notification import Kind
 from schemas.orders import News, Order, Status
-from tests import facts
-from tests.facts import PAID_AT, Fact, antom_refund, batch, form, payment, refund, refunded
-from tests.worlds import World
+from tests.support import facts
+from tests.support.facts import PAID_AT, Fact, antom_refund, batch, form, payment, refund, refunded
+from tests.support.world import World
 from workers.settlement import decision, order_view
 from workers.settlement.plan import Delivery, ParsedRecord, ParseFailure, Position, Registration
 

@@ -1,0 +1,103 @@
+"""How the commands show things: tables for people, JSON for programs, trouble on stderr.
+
+Whatever comes from a notification was written by somebody else. So a text is never taken as markup, and a control
+character never reaches the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+
+from deploy import exits
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Output = Annotated[Literal["table", "json"], typer.Option("--output", help="For people, or for programs.")]
+
+PIPE_WIDTH = 160
+
+_STYLES = {
+    "PAID": "bold green", "FINISHED": "bold green", "CLOSED": "bold", "WAITING": "yellow",
+    "applied": "green", "duplicate": "dim", "stale": "dim", "parked": "yellow", "quarantined": "red", "dead": "red",
+    "refused": "red", "ok": "green", "wrong": "bold red", "note": "yellow",
+}  # fmt: skip
+
+
+def as_json(answer: object) -> None:
+    """The answer on stdout, as it is."""
+    sys.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+
+
+def console() -> Console:
+    """Where tables go; rich honours NO_COLOR and leaves colours out where stdout is no terminal."""
+    from rich.console import Console
+
+    # A pipe has no width: wide enough that a row stays one line for those who search in it.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(highlight=False, width=width)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """The rows as a table; known words get their colour."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        drawn.add_column(column, overflow="fold", no_wrap=index == 0)
+    for row in rows:
+        texts = [plain(value) for value in row]
+        drawn.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in texts))
+    console().print(drawn)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr while the block runs, advanced by calling what is given; nothing where nobody watches."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    to = Console(stderr=True)
+    with Progress(*columns, console=to, disable=not to.is_terminal, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def line(label: str, value: object) -> None:
+    """One fact on one line."""
+    from rich.text import Text
+
+    text = plain(value)
+    console().print(Text.assemble((f"{label:<13} ", "bold"), (text, _STYLES.get(text, ""))), soft_wrap=True)
+
+
+def plain(value: object) -> str:
+    """The value as text that does nothing to a terminal."""
+    text = "" if value is None else str(value)
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def moment(text: object) -> str:
+    """An ISO time for reading: `2026-01-31 08:00:00` UTC."""
+    return "" if text is None else str(text)[:19].replace("T", " ")
+
+
+def words(values: Any) -> str:
+    """A list of words as one text."""
+    return ", ".join(str(value) for value in values or ())
+
+
+def fail(text: object, code: int = exits.FAILED) -> NoReturn:
+    """Say what is wrong on stderr and end."""
+    typer.echo(plain(text), err=True)
+    raise typer.Exit(code)

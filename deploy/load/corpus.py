@@ -1,0 +1,307 @@
+"""What a run sends: how much of it is what, and what happens to each order. No keys, no clock, no bytes.
+
+Notifications signed beforehand, in the order in which they will be sent; each says what it is.
+
+Signed by the simulated Alipay's pen and never by the product's own code: a mistake in one must not hide one in the
+other. A duplicate is the same notification told again: same id and content, another `notify_time`, another signature.
+
+What belongs to one order is spread, so that later news overtakes earlier ones and duplicates meet their originals in
+the same batch of the worker as well as long afterwards. The same seed gives the same requests, but for the signatures
+of the forger, whose keys are new each time, and for the moments.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from random import Random
+from urllib.parse import parse_qsl
+
+from msgspec import Struct, structs
+
+from deploy.load import wire
+from deploy.sandbox import field_sets, forgery, serials, signing
+from deploy.sandbox.notifications import Event, Kind, Notification, Refund, Trade
+from deploy.sandbox.world import Account
+
+_SUBJECTS = ("Museum pass, two days", "港式奶茶 x2 + 礼盒", "Night boat ticket 10% off", "Tea & cake = two")
+_CHECKOUT = timedelta(seconds=45)
+_UNTIL_EXPIRED = timedelta(minutes=30)
+_UNTIL_FINISHED = timedelta(days=90)
+# A life in the old gateway's and the Open Platform's words; Antom's refunds name no order, so they would need to be
+# registered first, and here nothing is.
+_LIVES = ("finished", "finished", "part", "parts", "whole", "expired")
+_REFUNDED_PERCENT = {"part": (30,), "parts": (20, 30), "whole": (40, 60)}
+
+
+class Mix(Struct, frozen=True, kw_only=True):
+    """`duplicates` and `forgeries` are shares of all requests; `lifecycles` is that of the orders which have more to
+    tell than one payment."""
+
+    duplicates: float = 0.15
+    lifecycles: float = 0.3
+    forgeries: float = 0.02
+
+    def counts(self, total: int) -> tuple[int, int, int]:
+        """How many of this many requests are genuine and new, told again, and forged."""
+        forged = round(total * self.forgeries)
+        again = round(total * self.duplicates)
+        genuine = max(1, total - forged - again) if total else 0
+        return genuine, min(again, total - genuine), total - genuine - min(again, total - genuine)
+
+
+class Life(Struct, frozen=True, kw_only=True):
+    """One order: its trade, and what happens to it, in the order in which it happens."""
+
+    trade: Trade
+    events: tuple[Event, ...]
+
+
+class Lives:
+    """Makes up orders. The same chance gives the same ones."""
+
+    def __init__(self, *, run: str, accounts: Sequence[Account], mix: Mix, chance: Random) -> None:
+        """`run` begins every order's number, and sets the run apart from those before it."""
+        self._run = run
+        self._accounts = accounts
+        self._mix = mix
+        self._chance = chance
+        self._numbers = serials.Serials(chance)
+
+    def order(self, number: int, *, now: datetime) -> Life:
+        """The order of this number."""
+        account = self._chance.choice(self._accounts)
+        life = self._chance.choice(_LIVES) if self._chance.random() < self._mix.lifecycles else "paid"
+        began = now - _UNTIL_FINISHED - timedelta(days=1) if life == "finished" else now
+        trade = self._trade(account, number, paid=began)
+        if life == "paid":
+            return Life(trade=trade, events=(Event(kind=Kind.PAID, at=began),))
+        if account.identity.product == "antom":
+            events = [Event(kind=Kind.WAITING, at=trade.created), Event(kind=Kind.PAID, at=began)]
+            return Life(trade=trade, events=tuple(events))
+        return Life(trade=trade, events=tuple(self._events(trade, life)))
+
+    def _trade(self, account: Account, number: int, *, paid: datetime) -> Trade:
+        antom = account.identity.product == "antom"
+        return Trade(
+            account=account,
+            order=f"{self._run}-{number:07d}",
+            trade_no=self._numbers.payment_id(paid) if antom else self._numbers.trade_no(paid),
+            amount_minor=self._chance.randrange(100, 1_000_000),
+            currency=account.identity.currency,
+            subject=self._chance.choice(_SUBJECTS),
+            created=paid - _CHECKOUT,
+            paid=paid,
+        )
+
+    def _events(self, trade: Trade, life: str) -> list[Event]:
+        waiting = Event(kind=Kind.WAITING, at=trade.created)
+        if life == "expired":
+            return [waiting, Event(kind=Kind.CLOSED, at=trade.paid + _UNTIL_EXPIRED)]
+        events = [waiting, Event(kind=Kind.PAID, at=trade.paid)]
+        if life == "finished":
+            return [*events, Event(kind=Kind.FINISHED, at=trade.paid + _UNTIL_FINISHED)]
+        return [*events, *self._refunds(trade, _REFUNDED_PERCENT[life])]
+
+    def _refunds(self, trade: Trade, percents: Sequence[int]) -> list[Event]:
+        events: list[Event] = []
+        total = 0
+        for index, percent in enumerate(percents, start=1):
+            # The last of a whole refund takes the rest, so that rounding leaves nothing over.
+            is_rest = index == len(percents) and sum(percents) == 100
+            part = trade.amount_minor - total if is_rest else trade.amount_minor * percent // 100
+            total += part
+            at = trade.paid + timedelta(seconds=index)
+            refund = Refund(
+                number=f"{trade.order}-R{index}",
+                refund_id=self._numbers.payment_id(at),
+                amount_minor=part,
+                total_minor=total,
+            )
+            events.append(Event(kind=Kind.REFUND, at=at, refund=refund))
+        return events
+
+
+def lookalike(life: Life, event: Event) -> tuple[Trade, Event]:
+    """What a forger starts from. An Antom message has no id of its own, so a forged one is about another order: no
+    judge may mistake it for the genuine one."""
+    if life.trade.account.identity.product != "antom":
+        return life.trade, event
+    return structs.replace(life.trade, order=f"{life.trade.order}F"), event
+
+
+# How far apart, counted in new notifications, an order's news and a notification's duplicates may come to lie.
+_SPREAD = 300
+_CLOSE = 3
+_CLOSE_SHARE = 0.5
+_RETOLD_AFTER = timedelta(minutes=4)
+
+
+class Told(Struct, frozen=True, array_like=True, gc=False):
+    """What one request tells, for whoever judges the outcome.
+
+    `refunded_minor` is the sum of all refunds up to and with this one, as far as the message says it: the old gateway
+    names an amount only where it is the whole one.
+    """
+
+    account: str
+    order: str
+    notify_id: str
+    kind: Kind
+    trade: str
+    amount_minor: int
+    currency: str
+    refunded_minor: int | None
+    forged: bool
+    again: bool
+
+
+class Signed(Struct, frozen=True, gc=False):
+    """One request, ready for the wire."""
+
+    told: Told
+    request: bytes
+
+
+class Share(Struct, frozen=True, kw_only=True):
+    """The part of a run that one sender signs and sends: `number` of `of`."""
+
+    seed: int
+    number: int = 0
+    of: int = 1
+
+    def size(self, total: int) -> int:
+        """How many of this many requests are its own."""
+        return len(range(self.number, total, self.of))
+
+    @property
+    def run(self) -> str:
+        """How the numbers of its orders begin."""
+        return f"{run_name(self.seed)}-{self.number}"
+
+
+def run_name(seed: int) -> str:
+    """How the numbers of all orders of a run begin."""
+    return f"L{seed:x}"
+
+
+def make(
+    share: Share,
+    *,
+    total: int,
+    accounts: Sequence[Account],
+    mixed: Mix,
+    host: str,
+    now: datetime,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Signed]:
+    """The share's requests of a run of `total`, in the order of sending. `progress` hears how many are signed."""
+    author = _Author(share, accounts=accounts, mixed=mixed, host=host, now=now)
+    placed: list[tuple[float, int, Signed]] = []
+    for place, signed in author.requests(*mixed.counts(share.size(total))):
+        placed.append((place, len(placed), signed))
+        progress(len(placed))
+    placed.sort(key=lambda each: each[:2])
+    return [signed for _, _, signed in placed]
+
+
+class _Author:
+    def __init__(self, share: Share, *, accounts: Sequence[Account], mixed: Mix, host: str, now: datetime) -> None:
+        # A text as seed: the shares of one run, and the runs of seeds that lie side by side, have nothing in common.
+        self._chance = Random(f"{share.seed}/{share.number}")  # noqa: S311 - has to be repeatable; no secret comes of it
+        self._numbers = serials.Serials(self._chance)
+        self._lives = Lives(run=share.run, accounts=accounts, mix=mixed, chance=self._chance)
+        self._forger = forgery.Forger()
+        self._host = host
+        self._now = now
+
+    def requests(self, genuine: int, again: int, forged: int) -> Iterator[tuple[float, Signed]]:
+        """Each request with its place among the others."""
+        copies = Counter(self._chance.randrange(genuine) for _ in range(again))
+        lookalikes = Counter(self._chance.randrange(genuine) for _ in range(forged))
+        index = 0
+        for number in range(genuine):
+            life = self._lives.order(number, now=self._now)
+            is_alone = len(life.events) == 1
+            for event in life.events:
+                if index == genuine:
+                    return  # the last order's life is cut short: what was not told is not expected either
+                place = index + (0 if is_alone else self._chance.uniform(0, _SPREAD))
+                yield from self._told(life, event, place, copies=copies[index], forged=lookalikes[index])
+                index += 1
+
+    def _told(
+        self, life: Life, event: Event, place: float, *, copies: int, forged: int
+    ) -> Iterator[tuple[float, Signed]]:
+        one = field_sets.compose(life.trade, event, numbers=self._numbers, chance=self._chance)
+        yield place, self._signed(one, self._now)
+        for copy in range(1, copies + 1):
+            yield place + self._distance(), self._signed(one, self._now + copy * _RETOLD_AFTER, again=True)
+        for _ in range(forged):
+            trade, looks = lookalike(life, event)
+            start = field_sets.compose(trade, looks, numbers=self._numbers, chance=self._chance)
+            forgery_ = self._forger.forge(start, self._chance.choice(forgery.WAYS))
+            yield place + self._chance.uniform(-_SPREAD, _SPREAD), self._signed(forgery_, self._now, forged=True)
+
+    def _distance(self) -> float:
+        """Half of the duplicates lie right behind, where two workers or one batch meet both; the others anywhere."""
+        return self._chance.uniform(0, _CLOSE if self._chance.random() < _CLOSE_SHARE else _SPREAD)
+
+    def _signed(self, one: Notification, at: datetime, *, forged: bool = False, again: bool = False) -> Signed:
+        delivery = one.delivery(at)
+        return Signed(
+            _told(one, forged=forged, again=again),
+            wire.request_bytes(self._host, delivery.path, delivery.headers, delivery.body),
+        )
+
+
+def _told(one: Notification, *, forged: bool, again: bool) -> Told:
+    facts = one.facts
+    return Told(
+        account=one.account.identity.name,
+        order=one.order,
+        notify_id=one.notify_id,
+        kind=facts.kind,
+        trade=facts.trade_no,
+        amount_minor=facts.amount_minor,
+        currency=facts.currency,
+        refunded_minor=_refunded(one),
+        forged=forged,
+        again=again,
+    )
+
+
+def _refunded(one: Notification) -> int | None:
+    refund = one.facts.refund
+    if refund is None:
+        return 0
+    is_said = one.account.identity.product == "open" or refund.total_minor >= one.facts.amount_minor
+    return refund.total_minor if is_said else None
+
+
+def retold(request: bytes, account: Account, *, host: str, at: datetime) -> bytes:
+    """A request told again at another moment: same id and content, new `notify_time` and signature."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    path = head.split(b" ", 2)[1].decode("ascii")
+    identity = account.identity
+    if identity.product == "antom":
+        moment = serials.header_moment(at)
+        content = signing.antom_content(
+            method="POST", path=path, client_id=identity.client_id, request_time=moment, body=body
+        )
+        signature = signing.antom_header(account.signer.sign(content), key_version=account.key_version)
+        changed = {"request-time": moment, "signature": signature}
+        return wire.request_bytes(host, path, _headers(head, changed), body)
+    fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, encoding=identity.charset, strict_parsing=True)
+    moved = tuple(
+        (name, serials.moment(at) if name == "notify_time" else value) for name, value in fields if name != "sign"
+    )
+    signed = signing.signed_fields(moved, signer=account.signer, charset=identity.charset)
+    return wire.request_bytes(host, path, _headers(head, {}), signing.encode_form(signed, charset=identity.charset))
+
+
+def _headers(head: bytes, changed: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """The headers of a request but those that `request_bytes` writes itself."""
+    pairs = (line.partition(": ")[::2] for line in head.decode("ascii").split("\r\n")[1:])
+    return tuple((name, changed.get(name, value)) for name, value in pairs if name not in ("Host", "Content-Length"))

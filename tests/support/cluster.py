@@ -1,0 +1,423 @@
+"""A cluster engine of a test's own: real processes, on servers that other tests use too, with a name of its own there.
+
+Load is sent by `deploy.load`'s open loop until the test has seen enough, and judged by `deploy.load`'s verification:
+every order's page and every event of the topic, against what was sent and how it was answered.
+"""
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, overload
+
+import asyncpg
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from msgspec import Struct
+
+from deploy.load import corpus, generator, judge, topic, verification
+from deploy.load.api import Api
+from deploy.load.corpus import Mix, Share, Signed
+from deploy.load.generator import Attempt, Call, Limits, Schedule, Target
+from deploy.load.progress import Unseen
+from deploy.load.verification import Verified
+from deploy.load.wire import Answer
+from deploy.local import engine, ports, processes, roles
+from deploy.local.directory import Directory
+from deploy.local.engine import Engine, Servers, Wished
+from deploy.local.kafka.cluster import Kafka
+from deploy.local.machine import Machine
+from deploy.local.postgres import Postgres
+from deploy.local.redis import Redis
+from deploy.local.roles import Program, Role
+from deploy.sandbox import delivery
+from deploy.sandbox.corpus import verifiable_alone
+from deploy.sandbox.world import Account
+from schemas import topics
+from tests.support import real_servers
+from workers.postgres.database import Database
+from workers.postgres.database import Limits as StoreLimits
+
+PARTITIONS = 12  # of each topic, by `schemas/topics.yaml`
+SESSION_S = 6.0  # the least that brokers take; what is shipped is longer, and bounds move with it
+LOOK_S = 0.02
+QUIET_WITHIN_S = 60.0
+AGAIN_S_MAX = 3.0
+SEED_MAX = 2**32
+PAYMENTS = Mix(duplicates=0.1, lifecycles=0.2, forgeries=0.02)
+
+_numbers = itertools.count()
+
+
+class Cluster(Struct, frozen=True, kw_only=True):
+    """The engine that runs, and where everything of it is."""
+
+    engine: Engine
+    directory: Directory
+    machine: Machine
+    program: Program
+    kafka: Kafka
+    postgres: Postgres
+    dsn: str
+    prefix: str
+
+    @property
+    def console(self) -> Role:
+        assert self.engine.console is not None
+        return self.engine.console
+
+    @property
+    def ours(self) -> list[Role]:
+        """Our own processes."""
+        return [*self.engine.receivers, *self.engine.workers, self.console]
+
+    def topic(self, name: str) -> str:
+        return topics.named(name, self.prefix)
+
+    async def sql(self, query: str, *args: Any) -> list[Any]:
+        """What the order store says, asked by a stranger."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            found: list[Any] = await connection.fetch(query, *args)
+            return found
+        finally:
+            await connection.close()
+
+    async def one(self, query: str, *args: Any) -> Any:
+        """The one value that the order store says."""
+        ((value,),) = await self.sql(query, *args)
+        return value
+
+    async def command(self, *arguments: str) -> None:
+        """`alipay-notify …`, as an operator would call it; fails the test where it fails."""
+        plan = self.program.plan(f"{arguments[0]}-{next(_numbers)}", self.machine, *arguments)
+        await processes.finish(self.directory, plan)
+
+    async def apply_topics(self, prefix: str = "") -> None:
+        """Have the topics as they should be."""
+        more = ("--development",) * (self.program.told["development"] == "true")
+        where = ("--kafka", self.kafka.bootstrap, "--topic-prefix", prefix or self.prefix)
+        await self.command("topics", "apply", *where, *more, "--yes")
+
+    async def behind(self) -> int:
+        """How many records lie in the log that the group has not committed, as a stranger sees it."""
+        stranger = AIOKafkaConsumer(
+            bootstrap_servers=self.kafka.bootstrap, group_id=self.prefix, enable_auto_commit=False
+        )
+        asked = [TopicPartition(self.topic(topics.NOTIFICATION), number) for number in range(PARTITIONS)]
+        stranger.assign(asked)
+        await stranger.start()
+        try:
+            ends = await stranger.end_offsets(asked)
+            committed = [await stranger.committed(each) or 0 for each in asked]
+            return int(sum(ends.values()) - sum(committed))
+        finally:
+            await stranger.stop()
+
+    async def whole(self) -> None:
+        """Have every process run and be ready again, whatever a test has done to them."""
+        for role in self.ours:
+            role.process.thaw()
+            if not role.process.runs:
+                role.process.spawn()
+        for role in self.ours:
+            await role.process.ready()
+
+    def another(self, command: str, name: str, **told: object) -> Role:
+        """One more process beside those of the engine, not started; `told` has the last word."""
+        program = msgspec.structs.replace(
+            self.program, told={**self.program.told, **{each: str(value) for each, value in told.items()}}
+        )
+        public, admin = ports.free(2)
+        if command == "ingest":
+            return roles.receiver(self.directory, self.machine, program, name=name, port=public, admin=admin)
+        return roles.inner(self.directory, self.machine, program, command=command, name=name, admin=admin)
+
+    def sending(
+        self, *, rate: float, seconds: float, to: str = "", mixed: Mix = PAYMENTS, connections: int = 128
+    ) -> "AbstractAsyncContextManager[Sending]":
+        """Load while the block lasts, and at most for so many seconds; see `Sending`."""
+        return sending(
+            self, to or self.engine.public_url, rate=rate, seconds=seconds, mixed=mixed, connections=connections
+        )
+
+
+Note = Callable[[str, float], None]  # keeps a figure by its name
+
+
+@contextmanager
+def of_a_module(
+    wished: Wished, *, kafka: Kafka, postgres: Postgres, redis: Redis | None = None, **told: str
+) -> Iterator[Cluster]:
+    """An engine for the tests of one module: it lives in a loop of its own, as each test does."""
+    servers = real_servers.Servers()
+
+    def start(directory: Directory, machine: Machine) -> AbstractAsyncContextManager[Cluster]:
+        return running(directory, machine, wished, kafka=kafka, postgres=postgres, redis=redis, **told)
+
+    try:
+        yield servers.start(start)
+    finally:
+        servers.end()
+
+
+@asynccontextmanager
+async def running(
+    directory: Directory,
+    machine: Machine,
+    wished: Wished,
+    *,
+    kafka: Kafka,
+    postgres: Postgres,
+    redis: Redis | None = None,
+    **told: str,
+) -> AsyncIterator[Cluster]:
+    """The engine over these servers, ready; `told` has the last word."""
+    name = f"t{secrets.token_hex(6)}"
+    dsn = f"{postgres.dsn}?search_path={name}"
+    await _make_schema(dsn, name)
+    settings = {
+        "topic_prefix": name,
+        "group": name,
+        "kafka_session_s": str(SESSION_S),
+        **told,
+    }
+    servers = Servers(
+        kafka=kafka.bootstrap,
+        brokers=len(kafka.brokers) or 3,
+        redis=redis.url if redis else "",
+        postgres=dsn,
+    )
+    async with engine.running(directory, machine, servers, wished, told=settings) as started:
+        all_told = {
+            "accounts": str(started.world.accounts_file),
+            "kafka": servers.kafka,
+            "postgres": dsn,
+            "redis": servers.redis,
+            "development": str(servers.brokers < 3).lower(),
+            **settings,
+        }
+        yield Cluster(
+            engine=started,
+            directory=directory,
+            machine=machine,
+            program=Program(told=all_told),
+            kafka=kafka,
+            postgres=postgres,
+            dsn=dsn,
+            prefix=name,
+        )
+
+
+async def _make_schema(dsn: str, name: str) -> None:
+    database = await Database.open(dsn, limits=StoreLimits())
+    try:
+        await database.write(lambda connection: connection.execute(f"CREATE SCHEMA {name}"))
+    finally:
+        await database.close()
+
+
+class Supply(Sequence[bytes]):
+    """Requests for the open loop, until it has sent enough: then there are no more than those it has taken."""
+
+    def __init__(self, requests: Sequence[bytes]) -> None:
+        self._requests = requests
+        self._length = len(requests)
+
+    def end(self, taken: int) -> None:
+        self._length = taken
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, place: int) -> bytes: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, place: int | slice) -> bytes | Sequence[bytes]:
+        return self._requests[place]
+
+
+class Sending:
+    """Requests on their way at a constant rate, sent again as Alipay would, with what became of each attempt.
+
+    Moments are by `time.monotonic`.
+    """
+
+    def __init__(self, cluster: Cluster, signed: Sequence[Signed], seed: int, host: str, *, rate: float) -> None:
+        self.attempts: list[Attempt] = []
+        self._cluster = cluster
+        self._signed = signed
+        self._seed = seed
+        self._host = host
+        self._rate = rate
+        self._supply = Supply([one.request for one in signed])
+        self._called = 0
+        self._is_over = False
+
+    async def run(self, target: Target, limits: Limits) -> None:
+        # A schedule begins a moment later, so that connections are there.
+        schedule = Schedule(start=time.monotonic() + 0.3, rate=self._rate)
+        await generator.run(
+            self._supply, target, schedule=schedule, limits=limits, judge=self._is_right, watch=self, again=self
+        )
+
+    def end(self) -> None:
+        """Nothing new is sent any more."""
+        self._supply.end(self._called)
+
+    @property
+    def ran_dry(self) -> bool:
+        """Whether everything that was signed has been sent."""
+        return self._called == len(self._signed)
+
+    # open_loop.Watch
+
+    def dispatched(self, late_s: float) -> None:
+        self._called += 1
+
+    def called(self, call: Call) -> None: ...
+
+    def ended(self, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
+
+    # open_loop.Again
+
+    def delay_s(self, attempt: Attempt) -> float | None:
+        if self._signed[attempt.index].told.forged or attempt.outcome == "unsent":
+            return None
+        return min(0.2 * 2.0 ** min(attempt.number - 1, 10), AGAIN_S_MAX)
+
+    def request(self, index: int, number: int) -> bytes:
+        one = self._signed[index]
+        # A form's times are whole seconds, and no two tellings of Alipay's are of the same one.
+        at = datetime.now(UTC) + timedelta(seconds=number)
+        return corpus.retold(one.request, self._account(index), host=self._host, at=at)
+
+    def _account(self, index: int) -> Account:
+        return self._cluster.engine.world.account(self._signed[index].told.account)
+
+    def _is_right(self, index: int, answer: Answer) -> bool:
+        """What has to be answered: the word that Alipay waits for to what is genuine, and 401 to what is not."""
+        if self._signed[index].told.forged:
+            return answer.status == 401
+        is_antom = self._account(index).identity.product == "antom"
+        return delivery.judge(answer.status, answer.body, antom=is_antom)[0] == "ok"
+
+    # what came of it
+
+    def failed(self, *, since: float = 0.0, upto: float = float("inf")) -> list[Attempt]:
+        """Attempts that were not answered as they should be, by when they were called."""
+        return [each for each in self.attempts if each.outcome != "ok" and since <= each.began < upto]
+
+    def succeeded(self, *, since: float = 0.0, upto: float = float("inf")) -> list[Attempt]:
+        """Attempts that were acknowledged, by when they were called."""
+        return [
+            each
+            for each in self.attempts
+            if each.outcome == "ok" and since <= each.began < upto and not self._signed[each.index].told.forged
+        ]
+
+    def first_success_after(self, moment: float) -> float | None:
+        """When the first attempt that was called after the moment was answered well."""
+        return min((each.ended for each in self.succeeded(since=moment)), default=None)
+
+    def worst_s(self) -> float:
+        """The longest that an answer took, from when its request was due."""
+        return max(each.ended - each.due for each in self.attempts)
+
+    def percentile_s(self, share: float) -> float:
+        took = sorted(each.ended - each.due for each in self.attempts)
+        return took[min(len(took) - 1, int(len(took) * share))]
+
+    async def judged(self, *, within_s: float = QUIET_WITHIN_S) -> Verified:
+        """The verdict, when all has settled; fails the test with every finding."""
+        # What is answered 401 as it should be is no acknowledgement to the ledger.
+        attempts = [
+            msgspec.structs.replace(each, outcome="refused") if self._signed[each.index].told.forged else each
+            for each in self.attempts
+        ]
+        orders = judge.orders([one.told for one in self._signed[: self._called]], attempts)
+        touched = {named: order for named, order in orders.items() if order.was_called}
+        until = time.monotonic() + within_s
+        connection = {"bootstrap_servers": self._cluster.kafka.bootstrap}
+        events = topic.feed(connection, self._cluster.topic(topics.ORDER_EVENT), {})
+        async with Api(self._cluster.console.admin_url, until=until) as pages, events as feed:
+            verified = await verification.verify(
+                touched, prefix=f"{corpus.run_name(self._seed)}-", pages=pages, feed=feed, until=until, stage=Unseen()
+            )
+        found = [*judge.of_answers(touched.values(), repeated=True), *verified.findings]
+        assert found == [], f"{len(found)} findings, the first: {found[:5]}"
+        return verified
+
+
+@asynccontextmanager
+async def sending(
+    cluster: Cluster, to: str, *, rate: float, seconds: float, mixed: Mix, connections: int
+) -> AsyncIterator[Sending]:
+    """Load while the block lasts; on leaving, what is under way ends, and what failed is sent until it does not."""
+    host, port = ports.parts(to.removeprefix("http://"))
+    seed = secrets.randbelow(SEED_MAX)
+    world = cluster.engine.world
+    signed = await asyncio.to_thread(
+        corpus.make,
+        Share(seed=seed),
+        total=round(rate * seconds),
+        accounts=[world.account(name) for name in verifiable_alone(world)],
+        mixed=mixed,
+        host=f"{host}:{port}",
+        now=datetime.now(UTC),
+    )
+    one = Sending(cluster, signed, seed, f"{host}:{port}", rate=rate)
+    limits = Limits(connections=connections, timeout_s=10.0, drain_s=30.0)
+    run = asyncio.create_task(one.run(Target(host=host, port=port), limits))
+    try:
+        yield one
+        assert not one.ran_dry, "the load was over before the test was: give it more seconds"
+    finally:
+        one.end()
+        await run
+
+
+async def until(condition: Callable[[], Any], within_s: float, *, every_s: float = LOOK_S) -> float:
+    """How long it took until the condition held; it may be a coroutine function."""
+    began = time.monotonic()
+    async with asyncio.timeout(within_s):
+        while True:
+            held = condition()
+            if asyncio.iscoroutine(held):
+                held = await held
+            if held:
+                return time.monotonic() - began
+            await asyncio.sleep(every_s)
+
+
+async def share_all(cluster: Cluster) -> bool:
+    """Whether each worker has some of the partitions, and together they have all of them."""
+    shares = [partitions(await metrics(role)) for role in cluster.engine.workers]
+    return all(shares) and sum(map(len, shares)) == PARTITIONS
+
+
+async def is_ready(role: Role) -> bool:
+    return await ports.is_ok(role.admin_port, "/readyz")
+
+
+async def metrics(role: Role) -> dict[str, float]:
+    """Every sample of a process by its name with labels; none where it does not answer."""
+    lines = (await ports.body(role.admin_port, "/metrics")).splitlines()
+    samples = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+    return {name: float(value) for name, value in samples}
+
+
+def summed(samples: Mapping[str, float], family: str) -> float:
+    """All samples of a family together."""
+    return sum(value for name, value in samples.items() if name.partition("{")[0] == family)
+
+
+def partitions(samples: Mapping[str, float]) -> set[int]:
+    """Those that a worker reads, by its own gauges."""
+    marked = (name for name in samples if name.startswith("alipay_notify_consumer_lag_messages{"))
+    return {int(name.partition('partition="')[2].partition('"')[0]) for name in marked}

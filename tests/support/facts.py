@@ -1,0 +1,139 @@
+"""Notifications to test with, as plain facts that `tests.support.model` judges and as the signed-shaped bytes that we
+read.
+
+Everything is made up. A fact is one notification: its id and its decoded fields, or its message. A new delivery of it
+gets a new `notify_time`, as a re-send of Alipay's has.
+"""
+
+import itertools
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+from schemas import accounts, interpret, record_format
+from schemas.accounts import Account
+from schemas.notification import Notification
+from schemas.record_format import Record, RecordContents
+from workers.settlement.plan import ParsedRecord, Position
+
+Fact = dict[str, Any]
+
+_MAPI = {"family": "mapi", "sign_type": "RSA", "keys": ["k.pem"], "seller_id": "2088000000000001", "currency": "USD"}
+_OPENAPI = {"family": "openapi", "sign_type": "RSA2", "keys": ["k.pem"], "app_id": "2021000000000001"}
+_ANTOM = {"family": "antom", "keys": {"1": "k.pem"}, "client_id": "SANDBOX_1"}
+_TABLES: dict[str, dict[str, Any]] = {"mapi": _MAPI, "openapi": _OPENAPI, "antom": _ANTOM}
+
+ACCOUNTS: dict[str, Account] = accounts.parse(
+    {
+        "accounts": {
+            f"{family}-{orders}": table | {"orders": orders}
+            for (family, table), orders in itertools.product(_TABLES.items(), ("any", "registered"))
+        }
+    }
+)
+
+
+def account(family: str, orders: str = "any") -> Account:
+    return ACCOUNTS[f"{family}-{orders}"]
+
+
+def settings(account: Account) -> dict[str, Any]:
+    """What the model wants to know of an account."""
+    return {"family": account.family.value, "currency": account.currency, "orders": account.orders.value}
+
+
+def form(id_: str, status: str, amount: str = "100.00", *, order: str = "A", trade: str = "T1", **more: str) -> Fact:
+    """A trade's form, in the old gateway's and in the Open Platform's fields at once: each reads its own."""
+    fields = {
+        "notify_id": id_,
+        "notify_type": "trade_status_sync",
+        "notify_time": "2025-04-01 10:00:00",
+        "out_trade_no": order,
+        "trade_no": trade,
+        "trade_status": status,
+        "total_fee": amount,
+        "total_amount": amount,
+    }
+    return {"id": id_, "fields": fields | more}
+
+
+REFUNDED_AT = "2025-04-02 11:12:13.141"
+PAID_AT = {"gmt_payment": "2025-04-01 09:59:58"}
+
+
+def refund(id_: str, status: str = "TRADE_SUCCESS", **more: str) -> Fact:
+    """The old gateway's refund, which tells no amount."""
+    return form(id_, status, **({"refund_status": "REFUND_SUCCESS", "gmt_refund": REFUNDED_AT} | more))
+
+
+def refunded(id_: str, so_far: str, status: str = "TRADE_SUCCESS", **more: str) -> Fact:
+    """The Open Platform's refund, which tells the sum so far."""
+    return form(id_, status, **({"refund_fee": so_far, "gmt_refund": REFUNDED_AT} | more))
+
+
+def batch(id_: str, details: str, number: str | None = None) -> Fact:
+    """The old gateway's batch of refunds."""
+    fields = {"notify_id": id_, "notify_type": "batch_refund_notify", "notify_time": "2025-04-01 10:00:00"}
+    return {"id": id_, "fields": fields | {"batch_no": number or f"batch-{id_}", "result_details": details}}
+
+
+def payment(id_: str, kind: str = "PAYMENT_RESULT", status: str = "S", **more: Any) -> Fact:
+    """Antom's payment; its identity is made of the order's number, so the id only tells facts apart."""
+    order, trade = more.pop("order", "A"), more.pop("trade", "T1")
+    amount = {"currency": more.pop("currency", "HKD"), "value": more.pop("value", "10000")}
+    message = {
+        "notifyType": kind,
+        "result": {"resultCode": "SUCCESS", "resultStatus": status, "resultMessage": "success."},
+        "paymentRequestId": order,
+        "paymentId": trade,
+        "paymentAmount": amount,
+    }
+    return {"id": id_, "message": message | more}
+
+
+def antom_refund(number: str, value: str, currency: str = "HKD", **more: str) -> Fact:
+    """Antom's refund, which names a refund number and, unless `paymentId` is given, nothing else."""
+    message = {
+        "notifyType": "REFUND_RESULT",
+        "result": {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success."},
+        "refundStatus": "SUCCESS",
+        "refundRequestId": number,
+        "refundAmount": {"currency": currency, "value": value},
+    }
+    return {"id": number, "message": message | more}
+
+
+def body(fact: Fact, *, resend: int = 0) -> bytes:
+    """The bytes of one delivery, unsigned; `resend` moves the time of sending, where there is one."""
+    if "message" in fact:
+        return json.dumps(fact["message"], separators=(",", ":")).encode()
+    return urlencode(fact["fields"] | {"notify_time": f"2025-04-01 10:{resend % 60:02}:00"}).encode()
+
+
+def heard(fact: Fact, account: Account, *, resend: int = 0) -> Notification:
+    return interpret.read(body(fact, resend=resend), account)
+
+
+def record(value: bytes, account: Account, *, number: str = "A") -> Record:
+    """The bytes as a receiver would have logged them."""
+    sealed = RecordContents(
+        account=account.name,
+        family=account.family.value,
+        received_at_ms=1_743_472_800_000,
+        path=f"/notify/{account.name}".encode(),
+        content_type=b"",
+        key_id="k.pem",
+        confirmed=False,
+        body=value,
+    )
+    return record_format.encode(sealed, number)
+
+
+def reading(notification: Notification, account: Account, position: Position) -> ParsedRecord:
+    return ParsedRecord(
+        position=position,
+        record=Record(b"", b"", ()),
+        account=account.name,
+        received_at_ms=1_743_472_800_000,
+        notification=notification,
+    )

@@ -1,0 +1,203 @@
+"""Small histories of one order, curated: lives that orders have, and contradictions that they should not have.
+
+Each is told in every order of arrival (`tests/unit/workers/settlement/test_any_order.py`), and in some orders to every
+engine's store (`tests/contract/test_any_order.py`).
+"""
+
+from typing import Any, NamedTuple
+
+from tests.support.facts import PAID_AT, Fact, antom_refund, batch, form, payment, refund, refunded
+
+EXPECTED = {"amount_minor": 10000, "currency": "USD"}
+
+
+class History(NamedTuple):
+    """Notifications of one order, and what the merchant registered of it."""
+
+    family: str
+    told: tuple[Fact, ...]
+    registered: dict[str, Any] | None = None
+
+
+HISTORIES = {
+    "a payment to its end": History(
+        "mapi",
+        (
+            form("w", "WAIT_BUYER_PAY"),
+            form("p", "TRADE_SUCCESS", **PAID_AT),
+            form("f", "TRADE_FINISHED", **PAID_AT),
+            form("p2", "TRADE_SUCCESS"),
+        ),
+    ),
+    "refunds that tell no amount": History(
+        "mapi",
+        (
+            form("w", "WAIT_BUYER_PAY"),
+            form("p", "TRADE_SUCCESS"),
+            refund("r"),
+            refund("x", refund_status="REFUND_CLOSED"),
+            refund("all", "TRADE_CLOSED", **PAID_AT),
+        ),
+    ),
+    "a refund that tells no amount comes with the end of the trade": History(
+        "mapi", (form("p", "TRADE_SUCCESS"), refund("f", "TRADE_FINISHED"), form("w", "WAIT_BUYER_PAY"))
+    ),
+    "paid and expired": History(
+        "mapi",
+        (
+            form("p", "TRADE_SUCCESS"),
+            form("e", "TRADE_CLOSED"),
+            form("f", "TRADE_FINISHED"),
+            form("w", "WAIT_BUYER_PAY"),
+            batch("b", "T1^40.00^SUCCESS"),
+        ),
+    ),
+    "expired, and refunded all the same": History(
+        "openapi",
+        (form("e", "TRADE_CLOSED"), refunded("r", "30.00"), form("w", "WAIT_BUYER_PAY"), form("z", "TRADE_PENDING")),
+    ),
+    "two trades": History(
+        "mapi",
+        (
+            form("p1", "TRADE_SUCCESS"),
+            form("p2", "TRADE_SUCCESS", trade="T2"),
+            form("f2", "TRADE_FINISHED", trade="T2"),
+            form("e1", "TRADE_CLOSED"),
+            refund("r1"),
+        ),
+    ),
+    "two trades and a batch that refunds both": History(
+        "mapi",
+        (
+            form("p1", "TRADE_SUCCESS"),
+            form("p2", "TRADE_SUCCESS", "50.00", trade="T2"),
+            batch("b", "T1^60.00^SUCCESS#T2^60.00^SUCCESS"),
+            batch("c", "T2^50.00^SUCCESS$fee^1^1.00^SUCCESS#T1^1.00^TRADE_HAS_CLOSED"),
+        ),
+    ),
+    "frozen": History("mapi", (form("z", "TRADE_PENDING"), form("w", "WAIT_BUYER_PAY"), form("z2", "TRADE_PENDING"))),
+    "frozen, and released": History(
+        "mapi",
+        (
+            form("z", "TRADE_PENDING", **PAID_AT),
+            form("p", "TRADE_SUCCESS"),
+            form("w", "WAIT_BUYER_PAY"),
+            form("e", "TRADE_CLOSED"),
+        ),
+    ),
+    "frozen, and refunded": History(
+        "openapi",
+        (form("z", "TRADE_PENDING"), refunded("r", "10.00", "TRADE_PENDING"), form("w", "WAIT_BUYER_PAY")),
+    ),
+    "unregistered, with three amounts": History(
+        "mapi",
+        (
+            form("p", "TRADE_SUCCESS"),
+            form("q", "TRADE_SUCCESS", "200.00"),
+            form("r", "WAIT_BUYER_PAY", "100.00", trade="T2", currency="EUR"),
+            form("s", "TRADE_CLOSED", "200.00"),
+            batch("b", "T1^150.00^SUCCESS"),
+        ),
+    ),
+    "registered, and wrong": History(
+        "mapi",
+        (
+            form("p", "TRADE_SUCCESS"),
+            form("a", "TRADE_SUCCESS", "0.01"),
+            form("c", "TRADE_FINISHED", currency="EUR"),
+            form("d", "TRADE_SUCCESS", "1.00", trade="T2", currency="EUR"),
+            refund("r"),
+        ),
+        EXPECTED,
+    ),
+    "registered, and only wrong": History(
+        "mapi",
+        (form("a", "TRADE_SUCCESS", "99.99"), form("b", "TRADE_FINISHED", "100.01"), refund("c", trade="T3")),
+        EXPECTED | {"amount_minor": 1},
+    ),
+    "batches that fill the amount": History(
+        "mapi",
+        (
+            form("p", "TRADE_SUCCESS"),
+            batch("b1", "T1^40.00^SUCCESS"),
+            batch("b2", "T1^60.00^SUCCESS"),
+            form("f", "TRADE_FINISHED"),
+            refund("r"),
+        ),
+    ),
+    "batches that overfill it": History(
+        "mapi",
+        (
+            form("p", "TRADE_SUCCESS"),
+            batch("b1", "T1^40.00^SUCCESS"),
+            batch("b2", "T1^50.00^SUCCESS"),
+            batch("b3", "T1^30.00^SUCCESS"),
+            batch("b4", "T1^100.01^SUCCESS"),
+            batch("b5", "T1^40.00^SUCCESS", "batch-b1"),
+        ),
+    ),
+    "sums that grow": History(
+        "openapi",
+        (
+            form("p", "TRADE_SUCCESS", refund_fee="0.00"),
+            refunded("r1", "10.00"),
+            refunded("r2", "30.00"),
+            refunded("x", "100.01"),
+            refunded("f", "45.00", "TRADE_FINISHED"),
+            form("w", "WAIT_BUYER_PAY"),
+        ),
+    ),
+    "sums that reach the whole": History(
+        "openapi",
+        (
+            form("p", "TRADE_SUCCESS"),
+            refunded("r1", "10.00"),
+            refunded("r2", "100.00"),
+            refunded("c", "90.00", "TRADE_CLOSED"),
+            form("f", "TRADE_FINISHED"),
+            form("e", "TRADE_CLOSED"),
+        ),
+    ),
+    "nothing but what is too large": History(
+        "openapi", (refunded("x", "100.01"), refunded("y", "200.00", "TRADE_CLOSED"))
+    ),
+    "too large, and the payment": History(
+        "openapi",
+        (form("p", "TRADE_SUCCESS"), refunded("x", "100.01"), refunded("y", "300.00", "TRADE_CLOSED")),
+        {"amount_minor": 10000, "currency": "CNY"},
+    ),
+    "antom, refunds by number": History(
+        "antom",
+        (
+            payment("w", "PAYMENT_PENDING"),
+            payment("p"),
+            antom_refund("R1", "4000"),
+            antom_refund("R2", "6000"),
+            antom_refund("R3", "10001"),
+            antom_refund("R4", "1000", "USD"),
+        ),
+        {"refunds": ["R1", "R2", "R3", "R4"]},
+    ),
+    "antom, refunds by number and by payment": History(
+        "antom",
+        (
+            payment("p"),
+            payment("e", status="F"),
+            antom_refund("R1", "7000"),
+            antom_refund("R2", "5000", paymentId="T1"),
+            antom_refund("R9", "100"),
+        ),
+        {"amount_minor": 10000, "currency": "HKD", "refunds": ["R1"]},
+    ),
+    "antom, two payments under one number": History(
+        "antom",
+        (
+            payment("e", status="F"),
+            payment("p", trade="T2", value="20000"),
+            payment("w", "PAYMENT_PENDING", trade="T3"),
+            antom_refund("R1", "10000"),
+            antom_refund("R2", "9000", paymentId="T2"),
+        ),
+        {"refunds": ["R1"]},
+    ),
+}  # fmt: skip

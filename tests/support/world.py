@@ -1,0 +1,125 @@
+"""A worker's world without processes: deliveries go in, settlement decides, a strict store keeps; then it is judged."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from schemas import topics
+from schemas.accounts import Account
+from schemas.dispositions import HELD, Disposition
+from schemas.money import Money
+from schemas.notification import Notification
+from schemas.orders import Order
+from tests.support import facts, model
+from tests.support.stores import Log, MemoryStore
+from workers.settlement import decision, order_view
+from workers.settlement.plan import Delivery, HeldRow, ParsedRecord, Position, Registration
+
+NOW_MS = 1_743_480_000_000
+HOUR_MS = 3_600_000
+
+
+class World:
+    """One account's store, and the clock. The model's registrations are kept beside the product's own."""
+
+    def __init__(self, account: Account, registered: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self.account = account
+        self.store = MemoryStore()
+        self.now_ms = NOW_MS
+        self.registered: dict[str, Mapping[str, Any]] = {}
+        self._log = Log()
+        self._heard: dict[Position, Notification] = {}
+        for number, registration in (registered or {}).items():
+            self.register(number, registration)
+
+    def register(self, number: str, registration: Mapping[str, Any]) -> None:
+        amount, currency = registration.get("amount_minor"), registration.get("currency")
+        expected = None if amount is None or currency is None else Money(amount, currency)
+        told = Registration(expected=expected, refunds=tuple(registration.get("refunds", ())))
+        self.store.register(self.account.name, number, told, now_ms=self.now_ms)
+        self.registered[number] = registration
+
+    def deliver(self, *notifications: Notification) -> list[Delivery]:
+        """One batch of records; what became of each."""
+        readings = [facts.reading(heard, self.account, self._log.position()) for heard in notifications]
+        self._heard.update({reading.position: heard for reading, heard in zip(readings, notifications, strict=True)})
+        self._settle(readings)
+        return [self.store.deliveries[reading.position] for reading in readings]
+
+    def sweep(self) -> None:
+        """What the sweeper does: what is due is tried, until nothing more is due."""
+        while due := self.store.due(now_ms=self.now_ms):
+            self.retry(due)
+
+    def retry(self, rows: Iterable[HeldRow]) -> None:
+        self._settle([self._again(row) for row in rows])
+
+    def wait(self, hours: float) -> None:
+        self.now_ms += int(hours * HOUR_MS)
+
+    def order(self, number: str = "A") -> Order:
+        return self.store.orders[self.account.name, number]
+
+    def seen(self) -> dict[str, dict[str, Any]]:
+        """The orders that consumers can see, in the model's words."""
+        shown = {}
+        for (_, number), order in self.store.orders.items():
+            if not order.is_note:
+                view = order_view.view(order)
+                members = {name: getattr(view, name) for name in view.__struct_fields__}
+                shown[number] = members | {"flags": set(view.flags)}
+        return shown
+
+    def judge(self, delivered: Iterable[facts.Fact]) -> None:
+        """Everything that must be true whatever came in whatever order."""
+        truth = model.final(delivered, facts.settings(self.account), self.registered)
+        assert self.seen() == truth
+        self._judge_dispositions()
+        self._judge_events()
+
+    def _judge_dispositions(self) -> None:
+        assert self.store.deliveries.keys() == self._heard.keys(), "each record has exactly one disposition"
+        ends = defaultdict(list)
+        for position, delivery in self.store.deliveries.items():
+            is_held = delivery.disposition in HELD
+            assert is_held == (position in self.store.held), "held exactly where its disposition says so"
+            ends[delivery.notification_id].append(delivery.disposition)
+        for dispositions in ends.values():
+            again = (Disposition.DUPLICATE, Disposition.STALE)
+            assert sum(disposition not in again for disposition in dispositions) <= 1, "an id counts once"
+        assert {heard.id for heard in self._heard.values()} == {id_ for _, id_ in self.store.ledger}
+
+    def _judge_events(self) -> None:
+        versions = defaultdict(list)
+        latest = {}
+        for outgoing in self.store.outbox:
+            if outgoing.topic == topics.ORDER_EVENT:
+                event = json.loads(outgoing.value)
+                assert outgoing.id == f"{event['account']}:{event['order']}:{event['version']}"
+                versions[event["order"]].append(event["version"])
+                assert event["changed"], "an event tells of a change"
+                latest[event["order"]] = event
+        for number, shown in self.seen().items():
+            assert versions[number] == list(range(1, self.order(number).version + 1)), "versions 1..n, one event each"
+            if number in latest:
+                told = {name: latest[number][name] for name in shown} | {"flags": set(latest[number]["flags"])}
+                assert told == shown, "the last event is the order as it is"
+        ids = [outgoing.id for outgoing in self.store.outbox]
+        assert len(ids) == len(set(ids)), "no id goes out twice"
+
+    def _settle(self, readings: Sequence[ParsedRecord]) -> None:
+        self.store.settle_now(
+            decision.needs(readings),
+            lambda known: decision.decide(readings, known, facts.ACCOUNTS, now_ms=self.now_ms, chance=lambda: 0.5),
+        )
+
+    def _again(self, row: HeldRow) -> ParsedRecord:
+        return ParsedRecord(
+            position=row.position,
+            record=row.record,
+            account=row.account,
+            received_at_ms=self.now_ms,
+            notification=self._heard[row.position],
+            held=row,
+        )

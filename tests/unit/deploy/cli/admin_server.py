@@ -1,0 +1,50 @@
+"""An admin port on a real socket, in a thread of its own, for commands that are run in the test's."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from tests.support.admin import TOKEN, World
+
+T = TypeVar("T")
+
+
+class Server:
+    """The address, the world behind it, and the way to do something in its loop."""
+
+    def __init__(self, world: World, url: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.world = world
+        self.url = url
+        self._loop = loop
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """A server with the token of the tests, until the block ends."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    world = World()
+    runner = asyncio.run_coroutine_threadsafe(_start(world), loop).result(10)
+    try:
+        host, port = runner.addresses[0][:2]
+        yield Server(world, f"http://{host}:{port}", loop)
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+async def _start(world: World) -> web.AppRunner:
+    runner = web.AppRunner(world.application(token=TOKEN), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return runner

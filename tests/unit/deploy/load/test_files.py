@@ -1,0 +1,60 @@
+"""The corpus for other senders: a line has all that a client needs, and nothing that it writes itself.
+
+The file of attempts: a call before each end, whole lines, also of several senders.
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deploy.load import corpus, files
+from deploy.load.corpus import Mix, Share
+from deploy.load.files import History
+from deploy.load.generator import Call
+from deploy.sandbox.world import World
+from tests.unit.deploy.load.reading import body
+from tests.unit.deploy.load.telling import attempt, told
+
+
+def test_every_request_is_a_line_in_the_order_of_sending(load_world: World, tmp_path: Path) -> None:
+    accounts = [load_world.account(name) for name in ("demo-cn", "demo-antom", "demo-md5")]
+    requests = corpus.make(
+        Share(seed=2), total=40, accounts=accounts, mixed=Mix(forgeries=0.2), host="h", now=datetime.now(UTC)
+    )
+    path = tmp_path / "corpus.jsonl"
+    assert files.write(path, requests, base="http://h:1") == 40
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["body"].encode() for line in lines] == [body(one) for one in requests]
+    assert {line["url"] for line in lines} <= {f"http://h:1/notify/{one.identity.name}" for one in accounts}
+    assert sum(line["refused"] for line in lines) == 8
+    assert not {"Host", "Content-Length"} & {name for line in lines for name in line["headers"]}
+    assert all("Content-Type" in line["headers"] for line in lines)
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_attempt_is_a_call_and_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "attempts"
+    history = History(path, [told("n1")])
+    history.called(Call(0, 1, 0.0))
+    history.ended(attempt(0, "refused", 503))
+    history.called(Call(0, 2, 0.0))
+    history.ended(attempt(0, number=2))
+    history.close()
+    assert [(one["what"], one["id"], one["attempt"]) for one in lines(path)] == [
+        ("call", "n1", 1), ("refused", "n1", 1), ("call", "n1", 2), ("ok", "n1", 2),
+    ]  # fmt: skip
+    assert lines(path)[1]["status"] == 503
+
+
+def test_senders_share_a_file_without_mixing_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "attempts"
+    histories = [History(path, [told(f"n{number}")]) for number in range(3)]
+    for _ in range(2000):
+        for history in histories:
+            history.called(Call(0, 1, 0.0))
+    for history in histories:
+        history.close()
+    assert len(lines(path)) == 6000

@@ -1,0 +1,248 @@
+"""The open loop against servers that answer late, never, wrongly, not at all: nothing left out, nothing flattered."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from deploy.load import generator
+from deploy.load.generator import Attempt, Call, Limits, Schedule, Target
+from deploy.load.wire import request_bytes
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nsuccess"
+BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nfail"
+CLOSING = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+Answers = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Server:
+    """Counts requests and connections; how it answers is the test's."""
+
+    def __init__(self, answer: Answers) -> None:
+        self._answer = answer
+        self.requests = 0
+        self.connections = 0
+        self.open = 0
+        self.open_most = 0
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open += 1
+        self.open_most = max(self.open_most, self.open)
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(3)
+                self.requests += 1
+                await self._answer(self.requests, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.open -= 1
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(answer: Answers) -> AsyncIterator[Server]:
+    server = Server(answer)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.port = listening.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        listening.close()
+
+
+def always(answer: bytes, *, after_s: float = 0.0) -> Answers:
+    async def write(_number: int, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(after_s)
+        writer.write(answer)
+        if b"close" in answer:
+            writer.close()
+
+    return write
+
+
+async def sent(
+    port: int,
+    count: int,
+    *,
+    rate: float | None = 200.0,
+    limits: Limits | None = None,
+    again: generator.Again | None = None,
+    watch: generator.Watch | None = None,
+) -> list[Attempt]:
+    requests = [request_bytes("h", "/", (), b"x=1") for _ in range(count)]
+    schedule = None if rate is None else Schedule(start=time.monotonic() + 0.05, rate=rate)
+    return await generator.run(
+        requests,
+        Target(host="127.0.0.1", port=port),
+        schedule=schedule,
+        limits=limits or Limits(connections=8, timeout_s=1.0, drain_s=1.0),
+        again=again,
+        watch=watch,
+    )
+
+
+def test_the_shares_of_a_schedule_make_up_the_whole_of_it() -> None:
+    whole = Schedule(start=100.0, rate=50.0)
+    parts = [Schedule(start=100.0, rate=50.0, first=first, stride=3) for first in range(3)]
+    assert sorted(part.due(number) for part in parts for number in range(4)) == pytest.approx(
+        [whole.due(number) for number in range(12)]
+    )
+
+
+async def test_each_request_is_sent_once_when_it_is_due() -> None:
+    async with serving(always(OK)) as server:
+        attempts = await sent(server.port, 40, rate=200.0)
+    assert server.requests == 40
+    assert sorted(one.index for one in attempts) == list(range(40))
+    assert {one.outcome for one in attempts} == {"ok"}
+    due = sorted(one.due for one in attempts)
+    assert due[-1] - due[0] == pytest.approx(39 / 200)
+    assert all(one.began >= one.due for one in attempts)
+
+
+async def test_a_receiver_that_stalls_is_charged_for_what_fell_due_meanwhile() -> None:
+    """The test of coordinated omission: one connection, one answer half a second late, twenty requests due in it."""
+
+    async def stall_once(number: int, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.5 if number == 1 else 0)
+        writer.write(OK)
+
+    async with serving(stall_once) as server:
+        attempts = await sent(server.port, 20, rate=100.0, limits=Limits(connections=1, timeout_s=2.0, drain_s=2.0))
+    waits = sorted(one.ended - one.due for one in attempts)
+    assert {one.outcome for one in attempts} == {"ok"}
+    assert waits[10] > 0.3, "half of them waited most of the stall, though none was answered slowly once it was sent"
+
+
+async def test_connections_are_bounded_and_the_rest_waits() -> None:
+    async with serving(always(OK, after_s=0.05)) as server:
+        attempts = await sent(server.port, 60, rate=1000.0, limits=Limits(connections=5, timeout_s=2.0, drain_s=5.0))
+    assert server.open_most <= 5
+    assert [one.outcome for one in attempts] == ["ok"] * 60
+
+
+async def test_an_answer_that_does_not_come_is_silent_after_the_time_out() -> None:
+    async def never(_number: int, _writer: asyncio.StreamWriter) -> None:
+        pass
+
+    async with serving(never) as server:
+        attempts = await sent(server.port, 3, limits=Limits(connections=8, timeout_s=0.2, drain_s=2.0))
+    assert [(one.outcome, one.why) for one in attempts] == [("silent", generator.TIMED_OUT)] * 3
+    assert all(0.2 <= one.ended - one.began < 1.0 for one in attempts)
+
+
+async def test_what_no_connection_was_free_for_is_unsent_and_recorded() -> None:
+    async def never(_number: int, _writer: asyncio.StreamWriter) -> None:
+        pass
+
+    async with serving(never) as server:
+        attempts = await sent(server.port, 10, rate=1000.0, limits=Limits(connections=2, timeout_s=5.0, drain_s=0.3))
+    outcomes = [one.outcome for one in attempts]
+    assert sorted(one.index for one in attempts) == list(range(10))
+    assert (outcomes.count("silent"), outcomes.count("unsent")) == (2, 8)
+    assert server.requests == 2
+
+
+async def test_nobody_listening_is_silence_and_not_a_failure_of_the_sender(unused_port: int) -> None:
+    attempts = await sent(unused_port, 10)
+    assert [(one.outcome, one.why) for one in attempts] == [("silent", generator.NO_CONNECTION)] * 10
+
+
+async def test_a_connection_that_is_lost_in_mid_request_is_silence() -> None:
+    async def drop(_number: int, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with serving(drop) as server:
+        attempts = await sent(server.port, 5)
+    assert [(one.outcome, one.why) for one in attempts] == [("silent", "connection lost")] * 5
+
+
+async def test_a_receiver_that_closes_after_each_answer_gets_a_new_connection_each_time() -> None:
+    async with serving(always(CLOSING)) as server:
+        attempts = await sent(server.port, 30, limits=Limits(connections=3, timeout_s=2.0, drain_s=2.0))
+    assert [one.outcome for one in attempts] == ["ok"] * 30
+
+
+async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers closes what is idle: a request that crosses with that would be lost."""
+    idle_s = 0.4
+    monkeypatch.setattr(generator, "IDLE_MAX_S", idle_s)
+    async with serving(always(OK)) as server:
+        often = await sent(server.port, 5, rate=100.0, limits=Limits(connections=1))
+        seldom = await sent(server.port, 3, rate=0.5 / idle_s, limits=Limits(connections=1))
+    assert [one.outcome for one in (*often, *seldom)] == ["ok"] * 8
+    assert server.connections == 1 + 3
+
+
+async def test_another_answer_than_success_is_refused_with_its_status() -> None:
+    async with serving(always(BUSY)) as server:
+        attempts = await sent(server.port, 4)
+    assert [(one.outcome, one.status) for one in attempts] == [("refused", 503)] * 4
+
+
+async def test_without_a_schedule_every_connection_sends_as_soon_as_it_is_answered() -> None:
+    async with serving(always(OK)) as server:
+        attempts = await sent(server.port, 300, rate=None)
+    assert server.requests == 300
+    assert sorted(one.index for one in attempts) == list(range(300))
+    assert server.open_most <= 8
+
+
+class Stubborn:
+    """Sends again at once, a number of times."""
+
+    def __init__(self, times: int) -> None:
+        self._times = times
+        self.repeated: list[tuple[int, int]] = []
+
+    def delay_s(self, attempt: Attempt) -> float | None:
+        return 0.01 if attempt.number <= self._times else None
+
+    def request(self, index: int, number: int) -> bytes:
+        self.repeated.append((index, number))
+        return request_bytes("h", "/", (), b"x=2")
+
+
+async def test_what_failed_is_sent_again_as_long_as_somebody_wants_it() -> None:
+    async def third_time(number: int, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK if number > 2 else BUSY)
+
+    again = Stubborn(times=5)
+    async with serving(third_time) as server:
+        attempts = await sent(server.port, 1, again=again)
+    assert [(one.number, one.outcome) for one in attempts] == [(1, "refused"), (2, "refused"), (3, "ok")]
+    assert again.repeated == [(0, 2), (0, 3)]
+
+
+class Seen:
+    def __init__(self) -> None:
+        self.late: list[float] = []
+        self.calls: list[tuple[int, int]] = []
+        self.ends: list[tuple[int, int]] = []
+
+    def dispatched(self, late_s: float) -> None:
+        self.late.append(late_s)
+
+    def called(self, call: Call) -> None:
+        self.calls.append((call.index, call.number))
+
+    def ended(self, attempt: Attempt) -> None:
+        self.ends.append((attempt.index, attempt.number))
+
+
+async def test_every_call_is_told_before_its_end(unused_port: int) -> None:
+    seen = Seen()
+    async with serving(always(BUSY)) as server:
+        await sent(server.port, 3, again=Stubborn(times=1), watch=seen)
+    assert sorted(seen.calls) == sorted(seen.ends) == [(index, number) for index in range(3) for number in (1, 2)]
+    assert len(seen.late) == 3
+    nobody = Seen()
+    await sent(unused_port, 2, watch=nobody)
+    assert sorted(nobody.calls) == sorted(nobody.ends) == [(0, 1), (1, 1)]

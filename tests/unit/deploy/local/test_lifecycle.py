@@ -1,0 +1,57 @@
+"""What a person is told of a stack that runs."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.local import lifecycle
+from deploy.local.directory import Directory
+from deploy.local.engine import Engine
+from deploy.local.processes import Process
+from deploy.local.redis import Redis
+from deploy.local.roles import Role
+from deploy.local.stack import Stack
+from deploy.sandbox.world import World
+from tests.unit.deploy.local import programs
+
+
+async def healthy() -> bool:
+    return True
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Directory:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".stack").mkdir()
+    return programs.directory(tmp_path / ".stack")
+
+
+def role(directory: Directory, name: str, *, port: int, admin: int) -> Role:
+    process = Process(directory, programs.plan("", name=name), healthy=healthy)
+    return Role(port=port, admin_port=admin, process=process)
+
+
+def test_a_whole_engine_is_told_with_what_to_type_next(directory: Directory) -> None:
+    world = World.create(
+        directory.home("world"), gateway_url="http://127.0.0.1:8089", notify_base="http://127.0.0.1:8080"
+    )
+    engine = Engine(
+        world=world,
+        receivers=(role(directory, "ingest-1", port=8080, admin=9465),),
+        console=role(directory, "console", port=0, admin=9464),
+    )
+    told = lifecycle.of(Stack(directory=directory, engine=engine), in_background=True)
+    assert "http://127.0.0.1:8080/notify/ACCOUNT" in told
+    assert "http://127.0.0.1:9464/" in told
+    assert "trigger paid --dir .stack/world --to http://127.0.0.1:8080" in told
+    assert "load --sandbox .stack/world --to http://127.0.0.1:8080 --admin http://127.0.0.1:9464" in told
+    assert "`make stack-down` ends it" in told
+    assert ".stack/log/stack.log" in told
+
+
+def test_servers_alone_are_told_without_commands(directory: Directory) -> None:
+    process = Process(directory, programs.plan("", name="redis"), healthy=healthy)
+    told = lifecycle.of(Stack(directory=directory, redis=Redis(port=1, process=process)), in_background=False)
+    assert "redis://127.0.0.1:1/0" in told
+    assert "trigger" not in told
+    assert "Ctrl-C ends it" in told
