@@ -58,7 +58,7 @@ class Authenticator:
         """What the buyer's app or browser brought back: whether Alipay signed it, and what it says."""
         checked = returns.check(text, account, self._rings.current(account.name))
         return Returned(
-            authentic=checked.verdict is returns.Verdict.AUTHENTIC,
+            authentic=checked.verdict is returns.ReturnVerdict.AUTHENTIC,
             reason=checked.detail or (checked.reason.value if checked.reason else ""),
             result_status=checked.result_status,
             meaning=checked.result_meaning,
@@ -76,7 +76,7 @@ def believing_the_log(accounts: Iterable[Account], secrets: Sequence[bytes]) -> 
 
 async def keep_keys(rings: Rings, accounts: Iterable[str], logger: Logger, *, interval_s: float) -> None:
     """Look at the key files for ever, in a process that has no receiver to do it and to count them."""
-    await app.reload_keys(rings, accounts, watch=_Nobody(), logger=logger, interval_s=interval_s)
+    await app.reload_keys(rings, accounts, observer=_Nobody(), logger=logger, interval_s=interval_s)
 
 
 class _Nobody:

@@ -37,7 +37,7 @@ CHECK_DATABASE_S = 20.0
 DATABASES = ("journal.sqlite3", "orders.sqlite3")
 
 
-class State(StrEnum):
+class FindingState(StrEnum):
     """How a thing is."""
 
     OK = "ok"
@@ -49,7 +49,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     """One thing that was looked at. `advice` is what to do, empty where there is nothing."""
 
     name: str
-    state: State
+    state: FindingState
     detail: str
     advice: str = ""
 
@@ -64,8 +64,8 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
         told = settings.load(given)
     except settings.BadSettings as bad:
         advice = "correct the environment; `alipay-notify config show` explains each setting"
-        return [Finding(name="settings", state=State.WRONG, detail=fault, advice=advice) for fault in bad.faults]
-    findings.append(Finding(name="settings", state=State.OK, detail="no contradictions"))
+        return [Finding(name="settings", state=FindingState.WRONG, detail=fault, advice=advice) for fault in bad.faults]
+    findings.append(Finding(name="settings", state=FindingState.OK, detail="no contradictions"))
     findings += _accounts(told)
     findings += _token(told)
     findings += _directory(told.data_dir)
@@ -75,16 +75,18 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     return findings
 
 
-def _accounts(told: ReceiverSettings) -> Iterator[Finding]:
-    advice = f"correct {told.accounts}, or name another file in {accounts_file.ENVIRONMENT}"
+def _accounts(settings: ReceiverSettings) -> Iterator[Finding]:
+    advice = f"correct {settings.accounts}, or name another file in {accounts_file.ENVIRONMENT}"
     try:
-        accounts = accounts_file.read(told.accounts)
+        accounts = accounts_file.read(settings.accounts)
     except BadAccounts as bad:
-        yield from (Finding(name="accounts", state=State.WRONG, detail=fault, advice=advice) for fault in bad.faults)
+        yield from (
+            Finding(name="accounts", state=FindingState.WRONG, detail=fault, advice=advice) for fault in bad.faults
+        )
         return
-    yield Finding(name="accounts", state=State.OK, detail=f"{', '.join(accounts)} in {told.accounts}")
+    yield Finding(name="accounts", state=FindingState.OK, detail=f"{', '.join(accounts)} in {settings.accounts}")
     for account in accounts.values():
-        yield from _keys(account, told.accounts.parent)
+        yield from _keys(account, settings.accounts.parent)
 
 
 def _keys(account: Account, directory: Path) -> Iterator[Finding]:
@@ -93,41 +95,43 @@ def _keys(account: Account, directory: Path) -> Iterator[Finding]:
         ring = keys.load(account, directory)
     except BadAccounts as bad:
         advice = "put Alipay's public key there; `alipay-notify keys check` tells more"
-        yield from (Finding(name=name, state=State.WRONG, detail=fault, advice=advice) for fault in bad.faults)
+        yield from (Finding(name=name, state=FindingState.WRONG, detail=fault, advice=advice) for fault in bad.faults)
         return
     now = datetime.now(UTC)
     expiring = [key for key in ring.keys if key.expires_at is not None and key.expires_at - now < EXPIRES_SOON]
     for key in expiring:
         detail = f"the certificate {key.id} ends {key.expires_at:%Y-%m-%d}"
         advice = "download the next one from Alipay and list both"
-        yield Finding(name=name, state=State.NOTE, detail=detail, advice=advice)
+        yield Finding(name=name, state=FindingState.NOTE, detail=detail, advice=advice)
     if account.sign_type is SignType.MD5 and account.md5_key_file:
         yield from _secrecy(name, directory / account.md5_key_file)
     if not expiring:
-        yield Finding(name=name, state=State.OK, detail=f"{len(ring.keys)} for {account.sign_type}")
+        yield Finding(name=name, state=FindingState.OK, detail=f"{len(ring.keys)} for {account.sign_type}")
 
 
 def _secrecy(name: str, file: Path) -> Iterator[Finding]:
     mode = file.stat().st_mode
     if mode & 0o077:
         advice = f"chmod 600 {file}: who reads it can forge payments"
-        yield Finding(name=name, state=State.WRONG, detail=f"{file.name} can be read by others", advice=advice)
+        yield Finding(name=name, state=FindingState.WRONG, detail=f"{file.name} can be read by others", advice=advice)
 
 
-def _token(told: ReceiverSettings) -> Iterator[Finding]:
-    file = told.admin_token_file
+def _token(settings: ReceiverSettings) -> Iterator[Finding]:
+    file = settings.admin_token_file
     try:
         token = guard.read_token(file) if file else None
-        guard.check_bind(told.admin_host, has_token=token is not None)
+        guard.check_bind(settings.admin_host, has_token=token is not None)
     except OpenAdmin as open_:
         advice = "write 32 random characters into a file and name it in ALIPAY_NOTIFY_ADMIN_TOKEN_FILE"
-        yield Finding(name="admin token", state=State.WRONG, detail=str(open_), advice=advice)
+        yield Finding(name="admin token", state=FindingState.WRONG, detail=str(open_), advice=advice)
         return
     if file is None:
-        yield Finding(name="admin token", state=State.OK, detail="none: only this machine reaches the admin port")
+        yield Finding(
+            name="admin token", state=FindingState.OK, detail="none: only this machine reaches the admin port"
+        )
     else:
         yield from _secrecy("admin token", file)
-        yield Finding(name="admin token", state=State.OK, detail="set")
+        yield Finding(name="admin token", state=FindingState.OK, detail="set")
 
 
 def _directory(data_dir: Path) -> Iterator[Finding]:
@@ -136,13 +140,17 @@ def _directory(data_dir: Path) -> Iterator[Finding]:
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         advice = "name a directory that this user may write to in ALIPAY_NOTIFY_DATA_DIR"
-        yield Finding(name="data directory", state=State.WRONG, detail=f"{place} cannot be written", advice=advice)
+        yield Finding(
+            name="data directory", state=FindingState.WRONG, detail=f"{place} cannot be written", advice=advice
+        )
         return
     detail = str(data_dir) if data_dir.exists() else f"{data_dir} is not there yet: `up` makes it"
-    yield Finding(name="data directory", state=State.OK, detail=detail)
+    yield Finding(name="data directory", state=FindingState.OK, detail=detail)
     free = shutil.disk_usage(place).free
-    state = State.OK if free >= FREE_COMFORTABLE else State.NOTE if free >= FREE_LEAST else State.WRONG
-    advice = "" if state is State.OK else "make room: on a full disk no notification is acknowledged"
+    state = (
+        FindingState.OK if free >= FREE_COMFORTABLE else FindingState.NOTE if free >= FREE_LEAST else FindingState.WRONG
+    )
+    advice = "" if state is FindingState.OK else "make room: on a full disk no notification is acknowledged"
     yield Finding(name="disk space", state=state, detail=f"{free / (1 << 30):.1f} GiB free", advice=advice)
 
 
@@ -152,7 +160,7 @@ def _databases(data_dir: Path) -> Iterator[Finding]:
         missing = next(name for name in DATABASES if not (data_dir / name).exists())
         advice = "restore it from the backup of the same time; do not start without it"
         detail = f"{missing} is missing beside {there[0].name}"
-        yield Finding(name="data files", state=State.WRONG, detail=detail, advice=advice)
+        yield Finding(name="data files", state=FindingState.WRONG, detail=detail, advice=advice)
     for path in there:
         yield _database(path)
 
@@ -170,13 +178,13 @@ def _database(path: Path) -> Finding:
             connection.close()
     except sqlite3.OperationalError as error:
         if "interrupted" in str(error):
-            return Finding(name=path.name, state=State.NOTE, detail="too large to check here in full")
-        return Finding(name=path.name, state=State.WRONG, detail=f"cannot be read: {error}", advice=advice)
+            return Finding(name=path.name, state=FindingState.NOTE, detail="too large to check here in full")
+        return Finding(name=path.name, state=FindingState.WRONG, detail=f"cannot be read: {error}", advice=advice)
     except sqlite3.DatabaseError as error:
-        return Finding(name=path.name, state=State.WRONG, detail=f"damaged: {error}", advice=advice)
+        return Finding(name=path.name, state=FindingState.WRONG, detail=f"damaged: {error}", advice=advice)
     if told != ["ok"]:
-        return Finding(name=path.name, state=State.WRONG, detail=f"damaged: {told[0]}", advice=advice)
-    return Finding(name=path.name, state=State.OK, detail=f"sound, {path.stat().st_size / (1 << 20):.1f} MiB")
+        return Finding(name=path.name, state=FindingState.WRONG, detail=f"damaged: {told[0]}", advice=advice)
+    return Finding(name=path.name, state=FindingState.OK, detail=f"sound, {path.stat().st_size / (1 << 20):.1f} MiB")
 
 
 def _clock(data_dir: Path) -> Iterator[Finding]:
@@ -184,38 +192,43 @@ def _clock(data_dir: Path) -> Iterator[Finding]:
     advice = "set the clock and keep it with NTP: times of receipt and certificates' dates are read against it"
     newest = max((path.stat().st_mtime for path in data_dir.glob("*") if path.is_file()), default=0.0)
     if now < BUILT_AT.timestamp():
-        yield Finding(name="clock", state=State.WRONG, detail="shows a time before this program", advice=advice)
+        yield Finding(name="clock", state=FindingState.WRONG, detail="shows a time before this program", advice=advice)
     elif newest > now + CLOCK_SLACK_S:
         detail = f"{newest - now:.0f} s behind the newest file in {data_dir}: it was set back"
-        yield Finding(name="clock", state=State.WRONG, detail=detail, advice=advice)
+        yield Finding(name="clock", state=FindingState.WRONG, detail=detail, advice=advice)
     else:
-        yield Finding(name="clock", state=State.OK, detail=f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC")
+        yield Finding(
+            name="clock", state=FindingState.OK, detail=f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        )
 
 
-def _ports(told: ReceiverSettings) -> Iterator[Finding]:
+def _ports(settings: ReceiverSettings) -> Iterator[Finding]:
     """A running engine has both ports; otherwise both are free, and this user may have them."""
-    public, admin = _server(told.host, told.port, "/"), _server(told.admin_host, told.admin_port, "/readyz?verbose")
-    yield _port("public port", told.host, told.port, public)
-    yield _port("admin port", told.admin_host, told.admin_port, admin)
+    public, admin = (
+        _server(settings.host, settings.port, "/"),
+        _server(settings.admin_host, settings.admin_port, "/readyz?verbose"),
+    )
+    yield _port("public port", settings.host, settings.port, public)
+    yield _port("admin port", settings.admin_host, settings.admin_port, admin)
     if admin is None or not admin[0]:
         advice = "start it: `alipay-notify up`"
-        yield Finding(name="engine", state=State.NOTE, detail="not running here", advice=advice)
+        yield Finding(name="engine", state=FindingState.NOTE, detail="not running here", advice=advice)
         return
     failing = _failing(admin[1])
     advice = "" if not failing else "see the engine's log; what it waits for is named here"
-    state = State.WRONG if failing else State.OK
+    state = FindingState.WRONG if failing else FindingState.OK
     yield Finding(name="engine", state=state, detail="; ".join(failing) or "running and ready", advice=advice)
 
 
 def _port(name: str, host: str, port: int, server: tuple[bool, bytes] | None) -> Finding:
     where = f"{host}:{port}"
     if port == 0:
-        return Finding(name=name, state=State.OK, detail="any free one")
+        return Finding(name=name, state=FindingState.OK, detail="any free one")
     if server is not None:
         if server[0]:
-            return Finding(name=name, state=State.OK, detail=f"{where} is served by this program")
+            return Finding(name=name, state=FindingState.OK, detail=f"{where} is served by this program")
         advice = f"stop the other program, or set ALIPAY_NOTIFY_{'ADMIN_' if name.startswith('admin') else ''}PORT"
-        return Finding(name=name, state=State.WRONG, detail=f"another program serves {where}", advice=advice)
+        return Finding(name=name, state=FindingState.WRONG, detail=f"another program serves {where}", advice=advice)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as probe:
@@ -223,8 +236,8 @@ def _port(name: str, host: str, port: int, server: tuple[bool, bytes] | None) ->
             probe.bind((host, port))
     except OSError as error:
         advice = "name an address of this machine and a port that this user may bind"
-        return Finding(name=name, state=State.WRONG, detail=f"{where}: {error.strerror or error}", advice=advice)
-    return Finding(name=name, state=State.OK, detail=f"{where} is free")
+        return Finding(name=name, state=FindingState.WRONG, detail=f"{where}: {error.strerror or error}", advice=advice)
+    return Finding(name=name, state=FindingState.OK, detail=f"{where} is free")
 
 
 def _server(host: str, port: int, path: str) -> tuple[bool, bytes] | None:

@@ -51,7 +51,7 @@ class Sink(Protocol):
     def flush(self) -> Any: ...
 
 
-class Lines:
+class LogWriter:
     """A logger (`info`, `warning`, `error`) and the thread behind it. `close` writes what is left."""
 
     def __init__(
@@ -150,7 +150,7 @@ class Lines:
         return f"{self._second_text}{int((at_s - second) * 1000):03d}Z"
 
 
-def capture_standard_logging(lines: Lines) -> None:
+def capture_standard_logging(lines: LogWriter) -> None:
     """Send the libraries' warnings through `lines`: one line each, and none that a sender could cause.
 
     aiohttp's server reports every malformed request with its traceback; the receiver counts these itself.
@@ -182,7 +182,7 @@ class _Seldom(logging.Filter):
 
 
 class _Forward(logging.Handler):
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: LogWriter) -> None:
         super().__init__()
         self._lines = lines
 

@@ -23,7 +23,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Info
 
 from deploy import start_errors
-from deploy.logs import Lines
+from deploy.logs import LogWriter
 from ingest.http.server import Receiver
 from ingest.log_port import Logger
 from ingest.settings import ReceiverSettings
@@ -87,7 +87,7 @@ Chore = Callable[[], Coroutine[Any, Any, None]]  # a small loop, begun by callin
 
 async def run_until_signal(
     running: Callable[[CollectorRegistry], AbstractAsyncContextManager[T]],
-    lines: Lines,
+    lines: LogWriter,
     started: Callable[[T], Awaitable[None]],
 ) -> None:
     """Run the process until SIGTERM or SIGINT, then end in good order; a second signal ends it at once.
@@ -124,28 +124,30 @@ def url(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
-def admin_token(told: ReceiverSettings) -> str | None:
+def admin_token(settings: ReceiverSettings) -> str | None:
     """The token that writes to the admin port need, where one is named.
 
     Raises:
         OpenAdmin: it cannot be used, or the port would be open to others without one.
     """
-    token = guard.read_token(told.admin_token_file) if told.admin_token_file else None
-    guard.check_bind(told.admin_host, has_token=token is not None)
+    token = guard.read_token(settings.admin_token_file) if settings.admin_token_file else None
+    guard.check_bind(settings.admin_host, has_token=token is not None)
     return token
 
 
-async def serve_admin(stack: AsyncExitStack, application: web.Application, told: ReceiverSettings, lines: Lines) -> str:
+async def serve_admin(
+    stack: AsyncExitStack, application: web.Application, settings: ReceiverSettings, lines: LogWriter
+) -> str:
     """Where the application answers, from now until the stack is left.
 
     Raises:
         CannotBind: the admin port cannot be had.
     """
-    with start_errors.binding("admin port", told.admin_host, told.admin_port, "admin-port"):
+    with start_errors.binding("admin port", settings.admin_host, settings.admin_port, "admin-port"):
         number = await stack.enter_async_context(
-            server.serving(application, host=told.admin_host, port=told.admin_port, log=lines)
+            server.serving(application, host=settings.admin_host, port=settings.admin_port, log=lines)
         )
-    return url(told.admin_host, number)
+    return url(settings.admin_host, number)
 
 
 def accepting(receiver: Receiver | None) -> Check:
@@ -187,7 +189,7 @@ async def _kept_up(chore: Chore, lines: Logger) -> None:
         await asyncio.sleep(AGAIN_S)
 
 
-def _count_dropped(lines: Lines, registry: CollectorRegistry) -> None:
+def _count_dropped(lines: LogWriter, registry: CollectorRegistry) -> None:
     lines.tell_dropped(metrics.counter(telemetry.LOG_LINES_DROPPED, registry).inc)
 
 

@@ -13,11 +13,11 @@ from deploy.cluster.settings import ClusterSettings
 from ingest.settings import PREFIX, ReceiverSettings
 from schemas import telemetry
 from schemas.orders import News, State
-from workers.settlement.transitions import MOVES, Verdict
+from workers.settlement.transitions import MOVES, MoveVerdict
 
 ROOT = Path(__file__).parents[1]
 _CHANGED = "Written by `python -m deploy.reference`; do not edit."
-_MARKS = {Verdict.RISE: "", Verdict.SAME: "·", Verdict.BEHIND: "stale", Verdict.CONTRADICTION: "!"}
+_MARKS = {MoveVerdict.RISE: "", MoveVerdict.SAME: "·", MoveVerdict.BEHIND: "stale", MoveVerdict.CONTRADICTION: "!"}
 
 
 def pages() -> dict[Path, str]:

@@ -15,7 +15,7 @@ from ingest.clock import Clock, SystemClock
 from ingest.http.server import Receiver
 from ingest.keys import KeyRing, Rings
 from ingest.log_port import Logger
-from ingest.metrics import Metrics, TimedLog
+from ingest.metrics import ReceiverMetrics, TimedLog
 from ingest.notify_verify import NotifyVerify
 from ingest.quota import Room
 from ingest.receive import Confirm, Log, Receipts, Reception, no_receipt
@@ -26,7 +26,7 @@ from schemas.accounts import Account
 from schemas.telemetry import Field
 
 
-class KeysWatch(Protocol):
+class KeyObserver(Protocol):
     """Those who want to know of keys: which there are, and when each of them ends."""
 
     def keys_in_use(self, keys: Iterable[tuple[str, str]], /) -> None: ...
@@ -42,7 +42,7 @@ async def serving(
     rings: Rings,
     log: Log,
     logger: Logger,
-    metrics: Metrics,
+    metrics: ReceiverMetrics,
     recent: RecentRefusals,
     confirm: Confirm | None = None,
     clock: Clock | None = None,
@@ -78,7 +78,7 @@ async def serving(
         )
         receiver = Receiver(settings=settings, reception=reception, reporting=reporting, clock=clock)
         reloading = asyncio.create_task(
-            reload_keys(rings, accounts, watch=metrics, logger=logger, interval_s=settings.key_reload_interval_s)
+            reload_keys(rings, accounts, observer=metrics, logger=logger, interval_s=settings.key_reload_interval_s)
         )
         try:
             await receiver.start()
@@ -91,7 +91,7 @@ async def serving(
 
 
 async def reload_keys(
-    rings: Rings, accounts: Iterable[str], *, watch: KeysWatch, logger: Logger, interval_s: float
+    rings: Rings, accounts: Iterable[str], *, observer: KeyObserver, logger: Logger, interval_s: float
 ) -> None:
     """Look at the key files for ever. A faulty file keeps the old keys, and is told of once until its fault changes."""
     names = list(accounts)
@@ -99,8 +99,8 @@ async def reload_keys(
     while True:
         faults = rings.reload()
         current = [rings.current(name) for name in names]
-        watch.keys_in_use((ring.account, key.id) for ring in current for key in ring.keys)
-        watch.keys_expire(_expiries(current))
+        observer.keys_in_use((ring.account, key.id) for ring in current for key in ring.keys)
+        observer.keys_expire(_expiries(current))
         if faults != told:
             told = faults
             for fault in faults:

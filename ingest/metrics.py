@@ -24,7 +24,7 @@ SIGNATURE_REASONS = frozenset(
 )
 
 
-class Metrics:
+class ReceiverMetrics:
     """What one receiver counts."""
 
     def __init__(self, registry: CollectorRegistry, accounts: Iterable[str]) -> None:
@@ -123,7 +123,7 @@ class Metrics:
 class TimedLog:
     """A log whose appends are measured."""
 
-    def __init__(self, log: Log, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, log: Log, metrics: ReceiverMetrics, clock: Clock) -> None:
         self._log = log
         self._metrics = metrics
         self._clock = clock

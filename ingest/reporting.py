@@ -10,7 +10,7 @@ from ingest import recent_refusals
 from ingest.clock import Clock
 from ingest.errors import Refused
 from ingest.log_port import Logger, RateLimit
-from ingest.metrics import Metrics
+from ingest.metrics import ReceiverMetrics
 from ingest.receive import Accepted
 from ingest.recent_refusals import RecentRefusals, RefusedRequest
 from schemas.accounts import Account
@@ -19,7 +19,7 @@ from schemas.telemetry import UNKNOWN_ACCOUNT, Field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class FinishedRequest:
     """A request that was answered, or whose sender left."""
 
     account: Account | None
@@ -35,7 +35,7 @@ class Reporting:
     def __init__(
         self,
         *,
-        metrics: Metrics,
+        metrics: ReceiverMetrics,
         logger: Logger,
         recent: RecentRefusals,
         clock: Clock,
@@ -78,7 +78,7 @@ class Reporting:
             },
         )
 
-    def refused(self, refusal: Refused, ended: Ended) -> None:
+    def refused(self, refusal: Refused, ended: FinishedRequest) -> None:
         """A request was refused, for a reason from the closed set."""
         name = ended.account.name if ended.account else UNKNOWN_ACCOUNT
         now_s = self._clock.monotonic_s()
@@ -105,7 +105,7 @@ class Reporting:
             },
         )
 
-    def gone(self, ended: Ended) -> None:
+    def gone(self, ended: FinishedRequest) -> None:
         """The sender left before its request was complete."""
         name = ended.account.name if ended.account else UNKNOWN_ACCOUNT
         now_s = self._clock.monotonic_s()

@@ -51,7 +51,7 @@ class NewerRecord(ValueError):
 
 
 class RecordContents(Struct, frozen=True, kw_only=True, gc=False):
-    """A record's contents by name: what `seal` takes and `open_` gives back."""
+    """A record's contents by name: what `encode` takes and `decode` gives back."""
 
     account: str
     family: str
@@ -127,7 +127,7 @@ def encode(sealed: RecordContents, number: str | bytes, mark: bytes = b"") -> Re
 
 
 def decode(record: Record, *, received_at_ms: int = 0) -> RecordContents:
-    """What `seal` put into the record.
+    """What `encode` put into the record.
 
     The moment of receipt is advice and decides nothing: where its header is unreadable or out of range,
     `received_at_ms` stands in for it.

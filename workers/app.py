@@ -86,7 +86,7 @@ async def working(
     claims: IdempotencyLocks,
     events: Events,
     woken: asyncio.Event,
-    watch: Observers,
+    observer: Observers,
     logger: Logger,
     token: bytes,
     now_ms: Callable[[], int],
@@ -95,15 +95,15 @@ async def working(
 ) -> AsyncIterator[Worker]:
     """A worker at work; on leaving it finishes its batch, and only then may log and store be closed."""
     processing = Processing(
-        accounts=accounts, authenticate=authenticate, store=store, events=events, watch=watch, now_ms=now_ms
+        accounts=accounts, authenticate=authenticate, store=store, events=events, observer=observer, now_ms=now_ms
     )
-    relay = Relay(processing.emit, pauses=watch)
+    relay = Relay(processing.emit, pauses=observer)
     consumer = Consumer(
         source=source,
         claims=claims,
         process=processing.process,
         settled=relay.wake,
-        watch=watch,
+        observer=observer,
         token=token,
         are_settled=are_settled,
     )
@@ -112,7 +112,7 @@ async def working(
         retry=processing.retry,
         settled=relay.wake,
         woken=woken,
-        pauses=watch,
+        pauses=observer,
         now_ms=now_ms,
         leads=leads,
     )

@@ -24,7 +24,7 @@ SAY_EVERY_S = 1.0  # an outage of an hour is told of often enough that way
 T = TypeVar("T")
 
 
-class Pauses(Protocol):
+class BackoffObserver(Protocol):
     """Those who want to know of waits: log and counter. Told at most once a second."""
 
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None: ...
@@ -33,7 +33,7 @@ class Pauses(Protocol):
 class Backoff:
     """Tries work until it is done, or until it is stopped."""
 
-    def __init__(self, pauses: Pauses, stopping: asyncio.Event, *, wait_max_s: float = WAIT_MAX_S) -> None:
+    def __init__(self, pauses: BackoffObserver, stopping: asyncio.Event, *, wait_max_s: float = WAIT_MAX_S) -> None:
         self._pauses = pauses
         self._stopping = stopping
         # The jitter comes on top: cut off together with it, all waits of a long outage would be of one length.
@@ -45,7 +45,7 @@ class Backoff:
         """What the work returns, once it has not failed of infrastructure.
 
         Raises:
-            Infrastructure: it was still failing when the stop came; or the damage, as it is.
+            InfrastructureDown: it was still failing when the stop came; or the damage, as it is.
         """
 
         async def tried() -> T:
@@ -79,7 +79,7 @@ async def when_fenced_again(work: Callable[[], Awaitable[T]]) -> T:
     """Do the work, and again where another worker was quicker: for those who have no loop that would try again.
 
     Raises:
-        Fenced: it was quicker each time.
+        VersionConflict: it was quicker each time.
     """
     for _ in range(FENCED_MAX - 1):
         try:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
-from workers.backoff import Backoff, Pauses
+from workers.backoff import Backoff, BackoffObserver
 from workers.errors import InfrastructureDown
 from workers.locks import IdempotencyLocks, LockResult
 from workers.settlement.plan import LogRecord, Position
@@ -33,25 +33,25 @@ class Source(Protocol):
         """The next records in their order, each once; empty after a short while without any.
 
         Raises:
-            Infrastructure: nothing was taken; poll again.
+            InfrastructureDown: nothing was taken; poll again.
         """
 
     async def commit(self, upto: Sequence[Position]) -> None:
         """Everything up to these positions, one for each partition, has its disposition.
 
         Raises:
-            Infrastructure: it may not be remembered; then the records come again.
+            InfrastructureDown: it may not be remembered; then the records come again.
         """
 
 
-class ClaimsWatch(Protocol):
+class LockObserver(Protocol):
     """Those who want to know how claiming goes: `acquired`, `contended_then_acquired`, `timeout` or `error`; and how
     many records were `done` before."""
 
     def claimed(self, outcome: str, count: int) -> None: ...
 
 
-class ConsumerWatch(Pauses, ClaimsWatch, Protocol):
+class ConsumerObserver(BackoffObserver, LockObserver, Protocol):
     """Both, in one, who also hear how long the steps of a batch took that are this loop's own."""
 
     def step(self, name: str, seconds: float) -> None: ...
@@ -75,7 +75,7 @@ class Consumer:
         claims: IdempotencyLocks,
         process: Callable[[Sequence[LogRecord]], Awaitable[None]],
         settled: Callable[[], None],
-        watch: ConsumerWatch,
+        observer: ConsumerObserver,
         token: bytes,
         are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = nobody_knows,
         batch_max: int = BATCH_MAX,
@@ -85,14 +85,14 @@ class Consumer:
         self._claims = claims
         self._process = process
         self._settled = settled
-        self._watch = watch
+        self._observer = observer
         self._token = token
         self._are_settled = are_settled
         self._batches = 0
         self._batch_max = batch_max
         self._claim_wait_s = claim_wait_s
         self._stopping = asyncio.Event()
-        self._patience = Backoff(watch, self._stopping)
+        self._patience = Backoff(observer, self._stopping)
 
     def stop(self) -> None:
         """Ask the loop to end after the batch in hand."""
@@ -125,7 +125,7 @@ class Consumer:
         try:
             began_s = time.perf_counter()
             ours, marks = await self._claim(keys, token)
-            self._watch.step("claim", time.perf_counter() - began_s)
+            self._observer.step("claim", time.perf_counter() - began_s)
             todo = await self._without_done(batch, marks) if marks else batch
             others = [logged for logged in todo if logged.record.key not in ours]
             if others:
@@ -137,11 +137,11 @@ class Consumer:
             done = ends
             began_s = time.perf_counter()
             await self._patience.until_done(lambda: self._source.commit(_ends(batch)))
-            self._watch.step("commit", time.perf_counter() - began_s)
+            self._observer.step("commit", time.perf_counter() - began_s)
         finally:
             began_s = time.perf_counter()
             await self._release(keys, token, done)
-            self._watch.step("release", time.perf_counter() - began_s)
+            self._observer.step("release", time.perf_counter() - began_s)
         return len(batch)
 
     async def _apply(self, batch: Sequence[LogRecord]) -> None:
@@ -155,10 +155,10 @@ class Consumer:
         try:
             claimed = await self._claims.claim(keys, token)
         except InfrastructureDown:
-            self._watch.claimed("error", len(keys))
+            self._observer.claimed("error", len(keys))
             return LockResult(set(keys), {})
         if claimed.ours:
-            self._watch.claimed("acquired", len(claimed.ours))
+            self._observer.claimed("acquired", len(claimed.ours))
         return claimed
 
     async def _without_done(self, batch: Sequence[LogRecord], marks: Mapping[bytes, Position]) -> Sequence[LogRecord]:
@@ -172,7 +172,7 @@ class Consumer:
                 return batch
         except InfrastructureDown:
             return batch  # what needs the store will wait for it
-        self._watch.claimed("done", len(done))
+        self._observer.claimed("done", len(done))
         return rest
 
     async def _wait_for(self, others: Sequence[LogRecord], token: bytes) -> None:
@@ -183,20 +183,20 @@ class Consumer:
             try:
                 ours, _ = await self._claims.claim(missing, token)
             except InfrastructureDown:
-                self._watch.claimed("error", len(missing))
+                self._observer.claimed("error", len(missing))
                 return
             if ours:
-                self._watch.claimed("contended_then_acquired", len(ours))
+                self._observer.claimed("contended_then_acquired", len(ours))
             missing = [key for key in missing if key not in ours]
             if not missing:
                 return
-        self._watch.claimed("timeout", len(missing))
+        self._observer.claimed("timeout", len(missing))
 
     async def _release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:
         try:
             await self._claims.release(keys, token, done)
         except InfrastructureDown:
-            self._watch.claimed("error", len(keys))  # they expire
+            self._observer.claimed("error", len(keys))  # they expire
 
 
 def _is_within(position: Position, mark: Position | None) -> bool:

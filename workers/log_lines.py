@@ -23,7 +23,7 @@ class Logger(Protocol):
     def error(self, event: str, /, **fields: Any) -> None: ...
 
 
-class Lines:
+class WorkerLog:
     """What one worker logs. Of events sent and of time spent the counters tell."""
 
     def __init__(self, logger: Logger, *, sample: int = 1) -> None:

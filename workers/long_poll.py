@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from workers.settlement.plan import Named, WritePlan
+from workers.settlement.plan import AccountKey, WritePlan
 
 WAITERS_MAX = 1000  # with some 10 KiB of connection each: the size of a busy shop's return page, not of an attack
 
@@ -39,7 +39,7 @@ class Waiter:
         return True
 
 
-class Changes:
+class OrderChanges:
     """The meeting point of those who change orders and those who wait for it.
 
     `seen` counts the changes, so that somebody who knows an older number knows that there has been one since.
@@ -47,7 +47,7 @@ class Changes:
 
     def __init__(self, *, waiters_max: int = WAITERS_MAX) -> None:
         self._waiters_max = waiters_max
-        self._of_order: dict[Named, set[Waiter]] = {}
+        self._of_order: dict[AccountKey, set[Waiter]] = {}
         self._of_all: set[Waiter] = set()
         self._count = 0
         self._closed = False
@@ -124,7 +124,7 @@ class Changes:
         self._count += 1
         return Waiter()
 
-    def _wake(self, named: Named) -> None:
+    def _wake(self, named: AccountKey) -> None:
         for waiter in self._of_order.get(named, ()):
             waiter.wake()
 

@@ -58,7 +58,7 @@ class _Announced(Struct):
 _announced = msgspec.json.Decoder(_Announced).decode
 
 
-class Metrics:
+class WorkerMetrics:
     """What one worker counts; it implements `workers.processing.Watch`."""
 
     def __init__(self, registry: CollectorRegistry, accounts: Iterable[str], *, now_ms: Callable[[], int]) -> None:
@@ -106,9 +106,9 @@ class Metrics:
             held = reading.held
             if held is not None and held.disposition is Disposition.PARKED:
                 self._retries.of(parking.tier_of(held.attempts), held.reason.value).inc()
-            heard = reading.notification
-            if heard is not None and heard.happened_at is not None and reading.held is None:
-                self._delay.observe(max(0.0, reading.received_at_ms / 1000 - heard.happened_at.timestamp()))
+            notification = reading.notification
+            if notification is not None and notification.happened_at is not None and reading.held is None:
+                self._delay.observe(max(0.0, reading.received_at_ms / 1000 - notification.happened_at.timestamp()))
 
     def emitted(self, events: Sequence[Outgoing]) -> None:
         """Events were acknowledged."""

@@ -9,16 +9,16 @@ from contextlib import suppress
 
 from schemas.events import Outgoing
 from workers.errors import InfrastructureDown
-from workers.log_lines import Lines
-from workers.long_poll import Changes
-from workers.metrics import Metrics
+from workers.log_lines import WorkerLog
+from workers.long_poll import OrderChanges
+from workers.metrics import WorkerMetrics
 from workers.settlement.plan import ParsedRecord, WritePlan
 
 
 class Observers:
     """Metrics, log lines and those who wait for a change: one `workers.processing.Watch` for all of them."""
 
-    def __init__(self, *, metrics: Metrics, lines: Lines, changes: Changes) -> None:
+    def __init__(self, *, metrics: WorkerMetrics, lines: WorkerLog, changes: OrderChanges) -> None:
         self._metrics = metrics
         self._lines = lines
         self._changes = changes

@@ -9,7 +9,7 @@ mark: with the same id, so consumers see the second one for what it is.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from workers.backoff import Backoff, Pauses
+from workers.backoff import Backoff, BackoffObserver
 from workers.errors import InfrastructureDown
 
 EVENTS_MAX = 500  # per send
@@ -24,7 +24,7 @@ class Relay:
         self,
         emit: Callable[[int], Awaitable[int]],
         *,
-        pauses: Pauses,
+        pauses: BackoffObserver,
         events_max: int = EVENTS_MAX,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
@@ -68,7 +68,7 @@ class Relay:
         asked for, a part of it is enough.
 
         Raises:
-            Infrastructure: some may be sent, some not. All of them are still in the outbox, or marked.
+            InfrastructureDown: some may be sent, some not. All of them are still in the outbox, or marked.
         """
         sent = sent_last = 0
         while True:

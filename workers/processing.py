@@ -67,7 +67,7 @@ class Store(Protocol):
         Raises:
             Fenced: an order's version was not the expected one; nothing is written.
             RecordRefused: the store cannot hold what the plan says; nothing is written.
-            Infrastructure: anything else. Whether something was written is unknown; settling again finds out.
+            InfrastructureDown: anything else. Whether something was written is unknown; settling again finds out.
         """
 
     async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
@@ -85,7 +85,7 @@ class Events(Protocol):
 
         Raises:
             EventRefused: all are that can be.
-            Infrastructure: some may be there, some not.
+            InfrastructureDown: some may be there, some not.
         """
 
 
@@ -99,7 +99,7 @@ class Authenticate(Protocol):
         """
 
 
-class Watch(Protocol):
+class ProcessingObserver(Protocol):
     """Those who want to know, without a guarantee: metrics, logs, long polls."""
 
     def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None: ...
@@ -117,7 +117,7 @@ class Processing:
         authenticate: Authenticate,
         store: Store,
         events: Events,
-        watch: Watch,
+        observer: ProcessingObserver,
         now_ms: Callable[[], int],
         chance: Callable[[], float] = random.random,
         dead_run_max: int = DEAD_RUN_MAX,
@@ -126,7 +126,7 @@ class Processing:
         self._authenticate = authenticate
         self._store = store
         self._events = events
-        self._watch = watch
+        self._observer = observer
         self._now_ms = now_ms
         self._chance = chance
         self._dead_run = 0
@@ -136,12 +136,12 @@ class Processing:
         """Bring every record of the batch to its disposition. When this returns, all of them have one, durably.
 
         Raises:
-            Infrastructure: try the same batch again later.
-            DeadRun: stop; the records are held, and too many in a row were.
+            InfrastructureDown: try the same batch again later.
+            TooManyDeadLetters: stop; the records are held, and too many in a row were.
         """
         started, now_ms = time.perf_counter(), self._now_ms()
         readings = [self.read(logged, now_ms=now_ms) for logged in batch]
-        self._watch.step("read", time.perf_counter() - started)
+        self._observer.step("read", time.perf_counter() - started)
         await self.settle(readings)
 
     async def retry(self, rows: Sequence[HeldRow]) -> None:
@@ -163,7 +163,7 @@ class Processing:
             await self.settle(readings[:middle])
             await self.settle(readings[middle:])
             return
-        self._watch.settled(plan, readings)
+        self._observer.settled(plan, readings)
         self._count_dead(plan, readings)
 
     async def emit(self, limit: int = 500) -> int:
@@ -182,8 +182,8 @@ class Processing:
                 raise
             acknowledged = refused.acknowledged
         await self._store.mark_sent([unsent[place][0] for place in acknowledged])
-        self._watch.step("emit", time.perf_counter() - started)
-        self._watch.emitted([outgoing[place] for place in acknowledged])
+        self._observer.step("emit", time.perf_counter() - started)
+        self._observer.emitted([outgoing[place] for place in acknowledged])
         return len(acknowledged)
 
     def read(self, logged: LogRecord, *, now_ms: int, held: HeldRow | None = None) -> ParsedRecord:
@@ -250,7 +250,7 @@ class Processing:
         plan = await self._store.settle(
             decision.needs(readings), lambda known: self._decide(readings, known, now_ms=now_ms)
         )
-        self._watch.step("apply", time.perf_counter() - started)
+        self._observer.step("apply", time.perf_counter() - started)
         return plan
 
     def _decide(self, readings: Sequence[ParsedRecord], known: StoreSnapshot, *, now_ms: int) -> WritePlan:
@@ -265,8 +265,8 @@ class Processing:
 
     async def _hold(self, reading: ParsedRecord, error: Exception) -> None:
         """The one record that cannot be applied becomes `dead`, its bytes kept; if even that fails, we pause."""
-        heard = reading.notification
-        order, notification_id = ("", "") if heard is None else (heard.order, heard.id)
+        notification = reading.notification
+        order, notification_id = ("", "") if notification is None else (notification.order, notification.id)
         cause = error.__cause__ if isinstance(error, DecisionFailed) and error.__cause__ else error
         fault = _fault(Disposition.DEAD, Reason.OUR_FAULT, cause, order, notification_id)
         dead = ParsedRecord(
@@ -282,7 +282,7 @@ class Processing:
             plan = await self._decide_and_apply([dead])
         except RecordRefused as refused:
             raise InfrastructureDown("a dead record could not be held") from refused
-        self._watch.settled(plan, [dead])
+        self._observer.settled(plan, [dead])
         self._count_dead(plan, [dead])
 
     def _count_dead(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
@@ -304,7 +304,8 @@ def _check_log(readings: Sequence[ParsedRecord], known: StoreSnapshot) -> None:
     position is taken would be passed over as settled.
 
     Raises:
-        Broken: a position was settled by another record, which had another id and came at another moment.
+        InfrastructureDamaged: a position was settled by another record, which had another id and came at another
+        moment.
     """
     for reading in readings:
         settled = known.settled_as.get(reading.position) if reading.held is None else None

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from workers.backoff import Backoff, Pauses
+from workers.backoff import Backoff, BackoffObserver
 from workers.errors import InfrastructureDown
 from workers.settlement.plan import HeldRow
 
@@ -46,7 +46,7 @@ class Sweeper:
         retry: Callable[[Sequence[HeldRow]], Awaitable[None]],
         settled: Callable[[], None],
         woken: asyncio.Event,
-        pauses: Pauses,
+        pauses: BackoffObserver,
         now_ms: Callable[[], int],
         leads: Callable[[], Awaitable[bool]] = alone,
         rows_max: int = ROWS_MAX,

@@ -58,7 +58,7 @@ class Trouble(Exception):
         self.status = status
 
 
-class Admin:
+class AdminClient:
     """The admin API at one address."""
 
     def __init__(self, url: str, *, token: str = "") -> None:

@@ -12,7 +12,7 @@ from deploy import exits
 from deploy.cli import launch, options, terminal
 
 if TYPE_CHECKING:
-    from workers.postgres.migrations import Step
+    from workers.postgres.migrations import Migration
 
 _UPGRADE_HELP = """Apply the steps of the schema that the database lacks. What was applied before is left alone.
 
@@ -103,7 +103,7 @@ def _address(postgres: str | None, postgres_file: Path | None) -> str:
 
     try:
         return settings.postgres_address(options.told(postgres=postgres, postgres_file=postgres_file))
-    except settings.Unreadable as error:
+    except settings.UnreadableFile as error:
         launch.refuse("cannot do that as told", [str(error)], exits.WRONG_USAGE)
 
 
@@ -111,13 +111,13 @@ def _seen(dsn: str) -> int:
     """The last step that the database has seen."""
     from workers.errors import InfrastructureDamaged, InfrastructureDown
     from workers.postgres import migrations
-    from workers.postgres.database import NotUsable
+    from workers.postgres.database import DatabaseNotUsable
 
     try:
         return asyncio.run(migrations.seen(dsn))
-    except (NotUsable, InfrastructureDown, InfrastructureDamaged) as error:
+    except (DatabaseNotUsable, InfrastructureDown, InfrastructureDamaged) as error:
         launch.refuse("could not look at the order store", [str(error)], exits.FAILED)
 
 
-def _row(step: Step, seen: int) -> dict[str, Any]:
+def _row(step: Migration, seen: int) -> dict[str, Any]:
     return {"step": step.name, "kind": step.kind, "state": "applied" if step.number <= seen else "missing"}

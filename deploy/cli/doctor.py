@@ -54,7 +54,7 @@ def doctor(
     output: terminal.Output = "table",
 ) -> None:
     """Looks, tells, and ends with 3 where something is wrong."""
-    from deploy.doctor import State, examine
+    from deploy.doctor import FindingState, examine
 
     environ = dict(os.environ)
     options = {"ACCOUNTS": accounts, "DATA_DIR": data_dir, "KAFKA": kafka, "POSTGRES": postgres, "REDIS": redis}
@@ -62,7 +62,7 @@ def doctor(
     findings = examine(environ)
     named = {finding.detail for finding in findings}
     findings += [finding for finding in _cluster(environ) if finding.detail not in named]  # a setting's fault, once
-    wrong = [finding for finding in findings if finding.state is State.WRONG]
+    wrong = [finding for finding in findings if finding.state is FindingState.WRONG]
     if output == "json":
         rows = [{name: str(getattr(each, name)) for name in each.__struct_fields__} for each in findings]
         terminal.as_json({"ok": not wrong, "findings": rows})
@@ -75,21 +75,21 @@ def doctor(
 def _cluster(environ: dict[str, str]) -> list[Finding]:
     """What is found in the cluster; nothing where there is none."""
     from deploy.cluster import servers
-    from deploy.doctor import Finding, State
+    from deploy.doctor import Finding, FindingState
     from ingest.settings import BadSettings
 
     try:
         found = servers.find({"ALIPAY_NOTIFY_ACCOUNTS": "accounts.toml", **environ})
     except BadSettings as bad:
         advice = "correct the environment; `alipay-notify config show` explains each setting"
-        return [Finding(name="cluster", state=State.WRONG, detail=fault, advice=advice) for fault in bad.faults]
+        return [Finding(name="cluster", state=FindingState.WRONG, detail=fault, advice=advice) for fault in bad.faults]
     if found is None:
         return []
     missing = [module for module in CLIENTS if find_spec(module) is None]
     if missing:
         advice = "pip install 'alipay-notify[cluster]'"
         detail = f"named, and not looked at: {', '.join(missing)} is missing"
-        return [Finding(name="cluster", state=State.WRONG, detail=detail, advice=advice)]
+        return [Finding(name="cluster", state=FindingState.WRONG, detail=detail, advice=advice)]
     from deploy.cluster import doctor as cluster_doctor
 
     return asyncio.run(cluster_doctor.examine(found))

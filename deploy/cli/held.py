@@ -10,7 +10,7 @@ import typer
 
 from deploy import exits
 from deploy.cli import admin, terminal
-from deploy.cli.admin import Admin, Trouble
+from deploy.cli.admin import AdminClient, Trouble
 
 REPLAY_TIMEOUT_S = 120.0
 _ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
@@ -73,7 +73,7 @@ def list_held(
     """Lists them."""
     asked = {"account": account, "order": order, "disposition": disposition, "reason": reason, "since": since}
     try:
-        answer = Admin(url).get("held", **asked, resolved="true" if resolved else None, limit=limit)
+        answer = AdminClient(url).get("held", **asked, resolved="true" if resolved else None, limit=limit)
     except Trouble as trouble:
         admin.fail(trouble)
     if output == "json":
@@ -88,7 +88,7 @@ def list_held(
 def show(id_: Id, url: admin.Url = admin.DEFAULT_URL, output: terminal.Output = "table") -> None:
     """Shows one; ends with 3 where its signature does not hold."""
     try:
-        held = Admin(url).get("held", _checked(id_))
+        held = AdminClient(url).get("held", _checked(id_))
     except Trouble as trouble:
         admin.fail(trouble)
     if output == "json":
@@ -113,7 +113,7 @@ def replay(
     output: terminal.Output = "table",
 ) -> None:
     """Tries one or many again."""
-    api = Admin(url, token=token)
+    api = AdminClient(url, token=token)
     asked = {"account": account, "order": order, "disposition": disposition, "held_reason": reason, "since": since}
     meant = {name: value for name, value in asked.items() if value is not None}
     if bool(id_) == bool(meant):
@@ -148,7 +148,7 @@ def discard(
     """Discards one."""
     told = {"reason": reason, "by": admin.me()}
     try:
-        done = Admin(url, token=token).send("POST", "held", _checked(id_), "discard", body=told)
+        done = AdminClient(url, token=token).send("POST", "held", _checked(id_), "discard", body=told)
     except Trouble as trouble:
         admin.fail(trouble)
     if output == "json":

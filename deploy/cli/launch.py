@@ -12,7 +12,7 @@ import typer
 from deploy import exits
 
 if TYPE_CHECKING:
-    from deploy.logs import Lines
+    from deploy.logs import LogWriter
 
 
 def refuse(why: str, faults: list[str], code: int) -> NoReturn:
@@ -32,7 +32,10 @@ def need(*modules: str, extra: str) -> None:
 
 
 def run(
-    process: Callable[[Lines], Coroutine[Any, Any, None]], *, queue_max: int, refused_for: tuple[type[Exception], ...]
+    process: Callable[[LogWriter], Coroutine[Any, Any, None]],
+    *,
+    queue_max: int,
+    refused_for: tuple[type[Exception], ...],
 ) -> None:
     """Run the process to its end, with its log on stderr; what it is refused for is told, and anything else raised."""
     import asyncio
@@ -41,7 +44,7 @@ def run(
     from deploy import process as deploy_process
 
     _leave_no_core()
-    lines = logs.Lines(sys.stderr, console=sys.stderr.isatty(), queue_max=queue_max)
+    lines = logs.LogWriter(sys.stderr, console=sys.stderr.isatty(), queue_max=queue_max)
     logs.capture_standard_logging(lines)
     lines.start()
     try:

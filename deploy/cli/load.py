@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deploy.load.corpus import Mix
     from deploy.load.generator import Target
     from deploy.load.origin import Origin
-    from deploy.load.run import Plan, Result
+    from deploy.load.run import LoadPlan, Result
 
 _EXTRA_OF = {"hdrh": "load", "aiokafka": "cluster"}
 _BEYOND_REASON_PER_S = 100_000
@@ -104,8 +104,8 @@ def load(
 
     try:
         from deploy.load.corpus import Mix
-        from deploy.load.generator import Limits
-        from deploy.load.run import Checks, Plan
+        from deploy.load.generator import LoadLimits
+        from deploy.load.run import Checks, LoadPlan
     except ModuleNotFoundError as missing:
         _lacking(missing)
     base, name, target = _target(to)
@@ -115,7 +115,7 @@ def load(
         )
     if admin:
         _target(admin, option="--admin")
-    plan = Plan(
+    plan = LoadPlan(
         to=to,
         target=target,
         host=urlsplit(base).netloc,
@@ -124,7 +124,7 @@ def load(
         rate=_rate(rate),
         duration_s=_seconds(duration, "--duration"),
         processes=processes,
-        limits=Limits(
+        limits=LoadLimits(
             connections=max(connections, processes),
             timeout_s=_seconds(timeout, "--timeout"),
             drain_s=_seconds(retry_for, "--retry-for") if retry else 2 * _seconds(timeout, "--timeout"),
@@ -165,11 +165,11 @@ def _connection(kafka: str) -> dict[str, Any]:
 
     launch.need("aiokafka", extra="cluster")
     from deploy.cluster import connections
-    from deploy.cluster.settings import Unreadable
+    from deploy.cluster.settings import UnreadableFile
 
     try:
         return connections.kafka(options.told(kafka=kafka))
-    except Unreadable as error:
+    except UnreadableFile as error:
         terminal.fail(str(error))
 
 
@@ -254,7 +254,7 @@ def _seconds(text: str, option: str) -> float:
     return seconds
 
 
-def _export(path: Path, plan: Plan, base: str) -> None:
+def _export(path: Path, plan: LoadPlan, base: str) -> None:
     from datetime import UTC, datetime
 
     from deploy.load import corpus, files, origin
@@ -275,9 +275,9 @@ def _export(path: Path, plan: Plan, base: str) -> None:
     typer.echo(f"{count:,} requests are in {path}")
 
 
-def _ran(plan: Plan) -> Result:
+def _ran(plan: LoadPlan) -> Result:
     from deploy.load import run
-    from deploy.load.api import Unreadable
+    from deploy.load.api import UnreadableAnswer
     from deploy.load.senders import SenderFailed
 
     try:
@@ -285,7 +285,7 @@ def _ran(plan: Plan) -> Result:
     except ModuleNotFoundError as missing:
         _lacking(missing)
         raise
-    except (SenderFailed, Unreadable) as error:
+    except (SenderFailed, UnreadableAnswer) as error:
         terminal.fail(error)
     except KeyboardInterrupt:
         terminal.fail("ended before it was over; nothing was judged")

@@ -8,7 +8,7 @@ import typer
 
 from deploy import exits
 from deploy.cli import admin, terminal
-from deploy.cli.admin import Admin, Trouble
+from deploy.cli.admin import AdminClient, Trouble
 
 HELD = frozenset({"parked", "quarantined", "dead"})
 
@@ -41,7 +41,7 @@ def show(
     output: terminal.Output = "table",
 ) -> None:
     """Shows one order; where several are meant, lists them."""
-    api = Admin(url)
+    api = AdminClient(url)
     try:
         found = [(account, number)] if account else _found(api, number)
         if len(found) > 1:
@@ -74,7 +74,7 @@ def register_order(
     given = {"amount": amount, "currency": currency, "refunds": refund}
     body = {name: value for name, value in given.items() if value} | {"by": admin.me()}
     try:
-        order = Admin(url, token=token).send("PUT", "orders", account, number, body=body)
+        order = AdminClient(url, token=token).send("PUT", "orders", account, number, body=body)
     except Trouble as trouble:
         admin.fail(trouble)
     if output == "json":
@@ -83,7 +83,7 @@ def register_order(
         _print(order)
 
 
-def _found(api: Admin, number: str) -> list[tuple[str, str]]:
+def _found(api: AdminClient, number: str) -> list[tuple[str, str]]:
     matches = api.get("find", number=number)["matches"]
     if not matches:
         terminal.fail(

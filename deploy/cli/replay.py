@@ -95,16 +95,16 @@ def moment_ms(text: str, now: datetime, option: str) -> int:
 
 
 async def _replay(
-    told: ClusterSettings, from_ms: int, to_ms: int, *, rate: int, yes: bool, why: str, output: str
+    settings: ClusterSettings, from_ms: int, to_ms: int, *, rate: int, yes: bool, why: str, output: str
 ) -> int:
     from deploy.cluster import connections
     from deploy.cluster import replay as cluster_replay
     from schemas import topics
 
-    topic = topics.named(topics.NOTIFICATION, told.topic_prefix)
+    topic = topics.named(topics.NOTIFICATION, settings.topic_prefix)
     async with (
-        cluster_replay.prepared(told) as prepared,
-        cluster_replay.reading(connections.kafka(told), topic) as stretch,
+        cluster_replay.prepared(settings) as prepared,
+        cluster_replay.reading(connections.kafka(settings), topic) as stretch,
     ):
         spans = await stretch.spans(prepared.store, from_ms=from_ms, to_ms=to_ms)
         missing = sum(span.unsettled for span in spans)

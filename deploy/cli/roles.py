@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from deploy.cluster.settings import ClusterSettings
-    from deploy.logs import Lines
+    from deploy.logs import LogWriter
 
-    Running = Callable[[ClusterSettings, Lines, CollectorRegistry], AbstractAsyncContextManager[dict[str, str]]]
+    Running = Callable[[ClusterSettings, LogWriter, CollectorRegistry], AbstractAsyncContextManager[dict[str, str]]]
 
 _COMMON = """
 Everything can be said by environment variables, ALIPAY_NOTIFY_…; `alipay-notify config show` lists them. When it is

@@ -13,7 +13,7 @@ from deploy.cli import launch, options, terminal
 
 if TYPE_CHECKING:
     from deploy.cluster.settings import ClusterSettings
-    from deploy.cluster.topic_diff import Told
+    from deploy.cluster.topic_diff import ApplyReport
 
 _PLAN_HELP = """Show what differs between the cluster's topics and what they should be. It changes nothing.
 
@@ -84,27 +84,27 @@ def apply(
     raise typer.Exit(_code({each.outcome.value for each in told}))
 
 
-def _done(kafka: str | None, prefix: str | None, *, development: bool, yes: bool) -> list[Told]:
+def _done(kafka: str | None, prefix: str | None, *, development: bool, yes: bool) -> list[ApplyReport]:
     """Each difference, and what became of it."""
     launch.need("aiokafka", "yaml", extra="cluster")
     from deploy import start_errors
-    from deploy.cluster.settings import Unreadable
+    from deploy.cluster.settings import UnreadableFile
     from deploy.cluster.topic_check import NotSeen
 
     told = options.told(kafka=kafka, topic_prefix=prefix, development=development or None)
     try:
         return asyncio.run(_compared(told, yes=yes))
-    except Unreadable as error:
+    except UnreadableFile as error:
         launch.refuse("cannot do that as told", start_errors.told(error), exits.WRONG_USAGE)
     except NotSeen as error:
         launch.refuse("could not look at the topics", [f"Kafka at {told.kafka}: {error}"], exits.FAILED)
 
 
-async def _compared(told: ClusterSettings, *, yes: bool) -> list[Told]:
+async def _compared(settings: ClusterSettings, *, yes: bool) -> list[ApplyReport]:
     from deploy.cluster import connections, kafka_admin, topic_diff, topics
 
-    wanted = topics.wanted(prefix=told.topic_prefix, development=told.development)
-    async with kafka_admin.connected(connections.kafka(told)) as admin:
+    wanted = topics.wanted(prefix=settings.topic_prefix, development=settings.development)
+    async with kafka_admin.connected(connections.kafka(settings)) as admin:
         found = await admin.found([topic.name for topic in wanted])
         differing = topic_diff.between(wanted, found)
         return await topic_diff.apply(admin, differing) if yes else topic_diff.planned(differing)
@@ -116,7 +116,7 @@ def _code(outcomes: set[str]) -> int:
     return exits.FOUND_WRONG if outcomes & {"would change", "by hand"} else exits.DONE
 
 
-def _show(told: Sequence[Told], output: str) -> None:
+def _show(told: Sequence[ApplyReport], output: str) -> None:
     rows = [_row(each) for each in told]
     if output == "json":
         terminal.as_json({"ok": not rows or all(row["outcome"] == "done" for row in rows), "differences": rows})
@@ -127,7 +127,7 @@ def _show(told: Sequence[Told], output: str) -> None:
         typer.echo("All topics are as they should be.")
 
 
-def _row(told: Told) -> dict[str, Any]:
+def _row(told: ApplyReport) -> dict[str, Any]:
     """A difference as a row with stable names."""
     from deploy.cluster.topic_diff import AddPartitions, Create
 

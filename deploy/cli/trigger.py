@@ -173,12 +173,12 @@ def _register(courses: tuple[Course, ...], *, admin: str, token: str, amount: st
     import aiohttp
 
     from deploy.sandbox import scenario as sandbox_scenario
-    from deploy.sandbox.shop import Admin, AdminUnavailableError
+    from deploy.sandbox.shop import AdminApi, AdminUnavailableError
 
     async def register() -> None:
         async with aiohttp.ClientSession() as http:
             await sandbox_scenario.register(
-                courses, Admin(http=http, url=admin, token=token), amount=amount, always=True
+                courses, AdminApi(http=http, url=admin, token=token), amount=amount, always=True
             )
 
     try:
@@ -197,13 +197,13 @@ def _played(
     import aiohttp
 
     from deploy.sandbox import scenario as sandbox_scenario
-    from deploy.sandbox.delivery import History, Sender
+    from deploy.sandbox.delivery import DeliveryHistory, Sender
     from deploy.sandbox.issued import IssuedIds
 
     attempts: list[Attempt] = []
 
     async def send() -> None:
-        with closing(History(history)) if history else nullcontext() as facts:
+        with closing(DeliveryHistory(history)) if history else nullcontext() as facts:
             async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
                 sender = Sender(
                     http=http,

@@ -14,8 +14,8 @@ from deploy import exits
 from deploy.cli import options
 
 if TYPE_CHECKING:
-    from deploy.embedded.up import Engine
-    from deploy.logs import Lines
+    from deploy.embedded.up import EmbeddedEngine
+    from deploy.logs import LogWriter
     from ingest.settings import ReceiverSettings
 
 DEMO_DIR = Path(".demo")
@@ -83,17 +83,17 @@ def up(
     )
 
 
-async def _engine(settings: ReceiverSettings, lines: Lines) -> None:
+async def _engine(settings: ReceiverSettings, lines: LogWriter) -> None:
     from deploy import process
     from deploy.embedded import up as embedded
 
-    async def started(engine: Engine) -> None:
+    async def started(engine: EmbeddedEngine) -> None:
         typer.echo(process.ready_line(public=engine.public_url, admin=engine.admin_url))
 
     await process.run_until_signal(lambda registry: embedded.running(settings, lines, registry), lines, started)
 
 
-async def _demo(settings: ReceiverSettings, lines: Lines) -> None:
+async def _demo(settings: ReceiverSettings, lines: LogWriter) -> None:
     from deploy.embedded import demo
 
     await demo.until_told(settings, lines, DEMO_DIR if settings.data_dir == DEMO_DIR / "engine" else settings.data_dir)

@@ -8,7 +8,7 @@ import ssl
 from typing import Any
 
 from deploy.cluster import settings
-from deploy.cluster.settings import ClusterSettings, Unreadable
+from deploy.cluster.settings import ClusterSettings, UnreadableFile
 
 RECEIPT_KEY_BYTES_MIN = 32  # who guesses it can have a worker believe an unsigned record
 
@@ -17,7 +17,7 @@ def kafka(told: ClusterSettings) -> dict[str, Any]:
     """What every Kafka client of this process is given, beside what its own work needs.
 
     Raises:
-        Unreadable: nobody says where it is, or a certificate, a key or a password cannot be read.
+        UnreadableFile: nobody says where it is, or a certificate, a key or a password cannot be read.
     """
     tls = told.kafka_ca_file is not None
     connection: dict[str, Any] = {
@@ -38,7 +38,7 @@ def receipt_keys(told: ClusterSettings) -> tuple[bytes, ...]:
     """The secrets that all processes share, as keys of fixed size: one of each line; none where there is no file.
 
     Raises:
-        Unreadable: the file cannot be read, or a line of it could be guessed.
+        UnreadableFile: the file cannot be read, or a line of it could be guessed.
     """
     if told.receipt_key_file is None:
         return ()
@@ -51,11 +51,11 @@ def name(role: str) -> str:
     return f"{role}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-def _tls(told: ClusterSettings) -> ssl.SSLContext:
+def _tls(settings: ClusterSettings) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=told.kafka_ca_file)
-        if told.kafka_certificate_file is not None:
-            context.load_cert_chain(told.kafka_certificate_file, told.kafka_key_file)
+        context = ssl.create_default_context(cafile=settings.kafka_ca_file)
+        if settings.kafka_certificate_file is not None:
+            context.load_cert_chain(settings.kafka_certificate_file, settings.kafka_key_file)
     except (OSError, ValueError) as error:  # an SSLError is an OSError
-        raise Unreadable(f"TLS to Kafka: {type(error).__name__}: {error}") from None
+        raise UnreadableFile(f"TLS to Kafka: {type(error).__name__}: {error}") from None
     return context

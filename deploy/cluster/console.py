@@ -14,7 +14,7 @@ from deploy import accounts_file, process
 from deploy.authentication import Authenticator, keep_keys
 from deploy.cluster import connections, housekeeping, settings
 from deploy.cluster.settings import ClusterSettings
-from deploy.logs import Lines
+from deploy.logs import LogWriter
 from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas.events import Outgoing
@@ -23,10 +23,10 @@ from workers.admin import app
 from workers.admin.probes import Check
 from workers.admin.shapes import RefusedRequest
 from workers.backoff import when_fenced_again
-from workers.log_lines import Lines as WorkerLines
-from workers.long_poll import Changes
+from workers.log_lines import WorkerLog as WorkerLines
+from workers.long_poll import OrderChanges
 from workers.observers import Observers
-from workers.postgres.store import OrderStore
+from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 from workers.settlement.plan import HeldRow
 
@@ -46,7 +46,9 @@ class NoRefusals:
 
 
 @asynccontextmanager
-async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegistry) -> AsyncIterator[dict[str, str]]:
+async def running(
+    told: ClusterSettings, lines: LogWriter, registry: CollectorRegistry
+) -> AsyncIterator[dict[str, str]]:
     """A console that answers; what is given is where.
 
     Raises:
@@ -57,22 +59,22 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
     rings = Rings(accounts, told.accounts.parent)
     token = process.admin_token(told)
     async with AsyncExitStack() as stack:
-        store = await OrderStore.open(
+        store = await PostgresOrderStore.open(
             settings.postgres_address(told),
             holder=connections.name("console"),
             now_ms=clock.epoch_ms,
             has_relay=False,
         )
         stack.push_async_callback(store.close)
-        changes = Changes()
-        counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
+        changes = OrderChanges()
+        counted = metrics.WorkerMetrics(registry, accounts, now_ms=clock.epoch_ms)
         trust = Authenticator(rings, connections.receipt_keys(told))
         processing = Processing(
             accounts=accounts,
             authenticate=trust.authenticate,
             store=store,
             events=NoTopics(),
-            watch=Observers(metrics=counted, lines=WorkerLines(lines, sample=told.log_sample), changes=changes),
+            observer=Observers(metrics=counted, lines=WorkerLines(lines, sample=told.log_sample), changes=changes),
             now_ms=clock.epoch_ms,
         )
 

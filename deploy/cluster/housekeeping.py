@@ -13,9 +13,9 @@ from typing import Protocol
 
 from workers.errors import InfrastructureDown
 from workers.kafka.source import KafkaSource
-from workers.long_poll import Changes
-from workers.metrics import Metrics
-from workers.postgres.store import OrderStore
+from workers.long_poll import OrderChanges
+from workers.metrics import WorkerMetrics
+from workers.postgres.store import PostgresOrderStore
 from workers.queries import Emitted
 
 FOLLOW_EVERY_S = 0.25  # what a buyer who has just come back does not notice
@@ -30,7 +30,7 @@ class Outbox(Protocol):
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]: ...
 
 
-async def follow(outbox: Outbox, changes: Changes, *, look_every_s: float = FOLLOW_EVERY_S) -> None:
+async def follow(outbox: Outbox, changes: OrderChanges, *, look_every_s: float = FOLLOW_EVERY_S) -> None:
     """For ever: wake whoever waits for an order that an event or a notice is about."""
     last: int | None = None
     while True:
@@ -39,7 +39,7 @@ async def follow(outbox: Outbox, changes: Changes, *, look_every_s: float = FOLL
         await asyncio.sleep(look_every_s)
 
 
-async def _look(outbox: Outbox, changes: Changes, last: int) -> int:
+async def _look(outbox: Outbox, changes: OrderChanges, last: int) -> int:
     while found := await outbox.events_after(last, EVENTS_MAX):
         last = found[-1].number
         for named in {emitted.event.key for emitted in found}:
@@ -54,7 +54,7 @@ BETWEEN_PRUNES_S = 0.2
 EVENTS_KEPT_MS = 30 * 86_400_000  # as long as the topic keeps them
 
 
-async def prune(store: OrderStore, now_ms: Callable[[], int], *, every_s: float = PRUNE_EVERY_S) -> None:
+async def prune(store: PostgresOrderStore, now_ms: Callable[[], int], *, every_s: float = PRUNE_EVERY_S) -> None:
     """Delete events that were sent long ago, where this worker leads; a little at a time."""
     while True:
         with suppress(InfrastructureDown):  # the loops that need the store say so
@@ -65,7 +65,7 @@ async def prune(store: OrderStore, now_ms: Callable[[], int], *, every_s: float 
         await asyncio.sleep(every_s)
 
 
-async def watch_lag(source: KafkaSource, counted: Metrics, *, group: str) -> None:
+async def watch_lag(source: KafkaSource, counted: WorkerMetrics, *, group: str) -> None:
     """Show how far behind each partition is that this worker reads. One that it has lost is shown by who has it now."""
     shown: set[int] = set()
     while True:

@@ -30,7 +30,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
 
 from deploy.cluster.topic_check import NotSeen
-from deploy.cluster.topics import Found, Wanted
+from deploy.cluster.topics import Found, TopicSpec
 
 TOPIC = 2
 SET = 0
@@ -104,7 +104,7 @@ _CLIENTS = (KafkaError, OSError, TimeoutError, ValueError, NotImplementedError)
 _PASSES_BY = (NodeNotReadyError, RequestTimedOutError, KafkaConnectionError)
 
 
-class Refused(Exception):
+class BrokerRefused(Exception):
     """The brokers did not make a change, or did not say that they did; the text is their word."""
 
 
@@ -136,11 +136,11 @@ class KafkaAdmin:
                 while (there := (await self._found([name])).get(name)) is None or not holds(there):  # noqa: ASYNC110
                     await asyncio.sleep(POLL_S)
 
-    async def create(self, topic: Wanted) -> None:
+    async def create(self, topic: TopicSpec) -> None:
         """Make the topic; nothing where somebody else has just made it.
 
         Raises:
-            Refused: it was not made, or nobody knows.
+            BrokerRefused: it was not made, or nobody knows.
         """
         assigned: list[Any] = []  # the brokers choose
         entry = (topic.name, topic.partitions, topic.replicas, assigned, [*topic.config.items()])
@@ -153,7 +153,7 @@ class KafkaAdmin:
         """Have that many partitions.
 
         Raises:
-            Refused: they were not made, or nobody knows.
+            BrokerRefused: they were not made, or nobody knows.
         """
         request = CreatePartitionsRequest([(name, (up_to, None))], self._timeout_ms, False)
         for topic, code, message in (await self._change(request)).topic_errors:
@@ -163,7 +163,7 @@ class KafkaAdmin:
         """Set these of its settings, all or none, and leave the others.
 
         Raises:
-            Refused: they were not set, or nobody knows.
+            BrokerRefused: they were not set, or nobody knows.
         """
         for code, message, _, topic in (await self._change(SetTopicConfig(name, config))).resources:
             _check(topic, code, message)
@@ -216,7 +216,7 @@ class KafkaAdmin:
             async with asyncio.timeout(self._within_s):
                 return await self._client.send(await self._present(), request)
         except Exception as error:
-            raise Refused(
+            raise BrokerRefused(
                 f"no answer to the change ({_said(error)}); whether it was made, the next look tells"
             ) from None
 
@@ -312,4 +312,4 @@ def _said(error: Exception) -> str:
 
 def _check(topic: str, code: int, message: str | None) -> None:
     if code != NO_ERROR:
-        raise Refused(f"{topic}: {message or for_code(code).__name__}")
+        raise BrokerRefused(f"{topic}: {message or for_code(code).__name__}")

@@ -16,7 +16,7 @@ from deploy.cluster import connections, kafka_admin
 from deploy.cluster import topics as topics_
 from deploy.cluster.settings import ClusterSettings
 from deploy.cluster.topic_check import Watched
-from deploy.logs import Lines
+from deploy.logs import LogWriter
 from ingest import app as ingest_app
 from ingest.clock import SystemClock
 from ingest.errors import Unavailable
@@ -24,7 +24,7 @@ from ingest.http.server import Receiver
 from ingest.kafka import producer
 from ingest.kafka.publisher import Publisher
 from ingest.keys import Rings
-from ingest.metrics import Metrics
+from ingest.metrics import ReceiverMetrics
 from ingest.receive import Log
 from ingest.recent_refusals import RecentRefusals
 from schemas import topics
@@ -55,45 +55,47 @@ class StrongLog:
 
 
 @asynccontextmanager
-async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegistry) -> AsyncIterator[dict[str, str]]:
+async def running(
+    settings: ClusterSettings, lines: LogWriter, registry: CollectorRegistry
+) -> AsyncIterator[dict[str, str]]:
     """A receiver that serves; what is given is where its ports are. On leaving it drains and closes.
 
     Raises:
         refusals.REFUSALS: it cannot be started as told.
     """
     clock = SystemClock()
-    accounts = accounts_file.read(told.accounts)
-    rings = Rings(accounts, told.accounts.parent)
-    token = process.admin_token(told)
-    connection = connections.kafka(told)
-    topic = topics.named(topics.NOTIFICATION, told.topic_prefix)
+    accounts = accounts_file.read(settings.accounts)
+    rings = Rings(accounts, settings.accounts.parent)
+    token = process.admin_token(settings)
+    connection = connections.kafka(settings)
+    topic = topics.named(topics.NOTIFICATION, settings.topic_prefix)
     strength = Watched(
         lambda: kafka_admin.look(connection, [topic]),
-        topics_.wanted(prefix=told.topic_prefix, only=[topics.NOTIFICATION]),
-        development=told.development,
-        every_s=told.topics_look_interval_s,
+        topics_.wanted(prefix=settings.topic_prefix, only=[topics.NOTIFICATION]),
+        development=settings.development,
+        every_s=settings.topics_look_interval_s,
     )
     await strength.check()
     async with AsyncExitStack() as stack:
-        metrics = Metrics(registry, accounts)
+        metrics = ReceiverMetrics(registry, accounts)
         publisher = Publisher(
             build=producer.factory(
-                connection, topic, client_id=connections.name("ingest"), idempotent=told.kafka_idempotence
+                connection, topic, client_id=connections.name("ingest"), idempotent=settings.kafka_idempotence
             ),
-            watch=metrics,
+            observer=metrics,
             logger=lines,
-            deadline_s=told.request_deadline_s * LOG_SHARE,
+            deadline_s=settings.request_deadline_s * LOG_SHARE,
         )
         stack.push_async_callback(publisher.stop)
         await publisher.start()
-        health = _Health(publisher, strength)
+        health = _ReceiverHealth(publisher, strength)
         application = app.probes(readiness=health.checks, registry=registry, log=lines, token=token)
-        admin_url = await process.serve_admin(stack, application, told, lines)
+        admin_url = await process.serve_admin(stack, application, settings, lines)
         await stack.enter_async_context(process.background_tasks(registry, health.checks, lines, strength.run))
-        with start_errors.binding("public port", told.host, told.port, "port"):
+        with start_errors.binding("public port", settings.host, settings.port, "port"):
             health.receiver = await stack.enter_async_context(
                 ingest_app.serving(
-                    settings=told,
+                    settings=settings,
                     accounts=accounts,
                     rings=rings,
                     log=StrongLog(publisher, strength),
@@ -101,14 +103,14 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
                     metrics=metrics,
                     recent=RecentRefusals(),
                     clock=clock,
-                    receipts=Authenticator(rings, connections.receipt_keys(told)).receipt,
+                    receipts=Authenticator(rings, connections.receipt_keys(settings)).receipt,
                 )
             )
-        public_url = process.url(told.host, health.receiver.port)
+        public_url = process.url(settings.host, health.receiver.port)
         yield {"public": public_url, "admin": admin_url}
 
 
-class _Health:
+class _ReceiverHealth:
     """What has to be so for the receiver to take notifications."""
 
     def __init__(self, publisher: Publisher, strength: Watched) -> None:

@@ -35,7 +35,7 @@ from schemas.events import Outgoing
 from schemas.record_format import Record
 from workers.backoff import when_fenced_again
 from workers.errors import InfrastructureDown
-from workers.postgres.store import OrderStore
+from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 from workers.settlement.plan import LogRecord, ParsedRecord, Position, WritePlan
 
@@ -43,7 +43,7 @@ from workers.settlement.plan import LogRecord, ParsedRecord, Position, WritePlan
 class Prepared(Struct, frozen=True):
     """An open store, the way to process a batch, and what became of the records so far, by disposition."""
 
-    store: OrderStore
+    store: PostgresOrderStore
     process: Callable[[Sequence[LogRecord]], Awaitable[None]]
     results: Callable[[], dict[str, int]]
 
@@ -72,7 +72,7 @@ async def prepared(told: ClusterSettings) -> AsyncIterator[Prepared]:
     clock, counted = SystemClock(), Counted()
     accounts = accounts_file.read(told.accounts)
     trust = Authenticator(Rings(accounts, told.accounts.parent), connections.receipt_keys(told))
-    store = await OrderStore.open(
+    store = await PostgresOrderStore.open(
         settings.postgres_address(told), holder=connections.name("replay"), now_ms=clock.epoch_ms, has_relay=False
     )
     try:
@@ -81,7 +81,7 @@ async def prepared(told: ClusterSettings) -> AsyncIterator[Prepared]:
             authenticate=trust.authenticate_anew,
             store=store,
             events=NoTopics(),
-            watch=counted,
+            observer=counted,
             now_ms=clock.epoch_ms,
         )
 
@@ -124,7 +124,7 @@ class TooNarrow(Exception):
     """Records without a disposition lie right before the stretch, and would be passed over after it."""
 
 
-class Settled(Protocol):
+class SettledOffsets(Protocol):
     """The order store, as far as this asks it."""
 
     async def last_settled(self, partition: int) -> int | None:
@@ -142,11 +142,11 @@ class Stretch:
         self._topic = topic
         self._partitions = partitions
 
-    async def spans(self, store: Settled, *, from_ms: int, to_ms: int) -> list[Span]:
+    async def spans(self, store: SettledOffsets, *, from_ms: int, to_ms: int) -> list[Span]:
         """What lies between the two moments, by partition, and how much of it is settled.
 
         Raises:
-            Infrastructure: Kafka or the store does not say.
+            InfrastructureDown: Kafka or the store does not say.
         """
         places = [TopicPartition(self._topic, number) for number in range(self._partitions)]
         begins = await self._told(lambda: self._consumer.beginning_offsets(places))
@@ -168,7 +168,7 @@ class Stretch:
         """The records of the stretch in their order, in batches.
 
         Raises:
-            Infrastructure: no record comes where one should.
+            InfrastructureDown: no record comes where one should.
         """
         place = TopicPartition(self._topic, span.partition)
         self._consumer.assign([place])
@@ -220,7 +220,7 @@ async def replay(
 
     Raises:
         TooNarrow: nothing was done.
-        Infrastructure: Kafka or the store failed; what was done is done, and is recognised the next time.
+        InfrastructureDown: Kafka or the store failed; what was done is done, and is recognised the next time.
         DeadRun: too many dead records in a row.
     """
     check_wide_enough(spans)
@@ -254,7 +254,7 @@ async def reading(connection: dict[str, Any], topic: str) -> AsyncIterator[Stret
     """The topic, open for reading beside everybody else.
 
     Raises:
-        Infrastructure: Kafka does not answer, or has no such topic.
+        InfrastructureDown: Kafka does not answer, or has no such topic.
     """
     try:
         found = (await kafka_admin.look(connection, [topic])).get(topic)

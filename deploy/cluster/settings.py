@@ -90,7 +90,7 @@ class ClusterSettings(ReceiverSettings):
         return super().contradictions() + [settings.PREFIX + fault for fault in faults]
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """A file that a setting names cannot be read, or does not hold what it should."""
 
 
@@ -107,42 +107,42 @@ def kafka_address(told: ClusterSettings) -> list[str]:
     """The brokers to ask first.
 
     Raises:
-        Unreadable: nobody says it, or not as host:port.
+        UnreadableFile: nobody says it, or not as host:port.
     """
     brokers = [each.strip() for each in told.kafka.split(",") if each.strip()]
     if not brokers:
-        raise Unreadable(f"{settings.PREFIX}KAFKA is not set: name some brokers, host:port,host:port")
+        raise UnreadableFile(f"{settings.PREFIX}KAFKA is not set: name some brokers, host:port,host:port")
     for broker in brokers:
         if not _HOST.fullmatch(broker):
-            raise Unreadable(f"{settings.PREFIX}KAFKA: {broker!r} is not host:port")
+            raise UnreadableFile(f"{settings.PREFIX}KAFKA: {broker!r} is not host:port")
     return brokers
 
 
-def postgres_address(told: ClusterSettings) -> str:
+def postgres_address(settings: ClusterSettings) -> str:
     """Where the order store is.
 
     Raises:
-        Unreadable: nobody says it, or it is no address of PostgreSQL.
+        UnreadableFile: nobody says it, or it is no address of PostgreSQL.
     """
-    return _address(told.postgres, told.postgres_file, "POSTGRES", POSTGRES_SCHEMES)
+    return _address(settings.postgres, settings.postgres_file, "POSTGRES", POSTGRES_SCHEMES)
 
 
-def redis_address(told: ClusterSettings) -> str | None:
+def redis_address(settings: ClusterSettings) -> str | None:
     """Where claims are kept; `None` where the workers go without.
 
     Raises:
-        Unreadable: it is no address of Redis.
+        UnreadableFile: it is no address of Redis.
     """
-    if not told.redis and told.redis_file is None:
+    if not settings.redis and settings.redis_file is None:
         return None
-    return _address(told.redis, told.redis_file, "REDIS", REDIS_SCHEMES)
+    return _address(settings.redis, settings.redis_file, "REDIS", REDIS_SCHEMES)
 
 
 def secret(path: Path, setting: str, *, bytes_min: int) -> bytes:
     """What a secret file holds, without the line's end.
 
     Raises:
-        Unreadable: it cannot be read, or it could be guessed.
+        UnreadableFile: it cannot be read, or it could be guessed.
     """
     return _unguessable(_text(path, setting), path, setting, bytes_min)
 
@@ -151,7 +151,7 @@ def secrets(path: Path, setting: str, *, bytes_min: int) -> list[bytes]:
     """What each line of a secret file holds, the first one's first; at least one.
 
     Raises:
-        Unreadable: it cannot be read, or a line of it could be guessed.
+        UnreadableFile: it cannot be read, or a line of it could be guessed.
     """
     lines = [line.strip() for line in _text(path, setting).splitlines()]
     told = [line for line in lines if line] or [""]
@@ -161,7 +161,7 @@ def secrets(path: Path, setting: str, *, bytes_min: int) -> list[bytes]:
 def _unguessable(text: str, path: Path, setting: str, bytes_min: int) -> bytes:
     secret = text.encode()
     if len(secret) < bytes_min:
-        raise Unreadable(
+        raise UnreadableFile(
             f"{settings.PREFIX}{setting}: what {path} holds is shorter than {bytes_min} bytes and could be guessed"
         )
     return secret
@@ -170,14 +170,14 @@ def _unguessable(text: str, path: Path, setting: str, bytes_min: int) -> bytes:
 def _address(told: str, path: Path | None, setting: str, schemes: tuple[str, ...]) -> str:
     address = told or ("" if path is None else _text(path, f"{setting}_FILE"))
     if not address:
-        raise Unreadable(f"{settings.PREFIX}{setting} is not set: say where it is, {schemes[0]}://…")
+        raise UnreadableFile(f"{settings.PREFIX}{setting} is not set: say where it is, {schemes[0]}://…")
     scheme, _, rest = address.partition("://")
     if scheme not in schemes:
-        raise Unreadable(f"{settings.PREFIX}{setting} does not begin with {schemes[0]}://")
+        raise UnreadableFile(f"{settings.PREFIX}{setting} does not begin with {schemes[0]}://")
     # A client would say what it could not read, and that is a piece of the password then.
     hosts = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
     if not all(_HOST.fullmatch(host) for host in hosts.split(",")):
-        raise Unreadable(
+        raise UnreadableFile(
             f"{settings.PREFIX}{setting}: it is not {schemes[0]}://user:password@host:port/…; in a password, write / "
             "as %2F, # as %23, ? as %3F, : as %3A, @ as %40, % as %25"
         )
@@ -193,4 +193,4 @@ def _text(path: Path, setting: str) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError) as error:
-        raise Unreadable(f"{settings.PREFIX}{setting}: {path} cannot be read: {type(error).__name__}") from None
+        raise UnreadableFile(f"{settings.PREFIX}{setting}: {path} cannot be read: {type(error).__name__}") from None

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from deploy.cluster.topics import CLEANUP, MIN_IN_SYNC, RETENTION_MS, UNCLEAN_ELECTION, Found, Wanted
+from deploy.cluster.topics import CLEANUP, MIN_IN_SYNC, RETENTION_MS, UNCLEAN_ELECTION, Found, TopicSpec
 from schemas import topics
 
 REPLICAS_LEAST = 3
@@ -39,12 +39,12 @@ class TooWeak(Exception):
         self.faults = [*faults]
 
 
-def weaknesses(wanted: Sequence[Wanted], found: Mapping[str, Found], *, development: bool = False) -> list[str]:
+def weaknesses(wanted: Sequence[TopicSpec], found: Mapping[str, Found], *, development: bool = False) -> list[str]:
     """What is too weak, in words; nothing where all is well. Development is forgiven too few copies, nothing else."""
     return [fault for topic in wanted for fault in _of(topic, found.get(topic.name), development=development)]
 
 
-def _of(topic: Wanted, there: Found | None, *, development: bool) -> Iterator[str]:
+def _of(topic: TopicSpec, there: Found | None, *, development: bool) -> Iterator[str]:
     if there is None:
         yield f"the topic {topic.name} is missing"
         return
@@ -90,7 +90,7 @@ class Watched:
     def __init__(
         self,
         look: Look,
-        wanted: Sequence[Wanted],
+        wanted: Sequence[TopicSpec],
         *,
         development: bool = False,
         every_s: float = EVERY_S,

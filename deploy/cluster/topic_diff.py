@@ -16,17 +16,9 @@ from typing import Protocol, assert_never
 
 from msgspec import Struct
 
-from deploy.cluster.kafka_admin import Refused
+from deploy.cluster.kafka_admin import BrokerRefused
 from deploy.cluster.topic_check import NotSeen
-from deploy.cluster.topics import (
-    CLEANUP,
-    MESSAGE_BYTES,
-    MIN_IN_SYNC,
-    RETENTION_BYTES,
-    RETENTION_MS,
-    Found,
-    Wanted,
-)
+from deploy.cluster.topics import CLEANUP, MESSAGE_BYTES, MIN_IN_SYNC, RETENTION_BYTES, RETENTION_MS, Found, TopicSpec
 
 _ENOUGH_IF_MORE = frozenset({RETENTION_MS, RETENTION_BYTES, MIN_IN_SYNC, MESSAGE_BYTES})
 _ENDLESS_IF_NEGATIVE = frozenset({RETENTION_MS, RETENTION_BYTES})
@@ -35,7 +27,7 @@ _ENDLESS_IF_NEGATIVE = frozenset({RETENTION_MS, RETENTION_BYTES})
 class Create(Struct, frozen=True):
     """The topic is not there."""
 
-    topic: Wanted
+    topic: TopicSpec
 
 
 class AddPartitions(Struct, frozen=True, kw_only=True):
@@ -68,7 +60,7 @@ class ByHand(Struct, frozen=True, kw_only=True):
 Difference = Create | AddPartitions | SetConfig | ByHand
 
 
-def between(wanted: Sequence[Wanted], found: Mapping[str, Found]) -> list[Difference]:
+def between(wanted: Sequence[TopicSpec], found: Mapping[str, Found]) -> list[Difference]:
     """What differs, topic by topic; `found` is by the cluster's names, and has no entry for what is not there."""
     differences: list[Difference] = []
     for topic in wanted:
@@ -77,7 +69,7 @@ def between(wanted: Sequence[Wanted], found: Mapping[str, Found]) -> list[Differ
     return differences
 
 
-def _of(topic: Wanted, there: Found) -> Iterator[Difference]:
+def _of(topic: TopicSpec, there: Found) -> Iterator[Difference]:
     if there.partitions < topic.partitions:
         yield AddPartitions(name=topic.name, now=there.partitions, wanted=topic.partitions)
     if there.replicas < topic.replicas:
@@ -119,7 +111,7 @@ def _amount(setting: str, text: str) -> float:
     return float("inf") if setting in _ENDLESS_IF_NEGATIVE and number < 0 else number
 
 
-class Outcome(StrEnum):
+class ApplyOutcome(StrEnum):
     """What became of a difference."""
 
     WOULD_CHANGE = "would change"
@@ -128,18 +120,18 @@ class Outcome(StrEnum):
     BY_HAND = "by hand"
 
 
-class Told(Struct, frozen=True, kw_only=True):
+class ApplyReport(Struct, frozen=True, kw_only=True):
     """A difference with its outcome; `detail` is the brokers' refusal, or what a person has to do."""
 
     difference: Difference
-    outcome: Outcome
+    outcome: ApplyOutcome
     detail: str = ""
 
 
-class Admin(Protocol):
+class TopicAdmin(Protocol):
     """The changes that a cluster takes, as `kafka_admin.KafkaAdmin` makes them."""
 
-    async def create(self, topic: Wanted) -> None: ...
+    async def create(self, topic: TopicSpec) -> None: ...
 
     async def until(self, name: str, holds: Callable[[Found], bool]) -> None: ...
 
@@ -148,12 +140,12 @@ class Admin(Protocol):
     async def set_config(self, name: str, config: Mapping[str, str]) -> None: ...
 
 
-def planned(differences: Sequence[Difference]) -> list[Told]:
+def planned(differences: Sequence[Difference]) -> list[ApplyReport]:
     """What applying would do."""
     return [_untouched(difference) for difference in differences]
 
 
-async def apply(admin: Admin, differences: Sequence[Difference]) -> list[Told]:
+async def apply(admin: TopicAdmin, differences: Sequence[Difference]) -> list[ApplyReport]:
     """Make the changes; the settings of one topic all together, since one without the other may be worse than none."""
     told = []
     settings_done: dict[str, str] = {}
@@ -167,11 +159,17 @@ async def apply(admin: Admin, differences: Sequence[Difference]) -> list[Told]:
             refusal = settings_done[difference.name]
         else:
             refusal = await _refusal(admin, difference, differences)
-        told.append(Told(difference=difference, outcome=Outcome.FAILED if refusal else Outcome.DONE, detail=refusal))
+        told.append(
+            ApplyReport(
+                difference=difference, outcome=ApplyOutcome.FAILED if refusal else ApplyOutcome.DONE, detail=refusal
+            )
+        )
     return told
 
 
-async def _refusal(admin: Admin, difference: Create | AddPartitions | SetConfig, all_: Sequence[Difference]) -> str:
+async def _refusal(
+    admin: TopicAdmin, difference: Create | AddPartitions | SetConfig, all_: Sequence[Difference]
+) -> str:
     """Empty where the change was made."""
     try:
         match difference:
@@ -188,12 +186,12 @@ async def _refusal(admin: Admin, difference: Create | AddPartitions | SetConfig,
                 await admin.until(name, lambda found: config.items() <= found.config.items())
             case _:
                 assert_never(difference)
-    except (Refused, NotSeen) as error:
+    except (BrokerRefused, NotSeen) as error:
         return str(error)
     return ""
 
 
-def _untouched(difference: Difference) -> Told:
+def _untouched(difference: Difference) -> ApplyReport:
     if isinstance(difference, ByHand):
-        return Told(difference=difference, outcome=Outcome.BY_HAND, detail=difference.how)
-    return Told(difference=difference, outcome=Outcome.WOULD_CHANGE)
+        return ApplyReport(difference=difference, outcome=ApplyOutcome.BY_HAND, detail=difference.how)
+    return ApplyReport(difference=difference, outcome=ApplyOutcome.WOULD_CHANGE)

@@ -20,7 +20,7 @@ CLEANUP = "cleanup.policy"
 MESSAGE_BYTES = "max.message.bytes"
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class TopicSpec(Struct, frozen=True, kw_only=True):
     """One topic as it should be. `logical` is its name in our language, `name` that in the cluster."""
 
     logical: str
@@ -53,7 +53,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 
 def wanted(
     *, prefix: str = topics.PREFIX, only: Collection[str] = topics.ALL, development: bool = False
-) -> tuple[Wanted, ...]:
+) -> tuple[TopicSpec, ...]:
     """The topics under this prefix. For development, one broker has to be enough.
 
     Raises:
@@ -61,7 +61,7 @@ def wanted(
     """
     file = msgspec.yaml.decode(resources.files("schemas").joinpath(FILE).read_bytes(), type=_File)
     found = tuple(
-        Wanted(
+        TopicSpec(
             logical=logical,
             name=topics.named(logical, prefix),
             partitions=entry.partitions,
@@ -75,7 +75,7 @@ def wanted(
     return tuple(_on_one_broker(topic) for topic in found) if development else found
 
 
-def _on_one_broker(topic: Wanted) -> Wanted:
+def _on_one_broker(topic: TopicSpec) -> TopicSpec:
     return structs.replace(topic, replicas=1, config={**topic.config, MIN_IN_SYNC: "1"})
 
 

@@ -16,7 +16,7 @@ from deploy.authentication import Authenticator, believing_the_log, keep_keys
 from deploy.cluster import connections, housekeeping, settings
 from deploy.cluster.settings import ClusterSettings
 from deploy.embedded.locks import LocalClaims
-from deploy.logs import Lines
+from deploy.logs import LogWriter
 from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas import topics
@@ -31,10 +31,10 @@ from workers.kafka.events import KafkaEvents
 from workers.kafka.source import KafkaSource
 from workers.kafka.telemetry import GroupTelemetry
 from workers.locks import IdempotencyLocks
-from workers.log_lines import Lines as WorkerLines
-from workers.long_poll import Changes
+from workers.log_lines import WorkerLog as WorkerLines
+from workers.long_poll import OrderChanges
 from workers.observers import Observers
-from workers.postgres.store import OrderStore
+from workers.postgres.store import PostgresOrderStore
 from workers.redis import clients as redis_clients
 from workers.redis.locks import RedisClaims, spread
 
@@ -45,7 +45,9 @@ BELIEVES_LOG = (
 
 
 @asynccontextmanager
-async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegistry) -> AsyncIterator[dict[str, str]]:
+async def running(
+    told: ClusterSettings, lines: LogWriter, registry: CollectorRegistry
+) -> AsyncIterator[dict[str, str]]:
     """A worker at work; what is given is where its admin port is.
 
     Raises:
@@ -60,10 +62,10 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
     for account in believing_the_log(accounts.values(), receipt_keys):
         lines.warning(BELIEVES_LOG, **{Field.ACCOUNT: account})
     async with AsyncExitStack() as stack:
-        store = await OrderStore.open(settings.postgres_address(told), holder=name, now_ms=clock.epoch_ms)
+        store = await PostgresOrderStore.open(settings.postgres_address(told), holder=name, now_ms=clock.epoch_ms)
         stack.push_async_callback(store.close)
         claims = await _claims(told, stack)
-        counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
+        counted = metrics.WorkerMetrics(registry, accounts, now_ms=clock.epoch_ms)
         events = KafkaEvents(
             lambda: clients.producer(connection, client_id=name),
             named=lambda topic: topics.named(topic, told.topic_prefix),
@@ -74,7 +76,7 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
             topic=topics.named(topics.NOTIFICATION, told.topic_prefix),
             last_settled=store.last_settled,
             all_settled=store.all_settled,
-            watch=GroupTelemetry(registry, group=told.group, logger=lines),
+            observer=GroupTelemetry(registry, group=told.group, logger=lines),
             accept_loss=told.accept_log_loss,
         )
         stack.push_async_callback(source.stop)
@@ -87,7 +89,9 @@ async def running(told: ClusterSettings, lines: Lines, registry: CollectorRegist
                 claims=claims,
                 events=events,
                 woken=store.woken,
-                watch=Observers(metrics=counted, lines=WorkerLines(lines, sample=told.log_sample), changes=Changes()),
+                observer=Observers(
+                    metrics=counted, lines=WorkerLines(lines, sample=told.log_sample), changes=OrderChanges()
+                ),
                 logger=lines,
                 token=name.encode(),
                 now_ms=clock.epoch_ms,
@@ -117,12 +121,12 @@ async def _claims(told: ClusterSettings, stack: AsyncExitStack) -> IdempotencyLo
         client = redis_clients.connect(address)
         claims = RedisClaims(client, slot_of=spread) if redis_clients.is_cluster(address) else RedisClaims(client)
     except ValueError as error:
-        raise settings.Unreadable(str(error)) from None
+        raise settings.UnreadableFile(str(error)) from None
     stack.push_async_callback(claims.close)
     return claims
 
 
-def _health(store: OrderStore, source: KafkaSource, events: KafkaEvents, worker: Worker) -> Readiness:
+def _health(store: PostgresOrderStore, source: KafkaSource, events: KafkaEvents, worker: Worker) -> Readiness:
     """An event topic that is away keeps no order from its changes, so it is no reason to be unready."""
 
     async def checks() -> Sequence[Check]:

@@ -19,9 +19,9 @@ from rich.markup import escape
 from deploy import process
 from deploy.embedded import up
 from deploy.embedded.directory import JOURNAL
-from deploy.embedded.migrations import NotUsable
-from deploy.embedded.up import Engine
-from deploy.logs import Lines
+from deploy.embedded.migrations import FileNotUsable
+from deploy.embedded.up import EmbeddedEngine
+from deploy.logs import LogWriter
 from deploy.sandbox import demo, server
 from deploy.sandbox.server import SandboxServer
 from deploy.sandbox.world import World
@@ -36,11 +36,11 @@ DEMO_WORLD = Path(".demo/world")  # where `trigger` looks by itself
 TIME_SCALE = 120.0  # Alipay's first retry, four minutes in life, comes after two seconds
 
 
-async def until_told(settings: ReceiverSettings, lines: Lines, directory: Path) -> None:
+async def until_told(settings: ReceiverSettings, lines: LogWriter, directory: Path) -> None:
     """Run both until a signal comes. The world and its keys are kept in `directory` and used again the next time.
 
     Raises:
-        NotUsable: the data directory is in real use.
+        FileNotUsable: the data directory is in real use.
     """
     _check_own(settings.data_dir, directory / WORLD)
     settings = settings.model_copy(
@@ -58,7 +58,7 @@ async def until_told(settings: ReceiverSettings, lines: Lines, directory: Path) 
     playing: list[asyncio.Task[None]] = []
     sandboxes: list[SandboxServer] = []
 
-    async def started(engine: Engine) -> None:
+    async def started(engine: EmbeddedEngine) -> None:
         sandbox = SandboxServer(
             world, sock=gateway, admin_url=engine.admin_url, request_url=requests.redirect_url, time_scale=TIME_SCALE
         )
@@ -86,7 +86,9 @@ async def until_told(settings: ReceiverSettings, lines: Lines, directory: Path) 
 def _check_own(data_dir: Path, world: Path) -> None:
     """An environment that names the directory of a real engine must not have play money booked into it."""
     if (data_dir / JOURNAL).exists() and not world.exists():
-        raise NotUsable(f"{data_dir} holds an engine's files that no demo made: give the demo a directory of its own")
+        raise FileNotUsable(
+            f"{data_dir} holds an engine's files that no demo made: give the demo a directory of its own"
+        )
 
 
 def free_port(host: str, wanted: int) -> int:
@@ -100,7 +102,7 @@ def free_port(host: str, wanted: int) -> int:
     return wanted
 
 
-def where(engine: Engine, sandbox_url: str, world: Path) -> str:
+def where(engine: EmbeddedEngine, sandbox_url: str, world: Path) -> str:
     """Where to look, and what to type: lines that a terminal of eighty columns and a log both show whole."""
     program = escape(called(Path(sys.argv[0])))
     admin = f" --admin {engine.admin_url}"

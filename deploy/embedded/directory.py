@@ -16,9 +16,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from deploy import directory_lock
-from deploy.embedded.journal import Journal, Limits
-from deploy.embedded.migrations import NotUsable
-from deploy.embedded.store import OrderStore
+from deploy.embedded.journal import Journal, JournalLimits
+from deploy.embedded.migrations import FileNotUsable
+from deploy.embedded.store import SqliteOrderStore
 from workers.errors import InfrastructureDown
 
 JOURNAL = "journal.sqlite3"
@@ -31,18 +31,20 @@ class Opened(Struct, frozen=True):
     """The engine's two open files, and the offset behind which the journal is to be read."""
 
     journal: Journal
-    store: OrderStore
+    store: SqliteOrderStore
     cursor: int
 
 
 @asynccontextmanager
-async def opened(directory: Path, *, now_ms: Callable[[], int], limits: Limits | None = None) -> AsyncIterator[Opened]:
+async def opened(
+    directory: Path, *, now_ms: Callable[[], int], limits: JournalLimits | None = None
+) -> AsyncIterator[Opened]:
     """The directory's files, created where there are none yet, and closed at the end.
 
     Raises:
         AlreadyRunning: another process has the directory.
-        NotUsable, Damaged: the files cannot be used, or do not belong together.
-        Infrastructure: they cannot be opened now, or the disk has no room for them.
+        FileNotUsable, Damaged: the files cannot be used, or do not belong together.
+        InfrastructureDown: they cannot be opened now, or the disk has no room for them.
     """
     async with AsyncExitStack() as stack:
         has_store = _prepare(stack, directory)
@@ -50,7 +52,7 @@ async def opened(directory: Path, *, now_ms: Callable[[], int], limits: Limits |
         journal = await Journal.open(directory / JOURNAL, now_ms=now_ms, create=not has_store, limits=limits)
         stack.push_async_callback(journal.close)
         # The store comes second, so one that is missing beside a used journal was there once.
-        store = await OrderStore.open(directory / STORE, now_ms=now_ms, create=journal.last == 0)
+        store = await SqliteOrderStore.open(directory / STORE, now_ms=now_ms, create=journal.last == 0)
         stack.push_async_callback(store.close)
         cursor = await store.cursor()
         check_agreement(directory, journal, cursor)
@@ -65,7 +67,7 @@ def _prepare(stack: AsyncExitStack, directory: Path) -> bool:
         stack.enter_context(directory_lock.held(directory))
         return (directory / STORE).exists()
     except OSError as error:
-        raise NotUsable(
+        raise FileNotUsable(
             f"the data directory {directory} cannot be used: {error.strerror or error}. Name one that this user may "
             "write to with --data-dir or ALIPAY_NOTIFY_DATA_DIR"
         ) from error
@@ -75,7 +77,7 @@ def _check_room(directory: Path) -> None:
     """Returns where the disk has room for a start, since what SQLite says of one that has not is "I/O error".
 
     Raises:
-        Infrastructure: it has not; it says where, and how many bytes are missing.
+        InfrastructureDown: it has not; it says where, and how many bytes are missing.
     """
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize
@@ -90,15 +92,15 @@ def check_agreement(directory: Path, journal: Journal, cursor: int) -> None:
     """Returns where the journal can be read on from the cursor.
 
     Raises:
-        NotUsable: it cannot; it says which records are missing.
+        FileNotUsable: it cannot; it says which records are missing.
     """
     if cursor > journal.last:
-        raise NotUsable(
+        raise FileNotUsable(
             f"{directory / JOURNAL} ends at record {journal.last}, and {STORE} has settled records up to {cursor}: "
             f"the journal has lost records {journal.last + 1} to {cursor}. Restore the later copy of it"
         )
     if journal.first > cursor + 1:
-        raise NotUsable(
+        raise FileNotUsable(
             f"{directory / STORE} has settled records up to {cursor}, and {JOURNAL} begins at record {journal.first}: "
             f"records {cursor + 1} to {journal.first - 1} were pruned and have no disposition. "
             "Restore a later copy of the store"

@@ -14,17 +14,19 @@ from functools import partial
 from deploy.embedded import journal, store
 from deploy.embedded.directory import Opened
 from deploy.embedded.source import JournalSource
-from deploy.embedded.sqlite import Database
+from deploy.embedded.sqlite import SqliteDatabase
 from deploy.process import Chore
 from schemas import record_format
 from schemas.record_format import BadRecord, NewerRecord
 from workers.errors import InfrastructureDown
-from workers.metrics import Metrics
+from workers.metrics import WorkerMetrics
 
 LOOK_EVERY_S = 1.0
 
 
-def housekeeping(opened: Opened, *, source: JournalSource, metrics: Metrics, now_ms: Callable[[], int]) -> list[Chore]:
+def housekeeping(
+    opened: Opened, *, source: JournalSource, metrics: WorkerMetrics, now_ms: Callable[[], int]
+) -> list[Chore]:
     """The small loops, not yet running."""
     return [
         partial(_watch_lag, opened, source, metrics, now_ms),
@@ -35,7 +37,7 @@ def housekeeping(opened: Opened, *, source: JournalSource, metrics: Metrics, now
     ]
 
 
-async def _watch_lag(opened: Opened, source: JournalSource, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+async def _watch_lag(opened: Opened, source: JournalSource, metrics: WorkerMetrics, now_ms: Callable[[], int]) -> None:
     """Behind by how much: in records, and in the age of the oldest that has no disposition."""
     behind_since_ms: int | None = None
     settled = -1
@@ -110,6 +112,6 @@ async def truncate(opened: Opened, *, every_s: float = TRUNCATE_EVERY_S, idle_s:
                     await database.truncate_log()
 
 
-def databases(opened: Opened) -> tuple[Database, Database]:
+def databases(opened: Opened) -> tuple[SqliteDatabase, SqliteDatabase]:
     """The engine's two files."""
     return opened.journal.database, opened.store.database

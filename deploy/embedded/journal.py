@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from deploy.embedded import migrations, sql
-from deploy.embedded.sqlite import Damaged, Database
+from deploy.embedded.sqlite import Damaged, SqliteDatabase
 from ingest.errors import Unavailable
 from schemas.record_format import Record
 from workers.errors import InfrastructureDown
@@ -40,7 +40,7 @@ _encode_headers = msgspec.msgpack.Encoder().encode
 _decode_headers = msgspec.msgpack.Decoder(Headers).decode
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class JournalLimits(Struct, frozen=True, kw_only=True):
     """How much may wait in memory, and how long: when the disk stalls, senders are turned away and send again."""
 
     queue_records_max: int = 4096
@@ -65,7 +65,9 @@ class _Waiting:
 class Journal:
     """The open journal. `first` and `last` are the offsets of its rows; `last` is 0 while there are none."""
 
-    def __init__(self, database: Database, *, first: int, last: int, now_ms: Callable[[], int], limits: Limits) -> None:
+    def __init__(
+        self, database: SqliteDatabase, *, first: int, last: int, now_ms: Callable[[], int], limits: JournalLimits
+    ) -> None:
         self.first = first
         self.last = last
         self._database = database
@@ -93,21 +95,21 @@ class Journal:
 
     @classmethod
     async def open(
-        cls, path: Path, *, now_ms: Callable[[], int], create: bool = True, limits: Limits | None = None
+        cls, path: Path, *, now_ms: Callable[[], int], create: bool = True, limits: JournalLimits | None = None
     ) -> "Journal":
         """The journal in this file.
 
         Raises:
-            NotUsable, Damaged, Infrastructure: as `Database.open`.
+            NotUsable, Damaged, InfrastructureDown: as `Database.open`.
         """
         schema = migrations.load("journal", application_id=APPLICATION_ID)
-        database = await Database.open(path, schema, create=create)
+        database = await SqliteDatabase.open(path, schema, create=create)
         try:
             first, last = await database.read(_bounds)
         except BaseException:
             await database.close()
             raise
-        return cls(database, first=first, last=last, now_ms=now_ms, limits=limits or Limits())
+        return cls(database, first=first, last=last, now_ms=now_ms, limits=limits or JournalLimits())
 
     @property
     def trouble(self) -> str | None:
@@ -115,7 +117,7 @@ class Journal:
         return self._database.trouble
 
     @property
-    def database(self) -> Database:
+    def database(self) -> SqliteDatabase:
         """The file itself, for its size, its checks and its upkeep."""
         return self._database
 
@@ -260,7 +262,7 @@ class Journal:
 
         Raises:
             Damaged: a record between is missing.
-            Infrastructure: the file cannot be read now.
+            InfrastructureDown: the file cannot be read now.
         """
         if after >= self.last:
             return ()

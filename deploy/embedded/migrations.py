@@ -11,7 +11,7 @@ from importlib import resources
 from msgspec import Struct
 
 
-class NotUsable(Exception):
+class FileNotUsable(Exception):
     """A file cannot be used as it is, and the start is refused: it says which file, and what is wrong with it."""
 
 
@@ -38,16 +38,18 @@ def migrate(connection: sqlite3.Connection, schema: Schema) -> bool:
     """Bring the file to this program's schema; False where it has it already, and nothing is done.
 
     Raises:
-        NotUsable: the file is another program's, or a later version of this one wrote it.
+        FileNotUsable: the file is another program's, or a later version of this one wrote it.
     """
     application_id = _number(connection, "application_id")
     seen = _number(connection, "user_version")
     if seen == 0 and application_id == 0 and _number(connection, "schema_version") > 0:
-        raise NotUsable("holds tables that are not ours")
+        raise FileNotUsable("holds tables that are not ours")
     if seen and application_id != schema.application_id:
-        raise NotUsable("is a file of another kind")
+        raise FileNotUsable("is a file of another kind")
     if seen > len(schema.scripts):
-        raise NotUsable(f"has schema {seen}, and this program knows up to {len(schema.scripts)}: use the later version")
+        raise FileNotUsable(
+            f"has schema {seen}, and this program knows up to {len(schema.scripts)}: use the later version"
+        )
     if seen == len(schema.scripts):
         return False
     # One script with its own BEGIN: executescript would first commit a transaction that was begun outside.

@@ -18,11 +18,11 @@ from schemas.orders import Order
 from workers import row_codec
 from workers.errors import RefundTaken, VersionConflict
 from workers.settlement.plan import (
+    AccountKey,
     Decide,
     Delivery,
     HeldRow,
     LoadRequest,
-    Named,
     OrderWrite,
     Position,
     StoreSnapshot,
@@ -41,7 +41,7 @@ def settle(connection: Connection, needs: LoadRequest, decide: Decide, *, now_ms
 
 def register(
     connection: Connection,
-    named: Named,
+    named: AccountKey,
     refunds: Sequence[str],
     decide: Callable[[Order | None], WritePlan],
     *,
@@ -81,7 +81,7 @@ def write(connection: Connection, plan: WritePlan, settled: frozenset[Position],
     batch parks may be what this batch makes come true.
 
     Raises:
-        Fenced: an order has not the version that the plan expects.
+        VersionConflict: an order has not the version that the plan expects.
     """
     sql.insert(connection, _INSERT_LEDGER, [row_codec.ledger_row(each) for each in plan.ledger])
     _write_events(connection, plan.events, now_ms)
@@ -173,7 +173,7 @@ _ADVANCE = """
 """
 
 
-def _named(connection: Connection, statement: str, names: frozenset[Named]) -> dict[Named, Any]:
+def _named(connection: Connection, statement: str, names: frozenset[AccountKey]) -> dict[AccountKey, Any]:
     """(account, number) → the statement's second column, for those that are known."""
     return {
         (account, number): found
@@ -182,7 +182,7 @@ def _named(connection: Connection, statement: str, names: frozenset[Named]) -> d
     }
 
 
-def _orders(connection: Connection, names: Sequence[Named] | set[Named]) -> dict[Named, Order]:
+def _orders(connection: Connection, names: Sequence[AccountKey] | set[AccountKey]) -> dict[AccountKey, Order]:
     return {
         (account, number): row_codec.order(facts)
         for account, numbers in sql.by_account(names)
@@ -286,7 +286,7 @@ def _wake(connection: Connection, wakes: set[tuple[str, str]], now_ms: int) -> i
     return woken
 
 
-def _link(connection: Connection, named: Named, refunds: Sequence[str]) -> None:
+def _link(connection: Connection, named: AccountKey, refunds: Sequence[str]) -> None:
     account, number = named
     for refund in refunds:
         connection.execute(

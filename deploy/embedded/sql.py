@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from workers.settlement.plan import Named
+from workers.settlement.plan import AccountKey
 
 ORDER = "facts, status, closed_because, trade, amount_minor, currency, refunded_minor, flags"
 DELIVERY = (
@@ -32,7 +32,7 @@ EMITTED = "number, id, topic, key, value, headers, sent_at_ms"
 _to_json = msgspec.json.Encoder().encode
 
 
-def by_account(names: Iterable[Named]) -> Iterator[tuple[str, str]]:
+def by_account(names: Iterable[AccountKey]) -> Iterator[tuple[str, str]]:
     """(account, its numbers as a JSON array): what `json_each` takes in one parameter, however many there are."""
     numbers: dict[str, list[str]] = {}
     for account, number in names:

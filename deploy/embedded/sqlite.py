@@ -6,7 +6,7 @@ then writes beside another writer fails at once, whatever the busy time-out).
 
 Three things that a failure may mean are kept apart:
 
-* The file is busy, full, read-only, or the disk does not answer: `Infrastructure`. Nothing of the transaction is
+* The file is busy, full, read-only, or the disk does not answer: `InfrastructureDown`. Nothing of the transaction is
   there, and the same work may be tried again.
 * An input/output error, most of all at COMMIT: unknown, not failed. The connection is closed, since what it believes
   of the file is no longer to be trusted, and the next work opens it anew. Then the whole write-ahead log has to reach
@@ -29,7 +29,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from deploy.embedded import migrations
-from deploy.embedded.migrations import NotUsable, Schema
+from deploy.embedded.migrations import FileNotUsable, Schema
 from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
 
 BUSY_TIMEOUT_MS = 5000  # a backup or a shell that holds the write lock for a moment is waited for
@@ -58,7 +58,7 @@ class Damaged(InfrastructureDamaged):
     """The file is not what was written to it. Stop; restore it from a backup."""
 
 
-class Database:
+class SqliteDatabase:
     """One open file. `trouble` says what its last work failed of, and is `None` while all is well.
 
     What a write failed of stays until a write succeeds: of a full disk, reading notices nothing.
@@ -77,13 +77,13 @@ class Database:
         self._is_write_in_trouble = False
 
     @classmethod
-    async def open(cls, path: Path, schema: Schema, *, create: bool) -> "Database":
+    async def open(cls, path: Path, schema: Schema, *, create: bool) -> "SqliteDatabase":
         """The file, with this program's schema. It is created, or an empty one filled, only where `create` says so.
 
         Raises:
-            NotUsable: it is missing, or another program's, or it does not keep the settings that make it durable.
+            FileNotUsable: it is missing, or another program's, or it does not keep the settings that make it durable.
             Damaged: it is no sound database.
-            Infrastructure: it cannot be opened now.
+            InfrastructureDown: it cannot be opened now.
         """
         database = cls(path, schema)
         try:
@@ -98,7 +98,7 @@ class Database:
 
         Raises:
             RecordRefused: the work holds a value that the file cannot; nothing is written.
-            Infrastructure: whether something was written is unknown.
+            InfrastructureDown: whether something was written is unknown.
         """
         return await self._on_thread(lambda: self._guarded(lambda: self._transaction(work), is_write=True))
 
@@ -127,7 +127,7 @@ class Database:
         Whoever is in trouble is sent no more work, and without work would never find out.
 
         Raises:
-            Infrastructure: the trouble is still there.
+            InfrastructureDown: the trouble is still there.
         """
         version = len(self._schema.scripts)
         await self.write(lambda connection: connection.execute(f"PRAGMA user_version = {version}"))
@@ -188,10 +188,10 @@ class Database:
 
     def _open(self, create: bool) -> None:
         if sqlite3.sqlite_version_info < SQLITE_LEAST:
-            raise NotUsable(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or later is needed")
+            raise FileNotUsable(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or later is needed")
         is_new = not self.path.exists()
         if is_new and not create:
-            raise NotUsable(f"{self.path} is missing")
+            raise FileNotUsable(f"{self.path} is missing")
         try:
             self._open_as(create, is_new=is_new)
         except BaseException:
@@ -203,12 +203,12 @@ class Database:
         connection = self._connect("rwc" if is_new else "rw")
         try:
             if not create and migrations.is_empty(connection):
-                raise NotUsable("is empty, as a copy without its -wal is")
+                raise FileNotUsable("is empty, as a copy without its -wal is")
             if migrations.migrate(connection, self._schema):
                 _truncate(connection)  # so that the file itself holds its tables, whatever becomes of its log
-        except NotUsable as error:
+        except FileNotUsable as error:
             connection.close()
-            raise NotUsable(f"{self.path} {error}") from None
+            raise FileNotUsable(f"{self.path} {error}") from None
         except BaseException:
             connection.close()
             raise
@@ -238,7 +238,7 @@ class Database:
         for name, wanted in SETTINGS.items():
             found = connection.execute(f"PRAGMA {name}").fetchone()[0]
             if found != wanted:
-                raise NotUsable(f"{self.path} has {name} {found} where {wanted} is needed: it would not be durable")
+                raise FileNotUsable(f"{self.path} has {name} {found} where {wanted} is needed: it would not be durable")
 
     def _adopt(self, connection: sqlite3.Connection) -> None:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # makes sure that the -wal file is there

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from deploy.embedded import lookups, migrations, settling, sql
-from deploy.embedded.sqlite import Database
+from deploy.embedded.sqlite import SqliteDatabase
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers.queries import Counts, Emitted, HeldPage, HeldQuery, OrderPage
@@ -22,23 +22,23 @@ PARTITION = 0
 PRUNE_ROWS_MAX = 1000  # per transaction: batches wait meanwhile
 
 
-class OrderStore:
+class SqliteOrderStore:
     """The open store. `woken` is set whenever parked notifications came due early; the sweeper waits for it."""
 
-    def __init__(self, database: Database, *, now_ms: Callable[[], int]) -> None:
+    def __init__(self, database: SqliteDatabase, *, now_ms: Callable[[], int]) -> None:
         self.woken = asyncio.Event()
         self._database = database
         self._now_ms = now_ms
 
     @classmethod
-    async def open(cls, path: Path, *, now_ms: Callable[[], int], create: bool = True) -> "OrderStore":
+    async def open(cls, path: Path, *, now_ms: Callable[[], int], create: bool = True) -> "SqliteOrderStore":
         """The store in this file.
 
         Raises:
             NotUsable, Damaged, Infrastructure: as `Database.open`.
         """
         schema = migrations.load("store", application_id=APPLICATION_ID)
-        return cls(await Database.open(path, schema, create=create), now_ms=now_ms)
+        return cls(await SqliteDatabase.open(path, schema, create=create), now_ms=now_ms)
 
     @property
     def trouble(self) -> str | None:
@@ -46,7 +46,7 @@ class OrderStore:
         return self._database.trouble
 
     @property
-    def database(self) -> Database:
+    def database(self) -> SqliteDatabase:
         """The file itself, for its size, its checks and its upkeep."""
         return self._database
 

@@ -19,14 +19,14 @@ from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
 from deploy.embedded.directory import Opened
 from deploy.embedded.locks import LocalClaims
-from deploy.embedded.migrations import NotUsable
+from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.source import JournalSource
-from deploy.logs import Lines
+from deploy.logs import LogWriter
 from ingest import app as ingest_app
 from ingest.clock import SystemClock
 from ingest.http.server import Receiver
 from ingest.keys import Rings
-from ingest.metrics import Metrics as ReceiverMetrics
+from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from ingest.settings import ReceiverSettings
 from schemas.events import Outgoing
@@ -35,21 +35,21 @@ from workers import metrics
 from workers.admin import app
 from workers.admin.probes import Check
 from workers.app import Worker
-from workers.log_lines import Lines as WorkerLines
-from workers.long_poll import Changes
+from workers.log_lines import WorkerLog as WorkerLines
+from workers.long_poll import OrderChanges
 from workers.observers import Observers
 
-REFUSALS = (*start_errors.REFUSALS, AlreadyRunning, NotUsable)
+REFUSALS = (*start_errors.REFUSALS, AlreadyRunning, FileNotUsable)
 
 
-class Engine(Struct, frozen=True):
+class EmbeddedEngine(Struct, frozen=True):
     """A running engine, as others reach it."""
 
     public_url: str
     admin_url: str
 
 
-class Feed:
+class EmbeddedFeed:
     """The engine's topics: the outbox itself, which programs on this machine read over the API.
 
     An event is published by being committed there, so nothing is left to do; acknowledging it lets the API show it.
@@ -60,13 +60,15 @@ class Feed:
 
 
 @asynccontextmanager
-async def running(settings: ReceiverSettings, lines: Lines, registry: CollectorRegistry) -> AsyncIterator[Engine]:
+async def running(
+    settings: ReceiverSettings, lines: LogWriter, registry: CollectorRegistry
+) -> AsyncIterator[EmbeddedEngine]:
     """An engine that receives, works and answers; on leaving it drains and closes.
 
     Raises:
         BadAccounts: accounts or keys cannot be used.
         OpenAdmin: the admin port would be open to others.
-        AlreadyRunning, NotUsable, Damaged, Infrastructure: the data directory cannot be used.
+        AlreadyRunning, FileNotUsable, Damaged, Infrastructure: the data directory cannot be used.
         CannotBind: a port cannot be had.
     """
     clock = SystemClock()
@@ -76,8 +78,8 @@ async def running(settings: ReceiverSettings, lines: Lines, registry: CollectorR
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(directory.opened(settings.data_dir, now_ms=clock.epoch_ms))
         recent = RecentRefusals()
-        changes = Changes()
-        counted = metrics.Metrics(registry, accounts, now_ms=clock.epoch_ms)
+        changes = OrderChanges()
+        counted = metrics.WorkerMetrics(registry, accounts, now_ms=clock.epoch_ms)
         source = JournalSource(opened.journal, cursor=opened.cursor)
 
         # The secret is this process's own: what another one received is verified again.
@@ -89,15 +91,17 @@ async def running(settings: ReceiverSettings, lines: Lines, registry: CollectorR
                 source=source,
                 store=opened.store,
                 claims=LocalClaims(),
-                events=Feed(),
+                events=EmbeddedFeed(),
                 woken=opened.store.woken,
-                watch=Observers(metrics=counted, lines=WorkerLines(lines, sample=settings.log_sample), changes=changes),
+                observer=Observers(
+                    metrics=counted, lines=WorkerLines(lines, sample=settings.log_sample), changes=changes
+                ),
                 logger=lines,
                 token=f"embedded:{os.getpid()}".encode(),
                 now_ms=clock.epoch_ms,
             )
         )
-        health = _Health(opened, worker)
+        health = _EngineHealth(opened, worker)
         application = app.application(
             accounts=accounts,
             orders=opened.store,
@@ -134,10 +138,10 @@ async def running(settings: ReceiverSettings, lines: Lines, registry: CollectorR
                 )
             )
         public_url = process.url(settings.host, health.receiver.port)
-        yield Engine(public_url, admin_url)
+        yield EmbeddedEngine(public_url, admin_url)
 
 
-class _Health:
+class _EngineHealth:
     """What has to be so for the engine to take notifications; and how the rest of it is.
 
     What is in the journal is safe whether or not somebody works on it: a worker that stands still, or a store that

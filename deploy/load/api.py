@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from deploy.load import judge
-from deploy.load.judge import Event, Named, Page
+from deploy.load.judge import Named, Page, SeenEvent
 
 AT_ONCE = 16
 _TIMEOUT_S = 10.0
@@ -28,7 +28,7 @@ _ANY_TOPIC = "all"
 T = TypeVar("T")
 
 
-class Unreadable(Exception):
+class UnreadableAnswer(Exception):
     """What has to be looked at cannot be; the text says what, and why."""
 
 
@@ -65,7 +65,7 @@ class Api:
         """The order's page; an order that is not known has an empty one.
 
         Raises:
-            Unreadable: there was no answer before the deadline, or not one of this API.
+            UnreadableAnswer: there was no answer before the deadline, or not one of this API.
         """
         account, number = named
         content = await self._get(f"/api/orders/{quote(account, safe='')}/{quote(number, safe='')}")
@@ -75,11 +75,11 @@ class Api:
         """The order events behind this number of the feed, and the number to ask with next.
 
         Raises:
-            Unreadable: as above.
+            UnreadableAnswer: as above.
         """
         content = await self._get(f"/api/events?after={number}&limit={limit}" + (f"&topic={topic}" if topic else ""))
         if content is None:
-            raise Unreadable(f"{self._url} has no feed of events: is it the admin port of a worker?")
+            raise UnreadableAnswer(f"{self._url} has no feed of events: is it the admin port of a worker?")
         return self._decoded(content, _Events)
 
     async def last_event(self) -> int:
@@ -106,9 +106,11 @@ class Api:
                 if status == 404 and b'"error"' in content:
                     return None
                 if status not in (0, 502, 503, 504):
-                    raise Unreadable(f"{self._url}{path} answers {status}: is it the admin port?")
+                    raise UnreadableAnswer(f"{self._url}{path} answers {status}: is it the admin port?")
                 if time.monotonic() > self._until:
-                    raise Unreadable(f"{self._url} does not answer: {content.decode('utf-8', 'replace') or status}")
+                    raise UnreadableAnswer(
+                        f"{self._url} does not answer: {content.decode('utf-8', 'replace') or status}"
+                    )
                 await asyncio.sleep(_PAUSE_S)
 
     async def _asked(self, path: str) -> tuple[int, bytes]:
@@ -122,7 +124,7 @@ class Api:
         try:
             return msgspec.json.decode(content, type=shape)
         except msgspec.MsgspecError as error:
-            raise Unreadable(f"{self._url} answers otherwise than the admin API does: {error}") from error
+            raise UnreadableAnswer(f"{self._url} answers otherwise than the admin API does: {error}") from error
 
 
 class AdminFeed:
@@ -132,20 +134,20 @@ class AdminFeed:
         self._api = api
         self._after = after
 
-    async def read(self) -> list[tuple[Event, bytes]]:
+    async def read(self) -> list[tuple[SeenEvent, bytes]]:
         """What has come since the last reading; nothing where nothing has."""
         read = await self._api.events_after(self._after)
         self._after = read.next
         return [(event_of(bytes(told.data)), bytes(told.data)) for told in read.events]
 
 
-def event_of(value: bytes) -> Event:
+def event_of(value: bytes) -> SeenEvent:
     """The event as far as it is judged.
 
     Raises:
-        Unreadable: it is none.
+        UnreadableAnswer: it is none.
     """
     try:
-        return msgspec.json.decode(value, type=Event)
+        return msgspec.json.decode(value, type=SeenEvent)
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise Unreadable(f"an order event cannot be read: {error}") from error
+        raise UnreadableAnswer(f"an order event cannot be read: {error}") from error

@@ -22,8 +22,8 @@ from msgspec import Struct, structs
 
 from deploy.load import wire
 from deploy.sandbox import field_sets, forgery, serials, signing
-from deploy.sandbox.notifications import Event, Kind, Notification, Refund, Trade
-from deploy.sandbox.world import Account
+from deploy.sandbox.notifications import MessageKind, SandboxRefund, Trade, TradeEvent, UnsignedNotification
+from deploy.sandbox.world import SandboxAccount
 
 _SUBJECTS = ("Museum pass, two days", "港式奶茶 x2 + 礼盒", "Night boat ticket 10% off", "Tea & cake = two")
 _CHECKOUT = timedelta(seconds=45)
@@ -55,13 +55,13 @@ class Life(Struct, frozen=True, kw_only=True):
     """One order: its trade, and what happens to it, in the order in which it happens."""
 
     trade: Trade
-    events: tuple[Event, ...]
+    events: tuple[TradeEvent, ...]
 
 
 class Lives:
     """Makes up orders. The same chance gives the same ones."""
 
-    def __init__(self, *, run: str, accounts: Sequence[Account], mix: Mix, chance: Random) -> None:
+    def __init__(self, *, run: str, accounts: Sequence[SandboxAccount], mix: Mix, chance: Random) -> None:
         """`run` begins every order's number, and sets the run apart from those before it."""
         self._run = run
         self._accounts = accounts
@@ -76,13 +76,16 @@ class Lives:
         began = now - _UNTIL_FINISHED - timedelta(days=1) if life == "finished" else now
         trade = self._trade(account, number, paid=began)
         if life == "paid":
-            return Life(trade=trade, events=(Event(kind=Kind.PAID, at=began),))
+            return Life(trade=trade, events=(TradeEvent(kind=MessageKind.PAID, at=began),))
         if account.identity.product == "antom":
-            events = [Event(kind=Kind.WAITING, at=trade.created), Event(kind=Kind.PAID, at=began)]
+            events = [
+                TradeEvent(kind=MessageKind.WAITING, at=trade.created),
+                TradeEvent(kind=MessageKind.PAID, at=began),
+            ]
             return Life(trade=trade, events=tuple(events))
         return Life(trade=trade, events=tuple(self._events(trade, life)))
 
-    def _trade(self, account: Account, number: int, *, paid: datetime) -> Trade:
+    def _trade(self, account: SandboxAccount, number: int, *, paid: datetime) -> Trade:
         antom = account.identity.product == "antom"
         return Trade(
             account=account,
@@ -95,17 +98,17 @@ class Lives:
             paid=paid,
         )
 
-    def _events(self, trade: Trade, life: str) -> list[Event]:
-        waiting = Event(kind=Kind.WAITING, at=trade.created)
+    def _events(self, trade: Trade, life: str) -> list[TradeEvent]:
+        waiting = TradeEvent(kind=MessageKind.WAITING, at=trade.created)
         if life == "expired":
-            return [waiting, Event(kind=Kind.CLOSED, at=trade.paid + _UNTIL_EXPIRED)]
-        events = [waiting, Event(kind=Kind.PAID, at=trade.paid)]
+            return [waiting, TradeEvent(kind=MessageKind.CLOSED, at=trade.paid + _UNTIL_EXPIRED)]
+        events = [waiting, TradeEvent(kind=MessageKind.PAID, at=trade.paid)]
         if life == "finished":
-            return [*events, Event(kind=Kind.FINISHED, at=trade.paid + _UNTIL_FINISHED)]
+            return [*events, TradeEvent(kind=MessageKind.FINISHED, at=trade.paid + _UNTIL_FINISHED)]
         return [*events, *self._refunds(trade, _REFUNDED_PERCENT[life])]
 
-    def _refunds(self, trade: Trade, percents: Sequence[int]) -> list[Event]:
-        events: list[Event] = []
+    def _refunds(self, trade: Trade, percents: Sequence[int]) -> list[TradeEvent]:
+        events: list[TradeEvent] = []
         total = 0
         for index, percent in enumerate(percents, start=1):
             # The last of a whole refund takes the rest, so that rounding leaves nothing over.
@@ -113,17 +116,17 @@ class Lives:
             part = trade.amount_minor - total if is_rest else trade.amount_minor * percent // 100
             total += part
             at = trade.paid + timedelta(seconds=index)
-            refund = Refund(
+            refund = SandboxRefund(
                 number=f"{trade.order}-R{index}",
                 refund_id=self._numbers.payment_id(at),
                 amount_minor=part,
                 total_minor=total,
             )
-            events.append(Event(kind=Kind.REFUND, at=at, refund=refund))
+            events.append(TradeEvent(kind=MessageKind.REFUND, at=at, refund=refund))
         return events
 
 
-def lookalike(life: Life, event: Event) -> tuple[Trade, Event]:
+def lookalike(life: Life, event: TradeEvent) -> tuple[Trade, TradeEvent]:
     """What a forger starts from. An Antom message has no id of its own, so a forged one is about another order: no
     judge may mistake it for the genuine one."""
     if life.trade.account.identity.product != "antom":
@@ -138,7 +141,7 @@ _CLOSE_SHARE = 0.5
 _RETOLD_AFTER = timedelta(minutes=4)
 
 
-class Told(Struct, frozen=True, array_like=True, gc=False):
+class SentNotification(Struct, frozen=True, array_like=True, gc=False):
     """What one request tells, for whoever judges the outcome.
 
     `refunded_minor` is the sum of all refunds up to and with this one, as far as the message says it: the old gateway
@@ -148,7 +151,7 @@ class Told(Struct, frozen=True, array_like=True, gc=False):
     account: str
     order: str
     notify_id: str
-    kind: Kind
+    kind: MessageKind
     trade: str
     amount_minor: int
     currency: str
@@ -157,10 +160,10 @@ class Told(Struct, frozen=True, array_like=True, gc=False):
     again: bool
 
 
-class Signed(Struct, frozen=True, gc=False):
+class SignedRequest(Struct, frozen=True, gc=False):
     """One request, ready for the wire."""
 
-    told: Told
+    told: SentNotification
     request: bytes
 
 
@@ -190,15 +193,15 @@ def make(
     share: Share,
     *,
     total: int,
-    accounts: Sequence[Account],
+    accounts: Sequence[SandboxAccount],
     mixed: Mix,
     host: str,
     now: datetime,
     progress: Callable[[int], None] = lambda _: None,
-) -> list[Signed]:
+) -> list[SignedRequest]:
     """The share's requests of a run of `total`, in the order of sending. `progress` hears how many are signed."""
     author = _Author(share, accounts=accounts, mixed=mixed, host=host, now=now)
-    placed: list[tuple[float, int, Signed]] = []
+    placed: list[tuple[float, int, SignedRequest]] = []
     for place, signed in author.requests(*mixed.counts(share.size(total))):
         placed.append((place, len(placed), signed))
         progress(len(placed))
@@ -207,7 +210,9 @@ def make(
 
 
 class _Author:
-    def __init__(self, share: Share, *, accounts: Sequence[Account], mixed: Mix, host: str, now: datetime) -> None:
+    def __init__(
+        self, share: Share, *, accounts: Sequence[SandboxAccount], mixed: Mix, host: str, now: datetime
+    ) -> None:
         # A text as seed: the shares of one run, and the runs of seeds that lie side by side, have nothing in common.
         self._chance = Random(f"{share.seed}/{share.number}")  # noqa: S311 - has to be repeatable; no secret comes of it
         self._numbers = serials.Serials(self._chance)
@@ -216,7 +221,7 @@ class _Author:
         self._host = host
         self._now = now
 
-    def requests(self, genuine: int, again: int, forged: int) -> Iterator[tuple[float, Signed]]:
+    def requests(self, genuine: int, again: int, forged: int) -> Iterator[tuple[float, SignedRequest]]:
         """Each request with its place among the others."""
         copies = Counter(self._chance.randrange(genuine) for _ in range(again))
         lookalikes = Counter(self._chance.randrange(genuine) for _ in range(forged))
@@ -232,8 +237,8 @@ class _Author:
                 index += 1
 
     def _told(
-        self, life: Life, event: Event, place: float, *, copies: int, forged: int
-    ) -> Iterator[tuple[float, Signed]]:
+        self, life: Life, event: TradeEvent, place: float, *, copies: int, forged: int
+    ) -> Iterator[tuple[float, SignedRequest]]:
         one = field_sets.compose(life.trade, event, numbers=self._numbers, chance=self._chance)
         yield place, self._signed(one, self._now)
         for copy in range(1, copies + 1):
@@ -248,17 +253,19 @@ class _Author:
         """Half of the duplicates lie right behind, where two workers or one batch meet both; the others anywhere."""
         return self._chance.uniform(0, _CLOSE if self._chance.random() < _CLOSE_SHARE else _SPREAD)
 
-    def _signed(self, one: Notification, at: datetime, *, forged: bool = False, again: bool = False) -> Signed:
+    def _signed(
+        self, one: UnsignedNotification, at: datetime, *, forged: bool = False, again: bool = False
+    ) -> SignedRequest:
         delivery = one.delivery(at)
-        return Signed(
+        return SignedRequest(
             _told(one, forged=forged, again=again),
             wire.request_bytes(self._host, delivery.path, delivery.headers, delivery.body),
         )
 
 
-def _told(one: Notification, *, forged: bool, again: bool) -> Told:
+def _told(one: UnsignedNotification, *, forged: bool, again: bool) -> SentNotification:
     facts = one.facts
-    return Told(
+    return SentNotification(
         account=one.account.identity.name,
         order=one.order,
         notify_id=one.notify_id,
@@ -272,7 +279,7 @@ def _told(one: Notification, *, forged: bool, again: bool) -> Told:
     )
 
 
-def _refunded(one: Notification) -> int | None:
+def _refunded(one: UnsignedNotification) -> int | None:
     refund = one.facts.refund
     if refund is None:
         return 0
@@ -280,7 +287,7 @@ def _refunded(one: Notification) -> int | None:
     return refund.total_minor if is_said else None
 
 
-def retold(request: bytes, account: Account, *, host: str, at: datetime) -> bytes:
+def retold(request: bytes, account: SandboxAccount, *, host: str, at: datetime) -> bytes:
     """A request told again at another moment: same id and content, new `notify_time` and signature."""
     head, _, body = request.partition(b"\r\n\r\n")
     path = head.split(b" ", 2)[1].decode("ascii")

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hdrh.histogram import HdrHistogram
 from msgspec import Struct
 
-from deploy.load.generator import TIMED_OUT, Attempt
+from deploy.load.generator import TIMED_OUT, SendAttempt
 
 _HIGHEST_US = 3_600_000_000
 _DIGITS = 3
@@ -52,7 +52,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     behind_ms: float
 
 
-def summed(attempts: Sequence[Attempt], *, behind_s: Iterable[float] = ()) -> Figures:
+def summed(attempts: Sequence[SendAttempt], *, behind_s: Iterable[float] = ()) -> Figures:
     """The figures of these attempts."""
     called = [one for one in attempts if one.outcome != "unsent"]
     began = min((one.due for one in attempts), default=0.0)
@@ -76,7 +76,7 @@ def summed(attempts: Sequence[Attempt], *, behind_s: Iterable[float] = ()) -> Fi
     )
 
 
-def says_time(attempt: Attempt) -> bool:
+def says_time(attempt: SendAttempt) -> bool:
     """Whether how long it took is the receiver's doing."""
     return attempt.outcome in ("ok", "refused", "unsent") or attempt.why == TIMED_OUT
 

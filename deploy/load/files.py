@@ -16,11 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.load.corpus import Signed, Told
-from deploy.load.generator import Attempt, Call
+from deploy.load.corpus import SentNotification, SignedRequest
+from deploy.load.generator import Call, SendAttempt
 
 
-def write(path: Path, requests: Iterable[Signed], *, base: str) -> int:
+def write(path: Path, requests: Iterable[SignedRequest], *, base: str) -> int:
     """One line a request, in the order of sending: method, URL, headers, body, and whether it has to be refused. How
     many there are."""
     count = 0
@@ -50,10 +50,10 @@ _WRITE_AT_BYTES = 64 * 1024
 _WRITE_AFTER_S = 0.2
 
 
-class History:
+class RunHistory:
     """The file, for one sender. Close it, or the last lines are lost."""
 
-    def __init__(self, path: Path, told: Sequence[Told]) -> None:
+    def __init__(self, path: Path, told: Sequence[SentNotification]) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._told = told
         self._lines = bytearray()
@@ -62,7 +62,7 @@ class History:
     def called(self, call: Call) -> None:
         self._add("call", call.index, number=call.number)
 
-    def ended(self, attempt: Attempt) -> None:
+    def ended(self, attempt: SendAttempt) -> None:
         self._add(attempt.outcome, attempt.index, number=attempt.number, status=attempt.status or None, why=attempt.why)
 
     def close(self) -> None:

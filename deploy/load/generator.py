@@ -29,7 +29,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from deploy.load.wire import Answer, Wire
+from deploy.load.wire import Wire, WireAnswer
 
 Outcome = Literal["ok", "refused", "silent", "unsent"]
 
@@ -64,7 +64,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
         return self.start + (self.first + number * self.stride) / self.rate
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class LoadLimits(Struct, frozen=True, kw_only=True):
     """How much of everything. `drain_s` is how long after the last request is due the run goes on at most."""
 
     connections: int = 256
@@ -81,7 +81,7 @@ class Call(Struct):
     began: float = 0.0
 
 
-class Attempt(Struct, frozen=True, array_like=True, gc=False):
+class SendAttempt(Struct, frozen=True, array_like=True, gc=False):
     """How one call ended. `status` is 0 without an answer, and then `why` says what was there instead."""
 
     index: int
@@ -94,30 +94,30 @@ class Attempt(Struct, frozen=True, array_like=True, gc=False):
     why: str = ""
 
 
-class Watch(Protocol):
+class LoadObserver(Protocol):
     """Hears of every call: how late the sender itself came to it, that it was made, how it ended."""
 
     def dispatched(self, late_s: float) -> None: ...
 
     def called(self, call: Call) -> None: ...
 
-    def ended(self, attempt: Attempt) -> None: ...
+    def ended(self, attempt: SendAttempt) -> None: ...
 
 
 class Again(Protocol):
     """Decides whether an attempt that failed is repeated."""
 
-    def delay_s(self, attempt: Attempt) -> float | None:
+    def delay_s(self, attempt: SendAttempt) -> float | None:
         """How long from now; `None` is never."""
 
     def request(self, index: int, number: int) -> bytes:
         """What is sent then, for this how manyth time."""
 
 
-Judge = Callable[[int, Answer], bool]
+Judge = Callable[[int, WireAnswer], bool]
 
 
-def is_success(_index: int, answer: Answer) -> bool:
+def is_success(_index: int, answer: WireAnswer) -> bool:
     """Whether the answer is a form's `success`."""
     return answer.status == 200 and answer.body == b"success"
 
@@ -127,24 +127,24 @@ async def run(
     target: Target,
     *,
     schedule: Schedule | None,
-    limits: Limits,
+    limits: LoadLimits,
     judge: Judge = is_success,
-    watch: Watch | None = None,
+    observer: LoadObserver | None = None,
     again: Again | None = None,
-) -> list[Attempt]:
+) -> list[SendAttempt]:
     """Every attempt at these requests, in the order of their ends; without a schedule, as fast as answers come."""
-    return await _Run(requests, target, schedule, limits, judge, watch, again).run()
+    return await _LoadRun(requests, target, schedule, limits, judge, observer, again).run()
 
 
-class _Run:
+class _LoadRun:
     def __init__(
         self,
         requests: Sequence[bytes],
         target: Target,
         schedule: Schedule | None,
-        limits: Limits,
+        limits: LoadLimits,
         judge: Judge,
-        watch: Watch | None,
+        observer: LoadObserver | None,
         again: Again | None,
     ) -> None:
         self._requests = requests
@@ -152,7 +152,7 @@ class _Run:
         self._schedule = schedule
         self._limits = limits
         self._judge = judge
-        self._watch = watch
+        self._observer = observer
         self._again = again
         self._tls = ssl.create_default_context() if target.tls else None
         self._next = 0
@@ -162,9 +162,9 @@ class _Run:
         self._busy: dict[Wire, Call] = {}
         self._oldest: deque[tuple[float, Wire, Call]] = deque()  # when each call's answer is overdue, in order
         self._connecting: set[asyncio.Task[None]] = set()
-        self._attempts: list[Attempt] = []
+        self._attempts: list[SendAttempt] = []
 
-    async def run(self) -> list[Attempt]:
+    async def run(self) -> list[SendAttempt]:
         await self._open_all()
         ends = time.monotonic() + self._limits.drain_s
         try:
@@ -200,8 +200,8 @@ class _Run:
                 self._dispatch(Call(self._take(), 1, now))
             return
         while self._next < len(self._requests) and (due := self._schedule.due(self._next)) <= now:
-            if self._watch is not None:
-                self._watch.dispatched(time.monotonic() - due)
+            if self._observer is not None:
+                self._observer.dispatched(time.monotonic() - due)
             self._dispatch(Call(self._take(), 1, due))
 
     def _take(self) -> int:
@@ -231,8 +231,8 @@ class _Run:
 
     def _send(self, wire: Wire, call: Call) -> None:
         call.began = time.monotonic()
-        if self._watch is not None:
-            self._watch.called(call)
+        if self._observer is not None:
+            self._observer.called(call)
         self._busy[wire] = call
         self._oldest.append((call.began + self._limits.timeout_s, wire, call))
         if call.number > 1 and self._again is not None:
@@ -265,8 +265,8 @@ class _Run:
             if self._waiting:
                 call = self._waiting.popleft()
                 call.began = time.monotonic()
-                if self._watch is not None:
-                    self._watch.called(call)
+                if self._observer is not None:
+                    self._observer.called(call)
                 self._end(call, "silent", why=NO_CONNECTION)
             return
         self._free(wire)
@@ -279,7 +279,7 @@ class _Run:
         else:
             self._idle[wire] = time.monotonic()
 
-    def answered(self, wire: Wire, answer: Answer) -> None:
+    def answered(self, wire: Wire, answer: WireAnswer) -> None:
         call = self._busy.pop(wire, None)
         if call is None:
             # An answer to nothing: whatever it is, it must not be taken for the answer to the next request.
@@ -298,10 +298,10 @@ class _Run:
 
     def _end(self, call: Call, outcome: Outcome, *, status: int = 0, why: str = "") -> None:
         now = time.monotonic()
-        attempt = Attempt(call.index, call.number, call.due, call.began, now, outcome, status, why)
+        attempt = SendAttempt(call.index, call.number, call.due, call.began, now, outcome, status, why)
         self._attempts.append(attempt)
-        if self._watch is not None:
-            self._watch.ended(attempt)
+        if self._observer is not None:
+            self._observer.ended(attempt)
         if self._again is not None and outcome != "ok" and (delay_s := self._again.delay_s(attempt)) is not None:
             heapq.heappush(self._repeats, (now + delay_s, call.index, call.number + 1))
 

@@ -30,46 +30,46 @@ from enum import StrEnum
 from msgspec import Struct, field
 
 from deploy.load import model
-from deploy.load.corpus import Told
-from deploy.load.generator import Attempt
-from deploy.load.model import Outcome
+from deploy.load.corpus import SentNotification
+from deploy.load.generator import SendAttempt
+from deploy.load.model import SendOutcome
 
 Named = tuple[str, str]  # account, order
 
 
-class Heard(Struct, kw_only=True):
+class AnsweredNotification(Struct, kw_only=True):
     """One notification: how many of its sendings were acknowledged, may have arrived, were turned away; and how many of
     those that may have arrived were answered as no receiver may answer."""
 
-    told: Told
+    told: SentNotification
     acknowledged: int = 0
     uncertain: int = 0
     turned_away: int = 0
     misanswered: int = 0
 
 
-class OrderTold(Struct, frozen=True, kw_only=True):
+class SentOrder(Struct, frozen=True, kw_only=True):
     """All that the run told of one order, by notification id."""
 
     account: str
     order: str
-    heard: dict[str, Heard] = field(default_factory=dict)
-    forged: dict[str, Heard] = field(default_factory=dict)
+    notifications: dict[str, AnsweredNotification] = field(default_factory=dict)
+    forged: dict[str, AnsweredNotification] = field(default_factory=dict)
 
     @property
     def was_called(self) -> bool:
         """Whether the receiver has heard anything of it, be it only to refuse it."""
-        heard = (*self.heard.values(), *self.forged.values())
-        return any(one.acknowledged or one.uncertain or one.turned_away for one in heard)
+        notifications = (*self.notifications.values(), *self.forged.values())
+        return any(one.acknowledged or one.uncertain or one.turned_away for one in notifications)
 
 
-def orders(told: Sequence[Told], attempts: Iterable[Attempt]) -> Mapping[Named, OrderTold]:
+def orders(told: Sequence[SentNotification], attempts: Iterable[SendAttempt]) -> Mapping[Named, SentOrder]:
     """Every order of which a request was due. `attempts` name requests by their index in `told`."""
-    found: dict[Named, OrderTold] = {}
+    found: dict[Named, SentOrder] = {}
     for one in told:
         named = (one.account, one.order)
         if named not in found:
-            found[named] = OrderTold(account=one.account, order=one.order)
+            found[named] = SentOrder(account=one.account, order=one.order)
         _kept(found[named], one)
     for attempt in attempts:
         one = told[attempt.index]
@@ -77,21 +77,21 @@ def orders(told: Sequence[Told], attempts: Iterable[Attempt]) -> Mapping[Named, 
     return found
 
 
-def _kept(order: OrderTold, told: Told) -> Heard:
-    place = order.forged if told.forged else order.heard
+def _kept(order: SentOrder, told: SentNotification) -> AnsweredNotification:
+    place = order.forged if told.forged else order.notifications
     if told.notify_id not in place:
-        place[told.notify_id] = Heard(told=told)
+        place[told.notify_id] = AnsweredNotification(told=told)
     return place[told.notify_id]
 
 
-def _count(heard: Heard, attempt: Attempt) -> None:
+def _count(notification: AnsweredNotification, attempt: SendAttempt) -> None:
     if attempt.outcome == "ok":
-        heard.acknowledged += 1
+        notification.acknowledged += 1
     elif attempt.outcome == "refused" and 400 <= attempt.status < 500:
-        heard.turned_away += 1
+        notification.turned_away += 1
     elif attempt.outcome != "unsent":
-        heard.uncertain += 1
-        heard.misanswered += attempt.outcome == "refused" and attempt.status < 400
+        notification.uncertain += 1
+        notification.misanswered += attempt.outcome == "refused" and attempt.status < 400
 
 
 _SETTLED = frozenset({"applied", "duplicate", "stale"})
@@ -112,7 +112,7 @@ class Wrong(StrEnum):
     UNACKNOWLEDGED = "unacknowledged"
 
 
-class Finding(Struct, frozen=True, kw_only=True, order=True):
+class Discrepancy(Struct, frozen=True, kw_only=True, order=True):
     """One thing that is not as it has to be."""
 
     what: Wrong
@@ -133,12 +133,12 @@ class Entry(Struct, frozen=True, kw_only=True):
     position: str = ""
 
 
-class Shown(Outcome, frozen=True, kw_only=True):
+class Shown(SendOutcome, frozen=True, kw_only=True):
     """Something that shows an order, with more about it than the outcome that is judged."""
 
     @property
-    def outcome(self) -> Outcome:
-        return Outcome(**{name: getattr(self, name) for name in Outcome.__struct_fields__})
+    def outcome(self) -> SendOutcome:
+        return SendOutcome(**{name: getattr(self, name) for name in SendOutcome.__struct_fields__})
 
 
 class Page(Shown, frozen=True, kw_only=True):
@@ -159,24 +159,24 @@ ABSENT = Page(
 )  # fmt: skip
 
 
-def of_answers(orders: Iterable[OrderTold], *, repeated: bool) -> Iterator[Finding]:
+def of_answers(orders: Iterable[SentOrder], *, repeated: bool) -> Iterator[Discrepancy]:
     """What the answers alone give away. `repeated` is whether everything was sent until it was acknowledged."""
     for order in orders:
-        for id_, heard in order.forged.items():
-            if heard.acknowledged:
+        for id_, notification in order.forged.items():
+            if notification.acknowledged:
                 yield _finding(order, Wrong.BELIEVED, id_, "forged, and answered success")
-        for id_, heard in order.heard.items():
-            if heard.acknowledged:
+        for id_, notification in order.notifications.items():
+            if notification.acknowledged:
                 continue
-            if heard.turned_away:
+            if notification.turned_away:
                 yield _finding(order, Wrong.REFUSED, id_, "genuine, and answered 4xx")
-            elif heard.misanswered:
+            elif notification.misanswered:
                 yield _finding(order, Wrong.REFUSED, id_, "genuine, and answered neither success nor 503")
             elif repeated:
                 yield _finding(order, Wrong.UNACKNOWLEDGED, id_, "never answered success, for all repetitions")
 
 
-def of_page(order: OrderTold, page: Page) -> list[Finding]:
+def of_page(order: SentOrder, page: Page) -> list[Discrepancy]:
     """What is wrong with one order's page; nothing, once all that was acknowledged of it is settled as it has to be."""
     records = page.records
     by_id: dict[str, list[Entry]] = {}
@@ -191,25 +191,27 @@ def of_page(order: OrderTold, page: Page) -> list[Finding]:
     ]
 
 
-def _lost(order: OrderTold, by_id: Mapping[str, Sequence[Entry]]) -> Iterator[Finding]:
-    for id_, heard in order.heard.items():
+def _lost(order: SentOrder, by_id: Mapping[str, Sequence[Entry]]) -> Iterator[Discrepancy]:
+    for id_, notification in order.notifications.items():
         shown = len(by_id.get(id_, ()))
-        if shown < heard.acknowledged:
-            yield _finding(order, Wrong.LOST, id_, f"acknowledged {heard.acknowledged} times, shown {shown} times")
+        if shown < notification.acknowledged:
+            yield _finding(
+                order, Wrong.LOST, id_, f"acknowledged {notification.acknowledged} times, shown {shown} times"
+            )
 
 
-def _strangers(order: OrderTold, by_id: Mapping[str, Sequence[Entry]]) -> Iterator[Finding]:
+def _strangers(order: SentOrder, by_id: Mapping[str, Sequence[Entry]]) -> Iterator[Discrepancy]:
     for id_ in by_id:
-        heard = order.heard.get(id_)
+        notification = order.notifications.get(id_)
         if id_ in order.forged:
             yield _finding(order, Wrong.STRANGER, id_, "forged, and in the store")
-        elif heard is None:
+        elif notification is None:
             yield _finding(order, Wrong.STRANGER, id_, "in the store, and never sent")
-        elif not heard.acknowledged and not heard.uncertain:
+        elif not notification.acknowledged and not notification.uncertain:
             yield _finding(order, Wrong.STRANGER, id_, "in the store, and turned away or never called")
 
 
-def _dispositions(order: OrderTold, by_id: Mapping[str, Sequence[Entry]]) -> Iterator[Finding]:
+def _dispositions(order: SentOrder, by_id: Mapping[str, Sequence[Entry]]) -> Iterator[Discrepancy]:
     for id_, records in by_id.items():
         firsts = [one for one in records if (one.disposition, one.reason) != ("duplicate", "same_id")]
         if len(firsts) > 1:
@@ -222,7 +224,7 @@ def _dispositions(order: OrderTold, by_id: Mapping[str, Sequence[Entry]]) -> Ite
                 yield _finding(order, Wrong.WRONG, id_, f"{one.disposition} ({one.reason})")
 
 
-def _versions(order: OrderTold, page: Page, records: Sequence[Entry]) -> Iterator[Finding]:
+def _versions(order: SentOrder, page: Page, records: Sequence[Entry]) -> Iterator[Discrepancy]:
     """Each version 1..n given by exactly one record that was applied."""
     given = Counter(one.version for one in records if one.version is not None)
     for version, count in given.items():
@@ -238,23 +240,25 @@ def _versions(order: OrderTold, page: Page, records: Sequence[Entry]) -> Iterato
             )
 
 
-def _state(order: OrderTold, page: Page, by_id: Mapping[str, object]) -> Iterator[Finding]:
+def _state(order: SentOrder, page: Page, by_id: Mapping[str, object]) -> Iterator[Discrepancy]:
     """The state is a function of what is there; whether what is there is right, others say."""
-    expected = model.outcome([heard.told for id_, heard in order.heard.items() if id_ in by_id])
+    expected = model.outcome([notification.told for id_, notification in order.notifications.items() if id_ in by_id])
     if page.outcome != expected:
         yield _finding(order, Wrong.WRONG, "", _difference(page.outcome, expected))
 
 
-def _difference(found: Outcome, expected: Outcome) -> str:
-    names = [name for name in Outcome.__struct_fields__ if getattr(found, name) != getattr(expected, name)]
+def _difference(found: SendOutcome, expected: SendOutcome) -> str:
+    names = [name for name in SendOutcome.__struct_fields__ if getattr(found, name) != getattr(expected, name)]
     return ", ".join(f"{name} is {getattr(found, name)!r}, not {getattr(expected, name)!r}" for name in names)
 
 
-def _finding(order: OrderTold, what: Wrong, notification_id: str, detail: str) -> Finding:
-    return Finding(what=what, account=order.account, order=order.order, notification_id=notification_id, detail=detail)
+def _finding(order: SentOrder, what: Wrong, notification_id: str, detail: str) -> Discrepancy:
+    return Discrepancy(
+        what=what, account=order.account, order=order.order, notification_id=notification_id, detail=detail
+    )
 
 
-class Event(Shown, frozen=True, kw_only=True):
+class SeenEvent(Shown, frozen=True, kw_only=True):
     """What is read of an order event's value."""
 
     account: str
@@ -266,7 +270,7 @@ class _Sighted(Struct):
     """The events of one order: the bytes of each version, and the last as it reads."""
 
     values: dict[int, int]
-    last: Event
+    last: SeenEvent
 
 
 class Sightings:
@@ -274,11 +278,11 @@ class Sightings:
 
     def __init__(self) -> None:
         self._orders: dict[Named, _Sighted] = {}
-        self._found: list[Finding] = []
+        self._found: list[Discrepancy] = []
         self.count = 0
         self.copies = 0
 
-    def see(self, event: Event, value: bytes) -> None:
+    def see(self, event: SeenEvent, value: bytes) -> None:
         """Note one event, in the order in which a consumer gets it."""
         self.count += 1
         named = (event.account, event.order)
@@ -310,29 +314,31 @@ class Sightings:
             for named, version in versions.items()
         )
 
-    def verdict(self, pages: Mapping[Named, tuple[int, Outcome]]) -> list[Finding]:
+    def verdict(self, pages: Mapping[Named, tuple[int, SendOutcome]]) -> list[Discrepancy]:
         """What is wrong with the events, where each order stands as `pages` say: its version, and what it is."""
         found = list(self._found)
         for (account, order), (version, outcome) in pages.items():
             found += self._of_order(account, order, version, outcome)
         for account, order in self._orders.keys() - pages.keys():
             found.append(
-                Finding(what=Wrong.STRANGER, account=account, order=order, detail="events of an order never told of")
+                Discrepancy(
+                    what=Wrong.STRANGER, account=account, order=order, detail="events of an order never told of"
+                )
             )
         return found
 
-    def _of_order(self, account: str, order: str, version: int, outcome: Outcome) -> Iterator[Finding]:
+    def _of_order(self, account: str, order: str, version: int, outcome: SendOutcome) -> Iterator[Discrepancy]:
         sighted = self._orders.get((account, order))
         seen = sighted.values.keys() if sighted is not None else set()
         for each in range(1, version + 1):
             if each not in seen:
-                yield Finding(what=Wrong.MISSING_EVENT, account=account, order=order, detail=f"version {each}")
+                yield Discrepancy(what=Wrong.MISSING_EVENT, account=account, order=order, detail=f"version {each}")
         for each in sorted(seen - set(range(1, version + 1))):
             detail = f"an event of version {each}, and the order is at {version}"
-            yield Finding(what=Wrong.WRONG_EVENT, account=account, order=order, detail=detail)
+            yield Discrepancy(what=Wrong.WRONG_EVENT, account=account, order=order, detail=detail)
         if sighted is not None and sighted.last.version == version and sighted.last.outcome != outcome:
             detail = f"the last event against the page: {_difference(sighted.last.outcome, outcome)}"
-            yield Finding(what=Wrong.WRONG_EVENT, account=account, order=order, detail=detail)
+            yield Discrepancy(what=Wrong.WRONG_EVENT, account=account, order=order, detail=detail)
 
-    def _note(self, event: Event, what: Wrong, detail: str) -> None:
-        self._found.append(Finding(what=what, account=event.account, order=event.order, detail=detail))
+    def _note(self, event: SeenEvent, what: Wrong, detail: str) -> None:
+        self._found.append(Discrepancy(what=what, account=event.account, order=event.order, detail=detail))

@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 
 from deploy import accounts_file
 from deploy.sandbox import corpus, signing
-from deploy.sandbox.world import Account, Identity, Product, World, WorldError
+from deploy.sandbox.world import Identity, Product, SandboxAccount, World, WorldError
 from schemas import accounts as configured
 from schemas.accounts import BadAccounts, Family, Orders
 
@@ -40,7 +40,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     notify_path: str = ""
 
 
-def accounts(origin: Origin) -> Sequence[Account]:
+def accounts(origin: Origin) -> Sequence[SandboxAccount]:
     """The accounts with their signers.
 
     Raises:
@@ -57,7 +57,7 @@ def accounts(origin: Origin) -> Sequence[Account]:
     return found
 
 
-def _from_sandbox(origin: Origin) -> list[Account]:
+def _from_sandbox(origin: Origin) -> list[SandboxAccount]:
     try:
         world = World.load(Path(origin.sandbox))
         return [world.account(name) for name in origin.names or corpus.verifiable_alone(world)]
@@ -65,7 +65,7 @@ def _from_sandbox(origin: Origin) -> list[Account]:
         raise NoAccounts(f"No keys to sign with: {error}") from error
 
 
-def _from_key(origin: Origin) -> Account:
+def _from_key(origin: Origin) -> SandboxAccount:
     path = Path(origin.accounts_toml)
     (name,) = origin.names
     try:
@@ -75,7 +75,7 @@ def _from_key(origin: Origin) -> Account:
     if name not in known:
         raise NoAccounts(f"no account {name!r} in {path}; there are {', '.join(sorted(known))}")
     account = known[name]
-    return Account(
+    return SandboxAccount(
         identity=_identity(account),
         signer=_signer(account, Path(origin.key)),
         key_version=int(next((version for version in account.keys if version.isdigit()), "1")),
@@ -115,7 +115,7 @@ def _signer(account: configured.Account, path: Path) -> signing.Signer:
         raise NoAccounts(f"{path} is no private key for {account.sign_type.value}: {type(error).__name__}") from error
 
 
-def _check(account: Account) -> None:
+def _check(account: SandboxAccount) -> None:
     """Refuse what would be measured wrongly: it would be answered otherwise than the load expects."""
     identity = account.identity
     if identity.notify_verify:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 
-class Stage(Protocol):
+class ProgressStage(Protocol):
     """One stage of a run."""
 
     def advance(self, by: int) -> None: ...
@@ -42,7 +42,7 @@ class _Bar:
 
 
 @contextmanager
-def stage(name: str, total: int) -> Iterator[Stage]:
+def stage(name: str, total: int) -> Iterator[ProgressStage]:
     """A bar for this stage until the block ends, where stderr is a terminal."""
     if not sys.stderr.isatty():
         yield Unseen()

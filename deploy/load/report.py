@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from deploy.load.judge import Finding, Wrong
+from deploy.load.judge import Discrepancy, Wrong
 from deploy.load.run import Result
 
 SHOWN_MAX = 20
@@ -60,7 +60,7 @@ def passed(result: Result) -> bool:
     return not result.findings and result.figures.ok > 0
 
 
-def totals(findings: Sequence[Finding]) -> dict[str, int]:
+def totals(findings: Sequence[Discrepancy]) -> dict[str, int]:
     """How many of each; those of which there are none too."""
     counts = Counter(finding.what for finding in findings)
     return {what.value: counts[what] for what in Wrong}
@@ -114,7 +114,7 @@ def warnings(result: Result) -> list[str]:
     return told
 
 
-def _plain(finding: Finding) -> dict[str, str]:
+def _plain(finding: Discrepancy) -> dict[str, str]:
     return {
         "what": finding.what.value,
         "account": finding.account,

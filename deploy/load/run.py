@@ -20,11 +20,11 @@ from deploy.load import corpus, figures, judge, progress, senders, verification
 from deploy.load.api import AdminFeed, Api
 from deploy.load.corpus import Mix, Share
 from deploy.load.figures import Figures
-from deploy.load.generator import Limits, Target
-from deploy.load.judge import Finding, Named, OrderTold
+from deploy.load.generator import LoadLimits, Target
+from deploy.load.judge import Discrepancy, Named, SentOrder
 from deploy.load.origin import Origin
-from deploy.load.senders import Log, Task
-from deploy.load.verification import Feed, Verified
+from deploy.load.senders import SentLog, Task
+from deploy.load.verification import FeedReader, Verified
 
 _MARK_WITHIN_S = 10.0
 
@@ -41,7 +41,7 @@ class Checks(Struct, frozen=True, kw_only=True):
     within_s: float = 120.0
 
 
-class Plan(Struct, frozen=True, kw_only=True):
+class LoadPlan(Struct, frozen=True, kw_only=True):
     """All that a run is."""
 
     to: str
@@ -52,7 +52,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     rate: float
     duration_s: float
     processes: int
-    limits: Limits
+    limits: LoadLimits
     repeat: bool
     seed: int
     checks: Checks
@@ -67,11 +67,11 @@ class Plan(Struct, frozen=True, kw_only=True):
 class Result(Struct, frozen=True, kw_only=True):
     """What came of it. `findings` are those of answers and verification; `verified` is `None` without one."""
 
-    plan: Plan
+    plan: LoadPlan
     told: Mapping[str, int]
     figures: Figures
     verified: Verified | None
-    findings: tuple[Finding, ...]
+    findings: tuple[Discrepancy, ...]
 
 
 class _Mark(Struct, frozen=True):
@@ -81,7 +81,7 @@ class _Mark(Struct, frozen=True):
     offsets: Mapping[int, int] = {}
 
 
-def run(plan: Plan) -> Result:
+def run(plan: LoadPlan) -> Result:
     """Do all of it.
 
     Raises:
@@ -103,7 +103,7 @@ def run(plan: Plan) -> Result:
     )
 
 
-def _task(plan: Plan, number: int) -> Task:
+def _task(plan: LoadPlan, number: int) -> Task:
     return Task(
         share=Share(seed=plan.seed, number=number, of=plan.processes),
         total=plan.total,
@@ -119,13 +119,13 @@ def _task(plan: Plan, number: int) -> Task:
     )
 
 
-def _shared(limits: Limits, processes: int) -> Limits:
-    return Limits(
+def _shared(limits: LoadLimits, processes: int) -> LoadLimits:
+    return LoadLimits(
         connections=max(1, limits.connections // processes), timeout_s=limits.timeout_s, drain_s=limits.drain_s
     )
 
 
-def _counted(log: Log) -> dict[str, int]:
+def _counted(log: SentLog) -> dict[str, int]:
     counts = Counter("forged" if one.forged else "duplicates" if one.again else "new" for one in log.told)
     orders = {(one.account, one.order) for one in log.told if not one.forged}
     return {name: counts[name] for name in ("new", "duplicates", "forged")} | {"orders": len(orders)}
@@ -141,7 +141,7 @@ async def _marked(checks: Checks) -> _Mark:
     return _Mark(number=number, offsets=await topic.mark(checks.kafka, checks.topic))
 
 
-async def _verified(plan: Plan, orders: Mapping[Named, OrderTold], mark: _Mark) -> Verified:
+async def _verified(plan: LoadPlan, orders: Mapping[Named, SentOrder], mark: _Mark) -> Verified:
     until = time.monotonic() + plan.checks.within_s
     touched = {named: order for named, order in orders.items() if order.was_called}
     async with Api(plan.checks.admin, until=until) as admin, _feed(plan.checks, admin, mark) as feed:
@@ -157,7 +157,7 @@ async def _verified(plan: Plan, orders: Mapping[Named, OrderTold], mark: _Mark) 
 
 
 @asynccontextmanager
-async def _feed(checks: Checks, admin: Api, mark: _Mark) -> AsyncIterator[Feed]:
+async def _feed(checks: Checks, admin: Api, mark: _Mark) -> AsyncIterator[FeedReader]:
     if not checks.kafka:
         yield AdminFeed(admin, after=mark.number)
         return

@@ -34,14 +34,14 @@ from msgspec import Struct
 
 from deploy import process
 from deploy.load import corpus, generator, origin, progress
-from deploy.load.corpus import Mix, Share, Told
-from deploy.load.files import History
-from deploy.load.generator import Attempt, Call, Limits, Outcome, Schedule, Target
+from deploy.load.corpus import Mix, SentNotification, Share
+from deploy.load.files import RunHistory
+from deploy.load.generator import Call, LoadLimits, Outcome, Schedule, SendAttempt, Target
 from deploy.load.origin import NoAccounts, Origin
-from deploy.load.progress import Stage
-from deploy.load.wire import Answer
+from deploy.load.progress import ProgressStage
+from deploy.load.wire import WireAnswer
 from deploy.sandbox import delivery
-from deploy.sandbox.world import Account
+from deploy.sandbox.world import SandboxAccount
 
 _TELL_EVERY = 250  # signed requests
 _TELL_EVERY_S = 0.25
@@ -60,12 +60,12 @@ class Task(Struct, frozen=True, kw_only=True):
     origin: Origin
     target: Target
     host: str
-    limits: Limits
+    limits: LoadLimits
     repeat: bool
     history: str = ""
 
 
-class Signed(Struct, frozen=True, tag=True):
+class SignedCount(Struct, frozen=True, tag=True):
     """So many requests are signed."""
 
     count: int
@@ -75,7 +75,7 @@ class Ready(Struct, frozen=True, tag=True):
     """All are signed; it waits for the start."""
 
 
-class Live(Struct, frozen=True, tag=True, kw_only=True):
+class SenderProgress(Struct, frozen=True, tag=True, kw_only=True):
     """Where it stands, and the p99 of what ended since it was told last."""
 
     called: int
@@ -86,23 +86,23 @@ class Live(Struct, frozen=True, tag=True, kw_only=True):
 class Done(Struct, frozen=True, tag=True, kw_only=True):
     """What it told, and every attempt; `behind_s` is how much later than due it came to a request itself."""
 
-    told: tuple[Told, ...]
-    attempts: tuple[Attempt, ...]
+    told: tuple[SentNotification, ...]
+    attempts: tuple[SendAttempt, ...]
     behind_s: tuple[float, ...]
 
 
-class Failed(Struct, frozen=True, tag=True):
+class FailureReport(Struct, frozen=True, tag=True):
     """It cannot go on."""
 
     why: str
 
 
-Message = Signed | Ready | Live | Done | Failed
+Message = SignedCount | Ready | SenderProgress | Done | FailureReport
 encoded = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
-def heard(content: bytes) -> Message:
+def received(content: bytes) -> Message:
     """The message in these bytes."""
     return _decoder.decode(content)
 
@@ -113,11 +113,11 @@ def main(task: Task, parent: Connection) -> None:
     try:
         done = _sent(task, parent)
     except NoAccounts as error:
-        parent.send_bytes(encoded(Failed(str(error))))
+        parent.send_bytes(encoded(FailureReport(str(error))))
     except (EOFError, BrokenPipeError):
         pass  # the parent is gone, and nobody waits for what this one would say
     except Exception as error:
-        parent.send_bytes(encoded(Failed(f"{type(error).__name__}: {error}")))
+        parent.send_bytes(encoded(FailureReport(f"{type(error).__name__}: {error}")))
         raise
     else:
         parent.send_bytes(encoded(done))
@@ -133,7 +133,7 @@ def _sent(task: Task, parent: Connection) -> Done:
     parent.send_bytes(encoded(Ready()))
     start: float = msgspec.msgpack.decode(parent.recv_bytes(), type=float)
     schedule = Schedule(start=start, rate=task.rate, first=task.share.number, stride=task.share.of)
-    watch = _Telling(parent, History(Path(task.history), told) if task.history else None)
+    observer = _Telling(parent, RunHistory(Path(task.history), told) if task.history else None)
     last_due = schedule.due(max(0, len(told) - 1))
     again = _Alipay(task, accounts, requests, until=last_due + task.limits.drain_s) if task.repeat else None
     try:
@@ -145,19 +145,19 @@ def _sent(task: Task, parent: Connection) -> Done:
                     schedule=schedule,
                     limits=task.limits,
                     judge=_judge(told, accounts),
-                    watch=watch,
+                    observer=observer,
                     again=again,
                 )
             )
     finally:
-        watch.close()
-    return Done(told=told, attempts=tuple(attempts), behind_s=tuple(watch.behind_s))
+        observer.close()
+    return Done(told=told, attempts=tuple(attempts), behind_s=tuple(observer.behind_s))
 
 
-def _signed(task: Task, accounts: Sequence[Account], parent: Connection) -> list[corpus.Signed]:
+def _signed(task: Task, accounts: Sequence[SandboxAccount], parent: Connection) -> list[corpus.SignedRequest]:
     def tell(count: int) -> None:
         if count % _TELL_EVERY == 0:
-            parent.send_bytes(encoded(Signed(count)))
+            parent.send_bytes(encoded(SignedCount(count)))
 
     return corpus.make(
         task.share,
@@ -170,11 +170,11 @@ def _signed(task: Task, accounts: Sequence[Account], parent: Connection) -> list
     )
 
 
-def _judge(told: Sequence[Told], accounts: Mapping[str, Account]) -> generator.Judge:
+def _judge(told: Sequence[SentNotification], accounts: Mapping[str, SandboxAccount]) -> generator.Judge:
     """Whether Alipay would take an answer: exactly the word it waits for, in the form that the account's family has."""
     antom = {name: one.identity.product == "antom" for name, one in accounts.items()}
 
-    def is_success(index: int, answer: Answer) -> bool:
+    def is_success(index: int, answer: WireAnswer) -> bool:
         outcome, _ = delivery.judge(answer.status, answer.body, antom=antom[told[index].account])
         return outcome == "ok"
 
@@ -184,7 +184,7 @@ def _judge(told: Sequence[Told], accounts: Mapping[str, Account]) -> generator.J
 class _Telling:
     """Keeps the parent, and the history, informed."""
 
-    def __init__(self, parent: Connection, history: History | None) -> None:
+    def __init__(self, parent: Connection, history: RunHistory | None) -> None:
         self._parent = parent
         self._history = history
         self._called = 0
@@ -198,7 +198,7 @@ class _Telling:
         if self._history is not None:
             self._history.called(call)
 
-    def ended(self, attempt: Attempt) -> None:
+    def ended(self, attempt: SendAttempt) -> None:
         self._counts[attempt.outcome] += 1
         self._recent.append(attempt.ended - attempt.due)
         if self._history is not None:
@@ -217,7 +217,7 @@ class _Telling:
     def _tell(self, now: float) -> None:
         self._recent.sort()
         p99 = self._recent[int(len(self._recent) * 0.99)] if self._recent else 0.0
-        self._parent.send_bytes(encoded(Live(called=self._called, ok=self._counts["ok"], p99_ms=p99 * 1000)))
+        self._parent.send_bytes(encoded(SenderProgress(called=self._called, ok=self._counts["ok"], p99_ms=p99 * 1000)))
         self._recent.clear()
         self._told_at = now
 
@@ -226,14 +226,19 @@ class _Alipay:
     """Tells again what was not acknowledged, as Alipay does, with another moment and signature; but within seconds."""
 
     def __init__(
-        self, task: Task, accounts: Mapping[str, Account], requests: Sequence[corpus.Signed], *, until: float
+        self,
+        task: Task,
+        accounts: Mapping[str, SandboxAccount],
+        requests: Sequence[corpus.SignedRequest],
+        *,
+        until: float,
     ) -> None:
         self._accounts = accounts
         self._requests = requests
         self._host = task.host
         self._until = until
 
-    def delay_s(self, attempt: Attempt) -> float | None:
+    def delay_s(self, attempt: SendAttempt) -> float | None:
         # A forger does not come back.
         if self._requests[attempt.index].told.forged or attempt.outcome == "unsent":
             return None
@@ -257,15 +262,15 @@ class SenderFailed(Exception):
     """A sender could not do its work; the text says why."""
 
 
-class Log(Struct, frozen=True, kw_only=True):
+class SentLog(Struct, frozen=True, kw_only=True):
     """All that was told, and every attempt; an attempt names what it told by its index."""
 
-    told: Sequence[Told]
-    attempts: Sequence[Attempt]
+    told: Sequence[SentNotification]
+    attempts: Sequence[SendAttempt]
     behind_s: Sequence[float]
 
 
-def send(tasks: Sequence[Task]) -> Log:
+def send(tasks: Sequence[Task]) -> SentLog:
     """Sign and send, each task in a process of its own.
 
     Raises:
@@ -306,26 +311,26 @@ def _running(tasks: Sequence[Task]) -> Iterator[list[Connection]]:
             process.join(_END_WITHIN_S)
 
 
-def _until_ready(pipes: Sequence[Connection], stage: Stage) -> None:
+def _until_ready(pipes: Sequence[Connection], stage: ProgressStage) -> None:
     signed: dict[Connection, int] = {}
     waiting = set(pipes)
     while waiting:
         for pipe, message in _messages(waiting):
-            if isinstance(message, Signed):
+            if isinstance(message, SignedCount):
                 signed[pipe] = message.count
                 stage.reach(sum(signed.values()))
             elif isinstance(message, Ready):
                 waiting.discard(pipe)
 
 
-def _until_done(pipes: Sequence[Connection], stage: Stage, *, started: float) -> list[Done]:
+def _until_done(pipes: Sequence[Connection], stage: ProgressStage, *, started: float) -> list[Done]:
     done: dict[Connection, Done] = {}
-    live: dict[Connection, Live] = {}
+    live: dict[Connection, SenderProgress] = {}
     while len(done) < len(pipes):
         for pipe, message in _messages(set(pipes) - done.keys()):
             if isinstance(message, Done):
                 done[pipe] = message
-            elif isinstance(message, Live):
+            elif isinstance(message, SenderProgress):
                 live[pipe] = message
                 _show(stage, list(live.values()), started)
     return [done[pipe] for pipe in pipes]
@@ -335,25 +340,25 @@ def _messages(pipes: set[Connection]) -> Iterator[tuple[Connection, Message]]:
     for pipe in connection.wait(list(pipes)):
         assert isinstance(pipe, Connection)
         try:
-            message = heard(pipe.recv_bytes())
+            message = received(pipe.recv_bytes())
         except EOFError:
             raise SenderFailed("a sender process died") from None
-        if isinstance(message, Failed):
+        if isinstance(message, FailureReport):
             raise SenderFailed(message.why)
         yield pipe, message
 
 
-def _show(stage: Stage, live: Sequence[Live], started: float) -> None:
+def _show(stage: ProgressStage, live: Sequence[SenderProgress], started: float) -> None:
     called = sum(one.called for one in live)
     rate = called / max(0.001, time.monotonic() - started)
     stage.reach(called, f"{rate:,.0f}/s  p99 {max(one.p99_ms for one in live):,.1f} ms")
 
 
-def _joined(done: Sequence[Done]) -> Log:
-    told: list[Told] = []
-    attempts: list[Attempt] = []
+def _joined(done: Sequence[Done]) -> SentLog:
+    told: list[SentNotification] = []
+    attempts: list[SendAttempt] = []
     for one in done:
         base = len(told)
         told += one.told
         attempts += (msgspec.structs.replace(each, index=base + each.index) for each in one.attempts)
-    return Log(told=told, attempts=attempts, behind_s=[late for one in done for late in one.behind_s])
+    return SentLog(told=told, attempts=attempts, behind_s=[late for one in done for late in one.behind_s])

@@ -17,8 +17,8 @@ from aiokafka.errors import KafkaError
 from deploy.cluster import kafka_admin
 from deploy.cluster.topic_check import NotSeen
 from deploy.load import api
-from deploy.load.api import Unreadable
-from deploy.load.judge import Event
+from deploy.load.api import UnreadableAnswer
+from deploy.load.judge import SeenEvent
 
 _POLL_MS = 200
 _START_S = 15.0
@@ -32,7 +32,7 @@ async def mark(connection: Connection, topic: str) -> Mark:
     """Where the topic's partitions end now. `connection`: the brokers and who we are to them, as aiokafka names it.
 
     Raises:
-        Unreadable: the brokers do not answer, or there is no such topic.
+        UnreadableAnswer: the brokers do not answer, or there is no such topic.
     """
     async with _consumer(connection) as consumer:
         partitions = await _partitions(connection, topic)
@@ -45,7 +45,7 @@ async def feed(connection: Connection, topic: str, begin: Mark) -> AsyncIterator
     """The topic's events from the mark on.
 
     Raises:
-        Unreadable: as above, and where records since the mark are gone.
+        UnreadableAnswer: as above, and where records since the mark are gone.
     """
     async with _consumer(connection) as consumer:
         partitions = await _partitions(connection, topic)
@@ -62,7 +62,7 @@ class TopicFeed:
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
 
-    async def read(self) -> list[tuple[Event, bytes]]:
+    async def read(self) -> list[tuple[SeenEvent, bytes]]:
         """What has come since the last reading, in order within each partition."""
         batches = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_RECORDS_MAX)
         values = (record.value or b"" for records in batches.values() for record in records)
@@ -95,12 +95,14 @@ async def _partitions(connection: Connection, topic: str) -> list[TopicPartition
         raise _unreadable(connection, error) from error
     if found is None:
         where = _where(connection)
-        raise Unreadable(f"there is no topic {topic} at {where}; --topic NAME says which has the order events")
+        raise UnreadableAnswer(f"there is no topic {topic} at {where}; --topic NAME says which has the order events")
     return [TopicPartition(topic, partition) for partition in range(found.partitions)]
 
 
-def _unreadable(connection: Connection, error: Exception) -> Unreadable:
-    return Unreadable(f"the events cannot be read from Kafka at {_where(connection)}: {error or type(error).__name__}")
+def _unreadable(connection: Connection, error: Exception) -> UnreadableAnswer:
+    return UnreadableAnswer(
+        f"the events cannot be read from Kafka at {_where(connection)}: {error or type(error).__name__}"
+    )
 
 
 def _where(connection: Connection) -> str:

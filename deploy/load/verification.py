@@ -16,8 +16,8 @@ from typing import Protocol
 from msgspec import Struct
 
 from deploy.load import judge
-from deploy.load.judge import Event, Finding, Named, OrderTold, Page, Sightings, Wrong
-from deploy.load.progress import Stage
+from deploy.load.judge import Discrepancy, Named, Page, SeenEvent, SentOrder, Sightings, Wrong
+from deploy.load.progress import ProgressStage
 
 LOOKS_AT_ONCE = 32  # tasks; how many questions are asked at a time is for the pages to bound
 # Nothing for so long, after all that was awaited has come, is the end.
@@ -34,10 +34,10 @@ class Pages(Protocol):
     async def order(self, named: Named) -> Page: ...
 
 
-class Feed(Protocol):
+class FeedReader(Protocol):
     """Where events come from: all of them since the run's start, each as a consumer gets it."""
 
-    async def read(self) -> Sequence[tuple[Event, bytes]]: ...
+    async def read(self) -> Sequence[tuple[SeenEvent, bytes]]: ...
 
 
 class Verified(Struct, frozen=True, kw_only=True):
@@ -51,17 +51,17 @@ class Verified(Struct, frozen=True, kw_only=True):
     events: int
     copies_of_events: int
     seconds: float
-    findings: tuple[Finding, ...]
+    findings: tuple[Discrepancy, ...]
 
 
 async def verify(
-    orders: Mapping[Named, OrderTold],
+    orders: Mapping[Named, SentOrder],
     *,
     prefix: str,
     pages: Pages,
-    feed: Feed,
+    feed: FeedReader,
     until: float,
-    stage: Stage,
+    stage: ProgressStage,
     quiet_s: float = QUIET_S,
 ) -> Verified:
     """The verdict on a run; `until` is by `time.monotonic`, `prefix` begins the number of each of its orders.
@@ -78,7 +78,9 @@ async def verify(
     found = [finding for findings in looker.found.values() for finding in findings]
     found += sightings.verdict({named: (page.version, page.outcome) for named, page in looker.seen.items()})
     records = sum(len(page.records) for page in looker.seen.values())
-    acknowledged = sum(heard.acknowledged for order in orders.values() for heard in order.heard.values())
+    acknowledged = sum(
+        notification.acknowledged for order in orders.values() for notification in order.notifications.values()
+    )
     return Verified(
         orders=len(orders),
         records=records,
@@ -93,13 +95,13 @@ async def verify(
 class _Looker:
     """Looks at orders, and keeps what was seen last of each and what was wrong with it."""
 
-    def __init__(self, orders: Mapping[Named, OrderTold], pages: Pages) -> None:
+    def __init__(self, orders: Mapping[Named, SentOrder], pages: Pages) -> None:
         self._orders = orders
         self._pages = pages
         self.seen: dict[Named, Page] = {}
-        self.found: dict[Named, list[Finding]] = {}
+        self.found: dict[Named, list[Discrepancy]] = {}
 
-    async def settle(self, until: float, stage: Stage) -> None:
+    async def settle(self, until: float, stage: ProgressStage) -> None:
         """Look until nothing is wrong, or the time is over; everything is looked at once at least."""
         unsettled = list(self._orders)
         while True:
@@ -109,7 +111,7 @@ class _Looker:
                 return
             await asyncio.sleep(_PAUSE_S)
 
-    async def look(self, wanted: Sequence[Named], stage: Stage | None = None) -> None:
+    async def look(self, wanted: Sequence[Named], stage: ProgressStage | None = None) -> None:
         """Look at these once. A few tasks take them in turn, since there may be a million."""
         left = iter(wanted)
 
@@ -133,7 +135,7 @@ class _Looker:
 
 
 async def _events(
-    feed: Feed, sightings: Sightings, looker: _Looker, *, prefix: str, until: float, quiet_s: float
+    feed: FeedReader, sightings: Sightings, looker: _Looker, *, prefix: str, until: float, quiet_s: float
 ) -> None:
     """Read until every version that the pages show has been seen, or the time is over; and then until nothing comes."""
     last = time.monotonic()

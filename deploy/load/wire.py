@@ -21,7 +21,7 @@ class NotHttp(ValueError):
     """What came back is no answer."""
 
 
-class Answer(Struct, frozen=True, gc=False):
+class WireAnswer(Struct, frozen=True, gc=False):
     """A whole answer; `keeps_open` is whether the connection takes another request."""
 
     status: int
@@ -32,7 +32,7 @@ class Answer(Struct, frozen=True, gc=False):
 class Ends(Protocol):
     """Who hears of how a request ended."""
 
-    def answered(self, wire: Wire, answer: Answer) -> None: ...
+    def answered(self, wire: Wire, answer: WireAnswer) -> None: ...
 
     def lost(self, wire: Wire, why: str) -> None: ...
 
@@ -44,7 +44,7 @@ def request_bytes(host: str, path: str, headers: Sequence[tuple[str, str]], body
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def answer_in(received: bytes, *, ended: bool = False) -> Answer | None:
+def answer_in(received: bytes, *, ended: bool = False) -> WireAnswer | None:
     """The answer, or `None` while part of it is on its way. `ended`: nothing more will come.
 
     Raises:
@@ -66,7 +66,7 @@ def answer_in(received: bytes, *, ended: bool = False) -> Answer | None:
         return None
     framed = b"content-length" in headers or b"transfer-encoding" in headers
     closes = headers.get(b"connection", b"").lower() == b"close" or first.startswith(b"HTTP/1.0")
-    return Answer(int(first[9:12]), body, framed and not closes and not ended)
+    return WireAnswer(int(first[9:12]), body, framed and not closes and not ended)
 
 
 def _body(headers: dict[bytes, bytes], rest: bytes, *, ended: bool) -> bytes | None:

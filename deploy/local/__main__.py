@@ -23,7 +23,7 @@ import typer
 from deploy import exits
 
 if TYPE_CHECKING:
-    from deploy.local.stack import Asked
+    from deploy.local.stack import StackSpec
 
 DIRECTORY = Path(".stack")
 CLIENTS = ("aiokafka", "asyncpg")  # what health checks are made with; an extra, since the embedded engine needs neither
@@ -67,17 +67,17 @@ def main(
         raise typer.Exit(exits.FAILED) from None
 
 
-def _asked(*, everything: bool, kafka: int | None, redis: bool, postgres: bool) -> Asked:
+def _asked(*, everything: bool, kafka: int | None, redis: bool, postgres: bool) -> StackSpec:
     import msgspec
 
     from deploy.local import stack
-    from deploy.local.stack import Asked
+    from deploy.local.stack import StackSpec
 
     if kafka not in (None, 0, 1, 3) or (everything and kafka == 0):
         raise typer.BadParameter("1 or 3 brokers", param_hint="--kafka")
     if everything:
         return msgspec.structs.replace(stack.ALL, brokers=kafka or stack.ALL.brokers)
-    asked = Asked(brokers=kafka or 0, redis=redis, postgres=postgres)
+    asked = StackSpec(brokers=kafka or 0, redis=redis, postgres=postgres)
     if asked.is_nothing:
         typer.echo("say which: --all, or some of --kafka 1, --kafka 3, --redis, --postgres", err=True)
         raise typer.Exit(exits.WRONG_USAGE)

@@ -32,7 +32,7 @@ CONSOLE_PORT = 9464  # where the commands look for an admin port; the other proc
 DRAIN_DELAY_S = 2.0  # HAProxy notices within one second, and a person who stops a stack waits for all of it
 
 
-class Servers(Struct, frozen=True, kw_only=True):
+class EngineServers(Struct, frozen=True, kw_only=True):
     """Where each is; empty for one that there is none of. How many brokers there are decides what can be promised."""
 
     kafka: str = ""
@@ -41,7 +41,7 @@ class Servers(Struct, frozen=True, kw_only=True):
     postgres: str = ""
 
 
-class Wished(Struct, frozen=True, kw_only=True):
+class EngineSpec(Struct, frozen=True, kw_only=True):
     """Which processes of ours, and what around them. `well_known` is for people: ports that can be remembered."""
 
     receivers: int = 0
@@ -57,7 +57,7 @@ class Wished(Struct, frozen=True, kw_only=True):
         return not (self.receivers or self.workers or self.console or self.sandbox or self.prometheus)
 
 
-class Engine(Struct, frozen=True, kw_only=True):
+class ClusterEngine(Struct, frozen=True, kw_only=True):
     """What was wished for, running."""
 
     world: World
@@ -114,13 +114,13 @@ class _Places(Struct, frozen=True, kw_only=True):
 async def running(
     directory: Directory,
     machine: Machine,
-    servers: Servers,
-    wished: Wished,
+    servers: EngineServers,
+    wished: EngineSpec,
     *,
     argv: tuple[str, ...] = roles.PROGRAM,
     told: Mapping[str, str] | None = None,
     steps: Steps | None = None,
-) -> AsyncIterator[Engine]:
+) -> AsyncIterator[ClusterEngine]:
     """What is wished for over these servers, all of it healthy; schema and topics are brought up to date before.
 
     `told` are more settings of our processes, by their names in small letters without prefix, with the last word;
@@ -152,7 +152,7 @@ async def running(
         yield engine
 
 
-def _places(wished: Wished) -> _Places:
+def _places(wished: EngineSpec) -> _Places:
     receivers, workers = wished.receivers, wished.workers
     drawn = iter(ports.free(5 + 2 * receivers + workers))
     wanted = (PUBLIC_PORT, STATS_PORT, CONSOLE_PORT, SANDBOX_PORT, prometheus.PORT)
@@ -175,7 +175,7 @@ def _places(wished: Wished) -> _Places:
     )
 
 
-def _settings(directory: Directory, servers: Servers, wished: Wished, world: World) -> dict[str, str]:
+def _settings(directory: Directory, servers: EngineServers, wished: EngineSpec, world: World) -> dict[str, str]:
     """What all processes of the engine are told. Secrets are in files: a process's environment is shown to others."""
     home = directory.home("secrets")
     home.chmod(0o700)
@@ -199,8 +199,8 @@ def _settings(directory: Directory, servers: Servers, wished: Wished, world: Wor
 
 
 def _planned(
-    directory: Directory, machine: Machine, program: Program, wished: Wished, places: _Places, world: World
-) -> Engine:
+    directory: Directory, machine: Machine, program: Program, wished: EngineSpec, places: _Places, world: World
+) -> ClusterEngine:
     """Everything of ours, not started yet."""
     receivers = tuple(
         roles.receiver(directory, machine, program, name=f"ingest-{number}", port=port, admin=admin)
@@ -220,7 +220,7 @@ def _planned(
         public=world.notify_base,
         admin=console.admin_url,
     )
-    return Engine(
+    return ClusterEngine(
         world=world,
         receivers=receivers,
         workers=workers,
@@ -229,7 +229,9 @@ def _planned(
     )
 
 
-async def _prepare(directory: Directory, machine: Machine, program: Program, servers: Servers, steps: Steps) -> None:
+async def _prepare(
+    directory: Directory, machine: Machine, program: Program, servers: EngineServers, steps: Steps
+) -> None:
     """The schema and the topics, as whoever installs the engine has them made."""
     if servers.postgres:
         with steps.doing("schema"):
@@ -244,8 +246,8 @@ async def _prepare(directory: Directory, machine: Machine, program: Program, ser
 
 
 async def _with_balancer(
-    stack: AsyncExitStack, directory: Directory, machine: Machine, engine: Engine, places: _Places, steps: Steps
-) -> Engine:
+    stack: AsyncExitStack, directory: Directory, machine: Machine, engine: ClusterEngine, places: _Places, steps: Steps
+) -> ClusterEngine:
     behind = [Behind(public=role.address, admin=role.admin_address) for role in engine.receivers]
     with steps.doing("HAProxy"):
         started = haproxy.balancing(directory, machine, behind, port=places.public, stats_port=places.stats)
@@ -253,8 +255,8 @@ async def _with_balancer(
 
 
 async def _with_prometheus(
-    stack: AsyncExitStack, directory: Directory, machine: Machine, engine: Engine, places: _Places, steps: Steps
-) -> Engine:
+    stack: AsyncExitStack, directory: Directory, machine: Machine, engine: ClusterEngine, places: _Places, steps: Steps
+) -> ClusterEngine:
     with steps.doing("Prometheus"):
         started = prometheus.running(
             directory, machine, jobs=_jobs(engine), rules=prometheus.shipped_rules(), port=places.prometheus
@@ -262,7 +264,7 @@ async def _with_prometheus(
         return msgspec.structs.replace(engine, prometheus=await stack.enter_async_context(started))
 
 
-def _jobs(engine: Engine) -> dict[str, list[str]]:
+def _jobs(engine: ClusterEngine) -> dict[str, list[str]]:
     """Whom Prometheus asks, by the jobs' names in deploy/prometheus."""
     jobs = {
         "ingest": [role.admin_address for role in engine.receivers],

@@ -14,10 +14,10 @@ from msgspec import Struct
 
 from deploy.local import ports, processes
 from deploy.local.directory import Directory
-from deploy.local.machine import Machine, Wanted
-from deploy.local.processes import Plan, Process
+from deploy.local.machine import Machine, NeededProgram
+from deploy.local.processes import Process, ProcessSpec
 
-SERVER = Wanted(
+SERVER = NeededProgram(
     what="HAProxy",
     programs=("haproxy",),
     places=("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"),
@@ -65,14 +65,14 @@ async def running(
     environ = {**machine.environ, **(variables or {})}
     # -db keeps it in the foreground and in one process: the one we know.
     argv = (str(program), "-db", "-f", str(configuration.resolve()))
-    await processes.finish(directory, Plan(name=f"{NAME}-check", argv=(*argv, "-c"), environ=environ))
+    await processes.finish(directory, ProcessSpec(name=f"{NAME}-check", argv=(*argv, "-c"), environ=environ))
 
     async def accepting() -> bool:
         return all([await ports.answers(ports.LOOPBACK, port) for port in listening]) and (
             healthy is None or await healthy()
         )
 
-    plan = Plan(name=NAME, argv=argv, environ=environ, ready_within_s=READY_WITHIN_S)
+    plan = ProcessSpec(name=NAME, argv=argv, environ=environ, ready_within_s=READY_WITHIN_S)
     process = Process(directory, plan, healthy=accepting)
     async with process.running():
         yield HAProxy(process=process)

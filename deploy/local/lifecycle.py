@@ -31,11 +31,11 @@ from deploy.cluster import servers
 from deploy.directory_lock import AlreadyRunning
 from deploy.local import directory as directories
 from deploy.local import leftovers, roles, stack, steps
-from deploy.local.engine import Engine
+from deploy.local.engine import ClusterEngine
 from deploy.local.machine import Machine, Missing
 from deploy.local.ports import NoPort
 from deploy.local.processes import DidNotStart
-from deploy.local.stack import Asked, Stack
+from deploy.local.stack import Stack, StackSpec
 
 COMMAND = "alipay-notify"
 WIDTH = 10  # of the names on the left
@@ -70,7 +70,7 @@ def _places(started: Stack) -> str:
     return "\n".join(f"  {name:<{WIDTH}}  {place}" for name, place in places.items() if place)
 
 
-def _commands(engine: Engine) -> str:
+def _commands(engine: ClusterEngine) -> str:
     if not engine.public_url:
         return ""
     program, world = _called(), _short(engine.world.directory)
@@ -160,7 +160,7 @@ REFUSALS = (Missing, DidNotStart, DidNotStop, AlreadyRunning, NoPort, OSError)
 async def until_told(
     directory: Path,
     machine: Machine,
-    asked: Asked,
+    asked: StackSpec,
     *,
     fresh: bool,
     announce: int | None = None,

@@ -41,7 +41,7 @@ class Carrier(Struct, frozen=True):
     path: str
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class NeededProgram(Struct, frozen=True, kw_only=True):
     """A program by all the names and places it may have. `places` may hold wildcards; the last match is the newest."""
 
     what: str
@@ -68,7 +68,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     def is_root(self) -> bool:
         return self.user == 0
 
-    async def find(self, wanted: Wanted) -> Path:
+    async def find(self, wanted: NeededProgram) -> Path:
         """The program's path; it exists and is executable.
 
         Raises:
@@ -85,7 +85,7 @@ class Machine(Struct, frozen=True, kw_only=True):
             raise Missing(wanted.what, wanted.commands, why)
         return found
 
-    def _present(self, wanted: Wanted) -> Path | None:
+    def _present(self, wanted: NeededProgram) -> Path | None:
         globbed = [place for pattern in wanted.places for place in sorted(glob(pattern), key=_by_version, reverse=True)]
         where = os.pathsep.join([self._path, *globbed])
         for program in wanted.programs:

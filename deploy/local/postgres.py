@@ -24,10 +24,10 @@ from msgspec import Struct
 
 from deploy.local import ports, processes
 from deploy.local.directory import Directory
-from deploy.local.machine import Carrier, Machine, Missing, Wanted
-from deploy.local.processes import Account, DidNotStart, Plan, Process
+from deploy.local.machine import Carrier, Machine, Missing, NeededProgram
+from deploy.local.processes import DidNotStart, Process, ProcessSpec, UnixAccount
 
-SERVER = Wanted(
+SERVER = NeededProgram(
     what="PostgreSQL",
     programs=("postgres",),
     places=("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin"),
@@ -93,7 +93,7 @@ async def running(
     await _initialise(directory, machine, home, program=program, account=account, name=name)
     (port,) = ports.free(1)
     password = (home / "password").read_text(encoding="ascii")
-    plan = Plan(
+    plan = ProcessSpec(
         name=name,
         argv=_command(program, home, port, more or {}),
         environ=_environ(machine, home),
@@ -128,7 +128,7 @@ async def answers(port: int, password: str) -> bool:
         return False
 
 
-def _account(machine: Machine, program: Path) -> Account | None:
+def _account(machine: Machine, program: Path) -> UnixAccount | None:
     """Whom it runs as, where that is not us. Raises Missing where root finds nobody, or nobody who may run it."""
     if not machine.is_root:
         return None
@@ -139,7 +139,7 @@ def _account(machine: Machine, program: Path) -> Account | None:
             continue
         if not passable(program.resolve().parent):
             raise Missing(SERVER.what, SERVER.commands, f"{program} cannot be run by {name}")
-        return Account(entry.pw_uid, grp.getgrgid(entry.pw_gid).gr_gid)
+        return UnixAccount(entry.pw_uid, grp.getgrgid(entry.pw_gid).gr_gid)
     raise Missing("an account to run PostgreSQL as", (f"useradd --system {ACCOUNTS[0]}",))
 
 
@@ -148,7 +148,7 @@ def passable(path: Path) -> bool:
     return all(each.stat().st_mode & 0o001 for each in (path, *path.parents))
 
 
-def _home(directory: Directory, name: str, account: Account | None) -> Path:
+def _home(directory: Directory, name: str, account: UnixAccount | None) -> Path:
     """Where its files are: the stack's own place for them, or where the account can reach them."""
     if account is None or passable(directory.path):
         home = directory.home(name)
@@ -173,7 +173,7 @@ def _follow(directory: Directory, name: str, home: Path) -> None:
 
 
 async def _initialise(
-    directory: Directory, machine: Machine, home: Path, *, program: Path, account: Account | None, name: str
+    directory: Directory, machine: Machine, home: Path, *, program: Path, account: UnixAccount | None, name: str
 ) -> None:
     """Make the database's files where there are none, or where making them was broken off."""
     files, password = home / "files", home / "password"
@@ -187,7 +187,7 @@ async def _initialise(
         os.chown(drawn, account.user, account.group)
     initdb = program.resolve().with_name("initdb")
     how = ("--auth=scram-sha-256", f"--pwfile={drawn}", "--encoding=UTF8", "--no-locale")
-    plan = Plan(
+    plan = ProcessSpec(
         name=f"{name}-initdb",
         argv=(str(initdb), "-D", str(files), "-U", ROLE, *how),
         environ=_environ(machine, home),

@@ -27,20 +27,20 @@ class DidNotStart(Exception):
     """A server ended before it was healthy, or did not become so in time; the message ends with the end of its log."""
 
 
-class Account(Struct, frozen=True):
+class UnixAccount(Struct, frozen=True):
     """Whom a server runs as, where that is not whom we run as."""
 
     user: int
     group: int
 
 
-class Plan(Struct, frozen=True, kw_only=True):
+class ProcessSpec(Struct, frozen=True, kw_only=True):
     """How a process is started and asked to stop."""
 
     name: str
     argv: tuple[str, ...]
     environ: Mapping[str, str]
-    account: Account | None = None
+    account: UnixAccount | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     ready_within_s: float = 60.0
     stop_within_s: float = STOP_WITHIN_S
@@ -49,7 +49,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 class Process:
     """A server by its plan. It may be started again after it was stopped or killed: its files are still there."""
 
-    def __init__(self, directory: Directory, plan: Plan, *, healthy: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, directory: Directory, plan: ProcessSpec, *, healthy: Callable[[], Awaitable[bool]]) -> None:
         self._directory = directory
         self._plan = plan
         self._healthy = healthy
@@ -205,7 +205,7 @@ def _send_all(pids: Sequence[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-async def finish(directory: Directory, plan: Plan) -> None:
+async def finish(directory: Directory, plan: ProcessSpec) -> None:
     """Carry out a program that ends by itself, such as the one that prepares a server's files.
 
     Raises:

@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from deploy.local import ports
 from deploy.local.directory import Directory
-from deploy.local.machine import Machine, Wanted
-from deploy.local.processes import Plan, Process
+from deploy.local.machine import Machine, NeededProgram
+from deploy.local.processes import Process, ProcessSpec
 
-SERVER = Wanted(
+SERVER = NeededProgram(
     what="Prometheus",
     programs=("prometheus",),
     places=("/usr/local/bin", "/opt/homebrew/bin"),
@@ -68,7 +68,9 @@ async def running(
     home = directory.home(NAME)
     file, targets = _lay_out(home, configuration, rules)
     _write(targets, jobs)
-    plan = Plan(name=NAME, argv=_command(program, file, port), environ=machine.environ, ready_within_s=READY_WITHIN_S)
+    plan = ProcessSpec(
+        name=NAME, argv=_command(program, file, port), environ=machine.environ, ready_within_s=READY_WITHIN_S
+    )
     process = Process(directory, plan, healthy=partial(ports.is_ok, port, "/-/ready"))
     async with process.running():
         yield Prometheus(port=port, targets=targets, process=process)

@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from deploy.local import ports
 from deploy.local.directory import Directory
-from deploy.local.machine import Carrier, Machine, Wanted
-from deploy.local.processes import Plan, Process
+from deploy.local.machine import Carrier, Machine, NeededProgram
+from deploy.local.processes import Process, ProcessSpec
 
-SERVER = Wanted(
+SERVER = NeededProgram(
     what="Redis",
     programs=("redis-server", "valkey-server"),
     places=("/usr/local/bin", "/usr/sbin", "/opt/homebrew/bin"),
@@ -86,7 +86,7 @@ async def _from(
     file = directory.home(name) / "redis.conf"
     file.write_text(configuration, encoding="utf-8")
     argv = (str(program), str(file), *options)
-    plan = Plan(name=name, argv=argv, environ=machine.environ, ready_within_s=READY_WITHIN_S)
+    plan = ProcessSpec(name=name, argv=argv, environ=machine.environ, ready_within_s=READY_WITHIN_S)
     process = Process(directory, plan, healthy=partial(answers, port))
     async with process.running():
         yield Redis(port=port, process=process)

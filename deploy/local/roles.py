@@ -18,7 +18,7 @@ import deploy
 from deploy.local import ports
 from deploy.local.directory import Directory
 from deploy.local.machine import Machine
-from deploy.local.processes import Plan, Process
+from deploy.local.processes import Process, ProcessSpec
 from ingest.settings import PREFIX
 
 # -P, since what happens to lie in the working directory is not ours to run.
@@ -72,8 +72,8 @@ class Program(Struct, frozen=True, kw_only=True):
             | {PREFIX + name.upper(): value for name, value in settings.items()}
         )
 
-    def plan(self, name: str, machine: Machine, *arguments: str, **more: object) -> Plan:
-        return Plan(
+    def plan(self, name: str, machine: Machine, *arguments: str, **more: object) -> ProcessSpec:
+        return ProcessSpec(
             name=name,
             argv=(*self.argv, *arguments),
             environ=self.environ(machine, **more),

@@ -14,7 +14,7 @@ from msgspec import Struct
 from deploy.local import addresses, engine, postgres, redis, roles
 from deploy.local import directory as directories
 from deploy.local.directory import Directory
-from deploy.local.engine import Engine, Servers, Wished
+from deploy.local.engine import ClusterEngine, EngineServers, EngineSpec
 from deploy.local.kafka import cluster
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.machine import Machine
@@ -24,24 +24,26 @@ from deploy.local.redis import Redis
 from deploy.local.steps import Steps, Untold
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class StackSpec(Struct, frozen=True, kw_only=True):
     """Which servers, and what of ours over them; `brokers` is 0, 1 or 3."""
 
     brokers: int = 0
     redis: bool = False
     postgres: bool = False
-    ours: Wished = Wished()
+    ours: EngineSpec = EngineSpec()
 
     @property
     def is_nothing(self) -> bool:
         return not (self.brokers or self.redis or self.postgres) and self.ours.is_nothing
 
 
-ALL = Asked(
+ALL = StackSpec(
     brokers=3,
     redis=True,
     postgres=True,
-    ours=Wished(receivers=2, workers=2, console=True, sandbox=True, balancer=True, prometheus=True, well_known=True),
+    ours=EngineSpec(
+        receivers=2, workers=2, console=True, sandbox=True, balancer=True, prometheus=True, well_known=True
+    ),
 )
 
 
@@ -52,7 +54,7 @@ class Stack(Struct, frozen=True, kw_only=True):
     kafka: Kafka | None = None
     redis: Redis | None = None
     postgres: Postgres | None = None
-    engine: Engine | None = None
+    engine: ClusterEngine | None = None
 
     def addresses(self) -> dict[str, str]:
         """Where clients find each server, and what of ours runs."""
@@ -74,7 +76,7 @@ class Stack(Struct, frozen=True, kw_only=True):
 async def running(
     path: Path,
     machine: Machine,
-    asked: Asked,
+    asked: StackSpec,
     *,
     fresh: bool = False,
     argv: tuple[str, ...] = roles.PROGRAM,
@@ -106,7 +108,7 @@ async def _servers(
     stack: AsyncExitStack,
     held: Directory,
     machine: Machine,
-    asked: Asked,
+    asked: StackSpec,
     brokers_told: Mapping[str, str],
     steps: Steps,
 ) -> Stack:
@@ -126,8 +128,8 @@ async def _servers(
     return started
 
 
-def _found(started: Stack, asked: Asked) -> Servers:
-    return Servers(
+def _found(started: Stack, asked: StackSpec) -> EngineServers:
+    return EngineServers(
         kafka=started.kafka.bootstrap if started.kafka else "",
         brokers=asked.brokers,
         redis=started.redis.url if started.redis else "",

@@ -34,7 +34,7 @@ class Untold:
         return
 
 
-class Lines:
+class StepLines:
     """A line on stderr at the end of each step."""
 
     def doing(self, what: str) -> AbstractContextManager[None]:
@@ -50,7 +50,7 @@ class Lines:
         typer.echo(f"{what}: ready in {time.monotonic() - begun:.1f} s", err=True)
 
 
-class Live:
+class LiveSteps:
     """A line for each step that turns while the step lasts."""
 
     def __init__(self, progress: Progress) -> None:
@@ -75,7 +75,7 @@ def shown() -> Iterator[Steps]:
     console = Console(stderr=True)
     with ExitStack() as stack:
         if not console.is_terminal:
-            yield Lines()
+            yield StepLines()
             return
         columns = (SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"), TimeElapsedColumn())
-        yield Live(stack.enter_context(Progress(*columns, console=console)))
+        yield LiveSteps(stack.enter_context(Progress(*columns, console=console)))

@@ -24,7 +24,7 @@ from deploy.sandbox import field_sets, gateway, pages, serials, signing
 from deploy.sandbox.delivery import Errand, Sender
 from deploy.sandbox.gateway import HonestRequest, RefusedRequestError
 from deploy.sandbox.issued import IssuedIds
-from deploy.sandbox.notifications import Event, Kind, Refund, Trade
+from deploy.sandbox.notifications import MessageKind, SandboxRefund, Trade, TradeEvent
 from deploy.sandbox.world import World
 
 # Payments kept in memory; older ones are forgotten, and their pages answer 404.
@@ -43,7 +43,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     notify_url: str
     return_url: str
     state: State = "open"
-    refunds: tuple[Refund, ...] = ()
+    refunds: tuple[SandboxRefund, ...] = ()
 
     @property
     def refunded_minor(self) -> int:
@@ -166,19 +166,19 @@ class Cashier:
 
     async def pay(self, request: web.Request) -> web.StreamResponse:
         """The buyer pays. Paying again, as by a reload, pays nothing: the buyer is sent back once more."""
-        return self._end(self._payment(request), state="paid", kind=Kind.PAID)
+        return self._end(self._payment(request), state="paid", kind=MessageKind.PAID)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """The buyer goes away without paying, and the trade closes."""
-        return self._end(self._payment(request), state="closed", kind=Kind.CLOSED)
+        return self._end(self._payment(request), state="closed", kind=MessageKind.CLOSED)
 
-    def _end(self, payment: Payment, *, state: State, kind: Kind) -> web.StreamResponse:
+    def _end(self, payment: Payment, *, state: State, kind: MessageKind) -> web.StreamResponse:
         if payment.state == "open":
             now = datetime.now(UTC)
             trade = msgspec.structs.replace(payment.trade, paid=now)
             payment = msgspec.structs.replace(payment, trade=trade, state=state)
             self._keep(payment)
-            self._notify(payment, Event(kind=kind, at=now))
+            self._notify(payment, TradeEvent(kind=kind, at=now))
         raise web.HTTPSeeOther(self._return_to(payment))
 
     def _return_to(self, payment: Payment) -> str:
@@ -217,11 +217,13 @@ class Cashier:
         if total > payment.trade.amount_minor:
             raise RefusedRequestError("RETURN_AMOUNT_EXCEED", "more would be refunded than was paid")
         now = datetime.now(UTC)
-        refund = Refund(number=number, refund_id=self._numbers.payment_id(now), amount_minor=part, total_minor=total)
+        refund = SandboxRefund(
+            number=number, refund_id=self._numbers.payment_id(now), amount_minor=part, total_minor=total
+        )
         self._keep(msgspec.structs.replace(payment, refunds=(*payment.refunds, refund)))
-        self._notify(payment, Event(kind=Kind.REFUND, at=now, refund=refund))
+        self._notify(payment, TradeEvent(kind=MessageKind.REFUND, at=now, refund=refund))
 
-    def _notify(self, payment: Payment, event: Event) -> None:
+    def _notify(self, payment: Payment, event: TradeEvent) -> None:
         one = field_sets.compose(payment.trade, event, numbers=self._numbers, chance=self._chance)
         at = event.at + timedelta(seconds=self._notify_delay_s)
         errand = Errand(notification=one, url=payment.notify_url, at=at)

@@ -22,8 +22,16 @@ import msgspec
 
 from deploy.sandbox import field_sets, forgery, serials
 from deploy.sandbox.delivery import PROFILES
-from deploy.sandbox.notifications import Delivery, Event, Facts, Kind, Notification, Refund, Trade
-from deploy.sandbox.world import Account, World
+from deploy.sandbox.notifications import (
+    Facts,
+    MessageKind,
+    SandboxRefund,
+    SignedDelivery,
+    Trade,
+    TradeEvent,
+    UnsignedNotification,
+)
+from deploy.sandbox.world import SandboxAccount, World
 
 _LIVES: tuple[str, ...] = ("paid", "paid", "paid", "finished", "part", "parts", "whole", "expired")
 _REFUNDED_PERCENT: Mapping[str, tuple[int, ...]] = {"part": (30,), "parts": (20, 30), "whole": (100,)}
@@ -92,7 +100,7 @@ class _Author:
         self._numbers = serials.Serials(chance)
         self._forger = forgery.Forger()
 
-    def items(self, account: Account, *, number: int, now: datetime) -> list[Item]:
+    def items(self, account: SandboxAccount, *, number: int, now: datetime) -> list[Item]:
         """All requests about one order, in no order yet."""
         trade = self._trade(account, number=number, now=now)
         items: list[Item] = []
@@ -103,7 +111,7 @@ class _Author:
             items += self._hostile(trade, event)
         return items
 
-    def _told_again(self, one: Notification, event: Event) -> list[Item]:
+    def _told_again(self, one: UnsignedNotification, event: TradeEvent) -> list[Item]:
         """Some of Alipay's retries, each at the moment its schedule has for it."""
         retries: list[Item] = []
         schedule = PROFILES["cn-4m"]
@@ -112,7 +120,7 @@ class _Author:
             retries.append(_item(one, at=later, told_before=True))
         return retries
 
-    def _trade(self, account: Account, *, number: int, now: datetime) -> Trade:
+    def _trade(self, account: SandboxAccount, *, number: int, now: datetime) -> Trade:
         paid = now - timedelta(seconds=self._chance.randrange(86_400))
         identity = account.identity
         antom = identity.product == "antom"
@@ -127,36 +135,36 @@ class _Author:
             paid=paid,
         )
 
-    def _life(self, trade: Trade) -> list[Event]:
+    def _life(self, trade: Trade) -> list[TradeEvent]:
         """What happens to a trade, in the order in which it happens. A life its product does not know ends as paid."""
         life = self._chance.choice(_LIVES)
         product = trade.account.identity.product
         # A pending Antom payment has already been paid by the buyer; it does not expire.
-        waiting = [Event(kind=Kind.WAITING, at=trade.created)] if self._chance.random() < 0.3 else []
+        waiting = [TradeEvent(kind=MessageKind.WAITING, at=trade.created)] if self._chance.random() < 0.3 else []
         if life == "expired":
-            return [*waiting, Event(kind=Kind.CLOSED, at=trade.paid + timedelta(minutes=30))]
-        events = [*waiting, Event(kind=Kind.PAID, at=trade.paid)]
+            return [*waiting, TradeEvent(kind=MessageKind.CLOSED, at=trade.paid + timedelta(minutes=30))]
+        events = [*waiting, TradeEvent(kind=MessageKind.PAID, at=trade.paid)]
         if life == "finished" and product in ("in-app", "open"):
-            return [*events, Event(kind=Kind.FINISHED, at=trade.paid + timedelta(days=90))]
+            return [*events, TradeEvent(kind=MessageKind.FINISHED, at=trade.paid + timedelta(days=90))]
         return [*events, *self._refunds(trade, _REFUNDED_PERCENT.get(life, ()))]
 
-    def _refunds(self, trade: Trade, percents: Sequence[int]) -> list[Event]:
-        events: list[Event] = []
+    def _refunds(self, trade: Trade, percents: Sequence[int]) -> list[TradeEvent]:
+        events: list[TradeEvent] = []
         total = 0
         for index, percent in enumerate(percents, start=1):
             part = trade.amount_minor * percent // 100
             total += part
             at = trade.paid + timedelta(hours=index, milliseconds=self._chance.randrange(1000))
-            refund = Refund(
+            refund = SandboxRefund(
                 number=f"{trade.order}-R{index}",
                 refund_id=self._numbers.payment_id(at),
                 amount_minor=part,
                 total_minor=total,
             )
-            events.append(Event(kind=Kind.REFUND, at=at, refund=refund))
+            events.append(TradeEvent(kind=MessageKind.REFUND, at=at, refund=refund))
         return events
 
-    def _hostile(self, trade: Trade, event: Event) -> list[Item]:
+    def _hostile(self, trade: Trade, event: TradeEvent) -> list[Item]:
         items: list[Item] = []
         if self._chance.random() < _FORGED_SHARE:
             forged = self._forger.forge(self._lookalike(trade, event), self._chance.choice(forgery.WAYS))
@@ -170,7 +178,7 @@ class _Author:
             items.append(_item(foreign, at=event.at, refused=True))
         return items
 
-    def _lookalike(self, trade: Trade, event: Event) -> Notification:
+    def _lookalike(self, trade: Trade, event: TradeEvent) -> UnsignedNotification:
         """What the forger starts from: the same news under an identity of its own."""
         if trade.account.identity.product == "antom":
             trade = msgspec.structs.replace(trade, order=f"{trade.order}F")
@@ -181,9 +189,9 @@ class _Author:
 
 
 def _item(
-    one: Notification, *, at: datetime, forged: bool = False, refused: bool = False, told_before: bool = False
+    one: UnsignedNotification, *, at: datetime, forged: bool = False, refused: bool = False, told_before: bool = False
 ) -> Item:
-    delivery: Delivery = one.delivery(at)
+    delivery: SignedDelivery = one.delivery(at)
     return Item(
         account=one.account.identity.name,
         path=delivery.path,

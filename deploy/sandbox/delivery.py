@@ -28,7 +28,7 @@ import aiohttp
 import msgspec
 
 from deploy.sandbox.issued import IssuedIds
-from deploy.sandbox.notifications import Delivery, Notification
+from deploy.sandbox.notifications import SignedDelivery, UnsignedNotification
 
 _MINUTE, _HOUR = 60, 3600
 _LONG_TAIL = (1 * _HOUR, 2 * _HOUR, 6 * _HOUR, 15 * _HOUR)
@@ -99,7 +99,7 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
     """One notification to be delivered. `copies` counts how often it is told although it was answered: as when Alipay
     never saw the answers."""
 
-    notification: Notification
+    notification: UnsignedNotification
     url: str
     at: datetime
     expected: Expected = "success"
@@ -143,7 +143,7 @@ class Watcher(Protocol):
     def __call__(self, attempt: Attempt, /) -> None: ...
 
 
-class History:
+class DeliveryHistory:
     """One JSON line per fact, for a judge who trusts nobody: `call` before sending, then what came of it."""
 
     def __init__(self, path: Path) -> None:
@@ -177,7 +177,7 @@ class Sender:
         concurrency: int = 64,
         timeout_s: float = ANSWER_TIMEOUT_S,
         watcher: Watcher | None = None,
-        history: History | None = None,
+        history: DeliveryHistory | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._http = http
@@ -230,12 +230,12 @@ class Sender:
             self._watcher(attempt)
         return attempt
 
-    async def _post(self, url: str, delivery: Delivery) -> _Answer:
+    async def _post(self, url: str, delivery: SignedDelivery) -> _Answer:
         began = time.perf_counter()
         status, body, why = await self._exchange(url, delivery)
         return _Answer(status=status, body=body, why=why, elapsed_ms=(time.perf_counter() - began) * 1000)
 
-    async def _exchange(self, url: str, delivery: Delivery) -> tuple[int | None, bytes, str]:
+    async def _exchange(self, url: str, delivery: SignedDelivery) -> tuple[int | None, bytes, str]:
         try:
             async with self._http.post(
                 url, data=delivery.body, headers=delivery.headers, allow_redirects=False, timeout=self._timeout

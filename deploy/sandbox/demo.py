@@ -18,7 +18,7 @@ WEIGHTS: Mapping[str, int] = {
 }  # fmt: skip
 
 
-class Stage(Protocol):
+class DemoStage(Protocol):
     """Where scenarios are played."""
 
     def suitable(self, name: str) -> Sequence[str]: ...
@@ -26,7 +26,7 @@ class Stage(Protocol):
     def start_play(self, name: str, account: str) -> bool: ...
 
 
-async def keep_busy(stage: Stage, *, chance: Random, pause_s: float = 2.0) -> None:
+async def keep_busy(stage: DemoStage, *, chance: Random, pause_s: float = 2.0) -> None:
     """Plays on until it is cancelled. The first round is of every scenario, so that a minute shows all there is."""
     for name in WEIGHTS:
         await _play(stage, name, chance, pause_s)
@@ -35,7 +35,7 @@ async def keep_busy(stage: Stage, *, chance: Random, pause_s: float = 2.0) -> No
         await _play(stage, name, chance, pause_s)
 
 
-async def _play(stage: Stage, name: str, chance: Random, pause_s: float) -> None:
+async def _play(stage: DemoStage, name: str, chance: Random, pause_s: float) -> None:
     # A stage that is full lets this one fall: a demonstration has no backlog.
     stage.start_play(name, chance.choice(stage.suitable(name)))
     await asyncio.sleep(pause_s * chance.uniform(0.3, 1.7))

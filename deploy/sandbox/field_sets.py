@@ -17,25 +17,25 @@ from deploy.sandbox import serials
 from deploy.sandbox.notifications import (
     KINDS_OF,
     NAMELESS,
-    Event,
     Facts,
-    Kind,
-    Notification,
-    Refund,
+    MessageKind,
+    SandboxRefund,
     Trade,
+    TradeEvent,
     UnplayableError,
+    UnsignedNotification,
 )
 from deploy.sandbox.world import Product
 
 _NO_DECIMALS = frozenset({"JPY", "KRW"})
 
-_STATUS: Mapping[Kind, str] = {
-    Kind.WAITING: "WAIT_BUYER_PAY",
-    Kind.PAID: "TRADE_SUCCESS",
-    Kind.FINISHED: "TRADE_FINISHED",
-    Kind.FROZEN: "TRADE_PENDING",
-    Kind.CLOSED: "TRADE_CLOSED",
-    Kind.REFUND_CLOSED: "TRADE_SUCCESS",
+_STATUS: Mapping[MessageKind, str] = {
+    MessageKind.WAITING: "WAIT_BUYER_PAY",
+    MessageKind.PAID: "TRADE_SUCCESS",
+    MessageKind.FINISHED: "TRADE_FINISHED",
+    MessageKind.FROZEN: "TRADE_PENDING",
+    MessageKind.CLOSED: "TRADE_CLOSED",
+    MessageKind.REFUND_CLOSED: "TRADE_SUCCESS",
 }
 
 # Where Antom puts the number that makes a message that message and no other.
@@ -45,7 +45,7 @@ _ANTOM_KEYS: tuple[str, ...] = (
 )  # fmt: skip
 
 
-def compose(trade: Trade, event: Event, *, numbers: serials.Serials, chance: Random) -> Notification:
+def compose(trade: Trade, event: TradeEvent, *, numbers: serials.Serials, chance: Random) -> UnsignedNotification:
     """The notification that tells this event of this trade, with a notify_id of its own.
 
     Raises:
@@ -61,7 +61,7 @@ def compose(trade: Trade, event: Event, *, numbers: serials.Serials, chance: Ran
         notify_id = numbers.notify_id(event.at)
         fields = _dressed(fields, notify_id=notify_id, sign_type=trade.account.signer.sign_type, event=event)
         fields = dict(chance.sample(list(fields.items()), k=len(fields)))
-    return Notification(
+    return UnsignedNotification(
         account=trade.account,
         order=trade.order,
         notify_id=notify_id,
@@ -89,14 +89,14 @@ def minor_units(text: str, currency: str) -> int:
     return int(whole + cents)
 
 
-def _dressed(fields: dict[str, str], *, notify_id: str, sign_type: str, event: Event) -> dict[str, str]:
+def _dressed(fields: dict[str, str], *, notify_id: str, sign_type: str, event: TradeEvent) -> dict[str, str]:
     """The fields every form has; `notify_time` is replaced at each delivery."""
-    kind = "batch_refund_notify" if event.kind is Kind.BATCH_REFUND else "trade_status_sync"
+    kind = "batch_refund_notify" if event.kind is MessageKind.BATCH_REFUND else "trade_status_sync"
     envelope = {"notify_id": notify_id, "notify_type": kind, "notify_time": serials.moment(event.at)}
     return envelope | fields | {"sign_type": sign_type}
 
 
-def _facts(trade: Trade, event: Event) -> Facts:
+def _facts(trade: Trade, event: TradeEvent) -> Facts:
     return Facts(
         kind=event.kind,
         trade_no=trade.trade_no,
@@ -108,21 +108,21 @@ def _facts(trade: Trade, event: Event) -> Facts:
     )
 
 
-def _refund_of(event: Event) -> Refund:
+def _refund_of(event: TradeEvent) -> SandboxRefund:
     if event.refund is None:
         raise UnplayableError(f"a {event.kind} notification needs a refund")
     return event.refund
 
 
-def _status(trade: Trade, event: Event) -> str:
-    if event.kind is not Kind.REFUND:
+def _status(trade: Trade, event: TradeEvent) -> str:
+    if event.kind is not MessageKind.REFUND:
         return _STATUS[event.kind]
     # Refunds that have reached the whole amount close the trade; before that it stays paid.
     return "TRADE_CLOSED" if _refund_of(event).total_minor >= trade.amount_minor else "TRADE_SUCCESS"
 
 
-def _in_app(trade: Trade, event: Event) -> dict[str, str]:
-    if event.kind is Kind.BATCH_REFUND:
+def _in_app(trade: Trade, event: TradeEvent) -> dict[str, str]:
+    if event.kind is MessageKind.BATCH_REFUND:
         return _batch_refund(trade, event)
     identity, price = trade.account.identity, amount(trade.amount_minor, trade.currency)
     fields = {
@@ -136,23 +136,23 @@ def _in_app(trade: Trade, event: Event) -> dict[str, str]:
     return fields | _times(trade, event) | _mapi_refund(event)
 
 
-def _mapi_refund(event: Event) -> dict[str, str]:
-    if event.kind not in (Kind.REFUND, Kind.REFUND_CLOSED):
+def _mapi_refund(event: TradeEvent) -> dict[str, str]:
+    if event.kind not in (MessageKind.REFUND, MessageKind.REFUND_CLOSED):
         return {}
-    outcome = "REFUND_SUCCESS" if event.kind is Kind.REFUND else "REFUND_CLOSED"
+    outcome = "REFUND_SUCCESS" if event.kind is MessageKind.REFUND else "REFUND_CLOSED"
     return {"refund_status": outcome, "gmt_refund": serials.moment_with_fraction(event.at)}
 
 
-def _times(trade: Trade, event: Event) -> dict[str, str]:
+def _times(trade: Trade, event: TradeEvent) -> dict[str, str]:
     times = {"gmt_create": serials.moment(trade.created)}
-    if event.kind not in (Kind.WAITING, Kind.CLOSED):
+    if event.kind not in (MessageKind.WAITING, MessageKind.CLOSED):
         times["gmt_payment"] = serials.moment(trade.paid)
     if _status(trade, event) in ("TRADE_CLOSED", "TRADE_FINISHED"):
         times["gmt_close"] = serials.moment(event.at)
     return times
 
 
-def _batch_refund(trade: Trade, event: Event) -> dict[str, str]:
+def _batch_refund(trade: Trade, event: TradeEvent) -> dict[str, str]:
     refund = _refund_of(event)
     money = amount(refund.amount_minor, trade.currency)
     return {
@@ -162,11 +162,11 @@ def _batch_refund(trade: Trade, event: Event) -> dict[str, str]:
     }
 
 
-def _website(trade: Trade, event: Event) -> dict[str, str]:
-    if event.kind is Kind.BATCH_REFUND:
+def _website(trade: Trade, event: TradeEvent) -> dict[str, str]:
+    if event.kind is MessageKind.BATCH_REFUND:
         return _batch_refund(trade, event)
     # The website product has no TRADE_SUCCESS of its own: its news of payment is TRADE_FINISHED.
-    status = "TRADE_FINISHED" if event.kind is Kind.PAID else _status(trade, event)
+    status = "TRADE_FINISHED" if event.kind is MessageKind.PAID else _status(trade, event)
     return {
         "out_trade_no": trade.order,
         "trade_no": trade.trade_no,
@@ -176,7 +176,7 @@ def _website(trade: Trade, event: Event) -> dict[str, str]:
     } | _mapi_refund(event)
 
 
-def _open(trade: Trade, event: Event) -> dict[str, str]:
+def _open(trade: Trade, event: TradeEvent) -> dict[str, str]:
     identity, total = trade.account.identity, amount(trade.amount_minor, trade.currency)
     fields = {
         "app_id": identity.app_id, "auth_app_id": identity.app_id, "charset": identity.charset, "version": "1.0",
@@ -186,11 +186,11 @@ def _open(trade: Trade, event: Event) -> dict[str, str]:
     }  # fmt: skip
     if trade.body:
         fields["body"] = trade.body
-    if event.kind not in (Kind.WAITING, Kind.CLOSED):
+    if event.kind not in (MessageKind.WAITING, MessageKind.CLOSED):
         bill = f'[{{"amount":"{total}","fundChannel":"ALIPAYACCOUNT"}}]'
         fields |= {"receipt_amount": total, "invoice_amount": total, "buyer_pay_amount": total}
         fields |= {"point_amount": "0.00", "fund_bill_list": bill}
-    if event.kind is Kind.REFUND:
+    if event.kind is MessageKind.REFUND:
         refund = _refund_of(event)
         fields |= {
             "refund_fee": amount(refund.total_minor, trade.currency),
@@ -200,23 +200,23 @@ def _open(trade: Trade, event: Event) -> dict[str, str]:
     return fields | _times(trade, event)
 
 
-def _antom(trade: Trade, event: Event) -> dict[str, str]:
+def _antom(trade: Trade, event: TradeEvent) -> dict[str, str]:
     match event.kind:
-        case Kind.WAITING | Kind.PAID | Kind.CLOSED:
+        case MessageKind.WAITING | MessageKind.PAID | MessageKind.CLOSED:
             return _antom_payment(trade, event)
-        case Kind.REFUND:
+        case MessageKind.REFUND:
             return _antom_refund(trade, event)
-        case Kind.CAPTURE:
+        case MessageKind.CAPTURE:
             return _antom_capture(trade, event)
-        case Kind.DISPUTE:
+        case MessageKind.DISPUTE:
             return _antom_dispute(trade, event)
-        case Kind.AUTHORIZATION:
+        case MessageKind.AUTHORIZATION:
             return _antom_authorization(trade)
-        case Kind.SUBSCRIPTION:
+        case MessageKind.SUBSCRIPTION:
             return _antom_subscription(trade, event)
-        case Kind.VAULTING:
+        case MessageKind.VAULTING:
             return _antom_vaulting(trade, event)
-        case Kind.FINISHED | Kind.FROZEN | Kind.REFUND_CLOSED | Kind.BATCH_REFUND:
+        case MessageKind.FINISHED | MessageKind.FROZEN | MessageKind.REFUND_CLOSED | MessageKind.BATCH_REFUND:
             raise UnplayableError(f"Antom sends no {event.kind} message")
         case _:
             assert_never(event.kind)
@@ -231,13 +231,13 @@ def _money(name: str, minor: int, currency: str) -> dict[str, str]:
     return {f"{name}.currency": currency, f"{name}.value": str(minor)}
 
 
-def _antom_payment(trade: Trade, event: Event) -> dict[str, str]:
-    notify_type = "PAYMENT_PENDING" if event.kind is Kind.WAITING else "PAYMENT_RESULT"
-    fields = {"notifyType": notify_type} | _result("F" if event.kind is Kind.CLOSED else "S")
+def _antom_payment(trade: Trade, event: TradeEvent) -> dict[str, str]:
+    notify_type = "PAYMENT_PENDING" if event.kind is MessageKind.WAITING else "PAYMENT_RESULT"
+    fields = {"notifyType": notify_type} | _result("F" if event.kind is MessageKind.CLOSED else "S")
     fields |= {"paymentRequestId": trade.order, "paymentId": trade.trade_no}
     fields |= _money("paymentAmount", trade.amount_minor, trade.currency)
     fields["paymentCreateTime"] = serials.iso_moment(trade.created)
-    if event.kind is Kind.PAID:
+    if event.kind is MessageKind.PAID:
         fields |= _money("actualPaymentAmount", trade.amount_minor, trade.currency)
         fields["paymentTime"] = serials.iso_moment(trade.paid)
     return fields | {
@@ -248,7 +248,7 @@ def _antom_payment(trade: Trade, event: Event) -> dict[str, str]:
     }
 
 
-def _antom_refund(trade: Trade, event: Event) -> dict[str, str]:
+def _antom_refund(trade: Trade, event: TradeEvent) -> dict[str, str]:
     refund = _refund_of(event)
     fields = {"notifyType": "REFUND_RESULT"} | _result()
     fields |= {"refundStatus": "SUCCESS", "refundRequestId": refund.number, "refundId": refund.refund_id}
@@ -259,7 +259,7 @@ def _antom_refund(trade: Trade, event: Event) -> dict[str, str]:
     )
 
 
-def _antom_capture(trade: Trade, event: Event) -> dict[str, str]:
+def _antom_capture(trade: Trade, event: TradeEvent) -> dict[str, str]:
     fields = {"notifyType": "CAPTURE_RESULT"} | _result()
     fields |= {"captureRequestId": f"CAP-{trade.order}", "paymentId": trade.trade_no}
     fields["captureId"] = f"{trade.trade_no}01"
@@ -270,7 +270,7 @@ def _antom_capture(trade: Trade, event: Event) -> dict[str, str]:
     )
 
 
-def _antom_dispute(trade: Trade, event: Event) -> dict[str, str]:
+def _antom_dispute(trade: Trade, event: TradeEvent) -> dict[str, str]:
     fields = {"disputeNotificationType": "DISPUTE_CREATED"} | _result()
     fields |= {"paymentRequestId": trade.order, "paymentId": trade.trade_no, "disputeId": f"{trade.trade_no}02"}
     fields |= _money("disputeAmount", trade.amount_minor, trade.currency)
@@ -286,7 +286,7 @@ def _antom_authorization(trade: Trade) -> dict[str, str]:
     return fields | {"authClientId": trade.account.identity.client_id, "accessToken": f"tok{trade.trade_no}"}
 
 
-def _antom_subscription(trade: Trade, event: Event) -> dict[str, str]:
+def _antom_subscription(trade: Trade, event: TradeEvent) -> dict[str, str]:
     fields = {"subscriptionNotificationType": "CREATE"} | _result()
     return fields | {
         "subscriptionRequestId": f"SUB-{trade.order}",
@@ -296,7 +296,7 @@ def _antom_subscription(trade: Trade, event: Event) -> dict[str, str]:
     }
 
 
-def _antom_vaulting(trade: Trade, event: Event) -> dict[str, str]:
+def _antom_vaulting(trade: Trade, event: TradeEvent) -> dict[str, str]:
     return _result() | {
         "vaultingRequestId": f"VLT-{trade.order}",
         "paymentMethodDetail.paymentMethodType": "CARD",
@@ -312,7 +312,7 @@ def _antom_key(fields: Mapping[str, str]) -> str:
     return f"{kind}:{number}:{fields.get('refundStatus') or fields['result.resultStatus']}"
 
 
-_FIELD_SETS: Mapping[Product, Callable[[Trade, Event], dict[str, str]]] = {
+_FIELD_SETS: Mapping[Product, Callable[[Trade, TradeEvent], dict[str, str]]] = {
     "in-app": _in_app,
     "website": _website,
     "open": _open,

@@ -8,7 +8,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from deploy.sandbox import signing
-from deploy.sandbox.notifications import Edits, Notification, edited
+from deploy.sandbox.notifications import Edits, UnsignedNotification, edited
 
 Way = Literal["changed", "placeholder", "other-key"]
 WAYS: tuple[Way, ...] = ("changed", "placeholder", "other-key")
@@ -30,7 +30,7 @@ class Forger:
     def __init__(self) -> None:
         self._signers: dict[tuple[signing.SignType, int], signing.Signer] = {}
 
-    def forge(self, notification: Notification, way: Way) -> Notification:
+    def forge(self, notification: UnsignedNotification, way: Way) -> UnsignedNotification:
         """The notification, changed after signing, with a signature of nothing, or signed by somebody else."""
         match way:
             case "changed":
@@ -43,7 +43,7 @@ class Forger:
                 account = msgspec.structs.replace(notification.account, signer=self._signer(notification))
                 return msgspec.structs.replace(notification, account=account)
 
-    def _signer(self, notification: Notification) -> signing.Signer:
+    def _signer(self, notification: UnsignedNotification) -> signing.Signer:
         sign_type = notification.account.signer.sign_type
         bits = notification.account.signer.bits
         if (sign_type, bits) not in self._signers:

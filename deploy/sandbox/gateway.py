@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from deploy.sandbox import field_sets, signing
-from deploy.sandbox.world import Account, World
+from deploy.sandbox.world import SandboxAccount, World
 
 PAY_SERVICES = ("create_forex_trade_wap", "create_forex_trade")
 REFUND_SERVICE = "forex_refund"
@@ -36,7 +36,7 @@ class RefusedRequestError(Exception):
 class HonestRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A Request whose signature is that of the account's merchant."""
 
-    account: Account
+    account: SandboxAccount
     params: Mapping[str, str]
 
     def required(self, name: str) -> str:

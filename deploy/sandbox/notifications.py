@@ -21,12 +21,12 @@ from enum import StrEnum
 import msgspec
 
 from deploy.sandbox import serials, signing
-from deploy.sandbox.world import Account, Product
+from deploy.sandbox.world import Product, SandboxAccount
 
 Fields = signing.Fields
 
 
-class Kind(StrEnum):
+class MessageKind(StrEnum):
     """What happened, in the sandbox's words; how a product says it is for `field_sets` to know."""
 
     WAITING = "waiting"
@@ -44,25 +44,51 @@ class Kind(StrEnum):
     VAULTING = "vaulting"
 
 
-_MAPI_KINDS = frozenset({Kind.WAITING, Kind.PAID, Kind.CLOSED, Kind.REFUND, Kind.BATCH_REFUND})
-_STATES = frozenset({Kind.WAITING, Kind.PAID, Kind.FINISHED, Kind.FROZEN, Kind.CLOSED, Kind.REFUND})
+_MAPI_KINDS = frozenset(
+    {MessageKind.WAITING, MessageKind.PAID, MessageKind.CLOSED, MessageKind.REFUND, MessageKind.BATCH_REFUND}
+)
+_STATES = frozenset(
+    {
+        MessageKind.WAITING,
+        MessageKind.PAID,
+        MessageKind.FINISHED,
+        MessageKind.FROZEN,
+        MessageKind.CLOSED,
+        MessageKind.REFUND,
+    }
+)
 
-KINDS_OF: Mapping[Product, frozenset[Kind]] = {
-    "in-app": _STATES | {Kind.REFUND_CLOSED, Kind.BATCH_REFUND},
+KINDS_OF: Mapping[Product, frozenset[MessageKind]] = {
+    "in-app": _STATES | {MessageKind.REFUND_CLOSED, MessageKind.BATCH_REFUND},
     "website": _MAPI_KINDS,
     "open": _STATES,
     "antom": frozenset(
-        {Kind.WAITING, Kind.PAID, Kind.CLOSED, Kind.REFUND, Kind.CAPTURE, Kind.DISPUTE}
-        | {Kind.AUTHORIZATION, Kind.SUBSCRIPTION, Kind.VAULTING}
+        {
+            MessageKind.WAITING,
+            MessageKind.PAID,
+            MessageKind.CLOSED,
+            MessageKind.REFUND,
+            MessageKind.CAPTURE,
+            MessageKind.DISPUTE,
+        }
+        | {MessageKind.AUTHORIZATION, MessageKind.SUBSCRIPTION, MessageKind.VAULTING}
     ),
 }
 
 # Kinds whose message does not name the merchant's order: only the merchant knows what a refund request belongs to.
-NAMELESS: Mapping[Product, frozenset[Kind]] = {
-    "in-app": frozenset({Kind.BATCH_REFUND}),
-    "website": frozenset({Kind.BATCH_REFUND}),
+NAMELESS: Mapping[Product, frozenset[MessageKind]] = {
+    "in-app": frozenset({MessageKind.BATCH_REFUND}),
+    "website": frozenset({MessageKind.BATCH_REFUND}),
     "open": frozenset(),
-    "antom": frozenset({Kind.REFUND, Kind.CAPTURE, Kind.AUTHORIZATION, Kind.SUBSCRIPTION, Kind.VAULTING}),
+    "antom": frozenset(
+        {
+            MessageKind.REFUND,
+            MessageKind.CAPTURE,
+            MessageKind.AUTHORIZATION,
+            MessageKind.SUBSCRIPTION,
+            MessageKind.VAULTING,
+        }
+    ),
 }
 
 
@@ -73,7 +99,7 @@ class UnplayableError(ValueError):
 class Trade(msgspec.Struct, frozen=True, kw_only=True):
     """One payment as Alipay knows it. `paid` is when the buyer paid, or would have."""
 
-    account: Account
+    account: SandboxAccount
     order: str
     trade_no: str
     amount_minor: int
@@ -86,7 +112,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
     buyer_login: str = "b***@example.com"
 
 
-class Refund(msgspec.Struct, frozen=True, kw_only=True):
+class SandboxRefund(msgspec.Struct, frozen=True, kw_only=True):
     """One refund: the merchant's request number, Alipay's own, its amount, and the sum of all refunds so far."""
 
     number: str
@@ -95,12 +121,12 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True):
     total_minor: int
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class TradeEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened to a trade."""
 
-    kind: Kind
+    kind: MessageKind
     at: datetime
-    refund: Refund | None = None
+    refund: SandboxRefund | None = None
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,16 +136,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     is what Alipay did, which for those is more than it says.
     """
 
-    kind: Kind
+    kind: MessageKind
     trade_no: str
     amount_minor: int
     currency: str
     happened: datetime
-    refund: Refund | None
+    refund: SandboxRefund | None
     names_order: bool
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+class SignedDelivery(msgspec.Struct, frozen=True, kw_only=True):
     """One signed request, ready to be sent."""
 
     path: str
@@ -127,14 +153,14 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-class Notification(msgspec.Struct, frozen=True, kw_only=True):
+class UnsignedNotification(msgspec.Struct, frozen=True, kw_only=True):
     """One thing Alipay tells one merchant, not yet signed.
 
     `notify_id` of an Antom message, which carries none, is its business key. `spoilt` replaces fields after signing:
     that is what makes a forgery. `pinned` keeps a notify_time that a user has set.
     """
 
-    account: Account
+    account: SandboxAccount
     order: str
     notify_id: str
     fields: Fields
@@ -143,7 +169,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     spoilt: Fields = ()
     pinned: bool = False
 
-    def delivery(self, at: datetime) -> Delivery:
+    def delivery(self, at: datetime) -> SignedDelivery:
         """The request that tells it at this moment: same id and content each time, another time and signature."""
         return _antom_delivery(self, at) if self.account.identity.product == "antom" else _form_delivery(self, at)
 
@@ -157,7 +183,7 @@ class Edits(msgspec.Struct, frozen=True, kw_only=True):
     spoil: Fields = ()
 
 
-def edited(notification: Notification, edits: Edits) -> Notification:
+def edited(notification: UnsignedNotification, edits: Edits) -> UnsignedNotification:
     """The notification with the edits applied; Alipay would sign it as it then stands.
 
     Raises:
@@ -183,11 +209,11 @@ def edited(notification: Notification, edits: Edits) -> Notification:
     )
 
 
-def _form_delivery(one: Notification, at: datetime) -> Delivery:
+def _form_delivery(one: UnsignedNotification, at: datetime) -> SignedDelivery:
     fields = one.fields if one.pinned else _retimed(one.fields, at)
     signed = signing.signed_fields(fields, signer=one.account.signer, charset=one.charset)
     sent = tuple((dict(signed) | dict(one.spoilt)).items()) if one.spoilt else signed
-    return Delivery(
+    return SignedDelivery(
         path=one.account.identity.path,
         headers=(
             ("Content-Type", f"application/x-www-form-urlencoded; charset={one.charset}"),
@@ -201,7 +227,7 @@ def _retimed(fields: Fields, at: datetime) -> Fields:
     return tuple((name, serials.moment(at) if name == "notify_time" else value) for name, value in fields)
 
 
-def _antom_delivery(one: Notification, at: datetime) -> Delivery:
+def _antom_delivery(one: UnsignedNotification, at: datetime) -> SignedDelivery:
     identity = one.account.identity
     request_time = serials.header_moment(at)
     honest = _message(one.fields)
@@ -210,7 +236,7 @@ def _antom_delivery(one: Notification, at: datetime) -> Delivery:
     )
     spoilt = dict(one.spoilt)
     signature = spoilt.pop("sign", "") or one.account.signer.sign(content)
-    return Delivery(
+    return SignedDelivery(
         path=identity.path,
         headers=(
             ("Content-Type", "application/json; charset=UTF-8"),

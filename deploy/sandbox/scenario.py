@@ -27,8 +27,8 @@ import msgspec
 
 from deploy.sandbox import field_sets, forgery, notifications, serials
 from deploy.sandbox.delivery import Attempt, Errand, Expected, Sender
-from deploy.sandbox.notifications import Edits, Event, Kind, Refund, Trade, UnplayableError
-from deploy.sandbox.world import Account, Product
+from deploy.sandbox.notifications import Edits, MessageKind, SandboxRefund, Trade, TradeEvent, UnplayableError
+from deploy.sandbox.world import Product, SandboxAccount
 
 
 class Registry(Protocol):
@@ -86,10 +86,10 @@ class ScenarioError(ValueError):
     """A scenario's file says something that cannot be meant."""
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ScenarioStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One notification of a scenario."""
 
-    send: Kind
+    send: MessageKind
     at: str = "0s"
     late: str = "0s"
     wait: str = "0s"
@@ -111,13 +111,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     title: str
     tells: str
-    step: tuple[Step, ...]
+    step: tuple[ScenarioStep, ...]
     name: str = ""
     orders: int = 1
     registers: bool = False  # whether the merchant says what the order costs even where the account takes any
     products: tuple[Product, ...] = ()
 
-    def suits(self, account: Account) -> bool:
+    def suits(self, account: SandboxAccount) -> bool:
         """Whether the account's product has what the scenario needs."""
         identity = account.identity
         needed = {step.send for step in self.step}
@@ -125,7 +125,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return False
         return needed <= notifications.KINDS_OF[identity.product] and not self.misread(account)
 
-    def misread(self, account: Account) -> bool:
+    def misread(self, account: SandboxAccount) -> bool:
         """Whether the account would read its text wrongly: a mapi notification does not say which charset it is in."""
         identity = account.identity
         charsets = {step.charset for step in self.step if step.charset}
@@ -178,7 +178,7 @@ class Planner:
         self._forger = forgery.Forger()
 
     def plan(
-        self, scenario: Scenario, account: Account, *, now: datetime, base_url: str, wishes: Wishes | None = None
+        self, scenario: Scenario, account: SandboxAccount, *, now: datetime, base_url: str, wishes: Wishes | None = None
     ) -> tuple[Course, ...]:
         """One course per order: what to send, in order, with all that happened dated relative to `now`.
 
@@ -194,7 +194,9 @@ class Planner:
         _refuse_idle_edits(wishes.edits, courses)
         return courses
 
-    def _course(self, scenario: Scenario, account: Account, *, now: datetime, base_url: str, wishes: Wishes) -> Course:
+    def _course(
+        self, scenario: Scenario, account: SandboxAccount, *, now: datetime, base_url: str, wishes: Wishes
+    ) -> Course:
         trade = self._trade(scenario, account, now=now, wishes=wishes)
         refunds = self._refunds(scenario, trade, now)
         return tuple(
@@ -202,8 +204,8 @@ class Planner:
             for index, step in enumerate(scenario.step)
         )
 
-    def _trade(self, scenario: Scenario, account: Account, *, now: datetime, wishes: Wishes) -> Trade:
-        paid = min((now + duration(step.at) for step in scenario.step if step.send is Kind.PAID), default=now)
+    def _trade(self, scenario: Scenario, account: SandboxAccount, *, now: datetime, wishes: Wishes) -> Trade:
+        paid = min((now + duration(step.at) for step in scenario.step if step.send is MessageKind.PAID), default=now)
         identity = account.identity
         return Trade(
             account=account,
@@ -216,19 +218,19 @@ class Planner:
             paid=paid,
         )
 
-    def _trade_no(self, account: Account, at: datetime) -> str:
+    def _trade_no(self, account: SandboxAccount, at: datetime) -> str:
         antom = account.identity.product == "antom"
         return self._numbers.payment_id(at) if antom else self._numbers.trade_no(at)
 
-    def _refunds(self, scenario: Scenario, trade: Trade, now: datetime) -> dict[int, Refund]:
+    def _refunds(self, scenario: Scenario, trade: Trade, now: datetime) -> dict[int, SandboxRefund]:
         """The refunds by step. Sums run in the order in which things happened, whatever the order of sending."""
-        refunds: dict[int, Refund] = {}
+        refunds: dict[int, SandboxRefund] = {}
         total = 0
         dated = sorted((duration(step.at), index) for index, step in enumerate(scenario.step) if step.share)
         for when, index in dated:
             part = trade.amount_minor * field_sets.minor_units(scenario.step[index].share, "") // 100
             total = min(total + part, trade.amount_minor)
-            refunds[index] = Refund(
+            refunds[index] = SandboxRefund(
                 number=self._numbers.order("RF", now + when),
                 refund_id=self._numbers.payment_id(now + when),
                 amount_minor=part,
@@ -237,10 +239,17 @@ class Planner:
         return refunds
 
     def _planned(
-        self, step: Step, trade: Trade, refund: Refund | None, *, now: datetime, base_url: str, wishes: Wishes
+        self,
+        step: ScenarioStep,
+        trade: Trade,
+        refund: SandboxRefund | None,
+        *,
+        now: datetime,
+        base_url: str,
+        wishes: Wishes,
     ) -> Planned:
         happened = now + duration(step.at)
-        told = Event(kind=step.send, at=happened, refund=refund)
+        told = TradeEvent(kind=step.send, at=happened, refund=refund)
         one = field_sets.compose(_as_told(step, trade), told, numbers=self._numbers, chance=self._chance)
         one = notifications.edited(one, Edits(override=_pairs(step.override), add=_pairs(step.add), remove=step.remove))
         offered = frozenset(name for name, _ in one.fields)
@@ -258,7 +267,7 @@ class Planner:
         return Planned(wait_s=duration(step.wait).total_seconds(), errand=errand, offered=offered)
 
 
-def _as_told(step: Step, trade: Trade) -> Trade:
+def _as_told(step: ScenarioStep, trade: Trade) -> Trade:
     """The trade as this step presents it: another amount, charset, subject or merchant than the order really has."""
     identity = trade.account.identity
     if step.charset:
@@ -307,7 +316,7 @@ def _refuse_idle_edits(edits: Edits, courses: Sequence[Course]) -> None:
             raise UnplayableError(f"no notification here has a field {name!r}; there are {', '.join(sorted(have))}")
 
 
-def _why_not(scenario: Scenario, account: Account) -> str:
+def _why_not(scenario: Scenario, account: SandboxAccount) -> str:
     identity = account.identity
     if scenario.misread(account):
         return f"{identity.name} reads {identity.charset}, and its notifications do not say otherwise"

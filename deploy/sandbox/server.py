@@ -27,7 +27,7 @@ from deploy.sandbox.cashier import Cashier
 from deploy.sandbox.delivery import PROFILES, Attempt, Profile, Sender
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import UnplayableError
-from deploy.sandbox.shop import Admin, AdminUnavailableError, RedirectUrl, Shop
+from deploy.sandbox.shop import AdminApi, AdminUnavailableError, RedirectUrl, Shop
 from deploy.sandbox.world import World, WorldError
 
 _RECENT_MAX = 60
@@ -79,7 +79,7 @@ class SandboxServer:
         self._plays: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
         self._sender: Sender | None = None
-        self._admin: Admin | None = None
+        self._admin: AdminApi | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -101,7 +101,7 @@ class SandboxServer:
                 time_scale=self._time_scale,
                 watcher=self._recent.appendleft,
             )
-            self._admin = Admin(http=http, url=self._admin_url, token=self._admin_token)
+            self._admin = AdminApi(http=http, url=self._admin_url, token=self._admin_token)
             cashier = Cashier(
                 world=self.world, sender=self._sender, issued=self.issued, notify_delay_s=self._notify_delay_s
             )
@@ -160,7 +160,7 @@ class SandboxServer:
         task.add_done_callback(self._plays.discard)
         return True
 
-    def _app(self, cashier: Cashier, http: aiohttp.ClientSession, admin: Admin) -> web.Application:
+    def _app(self, cashier: Cashier, http: aiohttp.ClientSession, admin: AdminApi) -> web.Application:
         shop = Shop(
             world=self.world,
             http=http,

@@ -47,7 +47,7 @@ class Shop:
     """The shop's pages and what is behind them."""
 
     def __init__(
-        self, *, world: World, http: aiohttp.ClientSession, request_url: RedirectUrl, admin: Admin, shop_url: str
+        self, *, world: World, http: aiohttp.ClientSession, request_url: RedirectUrl, admin: AdminApi, shop_url: str
     ) -> None:
         self._world = world
         self._http = http
@@ -176,7 +176,7 @@ def _order_of(request: web.Request) -> str:
     return order
 
 
-class Admin:
+class AdminApi:
     """The receiver's admin API, as far as a shop needs it."""
 
     def __init__(self, *, http: aiohttp.ClientSession, url: str, token: str = "") -> None:

@@ -85,7 +85,7 @@ IDENTITIES: tuple[Identity, ...] = (
 SHOP = "demo-web"
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
+class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
     """An identity together with the key Alipay signs its notifications with."""
 
     identity: Identity
@@ -99,7 +99,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path
     gateway_url: str
     notify_base: str
-    accounts: Mapping[str, Account]
+    accounts: Mapping[str, SandboxAccount]
     merchant_keys: Mapping[str, rsa.RSAPublicKey]
 
     @classmethod
@@ -149,7 +149,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         """The merchant's configuration: what ALIPAY_NOTIFY_ACCOUNTS should point at."""
         return _accounts_path(self.directory)
 
-    def account(self, name: str) -> Account:
+    def account(self, name: str) -> SandboxAccount:
         """The account of this name.
 
         Raises:
@@ -209,10 +209,10 @@ def _accounts_path(directory: Path) -> Path:
     return directory / "merchant" / "accounts.toml"
 
 
-def _account(directory: Path, identity: Identity) -> Account:
+def _account(directory: Path, identity: Identity) -> SandboxAccount:
     path = directory / "alipay" / f"{identity.key}.key"
     key: signing.PrivateKey = path.read_bytes() if identity.sign_type == "MD5" else _private_rsa(path)
-    return Account(identity=identity, signer=signing.Signer.of(identity.sign_type, key))
+    return SandboxAccount(identity=identity, signer=signing.Signer.of(identity.sign_type, key))
 
 
 def _ensure_key(directory: Path, identity: Identity) -> None:

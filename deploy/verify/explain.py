@@ -26,7 +26,7 @@ from deploy.verify.variants import Sign, Text, Variant
 from ingest import authenticate, key_files, signature
 from ingest.authenticate import SigningHeaders
 from ingest.checkout import returns
-from ingest.checkout.returns import Return, Verdict
+from ingest.checkout.returns import Return, ReturnVerdict
 from ingest.errors import Malformed, Refused, Unauthentic
 from ingest.keys import Key, KeyRing
 from schemas import antom
@@ -330,7 +330,7 @@ def explain_return(body: bytes, account: Account, ring: KeyRing) -> Explanation:
     cause, remedy = _words(found)
     return Explanation(
         account=account.name,
-        accepted=found.verdict is Verdict.AUTHENTIC,
+        accepted=found.verdict is ReturnVerdict.AUTHENTIC,
         reason=found.reason,
         cause=cause,
         remedy=remedy,
@@ -340,9 +340,9 @@ def explain_return(body: bytes, account: Account, ring: KeyRing) -> Explanation:
 
 
 def _words(found: Return) -> tuple[str, str]:
-    if found.verdict is Verdict.AUTHENTIC:
+    if found.verdict is ReturnVerdict.AUTHENTIC:
         return "This Return is authentic (验签成功). It decides nothing: wait for the notification.", ""
-    if found.verdict is Verdict.UNSIGNED:
+    if found.verdict is ReturnVerdict.UNSIGNED:
         return f"This Return carries nothing signed: {found.result_meaning}.", "Ask for the order's state instead."
     if found.reason is None:
         return f"{words.FAILED}: this is no Return that can be read ({found.detail}).", ""

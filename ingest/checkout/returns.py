@@ -54,7 +54,7 @@ _QUOTED_PAIR = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="([^"]*)"(?:&|\Z)')
 _RESPONSE_SUFFIX = "_response"
 
 
-class Verdict(StrEnum):
+class ReturnVerdict(StrEnum):
     """What a Return turned out to be."""
 
     AUTHENTIC = "authentic"  # one of the account's keys signed these claims, and they are about this account
@@ -70,7 +70,7 @@ class Return(Struct, frozen=True, kw_only=True):
     `reason` is the refusal where there is one; `detail` is a sentence for a person.
     """
 
-    verdict: Verdict
+    verdict: ReturnVerdict
     reason: Refusal | None = None
     detail: str = ""
     key_id: str = ""
@@ -101,14 +101,16 @@ class _Unreadable(ValueError):
 def check(text: str, account: Account, ring: KeyRing) -> Return:
     """What `text` is and claims. Never raises."""
     if len(text) > TEXT_CHARACTERS_MAX:
-        return Return(verdict=Verdict.UNREADABLE, detail="longer than any Return")
+        return Return(verdict=ReturnVerdict.UNREADABLE, detail="longer than any Return")
     if account.family is Family.ANTOM:
-        return Return(verdict=Verdict.UNREADABLE, detail="Antom signs no Return: ask for the order's state instead")
+        return Return(
+            verdict=ReturnVerdict.UNREADABLE, detail="Antom signs no Return: ask for the order's state instead"
+        )
     try:
         wrapping = _unwrap(text)
         found = _checked(wrapping.result, account, ring)
     except _Unreadable as error:
-        return Return(verdict=Verdict.UNREADABLE, detail=str(error))
+        return Return(verdict=ReturnVerdict.UNREADABLE, detail=str(error))
     if wrapping.status is None:
         return found
     meaning = RESULT_STATUSES.get(wrapping.status, _UNKNOWN_STATUS)
@@ -132,7 +134,7 @@ def _unwrap(text: str) -> _Wrapping:
 
 def _checked(result: str, account: Account, ring: KeyRing) -> Return:
     if not result:
-        return Return(verdict=Verdict.UNSIGNED, detail="no result came with the status, so nothing is signed")
+        return Return(verdict=ReturnVerdict.UNSIGNED, detail="no result came with the status, so nothing is signed")
     if result.startswith("{"):
         return _response(result, account, ring)
     if _QUOTED_PAIR.match(result):
@@ -144,7 +146,9 @@ def _order_string(result: str, account: Account, ring: KeyRing) -> Return:
     """The old gateway's app: signed is everything before `&sign_type=`, quotes included, in its own order."""
     match = _SIGNED_STRING.fullmatch(result)
     if match is None:
-        return Return(verdict=Verdict.REFUSED, reason=Refusal.MISSING_SIGN, detail="does not end in sign_type and sign")
+        return Return(
+            verdict=ReturnVerdict.REFUSED, reason=Refusal.MISSING_SIGN, detail="does not end in sign_type and sign"
+        )
     signed, sign_type, sign = match.groups()
     pairs = _quoted_pairs(signed)
     names = [name for name, _ in pairs]
@@ -159,7 +163,7 @@ def _order_string(result: str, account: Account, ring: KeyRing) -> Return:
         return _refused(Refusal.BAD_SIGNATURE, "no active key of the account signed this text", claims)
     if not _names_payee(dict(pairs), account):
         return _refused(Refusal.NOT_OURS, "partner and seller_id are not the account's", claims)
-    return Return(verdict=Verdict.AUTHENTIC, key_id=key.id, claims=claims)
+    return Return(verdict=ReturnVerdict.AUTHENTIC, key_id=key.id, claims=claims)
 
 
 def _quoted_pairs(signed: str) -> list[tuple[str, str]]:
@@ -210,7 +214,7 @@ def _response(result: str, account: Account, ring: KeyRing) -> Return:
     seller_is_other = account.seller_id and inner.get("seller_id") not in (None, "", account.seller_id)
     if inner.get("app_id") != account.app_id or seller_is_other:
         return _refused(Refusal.NOT_OURS, "app_id or seller_id is not the account's", claims)
-    return Return(verdict=Verdict.AUTHENTIC, key_id=key.id, claims=claims)
+    return Return(verdict=ReturnVerdict.AUTHENTIC, key_id=key.id, claims=claims)
 
 
 def _query(result: str, account: Account, ring: KeyRing) -> Return:
@@ -230,7 +234,7 @@ def _query(result: str, account: Account, ring: KeyRing) -> Return:
         return _refused(refused.reason, str(refused), claims)
     if not remark and not any(form.fields.get(name) for name in (b"app_id", b"seller_id")):
         remark = "names nobody: Alipay signed it for some merchant, and only the notification can say for whom"
-    return Return(verdict=Verdict.AUTHENTIC, key_id=key_id, claims=claims, detail=remark)
+    return Return(verdict=ReturnVerdict.AUTHENTIC, key_id=key_id, claims=claims, detail=remark)
 
 
 def _form_claims(form: forms.Form, account: Account) -> tuple[dict[str, str], str]:
@@ -250,7 +254,7 @@ def _claims(fields: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _refused(reason: Refusal, detail: str, claims: dict[str, str]) -> Return:
-    return Return(verdict=Verdict.REFUSED, reason=reason, detail=detail, claims=claims)
+    return Return(verdict=ReturnVerdict.REFUSED, reason=reason, detail=detail, claims=claims)
 
 
 def _encoded(text: str, charset: str) -> bytes:

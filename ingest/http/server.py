@@ -23,7 +23,7 @@ from ingest.http.deadlines import Deadlines
 from ingest.http.request import Incoming
 from ingest.http.responses import Reply, Stamp, fixed
 from ingest.receive import Gone, Reception
-from ingest.reporting import Ended, Reporting
+from ingest.reporting import FinishedRequest, Reporting
 from ingest.settings import ReceiverSettings
 from schemas.accounts import Account, Family
 from schemas.form import BODY_BYTES_MAX
@@ -171,9 +171,11 @@ class Receiver:
         self._reporting.gone(self._ended(incoming, 400, began_s))
         return Reply(fixed(400), closing=True, stamp=self._stamp)
 
-    def _ended(self, incoming: Incoming, status: int, began_s: float) -> Ended:
+    def _ended(self, incoming: Incoming, status: int, began_s: float) -> FinishedRequest:
         account = self._reception.account_at(incoming.target)
-        return Ended(account=account, method=incoming.method, status=status, began_s=began_s, body=incoming.body)
+        return FinishedRequest(
+            account=account, method=incoming.method, status=status, began_s=began_s, body=incoming.body
+        )
 
 
 def _listening(settings: ReceiverSettings) -> socket.socket:

@@ -18,7 +18,7 @@ from enum import Enum, auto
 from msgspec import Struct
 
 
-class State(Enum):
+class BreakerState(Enum):
     CLOSED = auto()
     OPEN = auto()
     HALF_OPEN = auto()
@@ -41,7 +41,7 @@ class Breaker:
     def __init__(self, patience: BreakerPolicy, *, now_s: Callable[[], float]) -> None:
         self._patience = patience
         self._now_s = now_s
-        self._state = State.CLOSED
+        self._state = BreakerState.CLOSED
         self._failures = 0
         self._failing_since_s = 0.0
         self._open_s = patience.open_s
@@ -49,32 +49,32 @@ class Breaker:
         self.why: str | None = None  # what the last failure was; nothing while the breaker is closed
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         return self._state
 
     def admits(self) -> bool:
         """Whether an append may be made now. Whoever is admitted tells how it went."""
-        if self._state is State.CLOSED:
+        if self._state is BreakerState.CLOSED:
             return True
-        if self._state is not State.HALF_OPEN:
+        if self._state is not BreakerState.HALF_OPEN:
             return False
-        self._state = State.PROBING  # this one tries; the others are refused until it is known what it found
+        self._state = BreakerState.PROBING  # this one tries; the others are refused until it is known what it found
         self._try_from_s = self._now_s() + self._patience.probe_s
         return True
 
     def succeeded(self) -> None:
         self._failures = 0
-        if self._state is not State.CLOSED:
-            self._state = State.CLOSED
+        if self._state is not BreakerState.CLOSED:
+            self._state = BreakerState.CLOSED
             self._open_s = self._patience.open_s
             self.why = None
 
     def failed(self, why: str) -> None:
         """An append was not acknowledged, or not in time."""
-        if self._state is State.PROBING:
+        if self._state is BreakerState.PROBING:
             self._open_s = min(2 * self._open_s, self._patience.open_max_s)
             self._open(why)
-        elif self._state is State.CLOSED:
+        elif self._state is BreakerState.CLOSED:
             now_s = self._now_s()
             if self._failures == 0:
                 self._failing_since_s = now_s
@@ -88,9 +88,9 @@ class Breaker:
 
     def trip(self, why: str) -> None:
         """There is no use in trying, whatever the count says."""
-        if self._state is State.PROBING:
+        if self._state is BreakerState.PROBING:
             self._open_s = min(2 * self._open_s, self._patience.open_max_s)
-        if self._state is not State.OPEN:
+        if self._state is not BreakerState.OPEN:
             self._open(why)
 
     def may_try(self) -> None:
@@ -98,10 +98,10 @@ class Breaker:
 
         It also replaces a probe that was never made, since its request may have ended before.
         """
-        if self._state in (State.OPEN, State.PROBING) and self._now_s() >= self._try_from_s:
-            self._state = State.HALF_OPEN
+        if self._state in (BreakerState.OPEN, BreakerState.PROBING) and self._now_s() >= self._try_from_s:
+            self._state = BreakerState.HALF_OPEN
 
     def _open(self, why: str) -> None:
-        self._state = State.OPEN
+        self._state = BreakerState.OPEN
         self._try_from_s = self._now_s() + self._open_s
         self.why = why

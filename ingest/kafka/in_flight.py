@@ -38,7 +38,7 @@ class ProducerFault(StrEnum):
     SILENT = "silent"  # nothing was acknowledged, or no broker answered, for too long
 
 
-class Meaning(StrEnum):
+class AppendFailure(StrEnum):
     """What the failure of one record says about the log. In none of them is it certain that nothing was written."""
 
     UNKNOWN = "unknown"  # no word in time
@@ -188,7 +188,7 @@ class Producer(Protocol):
     def fault_of(self, error: BaseException, *, was_sent: bool) -> ProducerFault | None:
         """Whether it is of no more use, after this error of a record that was sent or could not be."""
 
-    def meaning_of(self, error: BaseException) -> Meaning:
+    def meaning_of(self, error: BaseException) -> AppendFailure:
         """What this error of a record says about the log."""
 
 
@@ -202,7 +202,7 @@ class ActiveProducer:
         places: Places,
         breaker: Breaker,
         deadline_s: float,
-        refused: Callable[[Meaning, BaseException], None],
+        refused: Callable[[AppendFailure, BaseException], None],
     ) -> None:
         self.producer = producer
         self.flights = PendingRecords(places, landed=self._landed, overdue=self._overdue, deadline_s=deadline_s)
@@ -242,16 +242,16 @@ class ActiveProducer:
     def _tell(self, error: BaseException) -> None:
         meaning = self.producer.meaning_of(error)
         match meaning:
-            case Meaning.UNKNOWN:
+            case AppendFailure.UNKNOWN:
                 self._has_lost = True
                 self._breaker.failed(f"Kafka acknowledges nothing: {error!r}")
-            case Meaning.REFUSED:
+            case AppendFailure.REFUSED:
                 self._breaker.failed(f"Kafka refuses every record: {error!r}")
                 self._refused(meaning, error)
-            case Meaning.FORBIDDEN:
+            case AppendFailure.FORBIDDEN:
                 self._breaker.trip(f"Kafka forbids us to write: {error!r}")
                 self._refused(meaning, error)
-            case Meaning.OURS:
+            case AppendFailure.OURS:
                 self._breaker.failed(f"no record can be handed over: {error!r}")
                 self._refused(meaning, error)
             case _:
@@ -263,7 +263,7 @@ class ActiveProducer:
             self._breaker.failed("Kafka acknowledges nothing in time")
 
 
-def begun(sending: Sending) -> Delivered | None:
+def send_now(sending: Sending) -> Delivered | None:
     """The future of a record that could be handed over at once. `None`: it has to wait for room, and nothing was sent.
 
     Nearly every record goes this way, and a coroutine that does not wait needs neither a deadline nor a task.

@@ -28,7 +28,7 @@ from aiokafka.errors import (
     UnknownProducerId,
 )
 
-from ingest.kafka.in_flight import Meaning, ProducerFault, Sending
+from ingest.kafka.in_flight import AppendFailure, ProducerFault, Sending
 from schemas.record_format import Record
 
 MAX_BATCH_BYTES = 256 * 1024
@@ -91,16 +91,16 @@ class KafkaProducer:
                 return ProducerFault.REFUSED_BATCH
         return None
 
-    def meaning_of(self, error: BaseException) -> Meaning:
+    def meaning_of(self, error: BaseException) -> AppendFailure:
         """What it says. Codes that aiokafka does not know, such as INVALID_RECORD, come as its `UnknownError`."""
         match error:
             case TopicAuthorizationFailedError():
-                return Meaning.FORBIDDEN
+                return AppendFailure.FORBIDDEN
             case BrokerResponseError() if not error.retriable:
-                return Meaning.REFUSED
+                return AppendFailure.REFUSED
             case KafkaError() | TimeoutError() | OSError() | asyncio.CancelledError():
-                return Meaning.UNKNOWN
-        return Meaning.OURS
+                return AppendFailure.UNKNOWN
+        return AppendFailure.OURS
 
     async def close(self, *, flush_s: float) -> None:
         try:

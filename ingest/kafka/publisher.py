@@ -15,9 +15,17 @@ import asyncio
 from collections.abc import Callable
 
 from ingest.errors import Unavailable
-from ingest.kafka.breaker import Breaker, BreakerPolicy, State
-from ingest.kafka.in_flight import ActiveProducer, Meaning, Places, Producer, QuotaLimits, begun, when_there_is_room
-from ingest.kafka.supervisor import Supervisor, SupervisorTiming, Watch
+from ingest.kafka.breaker import Breaker, BreakerPolicy, BreakerState
+from ingest.kafka.in_flight import (
+    ActiveProducer,
+    AppendFailure,
+    Places,
+    Producer,
+    QuotaLimits,
+    send_now,
+    when_there_is_room,
+)
+from ingest.kafka.supervisor import Supervisor, SupervisorObserver, SupervisorTiming
 from ingest.log_port import Logger, RateLimit
 from schemas import topics
 from schemas.record_format import Record
@@ -35,7 +43,7 @@ class Publisher:
         self,
         *,
         build: Callable[[], Producer],
-        watch: Watch,
+        observer: SupervisorObserver,
         logger: Logger,
         deadline_s: float = DEADLINE_S,
         bounds: QuotaLimits | None = None,
@@ -52,7 +60,7 @@ class Publisher:
             build=build,
             put_in_service=self._put_in_service,
             breaker=self._breaker,
-            watch=watch,
+            observer=observer,
             logger=logger,
             pace=pace or SupervisorTiming(),
         )
@@ -67,7 +75,7 @@ class Publisher:
         if carrier is not None and self._supervisor.trouble is None:
             if not carrier.producer.partitions:
                 return "Kafka shows no partition of the topic: it does not exist, or is not ours to see"
-            return self._breaker.why if self._breaker.state is State.OPEN else None
+            return self._breaker.why if self._breaker.state is BreakerState.OPEN else None
         return self._supervisor.trouble
 
     @property
@@ -105,7 +113,7 @@ class Publisher:
             if not self._breaker.admits():
                 raise Unavailable(self._breaker.why or "the log takes no appends now")
             partition = topics.partition_of(record.key, count)
-            delivered = begun(carrier.producer.send(record, partition)) or await when_there_is_room(
+            delivered = send_now(carrier.producer.send(record, partition)) or await when_there_is_room(
                 lambda: carrier.producer.send(record, partition), within_s=self._deadline_s
             )
         except BaseException as error:
@@ -125,7 +133,7 @@ class Publisher:
             refused=self._refused,
         )
 
-    def _refused(self, meaning: Meaning, error: BaseException) -> None:
+    def _refused(self, meaning: AppendFailure, error: BaseException) -> None:
         """Kafka would not have a record. It will not have it the next time either, so somebody has to look."""
         left_out = self._refusals.take(self._now_s())
         if left_out is not None:

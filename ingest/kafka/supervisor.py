@@ -21,7 +21,7 @@ from tenacity import AsyncRetrying, RetryCallState
 from tenacity.retry import retry_if_exception_type
 from tenacity.wait import wait_exponential_jitter
 
-from ingest.kafka.breaker import Breaker, State
+from ingest.kafka.breaker import Breaker, BreakerState
 from ingest.kafka.in_flight import ActiveProducer, Producer, ProducerFault
 from ingest.log_port import Logger
 from schemas.telemetry import Field
@@ -44,7 +44,7 @@ class SupervisorTiming(Struct, frozen=True, kw_only=True):
     stop_within_s: float = 7.0
 
 
-class Watch(Protocol):
+class SupervisorObserver(Protocol):
     """Who counts."""
 
     def producing(self) -> None:
@@ -62,7 +62,7 @@ class Supervisor:
         build: Callable[[], Producer],
         put_in_service: Callable[[Producer], ActiveProducer],
         breaker: Breaker,
-        watch: Watch,
+        observer: SupervisorObserver,
         logger: Logger,
         pace: SupervisorTiming,
     ) -> None:
@@ -71,7 +71,7 @@ class Supervisor:
         self._build = build
         self._put_in_service = put_in_service
         self._breaker = breaker
-        self._watch = watch
+        self._observer = observer
         self._logger = logger
         self._pace = pace
         self._candidate: Producer | None = None  # built and not started yet
@@ -87,7 +87,7 @@ class Supervisor:
             ValueError, RuntimeError: no producer can be built with these parameters.
         """
         self._candidate = self._build()
-        self._watch.producing()
+        self._observer.producing()
         self._running = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
@@ -143,7 +143,7 @@ class Supervisor:
                 looked_s = clock()
 
     def _is_well(self, carrier: ActiveProducer) -> bool:
-        return bool(carrier.producer.partitions) and self._breaker.state is State.CLOSED and self.trouble is None
+        return bool(carrier.producer.partitions) and self._breaker.state is BreakerState.CLOSED and self.trouble is None
 
     async def _look(self, carrier: ActiveProducer) -> bool:
         """Whether a broker answers. Only then is it worth while to let an append try."""
@@ -186,7 +186,7 @@ class Supervisor:
         if old is not None and fault is not None:
             self._in_a_row += 1
             self._end(old.retire(flush_s=self._pace.flush_s))
-            self._watch.rebuilt(fault)
+            self._observer.rebuilt(fault)
             self._logger.warning("producer replaced", **{Field.REASON: fault.value, Field.COUNT: self._in_a_row})
 
     async def _started(self, candidate: Producer) -> Producer:

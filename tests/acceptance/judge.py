@@ -131,9 +131,9 @@ def _once(dumps: Dumps, by_body: Mapping[bytes, Item]) -> Iterator[str]:
     if twice:
         yield f"{len(twice)} notifications had an effect more than once, e.g. {twice[0]}"
     entered = Counter((row["account"], row["notification_id"]) for row in dumps.ledger)
-    heard = {(item.account, item.notify_id) for body in dumps.bodies.values() if (item := by_body.get(body))}
-    if entered.keys() ^ heard or any(count > 1 for count in entered.values()):
-        yield f"{len(heard)} notifications in the log, {entered.total()} rows in the ledger for {len(entered)}"
+    notification = {(item.account, item.notify_id) for body in dumps.bodies.values() if (item := by_body.get(body))}
+    if entered.keys() ^ notification or any(count > 1 for count in entered.values()):
+        yield f"{len(notification)} notifications in the log, {entered.total()} rows in the ledger for {len(entered)}"
     strange = [row["notification_id"] for row in dumps.ledger if dumps.bodies.get(_place(row)) != row["value"]]
     if strange:
         yield f"{len(strange)} rows of the ledger have other bytes than the log, e.g. {strange[0]}"

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from deploy.local import postgres, redis
 from deploy.local.directory import Directory
-from deploy.local.engine import Wished
+from deploy.local.engine import EngineSpec
 from deploy.local.kafka import cluster as kafka
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.machine import Machine
@@ -38,7 +38,7 @@ from tests.support import cluster as clusters
 from tests.support import real_servers
 from tests.support.cluster import Cluster, until
 
-WISHED = Wished(receivers=2, workers=2, console=True, balancer=True)
+WISHED = EngineSpec(receivers=2, workers=2, console=True, balancer=True)
 SESSION_S = 10.0
 AT_ONCE = 128
 # Alipay's own schedule, so much faster that an hour of it is some seconds, and no gap longer than those.

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from deploy.local import ports
-from deploy.local.engine import Wished
+from deploy.local.engine import EngineSpec
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
@@ -32,7 +32,7 @@ WORST_S = 2.0
 
 @pytest.fixture(scope="module")
 def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    wished = Wished(receivers=2, workers=2, console=True, balancer=True)
+    wished = EngineSpec(receivers=2, workers=2, console=True, balancer=True)
     with clusters.of_a_module(wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis) as started:
         yield started
 

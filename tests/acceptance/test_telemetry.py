@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.sandbox import scenario
-from deploy.sandbox.notifications import Delivery
+from deploy.sandbox.notifications import SignedDelivery
 from deploy.sandbox.world import World
 from schemas import telemetry
 from tests.acceptance.test_up import post, state
@@ -70,7 +70,7 @@ def certificate(path: Path) -> None:
     path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
 
-def told(world: World, name: str, account: str, order: str, *, at: datetime | None = None) -> Delivery:
+def told(world: World, name: str, account: str, order: str, *, at: datetime | None = None) -> SignedDelivery:
     """The first thing that Alipay tells in a scenario, at this moment."""
     (course, *_) = scenario.Planner(Random(1)).plan(
         scenario.load_all()[name],

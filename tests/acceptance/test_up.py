@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from deploy.sandbox import scenario
-from deploy.sandbox.notifications import Delivery
+from deploy.sandbox.notifications import SignedDelivery
 from deploy.sandbox.world import World
 from tests.acceptance import dumps
 from tests.support.engine import Engine, eventually
@@ -25,7 +25,7 @@ from tests.support.paths import ROOT
 pytestmark = pytest.mark.slow
 
 
-def post(engine: Engine, delivery: Delivery) -> tuple[int, bytes]:
+def post(engine: Engine, delivery: SignedDelivery) -> tuple[int, bytes]:
     """One delivery to the public port; the answer's status and body."""
     address = urlsplit(engine.public)
     assert address.hostname is not None
@@ -38,7 +38,7 @@ def post(engine: Engine, delivery: Delivery) -> tuple[int, bytes]:
         connection.close()
 
 
-def deliveries(world: World, name: str, account: str, order: str) -> list[Delivery]:
+def deliveries(world: World, name: str, account: str, order: str) -> list[SignedDelivery]:
     """What Alipay sends in a scenario, in its order."""
     courses = scenario.Planner(Random(1)).plan(
         scenario.load_all()[name],

@@ -21,10 +21,10 @@ from typing import Any, cast
 import psutil
 from prometheus_client import CollectorRegistry, generate_latest
 
-from deploy.logs import Lines, capture_standard_logging
+from deploy.logs import LogWriter, capture_standard_logging
 from ingest import app, settings
 from ingest.keys import Key, KeyRing, Rings
-from ingest.metrics import Metrics
+from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from schemas import accounts
 from schemas.accounts import Account
@@ -151,7 +151,7 @@ def _shown(record: Record) -> dict[str, Any]:
 async def main(path: Path) -> None:
     configured = accounts.parse(tomllib.loads(path.read_text()))  # noqa: ASYNC240
     registry, recent, log, text = CollectorRegistry(), RecentRefusals(), MemoryLog(), Text()
-    lines = Lines(text, queue_max=100_000)
+    lines = LogWriter(text, queue_max=100_000)
     capture_standard_logging(lines)
     lines.start()
     outbound = Outbound()
@@ -163,7 +163,7 @@ async def main(path: Path) -> None:
                 rings=_rings(configured, path.parent, os.environ.get("SUITE_STUMBLES", "")),
                 log=log,
                 logger=lines,
-                metrics=Metrics(registry, configured),
+                metrics=ReceiverMetrics(registry, configured),
                 recent=recent,
                 confirm=None if os.environ.get("SUITE_ASKS") else Vouching(),
             )

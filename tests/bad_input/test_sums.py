@@ -28,13 +28,13 @@ def test_floats_would_get_it_wrong() -> None:
 
 def test_b12_a_hundred_thousand_refunds_of_one_order_that_tell_the_sum_so_far() -> None:
     world = World(facts.account("openapi"))
-    world.deliver(facts.heard(facts.form("paid", "TRADE_SUCCESS", PRICE), world.account))
+    world.deliver(facts.notification(facts.form("paid", "TRADE_SUCCESS", PRICE), world.account))
     so_far, told = 0, []
     for number in range(REFUNDS):
         so_far += minor(number)
         told.append(facts.refunded(f"r{number}", text(so_far), amount=PRICE))
     for first in range(0, REFUNDS, BATCH):
-        world.deliver(*(facts.heard(fact, world.account) for fact in told[first : first + BATCH]))
+        world.deliver(*(facts.notification(fact, world.account) for fact in told[first : first + BATCH]))
     order = world.seen()["A"]
     assert (order["refunded_minor"], order["amount_minor"], order["flags"]) == (1_500_000, 2_000_000, set())
     assert world.order().version == REFUNDS + 1
@@ -45,12 +45,12 @@ def test_b12_a_hundred_thousand_refunds_that_are_named_one_by_one() -> None:
     world, orders = World(facts.account("mapi")), range(5000)
     for number in orders:
         paid = facts.form(f"p{number}", "TRADE_SUCCESS", PRICE, order=f"O{number}", trade=f"T{number}", **facts.PAID_AT)
-        world.deliver(facts.heard(paid, world.account))
+        world.deliver(facts.notification(paid, world.account))
     for round_ in range(REFUNDS // len(orders)):
         for first in range(0, len(orders), BATCH):
             some = orders[first : first + BATCH]
             details = "#".join(f"T{number}^{text(minor(number + round_))}^SUCCESS" for number in some)
-            world.deliver(facts.heard(facts.batch(f"b{round_}-{first}", details), world.account))
+            world.deliver(facts.notification(facts.batch(f"b{round_}-{first}", details), world.account))
     refunded = [order["refunded_minor"] for order in world.seen().values()]
     assert refunded == [300] * len(orders)
     assert sum(refunded) == 1_500_000

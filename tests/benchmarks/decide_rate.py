@@ -100,7 +100,7 @@ class Bench:
             authenticate=self._authenticate,
             store=self.store,
             events=Published(),
-            watch=Watched(),
+            observer=Watched(),
             now_ms=lambda: NOW_MS,
         )
 

@@ -23,7 +23,7 @@ from msgspec import Struct
 from deploy.load import wire
 from deploy.load.figures import Figures as Sent
 from deploy.sandbox import field_sets, serials
-from deploy.sandbox.notifications import Event, Kind, Trade
+from deploy.sandbox.notifications import MessageKind, Trade, TradeEvent
 from deploy.sandbox.world import World
 from tests.benchmarks import sending
 from tests.support.engine import Engine, eventually
@@ -59,7 +59,7 @@ def requests(world: World, host: str, *, count: int, seed: int) -> list[bytes]:
             account=account, order=f"B{seed}-{index:07d}", trade_no=numbers.trade_no(now), amount_minor=1280,
             currency=account.identity.currency, subject="港式奶茶 x2 + 礼盒", created=now, paid=now,
         )  # fmt: skip
-        one = field_sets.compose(trade, Event(kind=Kind.PAID, at=now), numbers=numbers, chance=chance)
+        one = field_sets.compose(trade, TradeEvent(kind=MessageKind.PAID, at=now), numbers=numbers, chance=chance)
         delivery = one.delivery(now)
         made.append(wire.request_bytes(host, delivery.path, delivery.headers, delivery.body))
     return made

@@ -29,10 +29,10 @@ from prometheus_client import CollectorRegistry
 from deploy.embedded import directory
 from deploy.load import wire
 from deploy.load.figures import Figures
-from deploy.logs import Lines
+from deploy.logs import LogWriter
 from ingest import app, authenticate, settings
 from ingest.keys import KeyRing, Rings
-from ingest.metrics import Metrics
+from ingest.metrics import ReceiverMetrics
 from ingest.receive import Log
 from ingest.recent_refusals import RecentRefusals
 from schemas import accounts, form
@@ -116,7 +116,7 @@ class MemoryLog:
 async def receiver(merchant: Merchant, log: Log | None = None) -> AsyncIterator[int]:
     """The whole receiver: limits, deadlines, metrics, one log line for each notification."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: ASYNC230
-        lines = Lines(nowhere)
+        lines = LogWriter(nowhere)
         lines.start()
         async with app.serving(
             settings=settings.load({}, accounts="accounts.toml", port=0, drain_delay_s=0.0),
@@ -124,7 +124,7 @@ async def receiver(merchant: Merchant, log: Log | None = None) -> AsyncIterator[
             rings=Rings(merchant.accounts, merchant.directory),
             log=log or MemoryLog(),
             logger=lines,
-            metrics=Metrics(CollectorRegistry(), merchant.accounts),
+            metrics=ReceiverMetrics(CollectorRegistry(), merchant.accounts),
             recent=RecentRefusals(),
         ) as serving:
             yield serving.port

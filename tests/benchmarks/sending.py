@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from deploy.load import figures, generator
 from deploy.load.figures import Figures
-from deploy.load.generator import Limits, Schedule, Target
+from deploy.load.generator import LoadLimits, Schedule, Target
 
 _BEGINS_IN_S = 1.0  # for the connections to be open when the first request is due
 
@@ -15,5 +15,5 @@ async def run(
 ) -> Figures:
     """Send all requests over this many connections, at `rate` per second or as fast as answers come."""
     schedule = None if rate is None else Schedule(start=time.monotonic() + _BEGINS_IN_S, rate=rate)
-    limits = Limits(connections=connections, timeout_s=30.0, drain_s=60.0)
+    limits = LoadLimits(connections=connections, timeout_s=30.0, drain_s=60.0)
     return figures.summed(await generator.run(requests, Target(host=host, port=port), schedule=schedule, limits=limits))

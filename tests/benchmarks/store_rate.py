@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from deploy.embedded.journal import Journal
-from deploy.embedded.store import OrderStore
+from deploy.embedded.store import SqliteOrderStore
 from deploy.local import directory as directories
 from deploy.local import postgres
 from deploy.local.machine import Machine
@@ -78,7 +78,7 @@ async def settles(engine: str, store: Store, now: log_records.Time, size: int, c
 async def on_sqlite(directory: Path, count: int) -> None:
     now = log_records.Time()
     for size in BATCHES:
-        store = await OrderStore.open(directory / f"orders-{size}.sqlite3", now_ms=now)
+        store = await SqliteOrderStore.open(directory / f"orders-{size}.sqlite3", now_ms=now)
         await settles("SQLite", store, now, size, min(count, 300 * size))
         await store.close()
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from deploy.embedded.journal import Journal
 from deploy.embedded.locks import LocalClaims
 from deploy.embedded.source import JournalSource
-from deploy.embedded.store import OrderStore
+from deploy.embedded.store import SqliteOrderStore
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
 from ingest.kafka import producer
@@ -26,9 +26,9 @@ from tests.support.kafka_topics import Settling, Topic
 from tests.support.log_records import Time
 from workers.consumer import Source
 from workers.locks import IdempotencyLocks
-from workers.postgres.database import Database, Limits
+from workers.postgres.database import Database, DatabaseLimits
 from workers.postgres.migrations import upgrading
-from workers.postgres.store import OrderStore as OrderStoreOnPostgres
+from workers.postgres.store import PostgresOrderStore as OrderStoreOnPostgres
 from workers.processing import Store
 from workers.queries import Emitted, HeldPort, OrdersPort
 from workers.redis import clients
@@ -84,7 +84,7 @@ class Embedded:
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[AnyStore]:
-        store = await OrderStore.open(self._directory / "orders.sqlite3", now_ms=self._now_ms)
+        store = await SqliteOrderStore.open(self._directory / "orders.sqlite3", now_ms=self._now_ms)
         try:
             yield store
         finally:
@@ -154,7 +154,7 @@ class Cluster:
     async def _prepare(self) -> None:
         if self._is_ready:
             return
-        database = await Database.open(self.url, limits=Limits())
+        database = await Database.open(self.url, limits=DatabaseLimits())
         await database.write(lambda connection: connection.execute(f"CREATE SCHEMA {self.name}"))
         await database.close()
         await upgrading.upgrade(self.url)
@@ -173,7 +173,7 @@ class ClusterLog:
         """A receiver's end, ready to take records."""
         await self._make()
         build = producer.factory(self._topic.connection, self._topic.name, client_id="contract")
-        publisher = Publisher(build=build, watch=Counted(), logger=Said())
+        publisher = Publisher(build=build, observer=Counted(), logger=Said())
         await publisher.start()
         try:
             async with asyncio.timeout(10):

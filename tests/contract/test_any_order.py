@@ -27,7 +27,7 @@ def over(store: AnyStore, time: Time) -> Processing:
         authenticate=log_records.anybody_signed_this,
         store=store,
         events=Published(),
-        watch=Watched(),
+        observer=Watched(),
         now_ms=time,
         chance=lambda: 0.5,
     )

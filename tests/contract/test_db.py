@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from deploy.cli.main import application
 from workers.postgres import migrations
-from workers.postgres.migrations import Step
+from workers.postgres.migrations import Migration
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,10 @@ def test_the_address_may_lie_in_a_file(empty: str, tmp_path: Path) -> None:
 
 
 def test_a_step_that_fails_is_told_with_those_before_it(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = [Step(1, "0001_one", "-- expand\nCREATE TABLE one ();"), Step(2, "0002_two", "-- expand\nNONSENSE;")]
+    steps = [
+        Migration(1, "0001_one", "-- expand\nCREATE TABLE one ();"),
+        Migration(2, "0002_two", "-- expand\nNONSENSE;"),
+    ]
     monkeypatch.setattr(migrations, "steps", lambda: steps)
     failed = command("upgrade", "--postgres", empty)
     assert failed.exit_code == 1

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from deploy.cli.main import application
 from deploy.cluster import doctor, kafka_admin, settings, topic_diff, topics
 from deploy.cluster.servers import Servers
-from deploy.doctor import Finding, State
+from deploy.doctor import Finding, FindingState
 from schemas.topics import NOTIFICATION
 from workers.postgres.migrations import upgrading
 
@@ -51,8 +51,8 @@ async def schema(postgres_dsn: str) -> AsyncIterator[str]:
 
 async def test_missing_topics_are_wrong_and_what_to_do_is_told(kafka: str, prefix: str) -> None:
     found = await findings(kafka=kafka, topic_prefix=prefix, development="1")
-    assert found["Kafka"].state is State.OK
-    assert found["topics"].state is State.WRONG
+    assert found["Kafka"].state is FindingState.OK
+    assert found["topics"].state is FindingState.WRONG
     assert found["topics"].detail.endswith("is missing")
     assert "alipay-notify topics apply" in found["topics"].advice
 
@@ -62,33 +62,33 @@ async def test_topics_are_well_or_worth_a_note_or_too_weak(kafka: str, prefix: s
     async with kafka_admin.connected({"bootstrap_servers": kafka}) as admin:
         await topic_diff.apply(admin, topic_diff.between(wanted, {}))
         named = {"kafka": kafka, "topic_prefix": prefix}
-        assert (await findings(**named, development="1"))["topics"].state is State.OK
-        assert (await findings(**named))["topics"].state is State.WRONG  # one replica is no promise
+        assert (await findings(**named, development="1"))["topics"].state is FindingState.OK
+        assert (await findings(**named))["topics"].state is FindingState.WRONG  # one replica is no promise
 
         name = next(topic.name for topic in wanted if topic.logical == NOTIFICATION)
         await admin.set_config(name, {"retention.ms": "700000000"})  # eight days
         await admin.until(name, lambda found: found.config["retention.ms"] == "700000000")
         noted = (await findings(**named, development="1"))["topics"]
-        assert (noted.state, noted.advice) == (State.NOTE, doctor.PLAN)
+        assert (noted.state, noted.advice) == (FindingState.NOTE, doctor.PLAN)
 
 
 async def test_a_schema_is_missing_until_it_is_made(schema: str) -> None:
     found = await findings(postgres=schema)
-    assert found["PostgreSQL"].state is State.OK
+    assert found["PostgreSQL"].state is FindingState.OK
     assert "fsync, full_page_writes and synchronous_commit are on" in found["PostgreSQL"].detail
-    assert (found["schema"].state, found["schema"].advice) == (State.WRONG, "run `alipay-notify db upgrade`")
+    assert (found["schema"].state, found["schema"].advice) == (FindingState.WRONG, "run `alipay-notify db upgrade`")
     await upgrading.upgrade(schema)
-    assert (await findings(postgres=schema))["schema"].state is State.OK
+    assert (await findings(postgres=schema))["schema"].state is FindingState.OK
 
 
 async def test_a_server_that_does_not_keep_what_it_commits_is_wrong(schema: str) -> None:
     found = await findings(postgres=f"{schema}&synchronous_commit=off")
-    assert found["PostgreSQL"].state is State.WRONG
+    assert found["PostgreSQL"].state is FindingState.WRONG
     assert "synchronous_commit is off" in found["PostgreSQL"].detail
 
 
-@pytest.mark.parametrize(("policy", "state"), [("noeviction", State.OK), ("allkeys-lru", State.NOTE)])
-async def test_a_redis_that_evicts_is_noted(redis_url: str, policy: str, state: State) -> None:
+@pytest.mark.parametrize(("policy", "state"), [("noeviction", FindingState.OK), ("allkeys-lru", FindingState.NOTE)])
+async def test_a_redis_that_evicts_is_noted(redis_url: str, policy: str, state: FindingState) -> None:
     client = Redis.from_url(redis_url)
     before = str((await client.config_get("maxmemory-policy"))["maxmemory-policy"])
     await client.config_set("maxmemory-policy", policy)
@@ -97,14 +97,14 @@ async def test_a_redis_that_evicts_is_noted(redis_url: str, policy: str, state: 
     finally:
         await client.config_set("maxmemory-policy", before)
         await client.aclose()
-    assert found["Redis"].state is State.OK
+    assert found["Redis"].state is FindingState.OK
     assert (found["Redis eviction"].state, found["Redis eviction"].detail) == (state, policy)
 
 
 async def test_servers_that_are_gone_are_each_told_with_what_to_do() -> None:
     found = await findings(kafka=NOWHERE, redis=f"redis://{NOWHERE}/0", postgres=f"postgresql://a@{NOWHERE}/b")
     assert set(found) == {"Kafka", "PostgreSQL", "Redis"}
-    assert all(finding.state is State.WRONG and finding.advice for finding in found.values())
+    assert all(finding.state is FindingState.WRONG and finding.advice for finding in found.values())
 
 
 async def test_an_address_that_is_none_is_told_and_the_others_are_looked_at(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_an_address_that_is_none_is_told_and_the_others_are_looked_at(tmp_
 
 
 async def test_a_redis_that_is_left_out_is_no_fault() -> None:
-    assert (await findings(kafka=NOWHERE))["Redis"].state is State.OK
+    assert (await findings(kafka=NOWHERE))["Redis"].state is FindingState.OK
 
 
 @pytest.fixture

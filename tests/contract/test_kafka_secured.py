@@ -24,7 +24,7 @@ from deploy.local.directory import Directory
 from deploy.local.kafka import cluster, jars
 from deploy.local.kafka.cluster import Kafka, Node
 from deploy.local.machine import Machine
-from deploy.local.processes import Plan
+from deploy.local.processes import ProcessSpec
 from ingest.kafka import producer
 from ingest.kafka.publisher import Publisher
 from schemas import topics as names
@@ -139,7 +139,7 @@ async def knowing(kafka: Kafka, directory: Directory, machine: Machine) -> Async
         what = ("--alter", "--add-config", f"{mechanism}=[password={PASSWORD}]")
         whose = ("--bootstrap-server", kafka.bootstrap, "--entity-type", "users", "--entity-name", USER)
         argv = installed.command("-Xmx128m", "kafka.admin.ConfigCommand", *what, *whose)
-        await processes.finish(directory, Plan(name=f"kafka-{mechanism}", argv=argv, environ=machine.environ))
+        await processes.finish(directory, ProcessSpec(name=f"kafka-{mechanism}", argv=argv, environ=machine.environ))
     yield
 
 
@@ -174,7 +174,7 @@ async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, st
 
         log = names.named(names.NOTIFICATION, prefix)
         build = producer.factory(told, log, client_id="tests", idempotent=False)
-        publisher = Publisher(build=build, watch=Counted(), logger=Said(), deadline_s=10.0)
+        publisher = Publisher(build=build, observer=Counted(), logger=Said(), deadline_s=10.0)
         stack_.push_async_callback(publisher.stop)
         await publisher.start()
         await until(lambda: publisher.trouble is None, READ_WITHIN_S)
@@ -184,7 +184,7 @@ async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, st
             lambda: clients.consumer(told, group=prefix),
             topic=log,
             last_settled=Settled(),
-            watch=Told(),
+            observer=Told(),
             limits=QUICK,
         )
         stack_.push_async_callback(source.stop)

@@ -8,14 +8,14 @@ import pytest
 from msgspec import structs
 
 from deploy.load import topic
-from deploy.load.api import Unreadable
-from deploy.load.judge import Event
+from deploy.load.api import UnreadableAnswer
+from deploy.load.judge import SeenEvent
 from schemas.record_format import Record
 from tests.support.kafka_topics import Appending, Topic
 
 pytestmark = pytest.mark.slow
 
-FIRST = Event(
+FIRST = SeenEvent(
     account="demo-cn", order="L1-0-0000000", version=1, status="PAID", closed_because=None, trade="T1",
     amount_minor=1280, currency="CNY", refunded_minor=0, flags=(),
 )  # fmt: skip
@@ -36,19 +36,19 @@ async def known(kafka: str, name: str) -> None:
         while True:
             try:
                 await topic.mark({"bootstrap_servers": kafka}, name)
-            except Unreadable:
+            except UnreadableAnswer:
                 await asyncio.sleep(0.1)
             else:
                 return
 
 
-async def append(log: Appending, event: Event, *, partition: int) -> None:
+async def append(log: Appending, event: SeenEvent, *, partition: int) -> None:
     value = msgspec.json.encode(event)
     await log.append(Record(key=event.order.encode(), value=value, headers=()), partition=partition)
 
 
-async def read(feed: topic.TopicFeed, count: int) -> list[Event]:
-    found: list[Event] = []
+async def read(feed: topic.TopicFeed, count: int) -> list[SeenEvent]:
+    found: list[SeenEvent] = []
     async with asyncio.timeout(15):
         while len(found) < count:
             found += [event for event, _ in await feed.read()]
@@ -75,12 +75,12 @@ async def test_a_value_that_is_no_event_cannot_be_passed_over(kafka: str, events
     async with events.log() as log:
         await log.append(Record(key=b"k", value=b"{}", headers=()), partition=0)
     async with topic.feed({"bootstrap_servers": kafka}, events.name, mark) as feed:
-        with pytest.raises(Unreadable, match="cannot be read"):
+        with pytest.raises(UnreadableAnswer, match="cannot be read"):
             await read(feed, 1)
 
 
 async def test_a_topic_that_is_not_there_or_a_cluster_that_is_away_is_said(kafka: str) -> None:
-    with pytest.raises(Unreadable, match=r"no topic nowhere\.v1"):
+    with pytest.raises(UnreadableAnswer, match=r"no topic nowhere\.v1"):
         await topic.mark({"bootstrap_servers": kafka}, "nowhere.v1")
-    with pytest.raises(Unreadable, match=r"127\.0\.0\.1:1"):
+    with pytest.raises(UnreadableAnswer, match=r"127\.0\.0\.1:1"):
         await topic.mark({"bootstrap_servers": "127.0.0.1:1"}, "nowhere.v1")

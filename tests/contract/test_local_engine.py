@@ -19,17 +19,17 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 from deploy.cluster.servers import of_stack
 from deploy.local import engine, haproxy, leftovers, ports, prometheus, stack
 from deploy.local.directory import Directory
-from deploy.local.engine import Engine, Servers, Wished
-from deploy.local.machine import Machine, Missing, Wanted
+from deploy.local.engine import ClusterEngine, EngineServers, EngineSpec
+from deploy.local.machine import Machine, Missing, NeededProgram
 from deploy.local.processes import DidNotStart
-from deploy.local.stack import Asked
+from deploy.local.stack import StackSpec
 from tests.support import real_servers as shared
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
 STANDIN = (sys.executable, str(ROOT / "tests" / "support" / "stand_in.py"))
-BEHIND_HAPROXY = Wished(receivers=2, balancer=True)
+BEHIND_HAPROXY = EngineSpec(receivers=2, balancer=True)
 PER_S = 200
 NOBODY_LEFT_S = 3.0  # two checks, and what they wait for
 
@@ -49,9 +49,9 @@ async def directory() -> AsyncIterator[Directory]:
 
 @asynccontextmanager
 async def running(
-    directory: Directory, machine: Machine, wished: Wished, servers: Servers | None = None, **told: str
-) -> AsyncIterator[Engine]:
-    started = engine.running(directory, machine, servers or Servers(), wished, argv=STANDIN, told=told)
+    directory: Directory, machine: Machine, wished: EngineSpec, servers: EngineServers | None = None, **told: str
+) -> AsyncIterator[ClusterEngine]:
+    started = engine.running(directory, machine, servers or EngineServers(), wished, argv=STANDIN, told=told)
     async with shared.had(started) as ours:
         yield ours
 
@@ -146,7 +146,7 @@ async def test_answers_of_503_take_no_receiver_out(directory: Directory, machine
 
 
 async def test_with_no_receiver_left_the_answer_is_ours_and_soon_there(directory: Directory, machine: Machine) -> None:
-    async with running(directory, machine, Wished(receivers=1, balancer=True)) as ours:
+    async with running(directory, machine, EngineSpec(receivers=1, balancer=True)) as ours:
         await ours.receivers[0].process.kill()
         await asyncio.sleep(NOBODY_LEFT_S)
         async with ClientSession() as session, session.post(f"{ours.public_url}/notify/x", data=b"x") as answer:
@@ -154,7 +154,7 @@ async def test_with_no_receiver_left_the_answer_is_ours_and_soon_there(directory
 
 
 async def test_a_body_that_never_ends_is_refused_by_the_balancer(directory: Directory, machine: Machine) -> None:
-    async with running(directory, machine, Wished(receivers=1, balancer=True)) as ours:
+    async with running(directory, machine, EngineSpec(receivers=1, balancer=True)) as ours:
         reader, writer = await asyncio.open_connection("127.0.0.1", balancer(ours).port)
         writer.write(b"POST /notify/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
         async with asyncio.timeout(8):
@@ -164,7 +164,7 @@ async def test_a_body_that_never_ends_is_refused_by_the_balancer(directory: Dire
         assert answer.endswith(b"fail")
 
 
-def balancer(ours: Engine) -> haproxy.Balancer:
+def balancer(ours: ClusterEngine) -> haproxy.Balancer:
     assert ours.balancer is not None
     return ours.balancer
 
@@ -175,7 +175,7 @@ async def text(url: str) -> str:
 
 
 async def test_prometheus_scrapes_each_kind_of_process(directory: Directory, machine: Machine) -> None:
-    wished = Wished(receivers=1, workers=1, console=True, balancer=True, prometheus=True)
+    wished = EngineSpec(receivers=1, workers=1, console=True, balancer=True, prometheus=True)
     async with running(directory, machine, wished) as ours, ClientSession() as session:
         assert ours.prometheus is not None
         async with asyncio.timeout(30):
@@ -194,10 +194,10 @@ async def test_processes_are_told_where_their_servers_are_and_nothing_of_the_use
     directory: Directory, machine: Machine
 ) -> None:
     users = Machine(environ={**machine.environ, "ALIPAY_NOTIFY_EXPOSED": "true", "ALIPAY_NOTIFY_GROUP": "mine"})
-    servers = Servers(
+    servers = EngineServers(
         kafka="127.0.0.1:1", redis="redis://127.0.0.1:2/0", postgres="postgresql://x:hunter2@127.0.0.1:3/x"
     )
-    async with running(directory, users, Wished(workers=1, console=True), servers, topic_prefix="tests") as ours:
+    async with running(directory, users, EngineSpec(workers=1, console=True), servers, topic_prefix="tests") as ours:
         told = await text(f"{ours.workers[0].admin_url}/told")
     assert "127.0.0.1:1" in told
     assert "redis://127.0.0.1:2/0" in told
@@ -216,12 +216,12 @@ async def test_processes_are_told_where_their_servers_are_and_nothing_of_the_use
 async def test_what_cannot_be_prepared_keeps_everything_from_starting(directory: Directory, machine: Machine) -> None:
     failing = Machine(environ={**machine.environ, "STANDIN_FAILS": "topics"})
     with pytest.raises(DidNotStart, match="topics failed with 1"):
-        async with running(directory, failing, Wished(workers=1), Servers(kafka="127.0.0.1:1")):
+        async with running(directory, failing, EngineSpec(workers=1), EngineServers(kafka="127.0.0.1:1")):
             pass
 
 
 async def test_a_subset_with_servers_of_its_own_has_addresses(tmp_path: Path, machine: Machine) -> None:
-    asked = Asked(redis=True, ours=Wished(receivers=2, workers=1, sandbox=True))
+    asked = StackSpec(redis=True, ours=EngineSpec(receivers=2, workers=1, sandbox=True))
     async with shared.had(stack.running(tmp_path, machine, asked, fresh=True, argv=STANDIN)) as started:
         told = started.addresses()
         assert of_stack(tmp_path) == told
@@ -263,7 +263,7 @@ async def test_promtool_finds_no_fault_in_the_shipped_files(tmp_path: Path, mach
     assert "WARNING" not in done.stderr + done.stdout
 
 
-async def found(machine: Machine, wanted: Wanted) -> Path:
+async def found(machine: Machine, wanted: NeededProgram) -> Path:
     try:
         return await machine.find(wanted)
     except Missing as missing:

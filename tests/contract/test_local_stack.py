@@ -28,7 +28,7 @@ from deploy.local.directory import Directory
 from deploy.local.kafka import cluster
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.leftovers import Mark
-from deploy.local.machine import Carrier, Machine, Wanted
+from deploy.local.machine import Carrier, Machine, NeededProgram
 from deploy.local.processes import DidNotStart
 from tests.support import real_servers
 from tests.support.paths import ROOT
@@ -156,7 +156,7 @@ async def test_redis_comes_back_on_its_port_and_has_forgotten(directory: Directo
 async def test_the_server_that_a_wheel_carries_does_as_well(
     server: object, directory: Directory, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted: Wanted = server.SERVER  # type: ignore[attr-defined]
+    wanted: NeededProgram = server.SERVER  # type: ignore[attr-defined]
     carrier: Carrier | None = wanted.carrier
     assert carrier is not None
     only_wheel = msgspec.structs.replace(wanted, programs=("not-installed",), places=(), debian="")

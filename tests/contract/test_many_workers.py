@@ -24,11 +24,11 @@ from tests.support.log_records import NOW_MS, REGISTERED, Time
 from tests.support.paths import ROOT
 from workers.errors import InfrastructureDamaged, InfrastructureDown, VersionConflict
 from workers.postgres import load, outbox, settling, state_resend
-from workers.postgres.database import Connection
+from workers.postgres.database import SqlConnection
 from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import LEFT_BEHIND_MS, LOOK_EVERY_MS
 from workers.postgres.state_resend import DOUBT_MS
-from workers.postgres.store import OrderStore
+from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 from workers.queries import HeldQuery
 from workers.settlement import drafting
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 
 RIGHTS = ROOT / "deploy/docs/migrations.md"
 STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
-Opener = Callable[[int], Awaitable[list[OrderStore]]]
+Opener = Callable[[int], Awaitable[list[PostgresOrderStore]]]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ async def workers(cluster: Cluster) -> AsyncIterator[Opener]:
     """Opens so many workers' stores."""
     async with AsyncExitStack() as stack:
 
-        async def opened(number: int) -> list[OrderStore]:
+        async def opened(number: int) -> list[PostgresOrderStore]:
             return [await stack.enter_async_context(cluster.store()) for _ in range(number)]
 
         yield opened
@@ -70,7 +70,7 @@ def at(partition: int, offset: int, record: Record) -> LogRecord:
     return LogRecord(Position(partition, offset), record)
 
 
-async def dispositions(store: OrderStore, order: str) -> list[Disposition]:
+async def dispositions(store: PostgresOrderStore, order: str) -> list[Disposition]:
     page = await store.order_page("shop-sg", order)
     assert page is not None
     return [delivery.disposition for delivery in page.deliveries]
@@ -103,7 +103,7 @@ async def test_batches_that_cross_each_other_never_wait_in_a_circle(
     chance = random.Random(7)
     orders = [f"N{number}" for number in range(25)]
 
-    async def worker(partition: int, store: OrderStore) -> int:
+    async def worker(partition: int, store: PostgresOrderStore) -> int:
         work, fenced = log_records.processing(store, time), 0
         for number in range(12):
             told = [(order, chance.choice(STATUSES)) for order in chance.sample(orders, 20)]
@@ -150,7 +150,7 @@ async def test_who_decided_on_an_order_that_another_has_made_meanwhile_is_fenced
     needs, plan = await decided(first, time, news)
     written, looked = asyncio.Event(), asyncio.Event()
 
-    async def write_and_wait(connection: Connection) -> None:
+    async def write_and_wait(connection: SqlConnection) -> None:
         await settling.settle(connection, needs, lambda _: plan, now_ms=NOW_MS)
         written.set()
         await let_go.wait()
@@ -188,7 +188,7 @@ def received_later(record: Record) -> Record:
     return structs.replace(record, headers=tuple(headers.items()))
 
 
-async def decided(store: OrderStore, time: Time, batch: Sequence[LogRecord]) -> tuple[LoadRequest, WritePlan]:
+async def decided(store: PostgresOrderStore, time: Time, batch: Sequence[LogRecord]) -> tuple[LoadRequest, WritePlan]:
     """What a worker would write of the batch, without writing it."""
     overheard = Overheard(store, writes=False)
     await log_records.processing(overheard, time).process(batch)
@@ -198,7 +198,9 @@ async def decided(store: OrderStore, time: Time, batch: Sequence[LogRecord]) -> 
 class Overheard:
     """A store that tells what is decided in it, at the moment between deciding and writing."""
 
-    def __init__(self, store: OrderStore, tell: Callable[[], None] = lambda: None, *, writes: bool = True) -> None:
+    def __init__(
+        self, store: PostgresOrderStore, tell: Callable[[], None] = lambda: None, *, writes: bool = True
+    ) -> None:
         self.decided: list[tuple[LoadRequest, WritePlan]] = []
         self.unsent, self.mark_sent = store.unsent, store.mark_sent
         self._store = store
@@ -218,7 +220,7 @@ class Overheard:
 # Events, from several workers
 
 
-async def sent(store: OrderStore) -> list[str]:
+async def sent(store: PostgresOrderStore) -> list[str]:
     """Send what this worker would send now; the ids of the order events, and of the states, among it."""
     waiting = await store.unsent(100)
     await store.mark_sent([number for number, _ in waiting])
@@ -293,7 +295,7 @@ async def test_who_no_longer_sweeps_may_send_and_keeps_nobody_from_sweeping(work
 class Late:
     """An order of which the first event was sent by two: by the one who leads, and by one who was slow."""
 
-    def __init__(self, slow: OrderStore, leader: OrderStore, time: Time) -> None:
+    def __init__(self, slow: PostgresOrderStore, leader: PostgresOrderStore, time: Time) -> None:
         self.slow = slow
         self.leader = leader
         self._time = time
@@ -306,7 +308,7 @@ class Late:
         self._time.now_ms += LEFT_BEHIND_MS
         assert await sent(self.leader) == ["shop-sg:N1:1"]
 
-    async def hears(self, worker: OrderStore, place: int) -> None:
+    async def hears(self, worker: PostgresOrderStore, place: int) -> None:
         news = log_records.record("N1", STATUSES[place])
         await log_records.processing(worker, self._time).process([at(place, 1, news)])
 
@@ -506,7 +508,7 @@ async def test_what_is_too_much_to_remember_is_left_to_the_one_who_leads(
     assert await sent(store) == [*(f"shop-sg:N{number}:1" for number in range(5)), "shop-sg:N1:2"]
 
 
-async def loses_all(store: OrderStore) -> None:
+async def loses_all(store: PostgresOrderStore) -> None:
     """A standby takes over that has not heard the last commits: it gives their numbers out again."""
     tables = "outbox, orders, deliveries, notifications, trades"
     await store._database.write(lambda connection: connection.execute(f"TRUNCATE {tables} RESTART IDENTITY"))
@@ -545,7 +547,7 @@ async def test_the_feed_does_not_run_ahead_of_a_transaction_that_may_still_bring
     let_go = asyncio.Event()
     took = asyncio.Event()
 
-    async def take_a_number(connection: Connection) -> None:
+    async def take_a_number(connection: SqlConnection) -> None:
         await connection.execute(
             "INSERT INTO outbox (id, topic, key, value, headers, version, written_at) "
             "VALUES ('shop-sg:N0:1', 'payments.order.event.v1', '', '', '\\x90', 1, now())"
@@ -684,7 +686,7 @@ async def test_a_worker_needs_no_other_rights_than_those_that_are_documented(
         await owner.execute(grant.replace("public", cluster.name).replace("orders_worker", role))
     await owner.close()
     url = f"postgresql://{role}:{password}@{cluster.url.rpartition('@')[2]}"
-    store = await OrderStore.open(url, holder=role, now_ms=time)
+    store = await PostgresOrderStore.open(url, holder=role, now_ms=time)
     try:
         work = log_records.processing(store, time)
         news = [log_records.record("N1", status) for status in STATUSES]
@@ -709,7 +711,7 @@ async def test_what_comes_true_while_a_parked_row_is_tried_is_not_parked_over(
     (row,) = await trying.due(now_ms=time.now_ms, limit=10)
     lock = load._tries_of_open
 
-    async def registered_meanwhile(connection: Connection, settled: frozenset[Position]) -> dict[Position, int]:
+    async def registered_meanwhile(connection: SqlConnection, settled: frozenset[Position]) -> dict[Position, int]:
         monkeypatch.setattr(load, "_tries_of_open", lock)
         await register(other, "N1")
         return await lock(connection, settled)

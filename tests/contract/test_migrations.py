@@ -10,33 +10,33 @@ import pytest
 from tests.contract.engines import Cluster
 from workers.errors import InfrastructureDown
 from workers.postgres import migrations
-from workers.postgres.database import Database, Limits, NotUsable
-from workers.postgres.migrations import Step, upgrading
+from workers.postgres.database import Database, DatabaseLimits, DatabaseNotUsable
+from workers.postgres.migrations import Migration, upgrading
 from workers.postgres.migrations.upgrading import NotUpgraded
 
 pytestmark = pytest.mark.slow
 
 VERSIONS = migrations.VERSION_TABLE
-ONE = Step(1, "0001_one", "CREATE TABLE one (a integer);")
-TWO = Step(
+ONE = Migration(1, "0001_one", "CREATE TABLE one (a integer);")
+TWO = Migration(
     2,
     "0002_two",
     "CREATE TABLE two (a text DEFAULT ':b %s'); CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1; $$;",
 )
-THREE = Step(3, "0003_three", "CREATE TABLE three (a integer);")
-FAULTY = Step(3, "0003_faulty", "CREATE TABLE three (a integer); CREATE NONSENSE;")
+THREE = Migration(3, "0003_three", "CREATE TABLE three (a integer);")
+FAULTY = Migration(3, "0003_faulty", "CREATE TABLE three (a integer); CREATE NONSENSE;")
 
 
 @pytest.fixture
 async def database(cluster: Cluster) -> AsyncIterator[Database]:
     """An empty schema."""
-    database = await Database.open(cluster.url, limits=Limits())
+    database = await Database.open(cluster.url, limits=DatabaseLimits())
     await database.write(lambda connection: connection.execute(f"CREATE SCHEMA {cluster.name}"))
     yield database
     await database.close()
 
 
-def known(monkeypatch: pytest.MonkeyPatch, *steps: Step) -> None:
+def known(monkeypatch: pytest.MonkeyPatch, *steps: Migration) -> None:
     monkeypatch.setattr(migrations, "steps", lambda: list(steps))
 
 
@@ -70,14 +70,14 @@ async def test_an_older_database_gets_the_steps_it_lacks(
     known(monkeypatch, ONE)
     await upgrading.upgrade(cluster.url)
     known(monkeypatch, ONE, TWO)
-    with pytest.raises(NotUsable, match="has schema 1, and this program needs 2"):
+    with pytest.raises(DatabaseNotUsable, match="has schema 1, and this program needs 2"):
         await database.read(migrations.check)
     assert await upgrading.upgrade(cluster.url) == ["0002_two"]
     await database.read(migrations.check)
 
 
 async def test_an_empty_database_is_not_taken_for_an_old_one(database: Database) -> None:
-    with pytest.raises(NotUsable, match="has schema 0, and this program needs"):
+    with pytest.raises(DatabaseNotUsable, match="has schema 0, and this program needs"):
         await database.read(migrations.check)
 
 
@@ -114,7 +114,7 @@ async def test_a_connection_that_dies_in_a_step_leaves_nothing_of_it(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = "CREATE TABLE two (a integer); SELECT pg_terminate_backend(pg_backend_pid());"
-    known(monkeypatch, ONE, Step(2, "0002_killed", killed))
+    known(monkeypatch, ONE, Migration(2, "0002_killed", killed))
     with pytest.raises(NotUpgraded, match="0002_killed could not be applied") as ended:
         await upgrading.upgrade(cluster.url)
     assert ended.value.done == ["0001_one"]
@@ -128,7 +128,7 @@ async def test_a_step_does_not_wait_long_for_a_table_that_is_in_use(
 ) -> None:
     known(monkeypatch, ONE)
     await upgrading.upgrade(cluster.url)
-    known(monkeypatch, ONE, Step(2, "0002_column", "ALTER TABLE one ADD b integer;"))
+    known(monkeypatch, ONE, Migration(2, "0002_column", "ALTER TABLE one ADD b integer;"))
     monkeypatch.setattr(upgrading, "WAIT_FOR_TABLE_S", 0.2)
     user = await asyncpg.connect(cluster.url)
     async with user.transaction():
@@ -154,7 +154,7 @@ async def test_those_who_upgrade_at_once_do_it_once(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = "SELECT pg_sleep(0.3); CREATE TABLE one (a integer);"
-    known(monkeypatch, Step(1, "0001_one", slow), TWO)
+    known(monkeypatch, Migration(1, "0001_one", slow), TWO)
     done = await asyncio.gather(*(upgrading.upgrade(cluster.url) for _ in range(4)))
     assert sorted(done) == [[], [], [], ["0001_one", "0002_two"]]
 
@@ -163,7 +163,7 @@ async def test_without_the_lock_the_second_is_stopped_and_nothing_is_done_twice(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As behind a pooler, where a session's lock is somebody else's."""
-    slow = Step(
+    slow = Migration(
         2, "0002_slow", "CREATE TABLE IF NOT EXISTS two (a integer); INSERT INTO one SELECT 1 FROM pg_sleep(0.3);"
     )
     known(monkeypatch, ONE)
@@ -205,7 +205,7 @@ async def test_a_database_that_is_not_there_is_told() -> None:
         await upgrading.upgrade(nowhere)
     with pytest.raises(InfrastructureDown):
         await migrations.seen(nowhere)
-    with pytest.raises(NotUsable):
+    with pytest.raises(DatabaseNotUsable):
         await migrations.seen("nonsense")
     with pytest.raises(NotUpgraded):
         await upgrading.upgrade("nonsense")

@@ -12,7 +12,7 @@ from tests.support import log_records
 from tests.support.kafka_topics import Topic
 from tests.support.log_records import Time
 from workers.errors import InfrastructureDown
-from workers.postgres.store import OrderStore
+from workers.postgres.store import PostgresOrderStore
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ async def topic(kafka: str) -> AsyncIterator[Topic]:
 
 
 @pytest.fixture
-async def store(cluster: Cluster) -> AsyncIterator[OrderStore]:
+async def store(cluster: Cluster) -> AsyncIterator[PostgresOrderStore]:
     async with cluster.store() as store:
         yield store
 
@@ -40,12 +40,12 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-async def spans(topic: Topic, store: OrderStore, *, from_ms: int = 0, to_ms: int | None = None) -> list[Span]:
+async def spans(topic: Topic, store: PostgresOrderStore, *, from_ms: int = 0, to_ms: int | None = None) -> list[Span]:
     async with replay.reading(topic.connection, topic.name) as stretch:
         return await stretch.spans(store, from_ms=from_ms, to_ms=to_ms or now_ms() + 60_000)
 
 
-async def replayed(topic: Topic, store: OrderStore, *, rate: float = 10_000) -> tuple[int, list[int]]:
+async def replayed(topic: Topic, store: PostgresOrderStore, *, rate: float = 10_000) -> tuple[int, list[int]]:
     """How many records it processed, and the steps in which it advanced."""
     steps: list[int] = []
     async with replay.reading(topic.connection, topic.name) as stretch:
@@ -54,21 +54,23 @@ async def replayed(topic: Topic, store: OrderStore, *, rate: float = 10_000) -> 
         return await replay.replay(stretch, found, process, rate=rate, advanced=steps.append), steps
 
 
-async def test_what_has_no_disposition_is_counted_before_anything_is_done(topic: Topic, store: OrderStore) -> None:
+async def test_what_has_no_disposition_is_counted_before_anything_is_done(
+    topic: Topic, store: PostgresOrderStore
+) -> None:
     found = await spans(topic, store)
     assert sum(span.records for span in found) == ORDERS
     assert sum(span.unsettled for span in found) == ORDERS
     assert await store.recent(1) == []
 
 
-async def test_a_store_that_has_lost_everything_has_it_again(topic: Topic, store: OrderStore) -> None:
+async def test_a_store_that_has_lost_everything_has_it_again(topic: Topic, store: PostgresOrderStore) -> None:
     done, steps = await replayed(topic, store)
     assert done == sum(steps) == ORDERS
     assert len(await store.recent(100)) == ORDERS
     assert sum(span.unsettled for span in await spans(topic, store)) == 0
 
 
-async def test_what_is_settled_is_left_alone(topic: Topic, store: OrderStore) -> None:
+async def test_what_is_settled_is_left_alone(topic: Topic, store: PostgresOrderStore) -> None:
     await replayed(topic, store)
     before = await store.newest_event()
     done, _ = await replayed(topic, store)
@@ -77,7 +79,7 @@ async def test_what_is_settled_is_left_alone(topic: Topic, store: OrderStore) ->
     assert {page.order.version for page in await store.recent(100) if page.order} == {1}
 
 
-async def test_only_the_stretch_between_the_two_moments_is_meant(topic: Topic, store: OrderStore) -> None:
+async def test_only_the_stretch_between_the_two_moments_is_meant(topic: Topic, store: PostgresOrderStore) -> None:
     middle = now_ms() + 1
     time.sleep(0.01)  # noqa: ASYNC251 - the clock of the records, not ours to wait for otherwise
     async with topic.log() as log:
@@ -87,7 +89,7 @@ async def test_only_the_stretch_between_the_two_moments_is_meant(topic: Topic, s
     assert await spans(topic, store, from_ms=now_ms() + 60_000) == []
 
 
-async def test_a_stretch_that_would_leave_a_gap_below_it_is_refused(topic: Topic, store: OrderStore) -> None:
+async def test_a_stretch_that_would_leave_a_gap_below_it_is_refused(topic: Topic, store: PostgresOrderStore) -> None:
     """The highest settled offset is where workers take the store to be: below it nobody looks any more."""
     middle = now_ms() + 1
     time.sleep(0.01)  # noqa: ASYNC251 - as above
@@ -104,7 +106,7 @@ async def test_a_stretch_that_would_leave_a_gap_below_it_is_refused(topic: Topic
     assert settled.before == 0
 
 
-async def test_it_keeps_its_pace(topic: Topic, store: OrderStore) -> None:
+async def test_it_keeps_its_pace(topic: Topic, store: PostgresOrderStore) -> None:
     began = time.monotonic()
     await replayed(topic, store, rate=20)
     # A second's worth may go at once, and who is late does not catch up.

@@ -30,7 +30,7 @@ NOTHING = LoadRequest(
 
 
 @pytest.fixture
-def watch() -> Watched:
+def observer() -> Watched:
     return Watched()
 
 
@@ -40,8 +40,8 @@ def topics_() -> Topics:
 
 
 @pytest.fixture
-def work(store: AnyStore, time: Time, topics_: Topics, watch: Watched) -> Processing:
-    return log_records.processing(store, time, topics_, watch)
+def work(store: AnyStore, time: Time, topics_: Topics, observer: Watched) -> Processing:
+    return log_records.processing(store, time, topics_, observer)
 
 
 async def dispositions(store: AnyStore, order: str, account: str = "shop-sg") -> list[str]:
@@ -132,7 +132,7 @@ async def test_a_settled_batch_is_all_there_when_the_store_is_opened_again(engin
             assert [each.event.id for each in page.events] == [f"shop-sg:N{number}:1"]
 
 
-async def test_an_order_comes_back_as_it_was_written(work: Processing, store: AnyStore, watch: Watched) -> None:
+async def test_an_order_comes_back_as_it_was_written(work: Processing, store: AnyStore, observer: Watched) -> None:
     await register(store, "N1", account="shop-sg", refunds=["R1"])
     contradicting = [
         log_records.record("N1", "TRADE_CLOSED"),
@@ -141,21 +141,21 @@ async def test_an_order_comes_back_as_it_was_written(work: Processing, store: An
         log_records.record("N1", id_="second", trade="2025100922001other"),
     ]
     await work.process(log_records.logged(contradicting))
-    written = watch.plans[-1].orders[-1]
+    written = observer.plans[-1].orders[-1]
     page = await store.order_page("shop-sg", "N1")
     assert page is not None
     assert (page.order, page.view) == (written.order, written.view)
     assert Flag.AMOUNT_MISMATCH in written.view.flags
 
 
-async def test_a_batch_delivered_again_changes_nothing(work: Processing, store: AnyStore, watch: Watched) -> None:
+async def test_a_batch_delivered_again_changes_nothing(work: Processing, store: AnyStore, observer: Watched) -> None:
     batch = log_records.logged(
         [log_records.record("N1"), log_records.record("N2"), log_records.record("N1", "TRADE_FINISHED")]
     )
     await work.process(batch)
     before = (await store.order_page("shop-sg", "N1"), await all_unsent(store))
     await work.process(batch)
-    assert watch.plans[-1] == drafting.empty()
+    assert observer.plans[-1] == drafting.empty()
     assert (await store.order_page("shop-sg", "N1"), await all_unsent(store)) == before
 
 
@@ -293,9 +293,9 @@ async def test_what_deciding_raises_is_raised_and_nothing_is_written(store: AnyS
 
 
 async def test_one_bad_record_of_a_batch_is_held_and_its_neighbours_are_applied(
-    store: AnyStore, time: Time, watch: Watched
+    store: AnyStore, time: Time, observer: Watched
 ) -> None:
-    work = log_records.processing(Picky(store, bad=Position(0, 4)), time, watch=watch)
+    work = log_records.processing(Picky(store, bad=Position(0, 4)), time, observer=observer)
     await work.process(log_records.logged([log_records.record(f"N{number}") for number in range(1, 9)]))
     (held,) = await store.held_list(HeldQuery())
     assert (held.row.position, held.row.disposition) == (Position(0, 4), Disposition.DEAD)

@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from deploy.cli.main import application
 from deploy.cluster import kafka_admin, topic_check, topic_diff, topics
-from deploy.cluster.kafka_admin import KafkaAdmin, Refused
+from deploy.cluster.kafka_admin import BrokerRefused, KafkaAdmin
 from deploy.cluster.topic_check import NotSeen, TooWeak, Watched
-from deploy.cluster.topics import Wanted
+from deploy.cluster.topics import TopicSpec
 from schemas.topics import NOTIFICATION
 
 pytestmark = pytest.mark.slow
@@ -28,12 +28,12 @@ def prefix() -> str:
 
 
 @pytest.fixture
-def wanted(prefix: str) -> tuple[Wanted, ...]:
+def wanted(prefix: str) -> tuple[TopicSpec, ...]:
     return topics.wanted(prefix=prefix, development=True)
 
 
 @pytest.fixture
-def topic(wanted: tuple[Wanted, ...]) -> Wanted:
+def topic(wanted: tuple[TopicSpec, ...]) -> TopicSpec:
     return wanted[0]
 
 
@@ -43,12 +43,12 @@ async def admin(kafka: str) -> AsyncIterator[KafkaAdmin]:
         yield connected
 
 
-async def made(admin: KafkaAdmin, topic: Wanted) -> None:
+async def made(admin: KafkaAdmin, topic: TopicSpec) -> None:
     await admin.create(topic)
     await admin.until(topic.name, lambda found: found.partitions == topic.partitions)
 
 
-async def test_a_topic_is_found_with_what_is_in_force_wherever_it_was_set(admin: KafkaAdmin, topic: Wanted) -> None:
+async def test_a_topic_is_found_with_what_is_in_force_wherever_it_was_set(admin: KafkaAdmin, topic: TopicSpec) -> None:
     await made(admin, topic)
     found = (await admin.found([topic.name]))[topic.name]
     assert (found.partitions, found.replicas) == (12, 1)
@@ -56,13 +56,13 @@ async def test_a_topic_is_found_with_what_is_in_force_wherever_it_was_set(admin:
     assert found.config["segment.bytes"] == "1073741824"  # nobody set that: a broker's default
 
 
-async def test_asking_for_a_topic_that_is_not_there_does_not_make_it(admin: KafkaAdmin, topic: Wanted) -> None:
+async def test_asking_for_a_topic_that_is_not_there_does_not_make_it(admin: KafkaAdmin, topic: TopicSpec) -> None:
     for _ in range(2):
         assert await admin.found([topic.name]) == {}
 
 
 async def test_what_was_created_differs_no_more_and_creating_it_again_is_no_error(
-    admin: KafkaAdmin, wanted: tuple[Wanted, ...]
+    admin: KafkaAdmin, wanted: tuple[TopicSpec, ...]
 ) -> None:
     names = [topic.name for topic in wanted]
     told = await topic_diff.apply(admin, topic_diff.between(wanted, {}))
@@ -74,7 +74,7 @@ async def test_what_was_created_differs_no_more_and_creating_it_again_is_no_erro
     await admin.create(wanted[0])
 
 
-async def test_setting_one_thing_leaves_what_was_set_before(admin: KafkaAdmin, topic: Wanted) -> None:
+async def test_setting_one_thing_leaves_what_was_set_before(admin: KafkaAdmin, topic: TopicSpec) -> None:
     await made(admin, topic)
     await admin.set_config(topic.name, {"segment.bytes": "1048576"})
     await admin.set_config(topic.name, {"retention.ms": "60000", "cleanup.policy": "compact"})
@@ -83,8 +83,10 @@ async def test_setting_one_thing_leaves_what_was_set_before(admin: KafkaAdmin, t
     assert found.config["segment.bytes"] == "1048576"
 
 
-async def test_a_topic_is_corrected_and_keeps_what_is_better_than_asked_for(admin: KafkaAdmin, topic: Wanted) -> None:
-    poor = Wanted(
+async def test_a_topic_is_corrected_and_keeps_what_is_better_than_asked_for(
+    admin: KafkaAdmin, topic: TopicSpec
+) -> None:
+    poor = TopicSpec(
         logical=topic.logical,
         name=topic.name,
         partitions=3,
@@ -102,23 +104,23 @@ async def test_a_topic_is_corrected_and_keeps_what_is_better_than_asked_for(admi
     assert found[topic.name].config["max.message.bytes"] == "2000000"
 
 
-async def test_what_the_brokers_refuse_is_told_in_their_words(admin: KafkaAdmin, topic: Wanted) -> None:
+async def test_what_the_brokers_refuse_is_told_in_their_words(admin: KafkaAdmin, topic: TopicSpec) -> None:
     await made(admin, topic)
     strict = topics.wanted(prefix=f"{topic.name.partition('.')[0]}x", only=[NOTIFICATION])[0]
-    with pytest.raises(Refused, match="replication factor of 3"):
+    with pytest.raises(BrokerRefused, match="replication factor of 3"):
         await admin.create(strict)
-    with pytest.raises(Refused, match="would not be an increase"):
+    with pytest.raises(BrokerRefused, match="would not be an increase"):
         await admin.add_partitions(topic.name, up_to=3)
-    with pytest.raises(Refused, match=r"no\.such\.setting"):
+    with pytest.raises(BrokerRefused, match=r"no\.such\.setting"):
         await admin.set_config(topic.name, {"no.such.setting": "1"})
 
 
-async def test_nobody_there_is_told_within_the_deadline(topic: Wanted) -> None:
+async def test_nobody_there_is_told_within_the_deadline(topic: TopicSpec) -> None:
     with pytest.raises(NotSeen, match="no broker takes a connection there"):
         await kafka_admin.look({"bootstrap_servers": "127.0.0.1:1"}, [topic.name])
 
 
-async def test_a_broker_that_accepts_and_says_nothing_is_given_up(topic: Wanted) -> None:
+async def test_a_broker_that_accepts_and_says_nothing_is_given_up(topic: TopicSpec) -> None:
     hanging: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: hanging.append(writer), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -134,24 +136,24 @@ async def test_a_broker_that_accepts_and_says_nothing_is_given_up(topic: Wanted)
 
 
 async def test_a_watch_refuses_weak_topics_and_sees_when_they_are_corrected(
-    kafka: str, admin: KafkaAdmin, topic: Wanted
+    kafka: str, admin: KafkaAdmin, topic: TopicSpec
 ) -> None:
     async def look() -> dict[str, topics.Found]:
         return await kafka_admin.look({"bootstrap_servers": kafka}, [topic.name])
 
-    watch = Watched(look, [topic], development=True, every_s=0.05)
-    await watch.check()
-    assert "is missing" in (watch.trouble or "")
+    observer = Watched(look, [topic], development=True, every_s=0.05)
+    await observer.check()
+    assert "is missing" in (observer.trouble or "")
     await made(admin, topic)
-    await watch.check()
-    assert not watch.trouble
-    running = asyncio.create_task(watch.run())
+    await observer.check()
+    assert not observer.trouble
+    running = asyncio.create_task(observer.run())
     await admin.set_config(topic.name, {"retention.ms": str(DAY_MS)})
-    await until(lambda: watch.trouble is not None and "keeps its records for 1 days" in watch.trouble)
+    await until(lambda: observer.trouble is not None and "keeps its records for 1 days" in observer.trouble)
     with pytest.raises(TooWeak, match="keeps its records for 1 days"):
-        await watch.check()
+        await observer.check()
     await admin.set_config(topic.name, {"retention.ms": str(7 * DAY_MS)})
-    await until(lambda: watch.trouble is None)
+    await until(lambda: observer.trouble is None)
     running.cancel()
 
 

@@ -24,9 +24,9 @@ from deploy.embedded.directory import JOURNAL, STORE
 from deploy.embedded.journal import Journal
 from deploy.embedded.locks import LocalClaims
 from deploy.embedded.source import JournalSource
-from deploy.embedded.sqlite import Database
-from deploy.embedded.store import OrderStore
-from deploy.embedded.up import Feed
+from deploy.embedded.sqlite import SqliteDatabase
+from deploy.embedded.store import SqliteOrderStore
+from deploy.embedded.up import EmbeddedFeed
 from ingest.http.responses import Reply
 from schemas.record_format import Record
 from workers.processing import Processing
@@ -105,13 +105,13 @@ def _after_commit(file: str, step: Step, writes: str) -> None:
     What a transaction does is noted by its thread, which does one after the other.
     """
     wrote = threading.local()
-    insert, transaction = sql.insert, Database._transaction
+    insert, transaction = sql.insert, SqliteDatabase._transaction
 
     def noting(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]], *, after: str = "") -> int:
         wrote.it = getattr(wrote, "it", False) or _is_into(writes)(connection, into, rows)
         return insert(connection, into, rows, after=after)
 
-    def committed(self: Database, work: Any) -> Any:
+    def committed(self: SqliteDatabase, work: Any) -> Any:
         wrote.it = False
         result = transaction(self, work)
         if self.path.name == file and wrote.it:
@@ -119,7 +119,7 @@ def _after_commit(file: str, step: Step, writes: str) -> None:
         return result
 
     sql.insert = noting
-    Database._transaction = committed  # type: ignore[method-assign]
+    SqliteDatabase._transaction = committed  # type: ignore[method-assign]
 
 
 def _has_some(result: Any, *arguments: Any) -> bool:
@@ -145,10 +145,10 @@ POINTS: dict[str, Callable[[Step], None]] = {
     "K4": lambda step: after(sql, "insert", step, when=_is_into(LEDGER)),
     "K5": lambda step: after(settling, "settle", step),
     "K6": lambda step: _after_commit(STORE, step, LEDGER),
-    "K7": lambda step: after_awaiting(OrderStore, "settle", step),
-    "K8": lambda step: after_awaiting(Feed, "publish", step),
-    "K9": lambda step: before(OrderStore, "mark_sent", step, when=_names_some),
-    "K10": lambda step: after_awaiting(OrderStore, "mark_sent", step),
+    "K7": lambda step: after_awaiting(SqliteOrderStore, "settle", step),
+    "K8": lambda step: after_awaiting(EmbeddedFeed, "publish", step),
+    "K9": lambda step: before(SqliteOrderStore, "mark_sent", step, when=_names_some),
+    "K10": lambda step: after_awaiting(SqliteOrderStore, "mark_sent", step),
     "K12": lambda step: after_awaiting(JournalSource, "commit", step),  # the claims are still held
     "K11": lambda step: after_awaiting(LocalClaims, "release", step),
 }
@@ -167,13 +167,13 @@ def _answer_too_early() -> None:
 
 def _commit_too_early() -> None:
     """M07: the cursor moves in a transaction of its own, ahead of the dispositions."""
-    settle = OrderStore.settle
+    settle = SqliteOrderStore.settle
 
-    async def advance_and_settle(self: OrderStore, needs: LoadRequest, decide: Decide) -> WritePlan:
+    async def advance_and_settle(self: SqliteOrderStore, needs: LoadRequest, decide: Decide) -> WritePlan:
         await self.database.write(lambda connection: settling._advance(connection, needs.positions))
         return await settle(self, needs, decide)
 
-    OrderStore.settle = advance_and_settle  # type: ignore[method-assign]
+    SqliteOrderStore.settle = advance_and_settle  # type: ignore[method-assign]
 
 
 MUTANTS: dict[str, Callable[[], None]] = {"M01": _answer_too_early, "M07": _commit_too_early}
@@ -181,16 +181,16 @@ MUTANTS: dict[str, Callable[[], None]] = {"M01": _answer_too_early, "M07": _comm
 
 def slow_down(seconds: float) -> None:
     """A disk that takes its time: whatever writes to the journal ends late, on its own thread."""
-    transaction = Database._transaction
+    transaction = SqliteDatabase._transaction
 
-    def slow(self: Database, work: Any) -> Any:
+    def slow(self: SqliteDatabase, work: Any) -> Any:
         changes = self._usable().total_changes
         result = transaction(self, work)
         if self.path.name == JOURNAL and self._usable().total_changes > changes:
             time.sleep(seconds)
         return result
 
-    Database._transaction = slow  # type: ignore[method-assign]
+    SqliteDatabase._transaction = slow  # type: ignore[method-assign]
 
 
 def _in_small_batches() -> None:

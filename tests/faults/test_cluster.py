@@ -15,7 +15,7 @@ import pytest
 from aiohttp import ClientSession
 
 from deploy.local import ports, roles
-from deploy.local.engine import Wished
+from deploy.local.engine import EngineSpec
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
@@ -37,7 +37,7 @@ WOKEN_S = 1.0
 
 @pytest.fixture(scope="module")
 def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    wished = Wished(receivers=2, workers=2, console=True, balancer=True, sandbox=True)
+    wished = EngineSpec(receivers=2, workers=2, console=True, balancer=True, sandbox=True)
     with clusters.of_a_module(wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis) as started:
         yield started
 

@@ -15,10 +15,10 @@ from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory as engine
 from deploy.embedded import sqlite
 from deploy.embedded.directory import JOURNAL, STORE, Opened
-from deploy.embedded.journal import Journal, Limits
-from deploy.embedded.migrations import NotUsable
+from deploy.embedded.journal import Journal, JournalLimits
+from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.sqlite import Damaged
-from deploy.embedded.store import OrderStore
+from deploy.embedded.store import SqliteOrderStore
 from ingest.errors import Unavailable
 from tests.support import log_records
 from tests.support.log_records import Time
@@ -27,7 +27,7 @@ from workers.processing import Processing
 from workers.queries import HeldQuery
 from workers.settlement.plan import LoadRequest, StoreSnapshot, WritePlan
 
-QUICK = Limits(append_deadline_s=0.2)
+QUICK = JournalLimits(append_deadline_s=0.2)
 
 
 @asynccontextmanager
@@ -93,7 +93,7 @@ async def test_a_file_that_does_not_keep_its_settings_is_refused(
     monkeypatch.setattr(
         sqlite3, "connect", lambda *arguments, **options: connect(*arguments, factory=planted, **options)
     )
-    with pytest.raises(NotUsable, match=f"journal.sqlite3 has {pragma}"):
+    with pytest.raises(FileNotUsable, match=f"journal.sqlite3 has {pragma}"):
         async with opened(tmp_path):
             pass
 
@@ -105,7 +105,7 @@ async def test_a_missing_journal_beside_a_store_is_refused_and_not_created(tmp_p
     async with opened(tmp_path) as files:
         await fill(files, 3)
     (tmp_path / JOURNAL).unlink()
-    with pytest.raises(NotUsable, match=r"journal\.sqlite3 is missing"):
+    with pytest.raises(FileNotUsable, match=r"journal\.sqlite3 is missing"):
         async with opened(tmp_path):
             pass
     assert not (tmp_path / JOURNAL).exists()
@@ -115,7 +115,7 @@ async def test_a_missing_store_beside_a_used_journal_is_refused_and_not_created(
     async with opened(tmp_path) as files:
         await fill(files, 3)
     (tmp_path / STORE).unlink()
-    with pytest.raises(NotUsable, match=r"orders\.sqlite3 is missing"):
+    with pytest.raises(FileNotUsable, match=r"orders\.sqlite3 is missing"):
         async with opened(tmp_path):
             pass
     assert not (tmp_path / STORE).exists()
@@ -125,7 +125,7 @@ async def test_an_emptied_store_beside_a_used_journal_is_refused(tmp_path: Path)
     async with opened(tmp_path) as files:
         await fill(files, 3)
     (tmp_path / STORE).write_bytes(b"")
-    with pytest.raises(NotUsable, match=r"orders\.sqlite3 is empty"):
+    with pytest.raises(FileNotUsable, match=r"orders\.sqlite3 is empty"):
         async with opened(tmp_path):
             pass
 
@@ -138,7 +138,7 @@ async def test_a_journal_copied_without_its_log_is_refused_by_what_it_lacks(tmp_
         shutil.copy(tmp_path / "engine" / JOURNAL, copy)
         shutil.copy(tmp_path / "engine" / STORE, copy)
         shutil.copy(tmp_path / "engine" / f"{STORE}-wal", copy)
-    with pytest.raises(NotUsable, match="lost records 1 to 3"):
+    with pytest.raises(FileNotUsable, match="lost records 1 to 3"):
         async with opened(copy):
             pass
 
@@ -172,7 +172,7 @@ async def test_a_file_with_another_header_is_named_and_left_as_it_is(tmp_path: P
         await fill(files, 3)
     spoilt = b"\x00" * 100 + (tmp_path / name).read_bytes()[100:]
     (tmp_path / name).write_bytes(spoilt)
-    with pytest.raises((Damaged, NotUsable), match=name):
+    with pytest.raises((Damaged, FileNotUsable), match=name):
         async with opened(tmp_path):
             pass
     assert (tmp_path / name).read_bytes() == spoilt
@@ -236,7 +236,7 @@ async def with_an_older(file: str, directory: Path) -> AsyncIterator[Opened]:
 async def test_an_older_journal_is_refused_and_what_it_lost_is_said(tmp_path: Path) -> None:
     async with with_an_older(JOURNAL, tmp_path):
         pass
-    with pytest.raises(NotUsable, match=r"ends at record 3, .* lost records 4 to 7"):
+    with pytest.raises(FileNotUsable, match=r"ends at record 3, .* lost records 4 to 7"):
         async with opened(tmp_path):
             pass
 
@@ -282,7 +282,7 @@ async def test_a_store_older_than_what_the_journal_still_has_is_refused(tmp_path
     async with with_an_older(STORE, tmp_path) as files:
         files.journal.settled(6)
         assert await files.journal.prune(older_than_ms=log_records.NOW_MS + 1) == 6
-    with pytest.raises(NotUsable, match="records 4 to 6 were pruned"):
+    with pytest.raises(FileNotUsable, match="records 4 to 6 were pruned"):
         async with opened(tmp_path):
             pass
 
@@ -422,7 +422,7 @@ async def test_a_cancelled_settlement_commits_all_the_same_and_is_found_out(tmp_
     async with opened(tmp_path) as files:
         started, loop = asyncio.Event(), asyncio.get_running_loop()
         batch = log_records.logged([log_records.record("N1")])
-        watch = log_records.Watched()
+        observer = log_records.Watched()
 
         class Slow:
             """A store whose decisions take a moment."""
@@ -443,8 +443,8 @@ async def test_a_cancelled_settlement_commits_all_the_same_and_is_found_out(tmp_
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await log_records.processing(files.store, Time(), watch=watch).process(batch)
-        assert watch.plans[0].deliveries == []
+        await log_records.processing(files.store, Time(), observer=observer).process(batch)
+        assert observer.plans[0].deliveries == []
         page = await files.store.order_page("shop-sg", "N1")
         assert page is not None
         assert page.order is not None
@@ -500,5 +500,5 @@ async def test_what_is_opened_apart_can_be_used_apart(tmp_path: Path) -> None:
     """A backup tool or a diagnosis opens one file alone; identity is checked even so."""
     journal = await Journal.open(tmp_path / "x.sqlite3", now_ms=Time())
     await journal.close()
-    with pytest.raises(NotUsable, match="file of another kind"):
-        await OrderStore.open(tmp_path / "x.sqlite3", now_ms=Time())
+    with pytest.raises(FileNotUsable, match="file of another kind"):
+        await SqliteOrderStore.open(tmp_path / "x.sqlite3", now_ms=Time())

@@ -77,7 +77,7 @@ async def drained(files: Opened) -> None:
         claims=LocalClaims(),
         process=work.process,
         settled=lambda: None,
-        watch=Silent(),
+        observer=Silent(),
         token=b"w",
     )
     while await consumer.run_once():

@@ -14,8 +14,8 @@ from tests.support import log_records
 from tests.support.kafka_topics import Told, Topic, read
 from workers.errors import InfrastructureDamaged, InfrastructureDown
 from workers.kafka import clients as kafka_clients
-from workers.kafka.ports import Limits
-from workers.kafka.source import KafkaSource, Rebuild
+from workers.kafka.ports import MemberLimits
+from workers.kafka.source import KafkaSource, ReplaceReason
 from workers.settlement.plan import LogRecord, Position
 
 pytestmark = pytest.mark.slow
@@ -230,7 +230,7 @@ async def test_one_that_stands_longer_than_the_poll_interval_keeps_its_partition
 
 async def test_one_that_stands_for_longer_than_it_may_loses_its_partitions_to_the_other(topic: Topic) -> None:
     told = Told()
-    limits = Limits(stay_every_s=0.5, stand_max_s=1.0)
+    limits = MemberLimits(stay_every_s=0.5, stand_max_s=1.0)
     hung = topic.source(told=told, limits=limits, max_poll_interval_ms=2000, session_timeout_ms=6000)
     other = topic.source()
     for partition in range(4):
@@ -261,12 +261,12 @@ class Wedged:
 
 async def test_a_consumer_that_stands_still_while_records_lie_there_is_replaced(topic: Topic) -> None:
     told = Told()
-    limits = Limits(look_every_s=0.3, stalled_s=1.0, rest_s=0.1)
+    limits = MemberLimits(look_every_s=0.3, stalled_s=1.0, rest_s=0.1)
     source = topic.source(told=told, limits=limits, made=[], wrap=lambda number, c: Wedged(c) if number == 0 else c)
     await append(topic, 5)
     async with stopped(source):
         assert [each.position.offset for each in await read(source, 5)] == [0, 1, 2, 3, 4]
-    assert told.rebuilds == [Rebuild.STALLED]
+    assert told.rebuilds == [ReplaceReason.STALLED]
 
 
 async def test_a_topic_that_is_made_later_is_taken_up(kafka: str) -> None:
@@ -296,7 +296,7 @@ async def test_a_record_that_the_library_cannot_read_is_handed_out_as_an_empty_o
     assert found[3].record.headers == ()
     assert (found[3].record.key, found[3].record.value) == (b"", b"")
     assert [found[each].record.key for each in (2, 4)] == [b"shop-sg:N2", b"shop-sg:N3"]
-    assert told.rebuilds == [Rebuild.FAILED, Rebuild.FAILED]
+    assert told.rebuilds == [ReplaceReason.FAILED, ReplaceReason.FAILED]
 
 
 async def append_illegible(topic: Topic) -> None:

@@ -94,7 +94,7 @@ class Kit:
             {"bootstrap_servers": place.kafka.bootstrap}, self.topic, client_id="tests", idempotent=idempotent
         )
         self.publisher = Publisher(
-            build=self.build, watch=self.counted, logger=self.said, deadline_s=DEADLINE_S, pace=PACE
+            build=self.build, observer=self.counted, logger=self.said, deadline_s=DEADLINE_S, pace=PACE
         )
 
     def build(self) -> KafkaProducer:

@@ -22,15 +22,15 @@ from tests.support.log_records import Time, Watched
 from tests.support.real_servers import Servers
 from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
 from workers.postgres import errors
-from workers.postgres.database import Connection, Database, Limits, NotUsable
-from workers.postgres.store import OrderStore
+from workers.postgres.database import Database, DatabaseLimits, DatabaseNotUsable, SqlConnection
+from workers.postgres.store import PostgresOrderStore
 from workers.queries import HeldQuery
 from workers.settlement import drafting
 from workers.settlement.plan import LoadRequest, StoreSnapshot, WritePlan
 
 pytestmark = pytest.mark.slow
 
-QUICK = Limits(command_s=0.5, transaction_s=1.5, lock_ms=200, acquire_s=0.5)
+QUICK = DatabaseLimits(command_s=0.5, transaction_s=1.5, lock_ms=200, acquire_s=0.5)
 RECOVERED_WITHIN_S = 10.0
 
 
@@ -48,17 +48,17 @@ async def place(server: Postgres) -> Cluster:
 
 
 @pytest.fixture
-async def store(place: Cluster) -> AsyncIterator[OrderStore]:
+async def store(place: Cluster) -> AsyncIterator[PostgresOrderStore]:
     store = await opened(place.url)
     yield store
     await store.close()
 
 
-async def opened(url: str, limits: Limits = QUICK) -> OrderStore:
-    return await OrderStore.open(url, holder="worker", now_ms=Time(), limits=limits)
+async def opened(url: str, limits: DatabaseLimits = QUICK) -> PostgresOrderStore:
+    return await PostgresOrderStore.open(url, holder="worker", now_ms=Time(), limits=limits)
 
 
-async def pay(store: OrderStore, order: str, offset: int = 1) -> None:
+async def pay(store: PostgresOrderStore, order: str, offset: int = 1) -> None:
     await log_records.processing(store, Time()).process(log_records.logged([log_records.record(order)], first=offset))
 
 
@@ -72,7 +72,7 @@ async def until_done(work: Callable[[], Awaitable[Any]]) -> Any:
                 await asyncio.sleep(0.05)
 
 
-async def ends(store: OrderStore, order: str) -> list[Disposition]:
+async def ends(store: PostgresOrderStore, order: str) -> list[Disposition]:
     page = await store.order_page("shop-sg", order)
     return [] if page is None else [delivery.disposition for delivery in page.deliveries]
 
@@ -80,7 +80,9 @@ async def ends(store: OrderStore, order: str) -> list[Disposition]:
 # The server
 
 
-async def test_a_killed_server_holds_nothing_up_for_longer_than_it_is_away(server: Postgres, store: OrderStore) -> None:
+async def test_a_killed_server_holds_nothing_up_for_longer_than_it_is_away(
+    server: Postgres, store: PostgresOrderStore
+) -> None:
     await pay(store, "N1")
     await server.process.kill()
     with pytest.raises(InfrastructureDown):
@@ -94,7 +96,9 @@ async def test_a_killed_server_holds_nothing_up_for_longer_than_it_is_away(serve
     assert await store.held_list(HeldQuery()) == []
 
 
-async def test_a_server_that_stands_still_is_given_up_within_the_deadline(server: Postgres, store: OrderStore) -> None:
+async def test_a_server_that_stands_still_is_given_up_within_the_deadline(
+    server: Postgres, store: PostgresOrderStore
+) -> None:
     await pay(store, "N1")
     server.process.freeze()
     begun = clock.monotonic()
@@ -111,7 +115,7 @@ async def test_a_server_that_stands_still_is_given_up_within_the_deadline(server
 
 
 async def test_sessions_that_were_ended_by_somebody_are_replaced_and_no_record_is_to_blame(
-    server: Postgres, store: OrderStore
+    server: Postgres, store: PostgresOrderStore
 ) -> None:
     """The client meets the end of a session in several states, and has an error of its own for each."""
     stranger = await asyncpg.connect(server.dsn)
@@ -134,15 +138,15 @@ async def test_a_commit_whose_answer_was_lost_is_found_done(place: Cluster, serv
         with pytest.raises(InfrastructureDown):
             await pay(store, "N1", 2)
         assert line.cuts == 1
-        watch = Watched()
-        again = log_records.processing(store, Time(), watch=watch)
+        observer = Watched()
+        again = log_records.processing(store, Time(), observer=observer)
         await until_done(lambda: again.process(log_records.logged([log_records.record("N1")], first=2)))
-        assert watch.plans[-1] == drafting.empty()
+        assert observer.plans[-1] == drafting.empty()
         assert await ends(store, "N1") == [Disposition.APPLIED]
         await store.close()
 
 
-async def test_a_cancelled_batch_leaves_whole_transactions_and_a_sound_pool(store: OrderStore) -> None:
+async def test_a_cancelled_batch_leaves_whole_transactions_and_a_sound_pool(store: PostgresOrderStore) -> None:
     for offset in range(1, 30):
         paying = asyncio.create_task(pay(store, f"N{offset}", offset))
         await asyncio.sleep(offset * 0.0004)
@@ -159,7 +163,7 @@ async def test_a_cancelled_batch_leaves_whole_transactions_and_a_sound_pool(stor
 
 
 async def test_a_row_that_a_stranger_locks_holds_a_batch_up_for_a_moment_only(
-    place: Cluster, store: OrderStore
+    place: Cluster, store: PostgresOrderStore
 ) -> None:
     await pay(store, "N1")
     stranger = await asyncpg.connect(place.url)
@@ -179,17 +183,17 @@ async def test_a_row_that_a_stranger_locks_holds_a_batch_up_for_a_moment_only(
 
 
 async def test_who_is_chosen_to_end_a_deadlock_does_its_work_again(place: Cluster) -> None:
-    database = await Database.open(place.url, limits=Limits())
+    database = await Database.open(place.url, limits=DatabaseLimits())
     await database.write(
         lambda connection: connection.execute("INSERT INTO leases VALUES ('a', '', now()), ('b', '', now())")
     )
     both = asyncio.Barrier(2)
     attempts = 0
 
-    def crosswise(first: str, second: str) -> Callable[[Connection], Awaitable[None]]:
+    def crosswise(first: str, second: str) -> Callable[[SqlConnection], Awaitable[None]]:
         tries = 0
 
-        async def work(connection: Connection) -> None:
+        async def work(connection: SqlConnection) -> None:
             nonlocal attempts, tries
             attempts, tries = attempts + 1, tries + 1
             for role in (first, second):
@@ -207,10 +211,10 @@ async def test_who_is_chosen_to_end_a_deadlock_does_its_work_again(place: Cluste
 
 
 async def test_work_that_collides_again_and_again_is_infrastructures_fault(place: Cluster) -> None:
-    database = await Database.open(place.url, limits=Limits())
+    database = await Database.open(place.url, limits=DatabaseLimits())
     attempts = 0
 
-    async def collide(connection: Connection) -> None:
+    async def collide(connection: SqlConnection) -> None:
         nonlocal attempts
         attempts += 1
         await connection.execute("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = 'serialization_failure'; END $$")
@@ -221,7 +225,7 @@ async def test_work_that_collides_again_and_again_is_infrastructures_fault(place
     await database.close()
 
 
-async def test_more_work_than_connections_waits_its_turn_and_no_longer(store: OrderStore) -> None:
+async def test_more_work_than_connections_waits_its_turn_and_no_longer(store: PostgresOrderStore) -> None:
     await asyncio.gather(*(store.recent(1) for _ in range(50)))
     full = await asyncio.gather(
         *(store._database.read(lambda connection: connection.execute("SELECT pg_sleep(0.4)")) for _ in range(12)),
@@ -234,7 +238,7 @@ async def test_more_work_than_connections_waits_its_turn_and_no_longer(store: Or
 # What it refuses, and what it is
 
 
-async def test_a_database_that_may_only_be_read_pauses_the_worker(place: Cluster, store: OrderStore) -> None:
+async def test_a_database_that_may_only_be_read_pauses_the_worker(place: Cluster, store: PostgresOrderStore) -> None:
     reading = await opened(f"{place.url}&default_transaction_read_only=on")
     with pytest.raises(InfrastructureDown):
         await pay(reading, "N1")
@@ -245,7 +249,7 @@ async def test_a_database_that_may_only_be_read_pauses_the_worker(place: Cluster
 class Spoilt:
     """A store whose batch has a text with a zero byte, in the one record that is not dead."""
 
-    def __init__(self, store: OrderStore) -> None:
+    def __init__(self, store: PostgresOrderStore) -> None:
         self.unsent, self.mark_sent = store.unsent, store.mark_sent
         self.tries = 0
         self._store = store
@@ -264,7 +268,7 @@ class Spoilt:
         return await self._store.settle(needs, spoil)
 
 
-async def test_a_text_with_a_zero_byte_is_held_and_its_neighbours_are_applied(store: OrderStore) -> None:
+async def test_a_text_with_a_zero_byte_is_held_and_its_neighbours_are_applied(store: PostgresOrderStore) -> None:
     spoilt = Spoilt(store)
     batch = log_records.logged([log_records.record(f"N{number}") for number in range(1, 9)])
     await log_records.processing(spoilt, Time()).process(batch)
@@ -275,7 +279,7 @@ async def test_a_text_with_a_zero_byte_is_held_and_its_neighbours_are_applied(st
     assert spoilt.tries == 4  # with seven, three, one and no neighbours: each time refused at the first try
 
 
-async def test_a_number_too_long_for_an_index_is_held_and_found_by(store: OrderStore) -> None:
+async def test_a_number_too_long_for_an_index_is_held_and_found_by(store: PostgresOrderStore) -> None:
     number = "".join(chr(ord("A") + (place * place) % 26) + str(place) for place in range(3000))
     batch = log_records.logged([log_records.record(number), log_records.record("N1")])
     await log_records.processing(store, Time()).process(batch)
@@ -285,7 +289,7 @@ async def test_a_number_too_long_for_an_index_is_held_and_found_by(store: OrderS
     assert held.row.record == batch[0].record
 
 
-async def test_a_schema_that_is_not_ours_stops_the_worker(place: Cluster, store: OrderStore) -> None:
+async def test_a_schema_that_is_not_ours_stops_the_worker(place: Cluster, store: PostgresOrderStore) -> None:
     stranger = await asyncpg.connect(place.url)
     await stranger.execute("DROP TABLE trades")
     await stranger.close()
@@ -294,12 +298,12 @@ async def test_a_schema_that_is_not_ours_stops_the_worker(place: Cluster, store:
 
 
 async def test_an_empty_database_is_refused_with_the_command_that_fills_it(server: Postgres) -> None:
-    with pytest.raises(NotUsable, match="alipay-notify db upgrade"):
+    with pytest.raises(DatabaseNotUsable, match="alipay-notify db upgrade"):
         await opened(f"{server.dsn}?search_path=nowhere")
 
 
 async def test_a_database_that_may_lose_what_it_committed_is_refused(place: Cluster) -> None:
-    with pytest.raises(NotUsable, match="synchronous_commit is off"):
+    with pytest.raises(DatabaseNotUsable, match="synchronous_commit is off"):
         await opened(f"{place.url}&synchronous_commit=off")
 
 
@@ -309,7 +313,7 @@ async def test_a_server_that_is_not_there_is_infrastructure(place: Cluster, serv
 
 
 async def test_a_value_that_cannot_even_be_sent_is_the_records_fault(place: Cluster) -> None:
-    database = await Database.open(place.url, limits=Limits())
+    database = await Database.open(place.url, limits=DatabaseLimits())
     for impossible in ("\ud800", 2**63):
         with pytest.raises(RecordRefused):
             await database.write(lambda connection, value=impossible: connection.fetch("SELECT $1::bigint", value))  # type: ignore[misc]

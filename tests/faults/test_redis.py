@@ -15,7 +15,7 @@ from tests.support.cluster import until
 from tests.support.real_servers import Servers
 from workers.errors import InfrastructureDown
 from workers.redis import clients
-from workers.redis.breaker import Breaker
+from workers.redis.breaker import RedisBreaker
 from workers.redis.locks import PREFIX, RedisClaims, spread
 from workers.settlement.plan import Position
 
@@ -42,9 +42,9 @@ def sentinel(servers: Servers, server: Redis) -> Redis:
     return servers.start(partial(redis.watching, masters={"orders": server.port}))
 
 
-def eager() -> Breaker:
+def eager() -> RedisBreaker:
     """One that lets every call through, so that each shows what the server does."""
-    return Breaker(failures_max=1_000_000, open_s=0, now_s=clock.monotonic)
+    return RedisBreaker(failures_max=1_000_000, open_s=0, now_s=clock.monotonic)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from aiokafka.client import AIOKafkaClient
 
 from deploy.cluster import kafka_admin
 from deploy.local.directory import Directory
-from deploy.local.engine import Wished
+from deploy.local.engine import EngineSpec
 from deploy.local.kafka import cluster as kafkas
 from deploy.local.kafka.cluster import Broker
 from deploy.local.machine import Machine
@@ -42,7 +42,7 @@ CORRECTED_S = 30.0
 @pytest.fixture(scope="module")
 def started(local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
     servers = real_servers.Servers()
-    wished = Wished(receivers=2, workers=2, console=True, balancer=True)
+    wished = EngineSpec(receivers=2, workers=2, console=True, balancer=True)
 
     @asynccontextmanager
     async def running(directory: Directory, machine: Machine) -> AsyncIterator[Cluster]:

@@ -19,7 +19,7 @@ import pytest
 
 from deploy.embedded import directory as engine
 from deploy.embedded.directory import JOURNAL, STORE
-from deploy.embedded.migrations import NotUsable
+from deploy.embedded.migrations import FileNotUsable
 from tests.support import log_records
 
 PAGE_BYTES = 4096
@@ -128,7 +128,7 @@ async def test_a_journal_that_is_behind_its_store_is_refused_and_what_it_lost_is
     cut = int(len(log) * share)
     place = with_log(whole, tmp_path / "engine", JOURNAL, log[:cut])
     kept = ENDS[sum(end <= cut for end in commits(log))]
-    with pytest.raises(NotUsable, match=rf"lost records {kept + 1} to {RECORDS}\."):
+    with pytest.raises(FileNotUsable, match=rf"lost records {kept + 1} to {RECORDS}\."):
         async with engine.opened(place, now_ms=log_records.Time()):
             pass
 
@@ -144,6 +144,6 @@ async def test_a_byte_turned_over_drops_what_follows_without_a_word_and_the_stor
         place = with_log(whole, tmp_path / "engine", JOURNAL, turned)
         left = looked_at(with_log(whole, tmp_path / "look", JOURNAL, turned), JOURNAL, "SELECT count(*) FROM records")
         assert left == [(ENDS[sum(end <= at for end in ends)],)], f"turned over at {at}"
-        with pytest.raises(NotUsable, match="the journal has lost records"):
+        with pytest.raises(FileNotUsable, match="the journal has lost records"):
             async with engine.opened(place, now_ms=log_records.Time()):
                 pass

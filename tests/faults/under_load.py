@@ -43,7 +43,7 @@ async def run(directory: Path, acks: int, round_: str) -> None:
             claims=LocalClaims(),
             process=work.process,
             settled=relay.wake,
-            watch=Silent(),
+            observer=Silent(),
             token=b"w",
         )
         numbers = count()

@@ -27,20 +27,20 @@ from workers.admin import app
 from workers.admin.probes import Check
 from workers.admin.returns import Returned
 from workers.errors import InfrastructureDown, RefundTaken
-from workers.log_lines import Lines
-from workers.long_poll import Changes
-from workers.metrics import Metrics
+from workers.log_lines import WorkerLog
+from workers.long_poll import OrderChanges
+from workers.metrics import WorkerMetrics
 from workers.observers import Observers
 from workers.processing import Processing
 from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
 from workers.settlement.plan import (
+    AccountKey,
     Decide,
     Delivery,
     HeldRow,
     LedgerRow,
     LoadRequest,
     LogRecord,
-    Named,
     Position,
     StoreSnapshot,
     WritePlan,
@@ -107,12 +107,12 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.is_down = False
-        self.orders: dict[Named, tuple[Order, View]] = {}
+        self.orders: dict[AccountKey, tuple[Order, View]] = {}
         self.deliveries: dict[Position, Delivery] = {}
-        self.ledger: dict[Named, LedgerRow] = {}
+        self.ledger: dict[AccountKey, LedgerRow] = {}
         self.held: dict[Position, HeldPage] = {}
         self.outbox: list[Emitted] = []
-        self.refunds: dict[Named, str] = {}
+        self.refunds: dict[AccountKey, str] = {}
         self.audit: list[tuple[str, str, str, str]] = []
 
     async def settle(self, needs: LoadRequest, decide: Decide) -> WritePlan:
@@ -309,7 +309,7 @@ class World:
     """The application, what is behind it, and a client that carries the token."""
 
     store: MemoryStore = field(default_factory=MemoryStore)
-    changes: Changes = field(default_factory=Changes)
+    changes: OrderChanges = field(default_factory=OrderChanges)
     log: Log = field(default_factory=Log)
     refusals: Refusals = field(default_factory=Refusals)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
@@ -324,13 +324,13 @@ class World:
     offset: int = 0
 
     def __post_init__(self) -> None:
-        self.metrics = Metrics(self.registry, ACCOUNTS, now_ms=lambda: NOW_MS)
+        self.metrics = WorkerMetrics(self.registry, ACCOUNTS, now_ms=lambda: NOW_MS)
         self.processing = Processing(
             accounts=ACCOUNTS,
             authenticate=self.authenticate,
             store=self.store,
             events=Topics(),
-            watch=Observers(metrics=self.metrics, lines=Lines(self.log), changes=self.changes),
+            observer=Observers(metrics=self.metrics, lines=WorkerLog(self.log), changes=self.changes),
             now_ms=lambda: NOW_MS,
             chance=lambda: 0.5,
         )

@@ -20,14 +20,14 @@ from msgspec import Struct
 
 from deploy.load import corpus, generator, judge, topic, verification
 from deploy.load.api import Api
-from deploy.load.corpus import Mix, Share, Signed
-from deploy.load.generator import Attempt, Call, Limits, Schedule, Target
+from deploy.load.corpus import Mix, Share, SignedRequest
+from deploy.load.generator import Call, LoadLimits, Schedule, SendAttempt, Target
 from deploy.load.progress import Unseen
 from deploy.load.verification import Verified
-from deploy.load.wire import Answer
+from deploy.load.wire import WireAnswer
 from deploy.local import engine, ports, processes, roles
 from deploy.local.directory import Directory
-from deploy.local.engine import Engine, Servers, Wished
+from deploy.local.engine import ClusterEngine, EngineServers, EngineSpec
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.machine import Machine
 from deploy.local.postgres import Postgres
@@ -35,11 +35,11 @@ from deploy.local.redis import Redis
 from deploy.local.roles import Program, Role
 from deploy.sandbox import delivery
 from deploy.sandbox.corpus import verifiable_alone
-from deploy.sandbox.world import Account
+from deploy.sandbox.world import SandboxAccount
 from schemas import topics
 from tests.support import real_servers
 from workers.postgres.database import Database
-from workers.postgres.database import Limits as StoreLimits
+from workers.postgres.database import DatabaseLimits as StoreLimits
 
 PARTITIONS = 12  # of each topic, by `schemas/topics.yaml`
 SESSION_S = 6.0  # the least that brokers take; what is shipped is longer, and bounds move with it
@@ -55,7 +55,7 @@ _numbers = itertools.count()
 class Cluster(Struct, frozen=True, kw_only=True):
     """The engine that runs, and where everything of it is."""
 
-    engine: Engine
+    engine: ClusterEngine
     directory: Directory
     machine: Machine
     program: Program
@@ -150,7 +150,7 @@ Note = Callable[[str, float], None]  # keeps a figure by its name
 
 @contextmanager
 def of_a_module(
-    wished: Wished, *, kafka: Kafka, postgres: Postgres, redis: Redis | None = None, **told: str
+    wished: EngineSpec, *, kafka: Kafka, postgres: Postgres, redis: Redis | None = None, **told: str
 ) -> Iterator[Cluster]:
     """An engine for the tests of one module: it lives in a loop of its own, as each test does."""
     servers = real_servers.Servers()
@@ -168,7 +168,7 @@ def of_a_module(
 async def running(
     directory: Directory,
     machine: Machine,
-    wished: Wished,
+    wished: EngineSpec,
     *,
     kafka: Kafka,
     postgres: Postgres,
@@ -185,7 +185,7 @@ async def running(
         "kafka_session_s": str(SESSION_S),
         **told,
     }
-    servers = Servers(
+    servers = EngineServers(
         kafka=kafka.bootstrap,
         brokers=len(kafka.brokers) or 3,
         redis=redis.url if redis else "",
@@ -247,8 +247,8 @@ class Sending:
     Moments are by `time.monotonic`.
     """
 
-    def __init__(self, cluster: Cluster, signed: Sequence[Signed], seed: int, host: str, *, rate: float) -> None:
-        self.attempts: list[Attempt] = []
+    def __init__(self, cluster: Cluster, signed: Sequence[SignedRequest], seed: int, host: str, *, rate: float) -> None:
+        self.attempts: list[SendAttempt] = []
         self._cluster = cluster
         self._signed = signed
         self._seed = seed
@@ -258,11 +258,11 @@ class Sending:
         self._called = 0
         self._is_over = False
 
-    async def run(self, target: Target, limits: Limits) -> None:
+    async def run(self, target: Target, limits: LoadLimits) -> None:
         # A schedule begins a moment later, so that connections are there.
         schedule = Schedule(start=time.monotonic() + 0.3, rate=self._rate)
         await generator.run(
-            self._supply, target, schedule=schedule, limits=limits, judge=self._is_right, watch=self, again=self
+            self._supply, target, schedule=schedule, limits=limits, judge=self._is_right, observer=self, again=self
         )
 
     def end(self) -> None:
@@ -281,12 +281,12 @@ class Sending:
 
     def called(self, call: Call) -> None: ...
 
-    def ended(self, attempt: Attempt) -> None:
+    def ended(self, attempt: SendAttempt) -> None:
         self.attempts.append(attempt)
 
     # open_loop.Again
 
-    def delay_s(self, attempt: Attempt) -> float | None:
+    def delay_s(self, attempt: SendAttempt) -> float | None:
         if self._signed[attempt.index].told.forged or attempt.outcome == "unsent":
             return None
         return min(0.2 * 2.0 ** min(attempt.number - 1, 10), AGAIN_S_MAX)
@@ -297,10 +297,10 @@ class Sending:
         at = datetime.now(UTC) + timedelta(seconds=number)
         return corpus.retold(one.request, self._account(index), host=self._host, at=at)
 
-    def _account(self, index: int) -> Account:
+    def _account(self, index: int) -> SandboxAccount:
         return self._cluster.engine.world.account(self._signed[index].told.account)
 
-    def _is_right(self, index: int, answer: Answer) -> bool:
+    def _is_right(self, index: int, answer: WireAnswer) -> bool:
         """What has to be answered: the word that Alipay waits for to what is genuine, and 401 to what is not."""
         if self._signed[index].told.forged:
             return answer.status == 401
@@ -309,11 +309,11 @@ class Sending:
 
     # what came of it
 
-    def failed(self, *, since: float = 0.0, upto: float = float("inf")) -> list[Attempt]:
+    def failed(self, *, since: float = 0.0, upto: float = float("inf")) -> list[SendAttempt]:
         """Attempts that were not answered as they should be, by when they were called."""
         return [each for each in self.attempts if each.outcome != "ok" and since <= each.began < upto]
 
-    def succeeded(self, *, since: float = 0.0, upto: float = float("inf")) -> list[Attempt]:
+    def succeeded(self, *, since: float = 0.0, upto: float = float("inf")) -> list[SendAttempt]:
         """Attempts that were acknowledged, by when they were called."""
         return [
             each
@@ -372,7 +372,7 @@ async def sending(
         now=datetime.now(UTC),
     )
     one = Sending(cluster, signed, seed, f"{host}:{port}", rate=rate)
-    limits = Limits(connections=connections, timeout_s=10.0, drain_s=30.0)
+    limits = LoadLimits(connections=connections, timeout_s=10.0, drain_s=30.0)
     run = asyncio.create_task(one.run(Target(host=host, port=port), limits))
     try:
         yield one

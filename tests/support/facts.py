@@ -110,7 +110,7 @@ def body(fact: Fact, *, resend: int = 0) -> bytes:
     return urlencode(fact["fields"] | {"notify_time": f"2025-04-01 10:{resend % 60:02}:00"}).encode()
 
 
-def heard(fact: Fact, account: Account, *, resend: int = 0) -> Notification:
+def notification(fact: Fact, account: Account, *, resend: int = 0) -> Notification:
     return interpret.read(body(fact, resend=resend), account)
 
 

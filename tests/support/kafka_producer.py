@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ingest.kafka.in_flight import Meaning, ProducerFault
+from ingest.kafka.in_flight import AppendFailure, ProducerFault
 from schemas.record_format import Record
 
 Delivered = asyncio.Future[Any]
@@ -13,7 +13,7 @@ Delivered = asyncio.Future[Any]
 class Fails(Exception):
     """What a record fails of, with what that is to mean."""
 
-    def __init__(self, meaning: Meaning = Meaning.UNKNOWN, fault: ProducerFault | None = None) -> None:
+    def __init__(self, meaning: AppendFailure = AppendFailure.UNKNOWN, fault: ProducerFault | None = None) -> None:
         super().__init__(meaning.value)
         self.meaning = meaning
         self.fault = fault
@@ -69,8 +69,8 @@ class FakeProducer:
     def fault_of(self, error: BaseException, *, was_sent: bool) -> ProducerFault | None:
         return error.fault if isinstance(error, Fails) else None
 
-    def meaning_of(self, error: BaseException) -> Meaning:
-        return error.meaning if isinstance(error, Fails) else Meaning.OURS
+    def meaning_of(self, error: BaseException) -> AppendFailure:
+        return error.meaning if isinstance(error, Fails) else AppendFailure.OURS
 
 
 def acknowledge(delivered: Delivered) -> None:

@@ -14,11 +14,11 @@ from aiokafka.structs import TopicPartition
 from schemas.record_format import Record
 from workers.errors import InfrastructureDamaged, InfrastructureDown
 from workers.kafka import clients as kafka_clients
-from workers.kafka.ports import GroupClient, Limits
-from workers.kafka.source import KafkaSource, Rebuild
+from workers.kafka.ports import GroupClient, MemberLimits
+from workers.kafka.source import KafkaSource, ReplaceReason
 from workers.settlement.plan import LogRecord, Position
 
-QUICK = Limits(rest_s=0.1, stay_every_s=0.5)
+QUICK = MemberLimits(rest_s=0.1, stay_every_s=0.5)
 
 
 class Told:
@@ -26,14 +26,14 @@ class Told:
 
     def __init__(self) -> None:
         self.rebalances = 0
-        self.rebuilds: list[Rebuild] = []
+        self.rebuilds: list[ReplaceReason] = []
         self.dropped: list[str] = []
         self.rewinds: list[tuple[int, int, int]] = []
 
     def rebalanced(self, partitions: int) -> None:
         self.rebalances += 1
 
-    def rebuilt(self, reason: Rebuild, why: str) -> None:
+    def rebuilt(self, reason: ReplaceReason, why: str) -> None:
         self.rebuilds.append(reason)
 
     def commit_dropped(self, why: str) -> None:
@@ -151,7 +151,7 @@ class Topic:
         self,
         *,
         told: Told | None = None,
-        limits: Limits = QUICK,
+        limits: MemberLimits = QUICK,
         made: list[Any] | None = None,
         wrap: Callable[[int, Any], Any] = lambda number, client: client,
         **more: Any,
@@ -169,7 +169,7 @@ class Topic:
             build,
             topic=self.name,
             last_settled=self.settled,
-            watch=told or Told(),
+            observer=told or Told(),
             limits=limits,
         )
 

@@ -125,7 +125,7 @@ def processing(
     store: Store,
     time: Time,
     topics: Topics | None = None,
-    watch: Watched | None = None,
+    observer: Watched | None = None,
     authenticate: Authenticate = anybody_signed_this,
 ) -> Processing:
     """The workers' story over this store; whatever lies in the log counts as signed unless told otherwise."""
@@ -134,7 +134,7 @@ def processing(
         authenticate=authenticate,
         store=store,
         events=topics or Topics(),
-        watch=watch or Watched(),
+        observer=observer or Watched(),
         now_ms=time,
         chance=lambda: 0.5,
     )

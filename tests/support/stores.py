@@ -16,13 +16,13 @@ from schemas.record_format import Record
 from workers.errors import InfrastructureDown, RecordRefused, VersionConflict
 from workers.settlement import decision, order_view
 from workers.settlement.plan import (
+    AccountKey,
     Decide,
     Delivery,
     HeldRow,
     LedgerRow,
     LoadRequest,
     LogRecord,
-    Named,
     OrderWrite,
     ParsedRecord,
     Position,
@@ -37,15 +37,15 @@ class MemoryStore:
 
     def __init__(self, refuses: Callable[[WritePlan], bool] = lambda plan: False) -> None:
         self.deliveries: dict[Position, Delivery] = {}
-        self.ledger: dict[Named, LedgerRow] = {}
-        self.orders: dict[Named, Order] = {}
+        self.ledger: dict[AccountKey, LedgerRow] = {}
+        self.orders: dict[AccountKey, Order] = {}
         self.held: dict[Position, HeldRow] = {}
         self.outbox: list[Outgoing] = []
         self.sent: set[int] = set()
         self.trouble: list[BaseException] = []  # raised by the next transactions, one each
         self.settled_batches: list[WritePlan] = []
-        self._trades: dict[Named, str] = {}
-        self._refunds: dict[Named, str] = {}
+        self._trades: dict[AccountKey, str] = {}
+        self._refunds: dict[AccountKey, str] = {}
         self._refuses = refuses
 
     async def settle(self, needs: LoadRequest, decide: Decide) -> WritePlan:

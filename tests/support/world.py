@@ -42,8 +42,10 @@ class World:
 
     def deliver(self, *notifications: Notification) -> list[Delivery]:
         """One batch of records; what became of each."""
-        readings = [facts.reading(heard, self.account, self._log.position()) for heard in notifications]
-        self._heard.update({reading.position: heard for reading, heard in zip(readings, notifications, strict=True)})
+        readings = [facts.reading(notification, self.account, self._log.position()) for notification in notifications]
+        self._heard.update(
+            {reading.position: notification for reading, notification in zip(readings, notifications, strict=True)}
+        )
         self._settle(readings)
         return [self.store.deliveries[reading.position] for reading in readings]
 
@@ -88,7 +90,7 @@ class World:
         for dispositions in ends.values():
             again = (Disposition.DUPLICATE, Disposition.STALE)
             assert sum(disposition not in again for disposition in dispositions) <= 1, "an id counts once"
-        assert {heard.id for heard in self._heard.values()} == {id_ for _, id_ in self.store.ledger}
+        assert {notification.id for notification in self._heard.values()} == {id_ for _, id_ in self.store.ledger}
 
     def _judge_events(self) -> None:
         versions = defaultdict(list)

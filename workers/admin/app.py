@@ -14,17 +14,19 @@ from workers.admin import responses, server
 from workers.admin.activity import Activity
 from workers.admin.console import ConsolePart
 from workers.admin.feed import EventsPort, FeedPart
-from workers.admin.guard import Guard, Log
+from workers.admin.guard import AuditLog, Guard
 from workers.admin.held import HeldPart, Replays, Retry
 from workers.admin.orders import OrdersPart, Refusals
 from workers.admin.probes import ProbesPart, Readiness
 from workers.admin.returns import CheckReturn, ReturnsPart
-from workers.long_poll import Changes
+from workers.long_poll import OrderChanges
 from workers.processing import Authenticate
 from workers.queries import HeldPort, OrdersPort
 
 
-def probes(*, readiness: Readiness, registry: CollectorRegistry, log: Log, token: str | None = None) -> web.Application:
+def probes(
+    *, readiness: Readiness, registry: CollectorRegistry, log: AuditLog, token: str | None = None
+) -> web.Application:
     """The admin port of a process that answers no questions about orders: probes and metrics."""
     app = web.Application(middlewares=[Guard(token=token, log=log).check], client_max_size=responses.BODY_BYTES_MAX)
     app.add_routes(ProbesPart(readiness=readiness, registry=registry).routes())
@@ -45,10 +47,10 @@ def application(
     replays: Replays,
     readiness: Readiness,
     registry: CollectorRegistry,
-    changes: Changes,
+    changes: OrderChanges,
     wake: Callable[[], None],
     now_ms: Callable[[], int],
-    log: Log,
+    log: AuditLog,
     token: str | None = None,
     counts_here: bool = True,
 ) -> web.Application:

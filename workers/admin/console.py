@@ -19,8 +19,8 @@ from workers.admin import held, reason_texts, shapes
 from workers.admin.activity import HEIGHT, WIDTH, Activity
 from workers.admin.held import HeldInspection
 from workers.admin.orders import Refusals
-from workers.admin.responses import Refusal
-from workers.long_poll import Changes
+from workers.admin.responses import ApiError
+from workers.long_poll import OrderChanges
 from workers.queries import HeldPage, HeldPort, HeldQuery, OrderPage, OrdersPort
 
 RECENT = 25
@@ -45,7 +45,7 @@ class ConsolePart:
         held: HeldPort,
         refusals: Refusals,
         inspect: Callable[[HeldPage], HeldInspection],
-        changes: Changes,
+        changes: OrderChanges,
         activity: Activity,
         now_ms: Callable[[], int],
     ) -> None:
@@ -135,7 +135,7 @@ class ConsolePart:
         seen = self._changes.seen
         page = await self._held.held_page(request.match_info["id"])
         if page is None:
-            raise Refusal(404, "unknown_held", f"there is no held notification {request.match_info['id']}")
+            raise ApiError(404, "unknown_held", f"there is no held notification {request.match_info['id']}")
         return self._page("inspect.html", seen=seen, held=self._inspect(page), raw=_raw(page.row.record.value))
 
     async def asset(self, request: web.Request) -> web.Response:

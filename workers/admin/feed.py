@@ -12,7 +12,7 @@ from aiohttp import web
 
 from schemas import topics
 from workers.admin import responses, shapes
-from workers.long_poll import Changes
+from workers.long_poll import OrderChanges
 from workers.queries import Emitted
 
 
@@ -29,7 +29,7 @@ class EventsPort(Protocol):
 class FeedPart:
     """The API's part about events."""
 
-    def __init__(self, *, events: EventsPort, changes: Changes) -> None:
+    def __init__(self, *, events: EventsPort, changes: OrderChanges) -> None:
         self._events = events
         self._changes = changes
 

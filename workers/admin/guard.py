@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from workers.admin import responses
-from workers.admin.responses import Refusal
+from workers.admin.responses import ApiError
 from workers.errors import InfrastructureDown, RecordRefused
 from workers.long_poll import TooManyWaiters
 
@@ -30,7 +30,7 @@ TOKEN_CHARACTERS_MIN = 16
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Log(Protocol):
+class AuditLog(Protocol):
     """Where the lines go."""
 
     def info(self, event: str, /, **fields: object) -> None: ...
@@ -70,7 +70,7 @@ def check_bind(host: str, *, has_token: bool) -> None:
 class Guard:
     """The middleware. The token has no repr, and is compared in constant time."""
 
-    def __init__(self, *, token: str | None, log: Log) -> None:
+    def __init__(self, *, token: str | None, log: AuditLog) -> None:
         self._token = None if token is None else token.encode()
         self._log = log
 
@@ -82,23 +82,23 @@ class Guard:
             if request.method not in READS:
                 self._check_write(request)
             response = await handler(request)
-        except Refusal as refusal:
+        except ApiError as refusal:
             response = responses.refused(refusal)
         except TooManyWaiters as error:
-            response = responses.refused(Refusal(503, "too_many_waiters", str(error)))
+            response = responses.refused(ApiError(503, "too_many_waiters", str(error)))
         except RecordRefused:
             response = responses.refused(
                 responses.bad_request("this holds a text or a number that the store cannot keep")
             )
         except InfrastructureDown:
-            response = responses.refused(Refusal(503, "unavailable", "the store does not answer now; ask again"))
+            response = responses.refused(ApiError(503, "unavailable", "the store does not answer now; ask again"))
         except web.HTTPException as error:
             response = _of_http(error)
         except (asyncio.CancelledError, ConnectionResetError):
             raise
         except Exception as error:
             self._log.info("admin_failed", route=_route(request), error=type(error).__name__)
-            response = responses.refused(Refusal(500, "our_fault", "this is an error of ours; the log names it"))
+            response = responses.refused(ApiError(500, "our_fault", "this is an error of ours; the log names it"))
         if request.method not in READS:
             self._log.info("admin_write", route=_route(request), method=request.method, status=response.status)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -107,18 +107,18 @@ class Guard:
     def _check_host(self, request: web.Request) -> None:
         host = request.headers.get("Host", "")
         if self._token is None and host and not _is_address(host):
-            raise Refusal(403, "foreign_name", "without a token this port answers to addresses and localhost only")
+            raise ApiError(403, "foreign_name", "without a token this port answers to addresses and localhost only")
 
     def _check_write(self, request: web.Request) -> None:
         origin = request.headers.get("Origin")
         if request.headers.get("Sec-Fetch-Site", "none") not in SAME_SITE:
-            raise Refusal(403, "cross_site", "a page of another site may not write here")
+            raise ApiError(403, "cross_site", "a page of another site may not write here")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
-            raise Refusal(403, "cross_site", "a page of another site may not write here")
+            raise ApiError(403, "cross_site", "a page of another site may not write here")
         if isinstance(request.match_info.http_exception, web.HTTPMethodNotAllowed):
             return  # there is nothing to write to: 405 says more than 401
         if self._token is not None and not hmac.compare_digest(_bearer(request), self._token):
-            raise Refusal(401, "no_token", "this needs the header Authorization: Bearer TOKEN with the admin token")
+            raise ApiError(401, "no_token", "this needs the header Authorization: Bearer TOKEN with the admin token")
 
 
 def _bearer(request: web.Request) -> bytes:
@@ -131,12 +131,12 @@ def _of_http(error: web.HTTPException) -> web.Response:
     details = {404: "there is nothing at this path", 413: f"a body has at most {responses.BODY_BYTES_MAX} bytes"}
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
-        response = responses.refused(Refusal(405, code, f"this path takes {allowed}"))
+        response = responses.refused(ApiError(405, code, f"this path takes {allowed}"))
         response.headers["Allow"] = allowed
         return response
     if error.status < 400:
         return web.Response(status=error.status, headers={"Location": error.headers.get("Location", "/")})
-    return responses.refused(Refusal(error.status, code, details.get(error.status, error.reason)))
+    return responses.refused(ApiError(error.status, code, details.get(error.status, error.reason)))
 
 
 def _route(request: web.Request) -> str:

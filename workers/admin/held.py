@@ -16,10 +16,10 @@ from msgspec import Struct
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
 from workers.admin import inspection, responses, shapes
-from workers.admin.guard import Log
+from workers.admin.guard import AuditLog
 from workers.admin.inspection import Signature
-from workers.admin.responses import Refusal
-from workers.long_poll import Changes
+from workers.admin.responses import ApiError
+from workers.long_poll import OrderChanges
 from workers.processing import Authenticate
 from workers.queries import HeldPage, HeldPort, HeldQuery
 from workers.settlement.plan import HeldRow
@@ -38,7 +38,7 @@ class Replays(Protocol):
     def replayed(self, result: str) -> None: ...
 
 
-class Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OperatorReason(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why a person does it, and who: both go into the audit row."""
 
     reason: str = ""
@@ -79,11 +79,11 @@ class HeldPart:
         held: HeldPort,
         retry: Retry,
         authenticate: Authenticate,
-        changes: Changes,
+        changes: OrderChanges,
         replays: Replays,
         wake: Callable[[], None],
         now_ms: Callable[[], int],
-        log: Log,
+        log: AuditLog,
     ) -> None:
         self._accounts = accounts
         self._held = held
@@ -129,7 +129,7 @@ class HeldPart:
 
     async def replay(self, request: web.Request) -> web.Response:
         """Try one again; the answer is what became of it."""
-        told = await responses.body(request, Told)
+        told = await responses.body(request, OperatorReason)
         page = await self._page(request.match_info["id"])
         _check_unresolved(page)
         await self._replayed([page], by=responses.by(request, told.by), why=_why(told.reason, optional=True))
@@ -145,19 +145,19 @@ class HeldPart:
             return responses.json({"dry_run": True, "count": len(pages), "ids": [page.row.id for page in pages]})
         why = _why(bulk.reason)
         if self._bulk.locked():
-            raise Refusal(409, "conflict", "a replay is under way; one at a time")
+            raise ApiError(409, "conflict", "a replay is under way; one at a time")
         async with self._bulk:
             results = await self._replayed_slowly(pages, bulk.rate, by=responses.by(request, bulk.by), why=why)
         return responses.json({"dry_run": False, "count": len(pages), "results": results})
 
     async def discard(self, request: web.Request) -> web.Response:
         """Resolve one without applying it; for good."""
-        told = await responses.body(request, Told)
+        told = await responses.body(request, OperatorReason)
         why = _why(told.reason)
         page = await self._page(request.match_info["id"])
         by = responses.by(request, told.by)
         if not await self._held.discard(page.row.id, by=by, why=why, now_ms=self._now_ms()):
-            raise Refusal(409, "conflict", "it was resolved already")
+            raise ApiError(409, "conflict", "it was resolved already")
         self._log.info("held_discarded", held=page.row.id, by=by, why=why)
         self._changes.changed(page.row.account, page.row.order)
         return responses.json(shapes.held(await self._page(page.row.id)))
@@ -193,7 +193,7 @@ class HeldPart:
     async def _page(self, id_: str) -> HeldPage:
         page = await self._held.held_page(id_)
         if page is None:
-            raise Refusal(404, "unknown_held", f"there is no held notification {id_}")
+            raise ApiError(404, "unknown_held", f"there is no held notification {id_}")
         return page
 
 
@@ -201,7 +201,7 @@ def query(request: web.Request, *, now_ms: int) -> HeldQuery:
     """Which held notifications a request's query means.
 
     Raises:
-        Refusal: a word that is not one of the closed sets, or not a moment.
+        ApiError: a word that is not one of the closed sets, or not a moment.
     """
     asked = request.query
     since = asked.get("since")
@@ -245,7 +245,7 @@ def _reason(text: str | None) -> Reason | None:
 
 def _check_unresolved(page: HeldPage) -> None:
     if page.resolution:
-        raise Refusal(409, "conflict", f"it was resolved already: {page.resolution}")
+        raise ApiError(409, "conflict", f"it was resolved already: {page.resolution}")
 
 
 def _why(text: str, *, optional: bool = False) -> str:

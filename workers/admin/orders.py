@@ -16,10 +16,10 @@ from schemas.accounts import Account
 from schemas.money import Money
 from schemas.orders import Order
 from workers.admin import responses, shapes
-from workers.admin.responses import Refusal
+from workers.admin.responses import ApiError
 from workers.admin.shapes import RefusedRequest
 from workers.errors import RefundTaken, VersionConflict
-from workers.long_poll import Changes
+from workers.long_poll import OrderChanges
 from workers.queries import OrderPage, OrdersPort
 from workers.settlement import decision
 from workers.settlement.plan import Registration, WritePlan
@@ -57,7 +57,7 @@ class OrdersPart:
         *,
         accounts: Mapping[str, Account],
         orders: OrdersPort,
-        changes: Changes,
+        changes: OrderChanges,
         refusals: Refusals,
         wake: Callable[[], None],
         now_ms: Callable[[], int],
@@ -97,7 +97,7 @@ class OrdersPart:
         version = responses.whole_number(request, "version", default=0)
         page = await (self._newer(account, number, version, wait_s) if wait_s else self._page(account, number))
         if page is None:
-            raise Refusal(404, "unknown_order", f"nothing is known of order {number} of account {account}")
+            raise ApiError(404, "unknown_order", f"nothing is known of order {number} of account {account}")
         return responses.json(shapes.order(page, self._refusals.of_order(account, number)))
 
     async def register(self, request: web.Request) -> web.Response:
@@ -118,7 +118,7 @@ class OrdersPart:
         self._wake()
         page = await self._page(account, number)
         if page is None:
-            raise Refusal(503, "unavailable", "the order was written and cannot be read; ask again")
+            raise ApiError(503, "unavailable", "the order was written and cannot be read; ask again")
         return responses.json(shapes.order(page), status=201 if created else 200)
 
     async def _registered(
@@ -135,7 +135,7 @@ class OrdersPart:
             try:
                 await self._orders.register(account, number, registration.refunds, decide, by=by, why=why)
             except RefundTaken as taken:
-                raise Refusal(409, "conflict", str(taken)) from None
+                raise ApiError(409, "conflict", str(taken)) from None
             except VersionConflict:
                 if not left:
                     raise
@@ -163,7 +163,7 @@ class OrdersPart:
     def _named(self, request: web.Request) -> tuple[str, str]:
         account = request.match_info["account"]
         if account not in self._accounts:
-            raise Refusal(404, "unknown_account", f"no account {account} is configured")
+            raise ApiError(404, "unknown_account", f"no account {account} is configured")
         return account, request.match_info["order"]
 
 
@@ -171,7 +171,7 @@ def expected(said: Expectation, account: Account) -> Registration:
     """What the merchant's words come to.
 
     Raises:
-        Refusal: an amount in two spellings or none, or not in its exact form; a number that cannot be one.
+        ApiError: an amount in two spellings or none, or not in its exact form; a number that cannot be one.
     """
     for refund in said.refunds:
         _check_number(refund, "a refund number")

@@ -34,7 +34,7 @@ _AGO_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _encode = msgspec.json.Encoder().encode
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """A question that gets no answer but this."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
@@ -44,8 +44,8 @@ class Refusal(Exception):
         self.detail = detail
 
 
-def bad_request(detail: str) -> Refusal:
-    return Refusal(400, "bad_request", detail)
+def bad_request(detail: str) -> ApiError:
+    return ApiError(400, "bad_request", detail)
 
 
 def json(answer: object, *, status: int = 200) -> web.Response:
@@ -54,7 +54,7 @@ def json(answer: object, *, status: int = 200) -> web.Response:
     return web.Response(body=_encode(answer), status=status, content_type="application/json", headers=headers)
 
 
-def refused(refusal: Refusal) -> web.Response:
+def refused(refusal: ApiError) -> web.Response:
     """The refusal as JSON."""
     response = json({"error": refusal.code, "detail": refusal.detail}, status=refusal.status)
     if refusal.status == 503:
@@ -68,15 +68,15 @@ async def body(request: web.Request, shape: type[T]) -> T:
     """The request's body, which has to be JSON of this shape and nothing else; no body at all is the empty object.
 
     Raises:
-        Refusal: 415 for another media type, 408 where it does not arrive, 400 with what is wrong.
+        ApiError: 415 for another media type, 408 where it does not arrive, 400 with what is wrong.
     """
     try:
         async with asyncio.timeout(BODY_DEADLINE_S):
             content = await request.read()
     except TimeoutError:
-        raise Refusal(408, "too_slow", f"the body did not arrive within {BODY_DEADLINE_S:g} s") from None
+        raise ApiError(408, "too_slow", f"the body did not arrive within {BODY_DEADLINE_S:g} s") from None
     if content and request.content_type != "application/json":
-        raise Refusal(415, "media_type", "the body must be JSON: Content-Type: application/json")
+        raise ApiError(415, "media_type", "the body must be JSON: Content-Type: application/json")
     try:
         return msgspec.json.decode(content or b"{}", type=shape)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -87,7 +87,7 @@ def wait_s(request: web.Request) -> float:
     """How long the asker would wait: `20s`, `500ms` or `20`; more than a minute is taken as a minute, nothing as 0.
 
     Raises:
-        Refusal: another form.
+        ApiError: another form.
     """
     text = request.query.get("wait", "0")
     match = _WAIT.fullmatch(text)
@@ -101,7 +101,7 @@ def whole_number(request: web.Request, name: str, *, default: int, most: int | N
     """A query parameter that counts something.
 
     Raises:
-        Refusal: not a number, negative, or above `most`.
+        ApiError: not a number, negative, or above `most`.
     """
     text = request.query.get(name)
     if text is None:
@@ -122,7 +122,7 @@ def moment_ms(text: str, *, now_ms: int) -> int:
     """A moment as `24h` (so long ago; s, m, h, d) or as ISO 8601 with a zone, in epoch milliseconds.
 
     Raises:
-        Refusal: neither.
+        ApiError: neither.
     """
     match = _AGO.fullmatch(text)
     if match is not None:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from schemas.accounts import Account
 from workers.admin import responses, shapes
-from workers.admin.responses import Refusal
+from workers.admin.responses import ApiError
 from workers.queries import OrdersPort
 
 TEXT_CHARACTERS_MAX = 16 * 1024
@@ -62,7 +62,7 @@ class ReturnsPart:
         """Whether a Return is authentic, what it claims, and what is known."""
         account = self._accounts.get(request.match_info["account"])
         if account is None:
-            raise Refusal(404, "unknown_account", f"no account {request.match_info['account']} is configured")
+            raise ApiError(404, "unknown_account", f"no account {request.match_info['account']} is configured")
         returned = self._check(_text(await responses.body(request, ReturnText)), account)
         number = returned.claims.get("out_trade_no", "")
         page = await self._orders.order_page(account.name, number) if number else None

@@ -13,20 +13,20 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from workers.admin import responses
-from workers.admin.guard import Log
-from workers.admin.responses import Refusal
+from workers.admin.guard import AuditLog
+from workers.admin.responses import ApiError
 
 SERVER = "alipay-notify"
 SHUTDOWN_S = 2.0  # for those who are being answered; who waits for news is answered at once
 KEEPALIVE_S = 65.0
 
 
-class Connection(web.RequestHandler):
+class AdminConnection(web.RequestHandler):
     """aiohttp's connection, with our answer to what it could not read."""
 
     __slots__ = ("_log",)
 
-    def __init__(self, server: web.Server, *, log: Log, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: web.Server, *, log: AuditLog, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             server,
             loop=loop,
@@ -44,10 +44,10 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """The refusal of a request that is none, or that failed beyond every other net; the connection ends."""
         if isinstance(exc, HttpProcessingError):
-            refusal = Refusal(400, "no_http", "this is no HTTP request")
+            refusal = ApiError(400, "no_http", "this is no HTTP request")
         else:
             self._log.info("admin_failed", route="none", error=type(exc).__name__)
-            refusal = Refusal(500, "our_fault", "this is an error of ours; the log names it")
+            refusal = ApiError(500, "our_fault", "this is an error of ours; the log names it")
         response = responses.refused(refusal)
         response.headers["Server"] = SERVER
         response.force_close()
@@ -63,7 +63,7 @@ async def sign(_: web.BaseRequest, response: web.StreamResponse) -> None:
 
 
 @asynccontextmanager
-async def serving(application: web.Application, *, host: str, port: int, log: Log) -> AsyncIterator[int]:
+async def serving(application: web.Application, *, host: str, port: int, log: AuditLog) -> AsyncIterator[int]:
     """The application, answering on this address until the block ends; the port in use.
 
     Raises:
@@ -75,7 +75,7 @@ async def serving(application: web.Application, *, host: str, port: int, log: Lo
     try:
         server = runner.server
         assert server is not None, "it was set up"
-        listener = await loop.create_server(lambda: Connection(server, log=log, loop=loop), host, port)
+        listener = await loop.create_server(lambda: AdminConnection(server, log=log, loop=loop), host, port)
         try:
             yield listener.sockets[0].getsockname()[1]
         finally:

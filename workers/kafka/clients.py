@@ -25,7 +25,7 @@ METADATA_AGE_MS = 10_000
 BATCH_BYTES = 256 * 1024
 
 
-class Client(Protocol):
+class KafkaClient(Protocol):
     """A client that can be stopped."""
 
     async def stop(self) -> None: ...
@@ -89,7 +89,7 @@ def client_id() -> str:
     return f"alipay-notify-worker-{socket.gethostname()}-{os.getpid()}"
 
 
-async def dispose(client: Client, *, within_s: float = STOP_S) -> bool:
+async def dispose(client: KafkaClient, *, within_s: float = STOP_S) -> bool:
     """Stop it, by force if need be; whether it went by itself. Nothing of it is left when this returns."""
     with suppress(Exception):
         async with asyncio.timeout(within_s):

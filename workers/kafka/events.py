@@ -45,7 +45,7 @@ class Batch(Protocol):
     def close(self) -> None: ...
 
 
-class Producer(Protocol):
+class EventProducer(Protocol):
     """What is used of the library's producer."""
 
     async def start(self) -> None: ...
@@ -63,7 +63,7 @@ class KafkaEvents:
 
     def __init__(
         self,
-        build: Callable[[], Producer],
+        build: Callable[[], EventProducer],
         *,
         named: Callable[[str], str] = lambda topic: topic,
         publish_s: float = PUBLISH_S,
@@ -72,7 +72,7 @@ class KafkaEvents:
         self._build = build
         self._named = named
         self._publish_s = publish_s
-        self._producer: Producer | None = None
+        self._producer: EventProducer | None = None
         self._one_at_a_time = asyncio.Lock()
         self._leaving: set[asyncio.Task[bool]] = set()
 
@@ -81,7 +81,7 @@ class KafkaEvents:
 
         Raises:
             EventRefused: all others are; these never will be.
-            Infrastructure: some may be there, some not.
+            InfrastructureDown: some may be there, some not.
         """
         async with self._one_at_a_time:
             try:
@@ -119,7 +119,7 @@ class KafkaEvents:
         if sending.refused:
             raise EventRefused(sending.told(), sorted(sending.acknowledged))
 
-    async def _present(self) -> Producer:
+    async def _present(self) -> EventProducer:
         if self._leaving:
             await asyncio.wait(self._leaving)
         if self._producer is None:
@@ -127,7 +127,7 @@ class KafkaEvents:
             await self._producer.start()
         return self._producer
 
-    async def _counts(self, producer: Producer, events: Iterable[Outgoing]) -> Mapping[str, int]:
+    async def _counts(self, producer: EventProducer, events: Iterable[Outgoing]) -> Mapping[str, int]:
         """How many partitions each topic has: asked before anything is sent, so that a missing one repeats nothing."""
         needed = {event.topic for event in events}
         if topics.ORDER_EVENT in needed:
@@ -146,7 +146,7 @@ class KafkaEvents:
 class _Sending:
     """One publish: what is refused in one topic is remembered for the next."""
 
-    def __init__(self, producer: Producer, events: Sequence[Outgoing], counts: Mapping[str, int]) -> None:
+    def __init__(self, producer: EventProducer, events: Sequence[Outgoing], counts: Mapping[str, int]) -> None:
         self.acknowledged: set[int] = set()
         self.refused: dict[int, str] = {}
         self._producer = producer

@@ -34,7 +34,15 @@ from msgspec import Struct
 from schemas.record_format import Record
 from workers.errors import InfrastructureDamaged
 from workers.kafka import clients, start_offset
-from workers.kafka.ports import Failed, GroupClient, Lag, LastSettled, Limits, MemberWatch, Unreachable
+from workers.kafka.ports import (
+    ClientFailed,
+    GroupClient,
+    KafkaUnreachable,
+    Lag,
+    LastSettled,
+    MemberLimits,
+    MemberObserver,
+)
 from workers.settlement.plan import LogRecord, Position
 
 
@@ -50,8 +58,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         *,
         topic: str,
         last_settled: LastSettled,
-        watch: MemberWatch,
-        limits: Limits,
+        observer: MemberObserver,
+        limits: MemberLimits,
         accept_loss: bool = False,
         is_careful: bool = False,
         now_s: Callable[[], float] = time.monotonic,
@@ -63,7 +71,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         self._client = client
         self._topic = topic
         self._last_settled = last_settled
-        self._watch = watch
+        self._observer = observer
         self._limits = limits
         self.is_worn = False
         self._accept_loss = accept_loss
@@ -87,13 +95,13 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         """Returns when a broker has answered; the group gives partitions later.
 
         Raises:
-            Unreachable: none did. The member has to be left all the same.
+            KafkaUnreachable: none did. The member has to be left all the same.
         """
         try:
             async with asyncio.timeout(self._limits.connect_s):
                 await self._client.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            raise Unreachable(_said(error)) from error
+            raise KafkaUnreachable(_said(error)) from error
         self._client.subscribe([self._topic], listener=self)
         self._staying = asyncio.create_task(self._stay())
 
@@ -118,14 +126,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             self._client.seek(each, 0)
         self._move(frozenset(each.partition for each in assigned))
         self._given.set()
-        self._watch.rebalanced(len(assigned))
+        self._observer.rebalanced(len(assigned))
 
     async def poll(self, max_records: int) -> list[LogRecord]:
         """The next records, each partition's in order; none where none came for a while.
 
         Raises:
-            Broken: the log is damaged, or is not the one that the store knows.
-            Failed: the client has to be replaced. Nothing was skipped.
+            InfrastructureDamaged: the log is damaged, or is not the one that the store knows.
+            ClientFailed: the client has to be replaced. Nothing was skipped.
             Infrastructure: something did not answer; poll again.
         """
         self._polled_at = self._now_s()
@@ -182,7 +190,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
 
     async def _poll(self, max_records: int) -> list[LogRecord]:
         if self._failure is not None:
-            raise Failed(_said(self._failure)) from self._failure
+            raise ClientFailed(_said(self._failure)) from self._failure
         if self._taking is None:
             if not await self._is_ready():
                 return []
@@ -215,7 +223,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
                 found.update(await self._client.getmany(each, timeout_ms=self._poll_ms, max_records=1))
             except (ValueError, TypeError, IndexError, struct.error):
                 self.is_worn = True
-                return found | {each: [_Illegible(self._next[each.partition], self._clock_s() * 1000)]}
+                return found | {each: [UndecodableRecord(self._next[each.partition], self._clock_s() * 1000)]}
         return found
 
     @property
@@ -231,7 +239,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             except TimeoutError:
                 return False
         if not self.assigned and self._client.partitions_for_topic(self._topic) is None:
-            raise Unreachable(f"there is no topic {self._topic} yet")
+            raise KafkaUnreachable(f"there is no topic {self._topic} yet")
         if not self._is_placed:
             await self._place()
         return self._is_placed
@@ -249,7 +257,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
                 self._client.seek(self._partition(each.partition), begin.offset)
                 self._client.resume(self._partition(each.partition))
         except (KafkaError, OSError, TimeoutError) as error:
-            raise Unreachable(f"where to begin is not known: {_said(error)}") from error
+            raise KafkaUnreachable(f"where to begin is not known: {_said(error)}") from error
         self._next = {each.partition: begin.offset for each, begin in zip(known, starts, strict=True)}
         self._committed = dict(self._next)
         self._ends = {each.partition: each.end for each in known}
@@ -258,9 +266,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         self._is_placed = True
         for partition, begin in zip(partitions, starts, strict=True):
             if begin.rewound_from is not None:
-                self._watch.rewound(partition, committed=begin.rewound_from, to=begin.offset)
+                self._observer.rewound(partition, committed=begin.rewound_from, to=begin.offset)
 
-    async def _known(self, partitions: Sequence[int]) -> list[start_offset.Known]:
+    async def _known(self, partitions: Sequence[int]) -> list[start_offset.PartitionState]:
         asked = [self._partition(partition) for partition in partitions]
         firsts, ends = await self._client.beginning_offsets(asked), await self._client.end_offsets(asked)
         # One after the other: of several at once, those that are left when one fails would go on asking for ever.
@@ -270,7 +278,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             await self._gap_below(partition, offset) for partition, offset in zip(partitions, committed, strict=True)
         ]
         return [
-            start_offset.Known(
+            start_offset.PartitionState(
                 partition=each.partition,
                 committed=group,
                 settled=store,
@@ -304,7 +312,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
 
     async def _told(self, error: BaseException) -> Exception:
         if not isinstance(error, OffsetOutOfRangeError):
-            return Failed(_said(error), is_records=not isinstance(error, KafkaError))
+            return ClientFailed(_said(error), is_records=not isinstance(error, KafkaError))
         places = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
         (partition, offset), *_ = [(each.partition, at) for each, at in places.items()] or [(-1, -1)]
         holds = await self._holds(partition)
@@ -353,7 +361,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         return TopicPartition(self._topic, number)
 
 
-class _Illegible(Struct, frozen=True):
+class UndecodableRecord(Struct, frozen=True):
     """Stands for a record that the library cannot read."""
 
     offset: int

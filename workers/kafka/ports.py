@@ -10,7 +10,7 @@ from msgspec import Struct
 from workers.errors import InfrastructureDown
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class MemberLimits(Struct, frozen=True, kw_only=True):
     """How long each thing may take, and how often another is done."""
 
     poll_s: float = 0.2  # how long a poll waits for the first record; the loop looks up that often whether to stop
@@ -58,18 +58,18 @@ class LastSettled(Protocol):
         """The highest offset of the partition that has a disposition, among those `below`; `None` where none has."""
 
 
-class MemberWatch(Protocol):
+class MemberObserver(Protocol):
     """Those who want to know what happens to a member, without a guarantee."""
 
     def rebalanced(self, partitions: int) -> None: ...
     def rewound(self, partition: int, *, committed: int, to: int) -> None: ...
 
 
-class Unreachable(InfrastructureDown):
+class KafkaUnreachable(InfrastructureDown):
     """Kafka does not answer, or not in time."""
 
 
-class Failed(InfrastructureDown):
+class ClientFailed(InfrastructureDown):
     """The client failed in a way after which it is not to be trusted: it has to be replaced.
 
     `is_records` tells whether it was some record that it failed of, so that its successor has to be careful.

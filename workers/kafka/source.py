@@ -30,7 +30,15 @@ from aiokafka.errors import (
 
 from workers.errors import InfrastructureDown
 from workers.kafka.member import Member
-from workers.kafka.ports import Failed, GroupClient, Lag, LastSettled, Limits, MemberWatch, Unreachable
+from workers.kafka.ports import (
+    ClientFailed,
+    GroupClient,
+    KafkaUnreachable,
+    Lag,
+    LastSettled,
+    MemberLimits,
+    MemberObserver,
+)
 from workers.settlement.plan import LogRecord, Position
 
 BATCH_MAX = 500  # more in one go would hold the event loop for too long
@@ -46,7 +54,7 @@ _OVERTAKEN = (
 )
 
 
-class Rebuild(StrEnum):
+class ReplaceReason(StrEnum):
     """Why a member was replaced."""
 
     FAILED = "failed"
@@ -57,10 +65,10 @@ class Rebuild(StrEnum):
     STORE = "store"
 
 
-class SourceWatch(MemberWatch, Protocol):
+class SourceObserver(MemberObserver, Protocol):
     """Those who want to know, without a guarantee."""
 
-    def rebuilt(self, reason: Rebuild, why: str) -> None: ...
+    def rebuilt(self, reason: ReplaceReason, why: str) -> None: ...
     def commit_dropped(self, why: str) -> None: ...
 
 
@@ -81,9 +89,9 @@ class KafkaSource:
         *,
         topic: str,
         last_settled: LastSettled,
-        watch: SourceWatch,
+        observer: SourceObserver,
         all_settled: AllSettled | None = None,
-        limits: Limits | None = None,
+        limits: MemberLimits | None = None,
         accept_loss: bool = False,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,8 +100,8 @@ class KafkaSource:
         self._topic = topic
         self._last_settled = last_settled
         self._all_settled = all_settled
-        self._watch = watch
-        self._limits = limits or Limits()
+        self._observer = observer
+        self._limits = limits or MemberLimits()
         self._accept_loss = accept_loss
         self._now_s = now_s
         self._member: Member | None = None
@@ -120,7 +128,7 @@ class KafkaSource:
 
         Raises:
             Broken: the log is damaged, or is not the one that the store knows.
-            Infrastructure: nothing was taken; poll again.
+            InfrastructureDown: nothing was taken; poll again.
         """
         try:
             return await self._poll(min(max_records, BATCH_MAX)) or ()
@@ -133,23 +141,23 @@ class KafkaSource:
         otherwise the batch comes again.
 
         Raises:
-            Infrastructure: it may not remember them; commit again.
+            InfrastructureDown: it may not remember them; commit again.
         """
         if self._member is not None:
             await self._check_store(self._member)
         member = self._member
         if member is None or self._batch_of != (member, member.epoch):
-            self._watch.commit_dropped("the group has changed since the batch was read")
+            self._observer.commit_dropped("the group has changed since the batch was read")
             return
         try:
             await member.commit(upto)
         except _OVERTAKEN as error:
-            self._watch.commit_dropped(type(error).__name__)
+            self._observer.commit_dropped(type(error).__name__)
         except (KafkaError, OSError, TimeoutError) as error:
             self._commits_failed += 1
             self.trouble = f"the group does not take commits: {type(error).__name__}: {error}".rstrip(": ")
             if self._commits_failed >= self._limits.commit_tries:
-                self._replace(Rebuild.COMMIT, self.trouble)
+                self._replace(ReplaceReason.COMMIT, self.trouble)
             raise InfrastructureDown(self.trouble) from error
         self._commits_failed = 0
 
@@ -163,18 +171,20 @@ class KafkaSource:
 
     async def _poll(self, max_records: int) -> list[LogRecord]:
         if self._member is not None and self._member.is_worn:
-            self._replace(Rebuild.FAILED, "it has met a record that it cannot read, and handed it out as an empty one")
+            self._replace(
+                ReplaceReason.FAILED, "it has met a record that it cannot read, and handed it out as an empty one"
+            )
             self._is_careful = False
         member = await self._present()
         try:
             batch = await member.poll(max_records)
-        except Failed as error:
+        except ClientFailed as error:
             self._is_careful = error.is_records
-            self._replace(Rebuild.FAILED, str(error))
+            self._replace(ReplaceReason.FAILED, str(error))
             raise
-        except Unreachable as error:
+        except KafkaUnreachable as error:
             if self._now_s() - self._well_at > self._limits.unreachable_s:
-                self._replace(Rebuild.UNREACHABLE, str(error))
+                self._replace(ReplaceReason.UNREACHABLE, str(error))
             raise
         if not batch:
             await self._look_after(member)
@@ -194,12 +204,12 @@ class KafkaSource:
             return self._member
         if (wait_s := self._rests_until - self._now_s()) > 0:
             await asyncio.sleep(min(wait_s, self._limits.poll_s))
-            raise Unreachable(self.trouble or "a new member of the group is not made yet")
+            raise KafkaUnreachable(self.trouble or "a new member of the group is not made yet")
         member = Member(
             self._build(),
             topic=self._topic,
             last_settled=self._last_settled,
-            watch=self._watch,
+            observer=self._observer,
             limits=self._limits,
             accept_loss=self._accept_loss,
             is_careful=self._is_careful,
@@ -221,7 +231,7 @@ class KafkaSource:
         now_s = self._now_s()
         if member.assigned is None:
             if now_s - member.moved_at > self._limits.unassigned_s:
-                self._replace(Rebuild.UNASSIGNED, "the group has not given out its partitions")
+                self._replace(ReplaceReason.UNASSIGNED, "the group has not given out its partitions")
             return
         if self.trouble is None and now_s - self._looked_at < self._limits.look_every_s:
             return
@@ -238,26 +248,28 @@ class KafkaSource:
         elif self._behind_since is None:
             self._behind_since = now_s
         elif now_s - self._behind_since >= self._limits.stalled_s:
-            self._replace(Rebuild.STALLED, "records lie in the log and do not come")
+            self._replace(ReplaceReason.STALLED, "records lie in the log and do not come")
 
     async def _check_store(self, member: Member) -> None:
         """Replace the member where the store has lost what was settled.
 
         Raises:
-            Infrastructure: the store does not say.
+            InfrastructureDown: the store does not say.
         """
         if self._all_settled is None or not (before := member.settled_before()):
             return
         if not await self._all_settled(before) and member is self._member:
-            self._replace(Rebuild.STORE, "the order store has lost what it had settled: it is read again from there")
+            self._replace(
+                ReplaceReason.STORE, "the order store has lost what it had settled: it is read again from there"
+            )
 
     def _is_silent(self) -> None:
         """The log does not say how far it goes. After a while every broker may have another address."""
         self.trouble = "Kafka does not answer"
         if self._now_s() - self._well_at > self._limits.unreachable_s:
-            self._replace(Rebuild.UNREACHABLE, self.trouble)
+            self._replace(ReplaceReason.UNREACHABLE, self.trouble)
 
-    def _replace(self, reason: Rebuild, why: str) -> None:
+    def _replace(self, reason: ReplaceReason, why: str) -> None:
         """Leave the member; the next poll makes another."""
         member, self._member = self._member, None
         if member is None:
@@ -265,7 +277,7 @@ class KafkaSource:
         self._commits_failed = 0
         self._leave(member)
         self._rest(member)
-        self._watch.rebuilt(reason, why)
+        self._observer.rebuilt(reason, why)
 
     def _rest(self, member: Member) -> None:
         """Longer after each one that did not last: a group that is joined and left all the time reads nothing."""

@@ -20,7 +20,7 @@ from workers.errors import InfrastructureDamaged
 MARGIN = 2 * 500
 
 
-class Known(Struct, frozen=True, kw_only=True):
+class PartitionState(Struct, frozen=True, kw_only=True):
     """What is known of a partition. The log holds `first` up to, and not with, `end`.
 
     `gap_from` is where the settled ones below the committed offset end, unless they reach up to it.
@@ -52,18 +52,18 @@ class Known(Struct, frozen=True, kw_only=True):
         return last if last >= 0 else None
 
 
-class Start(Struct, frozen=True, kw_only=True):
+class StartOffset(Struct, frozen=True, kw_only=True):
     """Where to begin. `rewound_from` is the group's committed offset, where the store is behind it."""
 
     offset: int
     rewound_from: int | None = None
 
 
-def start(known: Known, *, accept_loss: bool = False) -> Start:
+def start(known: PartitionState, *, accept_loss: bool = False) -> StartOffset:
     """The first offset to read. `accept_loss`: begin with what is left, where unsettled records are gone.
 
     Raises:
-        Broken: the log is not the one that the store knows, or lacks records that have no disposition.
+        InfrastructureDamaged: the log is not the one that the store knows, or lacks records that have no disposition.
     """
     settled_upto = 0 if known.settled is None else known.settled + 1
     ends = f"partition {known.partition} of the log holds offsets {known.first} to {known.end - 1}"
@@ -86,10 +86,10 @@ def start(known: Known, *, accept_loss: bool = False) -> Start:
                 "ALIPAY_NOTIFY_ACCEPT_LOG_LOSS=true"
             )
         begin = known.first
-    return Start(offset=begin, rewound_from=rewound_from)
+    return StartOffset(offset=begin, rewound_from=rewound_from)
 
 
-def _wanted(known: Known, settled_upto: int) -> tuple[int, int | None]:
+def _wanted(known: PartitionState, settled_upto: int) -> tuple[int, int | None]:
     if known.committed is None:
         return known.first if known.settled is None else min(known.first, settled_upto), None
     if known.gap is not None:
@@ -99,7 +99,7 @@ def _wanted(known: Known, settled_upto: int) -> tuple[int, int | None]:
     return max(0, settled_upto - MARGIN), known.committed
 
 
-def _is_lost(known: Known, settled_upto: int) -> bool:
+def _is_lost(known: PartitionState, settled_upto: int) -> bool:
     """Whether there was a record, before those that the log holds, that may have no disposition."""
     if known.settled is None:
         return known.committed is not None and known.committed < known.first

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from schemas import telemetry
 from schemas.telemetry import Field
-from workers.kafka.source import Rebuild
+from workers.kafka.source import ReplaceReason
 from workers.log_lines import Logger
 from workers.metrics import counter
 
@@ -19,7 +19,7 @@ class GroupTelemetry:
         self._logger = logger
         self._rebalances = counter(telemetry.REBALANCES, registry).labels(group)
         rebuilds = counter(telemetry.CONSUMER_REBUILDS, registry)
-        self._rebuilds = {reason: rebuilds.labels(reason.value) for reason in Rebuild}
+        self._rebuilds = {reason: rebuilds.labels(reason.value) for reason in ReplaceReason}
         self._dropped = counter(telemetry.COMMITS_DROPPED, registry)
         self._rewound = counter(telemetry.PARTITIONS_REWOUND, registry)
 
@@ -27,7 +27,7 @@ class GroupTelemetry:
         self._rebalances.inc()
         self._logger.info("partitions given", **{Field.COUNT: partitions})
 
-    def rebuilt(self, reason: Rebuild, why: str) -> None:
+    def rebuilt(self, reason: ReplaceReason, why: str) -> None:
         self._rebuilds[reason].inc()
         self._logger.warning("member of the group replaced", **{Field.REASON: reason.value, Field.ERROR: why})
 

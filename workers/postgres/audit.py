@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from workers.postgres.database import Connection
+from workers.postgres.database import SqlConnection
 from workers.settlement.plan import Position
 
 _DISCARD = """
@@ -26,12 +26,14 @@ _AUDIT = """
 """
 
 
-async def note(connection: Connection, action: str, subjects: Sequence[str], *, by: str, why: str, now_ms: int) -> None:
+async def note(
+    connection: SqlConnection, action: str, subjects: Sequence[str], *, by: str, why: str, now_ms: int
+) -> None:
     """Leave a row for each subject of what somebody did."""
     await connection.execute(_AUDIT, subjects, now_ms, action, by, why)
 
 
-async def discard(connection: Connection, position: Position, *, by: str, why: str, now_ms: int) -> bool:
+async def discard(connection: SqlConnection, position: Position, *, by: str, why: str, now_ms: int) -> bool:
     """Resolve a row without applying it; False where it is resolved already, or is not there."""
     resolved = await connection.fetchval(_DISCARD, position.partition, position.offset, now_ms, by, why)
     if resolved:
@@ -39,7 +41,9 @@ async def discard(connection: Connection, position: Position, *, by: str, why: s
     return bool(resolved)
 
 
-async def note_replay(connection: Connection, positions: Sequence[Position], *, by: str, why: str, now_ms: int) -> None:
+async def note_replay(
+    connection: SqlConnection, positions: Sequence[Position], *, by: str, why: str, now_ms: int
+) -> None:
     """Count a replay of these rows."""
     partitions, offsets = [each.partition for each in positions], [each.offset for each in positions]
     await connection.execute(_COUNT_REPLAY, partitions, offsets, by, why)

@@ -2,8 +2,8 @@
 
 What is promised: when `write` returns, its transaction is committed. Whatever it raises, the transaction was rolled
 back, or its connection was cut, which comes to the same; with one exception that no client can avoid: where the answer
-to COMMIT was lost, it may have been done. So an `Infrastructure` of a write is unknown, and everything above finds out
-by trying again.
+to COMMIT was lost, it may have been done. So an `InfrastructureDown` of a write is unknown, and everything above finds
+out by trying again.
 
 Two transactions that got in each other's way are retried in here, five times with growing waits, since nobody else is
 concerned. Nothing else is: the worker's own pause has the patience for an outage, and two of them would multiply.
@@ -57,7 +57,7 @@ _UNSENDABLE = (TypeError, ValueError, OverflowError)
 T = TypeVar("T")
 
 
-class Connection(Protocol):
+class SqlConnection(Protocol):
     """What statements are run on: asyncpg's connection, as far as we use it."""
 
     async def execute(self, query: str, *args: Any) -> str: ...
@@ -73,14 +73,14 @@ class Connection(Protocol):
     ) -> str: ...
 
 
-Work = Callable[[Connection], Awaitable[T]]
+Work = Callable[[SqlConnection], Awaitable[T]]
 
 
-class NotUsable(Exception):
+class DatabaseNotUsable(Exception):
     """The database cannot be used as it is, and the start is refused: it says what is wrong with it."""
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class DatabaseLimits(Struct, frozen=True, kw_only=True):
     """How long things may take, and how many connections there are. `statement_cache` is 0 behind an old pgbouncer."""
 
     connections_max: int = 4
@@ -98,19 +98,19 @@ class Database:
     What a write failed of stays until a write succeeds: of a full disk, reading notices nothing.
     """
 
-    def __init__(self, pool: Any, limits: Limits) -> None:
+    def __init__(self, pool: Any, limits: DatabaseLimits) -> None:
         self.trouble: str | None = None
         self._pool = pool
         self._limits = limits
         self._is_write_in_trouble = False
 
     @classmethod
-    async def open(cls, dsn: str, *, limits: Limits) -> "Database":
+    async def open(cls, dsn: str, *, limits: DatabaseLimits) -> "Database":
         """A pool on this database.
 
         Raises:
-            NotUsable: the server is too old, or does not keep what it commits.
-            Infrastructure: it cannot be reached now.
+            DatabaseNotUsable: the server is too old, or does not keep what it commits.
+            InfrastructureDown: it cannot be reached now.
         """
         try:
             pool = await asyncpg.create_pool(
@@ -131,7 +131,7 @@ class Database:
                 reset=_leave_as_it_is,
             )
         except asyncpg.ClientConfigurationError as error:
-            raise NotUsable(f"the address of PostgreSQL is none: {error}") from None
+            raise DatabaseNotUsable(f"the address of PostgreSQL is none: {error}") from None
         except Exception as error:
             raise errors.translated(error) from error
         database = cls(pool, limits)
@@ -150,7 +150,7 @@ class Database:
         Raises:
             RecordRefused: the work holds a value that the database cannot; nothing is written.
             Broken: the schema is not ours, or a file is damaged.
-            Infrastructure: whether something was written is unknown.
+            InfrastructureDown: whether something was written is unknown.
         """
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Collided),
@@ -181,7 +181,7 @@ class Database:
             self._pool.terminate()
 
     async def _transaction(self, begin: str, work: Work[T]) -> T:
-        async def whole(connection: Connection) -> T:
+        async def whole(connection: SqlConnection) -> T:
             await connection.execute(begin)
             result = await work(connection)
             await connection.execute("COMMIT")
@@ -293,14 +293,16 @@ async def _leave_as_it_is(connection: Any) -> None:
     """Instead of asyncpg's own reset, which costs a round trip for what our transactions never leave behind."""
 
 
-async def _check_server(connection: Connection) -> None:
+async def _check_server(connection: SqlConnection) -> None:
     row = await connection.fetchrow(
         "SELECT current_setting('server_version_num')::int, current_setting('fsync'), "
         "current_setting('full_page_writes'), current_setting('synchronous_commit')"
     )
     version, *kept = row
     if version < SERVER_LEAST:
-        raise NotUsable(f"PostgreSQL {version // 10_000} is too old: {SERVER_LEAST // 10_000} or later is needed")
+        raise DatabaseNotUsable(
+            f"PostgreSQL {version // 10_000} is too old: {SERVER_LEAST // 10_000} or later is needed"
+        )
     for name, value in zip(("fsync", "full_page_writes", "synchronous_commit"), kept, strict=True):
         if value == "off":
-            raise NotUsable(f"{name} is off on the server: what it says is committed may be gone after a crash")
+            raise DatabaseNotUsable(f"{name} is off on the server: what it says is committed may be gone after a crash")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from workers import row_codec
 from workers.postgres import columns
-from workers.postgres.database import Connection
+from workers.postgres.database import SqlConnection
 from workers.queries import Emitted
 
 _TAKEN = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM outbox_number_seq"
@@ -30,13 +30,13 @@ class Feed:
         self._complete = 0
         self._noted: tuple[int, int] | None = None  # a number, and the transaction before which all must have ended
 
-    async def after(self, connection: Connection, number: int, limit: int) -> Sequence[Emitted]:
+    async def after(self, connection: SqlConnection, number: int, limit: int) -> Sequence[Emitted]:
         """What lies behind this number, oldest first. None will ever appear with a lower number than these have."""
         await self._look(connection)
         found = await connection.fetch(_AFTER, number, self._complete, limit)
         return [row_codec.emitted(row) for row in found]
 
-    async def _look(self, connection: Connection) -> None:
+    async def _look(self, connection: SqlConnection) -> None:
         # In two statements, since a statement's snapshot is older than what it reads of a sequence: a number must not
         # be noted whose transaction began after the snapshot.
         taken = await connection.fetchval(_TAKEN)

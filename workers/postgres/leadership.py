@@ -10,7 +10,7 @@ import asyncio
 import time
 
 from workers.errors import InfrastructureDown
-from workers.postgres.database import Connection, Database
+from workers.postgres.database import Database, SqlConnection
 
 LEASE_S = 15.0
 ASK_EVERY_S = 2.0  # well within the lease; so long a follower waits to find out that the leader is gone
@@ -39,7 +39,7 @@ class Leadership:
         """Whether it is this worker's turn. Asks the database only every few seconds.
 
         Raises:
-            Infrastructure: nobody knows; then it is not.
+            InfrastructureDown: nobody knows; then it is not.
         """
         async with self._one_at_a_time:
             asking_at = time.monotonic()
@@ -59,8 +59,8 @@ class Leadership:
         except InfrastructureDown:
             return
 
-    async def _take(self, connection: Connection) -> bool:
+    async def _take(self, connection: SqlConnection) -> bool:
         return bool(await connection.fetchval(_TAKE, self._role, self._holder, self._lease_s))
 
-    async def _give_back(self, connection: Connection) -> None:
+    async def _give_back(self, connection: SqlConnection) -> None:
         await connection.execute("DELETE FROM leases WHERE role = $1 AND holder = $2", self._role, self._holder)

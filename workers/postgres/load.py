@@ -12,16 +12,16 @@ from typing import Any
 from schemas.orders import Order
 from workers import row_codec
 from workers.errors import VersionConflict
-from workers.postgres.database import Connection
-from workers.settlement.plan import LoadRequest, Named, Position, PriorDelivery, StoreSnapshot
+from workers.postgres.database import SqlConnection
+from workers.settlement.plan import AccountKey, LoadRequest, Position, PriorDelivery, StoreSnapshot
 
 
-async def load(connection: Connection, needs: LoadRequest) -> StoreSnapshot:
+async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
     """What the store knows of a batch's needs; its orders and held rows locked.
 
     Raises:
-        Fenced: what a held row waits for has come true since it was looked for. Who made it true found the row not yet
-            locked and made it due, and to hold it once more would undo that.
+        VersionConflict: what a held row waits for has come true since it was looked for. Who made it true found the row
+            not yet locked and made it due, and to hold it once more would undo that.
     """
     by_trade = await _numbers(connection, _ORDER_BY_TRADE, needs.trades)
     by_refund = await _numbers(connection, ORDER_BY_REFUND, needs.refunds)
@@ -90,7 +90,7 @@ _OPEN_HELD = f"""
 """
 
 
-async def _numbers(connection: Connection, statement: str, names: frozenset[Named]) -> dict[Named, Any]:
+async def _numbers(connection: SqlConnection, statement: str, names: frozenset[AccountKey]) -> dict[AccountKey, Any]:
     """(account, number) → the statement's third column, for those that are known."""
     if not names:
         return {}
@@ -98,7 +98,7 @@ async def _numbers(connection: Connection, statement: str, names: frozenset[Name
     return {(account, number): known for account, number, known in found}
 
 
-async def locked_orders(connection: Connection, names: set[Named]) -> dict[Named, Order]:
+async def locked_orders(connection: SqlConnection, names: set[AccountKey]) -> dict[AccountKey, Order]:
     """Those of the orders that exist. Nobody else writes them until the transaction ends."""
     if not names:
         return {}
@@ -106,13 +106,13 @@ async def locked_orders(connection: Connection, names: set[Named]) -> dict[Named
     return {(account, number): row_codec.order(facts) for account, number, facts in found}
 
 
-def _apart(names: Iterable[Named]) -> tuple[list[str], list[str]]:
+def _apart(names: Iterable[AccountKey]) -> tuple[list[str], list[str]]:
     """The numbers, and their accounts."""
     ordered = list(names)
     return [number for _, number in ordered], [account for account, _ in ordered]
 
 
-async def _settled(connection: Connection, positions: frozenset[Position]) -> dict[Position, PriorDelivery]:
+async def _settled(connection: SqlConnection, positions: frozenset[Position]) -> dict[Position, PriorDelivery]:
     """Which of the positions have a disposition, and by which record."""
     found: list[Any] = []
     scattered: list[Position] = []
@@ -135,7 +135,7 @@ async def _settled(connection: Connection, positions: frozenset[Position]) -> di
     return {position: record for position, record in settled if position in positions}
 
 
-async def _tries_of_open(connection: Connection, settled: frozenset[Position]) -> dict[Position, int]:
+async def _tries_of_open(connection: SqlConnection, settled: frozenset[Position]) -> dict[Position, int]:
     """Which of these positions have an unresolved held row, and how often that was tried."""
     if not settled:
         return {}

@@ -10,14 +10,14 @@ from schemas.dispositions import Disposition
 from workers import row_codec
 from workers.postgres import columns
 from workers.postgres.columns import DELIVERIES, EMITTED, HELD, HELD_PAGE
-from workers.postgres.database import Connection
+from workers.postgres.database import SqlConnection
 from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
 from workers.settlement.plan import HeldRow, Position
 
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
 
-async def order_page(connection: Connection, account: str, number: str) -> OrderPage | None:
+async def order_page(connection: SqlConnection, account: str, number: str) -> OrderPage | None:
     """The order with its timeline; `None` where the number occurs nowhere."""
     found = await connection.fetchrow(
         f"SELECT {columns.ORDER} FROM orders WHERE order_number = $1 AND account = $2", number, account
@@ -42,7 +42,7 @@ async def order_page(connection: Connection, account: str, number: str) -> Order
     )
 
 
-async def _events(connection: Connection, account: str, number: str, version: int) -> tuple[Emitted, ...]:
+async def _events(connection: SqlConnection, account: str, number: str, version: int) -> tuple[Emitted, ...]:
     """The order's latest events: their ids are known from its version, so no index is needed for them."""
     versions = range(max(1, version - TIMELINE_MAX + 1), version + 1)
     found = await connection.fetch(
@@ -52,7 +52,7 @@ async def _events(connection: Connection, account: str, number: str, version: in
     return tuple(row_codec.emitted(row) for row in found)
 
 
-async def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
+async def find(connection: SqlConnection, number: str) -> Sequence[tuple[str, str]]:
     """(account, order) of every order, trade or notification with exactly this number."""
     found = await connection.fetch(
         """
@@ -69,7 +69,7 @@ async def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]
     return [(account, order) for account, order in found]
 
 
-async def recent(connection: Connection, limit: int) -> Sequence[OrderPage]:
+async def recent(connection: SqlConnection, limit: int) -> Sequence[OrderPage]:
     """The orders that changed last, newest first, without their timelines."""
     found = await connection.fetch(f"SELECT {columns.ORDER} FROM orders ORDER BY changed_at DESC LIMIT $1", limit)
     pages = []
@@ -81,7 +81,7 @@ async def recent(connection: Connection, limit: int) -> Sequence[OrderPage]:
     return pages
 
 
-async def held_list(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
+async def held_list(connection: SqlConnection, query: HeldQuery) -> Sequence[HeldPage]:
     """The held notifications that the query means, oldest first."""
     conditions = [f"resolved_at IS {'NOT ' if query.resolved else ''}NULL"]
     values: list[Any] = [query.limit]
@@ -103,7 +103,7 @@ async def held_list(connection: Connection, query: HeldQuery) -> Sequence[HeldPa
     return [row_codec.held_page(row) for row in found]
 
 
-async def held_page(connection: Connection, position: Position) -> HeldPage | None:
+async def held_page(connection: SqlConnection, position: Position) -> HeldPage | None:
     """One held notification."""
     row = await connection.fetchrow(
         f"SELECT {HELD_PAGE} FROM held WHERE log_partition = $1 AND log_offset = $2",
@@ -113,7 +113,7 @@ async def held_page(connection: Connection, position: Position) -> HeldPage | No
     return None if row is None else row_codec.held_page(row)
 
 
-async def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
+async def due(connection: SqlConnection, now_ms: int, limit: int) -> Sequence[HeldRow]:
     """Parked rows whose time has come, longest due first."""
     found = await connection.fetch(
         f"SELECT {HELD.names} FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL AND due_at <= $1 "
@@ -124,7 +124,7 @@ async def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldR
     return [row_codec.held(row) for row in found]
 
 
-async def next_due_ms(connection: Connection) -> int | None:
+async def next_due_ms(connection: SqlConnection) -> int | None:
     """When the next parked row comes due."""
     found: int | None = await connection.fetchval(
         "SELECT min(due_at) FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL"
@@ -132,7 +132,7 @@ async def next_due_ms(connection: Connection) -> int | None:
     return found
 
 
-async def counts(connection: Connection) -> Counts:
+async def counts(connection: SqlConnection) -> Counts:
     """The gauges."""
     held = await connection.fetch(
         "SELECT disposition, count(*), min(first_at) FROM held WHERE resolved_at IS NULL "

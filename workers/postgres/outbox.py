@@ -21,8 +21,8 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from schemas.events import Outgoing
 from workers import row_codec
 from workers.postgres import columns, state_resend
-from workers.postgres.database import Connection
-from workers.postgres.settling import Settled, previous_id
+from workers.postgres.database import SqlConnection
+from workers.postgres.settling import SettleResult, previous_id
 from workers.queries import Emitted
 
 FRESH_MAX = 2000  # what one worker holds in memory while its topic is away; all of it is in the table too
@@ -31,7 +31,7 @@ LOOK_EVERY_MS = 1000  # whoever leads looks for what was left behind, also while
 PRUNE_ROWS_MAX = 1000  # per transaction
 
 
-class Fresh:
+class UnsentEvents:
     """The events that this process wrote, or took up, and has not sent yet."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Fresh:
     def __contains__(self, number: object) -> bool:
         return number in self._by_number
 
-    def wrote(self, settled: Settled) -> None:
+    def wrote(self, settled: SettleResult) -> None:
         """Take what the transaction wrote, but for orders whose older events are not ours to send."""
         foreign = settled.unsent_before - self._ids
         behind = {event.key for _, event in settled.numbered if previous_id(event) in foreign} if foreign else set()
@@ -98,7 +98,7 @@ class Fresh:
         self._ids.add(event.id)
 
 
-async def take_up(connection: Connection, limit: int, *, ours: Container[int], now_ms: int) -> Sequence[Emitted]:
+async def take_up(connection: SqlConnection, limit: int, *, ours: Container[int], now_ms: int) -> Sequence[Emitted]:
     """What nobody has sent for too long, and all that was written since; oldest first.
 
     Its orders are to be repeated from now on, but for those in `ours`: who takes up what another is sending after all
@@ -112,7 +112,7 @@ async def take_up(connection: Connection, limit: int, *, ours: Container[int], n
 
 
 async def mark_sent(
-    connection: Connection, sent: Mapping[int, str], *, doubtful: Collection[int] = (), now_ms: int
+    connection: SqlConnection, sent: Mapping[int, str], *, doubtful: Collection[int] = (), now_ms: int
 ) -> None:
     """Remember that these were acknowledged, by number and id; and that the orders are to be repeated of those that
     were sent more than once, since another has marked one before, or one is `doubtful`."""
@@ -123,13 +123,13 @@ async def mark_sent(
         await state_resend.ask_for(connection, repeated, now_ms=now_ms)
 
 
-async def newest(connection: Connection) -> int:
+async def newest(connection: SqlConnection) -> int:
     """The highest number that can be seen."""
     number: int = await connection.fetchval("SELECT coalesce(max(number), 0) FROM outbox")
     return number
 
 
-async def prune(connection: Connection, *, after: int, older_than_ms: int) -> int | None:
+async def prune(connection: SqlConnection, *, after: int, older_than_ms: int) -> int | None:
     """Delete events that were acknowledged before that moment, among a stretch of the numbers behind `after`; the last
     number of the stretch, or `None` where all that is older has been looked at.
 

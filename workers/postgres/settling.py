@@ -7,8 +7,8 @@ them apart is not a claim but this:
 * An order that exists is locked before anything else is read, so what is read after the lock includes all that its
   last holder wrote. Whoever comes second waits, and decides on the order as the first one left it.
 * An order, a notification or a record that does *not* exist cannot be locked. Both workers decide that it is new; the
-  second one's insert waits for the first one's commit and then finds the key taken. That is `Fenced`: its whole
-  transaction is undone and decided again, now on what is there.
+  second one's insert waits for the first one's commit and then finds the key taken. That is `VersionConflict`: its
+  whole transaction is undone and decided again, now on what is there.
 
 Everybody takes locks in one order, so nobody waits in a circle: existing orders, existing held rows, then table by
 table in the order of `write`, and within a table by key. Versions are compared all the same when orders are written; a
@@ -33,11 +33,11 @@ from workers import row_codec
 from workers.errors import RefundTaken, VersionConflict
 from workers.postgres import columns, errors, load
 from workers.postgres.columns import arrays
-from workers.postgres.database import Connection
-from workers.settlement.plan import Decide, Delivery, LoadRequest, Named, OrderWrite, Position, WritePlan
+from workers.postgres.database import SqlConnection
+from workers.settlement.plan import AccountKey, Decide, Delivery, LoadRequest, OrderWrite, Position, WritePlan
 
 
-class Settled(Struct, frozen=True):
+class SettleResult(Struct, frozen=True):
     """What a transaction wrote: the plan, how many parked rows it woke, and its events as the outbox numbered them.
 
     `unsent_before` are ids of events that come right before one of these and that no topic has acknowledged yet.
@@ -49,7 +49,7 @@ class Settled(Struct, frozen=True):
     unsent_before: frozenset[str]
 
 
-async def settle(connection: Connection, needs: LoadRequest, decide: Decide, *, now_ms: int) -> Settled:
+async def settle(connection: SqlConnection, needs: LoadRequest, decide: Decide, *, now_ms: int) -> SettleResult:
     """Load, decide, and write."""
     known = await load.load(connection, needs)
     plan = decide(known)
@@ -62,13 +62,13 @@ async def settle(connection: Connection, needs: LoadRequest, decide: Decide, *, 
 
 
 async def register(
-    connection: Connection,
-    named: Named,
+    connection: SqlConnection,
+    named: AccountKey,
     refunds: Sequence[str],
     decide: Callable[[Order | None], WritePlan],
     *,
     now_ms: int,
-) -> Settled:
+) -> SettleResult:
     """Load the order, decide, write, and link the refunds to it."""
     known = await load.locked_orders(connection, {named})
     plan = decide(known.get(named))
@@ -82,14 +82,16 @@ async def register(
     return settled
 
 
-async def write(connection: Connection, plan: WritePlan, settled: frozenset[Position], *, now_ms: int) -> Settled:
+async def write(
+    connection: SqlConnection, plan: WritePlan, settled: frozenset[Position], *, now_ms: int
+) -> SettleResult:
     """Write the plan.
 
     Events come before the orders they announce, which the triggers ask for, and held rows before the wakes: what this
     batch parks may be what this batch makes come true.
 
     Raises:
-        Fenced: an order has not the version that the plan expects.
+        VersionConflict: an order has not the version that the plan expects.
     """
     await _copy(connection, "notifications", _LEDGER, sorted(map(row_codec.ledger_row, plan.ledger), key=_first_two))
     numbered = await _write_events(connection, plan.events, now_ms)
@@ -97,7 +99,7 @@ async def write(connection: Connection, plan: WritePlan, settled: frozenset[Posi
     await _write_deliveries(connection, plan.deliveries, settled)
     await _release(connection, plan, now_ms)
     await _insert(connection, _HOLD, sorted(map(row_codec.held_row, plan.held), key=_first_two))
-    return Settled(
+    return SettleResult(
         plan,
         await _wake(connection, plan.wakes, now_ms),
         numbered,
@@ -105,7 +107,7 @@ async def write(connection: Connection, plan: WritePlan, settled: frozenset[Posi
     )
 
 
-async def last_settled(connection: Connection, partition: int, below: int) -> int | None:
+async def last_settled(connection: SqlConnection, partition: int, below: int) -> int | None:
     """The highest offset of the partition that has a disposition, among those below."""
     offset: int | None = await connection.fetchval(
         "SELECT max(log_offset) FROM deliveries WHERE log_partition = $1 AND log_offset < $2", partition, below
@@ -113,19 +115,19 @@ async def last_settled(connection: Connection, partition: int, below: int) -> in
     return offset
 
 
-async def count_settled(connection: Connection, positions: Sequence[Position]) -> int:
+async def count_settled(connection: SqlConnection, positions: Sequence[Position]) -> int:
     """How many of the positions have a disposition."""
     count: int = await connection.fetchval(_COUNT_SETTLED, *load.places(positions))
     return count
 
 
-async def count_same(connection: Connection, positions: Sequence[Position], received_at_ms: Sequence[int]) -> int:
+async def count_same(connection: SqlConnection, positions: Sequence[Position], received_at_ms: Sequence[int]) -> int:
     """How many of the positions have the disposition of a record that was received at that moment."""
     count: int = await connection.fetchval(_COUNT_SAME, *load.places(positions), received_at_ms)
     return count
 
 
-async def settled_between(connection: Connection, partition: int, first: int, end: int) -> int:
+async def settled_between(connection: SqlConnection, partition: int, first: int, end: int) -> int:
     """How many records of the stretch have a disposition."""
     count: int = await connection.fetchval(
         "SELECT count(*) FROM deliveries WHERE log_partition = $1 AND log_offset >= $2 AND log_offset < $3",
@@ -207,14 +209,14 @@ _UNSENT_AMONG = "SELECT id FROM outbox WHERE id = ANY($1::text[]) AND sent_at IS
 _first_two = operator.itemgetter(0, 1)
 
 
-async def _insert(connection: Connection, statement: str, given: Sequence[row_codec.Row]) -> int:
+async def _insert(connection: SqlConnection, statement: str, given: Sequence[row_codec.Row]) -> int:
     """Run a statement of the rows, if there are any; how many rows it wrote."""
     if not given:
         return 0
     return _count(await connection.execute(statement, *arrays(given)))
 
 
-async def _copy(connection: Connection, table: str, names: Sequence[str], given: Sequence[row_codec.Row]) -> None:
+async def _copy(connection: SqlConnection, table: str, names: Sequence[str], given: Sequence[row_codec.Row]) -> None:
     """Add the rows, if there are any, to a table that may have none of their keys."""
     if given:
         await connection.copy_records_to_table(table, records=given, columns=names)
@@ -226,7 +228,7 @@ def _count(status: str) -> int:
 
 
 async def _write_events(
-    connection: Connection, outgoing: Sequence[Outgoing], now_ms: int
+    connection: SqlConnection, outgoing: Sequence[Outgoing], now_ms: int
 ) -> list[tuple[int, Outgoing]]:
     """What was written, with its numbers. A second order event with the same id is a fault; a second notice says
     nothing new, and is left out."""
@@ -241,7 +243,9 @@ async def _write_events(
     return numbered + [(by_id[event.id], event) for event in notices if event.id in by_id]
 
 
-async def _announce(connection: Connection, announced: Sequence[Outgoing], now_ms: int) -> list[tuple[int, Outgoing]]:
+async def _announce(
+    connection: SqlConnection, announced: Sequence[Outgoing], now_ms: int
+) -> list[tuple[int, Outgoing]]:
     """Write the order events. Their numbers are drawn before: what is copied does not tell which it got."""
     if not announced:
         return []
@@ -253,7 +257,7 @@ async def _announce(connection: Connection, announced: Sequence[Outgoing], now_m
     return numbered
 
 
-async def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: int) -> None:
+async def _write_orders(connection: SqlConnection, writes: Sequence[OrderWrite], now_ms: int) -> None:
     in_order = sorted(writes, key=lambda each: (each.order.number, each.order.account))
     fresh = [row_codec.order_row(each, now_ms) for each in in_order if each.expected_version is None]
     known = [
@@ -274,7 +278,7 @@ async def _write_orders(connection: Connection, writes: Sequence[OrderWrite], no
 
 
 async def _write_deliveries(
-    connection: Connection, deliveries: Sequence[Delivery], settled: frozenset[Position]
+    connection: SqlConnection, deliveries: Sequence[Delivery], settled: frozenset[Position]
 ) -> None:
     first: list[row_codec.Row] = []
     again: list[row_codec.Row] = []
@@ -284,7 +288,7 @@ async def _write_deliveries(
     await _insert(connection, _DELIVER_AGAIN, sorted(again, key=_first_two))
 
 
-async def _release(connection: Connection, plan: WritePlan, now_ms: int) -> None:
+async def _release(connection: SqlConnection, plan: WritePlan, now_ms: int) -> None:
     if not plan.released:
         return
     ends = {each.position: each.disposition.value for each in plan.deliveries}
@@ -292,7 +296,7 @@ async def _release(connection: Connection, plan: WritePlan, now_ms: int) -> None
     await connection.execute(_RELEASE, *load.places(released), [ends[position] for position in released], now_ms)
 
 
-async def _wake(connection: Connection, wakes: set[tuple[str, str]], now_ms: int) -> int:
+async def _wake(connection: SqlConnection, wakes: set[tuple[str, str]], now_ms: int) -> int:
     """How many parked rows are due now because what they waited for has come true. Usually nothing is parked at all:
     then it is not even said what has come true, which is twice as many names as there are orders."""
     if not wakes or not await connection.fetchval(_IS_ANY_PARKED):
@@ -301,7 +305,7 @@ async def _wake(connection: Connection, wakes: set[tuple[str, str]], now_ms: int
     return _count(await connection.execute(_WAKE, accounts, waits, now_ms))
 
 
-async def _unsent_before(connection: Connection, outgoing: Sequence[Outgoing]) -> frozenset[str]:
+async def _unsent_before(connection: SqlConnection, outgoing: Sequence[Outgoing]) -> frozenset[str]:
     """Ids of events, not of this plan, that come right before one of the plan and are not acknowledged yet."""
     own = {event.id for event in outgoing}
     previous = [id_ for event in outgoing if (id_ := previous_id(event)) is not None and id_ not in own]
@@ -318,7 +322,7 @@ def previous_id(event: Outgoing) -> str | None:
     return f"{order}{colon}{int(version) - 1}" if int(version) > 1 else None
 
 
-async def _link(connection: Connection, named: Named, refunds: Sequence[str]) -> None:
+async def _link(connection: SqlConnection, named: AccountKey, refunds: Sequence[str]) -> None:
     if not refunds:
         return
     account, number = named
@@ -336,7 +340,7 @@ async def _link(connection: Connection, named: Named, refunds: Sequence[str]) ->
             raise RefundTaken(refund, order)
 
 
-def _is_race(table: str | None, plan: WritePlan, needs: LoadRequest, orders: Iterable[Named]) -> bool:
+def _is_race(table: str | None, plan: WritePlan, needs: LoadRequest, orders: Iterable[AccountKey]) -> bool:
     """Whether a key was taken by another worker since we looked: then the plan is sound, and only too late.
 
     A key that the plan writes twice, or that it never asked about, is the plan's own fault, and deciding again would

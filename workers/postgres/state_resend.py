@@ -29,12 +29,12 @@ from schemas import topics
 from schemas.events import Outgoing
 from workers import row_codec
 from workers.postgres import columns
-from workers.postgres.database import Connection
+from workers.postgres.database import SqlConnection
 
 DOUBT_MS = 30_000  # a living worker has given up every try, with its connections, long before
 
 
-class Asked(Struct, frozen=True, kw_only=True, gc=False):
+class ResendRequest(Struct, frozen=True, kw_only=True, gc=False):
     """One event for whose order a repeat is ours to send until that moment, and what is to be sent for it."""
 
     number: int
@@ -43,20 +43,20 @@ class Asked(Struct, frozen=True, kw_only=True, gc=False):
     state: Outgoing
 
 
-class Repeats:
+class StateResends:
     """Those that this process is sending."""
 
     def __init__(self) -> None:
-        self._under_way: dict[int, list[Asked]] = {}  # by the number of what is sent for them
+        self._under_way: dict[int, list[ResendRequest]] = {}  # by the number of what is sent for them
 
-    def offer(self, taken: Sequence[Asked]) -> list[tuple[int, Outgoing]]:
+    def offer(self, taken: Sequence[ResendRequest]) -> list[tuple[int, Outgoing]]:
         """What is to be sent now. What was offered before and is not done is put off already, and comes again."""
         self._under_way = {}
         for asked in taken:
             self._under_way.setdefault(asked.newest, []).append(asked)
         return [(newest, of_one[0].state) for newest, of_one in self._under_way.items()]
 
-    def done(self, numbers: Collection[int]) -> list[Asked]:
+    def done(self, numbers: Collection[int]) -> list[ResendRequest]:
         """What is acknowledged with these numbers."""
         return [each for number in numbers for each in self._under_way.get(number, ())]
 
@@ -66,27 +66,27 @@ class Repeats:
             self._under_way.pop(number, None)
 
 
-async def ask_for(connection: Connection, numbers: Sequence[int], *, now_ms: int) -> None:
+async def ask_for(connection: SqlConnection, numbers: Sequence[int], *, now_ms: int) -> None:
     """Have the orders of these events repeated, in a while. Notices have no order, and are not repeated."""
     await connection.execute(_ASK, numbers, now_ms + DOUBT_MS)
 
 
-async def take(connection: Connection, limit: int, *, now_ms: int) -> list[Asked]:
+async def take(connection: SqlConnection, limit: int, *, now_ms: int) -> list[ResendRequest]:
     """What can be sent now of so many that are due, the longest due. Nobody else takes them for `DOUBT_MS`."""
     return [_asked(*row) for row in await connection.fetch(_TAKE, limit, now_ms, now_ms + DOUBT_MS)]
 
 
-async def settle(connection: Connection, done: Sequence[Asked], *, now_ms: int) -> None:
+async def settle(connection: SqlConnection, done: Sequence[ResendRequest], *, now_ms: int) -> None:
     """Remember what was repeated. It is due again at once where a newer event is there, which may have been sent before
     the repeat; and after a while where the repeat may have come late."""
     numbers, taken_until, newest = zip(*[(one.number, one.until_ms, one.newest) for one in done], strict=True)
     await connection.execute(_SETTLE, numbers, taken_until, newest, now_ms, now_ms + DOUBT_MS)
 
 
-def _asked(number: int, until_ms: int, *emitted: Any) -> Asked:
+def _asked(number: int, until_ms: int, *emitted: Any) -> ResendRequest:
     newest = row_codec.emitted(emitted)
     state = structs.replace(newest.event, topic=topics.ORDER_STATE)
-    return Asked(number=number, until_ms=until_ms, newest=newest.number, state=state)
+    return ResendRequest(number=number, until_ms=until_ms, newest=newest.number, state=state)
 
 
 # Moments are whole milliseconds. Who asks again moves it in any case: so `_SETTLE` sees what it must not take for done.

@@ -15,12 +15,12 @@ from schemas import record_format
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers.postgres import audit, lookups, migrations, outbox, settling, state_resend
-from workers.postgres.database import Connection, Database, Limits
+from workers.postgres.database import Database, DatabaseLimits, SqlConnection
 from workers.postgres.feed import Feed
 from workers.postgres.leadership import Leadership
-from workers.postgres.outbox import Fresh
-from workers.postgres.settling import Settled
-from workers.postgres.state_resend import Asked, Repeats
+from workers.postgres.outbox import UnsentEvents
+from workers.postgres.settling import SettleResult
+from workers.postgres.state_resend import ResendRequest, StateResends
 from workers.queries import Counts, Emitted, HeldPage, HeldQuery, OrderPage
 from workers.settlement.plan import Decide, HeldRow, LoadRequest, LogRecord, Position, WritePlan, position_of
 
@@ -31,7 +31,7 @@ SWEEPING, SENDING = "sweeping", "sending"
 OFFSET_MAX = 2**63 - 1  # no log has as many records
 
 
-class OrderStore:
+class PostgresOrderStore:
     """The open store of one process. One that has no relay leaves the events it writes to the worker that leads.
 
     `woken` is set whenever this worker made parked notifications come due early; a sweeper in another process finds
@@ -46,8 +46,8 @@ class OrderStore:
         self._database = database
         self._now_ms = now_ms
         self._has_relay = has_relay
-        self._fresh = Fresh()
-        self._repeats = Repeats()
+        self._fresh = UnsentEvents()
+        self._repeats = StateResends()
         self._looked_at_ms = 0  # for what was left behind, and what is to be repeated
         self._pruned_upto = 0  # the number of an event
         self._feed = Feed()
@@ -59,16 +59,16 @@ class OrderStore:
         *,
         holder: str,
         now_ms: Callable[[], int],
-        limits: Limits | None = None,
+        limits: DatabaseLimits | None = None,
         has_relay: bool = True,
-    ) -> "OrderStore":
+    ) -> "PostgresOrderStore":
         """The store in this database, for a process that is called `holder` and nobody else is.
 
         Raises:
             NotUsable: it lacks steps of the schema, or does not keep what it commits.
             Infrastructure: it cannot be reached now.
         """
-        database = await Database.open(dsn, limits=limits or Limits())
+        database = await Database.open(dsn, limits=limits or DatabaseLimits())
         try:
             await database.read(migrations.check)
         except BaseException:
@@ -114,7 +114,7 @@ class OrderStore:
     async def note(self, action: str, subjects: Sequence[str], *, by: str, why: str) -> None:
         """Leave an audit row for each subject of what somebody did."""
 
-        async def work(connection: Connection) -> None:
+        async def work(connection: SqlConnection) -> None:
             await audit.note(connection, action, subjects, by=by, why=why, now_ms=self._now_ms())
 
         await self._database.write(work)
@@ -122,7 +122,7 @@ class OrderStore:
     # workers.processing.Store
 
     async def settle(self, needs: LoadRequest, decide: Decide) -> WritePlan:
-        async def work(connection: Connection) -> Settled:
+        async def work(connection: SqlConnection) -> SettleResult:
             return await settling.settle(connection, needs, decide, now_ms=self._now_ms())
 
         return self._written(await self._database.write(work))
@@ -133,7 +133,7 @@ class OrderStore:
         if not self._has_relay:
             return ()
         now_ms = self._now_ms()
-        repeated: Sequence[Asked] = ()
+        repeated: Sequence[ResendRequest] = ()
         if not self._fresh or abs(now_ms - self._looked_at_ms) >= outbox.LOOK_EVERY_MS:  # clocks are set back, too
             self._looked_at_ms = now_ms
             if await self.sending.leads():
@@ -145,7 +145,7 @@ class OrderStore:
         first = self._fresh.ids(numbers)
         doubtful = self._fresh.doubtful(first)
 
-        async def work(connection: Connection) -> None:
+        async def work(connection: SqlConnection) -> None:
             now_ms = self._now_ms()
             if first:
                 await outbox.mark_sent(connection, first, doubtful=doubtful, now_ms=now_ms)
@@ -156,10 +156,10 @@ class OrderStore:
         self._fresh.forget(numbers)
         self._repeats.forget(numbers)
 
-    async def _look(self, limit: int, now_ms: int) -> list[Asked]:
+    async def _look(self, limit: int, now_ms: int) -> list[ResendRequest]:
         """Take up what was left behind; what is to be repeated, but for what we are about to send anyway."""
 
-        async def work(connection: Connection) -> tuple[Sequence[Emitted], Sequence[Asked]]:
+        async def work(connection: SqlConnection) -> tuple[Sequence[Emitted], Sequence[ResendRequest]]:
             left = await outbox.take_up(connection, limit, ours=self._fresh, now_ms=now_ms)
             return left, await state_resend.take(connection, limit, now_ms=now_ms)
 
@@ -198,7 +198,7 @@ class OrderStore:
         by: str,
         why: str,
     ) -> WritePlan:
-        async def work(connection: Connection) -> Settled:
+        async def work(connection: SqlConnection) -> SettleResult:
             now_ms = self._now_ms()
             settled = await settling.register(connection, (account, number), refunds, decide, now_ms=now_ms)
             await audit.note(connection, "register", [f"{account}:{number}"], by=by, why=why, now_ms=now_ms)
@@ -255,7 +255,7 @@ class OrderStore:
         self._pruned_upto = last or 0
         return last is not None
 
-    def _written(self, settled: Settled) -> WritePlan:
+    def _written(self, settled: SettleResult) -> WritePlan:
         if self._has_relay:
             self._fresh.wrote(settled)
         if settled.woken:

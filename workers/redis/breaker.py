@@ -8,7 +8,7 @@ thing is worth.
 from collections.abc import Callable
 
 
-class Breaker:
+class RedisBreaker:
     """Counts what it is told. It calls nothing itself and waits for nothing."""
 
     def __init__(self, *, failures_max: int, open_s: float, now_s: Callable[[], float]) -> None:

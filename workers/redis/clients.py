@@ -20,7 +20,7 @@ CONNECTIONS_MAX = 16
 PORTS = {"redis+sentinel": 26379, "redis+cluster": 6379}
 
 
-class Client(Protocol):
+class RedisClient(Protocol):
     """A Redis client, whatever stands behind it."""
 
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]: ...
@@ -28,7 +28,7 @@ class Client(Protocol):
     async def aclose(self) -> None: ...
 
 
-def connect(url: str) -> Client:
+def connect(url: str) -> RedisClient:
     """A client, which connects when it is first used.
 
         redis://[user:password@]host:port/0                         one server; rediss:// over TLS

@@ -4,7 +4,8 @@ A claim is a key that holds its holder's token and expires by itself. The script
 call does no harm: the client repeats one itself when an answer was lost, and a plain `SET NX` would then find the key
 taken, by ourselves, and report it as another's.
 
-Redis may be away, slow, full, read-only after a failover, or asking for a password. All of it is `Infrastructure`, and
+Redis may be away, slow, full, read-only after a failover, or asking for a password. All of it is `InfrastructureDown`,
+and
 soon: a call ends within its deadline, and after some failures calls are not even tried for a while. The worker goes on
 without claims, and takes them up again when Redis answers.
 
@@ -27,8 +28,8 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from workers.errors import InfrastructureDown
 from workers.locks import LockResult
-from workers.redis.breaker import Breaker
-from workers.redis.clients import Client
+from workers.redis.breaker import RedisBreaker
+from workers.redis.clients import RedisClient
 from workers.settlement.plan import Position
 
 PREFIX = b"alipay-notify:claim:"
@@ -89,14 +90,14 @@ class RedisClaims:
 
     def __init__(
         self,
-        client: Client,
+        client: RedisClient,
         *,
         slot_of: Callable[[bytes], int] = lambda key: 0,
         prefix: bytes = PREFIX,
         ttl_ms: int = TTL_MS,
         done_ttl_ms: int = DONE_TTL_MS,
         call_s: float = CALL_S,
-        breaker: Breaker | None = None,
+        breaker: RedisBreaker | None = None,
     ) -> None:
         self._client = client
         self._slot_of = slot_of
@@ -104,13 +105,13 @@ class RedisClaims:
         self._ttl_ms = ttl_ms
         self._done_ttl_ms = done_ttl_ms
         self._call_s = call_s
-        self._breaker = breaker or Breaker(failures_max=FAILURES_MAX, open_s=OPEN_S, now_s=time.monotonic)
+        self._breaker = breaker or RedisBreaker(failures_max=FAILURES_MAX, open_s=OPEN_S, now_s=time.monotonic)
 
     async def claim(self, keys: Sequence[bytes], token: bytes) -> LockResult:
         """Those of the keys that are ours now, for `ttl_ms`.
 
         Raises:
-            Infrastructure: some may be ours, and expire.
+            InfrastructureDown: some may be ours, and expire.
         """
         ours = set(keys)
         done: dict[bytes, Position] = {}
@@ -128,7 +129,7 @@ class RedisClaims:
         """Give back what the token holds of these; of those in `done` a mark stays for `done_ttl_ms`.
 
         Raises:
-            Infrastructure: some may not be given back, and expire.
+            InfrastructureDown: some may not be given back, and expire.
         """
         first = (token, b"%d" % self._done_ttl_ms)
         calls = self._calls(set(keys))

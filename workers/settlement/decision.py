@@ -8,8 +8,8 @@
     dead         no notification at all; decided before, while reading
 
 A batch is decided in its order, each record seeing what the ones before it did. What the store has to know for it is
-`needs`; what it is to write is the `Plan`. The notification that brings a contradiction is quarantined, the order is
-flagged, the higher rank stands. A notification that is wrong by the *registered* amount is not joined at all.
+`needs`; what it is to write is the `WritePlan`. The notification that brings a contradiction is quarantined, the order
+is flagged, the higher rank stands. A notification that is wrong by the *registered* amount is not joined at all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +23,9 @@ from schemas.orders import Claim, News, Order, Refund, View
 from workers.settlement import drafting, order_view, transitions
 from workers.settlement.drafting import Draft
 from workers.settlement.plan import (
+    AccountKey,
     HeldRow,
     LoadRequest,
-    Named,
     OrderWrite,
     ParsedRecord,
     ParseFailure,
@@ -34,22 +34,22 @@ from workers.settlement.plan import (
     StoreSnapshot,
     WritePlan,
 )
-from workers.settlement.transitions import Verdict
+from workers.settlement.transitions import MoveVerdict
 
 
 def needs(readings: Sequence[ParsedRecord]) -> LoadRequest:
     """What has to be loaded before these readings can be decided."""
     ids, orders, trades, refunds = set(), set(), set(), set()
     for reading in readings:
-        heard = reading.notification
-        if heard is None:
+        notification = reading.notification
+        if notification is None:
             if reading.fault is not None and reading.fault.digest:
                 ids.add((reading.account, reading.fault.notification_id))
             continue
-        ids.add((reading.account, heard.id))
-        if heard.order:
-            orders.add((reading.account, heard.order))
-        for refund in heard.refunds:
+        ids.add((reading.account, notification.id))
+        if notification.order:
+            orders.add((reading.account, notification.order))
+        for refund in notification.refunds:
             if refund.trade:
                 trades.add((reading.account, refund.trade))
             else:
@@ -114,7 +114,7 @@ class _Batch:
         self._digests = dict(known.digests)
         self._orders = dict(known.orders)
         self._by_trade = dict(known.order_by_trade)
-        self._views: dict[Named, View] = {}  # of the orders that this batch wrote
+        self._views: dict[AccountKey, View] = {}  # of the orders that this batch wrote
 
     def plan(self) -> WritePlan:
         plan = self._draft.plan
@@ -129,9 +129,9 @@ class _Batch:
             return  # delivered again after a crash: its disposition is known
         if reading.held is not None and not self._is_still(reading.position, reading.held):
             return  # somebody resolved it meanwhile, or tried it
-        heard = reading.notification
-        if heard is not None:
-            self._settle_heard(reading, heard)
+        notification = reading.notification
+        if notification is not None:
+            self._settle_heard(reading, notification)
         elif reading.fault is not None:
             self._settle_fault(reading, reading.fault)
 
@@ -144,18 +144,18 @@ class _Batch:
         known = self._known
         return position in known.open_held and known.tries.get(position, held.attempts) == held.attempts
 
-    def _settle_heard(self, reading: ParsedRecord, heard: Notification) -> None:
-        digest = self._digests.get((reading.account, heard.id))
+    def _settle_heard(self, reading: ParsedRecord, notification: Notification) -> None:
+        digest = self._digests.get((reading.account, notification.id))
         if digest is None:
-            self._digests[reading.account, heard.id] = heard.digest
-            self._draft.enter(reading, heard.id, heard.digest, order=heard.order)
-        elif digest != heard.digest:
-            self._draft.quarantine(reading, heard, Reason.ID_CONFLICT, "the same id with other content")
+            self._digests[reading.account, notification.id] = notification.digest
+            self._draft.enter(reading, notification.id, notification.digest, order=notification.order)
+        elif digest != notification.digest:
+            self._draft.quarantine(reading, notification, Reason.ID_CONFLICT, "the same id with other content")
             return
-        elif not _is_held_as(reading, heard.id):
-            self._draft.end(reading, heard, Disposition.DUPLICATE, Reason.SAME_ID)
+        elif not _is_held_as(reading, notification.id):
+            self._draft.end(reading, notification, Disposition.DUPLICATE, Reason.SAME_ID)
             return
-        self._apply(reading, heard)
+        self._apply(reading, notification)
 
     def _settle_fault(self, reading: ParsedRecord, fault: ParseFailure) -> None:
         """An authentic message is held once, also where it could not be read: its repetitions are duplicates."""
@@ -169,75 +169,77 @@ class _Batch:
                 self._draft.enter(reading, fault.notification_id, fault.digest, order=fault.order)
         self._draft.hold(reading, fault)
 
-    def _apply(self, reading: ParsedRecord, heard: Notification) -> None:
-        if heard.news is News.OTHER:
-            self._draft.end(reading, heard, Disposition.APPLIED, Reason.NOTED)
-        elif heard.kind is Kind.PAYMENT or heard.amount is not None:
-            self._apply_to_order(reading, heard)
+    def _apply(self, reading: ParsedRecord, notification: Notification) -> None:
+        if notification.news is News.OTHER:
+            self._draft.end(reading, notification, Disposition.APPLIED, Reason.NOTED)
+        elif notification.kind is Kind.PAYMENT or notification.amount is not None:
+            self._apply_to_order(reading, notification)
         else:
-            self._apply_refunds(reading, heard)
+            self._apply_refunds(reading, notification)
 
-    def _apply_to_order(self, reading: ParsedRecord, heard: Notification) -> None:
+    def _apply_to_order(self, reading: ParsedRecord, notification: Notification) -> None:
         """The usual case: the notification names its order, its trade and its amount."""
-        assert heard.amount is not None
-        order = self._orders.get((reading.account, heard.order))
+        assert notification.amount is not None
+        order = self._orders.get((reading.account, notification.order))
         must_be_registered = self._accounts[reading.account].orders is Orders.REGISTERED
         if must_be_registered and (order is None or not order.registered):
-            self._draft.park(reading, heard, Reason.UNKNOWN_ORDER, waits_for=f"order:{heard.order}")
+            self._draft.park(reading, notification, Reason.UNKNOWN_ORDER, waits_for=f"order:{notification.order}")
             return
         if order is None:
-            order = Order(account=reading.account, number=heard.order)
-        refusal = _refusal(order, heard)
+            order = Order(account=reading.account, number=notification.order)
+        refusal = _refusal(order, notification)
         if refusal is not None:
-            self._refuse(reading, heard, order, refusal)
+            self._refuse(reading, notification, order, refusal)
             return
-        key = (heard.trade, heard.amount.minor, heard.amount.currency)
+        key = (notification.trade, notification.amount.minor, notification.amount.currency)
         claim = next((claim for claim in order.claims if claim.key == key), None)
         if claim is None:
-            claim = Claim(trade=heard.trade, amount_minor=heard.amount.minor, currency=heard.amount.currency)
-        joined, verdict = transitions.join(claim, heard)
-        self._conclude(reading, heard, order, joined, verdict)
+            claim = Claim(
+                trade=notification.trade, amount_minor=notification.amount.minor, currency=notification.amount.currency
+            )
+        joined, verdict = transitions.join(claim, notification)
+        self._conclude(reading, notification, order, joined, verdict)
 
     def _conclude(
-        self, reading: ParsedRecord, heard: Notification, before: Order, joined: Claim, verdict: Verdict
+        self, reading: ParsedRecord, notification: Notification, before: Order, joined: Claim, verdict: MoveVerdict
     ) -> None:
         after = order_view.with_claim(before, joined)
         if after == before:
-            self._end_unchanged(reading, heard, is_older=verdict is Verdict.BEHIND)
+            self._end_unchanged(reading, notification, is_older=verdict is MoveVerdict.BEHIND)
             return
-        version = self._write(reading, heard, before, after)
+        version = self._write(reading, notification, before, after)
         reason = _weightiest(order_view.brought_by_claim(before, after, joined))
         if reason is not None:
-            self._draft.quarantine(reading, heard, reason, _WHY[reason], version=version)
+            self._draft.quarantine(reading, notification, reason, _WHY[reason], version=version)
         elif version is not None:
-            self._draft.end(reading, heard, Disposition.APPLIED, Reason.CHANGED, version=version)
+            self._draft.end(reading, notification, Disposition.APPLIED, Reason.CHANGED, version=version)
         else:
-            self._end_unchanged(reading, heard, is_older=True)
+            self._end_unchanged(reading, notification, is_older=True)
 
-    def _refuse(self, reading: ParsedRecord, heard: Notification, order: Order, flag: Flag) -> None:
+    def _refuse(self, reading: ParsedRecord, notification: Notification, order: Order, flag: Flag) -> None:
         after = structs.replace(order, refused=order.refused | {flag})
-        version = self._write(reading, heard, order, after)
+        version = self._write(reading, notification, order, after)
         reason = order_view.CONTRADICTIONS[flag]
-        self._draft.quarantine(reading, heard, reason, _WHY[reason], version=version)
+        self._draft.quarantine(reading, notification, reason, _WHY[reason], version=version)
 
-    def _apply_refunds(self, reading: ParsedRecord, heard: Notification) -> None:
+    def _apply_refunds(self, reading: ParsedRecord, notification: Notification) -> None:
         """Refunds that name no order: by Alipay's trade number, or by the refund number that the merchant registered.
 
         All of a batch's orders have to be known before any of them changes; until then the whole notification waits.
         """
-        told: dict[Named, list[Refund]] = {}
-        for refund in heard.refunds:
+        told: dict[AccountKey, list[Refund]] = {}
+        for refund in notification.refunds:
             number = self._order_of(reading, refund)
             order = self._orders.get((reading.account, number)) if number else None
             if order is None or not order.claims:
                 reason, waits_for = _missing(refund, order)
-                self._draft.park(reading, heard, reason, waits_for=waits_for)
+                self._draft.park(reading, notification, reason, waits_for=waits_for)
                 return
             told.setdefault((order.account, order.number), []).append(refund)
         if not told:
-            self._draft.end(reading, heard, Disposition.APPLIED, Reason.NOTED)
+            self._draft.end(reading, notification, Disposition.APPLIED, Reason.NOTED)
             return
-        self._conclude_refunds(reading, heard, {named: tuple(refunds) for named, refunds in told.items()})
+        self._conclude_refunds(reading, notification, {named: tuple(refunds) for named, refunds in told.items()})
 
     def _order_of(self, reading: ParsedRecord, refund: Refund) -> str | None:
         if refund.trade:
@@ -245,7 +247,7 @@ class _Batch:
         return self._known.order_by_refund.get((reading.account, refund.id))
 
     def _conclude_refunds(
-        self, reading: ParsedRecord, heard: Notification, told: Mapping[Named, tuple[Refund, ...]]
+        self, reading: ParsedRecord, notification: Notification, told: Mapping[AccountKey, tuple[Refund, ...]]
     ) -> None:
         brought: set[Flag] = set()
         versions: list[int] = []
@@ -256,7 +258,7 @@ class _Batch:
             if after == before:
                 continue
             is_news = True
-            version = self._write(reading, heard, before, after)
+            version = self._write(reading, notification, before, after)
             brought |= order_view.brought_by_refunds(before, after, refunds)
             versions += [] if version is None else [version]
         # A record's delivery has room for one order; of a batch over several the events alone tell the versions.
@@ -264,26 +266,28 @@ class _Batch:
         version = versions[0] if order and versions else None
         reason = _weightiest(brought)
         if reason is not None:
-            self._draft.quarantine(reading, heard, reason, _WHY[reason], order=order, version=version)
+            self._draft.quarantine(reading, notification, reason, _WHY[reason], order=order, version=version)
         elif versions:
-            self._draft.end(reading, heard, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
+            self._draft.end(reading, notification, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
         else:
-            self._end_unchanged(reading, heard, is_older=is_news, order=order)
+            self._end_unchanged(reading, notification, is_older=is_news, order=order)
 
-    def _end_unchanged(self, reading: ParsedRecord, heard: Notification, *, is_older: bool, order: str = "") -> None:
+    def _end_unchanged(
+        self, reading: ParsedRecord, notification: Notification, *, is_older: bool, order: str = ""
+    ) -> None:
         """Nothing that consumers see has changed: a fact that is known, or one that newer ones have overtaken."""
         if is_older:
-            self._draft.end(reading, heard, Disposition.STALE, Reason.OLD_NEWS, order=order)
+            self._draft.end(reading, notification, Disposition.STALE, Reason.OLD_NEWS, order=order)
         else:
-            self._draft.end(reading, heard, Disposition.DUPLICATE, Reason.SAME_FACT, order=order)
+            self._draft.end(reading, notification, Disposition.DUPLICATE, Reason.SAME_FACT, order=order)
 
-    def _write(self, reading: ParsedRecord, heard: Notification, before: Order, after: Order) -> int | None:
+    def _write(self, reading: ParsedRecord, notification: Notification, before: Order, after: Order) -> int | None:
         """Keep the order as it is now; the version it got, if anything visible changed."""
         if after == before:
             return None
         named = (after.account, after.number)
         seen = self._views.get(named)
-        written, seen_now = self._draft.renew(reading, heard, before=before, seen=seen, after=after)
+        written, seen_now = self._draft.renew(reading, notification, before=before, seen=seen, after=after)
         self._orders[named] = written
         self._views[named] = seen_now
         self._wake(before, after)
@@ -305,15 +309,15 @@ def _is_held_as(reading: ParsedRecord, notification_id: str) -> bool:
     return reading.held is not None and reading.held.notification_id == notification_id
 
 
-def _refusal(order: Order, heard: Notification) -> Flag | None:
+def _refusal(order: Order, notification: Notification) -> Flag | None:
     """Why the notification may not touch the order: it is wrong by the registration, or by itself."""
-    assert heard.amount is not None
+    assert notification.amount is not None
     expected = order.expected
-    if expected is not None and heard.amount.currency != expected.currency:
+    if expected is not None and notification.amount.currency != expected.currency:
         return Flag.CURRENCY_MISMATCH
-    if expected is not None and heard.amount.minor != expected.minor:
+    if expected is not None and notification.amount.minor != expected.minor:
         return Flag.AMOUNT_MISMATCH
-    if heard.refunded_total is not None and heard.refunded_total.minor > heard.amount.minor:
+    if notification.refunded_total is not None and notification.refunded_total.minor > notification.amount.minor:
         return Flag.OVER_REFUNDED
     return None
 

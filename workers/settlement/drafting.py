@@ -136,7 +136,7 @@ class Draft:
         )
 
     def renew(
-        self, reading: ParsedRecord, heard: Notification, *, before: Order, seen: View | None, after: Order
+        self, reading: ParsedRecord, notification: Notification, *, before: Order, seen: View | None, after: Order
     ) -> tuple[Order, View]:
         """The order as it is to be kept, and seen: with its next version and an event if consumers see a change.
 
@@ -150,11 +150,11 @@ class Draft:
             return after, seen_now
         after = structs.replace(after, version=before.version + 1)
         cause = Cause(
-            notification_id=heard.id,
-            type=heard.type,
-            status=heard.status,
-            news=heard.news.value,
-            happened_at=heard.happened_at,
+            notification_id=notification.id,
+            type=notification.type,
+            status=notification.status,
+            news=notification.news.value,
+            happened_at=notification.happened_at,
             received_at=times.from_epoch_ms(reading.received_at_ms),
         )
         self.plan.events.append(event(after, known, seen_now, cause=cause, now_ms=self._now_ms))
@@ -165,7 +165,7 @@ class Draft:
     def end(
         self,
         reading: ParsedRecord,
-        heard: Notification,
+        notification: Notification,
         disposition: Disposition,
         reason: Reason,
         *,
@@ -173,14 +173,14 @@ class Draft:
         version: int | None = None,
     ) -> None:
         """Nothing more is to be done; `order` where the notification did not name it."""
-        end = _end(heard, disposition, reason, "", order)
-        self._deliver(reading, end, heard=heard, version=version)
+        end = _end(notification, disposition, reason, "", order)
+        self._deliver(reading, end, notification=notification, version=version)
         self._release(reading)
 
     def quarantine(
         self,
         reading: ParsedRecord,
-        heard: Notification,
+        notification: Notification,
         reason: Reason,
         detail: str,
         *,
@@ -188,16 +188,18 @@ class Draft:
         version: int | None = None,
     ) -> None:
         """A person has to look."""
-        end = _end(heard, Disposition.QUARANTINED, reason, detail, order)
+        end = _end(notification, Disposition.QUARANTINED, reason, detail, order)
         self._keep(reading, held_row(reading, end, now_ms=self._now_ms))
-        self._deliver(reading, end, heard=heard, version=version)
+        self._deliver(reading, end, notification=notification, version=version)
 
-    def park(self, reading: ParsedRecord, heard: Notification, reason: Reason, *, waits_for: str) -> None:
+    def park(self, reading: ParsedRecord, notification: Notification, reason: Reason, *, waits_for: str) -> None:
         """It waits, until what it waits for is known or it has waited too long."""
-        end = _end(heard, Disposition.PARKED, reason, f"waits for {waits_for}", "")
+        end = _end(notification, Disposition.PARKED, reason, f"waits for {waits_for}", "")
         row = parked(reading, end, waits_for=waits_for, now_ms=self._now_ms, chance=self._chance())
         self._keep(reading, row)
-        self._deliver(reading, _end(heard, row.disposition, row.reason, row.detail, ""), heard=heard)
+        self._deliver(
+            reading, _end(notification, row.disposition, row.reason, row.detail, ""), notification=notification
+        )
 
     def hold(self, reading: ParsedRecord, fault: ParseFailure) -> None:
         """A record that has no notification."""
@@ -234,7 +236,12 @@ class Draft:
             self.plan.events.append(notice(row, now_ms=self._now_ms))
 
     def _deliver(
-        self, reading: ParsedRecord, end: Disposed, *, heard: Notification | None = None, version: int | None = None
+        self,
+        reading: ParsedRecord,
+        end: Disposed,
+        *,
+        notification: Notification | None = None,
+        version: int | None = None,
     ) -> None:
         self.plan.deliveries.append(
             Delivery(
@@ -242,9 +249,9 @@ class Draft:
                 account=reading.account,
                 order=end.order,
                 notification_id=end.notification_id,
-                type="" if heard is None else heard.type,
-                status="" if heard is None else heard.status,
-                news="" if heard is None else heard.news.value,
+                type="" if notification is None else notification.type,
+                status="" if notification is None else notification.status,
+                news="" if notification is None else notification.news.value,
                 disposition=end.disposition,
                 reason=end.reason,
                 detail=end.detail,
@@ -255,11 +262,11 @@ class Draft:
         )
 
 
-def _end(heard: Notification, disposition: Disposition, reason: Reason, detail: str, order: str) -> Disposed:
+def _end(notification: Notification, disposition: Disposition, reason: Reason, detail: str, order: str) -> Disposed:
     return Disposed(
         disposition=disposition,
         reason=reason,
         detail=detail,
-        order=heard.order or order,
-        notification_id=heard.id,
+        order=notification.order or order,
+        notification_id=notification.id,
     )

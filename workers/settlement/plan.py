@@ -1,7 +1,7 @@
 """The shapes between deciding and storing: what a decision needs to know, and what it wants written.
 
-`settlement` turns `Known` into a `Plan` without any I/O; a store loads the one and writes the other in one transaction.
-Both engines' stores speak exactly these shapes, so the rules exist once.
+`settlement` turns `StoreSnapshot` into a `WritePlan` without any I/O; a store loads the one and writes the other in one
+transaction. Both engines' stores speak exactly these shapes, so the rules exist once.
 """
 
 from collections.abc import Callable
@@ -101,17 +101,17 @@ class ParsedRecord(Struct, frozen=True, kw_only=True, gc=False):
     held: HeldRow | None = None
 
 
-Named = tuple[str, str]  # an account's name, and a number that is unique within the account
+AccountKey = tuple[str, str]  # an account's name, and a number that is unique within the account
 
 
 class LoadRequest(Struct, frozen=True, kw_only=True):
     """What the store has to load, and lock, before a batch can be decided."""
 
     positions: frozenset[Position]
-    ids: frozenset[Named]
-    orders: frozenset[Named]
-    trades: frozenset[Named]
-    refunds: frozenset[Named]
+    ids: frozenset[AccountKey]
+    orders: frozenset[AccountKey]
+    trades: frozenset[AccountKey]
+    refunds: frozenset[AccountKey]
 
 
 class PriorDelivery(Struct, frozen=True, kw_only=True, gc=False):
@@ -133,10 +133,10 @@ class StoreSnapshot(Struct, frozen=True, kw_only=True):
     settled_as: dict[Position, PriorDelivery] = {}
     open_held: frozenset[Position]
     tries: dict[Position, int] = {}
-    digests: dict[Named, bytes]
-    orders: dict[Named, Order]
-    order_by_trade: dict[Named, str]
-    order_by_refund: dict[Named, str]
+    digests: dict[AccountKey, bytes]
+    orders: dict[AccountKey, Order]
+    order_by_trade: dict[AccountKey, str]
+    order_by_refund: dict[AccountKey, str]
 
 
 class Delivery(Struct, frozen=True, kw_only=True, gc=False):

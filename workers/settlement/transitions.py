@@ -14,7 +14,7 @@ from schemas.notification import Kind, Notification
 from schemas.orders import RANK, Claim, ClosedBecause, News, Refund, State
 
 
-class Verdict(StrEnum):
+class MoveVerdict(StrEnum):
     """How one piece of news relates to what is known of the trade."""
 
     RISE = "rise"
@@ -26,7 +26,7 @@ class Verdict(StrEnum):
 class Move(Struct, frozen=True):
     """Where the news leads. In a contradiction the higher rank stands."""
 
-    verdict: Verdict
+    verdict: MoveVerdict
     to: State
 
 
@@ -34,19 +34,19 @@ _W, _L, _P, _F, _R = State.WAITING, State.LAPSED, State.PAID, State.FINISHED, St
 
 
 def _rise(to: State) -> Move:
-    return Move(Verdict.RISE, to)
+    return Move(MoveVerdict.RISE, to)
 
 
 def _same(to: State) -> Move:
-    return Move(Verdict.SAME, to)
+    return Move(MoveVerdict.SAME, to)
 
 
 def _behind(to: State) -> Move:
-    return Move(Verdict.BEHIND, to)
+    return Move(MoveVerdict.BEHIND, to)
 
 
 def _contradiction(to: State) -> Move:
-    return Move(Verdict.CONTRADICTION, to)
+    return Move(MoveVerdict.CONTRADICTION, to)
 
 
 MOVES: dict[tuple[State, News], Move] = {
@@ -108,7 +108,7 @@ _UNFREEZING = frozenset({News.PAID, News.FINISHED, News.PARTLY_REFUNDED, News.RE
 _LAPSES = {News.EXPIRED: ClosedBecause.EXPIRED, News.FAILED: ClosedBecause.FAILED}
 
 
-def join(claim: Claim, notification: Notification) -> tuple[Claim, Verdict]:
+def join(claim: Claim, notification: Notification) -> tuple[Claim, MoveVerdict]:
     """The claim with the notification's facts joined to it, and how the news related to the claim before."""
     news = notification.news
     move = MOVES[claim.state, news]
@@ -162,17 +162,17 @@ def is_over_refunded(claim: Claim) -> bool:
     return sum(claim.refunds.values()) > claim.amount_minor
 
 
-def _verdict(verdict: Verdict, claim: Claim, joined: Claim, news: News) -> Verdict:
-    if verdict is not Verdict.SAME or joined == claim:
+def _verdict(verdict: MoveVerdict, claim: Claim, joined: Claim, news: News) -> MoveVerdict:
+    if verdict is not MoveVerdict.SAME or joined == claim:
         refunded_since = news is News.PAID and (refunded_minor(claim) > 0 or claim.partly_refunded)
-        return Verdict.BEHIND if verdict is Verdict.SAME and refunded_since else verdict
-    return Verdict.RISE
+        return MoveVerdict.BEHIND if verdict is MoveVerdict.SAME and refunded_since else verdict
+    return MoveVerdict.RISE
 
 
 def _lapsed(known: ClosedBecause | None, news: News) -> ClosedBecause | None:
-    heard = _LAPSES.get(news)
+    notification = _LAPSES.get(news)
     # A failure says more than an expiry; one of the two has to win in either order of arrival.
-    return ClosedBecause.FAILED if ClosedBecause.FAILED in (known, heard) else known or heard
+    return ClosedBecause.FAILED if ClosedBecause.FAILED in (known, notification) else known or notification
 
 
 def _frozen(claim: Claim, news: News) -> bool:

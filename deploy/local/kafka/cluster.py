@@ -40,7 +40,7 @@ from deploy.local.kafka import jars
 from deploy.local.kafka.jars import Installation
 from deploy.local.machine import Machine
 from deploy.local.ports import LOOPBACK
-from deploy.local.processes import DidNotStart, Plan, Process
+from deploy.local.processes import DidNotStart, Process, ProcessSpec
 
 
 class Node(Struct, frozen=True, kw_only=True):
@@ -256,7 +256,7 @@ def _broker(
     file = home / "server.properties"
     file.write_text(properties(node, nodes, home / "files", more), encoding="utf-8")
     logging = f"-Dlog4j2.configurationFile={LOGGING.as_uri()}"
-    plan = Plan(
+    plan = ProcessSpec(
         name=f"kafka-{node.number}",
         argv=installed.command(*BROKER_JVM, logging, "kafka.Kafka", str(file)),
         environ=machine.environ,
@@ -278,7 +278,7 @@ async def _format(directory: Directory, machine: Machine, installed: Installatio
             continue
         arguments = ("kafka.tools.StorageTool", "format", "--ignore-formatted")
         naming = ("-t", _cluster_id(directory, nodes), "-c", str(home / "server.properties"))
-        plan = Plan(
+        plan = ProcessSpec(
             name=f"kafka-{node.number}-format",
             argv=installed.command(*TOOL_JVM, *arguments, *naming),
             environ=machine.environ,

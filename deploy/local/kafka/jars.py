@@ -21,20 +21,20 @@ import typer
 from msgspec import Struct
 
 from deploy import exits
-from deploy.local.machine import Machine, Missing, Wanted
+from deploy.local.machine import Machine, Missing, NeededProgram
 
 POM = Path(__file__).with_name("pom.xml")
 MADE_FROM = "made-from-pom"
 BRING_WITHIN_S = 600.0
 JAVA_MIN = 17  # what Kafka 4's broker needs
 
-JAVA = Wanted(
+JAVA = NeededProgram(
     what=f"Java {JAVA_MIN} or newer",
     programs=("java",),
     places=("/usr/lib/jvm/*/bin",),
     debian="default-jre-headless",
 )
-MAVEN = Wanted(what="Maven", programs=("mvn",), debian="maven")
+MAVEN = NeededProgram(what="Maven", programs=("mvn",), debian="maven")
 
 
 class Installation(Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from msgspec import Struct
 
 from deploy.load import figures, generator
-from deploy.load.generator import Attempt, Limits, Schedule, Target
+from deploy.load.generator import LoadLimits, Schedule, SendAttempt, Target
 from schemas import topics
 from tests.benchmarks.cluster import cores, corpus, servers
 from tests.benchmarks.cluster.servers import Servers
@@ -89,7 +89,7 @@ async def measure(given: Servers, *, count: int) -> Figures:
     return _figures(steady, attempts, consumer, most)
 
 
-def _figures(requests: Sequence[bytes], attempts: Sequence[Attempt], consumer: _Consumer, most: float) -> Figures:
+def _figures(requests: Sequence[bytes], attempts: Sequence[SendAttempt], consumer: _Consumer, most: float) -> Figures:
     told = {corpus.order_of(requests[one.index]): one.ended for one in attempts if one.outcome == "ok"}
     took = [consumer.seen_s[order] - at_s for order, at_s in told.items() if order in consumer.seen_s]
     sent, events = figures.summed(attempts), figures.percentiles(took)
@@ -106,9 +106,9 @@ def _figures(requests: Sequence[bytes], attempts: Sequence[Attempt], consumer: _
     )
 
 
-async def _send(requests: Sequence[bytes], port: int, *, rate: float | None = None) -> list[Attempt]:
+async def _send(requests: Sequence[bytes], port: int, *, rate: float | None = None) -> list[SendAttempt]:
     schedule = None if rate is None else Schedule(start=time.monotonic() + BEGINS_IN_S, rate=rate)
-    limits = Limits(connections=CONNECTIONS, timeout_s=30.0, drain_s=60.0)
+    limits = LoadLimits(connections=CONNECTIONS, timeout_s=30.0, drain_s=60.0)
     return await generator.run(requests, Target(host="127.0.0.1", port=port), schedule=schedule, limits=limits)
 
 

@@ -22,7 +22,7 @@ from schemas.record_format import Record
 from tests.benchmarks.cluster import cores, servers
 from tests.benchmarks.cluster.servers import Servers
 from tests.support import log_records
-from workers.postgres.store import OrderStore
+from workers.postgres.store import PostgresOrderStore
 from workers.settlement.plan import LogRecord, Position
 
 BATCH = 500
@@ -62,7 +62,7 @@ async def measure(given: Servers, *, counts: Sequence[int], records: int) -> Fig
 
 async def _cost(given: Servers, orders: int, count: int) -> Cost:
     place = await servers.place(given)
-    store = await OrderStore.open(place.postgres, holder="benchmark", now_ms=log_records.Time())
+    store = await PostgresOrderStore.open(place.postgres, holder="benchmark", now_ms=log_records.Time())
     try:
         await log_records.processing(store, log_records.Time()).process(
             [LogRecord(Position(PARTITION, 0), _paid(TEMPLATE))]
@@ -89,7 +89,7 @@ async def _cost(given: Servers, orders: int, count: int) -> Cost:
     )
 
 
-async def _settle(store: OrderStore, records: Sequence[Record], *, first: int) -> tuple[float, float]:
+async def _settle(store: PostgresOrderStore, records: Sequence[Record], *, first: int) -> tuple[float, float]:
     """Bring them to their dispositions; seconds by the wall, and of this process's CPU."""
     work = log_records.processing(store, log_records.Time())
     logged = [LogRecord(Position(0, first + offset), each) for offset, each in enumerate(records)]

@@ -18,7 +18,7 @@ from deploy import process
 from deploy.cluster import receiver as cluster_receiver
 from deploy.cluster import settings
 from deploy.local import ports
-from deploy.logs import Lines
+from deploy.logs import LogWriter
 from tests.benchmarks import receiver_cost
 from tests.benchmarks.cluster import cores, servers
 from tests.benchmarks.cluster.servers import Servers
@@ -57,7 +57,7 @@ async def on_kafka(merchant: Merchant, *, kafka: str, prefix: str, receipt_key_f
         port=0, admin_port=0, drain_delay_s=0.0,
     )  # fmt: skip
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: ASYNC230
-        lines = Lines(nowhere)
+        lines = LogWriter(nowhere)
         lines.start()
         async with cluster_receiver.running(told, lines, CollectorRegistry()) as where:
             while not await ports.is_ok(urlsplit(where["admin"]).port or 0, "/readyz"):  # noqa: ASYNC110

@@ -13,11 +13,11 @@ from deploy.cluster import topics as topics_
 from deploy.local import ports, roles, stack, steps
 from deploy.local.machine import Machine
 from deploy.local.roles import Program, Role
-from deploy.local.stack import Asked, Stack
+from deploy.local.stack import Stack, StackSpec
 from deploy.sandbox.world import World
 from tests.benchmarks.cluster import cores
 from tests.support.real_servers import STACK
-from workers.postgres.database import Database, Limits
+from workers.postgres.database import Database, DatabaseLimits
 from workers.postgres.migrations import upgrading
 
 DIRECTORY = STACK / "benchmarks"
@@ -59,12 +59,12 @@ class Place(Struct, frozen=True, kw_only=True):
 async def running(*, brokers: int, stores: bool = True) -> AsyncIterator[Servers]:
     """That many brokers, with Redis and PostgreSQL beside them unless they are not asked for."""
     machine = Machine(environ=dict(os.environ))
-    asked = Asked(brokers=brokers, redis=stores, postgres=stores)
+    asked = StackSpec(brokers=brokers, redis=stores, postgres=stores)
     async with AsyncExitStack() as entered:
         # Whoever starts a server on some cores has it run there; three brokers need all that there is.
         with cores.on(cores.REST if brokers == 1 else cores.ALL):
             started = await entered.enter_async_context(
-                stack.running(DIRECTORY, machine, asked, fresh=True, steps=steps.Lines())
+                stack.running(DIRECTORY, machine, asked, fresh=True, steps=steps.StepLines())
             )
         world = World.create(
             started.directory.home("world"), gateway_url="http://127.0.0.1:1", notify_base="http://127.0.0.1:1"
@@ -106,7 +106,7 @@ async def make_topics(servers: Servers, prefix: str) -> None:
 async def _schema(servers: Servers, name: str) -> str:
     assert servers.stack.postgres is not None
     url = f"{servers.stack.postgres.dsn}?search_path={name}"
-    database = await Database.open(url, limits=Limits())
+    database = await Database.open(url, limits=DatabaseLimits())
     await database.write(lambda connection: connection.execute(f"CREATE SCHEMA {name}"))
     await database.close()
     await upgrading.upgrade(url)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy import logs
-from deploy.logs import Lines
+from deploy.logs import LogWriter
 from schemas.dispositions import HELD
 from schemas.telemetry import REDACTED
 
@@ -20,7 +20,7 @@ NASTY = 'a\r\n{"event":"false"}\x1b[31m\u2028\u202e\x00\x7f\x85\u200b'
 
 def written(*calls: tuple[str, dict[str, object]], console: bool = False) -> str:
     text = StringIO()
-    lines = Lines(text, console=console)
+    lines = LogWriter(text, console=console)
     lines.start()
     for event, fields in calls:
         lines.info(event, **fields)
@@ -102,7 +102,7 @@ class Blocked:
 def test_nobody_waits_for_a_reader_that_stands_still_and_what_is_dropped_is_counted() -> None:
     stream = Blocked()
     dropped: list[int] = []
-    lines = Lines(stream, queue_max=100)
+    lines = LogWriter(stream, queue_max=100)
     lines.tell_dropped(dropped.append)
     lines.start()
     lines.info("first")
@@ -119,7 +119,7 @@ def test_nobody_waits_for_a_reader_that_stands_still_and_what_is_dropped_is_coun
 
 def test_a_broken_pipe_is_nobodys_trouble() -> None:
     stream = StringIO()
-    lines = Lines(stream)
+    lines = LogWriter(stream)
     lines.start()
     stream.close()
     lines.info("e")
@@ -128,7 +128,7 @@ def test_a_broken_pipe_is_nobodys_trouble() -> None:
 
 def test_many_writers_lose_no_line() -> None:
     text = StringIO()
-    lines = Lines(text)
+    lines = LogWriter(text)
     lines.start()
     for number in range(2_000):
         lines.info("e", count=number)
@@ -140,7 +140,7 @@ def test_many_writers_lose_no_line() -> None:
 
 def test_the_libraries_warn_through_it_and_aiohttps_server_does_not() -> None:
     text = StringIO()
-    lines = Lines(text)
+    lines = LogWriter(text)
     lines.start()
     root = logging.getLogger()
     before = root.handlers[:], root.level

@@ -8,7 +8,7 @@ import pytest
 
 from deploy import start_errors
 from deploy.embedded import directory
-from deploy.embedded.migrations import NotUsable
+from deploy.embedded.migrations import FileNotUsable
 from deploy.start_errors import CannotBind
 
 
@@ -38,7 +38,7 @@ def test_what_can_be_chosen_instead_is_named_as_option_and_as_variable() -> None
 
 async def test_a_data_directory_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotUsable) as refused:
+    with pytest.raises(FileNotUsable) as refused:
         async with directory.opened(tmp_path / "file" / "engine", now_ms=lambda: 0):
             pass
     told = str(refused.value)

@@ -9,10 +9,10 @@ from ingest.authenticate import Authentic
 from ingest.clock import SystemClock
 from ingest.errors import Malformed, NoSuchAccount, Unauthentic, Unavailable
 from ingest.kafka.in_flight import ProducerFault
-from ingest.metrics import Metrics, TimedLog
+from ingest.metrics import ReceiverMetrics, TimedLog
 from ingest.receive import Accepted
 from ingest.recent_refusals import RecentRefusals
-from ingest.reporting import Ended, Reporting
+from ingest.reporting import FinishedRequest, Reporting
 from schemas import accounts
 from schemas.dispositions import Outcome, Refusal
 from schemas.record_format import Record
@@ -52,7 +52,7 @@ def recent() -> RecentRefusals:
 
 def reporting(registry: CollectorRegistry, kept: Kept, recent: RecentRefusals, *, sample: int = 1) -> Reporting:
     return Reporting(
-        metrics=Metrics(registry, ["s"]),
+        metrics=ReceiverMetrics(registry, ["s"]),
         logger=kept,
         recent=recent,
         clock=SystemClock(),
@@ -61,8 +61,8 @@ def reporting(registry: CollectorRegistry, kept: Kept, recent: RecentRefusals, *
     )
 
 
-def ended(*, known: bool = True, method: str = "POST", body: bytes | None = None) -> Ended:
-    return Ended(account=SHOP if known else None, method=method, status=400, began_s=0.0, body=body)
+def ended(*, known: bool = True, method: str = "POST", body: bytes | None = None) -> FinishedRequest:
+    return FinishedRequest(account=SHOP if known else None, method=method, status=400, began_s=0.0, body=body)
 
 
 def received(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
@@ -132,7 +132,7 @@ def test_what_a_sender_names_makes_no_label(registry: CollectorRegistry, kept: K
 
 
 def test_every_outcome_has_its_counter_before_it_happens(registry: CollectorRegistry) -> None:
-    Metrics(registry, ["s"])
+    ReceiverMetrics(registry, ["s"])
     for outcome in Outcome:
         labels = {"account": "s", "outcome": outcome.value}
         assert registry.get_sample_value("alipay_notify_received_total", labels) == 0
@@ -149,7 +149,7 @@ class Failing:
 
 @pytest.mark.parametrize(("fails", "result"), [(False, "ok"), (True, "error")])
 async def test_the_log_s_share_is_measured_by_its_result(registry: CollectorRegistry, fails: bool, result: str) -> None:
-    log = TimedLog(Failing(fails=fails), Metrics(registry, ["s"]), SystemClock())
+    log = TimedLog(Failing(fails=fails), ReceiverMetrics(registry, ["s"]), SystemClock())
     try:
         await log.append(Record(b"", b"", ()))
     except Unavailable:
@@ -158,7 +158,7 @@ async def test_the_log_s_share_is_measured_by_its_result(registry: CollectorRegi
 
 
 def test_each_reason_to_replace_a_producer_is_counted_from_zero_on(registry: CollectorRegistry) -> None:
-    metrics = Metrics(registry, ["s"])
+    metrics = ReceiverMetrics(registry, ["s"])
     name = "alipay_notify_producer_rebuilds_total"
     assert registry.get_sample_value(name, {"reason": "silent"}) is None, "the embedded engine has no producers"
     metrics.producing()

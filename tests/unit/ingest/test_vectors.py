@@ -11,7 +11,7 @@ from deploy.verify.capture import Captured
 from ingest import authenticate, key_files, signature
 from ingest.authenticate import SigningHeaders
 from ingest.checkout import returns
-from ingest.checkout.returns import Verdict
+from ingest.checkout.returns import ReturnVerdict
 from ingest.errors import Unauthentic
 from ingest.key_files import Md5Secret
 from ingest.keys import Key, KeyRing
@@ -108,7 +108,7 @@ def test_the_query_answers_signed_text_is_the_children_of_its_trade_sorted() -> 
 def test_the_edited_return_string_is_refused_by_the_return_checker() -> None:
     vector = VECTORS["mapi_app_return_string_doc_sample"]
     found = returns.check(vector["raw_body"], alipay.mapi(partner="2088101568358171"), ring(vector))
-    assert (found.verdict, found.reason) == (Verdict.REFUSED, Refusal.BAD_SIGNATURE)
+    assert (found.verdict, found.reason) == (ReturnVerdict.REFUSED, Refusal.BAD_SIGNATURE)
     assert found.order == "0819145412-6177"
 
 

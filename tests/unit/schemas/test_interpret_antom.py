@@ -55,12 +55,12 @@ def without(message: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_a_payment_is_paid_in_the_smallest_unit() -> None:
-    heard = read(PAYMENT)
-    assert (heard.kind, heard.news) == (Kind.PAYMENT, News.PAID)
-    assert heard.amount == Money(7315, "HKD")
-    assert (heard.order, heard.trade) == ("PAY-61", PAYMENT["paymentId"])
-    assert heard.happened_at == datetime(2025, 6, 5, 9, 10, 31, tzinfo=HONG_KONG)
-    assert heard.payer == "fra***"
+    notification = read(PAYMENT)
+    assert (notification.kind, notification.news) == (Kind.PAYMENT, News.PAID)
+    assert notification.amount == Money(7315, "HKD")
+    assert (notification.order, notification.trade) == ("PAY-61", PAYMENT["paymentId"])
+    assert notification.happened_at == datetime(2025, 6, 5, 9, 10, 31, tzinfo=HONG_KONG)
+    assert notification.payer == "fra***"
 
 
 def test_the_identity_of_a_payment_is_type_number_and_result() -> None:
@@ -69,25 +69,25 @@ def test_the_identity_of_a_payment_is_type_number_and_result() -> None:
 
 
 def test_a_refund_names_only_itself() -> None:
-    heard = read(REFUND)
-    assert (heard.kind, heard.news, heard.order, heard.id) == (
+    notification = read(REFUND)
+    assert (notification.kind, notification.news, notification.order, notification.id) == (
         Kind.REFUND,
         News.PARTLY_REFUNDED,
         "",
         "REFUND_RESULT:REF-62:SUCCESS",
     )
-    assert heard.refunds == (Refund(id="REF-62", amount=Money(1215, "HKD")),)
+    assert notification.refunds == (Refund(id="REF-62", amount=Money(1215, "HKD")),)
 
 
 def test_a_direct_refund_names_its_payment() -> None:
-    heard = read(without(REFUND, "notifyType") | {"paymentId": "P-1"})
-    assert heard.refunds == (Refund(id="REF-62", amount=Money(1215, "HKD"), trade="P-1"),)
+    notification = read(without(REFUND, "notifyType") | {"paymentId": "P-1"})
+    assert notification.refunds == (Refund(id="REF-62", amount=Money(1215, "HKD"), trade="P-1"),)
 
 
 @pytest.mark.parametrize("status", ["FAIL", "PROCESSING", "REFUND_WINDOW_EXCEED"])
 def test_the_outcome_of_a_refund_is_its_own_status_and_not_the_results(status: str) -> None:
-    heard = read(REFUND | {"refundStatus": status})
-    assert (heard.kind, heard.news, heard.refunds) == (Kind.REFUND, News.OTHER, ())
+    notification = read(REFUND | {"refundStatus": status})
+    assert (notification.kind, notification.news, notification.refunds) == (Kind.REFUND, News.OTHER, ())
     assert read(REFUND | {"result": SUCCESS | {"resultStatus": "F"}}).news is News.PARTLY_REFUNDED
 
 
@@ -105,8 +105,8 @@ def test_a_result_that_no_document_names_is_held(status: str) -> None:
 
 
 def test_a_subscriptions_payment_needs_no_type() -> None:
-    heard = read(without(PAYMENT, "notifyType") | {"subscriptionRequestId": "S-1"})
-    assert (heard.news, heard.order) == (News.PAID, "PAY-61")
+    notification = read(without(PAYMENT, "notifyType") | {"subscriptionRequestId": "S-1"})
+    assert (notification.news, notification.order) == (News.PAID, "PAY-61")
 
 
 @pytest.mark.parametrize("name", ["paymentRequestId", "paymentId", "paymentAmount"])
@@ -121,8 +121,8 @@ def test_another_spelling_of_a_member_is_another_member() -> None:
 
 
 def test_members_we_do_not_know_are_no_hindrance() -> None:
-    heard = read(PAYMENT | {"newMember": {"a": [1, "b"]}, "another": "text"})
-    assert structs.replace(heard, digest=b"") == structs.replace(read(PAYMENT), digest=b"")
+    notification = read(PAYMENT | {"newMember": {"a": [1, "b"]}, "another": "text"})
+    assert structs.replace(notification, digest=b"") == structs.replace(read(PAYMENT), digest=b"")
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_a_currency_that_is_not_known_is_held(currency: Any) -> None:
 
 
 def test_a_hundred_yen_are_a_hundred_whole_yen() -> None:
-    heard = read(PAYMENT | {"paymentAmount": {"currency": "JPY", "value": "100"}})
-    assert str(heard.amount) == "100 JPY"
+    notification = read(PAYMENT | {"paymentAmount": {"currency": "JPY", "value": "100"}})
+    assert str(notification.amount) == "100 JPY"
 
 
 @pytest.mark.parametrize("type_", ["PAYMENT_MAGIC", "payment_result", "", None, 1])
@@ -165,9 +165,9 @@ OTHERS: list[tuple[dict[str, Any], Kind]] = [
 
 @pytest.mark.parametrize(("message", "kind"), OTHERS)
 def test_what_moves_no_order_is_read_all_the_same(message: dict[str, Any], kind: Kind) -> None:
-    heard = read(message)
-    assert (heard.kind, heard.news) == (kind, News.OTHER)
-    assert heard.order == message.get("paymentRequestId", "")
+    notification = read(message)
+    assert (notification.kind, notification.news) == (kind, News.OTHER)
+    assert notification.order == message.get("paymentRequestId", "")
 
 
 AUTHORIZATION = {

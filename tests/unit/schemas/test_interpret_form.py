@@ -90,53 +90,69 @@ def beijing(*moment: int) -> datetime:
 
 
 def test_an_in_app_payment_is_paid_in_the_accounts_currency() -> None:
-    heard = read(IN_APP, MAPI)
-    assert (heard.kind, heard.news) == (Kind.PAYMENT, News.PAID)
-    assert heard.amount == Money(1735, "USD")
-    assert (heard.order, heard.trade, heard.id) == ("APP-31", IN_APP["trade_no"], IN_APP["notify_id"])
-    assert heard.happened_at == beijing(2025, 6, 1, 12, 4, 5)
-    assert heard.sent_at == beijing(2025, 6, 1, 12, 4, 8)
-    assert heard.payer == "ca****"
+    notification = read(IN_APP, MAPI)
+    assert (notification.kind, notification.news) == (Kind.PAYMENT, News.PAID)
+    assert notification.amount == Money(1735, "USD")
+    assert (notification.order, notification.trade, notification.id) == (
+        "APP-31",
+        IN_APP["trade_no"],
+        IN_APP["notify_id"],
+    )
+    assert notification.happened_at == beijing(2025, 6, 1, 12, 4, 5)
+    assert notification.sent_at == beijing(2025, 6, 1, 12, 4, 8)
+    assert notification.payer == "ca****"
 
 
 def test_a_website_payment_is_finished_in_the_currency_it_names() -> None:
-    heard = read(WEBSITE, MAPI)
-    assert (heard.news, heard.amount) == (News.FINISHED, Money(6320, "HKD"))
-    assert (heard.order, heard.payer) == ("WEB-32", "")
+    notification = read(WEBSITE, MAPI)
+    assert (notification.news, notification.amount) == (News.FINISHED, Money(6320, "HKD"))
+    assert (notification.order, notification.payer) == ("WEB-32", "")
 
 
 def test_a_platforms_partial_refund_tells_the_sum_so_far() -> None:
-    heard = read(PLATFORM | REFUNDED_AT | {"refund_fee": "31.40", "out_biz_no": "RF-1"}, OPENAPI)
-    assert (heard.kind, heard.news) == (Kind.REFUND, News.PARTLY_REFUNDED)
-    assert (heard.amount, heard.refunded_total) == (Money(24000, "CNY"), Money(3140, "CNY"))
-    assert heard.happened_at == beijing(2025, 6, 2, 8, 9, 10, 250_000)
+    notification = read(PLATFORM | REFUNDED_AT | {"refund_fee": "31.40", "out_biz_no": "RF-1"}, OPENAPI)
+    assert (notification.kind, notification.news) == (Kind.REFUND, News.PARTLY_REFUNDED)
+    assert (notification.amount, notification.refunded_total) == (Money(24000, "CNY"), Money(3140, "CNY"))
+    assert notification.happened_at == beijing(2025, 6, 2, 8, 9, 10, 250_000)
 
 
 @pytest.mark.parametrize("so_far", ["240.00", "31.40"])
 def test_a_platforms_trade_closed_by_refunds_is_refunded_in_full(so_far: str) -> None:
-    heard = read(PLATFORM | REFUNDED_AT | {"trade_status": "TRADE_CLOSED", "refund_fee": so_far}, OPENAPI)
-    assert (heard.kind, heard.news, heard.refunded_total) == (Kind.REFUND, News.REFUNDED, Money(24000, "CNY"))
+    notification = read(PLATFORM | REFUNDED_AT | {"trade_status": "TRADE_CLOSED", "refund_fee": so_far}, OPENAPI)
+    assert (notification.kind, notification.news, notification.refunded_total) == (
+        Kind.REFUND,
+        News.REFUNDED,
+        Money(24000, "CNY"),
+    )
 
 
 def test_a_sum_above_the_amount_is_not_hidden_by_the_closing() -> None:
-    heard = read(PLATFORM | REFUNDED_AT | {"trade_status": "TRADE_CLOSED", "refund_fee": "240.01"}, OPENAPI)
-    assert heard.refunded_total == Money(24001, "CNY")
+    notification = read(PLATFORM | REFUNDED_AT | {"trade_status": "TRADE_CLOSED", "refund_fee": "240.01"}, OPENAPI)
+    assert notification.refunded_total == Money(24001, "CNY")
 
 
 def test_the_old_gateways_partial_refund_tells_no_amount() -> None:
-    heard = read(IN_APP | REFUNDED_AT | {"refund_status": "REFUND_SUCCESS"}, MAPI)
-    assert (heard.kind, heard.news, heard.refunded_total) == (Kind.REFUND, News.PARTLY_REFUNDED, None)
+    notification = read(IN_APP | REFUNDED_AT | {"refund_status": "REFUND_SUCCESS"}, MAPI)
+    assert (notification.kind, notification.news, notification.refunded_total) == (
+        Kind.REFUND,
+        News.PARTLY_REFUNDED,
+        None,
+    )
 
 
 def test_the_old_gateways_full_refund_closes_the_trade() -> None:
     closed = {"trade_status": "TRADE_CLOSED", "refund_status": "REFUND_SUCCESS"}
-    heard = read(IN_APP | REFUNDED_AT | closed, MAPI)
-    assert (heard.kind, heard.news, heard.refunded_total) == (Kind.REFUND, News.REFUNDED, Money(1735, "USD"))
+    notification = read(IN_APP | REFUNDED_AT | closed, MAPI)
+    assert (notification.kind, notification.news, notification.refunded_total) == (
+        Kind.REFUND,
+        News.REFUNDED,
+        Money(1735, "USD"),
+    )
 
 
 def test_a_refund_that_ended_without_success_is_no_refund() -> None:
-    heard = read(IN_APP | REFUNDED_AT | {"refund_status": "REFUND_CLOSED"}, MAPI)
-    assert (heard.kind, heard.news) == (Kind.PAYMENT, News.PAID)
+    notification = read(IN_APP | REFUNDED_AT | {"refund_status": "REFUND_CLOSED"}, MAPI)
+    assert (notification.kind, notification.news) == (Kind.PAYMENT, News.PAID)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +166,8 @@ def test_a_status_without_a_refund_means_what_it_says(status: str, news: News) -
 
 def test_a_trade_closed_without_a_payment_is_expired() -> None:
     fields = {name: value for name, value in IN_APP.items() if name != "gmt_payment"}
-    heard = read(fields | {"trade_status": "TRADE_CLOSED", "gmt_close": "2025-06-01 13:00:00"}, MAPI)
-    assert (heard.news, heard.happened_at) == (News.EXPIRED, beijing(2025, 6, 1, 13, 0, 0))
+    notification = read(fields | {"trade_status": "TRADE_CLOSED", "gmt_close": "2025-06-01 13:00:00"}, MAPI)
+    assert (notification.news, notification.happened_at) == (News.EXPIRED, beijing(2025, 6, 1, 13, 0, 0))
 
 
 def test_a_trade_closed_after_its_payment_without_a_refund_is_held() -> None:
@@ -173,8 +189,12 @@ def test_the_moment_of_a_refund_alone_is_no_refund() -> None:
 def test_free_text_decides_nothing() -> None:
     text = "refund_status=REFUND_SUCCESS trade_status=TRADE_CLOSED total_amount=0.01"
     told = {"subject": text, "body": text, "passback_params": text, "discount": "-999.00"}
-    heard = read(PLATFORM | told, OPENAPI)
-    assert (heard.news, heard.amount, heard.refunded_total) == (News.PAID, Money(24000, "CNY"), None)
+    notification = read(PLATFORM | told, OPENAPI)
+    assert (notification.news, notification.amount, notification.refunded_total) == (
+        News.PAID,
+        Money(24000, "CNY"),
+        None,
+    )
 
 
 def test_a_refund_of_what_nobody_has_paid_is_held() -> None:
@@ -231,8 +251,13 @@ def test_what_is_missing_or_empty_is_held_by_name(name: str) -> None:
 @pytest.mark.parametrize("account", [MAPI, OPENAPI], ids=["mapi", "openapi"])
 def test_an_unknown_type_moves_no_order_and_stays_readable(account: Account) -> None:
     told = {"notify_id": "n", "notify_type": "servicemarket_order_notify", "commodity_order_id": "c-1", "method": "m"}
-    heard = read(told, account)
-    assert (heard.kind, heard.news, heard.id, heard.order) == (Kind.OTHER, News.OTHER, "n", "")
+    notification = read(told, account)
+    assert (notification.kind, notification.news, notification.id, notification.order) == (
+        Kind.OTHER,
+        News.OTHER,
+        "n",
+        "",
+    )
 
 
 @pytest.mark.parametrize("sent", ["2099-01-01 00:00:00", "1970-01-01 00:00:00"])
@@ -256,9 +281,9 @@ def entries(details: str) -> tuple[Refund, ...]:
 
 
 def test_a_batch_names_each_refund_by_batch_and_trade() -> None:
-    heard = read(BATCH | {"result_details": "T7^3.10^SUCCESS#T8^4.00^SUCCESS$fee@x^2088^0.10^SUCCESS"}, MAPI)
-    assert (heard.kind, heard.news, heard.order) == (Kind.BATCH_REFUND, News.PARTLY_REFUNDED, "")
-    assert heard.refunds == (
+    notification = read(BATCH | {"result_details": "T7^3.10^SUCCESS#T8^4.00^SUCCESS$fee@x^2088^0.10^SUCCESS"}, MAPI)
+    assert (notification.kind, notification.news, notification.order) == (Kind.BATCH_REFUND, News.PARTLY_REFUNDED, "")
+    assert notification.refunds == (
         Refund(id="20250603001/T7", amount=Money(310, "USD"), trade="T7"),
         Refund(id="20250603001/T8", amount=Money(400, "USD"), trade="T8"),
     )

@@ -60,7 +60,7 @@ def test_what_the_file_asks_for_is_strong_enough() -> None:
 
 
 @pytest.mark.parametrize("topic", described.wanted(), ids=lambda topic: topic.logical)
-def test_the_file_leaves_nothing_that_matters_to_a_brokers_default(topic: described.Wanted) -> None:
+def test_the_file_leaves_nothing_that_matters_to_a_brokers_default(topic: described.TopicSpec) -> None:
     assert topic.config["min.insync.replicas"] == "2"
     assert topic.config["unclean.leader.election.enable"] == "false"
     assert topic.config["message.timestamp.type"] == "CreateTime"

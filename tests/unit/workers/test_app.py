@@ -13,8 +13,8 @@ from tests.support.stores import Published
 from workers import metrics
 from workers.app import Worker, working
 from workers.errors import InfrastructureDown
-from workers.log_lines import Lines
-from workers.long_poll import Changes
+from workers.log_lines import WorkerLog
+from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.settlement.plan import LogRecord, Position
 
@@ -38,7 +38,7 @@ class Source:
 @asynccontextmanager
 async def worker(source: Source, topics: Published, store: admin.MemoryStore, log: admin.Log) -> AsyncIterator[Worker]:
     time = log_records.Time()
-    counted = metrics.Metrics(CollectorRegistry(), log_records.ACCOUNTS, now_ms=time)
+    counted = metrics.WorkerMetrics(CollectorRegistry(), log_records.ACCOUNTS, now_ms=time)
     async with working(
         accounts=log_records.ACCOUNTS,
         authenticate=log_records.anybody_signed_this,
@@ -47,7 +47,7 @@ async def worker(source: Source, topics: Published, store: admin.MemoryStore, lo
         claims=LocalClaims(),
         events=topics,
         woken=asyncio.Event(),
-        watch=Observers(metrics=counted, lines=Lines(log, sample=1), changes=Changes()),
+        observer=Observers(metrics=counted, lines=WorkerLog(log, sample=1), changes=OrderChanges()),
         logger=log,
         token=b"w",
         now_ms=time,

@@ -35,7 +35,7 @@ class Failing:
 
 
 @pytest.fixture
-def heard() -> Heard:
+def observer() -> Heard:
     return Heard()
 
 
@@ -45,21 +45,21 @@ def stopping() -> asyncio.Event:
 
 
 @pytest.fixture
-def patience(heard: Heard, stopping: asyncio.Event) -> Backoff:
-    return Backoff(heard, stopping, wait_max_s=0.01)
+def patience(observer: Heard, stopping: asyncio.Event) -> Backoff:
+    return Backoff(observer, stopping, wait_max_s=0.01)
 
 
-async def test_what_works_is_done_once(patience: Backoff, heard: Heard) -> None:
+async def test_what_works_is_done_once(patience: Backoff, observer: Heard) -> None:
     work = Failing()
     assert await patience.until_done(work) == "done"
-    assert (work.tries, heard.pauses) == (1, [])
+    assert (work.tries, observer.pauses) == (1, [])
 
 
-async def test_infrastructure_is_waited_for(patience: Backoff, heard: Heard) -> None:
+async def test_infrastructure_is_waited_for(patience: Backoff, observer: Heard) -> None:
     work = Failing(InfrastructureDown("locked"), VersionConflict("late"), InfrastructureDown("locked"))
     assert await patience.until_done(work) == "done"
     assert work.tries == 4
-    assert heard.pauses == [("locked", 1)], "once a second is often enough"
+    assert observer.pauses == [("locked", 1)], "once a second is often enough"
 
 
 async def test_damage_is_not_waited_for(patience: Backoff) -> None:
@@ -74,10 +74,10 @@ async def test_our_own_mistakes_are_not_waited_for(patience: Backoff) -> None:
         await patience.until_done(Failing(KeyError("x")))
 
 
-async def test_a_stop_ends_the_waiting_at_once(heard: Heard, stopping: asyncio.Event) -> None:
+async def test_a_stop_ends_the_waiting_at_once(observer: Heard, stopping: asyncio.Event) -> None:
     work = Failing(*[InfrastructureDown("gone")] * 1000)
-    waiting = asyncio.create_task(Backoff(heard, stopping, wait_max_s=60).until_done(work))
-    while not heard.pauses:  # noqa: ASYNC110 - what is watched is a plain value
+    waiting = asyncio.create_task(Backoff(observer, stopping, wait_max_s=60).until_done(work))
+    while not observer.pauses:  # noqa: ASYNC110 - what is watched is a plain value
         await asyncio.sleep(0)
     stopping.set()
     with pytest.raises(InfrastructureDown):
@@ -86,10 +86,10 @@ async def test_a_stop_ends_the_waiting_at_once(heard: Heard, stopping: asyncio.E
 
 
 async def test_in_a_long_outage_waits_stay_short_enough_and_no_two_are_alike(
-    heard: Heard, stopping: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+    observer: Heard, stopping: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Work goes on within ten seconds after what was away is back, of which the work itself may take some."""
-    patience, waits = Backoff(heard, stopping), list[float]()
+    patience, waits = Backoff(observer, stopping), list[float]()
 
     async def sleep(seconds: float) -> None:
         waits.append(seconds)

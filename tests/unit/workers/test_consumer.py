@@ -82,7 +82,7 @@ def consumer(world: World) -> Consumer:
         claims=world,
         process=world.process,
         settled=world.settled,
-        watch=world,
+        observer=world,
         token=b"w",
         are_settled=world.are_settled,
         claim_wait_s=0,

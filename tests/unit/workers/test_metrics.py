@@ -10,7 +10,7 @@ from schemas.orders import ClosedBecause
 from tests.support.admin import ACCOUNTS, NOW_MS, World, form
 from workers.admin.activity import Activity
 from workers.errors import InfrastructureDown, VersionConflict
-from workers.metrics import Metrics
+from workers.metrics import WorkerMetrics
 
 RETRY_PENDING = "alipay_notify_retry_pending_notifications"
 
@@ -144,7 +144,7 @@ async def test_l04_a_sender_can_add_no_series() -> None:
 
 def test_the_other_instruments_count_what_they_are_told() -> None:
     registry = CollectorRegistry()
-    counted = Metrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
+    counted = WorkerMetrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
     counted.paused(InfrastructureDown("full"), attempts=1, wait_s=0.1)
     counted.paused(VersionConflict("another"), attempts=1, wait_s=0.1)
     counted.claimed("acquired", 3)
@@ -164,7 +164,7 @@ def test_the_other_instruments_count_what_they_are_told() -> None:
 
 def test_all_instruments_are_named_in_the_vocabulary() -> None:
     registry = CollectorRegistry()
-    Metrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
+    WorkerMetrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
     named = {family.name for family in telemetry.CATALOGUE}
     assert {family.name for family in registry.collect()} <= named
 

@@ -6,14 +6,14 @@ from prometheus_client import CollectorRegistry
 
 from schemas.money import Money
 from tests.support.admin import ACCOUNTS, NOW_MS, Log
-from workers.log_lines import Lines
-from workers.long_poll import Changes
-from workers.metrics import Metrics
+from workers.log_lines import WorkerLog
+from workers.long_poll import OrderChanges
+from workers.metrics import WorkerMetrics
 from workers.observers import Observers
 from workers.settlement import drafting
 
 
-class BrokenChanges(Changes):
+class BrokenChanges(OrderChanges):
     def settled(self, plan: Any) -> None:
         raise RuntimeError("a waiter that is none")
 
@@ -24,8 +24,8 @@ class BrokenLog(Log):
 
 
 def everyone(registry: CollectorRegistry, log: Log) -> Observers:
-    metrics = Metrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
-    return Observers(metrics=metrics, lines=Lines(log), changes=BrokenChanges())
+    metrics = WorkerMetrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
+    return Observers(metrics=metrics, lines=WorkerLog(log), changes=BrokenChanges())
 
 
 def test_a_watcher_that_fails_has_its_line_and_the_others_are_told_all_the_same() -> None:

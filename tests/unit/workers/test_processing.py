@@ -55,7 +55,7 @@ class Story:
             authenticate=authenticate,
             store=self.store,
             events=self.published,
-            watch=self.watched,
+            observer=self.watched,
             now_ms=lambda: 1_743_480_000_000,
             chance=lambda: 0.5,
             dead_run_max=dead_run_max,

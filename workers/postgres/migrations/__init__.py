@@ -25,7 +25,7 @@ import asyncpg
 from msgspec import Struct
 
 from workers.postgres import errors
-from workers.postgres.database import Connection, NotUsable
+from workers.postgres.database import DatabaseNotUsable, SqlConnection
 
 VERSION_TABLE = "order_store_schema"  # Alembic's own name for it may be taken by another program in the same database
 EMPTY = 0
@@ -37,7 +37,7 @@ _IS_THERE = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
 _SEEN = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608  a constant
 
 
-class Step(Struct, frozen=True):
+class Migration(Struct, frozen=True):
     """One file."""
 
     number: int
@@ -50,13 +50,15 @@ class Step(Struct, frozen=True):
         return self.sql.partition("\n")[0].removeprefix("--").strip()
 
 
-def steps() -> list[Step]:
+def steps() -> list[Migration]:
     """All steps that this program knows, in their order."""
     files = {file.name: file for file in resources.files(__name__).iterdir() if _FILE.fullmatch(file.name)}
-    return [Step(int(name[:4]), name.removesuffix(".sql"), files[name].read_text("utf-8")) for name in sorted(files)]
+    return [
+        Migration(int(name[:4]), name.removesuffix(".sql"), files[name].read_text("utf-8")) for name in sorted(files)
+    ]
 
 
-async def applied(connection: Connection) -> int:
+async def applied(connection: SqlConnection) -> int:
     """The number of the last step that the database has seen; `EMPTY` where it has seen none."""
     if not await connection.fetchval(_IS_THERE):
         return EMPTY
@@ -67,7 +69,7 @@ async def seen(dsn: str) -> int:
     """The same of the database at this address, over a connection of its own.
 
     Raises:
-        NotUsable: the address is none.
+        DatabaseNotUsable: the address is none.
         Infrastructure: it cannot be reached.
     """
     try:
@@ -77,19 +79,19 @@ async def seen(dsn: str) -> int:
         finally:
             await connection.close(timeout=CONNECT_S)
     except asyncpg.ClientConfigurationError as error:
-        raise NotUsable(f"the address of PostgreSQL is none: {error}") from None
+        raise DatabaseNotUsable(f"the address of PostgreSQL is none: {error}") from None
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise errors.translated(error) from error
 
 
-async def check(connection: Connection) -> None:
+async def check(connection: SqlConnection) -> None:
     """Returns where the database has every step that this program needs.
 
     Raises:
-        NotUsable: it lacks some.
+        DatabaseNotUsable: it lacks some.
     """
     needed, seen = steps()[-1].number, await applied(connection)
     if seen < needed:
-        raise NotUsable(
+        raise DatabaseNotUsable(
             f"the order store has schema {seen}, and this program needs {needed}: run `alipay-notify db upgrade`"
         )

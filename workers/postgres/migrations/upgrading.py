@@ -27,7 +27,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from workers.postgres import errors, migrations
-from workers.postgres.migrations import CONNECT_S, EMPTY, VERSION_TABLE, Step
+from workers.postgres.migrations import CONNECT_S, EMPTY, VERSION_TABLE, Migration
 
 WAIT_FOR_ANOTHER_S = 60  # for somebody else's upgrade to end
 WAIT_FOR_TABLE_S = 5
@@ -112,7 +112,7 @@ class _Run:
         return f"{self.begun[-1]} could not be applied: {said}" if len(self.begun) > len(self.done) else said
 
 
-def _script(step: Step) -> Script:
+def _script(step: Migration) -> Script:
     """The step as Alembic knows one."""
 
     def upgrade(context: MigrationContext) -> None:

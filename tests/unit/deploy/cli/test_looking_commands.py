@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from deploy import doctor
 from deploy.cli import main, schema
-from deploy.doctor import State
+from deploy.doctor import FindingState
 from schemas.events import OrderEvent
 from tests.support.admin import World
 from tests.support.paths import ROOT
@@ -58,7 +58,7 @@ def free_ports(count: int) -> list[int]:
 
 def wrong(environ: dict[str, str]) -> list[tuple[str, str]]:
     """What an examination finds wrong; each has to say what to do."""
-    found = [each for each in doctor.examine(environ) if each.state is State.WRONG]
+    found = [each for each in doctor.examine(environ) if each.state is FindingState.WRONG]
     assert all(each.advice for each in found)
     return [(each.name, each.detail) for each in found]
 

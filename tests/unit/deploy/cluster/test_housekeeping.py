@@ -7,7 +7,7 @@ from deploy.cluster import housekeeping
 from schemas import topics
 from schemas.events import Outgoing
 from workers.errors import InfrastructureDown
-from workers.long_poll import Changes
+from workers.long_poll import OrderChanges
 from workers.queries import Emitted
 
 
@@ -33,7 +33,7 @@ class Outbox:
 
 
 async def test_who_waits_for_an_order_is_woken_by_its_event_and_by_no_other() -> None:
-    outbox, changes = Outbox(), Changes()
+    outbox, changes = Outbox(), OrderChanges()
     outbox.write("shop:OLD")
     following_ = asyncio.create_task(housekeeping.follow(outbox, changes, look_every_s=0.001))
     with changes.watch("shop", "N:1") as waiter, changes.watch("shop", "OLD") as other:
@@ -45,7 +45,7 @@ async def test_who_waits_for_an_order_is_woken_by_its_event_and_by_no_other() ->
 
 
 async def test_trouble_with_the_store_is_waited_for_and_nothing_is_missed() -> None:
-    outbox, changes = Outbox(), Changes()
+    outbox, changes = Outbox(), OrderChanges()
     outbox.fails = [InfrastructureDown("gone")]
     following_ = asyncio.create_task(housekeeping.follow(outbox, changes, look_every_s=0.001))
     with changes.watch("shop", "N1") as waiter:
@@ -57,7 +57,7 @@ async def test_trouble_with_the_store_is_waited_for_and_nothing_is_missed() -> N
 
 
 async def test_more_than_one_look_gives_are_all_read() -> None:
-    outbox, changes = Outbox(), Changes()
+    outbox, changes = Outbox(), OrderChanges()
     following_ = asyncio.create_task(housekeeping.follow(outbox, changes, look_every_s=0.001))
     await asyncio.sleep(0.02)
     with changes.watch("shop", "LAST") as waiter:

@@ -7,7 +7,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, TopicAuthorizationFailedError
 
 from deploy.cluster import topics
-from deploy.cluster.kafka_admin import KafkaAdmin, Refused
+from deploy.cluster.kafka_admin import BrokerRefused, KafkaAdmin
 from deploy.cluster.topic_check import NotSeen
 from deploy.cluster.topics import Found
 from schemas.topics import NOTIFICATION
@@ -106,17 +106,17 @@ async def test_a_topic_that_somebody_else_has_just_made_is_made(code: int) -> No
 async def test_a_refusal_is_raised() -> None:
     refusal = SimpleNamespace(topic_errors=[(NAME, 38, "too few brokers")], resources=[(40, None, 2, NAME)])
     client = Client({CREATE: refusal, PARTITIONS: refusal, CONFIG: refusal})
-    with pytest.raises(Refused, match="too few brokers"):
+    with pytest.raises(BrokerRefused, match="too few brokers"):
         await admin(client).create(TOPIC)
-    with pytest.raises(Refused, match="too few brokers"):
+    with pytest.raises(BrokerRefused, match="too few brokers"):
         await admin(client).add_partitions(NAME, up_to=3)
-    with pytest.raises(Refused, match="InvalidConfiguration"):
+    with pytest.raises(BrokerRefused, match="InvalidConfiguration"):
         await admin(client).set_config(NAME, {"retention.ms": "x"})
 
 
 @pytest.mark.parametrize("lost", [TimeoutError(), KafkaConnectionError("gone"), TopicAuthorizationFailedError()])
 async def test_a_change_whose_answer_is_lost_is_not_sent_again(lost: Exception) -> None:
     client = Client({PARTITIONS: lost})
-    with pytest.raises(Refused, match="whether it was made, the next look tells"):
+    with pytest.raises(BrokerRefused, match="whether it was made, the next look tells"):
         await admin(client).add_partitions(NAME, up_to=3)
     assert len(client.sent) == 1

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deploy.cluster import connections, settings
-from deploy.cluster.settings import ClusterSettings, Unreadable
+from deploy.cluster.settings import ClusterSettings, UnreadableFile
 from ingest.settings import BadSettings
 
 PREFIX = "ALIPAY_NOTIFY_"
@@ -52,16 +52,16 @@ def test_every_fault_is_reported_at_once() -> None:
     ],
 )
 def test_a_store_that_cannot_be_found_is_named_with_its_setting(values: dict[str, str], said: str) -> None:
-    with pytest.raises(Unreadable, match=said):
+    with pytest.raises(UnreadableFile, match=said):
         settings.postgres_address(told(**values))
 
 
 @pytest.mark.parametrize("password", ["s3cret/x", "s3cret#x", "s3cret?x", "s3cret:x/y"])
 def test_an_address_that_its_password_makes_unreadable_is_told_of_without_it(password: str) -> None:
     address = f"//notify:{password}@db:5432/orders"
-    with pytest.raises(Unreadable, match="%2F") as refused:
+    with pytest.raises(UnreadableFile, match="%2F") as refused:
         settings.postgres_address(told(POSTGRES="postgresql:" + address))
-    with pytest.raises(Unreadable, match="%2F") as refused_too:
+    with pytest.raises(UnreadableFile, match="%2F") as refused_too:
         settings.redis_address(told(REDIS="redis:" + address))
     assert "s3cret" not in str(refused.value) + str(refused_too.value)
 
@@ -100,7 +100,7 @@ def test_a_password_is_not_sent_as_it_is_to_whom_nobody_has_proved_to_be(tmp_pat
 
 @pytest.mark.parametrize("kafka", ["k1:abc", "PLAINTEXT://k1:9092", "k1:9092;k2:9092", "k1:9092 k2:9092"])
 def test_a_broker_that_is_not_host_and_port_is_named(kafka: str) -> None:
-    with pytest.raises(Unreadable, match=r"KAFKA: .* is not host:port"):
+    with pytest.raises(UnreadableFile, match=r"KAFKA: .* is not host:port"):
         connections.kafka(told(KAFKA=kafka))
 
 
@@ -117,7 +117,7 @@ def test_without_redis_there_are_no_claims() -> None:
 
 
 def test_without_brokers_kafka_is_not_to_be_had() -> None:
-    with pytest.raises(Unreadable, match="ALIPAY_NOTIFY_KAFKA is not set"):
+    with pytest.raises(UnreadableFile, match="ALIPAY_NOTIFY_KAFKA is not set"):
         connections.kafka(told(KAFKA=" , "))
 
 
@@ -139,7 +139,7 @@ def test_a_user_and_his_password_go_to_the_brokers(tmp_path: Path) -> None:
 
 def test_a_certificate_authority_that_cannot_be_read_is_never_a_reason_to_speak_in_the_clear(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
-    with pytest.raises(Unreadable, match="TLS to Kafka"):
+    with pytest.raises(UnreadableFile, match="TLS to Kafka"):
         connections.kafka(told(KAFKA_CA_FILE=tmp_path / "ca.pem"))
 
 
@@ -166,7 +166,7 @@ def test_a_receipt_key_is_a_line_whatever_blanks_are_in_it(tmp_path: Path) -> No
 def test_a_receipt_key_that_could_be_guessed_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "receipt"
     file.write_text(text)
-    with pytest.raises(Unreadable, match="shorter than 32 bytes"):
+    with pytest.raises(UnreadableFile, match="shorter than 32 bytes"):
         connections.receipt_keys(told(RECEIPT_KEY_FILE=file))
 
 

@@ -109,9 +109,9 @@ def watched(cluster: Cluster, *, development: bool = False) -> Watched:
     return Watched(cluster.look, WANTED, development=development, every_s=0)
 
 
-async def watch_to_the_end(watch: Watched, cluster: Cluster) -> None:
+async def watch_to_the_end(observer: Watched, cluster: Cluster) -> None:
     """Until the last of its looks has been evaluated."""
-    running = asyncio.create_task(watch.run())
+    running = asyncio.create_task(observer.run())
     await cluster.exhausted.wait()
     seen = cluster.looked
     while cluster.looked == seen:  # noqa: ASYNC110 - it looks again at once
@@ -128,15 +128,15 @@ async def test_before_the_first_look_nothing_is_known() -> None:
 
 
 async def test_strong_topics_let_a_process_start() -> None:
-    watch = watched(Cluster(STRONG))
-    await watch.check()
-    assert watch.trouble is None
+    observer = watched(Cluster(STRONG))
+    await observer.check()
+    assert observer.trouble is None
 
 
 async def test_weak_topics_refuse_the_start_with_every_fault_and_what_to_do() -> None:
-    watch = watched(Cluster(but(NOTIFICATION, replicas=1, retention_ms=0)))
+    observer = watched(Cluster(but(NOTIFICATION, replicas=1, retention_ms=0)))
     with pytest.raises(TooWeak) as refused:
-        await watch.check()
+        await observer.check()
     assert len(refused.value.faults) == 2
     assert all(fault in str(refused.value) for fault in refused.value.faults)
     assert "alipay-notify topics apply" in str(refused.value)
@@ -144,76 +144,76 @@ async def test_weak_topics_refuse_the_start_with_every_fault_and_what_to_do() ->
 
 async def test_a_missing_topic_is_waited_for_and_refuses_nothing() -> None:
     cluster = Cluster({}, {}, STRONG)
-    watch = watched(cluster)
-    await watch.check()
-    assert watch.trouble is not None
-    assert f"the topic {NOTIFICATION} is missing" in watch.trouble
-    await watch_to_the_end(watch, cluster)
-    assert watch.trouble is None
+    observer = watched(cluster)
+    await observer.check()
+    assert observer.trouble is not None
+    assert f"the topic {NOTIFICATION} is missing" in observer.trouble
+    await watch_to_the_end(observer, cluster)
+    assert observer.trouble is None
 
 
 async def test_a_weak_topic_refuses_the_start_also_where_another_is_missing() -> None:
-    watch = watched(Cluster({NOTIFICATION: WEAK[NOTIFICATION]}))
+    observer = watched(Cluster({NOTIFICATION: WEAK[NOTIFICATION]}))
     with pytest.raises(TooWeak) as refused:
-        await watch.check()
+        await observer.check()
     assert len(refused.value.faults) == 1
 
 
 async def test_what_is_not_well_is_looked_at_again_soon_and_what_is_well_is_not() -> None:
     cluster = Cluster(WEAK, STRONG)
-    watch = Watched(cluster.look, WANTED, every_s=3600, every_in_trouble_s=0)
-    running = asyncio.create_task(watch.run())
+    observer = Watched(cluster.look, WANTED, every_s=3600, every_in_trouble_s=0)
+    running = asyncio.create_task(observer.run())
     await cluster.exhausted.wait()
     await asyncio.sleep(0.01)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert watch.trouble is None
+    assert observer.trouble is None
     assert cluster.looked == 2
 
 
 async def test_development_starts_on_one_copy() -> None:
-    watch = watched(Cluster(but(NOTIFICATION, replicas=1, min_insync_replicas=1)), development=True)
-    await watch.check()
-    assert watch.trouble is None
+    observer = watched(Cluster(but(NOTIFICATION, replicas=1, min_insync_replicas=1)), development=True)
+    await observer.check()
+    assert observer.trouble is None
 
 
 async def test_a_cluster_that_is_away_does_not_refuse_the_start_but_is_not_ready() -> None:
     cluster = Cluster(NotSeen("nobody there"), NotSeen("nobody there"), STRONG)
-    watch = watched(cluster)
-    await watch.check()
-    assert watch.trouble == "the topics could not be looked at yet: nobody there"
-    await watch_to_the_end(watch, cluster)
-    assert watch.trouble is None
+    observer = watched(cluster)
+    await observer.check()
+    assert observer.trouble == "the topics could not be looked at yet: nobody there"
+    await watch_to_the_end(observer, cluster)
+    assert observer.trouble is None
 
 
 async def test_a_topic_that_becomes_weak_is_trouble_until_it_is_corrected() -> None:
     cluster = Cluster(STRONG, WEAK)
-    watch = watched(cluster)
-    await watch.check()
-    await watch_to_the_end(watch, cluster)
-    assert watch.trouble is not None
-    assert "replication factor of 1" in watch.trouble
+    observer = watched(cluster)
+    await observer.check()
+    await watch_to_the_end(observer, cluster)
+    assert observer.trouble is not None
+    assert "replication factor of 1" in observer.trouble
 
 
 async def test_what_was_corrected_is_trouble_no_more() -> None:
     cluster = Cluster(NotSeen("no"), WEAK, STRONG)
-    watch = watched(cluster)
-    await watch_to_the_end(watch, cluster)
-    assert watch.trouble is None
+    observer = watched(cluster)
+    await watch_to_the_end(observer, cluster)
+    assert observer.trouble is None
 
 
 async def test_a_look_that_fails_says_nothing_new() -> None:
     for last, verdict in ((STRONG, True), (WEAK, False)):
         cluster = Cluster(last, NotSeen("gone"))
-        watch = watched(cluster)
-        await watch_to_the_end(watch, cluster)
-        assert (watch.trouble is None) == verdict
+        observer = watched(cluster)
+        await watch_to_the_end(observer, cluster)
+        assert (observer.trouble is None) == verdict
 
 
 async def test_weakness_found_after_an_outage_at_the_start_is_trouble() -> None:
     cluster = Cluster(NotSeen("no"), WEAK)
-    watch = watched(cluster)
-    await watch.check()
-    await watch_to_the_end(watch, cluster)
-    assert watch.trouble is not None
-    assert watch.trouble.startswith(NOTIFICATION)
+    observer = watched(cluster)
+    await observer.check()
+    await watch_to_the_end(observer, cluster)
+    assert observer.trouble is not None
+    assert observer.trouble.startswith(NOTIFICATION)

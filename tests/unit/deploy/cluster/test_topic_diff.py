@@ -10,10 +10,10 @@ import pytest
 from msgspec import structs
 
 from deploy.cluster import topic_diff, topics
-from deploy.cluster.kafka_admin import Refused
+from deploy.cluster.kafka_admin import BrokerRefused
 from deploy.cluster.topic_check import NotSeen
-from deploy.cluster.topic_diff import AddPartitions, ByHand, Create, Difference, Outcome, SetConfig
-from deploy.cluster.topics import Found, Wanted
+from deploy.cluster.topic_diff import AddPartitions, ApplyOutcome, ByHand, Create, Difference, SetConfig
+from deploy.cluster.topics import Found, TopicSpec
 from schemas.topics import NOTIFICATION, ORDER_EVENT, ORDER_STATE
 
 APPLIED_TOPIC, OTHER = topics.wanted(only=[NOTIFICATION, ORDER_EVENT])
@@ -31,7 +31,7 @@ class Admin:
         self._refused = refused
         self._is_invisible = invisible
 
-    async def create(self, topic: Wanted) -> None:
+    async def create(self, topic: TopicSpec) -> None:
         self._take("create", topic.name)
 
     async def until(self, name: str, holds: Callable[[Found], bool]) -> None:
@@ -49,25 +49,25 @@ class Admin:
 
     def _take(self, what: str, name: str, *more: object) -> None:
         if name in self._refused:
-            raise Refused(f"{name}: not allowed")
+            raise BrokerRefused(f"{name}: not allowed")
         self.asked.append((what, name, *more))
 
 
-async def outcomes(admin: Admin, *differences: Difference) -> list[tuple[Outcome, str]]:
+async def outcomes(admin: Admin, *differences: Difference) -> list[tuple[ApplyOutcome, str]]:
     return [(told.outcome, told.detail) for told in await topic_diff.apply(admin, differences)]
 
 
 async def test_a_change_is_made_when_the_brokers_show_it() -> None:
     admin = Admin()
-    assert await outcomes(admin, Create(APPLIED_TOPIC)) == [(Outcome.DONE, "")]
+    assert await outcomes(admin, Create(APPLIED_TOPIC)) == [(ApplyOutcome.DONE, "")]
     assert admin.asked == [("create", APPLIED_TOPIC.name), ("seen", APPLIED_TOPIC.name)]
     for change in (Create(APPLIED_TOPIC), RETENTION, AddPartitions(name=APPLIED_TOPIC.name, now=1, wanted=12)):
-        assert await outcomes(Admin(invisible=True), change) == [(Outcome.FAILED, "no answer in time")]
+        assert await outcomes(Admin(invisible=True), change) == [(ApplyOutcome.FAILED, "no answer in time")]
 
 
 async def test_the_settings_of_one_topic_are_set_together() -> None:
     admin = Admin()
-    assert await outcomes(admin, RETENTION, ELSEWHERE, CLEANUP) == [(Outcome.DONE, "")] * 3
+    assert await outcomes(admin, RETENTION, ELSEWHERE, CLEANUP) == [(ApplyOutcome.DONE, "")] * 3
     assert admin.asked == [
         ("config", APPLIED_TOPIC.name, {"retention.ms": "2", "cleanup.policy": "delete"}),
         ("seen", APPLIED_TOPIC.name),
@@ -79,26 +79,26 @@ async def test_the_settings_of_one_topic_are_set_together() -> None:
 async def test_what_is_refused_keeps_nothing_else_from_being_done() -> None:
     admin = Admin(APPLIED_TOPIC.name)
     more = AddPartitions(name=OTHER.name, now=1, wanted=12)
-    refused = (Outcome.FAILED, f"{APPLIED_TOPIC.name}: not allowed")
+    refused = (ApplyOutcome.FAILED, f"{APPLIED_TOPIC.name}: not allowed")
     assert await outcomes(admin, Create(APPLIED_TOPIC), RETENTION, CLEANUP, more, ELSEWHERE) == [
         refused,
         refused,
         refused,
-        (Outcome.DONE, ""),
-        (Outcome.DONE, ""),
+        (ApplyOutcome.DONE, ""),
+        (ApplyOutcome.DONE, ""),
     ]
     assert {name for _, name, *_ in admin.asked} == {OTHER.name}
 
 
 async def test_what_is_for_a_person_is_left_to_one() -> None:
     admin = Admin()
-    assert await outcomes(admin, REPLICAS) == [(Outcome.BY_HAND, "move them")]
+    assert await outcomes(admin, REPLICAS) == [(ApplyOutcome.BY_HAND, "move them")]
     assert admin.asked == []
 
 
 def test_a_plan_says_what_would_be_done() -> None:
     told = topic_diff.planned([Create(APPLIED_TOPIC), REPLICAS])
-    assert [each.outcome for each in told] == [Outcome.WOULD_CHANGE, Outcome.BY_HAND]
+    assert [each.outcome for each in told] == [ApplyOutcome.WOULD_CHANGE, ApplyOutcome.BY_HAND]
 
 
 (TOPIC,) = topics.wanted(only=[NOTIFICATION])
@@ -106,7 +106,7 @@ def test_a_plan_says_what_would_be_done() -> None:
 AS_WANTED = Found(partitions=12, replicas=3, config={**TOPIC.config, "segment.ms": "604800000"})
 
 
-def between(found: Found | None, wanted: Wanted = TOPIC) -> list[topic_diff.Difference]:
+def between(found: Found | None, wanted: TopicSpec = TOPIC) -> list[topic_diff.Difference]:
     return topic_diff.between([wanted], {} if found is None else {wanted.name: found})
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded import demo, directory
-from deploy.embedded.migrations import NotUsable
-from deploy.logs import Lines
+from deploy.embedded.migrations import FileNotUsable
+from deploy.logs import LogWriter
 from ingest import settings
 from tests.support import log_records
 from tests.support.log_records import Time
@@ -17,6 +17,6 @@ async def test_a_demo_does_not_play_into_the_files_of_an_engine_that_it_did_not_
     async with directory.opened(tmp_path, now_ms=Time()) as files:
         await files.journal.append(log_records.record("N1"))
     told = settings.load({}, accounts=tmp_path / "accounts.toml", data_dir=tmp_path, port=0, admin_port=0)
-    with pytest.raises(NotUsable, match="no demo made"):
-        await demo.until_told(told, Lines(io.StringIO()), tmp_path)
+    with pytest.raises(FileNotUsable, match="no demo made"):
+        await demo.until_told(told, LogWriter(io.StringIO()), tmp_path)
     assert not (tmp_path / "world").exists()

@@ -9,7 +9,7 @@ from sqlite3 import Connection
 
 import pytest
 
-from deploy.embedded.journal import Journal, Limits
+from deploy.embedded.journal import Journal, JournalLimits
 from deploy.embedded.source import JournalSource
 from deploy.embedded.sqlite import Damaged
 from ingest.errors import Unavailable
@@ -20,7 +20,9 @@ from workers.errors import InfrastructureDown
 
 
 @asynccontextmanager
-async def opened(directory: Path, limits: Limits | None = None, time: Time | None = None) -> AsyncIterator[Journal]:
+async def opened(
+    directory: Path, limits: JournalLimits | None = None, time: Time | None = None
+) -> AsyncIterator[Journal]:
     journal = await Journal.open(directory / "journal.sqlite3", now_ms=time or Time(), limits=limits)
     try:
         yield journal
@@ -68,7 +70,7 @@ async def test_appends_that_come_during_a_commit_share_the_next(tmp_path: Path) 
 
 
 async def test_a_full_queue_turns_away_at_once(tmp_path: Path) -> None:
-    async with opened(tmp_path, Limits(queue_records_max=3)) as journal:
+    async with opened(tmp_path, JournalLimits(queue_records_max=3)) as journal:
         waiting = [asyncio.create_task(journal.append(record(n))) for n in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Unavailable, match="full"):
@@ -79,7 +81,7 @@ async def test_a_full_queue_turns_away_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_queue_full_of_bytes_turns_away_too(tmp_path: Path) -> None:
-    async with opened(tmp_path, Limits(queue_bytes_max=10_000)) as journal:
+    async with opened(tmp_path, JournalLimits(queue_bytes_max=10_000)) as journal:
         waiting = asyncio.create_task(journal.append(record(1, 8000)))
         await asyncio.sleep(0)
         with pytest.raises(Unavailable, match="full"):
@@ -89,7 +91,7 @@ async def test_a_queue_full_of_bytes_turns_away_too(tmp_path: Path) -> None:
 
 
 async def test_an_append_that_takes_too_long_is_unknown_and_the_queue_goes_on(tmp_path: Path) -> None:
-    async with opened(tmp_path, Limits(append_deadline_s=0.1)) as journal:
+    async with opened(tmp_path, JournalLimits(append_deadline_s=0.1)) as journal:
         held = asyncio.create_task(journal.database.read(lambda _: clock.sleep(0.4)))
         await asyncio.sleep(0)
         first = asyncio.create_task(journal.append(record(1)))
@@ -126,7 +128,7 @@ async def test_offsets_go_on_without_gaps_after_a_commit_of_unknown_outcome(tmp_
 
 
 async def test_memory_forgets_what_is_settled_and_what_is_too_much(tmp_path: Path) -> None:
-    async with opened(tmp_path, Limits(tail_records_max=5)) as journal:
+    async with opened(tmp_path, JournalLimits(tail_records_max=5)) as journal:
         for number in range(1, 11):
             await journal.append(record(number))
         assert [each.position.offset for each in await journal.read(0, 3)] == [1, 2, 3]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded import migrations
-from deploy.embedded.migrations import NotUsable, Schema
+from deploy.embedded.migrations import FileNotUsable, Schema
 from tests.support.paths import ROOT
 
 ONE = "CREATE TABLE one (a INTEGER);"
@@ -57,19 +57,19 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(connection: sqlite3.Connect
 
 def test_a_newer_file_is_refused(connection: sqlite3.Connection) -> None:
     migrations.migrate(connection, Schema(application_id=KIND, scripts=(ONE, TWO)))
-    with pytest.raises(NotUsable, match="has schema 2, and this program knows up to 1"):
+    with pytest.raises(FileNotUsable, match="has schema 2, and this program knows up to 1"):
         migrations.migrate(connection, Schema(application_id=KIND, scripts=(ONE,)))
 
 
 def test_a_file_of_another_kind_is_refused(connection: sqlite3.Connection) -> None:
     migrations.migrate(connection, Schema(application_id=KIND, scripts=(ONE,)))
-    with pytest.raises(NotUsable, match="another kind"):
+    with pytest.raises(FileNotUsable, match="another kind"):
         migrations.migrate(connection, Schema(application_id=KIND + 1, scripts=(ONE,)))
 
 
 def test_a_foreign_database_is_refused_untouched(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE theirs (a)")
-    with pytest.raises(NotUsable, match="not ours"):
+    with pytest.raises(FileNotUsable, match="not ours"):
         migrations.migrate(connection, Schema(application_id=KIND, scripts=(ONE,)))
     assert tables(connection) == ["theirs"]
 

@@ -4,24 +4,24 @@ import json
 from typing import Any
 from urllib.parse import parse_qsl
 
-from deploy.load.corpus import Signed
+from deploy.load.corpus import SignedRequest
 
 
-def body(one: Signed) -> bytes:
+def body(one: SignedRequest) -> bytes:
     return one.request.partition(b"\r\n\r\n")[2]
 
 
-def headers(one: Signed) -> dict[str, str]:
+def headers(one: SignedRequest) -> dict[str, str]:
     lines = one.request.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
     return {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
 
 
-def fields(one: Signed) -> dict[str, str]:
+def fields(one: SignedRequest) -> dict[str, str]:
     charset = headers(one)["content-type"].rpartition("charset=")[2]
     return dict(parse_qsl(body(one).decode("ascii"), encoding=charset, keep_blank_values=True))
 
 
-def fact(one: Signed) -> dict[str, Any]:
+def fact(one: SignedRequest) -> dict[str, Any]:
     """The notification as `tests.support.model` takes it."""
     if body(one).startswith(b"{"):
         return {"id": one.told.notify_id, "message": json.loads(body(one))}

@@ -3,26 +3,28 @@
 from msgspec import structs
 
 from deploy.load import judge, model
-from deploy.load.corpus import Told
-from deploy.load.generator import Attempt, Outcome
-from deploy.load.judge import Entry, Event, OrderTold, Page
-from deploy.sandbox.notifications import Kind
+from deploy.load.corpus import SentNotification
+from deploy.load.generator import Outcome, SendAttempt
+from deploy.load.judge import Entry, Page, SeenEvent, SentOrder
+from deploy.sandbox.notifications import MessageKind
 
 NAMED = ("demo-cn", "L1-0-0000000")
 
 
-def told(id_: str, kind: Kind = Kind.PAID, *, refunded: int | None = 0, forged: bool = False) -> Told:
-    return Told(
+def told(
+    id_: str, kind: MessageKind = MessageKind.PAID, *, refunded: int | None = 0, forged: bool = False
+) -> SentNotification:
+    return SentNotification(
         account=NAMED[0], order=NAMED[1], notify_id=id_, kind=kind, trade="T1", amount_minor=1280, currency="CNY",
         refunded_minor=refunded, forged=forged, again=False,
     )  # fmt: skip
 
 
-def attempt(index: int, outcome: Outcome = "ok", status: int = 200, *, number: int = 1) -> Attempt:
-    return Attempt(index, number, 0.0, 0.0, 0.1, outcome, status if outcome in ("ok", "refused") else 0)
+def attempt(index: int, outcome: Outcome = "ok", status: int = 200, *, number: int = 1) -> SendAttempt:
+    return SendAttempt(index, number, 0.0, 0.0, 0.1, outcome, status if outcome in ("ok", "refused") else 0)
 
 
-def order(*answered: tuple[Told, Outcome, int]) -> OrderTold:
+def order(*answered: tuple[SentNotification, Outcome, int]) -> SentOrder:
     """The order of which these were sent, each once, and so answered."""
     attempts = [attempt(index, outcome, status) for index, (_, outcome, status) in enumerate(answered)]
     (made,) = judge.orders([one for one, _, _ in answered], attempts).values()
@@ -41,12 +43,12 @@ def entry(id_: str, disposition: str, *, version: int | None = None, reason: str
     )
 
 
-def page(*entries: Entry, of: tuple[Told, ...]) -> Page:
+def page(*entries: Entry, of: tuple[SentNotification, ...]) -> Page:
     """The page with these entries, of an order that these notifications make."""
     made = structs.asdict(model.outcome(of))
     return Page(version=max((one.version or 0 for one in entries), default=0), timeline=entries, **made)
 
 
-def event(version: int, shown: Page) -> Event:
+def event(version: int, shown: Page) -> SeenEvent:
     """The event of this version, of an order that stands as the page shows."""
-    return Event(account=NAMED[0], order=NAMED[1], version=version, **structs.asdict(shown.outcome))
+    return SeenEvent(account=NAMED[0], order=NAMED[1], version=version, **structs.asdict(shown.outcome))

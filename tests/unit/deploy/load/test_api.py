@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from deploy.load.api import AdminFeed, Api, Unreadable
+from deploy.load.api import AdminFeed, Api, UnreadableAnswer
 from deploy.load.judge import ABSENT
 from tests.unit.deploy.load.telling import NAMED
 from tests.unit.deploy.sandbox.receiver import serving
@@ -97,7 +97,7 @@ async def test_one_that_stays_away_cannot_be_looked_at() -> None:
     admin = Admin()
     admin.busy = 1000
     async with asking(admin, within_s=0.3) as api:
-        with pytest.raises(Unreadable, match="the store is away"):
+        with pytest.raises(UnreadableAnswer, match="the store is away"):
             await api.order(NAMED)
 
 
@@ -106,7 +106,7 @@ async def test_what_is_no_answer_of_this_api_is_said_at_once(status: int, page: 
     admin = Admin()
     admin.status, admin.page = status, page
     async with asking(admin) as api:
-        with pytest.raises(Unreadable):
+        with pytest.raises(UnreadableAnswer):
             await api.order(NAMED)
     assert admin.asked == 1
 

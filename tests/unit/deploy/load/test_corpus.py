@@ -8,10 +8,10 @@ import pytest
 
 from deploy import accounts_file
 from deploy.load import corpus as load_corpus
-from deploy.load.corpus import Mix, Share, Signed
+from deploy.load.corpus import Mix, Share, SignedRequest
 from deploy.sandbox import corpus
-from deploy.sandbox.notifications import Kind
-from deploy.sandbox.world import Account, World
+from deploy.sandbox.notifications import MessageKind
+from deploy.sandbox.world import SandboxAccount, World
 from ingest import authenticate, keys
 from ingest.authenticate import SigningHeaders
 from ingest.errors import Refused
@@ -23,19 +23,19 @@ MIX = Mix(duplicates=0.2, lifecycles=0.5, forgeries=0.1)
 
 def made(
     world: World, *, total: int = 300, seed: int = 7, mixed: Mix = MIX, number: int = 0, of: int = 1
-) -> list[Signed]:
+) -> list[SignedRequest]:
     accounts = [world.account(name) for name in corpus.verifiable_alone(world)]
     share = Share(seed=seed, number=number, of=of)
     return load_corpus.make(share, total=total, accounts=accounts, mixed=mixed, host="h", now=NOW)
 
 
 @pytest.fixture(scope="module")
-def is_accepted(load_world: World) -> Callable[[Signed], bool]:
+def is_accepted(load_world: World) -> Callable[[SignedRequest], bool]:
     """Whether the receiver takes a request for authentic: the product's own verdict, on the sandbox's pen."""
     accounts = accounts_file.read(load_world.accounts_file)
     rings = {name: keys.load(one, load_world.accounts_file.parent) for name, one in accounts.items()}
 
-    def accepted(one: Signed) -> bool:
+    def accepted(one: SignedRequest) -> bool:
         account = accounts[one.told.account]
         signing = None
         if account.family.value == "antom":
@@ -52,7 +52,7 @@ def is_accepted(load_world: World) -> Callable[[Signed], bool]:
 
 
 def test_what_is_genuine_verifies_and_what_is_forged_does_not(
-    load_world: World, is_accepted: Callable[[Signed], bool]
+    load_world: World, is_accepted: Callable[[SignedRequest], bool]
 ) -> None:
     requests = made(load_world)
     assert [one.told for one in requests if is_accepted(one) == one.told.forged] == []
@@ -91,14 +91,14 @@ def test_a_forgery_has_an_id_of_its_own(load_world: World) -> None:
 
 
 def test_news_of_one_order_overtakes_itself(load_world: World) -> None:
-    kinds: dict[str, list[Kind]] = {}
+    kinds: dict[str, list[MessageKind]] = {}
     for one in made(load_world, total=600):
         if not one.told.forged and not one.told.again:
             kinds.setdefault(one.told.order, []).append(one.told.kind)
-    overtaken = [order for order, heard in kinds.items() if Kind.WAITING in heard[1:]]
+    overtaken = [order for order, notification in kinds.items() if MessageKind.WAITING in notification[1:]]
     assert overtaken
-    assert {kind for heard in kinds.values() for kind in heard} >= {
-        Kind.WAITING, Kind.PAID, Kind.FINISHED, Kind.REFUND, Kind.CLOSED
+    assert {kind for notification in kinds.values() for kind in notification} >= {
+        MessageKind.WAITING, MessageKind.PAID, MessageKind.FINISHED, MessageKind.REFUND, MessageKind.CLOSED
     }  # fmt: skip
 
 
@@ -119,12 +119,14 @@ def test_the_same_seed_tells_the_same_and_another_one_other_orders(load_world: W
 
 @pytest.mark.parametrize("name", ["demo-cn", "demo-app", "demo-md5", "demo-antom"])
 def test_one_told_again_later_is_the_same_notification_and_verifies(
-    load_world: World, is_accepted: Callable[[Signed], bool], name: str
+    load_world: World, is_accepted: Callable[[SignedRequest], bool], name: str
 ) -> None:
-    account: Account = load_world.account(name)
+    account: SandboxAccount = load_world.account(name)
     share = Share(seed=1)
     (one,) = load_corpus.make(share, total=1, accounts=[account], mixed=Mix(duplicates=0), host="h", now=NOW)
-    later = Signed(one.told, load_corpus.retold(one.request, account, host="h", at=datetime(2026, 3, 1, 9, tzinfo=UTC)))
+    later = SignedRequest(
+        one.told, load_corpus.retold(one.request, account, host="h", at=datetime(2026, 3, 1, 9, tzinfo=UTC))
+    )
     assert later.request != one.request
     assert is_accepted(later)
     if name == "demo-antom":

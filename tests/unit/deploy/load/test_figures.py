@@ -3,18 +3,18 @@
 import pytest
 
 from deploy.load import figures, generator
-from deploy.load.generator import Attempt
+from deploy.load.generator import SendAttempt
 
 
 def test_a_latency_counts_from_when_the_request_was_due_and_not_from_when_it_was_sent() -> None:
-    late = Attempt(0, 1, 10.0, 12.0, 12.5, "ok", 200)
+    late = SendAttempt(0, 1, 10.0, 12.0, 12.5, "ok", 200)
     assert figures.summed([late]).latency_ms.p50 == pytest.approx(2500, rel=0.01)
 
 
 def test_time_outs_and_what_was_never_called_count_as_long_as_they_waited() -> None:
-    attempts = [Attempt(n, 1, 0.0, 0.0, 0.001, "ok", 200) for n in range(90)]
-    attempts += [Attempt(90 + n, 1, 0.0, 0.0, 5.0, "silent", 0, generator.TIMED_OUT) for n in range(5)]
-    attempts += [Attempt(95 + n, 1, 0.0, 0.0, 9.0, "unsent", 0, "none free") for n in range(5)]
+    attempts = [SendAttempt(n, 1, 0.0, 0.0, 0.001, "ok", 200) for n in range(90)]
+    attempts += [SendAttempt(90 + n, 1, 0.0, 0.0, 5.0, "silent", 0, generator.TIMED_OUT) for n in range(5)]
+    attempts += [SendAttempt(95 + n, 1, 0.0, 0.0, 9.0, "unsent", 0, "none free") for n in range(5)]
     latency = figures.summed(attempts).latency_ms
     assert latency.p50 < 2
     assert latency.p99 > 8000
@@ -22,17 +22,17 @@ def test_time_outs_and_what_was_never_called_count_as_long_as_they_waited() -> N
 
 
 def test_a_connection_that_was_refused_says_nothing_about_time() -> None:
-    attempts = [Attempt(0, 1, 0.0, 0.0, 0.0001, "silent", 0, generator.NO_CONNECTION)]
+    attempts = [SendAttempt(0, 1, 0.0, 0.0, 0.0001, "silent", 0, generator.NO_CONNECTION)]
     assert figures.summed(attempts).latency_ms.max == 0
     assert figures.summed(attempts).silent == {generator.NO_CONNECTION: 1}
 
 
 def test_answers_are_counted_by_kind_and_repetitions_apart() -> None:
     attempts = [
-        Attempt(0, 1, 0.0, 0.0, 0.1, "refused", 503),
-        Attempt(0, 2, 0.3, 0.3, 0.4, "ok", 200),
-        Attempt(1, 1, 0.5, 0.5, 0.6, "ok", 200),
-        Attempt(2, 1, 1.0, 0.0, 2.0, "unsent", 0),
+        SendAttempt(0, 1, 0.0, 0.0, 0.1, "refused", 503),
+        SendAttempt(0, 2, 0.3, 0.3, 0.4, "ok", 200),
+        SendAttempt(1, 1, 0.5, 0.5, 0.6, "ok", 200),
+        SendAttempt(2, 1, 1.0, 0.0, 2.0, "unsent", 0),
     ]
     summed = figures.summed(attempts)
     assert (summed.calls, summed.repeats, summed.ok, summed.unsent) == (3, 1, 2, 1)
@@ -41,7 +41,7 @@ def test_answers_are_counted_by_kind_and_repetitions_apart() -> None:
 
 
 def test_the_rate_is_that_of_the_calls_while_requests_fell_due() -> None:
-    attempts = [Attempt(n, 1, n / 100, n / 100, n / 100 + 3.0, "ok", 200) for n in range(101)]
+    attempts = [SendAttempt(n, 1, n / 100, n / 100, n / 100 + 3.0, "ok", 200) for n in range(101)]
     assert figures.summed(attempts).rate == pytest.approx(100)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.load import corpus, files
 from deploy.load.corpus import Mix, Share
-from deploy.load.files import History
+from deploy.load.files import RunHistory
 from deploy.load.generator import Call
 from deploy.sandbox.world import World
 from tests.unit.deploy.load.reading import body
@@ -37,7 +37,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 def test_each_attempt_is_a_call_and_an_end(tmp_path: Path) -> None:
     path = tmp_path / "attempts"
-    history = History(path, [told("n1")])
+    history = RunHistory(path, [told("n1")])
     history.called(Call(0, 1, 0.0))
     history.ended(attempt(0, "refused", 503))
     history.called(Call(0, 2, 0.0))
@@ -51,7 +51,7 @@ def test_each_attempt_is_a_call_and_an_end(tmp_path: Path) -> None:
 
 def test_senders_share_a_file_without_mixing_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "attempts"
-    histories = [History(path, [told(f"n{number}")]) for number in range(3)]
+    histories = [RunHistory(path, [told(f"n{number}")]) for number in range(3)]
     for _ in range(2000):
         for history in histories:
             history.called(Call(0, 1, 0.0))

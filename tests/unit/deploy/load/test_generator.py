@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from deploy.load import generator
-from deploy.load.generator import Attempt, Call, Limits, Schedule, Target
+from deploy.load.generator import Call, LoadLimits, Schedule, SendAttempt, Target
 from deploy.load.wire import request_bytes
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nsuccess"
@@ -72,19 +72,19 @@ async def sent(
     count: int,
     *,
     rate: float | None = 200.0,
-    limits: Limits | None = None,
+    limits: LoadLimits | None = None,
     again: generator.Again | None = None,
-    watch: generator.Watch | None = None,
-) -> list[Attempt]:
+    observer: generator.LoadObserver | None = None,
+) -> list[SendAttempt]:
     requests = [request_bytes("h", "/", (), b"x=1") for _ in range(count)]
     schedule = None if rate is None else Schedule(start=time.monotonic() + 0.05, rate=rate)
     return await generator.run(
         requests,
         Target(host="127.0.0.1", port=port),
         schedule=schedule,
-        limits=limits or Limits(connections=8, timeout_s=1.0, drain_s=1.0),
+        limits=limits or LoadLimits(connections=8, timeout_s=1.0, drain_s=1.0),
         again=again,
-        watch=watch,
+        observer=observer,
     )
 
 
@@ -115,7 +115,7 @@ async def test_a_receiver_that_stalls_is_charged_for_what_fell_due_meanwhile() -
         writer.write(OK)
 
     async with serving(stall_once) as server:
-        attempts = await sent(server.port, 20, rate=100.0, limits=Limits(connections=1, timeout_s=2.0, drain_s=2.0))
+        attempts = await sent(server.port, 20, rate=100.0, limits=LoadLimits(connections=1, timeout_s=2.0, drain_s=2.0))
     waits = sorted(one.ended - one.due for one in attempts)
     assert {one.outcome for one in attempts} == {"ok"}
     assert waits[10] > 0.3, "half of them waited most of the stall, though none was answered slowly once it was sent"
@@ -123,7 +123,9 @@ async def test_a_receiver_that_stalls_is_charged_for_what_fell_due_meanwhile() -
 
 async def test_connections_are_bounded_and_the_rest_waits() -> None:
     async with serving(always(OK, after_s=0.05)) as server:
-        attempts = await sent(server.port, 60, rate=1000.0, limits=Limits(connections=5, timeout_s=2.0, drain_s=5.0))
+        attempts = await sent(
+            server.port, 60, rate=1000.0, limits=LoadLimits(connections=5, timeout_s=2.0, drain_s=5.0)
+        )
     assert server.open_most <= 5
     assert [one.outcome for one in attempts] == ["ok"] * 60
 
@@ -133,7 +135,7 @@ async def test_an_answer_that_does_not_come_is_silent_after_the_time_out() -> No
         pass
 
     async with serving(never) as server:
-        attempts = await sent(server.port, 3, limits=Limits(connections=8, timeout_s=0.2, drain_s=2.0))
+        attempts = await sent(server.port, 3, limits=LoadLimits(connections=8, timeout_s=0.2, drain_s=2.0))
     assert [(one.outcome, one.why) for one in attempts] == [("silent", generator.TIMED_OUT)] * 3
     assert all(0.2 <= one.ended - one.began < 1.0 for one in attempts)
 
@@ -143,7 +145,9 @@ async def test_what_no_connection_was_free_for_is_unsent_and_recorded() -> None:
         pass
 
     async with serving(never) as server:
-        attempts = await sent(server.port, 10, rate=1000.0, limits=Limits(connections=2, timeout_s=5.0, drain_s=0.3))
+        attempts = await sent(
+            server.port, 10, rate=1000.0, limits=LoadLimits(connections=2, timeout_s=5.0, drain_s=0.3)
+        )
     outcomes = [one.outcome for one in attempts]
     assert sorted(one.index for one in attempts) == list(range(10))
     assert (outcomes.count("silent"), outcomes.count("unsent")) == (2, 8)
@@ -166,7 +170,7 @@ async def test_a_connection_that_is_lost_in_mid_request_is_silence() -> None:
 
 async def test_a_receiver_that_closes_after_each_answer_gets_a_new_connection_each_time() -> None:
     async with serving(always(CLOSING)) as server:
-        attempts = await sent(server.port, 30, limits=Limits(connections=3, timeout_s=2.0, drain_s=2.0))
+        attempts = await sent(server.port, 30, limits=LoadLimits(connections=3, timeout_s=2.0, drain_s=2.0))
     assert [one.outcome for one in attempts] == ["ok"] * 30
 
 
@@ -175,8 +179,8 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch
     idle_s = 0.4
     monkeypatch.setattr(generator, "IDLE_MAX_S", idle_s)
     async with serving(always(OK)) as server:
-        often = await sent(server.port, 5, rate=100.0, limits=Limits(connections=1))
-        seldom = await sent(server.port, 3, rate=0.5 / idle_s, limits=Limits(connections=1))
+        often = await sent(server.port, 5, rate=100.0, limits=LoadLimits(connections=1))
+        seldom = await sent(server.port, 3, rate=0.5 / idle_s, limits=LoadLimits(connections=1))
     assert [one.outcome for one in (*often, *seldom)] == ["ok"] * 8
     assert server.connections == 1 + 3
 
@@ -202,7 +206,7 @@ class Stubborn:
         self._times = times
         self.repeated: list[tuple[int, int]] = []
 
-    def delay_s(self, attempt: Attempt) -> float | None:
+    def delay_s(self, attempt: SendAttempt) -> float | None:
         return 0.01 if attempt.number <= self._times else None
 
     def request(self, index: int, number: int) -> bytes:
@@ -233,16 +237,16 @@ class Seen:
     def called(self, call: Call) -> None:
         self.calls.append((call.index, call.number))
 
-    def ended(self, attempt: Attempt) -> None:
+    def ended(self, attempt: SendAttempt) -> None:
         self.ends.append((attempt.index, attempt.number))
 
 
 async def test_every_call_is_told_before_its_end(unused_port: int) -> None:
     seen = Seen()
     async with serving(always(BUSY)) as server:
-        await sent(server.port, 3, again=Stubborn(times=1), watch=seen)
+        await sent(server.port, 3, again=Stubborn(times=1), observer=seen)
     assert sorted(seen.calls) == sorted(seen.ends) == [(index, number) for index in range(3) for number in (1, 2)]
     assert len(seen.late) == 3
     nobody = Seen()
-    await sent(unused_port, 2, watch=nobody)
+    await sent(unused_port, 2, observer=nobody)
     assert sorted(nobody.calls) == sorted(nobody.ends) == [(0, 1), (1, 1)]

@@ -9,14 +9,14 @@ from msgspec import structs
 
 from deploy.load import judge
 from deploy.load.generator import Outcome
-from deploy.load.judge import ABSENT, Event, OrderTold, Page, Sightings, Wrong
-from deploy.sandbox.notifications import Kind
+from deploy.load.judge import ABSENT, Page, SeenEvent, SentOrder, Sightings, Wrong
+from deploy.sandbox.notifications import MessageKind
 from tests.unit.deploy.load.telling import NAMED, attempt, entry, event, order, page, told
 
 
 def counts(outcome: Outcome, status: int) -> tuple[int, int, int]:
-    heard = order((told("n1"), outcome, status)).heard["n1"]
-    return heard.acknowledged, heard.uncertain, heard.turned_away
+    notification = order((told("n1"), outcome, status)).notifications["n1"]
+    return notification.acknowledged, notification.uncertain, notification.turned_away
 
 
 def test_success_is_certain_a_4xx_too_and_all_else_is_not() -> None:
@@ -31,28 +31,28 @@ def test_success_is_certain_a_4xx_too_and_all_else_is_not() -> None:
 def test_attempts_at_copies_and_repetitions_count_for_one_notification() -> None:
     one, other = told("n1"), told("n1")
     orders = judge.orders([one, other], [attempt(0, "silent"), attempt(1), attempt(0, number=2)])
-    heard = orders[NAMED].heard["n1"]
-    assert (heard.acknowledged, heard.uncertain) == (2, 1)
+    notification = orders[NAMED].notifications["n1"]
+    assert (notification.acknowledged, notification.uncertain) == (2, 1)
 
 
 def test_forgeries_are_kept_apart_from_what_is_genuine() -> None:
     made = order((told("n1"), "ok", 200), (told("n9", forged=True), "refused", 401))
-    assert (set(made.heard), set(made.forged)) == ({"n1"}, {"n9"})
+    assert (set(made.notifications), set(made.forged)) == ({"n1"}, {"n9"})
 
 
 def test_an_order_of_which_nothing_was_called_has_nothing_to_be_looked_at() -> None:
-    assert not OrderTold(account="a", order="o").was_called
+    assert not SentOrder(account="a", order="o").was_called
     assert not order((told("n1"), "unsent", 0)).was_called
     assert order((told("n1"), "refused", 401)).was_called
 
 
-WAIT, PAID = told("n1", Kind.WAITING), told("n2")
+WAIT, PAID = told("n1", MessageKind.WAITING), told("n2")
 FORGED = told("n9", forged=True)
 BOTH = order((WAIT, "ok", 200), (PAID, "ok", 200))
 GOOD = page(entry("n1", "applied", version=1), entry("n2", "applied", version=2), of=(WAIT, PAID))
 
 
-def found(told_of: OrderTold, shown: Page) -> set[Wrong]:
+def found(told_of: SentOrder, shown: Page) -> set[Wrong]:
     return {finding.what for finding in judge.of_page(told_of, shown)}
 
 
@@ -180,7 +180,7 @@ def test_answers_alone_give_away_what_was_believed_refused_or_never_acknowledged
     assert list(judge.of_answers([BOTH, order((FORGED, "refused", 401))], repeated=True)) == []
 
 
-def sighted(*events: Event) -> Sightings:
+def sighted(*events: SeenEvent) -> Sightings:
     sightings = Sightings()
     for each in events:
         sightings.see(each, msgspec.json.encode(each))
@@ -204,7 +204,7 @@ def test_events_of_every_version_in_order_are_right_and_copies_of_them_too() -> 
 
 
 @pytest.mark.parametrize("seen", [(), (FIRST,), (LAST,)], ids=["none", "first", "last"])
-def test_a_version_that_no_event_announced_is_missing(seen: tuple[Event, ...]) -> None:
+def test_a_version_that_no_event_announced_is_missing(seen: tuple[SeenEvent, ...]) -> None:
     sightings = sighted(*seen)
     assert set(of_events(sightings)) == {Wrong.MISSING_EVENT}
     assert len(of_events(sightings)) == 2 - len(seen)

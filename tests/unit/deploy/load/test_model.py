@@ -10,7 +10,7 @@ from deploy.load import corpus as load_corpus
 from deploy.load import model
 from deploy.load.corpus import Mix, Share
 from deploy.sandbox import corpus
-from deploy.sandbox.notifications import Kind
+from deploy.sandbox.notifications import MessageKind
 from deploy.sandbox.world import World
 from tests.support import model as documents
 from tests.unit.deploy.load.reading import fact
@@ -38,7 +38,7 @@ def test_of_any_part_of_what_is_sent_the_model_makes_what_the_documents_make(loa
     assert len(compared) >= 7, "a comparison that met nothing proves nothing"
 
 
-def shown(outcome: model.Outcome) -> dict[str, Any]:
+def shown(outcome: model.SendOutcome) -> dict[str, Any]:
     return structs.asdict(outcome) | {"flags": set(outcome.flags)}
 
 
@@ -47,13 +47,13 @@ def test_nothing_told_is_nothing_known() -> None:
 
 
 def test_refunds_that_reach_the_amount_close_the_order_and_those_before_do_not() -> None:
-    part, whole = told("n1", Kind.REFUND, refunded=500), told("n2", Kind.REFUND, refunded=1280)
+    part, whole = told("n1", MessageKind.REFUND, refunded=500), told("n2", MessageKind.REFUND, refunded=1280)
     assert (model.outcome([part]).status, model.outcome([part]).refunded_minor) == ("PAID", 500)
     closed = model.outcome([whole, part])
     assert (closed.status, closed.closed_because, closed.refunded_minor) == ("CLOSED", "refunded", 1280)
 
 
 def test_a_refund_that_names_no_amount_is_flagged_until_one_is_named() -> None:
-    vague = told("n1", Kind.REFUND, refunded=None)
+    vague = told("n1", MessageKind.REFUND, refunded=None)
     assert model.outcome([vague]).flags == ("refund_amount_unknown",)
-    assert model.outcome([vague, told("n2", Kind.REFUND, refunded=1280)]).flags == ()
+    assert model.outcome([vague, told("n2", MessageKind.REFUND, refunded=1280)]).flags == ()

@@ -9,14 +9,14 @@ import pytest
 from msgspec import structs
 
 from deploy.load import verification
-from deploy.load.api import Unreadable
-from deploy.load.judge import ABSENT, Event, Named, OrderTold, Page, Wrong
+from deploy.load.api import UnreadableAnswer
+from deploy.load.judge import ABSENT, Named, Page, SeenEvent, SentOrder, Wrong
 from deploy.load.progress import Unseen
 from deploy.load.verification import Verified
-from deploy.sandbox.notifications import Kind
+from deploy.sandbox.notifications import MessageKind
 from tests.unit.deploy.load.telling import NAMED, entry, event, order, page, told
 
-WAIT, PAID = told("n1", Kind.WAITING), told("n2")
+WAIT, PAID = told("n1", MessageKind.WAITING), told("n2")
 TOLD = order((WAIT, "ok", 200), (PAID, "ok", 200))
 HALF = page(entry("n1", "applied", version=1), of=(WAIT,))
 GOOD = page(entry("n1", "applied", version=1), entry("n2", "applied", version=2), of=(WAIT, PAID))
@@ -43,16 +43,16 @@ class Store:
 class Feed:
     """Gives these readings one after the other, and then nothing."""
 
-    def __init__(self, *readings: Sequence[Event]) -> None:
+    def __init__(self, *readings: Sequence[SeenEvent]) -> None:
         self._readings = list(readings)
 
-    async def read(self) -> list[tuple[Event, bytes]]:
+    async def read(self) -> list[tuple[SeenEvent, bytes]]:
         reading = self._readings.pop(0) if self._readings else ()
         return [(each, msgspec.json.encode(each)) for each in reading]
 
 
 async def verified(store: verification.Pages, feed: Feed, *, within_s: float = 10.0) -> Verified:
-    orders: dict[Named, OrderTold] = {NAMED: TOLD}
+    orders: dict[Named, SentOrder] = {NAMED: TOLD}
     return await verification.verify(
         orders, prefix="L1-", pages=store, feed=feed, until=time.monotonic() + within_s, stage=Unseen(), quiet_s=0.15
     )
@@ -106,7 +106,7 @@ async def test_an_event_of_this_run_for_an_order_never_told_of_is_found() -> Non
 async def test_a_store_that_cannot_be_read_ends_the_verification() -> None:
     class Gone:
         async def order(self, named: Named) -> Page:
-            raise Unreadable("gone")
+            raise UnreadableAnswer("gone")
 
-    with pytest.raises(Unreadable, match="gone"):
+    with pytest.raises(UnreadableAnswer, match="gone"):
         await asyncio.wait_for(verified(Gone(), Feed()), 5)

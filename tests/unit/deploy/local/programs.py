@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from deploy.local.directory import Directory
-from deploy.local.processes import Plan
+from deploy.local.processes import ProcessSpec
 
 SLEEPS = "import time; time.sleep(600)"
 STUBBORN = (
@@ -12,10 +12,10 @@ STUBBORN = (
 )
 
 
-def plan(code: str, *, name: str = "it", ready_within_s: float = 10.0, stop_within_s: float = 5.0) -> Plan:
+def plan(code: str, *, name: str = "it", ready_within_s: float = 10.0, stop_within_s: float = 5.0) -> ProcessSpec:
     """A Python program. It finds nothing of the environment."""
     argv = (sys.executable, "-S", "-E", "-c", code)
-    return Plan(name=name, argv=argv, environ={}, ready_within_s=ready_within_s, stop_within_s=stop_within_s)
+    return ProcessSpec(name=name, argv=argv, environ={}, ready_within_s=ready_within_s, stop_within_s=stop_within_s)
 
 
 def directory(path: Path) -> Directory:

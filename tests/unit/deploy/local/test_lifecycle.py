@@ -6,7 +6,7 @@ import pytest
 
 from deploy.local import lifecycle
 from deploy.local.directory import Directory
-from deploy.local.engine import Engine
+from deploy.local.engine import ClusterEngine
 from deploy.local.processes import Process
 from deploy.local.redis import Redis
 from deploy.local.roles import Role
@@ -35,7 +35,7 @@ def test_a_whole_engine_is_told_with_what_to_type_next(directory: Directory) -> 
     world = World.create(
         directory.home("world"), gateway_url="http://127.0.0.1:8089", notify_base="http://127.0.0.1:8080"
     )
-    engine = Engine(
+    engine = ClusterEngine(
         world=world,
         receivers=(role(directory, "ingest-1", port=8080, admin=9465),),
         console=role(directory, "console", port=0, admin=9464),

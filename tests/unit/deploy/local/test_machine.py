@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.machine import Carrier, Machine, Missing, Wanted
+from deploy.local.machine import Carrier, Machine, Missing, NeededProgram
 from tests.unit.deploy.local import programs
 
 SOMEBODY = 1000
 ROOT = 0
 
 
-def wanted(*places: Path, carrier: Carrier | None = None) -> Wanted:
-    return Wanted(
+def wanted(*places: Path, carrier: Carrier | None = None) -> NeededProgram:
+    return NeededProgram(
         what="Quux",
         programs=("quux-server", "quuxd"),
         places=tuple(map(str, places)),

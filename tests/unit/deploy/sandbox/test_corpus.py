@@ -12,7 +12,7 @@ import pytest
 
 from deploy.sandbox import corpus
 from deploy.sandbox.corpus import Item
-from deploy.sandbox.notifications import Kind
+from deploy.sandbox.notifications import MessageKind
 from deploy.sandbox.world import World
 from schemas import accounts as merchant_accounts
 from schemas import form, interpret_antom, interpret_form
@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_flood(world: World, items: list[Item]) -> 
 def test_everything_a_bad_week_brings_is_in_it(items: list[Item]) -> None:
     assert {one.account for one in items} == {"demo-app", "demo-cn", "demo-antom", "demo-md5"}
     assert {one.facts.kind for one in items} == {
-        Kind.WAITING, Kind.PAID, Kind.FINISHED, Kind.CLOSED, Kind.REFUND,
+        MessageKind.WAITING, MessageKind.PAID, MessageKind.FINISHED, MessageKind.CLOSED, MessageKind.REFUND,
     }  # fmt: skip
     assert sum(one.told_before for one in items) > 100
     assert sum(one.forged for one in items) > 20
@@ -51,7 +51,7 @@ def test_everything_a_bad_week_brings_is_in_it(items: list[Item]) -> None:
 def test_orders_are_interleaved_and_their_news_reordered(items: list[Item]) -> None:
     assert sum(one.order == other.order for one, other in pairwise(items)) < len(items) / 10
     first = {one.order: one for one in reversed(items)}
-    assert any(one.facts.kind is Kind.REFUND for one in first.values())
+    assert any(one.facts.kind is MessageKind.REFUND for one in first.values())
 
 
 def test_what_is_told_again_was_told_under_the_same_id(items: list[Item]) -> None:

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from deploy.sandbox import delivery, scenario
-from deploy.sandbox.delivery import PROFILES, Attempt, Errand, History, Sender
+from deploy.sandbox.delivery import PROFILES, Attempt, DeliveryHistory, Errand, Sender
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.world import World
 from tests.unit.deploy.sandbox.receiver import Answer, Receiver, always, receiving
@@ -270,13 +270,13 @@ async def test_no_more_requests_are_open_than_allowed(world: World, http: aiohtt
 async def test_the_history_tells_of_each_attempt_before_and_after(
     world: World, http: aiohttp.ClientSession, tmp_path: Path, answer: Answer, last: str
 ) -> None:
-    heard: list[Attempt] = []
+    notification: list[Attempt] = []
     async with receiving(answer) as receiver:
-        with closing(History(tmp_path / "history")) as history:
-            await sender(http, history=history, watcher=heard.append).deliver(errand(world, receiver.url))
+        with closing(DeliveryHistory(tmp_path / "history")) as history:
+            await sender(http, history=history, watcher=notification.append).deliver(errand(world, receiver.url))
     facts = [msgspec.json.decode(line) for line in (tmp_path / "history").read_bytes().splitlines()]
     assert [one["what"] for one in facts] == ["call", last]
-    assert facts[0]["id"] == facts[1]["id"] == heard[0].notify_id
+    assert facts[0]["id"] == facts[1]["id"] == notification[0].notify_id
     assert facts[0]["mono_ns"] <= facts[1]["mono_ns"]
     assert not facts[0]["forged"]
 

@@ -15,15 +15,15 @@ from deploy.sandbox.notifications import (
     KINDS_OF,
     NAMELESS,
     Edits,
-    Event,
-    Kind,
-    Notification,
-    Refund,
+    MessageKind,
+    SandboxRefund,
     Trade,
+    TradeEvent,
     UnplayableError,
+    UnsignedNotification,
     edited,
 )
-from deploy.sandbox.world import IDENTITIES, Account, World
+from deploy.sandbox.world import IDENTITIES, SandboxAccount, World
 from schemas import accounts as merchant_accounts
 from schemas import form, interpret_antom, interpret_form
 from schemas.notification import Notification as Meaning
@@ -34,7 +34,7 @@ NOW = datetime(2026, 3, 18, 6, 30, 12, 412_000, tzinfo=UTC)
 EVERY = [(one.name, kind) for one in IDENTITIES for kind in sorted(KINDS_OF[one.product])]
 
 
-def trade(account: Account, *, subject: str = "Gift box + tea, 10% off") -> Trade:
+def trade(account: SandboxAccount, *, subject: str = "Gift box + tea, 10% off") -> Trade:
     return Trade(
         account=account,
         order="WEB-1",
@@ -47,24 +47,24 @@ def trade(account: Account, *, subject: str = "Gift box + tea, 10% off") -> Trad
     )
 
 
-def event(kind: Kind, *, percent: int = 30) -> Event:
+def event(kind: MessageKind, *, percent: int = 30) -> TradeEvent:
     part = 1280 * percent // 100
-    refund = Refund(number="RF-1", refund_id="2026031900009", amount_minor=part, total_minor=part)
-    return Event(kind=kind, at=NOW, refund=refund if "refund" in kind else None)
+    refund = SandboxRefund(number="RF-1", refund_id="2026031900009", amount_minor=part, total_minor=part)
+    return TradeEvent(kind=kind, at=NOW, refund=refund if "refund" in kind else None)
 
 
-def made(world: World, account: str, kind: Kind, *, percent: int = 30) -> Notification:
+def made(world: World, account: str, kind: MessageKind, *, percent: int = 30) -> UnsignedNotification:
     chance = Random(7)
     told = event(kind, percent=percent)
     return field_sets.compose(trade(world.account(account)), told, numbers=serials.Serials(chance), chance=chance)
 
 
-def fields_of(notification: Notification) -> dict[str, str]:
+def fields_of(notification: UnsignedNotification) -> dict[str, str]:
     body = notification.delivery(NOW).body.decode()
     return dict(parse_qsl(body, keep_blank_values=True, strict_parsing=True, encoding=notification.charset))
 
 
-def understood(world: World, notification: Notification) -> Meaning:
+def understood(world: World, notification: UnsignedNotification) -> Meaning:
     """What the receiving side reads in it."""
     known = merchant_accounts.parse(tomllib.loads(world.accounts_file.read_text()))
     account = known[notification.account.identity.name]
@@ -75,7 +75,7 @@ def understood(world: World, notification: Notification) -> Meaning:
 
 
 @pytest.mark.parametrize(("account", "kind"), EVERY)
-def test_the_receiving_side_reads_every_kind_of_every_product(world: World, account: str, kind: Kind) -> None:
+def test_the_receiving_side_reads_every_kind_of_every_product(world: World, account: str, kind: MessageKind) -> None:
     notification = made(world, account, kind)
     meaning = understood(world, notification)
     names_order = kind not in NAMELESS[notification.account.identity.product]
@@ -83,41 +83,41 @@ def test_the_receiving_side_reads_every_kind_of_every_product(world: World, acco
     if names_order:
         assert meaning.order == "WEB-1"
         assert meaning.amount is None or meaning.amount.minor == 1280
-    if kind is not Kind.AUTHORIZATION:  # no document says which of its numbers identifies an authorization
+    if kind is not MessageKind.AUTHORIZATION:  # no document says which of its numbers identifies an authorization
         assert meaning.id == notification.notify_id
 
 
 @pytest.mark.parametrize(
     ("account", "kind", "percent", "news"),
     [
-        ("demo-app", Kind.WAITING, 0, News.WAITING),
-        ("demo-app", Kind.PAID, 0, News.PAID),
-        ("demo-app", Kind.FINISHED, 0, News.FINISHED),
-        ("demo-app", Kind.FROZEN, 0, News.FROZEN),
-        ("demo-app", Kind.CLOSED, 0, News.EXPIRED),
-        ("demo-app", Kind.REFUND, 30, News.PARTLY_REFUNDED),
-        ("demo-app", Kind.REFUND, 100, News.REFUNDED),
-        ("demo-app", Kind.REFUND_CLOSED, 30, News.PAID),
-        ("demo-web", Kind.PAID, 0, News.FINISHED),
-        ("demo-web", Kind.CLOSED, 0, News.EXPIRED),
-        ("demo-web", Kind.REFUND, 100, News.REFUNDED),
-        ("demo-cn", Kind.REFUND, 30, News.PARTLY_REFUNDED),
-        ("demo-cn", Kind.REFUND, 100, News.REFUNDED),
-        ("demo-cn", Kind.CLOSED, 0, News.EXPIRED),
-        ("demo-antom", Kind.PAID, 0, News.PAID),
-        ("demo-antom", Kind.WAITING, 0, News.WAITING),
-        ("demo-antom", Kind.CLOSED, 0, News.FAILED),
-        ("demo-antom", Kind.DISPUTE, 0, News.OTHER),
+        ("demo-app", MessageKind.WAITING, 0, News.WAITING),
+        ("demo-app", MessageKind.PAID, 0, News.PAID),
+        ("demo-app", MessageKind.FINISHED, 0, News.FINISHED),
+        ("demo-app", MessageKind.FROZEN, 0, News.FROZEN),
+        ("demo-app", MessageKind.CLOSED, 0, News.EXPIRED),
+        ("demo-app", MessageKind.REFUND, 30, News.PARTLY_REFUNDED),
+        ("demo-app", MessageKind.REFUND, 100, News.REFUNDED),
+        ("demo-app", MessageKind.REFUND_CLOSED, 30, News.PAID),
+        ("demo-web", MessageKind.PAID, 0, News.FINISHED),
+        ("demo-web", MessageKind.CLOSED, 0, News.EXPIRED),
+        ("demo-web", MessageKind.REFUND, 100, News.REFUNDED),
+        ("demo-cn", MessageKind.REFUND, 30, News.PARTLY_REFUNDED),
+        ("demo-cn", MessageKind.REFUND, 100, News.REFUNDED),
+        ("demo-cn", MessageKind.CLOSED, 0, News.EXPIRED),
+        ("demo-antom", MessageKind.PAID, 0, News.PAID),
+        ("demo-antom", MessageKind.WAITING, 0, News.WAITING),
+        ("demo-antom", MessageKind.CLOSED, 0, News.FAILED),
+        ("demo-antom", MessageKind.DISPUTE, 0, News.OTHER),
     ],
 )
 def test_each_kind_is_understood_as_the_news_it_is(
-    world: World, account: str, kind: Kind, percent: int, news: News
+    world: World, account: str, kind: MessageKind, percent: int, news: News
 ) -> None:
     assert understood(world, made(world, account, kind, percent=percent)).news is news
 
 
 def test_a_website_notification_has_the_ten_fields_and_no_more(world: World) -> None:
-    assert set(fields_of(made(world, "demo-web", Kind.PAID))) == {
+    assert set(fields_of(made(world, "demo-web", MessageKind.PAID))) == {
         "notify_id", "notify_type", "notify_time", "sign", "sign_type",
         "trade_no", "out_trade_no", "total_fee", "currency", "trade_status",
     }  # fmt: skip
@@ -125,7 +125,7 @@ def test_a_website_notification_has_the_ten_fields_and_no_more(world: World) -> 
 
 @pytest.mark.parametrize("account", ["demo-app", "demo-cn", "demo-antom"])
 def test_a_retry_keeps_id_and_content_and_changes_time_and_signature(world: World, account: str) -> None:
-    one = made(world, account, Kind.PAID)
+    one = made(world, account, MessageKind.PAID)
     first, second = one.delivery(NOW), one.delivery(NOW + timedelta(minutes=4))
     if account == "demo-antom":
         assert first.body == second.body
@@ -145,17 +145,17 @@ def test_a_notify_id_has_34_digits_and_a_trade_number_28() -> None:
 
 
 def test_only_the_refund_moment_carries_milliseconds(world: World) -> None:
-    fields = fields_of(made(world, "demo-cn", Kind.REFUND))
+    fields = fields_of(made(world, "demo-cn", MessageKind.REFUND))
     assert fields["gmt_refund"] == "2026-03-18 14:30:12.412"
     assert fields["gmt_payment"] == "2026-03-18 14:30:12"
 
 
 def test_refunds_of_the_open_platform_are_told_as_the_sum_so_far(world: World) -> None:
-    refund = Refund(number="RF-2", refund_id="2", amount_minor=256, total_minor=640)
+    refund = SandboxRefund(number="RF-2", refund_id="2", amount_minor=256, total_minor=640)
     chance = Random(7)
     one = field_sets.compose(
         trade(world.account("demo-cn")),
-        Event(kind=Kind.REFUND, at=NOW, refund=refund),
+        TradeEvent(kind=MessageKind.REFUND, at=NOW, refund=refund),
         numbers=serials.Serials(chance),
         chance=chance,
     )
@@ -164,7 +164,7 @@ def test_refunds_of_the_open_platform_are_told_as_the_sum_so_far(world: World) -
 
 
 def test_an_override_is_signed_and_a_spoilt_field_is_not(world: World) -> None:
-    one = made(world, "demo-md5", Kind.PAID)
+    one = made(world, "demo-md5", MessageKind.PAID)
     signed_for = {name: fields_of(edited(one, edits))["sign"] for name, edits in {
         "plain": Edits(),
         "override": Edits(override=(("total_fee", "88.88"),)),
@@ -175,13 +175,13 @@ def test_an_override_is_signed_and_a_spoilt_field_is_not(world: World) -> None:
 
 
 def test_fields_can_be_added_and_removed(world: World) -> None:
-    one = edited(made(world, "demo-cn", Kind.PAID), Edits(add=(("promo", "yes"),), remove=("subject",)))
+    one = edited(made(world, "demo-cn", MessageKind.PAID), Edits(add=(("promo", "yes"),), remove=("subject",)))
     assert fields_of(one)["promo"] == "yes"
     assert "subject" not in fields_of(one)
 
 
 def test_a_pinned_time_stays(world: World) -> None:
-    one = edited(made(world, "demo-app", Kind.PAID), Edits(override=(("notify_time", "1970-01-01 00:00:00"),)))
+    one = edited(made(world, "demo-app", MessageKind.PAID), Edits(override=(("notify_time", "1970-01-01 00:00:00"),)))
     assert fields_of(one)["notify_time"] == "1970-01-01 00:00:00"
 
 
@@ -190,18 +190,18 @@ def test_a_pinned_time_stays(world: World) -> None:
 )
 def test_an_edit_that_fits_nothing_is_refused(world: World, edits: Edits) -> None:
     with pytest.raises(UnplayableError):
-        edited(made(world, "demo-app", Kind.PAID), edits)
+        edited(made(world, "demo-app", MessageKind.PAID), edits)
 
 
 def test_a_field_of_an_antom_message_is_named_with_dots(world: World) -> None:
-    one = edited(made(world, "demo-antom", Kind.PAID), Edits(override=(("paymentAmount.value", "1"),)))
+    one = edited(made(world, "demo-antom", MessageKind.PAID), Edits(override=(("paymentAmount.value", "1"),)))
     message = msgspec.json.decode(one.delivery(NOW).body)
     assert message["paymentAmount"] == {"currency": "USD", "value": "1"}
 
 
 @pytest.mark.parametrize("way", forgery.WAYS)
 @pytest.mark.parametrize(("account", "kind"), EVERY)
-def test_every_kind_can_be_forged_in_every_way(world: World, account: str, kind: Kind, way: forgery.Way) -> None:
+def test_every_kind_can_be_forged_in_every_way(world: World, account: str, kind: MessageKind, way: forgery.Way) -> None:
     one = made(world, account, kind)
     honest, forged = one.delivery(NOW), FORGER.forge(one, way).delivery(NOW)
     assert (honest.body, honest.headers) != (forged.body, forged.headers)
@@ -210,7 +210,7 @@ def test_every_kind_can_be_forged_in_every_way(world: World, account: str, kind:
 
 def test_a_product_refuses_what_it_does_not_send(world: World) -> None:
     with pytest.raises(UnplayableError, match="demo-antom"):
-        made(world, "demo-antom", Kind.FINISHED)
+        made(world, "demo-antom", MessageKind.FINISHED)
 
 
 @pytest.mark.parametrize(("minor", "currency", "text"), [(5, "USD", "0.05"), (1280, "CNY", "12.80"), (7, "JPY", "7")])
@@ -229,7 +229,7 @@ def test_gbk_text_reaches_the_receiving_side(world: World) -> None:
     chance = Random(7)
     one = field_sets.compose(
         trade(world.account("demo-md5"), subject="港式奶茶"),
-        event(Kind.PAID),
+        event(MessageKind.PAID),
         numbers=serials.Serials(chance),
         chance=chance,
     )

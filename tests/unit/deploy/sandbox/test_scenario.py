@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from deploy.sandbox import scenario
-from deploy.sandbox.notifications import Edits, Kind, UnplayableError
+from deploy.sandbox.notifications import Edits, MessageKind, UnplayableError
 from deploy.sandbox.scenario import Course, Planner, ScenarioError, Wishes
 from deploy.sandbox.world import IDENTITIES, World
 
@@ -66,7 +66,7 @@ def test_the_same_chance_plans_the_same_notifications(world: World) -> None:
 def test_out_of_order_sends_the_refund_first_though_it_happened_last(world: World) -> None:
     course = only(plan(world, "out_of_order", "demo-cn"))
     kinds = [step.errand.notification.facts.kind for step in course]
-    assert kinds == [Kind.REFUND, Kind.PAID, Kind.WAITING]
+    assert kinds == [MessageKind.REFUND, MessageKind.PAID, MessageKind.WAITING]
     happened = [step.errand.notification.facts.happened for step in course]
     assert happened == sorted(happened, reverse=True)
     assert len({step.errand.at for step in course}) == 1

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.checkout import returns
-from ingest.checkout.returns import RESULT_STATUSES, Return, Verdict
+from ingest.checkout.returns import RESULT_STATUSES, Return, ReturnVerdict
 from schemas.accounts import Account, SignType
 from schemas.dispositions import Refusal
 from tests.support import alipay
@@ -44,7 +44,7 @@ def of_mapi(text: str, account: Account = MAPI) -> Return:
 
 def test_an_app_result_is_checked_in_its_own_order_with_its_quotes() -> None:
     found = of_mapi(order_string())
-    assert (found.verdict, found.key_id) == (Verdict.AUTHENTIC, "k0")
+    assert (found.verdict, found.key_id) == (ReturnVerdict.AUTHENTIC, "k0")
     assert (found.order, found.amount, found.claims["success"]) == ("APP-1", "25.80", "true")
     assert "subject" not in found.claims
     assert found.result_status == ""
@@ -52,18 +52,18 @@ def test_an_app_result_is_checked_in_its_own_order_with_its_quotes() -> None:
 
 def test_an_app_result_is_read_out_of_androids_text() -> None:
     found = of_mapi(f"resultStatus={{9000}};memo={{处理成功}};result={{{order_string()}}}")
-    assert (found.verdict, found.result_status, found.result_meaning) == (Verdict.AUTHENTIC, "9000", "paid")
+    assert (found.verdict, found.result_status, found.result_meaning) == (ReturnVerdict.AUTHENTIC, "9000", "paid")
 
 
 def test_an_app_result_is_read_out_of_a_map() -> None:
     found = of_mapi(json.dumps({"resultStatus": "8000", "memo": "", "result": order_string()}))
-    assert (found.verdict, found.result_status) == (Verdict.AUTHENTIC, "8000")
+    assert (found.verdict, found.result_status) == (ReturnVerdict.AUTHENTIC, "8000")
     assert found.result_meaning == RESULT_STATUSES["8000"]
 
 
 def test_a_gbk_app_result_is_checked_over_gbk_bytes() -> None:
     pairs = {**PAIRS, "_input_charset": "GBK"}
-    assert of_mapi(order_string(pairs, charset="gbk")).verdict is Verdict.AUTHENTIC
+    assert of_mapi(order_string(pairs, charset="gbk")).verdict is ReturnVerdict.AUTHENTIC
     assert of_mapi(order_string(pairs, charset="utf-8")).reason is Refusal.BAD_SIGNATURE
 
 
@@ -74,13 +74,13 @@ def test_a_result_that_carries_nothing_is_unsigned_whatever_its_status(status: s
         json.dumps({"resultStatus": status, "result": ""}),
     ):
         found = of_mapi(text)
-        assert (found.verdict, found.result_status, found.claims) == (Verdict.UNSIGNED, status, {})
+        assert (found.verdict, found.result_status, found.claims) == (ReturnVerdict.UNSIGNED, status, {})
         assert found.result_meaning == RESULT_STATUSES.get(status, "not a documented status")
 
 
 def test_a_paid_status_without_a_signature_is_believed_nothing() -> None:
     found = of_mapi("resultStatus={9000};memo={};result={}")
-    assert found.verdict is Verdict.UNSIGNED
+    assert found.verdict is ReturnVerdict.UNSIGNED
 
 
 def test_any_change_of_an_app_result_is_refused_and_still_described() -> None:
@@ -88,7 +88,7 @@ def test_any_change_of_an_app_result_is_refused_and_still_described() -> None:
     reordered = order_string().replace('partner="', 'PARTNER="')
     for text in (genuine.replace("25.80", "2.58"), genuine.replace('"true"', '"false"'), reordered):
         found = of_mapi(text)
-        assert (found.verdict, found.reason) == (Verdict.REFUSED, Refusal.BAD_SIGNATURE)
+        assert (found.verdict, found.reason) == (ReturnVerdict.REFUSED, Refusal.BAD_SIGNATURE)
         assert found.order == "APP-1"
     swapped = dict(sorted(PAIRS.items()))
     text = "&".join(f'{name}="{value}"' for name, value in swapped.items())
@@ -128,7 +128,7 @@ def test_a_parameter_twice_in_an_app_result_is_refused_even_signed() -> None:
 
 @pytest.mark.parametrize("subject", ['a"b', 'a" & "b', 'x"y=z'])
 def test_a_quote_inside_a_value_makes_an_app_result_unreadable(subject: str) -> None:
-    assert of_mapi(order_string({**PAIRS, "subject": subject})).verdict is Verdict.UNREADABLE
+    assert of_mapi(order_string({**PAIRS, "subject": subject})).verdict is ReturnVerdict.UNREADABLE
 
 
 def response(inner: dict[str, Any] | str, *, signer: Any = None, **members: Any) -> str:
@@ -163,10 +163,10 @@ def test_an_open_platform_result_is_checked_over_the_raw_text_of_its_object() ->
     )
     for inner in (INNER, odd):
         found = of_cn(response(inner))
-        assert (found.verdict, found.amount) == (Verdict.AUTHENTIC, "9.00")
+        assert (found.verdict, found.amount) == (ReturnVerdict.AUTHENTIC, "9.00")
     assert of_cn(response(odd)).order == "OP/1"
     wrapped = json.dumps({"resultStatus": "9000", "result": response(INNER), "memo": ""})
-    assert of_cn(wrapped).verdict is Verdict.AUTHENTIC
+    assert of_cn(wrapped).verdict is ReturnVerdict.AUTHENTIC
     assert of_cn(f"resultStatus={{9000}};memo={{}};result={{{response(INNER)}}}").result_status == "9000"
 
 
@@ -186,13 +186,13 @@ def test_an_open_platform_result_is_refused_for_each_thing_that_is_wrong() -> No
     }
     for text, reason in cases.items():
         found = of_cn(text)
-        assert (found.verdict, found.reason) == (Verdict.REFUSED, reason), text
+        assert (found.verdict, found.reason) == (ReturnVerdict.REFUSED, reason), text
 
 
 def test_an_open_platform_result_may_leave_the_payee_out() -> None:
     without = {name: value for name, value in INNER.items() if name != "seller_id"}
-    assert of_cn(response(without)).verdict is Verdict.AUTHENTIC
-    assert of_cn(response(INNER), alipay.openapi(seller_id=None)).verdict is Verdict.AUTHENTIC
+    assert of_cn(response(without)).verdict is ReturnVerdict.AUTHENTIC
+    assert of_cn(response(INNER), alipay.openapi(seller_id=None)).verdict is ReturnVerdict.AUTHENTIC
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_an_open_platform_result_may_leave_the_payee_out() -> None:
     ],
 )
 def test_json_that_is_no_result_is_unreadable(text: str) -> None:
-    assert of_cn(text).verdict is Verdict.UNREADABLE
+    assert of_cn(text).verdict is ReturnVerdict.UNREADABLE
 
 
 QUERY: dict[str, str | bytes] = {
@@ -237,7 +237,7 @@ def test_a_redirects_query_is_a_form_bare_with_its_mark_or_in_its_address() -> N
         f"https://shop.example/return?{query}#top",
     ):
         found = of_cn(text)
-        assert (found.verdict, found.order, found.amount) == (Verdict.AUTHENTIC, "OP-1", "9.00")
+        assert (found.verdict, found.order, found.amount) == (ReturnVerdict.AUTHENTIC, "OP-1", "9.00")
         assert found.detail == ""
 
 
@@ -250,7 +250,7 @@ def test_a_redirects_query_is_refused_by_the_rules_of_forms() -> None:
     assert reason(QUERY, "RSA") is Refusal.UNSUPPORTED_SIGN_TYPE
     assert reason({**QUERY, "seller_id": "2088000000000000"}) is Refusal.NOT_OURS
     assert reason({**QUERY, "body": "x&total_amount=1"}) is Refusal.AMBIGUOUS
-    assert of_cn(f"{query}&out_trade_no=OP-2").verdict is Verdict.UNREADABLE
+    assert of_cn(f"{query}&out_trade_no=OP-2").verdict is ReturnVerdict.UNREADABLE
 
 
 def test_a_website_return_says_that_it_names_nobody() -> None:
@@ -259,7 +259,7 @@ def test_a_website_return_says_that_it_names_nobody() -> None:
         {"out_trade_no": "W-1", "total_fee": "42.50", "currency": "SGD"}, alipay.MD5_SECRET, "MD5"
     ).decode()
     found = returns.check(query, account, alipay.ring(SignType.MD5, alipay.MD5_SECRET))
-    assert (found.verdict, found.amount, found.claims["currency"]) == (Verdict.AUTHENTIC, "42.50", "SGD")
+    assert (found.verdict, found.amount, found.claims["currency"]) == (ReturnVerdict.AUTHENTIC, "42.50", "SGD")
     assert "names nobody" in found.detail
 
 
@@ -267,7 +267,7 @@ def test_claims_in_a_charset_that_cannot_be_read_are_not_guessed() -> None:
     for charset, value in (("utf-8", b"\xff"), ("utf-7", b"x")):
         query = alipay.form({**QUERY, "charset": charset, "method": value}, alipay.rsa_key(), "RSA2").decode()
         found = of_cn(query)
-        assert (found.verdict, found.claims) == (Verdict.AUTHENTIC, {})
+        assert (found.verdict, found.claims) == (ReturnVerdict.AUTHENTIC, {})
         assert "cannot be read" in found.detail
 
 
@@ -276,16 +276,16 @@ def test_claims_in_a_charset_that_cannot_be_read_are_not_guessed() -> None:
 )
 def test_anything_else_is_unreadable_or_unsigned_and_raises_nothing(text: str) -> None:
     for account, ring in ((MAPI, MAPI_RING), (CN, CN_RING)):
-        assert returns.check(text, account, ring).verdict in (Verdict.UNREADABLE, Verdict.UNSIGNED)
+        assert returns.check(text, account, ring).verdict in (ReturnVerdict.UNREADABLE, ReturnVerdict.UNSIGNED)
 
 
 def test_antom_signs_no_return_and_nothing_endless_is_read() -> None:
-    assert returns.check("a=1", alipay.antom(), CN_RING).verdict is Verdict.UNREADABLE
-    assert of_cn("a=" + "x" * 70_000).verdict is Verdict.UNREADABLE
+    assert returns.check("a=1", alipay.antom(), CN_RING).verdict is ReturnVerdict.UNREADABLE
+    assert of_cn("a=" + "x" * 70_000).verdict is ReturnVerdict.UNREADABLE
 
 
 @given(st.text(max_size=60))
 def test_no_text_makes_the_checker_raise_or_believe(text: str) -> None:
     for start in ("", "resultStatus={9000};memo={};result={", '{"a_response":', 'a="', "https://"):
-        assert of_cn(start + text).verdict is not Verdict.AUTHENTIC
-        assert of_mapi(start + text).verdict is not Verdict.AUTHENTIC
+        assert of_cn(start + text).verdict is not ReturnVerdict.AUTHENTIC
+        assert of_mapi(start + text).verdict is not ReturnVerdict.AUTHENTIC

@@ -16,7 +16,7 @@ from ingest import app, settings
 from ingest.http import server
 from ingest.http.server import Receiver, WrongParser
 from ingest.keys import Rings
-from ingest.metrics import Metrics
+from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from ingest.settings import ReceiverSettings
 from schemas import accounts
@@ -68,7 +68,7 @@ class Harness:
             rings=Rings(configured, self.directory),
             log=self.log,
             logger=self.kept,
-            metrics=Metrics(self.registry, configured),
+            metrics=ReceiverMetrics(self.registry, configured),
             recent=RecentRefusals(),
         )
 

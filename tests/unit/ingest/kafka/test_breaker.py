@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingest.kafka.breaker import Breaker, BreakerPolicy, State
+from ingest.kafka.breaker import Breaker, BreakerPolicy, BreakerState
 
 
 class Time:
@@ -27,7 +27,7 @@ def opened(breaker: Breaker, time: Time) -> None:
     for _ in range(3):
         breaker.failed("gone")
         time.now_s += 0.5
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerState.OPEN
 
 
 def test_it_opens_after_so_many_failures_that_span_some_time(breaker: Breaker, time: Time) -> None:
@@ -80,7 +80,7 @@ def test_each_probe_that_fails_makes_the_next_one_wait_longer_up_to_a_limit(brea
     waits = []
     for _ in range(4):
         began_s = time.now_s
-        while breaker.state is State.OPEN:
+        while breaker.state is BreakerState.OPEN:
             time.now_s += 0.25
             breaker.may_try()
         assert breaker.admits()
@@ -131,4 +131,4 @@ def test_it_can_be_opened_at_once(breaker: Breaker, time: Time) -> None:
 
 def test_a_closed_one_takes_no_notice_of_being_allowed_to_try(breaker: Breaker) -> None:
     breaker.may_try()
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED

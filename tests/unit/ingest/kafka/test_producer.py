@@ -11,7 +11,7 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.structs import PartitionMetadata
 
 from ingest.kafka import producer as kafka_producer
-from ingest.kafka.in_flight import Meaning, ProducerFault, begun
+from ingest.kafka.in_flight import AppendFailure, ProducerFault, send_now
 from ingest.kafka.producer import KafkaProducer
 from schemas.record_format import Record
 
@@ -45,31 +45,36 @@ async def producer() -> AsyncIterator[KafkaProducer]:
 @pytest.mark.parametrize(
     ("error", "fault", "fault_if_idempotent", "meaning"),
     [
-        (errors.OutOfOrderSequenceNumber(), ProducerFault.SEQUENCE, ProducerFault.SEQUENCE, Meaning.REFUSED),
-        (errors.UnknownProducerId(), ProducerFault.SEQUENCE, ProducerFault.SEQUENCE, Meaning.REFUSED),
-        (errors.ProducerFenced(), ProducerFault.FENCED, ProducerFault.FENCED, Meaning.UNKNOWN),
-        (errors.InvalidProducerEpoch(), ProducerFault.FENCED, ProducerFault.FENCED, Meaning.REFUSED),
-        (errors.ProducerClosed(), ProducerFault.CLOSED, ProducerFault.CLOSED, Meaning.UNKNOWN),
-        (errors.KafkaError("Unexpected error"), ProducerFault.UNEXPECTED, ProducerFault.UNEXPECTED, Meaning.UNKNOWN),
-        (errors.MessageSizeTooLargeError(), None, ProducerFault.REFUSED_BATCH, Meaning.REFUSED),
-        (errors.for_code(87)(), None, ProducerFault.REFUSED_BATCH, Meaning.REFUSED),  # INVALID_RECORD
-        (errors.for_code(89)(), None, ProducerFault.REFUSED_BATCH, Meaning.REFUSED),  # THROTTLING_QUOTA_EXCEEDED
-        (errors.TopicAuthorizationFailedError(TOPIC), None, ProducerFault.REFUSED_BATCH, Meaning.FORBIDDEN),
-        (errors.NotEnoughReplicasError(), None, None, Meaning.UNKNOWN),
-        (errors.NotEnoughReplicasAfterAppendError(), None, None, Meaning.UNKNOWN),
-        (errors.NotLeaderForPartitionError(), None, None, Meaning.UNKNOWN),
-        (errors.RequestTimedOutError(), None, None, Meaning.UNKNOWN),
-        (errors.NodeNotReadyError(), None, None, Meaning.UNKNOWN),
-        (errors.KafkaConnectionError(), None, None, Meaning.UNKNOWN),
-        (errors.KafkaStorageError(), None, None, Meaning.UNKNOWN),
-        (TimeoutError(), None, None, Meaning.UNKNOWN),
-        (asyncio.CancelledError(), None, None, Meaning.UNKNOWN),
-        (TypeError("a header is no pair"), None, None, Meaning.OURS),
+        (errors.OutOfOrderSequenceNumber(), ProducerFault.SEQUENCE, ProducerFault.SEQUENCE, AppendFailure.REFUSED),
+        (errors.UnknownProducerId(), ProducerFault.SEQUENCE, ProducerFault.SEQUENCE, AppendFailure.REFUSED),
+        (errors.ProducerFenced(), ProducerFault.FENCED, ProducerFault.FENCED, AppendFailure.UNKNOWN),
+        (errors.InvalidProducerEpoch(), ProducerFault.FENCED, ProducerFault.FENCED, AppendFailure.REFUSED),
+        (errors.ProducerClosed(), ProducerFault.CLOSED, ProducerFault.CLOSED, AppendFailure.UNKNOWN),
+        (
+            errors.KafkaError("Unexpected error"),
+            ProducerFault.UNEXPECTED,
+            ProducerFault.UNEXPECTED,
+            AppendFailure.UNKNOWN,
+        ),
+        (errors.MessageSizeTooLargeError(), None, ProducerFault.REFUSED_BATCH, AppendFailure.REFUSED),
+        (errors.for_code(87)(), None, ProducerFault.REFUSED_BATCH, AppendFailure.REFUSED),  # INVALID_RECORD
+        (errors.for_code(89)(), None, ProducerFault.REFUSED_BATCH, AppendFailure.REFUSED),  # THROTTLING_QUOTA_EXCEEDED
+        (errors.TopicAuthorizationFailedError(TOPIC), None, ProducerFault.REFUSED_BATCH, AppendFailure.FORBIDDEN),
+        (errors.NotEnoughReplicasError(), None, None, AppendFailure.UNKNOWN),
+        (errors.NotEnoughReplicasAfterAppendError(), None, None, AppendFailure.UNKNOWN),
+        (errors.NotLeaderForPartitionError(), None, None, AppendFailure.UNKNOWN),
+        (errors.RequestTimedOutError(), None, None, AppendFailure.UNKNOWN),
+        (errors.NodeNotReadyError(), None, None, AppendFailure.UNKNOWN),
+        (errors.KafkaConnectionError(), None, None, AppendFailure.UNKNOWN),
+        (errors.KafkaStorageError(), None, None, AppendFailure.UNKNOWN),
+        (TimeoutError(), None, None, AppendFailure.UNKNOWN),
+        (asyncio.CancelledError(), None, None, AppendFailure.UNKNOWN),
+        (TypeError("a header is no pair"), None, None, AppendFailure.OURS),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
 )
 async def test_what_each_error_of_a_record_that_was_sent_means(
-    error: BaseException, fault: ProducerFault | None, fault_if_idempotent: ProducerFault | None, meaning: Meaning
+    error: BaseException, fault: ProducerFault | None, fault_if_idempotent: ProducerFault | None, meaning: AppendFailure
 ) -> None:
     plain, idempotent = built(), built(idempotent=True)
     assert plain.fault_of(error, was_sent=True) is fault
@@ -100,7 +105,7 @@ async def test_the_number_of_partitions_follows_the_metadata(producer: KafkaProd
 async def test_a_record_is_handed_over_without_waiting_and_its_future_ends_with_the_producer(
     producer: KafkaProducer,
 ) -> None:
-    delivered = [begun(producer.send(RECORD, partition)) for partition in (0, 0, 7)]
+    delivered = [send_now(producer.send(RECORD, partition)) for partition in (0, 0, 7)]
     await asyncio.sleep(0)
     assert all(each is not None and not each.done() for each in delivered)
     await producer.close(flush_s=0.1)
@@ -112,7 +117,7 @@ async def test_a_record_is_handed_over_without_waiting_and_its_future_ends_with_
 
 async def test_where_a_batch_is_full_nothing_is_sent_at_once(producer: KafkaProducer) -> None:
     large = Record(b"k", b"x" * 100_000, ())
-    accepted = [begun(producer.send(large, 0)) for _ in range(4)]
+    accepted = [send_now(producer.send(large, 0)) for _ in range(4)]
     assert [each is None for each in accepted] == [False, False, True, True]
     (batch,) = producer._client._message_accumulator._batches[(TOPIC, 0)]
     assert batch.record_count == 2
@@ -120,7 +125,7 @@ async def test_where_a_batch_is_full_nothing_is_sent_at_once(producer: KafkaProd
 
 async def test_what_is_larger_than_a_broker_takes_is_refused_before_it_is_sent(producer: KafkaProducer) -> None:
     with pytest.raises(errors.MessageSizeTooLargeError):
-        begun(producer.send(Record(b"k", b"x" * 1_000_000, ()), 0))
+        send_now(producer.send(Record(b"k", b"x" * 1_000_000, ()), 0))
 
 
 async def test_ending_it_leaves_no_task_and_says_nothing_to_the_loop() -> None:
@@ -136,7 +141,7 @@ async def test_ending_it_leaves_no_task_and_says_nothing_to_the_loop() -> None:
 
     producer._client.client.send = hang
     await producer._client._sender.start()
-    delivered = begun(producer.send(RECORD, 3))
+    delivered = send_now(producer.send(RECORD, 3))
     assert delivered is not None
     await producer.close(flush_s=0.05)
     assert asked == [1], "a request was on its way, and would have been for ever"

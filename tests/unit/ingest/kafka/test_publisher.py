@@ -7,7 +7,7 @@ import pytest
 
 from ingest.errors import Unavailable
 from ingest.kafka.breaker import BreakerPolicy
-from ingest.kafka.in_flight import Meaning, ProducerFault, QuotaLimits
+from ingest.kafka.in_flight import AppendFailure, ProducerFault, QuotaLimits
 from ingest.kafka.publisher import Publisher
 from ingest.kafka.supervisor import SupervisorTiming
 from schemas import topics
@@ -42,7 +42,7 @@ class Kit:
         self.said = Said()
         self.publisher = Publisher(
             build=self.build,
-            watch=self.counted,
+            observer=self.counted,
             logger=self.said,
             deadline_s=DEADLINE_S,
             bounds=QuotaLimits(records_max=10, bytes_max=1_000_000),
@@ -180,7 +180,7 @@ async def test_an_error_of_ours_in_handing_over_is_refused_and_told(kit: Kit) ->
     producer.refuses = TypeError("a header is no pair")
     await kit.refused("could not be handed over")
     (line,) = kit.said.of("Kafka refused records")
-    assert line["reason"] == Meaning.OURS
+    assert line["reason"] == AppendFailure.OURS
     assert kit.publisher.on_the_way == 0
 
 
@@ -209,7 +209,7 @@ async def test_parameters_that_no_producer_can_be_built_with_refuse_the_start() 
     def build() -> FakeProducer:
         raise ValueError("no such security protocol")
 
-    publisher = Publisher(build=build, watch=Counted(), logger=Said())
+    publisher = Publisher(build=build, observer=Counted(), logger=Said())
     with pytest.raises(ValueError, match="security protocol"):
         await publisher.start()
     await publisher.stop()
@@ -406,7 +406,7 @@ async def test_producers_that_all_break_are_not_built_without_pause(kit: Kit) ->
 
 
 async def test_what_the_broker_refuses_is_told_of_but_not_without_limit(kit: Kit) -> None:
-    await kit.ready(FakeProducer(answer=failing(Fails(Meaning.REFUSED))))
+    await kit.ready(FakeProducer(answer=failing(Fails(AppendFailure.REFUSED))))
     for _ in range(50):
         await kit.refused()
         await asyncio.sleep(0.001)
@@ -417,7 +417,7 @@ async def test_what_the_broker_refuses_is_told_of_but_not_without_limit(kit: Kit
 
 
 async def test_being_forbidden_to_write_is_trouble_until_an_append_succeeds(kit: Kit) -> None:
-    producer = await kit.ready(FakeProducer(answer=failing(Fails(Meaning.FORBIDDEN))))
+    producer = await kit.ready(FakeProducer(answer=failing(Fails(AppendFailure.FORBIDDEN))))
     await kit.refused()
     assert "forbids" in (kit.publisher.trouble or "")
     assert kit.said.of("Kafka refused records")[0]["reason"] == "forbidden"

@@ -9,7 +9,7 @@ from schemas.dispositions import Flag
 from schemas.orders import Order
 from tests.support.admin import NOW_MS, Refused, World, form, serving, until
 from workers.admin import shapes
-from workers.long_poll import Changes
+from workers.long_poll import OrderChanges
 from workers.queries import OrderPage
 from workers.settlement import order_view
 
@@ -144,7 +144,7 @@ async def test_a_wait_in_another_form_is_a_bad_request(query: str) -> None:
 
 
 async def test_more_waiters_than_there_is_room_for_are_told_to_ask_again() -> None:
-    world = World(changes=Changes(waiters_max=1))
+    world = World(changes=OrderChanges(waiters_max=1))
     async with serving(world) as client:
         waiting = asyncio.ensure_future(client.get("/api/orders/shop/A1?wait=60s"))
         await until(lambda: bool(world.changes._of_order))

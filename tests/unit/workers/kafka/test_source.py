@@ -20,18 +20,18 @@ from schemas.record_format import Record
 from tests.support.kafka_clients import TOPIC, Broker, FakeConsumer
 from tests.support.kafka_topics import Settled, Told
 from workers.errors import InfrastructureDamaged, InfrastructureDown
-from workers.kafka.ports import Limits
-from workers.kafka.source import KafkaSource, Rebuild
+from workers.kafka.ports import MemberLimits
+from workers.kafka.source import KafkaSource, ReplaceReason
 from workers.kafka.start_offset import MARGIN
 from workers.settlement.plan import LogRecord, Position
 
-LIMITS = Limits(poll_s=0.01, late_s=0.01, stay_every_s=0.02, stand_max_s=60, rest_s=0, rest_max_s=0)
+LIMITS = MemberLimits(poll_s=0.01, late_s=0.01, stay_every_s=0.02, stand_max_s=60, rest_s=0, rest_max_s=0)
 
 
 class World:
     """A source with its broker, and the clients that were made for it. Its time stands until it is moved."""
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    def __init__(self, limits: MemberLimits = LIMITS) -> None:
         self.broker = Broker()
         self.settled = Settled()
         self.told = Told()
@@ -43,7 +43,7 @@ class World:
             topic=TOPIC,
             last_settled=self.settled,
             all_settled=self.settled.all_settled,
-            watch=self.told,
+            observer=self.told,
             limits=limits,
             now_s=lambda: self.now_s,
         )
@@ -177,7 +177,7 @@ async def test_a_commit_that_is_not_answered_is_tried_again_and_then_the_member_
     for _ in range(LIMITS.commit_tries):
         with pytest.raises(InfrastructureDown, match="does not take commits"):
             await world.settle(batch)
-    assert world.told.rebuilds == [Rebuild.COMMIT]
+    assert world.told.rebuilds == [ReplaceReason.COMMIT]
     await world.settle(batch)
     assert len(world.told.dropped) == 1
     await world.join(0)
@@ -294,7 +294,7 @@ async def test_a_store_that_loses_what_it_settled_under_a_living_worker_has_it_r
     assert offsets(in_hand)[0] == (0, 2500)
     world.settled.lost = {(0, offset) for offset in range(1700, 2500)}
     await world.settle(in_hand)
-    assert (world.broker.committed, world.told.rebuilds) == ({0: 2500}, [Rebuild.STORE])
+    assert (world.broker.committed, world.told.rebuilds) == ({0: 2500}, [ReplaceReason.STORE])
     await world.join(0)
     assert offsets(await world.read())[0] == (0, 1700 - MARGIN)
     assert world.told.rewinds == [(0, 2500, 1700 - MARGIN)]
@@ -307,7 +307,7 @@ async def test_what_a_store_has_lost_is_found_missing_also_where_nothing_comes(w
     world.settled.last = {0: 3}
     world.now_s += LIMITS.look_every_s
     assert await world.source.poll(500) == ()
-    assert world.told.rebuilds == [Rebuild.STORE]
+    assert world.told.rebuilds == [ReplaceReason.STORE]
     await world.join(0)
     assert offsets(await world.read())[0] == (0, 0)
 
@@ -356,7 +356,7 @@ async def test_a_read_that_fails_has_the_member_replaced_and_nothing_is_skipped(
     world.client.errors.append(error)
     with pytest.raises(InfrastructureDown, match=type(error).__name__):
         await world.source.poll(500)
-    assert world.told.rebuilds == [Rebuild.FAILED]
+    assert world.told.rebuilds == [ReplaceReason.FAILED]
     first = world.client
     await world.join(0)
     assert len(await world.read()) == 3
@@ -383,7 +383,7 @@ async def test_a_record_that_cannot_be_read_is_handed_out_empty_and_its_neighbou
     (empty,) = [each.record for each in found if not each.record.key]
     assert [each.position for each in found if each.record is empty] == [Position(0, 2)]
     assert empty == Record(b"", b"", ())
-    assert world.told.rebuilds == [Rebuild.FAILED, Rebuild.FAILED]
+    assert world.told.rebuilds == [ReplaceReason.FAILED, ReplaceReason.FAILED]
     assert world.broker.committed == {0: 5, 1: 2}
 
 
@@ -399,7 +399,7 @@ async def test_brokers_that_cannot_be_reached_at_the_start_are_tried_again(world
 
 
 async def test_members_that_do_not_last_are_made_ever_more_slowly() -> None:
-    world = World(Limits(poll_s=0.01, late_s=0.01, rest_s=0.5, rest_max_s=2.0))
+    world = World(MemberLimits(poll_s=0.01, late_s=0.01, rest_s=0.5, rest_max_s=2.0))
     world.start_error = KafkaConnectionError("nobody there")
     made_at: list[float] = []
     for _ in range(80):
@@ -421,7 +421,7 @@ async def test_records_that_lie_there_and_do_not_come_have_the_member_replaced(w
     for _ in range(6):
         world.now_s += 10
         assert await world.source.poll(500) == ()
-    assert world.told.rebuilds == [Rebuild.STALLED]
+    assert world.told.rebuilds == [ReplaceReason.STALLED]
     await world.join(0)
     assert len(await world.read()) == 2
 
@@ -442,7 +442,7 @@ async def test_a_group_that_does_not_decide_has_the_member_replaced(world: World
     assert world.told.rebuilds == []
     world.now_s += 2
     assert await world.source.poll(500) == ()
-    assert world.told.rebuilds == [Rebuild.UNASSIGNED]
+    assert world.told.rebuilds == [ReplaceReason.UNASSIGNED]
 
 
 async def test_brokers_that_do_not_answer_for_a_minute_have_the_member_replaced(world: World) -> None:
@@ -456,7 +456,7 @@ async def test_brokers_that_do_not_answer_for_a_minute_have_the_member_replaced(
         assert world.told.rebuilds == []
     world.now_s += 10
     assert await world.source.poll(500) == ()
-    assert world.told.rebuilds == [Rebuild.UNREACHABLE]
+    assert world.told.rebuilds == [ReplaceReason.UNREACHABLE]
 
 
 async def test_brokers_that_do_not_say_where_to_begin_for_a_minute_have_the_member_replaced(world: World) -> None:
@@ -466,7 +466,7 @@ async def test_brokers_that_do_not_say_where_to_begin_for_a_minute_have_the_memb
         with pytest.raises(InfrastructureDown, match="where to begin is not known"):
             await world.source.poll(500)
         world.now_s += 61
-    assert world.told.rebuilds == [Rebuild.UNREACHABLE]
+    assert world.told.rebuilds == [ReplaceReason.UNREACHABLE]
 
 
 async def test_trouble_is_over_when_the_brokers_answer(world: World) -> None:
@@ -514,7 +514,7 @@ async def test_a_failure_while_the_loop_stands_is_told_at_the_next_poll(world: W
     await asyncio.sleep(0.1)
     with pytest.raises(InfrastructureDown, match="GroupAuthorizationFailedError"):
         await world.source.poll(500)
-    assert world.told.rebuilds == [Rebuild.FAILED]
+    assert world.told.rebuilds == [ReplaceReason.FAILED]
 
 
 async def test_lag_is_nothing_where_all_is_committed_and_unknown_while_the_group_decides(world: World) -> None:

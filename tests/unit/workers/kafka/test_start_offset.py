@@ -5,11 +5,11 @@ from msgspec import structs
 
 from workers.errors import InfrastructureDamaged
 from workers.kafka import start_offset
-from workers.kafka.start_offset import MARGIN, Known, Start
+from workers.kafka.start_offset import MARGIN, PartitionState, StartOffset
 
 
-def known(*, committed: int | None, settled: int | None, first: int = 0, end: int = 10_000) -> Known:
-    return Known(partition=3, committed=committed, settled=settled, first=first, end=end)
+def known(*, committed: int | None, settled: int | None, first: int = 0, end: int = 10_000) -> PartitionState:
+    return PartitionState(partition=3, committed=committed, settled=settled, first=first, end=end)
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def known(*, committed: int | None, settled: int | None, first: int = 0, end: in
         (known(committed=0, settled=None, first=0, end=0), 0),
     ],
 )
-def test_it_begins_where_the_group_stopped_or_at_the_first_record(seen: Known, offset: int) -> None:
-    assert start_offset.start(seen) == Start(offset=offset)
+def test_it_begins_where_the_group_stopped_or_at_the_first_record(seen: PartitionState, offset: int) -> None:
+    assert start_offset.start(seen) == StartOffset(offset=offset)
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,16 @@ def test_it_begins_where_the_group_stopped_or_at_the_first_record(seen: Known, o
         (known(committed=9_000, settled=None, first=70), 70),  # an empty store
     ],
 )
-def test_a_store_that_is_older_than_the_group_has_the_log_read_again_with_a_margin(seen: Known, offset: int) -> None:
-    assert start_offset.start(seen) == Start(offset=offset, rewound_from=9_000)
+def test_a_store_that_is_older_than_the_group_has_the_log_read_again_with_a_margin(
+    seen: PartitionState, offset: int
+) -> None:
+    assert start_offset.start(seen) == StartOffset(offset=offset, rewound_from=9_000)
 
 
 def test_newer_records_that_are_settled_hide_no_gap_below_the_committed_offset() -> None:
     lost = structs.replace(known(committed=9_000, settled=9_499), gap_from=5_000)
-    assert start_offset.start(lost) == Start(offset=5_000 - MARGIN, rewound_from=9_000)
-    assert start_offset.start(structs.replace(lost, first=5_000)) == Start(offset=5_000, rewound_from=9_000)
+    assert start_offset.start(lost) == StartOffset(offset=5_000 - MARGIN, rewound_from=9_000)
+    assert start_offset.start(structs.replace(lost, first=5_000)) == StartOffset(offset=5_000, rewound_from=9_000)
     with pytest.raises(InfrastructureDamaged, match="the records before 5001 are gone"):
         start_offset.start(structs.replace(lost, first=5_001))
     assert start_offset.start(structs.replace(lost, first=5_001), accept_loss=True).offset == 5_001
@@ -60,9 +62,9 @@ def test_newer_records_that_are_settled_hide_no_gap_below_the_committed_offset()
 
 def test_a_store_that_began_above_the_logs_first_record_lacks_nothing_below() -> None:
     began = known(committed=70, settled=9_499, first=70)
-    assert start_offset.start(structs.replace(began, gap_from=0)) == Start(offset=70)
+    assert start_offset.start(structs.replace(began, gap_from=0)) == StartOffset(offset=70)
     emptied = structs.replace(began, committed=9_000, gap_from=0)
-    assert start_offset.start(emptied) == Start(offset=70, rewound_from=9_000)
+    assert start_offset.start(emptied) == StartOffset(offset=70, rewound_from=9_000)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_a_store_that_began_above_the_logs_first_record_lacks_nothing_below() ->
         known(committed=None, settled=0, end=0),
     ],
 )
-def test_a_log_that_ends_before_what_is_settled_is_another_log(seen: Known) -> None:
+def test_a_log_that_ends_before_what_is_settled_is_another_log(seen: PartitionState) -> None:
     with pytest.raises(InfrastructureDamaged, match="made anew, or lost records"):
         start_offset.start(seen)
     with pytest.raises(InfrastructureDamaged, match="made anew, or lost records"):
@@ -97,7 +99,7 @@ def test_a_log_that_ends_before_what_is_committed_has_lost_its_end() -> None:
     ],
 )
 def test_records_that_are_gone_without_a_disposition_are_never_jumped_over_unless_the_loss_is_accepted(
-    seen: Known,
+    seen: PartitionState,
 ) -> None:
     with pytest.raises(InfrastructureDamaged, match=f"before {seen.first} are gone"):
         start_offset.start(seen)

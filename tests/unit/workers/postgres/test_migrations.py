@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from workers.postgres import migrations
-from workers.postgres.migrations import Step, upgrading
+from workers.postgres.migrations import Migration, upgrading
 
 # What breaks a program that was written before the step, or stops everybody while it runs.
 TAKES_AWAY = re.compile(
@@ -18,7 +18,7 @@ TAKES_AWAY = re.compile(
 OWN_TRANSACTION = re.compile(r"^\s*(BEGIN|COMMIT|ROLLBACK|START TRANSACTION)\s*;|\bCONCURRENTLY\b", re.I | re.M)
 
 
-def without_comments(step: Step) -> str:
+def without_comments(step: Migration) -> str:
     return re.sub(r"--[^\n]*", "", step.sql)
 
 
@@ -29,13 +29,13 @@ def test_the_steps_are_numbered_from_one_without_gaps() -> None:
 
 
 @pytest.mark.parametrize("step", migrations.steps(), ids=lambda step: step.name)
-def test_a_step_says_whether_it_expands_or_contracts_and_an_expanding_one_takes_nothing_away(step: Step) -> None:
+def test_a_step_says_whether_it_expands_or_contracts_and_an_expanding_one_takes_nothing_away(step: Migration) -> None:
     assert step.kind in migrations.KINDS
     assert step.kind == "contract" or TAKES_AWAY.search(without_comments(step)) is None
 
 
 @pytest.mark.parametrize("step", migrations.steps(), ids=lambda step: step.name)
-def test_a_step_leaves_the_transaction_to_whoever_runs_it(step: Step) -> None:
+def test_a_step_leaves_the_transaction_to_whoever_runs_it(step: Migration) -> None:
     assert OWN_TRANSACTION.search(without_comments(step)) is None
 
 

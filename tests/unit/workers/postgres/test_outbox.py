@@ -5,8 +5,8 @@ import pytest
 from schemas import topics
 from schemas.events import Outgoing
 from workers.postgres import outbox, settling
-from workers.postgres.outbox import Fresh
-from workers.postgres.settling import Settled
+from workers.postgres.outbox import UnsentEvents
+from workers.postgres.settling import SettleResult
 from workers.queries import Emitted
 from workers.settlement import drafting
 
@@ -21,16 +21,16 @@ def event(order: str, version: int) -> Outgoing:
     )
 
 
-def settled(*numbered: tuple[int, Outgoing], unsent_before: tuple[str, ...] = ()) -> Settled:
-    return Settled(drafting.empty(), 0, list(numbered), frozenset(unsent_before))
+def settled(*numbered: tuple[int, Outgoing], unsent_before: tuple[str, ...] = ()) -> SettleResult:
+    return SettleResult(drafting.empty(), 0, list(numbered), frozenset(unsent_before))
 
 
-def ids(fresh: Fresh, limit: int = 100) -> list[str]:
+def ids(fresh: UnsentEvents, limit: int = 100) -> list[str]:
     return [event.id for _, event in fresh.offer(limit)]
 
 
 def test_the_lowest_numbers_come_first_whatever_came_to_be_known_first() -> None:
-    fresh = Fresh()
+    fresh = UnsentEvents()
     fresh.wrote(settled((7, event("N2", 1))))
     fresh.wrote(settled((3, event("N1", 1)), (5, event("N1", 2))))
     assert ids(fresh) == ["shop:N1:1", "shop:N1:2", "shop:N2:1"]
@@ -38,14 +38,14 @@ def test_the_lowest_numbers_come_first_whatever_came_to_be_known_first() -> None
 
 
 def test_what_is_acknowledged_is_forgotten_and_what_is_not_known_does_not_matter() -> None:
-    fresh = Fresh()
+    fresh = UnsentEvents()
     fresh.wrote(settled((1, event("N1", 1)), (2, event("N2", 1))))
     fresh.forget([1, 99])
     assert ids(fresh) == ["shop:N2:1"]
 
 
 def test_an_order_whose_older_event_another_has_to_send_is_left_behind_whole() -> None:
-    fresh = Fresh()
+    fresh = UnsentEvents()
     news = [(5, event("N1", 3)), (6, event("N1", 4)), (7, event("N2", 1))]
     fresh.wrote(settled(*news, unsent_before=("shop:N1:2",)))
     assert ids(fresh) == ["shop:N2:1"]
@@ -54,7 +54,7 @@ def test_an_order_whose_older_event_another_has_to_send_is_left_behind_whole() -
 
 
 def test_an_older_event_that_is_ours_to_send_stands_in_nobodys_way() -> None:
-    fresh = Fresh()
+    fresh = UnsentEvents()
     fresh.wrote(settled((1, event("N1", 1))))
     fresh.wrote(settled((2, event("N1", 2)), unsent_before=("shop:N1:1",)))
     assert ids(fresh) == ["shop:N1:1", "shop:N1:2"]
@@ -62,7 +62,7 @@ def test_an_older_event_that_is_ours_to_send_stands_in_nobodys_way() -> None:
 
 def test_who_remembers_too_much_forgets_all_that_he_has_not_begun_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "FRESH_MAX", 2)
-    fresh = Fresh()
+    fresh = UnsentEvents()
     fresh.wrote(settled((1, event("N1", 1)), (2, event("N2", 1)), (3, event("N3", 1))))
     assert ids(fresh) == []
     fresh.wrote(settled((4, event("N1", 2)), unsent_before=("shop:N1:1",)))
@@ -71,7 +71,7 @@ def test_who_remembers_too_much_forgets_all_that_he_has_not_begun_to_send(monkey
 
 def test_what_may_be_on_its_way_is_remembered_however_much_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "FRESH_MAX", 2)
-    fresh = Fresh()
+    fresh = UnsentEvents()
     fresh.wrote(settled((1, event("N1", 1)), (2, event("N2", 1))))
     fresh.offer(1)
     fresh.offer(1)
@@ -83,7 +83,7 @@ def test_what_may_be_on_its_way_is_remembered_however_much_there_is(monkeypatch:
 
 
 def test_what_another_left_behind_may_have_been_sent_already() -> None:
-    fresh = Fresh()
+    fresh = UnsentEvents()
     fresh.wrote(settled((7, event("N2", 1))))
     fresh.took_up([Emitted(number=3, event=event("N1", 1), sent_at_ms=None)])
     assert ids(fresh) == ["shop:N1:1", "shop:N2:1"]
@@ -94,7 +94,7 @@ def test_what_another_left_behind_may_have_been_sent_already() -> None:
 
 
 def test_what_was_offered_before_may_be_on_its_way() -> None:
-    fresh = Fresh()
+    fresh = UnsentEvents()
     fresh.wrote(settled((1, event("N1", 1)), (2, event("N2", 1))))
     fresh.offer(1)
     assert fresh.doubtful([1, 2]) == set()

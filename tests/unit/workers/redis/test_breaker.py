@@ -1,6 +1,6 @@
 """When calls are made and when they are not, by what became of the ones before."""
 
-from workers.redis.breaker import Breaker
+from workers.redis.breaker import RedisBreaker
 
 
 class Clock:
@@ -11,15 +11,15 @@ class Clock:
         return self.s
 
 
-def broken(clock: Clock) -> Breaker:
-    breaker = Breaker(failures_max=2, open_s=5, now_s=clock)
+def broken(clock: Clock) -> RedisBreaker:
+    breaker = RedisBreaker(failures_max=2, open_s=5, now_s=clock)
     breaker.failed()
     breaker.failed()
     return breaker
 
 
 def test_calls_go_through_until_enough_have_failed_in_a_row() -> None:
-    breaker = Breaker(failures_max=2, open_s=5, now_s=Clock())
+    breaker = RedisBreaker(failures_max=2, open_s=5, now_s=Clock())
     breaker.failed()
     breaker.succeeded()
     breaker.failed()

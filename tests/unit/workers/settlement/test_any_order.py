@@ -35,10 +35,10 @@ def test_every_order_of_arrival_and_every_repetition_ends_in_the_same_state(name
     if orders == "registered" and history.registered is None:
         history = history._replace(registered={})
     account = facts.account(history.family, orders)
-    heard = [[facts.heard(fact, account, resend=n) for n in range(2)] for fact in history.told]
+    notification = [[facts.notification(fact, account, resend=n) for n in range(2)] for fact in history.told]
     chance = random.Random(name)
-    for sequence in _sequences(len(heard)):
-        deliveries = [heard[index][chance.randrange(2)] for index in sequence]
+    for sequence in _sequences(len(notification)):
+        deliveries = [notification[index][chance.randrange(2)] for index in sequence]
         world = World(account)
         registered_before = chance.randrange(DELIVERIES + 1) if orders == "registered" else 0
         for number, batch_ in enumerate(_split(deliveries, chance)):
@@ -98,7 +98,9 @@ def _long_histories(draw: st.DrawFn) -> tuple[str, str, list[int], random.Random
 
 _POOLS = {family: _pool(facts.account(family)) for family in ("mapi", "openapi")}
 _HEARD = {
-    account.name: [[facts.heard(fact, account, resend=n) for n in range(2)] for fact in _POOLS[account.family.value]]
+    account.name: [
+        [facts.notification(fact, account, resend=n) for n in range(2)] for fact in _POOLS[account.family.value]
+    ]
     for account in facts.ACCOUNTS.values()
     if account.family.value in _POOLS
 }

@@ -21,7 +21,7 @@ USD_100 = {"amount_minor": 10000, "currency": "USD"}
 
 def tell(world: World, *told: Fact) -> list[Delivery]:
     """One batch of these notifications."""
-    return world.deliver(*(facts.heard(fact, world.account) for fact in told))
+    return world.deliver(*(facts.notification(fact, world.account) for fact in told))
 
 
 def end(world: World, told: Fact) -> tuple[Disposition, Reason]:
@@ -77,8 +77,8 @@ def test_the_same_id_with_the_same_content_is_a_duplicate_also_within_one_batch(
 def test_a_resend_with_a_new_time_of_sending_is_a_duplicate() -> None:
     world = mapi()
     told = form("p", "TRADE_SUCCESS")
-    world.deliver(facts.heard(told, world.account, resend=0))
-    delivery = world.deliver(facts.heard(told, world.account, resend=9))[0]
+    world.deliver(facts.notification(told, world.account, resend=0))
+    delivery = world.deliver(facts.notification(told, world.account, resend=9))[0]
     assert (delivery.disposition, delivery.reason) == (Disposition.DUPLICATE, Reason.SAME_ID)
 
 
@@ -445,8 +445,8 @@ def test_an_authentic_message_that_cannot_be_read_is_held_once_and_its_copies_ar
 
 def test_a_record_that_has_its_disposition_is_passed_over() -> None:
     world = mapi()
-    heard = facts.heard(form("p", "TRADE_SUCCESS"), world.account)
-    reading = facts.reading(heard, world.account, Position(0, 0))
+    notification = facts.notification(form("p", "TRADE_SUCCESS"), world.account)
+    reading = facts.reading(notification, world.account, Position(0, 0))
     settle(world, reading)
     settle(world, reading)
     assert world.store.settled_batches[1].deliveries == []
@@ -492,14 +492,14 @@ def test_what_has_to_be_known_is_asked_for_by_number() -> None:
     account = facts.account("mapi")
     told = (form("p", "TRADE_SUCCESS"), batch("b", "T1^1.00^SUCCESS#T2^2.00^SUCCESS"))
     asked = decision.needs(
-        [facts.reading(facts.heard(fact, account), account, Position(0, n)) for n, fact in enumerate(told)]
+        [facts.reading(facts.notification(fact, account), account, Position(0, n)) for n, fact in enumerate(told)]
     )
     assert asked.ids == {(account.name, "p"), (account.name, "b")}
     assert asked.orders == {(account.name, "A")}
     assert asked.trades == {(account.name, "T1"), (account.name, "T2")}
     assert asked.refunds == frozenset()
     antoms = facts.account("antom")
-    one = facts.reading(facts.heard(antom_refund("R1", "1"), antoms), antoms, Position(0, 0))
+    one = facts.reading(facts.notification(antom_refund("R1", "1"), antoms), antoms, Position(0, 0))
     assert decision.needs([one]).refunds == {(antoms.name, "R1")}
     assert one.notification is not None
     assert (one.notification.kind, one.notification.news) == (Kind.REFUND, News.PARTLY_REFUNDED)

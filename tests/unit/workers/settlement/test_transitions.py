@@ -11,7 +11,7 @@ from schemas.money import Money
 from schemas.notification import Kind, Notification
 from schemas.orders import RANK, Claim, ClosedBecause, News, Refund, State
 from workers.settlement import transitions
-from workers.settlement.transitions import MOVES, Verdict
+from workers.settlement.transitions import MOVES, MoveVerdict
 
 AMOUNT = 1000
 TOTALS = (100, 400, AMOUNT)
@@ -55,7 +55,7 @@ def claims() -> list[Claim]:
         claim = fresh.pop()
         if repr(claim) not in found:
             found[repr(claim)] = claim
-            fresh += [joined(claim, heard) for heard in EVERYTHING]
+            fresh += [joined(claim, notification) for notification in EVERYTHING]
     return list(found.values())
 
 
@@ -67,7 +67,7 @@ def test_every_news_has_a_move_from_every_state() -> None:
 def test_no_move_leads_to_a_lower_rank(state: State, news: News) -> None:
     move = MOVES[state, news]
     assert RANK[move.to] >= RANK[state]
-    assert (move.verdict is Verdict.BEHIND) <= (move.to is state)
+    assert (move.verdict is MoveVerdict.BEHIND) <= (move.to is state)
 
 
 @pytest.mark.parametrize("state", State)
@@ -78,10 +78,10 @@ def test_news_that_moves_no_order_moves_none(state: State) -> None:
 @pytest.mark.parametrize("news", [News.EXPIRED, News.FAILED])
 @pytest.mark.parametrize("state", [State.PAID, State.FINISHED, State.REFUNDED])
 def test_a_payment_and_an_end_without_payment_contradict_in_either_order(state: State, news: News) -> None:
-    assert MOVES[state, news].verdict is Verdict.CONTRADICTION
+    assert MOVES[state, news].verdict is MoveVerdict.CONTRADICTION
     paid = {State.PAID: News.PAID, State.FINISHED: News.FINISHED, State.REFUNDED: News.REFUNDED}[state]
     move = MOVES[State.LAPSED, paid]
-    assert (move.verdict, move.to) == (Verdict.CONTRADICTION, state)
+    assert (move.verdict, move.to) == (MoveVerdict.CONTRADICTION, state)
 
 
 def test_joining_commutes_on_every_claim_that_can_be() -> None:
@@ -92,27 +92,27 @@ def test_joining_commutes_on_every_claim_that_can_be() -> None:
 
 
 def test_joining_twice_is_joining_once_and_says_so() -> None:
-    for claim, heard in itertools.product(claims(), EVERYTHING):
-        once = joined(claim, heard)
-        again, verdict = transitions.join(once, heard)
+    for claim, notification in itertools.product(claims(), EVERYTHING):
+        once = joined(claim, notification)
+        again, verdict = transitions.join(once, notification)
         assert again == once
-        assert verdict is not Verdict.RISE
+        assert verdict is not MoveVerdict.RISE
 
 
 def test_all_histories_of_four_end_alike_in_all_their_orders() -> None:
-    for heard in itertools.combinations(EVERYTHING, 4):
-        ends = [joined(CLAIM, *order) for order in itertools.permutations(heard)]
+    for notification in itertools.combinations(EVERYTHING, 4):
+        ends = [joined(CLAIM, *order) for order in itertools.permutations(notification)]
         assert all(end == ends[0] for end in ends)
 
 
 @given(st.lists(st.sampled_from(EVERYTHING), max_size=30), st.randoms(use_true_random=False), st.integers(0, 30))
 def test_a_long_history_may_come_in_any_order_and_in_any_grouping(
-    heard: list[Notification], chance: random.Random, cut: int
+    notification: list[Notification], chance: random.Random, cut: int
 ) -> None:
-    shuffled = list(heard)
+    shuffled = list(notification)
     chance.shuffle(shuffled)
-    assert joined(CLAIM, *shuffled) == joined(CLAIM, *heard)
-    assert joined(joined(CLAIM, *heard[:cut]), *heard[cut:]) == joined(CLAIM, *heard)
+    assert joined(CLAIM, *shuffled) == joined(CLAIM, *notification)
+    assert joined(joined(CLAIM, *notification[:cut]), *notification[cut:]) == joined(CLAIM, *notification)
 
 
 def test_frozen_is_remembered_until_anything_says_that_it_is_over() -> None:
