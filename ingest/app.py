@@ -12,12 +12,13 @@ from typing import Protocol
 from aiohttp import ClientSession, DummyCookieJar
 
 from ingest.clock import Clock, SystemClock
+from ingest.errors import Throttled
 from ingest.http.server import Receiver
 from ingest.keys import KeyRing, Rings
 from ingest.log_port import Logger
 from ingest.metrics import ReceiverMetrics, TimedLog
 from ingest.notify_verify import NotifyVerify
-from ingest.quota import Room
+from ingest.quota import Quota
 from ingest.receive import Confirm, Log, Receipts, Reception, no_receipt
 from ingest.recent_refusals import RecentRefusals
 from ingest.reporting import Reporting
@@ -56,8 +57,8 @@ async def serving(
         WrongParser, OSError: it cannot serve.
     """
     clock = clock or SystemClock()
-    room = Room(requests_max=settings.in_flight_max, bytes_max=settings.in_flight_bytes_max)
-    metrics.watch_active(lambda: room.requests)
+    quota = Quota(count_max=settings.in_flight_max, bytes_max=settings.in_flight_bytes_max, exceeded=Throttled)
+    metrics.watch_active(lambda: quota.count)
     reporting = Reporting(
         metrics=metrics,
         logger=logger,
@@ -69,7 +70,7 @@ async def serving(
     async with ClientSession(cookie_jar=DummyCookieJar()) as session:
         reception = Reception(
             accounts=accounts,
-            room=room,
+            quota=quota,
             keys=rings,
             confirm=confirm or NotifyVerify(session, total_s=settings.confirm_deadline_s),
             log=TimedLog(log, metrics, clock),

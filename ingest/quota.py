@@ -1,32 +1,29 @@
-"""How much the receiver takes on at a time: requests by number, and their bodies by size.
+"""Limits on memory in use by one process: a number of requests or records, and their bytes.
 
-Asked before a body is read, so that saying no costs less than saying yes. Each request reserves what it announced, or
-the largest body where it announced nothing: memory is bounded by what could still arrive, not by what has arrived.
+The receiver counts requests before it reads their bodies; the Kafka log counts records until they are written or lost.
 """
 
-from ingest.errors import Throttled
+from collections.abc import Callable
 
 
-class Room:
-    """Counts what is in flight in one process."""
+class Quota:
+    """Counts items in flight and their bytes, up to two limits. `exceeded` makes the error for an item too many."""
 
-    def __init__(self, *, requests_max: int, bytes_max: int) -> None:
-        self._requests_max = requests_max
+    def __init__(self, *, count_max: int, bytes_max: int, exceeded: Callable[[], Exception]) -> None:
+        self._count_max = count_max
         self._bytes_max = bytes_max
-        self.requests = 0
+        self._exceeded = exceeded
+        self.count = 0
         self.bytes = 0
 
-    def enter(self, size: int) -> None:
-        """Reserve room for one request of `size` bytes; `leave` gives it back.
-
-        Raises:
-            Throttled: there is none.
-        """
-        if self.requests >= self._requests_max or self.bytes + size > self._bytes_max:
-            raise Throttled
-        self.requests += 1
+    def take(self, size: int) -> None:
+        """Count one item of `size` bytes, until `release`. If a limit would be passed, raise and count nothing."""
+        if self.count >= self._count_max or self.bytes + size > self._bytes_max:
+            raise self._exceeded()
+        self.count += 1
         self.bytes += size
 
-    def leave(self, size: int) -> None:
-        self.requests -= 1
+    def release(self, size: int) -> None:
+        """Stop counting an item that was taken with this `size`."""
+        self.count -= 1
         self.bytes -= size

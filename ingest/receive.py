@@ -17,7 +17,7 @@ from ingest.authenticate import Authentic, SigningHeaders
 from ingest.clock import Clock
 from ingest.errors import Malformed, NoSuchAccount, TooLarge, Unsupported, WrongMethod
 from ingest.keys import KeyRing
-from ingest.quota import Room
+from ingest.quota import Quota
 from schemas import record_format
 from schemas.accounts import Account, Family
 from schemas.dispositions import Refusal
@@ -116,7 +116,7 @@ class Reception:
         self,
         *,
         accounts: Mapping[str, Account],
-        room: Room,
+        quota: Quota,
         keys: Keys,
         confirm: Confirm,
         log: Log,
@@ -125,7 +125,7 @@ class Reception:
     ) -> None:
         self._receipts = receipts
         self._accounts = {PATH + name: account for name, account in accounts.items()}
-        self._room = room
+        self._quota = quota
         self._keys = keys
         self._confirm = confirm
         self._log = log
@@ -148,7 +148,7 @@ class Reception:
         if arrived.method != "POST":
             raise WrongMethod(arrived.method)
         size = _announced_size(arrived.headers)
-        self._room.enter(size)
+        self._quota.take(size)
         try:
             _check_media(arrived.headers, account)
             body = await arrived.read_body()
@@ -161,7 +161,7 @@ class Reception:
             sealed = _sealed(account, arrived, body, signing, authentic, received_at_ms)
             await self._log.append(record_format.encode(sealed, authentic.number, self._receipts(sealed)))
         finally:
-            self._room.leave(size)
+            self._quota.release(size)
         return Accepted(account, authentic, is_stale)
 
     def account_at(self, target: str) -> Account | None:

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from ingest.errors import Unavailable
 from ingest.kafka.breaker import Breaker
+from ingest.quota import Quota
 from schemas.record_format import Record
 
 Delivered = asyncio.Future[Any]
@@ -54,28 +55,16 @@ class QuotaLimits(Struct, frozen=True, kw_only=True):
     bytes_max: int = 32 * 1024 * 1024
 
 
-class Places:
-    """Counts what is on its way by all producers of the process, those being given up included."""
+def record_quota(limits: QuotaLimits) -> Quota:
+    """Return the counter of pending records for all producers of the process, including those being replaced.
 
-    def __init__(self, bounds: QuotaLimits) -> None:
-        self._bounds = bounds
-        self.records = 0
-        self.bytes = 0
-
-    def take(self, size: int) -> None:
-        """Take a place for one record; `free` gives it back.
-
-        Raises:
-            Unavailable: there is none.
-        """
-        if self.records >= self._bounds.records_max or self.bytes + size > self._bounds.bytes_max:
-            raise Unavailable("too many records are on their way")
-        self.records += 1
-        self.bytes += size
-
-    def free(self, size: int) -> None:
-        self.records -= 1
-        self.bytes -= size
+    It raises Unavailable if there are too many.
+    """
+    return Quota(
+        count_max=limits.records_max,
+        bytes_max=limits.bytes_max,
+        exceeded=lambda: Unavailable("too many records are on their way"),
+    )
 
 
 class PendingRecords:
@@ -83,7 +72,7 @@ class PendingRecords:
 
     def __init__(
         self,
-        places: Places,
+        places: Quota,
         *,
         landed: Callable[[BaseException | None], None],
         overdue: Callable[[], None],
@@ -124,10 +113,10 @@ class PendingRecords:
         error = asyncio.CancelledError() if delivered.cancelled() else delivered.exception()
         flight = self._waiting.pop(delivered, None)
         if flight is None:
-            self._places.free(self._abandoned.pop(delivered))
+            self._places.release(self._abandoned.pop(delivered))
         else:
             waiter, size, _ = flight
-            self._places.free(size)
+            self._places.release(size)
             if waiter.done():
                 pass  # whoever waited was cancelled
             elif error is None:
@@ -199,7 +188,7 @@ class ActiveProducer:
         self,
         producer: Producer,
         *,
-        places: Places,
+        places: Quota,
         breaker: Breaker,
         deadline_s: float,
         refused: Callable[[AppendFailure, BaseException], None],

@@ -19,9 +19,9 @@ from ingest.kafka.breaker import Breaker, BreakerPolicy, BreakerState
 from ingest.kafka.in_flight import (
     ActiveProducer,
     AppendFailure,
-    Places,
     Producer,
     QuotaLimits,
+    record_quota,
     send_now,
     when_there_is_room,
 )
@@ -52,7 +52,7 @@ class Publisher:
     ) -> None:
         self._deadline_s = deadline_s
         self._logger = logger
-        self._places = Places(bounds or QuotaLimits())
+        self._places = record_quota(bounds or QuotaLimits())
         self._now_s = asyncio.get_running_loop().time
         self._breaker = Breaker(patience or BreakerPolicy(), now_s=self._now_s)
         self._refusals = RateLimit(per_s=REFUSALS_TOLD_PER_S, burst=3)
@@ -81,7 +81,7 @@ class Publisher:
     @property
     def on_the_way(self) -> int:
         """Records that a producer has and that are neither written nor lost, also those nobody waits for any more."""
-        return self._places.records
+        return self._places.count
 
     async def start(self) -> None:
         """Begin to look for brokers. This does not wait for them: `trouble` says when they are found.
@@ -117,7 +117,7 @@ class Publisher:
                 lambda: carrier.producer.send(record, partition), within_s=self._deadline_s
             )
         except BaseException as error:
-            self._places.free(size)
+            self._places.release(size)
             if isinstance(error, Unavailable) or not isinstance(error, Exception):
                 raise
             carrier.lost(error)

@@ -22,7 +22,7 @@ from ingest.errors import (
     WrongMethod,
 )
 from ingest.keys import Rings
-from ingest.quota import Room
+from ingest.quota import Quota
 from ingest.receive import Reception
 from schemas import accounts, record_format
 from schemas.accounts import Account
@@ -87,19 +87,19 @@ def steps() -> Steps:
 
 
 @pytest.fixture
-def room() -> Room:
-    return Room(requests_max=2, bytes_max=1 << 20)
+def quota() -> Quota:
+    return Quota(count_max=2, bytes_max=1 << 20, exceeded=Throttled)
 
 
 @pytest.fixture
-def reception(steps: Steps, room: Room, tmp_path: Path) -> Reception:
+def reception(steps: Steps, quota: Quota, tmp_path: Path) -> Reception:
     pem = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "key.pem").write_bytes(pem)
     shop = {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["key.pem"]}
     asking = shop | {"notify_verify": True, "partner": "2088"}
     configured = accounts.parse({"accounts": {"shop": shop, "asking": asking}})
     keys = Rings(configured, tmp_path)
-    return Reception(accounts=configured, room=room, keys=keys, confirm=steps, log=steps, clock=steps)
+    return Reception(accounts=configured, quota=quota, keys=keys, confirm=steps, log=steps, clock=steps)
 
 
 async def test_what_was_accepted_is_durable_with_the_signed_bytes(reception: Reception, steps: Steps) -> None:
@@ -157,7 +157,7 @@ REFUSED_UNREAD: dict[str, tuple[Request, type[Refused], Refusal]] = {
 
 @pytest.mark.parametrize("name", REFUSED_UNREAD)
 async def test_what_its_header_gives_away_is_refused_unread(
-    reception: Reception, steps: Steps, room: Room, name: str
+    reception: Reception, steps: Steps, quota: Quota, name: str
 ) -> None:
     request, error, reason = REFUSED_UNREAD[name]
     with pytest.raises(error) as refusal:
@@ -165,25 +165,25 @@ async def test_what_its_header_gives_away_is_refused_unread(
     assert refusal.value.reason is reason
     assert not request.was_read
     assert steps.done == []
-    assert (room.requests, room.bytes) == (0, 0)
+    assert (quota.count, quota.bytes) == (0, 0)
 
 
-async def test_a_full_room_refuses_unread_and_is_left_by_whoever_ends(reception: Reception, room: Room) -> None:
-    room.enter(10)
-    room.enter(10)
+async def test_a_full_room_refuses_unread_and_is_left_by_whoever_ends(reception: Reception, quota: Quota) -> None:
+    quota.take(10)
+    quota.take(10)
     request = Request()
     with pytest.raises(Throttled):
         await reception.receive(request)
     assert not request.was_read
-    room.leave(10)
+    quota.release(10)
     await reception.receive(Request())
     with pytest.raises(Malformed):
         await reception.receive(Request(body=b"no form"))
-    assert (room.requests, room.bytes) == (1, 10)
+    assert (quota.count, quota.bytes) == (1, 10)
 
 
-async def test_a_body_of_unknown_size_reserves_the_largest(reception: Reception, room: Room) -> None:
-    room.enter((1 << 20) - 65_535)
+async def test_a_body_of_unknown_size_reserves_the_largest(reception: Reception, quota: Quota) -> None:
+    quota.take((1 << 20) - 65_535)
     with pytest.raises(Throttled):
         await reception.receive(Request(content_length=None, transfer_encoding="chunked"))
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from ingest.errors import Unavailable
-from ingest.kafka.in_flight import PendingRecords, Places, QuotaLimits
+from ingest.kafka.in_flight import PendingRecords, QuotaLimits, record_quota
+from ingest.quota import Quota
 
 SIZE = 100
 
@@ -21,8 +22,8 @@ class Ended:
 
 
 @pytest.fixture
-def places() -> Places:
-    return Places(QuotaLimits(records_max=3, bytes_max=250))
+def places() -> Quota:
+    return record_quota(QuotaLimits(records_max=3, bytes_max=250))
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def ended() -> Ended:
 
 
 @pytest.fixture
-async def flights(places: Places, ended: Ended) -> PendingRecords:
+async def flights(places: Quota, ended: Ended) -> PendingRecords:
     return PendingRecords(places, landed=ended.landed.append, overdue=ended.late, deadline_s=0.05)
 
 
@@ -39,34 +40,34 @@ def future() -> asyncio.Future[Any]:
     return asyncio.get_running_loop().create_future()
 
 
-def begin(flights: PendingRecords, places: Places, delivered: asyncio.Future[Any]) -> asyncio.Future[None]:
+def begin(flights: PendingRecords, places: Quota, delivered: asyncio.Future[Any]) -> asyncio.Future[None]:
     places.take(SIZE)
     return flights.begin(delivered, SIZE, asyncio.get_running_loop().time())
 
 
 async def test_a_wait_ends_well_when_the_record_is_delivered(
-    flights: PendingRecords, places: Places, ended: Ended
+    flights: PendingRecords, places: Quota, ended: Ended
 ) -> None:
     delivered = future()
     waiter = begin(flights, places, delivered)
     assert flights
     delivered.set_result(None)
     await waiter
-    assert (places.records, places.bytes, bool(flights), ended.landed) == (0, 0, False, [None])
+    assert (places.count, places.bytes, bool(flights), ended.landed) == (0, 0, False, [None])
 
 
-async def test_a_failure_is_unknown(flights: PendingRecords, places: Places, ended: Ended) -> None:
+async def test_a_failure_is_unknown(flights: PendingRecords, places: Quota, ended: Ended) -> None:
     delivered = future()
     waiter = begin(flights, places, delivered)
     error = OSError("gone")
     delivered.set_exception(error)
     with pytest.raises(Unavailable, match="unknown whether written"):
         await waiter
-    assert (places.records, ended.landed) == (0, [error])
+    assert (places.count, ended.landed) == (0, [error])
 
 
 async def test_a_wait_that_ended_too_early_keeps_its_place_until_the_record_is_over(
-    flights: PendingRecords, places: Places, ended: Ended
+    flights: PendingRecords, places: Quota, ended: Ended
 ) -> None:
     delivered = future()
     began_s = asyncio.get_running_loop().time()
@@ -74,14 +75,14 @@ async def test_a_wait_that_ended_too_early_keeps_its_place_until_the_record_is_o
     with pytest.raises(Unavailable, match="in time"):
         await waiter
     assert asyncio.get_running_loop().time() - began_s < 1
-    assert (places.records, places.bytes, ended.overdue, ended.landed) == (1, SIZE, 1, [])
+    assert (places.count, places.bytes, ended.overdue, ended.landed) == (1, SIZE, 1, [])
     delivered.set_result(None)
     await asyncio.sleep(0)
-    assert (places.records, places.bytes, ended.landed) == (0, 0, [None])
+    assert (places.count, places.bytes, ended.landed) == (0, 0, [None])
 
 
 async def test_whoever_is_cancelled_cancels_neither_the_record_nor_its_count(
-    flights: PendingRecords, places: Places, ended: Ended
+    flights: PendingRecords, places: Quota, ended: Ended
 ) -> None:
     delivered = future()
 
@@ -94,15 +95,15 @@ async def test_whoever_is_cancelled_cancels_neither_the_record_nor_its_count(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not delivered.done()
-    assert places.records == 1
+    assert places.count == 1
     await asyncio.sleep(0.1)
-    assert (places.records, ended.overdue) == (1, 1), "no word in time, whoever waits for it"
+    assert (places.count, ended.overdue) == (1, 1), "no word in time, whoever waits for it"
     delivered.set_result(None)
     await asyncio.sleep(0)
-    assert (places.records, ended.landed) == (0, [None])
+    assert (places.count, ended.landed) == (0, [None])
 
 
-async def test_each_wait_ends_at_its_own_deadline(flights: PendingRecords, places: Places) -> None:
+async def test_each_wait_ends_at_its_own_deadline(flights: PendingRecords, places: Quota) -> None:
     clock = asyncio.get_running_loop().time
     waits = []
     for _ in range(2):
@@ -114,7 +115,7 @@ async def test_each_wait_ends_at_its_own_deadline(flights: PendingRecords, place
         assert 0.045 <= clock() - began_s < 1
 
 
-async def test_what_a_producer_left_ends_with_it(flights: PendingRecords, places: Places, ended: Ended) -> None:
+async def test_what_a_producer_left_ends_with_it(flights: PendingRecords, places: Quota, ended: Ended) -> None:
     waiting, abandoned = future(), future()
     begin(flights, places, abandoned).cancel()
     await asyncio.sleep(0.08)
@@ -122,16 +123,16 @@ async def test_what_a_producer_left_ends_with_it(flights: PendingRecords, places
     flights.forget()
     with pytest.raises(Unavailable):
         await waiter
-    assert (places.records, places.bytes, bool(flights), len(ended.landed)) == (0, 0, False, 2)
+    assert (places.count, places.bytes, bool(flights), len(ended.landed)) == (0, 0, False, 2)
 
 
-async def test_no_more_than_so_many_records_and_bytes_are_on_their_way(places: Places) -> None:
+async def test_no_more_than_so_many_records_and_bytes_are_on_their_way(places: Quota) -> None:
     for size in (1, 1, 1):
         places.take(size)
     with pytest.raises(Unavailable):
         places.take(1)
-    places.free(1)
+    places.release(1)
     with pytest.raises(Unavailable):
         places.take(249)
     places.take(248)
-    assert (places.records, places.bytes) == (3, 250)
+    assert (places.count, places.bytes) == (3, 250)
