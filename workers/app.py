@@ -83,7 +83,7 @@ async def working(
     authenticate: Authenticate,
     source: Source,
     store: WorkersStore,
-    claims: IdempotencyLocks,
+    locks: IdempotencyLocks,
     events: Events,
     woken: asyncio.Event,
     observer: Observers,
@@ -100,7 +100,7 @@ async def working(
     relay = Relay(processing.emit, pauses=observer)
     consumer = Consumer(
         source=source,
-        claims=claims,
+        locks=locks,
         process=processing.process,
         settled=relay.wake,
         observer=observer,

@@ -1,11 +1,11 @@
-"""The first loop of a worker: poll, claim, process, commit, release.
+"""The first loop of a worker: poll, lock, process, commit, release.
 
 The commit is the last thing that is said, after every record of the batch has its disposition and its events lie in the
 outbox; a worker that dies anywhere before leaves a batch that is delivered again and recognised. While infrastructure
 is in trouble the loop stands at the batch in hand and tries it again: it polls nothing new, so memory stays what it is,
 and the log keeps the rest.
 
-Of a batch that is delivered again, what claims and store both know to be done is passed over (`workers.locks`).
+Of a batch that is delivered again, what done-markers and store both know to be done is passed over (`workers.locks`).
 
 Sending the events is the relay's work (`workers.outbox_relay`), which is woken after each batch and not waited for:
 where their topic is away, the outbox grows and orders go on.
@@ -22,8 +22,8 @@ from workers.locks import IdempotencyLocks, LockResult
 from workers.settlement.plan import LogRecord, Position
 
 BATCH_MAX = 500  # where a transaction's cost per record stops falling
-CLAIM_WAITS = 5
-CLAIM_WAIT_S = 0.2  # five of them: what a batch of another worker takes, with room
+LOCK_WAITS = 5
+LOCK_WAIT_S = 0.2  # five of them: what a batch of another worker takes, with room
 
 
 class Source(Protocol):
@@ -45,10 +45,10 @@ class Source(Protocol):
 
 
 class LockObserver(Protocol):
-    """Those who want to know how claiming goes: `acquired`, `contended_then_acquired`, `timeout` or `error`; and how
+    """Those who want to know how locking goes: `acquired`, `contended_then_acquired`, `timeout` or `error`; and how
     many records were `done` before."""
 
-    def claimed(self, outcome: str, count: int) -> None: ...
+    def lock_outcome(self, outcome: str, count: int) -> None: ...
 
 
 class ConsumerObserver(BackoffObserver, LockObserver, Protocol):
@@ -58,12 +58,12 @@ class ConsumerObserver(BackoffObserver, LockObserver, Protocol):
 
 
 async def nobody_knows(records: Sequence[LogRecord]) -> bool:
-    """For claims that leave no marks: nobody asks."""
+    """For locks that leave no done-markers: nobody asks."""
     return False
 
 
 class Consumer:
-    """One worker's loop. `token` is its name among those that claim; `settled` wakes the relay.
+    """One worker's loop. `token` is its name among those that lock; `settled` wakes the relay.
 
     `are_settled` tells whether each of these records is what the store has settled at its position.
     """
@@ -72,17 +72,17 @@ class Consumer:
         self,
         *,
         source: Source,
-        claims: IdempotencyLocks,
+        locks: IdempotencyLocks,
         process: Callable[[Sequence[LogRecord]], Awaitable[None]],
         settled: Callable[[], None],
         observer: ConsumerObserver,
         token: bytes,
         are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = nobody_knows,
         batch_max: int = BATCH_MAX,
-        claim_wait_s: float = CLAIM_WAIT_S,
+        lock_wait_s: float = LOCK_WAIT_S,
     ) -> None:
         self._source = source
-        self._claims = claims
+        self._locks = locks
         self._process = process
         self._settled = settled
         self._observer = observer
@@ -90,7 +90,7 @@ class Consumer:
         self._are_settled = are_settled
         self._batches = 0
         self._batch_max = batch_max
-        self._claim_wait_s = claim_wait_s
+        self._lock_wait_s = lock_wait_s
         self._stopping = asyncio.Event()
         self._patience = Backoff(observer, self._stopping)
 
@@ -124,9 +124,9 @@ class Consumer:
         done: Mapping[bytes, Position] = {}
         try:
             began_s = time.perf_counter()
-            ours, marks = await self._claim(keys, token)
+            ours, done_markers = await self._acquire(keys, token)
             self._observer.step("claim", time.perf_counter() - began_s)
-            todo = await self._without_done(batch, marks) if marks else batch
+            todo = await self._without_done(batch, done_markers) if done_markers else batch
             others = [logged for logged in todo if logged.record.key not in ours]
             if others:
                 await self._apply([logged for logged in todo if logged.record.key in ours])
@@ -150,57 +150,63 @@ class Consumer:
         await self._patience.until_done(lambda: self._process(batch))
         self._settled()
 
-    async def _claim(self, keys: Sequence[bytes], token: bytes) -> LockResult:
-        """The keys that are ours; all of them where claims do not work, since the store decides anyway."""
+    async def _acquire(self, keys: Sequence[bytes], token: bytes) -> LockResult:
+        """The keys that are ours; all of them where locks do not work, since the store decides anyway."""
         try:
-            claimed = await self._claims.claim(keys, token)
+            result = await self._locks.acquire(keys, token)
         except InfrastructureDown:
-            self._observer.claimed("error", len(keys))
+            self._observer.lock_outcome("error", len(keys))
             return LockResult(set(keys), {})
-        if claimed.ours:
-            self._observer.claimed("acquired", len(claimed.ours))
-        return claimed
+        if result.ours:
+            self._observer.lock_outcome("acquired", len(result.ours))
+        return result
 
-    async def _without_done(self, batch: Sequence[LogRecord], marks: Mapping[bytes, Position]) -> Sequence[LogRecord]:
-        """What is left to do, where marks say that some is done and the store says it too."""
+    async def _without_done(
+        self, batch: Sequence[LogRecord], done_markers: Mapping[bytes, Position]
+    ) -> Sequence[LogRecord]:
+        """What is left to do, where done-markers say that some is done and the store says it too."""
         rest: list[LogRecord] = []
         done: list[LogRecord] = []
         for logged in batch:
-            (done if _is_within(logged.position, marks.get(logged.record.key)) else rest).append(logged)
+            (done if _is_within(logged.position, done_markers.get(logged.record.key)) else rest).append(logged)
         try:
             if not done or not await self._are_settled(done):
                 return batch
         except InfrastructureDown:
             return batch  # what needs the store will wait for it
-        self._observer.claimed("done", len(done))
+        self._observer.lock_outcome("done", len(done))
         return rest
 
     async def _wait_for(self, others: Sequence[LogRecord], token: bytes) -> None:
         """Returns when the other worker is done with them, or has had time enough."""
         missing = list(dict.fromkeys(logged.record.key for logged in others))
-        for _ in range(CLAIM_WAITS):
-            await asyncio.sleep(self._claim_wait_s)
+        for _ in range(LOCK_WAITS):
+            await asyncio.sleep(self._lock_wait_s)
             try:
-                ours, _ = await self._claims.claim(missing, token)
+                ours, _ = await self._locks.acquire(missing, token)
             except InfrastructureDown:
-                self._observer.claimed("error", len(missing))
+                self._observer.lock_outcome("error", len(missing))
                 return
             if ours:
-                self._observer.claimed("contended_then_acquired", len(ours))
+                self._observer.lock_outcome("contended_then_acquired", len(ours))
             missing = [key for key in missing if key not in ours]
             if not missing:
                 return
-        self._observer.claimed("timeout", len(missing))
+        self._observer.lock_outcome("timeout", len(missing))
 
     async def _release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:
         try:
-            await self._claims.release(keys, token, done)
+            await self._locks.release(keys, token, done)
         except InfrastructureDown:
-            self._observer.claimed("error", len(keys))  # they expire
+            self._observer.lock_outcome("error", len(keys))  # they expire
 
 
-def _is_within(position: Position, mark: Position | None) -> bool:
-    return mark is not None and position.partition == mark.partition and position.offset <= mark.offset
+def _is_within(position: Position, done_marker: Position | None) -> bool:
+    return (
+        done_marker is not None
+        and position.partition == done_marker.partition
+        and position.offset <= done_marker.offset
+    )
 
 
 def _ends(batch: Sequence[LogRecord]) -> list[Position]:

@@ -33,7 +33,7 @@ class IdempotencyLocks(Protocol):
     """Leases on keys. A token names one holder and one batch of it, and does not begin with `=`; keys are those of log
     records: `account:order`."""
 
-    async def claim(self, keys: Sequence[bytes], token: bytes) -> LockResult:
+    async def acquire(self, keys: Sequence[bytes], token: bytes) -> LockResult:
         """Safe to repeat: what the token holds already counts as ours."""
 
     async def release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:

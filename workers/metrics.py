@@ -74,7 +74,7 @@ class WorkerMetrics:
         self._end_to_end = _Spans(histogram(telemetry.END_TO_END, registry))
         self._retries = _Children(counter(telemetry.RETRIES, registry))
         self._replayed = _Children(counter(telemetry.REPLAYED, registry))
-        self._claims = _Children(counter(telemetry.CLAIMS, registry))
+        self._lock_outcomes = _Children(counter(telemetry.CLAIMS, registry))
         self._fenced = counter(telemetry.FENCED_WRITES, registry)
         self._held_now = gauge(telemetry.HELD_NOW, registry)
         self._held_oldest = gauge(telemetry.HELD_OLDEST, registry)
@@ -134,8 +134,8 @@ class WorkerMetrics:
         """A held notification was tried again by a person."""
         self._replayed.of(result).inc()
 
-    def claimed(self, outcome: str, count: int = 1) -> None:
-        self._claims.of(outcome).inc(count)
+    def lock_outcome(self, outcome: str, count: int = 1) -> None:
+        self._lock_outcomes.of(outcome).inc(count)
 
     def lag(self, *, messages: int, seconds: float, partition: int = 0, group: str = "worker") -> None:
         """How far the worker is behind the log."""

@@ -39,8 +39,8 @@ class Observers:
         self._metrics.paused(error, attempts=attempts, wait_s=wait_s)
         self._lines.paused(error, attempts=attempts, wait_s=wait_s)
 
-    def claimed(self, outcome: str, count: int) -> None:
-        self._metrics.claimed(outcome, count)
+    def lock_outcome(self, outcome: str, count: int) -> None:
+        self._metrics.lock_outcome(outcome, count)
 
     def _tell(self, call: Callable[[], None]) -> None:
         try:

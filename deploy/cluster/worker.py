@@ -1,6 +1,6 @@
 """`alipay-notify worker`: records from Kafka to their dispositions in the order store, and events back to Kafka.
 
-Composition, in the order in which things need each other: the store, the claims, the ends at Kafka, the loops. It ends
+Composition, in the order in which things need each other: the store, the locks, the ends at Kafka, the loops. It ends
 in the reverse order: the batch in hand is finished, its events are sent, the group is left, so that others take the
 partitions over at once, and what this worker led is handed on.
 """
@@ -15,7 +15,7 @@ from deploy import accounts_file, process
 from deploy.authentication import Authenticator, believing_the_log, keep_keys
 from deploy.cluster import connections, housekeeping, settings
 from deploy.cluster.settings import ClusterSettings
-from deploy.embedded.locks import LocalClaims
+from deploy.embedded.locks import LocalLocks
 from deploy.logs import LogWriter
 from ingest.clock import SystemClock
 from ingest.keys import Rings
@@ -36,7 +36,7 @@ from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.postgres.store import PostgresOrderStore
 from workers.redis import clients as redis_clients
-from workers.redis.locks import RedisClaims, spread
+from workers.redis.locks import RedisLocks, spread
 
 BELIEVES_LOG = (
     "whoever may write to the log can say for this account that Alipay confirmed a notification: "
@@ -64,7 +64,7 @@ async def running(
     async with AsyncExitStack() as stack:
         store = await PostgresOrderStore.open(settings.postgres_address(told), holder=name, now_ms=clock.epoch_ms)
         stack.push_async_callback(store.close)
-        claims = await _claims(told, stack)
+        locks = await _locks(told, stack)
         counted = metrics.WorkerMetrics(registry, accounts, now_ms=clock.epoch_ms)
         events = KafkaEvents(
             lambda: clients.producer(connection, client_id=name),
@@ -86,7 +86,7 @@ async def running(
                 authenticate=Authenticator(rings, receipt_keys).authenticate,
                 source=source,
                 store=store,
-                claims=claims,
+                locks=locks,
                 events=events,
                 woken=store.woken,
                 observer=Observers(
@@ -112,18 +112,18 @@ async def running(
         yield {"admin": admin_url}
 
 
-async def _claims(told: ClusterSettings, stack: AsyncExitStack) -> IdempotencyLocks:
-    """Redis, or claims that keep nobody else away."""
+async def _locks(told: ClusterSettings, stack: AsyncExitStack) -> IdempotencyLocks:
+    """Redis, or locks of this process alone."""
     address = settings.redis_address(told)
     if address is None:
-        return LocalClaims()
+        return LocalLocks()
     try:
         client = redis_clients.connect(address)
-        claims = RedisClaims(client, slot_of=spread) if redis_clients.is_cluster(address) else RedisClaims(client)
+        locks = RedisLocks(client, slot_of=spread) if redis_clients.is_cluster(address) else RedisLocks(client)
     except ValueError as error:
         raise settings.UnreadableFile(str(error)) from None
-    stack.push_async_callback(claims.close)
-    return claims
+    stack.push_async_callback(locks.close)
+    return locks
 
 
 def _health(store: PostgresOrderStore, source: KafkaSource, events: KafkaEvents, worker: Worker) -> Readiness:

@@ -7,13 +7,13 @@ from workers.locks import LockResult
 from workers.settlement.plan import Position
 
 
-class LocalClaims:
-    """`workers.locks.Claims` for workers that share this object."""
+class LocalLocks:
+    """`workers.locks.IdempotencyLocks` for workers that share this object."""
 
     def __init__(self) -> None:
         self._holders: dict[bytes, bytes] = {}
 
-    async def claim(self, keys: Sequence[bytes], token: bytes) -> LockResult:
+    async def acquire(self, keys: Sequence[bytes], token: bytes) -> LockResult:
         return LockResult({key for key in keys if self._holders.setdefault(key, token) == token}, {})
 
     async def release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:

@@ -18,7 +18,7 @@ from deploy.authentication import Authenticator
 from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
 from deploy.embedded.directory import Opened
-from deploy.embedded.locks import LocalClaims
+from deploy.embedded.locks import LocalLocks
 from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.source import JournalSource
 from deploy.logs import LogWriter
@@ -90,7 +90,7 @@ async def running(
                 authenticate=trust.authenticate,
                 source=source,
                 store=opened.store,
-                claims=LocalClaims(),
+                locks=LocalLocks(),
                 events=EmbeddedFeed(),
                 woken=opened.store.woken,
                 observer=Observers(

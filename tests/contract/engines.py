@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deploy.embedded.journal import Journal
-from deploy.embedded.locks import LocalClaims
+from deploy.embedded.locks import LocalLocks
 from deploy.embedded.source import JournalSource
 from deploy.embedded.store import SqliteOrderStore
 from deploy.local.postgres import Postgres
@@ -32,7 +32,7 @@ from workers.postgres.store import PostgresOrderStore as OrderStoreOnPostgres
 from workers.processing import Store
 from workers.queries import Emitted, HeldPort, OrdersPort
 from workers.redis import clients
-from workers.redis.locks import RedisClaims
+from workers.redis.locks import RedisLocks
 
 
 class AnyStore(Store, OrdersPort, HeldPort, Protocol):
@@ -57,7 +57,7 @@ class Engine(Protocol):
     def source(self) -> AbstractAsyncContextManager[Source]:
         """The worker's end of the same log, from what was committed."""
 
-    def claims(self) -> IdempotencyLocks: ...
+    def locks(self) -> IdempotencyLocks: ...
 
     async def close(self) -> None:
         """The test is over."""
@@ -108,8 +108,8 @@ class Embedded:
         finally:
             self._committed = source.committed  # the order store's part of the bargain
 
-    def claims(self) -> IdempotencyLocks:
-        return LocalClaims()
+    def locks(self) -> IdempotencyLocks:
+        return LocalLocks()
 
     async def close(self) -> None: ...
 
@@ -124,7 +124,7 @@ class Cluster:
         self._now_ms = now_ms
         self._workers = count(1)
         self._is_ready = False
-        self._claims: list[RedisClaims] = []
+        self._locks: list[RedisLocks] = []
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[OrderStoreOnPostgres]:
@@ -143,13 +143,13 @@ class Cluster:
     def source(self) -> AbstractAsyncContextManager[Source]:
         raise NotImplementedError("the cluster's log stands apart: `ClusterLog`")
 
-    def claims(self) -> IdempotencyLocks:
-        self._claims.append(RedisClaims(clients.connect(self.redis_url), prefix=self.name.encode()))
-        return self._claims[-1]
+    def locks(self) -> IdempotencyLocks:
+        self._locks.append(RedisLocks(clients.connect(self.redis_url), prefix=self.name.encode()))
+        return self._locks[-1]
 
     async def close(self) -> None:
-        for claims in self._claims:
-            await claims.close()
+        for locks in self._locks:
+            await locks.close()
 
     async def _prepare(self) -> None:
         if self._is_ready:

@@ -22,7 +22,7 @@ from deploy.cli import main
 from deploy.embedded import settling, sql
 from deploy.embedded.directory import JOURNAL, STORE
 from deploy.embedded.journal import Journal
-from deploy.embedded.locks import LocalClaims
+from deploy.embedded.locks import LocalLocks
 from deploy.embedded.source import JournalSource
 from deploy.embedded.sqlite import SqliteDatabase
 from deploy.embedded.store import SqliteOrderStore
@@ -140,7 +140,7 @@ POINTS: dict[str, Callable[[Step], None]] = {
     # the worker, from the journal's record to the cursor
     "K0": lambda step: after_awaiting(JournalSource, "poll", step, when=_has_some),
     "K1": lambda step: before(Processing, "settle", step),
-    "K2": lambda step: after_awaiting(LocalClaims, "claim", step),
+    "K2": lambda step: after_awaiting(LocalLocks, "acquire", step),
     "K3": lambda step: after(settling, "load", step),
     "K4": lambda step: after(sql, "insert", step, when=_is_into(LEDGER)),
     "K5": lambda step: after(settling, "settle", step),
@@ -149,8 +149,8 @@ POINTS: dict[str, Callable[[Step], None]] = {
     "K8": lambda step: after_awaiting(EmbeddedFeed, "publish", step),
     "K9": lambda step: before(SqliteOrderStore, "mark_sent", step, when=_names_some),
     "K10": lambda step: after_awaiting(SqliteOrderStore, "mark_sent", step),
-    "K12": lambda step: after_awaiting(JournalSource, "commit", step),  # the claims are still held
-    "K11": lambda step: after_awaiting(LocalClaims, "release", step),
+    "K12": lambda step: after_awaiting(JournalSource, "commit", step),  # the locks are still held
+    "K11": lambda step: after_awaiting(LocalLocks, "release", step),
 }
 
 

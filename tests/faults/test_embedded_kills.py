@@ -19,7 +19,7 @@ import pytest
 from deploy.directory_lock import AlreadyRunning
 from deploy.embedded.directory import Opened, opened
 from deploy.embedded.journal import Journal
-from deploy.embedded.locks import LocalClaims
+from deploy.embedded.locks import LocalLocks
 from deploy.embedded.source import JournalSource
 from tests.faults.under_load import Silent
 from tests.support import log_records
@@ -74,7 +74,7 @@ async def drained(files: Opened) -> None:
     work = log_records.processing(files.store, log_records.Time())
     consumer = Consumer(
         source=JournalSource(files.journal, cursor=files.cursor, poll_wait_s=0.01, linger_s=0),
-        claims=LocalClaims(),
+        locks=LocalLocks(),
         process=work.process,
         settled=lambda: None,
         observer=Silent(),

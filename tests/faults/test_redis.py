@@ -16,7 +16,7 @@ from tests.support.real_servers import Servers
 from workers.errors import InfrastructureDown
 from workers.redis import clients
 from workers.redis.breaker import RedisBreaker
-from workers.redis.locks import PREFIX, RedisClaims, spread
+from workers.redis.locks import PREFIX, RedisLocks, spread
 from workers.settlement.plan import Position
 
 pytestmark = pytest.mark.slow
@@ -48,10 +48,10 @@ def eager() -> RedisBreaker:
 
 
 @pytest.fixture
-async def claims(server: Redis) -> AsyncIterator[RedisClaims]:
-    claims = RedisClaims(clients.connect(server.url), breaker=eager())
-    yield claims
-    await claims.close()
+async def locks(server: Redis) -> AsyncIterator[RedisLocks]:
+    locks = RedisLocks(clients.connect(server.url), breaker=eager())
+    yield locks
+    await locks.close()
 
 
 @pytest.fixture
@@ -63,125 +63,125 @@ async def shell(server: Redis) -> AsyncIterator[Any]:
     await shell.aclose()
 
 
-async def refused(claims: RedisClaims) -> None:
+async def refused(locks: RedisLocks) -> None:
     begun = clock.monotonic()
     with pytest.raises(InfrastructureDown):
-        await claims.claim(KEYS[:2], b"w1:1")
+        await locks.acquire(KEYS[:2], b"w1:1")
     assert clock.monotonic() - begun < SOON_S
 
 
 async def test_a_claim_ends_by_itself_and_asking_again_prolongs_it(server: Redis, shell: Any) -> None:
     client = clients.connect(server.url)
-    claims = RedisClaims(client, ttl_ms=400)
-    await claims.claim(KEYS[:1], b"w1:1")
+    locks = RedisLocks(client, ttl_ms=400)
+    await locks.acquire(KEYS[:1], b"w1:1")
     await asyncio.sleep(0.25)
-    await claims.claim(KEYS[:1], b"w1:1")
+    await locks.acquire(KEYS[:1], b"w1:1")
     await asyncio.sleep(0.25)
-    assert (await claims.claim(KEYS[:1], b"w2:1")).ours == set()
+    assert (await locks.acquire(KEYS[:1], b"w2:1")).ours == set()
     await asyncio.sleep(0.25)
-    assert (await claims.claim(KEYS[:1], b"w2:1")).ours == set(KEYS[:1])
-    await claims.close()
+    assert (await locks.acquire(KEYS[:1], b"w2:1")).ours == set(KEYS[:1])
+    await locks.close()
 
 
-async def test_every_claim_has_an_end_and_a_release_leaves_nothing(claims: RedisClaims, shell: Any) -> None:
-    assert (await claims.claim(KEYS, b"w1:1")).ours == set(KEYS)
+async def test_every_claim_has_an_end_and_a_release_leaves_nothing(locks: RedisLocks, shell: Any) -> None:
+    assert (await locks.acquire(KEYS, b"w1:1")).ours == set(KEYS)
     names: Any = await shell.keys("*")
     assert len(names) == len(KEYS)
     assert all(name.startswith(PREFIX + b"{0}:shop-sg:") for name in names)
     assert all([0 < await shell.pttl(name) <= 30_000 for name in names])
-    await claims.release(KEYS, b"w1:1", {})
+    await locks.release(KEYS, b"w1:1", {})
     assert await shell.dbsize() == 0
 
 
-async def test_a_mark_stays_for_a_while_where_a_claim_was_and_is_told_once(claims: RedisClaims, shell: Any) -> None:
-    await claims.claim(KEYS[:2], b"w1:1")
-    await claims.release(KEYS[:2], b"w1:1", {KEYS[0]: Position(3, 41)})
+async def test_a_mark_stays_for_a_while_where_a_claim_was_and_is_told_once(locks: RedisLocks, shell: Any) -> None:
+    await locks.acquire(KEYS[:2], b"w1:1")
+    await locks.release(KEYS[:2], b"w1:1", {KEYS[0]: Position(3, 41)})
     (name,) = await shell.keys("*")
     assert 30_000 < await shell.pttl(name) <= 60_000
-    assert await claims.claim(KEYS[:2], b"w2:1") == (set(KEYS[:2]), {KEYS[0]: Position(3, 41)})
-    assert await claims.claim(KEYS[:2], b"w2:1") == (set(KEYS[:2]), {})
-    assert (await claims.claim(KEYS[:2], b"w3:1")).ours == set()
+    assert await locks.acquire(KEYS[:2], b"w2:1") == (set(KEYS[:2]), {KEYS[0]: Position(3, 41)})
+    assert await locks.acquire(KEYS[:2], b"w2:1") == (set(KEYS[:2]), {})
+    assert (await locks.acquire(KEYS[:2], b"w3:1")).ours == set()
     assert 0 < await shell.pttl(name) <= 30_000
 
 
-async def test_nobody_marks_what_another_holds_by_now(claims: RedisClaims, shell: Any) -> None:
-    await claims.claim(KEYS[:1], b"w1:1")
+async def test_nobody_marks_what_another_holds_by_now(locks: RedisLocks, shell: Any) -> None:
+    await locks.acquire(KEYS[:1], b"w1:1")
     await shell.flushall()
-    await claims.claim(KEYS[:1], b"w2:1")
-    await claims.release(KEYS[:1], b"w1:1", {KEYS[0]: Position(3, 41)})
-    assert (await claims.claim(KEYS[:1], b"w3:1")).ours == set()
+    await locks.acquire(KEYS[:1], b"w2:1")
+    await locks.release(KEYS[:1], b"w1:1", {KEYS[0]: Position(3, 41)})
+    assert (await locks.acquire(KEYS[:1], b"w3:1")).ours == set()
 
 
-async def test_of_many_that_ask_at_once_each_key_has_one_holder(claims: RedisClaims, shell: Any) -> None:
-    answers = await asyncio.gather(*(claims.claim(KEYS[:40], b"w%d:1" % worker) for worker in range(40)))
+async def test_of_many_that_ask_at_once_each_key_has_one_holder(locks: RedisLocks, shell: Any) -> None:
+    answers = await asyncio.gather(*(locks.acquire(KEYS[:40], b"w%d:1" % worker) for worker in range(40)))
     assert sorted(key for ours, _ in answers for key in ours) == sorted(KEYS[:40])
 
 
-async def test_a_cancelled_call_mixes_no_answers_up(claims: RedisClaims, shell: Any) -> None:
+async def test_a_cancelled_call_mixes_no_answers_up(locks: RedisLocks, shell: Any) -> None:
     for number in range(200):
-        asked = asyncio.create_task(claims.claim([b"cancelled:%d" % number], b"gone:%d" % number))
+        asked = asyncio.create_task(locks.acquire([b"cancelled:%d" % number], b"gone:%d" % number))
         await asyncio.sleep(number % 5 * 0.0001)
         asked.cancel()
         mine = b"kept:%d" % number
-        assert (await claims.claim([mine], b"w1:%d" % number)).ours == {mine}
+        assert (await locks.acquire([mine], b"w1:%d" % number)).ours == {mine}
         await asyncio.gather(asked, return_exceptions=True)
         assert await shell.get(PREFIX + b"{0}:" + mine) == b"w1:%d" % number
 
 
-async def test_a_killed_server_is_told_of_at_once_and_claims_return_with_it(server: Redis, claims: RedisClaims) -> None:
-    await claims.claim(KEYS, b"w1:1")
+async def test_a_killed_server_is_told_of_at_once_and_claims_return_with_it(server: Redis, locks: RedisLocks) -> None:
+    await locks.acquire(KEYS, b"w1:1")
     await server.process.kill()
-    await refused(claims)
-    await refused(claims)
+    await refused(locks)
+    await refused(locks)
     await server.process.start()
-    assert (await claims.claim(KEYS, b"w2:1")).ours == set(KEYS)  # it came back empty: the store decides
+    assert (await locks.acquire(KEYS, b"w2:1")).ours == set(KEYS)  # it came back empty: the store decides
 
 
-async def test_a_server_that_stands_still_is_not_waited_for(server: Redis, claims: RedisClaims, shell: Any) -> None:
-    await claims.claim(KEYS[:1], b"w1:1")
+async def test_a_server_that_stands_still_is_not_waited_for(server: Redis, locks: RedisLocks, shell: Any) -> None:
+    await locks.acquire(KEYS[:1], b"w1:1")
     server.process.freeze()
     try:
-        await refused(claims)
+        await refused(locks)
     finally:
         server.process.thaw()
-    assert (await claims.claim(KEYS[5:6], b"w1:2")).ours == set(KEYS[5:6])
+    assert (await locks.acquire(KEYS[5:6], b"w1:2")).ours == set(KEYS[5:6])
 
 
-async def test_a_full_server_is_done_without(claims: RedisClaims, shell: Any) -> None:
+async def test_a_full_server_is_done_without(locks: RedisLocks, shell: Any) -> None:
     await shell.config_set("maxmemory", "1")
     try:
-        await refused(claims)
+        await refused(locks)
     finally:
         await shell.config_set("maxmemory", "0")
-    assert (await claims.claim(KEYS[:1], b"w1:1")).ours == set(KEYS[:1])
+    assert (await locks.acquire(KEYS[:1], b"w1:1")).ours == set(KEYS[:1])
 
 
-async def test_a_server_that_became_a_replica_is_done_without(claims: RedisClaims, shell: Any) -> None:
+async def test_a_server_that_became_a_replica_is_done_without(locks: RedisLocks, shell: Any) -> None:
     await shell.execute_command("REPLICAOF", "127.0.0.1", "1")
     try:
-        await refused(claims)
+        await refused(locks)
     finally:
         await shell.execute_command("REPLICAOF", "NO", "ONE")
-    assert (await claims.claim(KEYS[:1], b"w1:1")).ours == set(KEYS[:1])
+    assert (await locks.acquire(KEYS[:1], b"w1:1")).ours == set(KEYS[:1])
 
 
 async def test_a_server_that_wants_a_password_is_done_without(server: Redis, shell: Any) -> None:
     await shell.config_set("requirepass", "sesame")
-    claims = RedisClaims(clients.connect(server.url), breaker=eager())
-    knowing = RedisClaims(clients.connect(f"redis://:sesame@127.0.0.1:{server.port}/0"))
+    locks = RedisLocks(clients.connect(server.url), breaker=eager())
+    knowing = RedisLocks(clients.connect(f"redis://:sesame@127.0.0.1:{server.port}/0"))
     try:
-        await refused(claims)
-        assert (await knowing.claim(KEYS[:1], b"w1:1")).ours == set(KEYS[:1])
+        await refused(locks)
+        assert (await knowing.acquire(KEYS[:1], b"w1:1")).ours == set(KEYS[:1])
     finally:
         await shell.config_set("requirepass", "")
-        await claims.close()
+        await locks.close()
         await knowing.close()
 
 
-async def test_a_server_that_forgot_its_scripts_is_told_them_again(claims: RedisClaims, shell: Any) -> None:
-    await claims.claim(KEYS[:1], b"w1:1")
+async def test_a_server_that_forgot_its_scripts_is_told_them_again(locks: RedisLocks, shell: Any) -> None:
+    await locks.acquire(KEYS[:1], b"w1:1")
     await shell.script_flush()
-    assert (await claims.claim(KEYS[:1], b"w2:1")).ours == set()
+    assert (await locks.acquire(KEYS[:1], b"w2:1")).ours == set()
 
 
 async def test_a_cluster_takes_the_keys_of_each_slot_in_one_call(sharded: Redis) -> None:
@@ -192,26 +192,26 @@ async def test_a_cluster_takes_the_keys_of_each_slot_in_one_call(sharded: Redis)
             await asyncio.sleep(0.05)
     url = f"redis+cluster://127.0.0.1:{sharded.port}"
     assert clients.is_cluster(url)
-    claims = RedisClaims(clients.connect(url), slot_of=spread)
+    locks = RedisLocks(clients.connect(url), slot_of=spread)
     try:
-        assert (await claims.claim(KEYS, b"w1:1")).ours == set(KEYS)
-        assert (await claims.claim(KEYS[:9], b"w2:1")).ours == set()
-        await claims.release(KEYS, b"w1:1", {})
-        assert (await claims.claim(KEYS, b"w2:1")).ours == set(KEYS)
+        assert (await locks.acquire(KEYS, b"w1:1")).ours == set(KEYS)
+        assert (await locks.acquire(KEYS[:9], b"w2:1")).ours == set()
+        await locks.release(KEYS, b"w1:1", {})
+        assert (await locks.acquire(KEYS, b"w2:1")).ours == set(KEYS)
     finally:
-        await claims.close()
+        await locks.close()
         await operator.aclose()
 
 
 async def test_sentinels_lead_to_the_master(sentinel: Redis) -> None:
-    claims = RedisClaims(clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/orders"))
-    unknown = RedisClaims(clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/nobody"))
+    locks = RedisLocks(clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/orders"))
+    unknown = RedisLocks(clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/nobody"))
     try:
-        assert (await claims.claim([b"by-sentinel"], b"w1:1")).ours == {b"by-sentinel"}
+        assert (await locks.acquire([b"by-sentinel"], b"w1:1")).ours == {b"by-sentinel"}
         with pytest.raises(InfrastructureDown):
-            await unknown.claim([b"by-sentinel"], b"w1:1")
+            await unknown.acquire([b"by-sentinel"], b"w1:1")
     finally:
-        await claims.close()
+        await locks.close()
         await unknown.close()
 
 
@@ -221,22 +221,22 @@ async def test_claims_go_on_where_sentinels_have_made_a_replica_the_master(serve
     second = servers.start(partial(redis.running, name="second-redis", more=copying))
     sentinel = servers.start(partial(redis.watching, masters={"paid": first.port}, name="promoting-sentinel"))
     operator: Any = Client(port=sentinel.port)
-    claims = RedisClaims(clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/paid"))
+    locks = RedisLocks(clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/paid"))
     try:
         await until(lambda: operator.execute_command("SENTINEL", "REPLICAS", "paid"), PROMOTED_WITHIN_S)
-        assert (await claims.claim(KEYS, b"w1:1")).ours == set(KEYS)
+        assert (await locks.acquire(KEYS, b"w1:1")).ours == set(KEYS)
         await first.process.kill()
-        await until(lambda: _claims_again(claims), PROMOTED_WITHIN_S)
+        await until(lambda: _locks_again(locks), PROMOTED_WITHIN_S)
         promoted: Any = Client(port=second.port)
         assert (await promoted.info("replication"))["role"] == "master"
         await promoted.aclose()
     finally:
-        await claims.close()
+        await locks.close()
         await operator.aclose()
 
 
-async def _claims_again(claims: RedisClaims) -> bool:
+async def _locks_again(locks: RedisLocks) -> bool:
     try:
-        return b"new" in (await claims.claim([b"new"], b"w2:1")).ours
+        return b"new" in (await locks.acquire([b"new"], b"w2:1")).ours
     except InfrastructureDown:
         return False

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 
 from deploy.embedded.directory import opened
-from deploy.embedded.locks import LocalClaims
+from deploy.embedded.locks import LocalLocks
 from deploy.embedded.source import JournalSource
 from tests.support import log_records
 from workers.consumer import Consumer
@@ -29,7 +29,7 @@ class Silent:
 
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None: ...
 
-    def claimed(self, outcome: str, count: int) -> None: ...
+    def lock_outcome(self, outcome: str, count: int) -> None: ...
 
     def step(self, name: str, seconds: float) -> None: ...
 
@@ -40,7 +40,7 @@ async def run(directory: Path, acks: int, round_: str) -> None:
         relay = Relay(work.emit, pauses=Silent())
         consumer = Consumer(
             source=JournalSource(files.journal, cursor=files.cursor),
-            claims=LocalClaims(),
+            locks=LocalLocks(),
             process=work.process,
             settled=relay.wake,
             observer=Silent(),

@@ -48,7 +48,7 @@ _Call = tuple[Sequence[bytes], Sequence[bytes]]  # keys of one slot, and the scr
 _CLIENTS = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 # Both answer with as little as says it: usually no key is another's, and how many were given back interests nobody.
-_CLAIM = """
+_ACQUIRE = """
 local token, ttl_ms, taken, done = ARGV[1], ARGV[2], {}, {}
 for place, key in ipairs(KEYS) do
     local holder = redis.call('SET', key, token, 'NX', 'GET', 'PX', ttl_ms)
@@ -85,8 +85,8 @@ def spread(key: bytes) -> int:
     return crc32(key) % SLOTS
 
 
-class RedisClaims:
-    """`workers.locks.Claims` for workers in any number of processes."""
+class RedisLocks:
+    """`workers.locks.IdempotencyLocks` for workers in any number of processes."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class RedisClaims:
         self._call_s = call_s
         self._breaker = breaker or RedisBreaker(failures_max=FAILURES_MAX, open_s=OPEN_S, now_s=time.monotonic)
 
-    async def claim(self, keys: Sequence[bytes], token: bytes) -> LockResult:
+    async def acquire(self, keys: Sequence[bytes], token: bytes) -> LockResult:
         """Those of the keys that are ours now, for `ttl_ms`.
 
         Raises:
@@ -117,7 +117,7 @@ class RedisClaims:
         done: dict[bytes, Position] = {}
         calls = self._calls(ours)
         arguments = (token, b"%d" % self._ttl_ms)
-        answers = await self._all(_CLAIM, [(call, arguments) for call in calls])
+        answers = await self._all(_ACQUIRE, [(call, arguments) for call in calls])
         for call, (taken, marks) in zip(calls, answers, strict=True):
             ours.difference_update([call[place - 1] for place in taken])
             for place, mark in zip(marks[::2], marks[1::2], strict=True):

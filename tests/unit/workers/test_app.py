@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
-from deploy.embedded.locks import LocalClaims
+from deploy.embedded.locks import LocalLocks
 from schemas.record_format import Record
 from tests.support import admin, log_records
 from tests.support.stores import Published
@@ -44,7 +44,7 @@ async def worker(source: Source, topics: Published, store: admin.MemoryStore, lo
         authenticate=log_records.anybody_signed_this,
         source=source,
         store=store,
-        claims=LocalClaims(),
+        locks=LocalLocks(),
         events=topics,
         woken=asyncio.Event(),
         observer=Observers(metrics=counted, lines=WorkerLog(log, sample=1), changes=OrderChanges()),

@@ -24,10 +24,10 @@ class World:
         self.steps: list[str] = []
         self.fails: dict[str, list[Exception]] = {}
         self.held_by_others: list[set[bytes]] = []
-        self.marks: Mapping[bytes, Position] = {}
+        self.done_markers: Mapping[bytes, Position] = {}
         self.has_settled = True
         self.left: Mapping[bytes, Position] | None = None
-        self.claimed_: list[tuple[str, int]] = []
+        self.lock_outcomes: list[tuple[str, int]] = []
         self.timed: list[str] = []
         self.pauses = 0
         self.meanwhile: Callable[[], None] = lambda: None
@@ -44,9 +44,9 @@ class World:
         self._step("poll")
         return self.batches.pop(0)
 
-    async def claim(self, keys: Sequence[bytes], token: bytes) -> LockResult:
-        self._step("claim", str(len(keys)))
-        return LockResult(set(keys) - (self.held_by_others.pop(0) if self.held_by_others else set()), self.marks)
+    async def acquire(self, keys: Sequence[bytes], token: bytes) -> LockResult:
+        self._step("acquire", str(len(keys)))
+        return LockResult(set(keys) - (self.held_by_others.pop(0) if self.held_by_others else set()), self.done_markers)
 
     async def are_settled(self, records: Sequence[LogRecord]) -> bool:
         self._step("ask", " ".join(str(each.position) for each in records))
@@ -69,8 +69,8 @@ class World:
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
         self.pauses += 1
 
-    def claimed(self, outcome: str, count: int) -> None:
-        self.claimed_.append((outcome, count))
+    def lock_outcome(self, outcome: str, count: int) -> None:
+        self.lock_outcomes.append((outcome, count))
 
     def step(self, name: str, seconds: float) -> None:
         self.timed.append(name)
@@ -79,20 +79,20 @@ class World:
 def consumer(world: World) -> Consumer:
     return Consumer(
         source=world,
-        claims=world,
+        locks=world,
         process=world.process,
         settled=world.settled,
         observer=world,
         token=b"w",
         are_settled=world.are_settled,
-        claim_wait_s=0,
+        lock_wait_s=0,
     )
 
 
 async def test_a_batch_goes_through_its_steps_in_order_and_the_commit_is_the_last_thing_said() -> None:
     world = World([logged(1), logged(2)])
     assert await consumer(world).run_once() == 2
-    assert world.steps == ["poll", "claim 2", "process 0-1 0-2", "wake", "commit 0-2", "release 2"]
+    assert world.steps == ["poll", "acquire 2", "process 0-1 0-2", "wake", "commit 0-2", "release 2"]
 
 
 async def test_the_time_of_the_loops_own_steps_is_told_as_they_end() -> None:
@@ -116,8 +116,8 @@ async def test_each_partition_is_committed_to_its_own_end() -> None:
 async def test_an_order_is_claimed_once_however_many_records_it_has() -> None:
     world = World([logged(1, "N1"), logged(2, "N1"), logged(3, "N2")])
     await consumer(world).run_once()
-    assert world.steps[1] == "claim 2"
-    assert world.claimed_ == [("acquired", 2)]
+    assert world.steps[1] == "acquire 2"
+    assert world.lock_outcomes == [("acquired", 2)]
 
 
 @pytest.mark.parametrize("step", ["process", "commit"])
@@ -136,9 +136,9 @@ async def test_what_another_worker_holds_is_done_last() -> None:
     world.held_by_others = [{b"shop:N2"}, {b"shop:N2"}, set()]
     await consumer(world).run_once()
     assert world.steps[2:] == [
-        "process 0-1 0-3", "wake", "claim 1", "claim 1", "process 0-2", "wake", "commit 0-3", "release 3",
+        "process 0-1 0-3", "wake", "acquire 1", "acquire 1", "process 0-2", "wake", "commit 0-3", "release 3",
     ]  # fmt: skip
-    assert world.claimed_ == [("acquired", 2), ("contended_then_acquired", 1)]
+    assert world.lock_outcomes == [("acquired", 2), ("contended_then_acquired", 1)]
 
 
 async def test_what_another_worker_keeps_is_done_all_the_same() -> None:
@@ -146,7 +146,7 @@ async def test_what_another_worker_keeps_is_done_all_the_same() -> None:
     world.held_by_others = [{b"shop:N1"}] * 10
     await consumer(world).run_once()
     assert world.steps[-4:] == ["process 0-1", "wake", "commit 0-1", "release 1"]
-    assert world.claimed_ == [("timeout", 1)]
+    assert world.lock_outcomes == [("timeout", 1)]
 
 
 async def test_how_far_each_order_is_settled_is_left_with_its_claim() -> None:
@@ -166,24 +166,24 @@ async def test_what_is_settled_is_left_where_only_the_commit_failed_and_what_is_
 
 async def test_what_claims_and_store_know_to_be_done_is_passed_over() -> None:
     world = World([logged(1, "N1"), logged(2, "N2"), logged(3, "N1")])
-    world.marks = {b"shop:N1": Position(0, 1)}
+    world.done_markers = {b"shop:N1": Position(0, 1)}
     await consumer(world).run_once()
     assert world.steps[2:] == ["ask 0-1", "process 0-2 0-3", "wake", "commit 0-3", "release 2"]
-    assert world.claimed_ == [("acquired", 2), ("done", 1)]
+    assert world.lock_outcomes == [("acquired", 2), ("done", 1)]
 
 
 async def test_a_batch_that_is_done_is_only_committed() -> None:
     world = World([logged(1, "N1"), logged(2, "N1")])
-    world.marks = {b"shop:N1": Position(0, 2)}
+    world.done_markers = {b"shop:N1": Position(0, 2)}
     await consumer(world).run_once()
-    assert world.steps == ["poll", "claim 1", "ask 0-1 0-2", "commit 0-2", "release 1"]
+    assert world.steps == ["poll", "acquire 1", "ask 0-1 0-2", "commit 0-2", "release 1"]
 
 
 @pytest.mark.parametrize("outage", [[], [InfrastructureDown("locked")]])
 async def test_a_mark_alone_proves_nothing(outage: list[Exception]) -> None:
     """The store may have been restored to what it was before; or not say."""
     world = World([logged(1, "N1")])
-    world.marks, world.has_settled = {b"shop:N1": Position(0, 1)}, bool(outage)
+    world.done_markers, world.has_settled = {b"shop:N1": Position(0, 1)}, bool(outage)
     world.fails["ask"] = outage
     await consumer(world).run_once()
     assert world.steps[2:5] == ["ask 0-1", "process 0-1", "wake"]
@@ -191,17 +191,17 @@ async def test_a_mark_alone_proves_nothing(outage: list[Exception]) -> None:
 
 async def test_a_mark_of_another_partition_says_nothing_here() -> None:
     world = World([logged(1, "N1")])
-    world.marks = {b"shop:N1": Position(7, 1)}
+    world.done_markers = {b"shop:N1": Position(7, 1)}
     await consumer(world).run_once()
     assert world.steps[2] == "process 0-1"
 
 
 async def test_without_claims_it_goes_on() -> None:
     world = World([logged(1)])
-    world.fails = {"claim": [InfrastructureDown("unreachable")], "release": [InfrastructureDown("unreachable")]}
+    world.fails = {"acquire": [InfrastructureDown("unreachable")], "release": [InfrastructureDown("unreachable")]}
     assert await consumer(world).run_once() == 1
     assert "commit 0-1" in world.steps
-    assert world.claimed_ == [("error", 1), ("error", 1)]
+    assert world.lock_outcomes == [("error", 1), ("error", 1)]
 
 
 @pytest.mark.parametrize("error", [TooManyDeadLetters("twenty"), InfrastructureDamaged("page 7")])
@@ -219,7 +219,7 @@ async def test_a_stop_finishes_the_batch_in_hand_and_takes_no_other() -> None:
     loop = consumer(world)
     world.meanwhile = loop.stop
     await loop.run()
-    assert world.steps == ["poll", "claim 1", "process 0-1", "wake", "commit 0-1", "release 1"]
+    assert world.steps == ["poll", "acquire 1", "process 0-1", "wake", "commit 0-1", "release 1"]
 
 
 async def test_a_stop_during_an_outage_leaves_the_batch_for_the_next_start() -> None:

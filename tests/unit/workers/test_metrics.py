@@ -147,7 +147,7 @@ def test_the_other_instruments_count_what_they_are_told() -> None:
     counted = WorkerMetrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
     counted.paused(InfrastructureDown("full"), attempts=1, wait_s=0.1)
     counted.paused(VersionConflict("another"), attempts=1, wait_s=0.1)
-    counted.claimed("acquired", 3)
+    counted.lock_outcome("acquired", 3)
     counted.step("apply", 0.01)
     counted.lag(messages=7, seconds=1.5)
     told = {

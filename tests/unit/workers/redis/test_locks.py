@@ -9,9 +9,9 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.exceptions import OutOfMemoryError, RedisClusterException
 
 from workers.errors import InfrastructureDown
-from workers.redis import clients, locks
+from workers.redis import clients
 from workers.redis.clients import MasterOfSentinels
-from workers.redis.locks import KEYS_MAX, RedisClaims
+from workers.redis.locks import FAILURES_MAX, KEYS_MAX, RedisLocks
 from workers.settlement.plan import Position
 
 
@@ -42,7 +42,7 @@ class Server:
 async def test_a_batch_is_one_call_that_names_token_and_time_to_live() -> None:
     server = Server()
     keys = [b"shop:N1", b"shop:N2"]
-    assert (await RedisClaims(server, ttl_ms=1234).claim(keys, b"w1:1")).ours == set(keys)
+    assert (await RedisLocks(server, ttl_ms=1234).acquire(keys, b"w1:1")).ours == set(keys)
     assert [set(call) for call in server.calls] == [{b"alipay-notify:claim:{0}:" + key for key in keys}]
     assert server.arguments == [(b"w1:1", b"1234")]
 
@@ -50,7 +50,7 @@ async def test_a_batch_is_one_call_that_names_token_and_time_to_live() -> None:
 async def test_the_places_in_the_answer_are_the_keys_that_are_anothers() -> None:
     server = Server(2)
     keys = [b"shop:N1", b"shop:N2", b"shop:N3"]
-    ours, _ = await RedisClaims(server, prefix=b"").claim(keys, b"w1:1")
+    ours, _ = await RedisLocks(server, prefix=b"").acquire(keys, b"w1:1")
     assert set(keys) - ours == {server.calls[0][1].removeprefix(b"{0}:")}
 
 
@@ -58,15 +58,15 @@ async def test_a_mark_says_how_far_an_order_is_settled_and_a_strange_one_nothing
     strange = [b"=", b"=3", b"=3:x", b"=-3:41", b"=3:-41", b"=3: 41", "=3:４１".encode(), b"=3:" + b"9" * 5000]
     server = Server(done=(1, b"=3:41", *[each for pair in enumerate(strange, 2) for each in pair]))
     keys = [b"shop:N%d" % number for number in range(1 + len(strange))]
-    ours, done = await RedisClaims(server, prefix=b"").claim(keys, b"w1:1")
+    ours, done = await RedisLocks(server, prefix=b"").acquire(keys, b"w1:1")
     assert ours == set(keys)
     assert done == {server.calls[0][0].removeprefix(b"{0}:"): Position(3, 41)}
 
 
 async def test_a_mark_is_left_for_each_key_that_is_settled() -> None:
     server = Server()
-    claims = RedisClaims(server, prefix=b"", done_ttl_ms=99)
-    await claims.release([b"shop:N1", b"shop:N2"], b"w1:1", {b"shop:N2": Position(3, 41)})
+    locks = RedisLocks(server, prefix=b"", done_ttl_ms=99)
+    await locks.release([b"shop:N1", b"shop:N2"], b"w1:1", {b"shop:N2": Position(3, 41)})
     token, ttl_ms, *marks = server.arguments[0]
     assert (token, ttl_ms) == (b"w1:1", b"99")
     assert dict(zip(server.calls[0], marks, strict=True)) == {b"{0}:shop:N1": b"", b"{0}:shop:N2": b"=3:41"}
@@ -75,50 +75,50 @@ async def test_a_mark_is_left_for_each_key_that_is_settled() -> None:
 async def test_keys_of_one_slot_share_a_call_and_nothing_else_does() -> None:
     server = Server()
     keys = [b"a1", b"b1", b"a2"]
-    claims = RedisClaims(server, prefix=b"", slot_of=lambda key: key[0] - ord("a"))
-    assert (await claims.claim(keys, b"w1:1")).ours == set(keys)
+    locks = RedisLocks(server, prefix=b"", slot_of=lambda key: key[0] - ord("a"))
+    assert (await locks.acquire(keys, b"w1:1")).ours == set(keys)
     assert sorted(map(sorted, server.calls)) == [[b"{0}:a1", b"{0}:a2"], [b"{1}:b1"]]
 
 
 async def test_no_call_has_more_keys_than_a_server_should_be_kept_busy_with() -> None:
     server = Server()
     keys = [b"%d" % number for number in range(KEYS_MAX + 1)]
-    assert (await RedisClaims(server).claim(keys, b"w1:1")).ours == set(keys)
+    assert (await RedisLocks(server).acquire(keys, b"w1:1")).ours == set(keys)
     assert sorted(map(len, server.calls)) == [1, KEYS_MAX]
 
 
 async def test_one_call_of_several_that_fails_is_a_failure() -> None:
-    claims = RedisClaims(Server(fails=OutOfMemoryError("full")), slot_of=lambda key: key[0])
+    locks = RedisLocks(Server(fails=OutOfMemoryError("full")), slot_of=lambda key: key[0])
     with pytest.raises(InfrastructureDown, match="OutOfMemoryError"):
-        await claims.claim([b"a", b"b"], b"w1:1")
+        await locks.acquire([b"a", b"b"], b"w1:1")
 
 
 async def test_a_cluster_of_which_no_node_answers_is_an_outage_like_any_other() -> None:
     with pytest.raises(InfrastructureDown, match="RedisClusterException"):
-        await RedisClaims(Server(fails=RedisClusterException("no node"))).claim([b"a"], b"w1:1")
+        await RedisLocks(Server(fails=RedisClusterException("no node"))).acquire([b"a"], b"w1:1")
 
 
 async def test_an_answer_that_does_not_come_is_not_waited_for() -> None:
-    claims = RedisClaims(Server(delay_s=5), call_s=0.05)
+    locks = RedisLocks(Server(delay_s=5), call_s=0.05)
     begun = time.monotonic()
     with pytest.raises(InfrastructureDown, match="TimeoutError"):
-        await claims.claim([b"a"], b"w1:1")
+        await locks.acquire([b"a"], b"w1:1")
     assert time.monotonic() - begun < 1
 
 
 async def test_after_some_failures_the_server_is_left_alone_for_a_while() -> None:
     server = Server(fails=ConnectionRefusedError())
-    claims = RedisClaims(server)
-    for _ in range(locks.FAILURES_MAX + 5):
+    locks = RedisLocks(server)
+    for _ in range(FAILURES_MAX + 5):
         with pytest.raises(InfrastructureDown):
-            await claims.claim([b"a"], b"w1:1")
-    assert len(server.calls) == locks.FAILURES_MAX
+            await locks.acquire([b"a"], b"w1:1")
+    assert len(server.calls) == FAILURES_MAX
 
 
 async def test_a_mistake_of_ours_is_not_taken_for_an_outage() -> None:
-    claims = RedisClaims(Server(fails=KeyError("ours")))
+    locks = RedisLocks(Server(fails=KeyError("ours")))
     with pytest.raises(KeyError):
-        await claims.release([b"a"], b"w1:1", {})
+        await locks.release([b"a"], b"w1:1", {})
 
 
 def test_the_address_says_what_kind_of_redis_it_is() -> None:
