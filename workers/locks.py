@@ -1,19 +1,8 @@
-"""Claims: who is at work on which orders just now. An optimisation; the store is the guarantee.
+"""Idempotency locks on orders. They are an optimisation: the order store guarantees that nothing is applied twice.
 
-The race that claims are *not* there to win: worker A claims an order, stops for a minute (a long pause of the machine),
-and its claim expires. B claims the order, applies its news and goes on. A wakes up, believes in its claim and writes.
-No lease can prevent that. What does is the order's version: A decided on version 4, the store holds version 5, A's
-whole transaction is turned away as `Fenced` and decided again. Likewise two deliveries of one record: the record's
-position, and the notification's id, are unique in the store.
-
-What claims are there for: that two workers seldom do the same work, or wait for each other's row locks. So a worker
-that cannot claim (unreachable, full, restarted) goes on without, and one that finds an order claimed waits a moment and
-then goes on too.
-
-Who gives an order back after its records are settled leaves a mark of how far they are. It saves work where a batch is
-delivered again, as after every worker that died before its commit: the next one sees that it is worth a question to the
-store whether those records have their dispositions, and passes over them where they have. The mark answers nothing
-itself: claims may remember what a store has lost.
+Two workers then seldom process the same order at the same time, or wait for each other's row locks. If the locks are
+unreachable, full or restarted, the consumer continues without them. If another worker holds an order's lock, the
+consumer waits a moment and then processes the order anyway.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,18 +12,31 @@ from workers.settlement.plan import Position
 
 
 class LockResult(NamedTuple):
-    """What came of a call: keys that are `ours` now, and `done`, how far some of them are settled, as somebody said."""
+    """The keys that are `ours` now, and the done-markers found on them: `done`, the last processed offset of a key.
+
+    A done-marker saves work when a batch is redelivered, as after each worker that dies before its commit. It is only a
+    hint that the store is worth asking whether those records have their dispositions. If they have, the consumer skips
+    them. The marker alone proves nothing, because the locks may remember records that a restored store has lost.
+    """
 
     ours: set[bytes]
     done: Mapping[bytes, Position]
 
 
 class IdempotencyLocks(Protocol):
-    """Leases on keys. A token names one holder and one batch of it, and does not begin with `=`; keys are those of log
-    records: `account:order`."""
+    """Leases on keys, which are the keys of log records: `account:order`.
+
+    A token names one holder and one of its batches, and does not begin with `=`.
+
+    No lease can prevent this race: worker A locks an order and stops for a minute (a long pause of the machine), so its
+    lock expires. Worker B locks the order, applies its records and continues. A wakes up, believes in its lock and
+    writes. The order's version prevents it: A decided on version 4, the store holds version 5, so A's whole transaction
+    fails with a version conflict and is decided again. Two deliveries of one record cannot both be applied either,
+    because the record's offset and the notification's id are unique in the store.
+    """
 
     async def acquire(self, keys: Sequence[bytes], token: bytes) -> LockResult:
-        """Safe to repeat: what the token holds already counts as ours."""
+        """Lock the keys that no other token holds. Safe to repeat: keys that this token holds already are ours."""
 
     async def release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:
-        """Give back what the token holds of these; another's stays his. `done`: the last that is settled of a key."""
+        """Release the keys that the token holds, and no others. A key in `done` gets that offset as its done-marker."""

@@ -1,5 +1,7 @@
-"""Claims within one process: a dictionary. They end with the process, and so do those who held them, and their marks:
-none is kept, since nobody comes after whom they could save work."""
+"""Idempotency locks within one process: a dictionary, without done-markers.
+
+The locks end with the process and so do their holders, so no later worker could use a done-marker.
+"""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,7 @@
-"""Clients of Redis for calls that may be repeated: quick to give up, patient with nothing.
+"""Redis clients with short time-outs, for calls that are safe to repeat.
 
-The library would by itself try ten times and wait five seconds for each, so that a Redis that stands still holds a
-single call for a minute. Here a call waits half a second, and is tried twice.
+By default redis-py tries ten times and waits five seconds each, so a frozen Redis would hold one call for a minute.
+Here a call waits half a second and is tried twice.
 """
 
 from collections.abc import Awaitable
@@ -15,13 +15,13 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialWithJitterBackoff
 
 SOCKET_S = 0.5
-POOL_S = 1.0  # for a connection to become free
+POOL_S = 1.0  # longest wait for a free connection
 CONNECTIONS_MAX = 16
 PORTS = {"redis+sentinel": 26379, "redis+cluster": 6379}
 
 
 class RedisClient(Protocol):
-    """A Redis client, whatever stands behind it."""
+    """Client of a single server, of a master behind sentinels, or of a cluster."""
 
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]: ...
 
@@ -29,14 +29,14 @@ class RedisClient(Protocol):
 
 
 def connect(url: str) -> RedisClient:
-    """A client, which connects when it is first used.
+    """Return a client that connects when it is first used.
 
-        redis://[user:password@]host:port/0                         one server; rediss:// over TLS
-        redis+sentinel://[user:password@]host:port,host:port/NAME   whom the sentinels call the master of NAME
-        redis+cluster://[user:password@]host:port,host:port         a cluster, found through any of these
+        redis://[user:password@]host:port/0                         one server; rediss:// for TLS
+        redis+sentinel://[user:password@]host:port,host:port/NAME   the master NAME, as the sentinels report it
+        redis+cluster://[user:password@]host:port,host:port         a cluster, found through any of these nodes
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the address has none of these forms.
     """
     parts = urlsplit(url)
     match parts.scheme:
@@ -44,7 +44,7 @@ def connect(url: str) -> RedisClient:
             pool = BlockingConnectionPool.from_url(
                 url, max_connections=CONNECTIONS_MAX, timeout=POOL_S, health_check_interval=15, **_settings()
             )
-            return Redis.from_pool(pool)  # which it closes when it is closed itself
+            return Redis.from_pool(pool)  # closing this client closes the pool
         case "redis+sentinel":
             return MasterOfSentinels(_addresses(parts), parts.path.strip("/"), **_settings(), **_identity(parts))
         case "redis+cluster":
@@ -52,23 +52,27 @@ def connect(url: str) -> RedisClient:
             return RedisCluster(startup_nodes=nodes, **_settings(), **_identity(parts))
         case _:
             raise ValueError(
-                "the address of Redis begins with redis://, rediss://, redis+sentinel:// or redis+cluster://"
+                "the address of Redis (ALIPAY_NOTIFY_REDIS) must begin with redis://, rediss://, redis+sentinel:// or "
+                "redis+cluster://"
             )
 
 
 def is_cluster(url: str) -> bool:
-    """Whether keys lie on many nodes there."""
+    """Return whether the address names a Redis Cluster, which spreads keys over nodes by slot."""
     return urlsplit(url).scheme == "redis+cluster"
 
 
 class MasterOfSentinels:
-    """Whom the sentinels call the master when a connection is made. The library's own leaves theirs open at the end."""
+    """Client of the current master, which the sentinels name for each new connection.
+
+    redis-py's own client leaves its connections to the sentinels open when it is closed.
+    """
 
     def __init__(self, addresses: list[tuple[str, int]], name: str, **settings: Any) -> None:
-        sentinel: Any = Sentinel  # it has no types
-        asked = sentinel(addresses, sentinel_kwargs=_settings(), **settings)
-        self._sentinels: list[Redis] = asked.sentinels
-        self._master: Redis = asked.master_for(name)
+        sentinel: Any = Sentinel  # untyped
+        discovery = sentinel(addresses, sentinel_kwargs=_settings(), **settings)
+        self._sentinels: list[Redis] = discovery.sentinels
+        self._master: Redis = discovery.master_for(name)
 
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
         return self._master.eval(script, numkeys, *keys_and_args)
@@ -88,9 +92,9 @@ def _settings() -> dict[str, Any]:
 
 
 def _identity(parts: SplitResult) -> dict[str, Any]:
-    """User and password, where the address has them."""
-    told = {"username": parts.username, "password": parts.password}
-    return {name: unquote(value) for name, value in told.items() if value}
+    """Return the user and the password, if the address has them."""
+    identity = {"username": parts.username, "password": parts.password}
+    return {name: unquote(value) for name, value in identity.items() if value}
 
 
 def _addresses(parts: SplitResult) -> list[tuple[str, int]]:

@@ -1,20 +1,8 @@
-"""Claims in Redis: one script for all keys of a batch that lie in one slot. An optimisation; see `workers.locks`.
+"""Idempotency locks in Redis, for workers in any number of processes. An optimisation; see `workers.locks`.
 
-A claim is a key that holds its holder's token and expires by itself. The scripts compare tokens, so that repeating a
-call does no harm: the client repeats one itself when an answer was lost, and a plain `SET NX` would then find the key
-taken, by ourselves, and report it as another's.
-
-Redis may be away, slow, full, read-only after a failover, or asking for a password. All of it is `InfrastructureDown`,
-and
-soon: a call ends within its deadline, and after some failures calls are not even tried for a while. The worker goes on
-without claims, and takes them up again when Redis answers.
-
-A mark of how far an order is settled takes the place of the claim that is given back, and the next claim takes the
-place of the mark: so there is one key to an order, and marks cost no call of their own.
-
-In a Redis Cluster all keys of a script have to lie in one slot, so the part of a key that decides the slot, between
-braces, is `slot_of` the record's key. All workers have to agree on it. On one server one slot is best, one call to a
-batch; over a cluster's nodes `spread` shares the work out.
+A lock is a key with an expiry whose value is the holder's token. When the order's records are processed, a done-marker
+replaces the token, and the next lock replaces the done-marker. So an order has one key, and done-markers need no calls
+of their own.
 """
 
 import asyncio
@@ -33,21 +21,24 @@ from workers.redis.clients import RedisClient
 from workers.settlement.plan import Position
 
 PREFIX = b"alipay-notify:claim:"
-KEYS_MAX = 500  # per call: while a script of some milliseconds runs, Redis serves nobody else
-TTL_MS = 30_000  # longer than a batch takes, so that a claim seldom ends before its work
-DONE_TTL_MS = 60_000  # longer than a session: what a dead worker had not committed is delivered again by then
-MARK_BYTES_MAX = 32  # a partition of 32 bits and an offset of 64; the conversion of thousands of digits is an error
+KEYS_MAX = 500  # per call: the script takes some milliseconds, and Redis serves no other client meanwhile
+TTL_MS = 30_000  # longer than a batch takes, so that a lock seldom expires before its batch ends
+DONE_TTL_MS = 60_000  # longer than a session: a dead worker's uncommitted batch is redelivered within that
+# Fits a partition of 32 bits and an offset of 64. Python raises an error when it converts thousands of digits.
+DONE_MARKER_BYTES_MAX = 32
 CALL_S = 1.0  # two tries of half a second
-SLOTS = 16  # a call each to a batch: enough for the nodes of a cluster, and no more
+SLOTS = 16  # at most as many calls per batch; enough to use all nodes of a cluster
 FAILURES_MAX = 3
 OPEN_S = 2.0
 
 _Call = tuple[Sequence[bytes], Sequence[bytes]]  # keys of one slot, and the script's arguments
 
-# What the client raises of a Redis Cluster of which no node answers is no RedisError.
-_CLIENTS = (RedisError, RedisClusterException, OSError, TimeoutError)
+# RedisClusterException, raised when no node of a cluster answers, is not a RedisError.
+_CLIENT_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 
-# Both answer with as little as says it: usually no key is another's, and how many were given back interests nobody.
+# The scripts compare tokens, so that repeating a call does no harm. The client repeats a call itself when an answer is
+# lost; a plain `SET NX` would then find our own key and report it as locked by another worker.
+# The answer lists only the keys that another token holds and the done-markers; usually both lists are empty.
 _ACQUIRE = """
 local token, ttl_ms, taken, done = ARGV[1], ARGV[2], {}, {}
 for place, key in ipairs(KEYS) do
@@ -68,9 +59,9 @@ _RELEASE = """
 local token, ttl_ms = ARGV[1], ARGV[2]
 for place, key in ipairs(KEYS) do
     if redis.call('GET', key) == token then
-        local mark = ARGV[2 + place]
-        if mark and mark ~= '' then
-            redis.call('SET', key, mark, 'PX', ttl_ms)
+        local done_marker = ARGV[2 + place]
+        if done_marker and done_marker ~= '' then
+            redis.call('SET', key, done_marker, 'PX', ttl_ms)
         else
             redis.call('DEL', key)
         end
@@ -81,12 +72,20 @@ return 0
 
 
 def spread(key: bytes) -> int:
-    """One of `SLOTS`, the same in every process."""
+    """Return one of `SLOTS` for a key, the same in every process.
+
+    Over the nodes of a cluster this shares out the load. On a single server one slot is best, because a batch is then
+    one call.
+    """
     return crc32(key) % SLOTS
 
 
 class RedisLocks:
-    """`workers.locks.IdempotencyLocks` for workers in any number of processes."""
+    """`workers.locks.IdempotencyLocks`, with one script call per slot for all keys of a batch.
+
+    In a Redis Cluster all keys of a script must be in one slot. The part of a key between braces decides the slot; it
+    is `slot_of` the record's key. All workers must use the same `slot_of`.
+    """
 
     def __init__(
         self,
@@ -108,53 +107,58 @@ class RedisLocks:
         self._breaker = breaker or RedisBreaker(failures_max=FAILURES_MAX, open_s=OPEN_S, now_s=time.monotonic)
 
     async def acquire(self, keys: Sequence[bytes], token: bytes) -> LockResult:
-        """Those of the keys that are ours now, for `ttl_ms`.
+        """Lock the keys that no other token holds, for `ttl_ms`.
 
         Raises:
-            InfrastructureDown: some may be ours, and expire.
+            InfrastructureDown: some keys may be locked by the token; they expire.
         """
         ours = set(keys)
         done: dict[bytes, Position] = {}
         calls = self._calls(ours)
         arguments = (token, b"%d" % self._ttl_ms)
         answers = await self._all(_ACQUIRE, [(call, arguments) for call in calls])
-        for call, (taken, marks) in zip(calls, answers, strict=True):
+        for call, (taken, done_markers) in zip(calls, answers, strict=True):
             ours.difference_update([call[place - 1] for place in taken])
-            for place, mark in zip(marks[::2], marks[1::2], strict=True):
-                if (position := _read(mark)) is not None:
+            for place, done_marker in zip(done_markers[::2], done_markers[1::2], strict=True):
+                if (position := _decode(done_marker)) is not None:
                     done[call[place - 1]] = position
         return LockResult(ours, done)
 
     async def release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:
-        """Give back what the token holds of these; of those in `done` a mark stays for `done_ttl_ms`.
+        """Release the keys that the token holds. Those in `done` keep a done-marker for `done_ttl_ms`.
 
         Raises:
-            InfrastructureDown: some may not be given back, and expire.
+            InfrastructureDown: some keys may not be released; they expire.
         """
         first = (token, b"%d" % self._done_ttl_ms)
         calls = self._calls(set(keys))
-        await self._all(_RELEASE, [(call, (*first, *[_mark(done.get(key)) for key in call])) for call in calls])
+        await self._all(_RELEASE, [(call, (*first, *[_encode(done.get(key)) for key in call])) for call in calls])
 
     async def close(self) -> None:
         await self._client.aclose()
 
     def _calls(self, keys: Iterable[bytes]) -> list[list[bytes]]:
-        """The keys by slot, and no more of them together than one call may have."""
+        """Group the keys by slot, with at most `KEYS_MAX` in a call."""
         by_slot: dict[int, list[bytes]] = {}
         for key in keys:
             by_slot.setdefault(self._slot_of(key), []).append(key)
         return [call for of_slot in by_slot.values() for call in _chunks(of_slot)]
 
     async def _all(self, script: str, calls: Sequence[_Call]) -> list[Any]:
-        """The answers of all calls, which are made at once; or none of them."""
+        """Make all calls at once and return all answers.
+
+        Raises:
+            InfrastructureDown: Redis is unreachable, slow, full, read-only after a failover, or wants a password. This
+                is raised within `call_s`; after some failures in a row, without a call.
+        """
         if not calls:
             return []
         if not self._breaker.admits():
-            raise InfrastructureDown("Redis: not asked, since it failed lately")
+            raise InfrastructureDown("Redis: not called, because recent calls failed")
         try:
             async with asyncio.timeout(self._call_s):
                 answers = await self._answers(script, calls)
-        except _CLIENTS as error:
+        except _CLIENT_ERRORS as error:
             self._breaker.failed()
             raise InfrastructureDown(f"Redis: {type(error).__name__}: {error}".rstrip(": ")) from error
         self._breaker.succeeded()
@@ -174,14 +178,14 @@ class RedisLocks:
         return await self._client.eval(script, len(keys), *[start + key for key in keys], *arguments)
 
 
-def _mark(position: Position | None) -> bytes:
+def _encode(position: Position | None) -> bytes:
     return b"" if position is None else b"=%d:%d" % (position.partition, position.offset)
 
 
-def _read(mark: bytes) -> Position | None:
-    """Where a mark says that an order is settled to; `None` for one that no program of ours wrote."""
-    partition, _, offset = mark[1:].partition(b":")
-    if len(mark) > MARK_BYTES_MAX or not (partition.isdigit() and offset.isdigit()):
+def _decode(done_marker: bytes) -> Position | None:
+    """Return the last processed offset in a done-marker; `None` for a value that no release of ours writes."""
+    partition, _, offset = done_marker[1:].partition(b":")
+    if len(done_marker) > DONE_MARKER_BYTES_MAX or not (partition.isdigit() and offset.isdigit()):
         return None
     return Position(int(partition), int(offset))
 

@@ -1,4 +1,4 @@
-"""When calls are made and when they are not, by what became of the ones before."""
+"""Which calls the breaker admits, by the results of the calls before."""
 
 from workers.redis.breaker import RedisBreaker
 
@@ -11,14 +11,14 @@ class Clock:
         return self.s
 
 
-def broken(clock: Clock) -> RedisBreaker:
+def opened(clock: Clock) -> RedisBreaker:
     breaker = RedisBreaker(failures_max=2, open_s=5, now_s=clock)
     breaker.failed()
     breaker.failed()
     return breaker
 
 
-def test_calls_go_through_until_enough_have_failed_in_a_row() -> None:
+def test_calls_are_admitted_until_failures_max_in_a_row() -> None:
     breaker = RedisBreaker(failures_max=2, open_s=5, now_s=Clock())
     breaker.failed()
     breaker.succeeded()
@@ -28,17 +28,17 @@ def test_calls_go_through_until_enough_have_failed_in_a_row() -> None:
     assert not breaker.admits()
 
 
-def test_after_a_while_one_call_finds_out_and_the_others_wait_for_it() -> None:
+def test_open_breaker_admits_one_probe_after_open_s() -> None:
     clock = Clock()
-    breaker = broken(clock)
+    breaker = opened(clock)
     clock.s = 5
     assert breaker.admits()
     assert not breaker.admits()
 
 
-def test_a_call_that_finds_things_well_lets_all_through() -> None:
+def test_successful_probe_closes_the_breaker() -> None:
     clock = Clock()
-    breaker = broken(clock)
+    breaker = opened(clock)
     clock.s = 5
     assert breaker.admits()
     breaker.succeeded()
@@ -46,9 +46,9 @@ def test_a_call_that_finds_things_well_lets_all_through() -> None:
     assert breaker.admits()
 
 
-def test_a_call_that_fails_again_is_followed_by_as_long_a_wait() -> None:
+def test_failed_probe_keeps_the_breaker_open_for_open_s_again() -> None:
     clock = Clock()
-    breaker = broken(clock)
+    breaker = opened(clock)
     clock.s = 5
     assert breaker.admits()
     breaker.failed()
