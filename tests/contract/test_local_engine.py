@@ -17,11 +17,12 @@ import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from deploy.cluster.servers import of_stack
-from deploy.local import engine, haproxy, leftovers, ports, prometheus, stack
+from deploy.local import engine, haproxy, leftovers, ports, programs, prometheus, stack
 from deploy.local.directory import Directory
 from deploy.local.engine import ClusterEngine, EngineServers, EngineSpec
-from deploy.local.machine import Machine, Missing, NeededProgram
+from deploy.local.machine import Machine, Missing
 from deploy.local.processes import DidNotStart
+from deploy.local.programs import NeededProgram
 from deploy.local.stack import StackSpec
 from tests.support import real_servers as shared
 from tests.support.paths import ROOT
@@ -245,7 +246,7 @@ async def test_a_subset_with_servers_of_its_own_has_addresses(tmp_path: Path, ma
 
 
 async def test_haproxy_finds_no_fault_in_the_shipped_file(machine: Machine) -> None:
-    program = await found(machine, haproxy.SERVER)
+    program = await found(machine, programs.HAPROXY)
     two = [haproxy.Behind(public=f"127.0.0.1:{port}", admin=f"127.0.0.1:{port + 1}") for port in (1, 3)]
     for receivers in (two[:1], two, two * 2):
         told = haproxy.variables(receivers, port=ports.free(1)[0], stats_port=ports.free(1)[0])
@@ -255,7 +256,7 @@ async def test_haproxy_finds_no_fault_in_the_shipped_file(machine: Machine) -> N
 
 
 async def test_promtool_finds_no_fault_in_the_shipped_files(tmp_path: Path, machine: Machine) -> None:
-    promtool = (await found(machine, prometheus.SERVER)).with_name("promtool")
+    promtool = (await found(machine, programs.PROMETHEUS)).with_name("promtool")
     file, targets = prometheus._lay_out(tmp_path, prometheus.CONFIGURATION, prometheus.shipped_rules())
     targets.write_bytes((prometheus.CONFIGURATION.parent / "targets.example.json").read_bytes())
     done = await run(promtool, "check", "config", file)

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -23,13 +24,14 @@ from redis.exceptions import RedisError
 from deploy import directory_lock
 from deploy.cluster import servers
 from deploy.local import directory as directories
-from deploy.local import haproxy, leftovers, lifecycle, ports, postgres, prometheus, redis
+from deploy.local import haproxy, leftovers, lifecycle, ports, postgres, programs, prometheus, redis
 from deploy.local.directory import Directory
 from deploy.local.kafka import cluster
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.leftovers import Mark
-from deploy.local.machine import Carrier, Machine, NeededProgram
+from deploy.local.machine import Machine
 from deploy.local.processes import DidNotStart
+from deploy.local.programs import NeededProgram
 from tests.support import real_servers
 from tests.support.paths import ROOT
 
@@ -152,16 +154,15 @@ async def test_redis_comes_back_on_its_port_and_has_forgotten(directory: Directo
         assert await to.get("key") is None
 
 
-@pytest.mark.parametrize("server", [redis, postgres])
-async def test_the_server_that_a_wheel_carries_does_as_well(
-    server: object, directory: Directory, machine: Machine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("server", "program"), [(redis, "REDIS"), (postgres, "POSTGRES")])
+async def test_server_of_a_python_wheel_works_as_well(
+    server: Any, program: str, directory: Directory, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted: NeededProgram = server.SERVER  # type: ignore[attr-defined]
-    carrier: Carrier | None = wanted.carrier
-    assert carrier is not None
+    wanted: NeededProgram = getattr(programs, program)
+    assert wanted.wheel is not None
     only_wheel = msgspec.structs.replace(wanted, programs=("not-installed",), places=(), debian="")
-    monkeypatch.setattr(server, "SERVER", only_wheel)
-    async with real_servers.had(server.running(directory, msgspec.structs.replace(machine, may_install=False))):  # type: ignore[attr-defined]
+    monkeypatch.setattr(programs, program, only_wheel)
+    async with real_servers.had(server.running(directory, msgspec.structs.replace(machine, may_install=False))):
         assert len(running(directory)) == 1
 
 

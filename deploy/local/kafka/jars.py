@@ -1,7 +1,5 @@
 """Where the broker's jars come from: an installed Kafka, or what `pom.xml` pins, brought by Maven once and then kept.
 
-    python -m deploy.local.kafka.jars       brings them now, if they are not here yet
-
 They are kept in the user's cache, in a directory that appears only when it is whole, so that an interrupted download is
 never taken for a Kafka. It remembers the pom it was made from; another pom makes it anew.
 """
@@ -20,21 +18,12 @@ from pathlib import Path
 import typer
 from msgspec import Struct
 
-from deploy import exits
-from deploy.local.machine import Machine, Missing, NeededProgram
+from deploy.local import programs
+from deploy.local.machine import Machine, Missing
 
 POM = Path(__file__).with_name("pom.xml")
 MADE_FROM = "made-from-pom"
 BRING_WITHIN_S = 600.0
-JAVA_MIN = 17  # what Kafka 4's broker needs
-
-JAVA = NeededProgram(
-    what=f"Java {JAVA_MIN} or newer",
-    programs=("java",),
-    places=("/usr/lib/jvm/*/bin",),
-    debian="default-jre-headless",
-)
-MAVEN = NeededProgram(what="Maven", programs=("mvn",), debian="maven")
 
 
 class Installation(Struct, frozen=True, kw_only=True):
@@ -75,7 +64,7 @@ def cache(machine: Machine) -> Path:
     return Path(caches) / "alipay-notify" / f"kafka-{version()}"
 
 
-def kept(directory: Path) -> bool:
+def is_kept(directory: Path) -> bool:
     """Whether the directory holds what the pom asks for."""
     made_from = directory / MADE_FROM
     return made_from.is_file() and made_from.read_text(encoding="ascii") == _fingerprint()
@@ -83,26 +72,18 @@ def kept(directory: Path) -> bool:
 
 async def _java(machine: Machine) -> Path:
     home = machine.environ.get("JAVA_HOME")
-    java = Path(home, "bin", "java") if home else await machine.find(JAVA)
-    said = await asyncio.to_thread(_java_version, java)
-    if said < JAVA_MIN:
-        raise Missing(JAVA.what, JAVA.commands, f"{java} is of version {said or 'unknown'}")
+    if not home:
+        return await machine.find(programs.JAVA)
+    java = Path(home, "bin", "java")
+    if fault := await asyncio.to_thread(programs.java_fault, java):
+        raise Missing(programs.JAVA.what, programs.JAVA.commands, fault)
     return java
-
-
-def _java_version(java: Path) -> int:
-    try:
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False)
-    except OSError:
-        return 0
-    found = re.search(r'version "(?:1\.)?(\d+)', said.stderr)
-    return int(found[1]) if found else 0
 
 
 async def _pinned(machine: Machine) -> Path:
     directory = cache(machine)
-    if not kept(directory):
-        maven = await machine.find(MAVEN)
+    if not is_kept(directory):
+        maven = await machine.find(programs.MAVEN)
         await asyncio.to_thread(_bring, maven, directory)
     return directory
 
@@ -111,7 +92,7 @@ def _bring(maven: Path, directory: Path) -> None:
     """Let Maven copy the jars beside the directory, then put them in its place. Whoever comes meanwhile waits."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _alone(directory.with_name(f"{directory.name}.lock")):
-        if kept(directory):
+        if is_kept(directory):
             return
         typer.echo(f"bringing Kafka {version()} with Maven (once) …", err=True)
         partial = directory.with_name(f"{directory.name}.partial")
@@ -159,17 +140,3 @@ def _alone(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def main() -> None:
-    """Bring the jars and say where they are."""
-    try:
-        found = asyncio.run(installation(Machine(environ=dict(os.environ))))
-    except Missing as missing:
-        typer.echo(str(missing), err=True)
-        raise typer.Exit(exits.FAILED) from None
-    typer.echo(str(found.jars))
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -11,7 +11,7 @@ import pytest
 from deploy import directory_lock
 from deploy.directory_lock import AlreadyRunning
 from deploy.local import directory, leftovers
-from tests.unit.deploy.local import programs
+from tests.unit.deploy.local import samples
 
 
 async def test_while_one_has_it_no_other_gets_it(tmp_path: Path) -> None:
@@ -33,8 +33,8 @@ async def test_its_holder_is_known_while_there_is_one(tmp_path: Path) -> None:
 
 
 async def test_what_an_earlier_run_left_running_is_ended_first(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-S", "-c", programs.SLEEPS]) as left:
-        made = programs.directory(tmp_path)
+    with subprocess.Popen([sys.executable, "-S", "-c", samples.SLEEPS]) as left:
+        made = samples.directory(tmp_path)
         leftovers.write(made.mark("it"), pid=left.pid, stop_signal=signal.SIGTERM)
         async with directory.held(tmp_path):
             assert left.wait(5) == -signal.SIGTERM
@@ -63,7 +63,7 @@ async def test_wiping_does_not_follow_a_link(tmp_path: Path) -> None:
     beyond.mkdir()
     (beyond / "precious").touch()
     (tmp_path / "stack").mkdir()
-    made = programs.directory(tmp_path / "stack")
+    made = samples.directory(tmp_path / "stack")
     (made.path / "postgres").symlink_to(beyond)
     made.wipe()
     assert (beyond / "precious").exists()

@@ -12,12 +12,12 @@ import pytest
 
 from deploy.local import leftovers
 from deploy.local.leftovers import Mark
-from tests.unit.deploy.local import programs
+from tests.unit.deploy.local import samples
 
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen([sys.executable, "-S", "-c", programs.SLEEPS]) as started:
+    with subprocess.Popen([sys.executable, "-S", "-c", samples.SLEEPS]) as started:
         yield started
         started.kill()
 
@@ -36,7 +36,7 @@ async def test_a_process_that_still_runs_is_asked_to_stop(tmp_path: Path, child:
 
 async def test_one_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leftovers, "STOP_WITHIN_S", 0.3)
-    with subprocess.Popen([sys.executable, "-S", "-c", programs.STUBBORN], stdout=subprocess.PIPE) as stubborn:
+    with subprocess.Popen([sys.executable, "-S", "-c", samples.STUBBORN], stdout=subprocess.PIPE) as stubborn:
         assert stubborn.stdout is not None
         stubborn.stdout.readline()
         marked(tmp_path, stubborn.pid)

@@ -12,7 +12,7 @@ from deploy.local.redis import Redis
 from deploy.local.roles import Role
 from deploy.local.stack import Stack
 from deploy.sandbox.world import World
-from tests.unit.deploy.local import programs
+from tests.unit.deploy.local import samples
 
 
 async def healthy() -> bool:
@@ -23,11 +23,11 @@ async def healthy() -> bool:
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Directory:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".stack").mkdir()
-    return programs.directory(tmp_path / ".stack")
+    return samples.directory(tmp_path / ".stack")
 
 
 def role(directory: Directory, name: str, *, port: int, admin: int) -> Role:
-    process = Process(directory, programs.plan("", name=name), healthy=healthy)
+    process = Process(directory, samples.plan("", name=name), healthy=healthy)
     return Role(port=port, admin_port=admin, process=process)
 
 
@@ -50,7 +50,7 @@ def test_a_whole_engine_is_told_with_what_to_type_next(directory: Directory) -> 
 
 
 def test_servers_alone_are_told_without_commands(directory: Directory) -> None:
-    process = Process(directory, programs.plan("", name="redis"), healthy=healthy)
+    process = Process(directory, samples.plan("", name="redis"), healthy=healthy)
     told = lifecycle.of(Stack(directory=directory, redis=Redis(port=1, process=process)), in_background=False)
     assert "redis://127.0.0.1:1/0" in told
     assert "trigger" not in told

@@ -4,20 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.machine import Carrier, Machine, Missing, NeededProgram
-from tests.unit.deploy.local import programs
+from deploy.local.machine import Machine, Missing
+from deploy.local.programs import NeededProgram, Wheel
+from tests.unit.deploy.local import samples
 
 SOMEBODY = 1000
 ROOT = 0
 
 
-def wanted(*places: Path, carrier: Carrier | None = None) -> NeededProgram:
+def wanted(*places: Path, wheel: Wheel | None = None) -> NeededProgram:
     return NeededProgram(
         what="Quux",
         programs=("quux-server", "quuxd"),
         places=tuple(map(str, places)),
         debian="quux",
-        carrier=carrier,
+        wheel=wheel,
     )
 
 
@@ -26,26 +27,26 @@ def machine(path: Path, *, user: int = SOMEBODY, may_install: bool = True) -> Ma
 
 
 async def test_it_is_taken_from_the_path_by_any_of_its_names(tmp_path: Path) -> None:
-    there = programs.executable(tmp_path / "bin" / "quuxd", "")
+    there = samples.executable(tmp_path / "bin" / "quuxd", "")
     assert await machine(tmp_path / "bin").find(wanted()) == there
 
 
 async def test_the_path_comes_before_the_other_places(tmp_path: Path) -> None:
-    programs.executable(tmp_path / "lib" / "quux-server", "")
-    there = programs.executable(tmp_path / "bin" / "quux-server", "")
+    samples.executable(tmp_path / "lib" / "quux-server", "")
+    there = samples.executable(tmp_path / "bin" / "quux-server", "")
     assert await machine(tmp_path / "bin").find(wanted(tmp_path / "lib")) == there
 
 
 async def test_of_several_versions_the_newest_is_taken(tmp_path: Path) -> None:
     for version in ("9", "15", "14"):
-        programs.executable(tmp_path / version / "bin" / "quux-server", "")
+        samples.executable(tmp_path / version / "bin" / "quux-server", "")
     assert await machine(tmp_path).find(wanted(tmp_path / "*" / "bin")) == tmp_path / "15" / "bin" / "quux-server"
 
 
 async def test_what_cannot_be_had_is_named_with_every_command_that_provides_it(tmp_path: Path) -> None:
-    carrier = Carrier(distribution="quux-lite", package="no_such_package", path="bin/quux")
+    wheel = Wheel(distribution="quux-lite", package="no_such_package", path="bin/quux")
     with pytest.raises(Missing) as caught:
-        await machine(tmp_path).find(wanted(carrier=carrier))
+        await machine(tmp_path).find(wanted(wheel=wheel))
     assert "Quux is missing" in str(caught.value)
     assert caught.value.commands == ("apt-get install quux", "pip install quux-lite")
     assert all(command in str(caught.value) for command in caught.value.commands)
@@ -54,14 +55,14 @@ async def test_what_cannot_be_had_is_named_with_every_command_that_provides_it(t
 async def test_root_installs_what_is_missing(tmp_path: Path) -> None:
     bin_ = tmp_path / "bin"
     install = f'/bin/echo "$@" > {tmp_path}/asked; /bin/echo "#!/bin/sh" > {bin_}/quuxd; /bin/chmod 755 {bin_}/quuxd'
-    programs.executable(bin_ / "apt-get", install)
+    samples.executable(bin_ / "apt-get", install)
     assert await machine(bin_, user=ROOT).find(wanted()) == bin_ / "quuxd"
     assert (tmp_path / "asked").read_text().split()[-1] == "quux"
 
 
 async def test_the_lists_are_brought_up_to_date_once_where_the_package_is_not_found(tmp_path: Path) -> None:
     bin_ = tmp_path / "bin"
-    programs.executable(bin_ / "apt-get", f'/bin/echo "$1" >> {tmp_path}/asked; /bin/echo "E: no quux" >&2; exit 100')
+    samples.executable(bin_ / "apt-get", f'/bin/echo "$1" >> {tmp_path}/asked; /bin/echo "E: no quux" >&2; exit 100')
     with pytest.raises(Missing, match="E: no quux"):
         await machine(bin_, user=ROOT).find(wanted())
     assert (tmp_path / "asked").read_text().split() == ["install", "update", "install"]
@@ -69,7 +70,7 @@ async def test_the_lists_are_brought_up_to_date_once_where_the_package_is_not_fo
 
 @pytest.mark.parametrize(("user", "may_install"), [(SOMEBODY, True), (ROOT, False)])
 async def test_nobody_else_does_nor_root_where_it_may_not(tmp_path: Path, user: int, may_install: bool) -> None:
-    programs.executable(tmp_path / "bin" / "apt-get", f"/bin/echo > {tmp_path}/asked")
+    samples.executable(tmp_path / "bin" / "apt-get", f"/bin/echo > {tmp_path}/asked")
     with pytest.raises(Missing):
         await machine(tmp_path / "bin", user=user, may_install=may_install).find(wanted())
     assert not (tmp_path / "asked").exists()
@@ -77,10 +78,10 @@ async def test_nobody_else_does_nor_root_where_it_may_not(tmp_path: Path, user: 
 
 async def test_a_wheel_that_carries_it_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site" / "carrying_quux"
-    there = programs.executable(package / "bin-x86" / "quux", "")
+    there = samples.executable(package / "bin-x86" / "quux", "")
     (package / "bin-arm").mkdir()
     (package / "bin-arm" / "quux").touch()  # not executable: not for this machine
     (package / "__init__.py").write_text("raise AssertionError('it is found without being imported')")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    carrier = Carrier(distribution="quux-lite", package="carrying_quux", path="bin-*/quux")
-    assert await machine(tmp_path).find(wanted(carrier=carrier)) == there
+    wheel = Wheel(distribution="quux-lite", package="carrying_quux", path="bin-*/quux")
+    assert await machine(tmp_path).find(wanted(wheel=wheel)) == there

@@ -6,7 +6,7 @@ import pytest
 
 from deploy.local import postgres
 from deploy.local.machine import Machine, Missing
-from tests.unit.deploy.local import programs
+from tests.unit.deploy.local import samples
 
 
 def test_a_directory_is_passable_only_when_all_above_it_are(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_variables_that_could_lead_to_somebodys_real_database_are_not_passed_on(
 
 
 def test_somebody_who_is_not_root_runs_it_as_oneself(tmp_path: Path) -> None:
-    program = programs.executable(tmp_path / "bin" / "postgres", "")
+    program = samples.executable(tmp_path / "bin" / "postgres", "")
     assert postgres._account(Machine(environ={}, user=1000), program) is None
 
 
@@ -38,7 +38,7 @@ def test_root_runs_it_as_an_account_without_privileges() -> None:
 
 
 def test_root_is_told_where_that_account_cannot_reach_the_program(tmp_path: Path) -> None:
-    program = programs.executable(tmp_path / "private" / "postgres", "")
+    program = samples.executable(tmp_path / "private" / "postgres", "")
     program.parent.chmod(0o700)
     with pytest.raises(Missing, match="cannot be run by"):
         postgres._account(Machine(environ={}, user=0), program)

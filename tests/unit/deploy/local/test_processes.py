@@ -10,7 +10,7 @@ import pytest
 
 from deploy.local import leftovers, processes
 from deploy.local.processes import DidNotStart, Process
-from tests.unit.deploy.local import programs
+from tests.unit.deploy.local import samples
 
 
 async def yes() -> bool:
@@ -21,8 +21,8 @@ async def no() -> bool:
     return False
 
 
-def process(path: Path, code: str = programs.SLEEPS, *, healthy: object = yes, **times: float) -> Process:
-    return Process(programs.directory(path), programs.plan(code, **times), healthy=healthy)  # type: ignore[arg-type]
+def process(path: Path, code: str = samples.SLEEPS, *, healthy: object = yes, **times: float) -> Process:
+    return Process(samples.directory(path), samples.plan(code, **times), healthy=healthy)  # type: ignore[arg-type]
 
 
 def is_there(pid: int) -> bool:
@@ -78,7 +78,7 @@ async def test_what_is_told_is_of_the_last_start_only(tmp_path: Path) -> None:
 
 
 async def test_one_that_does_not_heed_the_signal_is_killed(tmp_path: Path) -> None:
-    started = process(tmp_path, programs.STUBBORN, stop_within_s=0.2)
+    started = process(tmp_path, samples.STUBBORN, stop_within_s=0.2)
 
     async def up() -> bool:
         return "up" in started.said()
@@ -117,7 +117,7 @@ async def test_a_frozen_one_is_stopped_all_the_same(tmp_path: Path) -> None:
 
 
 async def test_a_kill_takes_its_children_along(tmp_path: Path) -> None:
-    child = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {programs.SLEEPS!r}]); "
+    child = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {samples.SLEEPS!r}]); "
     started = process(tmp_path, child + "print(p.pid, flush=True); p.wait()")
 
     async def up() -> bool:
@@ -173,7 +173,7 @@ async def test_a_cancelled_start_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_stop_leaves_nothing_running(tmp_path: Path) -> None:
-    started = process(tmp_path, programs.STUBBORN)
+    started = process(tmp_path, samples.STUBBORN)
 
     async def up() -> bool:
         return "up" in started.said()
@@ -200,7 +200,7 @@ async def test_it_is_given_its_environment_and_no_other(tmp_path: Path) -> None:
     os.environ["SEEN_BY_US"] = "yes"
     try:
         await processes.finish(
-            programs.directory(tmp_path), programs.plan("import os; assert 'SEEN_BY_US' not in os.environ")
+            samples.directory(tmp_path), samples.plan("import os; assert 'SEEN_BY_US' not in os.environ")
         )
     finally:
         del os.environ["SEEN_BY_US"]
@@ -208,10 +208,10 @@ async def test_it_is_given_its_environment_and_no_other(tmp_path: Path) -> None:
 
 async def test_a_program_that_fails_is_told_of(tmp_path: Path) -> None:
     with pytest.raises(DidNotStart, match=r"failed with 3(?s:.)*why"):
-        await processes.finish(programs.directory(tmp_path), programs.plan("print('why'); raise SystemExit(3)"))
+        await processes.finish(samples.directory(tmp_path), samples.plan("print('why'); raise SystemExit(3)"))
 
 
 async def test_a_program_that_does_not_end_is_killed(tmp_path: Path) -> None:
     with pytest.raises(DidNotStart, match="did not end within"):
-        await processes.finish(programs.directory(tmp_path), programs.plan(programs.SLEEPS, ready_within_s=0.2))
+        await processes.finish(samples.directory(tmp_path), samples.plan(samples.SLEEPS, ready_within_s=0.2))
     assert list((tmp_path / "run").iterdir()) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 from deploy.local import roles
 from deploy.local.machine import Machine
 from deploy.local.roles import Program
-from tests.unit.deploy.local import programs
+from tests.unit.deploy.local import samples
 
 MACHINE = Machine(environ={"PATH": "/bin", "ALIPAY_NOTIFY_PORT": "1", "alipay_notify_host": "0.0.0.0"})
 
@@ -27,6 +27,6 @@ def test_the_code_that_runs_is_the_code_that_started_it() -> None:
 
 def test_a_receiver_is_reached_at_two_ports(tmp_path: Path) -> None:
     role = roles.receiver(
-        programs.directory(tmp_path), MACHINE, Program(told={}), name="ingest-1", port=8081, admin=9465
+        samples.directory(tmp_path), MACHINE, Program(told={}), name="ingest-1", port=8081, admin=9465
     )
     assert (role.name, role.url, role.admin_url) == ("ingest-1", "http://127.0.0.1:8081", "http://127.0.0.1:9465")

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from deploy.local import programs
 from deploy.local.kafka import jars
 from deploy.local.machine import Machine, Missing
-from tests.unit.deploy.local import programs
+from tests.unit.deploy.local import samples
 
 JAVA_21 = """echo 'openjdk version "21.0.1" 2023-10-17' >&2"""
 JAVA_8 = """echo 'java version "1.8.0_392"' >&2"""
@@ -21,9 +23,9 @@ class World:
 
     def __init__(self, path: Path, *, java: str = JAVA_21, maven: str | None = COPIES) -> None:
         self.path = path
-        programs.executable(path / "bin" / "java", java)
+        samples.executable(path / "bin" / "java", java)
         if maven is not None:
-            programs.executable(path / "bin" / "mvn", f"echo asked >> {path}/asked\n{maven}")
+            samples.executable(path / "bin" / "mvn", f"echo asked >> {path}/asked\n{maven}")
 
     def machine(self, **environ: str) -> Machine:
         told = {"PATH": str(self.path / "bin"), "XDG_CACHE_HOME": str(self.path / "cache"), **environ}
@@ -62,7 +64,7 @@ async def test_a_broken_off_download_is_not_taken_for_a_kafka(tmp_path: Path) ->
             await jars.installation(world.machine())
         assert f"-f {jars.POM} dependency:resolve" in str(caught.value)
     assert world.asked == 2
-    assert not jars.kept(jars.cache(world.machine()))
+    assert not jars.is_kept(jars.cache(world.machine()))
 
 
 async def test_an_installed_kafka_is_used_and_maven_is_not_asked(tmp_path: Path) -> None:
@@ -79,14 +81,17 @@ async def test_a_home_without_a_kafka_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("java", [JAVA_8, "exit 1"])
-async def test_a_java_that_is_too_old_or_broken_is_named(tmp_path: Path, java: str) -> None:
+async def test_error_names_a_java_that_is_too_old_or_broken(
+    tmp_path: Path, java: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "JAVA", structs.replace(programs.JAVA, places=()))  # not this machine's own Java
     with pytest.raises(Missing, match="Java 17 or newer is missing"):
         await jars.installation(World(tmp_path, java=java).machine())
 
 
 async def test_java_home_comes_before_the_path(tmp_path: Path) -> None:
     world = World(tmp_path, java="exit 1")
-    programs.executable(tmp_path / "jdk" / "bin" / "java", JAVA_21)
+    samples.executable(tmp_path / "jdk" / "bin" / "java", JAVA_21)
     found = await jars.installation(world.machine(JAVA_HOME=str(tmp_path / "jdk")))
     assert found.java == tmp_path / "jdk" / "bin" / "java"
 
