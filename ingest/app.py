@@ -16,7 +16,7 @@ from ingest.errors import Throttled
 from ingest.http.server import Receiver
 from ingest.keys import KeyRing, Rings
 from ingest.log_port import Logger
-from ingest.metrics import ReceiverMetrics, TimedLog
+from ingest.metrics import ReceiverMetrics
 from ingest.notify_verify import NotifyVerify
 from ingest.quota import Quota
 from ingest.receive import Confirm, Log, Receipts, Reception, no_receipt
@@ -73,8 +73,9 @@ async def serving(
             quota=quota,
             keys=rings,
             confirm=confirm or NotifyVerify(session, total_s=settings.confirm_deadline_s),
-            log=TimedLog(log, metrics, clock),
+            log=log,
             clock=clock,
+            observer=metrics,
             receipts=receipts,
         )
         receiver = Receiver(settings=settings, reception=reception, reporting=reporting, clock=clock)

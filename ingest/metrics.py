@@ -9,12 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from ingest.clock import Clock
 from ingest.kafka.in_flight import ProducerFault
-from ingest.receive import Log
 from schemas import telemetry
 from schemas.dispositions import Outcome, Refusal
-from schemas.record_format import Record
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 OTHER_METHOD = "_OTHER"
@@ -97,7 +94,7 @@ class ReceiverMetrics:
     def parse_error(self) -> None:
         self._parse_errors.inc()
 
-    def appended(self, seconds: float, *, durable: bool) -> None:
+    def appended(self, seconds: float, /, *, durable: bool) -> None:
         (self._append_ok if durable else self._append_failed).observe(seconds)
 
     def producing(self) -> None:
@@ -118,25 +115,6 @@ class ReceiverMetrics:
     def watch_active(self, active: Callable[[], int]) -> None:
         """Requests in flight are asked for at each scrape, not counted up and down at each request."""
         self._active.labels("POST").set_function(active)
-
-
-class TimedLog:
-    """A log whose appends are measured."""
-
-    def __init__(self, log: Log, metrics: ReceiverMetrics, clock: Clock) -> None:
-        self._log = log
-        self._metrics = metrics
-        self._clock = clock
-
-    async def append(self, record: Record) -> None:
-        """As the log's own."""
-        began_s = self._clock.monotonic_s()
-        durable = False
-        try:
-            await self._log.append(record)
-            durable = True
-        finally:
-            self._metrics.appended(self._clock.monotonic_s() - began_s, durable=durable)
 
 
 def _counter(family: telemetry.MetricFamily, registry: CollectorRegistry) -> Counter:

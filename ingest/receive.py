@@ -91,6 +91,13 @@ class Log(Protocol):
         """
 
 
+class AppendObserver(Protocol):
+    """Receives the duration of each append, for metrics. It must not raise."""
+
+    def appended(self, seconds: float, /, *, durable: bool) -> None:
+        """Count one append; `durable` is false if it raised or was cancelled."""
+
+
 class Receipts(Protocol):
     def __call__(self, sealed: RecordContents, /) -> bytes:
         """The mark of this receiver's having verified what is sealed; empty where it leaves none."""
@@ -121,6 +128,7 @@ class Reception:
         confirm: Confirm,
         log: Log,
         clock: Clock,
+        observer: AppendObserver,
         receipts: Receipts = no_receipt,
     ) -> None:
         self._receipts = receipts
@@ -130,6 +138,7 @@ class Reception:
         self._confirm = confirm
         self._log = log
         self._clock = clock
+        self._observer = observer
 
     async def receive(self, arrived: Arrived) -> Accepted:
         """What was accepted.
@@ -159,7 +168,7 @@ class Reception:
             if account.notify_verify:
                 await self._confirm.confirm(account, authentic.notify_id)
             sealed = _sealed(account, arrived, body, signing, authentic, received_at_ms)
-            await self._log.append(record_format.encode(sealed, authentic.number, self._receipts(sealed)))
+            await self._append(record_format.encode(sealed, authentic.number, self._receipts(sealed)))
         finally:
             self._quota.release(size)
         return Accepted(account, authentic, is_stale)
@@ -167,6 +176,15 @@ class Reception:
     def account_at(self, target: str) -> Account | None:
         """The account that a request target addresses: one spelling each, and the query is never read."""
         return self._accounts.get(target) or self._accounts.get(target.partition("?")[0])
+
+    async def _append(self, record: Record) -> None:
+        began_s = self._clock.monotonic_s()
+        is_durable = False
+        try:
+            await self._log.append(record)
+            is_durable = True
+        finally:
+            self._observer.appended(self._clock.monotonic_s() - began_s, durable=is_durable)
 
 
 def _nowhere(target: str) -> Malformed | NoSuchAccount:

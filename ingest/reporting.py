@@ -7,11 +7,11 @@ notification is counted on kept children and handed to the logger as it is.
 from dataclasses import dataclass
 
 from ingest import recent_refusals
+from ingest.authenticate import Authentic
 from ingest.clock import Clock
 from ingest.errors import Refused
 from ingest.log_port import Logger, RateLimit
 from ingest.metrics import ReceiverMetrics
-from ingest.receive import Accepted
 from ingest.recent_refusals import RecentRefusals, RefusedRequest
 from schemas.accounts import Account
 from schemas.dispositions import Outcome
@@ -51,21 +51,19 @@ class Reporting:
         self._refusals = RateLimit(per_s=refusals_per_s)
         self._faults = RateLimit(per_s=1.0, burst=5.0)
 
-    def accepted(self, accepted: Accepted, *, began_s: float, is_gone: bool) -> None:
+    def accepted(self, account: str, authentic: Authentic, *, is_stale: bool, began_s: float, is_gone: bool) -> None:
         """A notification is durable. `is_gone`: its sender will not hear of it and sends it again."""
-        account = accepted.account.name
         seconds = self._clock.monotonic_s() - began_s
         if is_gone:
             self._metrics.answered(account, Outcome.GONE, method="POST", status=200, seconds=seconds)
         else:
             self._metrics.accepted(account, seconds)
-        self._metrics.verified(account, accepted.authentic.key_id)
-        if accepted.is_stale:
+        self._metrics.verified(account, authentic.key_id)
+        if is_stale:
             self._metrics.stale_request_time(account)
         self._accepted += 1
         if self._accepted % self._accepted_sample and not is_gone:
             return
-        authentic = accepted.authentic
         self._logger.info(
             "notification",
             **{

@@ -151,7 +151,13 @@ class Receiver:
         finally:
             self._deadlines.release(task)
         is_gone = incoming.transport is None or incoming.transport.is_closing()
-        self._reporting.accepted(accepted, began_s=began_s, is_gone=is_gone)
+        self._reporting.accepted(
+            accepted.account.name,
+            accepted.authentic,
+            is_stale=accepted.is_stale,
+            began_s=began_s,
+            is_gone=is_gone,
+        )
         return Reply(self._success(accepted.account), closing=not self.is_accepting, stamp=self._stamp)
 
     def _success(self, account: Account) -> responses.Answer:

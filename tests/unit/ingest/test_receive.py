@@ -1,4 +1,4 @@
-"""The story, with fakes for whatever waits: what is asked in which order, and what is true when it returns."""
+"""The order of the checks, and the state when `receive` returns or raises, with fakes for all I/O."""
 
 import base64
 from collections.abc import Mapping
@@ -37,12 +37,14 @@ BODY = f"{TEXT.decode()}&sign_type=RSA2&sign={SIGN}".encode()
 
 
 class Steps:
-    """What was done, in order; a step that is set to fail does."""
+    """Fake of all I/O. It keeps the steps in order; a step in `failing` raises."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
         self.failing: dict[str, Refused] = {}
         self.records: list[Record] = []
+        self.appends: list[tuple[float, bool]] = []
+        self._now_s = 0.0
 
     def _step(self, name: str) -> None:
         self.done.append(name)
@@ -61,11 +63,16 @@ class Steps:
         return 1_770_089_465_123
 
     def monotonic_s(self) -> float:
-        return 0.0
+        """A second passes between two looks."""
+        self._now_s += 1.0
+        return self._now_s
+
+    def appended(self, seconds: float, /, *, durable: bool) -> None:
+        self.appends.append((seconds, durable))
 
 
 class Request:
-    """A request that says of itself whether its body was asked for."""
+    """A request; `was_read` shows whether its body was read."""
 
     def __init__(
         self, target: str = "/notify/shop", *, body: bytes = BODY, method: str = "POST", **headers: str | None
@@ -99,10 +106,10 @@ def reception(steps: Steps, quota: Quota, tmp_path: Path) -> Reception:
     asking = shop | {"notify_verify": True, "partner": "2088"}
     configured = accounts.parse({"accounts": {"shop": shop, "asking": asking}})
     keys = Rings(configured, tmp_path)
-    return Reception(accounts=configured, quota=quota, keys=keys, confirm=steps, log=steps, clock=steps)
+    return Reception(accounts=configured, quota=quota, keys=keys, confirm=steps, log=steps, clock=steps, observer=steps)
 
 
-async def test_what_was_accepted_is_durable_with_the_signed_bytes(reception: Reception, steps: Steps) -> None:
+async def test_accepted_notification_is_durable_with_its_signed_bytes(reception: Reception, steps: Steps) -> None:
     accepted = await reception.receive(Request("/notify/shop?a=1"))
     assert steps.done == ["append"]
     sealed = record_format.decode(steps.records[0])
@@ -112,29 +119,44 @@ async def test_what_was_accepted_is_durable_with_the_signed_bytes(reception: Rec
     assert (accepted.authentic.key_id, accepted.authentic.notify_id) == ("key.pem", b"n7")
 
 
-async def test_alipay_is_asked_before_anything_is_logged(reception: Reception, steps: Steps) -> None:
+async def test_notify_verify_is_asked_before_the_append(reception: Reception, steps: Steps) -> None:
     await reception.receive(Request("/notify/asking"))
     assert steps.done == ["confirm", "append"]
     assert record_format.decode(steps.records[0]).confirmed
 
 
-async def test_what_alipay_denies_is_not_logged(reception: Reception, steps: Steps) -> None:
+async def test_notification_denied_by_alipay_is_not_appended(reception: Reception, steps: Steps) -> None:
     steps.failing["confirm"] = NotConfirmed()
     with pytest.raises(NotConfirmed):
         await reception.receive(Request("/notify/asking"))
     assert steps.records == []
 
 
-async def test_nobody_is_asked_about_what_is_not_authentic(reception: Reception, steps: Steps) -> None:
+async def test_notify_verify_is_not_asked_about_an_unauthentic_message(reception: Reception, steps: Steps) -> None:
     with pytest.raises(Unauthentic):
         await reception.receive(Request("/notify/asking", body=BODY.replace(b"o7", b"o8")))
     assert steps.done == []
 
 
-async def test_a_log_that_cannot_say_is_an_unavailable_receiver(reception: Reception, steps: Steps) -> None:
+async def test_failed_append_refuses_the_notification(reception: Reception, steps: Steps) -> None:
     steps.failing["append"] = Unavailable()
     with pytest.raises(Unavailable):
         await reception.receive(Request())
+
+
+async def test_only_the_append_is_timed_and_reported_with_its_result(reception: Reception, steps: Steps) -> None:
+    await reception.receive(Request("/notify/asking"))
+    assert steps.appends == [(1.0, True)]
+    steps.failing["append"] = Unavailable()
+    with pytest.raises(Unavailable):
+        await reception.receive(Request())
+    assert steps.appends == [(1.0, True), (1.0, False)]
+
+
+async def test_refused_notification_is_no_append(reception: Reception, steps: Steps) -> None:
+    with pytest.raises(Malformed):
+        await reception.receive(Request(body=b"no form"))
+    assert steps.appends == []
 
 
 REFUSED_UNREAD: dict[str, tuple[Request, type[Refused], Refusal]] = {
@@ -156,7 +178,7 @@ REFUSED_UNREAD: dict[str, tuple[Request, type[Refused], Refusal]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED_UNREAD)
-async def test_what_its_header_gives_away_is_refused_unread(
+async def test_bad_header_is_refused_without_reading_the_body(
     reception: Reception, steps: Steps, quota: Quota, name: str
 ) -> None:
     request, error, reason = REFUSED_UNREAD[name]
@@ -168,7 +190,9 @@ async def test_what_its_header_gives_away_is_refused_unread(
     assert (quota.count, quota.bytes) == (0, 0)
 
 
-async def test_a_full_room_refuses_unread_and_is_left_by_whoever_ends(reception: Reception, quota: Quota) -> None:
+async def test_full_quota_refuses_unread_and_each_request_releases_its_share(
+    reception: Reception, quota: Quota
+) -> None:
     quota.take(10)
     quota.take(10)
     request = Request()
@@ -182,14 +206,14 @@ async def test_a_full_room_refuses_unread_and_is_left_by_whoever_ends(reception:
     assert (quota.count, quota.bytes) == (1, 10)
 
 
-async def test_a_body_of_unknown_size_reserves_the_largest(reception: Reception, quota: Quota) -> None:
+async def test_body_of_unknown_size_reserves_the_largest(reception: Reception, quota: Quota) -> None:
     quota.take((1 << 20) - 65_535)
     with pytest.raises(Throttled):
         await reception.receive(Request(content_length=None, transfer_encoding="chunked"))
 
 
 @pytest.mark.parametrize("target", ["/notify/shop", "/notify/shop?", "/notify/shop?a=/notify/asking"])
-def test_the_query_does_not_choose_the_account(reception: Reception, target: str) -> None:
+def test_query_does_not_choose_the_account(reception: Reception, target: str) -> None:
     account = reception.account_at(target)
     assert account is not None
     assert account.name == "shop"

@@ -1,6 +1,6 @@
-"""The public port: its limits as they are in force, a fault of ours, a client that is gone, and the drain.
+"""The public port: its limits, an unexpected exception, a sender that left, and the drain.
 
-What senders do to it is tried over raw sockets by `tests/bad_input`.
+`tests/bad_input` sends it hostile requests over raw sockets.
 """
 
 import asyncio
@@ -21,8 +21,9 @@ from ingest.recent_refusals import RecentRefusals
 from ingest.settings import ReceiverSettings
 from schemas import accounts
 from schemas.record_format import Record
+from tests.support.recording_logger import RecordingLogger
+from tests.support.waiting import until
 from tests.unit.ingest.test_receive import BODY, KEY
-from tests.unit.ingest.test_reporting import Kept
 
 REQUEST = (
     b"POST /notify/shop HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
@@ -31,15 +32,17 @@ REQUEST = (
 
 
 class Log:
-    """A log that takes as long as it is told to, or fails as nobody expects."""
+    """Keeps each record as soon as `may_go_on` is set, or raises `error`. `appends` counts the calls."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.appends = 0
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
         self.error: Exception | None = None
 
     async def append(self, record: Record) -> None:
+        self.appends += 1
         if self.error is not None:
             raise self.error
         await self.may_go_on.wait()
@@ -50,7 +53,7 @@ class Harness:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.log = Log()
-        self.kept = Kept()
+        self.logger = RecordingLogger()
         self.registry = CollectorRegistry()
 
     def serving(self, **changes: float) -> AbstractAsyncContextManager[Receiver]:
@@ -67,7 +70,7 @@ class Harness:
             accounts=configured,
             rings=Rings(configured, self.directory),
             log=self.log,
-            logger=self.kept,
+            logger=self.logger,
             metrics=ReceiverMetrics(self.registry, configured),
             recent=RecentRefusals(),
         )
@@ -101,8 +104,8 @@ async def answer_of(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(length)
 
 
-async def test_every_limit_that_is_set_is_in_force(harness: Harness) -> None:
-    """aiohttp drops every keyword in silence when it does not know one of them."""
+async def test_aiohttp_applies_every_limit_of_a_connection(harness: Harness) -> None:
+    """aiohttp silently ignores all keywords if it does not know one of them."""
     async with harness.serving(keepalive_timeout_s=33.0, lingering_s=1.5) as receiver:
         connection = receiver.new_connection()
         assert connection._keepalive_timeout == 33
@@ -114,13 +117,13 @@ async def test_every_limit_that_is_set_is_in_force(harness: Harness) -> None:
         assert connection._manager.handler_cancellation is False
 
 
-def test_without_the_c_parser_it_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_receiver_refuses_to_start_without_the_c_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiohttp.http_parser, "HttpRequestParser", aiohttp.http_parser.HttpRequestParserPy)
     with pytest.raises(WrongParser):
         server.assert_c_parser()
 
 
-async def test_success_is_said_after_the_log_has_the_record_and_not_before(harness: Harness) -> None:
+async def test_success_is_sent_only_after_the_log_has_the_record(harness: Harness) -> None:
     harness.log.may_go_on.clear()
     async with harness.serving() as receiver, connected(receiver) as (reader, writer):
         writer.write(REQUEST)
@@ -131,7 +134,7 @@ async def test_success_is_said_after_the_log_has_the_record_and_not_before(harne
         assert len(harness.log.records) == 1
 
 
-async def test_a_log_that_does_not_answer_is_not_waited_for_longer_than_the_deadline(harness: Harness) -> None:
+async def test_silent_log_is_answered_503_at_the_request_deadline(harness: Harness) -> None:
     harness.log.may_go_on.clear()
     limits = {"body_deadline_s": 0.1, "confirm_deadline_s": 0.1, "request_deadline_s": 0.3}
     async with harness.serving(**limits) as receiver, connected(receiver) as (reader, writer):
@@ -144,7 +147,7 @@ async def test_a_log_that_does_not_answer_is_not_waited_for_longer_than_the_dead
     assert harness.counted("unavailable") == 1
 
 
-async def test_a_fault_of_ours_is_answered_503_and_told_with_its_traceback(harness: Harness) -> None:
+async def test_unexpected_exception_is_answered_503_and_logged_with_its_traceback(harness: Harness) -> None:
     harness.log.error = ZeroDivisionError("of ours")
     async with harness.serving() as receiver, connected(receiver) as (reader, writer):
         writer.write(REQUEST)
@@ -152,31 +155,31 @@ async def test_a_fault_of_ours_is_answered_503_and_told_with_its_traceback(harne
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert answer.endswith(b"\r\n\r\nfail")
     assert ("fault of ours", harness.log.error) in [
-        (event, fields.get("error")) for event, fields in harness.kept.lines
+        (event, fields.get("error")) for event, fields in harness.logger.lines
     ]
 
 
-async def test_what_was_begun_is_finished_though_the_sender_left(harness: Harness) -> None:
+async def test_append_is_finished_after_the_sender_has_left(harness: Harness) -> None:
     harness.log.may_go_on.clear()
     async with harness.serving() as receiver:
         async with connected(receiver) as (_, writer):
             writer.write(REQUEST)
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.05)
+            await until(lambda: harness.log.appends)
+            (connection,) = receiver._roster._open
+        await until(lambda: connection not in receiver._roster._open)
         harness.log.may_go_on.set()
-        await asyncio.sleep(0.05)
+        await until(lambda: harness.counted("gone"))
         assert len(harness.log.records) == 1
     assert harness.counted("gone") == 1
     assert harness.counted("accepted") == 0
 
 
-async def test_while_it_drains_it_serves_and_sends_everybody_away(harness: Harness) -> None:
+async def test_drain_answers_requests_and_closes_their_connections(harness: Harness) -> None:
     async with harness.serving(drain_delay_s=0.4) as receiver, connected(receiver) as (reader, writer):
         writer.write(REQUEST)
         assert b"Connection: close" not in await answer_of(reader)
         stopping = asyncio.create_task(receiver.stop())
-        await asyncio.sleep(0.05)
-        assert not receiver.is_accepting
+        await until(lambda: not receiver.is_accepting)
         async with connected(receiver) as (late_reader, late_writer):
             late_writer.write(REQUEST)
             answer = await answer_of(late_reader)
@@ -188,11 +191,11 @@ async def test_while_it_drains_it_serves_and_sends_everybody_away(harness: Harne
             await asyncio.open_connection("127.0.0.1", port)
 
 
-async def test_a_request_in_flight_is_finished_before_it_closes(harness: Harness) -> None:
+async def test_stop_waits_for_a_request_in_flight(harness: Harness) -> None:
     harness.log.may_go_on.clear()
     async with harness.serving() as receiver, connected(receiver) as (reader, writer):
         writer.write(REQUEST)
-        await asyncio.sleep(0.05)
+        await until(lambda: harness.log.appends)
         stopping = asyncio.create_task(receiver.stop())
         await asyncio.sleep(0.1)
         assert not stopping.done()
@@ -201,6 +204,6 @@ async def test_a_request_in_flight_is_finished_before_it_closes(harness: Harness
         await stopping
 
 
-async def test_stopping_twice_does_no_harm(harness: Harness) -> None:
+async def test_receiver_can_be_stopped_twice(harness: Harness) -> None:
     async with harness.serving() as receiver:
         await receiver.stop()

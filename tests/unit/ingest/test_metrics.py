@@ -1,0 +1,79 @@
+"""Every label value comes from a closed set, and its counter exists before the first event."""
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ingest.kafka.in_flight import ProducerFault
+from ingest.metrics import ReceiverMetrics
+from schemas.dispositions import Outcome, Refusal
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> ReceiverMetrics:
+    return ReceiverMetrics(registry, ["s"])
+
+
+def test_each_outcome_has_a_counter_before_it_happens(registry: CollectorRegistry, metrics: ReceiverMetrics) -> None:
+    for outcome in Outcome:
+        labels = {"account": "s", "outcome": outcome.value}
+        assert registry.get_sample_value("alipay_notify_received_total", labels) == 0
+
+
+def test_keys_in_use_have_counters_at_zero(registry: CollectorRegistry, metrics: ReceiverMetrics) -> None:
+    metrics.keys_in_use([("s", "old"), ("s", "new")])
+    metrics.verified("s", "new")
+    name = "alipay_notify_key_verifications_total"
+    assert registry.get_sample_value(name, {"account": "s", "key_id": "old"}) == 0
+    assert registry.get_sample_value(name, {"account": "s", "key_id": "new"}) == 1
+
+
+def test_expiry_of_a_removed_certificate_is_no_longer_shown(
+    registry: CollectorRegistry, metrics: ReceiverMetrics
+) -> None:
+    metrics.keys_expire({("s", "old"): 1.0, ("s", "new"): 2.0})
+    metrics.keys_expire({("s", "new"): 2.0})
+    shown = {
+        sample.labels["key_id"]: sample.value
+        for family in registry.collect()
+        if family.name == "alipay_notify_public_key_expiry_timestamp_seconds"
+        for sample in family.samples
+    }
+    assert shown == {"new": 2.0}
+
+
+@pytest.mark.parametrize("reason", list(Refusal))
+def test_only_refusals_for_the_signature_count_as_signature_failures(
+    registry: CollectorRegistry, metrics: ReceiverMetrics, reason: Refusal
+) -> None:
+    metrics.not_authentic("s", reason)
+    labels = {"account": "s", "reason": reason.value}
+    expected = 1 if reason.value in ("missing_sign", "unsupported_sign_type", "unknown_key", "bad_signature") else None
+    assert registry.get_sample_value("alipay_notify_signature_failures_total", labels) == expected
+
+
+@pytest.mark.parametrize(("is_durable", "result"), [(True, "ok"), (False, "error")])
+def test_append_duration_is_observed_by_result(
+    registry: CollectorRegistry, metrics: ReceiverMetrics, is_durable: bool, result: str
+) -> None:
+    metrics.appended(0.5, durable=is_durable)
+    name = "alipay_notify_append_duration_seconds"
+    assert registry.get_sample_value(f"{name}_count", {"result": result}) == 1
+    assert registry.get_sample_value(f"{name}_sum", {"result": result}) == 0.5
+
+
+def test_each_reason_to_replace_a_producer_has_a_counter_at_zero(
+    registry: CollectorRegistry, metrics: ReceiverMetrics
+) -> None:
+    name = "alipay_notify_producer_rebuilds_total"
+    assert registry.get_sample_value(name, {"reason": "silent"}) is None, "the embedded engine has no producers"
+    metrics.producing()
+    assert [registry.get_sample_value(name, {"reason": fault.value}) for fault in ProducerFault] == [0] * len(
+        ProducerFault
+    )
+    metrics.rebuilt(ProducerFault.SILENT)
+    assert registry.get_sample_value(name, {"reason": "silent"}) == 1
