@@ -20,9 +20,10 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from deploy import accounts_file
-from ingest import keys, settings
-from ingest.settings import ReceiverSettings
+from deploy import accounts_file, settings
+from deploy.settings import EmbeddedSettings
+from ingest import keys
+from ingest.settings import PREFIX, BadSettings
 from schemas.accounts import Account, BadAccounts, SignType
 from workers.admin import guard
 from workers.admin.guard import OpenAdmin
@@ -58,11 +59,11 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     """Everything that can be seen from here, the causes before their effects."""
     findings = []
     given = dict(environ)
-    if settings.PREFIX + "ACCOUNTS" not in given:
-        given[settings.PREFIX + "ACCOUNTS"] = "accounts.toml"
+    if PREFIX + "ACCOUNTS" not in given:
+        given[PREFIX + "ACCOUNTS"] = "accounts.toml"
     try:
         told = settings.load(given)
-    except settings.BadSettings as bad:
+    except BadSettings as bad:
         advice = "correct the environment; `alipay-notify config show` explains each setting"
         return [Finding(name="settings", state=FindingState.WRONG, detail=fault, advice=advice) for fault in bad.faults]
     findings.append(Finding(name="settings", state=FindingState.OK, detail="no contradictions"))
@@ -75,7 +76,7 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     return findings
 
 
-def _accounts(settings: ReceiverSettings) -> Iterator[Finding]:
+def _accounts(settings: EmbeddedSettings) -> Iterator[Finding]:
     advice = f"correct {settings.accounts}, or name another file in {accounts_file.ENVIRONMENT}"
     try:
         accounts = accounts_file.read(settings.accounts)
@@ -116,7 +117,7 @@ def _secrecy(name: str, file: Path) -> Iterator[Finding]:
         yield Finding(name=name, state=FindingState.WRONG, detail=f"{file.name} can be read by others", advice=advice)
 
 
-def _token(settings: ReceiverSettings) -> Iterator[Finding]:
+def _token(settings: EmbeddedSettings) -> Iterator[Finding]:
     file = settings.admin_token_file
     try:
         token = guard.read_token(file) if file else None
@@ -202,7 +203,7 @@ def _clock(data_dir: Path) -> Iterator[Finding]:
         )
 
 
-def _ports(settings: ReceiverSettings) -> Iterator[Finding]:
+def _ports(settings: EmbeddedSettings) -> Iterator[Finding]:
     """A running engine has both ports; otherwise both are free, and this user may have them."""
     public, admin = (
         _server(settings.host, settings.port, "/"),

@@ -24,9 +24,9 @@ from prometheus_client import CollectorRegistry, Info
 
 from deploy import start_errors
 from deploy.logs import LogWriter
+from deploy.settings import AdminSettings
 from ingest.http.server import Receiver
 from ingest.log_port import Logger
-from ingest.settings import ReceiverSettings
 from schemas import telemetry
 from schemas.telemetry import Field
 from workers import metrics
@@ -124,7 +124,7 @@ def url(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
-def admin_token(settings: ReceiverSettings) -> str | None:
+def admin_token(settings: AdminSettings) -> str | None:
     """The token that writes to the admin port need, where one is named.
 
     Raises:
@@ -136,7 +136,7 @@ def admin_token(settings: ReceiverSettings) -> str | None:
 
 
 async def serve_admin(
-    stack: AsyncExitStack, application: web.Application, settings: ReceiverSettings, lines: LogWriter
+    stack: AsyncExitStack, application: web.Application, settings: AdminSettings, lines: LogWriter
 ) -> str:
     """Where the application answers, from now until the stack is left.
 

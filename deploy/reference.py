@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from deploy.cluster.settings import ClusterSettings
-from ingest.settings import PREFIX, ReceiverSettings
+from deploy.cluster.settings import ServerSettings
+from deploy.settings import EmbeddedSettings, documented
+from ingest.settings import PREFIX
 from schemas import telemetry
 from schemas.orders import News, State
 from workers.settlement.transitions import MOVES, MoveVerdict
@@ -40,12 +41,9 @@ def settings_page() -> str:
         "Read from the environment once, at start; a command's options stand above them.",
     ]
     lines += ["Contradictions between deadlines refuse the start, all at once.", ""]
-    lines += _settings(ReceiverSettings.model_fields)
-    of_cluster = {
-        name: f for name, f in ClusterSettings.model_fields.items() if name not in ReceiverSettings.model_fields
-    }
+    lines += _settings(documented(EmbeddedSettings))
     lines += ["", "## The cluster engine", "", "`ingest`, `worker` and `console` read these too.", ""]
-    lines += _settings(of_cluster)
+    lines += _settings(documented(ServerSettings))
     return "\n".join(lines) + "\n"
 
 

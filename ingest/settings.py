@@ -1,11 +1,11 @@
-"""The receiver's settings: read once, from a mapping that the caller gives, checked against each other, then frozen.
+"""The receiver's settings, and how settings are read: from a mapping, checked against each other, then frozen.
 
-Each setting is an environment variable, `ALIPAY_NOTIFY_` and the field's name in capitals. This is the one place for
-everything a receiving process is told, its ports and directories too; who Alipay is to us stands in `accounts.toml`.
+Each setting is an environment variable: `ALIPAY_NOTIFY_` and the field's name in capitals. What describes a merchant's
+accounts is not a setting; it stands in `accounts.toml`. The admin port's settings and each engine's own are declared in
+`deploy`; its classes are composed of `ReceiverSettings` and theirs.
 
-Every fault is reported at once, since each restart of a process that refuses to start costs its owner a minute. The
-deadlines lean on each other (a body that may take longer than the whole answer makes both untrue), so a contradiction
-is a fault like any other.
+All faults are reported at once, because each restart of a process that refuses to start costs the operator a minute.
+Contradictions between deadlines are faults too: if a body may take longer than the whole answer, no deadline holds.
 """
 
 from collections.abc import Mapping
@@ -29,20 +29,39 @@ class BadSettings(ValueError):
         self.faults = faults
 
 
-class ReceiverSettings(BaseSettings):
-    """What a receiving process is told. Times are in seconds, sizes in bytes."""
+class Settings(BaseSettings):
+    """Base of all settings classes. Times are in seconds, sizes in bytes."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", case_sensitive=False)
 
-    STAND_INS: ClassVar[dict[str, Any]] = {"accounts": Path("accounts.toml")}  # for what is needed and missing or bad
+    # Values that replace missing or bad required settings while the other settings are checked.
+    STAND_INS: ClassVar[dict[str, Any]] = {}
+
+    def contradictions(self) -> list[str]:
+        """Return one fault for each combination of settings that cannot hold together."""
+        return []
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only the values that are passed in: `load_as` reads the environment, nothing else does."""
+        return (init_settings,)
+
+
+class ReceiverSettings(Settings):
+    """Settings of the public port and of the requests that arrive there."""
+
+    STAND_INS: ClassVar[dict[str, Any]] = {"accounts": Path("accounts.toml")}
 
     accounts: Path = Field(description="Path of accounts.toml; the key files in it are relative to it.")
-    data_dir: Path = Field(Path("alipay-notify-data"), description="Where the embedded engine keeps its files.")
     host: str = Field("127.0.0.1", min_length=1, description="Address of the public port.")
     port: int = Field(8080, ge=0, le=65535, description="Public port: POST /notify/{account}. 0 is any free one.")
-    admin_host: str = Field("127.0.0.1", min_length=1, description="Address of the admin port.")
-    admin_port: int = Field(9464, ge=0, le=65535, description="Admin port: probes, metrics, API, console.")
-    admin_token_file: Path | None = Field(None, description="File with the token that writes to the admin port need.")
 
     exposed: bool = Field(False, description="True where no load balancer stands before the public port.")
     keepalive_timeout_s: float | None = Field(
@@ -65,7 +84,6 @@ class ReceiverSettings(BaseSettings):
     key_reload_interval_s: float = Field(5.0, gt=0, description="How often the key files are looked at.")
     log_sample: int = Field(1, ge=1, description="Of accepted notifications every n-th is logged; refusals all count.")
     log_refusals_per_s: float = Field(20.0, gt=0, description="Log lines for refusals; the rest is only counted.")
-    log_queue_max: int = Field(20_000, ge=1, description="Log lines that may wait for their reader.")
 
     @property
     def keepalive_s(self) -> float:
@@ -75,7 +93,7 @@ class ReceiverSettings(BaseSettings):
         return KEEPALIVE_EXPOSED_S if self.exposed else KEEPALIVE_BEHIND_LOAD_BALANCER_S
 
     def contradictions(self) -> list[str]:
-        """Each pair of settings that cannot both be kept."""
+        """Return one fault for each pair of settings that cannot hold together."""
         faults = []
         if self.body_deadline_s >= self.request_deadline_s:
             faults.append("BODY_DEADLINE_S must be below REQUEST_DEADLINE_S: the answer takes what the body leaves")
@@ -89,24 +107,10 @@ class ReceiverSettings(BaseSettings):
             faults.append("SHUTDOWN_TIMEOUT_S must not be below REQUEST_DEADLINE_S: requests in flight could be cut")
         if self.connections_max < self.in_flight_max:
             faults.append("CONNECTIONS_MAX must not be below IN_FLIGHT_MAX")
-        if self.port and self.port == self.admin_port and self.host == self.admin_host:
-            faults.append("PORT and ADMIN_PORT must differ: the admin port is not for the public")
-        return [PREFIX + fault for fault in faults]
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is passed in: `load` reads the environment, nothing else does."""
-        return (init_settings,)
+        return [PREFIX + fault for fault in faults] + super().contradictions()
 
 
-S = TypeVar("S", bound=ReceiverSettings)
+S = TypeVar("S", bound=Settings)
 
 
 def load(environ: Mapping[str, str], **overrides: Any) -> ReceiverSettings:
@@ -129,7 +133,7 @@ def load_as(kind: type[S], environ: Mapping[str, str], **overrides: Any) -> S:
     return settings
 
 
-def _read(environ: Mapping[str, str], kind: type[ReceiverSettings]) -> dict[str, Any]:
+def _read(environ: Mapping[str, str], kind: type[Settings]) -> dict[str, Any]:
     source = EnvSettingsSource(kind, env_prefix=PREFIX, case_sensitive=False)
     source.env_vars = {name.lower(): value for name, value in environ.items()}
     return source()
@@ -150,7 +154,7 @@ def _validated(given: dict[str, Any], kind: type[S], faults: list[str]) -> S:
         return kind(**(sound | stand_ins))
 
 
-def _told(kind: type[ReceiverSettings], field: str, *, fault: str, text: str) -> str:
+def _told(kind: type[Settings], field: str, *, fault: str, text: str) -> str:
     """One fault, by the name under which a person sets it."""
     name = f"{PREFIX}{field.upper()}"
     if fault == "missing":

@@ -45,7 +45,8 @@ def show(output: terminal.Output = "table") -> None:
 
 def _settings() -> tuple[list[dict[str, Any]], list[str]]:
     """Each setting with its value and its source; none where they are at fault."""
-    from deploy.cluster.settings import ClusterSettings, without_password
+    from deploy.cluster.settings import AllSettings, without_password
+    from deploy.settings import documented
     from ingest import settings as settings_
 
     faults: list[str] = []
@@ -56,11 +57,11 @@ def _settings() -> tuple[list[dict[str, Any]], list[str]]:
             f"{settings_.PREFIX}ACCOUNTS is not set, and every process has to be told: the path of accounts.toml"
         )
     try:
-        settings = settings_.load_as(ClusterSettings, environ)
+        settings = settings_.load_as(AllSettings, environ)
     except settings_.BadSettings as bad:
         return [], faults + bad.faults
     rows = []
-    for name, field in type(settings).model_fields.items():
+    for name, field in documented(AllSettings).items():
         variable = settings_.PREFIX + name.upper()
         value = getattr(settings, name)
         source = "environment" if variable in os.environ else "default"

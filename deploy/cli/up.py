@@ -16,7 +16,7 @@ from deploy.cli import options
 if TYPE_CHECKING:
     from deploy.embedded.up import EmbeddedEngine
     from deploy.logs import LogWriter
-    from ingest.settings import ReceiverSettings
+    from deploy.settings import EmbeddedSettings
 
 DEMO_DIR = Path(".demo")
 DEMO_HINT = "to see it work without any: alipay-notify up --demo"
@@ -57,8 +57,9 @@ def up(
     """Runs the engine; the options stand above the environment."""
     import os
 
+    from deploy import settings as embedded_settings
     from deploy.cli import launch
-    from ingest import settings as ingest_settings
+    from ingest.settings import BadSettings
 
     given: dict[str, Any] = {
         "accounts": accounts or (Path("accounts.toml") if demo else None),
@@ -69,8 +70,8 @@ def up(
         "admin_port": admin_port,
     }
     try:
-        settings = ingest_settings.load(os.environ, **given)
-    except ingest_settings.BadSettings as bad:
+        settings = embedded_settings.load(os.environ, **given)
+    except BadSettings as bad:
         hint = [] if given["accounts"] or os.environ.get("ALIPAY_NOTIFY_ACCOUNTS") else [DEMO_HINT]
         launch.refuse("cannot start as told", [*bad.faults, *hint], exits.WRONG_USAGE)
 
@@ -83,7 +84,7 @@ def up(
     )
 
 
-async def _engine(settings: ReceiverSettings, lines: LogWriter) -> None:
+async def _engine(settings: EmbeddedSettings, lines: LogWriter) -> None:
     from deploy import process
     from deploy.embedded import up as embedded
 
@@ -93,7 +94,7 @@ async def _engine(settings: ReceiverSettings, lines: LogWriter) -> None:
     await process.run_until_signal(lambda registry: embedded.running(settings, lines, registry), lines, started)
 
 
-async def _demo(settings: ReceiverSettings, lines: LogWriter) -> None:
+async def _demo(settings: EmbeddedSettings, lines: LogWriter) -> None:
     from deploy.embedded import demo
 
     await demo.until_told(settings, lines, DEMO_DIR if settings.data_dir == DEMO_DIR / "engine" else settings.data_dir)

@@ -8,12 +8,12 @@ import ssl
 from typing import Any
 
 from deploy.cluster import settings
-from deploy.cluster.settings import ClusterSettings, UnreadableFile
+from deploy.cluster.settings import ServerSettings, UnreadableFile
 
 RECEIPT_KEY_BYTES_MIN = 32  # who guesses it can have a worker believe an unsigned record
 
 
-def kafka(told: ClusterSettings) -> dict[str, Any]:
+def kafka(told: ServerSettings) -> dict[str, Any]:
     """What every Kafka client of this process is given, beside what its own work needs.
 
     Raises:
@@ -34,7 +34,7 @@ def kafka(told: ClusterSettings) -> dict[str, Any]:
     return connection
 
 
-def receipt_keys(told: ClusterSettings) -> tuple[bytes, ...]:
+def receipt_keys(told: ServerSettings) -> tuple[bytes, ...]:
     """The secrets that all processes share, as keys of fixed size: one of each line; none where there is no file.
 
     Raises:
@@ -51,7 +51,7 @@ def name(role: str) -> str:
     return f"{role}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-def _tls(settings: ClusterSettings) -> ssl.SSLContext:
+def _tls(settings: ServerSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.kafka_ca_file)
         if settings.kafka_certificate_file is not None:

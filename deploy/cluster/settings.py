@@ -1,7 +1,6 @@
-"""What the cluster engine's processes are told beyond a receiver's own settings: where Kafka, PostgreSQL and Redis are.
+"""Settings of the cluster engine: where Kafka, PostgreSQL and Redis are, and how to log in there.
 
-One kind for all of them, so that one environment serves a whole deployment; each process reads what concerns it. An
-address with a password in it does not belong into an environment that every child inherits: it may lie in a file.
+An address that contains a password can be given in a file, because child processes inherit the environment.
 """
 
 import re
@@ -11,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from deploy.settings import EmbeddedSettings, EngineSettings
 from ingest import settings
-from ingest.settings import ReceiverSettings
+from ingest.settings import Settings
 
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "redis+cluster")
@@ -21,8 +21,8 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:@/\[\]]*)(:\d{1,5})?")
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=password=)[^&]+")
 
 
-class ClusterSettings(ReceiverSettings):
-    """The settings of `ingest`, `worker` and `console`."""
+class ServerSettings(Settings):
+    """Settings of the servers: addresses, credentials, topics, and how the processes use them."""
 
     kafka: str = Field("", description="Kafka's brokers to ask first, host:port separated by commas.")
     kafka_ca_file: Path | None = Field(
@@ -90,6 +90,14 @@ class ClusterSettings(ReceiverSettings):
         return super().contradictions() + [settings.PREFIX + fault for fault in faults]
 
 
+class ClusterSettings(ServerSettings, EngineSettings):
+    """The settings of `ingest`, `worker` and `console`: one class, because one environment serves all three."""
+
+
+class AllSettings(ClusterSettings, EmbeddedSettings):
+    """Every setting of both engines, for `config show` and the reference page."""
+
+
 class UnreadableFile(Exception):
     """A file that a setting names cannot be read, or does not hold what it should."""
 
@@ -103,7 +111,7 @@ def load(environ: Mapping[str, str], **overrides: Any) -> ClusterSettings:
     return settings.load_as(ClusterSettings, environ, **overrides)
 
 
-def kafka_address(told: ClusterSettings) -> list[str]:
+def kafka_address(told: ServerSettings) -> list[str]:
     """The brokers to ask first.
 
     Raises:
@@ -118,7 +126,7 @@ def kafka_address(told: ClusterSettings) -> list[str]:
     return brokers
 
 
-def postgres_address(settings: ClusterSettings) -> str:
+def postgres_address(settings: ServerSettings) -> str:
     """Where the order store is.
 
     Raises:
@@ -127,7 +135,7 @@ def postgres_address(settings: ClusterSettings) -> str:
     return _address(settings.postgres, settings.postgres_file, "POSTGRES", POSTGRES_SCHEMES)
 
 
-def redis_address(settings: ClusterSettings) -> str | None:
+def redis_address(settings: ServerSettings) -> str | None:
     """Where claims are kept; `None` where the workers go without.
 
     Raises:

@@ -25,8 +25,8 @@ from deploy.logs import LogWriter
 from deploy.sandbox import demo, server
 from deploy.sandbox.server import SandboxServer
 from deploy.sandbox.world import World
+from deploy.settings import EmbeddedSettings
 from ingest.checkout import requests
-from ingest.settings import ReceiverSettings
 
 NAME = "alipay-notify"
 SANDBOX_PORT = 8089
@@ -36,7 +36,7 @@ DEMO_WORLD = Path(".demo/world")  # where `trigger` looks by itself
 TIME_SCALE = 120.0  # Alipay's first retry, four minutes in life, comes after two seconds
 
 
-async def until_told(settings: ReceiverSettings, lines: LogWriter, directory: Path) -> None:
+async def until_told(settings: EmbeddedSettings, lines: LogWriter, directory: Path) -> None:
     """Run both until a signal comes. The world and its keys are kept in `directory` and used again the next time.
 
     Raises:

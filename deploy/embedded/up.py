@@ -22,13 +22,13 @@ from deploy.embedded.locks import LocalLocks
 from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.source import JournalSource
 from deploy.logs import LogWriter
+from deploy.settings import EmbeddedSettings
 from ingest import app as ingest_app
 from ingest.clock import SystemClock
 from ingest.http.server import Receiver
 from ingest.keys import Rings
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
-from ingest.settings import ReceiverSettings
 from schemas.events import Outgoing
 from workers import app as workers_app
 from workers import metrics
@@ -61,7 +61,7 @@ class EmbeddedFeed:
 
 @asynccontextmanager
 async def running(
-    settings: ReceiverSettings, lines: LogWriter, registry: CollectorRegistry
+    settings: EmbeddedSettings, lines: LogWriter, registry: CollectorRegistry
 ) -> AsyncIterator[EmbeddedEngine]:
     """An engine that receives, works and answers; on leaving it drains and closes.
 

@@ -11,13 +11,14 @@ import typer
 
 from deploy.cli import main
 from deploy.cluster.settings import ClusterSettings
+from deploy.settings import EmbeddedSettings, EngineSettings
 from ingest import settings
 from ingest.settings import PREFIX, ReceiverSettings
 from tests.support.paths import ROOT
 
 UNITS = ROOT / "deploy/systemd"
-ROLES: dict[str, list[tuple[str, str, type[ReceiverSettings]]]] = {
-    "alipay-notify.service": [("alipay-notify.service", "up", ReceiverSettings)],
+ROLES: dict[str, list[tuple[str, str, type[EngineSettings]]]] = {
+    "alipay-notify.service": [("alipay-notify.service", "up", EmbeddedSettings)],
     "alipay-notify@.service": [
         (f"alipay-notify@{role}.service", role, ClusterSettings) for role in ("ingest", "worker", "console")
     ],

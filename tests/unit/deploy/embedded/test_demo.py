@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy import settings
 from deploy.embedded import demo, directory
 from deploy.embedded.migrations import FileNotUsable
 from deploy.logs import LogWriter
-from ingest import settings
 from tests.support import log_records
 from tests.support.log_records import Time
 

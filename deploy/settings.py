@@ -1,0 +1,61 @@
+"""Settings that the receiver does not read: the admin port's and the embedded engine's.
+
+One environment configures all processes of a deployment. Therefore each engine has one class, composed of the parts
+that its processes read, and a process refuses to start if any part is wrong. Functions take the part that they need:
+`AdminSettings`, or `ReceiverSettings` in `ingest`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from ingest import settings
+from ingest.settings import PREFIX, ReceiverSettings, Settings
+
+# Documented before all others: nearly every deployment sets some of them.
+_FIRST = ("accounts", "data_dir", "host", "port", "admin_host", "admin_port", "admin_token_file")
+
+
+class AdminSettings(Settings):
+    """Settings of every process with an admin port: the port itself and the log."""
+
+    admin_host: str = Field("127.0.0.1", min_length=1, description="Address of the admin port.")
+    admin_port: int = Field(9464, ge=0, le=65535, description="Admin port: probes, metrics, API, console.")
+    admin_token_file: Path | None = Field(None, description="File with the token that writes to the admin port need.")
+
+    log_queue_max: int = Field(20_000, ge=1, description="Log lines that may wait for their reader.")
+
+
+class EngineSettings(AdminSettings, ReceiverSettings):
+    """The part that both engines have: the receiver with its public port, and the admin port."""
+
+    def contradictions(self) -> list[str]:
+        """Return one fault for each pair of settings that cannot hold together."""
+        faults = super().contradictions()
+        if self.port and self.port == self.admin_port and self.host == self.admin_host:
+            faults.append(f"{PREFIX}PORT and ADMIN_PORT must differ: the admin port is not for the public")
+        return faults
+
+
+class EmbeddedSettings(EngineSettings):
+    """The settings of `up`."""
+
+    data_dir: Path = Field(Path("alipay-notify-data"), description="Where the embedded engine keeps its files.")
+
+
+def load(environ: Mapping[str, str], **overrides: Any) -> EmbeddedSettings:
+    """Return the settings in `environ`. An override that is not `None` (a command's option) takes precedence.
+
+    Raises:
+        BadSettings: with every fault found.
+    """
+    return settings.load_as(EmbeddedSettings, environ, **overrides)
+
+
+def documented(kind: type[Settings]) -> dict[str, FieldInfo]:
+    """Return the fields of a settings class in the order in which users see them."""
+    fields = kind.model_fields
+    return {name: fields[name] for name in (*_FIRST, *fields) if name in fields}
