@@ -2,7 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TESTS ?= tests
+# Tests: a folder is a tier. `make test TESTS=tests/contract/test_log.py` runs only these.
+TESTS ?=
+JOBS ?= 2
+# A file's tests stay together, so they share the servers of their worker process; the first folders take longest.
+PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 ENGINE ?= embedded
 
 .DEFAULT_GOAL := help
@@ -23,11 +27,14 @@ stack-status: $(VENV)/dev ## whether all of the stack runs
 stack-down: $(VENV)/dev ## stop it
 	@$(BIN)/python -m deploy.local --down
 
-test: $(VENV)/dev check ## set up what the tests need, then run all of them
-	@$(BIN)/python -m pytest $(TESTS)
+test: $(VENV)/dev check ## set up what the tests need, then run all but the long ones
+	@$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
-quick: $(VENV)/dev ## the tests that take seconds: no processes, no browser, no long runs
-	@$(BIN)/python -m pytest $(TESTS) -m "not slow and not browser" -q
+quick: $(VENV)/dev ## the tests that take seconds: no server, no process of ours, no browser
+	@$(BIN)/python -m pytest $(PARALLEL) -q tests/unit tests/house
+
+soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, mutants
+	@FLOOD_ITEMS=100000 $(BIN)/python -m pytest tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/soak
 
 check: $(VENV)/dev ## lint, format and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

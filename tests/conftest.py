@@ -1,20 +1,26 @@
-"""What all tests may ask for: real servers (`tests.support.real_servers`), each started at the first test that does,
-and a place for figures.
+"""What all tests share: real servers (`tests.support.real_servers`), each started by the first test that needs it, a
+place for figures, and a Hypothesis profile that no busy machine can fail.
 """
 
 from collections.abc import Callable
 
+import hypothesis
 import pytest
 
 pytest_plugins = ("tests.support.real_servers",)
 
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
 
 @pytest.fixture
 def measured(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
-    """Keeps a figure by its name: in the report, and on the terminal with `-s`."""
+    """Records a figure by its name: in the report, and on the terminal with `-s`."""
 
-    def note(what: str, figure: float) -> None:
-        record_property(what, round(figure, 3))
-        print(f"  {what}: {figure:.2f}")
+    def note(name: str, figure: float) -> None:
+        record_property(name, round(figure, 3))
+        print(f"  {name}: {figure:.2f}")
 
     return note

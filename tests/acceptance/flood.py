@@ -15,7 +15,7 @@ from deploy.sandbox.world import World
 from tests.acceptance.merchant import Registered
 from tests.acceptance.sending import History
 
-ITEMS = int(os.environ.get("FLOOD_ITEMS", "100000"))
+ITEMS = int(os.environ.get("FLOOD_ITEMS", "2000"))
 ORDERS_PER_ITEM = 0.39  # some 2.7 items come of an order, see deploy.sandbox.corpus
 ORDERS_MORE = 20  # so that the shortest flood too has all of that
 

@@ -84,7 +84,6 @@ def took(record_property: Callable[[str, object], None]) -> Took:
     return Took(record_property)
 
 
-@pytest.mark.slow
 async def test_a_flood_through_a_cluster_that_is_killed_piece_by_piece_ends_where_the_model_says(
     tmp_path: Path, took: Took, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,8 +14,6 @@ from deploy.sandbox import scenario
 from tests.support.demo import Demo
 from tests.support.engine import eventually
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:

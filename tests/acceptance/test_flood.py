@@ -15,7 +15,6 @@ from tests.support.engine import Engine, eventually
 KILLS_AT = ((0.05, 0.25), (0.35, 0.55), (0.65, 0.9))  # which part of the items is behind it, from and to
 
 
-@pytest.mark.slow
 async def test_a_flood_with_kills_ends_where_the_model_says(
     world: World, engine: Engine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,8 +21,6 @@ from deploy.sandbox.world import World
 from tests.support.engine import Engine, eventually
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.slow
-
 ENOUGH = 60  # orders, of the two hundred or so that a run has
 
 

@@ -20,8 +20,6 @@ from deploy.local.roles import Role
 from tests.support import cluster as clusters
 from tests.support.cluster import PARTITIONS, SESSION_S, Cluster, Note, is_ready, metrics, partitions, until
 
-pytestmark = pytest.mark.slow
-
 ROUNDS = 2
 PER_S = 200
 EXIT_S = 10.0

@@ -13,10 +13,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.support.demo import Demo, browsing, needs_browser
+from tests.support.browser import needs_browser
+from tests.support.demo import Demo, browsing
 from tests.support.engine import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser, needs_browser]
+pytestmark = needs_browser
 
 FIRST_TIMELINE_WITHIN_S = 60.0
 PAID = "TRADE_FINISHED"  # the old gateway's word for the shop's kind of payment, which is final at once

@@ -17,8 +17,6 @@ from deploy.cluster import servers
 from deploy.local import leftovers, ports
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.slow
-
 PROCESSES = {
     *("redis", "postgres", "kafka-1", "ingest-1", "ingest-2", "worker-1", "worker-2", "console", "sandbox"),
     *("haproxy", "prometheus"),

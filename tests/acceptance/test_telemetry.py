@@ -23,8 +23,6 @@ from schemas import telemetry
 from tests.acceptance.test_up import post, state
 from tests.support.engine import Engine, eventually
 
-pytestmark = pytest.mark.slow
-
 # Families that only a cluster has (the producer's, the consumer group's), each with its reason.
 ONLY_IN_A_CLUSTER: dict[str, str] = {
     "alipay_notify_rebalances": "the journal has one reader, and no group",

@@ -22,8 +22,6 @@ from tests.acceptance import dumps
 from tests.support.engine import Engine, eventually
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.slow
-
 
 def post(engine: Engine, delivery: SignedDelivery) -> tuple[int, bytes]:
     """One delivery to the public port; the answer's status and body."""

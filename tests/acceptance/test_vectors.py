@@ -19,8 +19,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.support.engine import Engine
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.slow
-
 VECTORS: dict[str, dict[str, Any]] = {
     path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "tests/vectors").glob("*.json"))
 }

@@ -18,8 +18,6 @@ from tests.bad_input.judge import ANTOM_SUCCESS
 from tests.bad_input.pen import Params, Pen, antom_header, encode
 from tests.support.engine import Engine, eventually
 
-pytestmark = pytest.mark.slow
-
 CN, REG, SG, HK = "shop-cn", "shop-reg", "shop-sg", "antom-hk"
 HELD = ("parked", "quarantined", "dead")
 

@@ -137,7 +137,6 @@ def burst(
             one.close()
 
 
-@pytest.mark.slow
 @whole_loopback
 def test_d07_sixty_thousand_connections_without_a_request_leave_nothing_behind(judge_of: Callable[..., Judge]) -> None:
     """As many as come in a minute at a thousand a second, but as fast as they go; half of them end by a reset."""
@@ -220,7 +219,6 @@ def test_d10_a_flood_of_what_is_no_http_is_counted_and_hardly_logged(judge_of: C
     judge.canary()
 
 
-@pytest.mark.slow
 @whole_loopback
 def test_d10_a_hundred_thousand_refusals_of_the_parser_take_no_disk(judge_of: Callable[..., Judge]) -> None:
     """At the documented size, with the settings as they are shipped."""

@@ -21,8 +21,6 @@ from tests.bad_input.pen import Pen, antom_header, encode
 from tests.support.engine import Engine, eventually
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.slow
-
 TOKEN = "canary-7b1c-the-token-of-the-admin"  # like the MD5 key, it must turn up nowhere
 SECRETS = (pen.MD5_KEY, TOKEN, pen.MD5_KEY[:13], TOKEN[:13])
 MD5, CN = "/notify/shop-md5", "/notify/shop-cn"

@@ -87,7 +87,6 @@ def start(directory: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_it_does_not_start_and_says_which_account_is_at_fault(directory: Path, alipay: Pen, name: str) -> None:
     account, change = FAULTS[name]

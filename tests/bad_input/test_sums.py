@@ -1,11 +1,7 @@
 """Row B12: a hundred thousand refunds of 0.10 and 0.20, whose sums no binary fraction would get right."""
 
-import pytest
-
 from tests.support import facts
 from tests.support.world import World
-
-pytestmark = pytest.mark.slow
 
 REFUNDS = 100_000
 PRICE = "20000.00"

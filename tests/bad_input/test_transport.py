@@ -226,7 +226,6 @@ def test_t24_a_body_at_one_byte_a_second_is_not_waited_for_longer(judge: Judge) 
     judge.judge(answer, Expected(408, "too_slow", "too_slow"), before)
 
 
-@pytest.mark.slow
 def test_t23_a_header_at_one_byte_a_second_is_ended(judge_of: Callable[..., Judge]) -> None:
     judge = judge_of(ALIPAY_NOTIFY_EXPOSED="true")
     with wire.connect(judge.port) as opened:

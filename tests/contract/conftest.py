@@ -19,7 +19,7 @@ def cluster(request: pytest.FixtureRequest, time: Time) -> Cluster:
     return Cluster(request.getfixturevalue("local_postgres"), request.getfixturevalue("local_redis"), time)
 
 
-@pytest.fixture(params=["embedded", pytest.param("cluster", marks=pytest.mark.slow)])
+@pytest.fixture(params=["embedded", "cluster"])
 async def engine(request: pytest.FixtureRequest, tmp_path: Path, time: Time) -> AsyncIterator[Engine]:
     engine: Engine = request.getfixturevalue("cluster") if request.param == "cluster" else Embedded(tmp_path, time)
     yield engine

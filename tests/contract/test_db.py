@@ -14,8 +14,6 @@ from deploy.cli.main import application
 from workers.postgres import migrations
 from workers.postgres.migrations import Migration
 
-pytestmark = pytest.mark.slow
-
 STEPS = [step.name for step in migrations.steps()]
 
 

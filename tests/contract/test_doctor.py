@@ -17,8 +17,6 @@ from deploy.doctor import Finding, FindingState
 from schemas.topics import NOTIFICATION
 from workers.postgres.migrations import upgrading
 
-pytestmark = pytest.mark.slow
-
 NOWHERE = "127.0.0.1:1"
 
 

@@ -38,8 +38,6 @@ from workers.kafka import clients
 from workers.kafka.events import KafkaEvents
 from workers.kafka.source import KafkaSource
 
-pytestmark = pytest.mark.slow
-
 USER, PASSWORD = "shop", "correct horse battery staple"
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 READ_WITHIN_S = 30.0

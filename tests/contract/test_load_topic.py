@@ -13,8 +13,6 @@ from deploy.load.judge import SeenEvent
 from schemas.record_format import Record
 from tests.support.kafka_topics import Appending, Topic
 
-pytestmark = pytest.mark.slow
-
 FIRST = SeenEvent(
     account="demo-cn", order="L1-0-0000000", version=1, status="PAID", closed_because=None, trade="T1",
     amount_minor=1280, currency="CNY", refunded_minor=0, flags=(),

@@ -27,8 +27,6 @@ from deploy.local.stack import StackSpec
 from tests.support import real_servers as shared
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.slow
-
 STANDIN = (sys.executable, str(ROOT / "tests" / "support" / "stand_in.py"))
 BEHIND_HAPROXY = EngineSpec(receivers=2, balancer=True)
 PER_S = 200

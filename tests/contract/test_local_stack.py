@@ -35,8 +35,6 @@ from deploy.local.programs import NeededProgram
 from tests.support import real_servers
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.slow
-
 TOPIC = "tests.local.stack.v1"
 # A killed broker may not come back before its session is over; nine seconds of that would only be waited for here.
 SHORT_SESSIONS = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}

@@ -14,7 +14,7 @@ from workers.consumer import Source
 from workers.settlement.plan import LogRecord
 
 
-@pytest.fixture(params=["embedded", pytest.param("cluster", marks=pytest.mark.slow)])
+@pytest.fixture(params=["embedded", "cluster"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, time: Time) -> LogEngine:
     return ClusterLog(request.getfixturevalue("kafka")) if request.param == "cluster" else Embedded(tmp_path, time)
 

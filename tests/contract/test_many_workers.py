@@ -34,8 +34,6 @@ from workers.queries import HeldQuery
 from workers.settlement import drafting
 from workers.settlement.plan import LoadRequest, LogRecord, Position, StoreSnapshot, WritePlan
 
-pytestmark = pytest.mark.slow
-
 RIGHTS = ROOT / "deploy/docs/migrations.md"
 STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
 Opener = Callable[[int], Awaitable[list[PostgresOrderStore]]]

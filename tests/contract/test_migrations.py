@@ -14,8 +14,6 @@ from workers.postgres.database import Database, DatabaseLimits, DatabaseNotUsabl
 from workers.postgres.migrations import Migration, upgrading
 from workers.postgres.migrations.upgrading import NotUpgraded
 
-pytestmark = pytest.mark.slow
-
 VERSIONS = migrations.VERSION_TABLE
 ONE = Migration(1, "0001_one", "CREATE TABLE one (a integer);")
 TWO = Migration(

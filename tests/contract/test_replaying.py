@@ -14,8 +14,6 @@ from tests.support.log_records import Time
 from workers.errors import InfrastructureDown
 from workers.postgres.store import PostgresOrderStore
 
-pytestmark = pytest.mark.slow
-
 ORDERS = 30
 
 

@@ -17,8 +17,6 @@ from deploy.cluster.topic_check import NotSeen, TooWeak, Watched
 from deploy.cluster.topics import TopicSpec
 from schemas.topics import NOTIFICATION
 
-pytestmark = pytest.mark.slow
-
 DAY_MS = 86_400_000
 
 

@@ -25,8 +25,6 @@ from tests.support import cluster as clusters
 from tests.support.cluster import SESSION_S, Cluster, Note, is_ready, metrics, summed, until
 from tests.support.kafka_topics import admin
 
-pytestmark = pytest.mark.slow
-
 ANSWER_S = 3.5  # the deadline, and half a second for those who measure
 BACK_S = 10.0
 AWAY_S = 20.0

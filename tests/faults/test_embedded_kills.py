@@ -85,7 +85,6 @@ async def drained(files: Opened) -> None:
     await Relay(work.emit, pauses=Silent()).run_once()
 
 
-@pytest.mark.slow
 async def test_killed_at_random_it_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
     chance = random.Random(20251009)
     acks = tmp_path / "acks"
@@ -124,7 +123,6 @@ async def _is_settled_once(files: Opened, logged: list[str]) -> None:
     assert [(number, version) for number, version, events in orders if version != events] == []
 
 
-@pytest.mark.slow
 async def test_a_second_engine_is_refused_by_the_name_of_the_first_and_let_in_after_its_death(tmp_path: Path) -> None:
     with loaded(tmp_path / "engine", tmp_path / "acks", "r") as first:
         with pytest.raises(AlreadyRunning, match=f"process {first.pid}$"):
@@ -158,7 +156,6 @@ async def ids_after_reopening(directory: Path) -> list[str]:
         await journal.close()
 
 
-@pytest.mark.slow
 @needs_strace
 def test_every_acknowledgement_follows_a_sync_of_the_disk(tmp_path: Path) -> None:
     traced = strace("-e", "trace=fdatasync,write", "-s", "16", "-o", str(tmp_path / "trace"), directory=tmp_path)
@@ -173,7 +170,6 @@ def test_every_acknowledgement_follows_a_sync_of_the_disk(tmp_path: Path) -> Non
     assert all(calls[number - 1] == "sync" for number in acks)
 
 
-@pytest.mark.slow
 @needs_strace
 async def test_a_sync_that_fails_once_is_unknown_and_the_file_goes_on(tmp_path: Path) -> None:
     """The record of the failing commit may be there or not; nobody was told that it is. What follows is durable."""
@@ -187,7 +183,6 @@ async def test_a_sync_that_fails_once_is_unknown_and_the_file_goes_on(tmp_path: 
     assert len(logged) == len(set(logged))
 
 
-@pytest.mark.slow
 @needs_strace
 async def test_a_disk_that_syncs_no_more_gets_no_more_acknowledgements(tmp_path: Path) -> None:
     run = strace("-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=20+", directory=tmp_path)
@@ -198,7 +193,6 @@ async def test_a_disk_that_syncs_no_more_gets_no_more_acknowledgements(tmp_path:
     assert set(acks) <= set(await ids_after_reopening(tmp_path))
 
 
-@pytest.mark.slow
 @needs_strace
 async def test_killed_with_its_frames_written_and_not_synced_it_has_what_it_promised(tmp_path: Path) -> None:
     """R5: between the write and the sync. Whether the record is there is open; nobody was told that it is."""

@@ -18,8 +18,6 @@ from workers.kafka.ports import MemberLimits
 from workers.kafka.source import KafkaSource, ReplaceReason
 from workers.settlement.plan import LogRecord, Position
 
-pytestmark = pytest.mark.slow
-
 TAKEOVER_S = 3.0
 BACK_S = 45.0  # a broker that was killed: nine seconds until the controller lets it come back, and its start
 CREATED_S = 30.0

@@ -18,8 +18,6 @@ from workers.errors import EventRefused, InfrastructureDown
 from workers.kafka import clients
 from workers.kafka.events import KafkaEvents
 
-pytestmark = pytest.mark.slow
-
 BACK_S = 45.0
 PARTITIONS = 3
 

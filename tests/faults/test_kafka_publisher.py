@@ -32,8 +32,6 @@ from tests.faults.wire import Wire, wire
 from tests.support import real_servers
 from tests.support.kafka_producer import Counted, Said
 
-pytestmark = pytest.mark.slow
-
 # A killed broker may not come back before its session is over; nine seconds of that would only be waited for here.
 SHORT_SESSIONS = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
 DEADLINE_S = 1.5

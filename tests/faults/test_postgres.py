@@ -28,8 +28,6 @@ from workers.queries import HeldQuery
 from workers.settlement import drafting
 from workers.settlement.plan import LoadRequest, StoreSnapshot, WritePlan
 
-pytestmark = pytest.mark.slow
-
 QUICK = DatabaseLimits(command_s=0.5, transaction_s=1.5, lock_ms=200, acquire_s=0.5)
 RECOVERED_WITHIN_S = 10.0
 

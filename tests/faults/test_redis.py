@@ -19,8 +19,6 @@ from workers.redis.breaker import RedisBreaker
 from workers.redis.locks import PREFIX, RedisLocks, spread
 from workers.settlement.plan import Position
 
-pytestmark = pytest.mark.slow
-
 KEYS = [b"shop-sg:N%d" % number for number in range(700)]
 PROMOTED_WITHIN_S = 20.0
 SOON_S = 1.5

@@ -15,8 +15,6 @@ from deploy.sandbox.world import World
 from tests.acceptance import dumps
 from tests.support.engine import Engine, eventually
 
-pytestmark = pytest.mark.slow
-
 ANSWER_WITHIN_S = 3.5  # three seconds are promised; half of one for the way, on a machine with other work
 LOOP_WITHIN_S = 0.5
 

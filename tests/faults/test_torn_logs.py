@@ -88,7 +88,6 @@ def test_a_journal_cut_anywhere_is_a_prefix_of_whole_transactions(whole: Path, t
         assert left == list(range(1, ENDS[sum(end <= cut for end in ends)] + 1)), f"cut at {cut}"
 
 
-@pytest.mark.slow
 def test_a_store_cut_anywhere_has_a_cursor_that_tells_the_truth(whole: Path, tmp_path: Path) -> None:
     log = (whole / f"{STORE}-wal").read_bytes()
     seen = set()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.accounts import Account
@@ -106,7 +106,7 @@ _HEARD = {
 }
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(_long_histories())
 def test_long_histories_of_several_orders_end_where_the_model_says(
     drawn: tuple[str, str, list[int], random.Random],

@@ -23,8 +23,6 @@ from tests.acceptance.sending import History
 from tests.faults import breaking
 from tests.support.engine import Engine, eventually
 
-pytestmark = pytest.mark.slow
-
 ORDERS = 50
 PASSES = 3  # so that a few batches are behind it, and many before
 ACCOUNTS = ("demo-cn", "demo-md5", "demo-app")

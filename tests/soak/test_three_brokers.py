@@ -25,8 +25,6 @@ from tests.support import cluster as clusters
 from tests.support import real_servers
 from tests.support.cluster import Cluster, Note, Sending, is_ready, until
 
-pytestmark = pytest.mark.slow
-
 BROKERS = 3
 PER_S = 40
 # Until the controllers take a silent broker for dead, which is nine seconds, no record is in all in-sync replicas,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.bad_input import mutation
+from tests.soak import mutation
 from tests.support.paths import ROOT
 
 PASSED, FAILED = 0, 1
@@ -18,7 +18,7 @@ PASSED, FAILED = 0, 1
 def mutants_of(module: str, *tests: str) -> list[dict[str, Any]]:
     """Each mutant and what became of it; the first is none."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.bad_input.mutation", module, *tests],
+        [sys.executable, "-m", "tests.soak.mutation", module, *tests],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -29,7 +29,6 @@ def mutants_of(module: str, *tests: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["signature", "admission"])
 def test_s36_every_decision_that_is_turned_over_fails_a_test(name: str) -> None:
     as_it_is, *mutants = mutants_of(f"ingest.{name}", f"tests/unit/ingest/test_{name}.py")
@@ -53,9 +52,9 @@ def test_a_mutant_decides_the_other_way() -> None:
     source = "def f(a, b):\n    if a and b:\n        return 1\n    return a == b\n"
     answers = []
     for mutant in mutation.mutants(source):
-        module = mutant.load("tests.bad_input.decided", "decided.py")
+        module = mutant.load("tests.soak.decided", "decided.py")
         answers.append((mutant.text, module.f(1, 1), module.f(1, 0)))
-    del sys.modules["tests.bad_input.decided"]
+    del sys.modules["tests.soak.decided"]
     assert answers == [
         ("as it is", 1, False),
         ("a and b", True, 1),

@@ -1,4 +1,4 @@
-"""Takes the README's pictures from a real run: `python -m tests.support.pictures`.
+"""Takes the README's pictures from a real run: `python -m tests.browser.pictures`.
 
 Starts `up --demo`, plays one order's life, buys something in the shop with a real browser, and keeps what it saw.
 Needs Chromium; text in Chinese needs a font for it.

@@ -1,6 +1,6 @@
 """Every decision of a module turned over, one at a time, and whether its tests notice (row S36).
 
-    python -m tests.bad_input.mutation ingest.signature TESTS …
+    python -m tests.soak.mutation ingest.signature TESTS …
 
 Prints one JSON line for the module as it is, and one for each mutant: what was turned over, in which line, and the exit
 code of the tests. A mutant lives in a process of its own, forked before anybody has imported the module, and the tests

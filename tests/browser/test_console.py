@@ -1,40 +1,12 @@
-"""The console in a real browser: it follows by itself, a person decides from the page, and nothing complains."""
-
-from __future__ import annotations
-
-import os
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-import pytest
-from playwright.async_api import Page, async_playwright
+"""The console in a real browser: pages update by themselves, and an operator decides held notifications there."""
 
 from tests.support.admin import TOKEN, World, form, serving
+from tests.support.browser import browsing, needs_browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="NO BROWSER: no Chromium is installed"),
-]
+pytestmark = needs_browser
 
 
-@asynccontextmanager
-async def browsing(*, excused: str = "") -> AsyncIterator[Page]:
-    """A page; whatever it complains of fails the test, but for what is excused."""
-    complaints: list[str] = []
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = await browser.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        yield page
-        await browser.close()
-    assert [complaint for complaint in complaints if not excused or excused not in complaint] == []
-
-
-async def test_an_order_s_page_grows_by_itself_without_a_reload() -> None:
+async def test_order_page_shows_new_events_without_a_reload() -> None:
     world = World()
     await world.deliver(form("A1", "WAIT_BUYER_PAY"))
     async with serving(world) as client, browsing() as page:
@@ -48,7 +20,7 @@ async def test_an_order_s_page_grows_by_itself_without_a_reload() -> None:
         assert loads == []
 
 
-async def test_a_person_tries_a_held_notification_again_from_the_page() -> None:
+async def test_operator_replays_a_held_notification_from_the_page() -> None:
     world = World()
     position = await world.deliver(form("B1"), "strict")
     async with serving(world) as client, browsing() as page:
@@ -62,7 +34,7 @@ async def test_a_person_tries_a_held_notification_again_from_the_page() -> None:
     assert [why for *_, why in world.store.decided] == ["it is registered now"]
 
 
-async def test_without_the_token_the_page_says_so_and_nothing_happens() -> None:
+async def test_without_the_token_the_page_asks_for_it_and_nothing_is_discarded() -> None:
     world = World()
     position = await world.deliver(form("B1"), "strict")
     async with serving(world) as client, browsing(excused="401") as page:
