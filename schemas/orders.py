@@ -84,7 +84,7 @@ class Claim(Struct, frozen=True, kw_only=True, gc=False):
     """What has been said of one trade number at one amount. Joining two claims of one key gives the claim of both.
 
     `lapsed` remembers that the trade was also said to have ended unpaid, which the state alone forgets once it rises.
-    `refunds` is empty in a stored claim: `workers.settlement.order_view.settled` fills it from the order's refunds.
+    `refunds` is empty in a stored claim: `order_view.claims_with_refunds` fills it from the order's refunds.
     """
 
     trade: str

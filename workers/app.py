@@ -12,7 +12,7 @@ from typing import Protocol
 
 from schemas.accounts import Account
 from schemas.telemetry import Field
-from workers.consumer import Consumer, Source, nobody_knows
+from workers.consumer import Consumer, Source, none_are_settled
 from workers.errors import InfrastructureDown, TooManyDeadLetters
 from workers.locks import IdempotencyLocks
 from workers.log_lines import Logger
@@ -21,7 +21,7 @@ from workers.outbox_relay import Relay
 from workers.processing import Authenticate, Events, Processing, Store
 from workers.queries import HeldPort
 from workers.settlement.plan import LogRecord
-from workers.sweeper import Sweeper, alone
+from workers.sweeper import Sweeper, always_leads
 
 
 class WorkersStore(Store, HeldPort, Protocol):
@@ -90,19 +90,19 @@ async def working(
     logger: Logger,
     token: bytes,
     now_ms: Callable[[], int],
-    leads: Callable[[], Awaitable[bool]] = alone,
-    are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = nobody_knows,
+    leads: Callable[[], Awaitable[bool]] = always_leads,
+    are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = none_are_settled,
 ) -> AsyncIterator[Worker]:
     """A worker at work; on leaving it finishes its batch, and only then may log and store be closed."""
     processing = Processing(
         accounts=accounts, authenticate=authenticate, store=store, events=events, observer=observer, now_ms=now_ms
     )
-    relay = Relay(processing.emit, pauses=observer)
+    relay = Relay(processing.emit, observer=observer)
     consumer = Consumer(
         source=source,
         locks=locks,
         process=processing.process,
-        settled=relay.wake,
+        wake_relay=relay.wake,
         observer=observer,
         token=token,
         are_settled=are_settled,
@@ -110,9 +110,9 @@ async def working(
     sweeper = Sweeper(
         parked=store,
         retry=processing.retry,
-        settled=relay.wake,
+        wake_relay=relay.wake,
         woken=woken,
-        pauses=observer,
+        observer=observer,
         now_ms=now_ms,
         leads=leads,
     )

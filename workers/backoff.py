@@ -33,8 +33,8 @@ class BackoffObserver(Protocol):
 class Backoff:
     """Tries work until it is done, or until it is stopped."""
 
-    def __init__(self, pauses: BackoffObserver, stopping: asyncio.Event, *, wait_max_s: float = WAIT_MAX_S) -> None:
-        self._pauses = pauses
+    def __init__(self, observer: BackoffObserver, stopping: asyncio.Event, *, wait_max_s: float = WAIT_MAX_S) -> None:
+        self._observer = observer
         self._stopping = stopping
         # The jitter comes on top: cut off together with it, all waits of a long outage would be of one length.
         jitter_s = min(JITTER_S, wait_max_s / 2)
@@ -65,7 +65,7 @@ class Backoff:
         now = time.monotonic()
         if isinstance(error, InfrastructureDown) and now - self._said_at >= SAY_EVERY_S:
             self._said_at = now
-            self._pauses.paused(error, attempts=state.attempt_number, wait_s=state.upcoming_sleep)
+            self._observer.paused(error, attempts=state.attempt_number, wait_s=state.upcoming_sleep)
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -75,7 +75,7 @@ class Backoff:
             return
 
 
-async def when_fenced_again(work: Callable[[], Awaitable[T]]) -> T:
+async def retry_conflicts(work: Callable[[], Awaitable[T]]) -> T:
     """Do the work, and again where another worker was quicker: for those who have no loop that would try again.
 
     Raises:

@@ -57,13 +57,13 @@ class ConsumerObserver(BackoffObserver, LockObserver, Protocol):
     def step(self, name: str, seconds: float) -> None: ...
 
 
-async def nobody_knows(records: Sequence[LogRecord]) -> bool:
+async def none_are_settled(records: Sequence[LogRecord]) -> bool:
     """For locks that leave no done-markers: nobody asks."""
     return False
 
 
 class Consumer:
-    """One worker's loop. `token` is its name among those that lock; `settled` wakes the relay.
+    """One worker's loop. `token` is its name among those that lock; `wake_relay` wakes the relay.
 
     `are_settled` tells whether each of these records is what the store has settled at its position.
     """
@@ -74,17 +74,17 @@ class Consumer:
         source: Source,
         locks: IdempotencyLocks,
         process: Callable[[Sequence[LogRecord]], Awaitable[None]],
-        settled: Callable[[], None],
+        wake_relay: Callable[[], None],
         observer: ConsumerObserver,
         token: bytes,
-        are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = nobody_knows,
+        are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = none_are_settled,
         batch_max: int = BATCH_MAX,
         lock_wait_s: float = LOCK_WAIT_S,
     ) -> None:
         self._source = source
         self._locks = locks
         self._process = process
-        self._settled = settled
+        self._wake_relay = wake_relay
         self._observer = observer
         self._token = token
         self._are_settled = are_settled
@@ -92,7 +92,7 @@ class Consumer:
         self._batch_max = batch_max
         self._lock_wait_s = lock_wait_s
         self._stopping = asyncio.Event()
-        self._patience = Backoff(observer, self._stopping)
+        self._backoff = Backoff(observer, self._stopping)
 
     def stop(self) -> None:
         """Ask the loop to end after the batch in hand."""
@@ -114,12 +114,12 @@ class Consumer:
 
     async def run_once(self) -> int:
         """One batch from poll to release; how many records it had."""
-        batch = await self._patience.until_done(lambda: self._source.poll(self._batch_max))
+        batch = await self._backoff.until_done(lambda: self._source.poll(self._batch_max))
         if not batch:
             return 0
         self._batches += 1
         token = b"%s:%d" % (self._token, self._batches)
-        ends = {logged.record.key: logged.position for logged in batch}
+        ends = {log_record.record.key: log_record.position for log_record in batch}
         keys = list(ends)
         done: Mapping[bytes, Position] = {}
         try:
@@ -127,16 +127,16 @@ class Consumer:
             ours, done_markers = await self._acquire(keys, token)
             self._observer.step("claim", time.perf_counter() - began_s)
             todo = await self._without_done(batch, done_markers) if done_markers else batch
-            others = [logged for logged in todo if logged.record.key not in ours]
+            others = [log_record for log_record in todo if log_record.record.key not in ours]
             if others:
-                await self._apply([logged for logged in todo if logged.record.key in ours])
+                await self._apply([log_record for log_record in todo if log_record.record.key in ours])
                 await self._wait_for(others, token)
                 await self._apply(others)
             else:
                 await self._apply(todo)
             done = ends
             began_s = time.perf_counter()
-            await self._patience.until_done(lambda: self._source.commit(_ends(batch)))
+            await self._backoff.until_done(lambda: self._source.commit(_ends(batch)))
             self._observer.step("commit", time.perf_counter() - began_s)
         finally:
             began_s = time.perf_counter()
@@ -147,8 +147,8 @@ class Consumer:
     async def _apply(self, batch: Sequence[LogRecord]) -> None:
         if not batch:
             return
-        await self._patience.until_done(lambda: self._process(batch))
-        self._settled()
+        await self._backoff.until_done(lambda: self._process(batch))
+        self._wake_relay()
 
     async def _acquire(self, keys: Sequence[bytes], token: bytes) -> LockResult:
         """The keys that are ours; all of them where locks do not work, since the store decides anyway."""
@@ -167,8 +167,10 @@ class Consumer:
         """What is left to do, where done-markers say that some is done and the store says it too."""
         rest: list[LogRecord] = []
         done: list[LogRecord] = []
-        for logged in batch:
-            (done if _is_within(logged.position, done_markers.get(logged.record.key)) else rest).append(logged)
+        for log_record in batch:
+            (done if _is_within(log_record.position, done_markers.get(log_record.record.key)) else rest).append(
+                log_record
+            )
         try:
             if not done or not await self._are_settled(done):
                 return batch
@@ -179,7 +181,7 @@ class Consumer:
 
     async def _wait_for(self, others: Sequence[LogRecord], token: bytes) -> None:
         """Returns when the other worker is done with them, or has had time enough."""
-        missing = list(dict.fromkeys(logged.record.key for logged in others))
+        missing = list(dict.fromkeys(log_record.record.key for log_record in others))
         for _ in range(LOCK_WAITS):
             await asyncio.sleep(self._lock_wait_s)
             try:
@@ -212,6 +214,8 @@ def _is_within(position: Position, done_marker: Position | None) -> bool:
 def _ends(batch: Sequence[LogRecord]) -> list[Position]:
     """The last position of each partition in the batch."""
     ends: dict[int, Position] = {}
-    for logged in batch:
-        ends[logged.position.partition] = max(logged.position, ends.get(logged.position.partition, logged.position))
+    for log_record in batch:
+        ends[log_record.position.partition] = max(
+            log_record.position, ends.get(log_record.position.partition, log_record.position)
+        )
     return list(ends.values())

@@ -31,8 +31,8 @@ class WorkerLog:
         self._sample = max(sample, 1)
         self._routine = 0
 
-    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
-        attempts = {reading.position: reading.held.attempts + 2 for reading in readings if reading.held is not None}
+    def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
+        attempts = {parsed.position: parsed.held.attempts + 2 for parsed in parsed_records if parsed.held is not None}
         for delivery in plan.deliveries:
             if delivery.disposition not in HELD:
                 self._routine += 1

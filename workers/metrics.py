@@ -84,9 +84,9 @@ class WorkerMetrics:
         self._lag = gauge(telemetry.LAG_MESSAGES, registry)
         self._lag_s = gauge(telemetry.LAG_SECONDS, registry)
 
-    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
+    def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
         """A batch has its dispositions. One that goes on waiting, tried by the sweeper, is counted no second time."""
-        again = {reading.position for reading in readings if reading.held is not None}
+        again = {parsed.position for parsed in parsed_records if parsed.held is not None}
         ended = [each for each in plan.deliveries if each.position not in again or each.disposition not in HELD]
         # A batch has few kinds of ends and of statuses, and each count takes a lock.
         ends = collections.Counter((each.disposition, each.reason) for each in ended)
@@ -102,13 +102,13 @@ class WorkerMetrics:
             paid[account, money.currency] += money.minor
         for (account, currency), minor in paid.items():
             self._amount.of(self._account(account), currency).inc(minor)
-        for reading in readings:
-            held = reading.held
+        for parsed in parsed_records:
+            held = parsed.held
             if held is not None and held.disposition is Disposition.PARKED:
                 self._retries.of(parking.tier_of(held.attempts), held.reason.value).inc()
-            notification = reading.notification
-            if notification is not None and notification.happened_at is not None and reading.held is None:
-                self._delay.observe(max(0.0, reading.received_at_ms / 1000 - notification.happened_at.timestamp()))
+            notification = parsed.notification
+            if notification is not None and notification.happened_at is not None and parsed.held is None:
+                self._delay.observe(max(0.0, parsed.received_at_ms / 1000 - notification.happened_at.timestamp()))
 
     def emitted(self, events: Sequence[Outgoing]) -> None:
         """Events were acknowledged."""

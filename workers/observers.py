@@ -18,16 +18,16 @@ from workers.settlement.plan import ParsedRecord, WritePlan
 class Observers:
     """Metrics, log lines and those who wait for a change: one `workers.processing.Watch` for all of them."""
 
-    def __init__(self, *, metrics: WorkerMetrics, lines: WorkerLog, changes: OrderChanges) -> None:
+    def __init__(self, *, metrics: WorkerMetrics, log: WorkerLog, changes: OrderChanges) -> None:
         self._metrics = metrics
-        self._lines = lines
+        self._log = log
         self._changes = changes
         self.faults = 0
 
-    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
+    def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
         self._tell(lambda: self._changes.settled(plan))
-        self._tell(lambda: self._metrics.settled(plan, readings))
-        self._tell(lambda: self._lines.settled(plan, readings))
+        self._tell(lambda: self._metrics.settled(plan, parsed_records))
+        self._tell(lambda: self._log.settled(plan, parsed_records))
 
     def emitted(self, events: Sequence[Outgoing]) -> None:
         self._tell(lambda: self._metrics.emitted(events))
@@ -37,7 +37,7 @@ class Observers:
 
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
         self._metrics.paused(error, attempts=attempts, wait_s=wait_s)
-        self._lines.paused(error, attempts=attempts, wait_s=wait_s)
+        self._log.paused(error, attempts=attempts, wait_s=wait_s)
 
     def lock_outcome(self, outcome: str, count: int) -> None:
         self._metrics.lock_outcome(outcome, count)
@@ -48,4 +48,4 @@ class Observers:
         except Exception as error:
             self.faults += 1
             with suppress(Exception):  # it may be the lines that failed
-                self._lines.fault(error)
+                self._log.fault(error)

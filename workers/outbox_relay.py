@@ -24,7 +24,7 @@ class Relay:
         self,
         emit: Callable[[int], Awaitable[int]],
         *,
-        pauses: BackoffObserver,
+        observer: BackoffObserver,
         events_max: int = EVENTS_MAX,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
@@ -33,7 +33,7 @@ class Relay:
         self._look_every_s = look_every_s
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._patience = Backoff(pauses, self._stopping)
+        self._backoff = Backoff(observer, self._stopping)
 
     def wake(self) -> None:
         """Something may have been written to the outbox."""
@@ -55,7 +55,7 @@ class Relay:
             # Cleared first: what is written from here on wakes us again, even while this round sends.
             self._woken.clear()
             try:
-                await self._patience.until_done(self.run_once)
+                await self._backoff.until_done(self.run_once)
             except InfrastructureDown:
                 if not self._stopping.is_set():
                     raise

@@ -102,7 +102,7 @@ class Authenticate(Protocol):
 class ProcessingObserver(Protocol):
     """Those who want to know, without a guarantee: metrics, logs, long polls."""
 
-    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None: ...
+    def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None: ...
     def emitted(self, events: Sequence[Outgoing]) -> None: ...
     def step(self, name: str, seconds: float) -> None: ...
 
@@ -140,31 +140,31 @@ class Processing:
             TooManyDeadLetters: stop; the records are held, and too many in a row were.
         """
         started, now_ms = time.perf_counter(), self._now_ms()
-        readings = [self.read(logged, now_ms=now_ms) for logged in batch]
+        parsed_records = [self.read(log_record, now_ms=now_ms) for log_record in batch]
         self._observer.step("read", time.perf_counter() - started)
-        await self.settle(readings)
+        await self.settle(parsed_records)
 
     async def retry(self, rows: Sequence[HeldRow]) -> None:
         """Try held notifications again, as if their records had just come; for the sweeper and for replay."""
         now_ms = self._now_ms()
         await self.settle([self.read(LogRecord(row.position, row.record), now_ms=now_ms, held=row) for row in rows])
 
-    async def settle(self, readings: Sequence[ParsedRecord]) -> None:
+    async def settle(self, parsed_records: Sequence[ParsedRecord]) -> None:
         """Decide and apply; a batch with a record that cannot be applied is halved until that record is alone."""
         try:
-            plan = await self._decide_and_apply(readings)
+            plan = await self._decide_and_apply(parsed_records)
         except (InfrastructureDown, asyncio.CancelledError):
             raise
         except Exception as error:
-            if len(readings) == 1:
-                await self._hold(readings[0], error)
+            if len(parsed_records) == 1:
+                await self._hold(parsed_records[0], error)
                 return
-            middle = len(readings) // 2
-            await self.settle(readings[:middle])
-            await self.settle(readings[middle:])
+            middle = len(parsed_records) // 2
+            await self.settle(parsed_records[:middle])
+            await self.settle(parsed_records[middle:])
             return
-        self._observer.settled(plan, readings)
-        self._count_dead(plan, readings)
+        self._observer.settled(plan, parsed_records)
+        self._count_dead(plan, parsed_records)
 
     async def emit(self, limit: int = 500) -> int:
         """Publish what the outbox holds, oldest first, and mark it once it is acknowledged; how many there were."""
@@ -186,12 +186,12 @@ class Processing:
         self._observer.emitted([outgoing[place] for place in acknowledged])
         return len(acknowledged)
 
-    def read(self, logged: LogRecord, *, now_ms: int, held: HeldRow | None = None) -> ParsedRecord:
+    def read(self, log_record: LogRecord, *, now_ms: int, held: HeldRow | None = None) -> ParsedRecord:
         """One record with its meaning, or with the fault that it has none. Never raises for what a record holds.
 
         One that does not say when it was received counts as received at `now_ms`.
         """
-        record = logged.record
+        record = log_record.record
         account, received_at_ms = "", now_ms
         try:
             _check_size(record)
@@ -214,7 +214,7 @@ class Processing:
             fault = _fault(Disposition.DEAD, Reason.OUR_FAULT, error)
         else:
             return ParsedRecord(
-                position=logged.position,
+                position=log_record.position,
                 record=record,
                 account=account,
                 received_at_ms=received_at_ms,
@@ -222,7 +222,7 @@ class Processing:
                 held=held,
             )
         return ParsedRecord(
-            position=logged.position,
+            position=log_record.position,
             record=_kept(record),
             account=account,
             received_at_ms=received_at_ms,
@@ -244,39 +244,39 @@ class Processing:
             detail = f"not signed by a key of this account: {type(error).__name__}"
             raise Unreadable(Reason.UNAUTHENTICATED, detail, disposition=Disposition.DEAD) from None
 
-    async def _decide_and_apply(self, readings: Sequence[ParsedRecord]) -> WritePlan:
+    async def _decide_and_apply(self, parsed_records: Sequence[ParsedRecord]) -> WritePlan:
         started = time.perf_counter()
         now_ms = self._now_ms()
         plan = await self._store.settle(
-            decision.needs(readings), lambda known: self._decide(readings, known, now_ms=now_ms)
+            decision.load_request(parsed_records), lambda known: self._decide(parsed_records, known, now_ms=now_ms)
         )
         self._observer.step("apply", time.perf_counter() - started)
         return plan
 
-    def _decide(self, readings: Sequence[ParsedRecord], known: StoreSnapshot, *, now_ms: int) -> WritePlan:
-        if known.settled_as:
-            _check_log(readings, known)
+    def _decide(self, parsed_records: Sequence[ParsedRecord], known: StoreSnapshot, *, now_ms: int) -> WritePlan:
+        if known.prior_deliveries:
+            _check_log(parsed_records, known)
         try:
-            return decision.decide(readings, known, self._accounts, now_ms=now_ms, chance=self._chance)
+            return decision.decide(parsed_records, known, self._accounts, now_ms=now_ms, chance=self._chance)
         except _NEVER_OURS:
             raise
         except BaseException as error:
             raise DecisionFailed(type(error).__name__) from error
 
-    async def _hold(self, reading: ParsedRecord, error: Exception) -> None:
+    async def _hold(self, parsed: ParsedRecord, error: Exception) -> None:
         """The one record that cannot be applied becomes `dead`, its bytes kept; if even that fails, we pause."""
-        notification = reading.notification
+        notification = parsed.notification
         order, notification_id = ("", "") if notification is None else (notification.order, notification.id)
         cause = error.__cause__ if isinstance(error, DecisionFailed) and error.__cause__ else error
         fault = _fault(Disposition.DEAD, Reason.OUR_FAULT, cause, order, notification_id)
         dead = ParsedRecord(
-            position=reading.position,
-            record=reading.record,
-            account=_storable(reading.account),
-            received_at_ms=reading.received_at_ms,
+            position=parsed.position,
+            record=parsed.record,
+            account=_storable(parsed.account),
+            received_at_ms=parsed.received_at_ms,
             notification=None,
             fault=fault,
-            held=reading.held,
+            held=parsed.held,
         )
         try:
             plan = await self._decide_and_apply([dead])
@@ -285,9 +285,9 @@ class Processing:
         self._observer.settled(plan, [dead])
         self._count_dead(plan, [dead])
 
-    def _count_dead(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
+    def _count_dead(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
         """Count the dead among what came from the log. Those that are tried again were counted when they came."""
-        again = {reading.position for reading in readings if reading.held is not None}
+        again = {parsed.position for parsed in parsed_records if parsed.held is not None}
         for delivery in plan.deliveries:
             if delivery.position in again:
                 continue
@@ -298,7 +298,7 @@ class Processing:
                 )
 
 
-def _check_log(readings: Sequence[ParsedRecord], known: StoreSnapshot) -> None:
+def _check_log(parsed_records: Sequence[ParsedRecord], known: StoreSnapshot) -> None:
     """Returns where what is delivered again is what was settled: sameness is checked, since a position alone proves
     nothing. Two logs on one store, or a topic that was made anew, have the same positions, and each record whose
     position is taken would be passed over as settled.
@@ -307,15 +307,15 @@ def _check_log(readings: Sequence[ParsedRecord], known: StoreSnapshot) -> None:
         InfrastructureDamaged: a position was settled by another record, which had another id and came at another
         moment.
     """
-    for reading in readings:
-        settled = known.settled_as.get(reading.position) if reading.held is None else None
-        if settled is None or settled.received_at_ms == reading.received_at_ms:
+    for parsed in parsed_records:
+        settled = known.prior_deliveries.get(parsed.position) if parsed.held is None else None
+        if settled is None or settled.received_at_ms == parsed.received_at_ms:
             continue
-        end = reading.notification or reading.fault
+        end = parsed.notification or parsed.fault
         id_ = end.id if isinstance(end, Notification) else end.notification_id if end else ""
         if id_ and settled.notification_id and id_ != settled.notification_id:
             raise InfrastructureDamaged(
-                f"the store has settled another record at {reading.position} than the log holds there: the topic was "
+                f"the store has settled another record at {parsed.position} than the log holds there: the topic was "
                 "made anew, or the store is another log's. Give each log a store of its own"
             )
 

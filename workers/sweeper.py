@@ -30,38 +30,38 @@ class Parked(Protocol):
     async def next_due_ms(self) -> int | None: ...
 
 
-async def alone() -> bool:
+async def always_leads() -> bool:
     """A worker that shares its store with no other has every turn."""
     return True
 
 
 class Sweeper:
     """The loop. `woken` is set by whoever made rows due before their time, or wrote an event beside the worker's loops;
-    `leads` tells whether it is its turn; `settled` wakes the relay."""
+    `leads` tells whether it is its turn; `wake_relay` wakes the relay."""
 
     def __init__(
         self,
         *,
         parked: Parked,
         retry: Callable[[Sequence[HeldRow]], Awaitable[None]],
-        settled: Callable[[], None],
+        wake_relay: Callable[[], None],
         woken: asyncio.Event,
-        pauses: BackoffObserver,
+        observer: BackoffObserver,
         now_ms: Callable[[], int],
-        leads: Callable[[], Awaitable[bool]] = alone,
+        leads: Callable[[], Awaitable[bool]] = always_leads,
         rows_max: int = ROWS_MAX,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._parked = parked
         self._retry = retry
-        self._settled = settled
+        self._wake_relay = wake_relay
         self._woken = woken
         self._now_ms = now_ms
         self._leads = leads
         self._rows_max = rows_max
         self._look_every_s = look_every_s
         self._stopping = asyncio.Event()
-        self._patience = Backoff(pauses, self._stopping)
+        self._backoff = Backoff(observer, self._stopping)
 
     def stop(self) -> None:
         """Ask the loop to end after the round under way."""
@@ -78,7 +78,7 @@ class Sweeper:
             try:
                 # Cleared first: what is made due from here on wakes us again, even while this round reads.
                 self._woken.clear()
-                if await self._patience.until_done(self.run_once) < self._rows_max:
+                if await self._backoff.until_done(self.run_once) < self._rows_max:
                     await self._rest()
             except InfrastructureDown:
                 if not self._stopping.is_set():
@@ -91,11 +91,11 @@ class Sweeper:
             rows = await self._parked.due(now_ms=self._now_ms(), limit=self._rows_max)
         if rows:
             await self._retry(rows)
-        self._settled()
+        self._wake_relay()
         return len(rows)
 
     async def _rest(self) -> None:
-        due_ms = await self._patience.until_done(self._next_due_ms)
+        due_ms = await self._backoff.until_done(self._next_due_ms)
         wait_s = self._look_every_s
         if due_ms is not None:
             wait_s = min(wait_s, max(0.0, (due_ms - self._now_ms()) / 1000))

@@ -22,8 +22,8 @@ from workers import metrics
 from workers.admin import app
 from workers.admin.probes import Check
 from workers.admin.shapes import RefusedRequest
-from workers.backoff import when_fenced_again
-from workers.log_lines import WorkerLog as WorkerLines
+from workers.backoff import retry_conflicts
+from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.postgres.store import PostgresOrderStore
@@ -74,12 +74,12 @@ async def running(
             authenticate=trust.authenticate,
             store=store,
             events=NoTopics(),
-            observer=Observers(metrics=counted, lines=WorkerLines(lines, sample=told.log_sample), changes=changes),
+            observer=Observers(metrics=counted, log=WorkerLog(lines, sample=told.log_sample), changes=changes),
             now_ms=clock.epoch_ms,
         )
 
         async def retry(rows: Sequence[HeldRow]) -> None:
-            await when_fenced_again(lambda: processing.retry(rows))
+            await retry_conflicts(lambda: processing.retry(rows))
 
         async def health() -> Sequence[Check]:
             return [process.check("store", store.trouble)]

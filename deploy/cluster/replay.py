@@ -33,7 +33,7 @@ from ingest.clock import SystemClock
 from ingest.keys import Rings
 from schemas.events import Outgoing
 from schemas.record_format import Record
-from workers.backoff import when_fenced_again
+from workers.backoff import retry_conflicts
 from workers.errors import InfrastructureDown
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
@@ -54,7 +54,7 @@ class Counted:
     def __init__(self) -> None:
         self.results: Counter[str] = Counter()
 
-    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
+    def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
         self.results.update(delivery.disposition.value for delivery in plan.deliveries)
 
     def emitted(self, events: Sequence[Outgoing]) -> None: ...
@@ -86,7 +86,7 @@ async def prepared(told: ClusterSettings) -> AsyncIterator[Prepared]:
         )
 
         async def process(batch: Sequence[LogRecord]) -> None:
-            await when_fenced_again(lambda: processing.process(batch))
+            await retry_conflicts(lambda: processing.process(batch))
 
         yield Prepared(store, process, lambda: dict(counted.results))
     finally:

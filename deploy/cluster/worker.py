@@ -31,7 +31,7 @@ from workers.kafka.events import KafkaEvents
 from workers.kafka.source import KafkaSource
 from workers.kafka.telemetry import GroupTelemetry
 from workers.locks import IdempotencyLocks
-from workers.log_lines import WorkerLog as WorkerLines
+from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.postgres.store import PostgresOrderStore
@@ -90,7 +90,7 @@ async def running(
                 events=events,
                 woken=store.woken,
                 observer=Observers(
-                    metrics=counted, lines=WorkerLines(lines, sample=told.log_sample), changes=OrderChanges()
+                    metrics=counted, log=WorkerLog(lines, sample=told.log_sample), changes=OrderChanges()
                 ),
                 logger=lines,
                 token=name.encode(),

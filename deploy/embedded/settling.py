@@ -66,7 +66,7 @@ def load(connection: Connection, needs: LoadRequest) -> StoreSnapshot:
     return StoreSnapshot(
         settled=settled,
         open_held=frozenset(tries),
-        tries=tries,
+        held_attempts=tries,
         digests=_named(connection, _DIGESTS, needs.ids),
         orders=_orders(connection, wanted),
         order_by_trade=by_trade,

@@ -35,7 +35,7 @@ from workers import metrics
 from workers.admin import app
 from workers.admin.probes import Check
 from workers.app import Worker
-from workers.log_lines import WorkerLog as WorkerLines
+from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
 
@@ -93,9 +93,7 @@ async def running(
                 locks=LocalLocks(),
                 events=EmbeddedFeed(),
                 woken=opened.store.woken,
-                observer=Observers(
-                    metrics=counted, lines=WorkerLines(lines, sample=settings.log_sample), changes=changes
-                ),
+                observer=Observers(metrics=counted, log=WorkerLog(lines, sample=settings.log_sample), changes=changes),
                 logger=lines,
                 token=f"embedded:{os.getpid()}".encode(),
                 now_ms=clock.epoch_ms,

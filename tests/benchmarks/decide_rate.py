@@ -122,7 +122,7 @@ class Bench:
         for start in range(0, len(readings), BATCH):
             batch = readings[start : start + BATCH]
             began = time.perf_counter()
-            needs = decision.needs(batch)
+            needs = decision.load_request(batch)
             elapsed += time.perf_counter() - began
             known = self.store.known(needs)
             began = time.perf_counter()

@@ -76,13 +76,13 @@ async def drained(files: Opened) -> None:
         source=JournalSource(files.journal, cursor=files.cursor, poll_wait_s=0.01, linger_s=0),
         locks=LocalLocks(),
         process=work.process,
-        settled=lambda: None,
+        wake_relay=lambda: None,
         observer=Silent(),
         token=b"w",
     )
     while await consumer.run_once():
         pass
-    await Relay(work.emit, pauses=Silent()).run_once()
+    await Relay(work.emit, observer=Silent()).run_once()
 
 
 async def test_killed_at_random_it_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:

@@ -37,12 +37,12 @@ class Silent:
 async def run(directory: Path, acks: int, round_: str) -> None:
     async with opened(directory, now_ms=log_records.Time()) as files:
         work = log_records.processing(files.store, log_records.Time())
-        relay = Relay(work.emit, pauses=Silent())
+        relay = Relay(work.emit, observer=Silent())
         consumer = Consumer(
             source=JournalSource(files.journal, cursor=files.cursor),
             locks=LocalLocks(),
             process=work.process,
-            settled=relay.wake,
+            wake_relay=relay.wake,
             observer=Silent(),
             token=b"w",
         )

@@ -330,7 +330,7 @@ class World:
             authenticate=self.authenticate,
             store=self.store,
             events=Topics(),
-            observer=Observers(metrics=self.metrics, lines=WorkerLog(self.log), changes=self.changes),
+            observer=Observers(metrics=self.metrics, log=WorkerLog(self.log), changes=self.changes),
             now_ms=lambda: NOW_MS,
             chance=lambda: 0.5,
         )

@@ -104,7 +104,7 @@ class Watched:
     def __init__(self) -> None:
         self.plans: list[WritePlan] = []
 
-    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
+    def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
         self.plans.append(plan)
 
     def emitted(self, events: Sequence[Outgoing]) -> None: ...

@@ -83,7 +83,9 @@ class MemoryStore:
         return StoreSnapshot(
             settled=frozenset(position for position in needs.positions if position in self.deliveries),
             open_held=frozenset(position for position in needs.positions if position in self.held),
-            tries={position: self.held[position].attempts for position in needs.positions if position in self.held},
+            held_attempts={
+                position: self.held[position].attempts for position in needs.positions if position in self.held
+            },
             digests={id_: self.ledger[id_].digest for id_ in needs.ids if id_ in self.ledger},
             orders={named: self.orders[named] for named in needs.orders | found if named in self.orders},
             order_by_trade=by_trade,
@@ -146,12 +148,12 @@ class Watched:
 
     def __init__(self) -> None:
         self.plans: list[WritePlan] = []
-        self.readings: list[ParsedRecord] = []
+        self.parsed_records: list[ParsedRecord] = []
         self.emitted_ids: list[str] = []
 
-    def settled(self, plan: WritePlan, readings: Sequence[ParsedRecord]) -> None:
+    def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
         self.plans.append(plan)
-        self.readings += readings
+        self.parsed_records += parsed_records
 
     def emitted(self, events: Sequence[Outgoing]) -> None:
         self.emitted_ids += [event.id for event in events]
@@ -175,5 +177,5 @@ class Log:
 
 
 def _rank(order: Order) -> int:
-    standing = order_view.standing(order_view.settled(order))
+    standing = order_view.standing(order_view.claims_with_refunds(order))
     return -1 if standing is None else RANK[standing.state]

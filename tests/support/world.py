@@ -112,7 +112,7 @@ class World:
 
     def _settle(self, readings: Sequence[ParsedRecord]) -> None:
         self.store.settle_now(
-            decision.needs(readings),
+            decision.load_request(readings),
             lambda known: decision.decide(readings, known, facts.ACCOUNTS, now_ms=self.now_ms, chance=lambda: 0.5),
         )
 

@@ -29,8 +29,8 @@ async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
     wanted.update((account, number) for (account, _), number in by_trade.items())
     wanted.update((account, number) for (account, _), number in by_refund.items())
     orders = await locked_orders(connection, wanted)
-    settled_as = await _settled(connection, needs.positions)
-    settled = frozenset(settled_as)
+    prior_deliveries = await _settled(connection, needs.positions)
+    settled = frozenset(prior_deliveries)
     tries = await _tries_of_open(connection, settled)
     if tries:
         missing = (needs.trades - by_trade.keys(), needs.refunds - by_refund.keys(), frozenset(wanted - orders.keys()))
@@ -39,9 +39,9 @@ async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
                 raise VersionConflict("what was held has come true while it was tried")
     return StoreSnapshot(
         settled=settled,
-        settled_as=settled_as,
+        prior_deliveries=prior_deliveries,
         open_held=frozenset(tries),
-        tries=tries,
+        held_attempts=tries,
         digests=await _numbers(connection, _DIGESTS, needs.ids),
         orders=orders,
         order_by_trade=by_trade,

@@ -5,7 +5,7 @@
     Apply        the order changes: its version rises by one and one event goes out
     Park         its order, trade or refund is not known yet
     Quarantine   authentic, and wrong: by what the merchant registered, or by what other notifications say
-    dead         no notification at all; decided before, while reading
+    dead         no notification at all; decided before, while parsed
 
 A batch is decided in its order, each record seeing what the ones before it did. What the store has to know for it is
 `needs`; what it is to write is the `WritePlan`. The notification that brings a contradiction is quarantined, the order
@@ -37,25 +37,25 @@ from workers.settlement.plan import (
 from workers.settlement.transitions import MoveVerdict
 
 
-def needs(readings: Sequence[ParsedRecord]) -> LoadRequest:
-    """What has to be loaded before these readings can be decided."""
+def load_request(parsed_records: Sequence[ParsedRecord]) -> LoadRequest:
+    """What has to be loaded before these parsed_records can be decided."""
     ids, orders, trades, refunds = set(), set(), set(), set()
-    for reading in readings:
-        notification = reading.notification
+    for parsed in parsed_records:
+        notification = parsed.notification
         if notification is None:
-            if reading.fault is not None and reading.fault.digest:
-                ids.add((reading.account, reading.fault.notification_id))
+            if parsed.fault is not None and parsed.fault.digest:
+                ids.add((parsed.account, parsed.fault.notification_id))
             continue
-        ids.add((reading.account, notification.id))
+        ids.add((parsed.account, notification.id))
         if notification.order:
-            orders.add((reading.account, notification.order))
+            orders.add((parsed.account, notification.order))
         for refund in notification.refunds:
             if refund.trade:
-                trades.add((reading.account, refund.trade))
+                trades.add((parsed.account, refund.trade))
             else:
-                refunds.add((reading.account, refund.id))
+                refunds.add((parsed.account, refund.id))
     return LoadRequest(
-        positions=frozenset(reading.position for reading in readings),
+        positions=frozenset(parsed.position for parsed in parsed_records),
         ids=frozenset(ids),
         orders=frozenset(orders),
         trades=frozenset(trades),
@@ -64,17 +64,17 @@ def needs(readings: Sequence[ParsedRecord]) -> LoadRequest:
 
 
 def decide(
-    readings: Sequence[ParsedRecord],
+    parsed_records: Sequence[ParsedRecord],
     known: StoreSnapshot,
     accounts: Mapping[str, Account],
     *,
     now_ms: int,
     chance: Callable[[], float],
 ) -> WritePlan:
-    """The plan for these readings. `chance` gives numbers in [0, 1) for the jitter of what has to wait."""
+    """The plan for these parsed_records. `chance` gives numbers in [0, 1) for the jitter of what has to wait."""
     batch = _Batch(known, accounts, Draft(now_ms=now_ms, chance=chance))
-    for reading in readings:
-        batch.settle(reading)
+    for parsed in parsed_records:
+        batch.settle(parsed)
     return batch.plan()
 
 
@@ -124,16 +124,16 @@ class _Batch:
             plan.orders.append(OrderWrite(order=self._orders[named], view=seen, expected_version=expected))
         return plan
 
-    def settle(self, reading: ParsedRecord) -> None:
-        if reading.held is None and reading.position in self._known.settled:
+    def settle(self, parsed: ParsedRecord) -> None:
+        if parsed.held is None and parsed.position in self._known.settled:
             return  # delivered again after a crash: its disposition is known
-        if reading.held is not None and not self._is_still(reading.position, reading.held):
+        if parsed.held is not None and not self._is_still(parsed.position, parsed.held):
             return  # somebody resolved it meanwhile, or tried it
-        notification = reading.notification
+        notification = parsed.notification
         if notification is not None:
-            self._settle_heard(reading, notification)
-        elif reading.fault is not None:
-            self._settle_fault(reading, reading.fault)
+            self._settle_heard(parsed, notification)
+        elif parsed.fault is not None:
+            self._settle_fault(parsed, parsed.fault)
 
     def _is_still(self, position: Position, held: HeldRow) -> bool:
         """Whether the row is as it was read.
@@ -142,54 +142,54 @@ class _Batch:
         joins it and holds it for a person; the second would find its fact known, and resolve what nobody has seen.
         """
         known = self._known
-        return position in known.open_held and known.tries.get(position, held.attempts) == held.attempts
+        return position in known.open_held and known.held_attempts.get(position, held.attempts) == held.attempts
 
-    def _settle_heard(self, reading: ParsedRecord, notification: Notification) -> None:
-        digest = self._digests.get((reading.account, notification.id))
+    def _settle_heard(self, parsed: ParsedRecord, notification: Notification) -> None:
+        digest = self._digests.get((parsed.account, notification.id))
         if digest is None:
-            self._digests[reading.account, notification.id] = notification.digest
-            self._draft.enter(reading, notification.id, notification.digest, order=notification.order)
+            self._digests[parsed.account, notification.id] = notification.digest
+            self._draft.enter(parsed, notification.id, notification.digest, order=notification.order)
         elif digest != notification.digest:
-            self._draft.quarantine(reading, notification, Reason.ID_CONFLICT, "the same id with other content")
+            self._draft.quarantine(parsed, notification, Reason.ID_CONFLICT, "the same id with other content")
             return
-        elif not _is_held_as(reading, notification.id):
-            self._draft.end(reading, notification, Disposition.DUPLICATE, Reason.SAME_ID)
+        elif not _is_held_as(parsed, notification.id):
+            self._draft.end(parsed, notification, Disposition.DUPLICATE, Reason.SAME_ID)
             return
-        self._apply(reading, notification)
+        self._apply(parsed, notification)
 
-    def _settle_fault(self, reading: ParsedRecord, fault: ParseFailure) -> None:
+    def _settle_fault(self, parsed: ParsedRecord, fault: ParseFailure) -> None:
         """An authentic message is held once, also where it could not be read: its repetitions are duplicates."""
-        named = (reading.account, fault.notification_id)
+        named = (parsed.account, fault.notification_id)
         if fault.digest:
-            if self._digests.get(named) == fault.digest and not _is_held_as(reading, fault.notification_id):
-                self._draft.repeat(reading, fault)
+            if self._digests.get(named) == fault.digest and not _is_held_as(parsed, fault.notification_id):
+                self._draft.repeat(parsed, fault)
                 return
             if named not in self._digests:
                 self._digests[named] = fault.digest
-                self._draft.enter(reading, fault.notification_id, fault.digest, order=fault.order)
-        self._draft.hold(reading, fault)
+                self._draft.enter(parsed, fault.notification_id, fault.digest, order=fault.order)
+        self._draft.hold(parsed, fault)
 
-    def _apply(self, reading: ParsedRecord, notification: Notification) -> None:
+    def _apply(self, parsed: ParsedRecord, notification: Notification) -> None:
         if notification.news is News.OTHER:
-            self._draft.end(reading, notification, Disposition.APPLIED, Reason.NOTED)
+            self._draft.end(parsed, notification, Disposition.APPLIED, Reason.NOTED)
         elif notification.kind is Kind.PAYMENT or notification.amount is not None:
-            self._apply_to_order(reading, notification)
+            self._apply_to_order(parsed, notification)
         else:
-            self._apply_refunds(reading, notification)
+            self._apply_refunds(parsed, notification)
 
-    def _apply_to_order(self, reading: ParsedRecord, notification: Notification) -> None:
+    def _apply_to_order(self, parsed: ParsedRecord, notification: Notification) -> None:
         """The usual case: the notification names its order, its trade and its amount."""
         assert notification.amount is not None
-        order = self._orders.get((reading.account, notification.order))
-        must_be_registered = self._accounts[reading.account].orders is Orders.REGISTERED
+        order = self._orders.get((parsed.account, notification.order))
+        must_be_registered = self._accounts[parsed.account].orders is Orders.REGISTERED
         if must_be_registered and (order is None or not order.registered):
-            self._draft.park(reading, notification, Reason.UNKNOWN_ORDER, waits_for=f"order:{notification.order}")
+            self._draft.park(parsed, notification, Reason.UNKNOWN_ORDER, waits_for=f"order:{notification.order}")
             return
         if order is None:
-            order = Order(account=reading.account, number=notification.order)
+            order = Order(account=parsed.account, number=notification.order)
         refusal = _refusal(order, notification)
         if refusal is not None:
-            self._refuse(reading, notification, order, refusal)
+            self._refuse(parsed, notification, order, refusal)
             return
         key = (notification.trade, notification.amount.minor, notification.amount.currency)
         claim = next((claim for claim in order.claims if claim.key == key), None)
@@ -198,56 +198,56 @@ class _Batch:
                 trade=notification.trade, amount_minor=notification.amount.minor, currency=notification.amount.currency
             )
         joined, verdict = transitions.join(claim, notification)
-        self._conclude(reading, notification, order, joined, verdict)
+        self._conclude(parsed, notification, order, joined, verdict)
 
     def _conclude(
-        self, reading: ParsedRecord, notification: Notification, before: Order, joined: Claim, verdict: MoveVerdict
+        self, parsed: ParsedRecord, notification: Notification, before: Order, joined: Claim, verdict: MoveVerdict
     ) -> None:
         after = order_view.with_claim(before, joined)
         if after == before:
-            self._end_unchanged(reading, notification, is_older=verdict is MoveVerdict.BEHIND)
+            self._end_unchanged(parsed, notification, is_older=verdict is MoveVerdict.BEHIND)
             return
-        version = self._write(reading, notification, before, after)
+        version = self._write(parsed, notification, before, after)
         reason = _weightiest(order_view.brought_by_claim(before, after, joined))
         if reason is not None:
-            self._draft.quarantine(reading, notification, reason, _WHY[reason], version=version)
+            self._draft.quarantine(parsed, notification, reason, _WHY[reason], version=version)
         elif version is not None:
-            self._draft.end(reading, notification, Disposition.APPLIED, Reason.CHANGED, version=version)
+            self._draft.end(parsed, notification, Disposition.APPLIED, Reason.CHANGED, version=version)
         else:
-            self._end_unchanged(reading, notification, is_older=True)
+            self._end_unchanged(parsed, notification, is_older=True)
 
-    def _refuse(self, reading: ParsedRecord, notification: Notification, order: Order, flag: Flag) -> None:
+    def _refuse(self, parsed: ParsedRecord, notification: Notification, order: Order, flag: Flag) -> None:
         after = structs.replace(order, refused=order.refused | {flag})
-        version = self._write(reading, notification, order, after)
+        version = self._write(parsed, notification, order, after)
         reason = order_view.CONTRADICTIONS[flag]
-        self._draft.quarantine(reading, notification, reason, _WHY[reason], version=version)
+        self._draft.quarantine(parsed, notification, reason, _WHY[reason], version=version)
 
-    def _apply_refunds(self, reading: ParsedRecord, notification: Notification) -> None:
+    def _apply_refunds(self, parsed: ParsedRecord, notification: Notification) -> None:
         """Refunds that name no order: by Alipay's trade number, or by the refund number that the merchant registered.
 
         All of a batch's orders have to be known before any of them changes; until then the whole notification waits.
         """
         told: dict[AccountKey, list[Refund]] = {}
         for refund in notification.refunds:
-            number = self._order_of(reading, refund)
-            order = self._orders.get((reading.account, number)) if number else None
+            number = self._order_of(parsed, refund)
+            order = self._orders.get((parsed.account, number)) if number else None
             if order is None or not order.claims:
                 reason, waits_for = _missing(refund, order)
-                self._draft.park(reading, notification, reason, waits_for=waits_for)
+                self._draft.park(parsed, notification, reason, waits_for=waits_for)
                 return
             told.setdefault((order.account, order.number), []).append(refund)
         if not told:
-            self._draft.end(reading, notification, Disposition.APPLIED, Reason.NOTED)
+            self._draft.end(parsed, notification, Disposition.APPLIED, Reason.NOTED)
             return
-        self._conclude_refunds(reading, notification, {named: tuple(refunds) for named, refunds in told.items()})
+        self._conclude_refunds(parsed, notification, {named: tuple(refunds) for named, refunds in told.items()})
 
-    def _order_of(self, reading: ParsedRecord, refund: Refund) -> str | None:
+    def _order_of(self, parsed: ParsedRecord, refund: Refund) -> str | None:
         if refund.trade:
-            return self._by_trade.get((reading.account, refund.trade))
-        return self._known.order_by_refund.get((reading.account, refund.id))
+            return self._by_trade.get((parsed.account, refund.trade))
+        return self._known.order_by_refund.get((parsed.account, refund.id))
 
     def _conclude_refunds(
-        self, reading: ParsedRecord, notification: Notification, told: Mapping[AccountKey, tuple[Refund, ...]]
+        self, parsed: ParsedRecord, notification: Notification, told: Mapping[AccountKey, tuple[Refund, ...]]
     ) -> None:
         brought: set[Flag] = set()
         versions: list[int] = []
@@ -258,7 +258,7 @@ class _Batch:
             if after == before:
                 continue
             is_news = True
-            version = self._write(reading, notification, before, after)
+            version = self._write(parsed, notification, before, after)
             brought |= order_view.brought_by_refunds(before, after, refunds)
             versions += [] if version is None else [version]
         # A record's delivery has room for one order; of a batch over several the events alone tell the versions.
@@ -266,28 +266,28 @@ class _Batch:
         version = versions[0] if order and versions else None
         reason = _weightiest(brought)
         if reason is not None:
-            self._draft.quarantine(reading, notification, reason, _WHY[reason], order=order, version=version)
+            self._draft.quarantine(parsed, notification, reason, _WHY[reason], order=order, version=version)
         elif versions:
-            self._draft.end(reading, notification, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
+            self._draft.end(parsed, notification, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
         else:
-            self._end_unchanged(reading, notification, is_older=is_news, order=order)
+            self._end_unchanged(parsed, notification, is_older=is_news, order=order)
 
     def _end_unchanged(
-        self, reading: ParsedRecord, notification: Notification, *, is_older: bool, order: str = ""
+        self, parsed: ParsedRecord, notification: Notification, *, is_older: bool, order: str = ""
     ) -> None:
         """Nothing that consumers see has changed: a fact that is known, or one that newer ones have overtaken."""
         if is_older:
-            self._draft.end(reading, notification, Disposition.STALE, Reason.OLD_NEWS, order=order)
+            self._draft.end(parsed, notification, Disposition.STALE, Reason.OLD_NEWS, order=order)
         else:
-            self._draft.end(reading, notification, Disposition.DUPLICATE, Reason.SAME_FACT, order=order)
+            self._draft.end(parsed, notification, Disposition.DUPLICATE, Reason.SAME_FACT, order=order)
 
-    def _write(self, reading: ParsedRecord, notification: Notification, before: Order, after: Order) -> int | None:
+    def _write(self, parsed: ParsedRecord, notification: Notification, before: Order, after: Order) -> int | None:
         """Keep the order as it is now; the version it got, if anything visible changed."""
         if after == before:
             return None
         named = (after.account, after.number)
         seen = self._views.get(named)
-        written, seen_now = self._draft.renew(reading, notification, before=before, seen=seen, after=after)
+        written, seen_now = self._draft.renew(parsed, notification, before=before, seen=seen, after=after)
         self._orders[named] = written
         self._views[named] = seen_now
         self._wake(before, after)
@@ -304,9 +304,9 @@ class _Batch:
             self._draft.plan.wakes.add((after.account, f"order:{after.number}"))
 
 
-def _is_held_as(reading: ParsedRecord, notification_id: str) -> bool:
+def _is_held_as(parsed: ParsedRecord, notification_id: str) -> bool:
     """Whether this is the very record that waits under this id, come again for another try."""
-    return reading.held is not None and reading.held.notification_id == notification_id
+    return parsed.held is not None and parsed.held.notification_id == notification_id
 
 
 def _refusal(order: Order, notification: Notification) -> Flag | None:

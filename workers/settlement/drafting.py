@@ -24,19 +24,19 @@ from workers.settlement.plan import Delivery, Disposed, HeldRow, LedgerRow, Pars
 
 
 def held_row(
-    reading: ParsedRecord, end: Disposed, *, now_ms: int, due_at_ms: int | None = None, waits_for: str = ""
+    parsed: ParsedRecord, end: Disposed, *, now_ms: int, due_at_ms: int | None = None, waits_for: str = ""
 ) -> HeldRow:
-    """The row that holds this reading for this reason: a new one, or the one it has with one more attempt."""
-    held = reading.held
+    """The row that holds this parsed for this reason: a new one, or the one it has with one more attempt."""
+    held = parsed.held
     return HeldRow(
-        position=reading.position,
-        account=reading.account,
+        position=parsed.position,
+        account=parsed.account,
         order=end.order,
         notification_id=end.notification_id,
         disposition=end.disposition,
         reason=end.reason,
         detail=end.detail,
-        record=reading.record,
+        record=parsed.record,
         first_at_ms=now_ms if held is None else held.first_at_ms,
         attempts=0 if held is None else held.attempts + 1,
         due_at_ms=due_at_ms,
@@ -44,9 +44,9 @@ def held_row(
     )
 
 
-def parked(reading: ParsedRecord, end: Disposed, *, waits_for: str, now_ms: int, chance: float) -> HeldRow:
+def parked(parsed: ParsedRecord, end: Disposed, *, waits_for: str, now_ms: int, chance: float) -> HeldRow:
     """The row of what waits for something to become known; once it has waited long enough, quarantined instead."""
-    waiting = held_row(reading, end, now_ms=now_ms, waits_for=waits_for)
+    waiting = held_row(parsed, end, now_ms=now_ms, waits_for=waits_for)
     due_at_ms = parking.due_at_ms(waiting.attempts, first_at_ms=waiting.first_at_ms, now_ms=now_ms, chance=chance)
     if due_at_ms is not None:
         return structs.replace(waiting, due_at_ms=due_at_ms)
@@ -59,10 +59,10 @@ def parked(reading: ParsedRecord, end: Disposed, *, waits_for: str, now_ms: int,
     )
 
 
-def parked_until_upgrade(reading: ParsedRecord, end: Disposed, *, now_ms: int, chance: float) -> HeldRow:
+def parked_until_upgrade(parsed: ParsedRecord, end: Disposed, *, now_ms: int, chance: float) -> HeldRow:
     """The row of a record that a newer program wrote: it is tried often and never given up, since only we are late."""
     due_at_ms = parking.due_at_ms(0, first_at_ms=now_ms, now_ms=now_ms, chance=chance)
-    return held_row(reading, end, now_ms=now_ms, due_at_ms=due_at_ms)
+    return held_row(parsed, end, now_ms=now_ms, due_at_ms=due_at_ms)
 
 
 def notice(held: HeldRow, *, now_ms: int) -> events.Outgoing:
@@ -122,21 +122,21 @@ class Draft:
         self._now_ms = now_ms
         self._chance = chance
 
-    def enter(self, reading: ParsedRecord, notification_id: str, digest: bytes, *, order: str) -> None:
+    def enter(self, parsed: ParsedRecord, notification_id: str, digest: bytes, *, order: str) -> None:
         """The notification's unique id, at its first record."""
         self.plan.ledger.append(
             LedgerRow(
-                account=reading.account,
+                account=parsed.account,
                 notification_id=notification_id,
                 order=order,
                 digest=digest,
-                position=reading.position,
-                record=reading.record,
+                position=parsed.position,
+                record=parsed.record,
             )
         )
 
     def renew(
-        self, reading: ParsedRecord, notification: Notification, *, before: Order, seen: View | None, after: Order
+        self, parsed: ParsedRecord, notification: Notification, *, before: Order, seen: View | None, after: Order
     ) -> tuple[Order, View]:
         """The order as it is to be kept, and seen: with its next version and an event if consumers see a change.
 
@@ -155,7 +155,7 @@ class Draft:
             status=notification.status,
             news=notification.news.value,
             happened_at=notification.happened_at,
-            received_at=times.from_epoch_ms(reading.received_at_ms),
+            received_at=times.from_epoch_ms(parsed.received_at_ms),
         )
         self.plan.events.append(event(after, known, seen_now, cause=cause, now_ms=self._now_ms))
         if seen_now.was_paid and not (known is not None and known.was_paid):
@@ -164,7 +164,7 @@ class Draft:
 
     def end(
         self,
-        reading: ParsedRecord,
+        parsed: ParsedRecord,
         notification: Notification,
         disposition: Disposition,
         reason: Reason,
@@ -174,12 +174,12 @@ class Draft:
     ) -> None:
         """Nothing more is to be done; `order` where the notification did not name it."""
         end = _end(notification, disposition, reason, "", order)
-        self._deliver(reading, end, notification=notification, version=version)
-        self._release(reading)
+        self._deliver(parsed, end, notification=notification, version=version)
+        self._release(parsed)
 
     def quarantine(
         self,
-        reading: ParsedRecord,
+        parsed: ParsedRecord,
         notification: Notification,
         reason: Reason,
         detail: str,
@@ -189,28 +189,28 @@ class Draft:
     ) -> None:
         """A person has to look."""
         end = _end(notification, Disposition.QUARANTINED, reason, detail, order)
-        self._keep(reading, held_row(reading, end, now_ms=self._now_ms))
-        self._deliver(reading, end, notification=notification, version=version)
+        self._keep(parsed, held_row(parsed, end, now_ms=self._now_ms))
+        self._deliver(parsed, end, notification=notification, version=version)
 
-    def park(self, reading: ParsedRecord, notification: Notification, reason: Reason, *, waits_for: str) -> None:
+    def park(self, parsed: ParsedRecord, notification: Notification, reason: Reason, *, waits_for: str) -> None:
         """It waits, until what it waits for is known or it has waited too long."""
         end = _end(notification, Disposition.PARKED, reason, f"waits for {waits_for}", "")
-        row = parked(reading, end, waits_for=waits_for, now_ms=self._now_ms, chance=self._chance())
-        self._keep(reading, row)
+        row = parked(parsed, end, waits_for=waits_for, now_ms=self._now_ms, chance=self._chance())
+        self._keep(parsed, row)
         self._deliver(
-            reading, _end(notification, row.disposition, row.reason, row.detail, ""), notification=notification
+            parsed, _end(notification, row.disposition, row.reason, row.detail, ""), notification=notification
         )
 
-    def hold(self, reading: ParsedRecord, fault: ParseFailure) -> None:
+    def hold(self, parsed: ParsedRecord, fault: ParseFailure) -> None:
         """A record that has no notification."""
         if fault.disposition is Disposition.PARKED:
-            row = parked_until_upgrade(reading, fault, now_ms=self._now_ms, chance=self._chance())
+            row = parked_until_upgrade(parsed, fault, now_ms=self._now_ms, chance=self._chance())
         else:
-            row = held_row(reading, fault, now_ms=self._now_ms)
-        self._keep(reading, row)
-        self._deliver(reading, fault)
+            row = held_row(parsed, fault, now_ms=self._now_ms)
+        self._keep(parsed, row)
+        self._deliver(parsed, fault)
 
-    def repeat(self, reading: ParsedRecord, fault: ParseFailure) -> None:
+    def repeat(self, parsed: ParsedRecord, fault: ParseFailure) -> None:
         """One more record of a notification that could not be read and is held already."""
         again = Disposed(
             disposition=Disposition.DUPLICATE,
@@ -218,26 +218,26 @@ class Draft:
             order=fault.order,
             notification_id=fault.notification_id,
         )
-        self._deliver(reading, again)
-        self._release(reading)
+        self._deliver(parsed, again)
+        self._release(parsed)
 
     def _pay(self, account: str, seen: View) -> None:
         if seen.amount_minor is not None and seen.currency is not None:
             self.plan.paid.append((account, Money(seen.amount_minor, seen.currency)))
 
-    def _release(self, reading: ParsedRecord) -> None:
-        if reading.held is not None:
-            self.plan.released.append(reading.position)
+    def _release(self, parsed: ParsedRecord) -> None:
+        if parsed.held is not None:
+            self.plan.released.append(parsed.position)
 
-    def _keep(self, reading: ParsedRecord, row: HeldRow) -> None:
+    def _keep(self, parsed: ParsedRecord, row: HeldRow) -> None:
         """Write the held row, and a notice where its disposition is news: a row that goes on waiting says nothing."""
         self.plan.held.append(row)
-        if reading.held is None or reading.held.disposition is not row.disposition:
+        if parsed.held is None or parsed.held.disposition is not row.disposition:
             self.plan.events.append(notice(row, now_ms=self._now_ms))
 
     def _deliver(
         self,
-        reading: ParsedRecord,
+        parsed: ParsedRecord,
         end: Disposed,
         *,
         notification: Notification | None = None,
@@ -245,8 +245,8 @@ class Draft:
     ) -> None:
         self.plan.deliveries.append(
             Delivery(
-                position=reading.position,
-                account=reading.account,
+                position=parsed.position,
+                account=parsed.account,
                 order=end.order,
                 notification_id=end.notification_id,
                 type="" if notification is None else notification.type,
@@ -256,7 +256,7 @@ class Draft:
                 reason=end.reason,
                 detail=end.detail,
                 version=version,
-                received_at_ms=reading.received_at_ms,
+                received_at_ms=parsed.received_at_ms,
                 decided_at_ms=self._now_ms,
             )
         )

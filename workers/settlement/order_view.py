@@ -22,7 +22,7 @@ CONTRADICTIONS: dict[Flag, Reason] = {
 
 def view(order: Order) -> View:
     """The order as consumers see it."""
-    claims = settled(order)
+    claims = claims_with_refunds(order)
     claim = standing(claims)
     flags = _flags(order, claims, claim)
     if claim is None:
@@ -58,7 +58,7 @@ def standing(claims: tuple[Claim, ...]) -> Claim | None:
     return min(claims, key=lambda claim: (-RANK[claim.state], *claim.key))
 
 
-def settled(order: Order) -> tuple[Claim, ...]:
+def claims_with_refunds(order: Order) -> tuple[Claim, ...]:
     """The order's claims with its refunds counted into those that they concern and fit.
 
     A claim's state only rises by it, and never falls when a further claim or refund becomes known.
@@ -92,20 +92,20 @@ def brought_by_claim(before: Order, after: Order, joined: Claim) -> set[Flag]:
     Those that were not there before it; and of a claim not heard of before also those that it shares with others: the
     third amount is as wrong as the second.
     """
-    flags = contradictions(after, settled(after))
+    flags = contradictions(after, claims_with_refunds(after))
     if not flags:
         return flags
     shared = set()
     if all(claim.key != joined.key for claim in before.claims):
         shared = {Flag.CURRENCY_MISMATCH, Flag.AMOUNT_MISMATCH}
         shared |= {Flag.SECOND_TRADE} if joined.state in PAYMENT_STATES else set()
-    return flags - (contradictions(before, settled(before)) - shared)
+    return flags - (contradictions(before, claims_with_refunds(before)) - shared)
 
 
 def brought_by_refunds(before: Order, after: Order, refunds: tuple[Refund, ...]) -> set[Flag]:
     """The contradictions for which a notification of these refunds is held: new ones, and those of its own refunds."""
-    claims = settled(after)
-    flags = contradictions(after, claims) - contradictions(before, settled(before))
+    claims = claims_with_refunds(after)
+    flags = contradictions(after, claims) - contradictions(before, claims_with_refunds(before))
     flags |= misfits(after, refunds)
     numbers = {refund.id for refund in refunds}
     over = any(transitions.is_over_refunded(claim) and numbers & claim.refunds.keys() for claim in claims)

@@ -124,15 +124,14 @@ class PriorDelivery(Struct, frozen=True, kw_only=True, gc=False):
 class StoreSnapshot(Struct, frozen=True, kw_only=True):
     """What the store knows of a batch's needs. Orders found by a trade or a refund number are in `orders` too.
 
-    `settled` are those positions that have a disposition already; `open_held` those whose held row is unresolved, and
-    `tries` how often each of these was tried. `settled_as` tells by which record, where the log and the store do not
-    belong together by themselves.
+    `settled`: the positions that have a disposition already; `prior_deliveries`: of which record, for stores that may
+    belong to another log. `open_held`: the positions whose held row is unresolved; `held_attempts`: their retries.
     """
 
     settled: frozenset[Position]
-    settled_as: dict[Position, PriorDelivery] = {}
+    prior_deliveries: dict[Position, PriorDelivery] = {}
     open_held: frozenset[Position]
-    tries: dict[Position, int] = {}
+    held_attempts: dict[Position, int] = {}
     digests: dict[AccountKey, bytes]
     orders: dict[AccountKey, Order]
     order_by_trade: dict[AccountKey, str]
@@ -179,7 +178,7 @@ class OrderWrite(Struct, frozen=True, kw_only=True, gc=False):
 class WritePlan(Struct, kw_only=True):
     """All that one transaction writes. `wakes` are the `waits_for` of parked rows that have come true: due at once.
 
-    A delivery whose reading came from a held row replaces that record's earlier delivery; `released` are the held rows
+    A delivery whose parsed came from a held row replaces that record's earlier delivery; `released` are the held rows
     that are resolved by it, and `held` may hold a newer version of the same row. `paid` is told to whoever counts, and
     not stored: the account and the money of each order that was not paid before this plan and is paid after it.
     """

@@ -47,7 +47,7 @@ async def worker(source: Source, topics: Published, store: admin.MemoryStore, lo
         locks=LocalLocks(),
         events=topics,
         woken=asyncio.Event(),
-        observer=Observers(metrics=counted, lines=WorkerLog(log, sample=1), changes=OrderChanges()),
+        observer=Observers(metrics=counted, log=WorkerLog(log, sample=1), changes=OrderChanges()),
         logger=log,
         token=b"w",
         now_ms=time,

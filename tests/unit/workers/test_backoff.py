@@ -104,14 +104,14 @@ async def test_in_a_long_outage_waits_stay_short_enough_and_no_two_are_alike(
 
 async def test_who_was_overtaken_decides_again_and_tells_of_it_only_when_it_goes_on() -> None:
     overtaken = Failing(VersionConflict("quicker"), VersionConflict("quicker"))
-    await backoff.when_fenced_again(overtaken)
+    await backoff.retry_conflicts(overtaken)
     assert overtaken.tries == 3
     with pytest.raises(VersionConflict):
-        await backoff.when_fenced_again(Failing(*[VersionConflict("quicker")] * backoff.FENCED_MAX))
+        await backoff.retry_conflicts(Failing(*[VersionConflict("quicker")] * backoff.FENCED_MAX))
 
 
 async def test_trouble_that_is_no_overtaking_is_told_at_once() -> None:
     away = Failing(InfrastructureDown("away"))
     with pytest.raises(InfrastructureDown):
-        await backoff.when_fenced_again(away)
+        await backoff.retry_conflicts(away)
     assert away.tries == 1

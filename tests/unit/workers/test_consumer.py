@@ -81,7 +81,7 @@ def consumer(world: World) -> Consumer:
         source=world,
         locks=world,
         process=world.process,
-        settled=world.settled,
+        wake_relay=world.settled,
         observer=world,
         token=b"w",
         are_settled=world.are_settled,

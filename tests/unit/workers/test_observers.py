@@ -25,7 +25,7 @@ class BrokenLog(Log):
 
 def everyone(registry: CollectorRegistry, log: Log) -> Observers:
     metrics = WorkerMetrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
-    return Observers(metrics=metrics, lines=WorkerLog(log), changes=BrokenChanges())
+    return Observers(metrics=metrics, log=WorkerLog(log), changes=BrokenChanges())
 
 
 def test_a_watcher_that_fails_has_its_line_and_the_others_are_told_all_the_same() -> None:

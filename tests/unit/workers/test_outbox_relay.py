@@ -35,7 +35,7 @@ class Outbox:
         self.pauses += 1
 
     def relay(self, *, look_every_s: float = 60) -> Relay:
-        return Relay(self.emit, pauses=self, events_max=500, look_every_s=look_every_s)
+        return Relay(self.emit, observer=self, events_max=500, look_every_s=look_every_s)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -449,4 +449,4 @@ async def test_those_who_watch_see_each_plan_with_its_readings() -> None:
     story = Story()
     await story.process(paid("A"), facts.record(b"no form", SHOP))
     assert [len(plan.deliveries) for plan in story.watched.plans] == [2]
-    assert [reading.fault is None for reading in story.watched.readings] == [True, False]
+    assert [reading.fault is None for reading in story.watched.parsed_records] == [True, False]

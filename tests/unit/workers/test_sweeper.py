@@ -64,9 +64,9 @@ class World:
         return Sweeper(
             parked=self,
             retry=self.retry,
-            settled=self.settled,
+            wake_relay=self.settled,
             woken=self.woken,
-            pauses=self,
+            observer=self,
             now_ms=lambda: NOW_MS,
             leads=self.leads,
             rows_max=rows_max,
@@ -172,9 +172,9 @@ async def test_what_another_process_made_due_is_tried_within_a_second() -> None:
     sweeper = Sweeper(
         parked=world,
         retry=world.retry,
-        settled=world.settled,
+        wake_relay=world.settled,
         woken=world.woken,
-        pauses=world,
+        observer=world,
         now_ms=lambda: NOW_MS,
     )
     running = asyncio.create_task(sweeper.run())

@@ -396,7 +396,7 @@ def fault(reason: Reason, disposition: Disposition, *, digest: bytes = b"", offs
 
 def settle(world: World, reading: ParsedRecord) -> Delivery:
     world.store.settle_now(
-        decision.needs([reading]),
+        decision.load_request([reading]),
         lambda known: decision.decide([reading], known, facts.ACCOUNTS, now_ms=world.now_ms, chance=lambda: 0.5),
     )
     return world.store.deliveries[reading.position]
@@ -491,7 +491,7 @@ def test_a_refund_number_alone_does_not_register_its_order() -> None:
 def test_what_has_to_be_known_is_asked_for_by_number() -> None:
     account = facts.account("mapi")
     told = (form("p", "TRADE_SUCCESS"), batch("b", "T1^1.00^SUCCESS#T2^2.00^SUCCESS"))
-    asked = decision.needs(
+    asked = decision.load_request(
         [facts.reading(facts.notification(fact, account), account, Position(0, n)) for n, fact in enumerate(told)]
     )
     assert asked.ids == {(account.name, "p"), (account.name, "b")}
@@ -500,6 +500,6 @@ def test_what_has_to_be_known_is_asked_for_by_number() -> None:
     assert asked.refunds == frozenset()
     antoms = facts.account("antom")
     one = facts.reading(facts.notification(antom_refund("R1", "1"), antoms), antoms, Position(0, 0))
-    assert decision.needs([one]).refunds == {(antoms.name, "R1")}
+    assert decision.load_request([one]).refunds == {(antoms.name, "R1")}
     assert one.notification is not None
     assert (one.notification.kind, one.notification.news) == (Kind.REFUND, News.PARTLY_REFUNDED)
