@@ -81,3 +81,13 @@ def test_the_receiver_never_lets_a_library_decode_a_form(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert "request.post(" not in source
     assert "parse_qsl" not in source
+
+
+def test_no_module_outside_the_local_stack_imports_it() -> None:
+    """The wheel leaves `deploy/local` out, because it can install packages."""
+    outside = [path for path in modules(*PACKAGES) if "deploy/local" not in path.as_posix()]
+    assert len(outside) > 100
+    importers = [
+        name(path) for path in outside if any(f"{module}.".startswith("deploy.local.") for module in imports(path))
+    ]
+    assert importers == []

@@ -1,0 +1,67 @@
+"""The wheel as it is built: what is in it, and that its modules and its command work without the source tree."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.slow
+
+PACKAGES = ("schemas", "ingest", "workers", "deploy")
+SHIPPED = {".py", ".sql", ".html", ".js", ".css", ".toml", ".yaml", ".json", ".cfg", ".service"}
+IMPORT_ALL = """
+import importlib, pathlib, sys
+root = pathlib.Path(sys.argv[1])
+for path in sorted(root.rglob("*.py")):
+    name = ".".join(path.relative_to(root).with_suffix("").parts)
+    importlib.import_module(name.removesuffix(".__init__"))
+assert all(sys.modules[name].__file__.startswith(str(root)) for name in ("schemas", "ingest", "workers", "deploy"))
+"""
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a wheel that was built from this tree."""
+    built = tmp_path_factory.mktemp("built")
+    argv = [sys.executable, "-m", "uv", "build", "--wheel", "--quiet", "--out-dir", str(built), str(ROOT)]
+    subprocess.run(argv, check=True, timeout=120)
+    (wheel,) = built.glob("*.whl")
+    files = tmp_path_factory.mktemp("unpacked")
+    zipfile.ZipFile(wheel).extractall(files)
+    return files
+
+
+def test_wheel_has_every_file_of_the_packages_except_the_local_stack(unpacked: Path) -> None:
+    in_tree = {
+        name(path, ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in SHIPPED
+    }
+    of_stack = {each for each in in_tree if each.startswith("deploy/local/")}
+    in_wheel = {name(path, unpacked) for path in unpacked.rglob("*")}
+    assert of_stack
+    assert in_tree - of_stack - in_wheel == set()
+    assert not [each for each in in_wheel if each.startswith("deploy/local")]
+
+
+def name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def test_every_module_of_the_wheel_can_be_imported(unpacked: Path) -> None:
+    run(unpacked, "-c", IMPORT_ALL, str(unpacked))
+
+
+def test_command_of_the_wheel_shows_its_help(unpacked: Path) -> None:
+    assert "trigger" in run(unpacked, "-m", "deploy.cli.main", "--help")
+
+
+def run(unpacked: Path, *arguments: str) -> str:
+    """Run Python over the wheel's files, with the installed dependencies. Return its output."""
+    environ = {"PYTHONPATH": str(unpacked), "PATH": "/usr/bin:/bin"}
+    argv = [sys.executable, "-P", *arguments]
+    done = subprocess.run(argv, cwd=unpacked, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
