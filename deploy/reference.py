@@ -22,12 +22,12 @@ _MARKS = {MoveVerdict.RISE: "", MoveVerdict.SAME: "·", MoveVerdict.BEHIND: "sta
 
 
 def pages() -> dict[Path, str]:
-    """Every generated file with its content; the README with its generated part renewed."""
-    readme = ROOT / "README.md"
+    """Every generated file with its content; the page about Alipay with its generated part renewed."""
+    alipay = ROOT / "deploy/docs/alipay.md"
     return {
         ROOT / "deploy/docs/settings.md": settings_page(),
         ROOT / "deploy/docs/metrics.md": metrics_page(),
-        readme: renewed(readme.read_text(encoding="utf-8"), "moves", moves_table()),
+        alipay: renewed(alipay.read_text(encoding="utf-8"), "moves", moves_table()),
     }
 
 

@@ -1,0 +1,91 @@
+"""The documents: generated pages are current, and what the others name exists."""
+
+import ast
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from deploy import reference
+from deploy.cli import main
+from deploy.cluster.settings import ClusterSettings
+from ingest.settings import PREFIX
+from tests.support.paths import ROOT
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "deploy/docs").glob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
+NO_SETTINGS = {"ALIPAY_NOTIFY_UVLOOP"}  # read before the settings are
+README_WORDS_MAX = 1000
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+@pytest.mark.parametrize("path", reference.pages(), ids=lambda path: path.name)
+def test_generated_page_equals_the_code(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == reference.pages()[path], "run: python -m deploy.reference"
+
+
+def test_readme_fits_on_a_screen_and_a_half() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= README_WORDS_MAX
+
+
+@each_document
+def test_every_command_exists_with_its_options(document: Path) -> None:
+    root = typer.main.get_command(main.application())
+    for words, rest in re.findall(r"alipay-notify ((?:[a-z]+ ?){1,2})(.*?) *(?:#|$)", code(document), re.MULTILINE):
+        command: Any = root
+        for word in words.split():
+            commands = getattr(command, "commands", None)
+            if commands is not None:
+                assert word in commands, f"no command {word} in alipay-notify {words}"
+                command = commands[word]
+        options = {option for parameter in command.params for option in parameter.opts}
+        for option in re.findall(r"--[a-z-]+", rest):
+            assert option in options, f"alipay-notify {words} has no {option}"
+
+
+@each_document
+def test_every_link_and_file_name_leads_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    linked = [path for path in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text) if "://" not in path]
+    missing = [path for path in linked if not (document.parent / path).exists()]
+    named = re.findall(r"`((?:schemas|ingest|workers|deploy|tests)/[\w./]+)`", text)
+    assert [*missing, *(path for path in named if not (ROOT / path).exists())] == []
+
+
+def test_every_document_is_reachable_from_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in DOCUMENTS[1:] if str(path.relative_to(ROOT)) not in text] == []
+
+
+@each_document
+def test_every_make_target_exists(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^ {4})make ([a-z-]+)", document.read_text(encoding="utf-8"), re.MULTILINE)) <= targets
+
+
+@each_document
+def test_every_environment_variable_is_a_setting(document: Path) -> None:
+    named = set(re.findall(rf"{PREFIX}[A-Z_]+[A-Z]", document.read_text(encoding="utf-8"))) - NO_SETTINGS
+    known = {f"{PREFIX}{name.upper()}" for name in ClusterSettings.model_fields}
+    assert named <= known
+
+
+@each_document
+def test_every_code_block_can_be_parsed(document: Path) -> None:
+    readers: dict[str, Callable[[str], object]] = {"python": ast.parse, "toml": tomllib.loads, "json": json.loads}
+    for language, block in re.findall(r"^```(\w+)\n(.*?)^```", document.read_text(encoding="utf-8"), re.M | re.S):
+        assert language in {*readers, "sh"}
+        readers.get(language, str)(block)
+
+
+def code(document: Path) -> str:
+    """The indented and the fenced shell lines of a document, and the commands inside its sentences."""
+    text = document.read_text(encoding="utf-8")
+    inline = re.findall(r"`(alipay-notify [^`]+)`", text)
+    fenced = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return "\n".join([*(line for line in text.splitlines() if line.startswith("    ")), *fenced, *inline])
