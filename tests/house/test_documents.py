@@ -14,6 +14,7 @@ import typer.main
 from deploy import reference
 from deploy.cli import main
 from deploy.cluster.settings import ClusterSettings
+from deploy.settings import EmbeddedSettings
 from ingest.settings import PREFIX
 from tests.support.paths import ROOT
 
@@ -71,7 +72,7 @@ def test_every_make_target_exists(document: Path) -> None:
 @each_document
 def test_every_environment_variable_is_a_setting(document: Path) -> None:
     named = set(re.findall(rf"{PREFIX}[A-Z_]+[A-Z]", document.read_text(encoding="utf-8"))) - NO_SETTINGS
-    known = {f"{PREFIX}{name.upper()}" for name in ClusterSettings.model_fields}
+    known = {f"{PREFIX}{name.upper()}" for name in {**EmbeddedSettings.model_fields, **ClusterSettings.model_fields}}
     assert named <= known
 
 
