@@ -27,7 +27,7 @@ from tests.support.log_records import Time
 from workers.consumer import Source
 from workers.locks import IdempotencyLocks
 from workers.postgres.database import Database, DatabaseLimits
-from workers.postgres.migrations import upgrading
+from workers.postgres.migrations import run
 from workers.postgres.store import PostgresOrderStore as OrderStoreOnPostgres
 from workers.processing import Store
 from workers.queries import Emitted, HeldPort, OrdersPort
@@ -157,7 +157,7 @@ class Cluster:
         database = await Database.open(self.url, limits=DatabaseLimits())
         await database.write(lambda connection: connection.execute(f"CREATE SCHEMA {self.name}"))
         await database.close()
-        await upgrading.upgrade(self.url)
+        await run.upgrade(self.url)
         self._is_ready = True
 
 

@@ -1,4 +1,4 @@
-"""`alipay-notify db` on a real server: what is missing, its statements, and making it so."""
+"""`alipay-notify db` on a real server: status, upgrade, and the printed statements."""
 
 import asyncio
 import json
@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from deploy.cli.main import application
+from workers.migration_files import Migration
 from workers.postgres import migrations
-from workers.postgres.migrations import Migration
 
 STEPS = [step.name for step in migrations.steps()]
 
@@ -37,7 +37,7 @@ def command(*arguments: str, **environ: str) -> Result:
     return CliRunner().invoke(application(), ["db", *arguments], env={**unset, **environ})
 
 
-def test_from_nothing_to_all_steps(empty: str) -> None:
+def test_upgrade_of_an_empty_schema_applies_every_step(empty: str) -> None:
     missing = command("status", "--postgres", empty, "--output", "json")
     assert missing.exit_code == 3
     assert json.loads(missing.stdout)["schema"] == 0
@@ -53,7 +53,7 @@ def test_from_nothing_to_all_steps(empty: str) -> None:
     assert (again.exit_code, again.stdout.strip()) == (0, "Nothing to do: no step is missing.")
 
 
-def test_the_statements_are_printed_and_nothing_is_done(empty: str) -> None:
+def test_sql_option_prints_the_statements_and_changes_nothing(empty: str) -> None:
     printed = command("upgrade", "--sql", "--postgres", empty)
     assert printed.exit_code == 0
     assert command("status", "--postgres", empty).exit_code == 3
@@ -62,14 +62,14 @@ def test_the_statements_are_printed_and_nothing_is_done(empty: str) -> None:
     assert command("upgrade", "--sql", "--postgres", empty).stdout == ""
 
 
-def test_the_address_may_lie_in_a_file(empty: str, tmp_path: Path) -> None:
+def test_address_may_be_in_a_file(empty: str, tmp_path: Path) -> None:
     file = tmp_path / "postgres"
     file.write_text(f"{empty}\n")
     assert command("upgrade", "--postgres-file", str(file)).exit_code == 0
     assert command("status", ALIPAY_NOTIFY_POSTGRES_FILE=str(file)).exit_code == 0
 
 
-def test_a_step_that_fails_is_told_with_those_before_it(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_step_is_reported_with_the_steps_before_it(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = [
         Migration(1, "0001_one", "-- expand\nCREATE TABLE one ();"),
         Migration(2, "0002_two", "-- expand\nNONSENSE;"),
@@ -83,7 +83,7 @@ def test_a_step_that_fails_is_told_with_those_before_it(empty: str, monkeypatch:
     assert [step["state"] for step in json.loads(status.stdout)["steps"]] == ["applied", "missing"]
 
 
-def test_a_database_ahead_of_the_program_is_no_fault(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_database_ahead_of_the_program_is_accepted(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command("upgrade", "--postgres", empty).exit_code == 0
     asyncio.run(run(empty, f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0999'"))
     status = command("status", "--postgres", empty)
@@ -92,7 +92,7 @@ def test_a_database_ahead_of_the_program_is_no_fault(empty: str, monkeypatch: py
     assert command("upgrade", "--postgres", empty).exit_code == 0
 
 
-@pytest.mark.parametrize("what", ["status", "upgrade"])
+@pytest.mark.parametrize("name", ["status", "upgrade"])
 @pytest.mark.parametrize(
     ("address", "code", "text"),
     [
@@ -101,7 +101,7 @@ def test_a_database_ahead_of_the_program_is_no_fault(empty: str, monkeypatch: py
         ("", 2, "ALIPAY_NOTIFY_POSTGRES is not set"),
     ],
 )
-def test_what_cannot_be_done_is_told(what: str, address: str, code: int, text: str) -> None:
-    failed = command(what, "--postgres", address)
+def test_unusable_address_is_reported(name: str, address: str, code: int, text: str) -> None:
+    failed = command(name, "--postgres", address)
     assert failed.exit_code == code
     assert text in failed.stderr

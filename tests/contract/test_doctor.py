@@ -15,7 +15,7 @@ from deploy.cluster import doctor, kafka_admin, settings, topic_diff, topics
 from deploy.cluster.servers import Servers
 from deploy.doctor import Finding, FindingState
 from schemas.topics import NOTIFICATION
-from workers.postgres.migrations import upgrading
+from workers.postgres.migrations import run
 
 NOWHERE = "127.0.0.1:1"
 
@@ -75,7 +75,7 @@ async def test_a_schema_is_missing_until_it_is_made(schema: str) -> None:
     assert found["PostgreSQL"].state is FindingState.OK
     assert "fsync, full_page_writes and synchronous_commit are on" in found["PostgreSQL"].detail
     assert (found["schema"].state, found["schema"].advice) == (FindingState.WRONG, "run `alipay-notify db upgrade`")
-    await upgrading.upgrade(schema)
+    await run.upgrade(schema)
     assert (await findings(postgres=schema))["schema"].state is FindingState.OK
 
 

@@ -1,4 +1,4 @@
-"""Steps of the cluster's schema: each once, in order, whole, and by whoever comes first."""
+"""Steps of the cluster's schema: each is applied once, in order, and whole, also by two upgrades at once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,10 +9,11 @@ import pytest
 
 from tests.contract.engines import Cluster
 from workers.errors import InfrastructureDown
+from workers.migration_files import Migration
 from workers.postgres import migrations
-from workers.postgres.database import Database, DatabaseLimits, DatabaseNotUsable
-from workers.postgres.migrations import Migration, upgrading
-from workers.postgres.migrations.upgrading import NotUpgraded
+from workers.postgres.database import Database, DatabaseLimits, DatabaseNotUsable, SqlConnection
+from workers.postgres.migrations import run
+from workers.postgres.migrations.run import NotUpgraded
 
 VERSIONS = migrations.VERSION_TABLE
 ONE = Migration(1, "0001_one", "CREATE TABLE one (a integer);")
@@ -34,7 +35,7 @@ async def database(cluster: Cluster) -> AsyncIterator[Database]:
     await database.close()
 
 
-def known(monkeypatch: pytest.MonkeyPatch, *steps: Migration) -> None:
+def know(monkeypatch: pytest.MonkeyPatch, *steps: Migration) -> None:
     monkeypatch.setattr(migrations, "steps", lambda: list(steps))
 
 
@@ -47,142 +48,146 @@ async def tables(database: Database) -> list[str]:
     return [name for (name,) in found]
 
 
-async def run(database: Database, statement: str) -> None:
+async def execute(database: Database, statement: str) -> None:
     await database.write(lambda connection: connection.execute(statement))
 
 
-async def test_an_empty_database_gets_every_step_once(
+async def test_empty_database_gets_every_step_once(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known(monkeypatch, ONE, TWO)
-    assert await migrations.seen(cluster.url) == migrations.EMPTY
-    assert await upgrading.upgrade(cluster.url) == ["0001_one", "0002_two"]
+    know(monkeypatch, ONE, TWO)
+    assert await migrations.applied_at(cluster.url) == migrations.EMPTY
+    assert await run.upgrade(cluster.url) == ["0001_one", "0002_two"]
     assert await tables(database) == ["one", VERSIONS, "two"]
-    assert await upgrading.upgrade(cluster.url) == []
-    assert await migrations.seen(cluster.url) == 2
+    assert await run.upgrade(cluster.url) == []
+    assert await migrations.applied_at(cluster.url) == 2
 
 
-async def test_an_older_database_gets_the_steps_it_lacks(
+async def test_older_database_gets_the_steps_it_lacks(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known(monkeypatch, ONE)
-    await upgrading.upgrade(cluster.url)
-    known(monkeypatch, ONE, TWO)
+    know(monkeypatch, ONE)
+    await run.upgrade(cluster.url)
+    know(monkeypatch, ONE, TWO)
     with pytest.raises(DatabaseNotUsable, match="has schema 1, and this program needs 2"):
         await database.read(migrations.check)
-    assert await upgrading.upgrade(cluster.url) == ["0002_two"]
+    assert await run.upgrade(cluster.url) == ["0002_two"]
     await database.read(migrations.check)
 
 
-async def test_an_empty_database_is_not_taken_for_an_old_one(database: Database) -> None:
+async def test_empty_database_is_not_mistaken_for_an_older_one(database: Database) -> None:
     with pytest.raises(DatabaseNotUsable, match="has schema 0, and this program needs"):
         await database.read(migrations.check)
 
 
-async def test_a_step_that_fails_leaves_the_steps_before_it(
+async def test_failed_step_leaves_the_steps_before_it(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known(monkeypatch, ONE, TWO, FAULTY)
+    know(monkeypatch, ONE, TWO, FAULTY)
     with pytest.raises(NotUpgraded, match=r"0003_faulty could not be applied: .*NONSENSE") as ended:
-        await upgrading.upgrade(cluster.url)
+        await run.upgrade(cluster.url)
     assert ended.value.done == ["0001_one", "0002_two"]
     assert await tables(database) == ["one", VERSIONS, "two"]
     assert await database.read(migrations.applied) == 2
 
 
-async def test_a_step_and_its_number_are_one_transaction(
+async def test_step_and_its_number_are_one_transaction(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The step itself succeeds, and writing the number down is refused; in the first of a run, and in a later one."""
-    known(monkeypatch, ONE)
-    await upgrading.upgrade(cluster.url)
-    await run(database, f"ALTER TABLE {VERSIONS} ADD CONSTRAINT refusing CHECK (version_num < '0002')")
-    known(monkeypatch, ONE, TWO, THREE)
+    """The step itself succeeds and writing its number fails: in the first step of a run, and in a later one."""
+    know(monkeypatch, ONE)
+    await run.upgrade(cluster.url)
+    await execute(database, f"ALTER TABLE {VERSIONS} ADD CONSTRAINT refusing CHECK (version_num < '0002')")
+    know(monkeypatch, ONE, TWO, THREE)
     with pytest.raises(NotUpgraded, match=r"0002_two could not be applied: .*check constraint"):
-        await upgrading.upgrade(cluster.url)
+        await run.upgrade(cluster.url)
     assert await tables(database) == ["one", VERSIONS]
-    await run(database, f"ALTER TABLE {VERSIONS} DROP CONSTRAINT refusing, ADD CHECK (version_num < '0003')")
+    await execute(database, f"ALTER TABLE {VERSIONS} DROP CONSTRAINT refusing, ADD CHECK (version_num < '0003')")
     with pytest.raises(NotUpgraded, match=r"0003_three could not be applied: .*check constraint"):
-        await upgrading.upgrade(cluster.url)
+        await run.upgrade(cluster.url)
     assert await tables(database) == ["one", VERSIONS, "two"]
     assert await database.read(migrations.applied) == 2
 
 
-async def test_a_connection_that_dies_in_a_step_leaves_nothing_of_it(
+async def test_connection_lost_in_a_step_leaves_nothing_of_it(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = "CREATE TABLE two (a integer); SELECT pg_terminate_backend(pg_backend_pid());"
-    known(monkeypatch, ONE, Migration(2, "0002_killed", killed))
+    know(monkeypatch, ONE, Migration(2, "0002_killed", killed))
     with pytest.raises(NotUpgraded, match="0002_killed could not be applied") as ended:
-        await upgrading.upgrade(cluster.url)
+        await run.upgrade(cluster.url)
     assert ended.value.done == ["0001_one"]
     assert await tables(database) == ["one", VERSIONS]
-    known(monkeypatch, ONE, TWO)
-    assert await upgrading.upgrade(cluster.url) == ["0002_two"]
+    know(monkeypatch, ONE, TWO)
+    assert await run.upgrade(cluster.url) == ["0002_two"]
 
 
-async def test_a_step_does_not_wait_long_for_a_table_that_is_in_use(
+async def test_step_gives_up_soon_on_a_table_that_is_in_use(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known(monkeypatch, ONE)
-    await upgrading.upgrade(cluster.url)
-    known(monkeypatch, ONE, Migration(2, "0002_column", "ALTER TABLE one ADD b integer;"))
-    monkeypatch.setattr(upgrading, "WAIT_FOR_TABLE_S", 0.2)
+    know(monkeypatch, ONE)
+    await run.upgrade(cluster.url)
+    know(monkeypatch, ONE, Migration(2, "0002_column", "ALTER TABLE one ADD b integer;"))
+    monkeypatch.setattr(run, "WAIT_FOR_TABLE_S", 0.2)
     user = await asyncpg.connect(cluster.url)
     async with user.transaction():
         await user.execute("SELECT * FROM one")
         with pytest.raises(NotUpgraded, match="lock timeout"):
-            await upgrading.upgrade(cluster.url)
+            await run.upgrade(cluster.url)
     await user.close()
-    assert await upgrading.upgrade(cluster.url) == ["0002_column"]
+    assert await run.upgrade(cluster.url) == ["0002_column"]
 
 
-async def test_a_program_works_on_a_schema_that_is_ahead_of_it(
+async def test_program_accepts_a_schema_that_is_ahead_of_it(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known(monkeypatch, ONE, TWO)
-    await upgrading.upgrade(cluster.url)
-    known(monkeypatch, ONE)
-    assert await upgrading.upgrade(cluster.url) == []
-    assert await migrations.seen(cluster.url) == 2
+    know(monkeypatch, ONE, TWO)
+    await run.upgrade(cluster.url)
+    know(monkeypatch, ONE)
+    assert await run.upgrade(cluster.url) == []
+    assert await migrations.applied_at(cluster.url) == 2
     await database.read(migrations.check)
 
 
-async def test_those_who_upgrade_at_once_do_it_once(
+async def test_concurrent_upgrades_apply_each_step_once(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = "SELECT pg_sleep(0.3); CREATE TABLE one (a integer);"
-    known(monkeypatch, Migration(1, "0001_one", slow), TWO)
-    done = await asyncio.gather(*(upgrading.upgrade(cluster.url) for _ in range(4)))
+    know(monkeypatch, Migration(1, "0001_one", slow), TWO)
+    done = await asyncio.gather(*(run.upgrade(cluster.url) for _ in range(4)))
     assert sorted(done) == [[], [], [], ["0001_one", "0002_two"]]
 
 
-async def test_without_the_lock_the_second_is_stopped_and_nothing_is_done_twice(
+async def no_lock(connection: SqlConnection) -> None:
+    """Instead of the lock of the session."""
+
+
+async def test_second_upgrade_without_the_lock_fails_and_repeats_nothing(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As behind a pooler, where a session's lock is somebody else's."""
+    """As behind a pooler that shares the session and its lock."""
     slow = Migration(
         2, "0002_slow", "CREATE TABLE IF NOT EXISTS two (a integer); INSERT INTO one SELECT 1 FROM pg_sleep(0.3);"
     )
-    known(monkeypatch, ONE)
-    await upgrading.upgrade(cluster.url)
-    known(monkeypatch, ONE, slow)
-    monkeypatch.setattr(upgrading._Run, "upgrade", lambda run, connection: run.migrate(connection))
-    ends = await asyncio.gather(*(upgrading.upgrade(cluster.url) for _ in range(2)), return_exceptions=True)
+    know(monkeypatch, ONE)
+    await run.upgrade(cluster.url)
+    know(monkeypatch, ONE, slow)
+    monkeypatch.setattr(run, "_lock", no_lock)
+    ends = await asyncio.gather(*(run.upgrade(cluster.url) for _ in range(2)), return_exceptions=True)
     assert [end for end in ends if end == ["0002_slow"]] == [["0002_slow"]]
     assert [type(end) for end in ends if isinstance(end, BaseException)] == [NotUpgraded]
     assert await database.read(lambda connection: connection.fetchval("SELECT count(*) FROM one")) == 1
 
 
-async def test_the_statements_do_the_same_when_somebody_else_runs_them(
+async def test_printed_statements_upgrade_the_database_too(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = await asyncpg.connect(cluster.url)
-    known(monkeypatch, ONE)
-    await connection.execute(upgrading.statements(await migrations.seen(cluster.url)))
-    assert await migrations.seen(cluster.url) == 1
-    known(monkeypatch, ONE, TWO)
-    text = upgrading.statements(1)
+    know(monkeypatch, ONE)
+    await connection.execute(run.statements(await migrations.applied_at(cluster.url)))
+    assert await migrations.applied_at(cluster.url) == 1
+    know(monkeypatch, ONE, TWO)
+    text = run.statements(1)
     assert "CREATE TABLE one" not in text
     await connection.execute(text)
     assert (
@@ -193,17 +198,51 @@ async def test_the_statements_do_the_same_when_somebody_else_runs_them(
         == "':b %s'::text"
     )
     await connection.close()
-    assert await upgrading.upgrade(cluster.url) == []
-    assert upgrading.statements(2) == ""
+    assert await run.upgrade(cluster.url) == []
+    assert run.statements(2) == ""
 
 
-async def test_a_database_that_is_not_there_is_told() -> None:
+# The statements that Alembic ran for steps 1 and 2, in the releases that upgraded with it.
+BY_ALEMBIC = (
+    f"CREATE TABLE {VERSIONS} (version_num VARCHAR(32) NOT NULL, CONSTRAINT {VERSIONS}_pkc PRIMARY KEY (version_num))",
+    f"INSERT INTO {VERSIONS} (version_num) VALUES ('0001') RETURNING {VERSIONS}.version_num",
+    f"UPDATE {VERSIONS} SET version_num='0002' WHERE {VERSIONS}.version_num = '0001'",
+)
+
+
+@pytest.mark.parametrize("by_alembic", [1, 2, 3], ids=["table only", "step 1", "step 2"])
+async def test_database_upgraded_by_alembic_is_continued(
+    database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, by_alembic: int
+) -> None:
+    for statement in BY_ALEMBIC[:by_alembic]:
+        await execute(database, statement)
+    know(monkeypatch, ONE, TWO, THREE)
+    assert await migrations.applied_at(cluster.url) == by_alembic - 1
+    assert await run.upgrade(cluster.url) == ["0001_one", "0002_two", "0003_three"][by_alembic - 1 :]
+    assert await migrations.applied_at(cluster.url) == 3
+
+
+async def test_database_upgraded_here_looks_as_if_alembic_had_done_it(
+    database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = (
+        "SELECT column_name, data_type, character_maximum_length, is_nullable, constraint_name, version_num "
+        f"FROM information_schema.columns JOIN information_schema.key_column_usage USING (table_schema, table_name, "
+        f"column_name), {VERSIONS} WHERE table_schema = current_schema AND table_name = '{VERSIONS}'"
+    )
+    know(monkeypatch, ONE, TWO)
+    await run.upgrade(cluster.url)
+    (found,) = await database.read(lambda connection: connection.fetch(layout))
+    assert tuple(found) == ("version_num", "character varying", 32, "NO", f"{VERSIONS}_pkc", "0002")
+
+
+async def test_unreachable_database_is_reported() -> None:
     nowhere = "postgresql://nobody@127.0.0.1:1/none"
     with pytest.raises(NotUpgraded, match="PostgreSQL: ConnectionRefusedError"):
-        await upgrading.upgrade(nowhere)
+        await run.upgrade(nowhere)
     with pytest.raises(InfrastructureDown):
-        await migrations.seen(nowhere)
+        await migrations.applied_at(nowhere)
     with pytest.raises(DatabaseNotUsable):
-        await migrations.seen("nonsense")
+        await migrations.applied_at("nonsense")
     with pytest.raises(NotUpgraded):
-        await upgrading.upgrade("nonsense")
+        await run.upgrade("nonsense")

@@ -18,7 +18,7 @@ from deploy.sandbox.world import World
 from tests.benchmarks.cluster import cores
 from tests.support.real_servers import STACK
 from workers.postgres.database import Database, DatabaseLimits
-from workers.postgres.migrations import upgrading
+from workers.postgres.migrations import run
 
 DIRECTORY = STACK / "benchmarks"
 
@@ -109,7 +109,7 @@ async def _schema(servers: Servers, name: str) -> str:
     database = await Database.open(url, limits=DatabaseLimits())
     await database.write(lambda connection: connection.execute(f"CREATE SCHEMA {name}"))
     await database.close()
-    await upgrading.upgrade(url)
+    await run.upgrade(url)
     return url
 
 
