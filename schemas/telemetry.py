@@ -1,8 +1,8 @@
-"""The vocabulary of telemetry: every metric family and every log field, named once.
+"""Names of all metric families and log fields. The processes build their instruments from these specifications.
 
-Metrics are a contract with dashboards and alerts: a name or a label here does not change without a line in the
-changelog. Values of labels come from closed sets (`schemas.dispositions`, configured accounts); never an order, a
-trade, a buyer or a notification number. The processes build their instruments from these specifications.
+Metric names and labels are a contract with dashboards and alerts: if one changes, the changelog needs a line. Label
+values come from closed sets (`schemas.dispositions`, the configured accounts), and never from an order, a trade, a
+buyer or a notification.
 """
 
 from msgspec import Struct
@@ -11,7 +11,7 @@ ACK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STEP_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 END_TO_END_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 240.0, 900.0, 3600.0, 21600.0, 86400.0)
 
-UNKNOWN_ACCOUNT = "unknown"  # the label for every account name that is not configured: the sender chose it
+UNKNOWN_ACCOUNT = "unknown"  # label for accounts that are not configured, because the sender chooses their names
 
 
 class MetricFamily(Struct, frozen=True, kw_only=True):
@@ -28,54 +28,54 @@ class MetricFamily(Struct, frozen=True, kw_only=True):
 HTTP_DURATION = MetricFamily(
     name="http_server_request_duration_seconds",
     kind="histogram",
-    help="Time from a request's header to its answer.",
+    help="Time from the end of a request's header to its answer.",
     labels=("http_request_method", "http_route", "http_response_status_code"),
     buckets=ACK_BUCKETS,
 )
 HTTP_ACTIVE = MetricFamily(
     name="http_server_active_requests",
     kind="gauge",
-    help="Requests being answered.",
+    help="Requests in flight on the public port.",
     labels=("http_request_method",),
 )
 RECEIVED = MetricFamily(
     name="alipay_notify_received",
     kind="counter",
-    help="Requests to the notification endpoint, by how they were answered.",
+    help="Requests to the notification endpoint, by outcome.",
     labels=("account", "outcome"),
 )
 SIGNATURE_FAILURES = MetricFamily(
     name="alipay_notify_signature_failures",
     kind="counter",
-    help="Requests whose signature could not be accepted, by reason.",
+    help="Requests refused because of their signature, by reason.",
     labels=("account", "reason"),
 )
 KEY_VERIFICATIONS = MetricFamily(
     name="alipay_notify_key_verifications",
     kind="counter",
-    help="Signatures verified, by the key that verified them: a key that stays at zero may be removed.",
+    help="Verified signatures, by key. A key that stays at zero may be removed.",
     labels=("account", "key_id"),
 )
 HTTP_PARSE_ERRORS = MetricFamily(
-    name="alipay_notify_http_parse_errors", kind="counter", help="Requests that were no HTTP."
+    name="alipay_notify_http_parse_errors", kind="counter", help="Requests that were not valid HTTP."
 )
 STALE_REQUEST_TIME = MetricFamily(
     name="alipay_notify_stale_request_time",
     kind="counter",
-    help="Authentic Antom messages whose request-time lies outside the span of Antom's own re-sending.",
+    help="Authentic Antom messages whose request-time is more than 25 hours off; they are accepted.",
     labels=("account",),
 )
 APPEND_DURATION = MetricFamily(
     name="alipay_notify_append_duration_seconds",
     kind="histogram",
-    help="Time until the log acknowledged a record as durable.",
+    help="Time to append a record to the log until it is durable, by result.",
     labels=("result",),
     buckets=STEP_BUCKETS,
 )
 PRODUCER_REBUILDS = MetricFamily(
     name="alipay_notify_producer_rebuilds",
     kind="counter",
-    help="Kafka producers that were replaced, by what was wrong with them; nothing is lost by it.",
+    help="Kafka producers replaced, by fault. No acknowledged record is lost.",
     labels=("reason",),
 )
 
@@ -83,60 +83,60 @@ PRODUCER_REBUILDS = MetricFamily(
 TRADE_STATUS = MetricFamily(
     name="alipay_notify_trade_status",
     kind="counter",
-    help="Notifications read, by Alipay's own word for the state.",
+    help="Notifications processed, by Alipay's trade status.",
     labels=("account", "trade_status"),
 )
 AMOUNT = MetricFamily(
     name="alipay_notify_amount_minor_units",
     kind="counter",
-    help="Money of orders that became paid, in the currency's smallest unit.",
+    help="Amounts of orders that became paid, in the currency's smallest unit.",
     labels=("account", "currency"),
 )
 DELIVERY_DELAY = MetricFamily(
     name="alipay_notify_delivery_delay_seconds",
     kind="histogram",
-    help="Received minus the event's own time; large where Alipay had to send again.",
+    help="Time from the event at Alipay to its receipt. Large if Alipay had to send the notification again.",
     buckets=END_TO_END_BUCKETS,
 )
 PROCESSED = MetricFamily(
-    name="alipay_notify_processed", kind="counter", help="Records by their disposition.", labels=("result",)
+    name="alipay_notify_processed", kind="counter", help="Records processed, by disposition.", labels=("result",)
 )
 PROCESSING_DURATION = MetricFamily(
     name="alipay_notify_processing_duration_seconds",
     kind="histogram",
-    help="Where a batch's time goes.",
+    help="Processing time of a batch, by step.",
     labels=("step",),
     buckets=STEP_BUCKETS,
 )
 END_TO_END = MetricFamily(
     name="alipay_notify_end_to_end_duration_seconds",
     kind="histogram",
-    help="Received until the order event was acknowledged.",
+    help="Time from the receipt of a notification until its order event was acknowledged.",
     labels=("trade_status",),
     buckets=END_TO_END_BUCKETS,
 )
 LAG_MESSAGES = MetricFamily(
     name="alipay_notify_consumer_lag_messages",
     kind="gauge",
-    help="Records in the log without a disposition.",
+    help="Consumer lag: records not yet processed.",
     labels=("topic", "partition", "group"),
 )
 LAG_SECONDS = MetricFamily(
     name="alipay_notify_consumer_lag_seconds",
     kind="gauge",
-    help="Age of the oldest record without a disposition.",
+    help="Consumer lag: age of the oldest record not yet processed.",
     labels=("topic", "partition", "group"),
 )
 RETRIES = MetricFamily(
     name="alipay_notify_retries",
     kind="counter",
-    help="Waits: a batch for infrastructure (pause), or a held row that came due.",
+    help="Retries, by tier: of a batch after a backoff (pause), or of a parked notification that came due.",
     labels=("tier", "reason"),
 )
 RETRY_PENDING = MetricFamily(
     name="alipay_notify_retry_pending_notifications",
     kind="gauge",
-    help="Parked notifications, by the tier of their next try.",
+    help="Parked notifications, by the tier of their next retry.",
     labels=("tier",),
 )
 HELD = MetricFamily(
@@ -148,85 +148,85 @@ HELD = MetricFamily(
 HELD_NOW = MetricFamily(
     name="alipay_notify_held_notifications",
     kind="gauge",
-    help="Held notifications that nobody resolved yet.",
+    help="Held notifications not yet resolved.",
     labels=("disposition",),
 )
 HELD_OLDEST = MetricFamily(
     name="alipay_notify_held_oldest_timestamp_seconds",
     kind="gauge",
-    help="When the oldest unresolved held notification was first held.",
+    help="Time at which the oldest unresolved notification was first held; 0 if there is none.",
     labels=("disposition",),
 )
 REPLAYED = MetricFamily(
-    name="alipay_notify_replayed", kind="counter", help="Held notifications tried again by hand.", labels=("result",)
+    name="alipay_notify_replayed", kind="counter", help="Held notifications replayed by hand.", labels=("result",)
 )
 CLAIMS = MetricFamily(
     name="alipay_notify_claims",
     kind="counter",
-    help="Claims on orders, by outcome; records that were done before.",
+    help="Idempotency locks on orders, by outcome; and redelivered records skipped because they were processed.",
     labels=("outcome",),
 )
 FENCED_WRITES = MetricFamily(
     name="alipay_notify_fenced_writes",
     kind="counter",
-    help="Writes that the version check turned away: another worker had been there.",
+    help="Transactions rolled back by the version check because another worker updated the order; they are retried.",
 )
 OUTBOX_PENDING = MetricFamily(
-    name="alipay_notify_outbox_pending_events", kind="gauge", help="Events not yet acknowledged by their topic."
+    name="alipay_notify_outbox_pending_events", kind="gauge", help="Events in the outbox that are not yet published."
 )
 OUTBOX_OLDEST = MetricFamily(
     name="alipay_notify_outbox_oldest_timestamp_seconds",
     kind="gauge",
-    help="When the oldest unacknowledged event was written; 0 where there is none.",
+    help="Time at which the oldest unpublished event was written; 0 if there is none.",
 )
 
 # worker of a cluster
 REBALANCES = MetricFamily(
     name="alipay_notify_rebalances",
     kind="counter",
-    help="Times that the consumer group gave this worker its partitions.",
+    help="Rebalances in which the consumer group assigned partitions to this worker.",
     labels=("group",),
 )
 CONSUMER_REBUILDS = MetricFamily(
     name="alipay_notify_consumer_rebuilds",
     kind="counter",
-    help="Members of the consumer group that were replaced since they no longer did their work, by reason.",
+    help="Consumer group members replaced because they were stuck or needed replacement, by reason.",
     labels=("reason",),
 )
 COMMITS_DROPPED = MetricFamily(
     name="alipay_notify_commits_dropped",
     kind="counter",
-    help="Batches whose position was not committed since the group had moved on: they come again, as duplicates.",
+    help="Batches whose offsets were not committed because of a rebalance; they are redelivered as duplicates.",
 )
 PARTITIONS_REWOUND = MetricFamily(
     name="alipay_notify_partitions_rewound",
     kind="counter",
-    help="Partitions read again from where an older store ended: it was restored from a backup.",
+    help="Partitions read again from an earlier offset because the store was restored from a backup.",
 )
 
 # both
 DEPENDENCY_UP = MetricFamily(
-    name="alipay_notify_dependency_up", kind="gauge", help="1 while it answers.", labels=("dependency",)
+    name="alipay_notify_dependency_up", kind="gauge", help="1 if it answers, else 0.", labels=("dependency",)
 )
-READY = MetricFamily(name="alipay_notify_ready", kind="gauge", help="1 while /readyz says so; 0 first on drain.")
+READY = MetricFamily(name="alipay_notify_ready", kind="gauge", help="1 if /readyz answers 200, else 0, as in a drain.")
 LOOP_LAG = MetricFamily(
-    name="alipay_notify_event_loop_lag_seconds", kind="gauge", help="How late the event loop ran its last timer."
+    name="alipay_notify_event_loop_lag_seconds", kind="gauge", help="Delay of the event loop's last timer."
 )
 LOG_LINES_DROPPED = MetricFamily(
     name="alipay_notify_log_lines_dropped",
     kind="counter",
-    help="Log lines given up because their reader was too slow.",
+    help="Log lines dropped because standard error was read too slowly.",
 )
 KEY_EXPIRY = MetricFamily(
     name="alipay_notify_public_key_expiry_timestamp_seconds",
     kind="gauge",
-    help="When a certificate that is used as a key ends.",
+    help="Time at which a certificate that serves as a key expires.",
     labels=("account", "key_id"),
 )
 BUILD_INFO = MetricFamily(
     name="alipay_notify_build_info",
     kind="info",
-    help="What is running.",
+    help="Version of the running program.",
     labels=("version", "python", "commit"),
 )
 
@@ -234,7 +234,7 @@ CATALOGUE: tuple[MetricFamily, ...] = tuple(value for value in globals().values(
 
 
 class Field:
-    """The keys of a log line. One line per notification and process, at the end, with the outcome."""
+    """Keys of a log line. Each process writes one line for each notification, at its end, with the outcome."""
 
     TIMESTAMP = "timestamp"
     LEVEL = "level"
@@ -256,7 +256,7 @@ class Field:
     ERROR = "error"
 
 
-# Values of these keys never reach a log line whole, wherever they come from.
+# Values of these keys are never written to a log line in full.
 REDACTED = frozenset(
     {"buyer_logon_id", "buyer_id", "buyer_email", "buyer_open_id", "sign", "signature", "passback_params", "body",
      "subject", "authCode", "accessToken", "pspCustomerInfo", "userLoginId", "userId"}

@@ -1,16 +1,8 @@
-"""The topics and what they hold. Names are `<domain>.<source>.<entity>.v<major>`; dots only, since Kafka's metrics fold
-dots and underscores into one.
+"""The four Kafka topics, and the partition of a key.
 
-The names here are the logical ones, which events and records carry. A cluster that several shops share has them under
-another first part, and `named` is the one place that knows how. What each topic has to be like stands in `topics.yaml`.
-
-Which partition a key belongs to: what Kafka's own clients say, so that whoever else writes or looks agrees.
-
-The function is murmur2 as Java's client has it, the sign bit cleared, modulo the number of partitions. It may never
-change: all that concerns one order lies in one partition. Clients built on librdkafka use CRC32 unless they are told
-`partitioner=murmur2_random`.
-
-It is computed for each notification, which is why words are unpacked at once and not put together byte by byte.
+Names are `<domain>.<source>.<entity>.v<major>`. They contain dots but no underscores, because Kafka's metric names map
+both to the same character. Records and events carry these logical names; a cluster may use another prefix (`named`).
+The required configuration of each topic is in `topics.yaml`.
 """
 
 import re
@@ -18,22 +10,22 @@ from struct import Struct
 
 PREFIX = "payments"
 
-NOTIFICATION = "payments.alipay.notification.v1"  # the signed bytes and their headers, keyed by account:order
-ORDER_EVENT = "payments.order.event.v1"  # one event per visible change of an order: the product
+NOTIFICATION = "payments.alipay.notification.v1"  # signed bytes and headers of each notification, keyed account:order
+ORDER_EVENT = "payments.order.event.v1"  # one event for each visible change of an order
 ORDER_STATE = "payments.order.state.v1"  # compacted: the latest state of each order
-HELD = "payments.notification.held.v1"  # a notice of each notification that was not simply applied
+HELD = "payments.notification.held.v1"  # one notice for each held notification
 
 ALL = (NOTIFICATION, ORDER_EVENT, ORDER_STATE, HELD)
 
-PREFIX_CHARACTERS_MAX = 100  # Kafka's names end at 249
+PREFIX_CHARACTERS_MAX = 100  # Kafka allows 249 for the whole name
 _PREFIX = re.compile(r"[a-z0-9]+(\.[a-z0-9]+)*")
 
 
 def named(topic: str, prefix: str) -> str:
-    """What the logical topic is called in a cluster that has ours under this prefix.
+    """Return the name of a logical topic in a cluster that uses this prefix.
 
     Raises:
-        ValueError: the prefix is none that a topic's name may begin with, or the topic is not one of ours.
+        ValueError: the prefix is not allowed in a topic name, or the topic is not one of `ALL`.
     """
     if not _PREFIX.fullmatch(prefix) or len(prefix) > PREFIX_CHARACTERS_MAX:
         raise ValueError(f"a topic prefix is lowercase letters and digits, with dots between them: not {prefix!r}")
@@ -47,17 +39,22 @@ _MIX = 0x5BD1E995
 _WORD = 0xFFFFFFFF
 _POSITIVE = 0x7FFFFFFF
 
-# Keys are an account and an order number; one that is longer than these words pays for its format each time.
+# The hash is computed for each notification, so all words of a key are unpacked in one call. Keys are short (an account
+# and an order number); a format for a longer key is made at each call.
 _UNPACK = tuple(Struct(f"<{words}I").unpack_from for words in range(64))
 
 
 def partition_of(key: bytes, count: int) -> int:
-    """The partition of this key among `count`."""
+    """Return the partition of a key among `count` partitions, as Kafka's Java client does: murmur2 without the sign.
+
+    The function must never change, because all records of one order belong in one partition. Other producers must use
+    it too: clients built on librdkafka need `partitioner=murmur2_random`, because their default is CRC32.
+    """
     return (murmur2(key) & _POSITIVE) % count
 
 
 def murmur2(key: bytes) -> int:
-    """`org.apache.kafka.common.utils.Utils.murmur2`, as an unsigned word."""
+    """Return `org.apache.kafka.common.utils.Utils.murmur2` as an unsigned 32-bit number."""
     length = len(key)
     words = length >> 2
     mixed = _SEED ^ length
