@@ -36,8 +36,8 @@ quick: $(VENV)/dev ## the tests that take seconds: no server, no process of ours
 soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, mutants
 	@FLOOD_ITEMS=100000 $(BIN)/python -m pytest tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/soak
 
-check: $(VENV)/dev ## lint, format and types
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+check: $(VENV)/dev ## lint, format, types, declared dependencies, spelling
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/deptry . && $(BIN)/codespell
 
 bench: $(VENV)/dev ## the benchmarks, as ratios in one run; ENGINE=cluster: on real Kafka, PostgreSQL and Redis
 	@$(BIN)/python -m tests.benchmarks --engine $(ENGINE)
