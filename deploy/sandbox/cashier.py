@@ -26,6 +26,7 @@ from deploy.sandbox.gateway import HonestRequest, RefusedRequestError
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import MessageKind, SandboxRefund, Trade, TradeEvent
 from deploy.sandbox.world import World
+from schemas import money
 
 # Payments kept in memory; older ones are forgotten, and their pages answer 404.
 _PAYMENTS_MAX = 10_000
@@ -151,18 +152,19 @@ class Cashier:
         """The cashier page."""
         payment = self._payment(request)
         trade = payment.trade
-        values = {
-            "token": payment.token,
-            "merchant": urlsplit(payment.return_url).netloc,
-            "partner": trade.account.identity.partner,
-            "subject": trade.subject,
-            "order": trade.order,
-            "amount": field_sets.amount(trade.amount_minor, trade.currency),
-            "currency": trade.currency,
-            "back": self._return_to(payment),
-        }
-        name = "cashier.html" if payment.state == "open" else f"cashier_{payment.state}.html"
-        return pages.page(name, values, title="Alipay cashier 支付宝收银台", skin="cashier")
+        return pages.page(
+            "cashier.html" if payment.state == "open" else f"cashier_{payment.state}.html",
+            title="Alipay cashier 支付宝收银台",
+            skin="cashier",
+            token=payment.token,
+            merchant=urlsplit(payment.return_url).netloc,
+            partner=trade.account.identity.partner,
+            subject=trade.subject,
+            order=trade.order,
+            amount=money.major(trade.amount_minor, trade.currency),
+            currency=trade.currency,
+            back=self._return_to(payment),
+        )
 
     async def pay(self, request: web.Request) -> web.StreamResponse:
         """The buyer pays. Paying again, as by a reload, pays nothing: the buyer is sent back once more."""
@@ -189,7 +191,7 @@ class Cashier:
         fields = (
             ("out_trade_no", trade.order),
             ("trade_no", trade.trade_no),
-            ("total_fee", field_sets.amount(trade.amount_minor, trade.currency)),
+            ("total_fee", money.major(trade.amount_minor, trade.currency)),
             ("currency", trade.currency),
             ("trade_status", "TRADE_FINISHED" if payment.state == "paid" else "TRADE_CLOSED"),
         )
@@ -244,8 +246,15 @@ class Cashier:
 
 
 def _refusal(refused: RefusedRequestError) -> web.Response:
-    values = {"code": refused.code, "hint": refused.hint, "signed_text": refused.signed_text}
-    return pages.page("refused.html", values, title="Alipay 支付宝", skin="cashier", status=400)
+    return pages.page(
+        "refused.html",
+        title="Alipay 支付宝",
+        skin="cashier",
+        status=400,
+        code=refused.code,
+        hint=refused.hint,
+        signed_text=refused.signed_text,
+    )
 
 
 def _xml(inner: str) -> web.Response:

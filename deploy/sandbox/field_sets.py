@@ -26,8 +26,7 @@ from deploy.sandbox.notifications import (
     UnsignedNotification,
 )
 from deploy.sandbox.world import Product
-
-_NO_DECIMALS = frozenset({"JPY", "KRW"})
+from schemas import money
 
 _STATUS: Mapping[MessageKind, str] = {
     MessageKind.WAITING: "WAIT_BUYER_PAY",
@@ -71,11 +70,6 @@ def compose(trade: Trade, event: TradeEvent, *, numbers: serials.Serials, chance
     )
 
 
-def amount(minor: int, currency: str) -> str:
-    """An amount as a form writes it: two decimals, or none where the currency has none."""
-    return str(minor) if currency in _NO_DECIMALS else f"{minor // 100}.{minor % 100:02d}"
-
-
 def minor_units(text: str, currency: str) -> int:
     """The amount of a form in the smallest unit.
 
@@ -83,7 +77,7 @@ def minor_units(text: str, currency: str) -> int:
         ValueError: it is not written as a form writes amounts.
     """
     whole, _, cents = text.partition(".")
-    decimals = 0 if currency in _NO_DECIMALS else 2
+    decimals = money.DECIMALS.get(currency, 2)
     if not (whole + cents).isascii() or not (whole + cents).isdigit() or not whole or len(cents) != decimals:
         raise ValueError(f"{text!r} is no amount in {currency}")
     return int(whole + cents)
@@ -124,7 +118,7 @@ def _status(trade: Trade, event: TradeEvent) -> str:
 def _in_app(trade: Trade, event: TradeEvent) -> dict[str, str]:
     if event.kind is MessageKind.BATCH_REFUND:
         return _batch_refund(trade, event)
-    identity, price = trade.account.identity, amount(trade.amount_minor, trade.currency)
+    identity, price = trade.account.identity, money.major(trade.amount_minor, trade.currency)
     fields = {
         "out_trade_no": trade.order, "trade_no": trade.trade_no, "trade_status": _status(trade, event),
         "subject": trade.subject, "payment_type": "1", "total_fee": price, "price": price, "quantity": "1",
@@ -154,11 +148,11 @@ def _times(trade: Trade, event: TradeEvent) -> dict[str, str]:
 
 def _batch_refund(trade: Trade, event: TradeEvent) -> dict[str, str]:
     refund = _refund_of(event)
-    money = amount(refund.amount_minor, trade.currency)
+    refunded = money.major(refund.amount_minor, trade.currency)
     return {
         "batch_no": refund.number,
         "success_num": "1",
-        "result_details": f"{trade.trade_no}^{money}^SUCCESS",
+        "result_details": f"{trade.trade_no}^{refunded}^SUCCESS",
     }
 
 
@@ -171,13 +165,13 @@ def _website(trade: Trade, event: TradeEvent) -> dict[str, str]:
         "out_trade_no": trade.order,
         "trade_no": trade.trade_no,
         "trade_status": status,
-        "total_fee": amount(trade.amount_minor, trade.currency),
+        "total_fee": money.major(trade.amount_minor, trade.currency),
         "currency": trade.currency,
     } | _mapi_refund(event)
 
 
 def _open(trade: Trade, event: TradeEvent) -> dict[str, str]:
-    identity, total = trade.account.identity, amount(trade.amount_minor, trade.currency)
+    identity, total = trade.account.identity, money.major(trade.amount_minor, trade.currency)
     fields = {
         "app_id": identity.app_id, "auth_app_id": identity.app_id, "charset": identity.charset, "version": "1.0",
         "out_trade_no": trade.order, "trade_no": trade.trade_no, "trade_status": _status(trade, event),
@@ -193,7 +187,7 @@ def _open(trade: Trade, event: TradeEvent) -> dict[str, str]:
     if event.kind is MessageKind.REFUND:
         refund = _refund_of(event)
         fields |= {
-            "refund_fee": amount(refund.total_minor, trade.currency),
+            "refund_fee": money.major(refund.total_minor, trade.currency),
             "gmt_refund": serials.moment_with_fraction(event.at),
             "out_biz_no": refund.number,
         }

@@ -1,72 +1,61 @@
-"""The sandbox's pages: HTML files with `$names` in them, beside this module.
+"""The sandbox's pages: Jinja templates and assets in the directory `pages` beside this module.
 
-Every value is escaped on its way in; what is already HTML comes as `Fragment`, and only this module makes those. The
-pages load nothing from anywhere else and run no script that stands in the page itself, and say so in their policy.
+Values are escaped and a missing value is an error. A page loads only the sandbox's own assets and runs no inline
+script; its policy header makes browsers enforce that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from html import escape
+from collections.abc import Mapping
 from pathlib import Path
-from string import Template
+from typing import Any
 
 from aiohttp import web
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 _DIRECTORY = Path(__file__).parent / "pages"
 _TYPES: Mapping[str, str] = {".css": "text/css", ".js": "text/javascript"}
-# A form may lead on to another host (the shop's button ends at the gateway), so forms are not restricted.
+# `form-action` is absent because a form may lead to another host: the shop's button ends at the gateway.
 _HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(_DIRECTORY),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    keep_trailing_newline=True,
+)
 
 
-class Fragment(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
-def fragment(name: str, values: Mapping[str, str]) -> Fragment:
-    """A file's HTML with the values in it.
+def fragment(name: str, **values: Any) -> web.Response:
+    """Return a part of a page, for a script to insert.
 
     Raises:
-        KeyError: the file names a value that is not given.
+        UndefinedError: the template needs a value that is not given.
     """
-    escaped = {key: value if isinstance(value, Fragment) else escape(value) for key, value in values.items()}
-    return Fragment(_template(name).substitute(escaped))
+    html = _TEMPLATES.get_template(name).render(values)
+    return web.Response(text=html, content_type="text/html", headers={"Cache-Control": "no-store"})
 
 
-def joined(fragments: Iterable[Fragment]) -> Fragment:
-    """Several pieces one after another."""
-    return Fragment("".join(fragments))
+def page(name: str, *, title: str, skin: str, status: int = 200, **values: Any) -> web.Response:
+    """Return a whole page. `skin` selects the style: `shop`, `cashier` or `home`.
 
-
-def page(name: str, values: Mapping[str, str], *, title: str, skin: str, status: int = 200) -> web.Response:
-    """A whole page; `skin` is whose it is, the shop's or the cashier's."""
-    inner = fragment(name, values)
-    html = fragment("frame.html", {"title": title, "skin": skin, "content": inner})
+    Raises:
+        UndefinedError: the template needs a value that is not given.
+    """
+    html = _TEMPLATES.get_template(name).render(values, title=title, skin=skin)
     return web.Response(text=html, content_type="text/html", headers=dict(_HEADERS), status=status)
 
 
 async def asset(request: web.Request) -> web.Response:
-    """A stylesheet or script. Only the files that are there can be named."""
+    """Return a stylesheet or script. Names of other files answer 404."""
     name = request.match_info["name"]
     path = _DIRECTORY / name
     if path.suffix not in _TYPES or path.parent != _DIRECTORY or not path.is_file():
         raise web.HTTPNotFound
-    return web.Response(text=_text(name), content_type=_TYPES[path.suffix], headers={"Cache-Control": "no-cache"})
-
-
-@lru_cache
-def _text(name: str) -> str:
-    return (_DIRECTORY / name).read_text("utf-8")
-
-
-@lru_cache
-def _template(name: str) -> Template:
-    return Template(_text(name))
+    text = path.read_text("utf-8")
+    return web.Response(text=text, content_type=_TYPES[path.suffix], headers={"Cache-Control": "no-cache"})

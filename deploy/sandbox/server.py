@@ -180,27 +180,23 @@ class SandboxServer:
         return app
 
     async def _home(self, _request: web.Request) -> web.Response:
-        values = {
-            "scenarios": pages.joined(
-                pages.fragment("scenario_option.html", {"name": one.name, "title": one.title, "tells": one.tells})
-                for one in sorted(self._scenarios.values(), key=lambda one: (one.name != "paid", one.title))
-            ),
-            "accounts": pages.joined(
-                pages.fragment("account_option.html", {"name": name, "product": account.identity.product})
-                for name, account in self.world.accounts.items()
-            ),
-            "receiver": self.world.notify_base,
-            "profile": self._profile.name,
-            "time_scale": f"{self._time_scale:g}",
-            "rows": self._rows(),
-        }
-        return pages.page("home.html", values, title="Sandbox", skin="home")
+        return pages.page(
+            "home.html",
+            title="Sandbox",
+            skin="home",
+            scenarios=sorted(self._scenarios.values(), key=lambda one: (one.name != "paid", one.title)),
+            accounts=self.world.accounts,
+            receiver=self.world.notify_base,
+            profile=self._profile.name,
+            time_scale=f"{self._time_scale:g}",
+            rows=self._rows(),
+        )
 
     async def _recent_rows(self, _request: web.Request) -> web.Response:
-        return web.Response(text=self._rows(), content_type="text/html", headers={"Cache-Control": "no-store"})
+        return pages.fragment("attempt_rows.html", rows=self._rows())
 
-    def _rows(self) -> pages.Fragment:
-        return pages.joined(pages.fragment("attempt_row.html", _row(attempt)) for attempt in self._recent)
+    def _rows(self) -> list[dict[str, str]]:
+        return [_row(attempt) for attempt in self._recent]
 
     async def _play_asked(self, request: web.Request) -> web.StreamResponse:
         """Starts a scenario from the page; what comes of it appears in the list."""
@@ -225,7 +221,7 @@ async def _no_icon(_request: web.Request) -> web.Response:
 
 
 def _cannot(why: str) -> web.Response:
-    return pages.page("sorry.html", {"why": why}, title="Sandbox", skin="home", status=400)
+    return pages.page("sorry.html", why=why, title="Sandbox", skin="home", status=400)
 
 
 def _row(attempt: Attempt) -> dict[str, str]:

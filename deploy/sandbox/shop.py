@@ -21,9 +21,11 @@ import aiohttp
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from deploy.sandbox import field_sets, pages, serials
+from deploy.sandbox import pages, serials
 from deploy.sandbox.world import SHOP, World
+from schemas import money
 
+_SHOP = "Harbour Museum"
 _PRODUCT = "Museum pass, two days"
 _PRICE = "12.80"
 _ORDER = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -70,8 +72,9 @@ class Shop:
 
     async def product(self, _request: web.Request) -> web.Response:
         """The product page, with the button *Pay with Alipay*."""
-        return pages.page("product.html", {"product": _PRODUCT, "price": _PRICE, "currency": self._currency},
-                          title="Harbour Museum", skin="shop")  # fmt: skip
+        return pages.page(
+            "product.html", title=_SHOP, skin="shop", product=_PRODUCT, price=_PRICE, currency=self._currency
+        )
 
     async def pay(self, _request: web.Request) -> web.StreamResponse:
         """Opens an order and sends the buyer to Alipay.
@@ -155,11 +158,19 @@ class Shop:
         return self._request_url(gateway, params, key=self._key, sign_type="RSA", charset="utf-8")
 
     def _order_page(self, order: str, *, note: str) -> web.Response:
-        values = {"order": order, "product": _PRODUCT, "price": _PRICE, "currency": self._currency, "note": note}
-        return pages.page("order.html", values, title=f"Order {order}", skin="shop")
+        return pages.page(
+            "order.html",
+            title=f"Order {order}",
+            skin="shop",
+            order=order,
+            product=_PRODUCT,
+            price=_PRICE,
+            currency=self._currency,
+            note=note,
+        )
 
     def _sorry(self, why: str) -> web.Response:
-        return pages.page("sorry.html", {"why": why}, title="Harbour Museum", skin="shop", status=503)
+        return pages.page("sorry.html", why=why, title=_SHOP, skin="shop", status=503)
 
 
 _RETURN_NOTES: Mapping[bool | None, str] = {
@@ -235,9 +246,9 @@ def _shown(answer: Mapping[str, Any]) -> dict[str, object]:
     return {
         "status": str(answer.get("status") or "UNKNOWN"),
         "version": int(answer.get("version") or 0),
-        "amount": field_sets.amount(int(answer.get("amount_minor") or 0), currency),
+        "amount": money.major(int(answer.get("amount_minor") or 0), currency),
         "refunded_minor": int(answer.get("refunded_minor") or 0),
-        "refunded": field_sets.amount(int(answer.get("refunded_minor") or 0), currency),
+        "refunded": money.major(int(answer.get("refunded_minor") or 0), currency),
         "currency": currency,
         "flags": [str(flag) for flag in answer.get("flags") or ()],
         "timeline": [_entry(entry) for entry in answer.get("timeline") or () if _is_notification(entry)],

@@ -25,7 +25,7 @@ from deploy.sandbox.notifications import (
 )
 from deploy.sandbox.world import IDENTITIES, SandboxAccount, World
 from schemas import accounts as merchant_accounts
-from schemas import form, interpret_antom, interpret_form
+from schemas import form, interpret_antom, interpret_form, money
 from schemas.notification import Notification as Meaning
 from schemas.orders import News
 
@@ -215,7 +215,7 @@ def test_a_product_refuses_what_it_does_not_send(world: World) -> None:
 
 @pytest.mark.parametrize(("minor", "currency", "text"), [(5, "USD", "0.05"), (1280, "CNY", "12.80"), (7, "JPY", "7")])
 def test_amounts_are_written_as_the_currency_has_it(minor: int, currency: str, text: str) -> None:
-    assert field_sets.amount(minor, currency) == text
+    assert money.major(minor, currency) == text
     assert field_sets.minor_units(text, currency) == minor
 
 
