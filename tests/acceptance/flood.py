@@ -8,22 +8,22 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from math import ceil
 
-from deploy.sandbox import corpus
-from deploy.sandbox.corpus import Item
 from deploy.sandbox.notifications import NAMELESS
 from deploy.sandbox.world import World
 from tests.acceptance.merchant import Registered
 from tests.acceptance.sending import History
+from tests.support import flood_corpus
+from tests.support.flood_corpus import Item
 
 ITEMS = int(os.environ.get("FLOOD_ITEMS", "2000"))
-ORDERS_PER_ITEM = 0.39  # some 2.7 items come of an order, see deploy.sandbox.corpus
+ORDERS_PER_ITEM = 0.39  # some 2.7 items come of an order, see tests.support.flood_corpus
 ORDERS_MORE = 20  # so that the shortest flood too has all of that
 
 
 def items(world: World) -> list[Item]:
     """All of them, signed; no fewer than `ITEMS`."""
     orders = ceil(ITEMS * ORDERS_PER_ITEM) + ORDERS_MORE
-    made = list(corpus.generate(world, seed=20261124, orders=orders, now=datetime.now(UTC)))
+    made = list(flood_corpus.generate(world, seed=20261124, orders=orders, now=datetime.now(UTC)))
     assert len(made) >= ITEMS
     return made
 

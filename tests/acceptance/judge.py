@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
-from deploy.sandbox.corpus import Item
 from deploy.sandbox.world import World
 from tests.acceptance.dumps import EVENTS, HELD, STATES, Copy, Dumps, Place, Row
 from tests.acceptance.sending import SILENT, History
 from tests.support import model
+from tests.support.flood_corpus import Item
 
 TERMINAL = {"applied", "duplicate", "stale", "quarantined", "dead"}
 WITHOUT_EFFECT = {"duplicate", "stale"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from deploy.sandbox.corpus import Item
+from tests.support.flood_corpus import Item
 
 AT_ONCE = 4
 PAUSE_S = 0.2

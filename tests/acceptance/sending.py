@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from deploy.sandbox.corpus import Item
+from tests.support.flood_corpus import Item
 
 SUCCESS = (b"success", b'{"result":{"resultCode":"SUCCESS","resultStatus":"S","resultMessage":"success"}}')
 SILENT = 0

@@ -26,7 +26,6 @@ from deploy.local.kafka.cluster import Kafka
 from deploy.local.machine import Machine
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
-from deploy.sandbox.corpus import Item
 from deploy.sandbox.delivery import PROFILES
 from deploy.sandbox.world import World
 from tests.acceptance import cluster_dumps, flood, judge, merchant, sending
@@ -37,6 +36,7 @@ from tests.acceptance.sending import SILENT, History
 from tests.support import cluster as clusters
 from tests.support import real_servers
 from tests.support.cluster import Cluster, until
+from tests.support.flood_corpus import Item
 
 WISHED = EngineSpec(receivers=2, workers=2, console=True, balancer=True)
 SESSION_S = 10.0

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from deploy.sandbox import corpus
-from deploy.sandbox.corpus import Item
 from deploy.sandbox.world import World
 from tests.acceptance import judge
 from tests.acceptance.dumps import EVENTS, HELD, STATES, Copy, Dumps, Row
-from tests.support import model
+from tests.support import flood_corpus, model
+from tests.support.flood_corpus import Item
 
 ACCOUNTS = ("demo-md5", "demo-cn")
 ORDERS = 40
@@ -31,7 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def items(world: World) -> list[Item]:
-    return list(corpus.generate(world, seed=6, orders=ORDERS, now=datetime.now(UTC), accounts=ACCOUNTS))
+    return list(flood_corpus.generate(world, seed=6, orders=ORDERS, now=datetime.now(UTC), accounts=ACCOUNTS))
 
 
 @pytest.fixture(scope="module")

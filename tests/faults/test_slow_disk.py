@@ -9,11 +9,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from deploy.sandbox import corpus
-from deploy.sandbox.corpus import Item
 from deploy.sandbox.world import World
 from tests.acceptance import dumps
+from tests.support import flood_corpus
 from tests.support.engine import Engine, eventually
+from tests.support.flood_corpus import Item
 
 ANSWER_WITHIN_S = 3.5  # three seconds are promised; half of one for the way, on a machine with other work
 LOOP_WITHIN_S = 0.5
@@ -33,7 +33,7 @@ def engine(world: World, tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def items(world: World) -> list[Item]:
-    made = corpus.generate(world, seed=19, orders=60, now=datetime.now(UTC), accounts=("demo-cn",))
+    made = flood_corpus.generate(world, seed=19, orders=60, now=datetime.now(UTC), accounts=("demo-cn",))
     return [item for item in made if not item.refused]
 
 

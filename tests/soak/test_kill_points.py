@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded.directory import JOURNAL, STORE
-from deploy.sandbox import corpus
-from deploy.sandbox.corpus import Item
 from deploy.sandbox.world import World
 from tests.acceptance import dumps, judge, sending
 from tests.acceptance.sending import History
 from tests.faults import breaking
+from tests.support import flood_corpus
 from tests.support.engine import Engine, eventually
+from tests.support.flood_corpus import Item
 
 ORDERS = 50
 PASSES = 3  # so that a few batches are behind it, and many before
@@ -37,7 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def items(world: World) -> list[Item]:
-    return list(corpus.generate(world, seed=20251009, orders=ORDERS, now=datetime.now(UTC), accounts=ACCOUNTS))
+    return list(flood_corpus.generate(world, seed=20251009, orders=ORDERS, now=datetime.now(UTC), accounts=ACCOUNTS))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import Struct
 
-from deploy.load import corpus, generator, judge, topic, verification
+from deploy.load import corpus, generator, judge, origin, topic, verification
 from deploy.load.api import Api
 from deploy.load.corpus import Mix, Share, SignedRequest
 from deploy.load.generator import Call, LoadLimits, Schedule, SendAttempt, Target
@@ -34,7 +34,6 @@ from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
 from deploy.local.roles import Program, Role
 from deploy.sandbox import delivery
-from deploy.sandbox.corpus import verifiable_alone
 from deploy.sandbox.world import SandboxAccount
 from schemas import topics
 from tests.support import real_servers
@@ -366,7 +365,7 @@ async def sending(
         corpus.make,
         Share(seed=seed),
         total=round(rate * seconds),
-        accounts=[world.account(name) for name in verifiable_alone(world)],
+        accounts=[world.account(name) for name in origin.verifiable_offline(world)],
         mixed=mixed,
         host=f"{host}:{port}",
         now=datetime.now(UTC),

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from deploy import accounts_file
-from deploy.load import corpus as load_corpus
+from deploy.load import corpus, origin
 from deploy.load.corpus import Mix, Share, SignedRequest
-from deploy.sandbox import corpus
 from deploy.sandbox.notifications import MessageKind
 from deploy.sandbox.world import SandboxAccount, World
 from ingest import authenticate, keys
@@ -24,9 +23,9 @@ MIX = Mix(duplicates=0.2, lifecycles=0.5, forgeries=0.1)
 def made(
     world: World, *, total: int = 300, seed: int = 7, mixed: Mix = MIX, number: int = 0, of: int = 1
 ) -> list[SignedRequest]:
-    accounts = [world.account(name) for name in corpus.verifiable_alone(world)]
+    accounts = [world.account(name) for name in origin.verifiable_offline(world)]
     share = Share(seed=seed, number=number, of=of)
-    return load_corpus.make(share, total=total, accounts=accounts, mixed=mixed, host="h", now=NOW)
+    return corpus.make(share, total=total, accounts=accounts, mixed=mixed, host="h", now=NOW)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,7 @@ def test_what_is_genuine_verifies_and_what_is_forged_does_not(
 ) -> None:
     requests = made(load_world)
     assert [one.told for one in requests if is_accepted(one) == one.told.forged] == []
-    assert {one.told.account for one in requests} == set(corpus.verifiable_alone(load_world))
+    assert {one.told.account for one in requests} == set(origin.verifiable_offline(load_world))
 
 
 def test_there_is_as_much_of_each_as_was_asked_for(load_world: World) -> None:
@@ -109,7 +108,7 @@ def test_the_shares_of_a_run_are_disjoint_and_make_up_its_size(load_world: World
     ids = [{one.told.notify_id for one in share} for share in shares]
     for each in (orders, ids):
         assert sum(len(some) for some in each) == len(set.union(*each))
-    assert all(order.startswith(f"{load_corpus.run_name(7)}-") for order in set.union(*orders))
+    assert all(order.startswith(f"{corpus.run_name(7)}-") for order in set.union(*orders))
 
 
 def test_the_same_seed_tells_the_same_and_another_one_other_orders(load_world: World) -> None:
@@ -123,9 +122,9 @@ def test_one_told_again_later_is_the_same_notification_and_verifies(
 ) -> None:
     account: SandboxAccount = load_world.account(name)
     share = Share(seed=1)
-    (one,) = load_corpus.make(share, total=1, accounts=[account], mixed=Mix(duplicates=0), host="h", now=NOW)
+    (one,) = corpus.make(share, total=1, accounts=[account], mixed=Mix(duplicates=0), host="h", now=NOW)
     later = SignedRequest(
-        one.told, load_corpus.retold(one.request, account, host="h", at=datetime(2026, 3, 1, 9, tzinfo=UTC))
+        one.told, corpus.retold(one.request, account, host="h", at=datetime(2026, 3, 1, 9, tzinfo=UTC))
     )
     assert later.request != one.request
     assert is_accepted(later)

@@ -6,10 +6,8 @@ from typing import Any
 
 from msgspec import structs
 
-from deploy.load import corpus as load_corpus
-from deploy.load import model
+from deploy.load import corpus, model, origin
 from deploy.load.corpus import Mix, Share
-from deploy.sandbox import corpus
 from deploy.sandbox.notifications import MessageKind
 from deploy.sandbox.world import World
 from tests.support import model as documents
@@ -18,8 +16,8 @@ from tests.unit.deploy.load.telling import told
 
 
 def test_of_any_part_of_what_is_sent_the_model_makes_what_the_documents_make(load_world: World) -> None:
-    accounts = [load_world.account(name) for name in corpus.verifiable_alone(load_world)]
-    requests = load_corpus.make(
+    accounts = [load_world.account(name) for name in origin.verifiable_offline(load_world)]
+    requests = corpus.make(
         Share(seed=5), total=600, accounts=accounts, mixed=Mix(lifecycles=0.9), host="h", now=datetime.now(UTC)
     )
     chance = Random(3)

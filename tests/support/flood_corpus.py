@@ -1,15 +1,14 @@
-"""A seeded flood: notifications of many orders, signed beforehand, with everything a bad week brings.
+"""A seeded flood for the tests: signed notifications of many orders, with everything that a bad week brings.
 
-For tests and load. Each order lives one of a few lives (paid; paid and finished; refunded in parts or whole; expired),
-its notifications are told more than once and out of order, and among them stand forgeries. Every item says what it is,
-so that an independently written model can be fed from it without reading a single field of ours.
+Each order is paid, paid and finished, refunded in parts or in full, or expired. Its notifications are retried and
+reordered. Forgeries and notifications of a foreign seller stand among them. `alipay-notify load` sends another mix at a
+constant rate; this one is more hostile, and each item carries all facts for the independent model.
 
-The same seed, world and arguments give the same items, but for the signatures of the forger, whose keys are new each
-time. A forgery has a notify_id of its own, so that no judge mistakes it for the genuine item beside it; an Antom
-forgery, which has none, is about an order of its own.
+The same seed, world and arguments give the same items, except for forged signatures, because the forger's keys are new
+each time. A forgery has its own notify_id. An Antom forgery has none, so it is about an order of its own. Therefore the
+judge cannot mistake a forgery for the genuine item beside it.
 
-Signing is what it costs: about 0.1 ms for the 1024-bit key and 0.3 ms for the 2048-bit ones on one core, nothing for
-MD5; so 100,000 items take half a minute or less, and `accounts` lets a caller choose.
+Signing costs about 0.1 ms for the 1024-bit key and 0.3 ms for the 2048-bit ones on one core, nothing for MD5.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from random import Random
 
 import msgspec
 
+from deploy.load import origin
 from deploy.sandbox import field_sets, forgery, serials
 from deploy.sandbox.delivery import PROFILES
 from deploy.sandbox.notifications import (
@@ -38,7 +38,7 @@ _REFUNDED_PERCENT: Mapping[str, tuple[int, ...]] = {"part": (30,), "parts": (20,
 _SUBJECTS = ("Museum pass, two days", "港式奶茶 x2 + 礼盒", "Night boat ticket 10% off", "Tea & cake = two")
 _FORGED_SHARE = 0.05
 _STRANGER_SHARE = 0.02
-_TOLD_AGAIN_SHARE = 0.25
+_RETRY_SHARE = 0.25
 # Items are shuffled within a window that is this many orders long: far enough to reorder, near enough to stream.
 _WINDOW_ORDERS = 200
 _STRANGER_SELLER = "2088999900009009"
@@ -47,9 +47,8 @@ _STRANGER_SELLER = "2088999900009009"
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One request to send.
 
-    `refused` is whether the receiver has to refuse it: `forged`, or genuine but another merchant's. `order` is the
-    order it is about also where the message does not name it (`facts.names_order`). `notify_id` of an Antom message is
-    its business key.
+    `refused`: the receiver must refuse it, because it is `forged`, or genuine but another merchant's. `order` is set
+    even if the message does not name it (see `facts.names_order`). `notify_id` of an Antom message is its business key.
     """
 
     account: str
@@ -60,25 +59,19 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     order: str
     forged: bool
     refused: bool
-    told_before: bool
+    retry: bool
     facts: Facts
-
-
-def verifiable_alone(world: World) -> tuple[str, ...]:
-    """The accounts whose notifications can be checked without asking a gateway."""
-    return tuple(name for name, account in world.accounts.items() if not account.identity.notify_verify)
 
 
 def generate(
     world: World, *, seed: int, orders: int, now: datetime, accounts: Sequence[str] | None = None
 ) -> Iterator[Item]:
-    """The items of this many orders, shuffled, in a stream: memory stays bounded whatever `orders` is.
+    """Yield the items of this many orders, shuffled; about three items an order. Memory stays bounded.
 
-    By default all accounts take part but those that ask notify_verify, for which somebody would have to answer. About
-    three items come of each order.
+    By default all accounts take part except those with notify_verify, because no gateway answers for them.
     """
-    chance = Random(seed)  # noqa: S311 - a corpus has to be repeatable, and nothing secret comes of it
-    names = tuple(accounts if accounts is not None else verifiable_alone(world))
+    chance = Random(seed)
+    names = tuple(accounts if accounts is not None else origin.verifiable_offline(world))
     author = _Author(chance)
     window: list[Item] = []
     for index in range(orders):
@@ -86,7 +79,7 @@ def generate(
         window += author.items(account, number=index, now=now)
         if (index + 1) % _WINDOW_ORDERS == 0:
             chance.shuffle(window)
-            # Half stays back, so that an order's items spread over more than its own window.
+            # Keep half back, so that an order's items spread beyond their own window.
             half = len(window) // 2
             yield from window[:half]
             window = window[half:]
@@ -101,23 +94,23 @@ class _Author:
         self._forger = forgery.Forger()
 
     def items(self, account: SandboxAccount, *, number: int, now: datetime) -> list[Item]:
-        """All requests about one order, in no order yet."""
+        """Return all requests about one order, unshuffled."""
         trade = self._trade(account, number=number, now=now)
         items: list[Item] = []
         for event in self._life(trade):
             one = field_sets.compose(trade, event, numbers=self._numbers, chance=self._chance)
             items.append(_item(one, at=event.at))
-            items += self._told_again(one, event)
+            items += self._retries(one, event)
             items += self._hostile(trade, event)
         return items
 
-    def _told_again(self, one: UnsignedNotification, event: TradeEvent) -> list[Item]:
-        """Some of Alipay's retries, each at the moment its schedule has for it."""
+    def _retries(self, one: UnsignedNotification, event: TradeEvent) -> list[Item]:
+        """Return some of Alipay's retries, each at its scheduled moment."""
         retries: list[Item] = []
         schedule = PROFILES["cn-4m"]
-        while self._chance.random() < _TOLD_AGAIN_SHARE and len(retries) + 1 < schedule.deliveries:
+        while self._chance.random() < _RETRY_SHARE and len(retries) + 1 < schedule.deliveries:
             later = event.at + timedelta(seconds=schedule.offset_s(len(retries) + 2))
-            retries.append(_item(one, at=later, told_before=True))
+            retries.append(_item(one, at=later, retry=True))
         return retries
 
     def _trade(self, account: SandboxAccount, *, number: int, now: datetime) -> Trade:
@@ -136,7 +129,7 @@ class _Author:
         )
 
     def _life(self, trade: Trade) -> list[TradeEvent]:
-        """What happens to a trade, in the order in which it happens. A life its product does not know ends as paid."""
+        """Return the events of a trade in their order. A life that its product does not know ends as paid."""
         life = self._chance.choice(_LIVES)
         product = trade.account.identity.product
         # A pending Antom payment has already been paid by the buyer; it does not expire.
@@ -179,7 +172,7 @@ class _Author:
         return items
 
     def _lookalike(self, trade: Trade, event: TradeEvent) -> UnsignedNotification:
-        """What the forger starts from: the same news under an identity of its own."""
+        """Return what the forger starts from: the same event under an id of its own."""
         if trade.account.identity.product == "antom":
             trade = msgspec.structs.replace(trade, order=f"{trade.order}F")
             if event.refund is not None:
@@ -189,7 +182,7 @@ class _Author:
 
 
 def _item(
-    one: UnsignedNotification, *, at: datetime, forged: bool = False, refused: bool = False, told_before: bool = False
+    one: UnsignedNotification, *, at: datetime, forged: bool = False, refused: bool = False, retry: bool = False
 ) -> Item:
     delivery: SignedDelivery = one.delivery(at)
     return Item(
@@ -201,6 +194,6 @@ def _item(
         order=one.order,
         forged=forged,
         refused=forged or refused,
-        told_before=told_before,
+        retry=retry,
         facts=one.facts,
     )
