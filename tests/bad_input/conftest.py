@@ -7,37 +7,37 @@ import pytest
 
 pytest.register_assert_rewrite("tests.bad_input.judge")
 
-from tests.bad_input import pen  # noqa: E402
+from tests.bad_input import merchant  # noqa: E402
 from tests.bad_input.judge import Judge, Server  # noqa: E402
-from tests.bad_input.pen import Keys, Pen  # noqa: E402
+from tests.bad_input.merchant import Keys, Signer  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def alipay() -> Pen:
+def signer() -> Signer:
     """The keys of this run and the hand that signs with them."""
-    return Pen(Keys())
+    return Signer(Keys())
 
 
 @pytest.fixture(scope="session")
-def accounts_file(alipay: Pen, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pen.write_accounts(tmp_path_factory.mktemp("accounts"), alipay.keys)
+def accounts_file(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return merchant.write_accounts(tmp_path_factory.mktemp("accounts"), signer.keys)
 
 
 @pytest.fixture(scope="session")
-def judge(alipay: Pen, accounts_file: Path) -> Iterator[Judge]:
+def judge(signer: Signer, accounts_file: Path) -> Iterator[Judge]:
     server = Server(accounts_file)
-    yield Judge(server, alipay)
+    yield Judge(server, signer)
     server.stop()
 
 
 @pytest.fixture
-def judge_of(alipay: Pen, accounts_file: Path) -> Iterator[Callable[..., Judge]]:
+def judge_of(signer: Signer, accounts_file: Path) -> Iterator[Callable[..., Judge]]:
     """Makes a receiver with other settings; it ends with the test."""
     servers: list[Server] = []
 
     def make(**environment: str) -> Judge:
         servers.append(Server(accounts_file, **environment))
-        return Judge(servers[-1], alipay)
+        return Judge(servers[-1], signer)
 
     yield make
     for server in servers:

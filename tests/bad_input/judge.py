@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bad_input import pen, wire
-from tests.bad_input.pen import Pen
+from tests.bad_input import merchant, wire
+from tests.bad_input.merchant import Signer
 from tests.bad_input.wire import Answer
 from tests.support.paths import ROOT
 
@@ -97,9 +97,9 @@ class Server:
 class Judge:
     """Sends a row's request and looks at everything that must hold."""
 
-    def __init__(self, server: Server, alipay: Pen) -> None:
+    def __init__(self, server: Server, signer: Signer) -> None:
         self.server = server
-        self.pen = alipay
+        self.signer = signer
 
     @property
     def port(self) -> int:
@@ -168,14 +168,14 @@ class Judge:
         for line in state["log"].splitlines():
             assert isinstance(json.loads(line), dict), "one JSON object a line"
         for place in (state["log"], state["metrics"], answer.raw.decode("latin-1")):
-            assert pen.MD5_KEY not in place
+            assert merchant.MD5_KEY not in place
         assert "aiohttp" not in answer.raw.decode("latin-1").lower()
         assert not re.search(r"python|/\d+\.\d+\.\d+", answer.raw.decode("latin-1").lower())
         assert state["rss"] - before["rss"] < MEMORY_MAX
 
     def canary(self) -> None:
         """A valid notification on a fresh connection is taken at once."""
-        request = wire.post("/notify/shop-cn", pen.encode(self.pen.cn(pen.gp())))
+        request = wire.post("/notify/shop-cn", merchant.encode(self.signer.cn(merchant.payment())))
         answer = wire.send(self.port, request)
         assert (answer.status, answer.body) == (200, SUCCESS)
         assert answer.seconds < CANARY_WITHIN_S
@@ -204,7 +204,7 @@ def check_body(answer: Answer, *, antom: bool) -> None:
     body = json.loads(answer.body)
     if answer.status == 200:
         assert body == ANTOM_SUCCESS
-        assert answer.headers["client-id"] == pen.HK_CLIENT
+        assert answer.headers["client-id"] == merchant.HK_CLIENT
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", answer.headers["response-time"])
         assert "signature" not in answer.headers
     else:

@@ -13,9 +13,10 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from tests.bad_input import pen, wire
+from tests.bad_input import merchant, wire
 from tests.bad_input.judge import ANTOM_SUCCESS
-from tests.bad_input.pen import Params, Pen, antom_header, encode
+from tests.bad_input.merchant import Params, Signer, encode
+from tests.support import alipay
 from tests.support.engine import Engine, eventually
 
 CN, REG, SG, HK = "shop-cn", "shop-reg", "shop-sg", "antom-hk"
@@ -25,9 +26,9 @@ HELD = ("parked", "quarantined", "dead")
 class Desk:
     """Where notifications are sent and orders are looked at."""
 
-    def __init__(self, engine: Engine, alipay: Pen) -> None:
+    def __init__(self, engine: Engine, signer: Signer) -> None:
         self.engine = engine
-        self.pen = alipay
+        self.signer = signer
         port = urlsplit(engine.public).port
         assert port is not None
         self.port = port
@@ -39,20 +40,20 @@ class Desk:
 
     def pay(self, account: str = CN, **changes: str) -> Params:
         """A genuine payment, acknowledged; its parameters."""
-        params = pen.gp(**changes)
-        self.post(self.pen.cn(params), account)
+        params = merchant.payment(**changes)
+        self.post(self.signer.cn(params), account)
         return params
 
     def message(self, body: bytes) -> None:
         """An Antom message that is acknowledged."""
-        headers = self.pen.antom(body)
-        headers["signature"] = antom_header(headers["signature"])
+        headers = self.signer.antom(body)
+        headers["signature"] = alipay.antom_header(headers["signature"])
         answer = wire.send(self.port, wire.post(f"/notify/{HK}", body, headers=headers, content_type=wire.JSON))
         assert json.loads(answer.body) == ANTOM_SUCCESS
 
     def register(self, amount: str, *, account: str = REG, currency: str = "CNY") -> str:
         """An order that the merchant expects; its number."""
-        number = pen.fresh("R-")
+        number = merchant.fresh("R-")
         status, _ = self.engine.put(f"/api/orders/{account}/{number}", {"amount": amount, "currency": currency})
         assert status in (200, 201)
         return number
@@ -93,10 +94,10 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(alipay: Pen, accounts_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def desk(signer: Signer, accounts_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     engine = Engine(accounts_file, tmp_path_factory.mktemp("business") / "engine")
     engine.start()
-    yield Desk(engine, alipay)
+    yield Desk(engine, signer)
     engine.end()
 
 
@@ -104,7 +105,7 @@ def desk(alipay: Pen, accounts_file: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def test_b01_a_hundred_times_the_same_is_one_payment(desk: Desk) -> None:
-    params = desk.pen.cn(pen.gp())
+    params = desk.signer.cn(merchant.payment())
     for _ in range(20):
         desk.post(params)
     with ThreadPoolExecutor(8) as threads:
@@ -117,33 +118,33 @@ def test_b01_a_hundred_times_the_same_is_one_payment(desk: Desk) -> None:
 
 def test_b02_alipays_own_resend_is_a_duplicate(desk: Desk) -> None:
     params = desk.pay()
-    desk.post(desk.pen.cn(params | {"notify_time": "2026-02-03 11:04:31"}))
+    desk.post(desk.signer.cn(params | {"notify_time": "2026-02-03 11:04:31"}))
     assert [d for d, _ in desk.told(params["out_trade_no"], count=2)] == ["applied", "duplicate"]
 
 
 def test_b03_another_id_for_the_same_fact_changes_nothing(desk: Desk) -> None:
     params = desk.pay()
-    desk.post(desk.pen.cn(params | {"notify_id": pen.fresh("other")}))
+    desk.post(desk.signer.cn(params | {"notify_id": merchant.fresh("other")}))
     assert desk.told(params["out_trade_no"], count=2)[1][0] in ("duplicate", "stale")
     assert desk.order(params["out_trade_no"])["version"] == 1
 
 
 def test_the_same_id_with_other_content_is_held(desk: Desk) -> None:
     params = desk.pay()
-    desk.post(desk.pen.cn(params | {"total_amount": "0.01"}))
+    desk.post(desk.signer.cn(params | {"total_amount": "0.01"}))
     assert desk.told(params["out_trade_no"], count=2)[1] == ("quarantined", "id_conflict")
     assert desk.order(params["out_trade_no"])["amount_minor"] == 12050
 
 
 def test_s19_another_signature_is_not_another_notification(desk: Desk) -> None:
-    params = pen.g1()
-    desk.post(desk.pen.dsa(params), "shop-dsa")
-    desk.post(desk.pen.dsa(params), "shop-dsa")
+    params = merchant.mapi_payment()
+    desk.post(desk.signer.dsa(params), "shop-dsa")
+    desk.post(desk.signer.dsa(params), "shop-dsa")
     assert [d for d, _ in desk.told(params["out_trade_no"], "shop-dsa", count=2)] == ["applied", "duplicate"]
 
 
 def test_c14_another_order_on_the_wire_is_not_another_notification(desk: Desk) -> None:
-    params = desk.pen.cn(pen.gp())
+    params = desk.signer.cn(merchant.payment())
     desk.post(params)
     desk.post(dict(reversed(params.items())))
     assert [d for d, _ in desk.told(params["out_trade_no"], count=2)] == ["applied", "duplicate"]
@@ -171,7 +172,7 @@ def test_another_amount_than_registered_pays_nothing(desk: Desk, name: str) -> N
 
 def test_b08_another_currency_than_registered_pays_nothing(desk: Desk) -> None:
     number = desk.register("31.40", account=SG, currency="USD")
-    desk.post(desk.pen.sg(pen.g1(out_trade_no=number)), SG)
+    desk.post(desk.signer.sg(merchant.mapi_payment(out_trade_no=number)), SG)
     assert desk.told(number, SG) == [("quarantined", "currency_mismatch")]
     assert desk.order(number, SG)["status"] not in ("PAID", "FINISHED")
 
@@ -196,15 +197,15 @@ def test_b12_sums_of_refunds_are_exact(desk: Desk) -> None:
     number = params["out_trade_no"]
     for step in range(1, 11):
         refund = {"gmt_refund": "2026-02-04 08:00:00.250", "out_biz_no": f"{number}-{step}"}
-        refund |= {"refund_fee": f"{step // 10}.{step % 10}0", "notify_id": pen.fresh("b12")}
-        desk.post(desk.pen.cn(params | refund))
+        refund |= {"refund_fee": f"{step // 10}.{step % 10}0", "notify_id": merchant.fresh("b12")}
+        desk.post(desk.signer.cn(params | refund))
     desk.told(number, count=11)
     assert desk.order(number)["refunded_minor"] == 100
 
 
 def test_h12_a_refund_without_its_companion_refunds_nothing(desk: Desk) -> None:
     params = desk.pay()
-    desk.post(desk.pen.cn(params | {"refund_fee": "20.00", "notify_id": pen.fresh("h12")}))
+    desk.post(desk.signer.cn(params | {"refund_fee": "20.00", "notify_id": merchant.fresh("h12")}))
     assert desk.told(params["out_trade_no"], count=2)[1][0] in HELD
     assert desk.order(params["out_trade_no"])["refunded_minor"] == 0
 
@@ -223,7 +224,7 @@ def test_b13_an_unknown_order_waits_until_the_merchant_knows_it(desk: Desk) -> N
 
 def test_b15_success_after_finished_is_old_news(desk: Desk) -> None:
     params = desk.pay(trade_status="TRADE_FINISHED")
-    desk.post(desk.pen.cn(params | {"trade_status": "TRADE_SUCCESS", "notify_id": pen.fresh("b15")}))
+    desk.post(desk.signer.cn(params | {"trade_status": "TRADE_SUCCESS", "notify_id": merchant.fresh("b15")}))
     assert desk.told(params["out_trade_no"], count=2)[1][0] == "stale"
     assert desk.order(params["out_trade_no"])["status"] == "FINISHED"
 
@@ -237,11 +238,15 @@ def test_b16_a_year_old_finish_is_a_finish(desk: Desk) -> None:
 
 @pytest.mark.parametrize("refund_first", [False, True])
 def test_b17_a_refund_and_its_payment_end_alike_in_either_order(desk: Desk, refund_first: bool) -> None:
-    params = pen.gp()
-    refund = params | {"gmt_refund": "2026-02-04 08:00:00.250", "out_biz_no": pen.fresh("RF"), "refund_fee": "20.00"}
-    refund |= {"notify_id": pen.fresh("b17")}
+    params = merchant.payment()
+    refund = params | {
+        "gmt_refund": "2026-02-04 08:00:00.250",
+        "out_biz_no": merchant.fresh("RF"),
+        "refund_fee": "20.00",
+    }
+    refund |= {"notify_id": merchant.fresh("b17")}
     for one in (refund, params) if refund_first else (params, refund):
-        desk.post(desk.pen.cn(one))
+        desk.post(desk.signer.cn(one))
         desk.told(params["out_trade_no"], count=1 if one is (refund if refund_first else params) else 2)
     order = desk.order(params["out_trade_no"])
     assert (order["status"], order["refunded_minor"], order["amount_minor"]) == ("PAID", 2000, 12050)
@@ -249,16 +254,16 @@ def test_b17_a_refund_and_its_payment_end_alike_in_either_order(desk: Desk, refu
 
 def test_b19_more_refunded_than_paid_is_held(desk: Desk) -> None:
     params = desk.pay()
-    refund = {"gmt_refund": "2026-02-04 08:00:00.250", "out_biz_no": pen.fresh("RF"), "refund_fee": "120.51"}
-    desk.post(desk.pen.cn(params | refund | {"notify_id": pen.fresh("b19")}))
+    refund = {"gmt_refund": "2026-02-04 08:00:00.250", "out_biz_no": merchant.fresh("RF"), "refund_fee": "120.51"}
+    desk.post(desk.signer.cn(params | refund | {"notify_id": merchant.fresh("b19")}))
     assert desk.told(params["out_trade_no"], count=2)[1][0] == "quarantined"
     assert desk.order(params["out_trade_no"])["refunded_minor"] == 0
 
 
 @pytest.mark.parametrize(("status", "expected"), [("WAIT_BUYER_PAY", "WAITING"), ("TRADE_PENDING", "PAID")])
 def test_b21_waiting_is_not_paid_and_pending_is_paid_but_frozen(desk: Desk, status: str, expected: str) -> None:
-    account, params = SG, pen.g1(trade_status=status)
-    desk.post(desk.pen.sg(params), account)
+    account, params = SG, merchant.mapi_payment(trade_status=status)
+    desk.post(desk.signer.sg(params), account)
     assert desk.told(params["out_trade_no"], account)[0][0] == "applied"
     order = desk.order(params["out_trade_no"], account)
     assert order["status"] == expected
@@ -301,19 +306,19 @@ BATCHES = {
 def test_b25_a_batch_refund_is_read_within_bounds(desk: Desk, name: str) -> None:
     params = {
         "notify_type": "batch_refund_notify",
-        "notify_id": pen.fresh("b25"),
+        "notify_id": merchant.fresh("b25"),
         "notify_time": "2026-02-03 10:00:07",
-        "batch_no": pen.fresh("20260203"),
+        "batch_no": merchant.fresh("20260203"),
         "success_num": "1",
         "result_details": BATCHES[name],
-        "seller_id": pen.SG_SELLER,
+        "seller_id": merchant.SG_SELLER,
     }
-    assert desk.disposition_of(lambda: desk.post(desk.pen.sg(params), SG)) in (*HELD, "applied")
+    assert desk.disposition_of(lambda: desk.post(desk.signer.sg(params), SG)) in (*HELD, "applied")
 
 
 @pytest.mark.parametrize("number", ["' OR 1=1--", "{}", "*", "../../x", "%s%n", "<script>", "=HYPERLINK(1)", "$where"])
 def test_b27_an_order_number_is_only_a_text(desk: Desk, number: str) -> None:
-    own = pen.fresh(number)
+    own = merchant.fresh(number)
     desk.pay(REG, out_trade_no=own)
     assert desk.told(own, REG) == [("parked", "unknown_order")]
 
@@ -333,51 +338,54 @@ TEXTS = {
 @pytest.mark.parametrize("name", TEXTS)
 def test_text_in_its_own_charset_is_no_obstacle(desk: Desk, name: str) -> None:
     charset, subject = TEXTS[name]
-    params = pen.gp(subject=subject, charset=charset)
-    desk.post(desk.pen.cn(params, charset=charset), charset=charset)
+    params = merchant.payment(subject=subject, charset=charset)
+    desk.post(desk.signer.cn(params, charset=charset), charset=charset)
     assert desk.told(params["out_trade_no"])[0][0] == "applied"
 
 
 @pytest.mark.parametrize("charset", ["utf-7", "x-user-defined", "rot13", "utf-16"])
 def test_e15_a_charset_outside_the_list_is_held(desk: Desk, charset: str) -> None:
-    assert desk.disposition_of(lambda: desk.post(desk.pen.cn(pen.gp(charset=charset)))) in ("quarantined", "dead")
+    assert desk.disposition_of(lambda: desk.post(desk.signer.cn(merchant.payment(charset=charset)))) in (
+        "quarantined",
+        "dead",
+    )
 
 
 def test_bytes_that_are_no_text_in_their_charset_are_held(desk: Desk) -> None:
-    params = desk.pen.cn(pen.gp(subject="\xff\xfe", charset="utf-8"), charset="latin-1")
+    params = desk.signer.cn(merchant.payment(subject="\xff\xfe", charset="utf-8"), charset="latin-1")
     assert desk.disposition_of(lambda: desk.post(params, charset="latin-1")) in ("quarantined", "dead")
 
 
 @pytest.mark.parametrize("field", ["out_trade_no", "trade_no", "notify_id", "trade_status"])
 def test_e19_a_nul_in_an_identity_is_held(desk: Desk, field: str) -> None:
-    params = pen.gp(**{field: pen.fresh("x\0y")})
-    assert desk.disposition_of(lambda: desk.post(desk.pen.cn(params))) in ("quarantined", "dead")
+    params = merchant.payment(**{field: merchant.fresh("x\0y")})
+    assert desk.disposition_of(lambda: desk.post(desk.signer.cn(params))) in ("quarantined", "dead")
 
 
 # --- antom
 
 
 MESSAGES: dict[str, tuple[bytes, tuple[str, ...]]] = {
-    "N20-nan": (pen.g5().replace(b'"7700"', b"NaN"), HELD),
-    "N20-infinity": (pen.g5().replace(b'"7700"', b"Infinity"), HELD),
-    "N20-exponent": (pen.g5().replace(b'"7700"', b"1e999"), HELD),
-    "N24": (pen.g5().decode().encode("utf-16"), HELD),
-    "N25": (b"\xef\xbb\xbf" + pen.g5(), HELD),
-    "N26-after": (pen.g5() + b" and more", HELD),
-    "N26-two": (pen.g5() + pen.g5(), HELD),
-    "N26-comment": (b"/* note */" + pen.g5(), HELD),
-    "N26-quotes": (pen.g5().replace(b'"', b"'"), HELD),
-    "N30-decimal": (pen.g5().replace(b'"7700"', b'"77.00"'), HELD),
-    "N30-number": (pen.g5().replace(b'"7700"', b"7700"), HELD),
-    "N32-unknown": (pen.g5().replace(b"PAYMENT_RESULT", b"PAYMENT_MIRACLE"), (*HELD, "applied")),
-    "N32-case": (pen.g5().replace(b"PAYMENT_RESULT", b"payment_result"), (*HELD, "applied")),
-    "N33-case": (pen.g5().replace(b"paymentAmount", b"PaymentAmount"), HELD),
-    "N33-extra": (pen.g5().replace(b'{"notifyType"', b'{"more":{"a":1},"notifyType"'), ("applied",)),
+    "N20-nan": (merchant.antom_payment().replace(b'"7700"', b"NaN"), HELD),
+    "N20-infinity": (merchant.antom_payment().replace(b'"7700"', b"Infinity"), HELD),
+    "N20-exponent": (merchant.antom_payment().replace(b'"7700"', b"1e999"), HELD),
+    "N24": (merchant.antom_payment().decode().encode("utf-16"), HELD),
+    "N25": (b"\xef\xbb\xbf" + merchant.antom_payment(), HELD),
+    "N26-after": (merchant.antom_payment() + b" and more", HELD),
+    "N26-two": (merchant.antom_payment() + merchant.antom_payment(), HELD),
+    "N26-comment": (b"/* note */" + merchant.antom_payment(), HELD),
+    "N26-quotes": (merchant.antom_payment().replace(b'"', b"'"), HELD),
+    "N30-decimal": (merchant.antom_payment().replace(b'"7700"', b'"77.00"'), HELD),
+    "N30-number": (merchant.antom_payment().replace(b'"7700"', b"7700"), HELD),
+    "N32-unknown": (merchant.antom_payment().replace(b"PAYMENT_RESULT", b"PAYMENT_MIRACLE"), (*HELD, "applied")),
+    "N32-case": (merchant.antom_payment().replace(b"PAYMENT_RESULT", b"payment_result"), (*HELD, "applied")),
+    "N33-case": (merchant.antom_payment().replace(b"paymentAmount", b"PaymentAmount"), HELD),
+    "N33-extra": (merchant.antom_payment().replace(b'{"notifyType"', b'{"more":{"a":1},"notifyType"'), ("applied",)),
     "N-deep": (b"[" * 20_000, HELD),
-    "N-digits": (pen.g5().replace(b'"7700"', b"9" * 5000), HELD),
-    "N-twice": (pen.g5().replace(b'{"notifyType"', b'{"paymentRequestId":"x","notifyType"'), HELD),
-    "N-surrogate": (pen.g5().replace(b'"ok"', b'"\\ud800"'), HELD),
-    "N-nul": (pen.g5().replace(b'"ok"', b'"\\u0000"'), HELD),
+    "N-digits": (merchant.antom_payment().replace(b'"7700"', b"9" * 5000), HELD),
+    "N-twice": (merchant.antom_payment().replace(b'{"notifyType"', b'{"paymentRequestId":"x","notifyType"'), HELD),
+    "N-surrogate": (merchant.antom_payment().replace(b'"ok"', b'"\\ud800"'), HELD),
+    "N-nul": (merchant.antom_payment().replace(b'"ok"', b'"\\u0000"'), HELD),
     "N-bytes": (b"\x00\xff\xfe", HELD),
 }
 
@@ -392,16 +400,16 @@ def test_a_message_that_two_could_read_differently_is_held(desk: Desk, name: str
 
 
 def test_n30_yen_are_whole(desk: Desk) -> None:
-    number = pen.fresh("JP-")
-    desk.message(pen.g5(number).replace(b'"HKD","value":"7700"', b'"JPY","value":"100"'))
+    number = merchant.fresh("JP-")
+    desk.message(merchant.antom_payment(number).replace(b'"HKD","value":"7700"', b'"JPY","value":"100"'))
     desk.told(number, HK)
     order = desk.order(number, HK)
     assert (order["status"], order["amount_minor"], order["currency"]) == ("PAID", 100, "JPY")
 
 
 def test_n31_a_failed_payment_is_never_paid(desk: Desk) -> None:
-    number = pen.fresh("F-")
-    desk.message(pen.g5(number).replace(b'"resultStatus":"S"', b'"resultStatus":"F"'))
+    number = merchant.fresh("F-")
+    desk.message(merchant.antom_payment(number).replace(b'"resultStatus":"S"', b'"resultStatus":"F"'))
     desk.told(number, HK)
     assert desk.order(number, HK)["status"] not in ("PAID", "FINISHED")
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.bad_input import pen, wire
+from tests.bad_input import merchant, wire
 from tests.bad_input.judge import OK, Expected, Judge, body_of
-from tests.bad_input.pen import Pen, encode
+from tests.bad_input.merchant import Signer, encode
 
 SG, CN = "/notify/shop-sg", "/notify/shop-cn"
 UNSUPPORTED = Expected(415, "unsupported", "media_type")
@@ -54,33 +54,37 @@ ACCEPTED_TYPES = {
 
 @pytest.mark.parametrize("name", ACCEPTED_TYPES)
 def test_what_follows_the_media_type_is_not_looked_at(judge: Judge, name: str) -> None:
-    body = encode(judge.pen.sg(pen.g1()))
+    body = encode(judge.signer.sg(merchant.mapi_payment()))
     judge.row(wire.post(SG, body, content_type=ACCEPTED_TYPES[name]), OK)
 
 
-def signed_in(alipay: Pen, charset: str, text: str, **changes: str) -> bytes:
-    params = alipay.cn(pen.gp(subject=text, charset=charset, **changes), charset=charset)
+def signed_in(signer: Signer, charset: str, text: str, **changes: str) -> bytes:
+    params = signer.cn(merchant.payment(subject=text, charset=charset, **changes), charset=charset)
     return encode(params, charset)
 
 
-AUTHENTIC: dict[str, Callable[[Pen], bytes]] = {
-    "E12": lambda alipay: signed_in(alipay, "GBK", "港式奶茶两杯"),
-    "E14": lambda alipay: signed_in(alipay, "gb18030", "㐀𠀀"),
-    "E15": lambda alipay: encode(alipay.cn(pen.gp(charset="utf-7"))),
-    "E15-user": lambda alipay: encode(alipay.cn(pen.gp(charset="x-user-defined"))),
-    "E19": lambda alipay: encode(alipay.cn(pen.gp(out_trade_no=pen.fresh("E\x0019")))),
-    "E20": lambda alipay: encode(alipay.cn(pen.gp(subject="a\r\nb\tc\u2028d\u202ee"))),
-    "E23-plus": lambda alipay: encode(alipay.cn(pen.gp(subject="two words"))),
-    "E23-percent": lambda alipay: encode(alipay.cn(pen.gp(subject="two words"))).replace(b"+words", b"%20words"),
-    "E26-quot": lambda alipay: encode(alipay.cn(pen.gp(fund_bill_list="[{&quot;amount&quot;:&quot;1&quot;}]"))),
-    "E29": lambda alipay: encode(alipay.cn(pen.gp(subject="🧋 × 2"))),
+AUTHENTIC: dict[str, Callable[[Signer], bytes]] = {
+    "E12": lambda signer: signed_in(signer, "GBK", "港式奶茶两杯"),
+    "E14": lambda signer: signed_in(signer, "gb18030", "㐀𠀀"),
+    "E15": lambda signer: encode(signer.cn(merchant.payment(charset="utf-7"))),
+    "E15-user": lambda signer: encode(signer.cn(merchant.payment(charset="x-user-defined"))),
+    "E19": lambda signer: encode(signer.cn(merchant.payment(out_trade_no=merchant.fresh("E\x0019")))),
+    "E20": lambda signer: encode(signer.cn(merchant.payment(subject="a\r\nb\tc\u2028d\u202ee"))),
+    "E23-plus": lambda signer: encode(signer.cn(merchant.payment(subject="two words"))),
+    "E23-percent": lambda signer: encode(signer.cn(merchant.payment(subject="two words"))).replace(
+        b"+words", b"%20words"
+    ),
+    "E26-quot": lambda signer: encode(
+        signer.cn(merchant.payment(fund_bill_list="[{&quot;amount&quot;:&quot;1&quot;}]"))
+    ),
+    "E29": lambda signer: encode(signer.cn(merchant.payment(subject="🧋 × 2"))),
 }
 
 
 @pytest.mark.parametrize("name", AUTHENTIC)
 def test_what_is_signed_is_taken_byte_for_byte(judge: Judge, name: str) -> None:
     """Authenticity decides keep or refuse; what it means, and in which charset, is the worker's affair."""
-    body = AUTHENTIC[name](judge.pen)
+    body = AUTHENTIC[name](judge.signer)
     judge.server.mark()
     judge_state = judge.row(wire.post(CN, body), OK)
     assert judge_state.body == b"success"
@@ -92,37 +96,37 @@ def test_what_is_signed_is_taken_byte_for_byte(judge: Judge, name: str) -> None:
 
 
 def test_a_gbk_sender_verifies_without_configuration(judge: Judge) -> None:
-    params = judge.pen.gbk(pen.g1(subject="港式奶茶"))
+    params = judge.signer.gbk(merchant.mapi_payment(subject="港式奶茶"))
     judge.row(wire.post("/notify/shop-gbk", encode(params, "gbk")), OK)
 
 
-def plain(alipay: Pen) -> bytes:
-    return encode(alipay.cn(pen.gp()))
+def plain(signer: Signer) -> bytes:
+    return encode(signer.cn(merchant.payment()))
 
 
-BROKEN: dict[str, tuple[Callable[[Pen], bytes], Expected]] = {
-    "E17": (lambda alipay: plain(alipay).replace(b"Ferry", b"\xff"), MALFORMED),
-    "E17-utf8": (lambda alipay: plain(alipay).replace(b"Ferry", "茶".encode()), MALFORMED),
-    "E21-raw": (lambda alipay: b"\xef\xbb\xbf" + plain(alipay), MALFORMED),
-    "E21-escaped": (lambda alipay: b"%EF%BB%BF" + plain(alipay), MALFORMED),
-    "E22": (lambda alipay: plain(alipay).replace(b"Ferry", b"%zz"), MALFORMED),
-    "E22-one": (lambda alipay: plain(alipay) + b"&a=%4", MALFORMED),
-    "E24": (lambda alipay: with_raw_plus(alipay), BAD_SIGNATURE),
-    "E25": (lambda alipay: plain(alipay).replace(b"%2C", b"%252C"), BAD_SIGNATURE),
-    "E26": (lambda alipay: plain(alipay).replace(b"&", b"&amp;"), Expected(401, "bad_signature", "missing_sign")),
-    "E27-crlf": (lambda alipay: plain(alipay) + b"\r\n", MALFORMED),
-    "E27-blank": (lambda alipay: plain(alipay) + b" ", MALFORMED),
-    "E-nul": (lambda alipay: plain(alipay) + b"\x00", MALFORMED),
-    "E-name-blank": (lambda alipay: b"a+b=c&" + plain(alipay), MALFORMED),
-    "E-name-amp": (lambda alipay: b"a%26b=c&" + plain(alipay), MALFORMED),
-    "E-name-equals": (lambda alipay: b"a%3Db=c&" + plain(alipay), MALFORMED),
+BROKEN: dict[str, tuple[Callable[[Signer], bytes], Expected]] = {
+    "E17": (lambda signer: plain(signer).replace(b"Ferry", b"\xff"), MALFORMED),
+    "E17-utf8": (lambda signer: plain(signer).replace(b"Ferry", "茶".encode()), MALFORMED),
+    "E21-raw": (lambda signer: b"\xef\xbb\xbf" + plain(signer), MALFORMED),
+    "E21-escaped": (lambda signer: b"%EF%BB%BF" + plain(signer), MALFORMED),
+    "E22": (lambda signer: plain(signer).replace(b"Ferry", b"%zz"), MALFORMED),
+    "E22-one": (lambda signer: plain(signer) + b"&a=%4", MALFORMED),
+    "E24": (lambda signer: with_raw_plus(signer), BAD_SIGNATURE),
+    "E25": (lambda signer: plain(signer).replace(b"%2C", b"%252C"), BAD_SIGNATURE),
+    "E26": (lambda signer: plain(signer).replace(b"&", b"&amp;"), Expected(401, "bad_signature", "missing_sign")),
+    "E27-crlf": (lambda signer: plain(signer) + b"\r\n", MALFORMED),
+    "E27-blank": (lambda signer: plain(signer) + b" ", MALFORMED),
+    "E-nul": (lambda signer: plain(signer) + b"\x00", MALFORMED),
+    "E-name-blank": (lambda signer: b"a+b=c&" + plain(signer), MALFORMED),
+    "E-name-amp": (lambda signer: b"a%26b=c&" + plain(signer), MALFORMED),
+    "E-name-equals": (lambda signer: b"a%3Db=c&" + plain(signer), MALFORMED),
 }
 
 
-def with_raw_plus(alipay: Pen) -> bytes:
+def with_raw_plus(signer: Signer) -> bytes:
     """A form whose signature has a `+`, sent unescaped: it arrives as a blank."""
     while True:
-        params = alipay.cn(pen.gp())
+        params = signer.cn(merchant.payment())
         if "+" in params["sign"]:
             return encode(params).replace(b"%2B", b"+")
 
@@ -130,12 +134,12 @@ def with_raw_plus(alipay: Pen) -> bytes:
 @pytest.mark.parametrize("name", BROKEN)
 def test_nothing_is_repaired(judge: Judge, name: str) -> None:
     build, expected = BROKEN[name]
-    judge.row(wire.post(CN, build(judge.pen)), expected)
+    judge.row(wire.post(CN, build(judge.signer)), expected)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "zstd", "x-gzip", "identity, gzip"])
 def test_e30_nothing_is_decompressed(judge: Judge, coding: str) -> None:
-    body = gzip.compress(plain(judge.pen)) if "gzip" in coding else b"a=b"
+    body = gzip.compress(plain(judge.signer)) if "gzip" in coding else b"a=b"
     judge.row(wire.post(CN, body, headers={"Content-Encoding": coding}), ENCODED)
 
 
@@ -148,4 +152,4 @@ def test_e30_a_bomb_costs_nothing(judge: Judge) -> None:
 
 
 def test_e30_identity_is_no_encoding(judge: Judge) -> None:
-    judge.row(wire.post(CN, plain(judge.pen), headers={"Content-Encoding": "identity"}), OK)
+    judge.row(wire.post(CN, plain(judge.signer), headers={"Content-Encoding": "identity"}), OK)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.bad_input import pen, wire
+from tests.bad_input import merchant, wire
 from tests.bad_input.judge import Expected, Judge
 
 PATH = "/notify/shop-cn"
@@ -22,7 +22,7 @@ def canaries(judge: Judge, count: int = 30) -> float:
     """How long the slowest of some valid notifications took, each on a connection of its own."""
     times = []
     for _ in range(count):
-        request = wire.post(PATH, pen.encode(judge.pen.cn(pen.gp())))
+        request = wire.post(PATH, merchant.encode(judge.signer.cn(merchant.payment())))
         answer = wire.send(judge.port, request)
         assert answer.body == b"success"
         times.append(answer.seconds)
@@ -88,7 +88,7 @@ def test_d02_the_connection_ends_though_the_sender_goes_on(judge: Judge) -> None
 
 def test_d05_bad_cookies_are_not_worth_a_line_each(judge: Judge) -> None:
     cookies = "; ".join(f"{n}=\x7f\xff" for n in range(300)).encode("latin-1")
-    request = wire.post(PATH, pen.encode(judge.pen.cn(pen.gp())))
+    request = wire.post(PATH, merchant.encode(judge.signer.cn(merchant.payment())))
     before = judge.server.mark()
     wire.send(judge.port, request.replace(b"Host: ", b"Cookie: " + cookies + b"\r\nHost: ", 1))
     assert len(judge.server.state()["log"].splitlines()) <= 1
@@ -245,7 +245,7 @@ def test_d12_beyond_its_room_it_says_so_at_once(judge_of: Callable[..., Judge]) 
     with open_connections(judge, 10, slow):
         time.sleep(0.1)
         before = judge.server.mark()
-        answer = wire.send(judge.port, wire.post(PATH, pen.encode(judge.pen.cn(pen.gp()))))
+        answer = wire.send(judge.port, wire.post(PATH, merchant.encode(judge.signer.cn(merchant.payment()))))
         assert answer.seconds < 0.05
         assert (answer.status, answer.body, answer.headers["retry-after"]) == (503, b"fail", "60")
         throttled = 'alipay_notify_received_total{account="shop-cn",outcome="throttled"}'

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.bad_input import pen, wire
+from tests.bad_input import merchant, wire
 from tests.bad_input.judge import Expected, Judge, Server
-from tests.bad_input.pen import Pen, encode
+from tests.bad_input.merchant import Signer, encode
+from tests.support import alipay
 
 PATH = "/notify/shop-cn"
 BAD = Expected(401, "bad_signature", "bad_signature")
@@ -19,31 +20,31 @@ RELOADED_WITHIN_S = 5.0
 
 
 @pytest.fixture
-def directory(alipay: Pen, tmp_path: Path) -> Path:
+def directory(signer: Signer, tmp_path: Path) -> Path:
     """The suite's configuration, where `shop-cn` has two keys so that one can be replaced."""
-    accounts = pen.write_accounts(tmp_path, alipay.keys)
+    accounts = merchant.write_accounts(tmp_path, signer.keys)
     text = accounts.read_text()
     at = text.index("[accounts.shop-cn]")
     accounts.write_text(text[:at] + text[at:].replace('keys = ["cn.pem"]', 'keys = ["cn.pem", "next.pem"]', 1))
-    (tmp_path / "next.pem").write_bytes(pen.public_pem(alipay.keys.stranger))
+    (tmp_path / "next.pem").write_bytes(alipay.pem(signer.keys.stranger))
     return tmp_path
 
 
 @pytest.fixture
-def judge(directory: Path, alipay: Pen) -> Iterator[Judge]:
+def judge(directory: Path, signer: Signer) -> Iterator[Judge]:
     server = Server(directory / "accounts.toml", ALIPAY_NOTIFY_KEY_RELOAD_INTERVAL_S="0.05")
-    yield Judge(server, alipay)
+    yield Judge(server, signer)
     server.stop()
 
 
-def request(alipay: Pen, key: rsa.RSAPrivateKey) -> bytes:
-    return wire.post(PATH, encode(alipay.cn(pen.gp(), key=key)))
+def request(signer: Signer, key: rsa.RSAPrivateKey) -> bytes:
+    return wire.post(PATH, encode(signer.cn(merchant.payment(), key=key)))
 
 
 def put(file: Path, key: rsa.RSAPrivateKey) -> None:
     """Replace a key file as one should: written beside it, then renamed."""
     beside = file.with_suffix(".new")
-    beside.write_bytes(pen.public_pem(key))
+    beside.write_bytes(alipay.pem(key))
     beside.replace(file)
 
 
@@ -88,17 +89,17 @@ def until_answered(judge: Judge, body: bytes, status: int) -> None:
 
 def test_s30_keys_are_replaced_under_traffic_and_nobody_valid_is_refused(judge: Judge, directory: Path) -> None:
     """Each key in its turn moves out, its successor in, while the other one signs what flows."""
-    keep, leaving = judge.pen.keys.cn, judge.pen.keys.stranger
+    keep, leaving = judge.signer.keys.cn, judge.signer.keys.stranger
     files = [directory / "cn.pem", directory / "next.pem"]
     answered = 0
     for _ in range(ROTATIONS):
         successor = rsa.generate_private_key(65537, 2048)
-        assert wire.send(judge.port, request(judge.pen, successor)).status == 401
-        with Traffic(judge.port, [request(judge.pen, keep) for _ in range(20)]) as traffic:
+        assert wire.send(judge.port, request(judge.signer, successor)).status == 401
+        with Traffic(judge.port, [request(judge.signer, keep) for _ in range(20)]) as traffic:
             traffic.wait_for(20)
             put(files[1], successor)
-            until_answered(judge, request(judge.pen, successor), 200)
-            until_answered(judge, request(judge.pen, leaving), 401)
+            until_answered(judge, request(judge.signer, successor), 200)
+            until_answered(judge, request(judge.signer, leaving), 401)
             traffic.wait_for(20)
         assert set(traffic.answers) == {200}
         answered += len(traffic.answers)
@@ -110,7 +111,7 @@ def test_s30_keys_are_replaced_under_traffic_and_nobody_valid_is_refused(judge: 
 def test_s30_a_key_file_that_is_half_written_keeps_the_old_key(judge: Judge, directory: Path) -> None:
     """F-R14: truncated, unreadable, gone. Nobody is refused, and it is told."""
     judge.server.mark()
-    valid = [request(judge.pen, judge.pen.keys.cn) for _ in range(20)]
+    valid = [request(judge.signer, judge.signer.keys.cn) for _ in range(20)]
     file = directory / "cn.pem"
     whole = file.read_bytes()
     with Traffic(judge.port, valid) as traffic:
@@ -130,10 +131,13 @@ def test_s33_a_verifier_that_raises_has_not_verified(judge_of: Callable[..., Jud
     """Its panic is the refusal of this one message, told once; the process and its other accounts go on."""
     judge = judge_of(SUITE_STUMBLES="shop-gbk")
     for _ in range(3):
-        judge.row(wire.post("/notify/shop-gbk", encode(judge.pen.gbk(pen.g1()))), BAD)
+        judge.row(wire.post("/notify/shop-gbk", encode(judge.signer.gbk(merchant.mapi_payment()))), BAD)
         time.sleep(0.05)
     before = judge.server.mark()
-    assert wire.send(judge.port, wire.post("/notify/shop-gbk", encode(judge.pen.gbk(pen.g1())))).status == 401
+    assert (
+        wire.send(judge.port, wire.post("/notify/shop-gbk", encode(judge.signer.gbk(merchant.mapi_payment())))).status
+        == 401
+    )
     time.sleep(0.2)
     state = judge.server.state()
     assert len(state["log"].splitlines()) == 1
@@ -143,8 +147,8 @@ def test_s33_a_verifier_that_raises_has_not_verified(judge_of: Callable[..., Jud
 
 def test_s35_good_traffic_is_answered_beside_a_flood_of_forgeries(judge_of: Callable[..., Judge]) -> None:
     judge = judge_of(ALIPAY_NOTIFY_LOG_REFUSALS_PER_S="20")
-    forged = [request(judge.pen, judge.pen.keys.stranger) for _ in range(20)]
-    good = [request(judge.pen, judge.pen.keys.cn) for _ in range(100)]
+    forged = [request(judge.signer, judge.signer.keys.stranger) for _ in range(20)]
+    good = [request(judge.signer, judge.signer.keys.cn) for _ in range(100)]
     before = judge.server.mark()
     with Traffic(judge.port, forged) as one, Traffic(judge.port, forged) as two, Traffic(judge.port, good) as traffic:
         traffic.wait_for(300)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.bad_input import pen, wire
+from tests.bad_input import merchant, wire
 from tests.bad_input.judge import OK, Expected, Judge
-from tests.bad_input.pen import encode
+from tests.bad_input.merchant import encode
 
 PATH = "/notify/shop-cn"
 FALSE_LINE = 'x\r\n{"event":"notification","outcome":"accepted"}\r\n\x1b[31mred\u2028\u2029\u202e\x85\u200b\x00'
@@ -31,7 +31,7 @@ def lines(judge: Judge, *, at_least: int) -> list[str]:
 @pytest.mark.parametrize("field", ["out_trade_no", "notify_id", "subject", "trade_status", "trade_no", "notify_type"])
 def test_l01_a_line_in_a_field_stays_in_its_line(judge: Judge, field: str) -> None:
     quiet(judge)
-    request = wire.post(PATH, encode(judge.pen.cn(pen.gp(**{field: FALSE_LINE}))))
+    request = wire.post(PATH, encode(judge.signer.cn(merchant.payment(**{field: FALSE_LINE}))))
     assert wire.send(judge.port, request).body == b"success"
     found = lines(judge, at_least=1)
     assert len(found) == 1
@@ -42,7 +42,7 @@ def test_l01_a_line_in_a_field_stays_in_its_line(judge: Judge, field: str) -> No
 
 def test_l01_a_forged_field_is_escaped_too(judge: Judge) -> None:
     quiet(judge)
-    forged = judge.pen.cn(pen.gp(out_trade_no=FALSE_LINE), key=judge.pen.keys.stranger)
+    forged = judge.signer.cn(merchant.payment(out_trade_no=FALSE_LINE), key=judge.signer.keys.stranger)
     assert wire.send(judge.port, wire.post(PATH, encode(forged))).status == 401
     found = lines(judge, at_least=1)
     assert len(found) == 1
@@ -53,7 +53,7 @@ def test_l01_a_header_and_a_path_are_never_logged(judge: Judge) -> None:
     judge.server.mark()
     headers = {"User-Agent": "agent-canary-77", "X-Request-Id": "id-canary-77", "Referer": "ref-canary-77"}
     wire.send(judge.port, wire.post("/path-canary-77", b"", headers=headers))
-    wire.send(judge.port, wire.post(PATH, encode(judge.pen.cn(pen.gp())), headers=headers))
+    wire.send(judge.port, wire.post(PATH, encode(judge.signer.cn(merchant.payment())), headers=headers))
     state = judge.server.state()
     assert "canary-77" not in state["log"] + state["metrics"]
 
@@ -69,9 +69,9 @@ def test_l03_payer_and_text_are_in_no_line_and_no_header_of_a_record(judge: Judg
         "passback_params": "params-of-person-six",
     }
     quiet(judge)
-    params = judge.pen.cn(pen.gp(**person))
+    params = judge.signer.cn(merchant.payment(**person))
     assert wire.send(judge.port, wire.post(PATH, encode(params))).body == b"success"
-    forged = judge.pen.cn(pen.gp(**person), key=judge.pen.keys.stranger)
+    forged = judge.signer.cn(merchant.payment(**person), key=judge.signer.keys.stranger)
     assert wire.send(judge.port, wire.post(PATH, encode(forged))).status == 401
     shown = "".join(lines(judge, at_least=2))
     state = judge.server.state()
@@ -82,8 +82,8 @@ def test_l03_payer_and_text_are_in_no_line_and_no_header_of_a_record(judge: Judg
 
 def test_l04_what_a_sender_writes_makes_no_new_series(judge: Judge) -> None:
     def send(number: int) -> None:
-        odd = pen.gp(app_id=f"a{number}", trade_status=f"S{number}", notify_type=f"t{number}")
-        wire.send(judge.port, wire.post(PATH, encode(judge.pen.cn(odd)), headers={"User-Agent": f"u{number}"}))
+        odd = merchant.payment(app_id=f"a{number}", trade_status=f"S{number}", notify_type=f"t{number}")
+        wire.send(judge.port, wire.post(PATH, encode(judge.signer.cn(odd)), headers={"User-Agent": f"u{number}"}))
         wire.send(judge.port, wire.post(f"/notify/shop{number}", b"", method=f"M{number % 7}ETHOD"))
         wire.send(judge.port, wire.post(f"/p{number}", b"", method="GET"))
 
@@ -110,13 +110,13 @@ def test_l06_every_answer_is_a_fixed_text_without_a_version(judge: Judge) -> Non
 @pytest.mark.parametrize("field", ["notify_url", "return_url", "cert_url", "alipay_cert_url"])
 def test_x01_an_address_in_a_form_is_only_text(judge: Judge, url: str, field: str) -> None:
     before = judge.server.state()["files"]
-    judge.row(wire.post(PATH, encode(judge.pen.cn(pen.gp(**{field: url})))), OK)
+    judge.row(wire.post(PATH, encode(judge.signer.cn(merchant.payment(**{field: url})))), OK)
     assert judge.server.state()["files"] <= before + 1
 
 
 def test_s35_a_flood_of_forgeries_leaves_the_good_ones_their_time(judge_of: Callable[..., Judge]) -> None:
     judge = judge_of(ALIPAY_NOTIFY_LOG_REFUSALS_PER_S="20")
-    forged = wire.post(PATH, encode(judge.pen.cn(pen.gp(), key=judge.pen.keys.stranger)))
+    forged = wire.post(PATH, encode(judge.signer.cn(merchant.payment(), key=judge.signer.keys.stranger)))
     judge.server.mark()
     with wire.connect(judge.port) as opened:
         for _ in range(500):
@@ -127,5 +127,5 @@ def test_s35_a_flood_of_forgeries_leaves_the_good_ones_their_time(judge_of: Call
 
 
 def test_a_refusal_is_remembered_with_the_order_it_claims(judge: Judge) -> None:
-    forged = encode(judge.pen.cn(pen.gp(), key=judge.pen.keys.stranger))
+    forged = encode(judge.signer.cn(merchant.payment(), key=judge.signer.keys.stranger))
     judge.row(wire.post(PATH, forged), Expected(401, "bad_signature", "bad_signature"))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_input import pen, wire
+from tests.bad_input import merchant, wire
 from tests.bad_input.certificates import Authority
 from tests.bad_input.judge import OK, Expected, Judge, Server
-from tests.bad_input.pen import Pen, encode
+from tests.bad_input.merchant import Signer, encode
 
 PATH = "/notify/shop-cn"
 WEB = "/notify/shop-web"
@@ -64,10 +64,10 @@ def test_x01_no_address_that_a_signed_message_names_is_ever_called(judge: Judge)
     with listening() as (port, called):
         before = judge.server.state()["outbound"]
         for url in (*URLS, f"http://127.0.0.1:{port}/x", f"https://localhost:{port}/x"):
-            params = judge.pen.cn(pen.gp(**dict.fromkeys(FIELDS, url)))
+            params = judge.signer.cn(merchant.payment(**dict.fromkeys(FIELDS, url)))
             judge.row(wire.post(PATH, encode(params)), OK)
             headers = {"X-Forwarded-Host": f"127.0.0.1:{port}", "Origin": url, "Referer": url, "Link": f"<{url}>"}
-            judge.row(wire.post(PATH, encode(judge.pen.cn(pen.gp())), headers=headers), OK)
+            judge.row(wire.post(PATH, encode(judge.signer.cn(merchant.payment())), headers=headers), OK)
         assert judge.server.state()["outbound"] == before, "an address was looked up or called"
     assert called == []
 
@@ -75,8 +75,8 @@ def test_x01_no_address_that_a_signed_message_names_is_ever_called(judge: Judge)
 def test_x01_a_certificate_that_is_named_and_not_known_is_not_fetched(judge: Judge) -> None:
     with listening() as (port, called):
         before = judge.server.state()["outbound"]
-        params = pen.gp(alipay_cert_sn="0" * 32, cert_url=f"http://127.0.0.1:{port}/cert")
-        form = encode(judge.pen.cn(params, key=judge.pen.keys.cert))
+        params = merchant.payment(alipay_cert_sn="0" * 32, cert_url=f"http://127.0.0.1:{port}/cert")
+        form = encode(judge.signer.cn(params, key=judge.signer.keys.cert))
         judge.row(wire.post("/notify/shop-cert", form), Expected(401, "bad_signature", "unknown_key"))
         assert judge.server.state()["outbound"] == before
     assert called == []
@@ -131,24 +131,24 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @contextmanager
-def asking(directory: Path, alipay: Pen, authority: Authority, port: int) -> Iterator[Judge]:
+def asking(directory: Path, signer: Signer, authority: Authority, port: int) -> Iterator[Judge]:
     """A receiver that asks the gateway on this port, and trusts the suite's authority."""
-    accounts = pen.write_accounts(directory, alipay.keys)
+    accounts = merchant.write_accounts(directory, signer.keys)
     url = f'notify_verify_url = "https://localhost:{port}/gateway.do"'
     accounts.write_text(accounts.read_text().replace("notify_verify = true", f"notify_verify = true\n{url}"))
     server = Server(accounts, SUITE_ASKS="1", SSL_CERT_FILE=str(authority.file))
     try:
-        yield Judge(server, alipay)
+        yield Judge(server, signer)
     finally:
         server.stop()
 
 
 def ask(judge: Judge, expected: Expected) -> None:
-    judge.row(wire.post(WEB, encode(judge.pen.web(pen.g2()))), expected)
+    judge.row(wire.post(WEB, encode(judge.signer.web(merchant.website_payment()))), expected)
 
 
-def test_x04_a_gateway_that_is_who_it_says_is_asked(tmp_path: Path, alipay: Pen, authority: Authority) -> None:
-    with Gateway(authority.issue("localhost")) as gateway, asking(tmp_path, alipay, authority, gateway.port) as judge:
+def test_x04_a_gateway_that_is_who_it_says_is_asked(tmp_path: Path, signer: Signer, authority: Authority) -> None:
+    with Gateway(authority.issue("localhost")) as gateway, asking(tmp_path, signer, authority, gateway.port) as judge:
         ask(judge, OK)
         assert len(gateway.asked) == 1
         assert any("socket.connect" in wanted for wanted in judge.server.state()["outbound"]), "the window sees it"
@@ -156,7 +156,7 @@ def test_x04_a_gateway_that_is_who_it_says_is_asked(tmp_path: Path, alipay: Pen,
 
 @pytest.mark.parametrize("kind", ["another name", "self-signed", "expired", "a stranger's authority"])
 def test_x04_a_gateway_that_cannot_prove_who_it_is_is_not_believed(
-    tmp_path: Path, alipay: Pen, authority: Authority, kind: str
+    tmp_path: Path, signer: Signer, authority: Authority, kind: str
 ) -> None:
     (tmp_path / "stranger").mkdir()
     certificate = {
@@ -165,6 +165,6 @@ def test_x04_a_gateway_that_cannot_prove_who_it_is_is_not_believed(
         "expired": lambda: authority.issue("localhost", days=-1),
         "a stranger's authority": lambda: Authority(tmp_path / "stranger").issue("localhost"),
     }[kind]()
-    with Gateway(certificate) as gateway, asking(tmp_path, alipay, authority, gateway.port) as judge:
+    with Gateway(certificate) as gateway, asking(tmp_path, signer, authority, gateway.port) as judge:
         ask(judge, UNAVAILABLE)
         assert gateway.asked == [], "not even the question was told"

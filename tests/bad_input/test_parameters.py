@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from tests.bad_input import pen, wire
+from tests.bad_input import merchant, wire
 from tests.bad_input.judge import OK, Expected, Judge, body_of
-from tests.bad_input.pen import Pen, encode
+from tests.bad_input.merchant import Signer, encode
+from tests.support import alipay
 
 CN = "/notify/shop-cn"
 DUPLICATE = Expected(400, "malformed", "duplicate_param")
@@ -20,66 +21,66 @@ BAD_SIGNATURE = Expected(401, "bad_signature", "bad_signature")
 AMBIGUOUS = Expected(400, "ambiguous", "ambiguous")
 
 
-def plain(alipay: Pen, **changes: str) -> bytes:
-    return encode(alipay.cn(pen.gp(**changes)))
+def plain(signer: Signer, **changes: str) -> bytes:
+    return encode(signer.cn(merchant.payment(**changes)))
 
 
-def renamed(alipay: Pen, new: str) -> bytes:
-    return plain(alipay).replace(b"&sign=", b"&" + new.encode() + b"=")
+def renamed(signer: Signer, new: str) -> bytes:
+    return plain(signer).replace(b"&sign=", b"&" + new.encode() + b"=")
 
 
-def resplit(alipay: Pen, *, split: bool) -> bytes:
+def resplit(signer: Signer, *, split: bool) -> bytes:
     """Signed as one subject; `split` tells it as the two parameters that have the same signed text."""
     hidden = "S&total_amount=9999.00&trade_aaa="
-    params = pen.gp(subject=hidden, total_amount="0.01")
-    signed = alipay.cn(params)
+    params = merchant.payment(subject=hidden, total_amount="0.01")
+    signed = signer.cn(params)
     if not split:
         return encode(signed)
     told = signed | {"subject": "S", "total_amount": "9999.00", "trade_aaa": "&total_amount=0.01"}
-    assert pen.text_of(told) == pen.text_of(params)
+    assert merchant.text_of(told) == merchant.text_of(params)
     return encode(told)
 
 
-REFUSED: dict[str, tuple[Callable[[Pen], bytes], Expected]] = {
-    "C01": (lambda alipay: b"total_amount=0.01&" + plain(alipay), DUPLICATE),
-    "C02": (lambda alipay: plain(alipay) + b"&version=1.0", DUPLICATE),
-    "C02-escaped": (lambda alipay: plain(alipay) + b"&%76ersion=1.0", DUPLICATE),
-    "C03-after": (lambda alipay: plain(alipay) + b"&sign=YmFk", DUPLICATE),
-    "C03-before": (lambda alipay: b"sign=YmFk&" + plain(alipay), DUPLICATE),
-    "C04": (lambda alipay: plain(alipay) + b"&sign_type=MD5", DUPLICATE),
-    "C05-[]": (lambda alipay: renamed(alipay, "sign%5B%5D"), MISSING_SIGN),
-    "C05-[0]": (lambda alipay: renamed(alipay, "sign[0]"), MISSING_SIGN),
-    "C05-.x": (lambda alipay: renamed(alipay, "sign.x"), MISSING_SIGN),
-    "C06-sign": (lambda alipay: renamed(alipay, "Sign"), MISSING_SIGN),
-    "C06-amount": (lambda alipay: plain(alipay).replace(b"total_amount", b"Total_Amount"), BAD_SIGNATURE),
-    "C08-split": (lambda alipay: resplit(alipay, split=True), AMBIGUOUS),
-    "C08-unsplit": (lambda alipay: resplit(alipay, split=False), AMBIGUOUS),
-    "C12": (lambda alipay: plain(alipay) + b"&a=b", BAD_SIGNATURE),
-    "C13": (lambda alipay: plain(alipay).replace(b"&version=1.0", b""), BAD_SIGNATURE),
-    "C18": (lambda alipay: signed_over_sign_type(alipay), BAD_SIGNATURE),
-    "C19": (lambda alipay: plain(alipay).replace(b"&", b";"), MISSING_SIGN),
-    "C20-nameless": (lambda alipay: plain(alipay) + b"&=c", MALFORMED),
-    "C20-empty": (lambda alipay: plain(alipay) + b"&&a=b", MALFORMED),
-    "C20-bare": (lambda alipay: plain(alipay) + b"&b", MALFORMED),
-    "C20-end": (lambda alipay: plain(alipay) + b"&", MALFORMED),
-    "C21-201": (lambda alipay: b"&".join(b"n%d=1" % n for n in range(201)), TOO_MANY),
-    "C21-9000": (lambda alipay: b"&".join(b"%d=1" % n for n in range(9000)), TOO_MANY),
-    "C22-name": (lambda alipay: encode(alipay.cn(pen.gp() | {"n" * 1024: "v"})), TOO_LONG),
-    "C22-value": (lambda alipay: plain(alipay, body="v" * 17 * 1024), TOO_LONG),
-    "C24": (lambda alipay: b"", MALFORMED),
+REFUSED: dict[str, tuple[Callable[[Signer], bytes], Expected]] = {
+    "C01": (lambda signer: b"total_amount=0.01&" + plain(signer), DUPLICATE),
+    "C02": (lambda signer: plain(signer) + b"&version=1.0", DUPLICATE),
+    "C02-escaped": (lambda signer: plain(signer) + b"&%76ersion=1.0", DUPLICATE),
+    "C03-after": (lambda signer: plain(signer) + b"&sign=YmFk", DUPLICATE),
+    "C03-before": (lambda signer: b"sign=YmFk&" + plain(signer), DUPLICATE),
+    "C04": (lambda signer: plain(signer) + b"&sign_type=MD5", DUPLICATE),
+    "C05-[]": (lambda signer: renamed(signer, "sign%5B%5D"), MISSING_SIGN),
+    "C05-[0]": (lambda signer: renamed(signer, "sign[0]"), MISSING_SIGN),
+    "C05-.x": (lambda signer: renamed(signer, "sign.x"), MISSING_SIGN),
+    "C06-sign": (lambda signer: renamed(signer, "Sign"), MISSING_SIGN),
+    "C06-amount": (lambda signer: plain(signer).replace(b"total_amount", b"Total_Amount"), BAD_SIGNATURE),
+    "C08-split": (lambda signer: resplit(signer, split=True), AMBIGUOUS),
+    "C08-unsplit": (lambda signer: resplit(signer, split=False), AMBIGUOUS),
+    "C12": (lambda signer: plain(signer) + b"&a=b", BAD_SIGNATURE),
+    "C13": (lambda signer: plain(signer).replace(b"&version=1.0", b""), BAD_SIGNATURE),
+    "C18": (lambda signer: signed_over_sign_type(signer), BAD_SIGNATURE),
+    "C19": (lambda signer: plain(signer).replace(b"&", b";"), MISSING_SIGN),
+    "C20-nameless": (lambda signer: plain(signer) + b"&=c", MALFORMED),
+    "C20-empty": (lambda signer: plain(signer) + b"&&a=b", MALFORMED),
+    "C20-bare": (lambda signer: plain(signer) + b"&b", MALFORMED),
+    "C20-end": (lambda signer: plain(signer) + b"&", MALFORMED),
+    "C21-201": (lambda signer: b"&".join(b"n%d=1" % n for n in range(201)), TOO_MANY),
+    "C21-9000": (lambda signer: b"&".join(b"%d=1" % n for n in range(9000)), TOO_MANY),
+    "C22-name": (lambda signer: encode(signer.cn(merchant.payment() | {"n" * 1024: "v"})), TOO_LONG),
+    "C22-value": (lambda signer: plain(signer, body="v" * 17 * 1024), TOO_LONG),
+    "C24": (lambda signer: b"", MALFORMED),
 }
 
 
-def signed_over_sign_type(alipay: Pen) -> bytes:
-    params = pen.gp() | {"sign_type": "RSA2"}
-    text = pen.text_of(params, keep=("sign_type",)).encode()
-    return encode(params | {"sign": pen.rsa_sign(alipay.keys.cn, text, hashes.SHA256())})
+def signed_over_sign_type(signer: Signer) -> bytes:
+    params = merchant.payment() | {"sign_type": "RSA2"}
+    text = alipay.canonical(params, blanks=False, left_out=("sign",))
+    return encode(params | {"sign": alipay.rsa_signature(text, signer.keys.cn, hashes.SHA256())})
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_form_that_is_not_exactly_what_was_signed_is_refused(judge: Judge, name: str) -> None:
     build, expected = REFUSED[name]
-    judge.row(wire.post(CN, build(judge.pen)), expected)
+    judge.row(wire.post(CN, build(judge.signer)), expected)
 
 
 def test_c21_ten_thousand_parameters_are_refused(judge: Judge) -> None:
@@ -88,11 +89,11 @@ def test_c21_ten_thousand_parameters_are_refused(judge: Judge) -> None:
 
 
 def test_c07_a_form_in_the_query_is_no_body(judge: Judge) -> None:
-    judge.row(wire.post(f"{CN}?{plain(judge.pen).decode()}", b""), MALFORMED)
+    judge.row(wire.post(f"{CN}?{plain(judge.signer).decode()}", b""), MALFORMED)
 
 
 def test_c07_the_query_is_never_read(judge: Judge) -> None:
-    body = plain(judge.pen)
+    body = plain(judge.signer)
     judge.server.mark()
     judge.row(wire.post(f"{CN}?total_amount=9&sign_type=MD5", body), OK)
     assert body in [body_of(record) for record in judge.server.state()["records"]]
@@ -100,26 +101,26 @@ def test_c07_the_query_is_never_read(judge: Judge) -> None:
 
 DEEP = '{"a":' * 2400 + "1" + "}" * 2400
 
-ACCEPTED: dict[str, Callable[[Pen], bytes]] = {
-    "C10": lambda alipay: plain(alipay, subject="a & b = 100% + \"c\" & 'd' &e"),
-    "C11": lambda alipay: plain(alipay, subject="a&b=c"),
-    "C11-near": lambda alipay: plain(alipay, subject="x&Total_amount=1&total_amounts=2&total_amount =3"),
-    "C16-without": lambda alipay: encode(alipay.cn(pen.gp(buyer_logon_id=""))),
-    "C16-with": lambda alipay: encode(alipay.cn(pen.gp(buyer_logon_id=""), blanks=True)),
-    "C16-zero": lambda alipay: plain(alipay, point_amount="0", subject=" ", body="null"),
-    "C23": lambda alipay: plain(alipay, fund_bill_list=DEEP[:12_000]),
-    "C-unknown": lambda alipay: plain(alipay, a_new_name_of_next_year="1"),
+ACCEPTED: dict[str, Callable[[Signer], bytes]] = {
+    "C10": lambda signer: plain(signer, subject="a & b = 100% + \"c\" & 'd' &e"),
+    "C11": lambda signer: plain(signer, subject="a&b=c"),
+    "C11-near": lambda signer: plain(signer, subject="x&Total_amount=1&total_amounts=2&total_amount =3"),
+    "C16-without": lambda signer: encode(signer.cn(merchant.payment(buyer_logon_id=""))),
+    "C16-with": lambda signer: encode(signer.cn(merchant.payment(buyer_logon_id=""), blanks=True)),
+    "C16-zero": lambda signer: plain(signer, point_amount="0", subject=" ", body="null"),
+    "C23": lambda signer: plain(signer, fund_bill_list=DEEP[:12_000]),
+    "C-unknown": lambda signer: plain(signer, a_new_name_of_next_year="1"),
 }
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_whatever_was_signed_is_taken(judge: Judge, name: str) -> None:
-    judge.row(wire.post(CN, ACCEPTED[name](judge.pen)), OK)
+    judge.row(wire.post(CN, ACCEPTED[name](judge.signer)), OK)
 
 
 def test_c14_the_order_on_the_wire_means_nothing(judge: Judge) -> None:
     shuffling = random.Random(14)
-    params = list(judge.pen.cn(pen.gp()).items())
+    params = list(judge.signer.cn(merchant.payment()).items())
     judge.server.mark()
     for _ in range(100):
         shuffling.shuffle(params)

@@ -16,23 +16,24 @@ from urllib.request import Request, urlopen
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from tests.bad_input import pen, wire
-from tests.bad_input.pen import Pen, antom_header, encode
+from tests.bad_input import merchant, wire
+from tests.bad_input.merchant import Signer, encode
+from tests.support import alipay
 from tests.support.engine import Engine, eventually
 from tests.support.paths import ROOT
 
 TOKEN = "canary-7b1c-the-token-of-the-admin"  # like the MD5 key, it must turn up nowhere
-SECRETS = (pen.MD5_KEY, TOKEN, pen.MD5_KEY[:13], TOKEN[:13])
+SECRETS = (merchant.MD5_KEY, TOKEN, merchant.MD5_KEY[:13], TOKEN[:13])
 MD5, CN = "/notify/shop-md5", "/notify/shop-cn"
 
 
 class House:
     """An engine with secrets, and everything that it says."""
 
-    def __init__(self, directory: Path, alipay: Pen) -> None:
+    def __init__(self, directory: Path, signer: Signer) -> None:
         self.directory = directory
-        self.pen = alipay
-        self.accounts = pen.write_accounts(directory, alipay.keys)
+        self.signer = signer
+        self.accounts = merchant.write_accounts(directory, signer.keys)
         (directory / "token").write_text(TOKEN + "\n")
         self.environment = {
             "ALIPAY_NOTIFY_ADMIN_TOKEN_FILE": str(directory / "token"),
@@ -100,8 +101,8 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, alipay: Pen) -> Iterator[House]:
-    house = House(tmp_path, alipay)
+def house(tmp_path: Path, signer: Signer) -> Iterator[House]:
+    house = House(tmp_path, signer)
     house.engine.start()
     yield house
     house.engine.end()
@@ -109,18 +110,24 @@ def house(tmp_path: Path, alipay: Pen) -> Iterator[House]:
 
 def provoke(house: House) -> None:
     """Everything that could make the engine talk about its secrets: all kinds of refusals, holds, writes, faults."""
-    md5 = house.pen.web(pen.g1())
-    held = [house.pen.web(pen.g1(total_fee=amount)) for amount in ("x", "-1.00", "1e3", "\0")]
-    for params in (md5, md5, house.pen.web(pen.g1(trade_status="TRADE_MAGIC")), *held):
+    md5 = house.signer.web(merchant.mapi_payment())
+    held = [house.signer.web(merchant.mapi_payment(total_fee=amount)) for amount in ("x", "-1.00", "1e3", "\0")]
+    for params in (md5, md5, house.signer.web(merchant.mapi_payment(trade_status="TRADE_MAGIC")), *held):
         assert house.post(MD5, encode(params)) == 200
-    for sign in ("", "é签", md5["sign"].upper(), "0" * 32, pen.rsa_sign(house.pen.keys.sg, b"x", hashes.SHA1())):
+    for sign in (
+        "",
+        "é签",
+        md5["sign"].upper(),
+        "0" * 32,
+        alipay.rsa_signature(b"x", house.signer.keys.sg, hashes.SHA1()),
+    ):
         assert house.post(MD5, encode(md5 | {"sign": sign})) == 401
     assert house.post(MD5, encode(md5 | {"sign_type": "RSA"})) == 401
-    assert house.post(MD5, encode(house.pen.web(pen.g1(seller_id=pen.OTHER_SELLER)))) == 403
+    assert house.post(MD5, encode(house.signer.web(merchant.mapi_payment(seller_id=merchant.OTHER_SELLER)))) == 403
     assert house.post(MD5, b"\xff\xfe") == 400
     body = b"[" * 5000
-    headers = house.pen.antom(body)
-    headers["signature"] = antom_header(headers["signature"])
+    headers = house.signer.antom(body)
+    headers["signature"] = alipay.antom_header(headers["signature"])
     assert house.post("/notify/antom-hk", body, headers=headers, content_type=wire.JSON) == 200
     house.processed(8)
     number = md5["out_trade_no"]
@@ -135,16 +142,16 @@ def provoke(house: House) -> None:
 def break_the_key_file(house: House) -> None:
     """Reload faults: the file short, no longer plain, a directory, gone, and sound again."""
     file = house.directory / "web.txt"
-    for broken in (pen.MD5_KEY[:13], pen.MD5_KEY + "\n" + pen.MD5_KEY, pen.MD5_KEY + "é", "", None):
+    for broken in (merchant.MD5_KEY[:13], merchant.MD5_KEY + "\n" + merchant.MD5_KEY, merchant.MD5_KEY + "é", "", None):
         file.unlink(missing_ok=True)
         if broken is None:
             file.mkdir()
         else:
             file.write_text(broken)
         time.sleep(0.15)
-        assert house.post(MD5, encode(house.pen.web(pen.g1()))) == 200, "the old key stays"
+        assert house.post(MD5, encode(house.signer.web(merchant.mapi_payment()))) == 200, "the old key stays"
     file.rmdir()
-    file.write_text(pen.MD5_KEY)
+    file.write_text(merchant.MD5_KEY)
     time.sleep(0.15)
 
 
@@ -216,8 +223,11 @@ HOSTILE = (
 
 def test_l09_a_strangers_text_is_text_on_the_console_and_in_every_command(house: House) -> None:
     for number in HOSTILE:
-        for params in (pen.gp(out_trade_no=number, subject=number), pen.gp(out_trade_no=number, total_amount="x")):
-            assert house.post(CN, encode(house.pen.cn(params))) == 200
+        for params in (
+            merchant.payment(out_trade_no=number, subject=number),
+            merchant.payment(out_trade_no=number, total_amount="x"),
+        ):
+            assert house.post(CN, encode(house.signer.cn(params))) == 200
     house.processed(2 * len(HOSTILE))
     rows = json.loads(house.ask("/api/held").splitlines()[-1])["held"]
     pages = ["/", "/held", *(f"/held/{row['id']}" for row in rows)]
@@ -240,7 +250,7 @@ def test_l09_a_strangers_text_is_text_on_the_console_and_in_every_command(house:
 def test_l09_nothing_is_ever_a_table_that_a_spreadsheet_would_calculate(house: House) -> None:
     """There is no CSV: what a spreadsheet takes for a formula never reaches one from here."""
     number = HOSTILE[2]
-    assert house.post(CN, encode(house.pen.cn(pen.gp(out_trade_no=number)))) == 200
+    assert house.post(CN, encode(house.signer.cn(merchant.payment(out_trade_no=number)))) == 200
     house.processed(1)
     for path in (f"/api/orders/shop-cn/{quote(number, safe='')}", "/api/held", "/held", "/"):
         request = Request(house.engine.admin + path, headers={"Accept": "text/csv"})

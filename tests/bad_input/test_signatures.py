@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from tests.bad_input import pen, wire
+from tests.bad_input import merchant, wire
 from tests.bad_input.judge import OK, Expected, Judge
-from tests.bad_input.pen import Params, Pen, encode
+from tests.bad_input.merchant import Params, Signer, encode
+from tests.support import alipay
 
 CN, SG, MD5, DSA, CERT = (f"/notify/shop-{name}" for name in ("cn", "sg", "md5", "dsa", "cert"))
 MISSING = Expected(401, "bad_signature", "missing_sign")
@@ -64,39 +65,39 @@ SIGNS["S07-ending"] = (other_ending, BAD)
 @pytest.mark.parametrize("name", SIGNS)
 def test_a_signature_has_one_spelling(judge: Judge, name: str) -> None:
     change, expected = SIGNS[name]
-    params = judge.pen.cn(pen.gp())
+    params = judge.signer.cn(merchant.payment())
     while name == "S07-url" and not {"+", "/"} & set(params["sign"]):
-        params = judge.pen.cn(pen.gp())
+        params = judge.signer.cn(merchant.payment())
     judge.row(wire.post(CN, encode(params | {"sign": change(params["sign"])})), expected)
 
 
 @pytest.mark.parametrize("name", ["S02-empty", "S02-blank", "S02-null", "S03", "S04", "S05-junk", "S07-appended"])
 def test_an_md5_digest_has_one_spelling(judge: Judge, name: str) -> None:
     change, expected = SIGNS[name]
-    params = judge.pen.web(pen.g1())
+    params = judge.signer.web(merchant.mapi_payment())
     judge.row(wire.post(MD5, encode(params | {"sign": change(params["sign"])})), expected)
 
 
 def test_s34_an_md5_digest_in_capitals_is_another_text(judge: Judge) -> None:
-    params = judge.pen.web(pen.g1())
+    params = judge.signer.web(merchant.mapi_payment())
     judge.row(wire.post(MD5, encode(params | {"sign": params["sign"].upper()})), BAD)
 
 
 def test_every_algorithm_verifies_what_it_should(judge: Judge) -> None:
-    judge.row(wire.post(SG, encode(judge.pen.sg(pen.g1()))), OK)
-    judge.row(wire.post("/notify/shop-web", encode(judge.pen.web(pen.g2()))), OK)
-    judge.row(wire.post(MD5, encode(judge.pen.web(pen.g1()))), OK)
-    judge.row(wire.post(DSA, encode(judge.pen.dsa(pen.g1()))), OK)
-    judge.row(wire.post(CERT, encode(judge.pen.cn(pen.gp(), key=judge.pen.keys.cert))), OK)
-    judge.row(wire.post(CN, encode(judge.pen.cn(pen.g3()))), OK)
+    judge.row(wire.post(SG, encode(judge.signer.sg(merchant.mapi_payment()))), OK)
+    judge.row(wire.post("/notify/shop-web", encode(judge.signer.web(merchant.website_payment()))), OK)
+    judge.row(wire.post(MD5, encode(judge.signer.web(merchant.mapi_payment()))), OK)
+    judge.row(wire.post(DSA, encode(judge.signer.dsa(merchant.mapi_payment()))), OK)
+    judge.row(wire.post(CERT, encode(judge.signer.cn(merchant.payment(), key=judge.signer.keys.cert))), OK)
+    judge.row(wire.post(CN, encode(judge.signer.cn(merchant.refund()))), OK)
 
 
 def test_s01_no_sign_at_all(judge: Judge) -> None:
-    judge.row(wire.post(CN, encode(pen.gp() | {"sign_type": "RSA2"})), MISSING)
+    judge.row(wire.post(CN, encode(merchant.payment() | {"sign_type": "RSA2"})), MISSING)
 
 
 def test_s09_a_signature_of_a_mebibyte_never_meets_cryptography(judge: Judge) -> None:
-    params = judge.pen.cn(pen.gp()) | {"sign": "A" * (1 << 20)}
+    params = judge.signer.cn(merchant.payment()) | {"sign": "A" * (1 << 20)}
     judge.row(wire.post(CN, encode(params)), Expected(413, "too_large", "too_large"))
 
 
@@ -107,45 +108,45 @@ def retyped(params: Params, sign_type: str | None) -> bytes:
 
 @pytest.mark.parametrize("sign_type", [None, "", "rsa2", "RSA2 ", "none", "HS256", "RSA", "MD5", "RSA256", "RSA2\0"])
 def test_s10_s17_the_algorithm_is_pinned_by_the_account(judge: Judge, sign_type: str | None) -> None:
-    judge.row(wire.post(CN, retyped(judge.pen.cn(pen.gp()), sign_type)), UNSUPPORTED)
+    judge.row(wire.post(CN, retyped(judge.signer.cn(merchant.payment()), sign_type)), UNSUPPORTED)
 
 
 def test_s11_md5_does_not_pass_where_rsa2_is_pinned(judge: Judge) -> None:
-    params = pen.gp()
-    for key in ("", pen.CN_APP, pen.public_pem(judge.pen.keys.cn).decode()):
-        digest = hashlib.md5((pen.text_of(params) + key).encode()).hexdigest()
+    params = merchant.payment()
+    for key in ("", merchant.CN_APP, alipay.pem(judge.signer.keys.cn).decode()):
+        digest = hashlib.md5(merchant.text_of(params) + key.encode()).hexdigest()
         judge.row(wire.post(CN, encode(params | {"sign_type": "MD5", "sign": digest})), UNSUPPORTED)
         judge.row(wire.post(CN, encode(params | {"sign_type": "RSA2", "sign": digest})), BAD)
 
 
-def rsa_signed(alipay: Pen, algorithm: hashes.HashAlgorithm, sign_type: str) -> bytes:
-    params = pen.gp()
-    sign = pen.rsa_sign(alipay.keys.cn, pen.text_of(params).encode(), algorithm)
+def rsa_signed(signer: Signer, algorithm: hashes.HashAlgorithm, sign_type: str) -> bytes:
+    params = merchant.payment()
+    sign = alipay.rsa_signature(merchant.text_of(params), signer.keys.cn, algorithm)
     return encode(params | {"sign_type": sign_type, "sign": sign})
 
 
 def test_s14_a_valid_sha1_signature_is_no_rsa2(judge: Judge) -> None:
-    judge.row(wire.post(CN, rsa_signed(judge.pen, hashes.SHA1(), "RSA")), UNSUPPORTED)
-    judge.row(wire.post(CN, rsa_signed(judge.pen, hashes.SHA1(), "RSA2")), BAD)
-    judge.row(wire.post(CN, rsa_signed(judge.pen, hashes.SHA512(), "RSA2")), BAD)
+    judge.row(wire.post(CN, rsa_signed(judge.signer, hashes.SHA1(), "RSA")), UNSUPPORTED)
+    judge.row(wire.post(CN, rsa_signed(judge.signer, hashes.SHA1(), "RSA2")), BAD)
+    judge.row(wire.post(CN, rsa_signed(judge.signer, hashes.SHA512(), "RSA2")), BAD)
 
 
 def test_s16_a_sha256_signature_is_no_rsa(judge: Judge) -> None:
-    params = pen.g1()
-    sign = pen.rsa_sign(judge.pen.keys.sg, pen.text_of(params).encode(), hashes.SHA256())
+    params = merchant.mapi_payment()
+    sign = alipay.rsa_signature(merchant.text_of(params), judge.signer.keys.sg, hashes.SHA256())
     judge.row(wire.post(SG, encode(params | {"sign_type": "RSA", "sign": sign})), BAD)
 
 
 def test_another_padding_is_a_bad_signature(judge: Judge) -> None:
-    params = pen.gp()
+    params = merchant.payment()
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH)
-    raw = judge.pen.keys.cn.sign(pen.text_of(params).encode(), pss, hashes.SHA256())
+    raw = judge.signer.keys.cn.sign(merchant.text_of(params), pss, hashes.SHA256())
     judge.row(wire.post(CN, encode(params | {"sign_type": "RSA2", "sign": base64.b64encode(raw).decode()})), BAD)
 
 
-def raw_power(alipay: Pen, block: bytes) -> str:
+def raw_power(signer: Signer, block: bytes) -> str:
     """The private operation on a padded block of one's own making."""
-    numbers = alipay.keys.cn.private_numbers()
+    numbers = signer.keys.cn.private_numbers()
     modulus = numbers.public_numbers.n
     value = pow(int.from_bytes(block), numbers.d, modulus)
     return base64.b64encode(value.to_bytes(256)).decode()
@@ -156,8 +157,8 @@ SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
 
 @pytest.mark.parametrize("kind", ["exact", "short-padding", "trailing", "no-null", "block-type-2"])
 def test_s20_pkcs1_is_read_to_the_letter(judge: Judge, kind: str) -> None:
-    params = pen.gp()
-    info = SHA256_PREFIX + hashlib.sha256(pen.text_of(params).encode()).digest()
+    params = merchant.payment()
+    info = SHA256_PREFIX + hashlib.sha256(merchant.text_of(params)).digest()
     no_null = bytes.fromhex("302f300b0609608648016503040201") + info[17:]
     block = {
         "exact": b"\0\1" + b"\xff" * (253 - len(info)) + b"\0" + info,
@@ -167,7 +168,7 @@ def test_s20_pkcs1_is_read_to_the_letter(judge: Judge, kind: str) -> None:
         "block-type-2": b"\0\2" + b"\xff" * (253 - len(info)) + b"\0" + info,
     }[kind]
     assert len(block) == 256
-    body = encode(params | {"sign_type": "RSA2", "sign": raw_power(judge.pen, block)})
+    body = encode(params | {"sign_type": "RSA2", "sign": raw_power(judge.signer, block)})
     judge.row(wire.post(CN, body), OK if kind == "exact" else BAD)
 
 
@@ -181,10 +182,10 @@ def der(*numbers: int, long_form: bool = False) -> bytes:
 
 @pytest.mark.parametrize("kind", ["r=0", "s=0", "r=q", "negative", "long-form", "trailing", "padded", "raw"])
 def test_s18_a_dsa_signature_is_two_numbers_in_range_in_der(judge: Judge, kind: str) -> None:
-    params = judge.pen.dsa(pen.g1())
+    params = judge.signer.dsa(merchant.mapi_payment())
     raw = base64.b64decode(params["sign"])
     r, s = decode_dss_signature(raw)
-    q = judge.pen.keys.dsa.parameters().parameter_numbers().q
+    q = judge.signer.keys.dsa.parameters().parameter_numbers().q
     padded = b"\x30" + bytes([raw[1] + 1]) + b"\x02" + bytes([raw[3] + 1]) + b"\0" + raw[4:]
     changed = {
         "r=0": der(0, s),
@@ -201,60 +202,64 @@ def test_s18_a_dsa_signature_is_two_numbers_in_range_in_der(judge: Judge, kind: 
 
 
 def test_s19_another_dsa_signature_of_the_same_text_is_valid_too(judge: Judge) -> None:
-    params = pen.g1()
-    first, second = judge.pen.dsa(params), judge.pen.dsa(params)
+    params = merchant.mapi_payment()
+    first, second = judge.signer.dsa(params), judge.signer.dsa(params)
     assert first["sign"] != second["sign"]
     judge.row(wire.post(DSA, encode(first)), OK)
     judge.row(wire.post(DSA, encode(second)), OK)
 
 
 def test_s23_the_signature_of_another_notification(judge: Judge) -> None:
-    other = judge.pen.cn(pen.gp())["sign"]
-    judge.row(wire.post(CN, encode(judge.pen.cn(pen.gp()) | {"sign": other})), BAD)
+    other = judge.signer.cn(merchant.payment())["sign"]
+    judge.row(wire.post(CN, encode(judge.signer.cn(merchant.payment()) | {"sign": other})), BAD)
 
 
 def test_s25_the_form_of_another_shop(judge: Judge) -> None:
-    body = encode(judge.pen.sg(pen.g1()))
+    body = encode(judge.signer.sg(merchant.mapi_payment()))
     judge.row(wire.post("/notify/shop-gbk", body), BAD)
     judge.row(wire.post("/notify/shop-sg-two", body), NOT_OURS)
 
 
 def test_s26_an_unknown_app_is_not_ours_and_chooses_no_key(judge: Judge) -> None:
-    params = pen.gp(app_id="2021999999999999", auth_app_id="2021999999999999")
-    judge.row(wire.post(CN, encode(judge.pen.cn(params))), NOT_OURS)
-    judge.row(wire.post(CN, encode(judge.pen.cn(params, key=judge.pen.keys.stranger))), BAD)
+    params = merchant.payment(app_id="2021999999999999", auth_app_id="2021999999999999")
+    judge.row(wire.post(CN, encode(judge.signer.cn(params))), NOT_OURS)
+    judge.row(wire.post(CN, encode(judge.signer.cn(params, key=judge.signer.keys.stranger))), BAD)
 
 
 def test_s27_an_unknown_account_has_no_keys_to_try(judge: Judge) -> None:
-    judge.row(wire.post("/notify/shop-zz", encode(judge.pen.cn(pen.gp()))), Expected(404, "unknown_account"))
+    judge.row(
+        wire.post("/notify/shop-zz", encode(judge.signer.cn(merchant.payment()))), Expected(404, "unknown_account")
+    )
 
 
 def test_s28_an_unknown_certificate_is_not_fetched(judge: Judge) -> None:
-    params = pen.gp(alipay_cert_sn="0123456789abcdef0123456789abcdef")
-    judge.row(wire.post(CERT, encode(judge.pen.cn(params, key=judge.pen.keys.cert))), UNKNOWN_KEY)
+    params = merchant.payment(alipay_cert_sn="0123456789abcdef0123456789abcdef")
+    judge.row(wire.post(CERT, encode(judge.signer.cn(params, key=judge.signer.keys.cert))), UNKNOWN_KEY)
 
 
-BUSINESS: dict[str, Callable[[Pen], bytes]] = {
-    "B05-app": lambda alipay: encode(alipay.cn(pen.gp(app_id="2021000000000001"))),
-    "B05-auth": lambda alipay: encode(alipay.cn(pen.gp(auth_app_id="2021000000000001"))),
-    "B06": lambda alipay: encode(alipay.cn(pen.gp(seller_id=pen.OTHER_SELLER))),
-    "B06-none": lambda alipay: encode(alipay.cn({k: v for k, v in pen.gp().items() if k != "seller_id"})),
-    "B26": lambda alipay: encode(alipay.cn(pen.gp(app_id="9021000000000001", auth_app_id="9021000000000001"))),
+BUSINESS: dict[str, Callable[[Signer], bytes]] = {
+    "B05-app": lambda signer: encode(signer.cn(merchant.payment(app_id="2021000000000001"))),
+    "B05-auth": lambda signer: encode(signer.cn(merchant.payment(auth_app_id="2021000000000001"))),
+    "B06": lambda signer: encode(signer.cn(merchant.payment(seller_id=merchant.OTHER_SELLER))),
+    "B06-none": lambda signer: encode(signer.cn({k: v for k, v in merchant.payment().items() if k != "seller_id"})),
+    "B26": lambda signer: encode(
+        signer.cn(merchant.payment(app_id="9021000000000001", auth_app_id="9021000000000001"))
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BUSINESS)
 def test_authentic_but_for_somebody_else(judge: Judge, name: str) -> None:
-    judge.row(wire.post(CN, BUSINESS[name](judge.pen)), NOT_OURS)
+    judge.row(wire.post(CN, BUSINESS[name](judge.signer)), NOT_OURS)
 
 
 def test_b06_mapi_without_a_payee_and_without_anybody_to_vouch(judge: Judge) -> None:
-    params = {name: value for name, value in pen.g1().items() if name != "seller_id"}
-    judge.row(wire.post(SG, encode(judge.pen.sg(params))), NOT_OURS)
+    params = {name: value for name, value in merchant.mapi_payment().items() if name != "seller_id"}
+    judge.row(wire.post(SG, encode(judge.signer.sg(params))), NOT_OURS)
 
 
 def test_b26_a_sandbox_key_is_a_stranger_in_production(judge: Judge) -> None:
-    judge.row(wire.post(CN, encode(judge.pen.cn(pen.gp(), key=judge.pen.keys.stranger))), BAD)
+    judge.row(wire.post(CN, encode(judge.signer.cn(merchant.payment(), key=judge.signer.keys.stranger))), BAD)
 
 
 SWITCHES = {
@@ -271,9 +276,9 @@ SWITCHES = {
 def test_h6_x08_no_switch_of_the_environment_turns_verification_off(judge_of: Callable[..., Judge]) -> None:
     """There is none to arm: the program knows no such name, and the faults of the other suites are not in it."""
     judge = judge_of(**SWITCHES)
-    judge.row(wire.post(CN, encode(judge.pen.cn(pen.gp()))), OK)
-    judge.row(wire.post(CN, encode(judge.pen.cn(pen.gp(), key=judge.pen.keys.stranger))), BAD)
-    judge.row(wire.post(CN, encode(pen.gp() | {"sign_type": "RSA2"})), MISSING)
-    judge.row(wire.post(CN, encode(judge.pen.cn(pen.gp(app_id="2021000000000001")))), NOT_OURS)
-    params = judge.pen.dsa(pen.g1())
+    judge.row(wire.post(CN, encode(judge.signer.cn(merchant.payment()))), OK)
+    judge.row(wire.post(CN, encode(judge.signer.cn(merchant.payment(), key=judge.signer.keys.stranger))), BAD)
+    judge.row(wire.post(CN, encode(merchant.payment() | {"sign_type": "RSA2"})), MISSING)
+    judge.row(wire.post(CN, encode(judge.signer.cn(merchant.payment(app_id="2021000000000001")))), NOT_OURS)
+    params = judge.signer.dsa(merchant.mapi_payment())
     judge.row(wire.post(DSA, encode(params | {"total_fee": "0.01"})), BAD)

@@ -9,8 +9,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.bad_input import pen
-from tests.bad_input.pen import Keys, Pen
+from tests.bad_input import merchant
+from tests.bad_input.merchant import Keys, Signer
+from tests.support import alipay
 from tests.support.paths import ROOT
 
 
@@ -21,11 +22,11 @@ def private_pem(key: rsa.RSAPrivateKey) -> bytes:
 
 
 def small() -> bytes:
-    return pen.public_pem(rsa.generate_private_key(65537, 1024))
+    return alipay.pem(rsa.generate_private_key(65537, 1024))
 
 
 def exponent_three() -> bytes:
-    return pen.public_pem(rsa.generate_private_key(3, 2048))
+    return alipay.pem(rsa.generate_private_key(3, 2048))
 
 
 # What to change in the suite's own sound configuration, the account it belongs to, and what must not be shown.
@@ -39,14 +40,14 @@ FAULTS: dict[str, tuple[str, Change]] = {
     "S20-openapi": ("shop-cn", lambda d, keys: write(d / "cn.pem", small())),
     "S20-antom": ("antom-hk", lambda d, keys: write(d / "hk.pem", small())),
     "S31-private": ("shop-cn", lambda d, keys: write(d / "cn.pem", private_pem(keys.cn))),
-    "S31-broken": ("shop-cn", lambda d, keys: write(d / "cn.pem", pen.public_pem(keys.cn)[:200])),
-    "S31-kind": ("shop-dsa", lambda d, keys: write(d / "dsa.pem", pen.public_pem(keys.cn))),
-    "S31-certificate": ("shop-cn", lambda d, keys: write(d / "cn.pem", pen.certificate(keys.cn))),
+    "S31-broken": ("shop-cn", lambda d, keys: write(d / "cn.pem", alipay.pem(keys.cn)[:200])),
+    "S31-kind": ("shop-dsa", lambda d, keys: write(d / "dsa.pem", alipay.pem(keys.cn))),
+    "S31-certificate": ("shop-cn", lambda d, keys: write(d / "cn.pem", merchant.certificate(keys.cn))),
     "S32-missing": ("shop-cn", lambda d, keys: (d / "cn.pem").unlink()),
     "S32-none": ("shop-sg", lambda d, keys: edit(d, 'keys = ["sg.pem"]', "keys = []")),
     "H14-algorithm": ("shop-cn", lambda d, keys: edit(d, 'sign_type = "RSA2"', 'sign_type = "none"')),
     "H14-family": ("antom-hk", lambda d, keys: edit(d, 'family = "antom"', 'family = "antom"\nsign_type = "MD5"')),
-    "B06": ("shop-gbk", lambda d, keys: edit(d, f'seller_id = "{pen.SG_SELLER}"', "")),
+    "B06": ("shop-gbk", lambda d, keys: edit(d, f'seller_id = "{merchant.SG_SELLER}"', "")),
     "toml": ("accounts.toml", lambda d, keys: write(d / "accounts.toml", b"[accounts.shop-cn\n")),
 }
 
@@ -63,8 +64,8 @@ def edit(directory: Path, old: str, new: str) -> None:
 
 
 @pytest.fixture
-def directory(alipay: Pen, tmp_path: Path) -> Path:
-    pen.write_accounts(tmp_path, alipay.keys)
+def directory(signer: Signer, tmp_path: Path) -> Path:
+    merchant.write_accounts(tmp_path, signer.keys)
     return tmp_path
 
 
@@ -88,9 +89,9 @@ def start(directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_it_does_not_start_and_says_which_account_is_at_fault(directory: Path, alipay: Pen, name: str) -> None:
+def test_it_does_not_start_and_says_which_account_is_at_fault(directory: Path, signer: Signer, name: str) -> None:
     account, change = FAULTS[name]
-    change(directory, alipay.keys)
+    change(directory, signer.keys)
     secrets = [line for file in directory.iterdir() if file.suffix in (".pem", ".txt") for line in shown(file)]
     ended = start(directory)
     assert ended.returncode not in (0, -9)

@@ -7,9 +7,9 @@ from contextlib import suppress
 
 import pytest
 
-from tests.bad_input import pen, wire
+from tests.bad_input import merchant, wire
 from tests.bad_input.judge import FAIL, OK, P400, Expected, Judge
-from tests.bad_input.pen import Pen
+from tests.bad_input.merchant import Signer
 
 PATH = "/notify/shop-cn"
 HEAD = f"POST {PATH} HTTP/1.1\r\nHost: pay.merchant.example\r\nContent-Type: {wire.FORM}\r\n".encode()
@@ -18,8 +18,8 @@ NOWHERE = Expected(404, "unknown_account")
 SECOND = b"POST /notify/shop-cn HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
 
 
-def payment(alipay: Pen) -> bytes:
-    return pen.encode(alipay.cn(pen.gp()))
+def payment(signer: Signer) -> bytes:
+    return merchant.encode(signer.cn(merchant.payment()))
 
 
 def chunked(body: bytes) -> bytes:
@@ -70,13 +70,13 @@ OUR_REFUSALS = {"T04-gzip"}
 @pytest.mark.parametrize("name", FRAMINGS)
 def test_what_is_no_plain_http_is_refused(judge: Judge, name: str) -> None:
     expected = Expected(400, "malformed", "malformed") if name in OUR_REFUSALS else P400
-    judge.row(FRAMINGS[name](payment(judge.pen)), expected, within_s=3.0)
+    judge.row(FRAMINGS[name](payment(judge.signer)), expected, within_s=3.0)
 
 
 @pytest.mark.parametrize("name", ["T07", "T07-size", "T08-many"])
 def test_a_body_that_breaks_in_a_later_segment_is_refused_at_once(judge: Judge, name: str) -> None:
     before = judge.server.mark()
-    head, end, rest = FRAMINGS[name](payment(judge.pen)).partition(b"\r\n\r\n")
+    head, end, rest = FRAMINGS[name](payment(judge.signer)).partition(b"\r\n\r\n")
     with wire.connect(judge.port) as opened:
         opened.sendall(head + end)
         time.sleep(0.05)
@@ -90,7 +90,7 @@ def test_a_body_that_breaks_in_a_later_segment_is_refused_at_once(judge: Judge, 
 def test_t08_a_request_in_a_trailer_stays_a_trailer(judge: Judge) -> None:
     """The trailer is refused or ignored; never is it a second request."""
     judge.server.mark()
-    body = pen.encode(judge.pen.cn(pen.gp(out_trade_no="T08")))
+    body = merchant.encode(judge.signer.cn(merchant.payment(out_trade_no="T08")))
     request = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(body) + SECOND
     with wire.connect(judge.port) as opened:
         opened.sendall(request)
@@ -104,7 +104,7 @@ def test_t08_a_request_in_a_trailer_stays_a_trailer(judge: Judge) -> None:
 
 
 def test_bytes_behind_a_body_are_the_next_request_and_nothing_else(judge: Judge) -> None:
-    body = payment(judge.pen)
+    body = payment(judge.signer)
     with wire.connect(judge.port) as opened:
         opened.sendall(wire.post(PATH, body) + wire.post(PATH, b"") + wire.post(PATH, body))
         raw, _ = wire.drain(opened, within_s=1.0)
@@ -115,12 +115,12 @@ def test_bytes_behind_a_body_are_the_next_request_and_nothing_else(judge: Judge)
 @pytest.mark.parametrize("upgrade", ["websocket", "h2c", "tls"])
 def test_an_upgrade_that_is_asked_for_changes_nothing(judge: Judge, upgrade: str) -> None:
     headers = {"Connection": "Upgrade", "Upgrade": upgrade}
-    judge.row(wire.post(PATH, payment(judge.pen), headers=headers), OK)
+    judge.row(wire.post(PATH, payment(judge.signer), headers=headers), OK)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
 def test_t10_no_host_name_switches_verification_off(judge: Judge, host: str) -> None:
-    forged = pen.encode(judge.pen.cn(pen.gp(), key=judge.pen.keys.stranger))
+    forged = merchant.encode(judge.signer.cn(merchant.payment(), key=judge.signer.keys.stranger))
     judge.row(wire.post(PATH, forged, host=host), BAD_SIGNATURE)
 
 
@@ -129,12 +129,12 @@ def test_t10_no_host_name_switches_verification_off(judge: Judge, host: str) -> 
     ["X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "X-Debug", "X-Skip-Verify", "Cookie", "Authorization"],
 )
 def test_no_header_switches_verification_off(judge: Judge, header: str) -> None:
-    forged = pen.encode(judge.pen.cn(pen.gp(), key=judge.pen.keys.stranger))
+    forged = merchant.encode(judge.signer.cn(merchant.payment(), key=judge.signer.keys.stranger))
     judge.row(wire.post(PATH, forged, headers={header: "127.0.0.1"}), BAD_SIGNATURE)
 
 
 def test_t12_an_absolute_target_is_refused(judge: Judge) -> None:
-    judge.row(wire.post("http://evil.example" + PATH, payment(judge.pen)), Expected(400, "malformed"))
+    judge.row(wire.post("http://evil.example" + PATH, payment(judge.signer)), Expected(400, "malformed"))
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "OPTIONS", "TRACE", "DELETE", "PATCH"])
@@ -176,7 +176,7 @@ def test_t16_head_is_told_the_same_without_a_body(judge: Judge) -> None:
 )
 def test_t17_t18_only_the_exact_path_is_served(judge: Judge, path: str) -> None:
     expected = P400 if path == "*" else NOWHERE
-    judge.row(wire.post(path, payment(judge.pen)), expected)
+    judge.row(wire.post(path, payment(judge.signer)), expected)
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz", "/api/orders/shop-cn/1", "/console", "/held"])
@@ -193,7 +193,7 @@ def test_t21_ten_gigabytes_are_refused_before_they_are_asked_for(judge: Judge) -
 
 def test_t21_a_sender_that_waits_for_leave_gets_it(judge: Judge) -> None:
     before = judge.server.mark()
-    body = payment(judge.pen)
+    body = payment(judge.signer)
     with wire.connect(judge.port) as opened:
         opened.sendall(wire.post(PATH, b"", headers={"Expect": "100-continue"}, length=len(body)))
         assert opened.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -246,7 +246,7 @@ def test_t23_a_header_at_one_byte_a_second_is_ended(judge_of: Callable[..., Judg
 
 def test_t25_a_sender_that_closes_its_half_leaves_at_most_one_record(judge: Judge) -> None:
     before = judge.server.mark()
-    answer = wire.send(judge.port, wire.post(PATH, payment(judge.pen)), close_half=True, within_s=2.0)
+    answer = wire.send(judge.port, wire.post(PATH, payment(judge.signer)), close_half=True, within_s=2.0)
     assert answer.status in (0, 200)
     time.sleep(0.1)
     state = judge.server.state()
@@ -275,7 +275,7 @@ def test_a_sender_that_leaves_in_the_middle_is_counted_as_gone(judge: Judge) -> 
 
 
 def test_http_1_0_is_answered_and_closed(judge: Judge) -> None:
-    request = wire.post(PATH, payment(judge.pen)).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    request = wire.post(PATH, payment(judge.signer)).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
     with wire.connect(judge.port) as opened:
         opened.sendall(request)
         raw, is_closed = wire.drain(opened, within_s=1.0)
@@ -286,7 +286,7 @@ def test_http_1_0_is_answered_and_closed(judge: Judge) -> None:
 def test_a_connection_is_kept_between_notifications(judge: Judge) -> None:
     with wire.connect(judge.port) as opened:
         for _ in range(3):
-            opened.sendall(wire.post(PATH, payment(judge.pen)))
+            opened.sendall(wire.post(PATH, payment(judge.signer)))
             answer = wire.receive(opened)
             assert (answer.status, answer.is_closed) == (200, False)
         opened.sendall(wire.post(PATH, b"a=b"))

@@ -1,12 +1,12 @@
-"""A holder of keys who signs as Alipay does: the other side of every test of a signature.
+"""An independent signer: keys, signatures and forms as Alipay makes them, and accounts that know these keys.
 
-Written from the protocol, with urllib and the primitives alone, so that a mistake in our own reading of the signed
-text cannot hide behind the same mistake here.
+The signing is written from the protocol, with urllib and the primitives alone and without a line of the program, so
+that a mistake in our own reading of the signed text cannot hide behind the same mistake here.
 """
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote_plus
@@ -44,18 +44,26 @@ def signature(text: bytes, signer: Signer, sign_type: str) -> str:
         return hashlib.md5(text + signer).hexdigest()
     if isinstance(signer, dsa.DSAPrivateKey):
         return base64.b64encode(signer.sign(text, type_of_hash[sign_type])).decode()
-    return base64.b64encode(signer.sign(text, padding.PKCS1v15(), type_of_hash[sign_type])).decode()
+    return rsa_signature(text, signer, type_of_hash[sign_type])
+
+
+def rsa_signature(text: bytes, key: rsa.RSAPrivateKey, algorithm: hashes.HashAlgorithm) -> str:
+    return base64.b64encode(key.sign(text, padding.PKCS1v15(), algorithm)).decode()
 
 
 def encoded(value: str | bytes, charset: str = "utf-8") -> bytes:
     return value if isinstance(value, bytes) else value.encode(charset)
 
 
-def canonical(params: Mapping[str, str | bytes], *, blanks: bool = True, charset: str = "utf-8") -> bytes:
-    """The signed text of a form's parameters, `sign` and `sign_type` left out."""
-    pairs = {
-        encoded(name): encoded(value, charset) for name, value in params.items() if name not in ("sign", "sign_type")
-    }
+def canonical(
+    params: Mapping[str, str | bytes],
+    *,
+    blanks: bool = True,
+    charset: str = "utf-8",
+    left_out: Sequence[str] = ("sign", "sign_type"),
+) -> bytes:
+    """The signed text of a form's parameters; those without a value take part in it if `blanks`."""
+    pairs = {encoded(name): encoded(value, charset) for name, value in params.items() if name not in left_out}
     return b"&".join(b"%s=%s" % (name, pairs[name]) for name in sorted(pairs) if pairs[name] or blanks)
 
 
@@ -91,13 +99,22 @@ def antom_headers(
     key_version: str = "1",
 ) -> dict[str, str]:
     """The three signing headers of an Antom message."""
-    text = f"POST {path}\n{client_id}.{request_time}.".encode() + body
-    sign = quote_plus(signature(text, signer, "RSA256"))
+    sign = antom_signature(body, signer, path=path, client_id=client_id, request_time=request_time)
     return {
         "client-id": client_id,
         "request-time": request_time,
-        "signature": f"algorithm=RSA256,keyVersion={key_version},signature={sign}",
+        "signature": antom_header(sign, version=key_version),
     }
+
+
+def antom_signature(body: bytes, signer: rsa.RSAPrivateKey, *, path: str, client_id: str, request_time: str) -> str:
+    """The signature over an Antom message, as base64."""
+    return signature(f"POST {path}\n{client_id}.{request_time}.".encode() + body, signer, "RSA256")
+
+
+def antom_header(signature: str, *, version: str = "1", algorithm: str = "RSA256") -> str:
+    """The value of the `signature` header."""
+    return f"algorithm={algorithm},keyVersion={version},signature={quote_plus(signature)}"
 
 
 def ring(sign_type: SignType, *signers: Signer, ids: tuple[str, ...] = ()) -> KeyRing:

@@ -1,21 +1,19 @@
-"""Alipay's hand in this suite: keys made for one run, and signing written from the protocol alone.
+"""The merchant of this suite: its accounts, the keys that sign for them, and notifications to it.
 
-It shares no line with the program: canonical text by `sorted` and `str`, percent-encoding by `urllib.parse`. Where the
-two disagree, the suite fails.
+`tests.support.alipay` does the signing.
 """
 
-import base64
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from urllib.parse import quote, quote_plus
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import dsa, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
+
+from tests.support import alipay
 
 MD5_KEY = "canary-0f5e-the-md5-key-of-shop-web"  # must turn up nowhere
 SG_SELLER, OTHER_SELLER = "2088900000010017", "2088900000010099"
@@ -27,41 +25,35 @@ _serial = count(1)
 
 
 def fresh(prefix: str) -> str:
-    """A number nobody used before in this run."""
+    """A number that is new in this run."""
     return f"{prefix}{next(_serial):08d}"
 
 
 class Keys:
-    """Every private key of the run."""
+    """Every private key of the suite."""
 
     def __init__(self) -> None:
-        self.sg = rsa.generate_private_key(65537, 1024)
-        self.cn = rsa.generate_private_key(65537, 2048)
-        self.hk = rsa.generate_private_key(65537, 2048)
-        self.hk_old = rsa.generate_private_key(65537, 2048)
-        self.gbk = rsa.generate_private_key(65537, 2048)
-        self.cert = rsa.generate_private_key(65537, 2048)
-        self.stranger = rsa.generate_private_key(65537, 2048)
-        self.dsa = dsa.generate_private_key(1024)
+        self.sg = alipay.rsa_key("sg", bits=1024)
+        self.cn = alipay.rsa_key("cn")
+        self.hk = alipay.rsa_key("hk")
+        self.hk_old = alipay.rsa_key("hk-old")
+        self.gbk = alipay.rsa_key("gbk")
+        self.cert = alipay.rsa_key("cert")
+        self.stranger = alipay.rsa_key("stranger")
+        self.dsa = alipay.dsa_key()
 
 
-def text_of(params: Mapping[str, str], *, blanks: bool = False, keep: Sequence[str] = ()) -> str:
-    """The text that Alipay signs."""
-    left_out = {"sign", "sign_type"} - set(keep)
-    taken = [name for name in params if name not in left_out and (params[name] or blanks)]
-    return "&".join(f"{name}={params[name]}" for name in sorted(taken, key=str.encode))
-
-
-def rsa_sign(key: rsa.RSAPrivateKey, text: bytes, algorithm: hashes.HashAlgorithm) -> str:
-    return base64.b64encode(key.sign(text, padding.PKCS1v15(), algorithm)).decode()
+def text_of(params: Mapping[str, str], *, blanks: bool = False, charset: str = "utf-8") -> bytes:
+    """The text that Alipay signs; parameters without a value take part in it if `blanks`."""
+    return alipay.canonical(params, blanks=blanks, charset=charset)
 
 
 def encode(params: Mapping[str, str], charset: str = "utf-8") -> bytes:
     """The body as Alipay writes it."""
-    return "&".join(f"{quote_plus(n)}={quote_plus(v, encoding=charset)}" for n, v in params.items()).encode()
+    return alipay.urlencoded(params, charset)
 
 
-class Pen:
+class Signer:
     """Signs for the accounts of the suite."""
 
     def __init__(self, keys: Keys) -> None:
@@ -69,28 +61,23 @@ class Pen:
 
     def sg(self, params: Params, *, blanks: bool = False) -> Params:
         """The old gateway's in-app payment: RSA with SHA-1, a key of 1024 bits."""
-        sign = rsa_sign(self.keys.sg, text_of(params, blanks=blanks).encode(), hashes.SHA1())
-        return params | {"sign_type": "RSA", "sign": sign}
+        return _signed(params, self.keys.sg, "RSA", blanks=blanks)
 
     def gbk(self, params: Params) -> Params:
-        sign = rsa_sign(self.keys.gbk, text_of(params).encode("gbk"), hashes.SHA1())
-        return params | {"sign_type": "RSA", "sign": sign}
+        return _signed(params, self.keys.gbk, "RSA", charset="gbk")
 
     def web(self, params: Params) -> Params:
         """The old gateway's website payment: MD5 with a shared secret."""
-        digest = hashlib.md5(text_of(params).encode() + MD5_KEY.encode()).hexdigest()
-        return params | {"sign_type": "MD5", "sign": digest}
+        return _signed(params, MD5_KEY.encode(), "MD5")
 
     def cn(
         self, params: Params, *, blanks: bool = False, charset: str = "utf-8", key: rsa.RSAPrivateKey | None = None
     ) -> Params:
         """The Open Platform: RSA2."""
-        text = text_of(params, blanks=blanks).encode(charset)
-        return params | {"sign_type": "RSA2", "sign": rsa_sign(key or self.keys.cn, text, hashes.SHA256())}
+        return _signed(params, key or self.keys.cn, "RSA2", blanks=blanks, charset=charset)
 
     def dsa(self, params: Params) -> Params:
-        signature = self.keys.dsa.sign(text_of(params).encode(), hashes.SHA1())
-        return params | {"sign_type": "DSA", "sign": base64.b64encode(signature).decode()}
+        return _signed(params, self.keys.dsa, "DSA")
 
     def antom(
         self,
@@ -103,20 +90,22 @@ class Pen:
     ) -> dict[str, str]:
         """Antom's three headers for `body`; `signature` is bare base64."""
         time = request_time if request_time is not None else now_iso()
-        text = f"POST {path}\n{client_id}.{time}.".encode() + body
-        signature = rsa_sign(key or self.keys.hk, text, hashes.SHA256())
-        return {"client-id": client_id, "request-time": time, "signature": signature}
+        sign = alipay.antom_signature(body, key or self.keys.hk, path=path, client_id=client_id, request_time=time)
+        return {"client-id": client_id, "request-time": time, "signature": sign}
 
 
-def antom_header(signature: str, *, version: str = "1", algorithm: str = "RSA256") -> str:
-    return f"algorithm={algorithm},keyVersion={version},signature={quote(signature, safe='')}"
+def _signed(
+    params: Params, signer: alipay.Signer, sign_type: str, *, blanks: bool = False, charset: str = "utf-8"
+) -> Params:
+    sign = alipay.signature(text_of(params, blanks=blanks, charset=charset), signer, sign_type)
+    return params | {"sign_type": sign_type, "sign": sign}
 
 
 def now_iso(ago: timedelta = timedelta()) -> str:
     return (datetime.now(UTC) - ago).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def g1(**changes: str) -> Params:
+def mapi_payment(**changes: str) -> Params:
     """An in-app payment of the old gateway."""
     return {
         "notify_type": "trade_status_sync",
@@ -140,7 +129,7 @@ def g1(**changes: str) -> Params:
     } | changes
 
 
-def g2(**changes: str) -> Params:
+def website_payment(**changes: str) -> Params:
     """A website payment: it names no payee."""
     return {
         "notify_type": "trade_status_sync",
@@ -154,7 +143,7 @@ def g2(**changes: str) -> Params:
     } | changes
 
 
-def gp(**changes: str) -> Params:
+def payment(**changes: str) -> Params:
     """A payment through the Open Platform."""
     return {
         "notify_type": "trade_status_sync",
@@ -178,17 +167,21 @@ def gp(**changes: str) -> Params:
     } | changes
 
 
-def g3(**changes: str) -> Params:
+def refund(**changes: str) -> Params:
     """A partial refund through the Open Platform."""
-    return gp() | {"gmt_refund": "2026-02-04 08:00:00.250", "out_biz_no": fresh("RF-"), "refund_fee": "20.00"} | changes
+    return (
+        payment()
+        | {"gmt_refund": "2026-02-04 08:00:00.250", "out_biz_no": fresh("RF-"), "refund_fee": "20.00"}
+        | changes
+    )
 
 
-def g5(number: str | None = None) -> bytes:
+def antom_payment(number: str | None = None) -> bytes:
     """An Antom payment."""
-    payment = fresh("2026020319")
+    payment_id = fresh("2026020319")
     return (
         f'{{"notifyType":"PAYMENT_RESULT","result":{{"resultCode":"SUCCESS","resultStatus":"S","resultMessage":"ok"}},'
-        f'"paymentRequestId":"{number or fresh("HK-")}","paymentId":"{payment}",'
+        f'"paymentRequestId":"{number or fresh("HK-")}","paymentId":"{payment_id}",'
         f'"paymentAmount":{{"currency":"HKD","value":"7700"}},"paymentTime":"2026-02-03T11:31:05+08:00"}}'
     ).encode()
 
@@ -196,16 +189,12 @@ def g5(number: str | None = None) -> bytes:
 def write_accounts(directory: Path, keys: Keys) -> Path:
     """`accounts.toml` and its key files; returns its path."""
     for name in ("sg", "cn", "hk", "hk_old", "gbk", "dsa"):
-        (directory / f"{name}.pem").write_bytes(public_pem(getattr(keys, name)))
+        (directory / f"{name}.pem").write_bytes(alipay.pem(getattr(keys, name)))
     (directory / "cert.crt").write_bytes(certificate(keys.cert))
     (directory / "web.txt").write_text(MD5_KEY)
     path = directory / "accounts.toml"
     path.write_text(_ACCOUNTS)
     return path
-
-
-def public_pem(key: rsa.RSAPrivateKey | dsa.DSAPrivateKey) -> bytes:
-    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def certificate(key: rsa.RSAPrivateKey) -> bytes:
