@@ -25,7 +25,8 @@ from ingest.keys import KeyRing
 from schemas import accounts, record_format
 from schemas.accounts import Account
 from schemas.record_format import Record, RecordContents
-from tests.support.stores import MemoryStore, Published, Watched
+from tests.support.fakes import MemoryTopics, PlanObserver
+from tests.support.stores import MemoryStore
 from workers.processing import Processing
 from workers.settlement import decision
 from workers.settlement.plan import LogRecord, ParsedRecord, Position, WritePlan
@@ -99,8 +100,8 @@ class Bench:
             accounts=self.accounts,
             authenticate=self._authenticate,
             store=self.store,
-            events=Published(),
-            observer=Watched(),
+            events=MemoryTopics(),
+            observer=PlanObserver(),
             now_ms=lambda: NOW_MS,
         )
 

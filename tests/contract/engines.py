@@ -21,7 +21,7 @@ from ingest.kafka import producer
 from ingest.kafka.publisher import Publisher
 from schemas.events import Outgoing
 from schemas.record_format import Record
-from tests.support.kafka_producer import Counted, Said
+from tests.support.fakes import MemoryLogger, ProducerObserver
 from tests.support.kafka_topics import Settling, Topic
 from tests.support.log_records import Time
 from workers.consumer import Source
@@ -173,7 +173,7 @@ class ClusterLog:
         """A receiver's end, ready to take records."""
         await self._make()
         build = producer.factory(self._topic.connection, self._topic.name, client_id="contract")
-        publisher = Publisher(build=build, observer=Counted(), logger=Said())
+        publisher = Publisher(build=build, observer=ProducerObserver(), logger=MemoryLogger())
         await publisher.start()
         try:
             async with asyncio.timeout(10):

@@ -13,9 +13,9 @@ from schemas.accounts import Account
 from schemas.money import Money
 from tests.contract.engines import AnyStore, Engine
 from tests.support import facts, log_records, model
+from tests.support.fakes import MemoryTopics, Offsets, PlanObserver
 from tests.support.histories import HISTORIES
 from tests.support.log_records import Time
-from tests.support.stores import Log, Published, Watched
 from workers.processing import Processing
 from workers.settlement import decision
 from workers.settlement.plan import LogRecord, Registration
@@ -26,8 +26,8 @@ def over(store: AnyStore, time: Time) -> Processing:
         accounts=facts.ACCOUNTS,
         authenticate=log_records.anybody_signed_this,
         store=store,
-        events=Published(),
-        observer=Watched(),
+        events=MemoryTopics(),
+        observer=PlanObserver(),
         now_ms=time,
         chance=lambda: 0.5,
     )
@@ -68,7 +68,7 @@ async def test_a_store_ends_where_the_model_says(name: str, seed: int, engine: E
     registered = history.registered if history.registered is not None or seed % 2 == 0 else {}
     deliveries = [*history.told, *chance.choices(history.told, k=len(history.told))]
     chance.shuffle(deliveries)
-    log, registered_at = Log(), chance.randrange(len(deliveries)) if seed % 2 else 0
+    log, registered_at = Offsets(), chance.randrange(len(deliveries)) if seed % 2 else 0
     records = [facts.record(facts.body(fact, resend=chance.randrange(60)), account) for fact in deliveries]
     async with engine.store() as store:
         processing = over(store, time)

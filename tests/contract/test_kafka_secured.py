@@ -32,8 +32,8 @@ from schemas.events import Outgoing
 from schemas.record_format import Record
 from tests.support import alipay, real_servers
 from tests.support.cluster import until
-from tests.support.kafka_producer import Counted, Said
-from tests.support.kafka_topics import QUICK, Settled, Told, read
+from tests.support.fakes import GroupObserver, MemoryLogger, ProducerObserver
+from tests.support.kafka_topics import QUICK, Settled, read
 from workers.kafka import clients
 from workers.kafka.events import KafkaEvents
 from workers.kafka.source import KafkaSource
@@ -172,7 +172,7 @@ async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, st
 
         log = names.named(names.NOTIFICATION, prefix)
         build = producer.factory(told, log, client_id="tests", idempotent=False)
-        publisher = Publisher(build=build, observer=Counted(), logger=Said(), deadline_s=10.0)
+        publisher = Publisher(build=build, observer=ProducerObserver(), logger=MemoryLogger(), deadline_s=10.0)
         stack_.push_async_callback(publisher.stop)
         await publisher.start()
         await until(lambda: publisher.trouble is None, READ_WITHIN_S)
@@ -182,7 +182,7 @@ async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, st
             lambda: clients.consumer(told, group=prefix),
             topic=log,
             last_settled=Settled(),
-            observer=Told(),
+            observer=GroupObserver(),
             limits=QUICK,
         )
         stack_.push_async_callback(source.stop)

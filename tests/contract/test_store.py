@@ -16,7 +16,8 @@ from schemas.orders import Order, Status
 from schemas.record_format import Record
 from tests.contract.engines import AnyStore, Engine, all_unsent
 from tests.support import log_records
-from tests.support.log_records import NOW_MS, REGISTERED, Time, Topics, Watched
+from tests.support.fakes import MemoryTopics, PlanObserver
+from tests.support.log_records import NOW_MS, REGISTERED, Time
 from workers.errors import RecordRefused, RefundTaken, VersionConflict
 from workers.processing import Processing
 from workers.queries import HeldQuery
@@ -30,17 +31,17 @@ NOTHING = LoadRequest(
 
 
 @pytest.fixture
-def observer() -> Watched:
-    return Watched()
+def observer() -> PlanObserver:
+    return PlanObserver()
 
 
 @pytest.fixture
-def topics_() -> Topics:
-    return Topics()
+def topics_() -> MemoryTopics:
+    return MemoryTopics()
 
 
 @pytest.fixture
-def work(store: AnyStore, time: Time, topics_: Topics, observer: Watched) -> Processing:
+def work(store: AnyStore, time: Time, topics_: MemoryTopics, observer: PlanObserver) -> Processing:
     return log_records.processing(store, time, topics_, observer)
 
 
@@ -132,7 +133,7 @@ async def test_a_settled_batch_is_all_there_when_the_store_is_opened_again(engin
             assert [each.event.id for each in page.events] == [f"shop-sg:N{number}:1"]
 
 
-async def test_an_order_comes_back_as_it_was_written(work: Processing, store: AnyStore, observer: Watched) -> None:
+async def test_an_order_comes_back_as_it_was_written(work: Processing, store: AnyStore, observer: PlanObserver) -> None:
     await register(store, "N1", account="shop-sg", refunds=["R1"])
     contradicting = [
         log_records.record("N1", "TRADE_CLOSED"),
@@ -148,7 +149,9 @@ async def test_an_order_comes_back_as_it_was_written(work: Processing, store: An
     assert Flag.AMOUNT_MISMATCH in written.view.flags
 
 
-async def test_a_batch_delivered_again_changes_nothing(work: Processing, store: AnyStore, observer: Watched) -> None:
+async def test_a_batch_delivered_again_changes_nothing(
+    work: Processing, store: AnyStore, observer: PlanObserver
+) -> None:
     batch = log_records.logged(
         [log_records.record("N1"), log_records.record("N2"), log_records.record("N1", "TRADE_FINISHED")]
     )
@@ -293,7 +296,7 @@ async def test_what_deciding_raises_is_raised_and_nothing_is_written(store: AnyS
 
 
 async def test_one_bad_record_of_a_batch_is_held_and_its_neighbours_are_applied(
-    store: AnyStore, time: Time, observer: Watched
+    store: AnyStore, time: Time, observer: PlanObserver
 ) -> None:
     work = log_records.processing(Picky(store, bad=Position(0, 4)), time, observer=observer)
     await work.process(log_records.logged([log_records.record(f"N{number}") for number in range(1, 9)]))
@@ -552,14 +555,14 @@ async def test_events_wait_in_their_order_until_they_are_marked(work: Processing
 
 
 async def test_what_was_not_marked_is_sent_again_with_the_same_id_and_bytes(
-    work: Processing, store: AnyStore, topics_: Topics, time: Time
+    work: Processing, store: AnyStore, topics_: MemoryTopics, time: Time
 ) -> None:
     await work.process(log_records.logged([log_records.record("N1")]))
     forgetful = log_records.processing(Forgetful(store), time, topics_)
     await forgetful.emit()
     await work.emit()
-    assert len(topics_.sent) == 2
-    assert topics_.sent[0] == topics_.sent[1]
+    assert len(topics_.events) == 2
+    assert topics_.events[0] == topics_.events[1]
     assert await work.emit() == 0
 
 

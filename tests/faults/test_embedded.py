@@ -21,6 +21,7 @@ from deploy.embedded.sqlite import Damaged
 from deploy.embedded.store import SqliteOrderStore
 from ingest.errors import Unavailable
 from tests.support import log_records
+from tests.support.fakes import PlanObserver
 from tests.support.log_records import Time
 from workers.errors import InfrastructureDown
 from workers.processing import Processing
@@ -422,7 +423,7 @@ async def test_a_cancelled_settlement_commits_all_the_same_and_is_found_out(tmp_
     async with opened(tmp_path) as files:
         started, loop = asyncio.Event(), asyncio.get_running_loop()
         batch = log_records.logged([log_records.record("N1")])
-        observer = log_records.Watched()
+        observer = PlanObserver()
 
         class Slow:
             """A store whose decisions take a moment."""

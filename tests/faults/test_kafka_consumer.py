@@ -11,7 +11,8 @@ from aiokafka.structs import TopicPartition
 
 from deploy.local.kafka.cluster import Kafka
 from tests.support import log_records
-from tests.support.kafka_topics import Told, Topic, read
+from tests.support.fakes import GroupObserver
+from tests.support.kafka_topics import Topic, read
 from workers.errors import InfrastructureDamaged, InfrastructureDown
 from workers.kafka import clients as kafka_clients
 from workers.kafka.ports import MemberLimits
@@ -82,27 +83,27 @@ async def until(condition: Any, within_s: float) -> float:
 
 
 async def test_a_rebalance_in_the_middle_of_a_batch_drops_its_commit_and_the_batch_comes_again(topic: Topic) -> None:
-    told = Told()
-    first, second = topic.source(told=told), topic.source()
+    observer = GroupObserver()
+    first, second = topic.source(observer=observer), topic.source()
     async with stopped(first, second):
         for partition in range(4):
             await append(topic, 5, partition=partition)
         batch = await read(first, 20)
         async with polled(second) as seconds:
-            await until(lambda: second.joined and told.rebalances > 1, 20)
+            await until(lambda: second.joined and observer.rebalances > 1, 20)
             await first.commit(ends(batch))
-            assert told.dropped == ["the group has changed since the batch was read"]
+            assert observer.dropped == ["the group has changed since the batch was read"]
             assert await topic.committed() is None
             again = await read(first, 10)
             await until(lambda: len(seconds) == 10, 10)
         assert {each.position for each in (*again, *seconds)} == {each.position for each in batch}
         await first.commit(ends(again))
-        assert len(told.dropped) == 1
+        assert len(observer.dropped) == 1
 
 
 async def test_the_partitions_of_one_who_leaves_are_read_by_the_other_within_three_seconds(topic: Topic) -> None:
-    told = Told()
-    first, second = topic.source(told=told), topic.source()
+    observer = GroupObserver()
+    first, second = topic.source(observer=observer), topic.source()
     async with stopped(first, second), polled(second) as seconds:
         async with polled(first):
             await until(lambda: first.joined and second.joined, 20)
@@ -120,12 +121,12 @@ async def test_a_store_from_an_older_backup_has_the_log_read_again(topic: Topic)
     await append(topic, 20)
     await topic.commit({0: 20})
     topic.settled.last = {0: 4}
-    told = Told()
-    source = topic.source(told=told)
+    observer = GroupObserver()
+    source = topic.source(observer=observer)
     async with stopped(source):
         found = await read(source, 20)
     assert [each.position.offset for each in found] == list(range(20))
-    assert told.rewinds == [(0, 20, 0)]
+    assert observer.rewinds == [(0, 20, 0)]
 
 
 async def test_a_store_that_knows_more_than_the_group_changes_nothing(topic: Topic) -> None:
@@ -183,8 +184,8 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_time_and_no_record(
 ) -> None:
     if not local_kafka.brokers:
         pytest.skip("NOT TESTED: the broker is not ours to kill")
-    told = Told()
-    source = topic.source(told=told)
+    observer = GroupObserver()
+    source = topic.source(observer=observer)
     broker = local_kafka.brokers[0].process
     async with stopped(source):
         await append(topic, 10)
@@ -199,7 +200,7 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_time_and_no_record(
         rest = await read(source, 10, within_s=BACK_S)
         while {each.position.offset for each in rest} < set(range(10, 20)):
             rest += await read(source, 1, within_s=BACK_S)
-        print(f"back after {time.monotonic() - begun:.1f} s, {told.rebuilds}")
+        print(f"back after {time.monotonic() - begun:.1f} s, {observer.rebuilds}")
         assert {each.position.offset for each in rest} >= set(range(10, 20))
         await source.commit([Position(0, 19)])
     assert await topic.committed() == 20
@@ -212,24 +213,24 @@ async def polled_for(source: KafkaSource, seconds: float) -> None:
 
 
 async def test_one_that_stands_longer_than_the_poll_interval_keeps_its_partitions(topic: Topic) -> None:
-    told = Told()
-    source = topic.source(told=told, max_poll_interval_ms=3000, session_timeout_ms=6000)
+    observer = GroupObserver()
+    source = topic.source(observer=observer, max_poll_interval_ms=3000, session_timeout_ms=6000)
     await append(topic, 5)
     async with stopped(source):
         batch = await read(source, 5)
         await append(topic, 3, first=5)
         await asyncio.sleep(8)
-        assert source.lag()[0].messages == 8, "its lag is told while it stands"
+        assert source.lag()[0].messages == 8, "its lag is known while it is idle"
         await source.commit(ends(batch))
-        assert (told.dropped, told.rebalances) == ([], 1)
+        assert (observer.dropped, observer.rebalances) == ([], 1)
         assert [each.position.offset for each in await read(source, 3)] == [5, 6, 7]
     assert await topic.committed() == 5
 
 
 async def test_one_that_stands_for_longer_than_it_may_loses_its_partitions_to_the_other(topic: Topic) -> None:
-    told = Told()
+    observer = GroupObserver()
     limits = MemberLimits(stay_every_s=0.5, stand_max_s=1.0)
-    hung = topic.source(told=told, limits=limits, max_poll_interval_ms=2000, session_timeout_ms=6000)
+    hung = topic.source(observer=observer, limits=limits, max_poll_interval_ms=2000, session_timeout_ms=6000)
     other = topic.source()
     for partition in range(4):
         await append(topic, 5, partition=partition)
@@ -239,7 +240,7 @@ async def test_one_that_stands_for_longer_than_it_may_loses_its_partitions_to_th
         assert {each.position for each in await read(other, 20, within_s=30)} >= {each.position for each in batch}
         await until(lambda: len(other.lag()) == 4, 30)
         await hung.commit(ends(batch))
-        assert len(told.dropped) == 1
+        assert len(observer.dropped) == 1
         await read(hung, 1)
 
 
@@ -258,13 +259,15 @@ class Wedged:
 
 
 async def test_a_consumer_that_stands_still_while_records_lie_there_is_replaced(topic: Topic) -> None:
-    told = Told()
+    observer = GroupObserver()
     limits = MemberLimits(look_every_s=0.3, stalled_s=1.0, rest_s=0.1)
-    source = topic.source(told=told, limits=limits, made=[], wrap=lambda number, c: Wedged(c) if number == 0 else c)
+    source = topic.source(
+        observer=observer, limits=limits, made=[], wrap=lambda number, c: Wedged(c) if number == 0 else c
+    )
     await append(topic, 5)
     async with stopped(source):
         assert [each.position.offset for each in await read(source, 5)] == [0, 1, 2, 3, 4]
-    assert told.rebuilds == [ReplaceReason.STALLED]
+    assert observer.rebuilds == [ReplaceReason.STALLED]
 
 
 async def test_a_topic_that_is_made_later_is_taken_up(kafka: str) -> None:
@@ -279,8 +282,8 @@ async def test_a_topic_that_is_made_later_is_taken_up(kafka: str) -> None:
 
 
 async def test_a_record_that_the_library_cannot_read_is_handed_out_as_an_empty_one(topic: Topic) -> None:
-    told = Told()
-    source = topic.source(told=told)
+    observer = GroupObserver()
+    source = topic.source(observer=observer)
     await append(topic, 3)
     await append_illegible(topic)
     await append(topic, 3, first=3)
@@ -294,7 +297,7 @@ async def test_a_record_that_the_library_cannot_read_is_handed_out_as_an_empty_o
     assert found[3].record.headers == ()
     assert (found[3].record.key, found[3].record.value) == (b"", b"")
     assert [found[each].record.key for each in (2, 4)] == [b"shop-sg:N2", b"shop-sg:N3"]
-    assert told.rebuilds == [ReplaceReason.FAILED, ReplaceReason.FAILED]
+    assert observer.rebuilds == [ReplaceReason.FAILED, ReplaceReason.FAILED]
 
 
 async def append_illegible(topic: Topic) -> None:

@@ -30,7 +30,7 @@ from schemas import topics
 from schemas.record_format import Record
 from tests.faults.wire import Wire, wire
 from tests.support import real_servers
-from tests.support.kafka_producer import Counted, Said
+from tests.support.fakes import MemoryLogger, ProducerObserver
 
 # A killed broker may not come back before its session is over; nine seconds of that would only be waited for here.
 SHORT_SESSIONS = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
@@ -83,8 +83,8 @@ class Kit:
         self.line = line
         self.topic = f"tests.publisher.{next(_numbers)}.v1"
         self.built: list[KafkaProducer] = []
-        self.counted = Counted()
-        self.said = Said()
+        self.observer = ProducerObserver()
+        self.logger = MemoryLogger()
         self.acknowledged: list[Record] = []
         self.refused: list[str] = []
         self.longest_s = 0.0
@@ -92,7 +92,7 @@ class Kit:
             {"bootstrap_servers": place.kafka.bootstrap}, self.topic, client_id="tests", idempotent=idempotent
         )
         self.publisher = Publisher(
-            build=self.build, observer=self.counted, logger=self.said, deadline_s=DEADLINE_S, pace=PACE
+            build=self.build, observer=self.observer, logger=self.logger, deadline_s=DEADLINE_S, pace=PACE
         )
 
     def build(self) -> KafkaProducer:
@@ -303,7 +303,7 @@ async def test_a_hole_in_the_sequence_of_an_idempotent_producer_is_left_behind(p
         key = kit.acknowledged[0].key
         assert not await kit.append(key=key)
         assert await kit.taken_again() < RECOVERED_S
-        await until(lambda: kit.counted.faults == [ProducerFault.SEQUENCE])
+        await until(lambda: kit.observer.faults == [ProducerFault.SEQUENCE])
         await kit.nothing_is_missing()
 
 
@@ -311,7 +311,7 @@ async def test_a_sender_that_ended_is_replaced(kit: Kit) -> None:
     await kit.ready()
     assert await kit.append()
     kit.built[0]._client._sender.sender_task.cancel()
-    await until(lambda: kit.counted.faults == [ProducerFault.SENDER_ENDED])
+    await until(lambda: kit.observer.faults == [ProducerFault.SENDER_ENDED])
     assert await kit.append()
     await kit.nothing_is_missing()
 
@@ -322,7 +322,7 @@ async def test_what_is_too_large_for_the_topic_is_refused_once_and_the_rest_goes
     random = bytes(number * number % 251 for number in range(20_000))
     with pytest.raises(Unavailable):
         await kit.publisher.append(Record(b"shop-sg:large", random, ()))
-    (line,) = kit.said.of("Kafka refused records")
+    (line,) = kit.logger.of("Kafka refused records")
     assert "MessageSizeTooLarge" in line["error"]
     assert await kit.append()
     await kit.nothing_is_missing()

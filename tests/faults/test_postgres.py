@@ -18,7 +18,8 @@ from schemas.dispositions import Disposition
 from tests.contract.engines import Cluster
 from tests.faults.wire import wire
 from tests.support import log_records
-from tests.support.log_records import Time, Watched
+from tests.support.fakes import PlanObserver
+from tests.support.log_records import Time
 from tests.support.real_servers import Servers
 from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
 from workers.postgres import errors
@@ -136,7 +137,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_done(place: Cluster, serv
         with pytest.raises(InfrastructureDown):
             await pay(store, "N1", 2)
         assert line.cuts == 1
-        observer = Watched()
+        observer = PlanObserver()
         again = log_records.processing(store, Time(), observer=observer)
         await until_done(lambda: again.process(log_records.logged([log_records.record("N1")], first=2)))
         assert observer.plans[-1] == drafting.empty()

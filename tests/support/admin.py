@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -23,6 +22,7 @@ from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
 from schemas.orders import Order, View
 from schemas.record_format import Record, RecordContents
+from tests.support.fakes import MemoryLogger, MemoryTopics
 from workers.admin import app
 from workers.admin.probes import Check
 from workers.admin.returns import Returned
@@ -265,25 +265,6 @@ class MemoryStore:
             raise InfrastructureDown("the disk is gone")
 
 
-class Topics:
-    """Acknowledges everything."""
-
-    async def publish(self, events: Sequence[Outgoing]) -> None:
-        assert events
-
-
-class Log:
-    """Keeps the lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict[str, Any]]] = []
-
-    def info(self, event: str, /, **fields: Any) -> None:
-        self.lines.append((event, fields))
-
-    warning = error = info
-
-
 @dataclass
 class Refused:
     """A request that was turned away."""
@@ -310,7 +291,7 @@ class World:
 
     store: MemoryStore = field(default_factory=MemoryStore)
     changes: OrderChanges = field(default_factory=OrderChanges)
-    log: Log = field(default_factory=Log)
+    log: MemoryLogger = field(default_factory=MemoryLogger)
     refusals: Refusals = field(default_factory=Refusals)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     checks: list[Check] = field(default_factory=lambda: [Check(name="store", ok=True)])
@@ -329,7 +310,7 @@ class World:
             accounts=ACCOUNTS,
             authenticate=self.authenticate,
             store=self.store,
-            events=Topics(),
+            events=MemoryTopics(),
             observer=Observers(metrics=self.metrics, log=WorkerLog(self.log), changes=self.changes),
             now_ms=lambda: NOW_MS,
             chance=lambda: 0.5,

@@ -12,35 +12,14 @@ from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
 from schemas.record_format import Record
+from tests.support.fakes import GroupObserver
 from workers.errors import InfrastructureDamaged, InfrastructureDown
 from workers.kafka import clients as kafka_clients
 from workers.kafka.ports import GroupClient, MemberLimits
-from workers.kafka.source import KafkaSource, ReplaceReason
+from workers.kafka.source import KafkaSource
 from workers.settlement.plan import LogRecord, Position
 
 QUICK = MemberLimits(rest_s=0.1, stay_every_s=0.5)
-
-
-class Told:
-    """Who wants to know, and writes it down."""
-
-    def __init__(self) -> None:
-        self.rebalances = 0
-        self.rebuilds: list[ReplaceReason] = []
-        self.dropped: list[str] = []
-        self.rewinds: list[tuple[int, int, int]] = []
-
-    def rebalanced(self, partitions: int) -> None:
-        self.rebalances += 1
-
-    def rebuilt(self, reason: ReplaceReason, why: str) -> None:
-        self.rebuilds.append(reason)
-
-    def commit_dropped(self, why: str) -> None:
-        self.dropped.append(why)
-
-    def rewound(self, partition: int, *, committed: int, to: int) -> None:
-        self.rewinds.append((partition, committed, to))
 
 
 class Settled:
@@ -150,7 +129,7 @@ class Topic:
     def source(
         self,
         *,
-        told: Told | None = None,
+        observer: GroupObserver | None = None,
         limits: MemberLimits = QUICK,
         made: list[Any] | None = None,
         wrap: Callable[[int, Any], Any] = lambda number, client: client,
@@ -169,7 +148,7 @@ class Topic:
             build,
             topic=self.name,
             last_settled=self.settled,
-            observer=told or Told(),
+            observer=observer or GroupObserver(),
             limits=limits,
         )
 

@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 
 from schemas import record_format
 from schemas.accounts import Account, Family, Orders, SignType
-from schemas.events import Outgoing
 from schemas.record_format import Record, RecordContents
+from tests.support.fakes import MemoryTopics, PlanObserver
 from workers.processing import Authenticate, Processing, Store
-from workers.settlement.plan import LogRecord, ParsedRecord, Position, WritePlan
+from workers.settlement.plan import LogRecord, Position
 
 NOW_MS = 1_760_000_000_000
 
@@ -88,30 +88,6 @@ class Time:
         return self.now_ms
 
 
-class Topics:
-    """Consumers' topics in memory."""
-
-    def __init__(self) -> None:
-        self.sent: list[Outgoing] = []
-
-    async def publish(self, events: Sequence[Outgoing]) -> None:
-        self.sent += events
-
-
-class Watched:
-    """What the story says to those who want to know."""
-
-    def __init__(self) -> None:
-        self.plans: list[WritePlan] = []
-
-    def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
-        self.plans.append(plan)
-
-    def emitted(self, events: Sequence[Outgoing]) -> None: ...
-
-    def step(self, name: str, seconds: float) -> None: ...
-
-
 def anybody_signed_this(sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
     """A signature check that finds nothing wrong."""
 
@@ -124,8 +100,8 @@ def nobody_signed_this(sealed: RecordContents, account: Account, *, anew: bool =
 def processing(
     store: Store,
     time: Time,
-    topics: Topics | None = None,
-    observer: Watched | None = None,
+    topics: MemoryTopics | None = None,
+    observer: PlanObserver | None = None,
     authenticate: Authenticate = anybody_signed_this,
 ) -> Processing:
     """The workers' story over this store; whatever lies in the log counts as signed unless told otherwise."""
@@ -133,8 +109,8 @@ def processing(
         accounts=ACCOUNTS,
         authenticate=authenticate,
         store=store,
-        events=topics or Topics(),
-        observer=observer or Watched(),
+        events=topics or MemoryTopics(),
+        observer=observer or PlanObserver(),
         now_ms=time,
         chance=lambda: 0.5,
     )

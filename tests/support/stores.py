@@ -5,15 +5,13 @@ store: versions without gaps, ranks that do not fall, one disposition per record
 """
 
 from collections.abc import Callable, Sequence
-from itertools import count
 
 from msgspec import structs
 
 from schemas.dispositions import Disposition
 from schemas.events import Outgoing
 from schemas.orders import RANK, Order
-from schemas.record_format import Record
-from workers.errors import InfrastructureDown, RecordRefused, VersionConflict
+from workers.errors import RecordRefused, VersionConflict
 from workers.settlement import decision, order_view
 from workers.settlement.plan import (
     AccountKey,
@@ -22,9 +20,7 @@ from workers.settlement.plan import (
     HeldRow,
     LedgerRow,
     LoadRequest,
-    LogRecord,
     OrderWrite,
-    ParsedRecord,
     Position,
     Registration,
     StoreSnapshot,
@@ -128,52 +124,6 @@ class MemoryStore:
             is_parked = row.disposition is Disposition.PARKED
             if is_parked and (row.account, row.waits_for) in plan.wakes:
                 self.held[position] = structs.replace(row, due_at_ms=0)
-
-
-class Published:
-    """The topics: what was published, in order; `down` makes them unreachable."""
-
-    def __init__(self) -> None:
-        self.events: list[Outgoing] = []
-        self.down = False
-
-    async def publish(self, events: Sequence[Outgoing]) -> None:
-        if self.down:
-            raise InfrastructureDown("no topic answers")
-        self.events += events
-
-
-class Watched:
-    """Who wants to know, and writes it down."""
-
-    def __init__(self) -> None:
-        self.plans: list[WritePlan] = []
-        self.parsed_records: list[ParsedRecord] = []
-        self.emitted_ids: list[str] = []
-
-    def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
-        self.plans.append(plan)
-        self.parsed_records += parsed_records
-
-    def emitted(self, events: Sequence[Outgoing]) -> None:
-        self.emitted_ids += [event.id for event in events]
-
-    def step(self, name: str, seconds: float) -> None:
-        assert name in ("read", "apply", "emit")
-        assert seconds >= 0
-
-
-class Log:
-    """Positions for records, one after the other."""
-
-    def __init__(self) -> None:
-        self._offsets = count()
-
-    def position(self) -> Position:
-        return Position(0, next(self._offsets))
-
-    def logged(self, record: Record) -> LogRecord:
-        return LogRecord(self.position(), record)
 
 
 def _rank(order: Order) -> int:

@@ -12,7 +12,8 @@ from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Order
 from tests.support import facts, model
-from tests.support.stores import Log, MemoryStore
+from tests.support.fakes import Offsets
+from tests.support.stores import MemoryStore
 from workers.settlement import decision, order_view
 from workers.settlement.plan import Delivery, HeldRow, ParsedRecord, Position, Registration
 
@@ -28,7 +29,7 @@ class World:
         self.store = MemoryStore()
         self.now_ms = NOW_MS
         self.registered: dict[str, Mapping[str, Any]] = {}
-        self._log = Log()
+        self._log = Offsets()
         self._heard: dict[Position, Notification] = {}
         for number, registration in (registered or {}).items():
             self.register(number, registration)

@@ -6,13 +6,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from deploy import process
-from tests.support.admin import Log
+from tests.support.fakes import MemoryLogger
 from workers.admin.probes import Check
 
 
 async def test_a_small_loop_that_fails_is_told_of_and_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "AGAIN_S", 0.0)
-    log = Log()
+    log = MemoryLogger()
     begun = 0
     goes_on = asyncio.Event()
 

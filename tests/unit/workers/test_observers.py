@@ -5,7 +5,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from schemas.money import Money
-from tests.support.admin import ACCOUNTS, NOW_MS, Log
+from tests.support.admin import ACCOUNTS, NOW_MS
+from tests.support.fakes import MemoryLogger
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.metrics import WorkerMetrics
@@ -18,18 +19,18 @@ class BrokenChanges(OrderChanges):
         raise RuntimeError("a waiter that is none")
 
 
-class BrokenLog(Log):
+class BrokenLog(MemoryLogger):
     def error(self, event: str, /, **fields: Any) -> None:
         raise OSError("no more lines")
 
 
-def everyone(registry: CollectorRegistry, log: Log) -> Observers:
+def everyone(registry: CollectorRegistry, log: MemoryLogger) -> Observers:
     metrics = WorkerMetrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
     return Observers(metrics=metrics, log=WorkerLog(log), changes=BrokenChanges())
 
 
 def test_a_watcher_that_fails_has_its_line_and_the_others_are_told_all_the_same() -> None:
-    registry, log = CollectorRegistry(), Log()
+    registry, log = CollectorRegistry(), MemoryLogger()
     told = everyone(registry, log)
     plan = drafting.empty()
     plan.paid.append(("shop", Money(1280, "USD")))

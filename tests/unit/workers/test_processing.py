@@ -17,7 +17,8 @@ from schemas.orders import Status
 from schemas.record_format import VERSION, Header, Record, RecordContents
 from tests.support import facts
 from tests.support.facts import form, payment
-from tests.support.stores import Log, MemoryStore, Published, Watched
+from tests.support.fakes import MemoryTopics, Offsets, PlanObserver
+from tests.support.stores import MemoryStore
 from workers.errors import EventRefused, InfrastructureDown, TooManyDeadLetters, VersionConflict
 from workers.processing import Authenticate, Processing
 from workers.settlement import order_view
@@ -44,12 +45,12 @@ class Story:
         refuses: Callable[[WritePlan], bool] = lambda plan: False,
         dead_run_max: int = 20,
         authenticate: Authenticate = authenticate,
-        published: Published | None = None,
+        published: MemoryTopics | None = None,
     ) -> None:
         self.store = MemoryStore(refuses)
-        self.published = published or Published()
-        self.watched = Watched()
-        self.log = Log()
+        self.published = published or MemoryTopics()
+        self.watched = PlanObserver()
+        self.log = Offsets()
         self.processing = Processing(
             accounts=facts.ACCOUNTS,
             authenticate=authenticate,
@@ -62,7 +63,7 @@ class Story:
         )
 
     async def process(self, *records: Record) -> list[Position]:
-        batch = [self.log.logged(record) for record in records]
+        batch = [self.log.log_record(record) for record in records]
         await self.processing.process(batch)
         return [logged.position for logged in batch]
 
@@ -110,7 +111,7 @@ async def test_events_that_no_topic_took_stay_in_the_outbox() -> None:
 
 
 async def test_an_event_that_no_topic_will_ever_take_does_not_keep_the_others_in_the_outbox() -> None:
-    class TooLarge(Published):
+    class TooLarge(MemoryTopics):
         async def publish(self, events: Sequence[Outgoing]) -> None:
             sound = [place for place, event in enumerate(events) if event.key != b"mapi-any:B"]
             await super().publish([events[place] for place in sound])
@@ -129,7 +130,7 @@ async def test_an_event_that_no_topic_will_ever_take_does_not_keep_the_others_in
 
 async def test_a_batch_delivered_again_changes_nothing() -> None:
     story = Story()
-    batch = [story.log.logged(paid(order)) for order in "AB"]
+    batch = [story.log.log_record(paid(order)) for order in "AB"]
     await story.processing.process(batch)
     await story.processing.process(batch)
     assert story.ends() == [APPLIED] * 2
@@ -158,7 +159,7 @@ async def test_a_store_that_cannot_hold_even_the_dead_record_is_infrastructure()
 async def test_trouble_of_infrastructure_passes_through_and_holds_nothing(error: BaseException) -> None:
     story = Story()
     story.store.trouble = [error]
-    batch = [story.log.logged(paid(order)) for order in "AB"]
+    batch = [story.log.log_record(paid(order)) for order in "AB"]
     with pytest.raises(type(error)):
         await story.processing.process(batch)
     assert (story.ends(), story.store.held) == ([], {})
@@ -341,7 +342,7 @@ def test_who_wants_the_process_to_end_is_not_held_back(error: BaseException, mon
     monkeypatch.setattr(interpret, "read", read)
     story = Story()
     with pytest.raises(type(error)):
-        story.processing.read(story.log.logged(paid("A")), now_ms=0)
+        story.processing.read(story.log.log_record(paid("A")), now_ms=0)
 
 
 async def test_a_record_put_on_the_log_by_hand_has_no_effect() -> None:

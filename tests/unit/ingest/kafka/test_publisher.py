@@ -12,7 +12,8 @@ from ingest.kafka.publisher import Publisher
 from ingest.kafka.supervisor import SupervisorTiming
 from schemas import topics
 from schemas.record_format import Record
-from tests.support.kafka_producer import Counted, Delivered, Fails, FakeProducer, Said, acknowledge, failing
+from tests.support.fakes import MemoryLogger, ProducerObserver
+from tests.support.kafka_clients import Delivered, Fails, FakeProducer, acknowledge, failing
 
 RECORD = Record(b"shop-sg:N1", b"a=1&sign=x", (("account", b"shop-sg"),))
 PACE = SupervisorTiming(
@@ -38,12 +39,12 @@ class Kit:
     def __init__(self) -> None:
         self.planned: list[FakeProducer] = []
         self.built: list[FakeProducer] = []
-        self.counted = Counted()
-        self.said = Said()
+        self.observer = ProducerObserver()
+        self.logger = MemoryLogger()
         self.publisher = Publisher(
             build=self.build,
-            observer=self.counted,
-            logger=self.said,
+            observer=self.observer,
+            logger=self.logger,
             deadline_s=DEADLINE_S,
             bounds=QuotaLimits(records_max=10, bytes_max=1_000_000),
             patience=PATIENCE,
@@ -179,7 +180,7 @@ async def test_an_error_of_ours_in_handing_over_is_refused_and_told(kit: Kit) ->
     producer = await kit.ready(FakeProducer())
     producer.refuses = TypeError("a header is no pair")
     await kit.refused("could not be handed over")
-    (line,) = kit.said.of("Kafka refused records")
+    (line,) = kit.logger.of("Kafka refused records")
     assert line["reason"] == AppendFailure.OURS
     assert kit.publisher.on_the_way == 0
 
@@ -194,7 +195,7 @@ async def test_while_brokers_are_away_it_comes_up_unready_and_becomes_ready_by_i
     await until(lambda: kit.publisher.trouble is None)
     await kit.append()
     assert [producer.closed for producer in kit.built] == [True, True, True, False]
-    assert kit.counted.faults == [], "nothing was replaced"
+    assert kit.observer.faults == [], "nothing was replaced"
 
 
 async def test_a_start_that_hangs_is_given_up(kit: Kit) -> None:
@@ -209,7 +210,7 @@ async def test_parameters_that_no_producer_can_be_built_with_refuse_the_start() 
     def build() -> FakeProducer:
         raise ValueError("no such security protocol")
 
-    publisher = Publisher(build=build, observer=Counted(), logger=Said())
+    publisher = Publisher(build=build, observer=ProducerObserver(), logger=MemoryLogger())
     with pytest.raises(ValueError, match="security protocol"):
         await publisher.start()
     await publisher.stop()
@@ -282,7 +283,7 @@ async def test_brokers_gone_for_long_are_refused_fast_in_flat_memory_and_come_ba
     assert sum(not each.closed for each in kit.built) <= 3, "one in service, one candidate, and one being ended"
     gone = False
     await kit.taken_again()
-    assert kit.counted.faults == [ProducerFault.SILENT]
+    assert kit.observer.faults == [ProducerFault.SILENT]
     await until(lambda: kit.publisher.trouble is None)
 
 
@@ -302,10 +303,10 @@ async def test_a_producer_is_replaced_after_an_error_that_it_cannot_recover_from
     broken = await kit.ready(FakeProducer(answer=failing(Fails(fault=fault))))
     await kit.refused()
     await kit.taken_again()
-    assert kit.counted.faults == [fault]
+    assert kit.observer.faults == [fault]
     await until(lambda: broken.closed)
     assert len(kit.built) == 2
-    assert kit.said.of("producer replaced")[0]["reason"] == fault
+    assert kit.logger.of("producer replaced")[0]["reason"] == fault
 
 
 async def test_a_producer_that_takes_nothing_any_more_is_replaced(kit: Kit) -> None:
@@ -313,22 +314,22 @@ async def test_a_producer_that_takes_nothing_any_more_is_replaced(kit: Kit) -> N
     producer.refuses = Fails(fault=ProducerFault.CLOSED)
     await kit.refused()
     await kit.taken_again()
-    assert kit.counted.faults == [ProducerFault.CLOSED]
+    assert kit.observer.faults == [ProducerFault.CLOSED]
 
 
 async def test_a_producer_whose_sender_has_ended_is_replaced(kit: Kit) -> None:
     producer = await kit.ready(FakeProducer())
     producer.has_ended = True
-    await until(lambda: kit.counted.faults == [ProducerFault.SENDER_ENDED])
+    await until(lambda: kit.observer.faults == [ProducerFault.SENDER_ENDED])
     await kit.append()
 
 
 async def test_a_producer_that_is_silent_while_work_waits_is_replaced_and_an_idle_one_is_not(kit: Kit) -> None:
     silent = await kit.ready(FakeProducer())
     await asyncio.sleep(2 * PACE.silent_s)
-    assert kit.counted.faults == []
+    assert kit.observer.faults == []
     await kit.refused()
-    await until(lambda: kit.counted.faults == [ProducerFault.SILENT])
+    await until(lambda: kit.observer.faults == [ProducerFault.SILENT])
     await until(lambda: silent.closed and kit.publisher.on_the_way == 0)
     await kit.append()
 
@@ -337,7 +338,7 @@ async def test_an_idle_producer_whose_brokers_do_not_answer_is_not_ready_and_is_
     producer = await kit.ready(FakeProducer())
     producer.answers_looks = False
     await until(lambda: kit.publisher.trouble == "no broker of Kafka answers")
-    await until(lambda: kit.counted.faults == [ProducerFault.SILENT])
+    await until(lambda: kit.observer.faults == [ProducerFault.SILENT])
     await until(lambda: kit.publisher.trouble is None)
 
 
@@ -355,7 +356,7 @@ async def test_the_old_producer_stays_in_service_until_the_new_one_has_started(k
     await kit.refused()
     await until(lambda: len(kit.built) >= 2)
     await kit.append()
-    await until(lambda: kit.counted.faults == [ProducerFault.SEQUENCE])
+    await until(lambda: kit.observer.faults == [ProducerFault.SEQUENCE])
     await kit.append()
     assert kit.built[-1].sent == [(RECORD, topics.partition_of(RECORD.key, 12))]
 
@@ -374,7 +375,7 @@ async def test_a_silent_producer_that_comes_back_to_life_stays(kit: Kit) -> None
     await until(lambda: kit.publisher.trouble is None)
     old.answer = acknowledge
     await kit.append()
-    assert kit.counted.faults == []
+    assert kit.observer.faults == []
     assert not old.closed
 
 
@@ -384,13 +385,13 @@ async def test_what_a_retired_producer_loses_says_nothing_of_its_successor(kit: 
     appending = [asyncio.create_task(kit.is_taken()) for _ in range(8)]
     await until(lambda: len(old.under_way) == 8)
     old.has_ended = True
-    await until(lambda: kit.counted.faults == [ProducerFault.SENDER_ENDED])
+    await until(lambda: kit.observer.faults == [ProducerFault.SENDER_ENDED])
     for delivered in old.under_way[:-1]:
         delivered.set_exception(Fails(fault=ProducerFault.FENCED))
     old.under_way[-1].set_result(None)
     assert await asyncio.gather(*appending) == [False] * 7 + [True]
     await asyncio.sleep(0.05)
-    assert kit.counted.faults == [ProducerFault.SENDER_ENDED]
+    assert kit.observer.faults == [ProducerFault.SENDER_ENDED]
     assert kit.publisher.trouble is None
     await kit.append()
 
@@ -410,17 +411,17 @@ async def test_what_the_broker_refuses_is_told_of_but_not_without_limit(kit: Kit
     for _ in range(50):
         await kit.refused()
         await asyncio.sleep(0.001)
-    lines = kit.said.of("Kafka refused records")
+    lines = kit.logger.of("Kafka refused records")
     assert 1 <= len(lines) <= 3
     assert lines[0]["reason"] == "refused"
-    assert kit.counted.faults == [], "it answers, so it is not silent"
+    assert kit.observer.faults == [], "it answers, so it is not silent"
 
 
 async def test_being_forbidden_to_write_is_trouble_until_an_append_succeeds(kit: Kit) -> None:
     producer = await kit.ready(FakeProducer(answer=failing(Fails(AppendFailure.FORBIDDEN))))
     await kit.refused()
     assert "forbids" in (kit.publisher.trouble or "")
-    assert kit.said.of("Kafka refused records")[0]["reason"] == "forbidden"
+    assert kit.logger.of("Kafka refused records")[0]["reason"] == "forbidden"
     producer.answer = acknowledge
     await kit.taken_again()
     assert kit.publisher.trouble is None
@@ -484,7 +485,7 @@ async def test_what_is_told_of_an_outage_does_not_flood_the_log(kit: Kit) -> Non
         producer.starts = [OSError("connection refused")]
     await kit.start(*away)
     await until(lambda: len(kit.built) > 10)
-    assert len(kit.said.of("no broker answers")) == 1
+    assert len(kit.logger.of("no broker answers")) == 1
 
 
 async def test_a_fault_of_the_supervisor_is_told_and_survived(kit: Kit) -> None:
@@ -497,5 +498,5 @@ async def test_a_fault_of_the_supervisor_is_told_and_survived(kit: Kit) -> None:
 
     odd = await kit.ready(Odd(answer=acknowledge))
     await until(lambda: odd.looks > 2)
-    assert len(kit.said.of("fault of ours")) == 1
+    assert len(kit.logger.of("fault of ours")) == 1
     await kit.append()

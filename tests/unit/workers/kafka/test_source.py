@@ -17,8 +17,9 @@ from aiokafka.errors import (
 from aiokafka.structs import TopicPartition
 
 from schemas.record_format import Record
+from tests.support.fakes import GroupObserver
 from tests.support.kafka_clients import TOPIC, Broker, FakeConsumer
-from tests.support.kafka_topics import Settled, Told
+from tests.support.kafka_topics import Settled
 from workers.errors import InfrastructureDamaged, InfrastructureDown
 from workers.kafka.ports import MemberLimits
 from workers.kafka.source import KafkaSource, ReplaceReason
@@ -34,7 +35,7 @@ class World:
     def __init__(self, limits: MemberLimits = LIMITS) -> None:
         self.broker = Broker()
         self.settled = Settled()
-        self.told = Told()
+        self.told = GroupObserver()
         self.clients: list[FakeConsumer] = []
         self.now_s = 1000.0
         self.start_error: Exception | None = None
