@@ -23,10 +23,16 @@ class AdminSettings(Settings):
     """Settings of every process with an admin port: the port itself and the log."""
 
     admin_host: str = Field("127.0.0.1", min_length=1, description="Address of the admin port.")
-    admin_port: int = Field(9464, ge=0, le=65535, description="Admin port: probes, metrics, API, console.")
-    admin_token_file: Path | None = Field(None, description="File with the token that writes to the admin port need.")
+    admin_port: int = Field(
+        9464, ge=0, le=65535, description="Admin port: probes, metrics, API, console. 0 chooses a free port."
+    )
+    admin_token_file: Path | None = Field(
+        None, description="File with the token that the admin port requires for writes."
+    )
 
-    log_queue_max: int = Field(20_000, ge=1, description="Log lines that may wait for their reader.")
+    log_queue_max: int = Field(
+        20_000, ge=1, description="Log lines that may wait to be written; further ones are dropped."
+    )
 
 
 class EngineSettings(AdminSettings, ReceiverSettings):
@@ -36,14 +42,16 @@ class EngineSettings(AdminSettings, ReceiverSettings):
         """Return one fault for each pair of settings that cannot hold together."""
         faults = super().contradictions()
         if self.port and self.port == self.admin_port and self.host == self.admin_host:
-            faults.append(f"{PREFIX}PORT and ADMIN_PORT must differ: the admin port is not for the public")
+            faults.append(f"{PREFIX}PORT and ADMIN_PORT must differ on one host: the admin port is not for the public")
         return faults
 
 
 class EmbeddedSettings(EngineSettings):
     """The settings of `up`."""
 
-    data_dir: Path = Field(Path("alipay-notify-data"), description="Where the embedded engine keeps its files.")
+    data_dir: Path = Field(
+        Path("alipay-notify-data"), description="Directory of the embedded engine's journal and orders."
+    )
 
 
 def load(environ: Mapping[str, str], **overrides: Any) -> EmbeddedSettings:

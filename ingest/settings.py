@@ -22,7 +22,7 @@ KEEPALIVE_EXPOSED_S = 10.0  # the only limit on a header that arrives byte by by
 
 
 class BadSettings(ValueError):
-    """The process cannot be run as told; `faults` names each variable and what is wrong with it."""
+    """The settings cannot be used. `faults` has one line for each, with the variable and the reason."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
@@ -59,35 +59,47 @@ class ReceiverSettings(Settings):
 
     STAND_INS: ClassVar[dict[str, Any]] = {"accounts": Path("accounts.toml")}
 
-    accounts: Path = Field(description="Path of accounts.toml; the key files in it are relative to it.")
+    accounts: Path = Field(description="Path of accounts.toml. Key files named there are relative to its directory.")
     host: str = Field("127.0.0.1", min_length=1, description="Address of the public port.")
-    port: int = Field(8080, ge=0, le=65535, description="Public port: POST /notify/{account}. 0 is any free one.")
+    port: int = Field(8080, ge=0, le=65535, description="Public port, POST /notify/{account}. 0 chooses a free port.")
 
-    exposed: bool = Field(False, description="True where no load balancer stands before the public port.")
+    exposed: bool = Field(False, description="Set to true if no load balancer stands before the public port.")
     keepalive_timeout_s: float | None = Field(
-        None, gt=0, le=3600, description="How long an idle connection, or a header, may take: 65, or 10 where exposed."
+        None,
+        gt=0,
+        le=3600,
+        description="Seconds that a connection may be idle, or a header may take to arrive. Default: 65, or 10 if "
+        "EXPOSED is true.",
     )
-    body_deadline_s: float = Field(2.0, gt=0, le=60, description="How long a body may take to arrive.")
-    request_deadline_s: float = Field(3.0, gt=0, le=60, description="How long the whole answer may take.")
-    confirm_deadline_s: float = Field(2.0, gt=0, le=60, description="How long Alipay may take for notify_verify.")
-    write_deadline_s: float = Field(5.0, gt=0, le=60, description="How long a sender may take to read its answer.")
-    lingering_s: float = Field(2.0, ge=0, le=10, description="How long the rest of a refused body is still read.")
-    drain_delay_s: float = Field(5.0, ge=0, le=60, description="How long to serve on after readiness went off.")
-    shutdown_timeout_s: float = Field(8.0, gt=0, le=60, description="How long unfinished requests may take to end.")
+    body_deadline_s: float = Field(2.0, gt=0, le=60, description="Seconds in which a request body must arrive.")
+    request_deadline_s: float = Field(3.0, gt=0, le=60, description="Seconds in which every request is answered.")
+    confirm_deadline_s: float = Field(2.0, gt=0, le=60, description="Seconds that Alipay's notify_verify may take.")
+    write_deadline_s: float = Field(5.0, gt=0, le=60, description="Seconds in which a sender must read its answer.")
+    lingering_s: float = Field(2.0, ge=0, le=10, description="Seconds for which the rest of a refused body is read.")
+    drain_delay_s: float = Field(
+        5.0, ge=0, le=60, description="Seconds to keep serving after readiness goes off, until load balancers notice."
+    )
+    shutdown_timeout_s: float = Field(
+        8.0, gt=0, le=60, description="Seconds that requests in progress may take to finish at a stop."
+    )
 
-    in_flight_max: int = Field(512, ge=1, description="Requests answered at a time; beyond them 503.")
-    in_flight_bytes_max: int = Field(32 << 20, ge=64 << 10, description="Their bodies together; beyond that 503.")
-    connections_max: int = Field(2000, ge=1, description="Open connections; beyond them the idle ones are closed.")
-    backlog: int = Field(2048, ge=1, description="Connections the kernel may hold for us.")
-    reuse_port: bool = Field(False, description="Let several processes share the public port.")
+    in_flight_max: int = Field(512, ge=1, description="Requests in progress; further ones are answered 503.")
+    in_flight_bytes_max: int = Field(
+        32 << 20, ge=64 << 10, description="Bytes of all request bodies in progress; beyond that, 503."
+    )
+    connections_max: int = Field(2000, ge=1, description="Open connections; beyond that, idle ones are closed.")
+    backlog: int = Field(2048, ge=1, description="Connections that the kernel queues until they are accepted.")
+    reuse_port: bool = Field(False, description="Let several processes share the public port (SO_REUSEPORT).")
 
-    key_reload_interval_s: float = Field(5.0, gt=0, description="How often the key files are looked at.")
-    log_sample: int = Field(1, ge=1, description="Of accepted notifications every n-th is logged; refusals all count.")
-    log_refusals_per_s: float = Field(20.0, gt=0, description="Log lines for refusals; the rest is only counted.")
+    key_reload_interval_s: float = Field(5.0, gt=0, description="Seconds between two looks for changed key files.")
+    log_sample: int = Field(1, ge=1, description="Log every n-th accepted notification; 1 logs all.")
+    log_refusals_per_s: float = Field(
+        20.0, gt=0, description="Log lines per second for refused requests; further refusals are only counted."
+    )
 
     @property
     def keepalive_s(self) -> float:
-        """The keep-alive time in force."""
+        """Return the keep-alive timeout in force."""
         if self.keepalive_timeout_s is not None:
             return self.keepalive_timeout_s
         return KEEPALIVE_EXPOSED_S if self.exposed else KEEPALIVE_BEHIND_LOAD_BALANCER_S
@@ -96,17 +108,17 @@ class ReceiverSettings(Settings):
         """Return one fault for each pair of settings that cannot hold together."""
         faults = []
         if self.body_deadline_s >= self.request_deadline_s:
-            faults.append("BODY_DEADLINE_S must be below REQUEST_DEADLINE_S: the answer takes what the body leaves")
+            faults.append("BODY_DEADLINE_S must be below REQUEST_DEADLINE_S, which includes the body")
         if self.confirm_deadline_s >= self.request_deadline_s:
-            faults.append("CONFIRM_DEADLINE_S must be below REQUEST_DEADLINE_S: the log comes after the confirmation")
+            faults.append("CONFIRM_DEADLINE_S must be below REQUEST_DEADLINE_S, which includes the append after it")
         if self.keepalive_s <= self.request_deadline_s:
             faults.append("KEEPALIVE_TIMEOUT_S must be above REQUEST_DEADLINE_S")
         if self.exposed and self.keepalive_s > KEEPALIVE_EXPOSED_S:
-            faults.append(f"KEEPALIVE_TIMEOUT_S must be at most {KEEPALIVE_EXPOSED_S:g} where EXPOSED is true")
+            faults.append(f"KEEPALIVE_TIMEOUT_S must be at most {KEEPALIVE_EXPOSED_S:g} if EXPOSED is true")
         if self.shutdown_timeout_s < self.request_deadline_s:
-            faults.append("SHUTDOWN_TIMEOUT_S must not be below REQUEST_DEADLINE_S: requests in flight could be cut")
+            faults.append("SHUTDOWN_TIMEOUT_S must not be below REQUEST_DEADLINE_S, or a stop cuts requests off")
         if self.connections_max < self.in_flight_max:
-            faults.append("CONNECTIONS_MAX must not be below IN_FLIGHT_MAX")
+            faults.append("CONNECTIONS_MAX must not be below IN_FLIGHT_MAX, because each request has a connection")
         return [PREFIX + fault for fault in faults] + super().contradictions()
 
 
@@ -114,12 +126,12 @@ S = TypeVar("S", bound=Settings)
 
 
 def load(environ: Mapping[str, str], **overrides: Any) -> ReceiverSettings:
-    """A receiver's settings; see `load_as`."""
+    """Return a receiver's settings; see `load_as`."""
     return load_as(ReceiverSettings, environ, **overrides)
 
 
 def load_as(kind: type[S], environ: Mapping[str, str], **overrides: Any) -> S:
-    """The settings in `environ`; an override that is not `None` (a command's option) stands above it.
+    """Return the settings in `environ`. An override that is not `None` (a command's option) takes precedence.
 
     Raises:
         BadSettings: with every fault found, not just the first.
@@ -140,7 +152,7 @@ def _read(environ: Mapping[str, str], kind: type[Settings]) -> dict[str, Any]:
 
 
 def _validated(given: dict[str, Any], kind: type[S], faults: list[str]) -> S:
-    """The settings, or, where some are faulty, what the sound ones and the defaults make: enough to check the rest."""
+    """Return the settings. If some are faulty, add their faults and use defaults, so that the rest can be checked."""
     try:
         return kind(**given)
     except ValidationError as error:
@@ -148,14 +160,14 @@ def _validated(given: dict[str, Any], kind: type[S], faults: list[str]) -> S:
         for fault in error.errors(include_url=False, include_input=False):
             field = str(fault["loc"][0])
             broken.add(field)
-            faults.append(_told(kind, field, fault=fault["type"], text=fault["msg"]))
+            faults.append(_fault_text(kind, field, fault=fault["type"], text=fault["msg"]))
         sound = {name: value for name, value in given.items() if name not in broken}
         stand_ins = {name: kind.STAND_INS[name] for name in broken if name in kind.STAND_INS}
         return kind(**(sound | stand_ins))
 
 
-def _told(kind: type[Settings], field: str, *, fault: str, text: str) -> str:
-    """One fault, by the name under which a person sets it."""
+def _fault_text(kind: type[Settings], field: str, *, fault: str, text: str) -> str:
+    """Return the text of one fault, with the variable's name."""
     name = f"{PREFIX}{field.upper()}"
     if fault == "missing":
         about = kind.model_fields[field].description or ""
