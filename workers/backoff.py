@@ -1,7 +1,7 @@
-"""How a loop waits for infrastructure: the same work again, ever more slowly, and no record is to blame.
+"""Retry with exponential backoff, for the three loops: an outage of infrastructure is waited out, and no record is to
+blame for it.
 
-Damage is not waited for: somebody has to mend it, and until then the worker stands still and says so. A stop that is
-asked for ends the waiting at once, since what was not done is delivered again.
+Damage is not retried, because it needs an operator. A stop ends the waiting at once: the batch is redelivered.
 """
 
 import asyncio
@@ -15,56 +15,71 @@ from tenacity.wait import wait_exponential, wait_random
 from workers.errors import InfrastructureDamaged, InfrastructureDown, VersionConflict
 
 FIRST_WAIT_S = 0.1
-WAIT_MAX_S = 5.0  # what was away for an hour is used again within ten seconds, of which this is the greater part
-JITTER_S = 0.5  # so that several workers do not come back in step
-FENCED_MAX = 5  # so often another worker may be quicker before whoever has no loop gives up
-SAY_EVERY_S = 1.0  # an outage of an hour is told of often enough that way
+WAIT_MAX_S = 5.0  # half of the ten seconds within which work resumes after an outage, however long it was
+JITTER_S = 0.5  # keeps several workers from retrying in step
+CONFLICT_ATTEMPTS_MAX = 5  # attempts before the caller gives up because another worker always wrote first
+REPORT_EVERY_S = 1.0
 
 
 T = TypeVar("T")
 
 
 class BackoffObserver(Protocol):
-    """Those who want to know of waits: log and counter. Told at most once a second."""
+    """Observes waits, at most one a second: log and counter."""
 
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None: ...
 
 
 class Backoff:
-    """Tries work until it is done, or until it is stopped."""
+    """Retries work until it succeeds, or until the loop is stopped."""
 
     def __init__(self, observer: BackoffObserver, stopping: asyncio.Event, *, wait_max_s: float = WAIT_MAX_S) -> None:
         self._observer = observer
         self._stopping = stopping
-        # The jitter comes on top: cut off together with it, all waits of a long outage would be of one length.
+        # Add the jitter after the maximum. A maximum over both would make all waits of a long outage equal.
         jitter_s = min(JITTER_S, wait_max_s / 2)
         self._wait = wait_exponential(multiplier=FIRST_WAIT_S, max=wait_max_s - jitter_s) + wait_random(0, jitter_s)
-        self._said_at = float("-inf")
+        self._reported_s = float("-inf")
 
     async def until_done(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What the work returns, once it has not failed of infrastructure.
+        """Return the result of the work, after as many attempts as infrastructure needs.
 
         Raises:
-            InfrastructureDown: it was still failing when the stop came; or the damage, as it is.
+            InfrastructureDown: the work was still failing when the stop came.
+            InfrastructureDamaged: at the first attempt that meets damage.
         """
+        try:
+            return await work()
+        except InfrastructureDown as error:
+            if not _is_retryable(error) or self._stopping.is_set():
+                raise
+            failures = [error]
+        return await self._retry(work, failures)
 
-        async def tried() -> T:
+    async def _retry(self, work: Callable[[], Awaitable[T]], failures: list[InfrastructureDown]) -> T:
+        """Retry with tenacity after one failure. Work that succeeds at once is spared the 50 µs that tenacity costs."""
+
+        # Tenacity's first attempt repeats the failure, so that its count and its first wait include it. Tenacity awaits
+        # only a coroutine function, and `work` is often a lambda.
+        async def attempt() -> T:
+            if failures:
+                raise failures.pop()
             return await work()
 
         return await AsyncRetrying(
-            retry=retry_if_exception(_is_worth_waiting_for),
+            retry=retry_if_exception(_is_retryable),
             wait=self._wait,
             stop=lambda _: self._stopping.is_set(),
             before_sleep=self._before_sleep,
             sleep=self._sleep,
             reraise=True,
-        )(tried)
+        )(attempt)
 
     def _before_sleep(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
-        now = time.monotonic()
-        if isinstance(error, InfrastructureDown) and now - self._said_at >= SAY_EVERY_S:
-            self._said_at = now
+        now_s = time.monotonic()
+        if isinstance(error, InfrastructureDown) and now_s - self._reported_s >= REPORT_EVERY_S:
+            self._reported_s = now_s
             self._observer.paused(error, attempts=state.attempt_number, wait_s=state.upcoming_sleep)
 
     async def _sleep(self, seconds: float) -> None:
@@ -76,12 +91,12 @@ class Backoff:
 
 
 async def retry_conflicts(work: Callable[[], Awaitable[T]]) -> T:
-    """Do the work, and again where another worker was quicker: for those who have no loop that would try again.
+    """Do the work; repeat it when another worker wrote the order first. For callers without a loop of their own.
 
     Raises:
-        VersionConflict: it was quicker each time.
+        VersionConflict: another worker was first at each of `CONFLICT_ATTEMPTS_MAX` attempts.
     """
-    for _ in range(FENCED_MAX - 1):
+    for _ in range(CONFLICT_ATTEMPTS_MAX - 1):
         try:
             return await work()
         except VersionConflict:
@@ -89,5 +104,5 @@ async def retry_conflicts(work: Callable[[], Awaitable[T]]) -> T:
     return await work()
 
 
-def _is_worth_waiting_for(error: BaseException) -> bool:
+def _is_retryable(error: BaseException) -> bool:
     return isinstance(error, InfrastructureDown) and not isinstance(error, InfrastructureDamaged)

@@ -1,6 +1,7 @@
-"""How loops wait for infrastructure."""
+"""Retries of infrastructure: what is retried, how long the waits are, and what ends them."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -9,8 +10,8 @@ from workers.backoff import Backoff
 from workers.errors import InfrastructureDamaged, InfrastructureDown, VersionConflict
 
 
-class Heard:
-    """Those who want to know of waits."""
+class Observer:
+    """Keeps the waits that it observes."""
 
     def __init__(self) -> None:
         self.pauses: list[tuple[str, int]] = []
@@ -21,22 +22,22 @@ class Heard:
 
 
 class Failing:
-    """Work that fails so often, then gives its answer."""
+    """Work that raises these errors, one an attempt, and then succeeds."""
 
     def __init__(self, *errors: Exception) -> None:
         self._errors = list(errors)
-        self.tries = 0
+        self.attempts = 0
 
     async def __call__(self) -> str:
-        self.tries += 1
+        self.attempts += 1
         if self._errors:
             raise self._errors.pop(0)
         return "done"
 
 
 @pytest.fixture
-def observer() -> Heard:
-    return Heard()
+def observer() -> Observer:
+    return Observer()
 
 
 @pytest.fixture
@@ -45,73 +46,114 @@ def stopping() -> asyncio.Event:
 
 
 @pytest.fixture
-def patience(observer: Heard, stopping: asyncio.Event) -> Backoff:
+def quick(observer: Observer, stopping: asyncio.Event) -> Backoff:
     return Backoff(observer, stopping, wait_max_s=0.01)
 
 
-async def test_what_works_is_done_once(patience: Backoff, observer: Heard) -> None:
+async def test_work_that_succeeds_is_done_once_and_without_tenacity(
+    quick: Backoff, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unused(**options: Any) -> None:
+        raise AssertionError("tenacity costs many times what the work does")
+
+    monkeypatch.setattr(backoff, "AsyncRetrying", unused)
     work = Failing()
-    assert await patience.until_done(work) == "done"
-    assert (work.tries, observer.pauses) == (1, [])
+    assert await quick.until_done(work) == "done"
+    assert (work.attempts, observer.pauses) == (1, [])
 
 
-async def test_infrastructure_is_waited_for(patience: Backoff, observer: Heard) -> None:
+async def test_infrastructure_that_is_down_is_retried(quick: Backoff, observer: Observer) -> None:
     work = Failing(InfrastructureDown("locked"), VersionConflict("late"), InfrastructureDown("locked"))
-    assert await patience.until_done(work) == "done"
-    assert work.tries == 4
+    assert await quick.until_done(work) == "done"
+    assert work.attempts == 4
     assert observer.pauses == [("locked", 1)], "once a second is often enough"
 
 
-async def test_damage_is_not_waited_for(patience: Backoff) -> None:
-    work = Failing(InfrastructureDamaged("page 7"))
-    with pytest.raises(InfrastructureDamaged):
-        await patience.until_done(work)
-    assert work.tries == 1
-
-
-async def test_our_own_mistakes_are_not_waited_for(patience: Backoff) -> None:
-    with pytest.raises(KeyError):
-        await patience.until_done(Failing(KeyError("x")))
-
-
-async def test_a_stop_ends_the_waiting_at_once(observer: Heard, stopping: asyncio.Event) -> None:
-    work = Failing(*[InfrastructureDown("gone")] * 1000)
-    waiting = asyncio.create_task(Backoff(observer, stopping, wait_max_s=60).until_done(work))
-    while not observer.pauses:  # noqa: ASYNC110 - what is watched is a plain value
-        await asyncio.sleep(0)
-    stopping.set()
-    with pytest.raises(InfrastructureDown):
-        await asyncio.wait_for(waiting, 1)
-    assert work.tries == 2
-
-
-async def test_in_a_long_outage_waits_stay_short_enough_and_no_two_are_alike(
-    observer: Heard, stopping: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+async def test_attempts_are_counted_from_the_first_failure(
+    quick: Backoff, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Work goes on within ten seconds after what was away is back, of which the work itself may take some."""
-    patience, waits = Backoff(observer, stopping), list[float]()
+    monkeypatch.setattr(backoff, "REPORT_EVERY_S", 0.0)
+    work = Failing(InfrastructureDown("away"), VersionConflict("late"), InfrastructureDown("locked"))
+    await quick.until_done(lambda: work())
+    assert observer.pauses == [("away", 1), ("late", 2), ("locked", 3)]
+    assert work.attempts == 4
+
+
+async def test_waits_begin_short_and_double(
+    observer: Observer, stopping: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long, waits = Backoff(observer, stopping), list[float]()
 
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr(patience, "_sleep", sleep)
-    await patience.until_done(Failing(*[InfrastructureDown("gone")] * 60))
+    monkeypatch.setattr(long, "_sleep", sleep)
+    await long.until_done(Failing(*[InfrastructureDown("gone")] * 3))
+    assert [0.1 <= waits[0] <= 0.6, 0.2 <= waits[1] <= 0.7, 0.4 <= waits[2] <= 0.9] == [True] * 3
+
+
+@pytest.mark.parametrize("before", [[], [InfrastructureDown("away")]], ids=["at first", "during retries"])
+async def test_damage_is_not_retried(quick: Backoff, before: list[Exception]) -> None:
+    work = Failing(*before, InfrastructureDamaged("page 7"))
+    with pytest.raises(InfrastructureDamaged):
+        await quick.until_done(work)
+    assert work.attempts == len(before) + 1
+
+
+@pytest.mark.parametrize("before", [[], [InfrastructureDown("away")]], ids=["at first", "during retries"])
+async def test_our_own_mistakes_are_not_retried(quick: Backoff, before: list[Exception]) -> None:
+    with pytest.raises(KeyError):
+        await quick.until_done(Failing(*before, KeyError("x")))
+
+
+async def test_stop_ends_the_waiting_at_once(observer: Observer, stopping: asyncio.Event) -> None:
+    work = Failing(*[InfrastructureDown("gone")] * 1000)
+    waiting = asyncio.create_task(Backoff(observer, stopping, wait_max_s=60).until_done(work))
+    while not observer.pauses:  # noqa: ASYNC110 - a plain value is watched
+        await asyncio.sleep(0)
+    stopping.set()
+    with pytest.raises(InfrastructureDown):
+        await asyncio.wait_for(waiting, 1)
+    assert work.attempts == 2
+
+
+async def test_after_a_stop_a_failure_is_not_retried(
+    quick: Backoff, observer: Observer, stopping: asyncio.Event
+) -> None:
+    stopping.set()
+    work = Failing(InfrastructureDown("gone"))
+    with pytest.raises(InfrastructureDown):
+        await quick.until_done(work)
+    assert (work.attempts, observer.pauses) == (1, [])
+
+
+async def test_in_a_long_outage_waits_stay_short_and_differ(
+    observer: Observer, stopping: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work resumes within ten seconds after the end of an outage, and the work itself may take some of them."""
+    long, waits = Backoff(observer, stopping), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(long, "_sleep", sleep)
+    await long.until_done(Failing(*[InfrastructureDown("gone")] * 60))
     late = waits[20:]
     assert max(waits) <= 5.0
     assert min(late) > 2.0
-    assert len(set(late)) == len(late), "several workers would come back in step"
+    assert len(set(late)) == len(late), "several workers would retry in step"
 
 
-async def test_who_was_overtaken_decides_again_and_tells_of_it_only_when_it_goes_on() -> None:
-    overtaken = Failing(VersionConflict("quicker"), VersionConflict("quicker"))
-    await backoff.retry_conflicts(overtaken)
-    assert overtaken.tries == 3
+async def test_version_conflicts_are_retried_a_few_times() -> None:
+    late = Failing(VersionConflict("quicker"), VersionConflict("quicker"))
+    await backoff.retry_conflicts(late)
+    assert late.attempts == 3
     with pytest.raises(VersionConflict):
-        await backoff.retry_conflicts(Failing(*[VersionConflict("quicker")] * backoff.FENCED_MAX))
+        await backoff.retry_conflicts(Failing(*[VersionConflict("quicker")] * backoff.CONFLICT_ATTEMPTS_MAX))
 
 
-async def test_trouble_that_is_no_overtaking_is_told_at_once() -> None:
+async def test_other_trouble_is_raised_by_retry_conflicts_at_once() -> None:
     away = Failing(InfrastructureDown("away"))
     with pytest.raises(InfrastructureDown):
         await backoff.retry_conflicts(away)
-    assert away.tries == 1
+    assert away.attempts == 1
