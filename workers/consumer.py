@@ -1,14 +1,18 @@
-"""The first loop of a worker: poll, lock, process, commit, release.
+"""The first loop of a worker, and the worker's story: how one batch gets from the log to its committed offsets.
 
-The commit is the last thing that is said, after every record of the batch has its disposition and its events lie in the
-outbox; a worker that dies anywhere before leaves a batch that is delivered again and recognised. While infrastructure
-is in trouble the loop stands at the batch in hand and tries it again: it polls nothing new, so memory stays what it is,
-and the log keeps the rest.
+    poll      take the next records                       fails: retry with backoff
+    lock      the idempotency locks of their orders       fails: go on without, because the store decides
+    process   each record gets its disposition, durably   fails: retry the same batch; damage stops the worker
+    commit    the offsets                                 fails: retry; after a rebalance the batch is redelivered
+    release   turn the locks into done-markers            fails: the locks expire
 
-Of a batch that is delivered again, what done-markers and store both know to be done is passed over (`workers.locks`).
+`process` skips the records of a redelivered batch that are already processed (`_without_processed`), and leaves orders
+that another worker has locked to the end. `workers.processing` goes on from there.
 
-Sending the events is the relay's work (`workers.outbox_relay`), which is woken after each batch and not waited for:
-where their topic is away, the outbox grows and orders go on.
+If the worker dies before the commit, the batch is redelivered, and the store recognises its records by their positions.
+During an outage the loop keeps the batch in hand and polls nothing new: memory stays bounded, and the log keeps the
+rest. The relay sends the events (`workers.outbox_relay`). The consumer wakes it and does not wait for it: while their
+topic is away, the outbox grows and orders still change.
 """
 
 import asyncio
@@ -21,52 +25,50 @@ from workers.errors import InfrastructureDown
 from workers.locks import IdempotencyLocks, LockResult
 from workers.settlement.plan import LogRecord, Position
 
-BATCH_MAX = 500  # where a transaction's cost per record stops falling
+BATCH_MAX = 500  # beyond it a transaction's cost per record falls no further
 LOCK_WAITS = 5
-LOCK_WAIT_S = 0.2  # five of them: what a batch of another worker takes, with room
+LOCK_WAIT_S = 0.2  # five of them are longer than another worker's batch takes
 
 
 class Source(Protocol):
-    """The log, from where this worker goes on."""
+    """The log, from this worker's offsets on."""
 
     async def poll(self, max_records: int) -> Sequence[LogRecord]:
-        """The next records in their order, each once; empty after a short while without any.
+        """Return the next records in order, each once; after a short wait without any, none.
 
         Raises:
-            InfrastructureDown: nothing was taken; poll again.
+            InfrastructureDown: no record was taken; poll again.
         """
 
     async def commit(self, upto: Sequence[Position]) -> None:
-        """Everything up to these positions, one for each partition, has its disposition.
+        """Commit these positions, one for each partition: every record up to them has its disposition.
 
         Raises:
-            InfrastructureDown: it may not be remembered; then the records come again.
+            InfrastructureDown: the commit may be lost; the records are redelivered then.
         """
 
 
 class LockObserver(Protocol):
-    """Those who want to know how locking goes: `acquired`, `contended_then_acquired`, `timeout` or `error`; and how
-    many records were `done` before."""
+    """Observes locks by outcome: `acquired`, `contended_then_acquired`, `timeout`, `error`; and records that were
+    `done` before."""
 
     def lock_outcome(self, outcome: str, count: int) -> None: ...
 
 
 class ConsumerObserver(BackoffObserver, LockObserver, Protocol):
-    """Both, in one, who also hear how long the steps of a batch took that are this loop's own."""
+    """Observes waits, locks, and the duration of the steps that are this loop's own."""
 
     def step(self, name: str, seconds: float) -> None: ...
 
 
 async def none_are_settled(records: Sequence[LogRecord]) -> bool:
-    """For locks that leave no done-markers: nobody asks."""
+    """Stand in for the store where locks leave no done-markers; it is never called then."""
     return False
 
 
 class Consumer:
-    """One worker's loop. `token` is its name among those that lock; `wake_relay` wakes the relay.
-
-    `are_settled` tells whether each of these records is what the store has settled at its position.
-    """
+    """The loop. `token` is this worker's name among the lock holders; `are_settled` asks the store whether it has
+    processed each of these records, and not other ones at their positions."""
 
     def __init__(
         self,
@@ -99,11 +101,11 @@ class Consumer:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Work until stopped. Returns with nothing in hand, or with a batch that is delivered again.
+        """Work until stopped. A batch that an outage leaves unfinished at the stop is redelivered.
 
         Raises:
-            DeadRun: too many dead records in a row; they are held, and nothing is lost.
-            Broken: something we depend on is damaged.
+            TooManyDeadLetters: too many dead letters in a row; they are held, and no record is lost.
+            InfrastructureDamaged: the log or the store needs an operator.
         """
         while not self._stopping.is_set():
             try:
@@ -113,75 +115,91 @@ class Consumer:
                     raise
 
     async def run_once(self) -> int:
-        """One batch from poll to release; how many records it had."""
+        """Take one batch from poll to release; return its number of records."""
         batch = await self._backoff.until_done(lambda: self._source.poll(self._batch_max))
         if not batch:
             return 0
         self._batches += 1
         token = b"%s:%d" % (self._token, self._batches)
-        ends = {log_record.record.key: log_record.position for log_record in batch}
-        keys = list(ends)
+        last_positions = {log_record.record.key: log_record.position for log_record in batch}
         done: Mapping[bytes, Position] = {}
         try:
-            began_s = time.perf_counter()
-            ours, done_markers = await self._acquire(keys, token)
-            self._observer.step("claim", time.perf_counter() - began_s)
-            todo = await self._without_done(batch, done_markers) if done_markers else batch
-            others = [log_record for log_record in todo if log_record.record.key not in ours]
-            if others:
-                await self._apply([log_record for log_record in todo if log_record.record.key in ours])
-                await self._wait_for(others, token)
-                await self._apply(others)
-            else:
-                await self._apply(todo)
-            done = ends
-            began_s = time.perf_counter()
-            await self._backoff.until_done(lambda: self._source.commit(_ends(batch)))
-            self._observer.step("commit", time.perf_counter() - began_s)
+            locks = await self._lock(list(last_positions), token)
+            await self._process_batch(batch, locks, token)
+            done = last_positions  # the store has the records now, even if the commit fails
+            await self._commit(batch)
         finally:
-            began_s = time.perf_counter()
-            await self._release(keys, token, done)
-            self._observer.step("release", time.perf_counter() - began_s)
+            await self._release(list(last_positions), token, done)
         return len(batch)
 
-    async def _apply(self, batch: Sequence[LogRecord]) -> None:
-        if not batch:
-            return
-        await self._backoff.until_done(lambda: self._process(batch))
-        self._wake_relay()
-
-    async def _acquire(self, keys: Sequence[bytes], token: bytes) -> LockResult:
-        """The keys that are ours; all of them where locks do not work, since the store decides anyway."""
+    async def _lock(self, keys: Sequence[bytes], token: bytes) -> LockResult:
+        """Acquire the locks of these keys. Without Redis all keys count as ours, because the store decides anyway."""
+        began_s = time.perf_counter()
         try:
-            result = await self._locks.acquire(keys, token)
+            locks = await self._locks.acquire(keys, token)
         except InfrastructureDown:
             self._observer.lock_outcome("error", len(keys))
-            return LockResult(set(keys), {})
-        if result.ours:
-            self._observer.lock_outcome("acquired", len(result.ours))
-        return result
+            locks = LockResult(set(keys), {})
+        else:
+            if locks.ours:
+                self._observer.lock_outcome("acquired", len(locks.ours))
+        self._observer.step("claim", time.perf_counter() - began_s)
+        return locks
 
-    async def _without_done(
+    async def _process_batch(self, batch: Sequence[LogRecord], locks: LockResult, token: bytes) -> None:
+        """Give each record its disposition: first of the orders that we have locked, then of the contended ones."""
+        records = await self._without_processed(batch, locks.done) if locks.done else batch
+        contended = [log_record for log_record in records if log_record.record.key not in locks.ours]
+        if not contended:
+            await self._process_records(records)
+            return
+        await self._process_records([log_record for log_record in records if log_record.record.key in locks.ours])
+        # Another worker may be at these orders now, so leave it the time for its batch. Then go on without the lock:
+        # should it write meanwhile, the store detects the conflict.
+        await self._wait_for_locks(contended, token)
+        await self._process_records(contended)
+
+    async def _process_records(self, records: Sequence[LogRecord]) -> None:
+        if not records:
+            return
+        await self._backoff.until_done(lambda: self._process(records))
+        self._wake_relay()
+
+    async def _commit(self, batch: Sequence[LogRecord]) -> None:
+        began_s = time.perf_counter()
+        await self._backoff.until_done(lambda: self._source.commit(_last_of_each_partition(batch)))
+        self._observer.step("commit", time.perf_counter() - began_s)
+
+    async def _release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:
+        """Release the locks, and leave the done-markers."""
+        began_s = time.perf_counter()
+        try:
+            await self._locks.release(keys, token, done)
+        except InfrastructureDown:
+            self._observer.lock_outcome("error", len(keys))  # the locks expire
+        self._observer.step("release", time.perf_counter() - began_s)
+
+    async def _without_processed(
         self, batch: Sequence[LogRecord], done_markers: Mapping[bytes, Position]
     ) -> Sequence[LogRecord]:
-        """What is left to do, where done-markers say that some is done and the store says it too."""
+        """Drop the records that are already processed: those with a done-marker in Redis that the store confirms."""
         rest: list[LogRecord] = []
         done: list[LogRecord] = []
         for log_record in batch:
-            (done if _is_within(log_record.position, done_markers.get(log_record.record.key)) else rest).append(
-                log_record
-            )
+            is_done = _is_within(log_record.position, done_markers.get(log_record.record.key))
+            (done if is_done else rest).append(log_record)
+        # A done-marker alone proves nothing: Redis may remember what a store that failed over has lost.
         try:
             if not done or not await self._are_settled(done):
                 return batch
         except InfrastructureDown:
-            return batch  # what needs the store will wait for it
+            return batch  # processing needs the store too, and retries until it answers
         self._observer.lock_outcome("done", len(done))
         return rest
 
-    async def _wait_for(self, others: Sequence[LogRecord], token: bytes) -> None:
-        """Returns when the other worker is done with them, or has had time enough."""
-        missing = list(dict.fromkeys(log_record.record.key for log_record in others))
+    async def _wait_for_locks(self, contended: Sequence[LogRecord], token: bytes) -> None:
+        """Return when the locks of these records are ours, or `LOCK_WAITS` waits later."""
+        missing = list(dict.fromkeys(log_record.record.key for log_record in contended))
         for _ in range(LOCK_WAITS):
             await asyncio.sleep(self._lock_wait_s)
             try:
@@ -196,12 +214,6 @@ class Consumer:
                 return
         self._observer.lock_outcome("timeout", len(missing))
 
-    async def _release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:
-        try:
-            await self._locks.release(keys, token, done)
-        except InfrastructureDown:
-            self._observer.lock_outcome("error", len(keys))  # they expire
-
 
 def _is_within(position: Position, done_marker: Position | None) -> bool:
     return (
@@ -211,11 +223,9 @@ def _is_within(position: Position, done_marker: Position | None) -> bool:
     )
 
 
-def _ends(batch: Sequence[LogRecord]) -> list[Position]:
-    """The last position of each partition in the batch."""
-    ends: dict[int, Position] = {}
+def _last_of_each_partition(batch: Sequence[LogRecord]) -> list[Position]:
+    last: dict[int, Position] = {}
     for log_record in batch:
-        ends[log_record.position.partition] = max(
-            log_record.position, ends.get(log_record.position.partition, log_record.position)
-        )
-    return list(ends.values())
+        position = log_record.position
+        last[position.partition] = max(position, last.get(position.partition, position))
+    return list(last.values())

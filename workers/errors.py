@@ -1,19 +1,19 @@
 """The errors of the workers, and what each one means for the batch in hand.
 
-    InfrastructureDown            pause and try the same batch again; no record is to blame, no attempt is counted
-    ├── InfrastructureDamaged     waiting does not help: the worker stops and reports the fault
-    ├── VersionConflict           another worker wrote the order first: decide again from its new version
-    ├── EventRefused              some events can never be sent as they are; the others are acknowledged
-    ├── kafka.ports.Unreachable   Kafka does not answer in time
-    ├── kafka.ports.Failed        the Kafka client must be replaced before the next poll
-    └── postgres.errors.Collided  the transaction met another one; run it again
-    RecordRefused                 the store cannot hold a value of some record: halve the batch until it is found
-    └── RefundTaken               a registration names a refund that belongs to another order
-    DecisionFailed                our code failed on some record: halve the batch, then hold that record as dead
-    TooManyDeadLetters            the worker stops, because the fault is probably ours
+    InfrastructureDown                   retry the same batch with backoff; no record is to blame, no attempt is counted
+    ├── InfrastructureDamaged            retrying does not help: the worker stops and needs an operator
+    ├── VersionConflict                  another worker wrote first: decide again on what it wrote
+    ├── EventRefused                     some events can never be sent as they are; the others are marked as sent
+    ├── kafka.ports.KafkaUnreachable     Kafka does not answer in time
+    ├── kafka.ports.ClientFailed         the Kafka client must be replaced before the next poll
+    └── postgres.errors.Collided         the transaction met another one: run it again
+    RecordRefused                        the store cannot hold a value of some record: halve the batch to find it
+    └── RefundTaken                      a registration names a refund that belongs to another order
+    DecisionFailed                       our code failed on some record: halve the batch, hold that record as dead
+    TooManyDeadLetters                   the worker stops, because the fault is probably ours
 
-Only a record's own fault may hold it. An outage must not: a failover of half a minute would otherwise turn healthy
-payments into dead letters.
+`Backoff` retries the first family, `Processing.settle` halves the batch, and `app.Worker` stops. Only a record's own
+fault may hold it. An outage must not: a failover of half a minute would turn healthy payments into dead letters.
 """
 
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ class InfrastructureDown(Exception):
 
 
 class InfrastructureDamaged(InfrastructureDown):
-    """A store or a log is damaged. Waiting does not mend it: the worker stops, and an operator has to look."""
+    """A store or a log is damaged, or the two do not belong together. An operator must repair it."""
 
 
 class VersionConflict(InfrastructureDown):
-    """Another worker wrote the order between our read and our write. Decide again from the order's new version."""
+    """Another worker wrote an order, a notification or a held row between our read and our write. Decide again."""
 
 
 class EventRefused(InfrastructureDown):

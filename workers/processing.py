@@ -1,16 +1,14 @@
-"""The workers' story: what happens to a batch of records, from the log to the committed position.
+"""One batch of records: read, decide and apply, and hold what cannot be applied. `workers.consumer` calls `process`.
 
-    read      each record on its own; a record's own fault is written down, never raised
-    claim     set aside what another worker is at (an optimisation: the store decides, see `workers.locks`)
+    read      each record by itself: size, format, signature, meaning; a record's own failure is noted, not raised
     decide    pure, inside the store's transaction, on what the store knows  (`workers.settlement.decision`)
-    apply     one transaction: dispositions, ledger, orders, held notifications, outgoing events
-    commit    the position, when everything before it has a disposition
-    emit      beside all that: the events, acknowledged by their topic in version order, then marked
+    apply     one transaction: dispositions, ledger, orders, held notifications, events for the outbox
+    hold      a record that cannot be applied becomes a dead letter: the batch is halved until that record is alone
 
-Each step follows the durable thing it announces. If we die anywhere, the batch is delivered again, and each record that
-has a disposition is recognised by its position. Trouble with infrastructure pauses: the same batch is tried again and
-nobody's attempts are counted. Only what is a record's own fault may hold that record; then the batch is halved until
-the one is found.
+Here are also `retry`, for held notifications (`workers.settlement.parking` has their life), and `emit`, for the relay.
+
+A redelivered record is recognised by its position, so processing a batch again changes nothing. Trouble with
+infrastructure is raised to the caller, which retries the same batch; it holds no record and counts no attempt.
 """
 
 import asyncio
@@ -47,60 +45,61 @@ from workers.settlement.plan import (
     WritePlan,
 )
 
-RECORD_BYTES_MAX = 256 * 1024  # four times the largest body a receiver takes; beyond it no receiver of ours wrote it
-DEAD_RUN_MAX = 20  # so many dead in a row are not twenty broken records but one broken program
+RECORD_BYTES_MAX = 256 * 1024  # four times the receiver's body limit: no receiver wrote a larger record
+DEAD_LETTERS_MAX = 20  # in a row; so many point at a broken program, not at broken records
 HEADERS_MAX = 64  # the receiver writes at most twelve
 HEADER_BYTES_MAX = 4096
 DETAIL_CHARACTERS_MAX = 1000
 
-_NEVER_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # somebody wants the process to end
+_END_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # never a record's failure
 
 
 class Store(Protocol):
-    """Where dispositions, orders, held notifications and outgoing events are kept, in one database."""
+    """The order store: dispositions, orders, held notifications and the outbox, in one database."""
 
     async def settle(self, needs: LoadRequest, decide: Decide) -> WritePlan:
-        """Load and lock what is needed, decide, write the plan, in one transaction.
+        """Load and lock what the batch needs, decide, and write the plan, in one transaction.
 
-        When this returns, the transaction is committed and durable.
+        The store may run `decide` on a thread of its own, and again if the transaction is repeated. When this returns,
+        the transaction is committed and durable.
 
         Raises:
-            Fenced: an order's version was not the expected one; nothing is written.
-            RecordRefused: the store cannot hold what the plan says; nothing is written.
-            InfrastructureDown: anything else. Whether something was written is unknown; settling again finds out.
+            VersionConflict: another worker wrote first; nothing is written.
+            RecordRefused: the store cannot hold a value of the plan; nothing is written.
+            InfrastructureDown: anything else. The plan may be written or not; settling the batch again finds out.
         """
 
     async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
-        """Outgoing events that no topic has acknowledged yet, oldest first, each with its number in the outbox."""
+        """Return events that no topic has acknowledged yet, oldest first, each with its number in the outbox."""
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
-        """Remember that these were acknowledged. Forgetting it sends them again, with the same ids."""
+        """Mark these events as acknowledged. An event whose mark is lost is sent again, with the same id."""
 
 
 class Events(Protocol):
-    """The topics that consumers read."""
+    """The topics of events."""
 
     async def publish(self, events: Sequence[Outgoing]) -> None:
-        """Returns when all are acknowledged, in the order given.
+        """Send the events in this order. All are acknowledged when this returns.
 
         Raises:
-            EventRefused: all are that can be.
-            InfrastructureDown: some may be there, some not.
+            EventRefused: some can never be sent; the others are acknowledged.
+            InfrastructureDown: any number of them may have been sent.
         """
 
 
 class Authenticate(Protocol):
-    """The signature check of the receiver, once more: what lies in the log proves nothing by lying there."""
+    """The receiver's signature check, repeated: anything that can write to the log can put a record there."""
 
-    def __call__(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
-        """Returns for an authentic record; raises anything else for one that nobody signed for this account.
+    def __call__(self, contents: RecordContents, account: Account, /, *, anew: bool = False) -> None:
+        """Return if the record is authentic; raise any exception if no key of this account signed it.
 
-        `anew`: by the keys of now, whoever has verified it before.
+        `anew`: check against today's keys, and do not accept a receipt MAC instead.
         """
 
 
 class ProcessingObserver(Protocol):
-    """Those who want to know, without a guarantee: metrics, logs, long polls."""
+    """Observes each step after the fact: metrics, log lines, long polls. Best effort."""
 
     def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None: ...
     def emitted(self, events: Sequence[Outgoing]) -> None: ...
@@ -108,7 +107,7 @@ class ProcessingObserver(Protocol):
 
 
 class Processing:
-    """The story, with everything it calls."""
+    """Brings records to their dispositions, and events to their topics, for the three loops of one worker."""
 
     def __init__(
         self,
@@ -120,7 +119,7 @@ class Processing:
         observer: ProcessingObserver,
         now_ms: Callable[[], int],
         chance: Callable[[], float] = random.random,
-        dead_run_max: int = DEAD_RUN_MAX,
+        dead_letters_max: int = DEAD_LETTERS_MAX,
     ) -> None:
         self._accounts = accounts
         self._authenticate = authenticate
@@ -129,30 +128,30 @@ class Processing:
         self._observer = observer
         self._now_ms = now_ms
         self._chance = chance
-        self._dead_run = 0
-        self._dead_run_max = dead_run_max
+        self._dead_letters = 0  # in a row
+        self._dead_letters_max = dead_letters_max
 
     async def process(self, batch: Sequence[LogRecord]) -> None:
-        """Bring every record of the batch to its disposition. When this returns, all of them have one, durably.
+        """Bring every record of the batch to its disposition. All have one, durably, when this returns.
 
         Raises:
-            InfrastructureDown: try the same batch again later.
-            TooManyDeadLetters: stop; the records are held, and too many in a row were.
+            InfrastructureDown: process the same batch again later.
+            TooManyDeadLetters: the records are held, but too many in a row were dead letters; stop.
         """
         started, now_ms = time.perf_counter(), self._now_ms()
         parsed_records = [self.read(log_record, now_ms=now_ms) for log_record in batch]
         self._observer.step("read", time.perf_counter() - started)
-        await self.settle(parsed_records)
+        await self._settle(parsed_records)
 
     async def retry(self, rows: Sequence[HeldRow]) -> None:
-        """Try held notifications again, as if their records had just come; for the sweeper and for replay."""
+        """Process held notifications again, as if their records had just arrived; for the sweeper and for a replay."""
         now_ms = self._now_ms()
-        await self.settle([self.read(LogRecord(row.position, row.record), now_ms=now_ms, held=row) for row in rows])
+        await self._settle([self.read(LogRecord(row.position, row.record), now_ms=now_ms, held=row) for row in rows])
 
-    async def settle(self, parsed_records: Sequence[ParsedRecord]) -> None:
-        """Decide and apply; a batch with a record that cannot be applied is halved until that record is alone."""
+    async def _settle(self, parsed_records: Sequence[ParsedRecord]) -> None:
+        """Decide and apply. If a record of the batch cannot be applied, halve the batch until that record is alone."""
         try:
-            plan = await self._decide_and_apply(parsed_records)
+            plan = await self._apply(parsed_records)
         except (InfrastructureDown, asyncio.CancelledError):
             raise
         except Exception as error:
@@ -160,14 +159,19 @@ class Processing:
                 await self._hold(parsed_records[0], error)
                 return
             middle = len(parsed_records) // 2
-            await self.settle(parsed_records[:middle])
-            await self.settle(parsed_records[middle:])
+            await self._settle(parsed_records[:middle])
+            await self._settle(parsed_records[middle:])
             return
         self._observer.settled(plan, parsed_records)
-        self._count_dead(plan, parsed_records)
+        self._count_dead_letters(plan, parsed_records)
 
     async def emit(self, limit: int = 500) -> int:
-        """Publish what the outbox holds, oldest first, and mark it once it is acknowledged; how many there were."""
+        """Publish events of the outbox, oldest first; mark those that are acknowledged and return their number.
+
+        Raises:
+            EventRefused: none of these events can ever be sent.
+            InfrastructureDown: some may be sent and not marked. They are sent again, with the same ids.
+        """
         unsent = await self._store.unsent(limit)
         if not unsent:
             return 0
@@ -177,41 +181,41 @@ class Processing:
         try:
             await self._events.publish(outgoing)
         except EventRefused as refused:
-            # What no topic will ever take stays in the outbox, where somebody sees it; it must not keep the rest there.
+            # An event that no topic will ever take stays in the outbox, and the gauges show it. The rest must go on.
             if not refused.acknowledged:
                 raise
             acknowledged = refused.acknowledged
-        await self._store.mark_sent([unsent[place][0] for place in acknowledged])
+        await self._store.mark_sent([unsent[index][0] for index in acknowledged])
         self._observer.step("emit", time.perf_counter() - started)
-        self._observer.emitted([outgoing[place] for place in acknowledged])
+        self._observer.emitted([outgoing[index] for index in acknowledged])
         return len(acknowledged)
 
     def read(self, log_record: LogRecord, *, now_ms: int, held: HeldRow | None = None) -> ParsedRecord:
-        """One record with its meaning, or with the fault that it has none. Never raises for what a record holds.
+        """Return the record with its notification, or with the reason why it has none. No record makes this raise.
 
-        One that does not say when it was received counts as received at `now_ms`.
+        A record without a valid receive time counts as received at `now_ms`.
         """
         record = log_record.record
         account, received_at_ms = "", now_ms
         try:
             _check_size(record)
-            sealed = record_format.decode(record, received_at_ms=received_at_ms)
-            account, received_at_ms = sealed.account, sealed.received_at_ms
-            configured = self._account(sealed)
-            # A receipt vouches for a record on its way through this process; what was held is verified by today's keys.
-            self._check_authentic(sealed, configured, anew=held is not None)
-            notification = interpret.read(sealed.body, configured)
+            contents = record_format.decode(record, received_at_ms=received_at_ms)
+            account, received_at_ms = contents.account, contents.received_at_ms
+            configured = self._account(contents)
+            # A receipt MAC saves the check once. A held record may be days old: check it against today's keys.
+            self._check_authentic(contents, configured, anew=held is not None)
+            notification = interpret.read(contents.body, configured)
         except record_format.NewerRecord as error:
-            fault = _fault(Disposition.PARKED, Reason.NEWER_ENVELOPE, error)
+            failure = _failure(Disposition.PARKED, Reason.NEWER_ENVELOPE, error)
         except record_format.BadRecord as error:
-            fault = _fault(Disposition.DEAD, Reason.BAD_RECORD, error)
+            failure = _failure(Disposition.DEAD, Reason.BAD_RECORD, error)
         except Unreadable as error:
-            fault = _fault(error.disposition, error.reason, error, error.order, error.notification_id, error.digest)
-        except _NEVER_OURS:
+            failure = _failure(error.disposition, error.reason, error, error.order, error.notification_id, error.digest)
+        except _END_PROCESS:
             raise
         except BaseException as error:
-            # Reading awaits nothing, so even a cancellation raised in here is the record's doing and not the loop's.
-            fault = _fault(Disposition.DEAD, Reason.OUR_FAULT, error)
+            # Reading awaits nothing, so the record is to blame even for a cancellation that is raised in here.
+            failure = _failure(Disposition.DEAD, Reason.OUR_FAULT, error)
         else:
             return ParsedRecord(
                 position=log_record.position,
@@ -223,100 +227,107 @@ class Processing:
             )
         return ParsedRecord(
             position=log_record.position,
-            record=_kept(record),
+            record=_trimmed(record),
             account=account,
             received_at_ms=received_at_ms,
             notification=None,
-            fault=fault,
+            failure=failure,
             held=held,
         )
 
-    def _account(self, sealed: RecordContents) -> Account:
-        account = self._accounts.get(sealed.account)
-        if account is None or account.family != sealed.family:
+    def _account(self, contents: RecordContents) -> Account:
+        account = self._accounts.get(contents.account)
+        if account is None or account.family != contents.family:
             raise record_format.BadRecord("the record names an account that is not configured, or another family")
         return account
 
-    def _check_authentic(self, sealed: RecordContents, account: Account, *, anew: bool) -> None:
+    def _check_authentic(self, contents: RecordContents, account: Account, *, anew: bool) -> None:
         try:
-            self._authenticate(sealed, account, anew=anew)
+            self._authenticate(contents, account, anew=anew)
         except Exception as error:
             detail = f"not signed by a key of this account: {type(error).__name__}"
             raise Unreadable(Reason.UNAUTHENTICATED, detail, disposition=Disposition.DEAD) from None
 
-    async def _decide_and_apply(self, parsed_records: Sequence[ParsedRecord]) -> WritePlan:
-        started = time.perf_counter()
-        now_ms = self._now_ms()
-        plan = await self._store.settle(
-            decision.load_request(parsed_records), lambda known: self._decide(parsed_records, known, now_ms=now_ms)
-        )
+    async def _apply(self, parsed_records: Sequence[ParsedRecord]) -> WritePlan:
+        """Decide the batch and write the plan, in one transaction of the store; return the plan once committed."""
+        started, now_ms = time.perf_counter(), self._now_ms()
+
+        def decide(snapshot: StoreSnapshot) -> WritePlan:
+            if snapshot.prior_deliveries:
+                _check_same_log(parsed_records, snapshot)
+            try:
+                return decision.decide(parsed_records, snapshot, self._accounts, now_ms=now_ms, chance=self._chance)
+            except _END_PROCESS:
+                raise
+            except BaseException as error:
+                raise DecisionFailed(type(error).__name__) from error
+
+        plan = await self._store.settle(decision.load_request(parsed_records), decide)
         self._observer.step("apply", time.perf_counter() - started)
         return plan
 
-    def _decide(self, parsed_records: Sequence[ParsedRecord], known: StoreSnapshot, *, now_ms: int) -> WritePlan:
-        if known.prior_deliveries:
-            _check_log(parsed_records, known)
-        try:
-            return decision.decide(parsed_records, known, self._accounts, now_ms=now_ms, chance=self._chance)
-        except _NEVER_OURS:
-            raise
-        except BaseException as error:
-            raise DecisionFailed(type(error).__name__) from error
-
     async def _hold(self, parsed: ParsedRecord, error: Exception) -> None:
-        """The one record that cannot be applied becomes `dead`, its bytes kept; if even that fails, we pause."""
+        """Hold a record that cannot be applied as a dead letter, with its bytes.
+
+        Raises:
+            InfrastructureDown: the store refuses even this row, so the batch must wait for an operator or a fix.
+        """
         notification = parsed.notification
         order, notification_id = ("", "") if notification is None else (notification.order, notification.id)
         cause = error.__cause__ if isinstance(error, DecisionFailed) and error.__cause__ else error
-        fault = _fault(Disposition.DEAD, Reason.OUR_FAULT, cause, order, notification_id)
+        failure = _failure(Disposition.DEAD, Reason.OUR_FAULT, cause, order, notification_id)
         dead = ParsedRecord(
             position=parsed.position,
             record=parsed.record,
             account=_storable(parsed.account),
             received_at_ms=parsed.received_at_ms,
             notification=None,
-            fault=fault,
+            failure=failure,
             held=parsed.held,
         )
         try:
-            plan = await self._decide_and_apply([dead])
+            plan = await self._apply([dead])
         except RecordRefused as refused:
-            raise InfrastructureDown("a dead record could not be held") from refused
+            raise InfrastructureDown("the store refused to hold a dead letter") from refused
         self._observer.settled(plan, [dead])
-        self._count_dead(plan, [dead])
+        self._count_dead_letters(plan, [dead])
 
-    def _count_dead(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
-        """Count the dead among what came from the log. Those that are tried again were counted when they came."""
-        again = {parsed.position for parsed in parsed_records if parsed.held is not None}
+    def _count_dead_letters(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
+        """Count dead letters in a row among records from the log. A retried one was counted when it first came.
+
+        Raises:
+            TooManyDeadLetters: the limit is reached.
+        """
+        retried = {parsed.position for parsed in parsed_records if parsed.held is not None}
         for delivery in plan.deliveries:
-            if delivery.position in again:
+            if delivery.position in retried:
                 continue
-            self._dead_run = self._dead_run + 1 if delivery.disposition is Disposition.DEAD else 0
-            if self._dead_run >= self._dead_run_max:
+            self._dead_letters = self._dead_letters + 1 if delivery.disposition is Disposition.DEAD else 0
+            if self._dead_letters >= self._dead_letters_max:
                 raise TooManyDeadLetters(
-                    f"{self._dead_run} dead records in a row, the last for {delivery.reason.value}"
+                    f"{self._dead_letters} dead letters in a row, the last for {delivery.reason.value}"
                 )
 
 
-def _check_log(parsed_records: Sequence[ParsedRecord], known: StoreSnapshot) -> None:
-    """Returns where what is delivered again is what was settled: sameness is checked, since a position alone proves
-    nothing. Two logs on one store, or a topic that was made anew, have the same positions, and each record whose
-    position is taken would be passed over as settled.
+def _check_same_log(parsed_records: Sequence[ParsedRecord], snapshot: StoreSnapshot) -> None:
+    """Check that redelivered records are those that the store has processed at their positions.
+
+    A position alone proves nothing. If two logs share a store, or a topic was created anew, positions repeat, and each
+    record at a repeated position would be skipped as processed.
 
     Raises:
-        InfrastructureDamaged: a position was settled by another record, which had another id and came at another
-        moment.
+        InfrastructureDamaged: the record processed at a position had another id and another receive time.
     """
     for parsed in parsed_records:
-        settled = known.prior_deliveries.get(parsed.position) if parsed.held is None else None
-        if settled is None or settled.received_at_ms == parsed.received_at_ms:
+        prior = snapshot.prior_deliveries.get(parsed.position) if parsed.held is None else None
+        if prior is None or prior.received_at_ms == parsed.received_at_ms:
             continue
-        end = parsed.notification or parsed.fault
-        id_ = end.id if isinstance(end, Notification) else end.notification_id if end else ""
-        if id_ and settled.notification_id and id_ != settled.notification_id:
+        source = parsed.notification or parsed.failure
+        id_ = source.id if isinstance(source, Notification) else source.notification_id if source else ""
+        if id_ and prior.notification_id and id_ != prior.notification_id:
             raise InfrastructureDamaged(
-                f"the store has settled another record at {parsed.position} than the log holds there: the topic was "
-                "made anew, or the store is another log's. Give each log a store of its own"
+                f"the store has processed another record at {parsed.position} than the log holds there: the topic was "
+                "created anew, or the store belongs to another log. Give each log a store of its own"
             )
 
 
@@ -327,15 +338,15 @@ def _check_size(record: Record) -> None:
         raise record_format.BadRecord(f"more than {RECORD_BYTES_MAX} bytes")
 
 
-def _kept(record: Record) -> Record:
-    """The record as a held row keeps it: its value whole, its headers within bounds, since they are advice."""
+def _trimmed(record: Record) -> Record:
+    """Return the record as a held row keeps it: the whole value, and headers cut to bounds, because they are advice."""
     if len(record.headers) <= HEADERS_MAX and all(len(value) <= HEADER_BYTES_MAX for _, value in record.headers):
         return record
     headers = tuple((name[:HEADER_BYTES_MAX], value[:HEADER_BYTES_MAX]) for name, value in record.headers[:HEADERS_MAX])
     return Record(record.key, record.value, headers)
 
 
-def _fault(
+def _failure(
     disposition: Disposition,
     reason: Reason,
     error: BaseException,
@@ -358,5 +369,5 @@ def _fault(
 
 
 def _storable(text: str) -> str:
-    """The text as any database can hold it: no NUL, no lone surrogate."""
+    """Replace the characters that a database cannot hold: NUL and lone surrogates."""
     return text.encode("utf-8", "replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")

@@ -43,8 +43,8 @@ def load_request(parsed_records: Sequence[ParsedRecord]) -> LoadRequest:
     for parsed in parsed_records:
         notification = parsed.notification
         if notification is None:
-            if parsed.fault is not None and parsed.fault.digest:
-                ids.add((parsed.account, parsed.fault.notification_id))
+            if parsed.failure is not None and parsed.failure.digest:
+                ids.add((parsed.account, parsed.failure.notification_id))
             continue
         ids.add((parsed.account, notification.id))
         if notification.order:
@@ -132,8 +132,8 @@ class _Batch:
         notification = parsed.notification
         if notification is not None:
             self._settle_heard(parsed, notification)
-        elif parsed.fault is not None:
-            self._settle_fault(parsed, parsed.fault)
+        elif parsed.failure is not None:
+            self._settle_fault(parsed, parsed.failure)
 
     def _is_still(self, position: Position, held: HeldRow) -> bool:
         """Whether the row is as it was read.

@@ -97,7 +97,7 @@ class ParsedRecord(Struct, frozen=True, kw_only=True, gc=False):
     account: str
     received_at_ms: int
     notification: Notification | None
-    fault: ParseFailure | None = None
+    failure: ParseFailure | None = None
     held: HeldRow | None = None
 
 

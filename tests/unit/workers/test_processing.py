@@ -43,7 +43,7 @@ class Story:
     def __init__(
         self,
         refuses: Callable[[WritePlan], bool] = lambda plan: False,
-        dead_run_max: int = 20,
+        dead_letters_max: int = 20,
         authenticate: Authenticate = authenticate,
         published: MemoryTopics | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class Story:
             observer=self.watched,
             now_ms=lambda: 1_743_480_000_000,
             chance=lambda: 0.5,
-            dead_run_max=dead_run_max,
+            dead_letters_max=dead_letters_max,
         )
 
     async def process(self, *records: Record) -> list[Position]:
@@ -175,14 +175,14 @@ async def test_twenty_dead_in_a_row_stop_the_worker_and_are_held() -> None:
 
 
 async def test_dead_records_among_living_ones_stop_nothing() -> None:
-    story = Story(dead_run_max=2)
+    story = Story(dead_letters_max=2)
     for order in "ABC":
         await story.process(facts.record(b"no form", SHOP), paid(order))
     assert story.ends() == [(Disposition.DEAD, Reason.MALFORMED), APPLIED] * 3
 
 
 async def test_a_run_of_dead_is_counted_across_batches() -> None:
-    story = Story(dead_run_max=3)
+    story = Story(dead_letters_max=3)
     await story.process(facts.record(b"no form", SHOP))
     await story.process(facts.record(b"no form", SHOP))
     with pytest.raises(TooManyDeadLetters):
@@ -450,4 +450,4 @@ async def test_those_who_watch_see_each_plan_with_its_readings() -> None:
     story = Story()
     await story.process(paid("A"), facts.record(b"no form", SHOP))
     assert [len(plan.deliveries) for plan in story.watched.plans] == [2]
-    assert [reading.fault is None for reading in story.watched.parsed_records] == [True, False]
+    assert [parsed.failure is None for parsed in story.watched.parsed_records] == [True, False]

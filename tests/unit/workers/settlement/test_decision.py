@@ -390,7 +390,7 @@ def fault(reason: Reason, disposition: Disposition, *, digest: bytes = b"", offs
         account=account.name,
         received_at_ms=1,
         notification=None,
-        fault=why,
+        failure=why,
     )
 
 
