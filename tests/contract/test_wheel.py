@@ -9,8 +9,6 @@ import pytest
 
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.slow
-
 PACKAGES = ("schemas", "ingest", "workers", "deploy")
 SHIPPED = {".py", ".sql", ".html", ".js", ".css", ".toml", ".yaml", ".json", ".cfg", ".service"}
 IMPORT_ALL = """

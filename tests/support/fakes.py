@@ -22,7 +22,6 @@ class MemoryTopics:
     async def publish(self, events: Sequence[Outgoing]) -> None:
         if self.down:
             raise InfrastructureDown("no topic answers")
-        assert events, "nothing to publish"
         self.events += events
 
 
