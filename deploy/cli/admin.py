@@ -1,7 +1,7 @@
-"""The commands' way to the admin API: one request, one answer, and an error that says what to do.
+"""Client of the admin API for the commands: one request, one answer, and errors that name the next step.
 
-Only the standard library's client: it is loaded in a few milliseconds, and no proxy of the environment is asked for an
-address on loopback.
+It uses only the standard library's HTTP client, which loads in a few milliseconds and ignores proxy settings: a proxy
+must not be asked for an address on loopback.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ DEFAULT_URL = "http://127.0.0.1:9464"
 TIMEOUT_S = 10.0
 
 Url = Annotated[
-    str, typer.Option("--admin", metavar="URL", envvar="ALIPAY_NOTIFY_ADMIN", help="The admin API.", show_default=True)
+    str,
+    typer.Option(
+        "--admin", metavar="URL", envvar="ALIPAY_NOTIFY_ADMIN", help="Address of the admin API.", show_default=True
+    ),
 ]
 
 
-def _read(path: str) -> str:
-    """The token in this file. On a command line, or in an environment, every user of the machine could read it."""
+def _read_token(path: str) -> str:
+    """Return the token in this file. It is no option, because every user of the machine can read command lines."""
     if not path:
         return ""
     try:
@@ -43,15 +46,15 @@ Token = Annotated[
         "--token-file",
         metavar="FILE",
         envvar="ALIPAY_NOTIFY_ADMIN_TOKEN_FILE",
-        help="The file with the admin token, where one is set.",
+        help="File with the admin token, if the server requires one.",
         show_default=False,
-        callback=_read,
+        callback=_read_token,
     ),
 ]
 
 
-class Trouble(Exception):
-    """The API gave no good answer; the text is for the person who asked."""
+class AdminApiError(Exception):
+    """The admin API did not answer, or refused; the text is for the operator. `status` is 0 without an answer."""
 
     def __init__(self, text: str, *, status: int = 0) -> None:
         super().__init__(text)
@@ -66,38 +69,41 @@ class AdminClient:
         self._token = token
 
     def get(self, *path: str, **query: str | int | None) -> dict[str, Any]:
-        """What the API says; a query parameter that is `None` is left out.
+        """Return the answer to a GET request; a query parameter that is `None` is left out.
 
         Raises:
-            Trouble: nobody answers there, or not with what was asked for.
+            AdminApiError: no answer, an answer of another program, or an error status.
         """
         given = {name: value for name, value in query.items() if value is not None}
-        return self._ask("GET", _path(path) + (f"?{urlencode(given)}" if given else ""), None, TIMEOUT_S)
+        return self._request("GET", _path(path) + (f"?{urlencode(given)}" if given else ""), None, TIMEOUT_S)
 
     def send(self, method: str, *path: str, body: Mapping[str, object], timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-        """What the API says to a write.
+        """Return the answer to a write.
 
         Raises:
-            Trouble: nobody answers there, or it was refused.
+            AdminApiError: no answer, an answer of another program, or an error status.
         """
-        return self._ask(method, _path(path), json.dumps(body).encode(), timeout_s)
+        return self._request(method, _path(path), json.dumps(body).encode(), timeout_s)
 
-    def _ask(self, method: str, path: str, body: bytes | None, timeout_s: float) -> dict[str, Any]:
+    def _request(self, method: str, path: str, body: bytes | None, timeout_s: float) -> dict[str, Any]:
         try:
             status, content = self._exchange(method, path, body, timeout_s)
         except (OSError, HTTPException) as error:
-            raise Trouble(
-                f"No server answers at {self._url} ({type(error).__name__}). Start one with `alipay-notify up`, or say "
-                "where it is: --admin URL or ALIPAY_NOTIFY_ADMIN."
+            raise AdminApiError(
+                f"No server answers at {self._url} ({type(error).__name__}). Start one with `alipay-notify up`, or "
+                "give its address with --admin URL or ALIPAY_NOTIFY_ADMIN."
             ) from None
         try:
             answer = json.loads(content)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise Trouble(f"{self._url} answers {status}, and not as the admin API does: is it the right port?")
+            raise AdminApiError(
+                f"The server at {self._url} is not the admin API (it answered {status}). Give the address of the admin "
+                "port with --admin URL or ALIPAY_NOTIFY_ADMIN."
+            )
         if status >= 400:
-            raise Trouble(_refusal(answer, status), status=status)
+            raise AdminApiError(_error_text(answer, status), status=status)
         return answer
 
     def _exchange(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, bytes]:
@@ -115,25 +121,25 @@ class AdminClient:
             connection.close()
 
     def _connection(self, timeout_s: float) -> tuple[HTTPConnection, str]:
-        """A connection to the address, not yet opened, and the path before every path."""
+        """Return a connection that is not opened yet, and the path prefix of the address."""
         try:
             parts = urlsplit(self._url)
             host, port = parts.hostname, parts.port
         except ValueError:
             host = None
         if host is None or parts.scheme not in ("http", "https"):
-            raise Trouble(f"{self._url} is not a URL like {DEFAULT_URL}", status=400)
+            raise AdminApiError(f"{self._url} is not a URL like {DEFAULT_URL}", status=400)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         return kind(host, port, timeout=timeout_s), parts.path
 
 
-def fail(trouble: Trouble) -> NoReturn:
-    """Tell the trouble and end: a question that could not be right was wrong usage."""
-    terminal.fail(trouble, exits.WRONG_USAGE if trouble.status == 400 else exits.FAILED)
+def fail(error: AdminApiError) -> NoReturn:
+    """Print the error and exit: 2 if the request itself was wrong, else 1."""
+    terminal.fail(error, exits.WRONG_USAGE if error.status == 400 else exits.FAILED)
 
 
-def me() -> str:
-    """Who sits here, for the audit row."""
+def operator() -> str:
+    """Return the user that runs the command, for the audit row."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -144,8 +150,8 @@ def _path(parts: tuple[str, ...]) -> str:
     return "/api/" + "/".join(quote(part, safe="") for part in parts)
 
 
-def _refusal(answer: Mapping[str, Any], status: int) -> str:
+def _error_text(answer: Mapping[str, Any], status: int) -> str:
     detail = str(answer.get("detail") or f"the API answered {status}")
     if status == 401:
-        return f"{detail}: --token-file FILE or ALIPAY_NOTIFY_ADMIN_TOKEN_FILE."
+        return f"{detail}. Give the token's file with --token-file FILE or ALIPAY_NOTIFY_ADMIN_TOKEN_FILE."
     return detail

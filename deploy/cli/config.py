@@ -1,4 +1,4 @@
-"""`alipay-notify config show`: what a process would run with, and what is wrong with it. Secrets are names of files."""
+"""`alipay-notify config show`: the settings in force, and their faults. Secrets are shown as file names only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import typer
 from deploy import exits
 from deploy.cli import terminal
 
-_HELP = """Show the settings in force, where each comes from, and the accounts; and every fault in them.
+_HELP = """Show the settings in force, the accounts, and all faults.
+
+Each setting is shown with its source: the environment or the default.
 
     alipay-notify config show
     ALIPAY_NOTIFY_PORT=80 alipay-notify config show --output json
@@ -20,19 +22,14 @@ _NOT_SHOWN = frozenset({"name", "family", "sign_type"})
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    group = typer.Typer(help="The configuration.", no_args_is_help=True)
+    """Add the commands to the program."""
+    group = typer.Typer(help="Show the settings in force.", no_args_is_help=True)
     group.command("show", help=_HELP, epilog=exits.EPILOG)(show)
-    group.callback()(_group)  # a group of one command would be taken for that command
     app.add_typer(group, name="config")
 
 
-def _group() -> None:
-    """Nothing of its own."""
-
-
 def show(output: terminal.Output = "table") -> None:
-    """Shows it; ends with 3 where there is a fault."""
+    """Show the settings; exit with 3 if there is a fault."""
     settings, faults = _settings()
     accounts, found = _accounts()
     faults += found
@@ -44,7 +41,7 @@ def show(output: terminal.Output = "table") -> None:
 
 
 def _settings() -> tuple[list[dict[str, Any]], list[str]]:
-    """Each setting with its value and its source; none where they are at fault."""
+    """Return each setting with its value and source, none if they have a fault, and the faults."""
     from deploy.cluster.settings import AllSettings, without_password
     from deploy.settings import documented
     from ingest import settings as settings_
@@ -54,7 +51,7 @@ def _settings() -> tuple[list[dict[str, Any]], list[str]]:
     if settings_.PREFIX + "ACCOUNTS" not in environ:
         environ[settings_.PREFIX + "ACCOUNTS"] = "accounts.toml"
         faults.append(
-            f"{settings_.PREFIX}ACCOUNTS is not set, and every process has to be told: the path of accounts.toml"
+            f"{settings_.PREFIX}ACCOUNTS is not set; set it to the path of accounts.toml, which every process needs"
         )
     try:
         settings = settings_.load_as(AllSettings, environ)
@@ -71,7 +68,7 @@ def _settings() -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _accounts() -> tuple[list[dict[str, Any]], list[str]]:
-    """Each account as the file has it. Key files are named, never read; there is nothing else secret in it."""
+    """Return each account as in the file. Key files are named and not read; the file has no other secrets."""
     from msgspec import structs
 
     from deploy import accounts_file
@@ -94,10 +91,10 @@ def _account(fields: dict[str, Any]) -> dict[str, Any]:
 def _print(settings: list[dict[str, Any]], accounts: list[dict[str, Any]], faults: list[str]) -> None:
     if settings:
         rows = [(row["name"], row["value"], row["from"], row["about"]) for row in settings]
-        terminal.table("Settings", ("variable", "value", "from", "what it is"), rows)
+        terminal.table("Settings", ("variable", "value", "from", "meaning"), rows)
     if accounts:
         rows = [(a["name"], a["family"], a["sign_type"], _rest(a)) for a in accounts]
-        terminal.table("Accounts", ("name", "family", "sign type", "the rest"), rows)
+        terminal.table("Accounts", ("name", "family", "sign type", "other settings"), rows)
     for fault in faults:
         terminal.line("wrong", fault)
 

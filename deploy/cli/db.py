@@ -101,7 +101,7 @@ def _address(postgres: str | None, postgres_file: Path | None) -> str:
     from deploy.cluster import settings
 
     try:
-        return settings.postgres_address(options.told(postgres=postgres, postgres_file=postgres_file))
+        return settings.postgres_address(options.load_settings(postgres=postgres, postgres_file=postgres_file))
     except settings.UnreadableFile as error:
         launch.refuse("settings cannot be used", [str(error)], exits.WRONG_USAGE)
 

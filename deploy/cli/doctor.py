@@ -1,4 +1,4 @@
-"""`alipay-notify doctor`: what is wrong here, and what to do."""
+"""`alipay-notify doctor`: find problems of this installation, with their remedies."""
 
 from __future__ import annotations
 
@@ -11,69 +11,61 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy import exits
-from deploy.cli import terminal
+from deploy.cli import options, terminal
 
 if TYPE_CHECKING:
     from deploy.doctor import Finding
 
-_HELP = """Look at what could keep payments from being taken: settings, accounts, keys, data, disk, clock, ports.
+_HELP = """Check settings, keys, data, disk, clock, ports and servers.
 
-It takes its settings as `up` and the cluster's processes do, changes nothing, and says of each thing what is wrong and
-what to do. Where Kafka, PostgreSQL or Redis are named, or a local stack runs in .stack, it looks at those too: topics,
-schema, durability, eviction.
+It reads the same settings as `up` and the cluster's processes, and changes nothing. Each problem comes with its remedy.
+If Kafka, PostgreSQL or Redis is configured, or a local stack runs in .stack, it checks those too: topics, schema,
+durability and eviction.
 
     alipay-notify doctor
-    alipay-notify doctor --accounts /etc/alipay-notify/accounts.toml --output json
+    alipay-notify doctor --accounts accounts.toml --output json
     alipay-notify doctor --kafka k1:9092 --redis redis://redis/0
 """
 CLIENTS = ("aiokafka", "asyncpg", "redis", "yaml")
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to the program."""
+    """Add the command to the program."""
     app.command("doctor", help=_HELP, epilog=exits.EPILOG)(doctor)
 
 
 def doctor(
-    accounts: Annotated[
-        Path | None, typer.Option(readable=False, envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts' configuration.")
-    ] = None,
+    accounts: options.Accounts = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(readable=False, envvar="ALIPAY_NOTIFY_DATA_DIR", help="Where the engine keeps its files."),
+        typer.Option(readable=False, envvar="ALIPAY_NOTIFY_DATA_DIR", help="Folder of the journal and the orders."),
     ] = None,
-    kafka: Annotated[
-        str | None, typer.Option(envvar="ALIPAY_NOTIFY_KAFKA", metavar="HOST:PORT,…", help="The cluster's brokers.")
-    ] = None,
-    postgres: Annotated[
-        str | None, typer.Option(envvar="ALIPAY_NOTIFY_POSTGRES", metavar="URL", help="The cluster's order store.")
-    ] = None,
-    redis: Annotated[
-        str | None, typer.Option(envvar="ALIPAY_NOTIFY_REDIS", metavar="URL", help="The cluster's claims.")
-    ] = None,
+    kafka: options.Kafka = None,
+    postgres: options.Postgres = None,
+    redis: options.Redis = None,
     output: terminal.Output = "table",
 ) -> None:
-    """Looks, tells, and ends with 3 where something is wrong."""
+    """Print the findings; exit with 3 if one is a problem."""
     from deploy.doctor import FindingState, examine
 
     environ = dict(os.environ)
-    options = {"ACCOUNTS": accounts, "DATA_DIR": data_dir, "KAFKA": kafka, "POSTGRES": postgres, "REDIS": redis}
-    environ |= {f"ALIPAY_NOTIFY_{name}": str(given) for name, given in options.items() if given is not None}
+    given = {"ACCOUNTS": accounts, "DATA_DIR": data_dir, "KAFKA": kafka, "POSTGRES": postgres, "REDIS": redis}
+    environ |= {f"ALIPAY_NOTIFY_{name}": str(value) for name, value in given.items() if value is not None}
     findings = examine(environ)
-    named = {finding.detail for finding in findings}
-    findings += [finding for finding in _cluster(environ) if finding.detail not in named]  # a setting's fault, once
+    seen = {finding.detail for finding in findings}  # both checks report the same faults of settings
+    findings += [finding for finding in _cluster(environ) if finding.detail not in seen]
     wrong = [finding for finding in findings if finding.state is FindingState.WRONG]
     if output == "json":
         rows = [{name: str(getattr(each, name)) for name in each.__struct_fields__} for each in findings]
         terminal.as_json({"ok": not wrong, "findings": rows})
     else:
-        columns = ("", "what", "how it is", "what to do")
+        columns = ("", "check", "finding", "what to do")
         terminal.table("", columns, [(each.state.value, each.name, each.detail, each.advice) for each in findings])
     raise typer.Exit(exits.FOUND_WRONG if wrong else exits.DONE)
 
 
 def _cluster(environ: dict[str, str]) -> list[Finding]:
-    """What is found in the cluster; nothing where there is none."""
+    """Return the findings about the cluster, none if no cluster is configured."""
     from deploy.cluster import servers
     from deploy.doctor import Finding, FindingState
     from ingest.settings import BadSettings
@@ -81,14 +73,14 @@ def _cluster(environ: dict[str, str]) -> list[Finding]:
     try:
         found = servers.find({"ALIPAY_NOTIFY_ACCOUNTS": "accounts.toml", **environ})
     except BadSettings as bad:
-        advice = "correct the environment; `alipay-notify config show` explains each setting"
+        advice = "correct this environment variable; `alipay-notify config show` explains each setting"
         return [Finding(name="cluster", state=FindingState.WRONG, detail=fault, advice=advice) for fault in bad.faults]
     if found is None:
         return []
     missing = [module for module in CLIENTS if find_spec(module) is None]
     if missing:
-        advice = "pip install 'alipay-notify[cluster]'"
-        detail = f"named, and not looked at: {', '.join(missing)} is missing"
+        advice = "run pip install 'alipay-notify[cluster]'"
+        detail = f"configured but not checked, because {', '.join(missing)} is not installed"
         return [Finding(name="cluster", state=FindingState.WRONG, detail=detail, advice=advice)]
     from deploy.cluster import doctor as cluster_doctor
 

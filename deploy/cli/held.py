@@ -1,4 +1,4 @@
-"""`alipay-notify held`: notifications that were not simply applied. Look, try again, or let be."""
+"""`alipay-notify held`: list, show, retry and discard notifications that were not applied."""
 
 from __future__ import annotations
 
@@ -10,51 +10,59 @@ import typer
 
 from deploy import exits
 from deploy.cli import admin, terminal
-from deploy.cli.admin import AdminClient, Trouble
+from deploy.cli.admin import AdminApiError, AdminClient
 
-REPLAY_TIMEOUT_S = 120.0
+RETRY_TIMEOUT_S = 120.0
 _ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
 _LIST_HELP = """List held notifications, oldest first.
 
+Parked ones are retried automatically. Quarantined and dead ones need a decision: `held replay` or `held discard`.
+
     alipay-notify held list
     alipay-notify held list --disposition quarantined --since 24h
-    alipay-notify held list --reason amount_mismatch --account shop-sg --output json
+    alipay-notify held list --reason amount_mismatch --output json
 """
-_SHOW_HELP = """Show one with its fields, its signed bytes, and whether its signature is good now.
+_SHOW_HELP = """Show a held notification: fields, signed bytes, signature.
+
+The signature is verified again, with the account's present keys.
 
     alipay-notify held show 0-1234
 """
-_REPLAY_HELP = """Try held notifications again: one by its id, or all that a filter means.
+_REPLAY_HELP = """Retry held notifications: one by its id, or all that match.
 
-A filter is a dry run: it says which would be tried. With --yes they are, oldest first. Nothing is applied twice.
+With an id, the notification is retried at once. With filters, the command is a dry run that lists the matches; --yes
+retries them, oldest first. A retry verifies the signature again and applies no notification twice.
 
     alipay-notify held replay 0-1234 --why "the price was registered wrong"
     alipay-notify held replay --reason amount_mismatch
-    alipay-notify held replay --reason amount_mismatch --rate 50 --yes --why "prices corrected"
-"""
-_DISCARD_HELP = """Resolve one without applying it. This is for good, and says who did it and why.
+    alipay-notify held replay --reason amount_mismatch --yes --why "corrected"
 
-    alipay-notify held discard 0-1234 --reason "refunded by hand at the counter"
+To process part of the Kafka log again after a restore, use `alipay-notify replay`.
 """
-_EPILOG_REPLAY = (
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 tried, and something is still held (see its reason and detail)."
-)
+_DISCARD_HELP = """Discard a held notification without applying it.
 
-Account = Annotated[str | None, typer.Option(help="Only this account's.")]
-OrderNo = Annotated[str | None, typer.Option("--order", help="Only those of this order.")]
+This is final. The reason and your user name are recorded.
+
+    alipay-notify held discard 0-1234 --reason "refunded at the counter"
+"""
+_EPILOG_SHOW = "Exit codes: 0 the signature is valid, 1 failed, 2 wrong usage, 3 the signature is not valid now."
+_EPILOG_REPLAY = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 retried, and at least one is still held."
+
+Account = Annotated[str | None, typer.Option(help="Only of this account.")]
+OrderNo = Annotated[str | None, typer.Option("--order", help="Only of this order.")]
 Disposition = Annotated[str | None, typer.Option(help="Only parked, quarantined or dead ones.")]
-Reason = Annotated[str | None, typer.Option(help="Only those held for this reason, as amount_mismatch.")]
-Since = Annotated[str | None, typer.Option(help="Only those held since: 24h, 7d, or an ISO time with a zone.")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="As `held list` shows it.")]
+Reason = Annotated[str | None, typer.Option(help="Only those held for this reason, such as amount_mismatch.")]
+Since = Annotated[str | None, typer.Option(help="Only those held since 24h or 7d ago, or an ISO time with a zone.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `held list` shows.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    group = typer.Typer(help="Notifications that wait, or that a person has to decide.", no_args_is_help=True)
+    """Add the commands to the program."""
+    group = typer.Typer(help="List, retry or discard held notifications.", no_args_is_help=True)
     group.command("list", help=_LIST_HELP, epilog=exits.EPILOG_READING)(list_held)
-    group.command("show", help=_SHOW_HELP, epilog=exits.EPILOG)(show)
-    group.command("replay", help=_REPLAY_HELP, epilog=_EPILOG_REPLAY)(replay)
+    group.command("show", help=_SHOW_HELP, epilog=_EPILOG_SHOW)(show)
+    group.command("replay", help=_REPLAY_HELP, epilog=_EPILOG_REPLAY)(retry)
     group.command("discard", help=_DISCARD_HELP, epilog=exits.EPILOG_READING)(discard)
     app.add_typer(group, name="held")
 
@@ -65,32 +73,32 @@ def list_held(
     disposition: Disposition = None,
     reason: Reason = None,
     since: Since = None,
-    resolved: Annotated[bool, typer.Option("--resolved", help="Those that are resolved, instead.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    resolved: Annotated[bool, typer.Option("--resolved", help="List resolved ones instead.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Largest number of rows.")] = 100,
     url: admin.Url = admin.DEFAULT_URL,
     output: terminal.Output = "table",
 ) -> None:
-    """Lists them."""
-    asked = {"account": account, "order": order, "disposition": disposition, "reason": reason, "since": since}
+    """List held notifications."""
+    filters = {"account": account, "order": order, "disposition": disposition, "reason": reason, "since": since}
     try:
-        answer = AdminClient(url).get("held", **asked, resolved="true" if resolved else None, limit=limit)
-    except Trouble as trouble:
-        admin.fail(trouble)
+        answer = AdminClient(url).get("held", **filters, resolved="true" if resolved else None, limit=limit)
+    except AdminApiError as error:
+        admin.fail(error)
     if output == "json":
         terminal.as_json(answer)
     elif not answer["held"]:
         typer.echo("Nothing is held.", err=True)
     else:
-        columns = ("id", "since (UTC)", "account", "order", "", "reason", "next try (UTC)", "detail")
+        columns = ("id", "since (UTC)", "account", "order", "", "reason", "next retry (UTC)", "detail")
         terminal.table("", columns, [_row(held) for held in answer["held"]])
 
 
 def show(id_: Id, url: admin.Url = admin.DEFAULT_URL, output: terminal.Output = "table") -> None:
-    """Shows one; ends with 3 where its signature does not hold."""
+    """Show one; exit with 3 if its signature is not valid."""
     try:
         held = AdminClient(url).get("held", _checked(id_))
-    except Trouble as trouble:
-        admin.fail(trouble)
+    except AdminApiError as error:
+        admin.fail(error)
     if output == "json":
         terminal.as_json(held)
     else:
@@ -98,59 +106,61 @@ def show(id_: Id, url: admin.Url = admin.DEFAULT_URL, output: terminal.Output = 
     raise typer.Exit(exits.DONE if held["signature"]["authentic"] else exits.FOUND_WRONG)
 
 
-def replay(
-    id_: Annotated[str, typer.Argument(metavar="[ID]", help="One, as `held list` shows it.", show_default=False)] = "",
+def retry(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The id that `held list` shows.", show_default=False)] = "",
     account: Account = None,
     order: OrderNo = None,
     disposition: Disposition = None,
     reason: Reason = None,
     since: Since = None,
-    rate: Annotated[int, typer.Option(min=1, max=500, help="So many a second.")] = 50,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it, where a filter means many.")] = False,
-    why: Annotated[str, typer.Option(help="Why; it is written down.")] = "",
+    rate: Annotated[int, typer.Option(min=1, max=500, help="Retries per second, with filters.")] = 50,
+    yes: Annotated[bool, typer.Option("--yes", help="Retry all matches; without it, a dry run.")] = False,
+    why: Annotated[str, typer.Option(help="The reason, for the audit record.")] = "",
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
 ) -> None:
-    """Tries one or many again."""
+    """Retry one or many."""
     api = AdminClient(url, token=token)
-    asked = {"account": account, "order": order, "disposition": disposition, "held_reason": reason, "since": since}
-    meant = {name: value for name, value in asked.items() if value is not None}
-    if bool(id_) == bool(meant):
-        raise typer.BadParameter("say an ID, or a filter: --reason, --disposition, --account, --order, --since")
+    given = {"account": account, "order": order, "disposition": disposition, "held_reason": reason, "since": since}
+    filters = {name: value for name, value in given.items() if value is not None}
+    if bool(id_) == bool(filters):
+        raise typer.BadParameter(
+            "give either an ID or a filter: --reason, --disposition, --account, --order, --since", param_hint="ID"
+        )
     if yes and not why:
-        raise typer.BadParameter("many at once need a reason that is written down: --why")
-    told = {"reason": why, "by": admin.me()}
+        raise typer.BadParameter("--yes needs a reason for the audit record", param_hint="--why")
+    audit = {"reason": why, "by": admin.operator()}
     try:
         if id_:
-            done = api.send("POST", "held", _checked(id_), "replay", body=told)
+            done = api.send("POST", "held", _checked(id_), "replay", body=audit)
             still_held = not done["resolution"]
         else:
-            body = {**meant, **told, "rate": rate, "dry_run": not yes}
-            done = api.send("POST", "held", "replay", body=body, timeout_s=REPLAY_TIMEOUT_S)
+            body = {**filters, **audit, "rate": rate, "dry_run": not yes}
+            done = api.send("POST", "held", "replay", body=body, timeout_s=RETRY_TIMEOUT_S)
             still_held = bool(set(done.get("results", ())) & {"parked", "quarantined", "dead"})
-    except Trouble as trouble:
-        admin.fail(trouble)
+    except AdminApiError as error:
+        admin.fail(error)
     if output == "json":
         terminal.as_json(done)
     else:
-        _print_replay(done)
+        _print_retry(done)
     raise typer.Exit(exits.FOUND_WRONG if still_held else exits.DONE)
 
 
 def discard(
     id_: Id,
-    reason: Annotated[str, typer.Option("--reason", "--why", help="Why; it is written down.")],
+    reason: Annotated[str, typer.Option("--reason", "--why", help="The reason, for the audit record.")],
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
 ) -> None:
-    """Discards one."""
-    told = {"reason": reason, "by": admin.me()}
+    """Discard one."""
+    audit = {"reason": reason, "by": admin.operator()}
     try:
-        done = AdminClient(url, token=token).send("POST", "held", _checked(id_), "discard", body=told)
-    except Trouble as trouble:
-        admin.fail(trouble)
+        done = AdminClient(url, token=token).send("POST", "held", _checked(id_), "discard", body=audit)
+    except AdminApiError as error:
+        admin.fail(error)
     if output == "json":
         terminal.as_json(done)
     else:
@@ -160,16 +170,16 @@ def discard(
 def _checked(id_: str) -> str:
     if _ID.fullmatch(id_) is None:
         raise typer.BadParameter(
-            f"{id_!r} is none: ids have the form 0-1234, as `held list` shows them", param_hint="ID"
+            f"{id_!r} is not an id like 0-1234; `alipay-notify held list` shows the ids", param_hint="ID"
         )
     return id_
 
 
 def _row(held: dict[str, Any]) -> tuple[object, ...]:
-    following = held["resolution"] or terminal.moment(held["due_at"]) or "a person decides"
+    next_retry = held["resolution"] or terminal.moment(held["due_at"]) or "none: decide"
     return (
         held["id"], terminal.moment(held["first_at"]), held["account"], held["order"], held["disposition"],
-        held["reason"], following, held["detail"],
+        held["reason"], next_retry, held["detail"],
     )  # fmt: skip
 
 
@@ -180,26 +190,26 @@ def _print(held: dict[str, Any]) -> None:
     terminal.line("Order", held["order"])
     terminal.line("Notification", held["notification_id"])
     terminal.line("Since (UTC)", terminal.moment(held["first_at"]))
-    terminal.line("Tries", f"{held['attempts']}, by hand {held['replays']}")
+    terminal.line("Attempts", f"{held['attempts']}, {held['replays']} by operators")
     if held["resolution"]:
         terminal.line("Resolved", f"{held['resolution']} {held['by']} {held['why']}")
     signature = held["signature"]
-    terminal.line("Signature", "good, checked now" if signature["authentic"] else signature["detail"])
+    terminal.line("Signature", "valid, verified now" if signature["authentic"] else signature["detail"])
     terminal.table("Fields", ("name", "value"), held["fields"].items())
-    terminal.table("Headers of the record", ("name", "value"), held["headers"].items())
-    typer.echo("\nThe signed bytes:")
+    terminal.table("Record headers", ("name", "value"), held["headers"].items())
+    typer.echo("\nSigned bytes:")
     typer.echo(terminal.plain(base64.b64decode(held["body_base64"]).decode("utf-8", "backslashreplace")))
 
 
-def _print_replay(done: dict[str, Any]) -> None:
+def _print_retry(done: dict[str, Any]) -> None:
     if "resolution" in done:
         terminal.line(
             done["id"], done["resolution"] or f"still {done['disposition']}, {done['reason']}: {done['detail']}"
         )
     elif done["dry_run"]:
-        terminal.line("Would be tried", f"{done['count']} (nothing was done: --yes does it)")
-        typer.echo(terminal.words(done["ids"][:50]) + (" …" if done["count"] > 50 else ""))
+        terminal.line("Would retry", f"{done['count']} (dry run, nothing was done; --yes retries them)")
+        typer.echo(terminal.joined(done["ids"][:50]) + (" …" if done["count"] > 50 else ""))
     else:
-        terminal.line("Tried", done["count"])
+        terminal.line("Retried", done["count"])
         for result, count in sorted(done["results"].items()):
             terminal.line(result, count)

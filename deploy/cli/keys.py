@@ -1,4 +1,4 @@
-"""`alipay-notify keys`: which keys verify what, how strong they are, and whether something is wrong with them."""
+"""`alipay-notify keys`: list the keys that verify signatures, and check them."""
 
 from __future__ import annotations
 
@@ -17,47 +17,48 @@ if TYPE_CHECKING:
 
 EXPIRES_SOON = timedelta(days=30)
 
-Accounts = Annotated[Path, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts' configuration.")]
+Accounts = Annotated[Path, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts file.")]
 
 _LIST_HELP = """List every account's active keys.
 
     alipay-notify keys list
     alipay-notify keys list --output json
 """
-_CHECK_HELP = """Check every account's keys as the receiver does when it starts, and their certificates' dates.
+_CHECK_HELP = """Check every account's keys and certificates.
 
-An expired certificate still verifies, as it does everywhere in this trade; it is reported, so that it is replaced.
+The check is the one that a receiver does when it starts, plus the certificates' expiry dates. An expired certificate
+still verifies signatures; it is reported so that you replace it.
 
     alipay-notify keys check --accounts /etc/alipay-notify/accounts.toml
-
-Exit codes: 0 all is well, 1 the configuration cannot be read, 3 something is wrong with a key.
 """
+_EPILOG_LIST = "Exit codes: 0 done, 1 the accounts file cannot be read, 2 wrong usage."
+_EPILOG_CHECK = "Exit codes: 0 no problem, 1 the accounts file cannot be read, 2 wrong usage, 3 a problem with a key."
 
 
 def register(app: typer.Typer) -> None:
-    """Add the group to the program."""
-    group = typer.Typer(help="The keys that verify.", no_args_is_help=True)
-    group.command("list", help=_LIST_HELP)(list_keys)
-    group.command("check", help=_CHECK_HELP)(check_keys)
+    """Add the commands to the program."""
+    group = typer.Typer(help="List and check the keys that verify signatures.", no_args_is_help=True)
+    group.command("list", help=_LIST_HELP, epilog=_EPILOG_LIST)(list_keys)
+    group.command("check", help=_CHECK_HELP, epilog=_EPILOG_CHECK)(check_keys)
     app.add_typer(group, name="keys")
 
 
 def list_keys(accounts: Accounts = Path("accounts.toml"), output: terminal.Output = "table") -> None:
-    """Show what there is."""
-    keys, faults = _looked_at(accounts)
+    """List the keys."""
+    keys, faults = _load(accounts)
     _print(keys, faults, output)
 
 
 def check_keys(accounts: Accounts = Path("accounts.toml"), output: terminal.Output = "table") -> None:
-    """Show what there is, and end with the exit code that it deserves."""
-    keys, faults = _looked_at(accounts)
+    """List the keys; exit with 3 if one has a fault or has expired."""
+    keys, faults = _load(accounts)
     _print(keys, faults, output)
     if faults or any(key["state"] == "expired" for key in keys):
         raise typer.Exit(exits.FOUND_WRONG)
 
 
-def _looked_at(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Each key as a row with stable names, and the faults of all accounts."""
+def _load(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return each key as a row with stable names, and the faults of all accounts."""
     from deploy import accounts_file
     from ingest import keys
     from schemas.accounts import BadAccounts

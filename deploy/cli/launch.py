@@ -1,4 +1,4 @@
-"""How a command starts a process that runs until it is told to end: its log, its loop, and how it is refused."""
+"""Start a command's process: its log, its event loop, and the errors that keep it from starting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def refuse(why: str, faults: list[str], code: int) -> NoReturn:
-    """Name every fault, and end."""
+    """Print every fault on stderr and exit with `code`; `why` continues the words "alipay-notify"."""
     typer.echo(f"alipay-notify {why}:", err=True)
     for fault in faults:
         typer.echo(f"  - {fault}", err=True)
@@ -24,11 +24,11 @@ def refuse(why: str, faults: list[str], code: int) -> NoReturn:
 
 
 def need(*modules: str, extra: str) -> None:
-    """Name what to install where a module is missing."""
+    """Exit and name the extra to install if one of these modules is missing."""
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        install = f"uv tool install 'alipay-notify[{extra}]', or pip install it"
-        refuse("needs more", [f"{module} is missing: {install}" for module in missing], exits.FAILED)
+        install = f"install it with uv tool install 'alipay-notify[{extra}]', or with pip"
+        refuse("is not completely installed", [f"{module} is missing: {install}" for module in missing], exits.FAILED)
 
 
 def run(
@@ -37,27 +37,30 @@ def run(
     queue_max: int,
     refused_for: tuple[type[Exception], ...],
 ) -> None:
-    """Run the process to its end, with its log on stderr; what it is refused for is told, and anything else raised."""
+    """Run the process to its end, with its log on stderr.
+
+    An error of `refused_for` ends the command with its text and exit code 1; any other error is raised.
+    """
     import asyncio
 
     from deploy import logs, start_errors
     from deploy import process as deploy_process
 
-    _leave_no_core()
-    lines = logs.LogWriter(sys.stderr, console=sys.stderr.isatty(), queue_max=queue_max)
-    logs.capture_standard_logging(lines)
-    lines.start()
+    _disable_core_dumps()
+    log_writer = logs.LogWriter(sys.stderr, console=sys.stderr.isatty(), queue_max=queue_max)
+    logs.capture_standard_logging(log_writer)
+    log_writer.start()
     try:
         with asyncio.Runner(loop_factory=deploy_process.factory()) as runner:
-            runner.run(process(lines))
+            runner.run(process(log_writer))
     except refused_for as error:
         refuse("cannot start", start_errors.told(error), exits.FAILED)
     finally:
-        lines.close()
+        log_writer.close()
 
 
-def _leave_no_core() -> None:
-    """A process that dies of its libraries leaves no image of its memory behind: secrets and payers are in it."""
+def _disable_core_dumps() -> None:
+    """Write no core dump after a crash, because secrets and payers' data are in memory."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

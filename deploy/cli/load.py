@@ -168,7 +168,7 @@ def _connection(kafka: str) -> dict[str, Any]:
     from deploy.cluster.settings import UnreadableFile
 
     try:
-        return connections.kafka(options.told(kafka=kafka))
+        return connections.kafka(options.load_settings(kafka=kafka))
     except UnreadableFile as error:
         terminal.fail(str(error))
 

@@ -1,17 +1,18 @@
-"""The `alipay-notify` command: puts the commands together, each from its own module.
+"""The `alipay-notify` program: assembles the commands, each from a module of its own.
 
-A module declares its options when it is imported and imports what does the work when its command runs, so that
-`--help` answers at once. To add a command: a module with `register(app)`, and its name here.
+A command's module declares options when it is imported, and imports the code that does the work only when the command
+runs, so that `--help` answers at once. To add a command: write a module with `register(app)` and add its name here.
 """
 
 import importlib
 import re
+from typing import Annotated
 
 import typer
 
 from deploy import exits
 
-# In the order in which the help lists them.
+# In the order of the help text.
 COMMANDS = (
     "up",
     "roles",
@@ -30,20 +31,20 @@ COMMANDS = (
     "schema",
 )
 
-SHORT_MAX = 60  # what fits beside a command's name in eighty columns
+SHORT_MAX = 60  # characters that fit beside a command's name in eighty columns
 
-_HELP = """The merchant's side of Alipay's payment notifications: verified, durable, applied once.
+_HELP = """Receive, verify and process Alipay's payment notifications.
 
-    alipay-notify up --demo              see it work: engine, console and a simulated Alipay, on loopback
-    alipay-notify order show NO          was it paid? everything that happened to one order
-    alipay-notify held list              notifications that wait for somebody's decision
-    alipay-notify verify FILE            why a signature fails
-    alipay-notify doctor                 what is wrong here, and what to do
+    alipay-notify up --demo        engine, console and a simulated Alipay
+    alipay-notify order show NO    was it paid? the history of one order
+    alipay-notify held list        notifications that wait for a decision
+    alipay-notify verify FILE      why a signature check fails (验签失败)
+    alipay-notify doctor           find problems of this installation
 """
 
 
 def application() -> typer.Typer:
-    """The program with all its commands."""
+    """Return the program with all its commands."""
     app = typer.Typer(
         name="alipay-notify",
         help=_HELP,
@@ -52,32 +53,49 @@ def application() -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_program)
     for name in COMMANDS:
         importlib.import_module(f"deploy.cli.{name}").register(app)
     _keep_examples(app)
     return app
 
 
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from deploy import process
+
+        typer.echo(f"alipay-notify {process.version_text()}")
+        raise typer.Exit
+
+
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Hold the options of the program itself."""
+
+
 def _keep_examples(app: typer.Typer) -> None:
-    """Have the indented lines of every help printed as they are: click would fill them up like a paragraph."""
-    app.info.help = _kept(app.info.help)
+    r"""Mark the indented paragraphs of all help texts with `\b`, so that click does not reflow them."""
+    app.info.help = _unwrapped(app.info.help)
     for command in app.registered_commands:
         command.short_help = _short(command.help)
-        command.help = _kept(command.help)
+        command.help = _unwrapped(command.help)
     for group in app.registered_groups:
         if group.typer_instance is not None:
             _keep_examples(group.typer_instance)
 
 
 def _short(text: str | None) -> str | None:
-    """The first sentence, or as much of it as stands on its own, for the list of commands."""
+    """Return the first sentence for the list of commands, cut at a comma or colon if it is too long."""
     if not text:
         return None
     sentence = re.split(r"(?<=[.?])\s", text.strip(), maxsplit=1)[0]
     return sentence if len(sentence) <= SHORT_MAX else re.split(r"[:,]\s", sentence, maxsplit=1)[0]
 
 
-def _kept(text: object) -> str | None:
+def _unwrapped(text: object) -> str | None:
     if not isinstance(text, str):
         return None
     paragraphs = text.split("\n\n")
@@ -85,7 +103,7 @@ def _kept(text: object) -> str | None:
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the program."""
     application()()
 
 

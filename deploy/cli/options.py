@@ -1,9 +1,4 @@
-"""The options that several commands take, each said once: where servers are, and which ports are ours.
-
-What commands that look at the cluster are told: the environment of its processes, with the options above it.
-
-They need no accounts, so that whoever sets up topics and tables may do without those.
-"""
+"""Options that several commands share, and the settings of commands that look at the cluster."""
 
 from __future__ import annotations
 
@@ -16,43 +11,53 @@ import typer
 from deploy import exits
 from deploy.cli import launch
 
+if TYPE_CHECKING:
+    from deploy.cluster.settings import ClusterSettings
+
 Accounts = Annotated[
     Path | None,
-    typer.Option(readable=False, envvar="ALIPAY_NOTIFY_ACCOUNTS", help="accounts.toml; key paths are relative to it."),
+    typer.Option(
+        readable=False, envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts file; key paths are relative to it."
+    ),
 ]
 Host = Annotated[str | None, typer.Option(envvar="ALIPAY_NOTIFY_HOST", help="Address of the public port [127.0.0.1].")]
 Port = Annotated[
-    int | None, typer.Option(min=0, max=65535, envvar="ALIPAY_NOTIFY_PORT", help="Public port, 0 is any [8080].")
+    int | None,
+    typer.Option(min=0, max=65535, envvar="ALIPAY_NOTIFY_PORT", help="Public port; 0 is any free one [8080]."),
 ]
 AdminHost = Annotated[
     str | None, typer.Option(envvar="ALIPAY_NOTIFY_ADMIN_HOST", help="Address of the admin port [127.0.0.1].")
 ]
 AdminPort = Annotated[
-    int | None, typer.Option(min=0, max=65535, envvar="ALIPAY_NOTIFY_ADMIN_PORT", help="Admin port, 0 is any [9464].")
+    int | None,
+    typer.Option(min=0, max=65535, envvar="ALIPAY_NOTIFY_ADMIN_PORT", help="Admin port; 0 is any free one [9464]."),
 ]
 Kafka = Annotated[
-    str | None, typer.Option(envvar="ALIPAY_NOTIFY_KAFKA", metavar="HOST:PORT,…", help="Brokers to ask first.")
+    str | None, typer.Option(envvar="ALIPAY_NOTIFY_KAFKA", metavar="HOST:PORT,…", help="Kafka bootstrap brokers.")
 ]
 Postgres = Annotated[
-    str | None, typer.Option(envvar="ALIPAY_NOTIFY_POSTGRES", metavar="URL", help="The order store: postgresql://…")
+    str | None,
+    typer.Option(envvar="ALIPAY_NOTIFY_POSTGRES", metavar="URL", help="The order store: postgresql://…"),
 ]
 Redis = Annotated[
-    str | None, typer.Option(envvar="ALIPAY_NOTIFY_REDIS", metavar="URL", help="Claims: redis://…; without, no claims.")
+    str | None,
+    typer.Option(
+        envvar="ALIPAY_NOTIFY_REDIS", metavar="URL", help="Idempotency locks: redis://… Without it, no locks are used."
+    ),
 ]
-
-
-if TYPE_CHECKING:
-    from deploy.cluster.settings import ClusterSettings
 
 ACCOUNTS = "ALIPAY_NOTIFY_ACCOUNTS"
 
 
-def told(**given: Any) -> ClusterSettings:
-    """The settings; every fault in them ends the command."""
+def load_settings(**given: Any) -> ClusterSettings:
+    """Return the settings: the environment's, overridden by the given options; a fault ends the command.
+
+    Commands for topics and tables need no accounts, so an accounts file does not have to exist here.
+    """
     from deploy.cluster import settings
     from ingest.settings import BadSettings
 
     try:
         return settings.load({ACCOUNTS: "accounts.toml", **os.environ}, **given)
     except BadSettings as bad:
-        launch.refuse("cannot do that as told", bad.faults, exits.WRONG_USAGE)
+        launch.refuse("has wrong settings", bad.faults, exits.WRONG_USAGE)

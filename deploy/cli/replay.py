@@ -1,4 +1,4 @@
-"""`alipay-notify replay`: a stretch of the notification log once more. A dry run unless told otherwise."""
+"""`alipay-notify replay`: process part of the notification log again. A dry run without `--yes`."""
 
 from __future__ import annotations
 
@@ -10,44 +10,47 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy import exits
-from deploy.cli import admin, terminal
+from deploy.cli import admin, options, terminal
 
 if TYPE_CHECKING:
     from deploy.cluster.replay import Span
     from deploy.cluster.settings import ClusterSettings
 
-TYPED_FROM = 1000  # records without a disposition, beyond which the number has to be typed
+CONFIRM_ABOVE = 1000  # unprocessed records above which the operator has to type their number
 
-_HELP = """Bring a stretch of the notification log to its dispositions once more, from Kafka.
+_HELP = """Process part of the notification log again, from Kafka.
 
-For an order store that was restored from a backup: the log still has what the store has lost. Records that have their
-disposition are recognised and left alone, so a replay changes nothing that is right, and may be repeated.
+Use it after restoring the order store from a backup: the log still has the notifications that the store has lost.
+Records that are already processed are recognised and skipped, so a replay may be repeated.
 
-It is a dry run: it says how many records there are, and how many of them have no disposition. With --yes they are
-processed, at most so many a second; the workers send the events.
+Without --yes it is a dry run that counts the records, and those that are not processed. With --yes it processes them,
+at most --rate a second; the workers publish the events.
 
-    alipay-notify replay --from 2026-11-20T00:00+08:00 --to 2026-11-21T00:00+08:00
-    alipay-notify replay --from 36h --yes --why "store restored from Monday's backup"
+    alipay-notify replay --from 36h
+    alipay-notify replay --from 36h --yes --why "store restored from backup"
+    alipay-notify replay --from 2026-11-20T00:00+08:00 --to 24h
+
+To retry held notifications, use `alipay-notify held replay`.
 """
-_EPILOG = "Exit codes: 0 done, or nothing to do; 1 failed; 2 wrong usage; 3 dry run, and records have no disposition."
+_EPILOG = "Exit codes: 0 done, or nothing to do; 1 failed; 2 wrong usage; 3 dry run that found unprocessed records."
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to the program."""
+    """Add the command to the program."""
     app.command("replay", help=_HELP, epilog=_EPILOG)(replay)
 
 
 def replay(
-    from_: Annotated[str, typer.Option("--from", metavar="TIME", help="36h ago, 7d, or an ISO time with a zone.")],
-    to: Annotated[str, typer.Option("--to", metavar="TIME", help="The same; now, unless told.")] = "0s",
-    rate: Annotated[int, typer.Option(min=1, max=20_000, help="Records a second.")] = 500,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
-    why: Annotated[str, typer.Option(help="Why; it is written down.")] = "",
-    kafka: Annotated[str | None, typer.Option(envvar="ALIPAY_NOTIFY_KAFKA", help="Brokers to ask first.")] = None,
-    postgres: Annotated[str | None, typer.Option(envvar="ALIPAY_NOTIFY_POSTGRES", help="The order store.")] = None,
+    from_: Annotated[str, typer.Option("--from", metavar="TIME", help="36h or 7d ago, or an ISO time with a zone.")],
+    to: Annotated[str, typer.Option("--to", metavar="TIME", help="End, in the same form; 0s is now.")] = "0s",
+    rate: Annotated[int, typer.Option(min=1, max=20_000, help="Largest number of records per second.")] = 500,
+    yes: Annotated[bool, typer.Option("--yes", help="Process the records; without it, a dry run.")] = False,
+    why: Annotated[str, typer.Option(help="The reason, for the audit record.")] = "",
+    kafka: options.Kafka = None,
+    postgres: options.Postgres = None,
     output: terminal.Output = "table",
 ) -> None:
-    """Replays; the options stand above the environment."""
+    """Replay the log; the options override the environment."""
     import os
 
     from deploy.cli import launch
@@ -56,9 +59,9 @@ def replay(
     now = datetime.now(UTC)
     from_ms, to_ms = moment_ms(from_, now, "--from"), moment_ms(to, now, "--to")
     if from_ms >= to_ms:
-        raise typer.BadParameter("the beginning has to lie before the end: --from, --to")
+        raise typer.BadParameter("--from must be earlier than --to", param_hint="--from")
     if yes and not why:
-        raise typer.BadParameter("a replay needs a reason that is written down: --why")
+        raise typer.BadParameter("--yes needs a reason for the audit record", param_hint="--why")
     launch.need("aiokafka", "asyncpg", "redis", extra="cluster")
     from deploy.cluster import settings, start_errors
     from deploy.cluster.replay import TooNarrow
@@ -68,19 +71,19 @@ def replay(
     try:
         configured = settings.load(os.environ, kafka=kafka, postgres=postgres)
     except BadSettings as bad:
-        launch.refuse("cannot replay as told", bad.faults, exits.WRONG_USAGE)
+        launch.refuse("cannot replay the log with these settings", bad.faults, exits.WRONG_USAGE)
     try:
         done = asyncio.run(_replay(configured, from_ms, to_ms, rate=rate, yes=yes, why=why, output=output))
     except TooManyDeadLetters as error:
-        looks = "they are held: look at `alipay-notify held list`, then replay again"
-        launch.refuse("stopped the replay", [f"{error}: {looks}"], exits.FAILED)
+        advice = "they are held; check `alipay-notify held list`, then run the replay again"
+        launch.refuse("stopped the replay", [f"{error}: {advice}"], exits.FAILED)
     except (*start_errors.REFUSALS, TooNarrow) as error:
-        launch.refuse("could not replay", told(error), exits.FAILED)
+        launch.refuse("could not replay the log", told(error), exits.FAILED)
     raise typer.Exit(done)
 
 
 def moment_ms(text: str, now: datetime, option: str) -> int:
-    """Epoch milliseconds of `36h` (ago) or of an ISO time with a zone."""
+    """Return the epoch milliseconds of `36h` (ago) or of an ISO time with a zone."""
     ago = re.fullmatch(r"(\d{1,6})(s|m|h|d)", text)
     if ago:
         unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[ago[2]]
@@ -88,9 +91,11 @@ def moment_ms(text: str, now: datetime, option: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither like 36h nor an ISO time", param_hint=option) from None
+        raise typer.BadParameter(
+            f"{text!r} is neither a time span like 36h nor an ISO time", param_hint=option
+        ) from None
     if moment.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} has no zone: Alipay's clock is {text}+08:00", param_hint=option)
+        raise typer.BadParameter(f"{text!r} has no time zone; in Alipay's time it is {text}+08:00", param_hint=option)
     return int(moment.timestamp() * 1000)
 
 
@@ -112,11 +117,11 @@ async def _replay(
             _show(spans, output, {"dry_run": True})
             cluster_replay.check_wide_enough(spans)
             return exits.FOUND_WRONG if missing else exits.DONE
-        cluster_replay.check_wide_enough(spans)  # before it is written down that somebody replays
-        if missing > TYPED_FROM and not _confirmed(missing):
+        cluster_replay.check_wide_enough(spans)  # before the audit row is written
+        if missing > CONFIRM_ABOVE and not _confirmed(missing):
             raise typer.Abort
-        stretch_named = f"{topic} {from_ms}..{to_ms}"
-        await prepared.store.note("replay-log", [stretch_named], by=admin.me(), why=why)
+        subject = f"{topic} {from_ms}..{to_ms}"
+        await prepared.store.note("replay-log", [subject], by=admin.operator(), why=why)
         with terminal.progress("replaying", sum(span.records for span in spans)) as advanced:
             await cluster_replay.replay(stretch, spans, prepared.process, rate=rate, advanced=advanced)
         _show(spans, output, {"dry_run": False, "results": prepared.results()})
@@ -124,11 +129,13 @@ async def _replay(
 
 
 def _confirmed(count: int) -> bool:
-    return bool(typer.prompt(f"{count} records have no disposition; type that number to go on", err=True) == str(count))
+    return bool(
+        typer.prompt(f"{count} records are not processed; type this number to continue", err=True) == str(count)
+    )
 
 
 def _show(spans: list[Span], output: str, more: dict[str, Any]) -> None:
-    told = {
+    summary = {
         "records": sum(span.records for span in spans),
         "unsettled": sum(span.unsettled for span in spans),
         "partitions": [
@@ -138,15 +145,15 @@ def _show(spans: list[Span], output: str, more: dict[str, Any]) -> None:
         **more,
     }
     if output == "json":
-        terminal.as_json(told)
+        terminal.as_json(summary)
         return
     terminal.table(
         "",
-        ("partition", "from offset", "to offset", "records", "without a disposition"),
+        ("partition", "from offset", "to offset", "records", "unprocessed"),
         [(span.partition, span.first, span.end - 1, span.records, span.unsettled) for span in spans],
     )
-    terminal.line("Records", f"{told['records']}, of them without a disposition: {told['unsettled']}")
+    terminal.line("Records", f"{summary['records']}, of which {summary['unsettled']} are not processed")
     if more["dry_run"]:
-        typer.echo("nothing was done: --yes does it", err=True)
+        typer.echo("Dry run, nothing was done. --yes processes the records.", err=True)
     for result, count in sorted(more.get("results", {}).items()):
         terminal.line(result, count)

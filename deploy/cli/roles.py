@@ -1,6 +1,6 @@
-"""`alipay-notify ingest`, `worker` and `console`: the cluster engine's processes, one each.
+"""`alipay-notify ingest`, `worker` and `console`: the processes of the cluster engine.
 
-Only options are declared here; what runs is imported when the command runs, so that `--help` stays quick.
+Only options are declared here. The code that runs is imported when the command runs, so that `--help` stays quick.
 """
 
 from __future__ import annotations
@@ -23,34 +23,39 @@ if TYPE_CHECKING:
     Running = Callable[[ClusterSettings, LogWriter, CollectorRegistry], AbstractAsyncContextManager[dict[str, str]]]
 
 _COMMON = """
-Everything can be said by environment variables, ALIPAY_NOTIFY_…; `alipay-notify config show` lists them. When it is
-ready it prints one JSON line to stdout: {"event": "ready", …}. Logs go to stderr. SIGTERM ends it in good order.
+All settings are environment variables named ALIPAY_NOTIFY_…; the options override them. `alipay-notify config show`
+lists them. When the process is ready, it prints one JSON line to stdout: {"event": "ready", …}. Logs go to stderr.
+SIGTERM stops it gracefully.
 """
-_INGEST = f"""Run a receiver: verify notifications, append them to Kafka, say `success` when Kafka has them.
+_INGEST = f"""Run a receiver of the cluster engine.
 
-It needs Kafka and nothing else. Put several behind a load balancer that asks /readyz on the admin port.
+A receiver verifies notifications, appends them to Kafka, and answers `success` when Kafka has acknowledged them. It
+needs Kafka only. Run several behind a load balancer that checks /readyz on the admin port.
 
-    alipay-notify ingest --accounts accounts.toml --kafka k1:9092,k2:9092,k3:9092
-    ALIPAY_NOTIFY_REUSE_PORT=1 alipay-notify ingest --port 8080 --admin-port 9465
+    alipay-notify ingest --accounts accounts.toml --kafka k1:9092,k2:9092
+    ALIPAY_NOTIFY_REUSE_PORT=1 alipay-notify ingest --admin-port 9465
 {_COMMON}"""
-_WORKER = f"""Run a worker: bring every notification to its disposition, and send the events of orders.
+_WORKER = f"""Run a worker of the cluster engine.
 
-Kafka shares the partitions out among the workers of a group: start as many as there is work for, at most one for each
-partition.
+A worker processes notifications, updates orders in PostgreSQL, and publishes order events. Workers form one Kafka
+consumer group: start at most one for each partition.
 
-    alipay-notify worker --kafka k1:9092 --postgres postgresql://orders@db/orders --redis redis://redis/0
+    alipay-notify worker --kafka k1:9092 \\
+        --postgres postgresql://orders@db/orders --redis redis://redis/0
 {_COMMON}"""
-_CONSOLE = f"""Run the console and the API: orders, held notifications, registrations and Returns.
+_CONSOLE = f"""Run the console and the admin API of the cluster engine.
 
-    alipay-notify console --postgres postgresql://orders@db/orders --admin-port 9464
+They show orders and held notifications, register orders, and check Returns.
+
+    alipay-notify console --postgres postgresql://orders@db/orders
 {_COMMON}"""
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    app.command("ingest", help=_INGEST, epilog=exits.EPILOG)(ingest)
-    app.command("worker", help=_WORKER, epilog=exits.EPILOG)(worker)
-    app.command("console", help=_CONSOLE, epilog=exits.EPILOG)(console)
+    """Add the commands to the program."""
+    app.command("ingest", help=_INGEST, epilog=exits.EPILOG_PROCESS)(ingest)
+    app.command("worker", help=_WORKER, epilog=exits.EPILOG_PROCESS)(worker)
+    app.command("console", help=_CONSOLE, epilog=exits.EPILOG_PROCESS)(console)
 
 
 def ingest(
@@ -61,7 +66,7 @@ def ingest(
     admin_host: options.AdminHost = None,
     admin_port: options.AdminPort = None,
 ) -> None:
-    """Runs a receiver; the options stand above the environment."""
+    """Run a receiver; the options override the environment."""
 
     def running() -> Running:
         from deploy.cluster import receiver
@@ -79,7 +84,7 @@ def worker(
     admin_host: options.AdminHost = None,
     admin_port: options.AdminPort = None,
 ) -> None:
-    """Runs a worker; the options stand above the environment."""
+    """Run a worker; the options override the environment."""
 
     def running() -> Running:
         from deploy.cluster import worker
@@ -103,7 +108,7 @@ def console(
     admin_host: options.AdminHost = None,
     admin_port: options.AdminPort = None,
 ) -> None:
-    """Runs a console; the options stand above the environment."""
+    """Run a console; the options override the environment."""
 
     def running() -> Running:
         from deploy.cluster import console
@@ -121,19 +126,22 @@ def _run(role: Callable[[], Running], **given: Any) -> None:
 
     launch.need("aiokafka", "asyncpg", "redis", extra="cluster")
     from deploy import process
-    from deploy.cluster import settings, start_errors
+    from deploy.cluster import settings as cluster_settings
+    from deploy.cluster import start_errors
 
     running = role()
     try:
-        told = settings.load(os.environ, **given)
+        settings = cluster_settings.load(os.environ, **given)
     except BadSettings as bad:
-        launch.refuse("cannot start as told", bad.faults, exits.WRONG_USAGE)
+        launch.refuse("cannot start with these settings", bad.faults, exits.WRONG_USAGE)
 
     async def started(where: dict[str, str]) -> None:
         typer.echo(process.ready_line(**where))
 
     launch.run(
-        lambda lines: process.run_until_signal(lambda registry: running(told, lines, registry), lines, started),
-        queue_max=told.log_queue_max,
+        lambda log_writer: process.run_until_signal(
+            lambda registry: running(settings, log_writer, registry), log_writer, started
+        ),
+        queue_max=settings.log_queue_max,
         refused_for=start_errors.REFUSALS,
     )

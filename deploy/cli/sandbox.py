@@ -1,6 +1,6 @@
-"""`alipay-notify sandbox`: runs the simulated Alipay, its cashier and the demo shop, until it is told to stop.
+"""`alipay-notify sandbox`: run the simulated Alipay, its cashier and the demo shop until a signal.
 
-Only options are declared here; what runs them is imported when the command runs, so that `--help` stays quick.
+Only options are declared here. The code that runs is imported when the command runs, so that `--help` stays quick.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import typer
 
 from deploy import exits
 from deploy.cli import admin as admin_api
+from deploy.cli import terminal
 
 if TYPE_CHECKING:
     from deploy.sandbox.delivery import Profile
@@ -26,38 +27,39 @@ DEFAULT_ADMIN = "http://127.0.0.1:9464"
 
 Directory = Annotated[
     Path,
-    typer.Option("--dir", envvar=DIRECTORY_ENVIRONMENT, help="Where its keys live, and the merchant's accounts.toml."),
+    typer.Option("--dir", envvar=DIRECTORY_ENVIRONMENT, help="Folder of its keys and of the merchant's accounts.toml."),
 ]
 
-_HELP = """Run a simulated Alipay: gateway, cashier page, and a demo shop.
+_HELP = """Run a simulated Alipay with a cashier and a demo shop.
 
-It makes its own keys and writes the merchant's configuration beside them. Point the receiver at it and open the shop:
+It creates its own keys, and the merchant's accounts.toml beside them. Start the engine with these accounts and open the
+shop:
 
     alipay-notify sandbox &
     ALIPAY_NOTIFY_ACCOUNTS=.sandbox/merchant/accounts.toml alipay-notify up
 
-Retries sixty times as fast as Alipay's (25 hours become 25 minutes):
+To retry sixty times as fast as Alipay (25 hours become 25 minutes):
 
     alipay-notify sandbox --time-scale 60 --profile global-2m
 """
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to the program."""
-    app.command("sandbox", help=_HELP, epilog=exits.EPILOG)(sandbox)
+    """Add the command to the program."""
+    app.command("sandbox", help=_HELP, epilog=exits.EPILOG_PROCESS)(sandbox)
 
 
 def sandbox(
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free port.")] = DEFAULT_PORT,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 is any free one.")] = DEFAULT_PORT,
     directory: Directory = DEFAULT_DIRECTORY,
-    admin: Annotated[str, typer.Option(help="The receiver's admin API, which the shop asks.")] = DEFAULT_ADMIN,
+    admin: Annotated[str, typer.Option(help="The admin API, which the shop queries.")] = DEFAULT_ADMIN,
     admin_token: admin_api.Token = "",
-    notify: Annotated[str, typer.Option(help="The receiver, to which notifications are sent.")] = DEFAULT_NOTIFY,
-    time_scale: Annotated[float, typer.Option(min=0.001, help="How many times as fast as Alipay to retry.")] = 1.0,
+    notify: Annotated[str, typer.Option(help="The receiver of the notifications.")] = DEFAULT_NOTIFY,
+    time_scale: Annotated[float, typer.Option(min=0.001, help="Retry so many times as fast as Alipay.")] = 1.0,
     profile: Annotated[str, typer.Option(help="The retry schedule: cn-4m, global-2m, odoo, …")] = "cn-4m",
 ) -> None:
-    """Runs the sandbox; the options are its settings."""
+    """Run the sandbox until SIGTERM or Ctrl-C."""
     import asyncio
     import errno
 
@@ -72,11 +74,9 @@ def sandbox(
     except OSError as error:
         taken = f"{host}:{port} is taken by another program: choose another with --port (0 is any free port)"
         why = taken if error.errno == errno.EADDRINUSE else error.strerror or error
-        typer.echo(f"The sandbox cannot start: {why}", err=True)
-        raise typer.Exit(exits.FAILED) from error
+        terminal.fail(f"The sandbox cannot start: {why}")
     except WorldError as error:
-        typer.echo(f"The sandbox cannot start: {error}", err=True)
-        raise typer.Exit(exits.FAILED) from error
+        terminal.fail(f"The sandbox cannot start: {error}")
     running = server.SandboxServer(
         world,
         sock=sock,
@@ -86,27 +86,29 @@ def sandbox(
         profile=chosen,
         time_scale=time_scale,
     )
-    asyncio.run(_until_told(running))
+    asyncio.run(_run_until_signal(running))
 
 
 def profile_named(name: str) -> Profile:
-    """The retry schedule of this name; an unknown one ends the command as wrong usage."""
+    """Return the retry schedule of this name; exit with 2 if there is none."""
     from deploy.sandbox.delivery import PROFILES
 
     if name not in PROFILES:
-        raise typer.BadParameter(f"no profile {name!r}; there are {', '.join(PROFILES)}", param_hint="--profile")
+        raise typer.BadParameter(
+            f"there is no profile {name!r}; the profiles are {', '.join(PROFILES)}", param_hint="--profile"
+        )
     return PROFILES[name]
 
 
 def started_last() -> Path:
-    """The sandbox that was started last, since its keys are those that a running receiver was told."""
-    places = (DEMO_DIRECTORY, DEFAULT_DIRECTORY)
-    made = [place for place in places if (place / "world.json").exists()]
-    return max(made, key=lambda place: (place / "world.json").stat().st_mtime, default=places[-1])
+    """Return the folder of the sandbox that was started last: a running receiver most likely has its keys."""
+    folders = (DEMO_DIRECTORY, DEFAULT_DIRECTORY)
+    made = [folder for folder in folders if (folder / "world.json").exists()]
+    return max(made, key=lambda folder: (folder / "world.json").stat().st_mtime, default=folders[-1])
 
 
-async def _until_told(running: SandboxServer) -> None:
-    """Runs until SIGTERM or Ctrl-C, then stops in good order."""
+async def _run_until_signal(running: SandboxServer) -> None:
+    """Run until SIGTERM or Ctrl-C, then stop gracefully."""
     import asyncio
     import signal
 
@@ -115,11 +117,11 @@ async def _until_told(running: SandboxServer) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running:
-        typer.echo(_where(running))
+        typer.echo(_addresses(running))
         await stop.wait()
 
 
-def _where(running: SandboxServer) -> str:
+def _addresses(running: SandboxServer) -> str:
     return (
         f"The sandbox runs at {running.url}\n"
         f"  shop      {running.url}/shop\n"

@@ -1,4 +1,4 @@
-"""`alipay-notify schema export`: the JSON Schema of what consumers read, from the very structs that are sent."""
+"""`alipay-notify schema export`: write the JSON Schemas of events, generated from the structs that are sent."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from deploy.cli import terminal
 
 BASE = "urn:alipay-notify:schema:"
 
-_HELP = """Write the JSON Schemas of order events and held notices, one file each.
+_HELP = """Write the JSON Schemas of order events and held notices.
 
-Properties may be added in later versions, so consumers must let unknown ones pass.
+One file each. Later versions may add properties, so consumers must ignore unknown ones.
 
     alipay-notify schema export --dir contracts
-    alipay-notify schema export --check --dir schemas       (3 if a file there is not current)
+    alipay-notify schema export --check --dir schemas
 """
+_EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file is not up to date (--check)."
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    group = typer.Typer(help="The contract with consumers.", no_args_is_help=True)
-    group.command("export", help=_HELP, epilog=exits.EPILOG)(export)
+    """Add the commands to the program."""
+    group = typer.Typer(help="Export the JSON Schemas of events.", no_args_is_help=True)
+    group.command("export", help=_HELP, epilog=_EPILOG)(export)
     app.add_typer(group, name="schema")
 
 
 def export(
-    directory: Annotated[Path, typer.Option("--dir", help="Where the files go.")] = Path("schemas"),
-    check: Annotated[bool, typer.Option("--check", help="Only compare with the files there.")] = False,
+    directory: Annotated[Path, typer.Option("--dir", help="Folder of the files.")] = Path("schemas"),
+    check: Annotated[bool, typer.Option("--check", help="Compare with the files there; write nothing.")] = False,
 ) -> None:
-    """Writes the files, or compares them."""
+    """Write the files, or compare them."""
     stale = []
     for name, text in documents().items():
         path = directory / name
@@ -46,12 +47,12 @@ def export(
         except OSError as error:
             terminal.fail(f"{path}: {error.strerror}")
         else:
-            typer.echo(f"{path}{' is not current' if str(path) in stale else ''}")
+            typer.echo(f"{path}{' is not up to date' if str(path) in stale else ''}")
     raise typer.Exit(exits.FOUND_WRONG if stale else exits.DONE)
 
 
 def documents() -> dict[str, str]:
-    """The text of each schema by its file's name."""
+    """Return the text of each schema by its file name."""
     from schemas.events import HeldNotice, OrderEvent
 
     return {

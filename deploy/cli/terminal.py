@@ -1,7 +1,6 @@
-"""How the commands show things: tables for people, JSON for programs, trouble on stderr.
+"""Print what commands show: tables for operators, JSON for programs, errors on stderr.
 
-Whatever comes from a notification was written by somebody else. So a text is never taken as markup, and a control
-character never reaches the terminal.
+Texts from a notification are untrusted. No text is read as markup, and no control character reaches the terminal.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ from deploy import exits
 if TYPE_CHECKING:
     from rich.console import Console
 
-Output = Annotated[Literal["table", "json"], typer.Option("--output", help="For people, or for programs.")]
+Output = Annotated[
+    Literal["table", "json"], typer.Option("--output", help="A table for reading, or JSON for programs.")
+]
 
 PIPE_WIDTH = 160
 
@@ -32,21 +33,21 @@ _STYLES = {
 
 
 def as_json(answer: object) -> None:
-    """The answer on stdout, as it is."""
+    """Print the answer on stdout as indented JSON."""
     sys.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
 
 
 def console() -> Console:
-    """Where tables go; rich honours NO_COLOR and leaves colours out where stdout is no terminal."""
+    """Return the console for tables; rich honours NO_COLOR and omits colours when stdout is no terminal."""
     from rich.console import Console
 
-    # A pipe has no width: wide enough that a row stays one line for those who search in it.
+    # A pipe has no width. This one is wide enough to keep each row on one line, so that `grep` finds whole rows.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
     return Console(highlight=False, width=width)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """The rows as a table; known words get their colour."""
+    """Print the rows as a table; statuses and dispositions get their colour."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -62,7 +63,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr while the block runs, advanced by calling what is given; nothing where nobody watches."""
+    """Show a bar on stderr while the block runs, if stderr is a terminal; the block advances it by calling."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -74,7 +75,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def line(label: str, value: object) -> None:
-    """One fact on one line."""
+    """Print one labelled value on one line."""
     from rich.text import Text
 
     text = plain(value)
@@ -82,22 +83,22 @@ def line(label: str, value: object) -> None:
 
 
 def plain(value: object) -> str:
-    """The value as text that does nothing to a terminal."""
+    """Return the value as text in which control characters are escaped."""
     text = "" if value is None else str(value)
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
 def moment(text: object) -> str:
-    """An ISO time for reading: `2026-01-31 08:00:00` UTC."""
+    """Return an ISO time in the form `2026-01-31 08:00:00`, in UTC."""
     return "" if text is None else str(text)[:19].replace("T", " ")
 
 
-def words(values: Any) -> str:
-    """A list of words as one text."""
+def joined(values: Any) -> str:
+    """Return the values as one text, separated by commas; none gives an empty text."""
     return ", ".join(str(value) for value in values or ())
 
 
 def fail(text: object, code: int = exits.FAILED) -> NoReturn:
-    """Say what is wrong on stderr and end."""
+    """Print the error on stderr and exit with `code`."""
     typer.echo(plain(text), err=True)
     raise typer.Exit(code)

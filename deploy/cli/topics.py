@@ -1,4 +1,4 @@
-"""`alipay-notify topics`: whether the cluster's topics are as they should be, and making them so."""
+"""`alipay-notify topics`: compare the cluster's topics with the expected ones, and correct them."""
 
 from __future__ import annotations
 
@@ -15,43 +15,47 @@ if TYPE_CHECKING:
     from deploy.cluster.settings import ClusterSettings
     from deploy.cluster.topic_diff import ApplyReport
 
-_PLAN_HELP = """Show what differs between the cluster's topics and what they should be. It changes nothing.
+_PLAN_HELP = """Show how the cluster's topics differ from the expected ones.
+
+It changes nothing.
 
     alipay-notify topics plan --kafka k1:9092,k2:9092
     alipay-notify topics plan --kafka localhost:9092 --development
     alipay-notify topics plan --output json
 """
-_APPLY_HELP = """Create topics, add partitions and set configurations, until the topics are as they should be.
+_APPLY_HELP = """Create and correct the cluster's topics.
 
-It is a dry run: it says what would be done. With --yes it is done. Nothing is ever deleted, made smaller or kept for a
-shorter time; what is more than asked for stays. Replicas of a topic that exists are changed by hand: it says how.
+It creates topics, adds partitions and sets configurations. Without --yes it is a dry run. It never deletes a topic,
+removes partitions or shortens retention, and leaves larger values as they are. Replicas of an existing topic have to be
+changed by hand; the output shows how.
 
-New partitions apply to new records: an order's may then lie in two of them, which costs nothing but their sequence.
+Only new records use added partitions. Records of one order may then be in two partitions and arrive out of order, which
+the workers can process.
 
     alipay-notify topics apply --kafka k1:9092,k2:9092
     alipay-notify topics apply --kafka k1:9092,k2:9092 --yes
-    alipay-notify topics apply --kafka localhost:9092 --topic-prefix shop --development --yes
+    alipay-notify topics apply --kafka localhost:9092 --development --yes
 """
-_EPILOG_PLAN = "Exit codes: 0 all is as it should be, 1 failed, 2 wrong usage, 3 something differs."
+_EPILOG_PLAN = "Exit codes: 0 no difference, 1 failed, 2 wrong usage, 3 there are differences."
 _EPILOG_APPLY = (
-    "Exit codes: 0 all is as it should be now, 1 failed, 2 wrong usage, "
-    "3 a dry run that would change something, or something is left to be done by hand."
+    "Exit codes: 0 all topics are as they should be, 1 failed, 2 wrong usage, "
+    "3 a dry run with differences, or changes remain to be done by hand."
 )
 
 Prefix = Annotated[
     str | None,
     typer.Option(
-        "--topic-prefix", envvar="ALIPAY_NOTIFY_TOPIC_PREFIX", help="What the topics' names begin with [payments]."
+        "--topic-prefix", envvar="ALIPAY_NOTIFY_TOPIC_PREFIX", help="First part of the topics' names [payments]."
     ),
 ]
 Development = Annotated[
-    bool, typer.Option("--development", help="One replica is enough: for one broker on a laptop, not for payments.")
+    bool, typer.Option("--development", help="Accept one replica: for one broker on a laptop, not for payments.")
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    group = typer.Typer(help="The cluster's topics: as they are, as they should be.", no_args_is_help=True)
+    """Add the commands to the program."""
+    group = typer.Typer(help="Compare and correct the cluster's Kafka topics.", no_args_is_help=True)
     group.command("plan", help=_PLAN_HELP, epilog=_EPILOG_PLAN)(plan)
     group.command("apply", help=_APPLY_HELP, epilog=_EPILOG_APPLY)(apply)
     app.add_typer(group, name="topics")
@@ -63,44 +67,44 @@ def plan(
     development: Development = False,
     output: terminal.Output = "table",
 ) -> None:
-    """Shows the differences; ends with 3 where there are some."""
-    told = _done(kafka, topic_prefix, development=development, yes=False)
-    _show(told, output)
-    raise typer.Exit(exits.FOUND_WRONG if told else exits.DONE)
+    """Show the differences; exit with 3 if there are any."""
+    reports = _reports(kafka, topic_prefix, development=development, yes=False)
+    _show(reports, output)
+    raise typer.Exit(exits.FOUND_WRONG if reports else exits.DONE)
 
 
 def apply(
     kafka: options.Kafka = None,
     topic_prefix: Prefix = None,
     development: Development = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Apply the changes; without it, a dry run.")] = False,
     output: terminal.Output = "table",
 ) -> None:
-    """Makes the differences go away; shows what became of each."""
-    told = _done(kafka, topic_prefix, development=development, yes=yes)
-    _show(told, output)
-    if not yes and output == "table" and any(each.outcome.value == "would change" for each in told):
-        typer.echo("Nothing was changed. With --yes it is.", err=True)
-    raise typer.Exit(_code({each.outcome.value for each in told}))
+    """Correct the differences and show the outcome of each."""
+    reports = _reports(kafka, topic_prefix, development=development, yes=yes)
+    _show(reports, output)
+    if not yes and output == "table" and any(each.outcome.value == "would change" for each in reports):
+        typer.echo("Dry run. Nothing was changed; --yes applies the changes.", err=True)
+    raise typer.Exit(_code({each.outcome.value for each in reports}))
 
 
-def _done(kafka: str | None, prefix: str | None, *, development: bool, yes: bool) -> list[ApplyReport]:
-    """Each difference, and what became of it."""
+def _reports(kafka: str | None, prefix: str | None, *, development: bool, yes: bool) -> list[ApplyReport]:
+    """Return each difference with its outcome."""
     launch.need("aiokafka", "yaml", extra="cluster")
     from deploy import start_errors
     from deploy.cluster.settings import UnreadableFile
     from deploy.cluster.topic_check import NotSeen
 
-    told = options.told(kafka=kafka, topic_prefix=prefix, development=development or None)
+    settings = options.load_settings(kafka=kafka, topic_prefix=prefix, development=development or None)
     try:
-        return asyncio.run(_compared(told, yes=yes))
+        return asyncio.run(_compare(settings, yes=yes))
     except UnreadableFile as error:
-        launch.refuse("cannot do that as told", start_errors.told(error), exits.WRONG_USAGE)
+        launch.refuse("has wrong settings", start_errors.told(error), exits.WRONG_USAGE)
     except NotSeen as error:
-        launch.refuse("could not look at the topics", [f"Kafka at {told.kafka}: {error}"], exits.FAILED)
+        launch.refuse("could not read the topics", [f"Kafka at {settings.kafka}: {error}"], exits.FAILED)
 
 
-async def _compared(settings: ClusterSettings, *, yes: bool) -> list[ApplyReport]:
+async def _compare(settings: ClusterSettings, *, yes: bool) -> list[ApplyReport]:
     from deploy.cluster import connections, kafka_admin, topic_diff, topics
 
     wanted = topics.wanted(prefix=settings.topic_prefix, development=settings.development)
@@ -116,22 +120,22 @@ def _code(outcomes: set[str]) -> int:
     return exits.FOUND_WRONG if outcomes & {"would change", "by hand"} else exits.DONE
 
 
-def _show(told: Sequence[ApplyReport], output: str) -> None:
-    rows = [_row(each) for each in told]
+def _show(reports: Sequence[ApplyReport], output: str) -> None:
+    rows = [_row(each) for each in reports]
     if output == "json":
         terminal.as_json({"ok": not rows or all(row["outcome"] == "done" for row in rows), "differences": rows})
     elif rows:
-        columns = ("topic", "what", "is", "should be", "outcome", "why, or how")
+        columns = ("topic", "what", "is", "should be", "outcome", "reason, or how to")
         terminal.table("", columns, [[*row.values()] for row in rows])
     else:
         typer.echo("All topics are as they should be.")
 
 
-def _row(told: ApplyReport) -> dict[str, Any]:
-    """A difference as a row with stable names."""
+def _row(report: ApplyReport) -> dict[str, Any]:
+    """Return a difference as a row with stable names."""
     from deploy.cluster.topic_diff import AddPartitions, Create
 
-    match told.difference:
+    match report.difference:
         case Create(topic):
             config = ", ".join(f"{name}={value}" for name, value in topic.config.items())
             how = f"{topic.partitions} partitions, {topic.replicas} replicas, {config}"
@@ -140,4 +144,4 @@ def _row(told: ApplyReport) -> dict[str, Any]:
             row = {"topic": name, "what": "partitions", "is": str(now), "should_be": str(wanted)}
         case other:
             row = {"topic": other.name, "what": other.setting, "is": other.now, "should_be": other.wanted}
-    return row | {"outcome": told.outcome.value, "detail": told.detail}
+    return row | {"outcome": report.outcome.value, "detail": report.detail}

@@ -1,78 +1,76 @@
-"""`alipay-notify trigger`: plays one scenario against a receiver and says what came of each delivery.
+"""`alipay-notify trigger`: play one scenario against a receiver and report each delivery.
 
-The exit code is meant for a merchant's own tests: 0 every answer was as it should be, 3 some answer was not, 1 the
-command could not do its work, 2 it was used wrongly.
+A merchant's own tests can use its exit code: 0 if every answer was as expected, 3 if one was not.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploy import exits
 from deploy.cli import admin as admin_api
 from deploy.cli import sandbox as sandbox_command
+from deploy.cli import terminal
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from deploy.sandbox.delivery import Attempt, Profile
     from deploy.sandbox.notifications import Edits
     from deploy.sandbox.scenario import Course, Scenario
     from deploy.sandbox.world import World
 
-_HELP = """Send one scenario's notifications, signed as Alipay signs.
+_HELP = """Send the signed notifications of one test scenario.
 
     alipay-notify trigger --list
     alipay-notify trigger paid
     alipay-notify trigger partial_refund --account demo-cn --order OP-1
     alipay-notify trigger paid --override total_fee=88.88 --add promo=yes
-    alipay-notify trigger wrong_amount --admin http://127.0.0.1:9464     (the order is registered first)
-    alipay-notify trigger paid --to https://shop.example/notify --profile cn-4m
+    alipay-notify trigger wrong_amount --admin http://127.0.0.1:9464
+    alipay-notify trigger paid --to http://127.0.0.1:8080 --profile cn-4m
 
-Overrides act before signing: what is sent is genuine. For forgeries there is the scenario forged_signature.
-Keys and accounts are those of the sandbox that was started last in this directory, by `sandbox` or by `up --demo`; if
-there is none, new ones are made in .sandbox.
+--override, --add and --remove act before signing, so the notification stays authentic. The scenario forged_signature
+sends a forgery. --admin registers the order first.
+
+Keys and accounts come from the sandbox that was started last in this directory, by `sandbox` or `up --demo`. If there
+is none, they are created in .sandbox.
 """
 
-_EPILOG = "Exit codes: 0 every answer as expected, 1 could not be done, 2 wrong usage, 3 an answer other than expected."
+_EPILOG = "Exit codes: 0 every answer as expected, 1 could not be done, 2 wrong usage, 3 an unexpected answer."
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to the program."""
+    """Add the command to the program."""
     app.command("trigger", help=_HELP, epilog=_EPILOG)(trigger)
 
 
 def trigger(
-    scenario: Annotated[str, typer.Argument(help="Which one; see --list.", show_default=False)] = "",
-    account: Annotated[str, typer.Option(help="For which account; else the first that suits.")] = "",
-    override: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Another value, signed.")] = None,
-    add: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE", help="One more field, signed.")] = None,
+    scenario: Annotated[str, typer.Argument(help="The scenario; see --list.", show_default=False)] = "",
+    account: Annotated[str, typer.Option(help="The account; otherwise the first that fits.")] = "",
+    override: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Change a field.")] = None,
+    add: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Add a field.")] = None,
     remove: Annotated[list[str] | None, typer.Option(metavar="FIELD", help="Leave a field out.")] = None,
-    to: Annotated[str, typer.Option(metavar="URL", help="A receiver, or a whole notify URL.")] = "",
-    order: Annotated[str, typer.Option(metavar="NO", help="The order's number; else a new one.")] = "",
+    to: Annotated[str, typer.Option(metavar="URL", help="The receiver, or a whole notify URL.")] = "",
+    order: Annotated[str, typer.Option(metavar="NO", help="The order's number; otherwise a new one.")] = "",
     amount: Annotated[str, typer.Option(help="The order's amount.")] = "12.80",
     directory: Annotated[
         Path | None,
         typer.Option(
             "--dir",
             envvar=sandbox_command.DIRECTORY_ENVIRONMENT,
-            help="The sandbox's directory; else .sandbox, or the demo's if that was started last.",
+            help="The sandbox's folder; otherwise the one that was started last.",
         ),
     ] = None,
-    profile: Annotated[str, typer.Option(help="Follow a retry schedule; `once` sends each thing once.")] = "once",
-    time_scale: Annotated[float, typer.Option(min=0.001, help="How many times as fast as Alipay.")] = 1.0,
+    profile: Annotated[str, typer.Option(help="The retry schedule; `once` sends each notification once.")] = "once",
+    time_scale: Annotated[float, typer.Option(min=0.001, help="Retry so many times as fast as Alipay.")] = 1.0,
     history: Annotated[Path | None, typer.Option(help="Append each attempt to this file, as JSON lines.")] = None,
-    admin: Annotated[
-        str, typer.Option(metavar="URL", help="Register the order and its amount at this admin API first.")
-    ] = "",
+    admin: Annotated[str, typer.Option(metavar="URL", help="Register the order at this admin API first.")] = "",
     admin_token: admin_api.Token = "",
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios.")] = False,
-    output: Annotated[Literal["table", "json"], typer.Option(help="For people, or for programs.")] = "table",
+    output: terminal.Output = "table",
 ) -> None:
-    """Plays a scenario; the options are how."""
+    """Play a scenario, or list all."""
     from deploy.sandbox import scenario as scenarios
 
     known = scenarios.load_all()
@@ -80,17 +78,18 @@ def trigger(
         _list(list(known.values()), output)
         return
     if scenario not in known:
-        raise typer.BadParameter(f"{scenario or 'none'}: there are {', '.join(known)}", param_hint="SCENARIO")
+        missing = f"there is no scenario {scenario}" if scenario else "a scenario is missing"
+        raise typer.BadParameter(f"{missing}; the scenarios are {', '.join(known)}", param_hint="SCENARIO")
     schedule = sandbox_command.profile_named(profile)
     edits = _edits(override, add, remove)
     world = _world(directory or sandbox_command.started_last(), to)
-    courses = _planned(world, known[scenario], account=account, edits=edits, to=to, order=order, amount=amount)
+    courses = _plan(world, known[scenario], account=account, edits=edits, to=to, order=order, amount=amount)
     if admin:
         _register(courses, admin=admin, token=admin_token, amount=amount)
-    attempts = _played(courses, world=world, profile=schedule, time_scale=time_scale, history=history)
+    attempts = _play(courses, world=world, profile=schedule, time_scale=time_scale, history=history)
     _report(attempts, output)
     _advise(attempts, world)
-    raise typer.Exit(exits.DONE if all(one.as_expected for one in attempts) else exits.FOUND_WRONG)
+    raise typer.Exit(exits.DONE if all(attempt.as_expected for attempt in attempts) else exits.FOUND_WRONG)
 
 
 def _edits(override: list[str] | None, add: list[str] | None, remove: list[str] | None) -> Edits:
@@ -98,22 +97,22 @@ def _edits(override: list[str] | None, add: list[str] | None, remove: list[str] 
 
     edits = Edits(override=_pairs(override, "--override"), add=_pairs(add, "--add"), remove=tuple(remove or ()))
     if any(name == "sign" for name, _ in (*edits.override, *edits.add)):
-        raise typer.BadParameter("sign is what signing makes; play forged_signature instead", param_hint="--override")
+        raise typer.BadParameter(
+            "sign is made by signing; use the scenario forged_signature instead", param_hint="--override"
+        )
     return edits
 
 
 def _pairs(texts: list[str] | None, option: str) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for text in texts or ():
-        name, divided, value = text.partition("=")
-        if not name or not divided:
-            raise typer.BadParameter(f"{text!r} is not FIELD=VALUE", param_hint=option)
-        pairs.append((name, value))
-    return tuple(pairs)
+    pairs = [text.partition("=") for text in texts or ()]
+    for name, divider, value in pairs:
+        if not name or not divider:
+            raise typer.BadParameter(f"{name + divider + value!r} is not FIELD=VALUE", param_hint=option)
+    return tuple((name, value) for name, _, value in pairs)
 
 
 def _world(directory: Path, to: str) -> World:
-    """The sandbox's world. Where there is none it is made, with the addresses the other commands have by default."""
+    """Return the sandbox's world; create it with the default addresses if there is none."""
     from deploy.sandbox.world import World, WorldError
 
     try:
@@ -125,8 +124,7 @@ def _world(directory: Path, to: str) -> World:
             notify_base=_base(to) if to else sandbox_command.DEFAULT_NOTIFY,
         )
     except (OSError, WorldError) as error:
-        typer.echo(f"No keys to sign with: {error}", err=True)
-        raise typer.Exit(exits.FAILED) from error
+        terminal.fail(f"There are no keys to sign with: {error}")
 
 
 def _base(url: str) -> str:
@@ -134,11 +132,11 @@ def _base(url: str) -> str:
 
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise typer.BadParameter(f"{url!r} is no http or https URL", param_hint="--to")
+        raise typer.BadParameter(f"{url!r} is not an http or https URL", param_hint="--to")
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _planned(
+def _plan(
     world: World, chosen: Scenario, *, account: str, edits: Edits, to: str, order: str, amount: str
 ) -> tuple[Course, ...]:
     from datetime import UTC, datetime
@@ -153,7 +151,7 @@ def _planned(
     base = _base(to) if to else world.notify_base
     path = to[len(base) :].partition("?")[0] if to else ""
     try:
-        name = account or next(name for name, one in world.accounts.items() if chosen.suits(one))
+        name = account or next(name for name, each in world.accounts.items() if chosen.suits(each))
         played = world.account(name)
         if path.strip("/"):
             # A whole URL: Antom signs its path, so the account has to know it.
@@ -163,8 +161,7 @@ def _planned(
         planner = scenarios.Planner(SystemRandom())
         return planner.plan(chosen, played, now=datetime.now(UTC), base_url=base, wishes=wishes)
     except (UnplayableError, WorldError, ValueError) as error:
-        typer.echo(f"{chosen.name} cannot be played: {error}", err=True)
-        raise typer.Exit(exits.WRONG_USAGE) from error
+        terminal.fail(f"The scenario {chosen.name} cannot be played: {error}", exits.WRONG_USAGE)
 
 
 def _register(courses: tuple[Course, ...], *, admin: str, token: str, amount: str) -> None:
@@ -172,23 +169,21 @@ def _register(courses: tuple[Course, ...], *, admin: str, token: str, amount: st
 
     import aiohttp
 
-    from deploy.sandbox import scenario as sandbox_scenario
+    from deploy.sandbox import scenario as scenarios
     from deploy.sandbox.shop import AdminApi, AdminUnavailableError
 
     async def register() -> None:
         async with aiohttp.ClientSession() as http:
-            await sandbox_scenario.register(
-                courses, AdminApi(http=http, url=admin, token=token), amount=amount, always=True
-            )
+            api = AdminApi(http=http, url=admin, token=token)
+            await scenarios.register(courses, api, amount=amount, always=True)
 
     try:
         asyncio.run(register())
     except AdminUnavailableError as error:
-        typer.echo(f"The order cannot be registered at {admin}: {error}", err=True)
-        raise typer.Exit(exits.FAILED) from error
+        terminal.fail(f"The order could not be registered at {admin}: {error}")
 
 
-def _played(
+def _play(
     courses: tuple[Course, ...], *, world: World, profile: Profile, time_scale: float, history: Path | None
 ) -> list[Attempt]:
     import asyncio
@@ -196,7 +191,7 @@ def _played(
 
     import aiohttp
 
-    from deploy.sandbox import scenario as sandbox_scenario
+    from deploy.sandbox import scenario as scenarios
     from deploy.sandbox.delivery import DeliveryHistory, Sender
     from deploy.sandbox.issued import IssuedIds
 
@@ -213,70 +208,63 @@ def _played(
                     watcher=attempts.append,
                     history=facts,
                 )
-                await sandbox_scenario.play(courses, sender)
+                await scenarios.play(courses, sender)
 
     try:
         asyncio.run(send())
     except OSError as error:
-        typer.echo(f"The history cannot be written: {error}", err=True)
-        raise typer.Exit(exits.FAILED) from error
+        terminal.fail(f"The history cannot be written: {error}")
     return attempts
 
 
 def _report(attempts: list[Attempt], output: str) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    import msgspec
 
     from deploy.sandbox import serials
 
     if output == "json":
-        import msgspec
-
-        typer.echo(msgspec.json.format(msgspec.json.encode([_stable(one) for one in attempts])).decode())
+        terminal.as_json([msgspec.to_builtins(each) | {"as_expected": each.as_expected} for each in attempts])
         return
-    table = Table("notify_time", "account", "order", "what", "try", "answer", "Alipay would", box=None, pad_edge=False)
-    for one in attempts:
-        cells = (serials.moment(one.sent_at), one.account, one.order, one.kind, str(one.number))
-        # Texts, not strings: what a receiver answers must not be read as the console's markup.
-        table.add_row(*map(Text, (*cells, _answer(one), _next(one))), style="" if one.as_expected else "red")
-    console = _console()
-    console.print(table)
-    wrong = sum(not one.as_expected for one in attempts)
-    console.print(f"{len(attempts)} sent, {wrong} answered other than expected")
+    columns = ("", "notify_time", "account", "order", "what", "try", "answer", "Alipay would")
+    rows = [
+        (
+            "ok" if each.as_expected else "wrong", serials.moment(each.sent_at), each.account, each.order, each.kind,
+            each.number, _answer(each), _next_step(each),
+        )
+        for each in attempts
+    ]  # fmt: skip
+    terminal.table("", columns, rows)
+    wrong = sum(not each.as_expected for each in attempts)
+    typer.echo(f"{len(attempts)} sent, {wrong} not answered as expected")
 
 
 def _advise(attempts: list[Attempt], world: World) -> None:
-    """What to do where nobody answered, or where the receiver does not know this sandbox's keys."""
-    surprises = [one for one in attempts if not one.as_expected]
-    if any(one.status is None for one in surprises):
-        typer.echo("Is a receiver there? `alipay-notify up` starts one, and --to URL says where it is.", err=True)
-    elif any(one.status in (401, 404) for one in surprises):
+    """Print what to check if there was no answer, or if the receiver does not know this sandbox's keys."""
+    unexpected = [each for each in attempts if not each.as_expected]
+    if any(each.status is None for each in unexpected):
         typer.echo(
-            f"Does the receiver have this sandbox's accounts? ALIPAY_NOTIFY_ACCOUNTS={world.accounts_file} tells it; "
-            "--dir DIR plays with another sandbox's keys.",
+            "No receiver answers. Start one with `alipay-notify up`, or give its address with --to URL.", err=True
+        )
+    elif any(each.status in (401, 404) for each in unexpected):
+        typer.echo(
+            "The receiver may have other accounts than this sandbox. Start it with "
+            f"ALIPAY_NOTIFY_ACCOUNTS={world.accounts_file}, or use its sandbox with --dir DIR.",
             err=True,
         )
 
 
-def _stable(one: Attempt) -> dict[str, object]:
-    import msgspec
-
-    fields: dict[str, object] = msgspec.to_builtins(one)
-    return fields | {"as_expected": one.as_expected}
+def _answer(attempt: Attempt) -> str:
+    text = attempt.answer if attempt.outcome == "ok" else attempt.why
+    return f"{attempt.status or 'none'}  {text}  {attempt.elapsed_ms:.0f} ms"
 
 
-def _answer(one: Attempt) -> str:
-    said = one.answer if one.outcome == "ok" else one.why
-    return f"{one.status or 'none'}  {said}  {one.elapsed_ms:.0f} ms"
-
-
-def _next(one: Attempt) -> str:
-    """What Alipay would do now. A one-shot schedule ends here, which says nothing about Alipay: it would go on."""
-    if one.expected == "refused":
-        return "never have sent this"
-    if one.outcome == "ok":
-        return "be content"
-    return "send again" if one.again_in_s is None else f"send again after {_span(one.again_in_s)}"
+def _next_step(attempt: Attempt) -> str:
+    """Return Alipay's next step. The schedule `once` has none, but Alipay itself would send again."""
+    if attempt.expected == "refused":
+        return "never send this"
+    if attempt.outcome == "ok":
+        return "stop sending"
+    return "send again" if attempt.again_in_s is None else f"send again after {_span(attempt.again_in_s)}"
 
 
 def _span(seconds: float) -> str:
@@ -287,25 +275,7 @@ def _span(seconds: float) -> str:
 
 
 def _list(known: list[Scenario], output: str) -> None:
-    from rich.table import Table
-
     if output == "json":
-        import msgspec
-
-        rows = [{"name": one.name, "title": one.title, "tells": one.tells} for one in known]
-        typer.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
+        terminal.as_json([{"name": each.name, "title": each.title, "tells": each.tells} for each in known])
         return
-    table = Table("scenario", "what it tells", box=None, pad_edge=False)
-    for one in known:
-        table.add_row(one.name, one.tells)
-    _console().print(table)
-
-
-def _console() -> Console:
-    """A console whose tables keep their width where nobody looks: in a pipe or a log."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    return console
+    terminal.table("", ("scenario", "description"), [(each.name, each.tells) for each in known])

@@ -1,6 +1,6 @@
-"""`alipay-notify up`: the embedded engine in one process, and with `--demo` a simulated Alipay beside it.
+"""`alipay-notify up`: the embedded engine in one process, and with `--demo` a simulated Alipay in the same process.
 
-Only options are declared here; what runs is imported when the command runs, so that `--help` stays quick.
+Only options are declared here. The code that runs is imported when the command runs, so that `--help` stays quick.
 """
 
 from __future__ import annotations
@@ -19,42 +19,41 @@ if TYPE_CHECKING:
     from deploy.settings import EmbeddedSettings
 
 DEMO_DIR = Path(".demo")
-DEMO_HINT = "to see it work without any: alipay-notify up --demo"
+DEMO_HINT = "to try it without accounts of your own, run: alipay-notify up --demo"
 
-_HELP = """Run the engine on this machine: receiver, worker, admin API and console in one process.
+_HELP = """Run the embedded engine: receiver, worker and console.
 
-Alipay's notifications come to POST /notify/ACCOUNT on the public port; everything else is on the admin port, which only
-this machine reaches. `success` is said when the notification is on disk; killing the process loses nothing.
+One process on one machine. Alipay sends notifications to POST /notify/ACCOUNT on the public port. The admin API and the
+console are on the admin port, which is bound to 127.0.0.1 by default. A notification is answered `success` only after
+it is on disk, so that killing the process loses none.
 
     alipay-notify up --demo
-    alipay-notify up --accounts accounts.toml --data-dir /var/lib/alipay-notify
-    ALIPAY_NOTIFY_ACCOUNTS=accounts.toml alipay-notify up --port 0 --admin-port 0
+    alipay-notify up --accounts accounts.toml --data-dir /srv/alipay
+    ALIPAY_NOTIFY_ACCOUNTS=accounts.toml alipay-notify up --port 0
 
-When it is ready it prints one JSON line to stdout: {"event": "ready", "public": "http://…", "admin": "http://…"}.
-Logs go to stderr. SIGTERM ends it in good order.
+When the process is ready, it prints one JSON line to stdout: {"event": "ready", "public": "http://…", "admin":
+"http://…"}. Logs go to stderr. SIGTERM stops it gracefully.
 """
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to the program."""
-    app.command("up", help=_HELP, epilog=exits.EPILOG)(up)
+    """Add the command to the program."""
+    app.command("up", help=_HELP, epilog=exits.EPILOG_PROCESS)(up)
 
 
 def up(
     accounts: options.Accounts = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(readable=False, envvar="ALIPAY_NOTIFY_DATA_DIR", help="Where journal and orders are kept."),
+        typer.Option(readable=False, envvar="ALIPAY_NOTIFY_DATA_DIR", help="Folder of the journal and the orders."),
     ] = None,
     host: options.Host = None,
     port: options.Port = None,
     admin_host: options.AdminHost = None,
     admin_port: options.AdminPort = None,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="With a simulated Alipay, a shop, and traffic to watch.")
-    ] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Add a simulated Alipay, a shop, and sample traffic.")] = False,
 ) -> None:
-    """Runs the engine; the options stand above the environment."""
+    """Run the engine; the options override the environment."""
     import os
 
     from deploy import settings as embedded_settings
@@ -73,28 +72,32 @@ def up(
         settings = embedded_settings.load(os.environ, **given)
     except BadSettings as bad:
         hint = [] if given["accounts"] or os.environ.get("ALIPAY_NOTIFY_ACCOUNTS") else [DEMO_HINT]
-        launch.refuse("cannot start as told", [*bad.faults, *hint], exits.WRONG_USAGE)
+        launch.refuse("cannot start with these settings", [*bad.faults, *hint], exits.WRONG_USAGE)
 
     from deploy.embedded.up import REFUSALS
 
     launch.run(
-        lambda lines: (_demo if demo else _engine)(settings, lines),
+        lambda log_writer: (_demo if demo else _engine)(settings, log_writer),
         queue_max=settings.log_queue_max,
         refused_for=REFUSALS,
     )
 
 
-async def _engine(settings: EmbeddedSettings, lines: LogWriter) -> None:
+async def _engine(settings: EmbeddedSettings, log_writer: LogWriter) -> None:
     from deploy import process
     from deploy.embedded import up as embedded
 
     async def started(engine: EmbeddedEngine) -> None:
         typer.echo(process.ready_line(public=engine.public_url, admin=engine.admin_url))
 
-    await process.run_until_signal(lambda registry: embedded.running(settings, lines, registry), lines, started)
+    await process.run_until_signal(
+        lambda registry: embedded.running(settings, log_writer, registry), log_writer, started
+    )
 
 
-async def _demo(settings: EmbeddedSettings, lines: LogWriter) -> None:
+async def _demo(settings: EmbeddedSettings, log_writer: LogWriter) -> None:
     from deploy.embedded import demo
 
-    await demo.until_told(settings, lines, DEMO_DIR if settings.data_dir == DEMO_DIR / "engine" else settings.data_dir)
+    await demo.until_told(
+        settings, log_writer, DEMO_DIR if settings.data_dir == DEMO_DIR / "engine" else settings.data_dir
+    )

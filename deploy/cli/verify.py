@@ -1,6 +1,6 @@
-"""`alipay-notify verify FILE`: is this message authentic, and if not, why not.
+"""`alipay-notify verify FILE`: check a captured message and explain why it is refused.
 
-Only options are declared here; what answers is imported when the command runs, so that `--help` stays quick.
+Only options are declared here. The code that verifies is imported when the command runs, so that `--help` stays quick.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ if TYPE_CHECKING:
     from ingest.keys import Key, KeyRing
     from schemas.accounts import Account
 
-_HELP = """Say whether a message is authentic, and why its signature fails (验签失败) if it is not.
+_HELP = """Check a message's signature and explain why it fails (验签失败).
 
-FILE holds a request's body exactly as it was received, or a whole HTTP request with its headers; - is standard input.
+FILE holds a request's body exactly as it was received, or a whole HTTP request with its headers. - is standard input.
 
     alipay-notify verify body.txt --account shop-sg
     alipay-notify verify request.http
-    alipay-notify verify body.json --account antom-hk --header 'signature: algorithm=RSA256,keyVersion=1,signature=...'
+    alipay-notify verify body.json --account antom-hk \\
+        --header 'signature: algorithm=RSA256,keyVersion=1,signature=...'
     alipay-notify verify body.txt --key my-app-public-key.pem --output json
 
-Nothing is accepted here that the receiver would refuse: the variants tried only name the cause.
-
-Exit codes: 0 authentic and this account's, 1 could not be done, 2 wrong usage, 3 refused.
+The verdict is the receiver's. Variants of the text and other keys are tried only to name the cause, never to accept.
 """
+_EPILOG = "Exit codes: 0 accepted, 1 could not be checked, 2 wrong usage, 3 refused."
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("verify", help=_HELP)(verify)
+    app.command("verify", help=_HELP, epilog=_EPILOG)(verify)
 
 
 def verify(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A body or an HTTP request; - is standard input.")],
-    account: Annotated[str, typer.Option(help="Whose message it is; else the account that it fits.")] = "",
-    accounts: Annotated[
-        Path, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts' configuration.")
-    ] = Path("accounts.toml"),
+    account: Annotated[str, typer.Option(help="The message's account; otherwise it is found.")] = "",
+    accounts: Annotated[Path, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts file.")] = Path(
+        "accounts.toml"
+    ),
     header: Annotated[list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="A header of the request.")] = None,
-    path: Annotated[str, typer.Option(metavar="PATH", help="The path that was asked for, with its query.")] = "",
-    key: Annotated[Path | None, typer.Option(metavar="FILE", help="One more key to try, your own perhaps.")] = None,
+    path: Annotated[str, typer.Option(metavar="PATH", help="The path of the request, with its query.")] = "",
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="Another key to try, such as your own.")] = None,
     output: terminal.Output = "table",
 ) -> None:
-    """Explain one message; the options say whose it is and what else is known about it."""
+    """Explain one message."""
     import msgspec
 
     from schemas.accounts import BadAccounts
@@ -63,8 +63,8 @@ def verify(
         known, rings = _accounts(accounts, account)
     except BadAccounts as bad:
         _fail(bad.faults)
-    candidates = [known[account]] if account else _fitting(captured, known, rings)
-    explanation = _explained(captured, candidates, rings, key)
+    candidates = [known[account]] if account else _candidates(captured, known, rings)
+    explanation = _explain(captured, candidates, rings, key)
     if output == "json":
         terminal.as_json(msgspec.to_builtins(explanation))
     else:
@@ -92,14 +92,16 @@ def _captured(file: str, headers: list[str], path: str) -> Captured:
 
 
 def _accounts(path: Path, wanted: str) -> tuple[dict[str, Account], dict[str, KeyRing]]:
-    """The accounts and their rings. Other accounts' broken keys are no reason not to look at this one's message."""
+    """Return the accounts and the key rings that load; a broken key ends the command only in the wanted account."""
     from deploy import accounts_file
     from ingest import keys
     from schemas.accounts import BadAccounts
 
     known = accounts_file.read(path)
     if wanted and wanted not in known:
-        raise typer.BadParameter(f"no account {wanted}: there are {', '.join(known)}", param_hint="--account")
+        raise typer.BadParameter(
+            f"there is no account {wanted}; the accounts are {', '.join(known)}", param_hint="--account"
+        )
     rings, faults = {}, []
     for name, each in known.items():
         try:
@@ -109,14 +111,14 @@ def _accounts(path: Path, wanted: str) -> tuple[dict[str, Account], dict[str, Ke
                 raise
             faults += bad.faults
     for fault in faults:
-        typer.echo(f"{fault}: its keys are not tried", err=True)
+        typer.echo(f"{fault}: the keys of this account are not tried", err=True)
     if not rings:
         raise BadAccounts(faults)
     return known, rings
 
 
-def _fitting(captured: Captured, known: Mapping[str, Account], rings: Mapping[str, KeyRing]) -> list[Account]:
-    """The accounts that this message may be for: the one in its path, else those of its family."""
+def _candidates(captured: Captured, known: Mapping[str, Account], rings: Mapping[str, KeyRing]) -> list[Account]:
+    """Return the accounts that this message may be for: the one in its path, else those of its family."""
     from deploy.verify import explain
 
     usable = {name: each for name, each in known.items() if name in rings}
@@ -126,7 +128,7 @@ def _fitting(captured: Captured, known: Mapping[str, Account], rings: Mapping[st
     return explain.candidates(captured, list(usable.values()))
 
 
-def _explained(
+def _explain(
     captured: Captured, candidates: list[Account], rings: Mapping[str, KeyRing], key: Path | None
 ) -> Explanation:
     from deploy.verify import explain
@@ -134,7 +136,7 @@ def _explained(
     found = []
     for each in candidates:
         ring = rings[each.name]
-        if explain.looks_like_one(captured.body, each):
+        if explain.looks_like_return(captured.body, each):
             found.append(explain.explain_return(captured.body, each, ring))
         else:
             given = _given_key(key, each) if key else None
@@ -142,7 +144,9 @@ def _explained(
     accepted = [each for each in found if each.accepted]
     if len(found) != 1 and not accepted:
         names = ", ".join(each.name for each in candidates) or "none"
-        raise typer.BadParameter(f"whose message is it? It may be for: {names}", param_hint="--account")
+        raise typer.BadParameter(
+            f"the account is not clear from the message; choose one of: {names}", param_hint="--account"
+        )
     return (accepted or found)[0]
 
 
@@ -177,14 +181,14 @@ def _print_table(explanation: Explanation) -> None:
             table.add_row(name, Text(value))
     console.print(table)
     if explanation.signed_text:
-        # Below the table and never folded: what is copied from here has to be the text that was signed.
+        # Below the table and never folded, because a copy of it must be the exact text that was signed.
         console.print(Text("signed text", "bold"))
         for line in explanation.signed_text.split("\n"):
             console.print(Text(terminal.plain(line)), soft_wrap=True)
 
 
 def _rows(explanation: Explanation) -> list[tuple[str, str]]:
-    """What there is to say, by its name."""
+    """Return the lines of the table: label and value."""
     tried = explanation.tried
     return [
         ("cause", explanation.cause),
@@ -193,6 +197,6 @@ def _rows(explanation: Explanation) -> list[tuple[str, str]]:
         ("reason", explanation.reason.value if explanation.reason else ""),
         ("key", explanation.key),
         ("sign_type", terminal.plain(explanation.sign_type)),
-        ("holds with", terminal.words(each.variant.value for each in tried if each.holds)),
-        ("tried in vain", terminal.words(each.variant.value for each in tried if not each.holds)),
+        ("valid with", terminal.joined(each.variant.value for each in tried if each.holds)),
+        ("not valid with", terminal.joined(each.variant.value for each in tried if not each.holds)),
     ]

@@ -1,7 +1,7 @@
-"""What the explanation of a failed signature says: one sentence for the cause, one for what to do about it.
+"""Texts of the explanation: one sentence for the cause, one for the remedy.
 
-The words stand together so that they can be read, and translated, as one text. Alipay's own term for all of this is
-验签失败; each cause carries it, because that is what people search for.
+They stand together so that they can be read, and translated, as one text. Each cause begins with Alipay's own term,
+验签失败, because people search for it.
 """
 
 from msgspec import Struct
@@ -10,95 +10,102 @@ from deploy.verify.variants import Variant
 from schemas.dispositions import Refusal
 
 FAILED = "验签失败"
-_RAW = "Hand over the request's raw bytes, before any framework or proxy has read them."
+_RAW = "Use the request's raw bytes, before any framework or proxy has parsed them."
 
 
 class Advice(Struct, frozen=True):
-    """Why, and what to do."""
+    """A cause and its remedy."""
 
     cause: str
     remedy: str
 
 
 def departures(found: tuple[Variant, ...], key: str) -> Advice:
-    """On a message whose signature would hold if these were undone."""
+    """Return the advice on a message whose signature is valid once these changes are undone; `key` verifies it."""
     cause = ", and ".join(_VARIANTS[variant][0] for variant in found).replace("{key}", key)
     remedies = dict.fromkeys(_VARIANTS[variant][1] for variant in found)
     return Advice(f"{FAILED}: {cause}.", " ".join(remedies))
 
 
 def refusal(reason: Refusal, detail: str) -> Advice:
-    """On a message that is refused before or after its signature."""
+    """Return the advice on a message that is refused for a reason other than its signature."""
     cause, remedy = _REFUSALS.get(reason, (f"the message is refused: {reason.value}", ""))
     because = f" ({detail})" if detail and detail != reason.value else ""
     return Advice(f"{FAILED}: {cause}{because}.", remedy)
 
 
 def sign_type(given: str, pinned: str, *, holds: bool, otherwise: Advice) -> Advice:
-    """On a message that names another algorithm than the account's; `otherwise` is said of its signature alone."""
-    said = f"names sign_type {given}" if given else "names no sign_type"
-    cause = f"{FAILED}: the message {said} and the account is pinned to {pinned}, so no key is tried."
+    """Return the advice on a message that names another algorithm than the account's.
+
+    `holds` is true if only the algorithm is wrong; if not, `otherwise` is the advice on the signature itself.
+    """
+    named = f"names sign_type {given}" if given else "names no sign_type"
+    cause = f"{FAILED}: the message {named} and the account is pinned to {pinned}, so no key is tried."
     if not holds:
         also = otherwise.cause.removeprefix(f"{FAILED}: ")
         return Advice(f"{cause} Besides, {also}", f"Do not change the account for it. {otherwise.remedy}")
     return Advice(
         cause,
-        "The signature itself is right. If this merchant's product at Alipay signs this way, change sign_type (and the "
-        "key that belongs to it) in accounts.toml; otherwise somebody has changed the message.",
+        "The signature itself is valid. If this merchant's product at Alipay signs this way, change sign_type (and the "
+        "key that belongs to it) in accounts.toml. Otherwise the message has been tampered with.",
     )
 
 
 def grammar(detail: str, *, is_padded: bool) -> Advice:
-    """On a form whose signature would hold, if it were a form."""
+    """Return the advice on a body that is not a form, but whose signature would be valid."""
     if is_padded:
         return Advice(
-            f"{FAILED}: a line end or blanks stand around the body, which is otherwise signed correctly.",
+            f"{FAILED}: there are line ends or blanks around the body, which is otherwise signed correctly.",
             "The capture added them (an editor, echo): save the body without a line end. " + _RAW,
         )
-    return Advice(f"{FAILED}: the signature would hold, but the body is not what Alipay sends: {detail}.", _RAW)
+    return Advice(
+        f"{FAILED}: the signature would be valid, but the body is not in the form that Alipay sends: {detail}.", _RAW
+    )
 
 
-def other_maker(key: str) -> Advice:
-    """On a signature that another known key made, of some other text."""
+def other_signer(key: str) -> Advice:
+    """Return the advice on a signature over another text by a known key of another account."""
     return Advice(
         f"{FAILED}: the signature was made by {key}, which is not a key of this account, and over another text.",
-        "Check to which account this message belongs: another application, or the sandbox instead of production.",
+        "Check which account this message belongs to: another application, or the sandbox instead of production.",
     )
 
 
 OTHER_TEXT = Advice(
-    f"{FAILED}: the account's key made this signature, but over another text: a parameter was changed, added or taken "
-    "out after signing, or the signature belongs to another message.",
-    "Nothing is wrong with the keys. Compare the signed text with what was sent. " + _RAW,
+    f"{FAILED}: the account's key made this signature, but over another text: a parameter was changed, added or "
+    "removed after signing, or the signature belongs to another message.",
+    "The keys are right. Compare the signed text with the text that was sent. " + _RAW,
 )
-STRANGER = Advice(
+UNKNOWN_SIGNER = Advice(
     f"{FAILED}: no key known here made this signature.",
-    "Fetch Alipay's public key (支付宝公钥) for this application and product again. It is not the application's own "
-    "(应用公钥), and the sandbox, RSA and RSA2 have different ones.",
+    "Download Alipay's public key (支付宝公钥) for this application and product again. It is not the application's own "
+    "key (应用公钥), and the sandbox, RSA and RSA2 have different ones.",
 )
 OWN_KEY = Advice(
-    f"{FAILED}: the account's key is the merchant's own public key (应用公钥), the one given to compare with; Alipay "
-    "signs with its own.",
-    "Put Alipay's public key (支付宝公钥) into the account's keys. Your own goes to Alipay, and nowhere here.",
+    f"{FAILED}: the account's key is the merchant's own public key (应用公钥), the one given to compare with, but "
+    "Alipay signs with its own key.",
+    "Put Alipay's public key (支付宝公钥) into the account's keys. Upload your own key to Alipay; it is not used here.",
 )
-SECRET = Advice(
-    f"{FAILED}: this text with this MD5 key has another digest; a digest does not tell which of the two is wrong.",
-    "Compare the MD5 key with the one in Alipay's merchant centre, then the signed text with what was sent.",
+MD5_MISMATCH = Advice(
+    f"{FAILED}: this text with this MD5 key has another digest; a digest does not show which of the two is wrong.",
+    "Compare the MD5 key with the one in Alipay's merchant centre, then the signed text with the text that was sent.",
 )
-UNDECIDED = Advice(
-    f"{FAILED}: no key of the account made this signature over this text; a DSA signature does not tell whether the "
-    "key or the text is the wrong one.",
-    "Compare the key with the one in Alipay's merchant centre, then the signed text with what was sent.",
+DSA_MISMATCH = Advice(
+    f"{FAILED}: no key of the account made this signature over this text; a DSA signature does not show whether the "
+    "key or the text is wrong.",
+    "Compare the key with the one in Alipay's merchant centre, then the signed text with the text that was sent.",
 )
 MALFORMED_SIGN = Advice(
-    f"{FAILED}: the signature is not well-formed: not the one spelling that standard base64 (MD5: 32 lower-case hex "
-    "digits) has for it.",
-    "A signature that was cut, wrapped or decoded on the way cannot be mended. " + _RAW,
+    f"{FAILED}: the signature is not well-formed: it must be strict standard base64 (MD5: 32 lower-case hex digits).",
+    "A signature that was cut, wrapped or decoded on the way cannot be repaired. " + _RAW,
 )
+
+_UNTOUCHED = "Forward the body unchanged."
+_ANY_CHARSET = "Forward the body unchanged: signatures cover bytes, so that they are verified without decoding."
 
 _VARIANTS: dict[Variant, tuple[str, str]] = {
     Variant.BODY_TRIMMED: (
-        "a line end or blanks stand around the body that were not signed",
+        "there are line ends or blanks around the body that were not signed",
         "Save the body without a line end.",
     ),
     Variant.BODY_UNESCAPED: (
@@ -106,99 +113,102 @@ _VARIANTS: dict[Variant, tuple[str, str]] = {
         "Do not pass the body through an HTML or XML filter.",
     ),
     Variant.NOT_DECODED: (
-        "the values were signed as they stand here: this body is already decoded",
+        "this body is already percent-decoded",
         _RAW,
     ),
     Variant.DECODED_TWICE: (
-        "the values were percent-encoded once more after signing",
-        "Something on the way re-encodes the form: forward the body untouched.",
+        "the values were percent-encoded again after signing",
+        "A proxy or framework encodes the form again: forward the body unchanged.",
     ),
     Variant.QUERY_INCLUDED: (
-        "parameters of the address were signed too: notify_url has a query of its own",
-        "Give Alipay a notify_url without a query; the query is never read.",
+        "parameters of the address were signed too, because notify_url has a query",
+        "Give Alipay a notify_url without a query; the receiver never reads the query.",
     ),
     Variant.VALUES_TRIMMED: (
-        "blanks around values were added after signing, or trimmed before it",
-        "Trim subject and body before they are sent to Alipay, and nothing afterwards.",
+        "blanks around values were added after signing, or removed before it",
+        "Trim subject and body before you send them to Alipay, and change nothing afterwards.",
     ),
     Variant.VALUES_UNESCAPED: (
         "values were HTML-escaped after signing (&quot; for a quote)",
-        "An input filter (against XSS, say) rewrites the form: take it off this path.",
+        "An input filter (against XSS, for example) rewrites the form: remove it from this path.",
     ),
     Variant.PLUS_TO_BLANK: (
-        "blanks have become + signs: the form was encoded again as an address is",
-        "Forward the body untouched.",
+        "blanks have become + signs, because the form was encoded again as a URL",
+        _UNTOUCHED,
     ),
     Variant.UTF8_TO_GBK: (
-        "the text was signed in GBK and was turned into UTF-8 on the way",
-        "Forward the body untouched: signatures cover bytes, and no charset needs to be known to check them.",
+        "the text was signed in GBK and converted to UTF-8 on the way",
+        _ANY_CHARSET,
     ),
     Variant.GBK_TO_UTF8: (
-        "the text was signed in UTF-8 and was turned into GBK on the way",
-        "Forward the body untouched: signatures cover bytes, and no charset needs to be known to check them.",
+        "the text was signed in UTF-8 and converted to GBK on the way",
+        _ANY_CHARSET,
     ),
     Variant.LATIN1: (
         "the text was read as Latin-1 and written as UTF-8 on the way",
-        "A framework decoded the form without its charset: forward the body untouched.",
+        "A framework decoded the form without its charset: forward the body unchanged.",
     ),
     Variant.SIGN_TYPE_KEPT: (
-        "sign_type was signed too, as Alipay does for life-account and service-market messages only",
-        "This is no payment notification: do not send such messages to this address.",
+        "sign_type was signed too, which Alipay does only for life-account and service-market messages",
+        "This is not a payment notification: do not send such messages to this address.",
     ),
     Variant.CERT_SN_DROPPED: (
-        "alipay_cert_sn was not signed, though it stands in the form",
-        "Something added it on the way: forward the body untouched.",
+        "alipay_cert_sn is in the form but was not signed",
+        "A proxy or framework added it: forward the body unchanged.",
     ),
     Variant.ORIGINAL_ORDER: (
         "the parameters were signed in the order sent, not sorted by name",
-        "The signer is not Alipay's notification service: a test of one's own must sort by name.",
+        "Alipay's notification service did not sign this message. A test of your own must sort by name.",
     ),
     Variant.PATH_OF_REQUEST: (
-        "Antom signed the path of this request, and the account's public_path is another",
-        "Set public_path to the path of the notify address as Antom was told it.",
+        "Antom signed the path of this request, but the account has another public_path",
+        "Set public_path to the path of the notify address that is configured at Antom.",
     ),
     Variant.PATH_WITH_QUERY: (
         "the query of the address was signed with the path",
-        "Tell Antom a notify address without a query.",
+        "Configure a notify address without a query at Antom.",
     ),
     Variant.TRAILING_SLASH: (
         "the signed path and public_path differ in a slash at the end",
-        "Set public_path to the path of the notify address exactly as Antom was told it.",
+        "Set public_path to exactly the path of the notify address that is configured at Antom.",
     ),
     Variant.BODY_COMPACTED: ("the JSON body was written again, with other blanks than were signed", _RAW),
     Variant.BODY_SPACED: ("the JSON body was written again, with other blanks than were signed", _RAW),
     Variant.SIGN_BLANK_TO_PLUS: (
-        "the + signs of the signature have become blanks: it was sent without being percent-encoded, or decoded twice",
+        "the + signs of the signature have become blanks: it was sent without percent-encoding, or decoded twice",
         "Decode the form once. A sender must write + as %2B.",
     ),
     Variant.SIGN_DECODED_AGAIN: (
-        "the signature is still percent-encoded: it was encoded twice",
-        "Something on the way re-encodes the message: forward it untouched.",
+        "the signature is still percent-encoded, because it was encoded twice",
+        "A proxy or framework encodes the message again: forward it unchanged.",
     ),
-    Variant.SIGN_WHITESPACE: ("line ends or blanks stand inside the signature", "Write the signature in one piece."),
+    Variant.SIGN_WHITESPACE: (
+        "there are line ends or blanks inside the signature",
+        "Write the signature in one piece.",
+    ),
     Variant.SIGN_URL_SAFE: (
-        "the signature is written in the URL-safe alphabet (- and _)",
-        "Alipay writes standard base64: something re-encodes it.",
+        "the signature is in the URL-safe base64 alphabet (- and _)",
+        "Alipay writes standard base64, so the signature was re-encoded: forward the message unchanged.",
     ),
     Variant.SIGN_UNPADDED: (
-        "the = at the end of the signature are missing",
-        "Something cut them: forward it untouched.",
+        "the = at the end of the signature is missing",
+        "It was cut off on the way: forward the message unchanged.",
     ),
     Variant.SIGN_UPPER_CASE: (
-        "the MD5 digest is in capitals",
-        "Alipay writes lower-case hex: the signer is another.",
+        "the MD5 digest is in upper case",
+        "Alipay writes lower-case hex, so Alipay did not sign this message.",
     ),
     Variant.OTHER_HASH: (
         "it was signed with the other hash (RSA is SHA-1, RSA2 and RSA256 are SHA-256)",
         "Check sign_type of the account, and which key belongs to it.",
     ),
     Variant.OTHER_KEY_OF_ACCOUNT: (
-        "it was signed with key version {key}, and the header names another",
-        "Check that the files under keys belong to the versions they are named by.",
+        "it was signed with key version {key}, but the header names another",
+        "Check that each file under keys has the version of its key.",
     ),
     Variant.KEY_OF_OTHER_ACCOUNT: (
         "it was signed with a key of another account ({key})",
-        "Check which account's address this application was told as its notify_url, and which key file it names.",
+        "Check which notify_url this application has at Alipay, and which key file the account names.",
     ),
     Variant.GIVEN_KEY: (
         "it was signed with the key given for comparison ({key}), which is not a key of the account",
@@ -209,28 +219,28 @@ _VARIANTS: dict[Variant, tuple[str, str]] = {
 
 _REFUSALS: dict[Refusal, tuple[str, str]] = {
     Refusal.MALFORMED: ("the message is not in the form that Alipay sends", _RAW),
-    Refusal.TOO_MANY_FIELDS: ("there are more parameters than any notification has", _RAW),
-    Refusal.FIELD_TOO_LONG: ("a parameter is longer than any notification's", _RAW),
+    Refusal.TOO_MANY_FIELDS: ("there are more parameters than in any notification", _RAW),
+    Refusal.FIELD_TOO_LONG: ("a parameter is longer than in any notification", _RAW),
     Refusal.DUPLICATE_PARAM: (
-        "a parameter occurs twice, and two readers would take two different ones",
-        "Something on the way adds parameters: forward the body untouched.",
+        "a parameter occurs twice, and two parsers would use different ones",
+        "A proxy or framework adds parameters: forward the body unchanged.",
     ),
     Refusal.MISSING_SIGN: (
-        "there is no signature: no sign in the form's body, or one of antom's three signing headers is missing",
-        "Names are exact (not Sign, not sign[]), & alone separates, and parameters in the address are not read. For "
-        "antom give signature, client-id and request-time with the capture.",
+        "there is no signature: no sign in the form's body, or one of Antom's three signing headers is missing",
+        "Names are exact (not Sign, not sign[]), only & separates parameters, and parameters in the address are not "
+        "read. For Antom, capture the headers signature, client-id and request-time too.",
     ),
     Refusal.UNKNOWN_KEY: (
         "the message names a key version, or a certificate, that the account does not have",
-        "Add the key under its version to the account's keys. Take it from Antom's or Alipay's own pages.",
+        "Add the key under its version to the account's keys. Download it from Antom's or Alipay's own pages.",
     ),
     Refusal.AMBIGUOUS: (
-        "the signature is right, but some value holds & and a parameter's name and =, so that the same signature also "
+        "the signature is valid, but a value contains & and a parameter's name and =, so that the same signature also "
         "fits other parameters",
-        "Treat it as an attack until a person has looked. Keep such text out of subject, body and passback_params.",
+        "Treat it as an attack until you have checked it. Keep such text out of subject, body and passback_params.",
     ),
     Refusal.NOT_OURS: (
-        "the signature is right, but the message is for somebody else",
+        "the signature is valid, but the message is for another merchant",
         "Check seller_id, app_id, auth_app_id or client_id of the account against the message.",
     ),
-}  # fmt: skip
+}

@@ -1,7 +1,6 @@
-"""A captured request, read from a file: an HTTP message with its headers, or a body alone.
+"""Read a captured request from a file: an HTTP message with its headers, or a body alone.
 
-Used to explain what was received, so it is lenient about line ends and about what tools print around a message, and
-exact about the one thing that matters: the body's bytes.
+It is lenient about line ends, and exact about the body's bytes.
 """
 
 import re
@@ -14,7 +13,7 @@ _END_OF_HEADERS = re.compile(rb"\r?\n\r?\n")
 
 
 class Captured(Struct, frozen=True, kw_only=True):
-    """One request as it was captured. Header names are in lower case; `target` is the path with its query, if known."""
+    """A captured request. Header names are in lower case; `target` is the path with its query, if known."""
 
     body: bytes
     headers: dict[str, str] = {}
@@ -22,14 +21,14 @@ class Captured(Struct, frozen=True, kw_only=True):
 
 
 def read(content: bytes) -> Captured:
-    """The request in a file. Without a request line at its beginning, the whole file is the body.
+    """Return the request in a file; without a request line at the start, the whole file is the body.
 
-    Where the headers announce a length, the body ends there: an editor's line end after it does no harm.
+    If the headers have a Content-Length, the body ends there, so that a line end added by an editor is ignored.
     """
     start = _REQUEST_LINE.match(content)
     if start is None:
         return Captured(body=content)
-    head, body = _parted(content[start.end() :])
+    head, body = _split(content[start.end() :])
     headers: dict[str, str] = {}
     for line in head.splitlines():
         match = _HEADER.fullmatch(line)
@@ -41,6 +40,6 @@ def read(content: bytes) -> Captured:
     return Captured(body=body, headers=headers, target=start[1].decode("utf-8", "replace"))
 
 
-def _parted(content: bytes) -> tuple[bytes, bytes]:
+def _split(content: bytes) -> tuple[bytes, bytes]:
     end = _END_OF_HEADERS.search(content)
     return (content, b"") if end is None else (content[: end.start()], content[end.end() :])

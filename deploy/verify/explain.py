@@ -1,13 +1,10 @@
-"""Why a signature fails (验签失败), in one sentence, and what to do about it.
+"""Explain why a message is refused (验签失败): its cause in one sentence, and the remedy.
 
-The verdict is the receiver's own, by the very same code (`ingest.authenticate`); everything after it is diagnosis. It
-tries what is known to go wrong on the way (`deploy.verify.variants`): one departure at a time, then two together, with
-every key at hand. A departure under which the signature holds is the cause, never a reason to accept.
+The verdict is the receiver's own (`ingest.authenticate`). The diagnosis then undoes changes that happen to messages on
+the way (`deploy.verify.variants`), one at a time and two together, with every key at hand. A change under which the
+signature is valid names the cause; it never makes the message accepted.
 
-An RSA signature gives one thing more away: opened with a public key it shows whether that key made it, whatever the
-text. So "our key, but another text" can be told from "not our key" even where no variant fits.
-
-The same explanation for a Return: what came back with the buyer, rather than from Alipay's servers.
+Returns, which come back with the buyer, are explained by the same code.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from msgspec import Struct
 
-from deploy.verify import advice as words
-from deploy.verify import variants
+from deploy.verify import advice, variants
 from deploy.verify.advice import Advice
 from deploy.verify.capture import Captured
 from deploy.verify.variants import Sign, Text, Variant
@@ -33,21 +29,21 @@ from schemas import antom
 from schemas.accounts import CHARSETS, Account, Family, SignType
 from schemas.dispositions import Refusal
 
-DEPARTURES_MAX = 2  # with three anything can be made to fit nothing that happens in life
+DEPARTURES_MAX = 2  # three changes together do not occur in practice, and would fit by chance
 
 
 class Tried(Struct, frozen=True, kw_only=True):
-    """One variant, and whether the signature holds under it alone."""
+    """One variant, and whether the signature is valid under it alone."""
 
     variant: Variant
     holds: bool
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
-    """What came of one captured message.
+    """The verdict on one captured message, with its cause and remedy.
 
-    `signed_text` is the canonical text that was accepted or tried, for showing. `departures` are what would have to be
-    undone for the signature to hold, empty where nothing known would do; `key` names the key under which it holds.
+    `signed_text` is the canonical text that was accepted or tried, for display. `departures` are the changes that have
+    to be undone to make the signature valid, empty if no known change explains it. `key` names the key that verifies.
     """
 
     account: str
@@ -63,7 +59,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
 
 class _Candidate(Struct, frozen=True):
-    """One key to try: what trying it departs from, how it is called, and the key."""
+    """One key to try, with its name; `variant` is `None` for the key that should verify."""
 
     variant: Variant | None
     label: str
@@ -71,6 +67,8 @@ class _Candidate(Struct, frozen=True):
 
 
 class _Fit(Struct, frozen=True):
+    """Changes that, undone together, make the signature valid under the key of this name."""
+
     departures: tuple[Variant, ...]
     label: str
 
@@ -83,10 +81,10 @@ def explain(
     others: Mapping[str, KeyRing] | None = None,
     given: Key | None = None,
 ) -> Explanation:
-    """The verdict on `captured` for this account, and its cause where it is refused.
+    """Return the verdict on `captured` for this account, with the cause if it is refused.
 
-    `others` are the rings of the other accounts, `given` one more key that the message might be signed with: both are
-    tried to name the cause, and never accepted.
+    `others` are the key rings of the other accounts, `given` is another key that may have signed the message. Both are
+    tried only to name the cause; no message is accepted by them.
     """
     try:
         headers = _signing_headers(captured) if account.family is Family.ANTOM else None
@@ -97,7 +95,7 @@ def explain(
     return Explanation(
         account=account.name,
         accepted=True,
-        cause="The signature is right and the message is this account's (验签成功).",
+        cause="The signature is valid, and the message is for this account (验签成功).",
         remedy="",
         key=authentic.key_id,
         sign_type=account.sign_type.value,
@@ -106,7 +104,7 @@ def explain(
 
 
 def candidates(captured: Captured, accounts: Sequence[Account]) -> list[Account]:
-    """The accounts that a message without an address may be for: of its family, and named in it where it names any."""
+    """Return the accounts that a message without an address may be for: those named in it, else its family's."""
     is_antom = captured.body.lstrip().startswith(b"{") and "signature" in captured.headers
     of_family = [each for each in accounts if (each.family is Family.ANTOM) == is_antom]
     if is_antom:
@@ -141,13 +139,13 @@ def _refused(
         fits = list(_fits(texts, spellings, keys, ring.sign_type))
         fit = min(fits, key=lambda each: len(each.departures), default=None)
         tried = _tried([*texts, *spellings, *keys], fits)
-    advice = _advice(refused, fit, sign, captured, account, keys)
+    advised = _advise(refused, fit, sign, captured, account, keys)
     return Explanation(
         account=account.name,
         accepted=False,
         reason=refused.reason,
-        cause=advice.cause,
-        remedy=advice.remedy,
+        cause=advised.cause,
+        remedy=advised.remedy,
         key=fit.label if fit else "",
         sign_type=sign_type,
         signed_text=_shown(texts[0].text, captured, account) if texts else "",
@@ -157,14 +155,14 @@ def _refused(
 
 
 def _accepted_text(captured: Captured, account: Account, ring: KeyRing) -> bytes:
-    """Which of the two canonical texts was signed: the one without the empty values, or the one with them."""
+    """Return the canonical text that was signed: the one without the empty values, or the one with them."""
     sign, _ = _signature_of(captured, account)
     texts = [each.text for each in _texts(captured, account) if each.variant is None]
     return next((text for text in texts if signature.signer(text, sign, ring) is not None), texts[0])
 
 
 def _key_version(captured: Captured, account: Account) -> str | None:
-    """The key that an Antom message names, if it names one readably; a form names none."""
+    """Return the key version in an Antom message's header; `None` if it cannot be read, and for a form."""
     if account.family is not Family.ANTOM:
         return None
     try:
@@ -200,7 +198,7 @@ def _texts(captured: Captured, account: Account) -> Iterator[Text]:
 
 
 def _signature_of(captured: Captured, account: Account) -> tuple[bytes, str]:
-    """The signature and the algorithm that the message carries, as far as they can be read."""
+    """Return the message's signature and algorithm, as far as they can be read."""
     if account.family is Family.ANTOM:
         try:
             header = antom.read_signature_header(captured.headers.get("signature", ""))
@@ -212,7 +210,7 @@ def _signature_of(captured: Captured, account: Account) -> tuple[bytes, str]:
 
 
 def _fits(texts: list[Text], signs: list[Sign], keys: list[_Candidate], pinned: SignType) -> Iterator[_Fit]:
-    """Every combination of at most two departures under which the signature holds."""
+    """Yield every combination of at most two changes under which the signature is valid."""
     for text, sign, key, algorithm in product(texts, signs, keys, _algorithms(pinned)):
         other_hash = Variant.OTHER_HASH if algorithm is not pinned else None
         departures = tuple(each for each in (text.variant, sign.variant, key.variant, other_hash) if each is not None)
@@ -229,7 +227,7 @@ def _algorithms(pinned: SignType) -> tuple[SignType, ...]:
 
 
 def _distinct(texts: Iterator[Text]) -> list[Text]:
-    """Each text once, under the first variant that gives it: what changes nothing explains nothing."""
+    """Return each text once, under its first variant: a variant that changes nothing explains nothing."""
     found: dict[bytes, Text] = {}
     for each in texts:
         found.setdefault(each.text, each)
@@ -237,63 +235,67 @@ def _distinct(texts: Iterator[Text]) -> list[Text]:
 
 
 def _tried(candidates: Sequence[Text | Sign | _Candidate], fits: list[_Fit]) -> tuple[Tried, ...]:
-    """Each variant that changes anything about this message, and whether it alone makes the signature hold."""
+    """Return each variant that changes this message, and whether it alone makes the signature valid."""
     alone = {fit.departures[0] for fit in fits if len(fit.departures) == 1}
     names = dict.fromkeys(each.variant for each in candidates if each.variant is not None)
     return tuple(Tried(variant=variant, holds=variant in alone) for variant in (*names, Variant.OTHER_HASH))
 
 
-def _advice(
+def _advise(
     refused: Refused, fit: _Fit | None, sign: bytes, captured: Captured, account: Account, keys: list[_Candidate]
 ) -> Advice:
-    """The likeliest cause, the surest first: a variant that fits, what the reason says, who made the signature."""
+    """Return the most certain cause: a variant that fits, else the reason of the refusal, else the signer."""
     if refused.reason is Refusal.UNSUPPORTED_SIGN_TYPE:
-        return _advice_on_sign_type(fit, sign, captured, account, keys)
+        return _advise_on_sign_type(fit, sign, captured, account, keys)
     if fit is not None and fit.departures:
-        return words.departures(fit.departures, fit.label)
+        return advice.departures(fit.departures, fit.label)
     if fit is not None and refused.reason is Refusal.MALFORMED:
-        return words.grammar(str(refused), is_padded=captured.body != captured.body.strip())
+        return advice.grammar(str(refused), is_padded=captured.body != captured.body.strip())
     if refused.reason is not Refusal.BAD_SIGNATURE:
-        return words.refusal(refused.reason, str(refused))
-    return _advice_on_maker(sign, account, keys)
+        return advice.refusal(refused.reason, str(refused))
+    return _advise_on_signer(sign, account, keys)
 
 
-def _advice_on_sign_type(
+def _advise_on_sign_type(
     fit: _Fit | None, sign: bytes, captured: Captured, account: Account, keys: list[_Candidate]
 ) -> Advice:
-    """On a message that names another algorithm; its signature may all the same be right, by either hash."""
+    """Return the advice on a message that names another algorithm; its signature may be valid with either hash."""
     given = _signature_of(captured, account)[1]
     if fit is None:
-        otherwise = _advice_on_maker(sign, account, keys)
-        return words.sign_type(given, account.sign_type.value, holds=False, otherwise=otherwise)
-    otherwise = words.departures(fit.departures, fit.label)
+        otherwise = _advise_on_signer(sign, account, keys)
+        return advice.sign_type(given, account.sign_type.value, holds=False, otherwise=otherwise)
+    otherwise = advice.departures(fit.departures, fit.label)
     holds = set(fit.departures) <= {Variant.OTHER_HASH}
-    return words.sign_type(given, account.sign_type.value, holds=holds, otherwise=otherwise)
+    return advice.sign_type(given, account.sign_type.value, holds=holds, otherwise=otherwise)
 
 
-def _advice_on_maker(sign: bytes, account: Account, keys: list[_Candidate]) -> Advice:
-    """What the signature alone gives away."""
+def _advise_on_signer(sign: bytes, account: Account, keys: list[_Candidate]) -> Advice:
+    """Return the advice that the signature alone allows.
+
+    Opened with a public key, an RSA signature shows whether that key made it, over whichever text. So "our key, but
+    another text" differs from "not our key" even if no variant fits.
+    """
     if account.sign_type is SignType.MD5:
-        return words.SECRET
+        return advice.MD5_MISMATCH
     if signature.decoded(sign) is None:
-        return words.MALFORMED_SIGN
+        return advice.MALFORMED_SIGN
     if account.sign_type is SignType.DSA:
-        return words.UNDECIDED
-    maker = next((each for each in keys if _made(each.key, sign)), None)
-    if maker is None:
-        return words.OWN_KEY if _is_own(keys) else words.STRANGER
-    is_ours = maker.variant in (None, Variant.OTHER_KEY_OF_ACCOUNT)
-    return words.OTHER_TEXT if is_ours else words.other_maker(maker.label)
+        return advice.DSA_MISMATCH
+    signer = next((each for each in keys if _made(each.key, sign)), None)
+    if signer is None:
+        return advice.OWN_KEY if _has_own_key(keys) else advice.UNKNOWN_SIGNER
+    is_ours = signer.variant in (None, Variant.OTHER_KEY_OF_ACCOUNT)
+    return advice.OTHER_TEXT if is_ours else advice.other_signer(signer.label)
 
 
-def _is_own(keys: list[_Candidate]) -> bool:
-    """Whether the key given for comparison is among the account's: then it is not Alipay's."""
+def _has_own_key(keys: list[_Candidate]) -> bool:
+    """Return whether the key given for comparison is one of the account's; it is then not Alipay's."""
     given = {key_files.fingerprint(each.key.material) for each in keys if each.variant is Variant.GIVEN_KEY}
     return any(key_files.fingerprint(each.key.material) in given for each in keys if each.variant is None)
 
 
 def _made(key: Key, sign: bytes) -> bool:
-    """Whether the key's holder made this signature, of whatever text: it opens to a well-formed digest."""
+    """Return whether this key made the signature, over any text: it then opens to a well-formed digest."""
     raw = signature.decoded(sign)
     if raw is None or not isinstance(key.material, rsa.RSAPublicKey):
         return False
@@ -309,15 +311,15 @@ def _opens(key: rsa.RSAPublicKey, raw: bytes, algorithm: hashes.HashAlgorithm) -
 
 
 def _shown(text: bytes, captured: Captured, account: Account) -> str:
-    """The signed text for a person: decoded by the charset it names, bytes that do not fit escaped."""
+    """Return the signed text for display: decoded by the charset that it names, with other bytes escaped."""
     charset = dict(variants.pairs_of(captured.body)).get(b"charset", b"").decode("ascii", "replace").lower()
     if account.family is Family.ANTOM:
         charset = "utf-8"
     return text.decode(charset if charset in CHARSETS else account.charset, "backslashreplace")
 
 
-def looks_like_one(body: bytes, account: Account) -> bool:
-    """Whether a body can only be an app's Return: a result string, or JSON where the account's messages are forms."""
+def looks_like_return(body: bytes, account: Account) -> bool:
+    """Return whether a body can only be an app's Return: a result string, or JSON for an account that sends forms."""
     if account.family is Family.ANTOM:
         return False
     start = body.lstrip()
@@ -325,9 +327,9 @@ def looks_like_one(body: bytes, account: Account) -> bool:
 
 
 def explain_return(body: bytes, account: Account, ring: KeyRing) -> Explanation:
-    """The verdict on a Return, with its cause. A line end after it does not count as part of it."""
+    """Return the verdict on a Return, with its cause; a line end after it is ignored."""
     found = returns.check(body.decode("utf-8", "replace").rstrip("\r\n"), account, ring)
-    cause, remedy = _words(found)
+    cause, remedy = _advise_on_return(found)
     return Explanation(
         account=account.name,
         accepted=found.verdict is ReturnVerdict.AUTHENTIC,
@@ -339,18 +341,18 @@ def explain_return(body: bytes, account: Account, ring: KeyRing) -> Explanation:
     )
 
 
-def _words(found: Return) -> tuple[str, str]:
+def _advise_on_return(found: Return) -> tuple[str, str]:
     if found.verdict is ReturnVerdict.AUTHENTIC:
-        return "This Return is authentic (验签成功). It decides nothing: wait for the notification.", ""
+        return "This Return is authentic (验签成功). It decides nothing; wait for the notification.", ""
     if found.verdict is ReturnVerdict.UNSIGNED:
-        return f"This Return carries nothing signed: {found.result_meaning}.", "Ask for the order's state instead."
+        return f"This Return carries nothing signed: {found.result_meaning}.", "Query the order's state instead."
     if found.reason is None:
-        return f"{words.FAILED}: this is no Return that can be read ({found.detail}).", ""
+        return f"{advice.FAILED}: this Return cannot be read ({found.detail}).", ""
     if found.reason is Refusal.BAD_SIGNATURE:
         return (
-            f"{words.FAILED}: {found.detail}: it was changed on the way, or another key signed it.",
-            "Hand over the SDK's result untouched: signed is its text in its own order, with the quotes. The old "
-            "gateway signs Returns with RSA (SHA-1) only.",
+            f"{advice.FAILED}: {found.detail}: it was changed on the way, or another key signed it.",
+            "Pass the SDK's result on unchanged: the signature covers its text, in its order and with the quotes. The "
+            "old gateway signs Returns with RSA (SHA-1) only.",
         )
-    advice = words.refusal(found.reason, found.detail)
-    return advice.cause, advice.remedy
+    advised = advice.refusal(found.reason, found.detail)
+    return advised.cause, advised.remedy

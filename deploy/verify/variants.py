@@ -1,7 +1,7 @@
-"""The ways in which a signed message goes wrong between Alipay and the verifier, each as something to try.
+"""Changes that happen to a signed message between Alipay and the verifier, each as a text or signature to try.
 
-Used by the explanation of a failed signature (`deploy.verify.explain`) and by nothing that accepts a message: a variant
-that verifies says what happened to the message, and is refused all the same. Reading here is lenient on purpose.
+Parsing here is lenient on purpose, so only `deploy.verify.explain` may use it, and nothing that accepts messages: a
+message that verifies under a variant is still refused.
 """
 
 import html
@@ -16,7 +16,7 @@ Pairs = list[tuple[bytes, bytes]]
 
 
 class Variant(StrEnum):
-    """One departure from what is signed, or from who signs it."""
+    """One change to the signed text, the signature, the algorithm or the key."""
 
     # forms: the body
     BODY_TRIMMED = "body_trimmed"
@@ -56,32 +56,32 @@ class Variant(StrEnum):
 
 
 class Text(Struct, frozen=True):
-    """One text that may have been signed; `variant` is `None` for the canonical one."""
+    """A text that may have been signed; `variant` is `None` for the canonical one."""
 
     variant: Variant | None
     text: bytes
 
 
 class Sign(Struct, frozen=True):
-    """One spelling of the signature; `variant` is `None` for the one received."""
+    """A spelling of the signature; `variant` is `None` for the one received."""
 
     variant: Variant | None
     sign: bytes
 
 
 def pairs_of(body: bytes) -> Pairs:
-    """Names and values of a form body, decoded once, in the order received, whatever else may be wrong with it."""
+    """Return names and values of a form body, decoded once, in the order received. Never raises."""
     return [(_decoded(name), _decoded(value)) for name, value in _pieces(body)]
 
 
 def fields_with_sign(body: bytes) -> dict[bytes, bytes]:
-    """The parameters of a body whose `sign` may have become `amp;sign` on the way."""
+    """Return the parameters of a body, also if HTML escaping has turned `sign` into `amp;sign`."""
     fields = dict(pairs_of(body.strip()))
     return fields if b"sign" in fields else dict(pairs_of(_unescaped(body).strip()))
 
 
 def form_texts(body: bytes, query: bytes = b"") -> Iterator[Text]:
-    """What a form could have been signed as: the canonical texts first, then one departure at a time."""
+    """Yield the texts that a form may have been signed as: the canonical texts, then one change at a time."""
     pairs = pairs_of(body)
     yield from _both(None, pairs)
     for variant, changed in _changed_bodies(body, query):
@@ -94,7 +94,7 @@ def form_texts(body: bytes, query: bytes = b"") -> Iterator[Text]:
 
 
 def antom_texts(body: bytes, *, path: bytes, target: bytes, client_id: bytes, request_time: bytes) -> Iterator[Text]:
-    """What an Antom message could have been signed as."""
+    """Yield the texts that an Antom message may have been signed as."""
 
     def text(path: bytes, body: bytes) -> bytes:
         return b"POST " + path + b"\n" + client_id + b"." + request_time + b"." + body
@@ -114,7 +114,7 @@ def antom_texts(body: bytes, *, path: bytes, target: bytes, client_id: bytes, re
 
 
 def signs(sign: bytes) -> Iterator[Sign]:
-    """The signature as received, then as it may have been before something respelled it."""
+    """Yield the signature as received, then as it may have been before it was re-encoded."""
     yield Sign(None, sign)
     stripped = b"".join(sign.split())
     yield Sign(Variant.SIGN_BLANK_TO_PLUS, sign.replace(b" ", b"+"))
@@ -143,7 +143,7 @@ def _both(
     left_out: tuple[bytes, ...] = (b"sign", b"sign_type"),
     is_sorted: bool = True,
 ) -> Iterator[Text]:
-    """The text without empty values and, where there are some, the text with them."""
+    """Yield the text without empty values and, if there are any, the text with them."""
     kept = [pair for pair in pairs if pair[0] not in left_out]
     if is_sorted:
         kept.sort()
@@ -191,7 +191,7 @@ _VALUE_CHANGES: dict[Variant, Callable[[bytes], bytes]] = {
 
 
 def _reserialised(body: bytes) -> Iterator[tuple[Variant, bytes]]:
-    """The body as two usual writers of JSON would have written it, members in their order."""
+    """Yield the body as two common JSON writers would write it, with its members in their order."""
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):

@@ -204,7 +204,7 @@ def test_a_registration_is_the_deed_of_whoever_sits_here(server: Server) -> None
     run(server, "order", "register", "A1", "--account", "shop", "--refund", "REF-1")
     ((deed, subject, by, why),) = server.world.store.audit
     assert (deed, subject, why) == ("register", "shop:A1", "refund REF-1")
-    assert by.startswith(f"{admin.me()} (")
+    assert by.startswith(f"{admin.operator()} (")
     taken = run(server, "order", "register", "A2", "--account", "shop", "--refund", "REF-1")
     assert (taken.exit_code, taken.stderr) == (1, "refund REF-1 is registered with order A1 already\n")
 

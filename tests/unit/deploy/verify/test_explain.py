@@ -137,7 +137,7 @@ def test_a_body_of_decoded_text_is_no_form_but_would_be_signed() -> None:
     body = alipay.urlencoded(SIGNED).decode().replace(quote_plus("港式奶茶"), "港式奶茶").encode()
     found = explained(body)
     assert found.reason is Refusal.MALFORMED
-    assert "would hold" in found.cause
+    assert "would be valid" in found.cause
 
 
 def test_two_things_together_are_named_together() -> None:
@@ -185,7 +185,7 @@ def test_another_sign_type_is_named_and_whether_the_signature_would_hold() -> No
     found = explained(weaker)
     assert found.reason is Refusal.UNSUPPORTED_SIGN_TYPE
     assert "names sign_type RSA and the account is pinned to RSA2" in found.cause
-    assert "The signature itself is right" in found.remedy
+    assert "The signature itself is valid" in found.remedy
     forged = explained(weaker.replace(b"9.00", b"0.01"))
     assert "do not change the account" in forged.remedy.lower()
     assert "over another text" in forged.cause
@@ -203,7 +203,7 @@ def test_another_sign_type_is_named_and_whether_the_signature_would_hold() -> No
 def test_what_is_right_in_its_signature_and_still_refused_says_so(changes: dict[str, str], reason: Refusal) -> None:
     found = of(alipay.signed({**FORM, **changes}, alipay.rsa_key(), "RSA2"))
     assert (found.accepted, found.reason, found.departures) == (False, reason, ())
-    assert "the signature is right" in found.cause
+    assert "the signature is valid" in found.cause
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_the_text_shown_is_the_one_that_was_signed() -> None:
 def test_a_wrong_sign_type_over_a_strangers_or_a_changed_signature_is_not_called_right() -> None:
     others = {"two": alipay.ring(SignType.RSA2, alipay.rsa_key("two"))}
     found = explained(alipay.form(FORM, alipay.rsa_key("two"), "RSA"), others=others)
-    assert "The signature itself is right" not in found.remedy
+    assert "The signature itself is valid" not in found.remedy
     assert "key of another account" in found.cause
 
 
@@ -321,16 +321,16 @@ def test_a_message_without_an_address_is_matched_to_the_accounts_it_names() -> N
 
 
 def test_a_return_is_recognised_and_explained() -> None:
-    assert not explain.looks_like_one(alipay.urlencoded(SIGNED), CN)
-    assert not explain.looks_like_one(b"{}", ANTOM)
+    assert not explain.looks_like_return(alipay.urlencoded(SIGNED), CN)
+    assert not explain.looks_like_return(b"{}", ANTOM)
     inner = json.dumps({"app_id": alipay.APP, "out_trade_no": "OP-1"})
     sign = alipay.signature(inner.encode(), alipay.rsa_key(), "RSA2")
     text = f'{{"alipay_trade_app_pay_response":{inner},"sign":"{sign}","sign_type":"RSA2"}}'
     for content in (text, text + "\n"):
-        assert explain.looks_like_one(content.encode(), CN)
+        assert explain.looks_like_return(content.encode(), CN)
         assert explain.explain_return(content.encode(), CN, RING).accepted
     for content in (text.replace("OP-1", "OP-2"), "resultStatus={6001};memo={};result={}", "{}", 'a="1"'):
-        assert explain.looks_like_one(content.encode(), CN)
+        assert explain.looks_like_return(content.encode(), CN)
         found = explain.explain_return(content.encode(), CN, RING)
         assert not found.accepted
         assert found.cause
