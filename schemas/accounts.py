@@ -1,8 +1,8 @@
-"""Accounts: who the merchant is to Alipay, read from the mapping that `accounts.toml` holds.
+"""The merchant's accounts at Alipay, parsed from the content of `accounts.toml`.
 
-An account fixes everything a message must not choose for itself: the family, the algorithm, whose keys are tried, who
-must be addressed. Every fault of the file is reported at once, by account, and never with a secret's bytes. Key
-*material* is read elsewhere (`ingest.keys`); here are only the names of files.
+An account pins everything that a message must not choose for itself: its family, its algorithm, its keys, and the
+identities that it must name. All faults of the file are reported at once, by account, without the bytes of secrets.
+This module knows the names of key files only; `ingest.keys` reads them.
 """
 
 import re
@@ -21,7 +21,7 @@ NOTIFY_VERIFY_URL = "https://mapi.alipay.com/gateway.do"
 
 
 class Family(StrEnum):
-    """Whose rules a notification follows."""
+    """The Alipay product whose rules a notification follows."""
 
     MAPI = "mapi"  # the old gateway: cross-border in-app and website payment
     OPENAPI = "openapi"
@@ -29,20 +29,20 @@ class Family(StrEnum):
 
 
 class SignType(StrEnum):
-    """The algorithm an account is pinned to; it fixes hash and padding too."""
+    """The signature algorithm of an account, with its hash and padding."""
 
     MD5 = "MD5"
     DSA = "DSA"
     RSA = "RSA"  # SHA-1
     RSA2 = "RSA2"  # SHA-256
-    RSA256 = "RSA256"  # SHA-256, antom's name for it
+    RSA256 = "RSA256"  # SHA-256, under Antom's name
 
 
 class Orders(StrEnum):
-    """What happens to a payment of an order we have not heard of."""
+    """The treatment of a payment for an unknown order."""
 
-    ANY = "any"  # the notification creates it
-    REGISTERED = "registered"  # it waits until the merchant registers the order
+    ANY = "any"  # the notification creates the order
+    REGISTERED = "registered"  # the notification is parked until the merchant registers the order
 
 
 SIGN_TYPES: dict[Family, tuple[SignType, ...]] = {
@@ -54,7 +54,7 @@ CHARSETS = ("utf-8", "gbk", "gb2312", "gb18030")
 
 
 class BadAccounts(ValueError):
-    """The configuration cannot be used; `faults` names each account and what is wrong with it."""
+    """The accounts cannot be used. `faults` has one text for each problem, with the account's name."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
@@ -62,7 +62,7 @@ class BadAccounts(ValueError):
 
 
 class Account(Struct, frozen=True, kw_only=True):
-    """One merchant identity. `keys` maps a key's id to its file: antom's key versions, else the file's own name."""
+    """One merchant identity. `keys` maps ids to files; an id is Antom's key version, else the file's own name."""
 
     name: str
     family: Family
@@ -85,15 +85,15 @@ class Account(Struct, frozen=True, kw_only=True):
 
 
 def parse(configuration: Mapping[str, Any]) -> dict[str, Account]:
-    """The accounts under `[accounts.*]`, by name.
+    """Return the accounts under `[accounts.*]`, by name.
 
     Raises:
-        BadAccounts: with every fault found, not just the first.
+        BadAccounts: with all faults, not only the first.
     """
     faults: list[str] = []
     tables = configuration.get("accounts")
     if not isinstance(tables, Mapping) or not tables:
-        raise BadAccounts(["no [accounts.NAME] table: nothing could ever be verified"])
+        raise BadAccounts(["no [accounts.NAME] table: add one for each account"])
     faults += [f"unknown table [{name}]: only [accounts.NAME] is read" for name in configuration if name != "accounts"]
     accounts = {}
     for name, table in tables.items():
@@ -108,9 +108,9 @@ def parse(configuration: Mapping[str, Any]) -> dict[str, Account]:
 
 def _account(name: str, table: Any) -> tuple[Account | None, list[str]]:
     if NAME.fullmatch(name) is None:
-        return None, ["a name is lower-case letters, digits and inner hyphens, since it is the last part of the URL"]
+        return None, ["a name must be lower-case letters, digits and inner hyphens, because it is part of the URL"]
     if not isinstance(table, Mapping):
-        return None, ["not a table"]
+        return None, ["must be a table"]
     family = _choice(Family, table.get("family"))
     if family is None:
         return None, [f"family must be one of {', '.join(Family)}"]
@@ -137,13 +137,13 @@ _TEXTS = ("seller_id", "partner", "app_id", "auth_app_id", "client_id", "public_
 
 
 def _converted(settings: dict[str, Any], faults: list[str]) -> dict[str, Any]:
-    """The settings as `Account` takes them; what cannot be converted is added to `faults`."""
+    """Return the settings as `Account` takes them, and add to `faults` those that cannot be converted."""
     known = {field.name for field in structs.fields(Account)}
     faults += [f"unknown setting {key}" for key in settings if key not in known or key == "name"]
     converted = dict(settings)
     for key in (*_TEXTS, "notify_verify_url", "charset", "currency"):
         if converted.get(key) is not None and (not isinstance(converted[key], str) or not converted[key]):
-            faults.append(f"{key} must be a text in quotes")
+            faults.append(f"{key} must be a text in quotes, not empty")
     for key in ("certificates", "root_certificates"):
         paths = converted.get(key, [])
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
@@ -185,9 +185,9 @@ def _key_faults(account: Account) -> list[str]:
     if account.certificates and account.family is not Family.OPENAPI:
         faults.append("certificates belong to family openapi")
     if account.root_certificates and not account.certificates:
-        faults.append("root_certificates without certificates")
+        faults.append("root_certificates needs certificates")
     if not account.keys and not account.certificates:
-        faults.append("no key: name at least one public key of Alipay's in keys")
+        faults.append("no key: name at least one file with a public key of Alipay in keys")
     return faults
 
 
@@ -201,12 +201,12 @@ def _is_address(text: str) -> bool:
 
 def _identity_faults(account: Account) -> list[str]:
     if account.family is Family.ANTOM:
-        faults = [] if account.client_id else ["antom needs client_id"]
+        faults = [] if account.client_id else ["family antom needs client_id"]
         if account.public_path is None or not account.public_path.startswith("/") or "?" in account.public_path:
-            faults.append("public_path is the path that Antom signs: it begins with / and has no query")
+            faults.append("public_path must begin with / and have no query: it is the path that Antom signs")
         if account.notify_verify:
-            faults.append("antom has no notify_verify: its messages carry no id that could be asked about")
-        faults += [f"key version {v} is not a plain number" for v in account.keys if not antom.is_key_version(v)]
+            faults.append("family antom has no notify_verify: remove the setting")
+        faults += [f"key version {v} must be a plain number" for v in account.keys if not antom.is_key_version(v)]
         return faults
     faults = []
     if not _is_address(account.notify_verify_url):
@@ -214,10 +214,10 @@ def _identity_faults(account: Account) -> list[str]:
     if account.notify_verify and not account.partner:
         faults.append("notify_verify needs partner, your own 2088 number")
     if account.family is Family.OPENAPI:
-        return faults if account.app_id else [*faults, "openapi needs app_id"]
+        return faults if account.app_id else [*faults, "family openapi needs app_id"]
     if not account.seller_id and not account.notify_verify:
         faults.append(
-            "without seller_id nothing says a notification is yours, since one key signs for every merchant: "
-            "set seller_id, or notify_verify = true (website notifications name no seller)"
+            "needs seller_id, or notify_verify = true (website notifications name no seller): Alipay signs for all "
+            "merchants with one key, so the signature does not show that a notification is yours"
         )
     return faults

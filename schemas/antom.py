@@ -1,8 +1,8 @@
-"""Antom's messages: the signature header, and JSON read strictly.
+"""Antom's messages: the signature header, and strict JSON.
 
-The signature covers the raw body, so the receiver needs next to nothing of it: `route` takes just the numbers that
-name the order and shrugs at the rest. The worker reads the whole (`read`), and there a document that two parsers could
-read differently is refused: names that occur twice, NaN, numbers without end, lone surrogates, trailing text.
+The signature covers the raw body, so the receiver parses only the numbers that name the order (`route`) and accepts any
+other content. The worker parses the whole message (`read`) and refuses a document that two parsers could read
+differently: repeated names, NaN, overlong numbers, lone surrogates, trailing text.
 """
 
 import json
@@ -19,22 +19,22 @@ NUMBER_DIGITS_MAX = 20
 _PART = re.compile(r"\s*([A-Za-z][A-Za-z0-9]*)=([^,]*)", re.ASCII)
 _KEY_VERSION = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _PERCENT_ESCAPED = re.compile(r"(?:[A-Za-z0-9+/=]|%[0-9A-Fa-f]{2})*", re.ASCII)
-_OURS = frozenset({"algorithm", "keyVersion", "signature"})  # the parts that mean something; others are ignored
+_KNOWN_PARTS = frozenset({"algorithm", "keyVersion", "signature"})  # other parts are ignored
 
 
 class BadHeader(ValueError):
-    """A header that Antom's scheme needs is repeated or ill-formed."""
+    """The signature header is malformed, or one of its known parts is repeated."""
 
 
 class BadMessage(ValueError):
-    """The body is not one JSON object that every parser would read alike."""
+    """The body is not one JSON object, or different parsers could read it differently."""
 
 
 class SignatureHeader(Struct, frozen=True):
-    """What `signature: algorithm=RSA256,keyVersion=1,signature=...` says.
+    """The parts of `signature: algorithm=RSA256,keyVersion=1,signature=...`.
 
-    `algorithm` and `signature` are `None` where the part is absent, `signature` also where it is empty; else it is
-    base64 text, percent-decoded once.
+    `algorithm` is `None` if it is absent. `signature` is `None` if it is absent or empty, else base64 text,
+    percent-decoded once.
     """
 
     algorithm: str | None
@@ -43,29 +43,32 @@ class SignatureHeader(Struct, frozen=True):
 
 
 def read_signature_header(text: str) -> SignatureHeader:
-    """The parts of the `signature` header: `name=value` in any order, blanks allowed after the commas.
+    """Parse the `signature` header: `name=value` parts in any order, with optional blanks after the commas.
 
     Raises:
-        BadHeader: a part that is not `name=value`, a known part that occurs twice, or a broken escape.
+        BadHeader: a part is not `name=value`, or a known part occurs twice.
     """
     parts: dict[str, str] = {}
     for piece in text.split(","):
         match = _PART.fullmatch(piece)
         if match is None:
             raise BadHeader("the signature header is not a list of name=value parts")
-        if match[1] in parts and match[1] in _OURS:
+        if match[1] in parts and match[1] in _KNOWN_PARTS:
             raise BadHeader(f"{match[1]} occurs twice in the signature header")
         parts[match[1]] = match[2].rstrip()
     return SignatureHeader(parts.get("algorithm"), parts.get("keyVersion", "1"), _signature(parts.get("signature")))
 
 
 def is_key_version(text: str) -> bool:
-    """Whether `text` could name a configured key: digits without sign or leading zero."""
+    """Whether `text` is a valid key version: digits without a sign or leading zero."""
     return _KEY_VERSION.fullmatch(text) is not None
 
 
 def signed_text(path: bytes, client_id: bytes, request_time: bytes, body: bytes) -> bytes:
-    """What Antom's signature covers; all four exactly as received, the path the one that Antom was told."""
+    """Return the text that Antom's signature covers.
+
+    `path` is the path of the notification URL that is configured at Antom; the other three are exactly as received.
+    """
     return b"POST " + path + b"\n" + client_id + b"." + request_time + b"." + body
 
 
@@ -73,7 +76,7 @@ def _signature(escaped: str | None) -> bytes | None:
     if not escaped:
         return None
     if _PERCENT_ESCAPED.fullmatch(escaped) is None:
-        return b""  # not base64 whatever the decoding: refused as a bad signature, not as a malformed request
+        return b""  # cannot be base64: refused later as a bad signature, not as a malformed request
     return unquote_to_bytes(escaped)
 
 
@@ -90,9 +93,9 @@ _route = msgspec.json.Decoder(_Route)
 
 
 def route(body: bytes) -> str:
-    """The number that says which order (or refund, capture, dispute ...) a message is of; empty where none is readable.
+    """Return the number of the order (or refund, capture, dispute ...) that a message is about; empty if unreadable.
 
-    Never raises: a message that cannot be read is still logged, and held by the worker.
+    Never raises: an unreadable message is still appended to the log, and held by the worker.
     """
     try:
         numbers = _route.decode(body)
@@ -109,22 +112,21 @@ def route(body: bytes) -> str:
 
 
 def read(body: bytes) -> dict[str, Any]:
-    """The message's object.
+    """Parse a message strictly.
 
     Raises:
-        BadMessage: not UTF-8 without a byte-order mark, not exactly one document, not an object, or a document that
-            another parser could take for another one.
+        BadMessage: not UTF-8, a byte-order mark, not exactly one JSON object, or ambiguous content (module docstring).
     """
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
         raise BadMessage("not UTF-8") from None
     if text.startswith("\ufeff"):
-        raise BadMessage("a byte-order mark before the document")
+        raise BadMessage("begins with a byte-order mark")
     try:
         message = _strict.decode(text)
     except RecursionError:
-        raise BadMessage("nested too deep") from None
+        raise BadMessage(f"nested deeper than {DEPTH_MAX}") from None
     except json.JSONDecodeError as error:
         raise BadMessage(f"not JSON: {error.msg} at {error.pos}") from None
     if not isinstance(message, dict):
@@ -147,9 +149,9 @@ def _number(text: str) -> int:
 
 
 def _fraction(text: str) -> str:
-    # Kept as text: no meaning of ours needs it, and a float would already be another number.
+    # Fractions stay text, because no field that is used has one and a float could change its value.
     if len(text) > NUMBER_DIGITS_MAX or "e" in text or "E" in text:
-        raise BadMessage("a number with an exponent, or of too many characters")
+        raise BadMessage(f"a number with an exponent, or of more than {NUMBER_DIGITS_MAX} characters")
     return text
 
 
@@ -178,4 +180,4 @@ def _check_value(value: Any, *, depth: int) -> None:
 
 def _check_text(text: str) -> None:
     if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise BadMessage("a NUL or a lone surrogate in a text")
+        raise BadMessage("a NUL or a lone surrogate in a string")

@@ -1,14 +1,13 @@
-"""The closed sets: what a request ends in, what a record ends in, and why.
+"""Closed sets: the outcomes of requests, the dispositions of records, and the reasons for both.
 
-Every value is a metric label, a log field or a column somewhere, so none is made up on the
-way: it stands here.
+Each value is a metric label, a log field or a column, so all of them are defined here.
 """
 
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """How the receiver answered one request; label of `alipay_notify_received_total`."""
+    """The receiver's answer to one request; label of `alipay_notify_received_total`."""
 
     ACCEPTED = "accepted"
     MALFORMED = "malformed"
@@ -26,7 +25,7 @@ class Outcome(StrEnum):
 
 
 class Refusal(StrEnum):
-    """Why a request was refused: the finer word behind an `Outcome`, in logs and in `signature_failures_total`."""
+    """The reason for refusing a request, finer than its `Outcome`; in logs and in `signature_failures_total`."""
 
     # malformed
     MALFORMED = "malformed"
@@ -40,9 +39,9 @@ class Refusal(StrEnum):
     UNKNOWN_KEY = "unknown_key"
     BAD_SIGNATURE = "bad_signature"
     NOT_CONFIRMED = "not_confirmed"
-    # authentic, but somebody else's
+    # authentic, but for another merchant
     NOT_OURS = "not_ours"
-    # never looked at
+    # refused before the signature was checked
     UNKNOWN_ACCOUNT = "unknown_account"
     UNKNOWN_PATH = "unknown_path"
     METHOD = "method"
@@ -51,12 +50,12 @@ class Refusal(StrEnum):
     TOO_LARGE = "too_large"
     TOO_SLOW = "too_slow"
     THROTTLED = "throttled"
-    # could not be made durable, or not be confirmed, in time
+    # not durable, or not confirmed, in time
     UNAVAILABLE = "unavailable"
 
 
 class Disposition(StrEnum):
-    """What became of one acknowledged record. `PARKED` waits; every other one is final."""
+    """The result of processing one record. `PARKED` is retried; every other disposition is final."""
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
@@ -70,11 +69,11 @@ HELD = frozenset({Disposition.PARKED, Disposition.QUARANTINED, Disposition.DEAD}
 
 
 class Reason(StrEnum):
-    """Why a record has the disposition it has."""
+    """The reason for a record's disposition."""
 
     # applied
     CHANGED = "changed"
-    NOTED = "noted"  # authentic news that moves no order (a dispute, a subscription, an unknown type): kept, readable
+    NOTED = "noted"  # authentic, but of a kind that changes no order (a dispute, a subscription, an unknown type)
     # duplicate
     SAME_ID = "same_id"
     SAME_FACT = "same_fact"
@@ -85,7 +84,7 @@ class Reason(StrEnum):
     UNKNOWN_TRADE = "unknown_trade"
     UNKNOWN_REFUND = "unknown_refund"
     NEWER_ENVELOPE = "newer_envelope"
-    # quarantined: the message is authentic but cannot be taken at its word
+    # quarantined: the message is authentic, but incomplete, contradictory or wrong
     AMOUNT_MISMATCH = "amount_mismatch"
     CURRENCY_MISMATCH = "currency_mismatch"
     SECOND_TRADE = "second_trade"
@@ -100,8 +99,8 @@ class Reason(StrEnum):
     CONTROL_CHAR = "control_char"
     MISSING_FIELD = "missing_field"
     UNKNOWN_STATUS = "unknown_status"
-    WAITED_TOO_LONG = "waited_too_long"  # parked for 25 hours, and the order never came
-    # dead: the bytes are no notification, or we failed on them
+    WAITED_TOO_LONG = "waited_too_long"  # parked for 25 hours without its order
+    # dead: the record is no authentic notification, or processing it failed
     MALFORMED = "malformed"
     UNAUTHENTICATED = "unauthenticated"
     BAD_RECORD = "bad_record"
@@ -109,12 +108,12 @@ class Reason(StrEnum):
 
 
 class Flag(StrEnum):
-    """What stands against an order, or is missing from it; part of the order that consumers see."""
+    """A problem of an order that consumers see: a contradiction, an unknown amount, or frozen funds."""
 
     AMOUNT_MISMATCH = "amount_mismatch"
     CURRENCY_MISMATCH = "currency_mismatch"
     SECOND_TRADE = "second_trade"
     PAID_AND_EXPIRED = "paid_and_expired"
     OVER_REFUNDED = "over_refunded"
-    REFUND_AMOUNT_UNKNOWN = "refund_amount_unknown"  # partly refunded, and no field of the old gateway says how much
+    REFUND_AMOUNT_UNKNOWN = "refund_amount_unknown"  # partly refunded; the old gateway does not report the amount
     FROZEN = "frozen"  # paid, but the seller's account at Alipay is frozen

@@ -1,7 +1,7 @@
-"""What consumers read: one CloudEvent per visible change of an order, and one notice per held notification.
+"""Messages for consumers: one order event for each visible change of an order, one notice for each held notification.
 
-CloudEvents 1.0 in Kafka's binary mode: the attributes are headers, the value is plain JSON. The event's id is a
-function of the order and its version, so a consumer that has seen the id has seen the change.
+They are CloudEvents 1.0 in Kafka's binary mode: attributes are headers, the value is JSON. An order event's id is made
+of the order and its version, so consumers can drop duplicates by id.
 """
 
 from datetime import datetime
@@ -19,13 +19,13 @@ from schemas.record_format import key_of
 TYPE_PREFIX = "alipay_notify"
 CONTENT_TYPE = b"application/json"
 
-_MOMENTS_MAX = 16  # that are remembered as text
+_MOMENTS_MAX = 16  # size of the cache of `_time`
 
-Moment = Annotated[datetime, Meta(tz=True)]  # aware, so that JSON Schema says `date-time` of it
+Moment = Annotated[datetime, Meta(tz=True)]  # aware, which makes it a `date-time` in JSON Schema
 
 
 class Cause(Struct, frozen=True, kw_only=True):
-    """The notification that an event came from; `None` of an order in an event: the merchant's own registration."""
+    """The notification that caused an order event. If an event has none, the merchant registered the order."""
 
     notification_id: str
     type: str
@@ -36,7 +36,7 @@ class Cause(Struct, frozen=True, kw_only=True):
 
 
 class OrderEvent(Struct, frozen=True, kw_only=True):
-    """The whole order after the change. Amounts are integers of the currency's smallest unit."""
+    """The whole order after a change. Amounts are integers in the currency's smallest unit."""
 
     id: str
     type: str
@@ -56,7 +56,7 @@ class OrderEvent(Struct, frozen=True, kw_only=True):
 
 
 class HeldNotice(Struct, frozen=True, kw_only=True):
-    """That a notification was held, and why: enough to alert and to look it up, nothing of the payer."""
+    """A held notification and the reason: enough to alert and to look it up, without data of the payer."""
 
     id: str
     held_id: str
@@ -70,7 +70,7 @@ class HeldNotice(Struct, frozen=True, kw_only=True):
 
 
 class Outgoing(Struct, frozen=True, kw_only=True, gc=False):
-    """One message on its way to consumers, as the outbox keeps it and a topic receives it."""
+    """One message for consumers, as the outbox stores it and a topic receives it."""
 
     id: str
     topic: str
@@ -80,19 +80,22 @@ class Outgoing(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def event_id(account: str, order: str, version: int) -> str:
-    """The same for every copy of one change, and different for every two changes."""
+    """Return the id of an order event: equal for all copies of one change, different for different changes."""
     return f"{account}:{order}:{version}"
 
 
 def version_of(event: Outgoing) -> int | None:
-    """The version that an order event announces; `None` of a notice."""
+    """Return the order version of an order event, or `None` for a notice."""
     return int(event.id.rpartition(":")[2]) if event.topic == topics.ORDER_EVENT else None
 
 
 def event_type(before: View | None, after: View) -> str:
-    """The one word for a change, the weightiest first: `paid` also where a refund came with it."""
+    """Return the CloudEvents type of a change. If several fields changed, the status decides before refunds and flags.
+
+    For example, an order that becomes paid and partly refunded at once has the type `...order.paid.v1`.
+    """
     if before is None and after.trade is None:
-        word = "flagged"  # a registered order whose first news was refused
+        word = "flagged"  # a registered order whose first notification was refused
     elif before is None or before.status != after.status:
         word = after.status.value.lower()
         if after.closed_because is ClosedBecause.REFUNDED:
@@ -107,7 +110,7 @@ def event_type(before: View | None, after: View) -> str:
 
 
 def changed(before: View | None, after: View) -> tuple[str, ...]:
-    """The names of the fields in which two views differ."""
+    """Return the names of the fields in which two views differ; all names if there was no view before."""
     fields = View.__struct_fields__
     return fields if before is None else tuple(f for f in fields if getattr(before, f) != getattr(after, f))
 
@@ -116,14 +119,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 def outgoing_event(event: OrderEvent) -> Outgoing:
-    """The event as a CloudEvent in binary mode."""
+    """Encode an order event as a CloudEvent in binary mode."""
     headers = _cloud(event.id, event.type, event.account, event.order, event.occurred_at)
     key = key_of(event.account, event.order)
     return Outgoing(id=event.id, topic=topics.ORDER_EVENT, key=key, value=_encode(event), headers=headers)
 
 
 def outgoing_notice(notice: HeldNotice) -> Outgoing:
-    """The notice as a CloudEvent in binary mode."""
+    """Encode a held notice as a CloudEvent in binary mode."""
     kind = f"{TYPE_PREFIX}.notification.{notice.disposition.value}.v1"
     headers = (
         *_cloud(notice.id, kind, notice.account, notice.order, notice.at),
@@ -148,14 +151,14 @@ def _cloud(id_: str, type_: str, account: str, subject: str, at: datetime) -> tu
 
 @lru_cache(_MOMENTS_MAX)
 def _time(at: datetime) -> bytes:
-    """A moment in UTC as text. All events of a batch have the same one.
+    """Return a UTC time as text; cached, because all events of a batch have the same time.
 
-    Moments are equal whatever their zone, so of one in two zones the text that was asked for first would be given.
+    Only UTC times may be passed: equal times in two zones share one cache entry, and so one text.
     """
     return at.isoformat().encode()
 
 
 def decoded(value: bytes) -> dict[str, Any]:
-    """An event's or notice's JSON as plain data, for showing it."""
+    """Decode an event's or notice's JSON to plain data, for display."""
     shown: dict[str, Any] = msgspec.json.decode(value)
     return shown

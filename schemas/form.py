@@ -1,14 +1,14 @@
-"""The signed form of the old gateway (mapi) and of the Open Platform (openapi): read strictly, to bytes.
+"""Strict parser for the signed forms of the old gateway (mapi) and the Open Platform (openapi).
 
-The signature covers percent-decoded *bytes*, so nothing here knows a charset: a GBK sender verifies without any
-configuration, and text is made of the bytes later, by whoever needs its meaning (`text`).
+The signature covers the percent-decoded *bytes*, so this module does not decode text: a GBK form verifies without any
+configuration (`interpret_form.text` decodes).
 
-The grammar is narrower than what web forms allow, because Alipay sends nothing else and every leniency is somebody's
-forgery: printable ASCII only, `&` between pieces, a non-empty name, `=`, a value; `+` is a blank; `%` takes two hex
-digits; decoded once. A name occurs once. Nothing is trimmed, repaired or normalised.
+The grammar is narrower than that of web forms, because Alipay sends nothing else and each leniency could help a forger:
+printable ASCII only; `&` between parameters; a non-empty name, `=`, a value; `+` is a blank; `%` and two hex digits is
+a byte, decoded once. A name occurs once. Nothing is trimmed, repaired or normalised.
 
-Alipay's signed text does not escape `&`. So a value that continues with `&<known name>=` could have been signed as
-another set of parameters, and the other way round; `is_ambiguous` finds these, and the receiver refuses them.
+Alipay's signed text does not escape `&`. A value that contains `&<known name>=` therefore has the same signed text as
+another set of parameters. `is_ambiguous` finds such forms, and the receiver refuses them.
 """
 
 import re
@@ -22,14 +22,16 @@ from msgspec import Struct
 
 from schemas.dispositions import Refusal
 
-BODY_BYTES_MAX = 64 * 1024  # a genuine notification has about 1 KiB; fund lists make it 3
-PARAMETERS_MAX = 200  # the richest documented notification has about 45
+# The body limit. A genuine notification has about 1 KiB, with fund lists 3 KiB. If you raise it, also raise
+# `tune.bufsize` in deploy/haproxy/haproxy.cfg (body plus headers) and `maxLength` in schemas/openapi.yaml.
+BODY_BYTES_MAX = 64 * 1024
+PARAMETERS_MAX = 200  # the largest documented notification has about 45
 NAME_BYTES_MAX = 128
 VALUE_BYTES_MAX = 16 * 1024
-_LAYOUTS_MAX = 64  # sets of names whose order is remembered; strangers may fill it, with some 25 KiB each
+_LAYOUTS_MAX = 64  # cached sets of names; unauthentic requests can fill the cache, with about 25 KiB for each set
 
-# Every parameter that some notification, Return or envelope of the two form families may carry. A value that holds
-# `&<one of these>=` is the text of two parameters as much as of one.
+# All parameters that a notification, Return or request of the two form families may have. A value that contains
+# `&<one of these>=` makes the form ambiguous.
 KNOWN_NAMES = frozenset(
     name.encode()
     for name in """
@@ -51,18 +53,18 @@ _ALL_BUT_SEPARATORS = _PRINTABLE.translate(None, b"&=")
 _ALL_BUT_MARKS = _PRINTABLE.translate(None, b"&=%")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
-# The separators while the rest is decoded: two bytes that no body can hold raw, and that are looked for escaped.
+# Stand-ins for the separators `&` and `=` during decoding. They cannot occur raw in a body; their escapes are checked.
 _PIECES, _PAIR = b"\x00", b"\x01"
 _TO_QUOTED_PRINTABLE = bytes.maketrans(b"&=+%", _PIECES + _PAIR + b" =")
 
-# What is left of a usual form without all that is printable: its separators, taking turns, and nothing else.
-_TAKING_TURNS = b"=&" * PARAMETERS_MAX
+# The separators of a usual form, alone: `=` and `&` alternate.
+_ALTERNATING = b"=&" * PARAMETERS_MAX
 _TO_TOKENS = bytes.maketrans(b"&=+%", _PIECES + _PIECES + b" =")
 _KNOWN_NAME_IN_VALUE = re.compile(b"&(?:" + b"|".join(sorted(KNOWN_NAMES)) + b")=")
 
 
 class BadForm(ValueError):
-    """The body is not a form in the grammar above; `reason` is one of the malformed `Refusal`s."""
+    """The body breaks the grammar above. `reason` is one of the malformed `Refusal`s."""
 
     def __init__(self, reason: Refusal, detail: str) -> None:
         super().__init__(detail)
@@ -70,10 +72,10 @@ class BadForm(ValueError):
 
 
 class Form(Struct, frozen=True, gc=False):
-    """One form: its signed parameters in the order received, and the two that the signature leaves out.
+    """One form: its signed parameters in the order received, and the two that the signature does not cover.
 
-    `fields` maps decoded name to decoded value, without `sign` and `sign_type`; those are `None` where absent.
-    `has_escaped_ampersand` is true where some value may hold an `&`: only `%26` makes one.
+    `fields` maps decoded names to decoded values, without `sign` and `sign_type`, which are `None` if absent.
+    `has_escaped_ampersand` is true if a value may contain `&`, which only `%26` can produce.
     """
 
     fields: dict[bytes, bytes]
@@ -83,43 +85,41 @@ class Form(Struct, frozen=True, gc=False):
 
 
 def read(body: bytes) -> Form:
-    """The form in `body`, decoded once.
+    """Parse a form and decode it once.
 
     Raises:
-        BadForm: the body breaks the grammar, repeats a name, or exceeds a bound above.
+        BadForm: the body breaks the grammar, repeats a name, or exceeds a limit above.
     """
-    usual = _usual(body)
-    return _any(body) if usual is None else usual
+    usual = _read_usual(body)
+    return _read_any(body) if usual is None else usual
 
 
-def _usual(body: bytes) -> Form | None:
-    """A form as Alipay sends them, in half the time; `None` leaves the verdict to `_any`.
+def _read_usual(body: bytes) -> Form | None:
+    """Parse a form as Alipay sends it, in half the time of `_read_any`; return `None` if only that can decide.
 
-    Usual is: names and values take turns, all names are known and occur once, and nothing is near a bound. Then one
-    split yields them all. It takes no form that `_any` refuses and reads none otherwise (shown on random bodies).
-
-    What else could be wrong shows in the decoded text. An escape that is whole has become two bytes fewer, and no other
-    shrinks as much: quoted-printable leaves a broken one as it is, or drops one byte of it. A separator's stand-in that
-    stood there as an escape makes one token more than there are separators. An `&` that is left was an escape.
+    In a usual form names and values alternate, all names are known and occur once, and no limit is near, so one split
+    yields them all. On every body this returns `None` or the form that `_read_any` returns (a property test).
     """
     marks = body.translate(None, _ALL_BUT_MARKS)
     shape = marks.translate(None, b"%")
-    if shape != _TAKING_TURNS[: len(shape)] or not len(shape) & 1 or len(body) > VALUE_BYTES_MAX:
+    if shape != _ALTERNATING[: len(shape)] or not len(shape) & 1 or len(body) > VALUE_BYTES_MAX:
         return None
     decoded = a2b_qp(body.translate(_TO_TOKENS))
     tokens = decoded.split(_PIECES)
+    # A complete escape loses two bytes when decoded. Quoted-printable keeps a broken one or drops one byte, so the
+    # lengths show a broken escape. An escaped stand-in makes one token more than there are separators.
     if len(body) - len(decoded) != 2 * (len(marks) - len(shape)) or len(tokens) != len(shape) + 1:
         return None
     names = tokens[::2]
     fields = dict(zip(names, tokens[1::2], strict=True))
     if len(fields) != len(names) or not fields.keys() <= KNOWN_NAMES:
         return None
-    return _form(fields, has_escaped_ampersand=b"&" in decoded)
+    return _form(fields, has_escaped_ampersand=b"&" in decoded)  # an `&` that remains was escaped
 
 
-def _any(body: bytes) -> Form:
+def _read_any(body: bytes) -> Form:
     if not body or body.translate(None, _PRINTABLE):
-        raise BadForm(Refusal.MALFORMED, "the body is empty or holds a byte that is not printable ASCII")
+        raise BadForm(Refusal.MALFORMED, "the body is empty or contains a byte that is not printable ASCII")
     if _BAD_ESCAPE.search(body) is not None:
         raise BadForm(Refusal.MALFORMED, "a % is not followed by two hex digits")
     pairs = _decoded_pairs(body)
@@ -141,21 +141,21 @@ def _form(fields: dict[bytes, bytes], *, has_escaped_ampersand: bool) -> Form:
 
 
 def signed_text(form: Form, *, blanks: bool = False) -> bytes:
-    """What the signature covers: `name=value` sorted by name, joined by `&`, without `sign` and `sign_type`.
+    """Return the text that the signature covers: `name=value` sorted by name, joined by `&`, without `sign(_type)`.
 
-    Of the empty value there are two customs. Without `blanks` empty values are left out; with it they take part.
+    Alipay's products differ in empty values: with `blanks` they are part of the text, without it they are left out.
     """
     return joined(form, frozenset(form.fields) if blanks else filled(form))
 
 
 def filled(form: Form) -> frozenset[bytes]:
-    """The names of those parameters that have a value."""
+    """Return the names of the parameters whose value is not empty."""
     fields = form.fields
     return frozenset([name for name, value in fields.items() if value] if has_blanks(form) else fields)
 
 
 def joined(form: Form, names: frozenset[bytes]) -> bytes:
-    """`name=value` of these parameters, sorted by name, joined by `&`."""
+    """Return `name=value` of these parameters, sorted by name, joined by `&`."""
     if not names:
         return b""
     layout, values_of = _layout(names)
@@ -165,37 +165,36 @@ def joined(form: Form, names: frozenset[bytes]) -> bytes:
 
 @lru_cache(_LAYOUTS_MAX)
 def _layout(names: frozenset[bytes]) -> tuple[bytes, Callable[[Mapping[bytes, bytes]], Any]]:
-    """The text of these names in their order, with a place for each value, and what gets the values in that order.
+    """Return a format with the sorted names and a placeholder for each value, and a getter of the values in this order.
 
-    Kept, since Alipay sends few sets of names: to sort and join them anew costs three times as much.
+    Cached, because Alipay sends few sets of names, and sorting and joining them again takes three times as long.
     """
     in_order = sorted(names)
     return b"&".join([name.replace(b"%", b"%%") + b"=%b" for name in in_order]), itemgetter(*in_order)
 
 
 def has_blanks(form: Form) -> bool:
-    """Whether some value is empty, so that the two signed texts differ."""
+    """Whether a value is empty, so that the two signed texts differ."""
     return b"" in form.fields.values()
 
 
 def is_ambiguous(form: Form) -> bool:
-    """Whether some value holds `&<known name>=`: the same signed text could have been other parameters."""
+    """Whether a value contains `&<known name>=`, so that other parameters would have the same signed text."""
     if not form.has_escaped_ampersand:
         return False
     return any(_KNOWN_NAME_IN_VALUE.search(value) is not None for value in form.fields.values() if b"&" in value)
 
 
 def _decoded_pairs(body: bytes) -> list[tuple[bytes, bytes, bytes]]:
-    """Name, `=` (or nothing, where it lacks) and value of each piece, decoded.
+    """Return name, `=` (empty if it is missing) and value of each parameter, decoded. All escapes must be complete.
 
-    Percent-decoding at the speed of C: an escape of quoted-printable is a percent escape with another mark, so the
-    whole body is spelled over and decoded in two passes (a fifth of the time that decoding value by value takes). All
-    escapes are whole, `read` looked; there are no line ends for quoted-printable's other rules to act on. Only where
-    the two stand-ins for the separators occur as escapes does a body take the slow way.
+    The C decoder of quoted-printable does the work: its escapes are percent escapes with `=` for `%`, so the whole body
+    is translated and decoded at once, in a fifth of the time of a decoder called for each value. Its other rules are
+    about line ends, which a body cannot contain.
     """
-    if b"%00" in body or b"%01" in body:
-        slowly = (piece.partition(b"=") for piece in body.split(b"&"))
-        return [(_decoded(name), equals, _decoded(value)) for name, equals, value in slowly]
+    if b"%00" in body or b"%01" in body:  # the stand-ins for the separators, escaped: decode each value by itself
+        pieces = (piece.partition(b"=") for piece in body.split(b"&"))
+        return [(_decoded(name), equals, _decoded(value)) for name, equals, value in pieces]
     pairs = [piece.partition(_PAIR) for piece in a2b_qp(body.translate(_TO_QUOTED_PRINTABLE)).split(_PIECES)]
     if body.count(b"=") == len(pairs):
         return pairs
@@ -208,7 +207,7 @@ def _decoded(text: bytes) -> bytes:
 
 def _check_bounds(fields: dict[bytes, bytes], body: bytes) -> None:
     if b"".join(fields).translate(None, _ALL_BUT_SEPARATORS):
-        raise BadForm(Refusal.MALFORMED, "a parameter's name holds a blank, a control byte, & or =")
+        raise BadForm(Refusal.MALFORMED, "a parameter's name contains a blank, a control byte, & or =")
     if max(map(len, fields)) > NAME_BYTES_MAX:
         raise BadForm(Refusal.FIELD_TOO_LONG, f"a name of more than {NAME_BYTES_MAX} bytes")
     if len(body) > VALUE_BYTES_MAX and max(map(len, fields.values())) > VALUE_BYTES_MAX:

@@ -1,4 +1,4 @@
-"""From a sealed record to what it means: the one place that chooses the reader by the account's family."""
+"""Interpret a record's body, with the reader of the account's family."""
 
 from schemas import form, interpret_antom, interpret_form
 from schemas.accounts import Account, Family
@@ -7,11 +7,10 @@ from schemas.notification import Notification, Unreadable
 
 
 def read(body: bytes, account: Account) -> Notification:
-    """What the body says to this account.
+    """Return the meaning of a body for this account.
 
     Raises:
-        Unreadable: with the disposition that the message is to have: `dead` where it is no notification at all,
-            else `quarantined`.
+        Unreadable: with the disposition to give the message: `dead` if it is no notification, else `quarantined`.
     """
     if account.family is Family.ANTOM:
         return interpret_antom.read(body, account)

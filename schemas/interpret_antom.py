@@ -1,7 +1,7 @@
-"""What a message of Antom's means.
+"""Interpret Antom's messages.
 
-Antom gives its notifications no id, so their identity is the business key: type, request number, result. Payments and
-refunds move orders; captures, authorizations, disputes, subscriptions and vaulting are kept as `Other`, readable.
+Antom's notifications have no id, so their id here is type, request number and result. Payments and refunds change
+orders. Captures, authorizations, disputes, subscriptions and vaulting are recorded with news `OTHER`, and change none.
 """
 
 import re
@@ -21,21 +21,21 @@ from schemas.orders import News, Refund
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _KINDS_BY_NUMBER = (
-    # the number that identifies the message, the word that says what happened, and the kind
+    # the field with the message's number, the field with its event, and its kind
     ("disputeId", "disputeNotificationType", Kind.DISPUTE),
     ("captureRequestId", "notifyType", Kind.CAPTURE),
     ("authClientId", "authorizationNotifyType", Kind.AUTHORIZATION),
     ("subscriptionRequestId", "subscriptionNotificationType", Kind.SUBSCRIPTION),
     ("vaultingRequestId", "notifyType", Kind.VAULTING),
 )
-_NOT_MOVING = frozenset({"UPDATE_AMOUNT_RESULT", "OFFLINE_PAYMENT_CODE", "CAPTURE_RESULT"})
+_WITHOUT_EFFECT = frozenset({"UPDATE_AMOUNT_RESULT", "OFFLINE_PAYMENT_CODE", "CAPTURE_RESULT"})
 
 
 def read(body: bytes, account: Account) -> Notification:
-    """What the message says to this account.
+    """Return the meaning of a message for this account.
 
     Raises:
-        Unreadable: not one strict JSON object, a missing or impossible value, or a type that no document names.
+        Unreadable: not one strict JSON object, a missing or impossible value, or an undocumented type.
     """
     try:
         message = antom.read(body)
@@ -65,7 +65,7 @@ class _Reader:
         if type_ in ("PAYMENT_RESULT", "PAYMENT_PENDING"):
             return self._payment(type_)
         if not type_ and self.text("subscriptionRequestId") and self.text("paymentRequestId"):
-            return self._payment("PAYMENT_RESULT")  # a subscription's periodic payment: its page names no notifyType
+            return self._payment("PAYMENT_RESULT")  # a subscription's periodic payment is documented without notifyType
         return self._other(type_)
 
     def _payment(self, type_: str) -> Notification:
@@ -79,7 +79,7 @@ class _Reader:
             case "PAYMENT_PENDING", "S" | "U":
                 news, happened_at = News.WAITING, None
             case _:
-                raise self.unreadable(Reason.UNKNOWN_STATUS, f"{type_} with a resultStatus that no document names")
+                raise self.unreadable(Reason.UNKNOWN_STATUS, f"{type_} with an undocumented resultStatus")
         amount = self.amount("paymentAmount")
         return self._made(
             Kind.PAYMENT, news, type_, order, status, order=order, trade=self.required("paymentId"), amount=amount,
@@ -90,7 +90,7 @@ class _Reader:
         number = self.required("refundRequestId")
         status = self.required("refundStatus")
         if status != "SUCCESS":
-            # A refund that failed or is under way moved no money; it stands in the timeline of nothing but itself.
+            # A failed or pending refund moved no money, so it concerns no order.
             return self._made(Kind.REFUND, News.OTHER, type_, number, status)
         refund = Refund(id=number, amount=self.amount("refundAmount"), trade=self.text("paymentId"))
         return self._made(
@@ -105,15 +105,16 @@ class _Reader:
                 number = self._authorization(number)
             if number and (word or kind is Kind.VAULTING):
                 return self._made(kind, News.OTHER, word or kind.value, number, self.member("result", "resultStatus"))
-        if type_ in _NOT_MOVING:
+        if type_ in _WITHOUT_EFFECT:
             number = self.text("paymentRequestId") or self.text("paymentId")
             return self._made(Kind.OTHER, News.OTHER, type_, number, self.member("result", "resultStatus"))
-        raise self.unreadable(Reason.UNKNOWN_STATUS, "a notifyType that no document names, or none")
+        raise self.unreadable(Reason.UNKNOWN_STATUS, "notifyType is missing or undocumented")
 
     def _authorization(self, client: str) -> str:
-        """Which authorization is meant: one client has those of all its users, which differ in token, code or state.
+        """Return an id for an authorization: the client's, and a digest of its token, code and state.
 
-        A token and a code are secrets, and identities are shown and logged: so their digest stands for them.
+        One client has authorizations of many users, which differ in these three. They are replaced by their digest
+        because token and code are secrets, while ids are displayed and logged.
         """
         named = [self.text(name) for name in ("accessToken", "authCode", "authState")]
         digest = blake2b(msgspec.json.encode(named), digest_size=12).hexdigest()
@@ -133,7 +134,7 @@ class _Reader:
         )
 
     def text(self, name: str) -> str:
-        """The member where it is a text, else nothing: a member of another type says nothing to us."""
+        """Return the member if it is a string, else an empty string."""
         return self._checked(self.message.get(name), name)
 
     def member(self, name: str, inner: str) -> str:
@@ -143,7 +144,7 @@ class _Reader:
     def required(self, name: str) -> str:
         text = self.text(name)
         if not text:
-            raise self.unreadable(Reason.MISSING_FIELD, f"no {name}")
+            raise self.unreadable(Reason.MISSING_FIELD, f"{name} is missing")
         return text
 
     def time(self, name: str) -> datetime | None:
@@ -151,12 +152,12 @@ class _Reader:
         return times.parse_iso(text) if text else None
 
     def amount(self, name: str) -> Money:
-        told = self.message.get(name)
-        if not isinstance(told, dict):
-            raise self.unreadable(Reason.MISSING_FIELD, f"no {name}")
-        value, currency = told.get("value"), told.get("currency")
+        member = self.message.get(name)
+        if not isinstance(member, dict):
+            raise self.unreadable(Reason.MISSING_FIELD, f"{name} is missing")
+        value, currency = member.get("value"), member.get("currency")
         if not isinstance(value, str) or not isinstance(currency, str):
-            raise self.unreadable(Reason.BAD_AMOUNT, f"{name} is not a value and a currency, both in quotes")
+            raise self.unreadable(Reason.BAD_AMOUNT, f"{name} needs a value and a currency, both as strings")
         amount = money.parse_minor(value, currency)
         if amount.minor == 0:
             raise self.unreadable(Reason.BAD_AMOUNT, f"{name} is zero")
@@ -179,6 +180,6 @@ class _Reader:
 
 
 def _identity(content: bytes) -> dict[str, Any]:
-    """The identity of a message that cannot be read: it has no business key, but a repetition has the same content."""
+    """Return an id for an unreadable message, made of its content, so that a resend has the same id."""
     digest = blake2b(content, digest_size=16).digest()
     return {"notification_id": f"content:{digest.hex()}", "digest": digest}

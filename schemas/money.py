@@ -1,14 +1,15 @@
-"""Money as it is compared and stored: an integer of the currency's smallest unit beside its ISO 4217 code.
+"""Money: an integer of the currency's smallest unit with its ISO 4217 code.
 
-No float comes near it, and no amount is read leniently: an amount that a person would have to interpret (`1e3`,
-`1,000.00`, a blank in front) is refused, because two readers would interpret it differently.
+Floats are never used. Amounts are parsed strictly: `1e3`, `1,000.00` or a leading blank are refused, because two
+parsers could read them differently.
 """
 
 import re
 
 from msgspec import Struct
 
-# ISO 4217 decimals of the currencies that the cross-border products name (protocol notes, currencies and amounts).
+# ISO 4217 decimals of the currencies in Alipay's cross-border documents. Alipay writes CNY, USD etc. with two decimals
+# (`12.80`), and JPY and KRW without or with `.00`. Another currency is refused (`BadMoney`) until it is added here.
 DECIMALS: dict[str, int] = {
     "AUD": 2,
     "BDT": 2,
@@ -41,11 +42,11 @@ _MINOR_UNITS = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
 class BadMoney(ValueError):
-    """The text is not an amount of that currency in its exact form, or the currency is not one we know."""
+    """The text is not an amount in the exact form of its currency, or the currency is unknown."""
 
 
 class Money(Struct, frozen=True, order=True):
-    """`minor` smallest units of `currency`: `Money(1280, "USD")` is 12.80 dollars, `Money(1280, "JPY")` 1280 yen."""
+    """An amount in smallest units: `Money(1280, "USD")` is 12.80 dollars, `Money(1280, "JPY")` is 1280 yen."""
 
     minor: int
     currency: str
@@ -55,7 +56,7 @@ class Money(Struct, frozen=True, order=True):
 
 
 def major(minor: int, currency: str) -> str:
-    """The amount as a person writes it: `major(1280, "USD")` is `"12.80"`. An unknown currency is taken to have two."""
+    """Format an amount for people: `major(1280, "USD")` is `"12.80"`. An unknown currency gets two decimals."""
     decimals = DECIMALS.get(currency, 2)
     if decimals == 0:
         return str(minor)
@@ -64,7 +65,7 @@ def major(minor: int, currency: str) -> str:
 
 
 def parse_major(text: str, currency: str) -> Money:
-    """The amount of a form (`total_fee=12.80`): two decimals, or none (`.00` allowed) for a currency that has none.
+    """Parse the amount of a form (`total_fee=12.80`): two decimals; for a currency without decimals none, or `.00`.
 
     Raises:
         BadMoney: another form, more than nine whole digits, or a currency not in `DECIMALS`.
@@ -72,23 +73,23 @@ def parse_major(text: str, currency: str) -> Money:
     decimals = _decimals(currency)
     if decimals == 2:
         if _TWO_DECIMALS.fullmatch(text) is None:
-            raise BadMoney(f"{currency} amounts have the form 12.80")
+            raise BadMoney(f"{currency} amounts must have the form 12.80")
         return Money(int(text[:-3]) * 100 + int(text[-2:]), currency)
     match = _NO_DECIMALS.fullmatch(text)
     if match is None:
-        raise BadMoney(f"{currency} amounts have no decimals")
+        raise BadMoney(f"{currency} amounts must be whole numbers")
     return Money(int(match[1]), currency)
 
 
 def parse_minor(text: str, currency: str) -> Money:
-    """The amount of an Antom message (`"value": "1280"`): digits of the smallest unit, whatever the currency.
+    """Parse the amount of an Antom message (`"value": "1280"`): smallest units of any currency, in digits.
 
     Raises:
-        BadMoney: anything but one to twelve digits, or a currency not in `DECIMALS`.
+        BadMoney: not one to twelve digits, or a currency not in `DECIMALS`.
     """
     _decimals(currency)
     if _MINOR_UNITS.fullmatch(text) is None:
-        raise BadMoney("an Antom amount is one to twelve digits of the smallest unit")
+        raise BadMoney("an Antom amount must be one to twelve digits, in the smallest unit")
     return Money(int(text), currency)
 
 
@@ -96,4 +97,4 @@ def _decimals(currency: str) -> int:
     try:
         return DECIMALS[currency]
     except KeyError:
-        raise BadMoney("a currency that is not in the table of known currencies") from None
+        raise BadMoney("the currency is not supported") from None

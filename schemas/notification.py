@@ -1,7 +1,6 @@
-"""A notification: what one signed message means, whichever family it came from.
+"""A notification: the meaning of one signed message, independent of its family.
 
-The two readers (`schemas.interpret_form`, `schemas.interpret_antom`) make it; settlement consumes it and
-knows no family.
+`schemas.interpret_form` and `schemas.interpret_antom` make it from a record's body. Settlement consumes it.
 """
 
 from datetime import datetime
@@ -15,7 +14,7 @@ from schemas.orders import News, Refund
 
 
 class Kind(StrEnum):
-    """What sort of thing is announced. Only the first three move orders."""
+    """The subject of a notification. Only the first three change orders."""
 
     PAYMENT = "payment"
     REFUND = "refund"
@@ -29,10 +28,10 @@ class Kind(StrEnum):
 
 
 class Unreadable(ValueError):
-    """An authentic message that cannot be taken at its word; it is held with this reason, its bytes kept.
+    """An authentic message that is incomplete, contradictory or wrong. It is held with this reason and its bytes.
 
-    `order` and `notification_id` are filled as far as the message got, so that a person finds it by them. `digest` is
-    that of its content where it has an id, so that its repetitions are known as such.
+    `order` and `notification_id` are filled in if they could be read, so that an operator can look the message up.
+    `digest` is that of its content if it has an id, so that a resend is recognised as a duplicate.
     """
 
     def __init__(
@@ -54,19 +53,19 @@ class Unreadable(ValueError):
 
 
 class Notification(Struct, frozen=True, kw_only=True, gc=False):
-    """What a message means.
+    """The meaning of one message.
 
-    Which order it is of stands in one of three places: `order` (the merchant's number, nearly always), the `trade` of
-    each of `refunds` (the old gateway's batch refunds), or the `id` of the single refund (antom's refunds name nothing
-    else). `digest` is equal exactly for two deliveries of the same content.
+    It names its order in one of three ways: by `order` (the merchant's number; nearly always), by the `trade` of each
+    of `refunds` (the old gateway's batch refunds), or by the `id` of its only refund (Antom's refunds name nothing
+    else). Two deliveries have the same `digest` if and only if they have the same content.
     """
 
     account: str
     id: str
     kind: Kind
     news: News
-    type: str  # the message's own word: notify_type, or antom's notifyType
-    status: str = ""  # the message's own word: trade_status, result or refund status
+    type: str  # as in the message: notify_type, or Antom's notifyType
+    status: str = ""  # as in the message: trade_status, or Antom's result or refund status
     order: str = ""
     trade: str = ""
     amount: Money | None = None

@@ -1,10 +1,11 @@
-"""The merchant's order as notifications build it up: a join over facts, so that arrival order cannot matter.
+"""The merchant's order: a join of the facts in its notifications, so their arrival order does not matter.
 
-An order remembers what each *claim* about it amounts to: a claim is one trade number with one amount, as some
-notification named them. Usually there is exactly one. Beside the claims it keeps the *set* of refunds that were named
-one by one: which claims they fit is known only when all claims are, so it is derived and never stored. Everything that
-consumers see (status, money, flags) is derived from claims, refunds and what the merchant registered; nothing is kept
-that could depend on what arrived first.
+An order stores its *claims*, its individual refunds and the merchant's registration. A claim is one trade number with
+one amount, as notifications claimed them; usually an order has exactly one. Refunds are stored as a set beside the
+claims, because the claims that a refund fits are known only when all claims are.
+
+Everything that consumers see (status, amounts, flags) is derived from these three, and never stored in a form that
+depends on arrival order.
 """
 
 from enum import StrEnum
@@ -16,7 +17,7 @@ from schemas.money import Money
 
 
 class News(StrEnum):
-    """What a notification tells of a trade, in our words: Alipay's own mean two things each."""
+    """The event that a notification reports about a trade. Alipay's own status values are ambiguous."""
 
     WAITING = "waiting"
     PAID = "paid"
@@ -30,7 +31,7 @@ class News(StrEnum):
 
 
 class State(StrEnum):
-    """Where one trade stands, in rising rank. `LAPSED` and `REFUNDED` are the two that consumers see as CLOSED."""
+    """The state of one trade, in rising rank. Consumers see both `LAPSED` and `REFUNDED` as CLOSED."""
 
     WAITING = "waiting"
     LAPSED = "lapsed"  # closed without payment: expired, or failed
@@ -44,7 +45,7 @@ PAYMENT_STATES = frozenset({State.PAID, State.FINISHED, State.REFUNDED})
 
 
 class Status(StrEnum):
-    """What consumers see of the state."""
+    """The state of an order as consumers see it."""
 
     WAITING = "WAITING"
     PAID = "PAID"
@@ -65,7 +66,7 @@ PAID_STATUSES = frozenset({Status.PAID, Status.FINISHED})
 
 
 class ClosedBecause(StrEnum):
-    """Which of the two ends a CLOSED order met, and of the first, how."""
+    """Why an order is CLOSED: expired or failed without payment, or fully refunded."""
 
     EXPIRED = "expired"
     FAILED = "failed"
@@ -73,7 +74,7 @@ class ClosedBecause(StrEnum):
 
 
 class Refund(Struct, frozen=True, kw_only=True, order=True, gc=False):
-    """One refund that is named by its own number; `trade` where the message names the payment by Alipay's number."""
+    """One refund with its own number. `trade` is Alipay's number of the payment; empty if the message has none."""
 
     id: str
     amount: Money
@@ -81,10 +82,10 @@ class Refund(Struct, frozen=True, kw_only=True, order=True, gc=False):
 
 
 class Claim(Struct, frozen=True, kw_only=True, gc=False):
-    """What has been said of one trade number at one amount. Joining two claims of one key gives the claim of both.
+    """The joined facts about one trade number at one amount. Joining is commutative, associative and idempotent.
 
-    `lapsed` remembers that the trade was also said to have ended unpaid, which the state alone forgets once it rises.
-    `refunds` is empty in a stored claim: `order_view.claims_with_refunds` fills it from the order's refunds.
+    `lapsed` keeps that the trade was also reported to have ended unpaid, because the state loses this when it rises.
+    `refunds` is empty in a stored claim. Settlement fills it in from the refunds of the order to derive the view.
     """
 
     trade: str
@@ -92,22 +93,23 @@ class Claim(Struct, frozen=True, kw_only=True, gc=False):
     currency: str
     state: State = State.WAITING
     lapsed: ClosedBecause | None = None
-    frozen: bool = False  # paid, and all that says so said "frozen"
-    refunded_total_minor: int = 0  # the largest cumulative sum named
-    refunds: dict[str, int] = {}  # refund id → minor units, of the refunds named one by one that fit this claim
-    partly_refunded: bool = False  # a refund was named without its amount
+    frozen: bool = False  # every notification of the payment reported the funds as frozen
+    refunded_total_minor: int = 0  # the largest cumulative refund sum reported
+    refunds: dict[str, int] = {}  # refund id → minor units: the individual refunds that fit this claim
+    partly_refunded: bool = False  # a refund without an amount was reported
 
     @property
     def key(self) -> tuple[str, int, str]:
-        """Two notifications with the same key speak of the same thing."""
+        """Notifications with the same key belong to the same claim."""
         return self.trade, self.amount_minor, self.currency
 
 
 class Order(Struct, frozen=True, kw_only=True, gc=False):
-    """One order of one account. `version` counts the visible changes, 1..n; 0 is registered and never heard of.
+    """One order of one account. `version` counts the visible changes from 1; it is 0 before the first notification.
 
-    `registered` says that the merchant told its amount, which is `expected`. `refused` are the flags of notifications
-    that were wrong by it: their claims are not joined, so nothing else would remember them.
+    If the merchant has registered the order, `registered` is true and `expected` is its amount. `refused` are the flags
+    of notifications that contradict that amount. They must be stored because the claims of such notifications are not
+    joined.
     """
 
     account: str
@@ -121,12 +123,12 @@ class Order(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_note(self) -> bool:
-        """Whether this only notes what was refused, or to which order a refund belongs: nothing that consumers see."""
+        """Whether consumers see nothing of this order: it holds only flags, or only refunds of an order to come."""
         return not self.claims and not self.registered
 
 
 class View(Struct, frozen=True, kw_only=True):
-    """The order as consumers see it; equal views mean that nothing happened."""
+    """An order as consumers see it. A notification that leaves the view equal causes no order event."""
 
     status: Status
     closed_because: ClosedBecause | None
@@ -138,5 +140,5 @@ class View(Struct, frozen=True, kw_only=True):
 
     @property
     def was_paid(self) -> bool:
-        """Whether the buyer's money came, whatever became of it afterwards."""
+        """Whether the buyer has paid, also if the payment was refunded later."""
         return self.status in PAID_STATUSES or self.closed_because is ClosedBecause.REFUNDED

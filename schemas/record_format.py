@@ -1,7 +1,7 @@
-"""The log record: the signed bytes exactly as received, and beside them what is needed to check them again.
+"""The log record: the signed bytes exactly as received, with the headers needed to verify them again.
 
-Evidence is kept, meaning is derived: any consumer of the log can verify the signature once more and read the form for
-itself. The shape is Kafka's (a key, a value, headers), and the embedded journal keeps the same three.
+The record holds no interpretation, so any consumer of the log can verify the signature and read the form for itself.
+It has Kafka's shape (key, value, headers), which the embedded journal keeps too.
 """
 
 from enum import StrEnum
@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 VERSION = 1
 VERSIONS_READ = range(1, VERSION + 1)
-EPOCH_MS_MAX = 253_402_300_799_999  # the last millisecond of the year 9999, after which no clock of ours shows a time
+EPOCH_MS_MAX = 253_402_300_799_999  # the last millisecond of the year 9999, which is the last that `datetime` knows
 EPOCH_MS_DIGITS_MAX = len(str(EPOCH_MS_MAX))
 
 
@@ -23,19 +23,19 @@ class Header(StrEnum):
     ACCOUNT = "account"
     FAMILY = "family"
     RECEIVED_AT = "received-at"  # epoch milliseconds, digits
-    PATH = "path"  # as the client asked for it; antom's signature is over the account's public path instead
+    PATH = "path"  # as received; Antom's signature covers the account's public path instead
     CONTENT_TYPE = "content-type"
-    KEY_ID = "key-id"  # which of the account's keys verified it
-    CONFIRMED = "confirmed"  # "1" where notify_verify vouched for it before it was acknowledged
-    CLIENT_ID = "client-id"  # the three of antom that its signature covers or is
+    KEY_ID = "key-id"  # the key that verified the signature
+    CONFIRMED = "confirmed"  # "1" if notify_verify confirmed the notification before it was acknowledged, else "0"
+    CLIENT_ID = "client-id"  # this and the next two: Antom's signing headers, as received
     REQUEST_TIME = "request-time"
     SIGNATURE = "signature"
-    RECEIPT = "receipt"  # the receiver's own mark of having verified all of the above
+    RECEIPT = "receipt"  # the receiver's MAC over all of the above (`receipt`)
     TRACEPARENT = "traceparent"
 
 
 class Record(Struct, frozen=True, gc=False):
-    """One record as the log holds it. `headers` keeps Kafka's shape: a sequence of (name, bytes)."""
+    """One record as the log holds it. `headers` are (name, value) pairs, as in Kafka."""
 
     key: bytes
     value: bytes
@@ -43,15 +43,15 @@ class Record(Struct, frozen=True, gc=False):
 
 
 class BadRecord(ValueError):
-    """The record was not written by a receiver of ours: a header is missing or is not what it should be."""
+    """No receiver wrote this record: a header is missing, repeated or invalid."""
 
 
 class NewerRecord(ValueError):
-    """The record was written by a later version of this program; this one may not guess what it means."""
+    """A newer release wrote this record. This release cannot interpret it."""
 
 
 class RecordContents(Struct, frozen=True, kw_only=True, gc=False):
-    """A record's contents by name: what `encode` takes and `decode` gives back."""
+    """The contents of a record by name. `encode` takes them and `decode` returns them."""
 
     account: str
     family: str
@@ -67,28 +67,27 @@ class RecordContents(Struct, frozen=True, kw_only=True, gc=False):
     receipt: bytes = b""
 
 
-def receipt(sealed: RecordContents, secret: bytes) -> bytes:
-    """The mark that a receiver who holds `secret` puts on what it has verified: a keyed hash of all that is sealed.
+def receipt(contents: RecordContents, secret: bytes) -> bytes:
+    """Return the receipt MAC: a keyed hash of the contents, made by a receiver that has verified them.
 
-    Whoever reads the record and holds the secret too need not verify the signature again, which costs twenty times as
-    much. Without the secret nobody can make one; where it is missing or wrong, the signature decides.
+    A worker with the same secret accepts the MAC instead of verifying the signature again, which costs twenty times as
+    much. If the MAC is missing or wrong, the worker verifies the signature.
     """
-    return blake2b(_encode(unreceipted(sealed)), key=secret, digest_size=16).digest()
+    return blake2b(_encode(_without_receipt(contents)), key=secret, digest_size=16).digest()
 
 
-def unreceipted(sealed: RecordContents) -> RecordContents:
-    """The same without its receipt: only the signature can show that it is authentic."""
-    return structs.replace(sealed, receipt=b"") if sealed.receipt else sealed
+def _without_receipt(contents: RecordContents) -> RecordContents:
+    return structs.replace(contents, receipt=b"") if contents.receipt else contents
 
 
 def key_of(account: str, number: str | bytes) -> bytes:
-    """The record's key: all that concerns one order lies in one partition, in the order it was received."""
+    """Return the key of a record: `account:number`. It keeps all records of one order in one partition, in order."""
     return f"{account}:".encode() + (number if isinstance(number, bytes) else number.encode("utf-8", "replace"))
 
 
 _encode = msgspec.msgpack.Encoder().encode
 
-# Reading an enum's value costs more than what is done with it, and this is done for every notification.
+# Values of enums are read once here, because `Header.X.value` is slow and `encode` and `decode` run per notification.
 _WRITTEN_AS = Header.VERSION.value
 _OURS = b"%d" % VERSION
 _VERSION = (_WRITTEN_AS, _OURS)
@@ -100,41 +99,42 @@ _CLIENT_ID, _REQUEST_TIME, _SIGNATURE = Header.CLIENT_ID.value, Header.REQUEST_T
 _RECEIPT = Header.RECEIPT.value
 
 
-def encode(sealed: RecordContents, number: str | bytes, mark: bytes = b"") -> Record:
-    """The record of one verified notification; `number` is its order number, or the refund or batch number.
+def encode(contents: RecordContents, number: str | bytes, receipt_mac: bytes = b"") -> Record:
+    """Return the record of one verified notification.
 
-    `mark` is its `receipt`, if the receiver leaves one.
+    `number` is its order number, or the refund or batch number. `receipt_mac` is its `receipt`; empty if the receiver
+    has no receipt key.
     """
     headers: tuple[tuple[str, bytes], ...] = (
         _VERSION,
-        (_ACCOUNT, sealed.account.encode()),
-        (_FAMILY, sealed.family.encode()),
-        (_RECEIVED_AT, b"%d" % sealed.received_at_ms),
-        (_PATH, sealed.path),
-        (_CONTENT_TYPE, sealed.content_type),
-        (_KEY_ID, sealed.key_id.encode()),
-        _CONFIRMED[sealed.confirmed],
+        (_ACCOUNT, contents.account.encode()),
+        (_FAMILY, contents.family.encode()),
+        (_RECEIVED_AT, b"%d" % contents.received_at_ms),
+        (_PATH, contents.path),
+        (_CONTENT_TYPE, contents.content_type),
+        (_KEY_ID, contents.key_id.encode()),
+        _CONFIRMED[contents.confirmed],
     )
-    if sealed.signature:
+    if contents.signature:
         headers += (
-            (_CLIENT_ID, sealed.client_id),
-            (_REQUEST_TIME, sealed.request_time),
-            (_SIGNATURE, sealed.signature),
+            (_CLIENT_ID, contents.client_id),
+            (_REQUEST_TIME, contents.request_time),
+            (_SIGNATURE, contents.signature),
         )
-    if mark:
-        headers += ((_RECEIPT, mark),)
-    return Record(key_of(sealed.account, number), sealed.body, headers)
+    if receipt_mac:
+        headers += ((_RECEIPT, receipt_mac),)
+    return Record(key_of(contents.account, number), contents.body, headers)
 
 
 def decode(record: Record, *, received_at_ms: int = 0) -> RecordContents:
-    """What `encode` put into the record.
+    """Return the contents of a record.
 
-    The moment of receipt is advice and decides nothing: where its header is unreadable or out of range,
-    `received_at_ms` stands in for it.
+    If the header with the receive time is invalid or out of range, `received_at_ms` replaces it, because nothing is
+    decided by that time.
 
     Raises:
-        NewerRecord: the envelope's version is above ours.
-        BadRecord: a header is missing, repeated or unreadable, or the version is below one.
+        NewerRecord: the format version is above `VERSION`.
+        BadRecord: a header is missing, repeated or invalid, or the version is below 1.
     """
     headers = dict(record.headers)
     if len(headers) != len(record.headers):
@@ -156,11 +156,11 @@ def decode(record: Record, *, received_at_ms: int = 0) -> RecordContents:
             receipt=headers.get(_RECEIPT, b""),
         )
     except KeyError as missing:
-        raise BadRecord(f"no header {missing.args[0]}") from None
+        raise BadRecord(f"header {missing.args[0]} is missing") from None
     except (ValueError, UnicodeError) as error:
         if isinstance(error, BadRecord | NewerRecord):
             raise
-        raise BadRecord("a header is not what it should be") from None
+        raise BadRecord("a header is not valid text") from None
 
 
 def _check_version(text: bytes) -> None:
@@ -168,15 +168,14 @@ def _check_version(text: bytes) -> None:
         return
     version = _number(text)
     if version > VERSION:
-        raise NewerRecord(f"envelope version {version}, this program reads up to {VERSION}")
+        raise NewerRecord(f"record format version {version}; this release reads up to {VERSION}: upgrade it")
     if version not in VERSIONS_READ:
-        raise BadRecord(f"envelope version {version}")
+        raise BadRecord(f"record format version {version} does not exist")
 
 
 def _number(text: bytes) -> int:
-    """Digits and nothing else: `int` alone would also take blanks, signs and underscores."""
-    if not text.isdigit():
-        raise BadRecord("a number that is not written in digits")
+    if not text.isdigit():  # `int` alone would also accept blanks, signs and underscores
+        raise BadRecord("the record format version is not a number")
     return int(text)
 
 

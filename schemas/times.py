@@ -1,9 +1,10 @@
-"""Times as Alipay writes them, read into aware datetimes.
+"""Parse Alipay's times into aware datetimes.
 
-Forms write Beijing time without saying so (`2025-03-18 14:30:12`, China has had no daylight saving since 1991, so a
-fixed offset is exact for every trade there can be); refunds add a fraction of a second. Antom writes ISO 8601 with an
-offset. No time read here ever puts two notifications in an order: `notify_time` is the moment of one delivery and
-changes with every retry.
+Forms contain Beijing time without a zone (`2025-03-18 14:30:12`), in refunds with a fraction of a second. China has had
+no daylight saving since 1991, so the fixed offset UTC+8 is exact. Antom writes ISO 8601 with an offset.
+
+These times never decide the order of two notifications: `notify_time` is the time of one delivery and changes with
+every resend.
 """
 
 import re
@@ -15,26 +16,26 @@ BEIJING = timezone(timedelta(hours=8), "UTC+08:00")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
-# The hours are spelled out because newer Pythons take 24:00 for the next day's midnight.
+# Hours are limited to 23 here because newer Python versions accept 24:00 as midnight of the next day.
 _LOCAL = re.compile(r"\d{4}-\d\d-\d\d (?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{1,6})?", re.ASCII)
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)", re.ASCII)
 _EPOCH_MS = re.compile(r"\d{13}", re.ASCII)
 
 
-# How many are remembered: what comes together was mostly paid, sent and received within the same few seconds.
-_REMEMBERED_MAX = 1024
+# Size of the caches. Notifications of one batch were mostly paid, sent and received within the same few seconds.
+_CACHED_MAX = 1024
 
 
 class BadTime(ValueError):
-    """The text is not a time of the form that this kind of message uses, or no such day exists."""
+    """The text does not have the expected form, or the date does not exist."""
 
 
-@lru_cache(_REMEMBERED_MAX)
+@lru_cache(_CACHED_MAX)
 def parse_local(text: str) -> datetime:
-    """A form's `yyyy-MM-dd HH:mm:ss`, with an optional fraction, as an aware datetime at UTC+8.
+    """Parse a form's `yyyy-MM-dd HH:mm:ss`, with an optional fraction, as Beijing time (UTC+8).
 
     Raises:
-        BadTime: another form, or a moment that does not exist (`2025-02-30`).
+        BadTime: another form, or a date that does not exist (`2025-02-30`).
     """
     if _LOCAL.fullmatch(text) is None:
         raise BadTime("expected yyyy-MM-dd HH:mm:ss")
@@ -45,10 +46,10 @@ def parse_local(text: str) -> datetime:
 
 
 def parse_iso(text: str) -> datetime:
-    """An Antom time: ISO 8601 with a zone.
+    """Parse an Antom time: ISO 8601 with a zone.
 
     Raises:
-        BadTime: another form, or a moment that does not exist.
+        BadTime: another form, or a date that does not exist.
     """
     if _ISO.fullmatch(text) is None:
         raise BadTime("expected ISO 8601 with a zone")
@@ -59,7 +60,7 @@ def parse_iso(text: str) -> datetime:
 
 
 def parse_request_time(text: str) -> datetime:
-    """Antom's `request-time` header: ISO 8601 with a zone, or thirteen digits of epoch milliseconds.
+    """Parse Antom's `request-time` header: ISO 8601 with a zone, or thirteen digits of epoch milliseconds.
 
     Raises:
         BadTime: neither.
@@ -69,12 +70,12 @@ def parse_request_time(text: str) -> datetime:
     return parse_iso(text)
 
 
-@lru_cache(_REMEMBERED_MAX)
+@lru_cache(_CACHED_MAX)
 def from_epoch_ms(epoch_ms: int) -> datetime:
-    """The UTC moment `epoch_ms` milliseconds after 1970."""
+    """Return the UTC time `epoch_ms` milliseconds after 1970."""
     return datetime.fromtimestamp(epoch_ms / 1000, UTC)
 
 
 def to_epoch_ms(moment: datetime) -> int:
-    """Whole milliseconds since 1970 of an aware moment."""
-    return (moment - _EPOCH) // _MILLISECOND  # in integers: a float would lose one now and then
+    """Return the whole milliseconds since 1970 of an aware datetime."""
+    return (moment - _EPOCH) // _MILLISECOND  # integers, because a float would sometimes be off by one

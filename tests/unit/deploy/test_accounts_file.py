@@ -29,4 +29,4 @@ def test_a_file_that_is_absent_no_toml_or_no_text_is_a_fault(tmp_path: Path) -> 
         path.write_bytes(content)
         assert "is not TOML" in faults(path)[0]
     path.write_text("")
-    assert "nothing could ever be verified" in faults(path)[0]
+    assert "add one for each account" in faults(path)[0]

@@ -8,27 +8,27 @@ from schemas import antom
 from schemas.antom import SignatureHeader
 
 
-def test_the_parts_are_read_in_any_order_with_blanks_and_with_parts_we_do_not_know() -> None:
+def test_signature_header_may_have_any_order_blanks_and_unknown_parts() -> None:
     header = antom.read_signature_header("signature=a%2Bb%3D, new=1,  algorithm=RSA256 ,keyVersion=2, new=2")
     assert header == SignatureHeader("RSA256", "2", b"a+b=")
 
 
-def test_the_key_version_is_one_where_it_is_absent() -> None:
+def test_absent_key_version_is_one() -> None:
     assert antom.read_signature_header("algorithm=RSA256,signature=YQ==").key_version == "1"
 
 
-def test_the_signature_is_percent_decoded_once_and_a_plus_stays_a_plus() -> None:
+def test_signature_is_percent_decoded_once_and_keeps_its_plus_signs() -> None:
     assert antom.read_signature_header("signature=a+b/c=").signature == b"a+b/c="
     assert antom.read_signature_header("signature=a%252B").signature == b"a%2B"
 
 
 @pytest.mark.parametrize("text", ["algorithm=RSA256", "signature=", "algorithm=RSA256,signature= "])
-def test_an_absent_or_empty_signature_is_none(text: str) -> None:
+def test_absent_or_empty_signature_is_none(text: str) -> None:
     assert antom.read_signature_header(text).signature is None
 
 
 @pytest.mark.parametrize("text", ["signature=%zz", "signature=a b", "signature=签", "signature=a-b_"])
-def test_what_is_no_escaped_base64_reads_as_a_signature_that_cannot_be_right(text: str) -> None:
+def test_invalid_base64_becomes_a_signature_that_never_verifies(text: str) -> None:
     assert antom.read_signature_header(text).signature == b""
 
 
@@ -45,7 +45,7 @@ def test_what_is_no_escaped_base64_reads_as_a_signature_that_cannot_be_right(tex
         "алгоритм=RSA256",
     ],
 )
-def test_an_ill_formed_header_or_one_of_our_parts_twice_is_refused(text: str) -> None:
+def test_malformed_header_or_repeated_known_part_is_refused(text: str) -> None:
     with pytest.raises(antom.BadHeader):
         antom.read_signature_header(text)
 
@@ -56,11 +56,11 @@ def test_key_versions_are_plain_numbers(text: str, could_be: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "01", "-1", "+1", "1.0", "1000000000", "٣", " 1", "1 ", "1\n"])
-def test_other_spellings_are_no_key_versions(text: str) -> None:
+def test_other_spellings_of_numbers_are_no_key_versions(text: str) -> None:
     assert not antom.is_key_version(text)
 
 
-def test_the_signed_text_joins_its_four_parts_as_received() -> None:
+def test_signed_text_joins_its_four_parts_unchanged() -> None:
     assert antom.signed_text(b"/n/x", b"C", b"T", b'{"a":1}') == b'POST /n/x\nC.T.{"a":1}'
 
 
@@ -75,11 +75,11 @@ def test_the_signed_text_joins_its_four_parts_as_received() -> None:
         "vaultingRequestId",
     ],
 )
-def test_the_route_is_the_number_that_names_what_a_message_is_of(name: str) -> None:
+def test_route_returns_the_number_of_the_message_s_subject(name: str) -> None:
     assert antom.route(json.dumps({"x": [1], name: "N-1"}).encode()) == "N-1"
 
 
-def test_the_payment_comes_before_everything_else() -> None:
+def test_payment_number_takes_precedence_in_the_route() -> None:
     assert antom.route(b'{"refundRequestId":"R","paymentRequestId":"P","disputeId":"D"}') == "P"
 
 
@@ -87,11 +87,11 @@ def test_the_payment_comes_before_everything_else() -> None:
     "body",
     [b"", b"[]", b"nonsense", b'{"paymentRequestId":1}', b"\xff\xfe", b'{"paymentRequestId":"a"} x', b"[" * 100_000],
 )
-def test_a_message_that_cannot_be_routed_has_no_number_and_raises_nothing(body: bytes) -> None:
+def test_route_of_an_unreadable_message_is_empty(body: bytes) -> None:
     assert antom.route(body) == ""
 
 
-def test_a_message_is_read_whole() -> None:
+def test_message_is_parsed_completely() -> None:
     body = '{"a":{"b":["ü",1,null,true,"1.5"]},"c":1.5}'.encode()
     assert antom.read(body) == {"a": {"b": ["ü", 1, None, True, "1.5"]}, "c": "1.5"}
 
@@ -128,12 +128,12 @@ def test_a_message_is_read_whole() -> None:
         b"[" * 100_000,
     ],
 )
-def test_what_two_parsers_could_read_differently_is_refused(body: bytes) -> None:
+def test_json_that_parsers_read_differently_is_refused(body: bytes) -> None:
     with pytest.raises(antom.BadMessage):
         antom.read(body)
 
 
-def test_the_depth_and_the_digits_allowed_are_exact() -> None:
+def test_limits_of_depth_and_digits_are_exact() -> None:
     assert antom.read(b'{"a":' + b"[" * 30 + b"1" + b"]" * 30 + b"}")
     assert antom.read(b'{"a":12345678901234567890}') == {"a": 12345678901234567890}
     assert antom.read(b'{"a":0.123456789012345678}') == {"a": "0.123456789012345678"}

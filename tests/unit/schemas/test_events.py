@@ -1,4 +1,4 @@
-"""What consumers read: ids that are functions of the change, one word for it, CloudEvents in binary mode."""
+"""Event ids and types are derived from the change; events are CloudEvents in binary mode."""
 
 import json
 from datetime import UTC, datetime
@@ -31,8 +31,8 @@ FLAGGED = (Flag.AMOUNT_MISMATCH,)
 
 def event(**more: Any) -> OrderEvent:
     members = {name: getattr(PAID, name) for name in PAID.__struct_fields__}
-    told = {"id": "shop:A:2", "type": "t", "account": "shop", "order": "A", "version": 2, "changed": ("status",)}
-    return OrderEvent(**(members | told | {"cause": None, "occurred_at": AT} | more))
+    own = {"id": "shop:A:2", "type": "t", "account": "shop", "order": "A", "version": 2, "changed": ("status",)}
+    return OrderEvent(**(members | own | {"cause": None, "occurred_at": AT} | more))
 
 
 @pytest.mark.parametrize(
@@ -54,22 +54,22 @@ def event(**more: Any) -> OrderEvent:
         (PAID, structs.replace(PAID, trade="T0"), "updated"),
     ],
 )
-def test_the_weightiest_change_gives_the_event_its_type(before: View | None, after: View, word: str) -> None:
+def test_most_important_change_decides_the_event_type(before: View | None, after: View, word: str) -> None:
     assert events.event_type(before, after) == f"alipay_notify.order.{word}.v1"
 
 
-def test_what_changed_is_named() -> None:
+def test_changed_fields_are_listed() -> None:
     assert events.changed(WAITING, PAID) == ("status",)
     assert events.changed(PAID, REFUNDED) == ("status", "closed_because", "refunded_minor")
     assert set(events.changed(None, PAID)) == set(PAID.__struct_fields__)
     assert events.changed(PAID, PAID) == ()
 
 
-def test_an_events_id_is_a_function_of_order_and_version() -> None:
+def test_event_id_is_made_of_order_and_version() -> None:
     assert events.event_id("shop", "A", 3) == "shop:A:3"
 
 
-def test_an_event_is_a_cloud_event_in_binary_mode() -> None:
+def test_event_is_a_cloudevent_in_binary_mode() -> None:
     outgoing = events.outgoing_event(event(type="alipay_notify.order.paid.v1"))
     assert (outgoing.id, outgoing.topic, outgoing.key) == ("shop:A:2", topics.ORDER_EVENT, b"shop:A")
     assert dict(outgoing.headers) == {
@@ -83,12 +83,12 @@ def test_an_event_is_a_cloud_event_in_binary_mode() -> None:
     }
 
 
-def test_an_event_is_the_whole_order_with_its_cause() -> None:
+def test_event_contains_the_whole_order_and_its_cause() -> None:
     cause = Cause(notification_id="n", type="t", status="s", news="paid", happened_at=None, received_at=AT)
-    told = json.loads(events.outgoing_event(event(cause=cause, flags=FLAGGED)).value)
-    assert (told["status"], told["amount_minor"], told["currency"]) == ("PAID", 7315, "HKD")
-    assert (told["refunded_minor"], told["flags"], told["changed"]) == (0, ["amount_mismatch"], ["status"])
-    assert told["cause"] == {
+    value = json.loads(events.outgoing_event(event(cause=cause, flags=FLAGGED)).value)
+    assert (value["status"], value["amount_minor"], value["currency"]) == ("PAID", 7315, "HKD")
+    assert (value["refunded_minor"], value["flags"], value["changed"]) == (0, ["amount_mismatch"], ["status"])
+    assert value["cause"] == {
         "notification_id": "n",
         "type": "t",
         "status": "s",
@@ -98,17 +98,17 @@ def test_an_event_is_the_whole_order_with_its_cause() -> None:
     }
 
 
-def test_two_copies_of_one_event_are_the_same_bytes() -> None:
+def test_copies_of_one_event_are_identical_bytes() -> None:
     assert events.outgoing_event(event()) == events.outgoing_event(event())
 
 
-def test_a_number_that_no_header_can_hold_is_still_sent() -> None:
+def test_order_number_with_a_control_character_is_still_sent() -> None:
     outgoing = events.outgoing_event(event(order="单\n1", id="shop:单\n1:2"))
     assert dict(outgoing.headers)["ce_subject"] == "单\n1".encode()
     assert events.decoded(outgoing.value)["order"] == "单\n1"
 
 
-def test_a_notice_tells_what_was_held_and_nothing_of_the_payer() -> None:
+def test_notice_describes_the_held_notification_without_payer_data() -> None:
     notice = HeldNotice(
         id="held:0-7:0:quarantined",
         held_id="0-7",

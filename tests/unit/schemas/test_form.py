@@ -1,4 +1,4 @@
-"""The form reader: its grammar, its bounds, its signed text, and what it calls ambiguous."""
+"""The form parser: grammar, limits, signed text, and ambiguous forms."""
 
 import random
 import re
@@ -19,22 +19,22 @@ def refusal_of(body: bytes) -> Refusal:
     return caught.value.reason
 
 
-def test_a_form_is_decoded_once_to_bytes() -> None:
+def test_form_is_decoded_once_to_bytes() -> None:
     form = forms.read(b"subject=a%2Bb+c%2526&body=%D6%D0&sign=x%2By&sign_type=RSA")
     assert form.fields == {b"subject": b"a+b c%26", b"body": b"\xd6\xd0"}
     assert (form.sign, form.sign_type) == (b"x+y", b"RSA")
 
 
-def test_the_first_equals_sign_divides_and_later_ones_belong_to_the_value() -> None:
+def test_first_equals_sign_separates_and_later_ones_belong_to_the_value() -> None:
     assert forms.read(b"a=b=c&d==").fields == {b"a": b"b=c", b"d": b"="}
 
 
-def test_a_semicolon_separates_nothing() -> None:
+def test_semicolon_is_no_separator() -> None:
     assert forms.read(b"a=1;b=2").fields == {b"a": b"1;b=2"}
 
 
 @pytest.mark.parametrize("escape", ["%00", "%01", "%0a", "%0D", "%3d", "%26", "%25", "%2b", "%20", "%ff", "%e4%b8%ad"])
-def test_every_escape_is_decoded_in_values(escape: str) -> None:
+def test_all_escapes_are_decoded_in_values(escape: str) -> None:
     from urllib.parse import unquote_to_bytes
 
     body = f"a=x{escape}y&b=%01{escape}=&c=3".encode()
@@ -74,7 +74,7 @@ def test_every_escape_is_decoded_in_values(escape: str) -> None:
         b"%20=1",
     ],
 )
-def test_what_breaks_the_grammar_is_malformed(body: bytes) -> None:
+def test_body_that_breaks_the_grammar_is_malformed(body: bytes) -> None:
     assert refusal_of(body) is Refusal.MALFORMED
 
 
@@ -89,7 +89,7 @@ def test_what_breaks_the_grammar_is_malformed(body: bytes) -> None:
         b"a=1&%61=%01",
     ],
 )
-def test_a_name_occurs_once_compared_after_decoding(body: bytes) -> None:
+def test_repeated_name_is_refused_after_decoding(body: bytes) -> None:
     assert refusal_of(body) is Refusal.DUPLICATE_PARAM
 
 
@@ -97,7 +97,7 @@ def test_names_are_compared_byte_for_byte() -> None:
     assert set(forms.read(b"a=1&A=2&a.=3&a[]=4").fields) == {b"a", b"A", b"a.", b"a[]"}
 
 
-def test_the_bounds_hold_exactly() -> None:
+def test_limits_are_exact() -> None:
     assert len(forms.read(b"&".join(b"p%d=" % n for n in range(200))).fields) == 200
     assert refusal_of(b"&".join(b"p%d=" % n for n in range(201))) is Refusal.TOO_MANY_FIELDS
     assert forms.read(b"n" * 128 + b"=1").fields
@@ -107,16 +107,16 @@ def test_the_bounds_hold_exactly() -> None:
     assert refusal_of(b"b=1&a=" + b"%41" * 16385) is Refusal.FIELD_TOO_LONG
 
 
-def test_bounds_count_decoded_bytes() -> None:
+def test_limits_count_decoded_bytes() -> None:
     assert forms.read(b"%6E" * 128 + b"=" + b"%41" * 16384).fields
 
 
-def test_the_signed_text_is_sorted_by_bytes_and_leaves_sign_and_sign_type_out() -> None:
+def test_signed_text_is_sorted_by_bytes_and_excludes_sign_and_sign_type() -> None:
     form = forms.read(b"b=2&sign=s&a_b=4&a=1&B=3&sign_type=RSA&aa=5")
     assert forms.signed_text(form) == b"B=3&a=1&a_b=4&aa=5&b=2"
 
 
-def test_empty_values_are_left_out_or_kept_as_asked_and_nothing_else_counts_as_empty() -> None:
+def test_signed_text_includes_or_omits_exactly_the_empty_values() -> None:
     form = forms.read(b"a=&b=0&c=null&d=+&e=false&f=")
     assert forms.has_blanks(form)
     assert forms.signed_text(form) == b"b=0&c=null&d= &e=false"
@@ -125,16 +125,14 @@ def test_empty_values_are_left_out_or_kept_as_asked_and_nothing_else_counts_as_e
 
 
 @given(st.dictionaries(st.sampled_from([b"a", b"b%", b"%b", b"c%%s", b"B"]), st.binary(max_size=4)), st.booleans())
-def test_the_signed_text_is_what_sorting_and_joining_makes_of_any_names_and_values(
-    fields: dict[bytes, bytes], blanks: bool
-) -> None:
+def test_signed_text_of_any_form_equals_sorting_and_joining(fields: dict[bytes, bytes], blanks: bool) -> None:
     form = forms.Form(fields, sign=None, sign_type=None, has_escaped_ampersand=False)
     kept = [name + b"=" + value for name, value in sorted(fields.items()) if value or blanks]
     assert forms.signed_text(form, blanks=blanks) == b"&".join(kept)
 
 
 @pytest.mark.parametrize("name", sorted(forms.KNOWN_NAMES))
-def test_a_value_that_continues_with_any_known_name_is_ambiguous(name: bytes) -> None:
+def test_value_containing_a_known_name_as_parameter_is_ambiguous(name: bytes) -> None:
     assert forms.is_ambiguous(forms.read(b"zz=x%26" + name + b"%3D1"))
     assert forms.is_ambiguous(forms.read(b"zz=%26" + name + b"=1"))
 
@@ -151,15 +149,15 @@ def test_a_value_that_continues_with_any_known_name_is_ambiguous(name: bytes) ->
         "&amp;x=1",
     ],
 )
-def test_other_ampersands_in_a_value_are_text(value: str) -> None:
+def test_other_ampersands_in_a_value_are_unambiguous(value: str) -> None:
     assert not forms.is_ambiguous(forms.read(b"subject=" + quote(value, safe="").encode()))
 
 
-def test_known_names_as_parameters_are_no_ambiguity() -> None:
+def test_known_names_as_parameters_are_unambiguous() -> None:
     assert not forms.is_ambiguous(forms.read(b"subject=S&total_amount=1"))
 
 
-def test_a_form_split_another_way_than_it_was_signed_has_the_same_text_and_both_are_ambiguous() -> None:
+def test_forms_with_equal_signed_text_but_other_parameters_are_both_ambiguous() -> None:
     genuine = forms.read(alipay.urlencoded({"subject": "S&total_amount=9999.00&trade_aaa=", "total_amount": "0.01"}))
     resplit = forms.read(
         alipay.urlencoded({"subject": "S", "total_amount": "9999.00", "trade_aaa": "&total_amount=0.01"})
@@ -235,7 +233,7 @@ NEARLY_RIGHT = st.lists(
 @example(b"a=%01&b=1")
 @example(b"a=%00=b")
 @example(b"a==%3D&b=\x01")
-def test_an_independent_reader_agrees_on_every_input(body: bytes) -> None:
+def test_independent_parser_agrees_on_every_input(body: bytes) -> None:
     expected = read_by_the_book(body)
     try:
         form = forms.read(body)
@@ -249,22 +247,22 @@ def test_an_independent_reader_agrees_on_every_input(body: bytes) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b_c", "subject", "sign", "x.y[]"]), st.binary(max_size=30), min_size=1))
-def test_what_urllib_encodes_is_read_back(params: dict[str, bytes]) -> None:
+def test_forms_encoded_by_urllib_are_parsed_back(params: dict[str, bytes]) -> None:
     form = forms.read(alipay.urlencoded(params))
     assert form.fields == {name.encode(): value for name, value in params.items() if name != "sign"}
     assert form.sign == params.get("sign")
     assert form.has_escaped_ampersand == any(b"&" in value for value in params.values())
 
 
-def test_every_printable_character_may_stand_raw_in_a_value_and_none_beyond() -> None:
+def test_exactly_the_printable_characters_may_stand_raw_in_a_value() -> None:
     raw = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"&%+")
     assert forms.read(b"a=" + raw).fields == {b"a": raw}
     for byte in (0x20, 0x7F, 0x00, 0x1F, 0x80):
         assert refusal_of(b"a=" + bytes([byte])) is Refusal.MALFORMED
 
 
-def test_the_quick_way_takes_nothing_that_the_strict_way_refuses_and_reads_it_alike() -> None:
-    """Random bodies around the grammar: wherever the quick reader answers, the strict one says the same."""
+def test_fast_parser_returns_nothing_or_the_form_of_the_strict_parser() -> None:
+    """Random bodies around the grammar: if the fast parser returns a form, the strict one returns the same."""
     chance = random.Random(11)
     names = (b"sign", b"sign_type", b"a", b"total_fee", b"subject", b"body", b"x%41", b"sub%6aect", b"")
     quick = 0
@@ -276,8 +274,8 @@ def test_the_quick_way_takes_nothing_that_the_strict_way_refuses_and_reads_it_al
             for _ in range(chance.randrange(1, 6))
         ]
         body = b"&".join(pairs)
-        found = forms._usual(body)
+        found = forms._read_usual(body)
         if found is not None:
             quick += 1
-            assert forms._any(body) == found, body
+            assert forms._read_any(body) == found, body
     assert quick > 1000

@@ -1,4 +1,4 @@
-"""What a message of Antom's means, and what is held or dead because two parsers could differ over it."""
+"""The meaning of Antom messages, and the messages that are held or dead."""
 
 import json
 from datetime import datetime, timedelta, timezone
@@ -54,7 +54,7 @@ def without(message: dict[str, Any], name: str) -> dict[str, Any]:
     return {known: value for known, value in message.items() if known != name}
 
 
-def test_a_payment_is_paid_in_the_smallest_unit() -> None:
+def test_payment_amount_is_in_the_smallest_unit() -> None:
     notification = read(PAYMENT)
     assert (notification.kind, notification.news) == (Kind.PAYMENT, News.PAID)
     assert notification.amount == Money(7315, "HKD")
@@ -63,12 +63,12 @@ def test_a_payment_is_paid_in_the_smallest_unit() -> None:
     assert notification.payer == "fra***"
 
 
-def test_the_identity_of_a_payment_is_type_number_and_result() -> None:
+def test_payment_id_is_type_number_and_result() -> None:
     assert read(PAYMENT).id == "PAYMENT_RESULT:PAY-61:S"
     assert read(PAYMENT | {"result": SUCCESS | {"resultStatus": "F"}}).id == "PAYMENT_RESULT:PAY-61:F"
 
 
-def test_a_refund_names_only_itself() -> None:
+def test_refund_names_only_its_own_number() -> None:
     notification = read(REFUND)
     assert (notification.kind, notification.news, notification.order, notification.id) == (
         Kind.REFUND,
@@ -79,48 +79,48 @@ def test_a_refund_names_only_itself() -> None:
     assert notification.refunds == (Refund(id="REF-62", amount=Money(1215, "HKD")),)
 
 
-def test_a_direct_refund_names_its_payment() -> None:
+def test_direct_refund_names_its_payment() -> None:
     notification = read(without(REFUND, "notifyType") | {"paymentId": "P-1"})
     assert notification.refunds == (Refund(id="REF-62", amount=Money(1215, "HKD"), trade="P-1"),)
 
 
 @pytest.mark.parametrize("status", ["FAIL", "PROCESSING", "REFUND_WINDOW_EXCEED"])
-def test_the_outcome_of_a_refund_is_its_own_status_and_not_the_results(status: str) -> None:
+def test_refund_status_decides_and_not_the_result_status(status: str) -> None:
     notification = read(REFUND | {"refundStatus": status})
     assert (notification.kind, notification.news, notification.refunds) == (Kind.REFUND, News.OTHER, ())
     assert read(REFUND | {"result": SUCCESS | {"resultStatus": "F"}}).news is News.PARTLY_REFUNDED
 
 
-def test_a_failed_payment_is_failed_and_never_paid() -> None:
+def test_failed_payment_is_failed_and_not_paid() -> None:
     assert read(PAYMENT | {"result": SUCCESS | {"resultStatus": "F"}}).news is News.FAILED
 
 
-def test_a_pending_payment_is_waited_for() -> None:
+def test_pending_payment_is_waiting() -> None:
     assert read(PAYMENT | {"notifyType": "PAYMENT_PENDING"}).news is News.WAITING
 
 
 @pytest.mark.parametrize("status", ["U", "s", "", "SUCCESS"])
-def test_a_result_that_no_document_names_is_held(status: str) -> None:
+def test_undocumented_result_status_is_held(status: str) -> None:
     assert refused(PAYMENT | {"result": SUCCESS | {"resultStatus": status}}).reason is Reason.UNKNOWN_STATUS
 
 
-def test_a_subscriptions_payment_needs_no_type() -> None:
+def test_periodic_payment_of_a_subscription_needs_no_type() -> None:
     notification = read(without(PAYMENT, "notifyType") | {"subscriptionRequestId": "S-1"})
     assert (notification.news, notification.order) == (News.PAID, "PAY-61")
 
 
 @pytest.mark.parametrize("name", ["paymentRequestId", "paymentId", "paymentAmount"])
-def test_what_a_payment_lacks_is_held_by_name(name: str) -> None:
+def test_payment_without_a_required_member_is_held_and_names_it(name: str) -> None:
     error = refused(without(PAYMENT, name))
-    assert (error.reason, str(error)) == (Reason.MISSING_FIELD, f"no {name}")
+    assert (error.reason, str(error)) == (Reason.MISSING_FIELD, f"{name} is missing")
 
 
-def test_another_spelling_of_a_member_is_another_member() -> None:
-    told = without(PAYMENT, "paymentAmount") | {"PaymentAmount": PAYMENT["paymentAmount"]}
-    assert refused(told).reason is Reason.MISSING_FIELD
+def test_member_names_are_case_sensitive() -> None:
+    message = without(PAYMENT, "paymentAmount") | {"PaymentAmount": PAYMENT["paymentAmount"]}
+    assert refused(message).reason is Reason.MISSING_FIELD
 
 
-def test_members_we_do_not_know_are_no_hindrance() -> None:
+def test_unknown_members_are_ignored() -> None:
     notification = read(PAYMENT | {"newMember": {"a": [1, "b"]}, "another": "text"})
     assert structs.replace(notification, digest=b"") == structs.replace(read(PAYMENT), digest=b"")
 
@@ -128,28 +128,28 @@ def test_members_we_do_not_know_are_no_hindrance() -> None:
 @pytest.mark.parametrize(
     "value", ["10.01", 7315, 73.15, "1e3", "-1", "+1", " 1", "", "0", "000", "1" * 13, None, "７３１５"]
 )
-def test_an_amount_in_any_other_form_is_held(value: Any) -> None:
+def test_amount_in_another_form_is_held(value: Any) -> None:
     for message, name in ((PAYMENT, "paymentAmount"), (REFUND, "refundAmount")):
         assert refused(message | {name: {"currency": "HKD", "value": value}}).reason is Reason.BAD_AMOUNT
 
 
 @pytest.mark.parametrize("currency", ["hkd", "XYZ", "", None, 344])
-def test_a_currency_that_is_not_known_is_held(currency: Any) -> None:
+def test_unknown_currency_is_held(currency: Any) -> None:
     assert refused(PAYMENT | {"paymentAmount": {"currency": currency, "value": "1"}}).reason is Reason.BAD_AMOUNT
 
 
-def test_a_hundred_yen_are_a_hundred_whole_yen() -> None:
+def test_amount_in_yen_is_whole_yen() -> None:
     notification = read(PAYMENT | {"paymentAmount": {"currency": "JPY", "value": "100"}})
     assert str(notification.amount) == "100 JPY"
 
 
 @pytest.mark.parametrize("type_", ["PAYMENT_MAGIC", "payment_result", "", None, 1])
-def test_an_unknown_type_is_held_and_moves_no_order(type_: Any) -> None:
+def test_unknown_type_is_held(type_: Any) -> None:
     error = refused(PAYMENT | {"notifyType": type_})
     assert (error.reason, error.order) == (Reason.UNKNOWN_STATUS, "PAY-61")
 
 
-def test_a_missing_type_is_held() -> None:
+def test_missing_type_is_held() -> None:
     assert refused(without(PAYMENT, "notifyType")).reason is Reason.UNKNOWN_STATUS
 
 
@@ -164,7 +164,7 @@ OTHERS: list[tuple[dict[str, Any], Kind]] = [
 
 
 @pytest.mark.parametrize(("message", "kind"), OTHERS)
-def test_what_moves_no_order_is_read_all_the_same(message: dict[str, Any], kind: Kind) -> None:
+def test_kinds_that_change_no_order_are_interpreted(message: dict[str, Any], kind: Kind) -> None:
     notification = read(message)
     assert (notification.kind, notification.news) == (kind, News.OTHER)
     assert notification.order == message.get("paymentRequestId", "")
@@ -180,13 +180,13 @@ AUTHORIZATION = {
 
 
 @pytest.mark.parametrize("name", ["accessToken", "authCode", "authState"])
-def test_authorizations_of_one_client_s_many_buyers_are_not_each_other_s_repetitions(name: str) -> None:
+def test_authorizations_of_different_buyers_have_different_ids(name: str) -> None:
     first, other = read(AUTHORIZATION), read(AUTHORIZATION | {name: "another"})
     assert first.id == read(dict(AUTHORIZATION)).id
     assert first.id != other.id != read(without(AUTHORIZATION, name)).id
 
 
-def test_an_authorization_s_identity_shows_no_token_and_no_code() -> None:
+def test_authorization_id_contains_no_token_or_code() -> None:
     assert read(AUTHORIZATION).id.startswith("TOKEN_CANCELED:C-2:")
     assert not any(AUTHORIZATION[name] in read(AUTHORIZATION).id for name in ("accessToken", "authCode", "authState"))
 
@@ -221,30 +221,30 @@ def test_an_authorization_s_identity_shows_no_token_and_no_code() -> None:
     ],
     ids=repr,
 )
-def test_a_document_that_two_parsers_could_read_differently_is_dead(body: bytes) -> None:
+def test_document_that_parsers_read_differently_is_dead(body: bytes) -> None:
     error = refused(body)
     assert (error.reason, error.disposition) == (Reason.MALFORMED, Disposition.DEAD)
 
 
 @pytest.mark.parametrize("name", ["paymentRequestId", "paymentId"])
-def test_a_control_character_in_an_identity_is_held(name: str) -> None:
+def test_control_character_in_an_id_is_held(name: str) -> None:
     error = refused(PAYMENT | {name: "PAY\n61"})
     assert error.reason is Reason.CONTROL_CHAR
     assert "\n" not in error.order
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2025-06-05 09:10:31", "2025-02-30T00:00:00Z", "2025-06-05T09:10:31"])
-def test_a_time_that_does_not_exist_or_has_no_zone_is_held(text: str) -> None:
+def test_time_without_zone_or_with_impossible_date_is_held(text: str) -> None:
     assert refused(PAYMENT | {"paymentTime": text}).reason is Reason.BAD_TIME
     assert refused(REFUND | {"refundTime": text}).reason is Reason.BAD_TIME
 
 
-def test_the_order_of_members_makes_no_other_content() -> None:
+def test_order_of_members_does_not_change_the_digest() -> None:
     assert read(dict(reversed(PAYMENT.items()))).digest == read(PAYMENT).digest
     assert read(PAYMENT | {"metadata": "x"}).digest != read(PAYMENT).digest
 
 
-def test_what_cannot_be_read_is_known_again_by_its_content() -> None:
+def test_resend_of_an_unreadable_message_has_the_same_id() -> None:
     broken = PAYMENT | {"paymentTime": "yesterday"}
     first, again = refused(broken), refused(dict(reversed(broken.items())))
     assert first.digest == again.digest != refused(broken | {"metadata": "x"}).digest

@@ -1,4 +1,4 @@
-"""What a form means, and what is held because nobody can say what it means."""
+"""The meaning of forms, and the forms that are held because their fields are missing or contradictory."""
 
 from datetime import datetime
 from typing import Any
@@ -89,7 +89,7 @@ def beijing(*moment: int) -> datetime:
     return datetime(*moment, tzinfo=times.BEIJING)  # type: ignore[misc,arg-type]
 
 
-def test_an_in_app_payment_is_paid_in_the_accounts_currency() -> None:
+def test_in_app_payment_is_paid_in_the_account_s_currency() -> None:
     notification = read(IN_APP, MAPI)
     assert (notification.kind, notification.news) == (Kind.PAYMENT, News.PAID)
     assert notification.amount == Money(1735, "USD")
@@ -103,13 +103,13 @@ def test_an_in_app_payment_is_paid_in_the_accounts_currency() -> None:
     assert notification.payer == "ca****"
 
 
-def test_a_website_payment_is_finished_in_the_currency_it_names() -> None:
+def test_website_payment_is_finished_in_its_own_currency() -> None:
     notification = read(WEBSITE, MAPI)
     assert (notification.news, notification.amount) == (News.FINISHED, Money(6320, "HKD"))
     assert (notification.order, notification.payer) == ("WEB-32", "")
 
 
-def test_a_platforms_partial_refund_tells_the_sum_so_far() -> None:
+def test_openapi_partial_refund_reports_the_cumulative_sum() -> None:
     notification = read(PLATFORM | REFUNDED_AT | {"refund_fee": "31.40", "out_biz_no": "RF-1"}, OPENAPI)
     assert (notification.kind, notification.news) == (Kind.REFUND, News.PARTLY_REFUNDED)
     assert (notification.amount, notification.refunded_total) == (Money(24000, "CNY"), Money(3140, "CNY"))
@@ -117,7 +117,7 @@ def test_a_platforms_partial_refund_tells_the_sum_so_far() -> None:
 
 
 @pytest.mark.parametrize("so_far", ["240.00", "31.40"])
-def test_a_platforms_trade_closed_by_refunds_is_refunded_in_full(so_far: str) -> None:
+def test_openapi_trade_closed_by_refunds_is_fully_refunded(so_far: str) -> None:
     notification = read(PLATFORM | REFUNDED_AT | {"trade_status": "TRADE_CLOSED", "refund_fee": so_far}, OPENAPI)
     assert (notification.kind, notification.news, notification.refunded_total) == (
         Kind.REFUND,
@@ -126,12 +126,12 @@ def test_a_platforms_trade_closed_by_refunds_is_refunded_in_full(so_far: str) ->
     )
 
 
-def test_a_sum_above_the_amount_is_not_hidden_by_the_closing() -> None:
+def test_refunded_sum_above_the_amount_survives_the_closing() -> None:
     notification = read(PLATFORM | REFUNDED_AT | {"trade_status": "TRADE_CLOSED", "refund_fee": "240.01"}, OPENAPI)
     assert notification.refunded_total == Money(24001, "CNY")
 
 
-def test_the_old_gateways_partial_refund_tells_no_amount() -> None:
+def test_mapi_partial_refund_has_no_amount() -> None:
     notification = read(IN_APP | REFUNDED_AT | {"refund_status": "REFUND_SUCCESS"}, MAPI)
     assert (notification.kind, notification.news, notification.refunded_total) == (
         Kind.REFUND,
@@ -140,7 +140,7 @@ def test_the_old_gateways_partial_refund_tells_no_amount() -> None:
     )
 
 
-def test_the_old_gateways_full_refund_closes_the_trade() -> None:
+def test_mapi_full_refund_closes_the_trade() -> None:
     closed = {"trade_status": "TRADE_CLOSED", "refund_status": "REFUND_SUCCESS"}
     notification = read(IN_APP | REFUNDED_AT | closed, MAPI)
     assert (notification.kind, notification.news, notification.refunded_total) == (
@@ -150,7 +150,7 @@ def test_the_old_gateways_full_refund_closes_the_trade() -> None:
     )
 
 
-def test_a_refund_that_ended_without_success_is_no_refund() -> None:
+def test_unsuccessful_refund_is_no_refund() -> None:
     notification = read(IN_APP | REFUNDED_AT | {"refund_status": "REFUND_CLOSED"}, MAPI)
     assert (notification.kind, notification.news) == (Kind.PAYMENT, News.PAID)
 
@@ -159,37 +159,37 @@ def test_a_refund_that_ended_without_success_is_no_refund() -> None:
     ("status", "news"),
     [("WAIT_BUYER_PAY", News.WAITING), ("TRADE_PENDING", News.FROZEN), ("TRADE_FINISHED", News.FINISHED)],
 )
-def test_a_status_without_a_refund_means_what_it_says(status: str, news: News) -> None:
+def test_status_without_a_refund_decides_the_news(status: str, news: News) -> None:
     assert read(IN_APP | {"trade_status": status}, MAPI).news is news
     assert read(PLATFORM | {"trade_status": status, "refund_fee": "0.00"}, OPENAPI).news is news
 
 
-def test_a_trade_closed_without_a_payment_is_expired() -> None:
+def test_trade_closed_without_a_payment_is_expired() -> None:
     fields = {name: value for name, value in IN_APP.items() if name != "gmt_payment"}
     notification = read(fields | {"trade_status": "TRADE_CLOSED", "gmt_close": "2025-06-01 13:00:00"}, MAPI)
     assert (notification.news, notification.happened_at) == (News.EXPIRED, beijing(2025, 6, 1, 13, 0, 0))
 
 
-def test_a_trade_closed_after_its_payment_without_a_refund_is_held() -> None:
+def test_trade_closed_after_payment_without_a_refund_is_held() -> None:
     assert reason(IN_APP | {"trade_status": "TRADE_CLOSED"}, MAPI) is Reason.BAD_CLOSE
     assert reason(PLATFORM | {"trade_status": "TRADE_CLOSED", "refund_fee": "0.00"}, OPENAPI) is Reason.BAD_CLOSE
 
 
 @pytest.mark.parametrize("gmt_refund", [{}, {"gmt_refund": ""}])
-def test_a_refund_without_its_moment_could_be_conjured_out_of_free_text_and_is_held(gmt_refund: dict[str, str]) -> None:
+def test_refund_without_gmt_refund_is_held_because_free_text_could_fake_it(gmt_refund: dict[str, str]) -> None:
     assert reason(PLATFORM | gmt_refund | {"refund_fee": "10.00"}, OPENAPI) is Reason.BAD_REFUND
     assert reason(IN_APP | gmt_refund | {"refund_status": "REFUND_SUCCESS"}, MAPI) is Reason.BAD_REFUND
 
 
-def test_the_moment_of_a_refund_alone_is_no_refund() -> None:
+def test_gmt_refund_alone_is_no_refund() -> None:
     assert read(PLATFORM | REFUNDED_AT, OPENAPI).news is News.PAID
     assert read(IN_APP | REFUNDED_AT, MAPI).news is News.PAID
 
 
 def test_free_text_decides_nothing() -> None:
     text = "refund_status=REFUND_SUCCESS trade_status=TRADE_CLOSED total_amount=0.01"
-    told = {"subject": text, "body": text, "passback_params": text, "discount": "-999.00"}
-    notification = read(PLATFORM | told, OPENAPI)
+    free_text = {"subject": text, "body": text, "passback_params": text, "discount": "-999.00"}
+    notification = read(PLATFORM | free_text, OPENAPI)
     assert (notification.news, notification.amount, notification.refunded_total) == (
         News.PAID,
         Money(24000, "CNY"),
@@ -197,13 +197,13 @@ def test_free_text_decides_nothing() -> None:
     )
 
 
-def test_a_refund_of_what_nobody_has_paid_is_held() -> None:
-    told = REFUNDED_AT | {"trade_status": "WAIT_BUYER_PAY"}
-    assert reason(PLATFORM | told | {"refund_fee": "1.00"}, OPENAPI) is Reason.BAD_REFUND
-    assert reason(IN_APP | told | {"refund_status": "REFUND_SUCCESS"}, MAPI) is Reason.BAD_REFUND
+def test_refund_of_an_unpaid_trade_is_held() -> None:
+    refund = REFUNDED_AT | {"trade_status": "WAIT_BUYER_PAY"}
+    assert reason(PLATFORM | refund | {"refund_fee": "1.00"}, OPENAPI) is Reason.BAD_REFUND
+    assert reason(IN_APP | refund | {"refund_status": "REFUND_SUCCESS"}, MAPI) is Reason.BAD_REFUND
 
 
-def test_a_refund_beside_another_status_is_not_lost() -> None:
+def test_refund_beside_another_status_is_kept() -> None:
     so_far = REFUNDED_AT | {"refund_fee": "31.40"}
     frozen = read(PLATFORM | so_far | {"trade_status": "TRADE_PENDING"}, OPENAPI)
     assert (frozen.news, frozen.refunded_total) == (News.PARTLY_REFUNDED, Money(3140, "CNY"))
@@ -216,17 +216,17 @@ def test_a_refund_beside_another_status_is_not_lost() -> None:
     ["1e3", "NaN", "1,000.00", " 1.00", "1.00 ", "Infinity", "99999999999.99", "0.00", "-1.00", "+1.00", "1", "1.0",
      "1.000", ".50", "１.00", "1_0.00", "0x1.00"],
 )  # fmt: skip
-def test_an_amount_in_any_other_form_is_held(amount: str) -> None:
+def test_amount_in_another_form_is_held(amount: str) -> None:
     assert reason(IN_APP | {"total_fee": amount}, MAPI) is Reason.BAD_AMOUNT
     assert reason(PLATFORM | {"total_amount": amount}, OPENAPI) is Reason.BAD_AMOUNT
 
 
 @pytest.mark.parametrize("refund_fee", ["1e3", "NaN", " 1.00", "-1.00", "1"])
-def test_a_refunded_sum_in_any_other_form_is_held(refund_fee: str) -> None:
+def test_refunded_sum_in_another_form_is_held(refund_fee: str) -> None:
     assert reason(PLATFORM | REFUNDED_AT | {"refund_fee": refund_fee}, OPENAPI) is Reason.BAD_AMOUNT
 
 
-def test_a_currency_that_is_not_known_is_held() -> None:
+def test_unknown_currency_is_held() -> None:
     assert reason(WEBSITE | {"currency": "XYZ"}, MAPI) is Reason.BAD_AMOUNT
 
 
@@ -236,22 +236,27 @@ def test_yen_have_no_decimals() -> None:
 
 
 @pytest.mark.parametrize("status", ["TRADE_MAGIC", "trade_success", "TRADE_SUCCESS "])
-def test_a_status_that_no_document_names_is_held(status: str) -> None:
+def test_undocumented_status_is_held(status: str) -> None:
     assert reason(IN_APP | {"trade_status": status}, MAPI) is Reason.UNKNOWN_STATUS
 
 
 @pytest.mark.parametrize("name", ["notify_id", "notify_type", "out_trade_no", "trade_no", "trade_status", "total_fee"])
-def test_what_is_missing_or_empty_is_held_by_name(name: str) -> None:
+def test_missing_or_empty_field_is_held_and_named(name: str) -> None:
     absent = {known: value for known, value in IN_APP.items() if known != name}
     for fields in (absent, IN_APP | {name: ""}):
         error = refused(fields, MAPI)
-        assert (error.reason, str(error)) == (Reason.MISSING_FIELD, f"no {name}")
+        assert (error.reason, str(error)) == (Reason.MISSING_FIELD, f"{name} is missing")
 
 
 @pytest.mark.parametrize("account", [MAPI, OPENAPI], ids=["mapi", "openapi"])
-def test_an_unknown_type_moves_no_order_and_stays_readable(account: Account) -> None:
-    told = {"notify_id": "n", "notify_type": "servicemarket_order_notify", "commodity_order_id": "c-1", "method": "m"}
-    notification = read(told, account)
+def test_unknown_type_changes_no_order_and_stays_readable(account: Account) -> None:
+    unknown = {
+        "notify_id": "n",
+        "notify_type": "servicemarket_order_notify",
+        "commodity_order_id": "c-1",
+        "method": "m",
+    }
+    notification = read(unknown, account)
     assert (notification.kind, notification.news, notification.id, notification.order) == (
         Kind.OTHER,
         News.OTHER,
@@ -261,15 +266,15 @@ def test_an_unknown_type_moves_no_order_and_stays_readable(account: Account) -> 
 
 
 @pytest.mark.parametrize("sent", ["2099-01-01 00:00:00", "1970-01-01 00:00:00"])
-def test_the_time_of_sending_says_nothing_about_what_happened_when(sent: str) -> None:
-    told = read(IN_APP | {"notify_time": sent}, MAPI)
+def test_notify_time_does_not_change_the_time_of_the_event(sent: str) -> None:
+    resent = read(IN_APP | {"notify_time": sent}, MAPI)
     plain = read(IN_APP, MAPI)
-    assert structs.replace(told, sent_at=plain.sent_at) == plain
+    assert structs.replace(resent, sent_at=plain.sent_at) == plain
 
 
 @pytest.mark.parametrize("name", ["notify_time", "gmt_payment", "gmt_refund", "gmt_close"])
 @pytest.mark.parametrize("text", ["2025-02-30 00:00:00", "yesterday", "2025-06-01T12:00:00Z", "2025-06-01 24:00:00"])
-def test_a_time_that_does_not_exist_is_held(name: str, text: str) -> None:
+def test_impossible_time_is_held(name: str, text: str) -> None:
     assert reason(IN_APP | {name: text}, MAPI) is Reason.BAD_TIME
 
 
@@ -280,7 +285,7 @@ def entries(details: str) -> tuple[Refund, ...]:
     return read(BATCH | {"result_details": details}, MAPI).refunds
 
 
-def test_a_batch_names_each_refund_by_batch_and_trade() -> None:
+def test_batch_refunds_have_ids_of_batch_and_trade() -> None:
     notification = read(BATCH | {"result_details": "T7^3.10^SUCCESS#T8^4.00^SUCCESS$fee@x^2088^0.10^SUCCESS"}, MAPI)
     assert (notification.kind, notification.news, notification.order) == (Kind.BATCH_REFUND, News.PARTLY_REFUNDED, "")
     assert notification.refunds == (
@@ -289,7 +294,7 @@ def test_a_batch_names_each_refund_by_batch_and_trade() -> None:
     )
 
 
-def test_of_a_batch_only_what_succeeded_is_refunded() -> None:
+def test_only_successful_entries_of_a_batch_are_refunds() -> None:
     assert [refund.trade for refund in entries("T7^3.10^TRADE_HAS_CLOSED#T8^4.00^SUCCESS")] == ["T8"]
 
 
@@ -298,16 +303,16 @@ def test_of_a_batch_only_what_succeeded_is_refunded() -> None:
     ["T7", "T7^3.10", "T7^3.10^SUCCESS^x", "^3.10^SUCCESS", "T7^^SUCCESS", "T7^3.10^", "#", "T7^3.10^SUCCESS#",
      "$T7^3.10^SUCCESS", "T7|3.10|SUCCESS", "T7^1.00^SUCCESS#T7^1.00^SUCCESS"],
 )  # fmt: skip
-def test_details_that_are_not_entries_are_held(details: str) -> None:
+def test_malformed_result_details_are_held(details: str) -> None:
     assert reason(BATCH | {"result_details": details}, MAPI) is Reason.BAD_REFUND
 
 
 @pytest.mark.parametrize("amount", ["1e3", "0.00", "-1.00", "1"])
-def test_an_entry_with_an_odd_amount_is_held(amount: str) -> None:
+def test_batch_entry_with_an_invalid_amount_is_held(amount: str) -> None:
     assert reason(BATCH | {"result_details": f"T7^{amount}^SUCCESS"}, MAPI) is Reason.BAD_AMOUNT
 
 
-def test_a_batch_has_bounds() -> None:
+def test_batch_with_too_many_entries_is_held() -> None:
     details = "#".join(f"T{n}^1.00^S" for n in range(interpret_form.BATCH_ENTRIES_MAX + 1))
     assert reason(BATCH | {"result_details": details}, MAPI) is Reason.BAD_REFUND
     details = "#".join(f"{n}^1^S" for n in range(interpret_form.BATCH_ENTRIES_MAX))
@@ -319,7 +324,7 @@ def test_text_is_decoded_with_the_signed_charset() -> None:
     assert decoded(fields, OPENAPI, "gbk")["subject"] == "维多利亚港游船"
 
 
-def test_text_without_a_signed_charset_is_decoded_with_the_accounts() -> None:
+def test_text_without_a_signed_charset_uses_the_account_s_charset() -> None:
     account = structs.replace(MAPI, charset="gbk")
     assert decoded(IN_APP, account, "gbk")["subject"] == IN_APP["subject"]
     error = refused(IN_APP, MAPI, "gbk")
@@ -334,12 +339,12 @@ def test_characters_of_four_bytes_stay_intact() -> None:
 
 
 @pytest.mark.parametrize("charset", ["utf-7", "x-user-defined", "utf-16", "rot13", "latin-1", "utf8", "\u00e9"])
-def test_a_charset_outside_the_list_is_held(charset: str) -> None:
+def test_unsupported_charset_is_held(charset: str) -> None:
     error = refused(PLATFORM | {"charset": charset}, OPENAPI)
     assert (error.reason, error.notification_id) == (Reason.CHARSET, PLATFORM["notify_id"])
 
 
-def test_nothing_is_ever_decoded_to_a_replacement_character() -> None:
+def test_undecodable_text_is_held_and_never_replaced() -> None:
     body = encoded(PLATFORM).replace(b"subject=", b"subject=" + quote_from_bytes(b"\xff\xfe").encode())
     with pytest.raises(Unreadable) as caught:
         interpret_form.read(form.read(body), OPENAPI)
@@ -347,7 +352,7 @@ def test_nothing_is_ever_decoded_to_a_replacement_character() -> None:
 
 
 @pytest.mark.parametrize("name", ["out_trade_no", "subject", "unknown_name"])
-def test_a_nul_anywhere_is_held(name: str) -> None:
+def test_nul_in_any_field_is_held(name: str) -> None:
     error = refused(IN_APP | {name: "A\x00B"}, MAPI)
     assert error.reason is Reason.CONTROL_CHAR
     assert "\x00" not in error.order
@@ -355,23 +360,23 @@ def test_a_nul_anywhere_is_held(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["notify_id", "out_trade_no", "trade_no", "trade_status", "total_fee", "notify_type"])
 @pytest.mark.parametrize("character", ["\r", "\n", "\t", "\x1b", "\x7f", "\x85"])
-def test_a_control_character_in_an_identity_is_held(name: str, character: str) -> None:
+def test_control_character_in_an_id_is_held(name: str, character: str) -> None:
     error = refused(IN_APP | {name: IN_APP[name] + character}, MAPI)
     assert error.reason is Reason.CONTROL_CHAR
     assert character not in error.order + error.notification_id
 
 
 @pytest.mark.parametrize("text", ["a\r\nb\tc", "line\u2028line", "\u202egnp.exe", "  two  blanks  "])
-def test_free_text_stays_as_it_is(text: str) -> None:
+def test_free_text_is_unchanged(text: str) -> None:
     assert decoded(IN_APP | {"subject": text}, MAPI)["subject"] == text
 
 
-def test_identities_are_compared_code_point_by_code_point() -> None:
+def test_ids_are_not_normalised() -> None:
     composed, decomposed = read(IN_APP | {"out_trade_no": "é"}, MAPI), read(IN_APP | {"out_trade_no": "e\u0301"}, MAPI)
     assert composed.order != decomposed.order
 
 
-def test_two_deliveries_of_one_content_have_one_digest() -> None:
+def test_deliveries_of_the_same_content_have_the_same_digest() -> None:
     first = read(IN_APP, MAPI)
     again = read(dict(reversed(IN_APP.items())) | {"notify_time": "2025-06-01 12:08:08"}, MAPI)
     blank = read(IN_APP | {"invoice": ""}, MAPI)
@@ -379,11 +384,11 @@ def test_two_deliveries_of_one_content_have_one_digest() -> None:
 
 
 @pytest.mark.parametrize("change", [{"total_fee": "17.36"}, {"subject": "x"}, {"new_parameter": "1"}])
-def test_another_content_has_another_digest(change: dict[str, str]) -> None:
+def test_different_content_has_a_different_digest(change: dict[str, str]) -> None:
     assert read(IN_APP, MAPI).digest != read(IN_APP | change, MAPI).digest
 
 
-def test_what_cannot_be_read_is_known_again_by_its_id_and_content() -> None:
+def test_unreadable_form_keeps_its_id_and_digest() -> None:
     first = refused(IN_APP | {"total_fee": "1e3"}, MAPI)
     again = refused(IN_APP | {"total_fee": "1e3", "notify_time": "2025-06-01 12:08:08"}, MAPI)
     other = refused(IN_APP | {"total_fee": "1e4"}, MAPI)
@@ -395,7 +400,7 @@ def test_what_cannot_be_read_is_known_again_by_its_id_and_content() -> None:
     assert first.digest == again.digest != other.digest
 
 
-def test_what_has_no_honest_id_repeats_nothing() -> None:
+def test_unreadable_form_with_an_altered_id_has_no_digest() -> None:
     assert refused(IN_APP | {"notify_id": "n\n"}, MAPI).digest == b""
     assert refused(IN_APP | {"notify_id": ""}, MAPI).digest == b""
 
@@ -404,10 +409,10 @@ def test_what_has_no_honest_id_repeats_nothing() -> None:
     ("payer", "shown"),
     [("carol@example.com", "car***"), ("13800138000", "138***"), ("bob@x", "***"), ("", "")],
 )
-def test_a_payer_is_masked(payer: str, shown: str) -> None:
+def test_payer_is_masked(payer: str, shown: str) -> None:
     assert interpret_form.mask(payer) == shown
 
 
 def test_both_logins_of_a_payer_are_masked() -> None:
-    told: dict[str, Any] = {"buyer_logon_id": "", "buyer_email": "erin@example.com"}
-    assert read(IN_APP | told, MAPI).payer == "eri***"
+    logins: dict[str, Any] = {"buyer_logon_id": "", "buyer_email": "erin@example.com"}
+    assert read(IN_APP | logins, MAPI).payer == "eri***"

@@ -28,7 +28,7 @@ def test_every_currency_has_two_decimals_or_none() -> None:
         ("0.00", "EUR", 0),
     ],
 )
-def test_a_forms_amount_is_read_to_minor_units(text: str, currency: str, minor: int) -> None:
+def test_amount_of_a_form_is_parsed_to_minor_units(text: str, currency: str, minor: int) -> None:
     assert money.parse_major(text, currency) == Money(minor, currency)
 
 
@@ -38,38 +38,38 @@ BAD = ["", " ", "1", "1.0", "1.000", ".10", "1.", "-1.00", "+1.00", " 1.00", "1.
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_any_other_text_is_no_amount_of_two_decimals(text: str) -> None:
+def test_other_text_is_no_amount_with_two_decimals(text: str) -> None:
     with pytest.raises(BadMoney):
         money.parse_major(text, "USD")
 
 
 @pytest.mark.parametrize("text", ["", "1.5", "1.50", "1.0", "1.", "-1", "1e3", " 1", "1\n", "1234567890", "１"])
-def test_any_other_text_is_no_amount_without_decimals(text: str) -> None:
+def test_other_text_is_no_amount_without_decimals(text: str) -> None:
     with pytest.raises(BadMoney):
         money.parse_major(text, "JPY")
 
 
 @pytest.mark.parametrize("text", ["", "1.00", "-1", "+1", " 1", "1\n", "1" * 13, "1e3", "１"])
-def test_any_other_text_is_no_amount_of_a_message(text: str) -> None:
+def test_other_text_is_no_amount_of_an_antom_message(text: str) -> None:
     with pytest.raises(BadMoney):
         money.parse_minor(text, "USD")
 
 
-def test_a_messages_amount_is_in_the_smallest_unit_of_any_currency() -> None:
+def test_antom_amount_is_in_the_smallest_unit_of_any_currency() -> None:
     assert money.parse_minor("100", "JPY") == Money(100, "JPY")
     assert money.parse_minor("100", "IDR") == Money(100, "IDR")
     assert money.parse_minor("9" * 12, "USD") == Money(999_999_999_999, "USD")
 
 
 @pytest.mark.parametrize("currency", ["", "usd", "XYZ", "US", "USD "])
-def test_a_currency_that_is_not_in_the_table_has_no_amounts(currency: str) -> None:
+def test_amount_in_an_unsupported_currency_is_refused(currency: str) -> None:
     for parse in (money.parse_major, money.parse_minor):
         with pytest.raises(BadMoney):
             parse("100", currency)
 
 
 @given(st.integers(0, 99_999_999_999), st.sampled_from(TWO))
-def test_what_is_shown_is_read_back(minor: int, currency: str) -> None:
+def test_formatted_amounts_are_parsed_back(minor: int, currency: str) -> None:
     assert money.parse_major(money.major(minor, currency), currency) == Money(minor, currency)
 
 
@@ -79,7 +79,7 @@ def test_sums_are_exact(texts: list[str]) -> None:
     assert total == 10 * texts.count("0.10") + 20 * texts.count("0.20")
 
 
-def test_amounts_are_shown_as_a_person_writes_them() -> None:
+def test_amounts_are_formatted_with_the_currency_s_decimals() -> None:
     assert str(Money(1280, "USD")) == "12.80 USD"
     assert str(Money(1280, "JPY")) == "1280 JPY"
     assert money.major(-5, "USD") == "-0.05"

@@ -1,4 +1,4 @@
-"""What is sealed is what is opened, and what no receiver wrote is not opened."""
+"""Records are decoded as they were encoded; records that no receiver wrote are refused."""
 
 import msgspec
 import pytest
@@ -24,29 +24,29 @@ MESSAGE = structs.replace(
 )
 
 
-@pytest.mark.parametrize("sealed", [FORM, MESSAGE])
-def test_what_was_sealed_is_opened(sealed: RecordContents) -> None:
-    assert record_format.decode(record_format.encode(sealed, "A-1")) == sealed
+@pytest.mark.parametrize("contents", [FORM, MESSAGE])
+def test_encoded_contents_are_decoded_unchanged(contents: RecordContents) -> None:
+    assert record_format.decode(record_format.encode(contents, "A-1")) == contents
 
 
 @given(st.binary(max_size=200), st.text(max_size=20), st.integers(0, record_format.EPOCH_MS_MAX), st.booleans())
-def test_any_bytes_come_back_untouched(body: bytes, number: str, received_at_ms: int, confirmed: bool) -> None:
-    sealed = structs.replace(MESSAGE, body=body, received_at_ms=received_at_ms, confirmed=confirmed)
-    assert record_format.decode(record_format.encode(sealed, number)) == sealed
+def test_any_contents_are_decoded_unchanged(body: bytes, number: str, received_at_ms: int, confirmed: bool) -> None:
+    contents = structs.replace(MESSAGE, body=body, received_at_ms=received_at_ms, confirmed=confirmed)
+    assert record_format.decode(record_format.encode(contents, number)) == contents
 
 
-def test_the_key_gathers_what_concerns_one_order() -> None:
+def test_records_of_one_order_have_the_same_key() -> None:
     assert record_format.encode(FORM, "订单-1").key == "shop:订单-1".encode()
     assert record_format.encode(FORM, b"\xff\x00").key == b"shop:\xff\x00"
     assert record_format.key_of("shop", "\ud800") == b"shop:?"
 
 
-def test_a_form_carries_no_headers_of_a_message() -> None:
+def test_record_of_a_form_has_no_antom_headers() -> None:
     names = {name for name, _ in record_format.encode(FORM, "A").headers}
     assert names.isdisjoint({Header.SIGNATURE, Header.CLIENT_ID, Header.REQUEST_TIME})
 
 
-def test_headers_we_do_not_know_are_no_fault() -> None:
+def test_unknown_headers_are_ignored() -> None:
     record = record_format.encode(FORM, "A")
     traced = structs.replace(record, headers=(*record.headers, ("traceparent", b"00-1"), ("new", b"\xff")))
     assert record_format.decode(traced) == FORM
@@ -62,13 +62,13 @@ def changed(name: str, value: bytes | None) -> Record:
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_a_missing_header_is_named(name: str) -> None:
+def test_missing_header_is_refused_and_named(name: str) -> None:
     with pytest.raises(BadRecord, match=name):
         record_format.decode(changed(name, None))
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_a_repeated_header_is_refused(name: str) -> None:
+def test_repeated_header_is_refused(name: str) -> None:
     record = record_format.encode(FORM, "A")
     with pytest.raises(BadRecord):
         record_format.decode(structs.replace(record, headers=(*record.headers, (name, b"1"))))
@@ -79,31 +79,31 @@ def test_a_repeated_header_is_refused(name: str) -> None:
     [(Header.VERSION, b""), (Header.VERSION, b"-1"), (Header.VERSION, b"0"), (Header.VERSION, b"v1"),
      (Header.VERSION, b"+1"), (Header.VERSION, b"0_1"), (Header.ACCOUNT, b"\xff"), (Header.KEY_ID, b"\xff")],
 )  # fmt: skip
-def test_an_unreadable_header_is_refused(name: str, value: bytes) -> None:
+def test_invalid_header_is_refused(name: str, value: bytes) -> None:
     with pytest.raises(BadRecord):
         record_format.decode(changed(name, value))
 
 
-def test_a_newer_version_is_not_guessed_at() -> None:
+def test_newer_record_version_is_refused() -> None:
     with pytest.raises(NewerRecord):
         record_format.decode(changed(Header.VERSION, b"%d" % (record_format.VERSION + 1)))
 
 
 @pytest.mark.parametrize("value", [b"9" * 15, b"9" * 5000, b"-5", b"1.5", b"1_0", b" 1", b"", b"yesterday", b"\xb2"])
-def test_a_moment_that_no_clock_shows_is_advice_and_replaced(value: bytes) -> None:
+def test_invalid_receive_time_is_replaced(value: bytes) -> None:
     assert record_format.decode(changed(Header.RECEIVED_AT, value), received_at_ms=7).received_at_ms == 7
 
 
-def test_a_receipt_covers_all_that_is_sealed_and_takes_the_secret() -> None:
-    sealed = record_format.RecordContents(
+def test_receipt_covers_all_contents_and_needs_the_secret() -> None:
+    contents = record_format.RecordContents(
         account="shop", family="openapi", received_at_ms=1, path=b"/notify/shop", content_type=b"x", key_id="k",
         confirmed=False, body=b"a=b",
     )  # fmt: skip
-    mark = record_format.receipt(sealed, b"s" * 32)
-    opened = record_format.decode(record_format.encode(sealed, "1", mark))
+    receipt = record_format.receipt(contents, b"s" * 32)
+    decoded = record_format.decode(record_format.encode(contents, "1", receipt))
 
-    assert opened.receipt == mark
-    assert record_format.receipt(opened, b"s" * 32) == mark
-    assert record_format.receipt(opened, b"t" * 32) != mark
+    assert decoded.receipt == receipt
+    assert record_format.receipt(decoded, b"s" * 32) == receipt
+    assert record_format.receipt(decoded, b"t" * 32) != receipt
     for field, other in (("body", b"a=c"), ("account", "shop2"), ("confirmed", True), ("path", b"/"), ("key_id", "l")):
-        assert record_format.receipt(msgspec.structs.replace(opened, **{field: other}), b"s" * 32) != mark
+        assert record_format.receipt(msgspec.structs.replace(decoded, **{field: other}), b"s" * 32) != receipt

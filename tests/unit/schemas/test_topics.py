@@ -1,7 +1,4 @@
-"""The topics' names, and the one file that says what they have to be like.
-
-The same partition as every other client of Kafka's says, for every key.
-"""
+"""The topics' names and required configuration, and the same partitions as Kafka's other clients."""
 
 import re
 
@@ -22,17 +19,17 @@ NAMES = {
 }
 
 
-def test_the_file_describes_each_topic_that_has_a_name_and_no_other() -> None:
+def test_topics_file_describes_exactly_the_named_topics() -> None:
     assert [topic.logical for topic in described.wanted()] == list(topics.ALL)
     assert {*topics.ALL} == NAMES
 
 
 @pytest.mark.parametrize("topic", topics.ALL)
-def test_a_name_has_dots_only_and_a_version(topic: str) -> None:
+def test_topic_name_has_dots_and_a_version(topic: str) -> None:
     assert re.fullmatch(r"payments(\.[a-z]+){2}\.v[0-9]+", topic)
 
 
-def test_a_cluster_may_have_the_topics_under_another_prefix() -> None:
+def test_topics_can_have_another_prefix() -> None:
     assert topics.named(topics.NOTIFICATION, "payments") == topics.NOTIFICATION
     assert topics.named(topics.NOTIFICATION, "shop.eu1") == "shop.eu1.alipay.notification.v1"
     assert [topic.name for topic in described.wanted(prefix="shop")] == [
@@ -41,17 +38,17 @@ def test_a_cluster_may_have_the_topics_under_another_prefix() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", ".", "a.", ".a", "a..b", "A", "a_b", "a-b", "a b", "a/b", "ä", "a" * 101])
-def test_a_prefix_that_no_topic_should_begin_with_is_refused(prefix: str) -> None:
+def test_invalid_topic_prefix_is_refused(prefix: str) -> None:
     with pytest.raises(ValueError, match="a topic prefix is"):
         topics.named(topics.NOTIFICATION, prefix)
 
 
-def test_only_our_topics_are_named() -> None:
+def test_unknown_topic_is_refused() -> None:
     with pytest.raises(ValueError, match="is not one of the topics"):
         topics.named("payments.else.v1", "shop")
 
 
-def test_what_the_file_asks_for_is_strong_enough() -> None:
+def test_topics_file_is_strong_enough_for_durability() -> None:
     wanted = described.wanted()
     found = {
         topic.name: Found(partitions=topic.partitions, replicas=topic.replicas, config=topic.config) for topic in wanted
@@ -60,7 +57,7 @@ def test_what_the_file_asks_for_is_strong_enough() -> None:
 
 
 @pytest.mark.parametrize("topic", described.wanted(), ids=lambda topic: topic.logical)
-def test_the_file_leaves_nothing_that_matters_to_a_brokers_default(topic: described.TopicSpec) -> None:
+def test_topics_file_sets_every_option_that_durability_needs(topic: described.TopicSpec) -> None:
     assert topic.config["min.insync.replicas"] == "2"
     assert topic.config["unclean.leader.election.enable"] == "false"
     assert topic.config["message.timestamp.type"] == "CreateTime"
@@ -70,18 +67,18 @@ def test_the_file_leaves_nothing_that_matters_to_a_brokers_default(topic: descri
     assert ("retention.ms" in topic.config) == (topic.logical != topics.ORDER_STATE)
 
 
-def test_for_development_one_broker_is_enough_and_nothing_else_changes() -> None:
+def test_development_mode_lowers_only_the_replicas() -> None:
     for strict, lenient in zip(described.wanted(), described.wanted(development=True), strict=True):
         assert (lenient.replicas, lenient.config["min.insync.replicas"]) == (1, "1")
         config = {**lenient.config, "min.insync.replicas": "2"}
         assert structs.replace(lenient, replicas=3, config=config) == strict
 
 
-def test_a_process_may_ask_for_the_topics_it_needs() -> None:
+def test_process_can_select_the_topics_it_needs() -> None:
     assert [topic.logical for topic in described.wanted(only=[topics.NOTIFICATION])] == [topics.NOTIFICATION]
 
 
-# What Kafka's own tests expect of its Java client (`UtilsTest.testMurmur2`), where words have a sign.
+# From the tests of Kafka's Java client (`UtilsTest.testMurmur2`), which has signed numbers.
 OF_JAVA = {
     b"21": -973932308,
     b"foobar": -790332482,
@@ -93,21 +90,21 @@ OF_JAVA = {
 
 
 @pytest.mark.parametrize("key", OF_JAVA)
-def test_the_hash_is_that_of_the_java_client(key: bytes) -> None:
+def test_murmur2_equals_the_java_client_s(key: bytes) -> None:
     assert topics.murmur2(key) == OF_JAVA[key] % 2**32
 
 
 @given(st.binary(max_size=600))
-def test_the_hash_is_that_of_aiokafka(key: bytes) -> None:
+def test_murmur2_equals_aiokafka_s(key: bytes) -> None:
     assert topics.murmur2(key) == murmur2_of_aiokafka(key)
 
 
 @given(st.binary(max_size=80), st.integers(min_value=1, max_value=1000))
-def test_the_partition_is_that_of_the_default_partitioner(key: bytes, count: int) -> None:
+def test_partition_equals_aiokafka_s_default_partitioner(key: bytes, count: int) -> None:
     everything = list(range(count))
     assert topics.partition_of(key, count) == DefaultPartitioner()(key, everything, everything)
 
 
-def test_an_order_keeps_its_partition() -> None:
+def test_known_keys_keep_their_partition() -> None:
     key = record_format.key_of("shop-sg", "20261124-000017")
     assert [topics.partition_of(key, count) for count in (1, 3, 12, 24)] == [0, 2, 2, 14]
