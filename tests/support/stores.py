@@ -1,17 +1,19 @@
-"""Stand-ins for what the workers' story calls, in memory and strict: what a real store would refuse, these refuse.
+"""An order store in memory, strict: it refuses what a real one would refuse.
 
-`MemoryStore` keeps the promises of `workers.processing.Store` and checks, at every write, what must be true of any
-store: versions without gaps, ranks that do not fall, one disposition per record, one ledger row per id.
+At every write it checks what must be true of any store: versions without gaps, ranks that do not fall, one disposition
+per record, one ledger row per id.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
-from schemas.dispositions import Disposition
+from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
-from schemas.orders import RANK, Order
-from workers.errors import RecordRefused, VersionConflict
+from schemas.orders import RANK, Order, View
+from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, VersionConflict
+from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
 from workers.settlement import decision, order_view
 from workers.settlement.plan import (
     AccountKey,
@@ -29,25 +31,39 @@ from workers.settlement.plan import (
 
 
 class MemoryStore:
-    """Orders, ledger, dispositions, held rows and outbox, in dictionaries. `refuses` is asked of each plan."""
+    """All ports of an order store, over dictionaries. A plan for which `refuses` is true is refused.
 
-    def __init__(self, refuses: Callable[[WritePlan], bool] = lambda plan: False) -> None:
+    `held` has the unresolved held rows, `pages` all of them with what became of them. While `is_down`, transactions
+    and pages fail as if the infrastructure were down.
+    """
+
+    def __init__(
+        self, refuses: Callable[[WritePlan], bool] = lambda plan: False, *, now_ms: Callable[[], int] = lambda: 0
+    ) -> None:
+        self.is_down = False
+        self.trouble: list[BaseException] = []  # raised by the next transactions, one each
         self.deliveries: dict[Position, Delivery] = {}
         self.ledger: dict[AccountKey, LedgerRow] = {}
         self.orders: dict[AccountKey, Order] = {}
+        self.views: dict[AccountKey, View] = {}
         self.held: dict[Position, HeldRow] = {}
+        self.pages: dict[Position, HeldPage] = {}
         self.outbox: list[Outgoing] = []
-        self.sent: set[int] = set()
-        self.trouble: list[BaseException] = []  # raised by the next transactions, one each
+        self.sent_at_ms: dict[int, int] = {}  # by number; the first event of the outbox has number 1
+        self.refunds: dict[AccountKey, str] = {}
+        self.audit: list[tuple[str, str, str, str]] = []
         self.settled_batches: list[WritePlan] = []
         self._trades: dict[AccountKey, str] = {}
-        self._refunds: dict[AccountKey, str] = {}
         self._refuses = refuses
+        self._now_ms = now_ms
+
+    # workers.processing.Store
 
     async def settle(self, needs: LoadRequest, decide: Decide) -> WritePlan:
         return self.settle_now(needs, decide)
 
     def settle_now(self, needs: LoadRequest, decide: Decide) -> WritePlan:
+        self._check()
         if self.trouble:
             raise self.trouble.pop(0)
         plan = decide(self.known(needs))
@@ -57,43 +73,150 @@ class MemoryStore:
         self.settled_batches.append(plan)
         return plan
 
-    def register(self, account: str, number: str, registration: Registration, *, now_ms: int) -> None:
-        order = self.orders.get((account, number))
-        self._refunds.update({(account, refund): number for refund in registration.refunds})
-        self._write(decision.register(order, account, number, registration, now_ms=now_ms))
-
-    def due(self, *, now_ms: int) -> list[HeldRow]:
-        rows = [row for row in self.held.values() if row.due_at_ms is not None and row.due_at_ms <= now_ms]
-        return sorted(rows, key=lambda row: row.due_at_ms or 0)
-
-    async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
-        return [(number, event) for number, event in enumerate(self.outbox) if number not in self.sent][:limit]
-
-    async def mark_sent(self, numbers: Sequence[int]) -> None:
-        self.sent.update(numbers)
-
     def known(self, needs: LoadRequest) -> StoreSnapshot:
         by_trade = {trade: self._trades[trade] for trade in needs.trades if trade in self._trades}
-        by_refund = {refund: self._refunds[refund] for refund in needs.refunds if refund in self._refunds}
+        by_refund = {refund: self.refunds[refund] for refund in needs.refunds if refund in self.refunds}
         found = {(account, number) for (account, _), number in (*by_trade.items(), *by_refund.items())}
         return StoreSnapshot(
             settled=frozenset(position for position in needs.positions if position in self.deliveries),
             open_held=frozenset(position for position in needs.positions if position in self.held),
-            held_attempts={
-                position: self.held[position].attempts for position in needs.positions if position in self.held
-            },
+            held_attempts={each: self.held[each].attempts for each in needs.positions if each in self.held},
             digests={id_: self.ledger[id_].digest for id_ in needs.ids if id_ in self.ledger},
             orders={named: self.orders[named] for named in needs.orders | found if named in self.orders},
             order_by_trade=by_trade,
             order_by_refund=by_refund,
         )
 
+    async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
+        return [(row.number, row.event) for row in self._emitted() if row.sent_at_ms is None][:limit]
+
+    async def mark_sent(self, numbers: Sequence[int]) -> None:
+        self.sent_at_ms.update(dict.fromkeys(numbers, self._now_ms()))
+
+    # workers.queries: orders and events
+
+    async def order_page(self, account: str, number: str) -> OrderPage | None:
+        self._check()
+        named = (account, number)
+        deliveries = tuple(each for each in self.deliveries.values() if (each.account, each.order) == named)
+        if named not in self.orders and not deliveries:
+            return None
+        events = tuple(row for row in self._emitted() if row.event.key == f"{account}:{number}".encode())
+        return structs.replace(self._page_of(named), deliveries=deliveries, events=events)
+
+    async def find(self, number: str) -> Sequence[tuple[str, str]]:
+        found = {named for named, order in self.orders.items() if number in (named[1], *_trades(order))}
+        found |= {(row.account, row.order) for row in self.ledger.values() if number == row.notification_id}
+        return sorted(found)
+
+    async def recent(self, limit: int) -> Sequence[OrderPage]:
+        self._check()
+        return [self._page_of(named) for named in list(self.orders)[::-1][:limit]]
+
+    async def register(
+        self,
+        account: str,
+        number: str,
+        refunds: Sequence[str],
+        decide: Callable[[Order | None], WritePlan],
+        *,
+        by: str,
+        why: str,
+    ) -> WritePlan:
+        self._check()
+        for refund in refunds:
+            if self.refunds.get((account, refund), number) != number:
+                raise RefundTaken(refund, self.refunds[account, refund])
+        plan = decide(self.orders.get((account, number)))
+        self.refunds.update({(account, refund): number for refund in refunds})
+        self._write(plan)
+        self.audit.append(("register", f"{account}:{number}", by, why))
+        return plan
+
+    def register_now(self, account: str, number: str, registration: Registration, *, now_ms: int) -> None:
+        order = self.orders.get((account, number))
+        self.refunds.update({(account, refund): number for refund in registration.refunds})
+        self._write(decision.register(order, account, number, registration, now_ms=now_ms))
+
+    async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
+        return self._emitted()[number : number + limit]
+
+    # workers.queries: held notifications
+
+    async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
+        wanted = [page for _, page in sorted(self.pages.items()) if _is_meant(page, query)]
+        return wanted[: query.limit]
+
+    async def held_page(self, id_: str) -> HeldPage | None:
+        return next((page for position, page in self.pages.items() if str(position) == id_), None)
+
+    async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
+        return self.due_now(now_ms=now_ms)[:limit]
+
+    def due_now(self, *, now_ms: int) -> list[HeldRow]:
+        rows = [row for row in self.held.values() if row.due_at_ms is not None and row.due_at_ms <= now_ms]
+        return sorted(rows, key=lambda row: row.due_at_ms or 0)
+
+    async def next_due_ms(self) -> int | None:
+        return min((row.due_at_ms for row in self.held.values() if row.due_at_ms is not None), default=None)
+
+    async def discard(self, id_: str, *, by: str, why: str, now_ms: int) -> bool:
+        page = await self.held_page(id_)
+        if page is None or page.resolution:
+            return False
+        del self.held[page.row.position]
+        done = structs.replace(page, resolution="discarded", resolved_at_ms=now_ms, by=by, why=why)
+        self.pages[page.row.position] = done
+        self.audit.append(("discard", id_, by, why))
+        return True
+
+    async def note_replay(self, ids: Sequence[str], *, by: str, why: str, now_ms: int) -> None:
+        for id_ in ids:
+            page = await self.held_page(id_)
+            assert page is not None
+            self.pages[page.row.position] = structs.replace(page, replays=page.replays + 1)
+            self.audit.append(("replay", id_, by, why))
+
+    async def counts(self) -> Counts:
+        counts = []
+        for disposition in HELD:
+            since = [row.first_at_ms for row in self.held.values() if row.disposition is disposition]
+            counts.append(HeldCount(disposition=disposition, count=len(since), oldest_ms=min(since, default=None)))
+        tried = Counter(row.attempts for row in self.held.values() if row.disposition is Disposition.PARKED)
+        unsent = [row for row in self._emitted() if row.sent_at_ms is None]
+        return Counts(
+            held=tuple(counts),
+            parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in tried.items()),
+            outbox_pending=len(unsent),
+            outbox_oldest_ms=self._now_ms() if unsent else None,
+        )
+
+    @property
+    def decided(self) -> list[tuple[str, str, str, str]]:
+        """The audit rows of what operators decided about held notifications."""
+        return [row for row in self.audit if row[0] != "register"]
+
+    def _check(self) -> None:
+        if self.is_down:
+            raise InfrastructureDown("the disk is gone")
+
+    def _emitted(self) -> list[Emitted]:
+        return [
+            Emitted(number=number, event=event, sent_at_ms=self.sent_at_ms.get(number))
+            for number, event in enumerate(self.outbox, 1)
+        ]
+
+    def _page_of(self, named: AccountKey) -> OrderPage:
+        order, view = self.orders.get(named), self.views.get(named)
+        return OrderPage(account=named[0], number=named[1], order=order, view=view, deliveries=(), events=())
+
     def _write(self, plan: WritePlan) -> None:
         for order in plan.orders:
             self._check_version(order)
         for write in plan.orders:
             order_after = write.order
-            self.orders[order_after.account, order_after.number] = order_after
+            named = (order_after.account, order_after.number)
+            self.orders[named], self.views[named] = order_after, write.view
             for claim in order_after.claims:
                 self._trades[order_after.account, claim.trade] = order_after.number
         for row in plan.ledger:
@@ -104,9 +227,9 @@ class MemoryStore:
             assert delivery.position not in self.deliveries or is_retry, "one disposition per record"
             self.deliveries[delivery.position] = delivery
         for held in plan.held:
-            self.held[held.position] = held
+            self._hold(held)
         for position in plan.released:
-            del self.held[position]
+            self._release(position)
         self.outbox += plan.events
         self._wake(plan)
 
@@ -118,14 +241,43 @@ class MemoryStore:
             assert write.order.version >= before.version
             assert _rank(write.order) >= _rank(before), "a rank never falls"
 
+    def _hold(self, row: HeldRow) -> None:
+        before = self.pages.get(row.position)
+        replays = 0 if before is None else before.replays
+        self.held[row.position] = row
+        self.pages[row.position] = HeldPage(row=row, resolved_at_ms=None, resolution="", by="", why="", replays=replays)
+
+    def _release(self, position: Position) -> None:
+        del self.held[position]
+        resolution = self.deliveries[position].disposition.value
+        self.pages[position] = structs.replace(
+            self.pages[position], resolution=resolution, resolved_at_ms=self._now_ms()
+        )
+
     def _wake(self, plan: WritePlan) -> None:
-        """After the held rows: what is parked in this very transaction may be what another of its records brings."""
+        """After the held rows: a record parked in this transaction may wait for another record of the same one."""
         for position, row in self.held.items():
             is_parked = row.disposition is Disposition.PARKED
             if is_parked and (row.account, row.waits_for) in plan.wakes:
                 self.held[position] = structs.replace(row, due_at_ms=0)
+                self.pages[position] = structs.replace(self.pages[position], row=self.held[position])
 
 
 def _rank(order: Order) -> int:
     standing = order_view.standing(order_view.claims_with_refunds(order))
     return -1 if standing is None else RANK[standing.state]
+
+
+def _trades(order: Order) -> list[str]:
+    return [claim.trade for claim in order.claims]
+
+
+def _is_meant(page: HeldPage, query: HeldQuery) -> bool:
+    row = page.row
+    given: list[tuple[str | Disposition | None, str]] = [
+        (query.account, row.account),
+        (query.order, row.order),
+        (query.disposition, row.disposition),
+        (query.reason, row.reason),
+    ]
+    return bool(page.resolution) == query.resolved and all(asked in (None, has) for asked, has in given)

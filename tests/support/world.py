@@ -38,7 +38,7 @@ class World:
         amount, currency = registration.get("amount_minor"), registration.get("currency")
         expected = None if amount is None or currency is None else Money(amount, currency)
         told = Registration(expected=expected, refunds=tuple(registration.get("refunds", ())))
-        self.store.register(self.account.name, number, told, now_ms=self.now_ms)
+        self.store.register_now(self.account.name, number, told, now_ms=self.now_ms)
         self.registered[number] = registration
 
     def deliver(self, *notifications: Notification) -> list[Delivery]:
@@ -52,7 +52,7 @@ class World:
 
     def sweep(self) -> None:
         """What the sweeper does: what is due is tried, until nothing more is due."""
-        while due := self.store.due(now_ms=self.now_ms):
+        while due := self.store.due_now(now_ms=self.now_ms):
             self.retry(due)
 
     def retry(self, rows: Iterable[HeldRow]) -> None:

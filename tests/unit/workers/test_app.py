@@ -8,8 +8,9 @@ from prometheus_client import CollectorRegistry
 
 from deploy.embedded.locks import LocalLocks
 from schemas.record_format import Record
-from tests.support import admin, log_records
+from tests.support import log_records
 from tests.support.fakes import MemoryLogger, MemoryTopics
+from tests.support.stores import MemoryStore
 from workers import metrics
 from workers.app import Worker, working
 from workers.errors import InfrastructureDown
@@ -36,9 +37,7 @@ class Source:
 
 
 @asynccontextmanager
-async def worker(
-    source: Source, topics: MemoryTopics, store: admin.MemoryStore, log: MemoryLogger
-) -> AsyncIterator[Worker]:
+async def worker(source: Source, topics: MemoryTopics, store: MemoryStore, log: MemoryLogger) -> AsyncIterator[Worker]:
     time = log_records.Time()
     counted = metrics.WorkerMetrics(CollectorRegistry(), log_records.ACCOUNTS, now_ms=time)
     async with working(
@@ -65,7 +64,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def test_orders_go_on_while_the_event_topic_is_away_and_their_events_follow_when_it_is_back() -> None:
     source = Source(*(log_records.record(f"N{number}") for number in range(5)))
-    topics, store, log = MemoryTopics(), admin.MemoryStore(), MemoryLogger()
+    topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
     topics.down = True
     async with worker(source, topics, store, log):
         await until(lambda: len(source.committed) == 5)
@@ -76,7 +75,7 @@ async def test_orders_go_on_while_the_event_topic_is_away_and_their_events_follo
 
 async def test_a_stop_does_not_wait_for_the_event_topic() -> None:
     source = Source(log_records.record("N1"))
-    topics, store, log = MemoryTopics(), admin.MemoryStore(), MemoryLogger()
+    topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
     topics.down = True
     async with asyncio.timeout(5), worker(source, topics, store, log):
         await until(lambda: source.committed)
@@ -85,7 +84,7 @@ async def test_a_stop_does_not_wait_for_the_event_topic() -> None:
 
 async def test_a_stop_sends_what_the_last_batch_wrote() -> None:
     source = Source(log_records.record("N1"))
-    topics, store, log = MemoryTopics(), admin.MemoryStore(), MemoryLogger()
+    topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
     async with worker(source, topics, store, log):
         await until(lambda: source.committed)
     assert len(topics.events) == 1
@@ -94,7 +93,7 @@ async def test_a_stop_sends_what_the_last_batch_wrote() -> None:
 async def test_a_worker_that_stands_still_says_why_and_still_sends_what_it_wrote() -> None:
     bad = Record(b"x", b"x", ())
     source = Source(log_records.record("N1"), *[bad] * 20, log_records.record("N2"))
-    topics, store, log = MemoryTopics(), admin.MemoryStore(), MemoryLogger()
+    topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
     topics.down = True
     async with worker(source, topics, store, log) as running:
         await until(lambda: running.trouble)
@@ -109,7 +108,7 @@ async def test_one_loop_that_fails_of_our_own_fault_stops_the_worker() -> None:
         async def poll(self, max_records: int) -> Sequence[LogRecord]:
             raise KeyError("ours")
 
-    topics, store, log = MemoryTopics(), admin.MemoryStore(), MemoryLogger()
+    topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
     async with worker(Failing(), topics, store, log) as running:
         await until(lambda: running.trouble)
     assert running.trouble == "failed: KeyError"
@@ -126,7 +125,7 @@ async def test_trouble_with_the_log_is_waited_for() -> None:
             return await super().poll(max_records)
 
     source = Away(log_records.record("N1"))
-    topics, store, log = MemoryTopics(), admin.MemoryStore(), MemoryLogger()
+    topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
     async with worker(source, topics, store, log) as running:
         await until(lambda: source.committed)
         assert running.trouble == ""

@@ -35,7 +35,7 @@ async def test_records_are_counted_by_disposition_status_and_delay() -> None:
 async def test_a_parked_one_that_is_tried_again_is_counted_when_it_ends_and_not_before() -> None:
     world = World()
     await world.deliver(form("B1"), "strict")
-    row = next(iter(world.store.held.values())).row
+    row = next(iter(world.store.pages.values())).row
     await world.processing.retry([row])
     assert value(world, "alipay_notify_processed_total", result="parked") == 1
     assert value(world, "alipay_notify_held_total", disposition="parked", reason="unknown_order") == 1
@@ -67,7 +67,7 @@ async def test_money_that_came_and_went_back_in_one_step_has_come() -> None:
     expired = form("A2", "TRADE_CLOSED")
     del expired["gmt_payment"]
     await world.deliver(expired)
-    orders = [view.closed_because for _, view in world.store.orders.values()]
+    orders = [view.closed_because for view in world.store.views.values()]
     assert orders == [ClosedBecause.REFUNDED, ClosedBecause.EXPIRED]
     assert value(world, "alipay_notify_amount_minor_units_total", account="shop", currency="USD") == 1280
 
@@ -101,7 +101,7 @@ async def test_what_is_parked_moves_from_tier_to_tier_and_leaves_the_gauge_when_
     position = await world.deliver(form("B1"), "strict")
     seen = []
     for _ in range(4):
-        await world.processing.retry([world.store.held[position].row])
+        await world.processing.retry([world.store.pages[position].row])
         await world.metrics.refresh(world.store)
         seen.append([value(world, RETRY_PENDING, tier=tier) for tier in ("30s", "5m", "1h")])
     assert seen == [[0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1]]

@@ -441,8 +441,8 @@ async def test_a_parked_record_is_retried_when_its_order_is_registered() -> None
     waiting = facts.account("mapi", "registered")
     await story.process(facts.record(facts.body(form("p", "TRADE_SUCCESS")), waiting))
     assert story.ends() == [(Disposition.PARKED, Reason.UNKNOWN_ORDER)]
-    story.store.register(waiting.name, "A", Registration(expected=Money(10000, "USD")), now_ms=0)
-    await story.processing.retry(story.store.due(now_ms=0))
+    story.store.register_now(waiting.name, "A", Registration(expected=Money(10000, "USD")), now_ms=0)
+    await story.processing.retry(story.store.due_now(now_ms=0))
     assert story.ends() == [APPLIED]
 
 

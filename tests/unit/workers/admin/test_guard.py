@@ -32,7 +32,7 @@ async def test_l08_a_write_without_the_token_is_401_and_leaves_a_line(
     assert [told["status"] for event, told in world.log.lines if event == "admin_write"] == [401]
     assert not world.store.audit
     assert not world.store.orders
-    assert [page.resolution for page in world.store.held.values()] == [""]
+    assert [page.resolution for page in world.store.pages.values()] == [""]
 
 
 @pytest.mark.parametrize("path", BY_GET)

@@ -154,7 +154,7 @@ def test_what_waited_for_25_hours_is_quarantined() -> None:
     tries = 0
     while world.store.held[Position(0, 0)].disposition is Disposition.PARKED:
         world.wait(0.25)
-        tries += len(world.store.due(now_ms=world.now_ms))
+        tries += len(world.store.due_now(now_ms=world.now_ms))
         world.sweep()
     row = world.store.held[Position(0, 0)]
     assert (row.disposition, row.reason) == (Disposition.QUARANTINED, Reason.WAITED_TOO_LONG)
@@ -310,7 +310,7 @@ def test_a_batch_waits_for_its_trades_and_is_applied_when_they_are_paid() -> Non
 def test_a_batch_parked_before_its_trade_in_the_same_batch_is_due_at_once() -> None:
     world = mapi()
     tell(world, batch("b", "T1^40.00^SUCCESS"), form("p", "TRADE_SUCCESS"))
-    assert [row.notification_id for row in world.store.due(now_ms=world.now_ms)] == ["b"]
+    assert [row.notification_id for row in world.store.due_now(now_ms=world.now_ms)] == ["b"]
 
 
 def test_a_refund_too_large_for_its_own_order_is_found_beside_one_that_fits_another() -> None:
@@ -426,7 +426,7 @@ def test_a_record_of_a_newer_program_waits_and_is_never_given_up() -> None:
     settle(world, reading)
     for _ in range(100):
         world.wait(1)
-        row = world.store.due(now_ms=world.now_ms)[0]
+        row = world.store.due_now(now_ms=world.now_ms)[0]
         settle(
             world, ParsedRecord(**{name: getattr(reading, name) for name in reading.__struct_fields__} | {"held": row})
         )
