@@ -92,7 +92,7 @@ async def test_a_rebalance_in_the_middle_of_a_batch_drops_its_commit_and_the_bat
         async with polled(second) as seconds:
             await until(lambda: second.joined and observer.rebalances > 1, 20)
             await first.commit(ends(batch))
-            assert observer.dropped == ["the group has changed since the batch was read"]
+            assert observer.dropped == ["the group has rebalanced since the batch was fetched"]
             assert await topic.committed() is None
             again = await read(first, 10)
             await until(lambda: len(seconds) == 10, 10)
@@ -149,7 +149,7 @@ async def test_a_topic_that_was_made_anew_is_refused(topic: Topic) -> None:
     await append(topic, 3)
     source = topic.source()
     async with stopped(source):
-        with pytest.raises(InfrastructureDamaged, match="made anew"):
+        with pytest.raises(InfrastructureDamaged, match="created anew"):
             await read(source, 1)
         assert source.trouble is not None
         assert "partition 0 of the log holds offsets 0 to 2" in source.trouble
@@ -162,9 +162,9 @@ async def test_records_that_retention_took_before_they_were_read_are_told_of(top
     await topic.trim(0, 10)
     source = topic.source()
     async with stopped(source):
-        with pytest.raises(InfrastructureDamaged, match="before 10 are gone"):
+        with pytest.raises(InfrastructureDamaged, match="before 10 are deleted"):
             await read(source, 1)
-        with pytest.raises(InfrastructureDamaged, match="before 10 are gone"):
+        with pytest.raises(InfrastructureDamaged, match="before 10 are deleted"):
             await read(source, 1)
 
 
@@ -229,7 +229,7 @@ async def test_one_that_stands_longer_than_the_poll_interval_keeps_its_partition
 
 async def test_one_that_stands_for_longer_than_it_may_loses_its_partitions_to_the_other(topic: Topic) -> None:
     observer = GroupObserver()
-    limits = MemberLimits(stay_every_s=0.5, stand_max_s=1.0)
+    limits = MemberLimits(keep_alive_every_s=0.5, busy_max_s=1.0)
     hung = topic.source(observer=observer, limits=limits, max_poll_interval_ms=2000, session_timeout_ms=6000)
     other = topic.source()
     for partition in range(4):
@@ -258,12 +258,14 @@ class Wedged:
         return {}
 
 
+def wedge_first(number: int, client: Any) -> Any:
+    return Wedged(client) if number == 0 else client
+
+
 async def test_a_consumer_that_stands_still_while_records_lie_there_is_replaced(topic: Topic) -> None:
     observer = GroupObserver()
-    limits = MemberLimits(look_every_s=0.3, stalled_s=1.0, rest_s=0.1)
-    source = topic.source(
-        observer=observer, limits=limits, made=[], wrap=lambda number, c: Wedged(c) if number == 0 else c
-    )
+    limits = MemberLimits(check_every_s=0.3, stalled_s=1.0, backoff_s=0.1)
+    source = topic.source(observer=observer, limits=limits, made=[], wrap=wedge_first)
     await append(topic, 5)
     async with stopped(source):
         assert [each.position.offset for each in await read(source, 5)] == [0, 1, 2, 3, 4]

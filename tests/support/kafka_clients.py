@@ -1,7 +1,7 @@
-"""Kafka's clients in memory.
+"""Kafka clients in memory.
 
-`FakeConsumer` behaves as aiokafka's: it moves its position when it returns records, returns none of paused partitions,
-and raises an error once. `FakeProducer` acknowledges, fails or hangs as the test wants.
+`FakeConsumer` behaves as aiokafka's: it moves its offsets when it returns records, returns none of paused partitions,
+and raises an error once. `FakeProducer` acknowledges, fails, hangs, or does not start or close, as the test wants.
 """
 
 import asyncio
@@ -16,13 +16,14 @@ from msgspec import Struct
 
 from ingest.kafka.in_flight import AppendFailure, ProducerFault
 from schemas.record_format import Record
+from workers.settlement.plan import LogRecord
 
 TOPIC = "log.v1"
 NOWHERE = -1
 
 
-class Kept(Struct, frozen=True):
-    """One record, as the library hands it out."""
+class StoredRecord(Struct, frozen=True):
+    """One record, as aiokafka returns it."""
 
     offset: int
     key: bytes | None = b"shop:N1"
@@ -32,38 +33,38 @@ class Kept(Struct, frozen=True):
 
 
 class Broker:
-    """What all consumers see: the log, and what the group has committed."""
+    """State that all consumers share: the log and the committed offsets of the group."""
 
     def __init__(self, partitions: int = 2) -> None:
-        self.log: dict[int, list[Kept]] = {each: [] for each in range(partitions)}
+        self.log: dict[int, list[StoredRecord]] = {each: [] for each in range(partitions)}
         self.first: dict[int, int] = dict.fromkeys(range(partitions), 0)
         self.committed: dict[int, int] = {}
         self.exists = True
-        self.silent: Exception | None = None  # raised by every question
+        self.silent: Exception | None = None  # raised by every request for offsets
 
     def append(self, partition: int, count: int = 1, **more: Any) -> None:
-        kept = self.log[partition]
-        begin = self.first[partition] + len(kept)
-        kept += [Kept(begin + each, **more) for each in range(count)]
+        records = self.log[partition]
+        begin = self.first[partition] + len(records)
+        records += [StoredRecord(begin + each, **more) for each in range(count)]
 
     def end(self, partition: int) -> int:
         return self.first[partition] + len(self.log[partition])
 
 
 class FakeConsumer:
-    """One client. `assign` and `revoke` are what the group would do in the background."""
+    """One client. Tests call `assign` and `revoke`, which a real group does in the background."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.positions: dict[int, int] = {}
+        self.offsets: dict[int, int] = {}
         self.paused: set[int] = set()
         self.started = self.stopped = False
-        self.errors: deque[Exception] = deque()  # raised by the next reads
-        self.illegible: set[tuple[int, int]] = set()
+        self.errors: deque[Exception] = deque()  # raised by the next fetches
+        self.undecodable: set[tuple[int, int]] = set()
         self.start_error: Exception | None = None
         self.commit_errors: deque[Exception] = deque()
-        self.held_up: asyncio.Event | None = None  # reads wait for it
-        self.dry = False  # reads bring nothing, whatever there is
+        self.held_up: asyncio.Event | None = None  # fetches wait for it
+        self.is_stuck = False  # fetches return nothing although there are records
         self.kept_alive = 0
         self.listener: Any = None
 
@@ -80,13 +81,13 @@ class FakeConsumer:
         self.listener = listener
 
     async def assign(self, *partitions: int) -> None:
-        """The group gives these. The library would begin at what is committed, or complain."""
-        self.positions = {each: self.broker.committed.get(each, NOWHERE) for each in partitions}
+        """Assign these partitions. aiokafka then starts at the committed offsets, or fails if there are none."""
+        self.offsets = {each: self.broker.committed.get(each, NOWHERE) for each in partitions}
         self.paused.clear()
         await self.listener.on_partitions_assigned({TopicPartition(TOPIC, each) for each in partitions})
 
     async def revoke(self) -> None:
-        await self.listener.on_partitions_revoked({TopicPartition(TOPIC, each) for each in self.positions})
+        await self.listener.on_partitions_revoked({TopicPartition(TOPIC, each) for each in self.offsets})
 
     async def move(self, *partitions: int) -> None:
         await self.revoke()
@@ -104,28 +105,28 @@ class FakeConsumer:
             await self.held_up.wait()
         if self.errors:
             raise self.errors.popleft()
-        found = self._found({each.partition for each in partitions} or {*self.positions}, max_records or 500)
+        found = self._found({each.partition for each in partitions} or {*self.offsets}, max_records or 500)
         if not found:
             await asyncio.sleep(timeout_ms / 1000)
         return found
 
     def _found(self, wanted: set[int], max_records: int) -> dict[TopicPartition, Sequence[Any]]:
         found: dict[TopicPartition, Sequence[Any]] = {}
-        if any(self.positions.get(each) == NOWHERE for each in wanted):
+        if any(self.offsets.get(each) == NOWHERE for each in wanted):
             raise NoOffsetForPartitionError(wanted)
-        for partition in sorted(wanted & {*self.positions} - self.paused):
-            if self.dry:
+        for partition in sorted(wanted & {*self.offsets} - self.paused):
+            if self.is_stuck:
                 continue
-            at = self.positions[partition]
+            at = self.offsets[partition]
             records = [each for each in self.broker.log[partition] if each.offset >= at][:max_records]
             for each in records:
-                # What was read before it is lost, and the position moves: so the library does it.
-                self.positions[partition] = each.offset
-                if (partition, each.offset) in self.illegible:
+                # As in aiokafka: the offset moves, and the records decoded before this one are lost.
+                self.offsets[partition] = each.offset
+                if (partition, each.offset) in self.undecodable:
                     raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
             if records:
                 max_records -= len(records)
-                self.positions[partition] = records[-1].offset + 1
+                self.offsets[partition] = records[-1].offset + 1
                 found[TopicPartition(TOPIC, partition)] = records
             if not max_records:
                 break
@@ -138,9 +139,9 @@ class FakeConsumer:
         self.paused -= {each.partition for each in partitions}
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        if partition.partition not in self.positions:
+        if partition.partition not in self.offsets:
             raise IllegalStateError(f"{partition} is not assigned")
-        self.positions[partition.partition] = offset
+        self.offsets[partition.partition] = offset
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         if self.commit_errors:
@@ -148,30 +149,35 @@ class FakeConsumer:
         self.broker.committed.update({each.partition: offset for each, offset in offsets.items()})
 
     async def committed(self, partition: TopicPartition) -> int | None:
-        self._ask()
+        self._request()
         return self.broker.committed.get(partition.partition)
 
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        self._ask()
+        self._request()
         return {each: self.broker.first[each.partition] for each in partitions}
 
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        self._ask()
+        self._request()
         return {each: self.broker.end(each.partition) for each in partitions}
 
     def highwater(self, partition: TopicPartition) -> int | None:
         return None
 
-    def _ask(self) -> None:
+    def _request(self) -> None:
         if self.broker.silent is not None:
             raise self.broker.silent
+
+
+def offsets(batch: Sequence[LogRecord]) -> list[tuple[int, int]]:
+    """Return partition and offset of each record."""
+    return [(each.position.partition, each.position.offset) for each in batch]
 
 
 Delivered = asyncio.Future[Any]
 
 
 class Fails(Exception):
-    """What a record fails of, with what that is to mean."""
+    """An error of a record, with its meaning and its fault."""
 
     def __init__(self, meaning: AppendFailure = AppendFailure.UNKNOWN, fault: ProducerFault | None = None) -> None:
         super().__init__(meaning.value)
@@ -180,14 +186,14 @@ class Fails(Exception):
 
 
 class FakeProducer:
-    """Keeps the future of each record in `under_way` until `answer` decides on it at once, or the test does."""
+    """Keeps the future of each record in `under_way`, until `answer` or the test resolves it."""
 
     def __init__(self, *, partitions: int = 12, answer: Callable[[Delivered], None] | None = None) -> None:
         self.partitions = partitions
         self.has_ended = False
         self.answers_looks = True
         self.answer = answer
-        self.starts: list[BaseException] = []  # what the next starts fail of
+        self.starts: list[BaseException] = []  # errors of the next starts
         self.never_starts = False
         self.never_closes = False
         self.is_full = False
@@ -206,7 +212,7 @@ class FakeProducer:
         self.started = True
 
     async def send(self, record: Record, partition: int, /) -> Delivered:
-        while self.is_full:  # noqa: ASYNC110 - as aiokafka does, it looks again
+        while self.is_full:  # noqa: ASYNC110 - polls, as aiokafka does
             await asyncio.sleep(0.01)
         if self.refuses is not None:
             raise self.refuses

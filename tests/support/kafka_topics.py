@@ -1,4 +1,4 @@
-"""Topics on a real Kafka for the tests that read and write them: each makes its own, and reads it as its own group."""
+"""Topics on a real Kafka, each with a name and a consumer group of its own, and fakes for the parts around a source."""
 
 import asyncio
 import secrets
@@ -19,11 +19,11 @@ from workers.kafka.ports import GroupClient, MemberLimits
 from workers.kafka.source import KafkaSource
 from workers.settlement.plan import LogRecord, Position
 
-QUICK = MemberLimits(rest_s=0.1, stay_every_s=0.5)
+QUICK = MemberLimits(backoff_s=0.1, keep_alive_every_s=0.5)
 
 
 class Settled:
-    """What a store would say it has settled last, in each partition."""
+    """Fake of the store's queries: the last offset with a disposition of each partition, without those in `lost`."""
 
     def __init__(self) -> None:
         self.last: dict[int, int] = {}
@@ -41,7 +41,7 @@ class Settled:
 
 
 class Settling:
-    """A source whose commits are noted by the store first, as a worker's are."""
+    """A source that records dispositions in the fake store before it commits, as a worker does."""
 
     def __init__(self, source: KafkaSource, settled: Settled) -> None:
         self._source = source
@@ -56,14 +56,14 @@ class Settling:
 
 
 class Appending:
-    """A receiver's end, over a plain producer: returns when all replicas have it."""
+    """A log for a receiver, over a plain producer: `append` returns when all replicas have the record."""
 
     def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
         self._producer = producer
         self._topic = topic
 
     async def append(self, record: Record, *, partition: int | None = None) -> int:
-        """Where it lies now."""
+        """Append a record and return its offset."""
         headers = [*record.headers]
         sent = await self._producer.send_and_wait(
             self._topic, record.value, record.key, headers=headers, partition=partition
@@ -72,7 +72,7 @@ class Appending:
         return offset
 
     async def append_with_header_name(self, name: str, by: bytes, *, partition: int) -> None:
-        """A record with a header of any name, also of one that this library would not write."""
+        """Append a record whose header name may be bytes that aiokafka would not write."""
         batch = self._producer.create_batch()
         batch.append(timestamp=None, key=b"key", value=b"value", headers=[(name, b"")])
         batch.close()
@@ -81,7 +81,7 @@ class Appending:
 
 
 class _Renaming:
-    """A batch as it is built, with one name of the same length put in the place of another."""
+    """A batch builder that replaces one header name by another of the same length."""
 
     def __init__(self, builder: Any, name: bytes, by: bytes) -> None:
         self._builder = builder
@@ -95,12 +95,12 @@ class _Renaming:
         built = bytearray(self._builder._build())
         at = built.index(self._name)
         built[at : at + len(self._name)] = self._by
-        built[17:21] = calc_crc32c(built[21:]).to_bytes(4, "big")  # over all that comes after it
+        built[17:21] = calc_crc32c(built[21:]).to_bytes(4, "big")  # of all bytes after the checksum
         return bytes(built)
 
 
 class Topic:
-    """A topic that nobody else knows, and the group that reads it."""
+    """A topic with a random name, and its consumer group."""
 
     def __init__(self, bootstrap: str, *, partitions: int = 4) -> None:
         self.name = f"t{secrets.token_hex(6)}.v1"
@@ -110,12 +110,12 @@ class Topic:
         self._partitions = partitions
 
     async def make(self) -> None:
-        async with admin(self.connection) as asked:
-            await asked.create_topics([NewTopic(self.name, self._partitions, 1)])
+        async with admin(self.connection) as client:
+            await client.create_topics([NewTopic(self.name, self._partitions, 1)])
 
     async def remove(self) -> None:
-        async with admin(self.connection) as asked:
-            await asked.delete_topics([self.name])
+        async with admin(self.connection) as client:
+            await client.delete_topics([self.name])
 
     @asynccontextmanager
     async def log(self) -> AsyncIterator[Appending]:
@@ -135,7 +135,7 @@ class Topic:
         wrap: Callable[[int, Any], Any] = lambda number, client: client,
         **more: Any,
     ) -> KafkaSource:
-        """A worker's end. `more` goes to its clients, which are counted in `made` and may be wrapped into others."""
+        """Return a worker's source. `more`: settings of its clients. `made` collects them, `wrap` may replace them."""
         clients = [] if made is None else made
 
         def build() -> GroupClient:
@@ -153,44 +153,44 @@ class Topic:
         )
 
     async def trim(self, partition: int, before: int) -> None:
-        """What retention does, at once."""
-        async with admin(self.connection) as asked:
-            await asked.delete_records({TopicPartition(self.name, partition): RecordsToDelete(before)})
+        """Delete the records before an offset, as retention does."""
+        async with admin(self.connection) as client:
+            await client.delete_records({TopicPartition(self.name, partition): RecordsToDelete(before)})
 
     async def committed(self, partition: int = 0) -> int | None:
-        """What the group has committed, as a stranger sees it."""
-        async with self._stranger() as stranger:
-            offset: int | None = await stranger.committed(TopicPartition(self.name, partition))
+        """Return the committed offset of the group, read by a client outside of the group."""
+        async with self._outside_client() as client:
+            offset: int | None = await client.committed(TopicPartition(self.name, partition))
             return offset
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
-        """What an operator's tool does to a group that nobody is in."""
-        async with self._stranger() as stranger:
-            await stranger.commit({TopicPartition(self.name, each): offset for each, offset in offsets.items()})
+        """Set the committed offsets of a group without members, as an operator's tool does."""
+        async with self._outside_client() as client:
+            await client.commit({TopicPartition(self.name, each): offset for each, offset in offsets.items()})
 
     @asynccontextmanager
-    async def _stranger(self) -> AsyncIterator[AIOKafkaConsumer]:
-        stranger = AIOKafkaConsumer(**self.connection, group_id=self.group, enable_auto_commit=False)
-        stranger.assign([TopicPartition(self.name, each) for each in range(self._partitions)])
-        await stranger.start()
+    async def _outside_client(self) -> AsyncIterator[AIOKafkaConsumer]:
+        client = AIOKafkaConsumer(**self.connection, group_id=self.group, enable_auto_commit=False)
+        client.assign([TopicPartition(self.name, each) for each in range(self._partitions)])
+        await client.start()
         try:
-            yield stranger
+            yield client
         finally:
-            await stranger.stop()
+            await client.stop()
 
 
 @asynccontextmanager
 async def admin(connection: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
-    asked = AIOKafkaAdminClient(**connection)
-    await asked.start()
+    client = AIOKafkaAdminClient(**connection)
+    await client.start()
     try:
-        yield asked
+        yield client
     finally:
-        await asked.close()
+        await client.close()
 
 
 async def read(source: KafkaSource, count: int, *, within_s: float = 20.0) -> list[LogRecord]:
-    """So many records; trouble that passes is waited for, as the worker's loop does."""
+    """Poll until `count` records have come. While infrastructure is down, poll again, as a worker does."""
     found: list[LogRecord] = []
     async with asyncio.timeout(within_s):
         while len(found) < count:

@@ -1,10 +1,4 @@
-"""The Kafka clients of a worker, with the settings that are shipped, and how one is got rid of whatever its state.
-
-What the settings guard against is said beside them. A client that does not stop in time is taken apart by force: its
-tasks are cancelled and its connections closed, since one that lingers would go on sending heartbeats for a member that
-nobody reads for. That part reaches into the library, whose minor version is pinned, and a test on a real broker holds
-it to its word.
-"""
+"""Builds the Kafka clients of a worker, with the settings of production, and disposes of them in any state."""
 
 import asyncio
 import os
@@ -16,11 +10,11 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-STOP_S = 3.0  # a member in good standing leaves in some milliseconds; one that waits for a rebalance might take 30 s
+STOP_S = 3.0  # a healthy member leaves in some milliseconds; one that waits for a rebalance may take 30 s
 FORCE_S = 1.0
 POLL_INTERVAL_MS = 300_000
-SESSION_S = 30.0  # brokers take 6 s to 30 min unless told otherwise
-# A topic that is made, or given more partitions, is noticed within this time; what it costs is a small request.
+SESSION_S = 30.0  # by default, brokers accept 6 s to 30 min
+# New topics and new partitions are noticed within this time, at the cost of a small request.
 METADATA_AGE_MS = 10_000
 BATCH_BYTES = 256 * 1024
 
@@ -39,25 +33,25 @@ def consumer(
     session_s: float = SESSION_S,
     **more: Any,
 ) -> AIOKafkaConsumer:
-    """A member of the group, not started, and subscribed to nothing yet. `connection` says where and as whom.
+    """Return a group member that is neither started nor subscribed. `connection`: bootstrap servers and security.
 
-    `session_s` is how long the group waits for a word of a member before it gives its partitions to others.
+    `session_s` is the time after the last heartbeat of a member until the group reassigns its partitions.
     """
     settings: dict[str, Any] = {
         "group_id": group,
         "client_id": client_id(),
         "enable_auto_commit": False,
-        "auto_offset_reset": "none",  # where to begin is decided by us, and losses are told of
-        # All assignors of the library stop the group for a moment. Its sticky one keeps state on the class, and its
-        # static membership stalls coordination.
+        "auto_offset_reset": "none",  # `start_offset` decides, and reports deleted records
+        # All assignors of aiokafka stop the group for a moment. Its sticky one keeps state on the class, and its static
+        # membership stalls coordination.
         "partition_assignment_strategy": (RoundRobinPartitionAssignor,),
         "group_instance_id": None,
         "fetch_max_wait_ms": 200,
         "max_partition_fetch_bytes": 1 << 20,
         "session_timeout_ms": round(session_s * 1000),
-        "heartbeat_interval_ms": 1_000,  # how soon the others learn that a member has left
+        "heartbeat_interval_ms": 1_000,  # the other members notice a leave this soon
         "rebalance_timeout_ms": 30_000,
-        "request_timeout_ms": 40_000,  # more than the rebalance, during which a request to join stays unanswered
+        "request_timeout_ms": 40_000,  # longer than a rebalance, during which join requests wait for their answer
         "max_poll_interval_ms": poll_interval_ms,
         "metadata_max_age_ms": METADATA_AGE_MS,
         "retry_backoff_ms": 200,
@@ -66,9 +60,9 @@ def consumer(
 
 
 def producer(connection: Mapping[str, Any], **more: Any) -> AIOKafkaProducer:
-    """A producer that says `acknowledged` when all in-sync replicas have it; not started.
+    """Return a producer that is not started. A send is acknowledged when all in-sync replicas have the record.
 
-    Without idempotence: with it, the library waits for ever where a broker is gone, and so does its `stop`.
+    Without idempotence, because an idempotent aiokafka producer waits forever if a broker is gone, even in `stop`.
     """
     settings: dict[str, Any] = {
         "client_id": client_id(),
@@ -85,12 +79,16 @@ def producer(connection: Mapping[str, Any], **more: Any) -> AIOKafkaProducer:
 
 
 def client_id() -> str:
-    """What the brokers' logs call this process."""
+    """Return the name of this process in the brokers' logs."""
     return f"alipay-notify-worker-{socket.gethostname()}-{os.getpid()}"
 
 
 async def dispose(client: KafkaClient, *, within_s: float = STOP_S) -> bool:
-    """Stop it, by force if need be; whether it went by itself. Nothing of it is left when this returns."""
+    """Stop the client, by force after `within_s`. Return whether it stopped by itself.
+
+    When this returns, no task and no connection of the client is left. A lingering consumer would go on sending
+    heartbeats for a member that is no longer read.
+    """
     with suppress(Exception):
         async with asyncio.timeout(within_s):
             await client.stop()
@@ -103,27 +101,30 @@ async def dispose(client: KafkaClient, *, within_s: float = STOP_S) -> bool:
 
 
 def _parts(client: Any) -> list[Any]:
-    """What has to be ended where `stop` was broken off: it does nothing when it is called again."""
+    """Return the parts to end after an interrupted `stop`, which does nothing when it is called again.
+
+    These are internals of aiokafka, whose minor version is pinned. A test on a real broker checks that they suffice.
+    """
     coordinator, fetcher = getattr(client, "_coordinator", None), getattr(client, "_fetcher", None)
     sender, connections = getattr(client, "_sender", None), getattr(client, "_client", getattr(client, "client", None))
     parts: list[Any] = []
     if coordinator is not None:
         parts += [
-            _ended(coordinator._coordination_task),
-            _ended(coordinator._heartbeat_task),
-            _ended(coordinator._commit_refresh_task),
+            _end(coordinator._coordination_task),
+            _end(coordinator._heartbeat_task),
+            _end(coordinator._commit_refresh_task),
             coordinator._maybe_leave_group(),
         ]
     if fetcher is not None:
         parts.append(fetcher.close())
     if sender is not None:
-        parts.append(_ended(sender.sender_task))
+        parts.append(_end(sender.sender_task))
     if connections is not None:
         parts.append(connections.close())
     return parts
 
 
-async def _ended(task: asyncio.Task[None] | None) -> None:
+async def _end(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
         await asyncio.wait({task}, timeout=FORCE_S)

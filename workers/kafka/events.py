@@ -1,19 +1,11 @@
-"""The topics that consumers read, on Kafka: `workers.processing.Events`.
+"""Publishes order events to Kafka; implements `workers.processing.Events`.
 
-Each order event goes to two topics: the events, where every version is kept, and their compacted twin, which holds the
-last of each order. The twin comes first. A consumer that starts from the twin and goes on with the events then misses
-nothing, and a twin that is ahead of the events does no harm; and what is sent again because the rest of a publish
-failed is folded by compaction there, instead of being read twice. A failure in the middle can leave an older version
-behind a newer one in a twin, where a broker takes up a request long after it was given up. The store sees to that: it
-hands us the state of such an order once more, for the twin alone.
+Each order event goes to two topics: the event topic, which keeps every version, and the compacted state topic, which
+keeps the last version of each order. One publish runs at a time. Within it, the batches of a partition are sent one
+after the other, each when the one before is acknowledged. So the versions of an order stay in order.
 
-Versions keep their order because one publish runs at a time, and within it the batches of a partition go one after the
-other, each when the one before it is acknowledged. After any failure the producer is taken apart, with whatever it
-still holds, and only then the next publish makes another: so there is none to be nursed, or that goes on sending.
-
-An event that the brokers refuse for its size, now and at every later try, does not hold up other orders: it stays in
-the outbox, and so do the later ones of its key, while everything else is sent. `EventRefused` tells which
-were acknowledged.
+An event that the brokers will always refuse for its size does not delay other orders. It stays in the outbox together
+with the later events of its key; everything else is sent.
 """
 
 import asyncio
@@ -27,17 +19,17 @@ from schemas.events import Outgoing
 from workers.errors import EventRefused, InfrastructureDown
 from workers.kafka import clients
 
-PUBLISH_S = 10.0  # the client gives a batch up after five
+PUBLISH_S = 10.0  # aiokafka gives a batch up after five
 LEAVE_S = 8.0
 
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
-_NOT_TO_BE_PACKED = (TypeError, ValueError, OverflowError)
+_UNENCODABLE = (TypeError, ValueError, OverflowError)
 
-Place = tuple[str, int]  # a topic's real name, and a partition
+Destination = tuple[str, int]  # a topic's full name, and a partition
 
 
 class Batch(Protocol):
-    """What is used of the library's batch: `append` returns `None` where nothing more goes in."""
+    """The part of aiokafka's batch that is used here. `append` returns `None` if the batch is full."""
 
     def append(
         self, *, timestamp: int | None, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]
@@ -46,7 +38,7 @@ class Batch(Protocol):
 
 
 class EventProducer(Protocol):
-    """What is used of the library's producer."""
+    """The part of aiokafka's producer that is used here."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
@@ -56,9 +48,9 @@ class EventProducer(Protocol):
 
 
 class KafkaEvents:
-    """Publishes to real topics. `build` makes an unstarted producer; `named` turns a topic of ours into a real one.
+    """Publishes events. `build` makes a producer that is not started; `named` returns the full name of a topic.
 
-    `trouble` is why the last publish failed; `None` when it did not.
+    `trouble` is the reason why the last publish failed; `None` if it succeeded.
     """
 
     def __init__(
@@ -77,11 +69,11 @@ class KafkaEvents:
         self._leaving: set[asyncio.Task[bool]] = set()
 
     async def publish(self, events: Sequence[Outgoing]) -> None:
-        """Returns when all are acknowledged by all in-sync replicas, each key's in the order given.
+        """Publish the events, those of each key in the given order. All in-sync replicas have them on return.
 
         Raises:
-            EventRefused: all others are; these never will be.
-            InfrastructureDown: some may be there, some not.
+            EventRefused: some events can never be sent; `acknowledged` has the indexes of all that were.
+            InfrastructureDown: some events may be written and some not.
         """
         async with self._one_at_a_time:
             try:
@@ -91,35 +83,39 @@ class KafkaEvents:
                 self.trouble = str(refused)
                 raise
             except (KafkaError, OSError, TimeoutError) as error:
-                self._throw_away()
+                self._discard_producer()
                 self.trouble = f"Kafka: {type(error).__name__}: {error}".rstrip(": ")
                 raise InfrastructureDown(self.trouble) from error
             except BaseException:
-                self._throw_away()  # cancelled, or a fault of ours: what it still holds is nobody's to wait for
+                self._discard_producer()  # cancelled, or a programming error: no caller waits for its records any more
                 raise
             self.trouble = None
 
     async def stop(self) -> None:
-        """Close the connections. Whatever is not acknowledged lies in the outbox."""
-        self._throw_away(within_s=clients.STOP_S)
+        """Close the connections. Events that are not acknowledged are still in the outbox."""
+        self._discard_producer(within_s=clients.STOP_S)
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=LEAVE_S)
 
     async def _publish(self, events: Sequence[Outgoing]) -> None:
         if not events:
             return
-        producer = await self._present()
-        counts = await self._counts(producer, events)
+        producer = await self._current_producer()
+        counts = await self._partition_counts(producer, events)
         sending = _Sending(producer, events, counts)
+        # The state topic first: a consumer that starts with it and continues with the events then misses nothing, and a
+        # state ahead of the events does no harm. If the rest fails, the states are sent again, which compaction folds;
+        # events would be read twice. A failed publish can leave an older state behind a newer one, if a broker takes up
+        # a request long after it was given up. So the store resends the state of such an order, to this topic alone.
         states = _all_of(events, topics.ORDER_STATE)
-        twin = await sending.send([*states, *_last_of_each(events)], self._named(topics.ORDER_STATE))
-        sending.acknowledged |= twin.intersection(states)
+        sent_states = await sending.send([*states, *_last_of_each(events)], self._named(topics.ORDER_STATE))
+        sending.acknowledged |= sent_states.intersection(states)
         for topic in (topics.ORDER_EVENT, topics.HELD):
             sending.acknowledged |= await sending.send(_all_of(events, topic), self._named(topic))
         if sending.refused:
-            raise EventRefused(sending.told(), sorted(sending.acknowledged))
+            raise EventRefused(sending.refusal_text(), sorted(sending.acknowledged))
 
-    async def _present(self) -> EventProducer:
+    async def _current_producer(self) -> EventProducer:
         if self._leaving:
             await asyncio.wait(self._leaving)
         if self._producer is None:
@@ -127,15 +123,18 @@ class KafkaEvents:
             await self._producer.start()
         return self._producer
 
-    async def _counts(self, producer: EventProducer, events: Iterable[Outgoing]) -> Mapping[str, int]:
-        """How many partitions each topic has: asked before anything is sent, so that a missing one repeats nothing."""
+    async def _partition_counts(self, producer: EventProducer, events: Iterable[Outgoing]) -> Mapping[str, int]:
+        """Look up the partition counts before sending anything, so that a missing topic causes no repeated sends."""
         needed = {event.topic for event in events}
         if topics.ORDER_EVENT in needed:
             needed.add(topics.ORDER_STATE)
         return {name: len(await producer.partitions_for(name)) for name in sorted(map(self._named, needed))}
 
-    def _throw_away(self, *, within_s: float = 0.0) -> None:
-        """Take the producer apart: what it holds would arrive after what the next one sends."""
+    def _discard_producer(self, *, within_s: float = 0.0) -> None:
+        """Dispose of the producer, because records that it still holds would arrive after those of the next one.
+
+        The next publish waits until it is gone and then builds another.
+        """
         producer, self._producer = self._producer, None
         if producer is not None:
             task = asyncio.create_task(clients.dispose(producer, within_s=within_s))
@@ -144,7 +143,7 @@ class KafkaEvents:
 
 
 class _Sending:
-    """One publish: what is refused in one topic is remembered for the next."""
+    """One publish. It remembers across topics which events were refused. Events are named by their index."""
 
     def __init__(self, producer: EventProducer, events: Sequence[Outgoing], counts: Mapping[str, int]) -> None:
         self.acknowledged: set[int] = set()
@@ -153,19 +152,19 @@ class _Sending:
         self._events = events
         self._counts = counts
         self._partitions: dict[tuple[bytes, int], int] = {}
-        self._stuck: set[tuple[str, bytes]] = set()
+        self._blocked: set[tuple[str, bytes]] = set()
 
-    async def send(self, places: Iterable[int], topic: str) -> set[int]:
-        """Send these events to one topic, its partitions beside each other; those that are acknowledged.
+    async def send(self, indexes: Iterable[int], topic: str) -> set[int]:
+        """Send these events to one topic, its partitions concurrently. Return those that are acknowledged.
 
-        Behind one that is refused nothing of its key is sent: not even in the topic that would take it, since the two
-        would tell different stories.
+        After a refused event, send no later event of its key, not even to the topic that would accept it. Otherwise the
+        two topics would contradict each other.
         """
         by_partition: dict[int, list[int]] = {}
-        for place in places:
-            by_partition.setdefault(self._partition(topic, self._events[place].key), []).append(place)
+        for index in indexes:
+            by_partition.setdefault(self._partition(topic, self._events[index].key), []).append(index)
         sends = [self._send_in_order((topic, partition), own) for partition, own in by_partition.items()]
-        # All are waited for also where one fails, so that none is left sending when the next publish begins.
+        # If one fails, still wait for all, so that none is sending when the next publish begins.
         sent = await asyncio.gather(*sends, return_exceptions=True)
         acknowledged: set[int] = set()
         for each in sent:
@@ -174,28 +173,28 @@ class _Sending:
             acknowledged.update(each)
         return acknowledged
 
-    def told(self) -> str:
-        place, why = next(iter(self.refused.items()))
+    def refusal_text(self) -> str:
+        index, why = next(iter(self.refused.items()))
         return (
-            f"{len(self.refused)} events stay in the outbox, with what follows them of their orders, since no broker "
-            f"takes them; the first is {self._events[place].id!r:.200}: {why}"
+            f"Kafka can never take {len(self.refused)} of the events; they stay in the outbox, with the later events "
+            f"of their orders. The first is {self._events[index].id!r:.200}: {why}"
         )
 
     def _partition(self, topic: str, key: bytes) -> int:
-        """Found once for both topics of an order event, which as a rule have as many partitions."""
+        """Return the partition, cached for both topics of an order event, which usually have equal partition counts."""
         count = self._counts[topic]
         found = self._partitions.get((key, count))
         if found is None:
             found = self._partitions[key, count] = topics.partition_of(key, count)
         return found
 
-    async def _send_in_order(self, to: Place, places: Sequence[int]) -> list[int]:
+    async def _send_in_order(self, to: Destination, indexes: Sequence[int]) -> list[int]:
         acknowledged: list[int] = []
-        for batch, packed in self._packed(places):
+        for batch, packed in self._batches(indexes):
             acknowledged += await self._send_batch(to, batch, packed)
         return acknowledged
 
-    async def _send_batch(self, to: Place, batch: Batch, packed: Sequence[int]) -> Sequence[int]:
+    async def _send_batch(self, to: Destination, batch: Batch, packed: Sequence[int]) -> Sequence[int]:
         topic, partition = to
         try:
             await (await self._producer.send_batch(batch, topic, partition=partition))
@@ -207,50 +206,50 @@ class _Sending:
             return await self._send_in_order(to, packed[:middle]) + await self._send_in_order(to, packed[middle:])
         return packed
 
-    def _packed(self, places: Sequence[int]) -> Iterator[tuple[Batch, Sequence[int]]]:
-        """Batches as full as they get, made as they are sent, each with the events that are in it."""
+    def _batches(self, indexes: Sequence[int]) -> Iterator[tuple[Batch, Sequence[int]]]:
+        """Yield full batches, each built when the one before was sent, with the indexes of its events."""
         batch, packed = self._producer.create_batch(), list[int]()
-        for place in places:
-            if not self._is_free(place):
+        for index in indexes:
+            if not self._may_send(index):
                 continue
-            if self._append(batch, place) is None:
+            if self._append(batch, index) is None:
                 yield self._closed(batch), packed
                 batch, packed = self._producer.create_batch(), []
-                if not self._is_free(place):  # refused by the batch that was just sent, of which it was behind
+                if not self._may_send(index):  # the batch just sent had a refused event of the same key before this one
                     continue
-                self._append(batch, place)
-            if place not in self.refused:
-                packed.append(place)
+                self._append(batch, index)
+            if index not in self.refused:
+                packed.append(index)
         if packed:
             yield self._closed(batch), packed
 
-    def _append(self, batch: Batch, place: int) -> object | None:
-        event = self._events[place]
+    def _append(self, batch: Batch, index: int) -> object | None:
+        event = self._events[index]
         try:
             return batch.append(timestamp=None, key=event.key, value=event.value, headers=[*event.headers])
-        except _NOT_TO_BE_PACKED as error:
-            self._refuse(place, f"{type(error).__name__}: {error}")
+        except _UNENCODABLE as error:
+            self._refuse(index, f"{type(error).__name__}: {error}")
             return self
 
     def _closed(self, batch: Batch) -> Batch:
         batch.close()
         return batch
 
-    def _is_free(self, place: int) -> bool:
-        event = self._events[place]
-        return (event.topic, event.key) not in self._stuck
+    def _may_send(self, index: int) -> bool:
+        event = self._events[index]
+        return (event.topic, event.key) not in self._blocked
 
-    def _refuse(self, place: int, why: str) -> None:
-        event = self._events[place]
-        self.refused[place] = why
-        self._stuck.add((event.topic, event.key))
+    def _refuse(self, index: int, why: str) -> None:
+        event = self._events[index]
+        self.refused[index] = why
+        self._blocked.add((event.topic, event.key))
 
 
 def _all_of(events: Sequence[Outgoing], topic: str) -> list[int]:
-    return [place for place, event in enumerate(events) if event.topic == topic]
+    return [index for index, event in enumerate(events) if event.topic == topic]
 
 
 def _last_of_each(events: Sequence[Outgoing]) -> list[int]:
-    """The last version of each order: all that the twin needs."""
-    last = {event.key: place for place, event in enumerate(events) if event.topic == topics.ORDER_EVENT}
+    """Return the last version of each order, which is all that the state topic needs."""
+    last = {event.key: index for index, event in enumerate(events) if event.topic == topics.ORDER_EVENT}
     return sorted(last.values())

@@ -1,23 +1,7 @@
-"""One member of the worker's consumer group, from its joining to its leaving: one client of the library's.
+"""One member of the worker's consumer group, from join to leave, with one aiokafka client.
 
-Two things are kept here and not left to the library. The *epoch* counts rebalances: it is raised when partitions are
-taken away and when they are given, and what was read in one epoch is not committed in another. The *next offset* of
-each partition is ours: the library moves its own when it hands records out, also where the hand-over then fails, and
-after that it would skip what it never gave us. So it is led to ours wherever the two may differ, by a seek.
-
-Until we have said from where, nothing is fetched of a partition that was just given: it is paused at once, before the
-library could begin, or complain, by itself.
-
-A read is a task that a poll waits for a while, and the next poll goes on waiting for: cancelling one inside the library
-leaves it believing for ever that somebody reads, and its own limit for hung members would never strike again.
-
-While the loop stands at a batch, nobody polls, and the group would take the partitions away. `_stay` then asks for
-records of no partition at all, which tells the group that we live, and moves nothing. It ends after `stand_max_s`: a
-loop that has not come back by then hangs, and the group should know.
-
-A record that the library cannot read (the name of a header that is no UTF-8, say) would stop its partition for ever,
-and a failed read loses the records that were read before it. The member that replaces the failed one is *careful*:
-it reads record by record, and hands out the one that cannot be read as an empty record, which is then held as dead.
+It keeps two things itself instead of leaving them to aiokafka: the epoch, which counts rebalances, and the next offset
+of each partition. `workers.kafka.source` replaces a member that has failed.
 """
 
 import asyncio
@@ -34,22 +18,26 @@ from msgspec import Struct
 from schemas.record_format import Record
 from workers.errors import InfrastructureDamaged
 from workers.kafka import clients, start_offset
+from workers.kafka.lag import Lag, LagTracker
 from workers.kafka.ports import (
     ClientFailed,
     GroupClient,
     KafkaUnreachable,
-    Lag,
     LastSettled,
     MemberLimits,
     MemberObserver,
 )
 from workers.settlement.plan import LogRecord, Position
 
+Fetched = Mapping[TopicPartition, Sequence[Any]]
 
-class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library has no types
-    """A member of the group. `assigned` is `None` while the group decides who reads what.
 
-    `is_worn` is set when it has given all that it can: it is to be replaced before the next poll.
+class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """A member of the group. `assigned` is `None` during a rebalance.
+
+    `epoch` is raised when partitions are revoked and when they are assigned. Records fetched in one epoch are not
+    committed in another. `needs_replacement` is true after an undecodable record: replace this member before the next
+    poll. `one_record_at_a_time`: find an undecodable record, on which another member has failed.
     """
 
     def __init__(
@@ -61,53 +49,53 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         observer: MemberObserver,
         limits: MemberLimits,
         accept_loss: bool = False,
-        is_careful: bool = False,
+        one_record_at_a_time: bool = False,
         now_s: Callable[[], float] = time.monotonic,
         clock_s: Callable[[], float] = time.time,
     ) -> None:
         self.epoch = 0
         self.assigned: frozenset[int] | None = None
-        self.moved_at = self.born_at = now_s()
+        self.needs_replacement = False
+        self.rebalanced_at = self.created_at = now_s()
         self._client = client
         self._topic = topic
         self._last_settled = last_settled
         self._observer = observer
         self._limits = limits
-        self.is_worn = False
         self._accept_loss = accept_loss
-        self._is_careful = is_careful
+        self._one_record_at_a_time = one_record_at_a_time
         self._now_s = now_s
         self._clock_s = clock_s
-        self._given = asyncio.Event()
-        self._is_placed = False
+        self._lag = LagTracker(client, topic=topic, ask_s=limits.ask_s, clock_s=clock_s)
+        self._assignment = asyncio.Event()
+        self._has_start_offsets = False
+        # aiokafka moves its own offsets when it hands records out, even if the hand-over then fails, and would later
+        # skip records that we never got. So these offsets decide: seek wherever the two may differ.
         self._next: dict[int, int] = {}
-        self._committed: dict[int, int] = {}
-        self._settled: dict[int, int] = {}  # an offset of each partition that had its disposition: the last we know of
-        self._oldest_s: dict[int, float] = {}  # when the first record behind the committed offset was written, or seen
-        self._ends: dict[int, int] = {}
-        self._taking: asyncio.Task[Mapping[TopicPartition, Sequence[Any]]] | None = None
-        self._taken_in = 0
-        self._polled_at = self._read_at = now_s()
-        self._failure: Exception | None = None
-        self._staying: asyncio.Task[None] | None = None
+        self._settled: dict[int, int] = {}  # the last offset of each partition that is known to have a disposition
+        self._fetching: asyncio.Task[Fetched] | None = None
+        self._fetch_epoch = 0
+        self._polled_at = self._fetched_at = now_s()
+        self._keeping_alive: asyncio.Task[None] | None = None
+        self._failure: Exception | None = None  # of the keep-alive task; raised by the next poll
 
     async def join(self) -> None:
-        """Returns when a broker has answered; the group gives partitions later.
+        """Connect and subscribe. Return when a broker has answered; the group assigns partitions later.
 
         Raises:
-            KafkaUnreachable: none did. The member has to be left all the same.
+            KafkaUnreachable: no broker answered. Call `leave` nevertheless.
         """
         try:
             async with asyncio.timeout(self._limits.connect_s):
                 await self._client.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            raise KafkaUnreachable(_said(error)) from error
+            raise KafkaUnreachable(_describe(error)) from error
         self._client.subscribe([self._topic], listener=self)
-        self._staying = asyncio.create_task(self._stay())
+        self._keeping_alive = asyncio.create_task(self._keep_alive())
 
     async def leave(self) -> None:
-        """Give the partitions back and end everything, by force if it does not end by itself."""
-        for task in (self._staying, self._taking):
+        """Leave the consumer group and close the client; force it closed after a timeout."""
+        for task in (self._keeping_alive, self._fetching):
             if task is not None:
                 task.cancel()
                 await asyncio.wait({task})
@@ -116,25 +104,26 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         await clients.dispose(self._client)
 
     async def on_partitions_revoked(self, revoked: object) -> None:
-        """The group begins to decide anew. Nothing is waited for here: the others wait for us."""
-        self._move(None)
+        """Begin a new epoch without partitions. Wait for nothing here, because the other members wait for us."""
+        self._begin_epoch(None)
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """The group has decided. Where to begin is asked at the next poll, where it can fail aloud."""
+        """Begin a new epoch. The next poll looks up the start offsets, because it can report a failure."""
         for each in assigned:
+            # Otherwise aiokafka fetches from an offset of its own choice at once, or fails because it has none.
             self._client.pause(each)
             self._client.seek(each, 0)
-        self._move(frozenset(each.partition for each in assigned))
-        self._given.set()
+        self._begin_epoch(frozenset(each.partition for each in assigned))
+        self._assignment.set()
         self._observer.rebalanced(len(assigned))
 
     async def poll(self, max_records: int) -> list[LogRecord]:
-        """The next records, each partition's in order; none where none came for a while.
+        """Return the next records, in order within each partition; empty if none came within the time limit.
 
         Raises:
-            InfrastructureDamaged: the log is damaged, or is not the one that the store knows.
-            ClientFailed: the client has to be replaced. Nothing was skipped.
-            Infrastructure: something did not answer; poll again.
+            InfrastructureDamaged: the log is damaged, or is not the log that the store knows.
+            ClientFailed: the client must be replaced. No record was skipped.
+            InfrastructureDown: Kafka or the store did not answer; poll again.
         """
         self._polled_at = self._now_s()
         try:
@@ -143,86 +132,83 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             self._polled_at = self._now_s()
 
     async def commit(self, upto: Sequence[Position]) -> None:
-        """The group remembers these, in this epoch.
+        """Commit these offsets to the group. The caller checks that `epoch` is still that of the batch.
 
         Raises:
-            KafkaError, TimeoutError: as the library says it.
+            KafkaError, TimeoutError: the errors of aiokafka, unchanged.
         """
         ends = {self._partition(position.partition): position.offset + 1 for position in upto}
         async with asyncio.timeout(self._limits.commit_s):
             await self._client.commit(ends)
         for position in upto:
-            self._committed[position.partition] = position.offset + 1
             self._settled[position.partition] = position.offset
-            self._oldest_s.pop(position.partition, None)
+            self._lag.committed(position.partition, position.offset + 1)
 
     def settled_before(self) -> list[Position]:
-        """What the store has settled before the batch in hand, the last of each partition."""
+        """Return the last offset of each partition that had its disposition before the batch in hand."""
         return [Position(partition, offset) for partition, offset in self._settled.items()]
 
     async def is_behind(self) -> bool | None:
-        """Whether the log holds records that were not read yet; `None` where it does not say."""
-        if not await self._ask_for_ends():
+        """Return whether the log holds records that were not fetched yet; `None` if the brokers do not answer."""
+        if not await self._lag.refresh_ends(self.assigned or ()):
             return None
-        return self._is_placed and any(self._ends.get(each, 0) > offset for each, offset in self._next.items())
+        return self._has_start_offsets and self._lag.has_unread(self._next)
 
     def lag(self) -> list[Lag]:
-        """How far each of its partitions is behind, without asking anybody."""
-        if self.assigned is None or not self._is_placed:
+        """Return the lag of each assigned partition, without a request; empty until the start offsets are known."""
+        if self.assigned is None or not self._has_start_offsets:
             return []
-        return [self._lag(partition) for partition in sorted(self.assigned)]
+        return [self._lag.lag(partition) for partition in sorted(self.assigned)]
 
-    def _lag(self, partition: int) -> Lag:
-        highwater = self._client.highwater(self._partition(partition)) or 0
-        messages = max(0, max(highwater, self._ends.get(partition, 0)) - self._committed[partition])
-        if not messages:
-            self._oldest_s.pop(partition, None)
-            return Lag(partition=partition, messages=0, seconds=0.0)
-        since_s = self._oldest_s.setdefault(partition, self._clock_s())
-        return Lag(partition=partition, messages=messages, seconds=max(0.0, self._clock_s() - since_s))
-
-    def _move(self, assigned: frozenset[int] | None) -> None:
+    def _begin_epoch(self, assigned: frozenset[int] | None) -> None:
         self.epoch += 1
         self.assigned = assigned
-        self.moved_at = self._now_s()
-        self._is_placed = False
-        self._given.clear()
+        self.rebalanced_at = self._now_s()
+        self._has_start_offsets = False
+        self._assignment.clear()
 
     async def _poll(self, max_records: int) -> list[LogRecord]:
         if self._failure is not None:
-            raise ClientFailed(_said(self._failure)) from self._failure
-        if self._taking is None:
+            raise ClientFailed(_describe(self._failure)) from self._failure
+        if self._fetching is None:
             if not await self._is_ready():
                 return []
-            self._taking = asyncio.create_task(self._take(max_records))
-            self._taken_in = self.epoch
-        await asyncio.wait({self._taking}, timeout=self._limits.poll_s + self._limits.late_s)
-        if not self._taking.done():
-            return []  # a rebalance holds it up
-        taking, self._taking = self._taking, None
-        if (error := taking.exception()) is not None:
-            raise await self._told(error) from error
-        if self._taken_in != self.epoch:
-            return []  # read before a rebalance, which begins every partition anew
-        return self._logged(taking.result(), max_records)
+            # A task, which the next poll continues to wait for. If a fetch is cancelled inside aiokafka, aiokafka
+            # believes forever that it is being read, and its max_poll_interval never expires for a hung member.
+            self._fetching = asyncio.create_task(self._fetch(max_records))
+            self._fetch_epoch = self.epoch
+        await asyncio.wait({self._fetching}, timeout=self._limits.poll_s + self._limits.late_s)
+        if not self._fetching.done():
+            return []  # a rebalance delays it
+        fetching, self._fetching = self._fetching, None
+        if (error := fetching.exception()) is not None:
+            raise await self._poll_error(error) from error
+        if self._fetch_epoch != self.epoch:
+            return []  # fetched before a rebalance, after which each partition is read from its start offset again
+        return self._log_records(fetching.result(), max_records)
 
-    async def _take(self, max_records: int) -> Mapping[TopicPartition, Sequence[Any]]:
-        self._read_at = self._now_s()
+    async def _fetch(self, max_records: int) -> Fetched:
+        self._fetched_at = self._now_s()
         try:
-            if self._is_careful:
-                return await self._take_carefully()
+            if self._one_record_at_a_time:
+                return await self._fetch_one_by_one()
             return await self._client.getmany(timeout_ms=self._poll_ms, max_records=max_records)
         finally:
-            self._read_at = self._now_s()
+            self._fetched_at = self._now_s()
 
-    async def _take_carefully(self) -> Mapping[TopicPartition, Sequence[Any]]:
-        """One record of each partition; the first that cannot be read is the last that this member hands out."""
+    async def _fetch_one_by_one(self) -> Fetched:
+        """Fetch one record of each partition; return an empty record for the first that aiokafka cannot decode.
+
+        Such a record (a header name that is not UTF-8, for example) would stop its partition forever. A failed fetch
+        also loses the records decoded before it, so only a member that fetches single records knows which one failed.
+        The empty record then becomes a dead letter.
+        """
         found: dict[TopicPartition, Sequence[Any]] = {}
         for each in map(self._partition, sorted(self.assigned or ())):
             try:
                 found.update(await self._client.getmany(each, timeout_ms=self._poll_ms, max_records=1))
             except (ValueError, TypeError, IndexError, struct.error):
-                self.is_worn = True
+                self.needs_replacement = True
                 return found | {each: [UndecodableRecord(self._next[each.partition], self._clock_s() * 1000)]}
         return found
 
@@ -231,48 +217,46 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         return round(self._limits.poll_s * 1000)
 
     async def _is_ready(self) -> bool:
-        """Whether partitions are given and their beginnings found; waits a while for the first, and asks the second."""
+        """Return whether partitions are assigned and sought to their start offsets; wait a while for an assignment."""
         if self.assigned is None:
             try:
                 async with asyncio.timeout(self._limits.poll_s):
-                    await self._given.wait()
+                    await self._assignment.wait()
             except TimeoutError:
                 return False
         if not self.assigned and self._client.partitions_for_topic(self._topic) is None:
             raise KafkaUnreachable(f"there is no topic {self._topic} yet")
-        if not self._is_placed:
-            await self._place()
-        return self._is_placed
+        if not self._has_start_offsets:
+            await self._seek_to_start()
+        return self._has_start_offsets
 
-    async def _place(self) -> None:
-        """Lead the client to where each partition is to be read from, unless the group has decided anew meanwhile."""
+    async def _seek_to_start(self) -> None:
+        """Seek each assigned partition to its start offset. Do nothing if a rebalance has happened meanwhile."""
         epoch, partitions = self.epoch, sorted(self.assigned or ())
         try:
-            async with asyncio.timeout(self._limits.place_s):
-                known = await self._known(partitions) if partitions else []
+            async with asyncio.timeout(self._limits.seek_s):
+                states = await self._partition_states(partitions) if partitions else []
             if epoch != self.epoch:
                 return
-            starts = [start_offset.start(each, accept_loss=self._accept_loss) for each in known]
-            for each, begin in zip(known, starts, strict=True):
+            starts = [start_offset.start(each, accept_loss=self._accept_loss) for each in states]
+            for each, begin in zip(states, starts, strict=True):
                 self._client.seek(self._partition(each.partition), begin.offset)
                 self._client.resume(self._partition(each.partition))
         except (KafkaError, OSError, TimeoutError) as error:
-            raise KafkaUnreachable(f"where to begin is not known: {_said(error)}") from error
-        self._next = {each.partition: begin.offset for each, begin in zip(known, starts, strict=True)}
-        self._committed = dict(self._next)
-        self._ends = {each.partition: each.end for each in known}
-        self._settled = {each.partition: last for each in known if (last := each.settled_before) is not None}
-        self._oldest_s.clear()
-        self._is_placed = True
+            raise KafkaUnreachable(f"cannot find the start offsets: {_describe(error)}") from error
+        self._next = {each.partition: begin.offset for each, begin in zip(states, starts, strict=True)}
+        self._settled = {each.partition: last for each in states if (last := each.settled_before) is not None}
+        self._lag.restart(committed=self._next, ends={each.partition: each.end for each in states})
+        self._has_start_offsets = True
         for partition, begin in zip(partitions, starts, strict=True):
             if begin.rewound_from is not None:
                 self._observer.rewound(partition, committed=begin.rewound_from, to=begin.offset)
 
-    async def _known(self, partitions: Sequence[int]) -> list[start_offset.PartitionState]:
-        asked = [self._partition(partition) for partition in partitions]
-        firsts, ends = await self._client.beginning_offsets(asked), await self._client.end_offsets(asked)
-        # One after the other: of several at once, those that are left when one fails would go on asking for ever.
-        committed = [await self._client.committed(each) for each in asked]
+    async def _partition_states(self, partitions: Sequence[int]) -> list[start_offset.PartitionState]:
+        keys = [self._partition(partition) for partition in partitions]
+        firsts, ends = await self._client.beginning_offsets(keys), await self._client.end_offsets(keys)
+        # One after the other: if one of several concurrent requests fails, aiokafka repeats the others forever.
+        committed = [await self._client.committed(each) for each in keys]
         settled = [await self._last_settled(partition) for partition in partitions]
         gaps = [
             await self._gap_below(partition, offset) for partition, offset in zip(partitions, committed, strict=True)
@@ -286,83 +270,77 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
                 end=ends[each],
                 gap_from=gap,
             )
-            for each, group, store, gap in zip(asked, committed, settled, gaps, strict=True)
+            for each, group, store, gap in zip(keys, committed, settled, gaps, strict=True)
         ]
 
     async def _gap_below(self, partition: int, committed: int | None) -> int | None:
-        """Where the settled offsets below the committed one end, unless they reach up to it."""
+        """Return the offset after the last disposition below the committed offset; `None` if there is no gap."""
         if not committed:
             return None
         last = await self._last_settled(partition, below=committed)
         upto = 0 if last is None else last + 1
         return upto if upto < committed else None
 
-    def _logged(self, found: Mapping[TopicPartition, Sequence[Any]], max_records: int) -> list[LogRecord]:
+    def _log_records(self, found: Fetched, max_records: int) -> list[LogRecord]:
         batch: list[LogRecord] = []
         for topic_partition, records in found.items():
             partition = topic_partition.partition
             taken = records[: max_records - len(batch)]
-            batch += [_logged(partition, each) for each in taken]
+            batch += [_log_record(partition, each) for each in taken]
             if taken:
                 self._next[partition] = taken[-1].offset + 1
-                self._oldest_s.setdefault(partition, taken[0].timestamp / 1000)
-            if len(taken) < len(records):  # asked for by a poll that wanted more than this one
+                self._lag.fetched(partition, written_s=taken[0].timestamp / 1000)
+            if len(taken) < len(records):  # an earlier poll, with a higher limit, had started this fetch
                 self._client.seek(topic_partition, self._next[partition])
         return batch
 
-    async def _told(self, error: BaseException) -> Exception:
+    async def _poll_error(self, error: BaseException) -> Exception:
         if not isinstance(error, OffsetOutOfRangeError):
-            return ClientFailed(_said(error), is_records=not isinstance(error, KafkaError))
-        places = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-        (partition, offset), *_ = [(each.partition, at) for each, at in places.items()] or [(-1, -1)]
-        holds = await self._holds(partition)
+            return ClientFailed(_describe(error), is_records=not isinstance(error, KafkaError))
+        offsets = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        (partition, offset), *_ = [(each.partition, at) for each, at in offsets.items()] or [(-1, -1)]
         return InfrastructureDamaged(
-            f"partition {partition} of the log has no offset {offset} any more; {holds}. Records are gone that have no "
-            "disposition, by retention, by hand, or with a lost leader: nothing is skipped until somebody has looked"
+            f"partition {partition} of the log has no offset {offset} any more; {await self._offsets_held(partition)}. "
+            "Records without a disposition are lost: by retention, by deletion, or with a lost leader. The worker "
+            "stops instead of skipping them. Find the cause, then restart it: at the start it reports how to continue"
         )
 
-    async def _holds(self, partition: int) -> str:
-        asked = [self._partition(partition)]
+    async def _offsets_held(self, partition: int) -> str:
+        keys = [self._partition(partition)]
         try:
             async with asyncio.timeout(self._limits.ask_s):
-                first, end = await self._client.beginning_offsets(asked), await self._client.end_offsets(asked)
+                first, end = await self._client.beginning_offsets(keys), await self._client.end_offsets(keys)
         except (KafkaError, OSError, TimeoutError):
-            return "what it holds it does not say"
-        return f"it holds {first[asked[0]]} to {end[asked[0]] - 1}"
+            return "the brokers do not answer which offsets it holds"
+        return f"it holds {first[keys[0]]} to {end[keys[0]] - 1}"
 
-    async def _stay(self) -> None:
-        """Keep the membership while nobody polls, and the lag true."""
-        nobodys = self._partition(-1)
+    async def _keep_alive(self) -> None:
+        """Keep the membership while the consumer is busy with a batch, and refresh the end offsets for the lag.
+
+        Without polls the group would reassign the partitions. So fetch from no partition at all: this counts as a poll
+        and moves no offset. Stop after `busy_max_s`: a consumer that is busy for longer hangs, and the group should
+        reassign its partitions.
+        """
+        no_partition = self._partition(-1)
+        every_s, busy_max_s = self._limits.keep_alive_every_s, self._limits.busy_max_s
         while self._failure is None:
-            await asyncio.sleep(self._limits.stay_every_s)
+            await asyncio.sleep(every_s)
             now_s = self._now_s()
-            if now_s - self._read_at < self._limits.stay_every_s or now_s - self._polled_at > self._limits.stand_max_s:
+            if now_s - self._fetched_at < every_s or now_s - self._polled_at > busy_max_s:
                 continue
             try:
-                await self._client.getmany(nobodys, timeout_ms=0)
-                self._read_at = self._now_s()
-                await self._ask_for_ends()
+                await self._client.getmany(no_partition, timeout_ms=0)
+                self._fetched_at = self._now_s()
+                await self._lag.refresh_ends(self.assigned or ())
             except Exception as error:
-                self._failure = error  # the next poll tells
-
-    async def _ask_for_ends(self) -> bool:
-        asked = [self._partition(partition) for partition in self.assigned or ()]
-        if not asked:
-            return True
-        try:
-            async with asyncio.timeout(self._limits.ask_s):
-                ends = await self._client.end_offsets(asked)
-        except (KafkaError, OSError, TimeoutError):
-            return False
-        self._ends = {each.partition: end for each, end in ends.items()}
-        return True
+                self._failure = error
 
     def _partition(self, number: int) -> TopicPartition:
         return TopicPartition(self._topic, number)
 
 
 class UndecodableRecord(Struct, frozen=True):
-    """Stands for a record that the library cannot read."""
+    """Replaces a record that aiokafka cannot decode."""
 
     offset: int
     timestamp: float
@@ -371,15 +349,15 @@ class UndecodableRecord(Struct, frozen=True):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def _logged(partition: int, record: Any) -> LogRecord:
-    """The record in our shape. What Kafka allows to be missing is empty here, and no receiver of ours wrote it."""
+def _log_record(partition: int, record: Any) -> LogRecord:
+    """Convert a record. A missing key, value or header value, which no receiver of ours writes, becomes empty."""
     headers = record.headers
-    for _, value in headers:  # as good as never, and done for each record: `any` would cost twice as much
+    for _, value in headers:  # practically never true, and run for each record: `any` would cost twice as much
         if value is None:
             headers = tuple((name, value or b"") for name, value in headers)
             break
     return LogRecord(Position(partition, record.offset), Record(record.key or b"", record.value or b"", headers))
 
 
-def _said(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"Kafka: {type(error).__name__}: {error}".rstrip(": ")

@@ -1,4 +1,4 @@
-"""What a member of the consumer group is made with: the client it drives, its limits, its watchers, its failures."""
+"""Limits, ports and errors of a consumer group member: the client it drives, the store it asks, its observer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -11,28 +11,28 @@ from workers.errors import InfrastructureDown
 
 
 class MemberLimits(Struct, frozen=True, kw_only=True):
-    """How long each thing may take, and how often another is done."""
+    """Time limits and intervals, in seconds."""
 
-    poll_s: float = 0.2  # how long a poll waits for the first record; the loop looks up that often whether to stop
-    late_s: float = 0.3  # how much longer a read may take than it was asked to, before it is left to the next poll
-    place_s: float = 5.0  # asking group, log and store where to begin
-    ask_s: float = 2.0  # one question about the log's end
+    poll_s: float = 0.2  # wait for the first record; the consumer checks for a stop request this often
+    late_s: float = 0.3  # wait beyond poll_s for a fetch, before the next poll continues to wait for it
+    seek_s: float = 5.0  # ask group, log and store for the start offsets
+    ask_s: float = 2.0  # one request for offsets of the log
     commit_s: float = 5.0
     connect_s: float = 5.0
-    stay_every_s: float = 10.0  # well below the group's own limit of 300 s
-    stand_max_s: float = 3600.0
-    look_every_s: float = 10.0  # whether records lie there that do not come
+    keep_alive_every_s: float = 10.0  # well below the group's max_poll_interval of 300 s
+    busy_max_s: float = 3600.0  # a consumer that is busy with one batch for longer is taken for hung
+    check_every_s: float = 10.0  # after empty polls: check for records that are not delivered
     stalled_s: float = 30.0
-    unassigned_s: float = 60.0  # a rebalance ends within 30 s, or not at all
-    unreachable_s: float = 60.0  # when every broker may have changed its address, which only a new client notices
-    rest_s: float = 0.5  # after a client was given up, and twice as long after each one that did not last
-    rest_max_s: float = 5.0
-    lasted_s: float = 60.0
+    unassigned_s: float = 60.0  # a rebalance ends within 30 s, or never
+    unreachable_s: float = 60.0  # then all brokers may have new addresses, which only a new client looks up
+    backoff_s: float = 0.5  # before a new member; doubled after each member that lived less than backoff_reset_s
+    backoff_max_s: float = 5.0
+    backoff_reset_s: float = 60.0
     commit_tries: int = 5
 
 
 class GroupClient(Protocol):
-    """What is used of the library's consumer."""
+    """The part of aiokafka's consumer that a member uses."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
@@ -52,14 +52,18 @@ class GroupClient(Protocol):
 
 
 class LastSettled(Protocol):
-    """Asks the store."""
+    """Query of the order store."""
 
     async def __call__(self, partition: int, *, below: int | None = None) -> int | None:
-        """The highest offset of the partition that has a disposition, among those `below`; `None` where none has."""
+        """Return the highest offset of the partition, lower than `below`, that has a disposition; `None` if none has.
+
+        Raises:
+            InfrastructureDown: the store does not answer.
+        """
 
 
 class MemberObserver(Protocol):
-    """Those who want to know what happens to a member, without a guarantee."""
+    """Observes rebalances and rewinds. Best effort: no guarantee depends on it."""
 
     def rebalanced(self, partitions: int) -> None: ...
     def rewound(self, partition: int, *, committed: int, to: int) -> None: ...
@@ -70,22 +74,11 @@ class KafkaUnreachable(InfrastructureDown):
 
 
 class ClientFailed(InfrastructureDown):
-    """The client failed in a way after which it is not to be trusted: it has to be replaced.
+    """The client failed and must be replaced.
 
-    `is_records` tells whether it was some record that it failed of, so that its successor has to be careful.
+    `is_records` is true if it may have failed on a record. The next member then reads one record at a time.
     """
 
     def __init__(self, why: str, *, is_records: bool = False) -> None:
         super().__init__(why)
         self.is_records = is_records
-
-
-class Lag(Struct, frozen=True, kw_only=True):
-    """How far one partition is behind: in records without a committed disposition, and in the age of the oldest.
-
-    Where that record was not read yet, the age is the time since it was noticed that there is one.
-    """
-
-    partition: int
-    messages: int
-    seconds: float

@@ -1,15 +1,8 @@
-"""The worker's log on Kafka: `workers.consumer.Source`, over one member of the consumer group at a time.
+"""The worker's log on Kafka, which implements `workers.consumer.Source` with one group member at a time.
 
-A member that fails, or that the library leaves hanging, is replaced by a new one, and left in the background. Nothing
-is lost by that: the new one begins where the group has committed. Nothing is committed for the old one either: a batch
-that is still in hand has its dispositions in the store, comes again, and is recognised there.
-
-The store may lose what it had committed, where a standby takes over that has not heard the last of it. So before a
-commit moves the group on, what was settled before the batch has to be settled still; while nothing comes, it is looked
-at from time to time. If it is not, the member is replaced, and the new one begins where the store is (`kafka_start`).
-
-What is watched here, since the library does not end it by itself: records that lie in the log and do not come, a group
-that does not give partitions, commits that are not answered, and brokers that are nowhere to be found any more.
+A member that fails or hangs is replaced by a new one and closed in the background. aiokafka does not detect all of
+these states itself, so they are checked here: records in the log that are not delivered, a rebalance that does not end,
+commits without an answer, and brokers that have moved to other addresses.
 """
 
 import asyncio
@@ -29,23 +22,23 @@ from aiokafka.errors import (
 )
 
 from workers.errors import InfrastructureDown
+from workers.kafka.lag import Lag
 from workers.kafka.member import Member
 from workers.kafka.ports import (
     ClientFailed,
     GroupClient,
     KafkaUnreachable,
-    Lag,
     LastSettled,
     MemberLimits,
     MemberObserver,
 )
 from workers.settlement.plan import LogRecord, Position
 
-BATCH_MAX = 500  # more in one go would hold the event loop for too long
-LEAVE_S = 8.0  # more than a member takes that has to be ended by force
+BATCH_MAX = 500  # a larger batch would block the event loop for too long
+LEAVE_S = 8.0  # longer than a member takes that must be closed by force
 
-# The group has decided without us, or has forgotten us: what is not remembered comes again.
-_OVERTAKEN = (
+# The group has rebalanced or dropped this member. The batch is redelivered to the owner of its partitions.
+_REBALANCED = (
     CommitFailedError,
     IllegalGenerationError,
     IllegalStateError,
@@ -66,7 +59,7 @@ class ReplaceReason(StrEnum):
 
 
 class SourceObserver(MemberObserver, Protocol):
-    """Those who want to know, without a guarantee."""
+    """Observes the source. Best effort: no guarantee depends on it."""
 
     def rebuilt(self, reason: ReplaceReason, why: str) -> None: ...
     def commit_dropped(self, why: str) -> None: ...
@@ -76,11 +69,12 @@ AllSettled = Callable[[Sequence[Position]], Awaitable[bool]]
 
 
 class KafkaSource:
-    """Reads one topic as one of a group. `build` makes an unstarted client; see `workers.kafka.clients.consumer`.
+    """Reads one topic as a member of a consumer group.
 
-    `trouble` is why the last poll or commit failed, for whoever asks whether the worker is ready; `None` while all is
-    well. `accept_loss`: begin with what the log still holds, where unsettled records are gone
-    (`workers.kafka.start_offset`).
+    `build` makes a client that is not started; see `workers.kafka.clients.consumer`. `all_settled` asks the store
+    whether all of these offsets have dispositions. `accept_loss`: start at the earliest available offset even if
+    unprocessed records were deleted; see `workers.kafka.start_offset`. `trouble` is the reason why the last poll or
+    commit failed, for the readiness check; `None` while all is well.
     """
 
     def __init__(
@@ -95,7 +89,7 @@ class KafkaSource:
         accept_loss: bool = False,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.trouble: str | None = "has not joined the group yet"
+        self.trouble: str | None = "has not joined the consumer group yet"
         self._build = build
         self._topic = topic
         self._last_settled = last_settled
@@ -106,29 +100,29 @@ class KafkaSource:
         self._now_s = now_s
         self._member: Member | None = None
         self._leaving: set[asyncio.Task[None]] = set()
-        self._batch_of: tuple[Member, int] | None = None
+        self._batch_of: tuple[Member, int] | None = None  # the member and the epoch that delivered the last batch
         self._commits_failed = 0
-        self._well_at = self._looked_at = now_s()
+        self._well_at = self._checked_at = now_s()
         self._behind_since: float | None = None
-        self._is_careful = False
-        self._rest_s = 0.0
-        self._rests_until = float("-inf")
+        self._one_record_at_a_time = False
+        self._backoff_s = 0.0
+        self._backoff_until = float("-inf")
 
     @property
     def joined(self) -> bool:
-        """Whether the group has given us our partitions, be it none."""
+        """Whether the group has assigned our partitions, even if there are none."""
         return self._member is not None and self._member.assigned is not None
 
     def lag(self) -> list[Lag]:
-        """How far each of our partitions is behind, without asking anybody."""
+        """Return the lag of each assigned partition, without a request to the brokers."""
         return [] if self._member is None else self._member.lag()
 
     async def poll(self, max_records: int) -> Sequence[LogRecord]:
-        """The next records of our partitions, each partition's in order; empty where none came for a while.
+        """Return the next records, in order within each partition; empty if none came within the time limit.
 
         Raises:
-            Broken: the log is damaged, or is not the one that the store knows.
-            InfrastructureDown: nothing was taken; poll again.
+            InfrastructureDamaged: the log is damaged, or is not the log that the store knows.
+            InfrastructureDown: no record was taken; poll again.
         """
         try:
             return await self._poll(min(max_records, BATCH_MAX)) or ()
@@ -137,32 +131,35 @@ class KafkaSource:
             raise
 
     async def commit(self, upto: Sequence[Position]) -> None:
-        """The group remembers these, if it still is the group that gave us the batch, and the store is what it was;
-        otherwise the batch comes again.
+        """Commit these offsets. If the group has rebalanced or the store has lost rows, commit nothing.
+
+        A batch that is not committed is redelivered, and the store recognises the records that have dispositions.
 
         Raises:
-            InfrastructureDown: it may not remember them; commit again.
+            InfrastructureDown: the offsets may not be committed; commit again.
         """
         if self._member is not None:
+            # A store can lose what it had committed, if a standby takes over that had not received the last
+            # transactions. So check the records before the batch before this commit moves the group past them.
             await self._check_store(self._member)
         member = self._member
         if member is None or self._batch_of != (member, member.epoch):
-            self._observer.commit_dropped("the group has changed since the batch was read")
+            self._observer.commit_dropped("the group has rebalanced since the batch was fetched")
             return
         try:
             await member.commit(upto)
-        except _OVERTAKEN as error:
+        except _REBALANCED as error:
             self._observer.commit_dropped(type(error).__name__)
         except (KafkaError, OSError, TimeoutError) as error:
             self._commits_failed += 1
-            self.trouble = f"the group does not take commits: {type(error).__name__}: {error}".rstrip(": ")
+            self.trouble = f"offset commit failed: {type(error).__name__}: {error}".rstrip(": ")
             if self._commits_failed >= self._limits.commit_tries:
                 self._replace(ReplaceReason.COMMIT, self.trouble)
             raise InfrastructureDown(self.trouble) from error
         self._commits_failed = 0
 
     async def stop(self) -> None:
-        """Leave the group, so that others take the partitions at once. Returns soon, whatever the brokers do."""
+        """Leave the group, so that it reassigns the partitions at once. Return soon, whatever the brokers do."""
         if self._member is not None:
             self._leave(self._member)
             self._member = None
@@ -170,16 +167,16 @@ class KafkaSource:
             await asyncio.wait(self._leaving, timeout=LEAVE_S)
 
     async def _poll(self, max_records: int) -> list[LogRecord]:
-        if self._member is not None and self._member.is_worn:
+        if self._member is not None and self._member.needs_replacement:
             self._replace(
-                ReplaceReason.FAILED, "it has met a record that it cannot read, and handed it out as an empty one"
+                ReplaceReason.FAILED, "aiokafka cannot decode a record; it was delivered as an empty record instead"
             )
-            self._is_careful = False
-        member = await self._present()
+            self._one_record_at_a_time = False
+        member = await self._current_member()
         try:
             batch = await member.poll(max_records)
         except ClientFailed as error:
-            self._is_careful = error.is_records
+            self._one_record_at_a_time = error.is_records
             self._replace(ReplaceReason.FAILED, str(error))
             raise
         except KafkaUnreachable as error:
@@ -187,24 +184,25 @@ class KafkaSource:
                 self._replace(ReplaceReason.UNREACHABLE, str(error))
             raise
         if not batch:
-            await self._look_after(member)
+            await self._check_empty_poll(member)
             return []
         self._batch_of = (member, member.epoch)
         self._behind_since = None
-        self._is_well()
+        self._mark_well()
         return batch
 
-    def _is_well(self) -> None:
+    def _mark_well(self) -> None:
         self.trouble = None
         self._well_at = self._now_s()
 
-    async def _present(self) -> Member:
-        """The member that reads, made anew where there is none."""
+    async def _current_member(self) -> Member:
+        """Return the member; join the group with a new one if there is none and the backoff is over."""
         if self._member is not None:
             return self._member
-        if (wait_s := self._rests_until - self._now_s()) > 0:
+        if (wait_s := self._backoff_until - self._now_s()) > 0:
             await asyncio.sleep(min(wait_s, self._limits.poll_s))
-            raise KafkaUnreachable(self.trouble or "a new member of the group is not made yet")
+            raise KafkaUnreachable(self.trouble or "waiting before the next attempt to join the consumer group")
+        # The new member starts at the committed offset, so a replacement loses no record.
         member = Member(
             self._build(),
             topic=self._topic,
@@ -212,83 +210,88 @@ class KafkaSource:
             observer=self._observer,
             limits=self._limits,
             accept_loss=self._accept_loss,
-            is_careful=self._is_careful,
+            one_record_at_a_time=self._one_record_at_a_time,
             now_s=self._now_s,
         )
         try:
             await member.join()
         except BaseException:
             self._leave(member)
-            self._rest(member)
+            self._back_off(member)
             raise
         self._member = member
         self._behind_since = None
         self._well_at = self._now_s()
         return member
 
-    async def _look_after(self, member: Member) -> None:
-        """A poll brought nothing: is that because there is nothing?"""
+    async def _check_empty_poll(self, member: Member) -> None:
+        """Find out why a poll was empty: no new records, or a stuck consumer?"""
         now_s = self._now_s()
         if member.assigned is None:
-            if now_s - member.moved_at > self._limits.unassigned_s:
-                self._replace(ReplaceReason.UNASSIGNED, "the group has not given out its partitions")
+            if now_s - member.rebalanced_at > self._limits.unassigned_s:
+                self._replace(ReplaceReason.UNASSIGNED, "the rebalance does not end: no partitions are assigned")
             return
-        if self.trouble is None and now_s - self._looked_at < self._limits.look_every_s:
+        if self.trouble is None and now_s - self._checked_at < self._limits.check_every_s:
             return
-        self._looked_at = now_s
+        self._checked_at = now_s
         is_behind = await member.is_behind()
         if is_behind is None:
-            self._is_silent()
+            self._mark_unanswered()
             return
-        self._is_well()
+        self._mark_well()
         if not is_behind:
             self._behind_since = None
-            with suppress(InfrastructureDown):  # the store's own trouble is told by whoever needs it
+            with suppress(InfrastructureDown):  # the consumer's other calls report that the store is down
                 await self._check_store(member)
         elif self._behind_since is None:
             self._behind_since = now_s
         elif now_s - self._behind_since >= self._limits.stalled_s:
-            self._replace(ReplaceReason.STALLED, "records lie in the log and do not come")
+            self._replace(ReplaceReason.STALLED, "the log has records that aiokafka does not deliver")
 
     async def _check_store(self, member: Member) -> None:
-        """Replace the member where the store has lost what was settled.
+        """Replace the member if the store has lost dispositions; the new one starts where the store is.
 
         Raises:
-            InfrastructureDown: the store does not say.
+            InfrastructureDown: the store does not answer.
         """
         if self._all_settled is None or not (before := member.settled_before()):
             return
         if not await self._all_settled(before) and member is self._member:
             self._replace(
-                ReplaceReason.STORE, "the order store has lost what it had settled: it is read again from there"
+                ReplaceReason.STORE, "the order store has lost dispositions: the log is read again from there"
             )
 
-    def _is_silent(self) -> None:
-        """The log does not say how far it goes. After a while every broker may have another address."""
+    def _mark_unanswered(self) -> None:
         self.trouble = "Kafka does not answer"
-        if self._now_s() - self._well_at > self._limits.unreachable_s:
+        if self._now_s() - self._well_at > self._limits.unreachable_s:  # all brokers may have new addresses
             self._replace(ReplaceReason.UNREACHABLE, self.trouble)
 
     def _replace(self, reason: ReplaceReason, why: str) -> None:
-        """Leave the member; the next poll makes another."""
+        """Leave the group with this member; the next poll makes another.
+
+        A batch of the old member is not committed any more. It is redelivered, and the store recognises it.
+        """
         member, self._member = self._member, None
         if member is None:
             return
         self._commits_failed = 0
         self._leave(member)
-        self._rest(member)
+        self._back_off(member)
         self._observer.rebuilt(reason, why)
 
-    def _rest(self, member: Member) -> None:
-        """Longer after each one that did not last: a group that is joined and left all the time reads nothing."""
-        lasted = self._now_s() - member.born_at > self._limits.lasted_s
-        longer_s = max(self._limits.rest_s, 2 * self._rest_s)
-        self._rest_s = self._limits.rest_s if lasted else min(longer_s, self._limits.rest_max_s)
-        self._rests_until = self._now_s() + self._rest_s
+    def _back_off(self, member: Member) -> None:
+        """Double the backoff after a short-lived member, because a group that rebalances all the time reads nothing."""
+        lived_s = self._now_s() - member.created_at
+        if lived_s > self._limits.backoff_reset_s:
+            self._backoff_s = self._limits.backoff_s
+        else:
+            longer_s = max(self._limits.backoff_s, 2 * self._backoff_s)
+            self._backoff_s = min(longer_s, self._limits.backoff_max_s)
+        self._backoff_until = self._now_s() + self._backoff_s
 
     def _leave(self, member: Member) -> None:
         async def leave() -> None:
-            with suppress(Exception):  # it is given up, and tells of nothing that anybody could use
+            with suppress(Exception):  # the member is given up, so its errors no longer matter
                 await member.leave()
 
         task = asyncio.create_task(leave())

@@ -1,29 +1,28 @@
-"""Where a member begins to read a partition that it has just been given. Pure.
+"""The start offset of a partition that was just assigned. Pure.
 
-Three are asked: the group's committed offset, the store's last settled one, and the log itself, for its first offset
-and its end. As a rule they agree: committed is no further than settled, and both lie in the log. Where they do not,
-either the store is older than the group (it was restored from a backup), and the log is read again from there; or
-records are gone that nobody has settled, and then nobody goes on as if nothing were missing.
-
-A store that went back while workers were at work (a standby took over that had not heard the last commits) may have
-settled newer records since, and then its last settled offset proves nothing. So the one right before the committed
-offset is asked for too.
+It depends on the group's committed offset, on the last offset with a disposition in the store, and on the first and end
+offset of the log. Usually these agree: the committed offset is at most one past the last disposition, and the log holds
+both.
 """
 
 from msgspec import Struct
 
 from workers.errors import InfrastructureDamaged
 
-# How far behind the last settled offset one may lie that is not settled. A batch is settled out of order inside itself
-# when another worker holds claims on some of it, and a backup may have been taken between its two halves; so the gaps
-# reach back one batch of 500 at most, and this is two.
+# Number of offsets before the last disposition that may lack their own. A batch is settled in two halves if another
+# worker holds locks on some of its orders, and a backup may fall between the halves. So a gap reaches back at most one
+# batch of 500; the margin is two batches.
 MARGIN = 2 * 500
 
 
 class PartitionState(Struct, frozen=True, kw_only=True):
-    """What is known of a partition. The log holds `first` up to, and not with, `end`.
+    """Offsets of one partition: the log holds `first` to `end`, without `end`.
 
-    `gap_from` is where the settled ones below the committed offset end, unless they reach up to it.
+    `committed` is the group's next offset, `settled` the last offset with a disposition.
+
+    `gap_from` is the offset after the last disposition below `committed`; `None` if that is `committed` itself. It is
+    needed because `settled` alone proves nothing after the store went back under running workers: a standby took over
+    that had not received the last transactions, and newer records have got dispositions since.
     """
 
     partition: int
@@ -35,9 +34,9 @@ class PartitionState(Struct, frozen=True, kw_only=True):
 
     @property
     def gap(self) -> int | None:
-        """Where records lay, below the committed offset, that the store has lost; `None` where there are none.
+        """The first offset, below the committed one, whose disposition the store has lost; `None` if it lost none.
 
-        A store that has settled nothing below it began with what the log held then.
+        A store without any disposition below it started with the records that the log held at that time.
         """
         if self.committed is None or self.settled is None or self.gap_from is None:
             return None
@@ -45,7 +44,7 @@ class PartitionState(Struct, frozen=True, kw_only=True):
 
     @property
     def settled_before(self) -> int | None:
-        """The last offset before the committed one that is settled; where nothing is committed, the last of all."""
+        """The last offset with a disposition before the committed offset, or of all if nothing is committed."""
         if self.committed is None:
             return self.settled
         last = (self.committed if self.gap_from is None else self.gap_from) - 1
@@ -53,58 +52,61 @@ class PartitionState(Struct, frozen=True, kw_only=True):
 
 
 class StartOffset(Struct, frozen=True, kw_only=True):
-    """Where to begin. `rewound_from` is the group's committed offset, where the store is behind it."""
+    """The first offset to read. `rewound_from` is the committed offset, if the store is behind it."""
 
     offset: int
     rewound_from: int | None = None
 
 
-def start(known: PartitionState, *, accept_loss: bool = False) -> StartOffset:
-    """The first offset to read. `accept_loss`: begin with what is left, where unsettled records are gone.
+def start(state: PartitionState, *, accept_loss: bool = False) -> StartOffset:
+    """Return the start offset. `accept_loss`: skip deleted records even if they have no disposition.
+
+    If the store is behind the group, it was restored from a backup or has failed over, and the log is read again from
+    there.
 
     Raises:
-        InfrastructureDamaged: the log is not the one that the store knows, or lacks records that have no disposition.
+        InfrastructureDamaged: the log is not the log that the store knows, or lacks records without a disposition.
     """
-    settled_upto = 0 if known.settled is None else known.settled + 1
-    ends = f"partition {known.partition} of the log holds offsets {known.first} to {known.end - 1}"
-    if known.end < settled_upto:
+    settled_upto = 0 if state.settled is None else state.settled + 1
+    holds = f"partition {state.partition} of the log holds offsets {state.first} to {state.end - 1}"
+    if state.end < settled_upto:
         raise InfrastructureDamaged(
-            f"{ends}, and the store has settled {known.settled}: the topic was made anew, or lost records. New records "
-            "would pass for settled ones. Bring the old topic back, or start with a store of its own"
+            f"{holds}, but the store has settled offset {state.settled}: the topic was created anew or has lost "
+            "records, and new records would pass for processed ones. Restore the old topic, or use a new store"
         )
-    if known.committed is not None and known.committed > known.end:
+    if state.committed is not None and state.committed > state.end:
         raise InfrastructureDamaged(
-            f"{ends}, and the group has committed {known.committed}: the topic was made anew, or lost its last "
-            "records. Bring them back, or set the group's offset to the end that is left"
+            f"{holds}, but the group has committed offset {state.committed}: the topic was created anew or has lost "
+            f"its last records. Restore them, or set the group's offset to {state.end}"
         )
-    begin, rewound_from = _wanted(known, settled_upto)
-    if begin < known.first:
-        if _is_lost(known, settled_upto) and not accept_loss:
+    begin, rewound_from = _wanted(state, settled_upto)
+    if begin < state.first:
+        if _is_lost(state, settled_upto) and not accept_loss:
             raise InfrastructureDamaged(
-                f"{ends}, and reading has to begin at {begin}: the records before {known.first} are gone, by retention "
-                "or by hand, and have no disposition. Bring them back, or go on with what is left: "
+                f"{holds}, but reading must start at {begin}: records before {state.first} are deleted, by retention "
+                "or by hand, and have no disposition. Restore them, or start with those that are left by setting "
                 "ALIPAY_NOTIFY_ACCEPT_LOG_LOSS=true"
             )
-        begin = known.first
+        begin = state.first
     return StartOffset(offset=begin, rewound_from=rewound_from)
 
 
-def _wanted(known: PartitionState, settled_upto: int) -> tuple[int, int | None]:
-    if known.committed is None:
-        return known.first if known.settled is None else min(known.first, settled_upto), None
-    if known.gap is not None:
-        return max(0, known.gap - MARGIN), known.committed
-    if known.committed <= settled_upto or (known.settled is None and known.committed <= known.first):
-        return known.committed, None
-    return max(0, settled_upto - MARGIN), known.committed
+def _wanted(state: PartitionState, settled_upto: int) -> tuple[int, int | None]:
+    if state.committed is None:
+        return state.first if state.settled is None else min(state.first, settled_upto), None
+    if state.gap is not None:
+        return max(0, state.gap - MARGIN), state.committed
+    if state.committed <= settled_upto or (state.settled is None and state.committed <= state.first):
+        return state.committed, None
+    return max(0, settled_upto - MARGIN), state.committed
 
 
-def _is_lost(known: PartitionState, settled_upto: int) -> bool:
-    """Whether there was a record, before those that the log holds, that may have no disposition."""
-    if known.settled is None:
-        return known.committed is not None and known.committed < known.first
-    if known.gap is not None:
-        return known.first > known.gap > 0
-    if known.committed is not None and known.committed <= settled_upto:
-        return known.first > max(known.committed, settled_upto - MARGIN)
-    return known.first > settled_upto
+def _is_lost(state: PartitionState, settled_upto: int) -> bool:
+    """Return whether a record that the log no longer holds may lack a disposition."""
+    if state.settled is None:
+        return state.committed is not None and state.committed < state.first
+    if state.gap is not None:
+        return state.first > state.gap > 0
+    if state.committed is not None and state.committed <= settled_upto:
+        return state.first > max(state.committed, settled_upto - MARGIN)
+    return state.first > settled_upto

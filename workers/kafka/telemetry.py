@@ -1,6 +1,6 @@
-"""What a worker of a cluster counts and logs of its consumer group; it implements `workers.kafka.source.SourceWatch`.
+"""Metrics and log lines of the consumer group; implements `workers.kafka.source.SourceObserver`.
 
-Nothing depends on what is counted.
+No guarantee depends on them.
 """
 
 from prometheus_client import CollectorRegistry
@@ -13,7 +13,7 @@ from workers.metrics import counter
 
 
 class GroupTelemetry:
-    """Counters, and a line for each event: none of them is frequent, and each explains a pause."""
+    """A counter and a log line for each event. The events are rare, and each explains a pause."""
 
     def __init__(self, registry: CollectorRegistry, *, group: str, logger: Logger) -> None:
         self._logger = logger
@@ -25,19 +25,19 @@ class GroupTelemetry:
 
     def rebalanced(self, partitions: int) -> None:
         self._rebalances.inc()
-        self._logger.info("partitions given", **{Field.COUNT: partitions})
+        self._logger.info("partitions assigned", **{Field.COUNT: partitions})
 
     def rebuilt(self, reason: ReplaceReason, why: str) -> None:
         self._rebuilds[reason].inc()
-        self._logger.warning("member of the group replaced", **{Field.REASON: reason.value, Field.ERROR: why})
+        self._logger.warning("consumer group member replaced", **{Field.REASON: reason.value, Field.ERROR: why})
 
     def commit_dropped(self, why: str) -> None:
         self._dropped.inc()
-        self._logger.info("commit dropped, the batch comes again", **{Field.ERROR: why})
+        self._logger.info("offset commit dropped, the batch is redelivered", **{Field.ERROR: why})
 
     def rewound(self, partition: int, *, committed: int, to: int) -> None:
         self._rewound.inc()
         self._logger.warning(
-            "the store is older than the group: the log is read again",
+            "the order store is behind the committed offset: the log is read again",
             **{Field.PARTITION: partition, Field.OFFSET: to, Field.COUNT: committed - to},
         )

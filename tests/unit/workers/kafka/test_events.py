@@ -1,4 +1,4 @@
-"""The event topics on Kafka, over a producer in memory: order, twins, refusals, and what is thrown away."""
+"""Publishing events over a producer in memory: order, the state topic, refused events, discarded producers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -16,15 +16,16 @@ from msgspec import Struct
 
 from schemas import topics
 from schemas.events import Outgoing
+from tests.support.waiting import until
 from workers.errors import EventRefused, InfrastructureDown
 from workers.kafka.events import KafkaEvents
 
 BATCH_RECORDS = 10
-LARGE = b"large"  # in a value: no broker takes it
+LARGE = b"large"  # no broker accepts a value that contains it
 
 
 class Sent(Struct, frozen=True):
-    """A record where it arrived."""
+    """A record that has arrived in a topic."""
 
     topic: str
     partition: int
@@ -34,14 +35,14 @@ class Sent(Struct, frozen=True):
 
 
 class Cluster:
-    """What arrived, over all producers."""
+    """The records that arrived from all producers."""
 
     def __init__(self) -> None:
         self.arrived: list[Sent] = []
         self.counts = dict.fromkeys(topics.ALL, 4)
         self.errors: dict[str, list[Exception]] = {}  # of the next sends to a topic
         self.batches = 0
-        self.batch_bytes_max = 1_000_000  # what the topic takes in one
+        self.batch_bytes_max = 1_000_000  # the largest batch that a topic accepts
         self.holds: asyncio.Event | None = None
 
     def ids(self, topic: str) -> list[bytes]:
@@ -71,7 +72,7 @@ class FakeBatch:
 
 
 class FakeConnections:
-    """What is closed where a client is taken apart."""
+    """The connections of a producer, which a forced stop closes."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -82,7 +83,7 @@ class FakeConnections:
 
 
 class FakeProducer:
-    """One client. Its `stop` sends what it holds before it ends, as the library's does."""
+    """One producer. Like aiokafka's, its `stop` waits until the records that it holds are sent."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -100,7 +101,7 @@ class FakeProducer:
         self.started = True
 
     async def stop(self) -> None:
-        while self.sending:  # noqa: ASYNC110 - as the library polls
+        while self.sending:  # noqa: ASYNC110 - as aiokafka polls
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.01)
         self.stopped = True
@@ -114,13 +115,13 @@ class FakeProducer:
         return FakeBatch()
 
     async def send_batch(self, batch: Any, topic: str, *, partition: int) -> "asyncio.Task[None]":
-        assert batch.closed, "the library would add records of others to it"
+        assert batch.closed, "aiokafka would add records of other senders to it"
         assert self.started
         assert not self.is_gone
         return asyncio.create_task(self._arrive(batch, topic, partition))
 
     async def _arrive(self, batch: FakeBatch, topic: str, partition: int) -> None:
-        assert (topic, partition) not in self.sending, "one batch after the other"
+        assert (topic, partition) not in self.sending, "a partition has one batch at a time"
         self.sending.add((topic, partition))
         if self._cluster.holds is not None:
             await self._cluster.holds.wait()
@@ -142,7 +143,7 @@ class World:
         self.events = KafkaEvents(self._build, publish_s=5)
 
     def _build(self) -> FakeProducer:
-        assert all(each.is_gone for each in self.producers), "one that still sends would send old versions late"
+        assert all(each.is_gone for each in self.producers), "a producer that still sends would send old versions late"
         self.producers.append(FakeProducer(self.cluster))
         return self.producers[-1]
 
@@ -160,33 +161,33 @@ def event(order: str, version: int = 1, value: bytes = b"{}", topic: str = topic
     return Outgoing(id=id_, topic=topic, key=order.encode(), value=value, headers=(("ce_id", id_.encode()),))
 
 
-async def test_an_event_is_in_its_topic_and_in_the_twin_with_the_same_bytes(world: World) -> None:
+async def test_event_goes_to_event_topic_and_state_topic_with_the_same_bytes(world: World) -> None:
     await world.events.publish([event("N1", value=b'{"a":1}')])
-    twin, sent = world.cluster.arrived
-    assert (twin.topic, sent.topic) == (topics.ORDER_STATE, topics.ORDER_EVENT)
-    assert (twin.key, twin.value, twin.headers) == (sent.key, sent.value, sent.headers)
+    state, sent = world.cluster.arrived
+    assert (state.topic, sent.topic) == (topics.ORDER_STATE, topics.ORDER_EVENT)
+    assert (state.key, state.value, state.headers) == (sent.key, sent.value, sent.headers)
     assert (sent.key, sent.value, sent.headers) == (b"N1", b'{"a":1}', (("ce_id", b"N1:1"),))
 
 
-async def test_a_notice_is_in_its_own_topic_only(world: World) -> None:
+async def test_held_notice_goes_to_its_own_topic_only(world: World) -> None:
     await world.events.publish([event("N1", topic=topics.HELD)])
     assert [each.topic for each in world.cluster.arrived] == [topics.HELD]
 
 
-async def test_a_state_is_in_the_twin_only(world: World) -> None:
+async def test_resent_state_goes_to_the_state_topic_only(world: World) -> None:
     await world.events.publish([event("N1", topic=topics.ORDER_STATE), event("N2")])
     assert world.cluster.ids(topics.ORDER_STATE) == [b"N1:1", b"N2:1"]
     assert world.cluster.ids(topics.ORDER_EVENT) == [b"N2:1"]
 
 
-async def test_a_state_that_no_twin_takes_is_told_and_all_else_is_acknowledged(world: World) -> None:
+async def test_refused_state_is_reported_and_all_other_events_are_acknowledged(world: World) -> None:
     sent = [event("N1", topic=topics.ORDER_STATE, value=LARGE), event("N2", topic=topics.ORDER_STATE), event("N3")]
     with pytest.raises(EventRefused) as refused:
         await world.events.publish(sent)
     assert refused.value.acknowledged == (1, 2)
 
 
-async def test_names_are_those_of_the_cluster() -> None:
+async def test_topics_have_the_prefix_of_the_cluster() -> None:
     world = World()
     world.events = KafkaEvents(world._build, named=lambda topic: topics.named(topic, "shop"))
     world.cluster.counts = {topics.named(topic, "shop"): 4 for topic in topics.ALL}
@@ -195,14 +196,14 @@ async def test_names_are_those_of_the_cluster() -> None:
     await world.events.stop()
 
 
-async def test_a_key_lies_where_any_client_would_put_it(world: World) -> None:
+async def test_partition_of_a_key_follows_the_partitioner_of_the_clients(world: World) -> None:
     world.cluster.counts[topics.ORDER_STATE] = 7
     await world.events.publish([event(f"N{number}") for number in range(40)])
     for sent in world.cluster.arrived:
         assert sent.partition == topics.partition_of(sent.key, world.cluster.counts[sent.topic])
 
 
-async def test_versions_keep_their_order_over_many_batches_and_the_twin_gets_the_last(world: World) -> None:
+async def test_versions_stay_in_order_over_batches_and_the_state_topic_gets_the_last(world: World) -> None:
     sent = [event(f"N{order}", version) for version in range(1, 8) for order in range(20)]
     await world.events.publish(sent)
     for order in range(20):
@@ -212,12 +213,12 @@ async def test_versions_keep_their_order_over_many_batches_and_the_twin_gets_the
     assert world.cluster.batches < 40
 
 
-async def test_nothing_to_publish_asks_nobody(world: World) -> None:
+async def test_publish_without_events_builds_no_producer(world: World) -> None:
     await world.events.publish([])
     assert world.producers == []
 
 
-async def test_where_a_topic_is_missing_nothing_is_sent_anywhere(world: World) -> None:
+async def test_missing_topic_prevents_all_sends(world: World) -> None:
     del world.cluster.counts[topics.ORDER_STATE]
     with pytest.raises(InfrastructureDown, match="UnknownTopicOrPartition"):
         await world.events.publish([event("N1"), event("N2", topic=topics.HELD)])
@@ -227,7 +228,7 @@ async def test_where_a_topic_is_missing_nothing_is_sent_anywhere(world: World) -
 @pytest.mark.parametrize(
     "error", [KafkaTimeoutError(), KafkaConnectionError(), TopicAuthorizationFailedError(), OSError("no route")]
 )
-async def test_after_a_failure_another_producer_sends_all_of_it_again(world: World, error: Exception) -> None:
+async def test_after_a_failure_a_new_producer_sends_all_events_again(world: World, error: Exception) -> None:
     await world.events.publish([event("N0")])
     world.cluster.errors[topics.ORDER_EVENT] = [error]
     with pytest.raises(InfrastructureDown, match=type(error).__name__):
@@ -239,24 +240,22 @@ async def test_after_a_failure_another_producer_sends_all_of_it_again(world: Wor
     assert len(world.producers) == 2
 
 
-async def test_a_twin_that_fails_leaves_the_events_unsent_so_that_nobody_reads_them_again_and_again(
-    world: World,
-) -> None:
+async def test_failed_publish_to_state_topic_keeps_events_in_outbox(world: World) -> None:
     world.cluster.errors[topics.ORDER_STATE] = [KafkaTimeoutError()]
     with pytest.raises(InfrastructureDown):
         await world.events.publish([event("N1")])
     assert world.cluster.ids(topics.ORDER_EVENT) == []
 
 
-async def test_brokers_that_are_away_at_the_start_are_tried_again(world: World) -> None:
-    world.cluster.errors["start"] = [KafkaConnectionError("nobody there")]
-    with pytest.raises(InfrastructureDown, match="nobody there"):
+async def test_unreachable_brokers_at_the_start_are_tried_again(world: World) -> None:
+    world.cluster.errors["start"] = [KafkaConnectionError("connection refused")]
+    with pytest.raises(InfrastructureDown, match="connection refused"):
         await world.events.publish([event("N1")])
     await world.events.publish([event("N1")])
     assert len(world.producers) == 2
 
 
-async def test_an_answer_that_does_not_come_is_not_waited_for_longer_than_the_deadline() -> None:
+async def test_missing_acknowledgement_fails_the_publish_after_its_deadline() -> None:
     world = World()
     world.events = KafkaEvents(world._build, publish_s=0.05)
     world.cluster.holds = asyncio.Event()
@@ -269,7 +268,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for_longer_than_the_de
     await world.events.stop()
 
 
-async def test_what_was_given_up_does_not_go_out_while_the_next_is_sent() -> None:
+async def test_records_of_a_failed_publish_are_not_sent_during_the_next() -> None:
     world = World()
     world.events = KafkaEvents(world._build, publish_s=0.05)
     world.cluster.holds = asyncio.Event()
@@ -279,14 +278,14 @@ async def test_what_was_given_up_does_not_go_out_while_the_next_is_sent() -> Non
     await world.events.publish([event("N1", 2)])
     given_up, _ = world.producers
     assert given_up.client.closed
-    assert not given_up.stopped, "it would have waited until all that it held was sent"
+    assert not given_up.stopped, "its stop would have waited until its records were sent"
     await world.events.stop()
 
 
-async def test_one_that_is_cancelled_leaves_no_producer_behind(world: World) -> None:
+async def test_cancelled_publish_discards_its_producer(world: World) -> None:
     world.cluster.holds = asyncio.Event()
     publishing = asyncio.create_task(world.events.publish([event("N1")]))
-    await asyncio.sleep(0.01)
+    await until(lambda: world.producers and world.producers[0].sending)
     publishing.cancel()
     await asyncio.wait({publishing})
     assert publishing.cancelled()
@@ -296,7 +295,7 @@ async def test_one_that_is_cancelled_leaves_no_producer_behind(world: World) -> 
     assert len(world.producers) == 2
 
 
-async def test_two_publishes_at_once_are_one_after_the_other(world: World) -> None:
+async def test_concurrent_publishes_run_one_after_the_other(world: World) -> None:
     await asyncio.gather(
         world.events.publish([event("N1", version) for version in (1, 2)]),
         world.events.publish([event("N1", version) for version in (3, 4)]),
@@ -304,7 +303,7 @@ async def test_two_publishes_at_once_are_one_after_the_other(world: World) -> No
     assert world.cluster.ids(topics.ORDER_EVENT) == [b"N1:1", b"N1:2", b"N1:3", b"N1:4"]
 
 
-async def test_a_batch_that_is_larger_than_the_topic_takes_is_sent_in_parts(world: World) -> None:
+async def test_batch_that_is_too_large_for_the_topic_is_split(world: World) -> None:
     world.cluster.batch_bytes_max = 30
     sent = [event("N1", version, b"x" * 9) for version in range(1, 11)]
     await world.events.publish(sent)
@@ -313,7 +312,7 @@ async def test_a_batch_that_is_larger_than_the_topic_takes_is_sent_in_parts(worl
 
 
 @pytest.mark.parametrize("value", [LARGE, b"misshapen"])
-async def test_one_that_is_refused_stays_with_what_follows_it_and_all_others_go(world: World, value: bytes) -> None:
+async def test_refused_event_blocks_later_events_of_its_key_and_no_others(world: World, value: bytes) -> None:
     sent = [
         *(event(f"N{number}") for number in range(30)),
         event("N5", 2, value),
@@ -322,28 +321,28 @@ async def test_one_that_is_refused_stays_with_what_follows_it_and_all_others_go(
         event("N5", topic=topics.HELD),
     ]
     for _ in range(2):
-        with pytest.raises(EventRefused, match=r"1 events stay in the outbox.*'N5:2'") as refused:
+        with pytest.raises(EventRefused, match=r"never take 1 of the events.*'N5:2'") as refused:
             await world.events.publish(sent)
-        assert [sent[place].id for place in refused.value.acknowledged] == [
+        assert [sent[index].id for index in refused.value.acknowledged] == [
             each.id for each in sent if each.id not in ("N5:2", "N5:3")
         ]
     assert sorted({*world.cluster.ids(topics.ORDER_EVENT)}) == sorted(
         {each.id.encode() for each in sent if each.id not in ("N5:2", "N5:3") and each.topic == topics.ORDER_EVENT}
     )
-    assert len(world.producers) == 1, "a refusal is no reason for another producer"
+    assert len(world.producers) == 1, "a refused event does not replace the producer"
     assert world.events.trouble is not None
     await world.events.publish([event("N7", 2)])
     assert world.events.trouble is None
 
 
-async def test_what_follows_a_refused_one_in_the_next_batch_stays_too(world: World) -> None:
+async def test_refused_event_blocks_later_events_in_the_next_batch(world: World) -> None:
     sent = [event("N1", version, LARGE if version == BATCH_RECORDS else b"{}") for version in range(1, 16)]
     with pytest.raises(EventRefused) as refused:
         await world.events.publish(sent)
     assert refused.value.acknowledged == tuple(range(BATCH_RECORDS - 1))
 
 
-async def test_what_the_twin_refuses_is_not_told_as_an_event_either(world: World) -> None:
+async def test_event_that_the_state_topic_refuses_is_not_sent_to_the_event_topic(world: World) -> None:
     sent = [event("N5", 1), event("N5", 2, LARGE), event("N6", 1)]
     with pytest.raises(EventRefused) as refused:
         await world.events.publish(sent)
