@@ -1,7 +1,6 @@
 """An admin port over an order store in memory: the real decisions, the real application, and nothing on disk.
 
-The store keeps what the plans say and no more, so what the API shows of it is what a real store would hold. Signatures
-are replaced by a flag that a test can turn.
+Instead of signatures there is a flag, `is_authentic`, that a test can turn.
 """
 
 import asyncio
@@ -14,9 +13,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
-from schemas import record_format
 from schemas.accounts import Account, Family, Orders, SignType
-from schemas.record_format import Record, RecordContents
+from schemas.record_format import RecordContents
+from tests.support import log_records
 from tests.support.fakes import MemoryLogger, MemoryTopics
 from tests.support.stores import MemoryStore
 from workers.admin import app
@@ -32,7 +31,7 @@ from workers.settlement.plan import (
     Position,
 )
 
-NOW_MS = 1_760_000_000_000
+NOW_MS = log_records.NOW_MS
 TOKEN = "the-token-of-these-tests"
 
 
@@ -54,38 +53,9 @@ ACCOUNTS = {each.name: each for each in (account("shop"), account("strict", Orde
 
 def form(order: str, status: str = "TRADE_SUCCESS", **more: str) -> dict[str, str]:
     """The fields of a payment's notification."""
-    fields = {
-        "notify_type": "trade_status_sync",
-        "notify_id": f"{order}-{status}",
-        "notify_time": "2025-10-09 16:53:20",
-        "out_trade_no": order,
-        "trade_no": f"20251009{order}",
-        "trade_status": status,
-        "total_fee": "12.80",
-        "seller_id": "2088001",
-        "buyer_email": "somebody@example.com",
-        "subject": "Two tickets",
-        "gmt_payment": "2025-10-09 16:53:18",
-        "sign": "c2lnbmVk",
-    }
-    if status == "WAIT_BUYER_PAY":
-        del fields["gmt_payment"]
-    return fields | more
-
-
-def record(body: bytes, number: str, account_name: str = "shop") -> Record:
-    """The body, wrapped for the log."""
-    sealed = RecordContents(
-        account=account_name,
-        family=ACCOUNTS[account_name].family.value,
-        received_at_ms=NOW_MS,
-        path=f"/notify/{account_name}".encode(),
-        content_type=b"application/x-www-form-urlencoded",
-        key_id="k",
-        confirmed=False,
-        body=body,
-    )
-    return record_format.encode(sealed, number)
+    paid_at = {} if status == "WAIT_BUYER_PAY" else {"gmt_payment": "2025-10-09 16:53:18"}
+    fields = {"buyer_email": "somebody@example.com", "subject": "Two tickets", "sign": "c2lnbmVk", **paid_at, **more}
+    return log_records.payment(order, status, trade=f"20251009{order}", **fields)
 
 
 @dataclass
@@ -171,7 +141,9 @@ class World:
         """Any body, processed."""
         self.offset += 1
         position = Position(0, self.offset)
-        await self.processing.process([LogRecord(position, record(body, number, account_name))])
+        await self.processing.process(
+            [LogRecord(position, log_records.sealed(body, number, account=ACCOUNTS[account_name]))]
+        )
         return position
 
     async def _ready(self) -> Sequence[Check]:

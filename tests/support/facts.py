@@ -10,11 +10,14 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
-from schemas import accounts, interpret, record_format
+from schemas import accounts, interpret
 from schemas.accounts import Account
 from schemas.notification import Notification
-from schemas.record_format import Record, RecordContents
+from schemas.record_format import Record
+from tests.support import log_records
 from workers.settlement.plan import ParsedRecord, Position
+
+RECEIVED_AT_MS = 1_743_472_800_000
 
 Fact = dict[str, Any]
 
@@ -116,17 +119,7 @@ def notification(fact: Fact, account: Account, *, resend: int = 0) -> Notificati
 
 def record(value: bytes, account: Account, *, number: str = "A") -> Record:
     """The bytes as a receiver would have logged them."""
-    sealed = RecordContents(
-        account=account.name,
-        family=account.family.value,
-        received_at_ms=1_743_472_800_000,
-        path=f"/notify/{account.name}".encode(),
-        content_type=b"",
-        key_id="k.pem",
-        confirmed=False,
-        body=value,
-    )
-    return record_format.encode(sealed, number)
+    return log_records.sealed(value, number, account=account, received_at_ms=RECEIVED_AT_MS)
 
 
 def reading(notification: Notification, account: Account, position: Position) -> ParsedRecord:
@@ -134,6 +127,6 @@ def reading(notification: Notification, account: Account, position: Position) ->
         position=position,
         record=Record(b"", b"", ()),
         account=account.name,
-        received_at_ms=1_743_472_800_000,
+        received_at_ms=RECEIVED_AT_MS,
         notification=notification,
     )

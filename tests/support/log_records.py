@@ -40,8 +40,16 @@ def record(
     trade: str = "",
     **more: str,
 ) -> Record:
-    """A payment's notification, wrapped for the log."""
-    fields = {
+    """A payment's notification, as a receiver would have written it."""
+    fields = payment(order, status, id_=id_, amount=amount, trade=trade, **more)
+    return sealed(urlencode(fields).encode(), order, account=account)
+
+
+def payment(
+    order: str, status: str = "TRADE_SUCCESS", *, id_: str = "", amount: str = "12.80", trade: str = "", **more: str
+) -> dict[str, str]:
+    """The fields of a payment's notification, unsigned."""
+    return {
         "notify_type": "trade_status_sync",
         "notify_id": id_ or f"{order}-{status}",
         "notify_time": "2025-10-09 16:53:20",
@@ -53,11 +61,10 @@ def record(
         "subject": "Two tickets to the harbour and back",
         **more,
     }
-    return sealed(urlencode(fields).encode(), order, account=account)
 
 
 def sealed(body: bytes, number: str, *, account: Account = SHOP, received_at_ms: int = NOW_MS) -> Record:
-    """Any body, wrapped for the log."""
+    """The record of any body."""
     return record_format.encode(
         RecordContents(
             account=account.name,
