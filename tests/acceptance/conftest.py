@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.sandbox.world import World
-from tests.support.engine import Engine
+from tests.support.processes import Engine
 
 NOTIFY_BASE = "http://127.0.0.1:1"  # replaced by the engine's own address once it is known
 

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 
 from deploy.cli import main
 from deploy.sandbox import scenario
-from tests.support.demo import Demo
-from tests.support.engine import eventually
+from tests.support.processes import Demo, eventually
 
 
 @pytest.fixture(scope="module")

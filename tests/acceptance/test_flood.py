@@ -10,7 +10,7 @@ from deploy.sandbox.world import World
 from tests.acceptance import dumps, flood, judge, sending
 from tests.acceptance.merchant import Registered
 from tests.acceptance.sending import History
-from tests.support.engine import Engine, eventually
+from tests.support.processes import Engine, eventually
 
 KILLS_AT = ((0.05, 0.25), (0.35, 0.55), (0.65, 0.9))  # which part of the items is behind it, from and to
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from deploy.sandbox.world import World
-from tests.support.engine import Engine, eventually
 from tests.support.paths import ROOT
+from tests.support.processes import Engine, eventually
 
 ENOUGH = 60  # orders, of the two hundred or so that a run has
 

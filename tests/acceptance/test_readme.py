@@ -17,9 +17,9 @@ from aiokafka.admin import NewTopic
 
 from schemas import topics
 from tests.support import alipay
-from tests.support.engine import Engine
 from tests.support.kafka_topics import admin
 from tests.support.paths import ROOT
+from tests.support.processes import Engine
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAID = {

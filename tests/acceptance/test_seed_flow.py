@@ -13,9 +13,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.support.browser import needs_browser
-from tests.support.demo import Demo, browsing
-from tests.support.engine import eventually
+from tests.support.browser import browsing_in_sync, needs_browser
+from tests.support.processes import Demo, eventually
 
 pytestmark = needs_browser
 
@@ -39,7 +38,7 @@ def asked(demo: Demo, path: str) -> Any:
 
 
 def test_a_buyer_pays_and_comes_back_and_is_refunded_and_the_console_tells_it_all(demo: Demo) -> None:
-    with browsing() as (page, complaints):
+    with browsing_in_sync() as (page, complaints):
         loads: list[str] = []
         page.goto(demo.addresses["shop"])
         page.get_by_role("button", name="Pay with Alipay").click()
@@ -83,7 +82,7 @@ def test_the_first_payment_s_timeline_is_there_within_a_minute_of_the_start(demo
 
     shown = eventually(first, within_s=FIRST_TIMELINE_WITHIN_S)
     assert time.monotonic() - demo.began < FIRST_TIMELINE_WITHIN_S
-    with browsing() as (page, complaints):
+    with browsing_in_sync() as (page, complaints):
         page.goto(demo.addresses["admin"])
         page.get_by_role("link", name=shown["order"]).first.click()
         page.wait_for_selector(".timeline li.applied")

@@ -21,7 +21,7 @@ from deploy.sandbox.notifications import SignedDelivery
 from deploy.sandbox.world import World
 from schemas import telemetry
 from tests.acceptance.test_up import post, state
-from tests.support.engine import Engine, eventually
+from tests.support.processes import Engine, eventually
 
 # Families that only a cluster has (the producer's, the consumer group's), each with its reason.
 ONLY_IN_A_CLUSTER: dict[str, str] = {

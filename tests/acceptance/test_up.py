@@ -19,8 +19,8 @@ from deploy.sandbox import scenario
 from deploy.sandbox.notifications import SignedDelivery
 from deploy.sandbox.world import World
 from tests.acceptance import dumps
-from tests.support.engine import Engine, eventually
 from tests.support.paths import ROOT
+from tests.support.processes import Engine, eventually
 
 
 def post(engine: Engine, delivery: SignedDelivery) -> tuple[int, bytes]:

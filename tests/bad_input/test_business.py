@@ -17,7 +17,7 @@ from tests.bad_input import merchant, wire
 from tests.bad_input.judge import ANTOM_SUCCESS
 from tests.bad_input.merchant import Params, Signer, encode
 from tests.support import alipay
-from tests.support.engine import Engine, eventually
+from tests.support.processes import Engine, eventually
 
 CN, REG, SG, HK = "shop-cn", "shop-reg", "shop-sg", "antom-hk"
 HELD = ("parked", "quarantined", "dead")

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives import hashes
 from tests.bad_input import merchant, wire
 from tests.bad_input.merchant import Signer, encode
 from tests.support import alipay
-from tests.support.engine import Engine, eventually
 from tests.support.paths import ROOT
+from tests.support.processes import Engine, eventually
 
 TOKEN = "canary-7b1c-the-token-of-the-admin"  # like the MD5 key, it must turn up nowhere
 SECRETS = (merchant.MD5_KEY, TOKEN, merchant.MD5_KEY[:13], TOKEN[:13])

@@ -26,7 +26,7 @@ from deploy.sandbox import field_sets, serials
 from deploy.sandbox.notifications import MessageKind, Trade, TradeEvent
 from deploy.sandbox.world import World
 from tests.benchmarks import sending
-from tests.support.engine import Engine, eventually
+from tests.support.processes import Engine, eventually
 
 ACCOUNT = "demo-cn"
 CONNECTIONS = 64

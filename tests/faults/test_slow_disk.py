@@ -12,8 +12,8 @@ import pytest
 from deploy.sandbox.world import World
 from tests.acceptance import dumps
 from tests.support import flood_corpus
-from tests.support.engine import Engine, eventually
 from tests.support.flood_corpus import Item
+from tests.support.processes import Engine, eventually
 
 ANSWER_WITHIN_S = 3.5  # three seconds are promised; half of one for the way, on a machine with other work
 LOOP_WITHIN_S = 0.5

@@ -20,8 +20,8 @@ from tests.acceptance import dumps, judge, sending
 from tests.acceptance.sending import History
 from tests.faults import breaking
 from tests.support import flood_corpus
-from tests.support.engine import Engine, eventually
 from tests.support.flood_corpus import Item
+from tests.support.processes import Engine, eventually
 
 ORDERS = 50
 PASSES = 3  # so that a few batches are behind it, and many before

@@ -2,15 +2,15 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
-from playwright.async_api import Page, ViewportSize, async_playwright
+from playwright import async_api, sync_api
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu"]
-PHONE = ViewportSize(width=420, height=780)
+PHONE = async_api.ViewportSize(width=420, height=780)
 
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None and not os.environ.get("CI"), reason="NO BROWSER: no Chromium is installed"
@@ -18,10 +18,10 @@ needs_browser = pytest.mark.skipif(
 
 
 @asynccontextmanager
-async def browsing(*, excused: str = "") -> AsyncIterator[Page]:
+async def browsing(*, excused: str = "") -> AsyncIterator[async_api.Page]:
     """A page of the size of a phone. Messages on its console and errors fail the test, unless they hold `excused`."""
     complaints: list[str] = []
-    async with async_playwright() as playwright:
+    async with async_api.async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = await browser.new_page(viewport=PHONE)
         page.on("console", lambda message: complaints.append(message.text))
@@ -29,3 +29,16 @@ async def browsing(*, excused: str = "") -> AsyncIterator[Page]:
         yield page
         await browser.close()
     assert [complaint for complaint in complaints if not excused or excused not in complaint] == []
+
+
+@contextmanager
+def browsing_in_sync() -> Iterator[tuple[sync_api.Page, list[str]]]:
+    """The same for synchronous tests; yields the page and its complaints."""
+    complaints: list[str] = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport=sync_api.ViewportSize(width=420, height=780))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        yield page, complaints
+        browser.close()

@@ -1,4 +1,4 @@
-"""A running `alipay-notify up`, as a stranger would start and drive it: a process, two addresses, HTTP, signals."""
+"""Our program as a process, driven from outside: `up` (`Engine`) and `up --demo` (`Demo`), by HTTP and signals."""
 
 import json
 import os
@@ -29,9 +29,12 @@ class Engine:
         self.log = data_dir.with_suffix(".log")
 
     def start(self, module: str = "deploy.cli.main", **environment_now: str) -> None:
-        """Returns when the ready line has been read. Raises AssertionError with the log's end if it never comes.
+        """Return when the ready line has been read.
 
-        `module` is run in place of the program, for this one time; it is given `environment_now` too.
+        `module` is run instead of the program, this once, and `environment_now` holds for it too.
+
+        Raises:
+            AssertionError: the process ended first; with the end of its log.
         """
         environment = os.environ | {
             "ALIPAY_NOTIFY_ACCOUNTS": str(self._accounts),
@@ -65,21 +68,21 @@ class Engine:
         return self._process.pid
 
     def kill(self) -> None:
-        """SIGKILL: whatever it was doing, it stops doing it there."""
+        """Send SIGKILL and wait for the end."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         self._close()
 
     def died(self, within_s: float) -> int:
-        """Wait until it ends by itself; the exit code, which is negative where a signal ended it."""
+        """Wait until it ends by itself; return the exit code, negative if a signal ended it."""
         assert self._process is not None
         code = self._process.wait(within_s)
         self._close()
         return code
 
     def stop(self, within_s: float = 30.0) -> int:
-        """SIGTERM; the exit code."""
+        """Send SIGTERM; return the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         try:
@@ -91,7 +94,7 @@ class Engine:
         return code
 
     def end(self) -> None:
-        """For a test's clean-up: stop it if it runs, however."""
+        """Kill it if it runs: for the clean-up of a test."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
@@ -126,8 +129,44 @@ class Engine:
             return error.code, json.loads(error.read() or b"null")
 
 
+class Demo:
+    """One `up --demo` on free ports, with a directory of its own. `began` is when it was started."""
+
+    def __init__(self, directory: Path) -> None:
+        self._log = directory.with_suffix(".log")
+        self.began = time.monotonic()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "deploy.cli.main", "up", "--demo", "--port", "0", "--admin-port", "0"],
+                env=os.environ | {"ALIPAY_NOTIFY_DATA_DIR": str(directory)},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"it ended before it was ready:\n{self.log()[-4000:]}"
+        self.addresses: dict[str, str] = json.loads(line)
+
+    def log(self) -> str:
+        """Its stderr so far."""
+        return self._log.read_text(errors="replace")
+
+    def stop(self) -> int:
+        """Send SIGINT, as Ctrl-C does; return the exit code."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            code = self._process.wait(30)
+        finally:
+            self._process.kill()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return code
+
+
 def eventually(condition: Any, *, within_s: float = 10.0) -> Any:
-    """The first true value of `condition()`; asks again until then. Fails the test when the time is over."""
+    """Return the first true value of `condition()`; fail the test if there is none in time."""
     deadline = time.monotonic() + within_s
     while True:
         try:
