@@ -1,1 +1,12 @@
-"""The workers: from a verified record to the order's new state and its event. They know meaning, not signatures."""
+"""The workers: from a record in the log to its order's new state and event. They know meanings, not signatures.
+
+A worker runs three loops, composed in `app`:
+
+    consumer      new records: poll, lock, process, commit, release. The story begins here.
+    sweeper       held notifications that are due
+    outbox_relay  events of the outbox to their topics
+
+Both `consumer` and `sweeper` hand records to `processing`, which reads, decides and applies them. The rules are in
+`settlement`, which is pure; `errors` draws the errors. `postgres`, `kafka` and `redis` are the adapters of the cluster
+engine, `admin` is the API and the console.
+"""

@@ -1,15 +1,18 @@
-"""What becomes of each record of a batch, and of the orders they are about. Pure: no I/O, no clock, no chance.
+"""The decision on each record of a batch, and on the orders it is about. Pure: no I/O, no clock, no random numbers.
 
-    Duplicate    the id is known with the same content, or another id brings a fact that is known
-    Stale        older than what is known
-    Apply        the order changes: its version rises by one and one event goes out
-    Park         its order, trade or refund is not known yet
-    Quarantine   authentic, and wrong: by what the merchant registered, or by what other notifications say
-    dead         no notification at all; decided before, while parsed
+    applied      the order changes: its version rises by one and one event goes out; or the notification moves no order
+    duplicate    the id is known with the same content, or another id brings a fact that is known
+    stale        older than the facts that are known
+    parked       its order, trade or refund is not known yet
+    quarantined  authentic, but it contradicts the merchant's registration or other notifications
+    dead         no notification at all; decided before, while parsing (`workers.processing`)
 
-A batch is decided in its order, each record seeing what the ones before it did. What the store has to know for it is
-`needs`; what it is to write is the `WritePlan`. The notification that brings a contradiction is quarantined, the order
-is flagged, the higher rank stands. A notification that is wrong by the *registered* amount is not joined at all.
+A batch is decided in its order, and each record sees the changes of the records before it. `load_request` lists the
+rows that the store has to load; the result is a `WritePlan`.
+
+A notification that brings a contradiction is quarantined, but its facts join the order: the order gets a flag, and the
+higher rank stands. A notification that contradicts the *registration*, or itself, does not join at all. `parking` has
+the life of held notifications.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +23,7 @@ from schemas.accounts import Account, Orders
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.notification import Kind, Notification
 from schemas.orders import Claim, News, Order, Refund, View
-from workers.settlement import drafting, order_view, transitions
+from workers.settlement import drafting, order_view, parking, transitions
 from workers.settlement.drafting import Draft
 from workers.settlement.plan import (
     AccountKey,
@@ -38,7 +41,7 @@ from workers.settlement.transitions import MoveVerdict
 
 
 def load_request(parsed_records: Sequence[ParsedRecord]) -> LoadRequest:
-    """What has to be loaded before these parsed_records can be decided."""
+    """Return what the store has to load before these records can be decided."""
     ids, orders, trades, refunds = set(), set(), set(), set()
     for parsed in parsed_records:
         notification = parsed.notification
@@ -65,125 +68,128 @@ def load_request(parsed_records: Sequence[ParsedRecord]) -> LoadRequest:
 
 def decide(
     parsed_records: Sequence[ParsedRecord],
-    known: StoreSnapshot,
+    snapshot: StoreSnapshot,
     accounts: Mapping[str, Account],
     *,
     now_ms: int,
     chance: Callable[[], float],
 ) -> WritePlan:
-    """The plan for these parsed_records. `chance` gives numbers in [0, 1) for the jitter of what has to wait."""
-    batch = _Batch(known, accounts, Draft(now_ms=now_ms, chance=chance))
+    """Return the plan for these records. `chance` gives numbers in [0, 1) for the jitter of retries."""
+    batch = _Batch(snapshot, accounts, Draft(now_ms=now_ms, chance=chance))
     for parsed in parsed_records:
         batch.settle(parsed)
     return batch.plan()
 
 
 def register(order: Order | None, account: str, number: str, registration: Registration, *, now_ms: int) -> WritePlan:
-    """The plan that records what the merchant expects of an order.
+    """Return the plan that records the merchant's registration of an order.
 
-    What had been refused by an older expectation is forgotten: the held notifications can be replayed against the new.
-    A refund above its own payment's amount was wrong by itself, and stays on the order's record.
+    A new expected amount removes the flags of notifications that contradicted the old one: those are held, and can be
+    replayed. A refund above its own payment's amount was wrong by itself, so its flag stays.
 
-    An order is registered once its amount is known. A refund's number alone says only where the refund belongs: taken
-    for a registration, it would let a payment of any amount through.
+    An order is registered once its amount is known. A refund number alone only links the refund to the order. If it
+    counted as a registration, a payment of any amount would be accepted.
     """
     before = order or Order(account=account, number=number)
     expected = registration.expected or before.expected
     refused = before.refused if expected == before.expected else before.refused & {Flag.OVER_REFUNDED}
     after = structs.replace(before, expected=expected, registered=expected is not None, refused=refused)
     plan = drafting.empty()
-    seen, seen_now = order_view.view(before), order_view.view(after)
-    if before.version and seen != seen_now:
+    view_before, view = order_view.view(before), order_view.view(after)
+    if before.version and view_before != view:
         after = structs.replace(after, version=before.version + 1)
-        plan.events.append(drafting.event(after, seen, seen_now, cause=None, now_ms=now_ms))
+        plan.events.append(drafting.event(after, view_before, view, cause=None, now_ms=now_ms))
     expected_version = None if order is None else order.version
-    plan.orders.append(OrderWrite(order=after, view=seen_now, expected_version=expected_version))
+    plan.orders.append(OrderWrite(order=after, view=view, expected_version=expected_version))
     if after.registered:
-        plan.wakes.add((account, f"order:{number}"))
-    plan.wakes.update((account, f"refund:{refund}") for refund in registration.refunds)
+        plan.wakes.add((account, parking.order_key(number)))
+    plan.wakes.update((account, parking.refund_key(refund)) for refund in registration.refunds)
     return plan
 
 
 class _Batch:
-    """One batch being decided: what is known, growing with each record, and the plan as far as it got."""
+    """One batch under decision: the store's snapshot, updated by each record, and the plan so far."""
 
-    def __init__(self, known: StoreSnapshot, accounts: Mapping[str, Account], draft: Draft) -> None:
-        self._known = known
+    def __init__(self, snapshot: StoreSnapshot, accounts: Mapping[str, Account], draft: Draft) -> None:
+        self._snapshot = snapshot
         self._accounts = accounts
         self._draft = draft
-        self._digests = dict(known.digests)
-        self._orders = dict(known.orders)
-        self._by_trade = dict(known.order_by_trade)
-        self._views: dict[AccountKey, View] = {}  # of the orders that this batch wrote
+        self._digests = dict(snapshot.digests)
+        self._orders = dict(snapshot.orders)
+        self._by_trade = dict(snapshot.order_by_trade)
+        self._views: dict[AccountKey, View] = {}  # of the orders that this batch changed
 
     def plan(self) -> WritePlan:
         plan = self._draft.plan
-        for named, seen in self._views.items():
-            before = self._known.orders.get(named)
+        for key, view in self._views.items():
+            before = self._snapshot.orders.get(key)
             expected = None if before is None else before.version
-            plan.orders.append(OrderWrite(order=self._orders[named], view=seen, expected_version=expected))
+            plan.orders.append(OrderWrite(order=self._orders[key], view=view, expected_version=expected))
         return plan
 
     def settle(self, parsed: ParsedRecord) -> None:
-        if parsed.held is None and parsed.position in self._known.settled:
-            return  # delivered again after a crash: its disposition is known
-        if parsed.held is not None and not self._is_still(parsed.position, parsed.held):
-            return  # somebody resolved it meanwhile, or tried it
+        if parsed.held is None and parsed.position in self._snapshot.settled:
+            return  # redelivered: it has its disposition already
+        if parsed.held is not None and not self._is_unchanged(parsed.position, parsed.held):
+            return  # resolved or retried since the row was read
         notification = parsed.notification
         if notification is not None:
-            self._settle_heard(parsed, notification)
+            self._settle_notification(parsed, notification)
         elif parsed.failure is not None:
-            self._settle_fault(parsed, parsed.failure)
+            self._settle_failure(parsed, parsed.failure)
 
-    def _is_still(self, position: Position, held: HeldRow) -> bool:
-        """Whether the row is as it was read.
+    def _is_unchanged(self, position: Position, held: HeldRow) -> bool:
+        """Return whether the held row is as it was read.
 
-        The sweeper and a person may both have read a parked row. The first try finds that it contradicts what is known,
-        joins it and holds it for a person; the second would find its fact known, and resolve what nobody has seen.
+        The sweeper and an operator may both have read a parked row. The first retry may find that the notification
+        contradicts the order, join it and quarantine it. The second would then find its fact known and resolve, as a
+        duplicate, a row that no operator has seen.
         """
-        known = self._known
-        return position in known.open_held and known.held_attempts.get(position, held.attempts) == held.attempts
+        snapshot = self._snapshot
+        attempts = snapshot.held_attempts.get(position, held.attempts)
+        return position in snapshot.open_held and attempts == held.attempts
 
-    def _settle_heard(self, parsed: ParsedRecord, notification: Notification) -> None:
+    def _settle_notification(self, parsed: ParsedRecord, notification: Notification) -> None:
         digest = self._digests.get((parsed.account, notification.id))
         if digest is None:
             self._digests[parsed.account, notification.id] = notification.digest
-            self._draft.enter(parsed, notification.id, notification.digest, order=notification.order)
+            self._draft.add_to_ledger(parsed, notification.id, notification.digest, order=notification.order)
         elif digest != notification.digest:
             self._draft.quarantine(parsed, notification, Reason.ID_CONFLICT, "the same id with other content")
             return
         elif not _is_held_as(parsed, notification.id):
-            self._draft.end(parsed, notification, Disposition.DUPLICATE, Reason.SAME_ID)
+            self._draft.finish(parsed, notification, Disposition.DUPLICATE, Reason.SAME_ID)
             return
         self._apply(parsed, notification)
 
-    def _settle_fault(self, parsed: ParsedRecord, fault: ParseFailure) -> None:
-        """An authentic message is held once, also where it could not be read: its repetitions are duplicates."""
-        named = (parsed.account, fault.notification_id)
-        if fault.digest:
-            if self._digests.get(named) == fault.digest and not _is_held_as(parsed, fault.notification_id):
-                self._draft.repeat(parsed, fault)
+    def _settle_failure(self, parsed: ParsedRecord, failure: ParseFailure) -> None:
+        """Hold an unreadable record. An authentic message is held once; its copies are duplicates."""
+        key = (parsed.account, failure.notification_id)
+        if failure.digest:
+            if self._digests.get(key) == failure.digest and not _is_held_as(parsed, failure.notification_id):
+                self._draft.finish_copy(parsed, failure)
                 return
-            if named not in self._digests:
-                self._digests[named] = fault.digest
-                self._draft.enter(parsed, fault.notification_id, fault.digest, order=fault.order)
-        self._draft.hold(parsed, fault)
+            if key not in self._digests:
+                self._digests[key] = failure.digest
+                self._draft.add_to_ledger(parsed, failure.notification_id, failure.digest, order=failure.order)
+        self._draft.hold_failure(parsed, failure)
 
     def _apply(self, parsed: ParsedRecord, notification: Notification) -> None:
         if notification.news is News.OTHER:
-            self._draft.end(parsed, notification, Disposition.APPLIED, Reason.NOTED)
+            self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED)
         elif notification.kind is Kind.PAYMENT or notification.amount is not None:
             self._apply_to_order(parsed, notification)
         else:
             self._apply_refunds(parsed, notification)
 
     def _apply_to_order(self, parsed: ParsedRecord, notification: Notification) -> None:
-        """The usual case: the notification names its order, its trade and its amount."""
+        """Apply a notification that names its order, its trade and its amount, as nearly all do."""
         assert notification.amount is not None
         order = self._orders.get((parsed.account, notification.order))
         must_be_registered = self._accounts[parsed.account].orders is Orders.REGISTERED
         if must_be_registered and (order is None or not order.registered):
-            self._draft.park(parsed, notification, Reason.UNKNOWN_ORDER, waits_for=f"order:{notification.order}")
+            waits_for = parking.order_key(notification.order)
+            self._draft.park(parsed, notification, Reason.UNKNOWN_ORDER, waits_for=waits_for)
             return
         if order is None:
             order = Order(account=parsed.account, number=notification.order)
@@ -198,36 +204,37 @@ class _Batch:
                 trade=notification.trade, amount_minor=notification.amount.minor, currency=notification.amount.currency
             )
         joined, verdict = transitions.join(claim, notification)
-        self._conclude(parsed, notification, order, joined, verdict)
+        self._write_claim(parsed, notification, order, joined, verdict)
 
-    def _conclude(
+    def _write_claim(
         self, parsed: ParsedRecord, notification: Notification, before: Order, joined: Claim, verdict: MoveVerdict
     ) -> None:
         after = order_view.with_claim(before, joined)
         if after == before:
-            self._end_unchanged(parsed, notification, is_older=verdict is MoveVerdict.BEHIND)
+            self._finish_unchanged(parsed, notification, is_older=verdict is MoveVerdict.BEHIND)
             return
         version = self._write(parsed, notification, before, after)
-        reason = _weightiest(order_view.brought_by_claim(before, after, joined))
+        reason = _first_contradiction(order_view.flags_from_claim(before, after, joined))
         if reason is not None:
-            self._draft.quarantine(parsed, notification, reason, _WHY[reason], version=version)
+            self._draft.quarantine(parsed, notification, reason, _DETAILS[reason], version=version)
         elif version is not None:
-            self._draft.end(parsed, notification, Disposition.APPLIED, Reason.CHANGED, version=version)
+            self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.CHANGED, version=version)
         else:
-            self._end_unchanged(parsed, notification, is_older=True)
+            self._finish_unchanged(parsed, notification, is_older=True)
 
     def _refuse(self, parsed: ParsedRecord, notification: Notification, order: Order, flag: Flag) -> None:
+        """Quarantine a notification without joining it; the order keeps only the flag."""
         after = structs.replace(order, refused=order.refused | {flag})
         version = self._write(parsed, notification, order, after)
         reason = order_view.CONTRADICTIONS[flag]
-        self._draft.quarantine(parsed, notification, reason, _WHY[reason], version=version)
+        self._draft.quarantine(parsed, notification, reason, _DETAILS[reason], version=version)
 
     def _apply_refunds(self, parsed: ParsedRecord, notification: Notification) -> None:
-        """Refunds that name no order: by Alipay's trade number, or by the refund number that the merchant registered.
+        """Apply refunds that name no order, but Alipay's trade number or a refund number that the merchant registered.
 
-        All of a batch's orders have to be known before any of them changes; until then the whole notification waits.
+        One notification may have refunds of several orders. It waits as a whole until all of them are known.
         """
-        told: dict[AccountKey, list[Refund]] = {}
+        by_order: dict[AccountKey, list[Refund]] = {}
         for refund in notification.refunds:
             number = self._order_of(parsed, refund)
             order = self._orders.get((parsed.account, number)) if number else None
@@ -235,82 +242,83 @@ class _Batch:
                 reason, waits_for = _missing(refund, order)
                 self._draft.park(parsed, notification, reason, waits_for=waits_for)
                 return
-            told.setdefault((order.account, order.number), []).append(refund)
-        if not told:
-            self._draft.end(parsed, notification, Disposition.APPLIED, Reason.NOTED)
+            by_order.setdefault((order.account, order.number), []).append(refund)
+        if not by_order:
+            self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED)
             return
-        self._conclude_refunds(parsed, notification, {named: tuple(refunds) for named, refunds in told.items()})
+        self._write_refunds(parsed, notification, {key: tuple(refunds) for key, refunds in by_order.items()})
 
     def _order_of(self, parsed: ParsedRecord, refund: Refund) -> str | None:
         if refund.trade:
             return self._by_trade.get((parsed.account, refund.trade))
-        return self._known.order_by_refund.get((parsed.account, refund.id))
+        return self._snapshot.order_by_refund.get((parsed.account, refund.id))
 
-    def _conclude_refunds(
-        self, parsed: ParsedRecord, notification: Notification, told: Mapping[AccountKey, tuple[Refund, ...]]
+    def _write_refunds(
+        self, parsed: ParsedRecord, notification: Notification, by_order: Mapping[AccountKey, tuple[Refund, ...]]
     ) -> None:
-        brought: set[Flag] = set()
+        flags: set[Flag] = set()
         versions: list[int] = []
-        is_news = False
-        for named, refunds in told.items():
-            before = self._orders[named]
+        has_new_facts = False
+        for key, refunds in by_order.items():
+            before = self._orders[key]
             after = order_view.with_refunds(before, refunds)
             if after == before:
                 continue
-            is_news = True
+            has_new_facts = True
             version = self._write(parsed, notification, before, after)
-            brought |= order_view.brought_by_refunds(before, after, refunds)
+            flags |= order_view.flags_from_refunds(before, after, refunds)
             versions += [] if version is None else [version]
-        # A record's delivery has room for one order; of a batch over several the events alone tell the versions.
-        order = next(iter(told))[1] if len(told) == 1 else ""
+        # A delivery names one order. If the refunds are of several orders, only the events have the versions.
+        order = next(iter(by_order))[1] if len(by_order) == 1 else ""
         version = versions[0] if order and versions else None
-        reason = _weightiest(brought)
+        reason = _first_contradiction(flags)
         if reason is not None:
-            self._draft.quarantine(parsed, notification, reason, _WHY[reason], order=order, version=version)
+            self._draft.quarantine(parsed, notification, reason, _DETAILS[reason], order=order, version=version)
         elif versions:
-            self._draft.end(parsed, notification, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
+            self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
         else:
-            self._end_unchanged(parsed, notification, is_older=is_news, order=order)
+            self._finish_unchanged(parsed, notification, is_older=has_new_facts, order=order)
 
-    def _end_unchanged(
+    def _finish_unchanged(
         self, parsed: ParsedRecord, notification: Notification, *, is_older: bool, order: str = ""
     ) -> None:
-        """Nothing that consumers see has changed: a fact that is known, or one that newer ones have overtaken."""
+        """End a record that changes nothing for consumers: its fact is known, or newer facts have overtaken it."""
         if is_older:
-            self._draft.end(parsed, notification, Disposition.STALE, Reason.OLD_NEWS, order=order)
+            self._draft.finish(parsed, notification, Disposition.STALE, Reason.OLD_NEWS, order=order)
         else:
-            self._draft.end(parsed, notification, Disposition.DUPLICATE, Reason.SAME_FACT, order=order)
+            self._draft.finish(parsed, notification, Disposition.DUPLICATE, Reason.SAME_FACT, order=order)
 
     def _write(self, parsed: ParsedRecord, notification: Notification, before: Order, after: Order) -> int | None:
-        """Keep the order as it is now; the version it got, if anything visible changed."""
+        """Keep the changed order; return its new version if consumers see the change."""
         if after == before:
             return None
-        named = (after.account, after.number)
-        seen = self._views.get(named)
-        written, seen_now = self._draft.renew(parsed, notification, before=before, seen=seen, after=after)
-        self._orders[named] = written
-        self._views[named] = seen_now
+        key = (after.account, after.number)
+        written, view = self._draft.change_order(
+            parsed, notification, before=before, view_before=self._views.get(key), after=after
+        )
+        self._orders[key] = written
+        self._views[key] = view
         self._wake(before, after)
         return written.version if written.version != before.version else None
 
     def _wake(self, before: Order, after: Order) -> None:
-        """What is parked for a trade, or for an order's first payment, can go on once that has become known."""
+        """Wake the notifications parked for this trade, or for the order's first payment."""
         if len(after.claims) == len(before.claims):
             return
         for claim in after.claims:
             self._by_trade[after.account, claim.trade] = after.number
-            self._draft.plan.wakes.add((after.account, f"trade:{claim.trade}"))
+            self._draft.plan.wakes.add((after.account, parking.trade_key(claim.trade)))
         if not before.claims:
-            self._draft.plan.wakes.add((after.account, f"order:{after.number}"))
+            self._draft.plan.wakes.add((after.account, parking.order_key(after.number)))
 
 
 def _is_held_as(parsed: ParsedRecord, notification_id: str) -> bool:
-    """Whether this is the very record that waits under this id, come again for another try."""
+    """Return whether this is a retry of the very record that is held under this id, and no copy of it."""
     return parsed.held is not None and parsed.held.notification_id == notification_id
 
 
 def _refusal(order: Order, notification: Notification) -> Flag | None:
-    """Why the notification may not touch the order: it is wrong by the registration, or by itself."""
+    """Return why the notification may not join the order: it contradicts the registration, or itself."""
     assert notification.amount is not None
     expected = order.expected
     if expected is not None and notification.amount.currency != expected.currency:
@@ -323,24 +331,25 @@ def _refusal(order: Order, notification: Notification) -> Flag | None:
 
 
 def _missing(refund: Refund, order: Order | None) -> tuple[Reason, str]:
-    """What a refund waits for whose order is not known, or has not been paid as far as we know."""
+    """Return what a refund waits for if its order is not known, or no payment of it is."""
     if refund.trade:
-        return Reason.UNKNOWN_TRADE, f"trade:{refund.trade}"
+        return Reason.UNKNOWN_TRADE, parking.trade_key(refund.trade)
     if order is not None:
-        return Reason.UNKNOWN_TRADE, f"order:{order.number}"
-    return Reason.UNKNOWN_REFUND, f"refund:{refund.id}"
+        return Reason.UNKNOWN_TRADE, parking.order_key(order.number)
+    return Reason.UNKNOWN_REFUND, parking.refund_key(refund.id)
 
 
-def _weightiest(flags: set[Flag]) -> Reason | None:
+def _first_contradiction(flags: set[Flag]) -> Reason | None:
+    """Return the reason for the flag that comes first in `order_view.CONTRADICTIONS`."""
     if not flags:
         return None
     return next((reason for flag, reason in order_view.CONTRADICTIONS.items() if flag in flags), None)
 
 
-_WHY = {
+_DETAILS = {
     Reason.CURRENCY_MISMATCH: "another currency than the order's",
     Reason.AMOUNT_MISMATCH: "another amount than the order's",
     Reason.SECOND_TRADE: "a second trade was paid for this order",
-    Reason.PAID_AND_EXPIRED: "the trade was paid, and is also said to have ended unpaid",
+    Reason.PAID_AND_EXPIRED: "the trade was paid, and another notification reports that it ended unpaid",
     Reason.OVER_REFUNDED: "more was refunded than was paid",
 }

@@ -1,7 +1,7 @@
-"""What consumers see of an order, derived from its facts and its registration and from nothing else. Pure.
+"""The order as consumers see it, derived from its facts and its registration alone. Pure.
 
-Because claims and refunds are joins, so is all that is derived here: two workers that have heard the same set of
-notifications in different orders show the same order.
+Claims and refunds are joins, so everything derived from them is too: two workers that processed the same notifications
+in different orders show the same order.
 """
 
 from msgspec import structs
@@ -10,7 +10,7 @@ from schemas.dispositions import Flag, Reason
 from schemas.orders import PAYMENT_STATES, RANK, STATUS, Claim, ClosedBecause, Order, Refund, State, Status, View
 from workers.settlement import transitions
 
-# The flags that contradict: who brings one is held. In order of precedence, where a notification brings two.
+# Flags for contradictions: the notification that brings one is held. If it brings two, the first here is its reason.
 CONTRADICTIONS: dict[Flag, Reason] = {
     Flag.CURRENCY_MISMATCH: Reason.CURRENCY_MISMATCH,
     Flag.AMOUNT_MISMATCH: Reason.AMOUNT_MISMATCH,
@@ -21,7 +21,7 @@ CONTRADICTIONS: dict[Flag, Reason] = {
 
 
 def view(order: Order) -> View:
-    """The order as consumers see it."""
+    """Return the order as consumers see it."""
     claims = claims_with_refunds(order)
     claim = standing(claims)
     flags = _flags(order, claims, claim)
@@ -48,10 +48,10 @@ def view(order: Order) -> View:
 
 
 def standing(claims: tuple[Claim, ...]) -> Claim | None:
-    """The claim that stands for the order: of the highest rank, and of equals the elder trade.
+    """Return the claim that stands for the order: the highest rank, and among equals the older trade.
 
-    Trade numbers lead with their date, so the smaller one is the elder; what arrived first would not be the same for
-    every worker.
+    Trade numbers begin with their date, so the smaller number is the older trade. The order of arrival would not do,
+    because it differs between workers.
     """
     if len(claims) < 2:
         return claims[0] if claims else None
@@ -59,9 +59,9 @@ def standing(claims: tuple[Claim, ...]) -> Claim | None:
 
 
 def claims_with_refunds(order: Order) -> tuple[Claim, ...]:
-    """The order's claims with its refunds counted into those that they concern and fit.
+    """Return the order's claims with its refunds added to those that they concern and fit.
 
-    A claim's state only rises by it, and never falls when a further claim or refund becomes known.
+    This only raises a claim's state; a further claim or refund never lowers it.
     """
     if not order.refunds:
         return order.claims
@@ -74,7 +74,7 @@ def claims_with_refunds(order: Order) -> tuple[Claim, ...]:
 
 
 def contradictions(order: Order, claims: tuple[Claim, ...]) -> set[Flag]:
-    """What the facts that were joined say against each other; `claims` are the settled ones."""
+    """Return the flags for facts of the order that contradict each other; `claims` are those with refunds."""
     flags: set[Flag] = set()
     if len(claims) > 1 or order.expected is not None:
         flags |= _disagreements(order)
@@ -86,11 +86,11 @@ def contradictions(order: Order, claims: tuple[Claim, ...]) -> set[Flag]:
     return flags
 
 
-def brought_by_claim(before: Order, after: Order, joined: Claim) -> set[Flag]:
-    """The contradictions for which the notification that led to `joined` is held.
+def flags_from_claim(before: Order, after: Order, joined: Claim) -> set[Flag]:
+    """Return the contradictions for which the notification that led to `joined` is held: the new ones.
 
-    Those that were not there before it; and of a claim not heard of before also those that it shares with others: the
-    third amount is as wrong as the second.
+    A new claim is also held for contradictions that the order had already, because a third amount is as wrong as the
+    second.
     """
     flags = contradictions(after, claims_with_refunds(after))
     if not flags:
@@ -102,8 +102,8 @@ def brought_by_claim(before: Order, after: Order, joined: Claim) -> set[Flag]:
     return flags - (contradictions(before, claims_with_refunds(before)) - shared)
 
 
-def brought_by_refunds(before: Order, after: Order, refunds: tuple[Refund, ...]) -> set[Flag]:
-    """The contradictions for which a notification of these refunds is held: new ones, and those of its own refunds."""
+def flags_from_refunds(before: Order, after: Order, refunds: tuple[Refund, ...]) -> set[Flag]:
+    """Return the contradictions for which a notification of these refunds is held: new ones, and its refunds' own."""
     claims = claims_with_refunds(after)
     flags = contradictions(after, claims) - contradictions(before, claims_with_refunds(before))
     flags |= misfits(after, refunds)
@@ -113,13 +113,13 @@ def brought_by_refunds(before: Order, after: Order, refunds: tuple[Refund, ...])
 
 
 def misfits(order: Order, refunds: tuple[Refund, ...]) -> set[Flag]:
-    """What is wrong with these refunds one by one: another currency than was paid, or more than was paid."""
+    """Return the flags of these refunds one by one: another currency than the payment's, or a larger amount."""
     found = (_misfit(refund, claim) for claim in order.claims for refund in refunds if _concerns(refund, claim))
     return {flag for flag in found if flag is not None}
 
 
 def with_claim(order: Order, joined: Claim) -> Order:
-    """The order with one of its claims renewed, kept sorted so that equal sets of facts are equal values."""
+    """Return the order with this claim added or replaced. Claims stay sorted, so equal facts are equal values."""
     if not order.claims:
         return structs.replace(order, claims=(joined,))
     others = (claim for claim in order.claims if claim.key != joined.key)
@@ -127,13 +127,13 @@ def with_claim(order: Order, joined: Claim) -> Order:
 
 
 def with_refunds(order: Order, refunds: tuple[Refund, ...]) -> Order:
-    """The order with these refunds among its facts; the same order where it knew them."""
+    """Return the order with these refunds added; the same order if it has them already."""
     joined = {*order.refunds, *refunds}
     return order if len(joined) == len(order.refunds) else structs.replace(order, refunds=tuple(sorted(joined)))
 
 
 def _concerns(refund: Refund, claim: Claim) -> bool:
-    """A refund that names no trade concerns every claim: of an order with more than one, nobody could say which."""
+    """Return whether the refund may be of this claim. A refund that names no trade may be of any claim of the order."""
     return not refund.trade or refund.trade == claim.trade
 
 

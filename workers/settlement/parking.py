@@ -1,21 +1,57 @@
-"""When a parked notification is tried again: after 30 s, after 5 min, then hourly until 25 hours have passed. Pure.
+"""The life of a held notification: why it is held, until when, what wakes it, and what ends it. Pure.
 
-Twenty-five hours, because Alipay itself gives up after about 24 hours and 24 minutes: an order that the merchant has
-not registered by then is nobody's race any more, and a person has to look. An order's registration makes the row due at
-once; the schedule is for what such a wake-up might have missed.
+A notification that is not simply applied gets a row in the store's `held` table, in the transaction that gives its
+record a disposition (`held_row`, called by `drafting.Draft`). The row keeps the record as it is in the log.
+
+    parked       its order, trade or refund is not known yet                  `Draft.park` ← `decision`
+                 or a newer release wrote the record                          `Draft.hold_failure` ← `processing.read`
+    quarantined  authentic, but its facts contradict what is known            `Draft.quarantine` ← `decision`
+                 or it lacks a usable field                                   `Draft.hold_failure` ← `processing.read`
+    dead         no notification at all, or our code or the store failed      `Draft.hold_failure` ← `processing`
+
+What happens to it then:
+
+    due          parked only: after 30 s, 5 min, then hourly                  `parked_row`, `due_at_ms`
+    woken        parked only: what it waits for becomes known. The            `decision` fills `WritePlan.wakes`;
+                 transaction that makes it known also makes the row due       `_wake` in each engine's `settling`
+    retried      by the sweeper when due, or by an operator's replay          `workers.sweeper`, `workers.admin.held`
+                 checked and decided like a record from the log, but only     `Processing.retry`, `_Batch.settle`
+                 if the row is still as it was read                           `_Batch._is_unchanged`
+    held again   with one more attempt, by the same rules                     `held_row`
+    given up     parked for 25 hours: it becomes quarantined                  `parked_row`
+    resolved     applied, duplicate or stale, in the transaction of that      `Draft.finish` fills `WritePlan.released`
+                 or discarded by an operator                                  `workers.queries.HeldPort.discard`
+
+A quarantined or dead row has no due time: only an operator ends it, by a replay or a discard.
+
+Clock: due times come from the wall clock of the worker that decides; a wake makes the row due at that moment, by the
+same clock; the sweeping worker compares with its own. If the clocks of two machines differ, a retry comes earlier or
+later by the difference, and nothing else changes.
+
+One race is left to the schedule. A registration that commits while a notification is being parked for the first time
+does not see the new row, so it does not wake it: the row is retried after 30 s. A row that exists is locked by each
+retry, and then the store looks once more whether it has been woken (`workers.postgres.load`).
 """
+
+from msgspec import structs
+
+from schemas import events, times
+from schemas.dispositions import Disposition, Reason
+from schemas.events import HeldNotice
+from workers.settlement.plan import Disposed, HeldRow, ParsedRecord
 
 FIRST_WAITS_S = (30, 300)
 LATER_WAIT_S = 3600
 TIERS = ("30s", "5m", "1h")
+# Alipay itself gives up after 24 hours and 24 minutes. An order that is not registered by then is no race any more.
 GIVE_UP_AFTER_S = 25 * 3600
 JITTER = 0.1
 
 
 def due_at_ms(attempts: int, *, first_at_ms: int, now_ms: int, chance: float) -> int | None:
-    """The moment of the next try after `attempts` tries; `None` when it has waited long enough.
+    """Return the moment of the next retry after `attempts` retries; `None` after 25 hours.
 
-    `chance` in [0, 1) spreads the moment by ± 10 %, so that what was parked together does not come due together.
+    `chance` in [0, 1) spreads the moment by ± 10 %, so that rows parked together do not come due together.
     """
     if now_ms - first_at_ms >= GIVE_UP_AFTER_S * 1000:
         return None
@@ -24,5 +60,86 @@ def due_at_ms(attempts: int, *, first_at_ms: int, now_ms: int, chance: float) ->
 
 
 def tier_of(attempts: int) -> str:
-    """The label, in metrics, of the wait that follows after this many tries: `30s`, `5m` or `1h`."""
+    """Return the metrics label of the wait that follows this many retries: `30s`, `5m` or `1h`."""
     return TIERS[min(attempts, len(FIRST_WAITS_S))]
+
+
+def order_key(number: str) -> str:
+    """Return the `waits_for` of a notification that needs this order to be registered, or to have a payment."""
+    return f"order:{number}"
+
+
+def trade_key(trade: str) -> str:
+    """Return the `waits_for` of a refund that needs an order with this trade."""
+    return f"trade:{trade}"
+
+
+def refund_key(refund: str) -> str:
+    """Return the `waits_for` of a refund that needs an order that registered its number."""
+    return f"refund:{refund}"
+
+
+def held_row(
+    parsed: ParsedRecord, disposed: Disposed, *, due_ms: int | None, now_ms: int, waits_for: str = ""
+) -> HeldRow:
+    """Return the row that holds this record: a new one, or its present one with one more attempt.
+
+    A row is identified by its record's position, so a record has at most one.
+    """
+    held = parsed.held
+    return HeldRow(
+        position=parsed.position,
+        account=parsed.account,
+        order=disposed.order,
+        notification_id=disposed.notification_id,
+        disposition=disposed.disposition,
+        reason=disposed.reason,
+        detail=disposed.detail,
+        record=parsed.record,
+        first_at_ms=now_ms if held is None else held.first_at_ms,
+        attempts=0 if held is None else held.attempts + 1,
+        due_at_ms=due_ms,
+        waits_for=waits_for,
+    )
+
+
+def parked_row(parsed: ParsedRecord, disposed: Disposed, *, waits_for: str, now_ms: int, chance: float) -> HeldRow:
+    """Return the row of a notification that waits for `waits_for`; after 25 hours a quarantined row instead."""
+    row = held_row(parsed, disposed, due_ms=None, now_ms=now_ms, waits_for=waits_for)
+    due_ms = due_at_ms(row.attempts, first_at_ms=row.first_at_ms, now_ms=now_ms, chance=chance)
+    if due_ms is not None:
+        return structs.replace(row, due_at_ms=due_ms)
+    return structs.replace(
+        row,
+        disposition=Disposition.QUARANTINED,
+        reason=Reason.WAITED_TOO_LONG,
+        detail=f"waited 25 hours for {waits_for}",
+        waits_for="",
+    )
+
+
+def parked_until_upgrade(parsed: ParsedRecord, disposed: Disposed, *, now_ms: int, chance: float) -> HeldRow:
+    """Return the row of a record that a newer release wrote: retried every 30 s without limit, until an upgrade."""
+    due_ms = due_at_ms(0, first_at_ms=now_ms, now_ms=now_ms, chance=chance)
+    return held_row(parsed, disposed, due_ms=due_ms, now_ms=now_ms)
+
+
+def notice(row: HeldRow, *, now_ms: int) -> events.Outgoing:
+    """Return the event that announces a held row.
+
+    Its id names one attempt of one row. Two workers that retry the row at once announce it once, and a row that is held
+    again days later, for the same reason, is announced again.
+    """
+    return events.outgoing_notice(
+        HeldNotice(
+            id=f"held:{row.id}:{row.attempts}:{row.disposition.value}",
+            held_id=row.id,
+            account=row.account,
+            order=row.order,
+            notification_id=row.notification_id,
+            disposition=row.disposition,
+            reason=row.reason,
+            detail=row.detail,
+            at=times.from_epoch_ms(now_ms),
+        )
+    )

@@ -1,7 +1,7 @@
-"""The shapes between deciding and storing: what a decision needs to know, and what it wants written.
+"""The shapes between deciding and storing, which both engines' stores share. Pure.
 
-`settlement` turns `StoreSnapshot` into a `WritePlan` without any I/O; a store loads the one and writes the other in one
-transaction. Both engines' stores speak exactly these shapes, so the rules exist once.
+A store loads a `StoreSnapshot`, `decision` turns it into a `WritePlan`, and the store writes that in the same
+transaction.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from schemas.notification import Notification
 from schemas.orders import Order, View
 from schemas.record_format import Record
 
-PARTITION_DIGITS_MAX = 9  # what a column of 32 bits surely holds
-OFFSET_DIGITS_MAX = 18  # and one of 64
+PARTITION_DIGITS_MAX = 9  # fits a column of 32 bits
+OFFSET_DIGITS_MAX = 18  # fits a column of 64 bits
 
 
 class Position(Struct, frozen=True, order=True, gc=False):
-    """Where a record lies in the log. The embedded journal has the one partition 0."""
+    """Where a record is in the log: partition and offset. The embedded journal has only partition 0."""
 
     partition: int
     offset: int
@@ -30,7 +30,7 @@ class Position(Struct, frozen=True, order=True, gc=False):
 
 
 def position_of(id_: str) -> Position | None:
-    """The position that a held notification's id stands for; `None` where the text is no id, of any engine."""
+    """Return the position that a held notification's id names; `None` if the text is no such id."""
     partition, dash, offset = id_.partition("-")
     is_id = dash and all(part.isascii() and part.isdigit() for part in (partition, offset))
     fits = len(partition) <= PARTITION_DIGITS_MAX and len(offset) <= OFFSET_DIGITS_MAX
@@ -38,17 +38,17 @@ def position_of(id_: str) -> Position | None:
 
 
 class LogRecord(Struct, frozen=True, gc=False):
-    """A record as the log delivers it."""
+    """A record as the log delivers it, with its position."""
 
     position: Position
     record: Record
 
 
 class HeldRow(Struct, frozen=True, kw_only=True):
-    """A notification that was not simply applied, with its bytes. `id` is its position, so each record has at most one.
+    """A held notification, with its bytes; `settlement.parking` has its life. `id` is the record's position.
 
-    `waits_for` is what a parked one needs to come true: `order:NO`, `trade:NO` or `refund:ID`; empty otherwise.
-    `due_at_ms` is when it is tried next, `None` where only a person decides.
+    `waits_for` is what a parked one waits for: `order:NO`, `trade:NO` or `refund:ID` (`parking.order_key` …); otherwise
+    empty. `due_at_ms` is the time of its next retry; `None` if only an operator can end it. `attempts` counts retries.
     """
 
     position: Position
@@ -70,7 +70,7 @@ class HeldRow(Struct, frozen=True, kw_only=True):
 
 
 class Disposed(Struct, frozen=True, kw_only=True, gc=False):
-    """What a record comes to, and by which numbers a person would look for it."""
+    """The disposition of one record, with the order and notification ids to look it up by."""
 
     disposition: Disposition
     reason: Reason
@@ -80,17 +80,16 @@ class Disposed(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ParseFailure(Disposed, frozen=True, kw_only=True, gc=False):
-    """Why a record has no notification: the record's own fault, with as much of its identity as could be read.
+    """Why a record has no notification, with as much of its identity as could be read.
 
-    `digest` is that of an authentic message whose id could be read, so that its repetitions are known as such; empty
-    otherwise.
+    `digest` identifies the content of an authentic message, so that its copies are recognised; empty if there is none.
     """
 
     digest: bytes = b""
 
 
 class ParsedRecord(Struct, frozen=True, kw_only=True, gc=False):
-    """One record, read: its notification, or the fault that it has none. `held` is set where a held row is retried."""
+    """One record with its notification, or with the failure to read one. `held` is its row if it is being retried."""
 
     position: Position
     record: Record
@@ -105,7 +104,7 @@ AccountKey = tuple[str, str]  # an account's name, and a number that is unique w
 
 
 class LoadRequest(Struct, frozen=True, kw_only=True):
-    """What the store has to load, and lock, before a batch can be decided."""
+    """The rows that the store has to load, and to lock, before a batch can be decided."""
 
     positions: frozenset[Position]
     ids: frozenset[AccountKey]
@@ -115,14 +114,14 @@ class LoadRequest(Struct, frozen=True, kw_only=True):
 
 
 class PriorDelivery(Struct, frozen=True, kw_only=True, gc=False):
-    """Which record got the disposition of its position: the notification's id, where it had one, and when it came."""
+    """The record that was processed at a position before: its notification id, if any, and its receive time."""
 
     notification_id: str
     received_at_ms: int
 
 
 class StoreSnapshot(Struct, frozen=True, kw_only=True):
-    """What the store knows of a batch's needs. Orders found by a trade or a refund number are in `orders` too.
+    """The rows that a `LoadRequest` found. Orders found by a trade or a refund number are in `orders` too.
 
     `settled`: the positions that have a disposition already; `prior_deliveries`: of which record, for stores that may
     belong to another log. `open_held`: the positions whose held row is unresolved; `held_attempts`: their retries.
@@ -139,7 +138,7 @@ class StoreSnapshot(Struct, frozen=True, kw_only=True):
 
 
 class Delivery(Struct, frozen=True, kw_only=True, gc=False):
-    """What became of one record; a row of the order's timeline. `version` is that which it gave the order, if any."""
+    """The disposition of one record, a row of the order's timeline. `version` is the one that it gave the order."""
 
     position: Position
     account: str
@@ -157,7 +156,7 @@ class Delivery(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class LedgerRow(Struct, frozen=True, kw_only=True, gc=False):
-    """One notification by its unique id, with the signed bytes: written at its first record, kept for years."""
+    """One notification by its unique id, with the signed bytes of its first record; kept for years."""
 
     account: str
     notification_id: str
@@ -168,7 +167,7 @@ class LedgerRow(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class OrderWrite(Struct, frozen=True, kw_only=True, gc=False):
-    """An order to be written if it still has `expected_version`; `None`: if it does not exist yet."""
+    """An order to write if it still has `expected_version`, or, if that is `None`, if it does not exist yet."""
 
     order: Order
     view: View
@@ -176,11 +175,11 @@ class OrderWrite(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class WritePlan(Struct, kw_only=True):
-    """All that one transaction writes. `wakes` are the `waits_for` of parked rows that have come true: due at once.
+    """Everything that one transaction writes.
 
-    A delivery whose parsed came from a held row replaces that record's earlier delivery; `released` are the held rows
-    that are resolved by it, and `held` may hold a newer version of the same row. `paid` is told to whoever counts, and
-    not stored: the account and the money of each order that was not paid before this plan and is paid after it.
+    The delivery of a retried row replaces that record's earlier delivery. `held` has new rows, and rows that are held
+    again; `released` has those that are resolved. `wakes` are (account, `waits_for`) of parked rows to make due at
+    once. `paid` is for metrics and not stored: account and amount of each order that this plan makes a paid one.
     """
 
     deliveries: list[Delivery]
@@ -194,7 +193,7 @@ class WritePlan(Struct, kw_only=True):
 
 
 class Registration(Struct, frozen=True, kw_only=True):
-    """What the merchant says of an order before (or after) it is paid: what it costs, and the refunds it asked for."""
+    """The merchant's registration of an order, before or after payment: its amount, and the refunds requested."""
 
     expected: Money | None
     refunds: tuple[str, ...] = ()

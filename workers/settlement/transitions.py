@@ -1,8 +1,8 @@
 """The table of moves: the one place where a trade's state changes. Pure, and total over all states and all news.
 
-A state only rises in rank, and what is remembered besides is joined by maximum or by union. So the claim that a set of
-notifications builds is the same whatever order they come in, and however often: joining is commutative, associative
-and idempotent, which `tests/unit/workers/settlement/test_transitions.py` shows over all permutations.
+A state only rises in rank, and everything else in a claim is joined by maximum or by union. So joining is commutative,
+associative and idempotent: the same notifications build the same claim, in any order and with any repetitions
+(`tests/unit/workers/settlement/test_transitions.py` checks all permutations).
 """
 
 from collections.abc import Iterable
@@ -15,16 +15,16 @@ from schemas.orders import RANK, Claim, ClosedBecause, News, Refund, State
 
 
 class MoveVerdict(StrEnum):
-    """How one piece of news relates to what is known of the trade."""
+    """How one piece of news relates to the known state of the trade."""
 
     RISE = "rise"
     SAME = "same"
-    BEHIND = "behind"  # older than what is known; nothing is undone for it
-    CONTRADICTION = "contradiction"  # paid, and ended without payment: both cannot be
+    BEHIND = "behind"  # older than the known state, which stays
+    CONTRADICTION = "contradiction"  # paid, and ended without payment: one of the two is wrong
 
 
 class Move(Struct, frozen=True):
-    """Where the news leads. In a contradiction the higher rank stands."""
+    """The state after the news. In a contradiction the higher rank stands."""
 
     verdict: MoveVerdict
     to: State
@@ -109,7 +109,7 @@ _LAPSES = {News.EXPIRED: ClosedBecause.EXPIRED, News.FAILED: ClosedBecause.FAILE
 
 
 def join(claim: Claim, notification: Notification) -> tuple[Claim, MoveVerdict]:
-    """The claim with the notification's facts joined to it, and how the news related to the claim before."""
+    """Return the claim with the notification's facts joined, and how the news related to the claim before."""
     news = notification.news
     move = MOVES[claim.state, news]
     joined = structs.replace(
@@ -125,17 +125,17 @@ def join(claim: Claim, notification: Notification) -> tuple[Claim, MoveVerdict]:
 
 
 def with_refunds(claim: Claim, refunds: Iterable[Refund]) -> Claim:
-    """The claim as it stands once refunds that were named one by one, each of which fits it, are taken into account.
+    """Return the claim with these single refunds, each of which fits it.
 
-    A refund is itself proof of a payment. Of one number told with two amounts the larger counts, in either order.
+    A refund proves a payment. If one refund number has two amounts, the larger counts, whichever came first.
     """
-    told: dict[str, int] = {}
+    amounts: dict[str, int] = {}
     for refund in refunds:
-        told[refund.id] = max(refund.amount.minor, told.get(refund.id, 0))
-    if not told:
+        amounts[refund.id] = max(refund.amount.minor, amounts.get(refund.id, 0))
+    if not amounts:
         return claim
     to = MOVES[claim.state, News.PARTLY_REFUNDED].to
-    return _closed_by_refunds(structs.replace(claim, state=to, frozen=False, refunds=told))
+    return _closed_by_refunds(structs.replace(claim, state=to, frozen=False, refunds=amounts))
 
 
 def _closed_by_refunds(claim: Claim) -> Claim:
@@ -145,10 +145,10 @@ def _closed_by_refunds(claim: Claim) -> Claim:
 
 
 def refunded_minor(claim: Claim) -> int:
-    """What the claim says was refunded so far, never more than was paid.
+    """Return the amount refunded so far, never more than was paid.
 
-    Three ways of saying it meet: a full refund, a cumulative sum, refunds one by one. Single refunds that add up to
-    more than the amount cannot all be right; the largest sum that fits is taken, which no arrival order changes.
+    Three sources are joined: a full refund, the largest cumulative sum, and single refunds. If single refunds add up to
+    more than was paid, some are wrong: the largest sum that fits counts, which is the same for any order of arrival.
     """
     if claim.state is State.REFUNDED:
         return claim.amount_minor
@@ -158,7 +158,7 @@ def refunded_minor(claim: Claim) -> int:
 
 
 def is_over_refunded(claim: Claim) -> bool:
-    """Whether the refunds named one by one add up to more than the amount."""
+    """Return whether the single refunds add up to more than the amount."""
     return sum(claim.refunds.values()) > claim.amount_minor
 
 
@@ -170,9 +170,9 @@ def _verdict(verdict: MoveVerdict, claim: Claim, joined: Claim, news: News) -> M
 
 
 def _lapsed(known: ClosedBecause | None, news: News) -> ClosedBecause | None:
-    notification = _LAPSES.get(news)
-    # A failure says more than an expiry; one of the two has to win in either order of arrival.
-    return ClosedBecause.FAILED if ClosedBecause.FAILED in (known, notification) else known or notification
+    reported = _LAPSES.get(news)
+    # One of the two has to win in either order of arrival, and a failure is the more specific.
+    return ClosedBecause.FAILED if ClosedBecause.FAILED in (known, reported) else known or reported
 
 
 def _frozen(claim: Claim, news: News) -> bool:
@@ -184,16 +184,16 @@ def _frozen(claim: Claim, news: News) -> bool:
 
 
 def _largest_total(claim: Claim, notification: Notification) -> int:
-    heard = notification.refunded_total
-    return claim.refunded_total_minor if heard is None else max(claim.refunded_total_minor, heard.minor)
+    total = notification.refunded_total
+    return claim.refunded_total_minor if total is None else max(claim.refunded_total_minor, total.minor)
 
 
 def _is_refund_without_amount(notification: Notification) -> bool:
-    """Whether a refund is told and not how much: the old gateway's, also where it comes with the end of the trade."""
+    """Return whether it reports a refund without an amount, as the old gateway does, also at the end of the trade."""
     return notification.kind is Kind.REFUND and notification.refunded_total is None
 
 
-_SUMS_MAX = 4096  # beyond it the sums are thinned to the largest: reached only by hundreds of contradictory refunds
+_SUMS_MAX = 4096  # then only the largest sums are kept; it takes hundreds of contradictory refunds to reach it
 
 
 def _largest_fitting(refunds: dict[str, int], limit: int) -> int:
