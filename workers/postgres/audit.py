@@ -1,4 +1,4 @@
-"""What people decide, with the row that says who it was and why."""
+"""Operator actions (discard, replay) and the audit rows of all actions."""
 
 from collections.abc import Sequence
 
@@ -29,12 +29,12 @@ _AUDIT = """
 async def note(
     connection: SqlConnection, action: str, subjects: Sequence[str], *, by: str, why: str, now_ms: int
 ) -> None:
-    """Leave a row for each subject of what somebody did."""
+    """Write an audit row for each subject of the action. `by` is the operator, `why` the reason given."""
     await connection.execute(_AUDIT, subjects, now_ms, action, by, why)
 
 
 async def discard(connection: SqlConnection, position: Position, *, by: str, why: str, now_ms: int) -> bool:
-    """Resolve a row without applying it; False where it is resolved already, or is not there."""
+    """Resolve a held row without applying it; False if there is no such row, or it is resolved already."""
     resolved = await connection.fetchval(_DISCARD, position.partition, position.offset, now_ms, by, why)
     if resolved:
         await note(connection, "discard", [str(position)], by=by, why=why, now_ms=now_ms)
@@ -44,7 +44,7 @@ async def discard(connection: SqlConnection, position: Position, *, by: str, why
 async def note_replay(
     connection: SqlConnection, positions: Sequence[Position], *, by: str, why: str, now_ms: int
 ) -> None:
-    """Count a replay of these rows."""
+    """Count a replay of these held rows, and write their audit rows."""
     partitions, offsets = [each.partition for each in positions], [each.offset for each in positions]
     await connection.execute(_COUNT_REPLAY, partitions, offsets, by, why)
     await note(connection, "replay", [str(position) for position in positions], by=by, why=why, now_ms=now_ms)

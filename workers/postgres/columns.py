@@ -1,10 +1,10 @@
-"""The tables' columns with their types, in the order of `workers.row_codec`, and statements made of them. Pure.
+"""The tables' columns with their types, in the order of `workers.row_codec`, and statements built from them. Pure.
 
 A statement takes one array for each column, so its text and its plan are the same for every batch, and a batch of any
-size is one round trip. Where rows are only added, `COPY` takes them as they are, at a third of the client's time.
+size is one round trip. If rows are only added, `COPY` takes them as they are, in a third of the client's time.
 """
 
-# ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
+# ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from msgspec import Struct
 
 
 class Columns(Struct, frozen=True):
-    """Names and types of some columns, as `name type, name type`."""
+    """Names and types of columns, from a text of the form `name type, name type`."""
 
     spec: str
 
@@ -27,12 +27,12 @@ class Columns(Struct, frozen=True):
 
     @property
     def arrays(self) -> str:
-        """`unnest` of one parameter for each column."""
+        """A table expression: `unnest` of one parameter for each column."""
         types = (f"${number}::{type_}[]" for number, (_, type_) in enumerate(self._pairs(), 1))
         return f"unnest({', '.join(types)}) AS given({self.names})"
 
     def insert(self, table: str, *, after: str = "") -> str:
-        """The statement that inserts rows in the order in which they are given. `after` stands behind them."""
+        """Return the statement that inserts rows in the given order. `after` is appended to it."""
         return f"INSERT INTO {table} ({self.names}) SELECT {self.names} FROM {self.arrays} {after}"
 
     def _pairs(self) -> list[tuple[str, str]]:
@@ -41,12 +41,12 @@ class Columns(Struct, frozen=True):
 
 
 def arrays(rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
-    """The rows turned to columns, as the parameters of a statement."""
+    """Transpose rows to columns: the parameters of a statement."""
     return list(zip(*rows, strict=True))
 
 
 def of(table: str, names: str) -> str:
-    """The columns as those of that table, or of the name it has in a statement."""
+    """Qualify the columns with the table's name or alias."""
     return ", ".join([f"{table}.{name}" for name in names.split(", ")])
 
 

@@ -1,19 +1,14 @@
 """One PostgreSQL database: a small pool of connections, and transactions that end within a deadline.
 
-What is promised: when `write` returns, its transaction is committed. Whatever it raises, the transaction was rolled
-back, or its connection was cut, which comes to the same; with one exception that no client can avoid: where the answer
-to COMMIT was lost, it may have been done. So an `InfrastructureDown` of a write is unknown, and everything above finds
-out by trying again.
+When `write` returns, its transaction is committed. When it raises, the transaction was rolled back, or its connection
+was cut, which has the same effect. There is one exception that no client can avoid: if the answer to COMMIT was lost,
+the commit may have happened. So after an `InfrastructureDown` the outcome is unknown, and the callers retry.
 
-Two transactions that got in each other's way are retried in here, five times with growing waits, since nobody else is
-concerned. Nothing else is: the worker's own pause has the patience for an outage, and two of them would multiply.
+Only collisions of two transactions are retried here, up to five times with growing waits. An outage is left to the
+worker's backoff, because two nested retry loops would multiply.
 
-Whatever a session or the pool raises leaves in the workers' own words, of whatever kind it was: an error of the
-client's that nobody has met before must not pass for a fault of the work, which would hold healthy records. What the
-work itself raises leaves as it is.
-
-A connection whose server did not answer is cut and not asked to roll back: a wedged server would hold the asker as long
-as its question. Sessions carry no state from one transaction to the next, so none is reset when it goes back.
+Every error of a session or of the pool is translated to one of the workers' errors, also an unknown one: as a fault of
+the work, an unknown client error would hold healthy records. Errors that the work itself raises pass unchanged.
 """
 
 import asyncio
@@ -37,8 +32,8 @@ ROLLBACK_S = 1.0
 SERVER_LEAST = 140_000
 UNIX_MS_OF_2000 = 946_684_800_000  # the server counts its microseconds from there
 
-# Every statement of ours finds its rows by an index, and most of them run on tables that were empty when the plan was
-# made: a plan that scans would stay in use while its table grows.
+# Each of our statements finds its rows by an index. Most plans are made while their table is still empty: a plan with a
+# sequential scan would stay in use while the table grows.
 _PLANS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -47,18 +42,18 @@ _PLANS = {
     "plan_cache_mode": "force_generic_plan",
 }
 
-# The transaction has its number before it takes any from a sequence: the feed of events counts on that.
+# The transaction gets its id before it draws from a sequence: `workers.postgres.feed` relies on that.
 _BEGIN_WRITE = "BEGIN; SELECT pg_current_xact_id()"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
-# What the client makes of a value that no column holds, while it copies: as a parameter's, the fault has its own name.
+# Raised by asyncpg's COPY for a value that does not fit its column. For parameters it has an error class of its own.
 _UNSENDABLE = (TypeError, ValueError, OverflowError)
 
 T = TypeVar("T")
 
 
 class SqlConnection(Protocol):
-    """What statements are run on: asyncpg's connection, as far as we use it."""
+    """The part of asyncpg's connection that our statements use."""
 
     async def execute(self, query: str, *args: Any) -> str: ...
 
@@ -77,25 +72,25 @@ Work = Callable[[SqlConnection], Awaitable[T]]
 
 
 class DatabaseNotUsable(Exception):
-    """The database cannot be used as it is, and the start is refused: it says what is wrong with it."""
+    """The database cannot be used as it is, and the start is refused. The message names the fault."""
 
 
 class DatabaseLimits(Struct, frozen=True, kw_only=True):
-    """How long things may take, and how many connections there are. `statement_cache` is 0 behind an old pgbouncer."""
+    """Time limits, and the size of the pool. `statement_cache` must be 0 behind an old pgbouncer."""
 
     connections_max: int = 4
     acquire_s: float = 2.0
     command_s: float = 5.0
-    transaction_s: float = 10.0  # all statements of a batch and their waits for locks
-    lock_ms: int = 2000  # a stranger who holds a row holds up one batch so long
+    transaction_s: float = 10.0  # all statements of a batch, with their waits for locks
+    lock_ms: int = 2000  # how long a stranger's row lock can delay one batch
     connect_s: float = 5.0
     statement_cache: int = 100
 
 
 class Database:
-    """An open pool. `trouble` says what its last work failed of, and is `None` while all is well.
+    """An open pool. `trouble` is the failure of its last work, `None` if that succeeded.
 
-    What a write failed of stays until a write succeeds: of a full disk, reading notices nothing.
+    The failure of a write stays until a write succeeds, because reads do not notice a full disk.
     """
 
     def __init__(self, pool: Any, limits: DatabaseLimits) -> None:
@@ -106,10 +101,10 @@ class Database:
 
     @classmethod
     async def open(cls, dsn: str, *, limits: DatabaseLimits) -> "Database":
-        """A pool on this database.
+        """Open a pool on this database.
 
         Raises:
-            DatabaseNotUsable: the server is too old, or does not keep what it commits.
+            DatabaseNotUsable: the server is too old, or may lose commits in a crash.
             InfrastructureDown: it cannot be reached now.
         """
         try:
@@ -127,11 +122,11 @@ class Database:
                     "idle_in_transaction_session_timeout": str(int(limits.transaction_s * 1000)),
                     **_PLANS,
                 },
-                init=_keep_moments_as_milliseconds,
-                reset=_leave_as_it_is,
+                init=_use_milliseconds,
+                reset=_no_reset,
             )
         except asyncpg.ClientConfigurationError as error:
-            raise DatabaseNotUsable(f"the address of PostgreSQL is none: {error}") from None
+            raise DatabaseNotUsable(f"the address of PostgreSQL is malformed: {error}") from None
         except Exception as error:
             raise errors.translated(error) from error
         database = cls(pool, limits)
@@ -143,14 +138,14 @@ class Database:
         return database
 
     async def write(self, work: Work[T]) -> T:
-        """Do the work in one transaction. When this returns, it is committed and durable.
+        """Run the work in one transaction. When this returns, the transaction is committed and durable.
 
-        The work is done again after a collision, so it has to be of no effect but on its connection.
+        The work runs again after a collision, so it must have no effects outside its connection.
 
         Raises:
-            RecordRefused: the work holds a value that the database cannot; nothing is written.
-            Broken: the schema is not ours, or a file is damaged.
-            InfrastructureDown: whether something was written is unknown.
+            RecordRefused: a value does not fit the database; nothing is written.
+            InfrastructureDamaged: the schema is not ours, or a file is damaged.
+            InfrastructureDown: it is unknown whether something was written.
         """
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Collided),
@@ -158,22 +153,22 @@ class Database:
             wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=WAIT_MAX_S),
             reraise=True,
         )
-        with self._noticing(is_write=True):
+        with self._noting_trouble(is_write=True):
             result: T = await retrying(self._transaction, _BEGIN_WRITE, work)
             return result
 
     async def read(self, work: Work[T], *, of_one_moment: bool = False) -> T:
-        """Do the reading work. It locks nothing and waits for nobody.
+        """Run the reading work. It takes no row locks and waits for none.
 
-        Work of several statements may ask to see them all `of_one_moment`.
+        With `of_one_moment`, all its statements see one snapshot.
         """
-        with self._noticing(is_write=False):
+        with self._noting_trouble(is_write=False):
             if of_one_moment:
                 return await self._transaction(_BEGIN_READ, work)
             return await self._with_connection(work)
 
     async def close(self) -> None:
-        """Finish what is under way, within the deadline of a transaction, and close the connections."""
+        """Finish the running transactions, within the deadline of one, and close the connections."""
         try:
             async with asyncio.timeout(self._limits.transaction_s):
                 await self._pool.close()
@@ -181,13 +176,13 @@ class Database:
             self._pool.terminate()
 
     async def _transaction(self, begin: str, work: Work[T]) -> T:
-        async def whole(connection: SqlConnection) -> T:
+        async def transaction(connection: SqlConnection) -> T:
             await connection.execute(begin)
             result = await work(connection)
             await connection.execute("COMMIT")
             return result
 
-        return await self._with_connection(whole)
+        return await self._with_connection(transaction)
 
     async def _with_connection(self, work: Work[T]) -> T:
         failed: BaseException | None = None
@@ -206,10 +201,10 @@ class Database:
         except Exception as error:
             if error is failed:
                 raise
-            raise errors.translated(error) from error  # of the pool, or the deadline's
+            raise errors.translated(error) from error  # from the pool, or the deadline
 
     @contextlib.contextmanager
-    def _noticing(self, *, is_write: bool) -> Iterator[None]:
+    def _noting_trouble(self, *, is_write: bool) -> Iterator[None]:
         try:
             yield
         except InfrastructureDown as error:
@@ -223,24 +218,24 @@ class Database:
 
 
 class _Session:
-    """One connection while a piece of work has it."""
+    """One connection, while a piece of work uses it."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     async def execute(self, query: str, *args: Any) -> str:
-        status: str = await self._told(self._connection.execute(query, *args))
+        status: str = await self._translate(self._connection.execute(query, *args))
         return status
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
-        found: list[Any] = await self._told(self._connection.fetch(query, *args))
+        found: list[Any] = await self._translate(self._connection.fetch(query, *args))
         return found
 
     async def fetchrow(self, query: str, *args: Any) -> Any:
-        return await self._told(self._connection.fetchrow(query, *args))
+        return await self._translate(self._connection.fetchrow(query, *args))
 
     async def fetchval(self, query: str, *args: Any) -> Any:
-        return await self._told(self._connection.fetchval(query, *args))
+        return await self._translate(self._connection.fetchval(query, *args))
 
     async def copy_records_to_table(
         self, table_name: str, *, records: Sequence[Sequence[Any]], columns: Sequence[str]
@@ -254,7 +249,10 @@ class _Session:
         return status
 
     async def undo(self, error: BaseException) -> None:
-        """Roll back over a connection that answers; cut one that may not."""
+        """Roll back if the connection still answers; else cut it.
+
+        A server that did not answer is not asked to roll back, because a stuck server would block this caller too.
+        """
         is_sound = not isinstance(error, asyncio.CancelledError | InfrastructureDown) or isinstance(
             error, VersionConflict
         )
@@ -268,18 +266,18 @@ class _Session:
             self._cut()
 
     def _cut(self) -> None:
-        with contextlib.suppress(Exception):  # the pool has taken it back by itself, since it is broken
+        with contextlib.suppress(Exception):  # the pool may have released a broken connection already
             self._connection.terminate()
 
-    async def _told(self, call: Awaitable[Any]) -> Any:
+    async def _translate(self, call: Awaitable[Any]) -> Any:
         try:
             return await call
         except Exception as error:
             raise errors.translated(error) from error
 
 
-async def _keep_moments_as_milliseconds(connection: Any) -> None:
-    """Columns are moments that a person can read; our shapes count epoch milliseconds, and so do all parameters."""
+async def _use_milliseconds(connection: Any) -> None:
+    """Convert `timestamptz`, which operators can read in the tables, from and to our epoch milliseconds."""
     await connection.set_type_codec(
         "timestamptz",
         schema="pg_catalog",
@@ -289,8 +287,8 @@ async def _keep_moments_as_milliseconds(connection: Any) -> None:
     )
 
 
-async def _leave_as_it_is(connection: Any) -> None:
-    """Instead of asyncpg's own reset, which costs a round trip for what our transactions never leave behind."""
+async def _no_reset(connection: Any) -> None:
+    """Replace asyncpg's reset, which costs a round trip: our transactions leave no state in a session."""
 
 
 async def _check_server(connection: SqlConnection) -> None:
@@ -298,11 +296,11 @@ async def _check_server(connection: SqlConnection) -> None:
         "SELECT current_setting('server_version_num')::int, current_setting('fsync'), "
         "current_setting('full_page_writes'), current_setting('synchronous_commit')"
     )
-    version, *kept = row
+    version, *durability = row
     if version < SERVER_LEAST:
         raise DatabaseNotUsable(
             f"PostgreSQL {version // 10_000} is too old: {SERVER_LEAST // 10_000} or later is needed"
         )
-    for name, value in zip(("fsync", "full_page_writes", "synchronous_commit"), kept, strict=True):
+    for name, value in zip(("fsync", "full_page_writes", "synchronous_commit"), durability, strict=True):
         if value == "off":
-            raise DatabaseNotUsable(f"{name} is off on the server: what it says is committed may be gone after a crash")
+            raise DatabaseNotUsable(f"{name} is off on the server: a crash would lose committed transactions")

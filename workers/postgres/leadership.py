@@ -1,9 +1,9 @@
-"""Who does what only one worker need do: sweep what is due, and send what others left behind.
+"""Elect one worker for the work that only one needs to do: sweep held rows, and send events that others left unsent.
 
-A lease in the database, by the database's clock: the first to ask has it, keeps it while it asks again, and whoever
-asks after it has run out takes it over. It is an optimisation like every lease. A leader that stops for a minute still
-believes in it when it wakes up; then two sweep, and the versions of orders and the ids of events keep that from
-mattering.
+A lease in the database, by the database's clock. The first worker to ask gets it and keeps it while it goes on asking;
+when it has expired, the next worker to ask takes it over. Like every lease it is an optimisation: a leader that stalls
+for a minute still believes in it when it wakes up, and then two workers sweep. The versions of orders and the ids of
+events make that harmless.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from workers.errors import InfrastructureDown
 from workers.postgres.database import Database, SqlConnection
 
 LEASE_S = 15.0
-ASK_EVERY_S = 2.0  # well within the lease; so long a follower waits to find out that the leader is gone
+ASK_EVERY_S = 2.0  # well within the lease; also how often a follower checks whether the leader is gone
 
 _TAKE = """
     INSERT INTO leases AS lease (role, holder, until) VALUES ($1, $2, now() + make_interval(secs => $3))
@@ -24,7 +24,7 @@ _TAKE = """
 
 
 class Leadership:
-    """One worker's candidacy for one role. `holder` is a name that no other worker has."""
+    """One worker's candidacy for one role. `holder` is its name, which no other worker may have."""
 
     def __init__(self, database: Database, *, role: str, holder: str, lease_s: float = LEASE_S) -> None:
         self._database = database
@@ -36,10 +36,10 @@ class Leadership:
         self._one_at_a_time = asyncio.Lock()
 
     async def leads(self) -> bool:
-        """Whether it is this worker's turn. Asks the database only every few seconds.
+        """Return whether this worker leads. It asks the database only every `ASK_EVERY_S`.
 
         Raises:
-            InfrastructureDown: nobody knows; then it is not.
+            InfrastructureDown: the database does not answer; this worker does not lead then.
         """
         async with self._one_at_a_time:
             asking_at = time.monotonic()
@@ -50,7 +50,7 @@ class Leadership:
             return self._leads
 
     async def resign(self) -> None:
-        """Let another take over at once, where this worker leads; if that fails, the lease runs out."""
+        """Give the lease back, so that another worker can take over at once. If that fails, the lease expires."""
         if not self._leads:
             return
         self._leads = False

@@ -1,10 +1,10 @@
-"""What the order store knows of a batch, read inside its transaction: orders first, and locked.
+"""Load a batch's snapshot inside its transaction: the orders first, with row locks.
 
-An order that exists is locked before anything else is read, so what is read after the lock includes all that its last
-holder wrote. The race with what does not exist yet is `settling`'s affair.
+An existing order is locked before anything else is read, so the later reads see everything that the lock's last holder
+wrote. The race about rows that do not exist yet is handled in `workers.postgres.settling`.
 """
 
-# ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
+# ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,11 +17,11 @@ from workers.settlement.plan import AccountKey, LoadRequest, Position, PriorDeli
 
 
 async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
-    """What the store knows of a batch's needs; its orders and held rows locked.
+    """Return the snapshot that a batch needs, and lock its orders and held rows.
 
     Raises:
-        VersionConflict: what a held row waits for has come true since it was looked for. Who made it true found the row
-            not yet locked and made it due, and to hold it once more would undo that.
+        VersionConflict: the condition that a held row waits for came true after the first look for it. The transaction
+            that made it true also made the row due, before we locked it; holding it once more would undo that.
     """
     by_trade = await _numbers(connection, _ORDER_BY_TRADE, needs.trades)
     by_refund = await _numbers(connection, ORDER_BY_REFUND, needs.refunds)
@@ -31,17 +31,17 @@ async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
     orders = await locked_orders(connection, wanted)
     prior_deliveries = await _settled(connection, needs.positions)
     settled = frozenset(prior_deliveries)
-    tries = await _tries_of_open(connection, settled)
-    if tries:
+    held_attempts = await _held_attempts(connection, settled)
+    if held_attempts:
         missing = (needs.trades - by_trade.keys(), needs.refunds - by_refund.keys(), frozenset(wanted - orders.keys()))
         for statement, names in zip((_ORDER_BY_TRADE, ORDER_BY_REFUND, _ORDERS_THERE), missing, strict=True):
             if await _numbers(connection, statement, names):
-                raise VersionConflict("what was held has come true while it was tried")
+                raise VersionConflict("a held notification's condition came true while it was retried")
     return StoreSnapshot(
         settled=settled,
         prior_deliveries=prior_deliveries,
-        open_held=frozenset(tries),
-        held_attempts=tries,
+        open_held=frozenset(held_attempts),
+        held_attempts=held_attempts,
         digests=await _numbers(connection, _DIGESTS, needs.ids),
         orders=orders,
         order_by_trade=by_trade,
@@ -73,7 +73,7 @@ _LOCKED_ORDERS = f"""
     JOIN orders AS o ON o.order_number = wanted.number AND o.account = wanted.account
     ORDER BY o.order_number, o.account FOR NO KEY UPDATE OF o
 """
-# A polled batch is a run of offsets, and its range is one descent; held rows that are tried again lie scattered.
+# A polled batch is a run of offsets, which is one range scan of the index; retried held rows are scattered.
 _SETTLED_IN_RUN = """
     SELECT log_partition, log_offset, notification_id, received_at FROM deliveries
     WHERE log_partition = $1 AND log_offset BETWEEN $2 AND $3
@@ -91,15 +91,15 @@ _OPEN_HELD = f"""
 
 
 async def _numbers(connection: SqlConnection, statement: str, names: frozenset[AccountKey]) -> dict[AccountKey, Any]:
-    """(account, number) → the statement's third column, for those that are known."""
+    """(account, number) → the statement's third column, for the names that the store has."""
     if not names:
         return {}
     found = await connection.fetch(statement, *_apart(names))
-    return {(account, number): known for account, number, known in found}
+    return {(account, number): value for account, number, value in found}
 
 
 async def locked_orders(connection: SqlConnection, names: set[AccountKey]) -> dict[AccountKey, Order]:
-    """Those of the orders that exist. Nobody else writes them until the transaction ends."""
+    """Lock and return the orders that exist. No other transaction writes them until this one ends."""
     if not names:
         return {}
     found = await connection.fetch(_LOCKED_ORDERS, *_apart(names))
@@ -107,13 +107,13 @@ async def locked_orders(connection: SqlConnection, names: set[AccountKey]) -> di
 
 
 def _apart(names: Iterable[AccountKey]) -> tuple[list[str], list[str]]:
-    """The numbers, and their accounts."""
+    """The numbers and their accounts, as two parameters."""
     ordered = list(names)
     return [number for _, number in ordered], [account for account, _ in ordered]
 
 
 async def _settled(connection: SqlConnection, positions: frozenset[Position]) -> dict[Position, PriorDelivery]:
-    """Which of the positions have a disposition, and by which record."""
+    """The positions that have a disposition, each with the record that got it."""
     found: list[Any] = []
     scattered: list[Position] = []
     by_partition: dict[int, list[Position]] = {}
@@ -135,15 +135,15 @@ async def _settled(connection: SqlConnection, positions: frozenset[Position]) ->
     return {position: record for position, record in settled if position in positions}
 
 
-async def _tries_of_open(connection: SqlConnection, settled: frozenset[Position]) -> dict[Position, int]:
-    """Which of these positions have an unresolved held row, and how often that was tried."""
+async def _held_attempts(connection: SqlConnection, settled: frozenset[Position]) -> dict[Position, int]:
+    """The positions with an unresolved held row, each with its number of attempts; the rows are locked."""
     if not settled:
         return {}
     found = await connection.fetch(_OPEN_HELD, *places(settled))
-    return {Position(partition, offset): tries for partition, offset, tries in found}
+    return {Position(partition, offset): attempts for partition, offset, attempts in found}
 
 
 def places(positions: Iterable[Position]) -> tuple[list[int], list[int]]:
-    """The partitions, and the offsets."""
+    """The partitions and the offsets, as two parameters."""
     ordered = list(positions)
     return [position.partition for position in ordered], [position.offset for position in ordered]

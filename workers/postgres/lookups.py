@@ -1,6 +1,6 @@
-"""What people and programs ask the order store, statement by statement. Writes nothing."""
+"""The queries of operators, the admin API, the sweeper and the gauges. Read-only."""
 
-# ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
+# ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each not
 
 
 async def order_page(connection: SqlConnection, account: str, number: str) -> OrderPage | None:
-    """The order with its timeline; `None` where the number occurs nowhere."""
+    """Return the order with its timeline; `None` if no row has the number."""
     found = await connection.fetchrow(
         f"SELECT {columns.ORDER} FROM orders WHERE order_number = $1 AND account = $2", number, account
     )
@@ -43,7 +43,7 @@ async def order_page(connection: SqlConnection, account: str, number: str) -> Or
 
 
 async def _events(connection: SqlConnection, account: str, number: str, version: int) -> tuple[Emitted, ...]:
-    """The order's latest events: their ids are known from its version, so no index is needed for them."""
+    """The order's latest events. Their ids follow from its version, so they need no index of their own."""
     versions = range(max(1, version - TIMELINE_MAX + 1), version + 1)
     found = await connection.fetch(
         f"SELECT {EMITTED} FROM outbox WHERE id = ANY($1::text[]) ORDER BY number",
@@ -53,7 +53,7 @@ async def _events(connection: SqlConnection, account: str, number: str, version:
 
 
 async def find(connection: SqlConnection, number: str) -> Sequence[tuple[str, str]]:
-    """(account, order) of every order, trade or notification with exactly this number."""
+    """Return (account, order) of every order, trade, refund or notification with exactly this number."""
     found = await connection.fetch(
         """
         SELECT account, order_number FROM orders WHERE order_number = $1
@@ -70,7 +70,7 @@ async def find(connection: SqlConnection, number: str) -> Sequence[tuple[str, st
 
 
 async def recent(connection: SqlConnection, limit: int) -> Sequence[OrderPage]:
-    """The orders that changed last, newest first, without their timelines."""
+    """Return the orders that changed last, newest first, without their timelines."""
     found = await connection.fetch(f"SELECT {columns.ORDER} FROM orders ORDER BY changed_at DESC LIMIT $1", limit)
     pages = []
     for row in found:
@@ -82,7 +82,7 @@ async def recent(connection: SqlConnection, limit: int) -> Sequence[OrderPage]:
 
 
 async def held_list(connection: SqlConnection, query: HeldQuery) -> Sequence[HeldPage]:
-    """The held notifications that the query means, oldest first."""
+    """Return the held notifications that match the query, oldest first."""
     conditions = [f"resolved_at IS {'NOT ' if query.resolved else ''}NULL"]
     values: list[Any] = [query.limit]
     for condition, value in (
@@ -104,7 +104,7 @@ async def held_list(connection: SqlConnection, query: HeldQuery) -> Sequence[Hel
 
 
 async def held_page(connection: SqlConnection, position: Position) -> HeldPage | None:
-    """One held notification."""
+    """Return one held notification; `None` if there is none at this position."""
     row = await connection.fetchrow(
         f"SELECT {HELD_PAGE} FROM held WHERE log_partition = $1 AND log_offset = $2",
         position.partition,
@@ -114,7 +114,7 @@ async def held_page(connection: SqlConnection, position: Position) -> HeldPage |
 
 
 async def due(connection: SqlConnection, now_ms: int, limit: int) -> Sequence[HeldRow]:
-    """Parked rows whose time has come, longest due first."""
+    """Return parked rows that are due, longest due first."""
     found = await connection.fetch(
         f"SELECT {HELD.names} FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL AND due_at <= $1 "
         "ORDER BY due_at, log_partition, log_offset LIMIT $2",
@@ -125,7 +125,7 @@ async def due(connection: SqlConnection, now_ms: int, limit: int) -> Sequence[He
 
 
 async def next_due_ms(connection: SqlConnection) -> int | None:
-    """When the next parked row comes due."""
+    """Return when the next parked row is due; `None` if none is parked."""
     found: int | None = await connection.fetchval(
         "SELECT min(due_at) FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL"
     )
@@ -133,7 +133,7 @@ async def next_due_ms(connection: SqlConnection) -> int | None:
 
 
 async def counts(connection: SqlConnection) -> Counts:
-    """The gauges."""
+    """Return the values of the gauges."""
     held = await connection.fetch(
         "SELECT disposition, count(*), min(first_at) FROM held WHERE resolved_at IS NULL "
         "GROUP BY disposition ORDER BY disposition"

@@ -1,19 +1,27 @@
-"""The outbox among several workers: each sends what it wrote itself, one of them sends what was left behind.
+"""The outbox among several workers: which worker sends an event, and which events may have been sent twice.
 
-What a worker has just written it still has in memory, so the usual way out reads nothing back. Versions of one order
-have to go out in their order whoever writes them, and that comes from one rule: whoever sends an event sends, before
-it, every older event of the same order that is not acknowledged yet, or knows that there is none. Then a consumer may
-see an event twice, and never one before its predecessor.
+    COMMIT: the order's new version, and its event as a row of the outbox
+      ├─ older unsent events of the order: none, or ours ──► UnsentEvents ──► sent ──► acknowledged ──► sent_at is set
+      │                                                      (in memory) ▲    └─ no answer: sent again
+      └─ else; or memory is full; or the worker dies                     │
+           └─► only in the table ──► orphaned ──► the leader adopts it ──┘
 
-So an event stays out of memory, and is left behind, where its predecessor is somebody else's and not acknowledged: that
-other worker may be about to send it, or dead. What is left behind is in the table. The one worker that leads (see
-`workers.postgres.leadership`) sends from there, everything that is unsent, by its number, once the oldest of it has
-waited longer than a living worker would have let it. Two leaders at once, for the length of a lease, send twice.
+A worker still has in memory the events that it wrote, so usually none is read back. The versions of one order must be
+sent in order, whichever worker wrote them. One rule ensures it: before a worker sends an event, it sends every older
+event of the same order that is not acknowledged. Consumers may then see an event twice, but never before its
+predecessor. So a worker leaves an event in the table if the predecessor is unsent and not in its own memory: another
+worker may be about to send that one, or be dead. The leader of the role `sending` (`workers.postgres.leadership`) then
+adopts all unsent events in the order of their numbers, once the oldest is older than a living worker would leave it. If
+two workers lead at once, for the length of a lease, both send.
 
-What was sent twice, by two workers or in two tries of one, may arrive late: after the next version. Who reads the
-events has seen both before; but in their compacted twin the late one is the last, and the only one that is kept. So an
-event of which that may be true is marked, and the state of its order is sent once more: see
-`workers.postgres.state_resend`.
+An event that was sent twice may arrive late, after the next version:
+
+    another worker's copy                               our own first try
+    A  sends v1, stalls ············► v1 arrives        A  sends v1, no answer ·········► v1 arrives
+    B  adopts v1, sends v1 and v2                       A  sends v1 again, then v2
+
+Consumers of the event topic have seen both before. The compacted state topic would keep v1, because it arrived last.
+So such an event is `maybe_duplicated`, and its order's state is sent once more later: `workers.postgres.state_resend`.
 """
 
 from collections.abc import Collection, Container, Mapping, Sequence
@@ -25,20 +33,20 @@ from workers.postgres.database import SqlConnection
 from workers.postgres.settling import SettleResult, previous_id
 from workers.queries import Emitted
 
-FRESH_MAX = 2000  # what one worker holds in memory while its topic is away; all of it is in the table too
-LEFT_BEHIND_MS = 2000  # a worker sends right after its commit: who has not by now is in trouble, or gone
-LOOK_EVERY_MS = 1000  # whoever leads looks for what was left behind, also while it has enough of its own to send
+IN_MEMORY_MAX = 2000  # events that one worker holds while their topic is away; the table has all of them too
+ORPHANED_AFTER_MS = 2000  # a living worker sends right after its commit
+CHECK_EVERY_MS = 1000  # how often the leader looks for orphans and due resends, even if it has events of its own
 PRUNE_ROWS_MAX = 1000  # per transaction
 
 
 class UnsentEvents:
-    """The events that this process wrote, or took up, and has not sent yet."""
+    """The events that this process wrote or adopted, and that are not acknowledged yet."""
 
     def __init__(self) -> None:
         self._by_number: dict[int, Outgoing] = {}
         self._ids: set[str] = set()
-        self._offered: dict[int, str] = {}  # their ids
-        self._doubtful: set[int] = set()
+        self._tried: dict[int, str] = {}  # ids of the events that `next_batch` has returned, by number
+        self._maybe_duplicated: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -46,101 +54,105 @@ class UnsentEvents:
     def __contains__(self, number: object) -> bool:
         return number in self._by_number
 
-    def wrote(self, settled: SettleResult) -> None:
-        """Take what the transaction wrote, but for orders whose older events are not ours to send."""
-        foreign = settled.unsent_before - self._ids
-        behind = {event.key for _, event in settled.numbered if previous_id(event) in foreign} if foreign else set()
+    def add(self, settled: SettleResult) -> None:
+        """Add the events that a transaction wrote, except for orders with an older event that is not ours to send."""
+        not_ours = settled.unsent_before - self._ids
+        left_out = {event.key for _, event in settled.numbered if previous_id(event) in not_ours} if not_ours else set()
         for number, event in settled.numbered:
-            if event.key not in behind:
-                self._have(number, event)
-        if len(self._by_number) > FRESH_MAX:
-            # What was offered may be on its way, and to be acknowledged: what we know of it is still needed then.
-            self.forget([number for number in self._by_number if number not in self._offered])
+            if event.key not in left_out:
+                self._put(number, event)
+        if len(self._by_number) > IN_MEMORY_MAX:
+            # An event that was tried may still be in flight: its acknowledgement needs the id and `maybe_duplicated`.
+            self.forget([number for number in self._by_number if number not in self._tried])
 
-    def took_up(self, left: Sequence[Emitted]) -> None:
-        """Have what another left behind. It stays until we have sent it, whoever has sent it meanwhile: a try of ours
-        that failed may have been written, and late."""
-        for emitted in left:
-            self._have(emitted.number, emitted.event)
-            self._doubtful.add(emitted.number)
+    def adopt(self, orphans: Sequence[Emitted]) -> None:
+        """Add events that another worker left unsent. They stay until our own send is acknowledged, even if the other
+        worker sends them too, because an earlier try of ours may still arrive late."""
+        for orphan in orphans:
+            self._put(orphan.number, orphan.event)
+            self._maybe_duplicated.add(orphan.number)
 
-    def offer(self, limit: int) -> list[tuple[int, Outgoing]]:
-        """The oldest so many, by number, to be sent now. One that was offered before, and is not acknowledged, was
-        tried, and nobody knows what became of it."""
+    def next_batch(self, limit: int) -> list[tuple[int, Outgoing]]:
+        """Return the oldest events, by number, to be sent now. An event that was returned before, and is not
+        acknowledged, has been tried with unknown outcome."""
         numbers = sorted(self._by_number)[:limit]
-        self._doubtful |= self._offered.keys() & numbers
-        offered = [(number, self._by_number[number]) for number in numbers]
-        self._offered.update([(number, event.id) for number, event in offered])
-        return offered
+        self._maybe_duplicated |= self._tried.keys() & numbers
+        batch = [(number, self._by_number[number]) for number in numbers]
+        self._tried.update([(number, event.id) for number, event in batch])
+        return batch
 
     def ids(self, numbers: Collection[int]) -> dict[int, str]:
-        """What was offered with these numbers."""
-        return {number: self._offered[number] for number in numbers if number in self._offered}
+        """Return the ids, by number, of those that `next_batch` returned last under these numbers."""
+        return {number: self._tried[number] for number in numbers if number in self._tried}
 
-    def doubtful(self, numbers: Collection[int]) -> set[int]:
-        """Those of the numbers of which an earlier copy may be on its way: another's, or our own."""
-        return self._doubtful.intersection(numbers)
+    def maybe_duplicated(self, numbers: Collection[int]) -> set[int]:
+        """Return the numbers whose event may have another copy in flight: another worker's, or our own earlier try."""
+        return self._maybe_duplicated.intersection(numbers)
 
     def forget(self, numbers: Sequence[int]) -> None:
-        """They are acknowledged, as they were offered, or left to the one who leads."""
+        """Remove events: they are acknowledged as they were tried, or they are left to the leader."""
         for number in numbers:
             event = self._by_number.get(number)
-            if event is not None and self._offered.pop(number, event.id) == event.id:
+            # The ids differ if the number was given out again while its lost event was sent: the new event stays.
+            if event is not None and self._tried.pop(number, event.id) == event.id:
                 del self._by_number[number]
                 self._ids.discard(event.id)
-        self._doubtful.difference_update(numbers)
+        self._maybe_duplicated.difference_update(numbers)
 
-    def _have(self, number: int, event: Outgoing) -> None:
-        """Its number may be one that was given out before: what had it then is no longer there."""
+    def _put(self, number: int, event: Outgoing) -> None:
+        # After a failover that lost commits, the database gives a number out again: its old event no longer exists.
         if (lost := self._by_number.get(number)) is not None:
             self._ids.discard(lost.id)
         self._by_number[number] = event
         self._ids.add(event.id)
 
 
-async def take_up(connection: SqlConnection, limit: int, *, ours: Container[int], now_ms: int) -> Sequence[Emitted]:
-    """What nobody has sent for too long, and all that was written since; oldest first.
+async def adopt_orphans(
+    connection: SqlConnection, limit: int, *, own: Container[int], now_ms: int
+) -> Sequence[Emitted]:
+    """Return the oldest unsent events, if the very oldest is orphaned; else none.
 
-    Its orders are to be repeated from now on, but for those in `ours`: who takes up what another is sending after all
-    may die before he can say that there are two copies.
+    A resend is requested now for each that is not in `own`: its writer may send it after all, and this worker may die
+    before it can record that there are two copies.
     """
-    found = await connection.fetch(_LEFT_BEHIND, limit, now_ms - LEFT_BEHIND_MS)
-    left = [row_codec.emitted(row) for row in found]
-    if others := [emitted.number for emitted in left if emitted.number not in ours]:
-        await state_resend.ask_for(connection, others, now_ms=now_ms)
-    return left
+    found = await connection.fetch(_ORPHANS, limit, now_ms - ORPHANED_AFTER_MS)
+    orphans = [row_codec.emitted(row) for row in found]
+    if adopted := [orphan.number for orphan in orphans if orphan.number not in own]:
+        await state_resend.request(connection, adopted, now_ms=now_ms)
+    return orphans
 
 
 async def mark_sent(
-    connection: SqlConnection, sent: Mapping[int, str], *, doubtful: Collection[int] = (), now_ms: int
+    connection: SqlConnection, sent: Mapping[int, str], *, maybe_duplicated: Collection[int] = (), now_ms: int
 ) -> None:
-    """Remember that these were acknowledged, by number and id; and that the orders are to be repeated of those that
-    were sent more than once, since another has marked one before, or one is `doubtful`."""
+    """Mark these events, by number and id, as acknowledged. Request a resend for each that was sent more than once:
+    one that another worker has marked before, or that is in `maybe_duplicated`."""
     marked: dict[int, str] = dict(await connection.fetch(_MARK, sorted(sent), now_ms))
-    if others := [number for number, id_ in marked.items() if sent[number] != id_]:
-        await connection.execute(_UNMARK, others)
-    if repeated := [number for number in sent if number not in marked or number in doubtful]:
-        await state_resend.ask_for(connection, repeated, now_ms=now_ms)
+    # The number may have been given out again since the event was sent: then another event has it, which is not sent.
+    if given_out_again := [number for number, id_ in marked.items() if sent[number] != id_]:
+        await connection.execute(_UNMARK, given_out_again)
+    if sent_twice := [number for number in sent if number not in marked or number in maybe_duplicated]:
+        await state_resend.request(connection, sent_twice, now_ms=now_ms)
 
 
-async def newest(connection: SqlConnection) -> int:
-    """The highest number that can be seen."""
+async def highest_number(connection: SqlConnection) -> int:
+    """Return the highest number that is visible; 0 if the outbox is empty."""
     number: int = await connection.fetchval("SELECT coalesce(max(number), 0) FROM outbox")
     return number
 
 
 async def prune(connection: SqlConnection, *, after: int, older_than_ms: int) -> int | None:
-    """Delete events that were acknowledged before that moment, among a stretch of the numbers behind `after`; the last
-    number of the stretch, or `None` where all that is older has been looked at.
+    """Delete events that were acknowledged before that moment, among the next `PRUNE_ROWS_MAX` numbers after `after`.
+    Return the last of these numbers, or `None` when no older rows are left to examine.
 
-    Looked at by stretches and not by what there is to delete: the newest event of each order stays, and so do millions
-    that a search for the next one to delete would meet again each time.
+    It walks over the numbers and does not search for rows to delete, because the newest event of each order stays: each
+    search would meet millions of such rows again.
     """
     last: int | None = await connection.fetchval(_PRUNE, after, older_than_ms, PRUNE_ROWS_MAX)
     return last
 
 
-_LEFT_BEHIND = f"""
+_ORPHANS = f"""
     SELECT {columns.EMITTED} FROM outbox
     WHERE sent_at IS NULL
         AND (SELECT written_at FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT 1) <= $2

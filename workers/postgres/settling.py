@@ -1,25 +1,25 @@
-"""The order store's one transaction: lock and load what is known (`loading`), decide, write what was decided.
+"""The order store's one transaction: lock and load the snapshot (`load`), decide, write the plan.
 
-Two workers may be at the same orders, the same notifications, even the same records: a zombie that has not heard of its
-successor, copies of one notification in several partitions, a refund that names another partition's order. What keeps
-them apart is not a claim but this:
+Two workers may process the same order, notification or even record at once: a zombie that missed a rebalance and its
+successor, copies of one notification in several partitions, a refund that names another partition's order. Idempotency
+locks do not keep them apart; this does:
 
-* An order that exists is locked before anything else is read, so what is read after the lock includes all that its
-  last holder wrote. Whoever comes second waits, and decides on the order as the first one left it.
-* An order, a notification or a record that does *not* exist cannot be locked. Both workers decide that it is new; the
-  second one's insert waits for the first one's commit and then finds the key taken. That is `VersionConflict`: its
-  whole transaction is undone and decided again, now on what is there.
+* An existing order is locked before anything else is read, so the later reads see everything that the lock's last
+  holder wrote. The second worker waits, and decides on the order as the first one left it.
+* An order, notification or record that does *not* exist cannot be locked. Both workers decide that it is new. The
+  second one's insert waits for the first one's commit and then finds the key taken. That is a `VersionConflict`: its
+  whole transaction is rolled back and decided again, now with the first one's rows in the snapshot.
 
-Everybody takes locks in one order, so nobody waits in a circle: existing orders, existing held rows, then table by
-table in the order of `write`, and within a table by key. Versions are compared all the same when orders are written; a
-lock that was lost without our knowledge would show there.
+All transactions take locks in the same order, so none wait for each other in a circle: existing orders, existing held
+rows, then table by table in the order of `write`, and by key within a table. Orders are written with a version check
+all the same; it would show a lock that was lost without our knowledge.
 
-One race is left to the schedule of parked notifications: a registration that commits while a notification is being
-parked for the first time does not see the parked row, which is tried again after half a minute. From then on there is a
-row to lock, and whoever tries it looks once more, behind the lock, whether it has come true (`loading`).
+One race only delays a parked notification: a registration that commits while it is parked for the first time does not
+see its row, so the sweeper retries it after half a minute. From then on there is a row to lock, and each retry looks
+again, behind the lock, whether its condition has come true (`load`).
 """
 
-# ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
+# ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -38,9 +38,10 @@ from workers.settlement.plan import AccountKey, Decide, Delivery, LoadRequest, O
 
 
 class SettleResult(Struct, frozen=True):
-    """What a transaction wrote: the plan, how many parked rows it woke, and its events as the outbox numbered them.
+    """What a transaction wrote: the plan, the number of parked rows that it woke, and its events with their numbers in
+    the outbox.
 
-    `unsent_before` are ids of events that come right before one of these and that no topic has acknowledged yet.
+    `unsent_before` holds the ids of unacknowledged events that are the direct predecessors of some of these events.
     """
 
     plan: WritePlan
@@ -50,14 +51,18 @@ class SettleResult(Struct, frozen=True):
 
 
 async def settle(connection: SqlConnection, needs: LoadRequest, decide: Decide, *, now_ms: int) -> SettleResult:
-    """Load, decide, and write."""
-    known = await load.load(connection, needs)
-    plan = decide(known)
+    """Load the snapshot, decide, and write the plan.
+
+    Raises:
+        VersionConflict: another worker wrote some of this meanwhile: run it again.
+    """
+    snapshot = await load.load(connection, needs)
+    plan = decide(snapshot)
     try:
-        return await write(connection, plan, known.settled, now_ms=now_ms)
+        return await write(connection, plan, snapshot.settled, now_ms=now_ms)
     except Exception as error:
-        if _is_race(errors.violated_table(error), plan, needs, known.orders.keys()):
-            raise VersionConflict("another worker has settled some of this meanwhile") from error
+        if _is_race(errors.violated_table(error), plan, needs, snapshot.orders.keys()):
+            raise VersionConflict("another worker has processed some of these records meanwhile") from error
         raise
 
 
@@ -69,13 +74,18 @@ async def register(
     *,
     now_ms: int,
 ) -> SettleResult:
-    """Load the order, decide, write, and link the refunds to it."""
-    known = await load.locked_orders(connection, {named})
-    plan = decide(known.get(named))
+    """Load the order, decide, write the plan, and link the refunds to the order.
+
+    Raises:
+        VersionConflict: another worker wrote the order meanwhile: run it again.
+        RefundTaken: a refund is linked to another order.
+    """
+    existing = await load.locked_orders(connection, {named})
+    plan = decide(existing.get(named))
     try:
         settled = await write(connection, plan, frozenset(), now_ms=now_ms)
     except Exception as error:
-        if _is_race(errors.violated_table(error), plan, _NOTHING, known.keys()):
+        if _is_race(errors.violated_table(error), plan, _NOTHING, existing.keys()):
             raise VersionConflict("another worker has written this order meanwhile") from error
         raise
     await _link(connection, named, refunds)
@@ -87,12 +97,11 @@ async def write(
 ) -> SettleResult:
     """Write the plan.
 
-    Events come before the orders they announce, which the triggers ask for, and held rows before the wakes: what this
-    batch parks may be what this batch makes come true.
-
     Raises:
-        VersionConflict: an order has not the version that the plan expects.
+        VersionConflict: an order does not have the version that the plan expects.
     """
+    # Events before their orders, because the triggers require it. Held rows before the wakes, because this batch may
+    # both park a notification and make its condition come true.
     await _copy(connection, "notifications", _LEDGER, sorted(map(row_codec.ledger_row, plan.ledger), key=_first_two))
     numbered = await _write_events(connection, plan.events, now_ms)
     await _write_orders(connection, plan.orders, now_ms)
@@ -108,7 +117,7 @@ async def write(
 
 
 async def last_settled(connection: SqlConnection, partition: int, below: int) -> int | None:
-    """The highest offset of the partition that has a disposition, among those below."""
+    """Return the partition's highest offset below `below` that has a disposition; `None` if none has."""
     offset: int | None = await connection.fetchval(
         "SELECT max(log_offset) FROM deliveries WHERE log_partition = $1 AND log_offset < $2", partition, below
     )
@@ -116,19 +125,19 @@ async def last_settled(connection: SqlConnection, partition: int, below: int) ->
 
 
 async def count_settled(connection: SqlConnection, positions: Sequence[Position]) -> int:
-    """How many of the positions have a disposition."""
+    """Count the positions that have a disposition."""
     count: int = await connection.fetchval(_COUNT_SETTLED, *load.places(positions))
     return count
 
 
 async def count_same(connection: SqlConnection, positions: Sequence[Position], received_at_ms: Sequence[int]) -> int:
-    """How many of the positions have the disposition of a record that was received at that moment."""
+    """Count the positions whose disposition belongs to a record with this receive time."""
     count: int = await connection.fetchval(_COUNT_SAME, *load.places(positions), received_at_ms)
     return count
 
 
 async def settled_between(connection: SqlConnection, partition: int, first: int, end: int) -> int:
-    """How many records of the stretch have a disposition."""
+    """Count the partition's records from `first` up to, but not including, `end` that have a disposition."""
     count: int = await connection.fetchval(
         "SELECT count(*) FROM deliveries WHERE log_partition = $1 AND log_offset >= $2 AND log_offset < $3",
         partition,
@@ -159,7 +168,7 @@ _UPDATE_ORDERS = f"""
         AND orders.version = given.expected_version
 """
 _INSERT_TRADES = columns.TRADES.insert("trades", after="ON CONFLICT DO NOTHING")
-# A held notification that is settled later keeps the version that it gave its order when it was held.
+# A held notification that is applied later keeps the version that it gave its order when it was held.
 _DELIVER_AGAIN = columns.DELIVERIES.insert(
     "deliveries",
     after="""
@@ -188,8 +197,8 @@ _IS_ANY_PARKED = "SELECT EXISTS (SELECT 1 FROM held WHERE disposition = 'parked'
 _WAKE = """
     UPDATE held SET due_at = least(coalesce(due_at, $3), $3)
     FROM (
-        SELECT h.log_partition, h.log_offset FROM unnest($1::text[], $2::text[]) AS come(account, waits_for)
-        JOIN held AS h ON h.waits_for = come.waits_for AND h.account = come.account
+        SELECT h.log_partition, h.log_offset FROM unnest($1::text[], $2::text[]) AS true_now(account, waits_for)
+        JOIN held AS h ON h.waits_for = true_now.waits_for AND h.account = true_now.account
         WHERE h.disposition = 'parked' AND h.resolved_at IS NULL
         ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h
     ) AS woken
@@ -200,9 +209,9 @@ _COUNT_SETTLED = """
     JOIN deliveries AS d ON d.log_partition = place.log_partition AND d.log_offset = place.log_offset
 """
 _COUNT_SAME = """
-    SELECT count(*) FROM unnest($1::integer[], $2::bigint[], $3::timestamptz[]) AS asked(log_partition, log_offset, at)
-    JOIN deliveries AS d ON d.log_partition = asked.log_partition AND d.log_offset = asked.log_offset
-        AND d.received_at = asked.at
+    SELECT count(*) FROM unnest($1::integer[], $2::bigint[], $3::timestamptz[]) AS wanted(log_partition, log_offset, at)
+    JOIN deliveries AS d ON d.log_partition = wanted.log_partition AND d.log_offset = wanted.log_offset
+        AND d.received_at = wanted.at
 """
 _UNSENT_AMONG = "SELECT id FROM outbox WHERE id = ANY($1::text[]) AND sent_at IS NULL"
 
@@ -210,31 +219,32 @@ _first_two = operator.itemgetter(0, 1)
 
 
 async def _insert(connection: SqlConnection, statement: str, given: Sequence[row_codec.Row]) -> int:
-    """Run a statement of the rows, if there are any; how many rows it wrote."""
+    """Run the statement on the rows, if there are any; return how many rows it wrote."""
     if not given:
         return 0
     return _count(await connection.execute(statement, *arrays(given)))
 
 
 async def _copy(connection: SqlConnection, table: str, names: Sequence[str], given: Sequence[row_codec.Row]) -> None:
-    """Add the rows, if there are any, to a table that may have none of their keys."""
+    """Copy the rows, if there are any, to a table. It fails if the table has one of their keys."""
     if given:
         await connection.copy_records_to_table(table, records=given, columns=names)
 
 
 def _count(status: str) -> int:
-    """The number of rows in the server's word on a statement: `INSERT 0 7`, `UPDATE 7`."""
+    """The number of rows in a command tag of the server: `INSERT 0 7`, `UPDATE 7`."""
     return int(status.rpartition(" ")[2])
 
 
 async def _write_events(
     connection: SqlConnection, outgoing: Sequence[Outgoing], now_ms: int
 ) -> list[tuple[int, Outgoing]]:
-    """What was written, with its numbers. A second order event with the same id is a fault; a second notice says
-    nothing new, and is left out."""
-    # Sorting the events by key leaves the versions of each order in their order.
+    """Write the events, and return them with their numbers. A second order event with the same id is an error; a second
+    notice with the same id is skipped."""
+    # Sorting by key is stable, so the versions of each order stay in their order.
     in_order = sorted(outgoing, key=operator.attrgetter("key"))
-    numbered = await _announce(connection, [event for event in in_order if event.topic == topics.ORDER_EVENT], now_ms)
+    order_events = [event for event in in_order if event.topic == topics.ORDER_EVENT]
+    numbered = await _write_order_events(connection, order_events, now_ms)
     notices = [event for event in in_order if event.topic != topics.ORDER_EVENT]
     if not notices:
         return numbered
@@ -243,14 +253,14 @@ async def _write_events(
     return numbered + [(by_id[event.id], event) for event in notices if event.id in by_id]
 
 
-async def _announce(
-    connection: SqlConnection, announced: Sequence[Outgoing], now_ms: int
+async def _write_order_events(
+    connection: SqlConnection, order_events: Sequence[Outgoing], now_ms: int
 ) -> list[tuple[int, Outgoing]]:
-    """Write the order events. Their numbers are drawn before: what is copied does not tell which it got."""
-    if not announced:
+    """Write the order events. Their numbers are drawn first, because `COPY` does not return them."""
+    if not order_events:
         return []
-    drawn = sorted(number for (number,) in await connection.fetch(_DRAW_NUMBERS, len(announced)))
-    numbered = list(zip(drawn, announced, strict=True))
+    drawn = sorted(number for (number,) in await connection.fetch(_DRAW_NUMBERS, len(order_events)))
+    numbered = list(zip(drawn, order_events, strict=True))
     await _copy(
         connection, "outbox", _OUTBOX, [(number, *row_codec.outbox_row(event, now_ms)) for number, event in numbered]
     )
@@ -259,15 +269,15 @@ async def _announce(
 
 async def _write_orders(connection: SqlConnection, writes: Sequence[OrderWrite], now_ms: int) -> None:
     in_order = sorted(writes, key=lambda each: (each.order.number, each.order.account))
-    fresh = [row_codec.order_row(each, now_ms) for each in in_order if each.expected_version is None]
-    known = [
+    new = [row_codec.order_row(each, now_ms) for each in in_order if each.expected_version is None]
+    changed = [
         (*row_codec.order_row(each, now_ms), each.expected_version)
         for each in in_order
         if each.expected_version is not None
     ]
-    await _copy(connection, "orders", _ORDERS, fresh)
-    if await _insert(connection, _UPDATE_ORDERS, known) != len(known):
-        raise VersionConflict("an order has another version than the one that was decided on")
+    await _copy(connection, "orders", _ORDERS, new)
+    if await _insert(connection, _UPDATE_ORDERS, changed) != len(changed):
+        raise VersionConflict("an order has another version than the decision was based on")
     trades = {
         (claim.trade, each.order.account, each.order.number)
         for each in writes
@@ -297,8 +307,8 @@ async def _release(connection: SqlConnection, plan: WritePlan, now_ms: int) -> N
 
 
 async def _wake(connection: SqlConnection, wakes: set[tuple[str, str]], now_ms: int) -> int:
-    """How many parked rows are due now because what they waited for has come true. Usually nothing is parked at all:
-    then it is not even said what has come true, which is twice as many names as there are orders."""
+    """Make the parked rows due that wait for one of these conditions; return how many."""
+    # Usually nothing is parked. Then the conditions, twice as many as there are orders, are not even sent.
     if not wakes or not await connection.fetchval(_IS_ANY_PARKED):
         return 0
     accounts, waits = zip(*wakes, strict=True)
@@ -306,7 +316,7 @@ async def _wake(connection: SqlConnection, wakes: set[tuple[str, str]], now_ms: 
 
 
 async def _unsent_before(connection: SqlConnection, outgoing: Sequence[Outgoing]) -> frozenset[str]:
-    """Ids of events, not of this plan, that come right before one of the plan and are not acknowledged yet."""
+    """The ids of unacknowledged events of earlier plans that are the direct predecessors of events of this plan."""
     own = {event.id for event in outgoing}
     previous = [id_ for event in outgoing if (id_ := previous_id(event)) is not None and id_ not in own]
     if not previous:
@@ -315,7 +325,7 @@ async def _unsent_before(connection: SqlConnection, outgoing: Sequence[Outgoing]
 
 
 def previous_id(event: Outgoing) -> str | None:
-    """The id of the event that comes before this one of the same order, if there is one."""
+    """Return the id of the event before this one of the same order; `None` for the first, and for notices."""
     if event.topic != topics.ORDER_EVENT:
         return None
     order, colon, version = event.id.rpartition(":")
@@ -341,10 +351,10 @@ async def _link(connection: SqlConnection, named: AccountKey, refunds: Sequence[
 
 
 def _is_race(table: str | None, plan: WritePlan, needs: LoadRequest, orders: Iterable[AccountKey]) -> bool:
-    """Whether a key was taken by another worker since we looked: then the plan is sound, and only too late.
+    """Return whether another worker has taken a key since the snapshot: then the plan is sound, only too late.
 
-    A key that the plan writes twice, or that it never asked about, is the plan's own fault, and deciding again would
-    not mend it.
+    If the plan writes a key twice, or one that it never loaded, the fault is the plan's own. Deciding again would not
+    help then.
     """
     match table:
         case "notifications":
@@ -355,8 +365,8 @@ def _is_race(table: str | None, plan: WritePlan, needs: LoadRequest, orders: Ite
             return len(set(positions)) == len(positions) and needs.positions.issuperset(positions)
         case "outbox":
             events = [event.id for event in plan.events if event.topic == topics.ORDER_EVENT]
-            fresh = {(write.order.account, write.order.number) for write in plan.orders}.difference(orders)
-            return len(set(events)) == len(events) and bool(fresh)
+            new = {(write.order.account, write.order.number) for write in plan.orders}.difference(orders)
+            return len(set(events)) == len(events) and bool(new)
         case "orders":
             added = [(each.order.account, each.order.number) for each in plan.orders if each.expected_version is None]
             return len(set(added)) == len(added)

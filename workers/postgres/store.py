@@ -1,11 +1,11 @@
 """The order store of the cluster engine: the workers' ports, over one PostgreSQL database that many workers share.
 
-`settle` is one transaction: lock, load, decide, write, COMMIT. Offsets are the log's own affair and are committed after
-it, so the log may deliver again what is settled, and the store knows it by its position.
+`settle` is one transaction: lock, load, decide, write, COMMIT. Kafka's offsets are committed after it, so records that
+have a disposition may be redelivered; the store recognises them by partition and offset.
 
-Positions belong to one log. A topic that was made anew counts from 0 again, and its records would pass for settled:
-whoever composes a worker compares `last_settled` with the end of each partition, and refuses a log that ends before it.
-Where it ends after it, the first record that has a settled one's position tells (`workers.processing`).
+Offsets belong to one log. A topic that was created anew counts from 0 again, and its records would seem to be processed
+already. So the worker's composition compares `last_settled` with the end of each partition, and refuses a log that ends
+before it. If the log ends after it, `workers.processing` notices the first record at an offset that another record had.
 """
 
 import asyncio
@@ -24,19 +24,18 @@ from workers.postgres.state_resend import ResendRequest, StateResends
 from workers.queries import Counts, Emitted, HeldPage, HeldQuery, OrderPage
 from workers.settlement.plan import Decide, HeldRow, LoadRequest, LogRecord, Position, WritePlan, position_of
 
-# Two roles, since a worker that stands still sweeps no more and goes on sending: were it one, it would keep the others
-# from sweeping.
+# Two roles, because a stopped worker no longer sweeps but goes on sending: with one role it would keep the others from
+# sweeping.
 SWEEPING, SENDING = "sweeping", "sending"
 
-OFFSET_MAX = 2**63 - 1  # no log has as many records
+OFFSET_MAX = 2**63 - 1  # beyond every offset
 
 
 class PostgresOrderStore:
-    """The open store of one process. One that has no relay leaves the events it writes to the worker that leads.
+    """The open store of one process. Without a relay, it leaves the events that it writes to the leader.
 
-    `woken` is set whenever this worker made parked notifications come due early; a sweeper in another process finds
-    them when it looks. `leadership` tells whether sweeping is this worker's business, `sending` whether what others
-    left behind is.
+    `woken` is set whenever this worker made parked notifications due early. A sweeper in another process finds them at
+    its next look. `leadership` elects the worker that sweeps, `sending` the one that adopts orphaned events.
     """
 
     def __init__(self, database: Database, *, holder: str, now_ms: Callable[[], int], has_relay: bool = True) -> None:
@@ -46,10 +45,10 @@ class PostgresOrderStore:
         self._database = database
         self._now_ms = now_ms
         self._has_relay = has_relay
-        self._fresh = UnsentEvents()
-        self._repeats = StateResends()
-        self._looked_at_ms = 0  # for what was left behind, and what is to be repeated
-        self._pruned_upto = 0  # the number of an event
+        self._unsent = UnsentEvents()
+        self._resends = StateResends()
+        self._checked_at_ms = 0  # for orphaned events and due resends
+        self._pruned_upto = 0  # an event number
         self._feed = Feed()
 
     @classmethod
@@ -62,11 +61,11 @@ class PostgresOrderStore:
         limits: DatabaseLimits | None = None,
         has_relay: bool = True,
     ) -> "PostgresOrderStore":
-        """The store in this database, for a process that is called `holder` and nobody else is.
+        """Open the store in this database. `holder` is a name that no other process has.
 
         Raises:
-            NotUsable: it lacks steps of the schema, or does not keep what it commits.
-            Infrastructure: it cannot be reached now.
+            DatabaseNotUsable: the schema lacks steps, or the server does not keep what it commits.
+            InfrastructureDown: the database cannot be reached now.
         """
         database = await Database.open(dsn, limits=limits or DatabaseLimits())
         try:
@@ -78,41 +77,41 @@ class PostgresOrderStore:
 
     @property
     def trouble(self) -> str | None:
-        """What the last transaction failed of; `None` while all is well."""
+        """The failure of the last transaction; `None` if it succeeded."""
         return self._database.trouble
 
     async def close(self) -> None:
-        """Hand over what this worker leads, finish the transaction under way, and close the connections."""
+        """Resign from both roles, finish the running transaction, and close the connections."""
         await self.leadership.resign()
         await self.sending.resign()
         await self._database.close()
 
     async def last_settled(self, partition: int, *, below: int | None = None) -> int | None:
-        """The highest offset of the partition that has a disposition, among those `below`; `None` where none has."""
+        """Return the partition's highest offset below `below` that has a disposition; `None` if none has."""
         end = OFFSET_MAX if below is None else below
         return await self._database.read(lambda connection: settling.last_settled(connection, partition, end))
 
     async def all_settled(self, positions: Sequence[Position]) -> bool:
-        """Whether each of the positions, which are all different, has a disposition."""
+        """Return whether each of these positions has a disposition. They must all be different."""
         found = await self._database.read(lambda connection: settling.count_settled(connection, positions))
         return found == len(positions)
 
     async def are_settled(self, records: Sequence[LogRecord]) -> bool:
-        """Whether each of the records is what was settled at its position: one that was received at that moment."""
+        """Return whether each record is the one that was processed at its position: with the same receive time."""
         try:
-            moments = [record_format.decode(logged.record).received_at_ms for logged in records]
+            moments = [record_format.decode(each.record).received_at_ms for each in records]
         except (record_format.BadRecord, record_format.NewerRecord):
             return False
-        positions = [logged.position for logged in records]
+        positions = [each.position for each in records]
         found = await self._database.read(lambda connection: settling.count_same(connection, positions, moments))
         return found == len(records)
 
     async def settled_between(self, partition: int, first: int, end: int) -> int:
-        """How many records of the partition, from `first` up to and not including `end`, have a disposition."""
+        """Count the partition's records from `first` up to, but not including, `end` that have a disposition."""
         return await self._database.read(lambda connection: settling.settled_between(connection, partition, first, end))
 
     async def note(self, action: str, subjects: Sequence[str], *, by: str, why: str) -> None:
-        """Leave an audit row for each subject of what somebody did."""
+        """Write an audit row for each subject of the operator's action."""
 
         async def work(connection: SqlConnection) -> None:
             await audit.note(connection, action, subjects, by=by, why=why, now_ms=self._now_ms())
@@ -128,44 +127,44 @@ class PostgresOrderStore:
         return self._written(await self._database.write(work))
 
     async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
-        """What this worker wrote, and, where it leads, what was left behind and what is to be repeated: also while it
-        always has some of its own, or one that no topic takes."""
+        """Return events that this worker wrote; if it leads, also orphaned events and due resends. The leader looks for
+        those even if it always has events of its own, or one that no topic accepts."""
         if not self._has_relay:
             return ()
         now_ms = self._now_ms()
-        repeated: Sequence[ResendRequest] = ()
-        if not self._fresh or abs(now_ms - self._looked_at_ms) >= outbox.LOOK_EVERY_MS:  # clocks are set back, too
-            self._looked_at_ms = now_ms
+        resends: Sequence[ResendRequest] = ()
+        if not self._unsent or abs(now_ms - self._checked_at_ms) >= outbox.CHECK_EVERY_MS:  # abs: clocks are set back
+            self._checked_at_ms = now_ms
             if await self.sending.leads():
-                repeated = await self._look(limit, now_ms)
-        return self._fresh.offer(limit) + self._repeats.offer(repeated)
+                resends = await self._adopt_and_take_due(limit, now_ms)
+        return self._unsent.next_batch(limit) + self._resends.start(resends)
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
-        repeated = self._repeats.done(numbers)
-        first = self._fresh.ids(numbers)
-        doubtful = self._fresh.doubtful(first)
+        resent = self._resends.acknowledged(numbers)
+        sent = self._unsent.ids(numbers)
+        maybe_duplicated = self._unsent.maybe_duplicated(sent)
 
         async def work(connection: SqlConnection) -> None:
             now_ms = self._now_ms()
-            if first:
-                await outbox.mark_sent(connection, first, doubtful=doubtful, now_ms=now_ms)
-            if repeated:
-                await state_resend.settle(connection, repeated, now_ms=now_ms)
+            if sent:
+                await outbox.mark_sent(connection, sent, maybe_duplicated=maybe_duplicated, now_ms=now_ms)
+            if resent:
+                await state_resend.complete(connection, resent, now_ms=now_ms)
 
         await self._database.write(work)
-        self._fresh.forget(numbers)
-        self._repeats.forget(numbers)
+        self._unsent.forget(numbers)
+        self._resends.forget(numbers)
 
-    async def _look(self, limit: int, now_ms: int) -> list[ResendRequest]:
-        """Take up what was left behind; what is to be repeated, but for what we are about to send anyway."""
+    async def _adopt_and_take_due(self, limit: int, now_ms: int) -> list[ResendRequest]:
+        """Adopt orphaned events; return the due resends, except of events that we are about to send anyway."""
 
         async def work(connection: SqlConnection) -> tuple[Sequence[Emitted], Sequence[ResendRequest]]:
-            left = await outbox.take_up(connection, limit, ours=self._fresh, now_ms=now_ms)
-            return left, await state_resend.take(connection, limit, now_ms=now_ms)
+            orphans = await outbox.adopt_orphans(connection, limit, own=self._unsent, now_ms=now_ms)
+            return orphans, await state_resend.take_due(connection, limit, now_ms=now_ms)
 
-        left, taken = await self._database.write(work)
-        self._fresh.took_up(left)
-        return [asked for asked in taken if asked.newest not in self._fresh]
+        orphans, due = await self._database.write(work)
+        self._unsent.adopt(orphans)
+        return [request for request in due if request.newest not in self._unsent]
 
     # workers.queries.OrdersPort
 
@@ -181,12 +180,12 @@ class PostgresOrderStore:
         return await self._database.read(lambda connection: lookups.recent(connection, limit))
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
-        """Events and notices behind this number of the outbox, oldest first."""
+        """Return the events and notices after this number of the outbox, oldest first."""
         return await self._database.read(lambda connection: self._feed.after(connection, number, limit))
 
     async def newest_event(self) -> int:
-        """The highest number in the outbox: whoever asks for what comes after it learns of what is new."""
-        return await self._database.read(outbox.newest)
+        """Return the highest number in the outbox: `events_after` it returns only events that are new."""
+        return await self._database.read(outbox.highest_number)
 
     async def register(
         self,
@@ -240,11 +239,11 @@ class PostgresOrderStore:
     async def counts(self) -> Counts:
         return await self._database.read(lookups.counts, of_one_moment=True)
 
-    # upkeep
+    # housekeeping
 
     async def prune_sent(self, *, older_than_ms: int) -> bool:
-        """Delete some events that were acknowledged before that moment; whether there may be more of them. Where there
-        are none, the next call begins anew with the oldest.
+        """Delete some events that were acknowledged before that moment. Return whether more may be left; if not, the
+        next call starts again with the oldest.
 
         The newest event of each order stays: its successor is checked against it, and a new consumer may start from it.
         """
@@ -257,7 +256,7 @@ class PostgresOrderStore:
 
     def _written(self, settled: SettleResult) -> WritePlan:
         if self._has_relay:
-            self._fresh.wrote(settled)
+            self._unsent.add(settled)
         if settled.woken:
             self.woken.set()
         return settled.plan

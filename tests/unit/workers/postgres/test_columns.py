@@ -1,4 +1,4 @@
-"""Statements made of columns: one array for each."""
+"""Statements built from columns: one array for each."""
 
 import re
 
@@ -12,14 +12,14 @@ from workers.settlement.plan import LedgerRow, Position
 TWO = Columns("name text, count bigint")
 
 
-def test_an_insert_takes_one_array_for_each_column() -> None:
+def test_insert_takes_one_array_for_each_column() -> None:
     assert TWO.insert("things", after="RETURNING 1") == (
         "INSERT INTO things (name, count) SELECT name, count "
         "FROM unnest($1::text[], $2::bigint[]) AS given(name, count) RETURNING 1"
     )
 
 
-def test_rows_turn_into_columns() -> None:
+def test_rows_are_transposed_to_columns() -> None:
     assert columns.arrays([("a", 1), ("b", 2)]) == [("a", "b"), (1, 2)]
 
 

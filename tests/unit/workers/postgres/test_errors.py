@@ -1,4 +1,4 @@
-"""What each failure of PostgreSQL means to the workers."""
+"""The workers' error for each failure of PostgreSQL."""
 
 import asyncpg
 import pytest
@@ -14,8 +14,8 @@ def server_error(state: str) -> Exception:
     return error
 
 
-def told(error: Exception) -> Exception:
-    """As it is raised to the workers."""
+def raised(error: Exception) -> Exception:
+    """The error as the workers get it."""
     translated = errors.translated(error)
     translated.__cause__ = error
     return translated
@@ -44,12 +44,12 @@ MEANINGS = {
     "57P01": InfrastructureDown,
     "57P03": InfrastructureDown,
     "58030": InfrastructureDown,
-    "ZZ999": InfrastructureDown,  # whatever a later server may say
+    "ZZ999": InfrastructureDown,  # a code of a later server
 }
 
 
 @pytest.mark.parametrize("state", MEANINGS)
-def test_the_state_decides_what_an_error_means(state: str) -> None:
+def test_error_code_decides_the_workers_error(state: str) -> None:
     translated = errors.translated(server_error(state))
     assert type(translated) is MEANINGS[state]
     assert "as the server put it" in str(translated)
@@ -66,20 +66,20 @@ def test_the_state_decides_what_an_error_means(state: str) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_happens_on_the_way_is_nobodys_record(error: Exception) -> None:
-    assert not errors.is_answered(told(error))
-    assert type(told(error)) is InfrastructureDown
+def test_failure_of_the_connection_is_an_outage(error: Exception) -> None:
+    assert not errors.is_answered(raised(error))
+    assert type(raised(error)) is InfrastructureDown
 
 
 @pytest.mark.parametrize(
     ("state", "is_answered"), [("23505", True), ("55P03", True), ("57P01", False), ("08006", False)]
 )
-def test_a_connection_is_as_good_as_before_where_the_server_answered(state: str, is_answered: bool) -> None:
-    assert errors.is_answered(told(server_error(state))) is is_answered
+def test_connection_is_usable_after_an_answered_error(state: str, is_answered: bool) -> None:
+    assert errors.is_answered(raised(server_error(state))) is is_answered
 
 
-def test_only_a_unique_key_names_the_table_that_has_it_already() -> None:
+def test_only_a_unique_violation_names_its_table() -> None:
     taken: Exception = exceptions.PostgresError.new({"C": "23505", "M": "taken", "t": "orders"})
-    assert errors.violated_table(told(taken)) == "orders"
-    assert errors.violated_table(told(server_error("23514"))) is None
+    assert errors.violated_table(raised(taken)) == "orders"
+    assert errors.violated_table(raised(server_error("23514"))) is None
     assert errors.violated_table(ZeroDivisionError()) is None

@@ -1,0 +1,79 @@
+"""Leadership by a lease: how often a worker asks, and when it leads. On a server: tests/contract/test_outbox.py."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.workers.postgres.sql_connection import ScriptedConnection
+from workers.errors import InfrastructureDown
+from workers.postgres.database import Work
+from workers.postgres.leadership import Leadership
+
+
+class LeaseTable:
+    """A database with one lease, which `holder` has."""
+
+    def __init__(self) -> None:
+        self.holder: str | None = None
+        self.asked = 0
+        self.is_down = False
+
+    async def write(self, work: Work[Any]) -> Any:
+        if self.is_down:
+            raise InfrastructureDown("no answer")
+        return await work(ScriptedConnection(self._answer))
+
+    def _answer(self, query: str, args: tuple[Any, ...]) -> Any:
+        _, holder, *_ = args
+        if query.startswith("DELETE"):
+            self.holder = None if self.holder == holder else self.holder
+            return None
+        self.asked += 1
+        if self.holder not in (None, holder):
+            return None
+        self.holder = holder
+        return True
+
+
+def worker(table: LeaseTable, holder: str, *, lease_s: float = 15.0) -> Leadership:
+    return Leadership(table, role="sending", holder=holder, lease_s=lease_s)  # type: ignore[arg-type]
+
+
+async def test_first_worker_leads_and_asks_the_database_seldom() -> None:
+    table = LeaseTable()
+    first, second = worker(table, "first"), worker(table, "second")
+    assert [await first.leads() for _ in range(3)] == [True] * 3
+    assert [await second.leads() for _ in range(3)] == [False] * 3
+    assert table.asked == 2
+
+
+async def test_worker_does_not_lead_while_the_database_is_down() -> None:
+    table = LeaseTable()
+    first = worker(table, "first", lease_s=0)  # asks each time
+    assert await first.leads()
+    table.is_down = True
+    with pytest.raises(InfrastructureDown):
+        await first.leads()
+    table.is_down, table.holder = False, "second"
+    assert not await first.leads()
+
+
+async def test_resigned_leader_is_followed_at_once() -> None:
+    table = LeaseTable()
+    first, second = worker(table, "first"), worker(table, "second", lease_s=0)
+    assert await first.leads()
+    assert not await second.leads()
+    await first.resign()
+    assert await second.leads()
+
+
+async def test_resigning_changes_nothing_for_a_follower_and_survives_an_outage() -> None:
+    table = LeaseTable()
+    first, second = worker(table, "first"), worker(table, "second")
+    assert await first.leads()
+    assert not await second.leads()
+    await second.resign()
+    assert table.holder == "first"
+    table.is_down = True
+    await first.resign()
+    assert table.holder == "first"
