@@ -1,4 +1,4 @@
-"""`accounts.toml`, from its path: the accounts in it, and the directory that their key files are relative to."""
+"""Read `accounts.toml`: the accounts in it. Their key files are relative to its directory."""
 
 import tomllib
 from pathlib import Path
@@ -10,10 +10,10 @@ ENVIRONMENT = "ALIPAY_NOTIFY_ACCOUNTS"
 
 
 def read(path: Path) -> dict[str, Account]:
-    """The accounts in the file, by name. Their key files are relative to `path.parent`, and not read here.
+    """Return the accounts in the file by name. Key files are not read here; they are relative to `path.parent`.
 
     Raises:
-        BadAccounts: with every fault; also where the file cannot be read or is not TOML.
+        BadAccounts: with every fault; also if the file cannot be read or is not TOML.
     """
     try:
         configuration = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,12 +1,13 @@
-"""What a process believes: the keys decide, and a receipt of our own vouches for what the keys have decided already.
+"""Authenticate records: verify the signature, unless a valid receipt shows that one of our receivers already did.
 
-A receiver that shares a secret with the workers marks each record that it has verified. A worker that finds the mark
-good need not verify the signature again, which costs twenty times as much. Without the secret, or without the mark, the
-signature is verified once more: what lies in a log proves nothing by lying there.
+A receipt is a MAC over the record. Receivers that share a receipt key with the workers add one to each record that they
+have verified, and a worker that finds it valid skips the signature check, which costs twenty times as much. Without a
+key or a receipt the signature is verified again, because a record is not authentic merely by being in the topic.
 
-That Alipay confirmed a notification (notify_verify) is nothing that a signature could show later. The record says it in
-a header, and whoever may write to the log can write that too: with a message that Alipay signed for another merchant,
-and that names no payee, he would pay our orders. So where there are receipts, only a good one makes the header true.
+A signature cannot show that Alipay confirmed a notification (notify_verify). The record's header `confirmed` states
+it, and anyone who can write to the topic can set that header too: on a message that Alipay signed for another merchant
+and that names no payee, which would then pay our orders. Therefore, if there are receipt keys, the header counts only
+with a valid receipt.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,36 +27,40 @@ from workers.admin.returns import Returned
 
 
 class Authenticator:
-    """The receipts, the authentication and the Return check of one process. Without a secret there are no receipts; of
-    several, the first makes them, and all are believed.
+    """Makes and checks receipts, authenticates records, and checks Returns.
 
-    `is_log_private`: nobody but this program writes to the log, so its records' word on notify_verify is good without.
+    The first receipt key makes receipts, all verify them; without keys there are no receipts. `is_log_private` means
+    that only this process can write to the log, so that the header `confirmed` counts without a receipt.
     """
 
-    def __init__(self, rings: Rings, secrets: Sequence[bytes], *, is_log_private: bool = False) -> None:
+    def __init__(self, rings: Rings, receipt_keys: Sequence[bytes], *, is_log_private: bool = False) -> None:
         self._rings = rings
-        self._secrets = tuple(secrets)
-        self._believes_log = is_log_private or not secrets
+        self._receipt_keys = tuple(receipt_keys)
+        self._trusts_header = is_log_private or not receipt_keys
 
-    def receipt(self, sealed: RecordContents) -> bytes:
-        """The mark of having verified what is sealed; empty where nobody shares a secret with us."""
-        return record_format.receipt(sealed, self._secrets[0]) if self._secrets else b""
+    def receipt(self, contents: RecordContents) -> bytes:
+        """Return the receipt for a record that was verified, or nothing if there is no receipt key."""
+        return record_format.receipt(contents, self._receipt_keys[0]) if self._receipt_keys else b""
 
-    def authenticate(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
-        """Returns for an authentic record; raises what `ingest.authenticate.recheck` does for another."""
-        is_ours = bool(sealed.receipt) and self._has_made(sealed)
-        if is_ours and not anew:
+    def authenticate(self, contents: RecordContents, account: Account, *, anew: bool = False) -> None:
+        """Return if the record is authentic. If `anew`, verify the signature even if the receipt is valid.
+
+        Raises:
+            Refused: as `ingest.authenticate.recheck`.
+        """
+        has_receipt = bool(contents.receipt) and self._is_valid(contents)
+        if has_receipt and not anew:
             return
-        if sealed.confirmed and not (is_ours or self._believes_log):
-            sealed = structs.replace(sealed, confirmed=False)
-        ingest_authenticate.recheck(sealed, account, self._rings.current(account.name))
+        if contents.confirmed and not (has_receipt or self._trusts_header):
+            contents = structs.replace(contents, confirmed=False)
+        ingest_authenticate.recheck(contents, account, self._rings.current(account.name))
 
-    def authenticate_anew(self, sealed: RecordContents, account: Account, *, anew: bool = True) -> None:
-        """The same, always by the keys of now."""
-        self.authenticate(sealed, account, anew=True)
+    def authenticate_anew(self, contents: RecordContents, account: Account, *, anew: bool = True) -> None:
+        """Return if the record is authentic by the current keys; receipts do not replace the signature."""
+        self.authenticate(contents, account, anew=True)
 
     def check_return(self, text: str, account: Account) -> Returned:
-        """What the buyer's app or browser brought back: whether Alipay signed it, and what it says."""
+        """Check the query with which the buyer came back: whether Alipay signed it, and what it claims."""
         checked = returns.check(text, account, self._rings.current(account.name))
         return Returned(
             authentic=checked.verdict is returns.ReturnVerdict.AUTHENTIC,
@@ -65,22 +70,23 @@ class Authenticator:
             claims=checked.claims,
         )
 
-    def _has_made(self, sealed: RecordContents) -> bool:
-        return any(compare_digest(sealed.receipt, record_format.receipt(sealed, secret)) for secret in self._secrets)
+    def _is_valid(self, contents: RecordContents) -> bool:
+        receipts = (record_format.receipt(contents, key) for key in self._receipt_keys)
+        return any(compare_digest(contents.receipt, receipt) for receipt in receipts)
 
 
-def believing_the_log(accounts: Iterable[Account], secrets: Sequence[bytes]) -> list[str]:
-    """Accounts of which whoever may write to the log can say that Alipay confirmed a notification: nobody vouches."""
-    return [] if secrets else sorted(account.name for account in accounts if account.notify_verify)
+def forgeable_confirmations(accounts: Iterable[Account], receipt_keys: Sequence[bytes]) -> list[str]:
+    """Return the accounts whose header `confirmed` anyone who can write to the topic can set."""
+    return [] if receipt_keys else sorted(account.name for account in accounts if account.notify_verify)
 
 
-async def keep_keys(rings: Rings, accounts: Iterable[str], logger: Logger, *, interval_s: float) -> None:
-    """Look at the key files for ever, in a process that has no receiver to do it and to count them."""
-    await app.reload_keys(rings, accounts, observer=_Nobody(), logger=logger, interval_s=interval_s)
+async def reload_keys(rings: Rings, accounts: Iterable[str], logger: Logger, *, interval_s: float) -> None:
+    """Reload changed key files for ever, in a process without a receiver, which would do it and count the keys."""
+    await app.reload_keys(rings, accounts, observer=_Unobserved(), logger=logger, interval_s=interval_s)
 
 
-class _Nobody:
-    """Keys are counted where they verify what arrives."""
+class _Unobserved:
+    """Keys are counted in the receivers, which verify what arrives."""
 
     def keys_in_use(self, keys: Iterable[tuple[str, str]], /) -> None: ...
 

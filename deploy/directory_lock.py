@@ -1,6 +1,6 @@
-"""One process for each directory: a lock of the operating system, released when its process ends, however it ends.
+"""One process for each directory: an operating-system lock, released however its process ends.
 
-Two engines on the same files would hand out the same journal offsets and send each other's events.
+Two engines on the same files would assign the same journal offsets twice and send each other's events.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ class AlreadyRunning(Exception):
 
 @contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Hold the directory for this process until the context ends.
+    """Lock the directory for this process until the block ends.
 
     Raises:
         AlreadyRunning: another process holds it; the message names that process.
@@ -50,8 +50,8 @@ def holder(directory: Path) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        said = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-        return int(said) if said.isdigit() else None
+        number = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        return int(number) if number.isdigit() else None
     finally:
         os.close(descriptor)
     return None

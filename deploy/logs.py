@@ -1,14 +1,12 @@
-"""Log lines, written by a thread of their own: JSON, one object a line; readable text where a person watches.
+"""Log lines on stderr: one JSON object a line, or coloured text on a terminal. All processes use it.
 
-Nobody waits for a log. The event loop drops a line's fields into a bounded queue, which takes about a microsecond; the
-thread formats and writes what has gathered, many lines at a time. If the reader of the pipe stands still, the queue
-fills and further lines are dropped and counted, and notifications are acknowledged as before.
+Logging never blocks the event loop. A call appends the fields to a bounded queue, which takes about a microsecond; a
+thread formats and writes what has gathered, many lines at a time. If the reader of the pipe stops reading, the queue
+fills, further lines are dropped and counted, and notifications are acknowledged as before.
 
-Lines go to stderr: stdout belongs to what a command prints.
-
-Two things hold for every line, wherever it comes from. Values of the keys in `telemetry.REDACTED` never appear. And
-one line is one line: control characters, line separators and the marks that turn text around are written as escapes,
-because a sender chooses what stands in an order number.
+Every line satisfies two rules. Values of the keys in `telemetry.REDACTED` never appear. And no value can break its line
+or imitate another one, because senders choose the text of an order number: control characters, line separators and
+bidirectional marks are escaped.
 """
 
 import json
@@ -24,15 +22,14 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
 import msgspec
-import structlog
 
 from schemas.telemetry import REDACTED, Field
 
-LIBRARY_EVERY_S = 10.0  # each text of a library's
+LIBRARY_EVERY_S = 10.0  # between two lines with the same text from a library
 LIBRARY_TEXTS_MAX = 500
-GATHER_S = 0.02  # lines of this long are formatted and written together
+GATHER_S = 0.02  # lines that arrive within this time are written together
 QUEUE_MAX = 20_000
-STOP_S = 2.0  # how long the last lines may take when their reader stands still
+STOP_S = 2.0  # for writing the last lines, if the reader has stopped reading
 VALUE_CHARACTERS_MAX = 2_000
 REDACTED_TEXT = "[redacted]"
 
@@ -41,18 +38,18 @@ _PLAIN = (bool, int, float)
 _PLAIN_TYPES = frozenset({*_PLAIN, str, bytes, type(None)})
 _encoder = msgspec.json.Encoder()
 _Fields = MutableMapping[str, Any]
-_Line = tuple[float, str, str, dict[str, Any]]
+_Queued = tuple[float, str, str, dict[str, Any]]
 
 
 class Sink(Protocol):
-    """Where finished lines go; `write` may wait."""
+    """Destination of finished lines; `write` may block."""
 
     def write(self, text: str, /) -> Any: ...
     def flush(self) -> Any: ...
 
 
 class LogWriter:
-    """A logger (`info`, `warning`, `error`) and the thread behind it. `close` writes what is left."""
+    """A logger (`info`, `warning`, `error`) and the thread that writes its lines."""
 
     def __init__(
         self,
@@ -63,8 +60,8 @@ class LogWriter:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._stream = stream
-        self._render = _console_renderer() if console else _json_line
-        self._queue: deque[_Line] = deque()
+        self._render = _console_line if console else _json_line
+        self._queue: deque[_Queued] = deque()
         self._queue_max = queue_max
         self._on_dropped: Callable[[int], None] | None = None
         self._clock = clock
@@ -75,16 +72,16 @@ class LogWriter:
         self._thread = threading.Thread(target=self._run, name="log-lines", daemon=True)
         self.dropped = 0
 
-    def tell_dropped(self, told: Callable[[int], None]) -> None:
-        """Call `told` with the number of lines dropped so far, and from now on with each that is dropped."""
-        told(self.dropped)
-        self._on_dropped = told
+    def count_dropped(self, increment: Callable[[int], None]) -> None:
+        """Call `increment` with the number of lines dropped so far, and from now on with 1 for each."""
+        increment(self.dropped)
+        self._on_dropped = increment
 
     def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
-        """Write what is left, unless the reader stands still: a log never keeps a process from ending."""
+        """Write the queued lines. Give up after `STOP_S` if the reader has stopped: a log must not delay the exit."""
         self._is_closing = True
         self._wake.set()
         if self._thread.is_alive():
@@ -106,7 +103,7 @@ class LogWriter:
                 self._on_dropped(1)
             return
         self._queue.append((self._clock(), level, event, fields))
-        # A wake-up costs as much as a line; while the thread is writing, it will come back by itself.
+        # Setting an event costs as much as a line. A thread that is writing looks at the queue again by itself.
         if self._is_waiting:
             self._is_waiting = False
             self._wake.set()
@@ -123,24 +120,24 @@ class LogWriter:
     def _wait(self) -> None:
         self._wake.clear()
         self._is_waiting = True
-        # A line that was put before the flag went up woke nobody, so the queue is looked at once more.
+        # A line that was queued before the flag was set has woken no thread, so look at the queue once more.
         if not self._queue and not self._is_closing:
             self._wake.wait()
         self._is_waiting = False
 
     def _write_gathered(self) -> None:
-        lines = [self._queue.popleft() for _ in range(len(self._queue))]
-        if not lines:
+        gathered = [self._queue.popleft() for _ in range(len(self._queue))]
+        if not gathered:
             return
-        text = "".join(self._formatted(line) for line in lines)
-        with suppress(OSError, ValueError):  # the pipe is broken or closed; there is nobody to tell
+        text = "".join(self._formatted(queued) for queued in gathered)
+        with suppress(OSError, ValueError):  # the pipe is broken or closed, and there is no other place to report it
             self._stream.write(text)
             self._stream.flush()
 
-    def _formatted(self, line: _Line) -> str:
-        at_s, level, event, fields = line
-        told: _Fields = {Field.TIMESTAMP: self._timestamp(at_s), Field.LEVEL: level, Field.EVENT: event, **fields}
-        return f"{self._render(told)}\n"
+    def _formatted(self, queued: _Queued) -> str:
+        at_s, level, event, fields = queued
+        line: _Fields = {Field.TIMESTAMP: self._timestamp(at_s), Field.LEVEL: level, Field.EVENT: event, **fields}
+        return f"{self._render(line)}\n"
 
     def _timestamp(self, at_s: float) -> str:
         second = int(at_s)
@@ -150,50 +147,51 @@ class LogWriter:
         return f"{self._second_text}{int((at_s - second) * 1000):03d}Z"
 
 
-def capture_standard_logging(lines: LogWriter) -> None:
-    """Send the libraries' warnings through `lines`: one line each, and none that a sender could cause.
+def capture_standard_logging(log_writer: LogWriter) -> None:
+    """Send warnings and errors of libraries through `log_writer`, at most one per text every `LIBRARY_EVERY_S`.
 
-    aiohttp's server reports every malformed request with its traceback; the receiver counts these itself.
+    aiohttp's server is silenced: it logs a traceback for each malformed request, which any sender can cause. The
+    receiver counts such requests itself.
     """
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
-    forward = _Forward(lines)
-    forward.addFilter(_Seldom())
+    forward = _Forward(log_writer)
+    forward.addFilter(_RateLimit())
     root = logging.getLogger()
     root.setLevel(logging.WARNING)
     root.handlers = [forward]
 
 
-class _Seldom(logging.Filter):
-    """Each thing that a library says, once in a while: while a broker is away aiokafka says several at each try."""
+class _RateLimit(logging.Filter):
+    """Passes each text once in `LIBRARY_EVERY_S`: while a broker is down, aiokafka logs several at each attempt."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._said_s: dict[tuple[str, str], float] = {}
+        self._logged_s: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        said = (record.name, str(record.msg))
-        if record.created - self._said_s.get(said, float("-inf")) < LIBRARY_EVERY_S:
+        text = (record.name, str(record.msg))
+        if record.created - self._logged_s.get(text, float("-inf")) < LIBRARY_EVERY_S:
             return False
-        if len(self._said_s) >= LIBRARY_TEXTS_MAX:  # a library that formats its texts itself
-            self._said_s.clear()
-        self._said_s[said] = record.created
+        if len(self._logged_s) >= LIBRARY_TEXTS_MAX:  # a library that formats its texts itself
+            self._logged_s.clear()
+        self._logged_s[text] = record.created
         return True
 
 
 class _Forward(logging.Handler):
-    def __init__(self, lines: LogWriter) -> None:
+    def __init__(self, log_writer: LogWriter) -> None:
         super().__init__()
-        self._lines = lines
+        self._log_writer = log_writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        put = self._lines.error if record.levelno >= logging.ERROR else self._lines.warning
+        put = self._log_writer.error if record.levelno >= logging.ERROR else self._log_writer.warning
         error = record.exc_info[1] if record.exc_info else None
         put(record.getMessage()[:VALUE_CHARACTERS_MAX], logger=record.name, **({Field.ERROR: error} if error else {}))
 
 
 def _shown(key: str, value: Any) -> Any:
-    """The value as it may be seen: redacted by its key, one line, no longer than anybody reads."""
+    """Return the value as it is written: redacted by its key, on one line, at most `VALUE_CHARACTERS_MAX` long."""
     if key in REDACTED:
         return REDACTED_TEXT
     if value is None or isinstance(value, _PLAIN):
@@ -208,7 +206,7 @@ def _shown(key: str, value: Any) -> Any:
         return value
     if len(value) > VALUE_CHARACTERS_MAX:
         value = value[:VALUE_CHARACTERS_MAX]
-    # Most values are numbers and words; to look at them is cheaper than to search them.
+    # Most values are plain ASCII, and these two checks are cheaper than a search by the pattern.
     return value if value.isascii() and value.isprintable() else _ESCAPED.sub(_escape, value)
 
 
@@ -230,10 +228,11 @@ def _json_line(fields: _Fields) -> str:
 
 
 def _plain_json(fields: _Fields) -> str | None:
-    """The line, where none of its values has to be rewritten, as in nearly all lines: in two thirds of the time.
+    """Return the line if none of its values has to be rewritten, as in nearly all lines; otherwise `None`.
 
-    The line as a whole shows whether one has to be: JSON puts a backslash before quotes and control characters, and of
-    the other characters that are rewritten all but DEL lie outside ASCII.
+    It takes two thirds of the time of looking at each value. The finished line shows whether a value has to be
+    rewritten: JSON puts a backslash before quotes and control characters, and of the other characters that are escaped
+    all but DEL lie outside ASCII.
     """
     types = set(map(type, fields.values()))
     if not (types <= _PLAIN_TYPES and REDACTED.isdisjoint(fields)):
@@ -255,6 +254,19 @@ def _json(fields: _Fields) -> str:
         return json.dumps({str(key): str(value) for key, value in fields.items()})
 
 
-def _console_renderer() -> Callable[[_Fields], str]:
-    renderer = structlog.dev.ConsoleRenderer(colors=True, sort_keys=False)
-    return lambda fields: renderer(None, "", _all_shown(fields))
+_DIM, _BOLD, _CYAN, _MAGENTA, _RESET = "\x1b[2m", "\x1b[1m", "\x1b[36m", "\x1b[35m", "\x1b[0m"
+_LEVEL_COLOURS = {"info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
+_QUOTED = re.compile("[\\s='\"]")
+
+
+def _console_line(fields: _Fields) -> str:
+    shown = _all_shown(fields)
+    timestamp, level, event = (str(shown.pop(name)) for name in (Field.TIMESTAMP, Field.LEVEL, Field.EVENT))
+    values = (f" {_CYAN}{name}{_RESET}={_MAGENTA}{_console_value(value)}{_RESET}" for name, value in shown.items())
+    head = f"{_DIM}{timestamp}{_RESET} [{_LEVEL_COLOURS.get(level, '')}{_BOLD}{level:<9}{_RESET}]"
+    return f"{head} {_BOLD}{event:<30}{_RESET}{''.join(values)}"
+
+
+def _console_value(value: Any) -> str:
+    text = str(value)
+    return repr(text) if _QUOTED.search(text) else text

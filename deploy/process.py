@@ -1,10 +1,28 @@
-"""What is running: its version, for metrics and for people.
+"""Everything that all processes of the engines have in common: configuration, event loop, signals, admin port, chores.
 
-The event loop: uvloop where it is installed, unless told otherwise. And what the collector should leave alone.
+The composition roots (`embedded.up`, `cluster.receiver`, `cluster.worker`, `cluster.console`) put their parts on one
+`AsyncExitStack`; `run_until_signal` runs the result. A signal leaves the stack, so the parts stop in the reverse order
+of their start. This is the order of a stop, with the longest time that each step may take by default:
 
-The life of each process of ours: up, ready, at work until a signal, down in good order. And what it shows meanwhile.
+A receiver:
+  1. readiness goes off; the public port still serves, each answer with `Connection: close`    5 s  DRAIN_DELAY_S
+  2. the public port stops listening; requests in progress finish                              8 s  SHUTDOWN_TIMEOUT_S
+  3. background tasks are cancelled; the admin port closes                                     4 s
+  4. the producer sends its pending records and closes (embedded: worker, then the files)      7 s
+  5. queued log lines are written                                                              2 s
+  In all at most 26 s.
 
-The composition roots differ in what they put together; this is what they have in common.
+A worker:
+  1. background tasks are cancelled; the admin port closes, so readiness is gone               4 s
+  2. consumer and sweeper finish the batch in hand, or drop it at the next retry              12 s
+  3. the relay sends what lies in the outbox, once more                                       10 s
+  4. the consumer leaves its group; the event producer closes                              8 + 8 s
+  5. the store gives its leases back and closes                                               30 s
+  6. queued log lines are written                                                              2 s
+  In all a few seconds if PostgreSQL and Kafka answer, about 75 s if both hang.
+
+Service managers send SIGKILL after 45 s. That loses nothing: records in hand are not committed and are redelivered,
+events that are not acknowledged stay in the outbox. A second signal exits at once.
 """
 
 import asyncio
@@ -12,7 +30,7 @@ import gc
 import os
 import platform
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -20,46 +38,66 @@ from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, Info
 
-from deploy import start_errors
+from deploy import accounts_file, start_errors
 from deploy.logs import LogWriter
-from deploy.settings import AdminSettings
+from deploy.settings import AdminSettings, EngineSettings
+from ingest.clock import SystemClock
 from ingest.http.server import Receiver
+from ingest.keys import Rings
 from ingest.log_port import Logger
 from schemas import telemetry
+from schemas.accounts import Account
 from schemas.telemetry import Field
 from workers import metrics
 from workers.admin import guard, probes, server
 from workers.admin.probes import Check
 
 DISTRIBUTION = "alipay-notify"
-
-
-def version_text() -> str:
-    """The installed version, `0+unknown` where the program runs without being installed."""
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:
-        return "0+unknown"
-
-
-def info(registry: CollectorRegistry) -> None:
-    """Put the build's information on the registry."""
-    family = telemetry.BUILD_INFO
-    info = Info(family.name.removesuffix("_info"), family.help, registry=registry)
-    info.info({"version": version_text(), "python": platform.python_version(), "commit": ""})
-
-
 SWITCH = "ALIPAY_NOTIFY_UVLOOP"
 
-# More than a batch of 500 records holds at once, all of which goes when the batch is done, and none of it in a circle:
-# a collector that looks in the middle of it, as it would in each, finds nothing.
+# More objects than a batch of 500 records creates. All of them are freed with the batch and none is part of a cycle, so
+# a collection in the middle of a batch would find nothing.
 YOUNG_MAX = 50_000
 
+LOOK_EVERY_S = 1.0
+RESTART_AFTER_S = 5.0  # for a chore that failed
+DEPENDENCIES = frozenset({"kafka", "redis", "store", "journal", "worker"})
 
-def factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's loop, or `None` for asyncio's own."""
+T = TypeVar("T")
+Chore = Callable[[], Coroutine[Any, Any, None]]  # a background loop; calling it starts it
+
+
+class ProcessConfig(Struct, frozen=True):
+    """Everything that a process reads at its start besides its settings, and its clock."""
+
+    clock: SystemClock
+    accounts: Mapping[str, Account]
+    rings: Rings
+    admin_token: str | None
+
+
+def read_config(settings: EngineSettings) -> ProcessConfig:
+    """Read accounts, keys and the admin token.
+
+    Raises:
+        BadAccounts: accounts.toml or a key file cannot be used.
+        OpenAdmin: the admin token cannot be used, or is missing although other machines reach the admin port.
+    """
+    accounts = accounts_file.read(settings.accounts)
+    return ProcessConfig(SystemClock(), accounts, Rings(accounts, settings.accounts.parent), _admin_token(settings))
+
+
+def _admin_token(settings: AdminSettings) -> str | None:
+    token = guard.read_token(settings.admin_token_file) if settings.admin_token_file else None
+    guard.check_bind(settings.admin_host, has_token=token is not None)
+    return token
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's factory, or `None` for asyncio's own loop if uvloop is missing or switched off."""
     if os.environ.get(SWITCH, "1") == "0":
         return None
     try:
@@ -69,95 +107,89 @@ def factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def settle_garbage() -> None:
-    """Called once everything is built: what lives as long as the process is not looked through again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_MAX, 20, 50)
-
-
-LOOK_EVERY_S = 1.0
-DEPENDENCIES = frozenset({"kafka", "redis", "store", "journal", "worker"})
-
-AGAIN_S = 5.0  # after which a small loop that failed begins anew
-
-T = TypeVar("T")
-Chore = Callable[[], Coroutine[Any, Any, None]]  # a small loop, begun by calling it
-
-
 async def run_until_signal(
     running: Callable[[CollectorRegistry], AbstractAsyncContextManager[T]],
-    lines: LogWriter,
+    log_writer: LogWriter,
     started: Callable[[T], Awaitable[None]],
 ) -> None:
-    """Run the process until SIGTERM or SIGINT, then end in good order; a second signal ends it at once.
+    """Run the process until SIGTERM or SIGINT, then leave `running`; a second signal exits at once.
 
-    `started` is called once with what runs. What `running` raises is raised.
+    `started` is called once, with the value of `running`. Exceptions of `running` propagate.
     """
     registry = CollectorRegistry()
-    info(registry)
-    _count_dropped(lines, registry)
+    _register_build_info(registry)
+    log_writer.count_dropped(metrics.counter(telemetry.LOG_LINES_DROPPED, registry).inc)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def told() -> None:
+    def on_signal() -> None:
         if stop.is_set():
             os._exit(1)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told)
+        loop.add_signal_handler(number, on_signal)
     async with running(registry) as process:
         await started(process)
-        settle_garbage()
+        freeze_heap()
         await stop.wait()
 
 
-def ready_line(**where: str) -> str:
-    """The one line that tells a program how to reach what has started."""
-    return msgspec.json.encode({"event": "ready"} | where).decode()
+def freeze_heap() -> None:
+    """Exclude all present objects from garbage collection. Call it when everything is built."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_MAX, 20, 50)
+
+
+def version_text() -> str:
+    """Return the installed version, or `0+unknown` if the program runs without being installed."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def _register_build_info(registry: CollectorRegistry) -> None:
+    family = telemetry.BUILD_INFO
+    info = Info(family.name.removesuffix("_info"), family.help, registry=registry)
+    info.info({"version": version_text(), "python": platform.python_version(), "commit": ""})
+
+
+def ready_line(**addresses: str) -> str:
+    """Return the JSON line for stdout that tells a calling program how to reach this process."""
+    return msgspec.json.encode({"event": "ready"} | addresses).decode()
 
 
 def url(host: str, port: int) -> str:
-    """Where this process is reached from the same machine."""
+    """Return the URL by which programs on the same machine reach this address."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     return f"http://{shown}:{port}"
 
 
-def admin_token(settings: AdminSettings) -> str | None:
-    """The token that writes to the admin port need, where one is named.
-
-    Raises:
-        OpenAdmin: it cannot be used, or the port would be open to others without one.
-    """
-    token = guard.read_token(settings.admin_token_file) if settings.admin_token_file else None
-    guard.check_bind(settings.admin_host, has_token=token is not None)
-    return token
-
-
 async def serve_admin(
-    stack: AsyncExitStack, application: web.Application, settings: AdminSettings, lines: LogWriter
+    stack: AsyncExitStack, application: web.Application, settings: AdminSettings, log_writer: LogWriter
 ) -> str:
-    """Where the application answers, from now until the stack is left.
+    """Serve the application on the admin port until the stack is left. Return its URL.
 
     Raises:
-        CannotBind: the admin port cannot be had.
+        CannotBind: the admin port cannot be bound.
     """
     with start_errors.binding("admin port", settings.admin_host, settings.admin_port, "admin-port"):
         number = await stack.enter_async_context(
-            server.serving(application, host=settings.admin_host, port=settings.admin_port, log=lines)
+            server.serving(application, host=settings.admin_host, port=settings.admin_port, log=log_writer)
         )
     return url(settings.admin_host, number)
 
 
 def accepting(receiver: Receiver | None) -> Check:
-    """Whether the public port takes notifications; not before it is up, and not when it drains."""
+    """Return the check of the public port. It fails before the port is up and while it drains."""
     is_accepting = receiver is not None and receiver.is_accepting
     return check("receiver", None if is_accepting else "not accepting: starting or draining")
 
 
 def check(name: str, trouble: str | None, *, is_needed: bool = True) -> Check:
-    """The check of a dependency that says itself what is wrong with it."""
+    """Return the check of a dependency from its own report: `trouble` is empty or `None` if all is well."""
     return Check(name=name, ok=not trouble, detail=trouble or "", is_needed=is_needed)
 
 
@@ -165,12 +197,12 @@ def check(name: str, trouble: str | None, *, is_needed: bool = True) -> Check:
 async def background_tasks(
     registry: CollectorRegistry,
     health: Callable[[], Awaitable[Sequence[Check]]],
-    lines: Logger,
+    logger: Logger,
     *chores: Chore,
 ) -> AsyncIterator[None]:
-    """Until the block ends: readiness, dependencies and the loop's lateness as gauges, and the given small loops."""
+    """Run the chores until the block ends, and export readiness, dependencies and event-loop lag as gauges."""
     ours: list[Chore] = [partial(_watch_loop, registry), partial(_watch_health, registry, health)]
-    running = [asyncio.create_task(_kept_up(each, lines)) for each in (*ours, *chores)]
+    running = [asyncio.create_task(_restarted(each, logger)) for each in (*ours, *chores)]
     try:
         yield
     finally:
@@ -179,18 +211,14 @@ async def background_tasks(
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _kept_up(chore: Chore, lines: Logger) -> None:
-    """None of them is a guarantee; but gauges that stand still, where one failed once, would tell untruths for ever."""
+async def _restarted(chore: Chore, logger: Logger) -> None:
+    """Run the chore for ever, and start it again if it fails: a gauge that is no longer updated shows a wrong value."""
     while True:
         try:
             await chore()
         except Exception as error:
-            lines.error("a housekeeping loop failed", **{Field.ERROR: error})
-        await asyncio.sleep(AGAIN_S)
-
-
-def _count_dropped(lines: LogWriter, registry: CollectorRegistry) -> None:
-    lines.tell_dropped(metrics.counter(telemetry.LOG_LINES_DROPPED, registry).inc)
+            logger.error("a housekeeping loop failed", **{Field.ERROR: error})
+        await asyncio.sleep(RESTART_AFTER_S)
 
 
 async def _watch_loop(registry: CollectorRegistry) -> None:

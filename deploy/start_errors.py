@@ -1,4 +1,4 @@
-"""What keeps a process of ours from starting, told so that somebody can mend it."""
+"""Errors that keep a process from starting, and their texts for the operator."""
 
 import errno
 import socket
@@ -12,15 +12,15 @@ from workers.errors import InfrastructureDown
 
 
 class CannotBind(Exception):
-    """A port of ours cannot be had; the text says which, why, and what to do."""
+    """A port cannot be bound; the text says which, why, and what to do."""
 
 
-# What any of them may be refused for; each engine has some more of its own.
+# Exceptions that refuse the start of any process; each engine adds its own.
 REFUSALS = (BadAccounts, OpenAdmin, WrongParser, CannotBind, InfrastructureDown, OSError)
 
 
-def told(error: BaseException) -> list[str]:
-    """Each fault as one line."""
+def fault_lines(error: BaseException) -> list[str]:
+    """Return one line for each fault in a start error."""
     if isinstance(error, BadAccounts):
         return error.faults
     if isinstance(error, OSError) and error.strerror:
@@ -31,7 +31,7 @@ def told(error: BaseException) -> list[str]:
 
 @contextmanager
 def binding(name: str, host: str, port: int, setting: str) -> Iterator[None]:
-    """Whatever keeps the block from binding this address is told as that.
+    """Explain why the block could not bind this address; `setting` is the option that chooses another port.
 
     Raises:
         CannotBind: instead of OSError.
@@ -44,15 +44,15 @@ def binding(name: str, host: str, port: int, setting: str) -> Iterator[None]:
 
 def _why(error: OSError, setting: str) -> str:
     choose = f"choose another with --{setting} or ALIPAY_NOTIFY_{setting.upper().replace('-', '_')}"
-    # What binds may have wrapped the resolver's error in its own, whose number stays.
+    # asyncio may wrap the resolver's error in an OSError with the same number.
     if isinstance(error, socket.gaierror) or error.errno in (socket.EAI_NONAME, socket.EAI_AGAIN):
-        return "cannot be bound: nobody knows that name; use an address of this machine"
+        return "cannot be bound: the host name is unknown; use an address of this machine"
     match error.errno:
         case errno.EADDRINUSE:
-            return f"is taken by another program: stop that one, or {choose} (0 is any free port)"
+            return f"is used by another program: stop that program, or {choose} (0 is any free port)"
         case errno.EACCES | errno.EPERM:
             return f"cannot be bound by this user: {choose}, above 1023"
         case errno.EADDRNOTAVAIL:
-            return "cannot be bound: it is no address of this machine"
+            return "cannot be bound: it is not an address of this machine"
         case _:
             return f"cannot be bound: {error.strerror or error}"

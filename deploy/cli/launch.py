@@ -51,10 +51,10 @@ def run(
     logs.capture_standard_logging(log_writer)
     log_writer.start()
     try:
-        with asyncio.Runner(loop_factory=deploy_process.factory()) as runner:
+        with asyncio.Runner(loop_factory=deploy_process.loop_factory()) as runner:
             runner.run(process(log_writer))
     except refused_for as error:
-        refuse("cannot start", start_errors.told(error), exits.FAILED)
+        refuse("cannot start", start_errors.fault_lines(error), exits.FAILED)
     finally:
         log_writer.close()
 

@@ -65,7 +65,7 @@ def replay(
     launch.need("aiokafka", "asyncpg", "redis", extra="cluster")
     from deploy.cluster import settings, start_errors
     from deploy.cluster.replay import TooNarrow
-    from deploy.start_errors import told
+    from deploy.start_errors import fault_lines
     from workers.errors import TooManyDeadLetters
 
     try:
@@ -78,7 +78,7 @@ def replay(
         advice = "they are held; check `alipay-notify held list`, then run the replay again"
         launch.refuse("stopped the replay", [f"{error}: {advice}"], exits.FAILED)
     except (*start_errors.REFUSALS, TooNarrow) as error:
-        launch.refuse("could not replay the log", told(error), exits.FAILED)
+        launch.refuse("could not replay the log", fault_lines(error), exits.FAILED)
     raise typer.Exit(done)
 
 

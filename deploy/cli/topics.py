@@ -99,7 +99,7 @@ def _reports(kafka: str | None, prefix: str | None, *, development: bool, yes: b
     try:
         return asyncio.run(_compare(settings, yes=yes))
     except UnreadableFile as error:
-        launch.refuse("has wrong settings", start_errors.told(error), exits.WRONG_USAGE)
+        launch.refuse("has wrong settings", start_errors.fault_lines(error), exits.WRONG_USAGE)
     except NotSeen as error:
         launch.refuse("could not read the topics", [f"Kafka at {settings.kafka}: {error}"], exits.FAILED)
 

@@ -1,7 +1,7 @@
-"""`alipay-notify console`: the API and the console, over the order store that the workers share.
+"""`alipay-notify console`: the admin API and the console, on the order store that the workers share.
 
-It consumes nothing, and sends nothing: what it writes (a registration, a replay) leaves through the outbox, and the
-worker that leads sends it. Several may run; each is as good as the other.
+It consumes no topic and publishes nothing. Its writes (a registration, a replay of a held notification) go to the
+outbox, and the leading worker sends them. Several consoles may run beside each other.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -10,13 +10,11 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from deploy import accounts_file, process
-from deploy.authentication import Authenticator, keep_keys
-from deploy.cluster import connections, housekeeping, settings
-from deploy.cluster.settings import ClusterSettings
+from deploy import process
+from deploy.authentication import Authenticator, reload_keys
+from deploy.cluster import connections, housekeeping
+from deploy.cluster.settings import ClusterSettings, postgres_address
 from deploy.logs import LogWriter
-from ingest.clock import SystemClock
-from ingest.keys import Rings
 from schemas.events import Outgoing
 from workers import metrics
 from workers.admin import app
@@ -32,14 +30,14 @@ from workers.settlement.plan import HeldRow
 
 
 class NoTopics:
-    """What this process writes is sent by the workers."""
+    """Publishes nothing: workers send the events from the outbox."""
 
     async def publish(self, events: Sequence[Outgoing]) -> None:
         raise NotImplementedError("a console has no relay")
 
 
 class NoRefusals:
-    """What receivers turn away they remember themselves, each in its own process."""
+    """Has no refused requests: each receiver keeps its own, in its process."""
 
     def of_order(self, account: str, order: str) -> Sequence[RefusedRequest]:
         return ()
@@ -47,35 +45,34 @@ class NoRefusals:
 
 @asynccontextmanager
 async def running(
-    told: ClusterSettings, lines: LogWriter, registry: CollectorRegistry
+    settings: ClusterSettings, log_writer: LogWriter, registry: CollectorRegistry
 ) -> AsyncIterator[dict[str, str]]:
-    """A console that answers; what is given is where.
+    """Run a console; yield the URL of its admin port by `admin`.
 
     Raises:
-        refusals.REFUSALS: it cannot be started as told.
+        start_errors.REFUSALS: it cannot start.
     """
-    clock = SystemClock()
-    accounts = accounts_file.read(told.accounts)
-    rings = Rings(accounts, told.accounts.parent)
-    token = process.admin_token(told)
+    config = process.read_config(settings)
+    accounts, rings, now_ms = config.accounts, config.rings, config.clock.epoch_ms
     async with AsyncExitStack() as stack:
         store = await PostgresOrderStore.open(
-            settings.postgres_address(told),
+            postgres_address(settings),
             holder=connections.name("console"),
-            now_ms=clock.epoch_ms,
+            now_ms=now_ms,
             has_relay=False,
         )
         stack.push_async_callback(store.close)
         changes = OrderChanges()
-        counted = metrics.WorkerMetrics(registry, accounts, now_ms=clock.epoch_ms)
-        trust = Authenticator(rings, connections.receipt_keys(told))
+        worker_metrics = metrics.WorkerMetrics(registry, accounts, now_ms=now_ms)
+        worker_log = WorkerLog(log_writer, sample=settings.log_sample)
+        authenticator = Authenticator(rings, connections.receipt_keys(settings))
         processing = Processing(
             accounts=accounts,
-            authenticate=trust.authenticate,
+            authenticate=authenticator.authenticate,
             store=store,
             events=NoTopics(),
-            observer=Observers(metrics=counted, log=WorkerLog(lines, sample=told.log_sample), changes=changes),
-            now_ms=clock.epoch_ms,
+            observer=Observers(metrics=worker_metrics, log=worker_log, changes=changes),
+            now_ms=now_ms,
         )
 
         async def retry(rows: Sequence[HeldRow]) -> None:
@@ -90,24 +87,24 @@ async def running(
             held=store,
             events=store,
             retry=retry,
-            authenticate=trust.authenticate,
-            check_return=trust.check_return,
+            authenticate=authenticator.authenticate,
+            check_return=authenticator.check_return,
             refusals=NoRefusals(),
-            replays=counted,
+            replays=worker_metrics,
             readiness=health,
             registry=registry,
             changes=changes,
             wake=store.woken.set,
-            now_ms=clock.epoch_ms,
-            log=lines,
-            token=token,
+            now_ms=now_ms,
+            log=log_writer,
+            token=config.admin_token,
             counts_here=False,
         )
-        admin_url = await process.serve_admin(stack, application, told, lines)
+        admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = (
-            partial(counted.keep_fresh, store),
+            partial(worker_metrics.keep_fresh, store),
             partial(housekeeping.follow, store, changes),
-            partial(keep_keys, rings, accounts, lines, interval_s=told.key_reload_interval_s),
+            partial(reload_keys, rings, accounts, log_writer, interval_s=settings.key_reload_interval_s),
         )
-        await stack.enter_async_context(process.background_tasks(registry, health, lines, *chores))
+        await stack.enter_async_context(process.background_tasks(registry, health, log_writer, *chores))
         yield {"admin": admin_url}

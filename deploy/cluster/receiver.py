@@ -1,8 +1,8 @@
-"""`alipay-notify ingest`: notifications over HTTP, verified, appended to Kafka, acknowledged.
+"""`alipay-notify ingest`: receive notifications over HTTP, verify them, append them to Kafka, acknowledge them.
 
-It needs Kafka and nothing else: neither Redis nor the order store is ever a reason to turn a notification away. Where
-the brokers cannot be reached at the start, it comes up all the same, is not ready, answers 503, and is ready as soon as
-they are; but topics that were seen to be too weak for what `success` promises refuse the start.
+A receiver depends on Kafka alone; Redis and the order store are never a reason to refuse a notification. If the brokers
+are unreachable at the start, it starts anyway, is not ready and answers 503 until they are reachable. It refuses to
+start only if the topic is seen to be less durable than `success` promises.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -10,20 +10,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
-from deploy import accounts_file, process, start_errors
+from deploy import process, start_errors
 from deploy.authentication import Authenticator
 from deploy.cluster import connections, kafka_admin
 from deploy.cluster import topics as topics_
 from deploy.cluster.settings import ClusterSettings
-from deploy.cluster.topic_check import Watched
+from deploy.cluster.topic_check import TopicWatch
 from deploy.logs import LogWriter
 from ingest import app as ingest_app
-from ingest.clock import SystemClock
 from ingest.errors import Unavailable
 from ingest.http.server import Receiver
 from ingest.kafka import producer
 from ingest.kafka.publisher import Publisher
-from ingest.keys import Rings
 from ingest.metrics import ReceiverMetrics
 from ingest.receive import Log
 from ingest.recent_refusals import RecentRefusals
@@ -32,95 +30,93 @@ from schemas.record_format import Record
 from workers.admin import app
 from workers.admin.probes import Check
 
-LOG_SHARE = 5 / 6  # of the whole answer's time: the log's own deadline passes first, and its refusal says why
+LOG_SHARE = 5 / 6  # of the request deadline: the append's own deadline expires first, and its refusal has a reason
 
 
-class StrongLog:
-    """The log, as long as its topic is as strong as `success` promises. A load balancer's probe is asked now and then;
-    this is asked for every notification."""
+class DurableLog:
+    """The log, which refuses appends while its topic is less durable than `success` promises.
 
-    def __init__(self, log: Log, strength: Watched) -> None:
+    Readiness alone is not enough: a load balancer reads it now and then, but this check is made at every append.
+    """
+
+    def __init__(self, log: Log, watch: TopicWatch) -> None:
         self._log = log
-        self._strength = strength
+        self._watch = watch
 
     async def append(self, record: Record) -> None:
-        """When this returns, the record is as durable as promised.
+        """Append the record. When this returns, it is as durable as promised.
 
         Raises:
-            Unavailable: the topic is too weak, or was not seen yet; or the log does not take it.
+            Unavailable: the topic is too weak or was not seen yet, or the append failed.
         """
-        if self._strength.trouble is not None:
-            raise Unavailable(self._strength.trouble)
+        if self._watch.trouble is not None:
+            raise Unavailable(self._watch.trouble)
         await self._log.append(record)
 
 
 @asynccontextmanager
 async def running(
-    settings: ClusterSettings, lines: LogWriter, registry: CollectorRegistry
+    settings: ClusterSettings, log_writer: LogWriter, registry: CollectorRegistry
 ) -> AsyncIterator[dict[str, str]]:
-    """A receiver that serves; what is given is where its ports are. On leaving it drains and closes.
+    """Run a receiver; yield the URLs of its ports by `public` and `admin`. On leaving it drains and closes.
 
     Raises:
-        refusals.REFUSALS: it cannot be started as told.
+        start_errors.REFUSALS: it cannot start.
     """
-    clock = SystemClock()
-    accounts = accounts_file.read(settings.accounts)
-    rings = Rings(accounts, settings.accounts.parent)
-    token = process.admin_token(settings)
+    config = process.read_config(settings)
     connection = connections.kafka(settings)
     topic = topics.named(topics.NOTIFICATION, settings.topic_prefix)
-    strength = Watched(
+    watch = TopicWatch(
         lambda: kafka_admin.look(connection, [topic]),
         topics_.wanted(prefix=settings.topic_prefix, only=[topics.NOTIFICATION]),
         development=settings.development,
         every_s=settings.topics_look_interval_s,
     )
-    await strength.check()
+    await watch.check()
     async with AsyncExitStack() as stack:
-        metrics = ReceiverMetrics(registry, accounts)
+        metrics = ReceiverMetrics(registry, config.accounts)
         publisher = Publisher(
             build=producer.factory(
                 connection, topic, client_id=connections.name("ingest"), idempotent=settings.kafka_idempotence
             ),
             observer=metrics,
-            logger=lines,
+            logger=log_writer,
             deadline_s=settings.request_deadline_s * LOG_SHARE,
         )
         stack.push_async_callback(publisher.stop)
         await publisher.start()
-        health = _ReceiverHealth(publisher, strength)
-        application = app.probes(readiness=health.checks, registry=registry, log=lines, token=token)
-        admin_url = await process.serve_admin(stack, application, settings, lines)
-        await stack.enter_async_context(process.background_tasks(registry, health.checks, lines, strength.run))
+        health = _ReceiverHealth(publisher, watch)
+        application = app.probes(readiness=health.checks, registry=registry, log=log_writer, token=config.admin_token)
+        admin_url = await process.serve_admin(stack, application, settings, log_writer)
+        await stack.enter_async_context(process.background_tasks(registry, health.checks, log_writer, watch.run))
         with start_errors.binding("public port", settings.host, settings.port, "port"):
             health.receiver = await stack.enter_async_context(
                 ingest_app.serving(
                     settings=settings,
-                    accounts=accounts,
-                    rings=rings,
-                    log=StrongLog(publisher, strength),
-                    logger=lines,
+                    accounts=config.accounts,
+                    rings=config.rings,
+                    log=DurableLog(publisher, watch),
+                    logger=log_writer,
                     metrics=metrics,
                     recent=RecentRefusals(),
-                    clock=clock,
-                    receipts=Authenticator(rings, connections.receipt_keys(settings)).receipt,
+                    clock=config.clock,
+                    receipts=Authenticator(config.rings, connections.receipt_keys(settings)).receipt,
                 )
             )
-        public_url = process.url(settings.host, health.receiver.port)
-        yield {"public": public_url, "admin": admin_url}
+        yield {"public": process.url(settings.host, health.receiver.port), "admin": admin_url}
 
 
 class _ReceiverHealth:
-    """What has to be so for the receiver to take notifications."""
+    """The checks that a receiver must pass to be ready."""
 
-    def __init__(self, publisher: Publisher, strength: Watched) -> None:
+    def __init__(self, publisher: Publisher, watch: TopicWatch) -> None:
         self.receiver: Receiver | None = None
         self._publisher = publisher
-        self._strength = strength
+        self._watch = watch
 
     async def checks(self) -> Sequence[Check]:
         return [
             process.accepting(self.receiver),
             process.check("kafka", self._publisher.trouble),
-            process.check("topics", self._strength.trouble),
+            process.check("topics", self._watch.trouble),
         ]

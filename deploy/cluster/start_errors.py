@@ -1,4 +1,4 @@
-"""What the cluster engine's processes are refused for, beyond what any process of ours is."""
+"""The exceptions that refuse the start of a process of the cluster engine."""
 
 from deploy import start_errors
 from deploy.cluster.settings import UnreadableFile

@@ -1,13 +1,12 @@
-"""Whether the topics keep what `success` promises, and the watch that a process keeps over it.
+"""Check that topics are as durable as `success` promises, at the start of a process and while it runs.
 
-A topic that is too weak loses acknowledged notifications quietly, on the day when a broker dies: one replica too few,
-a leader that was elected without the last records, a retention shorter than the workers' longest stop. No later step
-can find out. So a process looks when it starts and refuses what it sees, and it looks again from time to time, since
-topics are altered by people. A topic that is missing refuses nothing: it promises nothing either, and the process waits
-for whoever makes it.
+A topic that is too weak loses acknowledged notifications without a sign, on the day when a broker dies: with one
+replica too few, with a leader elected without the last records, or with a retention shorter than the workers' longest
+stop. No later step can detect that. So a process refuses to start on a weak topic, and checks it regularly, because
+operators change topics. A missing topic does not refuse the start: it promises nothing, and the process waits for it.
 
-How many replicas are alive at this moment is not judged here: the brokers refuse records where they are too few, and
-the publisher tells.
+The number of replicas alive at the moment is not checked here. If they are too few, the brokers refuse records, and the
+publisher reports that.
 """
 
 import asyncio
@@ -21,18 +20,18 @@ REPLICAS_LEAST = 3
 IN_SYNC_LEAST = 2
 RETENTION_LEAST = timedelta(days=7)
 EVERY_S = 60.0
-EVERY_IN_TROUBLE_S = 2.0  # a process that is not ready should not stay so for long once somebody has seen to it
+EVERY_IN_TROUBLE_S = 2.0  # so that a process becomes ready soon after an operator has mended the topic
 REMEDY = "`alipay-notify topics plan` shows what differs, `alipay-notify topics apply` corrects it"
 
 Look = Callable[[], Awaitable[Mapping[str, Found]]]
 
 
 class NotSeen(Exception):
-    """The cluster could not be looked at; it says why. Nothing is known of the topics then."""
+    """The cluster could not be read, so nothing is known of the topics; the text says why."""
 
 
 class TooWeak(Exception):
-    """The topics do not keep what would be promised on them, and the start is refused; `faults` are all of them."""
+    """Topics are too weak to start on; `faults` names all weaknesses."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("; ".join([*faults, REMEDY]))
@@ -40,7 +39,7 @@ class TooWeak(Exception):
 
 
 def weaknesses(wanted: Sequence[TopicSpec], found: Mapping[str, Found], *, development: bool = False) -> list[str]:
-    """What is too weak, in words; nothing where all is well. Development is forgiven too few copies, nothing else."""
+    """Return one text for each weakness. `development` allows fewer replicas, and nothing else."""
     return [fault for topic in wanted for fault in _of(topic, found.get(topic.name), development=development)]
 
 
@@ -51,7 +50,7 @@ def _of(topic: TopicSpec, there: Found | None, *, development: bool) -> Iterator
     if not development:
         yield from _copies(topic.name, there)
     if there.config.get(UNCLEAN_ELECTION, "false") != "false":
-        yield f"{topic.name} has {UNCLEAN_ELECTION} on: a leader without the last records may be elected"
+        yield f"{topic.name} has {UNCLEAN_ELECTION} on: a leader that lacks the last records may be elected"
     policies = _policies(there.config)
     if "compact" in policies and "compact" not in _policies(topic.config):
         yield f"{topic.name} is compacted: all but the last record of an order would be deleted"
@@ -61,30 +60,30 @@ def _of(topic: TopicSpec, there: Found | None, *, development: bool) -> Iterator
 
 def _copies(name: str, there: Found) -> Iterator[str]:
     if there.replicas < REPLICAS_LEAST:
-        yield f"{name} has a replication factor of {there.replicas}, and {REPLICAS_LEAST} is the least"
+        yield f"{name} has a replication factor of {there.replicas}; it must be at least {REPLICAS_LEAST}"
     in_sync = there.config.get(MIN_IN_SYNC, "")
     if not in_sync.isdecimal() or int(in_sync) < IN_SYNC_LEAST:
-        yield f"{name} has {MIN_IN_SYNC} {in_sync or 'unknown'}, and {IN_SYNC_LEAST} is the least"
+        yield f"{name} has {MIN_IN_SYNC} {in_sync or 'unknown'}; it must be at least {IN_SYNC_LEAST}"
 
 
 def _retention(name: str, kept: str) -> Iterator[str]:
-    """Kafka's -1 is for ever."""
+    """Yield the weakness of this `retention.ms`; Kafka's -1 means for ever."""
     if not kept.removeprefix("-").isdecimal():
-        yield f"{name} does not say its {RETENTION_MS}"
+        yield f"{name} has an unknown {RETENTION_MS}"
     elif 0 <= int(kept) < RETENTION_LEAST / timedelta(milliseconds=1):
         days = int(kept) / (24 * 3_600_000)
-        yield f"{name} keeps its records for {days:.2g} days, and {RETENTION_LEAST.days} is the least"
+        yield f"{name} keeps its records for {days:.2g} days; it must keep them for at least {RETENTION_LEAST.days}"
 
 
 def _policies(config: Mapping[str, str]) -> set[str]:
     return {part.strip() for part in config.get(CLEANUP, "").split(",")}
 
 
-class Watched:
-    """The topics of one process, looked at again and again.
+class TopicWatch:
+    """Checks the topics of one process regularly.
 
-    `trouble` says what keeps the process from being ready, and is `None` after a look that found nothing. A look that
-    fails tells nothing new: what the last one found stands, and before the first one the topics are unknown.
+    `trouble` says why the process is not ready, and is `None` after a check that found no weakness. A check that fails
+    leaves the result of the last one. Before the first successful check the topics are unknown.
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class Watched:
         every_s: float = EVERY_S,
         every_in_trouble_s: float = EVERY_IN_TROUBLE_S,
     ) -> None:
-        self.trouble: str | None = "the topics have not been looked at yet"
+        self.trouble: str | None = "the topics have not been checked yet"
         self._look = look
         self._wanted = wanted
         self._is_development = development
@@ -105,11 +104,11 @@ class Watched:
         self._is_seen = False
 
     async def check(self) -> None:
-        """Look once, before the start. Returns too where the cluster cannot be seen or a topic is not there yet:
-        `trouble` says so then.
+        """Check once, before the start. Return also if the cluster cannot be read or a topic is missing; `trouble`
+        says so then.
 
         Raises:
-            TooWeak: topics were seen that are not as strong as promised.
+            TooWeak: topics exist that are too weak.
         """
         found = await self._found()
         there = [topic for topic in self._wanted if topic.name in found]
@@ -117,7 +116,7 @@ class Watched:
             raise TooWeak(faults)
 
     async def run(self) -> None:
-        """Look from time to time, until cancelled."""
+        """Check regularly, until cancelled."""
         while True:
             await asyncio.sleep(self._every_s if self.trouble is None else self._every_in_trouble_s)
             await self._found()
@@ -125,9 +124,9 @@ class Watched:
     async def _found(self) -> Mapping[str, Found]:
         try:
             found = await self._look()
-        except Exception as error:  # also what nobody foresaw: a watch that ended would leave its last verdict standing
+        except Exception as error:  # of any kind: a watch that ended would leave its last result standing
             if not self._is_seen:
-                self.trouble = f"the topics could not be looked at yet: {error}"
+                self.trouble = f"the topics could not be checked yet: {error}"
             return {}
         self._is_seen = True
         self.trouble = "; ".join(weaknesses(self._wanted, found, development=self._is_development)) or None

@@ -1,8 +1,8 @@
-"""`alipay-notify worker`: records from Kafka to their dispositions in the order store, and events back to Kafka.
+"""`alipay-notify worker`: process records from Kafka into the order store, and publish order events to Kafka.
 
-Composition, in the order in which things need each other: the store, the locks, the ends at Kafka, the loops. It ends
-in the reverse order: the batch in hand is finished, its events are sent, the group is left, so that others take the
-partitions over at once, and what this worker led is handed on.
+The parts are started in the order of their dependencies: store, locks, event producer, consumer, loops, admin port. On
+a stop the worker finishes its batch, sends the events, and leaves the consumer group, so that other workers take over
+its partitions at once (`deploy.process` has the whole order).
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -11,14 +11,12 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from deploy import accounts_file, process
-from deploy.authentication import Authenticator, believing_the_log, keep_keys
-from deploy.cluster import connections, housekeeping, settings
-from deploy.cluster.settings import ClusterSettings
+from deploy import process
+from deploy.authentication import Authenticator, forgeable_confirmations, reload_keys
+from deploy.cluster import connections, housekeeping
+from deploy.cluster.settings import ClusterSettings, UnreadableFile, postgres_address, redis_address
 from deploy.embedded.locks import LocalLocks
 from deploy.logs import LogWriter
-from ingest.clock import SystemClock
-from ingest.keys import Rings
 from schemas import topics
 from schemas.telemetry import Field
 from workers import app as workers_app
@@ -38,46 +36,47 @@ from workers.postgres.store import PostgresOrderStore
 from workers.redis import clients as redis_clients
 from workers.redis.locks import RedisLocks, spread
 
-BELIEVES_LOG = (
-    "whoever may write to the log can say for this account that Alipay confirmed a notification: "
-    "give all processes one ALIPAY_NOTIFY_RECEIPT_KEY_FILE"
+FORGEABLE = (
+    "this account uses notify_verify, but no receipt key is set: anyone who can write to the topic can fake a "
+    "confirmation; set ALIPAY_NOTIFY_RECEIPT_KEY_FILE to the same file on all processes"
 )
 
 
 @asynccontextmanager
 async def running(
-    told: ClusterSettings, lines: LogWriter, registry: CollectorRegistry
+    settings: ClusterSettings, log_writer: LogWriter, registry: CollectorRegistry
 ) -> AsyncIterator[dict[str, str]]:
-    """A worker at work; what is given is where its admin port is.
+    """Run a worker; yield the URL of its admin port by `admin`.
 
     Raises:
-        refusals.REFUSALS: it cannot be started as told.
+        start_errors.REFUSALS: it cannot start.
     """
-    clock = SystemClock()
-    accounts = accounts_file.read(told.accounts)
-    rings = Rings(accounts, told.accounts.parent)
-    token = process.admin_token(told)
-    connection, name = connections.kafka(told), connections.name("worker")
-    receipt_keys = connections.receipt_keys(told)
-    for account in believing_the_log(accounts.values(), receipt_keys):
-        lines.warning(BELIEVES_LOG, **{Field.ACCOUNT: account})
+    config = process.read_config(settings)
+    accounts, rings, now_ms = config.accounts, config.rings, config.clock.epoch_ms
+    connection, name = connections.kafka(settings), connections.name("worker")
+    receipt_keys = connections.receipt_keys(settings)
+    for account in forgeable_confirmations(accounts.values(), receipt_keys):
+        log_writer.warning(FORGEABLE, **{Field.ACCOUNT: account})
     async with AsyncExitStack() as stack:
-        store = await PostgresOrderStore.open(settings.postgres_address(told), holder=name, now_ms=clock.epoch_ms)
+        store = await PostgresOrderStore.open(postgres_address(settings), holder=name, now_ms=now_ms)
         stack.push_async_callback(store.close)
-        locks = await _locks(told, stack)
-        counted = metrics.WorkerMetrics(registry, accounts, now_ms=clock.epoch_ms)
+        locks = await _locks(settings, stack)
+        worker_metrics = metrics.WorkerMetrics(registry, accounts, now_ms=now_ms)
+        worker_log = WorkerLog(log_writer, sample=settings.log_sample)
         events = KafkaEvents(
             lambda: clients.producer(connection, client_id=name),
-            named=lambda topic: topics.named(topic, told.topic_prefix),
+            named=lambda topic: topics.named(topic, settings.topic_prefix),
         )
         stack.push_async_callback(events.stop)
         source = KafkaSource(
-            lambda: clients.consumer(connection, group=told.group, client_id=name, session_s=told.kafka_session_s),
-            topic=topics.named(topics.NOTIFICATION, told.topic_prefix),
+            lambda: clients.consumer(
+                connection, group=settings.group, client_id=name, session_s=settings.kafka_session_s
+            ),
+            topic=topics.named(topics.NOTIFICATION, settings.topic_prefix),
             last_settled=store.last_settled,
             all_settled=store.all_settled,
-            observer=GroupTelemetry(registry, group=told.group, logger=lines),
-            accept_loss=told.accept_log_loss,
+            observer=GroupTelemetry(registry, group=settings.group, logger=log_writer),
+            accept_loss=settings.accept_log_loss,
         )
         stack.push_async_callback(source.stop)
         worker = await stack.enter_async_context(
@@ -89,45 +88,43 @@ async def running(
                 locks=locks,
                 events=events,
                 woken=store.woken,
-                observer=Observers(
-                    metrics=counted, log=WorkerLog(lines, sample=told.log_sample), changes=OrderChanges()
-                ),
-                logger=lines,
+                observer=Observers(metrics=worker_metrics, log=worker_log, changes=OrderChanges()),
+                logger=log_writer,
                 token=name.encode(),
-                now_ms=clock.epoch_ms,
+                now_ms=now_ms,
                 leads=store.leadership.leads,
                 are_settled=store.are_settled,
             )
         )
         health = _health(store, source, events, worker)
-        application = app.probes(readiness=health, registry=registry, log=lines, token=token)
-        admin_url = await process.serve_admin(stack, application, told, lines)
+        application = app.probes(readiness=health, registry=registry, log=log_writer, token=config.admin_token)
+        admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = (
-            partial(counted.keep_fresh, store),
-            partial(housekeeping.watch_lag, source, counted, group=told.group),
-            partial(housekeeping.prune, store, clock.epoch_ms),
-            partial(keep_keys, rings, accounts, lines, interval_s=told.key_reload_interval_s),
+            partial(worker_metrics.keep_fresh, store),
+            partial(housekeeping.watch_lag, source, worker_metrics, group=settings.group),
+            partial(housekeeping.prune, store, now_ms),
+            partial(reload_keys, rings, accounts, log_writer, interval_s=settings.key_reload_interval_s),
         )
-        await stack.enter_async_context(process.background_tasks(registry, health, lines, *chores))
+        await stack.enter_async_context(process.background_tasks(registry, health, log_writer, *chores))
         yield {"admin": admin_url}
 
 
-async def _locks(told: ClusterSettings, stack: AsyncExitStack) -> IdempotencyLocks:
-    """Redis, or locks of this process alone."""
-    address = settings.redis_address(told)
+async def _locks(settings: ClusterSettings, stack: AsyncExitStack) -> IdempotencyLocks:
+    """Return the locks in Redis, or locks within this process if no Redis is configured."""
+    address = redis_address(settings)
     if address is None:
         return LocalLocks()
     try:
         client = redis_clients.connect(address)
         locks = RedisLocks(client, slot_of=spread) if redis_clients.is_cluster(address) else RedisLocks(client)
     except ValueError as error:
-        raise settings.UnreadableFile(str(error)) from None
+        raise UnreadableFile(str(error)) from None
     stack.push_async_callback(locks.close)
     return locks
 
 
 def _health(store: PostgresOrderStore, source: KafkaSource, events: KafkaEvents, worker: Worker) -> Readiness:
-    """An event topic that is away keeps no order from its changes, so it is no reason to be unready."""
+    """Return the checks. `events` is not needed: without the event topics, orders still change and the outbox fills."""
 
     async def checks() -> Sequence[Check]:
         return [

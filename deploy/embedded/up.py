@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from deploy import accounts_file, process, start_errors
+from deploy import process, start_errors
 from deploy.authentication import Authenticator
 from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
@@ -24,9 +24,7 @@ from deploy.embedded.source import JournalSource
 from deploy.logs import LogWriter
 from deploy.settings import EmbeddedSettings
 from ingest import app as ingest_app
-from ingest.clock import SystemClock
 from ingest.http.server import Receiver
-from ingest.keys import Rings
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from schemas.events import Outgoing
@@ -71,10 +69,8 @@ async def running(
         AlreadyRunning, FileNotUsable, Damaged, Infrastructure: the data directory cannot be used.
         CannotBind: a port cannot be had.
     """
-    clock = SystemClock()
-    accounts = accounts_file.read(settings.accounts)
-    rings = Rings(accounts, settings.accounts.parent)
-    token = process.admin_token(settings)
+    config = process.read_config(settings)
+    clock, accounts, rings = config.clock, config.accounts, config.rings
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(directory.opened(settings.data_dir, now_ms=clock.epoch_ms))
         recent = RecentRefusals()
@@ -116,7 +112,7 @@ async def running(
             wake=opened.store.woken.set,
             now_ms=clock.epoch_ms,
             log=lines,
-            token=token,
+            token=config.admin_token,
         )
         admin_url = await process.serve_admin(stack, application, settings, lines)
         chores = housekeeping.housekeeping(opened, source=source, metrics=counted, now_ms=clock.epoch_ms)

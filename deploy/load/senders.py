@@ -137,7 +137,7 @@ def _sent(task: Task, parent: Connection) -> Done:
     last_due = schedule.due(max(0, len(told) - 1))
     again = _Alipay(task, accounts, requests, until=last_due + task.limits.drain_s) if task.repeat else None
     try:
-        with asyncio.Runner(loop_factory=process.factory()) as runner:
+        with asyncio.Runner(loop_factory=process.loop_factory()) as runner:
             attempts = runner.run(
                 generator.run(
                     [one.request for one in requests],

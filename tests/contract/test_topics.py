@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from deploy.cli.main import application
 from deploy.cluster import kafka_admin, topic_check, topic_diff, topics
 from deploy.cluster.kafka_admin import BrokerRefused, KafkaAdmin
-from deploy.cluster.topic_check import NotSeen, TooWeak, Watched
+from deploy.cluster.topic_check import NotSeen, TooWeak, TopicWatch
 from deploy.cluster.topics import TopicSpec
 from schemas.topics import NOTIFICATION
 
@@ -139,7 +139,7 @@ async def test_a_watch_refuses_weak_topics_and_sees_when_they_are_corrected(
     async def look() -> dict[str, topics.Found]:
         return await kafka_admin.look({"bootstrap_servers": kafka}, [topic.name])
 
-    observer = Watched(look, [topic], development=True, every_s=0.05)
+    observer = TopicWatch(look, [topic], development=True, every_s=0.05)
     await observer.check()
     assert "is missing" in (observer.trouble or "")
     await made(admin, topic)

@@ -62,7 +62,7 @@ async def on_kafka(merchant: Merchant, *, kafka: str, prefix: str, receipt_key_f
         async with cluster_receiver.running(told, lines, CollectorRegistry()) as where:
             while not await ports.is_ok(urlsplit(where["admin"]).port or 0, "/readyz"):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-            process.settle_garbage()
+            process.freeze_heap()
             yield urlsplit(where["public"]).port or 0
         lines.close()
 

@@ -1,4 +1,4 @@
-"""`accounts.toml` is read whole, or its faults are."""
+"""Reading `accounts.toml`: all accounts, or all faults."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def faults(path: Path) -> list[str]:
     return caught.value.faults
 
 
-def test_the_accounts_of_a_file_are_read(tmp_path: Path) -> None:
+def test_accounts_are_read_with_non_ascii_key_names(tmp_path: Path) -> None:
     path = tmp_path / "accounts.toml"
     path.write_text(
         '[accounts.a]\nfamily = "mapi"\nsign_type = "RSA"\nkeys = ["密.pem"]\nseller_id = "1"\n', encoding="utf-8"
@@ -22,7 +22,7 @@ def test_the_accounts_of_a_file_are_read(tmp_path: Path) -> None:
     assert accounts_file.read(path)["a"].keys == {"密.pem": "密.pem"}
 
 
-def test_a_file_that_is_absent_no_toml_or_no_text_is_a_fault(tmp_path: Path) -> None:
+def test_missing_or_unreadable_file_is_a_fault(tmp_path: Path) -> None:
     path = tmp_path / "accounts.toml"
     assert "cannot be read" in faults(path)[0]
     for content in (b"[accounts", b"\xff\xfe"):

@@ -1,4 +1,4 @@
-"""What a process believes of a record: the signature, and what its own side vouches for."""
+"""Authentication of records: by signature, by receipt, and the header `confirmed`."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from deploy.authentication import Authenticator, believing_the_log
+from deploy.authentication import Authenticator, forgeable_confirmations
 from ingest.errors import NotConfirmed, Refused
 from ingest.keys import Rings
 from schemas.accounts import Account, SignType
@@ -14,12 +14,12 @@ from schemas.record_format import RecordContents
 from tests.support import alipay
 
 SECRET = b"s" * 32
-NAMELESS = {"out_trade_no": "W-1", "notify_id": "N-2", "total_fee": "9.00"}  # a website's notification names no payee
+NAMELESS = {"out_trade_no": "W-1", "notify_id": "N-2", "total_fee": "9.00"}  # website notifications name no payee
 
 
 @pytest.fixture
 def account(tmp_path: Path) -> Account:
-    """One that has every notification confirmed, since its notifications may name nobody."""
+    """An account that confirms every notification, because its notifications may name no payee."""
     name = alipay.written(tmp_path, "alipay.pem", alipay.pem(alipay.rsa_key()))
     return alipay.mapi(SignType.RSA2, seller_id=None, notify_verify=True, keys={"k0": name})
 
@@ -29,8 +29,8 @@ def rings(account: Account, tmp_path: Path) -> Rings:
     return Rings({account.name: account}, tmp_path)
 
 
-def claiming(account: Account, **changes: str) -> RecordContents:
-    """A record that says it was confirmed. Alipay signed it, for whomever."""
+def confirmed_record(account: Account, **changes: str) -> RecordContents:
+    """A record whose header states that it was confirmed. Alipay signed it, perhaps for another merchant."""
     return RecordContents(
         account=account.name,
         family=account.family.value,
@@ -43,50 +43,48 @@ def claiming(account: Account, **changes: str) -> RecordContents:
     )
 
 
-def test_where_there_are_receipts_a_header_alone_confirms_nothing(account: Account, rings: Rings) -> None:
-    trust, written_by_hand = Authenticator(rings, [SECRET]), claiming(account)
-    for receipt in (b"", b"guessed", Authenticator(rings, [b"other" * 8]).receipt(written_by_hand)):
+def test_header_confirmed_counts_only_with_a_valid_receipt(account: Account, rings: Rings) -> None:
+    authenticator, forged = Authenticator(rings, [SECRET]), confirmed_record(account)
+    for receipt in (b"", b"guessed", Authenticator(rings, [b"other" * 8]).receipt(forged)):
         for anew in (False, True):
             with pytest.raises(NotConfirmed):
-                trust.authenticate(structs.replace(written_by_hand, receipt=receipt), account, anew=anew)
+                authenticator.authenticate(structs.replace(forged, receipt=receipt), account, anew=anew)
             with pytest.raises(NotConfirmed):
-                trust.authenticate_anew(structs.replace(written_by_hand, receipt=receipt), account)
+                authenticator.authenticate_anew(structs.replace(forged, receipt=receipt), account)
 
 
-def test_a_receipt_vouches_for_the_confirmation_also_where_the_signature_is_checked_anew(
-    account: Account, rings: Rings
-) -> None:
-    trust = Authenticator(rings, [SECRET])
-    received = structs.replace(claiming(account), receipt=trust.receipt(claiming(account)))
-    trust.authenticate(received, account)
-    trust.authenticate(received, account, anew=True)
+def test_valid_receipt_keeps_the_confirmation_if_the_signature_is_checked_anew(account: Account, rings: Rings) -> None:
+    authenticator = Authenticator(rings, [SECRET])
+    received = structs.replace(confirmed_record(account), receipt=authenticator.receipt(confirmed_record(account)))
+    authenticator.authenticate(received, account)
+    authenticator.authenticate(received, account, anew=True)
 
 
-def test_a_receipt_vouches_for_no_signature_that_is_checked_anew(account: Account, rings: Rings) -> None:
-    trust = Authenticator(rings, [SECRET])
-    unsigned = structs.replace(claiming(account), body=alipay.urlencoded(NAMELESS))
-    received = structs.replace(unsigned, receipt=trust.receipt(unsigned))
-    trust.authenticate(received, account)
+def test_valid_receipt_does_not_replace_a_signature_that_is_checked_anew(account: Account, rings: Rings) -> None:
+    authenticator = Authenticator(rings, [SECRET])
+    unsigned = structs.replace(confirmed_record(account), body=alipay.urlencoded(NAMELESS))
+    received = structs.replace(unsigned, receipt=authenticator.receipt(unsigned))
+    authenticator.authenticate(received, account)
     with pytest.raises(Refused):
-        trust.authenticate(received, account, anew=True)
+        authenticator.authenticate(received, account, anew=True)
 
 
-def test_without_receipts_and_in_a_log_of_our_own_the_header_is_all_there_is(account: Account, rings: Rings) -> None:
-    Authenticator(rings, []).authenticate(claiming(account), account)
-    Authenticator(rings, [SECRET], is_log_private=True).authenticate(claiming(account), account)
+def test_header_confirmed_counts_without_receipt_keys_and_in_a_private_log(account: Account, rings: Rings) -> None:
+    Authenticator(rings, []).authenticate(confirmed_record(account), account)
+    Authenticator(rings, [SECRET], is_log_private=True).authenticate(confirmed_record(account), account)
 
 
-def test_a_secret_is_changed_while_receivers_and_workers_know_both(account: Account, rings: Rings) -> None:
+def test_receipt_key_is_rotated_without_refusing_a_record(account: Account, rings: Rings) -> None:
     old, new = SECRET, b"n" * 32
-    told = claiming(account)
+    record = confirmed_record(account)
     steps = [Authenticator(rings, secrets) for secrets in ([old], [old, new], [new, old], [new])]
     for receiver, worker in [*pairwise(steps), *pairwise(reversed(steps))]:
-        worker.authenticate(structs.replace(told, receipt=receiver.receipt(told)), account)
+        worker.authenticate(structs.replace(record, receipt=receiver.receipt(record)), account)
     with pytest.raises(NotConfirmed):
-        steps[-1].authenticate(structs.replace(told, receipt=steps[0].receipt(told)), account)
+        steps[-1].authenticate(structs.replace(record, receipt=steps[0].receipt(record)), account)
 
 
-def test_accounts_of_which_a_log_is_believed_are_known(account: Account) -> None:
-    assert believing_the_log([account], []) == [account.name]
-    assert believing_the_log([account], [SECRET]) == []
-    assert believing_the_log([structs.replace(account, notify_verify=False)], []) == []
+def test_accounts_with_notify_verify_are_forgeable_without_receipt_keys(account: Account) -> None:
+    assert forgeable_confirmations([account], []) == [account.name]
+    assert forgeable_confirmations([account], [SECRET]) == []
+    assert forgeable_confirmations([structs.replace(account, notify_verify=False)], []) == []

@@ -1,7 +1,8 @@
-"""Log lines: one object a line, nothing that must not be seen, and nobody who waits for their reader."""
+"""Log lines: one object a line, no secrets, and no caller that waits for the reader of the pipe."""
 
 import json
 import logging
+import re
 import threading
 import time
 from io import StringIO
@@ -20,15 +21,15 @@ NASTY = 'a\r\n{"event":"false"}\x1b[31m\u2028\u202e\x00\x7f\x85\u200b'
 
 def written(*calls: tuple[str, dict[str, object]], console: bool = False) -> str:
     text = StringIO()
-    lines = LogWriter(text, console=console)
-    lines.start()
+    log_writer = LogWriter(text, console=console)
+    log_writer.start()
     for event, fields in calls:
-        lines.info(event, **fields)
-    lines.close()
+        log_writer.info(event, **fields)
+    log_writer.close()
     return text.getvalue()
 
 
-def test_a_line_is_one_json_object_with_time_level_and_event() -> None:
+def test_line_is_one_json_object_with_time_level_and_event() -> None:
     (line,) = written(("notification", {"account": "s", "out_trade_no": b"O-1", "duration_ms": 0.5})).splitlines()
     shown = json.loads(line)
     assert shown | {"timestamp": ""} == {
@@ -40,7 +41,7 @@ def test_a_line_is_one_json_object_with_time_level_and_event() -> None:
 
 @pytest.mark.parametrize("console", [False, True])
 @pytest.mark.parametrize("value", [NASTY, NASTY.encode(), ValueError(NASTY)])
-def test_a_value_cannot_leave_its_line(value: object, console: bool) -> None:
+def test_value_cannot_break_its_line(value: object, console: bool) -> None:
     text = written(("e", {"error": value}), console=console)
     assert text.count("\n") == 1
     assert not set("\r\u2028\u202e\x00\x7f\x85\u200b") & set(text)
@@ -48,7 +49,7 @@ def test_a_value_cannot_leave_its_line(value: object, console: bool) -> None:
 
 
 @pytest.mark.parametrize("key", sorted(REDACTED))
-def test_redacted_keys_show_nothing(key: str) -> None:
+def test_values_of_redacted_keys_are_never_written(key: str) -> None:
     assert "secret-7" not in written(("e", {key: "secret-7"}))
 
 
@@ -59,93 +60,93 @@ VALUES = st.one_of(
 
 
 @given(st.dictionaries(st.sampled_from(["account", "status", "sign", "a"]), VALUES))
-def test_a_line_that_is_written_quickly_is_the_line_that_looking_at_each_value_writes(
-    fields: dict[str, object],
-) -> None:
-    quickly = logs._plain_json(fields)
-    assert quickly is None or quickly == logs._json({key: logs._shown(key, value) for key, value in fields.items()})
+def test_fast_path_writes_the_same_line_as_the_slow_path(fields: dict[str, object]) -> None:
+    line = logs._plain_json(fields)
+    assert line is None or line == logs._json({key: logs._shown(key, value) for key, value in fields.items()})
 
 
 @pytest.mark.parametrize("number", ["O-1", b"O-1"])
-def test_the_usual_line_is_written_quickly(number: str | bytes) -> None:
+def test_usual_line_takes_the_fast_path(number: str | bytes) -> None:
     assert logs._plain_json({"account": "s", "out_trade_no": number, "duration_ms": 0.5, "version": None}) is not None
 
 
-def test_chinese_stays_readable() -> None:
+def test_chinese_text_is_not_escaped() -> None:
     assert "验签失败" in written(("e", {"reason": "验签失败"}))
 
 
-def test_what_json_cannot_hold_is_shown_all_the_same() -> None:
+def test_values_that_json_cannot_represent_are_written_as_text() -> None:
     shown = json.loads(written(("e", {"a": b"\xff", "b": "\ud800", "c": 10**400, "d": object()})))
     assert shown["a"] == "\\xff"
 
 
-def test_a_value_is_no_longer_than_anybody_reads() -> None:
+def test_long_value_is_cut() -> None:
     assert len(written(("e", {"a": "x" * 100_000}))) < 3_000
 
 
 class Blocked:
-    """A pipe whose reader stands still."""
+    """A pipe whose reader has stopped reading, until `may_go_on` is set."""
 
     def __init__(self) -> None:
+        self.is_blocked = threading.Event()
         self.may_go_on = threading.Event()
         self.text = ""
 
     def write(self, text: str) -> None:
+        self.is_blocked.set()
         self.may_go_on.wait()
         self.text += text
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: `write` keeps no buffer."""
 
 
-def test_nobody_waits_for_a_reader_that_stands_still_and_what_is_dropped_is_counted() -> None:
+def test_callers_do_not_wait_for_a_stopped_reader_and_dropped_lines_are_counted() -> None:
     stream = Blocked()
     dropped: list[int] = []
-    lines = LogWriter(stream, queue_max=100)
-    lines.tell_dropped(dropped.append)
-    lines.start()
-    lines.info("first")
-    time.sleep(0.1)
+    log_writer = LogWriter(stream, queue_max=100)
+    log_writer.count_dropped(dropped.append)
+    log_writer.start()
+    log_writer.info("first")
+    assert stream.is_blocked.wait(10)
     began = time.monotonic()
     for _ in range(250):
-        lines.info("more")
+        log_writer.info("more")
     assert time.monotonic() - began < 0.1
-    assert (lines.dropped, sum(dropped)) == (150, 150)
+    assert (log_writer.dropped, sum(dropped)) == (150, 150)
     stream.may_go_on.set()
-    lines.close()
+    log_writer.close()
     assert stream.text.count("\n") == 101
 
 
-def test_a_broken_pipe_is_nobodys_trouble() -> None:
+def test_broken_pipe_does_not_stop_the_process() -> None:
     stream = StringIO()
-    lines = LogWriter(stream)
-    lines.start()
+    log_writer = LogWriter(stream)
+    log_writer.start()
     stream.close()
-    lines.info("e")
-    lines.close()
+    log_writer.info("e")
+    log_writer.close()
 
 
-def test_many_writers_lose_no_line() -> None:
+def test_no_line_is_lost_between_gathering_and_waiting() -> None:
     text = StringIO()
-    lines = LogWriter(text)
-    lines.start()
+    log_writer = LogWriter(text)
+    log_writer.start()
     for number in range(2_000):
-        lines.info("e", count=number)
+        log_writer.info("e", count=number)
         if number % 100 == 0:
             time.sleep(0.003)
-    lines.close()
+    log_writer.close()
     assert [json.loads(line)["count"] for line in text.getvalue().splitlines()] == list(range(2_000))
 
 
-def test_the_libraries_warn_through_it_and_aiohttps_server_does_not() -> None:
+def test_library_warnings_are_forwarded_once_and_aiohttp_server_is_silent() -> None:
     text = StringIO()
-    lines = LogWriter(text)
-    lines.start()
+    log_writer = LogWriter(text)
+    log_writer.start()
     root = logging.getLogger()
     before = root.handlers[:], root.level
     try:
-        logs.capture_standard_logging(lines)
+        logs.capture_standard_logging(log_writer)
         logging.getLogger("asyncio").warning("slow: %s", NASTY)
         logging.getLogger("aiohttp.server").error("Error handling request")
         logging.getLogger("asyncio").warning("slow: %s", "again, at once")
@@ -153,6 +154,15 @@ def test_the_libraries_warn_through_it_and_aiohttps_server_does_not() -> None:
         root.handlers[:], root.level = before
         for name in ("aiohttp.server", "aiohttp.access"):
             logging.getLogger(name).setLevel(logging.NOTSET)
-    lines.close()
+    log_writer.close()
     (line,) = text.getvalue().splitlines()
     assert json.loads(line)["logger"] == "asyncio"
+
+
+def test_terminal_line_shows_level_event_and_values_in_colour() -> None:
+    line = written(("notification", {"account": "s", "reason": "two words"}), console=True)
+    plain = re.sub("\x1b\\[[0-9;]*m", "", line)
+    assert (
+        plain.partition("Z ")[2].rstrip() == "[info     ] notification                   account=s reason='two words'"
+    )
+    assert line != plain

@@ -1,17 +1,26 @@
-"""The life of a process: what happens to a small loop that fails."""
+"""The life of a process: configuration, signals, the admin port's address, and chores that fail."""
 
 import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from deploy import process
+from deploy import process, settings
+from deploy.logs import LogWriter
+from schemas.accounts import BadAccounts
+from tests.support import alipay
 from tests.support.fakes import MemoryLogger
+from workers.admin.guard import OpenAdmin
 from workers.admin.probes import Check
 
 
-async def test_a_small_loop_that_fails_is_told_of_and_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "AGAIN_S", 0.0)
+async def test_failed_chore_is_logged_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "RESTART_AFTER_S", 0.0)
     log = MemoryLogger()
     begun = 0
     goes_on = asyncio.Event()
@@ -30,3 +39,57 @@ async def test_a_small_loop_that_fails_is_told_of_and_begins_anew(monkeypatch: p
     async with asyncio.timeout(5), process.background_tasks(CollectorRegistry(), nothing, log, chore):
         await goes_on.wait()
     assert [event for event, _ in log.lines].count("a housekeeping loop failed") == 2
+
+
+async def test_health_checks_are_exported_as_gauges() -> None:
+    registry = CollectorRegistry()
+    checked = asyncio.Event()
+
+    async def health() -> list[Check]:
+        checked.set()
+        return [process.check("kafka", None), process.check("store", "gone"), process.check("topics", "weak")]
+
+    async with asyncio.timeout(5), process.background_tasks(registry, health, MemoryLogger()):
+        await checked.wait()
+        while registry.get_sample_value("alipay_notify_ready") is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert registry.get_sample_value("alipay_notify_ready") == 0
+    up = [registry.get_sample_value("alipay_notify_dependency_up", {"dependency": name}) for name in ("kafka", "store")]
+    assert up == [1, 0]
+
+
+async def test_signal_leaves_the_process_in_good_order(tmp_path: Path) -> None:
+    happened: list[str] = []
+
+    @asynccontextmanager
+    async def running(_: CollectorRegistry) -> AsyncIterator[str]:
+        yield "it"
+        happened.append("left")
+
+    async def started(what: str) -> None:
+        happened.append(f"started {what}")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with (tmp_path / "log").open("w") as stream:
+        async with asyncio.timeout(10):
+            await process.run_until_signal(running, LogWriter(stream), started)
+    assert happened == ["started it", "left"]
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("10.0.0.1", "10.0.0.1"), ("localhost", "localhost")],
+)
+def test_url_names_an_address_that_this_machine_reaches(host: str, shown: str) -> None:
+    assert process.url(host, 80) == f"http://{shown}:80"
+
+
+def test_config_is_refused_without_accounts_or_with_an_open_admin_port(tmp_path: Path) -> None:
+    with pytest.raises(BadAccounts, match="cannot be read"):
+        process.read_config(settings.load({}, accounts=tmp_path / "none.toml"))
+    key = alipay.written(tmp_path, "alipay.pem", alipay.pem(alipay.rsa_key()))
+    accounts = tmp_path / "accounts.toml"
+    accounts.write_text(f'[accounts.a]\nfamily = "mapi"\nsign_type = "RSA"\nkeys = ["{key}"]\nseller_id = "1"\n')
+    assert process.read_config(settings.load({}, accounts=accounts)).admin_token is None
+    with pytest.raises(OpenAdmin):
+        process.read_config(settings.load({}, accounts=accounts, admin_host="0.0.0.0"))
