@@ -1,8 +1,7 @@
-"""Where a worker is put together, in order, in one place; taken apart in the reverse order.
+"""Composition of a worker: three loops over the log, the store, the locks and the topics of one engine.
 
-The log, the store, the claims and the topics are given: each engine has its own. A worker is three loops: the consumer,
-which brings every new record to its disposition; the sweeper, which tries what was parked; the relay, which sends what
-the two have written.
+The consumer gives every new record its disposition, the sweeper retries held notifications that are due, and the relay
+sends the events that the two have written. A stop takes them down in the reverse order.
 """
 
 import asyncio
@@ -25,11 +24,11 @@ from workers.sweeper import Sweeper, always_leads
 
 
 class WorkersStore(Store, HeldPort, Protocol):
-    """A store as a worker needs it."""
+    """The order store, with the ports of all three loops."""
 
 
 class Worker:
-    """A working worker. `trouble` is why it stands still, where it does: somebody has to look."""
+    """The three loops of one worker. `trouble` is the reason why the worker stopped by itself; empty while it works."""
 
     def __init__(
         self, *, processing: Processing, consumer: Consumer, sweeper: Sweeper, relay: Relay, logger: Logger
@@ -48,12 +47,14 @@ class Worker:
         self._sending = asyncio.create_task(self._run(self._relay.run))
 
     async def stop(self) -> None:
-        """Finish the batch in hand, and send its events. What is not finished is delivered again, or lies in the
-        outbox."""
+        """Finish the batch in hand and send its events.
+
+        During an outage it ends all the same: the batch is redelivered, and its events stay in the outbox.
+        """
         self._consumer.stop()
         self._sweeper.stop()
         await asyncio.gather(*self._writing)
-        self._relay.stop()
+        self._relay.stop()  # last, so that it sends the events of the last batch
         if self._sending is not None:
             await self._sending
 
@@ -61,19 +62,20 @@ class Worker:
         try:
             await loop()
         except TooManyDeadLetters as error:
-            self._stand_still(f"stopped after {error}: look at `alipay-notify held list`, then start again")
+            self._stop_writing(f"{error}: check `alipay-notify held list`, fix the cause, then restart the worker")
         except InfrastructureDown as error:
-            self._stand_still(str(error))
+            self._stop_writing(str(error))
         except Exception as error:
-            # A fault of ours in a loop. Nothing is lost by standing still, and going on blindly could lose something.
+            # Our own bug. Stopping loses nothing, because the log keeps the records; going on could.
             self._logger.error("a loop of the worker failed", **{Field.ERROR: error})
-            self._stand_still(f"failed: {type(error).__name__}")
+            self._stop_writing(f"failed: {type(error).__name__}")
 
-    def _stand_still(self, why: str) -> None:
+    def _stop_writing(self, why: str) -> None:
+        """Stop the two loops that write. The relay goes on: their events are durable and have to go out."""
         self.trouble = why
         self._consumer.stop()
         self._sweeper.stop()
-        self._logger.error("the worker stands still", **{Field.ERROR: why})
+        self._logger.error("worker stopped", **{Field.ERROR: why})
 
 
 @asynccontextmanager
@@ -93,7 +95,12 @@ async def working(
     leads: Callable[[], Awaitable[bool]] = always_leads,
     are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = none_are_settled,
 ) -> AsyncIterator[Worker]:
-    """A worker at work; on leaving it finishes its batch, and only then may log and store be closed."""
+    """Run a worker until the block ends; then it finishes its batch. Close log and store only after that.
+
+    `token` names this worker among the lock holders. `woken` is set when held rows came due early or an event was
+    written outside the loops. `leads` returns whether sweeping is this worker's turn, `are_settled` whether the store
+    has processed these records.
+    """
     processing = Processing(
         accounts=accounts, authenticate=authenticate, store=store, events=events, observer=observer, now_ms=now_ms
     )

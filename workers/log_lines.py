@@ -1,7 +1,7 @@
-"""The worker's log lines: one for each record, at its end, with its disposition; one for each wait.
+"""The worker's log lines: one for each record, with its disposition; one for each wait.
 
-Only numbers and closed words, never a field of the form. Of what is routine a large shop may log every n-th; what is
-held has a line every time.
+They have only numbers and values of closed sets, and no field of the form but its ids and status. A large shop may log
+every n-th routine record; a held one always has its line.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from workers.settlement.plan import Delivery, ParsedRecord, WritePlan
 
 
 class Logger(Protocol):
-    """Where lines go. It must not wait."""
+    """A structured logger, which must not block."""
 
     def info(self, event: str, /, **fields: Any) -> None: ...
 
@@ -24,7 +24,7 @@ class Logger(Protocol):
 
 
 class WorkerLog:
-    """What one worker logs. Of events sent and of time spent the counters tell."""
+    """The log of one worker. Counters have the events sent and the time spent."""
 
     def __init__(self, logger: Logger, *, sample: int = 1) -> None:
         self._logger = logger
@@ -44,13 +44,13 @@ class WorkerLog:
         fields = {Field.ERROR: f"{type(error).__name__}: {error}", Field.ATTEMPT: attempts}
         self._logger.warning("paused", **fields, **{Field.DURATION_MS: round(wait_s * 1000)})
 
-    def fault(self, error: Exception) -> None:
-        """One of those who are told what happened failed: our fault, and nobody's record suffers from it."""
-        self._logger.error("a watcher failed", **{Field.ERROR: error})
+    def observer_failed(self, error: Exception) -> None:
+        """Log that an observer failed: our bug, without an effect on any record."""
+        self._logger.error("an observer failed", **{Field.ERROR: error})
 
     def _settled(self, delivery: Delivery, attempt: int) -> None:
-        put = self._logger.warning if delivery.disposition in HELD else self._logger.info
-        put(
+        log = self._logger.warning if delivery.disposition in HELD else self._logger.info
+        log(
             "settled",
             **{
                 Field.ACCOUNT: delivery.account,

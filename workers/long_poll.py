@@ -1,9 +1,9 @@
-"""Who waits for an order to change, and the call that wakes them. In this process only, in memory only.
+"""Long polls: requests that wait for an order to change, and the call that wakes them. In memory, for one process.
 
-Waiting is a convenience of the API: what was missed is read from the store at the next question. So a waiter always
-begins to watch *before* it reads: a change between its reading and its waiting has then woken it already.
+A wake-up that is lost does no harm, because the next request reads the store. A request begins to watch *before* it
+reads: a change between its read and its wait has then woken it already.
 
-The number of waiters is bounded: each holds a connection open, and the page of every buyer who comes back asks for one.
+The number of waiters is bounded, because each holds a connection open, and each returning buyer's page makes one.
 """
 
 import asyncio
@@ -12,15 +12,15 @@ from contextlib import contextmanager
 
 from workers.settlement.plan import AccountKey, WritePlan
 
-WAITERS_MAX = 1000  # with some 10 KiB of connection each: the size of a busy shop's return page, not of an attack
+WAITERS_MAX = 1000  # enough for a busy shop's return page; some 10 KiB of connection each
 
 
 class TooManyWaiters(Exception):
-    """There is no room for one more; ask again without waiting."""
+    """The limit of waiters is reached; ask again without waiting."""
 
 
 class Waiter:
-    """One who waits. It may be woken before it waits; then it does not wait."""
+    """A request that waits. If it is woken before it waits, it does not wait."""
 
     def __init__(self) -> None:
         self._woken = asyncio.Event()
@@ -29,7 +29,7 @@ class Waiter:
         self._woken.set()
 
     async def wait(self, timeout_s: float) -> bool:
-        """Whether it was woken, within the time, since the last time that it was."""
+        """Return True when woken, also by a wake-up before this call; False after `timeout_s`."""
         try:
             async with asyncio.timeout(max(timeout_s, 0)):
                 await self._woken.wait()
@@ -40,10 +40,7 @@ class Waiter:
 
 
 class OrderChanges:
-    """The meeting point of those who change orders and those who wait for it.
-
-    `seen` counts the changes, so that somebody who knows an older number knows that there has been one since.
-    """
+    """The waiters for order changes. `seen` counts the changes; if it has risen since, there was one."""
 
     def __init__(self, *, waiters_max: int = WAITERS_MAX) -> None:
         self._waiters_max = waiters_max
@@ -54,26 +51,26 @@ class OrderChanges:
         self.seen = 0
 
     def settled(self, plan: WritePlan) -> None:
-        """Wake those who wait for an order that this plan changed, or for a notification of it. The plan is stored."""
+        """Wake the waiters for the orders of this plan, which is stored, or for any change."""
         if not plan.deliveries and not plan.orders:
             return
         self.seen += 1
         if not self._count:
             return
-        for named in {(delivery.account, delivery.order) for delivery in plan.deliveries}:
-            self._wake(named)
+        for key in {(delivery.account, delivery.order) for delivery in plan.deliveries}:
+            self._wake(key)
         for write in plan.orders:
             self._wake((write.order.account, write.order.number))
         self._wake_all()
 
     def changed(self, account: str, order: str) -> None:
-        """Wake those who wait for this order."""
+        """Wake the waiters for this order, or for any change."""
         self.seen += 1
         self._wake((account, order))
         self._wake_all()
 
     def close(self) -> None:
-        """Wake everybody, and let nobody wait any more: the process is about to end, and each deserves its answer."""
+        """Wake all waiters, so that each request gets an answer before the process ends."""
         self._closed = True
         for waiters in self._of_order.values():
             for waiter in waiters:
@@ -82,17 +79,17 @@ class OrderChanges:
 
     @property
     def is_closed(self) -> bool:
-        """Whether waiting has no purpose any more."""
+        """Whether no more changes will come."""
         return self._closed
 
     @contextmanager
     def watch(self, account: str, order: str) -> Iterator[Waiter]:
-        """A waiter for one order, from now until the end of the block.
+        """Wait for changes of one order, from now until the end of the block.
 
         Raises:
-            TooManyWaiters: there is no room.
+            TooManyWaiters: the limit is reached.
         """
-        waiter = self._entered()
+        waiter = self._new_waiter()
         waiters = self._of_order.setdefault((account, order), set())
         waiters.add(waiter)
         try:
@@ -105,12 +102,12 @@ class OrderChanges:
 
     @contextmanager
     def watch_all(self) -> Iterator[Waiter]:
-        """A waiter for any change at all, from now until the end of the block.
+        """Wait for changes of any order, from now until the end of the block.
 
         Raises:
-            TooManyWaiters: there is no room.
+            TooManyWaiters: the limit is reached.
         """
-        waiter = self._entered()
+        waiter = self._new_waiter()
         self._of_all.add(waiter)
         try:
             yield waiter
@@ -118,14 +115,14 @@ class OrderChanges:
             self._count -= 1
             self._of_all.discard(waiter)
 
-    def _entered(self) -> Waiter:
+    def _new_waiter(self) -> Waiter:
         if self._count >= self._waiters_max:
             raise TooManyWaiters(f"{self._waiters_max} requests are waiting already")
         self._count += 1
         return Waiter()
 
-    def _wake(self, named: AccountKey) -> None:
-        for waiter in self._of_order.get(named, ()):
+    def _wake(self, key: AccountKey) -> None:
+        for waiter in self._of_order.get(key, ()):
             waiter.wake()
 
     def _wake_all(self) -> None:

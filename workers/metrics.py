@@ -1,9 +1,7 @@
-"""Instruments from the specifications in `schemas.telemetry`, on the registry that is given.
+"""The worker's metrics, made from their specifications in `schemas.telemetry` on a given registry.
 
-The worker's instruments, made from the specifications in `schemas.telemetry` on the registry that is given.
-
-Children are kept: `labels()` costs more than the count. Every label value comes from a closed set; a trade status is a
-text that Alipay chose, so what is not in the list here counts as `other`. Nothing depends on what is counted.
+Children are kept, because `labels()` costs more than the count. Every label value comes from a closed set, so that no
+sender can add a series: a trade status is Alipay's text, and one that is not listed here counts as `other`.
 """
 
 import asyncio
@@ -51,15 +49,15 @@ class _Cause(Struct):
     status: str = ""
 
 
-class _Announced(Struct):
+class _Event(Struct):
     cause: _Cause | None = None
 
 
-_announced = msgspec.json.Decoder(_Announced).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class WorkerMetrics:
-    """What one worker counts; it implements `workers.processing.Watch`."""
+    """The metrics of one worker; they observe its loops (`workers.observers`)."""
 
     def __init__(self, registry: CollectorRegistry, accounts: Iterable[str], *, now_ms: Callable[[], int]) -> None:
         self._accounts = frozenset(accounts)
@@ -85,17 +83,17 @@ class WorkerMetrics:
         self._lag_s = gauge(telemetry.LAG_SECONDS, registry)
 
     def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
-        """A batch has its dispositions. One that goes on waiting, tried by the sweeper, is counted no second time."""
-        again = {parsed.position for parsed in parsed_records if parsed.held is not None}
-        ended = [each for each in plan.deliveries if each.position not in again or each.disposition not in HELD]
-        # A batch has few kinds of ends and of statuses, and each count takes a lock.
-        ends = collections.Counter((each.disposition, each.reason) for each in ended)
-        for (disposition, reason), count in ends.items():
+        """Count the dispositions of a batch. A retried row that is held again was counted when it first came."""
+        retried = {parsed.position for parsed in parsed_records if parsed.held is not None}
+        counted = [each for each in plan.deliveries if each.position not in retried or each.disposition not in HELD]
+        # Group first: a batch has few dispositions and statuses, and each count takes a lock.
+        dispositions = collections.Counter((each.disposition, each.reason) for each in counted)
+        for (disposition, reason), count in dispositions.items():
             self._processed[disposition].inc(count)
             if disposition in HELD:
                 self._held.of(disposition.value, reason.value).inc(count)
-        told = (each for each in ended if each.status and each.position not in again)
-        for (account, status), count in collections.Counter((each.account, each.status) for each in told).items():
+        new = (each for each in counted if each.status and each.position not in retried)
+        for (account, status), count in collections.Counter((each.account, each.status) for each in new).items():
             self._statuses.of(self._account(account), _status(status)).inc(count)
         paid: collections.Counter[tuple[str, str]] = collections.Counter()
         for account, money in plan.paid:
@@ -111,46 +109,46 @@ class WorkerMetrics:
                 self._delay.observe(max(0.0, parsed.received_at_ms / 1000 - notification.happened_at.timestamp()))
 
     def emitted(self, events: Sequence[Outgoing]) -> None:
-        """Events were acknowledged."""
+        """Measure the way from receiver to topic, for each order event that was acknowledged."""
         now_s = self._now_ms() / 1000
         for event in events:
             if event.topic != topics.ORDER_EVENT:
                 continue
-            said = _announced(event.value)
-            if said.cause is not None:
-                status = _status(said.cause.status)
-                self._end_to_end.of(status).observe(max(0.0, now_s - said.cause.received_at.timestamp()))
+            cause = _decode_event(event.value).cause
+            if cause is not None:
+                seconds = max(0.0, now_s - cause.received_at.timestamp())
+                self._end_to_end.of(_status(cause.status)).observe(seconds)
 
     def step(self, name: str, seconds: float) -> None:
         self._steps.of(name).observe(seconds)
 
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
-        """A batch waits for infrastructure, or is decided again because another worker had been at its orders."""
+        """Count a wait for infrastructure, or for a version conflict to be decided again."""
         self._retries.of("pause", "infrastructure").inc()
         if isinstance(error, VersionConflict):
             self._fenced.inc()
 
     def replayed(self, result: str) -> None:
-        """A held notification was tried again by a person."""
+        """Count an operator's replay of a held notification."""
         self._replayed.of(result).inc()
 
     def lock_outcome(self, outcome: str, count: int = 1) -> None:
         self._lock_outcomes.of(outcome).inc(count)
 
     def lag(self, *, messages: int, seconds: float, partition: int = 0, group: str = "worker") -> None:
-        """How far the worker is behind the log."""
+        """Show how far the worker is behind the log."""
         labels = (topics.NOTIFICATION, str(partition), group)
         self._lag.labels(*labels).set(messages)
         self._lag_s.labels(*labels).set(seconds)
 
     def lag_ended(self, *, partition: int, group: str) -> None:
-        """The partition is another worker's now, who shows its lag."""
+        """Stop showing the lag of a partition that another worker has now."""
         labels = (topics.NOTIFICATION, str(partition), group)
         self._lag.remove(*labels)
         self._lag_s.remove(*labels)
 
     async def refresh(self, held: HeldPort) -> None:
-        """Ask the store for the gauges that only it can give."""
+        """Update the gauges that only the store knows."""
         counts = await held.counts()
         known = {count.disposition: count for count in counts.held}
         for disposition in HELD:
@@ -164,9 +162,9 @@ class WorkerMetrics:
         self._outbox_oldest.set((counts.outbox_oldest_ms or 0) / 1000)
 
     async def keep_fresh(self, held: HeldPort, *, interval_s: float = GAUGES_INTERVAL_S) -> None:
-        """Refresh from time to time until cancelled. A store that does not answer leaves the gauges as they were."""
+        """Refresh every `interval_s` until cancelled. If the store does not answer, the gauges keep their values."""
         while True:
-            with contextlib.suppress(Exception):  # whatever the store's trouble is, its own gauge and alert tell of it
+            with contextlib.suppress(Exception):  # the store's trouble has a gauge and an alert of its own
                 await self.refresh(held)
             await asyncio.sleep(interval_s)
 
@@ -175,7 +173,7 @@ class WorkerMetrics:
 
 
 class _Children:
-    """The children of one counter, each made once."""
+    """The children of one counter, by label values."""
 
     def __init__(self, family: Counter) -> None:
         self._family = family
@@ -189,7 +187,7 @@ class _Children:
 
 
 class _Spans:
-    """The children of one histogram, each made once."""
+    """The children of one histogram, by label value."""
 
     def __init__(self, family: Histogram) -> None:
         self._family = family

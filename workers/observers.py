@@ -1,7 +1,7 @@
-"""Everybody who wants to know what the worker does, behind the ports of those who tell. Nothing here is a guarantee.
+"""Observers of the worker: metrics, log lines, long polls. Best effort: none may block or fail a batch.
 
-Each is told by a plain call after the thing is true; none of them may wait. One that fails is a fault of ours, and must
-not make a settled batch look as if it had failed: it is counted, and has its line in the log.
+Each is called after the fact, with a plain call, and must not wait. If one raises, that is our bug: it is counted and
+logged, and the batch stays processed.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,21 +16,21 @@ from workers.settlement.plan import ParsedRecord, WritePlan
 
 
 class Observers:
-    """Metrics, log lines and those who wait for a change: one `workers.processing.Watch` for all of them."""
+    """Metrics, log lines and long polls behind one `ProcessingObserver` and `ConsumerObserver`."""
 
     def __init__(self, *, metrics: WorkerMetrics, log: WorkerLog, changes: OrderChanges) -> None:
         self._metrics = metrics
         self._log = log
         self._changes = changes
-        self.faults = 0
+        self.failures = 0
 
     def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
-        self._tell(lambda: self._changes.settled(plan))
-        self._tell(lambda: self._metrics.settled(plan, parsed_records))
-        self._tell(lambda: self._log.settled(plan, parsed_records))
+        self._notify(lambda: self._changes.settled(plan))
+        self._notify(lambda: self._metrics.settled(plan, parsed_records))
+        self._notify(lambda: self._log.settled(plan, parsed_records))
 
     def emitted(self, events: Sequence[Outgoing]) -> None:
-        self._tell(lambda: self._metrics.emitted(events))
+        self._notify(lambda: self._metrics.emitted(events))
 
     def step(self, name: str, seconds: float) -> None:
         self._metrics.step(name, seconds)
@@ -42,10 +42,10 @@ class Observers:
     def lock_outcome(self, outcome: str, count: int) -> None:
         self._metrics.lock_outcome(outcome, count)
 
-    def _tell(self, call: Callable[[], None]) -> None:
+    def _notify(self, call: Callable[[], None]) -> None:
         try:
             call()
         except Exception as error:
-            self.faults += 1
-            with suppress(Exception):  # it may be the lines that failed
-                self._log.fault(error)
+            self.failures += 1
+            with suppress(Exception):  # the log may be the observer that failed
+                self._log.observer_failed(error)

@@ -1,9 +1,9 @@
-"""The third loop of a worker: what lies in the outbox goes to its topics, in version order.
+"""The third loop of a worker: send the events of the outbox to their topics, in version order.
 
-It runs beside the consumer, so that orders go on changing, and offsets being committed, while a topic is away: the
-events lie in the store, in the transaction that made them, and wait. There is one loop to a process, and so one send at
-a time: versions leave in their order. An event may go out twice, when the process dies between acknowledgement and
-mark: with the same id, so consumers see the second one for what it is.
+It runs beside the consumer. While a topic is away, orders still change and offsets are committed; the events wait in
+the store, where the same transaction has written them. A process has one relay, so one send runs at a time, and the
+versions of an order leave in order. If the process dies between acknowledgement and mark, the event is sent twice, with
+the same id, by which consumers recognise it.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from workers.backoff import Backoff, BackoffObserver
 from workers.errors import InfrastructureDown
 
 EVENTS_MAX = 500  # per send
-LAST_EVENTS_MAX = 2000  # after the stop: as many as a worker has of its own; what others left, another one sends
-LOOK_EVERY_S = 2.0  # for what another process left behind: nobody wakes us for that
+LAST_EVENTS_MAX = 2000  # after the stop: more than this worker's own; another worker sends adopted ones
+LOOK_EVERY_S = 2.0  # for events that another process left unsent: nothing wakes this loop for them
 
 
 class Relay:
-    """Sends whenever it is woken, until the outbox is empty. `emit` sends at most so many and says how many it did."""
+    """The loop. `emit` sends at most this many events and returns how many it sent."""
 
     def __init__(
         self,
@@ -36,11 +36,11 @@ class Relay:
         self._backoff = Backoff(observer, self._stopping)
 
     def wake(self) -> None:
-        """Something may have been written to the outbox."""
+        """Look at the outbox soon: an event may have been written."""
         self._woken.set()
 
     def stop(self) -> None:
-        """Ask the loop to end, after one more try at what lies there: whoever writes has ended before."""
+        """Ask the loop to end after one more round. Stop the loops that write events before."""
         self._stopping.set()
         self._woken.set()
 
@@ -48,11 +48,11 @@ class Relay:
         """Send until stopped.
 
         Raises:
-            Broken: something we depend on is damaged.
+            InfrastructureDamaged: a topic or the store needs an operator.
         """
         while True:
             is_last = self._stopping.is_set()
-            # Cleared first: what is written from here on wakes us again, even while this round sends.
+            # Clear before sending: events that are written during this round wake the loop again.
             self._woken.clear()
             try:
                 await self._backoff.until_done(self.run_once)
@@ -64,11 +64,10 @@ class Relay:
             await self._rest()
 
     async def run_once(self) -> int:
-        """Returns when all that was in the outbox is acknowledged and marked; how many events that were. Once a stop is
-        asked for, a part of it is enough.
+        """Send until the outbox is empty, or, after a stop, `LAST_EVENTS_MAX` events; return the number sent.
 
         Raises:
-            InfrastructureDown: some may be sent, some not. All of them are still in the outbox, or marked.
+            InfrastructureDown: some events may be sent and not marked; each is still in the outbox until it is marked.
         """
         sent = sent_last = 0
         while True:

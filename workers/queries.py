@@ -1,6 +1,6 @@
-"""What people and programs ask the store: an order with all that happened to it, held notifications, the counts.
+"""Reads from the store: the shapes of orders, held notifications and counts, and the ports that provide them.
 
-The shapes, and the ports that the admin API, the sweeper and the gauges call. Reading never locks a batch out.
+The admin API, the sweeper and the gauges use these ports. A read never blocks a batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from workers.settlement.plan import Delivery, HeldRow, WritePlan
 
 
 class Emitted(Struct, frozen=True, kw_only=True):
-    """An event of an order; `sent_at_ms` is `None` until its topic has acknowledged it."""
+    """An event with its number in the outbox; `sent_at_ms` is `None` until its topic has acknowledged it."""
 
     number: int
     event: Outgoing
@@ -23,7 +23,7 @@ class Emitted(Struct, frozen=True, kw_only=True):
 
 
 class OrderPage(Struct, frozen=True, kw_only=True):
-    """All that is known of one order number; `order` is `None` where there are only held notifications."""
+    """Everything about one order number; `order` is `None` if it has only held notifications."""
 
     account: str
     number: str
@@ -34,8 +34,11 @@ class OrderPage(Struct, frozen=True, kw_only=True):
 
 
 class HeldPage(Struct, frozen=True, kw_only=True):
-    """One held notification and what became of it. `resolution` is empty while it is unresolved, else
-    `applied`, `duplicate`, `stale` (settled after all) or `discarded`; `by` and `why` are those of a person."""
+    """One held notification and its outcome.
+
+    `resolution` is empty while it is unresolved, then `applied`, `duplicate`, `stale` or `discarded`. `by`, `why` and
+    `replays` are of operators: name and reason of the last decision, and the number of replays.
+    """
 
     row: HeldRow
     resolved_at_ms: int | None
@@ -46,7 +49,7 @@ class HeldPage(Struct, frozen=True, kw_only=True):
 
 
 class HeldQuery(Struct, frozen=True, kw_only=True):
-    """Which held notifications are meant; `None` means any."""
+    """A filter of held notifications; `None` means any."""
 
     account: str | None = None
     order: str | None = None
@@ -58,7 +61,7 @@ class HeldQuery(Struct, frozen=True, kw_only=True):
 
 
 class HeldCount(Struct, frozen=True, kw_only=True):
-    """How many unresolved rows of one disposition there are, and since when the oldest waits."""
+    """The number of unresolved rows of one disposition, and the time of the oldest."""
 
     disposition: Disposition
     count: int
@@ -66,14 +69,14 @@ class HeldCount(Struct, frozen=True, kw_only=True):
 
 
 class ParkedCount(Struct, frozen=True, kw_only=True):
-    """How many parked rows have been tried so often. A store may count all from `retries.FIRST_WAITS_S` on as one."""
+    """The number of parked rows with this many retries. A store may join all counts beyond `parking.FIRST_WAITS_S`."""
 
     attempts: int
     count: int
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """The gauges that only the store can give."""
+    """The gauges that only the store knows."""
 
     held: tuple[HeldCount, ...]
     parked: tuple[ParkedCount, ...]
@@ -85,13 +88,13 @@ class OrdersPort(Protocol):
     """Orders, for the API."""
 
     async def order_page(self, account: str, number: str) -> OrderPage | None:
-        """The page, or `None` where nothing at all is known of the number. At most the 1,000 latest deliveries."""
+        """Return the page with the 1,000 latest deliveries; `None` if nothing is known about the number."""
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
-        """(account, order) of every order whose order, trade or notification number is exactly this."""
+        """Return (account, order) of every order with exactly this order, trade or notification number."""
 
     async def recent(self, limit: int) -> Sequence[OrderPage]:
-        """The orders that changed last, newest first, without deliveries and events."""
+        """Return the orders that changed last, newest first, without deliveries and events."""
 
     async def register(
         self,
@@ -103,32 +106,32 @@ class OrdersPort(Protocol):
         by: str,
         why: str,
     ) -> WritePlan:
-        """Load and lock the order, decide; write the plan, the links refund → order and an audit row. One transaction.
+        """In one transaction: load and lock the order, decide, write the plan, the refunds' links and an audit row.
 
         Raises:
             RefundTaken: one of the refunds is linked to another order; nothing is written.
-            Fenced, Infrastructure: as `workers.processing.Store.settle`.
+            VersionConflict, InfrastructureDown: as `workers.processing.Store.settle`.
         """
 
 
 class HeldPort(Protocol):
-    """Held notifications, for the API, the CLI and the sweeper."""
+    """Held notifications, for the API, the CLI and the sweeper; `settlement.parking` has their life."""
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
-        """Oldest first."""
+        """Return the held notifications that match, oldest first."""
 
     async def held_page(self, id_: str) -> HeldPage | None: ...
 
     async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
-        """Parked rows whose time has come, longest due first."""
+        """Return parked rows that are due, the longest due first."""
 
     async def next_due_ms(self) -> int | None:
-        """When the next parked row comes due."""
+        """Return when the next parked row comes due; `None` if none is parked."""
 
     async def discard(self, id_: str, *, by: str, why: str, now_ms: int) -> bool:
-        """Resolve an unresolved row without applying it, with an audit row; False where it was resolved already."""
+        """Resolve a row without applying it, with an audit row. Return False if it is resolved already."""
 
     async def note_replay(self, ids: Sequence[str], *, by: str, why: str, now_ms: int) -> None:
-        """Count a replay of these rows and leave an audit row, before they are tried again."""
+        """Count a replay of these rows and write audit rows, before they are retried."""
 
     async def counts(self) -> Counts: ...

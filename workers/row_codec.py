@@ -1,7 +1,7 @@
-"""How our values lie in a store's rows, and how they come back. Pure.
+"""Our values as rows of a store, and back. Pure.
 
-Both engines' tables have the same columns in the same order, so these tuples are written once. What SQL searches or
-constrains is a column; the facts of an order and the headers of a record are msgpack. Moments are epoch milliseconds
+The tables of both engines have the same columns in the same order, so these tuples are written once. A value that SQL
+searches or constrains has a column; an order's facts and a record's headers are msgpack. Times are epoch milliseconds
 here, whatever type a database keeps them in.
 """
 
@@ -25,29 +25,29 @@ _decode_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
 
 
 def order_row(write: OrderWrite, changed_at_ms: int) -> Row:
-    """The columns of `orders` from `version` on, then its key."""
-    order, seen = write.order, write.view
+    """Return the columns of `orders` from `version` on, then its key."""
+    order, view = write.order, write.view
     return (
         order.version,
         _encode(order),
-        _rank(seen),
-        seen.status.value,
-        None if seen.closed_because is None else seen.closed_because.value,
-        seen.trade,
-        seen.amount_minor,
-        seen.currency,
-        seen.refunded_minor,
-        " ".join(seen.flags),
+        _rank(view),
+        view.status.value,
+        None if view.closed_because is None else view.closed_because.value,
+        view.trade,
+        view.amount_minor,
+        view.currency,
+        view.refunded_minor,
+        " ".join(view.flags),
         changed_at_ms,
         order.number,
         order.account,
     )
 
 
-def _rank(seen: View) -> int:
-    if seen.status is Status.CLOSED:
-        return RANK[State.REFUNDED if seen.closed_because is ClosedBecause.REFUNDED else State.LAPSED]
-    return RANK[State[seen.status.name]]
+def _rank(view: View) -> int:
+    if view.status is Status.CLOSED:
+        return RANK[State.REFUNDED if view.closed_because is ClosedBecause.REFUNDED else State.LAPSED]
+    return RANK[State[view.status.name]]
 
 
 def order(facts: bytes) -> Order:
@@ -55,7 +55,7 @@ def order(facts: bytes) -> Order:
 
 
 def order_and_view(row: Row) -> tuple[Order, View]:
-    """From the columns of `ORDER`."""
+    """Return the order and its view from the columns of `ORDER`."""
     facts, status, closed_because, trade, amount_minor, currency, refunded_minor, flags = row
     return _decode_order(facts), View(
         status=Status(status),
@@ -69,7 +69,7 @@ def order_and_view(row: Row) -> tuple[Order, View]:
 
 
 def delivery_row(delivery: Delivery) -> Row:
-    """The columns of `DELIVERY`."""
+    """Return the columns of `DELIVERY`."""
     return (
         delivery.position.partition,
         delivery.position.offset,
@@ -107,7 +107,7 @@ def delivery(row: Row) -> Delivery:
 
 
 def ledger_row(entry: LedgerRow) -> Row:
-    """The columns of `notifications` behind its number."""
+    """Return the columns of `notifications` after its number."""
     record = entry.record
     return (
         entry.notification_id,
@@ -123,7 +123,7 @@ def ledger_row(entry: LedgerRow) -> Row:
 
 
 def held_row(held: HeldRow) -> Row:
-    """The columns of `HELD`."""
+    """Return the columns of `HELD`."""
     record = held.record
     return (
         held.position.partition,
@@ -162,12 +162,12 @@ def held(row: Row) -> HeldRow:
 
 
 def held_page(row: Row) -> HeldPage:
-    """From the columns of `HELD_PAGE`."""
+    """Return the page from the columns of `HELD_PAGE`."""
     return HeldPage(row=held(row), resolved_at_ms=row[15], resolution=row[16], by=row[17], why=row[18], replays=row[19])
 
 
 def outbox_row(event: Outgoing, written_at_ms: int) -> Row:
-    """The columns of `outbox` behind its number, but for `sent_at_ms`."""
+    """Return the columns of `outbox` after its number, without `sent_at_ms`."""
     return (
         event.id,
         event.topic,
@@ -180,7 +180,7 @@ def outbox_row(event: Outgoing, written_at_ms: int) -> Row:
 
 
 def emitted(row: Row) -> Emitted:
-    """From the columns of `EMITTED`."""
+    """Return the event from the columns of `EMITTED`."""
     number, id_, topic, key, value, headers, sent_at_ms = row
     event = Outgoing(id=id_, topic=topic, key=key, value=value, headers=_decode_headers(headers))
     return Emitted(number=number, event=event, sent_at_ms=sent_at_ms)

@@ -1,11 +1,10 @@
-"""The second loop of a worker: held notifications whose time has come.
+"""The second loop of a worker: retry held notifications that are due. `settlement.parking` has their life.
 
-A parked notification is tried when it is due. What it waited for may come true earlier: then the store makes it due in
-the same transaction, and wakes this loop where both live in one process; across processes it is found within
-`LOOK_EVERY_S`.
+A row comes due by its schedule, or at once when the notification's order, trade or refund becomes known. The store then
+wakes this loop if it runs in the same process; the sweeper of another process finds the row within `LOOK_EVERY_S`.
 
-Where several workers share a store, one of them sweeps: the others' loops stand by, and ask each time they look whether
-it is their turn now. Two that sweep at once do the same work twice and no harm.
+If several workers share a store, one of them leads and sweeps. The others ask at every look whether they lead now. Two
+workers that sweep at once repeat work and do no harm, because a retry applies only to a row that is still as it was.
 """
 
 import asyncio
@@ -16,14 +15,14 @@ from workers.backoff import Backoff, BackoffObserver
 from workers.errors import InfrastructureDown
 from workers.settlement.plan import HeldRow
 
-ROWS_MAX = 100  # per round: live traffic has its turn in between
-# A payment that waited for its order's registration is released by this look, where a console in another process has
-# registered it; and the buyer's page waits for it.
+ROWS_MAX = 100  # per round, so that new records are processed in between
+# If a console in another process registers an order, this look releases the order's parked payment, and the buyer's
+# page waits for that.
 LOOK_EVERY_S = 0.5
 
 
-class Parked(Protocol):
-    """The held rows, as far as this loop asks for them."""
+class ParkedRows(Protocol):
+    """The store's parked rows by due time, as in `workers.queries.HeldPort`."""
 
     async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]: ...
 
@@ -31,18 +30,17 @@ class Parked(Protocol):
 
 
 async def always_leads() -> bool:
-    """A worker that shares its store with no other has every turn."""
+    """Lead always: for a worker that shares its store with no other."""
     return True
 
 
 class Sweeper:
-    """The loop. `woken` is set by whoever made rows due before their time, or wrote an event beside the worker's loops;
-    `leads` tells whether it is its turn; `wake_relay` wakes the relay."""
+    """The loop. Set `woken` when rows came due early, or when an event was written outside the worker's loops."""
 
     def __init__(
         self,
         *,
-        parked: Parked,
+        parked: ParkedRows,
         retry: Callable[[Sequence[HeldRow]], Awaitable[None]],
         wake_relay: Callable[[], None],
         woken: asyncio.Event,
@@ -72,11 +70,11 @@ class Sweeper:
         """Sweep until stopped.
 
         Raises:
-            DeadRun, Broken: as the consumer's.
+            TooManyDeadLetters, InfrastructureDamaged: as `Consumer.run`.
         """
         while not self._stopping.is_set():
             try:
-                # Cleared first: what is made due from here on wakes us again, even while this round reads.
+                # Clear before reading: rows that come due during this round wake the loop again.
                 self._woken.clear()
                 if await self._backoff.until_done(self.run_once) < self._rows_max:
                     await self._rest()
@@ -85,7 +83,7 @@ class Sweeper:
                     raise
 
     async def run_once(self) -> int:
-        """Try what is due, at most a round of it; how many rows were tried."""
+        """Retry the rows that are due, at most `rows_max`; return their number."""
         rows: Sequence[HeldRow] = ()
         if await self._leads():
             rows = await self._parked.due(now_ms=self._now_ms(), limit=self._rows_max)

@@ -35,9 +35,9 @@ def test_a_watcher_that_fails_has_its_line_and_the_others_are_told_all_the_same(
     plan = drafting.empty()
     plan.paid.append(("shop", Money(1280, "USD")))
     told.settled(plan, [])
-    assert told.faults == 1
+    assert told.failures == 1
     ((event, fields),) = log.lines
-    assert event == "a watcher failed"
+    assert event == "an observer failed"
     assert str(fields["error"]) == "a waiter that is none"
     money = {"account": "shop", "currency": "USD"}
     assert registry.get_sample_value("alipay_notify_amount_minor_units_total", money) == 1280
@@ -47,4 +47,4 @@ def test_a_log_that_fails_too_stops_nobody() -> None:
     told = everyone(CollectorRegistry(), BrokenLog())
     told.settled(drafting.empty(), [])
     told.settled(drafting.empty(), [])
-    assert told.faults == 2
+    assert told.failures == 2
