@@ -1,6 +1,6 @@
 """The image and the compose file: linted, and in agreement with the program, its settings and the files they mount.
 
-Nobody starts them here: that needs a container engine.
+They are not started here: that needs a container engine.
 """
 
 import re
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from deploy.cli.main import COMMANDS
 from deploy.cluster.settings import ClusterSettings
 from deploy.local import haproxy, prometheus
 from deploy.local.kafka import jars
 from ingest.settings import PREFIX
+from tests.house.source import PACKAGES
 from tests.support.paths import ROOT
 
 COMPOSE = ROOT / "deploy" / "compose"
@@ -49,7 +49,7 @@ def the(name: str) -> str:
 
 
 def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """A program that a wheel brought, which need not be on PATH."""
+    """Run a program that a wheel has installed beside Python."""
     argv = (Path(sys.executable).with_name(program), *arguments)
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
@@ -59,19 +59,19 @@ def test_hadolint_finds_no_fault_in_the_dockerfile() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_compose_file_is_one() -> None:
+def test_compose_file_follows_the_specification() -> None:
     done = run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE)
     assert done.returncode == 0, done.stdout
 
 
-def test_the_program_is_the_first_process_and_no_shell_stands_before_it() -> None:
+def test_program_is_the_first_process_without_a_shell_before_it() -> None:
     assert msgspec.json.decode(the("ENTRYPOINT")) == ["alipay-notify"]
     assert msgspec.json.decode(the("CMD")) == ["--help"]
     assert msgspec.json.decode(the("HEALTHCHECK").partition("CMD ")[2])[0] == "python"
     assert the("STOPSIGNAL") == "SIGTERM"
 
 
-def test_whoever_runs_it_is_not_root_and_can_change_nothing() -> None:
+def test_image_runs_as_a_user_that_can_change_nothing() -> None:
     user, _, group = the("USER").partition(":")
     assert user.isdigit()
     assert int(user) > 0
@@ -80,7 +80,7 @@ def test_whoever_runs_it_is_not_root_and_can_change_nothing() -> None:
     assert copies == ["--from=build /opt/alipay-notify /opt/alipay-notify"]
 
 
-def test_what_is_installed_is_locked_by_hash_and_has_zones() -> None:
+def test_image_installs_what_is_locked_by_hash_with_time_zones() -> None:
     lock = (COMPOSE / "requirements.lock").read_text(encoding="utf-8")
     names = {found[1] for found in re.finditer(r"^([a-z0-9.-]+)==", lock, re.MULTILINE)}
     assert {"aiokafka", "asyncpg", "redis", "tzdata", "uvloop"} <= names
@@ -88,12 +88,12 @@ def test_what_is_installed_is_locked_by_hash_and_has_zones() -> None:
     assert "--require-hashes" in DOCKERFILE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("directory", ["schemas", "ingest", "workers", "deploy"])
-def test_the_build_is_given_each_package_and_no_more(directory: str) -> None:
-    assert ("COPY", f"{directory}/ {directory}/") in instructions(0)
+def test_build_is_given_each_package_and_no_more() -> None:
     ignored = (COMPOSE / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     assert "**" in ignored
-    assert f"!{directory}" in ignored
+    for directory in PACKAGES:
+        assert ("COPY", f"{directory}/ {directory}/") in instructions(0)
+        assert f"!{directory}" in ignored
 
 
 def test_every_image_has_a_version_of_its_own() -> None:
@@ -102,11 +102,11 @@ def test_every_image_has_a_version_of_its_own() -> None:
     assert [image for image in images if not re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)*", image)] == []
 
 
-def test_the_broker_is_of_the_version_that_is_tested() -> None:
+def test_broker_has_the_version_that_is_tested() -> None:
     assert services()["kafka"]["image"].endswith(f":{jars.version()}")
 
 
-def test_every_variable_is_a_setting_and_each_secret_that_it_names_is_given() -> None:
+def test_every_variable_is_a_setting_and_every_named_secret_is_given() -> None:
     for name in OURS:
         service = services()[name]
         assert {
@@ -116,20 +116,20 @@ def test_every_variable_is_a_setting_and_each_secret_that_it_names_is_given() ->
         assert "admin-token" in service["secrets"], "the admin port is not on loopback there"
 
 
-def test_every_command_is_one_of_the_programs() -> None:
+def test_every_command_is_one_of_the_program() -> None:
     ours = {name: service["command"] for name, service in services().items() if "build" in service}
     assert {*OURS, "migrate", "topics"} == ours.keys()
     known = {*COMMANDS, "ingest", "worker", "console", "db", "topics"}
     assert {command[0] for command in ours.values()} <= known
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_our_processes_are_confined_and_have_time_to_end(name: str) -> None:
-    service = services()[name]
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert int(service["stop_grace_period"].removesuffix("s")) > LONGEST_STOP_S
-    assert service["depends_on"]["topics"] == {"condition": "service_completed_successfully"}
+def test_our_processes_are_confined_and_have_time_to_end() -> None:
+    for name in OURS:
+        service = services()[name]
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert int(service["stop_grace_period"].removesuffix("s")) > LONGEST_STOP_S, name
+        assert service["depends_on"]["topics"] == {"condition": "service_completed_successfully"}, name
 
 
 def test_tasks_wait_for_their_servers_and_the_rest_for_the_tasks() -> None:
@@ -147,17 +147,17 @@ def test_nothing_is_open_to_other_machines() -> None:
     assert all(port.startswith("127.0.0.1:") for port in open_ports)
 
 
-def test_haproxy_is_told_what_its_file_asks_for() -> None:
-    told = services()["haproxy"]["environment"]
-    asked = set(re.findall(r"\$\{([A-Z_0-9]+)", haproxy.CONFIGURATION.read_text(encoding="utf-8")))
-    assert told.keys() <= asked
+def test_haproxy_gets_the_variables_of_its_file() -> None:
+    given = services()["haproxy"]["environment"]
+    wanted = set(re.findall(r"\$\{([A-Z_0-9]+)", haproxy.CONFIGURATION.read_text(encoding="utf-8")))
+    assert given.keys() <= wanted
     for number in (1, 2):
         address = services()[f"ingest-{number}"]["networks"]["inside"]["ipv4_address"]
-        assert told[f"RECEIVER_{number}"] == f"{address}:8080"
-        assert told[f"RECEIVER_{number}_ADMIN"] == f"{address}:9464"
+        assert given[f"RECEIVER_{number}"] == f"{address}:8080"
+        assert given[f"RECEIVER_{number}_ADMIN"] == f"{address}:9464"
 
 
-def test_every_file_that_is_mounted_is_there_and_prometheus_knows_every_process() -> None:
+def test_every_mounted_file_exists_and_prometheus_scrapes_every_process() -> None:
     assert services()["prometheus"]["profiles"] == ["observability"]
     mounts = [mount for name in ("haproxy", "prometheus") for mount in services()[name]["volumes"] if mount[0] == "."]
     assert {(COMPOSE / mount.split(":")[0]).resolve() for mount in mounts} == {

@@ -38,22 +38,22 @@ def test_each_unit_is_tested() -> None:
 
 
 def service(unit: Path, name: str) -> list[str]:
-    """What the option is told in the unit's main section; the same one may come several times."""
-    told: list[str] = []
+    """The values of this option in the unit's main section; one option may come several times."""
+    values: list[str] = []
     section = ""
     for line in unit.read_text().splitlines():
         if line.startswith("["):
             section = line
         elif section == "[Service]" and line.startswith(f"{name}="):
-            told.append(line.partition("=")[2])
-    return told
+            values.append(line.partition("=")[2])
+    return values
 
 
 def defaults() -> ReceiverSettings:
     return settings.load({f"{PREFIX}ACCOUNTS": "accounts.toml"})
 
 
-def test_it_starts_commands_that_there_are(unit: Path) -> None:
+def test_started_commands_exist(unit: Path) -> None:
     (start,) = service(unit, "ExecStart")
     commands = typer.main.get_command(main.application()).commands  # type: ignore[attr-defined]  # it is a group
     for _, role, _ in ROLES[unit.name]:
@@ -61,25 +61,25 @@ def test_it_starts_commands_that_there_are(unit: Path) -> None:
         assert (Path(program).name, command in commands) == ("alipay-notify", True)
 
 
-def test_every_variable_that_it_sets_is_a_setting(unit: Path) -> None:
+def test_every_variable_is_a_setting(unit: Path) -> None:
     names = [value.partition("=")[0] for value in service(unit, "Environment")]
     assert names
     for _, _, known in ROLES[unit.name]:
         assert {name.removeprefix(PREFIX).lower() for name in names} <= known.model_fields.keys()
 
 
-def test_every_file_that_it_names_in_the_credentials_is_loaded_as_one(unit: Path) -> None:
+def test_every_named_credential_is_loaded(unit: Path) -> None:
     loaded = {value.partition(":")[0] for value in service(unit, "LoadCredential")}
     named = {found[1] for value in service(unit, "Environment") if (found := re.search(r"%d/(\S+)", value))}
     assert named <= loaded
     assert loaded - named, "a key at least"
 
 
-def test_a_stop_has_time_for_the_drain_and_for_what_was_begun(unit: Path) -> None:
-    told = defaults()
+def test_stop_has_time_for_the_drain_and_for_open_requests(unit: Path) -> None:
+    settings = defaults()
     assert service(unit, "KillSignal") == ["SIGTERM"]
     (seconds,) = service(unit, "TimeoutStopSec")
-    assert int(seconds) > 2 * (told.drain_delay_s + told.shutdown_timeout_s)
+    assert int(seconds) > 2 * (settings.drain_delay_s + settings.shutdown_timeout_s)
 
 
 def test_there_are_descriptors_for_all_connections(unit: Path) -> None:
@@ -88,8 +88,8 @@ def test_there_are_descriptors_for_all_connections(unit: Path) -> None:
 
 
 @needs_systemd
-def test_systemd_finds_no_fault_in_it(unit: Path, tmp_path: Path) -> None:
-    """With a program that exists, since only where it is installed is there the one that is named."""
+def test_systemd_finds_no_fault(unit: Path, tmp_path: Path) -> None:
+    """The unit is verified with a program that exists here, because ours may not be installed."""
     program = tmp_path / "alipay-notify"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -105,7 +105,7 @@ def test_systemd_finds_no_fault_in_it(unit: Path, tmp_path: Path) -> None:
 
 
 @needs_systemd
-def test_what_it_leaves_open_is_little(unit: Path) -> None:
+def test_unit_leaves_little_open(unit: Path) -> None:
     assert ANALYZE is not None
     judged = subprocess.run(
         [ANALYZE, "security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", "--no-pager", unit],

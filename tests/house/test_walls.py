@@ -1,93 +1,113 @@
-"""The walls of the house: who may import whom, and what no module may do at all."""
+"""The walls of the house: which package imports which, and what no module may do at all."""
 
 import ast
-from collections.abc import Iterator
-from pathlib import Path
+import sys
+from collections import defaultdict
+from graphlib import CycleError, TopologicalSorter
 
-import pytest
+from tests.house.source import PACKAGES, dotted, edges, imports, modules, name, text, tree
 
-from tests.support.paths import ROOT
-
-PACKAGES = ("schemas", "ingest", "workers", "deploy")
 MAY_IMPORT = {
     "schemas": {"schemas"},
     "ingest": {"schemas", "ingest"},
     "workers": {"schemas", "workers"},
     "deploy": {"schemas", "ingest", "workers", "deploy"},
 }
-# What the language may lean on: it is read by everybody, so it drags nobody's client library in.
-PURE = {"msgspec"}
+PURE = {"msgspec"}  # the only library that `schemas` may import, because every package imports `schemas`
+SETTLEMENT_MAY_IMPORT = {"schemas", "workers", "msgspec", "collections", "typing", "enum", "functools", "itertools"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "yaml", "xml", "rsa", "Crypto"}
 
 
-def modules(*packages: str) -> list[Path]:
-    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
+def test_each_package_imports_only_packages_on_its_side_of_the_wall() -> None:
+    for package, allowed in MAY_IMPORT.items():
+        found = {name(path): _packages(imports(path)) & {*PACKAGES, "tests"} - allowed for path in modules(package)}
+        assert {path: packages for path, packages in found.items() if packages} == {}
 
 
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import hides where a name lives"
-            module = node.module or ""
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+def test_schemas_imports_only_msgspec_and_the_standard_library() -> None:
+    allowed = sys.stdlib_module_names | PURE | {"schemas"}
+    found = {name(path): _packages(imports(path)) - allowed for path in modules("schemas")}
+    assert {path: packages for path, packages in found.items() if packages} == {}
 
 
-def name(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def test_no_folder_imports_in_a_circle() -> None:
+    """In every folder: neither its modules nor its folders import each other in a circle."""
+    assert [circle for folder in _folders() if (circle := _circle(folder))] == []
 
 
-@pytest.mark.parametrize("path", modules(*PACKAGES), ids=name)
-def test_a_module_imports_only_packages_on_its_side_of_the_wall(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    ours = {module.split(".")[0] for module in imports(path)} & {*PACKAGES, "tests"}
-    assert ours <= MAY_IMPORT[package]
-
-
-@pytest.mark.parametrize("path", modules("schemas"), ids=name)
-def test_the_language_leans_on_nothing_but_msgspec_and_the_standard_library(path: Path) -> None:
-    import sys
-
-    foreign = {module.split(".")[0] for module in imports(path)} - sys.stdlib_module_names - PURE - {"schemas"}
-    assert not foreign
-
-
-@pytest.mark.parametrize("path", modules("deploy/sandbox"), ids=name)
-def test_the_simulated_alipay_signs_with_a_pen_of_its_own(path: Path) -> None:
-    assert not [module for module in imports(path) if module.startswith("ingest.signature")]
-
-
-@pytest.mark.parametrize("path", modules(*PACKAGES), ids=name)
-def test_no_module_evaluates_or_unpickles_anything(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
-    assert not called & FORBIDDEN_CALLS
-    assert not {module.split(".")[0] for module in imports(path)} & FORBIDDEN_MODULES
-
-
-@pytest.mark.parametrize("path", modules(*PACKAGES), ids=name)
-def test_a_module_says_what_it_is_for_and_stays_a_module(path: Path) -> None:
-    source = path.read_text(encoding="utf-8")
-    tree = ast.parse(source)
-    if tree.body:
-        assert ast.get_docstring(tree), "the head of a module says what it is for"
-    assert source.count("\n") <= 420, "a module that nobody can hold in the head: find its seam"
-
-
-@pytest.mark.parametrize("path", modules("ingest"), ids=name)
-def test_the_receiver_never_lets_a_library_decode_a_form(path: Path) -> None:
-    source = path.read_text(encoding="utf-8")
-    assert "request.post(" not in source
-    assert "parse_qsl" not in source
+def test_settlement_decides_without_input_and_output() -> None:
+    waiting = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
+    paths = modules("workers/settlement")
+    assert [name(path) for path in paths if any(isinstance(node, waiting) for node in ast.walk(tree(path)))] == []
+    assert {package for path in paths for package in _packages(imports(path))} - SETTLEMENT_MAY_IMPORT == set()
+    ours = {imported for importing, imported in edges() if importing.startswith("workers.settlement")}
+    assert [each for each in ours if not each.startswith(("schemas", "workers.settlement"))] == []
 
 
 def test_no_module_outside_the_local_stack_imports_it() -> None:
     """The wheel leaves `deploy/local` out, because it can install packages."""
-    outside = [path for path in modules(*PACKAGES) if "deploy/local" not in path.as_posix()]
-    assert len(outside) > 100
-    importers = [
-        name(path) for path in outside if any(f"{module}.".startswith("deploy.local.") for module in imports(path))
+    found = [
+        (importing, imported)
+        for importing, imported in edges()
+        if imported.startswith("deploy.local") and not importing.startswith("deploy.local")
     ]
-    assert importers == []
+    assert found == []
+
+
+def test_every_module_of_the_receiver_is_used_by_a_receiver() -> None:
+    """What only commands use belongs to `deploy`."""
+    importers = defaultdict(set)
+    for importing, imported in edges():
+        importers[imported].add(importing)
+    found = [module for module in map(dotted, modules("ingest")) if importers[module]]
+    assert [module for module in found if all(each.startswith("deploy.cli.") for each in importers[module])] == []
+
+
+def test_the_simulated_alipay_has_a_signer_of_its_own() -> None:
+    assert [
+        name(path)
+        for path in modules("deploy/sandbox")
+        if any(imported.startswith("ingest.signature") for imported in imports(path))
+    ] == []
+
+
+def test_no_module_evaluates_or_unpickles_anything() -> None:
+    for path in modules():
+        nodes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+        called = {node.func.id for node in nodes if isinstance(node.func, ast.Name)}
+        assert not called & FORBIDDEN_CALLS, name(path)
+        assert not _packages(imports(path)) & FORBIDDEN_MODULES, name(path)
+
+
+def test_the_receiver_never_lets_a_library_decode_a_form() -> None:
+    found = [name(path) for path in modules("ingest") if "request.post(" in text(path) or "parse_qsl" in text(path)]
+    assert found == []
+
+
+def _packages(imported: frozenset[str]) -> set[str]:
+    return {each.partition(".")[0] for each in imported}
+
+
+def _folders() -> set[str]:
+    """Every folder of the product, dotted, and the root, which is empty."""
+    names = [dotted(path) for path in modules()]
+    parents = (".".join(each.split(".")[:depth]) for each in names for depth in range(1, each.count(".") + 1))
+    return {"", *parents}
+
+
+def _circle(folder: str) -> list[str]:
+    """Children of this folder that import each other in a circle; none if there is no circle."""
+    inside, depth = f"{folder}." if folder else "", folder.count(".") + 2 if folder else 1
+    graph = defaultdict(set)
+    for importing, imported in edges():
+        if importing.startswith(inside) and imported.startswith(inside):
+            child, other = (".".join(each.split(".")[:depth]) for each in (importing, imported))
+            if child != other:
+                graph[child].add(other)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1]
+        return circle
+    return []

@@ -1,0 +1,124 @@
+"""The tests mirror the product: `tests/unit/workers/test_consumer.py` is about `workers/consumer.py`.
+
+A module that only declares needs no tests of its own: shapes, ports, words, packages.
+"""
+
+import ast
+from pathlib import Path
+
+from tests.house.source import modules, name, tree
+from tests.support.paths import ROOT
+
+# Modules that other tests are about, because they need servers, or are seen only from outside.
+TESTED_ELSEWHERE = {
+    "deploy/cli/config.py": "unit/deploy/cli/test_looking_commands.py",
+    "deploy/cli/db.py": "contract/test_db.py",
+    "deploy/cli/doctor.py": "unit/deploy/cli/test_looking_commands.py",
+    "deploy/cli/held.py": "unit/deploy/cli/test_admin.py",
+    "deploy/cli/launch.py": "unit/deploy/cli/test_looking_commands.py",
+    "deploy/cli/main.py": "house/test_documents.py",
+    "deploy/cli/options.py": "unit/deploy/cli/test_looking_commands.py",
+    "deploy/cli/order.py": "unit/deploy/cli/test_admin.py",
+    "deploy/cli/roles.py": "contract/test_doctor.py",
+    "deploy/cli/schema.py": "unit/deploy/cli/test_looking_commands.py",
+    "deploy/cli/terminal.py": "unit/deploy/cli/test_admin.py",
+    "deploy/cli/topics.py": "contract/test_topics.py",
+    "deploy/cli/trigger.py": "unit/deploy/cli/test_sandbox.py",
+    "deploy/cli/up.py": "acceptance/test_up.py",
+    "deploy/cluster/console.py": "faults/test_cluster.py",
+    "deploy/cluster/doctor.py": "contract/test_doctor.py",
+    "deploy/cluster/receiver.py": "faults/test_cluster.py",
+    "deploy/cluster/replay.py": "contract/test_replaying.py",
+    "deploy/cluster/topics.py": "contract/test_topics.py",
+    "deploy/cluster/worker.py": "faults/test_cluster.py",
+    "deploy/directory_lock.py": "unit/deploy/local/test_directory.py",
+    "deploy/doctor.py": "unit/deploy/cli/test_looking_commands.py",
+    "deploy/embedded/directory.py": "faults/test_embedded.py",
+    "deploy/embedded/lookups.py": "contract/test_store.py",
+    "deploy/embedded/settling.py": "contract/test_store.py",
+    "deploy/embedded/source.py": "contract/test_log.py",
+    "deploy/embedded/sql.py": "contract/test_store.py",
+    "deploy/embedded/sqlite.py": "faults/test_embedded.py",
+    "deploy/embedded/store.py": "contract/test_store.py",
+    "deploy/embedded/up.py": "acceptance/test_up.py",
+    "deploy/load/progress.py": "unit/deploy/cli/test_load.py",
+    "deploy/load/report.py": "unit/deploy/cli/test_load.py",
+    "deploy/load/run.py": "unit/deploy/cli/test_load.py",
+    "deploy/load/senders.py": "unit/deploy/cli/test_load.py",
+    "deploy/load/topic.py": "contract/test_load_topic.py",
+    "deploy/local/__main__.py": "contract/test_local_stack.py",
+    "deploy/local/engine.py": "contract/test_local_engine.py",
+    "deploy/local/redis.py": "contract/test_local_stack.py",
+    "deploy/local/stack.py": "contract/test_local_stack.py",
+    "deploy/reference.py": "house/test_documents.py",
+    "deploy/sandbox/cashier.py": "unit/deploy/sandbox/test_server.py",
+    "deploy/sandbox/field_sets.py": "unit/deploy/sandbox/test_notifications.py",
+    "deploy/sandbox/forgery.py": "unit/deploy/sandbox/test_notifications.py",
+    "deploy/sandbox/gateway.py": "unit/deploy/sandbox/test_server.py",
+    "deploy/sandbox/pages.py": "unit/deploy/sandbox/test_server.py",
+    "deploy/sandbox/serials.py": "unit/deploy/sandbox/test_notifications.py",
+    "deploy/sandbox/shop.py": "unit/deploy/sandbox/test_server.py",
+    "deploy/verify/advice.py": "unit/deploy/verify/test_explain.py",
+    "deploy/verify/variants.py": "unit/deploy/verify/test_explain.py",
+    "ingest/app.py": "unit/ingest/http/test_server.py",
+    "ingest/clock.py": "unit/ingest/test_reporting.py",
+    "ingest/http/connection.py": "unit/ingest/http/test_server.py",
+    "ingest/http/request.py": "unit/ingest/http/test_server.py",
+    "ingest/kafka/supervisor.py": "unit/ingest/kafka/test_publisher.py",
+    "workers/admin/activity.py": "unit/workers/test_metrics.py",
+    "workers/admin/app.py": "unit/workers/admin/test_guard.py",
+    "workers/admin/feed.py": "unit/workers/admin/test_orders.py",
+    "workers/admin/probes.py": "unit/workers/admin/test_guard.py",
+    "workers/admin/responses.py": "unit/workers/admin/test_orders.py",
+    "workers/admin/returns.py": "unit/workers/admin/test_orders.py",
+    "workers/admin/shapes.py": "unit/workers/admin/test_orders.py",
+    "workers/kafka/clients.py": "faults/test_kafka_consumer.py",
+    "workers/kafka/telemetry.py": "acceptance/test_telemetry.py",
+    "workers/log_lines.py": "unit/workers/test_observers.py",
+    "workers/postgres/audit.py": "contract/test_many_workers.py",
+    "workers/postgres/database.py": "faults/test_postgres.py",
+    "workers/postgres/feed.py": "contract/test_store.py",
+    "workers/postgres/leadership.py": "contract/test_many_workers.py",
+    "workers/postgres/load.py": "contract/test_store.py",
+    "workers/postgres/lookups.py": "contract/test_store.py",
+    "workers/postgres/migrations/__init__.py": "contract/test_migrations.py",
+    "workers/postgres/migrations/run.py": "contract/test_migrations.py",
+    "workers/postgres/settling.py": "contract/test_store.py",
+    "workers/postgres/state_resend.py": "contract/test_many_workers.py",
+    "workers/postgres/store.py": "contract/test_store.py",
+    "workers/row_codec.py": "unit/workers/postgres/test_columns.py",
+    "workers/settlement/drafting.py": "unit/workers/settlement/test_decision.py",
+    "workers/settlement/order_view.py": "unit/workers/settlement/test_decision.py",
+    "workers/settlement/parking.py": "unit/workers/settlement/test_decision.py",
+    "workers/settlement/plan.py": "unit/workers/settlement/test_decision.py",
+}
+
+
+def test_every_module_has_a_test_module() -> None:
+    without = [name(path) for path in modules() if not _mirror(path).exists() and not _only_declares(path)]
+    assert sorted({*without} - TESTED_ELSEWHERE.keys()) == []
+
+
+def test_no_module_is_listed_without_need() -> None:
+    needed = {name(path) for path in modules() if not _mirror(path).exists() and not _only_declares(path)}
+    assert sorted(TESTED_ELSEWHERE.keys() - needed) == []
+
+
+def test_every_listed_test_exists() -> None:
+    assert [test for test in TESTED_ELSEWHERE.values() if not (ROOT / "tests" / test).exists()] == []
+
+
+def _mirror(path: Path) -> Path:
+    inside = path.relative_to(ROOT)
+    return ROOT / "tests" / "unit" / inside.parent / f"test_{inside.name}"
+
+
+def _only_declares(path: Path) -> bool:
+    """Whether no function of it does anything; constructors do not count."""
+    nodes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return not any(_does(statement) for node in nodes if node.name != "__init__" for statement in node.body)
+
+
+def _does(statement: ast.stmt) -> bool:
+    """Whether it is more than a docstring or `...`."""
+    return not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))

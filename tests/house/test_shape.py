@@ -1,0 +1,38 @@
+"""The shape of modules, classes and tests. The ceilings are what there is now: they may only fall."""
+
+import ast
+from collections import Counter
+
+from tests.house.source import modules, name, text, tree
+from tests.support.paths import ROOT
+
+LINES_MAX = 400
+CLASS_NAMES_SHARED_MAX = 2
+TEST_NAME_MAX = 80
+LONGER_TEST_NAMES_MAX = 36
+
+
+def test_every_module_begins_with_its_purpose() -> None:
+    assert [name(path) for path in modules() if tree(path).body and not ast.get_docstring(tree(path))] == []
+
+
+def test_no_module_is_too_long_to_be_read_at_once() -> None:
+    lengths = {name(path): text(path).count("\n") for path in modules()}
+    assert {path: length for path, length in lengths.items() if length > LINES_MAX} == {}
+
+
+def test_few_classes_share_a_name() -> None:
+    classes = Counter(
+        node.name for path in modules() for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)
+    )
+    shared = sorted(each for each, count in classes.items() if count > 1)
+    assert len(shared) <= CLASS_NAMES_SHARED_MAX, shared
+
+
+def test_names_of_tests_are_short_sentences() -> None:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for path in (ROOT / "tests").rglob("test_*.py") for node in ast.walk(tree(path))]
+    names = [node.name for node in nodes if isinstance(node, functions) and node.name.startswith("test_")]
+    assert len(names) > 1000
+    longer = sorted(each for each in names if len(each) > TEST_NAME_MAX)
+    assert len(longer) <= LONGER_TEST_NAMES_MAX, longer
