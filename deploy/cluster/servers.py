@@ -1,6 +1,6 @@
-"""Where the cluster's servers are: those that the environment names, else those of the local stack that runs here.
+"""Find the cluster's servers: those that the environment names, otherwise those of a local stack that runs here.
 
-No client library is needed to find out.
+Commands import this before they know whether the client libraries are installed, so it imports none of them.
 """
 
 from collections.abc import Mapping

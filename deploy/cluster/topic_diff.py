@@ -1,13 +1,11 @@
-"""What would have to be done to make the topics as they should be. Pure.
+"""Differences between the specified topics and those of a cluster, and the changes that remove them.
 
-Nothing that is proposed destroys records or weakens a topic: more partitions, more replicas, a longer retention or a
-stricter `min.insync.replicas` than asked for are somebody's decision and stay. What no request to the brokers can
-change, or what might stop a topic from taking records, is said to the person instead, with the way to do it.
+No proposed change deletes records or weakens a topic. More partitions, more replicas, a longer retention or a stricter
+`min.insync.replicas` than specified are an operator's decision and stay. A difference that no request to the brokers
+can remove, or whose removal might stop a topic from accepting records, is left to the operator, with instructions.
 
-Makes the differences that a program can make go away, one after another, and tells of each what became of it.
-
-One that is refused does not keep the others: a cluster is better half corrected than not at all, and applying again
-begins where this ended. A change counts as made when a broker shows it.
+A change that fails does not prevent the others, because a cluster is better half corrected than not at all; applying
+again continues with the rest. A change counts as done when a broker shows it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,13 +23,13 @@ _ENDLESS_IF_NEGATIVE = frozenset({RETENTION_MS, RETENTION_BYTES})
 
 
 class Create(Struct, frozen=True):
-    """The topic is not there."""
+    """The topic does not exist."""
 
     topic: TopicSpec
 
 
 class AddPartitions(Struct, frozen=True, kw_only=True):
-    """There are too few. Records of an order that were written before and after may lie in two partitions."""
+    """There are too few partitions. After the change, an order's old and new records may be in two partitions."""
 
     name: str
     now: int
@@ -39,7 +37,7 @@ class AddPartitions(Struct, frozen=True, kw_only=True):
 
 
 class SetConfig(Struct, frozen=True, kw_only=True):
-    """A setting is not as it should be; `now` is what is in force."""
+    """A setting differs from the specification; `now` is the value in force."""
 
     name: str
     setting: str
@@ -48,7 +46,7 @@ class SetConfig(Struct, frozen=True, kw_only=True):
 
 
 class ByHand(Struct, frozen=True, kw_only=True):
-    """Something that this program cannot do; `how` is for a person."""
+    """A change that this program cannot make; `how` is the instruction for the operator."""
 
     name: str
     setting: str
@@ -61,7 +59,7 @@ Difference = Create | AddPartitions | SetConfig | ByHand
 
 
 def between(wanted: Sequence[TopicSpec], found: Mapping[str, Found]) -> list[Difference]:
-    """What differs, topic by topic; `found` is by the cluster's names, and has no entry for what is not there."""
+    """Return the differences, topic by topic. `found` has the existing topics by their names in the cluster."""
     differences: list[Difference] = []
     for topic in wanted:
         there = found.get(topic.name)
@@ -85,7 +83,7 @@ def _of(topic: TopicSpec, there: Found) -> Iterator[Difference]:
 
 
 def _setting(name: str, setting: str, *, now: str, wanted: str, replicas: int) -> Difference:
-    # Above the replicas it stops the topic on an older broker, and a newer one counts to the replicas only.
+    # A value above the number of replicas stops the topic on older brokers; newer brokers cap it.
     if setting == MIN_IN_SYNC and int(wanted) > replicas:
         how = f"give the topic {wanted} replicas or more first, then apply again"
         return ByHand(name=name, setting=setting, now=now, wanted=wanted, how=how)
@@ -97,7 +95,7 @@ def _is_enough(setting: str, now: str, wanted: str, replicas: int) -> bool:
         return {part.strip() for part in now.split(",")} == {part.strip() for part in wanted.split(",")}
     if setting not in _ENOUGH_IF_MORE or not _is_number(now):
         return now == wanted
-    if setting == MIN_IN_SYNC and int(now) > replicas:  # for the same reason
+    if setting == MIN_IN_SYNC and int(now) > replicas:  # the same danger, already in force
         return False
     return _amount(setting, now) >= _amount(setting, wanted)
 
@@ -112,7 +110,7 @@ def _amount(setting: str, text: str) -> float:
 
 
 class ApplyOutcome(StrEnum):
-    """What became of a difference."""
+    """The result for one difference."""
 
     WOULD_CHANGE = "would change"
     DONE = "done"
@@ -121,7 +119,7 @@ class ApplyOutcome(StrEnum):
 
 
 class ApplyReport(Struct, frozen=True, kw_only=True):
-    """A difference with its outcome; `detail` is the brokers' refusal, or what a person has to do."""
+    """A difference with its result; `detail` is the brokers' refusal, or the instruction for the operator."""
 
     difference: Difference
     outcome: ApplyOutcome
@@ -129,7 +127,7 @@ class ApplyReport(Struct, frozen=True, kw_only=True):
 
 
 class TopicAdmin(Protocol):
-    """The changes that a cluster takes, as `kafka_admin.KafkaAdmin` makes them."""
+    """The changes to a cluster, as `kafka_admin.KafkaAdmin` makes them."""
 
     async def create(self, topic: TopicSpec) -> None: ...
 
@@ -141,17 +139,17 @@ class TopicAdmin(Protocol):
 
 
 def planned(differences: Sequence[Difference]) -> list[ApplyReport]:
-    """What applying would do."""
+    """Return what `apply` would do, without doing it."""
     return [_untouched(difference) for difference in differences]
 
 
 async def apply(admin: TopicAdmin, differences: Sequence[Difference]) -> list[ApplyReport]:
-    """Make the changes; the settings of one topic all together, since one without the other may be worse than none."""
-    told = []
+    """Make the changes. Settings of one topic change together, because one without the other may be worse than none."""
+    reports = []
     settings_done: dict[str, str] = {}
     for difference in differences:
         if isinstance(difference, ByHand):
-            told.append(_untouched(difference))
+            reports.append(_untouched(difference))
             continue
         if isinstance(difference, SetConfig):
             if difference.name not in settings_done:
@@ -159,18 +157,18 @@ async def apply(admin: TopicAdmin, differences: Sequence[Difference]) -> list[Ap
             refusal = settings_done[difference.name]
         else:
             refusal = await _refusal(admin, difference, differences)
-        told.append(
+        reports.append(
             ApplyReport(
                 difference=difference, outcome=ApplyOutcome.FAILED if refusal else ApplyOutcome.DONE, detail=refusal
             )
         )
-    return told
+    return reports
 
 
 async def _refusal(
     admin: TopicAdmin, difference: Create | AddPartitions | SetConfig, all_: Sequence[Difference]
 ) -> str:
-    """Empty where the change was made."""
+    """Make the change. Return the reason if it was refused, otherwise an empty text."""
     try:
         match difference:
             case Create(topic):

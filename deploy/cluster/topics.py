@@ -1,6 +1,6 @@
-"""What the topics have to be like, from `schemas/topics.yaml`, and the shape of what is found in a cluster.
+"""The specification of the topics, read from `schemas/topics.yaml`, and the shape of a topic found in a cluster.
 
-YAML is read by msgspec's decoder, which builds nothing but plain values and checks them against the shapes here.
+msgspec decodes the YAML: it creates plain values only and checks them against the shapes declared here.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ MESSAGE_BYTES = "max.message.bytes"
 
 
 class TopicSpec(Struct, frozen=True, kw_only=True):
-    """One topic as it should be. `logical` is its name in our language, `name` that in the cluster."""
+    """One topic as specified. `logical` is its name in `schemas.topics`, `name` its name in the cluster."""
 
     logical: str
     name: str
@@ -32,7 +32,10 @@ class TopicSpec(Struct, frozen=True, kw_only=True):
 
 
 class Found(Struct, frozen=True, kw_only=True):
-    """One topic as it is. `replicas` is the least of any partition; `config` is in force, wherever it was set."""
+    """One topic as found in the cluster.
+
+    `replicas` is the smallest number of any partition. `config` holds the values in force, including broker defaults.
+    """
 
     partitions: int
     replicas: int
@@ -54,10 +57,10 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 def wanted(
     *, prefix: str = topics.PREFIX, only: Collection[str] = topics.ALL, development: bool = False
 ) -> tuple[TopicSpec, ...]:
-    """The topics under this prefix. For development, one broker has to be enough.
+    """Return the specified topics with this prefix. For development, one replica is enough.
 
     Raises:
-        ValueError: no topic may have this prefix.
+        ValueError: the prefix is not valid.
     """
     file = msgspec.yaml.decode(resources.files("schemas").joinpath(FILE).read_bytes(), type=_File)
     found = tuple(
@@ -80,5 +83,5 @@ def _on_one_broker(topic: TopicSpec) -> TopicSpec:
 
 
 def _text(value: str | int | bool) -> str:
-    """As Kafka writes it."""
+    """Return the value as Kafka writes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,20 +1,34 @@
-"""A console wakes those who wait for what a worker elsewhere has changed."""
+"""Background loops of the cluster: the console follows the outbox, workers prune events and export lag."""
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
 
 from deploy.cluster import housekeeping
 from schemas import topics
 from schemas.events import Outgoing
 from workers.errors import InfrastructureDown
+from workers.kafka.lag import Lag
+from workers.kafka.source import KafkaSource
 from workers.long_poll import OrderChanges
+from workers.metrics import WorkerMetrics
+from workers.postgres.store import PostgresOrderStore
 from workers.queries import Emitted
+
+GROUP = "alipay-notify"
 
 
 class Outbox:
+    """Rows in memory. `is_followed` is set when the newest event has been read."""
+
     def __init__(self) -> None:
         self.rows: list[Emitted] = []
         self.fails: list[Exception] = []
+        self.is_followed = asyncio.Event()
 
     def write(self, key: str) -> None:
         number = len(self.rows) + 1
@@ -24,6 +38,7 @@ class Outbox:
     async def newest_event(self) -> int:
         if self.fails:
             raise self.fails.pop(0)
+        self.is_followed.set()
         return len(self.rows)
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
@@ -32,37 +47,93 @@ class Outbox:
         return self.rows[number : number + limit]
 
 
-async def test_who_waits_for_an_order_is_woken_by_its_event_and_by_no_other() -> None:
+async def test_follow_wakes_only_the_orders_of_new_events() -> None:
     outbox, changes = Outbox(), OrderChanges()
     outbox.write("shop:OLD")
-    following_ = asyncio.create_task(housekeeping.follow(outbox, changes, look_every_s=0.001))
+    following = asyncio.create_task(housekeeping.follow(outbox, changes, look_every_s=0.001))
     with changes.watch("shop", "N:1") as waiter, changes.watch("shop", "OLD") as other:
-        await asyncio.sleep(0.02)
+        await outbox.is_followed.wait()
         outbox.write("shop:N:1")
         assert await waiter.wait(5)
-        assert not await other.wait(0.02), "what was there before the start is no news"
-    following_.cancel()
+        assert not await other.wait(0), "its event was there before the start"
+    following.cancel()
 
 
-async def test_trouble_with_the_store_is_waited_for_and_nothing_is_missed() -> None:
+async def test_follow_misses_no_event_while_the_store_is_down() -> None:
     outbox, changes = Outbox(), OrderChanges()
     outbox.fails = [InfrastructureDown("gone")]
-    following_ = asyncio.create_task(housekeeping.follow(outbox, changes, look_every_s=0.001))
+    following = asyncio.create_task(housekeeping.follow(outbox, changes, look_every_s=0.001))
     with changes.watch("shop", "N1") as waiter:
-        await asyncio.sleep(0.02)
+        await outbox.is_followed.wait()
         outbox.fails = [InfrastructureDown("gone")] * 3
         outbox.write("shop:N1")
         assert await waiter.wait(5)
-    following_.cancel()
+    following.cancel()
 
 
-async def test_more_than_one_look_gives_are_all_read() -> None:
+async def test_follow_reads_more_events_than_one_query_returns() -> None:
     outbox, changes = Outbox(), OrderChanges()
-    following_ = asyncio.create_task(housekeeping.follow(outbox, changes, look_every_s=0.001))
-    await asyncio.sleep(0.02)
+    following = asyncio.create_task(housekeeping.follow(outbox, changes, look_every_s=0.001))
+    await outbox.is_followed.wait()
     with changes.watch("shop", "LAST") as waiter:
         for number in range(housekeeping.EVENTS_MAX + 10):
             outbox.write(f"shop:{number}")
         outbox.write("shop:LAST")
         assert await waiter.wait(5)
-    following_.cancel()
+    following.cancel()
+
+
+class Pruned:
+    """A store that leads for a number of turns and has this many full steps to delete."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self.steps = steps
+        self.older_than_ms: list[int] = []
+        self.is_done = asyncio.Event()
+        self.sending = self
+
+    async def leads(self) -> bool:
+        if not self.steps:
+            self.is_done.set()
+        return bool(self.steps)
+
+    async def prune_sent(self, *, older_than_ms: int) -> int:
+        self.older_than_ms.append(older_than_ms)
+        return self.steps.pop(0)
+
+
+async def test_prune_deletes_until_nothing_is_old_enough_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "BETWEEN_PRUNES_S", 0.0)
+    store = Pruned([500, 0, 3])
+    pruning = asyncio.create_task(
+        housekeeping.prune(cast(PostgresOrderStore, store), lambda: housekeeping.EVENTS_KEPT_MS + 7, every_s=0)
+    )
+    async with asyncio.timeout(10):
+        await store.is_done.wait()
+    pruning.cancel()
+    assert store.older_than_ms == [7, 7, 7]
+
+
+async def test_lag_of_a_partition_that_is_gone_is_no_longer_exported() -> None:
+    registry = CollectorRegistry()
+    worker_metrics = WorkerMetrics(registry, ["shop"], now_ms=lambda: 0)
+    looks: Any = iter([(0, 1), (1,)])
+    watched = asyncio.Event()
+
+    def lag() -> list[Lag]:
+        partitions = next(looks, None)
+        if partitions is None:
+            watched.set()
+            return [Lag(partition=1, messages=5, seconds=2.0)]
+        return [Lag(partition=partition, messages=5, seconds=2.0) for partition in partitions]
+
+    def exported(partition: int) -> float | None:
+        labels = {"topic": topics.NOTIFICATION, "partition": str(partition), "group": GROUP}
+        return registry.get_sample_value("alipay_notify_consumer_lag_messages", labels)
+
+    source = cast(KafkaSource, SimpleNamespace(lag=lag))
+    watching = asyncio.create_task(housekeeping.watch_lag(source, worker_metrics, group=GROUP, every_s=0))
+    async with asyncio.timeout(10):
+        await watched.wait()
+    watching.cancel()
+    assert (exported(0), exported(1)) == (None, 5)

@@ -1,7 +1,4 @@
-"""What becomes of each difference when they are applied.
-
-What is proposed makes a topic as it should be, and never weaker, smaller or emptier than it is.
-"""
+"""Differences of topics, which never weaken or shrink a topic, and how they are applied."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,10 +21,10 @@ REPLICAS = ByHand(name=APPLIED_TOPIC.name, setting="replicas", now="1", wanted="
 
 
 class Admin:
-    """Writes down what it is asked for, and refuses what it was told to."""
+    """Records the changes, and refuses those of the named topics."""
 
     def __init__(self, *refused: str, invisible: bool = False) -> None:
-        self.asked: list[tuple[Any, ...]] = []
+        self.changes: list[tuple[Any, ...]] = []
         self._refused = refused
         self._is_invisible = invisible
 
@@ -50,25 +47,25 @@ class Admin:
     def _take(self, what: str, name: str, *more: object) -> None:
         if name in self._refused:
             raise BrokerRefused(f"{name}: not allowed")
-        self.asked.append((what, name, *more))
+        self.changes.append((what, name, *more))
 
 
 async def outcomes(admin: Admin, *differences: Difference) -> list[tuple[ApplyOutcome, str]]:
-    return [(told.outcome, told.detail) for told in await topic_diff.apply(admin, differences)]
+    return [(report.outcome, report.detail) for report in await topic_diff.apply(admin, differences)]
 
 
-async def test_a_change_is_made_when_the_brokers_show_it() -> None:
+async def test_change_is_done_when_the_brokers_show_it() -> None:
     admin = Admin()
     assert await outcomes(admin, Create(APPLIED_TOPIC)) == [(ApplyOutcome.DONE, "")]
-    assert admin.asked == [("create", APPLIED_TOPIC.name), ("seen", APPLIED_TOPIC.name)]
+    assert admin.changes == [("create", APPLIED_TOPIC.name), ("seen", APPLIED_TOPIC.name)]
     for change in (Create(APPLIED_TOPIC), RETENTION, AddPartitions(name=APPLIED_TOPIC.name, now=1, wanted=12)):
         assert await outcomes(Admin(invisible=True), change) == [(ApplyOutcome.FAILED, "no answer in time")]
 
 
-async def test_the_settings_of_one_topic_are_set_together() -> None:
+async def test_settings_of_one_topic_are_set_together() -> None:
     admin = Admin()
     assert await outcomes(admin, RETENTION, ELSEWHERE, CLEANUP) == [(ApplyOutcome.DONE, "")] * 3
-    assert admin.asked == [
+    assert admin.changes == [
         ("config", APPLIED_TOPIC.name, {"retention.ms": "2", "cleanup.policy": "delete"}),
         ("seen", APPLIED_TOPIC.name),
         ("config", OTHER.name, {"retention.ms": "2"}),
@@ -76,7 +73,7 @@ async def test_the_settings_of_one_topic_are_set_together() -> None:
     ]
 
 
-async def test_what_is_refused_keeps_nothing_else_from_being_done() -> None:
+async def test_refused_change_does_not_prevent_the_others() -> None:
     admin = Admin(APPLIED_TOPIC.name)
     more = AddPartitions(name=OTHER.name, now=1, wanted=12)
     refused = (ApplyOutcome.FAILED, f"{APPLIED_TOPIC.name}: not allowed")
@@ -87,18 +84,18 @@ async def test_what_is_refused_keeps_nothing_else_from_being_done() -> None:
         (ApplyOutcome.DONE, ""),
         (ApplyOutcome.DONE, ""),
     ]
-    assert {name for _, name, *_ in admin.asked} == {OTHER.name}
+    assert {name for _, name, *_ in admin.changes} == {OTHER.name}
 
 
-async def test_what_is_for_a_person_is_left_to_one() -> None:
+async def test_manual_change_is_left_to_the_operator() -> None:
     admin = Admin()
     assert await outcomes(admin, REPLICAS) == [(ApplyOutcome.BY_HAND, "move them")]
-    assert admin.asked == []
+    assert admin.changes == []
 
 
-def test_a_plan_says_what_would_be_done() -> None:
-    told = topic_diff.planned([Create(APPLIED_TOPIC), REPLICAS])
-    assert [each.outcome for each in told] == [ApplyOutcome.WOULD_CHANGE, ApplyOutcome.BY_HAND]
+def test_plan_reports_without_changing() -> None:
+    reports = topic_diff.planned([Create(APPLIED_TOPIC), REPLICAS])
+    assert [each.outcome for each in reports] == [ApplyOutcome.WOULD_CHANGE, ApplyOutcome.BY_HAND]
 
 
 (TOPIC,) = topics.wanted(only=[NOTIFICATION])
@@ -115,11 +112,11 @@ def with_config(**config: str) -> Found:
     return structs.replace(AS_WANTED, config={**AS_WANTED.config, **changes})
 
 
-def test_a_topic_as_it_should_be_has_no_difference() -> None:
+def test_topic_as_specified_has_no_difference() -> None:
     assert between(AS_WANTED) == []
 
 
-def test_a_topic_that_is_not_there_is_created() -> None:
+def test_missing_topic_is_created() -> None:
     assert between(None) == [Create(TOPIC)]
 
 
@@ -139,7 +136,7 @@ def test_missing_partitions_are_added() -> None:
         with_config(max_message_bytes="5000000"),
     ],
 )
-def test_more_than_was_asked_for_stays(found: Found) -> None:
+def test_more_than_specified_is_kept(found: Found) -> None:
     assert between(found) == []
 
 
@@ -159,23 +156,23 @@ def test_more_than_was_asked_for_stays(found: Found) -> None:
         ("cleanup.policy", "compact,delete"),
     ],
 )
-def test_a_setting_that_is_not_as_it_should_be_is_set(setting: str, now: str) -> None:
+def test_differing_setting_is_set(setting: str, now: str) -> None:
     found = structs.replace(AS_WANTED, config={**AS_WANTED.config, setting: now})
     assert between(found) == [SetConfig(name=TOPIC.name, setting=setting, now=now, wanted=TOPIC.config[setting])]
 
 
-def test_what_is_not_asked_for_may_be_as_it_likes() -> None:
+def test_settings_outside_the_specification_are_ignored() -> None:
     found = structs.replace(AS_WANTED, config={**STATE.config, "retention.ms": "1", "segment.bytes": "1"})
     assert between(found, STATE) == []
 
 
-def test_the_policies_of_a_clean_up_have_no_order() -> None:
+def test_order_of_cleanup_policies_does_not_matter() -> None:
     both = structs.replace(STATE, config={**STATE.config, "cleanup.policy": "compact,delete"})
     found = Found(partitions=12, replicas=3, config={**STATE.config, "cleanup.policy": "delete, compact"})
     assert between(found, both) == []
 
 
-def test_replicas_are_for_a_person_and_no_setting_asks_for_more_copies_than_there_are() -> None:
+def test_missing_replicas_and_min_insync_above_them_are_left_to_the_operator() -> None:
     found = structs.replace(with_config(min_insync_replicas="1"), replicas=1)
     replicas, in_sync = between(found)
     assert isinstance(replicas, ByHand)
@@ -185,6 +182,6 @@ def test_replicas_are_for_a_person_and_no_setting_asks_for_more_copies_than_ther
     assert (in_sync.setting, in_sync.now, in_sync.wanted) == ("min.insync.replicas", "1", "2")
 
 
-def test_with_replicas_enough_the_in_sync_ones_are_set_though_there_should_be_more() -> None:
+def test_min_insync_is_set_if_there_are_enough_replicas_for_it() -> None:
     found = structs.replace(with_config(min_insync_replicas="1"), replicas=2)
     assert [type(difference) for difference in between(found)] == [ByHand, SetConfig]
