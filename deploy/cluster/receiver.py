@@ -18,40 +18,16 @@ from deploy.cluster.settings import ClusterSettings
 from deploy.cluster.topic_check import TopicWatch
 from deploy.logs import LogWriter
 from ingest import app as ingest_app
-from ingest.errors import Unavailable
 from ingest.http.server import Receiver
 from ingest.kafka import producer
 from ingest.kafka.publisher import Publisher
 from ingest.metrics import ReceiverMetrics
-from ingest.receive import Log
 from ingest.recent_refusals import RecentRefusals
 from schemas import topics
-from schemas.record_format import Record
 from workers.admin import app
 from workers.admin.probes import Check
 
 LOG_SHARE = 5 / 6  # of the request deadline: the append's own deadline expires first, and its refusal has a reason
-
-
-class DurableLog:
-    """The log, which refuses appends while its topic is less durable than `success` promises.
-
-    Readiness alone is not enough: a load balancer reads it now and then, but this check is made at every append.
-    """
-
-    def __init__(self, log: Log, watch: TopicWatch) -> None:
-        self._log = log
-        self._watch = watch
-
-    async def append(self, record: Record) -> None:
-        """Append the record. When this returns, it is as durable as promised.
-
-        Raises:
-            Unavailable: the topic is too weak or was not seen yet, or the append failed.
-        """
-        if self._watch.trouble is not None:
-            raise Unavailable(self._watch.trouble)
-        await self._log.append(record)
 
 
 @asynccontextmanager
@@ -82,6 +58,8 @@ async def running(
             observer=metrics,
             logger=log_writer,
             deadline_s=settings.request_deadline_s * LOG_SHARE,
+            # Readiness alone is not enough, because a load balancer reads it only now and then.
+            refuse_if=lambda: watch.trouble,
         )
         stack.push_async_callback(publisher.stop)
         await publisher.start()
@@ -95,7 +73,7 @@ async def running(
                     settings=settings,
                     accounts=config.accounts,
                     rings=config.rings,
-                    log=DurableLog(publisher, watch),
+                    log=publisher,
                     logger=log_writer,
                     metrics=metrics,
                     recent=RecentRefusals(),

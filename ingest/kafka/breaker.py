@@ -1,15 +1,10 @@
-"""Whether the log is worth trying: after some time of nothing but failures, whoever comes is refused at once.
+"""Circuit breaker of the log: after a time of nothing but failures, appends are refused at once.
 
-    closed ──failures, and only failures, for a while──► open ──may_try──► half-open ──one append──► probing
-       ▲                                                  ▲                                            │
-       └──────────────any success, in any state           └────────────────a failure──────────────────┘
+    closed ──only failures, for a while──► open ──allow_probe──► half-open ──one append──► probing
+       ▲                                    ▲                                                │
+       └──────a success, in any state       └───────────────────a failure────────────────────┘
 
-Waiting out a deadline for each request would fill the receiver with requests that nothing can be done for. A number of
-failures alone says little, since one lost batch is hundreds of them while other partitions take theirs: they must also
-span some time without a single success.
-
-An open breaker does not let itself be tried because time has passed: nobody sends requests to a receiver that is not
-ready, so none could find out. Whoever watches the brokers says when there is reason to try.
+Otherwise the receiver would fill with requests that wait for a deadline in vain.
 """
 
 from collections.abc import Callable
@@ -26,82 +21,83 @@ class BreakerState(Enum):
 
 
 class BreakerPolicy(Struct, frozen=True, kw_only=True):
-    """When to give up, and for how long: longer with each probe that fails, as far as recovery allows."""
+    """When to open, and for how long: `open_s` doubles with each failed probe, up to `open_max_s`."""
 
     failures_max: int = 5
     failing_s: float = 1.0
     open_s: float = 0.5
     open_max_s: float = 4.0
-    probe_s: float = 3.0  # no append takes longer, so a probe that does was never made
+    probe_s: float = 3.0  # longer than any append takes: after this time the probe was never sent
 
 
 class Breaker:
-    """Counts what it is told. It calls nothing itself and waits for nothing."""
+    """Counts reported results. It makes no calls and never waits."""
 
-    def __init__(self, patience: BreakerPolicy, *, now_s: Callable[[], float]) -> None:
-        self._patience = patience
+    def __init__(self, policy: BreakerPolicy, *, now_s: Callable[[], float]) -> None:
+        self._policy = policy
         self._now_s = now_s
         self._state = BreakerState.CLOSED
         self._failures = 0
         self._failing_since_s = 0.0
-        self._open_s = patience.open_s
-        self._try_from_s = 0.0
-        self.why: str | None = None  # what the last failure was; nothing while the breaker is closed
+        self._open_s = policy.open_s
+        self._probe_from_s = 0.0
+        self.why: str | None = None  # the last failure; `None` while closed
 
     @property
     def state(self) -> BreakerState:
         return self._state
 
     def admits(self) -> bool:
-        """Whether an append may be made now. Whoever is admitted tells how it went."""
+        """Return whether an append may be made now. An admitted caller reports its result."""
         if self._state is BreakerState.CLOSED:
             return True
         if self._state is not BreakerState.HALF_OPEN:
             return False
-        self._state = BreakerState.PROBING  # this one tries; the others are refused until it is known what it found
-        self._try_from_s = self._now_s() + self._patience.probe_s
+        self._state = BreakerState.PROBING  # this append probes; all others are refused until its result
+        self._probe_from_s = self._now_s() + self._policy.probe_s
         return True
 
     def succeeded(self) -> None:
         self._failures = 0
         if self._state is not BreakerState.CLOSED:
             self._state = BreakerState.CLOSED
-            self._open_s = self._patience.open_s
+            self._open_s = self._policy.open_s
             self.why = None
 
     def failed(self, why: str) -> None:
-        """An append was not acknowledged, or not in time."""
+        """Report that an append was not acknowledged, or not in time."""
         if self._state is BreakerState.PROBING:
-            self._open_s = min(2 * self._open_s, self._patience.open_max_s)
+            self._open_s = min(2 * self._open_s, self._policy.open_max_s)
             self._open(why)
         elif self._state is BreakerState.CLOSED:
             now_s = self._now_s()
             if self._failures == 0:
                 self._failing_since_s = now_s
             self._failures += 1
-            if (
-                self._failures >= self._patience.failures_max
-                and now_s - self._failing_since_s >= self._patience.failing_s
-            ):
+            # The count alone is not enough: one lost batch is hundreds of failures while other partitions work. So the
+            # failures must also span some time without a success.
+            if self._failures >= self._policy.failures_max and now_s - self._failing_since_s >= self._policy.failing_s:
                 self._open(why)
-        # While it is open, what was begun before goes on failing for a while. That says nothing new.
+        # While open, appends that began earlier still fail. This is nothing new.
 
     def trip(self, why: str) -> None:
-        """There is no use in trying, whatever the count says."""
+        """Open whatever the count, because appends cannot succeed."""
         if self._state is BreakerState.PROBING:
-            self._open_s = min(2 * self._open_s, self._patience.open_max_s)
+            self._open_s = min(2 * self._open_s, self._policy.open_max_s)
         if self._state is not BreakerState.OPEN:
             self._open(why)
 
-    def may_try(self) -> None:
-        """The brokers answer: one append may find out, unless the last one did just now.
+    def allow_probe(self) -> None:
+        """Let one append probe, because the brokers answer. Do nothing right after the last failed probe.
 
-        It also replaces a probe that was never made, since its request may have ended before.
+        Time alone never allows a probe, because a load balancer sends no requests to a receiver that is not ready. So
+        the supervisor, which checks the brokers, calls this. It also replaces a probe that was never sent, because its
+        request may have ended before.
         """
-        if self._state in (BreakerState.OPEN, BreakerState.PROBING) and self._now_s() >= self._try_from_s:
+        if self._state in (BreakerState.OPEN, BreakerState.PROBING) and self._now_s() >= self._probe_from_s:
             self._state = BreakerState.HALF_OPEN
 
     def _open(self, why: str) -> None:
         self._state = BreakerState.OPEN
-        self._try_from_s = self._now_s() + self._open_s
+        self._probe_from_s = self._now_s() + self._open_s
         self.why = why

@@ -1,13 +1,6 @@
-"""Records on their way: handed to a producer, and not yet known to be written or lost.
+"""Records in flight: sent to a producer, and neither acknowledged nor known to be lost.
 
-Two things end at different times. The wait ends with the record, or when its deadline has passed, or when whoever waits
-is cancelled. The flight ends with the producer's own future and not before: until then the record takes up memory and
-may still be written, so it keeps its place in the count, however long ago its sender was refused.
-
-The producer's future is never awaited itself: whoever is cancelled while awaiting a future cancels it, and then nobody
-would learn how the record ended. One timer watches all deadlines, since they fall due in the order of the appends.
-
-One producer in service: the records it carries, and what they tell of its health.
+`ActiveProducer` is the producer in service with its records in flight, and judges its health by their results.
 """
 
 import asyncio
@@ -24,109 +17,118 @@ from schemas.record_format import Record
 
 Delivered = asyncio.Future[Any]
 Waiter = asyncio.Future[None]
-SWEEP_S = 0.02  # at least this long between two looks at the deadlines
+SWEEP_S = 0.02  # minimum time between two checks of the deadlines
 
 
 class ProducerFault(StrEnum):
     """Why a producer is replaced."""
 
-    SEQUENCE = "sequence"  # the broker misses a batch, or has forgotten the producer: nothing after it is taken
+    SEQUENCE = "sequence"  # the broker misses a batch, or has forgotten the producer: it refuses all later batches
     FENCED = "fenced"
     CLOSED = "closed"
-    UNEXPECTED = "unexpected"  # its sender met something that it was not written for
+    UNEXPECTED = "unexpected"  # an error that aiokafka's sender does not handle
     SENDER_ENDED = "sender_ended"
     REFUSED_BATCH = "refused_batch"  # leaves a hole in the sequence of an idempotent producer
-    SILENT = "silent"  # nothing was acknowledged, or no broker answered, for too long
+    SILENT = "silent"  # no acknowledgement, or no answer of a broker, for too long
 
 
 class AppendFailure(StrEnum):
-    """What the failure of one record says about the log. In none of them is it certain that nothing was written."""
+    """Meaning of a record's failure for the log. None of them proves that the record was not written."""
 
-    UNKNOWN = "unknown"  # no word in time
-    REFUSED = "refused"  # the broker would not have this batch; the next may be fine
-    FORBIDDEN = "forbidden"  # we may not write to the topic
-    OURS = "ours"  # it never came to asking: the record, or this program, is not as it should be
+    UNKNOWN = "unknown"  # no acknowledgement in time
+    REFUSED = "refused"  # the broker refused this batch; the next may be accepted
+    FORBIDDEN = "forbidden"  # the receiver has no permission to write to the topic
+    OURS = "ours"  # the record could not be sent, because it or this program is wrong
 
 
 class QuotaLimits(Struct, frozen=True, kw_only=True):
-    """How much may be on its way in one process: more would only wait in memory."""
+    """In-flight limits of one process. More records would only wait in memory."""
 
     records_max: int = 4096
     bytes_max: int = 32 * 1024 * 1024
 
 
 def record_quota(limits: QuotaLimits) -> Quota:
-    """Return the counter of pending records for all producers of the process, including those being replaced.
+    """Return the counter of records in flight for all producers of the process, including those being replaced.
 
     It raises Unavailable if there are too many.
     """
     return Quota(
         count_max=limits.records_max,
         bytes_max=limits.bytes_max,
-        exceeded=lambda: Unavailable("too many records are on their way"),
+        exceeded=lambda: Unavailable("too many records are in flight to Kafka"),
     )
 
 
 class PendingRecords:
-    """The records of one producer. `landed` hears how each ended, `overdue` of each that has not in time."""
+    """The records in flight of one producer.
+
+    Calls `on_done` with the error or `None` when a record has ended, and `on_overdue` when its deadline has passed.
+
+    A sender's wait and its record end at different times. The wait ends with the record, at its deadline, or when the
+    sender is cancelled. The record ends with the producer's future and not before. Until then it uses memory and may
+    still be written, so it counts against the quota however long ago the sender was refused.
+    """
 
     def __init__(
         self,
-        places: Quota,
+        quota: Quota,
         *,
-        landed: Callable[[BaseException | None], None],
-        overdue: Callable[[], None],
+        on_done: Callable[[BaseException | None], None],
+        on_overdue: Callable[[], None],
         deadline_s: float,
     ) -> None:
-        self._places = places
-        self._landed = landed
-        self._overdue = overdue
+        self._quota = quota
+        self._on_done = on_done
+        self._on_overdue = on_overdue
         self._deadline_s = deadline_s
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[Delivered, tuple[Waiter, int, float]] = {}  # in the order of their deadlines
         self._abandoned: dict[Delivered, int] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._on_end = self._end  # one bound method for all futures
+        self._on_delivered = self._end  # one bound method for all futures
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._abandoned)
 
-    def begin(self, delivered: Delivered, size: int, began_s: float) -> Waiter:
-        """Watch a record that has its place already, and free that in the end. What is returned may be awaited.
+    def track(self, delivered: Delivered, size: int, began_s: float) -> Waiter:
+        """Track a record that was taken from the quota, and release it in the end. Return a future to await.
 
-        It is over when the record is durable; else it raises Unavailable, and whether it was written is unknown.
+        The future ends when the record is durable. It raises Unavailable if that is not known to be so.
         """
+        # A future of its own, because a sender that is cancelled while it awaits a future cancels that future. If it
+        # were the producer's, the record's result would be lost.
         waiter: Waiter = self._loop.create_future()
         due_s = began_s + self._deadline_s
         self._waiting[delivered] = (waiter, size, due_s)
-        delivered.add_done_callback(self._on_end)
-        if self._timer is None:
+        delivered.add_done_callback(self._on_delivered)
+        if self._timer is None:  # one timer is enough, because deadlines pass in the order of the appends
             self._timer = self._loop.call_at(due_s, self._sweep)
         return waiter
 
-    def forget(self) -> None:
-        """The producer is no more: what has not ended by now never will, and ends with this."""
+    def cancel_all(self) -> None:
+        """End all records, because their producer is closed and will never end them."""
         for delivered in (*self._waiting, *self._abandoned):
             delivered.cancel()
 
     def _end(self, delivered: Delivered) -> None:
         error = asyncio.CancelledError() if delivered.cancelled() else delivered.exception()
-        flight = self._waiting.pop(delivered, None)
-        if flight is None:
-            self._places.release(self._abandoned.pop(delivered))
+        waiting = self._waiting.pop(delivered, None)
+        if waiting is None:
+            self._quota.release(self._abandoned.pop(delivered))
         else:
-            waiter, size, _ = flight
-            self._places.release(size)
+            waiter, size, _ = waiting
+            self._quota.release(size)
             if waiter.done():
-                pass  # whoever waited was cancelled
+                pass  # the sender was cancelled
             elif error is None:
                 waiter.set_result(None)
             else:
                 waiter.set_exception(Unavailable(f"unknown whether written: {error!r}"))
-        self._landed(error)
+        self._on_done(error)
 
     def _sweep(self) -> None:
-        """Give up what has waited too long."""
+        """End the waits whose deadlines have passed."""
         self._timer = None
         now_s = self._loop.time()
         while self._waiting:
@@ -136,8 +138,7 @@ class PendingRecords:
                 return
             del self._waiting[delivered]
             self._abandoned[delivered] = size
-            # It says the same of the log where whoever waited has been cancelled before.
-            self._overdue()
+            self._on_overdue()  # even if the sender was cancelled: it means the same for the log
             if not waiter.done():
                 waiter.set_exception(Unavailable("unknown whether written: no acknowledgement in time"))
 
@@ -146,116 +147,123 @@ Sending = Coroutine[Any, Any, Delivered]
 
 
 class Producer(Protocol):
-    """One client of the log, from its start to its end. It is never started twice."""
+    """One client of the log, which is started at most once."""
 
     @property
     def partitions(self) -> int:
-        """How many the topic has by the latest metadata; 0 while it is not known to exist."""
+        """The topic's partition count by the latest metadata; 0 while the topic is not known to exist."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing that is handed to it will ever be sent."""
+        """Whether the sender has ended, so that no record will ever be sent."""
 
     async def start(self) -> None:
-        """Returns when a broker has told about the cluster; anything that it raises means that none did."""
+        """Connect. Return when a broker has sent the cluster's metadata; raise any exception if none has."""
 
     def send(self, record: Record, partition: int, /) -> Sending:
-        """Hand over one record. It does not wait unless the partition's batch is full; the future says how it ended.
+        """Add a record to its partition's batch; wait only if the batch is full. The future has the record's result.
 
-        Cancelled while it waits, the record is not sent. The future is the caller's alone: nobody else awaits it.
+        If it is cancelled while it waits, the record is not sent. Only the caller awaits the future.
         """
 
-    async def look(self) -> bool:
-        """Ask for the cluster's and the topic's state anew; whether a broker answered in time."""
+    async def refresh_metadata(self) -> bool:
+        """Fetch the metadata of cluster and topic. Return whether a broker answered in time."""
 
     async def close(self, *, flush_s: float) -> None:
-        """Let what is under way end within that time, and then be gone, whatever happens.
+        """Let records in flight end for at most `flush_s`, then close by force.
 
-        When this returns, every future that `send` gave is over.
+        When this returns, every future that `send` returned has ended.
         """
 
     def fault_of(self, error: BaseException, *, was_sent: bool) -> ProducerFault | None:
-        """Whether it is of no more use, after this error of a record that was sent or could not be."""
+        """Return the fault if the producer is unusable after this error of a record; `None` if it is not."""
 
-    def meaning_of(self, error: BaseException) -> AppendFailure:
-        """What this error of a record says about the log."""
+    def failure_of(self, error: BaseException) -> AppendFailure:
+        """Return the meaning of this error of a record for the log."""
 
 
 class ActiveProducer:
-    """`acknowledged` counts records; `is_in_want` says that some were handed over or lost since the last of them."""
+    """The producer in service and its records in flight.
+
+    `acknowledged` counts records. `is_waiting_for_ack` is true if a record sent since the last acknowledgement is in
+    flight or has failed. `fault` is set when the producer must be replaced. `on_refused` receives failures that an
+    operator must see.
+    """
 
     def __init__(
         self,
         producer: Producer,
         *,
-        places: Quota,
+        quota: Quota,
         breaker: Breaker,
         deadline_s: float,
-        refused: Callable[[AppendFailure, BaseException], None],
+        on_refused: Callable[[AppendFailure, BaseException], None],
     ) -> None:
         self.producer = producer
-        self.flights = PendingRecords(places, landed=self._landed, overdue=self._overdue, deadline_s=deadline_s)
+        self.pending = PendingRecords(
+            quota, on_done=self._record_done, on_overdue=self._record_overdue, deadline_s=deadline_s
+        )
         self.fault: ProducerFault | None = None
         self.acknowledged = 0
         self._breaker = breaker
-        self._refused = refused
-        self._has_lost = False
-        self._is_retired = False
+        self._on_refused = on_refused
+        self._has_failed_records = False
+        self._is_closing = False
 
     @property
-    def is_in_want(self) -> bool:
-        return self._has_lost or bool(self.flights)
+    def is_waiting_for_ack(self) -> bool:
+        return self._has_failed_records or bool(self.pending)
 
-    def lost(self, error: Exception) -> None:
-        """A record could not be handed over: nothing was sent of it."""
+    def send_failed(self, error: Exception) -> None:
+        """Report a record that could not be sent at all."""
         self.fault = self.fault or self.producer.fault_of(error, was_sent=False)
-        self._tell(error)
+        self._report(error)
 
-    async def retire(self, *, flush_s: float) -> None:
-        """End what is under way within that time, and then the producer. All records are over soon after."""
-        self._is_retired = True
+    async def close(self, *, flush_s: float) -> None:
+        """Close the producer, after `flush_s` for records in flight. All records end soon after this returns."""
+        self._is_closing = True
         try:
             await self.producer.close(flush_s=flush_s)
         finally:
-            self.flights.forget()
+            self.pending.cancel_all()
 
-    def _landed(self, error: BaseException | None) -> None:
+    def _record_done(self, error: BaseException | None) -> None:
         if error is None:
             self.acknowledged += 1
-            self._has_lost = False
+            self._has_failed_records = False
             self._breaker.succeeded()
-        elif not self._is_retired:  # what becomes of a retired producer's records says nothing of its successor
+        elif not self._is_closing:  # failures of a replaced producer mean nothing for its successor
             self.fault = self.fault or self.producer.fault_of(error, was_sent=True)
-            self._tell(error)
+            self._report(error)
 
-    def _tell(self, error: BaseException) -> None:
-        meaning = self.producer.meaning_of(error)
-        match meaning:
+    def _report(self, error: BaseException) -> None:
+        failure = self.producer.failure_of(error)
+        match failure:
             case AppendFailure.UNKNOWN:
-                self._has_lost = True
-                self._breaker.failed(f"Kafka acknowledges nothing: {error!r}")
+                self._has_failed_records = True
+                self._breaker.failed(f"Kafka does not acknowledge records: {error!r}")
             case AppendFailure.REFUSED:
-                self._breaker.failed(f"Kafka refuses every record: {error!r}")
-                self._refused(meaning, error)
+                self._breaker.failed(f"Kafka refuses all records: {error!r}")
+                self._on_refused(failure, error)
             case AppendFailure.FORBIDDEN:
-                self._breaker.trip(f"Kafka forbids us to write: {error!r}")
-                self._refused(meaning, error)
+                self._breaker.trip(f"Kafka denies the receiver permission to write: {error!r}")
+                self._on_refused(failure, error)
             case AppendFailure.OURS:
-                self._breaker.failed(f"no record can be handed over: {error!r}")
-                self._refused(meaning, error)
+                self._breaker.failed(f"records cannot be sent: {error!r}")
+                self._on_refused(failure, error)
             case _:
-                assert_never(meaning)
+                assert_never(failure)
 
-    def _overdue(self) -> None:
-        if not self._is_retired:
-            self._has_lost = True
-            self._breaker.failed("Kafka acknowledges nothing in time")
+    def _record_overdue(self) -> None:
+        if not self._is_closing:
+            self._has_failed_records = True
+            self._breaker.failed("Kafka does not acknowledge records in time")
 
 
 def send_now(sending: Sending) -> Delivered | None:
-    """The future of a record that could be handed over at once. `None`: it has to wait for room, and nothing was sent.
+    """Return the future of a record that can be sent without waiting; `None`, with nothing sent, if its batch is full.
 
-    Nearly every record goes this way, and a coroutine that does not wait needs neither a deadline nor a task.
+    Nearly every record goes this way. A coroutine that does not wait needs neither a deadline nor a task.
     """
     try:
         sending.send(None)
@@ -266,11 +274,11 @@ def send_now(sending: Sending) -> Delivered | None:
     return None
 
 
-async def when_there_is_room(send: Callable[[], Sending], *, within_s: float) -> Delivered:
-    """The future of a record that has to wait until a batch has gone.
+async def send_within(send: Callable[[], Sending], *, within_s: float) -> Delivered:
+    """Return the future of a record whose batch is full, when there is room.
 
     Raises:
-        TimeoutError: it waited too long; it was not sent.
+        TimeoutError: there was no room in time, and the record was not sent.
     """
     async with asyncio.timeout(within_s):
         return await send()

@@ -1,13 +1,7 @@
-"""The one place that knows aiokafka's producer: how it is built, what its errors mean, how it is ended for certain.
+"""The receiver's producer on aiokafka: its settings, the meaning of its errors, and its forced end.
 
-aiokafka 0.14 sends one batch per partition and one request per broker at a time. Three of its habits are fenced in
-here, and two of them only by what it keeps for itself; the version is pinned, and a test names what is touched.
-
-- Its sender may end, and says so to nobody who does not ask.
-- `stop()` waits for what will never come: while brokers are away, for batches of a producer that is idempotent; and for
-  a connection to take what a frozen broker does not read. So it is given a time, and what is left then is ended: its
-  tasks cancelled, its connections cut, and the future of each record failed, since somebody counts them.
-- Once it knows the cluster it never uses the bootstrap addresses again, so a new one is needed where all brokers moved.
+aiokafka 0.14 sends one batch per partition and one request per broker at a time. In `ingest`, only this module relies
+on its internals; its version is pinned, and a test names the attributes that are used.
 """
 
 import asyncio
@@ -32,14 +26,14 @@ from ingest.kafka.in_flight import AppendFailure, ProducerFault, Sending
 from schemas.record_format import Record
 
 MAX_BATCH_BYTES = 256 * 1024
-MAX_RECORD_BYTES = 1_000_000  # below what a broker takes by default
-REQUEST_TIMEOUT_S = 5.0  # how long a record may linger after its sender was refused
-LOOK_WITHIN_S = 3.0
+MAX_RECORD_BYTES = 1_000_000  # below the default limit of brokers
+REQUEST_TIMEOUT_S = 5.0  # a record may stay in flight this long, although its sender is refused earlier
+METADATA_WITHIN_S = 3.0
 TASKS_END_WITHIN_S = 1.0
 
 
 class KafkaProducer:
-    """aiokafka's, for one topic. Built by `factory`."""
+    """An aiokafka producer for one topic; implements `ingest.kafka.in_flight.Producer`. Built by `factory`."""
 
     def __init__(self, client: AIOKafkaProducer, topic: str, *, idempotent: bool) -> None:
         self._client = client
@@ -49,18 +43,19 @@ class KafkaProducer:
 
     @property
     def has_ended(self) -> bool:
+        # aiokafka's sender may end without raising an error anywhere.
         task = self._client._sender.sender_task
         return task is not None and task.done()
 
     async def start(self) -> None:
         await self._client.start()
         cluster = self._client.client.cluster
-        cluster.add_listener(self._learn)
-        # From here on the metadata is asked for this topic alone, whenever it is asked for.
+        cluster.add_listener(self._update_partitions)
+        # From now on, metadata requests name only this topic.
         await self._client.client.set_topics([self._topic])
-        self._learn(cluster)
+        self._update_partitions(cluster)
 
-    def _learn(self, cluster: Any) -> None:
+    def _update_partitions(self, cluster: Any) -> None:
         self.partitions = len(cluster.partitions_for_topic(self._topic) or ())
 
     def send(self, record: Record, partition: int, /) -> Sending:
@@ -69,9 +64,9 @@ class KafkaProducer:
         )
         return sending
 
-    async def look(self) -> bool:
+    async def refresh_metadata(self) -> bool:
         try:
-            async with asyncio.timeout(LOOK_WITHIN_S):
+            async with asyncio.timeout(METADATA_WITHIN_S):
                 return bool(await self._client.client.force_metadata_update())
         except (TimeoutError, KafkaError, OSError):
             return False
@@ -86,13 +81,13 @@ class KafkaProducer:
                 return ProducerFault.CLOSED
             case KafkaError() if type(error) is KafkaError:
                 return ProducerFault.UNEXPECTED
-            # What was refused before it was sent has taken no number of the sequence, so it leaves no hole.
+            # A record refused before it was sent has no sequence number, so it leaves no hole.
             case KafkaError() if self._idempotent and was_sent and not error.retriable:
                 return ProducerFault.REFUSED_BATCH
         return None
 
-    def meaning_of(self, error: BaseException) -> AppendFailure:
-        """What it says. Codes that aiokafka does not know, such as INVALID_RECORD, come as its `UnknownError`."""
+    def failure_of(self, error: BaseException) -> AppendFailure:
+        # Error codes that aiokafka does not know, such as INVALID_RECORD, arrive as its `UnknownError`.
         match error:
             case TopicAuthorizationFailedError():
                 return AppendFailure.FORBIDDEN
@@ -103,20 +98,22 @@ class KafkaProducer:
         return AppendFailure.OURS
 
     async def close(self, *, flush_s: float) -> None:
+        # `stop()` can wait forever: an idempotent producer for batches while brokers are away, any producer for a
+        # connection whose frozen broker reads nothing. So it gets a time limit, and the rest is ended by force.
         try:
             async with asyncio.timeout(flush_s):
                 await self._client.stop()
-        except Exception:  # noqa: S110 - it is ended below all the same, and what it was told to send is unknown
+        except Exception:  # noqa: S110 - ended by force below; the records' results are unknown
             pass
         finally:
             await self._end()
 
     async def _end(self) -> None:
-        """End what `stop` has left; nothing, as a rule."""
+        """End by force the tasks, connections and batches that `stop` has left; usually there are none."""
         tasks = _tasks_of(self._client._sender, self._client._message_accumulator, self._client.client)
         for task in tasks:
             task.cancel()
-        _cut(self._client.client)
+        _abort_connections(self._client.client)
         _fail_batches(self._client._message_accumulator)
         if tasks:
             await asyncio.wait(tasks, timeout=TASKS_END_WITHIN_S)
@@ -125,7 +122,11 @@ class KafkaProducer:
 def factory(
     connection: Mapping[str, Any], topic: str, *, client_id: str, idempotent: bool = False
 ) -> Callable[[], KafkaProducer]:
-    """Builds producers for this topic. `connection` says where and how: bootstrap servers, security."""
+    """Return a function that builds producers for this topic. `connection`: bootstrap servers and security settings.
+
+    A new producer is also the remedy when all brokers have moved, because aiokafka uses the bootstrap addresses only
+    until it knows the cluster.
+    """
 
     def build() -> KafkaProducer:
         client = AIOKafkaProducer(
@@ -148,14 +149,14 @@ def factory(
 
 
 def _shuffled(servers: str | list[str]) -> list[str]:
-    """They are asked one after the other, and each that is silent takes seconds: not always the same one first."""
+    """Return the addresses in random order. aiokafka tries them in turn, and each silent one costs seconds."""
     listed = servers.split(",") if isinstance(servers, str) else list(servers)
     random.shuffle(listed)
     return listed
 
 
 def _tasks_of(*owners: object) -> list[asyncio.Task[Any]]:
-    """The tasks that run a method of one of these. The sender's requests are known to nobody but its own frame."""
+    """Return the tasks that run a method of one of these objects. The sender keeps no list of its request tasks."""
     current = asyncio.current_task()
     return [
         task
@@ -166,8 +167,8 @@ def _tasks_of(*owners: object) -> list[asyncio.Task[Any]]:
     ]
 
 
-def _cut(client: Any) -> None:
-    """Close its connections at once: a frozen broker would never take what is still to be written to it."""
+def _abort_connections(client: Any) -> None:
+    """Close the connections at once, because a frozen broker would never read the rest of their data."""
     for connection in list(client._conns.values()):
         transport = connection._writer.transport if connection._writer is not None else None
         connection.close(reason=CloseReason.SHUTDOWN)
@@ -176,9 +177,9 @@ def _cut(client: Any) -> None:
 
 
 def _fail_batches(accumulator: Any) -> None:
-    """Nothing that was handed over and is not over will be sent any more, and whoever waits for it hears so."""
+    """Fail the future of every record in flight, because the quota counts each record until its future ends."""
     batches = [batch for waiting in accumulator._batches.values() for batch in waiting]
-    accumulator.fail_all(ProducerClosed("the producer was given up"))
+    accumulator.fail_all(ProducerClosed("the producer is closed"))
     for batch in batches:
         if batch._drain_waiter.done() and not batch._drain_waiter.cancelled():
-            batch._drain_waiter.exception()  # often nobody waited for room in it, and that is no news to the loop
+            batch._drain_waiter.exception()  # read the error, or asyncio logs it if no sender waited for room

@@ -1,14 +1,7 @@
-"""The receiver's end of the log on Kafka: `append` returns when all in-sync replicas have the record.
+"""The receiver's log on Kafka (`ingest.receive.Log`): `append` returns when all in-sync replicas have the record.
 
-Every failure means that it is unknown whether the record was written: a deadline passes while it is on the wire, a
-batch fails half-way, an answer is lost. So nothing is repeated here. The sender was not told `success`, sends again,
-and where there are two records in the end, the second is a duplicate.
-
-Nothing is kept for better times either. What cannot be handed to a producer that works is refused at once: Alipay keeps
-it for a day, and memory would not.
-
-The path of one append is counted in microseconds, so it makes no task and no timer of its own, and the number of
-partitions is a number and not asked for: the producer keeps it in step with the cluster's metadata.
+It never repeats a send and never queues a record. If no working producer accepts a record now, it refuses it at once:
+Alipay resends the notification for a day, and memory could not keep it that long.
 """
 
 import asyncio
@@ -23,7 +16,7 @@ from ingest.kafka.in_flight import (
     QuotaLimits,
     record_quota,
     send_now,
-    when_there_is_room,
+    send_within,
 )
 from ingest.kafka.supervisor import Supervisor, SupervisorObserver, SupervisorTiming
 from ingest.log_port import Logger, RateLimit
@@ -31,13 +24,17 @@ from schemas import topics
 from schemas.record_format import Record
 from schemas.telemetry import Field
 
-DEADLINE_S = 2.5  # below the three seconds in which every sender is answered
-RECORD_OVERHEAD_BYTES = 1024  # headers, key and the objects around them, for the bound in bytes
-REFUSALS_TOLD_PER_S = 0.2
+DEADLINE_S = 2.5  # below the three seconds in which every request is answered
+RECORD_OVERHEAD_BYTES = 1024  # headers, key and the objects around them, for the limit in bytes
+REFUSALS_LOGGED_PER_S = 0.2
 
 
 class Publisher:
-    """A log (`ingest.receive.Log`). `build` makes its producers (`ingest.kafka.producer.factory`)."""
+    """`build` makes its producers (`ingest.kafka.producer.factory`).
+
+    `refuse_if` is called for every append. It returns the reason to refuse the record, such as a topic that is too weak
+    for the promise of `append`, or `None`.
+    """
 
     def __init__(
         self,
@@ -46,96 +43,104 @@ class Publisher:
         observer: SupervisorObserver,
         logger: Logger,
         deadline_s: float = DEADLINE_S,
-        bounds: QuotaLimits | None = None,
-        patience: BreakerPolicy | None = None,
-        pace: SupervisorTiming | None = None,
+        refuse_if: Callable[[], str | None] = lambda: None,
+        limits: QuotaLimits | None = None,
+        breaker_policy: BreakerPolicy | None = None,
+        timing: SupervisorTiming | None = None,
     ) -> None:
         self._deadline_s = deadline_s
         self._logger = logger
-        self._places = record_quota(bounds or QuotaLimits())
+        self._refuse_if = refuse_if
+        self._quota = record_quota(limits or QuotaLimits())
         self._now_s = asyncio.get_running_loop().time
-        self._breaker = Breaker(patience or BreakerPolicy(), now_s=self._now_s)
-        self._refusals = RateLimit(per_s=REFUSALS_TOLD_PER_S, burst=3)
+        self._breaker = Breaker(breaker_policy or BreakerPolicy(), now_s=self._now_s)
+        self._refusals = RateLimit(per_s=REFUSALS_LOGGED_PER_S, burst=3)
         self._supervisor = Supervisor(
             build=build,
-            put_in_service=self._put_in_service,
+            activate=self._activate,
             breaker=self._breaker,
             observer=observer,
             logger=logger,
-            pace=pace or SupervisorTiming(),
+            timing=timing or SupervisorTiming(),
         )
         self._is_closing = False
 
     @property
     def trouble(self) -> str | None:
-        """Why no append would succeed now; `None` while the log takes them, or is worth trying again."""
+        """Why no append can succeed now; `None` if the log may accept records. It does not consider `refuse_if`."""
         if self._is_closing:
             return "the log is closing"
-        carrier = self._supervisor.carrier
-        if carrier is not None and self._supervisor.trouble is None:
-            if not carrier.producer.partitions:
-                return "Kafka shows no partition of the topic: it does not exist, or is not ours to see"
+        active = self._supervisor.active
+        if active is not None and self._supervisor.trouble is None:
+            if not active.producer.partitions:
+                return "Kafka shows no partition of the topic: create it, or allow the receiver to describe it"
             return self._breaker.why if self._breaker.state is BreakerState.OPEN else None
         return self._supervisor.trouble
 
     @property
-    def on_the_way(self) -> int:
-        """Records that a producer has and that are neither written nor lost, also those nobody waits for any more."""
-        return self._places.count
+    def in_flight(self) -> int:
+        """The number of records that a producer holds, including those whose senders no longer wait."""
+        return self._quota.count
 
     async def start(self) -> None:
-        """Begin to look for brokers. This does not wait for them: `trouble` says when they are found.
+        """Begin to connect, without waiting for a broker. `trouble` becomes `None` when one is found.
 
         Raises:
-            ValueError, RuntimeError: no producer can be built with these parameters.
+            ValueError, RuntimeError: no producer can be built with these settings.
         """
         self._supervisor.start()
 
     async def stop(self) -> None:
-        """Refuse new appends, let those that are under way end within five seconds, and close whatever happens."""
+        """Refuse new appends, let records in flight end within five seconds, then close in any case."""
         self._is_closing = True
         await self._supervisor.stop()
 
     async def append(self, record: Record) -> None:
-        """When this returns, the record is acknowledged by all in-sync replicas.
+        """Append a record. When this returns, all in-sync replicas have acknowledged it.
 
         Raises:
-            Unavailable: there is no producer that works, or too much is on its way already: nothing was sent. Or the
-                record failed or took too long: whether it was written is unknown.
+            Unavailable: `refuse_if` refused, no producer works, or too many records are in flight: nothing was sent.
+                Or the record failed or took too long: it is unknown whether it was written.
         """
-        carrier = self._supervisor.carrier
-        if carrier is None or self._is_closing or not (count := carrier.producer.partitions):
-            raise Unavailable(self.trouble or "the log takes no appends now")
+        if (refusal := self._refuse_if()) is not None:
+            raise Unavailable(refusal)
+        active = self._supervisor.active
+        # The partition count is an attribute that the producer keeps in step with the metadata, not a request, because
+        # the way of one append is counted in microseconds. For the same reason it makes no task and no timer.
+        if active is None or self._is_closing or not (count := active.producer.partitions):
+            raise Unavailable(self.trouble or "the log accepts no records now")
         size = len(record.value) + RECORD_OVERHEAD_BYTES
-        self._places.take(size)
+        self._quota.take(size)
         began_s = self._now_s()
         try:
             if not self._breaker.admits():
-                raise Unavailable(self._breaker.why or "the log takes no appends now")
+                raise Unavailable(self._breaker.why or "the log accepts no records now")
             partition = topics.partition_of(record.key, count)
-            delivered = send_now(carrier.producer.send(record, partition)) or await when_there_is_room(
-                lambda: carrier.producer.send(record, partition), within_s=self._deadline_s
+            delivered = send_now(active.producer.send(record, partition)) or await send_within(
+                lambda: active.producer.send(record, partition), within_s=self._deadline_s
             )
         except BaseException as error:
-            self._places.release(size)
+            self._quota.release(size)
             if isinstance(error, Unavailable) or not isinstance(error, Exception):
                 raise
-            carrier.lost(error)
-            raise Unavailable(f"it could not be handed over: {error!r}") from error
-        await carrier.flights.begin(delivered, size, began_s)
+            active.send_failed(error)
+            raise Unavailable(f"the record could not be sent: {error!r}") from error
+        # Never send again after this point: a deadline may pass with the record on the wire, a batch may fail half-way,
+        # an acknowledgement may get lost. Alipay did not get `success` and resends; a second record is a duplicate.
+        await active.pending.track(delivered, size, began_s)
 
-    def _put_in_service(self, producer: Producer) -> ActiveProducer:
+    def _activate(self, producer: Producer) -> ActiveProducer:
         return ActiveProducer(
             producer,
-            places=self._places,
+            quota=self._quota,
             breaker=self._breaker,
             deadline_s=self._deadline_s,
-            refused=self._refused,
+            on_refused=self._log_refusal,
         )
 
-    def _refused(self, meaning: AppendFailure, error: BaseException) -> None:
-        """Kafka would not have a record. It will not have it the next time either, so somebody has to look."""
+    def _log_refusal(self, failure: AppendFailure, error: BaseException) -> None:
+        """Log a refused record, at a limited rate. Kafka will refuse it again, so an operator has to act."""
         left_out = self._refusals.take(self._now_s())
         if left_out is not None:
-            fields = {Field.REASON: meaning.value, Field.ERROR: repr(error), Field.COUNT: left_out + 1}
+            fields = {Field.REASON: failure.value, Field.ERROR: repr(error), Field.COUNT: left_out + 1}
             self._logger.error("Kafka refused records", **fields)

@@ -36,7 +36,7 @@ from tests.support.fakes import MemoryLogger, ProducerObserver
 SHORT_SESSIONS = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
 DEADLINE_S = 1.5
 RECOVERED_S = 10.0  # after the fault has ended
-PACE = SupervisorTiming(look_every_s=1.0)
+TIMING = SupervisorTiming(check_every_s=1.0)
 PARTITIONS = 6
 _numbers = count()
 
@@ -92,7 +92,7 @@ class Kit:
             {"bootstrap_servers": place.kafka.bootstrap}, self.topic, client_id="tests", idempotent=idempotent
         )
         self.publisher = Publisher(
-            build=self.build, observer=self.observer, logger=self.logger, deadline_s=DEADLINE_S, pace=PACE
+            build=self.build, observer=self.observer, logger=self.logger, deadline_s=DEADLINE_S, timing=TIMING
         )
 
     def build(self) -> KafkaProducer:
@@ -212,7 +212,7 @@ async def test_records_come_as_they_were_and_where_their_keys_belong(kit: Kit) -
     assert all(await asyncio.gather(*(kit.append(key=b"shop-sg:one", size=60_000) for _ in range(40))))
     await kit.nothing_is_missing()
     assert len(kit.acknowledged) == 540
-    assert kit.publisher.on_the_way == 0
+    assert kit.publisher.in_flight == 0
 
 
 async def test_a_broker_that_is_killed_and_comes_back_is_used_again_without_a_restart(kit: Kit) -> None:
@@ -224,13 +224,13 @@ async def test_a_broker_that_is_killed_and_comes_back_is_used_again_without_a_re
         await broker.kill()
         await until(lambda: kit.publisher.trouble is not None)
         await asyncio.sleep(4)
-        assert kit.publisher.on_the_way <= 4096
+        assert kit.publisher.in_flight <= 4096
         await broker.start()
 
     await kit.append_while(kill_and_start)
     assert await kit.taken_again() < RECOVERED_S
     await until(lambda: kit.publisher.trouble is None)
-    await until(lambda: kit.publisher.on_the_way == 0, 2 * RECOVERED_S)
+    await until(lambda: kit.publisher.in_flight == 0, 2 * RECOVERED_S)
     assert len(kit.refused) > 100, "while it was away, refusals came fast"
     await kit.nothing_is_missing()
 
@@ -250,7 +250,7 @@ async def test_a_broker_that_is_frozen_and_thawed_loses_nothing(kit: Kit) -> Non
 
     await kit.append_while(freeze_and_thaw)
     assert await kit.taken_again() < RECOVERED_S
-    await until(lambda: kit.publisher.on_the_way == 0, 2 * RECOVERED_S)
+    await until(lambda: kit.publisher.in_flight == 0, 2 * RECOVERED_S)
     await kit.nothing_is_missing()
 
 
@@ -264,7 +264,7 @@ async def test_an_answer_that_is_lost_is_unknown_and_then_there_may_be_two_recor
         kit.line.swallow_after = key = b"shop-sg:the-one-whose-answer-is-lost"
         await kit.append(key=key)
         await kit.taken_again()
-        await until(lambda: kit.publisher.on_the_way == 0)
+        await until(lambda: kit.publisher.in_flight == 0)
         assert kit.line.cuts == 1
         copies = sum(record.key == key for record in await kit.written())
         assert copies == 1 if idempotent else copies >= 2
@@ -337,7 +337,7 @@ async def test_whoever_leaves_takes_nothing_of_the_others_along(kit: Kit) -> Non
     ends = await asyncio.gather(*appending, return_exceptions=True)
     assert [isinstance(end, asyncio.CancelledError) for end in ends] == [True, False] * 50
     assert all(end is True for end in ends[1::2])
-    await until(lambda: kit.publisher.on_the_way == 0)
+    await until(lambda: kit.publisher.in_flight == 0)
     await kit.nothing_is_missing()
 
 
@@ -354,6 +354,6 @@ async def test_a_stop_beside_a_frozen_broker_ends_in_time(place: Place, idempote
             await kit.publisher.stop()
             assert clock.monotonic() - began_s < 7
             assert not any(await asyncio.gather(*appending))
-            assert kit.publisher.on_the_way == 0
+            assert kit.publisher.in_flight == 0
         finally:
             kit.place.broker.process.thaw()

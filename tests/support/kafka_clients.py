@@ -191,7 +191,7 @@ class FakeProducer:
     def __init__(self, *, partitions: int = 12, answer: Callable[[Delivered], None] | None = None) -> None:
         self.partitions = partitions
         self.has_ended = False
-        self.answers_looks = True
+        self.answers = True  # metadata requests
         self.answer = answer
         self.starts: list[BaseException] = []  # errors of the next starts
         self.never_starts = False
@@ -200,16 +200,16 @@ class FakeProducer:
         self.refuses: BaseException | None = None
         self.sent: list[tuple[Record, int]] = []
         self.under_way: list[Delivered] = []
-        self.looks = 0
+        self.refreshes = 0
         self.closed = False
-        self.started = False
+        self.starting = False
 
     async def start(self) -> None:
+        self.starting = True
         if self.never_starts:
             await asyncio.Event().wait()
         if self.starts:
             raise self.starts.pop(0)
-        self.started = True
 
     async def send(self, record: Record, partition: int, /) -> Delivered:
         while self.is_full:  # noqa: ASYNC110 - polls, as aiokafka does
@@ -223,9 +223,9 @@ class FakeProducer:
             self.answer(delivered)
         return delivered
 
-    async def look(self) -> bool:
-        self.looks += 1
-        return self.answers_looks
+    async def refresh_metadata(self) -> bool:
+        self.refreshes += 1
+        return self.answers
 
     async def close(self, *, flush_s: float) -> None:
         self.closed = True
@@ -235,7 +235,7 @@ class FakeProducer:
     def fault_of(self, error: BaseException, *, was_sent: bool) -> ProducerFault | None:
         return error.fault if isinstance(error, Fails) else None
 
-    def meaning_of(self, error: BaseException) -> AppendFailure:
+    def failure_of(self, error: BaseException) -> AppendFailure:
         return error.meaning if isinstance(error, Fails) else AppendFailure.OURS
 
 

@@ -1,4 +1,4 @@
-"""A wait ends in time, a flight when it ends; the count follows the flight."""
+"""The wait of a sender ends at its deadline; the quota counts a record until the record has ended."""
 
 import asyncio
 from typing import Any
@@ -8,13 +8,16 @@ import pytest
 from ingest.errors import Unavailable
 from ingest.kafka.in_flight import PendingRecords, QuotaLimits, record_quota
 from ingest.quota import Quota
+from tests.support.waiting import until
 
 SIZE = 100
 
 
-class Ended:
+class Results:
+    """Records the calls of `on_done` and `on_overdue`."""
+
     def __init__(self) -> None:
-        self.landed: list[BaseException | None] = []
+        self.done: list[BaseException | None] = []
         self.overdue = 0
 
     def late(self) -> None:
@@ -22,72 +25,72 @@ class Ended:
 
 
 @pytest.fixture
-def places() -> Quota:
+def quota() -> Quota:
     return record_quota(QuotaLimits(records_max=3, bytes_max=250))
 
 
 @pytest.fixture
-def ended() -> Ended:
-    return Ended()
+def results() -> Results:
+    return Results()
 
 
 @pytest.fixture
-async def flights(places: Quota, ended: Ended) -> PendingRecords:
-    return PendingRecords(places, landed=ended.landed.append, overdue=ended.late, deadline_s=0.05)
+async def pending(quota: Quota, results: Results) -> PendingRecords:
+    return PendingRecords(quota, on_done=results.done.append, on_overdue=results.late, deadline_s=0.05)
 
 
 def future() -> asyncio.Future[Any]:
     return asyncio.get_running_loop().create_future()
 
 
-def begin(flights: PendingRecords, places: Quota, delivered: asyncio.Future[Any]) -> asyncio.Future[None]:
-    places.take(SIZE)
-    return flights.begin(delivered, SIZE, asyncio.get_running_loop().time())
+def track(pending: PendingRecords, quota: Quota, delivered: asyncio.Future[Any]) -> asyncio.Future[None]:
+    quota.take(SIZE)
+    return pending.track(delivered, SIZE, asyncio.get_running_loop().time())
 
 
-async def test_a_wait_ends_well_when_the_record_is_delivered(
-    flights: PendingRecords, places: Quota, ended: Ended
+async def test_wait_ends_when_the_record_is_acknowledged(
+    pending: PendingRecords, quota: Quota, results: Results
 ) -> None:
     delivered = future()
-    waiter = begin(flights, places, delivered)
-    assert flights
+    waiter = track(pending, quota, delivered)
+    assert pending
     delivered.set_result(None)
     await waiter
-    assert (places.count, places.bytes, bool(flights), ended.landed) == (0, 0, False, [None])
+    assert (quota.count, quota.bytes, bool(pending), results.done) == (0, 0, False, [None])
 
 
-async def test_a_failure_is_unknown(flights: PendingRecords, places: Quota, ended: Ended) -> None:
+async def test_failed_record_is_unknown(pending: PendingRecords, quota: Quota, results: Results) -> None:
     delivered = future()
-    waiter = begin(flights, places, delivered)
+    waiter = track(pending, quota, delivered)
     error = OSError("gone")
     delivered.set_exception(error)
     with pytest.raises(Unavailable, match="unknown whether written"):
         await waiter
-    assert (places.count, ended.landed) == (0, [error])
+    assert (quota.count, results.done) == (0, [error])
 
 
-async def test_a_wait_that_ended_too_early_keeps_its_place_until_the_record_is_over(
-    flights: PendingRecords, places: Quota, ended: Ended
+async def test_record_whose_wait_timed_out_counts_until_it_has_ended(
+    pending: PendingRecords, quota: Quota, results: Results
 ) -> None:
     delivered = future()
     began_s = asyncio.get_running_loop().time()
-    waiter = begin(flights, places, delivered)
+    waiter = track(pending, quota, delivered)
     with pytest.raises(Unavailable, match="in time"):
         await waiter
     assert asyncio.get_running_loop().time() - began_s < 1
-    assert (places.count, places.bytes, ended.overdue, ended.landed) == (1, SIZE, 1, [])
+    assert (quota.count, quota.bytes, results.overdue, results.done) == (1, SIZE, 1, [])
     delivered.set_result(None)
     await asyncio.sleep(0)
-    assert (places.count, places.bytes, ended.landed) == (0, 0, [None])
+    assert (quota.count, quota.bytes, results.done) == (0, 0, [None])
 
 
-async def test_whoever_is_cancelled_cancels_neither_the_record_nor_its_count(
-    flights: PendingRecords, places: Quota, ended: Ended
+async def test_cancelled_sender_cancels_neither_the_record_nor_its_count(
+    pending: PendingRecords, quota: Quota, results: Results
 ) -> None:
     delivered = future()
 
     async def wait() -> None:
-        await begin(flights, places, delivered)
+        await track(pending, quota, delivered)
 
     task = asyncio.create_task(wait())
     await asyncio.sleep(0)
@@ -95,19 +98,19 @@ async def test_whoever_is_cancelled_cancels_neither_the_record_nor_its_count(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not delivered.done()
-    assert places.count == 1
-    await asyncio.sleep(0.1)
-    assert (places.count, ended.overdue) == (1, 1), "no word in time, whoever waits for it"
+    assert quota.count == 1
+    await until(lambda: results.overdue)  # reported even without a sender
+    assert (quota.count, results.overdue) == (1, 1)
     delivered.set_result(None)
     await asyncio.sleep(0)
-    assert (places.count, ended.landed) == (0, [None])
+    assert (quota.count, results.done) == (0, [None])
 
 
-async def test_each_wait_ends_at_its_own_deadline(flights: PendingRecords, places: Quota) -> None:
+async def test_each_wait_ends_at_its_own_deadline(pending: PendingRecords, quota: Quota) -> None:
     clock = asyncio.get_running_loop().time
     waits = []
     for _ in range(2):
-        waits.append((clock(), begin(flights, places, future())))
+        waits.append((clock(), track(pending, quota, future())))
         await asyncio.sleep(0.03)
     for began_s, waiter in waits:
         with pytest.raises(Unavailable):
@@ -115,24 +118,26 @@ async def test_each_wait_ends_at_its_own_deadline(flights: PendingRecords, place
         assert 0.045 <= clock() - began_s < 1
 
 
-async def test_what_a_producer_left_ends_with_it(flights: PendingRecords, places: Quota, ended: Ended) -> None:
+async def test_cancel_all_ends_waiting_and_abandoned_records(
+    pending: PendingRecords, quota: Quota, results: Results
+) -> None:
     waiting, abandoned = future(), future()
-    begin(flights, places, abandoned).cancel()
-    await asyncio.sleep(0.08)
-    waiter = begin(flights, places, waiting)
-    flights.forget()
+    track(pending, quota, abandoned).cancel()
+    await until(lambda: results.overdue)
+    waiter = track(pending, quota, waiting)
+    pending.cancel_all()
     with pytest.raises(Unavailable):
         await waiter
-    assert (places.count, places.bytes, bool(flights), len(ended.landed)) == (0, 0, False, 2)
+    assert (quota.count, quota.bytes, bool(pending), len(results.done)) == (0, 0, False, 2)
 
 
-async def test_no_more_than_so_many_records_and_bytes_are_on_their_way(places: Quota) -> None:
+async def test_quota_limits_records_and_bytes_in_flight(quota: Quota) -> None:
     for size in (1, 1, 1):
-        places.take(size)
+        quota.take(size)
     with pytest.raises(Unavailable):
-        places.take(1)
-    places.release(1)
+        quota.take(1)
+    quota.release(1)
     with pytest.raises(Unavailable):
-        places.take(249)
-    places.take(248)
-    assert (places.count, places.bytes) == (3, 250)
+        quota.take(249)
+    quota.take(248)
+    assert (quota.count, quota.bytes) == (3, 250)

@@ -1,4 +1,4 @@
-"""aiokafka, as far as it can be seen without a broker: what its errors mean, and what is left when it is ended."""
+"""aiokafka as far as it can be tested without a broker: the meaning of its errors, and its forced end."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ RECORD = Record(b"shop-sg:N1", b"a=1&sign=x", (("account", b"shop-sg"), ("path",
 
 
 def know(cluster: ClusterMetadata, partitions: Sequence[int]) -> None:
-    """As if a broker had told of these partitions of the topic."""
+    """Set the topic's partitions, as metadata from a broker does."""
     cluster._partitions = {
         TOPIC: {each: PartitionMetadata(TOPIC, each, 1, [1], [1], 0) for each in partitions},
     }
@@ -34,16 +34,16 @@ def built(*, idempotent: bool = False) -> KafkaProducer:
 
 @pytest.fixture
 async def producer() -> AsyncIterator[KafkaProducer]:
-    """One that was never started, and knows its topic all the same."""
+    """A producer that was never started and knows the partitions of its topic."""
     producer = built()
-    producer._client.client.cluster.add_listener(producer._learn)
+    producer._client.client.cluster.add_listener(producer._update_partitions)
     know(producer._client.client.cluster, range(12))
     yield producer
     await producer.close(flush_s=0.1)
 
 
 @pytest.mark.parametrize(
-    ("error", "fault", "fault_if_idempotent", "meaning"),
+    ("error", "fault", "fault_if_idempotent", "failure"),
     [
         (errors.OutOfOrderSequenceNumber(), ProducerFault.SEQUENCE, ProducerFault.SEQUENCE, AppendFailure.REFUSED),
         (errors.UnknownProducerId(), ProducerFault.SEQUENCE, ProducerFault.SEQUENCE, AppendFailure.REFUSED),
@@ -73,25 +73,25 @@ async def producer() -> AsyncIterator[KafkaProducer]:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
 )
-async def test_what_each_error_of_a_record_that_was_sent_means(
-    error: BaseException, fault: ProducerFault | None, fault_if_idempotent: ProducerFault | None, meaning: AppendFailure
+async def test_fault_and_failure_of_each_error_of_a_sent_record(
+    error: BaseException, fault: ProducerFault | None, fault_if_idempotent: ProducerFault | None, failure: AppendFailure
 ) -> None:
     plain, idempotent = built(), built(idempotent=True)
     assert plain.fault_of(error, was_sent=True) is fault
     assert idempotent.fault_of(error, was_sent=True) is fault_if_idempotent
-    assert plain.meaning_of(error) is idempotent.meaning_of(error) is meaning
+    assert plain.failure_of(error) is idempotent.failure_of(error) is failure
     await plain.close(flush_s=0.1)
     await idempotent.close(flush_s=0.1)
 
 
 @pytest.mark.parametrize("error", [errors.KafkaTimeoutError(), errors.MessageSizeTooLargeError()])
-async def test_what_was_never_sent_leaves_no_hole_in_a_sequence(error: BaseException) -> None:
+async def test_record_refused_before_it_was_sent_leaves_no_hole_in_the_sequence(error: BaseException) -> None:
     idempotent = built(idempotent=True)
     assert idempotent.fault_of(error, was_sent=False) is None
     await idempotent.close(flush_s=0.1)
 
 
-async def test_the_number_of_partitions_follows_the_metadata(producer: KafkaProducer) -> None:
+async def test_partition_count_follows_the_metadata(producer: KafkaProducer) -> None:
     cluster = producer._client.client.cluster
     assert producer.partitions == 12
     know(cluster, range(24))
@@ -102,7 +102,7 @@ async def test_the_number_of_partitions_follows_the_metadata(producer: KafkaProd
     assert producer.partitions == 0
 
 
-async def test_a_record_is_handed_over_without_waiting_and_its_future_ends_with_the_producer(
+async def test_send_does_not_wait_and_its_future_ends_with_the_producer(
     producer: KafkaProducer,
 ) -> None:
     delivered = [send_now(producer.send(RECORD, partition)) for partition in (0, 0, 7)]
@@ -115,7 +115,7 @@ async def test_a_record_is_handed_over_without_waiting_and_its_future_ends_with_
             await each
 
 
-async def test_where_a_batch_is_full_nothing_is_sent_at_once(producer: KafkaProducer) -> None:
+async def test_send_now_sends_nothing_if_the_batch_is_full(producer: KafkaProducer) -> None:
     large = Record(b"k", b"x" * 100_000, ())
     accepted = [send_now(producer.send(large, 0)) for _ in range(4)]
     assert [each is None for each in accepted] == [False, False, True, True]
@@ -123,20 +123,20 @@ async def test_where_a_batch_is_full_nothing_is_sent_at_once(producer: KafkaProd
     assert batch.record_count == 2
 
 
-async def test_what_is_larger_than_a_broker_takes_is_refused_before_it_is_sent(producer: KafkaProducer) -> None:
+async def test_record_larger_than_the_limit_is_refused_before_it_is_sent(producer: KafkaProducer) -> None:
     with pytest.raises(errors.MessageSizeTooLargeError):
         send_now(producer.send(Record(b"k", b"x" * 1_000_000, ()), 0))
 
 
-async def test_ending_it_leaves_no_task_and_says_nothing_to_the_loop() -> None:
-    told: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+async def test_close_leaves_no_task_and_reports_nothing_to_the_event_loop() -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     producer = built()
     know(producer._client.client.cluster, range(12))
-    asked: list[int] = []
+    requested: list[int] = []
 
     async def hang(node: int, request: Any) -> None:
-        asked.append(node)
+        requested.append(node)
         await asyncio.Event().wait()
 
     producer._client.client.send = hang
@@ -144,28 +144,28 @@ async def test_ending_it_leaves_no_task_and_says_nothing_to_the_loop() -> None:
     delivered = send_now(producer.send(RECORD, 3))
     assert delivered is not None
     await producer.close(flush_s=0.05)
-    assert asked == [1], "a request was on its way, and would have been for ever"
+    assert requested == [1], "a request was in flight that would never have ended"
     assert delivered.done()
     assert isinstance(delivered.exception(), errors.ProducerClosed)
     del producer, delivered
     await asyncio.sleep(0.01)
     gc.collect()
     assert [task for task in asyncio.all_tasks() if "aiokafka" in repr(task)] == []
-    assert told == []
+    assert reported == []
 
 
-async def test_a_sender_that_ended_is_noticed() -> None:
+async def test_has_ended_is_true_after_the_sender_has_ended() -> None:
     producer = built()
     before = producer.has_ended
     await producer._client._sender.start()
     started = producer.has_ended
     producer._client._sender.sender_task.cancel()
-    await asyncio.sleep(0.01)
+    await asyncio.wait({producer._client._sender.sender_task})
     assert (before, started, producer.has_ended) == (False, False, True)
     await producer.close(flush_s=0.1)
 
 
-async def test_addresses_are_asked_in_varying_order() -> None:
+async def test_bootstrap_addresses_are_tried_in_random_order() -> None:
     firsts = set()
     for _ in range(50):
         producer = built()
