@@ -1,4 +1,4 @@
-"""What is done to Redis, and what must hold all the same: claims that are true or missing, and never a long wait."""
+"""Faults of Redis: the idempotency locks are right or missing, and no call waits long."""
 
 import asyncio
 import time as clock
@@ -41,7 +41,7 @@ def sentinel(servers: Servers, server: Redis) -> Redis:
 
 
 def eager() -> RedisBreaker:
-    """One that lets every call through, so that each shows what the server does."""
+    """Return a breaker that admits every call, so that each reaches the server."""
     return RedisBreaker(failures_max=1_000_000, open_s=0, now_s=clock.monotonic)
 
 
@@ -54,7 +54,7 @@ async def locks(server: Redis) -> AsyncIterator[RedisLocks]:
 
 @pytest.fixture
 async def shell(server: Redis) -> AsyncIterator[Any]:
-    """A connection of the operator's."""
+    """A connection as an operator has it."""
     shell = Client(port=server.port)
     await shell.flushall()
     yield shell
@@ -68,7 +68,7 @@ async def refused(locks: RedisLocks) -> None:
     assert clock.monotonic() - begun < SOON_S
 
 
-async def test_a_claim_ends_by_itself_and_asking_again_prolongs_it(server: Redis, shell: Any) -> None:
+async def test_lock_expires_and_acquiring_it_again_extends_it(server: Redis, shell: Any) -> None:
     client = clients.connect(server.url)
     locks = RedisLocks(client, ttl_ms=400)
     await locks.acquire(KEYS[:1], b"w1:1")
@@ -81,7 +81,7 @@ async def test_a_claim_ends_by_itself_and_asking_again_prolongs_it(server: Redis
     await locks.close()
 
 
-async def test_every_claim_has_an_end_and_a_release_leaves_nothing(locks: RedisLocks, shell: Any) -> None:
+async def test_every_lock_has_an_expiry_and_a_release_leaves_no_key(locks: RedisLocks, shell: Any) -> None:
     assert (await locks.acquire(KEYS, b"w1:1")).ours == set(KEYS)
     names: Any = await shell.keys("*")
     assert len(names) == len(KEYS)
@@ -91,7 +91,7 @@ async def test_every_claim_has_an_end_and_a_release_leaves_nothing(locks: RedisL
     assert await shell.dbsize() == 0
 
 
-async def test_a_mark_stays_for_a_while_where_a_claim_was_and_is_told_once(locks: RedisLocks, shell: Any) -> None:
+async def test_done_marker_replaces_the_lock_for_a_while_and_is_returned_once(locks: RedisLocks, shell: Any) -> None:
     await locks.acquire(KEYS[:2], b"w1:1")
     await locks.release(KEYS[:2], b"w1:1", {KEYS[0]: Position(3, 41)})
     (name,) = await shell.keys("*")
@@ -102,7 +102,7 @@ async def test_a_mark_stays_for_a_while_where_a_claim_was_and_is_told_once(locks
     assert 0 < await shell.pttl(name) <= 30_000
 
 
-async def test_nobody_marks_what_another_holds_by_now(locks: RedisLocks, shell: Any) -> None:
+async def test_late_release_leaves_no_done_marker_on_a_key_of_another_token(locks: RedisLocks, shell: Any) -> None:
     await locks.acquire(KEYS[:1], b"w1:1")
     await shell.flushall()
     await locks.acquire(KEYS[:1], b"w2:1")
@@ -110,12 +110,12 @@ async def test_nobody_marks_what_another_holds_by_now(locks: RedisLocks, shell: 
     assert (await locks.acquire(KEYS[:1], b"w3:1")).ours == set()
 
 
-async def test_of_many_that_ask_at_once_each_key_has_one_holder(locks: RedisLocks, shell: Any) -> None:
+async def test_concurrent_calls_give_each_key_one_holder(locks: RedisLocks, shell: Any) -> None:
     answers = await asyncio.gather(*(locks.acquire(KEYS[:40], b"w%d:1" % worker) for worker in range(40)))
     assert sorted(key for ours, _ in answers for key in ours) == sorted(KEYS[:40])
 
 
-async def test_a_cancelled_call_mixes_no_answers_up(locks: RedisLocks, shell: Any) -> None:
+async def test_cancelled_call_does_not_mix_up_answers(locks: RedisLocks, shell: Any) -> None:
     for number in range(200):
         asked = asyncio.create_task(locks.acquire([b"cancelled:%d" % number], b"gone:%d" % number))
         await asyncio.sleep(number % 5 * 0.0001)
@@ -126,16 +126,16 @@ async def test_a_cancelled_call_mixes_no_answers_up(locks: RedisLocks, shell: An
         assert await shell.get(PREFIX + b"{0}:" + mine) == b"w1:%d" % number
 
 
-async def test_a_killed_server_is_told_of_at_once_and_claims_return_with_it(server: Redis, locks: RedisLocks) -> None:
+async def test_killed_server_fails_calls_at_once_and_locks_return_with_it(server: Redis, locks: RedisLocks) -> None:
     await locks.acquire(KEYS, b"w1:1")
     await server.process.kill()
     await refused(locks)
     await refused(locks)
     await server.process.start()
-    assert (await locks.acquire(KEYS, b"w2:1")).ours == set(KEYS)  # it came back empty: the store decides
+    assert (await locks.acquire(KEYS, b"w2:1")).ours == set(KEYS)  # the server came back empty, so the store decides
 
 
-async def test_a_server_that_stands_still_is_not_waited_for(server: Redis, locks: RedisLocks, shell: Any) -> None:
+async def test_frozen_server_delays_no_call_beyond_its_limit(server: Redis, locks: RedisLocks, shell: Any) -> None:
     await locks.acquire(KEYS[:1], b"w1:1")
     server.process.freeze()
     try:
@@ -145,7 +145,7 @@ async def test_a_server_that_stands_still_is_not_waited_for(server: Redis, locks
     assert (await locks.acquire(KEYS[5:6], b"w1:2")).ours == set(KEYS[5:6])
 
 
-async def test_a_full_server_is_done_without(locks: RedisLocks, shell: Any) -> None:
+async def test_full_server_is_infrastructure_down(locks: RedisLocks, shell: Any) -> None:
     await shell.config_set("maxmemory", "1")
     try:
         await refused(locks)
@@ -154,7 +154,7 @@ async def test_a_full_server_is_done_without(locks: RedisLocks, shell: Any) -> N
     assert (await locks.acquire(KEYS[:1], b"w1:1")).ours == set(KEYS[:1])
 
 
-async def test_a_server_that_became_a_replica_is_done_without(locks: RedisLocks, shell: Any) -> None:
+async def test_server_that_became_a_replica_is_infrastructure_down(locks: RedisLocks, shell: Any) -> None:
     await shell.execute_command("REPLICAOF", "127.0.0.1", "1")
     try:
         await refused(locks)
@@ -163,7 +163,7 @@ async def test_a_server_that_became_a_replica_is_done_without(locks: RedisLocks,
     assert (await locks.acquire(KEYS[:1], b"w1:1")).ours == set(KEYS[:1])
 
 
-async def test_a_server_that_wants_a_password_is_done_without(server: Redis, shell: Any) -> None:
+async def test_server_that_wants_a_password_is_infrastructure_down(server: Redis, shell: Any) -> None:
     await shell.config_set("requirepass", "sesame")
     locks = RedisLocks(clients.connect(server.url), breaker=eager())
     knowing = RedisLocks(clients.connect(f"redis://:sesame@127.0.0.1:{server.port}/0"))
@@ -176,13 +176,13 @@ async def test_a_server_that_wants_a_password_is_done_without(server: Redis, she
         await knowing.close()
 
 
-async def test_a_server_that_forgot_its_scripts_is_told_them_again(locks: RedisLocks, shell: Any) -> None:
+async def test_server_without_the_scripts_gets_them_again(locks: RedisLocks, shell: Any) -> None:
     await locks.acquire(KEYS[:1], b"w1:1")
     await shell.script_flush()
     assert (await locks.acquire(KEYS[:1], b"w2:1")).ours == set()
 
 
-async def test_a_cluster_takes_the_keys_of_each_slot_in_one_call(sharded: Redis) -> None:
+async def test_cluster_gets_one_call_for_the_keys_of_each_slot(sharded: Redis) -> None:
     operator: Any = Client(port=sharded.port)
     await operator.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
     async with asyncio.timeout(10):
@@ -201,7 +201,7 @@ async def test_a_cluster_takes_the_keys_of_each_slot_in_one_call(sharded: Redis)
         await operator.aclose()
 
 
-async def test_sentinels_lead_to_the_master(sentinel: Redis) -> None:
+async def test_sentinels_name_the_master(sentinel: Redis) -> None:
     locks = RedisLocks(clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/orders"))
     unknown = RedisLocks(clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/nobody"))
     try:
@@ -213,7 +213,7 @@ async def test_sentinels_lead_to_the_master(sentinel: Redis) -> None:
         await unknown.close()
 
 
-async def test_claims_go_on_where_sentinels_have_made_a_replica_the_master(servers: Servers) -> None:
+async def test_locks_work_after_sentinels_have_promoted_a_replica(servers: Servers) -> None:
     first = servers.start(partial(redis.running, name="first-redis"))
     copying = {"replicaof": f"127.0.0.1 {first.port}"}
     second = servers.start(partial(redis.running, name="second-redis", more=copying))
