@@ -1,6 +1,6 @@
-"""`alipay-notify load`: notifications at a constant rate, and afterwards the proof that each took effect once.
+"""`alipay-notify load`: send notifications at a constant rate, then verify that each took effect exactly once.
 
-Only options are declared and checked here; what runs is imported when the command runs, so that `--help` stays quick.
+This module declares and checks the options. `deploy.load` is imported when the command runs, so `--help` stays quick.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from deploy.load.run import LoadPlan, Result
 
 _EXTRA_OF = {"hdrh": "load", "aiokafka": "cluster"}
-_BEYOND_REASON_PER_S = 100_000
-_REQUESTS_MAX = 5_000_000  # a signed request is about a kilobyte, and all are kept
+_RATE_MAX = 100_000
+_REQUESTS_MAX = 5_000_000  # all signed requests stay in memory, about a kilobyte each
 
-_HELP = """Send notifications at a constant rate, and check what became of each.
+_HELP = """Send notifications at a constant rate, and verify the outcome of each.
 
     alipay-notify load --prepare .load       (keys, and accounts.toml for the engine under test)
     ALIPAY_NOTIFY_ACCOUNTS=.load/merchant/accounts.toml alipay-notify up
@@ -34,69 +34,72 @@ _HELP = """Send notifications at a constant rate, and check what became of each.
     alipay-notify load --to http://127.0.0.1:8080/notify/shop-sg --accounts accounts.toml --key private.pem
     alipay-notify load --rate 3000 --processes 2 --retry --admin http://127.0.0.1:9464 --output json
 
-All is signed beforehand. Requests fall due at the rate whether or not the receiver keeps up, and a latency counts from
-the moment its request was due. With --admin every acknowledged notification has to have reached the order store and the
-events, with exactly one effect. With --retry what was not acknowledged is sent again, so that a run may span a restart.
+All requests are signed first. They become due at the rate whether or not the receiver keeps up, and a latency counts
+from the moment its request was due. With --admin the command checks that every acknowledged notification reached the
+order store and the events with exactly one effect. With --retry unacknowledged notifications are sent again, so a run
+may span a restart.
 
 Without --sandbox the keys are those of the sandbox that was started last in this directory.
 """
 
-_EPILOG = "Exit codes: 0 all as it has to be, 1 could not be done, 2 wrong usage, 3 something is not as it has to be."
+_EPILOG = "Exit codes: 0 no findings, 1 failed, 2 wrong usage, 3 findings."
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to the program."""
+    """Add the command to the program."""
     app.command("load", help=_HELP, epilog=_EPILOG)(load)
 
 
 def load(
     to: Annotated[
-        str, typer.Option(metavar="URL", help="A receiver, or one account's whole notify URL.")
+        str, typer.Option(metavar="URL", help="A receiver, or the whole notify URL of one account.")
     ] = sandbox_command.DEFAULT_NOTIFY,
     sandbox: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", envvar=sandbox_command.DIRECTORY_ENVIRONMENT, help="The sandbox whose keys sign."),
+        typer.Option(
+            metavar="DIR", envvar=sandbox_command.DIRECTORY_ENVIRONMENT, help="Sign with this sandbox's keys."
+        ),
     ] = None,
     account: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only for this one; may be given again.")
+        list[str] | None, typer.Option(metavar="NAME", help="Send only for this account; may be repeated.")
     ] = None,
     accounts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The receiver's accounts.toml; goes with --key.")
+        Path | None, typer.Option(metavar="FILE", help="The receiver's accounts.toml; requires --key.")
     ] = None,
     key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The private key (or the MD5 key) of the account in --to.")
+        Path | None, typer.Option(metavar="FILE", help="The private key (or MD5 key) of the account in --to.")
     ] = None,
     rate: Annotated[float, typer.Option(help="Requests a second.")] = 100.0,
-    duration: Annotated[str, typer.Option(help="For how long: 60s, 5m, 1h.")] = "10s",
-    duplicates: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share told again.")] = 0.15,
+    duration: Annotated[str, typer.Option(help="Length of the run: 60s, 5m, 1h.")] = "10s",
+    duplicates: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of duplicates.")] = 0.15,
     lifecycles: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of orders with more than one news, out of order.")
+        float, typer.Option(min=0.0, max=1.0, help="Share of orders with several events, out of order.")
     ] = 0.3,
-    forgeries: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share forged.")] = 0.02,
+    forgeries: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of forgeries.")] = 0.02,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Sender processes.")] = 1,
-    connections: Annotated[int, typer.Option(min=1, max=20_000, help="At most, of all processes.")] = 256,
-    timeout: Annotated[str, typer.Option(help="How long to wait for an answer.")] = "5s",
-    retry: Annotated[bool, typer.Option("--retry", help="Send again what was not acknowledged.")] = False,
-    retry_for: Annotated[str, typer.Option(help="For how long after the last request.")] = "60s",
+    connections: Annotated[int, typer.Option(min=1, max=20_000, help="Most connections in all.")] = 256,
+    timeout: Annotated[str, typer.Option(help="Time limit for an answer.")] = "5s",
+    retry: Annotated[bool, typer.Option("--retry", help="Send unacknowledged notifications again.")] = False,
+    retry_for: Annotated[str, typer.Option(help="Time limit for retries after the last request.")] = "60s",
     admin: Annotated[
-        str, typer.Option(metavar="URL", help="The admin API: look at what became of each notification.")
+        str, typer.Option(metavar="URL", help="The admin port of `up` or `console`: verify orders and events.")
     ] = "",
     kafka: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Read events from these brokers, not from the admin API.")
+        str, typer.Option(metavar="HOST:PORT", help="Read events from these brokers instead of the admin API.")
     ] = "",
-    topic: Annotated[str, typer.Option(help="The topic with the order events.")] = topics.ORDER_EVENT,
-    verify_within: Annotated[str, typer.Option(help="How long what was acknowledged may take to settle.")] = "2m",
-    history: Annotated[Path | None, typer.Option(metavar="FILE", help="Append each attempt, as JSON lines.")] = None,
+    topic: Annotated[str, typer.Option(help="The topic of the order events.")] = topics.ORDER_EVENT,
+    verify_within: Annotated[str, typer.Option(help="Time limit for the verification.")] = "2m",
+    history: Annotated[Path | None, typer.Option(metavar="FILE", help="Append each attempt as a JSON line.")] = None,
     export: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the requests as JSON lines, and send nothing.")
+        Path | None, typer.Option(metavar="FILE", help="Write the requests as JSON lines; send nothing.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="The same orders again; else new ones.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Repeat the orders of this seed.")] = None,
     prepare: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Make keys and an accounts.toml here, and send nothing.")
+        Path | None, typer.Option(metavar="DIR", help="Create keys and an accounts.toml here; send nothing.")
     ] = None,
     output: terminal.Output = "table",
 ) -> None:
-    """Runs a load; the options are how."""
+    """Run a load."""
     if prepare is not None:
         _prepare(prepare, to)
         return
@@ -110,9 +113,7 @@ def load(
         _lacking(missing)
     base, name, target = _target(to)
     if kafka and not admin:
-        raise typer.BadParameter(
-            "the orders are looked at through the admin API: give --admin too", param_hint="--kafka"
-        )
+        raise typer.BadParameter("orders are verified through the admin API: give --admin too", param_hint="--kafka")
     if admin:
         _target(admin, option="--admin")
     plan = LoadPlan(
@@ -120,7 +121,7 @@ def load(
         target=target,
         host=urlsplit(base).netloc,
         origin=_origin(name, path=urlsplit(to).path, sandbox=sandbox, names=account, accounts=accounts, key=key),
-        mixed=_mix(Mix(duplicates=duplicates, lifecycles=lifecycles, forgeries=forgeries)),
+        mix=_mix(Mix(duplicates=duplicates, lifecycles=lifecycles, forgeries=forgeries)),
         rate=_rate(rate),
         duration_s=_seconds(duration, "--duration"),
         processes=processes,
@@ -129,7 +130,7 @@ def load(
             timeout_s=_seconds(timeout, "--timeout"),
             drain_s=_seconds(retry_for, "--retry-for") if retry else 2 * _seconds(timeout, "--timeout"),
         ),
-        repeat=retry,
+        retry=retry,
         seed=secrets.randbits(32) if seed is None else seed,
         checks=Checks(
             admin=admin,
@@ -140,7 +141,9 @@ def load(
         history=str(history or ""),
     )
     if plan.total > _REQUESTS_MAX:
-        raise typer.BadParameter(f"{plan.total:,} requests are too many to sign and keep", param_hint="--duration")
+        raise typer.BadParameter(
+            f"{plan.total:,} requests do not fit into memory: at most {_REQUESTS_MAX:,}", param_hint="--duration"
+        )
     if export is not None:
         _export(export, plan, base)
         return
@@ -155,12 +158,14 @@ def _prepare(directory: Path, to: str) -> None:
     try:
         world = World.create(directory, gateway_url=gateway, notify_base=base)
     except (OSError, WorldError) as error:
-        terminal.fail(f"{directory} cannot be prepared: {error}")
-    typer.echo(f"ALIPAY_NOTIFY_ACCOUNTS={world.accounts_file} tells the engine; --sandbox {directory} the load.")
+        terminal.fail(f"cannot write keys to {directory}: {error}")
+    typer.echo(
+        f"Start the engine with ALIPAY_NOTIFY_ACCOUNTS={world.accounts_file}, and load with --sandbox {directory}"
+    )
 
 
 def _connection(kafka: str) -> dict[str, Any]:
-    """These brokers, reached as the environment says that ours are: with its certificates and its password."""
+    """Return aiokafka's arguments for these brokers, with the certificates and password from the environment."""
     from deploy.cli import launch, options
 
     launch.need("aiokafka", extra="cluster")
@@ -174,15 +179,15 @@ def _connection(kafka: str) -> dict[str, Any]:
 
 
 def _lacking(missing: ModuleNotFoundError) -> None:
-    """Say which extra has the library; a module of our own that is missing is another trouble."""
+    """Name the extra that has the missing library. If a module of our own is missing, raise the error again."""
     extra = _EXTRA_OF.get((missing.name or "").partition(".")[0])
     if extra is None:
         raise missing
-    terminal.fail(f"{missing.name} is missing; what provides it: pip install 'alipay-notify[{extra}]'")
+    terminal.fail(f"{missing.name} is missing; install it with: pip install 'alipay-notify[{extra}]'")
 
 
 def _target(url: str, *, option: str = "--to") -> tuple[str, str, Target]:
-    """The address without its path, the account that the path names if it names one, and where to connect."""
+    """Return the address without its path, the account name in the path (or ""), and the host and port."""
     from deploy.load.generator import Target
 
     try:
@@ -191,7 +196,7 @@ def _target(url: str, *, option: str = "--to") -> tuple[str, str, Target]:
     except ValueError:
         host, port = None, None
     if host is None or parts.scheme not in ("http", "https") or parts.query:
-        raise typer.BadParameter(f"{url!r} is no http or https URL", param_hint=option)
+        raise typer.BadParameter(f"{url!r} is not an http or https URL", param_hint=option)
     tls = parts.scheme == "https"
     name = parts.path.rstrip("/").rpartition("/")[2]
     return f"{parts.scheme}://{parts.netloc}", name, Target(host=host, port=port or (443 if tls else 80), tls=tls)
@@ -200,7 +205,7 @@ def _target(url: str, *, option: str = "--to") -> tuple[str, str, Target]:
 def _origin(
     named: str, *, path: str, sandbox: Path | None, names: list[str] | None, accounts: Path | None, key: Path | None
 ) -> Origin:
-    """Whose keys sign. A whole notify URL names the account, unless --account does."""
+    """Return the source of accounts and keys. A whole notify URL names the account, unless --account does."""
     from deploy.load import origin
     from deploy.load.origin import NoAccounts, Origin
 
@@ -210,11 +215,9 @@ def _origin(
     if (key is None) != (accounts is None):
         raise typer.BadParameter("--key and --accounts go together", param_hint="--key")
     if key is not None and len(chosen) != 1:
-        raise typer.BadParameter(
-            "one account has to be named: --to …/notify/NAME, or --account NAME", param_hint="--key"
-        )
+        raise typer.BadParameter("name the key's account: --to …/notify/NAME, or --account NAME", param_hint="--key")
     if key is not None and sandbox is not None:
-        raise typer.BadParameter("either a sandbox's keys or your own", param_hint="--sandbox")
+        raise typer.BadParameter("--sandbox and --key exclude each other", param_hint="--sandbox")
     found = Origin(
         names=chosen,
         sandbox="" if key is not None else str(sandbox or sandbox_command.started_last()),
@@ -225,19 +228,20 @@ def _origin(
     try:
         origin.accounts(found)
     except NoAccounts as error:
-        terminal.fail(f"{error} `alipay-notify load --prepare DIR` makes one." if not key and not sandbox else error)
+        hint = "; `alipay-notify load --prepare DIR` creates keys" if not key and not sandbox else ""
+        terminal.fail(f"{error}{hint}")
     return found
 
 
-def _mix(mixed: Mix) -> Mix:
-    if mixed.duplicates + mixed.forgeries >= 1:
-        raise typer.BadParameter("leave a part of the requests for what is new", param_hint="--duplicates")
-    return mixed
+def _mix(mix: Mix) -> Mix:
+    if mix.duplicates + mix.forgeries >= 1:
+        raise typer.BadParameter("--duplicates and --forgeries together must be below 1", param_hint="--duplicates")
+    return mix
 
 
 def _rate(rate: float) -> float:
-    if not 0 < rate <= _BEYOND_REASON_PER_S:
-        raise typer.BadParameter(f"above 0, and at most {_BEYOND_REASON_PER_S:,}", param_hint="--rate")
+    if not 0 < rate <= _RATE_MAX:
+        raise typer.BadParameter(f"must be above 0 and at most {_RATE_MAX:,}", param_hint="--rate")
     return rate
 
 
@@ -250,7 +254,7 @@ def _seconds(text: str, option: str) -> float:
     except (ScenarioError, OverflowError):
         seconds = 0.0
     if seconds <= 0:
-        raise typer.BadParameter(f"{text!r} is no duration; write 30s, 5m or 1h", param_hint=option)
+        raise typer.BadParameter(f"{text!r} is not a duration; write 30s, 5m or 1h", param_hint=option)
     return seconds
 
 
@@ -264,15 +268,15 @@ def _export(path: Path, plan: LoadPlan, base: str) -> None:
         Share(seed=plan.seed),
         total=plan.total,
         accounts=origin.accounts(plan.origin),
-        mixed=plan.mixed,
+        mix=plan.mix,
         host=plan.host,
         now=datetime.now(UTC),
     )
     try:
-        count = files.write(path, requests, base=base)
+        count = files.export_requests(path, requests, base=base)
     except OSError as error:
-        terminal.fail(f"{path} cannot be written: {error.strerror}")
-    typer.echo(f"{count:,} requests are in {path}")
+        terminal.fail(f"cannot write {path}: {error.strerror}")
+    typer.echo(f"{count:,} requests written to {path}")
 
 
 def _ran(plan: LoadPlan) -> Result:
@@ -288,7 +292,7 @@ def _ran(plan: LoadPlan) -> Result:
     except (SenderFailed, UnreadableAnswer) as error:
         terminal.fail(error)
     except KeyboardInterrupt:
-        terminal.fail("ended before it was over; nothing was judged")
+        terminal.fail("interrupted; nothing was verified")
 
 
 def _end(result: Result, output: str) -> None:
@@ -297,13 +301,15 @@ def _end(result: Result, output: str) -> None:
     for warning in report.warnings(result):
         typer.echo(warning, err=True)
     if output == "json":
-        terminal.as_json(report.stable(result))
+        terminal.as_json(report.as_json(result))
     else:
         for label, value in report.facts(result):
             terminal.line(label, value)
         _print_findings(result)
     if not result.figures.ok:
-        terminal.fail(f"Not one was acknowledged: is a receiver at {result.plan.to}, and does it know these keys?")
+        terminal.fail(
+            f"no notification was acknowledged: check that a receiver runs at {result.plan.to} and has these accounts"
+        )
     raise typer.Exit(exits.FOUND_WRONG if result.findings else exits.DONE)
 
 
@@ -314,9 +320,9 @@ def _print_findings(result: Result) -> None:
         terminal.line("result", "ok" if report.passed(result) else "nothing was acknowledged")
         return
     counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in report.totals(result.findings).items() if count]
-    terminal.line("wrong", ", ".join(counts))
+    terminal.line("findings", ", ".join(counts))
     rows = [
-        (one.what.value.replace("_", " "), one.account, one.order, one.notification_id, one.detail)
+        (one.kind.value.replace("_", " "), one.account, one.order, one.notification_id, one.detail)
         for one in result.findings[: report.SHOWN_MAX]
     ]
-    terminal.table("", ("what", "account", "order", "notification", "detail"), rows)
+    terminal.table("", ("finding", "account", "order", "notification", "detail"), rows)

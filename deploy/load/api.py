@@ -1,7 +1,7 @@
-"""The admin API, read for verification: an order's page, and the feed of events. Few questions at a time.
+"""Read order pages and the event feed from the admin API, for verification; a few requests at a time.
 
-A worker that is starting again, or a store that is failing over, is no finding: a question without an answer is asked
-again for as long as the verification may take. An answer that is no answer of this API ends it.
+A restarting worker or a failing-over store is no finding, so a request without an answer is repeated until the
+verification's deadline. An answer that this API does not give ends the verification.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from deploy.load import judge
-from deploy.load.judge import Named, Page, SeenEvent
+from deploy.load.judge import OrderKey, Page, SeenEvent
 
 AT_ONCE = 16
 _TIMEOUT_S = 10.0
@@ -29,26 +29,26 @@ T = TypeVar("T")
 
 
 class UnreadableAnswer(Exception):
-    """What has to be looked at cannot be; the text says what, and why."""
+    """An order page or the events cannot be read. The message names the source and the reason."""
 
 
-class _Told(Struct, frozen=True):
+class _FeedEvent(Struct, frozen=True):
     topic: str
     data: msgspec.Raw
 
 
 class _Events(Struct, frozen=True):
-    events: tuple[_Told, ...]
+    events: tuple[_FeedEvent, ...]
     next: int
 
 
 class Api:
-    """The admin API at one address, until a deadline by `time.monotonic`."""
+    """Client of the admin API at one address. `until` is its deadline by `time.monotonic`."""
 
     def __init__(self, url: str, *, until: float, at_once: int = AT_ONCE) -> None:
         self._url = url.rstrip("/")
         self._until = until
-        self._room = asyncio.Semaphore(at_once)
+        self._in_flight = asyncio.Semaphore(at_once)
         self._http = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S), connector=aiohttp.TCPConnector(limit=at_once)
         )
@@ -61,33 +61,33 @@ class Api:
     ) -> None:
         await self._http.close()
 
-    async def order(self, named: Named) -> Page:
-        """The order's page; an order that is not known has an empty one.
+    async def order(self, order: OrderKey) -> Page:
+        """Return the order's page; an unknown order has an empty one.
 
         Raises:
-            UnreadableAnswer: there was no answer before the deadline, or not one of this API.
+            UnreadableAnswer: no answer came before the deadline, or an answer that this API does not give.
         """
-        account, number = named
+        account, number = order
         content = await self._get(f"/api/orders/{quote(account, safe='')}/{quote(number, safe='')}")
         return judge.ABSENT if content is None else self._decoded(content, Page)
 
     async def events_after(self, number: int, *, limit: int = _EVENTS_MAX, topic: str = "") -> _Events:
-        """The order events behind this number of the feed, and the number to ask with next.
+        """Return the feed's events after this number, and the number for the next request.
 
         Raises:
             UnreadableAnswer: as above.
         """
         content = await self._get(f"/api/events?after={number}&limit={limit}" + (f"&topic={topic}" if topic else ""))
         if content is None:
-            raise UnreadableAnswer(f"{self._url} has no feed of events: is it the admin port of a worker?")
+            raise UnreadableAnswer(f"{self._url} has no event feed: give --admin the admin port of `console` or `up`")
         return self._decoded(content, _Events)
 
     async def last_event(self) -> int:
-        """The number of the last event there is. The feed has no end to ask for, so it is searched for by halves."""
+        """Return the number of the last event. The feed has no request for it, so this is a binary search."""
         low, high = 0, 1
         while (await self.events_after(high, limit=1, topic=_ANY_TOPIC)).events:
             low, high = high, high * 4
-        # Behind `high` there is nothing; behind `low` there is, or it is the beginning.
+        # There is no event after `high`; there is one after `low`, or `low` is the beginning.
         while low < high:
             middle = (low + high) // 2
             if (await self.events_after(middle, limit=1, topic=_ANY_TOPIC)).events:
@@ -97,23 +97,23 @@ class Api:
         return low
 
     async def _get(self, path: str) -> bytes | None:
-        """The answer's body; `None` where nothing is known by that name."""
-        async with self._room:
+        """Return the answer's body, or `None` if the API does not know the order."""
+        async with self._in_flight:
             while True:
-                status, content = await self._asked(path)
+                status, content = await self._request(path)
                 if status == 200:
                     return content
                 if status == 404 and b'"error"' in content:
                     return None
                 if status not in (0, 502, 503, 504):
-                    raise UnreadableAnswer(f"{self._url}{path} answers {status}: is it the admin port?")
+                    raise UnreadableAnswer(f"{self._url}{path} answers {status}: is --admin the admin port?")
                 if time.monotonic() > self._until:
                     raise UnreadableAnswer(
                         f"{self._url} does not answer: {content.decode('utf-8', 'replace') or status}"
                     )
                 await asyncio.sleep(_PAUSE_S)
 
-    async def _asked(self, path: str) -> tuple[int, bytes]:
+    async def _request(self, path: str) -> tuple[int, bytes]:
         try:
             async with self._http.get(self._url + path) as answer:
                 return answer.status, await answer.read()
@@ -124,28 +124,28 @@ class Api:
         try:
             return msgspec.json.decode(content, type=shape)
         except msgspec.MsgspecError as error:
-            raise UnreadableAnswer(f"{self._url} answers otherwise than the admin API does: {error}") from error
+            raise UnreadableAnswer(f"{self._url} does not answer like the admin API: {error}") from error
 
 
 class AdminFeed:
-    """The order events from a mark on, from the feed of the admin API."""
+    """Reads the order events after a number from the admin API's feed."""
 
     def __init__(self, api: Api, *, after: int) -> None:
         self._api = api
         self._after = after
 
     async def read(self) -> list[tuple[SeenEvent, bytes]]:
-        """What has come since the last reading; nothing where nothing has."""
+        """Return the events that are new since the last call."""
         read = await self._api.events_after(self._after)
         self._after = read.next
-        return [(event_of(bytes(told.data)), bytes(told.data)) for told in read.events]
+        return [(event_of(bytes(each.data)), bytes(each.data)) for each in read.events]
 
 
 def event_of(value: bytes) -> SeenEvent:
-    """The event as far as it is judged.
+    """Decode the judged part of an order event.
 
     Raises:
-        UnreadableAnswer: it is none.
+        UnreadableAnswer: the value is no order event.
     """
     try:
         return msgspec.json.decode(value, type=SeenEvent)

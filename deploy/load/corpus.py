@@ -1,13 +1,11 @@
-"""What a run sends: how much of it is what, and what happens to each order. No keys, no clock, no bytes.
+"""Make up and sign the requests of a load run before anything is sent. Each request states its own contents.
 
-Notifications signed beforehand, in the order in which they will be sent; each says what it is.
+The sandbox signs, never the product's own code: a mistake in one must not hide a mistake in the other. A duplicate has
+the id and content of its original, but another `notify_time` and signature.
 
-Signed by the simulated Alipay's pen and never by the product's own code: a mistake in one must not hide one in the
-other. A duplicate is the same notification told again: same id and content, another `notify_time`, another signature.
-
-What belongs to one order is spread, so that later news overtakes earlier ones and duplicates meet their originals in
-the same batch of the worker as well as long afterwards. The same seed gives the same requests, but for the signatures
-of the forger, whose keys are new each time, and for the moments.
+The events of one order are spread over the run, so that later events overtake earlier ones. Duplicates meet their
+originals both in the same batch of a worker and long afterwards. The same seed gives the same requests, except for
+times and forged signatures: the forger's keys are new each time.
 """
 
 from __future__ import annotations
@@ -29,40 +27,39 @@ _SUBJECTS = ("Museum pass, two days", "港式奶茶 x2 + 礼盒", "Night boat ti
 _CHECKOUT = timedelta(seconds=45)
 _UNTIL_EXPIRED = timedelta(minutes=30)
 _UNTIL_FINISHED = timedelta(days=90)
-# A life in the old gateway's and the Open Platform's words; Antom's refunds name no order, so they would need to be
-# registered first, and here nothing is.
+# Lives of orders at the old gateway and the Open Platform. Antom orders have no refunds here: an Antom refund names no
+# order, so it would have to be registered first.
 _LIVES = ("finished", "finished", "part", "parts", "whole", "expired")
 _REFUNDED_PERCENT = {"part": (30,), "parts": (20, 30), "whole": (40, 60)}
 
 
 class Mix(Struct, frozen=True, kw_only=True):
-    """`duplicates` and `forgeries` are shares of all requests; `lifecycles` is that of the orders which have more to
-    tell than one payment."""
+    """`duplicates` and `forgeries` are shares of all requests, `lifecycles` the share of orders with several events."""
 
     duplicates: float = 0.15
     lifecycles: float = 0.3
     forgeries: float = 0.02
 
     def counts(self, total: int) -> tuple[int, int, int]:
-        """How many of this many requests are genuine and new, told again, and forged."""
-        forged = round(total * self.forgeries)
-        again = round(total * self.duplicates)
-        genuine = max(1, total - forged - again) if total else 0
-        return genuine, min(again, total - genuine), total - genuine - min(again, total - genuine)
+        """Return how many of `total` requests are new, duplicates, and forged."""
+        duplicates = round(total * self.duplicates)
+        genuine = max(1, total - round(total * self.forgeries) - duplicates) if total else 0
+        duplicates = min(duplicates, total - genuine)
+        return genuine, duplicates, total - genuine - duplicates
 
 
 class Life(Struct, frozen=True, kw_only=True):
-    """One order: its trade, and what happens to it, in the order in which it happens."""
+    """One order: its trade and its events, in their order."""
 
     trade: Trade
     events: tuple[TradeEvent, ...]
 
 
 class Lives:
-    """Makes up orders. The same chance gives the same ones."""
+    """Makes up orders. The same `chance` gives the same orders."""
 
     def __init__(self, *, run: str, accounts: Sequence[SandboxAccount], mix: Mix, chance: Random) -> None:
-        """`run` begins every order's number, and sets the run apart from those before it."""
+        """`run` begins every order number, so that orders of different runs differ."""
         self._run = run
         self._accounts = accounts
         self._mix = mix
@@ -70,7 +67,7 @@ class Lives:
         self._numbers = serials.Serials(chance)
 
     def order(self, number: int, *, now: datetime) -> Life:
-        """The order of this number."""
+        """Return the order with this number."""
         account = self._chance.choice(self._accounts)
         life = self._chance.choice(_LIVES) if self._chance.random() < self._mix.lifecycles else "paid"
         began = now - _UNTIL_FINISHED - timedelta(days=1) if life == "finished" else now
@@ -111,7 +108,7 @@ class Lives:
         events: list[TradeEvent] = []
         total = 0
         for index, percent in enumerate(percents, start=1):
-            # The last of a whole refund takes the rest, so that rounding leaves nothing over.
+            # The last part of a full refund takes the rest, so that rounding leaves nothing over.
             is_rest = index == len(percents) and sum(percents) == 100
             part = trade.amount_minor - total if is_rest else trade.amount_minor * percent // 100
             total += part
@@ -127,25 +124,27 @@ class Lives:
 
 
 def lookalike(life: Life, event: TradeEvent) -> tuple[Trade, TradeEvent]:
-    """What a forger starts from. An Antom message has no id of its own, so a forged one is about another order: no
-    judge may mistake it for the genuine one."""
+    """Return the trade and event that a forgery starts from.
+
+    An Antom message has no id, so its forgery is about another order. The judge cannot mistake it for the genuine one.
+    """
     if life.trade.account.identity.product != "antom":
         return life.trade, event
     return structs.replace(life.trade, order=f"{life.trade.order}F"), event
 
 
-# How far apart, counted in new notifications, an order's news and a notification's duplicates may come to lie.
+# How far apart an order's events, and a notification's duplicates, may lie, counted in new notifications.
 _SPREAD = 300
 _CLOSE = 3
 _CLOSE_SHARE = 0.5
-_RETOLD_AFTER = timedelta(minutes=4)
+_DUPLICATE_AFTER = timedelta(minutes=4)
 
 
 class SentNotification(Struct, frozen=True, array_like=True, gc=False):
-    """What one request tells, for whoever judges the outcome.
+    """The contents of one request, for the judge.
 
-    `refunded_minor` is the sum of all refunds up to and with this one, as far as the message says it: the old gateway
-    names an amount only where it is the whole one.
+    `refunded_minor` is the sum of all refunds up to and including this one, or `None` if the message does not contain
+    it: the old gateway states an amount only for a full refund.
     """
 
     account: str
@@ -157,35 +156,35 @@ class SentNotification(Struct, frozen=True, array_like=True, gc=False):
     currency: str
     refunded_minor: int | None
     forged: bool
-    again: bool
+    duplicate: bool
 
 
 class SignedRequest(Struct, frozen=True, gc=False):
     """One request, ready for the wire."""
 
-    told: SentNotification
+    sent: SentNotification
     request: bytes
 
 
 class Share(Struct, frozen=True, kw_only=True):
-    """The part of a run that one sender signs and sends: `number` of `of`."""
+    """The part of a run that one sender signs and sends: part `number` of `of`."""
 
     seed: int
     number: int = 0
     of: int = 1
 
     def size(self, total: int) -> int:
-        """How many of this many requests are its own."""
+        """Return how many of `total` requests belong to this share."""
         return len(range(self.number, total, self.of))
 
     @property
     def run(self) -> str:
-        """How the numbers of its orders begin."""
+        """The prefix of its order numbers."""
         return f"{run_name(self.seed)}-{self.number}"
 
 
 def run_name(seed: int) -> str:
-    """How the numbers of all orders of a run begin."""
+    """Return the prefix of all order numbers of a run."""
     return f"L{seed:x}"
 
 
@@ -194,15 +193,18 @@ def make(
     *,
     total: int,
     accounts: Sequence[SandboxAccount],
-    mixed: Mix,
+    mix: Mix,
     host: str,
     now: datetime,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[SignedRequest]:
-    """The share's requests of a run of `total`, in the order of sending. `progress` hears how many are signed."""
-    author = _Author(share, accounts=accounts, mixed=mixed, host=host, now=now)
+    """Sign the share's requests of a run of `total`, and return them in the order of sending.
+
+    `progress` is called with the number of requests signed so far.
+    """
+    author = _Author(share, accounts=accounts, mix=mix, host=host, now=now)
     placed: list[tuple[float, int, SignedRequest]] = []
-    for place, signed in author.requests(*mixed.counts(share.size(total))):
+    for place, signed in author.requests(*mix.counts(share.size(total))):
         placed.append((place, len(placed), signed))
         progress(len(placed))
     placed.sort(key=lambda each: each[:2])
@@ -210,20 +212,18 @@ def make(
 
 
 class _Author:
-    def __init__(
-        self, share: Share, *, accounts: Sequence[SandboxAccount], mixed: Mix, host: str, now: datetime
-    ) -> None:
-        # A text as seed: the shares of one run, and the runs of seeds that lie side by side, have nothing in common.
-        self._chance = Random(f"{share.seed}/{share.number}")  # noqa: S311 - has to be repeatable; no secret comes of it
+    def __init__(self, share: Share, *, accounts: Sequence[SandboxAccount], mix: Mix, host: str, now: datetime) -> None:
+        # With a text as seed, the shares of one run and runs with neighbouring seeds have nothing in common.
+        self._chance = Random(f"{share.seed}/{share.number}")  # noqa: S311 - repeatable; no secret comes from it
         self._numbers = serials.Serials(self._chance)
-        self._lives = Lives(run=share.run, accounts=accounts, mix=mixed, chance=self._chance)
+        self._lives = Lives(run=share.run, accounts=accounts, mix=mix, chance=self._chance)
         self._forger = forgery.Forger()
         self._host = host
         self._now = now
 
-    def requests(self, genuine: int, again: int, forged: int) -> Iterator[tuple[float, SignedRequest]]:
-        """Each request with its place among the others."""
-        copies = Counter(self._chance.randrange(genuine) for _ in range(again))
+    def requests(self, genuine: int, duplicates: int, forged: int) -> Iterator[tuple[float, SignedRequest]]:
+        """Yield each request with its place among the others."""
+        copies = Counter(self._chance.randrange(genuine) for _ in range(duplicates))
         lookalikes = Counter(self._chance.randrange(genuine) for _ in range(forged))
         index = 0
         for number in range(genuine):
@@ -231,18 +231,18 @@ class _Author:
             is_alone = len(life.events) == 1
             for event in life.events:
                 if index == genuine:
-                    return  # the last order's life is cut short: what was not told is not expected either
+                    return  # this cuts the last order's life short; the judge expects only events that were sent
                 place = index + (0 if is_alone else self._chance.uniform(0, _SPREAD))
-                yield from self._told(life, event, place, copies=copies[index], forged=lookalikes[index])
+                yield from self._requests(life, event, place, copies=copies[index], forged=lookalikes[index])
                 index += 1
 
-    def _told(
+    def _requests(
         self, life: Life, event: TradeEvent, place: float, *, copies: int, forged: int
     ) -> Iterator[tuple[float, SignedRequest]]:
         one = field_sets.compose(life.trade, event, numbers=self._numbers, chance=self._chance)
         yield place, self._signed(one, self._now)
         for copy in range(1, copies + 1):
-            yield place + self._distance(), self._signed(one, self._now + copy * _RETOLD_AFTER, again=True)
+            yield place + self._distance(), self._signed(one, self._now + copy * _DUPLICATE_AFTER, duplicate=True)
         for _ in range(forged):
             trade, looks = lookalike(life, event)
             start = field_sets.compose(trade, looks, numbers=self._numbers, chance=self._chance)
@@ -250,20 +250,23 @@ class _Author:
             yield place + self._chance.uniform(-_SPREAD, _SPREAD), self._signed(forgery_, self._now, forged=True)
 
     def _distance(self) -> float:
-        """Half of the duplicates lie right behind, where two workers or one batch meet both; the others anywhere."""
+        """Return how far a duplicate lies behind its original.
+
+        Half of them follow at once, so that two workers or one batch meet both; the others lie anywhere.
+        """
         return self._chance.uniform(0, _CLOSE if self._chance.random() < _CLOSE_SHARE else _SPREAD)
 
     def _signed(
-        self, one: UnsignedNotification, at: datetime, *, forged: bool = False, again: bool = False
+        self, one: UnsignedNotification, at: datetime, *, forged: bool = False, duplicate: bool = False
     ) -> SignedRequest:
         delivery = one.delivery(at)
         return SignedRequest(
-            _told(one, forged=forged, again=again),
+            _contents(one, forged=forged, duplicate=duplicate),
             wire.request_bytes(self._host, delivery.path, delivery.headers, delivery.body),
         )
 
 
-def _told(one: UnsignedNotification, *, forged: bool, again: bool) -> SentNotification:
+def _contents(one: UnsignedNotification, *, forged: bool, duplicate: bool) -> SentNotification:
     facts = one.facts
     return SentNotification(
         account=one.account.identity.name,
@@ -275,7 +278,7 @@ def _told(one: UnsignedNotification, *, forged: bool, again: bool) -> SentNotifi
         currency=facts.currency,
         refunded_minor=_refunded(one),
         forged=forged,
-        again=again,
+        duplicate=duplicate,
     )
 
 
@@ -283,12 +286,12 @@ def _refunded(one: UnsignedNotification) -> int | None:
     refund = one.facts.refund
     if refund is None:
         return 0
-    is_said = one.account.identity.product == "open" or refund.total_minor >= one.facts.amount_minor
-    return refund.total_minor if is_said else None
+    is_stated = one.account.identity.product == "open" or refund.total_minor >= one.facts.amount_minor
+    return refund.total_minor if is_stated else None
 
 
-def retold(request: bytes, account: SandboxAccount, *, host: str, at: datetime) -> bytes:
-    """A request told again at another moment: same id and content, new `notify_time` and signature."""
+def signed_again(request: bytes, account: SandboxAccount, *, host: str, at: datetime) -> bytes:
+    """Return the request with the same id and content, but the `notify_time` and signature of another moment."""
     head, _, body = request.partition(b"\r\n\r\n")
     path = head.split(b" ", 2)[1].decode("ascii")
     identity = account.identity
@@ -309,6 +312,6 @@ def retold(request: bytes, account: SandboxAccount, *, host: str, at: datetime) 
 
 
 def _headers(head: bytes, changed: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    """The headers of a request but those that `request_bytes` writes itself."""
+    """Return the headers of a request without those that `request_bytes` writes itself."""
     pairs = (line.partition(": ")[::2] for line in head.decode("ascii").split("\r\n")[1:])
     return tuple((name, changed.get(name, value)) for name, value in pairs if name not in ("Host", "Content-Length"))

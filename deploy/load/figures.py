@@ -1,11 +1,10 @@
-"""Attempts as figures: counts, rates, and percentiles from an HdrHistogram.
+"""Summarise attempts: counts, rates, and percentiles from an HdrHistogram.
 
-A latency counts from the moment a request was due. It is recorded for every request that was answered, whatever the
-answer, and for those that nobody answered in time or that were never called: they waited at least so long, and leaving
-them out would make a receiver the faster the more it drops. A connection that was refused or lost says nothing about
-time, and is only counted.
+A latency counts from the moment a request was due. It is recorded for every answer, and also for time-outs and unsent
+requests. Those waited at least so long, and leaving them out would make a receiver look faster the more it drops. A
+refused or lost connection has no meaningful latency and is only counted.
 
-`hdrhistogram` is an extra (`load`): this is the one module that needs it.
+`hdrhistogram` is an extra (`load`), and only this module needs it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _DIGITS = 3
 
 
 class Percentiles(Struct, frozen=True, kw_only=True):
-    """In milliseconds."""
+    """Percentiles in milliseconds."""
 
     p50: float
     p90: float
@@ -33,10 +32,10 @@ class Percentiles(Struct, frozen=True, kw_only=True):
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """What came of a run. `rate` is calls a second while requests fell due, `acknowledged_rate` those answered well.
+    """The figures of a run.
 
-    `behind_ms` is how much later than due the sender itself came to a request, at p99: above a few milliseconds it is
-    the sender that cannot keep the rate, and not the receiver.
+    `rate` is attempts a second while requests were due, `acknowledged_rate` those acknowledged. `behind_ms` is how late
+    the sender itself was, at p99: above a few milliseconds the sender cannot keep the rate, not the receiver.
     """
 
     calls: int
@@ -53,7 +52,7 @@ class Figures(Struct, frozen=True, kw_only=True):
 
 
 def summed(attempts: Sequence[SendAttempt], *, behind_s: Iterable[float] = ()) -> Figures:
-    """The figures of these attempts."""
+    """Return the figures of these attempts."""
     called = [one for one in attempts if one.outcome != "unsent"]
     began = min((one.due for one in attempts), default=0.0)
     first = [one.began for one in called if one.number == 1]
@@ -68,21 +67,21 @@ def summed(attempts: Sequence[SendAttempt], *, behind_s: Iterable[float] = ()) -
         silent=dict(Counter(one.why for one in attempts if one.outcome == "silent")),
         unsent=sum(one.outcome == "unsent" for one in attempts),
         seconds=seconds,
-        # n calls span n - 1 gaps.
+        # n attempts span n - 1 gaps.
         rate=(len(first) - 1) / sending_s if len(first) > 1 and sending_s > 0 else 0.0,
         acknowledged_rate=ok / seconds if seconds > 0 else 0.0,
-        latency_ms=percentiles(one.ended - one.due for one in attempts if says_time(one)),
+        latency_ms=percentiles(one.ended - one.due for one in attempts if has_latency(one)),
         behind_ms=percentiles(behind_s).p99,
     )
 
 
-def says_time(attempt: SendAttempt) -> bool:
-    """Whether how long it took is the receiver's doing."""
+def has_latency(attempt: SendAttempt) -> bool:
+    """Return whether the attempt's duration depends on the receiver."""
     return attempt.outcome in ("ok", "refused", "unsent") or attempt.why == TIMED_OUT
 
 
 def percentiles(seconds: Iterable[float]) -> Percentiles:
-    """The percentiles of these durations; all zero where there are none."""
+    """Return the percentiles of these durations; all zero if there are none."""
     histogram = HdrHistogram(1, _HIGHEST_US, _DIGITS)
     for each in seconds:
         histogram.record_value(min(max(1, int(each * 1_000_000)), _HIGHEST_US))

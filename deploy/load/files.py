@@ -1,9 +1,7 @@
-"""The requests of a run as JSON lines, for k6, wrk or a program of one's own: a cross-check by another's sender.
+"""Write the files of a load run as JSON lines: its requests for another sender, and every attempt as a history.
 
-Every attempt as JSON lines in a file, for a judge who trusts nobody: `call` when it is made, then how it ended.
-
-The shape of a line is that of the sandbox's own history. Lines are gathered and written whole several times a second:
-to write each by itself would cost more than to send it. Several senders append to one file.
+The exported requests let k6, wrk or one's own program cross-check our sender. The history has a line `call` for each
+attempt and a line for its end, in the shape of the sandbox's history, for a judge outside of this program.
 """
 
 from __future__ import annotations
@@ -20,26 +18,28 @@ from deploy.load.corpus import SentNotification, SignedRequest
 from deploy.load.generator import Call, SendAttempt
 
 
-def write(path: Path, requests: Iterable[SignedRequest], *, base: str) -> int:
-    """One line a request, in the order of sending: method, URL, headers, body, and whether it has to be refused. How
-    many there are."""
+def export_requests(path: Path, requests: Iterable[SignedRequest], *, base: str) -> int:
+    """Write one line for each request, in the order of sending, and return the number of lines.
+
+    A line has method, URL, headers, body, and whether the receiver must refuse the request.
+    """
     count = 0
     with path.open("wb") as file:
         for one in requests:
             head, _, body = one.request.partition(b"\r\n\r\n")
             first, *lines = head.decode("ascii").split("\r\n")
             headers = dict(line.split(": ", 1) for line in lines)
-            # A client writes these itself.
+            # HTTP clients write these themselves.
             del headers["Host"], headers["Content-Length"]
             line = {
                 "method": "POST",
                 "url": base + first.split(" ")[1],
                 "headers": headers,
                 "body": body.decode("utf-8"),
-                "refused": one.told.forged,
-                "account": one.told.account,
-                "order": one.told.order,
-                "notification_id": one.told.notify_id,
+                "refused": one.sent.forged,
+                "account": one.sent.account,
+                "order": one.sent.order,
+                "notification_id": one.sent.notify_id,
             }
             file.write(msgspec.json.encode(line) + b"\n")
             count += 1
@@ -51,11 +51,15 @@ _WRITE_AFTER_S = 0.2
 
 
 class RunHistory:
-    """The file, for one sender. Close it, or the last lines are lost."""
+    """The history file, written by one sender; several senders may append to it. `close` writes the last lines.
 
-    def __init__(self, path: Path, told: Sequence[SentNotification]) -> None:
+    Lines are buffered and written together several times a second, because one write each would cost more than the
+    request.
+    """
+
+    def __init__(self, path: Path, sent: Sequence[SentNotification]) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._told = told
+        self._sent = sent
         self._lines = bytearray()
         self._written = time.monotonic()
 
@@ -66,15 +70,15 @@ class RunHistory:
         self._add(attempt.outcome, attempt.index, number=attempt.number, status=attempt.status or None, why=attempt.why)
 
     def close(self) -> None:
-        """All lines are in the file."""
+        """Write the remaining lines and close the file."""
         self._write()
         os.close(self._descriptor)
 
     def _add(self, what: str, index: int, *, number: int, **more: object) -> None:
-        told = self._told[index]
+        sent = self._sent[index]
         fact = {
-            "what": what, "id": told.notify_id, "account": told.account, "order": told.order, "attempt": number,
-            "forged": told.forged, "again": told.again,
+            "what": what, "id": sent.notify_id, "account": sent.account, "order": sent.order, "attempt": number,
+            "forged": sent.forged, "again": sent.duplicate,
             "wall": datetime.now(UTC).isoformat(), "mono_ns": time.monotonic_ns(),
         }  # fmt: skip
         self._lines += msgspec.json.encode(fact | more) + b"\n"
@@ -82,7 +86,7 @@ class RunHistory:
             self._write()
 
     def _write(self) -> None:
-        # One write to a file opened for appending: lines of several senders do not mix.
+        # A single write in append mode does not interleave with the lines of other senders.
         os.write(self._descriptor, self._lines)
         self._lines.clear()
         self._written = time.monotonic()

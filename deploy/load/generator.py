@@ -1,20 +1,20 @@
-"""Requests at a constant rate, whether or not the receiver keeps up: the open loop.
+"""Send requests at a constant rate, whether or not the receiver keeps up (an open loop).
 
-A request is *due* at a moment that the schedule fixed beforehand, and its latency counts from that moment. Time that it
-spends waiting for a free connection, because the answers before it are late, is the receiver's and is not forgotten; a
-sender that waits for each answer before it asks again would leave out exactly the worst of it.
+The schedule fixes the moment at which each request is *due*, and its latency counts from there. If earlier answers are
+late, a request waits for a free connection, and this wait is part of its latency. A closed loop, which sends the next
+request only after an answer, leaves out exactly these waits.
 
-With `rate=None` every connection sends as soon as it has its answer. That finds the maximum, and its latencies are
+Without a schedule every connection sends as soon as it has its answer. This finds the maximum rate; the latencies are
 those of saturation.
 
-Every request ends in one of four ways, and each is recorded:
+Every attempt ends in one of four ways, and each is recorded:
 
-    ok        answered, and exactly as Alipay wants it
+    ok        answered exactly as Alipay requires
     refused   answered otherwise
-    silent    called, and no answer came: nobody knows whether it arrived
-    unsent    never called: no connection became free before the run was over
+    silent    sent, but not answered: it may have arrived or not
+    unsent    never sent: no connection became free before the run ended
 
-The number of connections is bounded, an answer has a deadline, and so has the end of the run.
+The number of connections is bounded. An answer has a deadline, and so has the end of the run.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from deploy.load.wire import Wire, WireAnswer
 Outcome = Literal["ok", "refused", "silent", "unsent"]
 
 TICK_S = 0.001
-# What is opened before the first request; all of thousands at once would be a burst that nobody asked for.
+# Connections opened before the first request. Opening thousands at once would be a burst that is not part of the load.
 _OPENED_BEFORE_MAX = 64
 TIMED_OUT = "timeout"
 NO_CONNECTION = "no connection"
-# A connection that was idle for longer is closed and not used again: who answers may be about to close it, and a
-# request that crosses with that is lost. Every receiver and balancer in use waits for several times as long.
+# A connection that was idle for longer is closed, because the other side may be about to close it: a request that
+# crosses with that close is lost. Common receivers and balancers keep idle connections several times as long.
 IDLE_MAX_S = 2.0
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """Where to send."""
+    """The address to send to."""
 
     host: str
     port: int
@@ -52,7 +52,7 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 class Schedule(Struct, frozen=True, kw_only=True):
-    """When each request is due: `rate` a second from `start` on, of which this sender has each `stride`th."""
+    """The due time of each request: `rate` a second from `start` on. This sender has every `stride`th, from `first`."""
 
     start: float
     rate: float
@@ -60,12 +60,12 @@ class Schedule(Struct, frozen=True, kw_only=True):
     stride: int = 1
 
     def due(self, number: int) -> float:
-        """The moment of this sender's request of this number, by the clock of `time.monotonic`."""
+        """Return when this sender's request of this number is due, by `time.monotonic`."""
         return self.start + (self.first + number * self.stride) / self.rate
 
 
 class LoadLimits(Struct, frozen=True, kw_only=True):
-    """How much of everything. `drain_s` is how long after the last request is due the run goes on at most."""
+    """Limits of a run. `drain_s` bounds how long it goes on after the last request was due."""
 
     connections: int = 256
     timeout_s: float = 5.0
@@ -73,7 +73,7 @@ class LoadLimits(Struct, frozen=True, kw_only=True):
 
 
 class Call(Struct):
-    """A request that is due: which, for the how manyth time, when it was due, and when it was written."""
+    """An attempt at a request: the request's index, the attempt's number (from 1), when it was due and was written."""
 
     index: int
     number: int
@@ -82,7 +82,7 @@ class Call(Struct):
 
 
 class SendAttempt(Struct, frozen=True, array_like=True, gc=False):
-    """How one call ended. `status` is 0 without an answer, and then `why` says what was there instead."""
+    """The end of one attempt. Without an answer `status` is 0, and `why` is the reason."""
 
     index: int
     number: int
@@ -95,7 +95,7 @@ class SendAttempt(Struct, frozen=True, array_like=True, gc=False):
 
 
 class LoadObserver(Protocol):
-    """Hears of every call: how late the sender itself came to it, that it was made, how it ended."""
+    """Receives every attempt. `late_s` is how late the sender itself was, compared with the schedule."""
 
     def dispatched(self, late_s: float) -> None: ...
 
@@ -104,21 +104,21 @@ class LoadObserver(Protocol):
     def ended(self, attempt: SendAttempt) -> None: ...
 
 
-class Again(Protocol):
-    """Decides whether an attempt that failed is repeated."""
+class RetryPolicy(Protocol):
+    """Decides whether a failed attempt is retried, and with which bytes."""
 
     def delay_s(self, attempt: SendAttempt) -> float | None:
-        """How long from now; `None` is never."""
+        """Return the delay before the next attempt, or `None` for no retry."""
 
     def request(self, index: int, number: int) -> bytes:
-        """What is sent then, for this how manyth time."""
+        """Return the bytes of this request's attempt of this number."""
 
 
 Judge = Callable[[int, WireAnswer], bool]
 
 
 def is_success(_index: int, answer: WireAnswer) -> bool:
-    """Whether the answer is a form's `success`."""
+    """Return whether the answer is the `success` that a form notification requires."""
     return answer.status == 200 and answer.body == b"success"
 
 
@@ -130,10 +130,13 @@ async def run(
     limits: LoadLimits,
     judge: Judge = is_success,
     observer: LoadObserver | None = None,
-    again: Again | None = None,
+    retries: RetryPolicy | None = None,
 ) -> list[SendAttempt]:
-    """Every attempt at these requests, in the order of their ends; without a schedule, as fast as answers come."""
-    return await _LoadRun(requests, target, schedule, limits, judge, observer, again).run()
+    """Send these requests and return every attempt, in the order of their ends.
+
+    Without a schedule they are sent as fast as answers come.
+    """
+    return await _LoadRun(requests, target, schedule, limits, judge, observer, retries).run()
 
 
 class _LoadRun:
@@ -145,7 +148,7 @@ class _LoadRun:
         limits: LoadLimits,
         judge: Judge,
         observer: LoadObserver | None,
-        again: Again | None,
+        retries: RetryPolicy | None,
     ) -> None:
         self._requests = requests
         self._target = target
@@ -153,14 +156,14 @@ class _LoadRun:
         self._limits = limits
         self._judge = judge
         self._observer = observer
-        self._again = again
+        self._retries = retries
         self._tls = ssl.create_default_context() if target.tls else None
         self._next = 0
         self._waiting: deque[Call] = deque()
         self._repeats: list[tuple[float, int, int]] = []  # due, index, number: a heap
-        self._idle: dict[Wire, float] = {}  # since when, in that order
+        self._idle: dict[Wire, float] = {}  # idle since, oldest first
         self._busy: dict[Wire, Call] = {}
-        self._oldest: deque[tuple[float, Wire, Call]] = deque()  # when each call's answer is overdue, in order
+        self._oldest: deque[tuple[float, Wire, Call]] = deque()  # each answer's deadline, earliest first
         self._connecting: set[asyncio.Task[None]] = set()
         self._attempts: list[SendAttempt] = []
 
@@ -187,7 +190,7 @@ class _LoadRun:
         return bool(self._next < len(self._requests) or self._busy or self._waiting or self._repeats)
 
     async def _open_all(self) -> None:
-        """Have the first requests of a run find connections that are open already, as far as anybody answers."""
+        """Open connections before the first request is due. A failure here is no finding: sending opens more."""
         for _ in range(min(_OPENED_BEFORE_MAX, self._limits.connections, len(self._requests))):
             self._open_one()
         if self._connecting:
@@ -195,7 +198,7 @@ class _LoadRun:
 
     def _dispatch_due(self, now: float) -> None:
         if self._schedule is None:
-            # Only as many as there are connections: the others follow as answers come.
+            # Dispatch only as many as there are connections. The others follow as answers come.
             while self._next < len(self._requests) and len(self._busy) + len(self._waiting) < self._limits.connections:
                 self._dispatch(Call(self._take(), 1, now))
             return
@@ -224,7 +227,7 @@ class _LoadRun:
         self._open_more()
 
     def _open_more(self) -> None:
-        """A connection for each call that waits for one, as far as the limit goes."""
+        """Open a connection for each waiting call, up to the limit."""
         room = self._limits.connections - len(self._busy) - len(self._idle) - len(self._connecting)
         for _ in range(min(room, len(self._waiting) - len(self._connecting))):
             self._open_one()
@@ -235,8 +238,8 @@ class _LoadRun:
             self._observer.called(call)
         self._busy[wire] = call
         self._oldest.append((call.began + self._limits.timeout_s, wire, call))
-        if call.number > 1 and self._again is not None:
-            wire.send(self._again.request(call.index, call.number))
+        if call.number > 1 and self._retries is not None:
+            wire.send(self._retries.request(call.index, call.number))
         else:
             wire.send(self._requests[call.index])
 
@@ -261,7 +264,7 @@ class _LoadRun:
                     lambda: Wire(self), self._target.host, self._target.port, ssl=self._tls
                 )
         except (OSError, TimeoutError):
-            # Whoever waits longest was waiting for this connection: it counts as a call that nobody heard.
+            # The call that waits longest was waiting for this connection. It counts as sent without an answer.
             if self._waiting:
                 call = self._waiting.popleft()
                 call.began = time.monotonic()
@@ -282,7 +285,7 @@ class _LoadRun:
     def answered(self, wire: Wire, answer: WireAnswer) -> None:
         call = self._busy.pop(wire, None)
         if call is None:
-            # An answer to nothing: whatever it is, it must not be taken for the answer to the next request.
+            # An answer without a request must not be taken for the answer to the next request.
             self._idle.pop(wire, None)
             wire.give_up("unasked")
             return
@@ -302,12 +305,12 @@ class _LoadRun:
         self._attempts.append(attempt)
         if self._observer is not None:
             self._observer.ended(attempt)
-        if self._again is not None and outcome != "ok" and (delay_s := self._again.delay_s(attempt)) is not None:
+        if self._retries is not None and outcome != "ok" and (delay_s := self._retries.delay_s(attempt)) is not None:
             heapq.heappush(self._repeats, (now + delay_s, call.index, call.number + 1))
 
     async def _close(self) -> None:
-        """End what is still under way; nothing is repeated any more."""
-        self._again = None
+        """End all calls that are still open. Nothing is retried any more."""
+        self._retries = None
         for task in list(self._connecting):
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)

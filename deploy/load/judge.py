@@ -1,24 +1,22 @@
-"""What was told of each order and how it was answered: what the judge holds against the store.
+"""Compare the notifications of a run and their answers with the order pages and the events. Pure, no I/O.
 
-An attempt that was answered `success` is certain: the notification is in the log. One that was refused with a 4xx is
-certain too: it is not. A 503, a time-out, a lost connection say nothing: the notification may have arrived or not, and
-either is right. The same goes for a 200 with another word, or a redirect; but no receiver may answer so.
-
-The judge: what was told and how it was answered, held against what the store and the events say. Pure.
-
-    lost            acknowledged, and the order's page does not have it
-    double          took effect more than once, or a version was given twice
-    wrong           the order is not what its notifications make it, or a notification waits or was held
-    stranger        the page has what was never sent, was turned away, or was forged
-    missing event   a version of the order that no event announced
-    wrong event     copies of one event that differ, an event of no version, or one that says other than the page
+    lost            acknowledged, but not on the order's page
+    double          applied more than once, or one version given twice
+    wrong           the order differs from its notifications, or a notification is parked or held
+    stranger        on the page, but never sent, turned away, or forged
+    missing event   a version of the order without an event
+    wrong event     differing copies of one event, an event without its version, or an event that differs from the page
     event order     a version that was first seen after a later one
-    refused         genuine, and turned away, or answered neither success nor 503
-    believed        forged, and acknowledged
-    unacknowledged  genuine, sent again and again, and never acknowledged
+    refused         genuine, but answered 4xx, or answered neither success nor 503
+    believed        forged, but acknowledged
+    unacknowledged  genuine and retried, but never acknowledged
 
-For one notification several records may lie in the log: it was told more than once, and a log may write one sending
-twice. Exactly one of them is its first; the others have to be `duplicate` of the same id.
+A notification that was answered `success` is in the log. One that was answered 4xx is not. After a 503, a time-out or a
+lost connection it may be there or not, and both are right. The same holds for a 200 with another word and for a
+redirect, but those are findings, because no receiver may answer so.
+
+The log may have several records of one notification: it was sent more than once, and the log may write one request
+twice. Exactly one record is the first. The others must have the disposition `duplicate` with the same id.
 """
 
 from __future__ import annotations
@@ -34,14 +32,16 @@ from deploy.load.corpus import SentNotification
 from deploy.load.generator import SendAttempt
 from deploy.load.model import SendOutcome
 
-Named = tuple[str, str]  # account, order
+OrderKey = tuple[str, str]  # account, order
 
 
 class AnsweredNotification(Struct, kw_only=True):
-    """One notification: how many of its sendings were acknowledged, may have arrived, were turned away; and how many of
-    those that may have arrived were answered as no receiver may answer."""
+    """One notification, and how many of its requests were acknowledged, were turned away, or may have arrived.
 
-    told: SentNotification
+    `misanswered` counts those of `uncertain` that got an answer which no receiver may give.
+    """
+
+    sent: SentNotification
     acknowledged: int = 0
     uncertain: int = 0
     turned_away: int = 0
@@ -49,7 +49,7 @@ class AnsweredNotification(Struct, kw_only=True):
 
 
 class SentOrder(Struct, frozen=True, kw_only=True):
-    """All that the run told of one order, by notification id."""
+    """The notifications of one order, by notification id."""
 
     account: str
     order: str
@@ -58,30 +58,31 @@ class SentOrder(Struct, frozen=True, kw_only=True):
 
     @property
     def was_called(self) -> bool:
-        """Whether the receiver has heard anything of it, be it only to refuse it."""
+        """Whether any request of it reached the receiver, even if it was refused."""
         notifications = (*self.notifications.values(), *self.forged.values())
         return any(one.acknowledged or one.uncertain or one.turned_away for one in notifications)
 
 
-def orders(told: Sequence[SentNotification], attempts: Iterable[SendAttempt]) -> Mapping[Named, SentOrder]:
-    """Every order of which a request was due. `attempts` name requests by their index in `told`."""
-    found: dict[Named, SentOrder] = {}
-    for one in told:
-        named = (one.account, one.order)
-        if named not in found:
-            found[named] = SentOrder(account=one.account, order=one.order)
-        _kept(found[named], one)
+def orders(sent: Sequence[SentNotification], attempts: Iterable[SendAttempt]) -> Mapping[OrderKey, SentOrder]:
+    """Return every order that a request was due for. `attempts` name requests by their index in `sent`."""
+    found: dict[OrderKey, SentOrder] = {}
+    for one in sent:
+        key = (one.account, one.order)
+        if key not in found:
+            found[key] = SentOrder(account=one.account, order=one.order)
+        _answered(found[key], one)
     for attempt in attempts:
-        one = told[attempt.index]
-        _count(_kept(found[one.account, one.order], one), attempt)
+        one = sent[attempt.index]
+        _count(_answered(found[one.account, one.order], one), attempt)
     return found
 
 
-def _kept(order: SentOrder, told: SentNotification) -> AnsweredNotification:
-    place = order.forged if told.forged else order.notifications
-    if told.notify_id not in place:
-        place[told.notify_id] = AnsweredNotification(told=told)
-    return place[told.notify_id]
+def _answered(order: SentOrder, sent: SentNotification) -> AnsweredNotification:
+    """Return the counts of this notification in its order; they start at zero."""
+    place = order.forged if sent.forged else order.notifications
+    if sent.notify_id not in place:
+        place[sent.notify_id] = AnsweredNotification(sent=sent)
+    return place[sent.notify_id]
 
 
 def _count(notification: AnsweredNotification, attempt: SendAttempt) -> None:
@@ -94,11 +95,11 @@ def _count(notification: AnsweredNotification, attempt: SendAttempt) -> None:
         notification.misanswered += attempt.outcome == "refused" and attempt.status < 400
 
 
-_SETTLED = frozenset({"applied", "duplicate", "stale"})
+_PROCESSED = frozenset({"applied", "duplicate", "stale"})
 
 
-class Wrong(StrEnum):
-    """What can be found."""
+class DiscrepancyKind(StrEnum):
+    """The kinds of findings; see the module's head."""
 
     LOST = "lost"
     DOUBLE = "double"
@@ -113,9 +114,9 @@ class Wrong(StrEnum):
 
 
 class Discrepancy(Struct, frozen=True, kw_only=True, order=True):
-    """One thing that is not as it has to be."""
+    """One finding: a difference between the run and its outcome."""
 
-    what: Wrong
+    kind: DiscrepancyKind
     account: str
     order: str
     notification_id: str = ""
@@ -123,7 +124,7 @@ class Discrepancy(Struct, frozen=True, kw_only=True, order=True):
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """One entry of an order's timeline; of events and refusals only `kind` is read."""
+    """One entry of an order's timeline. Only `kind` is read of events and refusals."""
 
     kind: str
     notification_id: str = ""
@@ -133,15 +134,15 @@ class Entry(Struct, frozen=True, kw_only=True):
     position: str = ""
 
 
-class Shown(SendOutcome, frozen=True, kw_only=True):
-    """Something that shows an order, with more about it than the outcome that is judged."""
+class OrderView(SendOutcome, frozen=True, kw_only=True):
+    """A page or an event: the outcome of an order, with more about it."""
 
     @property
     def outcome(self) -> SendOutcome:
         return SendOutcome(**{name: getattr(self, name) for name in SendOutcome.__struct_fields__})
 
 
-class Page(Shown, frozen=True, kw_only=True):
+class Page(OrderView, frozen=True, kw_only=True):
     """An order as the admin API shows it."""
 
     version: int
@@ -149,7 +150,7 @@ class Page(Shown, frozen=True, kw_only=True):
 
     @property
     def records(self) -> list[Entry]:
-        """The notifications of the timeline, a copy of an entry counted once."""
+        """The notifications of the timeline, each position once."""
         return list({one.position: one for one in self.timeline if one.kind == "notification"}.values())
 
 
@@ -159,25 +160,25 @@ ABSENT = Page(
 )  # fmt: skip
 
 
-def of_answers(orders: Iterable[SentOrder], *, repeated: bool) -> Iterator[Discrepancy]:
-    """What the answers alone give away. `repeated` is whether everything was sent until it was acknowledged."""
+def check_answers(orders: Iterable[SentOrder], *, repeated: bool) -> Iterator[Discrepancy]:
+    """Yield the findings from the answers alone. `repeated`: requests were retried until they were acknowledged."""
     for order in orders:
         for id_, notification in order.forged.items():
             if notification.acknowledged:
-                yield _finding(order, Wrong.BELIEVED, id_, "forged, and answered success")
+                yield _finding(order, DiscrepancyKind.BELIEVED, id_, "forged, and answered success")
         for id_, notification in order.notifications.items():
             if notification.acknowledged:
                 continue
             if notification.turned_away:
-                yield _finding(order, Wrong.REFUSED, id_, "genuine, and answered 4xx")
+                yield _finding(order, DiscrepancyKind.REFUSED, id_, "genuine, and answered 4xx")
             elif notification.misanswered:
-                yield _finding(order, Wrong.REFUSED, id_, "genuine, and answered neither success nor 503")
+                yield _finding(order, DiscrepancyKind.REFUSED, id_, "genuine, and answered neither success nor 503")
             elif repeated:
-                yield _finding(order, Wrong.UNACKNOWLEDGED, id_, "never answered success, for all repetitions")
+                yield _finding(order, DiscrepancyKind.UNACKNOWLEDGED, id_, "never answered success, despite retries")
 
 
-def of_page(order: SentOrder, page: Page) -> list[Discrepancy]:
-    """What is wrong with one order's page; nothing, once all that was acknowledged of it is settled as it has to be."""
+def check_page(order: SentOrder, page: Page) -> list[Discrepancy]:
+    """Return the findings on one order's page: none, once every acknowledged notification is processed correctly."""
     records = page.records
     by_id: dict[str, list[Entry]] = {}
     for record in records:
@@ -193,10 +194,10 @@ def of_page(order: SentOrder, page: Page) -> list[Discrepancy]:
 
 def _lost(order: SentOrder, by_id: Mapping[str, Sequence[Entry]]) -> Iterator[Discrepancy]:
     for id_, notification in order.notifications.items():
-        shown = len(by_id.get(id_, ()))
-        if shown < notification.acknowledged:
+        shown, acknowledged = len(by_id.get(id_, ())), notification.acknowledged
+        if shown < acknowledged:
             yield _finding(
-                order, Wrong.LOST, id_, f"acknowledged {notification.acknowledged} times, shown {shown} times"
+                order, DiscrepancyKind.LOST, id_, f"acknowledged {acknowledged} times, on the page {shown} times"
             )
 
 
@@ -204,11 +205,11 @@ def _strangers(order: SentOrder, by_id: Mapping[str, Sequence[Entry]]) -> Iterat
     for id_ in by_id:
         notification = order.notifications.get(id_)
         if id_ in order.forged:
-            yield _finding(order, Wrong.STRANGER, id_, "forged, and in the store")
+            yield _finding(order, DiscrepancyKind.STRANGER, id_, "forged, but in the store")
         elif notification is None:
-            yield _finding(order, Wrong.STRANGER, id_, "in the store, and never sent")
+            yield _finding(order, DiscrepancyKind.STRANGER, id_, "in the store, but never sent")
         elif not notification.acknowledged and not notification.uncertain:
-            yield _finding(order, Wrong.STRANGER, id_, "in the store, and turned away or never called")
+            yield _finding(order, DiscrepancyKind.STRANGER, id_, "in the store, but turned away or never sent")
 
 
 def _dispositions(order: SentOrder, by_id: Mapping[str, Sequence[Entry]]) -> Iterator[Discrepancy]:
@@ -216,35 +217,38 @@ def _dispositions(order: SentOrder, by_id: Mapping[str, Sequence[Entry]]) -> Ite
         firsts = [one for one in records if (one.disposition, one.reason) != ("duplicate", "same_id")]
         if len(firsts) > 1:
             words = ", ".join(one.disposition for one in firsts)
-            yield _finding(order, Wrong.DOUBLE, id_, f"settled as new {len(firsts)} times: {words}")
+            yield _finding(order, DiscrepancyKind.DOUBLE, id_, f"processed as new {len(firsts)} times: {words}")
         if not firsts:
-            yield _finding(order, Wrong.WRONG, id_, "only duplicates of it, and no first")
+            yield _finding(order, DiscrepancyKind.WRONG, id_, "has duplicates, but no first record")
         for one in firsts:
-            if one.disposition not in _SETTLED:
-                yield _finding(order, Wrong.WRONG, id_, f"{one.disposition} ({one.reason})")
+            if one.disposition not in _PROCESSED:
+                yield _finding(order, DiscrepancyKind.WRONG, id_, f"{one.disposition} ({one.reason})")
 
 
 def _versions(order: SentOrder, page: Page, records: Sequence[Entry]) -> Iterator[Discrepancy]:
-    """Each version 1..n given by exactly one record that was applied."""
+    """Check that each version 1..n was given by exactly one applied record."""
     given = Counter(one.version for one in records if one.version is not None)
     for version, count in given.items():
         if count > 1:
-            yield _finding(order, Wrong.DOUBLE, "", f"version {version} given {count} times")
+            yield _finding(order, DiscrepancyKind.DOUBLE, "", f"version {version} given {count} times")
     if set(given) != set(range(1, page.version + 1)):
         shown = " ".join(str(version) for version in sorted(given)) or "none"
-        yield _finding(order, Wrong.WRONG, "", f"is at version {page.version}, and its records gave {shown}")
+        yield _finding(order, DiscrepancyKind.WRONG, "", f"is at version {page.version}, but its records gave {shown}")
     for one in records:
         if (one.disposition == "applied") != (one.version is not None):
             yield _finding(
-                order, Wrong.WRONG, one.notification_id, f"{one.disposition}, and gave version {one.version}"
+                order, DiscrepancyKind.WRONG, one.notification_id, f"{one.disposition}, but gave version {one.version}"
             )
 
 
 def _state(order: SentOrder, page: Page, by_id: Mapping[str, object]) -> Iterator[Discrepancy]:
-    """The state is a function of what is there; whether what is there is right, others say."""
-    expected = model.outcome([notification.told for id_, notification in order.notifications.items() if id_ in by_id])
+    """Compare the order's state with the model's, made from the notifications on the page.
+
+    `_lost` and `_strangers` check whether these are the right notifications.
+    """
+    expected = model.outcome([notification.sent for id_, notification in order.notifications.items() if id_ in by_id])
     if page.outcome != expected:
-        yield _finding(order, Wrong.WRONG, "", _difference(page.outcome, expected))
+        yield _finding(order, DiscrepancyKind.WRONG, "", _difference(page.outcome, expected))
 
 
 def _difference(found: SendOutcome, expected: SendOutcome) -> str:
@@ -252,93 +256,91 @@ def _difference(found: SendOutcome, expected: SendOutcome) -> str:
     return ", ".join(f"{name} is {getattr(found, name)!r}, not {getattr(expected, name)!r}" for name in names)
 
 
-def _finding(order: SentOrder, what: Wrong, notification_id: str, detail: str) -> Discrepancy:
+def _finding(order: SentOrder, kind: DiscrepancyKind, notification_id: str, detail: str) -> Discrepancy:
     return Discrepancy(
-        what=what, account=order.account, order=order.order, notification_id=notification_id, detail=detail
+        kind=kind, account=order.account, order=order.order, notification_id=notification_id, detail=detail
     )
 
 
-class SeenEvent(Shown, frozen=True, kw_only=True):
-    """What is read of an order event's value."""
+class SeenEvent(OrderView, frozen=True, kw_only=True):
+    """The judged part of an order event's value."""
 
     account: str
     order: str
     version: int
 
 
-class _Sighted(Struct):
-    """The events of one order: the bytes of each version, and the last as it reads."""
+class _OrderEvents(Struct):
+    """The events of one order: a hash of each version's bytes, and the event of the highest version."""
 
     values: dict[int, int]
     last: SeenEvent
 
 
-class Sightings:
-    """The order events of a run, as they come. Only a hash of each is kept."""
+class SeenEvents:
+    """The order events of a run, in the order of arrival. Only a hash of each is kept."""
 
     def __init__(self) -> None:
-        self._orders: dict[Named, _Sighted] = {}
+        self._orders: dict[OrderKey, _OrderEvents] = {}
         self._found: list[Discrepancy] = []
         self.count = 0
         self.copies = 0
 
-    def see(self, event: SeenEvent, value: bytes) -> None:
-        """Note one event, in the order in which a consumer gets it."""
+    def add(self, event: SeenEvent, value: bytes) -> None:
+        """Record one event, in the order in which a consumer receives it."""
         self.count += 1
-        named = (event.account, event.order)
+        key = (event.account, event.order)
         digest = hash(value)
-        sighted = self._orders.get(named)
-        if sighted is None:
-            self._orders[named] = _Sighted(values={event.version: digest}, last=event)
+        events = self._orders.get(key)
+        if events is None:
+            self._orders[key] = _OrderEvents(values={event.version: digest}, last=event)
             return
-        if event.version in sighted.values:
+        if event.version in events.values:
             self.copies += 1
-            if sighted.values[event.version] != digest:
-                self._note(event, Wrong.WRONG_EVENT, f"copies of version {event.version} differ")
+            if events.values[event.version] != digest:
+                self._note(event, DiscrepancyKind.WRONG_EVENT, f"copies of version {event.version} differ")
             return
-        if event.version < sighted.last.version:
-            self._note(event, Wrong.EVENT_ORDER, f"version {event.version} came after {sighted.last.version}")
+        if event.version < events.last.version:
+            self._note(event, DiscrepancyKind.EVENT_ORDER, f"version {event.version} came after {events.last.version}")
         else:
-            sighted.last = event
-        sighted.values[event.version] = digest
+            events.last = event
+        events.values[event.version] = digest
 
-    def version(self, named: Named) -> int:
-        """The highest version that an event of this order announced."""
-        sighted = self._orders.get(named)
-        return 0 if sighted is None else sighted.last.version
+    def version(self, order: OrderKey) -> int:
+        """Return the highest version among the order's events, or 0."""
+        events = self._orders.get(order)
+        return 0 if events is None else events.last.version
 
-    def lacks(self, versions: Mapping[Named, int]) -> bool:
-        """Whether an event is still missing."""
+    def lacks(self, versions: Mapping[OrderKey, int]) -> bool:
+        """Return whether any order has fewer events than versions."""
         return any(
-            len(self._orders[named].values) < version if named in self._orders else version > 0
-            for named, version in versions.items()
+            len(self._orders[order].values) < version if order in self._orders else version > 0
+            for order, version in versions.items()
         )
 
-    def verdict(self, pages: Mapping[Named, tuple[int, SendOutcome]]) -> list[Discrepancy]:
-        """What is wrong with the events, where each order stands as `pages` say: its version, and what it is."""
+    def findings(self, pages: Mapping[OrderKey, tuple[int, SendOutcome]]) -> list[Discrepancy]:
+        """Return the findings on the events, given each order's version and outcome on its page."""
         found = list(self._found)
         for (account, order), (version, outcome) in pages.items():
             found += self._of_order(account, order, version, outcome)
         for account, order in self._orders.keys() - pages.keys():
-            found.append(
-                Discrepancy(
-                    what=Wrong.STRANGER, account=account, order=order, detail="events of an order never told of"
-                )
-            )
+            detail = "events of an order that was never sent"
+            found.append(Discrepancy(kind=DiscrepancyKind.STRANGER, account=account, order=order, detail=detail))
         return found
 
     def _of_order(self, account: str, order: str, version: int, outcome: SendOutcome) -> Iterator[Discrepancy]:
-        sighted = self._orders.get((account, order))
-        seen = sighted.values.keys() if sighted is not None else set()
+        events = self._orders.get((account, order))
+        seen = events.values.keys() if events is not None else set()
         for each in range(1, version + 1):
             if each not in seen:
-                yield Discrepancy(what=Wrong.MISSING_EVENT, account=account, order=order, detail=f"version {each}")
+                detail = f"version {each}"
+                yield Discrepancy(kind=DiscrepancyKind.MISSING_EVENT, account=account, order=order, detail=detail)
         for each in sorted(seen - set(range(1, version + 1))):
-            detail = f"an event of version {each}, and the order is at {version}"
-            yield Discrepancy(what=Wrong.WRONG_EVENT, account=account, order=order, detail=detail)
-        if sighted is not None and sighted.last.version == version and sighted.last.outcome != outcome:
-            detail = f"the last event against the page: {_difference(sighted.last.outcome, outcome)}"
-            yield Discrepancy(what=Wrong.WRONG_EVENT, account=account, order=order, detail=detail)
+            detail = f"an event of version {each}, but the order is at version {version}"
+            yield Discrepancy(kind=DiscrepancyKind.WRONG_EVENT, account=account, order=order, detail=detail)
+        if events is not None and events.last.version == version and events.last.outcome != outcome:
+            detail = f"the last event differs from the page: {_difference(events.last.outcome, outcome)}"
+            yield Discrepancy(kind=DiscrepancyKind.WRONG_EVENT, account=account, order=order, detail=detail)
 
-    def _note(self, event: SeenEvent, what: Wrong, detail: str) -> None:
-        self._found.append(Discrepancy(what=what, account=event.account, order=event.order, detail=detail))
+    def _note(self, event: SeenEvent, kind: DiscrepancyKind, detail: str) -> None:
+        self._found.append(Discrepancy(kind=kind, account=event.account, order=event.order, detail=detail))

@@ -1,7 +1,7 @@
-"""What an order has to end up as, from the set of notifications that arrived: the generator's own idea of it.
+"""Compute the expected state of an order from the set of its notifications that arrived, for the judge.
 
-Nothing of the product is used here: a judge that shares the accused's code shares its mistakes. It knows only what the
-load sends, which contradicts nothing: one trade an order, one amount, refunds that fit.
+It uses nothing of the engine, because a model that shares the engine's code shares its mistakes. It covers only the
+notifications that a load run sends: one trade an order, one amount, refunds that fit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STATUS = ("WAITING", "CLOSED", "PAID", "FINISHED")
 
 
 class SendOutcome(Struct, frozen=True, kw_only=True):
-    """An order as consumers have to see it, in the words of the API and of the events."""
+    """An order as consumers must see it, with the names of the API and of the events."""
 
     status: str | None
     closed_because: str | None
@@ -40,13 +40,13 @@ NOTHING = SendOutcome(
 )
 
 
-def outcome(told: Collection[SentNotification]) -> SendOutcome:
-    """The order that these notifications make, in whatever order and however often they came."""
-    if not told:
+def outcome(arrived: Collection[SentNotification]) -> SendOutcome:
+    """Return the order that these notifications make. Their sequence and repetitions do not matter."""
+    if not arrived:
         return NOTHING
-    any_of_them = next(iter(told))
-    rank = max(_RANK[one.kind] for one in told)
-    refunds = [one for one in told if one.kind is MessageKind.REFUND]
+    any_of_them = next(iter(arrived))
+    rank = max(_RANK[one.kind] for one in arrived)
+    refunds = [one for one in arrived if one.kind is MessageKind.REFUND]
     refunded = max((one.refunded_minor or 0 for one in refunds), default=0)
     is_whole = bool(refunds) and refunded >= any_of_them.amount_minor
     because = "refunded" if is_whole else "expired" if _STATUS[rank] == "CLOSED" else None

@@ -1,7 +1,7 @@
-"""Whose notifications a run sends, and with which private keys: a sandbox's, or one given beside an accounts.toml.
+"""Choose the accounts and private keys of a run: those of a sandbox, or one key beside an accounts.toml.
 
-Only what identifies an account is read from the merchant's configuration; the key that signs is always given by
-whoever runs the load, since a receiver has but the public half.
+Only the account's identity is read from accounts.toml. The private key is always given separately, because a receiver
+has only the public half.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _PRODUCTS: Mapping[Family, Product] = {Family.MAPI: "in-app", Family.OPENAPI: "o
 
 
 class NoAccounts(Exception):
-    """There is nobody to send for; the text says why, and what would help."""
+    """There is no account to send for. The message gives the reason and the remedy."""
 
 
 class Origin(Struct, frozen=True, kw_only=True):
-    """Where accounts and keys come from, as texts, so that every sender process can read them itself.
+    """The source of accounts and keys, as texts, so that every sender process can read them itself.
 
-    Either `sandbox` is set, or `accounts_toml`, `key` and exactly one name. No names are all that can be verified
-    without asking a gateway. `notify_path` is the path of the URL where it is not the account's own.
+    Either `sandbox` is set, or `accounts_toml`, `key` and exactly one name. With a sandbox and no names, all accounts
+    take part that are verified offline. `notify_path` replaces the account's own path.
     """
 
     names: tuple[str, ...] = ()
@@ -41,10 +41,10 @@ class Origin(Struct, frozen=True, kw_only=True):
 
 
 def accounts(origin: Origin) -> Sequence[SandboxAccount]:
-    """The accounts with their signers.
+    """Return the accounts with their signers.
 
     Raises:
-        NoAccounts: there is none that the load can send for.
+        NoAccounts: the load cannot send for any, or not for one that was named.
     """
     found = _from_sandbox(origin) if origin.sandbox else [_from_key(origin)]
     for one in found:
@@ -67,7 +67,7 @@ def _from_sandbox(origin: Origin) -> list[SandboxAccount]:
         world = World.load(Path(origin.sandbox))
         return [world.account(name) for name in origin.names or verifiable_offline(world)]
     except (OSError, WorldError) as error:
-        raise NoAccounts(f"No keys to sign with: {error}") from error
+        raise NoAccounts(f"there are no keys to sign with: {error}") from error
 
 
 def _from_key(origin: Origin) -> SandboxAccount:
@@ -78,7 +78,7 @@ def _from_key(origin: Origin) -> SandboxAccount:
     except BadAccounts as bad:
         raise NoAccounts("; ".join(bad.faults)) from bad
     if name not in known:
-        raise NoAccounts(f"no account {name!r} in {path}; there are {', '.join(sorted(known))}")
+        raise NoAccounts(f"no account {name!r} in {path}; it has {', '.join(sorted(known))}")
     account = known[name]
     return SandboxAccount(
         identity=_identity(account),
@@ -112,7 +112,7 @@ def _signer(account: configured.Account, path: Path) -> signing.Signer:
             return signing.Signer.of("MD5", content.strip())
         key = serialization.load_pem_private_key(content, password=None)
         if not isinstance(key, rsa.RSAPrivateKey | dsa.DSAPrivateKey):
-            raise NoAccounts(f"{path} holds a key of another kind than {account.sign_type.value} needs")
+            raise NoAccounts(f"{path} holds no RSA or DSA key, which {account.sign_type.value} needs")
         return signing.Signer.of(account.sign_type.value, key)
     except OSError as error:
         raise NoAccounts(f"{path} cannot be read: {error.strerror}") from error
@@ -121,9 +121,9 @@ def _signer(account: configured.Account, path: Path) -> signing.Signer:
 
 
 def _check(account: SandboxAccount) -> None:
-    """Refuse what would be measured wrongly: it would be answered otherwise than the load expects."""
+    """Refuse an account whose answers the load would judge wrongly."""
     identity = account.identity
     if identity.notify_verify:
-        raise NoAccounts(f"{identity.name} asks notify_verify, and nobody confirms the ids of a load: leave it out")
+        raise NoAccounts(f"{identity.name} uses notify_verify, but no gateway confirms a load's ids: leave it out")
     if identity.registered:
-        raise NoAccounts(f"{identity.name} takes registered orders only, and a load registers none: leave it out")
+        raise NoAccounts(f"{identity.name} takes registered orders only, but a load registers none: leave it out")

@@ -1,4 +1,4 @@
-"""How far a run is, on stderr, where somebody looks; nowhere else, so that a log holds results and no bars."""
+"""Show the progress of a run on stderr if it is a terminal. Otherwise show nothing, so that logs contain no bars."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ProgressStage(Protocol):
     def reach(self, done: int, note: str = "") -> None: ...
 
 
-class Unseen:
-    """A stage that nobody watches."""
+class NoProgress:
+    """A stage that is not shown."""
 
     def advance(self, by: int) -> None:
         pass
@@ -43,9 +43,9 @@ class _Bar:
 
 @contextmanager
 def stage(name: str, total: int) -> Iterator[ProgressStage]:
-    """A bar for this stage until the block ends, where stderr is a terminal."""
+    """Show a bar for this stage until the block ends, if stderr is a terminal."""
     if not sys.stderr.isatty():
-        yield Unseen()
+        yield NoProgress()
         return
     columns = (
         TextColumn("{task.description:<9}"),

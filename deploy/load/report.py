@@ -1,19 +1,19 @@
-"""What a run says at its end: for programs one object whose fields stay, for people a table."""
+"""Report the result of a run: one JSON object with stable fields, or lines for the terminal."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-from deploy.load.judge import Discrepancy, Wrong
+from deploy.load.judge import Discrepancy, DiscrepancyKind
 from deploy.load.run import Result
 
 SHOWN_MAX = 20
 BEHIND_MS_MAX = 5.0
 
 
-def stable(result: Result) -> dict[str, object]:
-    """The result as JSON; every field is always there."""
+def as_json(result: Result) -> dict[str, object]:
+    """Return the result as a JSON object; every field is always present."""
     plan, figures, verified = result.plan, result.figures, result.verified
     return {
         "passed": passed(result),
@@ -23,8 +23,8 @@ def stable(result: Result) -> dict[str, object]:
         "duration_s": plan.duration_s,
         "processes": plan.processes,
         "connections": plan.limits.connections,
-        "retry": plan.repeat,
-        "told": dict(result.told),
+        "retry": plan.retry,
+        "told": dict(result.sent),
         "calls": figures.calls,
         "repeats": figures.repeats,
         "seconds": round(figures.seconds, 3),
@@ -56,36 +56,35 @@ def stable(result: Result) -> dict[str, object]:
 
 
 def passed(result: Result) -> bool:
-    """Whether all is as it has to be. A run of which nothing was acknowledged has shown nothing."""
+    """Return whether the run has no findings. A run without any acknowledged request proves nothing and fails."""
     return not result.findings and result.figures.ok > 0
 
 
 def totals(findings: Sequence[Discrepancy]) -> dict[str, int]:
-    """How many of each; those of which there are none too."""
-    counts = Counter(finding.what for finding in findings)
-    return {what.value: counts[what] for what in Wrong}
+    """Return the number of findings of each kind, including zeros."""
+    counts = Counter(finding.kind for finding in findings)
+    return {kind.value: counts[kind] for kind in DiscrepancyKind}
 
 
 def percentiles(result: Result) -> list[tuple[str, float]]:
-    """The latencies by their names."""
+    """Return the latencies in milliseconds, by name."""
     latency = result.figures.latency_ms
     return [(name, getattr(latency, name)) for name in ("p50", "p90", "p99", "p99_9", "max")]
 
 
 def facts(result: Result) -> list[tuple[str, str]]:
-    """The result in lines for people."""
-    plan, figures, verified = result.plan, result.figures, result.verified
-    told = result.told
-    told_of = f"{told['new']:,} new, {told['duplicates']:,} duplicates, {told['forged']:,} forged"
+    """Return the result as labels and values for the terminal."""
+    plan, figures, verified, sent = result.plan, result.figures, result.verified, result.sent
+    requests = f"{sent['new']:,} new, {sent['duplicates']:,} duplicates, {sent['forged']:,} forged"
     lines = [
-        ("told", f"{told_of}; {told['orders']:,} orders"),
-        ("rate", f"{figures.rate:,.1f}/s of {plan.rate:,g}/s asked, {figures.acknowledged_rate:,.1f}/s acknowledged"),
+        ("requests", f"{requests}; {sent['orders']:,} orders"),
+        ("rate", f"{figures.rate:,.1f}/s of {plan.rate:,g}/s, {figures.acknowledged_rate:,.1f}/s acknowledged"),
         ("latency", ", ".join(f"{name.replace('_', '.')} {value:,.1f} ms" for name, value in percentiles(result))),
         ("answers", _answers(result)),
     ]
     if verified is not None:
-        looked = f"{verified.orders:,} orders, {verified.records:,} records, {verified.events:,} events"
-        lines.append(("verified", f"{looked} in {verified.seconds:,.1f} s"))
+        counts = f"{verified.orders:,} orders, {verified.records:,} records, {verified.events:,} events"
+        lines.append(("verified", f"{counts} in {verified.seconds:,.1f} s"))
     return lines
 
 
@@ -95,28 +94,28 @@ def _answers(result: Result) -> str:
     parts += [f"{count:,} {status}" for status, count in sorted(figures.refused.items())]
     parts += [f"{count:,} {why}" for why, count in sorted(figures.silent.items())]
     parts += [f"{figures.unsent:,} never sent"] if figures.unsent else []
-    parts += [f"{figures.repeats:,} of them sent again"] if figures.repeats else []
+    parts += [f"{figures.repeats:,} of them retries"] if figures.repeats else []
     return ", ".join(parts)
 
 
 def warnings(result: Result) -> list[str]:
-    """What makes the figures worth less than they look."""
-    figures, told = result.figures, []
+    """Return the reasons to trust the figures less."""
+    figures, found = result.figures, []
     if figures.behind_ms > BEHIND_MS_MAX:
-        told.append(
-            f"The sender itself was {figures.behind_ms:,.1f} ms late at p99: latencies are partly its own. "
-            "More --processes, or less else on this machine."
+        found.append(
+            f"The sender itself was {figures.behind_ms:,.1f} ms late at p99, which is part of the latencies. "
+            "Give it more --processes, or run less on this machine."
         )
     if figures.unsent:
-        told.append(f"{figures.unsent:,} requests found no free connection: the receiver could not keep the rate.")
+        found.append(f"{figures.unsent:,} requests found no free connection: the receiver could not keep the rate.")
     if result.verified is None:
-        told.append("Only the answers were judged. --admin URL looks at what became of each notification.")
-    return told
+        found.append("Only the answers were judged. Give --admin URL to verify the orders and events too.")
+    return found
 
 
 def _plain(finding: Discrepancy) -> dict[str, str]:
     return {
-        "what": finding.what.value,
+        "what": finding.kind.value,
         "account": finding.account,
         "order": finding.order,
         "notification_id": finding.notification_id,

@@ -1,8 +1,8 @@
-"""A run, from the first signature to the verdict: the story of `alipay-notify load`.
+"""Run a load: the steps of `alipay-notify load`.
 
-mark      where the events end now
-send      sign, and send at the rate, each attempt recorded
-judge     the answers; then every order's page and every event since the mark
+mark      read the number and offsets of the last event
+send      sign the requests, send them at the rate, record each attempt
+judge     check the answers, then every order's page and every event after the mark
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deploy.load.api import AdminFeed, Api
 from deploy.load.corpus import Mix, Share
 from deploy.load.figures import Figures
 from deploy.load.generator import LoadLimits, Target
-from deploy.load.judge import Discrepancy, Named, SentOrder
+from deploy.load.judge import Discrepancy, OrderKey, SentOrder
 from deploy.load.origin import Origin
 from deploy.load.senders import SentLog, Task
 from deploy.load.verification import FeedReader, Verified
@@ -30,9 +30,9 @@ _MARK_WITHIN_S = 10.0
 
 
 class Checks(Struct, frozen=True, kw_only=True):
-    """Where the outcome is looked at, and for how long. Without `admin` only the answers are judged.
+    """The sources for the verification, and its time limit. Without `admin` only the answers are judged.
 
-    `kafka` is how the brokers are reached, as aiokafka names it; empty where events come from the admin API.
+    `kafka` holds aiokafka's arguments for the brokers; if it is empty, events come from the admin API.
     """
 
     admin: str = ""
@@ -42,61 +42,61 @@ class Checks(Struct, frozen=True, kw_only=True):
 
 
 class LoadPlan(Struct, frozen=True, kw_only=True):
-    """All that a run is."""
+    """The settings of a run."""
 
     to: str
     target: Target
     host: str
     origin: Origin
-    mixed: Mix
+    mix: Mix
     rate: float
     duration_s: float
     processes: int
     limits: LoadLimits
-    repeat: bool
+    retry: bool
     seed: int
     checks: Checks
     history: str = ""
 
     @property
     def total(self) -> int:
-        """How many requests fall due."""
+        """The number of requests that become due."""
         return max(1, round(self.rate * self.duration_s))
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What came of it. `findings` are those of answers and verification; `verified` is `None` without one."""
+    """The result of a run: its requests by kind, the figures, the verification if there was one, and all findings."""
 
     plan: LoadPlan
-    told: Mapping[str, int]
+    sent: Mapping[str, int]
     figures: Figures
     verified: Verified | None
     findings: tuple[Discrepancy, ...]
 
 
 class _Mark(Struct, frozen=True):
-    """Where the events ended before the first request."""
+    """The end of the events before the first request."""
 
     number: int = 0
     offsets: Mapping[int, int] = {}
 
 
 def run(plan: LoadPlan) -> Result:
-    """Do all of it.
+    """Carry out the whole run.
 
     Raises:
-        SenderFailed: nothing can be sent.
-        Unreadable: the outcome cannot be looked at.
+        SenderFailed: a sender cannot sign or send.
+        UnreadableAnswer: the order pages or the events cannot be read.
     """
     checks = plan.checks
-    mark = asyncio.run(_marked(checks)) if checks.admin else _Mark()
+    mark = asyncio.run(_mark(checks)) if checks.admin else _Mark()
     log = senders.send([_task(plan, number) for number in range(plan.processes)])
-    orders = judge.orders(log.told, log.attempts)
+    orders = judge.orders(log.sent, log.attempts)
     verified = asyncio.run(_verified(plan, orders, mark)) if checks.admin else None
-    found = [*judge.of_answers(orders.values(), repeated=plan.repeat), *(verified.findings if verified else ())]
+    found = [*judge.check_answers(orders.values(), repeated=plan.retry), *(verified.findings if verified else ())]
     return Result(
         plan=plan,
-        told=_counted(log),
+        sent=_counted(log),
         figures=figures.summed(log.attempts, behind_s=log.behind_s),
         verified=verified,
         findings=tuple(sorted(found)),
@@ -108,13 +108,13 @@ def _task(plan: LoadPlan, number: int) -> Task:
         share=Share(seed=plan.seed, number=number, of=plan.processes),
         total=plan.total,
         rate=plan.rate,
-        mixed=plan.mixed,
+        mix=plan.mix,
         origin=plan.origin,
         target=plan.target,
         host=plan.host,
-        # The bound is that of the run, whoever sends.
+        # The processes share the run's connections.
         limits=_shared(plan.limits, plan.processes),
-        repeat=plan.repeat,
+        retry=plan.retry,
         history=plan.history,
     )
 
@@ -126,12 +126,12 @@ def _shared(limits: LoadLimits, processes: int) -> LoadLimits:
 
 
 def _counted(log: SentLog) -> dict[str, int]:
-    counts = Counter("forged" if one.forged else "duplicates" if one.again else "new" for one in log.told)
-    orders = {(one.account, one.order) for one in log.told if not one.forged}
+    counts = Counter("forged" if one.forged else "duplicates" if one.duplicate else "new" for one in log.sent)
+    orders = {(one.account, one.order) for one in log.sent if not one.forged}
     return {name: counts[name] for name in ("new", "duplicates", "forged")} | {"orders": len(orders)}
 
 
-async def _marked(checks: Checks) -> _Mark:
+async def _mark(checks: Checks) -> _Mark:
     async with Api(checks.admin, until=time.monotonic() + _MARK_WITHIN_S) as admin:
         number = await admin.last_event()
     if not checks.kafka:
@@ -141,9 +141,9 @@ async def _marked(checks: Checks) -> _Mark:
     return _Mark(number=number, offsets=await topic.mark(checks.kafka, checks.topic))
 
 
-async def _verified(plan: LoadPlan, orders: Mapping[Named, SentOrder], mark: _Mark) -> Verified:
+async def _verified(plan: LoadPlan, orders: Mapping[OrderKey, SentOrder], mark: _Mark) -> Verified:
     until = time.monotonic() + plan.checks.within_s
-    touched = {named: order for named, order in orders.items() if order.was_called}
+    touched = {key: order for key, order in orders.items() if order.was_called}
     async with Api(plan.checks.admin, until=until) as admin, _feed(plan.checks, admin, mark) as feed:
         with progress.stage("verifying", len(touched)) as stage:
             return await verification.verify(

@@ -1,16 +1,13 @@
-"""One sender: a process that signs its share of a run's requests, waits for the word, and sends them.
+"""Send a run's requests from several processes: the senders, and the parent that starts and joins them.
 
-    parent ── Task ──► signs …  ── Signed … Signed ──►
-                       ready    ── Ready ──►
-           ── Go ───►  sends …  ── Live … Live ──►
-                       over     ── Done ──►                    or Failed, at any moment
+    parent                        sender
+    Task                     ──►  signs its share of the requests
+                             ◄──  SignedCount … Ready
+    start, by time.monotonic ──►  sends
+                             ◄──  SenderProgress … Done, or FailureReport at any moment
 
-Nothing is shared with other senders but the moment of the start and the schedule, so that together they keep one rate.
-The parent draws the bars: what draws does not send.
-
-The parent of the senders: starts them, gives them one start, draws what they tell, and gathers what came of it.
-
-Senders are processes, because one interpreter sends with one core. They are ended with this block, however it ends.
+Senders are processes because one interpreter uses one core. They share only the start and the schedule, and so keep one
+rate together. The parent draws the progress, because drawing would delay a sender. It ends its senders when it ends.
 """
 
 from __future__ import annotations
@@ -43,40 +40,40 @@ from deploy.load.wire import WireAnswer
 from deploy.sandbox import delivery
 from deploy.sandbox.world import SandboxAccount
 
-_TELL_EVERY = 250  # signed requests
-_TELL_EVERY_S = 0.25
+_REPORT_EVERY = 250  # signed requests
+_REPORT_EVERY_S = 0.25
 _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 5.0
-_BEHIND_MAX = 200_000  # so many measures of the sender's own lateness are kept; enough for its p99
+_BEHIND_MAX = 200_000  # measurements of the sender's own lateness that are kept; enough for its p99
 
 
 class Task(Struct, frozen=True, kw_only=True):
-    """What a sender is to do."""
+    """The work of one sender."""
 
     share: Share
     total: int
     rate: float
-    mixed: Mix
+    mix: Mix
     origin: Origin
     target: Target
     host: str
     limits: LoadLimits
-    repeat: bool
+    retry: bool
     history: str = ""
 
 
 class SignedCount(Struct, frozen=True, tag=True):
-    """So many requests are signed."""
+    """The number of requests signed so far."""
 
     count: int
 
 
 class Ready(Struct, frozen=True, tag=True):
-    """All are signed; it waits for the start."""
+    """All requests are signed, and the sender waits for the start."""
 
 
 class SenderProgress(Struct, frozen=True, tag=True, kw_only=True):
-    """Where it stands, and the p99 of what ended since it was told last."""
+    """The counts so far, and the p99 of the attempts since the last report."""
 
     called: int
     ok: int
@@ -84,58 +81,53 @@ class SenderProgress(Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Done(Struct, frozen=True, tag=True, kw_only=True):
-    """What it told, and every attempt; `behind_s` is how much later than due it came to a request itself."""
+    """The notifications that were due, and every attempt. `behind_s`: how late the sender itself was, by request."""
 
-    told: tuple[SentNotification, ...]
+    sent: tuple[SentNotification, ...]
     attempts: tuple[SendAttempt, ...]
     behind_s: tuple[float, ...]
 
 
 class FailureReport(Struct, frozen=True, tag=True):
-    """It cannot go on."""
+    """The sender cannot go on."""
 
     why: str
 
 
 Message = SignedCount | Ready | SenderProgress | Done | FailureReport
-encoded = msgspec.msgpack.Encoder().encode
+encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
-def received(content: bytes) -> Message:
-    """The message in these bytes."""
-    return _decoder.decode(content)
-
-
 def main(task: Task, parent: Connection) -> None:
-    """A sender's whole life; the parent's word to start is the moment, by `time.monotonic`."""
+    """Run one sender process, from signing to its last message."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its senders
     try:
         done = _sent(task, parent)
     except NoAccounts as error:
-        parent.send_bytes(encoded(FailureReport(str(error))))
+        parent.send_bytes(encode(FailureReport(str(error))))
     except (EOFError, BrokenPipeError):
-        pass  # the parent is gone, and nobody waits for what this one would say
+        pass  # the parent has ended, so nothing waits for a report
     except Exception as error:
-        parent.send_bytes(encoded(FailureReport(f"{type(error).__name__}: {error}")))
+        parent.send_bytes(encode(FailureReport(f"{type(error).__name__}: {error}")))
         raise
     else:
-        parent.send_bytes(encoded(done))
+        parent.send_bytes(encode(done))
 
 
 def _sent(task: Task, parent: Connection) -> Done:
     accounts = {one.identity.name: one for one in origin.accounts(task.origin)}
     requests = _signed(task, tuple(accounts.values()), parent)
-    told = tuple(one.told for one in requests)
-    # What is signed lives as long as the process; to look through it in mid-run would be a pause of our own making.
+    sent = tuple(one.sent for one in requests)
+    # The requests live as long as the process. Without freezing, the garbage collector would scan them while sending.
     gc.collect()
     gc.freeze()
-    parent.send_bytes(encoded(Ready()))
+    parent.send_bytes(encode(Ready()))
     start: float = msgspec.msgpack.decode(parent.recv_bytes(), type=float)
     schedule = Schedule(start=start, rate=task.rate, first=task.share.number, stride=task.share.of)
-    observer = _Telling(parent, RunHistory(Path(task.history), told) if task.history else None)
-    last_due = schedule.due(max(0, len(told) - 1))
-    again = _Alipay(task, accounts, requests, until=last_due + task.limits.drain_s) if task.repeat else None
+    observer = _Reporter(parent, RunHistory(Path(task.history), sent) if task.history else None)
+    last_due = schedule.due(max(0, len(sent) - 1))
+    retries = _AlipayRetries(task, accounts, requests, until=last_due + task.limits.drain_s) if task.retry else None
     try:
         with asyncio.Runner(loop_factory=process.loop_factory()) as runner:
             attempts = runner.run(
@@ -144,45 +136,45 @@ def _sent(task: Task, parent: Connection) -> Done:
                     task.target,
                     schedule=schedule,
                     limits=task.limits,
-                    judge=_judge(told, accounts),
+                    judge=_judge(sent, accounts),
                     observer=observer,
-                    again=again,
+                    retries=retries,
                 )
             )
     finally:
         observer.close()
-    return Done(told=told, attempts=tuple(attempts), behind_s=tuple(observer.behind_s))
+    return Done(sent=sent, attempts=tuple(attempts), behind_s=tuple(observer.behind_s))
 
 
 def _signed(task: Task, accounts: Sequence[SandboxAccount], parent: Connection) -> list[corpus.SignedRequest]:
-    def tell(count: int) -> None:
-        if count % _TELL_EVERY == 0:
-            parent.send_bytes(encoded(SignedCount(count)))
+    def report(count: int) -> None:
+        if count % _REPORT_EVERY == 0:
+            parent.send_bytes(encode(SignedCount(count)))
 
     return corpus.make(
         task.share,
         total=task.total,
         accounts=accounts,
-        mixed=task.mixed,
+        mix=task.mix,
         host=task.host,
         now=datetime.now(UTC),
-        progress=tell,
+        progress=report,
     )
 
 
-def _judge(told: Sequence[SentNotification], accounts: Mapping[str, SandboxAccount]) -> generator.Judge:
-    """Whether Alipay would take an answer: exactly the word it waits for, in the form that the account's family has."""
+def _judge(sent: Sequence[SentNotification], accounts: Mapping[str, SandboxAccount]) -> generator.Judge:
+    """Return a function that decides whether Alipay would accept an answer, by the family of the account."""
     antom = {name: one.identity.product == "antom" for name, one in accounts.items()}
 
     def is_success(index: int, answer: WireAnswer) -> bool:
-        outcome, _ = delivery.judge(answer.status, answer.body, antom=antom[told[index].account])
+        outcome, _ = delivery.judge(answer.status, answer.body, antom=antom[sent[index].account])
         return outcome == "ok"
 
     return is_success
 
 
-class _Telling:
-    """Keeps the parent, and the history, informed."""
+class _Reporter:
+    """Reports attempts to the parent and to the history."""
 
     def __init__(self, parent: Connection, history: RunHistory | None) -> None:
         self._parent = parent
@@ -190,7 +182,7 @@ class _Telling:
         self._called = 0
         self._counts: Counter[Outcome] = Counter()
         self._recent: list[float] = []
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
         self.behind_s: list[float] = []
 
     def called(self, call: Call) -> None:
@@ -203,8 +195,8 @@ class _Telling:
         self._recent.append(attempt.ended - attempt.due)
         if self._history is not None:
             self._history.ended(attempt)
-        if attempt.ended - self._told_at > _TELL_EVERY_S:
-            self._tell(attempt.ended)
+        if attempt.ended - self._reported_at > _REPORT_EVERY_S:
+            self._report(attempt.ended)
 
     def dispatched(self, late_s: float) -> None:
         if len(self.behind_s) < _BEHIND_MAX:
@@ -214,16 +206,16 @@ class _Telling:
         if self._history is not None:
             self._history.close()
 
-    def _tell(self, now: float) -> None:
+    def _report(self, now: float) -> None:
         self._recent.sort()
         p99 = self._recent[int(len(self._recent) * 0.99)] if self._recent else 0.0
-        self._parent.send_bytes(encoded(SenderProgress(called=self._called, ok=self._counts["ok"], p99_ms=p99 * 1000)))
+        self._parent.send_bytes(encode(SenderProgress(called=self._called, ok=self._counts["ok"], p99_ms=p99 * 1000)))
         self._recent.clear()
-        self._told_at = now
+        self._reported_at = now
 
 
-class _Alipay:
-    """Tells again what was not acknowledged, as Alipay does, with another moment and signature; but within seconds."""
+class _AlipayRetries:
+    """Retries unacknowledged notifications as Alipay does, with a new time and signature, but within seconds."""
 
     def __init__(
         self,
@@ -239,42 +231,42 @@ class _Alipay:
         self._until = until
 
     def delay_s(self, attempt: SendAttempt) -> float | None:
-        # A forger does not come back.
-        if self._requests[attempt.index].told.forged or attempt.outcome == "unsent":
+        # A forgery is not retried.
+        if self._requests[attempt.index].sent.forged or attempt.outcome == "unsent":
             return None
         delay_s = min(_FIRST_DELAY_S * 2 ** min(attempt.number - 1, 10), _LONGEST_DELAY_S)
         return delay_s if attempt.ended + delay_s < self._until else None
 
     def request(self, index: int, number: int) -> bytes:
         one = self._requests[index]
-        account = self._accounts[one.told.account]
-        # A form's times are whole seconds: two tellings within one would be the same bytes, which Alipay never sends.
+        account = self._accounts[one.sent.account]
+        # A form's times are whole seconds. Two retries in one second would be equal bytes, which Alipay never sends.
         at = datetime.now(UTC) + timedelta(seconds=number)
-        return corpus.retold(one.request, account, host=self._host, at=at)
+        return corpus.signed_again(one.request, account, host=self._host, at=at)
 
 
-# Between the word and the first request: for connections to be opened, and the slowest sender to have heard.
+# Between the start message and the first request: time to open connections, and for the slowest sender to receive it.
 _START_IN_S = 0.5
 _END_WITHIN_S = 5.0
 
 
 class SenderFailed(Exception):
-    """A sender could not do its work; the text says why."""
+    """A sender could not do its work. The message gives the reason."""
 
 
 class SentLog(Struct, frozen=True, kw_only=True):
-    """All that was told, and every attempt; an attempt names what it told by its index."""
+    """All notifications that were due, and every attempt. An attempt names its notification by index."""
 
-    told: Sequence[SentNotification]
+    sent: Sequence[SentNotification]
     attempts: Sequence[SendAttempt]
     behind_s: Sequence[float]
 
 
 def send(tasks: Sequence[Task]) -> SentLog:
-    """Sign and send, each task in a process of its own.
+    """Sign and send, each task in its own process.
 
     Raises:
-        SenderFailed: one of them cannot; the others have been ended.
+        SenderFailed: a sender failed; the others have been ended.
     """
     total = sum(task.share.size(task.total) for task in tasks)
     with _running(tasks) as pipes:
@@ -289,7 +281,7 @@ def send(tasks: Sequence[Task]) -> SentLog:
 
 @contextmanager
 def _running(tasks: Sequence[Task]) -> Iterator[list[Connection]]:
-    # A fresh interpreter for each: what this one has open or running is none of theirs.
+    # Spawn, so that a sender inherits no open files and threads of this process.
     context = multiprocessing.get_context("spawn")
     pipes: list[Connection] = []
     processes: list[BaseProcess] = []
@@ -340,7 +332,7 @@ def _messages(pipes: set[Connection]) -> Iterator[tuple[Connection, Message]]:
     for pipe in connection.wait(list(pipes)):
         assert isinstance(pipe, Connection)
         try:
-            message = received(pipe.recv_bytes())
+            message = _decoder.decode(pipe.recv_bytes())
         except EOFError:
             raise SenderFailed("a sender process died") from None
         if isinstance(message, FailureReport):
@@ -355,10 +347,10 @@ def _show(stage: ProgressStage, live: Sequence[SenderProgress], started: float) 
 
 
 def _joined(done: Sequence[Done]) -> SentLog:
-    told: list[SentNotification] = []
+    sent: list[SentNotification] = []
     attempts: list[SendAttempt] = []
     for one in done:
-        base = len(told)
-        told += one.told
+        base = len(sent)
+        sent += one.sent
         attempts += (msgspec.structs.replace(each, index=base + each.index) for each in one.attempts)
-    return SentLog(told=told, attempts=attempts, behind_s=[late for one in done for late in one.behind_s])
+    return SentLog(sent=sent, attempts=attempts, behind_s=[late for one in done for late in one.behind_s])

@@ -1,7 +1,6 @@
-"""The order events from the topic itself: from the ends of its partitions at a run's start to those at its end.
+"""Read the order events of a run from the Kafka topic, starting at the offsets that its partitions had before the run.
 
-No group and no offsets of ours: a reader that left traces would disturb the consumers it stands beside. What was there
-before the mark is not read.
+It joins no consumer group and commits no offsets, so it does not disturb the topic's consumers.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ Mark = Mapping[int, int]  # partition → the offset of the next record
 
 
 async def mark(connection: Connection, topic: str) -> Mark:
-    """Where the topic's partitions end now. `connection`: the brokers and who we are to them, as aiokafka names it.
+    """Return the current end offset of each partition. `connection` holds aiokafka's arguments for the brokers.
 
     Raises:
-        UnreadableAnswer: the brokers do not answer, or there is no such topic.
+        UnreadableAnswer: the brokers do not answer, or the topic does not exist.
     """
     async with _consumer(connection) as consumer:
         partitions = await _partitions(connection, topic)
@@ -42,28 +41,28 @@ async def mark(connection: Connection, topic: str) -> Mark:
 
 @asynccontextmanager
 async def feed(connection: Connection, topic: str, begin: Mark) -> AsyncIterator[TopicFeed]:
-    """The topic's events from the mark on.
+    """Provide the topic's events from these offsets on.
 
     Raises:
-        UnreadableAnswer: as above, and where records since the mark are gone.
+        UnreadableAnswer: as above, or records since those offsets have been deleted.
     """
     async with _consumer(connection) as consumer:
         partitions = await _partitions(connection, topic)
         consumer.assign(partitions)
         for partition in partitions:
-            # A partition that was added meanwhile has nothing older than the run.
+            # A partition that was added since then has no records older than the run.
             consumer.seek(partition, begin.get(partition.partition, 0))
         yield TopicFeed(consumer)
 
 
 class TopicFeed:
-    """Reads on from where it stopped."""
+    """Reads events, each call after the last one's."""
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
 
     async def read(self) -> list[tuple[SeenEvent, bytes]]:
-        """What has come since the last reading, in order within each partition."""
+        """Return the events that are new since the last call, in order within each partition."""
         batches = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_RECORDS_MAX)
         values = (record.value or b"" for records in batches.values() for record in records)
         return [(api.event_of(value), value) for value in values]
@@ -76,7 +75,7 @@ async def _consumer(connection: Connection) -> AsyncIterator[Any]:
         client_id="alipay-notify-load",
         group_id=None,
         enable_auto_commit=False,
-        auto_offset_reset="none",  # what is gone must be a failure, and not be stepped over
+        auto_offset_reset="none",  # deleted records must be a failure, not be skipped
     )
     try:
         async with asyncio.timeout(_START_S):
@@ -95,13 +94,13 @@ async def _partitions(connection: Connection, topic: str) -> list[TopicPartition
         raise _unreadable(connection, error) from error
     if found is None:
         where = _where(connection)
-        raise UnreadableAnswer(f"there is no topic {topic} at {where}; --topic NAME says which has the order events")
+        raise UnreadableAnswer(f"there is no topic {topic} at {where}; give --topic the topic of the order events")
     return [TopicPartition(topic, partition) for partition in range(found.partitions)]
 
 
 def _unreadable(connection: Connection, error: Exception) -> UnreadableAnswer:
     return UnreadableAnswer(
-        f"the events cannot be read from Kafka at {_where(connection)}: {error or type(error).__name__}"
+        f"cannot read the events from Kafka at {_where(connection)}: {error or type(error).__name__}"
     )
 
 

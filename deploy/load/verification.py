@@ -1,9 +1,9 @@
-"""The verification phase: waits until what was acknowledged has been settled, looks at each order, reads each event.
+"""Verify the outcome of a run: read each order's page until it has settled, then read all events.
 
-An order's page is read again until nothing is wrong with it or the time is over: what is still on its way through the
-log is no finding, and what is missing at the end is one. Events are read until all that the pages speak of have come,
-and nothing more does. An order whose events then stand above the page that was seen is looked at once more, since a
-late second effect would otherwise pass unseen.
+An order's page is read again until it has no findings or the time is over. So records that are still in the log are no
+finding, and those missing at the end are. Events are read until every version on the pages has its event and no more
+arrive. If an order's events then show a higher version than its page, the page is read once more, because a late second
+effect would otherwise stay unseen.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ from typing import Protocol
 from msgspec import Struct
 
 from deploy.load import judge
-from deploy.load.judge import Discrepancy, Named, Page, SeenEvent, SentOrder, Sightings, Wrong
+from deploy.load.judge import Discrepancy, DiscrepancyKind, OrderKey, Page, SeenEvent, SeenEvents, SentOrder
 from deploy.load.progress import ProgressStage
 
-LOOKS_AT_ONCE = 32  # tasks; how many questions are asked at a time is for the pages to bound
-# Nothing for so long, after all that was awaited has come, is the end.
-QUIET_S = 1.0
+LOOKS_AT_ONCE = 32  # tasks; `Pages` bounds the number of requests at a time
+QUIET_S = 1.0  # the events are complete if none has arrived for so long
 _PAUSE_S = 0.3
 _POLL_S = 0.1
-# What the log's way through the worker heals; nothing else is worth waiting for.
-_MAY_SETTLE = frozenset({Wrong.LOST, Wrong.WRONG})
+# Findings that may disappear when the workers have read the rest of the log.
+_MAY_SETTLE = frozenset({DiscrepancyKind.LOST, DiscrepancyKind.WRONG})
 
 
 class Pages(Protocol):
-    """Where orders are looked at; bounded in how many at a time by whoever implements it."""
+    """Reads order pages. Implementations bound the number of requests at a time."""
 
-    async def order(self, named: Named) -> Page: ...
+    async def order(self, order: OrderKey) -> Page: ...
 
 
 class FeedReader(Protocol):
-    """Where events come from: all of them since the run's start, each as a consumer gets it."""
+    """Reads every event since the start of the run, in the order in which a consumer receives them."""
 
     async def read(self) -> Sequence[tuple[SeenEvent, bytes]]: ...
 
 
 class Verified(Struct, frozen=True, kw_only=True):
-    """What the verification saw, and what it found."""
+    """The counts and findings of a verification.
+
+    `records_beyond_answers`: records beyond the acknowledged ones, of uncertain attempts or written twice by the log.
+    """
 
     orders: int
     records: int
-    records_beyond_answers: (
-        int  # more copies than were acknowledged: of uncertain attempts, or written twice by the log
-    )
+    records_beyond_answers: int
     events: int
     copies_of_events: int
     seconds: float
@@ -55,7 +55,7 @@ class Verified(Struct, frozen=True, kw_only=True):
 
 
 async def verify(
-    orders: Mapping[Named, SentOrder],
+    orders: Mapping[OrderKey, SentOrder],
     *,
     prefix: str,
     pages: Pages,
@@ -64,20 +64,20 @@ async def verify(
     stage: ProgressStage,
     quiet_s: float = QUIET_S,
 ) -> Verified:
-    """The verdict on a run; `until` is by `time.monotonic`, `prefix` begins the number of each of its orders.
+    """Verify a run's orders. `until` is by `time.monotonic`; `prefix` begins the number of each of its orders.
 
     Raises:
-        deploy.load.api.Unreadable: what has to be looked at cannot be.
+        deploy.load.api.UnreadableAnswer: a page or the events cannot be read.
     """
     began = time.monotonic()
-    looker = _Looker(orders, pages)
-    await looker.settle(until, stage)
-    sightings = Sightings()
-    await _events(feed, sightings, looker, prefix=prefix, until=until, quiet_s=quiet_s)
-    await looker.look([named for named in orders if sightings.version(named) > looker.seen[named].version])
-    found = [finding for findings in looker.found.values() for finding in findings]
-    found += sightings.verdict({named: (page.version, page.outcome) for named, page in looker.seen.items()})
-    records = sum(len(page.records) for page in looker.seen.values())
+    reader = _PageReader(orders, pages)
+    await reader.settle(until, stage)
+    events = SeenEvents()
+    await _read_events(feed, events, reader, prefix=prefix, until=until, quiet_s=quiet_s)
+    await reader.read([order for order in orders if events.version(order) > reader.seen[order].version])
+    found = [finding for findings in reader.found.values() for finding in findings]
+    found += events.findings({order: (page.version, page.outcome) for order, page in reader.seen.items()})
+    records = sum(len(page.records) for page in reader.seen.values())
     acknowledged = sum(
         notification.acknowledged for order in orders.values() for notification in order.notifications.values()
     )
@@ -85,42 +85,42 @@ async def verify(
         orders=len(orders),
         records=records,
         records_beyond_answers=max(0, records - acknowledged),
-        events=sightings.count,
-        copies_of_events=sightings.copies,
+        events=events.count,
+        copies_of_events=events.copies,
         seconds=time.monotonic() - began,
         findings=tuple(sorted(found)),
     )
 
 
-class _Looker:
-    """Looks at orders, and keeps what was seen last of each and what was wrong with it."""
+class _PageReader:
+    """Reads order pages, and keeps the last page of each order with its findings."""
 
-    def __init__(self, orders: Mapping[Named, SentOrder], pages: Pages) -> None:
+    def __init__(self, orders: Mapping[OrderKey, SentOrder], pages: Pages) -> None:
         self._orders = orders
         self._pages = pages
-        self.seen: dict[Named, Page] = {}
-        self.found: dict[Named, list[Discrepancy]] = {}
+        self.seen: dict[OrderKey, Page] = {}
+        self.found: dict[OrderKey, list[Discrepancy]] = {}
 
     async def settle(self, until: float, stage: ProgressStage) -> None:
-        """Look until nothing is wrong, or the time is over; everything is looked at once at least."""
+        """Read every page once, and those with findings again until they have none or the time is over."""
         unsettled = list(self._orders)
         while True:
-            await self.look(unsettled, stage)
-            unsettled = [named for named in unsettled if self.found[named]]
+            await self.read(unsettled, stage)
+            unsettled = [order for order in unsettled if self.found[order]]
             if not self._may_settle(unsettled) or time.monotonic() > until:
                 return
             await asyncio.sleep(_PAUSE_S)
 
-    async def look(self, wanted: Sequence[Named], stage: ProgressStage | None = None) -> None:
-        """Look at these once. A few tasks take them in turn, since there may be a million."""
+    async def read(self, wanted: Sequence[OrderKey], stage: ProgressStage | None = None) -> None:
+        """Read these pages once. A few tasks share them, because there may be a million."""
         left = iter(wanted)
 
         async def take() -> None:
-            for named in left:
-                page = await self._pages.order(named)
-                self.seen[named] = page
-                self.found[named] = judge.of_page(self._orders[named], page)
-                if stage is not None and not self.found[named]:
+            for order in left:
+                page = await self._pages.order(order)
+                self.seen[order] = page
+                self.found[order] = judge.check_page(self._orders[order], page)
+                if stage is not None and not self.found[order]:
                     stage.advance(1)
 
         try:
@@ -130,25 +130,25 @@ class _Looker:
         except ExceptionGroup as several:
             raise several.exceptions[0] from several
 
-    def _may_settle(self, unsettled: Sequence[Named]) -> bool:
-        return any(finding.what in _MAY_SETTLE for named in unsettled for finding in self.found[named])
+    def _may_settle(self, unsettled: Sequence[OrderKey]) -> bool:
+        return any(finding.kind in _MAY_SETTLE for order in unsettled for finding in self.found[order])
 
 
-async def _events(
-    feed: FeedReader, sightings: Sightings, looker: _Looker, *, prefix: str, until: float, quiet_s: float
+async def _read_events(
+    feed: FeedReader, events: SeenEvents, pages: _PageReader, *, prefix: str, until: float, quiet_s: float
 ) -> None:
-    """Read until every version that the pages show has been seen, or the time is over; and then until nothing comes."""
+    """Read until every version on the pages has its event, or the time is over; then until no more events arrive."""
     last = time.monotonic()
     while True:
-        came = await feed.read()
-        for event, value in came:
+        read = await feed.read()
+        for event, value in read:
             if event.order.startswith(prefix):
-                sightings.see(event, value)
+                events.add(event, value)
                 last = time.monotonic()
-        if not came:
+        if not read:
             await asyncio.sleep(_POLL_S)
         now = time.monotonic()
         if now - last < quiet_s:
             continue
-        if now > until or not sightings.lacks({named: page.version for named, page in looker.seen.items()}):
+        if now > until or not events.lacks({order: page.version for order, page in pages.seen.items()}):
             return

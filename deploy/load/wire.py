@@ -1,8 +1,8 @@
-"""One keep-alive connection with at most one request under way, and the reading of what comes back.
+"""A keep-alive HTTP connection with at most one request at a time, and the parser of its answers.
 
-Raw sockets on purpose: an HTTP client library costs the sender several times what the request itself does, and a sender
-that is busy measures itself. So only as much of HTTP/1.1 is understood as an answer to a POST needs: a length, chunks,
-or the end of the connection. An answer that is none of these, or is too long to be one, ends the connection.
+It uses raw sockets, because an HTTP client library costs several times as much CPU as the request itself, and a busy
+sender measures itself. So it understands only those parts of HTTP/1.1 that an answer to a POST needs: a length, chunks,
+or the end of the connection. Any other answer, and one that is too long, ends the connection.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Protocol, cast
 
 from msgspec import Struct
 
-# An answer longer than this is wrong whatever it says.
+# A longer answer is wrong, whatever its contents.
 ANSWER_BYTES_MAX = 16 * 1024
 
 
 class NotHttp(ValueError):
-    """What came back is no answer."""
+    """The received bytes are no HTTP answer."""
 
 
 class WireAnswer(Struct, frozen=True, gc=False):
-    """A whole answer; `keeps_open` is whether the connection takes another request."""
+    """A complete answer. `keeps_open`: the connection takes another request."""
 
     status: int
     body: bytes
     keeps_open: bool
 
 
-class Ends(Protocol):
-    """Who hears of how a request ended."""
+class ConnectionObserver(Protocol):
+    """Receives the end of each request."""
 
     def answered(self, wire: Wire, answer: WireAnswer) -> None: ...
 
@@ -38,17 +38,17 @@ class Ends(Protocol):
 
 
 def request_bytes(host: str, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
-    """One HTTP/1.1 request, ready for the wire."""
+    """Return the bytes of one HTTP/1.1 request."""
     lines = [f"POST {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers)]
     lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def answer_in(received: bytes, *, ended: bool = False) -> WireAnswer | None:
-    """The answer, or `None` while part of it is on its way. `ended`: nothing more will come.
+def parse_answer(received: bytes, *, ended: bool = False) -> WireAnswer | None:
+    """Return the answer, or `None` while it is incomplete. `ended`: the other side has closed the connection.
 
     Raises:
-        NotHttp: it will never be one.
+        NotHttp: the bytes cannot become an answer.
     """
     head, blank, rest = received.partition(b"\r\n\r\n")
     if not blank:
@@ -102,16 +102,16 @@ def _unchunked(rest: bytes, *, ended: bool) -> bytes | None:
 
 
 class Wire(asyncio.Protocol):
-    """One connection. After `send` exactly one of `answered` and `lost` is told, and `lost` alone where it was idle."""
+    """One connection. After `send` it calls either `answered` or `lost`, once. An idle connection can only be lost."""
 
-    def __init__(self, ends: Ends) -> None:
-        self._ends = ends
+    def __init__(self, observer: ConnectionObserver) -> None:
+        self._observer = observer
         self._received = b""
         self._transport: asyncio.Transport | None = None
         self._is_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A stream by what it can do; uvloop's is none by its class.
+        # uvloop's transport has the methods of asyncio.Transport, but is no subclass of it.
         self._transport = cast(asyncio.Transport, transport)
 
     def send(self, request: bytes) -> None:
@@ -129,7 +129,7 @@ class Wire(asyncio.Protocol):
         self._lose("connection lost")
 
     def give_up(self, why: str) -> None:
-        """Nothing more is expected of this connection."""
+        """Report the request as lost, if one is open, and abort the connection."""
         self._lose(why)
         if self._transport is not None:
             self._transport.abort()
@@ -141,7 +141,7 @@ class Wire(asyncio.Protocol):
             self._lose("connection lost")
             return
         try:
-            answer = answer_in(self._received, ended=ended)
+            answer = parse_answer(self._received, ended=ended)
         except NotHttp:
             self.give_up("not HTTP")
             return
@@ -152,9 +152,9 @@ class Wire(asyncio.Protocol):
             self._is_over = True
             assert self._transport is not None
             self._transport.close()
-        self._ends.answered(self, answer)
+        self._observer.answered(self, answer)
 
     def _lose(self, why: str) -> None:
         if not self._is_over:
             self._is_over = True
-            self._ends.lost(self, why)
+            self._observer.lost(self, why)

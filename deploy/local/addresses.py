@@ -1,4 +1,4 @@
-"""Publish where the running stack's servers are. `deploy.cluster.servers` reads it, for `doctor` and other commands."""
+"""Publish the addresses of the running stack. `deploy.cluster.servers` reads them, for `doctor` and other commands."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

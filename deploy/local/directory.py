@@ -1,11 +1,11 @@
-"""The directory of one local stack: its lock, its logs, the marks of what runs, and a home for each server's files.
+"""The directory of one local stack: its lock, its logs, the marks of running processes, and each server's files.
 
     lock            one stack at a time
-    run/NAME.json   what runs now
-    log/NAME.log    what it says
+    run/NAME.json   the mark of a running process
+    log/NAME.log    its output
     NAME/           its files, kept from one run to the next
 
-Whoever takes the directory first ends what an earlier run left running in it when it was killed itself.
+If an earlier run was killed, its processes still run. Taking the directory ends them first.
 """
 
 import shutil
@@ -21,10 +21,10 @@ from deploy.local import leftovers
 
 
 class Directory(Struct, frozen=True):
-    """A stack's directory while it is ours."""
+    """A stack's directory while we hold its lock."""
 
     path: Path
-    fresh: bool = False  # nothing of it is to be kept
+    fresh: bool = False  # deletes all files at the end
 
     def mark(self, name: str) -> Path:
         return self.path / "run" / f"{name}.json"
@@ -33,13 +33,13 @@ class Directory(Struct, frozen=True):
         return self.path / "log" / f"{name}.log"
 
     def home(self, name: str) -> Path:
-        """The server's own directory, made where it is not there."""
+        """Return the server's own directory, and create it if necessary."""
         home = self.path / name
         home.mkdir(exist_ok=True)
         return home
 
     def wipe(self) -> None:
-        """Forget every file but the lock: removing a lock that is held would let a second holder in."""
+        """Delete every file except the lock: deleting a held lock would let in a second holder."""
         for entry in self.path.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
@@ -54,16 +54,16 @@ class Directory(Struct, frozen=True):
 
 @asynccontextmanager
 async def held(path: Path, *, fresh: bool = False) -> AsyncIterator[Directory]:
-    """Have the directory to ourselves; with `fresh` it is empty at the start, and emptied again at the end.
+    """Hold the directory's lock. With `fresh` the directory is emptied at the start and at the end.
 
     Raises:
-        AlreadyRunning: another process has it.
+        AlreadyRunning: another process holds the lock.
     """
     path.mkdir(parents=True, exist_ok=True)
     directory = Directory(path.resolve(), fresh)
     with directory_lock.held(path):
         for name in await leftovers.end_all(directory.path / "run"):
-            typer.echo(f"ended {name}, which an earlier run had left running", err=True)
+            typer.echo(f"stopped {name}, left running by an earlier run", err=True)
         directory.wipe() if fresh else directory.prepare()
         try:
             yield directory

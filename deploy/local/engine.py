@@ -1,11 +1,11 @@
-"""The cluster engine on this machine: our processes over given servers, with HAProxy before and Prometheus beside them.
+"""Run the cluster engine on this machine: our processes over given servers, with HAProxy and Prometheus.
 
-In the order in which things need each other: the accounts and secrets, the schema and the topics, then the processes
-together, then the balancer, which takes its receivers for ready until it has asked them, then Prometheus. It ends in
-the reverse order, so nothing comes in any more by the time the receivers are told to stop.
+The order of the start: accounts and secrets, schema and topics, our processes together, HAProxy, Prometheus. HAProxy
+comes after the receivers, because it takes them for ready until its first check. The stop is in reverse, so no request
+comes in any more when the receivers are asked to stop.
 
-The servers may be the local stack's or anybody's: a test may put an engine of its own on servers that others use too,
-with a prefix for its topics and a schema for its tables.
+The servers may be those of the local stack or any others. A test can put its own engine on shared servers, with a
+prefix for its topics and a schema for its tables.
 """
 
 import os
@@ -19,21 +19,21 @@ from msgspec import Struct
 
 from deploy.local import haproxy, ports, processes, prometheus, roles
 from deploy.local.directory import Directory
-from deploy.local.haproxy import Balancer, Behind
+from deploy.local.haproxy import Backend, Balancer
 from deploy.local.machine import Machine
 from deploy.local.processes import Process
 from deploy.local.prometheus import Prometheus
 from deploy.local.roles import Program, Role
-from deploy.local.steps import Steps, Untold
+from deploy.local.steps import NoSteps, Steps
 from deploy.sandbox.world import World
 
 PUBLIC_PORT, STATS_PORT, SANDBOX_PORT = 8080, 8404, 8089
-CONSOLE_PORT = 9464  # where the commands look for an admin port; the other processes' are the next ones
-DRAIN_DELAY_S = 2.0  # HAProxy notices within one second, and a person who stops a stack waits for all of it
+CONSOLE_PORT = 9464  # the default of the commands' --admin; the other processes get the next ports
+DRAIN_DELAY_S = 2.0  # HAProxy notices a draining receiver within one second; a longer delay only makes the stop slow
 
 
 class EngineServers(Struct, frozen=True, kw_only=True):
-    """Where each is; empty for one that there is none of. How many brokers there are decides what can be promised."""
+    """The servers' addresses; empty if there is no such server. `brokers` decides the topics' durability."""
 
     kafka: str = ""
     brokers: int = 1
@@ -42,7 +42,7 @@ class EngineServers(Struct, frozen=True, kw_only=True):
 
 
 class EngineSpec(Struct, frozen=True, kw_only=True):
-    """Which processes of ours, and what around them. `well_known` is for people: ports that can be remembered."""
+    """The processes of an engine. `well_known`: use the documented ports if they are free."""
 
     receivers: int = 0
     workers: int = 0
@@ -58,7 +58,7 @@ class EngineSpec(Struct, frozen=True, kw_only=True):
 
 
 class ClusterEngine(Struct, frozen=True, kw_only=True):
-    """What was wished for, running."""
+    """A running engine with the processes of its spec."""
 
     world: World
     receivers: tuple[Role, ...] = ()
@@ -70,13 +70,13 @@ class ClusterEngine(Struct, frozen=True, kw_only=True):
 
     @property
     def public_url(self) -> str:
-        """Where notifications are sent: to the balancer, or the first receiver; empty where there is neither."""
-        before: Sequence[Balancer | Role] = (self.balancer,) if self.balancer else self.receivers
-        return before[0].url if before else ""
+        """The URL for notifications: HAProxy's, or the first receiver's; empty if there is neither."""
+        public: Sequence[Balancer | Role] = (self.balancer,) if self.balancer else self.receivers
+        return public[0].url if public else ""
 
     def addresses(self) -> dict[str, str]:
-        """Where each is found; several of a kind with commas between them."""
-        told = {
+        """Return each address by name; several of a kind are separated by commas."""
+        addresses = {
             "public": self.public_url,
             "receivers": _joined(role.url for role in self.receivers),
             "receivers_admin": _joined(role.admin_url for role in self.receivers),
@@ -88,17 +88,16 @@ class ClusterEngine(Struct, frozen=True, kw_only=True):
             "world": str(self.world.directory),
             "accounts": str(self.world.accounts_file),
         }
-        return {name: address for name, address in told.items() if address}
+        return {name: address for name, address in addresses.items() if address}
 
     def processes(self) -> list[Process]:
-        """Every process of it, in the order of their start."""
+        """Return every process, in the order of their start."""
         ours = (*self.receivers, *self.workers, self.console, self.sandbox)
-        around = (self.balancer, self.prometheus)
-        return [each.process for each in (*ours, *around) if each is not None]
+        return [each.process for each in (*ours, self.balancer, self.prometheus) if each is not None]
 
 
-class _Places(Struct, frozen=True, kw_only=True):
-    """The ports of everything, chosen before anything starts."""
+class _Ports(Struct, frozen=True, kw_only=True):
+    """The ports of all processes, chosen before any of them starts."""
 
     receivers: Sequence[int]
     receivers_admin: Sequence[int]
@@ -115,56 +114,56 @@ async def running(
     directory: Directory,
     machine: Machine,
     servers: EngineServers,
-    wished: EngineSpec,
+    spec: EngineSpec,
     *,
     argv: tuple[str, ...] = roles.PROGRAM,
-    told: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
     steps: Steps | None = None,
 ) -> AsyncIterator[ClusterEngine]:
-    """What is wished for over these servers, all of it healthy; schema and topics are brought up to date before.
+    """Update schema and topics, then start the engine over these servers. It is healthy inside the context.
 
-    `told` are more settings of our processes, by their names in small letters without prefix, with the last word;
-    `argv` is how the program is called.
+    `settings` override our processes' settings, by name in lower case without prefix. `argv` is the command line of
+    our program.
 
     Raises:
-        Missing: HAProxy or Prometheus is not to be had on this machine.
-        DidNotStart: something did not come up; nothing of it runs then.
+        Missing: HAProxy or Prometheus is not on this machine and cannot be installed.
+        DidNotStart: a process did not start; nothing of the engine runs then.
     """
-    steps = steps or Untold()
-    places = _places(wished)
+    steps = steps or NoSteps()
+    chosen = _ports(spec)
     world = World.create(
         directory.home("world"),
-        gateway_url=f"http://{ports.LOOPBACK}:{places.sandbox}",
-        notify_base=f"http://{ports.LOOPBACK}:{places.public}",
+        gateway_url=f"http://{ports.LOOPBACK}:{chosen.sandbox}",
+        notify_base=f"http://{ports.LOOPBACK}:{chosen.public}",
     )
-    program = Program(argv=argv, told=_settings(directory, servers, wished, world) | dict(told or {}))
-    engine = _planned(directory, machine, program, wished, places, world)
+    program = Program(argv=argv, settings=_settings(directory, servers, spec, world) | dict(settings or {}))
+    engine = _unstarted(directory, machine, program, spec, chosen, world)
     async with AsyncExitStack() as stack:
         await _prepare(directory, machine, program, servers, steps)
         ours = [role for role in (*engine.receivers, *engine.workers, engine.console, engine.sandbox) if role]
         if ours:
             with steps.doing(", ".join(role.name for role in ours)):
                 await stack.enter_async_context(roles.together(ours))
-        if wished.balancer:
-            engine = await _with_balancer(stack, directory, machine, engine, places, steps)
-        if wished.prometheus:
-            engine = await _with_prometheus(stack, directory, machine, engine, places, steps)
+        if spec.balancer:
+            engine = await _with_balancer(stack, directory, machine, engine, chosen, steps)
+        if spec.prometheus:
+            engine = await _with_prometheus(stack, directory, machine, engine, chosen, steps)
         yield engine
 
 
-def _places(wished: EngineSpec) -> _Places:
-    receivers, workers = wished.receivers, wished.workers
+def _ports(spec: EngineSpec) -> _Ports:
+    receivers, workers = spec.receivers, spec.workers
     drawn = iter(ports.free(5 + 2 * receivers + workers))
     wanted = (PUBLIC_PORT, STATS_PORT, CONSOLE_PORT, SANDBOX_PORT, prometheus.PORT)
     public, stats, console, sandbox, metrics = (
-        ports.preferred(wanted) if wished.well_known else [next(drawn) for _ in wanted]
+        ports.preferred(wanted) if spec.well_known else [next(drawn) for _ in wanted]
     )
-    behind = [next(drawn) for _ in range(receivers)]
-    if not wished.balancer and behind:
-        # Without a balancer the first receiver is what the world is told to send to.
-        behind[0] = public
-    return _Places(
-        receivers=behind,
+    own = [next(drawn) for _ in range(receivers)]
+    if not spec.balancer and own:
+        # Without HAProxy the first receiver has the public port, to which the sandbox sends.
+        own[0] = public
+    return _Ports(
+        receivers=own,
         receivers_admin=[next(drawn) for _ in range(receivers)],
         workers=[next(drawn) for _ in range(workers)],
         public=public,
@@ -175,8 +174,8 @@ def _places(wished: EngineSpec) -> _Places:
     )
 
 
-def _settings(directory: Directory, servers: EngineServers, wished: EngineSpec, world: World) -> dict[str, str]:
-    """What all processes of the engine are told. Secrets are in files: a process's environment is shown to others."""
+def _settings(directory: Directory, servers: EngineServers, spec: EngineSpec, world: World) -> dict[str, str]:
+    """Return the settings of all processes. Secrets are in files, because other users can read an environment."""
     home = directory.home("secrets")
     home.chmod(0o700)
     receipts = home / "receipt-key"
@@ -185,7 +184,7 @@ def _settings(directory: Directory, servers: EngineServers, wished: EngineSpec, 
     settings = {
         "accounts": str(world.accounts_file),
         "receipt_key_file": str(receipts),
-        "drain_delay_s": str(DRAIN_DELAY_S if wished.balancer else 0.0),
+        "drain_delay_s": str(DRAIN_DELAY_S if spec.balancer else 0.0),
     }
     if servers.kafka:
         settings["kafka"] = servers.kafka
@@ -198,24 +197,24 @@ def _settings(directory: Directory, servers: EngineServers, wished: EngineSpec, 
     return settings
 
 
-def _planned(
-    directory: Directory, machine: Machine, program: Program, wished: EngineSpec, places: _Places, world: World
+def _unstarted(
+    directory: Directory, machine: Machine, program: Program, spec: EngineSpec, chosen: _Ports, world: World
 ) -> ClusterEngine:
-    """Everything of ours, not started yet."""
+    """Return the engine with our own processes, which are not started yet."""
     receivers = tuple(
         roles.receiver(directory, machine, program, name=f"ingest-{number}", port=port, admin=admin)
-        for number, (port, admin) in enumerate(zip(places.receivers, places.receivers_admin, strict=True), start=1)
+        for number, (port, admin) in enumerate(zip(chosen.receivers, chosen.receivers_admin, strict=True), start=1)
     )
     workers = tuple(
         roles.inner(directory, machine, program, command="worker", name=f"worker-{number}", admin=admin)
-        for number, admin in enumerate(places.workers, start=1)
+        for number, admin in enumerate(chosen.workers, start=1)
     )
-    console = roles.inner(directory, machine, program, command="console", name="console", admin=places.console)
+    console = roles.inner(directory, machine, program, command="console", name="console", admin=chosen.console)
     sandbox = roles.sandbox(
         directory,
         machine,
         program,
-        port=places.sandbox,
+        port=chosen.sandbox,
         world=world.directory,
         public=world.notify_base,
         admin=console.admin_url,
@@ -224,48 +223,48 @@ def _planned(
         world=world,
         receivers=receivers,
         workers=workers,
-        console=console if wished.console else None,
-        sandbox=sandbox if wished.sandbox else None,
+        console=console if spec.console else None,
+        sandbox=sandbox if spec.sandbox else None,
     )
 
 
 async def _prepare(
     directory: Directory, machine: Machine, program: Program, servers: EngineServers, steps: Steps
 ) -> None:
-    """The schema and the topics, as whoever installs the engine has them made."""
+    """Update the schema and the topics with our own commands, as an operator would."""
     if servers.postgres:
         with steps.doing("schema"):
-            arguments = ("db", "upgrade", "--postgres-file", program.told["postgres_file"])
-            await processes.finish(directory, program.plan("migrate", machine, *arguments))
+            arguments = ("db", "upgrade", "--postgres-file", program.settings["postgres_file"])
+            await processes.finish(directory, program.spec("migrate", machine, *arguments))
     if servers.kafka:
         with steps.doing("topics"):
-            prefix = program.told.get("topic_prefix")
+            prefix = program.settings.get("topic_prefix")
             more = (*(("--topic-prefix", prefix) if prefix else ()), *(("--development",) * (servers.brokers < 3)))
             arguments = ("topics", "apply", "--kafka", servers.kafka, *more, "--yes")
-            await processes.finish(directory, program.plan("topics", machine, *arguments))
+            await processes.finish(directory, program.spec("topics", machine, *arguments))
 
 
 async def _with_balancer(
-    stack: AsyncExitStack, directory: Directory, machine: Machine, engine: ClusterEngine, places: _Places, steps: Steps
+    stack: AsyncExitStack, directory: Directory, machine: Machine, engine: ClusterEngine, chosen: _Ports, steps: Steps
 ) -> ClusterEngine:
-    behind = [Behind(public=role.address, admin=role.admin_address) for role in engine.receivers]
+    backends = [Backend(public=role.address, admin=role.admin_address) for role in engine.receivers]
     with steps.doing("HAProxy"):
-        started = haproxy.balancing(directory, machine, behind, port=places.public, stats_port=places.stats)
+        started = haproxy.balancing(directory, machine, backends, port=chosen.public, stats_port=chosen.stats)
         return msgspec.structs.replace(engine, balancer=await stack.enter_async_context(started))
 
 
 async def _with_prometheus(
-    stack: AsyncExitStack, directory: Directory, machine: Machine, engine: ClusterEngine, places: _Places, steps: Steps
+    stack: AsyncExitStack, directory: Directory, machine: Machine, engine: ClusterEngine, chosen: _Ports, steps: Steps
 ) -> ClusterEngine:
     with steps.doing("Prometheus"):
         started = prometheus.running(
-            directory, machine, jobs=_jobs(engine), rules=prometheus.shipped_rules(), port=places.prometheus
+            directory, machine, jobs=_jobs(engine), rules=prometheus.shipped_rules(), port=chosen.prometheus
         )
         return msgspec.structs.replace(engine, prometheus=await stack.enter_async_context(started))
 
 
 def _jobs(engine: ClusterEngine) -> dict[str, list[str]]:
-    """Whom Prometheus asks, by the jobs' names in deploy/prometheus."""
+    """Return the addresses that Prometheus scrapes, by the job names in deploy/prometheus."""
     jobs = {
         "ingest": [role.admin_address for role in engine.receivers],
         "worker": [role.admin_address for role in engine.workers],
@@ -280,7 +279,7 @@ def _joined(addresses: Iterable[str]) -> str:
 
 
 def _write(path: Path, secret: str) -> None:
-    """A file that at no moment anybody else can read."""
+    """Write a file that no other user can read at any moment."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
-"""A real HAProxy on loopback: the balancer that the receivers stand behind, with the configuration that is shipped.
+"""Run a real HAProxy on loopback in front of the receivers, with the shipped configuration.
 
-The configuration is checked before anything is started. Its addresses come to it as environment variables, so that the
-very file that is run and tested here serves in production.
+The configuration is checked before the start. Its addresses are environment variables, so the file that runs here is
+the one for production.
 """
 
 import os
@@ -20,12 +20,12 @@ from deploy.local.processes import Process, ProcessSpec
 NAME = "haproxy"
 CONFIGURATION = Path(__file__).parents[1] / "haproxy" / "haproxy.cfg"
 CHECKED, FOUND_READY = "haproxy_server_check_status{", 'state="L7OK"'
-RECEIVERS_MAX = 4  # what the configuration has lines for
+RECEIVERS_MAX = 4  # the `server` lines of the configuration
 READY_WITHIN_S = 15.0
 
 
-class Behind(Struct, frozen=True, kw_only=True):
-    """A receiver by its two addresses, `host:port`: where requests go, and where its readiness is asked for."""
+class Backend(Struct, frozen=True, kw_only=True):
+    """The addresses (`host:port`) of a receiver: one for requests, one for readiness checks."""
 
     public: str
     admin: str
@@ -47,17 +47,17 @@ async def running(
     variables: Mapping[str, str] | None = None,
     healthy: Callable[[], Awaitable[bool]] | None = None,
 ) -> AsyncIterator[HAProxy]:
-    """The balancer, once it is healthy and accepts on each of the ports `listening`, which its configuration must open.
+    """Run HAProxy with this configuration. Inside the context it is healthy and accepts on each port of `listening`.
 
-    `variables` are what the configuration calls `"${NAME}"`.
+    `variables` replace `"${NAME}"` in the configuration.
 
     Raises:
-        Missing: there is none to be had here.
-        DidNotStart: the configuration is wrong, or the ports did not open.
+        Missing: HAProxy is not on this machine and cannot be installed.
+        DidNotStart: the configuration is wrong, or a port did not open.
     """
     program = await machine.find(programs.HAPROXY)
     environ = {**machine.environ, **(variables or {})}
-    # -db keeps it in the foreground and in one process: the one we know.
+    # -db keeps it in the foreground and in one process.
     argv = (str(program), "-db", "-f", str(configuration.resolve()))
     await processes.finish(directory, ProcessSpec(name=f"{NAME}-check", argv=(*argv, "-c"), environ=environ))
 
@@ -66,14 +66,14 @@ async def running(
             healthy is None or await healthy()
         )
 
-    plan = ProcessSpec(name=NAME, argv=argv, environ=environ, ready_within_s=READY_WITHIN_S)
-    process = Process(directory, plan, healthy=accepting)
+    spec = ProcessSpec(name=NAME, argv=argv, environ=environ, ready_within_s=READY_WITHIN_S)
+    process = Process(directory, spec, healthy=accepting)
     async with process.running():
         yield HAProxy(process=process)
 
 
 class Balancer(Struct, frozen=True, kw_only=True):
-    """The shipped balancer, before receivers."""
+    """HAProxy with the shipped configuration."""
 
     port: int
     stats_port: int
@@ -94,17 +94,16 @@ class Balancer(Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def balancing(
-    directory: Directory, machine: Machine, receivers: Sequence[Behind], *, port: int, stats_port: int
+    directory: Directory, machine: Machine, receivers: Sequence[Backend], *, port: int, stats_port: int
 ) -> AsyncIterator[Balancer]:
-    """The shipped configuration before these receivers, once it has found each of them ready by its own check.
+    """Run the shipped configuration in front of these receivers. Inside the context it has checked each of them.
 
-    Until then it takes them for ready, and finds out only afterwards where it may not even ask them.
+    Before its first check HAProxy takes a server for ready, even if it cannot reach it.
 
     Raises:
         Missing, DidNotStart: as `running` does.
     """
-    told = variables(receivers, port=port, stats_port=stats_port)
-    # Only what we say: a CERTIFICATE or a RECEIVER_3 of somebody else's would be taken for ours.
+    # The environment has only our variables: the configuration would use a CERTIFICATE or RECEIVER_3 of the user's too.
     bare = msgspec.structs.replace(machine, environ={"PATH": machine.environ.get("PATH", os.defpath)})
 
     async def all_found_ready() -> bool:
@@ -116,17 +115,17 @@ async def balancing(
         bare,
         configuration=CONFIGURATION,
         listening=[port, stats_port],
-        variables=told,
+        variables=variables(receivers, port=port, stats_port=stats_port),
         healthy=all_found_ready,
     ) as haproxy:
         yield Balancer(port=port, stats_port=stats_port, process=haproxy.process)
 
 
-def variables(receivers: Sequence[Behind], *, port: int, stats_port: int) -> dict[str, str]:
-    """What the shipped configuration asks its environment for."""
+def variables(receivers: Sequence[Backend], *, port: int, stats_port: int) -> dict[str, str]:
+    """Return the environment variables of the shipped configuration."""
     if not 1 <= len(receivers) <= RECEIVERS_MAX:
         raise ValueError(f"from 1 to {RECEIVERS_MAX} receivers, not {len(receivers)}")
-    told = {"PUBLIC": f"{ports.LOOPBACK}:{port}", "STATS": f"{ports.LOOPBACK}:{stats_port}"}
+    found = {"PUBLIC": f"{ports.LOOPBACK}:{port}", "STATS": f"{ports.LOOPBACK}:{stats_port}"}
     for number, receiver in enumerate(receivers, start=1):
-        told |= {f"RECEIVER_{number}": receiver.public, f"RECEIVER_{number}_ADMIN": receiver.admin}
-    return told
+        found |= {f"RECEIVER_{number}": receiver.public, f"RECEIVER_{number}_ADMIN": receiver.admin}
+    return found

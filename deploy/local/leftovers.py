@@ -1,8 +1,8 @@
-"""The marks that running servers leave on disk, and the end of those whose owner died without ending them.
+"""Mark running processes on disk, and end those whose parent died without stopping them.
 
-A mark holds the process's number and the moment it was born: numbers are used again, and a process that merely has the
-number of one of ours must not be touched. Between starting a process and marking it lies a moment in which a crash
-leaves an unmarked one behind; it is some microseconds, and closing it would take a helper process per server.
+A mark holds the process id and its start time, because ids are reused: a process that only has the id of one of ours
+must not be touched. A crash between starting a process and marking it leaves an unmarked one behind. That window lasts
+some microseconds, and closing it would take a helper process for each server.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ POLL_S = 0.02
 
 
 class Mark(Struct, frozen=True, kw_only=True):
-    """One running server: who it is, and the signal that asks it to stop."""
+    """One running process: its id, its start time, and the signal that stops it."""
 
     pid: int
     born: str
@@ -29,26 +29,26 @@ class Mark(Struct, frozen=True, kw_only=True):
 
 
 def write(path: Path, *, pid: int, stop_signal: signal.Signals) -> None:
-    """Leave the mark of a process that has just been started. One that has ended already needs none."""
+    """Write the mark of a process that has just been started. A process that has ended already needs none."""
     moment = born(pid)
     if moment is not None:
         path.write_bytes(msgspec.json.encode(Mark(pid=pid, born=moment, stop_signal=stop_signal)))
 
 
 def read(path: Path) -> Mark | None:
-    """The mark, or nothing where it was only half written when its writer died."""
+    """Return the mark, or `None` if its writer died in the middle of writing it."""
     with suppress(OSError, msgspec.DecodeError):
         return msgspec.json.decode(path.read_bytes(), type=Mark)
     return None
 
 
 def is_alive(mark: Mark) -> bool:
-    """Whether the very process that was marked still runs."""
+    """Return whether the marked process still runs, and not just another one with its id."""
     return born(mark.pid) == mark.born
 
 
 def born(pid: int) -> str | None:
-    """When the process was born, in its system's own words; nothing where there is none, or only its corpse."""
+    """Return the process's start time as its system reports it, or `None` if it has ended or is a zombie."""
     if not os.path.isdir("/proc/self"):
         return _born_by_ps(pid)
     fields = _fields(pid)
@@ -56,35 +56,38 @@ def born(pid: int) -> str | None:
 
 
 def _fields(pid: int) -> list[str]:
-    """What /proc tells of a process, from its state on; nothing where there is none."""
+    """Return the fields of /proc/PID/stat from the state on, or none if there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    # The second field is the program's name in brackets, in which anything may stand.
+    # The second field is the program's name in brackets, which may contain any character.
     return stat.rpartition(")")[2].split()
 
 
 def _born_by_ps(pid: int) -> str | None:
-    said = subprocess.run(["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    state, _, moment = said.stdout.strip().partition(" ")
+    shown = subprocess.run(["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    state, _, moment = shown.stdout.strip().partition(" ")
     return None if not state or state.startswith("Z") else moment.strip()
 
 
 def descendants(pid: int) -> list[int]:
-    """Its children, theirs, and so on, the elder first. A process group does not tell: PostgreSQL's leave theirs."""
+    """Return all descendants of a process, parents first.
+
+    Its process group does not contain them all, because PostgreSQL's children leave it.
+    """
     parents = _parents()
     found = [pid]
-    for parent in found:  # grows while it is walked
+    for parent in found:  # the list grows during the loop
         found += [child for child, its in parents.items() if its == parent]
     return found[1:]
 
 
 def _parents() -> dict[int, int]:
-    """Each process's parent."""
+    """Return the parent of each process."""
     if not os.path.isdir("/proc/self"):
-        said = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
-        return {int(child): int(parent) for child, parent in (line.split() for line in said.splitlines())}
+        shown = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
+        return {int(child): int(parent) for child, parent in (line.split() for line in shown.splitlines())}
     parents = {}
     for name in os.listdir("/proc"):
         if name.isdigit() and (fields := _fields(int(name))):
@@ -93,9 +96,9 @@ def _parents() -> dict[int, int]:
 
 
 async def end_all(directory: Path) -> list[str]:
-    """End what the marks in the directory name, and remove the marks; the names of those that still ran.
+    """Stop the processes that are marked in the directory, and remove the marks. Return the names of those that ran.
 
-    They are asked to stop together, and those that do not are killed.
+    They are asked to stop together. Those that do not stop in time are killed.
     """
     marks = {path: read(path) for path in sorted(directory.glob("*.json"))}
     alive = {path: mark for path, mark in marks.items() if mark is not None and is_alive(mark)}
@@ -115,7 +118,7 @@ def _send(mark: Mark, number: int) -> None:
         return
     with suppress(ProcessLookupError):
         os.kill(mark.pid, number)
-        os.kill(mark.pid, signal.SIGCONT)  # a frozen process hears nothing but SIGKILL
+        os.kill(mark.pid, signal.SIGCONT)  # a frozen process handles no signal except SIGKILL
 
 
 async def _gone(marks: list[Mark], *, within_s: float) -> None:

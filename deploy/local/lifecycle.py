@@ -1,13 +1,9 @@
-"""What a person is told once a stack runs: where everything is, and what to type next.
+"""The life of a stack that an operator starts: up, ready, watched, detached, looked at, down.
 
-A stack that goes on when the command that started it has returned.
-
-The command starts itself once more, in a session of its own, and waits for a word from it. Until the stack is ready,
-that second process speaks at the command's own terminal, and signals to the command end it; then it leaves the terminal
-for a log, says its word, and the command returns. A command that is killed meanwhile leaves a whole stack behind, which
-`--down` finds like any other: what runs is known from the directory alone.
-
-The life of a stack that a person started: up, ready, watched, looked at, down.
+The stack runs in the process that started it, or with `--detach` in a second process with its own session. Until the
+stack is ready, the second process writes to the command's terminal, and signals to the command end it. Then it writes
+to a log, announces that it is ready, and the command returns. If the command is killed before that, the stack goes on;
+`--down` finds it like any other, because the directory alone names the processes that run.
 """
 
 import asyncio
@@ -38,62 +34,125 @@ from deploy.local.processes import DidNotStart
 from deploy.local.stack import Stack, StackSpec
 
 COMMAND = "alipay-notify"
-WIDTH = 10  # of the names on the left
+NAME_WIDTH = 10  # of the ready summary's left column
+ANNOUNCEMENT = b"ready\n"
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+LOOK_EVERY_S = 0.5
+DOWN_WITHIN_S = 90.0  # our processes take 30 s at most, HAProxy, Prometheus and the servers 10 s each
 
 
-def of(started: Stack, *, in_background: bool) -> str:
-    """Lines that a terminal and a log both show whole; commands are whole lines, to be copied."""
-    blocks = ["The stack is ready.", _places(started)]
+class DidNotStop(Exception):
+    """The stack still runs after it was asked to stop and then killed."""
+
+
+START_ERRORS = (Missing, DidNotStart, DidNotStop, AlreadyRunning, NoPort, OSError)
+
+
+async def run_until_signal(
+    directory: Path,
+    machine: Machine,
+    spec: StackSpec,
+    *,
+    fresh: bool,
+    announce: int | None = None,
+    argv: tuple[str, ...] = roles.PROGRAM,
+) -> None:
+    """Start the stack, print its addresses, and run it until a signal.
+
+    A signal during the start ends the start in good order too. A second signal kills the processes that do not stop by
+    themselves. `announce` is the pipe to a command that waits for the start: the terminal is left once all is ready.
+
+    Raises:
+        START_ERRORS: as `stack.running` does.
+    """
+    loop, here = asyncio.get_running_loop(), asyncio.current_task()
+    assert here is not None
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, here.cancel)
+    with suppress(asyncio.CancelledError), steps.shown() as shown:
+        async with stack.running(directory, machine, spec, fresh=fresh, argv=argv, steps=shown) as started:
+            shown.end()
+            typer.echo(ready_summary(started, detached=announce is not None), err=True)
+            sys.stdout.write(ready_line(started) + "\n")
+            sys.stdout.flush()
+            if announce is not None:
+                leave_terminal(started.directory.log("stack"), announce)
+            await _watch(started)
+
+
+async def _watch(started: Stack) -> None:
+    """Report each process that ends by itself, for ever. The others go on, because the operator may have killed it."""
+    ended: set[str] = set()
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        for process in started.processes():
+            if not process.runs and process.name not in ended:
+                ended.add(process.name)
+                typer.echo(f"{_now()} {process.with_log(f'ended with {process.code}')}", err=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%H:%M:%SZ")
+
+
+def ready_line(started: Stack) -> str:
+    """Return the JSON line that scripts wait for."""
+    return msgspec.json.encode({"event": "ready", **started.addresses()}).decode("utf-8")
+
+
+def ready_summary(started: Stack, *, detached: bool) -> str:
+    """Return the text for the operator: addresses, and commands as whole lines, to be copied."""
+    blocks = ["The stack is ready.", _addresses(started)]
     if started.engine is not None:
         blocks.append(_commands(started.engine))
-    blocks.append(_end(started, in_background=in_background))
+    blocks.append(_end(started, detached=detached))
     return "\n" + "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _places(started: Stack) -> str:
-    told = started.addresses()
-    public = told.get("public")
-    places = {
+def _addresses(started: Stack) -> str:
+    found = started.addresses()
+    public = found.get("public")
+    shown = {
         "public": f"{public}/notify/ACCOUNT" if public else "",
-        "console": f"{told['console']}/" if "console" in told else "",
-        "shop": f"{told['sandbox']}/shop" if "sandbox" in told else "",
-        "prometheus": told.get("prometheus", ""),
-        "haproxy": told.get("haproxy", ""),
-        "kafka": told.get("kafka", ""),
-        "redis": told.get("redis", ""),
-        # Its password stands in a file that only its owner reads, and does not belong on screens.
+        "console": f"{found['console']}/" if "console" in found else "",
+        "shop": f"{found['sandbox']}/shop" if "sandbox" in found else "",
+        "prometheus": found.get("prometheus", ""),
+        "haproxy": found.get("haproxy", ""),
+        "kafka": found.get("kafka", ""),
+        "redis": found.get("redis", ""),
+        # The password is in ready.json, which only its owner can read. It does not belong on screens.
         "postgres": f"127.0.0.1:{started.postgres.port}" if started.postgres else "",
-        "accounts": _short(Path(told["accounts"])) if "accounts" in told else "",
+        "accounts": _short(Path(found["accounts"])) if "accounts" in found else "",
         "logs": f"{_short(started.directory.path)}/log/",
-        "addresses": f"{_short(started.directory.path)}/ready.json",
+        "addresses": f"{_short(started.directory.path)}/{servers.STACK_FILE}",
     }
-    return "\n".join(f"  {name:<{WIDTH}}  {place}" for name, place in places.items() if place)
+    return "\n".join(f"  {name:<{NAME_WIDTH}}  {address}" for name, address in shown.items() if address)
 
 
 def _commands(engine: ClusterEngine) -> str:
     if not engine.public_url:
         return ""
-    program, world = _called(), _short(engine.world.directory)
+    program, world = _program(), _short(engine.world.directory)
     lines = [f"  {program} trigger paid --dir {world} --to {engine.public_url}"]
     if engine.console is not None:
         admin = f"--admin {engine.console.admin_url}"
         lines.append(f"  {program} held list {admin}")
-        # Events are looked at through the console; --kafka with the brokers' addresses reads them from their topic.
+        # Without --kafka, `load` reads the events from the console.
         lines.append(f"  {program} load --sandbox {world} --to {engine.public_url} {admin} --duration 30s")
     return "\n".join(lines)
 
 
-def _end(started: Stack, *, in_background: bool) -> str:
-    if not in_background:
-        return "Ctrl-C ends it. What ends by itself is told of here."
+def _end(started: Stack, *, detached: bool) -> str:
+    if not detached:
+        return "Stop it with Ctrl-C. Processes that end by themselves are reported here."
     directory = _short(started.directory.path)
     where = "" if directory == ".stack" else f" --directory {directory}"
     stop = "make stack-down" if not where else f"{_short(Path(sys.executable))} -m deploy.local --down{where}"
-    return f"`{stop}` ends it. What ends by itself is told of in {directory}/log/stack.log."
+    return f"Stop it with `{stop}`. Processes that end by themselves are reported in {directory}/log/stack.log."
 
 
-def _called() -> str:
-    """How a person types our program's name here."""
+def _program() -> str:
+    """Return what to type here to call our program."""
     beside = Path(sys.executable).with_name(COMMAND)
     found = shutil.which(COMMAND)
     if not beside.exists() or (found is not None and Path(found) == beside):
@@ -106,14 +165,10 @@ def _short(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-WORD = b"ready\n"
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def start(arguments: Sequence[str]) -> int:
+def start_detached(arguments: Sequence[str]) -> int:
     """Run `python -m deploy.local` with these arguments in the background.
 
-    Returns 0 when its stack is ready, and else, when it has ended, a code that is not 0.
+    Return 0 when its stack is ready, or the exit code (not 0) if the process ends before that.
     """
     reading, writing = os.pipe()
     argv = [sys.executable, "-m", "deploy.local", *arguments, "--announce", str(writing)]
@@ -123,10 +178,10 @@ def start(arguments: Sequence[str]) -> int:
     def pass_on(number: int, frame: FrameType | None) -> None:
         child.send_signal(signal.SIGTERM)
 
-    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    before = {number: signal.signal(number, pass_on) for number in STOP_SIGNALS}
     try:
-        said = os.read(reading, len(WORD))  # nothing, once the other end is closed
-        return 0 if said else child.wait() or 1
+        announced = os.read(reading, len(ANNOUNCEMENT))  # empty when the child has ended without it
+        return 0 if announced else child.wait() or 1
     finally:
         os.close(reading)
         for number, handler in before.items():
@@ -134,92 +189,28 @@ def start(arguments: Sequence[str]) -> int:
 
 
 def leave_terminal(log: Path, announce: int) -> None:
-    """Speak to the log from now on, and let the command that waits at `announce` return."""
+    """Write to the log from now on, and let the command that waits at `announce` return."""
     sys.stdout.flush()
     sys.stderr.flush()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)
-    os.write(announce, WORD)
+    os.write(announce, ANNOUNCEMENT)
     os.close(announce)
 
 
-LOOK_EVERY_S = 0.5
-DOWN_WITHIN_S = 90.0  # ours 30 at most, then HAProxy, Prometheus and the servers 10 each
-STOPPED_BY = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class DidNotStop(Exception):
-    """The stack that was asked to stop goes on."""
-
-
-REFUSALS = (Missing, DidNotStart, DidNotStop, AlreadyRunning, NoPort, OSError)
-
-
-async def until_told(
-    directory: Path,
-    machine: Machine,
-    asked: StackSpec,
-    *,
-    fresh: bool,
-    announce: int | None = None,
-    argv: tuple[str, ...] = roles.PROGRAM,
-) -> None:
-    """Start everything, say where it is, and run it until a signal comes.
-
-    One that comes while it starts ends that, in good order too; one more kills what does not stop by itself. Where
-    somebody waits at `announce`, the terminal is left as soon as all is ready.
-
-    Raises:
-        REFUSALS: as `stack.running` does.
-    """
-    loop, here = asyncio.get_running_loop(), asyncio.current_task()
-    assert here is not None
-    for number in STOPPED_BY:
-        loop.add_signal_handler(number, here.cancel)
-    with suppress(asyncio.CancelledError), steps.shown() as shown:
-        async with stack.running(directory, machine, asked, fresh=fresh, argv=argv, steps=shown) as started:
-            shown.end()
-            typer.echo(of(started, in_background=announce is not None), err=True)
-            sys.stdout.write(ready_line(started) + "\n")
-            sys.stdout.flush()
-            if announce is not None:
-                leave_terminal(started.directory.log("stack"), announce)
-            await _watch(started)
-
-
-def ready_line(started: Stack) -> str:
-    """What a script waits for."""
-    return msgspec.json.encode({"event": "ready", **started.addresses()}).decode("utf-8")
-
-
-async def _watch(started: Stack) -> None:
-    """For ever; says so when a process ends without us. The others go on: somebody may have killed it to see that."""
-    ended: set[str] = set()
-    while True:
-        await asyncio.sleep(LOOK_EVERY_S)
-        for process in started.processes():
-            if not process.runs and process.name not in ended:
-                ended.add(process.name)
-                typer.echo(f"{_now()} {process.told(f'ended with {process.code}')}", err=True)
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%H:%M:%SZ")
-
-
 def state(directory: Path) -> Mapping[str, bool]:
-    """Each process that was started in the directory and not stopped, and whether it runs."""
+    """Return, for each process that was started in the directory and not stopped, whether it runs."""
     marks = {path.stem: leftovers.read(path) for path in sorted((directory / "run").glob("*.json"))}
     return {name: mark is not None and leftovers.is_alive(mark) for name, mark in marks.items()}
 
 
 def is_whole(directory: Path) -> bool:
-    """Says how each process is, and where the stack is found; whether it is ready, with all of them running."""
+    """Print the state of each process and the stack's addresses. Return whether it is ready and all processes run."""
     processes, found = state(directory), servers.of_stack(directory)
     for name, runs in processes.items():
-        typer.echo(f"{name:<14}{'runs' if runs else f'ended: see {directory}/log/{name}.log'}", err=True)
+        typer.echo(f"{name:<14}{'runs' if runs else f'has ended: see {directory}/log/{name}.log'}", err=True)
     if found is None:
         typer.echo(f"no stack is ready in {directory}", err=True)
         return False
@@ -228,20 +219,19 @@ def is_whole(directory: Path) -> bool:
 
 
 def take_down(directory: Path) -> None:
-    """Ask the process that has the directory to stop, and kill it where it does not heed that.
+    """Ask the process that has the directory to stop, and kill it if it does not stop in time.
 
-    When it returns, nothing runs any more of what was started in the directory, also where the process that started it
-    was killed.
+    When it returns, nothing runs any more that was started in the directory, even if the starting process was killed.
 
     Raises:
-        DidNotStop: something goes on all the same.
+        DidNotStop: a process still runs.
     """
     holder = directory_lock.holder(directory)
     if holder is not None:
         with suppress(ProcessLookupError):
             os.kill(holder, signal.SIGTERM)
         if not _leaves(directory, holder):
-            typer.echo(f"process {holder} does not stop: it is killed", err=True)
+            typer.echo(f"process {holder} did not stop within {DOWN_WITHIN_S:.0f} s: killing it", err=True)
             with suppress(ProcessLookupError):
                 os.kill(holder, signal.SIGKILL)
             if not _leaves(directory, holder):
@@ -254,7 +244,7 @@ def take_down(directory: Path) -> None:
 
 
 def _leaves(directory: Path, holder: int) -> bool:
-    """Whether it leaves the directory in time."""
+    """Wait until the process gives the directory up. Return whether it does in time."""
     deadline = time.monotonic() + DOWN_WITHIN_S
     while directory_lock.holder(directory) == holder:
         if time.monotonic() >= deadline:
@@ -264,5 +254,5 @@ def _leaves(directory: Path, holder: int) -> bool:
 
 
 async def _end_leftovers(directory: Path) -> None:
-    async with directories.held(directory):  # whoever takes it ends them
+    async with directories.held(directory):  # taking the directory ends them
         pass

@@ -1,10 +1,8 @@
-"""What a server says of itself over HTTP, asked as a load balancer would ask: one request, a short wait.
+"""Choose free ports on loopback, and ask what listens there: by TCP, or by one HTTP request as a load balancer does.
 
-Free loopback ports, from below the range that the kernel gives to outgoing connections.
-
-A server that is killed and started again comes back on its old port. Were that port in the kernel's own range, a client
-that keeps trying to reach the dead server could be given the very port it calls, and be connected to itself: then the
-server cannot come back. So the ports are drawn from a range where that does not happen.
+A server that is killed and started again uses its old port. If that port were in the kernel's range for outgoing
+connections, a client that keeps connecting to the dead server could be given the same port as its source, and so be
+connected to itself. Then the server could not start again. So ports are drawn from below that range.
 """
 
 import asyncio
@@ -12,46 +10,23 @@ import random
 import socket
 from collections.abc import Sequence
 
+LOOPBACK = "127.0.0.1"
+FIRST, LAST = 20_000, 29_999  # below 32768, the start of Linux's range, and above the ports of well-known services
+TRIES_MAX = 1_000
+CONNECT_WITHIN_S = 2.0
 ASK_WITHIN_S = 2.0
 
 
-async def is_ok(port: int, path: str) -> bool:
-    """Whether a server on this loopback port answers 200 for the path."""
-    return " 200 " in (await _answer(port, path)).partition("\n")[0]
-
-
-async def body(port: int, path: str) -> str:
-    """What it answers 200 with; empty where it does not."""
-    head, _, rest = (await _answer(port, path)).partition("\r\n\r\n")
-    return rest if " 200 " in head.partition("\n")[0] else ""
-
-
-async def _answer(port: int, path: str) -> str:
-    """All of the answer; nothing where there is none in time."""
-    try:
-        async with asyncio.timeout(ASK_WITHIN_S):
-            reader, writer = await asyncio.open_connection(LOOPBACK, port)
-            try:
-                writer.write(f"GET {path} HTTP/1.0\r\nHost: {LOOPBACK}\r\n\r\n".encode("ascii"))
-                return (await reader.read()).decode("utf-8", "replace")
-            finally:
-                writer.close()
-    except OSError:  # a time-out is one
-        return ""
-
-
-LOOPBACK = "127.0.0.1"
-FIRST, LAST = 20_000, 29_999  # below 32768, where Linux's range begins, and above what well-known services use
-TRIES_MAX = 1_000
-CONNECT_WITHIN_S = 2.0
-
-
 class NoPort(Exception):
-    """So many ports were tried in vain that something else must be wrong."""
+    """No port was free in many tries."""
 
 
 def free(count: int, chance: random.Random | None = None) -> list[int]:
-    """That many different ports on which nobody listened just now. Drawn, so that stacks that start together differ."""
+    """Return different ports that were free just now. They are random, so that stacks that start together differ.
+
+    Raises:
+        NoPort: too few of the tried ports are free.
+    """
     chance = chance or random.SystemRandom()
     found: list[int] = []
     for _ in range(TRIES_MAX):
@@ -60,19 +35,19 @@ def free(count: int, chance: random.Random | None = None) -> list[int]:
         port = chance.randint(FIRST, LAST)
         if port not in found and is_free(port):
             found.append(port)
-    raise NoPort(f"none free of {TRIES_MAX} ports tried from {FIRST} to {LAST}")
+    raise NoPort(f"no free port: {TRIES_MAX} were tried from {FIRST} to {LAST} on {LOOPBACK}")
 
 
 def preferred(wanted: Sequence[int]) -> list[int]:
-    """Those that are wanted, as far as they are free, and others in the place of the rest."""
+    """Return the wanted ports, with a free port in place of each that is taken."""
     others = iter(free(len(wanted)))
     return [port if is_free(port) else next(others) for port in wanted]
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Return whether a server could listen on the port now."""
     with socket.socket() as sock:
-        # As servers do it: a connection that is only waiting out its time does not count.
+        # Servers set this too: then a closed connection in TIME_WAIT does not block the port.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((LOOPBACK, port))
@@ -82,7 +57,7 @@ def is_free(port: int) -> bool:
 
 
 def parts(address: str) -> tuple[str, int]:
-    """Host and port of `host:port`. Raises ValueError where it is no such thing."""
+    """Return host and port of `host:port`. Raises ValueError for any other text."""
     host, _, port = address.strip().rpartition(":")
     if not host or not port.isdecimal():
         raise ValueError(f"not a host and a port: {address}")
@@ -90,10 +65,35 @@ def parts(address: str) -> tuple[str, int]:
 
 
 async def answers(host: str, port: int) -> bool:
-    """Whether anything accepts connections there."""
+    """Return whether a server accepts connections at the address."""
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_WITHIN_S)
-    except OSError:  # a time-out is one
+    except OSError:  # TimeoutError is a subclass
         return False
     writer.close()
     return True
+
+
+async def is_ok(port: int, path: str) -> bool:
+    """Return whether a server on this loopback port answers 200 for the path."""
+    return " 200 " in (await _answer(port, path)).partition("\n")[0]
+
+
+async def body(port: int, path: str) -> str:
+    """Return the body of a 200 answer, or an empty string."""
+    head, _, rest = (await _answer(port, path)).partition("\r\n\r\n")
+    return rest if " 200 " in head.partition("\n")[0] else ""
+
+
+async def _answer(port: int, path: str) -> str:
+    """Return the whole answer, or an empty string if there is none in time."""
+    try:
+        async with asyncio.timeout(ASK_WITHIN_S):
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            try:
+                writer.write(f"GET {path} HTTP/1.0\r\nHost: {LOOPBACK}\r\n\r\n".encode("ascii"))
+                return (await reader.read()).decode("utf-8", "replace")
+            finally:
+                writer.close()
+    except OSError:  # TimeoutError is a subclass
+        return ""

@@ -1,9 +1,8 @@
-"""A real PostgreSQL on loopback, with fsync on, as it is where it matters.
+"""Run a real PostgreSQL on loopback, with fsync on as in production.
 
-It refuses to run as root, rightly, so under root it runs as an unprivileged account that owns its files. Those may have
-to lie outside the stack's directory: an account that may not pass through the directories above cannot open its own.
-Everybody on the machine reaches a loopback port, and whoever is the database's superuser can run programs, so it asks
-for a password.
+PostgreSQL refuses to run as root, so under root it runs as an unprivileged account that owns its files. If that account
+may not pass through the directories above the stack's, the files lie elsewhere. The database requires a password,
+because every user of the machine reaches a loopback port, and a database superuser can run programs.
 """
 
 import asyncio
@@ -29,11 +28,11 @@ from deploy.local.processes import DidNotStart, Process, ProcessSpec, UnixAccoun
 
 NAME = "postgres"
 ROLE = DATABASE = "alipay_notify"
-ACCOUNTS = ("postgres", "nobody")  # whom root runs it as: the first there is
-ELSEWHERE = Path("/var/lib/alipay-notify-local")  # root's own, so nobody can have put something in its place
+ACCOUNTS = ("postgres", "nobody")  # the first existing one runs the server under root
+ELSEWHERE = Path("/var/lib/alipay-notify-local")  # only root can write there, so its contents can be trusted
 READY_WITHIN_S = 30.0
 ASK_WITHIN_S = 5.0
-# A killed server's children end a moment after it, and until then its shared memory keeps the next one out.
+# A killed server's children end a moment after it. Until then its shared memory keeps the next server from starting.
 STILL_HELD = "shared memory block"
 STILL_HELD_TRIES_MAX = 40
 STILL_HELD_PAUSE_S = 0.25
@@ -48,23 +47,23 @@ class Postgres(Struct, frozen=True, kw_only=True):
 
     @property
     def dsn(self) -> str:
-        """The stack's database; its role may create others."""
+        """The DSN of the stack's database. Its role may create other databases."""
         return self.dsn_of(DATABASE)
 
     def dsn_of(self, database: str) -> str:
         return f"postgresql://{ROLE}:{self.password}@{ports.LOOPBACK}:{self.port}/{database}"
 
     async def start_again(self) -> None:
-        """Start it after a stop or a kill; waits until the killed one's children are gone.
+        """Start the server after a stop or a kill, and wait for the end of a killed server's children.
 
         Raises:
-            DidNotStart: it did not come up.
+            DidNotStart: it did not start.
         """
         for _ in range(STILL_HELD_TRIES_MAX):
             try:
                 return await self.process.start()
             except DidNotStart:
-                if STILL_HELD not in self.process.said():
+                if STILL_HELD not in self.process.output():
                     raise
             await asyncio.sleep(STILL_HELD_PAUSE_S)
         return await self.process.start()
@@ -74,11 +73,11 @@ class Postgres(Struct, frozen=True, kw_only=True):
 async def running(
     directory: Directory, machine: Machine, *, more: Mapping[str, str] | None = None, name: str = NAME
 ) -> AsyncIterator[Postgres]:
-    """A server with an empty database, or with what the last run left in it. `more` are settings with the last word.
+    """Run a server with the database of the last run, or an empty one. `more` are settings that override ours.
 
     Raises:
-        Missing: there is none to be had here, or no account to run it as.
-        DidNotStart: it did not come up.
+        Missing: PostgreSQL is not on this machine and cannot be installed, or there is no account to run it as.
+        DidNotStart: it did not start.
     """
     program = await machine.find(programs.POSTGRES)
     account = _account(machine, program)
@@ -86,15 +85,15 @@ async def running(
     await _initialise(directory, machine, home, program=program, account=account, name=name)
     (port,) = ports.free(1)
     password = (home / "password").read_text(encoding="ascii")
-    plan = ProcessSpec(
+    spec = ProcessSpec(
         name=name,
         argv=_command(program, home, port, more or {}),
         environ=_environ(machine, home),
         account=account,
-        stop_signal=signal.SIGINT,  # "fast": it does not wait for its clients to leave
+        stop_signal=signal.SIGINT,  # a "fast" shutdown does not wait for clients to disconnect
         ready_within_s=READY_WITHIN_S,
     )
-    process = Process(directory, plan, healthy=partial(answers, port, password))
+    process = Process(directory, spec, healthy=partial(answers, port, password))
     postgres = Postgres(port=port, password=password, process=process)
     try:
         await postgres.start_again()
@@ -103,11 +102,11 @@ async def running(
     finally:
         await process.stop()
         if directory.fresh:
-            shutil.rmtree(home)  # it may lie where wiping the directory does not reach
+            shutil.rmtree(home)  # it may lie outside the stack's directory
 
 
 async def answers(port: int, password: str) -> bool:
-    """Whether it answers a query."""
+    """Return whether the server answers a query."""
     if not await ports.answers(ports.LOOPBACK, port):
         return False
     dsn = f"postgresql://{ROLE}:{password}@{ports.LOOPBACK}:{port}/postgres"
@@ -122,7 +121,11 @@ async def answers(port: int, password: str) -> bool:
 
 
 def _account(machine: Machine, program: Path) -> UnixAccount | None:
-    """Whom it runs as, where that is not us. Raises Missing where root finds nobody, or nobody who may run it."""
+    """Return the account that runs the server, or `None` for our own.
+
+    Raises:
+        Missing: we are root, and there is no unprivileged account, or it may not run the program.
+    """
     if not machine.is_root:
         return None
     for name in ACCOUNTS:
@@ -137,12 +140,12 @@ def _account(machine: Machine, program: Path) -> UnixAccount | None:
 
 
 def passable(path: Path) -> bool:
-    """Whether everybody may go through the directory and all above it."""
+    """Return whether every user may pass through the directory and all directories above it."""
     return all(each.stat().st_mode & 0o001 for each in (path, *path.parents))
 
 
 def _home(directory: Directory, name: str, account: UnixAccount | None) -> Path:
-    """Where its files are: the stack's own place for them, or where the account can reach them."""
+    """Return the directory for the server's files: in the stack's directory if the account can reach it."""
     if account is None or passable(directory.path):
         home = directory.home(name)
     else:
@@ -157,7 +160,7 @@ def _home(directory: Directory, name: str, account: UnixAccount | None) -> Path:
 
 
 def _follow(directory: Directory, name: str, home: Path) -> None:
-    """A link in the stack's directory stands for what lies elsewhere. Where the link was wiped, so is what it meant."""
+    """Link from the stack's directory to the files elsewhere. A missing link means a wiped directory: wipe them too."""
     link = directory.path / name
     if not link.is_symlink():
         shutil.rmtree(home)
@@ -168,7 +171,7 @@ def _follow(directory: Directory, name: str, home: Path) -> None:
 async def _initialise(
     directory: Directory, machine: Machine, home: Path, *, program: Path, account: UnixAccount | None, name: str
 ) -> None:
-    """Make the database's files where there are none, or where making them was broken off."""
+    """Create the database's files if they do not exist, or if an earlier creation was interrupted."""
     files, password = home / "files", home / "password"
     if password.exists():
         return
@@ -180,24 +183,24 @@ async def _initialise(
         os.chown(drawn, account.user, account.group)
     initdb = program.resolve().with_name("initdb")
     how = ("--auth=scram-sha-256", f"--pwfile={drawn}", "--encoding=UTF8", "--no-locale")
-    plan = ProcessSpec(
+    spec = ProcessSpec(
         name=f"{name}-initdb",
         argv=(str(initdb), "-D", str(files), "-U", ROLE, *how),
         environ=_environ(machine, home),
         account=account,
     )
-    await processes.finish(directory, plan)
-    drawn.rename(password)  # only now: its presence says that the files are whole
+    await processes.finish(directory, spec)
+    drawn.rename(password)  # last, because its presence means that the files are complete
 
 
 def _environ(machine: Machine, home: Path) -> dict[str, str]:
-    # Variables such as PGDATA and PGPORT, which may lead to somebody's real database, are not passed on.
+    # PGDATA, PGPORT and the like are not passed on: they may point to a real database.
     kept = {name: value for name, value in machine.environ.items() if not name.startswith("PG")}
     return kept | {"HOME": str(home), "LC_ALL": "C"}
 
 
 def _command(program: Path, home: Path, port: int, more: Mapping[str, str]) -> tuple[str, ...]:
-    told = {
+    settings = {
         "listen_addresses": ports.LOOPBACK,
         "port": str(port),
         "unix_socket_directories": "",
@@ -205,8 +208,8 @@ def _command(program: Path, home: Path, port: int, more: Mapping[str, str]) -> t
         "timezone": "UTC",
         "log_timezone": "UTC",
     } | dict(more)
-    # Found by its real name: it looks for its own files beside itself.
-    options = (word for name, value in told.items() for word in ("-c", f"{name}={value}"))
+    # Called by its real path, because it looks for its own files beside itself.
+    options = (word for name, value in settings.items() for word in ("-c", f"{name}={value}"))
     return (str(program.resolve()), "-D", str(home / "files"), *options)
 
 

@@ -1,8 +1,8 @@
-"""One server process: started, found healthy, watched, stopped, and killed or frozen where a test wants to see that.
+"""Start one server process, wait until it is healthy, and stop it; for tests also kill, freeze and thaw it.
 
-It is known by its own number only, never by its name: other people's servers run on the same machine. It is not tied to
-an event loop, so a test session may start it in one loop and use it from others. Each lives in a session of its own, so
-that a Ctrl-C at the terminal reaches us alone, and the servers are stopped in their proper order.
+Processes are addressed by id, never by name, because other servers may run on the machine. A `Process` is not tied to
+an event loop, so a test session can start it in one loop and use it in others. Each process has its own session, so a
+Ctrl-C at the terminal reaches only us, and we stop the servers in order.
 """
 
 import asyncio
@@ -20,22 +20,22 @@ from deploy.local.directory import Directory
 
 POLL_S = 0.05
 STOP_WITHIN_S = 10.0
-TOLD_OF_LOG = 2_000  # characters: enough for the last exception's head, and still one screen
+LOG_END_CHARS = 2_000  # enough for the head of the last exception, and still one screen
 
 
 class DidNotStart(Exception):
-    """A server ended before it was healthy, or did not become so in time; the message ends with the end of its log."""
+    """A process ended before it was healthy, or was not healthy in time. The message ends with the end of its log."""
 
 
 class UnixAccount(Struct, frozen=True):
-    """Whom a server runs as, where that is not whom we run as."""
+    """The account that a server runs as, if it is not our own."""
 
     user: int
     group: int
 
 
 class ProcessSpec(Struct, frozen=True, kw_only=True):
-    """How a process is started and asked to stop."""
+    """A process's name, command, environment, stop signal and time limits."""
 
     name: str
     argv: tuple[str, ...]
@@ -47,18 +47,18 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
 
 
 class Process:
-    """A server by its plan. It may be started again after it was stopped or killed: its files are still there."""
+    """One server process. It can be started again after it was stopped or killed, with its files."""
 
-    def __init__(self, directory: Directory, plan: ProcessSpec, *, healthy: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, directory: Directory, spec: ProcessSpec, *, healthy: Callable[[], Awaitable[bool]]) -> None:
         self._directory = directory
-        self._plan = plan
+        self._spec = spec
         self._healthy = healthy
         self._child: subprocess.Popen[bytes] | None = None
-        self._said_from = 0  # where in the log the last start begins
+        self._output_from = 0  # the log's size at the last start
 
     @property
     def name(self) -> str:
-        return self._plan.name
+        return self._spec.name
 
     @property
     def pid(self) -> int:
@@ -67,7 +67,7 @@ class Process:
 
     @property
     def code(self) -> int | None:
-        """What it ended with; nothing while it runs, or before it was started."""
+        """The exit code, or `None` while the process runs or before it was started."""
         return self._child.poll() if self._child is not None else None
 
     @property
@@ -75,23 +75,23 @@ class Process:
         return self._child is not None and self._child.poll() is None
 
     async def start(self) -> None:
-        """Returns when it is healthy.
+        """Start the process and wait until it is healthy.
 
         Raises:
-            DidNotStart: it ended, or took too long; it does not run any more.
+            DidNotStart: it ended or was not healthy in time. It does not run any more.
         """
         self.spawn()
         await self.ready()
 
     def spawn(self) -> None:
-        """Start it without waiting for its health."""
+        """Start the process without waiting until it is healthy."""
         assert not self.runs, f"{self.name} runs already"
-        account = self._plan.account
+        account = self._spec.account
         with self._directory.log(self.name).open("ab") as log:
-            self._said_from = log.tell()
+            self._output_from = log.tell()
             self._child = subprocess.Popen(
-                self._plan.argv,
-                env=dict(self._plan.environ),
+                self._spec.argv,
+                env=dict(self._spec.environ),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -101,42 +101,42 @@ class Process:
                 group=account.group if account else None,
                 extra_groups=[] if account else None,
             )
-        leftovers.write(self._directory.mark(self.name), pid=self._child.pid, stop_signal=self._plan.stop_signal)
+        leftovers.write(self._directory.mark(self.name), pid=self._child.pid, stop_signal=self._spec.stop_signal)
 
     async def ready(self) -> None:
-        """Returns when it is healthy. Raises DidNotStart as `start` does."""
+        """Wait until the process is healthy. Raises DidNotStart as `start` does."""
         await self.until(self._healthy)
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
-        """Returns when the condition holds, which is asked again and again while the process runs.
+        """Wait until the condition holds. It is checked repeatedly while the process runs.
 
         Raises:
             DidNotStart: as `start` does.
         """
-        deadline = time.monotonic() + self._plan.ready_within_s
+        deadline = time.monotonic() + self._spec.ready_within_s
         while not await condition():
             if not self.runs:
-                raise DidNotStart(self.told(f"ended with {self.code} before it was healthy"))
+                raise DidNotStart(self.with_log(f"ended with {self.code} before it was healthy"))
             if time.monotonic() >= deadline:
                 await self.kill()
-                raise DidNotStart(self.told(f"was not healthy after {self._plan.ready_within_s:.0f} s"))
+                raise DidNotStart(self.with_log(f"was not healthy after {self._spec.ready_within_s:.0f} s"))
             await asyncio.sleep(POLL_S)
 
     async def stop(self) -> None:
-        """Ask it to stop, and kill it where it takes too long. It does not run when this returns, or is cancelled."""
-        self._send(self._plan.stop_signal)
-        self.thaw()  # a frozen process hears nothing but SIGKILL
+        """Ask the process to stop, and kill it after the time limit. It has ended when this returns or is cancelled."""
+        self._send(self._spec.stop_signal)
+        self.thaw()  # a frozen process handles no signal except SIGKILL
         try:
-            if not await self.ended(self._plan.stop_within_s):
+            if not await self.ended(self._spec.stop_within_s):
                 await self.kill()
         except asyncio.CancelledError:
-            # Somebody has lost patience with us. That is no reason to leave a server behind.
+            # Our caller does not wait any longer. The server must not stay behind.
             self._kill_at_once()
             raise
         self._directory.mark(self.name).unlink(missing_ok=True)
 
     async def kill(self) -> None:
-        """SIGKILL to it and to its children: whatever they were doing, they stop doing it there."""
+        """Send SIGKILL to the process and its descendants, and wait for its end."""
         self._kill_all()
         while self.runs:
             await asyncio.sleep(POLL_S / 10)
@@ -149,13 +149,13 @@ class Process:
 
     def _kill_all(self) -> None:
         if self.runs:
-            self._send(signal.SIGSTOP)  # one that stands still starts no more children
+            self._send(signal.SIGSTOP)  # a stopped process starts no more children
             children = leftovers.descendants(self.pid)
             os.killpg(self.pid, signal.SIGKILL)
             _send_all(children, signal.SIGKILL)
 
     def freeze(self) -> None:
-        """SIGSTOP to it and its children: their connections stay open, and nothing answers on them."""
+        """Send SIGSTOP to the process and its descendants: their connections stay open, but nothing answers."""
         self._send(signal.SIGSTOP)
         if self.runs:
             _send_all(leftovers.descendants(self.pid), signal.SIGSTOP)
@@ -167,7 +167,7 @@ class Process:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Process"]:
-        """Healthy inside the context, gone after it, also where the start fails half-way or is cancelled."""
+        """Run the process, healthy, inside the context. It has ended afterwards, even if its start fails."""
         try:
             await self.start()
             yield self
@@ -175,12 +175,12 @@ class Process:
             await self.stop()
 
     def _send(self, number: signal.Signals) -> None:
-        # The child is ours and is reaped by nobody else, so its number cannot have become somebody else's.
+        # Only we reap this child, so its id cannot belong to another process yet.
         if self.runs:
             os.kill(self.pid, number)
 
     async def ended(self, within_s: float) -> bool:
-        """Whether it ended, by whatever cause, within that time."""
+        """Wait for the end of the process. Return whether it came in time."""
         deadline = time.monotonic() + within_s
         while self.runs:
             if time.monotonic() >= deadline:
@@ -188,14 +188,14 @@ class Process:
             await asyncio.sleep(POLL_S / 2)
         return True
 
-    def said(self) -> str:
-        """What it has written since it was started last."""
-        return self._directory.log(self.name).read_bytes()[self._said_from :].decode("utf-8", "replace")
+    def output(self) -> str:
+        """Return the log since the last start."""
+        return self._directory.log(self.name).read_bytes()[self._output_from :].decode("utf-8", "replace")
 
-    def told(self, what: str) -> str:
-        """A message about it that ends with the end of its log."""
+    def with_log(self, what: str) -> str:
+        """Return a message about the process that ends with the end of its log."""
         log = self._directory.log(self.name)
-        end = self.said()[-TOLD_OF_LOG:].strip()
+        end = self.output()[-LOG_END_CHARS:].strip()
         return f"{self.name} {what}; {log} ends:\n{end}" if end else f"{self.name} {what}; {log} is empty"
 
 
@@ -205,23 +205,23 @@ def _send_all(pids: Sequence[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-async def finish(directory: Directory, plan: ProcessSpec) -> None:
-    """Carry out a program that ends by itself, such as the one that prepares a server's files.
+async def finish(directory: Directory, spec: ProcessSpec) -> None:
+    """Run a program that ends by itself, such as one that prepares a server's files.
 
     Raises:
-        DidNotStart: it failed, or took longer than the plan allows.
+        DidNotStart: it failed, or took longer than its spec allows.
     """
-    process = Process(directory, plan, healthy=_never)
+    process = Process(directory, spec, healthy=_never)
     process.spawn()
     try:
-        if not await process.ended(plan.ready_within_s):
-            raise DidNotStart(process.told(f"did not end within {plan.ready_within_s:.0f} s"))
+        if not await process.ended(spec.ready_within_s):
+            raise DidNotStart(process.with_log(f"did not end within {spec.ready_within_s:.0f} s"))
     finally:
         await process.kill()
     if process.code:
-        raise DidNotStart(process.told(f"failed with {process.code}"))
+        raise DidNotStart(process.with_log(f"failed with {process.code}"))
 
 
 async def _never() -> bool:
-    """A program that ends is never healthy; nobody asks."""
+    """A program that ends by itself is never healthy."""
     return False

@@ -1,7 +1,7 @@
-"""A real Prometheus on loopback, with the configuration that is shipped; its targets may change while it runs.
+"""Run a real Prometheus on loopback with the shipped configuration; its targets can change while it runs.
 
-The very file is copied into the server's home, since it finds targets and rules beside itself. It says nothing of our
-hurry: that stands in the targets, whose labels have the last word on how often each is asked.
+The configuration is copied to the server's directory, because it looks for targets and rules beside itself. Our short
+scrape interval is not in it but in labels of the targets, which override the configuration's interval.
 """
 
 import shutil
@@ -19,10 +19,10 @@ from deploy.local.machine import Machine
 from deploy.local.processes import Process, ProcessSpec
 
 NAME = "prometheus"
-PORT = 9090  # where people look for it
+PORT = 9090  # Prometheus' usual port
 CONFIGURATION = Path(__file__).parents[1] / "prometheus" / "prometheus.yml"
 READY_WITHIN_S = 30.0
-EVERY = "2s"  # often enough for a person who watches a short run
+EVERY = "2s"  # the shipped interval is too long to watch a short run
 
 
 class Prometheus(Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class Prometheus(Struct, frozen=True, kw_only=True):
         return f"http://{ports.LOOPBACK}:{self.port}"
 
     def scrape(self, jobs: Mapping[str, Sequence[str]]) -> None:
-        """From now on, scrape these addresses, each under its job's name, and no others. It notices within seconds."""
+        """Scrape these addresses by job, and no others. Prometheus reads the change within seconds."""
         _write(self.targets, jobs)
 
 
@@ -51,32 +51,32 @@ async def running(
     port: int | None = None,
     configuration: Path = CONFIGURATION,
 ) -> AsyncIterator[Prometheus]:
-    """A server that scrapes each job's addresses (`host:port`, path /metrics) and evaluates the rule files.
+    """Run a server that scrapes each job's addresses (`host:port`, path /metrics) and evaluates the rule files.
 
     Raises:
-        Missing: there is none to be had here.
-        DidNotStart: it did not come up, as when a rule file is wrong.
+        Missing: Prometheus is not on this machine and cannot be installed.
+        DidNotStart: it did not start, for example because a rule file is wrong.
     """
     program = await machine.find(programs.PROMETHEUS)
     port = port or ports.free(1)[0]
     home = directory.home(NAME)
     file, targets = _lay_out(home, configuration, rules)
     _write(targets, jobs)
-    plan = ProcessSpec(
+    spec = ProcessSpec(
         name=NAME, argv=_command(program, file, port), environ=machine.environ, ready_within_s=READY_WITHIN_S
     )
-    process = Process(directory, plan, healthy=partial(ports.is_ok, port, "/-/ready"))
+    process = Process(directory, spec, healthy=partial(ports.is_ok, port, "/-/ready"))
     async with process.running():
         yield Prometheus(port=port, targets=targets, process=process)
 
 
 def shipped_rules() -> tuple[Path, ...]:
-    """The rule files that lie beside the configuration."""
+    """Return the rule files beside the configuration."""
     return tuple(sorted(CONFIGURATION.parent.glob("rules/*.yml")))
 
 
 def _lay_out(home: Path, configuration: Path, rules: Sequence[Path]) -> tuple[Path, Path]:
-    """The configuration in the home, the rules where it looks for them, and where it looks for targets."""
+    """Copy the configuration and rules to the server's directory. Return the paths of configuration and targets."""
     for name in ("rules", "targets"):
         shutil.rmtree(home / name, ignore_errors=True)
         (home / name).mkdir()
@@ -98,8 +98,8 @@ def _command(program: Path, file: Path, port: int) -> tuple[str, ...]:
 
 
 def _write(targets: Path, jobs: Mapping[str, Sequence[str]]) -> None:
-    hurry = {"__scrape_interval__": EVERY, "__scrape_timeout__": EVERY}
-    groups = [{"targets": list(addresses), "labels": {"job": job} | hurry} for job, addresses in jobs.items()]
+    often = {"__scrape_interval__": EVERY, "__scrape_timeout__": EVERY}
+    groups = [{"targets": list(addresses), "labels": {"job": job} | often} for job, addresses in jobs.items()]
     partial_file = targets.with_suffix(".partial")
     partial_file.write_bytes(msgspec.json.encode(groups))
-    partial_file.replace(targets)  # it may be read at any moment, and must be whole
+    partial_file.replace(targets)  # atomic: Prometheus may read it at any moment

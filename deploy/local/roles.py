@@ -1,8 +1,8 @@
-"""Our own processes on this machine: receivers, workers, the console, and the simulated Alipay that sends to them.
+"""Our own processes on this machine: receivers, workers, the console, and the sandbox that sends to them.
 
-Each is told everything by its environment, and nothing of its user's that has our prefix: a stack must not depend on
-what somebody exported last week. Ports are chosen before the start, so that a process that is killed and started again
-comes back where its clients, HAProxy and Prometheus look for it.
+Each gets all its settings from its environment. Variables of the user with our prefix are removed, because a stack must
+not depend on the user's shell. Ports are chosen before the start, so a process that is killed and started again has the
+same address for its clients, HAProxy and Prometheus.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from deploy.local.machine import Machine
 from deploy.local.processes import Process, ProcessSpec
 from ingest.settings import PREFIX
 
-# -P, since what happens to lie in the working directory is not ours to run.
+# -P keeps modules of the working directory from shadowing ours.
 PROGRAM = (sys.executable, "-P", "-m", "deploy.cli.main")
 READY_WITHIN_S = 60.0  # several at once on two cores, beside brokers that have just started
-STOP_WITHIN_S = 30.0  # a receiver drains, then finishes; a worker finishes a batch and leaves its group: 26 s at worst
+STOP_WITHIN_S = 30.0  # a worker that finishes its batch and leaves its group takes 26 s at worst
 
 
 class Role(Struct, frozen=True, kw_only=True):
-    """One process of ours: where it is reached, and what is done to it. `port` is 0 where it has only an admin port."""
+    """One process of ours with its ports. `port` is 0 if it has only an admin port."""
 
     port: int = 0
     admin_port: int
@@ -56,23 +56,23 @@ class Role(Struct, frozen=True, kw_only=True):
 
 
 class Program(Struct, frozen=True, kw_only=True):
-    """How the program is called, and what all its processes are told."""
+    """The command line of our program, and the settings of all its processes."""
 
     argv: tuple[str, ...] = PROGRAM
-    told: Mapping[str, str]
+    settings: Mapping[str, str]
 
     def environ(self, machine: Machine, **more: object) -> dict[str, str]:
-        """The environment of one process; `more` are settings by their names in small letters."""
+        """Return the environment of one process. `more` are settings by name in lower case, and override the others."""
         users = {name: value for name, value in machine.environ.items() if not name.upper().startswith(PREFIX)}
-        settings = {**self.told, **{name: str(value) for name, value in more.items()}}
+        settings = {**self.settings, **{name: str(value) for name, value in more.items()}}
         return (
             users
-            # The very code that runs now, wherever it lies and whatever else is installed.
+            # The processes run this very code, even if another version is installed.
             | {"PYTHONPATH": str(Path(deploy.__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
             | {PREFIX + name.upper(): value for name, value in settings.items()}
         )
 
-    def plan(self, name: str, machine: Machine, *arguments: str, **more: object) -> ProcessSpec:
+    def spec(self, name: str, machine: Machine, *arguments: str, **more: object) -> ProcessSpec:
         return ProcessSpec(
             name=name,
             argv=(*self.argv, *arguments),
@@ -83,38 +83,38 @@ class Program(Struct, frozen=True, kw_only=True):
 
 
 def receiver(directory: Directory, machine: Machine, program: Program, *, name: str, port: int, admin: int) -> Role:
-    """A receiver that is not started yet."""
+    """Return a receiver that is not started yet."""
     where = {"host": ports.LOOPBACK, "port": port, "admin_host": ports.LOOPBACK, "admin_port": admin}
-    plan = program.plan(name, machine, "ingest", **where)
+    spec = program.spec(name, machine, "ingest", **where)
 
     async def healthy() -> bool:
         return await ports.is_ok(admin, "/readyz") and await ports.answers(ports.LOOPBACK, port)
 
-    return Role(port=port, admin_port=admin, process=Process(directory, plan, healthy=healthy))
+    return Role(port=port, admin_port=admin, process=Process(directory, spec, healthy=healthy))
 
 
 def inner(directory: Directory, machine: Machine, program: Program, *, command: str, name: str, admin: int) -> Role:
-    """A worker or a console that is not started yet: it has an admin port only."""
-    plan = program.plan(name, machine, command, admin_host=ports.LOOPBACK, admin_port=admin)
-    return Role(admin_port=admin, process=Process(directory, plan, healthy=partial(ports.is_ok, admin, "/readyz")))
+    """Return a worker or console that is not started yet; it has only an admin port."""
+    spec = program.spec(name, machine, command, admin_host=ports.LOOPBACK, admin_port=admin)
+    return Role(admin_port=admin, process=Process(directory, spec, healthy=partial(ports.is_ok, admin, "/readyz")))
 
 
 def sandbox(
     directory: Directory, machine: Machine, program: Program, *, port: int, world: Path, public: str, admin: str
 ) -> Role:
-    """The simulated Alipay over a world that is there already; it confirms what is sent with that world's keys."""
+    """Return a sandbox that is not started yet. It uses the keys of an existing world."""
     where = ("--port", str(port), "--dir", str(world), "--notify", public, "--admin", admin)
-    plan = program.plan("sandbox", machine, "sandbox", *where)
-    process = Process(directory, plan, healthy=partial(ports.answers, ports.LOOPBACK, port))
+    spec = program.spec("sandbox", machine, "sandbox", *where)
+    process = Process(directory, spec, healthy=partial(ports.answers, ports.LOOPBACK, port))
     return Role(port=port, admin_port=port, process=process)
 
 
 @asynccontextmanager
 async def together(roles: Sequence[Role]) -> AsyncIterator[None]:
-    """All of them, healthy inside the context and gone after it. They start and stop at the same time.
+    """Start all of these at the same time; they are healthy inside the context and stop together after it.
 
     Raises:
-        DidNotStart: one did not come up; none runs then.
+        DidNotStart: one did not start; none runs then.
     """
     try:
         for role in roles:

@@ -1,10 +1,10 @@
-"""What somebody asked for, started in order and stopped in the reverse one, under one directory.
+"""Compose a local stack in one directory: start its servers and engine in order, and stop them in reverse.
 
-kafka.cluster, redis, postgres      each its own module; this one only composes
-engine                              our own processes over them
+redis, postgres, kafka.cluster      the servers
+engine                              our processes over them
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -21,11 +21,11 @@ from deploy.local.machine import Machine
 from deploy.local.postgres import Postgres
 from deploy.local.processes import Process
 from deploy.local.redis import Redis
-from deploy.local.steps import Steps, Untold
+from deploy.local.steps import NoSteps, Steps
 
 
 class StackSpec(Struct, frozen=True, kw_only=True):
-    """Which servers, and what of ours over them; `brokers` is 0, 1 or 3."""
+    """The servers of a stack, and the engine over them. `brokers` is 0, 1 or 3."""
 
     brokers: int = 0
     redis: bool = False
@@ -48,7 +48,7 @@ ALL = StackSpec(
 
 
 class Stack(Struct, frozen=True, kw_only=True):
-    """What was asked for, running; nothing stands for what was not."""
+    """A running stack. A server that the spec does not have is `None`."""
 
     directory: Directory
     kafka: Kafka | None = None
@@ -57,7 +57,7 @@ class Stack(Struct, frozen=True, kw_only=True):
     engine: ClusterEngine | None = None
 
     def addresses(self) -> dict[str, str]:
-        """Where clients find each server, and what of ours runs."""
+        """Return the address of each server and process, by name."""
         return {
             **({"kafka": self.kafka.bootstrap} if self.kafka else {}),
             **({"redis": self.redis.url} if self.redis else {}),
@@ -66,7 +66,7 @@ class Stack(Struct, frozen=True, kw_only=True):
         }
 
     def processes(self) -> list[Process]:
-        """Every process that is ours."""
+        """Return every process that the stack has started."""
         brokers = [broker.process for broker in self.kafka.brokers] if self.kafka else []
         servers = [server.process for server in (self.redis, self.postgres) if server]
         return [*servers, *brokers, *(self.engine.processes() if self.engine else [])]
@@ -76,62 +76,55 @@ class Stack(Struct, frozen=True, kw_only=True):
 async def running(
     path: Path,
     machine: Machine,
-    asked: StackSpec,
+    spec: StackSpec,
     *,
     fresh: bool = False,
     argv: tuple[str, ...] = roles.PROGRAM,
-    told: Mapping[str, str] | None = None,
-    brokers_told: Mapping[str, str] | None = None,
     steps: Steps | None = None,
 ) -> AsyncIterator[Stack]:
-    """All of it, healthy. `fresh` starts with no files of an earlier run, and leaves none.
+    """Start the stack. It is healthy inside the context. `fresh` deletes its files before and afterwards.
 
-    `argv` and `told` are as for `engine.running`; `brokers_told` are broker settings with the last word.
+    `argv` is the command line of our program.
 
     Raises:
-        AlreadyRunning: another stack has the directory.
-        Missing: something is not to be had on this machine.
-        DidNotStart: something did not come up; nothing runs then.
+        AlreadyRunning: another stack uses the directory.
+        Missing: a program is not on this machine and cannot be installed.
+        DidNotStart: a process did not start; nothing runs then.
     """
-    steps = steps or Untold()
+    steps = steps or NoSteps()
     async with AsyncExitStack() as stack:
         held = await stack.enter_async_context(directories.held(path, fresh=fresh))
-        started = await _servers(stack, held, machine, asked, brokers_told or {}, steps)
-        if not asked.ours.is_nothing:
-            ours = engine.running(held, machine, _found(started, asked), asked.ours, argv=argv, told=told, steps=steps)
+        started = await _start_servers(stack, held, machine, spec, steps)
+        if not spec.ours.is_nothing:
+            ours = engine.running(held, machine, _servers(started, spec), spec.ours, argv=argv, steps=steps)
             started = msgspec.structs.replace(started, engine=await stack.enter_async_context(ours))
         stack.enter_context(addresses.published(held.path, started.addresses()))
         yield started
 
 
-async def _servers(
-    stack: AsyncExitStack,
-    held: Directory,
-    machine: Machine,
-    asked: StackSpec,
-    brokers_told: Mapping[str, str],
-    steps: Steps,
+async def _start_servers(
+    stack: AsyncExitStack, held: Directory, machine: Machine, spec: StackSpec, steps: Steps
 ) -> Stack:
     started = Stack(directory=held)
-    if asked.redis:
+    if spec.redis:
         with steps.doing("Redis"):
             one = await stack.enter_async_context(redis.running(held, machine))
         started = msgspec.structs.replace(started, redis=one)
-    if asked.postgres:
+    if spec.postgres:
         with steps.doing("PostgreSQL"):
             database = await stack.enter_async_context(postgres.running(held, machine))
         started = msgspec.structs.replace(started, postgres=database)
-    if asked.brokers:
-        with steps.doing("Kafka, one broker" if asked.brokers == 1 else f"Kafka, {asked.brokers} brokers"):
-            kafka = cluster.running(held, machine, brokers=asked.brokers, more=brokers_told)
+    if spec.brokers:
+        with steps.doing("Kafka, one broker" if spec.brokers == 1 else f"Kafka, {spec.brokers} brokers"):
+            kafka = cluster.running(held, machine, brokers=spec.brokers)
             started = msgspec.structs.replace(started, kafka=await stack.enter_async_context(kafka))
     return started
 
 
-def _found(started: Stack, asked: StackSpec) -> EngineServers:
+def _servers(started: Stack, spec: StackSpec) -> EngineServers:
     return EngineServers(
         kafka=started.kafka.bootstrap if started.kafka else "",
-        brokers=asked.brokers,
+        brokers=spec.brokers,
         redis=started.redis.url if started.redis else "",
         postgres=started.postgres.dsn if started.postgres else "",
     )

@@ -1,6 +1,6 @@
-"""What happens while a stack starts, told as it happens: live at a terminal, a line each where nobody watches.
+"""Show the steps of a stack's start on stderr: live at a terminal, otherwise a line for each finished step.
 
-It goes to stderr: stdout belongs to the ready line. A step that fails is told of by the error that ends the start.
+stdout is only for the ready line. A failed step shows nothing, because the error that ends the start names it.
 """
 
 import time
@@ -15,17 +15,17 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 
 class Steps(Protocol):
-    """Is told of each step as it begins, and of its end."""
+    """Shows each step while it lasts."""
 
     def doing(self, what: str) -> AbstractContextManager[None]:
-        """The step lasts as long as the context."""
+        """Show the step `what` as long as the context lasts."""
 
     def end(self) -> None:
-        """The last step is over: what was live stands still, and others may write."""
+        """Stop the live display, so that other text may follow."""
 
 
-class Untold:
-    """For those who want to hear of nothing."""
+class NoSteps:
+    """Shows nothing."""
 
     def doing(self, what: str) -> AbstractContextManager[None]:
         return nullcontext()
@@ -51,7 +51,7 @@ class StepLines:
 
 
 class LiveSteps:
-    """A line for each step that turns while the step lasts."""
+    """A line with a spinner for each step."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -71,7 +71,7 @@ class LiveSteps:
 
 @contextmanager
 def shown() -> Iterator[Steps]:
-    """What suits the stderr we have."""
+    """Provide live steps if stderr is a terminal, otherwise lines."""
     console = Console(stderr=True)
     with ExitStack() as stack:
         if not console.is_terminal:

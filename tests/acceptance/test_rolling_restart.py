@@ -71,7 +71,7 @@ async def ended(role: Role) -> float:
     began = time.monotonic()
     await role.process.stop()
     took = time.monotonic() - began
-    assert role.process.code == 0, role.process.told("did not end well")
+    assert role.process.code == 0, role.process.with_log("did not end well")
     return took
 
 

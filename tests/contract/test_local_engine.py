@@ -48,9 +48,9 @@ async def directory() -> AsyncIterator[Directory]:
 
 @asynccontextmanager
 async def running(
-    directory: Directory, machine: Machine, wished: EngineSpec, servers: EngineServers | None = None, **told: str
+    directory: Directory, machine: Machine, wished: EngineSpec, servers: EngineServers | None = None, **settings: str
 ) -> AsyncIterator[ClusterEngine]:
-    started = engine.running(directory, machine, servers or EngineServers(), wished, argv=STANDIN, told=told)
+    started = engine.running(directory, machine, servers or EngineServers(), wished, argv=STANDIN, settings=settings)
     async with shared.had(started) as ours:
         yield ours
 
@@ -245,7 +245,7 @@ async def test_a_subset_with_servers_of_its_own_has_addresses(tmp_path: Path, ma
 
 async def test_haproxy_finds_no_fault_in_the_shipped_file(machine: Machine) -> None:
     program = await found(machine, programs.HAPROXY)
-    two = [haproxy.Behind(public=f"127.0.0.1:{port}", admin=f"127.0.0.1:{port + 1}") for port in (1, 3)]
+    two = [haproxy.Backend(public=f"127.0.0.1:{port}", admin=f"127.0.0.1:{port + 1}") for port in (1, 3)]
     for receivers in (two[:1], two, two * 2):
         told = haproxy.variables(receivers, port=ports.free(1)[0], stats_port=ports.free(1)[0])
         done = await run(program, "-c", "-f", haproxy.CONFIGURATION, env=told)

@@ -37,7 +37,7 @@ def sharded(servers: Servers) -> Redis:
 
 @pytest.fixture(scope="module")
 def sentinel(servers: Servers, server: Redis) -> Redis:
-    return servers.start(partial(redis.watching, masters={"orders": server.port}))
+    return servers.start(partial(redis.running_sentinel, masters={"orders": server.port}))
 
 
 def eager() -> RedisBreaker:
@@ -217,7 +217,7 @@ async def test_locks_work_after_sentinels_have_promoted_a_replica(servers: Serve
     first = servers.start(partial(redis.running, name="first-redis"))
     copying = {"replicaof": f"127.0.0.1 {first.port}"}
     second = servers.start(partial(redis.running, name="second-redis", more=copying))
-    sentinel = servers.start(partial(redis.watching, masters={"paid": first.port}, name="promoting-sentinel"))
+    sentinel = servers.start(partial(redis.running_sentinel, masters={"paid": first.port}, name="promoting-sentinel"))
     operator: Any = Client(port=sentinel.port)
     locks = RedisLocks(clients.connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/paid"))
     try:

@@ -151,7 +151,7 @@ async def a_start_is_refused(cluster: Cluster, name: str) -> None:
     with pytest.raises(DidNotStart):
         await strict.process.start()
     assert strict.process.code == 1
-    said = strict.process.said()
+    said = strict.process.output()
     assert f"{name} has min.insync.replicas 1; it must be at least 2" in said
     assert "alipay-notify topics apply" in said
     assert "Traceback" not in said

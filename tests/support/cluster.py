@@ -22,7 +22,7 @@ from deploy.load import corpus, generator, judge, origin, topic, verification
 from deploy.load.api import Api
 from deploy.load.corpus import Mix, Share, SignedRequest
 from deploy.load.generator import Call, LoadLimits, Schedule, SendAttempt, Target
-from deploy.load.progress import Unseen
+from deploy.load.progress import NoProgress
 from deploy.load.verification import Verified
 from deploy.load.wire import WireAnswer
 from deploy.local import engine, ports, processes, roles
@@ -92,12 +92,12 @@ class Cluster(Struct, frozen=True, kw_only=True):
 
     async def command(self, *arguments: str) -> None:
         """`alipay-notify …`, as an operator would call it; fails the test where it fails."""
-        plan = self.program.plan(f"{arguments[0]}-{next(_numbers)}", self.machine, *arguments)
+        plan = self.program.spec(f"{arguments[0]}-{next(_numbers)}", self.machine, *arguments)
         await processes.finish(self.directory, plan)
 
     async def apply_topics(self, prefix: str = "") -> None:
         """Have the topics as they should be."""
-        more = ("--development",) * (self.program.told["development"] == "true")
+        more = ("--development",) * (self.program.settings["development"] == "true")
         where = ("--kafka", self.kafka.bootstrap, "--topic-prefix", prefix or self.prefix)
         await self.command("topics", "apply", *where, *more, "--yes")
 
@@ -128,7 +128,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
     def another(self, command: str, name: str, **told: object) -> Role:
         """One more process beside those of the engine, not started; `told` has the last word."""
         program = msgspec.structs.replace(
-            self.program, told={**self.program.told, **{each: str(value) for each, value in told.items()}}
+            self.program, settings={**self.program.settings, **{each: str(value) for each, value in told.items()}}
         )
         public, admin = ports.free(2)
         if command == "ingest":
@@ -190,7 +190,7 @@ async def running(
         redis=redis.url if redis else "",
         postgres=dsn,
     )
-    async with engine.running(directory, machine, servers, wished, told=settings) as started:
+    async with engine.running(directory, machine, servers, wished, settings=settings) as started:
         all_told = {
             "accounts": str(started.world.accounts_file),
             "kafka": servers.kafka,
@@ -203,7 +203,7 @@ async def running(
             engine=started,
             directory=directory,
             machine=machine,
-            program=Program(told=all_told),
+            program=Program(settings=all_told),
             kafka=kafka,
             postgres=postgres,
             dsn=dsn,
@@ -261,7 +261,7 @@ class Sending:
         # A schedule begins a moment later, so that connections are there.
         schedule = Schedule(start=time.monotonic() + 0.3, rate=self._rate)
         await generator.run(
-            self._supply, target, schedule=schedule, limits=limits, judge=self._is_right, observer=self, again=self
+            self._supply, target, schedule=schedule, limits=limits, judge=self._is_right, observer=self, retries=self
         )
 
     def end(self) -> None:
@@ -273,7 +273,7 @@ class Sending:
         """Whether everything that was signed has been sent."""
         return self._called == len(self._signed)
 
-    # open_loop.Watch
+    # generator.LoadObserver
 
     def dispatched(self, late_s: float) -> None:
         self._called += 1
@@ -283,10 +283,10 @@ class Sending:
     def ended(self, attempt: SendAttempt) -> None:
         self.attempts.append(attempt)
 
-    # open_loop.Again
+    # generator.RetryPolicy
 
     def delay_s(self, attempt: SendAttempt) -> float | None:
-        if self._signed[attempt.index].told.forged or attempt.outcome == "unsent":
+        if self._signed[attempt.index].sent.forged or attempt.outcome == "unsent":
             return None
         return min(0.2 * 2.0 ** min(attempt.number - 1, 10), AGAIN_S_MAX)
 
@@ -294,14 +294,14 @@ class Sending:
         one = self._signed[index]
         # A form's times are whole seconds, and no two tellings of Alipay's are of the same one.
         at = datetime.now(UTC) + timedelta(seconds=number)
-        return corpus.retold(one.request, self._account(index), host=self._host, at=at)
+        return corpus.signed_again(one.request, self._account(index), host=self._host, at=at)
 
     def _account(self, index: int) -> SandboxAccount:
-        return self._cluster.engine.world.account(self._signed[index].told.account)
+        return self._cluster.engine.world.account(self._signed[index].sent.account)
 
     def _is_right(self, index: int, answer: WireAnswer) -> bool:
         """What has to be answered: the word that Alipay waits for to what is genuine, and 401 to what is not."""
-        if self._signed[index].told.forged:
+        if self._signed[index].sent.forged:
             return answer.status == 401
         is_antom = self._account(index).identity.product == "antom"
         return delivery.judge(answer.status, answer.body, antom=is_antom)[0] == "ok"
@@ -317,7 +317,7 @@ class Sending:
         return [
             each
             for each in self.attempts
-            if each.outcome == "ok" and since <= each.began < upto and not self._signed[each.index].told.forged
+            if each.outcome == "ok" and since <= each.began < upto and not self._signed[each.index].sent.forged
         ]
 
     def first_success_after(self, moment: float) -> float | None:
@@ -336,19 +336,24 @@ class Sending:
         """The verdict, when all has settled; fails the test with every finding."""
         # What is answered 401 as it should be is no acknowledgement to the ledger.
         attempts = [
-            msgspec.structs.replace(each, outcome="refused") if self._signed[each.index].told.forged else each
+            msgspec.structs.replace(each, outcome="refused") if self._signed[each.index].sent.forged else each
             for each in self.attempts
         ]
-        orders = judge.orders([one.told for one in self._signed[: self._called]], attempts)
+        orders = judge.orders([one.sent for one in self._signed[: self._called]], attempts)
         touched = {named: order for named, order in orders.items() if order.was_called}
         until = time.monotonic() + within_s
         connection = {"bootstrap_servers": self._cluster.kafka.bootstrap}
         events = topic.feed(connection, self._cluster.topic(topics.ORDER_EVENT), {})
         async with Api(self._cluster.console.admin_url, until=until) as pages, events as feed:
             verified = await verification.verify(
-                touched, prefix=f"{corpus.run_name(self._seed)}-", pages=pages, feed=feed, until=until, stage=Unseen()
+                touched,
+                prefix=f"{corpus.run_name(self._seed)}-",
+                pages=pages,
+                feed=feed,
+                until=until,
+                stage=NoProgress(),
             )
-        found = [*judge.of_answers(touched.values(), repeated=True), *verified.findings]
+        found = [*judge.check_answers(touched.values(), repeated=True), *verified.findings]
         assert found == [], f"{len(found)} findings, the first: {found[:5]}"
         return verified
 
@@ -366,7 +371,7 @@ async def sending(
         Share(seed=seed),
         total=round(rate * seconds),
         accounts=[world.account(name) for name in origin.verifiable_offline(world)],
-        mixed=mixed,
+        mix=mixed,
         host=f"{host}:{port}",
         now=datetime.now(UTC),
     )

@@ -1,24 +1,13 @@
-"""What a local broker is told: `server.properties`, as production would have it where that can be seen from outside.
+"""Run a real Kafka on loopback, as one or three combined KRaft nodes, or use a cluster that already runs.
 
-Three listeners, because three kinds of callers may be told apart: clients (whose advertised address may be a proxy's,
-else they would walk around it), the other brokers, and the controllers. With three nodes everything is kept three
-times and acknowledged by two; one node can only be a laptop's.
+The brokers' settings are those of production where clients can see them. With three nodes, every record has three
+copies and two brokers acknowledge it. A cluster is ready when it knows every node as a broker and a consumer group
+finds its coordinator; an open port proves neither.
 
-Whether a Kafka is there: real requests, as a client would send them.
+A killed broker can start again only when the controllers take it for dead: after `broker.session.timeout.ms`, nine
+seconds by default.
 
-A port that accepts says little about a broker: it may still read its logs, or be alone in its quorum. So it is asked
-for the brokers it knows, and for a group's coordinator, which for some seconds after the start is not to be had.
-
-A real Kafka on loopback: one or three combined KRaft nodes, or the cluster that already runs somewhere.
-
-The nodes start one after another, since several JVMs starting at once keep two cores from everything else, and are then
-awaited together, since one alone has no quorum. They are stopped together too, but a broker that leaves in good order
-asks the controllers for leave, and the last of three would ask in vain: it is killed, and recovers at its next start.
-
-A broker that was killed comes back only when the controllers take it for dead: after `broker.session.timeout.ms`, nine
-seconds unless `more` says otherwise.
-
-`ALIPAY_NOTIFY_KAFKA=host:port,…` names a cluster to use instead. Nothing is started then, and nothing stopped.
+`ALIPAY_NOTIFY_KAFKA=host:port,…` names a running cluster to use instead. Then nothing is started or stopped.
 """
 
 import asyncio
@@ -42,9 +31,21 @@ from deploy.local.machine import Machine
 from deploy.local.ports import LOOPBACK
 from deploy.local.processes import DidNotStart, Process, ProcessSpec
 
+RUNNING_CLUSTER = "ALIPAY_NOTIFY_KAFKA"
+LOGGING = Path(__file__).with_name("log4j2.properties")
+# Three brokers with these heaps take a good gigabyte together.
+BROKER_JVM = ("-Xms384m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError")
+TOOL_JVM = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1")
+READY_WITHIN_S = 90.0
+STOP_WITHIN_S = 8.0
+ALONE_WITHIN_S = 1.0  # time for the other brokers to stop after the quorum has gone
+ASK_WITHIN_S = 5.0
+POLL_S = 0.1
+PROBE_GROUP = "alipay-notify-probe"  # looked up, never joined
+
 
 class Node(Struct, frozen=True, kw_only=True):
-    """One combined broker and controller, by its ports. `advertised` is where clients are told to find it."""
+    """One combined broker and controller, with its ports. `advertised` is the port that clients are sent to."""
 
     number: int
     client: int
@@ -54,12 +55,14 @@ class Node(Struct, frozen=True, kw_only=True):
 
 
 def properties(node: Node, nodes: Sequence[Node], files: Path, more: Mapping[str, str]) -> str:
-    """The node's file. What stands in `more` has the last word."""
-    told = _who_it_is(node, nodes, files) | _how_safe(len(nodes)) | _how_small() | dict(more)
-    return "".join(f"{name}={value}\n" for name, value in told.items())
+    """Return the node's `server.properties`. `more` overrides our settings."""
+    settings = _identity(node, nodes, files) | _durability(len(nodes)) | _size() | dict(more)
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
-def _who_it_is(node: Node, nodes: Sequence[Node], files: Path) -> dict[str, str]:
+def _identity(node: Node, nodes: Sequence[Node], files: Path) -> dict[str, str]:
+    # Clients, brokers and controllers have a listener each. A client's advertised address may be a proxy's, and only
+    # with a listener of their own do the brokers go around it.
     return {
         "node.id": str(node.number),
         "process.roles": "broker,controller",
@@ -76,7 +79,7 @@ def _who_it_is(node: Node, nodes: Sequence[Node], files: Path) -> dict[str, str]
     }
 
 
-def _how_safe(nodes: int) -> dict[str, str]:
+def _durability(nodes: int) -> dict[str, str]:
     copies = str(min(nodes, 3))
     acknowledged = "2" if nodes >= 3 else "1"
     return {
@@ -92,8 +95,8 @@ def _how_safe(nodes: int) -> dict[str, str]:
     }
 
 
-def _how_small() -> dict[str, str]:
-    """What a machine of two cores is spared: threads, partitions of internal topics, buffers, waiting for members."""
+def _size() -> dict[str, str]:
+    """Return settings for a machine of two cores: few threads and internal partitions, small buffers, no wait."""
     return {
         "num.partitions": "12",
         "num.network.threads": "2",
@@ -106,56 +109,8 @@ def _how_small() -> dict[str, str]:
     }
 
 
-ASK_WITHIN_S = 5.0
-PROBE_GROUP = "alipay-notify-probe"  # asked for, never joined
-
-
-async def brokers(addresses: str) -> Sequence[int]:
-    """The brokers that the first of the addresses to answer knows to be up; none where nobody answers."""
-    try:
-        async with _asked(addresses) as client:
-            return tuple(sorted(broker.nodeId for broker in client.cluster.brokers()))
-    except (KafkaError, OSError):
-        return ()
-
-
-async def coordinates_groups(addresses: str) -> bool:
-    """Whether consumers could join a group now. Asking makes the topic of the groups' offsets where there is none."""
-    try:
-        async with _asked(addresses) as client:
-            await client.coordinator_lookup(CoordinationType.GROUP, PROBE_GROUP)
-    except (KafkaError, OSError):
-        return False
-    return True
-
-
-@asynccontextmanager
-async def _asked(addresses: str) -> AsyncIterator[AIOKafkaClient]:
-    """A client that has read the cluster's metadata."""
-    there = [address for address in addresses.split(",") if await ports.answers(*ports.parts(address))]
-    if not there:  # aiokafka would log an error for each refused connection; while a server starts, that is no error
-        raise ConnectionRefusedError(addresses)
-    client = AIOKafkaClient(bootstrap_servers=there, request_timeout_ms=int(ASK_WITHIN_S * 1_000))
-    try:
-        await client.bootstrap()
-        yield client
-    finally:
-        await client.close()
-
-
-RUNNING_CLUSTER = "ALIPAY_NOTIFY_KAFKA"
-LOGGING = Path(__file__).with_name("log4j2.properties")
-# Three of these, with what a JVM needs besides its heap, take a good gigabyte.
-BROKER_JVM = ("-Xms384m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError")
-TOOL_JVM = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1")
-READY_WITHIN_S = 90.0
-STOP_WITHIN_S = 8.0
-ALONE_WITHIN_S = 1.0  # how long the rest may take once the quorum has gone that would let them leave in good order
-POLL_S = 0.1
-
-
 class Broker(Struct, frozen=True, kw_only=True):
-    """One node: where clients reach it, and its process to stop, kill, freeze and start again."""
+    """One node with its process."""
 
     node: Node
     process: Process
@@ -166,23 +121,23 @@ class Broker(Struct, frozen=True, kw_only=True):
 
 
 class Kafka(Struct, frozen=True, kw_only=True):
-    """A cluster that answers. `brokers` is empty where it is not ours."""
+    """A cluster that answers. `brokers` is empty if we did not start it."""
 
     bootstrap: str
     brokers: tuple[Broker, ...] = ()
 
     async def ready(self, within_s: float = READY_WITHIN_S) -> None:
-        """Returns when every broker is known to the cluster, and a group finds its coordinator.
+        """Wait until the cluster knows every broker, and a group finds its coordinator.
 
         Raises:
-            DidNotStart: that does not come about in time.
+            DidNotStart: the cluster is not ready in time.
         """
         try:
             async with asyncio.timeout(within_s):
                 while not await self._is_ready():
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise DidNotStart(f"the Kafka at {self.bootstrap} was not ready after {within_s:.0f} s") from None
+            raise DidNotStart(f"Kafka at {self.bootstrap} was not ready after {within_s:.0f} s") from None
 
     async def _is_ready(self) -> bool:
         seen = await brokers(self.bootstrap)
@@ -199,14 +154,14 @@ async def running(
     nodes: Sequence[Node] = (),
     more: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Kafka]:
-    """A cluster of that many nodes, ready for producers and groups; or the one that the environment names.
+    """Run a cluster of that many nodes, ready for producers and groups, or use the one that the environment names.
 
-    `nodes` are those of `nodes_for`, where somebody has to know their ports before: proxies, which are called as part
-    of the health check, or `more`, broker settings that have the last word.
+    `nodes` (from `nodes_for`) let the caller know the ports before the start, for proxies or for `more`. `more` are
+    broker settings that override ours.
 
     Raises:
-        Missing: Kafka, Java or Maven is not to be had here.
-        DidNotStart: a node did not come up, or the running cluster does not answer.
+        Missing: Kafka, Java or Maven is not on this machine and cannot be installed.
+        DidNotStart: a node did not start, or the running cluster does not answer.
     """
     if named := machine.environ.get(RUNNING_CLUSTER):
         kafka = Kafka(bootstrap=named)
@@ -226,21 +181,21 @@ async def running(
 
 
 def nodes_for(count: int, advertised: Sequence[int] = ()) -> tuple[Node, ...]:
-    """That many nodes on free ports."""
+    """Return that many nodes on free ports. `advertised` are the ports of proxies in front of them, if any."""
     if advertised and len(advertised) != count:
-        raise ValueError(f"{count} brokers, and {len(advertised)} advertised ports")
+        raise ValueError(f"{count} brokers, but {len(advertised)} advertised ports")
     drawn = ports.free(3 * count)
     clients = drawn[:count]
     return tuple(
-        Node(number=number, client=client, broker=broker, controller=controller, advertised=told)
-        for number, client, broker, controller, told in zip(
+        Node(number=number, client=client, broker=broker, controller=controller, advertised=shown)
+        for number, client, broker, controller, shown in zip(
             range(1, count + 1), clients, drawn[count::2], drawn[count + 1 :: 2], advertised or clients, strict=True
         )
     )
 
 
 def _home(directory: Directory, node: Node, nodes: Sequence[Node]) -> Path:
-    # The number of nodes is part of the name: what three have agreed on is no start for one.
+    # The number of nodes is part of the name, because one node cannot start from the metadata of three.
     return directory.home(f"kafka-{node.number}-of-{len(nodes)}")
 
 
@@ -256,7 +211,7 @@ def _broker(
     file = home / "server.properties"
     file.write_text(properties(node, nodes, home / "files", more), encoding="utf-8")
     logging = f"-Dlog4j2.configurationFile={LOGGING.as_uri()}"
-    plan = ProcessSpec(
+    spec = ProcessSpec(
         name=f"kafka-{node.number}",
         argv=installed.command(*BROKER_JVM, logging, "kafka.Kafka", str(file)),
         environ=machine.environ,
@@ -267,38 +222,40 @@ def _broker(
     async def healthy() -> bool:
         return node.number in await brokers(f"{ports.LOOPBACK}:{node.client}")
 
-    return Broker(node=node, process=Process(directory, plan, healthy=healthy))
+    return Broker(node=node, process=Process(directory, spec, healthy=healthy))
 
 
 async def _format(directory: Directory, machine: Machine, installed: Installation, nodes: Sequence[Node]) -> None:
-    """Prepare the homes that are new; all of a cluster under one id, also where the last run got only half-way."""
+    """Format the new nodes' directories with the cluster's id, even if an earlier run was interrupted half-way."""
     for node in nodes:
         home = _home(directory, node, nodes)
         if (home / "files" / "meta.properties").exists():
             continue
         arguments = ("kafka.tools.StorageTool", "format", "--ignore-formatted")
         naming = ("-t", _cluster_id(directory, nodes), "-c", str(home / "server.properties"))
-        plan = ProcessSpec(
+        spec = ProcessSpec(
             name=f"kafka-{node.number}-format",
             argv=installed.command(*TOOL_JVM, *arguments, *naming),
             environ=machine.environ,
         )
-        await processes.finish(directory, plan)
+        await processes.finish(directory, spec)
 
 
 def _cluster_id(directory: Directory, nodes: Sequence[Node]) -> str:
     path = _home(directory, nodes[0], nodes) / "cluster-id"
     if not path.exists():
-        # One that began with a dash would be taken for an option.
+        # An id that begins with a dash would be taken for an option.
         drawn = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
         path.write_text(drawn.replace("-", "A"), encoding="ascii")
     return path.read_text(encoding="ascii")
 
 
 async def _start(kafka: Kafka) -> None:
+    # One after another, because several starting JVMs leave two cores no time for anything else. Then they are awaited
+    # together, because one node alone has no quorum.
     for broker in kafka.brokers:
         broker.process.spawn()
-        # The controller's port opens when most of a node's start is over.
+        # The controller's port opens late in a node's start.
         await broker.process.until(partial(ports.answers, ports.LOOPBACK, broker.node.controller))
     for broker in kafka.brokers:
         await broker.process.ready()
@@ -306,6 +263,8 @@ async def _start(kafka: Kafka) -> None:
 
 
 async def _stop(brokers: Sequence[Broker]) -> None:
+    # A stopping broker asks the controllers for a controlled shutdown. Once the quorum has gone, the rest would ask in
+    # vain: they are killed, and recover at their next start.
     stopping = [asyncio.create_task(broker.process.stop()) for broker in brokers]
     until_no_quorum = len(brokers) // 2 + 1
     for leaving in islice(asyncio.as_completed(stopping), until_no_quorum):
@@ -314,3 +273,36 @@ async def _stop(brokers: Sequence[Broker]) -> None:
     if late:
         await asyncio.gather(*(broker.process.kill() for broker in brokers))
         await asyncio.wait(late)
+
+
+async def brokers(addresses: str) -> Sequence[int]:
+    """Return the ids of the live brokers, as the first answering address knows them; none if none answers."""
+    try:
+        async with _client(addresses) as client:
+            return tuple(sorted(broker.nodeId for broker in client.cluster.brokers()))
+    except (KafkaError, OSError):
+        return ()
+
+
+async def coordinates_groups(addresses: str) -> bool:
+    """Return whether consumers can join a group. Before the first group, asking creates the topic of group offsets."""
+    try:
+        async with _client(addresses) as client:
+            await client.coordinator_lookup(CoordinationType.GROUP, PROBE_GROUP)
+    except (KafkaError, OSError):
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _client(addresses: str) -> AsyncIterator[AIOKafkaClient]:
+    """Provide a client that has read the cluster's metadata."""
+    answering = [address for address in addresses.split(",") if await ports.answers(*ports.parts(address))]
+    if not answering:  # aiokafka logs an error for each refused connection, which is normal while a broker starts
+        raise ConnectionRefusedError(addresses)
+    client = AIOKafkaClient(bootstrap_servers=answering, request_timeout_ms=int(ASK_WITHIN_S * 1_000))
+    try:
+        await client.bootstrap()
+        yield client
+    finally:
+        await client.close()

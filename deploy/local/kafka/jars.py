@@ -1,7 +1,7 @@
-"""Where the broker's jars come from: an installed Kafka, or what `pom.xml` pins, brought by Maven once and then kept.
+"""Provide the broker's jars: those of `KAFKA_HOME`, or those that `pom.xml` pins, downloaded once by Maven.
 
-They are kept in the user's cache, in a directory that appears only when it is whole, so that an interrupted download is
-never taken for a Kafka. It remembers the pom it was made from; another pom makes it anew.
+Downloaded jars are kept in the user's cache. Their directory appears only when it is complete, so an interrupted
+download is never used. It records the pom it was made from; another pom replaces it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from deploy.local.machine import Machine, Missing
 
 POM = Path(__file__).with_name("pom.xml")
 MADE_FROM = "made-from-pom"
-BRING_WITHIN_S = 600.0
+DOWNLOAD_WITHIN_S = 600.0
 
 
 class Installation(Struct, frozen=True, kw_only=True):
@@ -33,39 +33,39 @@ class Installation(Struct, frozen=True, kw_only=True):
     jars: Path
 
     def command(self, *arguments: str) -> tuple[str, ...]:
-        """The command line that runs something from the jars."""
+        """Return the command line that runs a class from the jars."""
         return (str(self.java), "-cp", str(self.jars / "*"), *arguments)
 
 
 async def installation(machine: Machine) -> Installation:
-    """Java, and the jars of `KAFKA_HOME` or else of the pom.
+    """Return Java, and the jars of `KAFKA_HOME` or else of the pom.
 
     Raises:
-        Missing: something is not to be had; for the jars it ends with what Maven said.
+        Missing: Java or Maven is missing, or the jars cannot be downloaded; then the message has Maven's error.
     """
     java = await _java(machine)
     if home := machine.environ.get("KAFKA_HOME"):
         if not list(Path(home, "libs").glob("kafka_*.jar")):
-            raise Missing("Kafka", ("unset KAFKA_HOME",), f"{home}/libs holds no Kafka")
+            raise Missing("Kafka", ("unset KAFKA_HOME",), f"KAFKA_HOME: {home}/libs has no kafka_*.jar")
         return Installation(java=java, jars=Path(home, "libs"))
     return Installation(java=java, jars=await _pinned(machine))
 
 
 def version() -> str:
-    """The Kafka that the pom pins."""
+    """Return the Kafka version that the pom pins."""
     found = re.search(r"<kafka\.version>([^<]+)</kafka\.version>", POM.read_text(encoding="utf-8"))
     assert found, f"{POM} names no Kafka"
     return found[1]
 
 
 def cache(machine: Machine) -> Path:
-    """Where the pinned jars are kept."""
+    """Return the directory of the downloaded jars."""
     caches = machine.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "alipay-notify" / f"kafka-{version()}"
 
 
 def is_kept(directory: Path) -> bool:
-    """Whether the directory holds what the pom asks for."""
+    """Return whether the directory has the jars of this pom."""
     made_from = directory / MADE_FROM
     return made_from.is_file() and made_from.read_text(encoding="ascii") == _fingerprint()
 
@@ -84,17 +84,17 @@ async def _pinned(machine: Machine) -> Path:
     directory = cache(machine)
     if not is_kept(directory):
         maven = await machine.find(programs.MAVEN)
-        await asyncio.to_thread(_bring, maven, directory)
+        await asyncio.to_thread(_download, maven, directory)
     return directory
 
 
-def _bring(maven: Path, directory: Path) -> None:
-    """Let Maven copy the jars beside the directory, then put them in its place. Whoever comes meanwhile waits."""
+def _download(maven: Path, directory: Path) -> None:
+    """Let Maven copy the jars beside the directory, then rename them to it. Another process waits meanwhile."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _alone(directory.with_name(f"{directory.name}.lock")):
         if is_kept(directory):
             return
-        typer.echo(f"bringing Kafka {version()} with Maven (once) …", err=True)
+        typer.echo(f"downloading Kafka {version()} with Maven (once) …", err=True)
         partial = directory.with_name(f"{directory.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         _copy_jars(maven, partial)
@@ -104,7 +104,7 @@ def _bring(maven: Path, directory: Path) -> None:
 
 
 def _copy_jars(maven: Path, into: Path) -> None:
-    # Maven may only read the pom's own directory, which may be an installed package: all it writes goes to `into`.
+    # Maven writes only to `into`, because the pom's directory may be read-only.
     argv = [str(maven), "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={into}"]
     try:
         done = subprocess.run(
@@ -113,18 +113,18 @@ def _copy_jars(maven: Path, into: Path) -> None:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=BRING_WITHIN_S,
+            timeout=DOWNLOAD_WITHIN_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise Missing("Kafka", _commands(maven), f"Maven took longer than {BRING_WITHIN_S:.0f} s") from None
+        raise Missing("Kafka", _commands(maven), f"Maven took longer than {DOWNLOAD_WITHIN_S:.0f} s") from None
     if done.returncode or not list(into.glob("kafka_*.jar")):
-        said = (done.stdout + done.stderr).strip().splitlines()
-        raise Missing("Kafka", _commands(maven), said[0] if said else f"Maven ended with {done.returncode}")
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        raise Missing("Kafka", _commands(maven), lines[0] if lines else f"Maven ended with {done.returncode}")
 
 
 def _commands(maven: Path) -> tuple[str, ...]:
-    """What a person may do: let Maven fetch the same artifacts and watch it, or name a Kafka that is there already."""
+    """Return two remedies: download the same artifacts with visible output, or name an installed Kafka."""
     return (f"{maven} -B -f {POM} dependency:resolve", "export KAFKA_HOME=/path/to/kafka")
 
 

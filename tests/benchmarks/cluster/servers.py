@@ -130,7 +130,7 @@ def receiver(servers: Servers, place: Place) -> Role:
     port, admin = ports.free(2)
     name = f"ingest-{place.told['group']}"
     return roles.receiver(
-        servers.stack.directory, servers.machine, Program(told=place.told), name=name, port=port, admin=admin
+        servers.stack.directory, servers.machine, Program(settings=place.told), name=name, port=port, admin=admin
     )
 
 
@@ -138,7 +138,7 @@ def worker(servers: Servers, place: Place) -> Role:
     """`alipay-notify worker`, not started."""
     (admin,) = ports.free(1)
     name = f"worker-{place.told['group']}"
-    program = Program(told=place.told)
+    program = Program(settings=place.told)
     return roles.inner(servers.stack.directory, servers.machine, program, command="worker", name=name, admin=admin)
 
 

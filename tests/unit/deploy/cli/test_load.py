@@ -1,4 +1,4 @@
-"""`load` from outside: arguments, output, exit codes; against a receiver that answers as the test has it."""
+"""`load` from outside: arguments, output and exit codes, against a receiver with the test's answers."""
 
 import builtins
 import json
@@ -24,7 +24,7 @@ FIELDS = {
 
 
 class Receiver(ThreadingHTTPServer):
-    """Answers every request alike, but the first `busy`, with 503."""
+    """Gives every request the same answer, except for the first `busy`, which get 503."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -83,7 +83,7 @@ def run(*arguments: str, env: Mapping[str, str] | None = None) -> Result:
 
 
 def short(directory: Path, url: str, *more: str) -> tuple[str, ...]:
-    # Of those that are answered by the word itself, unless the test says which.
+    # Accounts whose answer is the word `success`, unless the test names others.
     forms: tuple[str, ...] = ("--account", "demo-cn", "--account", "demo-app", "--account", "demo-md5")
     if "--account" in more or "/notify/" in url:
         forms = ()
@@ -94,8 +94,8 @@ def short(directory: Path, url: str, *more: str) -> tuple[str, ...]:
 
 
 def answered(done: Result) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def test_a_run_that_is_answered_ends_well_and_says_what_was_not_looked_at(directory: Path, receiver: Receiver) -> None:
@@ -108,22 +108,22 @@ def test_a_run_that_is_answered_ends_well_and_says_what_was_not_looked_at(direct
 
 def test_the_json_has_its_fields_whatever_happened(directory: Path, receiver: Receiver) -> None:
     done = run(*short(directory, receiver.url, "--forgeries", "0", "--seed", "5", "--output", "json"))
-    told = answered(done)
-    assert told.keys() == FIELDS
-    assert (told["passed"], told["calls"], told["seed"], told["verification"]) == (True, 40, 5, None)
-    assert told["answers"] == {"ok": 40, "refused": 0, "silent": 0, "unsent": 0}
-    assert told["latency_ms"].keys() == {"p50", "p90", "p99", "p99_9", "max"}
-    assert 0 < told["latency_ms"]["p50"] <= told["latency_ms"]["max"]
-    assert told["rate"] == pytest.approx(40, rel=0.3)
-    assert set(told["findings"].values()) == {0}
+    result = answered(done)
+    assert result.keys() == FIELDS
+    assert (result["passed"], result["calls"], result["seed"], result["verification"]) == (True, 40, 5, None)
+    assert result["answers"] == {"ok": 40, "refused": 0, "silent": 0, "unsent": 0}
+    assert result["latency_ms"].keys() == {"p50", "p90", "p99", "p99_9", "max"}
+    assert 0 < result["latency_ms"]["p50"] <= result["latency_ms"]["max"]
+    assert result["rate"] == pytest.approx(40, rel=0.3)
+    assert set(result["findings"].values()) == {0}
 
 
 def test_forgeries_that_are_believed_are_exit_code_3_and_named(directory: Path, receiver: Receiver) -> None:
     done = run(*short(directory, receiver.url, "--forgeries", "0.2", "--output", "json"))
     assert done.exit_code == 3
-    told = answered(done)
-    assert told["findings"]["believed"] == told["told"]["forged"] == 8
-    assert {one["what"] for one in told["first_findings"]} == {"believed"}
+    result = answered(done)
+    assert result["findings"]["believed"] == result["told"]["forged"] == 8
+    assert {one["what"] for one in result["first_findings"]} == {"believed"}
 
 
 def test_genuine_ones_that_are_turned_away_are_a_failure_where_it_is_all_of_them(
@@ -132,11 +132,11 @@ def test_genuine_ones_that_are_turned_away_are_a_failure_where_it_is_all_of_them
     receiver.answer = (401, b"fail")
     done = run(*short(directory, receiver.url))
     assert done.exit_code == 1
-    assert "Not one was acknowledged" in done.stderr
+    assert "no notification was acknowledged" in done.stderr
 
 
 def test_another_answer_than_success_or_503_to_a_genuine_one_is_found(directory: Path, receiver: Receiver) -> None:
-    """The receiver here says `success` to Antom too, which wants JSON."""
+    """This receiver answers `success` to Antom too, which requires JSON."""
     both = ("--account", "demo-cn", "--account", "demo-antom")
     done = run(*short(directory, receiver.url, *both, "--forgeries", "0", "--output", "json"))
     assert done.exit_code == 3
@@ -161,26 +161,26 @@ def test_what_was_not_acknowledged_is_uncertain_and_with_retry_it_is_sent_again(
     alone = ("--account", "demo-cn", "--forgeries", "0", "--duplicates", "0")
     again = answered(run(*short(directory, receiver.url, *alone, "--retry", "--output", "json")))
     assert (again["passed"], again["answers"]["ok"], again["repeats"]) == (True, 40, 10)
-    tellings: dict[str, set[str]] = {}
+    signatures_of: dict[str, set[str]] = {}
     for _, form in receiver.asked:
-        tellings.setdefault(form["notify_id"], set()).add(form["sign"])
-    assert sum(len(signatures) for signatures in tellings.values()) == 50, "each telling is signed anew"
+        signatures_of.setdefault(form["notify_id"], set()).add(form["sign"])
+    assert sum(len(signatures) for signatures in signatures_of.values()) == 50, "each retry is signed anew"
 
 
 def test_with_retry_what_is_never_acknowledged_is_found(directory: Path, receiver: Receiver) -> None:
     receiver.answer = (503, b"fail")
     done = run(*short(directory, receiver.url, "--retry", "--retry-for", "1s", "--output", "json"))
     assert done.exit_code == 1
-    told = answered(done)
-    assert told["findings"]["unacknowledged"] > 0
-    assert len(told["first_findings"]) == 20
+    result = answered(done)
+    assert result["findings"]["unacknowledged"] > 0
+    assert len(result["first_findings"]) == 20
 
 
 def test_nobody_there_is_a_failure_with_the_count_of_it(directory: Path) -> None:
     done = run(*short(directory, "http://127.0.0.1:1", "--output", "json"))
     assert done.exit_code == 1
-    told = answered(done)
-    assert (told["passed"], told["silent_by_cause"]) == (False, {"no connection": 40})
+    result = answered(done)
+    assert (result["passed"], result["silent_by_cause"]) == (False, {"no connection": 40})
 
 
 def test_several_processes_share_one_run(directory: Path, receiver: Receiver, tmp_path: Path) -> None:
@@ -189,9 +189,9 @@ def test_several_processes_share_one_run(directory: Path, receiver: Receiver, tm
         *short(directory, receiver.url, "--forgeries", "0", "--processes", "2", "--history", str(history)),
         "--output", "json",
     )  # fmt: skip
-    told = answered(done)
-    assert (done.exit_code, told["calls"], len(receiver.asked)) == (0, 40, 40)
-    assert told["rate"] == pytest.approx(40, rel=0.3)
+    result = answered(done)
+    assert (done.exit_code, result["calls"], len(receiver.asked)) == (0, 40, 40)
+    assert result["rate"] == pytest.approx(40, rel=0.3)
     assert sum(json.loads(line)["what"] == "call" for line in history.read_text().splitlines()) == 40
 
 
@@ -226,47 +226,47 @@ def test_export_writes_and_sends_nothing(directory: Path, receiver: Receiver, tm
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "shown"),
     [
         (("--rate", "0"), "above 0"),
         (("--rate", "-5"), "above 0"),
         (("--rate", "nan"), "above 0"),
-        (("--duration", "soon"), "no duration"),
-        (("--duration", "-5s"), "no duration"),
-        (("--duration", "0s"), "no duration"),
-        (("--rate", "100000", "--duration", "1d"), "too many"),
-        (("--timeout", "5"), "no duration"),
-        (("--duplicates", "0.6", "--forgeries", "0.4"), "leave a part"),
+        (("--duration", "soon"), "not a duration"),
+        (("--duration", "-5s"), "not a duration"),
+        (("--duration", "0s"), "not a duration"),
+        (("--rate", "100000", "--duration", "1d"), "do not fit into memory"),
+        (("--timeout", "5"), "not a duration"),
+        (("--duplicates", "0.6", "--forgeries", "0.4"), "must be below 1"),
         (("--duplicates", "1.1"), "less than or equal to 1"),
         (("--processes", "0"), "greater than or equal to 1"),
-        (("--to", "shop.example"), "no http or https URL"),
-        (("--to", "http://127.0.0.1:port/"), "no http or https URL"),
-        (("--admin", "127.0.0.1:9464"), "no http or https URL"),
+        (("--to", "shop.example"), "not an http or https URL"),
+        (("--to", "http://127.0.0.1:port/"), "not an http or https URL"),
+        (("--admin", "127.0.0.1:9464"), "not an http or https URL"),
         (("--kafka", "127.0.0.1:9092"), "give --admin too"),
         (("--key", "key.pem"), "go together"),
         (("--accounts", "accounts.toml"), "go together"),
-        (("--key", "key.pem", "--accounts", "accounts.toml", "--account", "a"), "either a sandbox"),
+        (("--key", "key.pem", "--accounts", "accounts.toml", "--account", "a"), "exclude each other"),
         (("--to", "http://h/notify/a", "--account", "a", "--account", "b"), "one notify URL"),
         (("--output", "xml"), "xml"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(
-    directory: Path, arguments: tuple[str, ...], told: str
+    directory: Path, arguments: tuple[str, ...], shown: str
 ) -> None:
     done = run("--sandbox", str(directory), *arguments)
     assert done.exit_code == 2, done.output
-    assert told in done.stderr
+    assert shown in done.stderr
 
 
 def test_an_account_that_is_not_there_or_cannot_be_loaded_is_a_failure(directory: Path, tmp_path: Path) -> None:
-    for arguments, told in (
+    for arguments, shown in (
         (("--sandbox", str(directory), "--account", "nobody"), "no account"),
         (("--sandbox", str(directory), "--account", "demo-web"), "notify_verify"),
         (("--sandbox", str(tmp_path)), "no sandbox"),
     ):
         done = run(*arguments)
         assert done.exit_code == 1
-        assert told in done.stderr
+        assert shown in done.stderr
 
 
 def test_without_the_extra_the_command_says_what_to_install(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from deploy.load.api import AdminFeed, Api, UnreadableAnswer
 from deploy.load.judge import ABSENT
-from tests.unit.deploy.load.telling import NAMED
+from tests.unit.deploy.load.samples import ORDER
 from tests.unit.deploy.sandbox.receiver import serving
 
 PAGE = {
@@ -74,7 +74,7 @@ async def asking(admin: Admin, *, within_s: float = 5.0) -> AsyncIterator[Api]:
 
 async def test_a_page_is_read_and_what_is_new_in_it_passed_over() -> None:
     async with asking(Admin()) as api:
-        page = await api.order(NAMED)
+        page = await api.order(ORDER)
     assert (page.status, page.version, len(page.records)) == ("PAID", 1, 1)
 
 
@@ -82,14 +82,14 @@ async def test_an_order_that_is_not_known_has_an_empty_page() -> None:
     admin = Admin()
     admin.page, admin.status = {"error": "unknown_order", "detail": "nothing is known of it"}, 404
     async with asking(admin) as api:
-        assert await api.order(NAMED) == ABSENT
+        assert await api.order(ORDER) == ABSENT
 
 
 async def test_a_store_that_is_away_is_asked_again() -> None:
     admin = Admin()
     admin.busy = 2
     async with asking(admin) as api:
-        assert (await api.order(NAMED)).status == "PAID"
+        assert (await api.order(ORDER)).status == "PAID"
     assert admin.asked == 3
 
 
@@ -98,7 +98,7 @@ async def test_one_that_stays_away_cannot_be_looked_at() -> None:
     admin.busy = 1000
     async with asking(admin, within_s=0.3) as api:
         with pytest.raises(UnreadableAnswer, match="the store is away"):
-            await api.order(NAMED)
+            await api.order(ORDER)
 
 
 @pytest.mark.parametrize(("status", "page"), [(200, []), (200, {"status": "PAID"}), (401, {}), (404, {})])
@@ -107,7 +107,7 @@ async def test_what_is_no_answer_of_this_api_is_said_at_once(status: int, page: 
     admin.status, admin.page = status, page
     async with asking(admin) as api:
         with pytest.raises(UnreadableAnswer):
-            await api.order(NAMED)
+            await api.order(ORDER)
     assert admin.asked == 1
 
 

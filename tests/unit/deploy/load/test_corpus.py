@@ -14,18 +14,18 @@ from deploy.sandbox.world import SandboxAccount, World
 from ingest import authenticate, keys
 from ingest.authenticate import SigningHeaders
 from ingest.errors import Refused
-from tests.unit.deploy.load.reading import body, fields, headers
+from tests.unit.deploy.load.parsing import body, fields, headers
 
 NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 MIX = Mix(duplicates=0.2, lifecycles=0.5, forgeries=0.1)
 
 
 def made(
-    world: World, *, total: int = 300, seed: int = 7, mixed: Mix = MIX, number: int = 0, of: int = 1
+    world: World, *, total: int = 300, seed: int = 7, mix: Mix = MIX, number: int = 0, of: int = 1
 ) -> list[SignedRequest]:
     accounts = [world.account(name) for name in origin.verifiable_offline(world)]
     share = Share(seed=seed, number=number, of=of)
-    return corpus.make(share, total=total, accounts=accounts, mixed=mixed, host="h", now=NOW)
+    return corpus.make(share, total=total, accounts=accounts, mix=mix, host="h", now=NOW)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def is_accepted(load_world: World) -> Callable[[SignedRequest], bool]:
     rings = {name: keys.load(one, load_world.accounts_file.parent) for name, one in accounts.items()}
 
     def accepted(one: SignedRequest) -> bool:
-        account = accounts[one.told.account]
+        account = accounts[one.sent.account]
         signing = None
         if account.family.value == "antom":
             found = headers(one)
@@ -54,36 +54,36 @@ def test_what_is_genuine_verifies_and_what_is_forged_does_not(
     load_world: World, is_accepted: Callable[[SignedRequest], bool]
 ) -> None:
     requests = made(load_world)
-    assert [one.told for one in requests if is_accepted(one) == one.told.forged] == []
-    assert {one.told.account for one in requests} == set(origin.verifiable_offline(load_world))
+    assert [one.sent for one in requests if is_accepted(one) == one.sent.forged] == []
+    assert {one.sent.account for one in requests} == set(origin.verifiable_offline(load_world))
 
 
 def test_there_is_as_much_of_each_as_was_asked_for(load_world: World) -> None:
-    told = [one.told for one in made(load_world)]
-    counts = Counter("forged" if one.forged else "again" if one.again else "new" for one in told)
+    told = [one.sent for one in made(load_world)]
+    counts = Counter("forged" if one.forged else "again" if one.duplicate else "new" for one in told)
     assert counts == {"forged": 30, "again": 60, "new": 210}
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 10])
 def test_the_smallest_run_has_something_new(load_world: World, total: int) -> None:
-    told = [one.told for one in made(load_world, total=total, mixed=Mix(duplicates=0.5, forgeries=0.49))]
+    told = [one.sent for one in made(load_world, total=total, mix=Mix(duplicates=0.5, forgeries=0.49))]
     assert len(told) == total
-    assert any(not one.again and not one.forged for one in told)
+    assert any(not one.duplicate and not one.forged for one in told)
 
 
 def test_a_duplicate_has_the_same_id_and_content_and_another_time_and_signature(load_world: World) -> None:
-    requests = [one for one in made(load_world) if one.told.account == "demo-cn" and not one.told.forged]
-    originals = {one.told.notify_id: one for one in requests if not one.told.again}
-    copies = [one for one in requests if one.told.again]
+    requests = [one for one in made(load_world) if one.sent.account == "demo-cn" and not one.sent.forged]
+    originals = {one.sent.notify_id: one for one in requests if not one.sent.duplicate}
+    copies = [one for one in requests if one.sent.duplicate]
     assert copies
     for copy in copies:
-        first, again = fields(originals[copy.told.notify_id]), fields(copy)
+        first, again = fields(originals[copy.sent.notify_id]), fields(copy)
         changed = {name for name in first.keys() | again.keys() if first.get(name) != again.get(name)}
         assert changed == {"notify_time", "sign"}
 
 
 def test_a_forgery_has_an_id_of_its_own(load_world: World) -> None:
-    told = [one.told for one in made(load_world)]
+    told = [one.sent for one in made(load_world)]
     forged = {(one.account, one.notify_id) for one in told if one.forged}
     assert forged
     assert not forged & {(one.account, one.notify_id) for one in told if not one.forged}
@@ -92,8 +92,8 @@ def test_a_forgery_has_an_id_of_its_own(load_world: World) -> None:
 def test_news_of_one_order_overtakes_itself(load_world: World) -> None:
     kinds: dict[str, list[MessageKind]] = {}
     for one in made(load_world, total=600):
-        if not one.told.forged and not one.told.again:
-            kinds.setdefault(one.told.order, []).append(one.told.kind)
+        if not one.sent.forged and not one.sent.duplicate:
+            kinds.setdefault(one.sent.order, []).append(one.sent.kind)
     overtaken = [order for order, notification in kinds.items() if MessageKind.WAITING in notification[1:]]
     assert overtaken
     assert {kind for notification in kinds.values() for kind in notification} >= {
@@ -104,16 +104,16 @@ def test_news_of_one_order_overtakes_itself(load_world: World) -> None:
 def test_the_shares_of_a_run_are_disjoint_and_make_up_its_size(load_world: World) -> None:
     shares = [made(load_world, total=101, number=number, of=3) for number in range(3)]
     assert [len(share) for share in shares] == [34, 34, 33]
-    orders = [{one.told.order for one in share} for share in shares]
-    ids = [{one.told.notify_id for one in share} for share in shares]
+    orders = [{one.sent.order for one in share} for share in shares]
+    ids = [{one.sent.notify_id for one in share} for share in shares]
     for each in (orders, ids):
         assert sum(len(some) for some in each) == len(set.union(*each))
     assert all(order.startswith(f"{corpus.run_name(7)}-") for order in set.union(*orders))
 
 
 def test_the_same_seed_tells_the_same_and_another_one_other_orders(load_world: World) -> None:
-    assert [one.told for one in made(load_world)] == [one.told for one in made(load_world)]
-    assert not {one.told.order for one in made(load_world)} & {one.told.order for one in made(load_world, seed=8)}
+    assert [one.sent for one in made(load_world)] == [one.sent for one in made(load_world)]
+    assert not {one.sent.order for one in made(load_world)} & {one.sent.order for one in made(load_world, seed=8)}
 
 
 @pytest.mark.parametrize("name", ["demo-cn", "demo-app", "demo-md5", "demo-antom"])
@@ -122,9 +122,9 @@ def test_one_told_again_later_is_the_same_notification_and_verifies(
 ) -> None:
     account: SandboxAccount = load_world.account(name)
     share = Share(seed=1)
-    (one,) = corpus.make(share, total=1, accounts=[account], mixed=Mix(duplicates=0), host="h", now=NOW)
+    (one,) = corpus.make(share, total=1, accounts=[account], mix=Mix(duplicates=0), host="h", now=NOW)
     later = SignedRequest(
-        one.told, corpus.retold(one.request, account, host="h", at=datetime(2026, 3, 1, 9, tzinfo=UTC))
+        one.sent, corpus.signed_again(one.request, account, host="h", at=datetime(2026, 3, 1, 9, tzinfo=UTC))
     )
     assert later.request != one.request
     assert is_accepted(later)

@@ -12,17 +12,17 @@ from deploy.load.corpus import Mix, Share
 from deploy.load.files import RunHistory
 from deploy.load.generator import Call
 from deploy.sandbox.world import World
-from tests.unit.deploy.load.reading import body
-from tests.unit.deploy.load.telling import attempt, told
+from tests.unit.deploy.load.parsing import body
+from tests.unit.deploy.load.samples import attempt, notification
 
 
 def test_every_request_is_a_line_in_the_order_of_sending(load_world: World, tmp_path: Path) -> None:
     accounts = [load_world.account(name) for name in ("demo-cn", "demo-antom", "demo-md5")]
     requests = corpus.make(
-        Share(seed=2), total=40, accounts=accounts, mixed=Mix(forgeries=0.2), host="h", now=datetime.now(UTC)
+        Share(seed=2), total=40, accounts=accounts, mix=Mix(forgeries=0.2), host="h", now=datetime.now(UTC)
     )
     path = tmp_path / "corpus.jsonl"
-    assert files.write(path, requests, base="http://h:1") == 40
+    assert files.export_requests(path, requests, base="http://h:1") == 40
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["body"].encode() for line in lines] == [body(one) for one in requests]
     assert {line["url"] for line in lines} <= {f"http://h:1/notify/{one.identity.name}" for one in accounts}
@@ -37,7 +37,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 def test_each_attempt_is_a_call_and_an_end(tmp_path: Path) -> None:
     path = tmp_path / "attempts"
-    history = RunHistory(path, [told("n1")])
+    history = RunHistory(path, [notification("n1")])
     history.called(Call(0, 1, 0.0))
     history.ended(attempt(0, "refused", 503))
     history.called(Call(0, 2, 0.0))
@@ -51,7 +51,7 @@ def test_each_attempt_is_a_call_and_an_end(tmp_path: Path) -> None:
 
 def test_senders_share_a_file_without_mixing_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "attempts"
-    histories = [RunHistory(path, [told(f"n{number}")]) for number in range(3)]
+    histories = [RunHistory(path, [notification(f"n{number}")]) for number in range(3)]
     for _ in range(2000):
         for history in histories:
             history.called(Call(0, 1, 0.0))

@@ -73,7 +73,7 @@ async def sent(
     *,
     rate: float | None = 200.0,
     limits: LoadLimits | None = None,
-    again: generator.Again | None = None,
+    retries: generator.RetryPolicy | None = None,
     observer: generator.LoadObserver | None = None,
 ) -> list[SendAttempt]:
     requests = [request_bytes("h", "/", (), b"x=1") for _ in range(count)]
@@ -83,7 +83,7 @@ async def sent(
         Target(host="127.0.0.1", port=port),
         schedule=schedule,
         limits=limits or LoadLimits(connections=8, timeout_s=1.0, drain_s=1.0),
-        again=again,
+        retries=retries,
         observer=observer,
     )
 
@@ -220,7 +220,7 @@ async def test_what_failed_is_sent_again_as_long_as_somebody_wants_it() -> None:
 
     again = Stubborn(times=5)
     async with serving(third_time) as server:
-        attempts = await sent(server.port, 1, again=again)
+        attempts = await sent(server.port, 1, retries=again)
     assert [(one.number, one.outcome) for one in attempts] == [(1, "refused"), (2, "refused"), (3, "ok")]
     assert again.repeated == [(0, 2), (0, 3)]
 
@@ -244,7 +244,7 @@ class Seen:
 async def test_every_call_is_told_before_its_end(unused_port: int) -> None:
     seen = Seen()
     async with serving(always(BUSY)) as server:
-        await sent(server.port, 3, again=Stubborn(times=1), observer=seen)
+        await sent(server.port, 3, retries=Stubborn(times=1), observer=seen)
     assert sorted(seen.calls) == sorted(seen.ends) == [(index, number) for index in range(3) for number in (1, 2)]
     assert len(seen.late) == 3
     nobody = Seen()

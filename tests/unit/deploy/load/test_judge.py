@@ -9,14 +9,14 @@ from msgspec import structs
 
 from deploy.load import judge
 from deploy.load.generator import Outcome
-from deploy.load.judge import ABSENT, Page, SeenEvent, SentOrder, Sightings, Wrong
+from deploy.load.judge import ABSENT, DiscrepancyKind, Page, SeenEvent, SeenEvents, SentOrder
 from deploy.sandbox.notifications import MessageKind
-from tests.unit.deploy.load.telling import NAMED, attempt, entry, event, order, page, told
+from tests.unit.deploy.load.samples import ORDER, attempt, entry, event, notification, order, page
 
 
 def counts(outcome: Outcome, status: int) -> tuple[int, int, int]:
-    notification = order((told("n1"), outcome, status)).notifications["n1"]
-    return notification.acknowledged, notification.uncertain, notification.turned_away
+    answered = order((notification("n1"), outcome, status)).notifications["n1"]
+    return answered.acknowledged, answered.uncertain, answered.turned_away
 
 
 def test_success_is_certain_a_4xx_too_and_all_else_is_not() -> None:
@@ -29,31 +29,31 @@ def test_success_is_certain_a_4xx_too_and_all_else_is_not() -> None:
 
 
 def test_attempts_at_copies_and_repetitions_count_for_one_notification() -> None:
-    one, other = told("n1"), told("n1")
+    one, other = notification("n1"), notification("n1")
     orders = judge.orders([one, other], [attempt(0, "silent"), attempt(1), attempt(0, number=2)])
-    notification = orders[NAMED].notifications["n1"]
-    assert (notification.acknowledged, notification.uncertain) == (2, 1)
+    answered = orders[ORDER].notifications["n1"]
+    assert (answered.acknowledged, answered.uncertain) == (2, 1)
 
 
 def test_forgeries_are_kept_apart_from_what_is_genuine() -> None:
-    made = order((told("n1"), "ok", 200), (told("n9", forged=True), "refused", 401))
+    made = order((notification("n1"), "ok", 200), (notification("n9", forged=True), "refused", 401))
     assert (set(made.notifications), set(made.forged)) == ({"n1"}, {"n9"})
 
 
 def test_an_order_of_which_nothing_was_called_has_nothing_to_be_looked_at() -> None:
     assert not SentOrder(account="a", order="o").was_called
-    assert not order((told("n1"), "unsent", 0)).was_called
-    assert order((told("n1"), "refused", 401)).was_called
+    assert not order((notification("n1"), "unsent", 0)).was_called
+    assert order((notification("n1"), "refused", 401)).was_called
 
 
-WAIT, PAID = told("n1", MessageKind.WAITING), told("n2")
-FORGED = told("n9", forged=True)
+WAIT, PAID = notification("n1", MessageKind.WAITING), notification("n2")
+FORGED = notification("n9", forged=True)
 BOTH = order((WAIT, "ok", 200), (PAID, "ok", 200))
 GOOD = page(entry("n1", "applied", version=1), entry("n2", "applied", version=2), of=(WAIT, PAID))
 
 
-def found(told_of: SentOrder, shown: Page) -> set[Wrong]:
-    return {finding.what for finding in judge.of_page(told_of, shown)}
+def found(sent: SentOrder, shown: Page) -> set[DiscrepancyKind]:
+    return {finding.kind for finding in judge.check_page(sent, shown)}
 
 
 def with_entries(shown: Page, *entries: judge.Entry) -> Page:
@@ -61,58 +61,58 @@ def with_entries(shown: Page, *entries: judge.Entry) -> Page:
 
 
 def test_an_order_that_is_as_it_has_to_be_has_no_finding() -> None:
-    assert judge.of_page(BOTH, GOOD) == []
+    assert judge.check_page(BOTH, GOOD) == []
 
 
 def test_late_news_may_be_stale_and_a_second_telling_a_duplicate() -> None:
     overtaken = page(entry("n2", "applied", version=1), entry("n1", "stale"), entry("n2", "duplicate"), of=(WAIT, PAID))
-    assert judge.of_page(BOTH, overtaken) == []
+    assert judge.check_page(BOTH, overtaken) == []
 
 
 def test_more_copies_than_were_answered_are_no_finding_if_all_but_one_are_duplicates() -> None:
     copies = [entry("n2", "duplicate", position=str(number)) for number in range(4)]
-    assert judge.of_page(BOTH, with_entries(GOOD, *GOOD.timeline, *copies)) == []
+    assert judge.check_page(BOTH, with_entries(GOOD, *GOOD.timeline, *copies)) == []
 
 
 def test_the_same_record_shown_twice_is_one_record() -> None:
-    assert judge.of_page(BOTH, with_entries(GOOD, *GOOD.timeline, *GOOD.timeline)) == []
+    assert judge.check_page(BOTH, with_entries(GOOD, *GOOD.timeline, *GOOD.timeline)) == []
 
 
 def test_an_acknowledged_notification_that_is_not_there_is_lost() -> None:
     only_paid = page(entry("n2", "applied", version=1), of=(PAID,))
-    assert found(BOTH, only_paid) == {Wrong.LOST}
-    assert found(BOTH, ABSENT) == {Wrong.LOST}
+    assert found(BOTH, only_paid) == {DiscrepancyKind.LOST}
+    assert found(BOTH, ABSENT) == {DiscrepancyKind.LOST}
 
 
 def test_an_acknowledged_copy_that_is_not_there_is_lost_too() -> None:
     attempts = [attempt(0), attempt(0, number=2)]
     (twice,) = judge.orders([PAID], attempts).values()
-    assert found(twice, page(entry("n2", "applied", version=1), of=(PAID,))) == {Wrong.LOST}
+    assert found(twice, page(entry("n2", "applied", version=1), of=(PAID,))) == {DiscrepancyKind.LOST}
 
 
 @pytest.mark.parametrize(("outcome", "status"), [("silent", 0), ("refused", 503), ("refused", 502), ("refused", 302)])
 def test_of_an_uncertain_one_either_is_right(outcome: Outcome, status: int) -> None:
     uncertain = order((WAIT, outcome, status), (PAID, "ok", 200))
-    assert judge.of_page(uncertain, GOOD) == []
-    assert judge.of_page(uncertain, page(entry("n2", "applied", version=1), of=(PAID,))) == []
+    assert judge.check_page(uncertain, GOOD) == []
+    assert judge.check_page(uncertain, page(entry("n2", "applied", version=1), of=(PAID,))) == []
 
 
 def test_one_that_was_turned_away_and_is_there_is_a_stranger() -> None:
-    assert found(order((WAIT, "refused", 401), (PAID, "ok", 200)), GOOD) == {Wrong.STRANGER}
+    assert found(order((WAIT, "refused", 401), (PAID, "ok", 200)), GOOD) == {DiscrepancyKind.STRANGER}
 
 
 def test_one_that_was_never_called_and_is_there_is_a_stranger() -> None:
-    assert found(order((WAIT, "unsent", 0), (PAID, "ok", 200)), GOOD) == {Wrong.STRANGER}
+    assert found(order((WAIT, "unsent", 0), (PAID, "ok", 200)), GOOD) == {DiscrepancyKind.STRANGER}
 
 
 def test_a_forged_one_that_is_there_is_a_stranger() -> None:
     forged = order((WAIT, "ok", 200), (PAID, "ok", 200), (FORGED, "refused", 401))
-    assert judge.of_page(forged, GOOD) == []
-    assert Wrong.STRANGER in found(forged, with_entries(GOOD, *GOOD.timeline, entry("n9", "stale")))
+    assert judge.check_page(forged, GOOD) == []
+    assert DiscrepancyKind.STRANGER in found(forged, with_entries(GOOD, *GOOD.timeline, entry("n9", "stale")))
 
 
 def test_what_nobody_sent_is_a_stranger() -> None:
-    assert found(BOTH, with_entries(GOOD, *GOOD.timeline, entry("n7", "stale"))) == {Wrong.STRANGER}
+    assert found(BOTH, with_entries(GOOD, *GOOD.timeline, entry("n7", "stale"))) == {DiscrepancyKind.STRANGER}
 
 
 def test_a_notification_that_took_effect_twice_is_a_double() -> None:
@@ -120,29 +120,29 @@ def test_a_notification_that_took_effect_twice_is_a_double() -> None:
         entry("n1", "applied", version=1), entry("n2", "applied", version=2), entry("n2", "applied", version=3),
         of=(WAIT, PAID),
     )  # fmt: skip
-    assert found(BOTH, twice) == {Wrong.DOUBLE}
+    assert found(BOTH, twice) == {DiscrepancyKind.DOUBLE}
 
 
 def test_a_version_that_was_given_twice_is_a_double() -> None:
     same = page(entry("n1", "applied", version=1), entry("n2", "applied", version=1), of=(WAIT, PAID))
-    assert found(BOTH, same) == {Wrong.DOUBLE}
+    assert found(BOTH, same) == {DiscrepancyKind.DOUBLE}
 
 
 def test_a_gap_in_the_versions_is_wrong() -> None:
     gap = page(entry("n1", "applied", version=1), entry("n2", "applied", version=3), of=(WAIT, PAID))
-    assert found(BOTH, gap) == {Wrong.WRONG}
-    assert found(BOTH, structs.replace(GOOD, version=3)) == {Wrong.WRONG}
+    assert found(BOTH, gap) == {DiscrepancyKind.WRONG}
+    assert found(BOTH, structs.replace(GOOD, version=3)) == {DiscrepancyKind.WRONG}
 
 
 @pytest.mark.parametrize("disposition", ["parked", "quarantined", "dead"])
 def test_a_notification_that_waits_or_was_held_is_wrong(disposition: str) -> None:
     held = page(entry("n1", "applied", version=1), entry("n2", disposition), of=(WAIT, PAID))
-    assert found(BOTH, held) == {Wrong.WRONG}
+    assert found(BOTH, held) == {DiscrepancyKind.WRONG}
 
 
 def test_duplicates_without_a_first_are_wrong() -> None:
     orphan = page(entry("n1", "applied", version=1), entry("n2", "duplicate"), of=(WAIT, PAID))
-    assert found(BOTH, orphan) == {Wrong.WRONG}
+    assert found(BOTH, orphan) == {DiscrepancyKind.WRONG}
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_duplicates_without_a_first_are_wrong() -> None:
     ids=lambda tampered: next(iter(tampered)),
 )
 def test_a_state_other_than_the_notifications_make_is_wrong(tampered: dict[str, object]) -> None:
-    (finding,) = judge.of_page(BOTH, structs.replace(GOOD, **tampered))
-    assert finding.what is Wrong.WRONG
+    (finding,) = judge.check_page(BOTH, structs.replace(GOOD, **tampered))
+    assert finding.kind is DiscrepancyKind.WRONG
     assert next(iter(tampered)) in finding.detail
 
 
@@ -170,62 +170,67 @@ def test_answers_alone_give_away_what_was_believed_refused_or_never_acknowledged
         order((PAID, "refused", 401)),
         order((WAIT, "refused", 503)),
     ]
-    assert [one.what for one in judge.of_answers(orders, repeated=False)] == [Wrong.BELIEVED, Wrong.REFUSED]
-    assert [one.what for one in judge.of_answers(orders, repeated=True)] == [
-        Wrong.BELIEVED,
-        Wrong.REFUSED,
-        Wrong.UNACKNOWLEDGED,
+    assert [one.kind for one in judge.check_answers(orders, repeated=False)] == [
+        DiscrepancyKind.BELIEVED,
+        DiscrepancyKind.REFUSED,
     ]
-    assert [one.what for one in judge.of_answers([order((PAID, "refused", 302))], repeated=False)] == [Wrong.REFUSED]
-    assert list(judge.of_answers([BOTH, order((FORGED, "refused", 401))], repeated=True)) == []
+    assert [one.kind for one in judge.check_answers(orders, repeated=True)] == [
+        DiscrepancyKind.BELIEVED,
+        DiscrepancyKind.REFUSED,
+        DiscrepancyKind.UNACKNOWLEDGED,
+    ]
+    assert [one.kind for one in judge.check_answers([order((PAID, "refused", 302))], repeated=False)] == [
+        DiscrepancyKind.REFUSED
+    ]
+    assert list(judge.check_answers([BOTH, order((FORGED, "refused", 401))], repeated=True)) == []
 
 
-def sighted(*events: SeenEvent) -> Sightings:
-    sightings = Sightings()
-    for each in events:
-        sightings.see(each, msgspec.json.encode(each))
-    return sightings
+def seen(*arrived: SeenEvent) -> SeenEvents:
+    events = SeenEvents()
+    for each in arrived:
+        events.add(each, msgspec.json.encode(each))
+    return events
 
 
-PAGES = {NAMED: (2, GOOD.outcome)}
+PAGES = {ORDER: (2, GOOD.outcome)}
 FIRST = structs.replace(event(1, GOOD), status="WAITING")
 LAST = event(2, GOOD)
 
 
-def of_events(sightings: Sightings) -> list[Wrong]:
-    return [finding.what for finding in sightings.verdict(PAGES)]
+def of_events(events: SeenEvents) -> list[DiscrepancyKind]:
+    return [finding.kind for finding in events.findings(PAGES)]
 
 
 def test_events_of_every_version_in_order_are_right_and_copies_of_them_too() -> None:
-    assert of_events(sighted(FIRST, LAST)) == []
-    again = sighted(FIRST, FIRST, LAST, FIRST, LAST)
+    assert of_events(seen(FIRST, LAST)) == []
+    again = seen(FIRST, FIRST, LAST, FIRST, LAST)
     assert of_events(again) == []
     assert (again.count, again.copies) == (5, 3)
 
 
-@pytest.mark.parametrize("seen", [(), (FIRST,), (LAST,)], ids=["none", "first", "last"])
-def test_a_version_that_no_event_announced_is_missing(seen: tuple[SeenEvent, ...]) -> None:
-    sightings = sighted(*seen)
-    assert set(of_events(sightings)) == {Wrong.MISSING_EVENT}
-    assert len(of_events(sightings)) == 2 - len(seen)
-    assert sightings.lacks({NAMED: 2})
+@pytest.mark.parametrize("arrived", [(), (FIRST,), (LAST,)], ids=["none", "first", "last"])
+def test_a_version_that_no_event_announced_is_missing(arrived: tuple[SeenEvent, ...]) -> None:
+    events = seen(*arrived)
+    assert set(of_events(events)) == {DiscrepancyKind.MISSING_EVENT}
+    assert len(of_events(events)) == 2 - len(arrived)
+    assert events.lacks({ORDER: 2})
 
 
 def test_copies_that_differ_are_wrong() -> None:
-    assert of_events(sighted(FIRST, LAST, structs.replace(FIRST, amount_minor=1))) == [Wrong.WRONG_EVENT]
+    assert of_events(seen(FIRST, LAST, structs.replace(FIRST, amount_minor=1))) == [DiscrepancyKind.WRONG_EVENT]
 
 
 def test_a_version_first_seen_after_a_later_one_is_out_of_order() -> None:
-    assert of_events(sighted(LAST, FIRST)) == [Wrong.EVENT_ORDER]
+    assert of_events(seen(LAST, FIRST)) == [DiscrepancyKind.EVENT_ORDER]
 
 
 def test_an_event_above_the_order_s_version_is_wrong() -> None:
-    assert of_events(sighted(FIRST, LAST, event(3, GOOD))) == [Wrong.WRONG_EVENT]
+    assert of_events(seen(FIRST, LAST, event(3, GOOD))) == [DiscrepancyKind.WRONG_EVENT]
 
 
 def test_a_last_event_that_says_other_than_the_page_is_wrong() -> None:
-    assert of_events(sighted(FIRST, structs.replace(LAST, refunded_minor=5))) == [Wrong.WRONG_EVENT]
+    assert of_events(seen(FIRST, structs.replace(LAST, refunded_minor=5))) == [DiscrepancyKind.WRONG_EVENT]
 
 
-def test_an_event_of_an_order_that_was_never_told_of_is_a_stranger() -> None:
-    assert of_events(sighted(FIRST, LAST, structs.replace(FIRST, order="L1-0-9"))) == [Wrong.STRANGER]
+def test_an_event_of_an_order_that_was_never_sent_is_a_stranger() -> None:
+    assert of_events(seen(FIRST, LAST, structs.replace(FIRST, order="L1-0-9"))) == [DiscrepancyKind.STRANGER]

@@ -11,26 +11,26 @@ from deploy.load.corpus import Mix, Share
 from deploy.sandbox.notifications import MessageKind
 from deploy.sandbox.world import World
 from tests.support import model as documents
-from tests.unit.deploy.load.reading import fact
-from tests.unit.deploy.load.telling import told
+from tests.unit.deploy.load.parsing import fact
+from tests.unit.deploy.load.samples import notification
 
 
 def test_of_any_part_of_what_is_sent_the_model_makes_what_the_documents_make(load_world: World) -> None:
     accounts = [load_world.account(name) for name in origin.verifiable_offline(load_world)]
     requests = corpus.make(
-        Share(seed=5), total=600, accounts=accounts, mixed=Mix(lifecycles=0.9), host="h", now=datetime.now(UTC)
+        Share(seed=5), total=600, accounts=accounts, mix=Mix(lifecycles=0.9), host="h", now=datetime.now(UTC)
     )
     chance = Random(3)
-    arrived = [one for one in requests if not one.told.forged and chance.random() < 0.7]
+    arrived = [one for one in requests if not one.sent.forged and chance.random() < 0.7]
     compared = set()
     for account in accounts:
         identity = account.identity
-        theirs = [one for one in arrived if one.told.account == identity.name]
+        theirs = [one for one in arrived if one.sent.account == identity.name]
         setting = {"family": identity.family, "currency": identity.currency, "orders": "any"}
         final = documents.final([fact(one) for one in theirs], setting, {})
-        assert final.keys() == {one.told.order for one in theirs}
+        assert final.keys() == {one.sent.order for one in theirs}
         for order, expected in final.items():
-            outcome = model.outcome([one.told for one in theirs if one.told.order == order])
+            outcome = model.outcome([one.sent for one in theirs if one.sent.order == order])
             assert shown(outcome) == {name: expected[name] for name in shown(outcome)}, order
             compared.add((outcome.status, outcome.closed_because, bool(outcome.refunded_minor), outcome.flags))
     assert len(compared) >= 7, "a comparison that met nothing proves nothing"
@@ -45,13 +45,16 @@ def test_nothing_told_is_nothing_known() -> None:
 
 
 def test_refunds_that_reach_the_amount_close_the_order_and_those_before_do_not() -> None:
-    part, whole = told("n1", MessageKind.REFUND, refunded=500), told("n2", MessageKind.REFUND, refunded=1280)
+    part, whole = (
+        notification("n1", MessageKind.REFUND, refunded=500),
+        notification("n2", MessageKind.REFUND, refunded=1280),
+    )
     assert (model.outcome([part]).status, model.outcome([part]).refunded_minor) == ("PAID", 500)
     closed = model.outcome([whole, part])
     assert (closed.status, closed.closed_because, closed.refunded_minor) == ("CLOSED", "refunded", 1280)
 
 
 def test_a_refund_that_names_no_amount_is_flagged_until_one_is_named() -> None:
-    vague = told("n1", MessageKind.REFUND, refunded=None)
+    vague = notification("n1", MessageKind.REFUND, refunded=None)
     assert model.outcome([vague]).flags == ("refund_amount_unknown",)
-    assert model.outcome([vague, told("n2", MessageKind.REFUND, refunded=1280)]).flags == ()
+    assert model.outcome([vague, notification("n2", MessageKind.REFUND, refunded=1280)]).flags == ()

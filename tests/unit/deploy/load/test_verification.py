@@ -10,14 +10,14 @@ from msgspec import structs
 
 from deploy.load import verification
 from deploy.load.api import UnreadableAnswer
-from deploy.load.judge import ABSENT, Named, Page, SeenEvent, SentOrder, Wrong
-from deploy.load.progress import Unseen
+from deploy.load.judge import ABSENT, DiscrepancyKind, OrderKey, Page, SeenEvent, SentOrder
+from deploy.load.progress import NoProgress
 from deploy.load.verification import Verified
 from deploy.sandbox.notifications import MessageKind
-from tests.unit.deploy.load.telling import NAMED, entry, event, order, page, told
+from tests.unit.deploy.load.samples import ORDER, entry, event, notification, order, page
 
-WAIT, PAID = told("n1", MessageKind.WAITING), told("n2")
-TOLD = order((WAIT, "ok", 200), (PAID, "ok", 200))
+WAIT, PAID = notification("n1", MessageKind.WAITING), notification("n2")
+SENT = order((WAIT, "ok", 200), (PAID, "ok", 200))
 HALF = page(entry("n1", "applied", version=1), of=(WAIT,))
 GOOD = page(entry("n1", "applied", version=1), entry("n2", "applied", version=2), of=(WAIT, PAID))
 DOUBLED = page(
@@ -34,8 +34,8 @@ class Store:
         self._pages = list(pages)
         self.asked = 0
 
-    async def order(self, named: Named) -> Page:
-        assert named == NAMED
+    async def order(self, named: OrderKey) -> Page:
+        assert named == ORDER
         self.asked += 1
         return self._pages.pop(0) if len(self._pages) > 1 else self._pages[0]
 
@@ -52,14 +52,20 @@ class Feed:
 
 
 async def verified(store: verification.Pages, feed: Feed, *, within_s: float = 10.0) -> Verified:
-    orders: dict[Named, SentOrder] = {NAMED: TOLD}
+    orders: dict[OrderKey, SentOrder] = {ORDER: SENT}
     return await verification.verify(
-        orders, prefix="L1-", pages=store, feed=feed, until=time.monotonic() + within_s, stage=Unseen(), quiet_s=0.15
+        orders,
+        prefix="L1-",
+        pages=store,
+        feed=feed,
+        until=time.monotonic() + within_s,
+        stage=NoProgress(),
+        quiet_s=0.15,
     )
 
 
-def found(result: Verified) -> list[Wrong]:
-    return [finding.what for finding in result.findings]
+def found(result: Verified) -> list[DiscrepancyKind]:
+    return [finding.kind for finding in result.findings]
 
 
 async def test_what_is_still_on_its_way_is_waited_for_and_is_no_finding() -> None:
@@ -72,25 +78,25 @@ async def test_what_is_still_on_its_way_is_waited_for_and_is_no_finding() -> Non
 
 async def test_what_never_comes_is_lost_when_the_time_is_over() -> None:
     result = await verified(Store(HALF), Feed((FIRST,)), within_s=0.5)
-    assert found(result) == [Wrong.LOST]
+    assert found(result) == [DiscrepancyKind.LOST]
     (finding,) = result.findings
-    assert (finding.order, finding.notification_id) == (NAMED[1], "n2")
+    assert (finding.order, finding.notification_id) == (ORDER[1], "n2")
 
 
 async def test_an_event_that_never_comes_is_missing_when_the_time_is_over() -> None:
-    assert found(await verified(Store(GOOD), Feed((FIRST,)), within_s=0.5)) == [Wrong.MISSING_EVENT]
+    assert found(await verified(Store(GOOD), Feed((FIRST,)), within_s=0.5)) == [DiscrepancyKind.MISSING_EVENT]
 
 
 async def test_a_double_effect_is_not_waited_for() -> None:
     third = structs.replace(LAST, version=3)
     began = time.monotonic()
-    assert found(await verified(Store(DOUBLED), Feed((FIRST, LAST, third)))) == [Wrong.DOUBLE]
+    assert found(await verified(Store(DOUBLED), Feed((FIRST, LAST, third)))) == [DiscrepancyKind.DOUBLE]
     assert time.monotonic() - began < 5
 
 
 async def test_a_second_effect_after_the_page_was_seen_shows_by_its_event_and_is_found() -> None:
     third = structs.replace(LAST, version=3)
-    assert Wrong.DOUBLE in found(await verified(Store(GOOD, DOUBLED), Feed((FIRST, LAST), (third,))))
+    assert DiscrepancyKind.DOUBLE in found(await verified(Store(GOOD, DOUBLED), Feed((FIRST, LAST), (third,))))
 
 
 async def test_events_of_other_orders_are_not_ours_to_judge() -> None:
@@ -98,14 +104,14 @@ async def test_events_of_other_orders_are_not_ours_to_judge() -> None:
     assert found(await verified(Store(GOOD), Feed((other, FIRST, LAST)))) == []
 
 
-async def test_an_event_of_this_run_for_an_order_never_told_of_is_found() -> None:
+async def test_an_event_of_this_run_for_an_order_never_sent_is_found() -> None:
     forged = structs.replace(FIRST, order="L1-0-0000009F")
-    assert found(await verified(Store(GOOD), Feed((forged, FIRST, LAST)))) == [Wrong.STRANGER]
+    assert found(await verified(Store(GOOD), Feed((forged, FIRST, LAST)))) == [DiscrepancyKind.STRANGER]
 
 
 async def test_a_store_that_cannot_be_read_ends_the_verification() -> None:
     class Gone:
-        async def order(self, named: Named) -> Page:
+        async def order(self, named: OrderKey) -> Page:
             raise UnreadableAnswer("gone")
 
     with pytest.raises(UnreadableAnswer, match="gone"):

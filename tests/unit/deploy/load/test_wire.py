@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.load.wire import ANSWER_BYTES_MAX, NotHttp, WireAnswer, answer_in, request_bytes
+from deploy.load.wire import ANSWER_BYTES_MAX, NotHttp, WireAnswer, parse_answer, request_bytes
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nsuccess"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nsuc\r\n4\r\ncess\r\n0\r\n\r\n"
@@ -10,21 +10,21 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nsuc\r\n4\r
 
 @pytest.mark.parametrize("whole", [OK, CHUNKED], ids=["length", "chunked"])
 def test_an_answer_is_read_once_all_of_it_is_there_and_not_before(whole: bytes) -> None:
-    assert answer_in(whole) == WireAnswer(200, b"success", True)
+    assert parse_answer(whole) == WireAnswer(200, b"success", True)
     for size in range(len(whole)):
-        assert answer_in(whole[:size]) is None, f"{size} of {len(whole)} bytes"
+        assert parse_answer(whole[:size]) is None, f"{size} of {len(whole)} bytes"
 
 
 def test_an_answer_that_closes_is_the_last_of_its_connection() -> None:
-    closing = answer_in(b"HTTP/1.1 503 Busy\r\nConnection: Close\r\nContent-Length: 4\r\n\r\nfail")
+    closing = parse_answer(b"HTTP/1.1 503 Busy\r\nConnection: Close\r\nContent-Length: 4\r\n\r\nfail")
     assert closing == WireAnswer(503, b"fail", False)
-    assert answer_in(OK.replace(b"HTTP/1.1", b"HTTP/1.0")) == WireAnswer(200, b"success", False)
+    assert parse_answer(OK.replace(b"HTTP/1.1", b"HTTP/1.0")) == WireAnswer(200, b"success", False)
 
 
 def test_without_a_length_the_end_of_the_connection_ends_the_answer() -> None:
     unframed = b"HTTP/1.1 200 OK\r\n\r\nsuccess"
-    assert answer_in(unframed) is None
-    assert answer_in(unframed, ended=True) == WireAnswer(200, b"success", False)
+    assert parse_answer(unframed) is None
+    assert parse_answer(unframed, ended=True) == WireAnswer(200, b"success", False)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_without_a_length_the_end_of_the_connection_ends_the_answer() -> None:
 )
 def test_what_is_no_answer_is_said_to_be_none(received: bytes, ended: bool) -> None:
     with pytest.raises(NotHttp):
-        answer_in(received, ended=ended)
+        parse_answer(received, ended=ended)
 
 
 def test_a_request_is_written_with_its_length_in_bytes() -> None:

@@ -12,7 +12,7 @@ STUBBORN = (
 )
 
 
-def plan(code: str, *, name: str = "it", ready_within_s: float = 10.0, stop_within_s: float = 5.0) -> ProcessSpec:
+def spec(code: str, *, name: str = "it", ready_within_s: float = 10.0, stop_within_s: float = 5.0) -> ProcessSpec:
     """A Python program. It finds nothing of the environment."""
     argv = (sys.executable, "-S", "-E", "-c", code)
     return ProcessSpec(name=name, argv=argv, environ={}, ready_within_s=ready_within_s, stop_within_s=stop_within_s)

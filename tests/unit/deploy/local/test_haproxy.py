@@ -6,14 +6,14 @@ import pytest
 
 from deploy.load.generator import IDLE_MAX_S
 from deploy.local import haproxy
-from deploy.local.haproxy import Behind
+from deploy.local.haproxy import Backend
 from ingest.settings import KEEPALIVE_BEHIND_LOAD_BALANCER_S
 
-ONE = Behind(public="127.0.0.1:1", admin="127.0.0.1:2")
+ONE = Backend(public="127.0.0.1:1", admin="127.0.0.1:2")
 
 
 def test_each_receiver_has_two_variables() -> None:
-    told = haproxy.variables([ONE, Behind(public="127.0.0.1:3", admin="127.0.0.1:4")], port=5, stats_port=6)
+    told = haproxy.variables([ONE, Backend(public="127.0.0.1:3", admin="127.0.0.1:4")], port=5, stats_port=6)
     assert told == {
         "PUBLIC": "127.0.0.1:5",
         "STATS": "127.0.0.1:6",

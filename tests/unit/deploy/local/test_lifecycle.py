@@ -1,4 +1,4 @@
-"""What a person is told of a stack that runs."""
+"""The summary that the operator sees when a stack is ready."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Directory:
 
 
 def role(directory: Directory, name: str, *, port: int, admin: int) -> Role:
-    process = Process(directory, samples.plan("", name=name), healthy=healthy)
+    process = Process(directory, samples.spec("", name=name), healthy=healthy)
     return Role(port=port, admin_port=admin, process=process)
 
 
@@ -40,18 +40,18 @@ def test_a_whole_engine_is_told_with_what_to_type_next(directory: Directory) -> 
         receivers=(role(directory, "ingest-1", port=8080, admin=9465),),
         console=role(directory, "console", port=0, admin=9464),
     )
-    told = lifecycle.of(Stack(directory=directory, engine=engine), in_background=True)
-    assert "http://127.0.0.1:8080/notify/ACCOUNT" in told
-    assert "http://127.0.0.1:9464/" in told
-    assert "trigger paid --dir .stack/world --to http://127.0.0.1:8080" in told
-    assert "load --sandbox .stack/world --to http://127.0.0.1:8080 --admin http://127.0.0.1:9464" in told
-    assert "`make stack-down` ends it" in told
-    assert ".stack/log/stack.log" in told
+    summary = lifecycle.ready_summary(Stack(directory=directory, engine=engine), detached=True)
+    assert "http://127.0.0.1:8080/notify/ACCOUNT" in summary
+    assert "http://127.0.0.1:9464/" in summary
+    assert "trigger paid --dir .stack/world --to http://127.0.0.1:8080" in summary
+    assert "load --sandbox .stack/world --to http://127.0.0.1:8080 --admin http://127.0.0.1:9464" in summary
+    assert "Stop it with `make stack-down`" in summary
+    assert ".stack/log/stack.log" in summary
 
 
 def test_servers_alone_are_told_without_commands(directory: Directory) -> None:
-    process = Process(directory, samples.plan("", name="redis"), healthy=healthy)
-    told = lifecycle.of(Stack(directory=directory, redis=Redis(port=1, process=process)), in_background=False)
-    assert "redis://127.0.0.1:1/0" in told
-    assert "trigger" not in told
-    assert "Ctrl-C ends it" in told
+    process = Process(directory, samples.spec("", name="redis"), healthy=healthy)
+    summary = lifecycle.ready_summary(Stack(directory=directory, redis=Redis(port=1, process=process)), detached=False)
+    assert "redis://127.0.0.1:1/0" in summary
+    assert "trigger" not in summary
+    assert "Stop it with Ctrl-C" in summary

@@ -22,7 +22,7 @@ async def no() -> bool:
 
 
 def process(path: Path, code: str = samples.SLEEPS, *, healthy: object = yes, **times: float) -> Process:
-    return Process(samples.directory(path), samples.plan(code, **times), healthy=healthy)  # type: ignore[arg-type]
+    return Process(samples.directory(path), samples.spec(code, **times), healthy=healthy)  # type: ignore[arg-type]
 
 
 def is_there(pid: int) -> bool:
@@ -81,7 +81,7 @@ async def test_one_that_does_not_heed_the_signal_is_killed(tmp_path: Path) -> No
     started = process(tmp_path, samples.STUBBORN, stop_within_s=0.2)
 
     async def up() -> bool:
-        return "up" in started.said()
+        return "up" in started.output()
 
     await started.start()
     await started.until(up)
@@ -121,11 +121,11 @@ async def test_a_kill_takes_its_children_along(tmp_path: Path) -> None:
     started = process(tmp_path, child + "print(p.pid, flush=True); p.wait()")
 
     async def up() -> bool:
-        return bool(started.said().strip())
+        return bool(started.output().strip())
 
     await started.start()
     await started.until(up)
-    grandchild = int(started.said())
+    grandchild = int(started.output())
     assert is_there(grandchild)
     await started.kill()
     while is_there(grandchild):
@@ -140,11 +140,11 @@ async def test_a_freeze_reaches_children_that_left_the_group_and_so_does_a_kill(
     started = process(tmp_path, child + "start_new_session=True); print(p.pid, flush=True); p.wait()")
 
     async def up() -> bool:
-        return bool(started.said().strip())
+        return bool(started.output().strip())
 
     await started.start()
     await started.until(up)
-    grandchild = int(started.said())
+    grandchild = int(started.output())
     started.freeze()
     while (state(started.pid), state(grandchild)) != ("T", "T"):
         await asyncio.sleep(0.01)
@@ -176,7 +176,7 @@ async def test_a_cancelled_stop_leaves_nothing_running(tmp_path: Path) -> None:
     started = process(tmp_path, samples.STUBBORN)
 
     async def up() -> bool:
-        return "up" in started.said()
+        return "up" in started.output()
 
     await started.start()
     await started.until(up)
@@ -200,7 +200,7 @@ async def test_it_is_given_its_environment_and_no_other(tmp_path: Path) -> None:
     os.environ["SEEN_BY_US"] = "yes"
     try:
         await processes.finish(
-            samples.directory(tmp_path), samples.plan("import os; assert 'SEEN_BY_US' not in os.environ")
+            samples.directory(tmp_path), samples.spec("import os; assert 'SEEN_BY_US' not in os.environ")
         )
     finally:
         del os.environ["SEEN_BY_US"]
@@ -208,10 +208,10 @@ async def test_it_is_given_its_environment_and_no_other(tmp_path: Path) -> None:
 
 async def test_a_program_that_fails_is_told_of(tmp_path: Path) -> None:
     with pytest.raises(DidNotStart, match=r"failed with 3(?s:.)*why"):
-        await processes.finish(samples.directory(tmp_path), samples.plan("print('why'); raise SystemExit(3)"))
+        await processes.finish(samples.directory(tmp_path), samples.spec("print('why'); raise SystemExit(3)"))
 
 
 async def test_a_program_that_does_not_end_is_killed(tmp_path: Path) -> None:
     with pytest.raises(DidNotStart, match="did not end within"):
-        await processes.finish(samples.directory(tmp_path), samples.plan(samples.SLEEPS, ready_within_s=0.2))
+        await processes.finish(samples.directory(tmp_path), samples.spec(samples.SLEEPS, ready_within_s=0.2))
     assert list((tmp_path / "run").iterdir()) == []

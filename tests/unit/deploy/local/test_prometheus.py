@@ -27,7 +27,7 @@ def test_it_is_given_the_shipped_configuration_unchanged_and_the_rules_beside_it
 
 
 def test_scraping_others_replaces_the_file_whole(tmp_path: Path) -> None:
-    process = Process(samples.directory(tmp_path), samples.plan(""), healthy=healthy)
+    process = Process(samples.directory(tmp_path), samples.spec(""), healthy=healthy)
     server = Prometheus(port=9090, targets=tmp_path / "targets.json", process=process)
     server.scrape({"ingest": ["127.0.0.1:1", "127.0.0.1:2"], "worker": ["127.0.0.1:3"]})
     server.scrape({"ingest": ["127.0.0.1:4"]})

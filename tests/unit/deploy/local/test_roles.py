@@ -11,7 +11,7 @@ MACHINE = Machine(environ={"PATH": "/bin", "ALIPAY_NOTIFY_PORT": "1", "alipay_no
 
 
 def test_settings_come_from_the_stack_alone() -> None:
-    environ = Program(told={"kafka": "k:1", "drain_delay_s": "2"}).environ(MACHINE, drain_delay_s=0, admin_port=7)
+    environ = Program(settings={"kafka": "k:1", "drain_delay_s": "2"}).environ(MACHINE, drain_delay_s=0, admin_port=7)
     assert {name: value for name, value in environ.items() if name.upper().startswith("ALIPAY")} == {
         "ALIPAY_NOTIFY_KAFKA": "k:1",
         "ALIPAY_NOTIFY_DRAIN_DELAY_S": "0",
@@ -21,12 +21,12 @@ def test_settings_come_from_the_stack_alone() -> None:
 
 
 def test_the_code_that_runs_is_the_code_that_started_it() -> None:
-    environ = Program(told={}).environ(MACHINE)
+    environ = Program(settings={}).environ(MACHINE)
     assert Path(environ["PYTHONPATH"], "deploy", "local", "roles.py") == Path(roles.__file__)
 
 
 def test_a_receiver_is_reached_at_two_ports(tmp_path: Path) -> None:
     role = roles.receiver(
-        samples.directory(tmp_path), MACHINE, Program(told={}), name="ingest-1", port=8081, admin=9465
+        samples.directory(tmp_path), MACHINE, Program(settings={}), name="ingest-1", port=8081, admin=9465
     )
     assert (role.name, role.url, role.admin_url) == ("ingest-1", "http://127.0.0.1:8081", "http://127.0.0.1:9465")

@@ -1,4 +1,4 @@
-"""What a broker is told."""
+"""The settings of the brokers' `server.properties`."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from deploy.local.kafka import cluster
 from deploy.local.kafka.cluster import Node
 
 
-def told(nodes: tuple[Node, ...], number: int = 1, **more: str) -> dict[str, str]:
+def properties(nodes: tuple[Node, ...], number: int = 1, **more: str) -> dict[str, str]:
     node = next(node for node in nodes if node.number == number)
     named = {name.replace("_", "."): value for name, value in more.items()}
     lines = cluster.properties(node, nodes, Path("/files"), named).splitlines()
@@ -16,42 +16,42 @@ def told(nodes: tuple[Node, ...], number: int = 1, **more: str) -> dict[str, str
 
 
 def test_three_keep_everything_three_times_and_acknowledge_by_two() -> None:
-    file = told(cluster.nodes_for(3))
+    file = properties(cluster.nodes_for(3))
     assert file["default.replication.factor"] == file["offsets.topic.replication.factor"] == "3"
     assert file["min.insync.replicas"] == file["transaction.state.log.min.isr"] == "2"
 
 
 def test_one_keeps_it_once() -> None:
-    file = told(cluster.nodes_for(1))
+    file = properties(cluster.nodes_for(1))
     assert file["default.replication.factor"] == file["offsets.topic.replication.factor"] == "1"
     assert file["min.insync.replicas"] == "1"
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_no_topic_comes_about_by_itself_and_no_stale_replica_leads(count: int) -> None:
-    file = told(cluster.nodes_for(count))
+    file = properties(cluster.nodes_for(count))
     assert file["auto.create.topics.enable"] == "false"
     assert file["unclean.leader.election.enable"] == "false"
 
 
 def test_the_nodes_agree_on_the_voters_and_share_no_port() -> None:
     nodes = cluster.nodes_for(3)
-    assert len({told(nodes, number)["controller.quorum.voters"] for number in (1, 2, 3)}) == 1
+    assert len({properties(nodes, number)["controller.quorum.voters"] for number in (1, 2, 3)}) == 1
     ports = [port for node in nodes for port in (node.client, node.broker, node.controller)]
     assert len({*ports}) == 9
 
 
 def test_clients_are_told_the_port_of_the_proxy_and_the_brokers_are_not() -> None:
     nodes = cluster.nodes_for(3, advertised=(101, 102, 103))
-    file = told(nodes, 2)
+    file = properties(nodes, 2)
     assert f"CLIENT://127.0.0.1:{nodes[1].client}," in file["listeners"]
     assert file["advertised.listeners"] == f"CLIENT://127.0.0.1:102,BROKER://127.0.0.1:{nodes[1].broker}"
 
 
 def test_a_proxy_for_only_some_of_them_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="3 brokers, and 1 advertised"):
+    with pytest.raises(ValueError, match="3 brokers, but 1 advertised"):
         cluster.nodes_for(3, advertised=(101,))
 
 
 def test_what_the_caller_says_has_the_last_word() -> None:
-    assert told(cluster.nodes_for(3), min_insync_replicas="3")["min.insync.replicas"] == "3"
+    assert properties(cluster.nodes_for(3), min_insync_replicas="3")["min.insync.replicas"] == "3"

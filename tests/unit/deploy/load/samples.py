@@ -8,15 +8,15 @@ from deploy.load.generator import Outcome, SendAttempt
 from deploy.load.judge import Entry, Page, SeenEvent, SentOrder
 from deploy.sandbox.notifications import MessageKind
 
-NAMED = ("demo-cn", "L1-0-0000000")
+ORDER = ("demo-cn", "L1-0-0000000")
 
 
-def told(
+def notification(
     id_: str, kind: MessageKind = MessageKind.PAID, *, refunded: int | None = 0, forged: bool = False
 ) -> SentNotification:
     return SentNotification(
-        account=NAMED[0], order=NAMED[1], notify_id=id_, kind=kind, trade="T1", amount_minor=1280, currency="CNY",
-        refunded_minor=refunded, forged=forged, again=False,
+        account=ORDER[0], order=ORDER[1], notify_id=id_, kind=kind, trade="T1", amount_minor=1280, currency="CNY",
+        refunded_minor=refunded, forged=forged, duplicate=False,
     )  # fmt: skip
 
 
@@ -51,4 +51,4 @@ def page(*entries: Entry, of: tuple[SentNotification, ...]) -> Page:
 
 def event(version: int, shown: Page) -> SeenEvent:
     """The event of this version, of an order that stands as the page shows."""
-    return SeenEvent(account=NAMED[0], order=NAMED[1], version=version, **structs.asdict(shown.outcome))
+    return SeenEvent(account=ORDER[0], order=ORDER[1], version=version, **structs.asdict(shown.outcome))

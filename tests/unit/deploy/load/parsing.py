@@ -24,5 +24,5 @@ def fields(one: SignedRequest) -> dict[str, str]:
 def fact(one: SignedRequest) -> dict[str, Any]:
     """The notification as `tests.support.model` takes it."""
     if body(one).startswith(b"{"):
-        return {"id": one.told.notify_id, "message": json.loads(body(one))}
-    return {"id": one.told.notify_id, "fields": fields(one)}
+        return {"id": one.sent.notify_id, "message": json.loads(body(one))}
+    return {"id": one.sent.notify_id, "fields": fields(one)}
