@@ -278,6 +278,7 @@ def _release(connection: Connection, plan: WritePlan, now_ms: int) -> None:
 
 
 def _wake(connection: Connection, wakes: set[tuple[str, str]], now_ms: int) -> int:
+    """Make the parked rows due that wait for one of these conditions (`settlement.parking`); return how many."""
     if not wakes or connection.execute(_IS_ANY_PARKED).fetchone() is None:
         return 0
     woken = 0

@@ -307,7 +307,7 @@ async def _release(connection: SqlConnection, plan: WritePlan, now_ms: int) -> N
 
 
 async def _wake(connection: SqlConnection, wakes: set[tuple[str, str]], now_ms: int) -> int:
-    """Make the parked rows due that wait for one of these conditions; return how many."""
+    """Make the parked rows due that wait for one of these conditions (`settlement.parking`); return how many."""
     # Usually nothing is parked. Then the conditions, twice as many as there are orders, are not even sent.
     if not wakes or not await connection.fetchval(_IS_ANY_PARKED):
         return 0

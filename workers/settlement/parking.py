@@ -11,26 +11,27 @@ record a disposition (`held_row`, called by `drafting.Draft`). The row keeps the
 
 What happens to it then:
 
-    due          parked only: after 30 s, 5 min, then hourly                  `parked_row`, `due_at_ms`
-    woken        parked only: what it waits for becomes known. The            `decision` fills `WritePlan.wakes`;
+    due          parked only: after 30 s, 5 min, then hourly;                 `parked_row`, `due_at_ms`
+                 every 30 s until the upgrade if a newer release wrote it     `parked_until_upgrade`
+    woken        parked only: its order, trade or refund becomes known; the   `decision` fills `WritePlan.wakes`;
                  transaction that makes it known also makes the row due       `_wake` in each engine's `settling`
     retried      by the sweeper when due, or by an operator's replay          `workers.sweeper`, `workers.admin.held`
                  checked and decided like a record from the log, but only     `Processing.retry`, `_Batch.settle`
                  if the row is still as it was read                           `_Batch._is_unchanged`
     held again   with one more attempt, by the same rules                     `held_row`
-    given up     parked for 25 hours: it becomes quarantined                  `parked_row`
+    given up     after 25 hours a row that waits becomes quarantined          `parked_row`
     resolved     applied, duplicate or stale, in the transaction of that      `Draft.finish` fills `WritePlan.released`
                  or discarded by an operator                                  `workers.queries.HeldPort.discard`
 
 A quarantined or dead row has no due time: only an operator ends it, by a replay or a discard.
 
-Clock: due times come from the wall clock of the worker that decides; a wake makes the row due at that moment, by the
-same clock; the sweeping worker compares with its own. If the clocks of two machines differ, a retry comes earlier or
-later by the difference, and nothing else changes.
+Clock: due times, and the 25 hours, come from the wall clock of the worker that decides. A wake makes the row due at its
+own moment, by the same clock; the sweeping worker compares with its own. If the clocks of two machines differ, a retry
+comes earlier or later by the difference, and nothing else changes.
 
-One race is left to the schedule. A registration that commits while a notification is being parked for the first time
-does not see the new row, so it does not wake it: the row is retried after 30 s. A row that exists is locked by each
-retry, and then the store looks once more whether it has been woken (`workers.postgres.load`).
+On PostgreSQL one race is left to the schedule. A registration that commits while a notification is being parked for the
+first time does not see the new row, so it does not wake it: the row is retried after 30 s. A retry locks its row, and
+then looks once more for the order, trade or refund (`workers.postgres.load`): otherwise it would undo a wake.
 """
 
 from msgspec import structs
