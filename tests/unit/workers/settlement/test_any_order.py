@@ -1,6 +1,6 @@
-"""The final state depends on the set of notifications and on nothing else: not on order, copies, batches or waiting.
+"""The final state depends only on the set of notifications: not on their order, copies, batches or waits.
 
-Small histories are tried in every order there is, long ones at random; each is judged by `tests.support.model`.
+Small histories run in every order, long ones in random orders; `tests.support.model` judges each.
 """
 
 import itertools
@@ -22,7 +22,7 @@ DELIVERIES = 6
 
 
 def _sequences(size: int) -> Iterator[tuple[int, ...]]:
-    """Every sequence of six deliveries in which each of `size` notifications occurs."""
+    """Yield every sequence of six deliveries that has each of `size` notifications."""
     for sequence in itertools.product(range(size), repeat=DELIVERIES):
         if len(set(sequence)) == size:
             yield sequence
@@ -30,15 +30,15 @@ def _sequences(size: int) -> Iterator[tuple[int, ...]]:
 
 @pytest.mark.parametrize("orders", ["any", "registered"])
 @pytest.mark.parametrize("name", HISTORIES)
-def test_every_order_of_arrival_and_every_repetition_ends_in_the_same_state(name: str, orders: str) -> None:
+def test_every_order_of_arrival_and_repetition_ends_in_the_same_state(name: str, orders: str) -> None:
     history = HISTORIES[name]
     if orders == "registered" and history.registered is None:
         history = history._replace(registered={})
     account = facts.account(history.family, orders)
-    notification = [[facts.notification(fact, account, resend=n) for n in range(2)] for fact in history.told]
+    notifications = [[facts.notification(fact, account, resend=n) for n in range(2)] for fact in history.told]
     chance = random.Random(name)
-    for sequence in _sequences(len(notification)):
-        deliveries = [notification[index][chance.randrange(2)] for index in sequence]
+    for sequence in _sequences(len(notifications)):
+        deliveries = [notifications[index][chance.randrange(2)] for index in sequence]
         world = World(account)
         registered_before = chance.randrange(DELIVERIES + 1) if orders == "registered" else 0
         for number, batch_ in enumerate(_split(deliveries, chance)):
@@ -54,7 +54,7 @@ def test_every_order_of_arrival_and_every_repetition_ends_in_the_same_state(name
 
 
 def _split(deliveries: Sequence[Any], chance: random.Random) -> Iterator[Sequence[Any]]:
-    """Half of the time one by one, else in batches of any sizes."""
+    """Yield batches: half of the time of one record each, else of any sizes."""
     longest = chance.choice((1, len(deliveries)))
     start = 0
     while start < len(deliveries):
@@ -64,27 +64,27 @@ def _split(deliveries: Sequence[Any], chance: random.Random) -> Iterator[Sequenc
 
 
 def _pool(account: Account) -> list[Fact]:
-    """What may be told of two orders with two trades each, without one id for two contents."""
-    told: list[Fact] = []
+    """Return facts of two orders with two trades each; no id has two contents."""
+    pool: list[Fact] = []
     for order, trade in (("A", "T1"), ("A", "T2"), ("B", "T3"), ("B", "T4")):
         where = {"order": order, "trade": trade}
         for amount in ("100.00", "40.00"):
             at = f"{trade}-{amount}"
             statuses = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED", "TRADE_PENDING", "TRADE_CLOSED")
-            told += [form(f"{status}-{at}-{n}", status, amount, **where) for status in statuses for n in range(2)]
+            pool += [form(f"{status}-{at}-{n}", status, amount, **where) for status in statuses for n in range(2)]
             if account.family == "openapi":
                 sums = ("10.00", "39.00", "40.00", "70.00", "100.00", "120.00")
-                told += [
+                pool += [
                     refunded(f"{status}-{at}-{sum_}", sum_, status, **where, total_amount=amount)
                     for sum_ in sums
                     for status in ("TRADE_SUCCESS", "TRADE_FINISHED", "TRADE_CLOSED", "TRADE_PENDING")
                 ]
             else:
-                told += [refund(f"r-{status}-{at}", status, **where, total_fee=amount) for status in statuses[1:]]
+                pool += [refund(f"r-{status}-{at}", status, **where, total_fee=amount) for status in statuses[1:]]
     if account.family == "mapi":
-        told += [batch(f"b{n}", f"T{1 + n % 4}^{10 + 15 * n}.00^SUCCESS") for n in range(8)]
-        told.append(batch("both", "T1^20.00^SUCCESS#T3^30.00^SUCCESS"))
-    return told
+        pool += [batch(f"b{n}", f"T{1 + n % 4}^{10 + 15 * n}.00^SUCCESS") for n in range(8)]
+        pool.append(batch("both", "T1^20.00^SUCCESS#T3^30.00^SUCCESS"))
+    return pool
 
 
 @st.composite
@@ -97,7 +97,7 @@ def _long_histories(draw: st.DrawFn) -> tuple[str, str, list[int], random.Random
 
 
 _POOLS = {family: _pool(facts.account(family)) for family in ("mapi", "openapi")}
-_HEARD = {
+_NOTIFICATIONS = {
     account.name: [
         [facts.notification(fact, account, resend=n) for n in range(2)] for fact in _POOLS[account.family.value]
     ]
@@ -108,7 +108,7 @@ _HEARD = {
 
 @settings(max_examples=400)
 @given(_long_histories())
-def test_long_histories_of_several_orders_end_where_the_model_says(
+def test_long_histories_of_several_orders_end_as_the_model_does(
     drawn: tuple[str, str, list[int], random.Random],
 ) -> None:
     family, orders, sequence, chance = drawn
@@ -118,7 +118,7 @@ def test_long_histories_of_several_orders_end_where_the_model_says(
     world = World(account)
     if orders == "any" and chance.random() < 0.5:
         world.register("A", registrations["A"])
-    for batch_ in _split([_HEARD[account.name][index][chance.randrange(2)] for index in sequence], chance):
+    for batch_ in _split([_NOTIFICATIONS[account.name][index][chance.randrange(2)] for index in sequence], chance):
         if orders == "registered" and registrations and chance.random() < 0.2:
             world.register(*registrations.popitem())
         world.deliver(*batch_)

@@ -1,0 +1,155 @@
+"""The order as consumers see it, and the contradictions for which a notification is held."""
+
+import pytest
+
+from schemas.dispositions import Disposition, Flag, Reason
+from schemas.money import Money
+from schemas.orders import Claim, Order, Refund, State, Status
+from tests.support.facts import antom_refund, batch, form, payment, refunded
+from tests.unit.workers.settlement.worlds import antom, deliver, flags, mapi, openapi, outcome
+from workers.settlement import order_view
+
+CLAIM = Claim(trade="T1", amount_minor=1000, currency="USD", state=State.PAID)
+
+
+def order(*claims: Claim, refunds: tuple[Refund, ...] = (), expected: Money | None = None) -> Order:
+    return Order(account="shop", number="A", claims=claims, refunds=refunds, expected=expected)
+
+
+def refund(id_: str, minor: int, *, trade: str = "", currency: str = "USD") -> Refund:
+    return Refund(id=id_, amount=Money(minor, currency), trade=trade)
+
+
+def test_registered_order_without_a_payment_shows_its_expected_amount() -> None:
+    view = order_view.view(order(expected=Money(1280, "USD")))
+    assert (view.status, view.amount_minor, view.currency) == (Status.WAITING, 1280, "USD")
+    assert (view.trade, view.refunded_minor, view.flags) == (None, 0, ())
+
+
+def test_highest_rank_stands_and_among_equals_the_older_trade() -> None:
+    older = Claim(trade="T0", amount_minor=1000, currency="USD")
+    second = Claim(trade="T2", amount_minor=1000, currency="USD", state=State.PAID)
+    assert order_view.standing(()) is None
+    assert order_view.standing((older, CLAIM)) is CLAIM
+    assert order_view.standing((CLAIM, second)) is CLAIM
+
+
+def test_refund_counts_for_the_claims_that_it_concerns_and_fits() -> None:
+    refunds = (
+        refund("big", 1001),
+        refund("r", 400),
+        refund("other", 300, trade="T9"),
+        refund("eur", 1, currency="EUR"),
+    )
+    (claim,) = order_view.claims_with_refunds(order(CLAIM, refunds=refunds))
+    assert claim.refunds == {"r": 400}
+    assert order_view.misfits(order(CLAIM), refunds) == {Flag.OVER_REFUNDED, Flag.CURRENCY_MISMATCH}
+
+
+def test_known_refunds_leave_the_order_the_same_object() -> None:
+    known = order(CLAIM, refunds=(refund("r", 400),))
+    assert order_view.with_refunds(known, (refund("r", 400),)) is known
+    assert order_view.with_refunds(known, (refund("q", 1),)).refunds == (refund("q", 1), refund("r", 400))
+
+
+def test_claims_stay_sorted_so_that_equal_facts_are_equal_orders() -> None:
+    second = Claim(trade="T2", amount_minor=1000, currency="USD")
+    one = order_view.with_claim(order_view.with_claim(order(), CLAIM), second)
+    other = order_view.with_claim(order_view.with_claim(order(), second), CLAIM)
+    assert one == other
+
+
+def test_without_registration_a_second_and_a_third_amount_contradict() -> None:
+    world = mapi()
+    deliver(world, form("p", "TRADE_SUCCESS"))
+    for number, amount in enumerate(("101.00", "102.00")):
+        assert outcome(world, form(f"q{number}", "WAIT_BUYER_PAY", amount)) == (
+            Disposition.QUARANTINED,
+            Reason.AMOUNT_MISMATCH,
+        )
+    assert world.seen()["A"]["amount_minor"] == 10000
+
+
+def test_without_registration_another_currency_contradicts() -> None:
+    world = mapi()
+    deliver(world, form("p", "TRADE_SUCCESS"))
+    assert outcome(world, form("q", "TRADE_SUCCESS", currency="EUR")) == (
+        Disposition.QUARANTINED,
+        Reason.CURRENCY_MISMATCH,
+    )
+
+
+def test_second_paid_trade_is_quarantined_and_the_older_stands() -> None:
+    world = mapi()
+    deliver(world, form("p2", "TRADE_SUCCESS", trade="T2"))
+    assert outcome(world, form("p1", "TRADE_SUCCESS", trade="T1")) == (Disposition.QUARANTINED, Reason.SECOND_TRADE)
+    assert (world.seen()["A"]["trade"], flags(world)) == ("T1", {Flag.SECOND_TRADE})
+
+
+def test_second_trade_without_a_payment_contradicts_nothing() -> None:
+    world = mapi()
+    deliver(world, form("p1", "TRADE_SUCCESS"))
+    assert outcome(world, form("w2", "WAIT_BUYER_PAY", trade="T2"))[0] is Disposition.STALE
+    assert flags(world) == set()
+
+
+@pytest.mark.parametrize("statuses", [("TRADE_SUCCESS", "TRADE_CLOSED"), ("TRADE_CLOSED", "TRADE_SUCCESS")])
+def test_paid_and_expired_is_quarantined_and_the_payment_stands(statuses: tuple[str, str]) -> None:
+    world = mapi()
+    deliver(world, form("1", statuses[0]))
+    assert outcome(world, form("2", statuses[1])) == (Disposition.QUARANTINED, Reason.PAID_AND_EXPIRED)
+    assert (world.seen()["A"]["status"], flags(world)) == (Status.PAID, {Flag.PAID_AND_EXPIRED})
+
+
+def test_flagged_order_still_takes_facts_without_a_contradiction() -> None:
+    world = mapi()
+    deliver(world, form("p", "TRADE_SUCCESS"), form("e", "TRADE_CLOSED"))
+    assert outcome(world, form("f", "TRADE_FINISHED")) == (Disposition.APPLIED, Reason.CHANGED)
+    assert flags(world) == {Flag.PAID_AND_EXPIRED}
+
+
+def test_third_paid_trade_is_quarantined_like_the_second() -> None:
+    world = mapi()
+    deliver(world, form("p1", "TRADE_SUCCESS"), form("p2", "TRADE_SUCCESS", trade="T2"))
+    assert outcome(world, form("p3", "TRADE_SUCCESS", trade="T3")) == (Disposition.QUARANTINED, Reason.SECOND_TRADE)
+    assert outcome(world, form("w4", "WAIT_BUYER_PAY", trade="T4")) == (Disposition.STALE, Reason.OLD_NEWS)
+
+
+def test_second_refund_beyond_the_amount_is_quarantined_like_the_first() -> None:
+    world = mapi()
+    deliver(world, form("p", "TRADE_SUCCESS"), batch("b1", "T1^100.01^SUCCESS"))
+    assert outcome(world, batch("b2", "T1^100.02^SUCCESS")) == (Disposition.QUARANTINED, Reason.OVER_REFUNDED)
+
+
+def test_refund_of_an_expired_order_is_quarantined() -> None:
+    world = openapi()
+    deliver(world, form("e", "TRADE_CLOSED"))
+    assert outcome(world, refunded("r", "10.00")) == (Disposition.QUARANTINED, Reason.PAID_AND_EXPIRED)
+
+
+def test_refund_too_large_for_its_order_is_found_beside_one_that_fits() -> None:
+    world = mapi()
+    deliver(world, form("p", "TRADE_SUCCESS"), form("q", "TRADE_SUCCESS", "5.00", order="B", trade="T2"))
+    assert outcome(world, batch("b", "T1^50.00^SUCCESS#T2^50.00^SUCCESS")) == (
+        Disposition.QUARANTINED,
+        Reason.OVER_REFUNDED,
+    )
+    assert (flags(world, "A"), flags(world, "B")) == (set(), {Flag.OVER_REFUNDED})
+    assert {number: shown["refunded_minor"] for number, shown in world.seen().items()} == {"A": 5000, "B": 0}
+
+
+def test_refunds_beyond_the_amount_are_quarantined_and_others_applied() -> None:
+    world = mapi()
+    deliver(world, form("p", "TRADE_SUCCESS"))
+    assert outcome(world, batch("big", "T1^100.01^SUCCESS")) == (Disposition.QUARANTINED, Reason.OVER_REFUNDED)
+    assert outcome(world, batch("b1", "T1^60.00^SUCCESS")) == (Disposition.APPLIED, Reason.CHANGED)
+    assert outcome(world, batch("b2", "T1^50.00^SUCCESS")) == (Disposition.QUARANTINED, Reason.OVER_REFUNDED)
+    assert outcome(world, batch("b3", "T1^30.00^SUCCESS")) == (Disposition.QUARANTINED, Reason.OVER_REFUNDED)
+    assert world.seen()["A"]["refunded_minor"] == 9000
+
+
+def test_refund_in_another_currency_is_quarantined() -> None:
+    world = antom(A={"refunds": ["R1"]})
+    deliver(world, payment("p"))
+    assert outcome(world, antom_refund("R1", "100", "JPY")) == (Disposition.QUARANTINED, Reason.CURRENCY_MISMATCH)
+    assert world.seen()["A"]["refunded_minor"] == 0
