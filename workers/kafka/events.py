@@ -104,9 +104,10 @@ class KafkaEvents:
         counts = await self._partition_counts(producer, events)
         sending = _Sending(producer, events, counts)
         # The state topic first: a consumer that starts with it and continues with the events then misses nothing, and a
-        # state ahead of the events does no harm. If the rest fails, the states are sent again, which compaction folds;
-        # events would be read twice. A failed publish can leave an older state behind a newer one, if a broker takes up
-        # a request long after it was given up. So the store resends the state of such an order, to this topic alone.
+        # state ahead of the events does no harm. If the rest fails, the states are sent again and compaction folds
+        # them, whereas events sent again would be read twice. A failed publish can leave an older state after a newer
+        # one, if a broker processes a request long after the producer gave it up. So the store resends the state of
+        # such an order, to this topic alone.
         states = _all_of(events, topics.ORDER_STATE)
         sent_states = await sending.send([*states, *_last_of_each(events)], self._named(topics.ORDER_STATE))
         sending.acknowledged |= sent_states.intersection(states)
