@@ -109,7 +109,7 @@ async def _replay(
     topic = topics.named(topics.NOTIFICATION, settings.topic_prefix)
     async with (
         cluster_replay.prepared(settings) as prepared,
-        cluster_replay.reading(connections.kafka(settings), topic) as stretch,
+        cluster_replay.log_reader(connections.kafka(settings), topic) as stretch,
     ):
         spans = await stretch.spans(prepared.store, from_ms=from_ms, to_ms=to_ms)
         missing = sum(span.unsettled for span in spans)

@@ -1,17 +1,13 @@
-"""Kafka's IncrementalAlterConfigs, which aiokafka does not speak: it changes the settings that are named and no other.
+"""Read the topics of a Kafka cluster, and make the few changes to them that `topics apply` needs.
 
-Its older sister, AlterConfigs, which aiokafka does speak, replaces all of a topic's own settings by those it is given:
-whoever sets one thing with it resets everything that was set before. Version 0 is understood by all brokers since 2.3.
+It uses aiokafka's client instead of its admin client, whose calls do too much or too little here. `describe_topics`
+lets a broker with automatic topic creation create the missing topic, with the broker's own weak settings.
+`alter_configs` sends AlterConfigs, which resets all settings of a topic that are not given. `create_topics` returns
+errors as if nothing had happened. Instead of AlterConfigs, this module sends IncrementalAlterConfigs, which aiokafka
+does not implement: it changes the given settings only. All brokers since 2.3 understand its version 0.
 
-The topics of a Kafka cluster: how they are, and the few changes that we make to them.
-
-It stands on aiokafka's client and not on its admin client, whose calls do too much or too little for us: its
-`describe_topics` lets a broker that makes topics by itself make the very topic that is asked for, with the broker's own
-weak settings; its `alter_configs` resets what it is not told (see `incremental`); its `create_topics` returns refusals
-as if nothing had happened.
-
-Reading asks one broker after another, since any of them knows. A change is sent once: where its answer is lost, what
-became of it is unknown, and reading tells.
+A read asks one broker after another, because every broker knows the answer. A change is sent once: if its answer is
+lost, the result is unknown, and only the next read shows it.
 """
 
 import asyncio
@@ -36,7 +32,7 @@ TOPIC = 2
 SET = 0
 
 
-class IncrementalAlterConfigsResponse_v0(Response):  # type: ignore[misc]  # noqa: N801  the library's way of naming versions
+class IncrementalAlterConfigsResponse_v0(Response):  # type: ignore[misc]  # noqa: N801  as the library names versions
     API_KEY = 44
     API_VERSION = 0
     SCHEMA = Schema(
@@ -76,7 +72,7 @@ class IncrementalAlterConfigsRequest_v0(RequestStruct):  # type: ignore[misc]  #
 
 
 class SetTopicConfig(Request[IncrementalAlterConfigsRequest_v0]):  # type: ignore[misc]
-    """Set these of one topic's settings."""
+    """Sets the given settings of one topic."""
 
     API_KEY = 44
 
@@ -91,7 +87,7 @@ CLIENT_ID = "alipay-notify-topics"
 CLIENTS_LOGGER = "aiokafka"
 REASONS_MAX = 3
 WITHIN_S = 10.0
-TRIES = 3  # how many silent brokers one look can afford
+TRIES = 3  # brokers that may stay silent within one deadline
 CLOSE_S = 2.0
 POLL_S = 0.05
 
@@ -99,37 +95,37 @@ NO_ERROR = 0
 NO_SUCH_TOPIC = 3
 EXISTS_ALREADY = 36
 
-# What the client raises for its own: brokers, sockets, parameters and answers that it does not understand.
-_CLIENTS = (KafkaError, OSError, TimeoutError, ValueError, NotImplementedError)
-_PASSES_BY = (NodeNotReadyError, RequestTimedOutError, KafkaConnectionError)
+# Exceptions of the client: from brokers and sockets, and for parameters and answers that it does not understand.
+_CLIENT_ERRORS = (KafkaError, OSError, TimeoutError, ValueError, NotImplementedError)
+_TRY_NEXT_BROKER = (NodeNotReadyError, RequestTimedOutError, KafkaConnectionError)
 
 
 class BrokerRefused(Exception):
-    """The brokers did not make a change, or did not say that they did; the text is their word."""
+    """The brokers did not make a change, or did not confirm it; the text is their reason."""
 
 
 class KafkaAdmin:
-    """A connected cluster. Every call ends within the deadline of the connection."""
+    """A connection to a cluster. Every call ends within the deadline of the connection."""
 
     def __init__(self, client: AIOKafkaClient, *, within_s: float) -> None:
         self._client = client
         self._within_s = within_s
 
     async def found(self, names: Sequence[str]) -> dict[str, Found]:
-        """Those of the topics that exist, with the settings in force.
+        """Return those of the topics that exist, with the settings in force.
 
         Raises:
-            NotSeen: no broker answers, or none may tell us.
+            NotSeen: no broker answers, or none authorizes the request.
         """
         with _not_seen():
             async with asyncio.timeout(self._within_s):
                 return await self._found(names)
 
     async def until(self, name: str, holds: Callable[[Found], bool]) -> None:
-        """Returns when a broker shows the topic so: each learns of a change a moment after it was made.
+        """Return when `holds` is true of the topic. Each broker shows a change a moment after it was made.
 
         Raises:
-            NotSeen: it does not come about in time.
+            NotSeen: it does not become true before the deadline.
         """
         with _not_seen():
             async with asyncio.timeout(self._within_s):
@@ -137,12 +133,12 @@ class KafkaAdmin:
                     await asyncio.sleep(POLL_S)
 
     async def create(self, topic: TopicSpec) -> None:
-        """Make the topic; nothing where somebody else has just made it.
+        """Create the topic; do nothing if it has just been created elsewhere.
 
         Raises:
-            BrokerRefused: it was not made, or nobody knows.
+            BrokerRefused: it was not created, or the result is unknown.
         """
-        assigned: list[Any] = []  # the brokers choose
+        assigned: list[Any] = []  # empty: the brokers assign the replicas
         entry = (topic.name, topic.partitions, topic.replicas, assigned, [*topic.config.items()])
         request = CreateTopicsRequest([entry], self._timeout_ms, False)
         (code, message), *_ = [(each[1], each[2]) for each in (await self._change(request)).topic_errors]
@@ -150,20 +146,20 @@ class KafkaAdmin:
             _check(topic.name, code, message)
 
     async def add_partitions(self, name: str, *, up_to: int) -> None:
-        """Have that many partitions.
+        """Add partitions, up to this number.
 
         Raises:
-            BrokerRefused: they were not made, or nobody knows.
+            BrokerRefused: they were not added, or the result is unknown.
         """
         request = CreatePartitionsRequest([(name, (up_to, None))], self._timeout_ms, False)
         for topic, code, message in (await self._change(request)).topic_errors:
             _check(topic, code, message)
 
     async def set_config(self, name: str, config: Mapping[str, str]) -> None:
-        """Set these of its settings, all or none, and leave the others.
+        """Set these settings of the topic, all or none, and keep its other settings.
 
         Raises:
-            BrokerRefused: they were not set, or nobody knows.
+            BrokerRefused: they were not set, or the result is unknown.
         """
         for code, message, _, topic in (await self._change(SetTopicConfig(name, config))).resources:
             _check(topic, code, message)
@@ -173,7 +169,7 @@ class KafkaAdmin:
         return int(self._within_s * 1000)
 
     async def _found(self, names: Sequence[str]) -> dict[str, Found]:
-        """Settings first: a topic whose settings are known and that is not there is missing all the same."""
+        # Settings first: a topic that is deleted between the two requests is then reported as missing.
         config = await self._config(names)
         metadata = await self._ask(MetadataRequest([*names], allow_auto_topic_creation=False))
         found = {}
@@ -187,7 +183,7 @@ class KafkaAdmin:
         return found
 
     async def _config(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
-        """What is in force for each topic that exists, the brokers' defaults among it."""
+        """Return the settings in force of each topic that exists, including broker defaults."""
         answer = await self._ask(DescribeConfigsRequest([(TOPIC, name, None) for name in names]))
         found = {}
         for code, message, _, name, entries in answer.resources:
@@ -199,28 +195,28 @@ class KafkaAdmin:
         return found
 
     async def _ask(self, request: Any) -> Any:
-        """The first answer that any broker gives."""
+        """Return the first answer that a broker gives; ask the brokers in random order."""
         nodes = [broker.nodeId for broker in self._client.cluster.brokers()]
         random.shuffle(nodes)
-        said: Exception = KafkaConnectionError("the cluster names no broker")
+        failure: Exception = KafkaConnectionError("the cluster names no broker")
         for node in nodes:
             try:
                 return await self._client.send(node, request)
-            except _PASSES_BY as error:
-                said = error
-        raise said
+            except _TRY_NEXT_BROKER as error:
+                failure = error
+        raise failure
 
     async def _change(self, request: Any) -> Any:
-        """The answer of a broker that was there; with KRaft each of them passes it on to the controller."""
+        """Return the answer of one reachable broker. With KRaft, every broker forwards changes to the controller."""
         try:
             async with asyncio.timeout(self._within_s):
-                return await self._client.send(await self._present(), request)
+                return await self._client.send(await self._reachable(), request)
         except Exception as error:
             raise BrokerRefused(
-                f"no answer to the change ({_said(error)}); whether it was made, the next look tells"
+                f"no answer to the change ({_reason(error)}); `alipay-notify topics plan` shows whether it was made"
             ) from None
 
-    async def _present(self) -> int:
+    async def _reachable(self) -> int:
         controller = self._client.cluster.controller
         nodes = sorted(
             (broker.nodeId for broker in self._client.cluster.brokers()),
@@ -229,15 +225,15 @@ class KafkaAdmin:
         for node in nodes:
             if await self._client.ready(node):
                 return int(node)
-        raise KafkaConnectionError("no broker takes a connection")
+        raise KafkaConnectionError("no broker accepts a connection")
 
 
 @asynccontextmanager
 async def connected(connection: Mapping[str, Any], *, within_s: float = WITHIN_S) -> AsyncIterator[KafkaAdmin]:
-    """The cluster at this `connection`: bootstrap servers and what they want to know of us, as aiokafka names it.
+    """Connect to a cluster; `connection` holds bootstrap servers and credentials, as aiokafka names them.
 
     Raises:
-        NotSeen: nobody answers there within the time.
+        NotSeen: no broker answers within the deadline.
     """
     request_ms = int(within_s * 1000 / TRIES)
     with _not_seen():
@@ -254,21 +250,21 @@ async def connected(connection: Mapping[str, Any], *, within_s: float = WITHIN_S
 
 
 async def _bootstrap(client: AIOKafkaClient) -> None:
-    with _Overheard() as reasons:
+    with _ClientLog() as client_log:
         try:
             await client.bootstrap()
         except KafkaConnectionError:
-            raise NotSeen(f"no broker takes a connection there: {reasons.told()}".rstrip(": ")) from None
+            raise NotSeen(f"no broker accepts a connection: {client_log.reasons()}".rstrip(": ")) from None
 
 
-class _Overheard(logging.Handler):
-    """What the client logs while it looks for a broker: why none is one, which it tells nobody else."""
+class _ClientLog(logging.Handler):
+    """Collects the client's log lines: the only place where it reports why it cannot connect to a broker."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self._said: dict[str, None] = {}
+        self._texts: dict[str, None] = {}
 
-    def __enter__(self) -> "_Overheard":
+    def __enter__(self) -> "_ClientLog":
         logging.getLogger(CLIENTS_LOGGER).addHandler(self)
         return self
 
@@ -276,18 +272,18 @@ class _Overheard(logging.Handler):
         logging.getLogger(CLIENTS_LOGGER).removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._said[record.getMessage().removeprefix("Unable connect to ")] = None
+        self._texts[record.getMessage().removeprefix("Unable connect to ")] = None
 
-    def told(self) -> str:
-        """The reasons; of many brokers, a few."""
-        return "; ".join([*self._said][:REASONS_MAX])
+    def reasons(self) -> str:
+        """Return the different reasons, at most `REASONS_MAX` of them."""
+        return "; ".join([*self._texts][:REASONS_MAX])
 
 
 async def look(connection: Mapping[str, Any], names: Sequence[str], *, within_s: float = WITHIN_S) -> dict[str, Found]:
-    """Those of the topics that exist, seen over a connection of its own, which is closed again.
+    """Return those of the topics that exist, over a new connection that is closed again.
 
     Raises:
-        NotSeen: no broker answers, or none may tell us.
+        NotSeen: no broker answers, or none authorizes the request.
     """
     async with connected(connection, within_s=within_s) as admin:
         return await admin.found(names)
@@ -295,14 +291,14 @@ async def look(connection: Mapping[str, Any], names: Sequence[str], *, within_s:
 
 @contextlib.contextmanager
 def _not_seen() -> Iterator[None]:
-    """Whatever the client raises says only that we do not know."""
+    """Raise `NotSeen` for any error of the client."""
     try:
         yield
-    except _CLIENTS as error:
-        raise NotSeen(_said(error)) from error
+    except _CLIENT_ERRORS as error:
+        raise NotSeen(_reason(error)) from error
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, KafkaError):

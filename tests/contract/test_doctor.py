@@ -109,7 +109,7 @@ async def test_an_address_that_is_none_is_told_and_the_others_are_looked_at(tmp_
     found = await findings(kafka=NOWHERE, redis="rudis://a", postgres_file=str(tmp_path / "none"))
     assert "does not begin with redis://" in found["Redis"].detail
     assert "cannot be read" in found["PostgreSQL"].detail
-    assert "no broker takes a connection there" in found["Kafka"].detail
+    assert "no broker accepts a connection" in found["Kafka"].detail
 
 
 async def test_a_redis_that_is_left_out_is_no_fault() -> None:

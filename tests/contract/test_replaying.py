@@ -39,14 +39,14 @@ def now_ms() -> int:
 
 
 async def spans(topic: Topic, store: PostgresOrderStore, *, from_ms: int = 0, to_ms: int | None = None) -> list[Span]:
-    async with replay.reading(topic.connection, topic.name) as stretch:
+    async with replay.log_reader(topic.connection, topic.name) as stretch:
         return await stretch.spans(store, from_ms=from_ms, to_ms=to_ms or now_ms() + 60_000)
 
 
 async def replayed(topic: Topic, store: PostgresOrderStore, *, rate: float = 10_000) -> tuple[int, list[int]]:
     """How many records it processed, and the steps in which it advanced."""
     steps: list[int] = []
-    async with replay.reading(topic.connection, topic.name) as stretch:
+    async with replay.log_reader(topic.connection, topic.name) as stretch:
         found = await stretch.spans(store, from_ms=0, to_ms=now_ms() + 60_000)
         process = log_records.processing(store, Time()).process
         return await replay.replay(stretch, found, process, rate=rate, advanced=steps.append), steps
@@ -93,7 +93,7 @@ async def test_a_stretch_that_would_leave_a_gap_below_it_is_refused(topic: Topic
     time.sleep(0.01)  # noqa: ASYNC251 - as above
     async with topic.log() as log:
         await log.append(log_records.record("LATE"))
-    async with replay.reading(topic.connection, topic.name) as stretch:
+    async with replay.log_reader(topic.connection, topic.name) as stretch:
         (late,) = await stretch.spans(store, from_ms=middle, to_ms=now_ms() + 60_000)
         assert late.before > 0
         with pytest.raises(TooNarrow, match="Begin earlier"):
@@ -113,11 +113,11 @@ async def test_it_keeps_its_pace(topic: Topic, store: PostgresOrderStore) -> Non
 
 async def test_a_topic_that_is_not_there_is_named(kafka: str) -> None:
     with pytest.raises(InfrastructureDown, match="there is no topic nowhere"):
-        async with replay.reading({"bootstrap_servers": kafka}, "nowhere"):
+        async with replay.log_reader({"bootstrap_servers": kafka}, "nowhere"):
             pass
 
 
 async def test_brokers_that_do_not_answer_are_told_of() -> None:
     with pytest.raises(InfrastructureDown, match="Kafka"):
-        async with replay.reading({"bootstrap_servers": "127.0.0.1:1"}, "any"):
+        async with replay.log_reader({"bootstrap_servers": "127.0.0.1:1"}, "any"):
             pass

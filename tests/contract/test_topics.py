@@ -114,7 +114,7 @@ async def test_what_the_brokers_refuse_is_told_in_their_words(admin: KafkaAdmin,
 
 
 async def test_nobody_there_is_told_within_the_deadline(topic: TopicSpec) -> None:
-    with pytest.raises(NotSeen, match="no broker takes a connection there"):
+    with pytest.raises(NotSeen, match="no broker accepts a connection"):
         await kafka_admin.look({"bootstrap_servers": "127.0.0.1:1"}, [topic.name])
 
 
@@ -206,7 +206,7 @@ def test_apply_says_what_is_to_be_done_by_hand_and_what_was_refused(kafka: str, 
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["--kafka", "127.0.0.1:1"], 1, "no broker takes a connection there"),
+        (["--kafka", "127.0.0.1:1"], 1, "no broker accepts a connection"),
         ([], 2, "ALIPAY_NOTIFY_KAFKA is not set"),
         (["--kafka", "127.0.0.1:1", "--topic-prefix", "a_b"], 2, "ALIPAY_NOTIFY_TOPIC_PREFIX"),
     ],

@@ -1,4 +1,4 @@
-"""How brokers are asked: one after another, without making what is asked for, and a change only once."""
+"""Requests to brokers: reads ask one after another and create nothing, changes are sent once."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ NO_SUCH_TOPIC, NOT_ALLOWED = 3, 29
 
 
 class Client:
-    """Three brokers; what each request is answered, and which brokers are down."""
+    """Three brokers, some of them down, with one answer for each kind of request."""
 
     def __init__(self, answers: dict[int, Any], *, down: tuple[int, ...] = ()) -> None:
         brokers = [SimpleNamespace(nodeId=node) for node in (1, 2, 3)]
@@ -58,12 +58,12 @@ def admin(client: Client) -> KafkaAdmin:
     return KafkaAdmin(client, within_s=1)
 
 
-async def test_the_replicas_of_a_topic_are_those_of_its_poorest_partition() -> None:
+async def test_replicas_of_a_topic_are_the_minimum_of_its_partitions() -> None:
     client = Client({DESCRIBE: described(a="1"), METADATA: listed(0, [1, 2, 3], [1, 2])})
     assert await admin(client).found([NAME]) == {NAME: Found(partitions=2, replicas=2, config={"a": "1"})}
 
 
-async def test_asking_never_lets_a_broker_make_the_topic() -> None:
+async def test_reading_never_creates_a_topic() -> None:
     client = Client({DESCRIBE: described(NO_SUCH_TOPIC), METADATA: listed(NO_SUCH_TOPIC)})
     assert await admin(client).found([NAME]) == {}
     (asked,) = [request for _, request in client.sent if request.API_KEY == METADATA]
@@ -71,25 +71,25 @@ async def test_asking_never_lets_a_broker_make_the_topic() -> None:
 
 
 @pytest.mark.parametrize("down", [(1,), (2, 3), (1, 3)])
-async def test_brokers_that_are_down_are_passed_by(down: tuple[int, ...]) -> None:
+async def test_brokers_that_are_down_are_skipped(down: tuple[int, ...]) -> None:
     client = Client({DESCRIBE: described(), METADATA: listed(0, [1])}, down=down)
     assert await admin(client).found([NAME]) != {}
     assert not {node for node, _ in client.sent} & {*down}
 
 
-async def test_when_all_are_down_nothing_is_seen() -> None:
+async def test_topics_are_not_seen_if_all_brokers_are_down() -> None:
     with pytest.raises(NotSeen, match="NodeNotReady"):
         await admin(Client({}, down=(1, 2, 3))).found([NAME])
 
 
 @pytest.mark.parametrize("answers", [{DESCRIBE: described(NOT_ALLOWED)}, {METADATA: listed(NOT_ALLOWED)}])
-async def test_a_topic_that_we_may_not_see_is_not_missing(answers: dict[int, Any]) -> None:
+async def test_unauthorized_topic_is_not_reported_as_missing(answers: dict[int, Any]) -> None:
     client = Client({DESCRIBE: described(), METADATA: listed(0, [1])} | answers)
     with pytest.raises(NotSeen, match="Authorization"):
         await admin(client).found([NAME])
 
 
-async def test_a_change_goes_to_the_controller_where_it_is_up() -> None:
+async def test_change_is_sent_to_the_controller_if_it_is_up() -> None:
     answers = {CONFIG: SimpleNamespace(resources=[(0, None, 2, NAME)])}
     for down, node in (((), 2), ((2,), 1)):
         client = Client(answers, down=down)
@@ -98,12 +98,12 @@ async def test_a_change_goes_to_the_controller_where_it_is_up() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 36])
-async def test_a_topic_that_somebody_else_has_just_made_is_made(code: int) -> None:
+async def test_topic_that_exists_already_counts_as_created(code: int) -> None:
     client = Client({CREATE: SimpleNamespace(topic_errors=[(NAME, code, "Topic exists.")])})
     await admin(client).create(TOPIC)
 
 
-async def test_a_refusal_is_raised() -> None:
+async def test_refused_change_raises_the_reason_of_the_broker() -> None:
     refusal = SimpleNamespace(topic_errors=[(NAME, 38, "too few brokers")], resources=[(40, None, 2, NAME)])
     client = Client({CREATE: refusal, PARTITIONS: refusal, CONFIG: refusal})
     with pytest.raises(BrokerRefused, match="too few brokers"):
@@ -115,8 +115,8 @@ async def test_a_refusal_is_raised() -> None:
 
 
 @pytest.mark.parametrize("lost", [TimeoutError(), KafkaConnectionError("gone"), TopicAuthorizationFailedError()])
-async def test_a_change_whose_answer_is_lost_is_not_sent_again(lost: Exception) -> None:
+async def test_change_with_a_lost_answer_is_not_sent_again(lost: Exception) -> None:
     client = Client({PARTITIONS: lost})
-    with pytest.raises(BrokerRefused, match="whether it was made, the next look tells"):
+    with pytest.raises(BrokerRefused, match="no answer to the change"):
         await admin(client).add_partitions(NAME, up_to=3)
     assert len(client.sent) == 1
