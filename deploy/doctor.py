@@ -113,7 +113,7 @@ def _keys(account: Account, directory: Path) -> Iterator[Finding]:
 def _secrecy(name: str, file: Path) -> Iterator[Finding]:
     mode = file.stat().st_mode
     if mode & 0o077:
-        advice = f"chmod 600 {file}: anyone who reads it can forge payments"
+        advice = f"chmod 600 {file}: its content suffices to forge payments"
         yield Finding(
             name=name, state=FindingState.WRONG, detail=f"{file.name} is readable by other users", advice=advice
         )

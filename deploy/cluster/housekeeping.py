@@ -15,7 +15,7 @@ from workers.metrics import WorkerMetrics
 from workers.postgres.store import PostgresOrderStore
 from workers.queries import Emitted
 
-FOLLOW_EVERY_S = 0.25  # a delay that a buyer who has just returned to the shop does not notice
+FOLLOW_EVERY_S = 0.25  # not noticed by a buyer on the order page
 EVENTS_MAX = 500  # per query
 LAG_EVERY_S = 1.0
 PRUNE_EVERY_S = 600.0  # each time, everything that is old enough is deleted

@@ -1,0 +1,133 @@
+"""Checks of this machine that need no engine: directory, disk, files, ports, tokens and readiness answers."""
+
+import os
+import shutil
+import socket
+import sqlite3
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from deploy import doctor, settings
+from deploy.doctor import Finding, FindingState
+from deploy.settings import EmbeddedSettings
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def configured(**values: object) -> EmbeddedSettings:
+    return settings.load({}, accounts="accounts.toml", **values)
+
+
+def by_name(findings: object) -> dict[str, Finding]:
+    assert isinstance(findings, list | tuple)
+    return {finding.name: finding for finding in findings}
+
+
+def test_wrong_settings_are_the_only_findings_and_each_has_advice() -> None:
+    found = doctor.examine({"ALIPAY_NOTIFY_PORT": "http", "ALIPAY_NOTIFY_ADMIN_PORT": "-1"})
+    assert [(each.name, each.state) for each in found] == [("settings", FindingState.WRONG)] * 2
+    assert all("config show" in each.advice for each in found)
+
+
+@pytest.mark.parametrize(
+    ("free", "state"),
+    [
+        (doctor.FREE_COMFORTABLE, FindingState.OK),
+        (doctor.FREE_COMFORTABLE - 1, FindingState.NOTE),
+        (doctor.FREE_LEAST, FindingState.NOTE),
+        (doctor.FREE_LEAST - 1, FindingState.WRONG),
+    ],
+)
+def test_disk_space_is_judged_by_its_two_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, state: FindingState
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1 << 40, 0, free))
+    space = by_name([*doctor._directory(tmp_path)])["disk space"]
+    assert (space.state, bool(space.advice)) == (state, state is not FindingState.OK)
+
+
+def test_missing_data_directory_is_ok_if_it_can_be_created(tmp_path: Path) -> None:
+    directory = by_name([*doctor._directory(tmp_path / "a" / "b")])["data directory"]
+    assert (directory.state, "does not exist yet" in directory.detail) == (FindingState.OK, True)
+
+
+def test_data_directory_below_a_file_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (finding,) = doctor._directory(tmp_path / "file" / "data")
+    assert (finding.state, "ALIPAY_NOTIFY_DATA_DIR" in finding.advice) == (FindingState.WRONG, True)
+
+
+def test_one_missing_database_is_wrong_and_none_is_a_first_start(tmp_path: Path) -> None:
+    assert [*doctor._databases(tmp_path)] == []
+    sqlite3.connect(tmp_path / "journal.sqlite3").execute("CREATE TABLE t (n)").connection.close()
+    found = by_name([*doctor._databases(tmp_path)])
+    assert found["data files"].detail == "journal.sqlite3 exists, but orders.sqlite3 is missing"
+    assert found["journal.sqlite3"].state is FindingState.OK
+
+
+def test_file_that_is_no_database_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "orders.sqlite3"
+    path.write_bytes(b"no database, but longer than a header" * 100)
+    finding = doctor._database(path)
+    assert (finding.state, "restore the last backup" in finding.advice) == (FindingState.WRONG, True)
+
+
+def test_database_that_is_too_large_to_check_in_time_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "orders.sqlite3"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, x TEXT)")
+        connection.executemany("INSERT INTO t (x) VALUES (?)", [("x" * 50,)] * 60_000)
+    connection.close()
+    monkeypatch.setattr(doctor, "CHECK_DATABASE_S", -1.0)
+    assert doctor._database(path).state is FindingState.NOTE
+
+
+def test_token_file_that_others_can_read_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("t" * 40)
+    file.chmod(0o644)
+    states = [each.state for each in doctor._token(configured(admin_token_file=file))]
+    assert states == [FindingState.WRONG, FindingState.OK]
+    file.chmod(0o600)
+    assert [each.state for each in doctor._token(configured(admin_token_file=file))] == [FindingState.OK]
+
+
+def test_clock_behind_the_newest_file_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (finding,) = doctor._clock(tmp_path)
+    assert finding.state is FindingState.OK
+    os.utime(tmp_path / "file", (2**32, 2**32))
+    (finding,) = doctor._clock(tmp_path)
+    assert (finding.state, "it was set back" in finding.detail) == (FindingState.WRONG, True)
+
+
+def test_clock_before_the_program_was_written_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    (finding,) = doctor._clock(tmp_path)
+    assert finding.state is FindingState.WRONG
+
+
+def test_port_that_another_program_listens_on_is_wrong() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        taken = doctor._port("admin port", "127.0.0.1", port, (False, b""))
+        assert (taken.state, "ALIPAY_NOTIFY_ADMIN_PORT" in taken.advice) == (FindingState.WRONG, True)
+        assert doctor._port("admin port", "127.0.0.1", port, (True, b"")).state is FindingState.OK
+    assert doctor._port("public port", "127.0.0.1", 0, None).state is FindingState.OK
+    assert doctor._port("public port", "192.0.2.1", 80, None).state is FindingState.WRONG
+
+
+@pytest.mark.parametrize(
+    ("answer", "failing"),
+    [
+        (b'{"checks": [{"name": "store", "ok": true, "detail": ""}]}', []),
+        (b'{"checks": [{"name": "store", "ok": false, "detail": "gone"}]}', ["store: gone"]),
+        (b'{"checks": [{"name": "store", "ok": false, "detail": ""}]}', ["store: no"]),
+        (b"{}", ["its readiness answer cannot be read"]),
+        (b"not JSON", ["its readiness answer cannot be read"]),
+    ],
+)
+def test_failing_checks_are_read_from_the_readiness_answer(answer: bytes, failing: list[str]) -> None:
+    assert doctor._failing(answer) == failing
