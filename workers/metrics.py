@@ -128,8 +128,8 @@ class WorkerMetrics:
         if isinstance(error, VersionConflict):
             self._fenced.inc()
 
-    def replayed(self, result: str) -> None:
-        """Count an operator's replay of a held notification."""
+    def retried(self, result: str) -> None:
+        """Count an operator's retry of a held notification."""
         self._replayed.of(result).inc()
 
     def lock_outcome(self, outcome: str, count: int = 1) -> None:

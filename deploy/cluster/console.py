@@ -90,7 +90,7 @@ async def running(
             authenticate=authenticator.authenticate,
             check_return=authenticator.check_return,
             refusals=NoRefusals(),
-            replays=worker_metrics,
+            retries=worker_metrics,
             readiness=health,
             registry=registry,
             changes=changes,

@@ -105,7 +105,7 @@ async def running(
             authenticate=trust.authenticate,
             check_return=trust.check_return,
             refusals=recent,
-            replays=counted,
+            retries=counted,
             readiness=health.checks,
             registry=registry,
             changes=changes,

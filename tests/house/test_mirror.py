@@ -64,7 +64,6 @@ TESTED_ELSEWHERE = {
     "ingest/clock.py": "unit/ingest/test_reporting.py",
     "ingest/http/connection.py": "unit/ingest/http/test_server.py",
     "ingest/http/request.py": "unit/ingest/http/test_server.py",
-    "workers/admin/activity.py": "unit/workers/test_metrics.py",
     "workers/admin/app.py": "unit/workers/admin/test_guard.py",
     "workers/admin/feed.py": "unit/workers/admin/test_orders.py",
     "workers/admin/probes.py": "unit/workers/admin/test_guard.py",

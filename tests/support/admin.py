@@ -123,7 +123,7 @@ class World:
             authenticate=self.authenticate,
             check_return=lambda text, account: self.returned,
             refusals=self.refusals,
-            replays=self.metrics,
+            retries=self.metrics,
             readiness=self._ready,
             registry=self.registry,
             changes=self.changes,

@@ -1,7 +1,6 @@
-"""The last two minutes in six small curves, so that the console has life without a Prometheus beside it.
+"""Six small charts of the last two minutes for the console, so that it needs no Prometheus.
 
-It reads the process's own counters every two seconds and keeps sixty readings, in memory. Anything more is a
-dashboard's work.
+They come from the process's own counters, sampled every two seconds and kept in memory.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from schemas import telemetry
 
 INTERVAL_S = 2.0
-READINGS_MAX = 61
+SAMPLES_MAX = 61
 WIDTH, HEIGHT = 120, 28
 
 _RECEIVED = f"{telemetry.RECEIVED.name}_total"
@@ -26,7 +25,7 @@ _REPEATS = frozenset({"duplicate", "stale"})
 
 
 class Curve(Struct, frozen=True, kw_only=True):
-    """One chart: its name, the figure of now, what the figure counts, and the curve's points as SVG takes them."""
+    """One chart: its name, the present figure with its unit, and the curve's points as an SVG attribute."""
 
     name: str
     figure: str
@@ -35,7 +34,7 @@ class Curve(Struct, frozen=True, kw_only=True):
     tone: str
 
 
-class Reading(Struct, frozen=True, kw_only=True):
+class Sample(Struct, frozen=True, kw_only=True):
     """The counters at one moment."""
 
     accepted: float = 0
@@ -47,61 +46,61 @@ class Reading(Struct, frozen=True, kw_only=True):
 
 
 class Activity:
-    """The readings, and the task that takes them while the application runs.
+    """The samples, and the task that takes them while the application runs.
 
-    `counts_here`: whether receiver and worker run in this process. A console that stands alone counts nothing of
-    theirs, and a zero would be taken for a standstill.
+    `counts_here` is true if receiver and worker run in this process. If not, their charts are left out, because zeros
+    would look like a standstill.
     """
 
     def __init__(self, registry: CollectorRegistry, *, counts_here: bool = True) -> None:
         self._registry = registry
         self._counts_here = counts_here
-        self._readings: deque[Reading] = deque(maxlen=READINGS_MAX)
+        self._samples: deque[Sample] = deque(maxlen=SAMPLES_MAX)
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
-        """Take readings until the application ends; for `cleanup_ctx`."""
-        task = asyncio.create_task(self._keep_reading())
+        """Take samples until the application ends; for `cleanup_ctx`."""
+        task = asyncio.create_task(self._keep_sampling())
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    def read(self) -> None:
-        """Take one reading."""
+    def sample(self) -> None:
+        """Take one sample."""
         sums: dict[str, float] = {}
         for family in self._registry.restricted_registry(_NAMES).collect():
-            for sample in family.samples:
-                field = _field(sample.name, sample.labels)
+            for each in family.samples:
+                field = _field(each.name, each.labels)
                 if field:
-                    sums[field] = sums.get(field, 0) + sample.value
-        self._readings.append(Reading(**sums))
+                    sums[field] = sums.get(field, 0) + each.value
+        self._samples.append(Sample(**sums))
 
     def curves(self) -> list[Curve]:
-        """The charts as they are now: six, or the two that the store knows."""
+        """Return the charts: six, or without receiver and worker the two that come from the store."""
         counted = [
             self._counted("Acknowledged", "accepted", "good"),
             self._counted("Refused", "refused", "bad"),
             self._counted("Applied", "applied", "good"),
-            self._counted("Repeats and old news", "repeats", "quiet"),
+            self._counted("Duplicate or stale", "repeats", "quiet"),
         ]
         return [
             *(counted if self._counts_here else ()),
             self._measured("Held", "held", "wait"),
-            self._measured("Events not sent yet", "outbox", "quiet"),
+            self._measured("Unsent events", "outbox", "quiet"),
         ]
 
-    async def _keep_reading(self) -> None:
+    async def _keep_sampling(self) -> None:
         while True:
-            self.read()
+            self.sample()
             await asyncio.sleep(INTERVAL_S)
 
     def _counted(self, name: str, field: str, tone: str) -> Curve:
-        values = [getattr(reading, field) for reading in self._readings]
+        values = [getattr(each, field) for each in self._samples]
         rises = [max(0.0, after - before) for before, after in itertools.pairwise(values)]
         figure = f"{values[-1]:,.0f}" if values else "0"
-        return Curve(name=name, figure=figure, unit="since the start", points=_points(rises), tone=tone)
+        return Curve(name=name, figure=figure, unit="since start", points=_points(rises), tone=tone)
 
     def _measured(self, name: str, field: str, tone: str) -> Curve:
-        values = [getattr(reading, field) for reading in self._readings]
+        values = [getattr(each, field) for each in self._samples]
         figure = f"{values[-1]:,.0f}" if values else "0"
         return Curve(name=name, figure=figure, unit="now", points=_points(values), tone=tone)
 
@@ -116,10 +115,10 @@ def _field(name: str, labels: dict[str, str]) -> str:
 
 
 def _points(values: Iterable[float]) -> str:
-    """The curve's points, newest at the right edge; a flat line at the bottom where nothing happened."""
+    """Return the curve's points, newest at the right edge; without values above 0, a flat line at the bottom."""
     heights = list(values)
     top = max(heights, default=0) or 1
-    step = WIDTH / (READINGS_MAX - 1)
+    step = WIDTH / (SAMPLES_MAX - 1)
     first = WIDTH - step * (len(heights) - 1)
     return " ".join(
         f"{first + index * step:.1f},{HEIGHT - 2 - value / top * (HEIGHT - 4):.1f}"

@@ -1,7 +1,6 @@
-"""The admin port: probes, metrics, the API for the merchant's own programs and operators, and the console.
+"""Compose the admin port from its parts; it is never the public port.
 
-It is never the public port. What each part does stands in `workers.admin`; here is only what they are given. The
-composition root binds it, and `guard.check_bind` refuses an address beyond loopback without a token.
+The composition root binds it. `guard.check_bind` refuses an address beyond loopback without a token.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +14,8 @@ from workers.admin.activity import Activity
 from workers.admin.console import ConsolePart
 from workers.admin.feed import EventsPort, FeedPart
 from workers.admin.guard import AuditLog, Guard
-from workers.admin.held import HeldPart, Replays, Retry
-from workers.admin.orders import OrdersPart, Refusals
+from workers.admin.held import HeldPart, Retry, RetryCounter
+from workers.admin.orders import OrdersPart, RefusedRequests
 from workers.admin.probes import ProbesPart, Readiness
 from workers.admin.returns import CheckReturn, ReturnsPart
 from workers.long_poll import OrderChanges
@@ -27,10 +26,10 @@ from workers.queries import HeldPort, OrdersPort
 def probes(
     *, readiness: Readiness, registry: CollectorRegistry, log: AuditLog, token: str | None = None
 ) -> web.Application:
-    """The admin port of a process that answers no questions about orders: probes and metrics."""
+    """Return the admin port of a process without an order store: probes and metrics only."""
     app = web.Application(middlewares=[Guard(token=token, log=log).check], client_max_size=responses.BODY_BYTES_MAX)
     app.add_routes(ProbesPart(readiness=readiness, registry=registry).routes())
-    app.on_response_prepare.append(server.sign)
+    app.on_response_prepare.append(server.set_server_header)
     return app
 
 
@@ -43,8 +42,8 @@ def application(
     retry: Retry,
     authenticate: Authenticate,
     check_return: CheckReturn,
-    refusals: Refusals,
-    replays: Replays,
+    refusals: RefusedRequests,
+    retries: RetryCounter,
     readiness: Readiness,
     registry: CollectorRegistry,
     changes: OrderChanges,
@@ -54,29 +53,30 @@ def application(
     token: str | None = None,
     counts_here: bool = True,
 ) -> web.Application:
-    """The application of the admin port. `counts_here`: whether receiver and worker run in this process.
+    """Return the whole admin port.
 
-    `retry` is `Processing.retry`; `wake` is called when something may have come due or wait to be sent: after a
-    registration and after a replay. Whoever settles batches tells `changes`. `replays` is `workers.metrics.Metrics`.
+    `counts_here` is true if receiver and worker run in this process. `retry` is `Processing.retry`. `wake` is called
+    after a registration and after a retry, because rows may be due and events unsent. The worker reports settled
+    batches to `changes`, and `retries` counts the outcomes of retries.
     """
     app = probes(readiness=readiness, registry=registry, log=log, token=token)
-    about_held = HeldPart(
+    held_part = HeldPart(
         accounts=accounts,
         held=held,
         retry=retry,
         authenticate=authenticate,
         changes=changes,
-        replays=replays,
+        retries=retries,
         wake=wake,
         now_ms=now_ms,
         log=log,
     )
-    about_orders = OrdersPart(
+    orders_part = OrdersPart(
         accounts=accounts, orders=orders, changes=changes, refusals=refusals, wake=wake, now_ms=now_ms
     )
-    app.add_routes(about_orders.routes())
+    app.add_routes(orders_part.routes())
     app.add_routes(ReturnsPart(accounts=accounts, check=check_return, orders=orders).routes())
-    app.add_routes(about_held.routes())
+    app.add_routes(held_part.routes())
     app.add_routes(FeedPart(events=events, changes=changes).routes())
     activity = Activity(registry, counts_here=counts_here)
     app.cleanup_ctx.append(activity.run)
@@ -85,7 +85,7 @@ def application(
         orders=orders,
         held=held,
         refusals=refusals,
-        inspect=about_held.inspected,
+        inspect=held_part.inspect,
         changes=changes,
         activity=activity,
         now_ms=now_ms,

@@ -1,7 +1,7 @@
-"""The console: what a dashboard cannot show. One order's whole story, and what waits for a person, with its bytes.
+"""The console's pages: orders with their history, and held notifications with their bytes.
 
-Pages are drawn on the server with every value escaped; a script of ours asks `/api/changes` and swaps in what is new.
-The pages read. Replay and discard are the API's, called from the page with the token that the operator types.
+Pages are rendered on the server with every value escaped. A script polls `/api/changes` and swaps in changed parts. The
+pages only read; retry and discard call the API with the token that the operator enters.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from schemas.accounts import Account
 from workers.admin import held, reason_texts, shapes
 from workers.admin.activity import HEIGHT, WIDTH, Activity
 from workers.admin.held import HeldInspection
-from workers.admin.orders import Refusals
+from workers.admin.orders import RefusedRequests
 from workers.admin.responses import ApiError
 from workers.long_poll import OrderChanges
 from workers.queries import HeldPage, HeldPort, HeldQuery, OrderPage, OrdersPort
@@ -35,7 +35,7 @@ ASSETS = {"style.css": "text/css", "script.js": "text/javascript"}
 
 
 class ConsolePart:
-    """The pages."""
+    """The pages, their assets and their templates."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class ConsolePart:
         accounts: Mapping[str, Account],
         orders: OrdersPort,
         held: HeldPort,
-        refusals: Refusals,
+        refusals: RefusedRequests,
         inspect: Callable[[HeldPage], HeldInspection],
         changes: OrderChanges,
         activity: Activity,
@@ -79,7 +79,7 @@ class ConsolePart:
         ]
 
     async def overview(self, _: web.Request) -> web.Response:
-        """What goes on: the curves, the orders that changed last, and what waits for a person."""
+        """Show the charts, the orders that changed last, and the held notifications by reason."""
         seen = self._changes.seen
         recent = await self._orders.recent(RECENT)
         waiting = await self._held.held_list(HeldQuery(limit=HELD_SHOWN))
@@ -95,7 +95,7 @@ class ConsolePart:
         )
 
     async def find(self, request: web.Request) -> web.Response:
-        """The order with this number; a list where there are several, or none."""
+        """Redirect to the order with this number; if there are several or none, show a list."""
         number = request.query.get("number", "").strip()
         matches = list(await self._orders.find(number)) if number else []
         if not matches:
@@ -105,7 +105,7 @@ class ConsolePart:
         return self._page("found.html", seen=self._changes.seen, number=number, matches=matches)
 
     async def order(self, request: web.Request) -> web.Response:
-        """One order and its timeline."""
+        """Show one order and its timeline."""
         account, number = request.match_info["account"], request.match_info["order"]
         seen = self._changes.seen
         page = await self._orders.order_page(account, number)
@@ -122,7 +122,7 @@ class ConsolePart:
         )
 
     async def held_list(self, request: web.Request) -> web.Response:
-        """What waits for a person, or for its order, by reason."""
+        """Show the held notifications, also grouped by reason."""
         seen = self._changes.seen
         query = held.query(request, now_ms=self._now_ms())
         pages = await self._held.held_list(query)
@@ -131,7 +131,7 @@ class ConsolePart:
         )
 
     async def held_one(self, request: web.Request) -> web.Response:
-        """One held notification: its fields beside its bytes, the signature checked now."""
+        """Show one held notification: its fields beside its bytes, and its signature check."""
         seen = self._changes.seen
         page = await self._held.held_page(request.match_info["id"])
         if page is None:
@@ -139,7 +139,7 @@ class ConsolePart:
         return self._page("inspect.html", seen=seen, held=self._inspect(page), raw=_raw(page.row.record.value))
 
     async def asset(self, request: web.Request) -> web.Response:
-        """The style sheet and the script."""
+        """Return the style sheet or the script."""
         name = request.match_info["asset"]
         if name not in self._assets:
             raise web.HTTPNotFound
@@ -154,7 +154,7 @@ class ConsolePart:
 
 
 def _grouped(pages: Sequence[HeldPage]) -> list[dict[str, Any]]:
-    """How many are held for each reason, the most first."""
+    """Return the number of held ones by reason, the largest first."""
     counted = Counter((page.row.disposition, page.row.reason) for page in pages if not page.resolution)
     oldest: dict[Any, int] = {}
     for page in pages:
@@ -172,7 +172,7 @@ def _grouped(pages: Sequence[HeldPage]) -> list[dict[str, Any]]:
 
 
 def _raw(body: bytes) -> str:
-    """The bytes as they came, those that are no printable ASCII written as escapes."""
+    """Return the bytes as ASCII, with all others written as escapes."""
     return "".join(chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in body)
 
 

@@ -1,7 +1,7 @@
-"""The order events in the order they were written: for a program on the same machine that has no Kafka.
+"""Order events over HTTP, in the order of writing, for a program that has no Kafka.
 
-A consumer remembers the last `number` it has dealt with and asks for what comes after it. It sees each event at least
-once and in version order per order, exactly as a consumer of the topic does.
+A consumer stores the last `number` that it has processed and asks for the events after it. As on the topic, it receives
+each event at least once, and in version order per order.
 """
 
 import time
@@ -17,17 +17,17 @@ from workers.queries import Emitted
 
 
 class EventsPort(Protocol):
-    """The outbox, for reading."""
+    """Reads the outbox."""
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
-        """The messages of every topic with a higher number, sent or not, by number.
+        """Return the events of all topics with a higher number, sent or not, by number.
 
-        No message may appear later with a number below one that was given here.
+        No event may appear later with a number below one that was returned here.
         """
 
 
 class FeedPart:
-    """The API's part about events."""
+    """The API for events."""
 
     def __init__(self, *, events: EventsPort, changes: OrderChanges) -> None:
         self._events = events
@@ -37,12 +37,12 @@ class FeedPart:
         return [web.get("/api/events", self.after), web.get("/api/changes", self.changed)]
 
     async def after(self, request: web.Request) -> web.Response:
-        """The events after a number, with `wait` as soon as there is one; `next` is the number to ask with then."""
+        """Return the events after a number; with `wait`, as soon as there is one. `next` is the new `after`."""
         number = responses.whole_number(request, "after", default=0)
         limit = responses.whole_number(request, "limit", default=100, most=responses.LIMIT_MAX)
         wanted = request.query.get("topic", topics.ORDER_EVENT)
         if wanted not in (topics.ORDER_EVENT, topics.HELD, "all"):
-            raise responses.bad_request(f"topic is {topics.ORDER_EVENT}, {topics.HELD} or all")
+            raise responses.bad_request(f"topic must be {topics.ORDER_EVENT}, {topics.HELD} or all")
         deadline = time.monotonic() + responses.wait_s(request)
         with self._changes.watch_all() as waiter:
             while True:
@@ -50,13 +50,13 @@ class FeedPart:
                 number = read[-1].number if read else number
                 events = [shapes.event(row) for row in read if wanted in ("all", row.event.topic)]
                 if read and not events:
-                    continue  # a stretch of the other topic: what is wanted may stand right behind it
+                    continue  # only events of the other topic so far; wanted ones may follow directly
                 left_s = deadline - time.monotonic()
                 if events or left_s <= 0 or self._changes.is_closed or not await waiter.wait(left_s):
                     return responses.json({"events": events, "next": number})
 
     async def changed(self, request: web.Request) -> web.Response:
-        """Whether anything happened since `seen`; the console asks this to know when to draw itself anew."""
+        """Return the count of changes, with `wait` as soon as it differs from `seen`; the console then redraws."""
         seen = responses.whole_number(request, "seen", default=0)
         deadline = time.monotonic() + responses.wait_s(request)
         with self._changes.watch_all() as waiter:

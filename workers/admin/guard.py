@@ -1,11 +1,7 @@
-"""Who may do what on the admin port, decided before any handler sees the request.
+"""Check every request to the admin port before a handler sees it, and log every write, also a refused one.
 
-Reading is for whoever can reach the port. Writing takes the token, and never comes from another site's page: a browser
-on the operator's machine reaches loopback too, on behalf of any page it shows. For the same reason a port without a
-token answers only to addresses and to `localhost`: a name that a foreign page had resolve to us is neither (that is
-DNS rebinding). Without a token the port may only be bound to loopback.
-
-Every write leaves a line in the log, the refused ones too.
+Reads are open to every client that reaches the port. Writes need the token, if there is one. Without a token the port
+may only be bound to loopback.
 """
 
 import asyncio
@@ -26,49 +22,51 @@ from workers.long_poll import TooManyWaiters
 READS = frozenset({"GET", "HEAD"})
 SAME_SITE = frozenset({"same-origin", "none"})
 TOKEN_CHARACTERS_MIN = 16
+INTERNAL_ERROR = "internal error; see the log line admin_failed"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AuditLog(Protocol):
-    """Where the lines go."""
+    """The log of writes and errors."""
 
     def info(self, event: str, /, **fields: object) -> None: ...
 
 
 class OpenAdmin(ValueError):
-    """The admin port would be open to others than the people of this machine."""
+    """The admin port would be open to other machines without a usable token."""
 
 
 def read_token(path: Path) -> str:
-    """The token in a file, without the line's end.
+    """Return the token in a file, without its line end.
 
     Raises:
-        OpenAdmin: the file cannot be read, or its token could be guessed.
+        OpenAdmin: the file cannot be read, or its token is too short.
     """
     try:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as error:
-        raise OpenAdmin(f"the token file {path} cannot be read: {type(error).__name__}") from None
+        raise OpenAdmin(f"the admin token file {path} cannot be read: {type(error).__name__}") from None
     if len(token) < TOKEN_CHARACTERS_MIN:
-        raise OpenAdmin(f"the token in {path} is shorter than {TOKEN_CHARACTERS_MIN} characters")
+        raise OpenAdmin(f"the admin token in {path} is too short: use at least {TOKEN_CHARACTERS_MIN} characters")
     return token
 
 
 def check_bind(host: str, *, has_token: bool) -> None:
-    """Returns where the port may be bound to `host`.
+    """Return if the admin port may be bound to `host`.
 
     Raises:
-        OpenAdmin: not loopback, and no token.
+        OpenAdmin: `host` is not loopback, and there is no token.
     """
     if not has_token and not _is_loopback(host):
         raise OpenAdmin(
-            f"the admin port may be bound to {host} only with a token for writes: set a token file, or bind 127.0.0.1"
+            f"the admin port may not be bound to {host} without a token: set ALIPAY_NOTIFY_ADMIN_TOKEN_FILE, or bind "
+            "it to 127.0.0.1 with ALIPAY_NOTIFY_ADMIN_HOST"
         )
 
 
 class Guard:
-    """The middleware. The token has no repr, and is compared in constant time."""
+    """Middleware that checks host, origin and token. The token has no repr and is compared in constant time."""
 
     def __init__(self, *, token: str | None, log: AuditLog) -> None:
         self._token = None if token is None else token.encode()
@@ -76,7 +74,7 @@ class Guard:
 
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """The handler's answer, or the refusal's. What goes wrong inside is not told outside."""
+        """Return the handler's answer, or an error answer that shows nothing of the internals."""
         try:
             self._check_host(request)
             if request.method not in READS:
@@ -88,37 +86,42 @@ class Guard:
             response = responses.refused(ApiError(503, "too_many_waiters", str(error)))
         except RecordRefused:
             response = responses.refused(
-                responses.bad_request("this holds a text or a number that the store cannot keep")
+                responses.bad_request("the request contains a text or number that the order store cannot keep")
             )
         except InfrastructureDown:
-            response = responses.refused(ApiError(503, "unavailable", "the store does not answer now; ask again"))
+            response = responses.refused(ApiError(503, "unavailable", "the order store does not answer; try again"))
         except web.HTTPException as error:
             response = _of_http(error)
         except (asyncio.CancelledError, ConnectionResetError):
             raise
         except Exception as error:
             self._log.info("admin_failed", route=_route(request), error=type(error).__name__)
-            response = responses.refused(ApiError(500, "our_fault", "this is an error of ours; the log names it"))
+            response = responses.refused(ApiError(500, "our_fault", INTERNAL_ERROR))
         if request.method not in READS:
             self._log.info("admin_write", route=_route(request), method=request.method, status=response.status)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         return response
 
     def _check_host(self, request: web.Request) -> None:
+        # A foreign page can let its own name resolve to this address (DNS rebinding) and then read the answers as its
+        # own. A request for an address or for localhost cannot come about that way.
         host = request.headers.get("Host", "")
         if self._token is None and host and not _is_address(host):
-            raise ApiError(403, "foreign_name", "without a token this port answers to addresses and localhost only")
+            raise ApiError(
+                403, "foreign_name", "without an admin token, the Host header must be an IP address or localhost"
+            )
 
     def _check_write(self, request: web.Request) -> None:
+        # A browser on the operator's machine reaches loopback too, on behalf of any page that it shows.
         origin = request.headers.get("Origin")
         if request.headers.get("Sec-Fetch-Site", "none") not in SAME_SITE:
-            raise ApiError(403, "cross_site", "a page of another site may not write here")
+            raise ApiError(403, "cross_site", "a page of another site may not write to this port")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
-            raise ApiError(403, "cross_site", "a page of another site may not write here")
+            raise ApiError(403, "cross_site", "a page of another site may not write to this port")
         if isinstance(request.match_info.http_exception, web.HTTPMethodNotAllowed):
-            return  # there is nothing to write to: 405 says more than 401
+            return  # the answer 405 is more helpful than 401
         if self._token is not None and not hmac.compare_digest(_bearer(request), self._token):
-            raise ApiError(401, "no_token", "this needs the header Authorization: Bearer TOKEN with the admin token")
+            raise ApiError(401, "no_token", "writes need the admin token in the header Authorization: Bearer TOKEN")
 
 
 def _bearer(request: web.Request) -> bytes:
@@ -128,10 +131,10 @@ def _bearer(request: web.Request) -> bytes:
 
 def _of_http(error: web.HTTPException) -> web.Response:
     code = {404: "unknown_path", 405: "method", 413: "too_large"}.get(error.status, "bad_request")
-    details = {404: "there is nothing at this path", 413: f"a body has at most {responses.BODY_BYTES_MAX} bytes"}
+    details = {404: "there is no such path", 413: f"the body is larger than {responses.BODY_BYTES_MAX} bytes"}
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
-        response = responses.refused(ApiError(405, code, f"this path takes {allowed}"))
+        response = responses.refused(ApiError(405, code, f"this path allows only {allowed}"))
         response.headers["Allow"] = allowed
         return response
     if error.status < 400:
@@ -140,7 +143,7 @@ def _of_http(error: web.HTTPException) -> web.Response:
 
 
 def _route(request: web.Request) -> str:
-    """The path's pattern: what a sender chose stays out of the line."""
+    """Return the path's pattern, so that a sender's text does not reach the log line."""
     resource = request.match_info.route.resource
     return "none" if resource is None else resource.canonical
 

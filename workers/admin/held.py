@@ -1,8 +1,7 @@
-"""Held notifications, for the person who has to decide: list them, look into one, try again, or let it be.
+"""Held notifications over HTTP, for operators: list them, show one, retry, discard.
 
-A replay takes the ordinary way: the signature is verified again, the store decides, and what was applied once is not
-applied twice. It is written down before it is tried. Many at once is a dry run unless told otherwise, oldest first, and
-no faster than asked, since live notifications go the same way.
+A retry takes the ordinary way: the signature is verified again, the store decides, and an event that was applied before
+is not applied again.
 """
 
 import asyncio
@@ -32,21 +31,21 @@ WHY_CHARACTERS_MAX = 500
 Retry = Callable[[Sequence[HeldRow]], Awaitable[None]]
 
 
-class Replays(Protocol):
-    """Counts what came of replays."""
+class RetryCounter(Protocol):
+    """Counts the outcomes of retries."""
 
-    def replayed(self, result: str) -> None: ...
+    def retried(self, result: str) -> None: ...
 
 
 class OperatorReason(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why a person does it, and who: both go into the audit row."""
+    """The operator's reason and name, for the audit row."""
 
     reason: str = ""
     by: str = ""
 
 
-class Bulk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which held notifications to try again."""
+class BulkRetry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a bulk retry: a filter, its pace, and the operator's reason and name."""
 
     account: str | None = None
     order: str | None = None
@@ -61,7 +60,7 @@ class Bulk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class HeldInspection(shapes.HeldAnswer, frozen=True, kw_only=True):
-    """One held notification with its bytes: as they are, as they read (the payer masked), and whether signed."""
+    """One held notification with its bytes, its fields with the payer masked, and its signature check."""
 
     fields: dict[str, str]
     headers: dict[str, str]
@@ -70,7 +69,7 @@ class HeldInspection(shapes.HeldAnswer, frozen=True, kw_only=True):
 
 
 class HeldPart:
-    """The API's part about held notifications."""
+    """The API for held notifications."""
 
     def __init__(
         self,
@@ -80,7 +79,7 @@ class HeldPart:
         retry: Retry,
         authenticate: Authenticate,
         changes: OrderChanges,
-        replays: Replays,
+        retries: RetryCounter,
         wake: Callable[[], None],
         now_ms: Callable[[], int],
         log: AuditLog,
@@ -90,7 +89,7 @@ class HeldPart:
         self._retry = retry
         self._authenticate = authenticate
         self._changes = changes
-        self._replays = replays
+        self._retries = retries
         self._wake = wake
         self._now_ms = now_ms
         self._log = log
@@ -99,23 +98,23 @@ class HeldPart:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/api/held", self.list_),
-            web.post("/api/held/replay", self.replay_many),
+            web.post("/api/held/replay", self.retry_many),
             web.get("/api/held/{id:[0-9]+-[0-9]+}", self.show),
-            web.post("/api/held/{id:[0-9]+-[0-9]+}/replay", self.replay),
+            web.post("/api/held/{id:[0-9]+-[0-9]+}/replay", self.retry),
             web.post("/api/held/{id:[0-9]+-[0-9]+}/discard", self.discard),
         ]
 
     async def list_(self, request: web.Request) -> web.Response:
-        """Oldest first, without the bytes."""
+        """Return the held notifications, oldest first, without their bytes."""
         pages = await self._held.held_list(query(request, now_ms=self._now_ms()))
         return responses.json({"held": [shapes.held(page) for page in pages]})
 
     async def show(self, request: web.Request) -> web.Response:
-        """One with its bytes, its fields and whether its signature is good now."""
-        return responses.json(self.inspected(await self._page(request.match_info["id"])))
+        """Return one with its bytes, its fields and its signature check."""
+        return responses.json(self.inspect(await self._page(request.match_info["id"])))
 
-    def inspected(self, page: HeldPage) -> HeldInspection:
-        """The page with all that its bytes tell. The bytes name the payer, so that they were shown leaves a line."""
+    def inspect(self, page: HeldPage) -> HeldInspection:
+        """Return the page with its bytes. They name the payer, so each call leaves a log line."""
         self._log.info("held_shown", held=page.row.id, account=page.row.account)
         record = page.row.record
         summary = shapes.held(page)
@@ -127,57 +126,63 @@ class HeldPart:
             signature=inspection.signature(record, self._accounts, self._authenticate),
         )
 
-    async def replay(self, request: web.Request) -> web.Response:
-        """Try one again; the answer is what became of it."""
-        told = await responses.body(request, OperatorReason)
+    async def retry(self, request: web.Request) -> web.Response:
+        """Retry one, and return it with its outcome."""
+        given = await responses.body(request, OperatorReason)
         page = await self._page(request.match_info["id"])
         _check_unresolved(page)
-        await self._replayed([page], by=responses.by(request, told.by), why=_why(told.reason, optional=True))
+        by = responses.operator(request, given.by)
+        await self._retry_rows([page], by=by, why=_why(given.reason, optional=True))
         return responses.json(shapes.held(await self._page(page.row.id)))
 
-    async def replay_many(self, request: web.Request) -> web.Response:
-        """Say which would be tried again; with `dry_run: false` try them, `rate` a second."""
-        bulk = await responses.body(request, Bulk)
+    async def retry_many(self, request: web.Request) -> web.Response:
+        """Return the matching ids; with `dry_run: false`, retry them, oldest first and at most `rate` a second."""
+        bulk = await responses.body(request, BulkRetry)
         if not 1 <= bulk.limit <= BULK_MAX or not 1 <= bulk.rate <= RATE_MAX:
-            raise responses.bad_request(f"limit is 1 to {BULK_MAX}, rate is 1 to {RATE_MAX} a second")
+            raise responses.bad_request(f"limit must be 1 to {BULK_MAX}, and rate 1 to {RATE_MAX} a second")
         pages = await self._held.held_list(_bulk_query(bulk, now_ms=self._now_ms()))
         if bulk.dry_run:
             return responses.json({"dry_run": True, "count": len(pages), "ids": [page.row.id for page in pages]})
         why = _why(bulk.reason)
         if self._bulk.locked():
-            raise ApiError(409, "conflict", "a replay is under way; one at a time")
+            raise ApiError(409, "conflict", "another bulk retry is running; wait until it has ended")
         async with self._bulk:
-            results = await self._replayed_slowly(pages, bulk.rate, by=responses.by(request, bulk.by), why=why)
+            by = responses.operator(request, bulk.by)
+            results = await self._retry_slowly(pages, bulk.rate, by=by, why=why)
         return responses.json({"dry_run": False, "count": len(pages), "results": results})
 
     async def discard(self, request: web.Request) -> web.Response:
-        """Resolve one without applying it; for good."""
-        told = await responses.body(request, OperatorReason)
-        why = _why(told.reason)
+        """Resolve one without applying it. This is final."""
+        given = await responses.body(request, OperatorReason)
+        why = _why(given.reason)
         page = await self._page(request.match_info["id"])
-        by = responses.by(request, told.by)
+        by = responses.operator(request, given.by)
         if not await self._held.discard(page.row.id, by=by, why=why, now_ms=self._now_ms()):
-            raise ApiError(409, "conflict", "it was resolved already")
+            raise ApiError(409, "conflict", "it is already resolved")
         self._log.info("held_discarded", held=page.row.id, by=by, why=why)
         self._changes.changed(page.row.account, page.row.order)
         return responses.json(shapes.held(await self._page(page.row.id)))
 
-    async def _replayed_slowly(self, pages: Sequence[HeldPage], rate: int, *, by: str, why: str) -> dict[str, int]:
-        """Try them in slices of a tenth of a second; how many ended how."""
+    async def _retry_slowly(self, pages: Sequence[HeldPage], rate: int, *, by: str, why: str) -> dict[str, int]:
+        """Retry them in slices of a tenth of a second, and return the count of each outcome.
+
+        The pace matters because live notifications are processed on the same way.
+        """
         results: dict[str, int] = {}
         size = max(1, rate // 10)
         for start in range(0, len(pages), size):
             slice_ = pages[start : start + size]
-            for result in await self._replayed(slice_, by=by, why=why):
+            for result in await self._retry_rows(slice_, by=by, why=why):
                 results[result] = results.get(result, 0) + 1
             if start + size < len(pages):
                 await asyncio.sleep(len(slice_) / rate)
         return results
 
-    async def _replayed(self, pages: Sequence[HeldPage], *, by: str, why: str) -> list[str]:
-        """Note the replay, try again, and find out what came of it: a resolution, or the disposition it still has."""
+    async def _retry_rows(self, pages: Sequence[HeldPage], *, by: str, why: str) -> list[str]:
+        """Write the audit rows, retry, and return each outcome: a resolution, or the disposition that it still has."""
         ids = [page.row.id for page in pages]
         self._log.info("held_replayed", held=", ".join(ids), by=by, why=why)
+        # Before the retry, so that an attempt that fails or crashes is on record too.
         await self._held.note_replay(ids, by=by, why=why, now_ms=self._now_ms())
         await self._retry([page.row for page in pages])
         self._wake()
@@ -185,7 +190,7 @@ class HeldPart:
         for page in pages:
             after = await self._held.held_page(page.row.id)
             result = "gone" if after is None else after.resolution or after.row.disposition.value
-            self._replays.replayed(result)
+            self._retries.retried(result)
             self._changes.changed(page.row.account, page.row.order)
             results.append(result)
         return results
@@ -198,25 +203,25 @@ class HeldPart:
 
 
 def query(request: web.Request, *, now_ms: int) -> HeldQuery:
-    """Which held notifications a request's query means.
+    """Return the filter in a request's query.
 
     Raises:
-        ApiError: a word that is not one of the closed sets, or not a moment.
+        ApiError: an unknown disposition or reason, or a wrong time or number.
     """
-    asked = request.query
-    since = asked.get("since")
+    parameters = request.query
+    since = parameters.get("since")
     return HeldQuery(
-        account=asked.get("account"),
-        order=asked.get("order"),
-        disposition=_disposition(asked.get("disposition")),
-        reason=_reason(asked.get("reason")),
+        account=parameters.get("account"),
+        order=parameters.get("order"),
+        disposition=_disposition(parameters.get("disposition")),
+        reason=_reason(parameters.get("reason")),
         since_ms=None if since is None else responses.moment_ms(since, now_ms=now_ms),
-        resolved=asked.get("resolved", "false") in ("true", "1"),
+        resolved=parameters.get("resolved", "false") in ("true", "1"),
         limit=responses.whole_number(request, "limit", default=100, most=responses.LIMIT_MAX),
     )
 
 
-def _bulk_query(bulk: Bulk, *, now_ms: int) -> HeldQuery:
+def _bulk_query(bulk: BulkRetry, *, now_ms: int) -> HeldQuery:
     return HeldQuery(
         account=bulk.account,
         order=bulk.order,
@@ -231,7 +236,7 @@ def _disposition(text: str | None) -> Disposition | None:
     if text is None:
         return None
     if text not in HELD:
-        raise responses.bad_request(f"disposition is one of {', '.join(sorted(HELD))}")
+        raise responses.bad_request(f"disposition must be one of {', '.join(sorted(HELD))}")
     return Disposition(text)
 
 
@@ -239,16 +244,16 @@ def _reason(text: str | None) -> Reason | None:
     if text is None:
         return None
     if text not in set(Reason):
-        raise responses.bad_request(f"reason is one of {', '.join(Reason)}")
+        raise responses.bad_request(f"reason must be one of {', '.join(Reason)}")
     return Reason(text)
 
 
 def _check_unresolved(page: HeldPage) -> None:
     if page.resolution:
-        raise ApiError(409, "conflict", f"it was resolved already: {page.resolution}")
+        raise ApiError(409, "conflict", f"it is already resolved: {page.resolution}")
 
 
 def _why(text: str, *, optional: bool = False) -> str:
     if len(text) > WHY_CHARACTERS_MAX or (not text.strip() and not optional):
-        raise responses.bad_request(f'say why: {{"reason": "…"}}, at most {WHY_CHARACTERS_MAX} characters')
+        raise responses.bad_request(f'give the reason: {{"reason": "…"}}, at most {WHY_CHARACTERS_MAX} characters')
     return text.strip()

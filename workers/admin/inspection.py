@@ -1,6 +1,6 @@
-"""One record laid open for a person: its fields as text, its headers, and whether its signature is good now.
+"""One record in readable form: its fields as text, its headers, and whether its signature is valid now.
 
-Never raises for what a record holds: it is shown because something is wrong with it. The payer's names are masked.
+It is shown because something is wrong with it, so it never raises for a record's content. The payer's data is masked.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from schemas.interpret_form import mask
 from schemas.record_format import Record, RecordContents
 from workers.processing import Authenticate
 
-# Of what never reaches a log, the person who decides needs these: what was sold, and the signature that is in question.
+# No log contains these, but an operator needs them to decide: the goods, and the signature that may be wrong.
 SHOWN = frozenset({"subject", "body", "sign", "signature"})
 MASKED = (telemetry.REDACTED - SHOWN) | {"displayCustomerId", "userLoginId", "referenceBuyerId"}
 VALUE_CHARACTERS_MAX = 2000
@@ -22,7 +22,7 @@ FIELDS_MAX = 400
 
 
 class Signature(Struct, frozen=True, kw_only=True):
-    """What the check says now, with the keys of now; `detail` is empty where it is good."""
+    """The signature check with the present keys; `detail` is empty if it is valid."""
 
     authentic: bool
     detail: str
@@ -30,36 +30,36 @@ class Signature(Struct, frozen=True, kw_only=True):
 
 
 def fields(record: Record, accounts: Mapping[str, Account]) -> dict[str, str]:
-    """The record's names and values as text; a message's inner names are joined by dots. Empty where none are read."""
-    sealed = _opened(record)
-    account = None if sealed is None else accounts.get(sealed.account)
+    """Return names and values as text, empty if they cannot be parsed; inner names are joined by dots."""
+    contents = _decode(record)
+    account = None if contents is None else accounts.get(contents.account)
     is_antom = (account is not None and account.family is Family.ANTOM) or record.value[:1] == b"{"
     pairs = _message_pairs(record.value) if is_antom else _form_pairs(record.value, account)
     return {_shown(name): _masked(name, value) for name, value in pairs[:FIELDS_MAX]}
 
 
 def headers(record: Record) -> dict[str, str]:
-    """The record's headers as text."""
+    """Return the record's headers as text."""
     return {name: _shown(value.decode("utf-8", "backslashreplace")) for name, value in record.headers}
 
 
 def signature(record: Record, accounts: Mapping[str, Account], authenticate: Authenticate) -> Signature:
-    """Whether the record is signed by a key that its account has today."""
-    sealed = _opened(record)
-    if sealed is None:
-        return Signature(authentic=False, detail="the record has no readable envelope", key_id="")
-    account = accounts.get(sealed.account)
-    if account is None or account.family.value != sealed.family:
-        return Signature(authentic=False, detail="its account is not configured, or of another family", key_id="")
+    """Return whether a present key of its account verifies the record."""
+    contents = _decode(record)
+    if contents is None:
+        return Signature(authentic=False, detail="the record's headers cannot be read", key_id="")
+    account = accounts.get(contents.account)
+    if account is None or account.family.value != contents.family:
+        return Signature(authentic=False, detail="its account is not configured, or has another family", key_id="")
     try:
-        authenticate(sealed, account, anew=True)
+        authenticate(contents, account, anew=True)
     except Exception as error:
-        detail = f"验签失败, not signed by a key of this account: {type(error).__name__}: {error}"
+        detail = f"验签失败: no key of this account verifies it: {type(error).__name__}: {error}"
         return Signature(authentic=False, detail=detail[:300], key_id="")
-    return Signature(authentic=True, detail="", key_id=sealed.key_id)
+    return Signature(authentic=True, detail="", key_id=contents.key_id)
 
 
-def _opened(record: Record) -> RecordContents | None:
+def _decode(record: Record) -> RecordContents | None:
     try:
         return record_format.decode(record)
     except (record_format.BadRecord, record_format.NewerRecord):
@@ -73,7 +73,7 @@ def _form_pairs(body: bytes, account: Account | None) -> list[tuple[str, str]]:
         return []
     named = read.get(b"charset", b"").decode("ascii", "replace").lower()
     own = account.charset if account else "utf-8"
-    # Only the charsets that are read anywhere: Python knows codecs that are none, and some of them raise.
+    # Only known charsets: Python has codecs that are no charsets, and some of them raise.
     charset = named if named in CHARSETS else own
     return [
         (name.decode("utf-8", "backslashreplace"), value.decode(charset, "backslashreplace"))
@@ -106,6 +106,6 @@ def _masked(name: str, value: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """At most so much of it, and nothing that a terminal or a page would take for a command."""
+    """Return the text, cut to its maximum, with control characters escaped."""
     cut = text if len(text) <= VALUE_CHARACTERS_MAX else f"{text[:VALUE_CHARACTERS_MAX]}…"
     return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in cut)

@@ -1,7 +1,7 @@
-"""Orders, for the merchant's programs: what is known of one, the wait for news of it, and what the merchant expects.
+"""Orders over HTTP, for merchants' programs: show one, wait for a change, and register the expected amount.
 
-The page that a buyer returns to asks here, again and again, with `?wait=20s&version=N`: the answer comes when there is
-something newer, or when the time is over. A Return tells what the buyer's browser says; this tells what Alipay said.
+The page that a buyer returns to polls here with `?wait=20s&version=N`: the answer comes when the order has a newer
+version, or when the time is over. A Return has the claims of the buyer's browser; this answer has Alipay's.
 """
 
 import time
@@ -27,19 +27,19 @@ from workers.settlement.plan import Registration, WritePlan
 NUMBER_CHARACTERS_MAX = 64  # Alipay's own limit for out_trade_no
 REFUNDS_MAX = 100
 MINOR_MAX = 10**12
-FENCED_MAX = 3  # so often a batch in between may have changed the order before the asker is told to ask again
+VERSION_CONFLICTS_MAX = 3  # attempts after version conflicts with batches, before the answer is 503
 
 
-class Refusals(Protocol):
-    """The requests that the receiver turned away lately, where it runs in this process."""
+class RefusedRequests(Protocol):
+    """The requests that the receiver has refused recently; none if it runs in another process."""
 
     def of_order(self, account: str, order: str) -> Sequence[RefusedRequest]: ...
 
 
 class Expectation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the merchant says of an order: its amount in one of two spellings, and refunds that it asked for.
+    """The body of a registration: the order's amount in one of two forms, and the refunds that were requested.
 
-    `by` is who says so; it goes into the audit row.
+    `by` is the operator's name, for the audit row.
     """
 
     amount: str | None = None
@@ -50,7 +50,7 @@ class Expectation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class OrdersPart:
-    """The API's part about orders."""
+    """The API for orders."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class OrdersPart:
         accounts: Mapping[str, Account],
         orders: OrdersPort,
         changes: OrderChanges,
-        refusals: Refusals,
+        refusals: RefusedRequests,
         wake: Callable[[], None],
         now_ms: Callable[[], int],
     ) -> None:
@@ -78,34 +78,34 @@ class OrdersPart:
         ]
 
     async def recent(self, request: web.Request) -> web.Response:
-        """The orders that changed last."""
+        """Return the orders that changed last."""
         limit = responses.whole_number(request, "limit", default=50, most=responses.LIMIT_MAX)
         return responses.json({"orders": [shapes.summary(page) for page in await self._orders.recent(limit)]})
 
     async def find(self, request: web.Request) -> web.Response:
-        """Which orders have this number, be it the order's, the trade's or a notification's."""
+        """Return the orders with this order, trade or notification number."""
         number = request.query.get("number", "").strip()
         if not number:
-            raise responses.bad_request("number is what to look for: an order, trade or notification number")
+            raise responses.bad_request("number is missing: give an order, trade or notification number")
         found = await self._orders.find(number)
         return responses.json({"matches": [{"account": account, "order": order} for account, order in found]})
 
     async def show(self, request: web.Request) -> web.Response:
-        """The order with its timeline; with `wait`, as soon as it is newer than `version`."""
-        account, number = self._named(request)
+        """Return the order with its timeline; with `wait`, as soon as it is newer than `version`."""
+        account, number = self._account_and_number(request)
         wait_s = responses.wait_s(request)
         version = responses.whole_number(request, "version", default=0)
         page = await (self._newer(account, number, version, wait_s) if wait_s else self._page(account, number))
         if page is None:
-            raise ApiError(404, "unknown_order", f"nothing is known of order {number} of account {account}")
+            raise ApiError(404, "unknown_order", f"account {account} has no order {number}")
         return responses.json(shapes.order(page, self._refusals.of_order(account, number)))
 
     async def register(self, request: web.Request) -> web.Response:
-        """Remember what the merchant expects of an order; what waited for it goes on at once."""
-        account, number = self._named(request)
+        """Register an order's amount or refunds; notifications that waited for it become due at once."""
+        account, number = self._account_and_number(request)
         _check_number(number, "the order number")
-        said = await responses.body(request, Expectation)
-        registration = expected(said, self._accounts[account])
+        expectation = await responses.body(request, Expectation)
+        registration = parse(expectation, self._accounts[account])
         created = False
 
         def decide(order: Order | None) -> WritePlan:
@@ -113,15 +113,15 @@ class OrdersPart:
             created = order is None
             return decision.register(order, account, number, registration, now_ms=self._now_ms())
 
-        await self._registered(account, number, registration, decide, by=responses.by(request, said.by))
+        await self._register(account, number, registration, decide, by=responses.operator(request, expectation.by))
         self._changes.changed(account, number)
         self._wake()
         page = await self._page(account, number)
         if page is None:
-            raise ApiError(503, "unavailable", "the order was written and cannot be read; ask again")
+            raise ApiError(503, "unavailable", "the order was registered but cannot be read now; try again")
         return responses.json(shapes.order(page), status=201 if created else 200)
 
-    async def _registered(
+    async def _register(
         self,
         account: str,
         number: str,
@@ -130,8 +130,8 @@ class OrdersPart:
         *,
         by: str,
     ) -> None:
-        why = _words(registration)
-        for left in reversed(range(FENCED_MAX)):
+        why = _summary(registration)
+        for left in reversed(range(VERSION_CONFLICTS_MAX)):
             try:
                 await self._orders.register(account, number, registration.refunds, decide, by=by, why=why)
             except RefundTaken as taken:
@@ -143,14 +143,14 @@ class OrdersPart:
                 return
 
     async def _page(self, account: str, number: str) -> OrderPage | None:
-        """The page; an order of which only refusals are known has one too, for whoever asks why it is not paid."""
+        """Return the page; also if there are only refused requests, because they show why an order is not paid."""
         page = await self._orders.order_page(account, number)
         if page is None and self._refusals.of_order(account, number):
             return OrderPage(account=account, number=number, order=None, view=None, deliveries=(), events=())
         return page
 
     async def _newer(self, account: str, number: str, version: int, wait_s: float) -> OrderPage | None:
-        """The page once its version is above `version`, or as it is when the time is over."""
+        """Return the page once its version is above `version`, or the present page when the time is over."""
         deadline = time.monotonic() + wait_s
         with self._changes.watch(account, number) as waiter:
             while True:
@@ -160,54 +160,57 @@ class OrdersPart:
                 if self._changes.is_closed or not await waiter.wait(deadline - time.monotonic()):
                     return page
 
-    def _named(self, request: web.Request) -> tuple[str, str]:
+    def _account_and_number(self, request: web.Request) -> tuple[str, str]:
         account = request.match_info["account"]
         if account not in self._accounts:
-            raise ApiError(404, "unknown_account", f"no account {account} is configured")
+            raise ApiError(404, "unknown_account", f"there is no account {account} in accounts.toml")
         return account, request.match_info["order"]
 
 
-def expected(said: Expectation, account: Account) -> Registration:
-    """What the merchant's words come to.
+def parse(expectation: Expectation, account: Account) -> Registration:
+    """Return the registration for a request's body.
 
     Raises:
-        ApiError: an amount in two spellings or none, or not in its exact form; a number that cannot be one.
+        ApiError: the amount is missing, given twice or malformed, or a refund number is not valid.
     """
-    for refund in said.refunds:
+    for refund in expectation.refunds:
         _check_number(refund, "a refund number")
-    if len(said.refunds) > REFUNDS_MAX:
-        raise responses.bad_request(f"at most {REFUNDS_MAX} refunds at a time")
-    if said.amount is None and said.amount_minor is None:
-        if not said.refunds or said.currency is not None:
-            raise responses.bad_request('say the amount: {"amount": "12.80", "currency": "USD"}, or amount_minor: 1280')
-        return Registration(expected=None, refunds=said.refunds)
-    if said.amount is not None and said.amount_minor is not None:
-        raise responses.bad_request("say either amount or amount_minor, not both")
-    return Registration(expected=_money(said, said.currency or account.currency), refunds=said.refunds)
+    if len(expectation.refunds) > REFUNDS_MAX:
+        raise responses.bad_request(f"refunds may have at most {REFUNDS_MAX} numbers")
+    if expectation.amount is None and expectation.amount_minor is None:
+        if not expectation.refunds or expectation.currency is not None:
+            raise responses.bad_request(
+                'give an amount: {"amount": "12.80", "currency": "USD"} or {"amount_minor": 1280}'
+            )
+        return Registration(expected=None, refunds=expectation.refunds)
+    if expectation.amount is not None and expectation.amount_minor is not None:
+        raise responses.bad_request("give either amount or amount_minor, not both")
+    amount = _money(expectation, expectation.currency or account.currency)
+    return Registration(expected=amount, refunds=expectation.refunds)
 
 
-def _words(registration: Registration) -> str:
-    """What was registered, for the audit row."""
+def _summary(registration: Registration) -> str:
+    """Return the registration as a text for the audit row."""
     expected = registration.expected
     amount = [] if expected is None else [f"{money.major(expected.minor, expected.currency)} {expected.currency}"]
     return ", ".join([*amount, *(f"refund {refund}" for refund in registration.refunds)])
 
 
-def _money(said: Expectation, currency: str) -> Money:
+def _money(expectation: Expectation, currency: str) -> Money:
     if currency not in money.DECIMALS:
-        raise responses.bad_request(f"currency is one of {', '.join(money.DECIMALS)}")
-    if said.amount is not None:
+        raise responses.bad_request(f"currency must be one of {', '.join(money.DECIMALS)}")
+    if expectation.amount is not None:
         try:
-            amount = money.parse_major(said.amount, currency)
+            amount = money.parse_major(expectation.amount, currency)
         except money.BadMoney as error:
             raise responses.bad_request(f"amount: {error}") from None
     else:
-        amount = Money(said.amount_minor or 0, currency)
+        amount = Money(expectation.amount_minor or 0, currency)
     if not 0 < amount.minor <= MINOR_MAX:
-        raise responses.bad_request("the amount must be above zero, and at most twelve digits of the smallest unit")
+        raise responses.bad_request("the amount must be above zero and at most 1,000,000,000,000 of the smallest unit")
     return amount
 
 
-def _check_number(number: str, what: str) -> None:
+def _check_number(number: str, name: str) -> None:
     if not 0 < len(number) <= NUMBER_CHARACTERS_MAX or not number.isprintable():
-        raise responses.bad_request(f"{what} has 1 to {NUMBER_CHARACTERS_MAX} printable characters")
+        raise responses.bad_request(f"{name} must have 1 to {NUMBER_CHARACTERS_MAX} printable characters")

@@ -1,4 +1,4 @@
-"""Whether this process lives and is ready, and its metrics. They need no token: who asks is a machine."""
+"""Probes and metrics of a process. They need no token."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,10 +12,10 @@ from workers.admin import responses
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """One thing that has to be so, and how it is now.
+    """One condition of readiness, and its present state.
 
-    `is_needed` where the process could not do without it what it is asked for. A receiver that is taken out of rotation
-    because its worker stands still turns payments away which it could have kept for the worker.
+    `is_needed` is false if the process can do its work without it. A receiver stays ready if its worker has stopped,
+    because it can still store payments for the worker.
     """
 
     name: str
@@ -25,12 +25,12 @@ class Check(Struct, frozen=True, kw_only=True):
 
 
 def is_ready(checks: Sequence[Check]) -> bool:
-    """Whether all is good that is needed."""
+    """Return whether all needed checks are good."""
     return all(check.ok for check in checks if check.is_needed)
 
 
 class Readiness(Protocol):
-    """What has to be so. Quick: a probe waits about a second."""
+    """Returns the checks, in less than the second that a probe waits."""
 
     async def __call__(self) -> Sequence[Check]: ...
 
@@ -50,15 +50,15 @@ class ProbesPart:
         ]
 
     async def live(self, request: web.Request) -> web.Response:
-        """The loop turns: it has just run this."""
+        """Answer 200: the event loop has just run this."""
         return _answer(request, [Check(name="loop", ok=True)])
 
     async def ready(self, request: web.Request) -> web.Response:
-        """All that is needed is good."""
+        """Answer 200 if all needed checks are good, else 503."""
         return _answer(request, await self._readiness())
 
     async def metrics(self, _: web.Request) -> web.Response:
-        """The metrics in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

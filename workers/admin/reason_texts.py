@@ -1,46 +1,59 @@
-"""What each reason means, in a sentence for the person who looks at a payment. Total over the reasons."""
+"""One sentence for each reason and flag, for the operator that looks at a payment; a held one also says what to do."""
 
 from schemas.dispositions import Flag, Reason
 
+_COMPARE = "Compare with Alipay's merchant portal, then retry or discard."
+
 REASONS: dict[Reason, str] = {
+    # applied
     Reason.CHANGED: "It changed the order.",
-    Reason.NOTED: "Authentic news that moves no order; it is kept.",
+    Reason.NOTED: "It is authentic but changes no order; it is kept.",
+    # duplicate
     Reason.SAME_ID: "Alipay sent this notification again.",
-    Reason.SAME_FACT: "Another notification had said the same.",
-    Reason.OLD_NEWS: "It is older than what is known.",
+    Reason.SAME_FACT: "An earlier notification reported the same.",
+    # stale
+    Reason.OLD_NEWS: "It is older than the order's present state.",
+    # parked
     Reason.UNKNOWN_ORDER: "It waits until the merchant registers the order.",
-    Reason.UNKNOWN_TRADE: "It waits for the payment that it refunds.",
-    Reason.UNKNOWN_REFUND: "It waits until the merchant registers the refund.",
-    Reason.NEWER_ENVELOPE: "A newer version of this program wrote the record; it waits for the upgrade.",
-    Reason.AMOUNT_MISMATCH: "The amount is not the one that was registered or named before.",
-    Reason.CURRENCY_MISMATCH: "The currency is not the one that was registered or named before.",
-    Reason.SECOND_TRADE: "A second trade pays for the same order.",
-    Reason.PAID_AND_EXPIRED: "The same trade is said to be paid and to have expired.",
-    Reason.OVER_REFUNDED: "More is refunded than was paid.",
-    Reason.ID_CONFLICT: "The id is known with other content.",
-    Reason.BAD_AMOUNT: "The amount is not in its exact form.",
-    Reason.BAD_TIME: "A time in it does not exist or is not in its form.",
-    Reason.BAD_REFUND: "What it says of a refund contradicts itself.",
-    Reason.BAD_CLOSE: "What it says of the closing contradicts itself.",
-    Reason.CHARSET: "Its text is not in the charset that it names.",
-    Reason.CONTROL_CHAR: "There is a control character in a value that decides something.",
-    Reason.MISSING_FIELD: "A field that it needs is not there.",
-    Reason.UNKNOWN_STATUS: "Its status is none that is documented.",
-    Reason.WAITED_TOO_LONG: "It waited for 25 hours, and what it waited for never came.",
-    Reason.MALFORMED: "The bytes are no notification.",
-    Reason.UNAUTHENTICATED: "No key of the account has signed it.",
-    Reason.BAD_RECORD: "The record was not written by this program's receiver.",
-    Reason.OUR_FAULT: "This program failed on it: a fault of ours.",
+    Reason.UNKNOWN_TRADE: "It waits for the notification of the payment that it refunds.",
+    Reason.UNKNOWN_REFUND: "It waits until the merchant registers the refund with its order.",
+    Reason.NEWER_ENVELOPE: "A newer release wrote this record. It is retried until this process is upgraded.",
+    # quarantined
+    Reason.AMOUNT_MISMATCH: "Its amount differs from the registered amount, or from an earlier notification's. "
+    "If the registered amount is wrong, correct it and retry. Otherwise discard it and settle with the buyer.",
+    Reason.CURRENCY_MISMATCH: "Its currency differs from the registered currency, or from an earlier notification's. "
+    "If the registered currency is wrong, correct it and retry. Otherwise discard it and settle with the buyer.",
+    Reason.SECOND_TRADE: "A second trade pays for the same order. Refund one of them.",
+    Reason.PAID_AND_EXPIRED: f"Notifications report the same trade as paid and as expired. {_COMPARE}",
+    Reason.OVER_REFUNDED: f"The refunds exceed the paid amount. {_COMPARE}",
+    Reason.ID_CONFLICT: f"An earlier notification had the same id and other content. {_COMPARE}",
+    Reason.BAD_AMOUNT: f"An amount in it is malformed. {_COMPARE}",
+    Reason.BAD_TIME: f"A time in it is malformed or does not exist. {_COMPARE}",
+    Reason.BAD_REFUND: f"Its refund fields contradict each other. {_COMPARE}",
+    Reason.BAD_CLOSE: f"Its fields about closing the trade contradict each other. {_COMPARE}",
+    Reason.CHARSET: f"Its text is not in the charset that it names. {_COMPARE}",
+    Reason.CONTROL_CHAR: f"A field that decides the result contains a control character. {_COMPARE}",
+    Reason.MISSING_FIELD: f"A required field is missing. {_COMPARE}",
+    Reason.UNKNOWN_STATUS: f"Its status is not documented by Alipay. {_COMPARE}",
+    Reason.WAITED_TOO_LONG: "It waited 25 hours for an order, payment or refund that did not arrive. "
+    "Register what is missing and retry, or discard it.",
+    # dead
+    Reason.MALFORMED: "The bytes are not a notification. Check which programs can write to the log, then discard it.",
+    Reason.UNAUTHENTICATED: "No key of the account verifies it. If a key was removed too early, restore it and retry. "
+    "Otherwise discard it.",
+    Reason.BAD_RECORD: "The record's format is wrong, so no receiver wrote it. Check which programs can "
+    "write to the log, then discard it.",
+    Reason.OUR_FAULT: "This program failed to process it. Report the error, and retry after an upgrade.",
 }
 
 FLAGS: dict[Flag, str] = {
-    Flag.AMOUNT_MISMATCH: "Notifications or the registration name different amounts.",
-    Flag.CURRENCY_MISMATCH: "Notifications or the registration name different currencies.",
-    Flag.SECOND_TRADE: "More than one trade paid for it: one is to be refunded.",
-    Flag.PAID_AND_EXPIRED: "Its trade is said to be paid and to have expired.",
-    Flag.OVER_REFUNDED: "More is refunded than was paid.",
-    Flag.REFUND_AMOUNT_UNKNOWN: "It is partly refunded, and Alipay did not say how much.",
-    Flag.FROZEN: "It is paid, and the seller's account at Alipay is frozen.",
+    Flag.AMOUNT_MISMATCH: "The notifications or the registration name different amounts.",
+    Flag.CURRENCY_MISMATCH: "The notifications or the registration name different currencies.",
+    Flag.SECOND_TRADE: "More than one trade paid for it. Refund one of them.",
+    Flag.PAID_AND_EXPIRED: "Notifications report its trade as paid and as expired.",
+    Flag.OVER_REFUNDED: "The refunds exceed the paid amount.",
+    Flag.REFUND_AMOUNT_UNKNOWN: "It is partly refunded, and Alipay did not report the amount.",
+    Flag.FROZEN: "It is paid, but the seller's account at Alipay is frozen.",
 }
 
 assert REASONS.keys() == set(Reason)

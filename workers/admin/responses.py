@@ -1,14 +1,16 @@
-"""How the admin port speaks: JSON in, JSON out, and every refusal with a code for programs and a text for people.
+"""Answers and inputs of the admin API: JSON in, JSON out, and errors with a code for programs and a text for people.
 
-Refusal
-├── 400 bad_request      the text says what is wrong and what would be right
+ApiError
+├── 400 bad_request      the text names the parameter and its right form
 ├── 401 no_token         a write without the token, or with another one
-├── 403 cross_site       a write that another site's page sent, or a name that is not ours
-├── 404 unknown_…        nothing is known by that name
+├── 403 cross_site       a write from another site's page; foreign_name: a host name that is not ours
+├── 404 unknown_…        there is no such order, account, held notification or path
 ├── 405 method
-├── 409 conflict         the state that the question supposes is not there any more
-├── 413 / 415            too much, or not JSON
-└── 503 unavailable      the store does not answer, or too many wait: ask again
+├── 408 too_slow         the body did not arrive in time
+├── 409 conflict         the state has changed, for example: already resolved
+├── 413 / 415            too large, or not JSON
+├── 500 our_fault        see the log line admin_failed
+└── 503 unavailable      the store does not answer, or too many long polls: try again
 """
 
 import asyncio
@@ -35,7 +37,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ApiError(Exception):
-    """A question that gets no answer but this."""
+    """An error answer to a request."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -45,30 +47,31 @@ class ApiError(Exception):
 
 
 def bad_request(detail: str) -> ApiError:
+    """Return the error for a wrong parameter or body."""
     return ApiError(400, "bad_request", detail)
 
 
 def json(answer: object, *, status: int = 200) -> web.Response:
-    """The answer as JSON; nothing of it may be kept by a cache."""
+    """Return the answer as JSON that no cache may keep."""
     headers = {"Cache-Control": "no-store"}
     return web.Response(body=_encode(answer), status=status, content_type="application/json", headers=headers)
 
 
-def refused(refusal: ApiError) -> web.Response:
-    """The refusal as JSON."""
-    response = json({"error": refusal.code, "detail": refusal.detail}, status=refusal.status)
-    if refusal.status == 503:
+def refused(error: ApiError) -> web.Response:
+    """Return the error as JSON."""
+    response = json({"error": error.code, "detail": error.detail}, status=error.status)
+    if error.status == 503:
         response.headers["Retry-After"] = "1"
-    if refusal.status == 401:
+    if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
 async def body(request: web.Request, shape: type[T]) -> T:
-    """The request's body, which has to be JSON of this shape and nothing else; no body at all is the empty object.
+    """Return the request's body, which must be JSON of exactly this shape; an empty body is the empty object.
 
     Raises:
-        ApiError: 415 for another media type, 408 where it does not arrive, 400 with what is wrong.
+        ApiError: 415 for another media type, 408 if it does not arrive in time, 400 for another shape.
     """
     try:
         async with asyncio.timeout(BODY_DEADLINE_S):
@@ -76,53 +79,53 @@ async def body(request: web.Request, shape: type[T]) -> T:
     except TimeoutError:
         raise ApiError(408, "too_slow", f"the body did not arrive within {BODY_DEADLINE_S:g} s") from None
     if content and request.content_type != "application/json":
-        raise ApiError(415, "media_type", "the body must be JSON: Content-Type: application/json")
+        raise ApiError(415, "media_type", "the body must be JSON, with the header Content-Type: application/json")
     try:
         return msgspec.json.decode(content or b"{}", type=shape)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise bad_request(f"the body is not what is expected here: {error}") from None
+        raise bad_request(f"the JSON body is wrong: {error}") from None
 
 
 def wait_s(request: web.Request) -> float:
-    """How long the asker would wait: `20s`, `500ms` or `20`; more than a minute is taken as a minute, nothing as 0.
+    """Return the seconds to wait: from `20s`, `500ms` or `20`, at most a minute, 0 if there is no `wait`.
 
     Raises:
-        ApiError: another form.
+        ApiError: `wait` has another form.
     """
     text = request.query.get("wait", "0")
     match = _WAIT.fullmatch(text)
     if match is None:
-        raise bad_request("wait has the form 20s, 500ms or 20")
+        raise bad_request("wait must look like 20s, 500ms or 20")
     seconds = float(match[1]) / (1000 if match[2] == "ms" else 1)
     return min(seconds, WAIT_MAX_S)
 
 
 def whole_number(request: web.Request, name: str, *, default: int, most: int | None = None) -> int:
-    """A query parameter that counts something.
+    """Return a query parameter that is a whole number from 0 to `most`.
 
     Raises:
-        ApiError: not a number, negative, or above `most`.
+        ApiError: it is not such a number.
     """
     text = request.query.get(name)
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 18) or (most is not None and int(text) > most):
-        raise bad_request(f"{name} is a whole number" + (f" up to {most}" if most is not None else ""))
+        raise bad_request(f"{name} must be a whole number" + (f" up to {most}" if most is not None else ""))
     return int(text)
 
 
-def by(request: web.Request, told: str) -> str:
-    """Who it was, as far as can be told: the name they gave, and where from."""
-    shown = told.strip()[:NAME_CHARACTERS_MAX]
+def operator(request: web.Request, given: str) -> str:
+    """Return the operator for the audit row: the given name, which is not verified, and the client's address."""
+    shown = given.strip()[:NAME_CHARACTERS_MAX]
     name = "".join([each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in shown])
     return f"{name or 'api'} ({request.remote or 'unknown'})"
 
 
 def moment_ms(text: str, *, now_ms: int) -> int:
-    """A moment as `24h` (so long ago; s, m, h, d) or as ISO 8601 with a zone, in epoch milliseconds.
+    """Return the epoch milliseconds of `24h` (ago; units s, m, h, d) or of an ISO 8601 time with a zone.
 
     Raises:
-        ApiError: neither.
+        ApiError: the text has another form.
     """
     match = _AGO.fullmatch(text)
     if match is not None:
@@ -133,5 +136,5 @@ def moment_ms(text: str, *, now_ms: int) -> int:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise bad_request("a moment has the form 24h, or 2026-01-31T08:00:00Z")
+        raise bad_request("a time must look like 24h (ago), or 2026-01-31T08:00:00Z")
     return int(moment.astimezone(UTC).timestamp() * 1000)

@@ -1,7 +1,7 @@
-"""What a Return says: the text with which the buyer comes back from Alipay. It never decides anything.
+"""Check a Return: the text with which the buyer comes back from Alipay. A Return never changes an order.
 
-A Return can be authentic and old, and a buyer can close the window before it is sent. So the answer has two halves:
-what the text claims, and beside it what Alipay's notifications have told of that order. Ship by the second.
+A Return can be authentic and old, and a buyer can close the window before it is sent. So the answer has two halves: the
+claims of the text, and the order's state by Alipay's notifications. Merchants must ship by the second.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ TEXT_CHARACTERS_MAX = 16 * 1024
 
 
 class Returned(Struct, frozen=True, kw_only=True):
-    """A Return as checked. Where it is not authentic, its claims are whatever somebody wrote."""
+    """A checked Return. If it is not authentic, its claims are untrusted text."""
 
     authentic: bool
     reason: str
@@ -29,26 +29,26 @@ class Returned(Struct, frozen=True, kw_only=True):
 
 
 class CheckReturn(Protocol):
-    """The check of a Return's signature, by the account's keys. Never raises for what a text holds."""
+    """Checks a Return's signature with the account's keys. Never raises for the content of the text."""
 
     def __call__(self, text: str, account: Account) -> Returned: ...
 
 
 class ReturnText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The in-app result as the app got it, or the query of the redirect, exactly as it was."""
+    """The in-app result, or the query of the redirect, exactly as received."""
 
     result: str | None = None
     query: str | None = None
 
 
 class ReturnAnswer(Returned, frozen=True, kw_only=True):
-    """With the order that the claims name, as notifications have told of it."""
+    """The checked Return, and the state of the order that its claims name."""
 
     order: shapes.OrderAnswer | None
 
 
 class ReturnsPart:
-    """The API's part about Returns."""
+    """The API for Returns."""
 
     def __init__(self, *, accounts: Mapping[str, Account], check: CheckReturn, orders: OrdersPort) -> None:
         self._accounts = accounts
@@ -59,10 +59,11 @@ class ReturnsPart:
         return [web.post("/api/returns/{account}", self.check)]
 
     async def check(self, request: web.Request) -> web.Response:
-        """Whether a Return is authentic, what it claims, and what is known."""
-        account = self._accounts.get(request.match_info["account"])
+        """Return whether a Return is authentic, its claims, and the order's state."""
+        name = request.match_info["account"]
+        account = self._accounts.get(name)
         if account is None:
-            raise ApiError(404, "unknown_account", f"no account {request.match_info['account']} is configured")
+            raise ApiError(404, "unknown_account", f"there is no account {name} in accounts.toml")
         returned = self._check(_text(await responses.body(request, ReturnText)), account)
         number = returned.claims.get("out_trade_no", "")
         page = await self._orders.order_page(account.name, number) if number else None
@@ -81,7 +82,7 @@ class ReturnsPart:
 def _text(given: ReturnText) -> str:
     text = given.result if given.query is None else given.query
     if text is None or (given.result is not None and given.query is not None):
-        raise responses.bad_request('say either {"result": "…"} (in-app) or {"query": "…"} (the redirect\'s)')
+        raise responses.bad_request('send either {"result": "…"} (in-app) or {"query": "…"} (redirect)')
     if not text or len(text) > TEXT_CHARACTERS_MAX:
-        raise responses.bad_request(f"a Return has 1 to {TEXT_CHARACTERS_MAX} characters")
+        raise responses.bad_request(f"a Return must have 1 to {TEXT_CHARACTERS_MAX} characters")
     return text

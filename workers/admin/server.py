@@ -1,7 +1,7 @@
-"""The admin port's connections: what is no HTTP is answered in our words, and no answer names what we are built with.
+"""Serve the admin port with our own answers to broken requests and our own Server header.
 
-aiohttp answers such a request before any application sees it, with a page of its own that quotes the bytes and names
-its version, and it logs a traceback that any port scanner can cause.
+aiohttp answers a request that is not HTTP before any application sees it: with a page that quotes the bytes and names
+aiohttp's version, and with a traceback in the log that any port scanner can cause.
 """
 
 import asyncio
@@ -12,17 +12,17 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from workers.admin import responses
+from workers.admin import guard, responses
 from workers.admin.guard import AuditLog
 from workers.admin.responses import ApiError
 
 SERVER = "alipay-notify"
-SHUTDOWN_S = 2.0  # for those who are being answered; who waits for news is answered at once
+SHUTDOWN_S = 2.0  # for requests in progress; long polls are answered at once
 KEEPALIVE_S = 65.0
 
 
 class AdminConnection(web.RequestHandler):
-    """aiohttp's connection, with our answer to what it could not read."""
+    """aiohttp's connection, with our answer to bytes that it cannot parse."""
 
     __slots__ = ("_log",)
 
@@ -42,29 +42,29 @@ class AdminConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The refusal of a request that is none, or that failed beyond every other net; the connection ends."""
+        """Answer bytes that are not HTTP, or an error that no other handler has caught; close the connection."""
         if isinstance(exc, HttpProcessingError):
-            refusal = ApiError(400, "no_http", "this is no HTTP request")
+            refusal = ApiError(400, "no_http", "this is not an HTTP request")
         else:
             self._log.info("admin_failed", route="none", error=type(exc).__name__)
-            refusal = ApiError(500, "our_fault", "this is an error of ours; the log names it")
+            refusal = ApiError(500, "our_fault", guard.INTERNAL_ERROR)
         response = responses.refused(refusal)
         response.headers["Server"] = SERVER
         response.force_close()
         return response
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        """No traceback for what a sender did; what failed has its line."""
+        """Log no traceback for a sender's bytes; an error has its own log line."""
 
 
-async def sign(_: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Put our name where aiohttp would put its own; on every answer, also one that no middleware sees."""
+async def set_server_header(_: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Replace aiohttp's Server header on every answer, also on those that no middleware sees."""
     response.headers["Server"] = SERVER
 
 
 @asynccontextmanager
 async def serving(application: web.Application, *, host: str, port: int, log: AuditLog) -> AsyncIterator[int]:
-    """The application, answering on this address until the block ends; the port in use.
+    """Serve the application on this address until the block ends; yield the port in use.
 
     Raises:
         OSError: the address cannot be bound.

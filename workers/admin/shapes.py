@@ -1,6 +1,6 @@
-"""The answers of the API, field by field: the contract with the merchant's own programs. Pure.
+"""Answers of the API, field by field: the contract with merchants' programs. Pure.
 
-Times are UTC, amounts are integers of the smallest unit with a text beside them for people.
+Times are UTC. Amounts are integers in the currency's smallest unit, with a text beside them for people.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from workers.settlement.plan import Delivery
 
 
 class RefusedRequest(Protocol):
-    """A request that claimed to be about an order and was refused; nothing of it is proven."""
+    """A refused request that claimed to be about an order; its claims are not verified."""
 
     @property
     def reason(self) -> str: ...
@@ -27,7 +27,7 @@ class RefusedRequest(Protocol):
 
 
 class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="notification"):
-    """One authentic notification, and what became of it."""
+    """One authentic notification, and its disposition."""
 
     notification_id: str
     type: str
@@ -53,7 +53,7 @@ class EventEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="event
 
 
 class RefusedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="refused"):
-    """One request that was turned away. Kept in memory only, so the older ones are forgotten."""
+    """One refused request. They are kept in memory only, so older ones are missing."""
 
     reason: str
     at: datetime
@@ -63,7 +63,7 @@ Entry = NotificationEntry | EventEntry | RefusedEntry
 
 
 class OrderAnswer(Struct, frozen=True, kw_only=True):
-    """One order. `status` is null and `version` 0 where there are only held notifications of it."""
+    """One order. `status` is null and `version` 0 if there are only held notifications of it."""
 
     account: str
     order: str
@@ -106,7 +106,7 @@ class HeldAnswer(Struct, frozen=True, kw_only=True):
 
 
 class EventAnswer(Struct, frozen=True, kw_only=True):
-    """One message for consumers: CloudEvents' attributes, its topic, and its number in the order of writing."""
+    """One event for consumers: its CloudEvents attributes, its topic, and its number in the outbox."""
 
     number: int
     topic: str
@@ -129,17 +129,17 @@ _occurred = msgspec.json.Decoder(_Occurred).decode
 
 
 def order(page: OrderPage, refusals: Iterable[RefusedRequest] = ()) -> OrderAnswer:
-    """The order with all that happened to it."""
+    """Return the order with its timeline."""
     return _order(page.account, page.number, page.order, page.view, _timeline(page, refusals))
 
 
 def summary(page: OrderPage) -> OrderAnswer:
-    """The order as it is, without its timeline."""
+    """Return the order without its timeline."""
     return _order(page.account, page.number, page.order, page.view, ())
 
 
 def held(page: HeldPage) -> HeldAnswer:
-    """The held notification and what became of it."""
+    """Return the held notification without its bytes, and its resolution."""
     row = page.row
     return HeldAnswer(
         id=row.id,
@@ -162,7 +162,7 @@ def held(page: HeldPage) -> HeldAnswer:
 
 
 def event(emitted: Emitted) -> EventAnswer:
-    """The message as a program reads it that knows CloudEvents."""
+    """Return the event with its CloudEvents attributes."""
     headers = {name: value.decode("utf-8", "replace") for name, value in emitted.event.headers}
     return EventAnswer(
         number=emitted.number,
@@ -202,7 +202,7 @@ def _order(account: str, number: str, known: Order | None, view: View | None, ti
 
 
 def _timeline(page: OrderPage, refusals: Iterable[RefusedRequest]) -> list[Entry]:
-    """All that happened, oldest first; an event stands right after the notification that it came from."""
+    """Return all entries, oldest first; an event follows right after the notification that caused it."""
     entries: list[tuple[tuple[int, int, int], Entry]] = []
     places: dict[int | None, tuple[int, int]] = {}
     for index, delivery in enumerate(page.deliveries):

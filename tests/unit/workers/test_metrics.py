@@ -8,7 +8,6 @@ from prometheus_client import CollectorRegistry
 from schemas import telemetry
 from schemas.orders import ClosedBecause
 from tests.support.admin import ACCOUNTS, NOW_MS, World, form
-from workers.admin.activity import Activity
 from workers.errors import InfrastructureDown, VersionConflict
 from workers.metrics import WorkerMetrics
 
@@ -167,25 +166,3 @@ def test_all_instruments_are_named_in_the_vocabulary() -> None:
     WorkerMetrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
     named = {family.name for family in telemetry.CATALOGUE}
     assert {family.name for family in registry.collect()} <= named
-
-
-async def test_the_curves_show_counts_as_they_rise_and_gauges_as_they_are() -> None:
-    world = World()
-    activity = Activity(world.registry)
-    assert [curve.figure for curve in activity.curves()] == ["0"] * 6
-    activity.read()
-    for number in range(3):
-        await world.deliver(form(f"A{number}"))
-    await world.deliver(form("B1"), "strict")
-    await world.metrics.refresh(world.store)
-    activity.read()
-    figures = {curve.name: curve.figure for curve in activity.curves()}
-    assert (figures["Applied"], figures["Held"], figures["Events not sent yet"]) == ("3", "1", "4")
-    for _ in range(200):
-        activity.read()
-    assert all(len(curve.points.split()) <= 61 for curve in activity.curves())
-
-
-def test_a_console_that_stands_alone_shows_no_zeros_of_what_others_count() -> None:
-    activity = Activity(World().registry, counts_here=False)
-    assert [curve.name for curve in activity.curves()] == ["Held", "Events not sent yet"]

@@ -1,4 +1,4 @@
-// Draws the page anew when something happened. The server draws; this swaps in what it drew, outside of open forms.
+// Keeps the page up to date: polls for changes, fetches the page again, and swaps in its live parts. Forms stay.
 "use strict";
 
 const live = document.getElementById("live");
@@ -10,9 +10,9 @@ const keysOf = (root) => new Set([...root.querySelectorAll("[data-key]")].map((r
 async function redraw() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (!answer.ok) return;
-  const drawn = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of document.querySelectorAll("[data-live]")) {
-    const fresh = drawn.getElementById(part.id);
+    const fresh = page.getElementById(part.id);
     if (!fresh) continue;
     const known = keysOf(part);
     for (const row of fresh.querySelectorAll("[data-key]")) row.classList.toggle("new", !known.has(row.dataset.key));
@@ -47,21 +47,21 @@ function decide(form) {
   form.addEventListener("submit", async (submit) => {
     submit.preventDefault();
     const verb = submit.submitter.value;
-    const told = form.querySelector("output");
-    if (verb === "discard" && !confirm("Discard this notification for good?")) return;
+    const output = form.querySelector("output");
+    if (verb === "discard" && !confirm("Discard this notification? This is final.")) return;
     sessionStorage.setItem("token", token.value);
     const headers = { "Content-Type": "application/json" };
     if (token.value) headers.Authorization = `Bearer ${token.value}`;
     const body = JSON.stringify({ reason: form.elements.namedItem("reason").value, by: form.elements.namedItem("by").value });
-    told.textContent = "…";
+    output.textContent = "…";
     try {
       const answer = await fetch(`/api/held/${encodeURIComponent(form.dataset.held)}/${verb}`, { method: "POST", headers, body });
-      const said = await answer.json();
-      told.textContent = answer.ok ? `It is ${said.resolution || `still ${said.disposition}: ${said.detail}`}.` : said.detail;
-      if (answer.ok && said.resolution) for (const button of form.querySelectorAll("button")) button.disabled = true;
+      const result = await answer.json();
+      output.textContent = !answer.ok ? result.detail : result.resolution ? `Resolved: ${result.resolution}.` : `Still ${result.disposition}: ${result.detail}.`;
+      if (answer.ok && result.resolution) for (const button of form.querySelectorAll("button")) button.disabled = true;
       if (answer.ok) await redraw();
     } catch {
-      told.textContent = "The server does not answer.";
+      output.textContent = "The server does not answer. Nothing is known of the outcome: reload the page before you try again.";
     }
   });
 }

@@ -196,7 +196,7 @@ def test_an_address_that_is_none_is_wrong_usage(url: str) -> None:
 def test_a_reason_that_is_none_is_answered_with_those_there_are(server: Server) -> None:
     for command in ("list", "replay"):
         refused = run(server, "held", command, "--reason", "because")
-        assert refused.stderr.startswith("reason is one of ")
+        assert refused.stderr.startswith("reason must be one of ")
         assert "amount_mismatch" in refused.stderr
 
 

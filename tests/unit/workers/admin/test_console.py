@@ -50,8 +50,8 @@ async def test_a_held_notification_is_laid_open_beside_its_bytes() -> None:
         assert (await client.get("/held/0-99")).status == 404
     assert "out_trade_no=B1&amp;trade_no=" in text
     assert ">som***<" in text
-    assert "The signature is good" in text
-    assert "The signature does not hold" in forged
+    assert "The signature is valid" in text
+    assert "The signature is not valid" in forged
     assert f'data-held="{position}"' in text
 
 
@@ -118,7 +118,7 @@ async def test_a_number_leads_to_its_order_and_an_unknown_one_to_a_page_that_say
         for number, place in (("A1", "/orders/shop/A1"), ("20251009A2", "/orders/shop/A2"), ("A9", "/orders/shop/A9")):
             found = await client.get("/find", params={"number": f" {number} "}, allow_redirects=False)
             assert (found.status, found.headers["Location"]) == (302, place)
-        assert "Nothing is known" in await (await client.get("/find?number=A")).text()
+        assert "No order has this number" in await (await client.get("/find?number=A")).text()
         assert (await client.get("/orders/shop/A")).status == 404
 
 

@@ -230,8 +230,8 @@ async def test_a_refund_number_is_registered_without_an_amount() -> None:
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ({}, "say the amount"),
-        ({"currency": "USD"}, "say the amount"),
+        ({}, "give an amount"),
+        ({"currency": "USD"}, "give an amount"),
         ({"amount": "12.80", "amount_minor": 1280}, "not both"),
         ({"amount": 12.8}, "Expected `str | null`"),
         ({"amount": "12.8"}, "12.80"),
@@ -243,7 +243,7 @@ async def test_a_refund_number_is_registered_without_an_amount() -> None:
         ({"amount_minor": 12.5}, "Expected `int | null`"),
         ({"amount_minor": 10**13}, "above zero"),
         ({"amount": "12.80", "currency": "JPY"}, "whole numbers"),
-        ({"amount": "12.80", "currency": "XXX"}, "currency is one of"),
+        ({"amount": "12.80", "currency": "XXX"}, "currency must be one of"),
         ({"amount": "12.80", "price": "1.00"}, "unknown field `price`"),
         ({"refunds": [""]}, "refund number"),
         ({"refunds": ["x" * 65]}, "refund number"),

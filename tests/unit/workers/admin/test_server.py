@@ -41,7 +41,7 @@ async def said(number: int, sent: bytes) -> tuple[bytes, bytes]:
 async def test_what_is_no_http_gets_our_refusal_and_the_connection_ends(address: int, sent: bytes) -> None:
     head, body = await said(address, sent)
     assert head.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
-    assert json.loads(body) == {"error": "no_http", "detail": "this is no HTTP request"}
+    assert json.loads(body) == {"error": "no_http", "detail": "this is not an HTTP request"}
 
 
 @pytest.mark.parametrize(
