@@ -1,9 +1,8 @@
-"""Whether an authentic message is meant for this account. Pure; called after the signature, never instead of it.
+"""Check that an authentic message is meant for this account. Pure; called after the signature check.
 
-A valid signature of the old gateway says only "Alipay signed this for some merchant", since one key signs for all of
-them. So the payee, the application or the client must be the account's own. And a form whose text could equally have
-been other parameters is refused whatever it says (`schemas.form.is_ambiguous`): each such case is an attack, or a
-genuine payment that a person has to look at.
+A valid signature of the old gateway shows only that Alipay signed for some merchant, because one key signs for all. So
+the payee, the application or the client in the message must be the account's own. Ambiguous forms
+(`schemas.form.is_ambiguous`) are always refused: each is an attack, or a payment that an operator must check.
 """
 
 from collections.abc import Iterable
@@ -16,39 +15,39 @@ from schemas.accounts import Account
 from schemas.dispositions import Refusal
 from schemas.form import Form
 
-# Antom sends a message again for up to a day. Older than that, or as far ahead, it is a replay or a wrong clock: it is
-# still authentic and idempotent, so it is counted and taken.
+# Antom resends a message for up to a day. An older or future `request-time` means a replay or a wrong clock. Such a
+# message is counted but accepted, because it is authentic and processing is idempotent.
 REQUEST_TIME_SPAN = timedelta(hours=25)
 
 
-def admit_form(form: Form, account: Account, *, vouched: bool | None = None) -> None:
-    """Return where the form is unambiguous and names this account.
+def admit_form(form: Form, account: Account, *, is_confirmed: bool | None = None) -> None:
+    """Return if the form is unambiguous and names this account.
 
-    Where `vouched` (by default: where the account has every notification confirmed by Alipay before it is accepted),
-    an identity that the form leaves out is not missed; one that it names must be right in any case.
+    If Alipay has confirmed the form (`is_confirmed`; default: if the account uses notify_verify), it may omit the
+    account's identities. An identity that it contains must always be the account's.
 
     Raises:
-        Ambiguous: some value continues with `&<known name>=`.
-        NotOurs: an identity is another's, or the account has one that the form lacks.
+        Ambiguous: a value contains `&<known name>=`.
+        NotOurs: an identity belongs to another merchant, or the form lacks one that the account has.
     """
     if forms.is_ambiguous(form):
         raise Ambiguous
     fields = form.fields
-    lacking_is_ours = account.notify_verify if vouched is None else vouched
-    _check("app_id", fields.get(b"app_id"), account.app_id, lacking_is_ours=lacking_is_ours)
-    _check("seller_id", fields.get(b"seller_id"), account.seller_id, lacking_is_ours=lacking_is_ours)
+    may_lack = account.notify_verify if is_confirmed is None else is_confirmed
+    _check("app_id", fields.get(b"app_id"), account.app_id, may_lack=may_lack)
+    _check("seller_id", fields.get(b"seller_id"), account.seller_id, may_lack=may_lack)
     if account.auth_app_id is not None:
-        _check("auth_app_id", fields.get(b"auth_app_id"), account.auth_app_id, lacking_is_ours=lacking_is_ours)
+        _check("auth_app_id", fields.get(b"auth_app_id"), account.auth_app_id, may_lack=may_lack)
     else:
-        # Without a service provider the application authorised itself, and Alipay repeats its own number here.
-        _check("auth_app_id", fields.get(b"auth_app_id"), account.app_id, lacking_is_ours=True)
+        # Without a service provider the application authorised itself, so Alipay repeats its own number here.
+        _check("auth_app_id", fields.get(b"auth_app_id"), account.app_id, may_lack=True)
 
 
 def admit_certificate(form: Form, numbers: Iterable[str]) -> None:
-    """Return where the form names no certificate of Alipay's, or one of those the account's keys came from.
+    """Return if the form names no certificate, or one that a key of the account came from.
 
     Raises:
-        Unauthentic: it names another. Nothing is fetched: a message may not choose whom it is verified by.
+        Unauthentic: it names another certificate. None is fetched, because a message must not choose its verifying key.
     """
     number = form.fields.get(b"alipay_cert_sn")
     if number and number.decode("ascii", "replace") not in numbers:
@@ -56,27 +55,27 @@ def admit_certificate(form: Form, numbers: Iterable[str]) -> None:
 
 
 def admit_message(client_id: bytes, account: Account) -> None:
-    """Return where an Antom message is for this account's client.
+    """Return if an Antom message is for this account's client.
 
     Raises:
-        NotOurs: it is for another.
+        NotOurs: it is for another client.
     """
     if account.client_id is None or client_id != account.client_id.encode():
         raise NotOurs("client-id is not the account's")
 
 
 def is_stale(request_time: bytes, *, now_ms: int) -> bool:
-    """Whether an Antom message's `request-time` lies outside the span of Antom's own re-sending, either way."""
+    """Whether an Antom message's `request-time` is more than `REQUEST_TIME_SPAN` in the past or the future."""
     sent_ms = times.to_epoch_ms(times.parse_request_time(request_time.decode("ascii")))
     return abs(now_ms - sent_ms) > REQUEST_TIME_SPAN.total_seconds() * 1000
 
 
-def _check(name: str, given: bytes | None, configured: str | None, *, lacking_is_ours: bool) -> None:
-    """One identity; an empty value counts as absent, as everywhere in a form."""
+def _check(name: str, given: bytes | None, configured: str | None, *, may_lack: bool) -> None:
+    """Check one identity. An empty value counts as absent."""
     if configured is None:
         return
     if given:
         if given != configured.encode():
             raise NotOurs(f"{name} is not the account's")
-    elif not lacking_is_ours:
-        raise NotOurs(f"{name} is missing, and nobody vouches for the message")
+    elif not may_lack:
+        raise NotOurs(f"{name} is missing, and Alipay has not confirmed the notification")

@@ -1,7 +1,6 @@
-"""Where a receiver is put together, in order, in one place; taken apart in the reverse order.
+"""Compose, start and stop a receiver, for both engines.
 
-The log, the keys and the logger are given: the embedded engine and the cluster have logs of their own, and a process
-that also runs a worker shares its keys with it.
+The caller gives the log, which differs between the engines, and the keys, which a process with a worker shares with it.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ from schemas.telemetry import Field
 
 
 class KeyObserver(Protocol):
-    """Those who want to know of keys: which there are, and when each of them ends."""
+    """Receives the keys in use and their expiry times, for metrics."""
 
     def keys_in_use(self, keys: Iterable[tuple[str, str]], /) -> None: ...
 
@@ -49,12 +48,13 @@ async def serving(
     clock: Clock | None = None,
     receipts: Receipts = no_receipt,
 ) -> AsyncIterator[Receiver]:
-    """A receiver that serves; on leaving it drains and stops, and only then may the log be closed.
+    """Run a receiver. On exit it drains and stops; the caller may close the log only after that.
 
-    `confirm` is Alipay itself unless something else is given.
+    `confirm` defaults to Alipay's notify_verify.
 
     Raises:
-        WrongParser, OSError: it cannot serve.
+        WrongParser: aiohttp has no C parser.
+        OSError: the address cannot be bound.
     """
     clock = clock or SystemClock()
     quota = Quota(count_max=settings.in_flight_max, bytes_max=settings.in_flight_bytes_max, exceeded=Throttled)
@@ -95,20 +95,23 @@ async def serving(
 async def reload_keys(
     rings: Rings, accounts: Iterable[str], *, observer: KeyObserver, logger: Logger, interval_s: float
 ) -> None:
-    """Look at the key files for ever. A faulty file keeps the old keys, and is told of once until its fault changes."""
+    """Reload changed key files every `interval_s`, until cancelled.
+
+    If a file is faulty, the account keeps its old keys. The same faults are logged only once.
+    """
     names = list(accounts)
-    told: list[str] = []
+    logged: list[str] = []
     while True:
         faults = rings.reload()
         current = [rings.current(name) for name in names]
         observer.keys_in_use((ring.account, key.id) for ring in current for key in ring.keys)
         observer.keys_expire(_expiries(current))
-        if faults != told:
-            told = faults
+        if faults != logged:
+            logged = faults
             for fault in faults:
-                logger.error("keys not reloaded, the old ones stay", **{Field.ERROR: fault})
+                logger.error("key file is faulty, the old keys stay in use", **{Field.ERROR: fault})
             if not faults:
-                logger.info("all keys can be read again")
+                logger.info("all key files are valid again")
         await asyncio.sleep(interval_s)
 
 

@@ -1,7 +1,7 @@
-"""Authentic and ours, or refused: the whole question, asked once on arrival and once more before anything has effect.
+"""Check that a message is authentic and meant for the account: on arrival, and again before it has an effect.
 
-The receiver calls `check`; the worker, and every replay, calls `recheck` with the same account and keys on the record
-that was logged, so that what is not provably signed has no effect from whatever side it came onto the log.
+The receiver calls `check`. Workers and replays call `recheck` on the log record, so that an unsigned record has no
+effect, regardless of how it got into the log.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ from schemas.record_format import RecordContents
 
 HEADER_BYTES_MAX = 4 * 1024
 
-# Which parameter says what a form is about: its order, or the batch or refund that has no order of its own.
+# The parameters that can name a form's subject, in this order: its order, or a batch or refund without an order number.
 _NUMBERS = (b"out_trade_no", b"batch_no", b"out_biz_no", b"out_request_no")
 
 
 class SigningHeaders(Struct, frozen=True, gc=False):
-    """The three headers that an Antom signature covers or is, each received once and not empty."""
+    """Antom's three signing headers. Each was received exactly once and is not empty."""
 
     signature: bytes
     client_id: bytes
@@ -32,9 +32,9 @@ class SigningHeaders(Struct, frozen=True, gc=False):
 
 
 class Authentic(Struct, frozen=True, gc=False):
-    """A message that one of the account's keys signed and that is meant for the account.
+    """An authentic message for this account. `key_id` is the key that signed it.
 
-    `number` is what its record is keyed by; empty where the message has none. `notify_id` is empty for antom.
+    `number` becomes part of the record's key; empty if the message has none. `notify_id` is empty for Antom.
     """
 
     key_id: str
@@ -43,11 +43,11 @@ class Authentic(Struct, frozen=True, gc=False):
 
 
 def signing_headers(values_of: Callable[[str], Sequence[str]]) -> SigningHeaders:
-    """The signing headers of a request; `values_of` gives all values of a header by its lower-case name.
+    """Return the signing headers of a request. `values_of` returns all values of a header by its lower-case name.
 
     Raises:
-        Unauthentic: one is absent or empty.
-        Malformed: one occurs twice, is not ASCII, or `request-time` is no time with a zone.
+        Unauthentic: a header is absent or empty.
+        Malformed: a header occurs twice or is not ASCII, or `request-time` is not a time with a zone.
     """
     headers = SigningHeaders(
         _single("signature", values_of), _single("client-id", values_of), _single("request-time", values_of)
@@ -60,34 +60,35 @@ def signing_headers(values_of: Callable[[str], Sequence[str]]) -> SigningHeaders
 
 
 def check(account: Account, ring: KeyRing, body: bytes, headers: SigningHeaders | None = None) -> Authentic:
-    """What the receiver needs to know of a message that may be logged; `headers` for antom only.
+    """Check the signature and the addressee of a message. `headers` are for Antom only.
 
-    Where the account asks for notify_verify, the message still has to be confirmed before it is accepted.
+    If the account uses notify_verify, the caller must also have the message confirmed before it accepts it.
 
     Raises:
-        Malformed, Unauthentic, Ambiguous, NotOurs: with the answer that each earns.
+        Malformed, Unauthentic, Ambiguous, NotOurs: with the answer to give.
     """
     if account.family is Family.ANTOM:
         return _check_message(account, ring, body, headers)
-    return _check_form(account, ring, body, vouched=account.notify_verify)
+    return _check_form(account, ring, body, is_confirmed=account.notify_verify)
 
 
-def recheck(sealed: RecordContents, account: Account, ring: KeyRing) -> None:
-    """Return where the record's bytes are authentic and ours, by the account and keys of today.
+def recheck(contents: RecordContents, account: Account, ring: KeyRing) -> None:
+    """Return if a record is authentic and meant for the account, by the account and keys of now.
 
     Raises:
-        Refused: as `check`; and `NotConfirmed` where only notify_verify could vouch and the record does not say so.
+        Refused: as `check`; also `NotConfirmed` if nothing but notify_verify binds the record to the account, and the
+            record is not marked as confirmed.
     """
     if account.family is Family.ANTOM:
-        headers = SigningHeaders(sealed.signature, sealed.client_id, sealed.request_time)
-        _check_message(account, ring, sealed.body, headers)
+        headers = SigningHeaders(contents.signature, contents.client_id, contents.request_time)
+        _check_message(account, ring, contents.body, headers)
         return
-    if account.family is Family.MAPI and account.seller_id is None and not sealed.confirmed:
-        raise NotConfirmed("nobody is named in the message, and Alipay was not asked")
-    _check_form(account, ring, sealed.body, vouched=sealed.confirmed)
+    if account.family is Family.MAPI and account.seller_id is None and not contents.confirmed:
+        raise NotConfirmed("the account has no seller_id, and Alipay has not confirmed the notification")
+    _check_form(account, ring, contents.body, is_confirmed=contents.confirmed)
 
 
-def _check_form(account: Account, ring: KeyRing, body: bytes, *, vouched: bool) -> Authentic:
+def _check_form(account: Account, ring: KeyRing, body: bytes, *, is_confirmed: bool) -> Authentic:
     try:
         form = forms.read(body)
     except forms.BadForm as bad:
@@ -95,7 +96,7 @@ def _check_form(account: Account, ring: KeyRing, body: bytes, *, vouched: bool) 
     key_id = signature.verify_form(form, ring)
     if account.certificates:
         admission.admit_certificate(form, ring.certificate_numbers())
-    admission.admit_form(form, account, vouched=vouched)
+    admission.admit_form(form, account, is_confirmed=is_confirmed)
     fields = form.fields
     number = fields.get(b"out_trade_no") or next((fields[name] for name in _NUMBERS if fields.get(name)), b"")
     return Authentic(key_id, number, fields.get(b"notify_id", b""))
@@ -126,7 +127,7 @@ def _single(name: str, values_of: Callable[[str], Sequence[str]]) -> bytes:
     if not value:
         raise Unauthentic(Refusal.MISSING_SIGN, f"{name} is missing")
     if not value.isascii() or len(value) > HEADER_BYTES_MAX:
-        raise Malformed(Refusal.MALFORMED, f"{name} is not ASCII, or too long")
+        raise Malformed(Refusal.MALFORMED, f"{name} is not ASCII, or longer than {HEADER_BYTES_MAX}")
     return value.encode("ascii")
 
 

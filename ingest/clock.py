@@ -1,4 +1,4 @@
-"""Time as the receiver sees it. Latencies and deadlines use the monotonic clock: the wall clock may jump."""
+"""The clock port, used by receivers and workers. Durations and deadlines use the monotonic clock, which never jumps."""
 
 import time
 from typing import Protocol
@@ -6,10 +6,10 @@ from typing import Protocol
 
 class Clock(Protocol):
     def epoch_ms(self) -> int:
-        """Milliseconds since 1970, for what is written down."""
+        """Wall clock in milliseconds since 1970, for times that are stored."""
 
     def monotonic_s(self) -> float:
-        """Seconds since some moment, for what is measured."""
+        """Monotonic seconds, for durations."""
 
 
 class SystemClock:

@@ -1,20 +1,20 @@
-"""The receiver's errors, each with the answer it earns.
+"""The receiver's errors, each with the status of its answer.
 
     Refused
-    ├── Malformed        400   not the grammar of a form, not the headers of antom
-    ├── Ambiguous        400   signed, but its text could have been other parameters
-    ├── Unauthentic      401   no signature that one of the account's keys made
-    ├── NotConfirmed     401   notify_verify said a plain "false"
-    ├── NotOurs          403   authentic, and addressed to somebody else
+    ├── Malformed        400   no valid form, or no valid Antom headers
+    ├── Ambiguous        400   the signed text also fits other parameters
+    ├── Unauthentic      401   no key of the account made the signature
+    ├── NotConfirmed     401   notify_verify answered "false"
+    ├── NotOurs          403   authentic, but for another merchant
     ├── NoSuchAccount    404
     ├── WrongMethod      405
     ├── TooSlow          408
     ├── TooLarge         413
     ├── Unsupported      415   media type or content encoding
-    ├── Throttled        503   no room; Alipay sends again
-    └── Unavailable      503   could not be made durable, or not be confirmed, in time
+    ├── Throttled        503   in-flight limit reached; Alipay sends again
+    └── Unavailable      503   not durable, or not confirmed, in time
 
-An answer is a fixed text of the account's family: nothing of the request is echoed, so an error's message is for logs.
+An answer is a fixed text of the account's family. Neither the request nor the error's message is echoed in it.
 """
 
 from typing import ClassVar
@@ -23,7 +23,7 @@ from schemas.dispositions import Outcome, Refusal
 
 
 class Refused(Exception):
-    """A request that is not answered `success`."""
+    """The request is not answered `success`."""
 
     status: ClassVar[int]
     outcome: ClassVar[Outcome]

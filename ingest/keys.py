@@ -1,9 +1,11 @@
-"""The keys an account's messages are verified with: loaded from its files, changed without a restart.
+"""The keys that verify an account's messages, loaded from the files that `accounts.toml` names.
 
-Several keys of an account verify side by side, so that a key can be replaced while both are in use. The files are read
-at start, where any fault refuses the start, and again whenever one has changed (`Rings.reload`), where a fault keeps
-the old keys: a half-copied file must not turn payments away. A ring is replaced by one assignment, whole; there is no
-moment without keys, and no moment with some of the new and some of the old.
+The content of these files is reloaded while the process runs (`Rings.reload`). A change of `accounts.toml`, such as an
+additional key, needs a restart. All keys of an account verify, so to rotate a key, add the new one beside the old one,
+restart, and remove the old one when Alipay no longer signs with it.
+
+At start, a faulty file refuses the start. On reload, it keeps the account's old keys, because a half-copied file must
+not refuse payments. A ring is replaced as a whole by one assignment, so no message sees a mix of old and new keys.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,12 +22,12 @@ from schemas.accounts import Account, BadAccounts, SignType
 
 T = TypeVar("T")
 
-FILE_BYTES_MAX = 64 * 1024  # a key has 1 KiB, Alipay's bundle of roots about 8
+FILE_BYTES_MAX = 64 * 1024  # a key has about 1 KiB, Alipay's bundle of root certificates about 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Key:
-    """One key that verifies. `expires_at` and `certificate_number` where it came in a certificate."""
+    """One verifying key. `expires_at` and `certificate_number` are set if it came in a certificate."""
 
     id: str
     material: Material = field(repr=False)
@@ -35,10 +37,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyRing:
-    """An account's active keys and the algorithm they are pinned to.
+    """An account's active keys and its pinned algorithm.
 
-    `recent` is the one thing about a ring that changes: the keys with the one that verified last in front. It saves
-    the failing try of each message while two keys are in use; which keys there are, and so every verdict, stays.
+    Only `recent` changes: the same keys, with the one that verified the last message first. While two keys are in use,
+    this saves most messages a failed attempt. It does not affect the result.
     """
 
     account: str
@@ -57,19 +59,19 @@ class KeyRing:
             self.recent.sort(key=lambda other: other is not key)
 
     def named(self, key_id: str) -> Key | None:
-        """The key with this id."""
+        """Return the key with this id, or `None`."""
         return next((key for key in self.keys if key.id == key_id), None)
 
     def certificate_numbers(self) -> Iterator[str]:
-        """The numbers of the certificates whose keys are in the ring."""
+        """Yield the numbers of the certificates whose keys are in the ring."""
         return (key.certificate_number for key in self.keys if key.certificate_number)
 
 
 def load(account: Account, directory: Path) -> KeyRing:
-    """The account's ring; its files are relative to `directory`, where `accounts.toml` lies.
+    """Load an account's ring. File names are relative to `directory`, the directory of `accounts.toml`.
 
     Raises:
-        BadAccounts: with every fault of every file, by account and file.
+        BadAccounts: with all faults of all files, by account and file.
     """
     loading = _Loading(account, directory)
     keys = loading.keys()
@@ -79,10 +81,10 @@ def load(account: Account, directory: Path) -> KeyRing:
 
 
 def load_all(accounts: Mapping[str, Account], directory: Path) -> dict[str, KeyRing]:
-    """The rings of all accounts, by name.
+    """Load the rings of all accounts, by account name.
 
     Raises:
-        BadAccounts: with every fault of every account.
+        BadAccounts: with all faults of all accounts.
     """
     rings, faults = {}, []
     for name, account in accounts.items():
@@ -96,36 +98,35 @@ def load_all(accounts: Mapping[str, Account], directory: Path) -> dict[str, KeyR
 
 
 def files(account: Account) -> tuple[str, ...]:
-    """The files that an account's keys come from, as its configuration names them."""
+    """Return the names of an account's key files, as in its configuration."""
     md5 = (account.md5_key_file,) if account.md5_key_file else ()
     return (*md5, *account.keys.values(), *account.certificates, *account.root_certificates)
 
 
 class Rings:
-    """The rings in use, and the way to new ones. `reload` is called from time to time by whoever owns the clock."""
+    """The rings in use. The caller must call `reload` periodically."""
 
     def __init__(self, accounts: Mapping[str, Account], directory: Path) -> None:
-        """Load all.
+        """Load all rings.
 
         Raises:
-            BadAccounts: with every fault of every account.
+            BadAccounts: with all faults of all accounts.
         """
         self._accounts = dict(accounts)
         self._directory = directory
-        # Stamps are taken before the files are read: a file that changes in between is then read once too often.
+        # Take the stamps before reading: a file that changes in between is then read once more, and never missed.
         self._stamps = {name: self._stamp(account) for name, account in self._accounts.items()}
         self._rings = load_all(accounts, directory)
         self.faults: dict[str, list[str]] = {}
 
     def current(self, name: str) -> KeyRing:
-        """The ring of a configured account."""
+        """Return the ring of a configured account."""
         return self._rings[name]
 
     def reload(self) -> list[str]:
-        """Read the rings whose files changed; cheap where none did. Returns what is wrong with those that could not be.
+        """Reload the rings whose files have changed, and return all current faults. Cheap if no file has changed.
 
-        An account with a fault keeps its old ring, and is read again at every call until it has none; `faults` holds
-        the standing ones.
+        An account with faults keeps its old ring, and is read again at each call until it has none.
         """
         for name, account in self._accounts.items():
             stamp = self._stamp(account)
@@ -152,7 +153,7 @@ def _file_stamp(path: Path) -> tuple[int, int, int]:
 
 
 class _Loading:
-    """One pass over an account's files; what is wrong with them collects in `faults`."""
+    """One pass over an account's files. `faults` collects all problems."""
 
     def __init__(self, account: Account, directory: Path) -> None:
         self.account = account
@@ -170,7 +171,7 @@ class _Loading:
         keys = tuple(key for key in found if key is not None)
         self._check_distinct(keys)
         if not found:
-            self.faults.append("no key at all")
+            self.faults.append("no key is configured")
         return keys
 
     def _md5(self, file: str) -> Key | None:
@@ -197,7 +198,7 @@ class _Loading:
                 continue
             found = key_files.certificates(content)
             if not found:
-                self.faults.append(f"{file} holds no certificate that can be read")
+                self.faults.append(f"{file} contains no readable certificate")
             roots += found
         return roots
 
@@ -223,13 +224,13 @@ class _Loading:
             self.faults.append(f"{file} cannot be read: {error.strerror}")
             return None
         if len(content) > FILE_BYTES_MAX:
-            self.faults.append(f"{file} is too large for a key")
+            self.faults.append(f"{file} has more than {FILE_BYTES_MAX} bytes, too many for a key")
             return None
         return content
 
     def _check_distinct(self, keys: tuple[Key, ...]) -> None:
         ids = [key.id for key in keys]
         self.faults += [
-            f"two keys are called {key_id}: a key's id is its file's name, so the names must differ"
+            f"two keys have the id {key_id}: rename one of the files, because a key's id is its file name"
             for key_id in sorted({key_id for key_id in ids if ids.count(key_id) > 1})
         ]

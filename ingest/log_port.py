@@ -1,14 +1,15 @@
-"""Log lines: one for each notification, at its end, with its outcome; fewer for what strangers send.
+"""The logger port, and a rate limit for log lines.
 
-A line costs more than a count, so a flood of refusals is logged at a bounded rate; the line after a gap says how many
-were left out. Counters see every one. Nothing of a form but its numbers is ever in a line.
+Each accepted notification has one line, with its outcome, when it is answered. Lines about refusals are rate limited,
+because a line costs more than a counter; a line after a gap has the number of skipped ones. Counters count all. Of a
+form, a line contains only its numbers and ids.
 """
 
 from typing import Any, Protocol
 
 
 class Logger(Protocol):
-    """Where lines go. It must not wait: acknowledgements go on though nobody reads the log."""
+    """Writes log lines. It must not block, because answers must not wait for a slow reader of the log."""
 
     def info(self, event: str, /, **fields: Any) -> None: ...
 
@@ -18,22 +19,22 @@ class Logger(Protocol):
 
 
 class RateLimit:
-    """So many lines a second, and a few more after a quiet time."""
+    """Token bucket for log lines: `per_s` lines a second, and up to `burst` at once (default: `per_s`)."""
 
     def __init__(self, *, per_s: float, burst: float | None = None) -> None:
         self._per_s = per_s
         self._burst = per_s if burst is None else burst
-        self._left = self._burst
+        self._tokens = self._burst
         self._at_s = 0.0
-        self._left_out = 0
+        self._skipped = 0
 
     def take(self, now_s: float) -> int | None:
-        """How many lines were left out before this one; `None` where this one is left out too."""
-        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
+        """Return the number of lines skipped before this one, or `None` if this one must be skipped too."""
+        self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._per_s)
         self._at_s = now_s
-        if self._left < 1:
-            self._left_out += 1
+        if self._tokens < 1:
+            self._skipped += 1
             return None
-        self._left -= 1
-        left_out, self._left_out = self._left_out, 0
-        return left_out
+        self._tokens -= 1
+        skipped, self._skipped = self._skipped, 0
+        return skipped

@@ -1,8 +1,8 @@
-"""The receiver's instruments, made from the specifications in `schemas.telemetry` on the registry that is given.
+"""The receiver's metrics, on a given registry (specifications: `schemas.telemetry`).
 
-Children are kept: `labels()` costs more than the count. Their number is bounded, because every label value comes from a
-closed set: a sender chooses the path, the method and all of the form, so an account that is not configured is counted
-as `unknown`, and a method that is none of HTTP's as `_OTHER`.
+Labelled children are cached, because `labels()` is slower than counting. Their number is bounded: label values come
+from closed sets. The sender chooses path and method, so an unknown account counts as `unknown`, and a method outside
+HTTP as `_OTHER`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +22,7 @@ SIGNATURE_REASONS = frozenset(
 
 
 class ReceiverMetrics:
-    """What one receiver counts."""
+    """The metrics of one receiver."""
 
     def __init__(self, registry: CollectorRegistry, accounts: Iterable[str]) -> None:
         self._accounts = frozenset(accounts)
@@ -49,7 +49,7 @@ class ReceiverMetrics:
         self._keys: dict[tuple[str, str], Counter] = {}
 
     def answered(self, account: str | None, outcome: Outcome, *, method: str, status: int, seconds: float) -> None:
-        """One request has its outcome; `account` is the configured one, or `None`."""
+        """Count a request and its duration. `account` is `None` if it is not configured."""
         self._outcomes[account or telemetry.UNKNOWN_ACCOUNT, outcome].inc()
         answers = self._answers.get((method, status))
         if answers is None:
@@ -57,7 +57,7 @@ class ReceiverMetrics:
         answers.observe(seconds)
 
     def accepted(self, account: str, seconds: float) -> None:
-        """As `answered`, for the one outcome that has to be cheap."""
+        """As `answered`, but faster, for the most frequent outcome."""
         self._accepted[account].inc()
         self._accepted_answers.observe(seconds)
 
@@ -69,12 +69,11 @@ class ReceiverMetrics:
         return answers
 
     def verified(self, account: str, key_id: str) -> None:
-        """A key of the account made a signature. Key ids are configured, so their number is bounded."""
+        """Count a signature by its key. Key ids are configured, so their number is bounded."""
         self._key(account, key_id).inc()
 
     def keys_in_use(self, keys: Iterable[tuple[str, str]]) -> None:
-        """These keys have their counter from now on, also those that nobody signs with: only a zero that is there
-        tells that a key may go."""
+        """Make the counters of these keys, so that an unused key is shown as zero and can be removed."""
         for account, key_id in keys:
             self._key(account, key_id)
 
@@ -98,22 +97,22 @@ class ReceiverMetrics:
         (self._append_ok if durable else self._append_failed).observe(seconds)
 
     def producing(self) -> None:
-        """The log has producers: each reason to replace one has its counter from now on, also while it is zero."""
+        """Make the counters of producer replacements. Called by a log with producers; the embedded log has none."""
         for fault in ProducerFault:
             self._rebuilds.labels(fault.value)
 
     def rebuilt(self, fault: ProducerFault) -> None:
-        """A producer of the log was replaced."""
+        """Count a replaced producer."""
         self._rebuilds.labels(fault.value).inc()
 
     def keys_expire(self, expiries: Mapping[tuple[str, str], float]) -> None:
-        """When each certificate in use ends, in epoch seconds, by account and key; those not in use are forgotten."""
+        """Set the expiry of each certificate in use, in epoch seconds by account and key, and drop all others."""
         self._key_expiry.clear()
         for (account, key_id), at_s in expiries.items():
             self._key_expiry.labels(account, key_id).set(at_s)
 
     def watch_active(self, active: Callable[[], int]) -> None:
-        """Requests in flight are asked for at each scrape, not counted up and down at each request."""
+        """Read the number of requests in flight from `active` at each scrape, instead of counting at each request."""
         self._active.labels("POST").set_function(active)
 
 

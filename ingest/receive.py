@@ -1,10 +1,10 @@
-"""The story of one request: from its header to `success`.
+"""The story of one request, from its header to `success`, for both engines.
 
-`Reception.receive` reads like the specification, from cheap to dear, and every refusal is an error that carries its
-answer (`ingest.errors`). What it calls decides without waiting, or waits without deciding.
+`Reception.receive` runs all checks in order, cheap ones first. Each refusal is an error with its answer
+(`ingest.errors`).
 
-The receiver reads only what it needs to refuse and to route. A form that is signed but makes no sense is logged and
-acknowledged: Alipay would only send it again, and a payment must not be lost because we could not read it.
+The receiver parses only what it needs to refuse a request or to route its record. It accepts authentic but meaningless
+forms, because Alipay would only resend them, and a payment must not be lost because this release cannot read it.
 """
 
 from collections.abc import Mapping
@@ -33,11 +33,11 @@ MEDIA_TYPES = {
 
 
 class Gone(Exception):
-    """The sender left before its request was complete, so there is nobody to refuse."""
+    """The sender left before its request was complete, so no answer is possible."""
 
 
 class Headers(Protocol):
-    """Header fields by name, without regard to case."""
+    """Header fields by case-insensitive name."""
 
     def get(self, name: str, /) -> str | None: ...
 
@@ -52,16 +52,16 @@ class Arrived(Protocol):
 
     @property
     def target(self) -> str:
-        """The request target exactly as sent: neither decoded nor cut."""
+        """The request target exactly as sent, not decoded, with its query."""
 
     @property
     def headers(self) -> Headers: ...
 
     async def read_body(self) -> bytes:
-        """The whole body.
+        """Return the whole body.
 
         Raises:
-            TooSlow: it did not arrive within its deadline.
+            TooSlow: it did not arrive before its deadline.
             TooLarge: it is larger than `BODY_BYTES_MAX`.
             Gone: the sender left.
         """
@@ -69,25 +69,25 @@ class Arrived(Protocol):
 
 class Keys(Protocol):
     def current(self, name: str, /) -> KeyRing:
-        """The keys that verify this account's messages now."""
+        """Return the keys that verify this account's messages now."""
 
 
 class Confirm(Protocol):
     async def confirm(self, account: Account, notify_id: bytes, /) -> None:
-        """Ask Alipay whether it sent this notification.
+        """Return if Alipay confirms that it sent this notification.
 
         Raises:
-            NotConfirmed: it says it did not.
-            Unavailable: it says neither.
+            NotConfirmed: Alipay denies it.
+            Unavailable: no clear answer in time.
         """
 
 
 class Log(Protocol):
     async def append(self, record: Record, /) -> None:
-        """Returns when the record is durable.
+        """Append the record. When this returns, the record is durable.
 
         Raises:
-            Unavailable: it may or may not be.
+            Unavailable: it is unknown whether the record is durable.
         """
 
 
@@ -99,17 +99,17 @@ class AppendObserver(Protocol):
 
 
 class Receipts(Protocol):
-    def __call__(self, sealed: RecordContents, /) -> bytes:
-        """The mark of this receiver's having verified what is sealed; empty where it leaves none."""
+    def __call__(self, contents: RecordContents, /) -> bytes:
+        """Return this receiver's receipt MAC of the contents that it has verified; empty without a receipt key."""
 
 
-def no_receipt(sealed: RecordContents, /) -> bytes:
-    """Leave no mark: whoever reads the record verifies its signature again."""
+def no_receipt(contents: RecordContents, /) -> bytes:
+    """Return no receipt MAC, so that workers verify the signature again."""
     return b""
 
 
 class Accepted(Struct, frozen=True, gc=False):
-    """A notification that is durable. `is_stale`: signed longer ago than Antom sends again; counted, not refused."""
+    """A durable notification. `is_stale`: its `request-time` is outside Antom's resend period (only counted)."""
 
     account: Account
     authentic: Authentic
@@ -141,15 +141,14 @@ class Reception:
         self._observer = observer
 
     async def receive(self, arrived: Arrived) -> Accepted:
-        """What was accepted.
+        """Receive one notification. When this returns, its record is durable.
 
-        When this returns, the notification is durable: its sender may forget it from that moment, so the answer
-        `success` is given after it and never before.
+        Only then may the receiver answer `success`, because from that answer on Alipay no longer resends.
 
         Raises:
-            Refused: the answer that is given instead; then there is no record, or, where the log could not say in
-                time, perhaps one, and Alipay sends again.
-            Gone: there is nobody to answer.
+            Refused: the answer to give instead. No record exists, or, after `Unavailable` from the log, perhaps one;
+                Alipay sends the notification again.
+            Gone: the sender left.
         """
         account = self.account_at(arrived.target)
         if account is None:
@@ -167,14 +166,14 @@ class Reception:
             is_stale = signing is not None and admission.is_stale(signing.request_time, now_ms=received_at_ms)
             if account.notify_verify:
                 await self._confirm.confirm(account, authentic.notify_id)
-            sealed = _sealed(account, arrived, body, signing, authentic, received_at_ms)
-            await self._append(record_format.encode(sealed, authentic.number, self._receipts(sealed)))
+            contents = _contents(account, arrived, body, signing, authentic, received_at_ms)
+            await self._append(record_format.encode(contents, authentic.number, self._receipts(contents)))
         finally:
             self._quota.release(size)
         return Accepted(account, authentic, is_stale)
 
     def account_at(self, target: str) -> Account | None:
-        """The account that a request target addresses: one spelling each, and the query is never read."""
+        """Return the account at a request target, or `None`. The path is compared exactly; the query is ignored."""
         return self._accounts.get(target) or self._accounts.get(target.partition("?")[0])
 
     async def _append(self, record: Record) -> None:
@@ -196,22 +195,22 @@ def _nowhere(target: str) -> Malformed | NoSuchAccount:
 
 
 def _announced_size(headers: Headers) -> int:
-    """What the body will take at most: its announced length, or the limit where it comes in chunks."""
+    """Return the largest size that the body can have: its announced length, or the limit if it is chunked."""
     announced = headers.get("Content-Length")
     if announced is None:
         codings = headers.getall("Transfer-Encoding", [])
         if codings and (len(codings) > 1 or codings[0].strip().lower() != "chunked"):
-            raise Malformed(Refusal.MALFORMED, "a transfer coding other than one chunked")
+            raise Malformed(Refusal.MALFORMED, "Transfer-Encoding is not chunked")
         return BODY_BYTES_MAX if codings else 0
     if not announced.isascii() or not announced.isdigit():
-        raise Malformed(Refusal.MALFORMED, "a Content-Length that is no number")
+        raise Malformed(Refusal.MALFORMED, "Content-Length is not a number")
     if len(announced) > 10 or int(announced) > BODY_BYTES_MAX:
-        raise TooLarge("announced")
+        raise TooLarge(f"Content-Length is above {BODY_BYTES_MAX}")
     return int(announced)
 
 
 def _check_media(headers: Headers, account: Account) -> None:
-    """The family's media type and no encoding. What follows the first `;` is not looked at, least of all a charset."""
+    """Require the family's media type and no content encoding. Parameters of the media type (charset) are ignored."""
     media_type = (headers.get("Content-Type") or "").partition(";")[0].strip().lower()
     if media_type != MEDIA_TYPES[account.family]:
         raise Unsupported(Refusal.MEDIA_TYPE)
@@ -224,7 +223,7 @@ def _signing_headers(headers: Headers) -> SigningHeaders:
     return authenticate.signing_headers(lambda name: headers.getall(name, []))
 
 
-def _sealed(
+def _contents(
     account: Account,
     arrived: Arrived,
     body: bytes,
@@ -248,5 +247,5 @@ def _sealed(
 
 
 def _as_received(text: str) -> bytes:
-    """The bytes of a header or target, which the parser decoded as UTF-8 with stand-ins for what was not."""
+    """Return the received bytes of a header or target, which the parser decoded as UTF-8 with surrogate escapes."""
     return text.encode("utf-8", "surrogateescape")

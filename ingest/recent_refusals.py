@@ -1,7 +1,7 @@
-"""The last requests that were refused, for the person who asks why an order is not paid.
+"""The most recently refused requests, to find out why an order is not paid.
 
-In memory only and bounded: none of it is authentic, so none of it is written anywhere, and a flood of forgeries may
-push out older ones but cannot grow. The order number is what the sender claims.
+They are kept in bounded memory only, because they are not authentic: a flood of forgeries can displace older entries,
+but cannot use more memory. The order number is claimed by the sender.
 """
 
 import re
@@ -15,13 +15,13 @@ from schemas.accounts import Account, Family
 from schemas.dispositions import Outcome, Refusal
 
 KEPT_MAX = 1000
-NUMBER_CHARACTERS_MAX = 64  # no order number of Alipay's is longer
+NUMBER_CHARACTERS_MAX = 64  # Alipay's limit for order numbers
 
 _CLAIMED = re.compile(rb"(?:^|&)out_trade_no=([^&]{1,192})(?:&|$)")
 
 
 class RefusedRequest(Struct, frozen=True, kw_only=True):
-    """One request that was refused. `order` is the sender's claim, empty where none could be read."""
+    """One refused request. `order` is claimed by the sender; empty if it could not be read."""
 
     account: str
     order: str
@@ -31,7 +31,7 @@ class RefusedRequest(Struct, frozen=True, kw_only=True):
 
 
 class RecentRefusals:
-    """Keeps the last refusals, newest last."""
+    """Keeps the last `kept_max` refused requests, newest last."""
 
     def __init__(self, *, kept_max: int = KEPT_MAX) -> None:
         self._requests: deque[RefusedRequest] = deque(maxlen=kept_max)
@@ -40,7 +40,7 @@ class RecentRefusals:
         self._requests.append(refused)
 
     def of_order(self, account: str, order: str) -> list[RefusedRequest]:
-        """What claimed to be about this order, oldest first."""
+        """Return the refused requests that claimed to be about this order, oldest first."""
         return [refused for refused in self._requests if refused.account == account and refused.order == order]
 
     def all(self) -> list[RefusedRequest]:
@@ -48,7 +48,7 @@ class RecentRefusals:
 
 
 def claimed_order(account: Account, body: bytes) -> str:
-    """The order number that an unauthentic body claims, as far as one can be read; never raises."""
+    """Return the order number in an unauthentic body, or an empty string. Never raises."""
     if account.family is Family.ANTOM:
         return antom.route(body)[:NUMBER_CHARACTERS_MAX]
     match = _CLAIMED.search(body)

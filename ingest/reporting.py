@@ -1,7 +1,6 @@
-"""What is told of each request once it has its outcome: counters, one log line, the memory of refusals.
+"""Report every finished request: metrics, one log line, the list of recent refusals.
 
-None of it is a guarantee: it is what may be lost. So none of it may raise into the answer, and it is cheap: an accepted
-notification is counted on kept children and handed to the logger as it is.
+Reports are best effort and must never raise, because that would change the answer.
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from schemas.telemetry import UNKNOWN_ACCOUNT, Field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedRequest:
-    """A request that was answered, or whose sender left."""
+    """A request that has been answered, or whose sender has left."""
 
     account: Account | None
     method: str
@@ -30,7 +29,7 @@ class FinishedRequest:
 
 
 class Reporting:
-    """Tells of requests. Its methods are also what a connection reports of its own faults."""
+    """Reports requests; as `ingest.http.connection.Faults`, also parse errors and unexpected exceptions."""
 
     def __init__(
         self,
@@ -52,7 +51,7 @@ class Reporting:
         self._faults = RateLimit(per_s=1.0, burst=5.0)
 
     def accepted(self, account: str, authentic: Authentic, *, is_stale: bool, began_s: float, is_gone: bool) -> None:
-        """A notification is durable. `is_gone`: its sender will not hear of it and sends it again."""
+        """Report a durable notification. `is_gone`: the sender has left, gets no answer and will resend it."""
         seconds = self._clock.monotonic_s() - began_s
         if is_gone:
             self._metrics.answered(account, Outcome.GONE, method="POST", status=200, seconds=seconds)
@@ -76,19 +75,19 @@ class Reporting:
             },
         )
 
-    def refused(self, refusal: Refused, ended: FinishedRequest) -> None:
-        """A request was refused, for a reason from the closed set."""
-        name = ended.account.name if ended.account else UNKNOWN_ACCOUNT
+    def refused(self, refusal: Refused, finished: FinishedRequest) -> None:
+        """Report a refused request."""
+        name = finished.account.name if finished.account else UNKNOWN_ACCOUNT
         now_s = self._clock.monotonic_s()
-        seconds = now_s - ended.began_s
-        self._metrics.answered(name, refusal.outcome, method=ended.method, status=ended.status, seconds=seconds)
-        if ended.account is not None:
+        seconds = now_s - finished.began_s
+        self._metrics.answered(name, refusal.outcome, method=finished.method, status=finished.status, seconds=seconds)
+        order = ""
+        if finished.account is not None:
             self._metrics.not_authentic(name, refusal.reason)
-        order = recent_refusals.claimed_order(ended.account, ended.body) if ended.account and ended.body else ""
-        if ended.account is not None:
+            order = recent_refusals.claimed_order(finished.account, finished.body) if finished.body else ""
             self._remember(refusal, name, order)
-        left_out = self._refusals.take(now_s)
-        if left_out is None:
+        skipped = self._refusals.take(now_s)
+        if skipped is None:
             return
         self._logger.warning(
             "notification refused",
@@ -96,36 +95,36 @@ class Reporting:
                 Field.ACCOUNT: name,
                 Field.OUTCOME: refusal.outcome.value,
                 Field.REASON: refusal.reason.value,
-                Field.STATUS: ended.status,
+                Field.STATUS: finished.status,
                 Field.OUT_TRADE_NO: order,
                 Field.DURATION_MS: round(seconds * 1000, 3),
-                Field.COUNT: left_out + 1,
+                Field.COUNT: skipped + 1,
             },
         )
 
-    def gone(self, ended: FinishedRequest) -> None:
-        """The sender left before its request was complete."""
-        name = ended.account.name if ended.account else UNKNOWN_ACCOUNT
+    def gone(self, finished: FinishedRequest) -> None:
+        """Report a request whose sender left before it was complete."""
+        name = finished.account.name if finished.account else UNKNOWN_ACCOUNT
         now_s = self._clock.monotonic_s()
-        seconds = now_s - ended.began_s
-        self._metrics.answered(name, Outcome.GONE, method=ended.method, status=ended.status, seconds=seconds)
-        left_out = self._refusals.take(now_s)
-        if left_out is not None:
-            fields = {Field.ACCOUNT: name, Field.OUTCOME: Outcome.GONE.value, Field.COUNT: left_out + 1}
-            self._logger.warning("sender gone", **fields)
+        seconds = now_s - finished.began_s
+        self._metrics.answered(name, Outcome.GONE, method=finished.method, status=finished.status, seconds=seconds)
+        skipped = self._refusals.take(now_s)
+        if skipped is not None:
+            fields = {Field.ACCOUNT: name, Field.OUTCOME: Outcome.GONE.value, Field.COUNT: skipped + 1}
+            self._logger.warning("sender left", **fields)
 
     def parse_error(self) -> None:
-        """A request was no HTTP."""
+        """Report a request that is not valid HTTP."""
         self._metrics.parse_error()
-        left_out = self._refusals.take(self._clock.monotonic_s())
-        if left_out is not None:
-            self._logger.warning("not HTTP", **{Field.COUNT: left_out + 1})
+        skipped = self._refusals.take(self._clock.monotonic_s())
+        if skipped is not None:
+            self._logger.warning("request is not valid HTTP", **{Field.COUNT: skipped + 1})
 
     def our_fault(self, error: BaseException | None) -> None:
-        """Something was raised that nobody expected; the request was answered 503."""
-        left_out = self._faults.take(self._clock.monotonic_s())
-        if left_out is not None:
-            self._logger.error("fault of ours", **{Field.ERROR: error, Field.COUNT: left_out + 1})
+        """Report an unexpected exception, a bug. The request is answered 503."""
+        skipped = self._faults.take(self._clock.monotonic_s())
+        if skipped is not None:
+            self._logger.error("unexpected exception", **{Field.ERROR: error, Field.COUNT: skipped + 1})
 
     def _remember(self, refusal: Refused, account: str, order: str) -> None:
         self._recent.add(

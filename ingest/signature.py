@@ -1,13 +1,13 @@
-"""Whether a holder of one of the account's keys signed exactly this. Pure, and on the way of every request.
+"""Verify signatures with an account's keys. Pure; on the path of every request.
 
-The account decides everything that could be negotiated: algorithm, hash, padding, keys. The message is only asked
-whether it names the same algorithm, so that a downgrade is refused by its own word before any key is touched.
+The account pins algorithm, hash, padding and keys. A message that names another algorithm is refused before a key is
+used, which prevents downgrades.
 
-One signature has one spelling. Base64 is decoded strictly and must encode again to the same text; an RSA signature has
-the modulus' length; a DSA signature is the one DER form of two numbers in range; an MD5 digest is 32 lower-case hex
-digits. Otherwise every signature would have siblings, and each lenient reader in the chain its own idea of them.
+Each signature has exactly one accepted encoding, because with several, programs could disagree on a signature. Base64
+is strict and must encode to the same text again. An RSA signature has the length of the modulus. A DSA signature is the
+DER encoding of two numbers in range. An MD5 digest is 32 lower-case hex digits.
 
-Nothing that a verifier raises is anything but a bad signature.
+Any exception from the crypto library counts as a bad signature.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ from schemas.accounts import SignType
 from schemas.dispositions import Refusal
 from schemas.form import Form
 
-# Which hash goes with which name; the padding of all RSA names is PKCS#1 v1.5. SHA-1 is what Alipay signs the old
-# gateway's messages with: not ours to choose, and pinned per account.
+# The hash of each algorithm; the padding of all RSA algorithms is PKCS#1 v1.5. SHA-1 is required because Alipay signs
+# the old gateway's messages with it; it is used only if the account pins RSA or DSA.
 _SHA1 = hashes.SHA1()  # noqa: S303
 _SHA256 = hashes.SHA256()
 _HASHES: dict[SignType, hashes.HashAlgorithm] = {
@@ -43,12 +43,12 @@ _PKCS1 = padding.PKCS1v15()
 
 
 def verify_form(form: Form, ring: KeyRing) -> str:
-    """The id of the key that signed the form.
+    """Return the id of the key that signed the form.
 
-    The signed text is tried without the empty values first, then, if there are any, with them.
+    The signed text is tried without empty values first, then with them, because Alipay's products differ in this.
 
     Raises:
-        Unauthentic: no `sign`; a `sign_type` other than the account's; no active key signed these parameters.
+        Unauthentic: `sign` is missing, `sign_type` is not the account's, or no active key signed these parameters.
     """
     if not form.sign:
         raise Unauthentic(Refusal.MISSING_SIGN)
@@ -65,11 +65,13 @@ def verify_form(form: Form, ring: KeyRing) -> str:
 def verify_message(
     body: bytes, *, signature_header: str, client_id: bytes, request_time: bytes, path: bytes, ring: KeyRing
 ) -> str:
-    """The version of the key that signed an Antom message; `path` is the one that Antom was told.
+    """Return the version of the key that signed an Antom message.
+
+    `path` is the path of the notification URL that is configured at Antom.
 
     Raises:
-        Malformed: the signature header is not what Antom writes.
-        Unauthentic: no signature in it, another algorithm, an unknown key version, or not signed by that key.
+        Malformed: the signature header is malformed.
+        Unauthentic: no signature, another algorithm, an unknown key version, or a signature that this key did not make.
     """
     try:
         header = antom.read_signature_header(signature_header)
@@ -89,7 +91,7 @@ def verify_message(
 
 
 def signer(text: bytes, signature: bytes, ring: KeyRing) -> Key | None:
-    """The active key whose holder signed `text`, or none. The key that verified last is tried first."""
+    """Return the active key that signed `text`, or `None`. The key that verified the last message is tried first."""
     for key in ring.recent:
         if is_signed_by(key, text, signature, ring.sign_type):
             ring.prefer(key)
@@ -98,7 +100,7 @@ def signer(text: bytes, signature: bytes, ring: KeyRing) -> Key | None:
 
 
 def is_signed_by(key: Key, text: bytes, signature: bytes, sign_type: SignType) -> bool:
-    """Whether `signature`, in its one spelling, is the key's over `text` under the pinned algorithm."""
+    """Whether `signature` is the key's signature of `text` with the pinned algorithm, in its one accepted encoding."""
     material = key.material
     if isinstance(material, Md5Secret):
         digest = hashlib.md5(text + material.secret, usedforsecurity=False).hexdigest().encode()
@@ -110,19 +112,19 @@ def is_signed_by(key: Key, text: bytes, signature: bytes, sign_type: SignType) -
         if sign_type is SignType.DSA:
             _verify_dsa(cast(dsa.DSAPublicKey, material), raw, text)
         else:
-            # The kind was checked when the key was loaded; to ask again here would cost more than the base64.
+            # No isinstance: the kind was checked when the key was loaded, and a check here costs more than the base64.
             cast(rsa.RSAPublicKey, material).verify(raw, text, _PKCS1, _HASHES[sign_type])
-    except (KeyboardInterrupt, SystemExit):  # somebody wants the process to end
+    except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:
-        # Whatever a verifier stumbles over, it has not verified. The library's own panics are no `Exception`: one of
-        # them would pass every other handler and leave the sender without an answer.
+        # Not only `Exception`: panics of the crypto library derive from `BaseException`. They would pass all other
+        # handlers, and the sender would get no answer.
         return False
     return True
 
 
 def decoded(signature: bytes) -> bytes | None:
-    """The bytes of a signature in standard base64 with padding, or none where that is not how they are spelled."""
+    """Decode a signature in canonical base64 (standard alphabet, padded); return `None` for any other text."""
     try:
         raw = a2b_base64(signature, strict_mode=True)
     except ValueError:

@@ -77,7 +77,7 @@ def parse_major(text: str, currency: str) -> Money:
         return Money(int(text[:-3]) * 100 + int(text[-2:]), currency)
     match = _NO_DECIMALS.fullmatch(text)
     if match is None:
-        raise BadMoney(f"{currency} amounts must be whole numbers")
+        raise BadMoney(f"{currency} amounts must have no decimals")
     return Money(int(match[1]), currency)
 
 

@@ -1,12 +1,12 @@
-"""The Request: what a merchant's server signs to send a buyer to Alipay, with the merchant's own private key.
+"""Build and sign the requests that send a buyer to Alipay, with the merchant's own private key.
 
-    app_order_string        the old gateway's app (Native): the text that the app hands to Alipay's SDK
-    redirect_url            the old gateway's website and H5 (`create_forex_trade`, `create_forex_trade_wap`)
-    app_pay_order_string    the Open Platform's app (`alipay.trade.app.pay`)
+    app_order_string        old gateway, app (Native): the text that the app passes to Alipay's SDK
+    redirect_url            old gateway, website and H5 (`create_forex_trade`, `create_forex_trade_wap`)
+    app_pay_order_string    Open Platform, app (`alipay.trade.app.pay`)
 
-What is refused here would be refused by Alipay with a page that the buyer sees, or would come back as a notification
-that nobody can check: an amount given twice, a notify_url with a query of its own (its parameters would take part in
-the notification's signature), a subject that holds `&total_fee=` and makes the signed text ambiguous.
+These functions refuse parameters that Alipay would refuse on a page for the buyer, or that would lead to a notification
+that cannot be verified: an amount given twice, a notify_url with a query (which would become part of the notification's
+signed text), a subject with `&total_fee=` (which makes the signed text ambiguous).
 """
 
 import base64
@@ -25,9 +25,9 @@ from schemas import money
 from schemas.accounts import CHARSETS
 from schemas.form import KNOWN_NAMES
 
-URL_CHARACTERS_MAX = 200  # notify_url and return_url (documents of the old gateway)
-GATEWAY_URL_CHARACTERS_MAX = 8 * 1024  # longer ones are cut by browsers and proxies on the way
-RSA_BITS_MIN = 1024  # Alipay still takes them from merchants of the old gateway
+URL_CHARACTERS_MAX = 200  # for notify_url and return_url, by the old gateway's documents
+GATEWAY_URL_CHARACTERS_MAX = 8 * 1024  # browsers and proxies truncate longer addresses
+RSA_BITS_MIN = 1024  # Alipay still accepts such keys from merchants of the old gateway
 AMOUNT_MINOR_MAX = 100_000_000  # 1,000,000.00
 _LENGTHS = {"out_trade_no": 64, "subject": 256, "body": 512, "partner": 16, "currency": 3, "passback_params": 512}
 _WEBSITE = ("service", "partner", "_input_charset", "out_trade_no", "subject", "currency")
@@ -45,7 +45,7 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {"RSA": hashes.SHA1(), "RSA2": hashes
 
 
 class BadRequest(ValueError):
-    """The Request would not work; `faults` names every parameter that is wrong, and why."""
+    """The request would not work. `faults` has one text for each problem, with the parameter's name."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
@@ -53,13 +53,13 @@ class BadRequest(ValueError):
 
 
 def app_order_string(params: Mapping[str, str], *, key: rsa.RSAPrivateKey, sign_type: str = "RSA") -> str:
-    """The old gateway's order string: `name="value"` in the order of `params`, signed with the quotes.
+    """Return the old gateway's order string: `name="value"` in the order of `params`, signed with the quotes.
 
     Raises:
-        BadRequest: with every fault of `params`.
+        BadRequest: with all faults of `params`.
     """
     faults = _faults(params)
-    faults += [f'{name} holds a ", which ends its value in an order string' for name in params if '"' in params[name]]
+    faults += [f'{name} contains a ", which would end its value' for name in params if '"' in params[name]]
     charset = params.get("_input_charset", "utf-8")
     _check(faults, params, key=key, sign_type=sign_type, charset=charset)
     text = "&".join(f'{name}="{value}"' for name, value in params.items() if value)
@@ -70,18 +70,18 @@ def app_order_string(params: Mapping[str, str], *, key: rsa.RSAPrivateKey, sign_
 def redirect_url(
     gateway: str, params: Mapping[str, str], *, key: SigningKey, sign_type: str = "RSA", charset: str = "utf-8"
 ) -> str:
-    """The address to send the buyer's browser to: `params` and `_input_charset`, sorted, signed, percent-encoded.
+    """Return the address for the buyer's browser: `params` and `_input_charset`, sorted, signed, percent-encoded.
 
-    The gateway's other services (`forex_refund` ...) are asked in the same way, by the merchant's server.
-    `sign_type` is RSA or RSA2 with a private key, MD5 with a shared secret.
+    The merchant's server calls the gateway's other services (`forex_refund` ...) with such an address too. `sign_type`
+    is RSA or RSA2 with a private key, and MD5 with a shared secret.
 
     Raises:
-        BadRequest: with every fault of `params`.
+        BadRequest: with all faults of `params`.
     """
     given = {"_input_charset": charset, **params}
     faults = _faults(given)
     if given["_input_charset"].lower() != charset.lower():
-        faults.append("_input_charset is not the charset that the text is encoded in")
+        faults.append(f"_input_charset differs from the charset of the text, {charset}")
     if not _is_web_address(gateway):
         faults.append("the gateway must be an http or https address")
     _check(faults, given, key=key, sign_type=sign_type, charset=charset)
@@ -90,17 +90,17 @@ def redirect_url(
     query = urlencode([*signed, ("sign", _signature(text, key, sign_type)), ("sign_type", sign_type)], encoding=charset)
     address = f"{gateway}?{query}"
     if len(address) > GATEWAY_URL_CHARACTERS_MAX:
-        raise BadRequest([f"the address has more than {GATEWAY_URL_CHARACTERS_MAX} characters: shorten the subject"])
+        raise BadRequest([f"the address has more than {GATEWAY_URL_CHARACTERS_MAX} characters: shorten the text"])
     return address
 
 
 def app_pay_order_string(params: Mapping[str, str], *, key: rsa.RSAPrivateKey) -> str:
-    """The Open Platform's order string; `params` as its documents list them, `biz_content` as JSON text.
+    """Return the Open Platform's order string. `params` are those of its documents, `biz_content` is JSON text.
 
-    Here `sign_type` is one of the parameters and is signed with them.
+    `sign_type` is one of the parameters, and is signed with them.
 
     Raises:
-        BadRequest: with every fault of `params`.
+        BadRequest: with all faults of `params`.
     """
     required = ("app_id", "method", "charset", "sign_type", "timestamp", "version", "biz_content")
     faults = _shape_faults(params) + [f"{name} is missing" for name in required if not params.get(name)]
@@ -113,10 +113,10 @@ def app_pay_order_string(params: Mapping[str, str], *, key: rsa.RSAPrivateKey) -
 
 
 def load_private_key(path: Path) -> rsa.RSAPrivateKey:
-    """The merchant's private key: unencrypted PEM, or the bare base64 that Alipay's key tool writes.
+    """Load the merchant's private key: unencrypted PEM, or base64 as Alipay's key tool writes it.
 
     Raises:
-        BadKey: not an RSA private key of at least 1024 bits; without the file's bytes.
+        BadKey: not an RSA private key of at least 1024 bits. The message does not contain the file's content.
         OSError: the file cannot be read.
     """
     content = path.read_bytes()
@@ -127,7 +127,7 @@ def load_private_key(path: Path) -> rsa.RSAPrivateKey:
             der = base64.b64decode(b"".join(content.split()), validate=True)
             key = serialization.load_der_private_key(der, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise BadKey(f"{path.name} is no unencrypted private key that can be read") from None
+        raise BadKey(f"{path.name} is not a readable, unencrypted private key") from None
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < RSA_BITS_MIN:
         raise BadKey(f"{path.name} is not an RSA private key of at least {RSA_BITS_MIN} bits")
     return key
@@ -140,21 +140,21 @@ def _signature(text: bytes, key: SigningKey, sign_type: str) -> str:
 
 
 def _check(faults: list[str], params: Mapping[str, str], *, key: SigningKey, sign_type: str, charset: str) -> None:
-    """Raise what was found, after the two questions on which encoding and signing depend."""
+    """Add the faults of key and charset, and raise if there are any."""
     if isinstance(key, Md5Secret) and sign_type != "MD5":
-        faults.append("a shared secret signs with sign_type MD5")
+        faults.append("sign_type must be MD5 with a shared secret")
     if isinstance(key, rsa.RSAPrivateKey) and sign_type not in _HASHES:
-        faults.append("a private key signs with sign_type RSA or RSA2")
+        faults.append("sign_type must be RSA or RSA2 with a private key")
     if charset.lower() not in CHARSETS:
         faults.append(f"the charset must be one of {', '.join(CHARSETS)}")
     else:
-        faults += [f"{name} cannot be written in {charset}" for name in params if not _fits(params[name], charset)]
+        faults += [f"{name} cannot be encoded in {charset}" for name in params if not _fits(params[name], charset)]
     if faults:
         raise BadRequest(faults)
 
 
 def _faults(params: Mapping[str, str]) -> list[str]:
-    """What is wrong for the old gateway; of a payment more is known than of its other services."""
+    """Return the faults of parameters for the old gateway. Payments are checked more closely than other services."""
     required = _REQUIRED.get(params.get("service", ""))
     faults = _shape_faults(params) + _address_faults(params)
     faults += [f"{name} is missing" for name in required or ("service", "partner") if not params.get(name)]
@@ -162,14 +162,14 @@ def _faults(params: Mapping[str, str]) -> list[str]:
 
 
 def _shape_faults(params: Mapping[str, str]) -> list[str]:
-    faults = [f"{name} is no parameter name" for name in params if _NAME.fullmatch(name) is None]
+    faults = [f"{name} is not a valid parameter name" for name in params if _NAME.fullmatch(name) is None]
     if "sign" in params:
-        faults.append("sign is what is to be made")
+        faults.append("sign must not be given: it is added here")
     for name, value in params.items():
         if any(ord(character) < 0x20 or ord(character) == 0x7F for character in value):
-            faults.append(f"{name} holds a control character")
+            faults.append(f"{name} contains a control character")
         if _KNOWN_NAME_IN_VALUE.search(value):
-            faults.append(f"{name} holds & followed by a parameter's name and =: its notification would be ambiguous")
+            faults.append(f"{name} contains &, a parameter's name and =, so its notification would be ambiguous")
         if len(value) > _LENGTHS.get(name, len(value)):
             faults.append(f"{name} is longer than {_LENGTHS[name]} characters")
     return faults
@@ -186,15 +186,15 @@ def _address_faults(params: Mapping[str, str]) -> list[str]:
         if len(address) > URL_CHARACTERS_MAX:
             faults.append(f"{name} is longer than {URL_CHARACTERS_MAX} characters")
         if name == "notify_url" and ("?" in address or "#" in address):
-            faults.append("notify_url must have no query: its parameters would take part in the signature")
+            faults.append("notify_url must have no query: it would become part of the notification's signed text")
     return faults
 
 
 def _amount_faults(params: Mapping[str, str]) -> list[str]:
-    """Exactly one of the two prices: in the settlement currency, or in RMB."""
+    """Require exactly one of the two amounts, in the settlement currency or in RMB."""
     given = [name for name in ("total_fee", "rmb_fee") if params.get(name)]
     if len(given) != 1:
-        return ["give the amount once: total_fee in the settlement currency, or rmb_fee in RMB"]
+        return ["give exactly one amount: total_fee in the settlement currency, or rmb_fee in RMB"]
     name = given[0]
     currency = "CNY" if name == "rmb_fee" else params.get("currency") or "CNY"
     try:
@@ -202,7 +202,7 @@ def _amount_faults(params: Mapping[str, str]) -> list[str]:
     except money.BadMoney as bad:
         return [f"{name}: {bad}"]
     if not 0 < amount.minor <= AMOUNT_MINOR_MAX:
-        return [f"{name} must lie between the smallest unit and {money.major(AMOUNT_MINOR_MAX, currency)}"]
+        return [f"{name} must be above 0 and at most {money.major(AMOUNT_MINOR_MAX, currency)}"]
     return []
 
 

@@ -1,14 +1,14 @@
-"""The Return: what the buyer's app or browser brings back from Alipay, checked.
+"""Check a Return: the text that the buyer's app or browser brings back from Alipay.
 
-A Return never decides anything. It travels through the buyer's hands, can be withheld or repeated, and its
-`resultStatus` is not even signed; it says "the buyer came back, and claims this", so that a page can say something
-sensible until the notification arrives. Hence nothing here raises: a Return is described, whatever it is.
+A Return must not decide anything, because the buyer can withhold or repeat it, and its `resultStatus` is unsigned. It
+only lets a page show a likely result until the notification arrives. So nothing here raises: the verdict describes any
+text.
 
-Three shapes are read, wrapped as the app's SDK hands them over or bare:
+Three formats are read, bare or wrapped as by the app's SDK:
 
-    partner="2088..."&...&success="true"&sign_type="RSA"&sign="..."       the old gateway's app: text in its own order
-    {"alipay_trade_app_pay_response":{...},"sign":"...","sign_type":...}  the Open Platform's app: the object's raw text
-    out_trade_no=...&trade_no=...&sign=...&sign_type=...                  a redirect's query, or its whole URL: a form
+    partner="2088..."&...&success="true"&sign_type="RSA"&sign="..."       old gateway, app: signed as it stands
+    {"alipay_trade_app_pay_response":{...},"sign":"...","sign_type":...}  Open Platform, app: the object's raw text
+    out_trade_no=...&trade_no=...&sign=...&sign_type=...                  a redirect's query or URL: signed as a form
 """
 
 import re
@@ -29,20 +29,20 @@ from schemas.dispositions import Refusal
 
 TEXT_CHARACTERS_MAX = 64 * 1024
 
-# What the app's SDK says happened (protocol notes, section 9). Unsigned, and shown as such.
+# The result codes of Alipay's app SDK. They are unsigned, and displayed as unsigned.
 RESULT_STATUSES = {
     "9000": "paid",
-    "8000": "in progress: the notification will tell",
+    "8000": "in progress: wait for the notification",
     "4000": "failed",
-    "5000": "a request that was already sent",
+    "5000": "repeated request",
     "6001": "cancelled by the buyer",
     "6002": "network error",
-    "6004": "unknown, may be paid: the notification will tell",
-    "99": "the buyer went to recover a password",
+    "6004": "unknown, may be paid: wait for the notification",
+    "99": "the buyer left to recover a password",
 }
 _UNKNOWN_STATUS = "not a documented status"
 
-# The claims that are passed on; a Return may also name the buyer, which is nobody's business here.
+# The fields that are returned as claims. Data of the buyer is left out.
 _CLAIMS = (
     "out_trade_no trade_no total_fee total_amount rmb_fee currency trade_status success is_success code sub_code "
     "seller_id partner app_id timestamp method notify_id"
@@ -55,19 +55,19 @@ _RESPONSE_SUFFIX = "_response"
 
 
 class ReturnVerdict(StrEnum):
-    """What a Return turned out to be."""
+    """The result of checking a Return."""
 
-    AUTHENTIC = "authentic"  # one of the account's keys signed these claims, and they are about this account
-    UNSIGNED = "unsigned"  # it carries nothing that could be signed: cancelled, failed before the payment
-    REFUSED = "refused"  # the signature, or whom it names, is wrong; `reason` says which
-    UNREADABLE = "unreadable"  # none of the shapes above
+    AUTHENTIC = "authentic"  # a key of the account signed these claims, and they are for this account
+    UNSIGNED = "unsigned"  # it has a status but no result to sign: cancelled, or failed before the payment
+    REFUSED = "refused"  # the signature or the addressee is wrong; see `reason`
+    UNREADABLE = "unreadable"  # none of the formats above
 
 
 class Return(Struct, frozen=True, kw_only=True):
-    """One Return. `claims` are what it says, believed only where the verdict is `AUTHENTIC`, and decisive never.
+    """A checked Return. `claims` are its fields. Trust them only if the verdict is `AUTHENTIC`; they decide nothing.
 
-    `result_status` is the app SDK's word, empty where there is none, and `result_meaning` ours for it: both unsigned.
-    `reason` is the refusal where there is one; `detail` is a sentence for a person.
+    `result_status` is the app SDK's code (empty if there is none) and `result_meaning` its meaning; both are unsigned.
+    `reason` is set if the verdict is `REFUSED`. `detail` is an explanation for people.
     """
 
     verdict: ReturnVerdict
@@ -80,12 +80,12 @@ class Return(Struct, frozen=True, kw_only=True):
 
     @property
     def order(self) -> str:
-        """The merchant's order number it claims to be about."""
+        """The merchant's order number in the claims; empty if there is none."""
         return self.claims.get("out_trade_no", "")
 
     @property
     def amount(self) -> str:
-        """The amount it claims, as written."""
+        """The amount in the claims, as written; empty if there is none."""
         return self.claims.get("total_amount") or self.claims.get("total_fee") or self.claims.get("rmb_fee", "")
 
 
@@ -95,16 +95,16 @@ class _Wrapping(Struct, frozen=True):
 
 
 class _Unreadable(ValueError):
-    """Not the shape it began like."""
+    """The text has none of the formats above."""
 
 
 def check(text: str, account: Account, ring: KeyRing) -> Return:
-    """What `text` is and claims. Never raises."""
+    """Check a Return with the account's keys, and return its verdict and claims. Never raises."""
     if len(text) > TEXT_CHARACTERS_MAX:
-        return Return(verdict=ReturnVerdict.UNREADABLE, detail="longer than any Return")
+        return Return(verdict=ReturnVerdict.UNREADABLE, detail=f"longer than {TEXT_CHARACTERS_MAX} characters")
     if account.family is Family.ANTOM:
         return Return(
-            verdict=ReturnVerdict.UNREADABLE, detail="Antom signs no Return: ask for the order's state instead"
+            verdict=ReturnVerdict.UNREADABLE, detail="Antom does not sign Returns: look up the order's state instead"
         )
     try:
         wrapping = _unwrap(text)
@@ -118,11 +118,11 @@ def check(text: str, account: Account, ring: KeyRing) -> Return:
 
 
 def _unwrap(text: str) -> _Wrapping:
-    """The result, and the status where an SDK handed both over: as Android's text, or as a map written in JSON."""
+    """Return the result, and the SDK's status if there is one: in Android's text format, or in a JSON map."""
     if text.startswith("resultStatus="):
         match = _WRAPPED.fullmatch(text)
         if match is None:
-            raise _Unreadable("begins like an Android result, and does not go on like one")
+            raise _Unreadable("begins like an Android result, but is malformed")
         return _Wrapping(match[1], match[3])
     if text.startswith("{"):
         message = _json(text)
@@ -134,7 +134,7 @@ def _unwrap(text: str) -> _Wrapping:
 
 def _checked(result: str, account: Account, ring: KeyRing) -> Return:
     if not result:
-        return Return(verdict=ReturnVerdict.UNSIGNED, detail="no result came with the status, so nothing is signed")
+        return Return(verdict=ReturnVerdict.UNSIGNED, detail="the status came without a result, so nothing is signed")
     if result.startswith("{"):
         return _response(result, account, ring)
     if _QUOTED_PAIR.match(result):
@@ -143,11 +143,11 @@ def _checked(result: str, account: Account, ring: KeyRing) -> Return:
 
 
 def _order_string(result: str, account: Account, ring: KeyRing) -> Return:
-    """The old gateway's app: signed is everything before `&sign_type=`, quotes included, in its own order."""
+    """Check a Return of the old gateway's app. Everything before `&sign_type=` is signed as it stands, with quotes."""
     match = _SIGNED_STRING.fullmatch(result)
     if match is None:
         return Return(
-            verdict=ReturnVerdict.REFUSED, reason=Refusal.MISSING_SIGN, detail="does not end in sign_type and sign"
+            verdict=ReturnVerdict.REFUSED, reason=Refusal.MISSING_SIGN, detail="does not end with sign_type and sign"
         )
     signed, sign_type, sign = match.groups()
     pairs = _quoted_pairs(signed)
@@ -167,7 +167,7 @@ def _order_string(result: str, account: Account, ring: KeyRing) -> Return:
 
 
 def _quoted_pairs(signed: str) -> list[tuple[str, str]]:
-    """`name="value"` joined by `&`. A value that holds a quote could be split in two ways, so it is not read."""
+    """Parse `name="value"` pairs joined by `&`. A value with a quote is refused, because it has two readings."""
     pairs, position = [], 0
     while position < len(signed):
         match = _QUOTED_PAIR.match(signed, position)
@@ -181,7 +181,7 @@ def _quoted_pairs(signed: str) -> list[tuple[str, str]]:
 
 
 def _names_payee(claims: dict[str, str], account: Account) -> bool:
-    """Whether the text names us, and nobody else. A `seller_id` may be a mail address, which says nothing to us."""
+    """Whether the text names this account as payee, and no other. A mail address as `seller_id` is ignored."""
     named = False
     for name, configured in (("partner", account.partner), ("seller_id", account.seller_id)):
         given = claims.get(name, "")
@@ -194,7 +194,7 @@ def _names_payee(claims: dict[str, str], account: Account) -> bool:
 
 
 def _response(result: str, account: Account, ring: KeyRing) -> Return:
-    """The Open Platform's app: signed is the raw text of the inner object, braces included."""
+    """Check a Return of the Open Platform's app. The raw text of the inner object is signed, with its braces."""
     message = _json(result)
     names = [name for name in message if name.endswith(_RESPONSE_SUFFIX)]
     if len(names) != 1 or not isinstance(message[names[0]], dict):
@@ -203,7 +203,7 @@ def _response(result: str, account: Account, ring: KeyRing) -> Return:
     claims = _claims(inner)
     sign, sign_type = message.get("sign"), message.get("sign_type")
     if not isinstance(sign, str) or not sign:
-        return _refused(Refusal.MISSING_SIGN, "there is no sign beside the response", claims)
+        return _refused(Refusal.MISSING_SIGN, "sign is missing beside the response", claims)
     if sign_type != ring.sign_type.value:
         return _refused(Refusal.UNSUPPORTED_SIGN_TYPE, "sign_type is not the account's", claims)
     raw = bytes(msgspec.json.decode(result, type=dict[str, msgspec.Raw])[names[0]]).decode()
@@ -218,7 +218,7 @@ def _response(result: str, account: Account, ring: KeyRing) -> Return:
 
 
 def _query(result: str, account: Account, ring: KeyRing) -> Return:
-    """A redirect's query: the same rules as a notification's form."""
+    """Check a redirect's query, by the rules of a notification's form."""
     query = result.removeprefix("?")
     if result.startswith(("http://", "https://")):
         query = result.partition("?")[2].partition("#")[0]
@@ -233,7 +233,7 @@ def _query(result: str, account: Account, ring: KeyRing) -> Return:
     except Refused as refused:
         return _refused(refused.reason, str(refused), claims)
     if not remark and not any(form.fields.get(name) for name in (b"app_id", b"seller_id")):
-        remark = "names nobody: Alipay signed it for some merchant, and only the notification can say for whom"
+        remark = "names no payee: Alipay signed it, but only the notification shows for which merchant"
     return Return(verdict=ReturnVerdict.AUTHENTIC, key_id=key_id, claims=claims, detail=remark)
 
 
@@ -245,7 +245,7 @@ def _form_claims(form: forms.Form, account: Account) -> tuple[dict[str, str], st
             raise ValueError
         fields = {key.decode("ascii"): value.decode(name) for key, value in form.fields.items()}
     except ValueError:
-        return {}, "its text cannot be read in the charset it names"
+        return {}, "its text cannot be decoded with its charset"
     return _claims(fields), ""
 
 
@@ -259,15 +259,15 @@ def _refused(reason: Refusal, detail: str, claims: dict[str, str]) -> Return:
 
 def _encoded(text: str, charset: str) -> bytes:
     if charset.lower() not in CHARSETS:
-        raise _Unreadable("names a charset that Alipay does not use")
+        raise _Unreadable("its charset is not supported")
     try:
         return text.encode(charset.lower())
     except UnicodeEncodeError:
-        raise _Unreadable("holds text that its charset cannot carry") from None
+        raise _Unreadable("contains text that its charset cannot encode") from None
 
 
 def _json(text: str) -> dict[str, Any]:
     try:
         return antom.read(text.encode("utf-8"))
     except (antom.BadMessage, UnicodeEncodeError) as bad:
-        raise _Unreadable(f"begins like JSON, and is not one unambiguous object: {bad}") from None
+        raise _Unreadable(f"begins like JSON, but is not one unambiguous object: {bad}") from None

@@ -1,0 +1,1 @@
+"""The public port: aiohttp's low-level server with the receiver's limits, deadlines, fixed answers and drain."""

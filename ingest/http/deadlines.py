@@ -1,10 +1,10 @@
-"""One deadline for every request, watched by one timer.
+"""The deadline of requests, with one timer for all of them.
 
-A timer of its own costs a request more than reading its form does. All requests have the same time to take, so the
-order in which they began is the order in which they fall due, and a sweep looks at the first of them alone.
+A timer for each request would cost more than parsing its form. All requests have the same time limit, so they become
+due in the order in which they began, and the sweep only looks at the oldest.
 
-A request that is overdue is cancelled where it waits, which is in the body or in the log. What it had handed to the log
-may be durable all the same: a deadline means "unknown", Alipay sends again, and the second record is a duplicate.
+An overdue request is cancelled while it waits for its body or for the log. Its record may still become durable. Alipay
+then resends the notification, and the second record is a duplicate.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ SWEEP_S = 0.05
 
 
 class Deadlines:
-    """Ends tasks that take longer than `limit_s`. It never ends one later than that, and up to one sweep earlier."""
+    """Cancels tasks that run longer than `limit_s`: at most one sweep earlier, and never later."""
 
     def __init__(self, *, limit_s: float) -> None:
         self._limit_s = limit_s - SWEEP_S
@@ -33,16 +33,16 @@ class Deadlines:
             self._timer = None
 
     def watch(self, task: asyncio.Task[Any], now_s: float) -> None:
-        """`task` began at `now_s`, by the loop's clock."""
+        """Start the deadline of `task`, which began at `now_s` by the loop's clock."""
         self._due[task] = now_s + self._limit_s
 
     def release(self, task: asyncio.Task[Any]) -> None:
-        """`task` is done with what had to end in time."""
+        """End the deadline of `task`."""
         self._due.pop(task, None)
         self._expired.discard(task)
 
     def has_expired(self, task: asyncio.Task[Any]) -> bool:
-        """Whether a `CancelledError` in `task` is ours. Somebody else's is never swallowed."""
+        """Whether the deadline cancelled `task`. A `CancelledError` from elsewhere must be raised again."""
         return task in self._expired
 
     def _sweep(self) -> None:

@@ -1,4 +1,4 @@
-"""One request as the story sees it: what aiohttp parsed, and the body under its deadline and its limit."""
+"""aiohttp's request with the receiver's reading of the body, within its deadline and size limit."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Incoming(web.BaseRequest):
-    """One request as the story sees it (`receive.Arrived`)."""
+    """A request whose header is complete (`ingest.receive.Arrived`)."""
 
     body: bytes | None = None
     body_deadline_s: float
@@ -28,14 +28,14 @@ class Incoming(web.BaseRequest):
         return self._message.headers
 
     async def read_body(self) -> bytes:
-        """See `receive.Arrived`. A body that is complete already, as most are, is taken without waiting."""
+        """Return the whole body (see `Arrived`). Most bodies are complete already and need no waiting."""
         content = self.content
         if content.is_eof():
             body = content.read_nowait()
         else:
             body = await self._read_the_rest(content)
         if len(body) > BODY_BYTES_MAX:
-            raise TooLarge("more than announced, or announced as chunks")
+            raise TooLarge(f"the body has more than {BODY_BYTES_MAX} bytes")
         self.body = body
         return body
 
@@ -43,7 +43,7 @@ class Incoming(web.BaseRequest):
         protocol = self.protocol
         if isinstance(protocol, Connection) and protocol.is_broken:
             raise BrokenBody
-        self._say_continue()
+        self._send_continue()
         pieces, size = [], 0
         try:
             async with asyncio.timeout(self.body_deadline_s):
@@ -60,8 +60,8 @@ class Incoming(web.BaseRequest):
             raise BrokenBody from error
         return b"".join(pieces)
 
-    def _say_continue(self) -> None:
-        """Ask for the body where the sender waits for that; by now its announced size was found good."""
+    def _send_continue(self) -> None:
+        """Send `100 Continue` if the sender waits for it. The announced size has been checked before."""
         if self.headers.get("Expect", "").lower() == "100-continue" and self.version >= (1, 1):
             transport = self.transport
             if transport is not None and not transport.is_closing():

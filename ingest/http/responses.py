@@ -1,12 +1,7 @@
-"""An answer on its way out: `ingest.http.responses`' fixed bytes as aiohttp's response.
+"""The receiver's fixed answers, by family, and their response class for aiohttp.
 
-aiohttp's own response builds its header anew for each request, from a multidict, and costs more than reading the form.
-Ours are fixed but for the time, so they are joined from two pieces and written at once.
-
-What the sender reads: fixed texts, in the words of the account's family.
-
-Nothing of the request is ever in an answer, and no version, path or reason: whoever forges learns only that it failed.
-Alipay stops sending when it reads exactly `success`; Antom reads its JSON. Neither verifies a signature on the answer.
+An answer contains nothing of the request, no version and no reason, so a forger learns only that the request failed.
+Alipay stops resending when it reads exactly `success`; Antom reads its JSON. Neither verifies a signature on answers.
 """
 
 import time
@@ -20,11 +15,11 @@ from msgspec import Struct
 
 from schemas.accounts import Account, Family
 
-SERVER = "alipay-notify"  # the name alone: a version would tell an attacker where to look
-RETRY_AFTER_S = 60  # for load balancers and people; Alipay follows its own schedule
+SERVER = "alipay-notify"  # without a version, which would help attackers
+RETRY_AFTER_S = 60  # for load balancers; Alipay has its own schedule of resends
 ALLOW = "POST"
 
-# Antom's own result codes for what our status means. 408 and 503 say "unknown", so that it sends again.
+# Antom's result codes for our statuses. 408 and 503 have result status U (unknown), after which Antom resends.
 _ANTOM_CODES = {
     400: ("PARAM_ILLEGAL", "F"),
     401: ("INVALID_SIGNATURE", "F"),
@@ -40,10 +35,7 @@ STATUSES = tuple(_ANTOM_CODES)
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """One answer: its status, its header lines but for those that change, and its body.
-
-    `is_timed`: Antom's success carries a `response-time`.
-    """
+    """One answer. `head` has the header lines that never change. `is_timed`: Antom's success needs `response-time`."""
 
     status: int
     head: bytes
@@ -52,7 +44,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 def success(account: Account) -> Answer:
-    """The answer that ends the re-sending."""
+    """Return the answer that ends the resends of an account's notifications."""
     if account.family is not Family.ANTOM:
         return _answer(200, "text/plain", b"success")
     body = _antom_body("SUCCESS", "S", "success")
@@ -60,7 +52,7 @@ def success(account: Account) -> Answer:
 
 
 def refusal(family: Family | None, status: int) -> Answer:
-    """The answer to a request that is refused with `status`; without a family, to what was no notification at all."""
+    """Return the answer to a refused request. `family` is `None` if its account is unknown."""
     headers = {}
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ALLOW
@@ -73,7 +65,7 @@ def refusal(family: Family | None, status: int) -> Answer:
 
 
 def refusals(family: Family | None) -> dict[int, Answer]:
-    """Every refusal in the family's words, by status."""
+    """Return the answers to all refusals of a family, by status."""
     return {status: refusal(family, status) for status in STATUSES}
 
 
@@ -98,12 +90,12 @@ _FIXED = refusals(None)
 
 
 def fixed(status: int) -> Answer:
-    """The answer to what belongs to no account."""
+    """Return the answer to a request that belongs to no account."""
     return _FIXED[status]
 
 
 class Stamp:
-    """The header lines that say the time, made once a second."""
+    """The header lines with the time, made once a second."""
 
     __slots__ = ("_second", "date", "response_time")
 
@@ -120,10 +112,11 @@ class Stamp:
 
 
 class Reply(web.StreamResponse):
-    """One answer to one request. It ends the connection where `closing`, or where the request asks for it."""
+    """One answer to one request. The connection is closed if `closing`, or if the request asks for it."""
 
     def __init__(self, answer: Answer, *, closing: bool, stamp: Stamp | None = None) -> None:
-        # Not super().__init__: it would build the headers, the cookies and the state that we do without.
+        # Without super().__init__, which builds headers, cookies and state for each response and takes longer than
+        # parsing the form. Here the bytes are joined from constants and written at once.
         self._answer = answer
         self._closing = closing
         self._stamp = stamp or Stamp()
@@ -143,16 +136,16 @@ class Reply(web.StreamResponse):
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Everything at once. Returns when the sender's socket took it.
+        """Write the whole answer. Returns when the socket has accepted it.
 
         Raises:
-            ConnectionError: the sender is gone.
+            ConnectionError: the sender has left.
         """
         request = self._request
         assert request is not None
         transport = request.transport
         if transport is None or transport.is_closing():
-            raise ConnectionResetError("the sender is gone")
+            raise ConnectionResetError("the sender has left")
         transport.write(self._bytes(has_body=request.method != "HEAD"))
         await request.writer.drain()
 

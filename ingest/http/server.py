@@ -1,10 +1,10 @@
-"""The public port: aiohttp's low-level server around the story, with every limit and deadline, and the way to drain.
+"""The public port: aiohttp's low-level server, with the receiver's limits, deadlines and drain.
 
-No router and no application: there is one path, looked up whole in the story. Whatever is refused gets the fixed answer
-of its account's family; whatever is raised that nobody expected is answered 503, never 500, so that Alipay sends again.
+There is no router, because `Reception` looks up the whole path. A refusal is answered with the fixed text of its
+account's family. An unexpected exception is answered 503, not 500, after which Alipay resends.
 
-Draining: readiness goes off first, and the port serves on for a while, each answer with `Connection: close`, until the
-load balancer has noticed; then it stops listening, finishes what it began, and closes. The caller owns the signals.
+To drain, readiness goes off first. The port keeps serving, with `Connection: close` in each answer, until the load
+balancer has noticed. Then it stops listening, finishes requests in flight, and closes. The caller handles signals.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ from ingest.settings import ReceiverSettings
 from schemas.accounts import Account, Family
 from schemas.form import BODY_BYTES_MAX
 
-ACCEPTED_AT_ONCE = (
-    32  # asyncio takes its backlog to be this too; thousands at once would stop the loop for half a second
-)
-CLOSING_STATUSES = frozenset({400, 408, 413, 415})  # after these the rest of the request is not worth reading
+# asyncio accepts up to `backlog` connections in one turn of the loop. Thousands at once would block the loop for half a
+# second, so this is smaller than the kernel's backlog (setting BACKLOG).
+ACCEPTED_AT_ONCE = 32
+CLOSING_STATUSES = frozenset({400, 408, 413, 415})  # the rest of such a request is not read
 
 
 class WrongParser(RuntimeError):
-    """aiohttp runs its Python parser, which has had holes that the C parser has not; nothing is served with it."""
+    """aiohttp uses its Python parser, which has had vulnerabilities that the C parser has not."""
 
 
 class Receiver:
@@ -55,23 +55,23 @@ class Receiver:
             lingering_s=settings.lingering_s,
             write_deadline_s=settings.write_deadline_s,
         )
-        self._roster = OpenConnections(connections_max=settings.connections_max)
+        self._connections = OpenConnections(connections_max=settings.connections_max)
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
         self.is_accepting = False
 
     @property
     def port(self) -> int:
-        """The port in use, once started; it differs from the setting where that is 0."""
+        """The port in use, once started. It differs from the setting if that is 0."""
         assert self._listener is not None
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
 
     async def start(self) -> None:
-        """Listen and serve. When this returns, a notification that is sent gets its answer.
+        """Listen and serve. When this returns, requests are answered.
 
         Raises:
-            WrongParser: aiohttp came without its C parser.
+            WrongParser: aiohttp has no C parser.
             OSError: the address cannot be bound.
         """
         assert_c_parser()
@@ -84,12 +84,12 @@ class Receiver:
         self.is_accepting = True
 
     async def drain(self) -> None:
-        """Take readiness off and serve on for the drain delay."""
+        """Turn readiness off, and keep serving for the drain delay."""
         self.is_accepting = False
         await asyncio.sleep(self._settings.drain_delay_s)
 
     async def stop(self) -> None:
-        """Drain, stop listening, finish what was begun, close. Safe to call where `start` failed or never ran."""
+        """Drain, stop listening, finish requests in flight, and close. Safe to call twice or without `start`."""
         if self._listener is None or self._server is None:
             self._deadlines.stop()
             return
@@ -102,12 +102,12 @@ class Receiver:
         self._listener = self._server = None
 
     def new_connection(self) -> Connection:
-        """A protocol for one connection, with the limits in force."""
+        """Return a protocol for one connection, with the configured limits."""
         assert self._server is not None
         return Connection(
             self._server,
             limits=self._limits,
-            roster=self._roster,
+            open_connections=self._connections,
             faults=self._reporting,
             loop=asyncio.get_running_loop(),
         )
@@ -144,7 +144,7 @@ class Receiver:
             if not self._deadlines.has_expired(task):
                 raise
             task.uncancel()
-            return self._refuse(incoming, Unavailable("the deadline of the whole answer"), began_s)
+            return self._refuse(incoming, Unavailable("the request deadline has passed"), began_s)
         except Exception as error:
             self._reporting.our_fault(error)
             return self._refuse(incoming, Unavailable(), began_s)
@@ -167,17 +167,17 @@ class Receiver:
         return answer
 
     def _refuse(self, incoming: Incoming, refusal: Refused, began_s: float) -> Reply:
-        ended = self._ended(incoming, refusal.status, began_s)
-        self._reporting.refused(refusal, ended)
-        answer = self._refusals[ended.account.family if ended.account else None][refusal.status]
+        finished = self._finished(incoming, refusal.status, began_s)
+        self._reporting.refused(refusal, finished)
+        answer = self._refusals[finished.account.family if finished.account else None][refusal.status]
         is_last = refusal.status in CLOSING_STATUSES or not incoming.content.is_eof()
         return Reply(answer, closing=is_last or not self.is_accepting, stamp=self._stamp)
 
     def _leave(self, incoming: Incoming, began_s: float) -> Reply:
-        self._reporting.gone(self._ended(incoming, 400, began_s))
+        self._reporting.gone(self._finished(incoming, 400, began_s))
         return Reply(fixed(400), closing=True, stamp=self._stamp)
 
-    def _ended(self, incoming: Incoming, status: int, began_s: float) -> FinishedRequest:
+    def _finished(self, incoming: Incoming, status: int, began_s: float) -> FinishedRequest:
         account = self._reception.account_at(incoming.target)
         return FinishedRequest(
             account=account, method=incoming.method, status=status, began_s=began_s, body=incoming.body
@@ -185,17 +185,17 @@ class Receiver:
 
 
 def _listening(settings: ReceiverSettings) -> socket.socket:
-    """The public port, bound."""
+    """Bind the public port."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     address = (settings.host, settings.port)
     return socket.create_server(address, family=family, backlog=settings.backlog, reuse_port=settings.reuse_port)
 
 
 def assert_c_parser() -> None:
-    """Return where aiohttp parses with its C parser.
+    """Return if aiohttp uses its C parser.
 
     Raises:
         WrongParser: it does not.
     """
     if aiohttp.http_parser.HttpRequestParser is aiohttp.http_parser.HttpRequestParserPy:
-        raise WrongParser("aiohttp has no C parser here: install a binary wheel of it")
+        raise WrongParser("aiohttp has no C parser: install it from a binary wheel")

@@ -1,4 +1,4 @@
-"""Admission: an authentic message is taken only by the account that it names."""
+"""Only messages that name the account are admitted."""
 
 from typing import Any
 
@@ -15,8 +15,10 @@ from tests.support import alipay
 OTHER = "2088000000000000"
 
 
-def admit(account: Account, *, vouched: bool | None = None, **params: str) -> None:
-    admission.admit_form(forms.read(alipay.urlencoded({"out_trade_no": "A-1", **params})), account, vouched=vouched)
+def admit(account: Account, *, is_confirmed: bool | None = None, **params: str) -> None:
+    admission.admit_form(
+        forms.read(alipay.urlencoded({"out_trade_no": "A-1", **params})), account, is_confirmed=is_confirmed
+    )
 
 
 def refused(account: Account, **params: Any) -> None:
@@ -25,12 +27,12 @@ def refused(account: Account, **params: Any) -> None:
     assert (caught.value.status, caught.value.reason) == (403, Refusal.NOT_OURS)
 
 
-def test_a_form_with_the_accounts_own_identities_is_admitted() -> None:
+def test_form_with_the_account_s_identities_is_admitted() -> None:
     admit(alipay.openapi(), app_id=alipay.APP, auth_app_id=alipay.APP, seller_id=alipay.SELLER)
     admit(alipay.mapi(), seller_id=alipay.SELLER)
 
 
-def test_b05_b06_each_identity_of_somebody_else_is_refused() -> None:
+def test_b05_b06_each_identity_of_another_merchant_is_refused() -> None:
     ours = {"app_id": alipay.APP, "auth_app_id": alipay.APP, "seller_id": alipay.SELLER}
     for name in ours:
         refused(alipay.openapi(), **(ours | {name: OTHER}))
@@ -42,7 +44,7 @@ def test_identities_are_compared_as_bytes() -> None:
         refused(alipay.mapi(), seller_id=seller)
 
 
-def test_a_configured_identity_that_the_form_lacks_or_leaves_empty_is_refused() -> None:
+def test_form_that_lacks_a_configured_identity_is_refused() -> None:
     refused(alipay.mapi())
     refused(alipay.mapi(), seller_id="")
     refused(alipay.openapi(), app_id=alipay.APP)
@@ -50,30 +52,30 @@ def test_a_configured_identity_that_the_form_lacks_or_leaves_empty_is_refused() 
     refused(alipay.openapi(auth_app_id="A"), app_id=alipay.APP, seller_id=alipay.SELLER)
 
 
-def test_notify_verify_vouches_for_what_is_missing_and_never_for_what_is_wrong() -> None:
+def test_confirmation_allows_missing_identities_but_not_wrong_ones() -> None:
     account = alipay.mapi(notify_verify=True)
     admit(account)
     refused(account, seller_id=OTHER)
-    refused(account, vouched=False)
-    admit(alipay.mapi(), vouched=True)
+    refused(account, is_confirmed=False)
+    admit(alipay.mapi(), is_confirmed=True)
 
 
-def test_without_a_service_provider_auth_app_id_is_the_application_itself_or_absent() -> None:
+def test_auth_app_id_without_service_provider_is_the_application_or_absent() -> None:
     admit(alipay.openapi(), app_id=alipay.APP, seller_id=alipay.SELLER)
     refused(alipay.openapi(), app_id=alipay.APP, seller_id=alipay.SELLER, auth_app_id=OTHER)
 
 
-def test_a_service_provider_names_the_merchants_application() -> None:
+def test_service_provider_must_name_the_merchant_s_application() -> None:
     account = alipay.openapi(auth_app_id="2021000000000009")
     admit(account, app_id=alipay.APP, auth_app_id="2021000000000009", seller_id=alipay.SELLER)
     refused(account, app_id=alipay.APP, auth_app_id=alipay.APP, seller_id=alipay.SELLER)
 
 
-def test_an_identity_that_the_account_does_not_configure_is_not_asked_for() -> None:
+def test_identities_that_the_account_lacks_are_not_checked() -> None:
     admit(alipay.openapi(seller_id=None), app_id=alipay.APP, seller_id=OTHER)
 
 
-def test_c08_an_ambiguous_form_is_refused_before_anything_else_is_looked_at() -> None:
+def test_c08_ambiguous_form_is_refused_before_all_other_checks() -> None:
     with pytest.raises(Ambiguous) as caught:
         admit(alipay.mapi(), subject="S&total_amount=9999.00&trade_aaa=", seller_id=alipay.SELLER)
     assert (caught.value.status, caught.value.reason) == (400, Refusal.AMBIGUOUS)
@@ -83,7 +85,7 @@ def test_c10_c11_other_ampersands_are_admitted() -> None:
     admit(alipay.mapi(), subject='a&b=c & "50%" + total_amount', seller_id=alipay.SELLER)
 
 
-def test_s28_a_form_may_name_only_a_certificate_whose_key_we_have() -> None:
+def test_s28_form_that_names_an_unknown_certificate_is_refused() -> None:
     form = forms.read(b"alipay_cert_sn=abc&out_trade_no=1")
     admission.admit_certificate(form, iter(["xyz", "abc"]))
     admission.admit_certificate(forms.read(b"out_trade_no=1"), [])
@@ -94,7 +96,7 @@ def test_s28_a_form_may_name_only_a_certificate_whose_key_we_have() -> None:
         assert caught.value.reason is Refusal.UNKNOWN_KEY
 
 
-def test_n13_an_antom_message_names_the_accounts_client() -> None:
+def test_n13_antom_message_for_another_client_is_refused() -> None:
     admission.admit_message(alipay.CLIENT.encode(), alipay.antom())
     for client_id in (b"", b"SANDBOX_2", alipay.CLIENT.lower().encode(), alipay.CLIENT.encode() + b" "):
         with pytest.raises(NotOurs):
@@ -103,7 +105,7 @@ def test_n13_an_antom_message_names_the_accounts_client() -> None:
         admission.admit_message(b"", alipay.antom(client_id=None))
 
 
-def test_n15_the_span_of_resending_is_exact() -> None:
+def test_n15_resend_period_is_exact() -> None:
     span_ms = 25 * 3_600_000
     assert not admission.is_stale(b"1742279467000", now_ms=1742279467000 + span_ms)
     assert admission.is_stale(b"1742279467000", now_ms=1742279467000 + span_ms + 1)
@@ -112,7 +114,7 @@ def test_n15_the_span_of_resending_is_exact() -> None:
 @pytest.mark.parametrize(
     ("hours", "is_stale"), [(0, False), (24.9, False), (25.1, True), (30, True), (-24.9, False), (-26, True)]
 )
-def test_n15_a_request_time_outside_the_span_of_resending_is_stale(hours: float, is_stale: bool) -> None:
+def test_n15_request_time_outside_the_resend_period_is_stale(hours: float, is_stale: bool) -> None:
     sent = times.parse_iso("2025-03-18T06:31:07Z")
     now_ms = times.to_epoch_ms(sent) + int(hours * 3_600_000)
     assert admission.is_stale(b"2025-03-18T06:31:07Z", now_ms=now_ms) is is_stale

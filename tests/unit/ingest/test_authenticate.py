@@ -1,4 +1,4 @@
-"""Authentic and ours, asked on arrival and again on the record."""
+"""Authenticity and addressee, checked on arrival and again on the record."""
 
 from collections.abc import Mapping, Sequence
 
@@ -57,7 +57,7 @@ def sealed(content: bytes, *, confirmed: bool = False, headers: SigningHeaders |
     )
 
 
-def test_an_authentic_form_says_its_key_its_number_and_its_id() -> None:
+def test_check_returns_key_number_and_id_of_a_form() -> None:
     assert authenticate.check(alipay.openapi(), RING, body()) == Authentic("k0", b"OP-1", b"N-1")
 
 
@@ -71,18 +71,18 @@ def test_an_authentic_form_says_its_key_its_number_and_its_id() -> None:
         ({"out_trade_no": ""}, b""),
     ],
 )
-def test_a_record_is_keyed_by_the_order_or_else_by_the_batch_or_refund(params: dict[str, str], number: bytes) -> None:
+def test_number_is_the_order_s_or_else_the_batch_s_or_refund_s(params: dict[str, str], number: bytes) -> None:
     assert authenticate.check(alipay.openapi(), RING, body(**params)).number == number
 
 
-def test_a_body_that_is_no_form_is_malformed_with_its_own_reason() -> None:
+def test_invalid_form_is_malformed_with_its_reason() -> None:
     assert reason(alipay.openapi(), RING, b"") is Refusal.MALFORMED
     assert reason(alipay.openapi(), RING, b"a=1&a=2") is Refusal.DUPLICATE_PARAM
     with pytest.raises(Malformed):
         authenticate.check(alipay.openapi(), RING, b"a=\xff")
 
 
-def test_the_signature_is_checked_before_the_payee_and_the_text_before_the_payee_too() -> None:
+def test_signature_and_ambiguity_are_checked_before_the_payee() -> None:
     foreign = body(app_id="2021000000000000")
     with pytest.raises(NotOurs):
         authenticate.check(alipay.openapi(), RING, foreign)
@@ -92,7 +92,7 @@ def test_the_signature_is_checked_before_the_payee_and_the_text_before_the_payee
         authenticate.check(alipay.openapi(), RING, body(subject="x&total_amount=2", app_id="2021000000000000"))
 
 
-def test_a_certificate_account_refuses_a_certificate_number_it_does_not_have() -> None:
+def test_unknown_certificate_number_is_refused() -> None:
     ring = KeyRing("shop", SignType.RSA2, (Key("k0", alipay.rsa_key().public_key(), None, "abc"),))
     account = alipay.openapi(keys={}, certificates=("c",))
     assert authenticate.check(account, ring, body(alipay_cert_sn="abc")).key_id == "k0"
@@ -100,21 +100,21 @@ def test_a_certificate_account_refuses_a_certificate_number_it_does_not_have() -
     assert authenticate.check(alipay.openapi(), RING, body(alipay_cert_sn="other")).key_id == "k0"
 
 
-def test_a_website_form_is_authentic_and_still_to_be_confirmed() -> None:
+def test_website_form_passes_the_check_before_confirmation() -> None:
     account = alipay.mapi(SignType.RSA2, seller_id=None, notify_verify=True)
     website = alipay.form({"out_trade_no": "W-1", "notify_id": "N-2"}, alipay.rsa_key(), "RSA2")
     assert authenticate.check(account, RING, website) == Authentic("k0", b"W-1", b"N-2")
 
 
-def test_an_authentic_message_says_its_key_and_its_number() -> None:
+def test_check_returns_key_and_number_of_an_antom_message() -> None:
     assert authenticate.check(alipay.antom(), ANTOM, MESSAGE, headers_of(MESSAGE)) == Authentic("1", b"PAY-1", b"")
 
 
-def test_n13_a_signed_message_of_another_client_is_refused() -> None:
+def test_n13_signed_message_for_another_client_is_refused() -> None:
     assert reason(alipay.antom(), ANTOM, MESSAGE, headers_of(MESSAGE, client_id="OTHER")) is Refusal.NOT_OURS
 
 
-def test_n28_an_empty_message_is_malformed_and_one_without_headers_unauthentic() -> None:
+def test_n28_empty_message_is_malformed_and_one_without_headers_unauthentic() -> None:
     assert reason(alipay.antom(), ANTOM, b"", headers_of(b"")) is Refusal.MALFORMED
     assert reason(alipay.antom(), ANTOM, MESSAGE) is Refusal.MISSING_SIGN
     for empty in (SigningHeaders(b"", b"c", b"t"), SigningHeaders(b"s", b"", b"t"), SigningHeaders(b"s", b"c", b"")):
@@ -122,7 +122,7 @@ def test_n28_an_empty_message_is_malformed_and_one_without_headers_unauthentic()
     assert reason(alipay.antom(), ANTOM, MESSAGE, SigningHeaders(b"\xff", b"c", b"t")) is Refusal.MALFORMED
 
 
-def test_an_unreadable_message_that_is_signed_is_authentic() -> None:
+def test_signed_message_with_invalid_json_is_authentic() -> None:
     nonsense = b"\xef\xbb\xbf{'a': NaN"
     assert authenticate.check(alipay.antom(), ANTOM, nonsense, headers_of(nonsense)).number == b""
 
@@ -135,13 +135,13 @@ def signing(changes: Mapping[str, Sequence[str]]) -> SigningHeaders:
     return authenticate.signing_headers(lambda name: given.get(name, []))
 
 
-def test_the_signing_headers_are_taken_as_received() -> None:
+def test_signing_headers_are_returned_as_received() -> None:
     assert signing({}) == SigningHeaders(b"algorithm=RSA256", b"C", b"2025-03-18T06:31:07Z")
     assert signing({"request-time": ["1742279467123"]}).request_time == b"1742279467123"
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_n02_n13_n14_a_signing_header_that_is_absent_or_empty_is_missing(name: str) -> None:
+def test_n02_n13_n14_absent_or_empty_signing_header_is_missing(name: str) -> None:
     for values in ([], [""], ["  "]):
         with pytest.raises(Unauthentic) as caught:
             signing({name: values})
@@ -149,7 +149,7 @@ def test_n02_n13_n14_a_signing_header_that_is_absent_or_empty_is_missing(name: s
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_n13_a_signing_header_that_is_repeated_or_no_ascii_is_malformed(name: str) -> None:
+def test_n13_repeated_or_non_ascii_signing_header_is_malformed(name: str) -> None:
     for values in (HEADERS[name] * 2, [*HEADERS[name], ""], ["é"], ["x" * 5000]):
         with pytest.raises(Malformed):
             signing({name: values})
@@ -158,17 +158,17 @@ def test_n13_a_signing_header_that_is_repeated_or_no_ascii_is_malformed(name: st
 @pytest.mark.parametrize(
     "text", ["yesterday", "2025-03-18T06:31:07", "2025-02-30T06:31:07Z", "174227946712", "17422794671234", "1e12"]
 )
-def test_n14_a_request_time_is_a_time_with_a_zone(text: str) -> None:
+def test_n14_request_time_must_have_a_zone(text: str) -> None:
     with pytest.raises(Malformed):
         signing({"request-time": [text]})
 
 
-def test_a_record_is_checked_again_as_the_request_was() -> None:
+def test_recheck_accepts_an_authentic_record() -> None:
     authenticate.recheck(sealed(body()), alipay.openapi(), RING)
     authenticate.recheck(sealed(MESSAGE, headers=headers_of(MESSAGE)), alipay.antom(), ANTOM)
 
 
-def test_p14_a_record_that_nobody_signed_is_refused() -> None:
+def test_p14_recheck_refuses_an_unsigned_record() -> None:
     unsigned = alipay.urlencoded(FORM)
     for content in (unsigned, b"", body().replace(b"1.00", b"9.00"), body(app_id="2021000000000000")):
         with pytest.raises(Refused):
@@ -178,7 +178,7 @@ def test_p14_a_record_that_nobody_signed_is_refused() -> None:
             authenticate.recheck(sealed(MESSAGE, headers=headers), alipay.antom(), ANTOM)
 
 
-def test_a_record_that_only_notify_verify_could_vouch_for_must_say_that_it_did() -> None:
+def test_recheck_without_seller_id_needs_the_record_to_be_confirmed() -> None:
     account = alipay.mapi(SignType.RSA2, seller_id=None, notify_verify=True)
     website = alipay.form({"out_trade_no": "W-1", "notify_id": "N-2"}, alipay.rsa_key(), "RSA2")
     authenticate.recheck(sealed(website, confirmed=True), account, RING)
@@ -186,11 +186,11 @@ def test_a_record_that_only_notify_verify_could_vouch_for_must_say_that_it_did()
         authenticate.recheck(sealed(website), account, RING)
 
 
-def test_a_record_of_the_open_platform_names_its_application_and_needs_no_payee() -> None:
+def test_recheck_of_an_openapi_record_needs_no_seller_id() -> None:
     authenticate.recheck(sealed(body()), alipay.openapi(seller_id=None), RING)
 
 
-def test_a_record_that_names_the_payee_needs_nobody_to_vouch_for_it() -> None:
+def test_recheck_of_a_record_with_its_payee_needs_no_confirmation() -> None:
     account = alipay.mapi(SignType.RSA2, notify_verify=True)
     ours = alipay.form({"out_trade_no": "W-1", "seller_id": alipay.SELLER}, alipay.rsa_key(), "RSA2")
     authenticate.recheck(sealed(ours), account, RING)
@@ -200,7 +200,7 @@ def test_a_record_that_names_the_payee_needs_nobody_to_vouch_for_it() -> None:
     authenticate.recheck(sealed(nobodys, confirmed=True), account, RING)
 
 
-def test_the_longest_signing_header_that_is_read_is_exact() -> None:
+def test_length_limit_of_signing_headers_is_exact() -> None:
     assert len(signing({"signature": ["x" * 4096]}).signature) == 4096
     with pytest.raises(Malformed):
         signing({"signature": ["x" * 4097]})

@@ -1,4 +1,4 @@
-"""What may be a key, and what refuses the start."""
+"""Accepted and refused key files."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ def refused(content: bytes, account: Account | None = None) -> str:
     return str(caught.value)
 
 
-def test_a_public_key_is_read_from_pem_and_from_bare_base64_in_any_lines() -> None:
+def test_public_key_is_parsed_from_pem_and_from_base64() -> None:
     key = alipay.rsa_key()
     bare = alipay.bare_base64(key)
     wrapped = b"\r\n".join(bare[i : i + 64] for i in range(0, len(bare), 64)) + b"\n"
@@ -37,7 +37,7 @@ def test_a_public_key_is_read_from_pem_and_from_bare_base64_in_any_lines() -> No
     assert (key_files.kind(found[0]), key_files.bits(found[0])) == ("RSA", 2048)
 
 
-def test_s31_private_keys_are_refused_however_they_are_written() -> None:
+def test_s31_private_keys_are_refused_in_every_encoding() -> None:
     pem = alipay.private_pem(alipay.rsa_key())
     traditional = alipay.rsa_key().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
@@ -53,11 +53,11 @@ def test_s31_private_keys_are_refused_however_they_are_written() -> None:
     ("content", "why"),
     [
         (b"", "is base64, but not of a public key"),
-        (b"\xff\xfe", "neither PEM nor one base64 text"),
-        (b"hello world!", "neither PEM nor one base64 text"),
+        (b"\xff\xfe", "neither PEM nor base64"),
+        (b"hello world!", "neither PEM nor base64"),
         (base64.b64encode(b"no key at all"), "is base64, but not of a public key"),
-        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "is no PEM public key"),
-        (b"-----BEGIN PUBLIC KEY-----", "is no PEM public key"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "is not a readable PEM public key"),
+        (b"-----BEGIN PUBLIC KEY-----", "is not a readable PEM public key"),
     ],
 )
 def test_s31_broken_files_are_refused(content: bytes, why: str) -> None:
@@ -77,7 +77,7 @@ def test_s31_keys_of_another_kind_are_refused() -> None:
     assert key_files.kind(key_files.public_key(alipay.pem(alipay.dsa_key()), alipay.mapi(SignType.DSA))) == "DSA"
 
 
-def test_s20_only_the_old_gateways_sha1_key_may_have_1024_bits() -> None:
+def test_s20_only_the_old_gateway_s_sha1_key_may_have_1024_bits() -> None:
     short = alipay.pem(alipay.rsa_key(bits=1024))
     assert key_files.bits(key_files.public_key(short, alipay.mapi(SignType.RSA))) == 1024
     for account in (alipay.mapi(SignType.RSA2), alipay.openapi(SignType.RSA), alipay.openapi(), alipay.antom()):
@@ -122,7 +122,7 @@ def test_s13_empty_short_and_placeholder_md5_keys_are_refused_without_being_show
     assert len(content.strip()) < 8 or content.decode().strip() not in str(caught.value)
 
 
-def test_an_md5_key_is_taken_without_its_line_end_and_never_shown() -> None:
+def test_md5_key_is_stripped_and_never_shown() -> None:
     secret = key_files.md5_secret(b"\nmd5-key-of-the-samples-0000-test\r\n")
     assert secret.secret == b"md5-key-of-the-samples-0000-test"
     assert "samples" not in repr(secret)
@@ -172,19 +172,19 @@ MIDDLE = issued("middle", "root", is_authority=True)
 LEAF = issued("leaf", "middle")
 
 
-def test_a_certificates_key_is_the_first_ones_with_its_end_and_its_number() -> None:
+def test_first_certificate_gives_key_expiry_and_number() -> None:
     certified = key_files.certificate(pem(LEAF, MIDDLE), [], alipay.openapi())
     assert key_files.fingerprint(certified.key) == key_files.fingerprint(alipay.rsa_key("leaf").public_key())
     assert certified.expires_at == NOW + timedelta(days=365)
     assert certified.number == hashlib.md5(b"CN=middle,C=CN7").hexdigest()
 
 
-def test_a_certificate_is_read_from_der_too() -> None:
+def test_certificate_is_parsed_from_der() -> None:
     content = LEAF.public_bytes(serialization.Encoding.DER)
     assert key_files.certificate(content, [], alipay.openapi()).expires_at == NOW + timedelta(days=365)
 
 
-def test_s28_an_expired_certificate_still_gives_its_key() -> None:
+def test_s28_expired_certificate_still_gives_its_key() -> None:
     expired = issued("leaf", "middle", days=-30)
     assert key_files.certificate(pem(expired, MIDDLE), [ROOT], alipay.openapi()).expires_at < NOW
 
@@ -192,12 +192,12 @@ def test_s28_an_expired_certificate_still_gives_its_key() -> None:
 @pytest.mark.parametrize(
     "chain", [(LEAF, MIDDLE), (LEAF, issued("x", "root"), MIDDLE)], ids=["in_order", "with_another"]
 )
-def test_a_chain_to_a_root_is_found(chain: tuple[x509.Certificate, ...]) -> None:
+def test_chain_to_a_root_is_accepted(chain: tuple[x509.Certificate, ...]) -> None:
     assert key_files.certificate(pem(*chain), [issued("other", "other"), ROOT], alipay.openapi())
     assert key_files.certificate(pem(LEAF), [MIDDLE], alipay.openapi())
 
 
-def test_s28_without_a_chain_to_a_root_of_the_accounts_the_start_is_refused() -> None:
+def test_s28_certificate_without_a_chain_to_the_account_s_roots_is_refused() -> None:
     impostor = issued("middle", "middle", key="impostor", is_authority=True, signer="impostor")
     chains: dict[str, tuple[x509.Certificate, ...]] = {
         "no issuer": (LEAF,),
@@ -214,14 +214,14 @@ def test_s28_without_a_chain_to_a_root_of_the_accounts_the_start_is_refused() ->
         key_files.certificate(pem(LEAF, MIDDLE), [issued("other", "other", is_authority=True)], alipay.openapi())
 
 
-def test_a_circle_of_issuers_is_no_chain() -> None:
+def test_circle_of_issuers_is_no_chain() -> None:
     one = issued("one", "two", is_authority=True)
     two = issued("two", "one", is_authority=True)
     with pytest.raises(BadKey, match="more than 8"):
         key_files.certificate(pem(issued("leaf", "one"), one, two), [ROOT], alipay.openapi())
 
 
-def test_a_certificates_key_must_be_as_strong_as_any_other() -> None:
+def test_key_of_a_certificate_must_be_strong_enough() -> None:
     weak = (
         x509.CertificateBuilder()
         .subject_name(named("weak"))
@@ -236,24 +236,24 @@ def test_a_certificates_key_must_be_as_strong_as_any_other() -> None:
         key_files.certificate(pem(weak), [], alipay.openapi())
 
 
-def test_s31_files_in_the_wrong_place_are_refused() -> None:
+def test_s31_key_files_of_the_wrong_type_are_refused() -> None:
     assert "certificate" in refused(pem(LEAF))
     for content, why in (
-        (alipay.pem(alipay.rsa_key()), "no certificate"),
+        (alipay.pem(alipay.rsa_key()), "no readable certificate"),
         (alipay.private_pem(alipay.rsa_key()), "private key"),
-        (b"", "no certificate"),
-        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no certificate"),
+        (b"", "no readable certificate"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no readable certificate"),
     ):
         with pytest.raises(BadKey, match=why):
             key_files.certificate(content, [], alipay.openapi())
 
 
-def test_a_bundle_is_read_past_the_certificates_that_cannot_be() -> None:
+def test_unreadable_certificates_in_a_bundle_are_skipped() -> None:
     broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     assert key_files.certificates(broken + pem(ROOT) + b"text between\n" + pem(MIDDLE)) == [ROOT, MIDDLE]
 
 
-def test_a_key_to_compare_with_may_be_a_private_one_whose_public_half_is_taken() -> None:
+def test_any_key_returns_the_public_half_of_a_private_key() -> None:
     expected = key_files.fingerprint(alipay.rsa_key().public_key())
     for content in (alipay.private_pem(alipay.rsa_key()), alipay.pem(alipay.rsa_key())):
         assert key_files.fingerprint(key_files.any_key(content, alipay.openapi())) == expected

@@ -1,4 +1,4 @@
-"""Key rings: loaded with all their faults at once, reloaded while running, never absent."""
+"""Key rings: all faults are reported together, and reloads never leave an account without keys."""
 
 import os
 from pathlib import Path
@@ -34,7 +34,7 @@ def faults(account: Account, directory: Path) -> list[str]:
     return caught.value.faults
 
 
-def test_a_key_is_called_by_its_files_name_and_antoms_by_its_version(directory: Path) -> None:
+def test_key_id_is_the_file_name_and_for_antom_the_version(directory: Path) -> None:
     ring = keys.load(account_of("keys/a.pem", "keys/b.pem"), directory)
     assert [key.id for key in ring.keys] == ["a.pem", "b.pem"]
     assert (ring.account, ring.sign_type, ring.pinned) == ("shop-cn", SignType.RSA2, b"RSA2")
@@ -42,7 +42,7 @@ def test_a_key_is_called_by_its_files_name_and_antoms_by_its_version(directory: 
     assert [key.id for key in antom.keys] == ["1", "7"]
 
 
-def test_an_md5_key_is_loaded_and_no_ring_shows_it(directory: Path) -> None:
+def test_md5_key_is_loaded_and_not_shown_by_its_ring(directory: Path) -> None:
     alipay.written(directory, "md5", alipay.MD5_SECRET + b"\n")
     account = alipay.mapi(SignType.MD5, keys={}, md5_key_file="md5")
     ring = keys.load(account, directory)
@@ -50,7 +50,7 @@ def test_an_md5_key_is_loaded_and_no_ring_shows_it(directory: Path) -> None:
     assert alipay.MD5_SECRET.decode() not in repr(ring) + repr(ring.keys) + str(ring.keys[0].material)
 
 
-def test_certificates_come_with_their_ends_and_numbers(directory: Path) -> None:
+def test_certificates_are_loaded_with_expiry_and_number(directory: Path) -> None:
     alipay.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
     alipay.written(directory, "root.crt", made.pem(made.ROOT))
     account = alipay.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("root.crt",))
@@ -59,15 +59,15 @@ def test_certificates_come_with_their_ends_and_numbers(directory: Path) -> None:
     assert list(ring.certificate_numbers()) == [ring.keys[0].certificate_number]
 
 
-def test_every_fault_of_every_file_is_reported_at_once_by_account_and_file(directory: Path) -> None:
+def test_all_faults_of_all_files_are_reported_together(directory: Path) -> None:
     alipay.written(directory, "private.pem", alipay.private_pem(alipay.rsa_key("a")))
     alipay.written(directory, "large.pem", b"A" * 70_000)
     (directory / "folder").mkdir()
     found = faults(account_of("private.pem", "large.pem", "folder", "absent.pem", "keys/a.pem"), directory)
     assert [fault.split(": ")[0] for fault in found] == ["account shop-cn"] * 4
     for part in (
-        "private.pem holds a private key",
-        "large.pem is too large",
+        "private.pem contains a private key",
+        "large.pem has more than",
         "folder does not exist",
         "absent.pem does not",
     ):
@@ -81,26 +81,26 @@ def test_faults_of_all_accounts_are_reported_together(directory: Path) -> None:
     assert caught.value.faults == ["account one: one.pem does not exist", "account two: two.pem does not exist"]
 
 
-def test_s28_a_root_file_without_a_certificate_or_a_chain_to_another_root_is_a_fault(directory: Path) -> None:
+def test_s28_root_file_without_certificate_or_without_the_chain_s_root_is_a_fault(directory: Path) -> None:
     alipay.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
     alipay.written(directory, "empty.crt", b"nothing")
     account = alipay.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("empty.crt",))
-    assert any("empty.crt holds no certificate" in fault for fault in faults(account, directory))
+    assert any("empty.crt contains no readable certificate" in fault for fault in faults(account, directory))
     alipay.written(directory, "other.crt", made.pem(made.issued("other", "other", is_authority=True)))
     account = alipay.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("other.crt",))
-    assert any("leaf.crt holds a certificate without a chain" in fault for fault in faults(account, directory))
+    assert any("leaf.crt contains a certificate without a chain" in fault for fault in faults(account, directory))
 
 
-def test_two_keys_of_one_name_are_a_fault(directory: Path) -> None:
+def test_keys_with_the_same_id_are_a_fault(directory: Path) -> None:
     alipay.written(directory, "a.pem", alipay.pem(alipay.rsa_key("b")))
-    assert "two keys are called a.pem" in faults(account_of("keys/a.pem", "a.pem"), directory)[0]
+    assert "two keys have the id a.pem" in faults(account_of("keys/a.pem", "a.pem"), directory)[0]
 
 
-def test_s32_an_account_without_any_key_is_a_fault(directory: Path) -> None:
-    assert "no key at all" in faults(account_of(), directory)[0]
+def test_s32_account_without_keys_is_a_fault(directory: Path) -> None:
+    assert "no key is configured" in faults(account_of(), directory)[0]
 
 
-def test_a_ring_can_be_asked_for_a_key_by_name(directory: Path) -> None:
+def test_ring_returns_keys_by_id(directory: Path) -> None:
     ring = keys.load(account_of("keys/a.pem"), directory)
     assert ring.named("a.pem") is ring.keys[0]
     assert ring.named("keys/a.pem") is None
@@ -116,14 +116,14 @@ def rings_of(directory: Path) -> Rings:
     return Rings({"shop-cn": account_of("keys/a.pem")}, directory)
 
 
-def test_nothing_is_read_again_while_no_file_changed(directory: Path) -> None:
+def test_unchanged_files_are_not_read_again(directory: Path) -> None:
     rings = rings_of(directory)
     before = rings.current("shop-cn")
     assert rings.reload() == []
     assert rings.current("shop-cn") is before
 
 
-def test_a_changed_file_gives_a_new_ring_and_the_old_one_stays_whole(directory: Path) -> None:
+def test_changed_file_gives_a_new_ring_and_leaves_the_old_one_unchanged(directory: Path) -> None:
     rings = rings_of(directory)
     before = rings.current("shop-cn")
     (directory / "keys/a.pem").write_bytes(alipay.pem(alipay.rsa_key("b")))
@@ -133,7 +133,7 @@ def test_a_changed_file_gives_a_new_ring_and_the_old_one_stays_whole(directory: 
     assert before.keys[0] is not rings.current("shop-cn").keys[0]
 
 
-def test_a_file_replaced_by_another_of_the_same_size_and_time_is_noticed(directory: Path) -> None:
+def test_replaced_file_of_the_same_size_and_time_is_reloaded(directory: Path) -> None:
     rings = rings_of(directory)
     path = directory / "keys/a.pem"
     stamp = path.stat()
@@ -144,7 +144,7 @@ def test_a_file_replaced_by_another_of_the_same_size_and_time_is_noticed(directo
     assert holds(rings, "b")
 
 
-def test_a_bad_or_missing_file_keeps_the_old_keys_and_says_so_until_it_is_good(directory: Path) -> None:
+def test_faulty_file_keeps_the_old_keys_and_is_reported_until_mended(directory: Path) -> None:
     rings = rings_of(directory)
     path = directory / "keys/a.pem"
     for content in (b"half a k", alipay.private_pem(alipay.rsa_key("b"))):
@@ -163,7 +163,7 @@ def test_a_bad_or_missing_file_keeps_the_old_keys_and_says_so_until_it_is_good(d
 
 
 @pytest.mark.parametrize("damaged", ["leaf.crt", "root.crt"])
-def test_a_certificate_that_its_library_stumbles_over_is_a_fault_like_any_other(directory: Path, damaged: str) -> None:
+def test_certificate_on_which_the_library_fails_is_a_fault(directory: Path, damaged: str) -> None:
     alipay.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
     alipay.written(directory, "root.crt", made.pem(made.ROOT))
     account = alipay.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("root.crt",))
@@ -171,17 +171,17 @@ def test_a_certificate_that_its_library_stumbles_over_is_a_fault_like_any_other(
     before = rings.current("shop-cn")
     of_no_version = made.LEAF.public_bytes(serialization.Encoding.DER).replace(VERSION_3, b"\xa0\x03\x02\x01\x5a", 1)
     alipay.written(directory, damaged, of_no_version)
-    assert rings.reload() == [f"account {account.name}: {damaged} holds no certificate that can be read"]
+    assert rings.reload() == [f"account {account.name}: {damaged} contains no readable certificate"]
     assert rings.current("shop-cn") is before
 
 
-def test_the_first_load_refuses_what_is_wrong(directory: Path) -> None:
+def test_first_load_refuses_faulty_files(directory: Path) -> None:
     (directory / "keys/a.pem").write_bytes(b"")
     with pytest.raises(BadAccounts):
         rings_of(directory)
 
 
-def test_a_key_is_preferred_without_any_key_getting_lost() -> None:
+def test_preferred_key_moves_to_the_front_and_all_keys_stay() -> None:
     ring = alipay.ring(SignType.RSA2, *(alipay.rsa_key(name) for name in "abc"), ids=("a", "b", "c"))
     last: Key = ring.keys[2]
     ring.prefer(last)
@@ -189,7 +189,7 @@ def test_a_key_is_preferred_without_any_key_getting_lost() -> None:
     assert [key.id for key in ring.keys] == ["a", "b", "c"]
 
 
-def test_a_changed_md5_key_is_noticed_too(directory: Path) -> None:
+def test_changed_md5_key_is_reloaded(directory: Path) -> None:
     alipay.written(directory, "md5", alipay.MD5_SECRET)
     rings = Rings({"shop-sg": alipay.mapi(SignType.MD5, keys={}, md5_key_file="md5")}, directory)
     alipay.written(directory, "md5", b"a-new-secret-of-the-tests-012345")
@@ -198,7 +198,7 @@ def test_a_changed_md5_key_is_noticed_too(directory: Path) -> None:
     assert signature.signer(b"text", sign, rings.current("shop-sg")) is not None
 
 
-def test_an_account_with_a_fault_is_read_again_even_where_no_file_seems_to_have_changed(directory: Path) -> None:
+def test_account_with_a_fault_is_read_again_without_a_changed_stamp(directory: Path) -> None:
     rings = rings_of(directory)
     path = directory / "keys/a.pem"
     good = alipay.pem(alipay.rsa_key("b"))
@@ -211,15 +211,15 @@ def test_an_account_with_a_fault_is_read_again_even_where_no_file_seems_to_have_
     assert holds(rings, "b")
 
 
-def test_an_absent_root_file_is_a_fault(directory: Path) -> None:
+def test_absent_root_file_is_a_fault(directory: Path) -> None:
     alipay.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
     account = alipay.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("absent.crt",))
     assert faults(account, directory) == ["account shop-cn: absent.crt does not exist"]
 
 
-def test_the_largest_file_that_is_read_is_exact(directory: Path) -> None:
+def test_size_limit_of_key_files_is_exact(directory: Path) -> None:
     content = alipay.pem(alipay.rsa_key("a"))
     (directory / "keys/a.pem").write_bytes(content + b"\n" * (64 * 1024 - len(content)))
     assert keys.load(account_of("keys/a.pem"), directory).keys
     (directory / "keys/a.pem").write_bytes(content + b"\n" * (64 * 1024 - len(content) + 1))
-    assert "too large" in faults(account_of("keys/a.pem"), directory)[0]
+    assert "too many for a key" in faults(account_of("keys/a.pem"), directory)[0]

@@ -1,4 +1,4 @@
-"""Asking Alipay about an id: only the whole word counts, and everything unclear is unknown."""
+"""Only the exact answers `true` and `false` count; any other is unknown."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +16,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Gateway:
-    """Alipay's gateway on a loopback socket; `answer` is what it does."""
+    """Alipay's gateway on a loopback socket. `answer` writes its response."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []
@@ -59,9 +59,7 @@ def account(gateway: Gateway) -> Account:
     return alipay.mapi(notify_verify=True, notify_verify_url=gateway.url)
 
 
-async def test_true_confirms_and_the_question_names_the_service_the_partner_and_the_id(
-    gateway: Gateway, session: ClientSession
-) -> None:
+async def test_true_confirms_and_the_query_has_service_partner_and_id(gateway: Gateway, session: ClientSession) -> None:
     await NotifyVerify(session).confirm(account(gateway), "2025031800222151207099990000010251")
     assert gateway.paths == ["/gateway.do"]
     assert gateway.asked == [
@@ -70,9 +68,7 @@ async def test_true_confirms_and_the_question_names_the_service_the_partner_and_
 
 
 @pytest.mark.parametrize("notify_id", ["a/b+c=d", "a&partner=1&service=x", "a%2Fb", "a b", "a#b?c", "../x", "a;b"])
-async def test_whatever_an_id_holds_stays_inside_its_parameter(
-    gateway: Gateway, session: ClientSession, notify_id: str
-) -> None:
+async def test_id_is_escaped_inside_its_parameter(gateway: Gateway, session: ClientSession, notify_id: str) -> None:
     await NotifyVerify(session).confirm(account(gateway), notify_id)
     await NotifyVerify(session).confirm(account(gateway), notify_id.encode())
     assert gateway.asked == [{"service": "notify_verify", "partner": alipay.SELLER, "notify_id": notify_id}] * 2
@@ -91,7 +87,7 @@ async def test_false_denies(gateway: Gateway, session: ClientSession) -> None:
     ["", "True", "TRUE", "true\n", " true", "truefalse", "not true", "invalid", "False", "false\n", "<html>true</html>",
      "true" * 1000, b"\xef\xbb\xbftrue", b"t\x00r\x00u\x00e\x00"],
 )  # fmt: skip
-async def test_every_other_text_is_unknown(gateway: Gateway, session: ClientSession, text: str | bytes) -> None:
+async def test_any_other_answer_is_unknown(gateway: Gateway, session: ClientSession, text: str | bytes) -> None:
     gateway.answer = lambda _: answered(text)
     with pytest.raises(Unavailable) as caught:
         await NotifyVerify(session).confirm(account(gateway), "N")
@@ -100,22 +96,20 @@ async def test_every_other_text_is_unknown(gateway: Gateway, session: ClientSess
 
 @pytest.mark.parametrize("status", [201, 204, 400, 403, 404, 500, 502, 503])
 @pytest.mark.parametrize("text", ["true", "false"])
-async def test_another_status_is_unknown_whatever_it_says(
-    gateway: Gateway, session: ClientSession, status: int, text: str
-) -> None:
+async def test_any_other_status_is_unknown(gateway: Gateway, session: ClientSession, status: int, text: str) -> None:
     gateway.answer = lambda _: answered("" if status == 204 else text, status)
     with pytest.raises(Unavailable):
         await NotifyVerify(session).confirm(account(gateway), "N")
 
 
-async def test_no_redirect_is_followed(gateway: Gateway, session: ClientSession) -> None:
+async def test_redirects_are_not_followed(gateway: Gateway, session: ClientSession) -> None:
     gateway.answer = lambda _: answered("true", 302, Location=gateway.url.replace("gateway.do", "elsewhere"))
     with pytest.raises(Unavailable):
         await NotifyVerify(session).confirm(account(gateway), "N")
     assert gateway.paths == ["/gateway.do"]
 
 
-async def test_an_endless_answer_is_not_read_to_its_end(gateway: Gateway, session: ClientSession) -> None:
+async def test_endless_answer_is_not_read_to_its_end(gateway: Gateway, session: ClientSession) -> None:
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -141,7 +135,7 @@ def in_pieces(*pieces: bytes) -> Answer:
     return answer
 
 
-async def test_the_whole_answer_counts_however_it_arrives(gateway: Gateway, session: ClientSession) -> None:
+async def test_whole_answer_counts_also_in_pieces(gateway: Gateway, session: ClientSession) -> None:
     gateway.answer = in_pieces(b"tr", b"u", b"e")
     await NotifyVerify(session).confirm(account(gateway), "N")
     gateway.answer = in_pieces(b"true", b" or not")
@@ -149,7 +143,7 @@ async def test_the_whole_answer_counts_however_it_arrives(gateway: Gateway, sess
         await NotifyVerify(session).confirm(account(gateway), "N")
 
 
-async def test_an_answer_that_does_not_come_is_unknown(gateway: Gateway, session: ClientSession) -> None:
+async def test_missing_answer_is_unknown(gateway: Gateway, session: ClientSession) -> None:
     never = asyncio.Event()
 
     async def silent(_: web.Request) -> web.StreamResponse:
@@ -162,14 +156,14 @@ async def test_an_answer_that_does_not_come_is_unknown(gateway: Gateway, session
     never.set()
 
 
-async def test_a_gateway_that_cannot_be_reached_is_unknown(session: ClientSession) -> None:
+async def test_unreachable_gateway_is_unknown(session: ClientSession) -> None:
     for url in ("http://127.0.0.1:1/gateway.do", "http://[::bad/gateway.do", "ftp://127.0.0.1/x", ""):
         with pytest.raises(Unavailable):
             await NotifyVerify(session).confirm(alipay.mapi(notify_verify=True, notify_verify_url=url), "N")
 
 
 @pytest.mark.parametrize("notify_id", ["", b"", b"\xff", "é", "a\nb", "a\x00"])
-async def test_an_id_that_alipay_could_not_have_made_is_not_asked_about(
+async def test_invalid_id_is_denied_without_a_request(
     gateway: Gateway, session: ClientSession, notify_id: str | bytes
 ) -> None:
     with pytest.raises(NotConfirmed):
@@ -177,7 +171,7 @@ async def test_an_id_that_alipay_could_not_have_made_is_not_asked_about(
     assert gateway.asked == []
 
 
-def test_alipays_own_gateway_is_asked_over_tls_unless_the_account_says_otherwise() -> None:
+def test_default_address_is_alipay_s_gateway_over_tls() -> None:
     url = notify_verify.url_of(alipay.mapi(notify_verify=True), "N")
     assert str(url.with_query(None)) == NOTIFY_VERIFY_URL
     assert url.scheme == "https"

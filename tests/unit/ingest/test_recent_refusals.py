@@ -1,4 +1,4 @@
-"""The memory of refusals: bounded, and by the order that was claimed."""
+"""The list of recent refusals is bounded, and searchable by the claimed order."""
 
 import pytest
 
@@ -23,14 +23,14 @@ def one(order: str, at_ms: int = 0) -> RefusedRequest:
     )
 
 
-def test_the_oldest_make_room() -> None:
+def test_oldest_refusals_are_dropped() -> None:
     recent = RecentRefusals(kept_max=3)
     for number in range(5):
         recent.add(one(str(number)))
     assert [request.order for request in recent.all()] == ["2", "3", "4"]
 
 
-def test_an_order_is_found_by_account_and_number() -> None:
+def test_refusals_are_found_by_account_and_order() -> None:
     recent = RecentRefusals()
     recent.add(one("a", 1))
     recent.add(one("b", 2))
@@ -52,10 +52,10 @@ def test_an_order_is_found_by_account_and_number() -> None:
         (b"", ""),
     ],
 )
-def test_the_claim_is_read_from_whatever_was_sent(body: bytes, claimed: str) -> None:
+def test_claimed_order_is_read_from_any_body(body: bytes, claimed: str) -> None:
     assert recent_refusals.claimed_order(SHOP, body) == claimed
 
 
-def test_antoms_claim_is_its_request_id() -> None:
+def test_claimed_order_of_antom_is_its_request_id() -> None:
     assert recent_refusals.claimed_order(HK, b'{"paymentRequestId":"P-1"}') == "P-1"
     assert recent_refusals.claimed_order(HK, b"{") == ""

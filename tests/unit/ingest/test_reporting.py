@@ -11,7 +11,7 @@ from ingest.recent_refusals import RecentRefusals
 from ingest.reporting import FinishedRequest, Reporting
 from schemas import accounts
 from schemas.dispositions import Refusal
-from tests.support.recording_logger import RecordingLogger
+from tests.support.fakes import MemoryLogger
 
 SHOP = accounts.parse({"accounts": {"s": {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["k"]}}})[
     "s"
@@ -25,8 +25,8 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def logger() -> RecordingLogger:
-    return RecordingLogger()
+def logger() -> MemoryLogger:
+    return MemoryLogger()
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def recent() -> RecentRefusals:
 
 
 def reporting(
-    registry: CollectorRegistry, logger: RecordingLogger, recent: RecentRefusals, *, sample: int = 1
+    registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals, *, sample: int = 1
 ) -> Reporting:
     return Reporting(
         metrics=ReceiverMetrics(registry, ["s"]),
@@ -61,7 +61,7 @@ def received(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
 
 
 def test_accepted_notification_has_one_outcome_and_one_log_line(
-    registry: CollectorRegistry, logger: RecordingLogger, recent: RecentRefusals
+    registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals
 ) -> None:
     reporting(registry, logger, recent).accepted("s", AUTHENTIC, is_stale=False, began_s=0.0, is_gone=False)
     assert received(registry) == {("s", "accepted"): 1}
@@ -71,14 +71,14 @@ def test_accepted_notification_has_one_outcome_and_one_log_line(
 
 
 def test_accepted_notification_without_a_waiting_sender_counts_as_gone(
-    registry: CollectorRegistry, logger: RecordingLogger, recent: RecentRefusals
+    registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals
 ) -> None:
     reporting(registry, logger, recent).accepted("s", AUTHENTIC, is_stale=False, began_s=0.0, is_gone=True)
     assert received(registry) == {("s", "gone"): 1}
 
 
 def test_log_lines_of_accepted_notifications_can_be_sampled(
-    registry: CollectorRegistry, logger: RecordingLogger, recent: RecentRefusals
+    registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals
 ) -> None:
     reporter = reporting(registry, logger, recent, sample=10)
     for _ in range(30):
@@ -88,7 +88,7 @@ def test_log_lines_of_accepted_notifications_can_be_sampled(
 
 
 def test_refusal_is_counted_kept_for_the_console_and_logged(
-    registry: CollectorRegistry, logger: RecordingLogger, recent: RecentRefusals
+    registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals
 ) -> None:
     body = b"out_trade_no=O-9&sign=x"
     reporting(registry, logger, recent).refused(Unauthentic(Refusal.BAD_SIGNATURE), ended(body=body))
@@ -100,7 +100,7 @@ def test_refusal_is_counted_kept_for_the_console_and_logged(
 
 
 def test_flood_of_refusals_is_counted_completely_and_logged_in_part(
-    registry: CollectorRegistry, logger: RecordingLogger, recent: RecentRefusals
+    registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals
 ) -> None:
     reporter = reporting(registry, logger, recent)
     for _ in range(50):
@@ -110,7 +110,7 @@ def test_flood_of_refusals_is_counted_completely_and_logged_in_part(
 
 
 def test_unknown_account_or_method_makes_no_new_label(
-    registry: CollectorRegistry, logger: RecordingLogger, recent: RecentRefusals
+    registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals
 ) -> None:
     reporter = reporting(registry, logger, recent)
     for method in ("BREW", "MELT"):

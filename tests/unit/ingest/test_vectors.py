@@ -1,4 +1,4 @@
-"""Every shared vector behaves as it says, through the code that meets such a message in life."""
+"""Each shared vector has its expected result, through the code that handles such messages."""
 
 import json
 import re
@@ -43,13 +43,13 @@ def ring(vector: dict[str, Any]) -> KeyRing:
     return KeyRing("shop", sign_type, (Key("1", key_files.public_key(vector["public_key"].encode(), account)),))
 
 
-def test_the_vectors_are_all_here_and_each_is_tried() -> None:
+def test_all_vectors_are_present_and_tried() -> None:
     assert len(VECTORS) == 14
     assert (len(FORMS), len(MESSAGES), len(TEXTS)) == (7, 3, 4)
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_form_has_the_signed_text_that_its_vector_says(name: str) -> None:
+def test_form_has_the_signed_text_of_its_vector(name: str) -> None:
     vector = VECTORS[name]
     form = forms.read(vector["raw_body"].encode())
     assert forms.signed_text(form) == vector["signed_content"].encode(vector["charset"])
@@ -57,7 +57,7 @@ def test_a_form_has_the_signed_text_that_its_vector_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_form_verifies_or_is_refused_as_its_vector_says(name: str) -> None:
+def test_form_verifies_or_is_refused_as_its_vector_expects(name: str) -> None:
     vector = VECTORS[name]
     form = forms.read(vector["raw_body"].encode())
     if vector["expected"]:
@@ -74,7 +74,7 @@ def account_of(vector: dict[str, Any]) -> Account:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_message_verifies_or_is_refused_as_its_vector_says(name: str) -> None:
+def test_message_verifies_or_is_refused_as_its_vector_expects(name: str) -> None:
     vector = VECTORS[name]
     headers = SigningHeaders(
         *(vector["headers"][header].encode() for header in ("signature", "client-id", "request-time"))
@@ -89,14 +89,14 @@ def test_a_message_verifies_or_is_refused_as_its_vector_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_bare_text_verifies_or_is_refused_as_its_vector_says(name: str) -> None:
+def test_bare_text_verifies_or_is_refused_as_its_vector_expects(name: str) -> None:
     vector = VECTORS[name]
     text = vector["signed_content"].encode(vector["charset"])
     key = signature.signer(text, vector["signature"].encode(), ring(vector))
     assert (key is not None) is vector["expected"]
 
 
-def test_the_query_answers_signed_text_is_the_children_of_its_trade_sorted() -> None:
+def test_signed_text_of_the_query_answer_is_its_trade_s_sorted_children() -> None:
     vector = VECTORS["mapi_global_single_trade_query_rsa2_response"]
     trade = re.search(r"<trade>(.*?)</trade>", vector["raw_body"], re.DOTALL)
     assert trade is not None
@@ -105,14 +105,14 @@ def test_the_query_answers_signed_text_is_the_children_of_its_trade_sorted() -> 
     assert signature.signer(text, vector["signature"].encode(), ring(vector)) is not None
 
 
-def test_the_edited_return_string_is_refused_by_the_return_checker() -> None:
+def test_edited_return_is_refused() -> None:
     vector = VECTORS["mapi_app_return_string_doc_sample"]
     found = returns.check(vector["raw_body"], alipay.mapi(partner="2088101568358171"), ring(vector))
     assert (found.verdict, found.reason) == (ReturnVerdict.REFUSED, Refusal.BAD_SIGNATURE)
     assert found.order == "0819145412-6177"
 
 
-def test_the_api_answer_verifies_as_an_app_result_does() -> None:
+def test_api_answer_verifies_like_an_app_result() -> None:
     vector = VECTORS["openplatform_rsa2_api_response_2019"]
     result = f'{{"alipay_trade_query_response":{vector["raw_body"]},"sign":"{vector["signature"]}","sign_type":"RSA2"}}'
     found = returns.check(result, alipay.openapi(), ring(vector))
@@ -122,7 +122,7 @@ def test_the_api_answer_verifies_as_an_app_result_does() -> None:
     assert returns.check(spaced, alipay.openapi(), ring(vector)).reason is Refusal.BAD_SIGNATURE
 
 
-def test_the_expired_certificate_still_gives_the_key_that_verifies() -> None:
+def test_expired_certificate_still_gives_the_verifying_key() -> None:
     vector = VECTORS["openplatform_rsa2_sandbox_cert_plus_sign_2023"]
     certified = key_files.certificate(vector["certificate_pem"].encode(), [], alipay.openapi())
     assert certified.expires_at.year == 2024
@@ -141,7 +141,7 @@ CAUSES = {
 
 
 @pytest.mark.parametrize("name", [*FORMS, *MESSAGES])
-def test_the_explanation_says_what_the_vector_says_and_names_the_cause(name: str) -> None:
+def test_explanation_has_the_vector_s_result_and_names_the_cause(name: str) -> None:
     vector = VECTORS[name]
     captured: Captured = capture.read(vector["raw_body"].encode())
     if name in MESSAGES:

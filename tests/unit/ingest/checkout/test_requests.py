@@ -1,4 +1,4 @@
-"""Requests: what the merchant signs verifies on the other side, and what would not work is refused beforehand."""
+"""Signed requests verify on Alipay's side, and parameters that would fail there are refused."""
 
 import base64
 import hashlib
@@ -54,7 +54,7 @@ def faults(**changes: str | None) -> str:
 
 
 @pytest.mark.parametrize("sign_type", ["RSA", "RSA2"])
-def test_an_order_string_is_signed_with_its_quotes_in_the_order_given(sign_type: str) -> None:
+def test_order_string_is_signed_with_quotes_in_the_given_order(sign_type: str) -> None:
     text = requests.app_order_string(APP, key=KEY, sign_type=sign_type)
     match = re.fullmatch(r'(.*)&sign="([^"]*)"&sign_type="(RSA2?)"', text)
     assert match is not None
@@ -65,7 +65,7 @@ def test_an_order_string_is_signed_with_its_quotes_in_the_order_given(sign_type:
     assert 'subject="奶茶"' in match[1]
 
 
-def test_an_order_string_is_signed_over_the_bytes_of_its_charset() -> None:
+def test_order_string_is_signed_over_the_bytes_of_its_charset() -> None:
     text = requests.app_order_string({**APP, "_input_charset": "gbk"}, key=KEY)
     signed, _, rest = text.partition('&sign="')
     check(signed.encode("gbk"), unquote(rest.partition('"')[0]))
@@ -73,7 +73,7 @@ def test_an_order_string_is_signed_over_the_bytes_of_its_charset() -> None:
 
 @pytest.mark.parametrize("charset", ["utf-8", "gbk"])
 @pytest.mark.parametrize("sign_type", ["RSA", "RSA2"])
-def test_a_redirect_is_sorted_signed_and_encoded_once(charset: str, sign_type: str) -> None:
+def test_redirect_is_sorted_signed_and_encoded_once(charset: str, sign_type: str) -> None:
     url = requests.redirect_url(GATEWAY, WEBSITE, key=KEY, sign_type=sign_type, charset=charset)
     assert url.isascii()
     assert url.startswith(f"{GATEWAY}?_input_charset={charset}&")
@@ -84,7 +84,7 @@ def test_a_redirect_is_sorted_signed_and_encoded_once(charset: str, sign_type: s
     check(alipay.canonical(dict(sent), charset=charset), sign, sign_type)
 
 
-def test_a_redirect_may_be_signed_with_a_shared_secret() -> None:
+def test_redirect_may_be_signed_with_a_shared_secret() -> None:
     url = requests.redirect_url(GATEWAY, WEBSITE, key=Md5Secret(alipay.MD5_SECRET), sign_type="MD5")
     sent = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
     text = alipay.canonical(dict(sent))
@@ -92,14 +92,14 @@ def test_a_redirect_may_be_signed_with_a_shared_secret() -> None:
     assert alipay.MD5_SECRET.decode() not in url
 
 
-def test_another_service_of_the_gateway_is_asked_without_the_rules_of_payments() -> None:
+def test_other_gateway_services_need_no_amount() -> None:
     params = {"service": "forex_refund", "partner": alipay.SELLER, "out_return_no": "R-1", "return_amount": "1.00"}
     assert "forex_refund" in requests.redirect_url(GATEWAY, params, key=KEY)
     with pytest.raises(BadRequest, match="partner is missing"):
         requests.redirect_url(GATEWAY, {"service": "forex_refund"}, key=KEY)
 
 
-def test_an_open_platform_order_string_signs_sign_type_too() -> None:
+def test_openapi_order_string_signs_its_sign_type() -> None:
     params = {
         "app_id": alipay.APP,
         "method": "alipay.trade.app.pay",
@@ -122,13 +122,13 @@ def test_an_open_platform_order_string_signs_sign_type_too() -> None:
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"rmb_fee": "1.00"}, "give the amount once"),
-        ({"total_fee": None}, "give the amount once"),
+        ({"rmb_fee": "1.00"}, "give exactly one amount"),
+        ({"total_fee": None}, "give exactly one amount"),
         ({"total_fee": "42.5"}, "total_fee: SGD amounts must have the form"),
         ({"total_fee": "1e3"}, "total_fee"),
-        ({"total_fee": "0.00"}, "between"),
-        ({"total_fee": "1000000.01"}, "between"),
-        ({"total_fee": "1.50", "currency": "JPY"}, "JPY amounts must be whole numbers"),
+        ({"total_fee": "0.00"}, "must be above 0 and at most"),
+        ({"total_fee": "1000000.01"}, "must be above 0 and at most"),
+        ({"total_fee": "1.50", "currency": "JPY"}, "JPY amounts must have no decimals"),
         ({"currency": "XXX"}, "the currency is not supported"),
         ({"currency": None}, "currency is missing"),
         ({"partner": ""}, "partner is missing"),
@@ -145,21 +145,21 @@ def test_an_open_platform_order_string_signs_sign_type_too() -> None:
         ({"notify_url": "https://shop.example/" + "n" * 200}, "notify_url is longer than 200"),
         ({"return_url": "shop.example"}, "return_url must be a complete"),
         ({"return_url": "https://[shop"}, "return_url must be a complete"),
-        ({"sign": "x"}, "sign is what is to be made"),
-        ({"bad name": "x"}, "no parameter name"),
-        ({"_input_charset": "gbk"}, "_input_charset is not the charset"),
+        ({"sign": "x"}, "sign must not be given"),
+        ({"bad name": "x"}, "is not a valid parameter name"),
+        ({"_input_charset": "gbk"}, "_input_charset differs from the charset"),
     ],
 )
-def test_what_would_not_work_is_refused_by_name(changes: dict[str, str | None], fault: str) -> None:
+def test_invalid_parameter_is_refused_and_named(changes: dict[str, str | None], fault: str) -> None:
     assert fault in faults(**changes)
 
 
-def test_all_faults_are_reported_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     found = faults(total_fee="x", notify_url="x", out_trade_no=None)
     assert found.count(" | ") == 2
 
 
-def test_yen_have_no_decimals_and_rmb_prices_are_in_rmb() -> None:
+def test_yen_have_no_decimals_and_rmb_fee_is_in_rmb() -> None:
     assert "total_fee=1200" in requests.redirect_url(
         GATEWAY, {**WEBSITE, "total_fee": "1200", "currency": "JPY"}, key=KEY
     )
@@ -167,13 +167,13 @@ def test_yen_have_no_decimals_and_rmb_prices_are_in_rmb() -> None:
     assert "rmb_fee=88.00" in requests.redirect_url(GATEWAY, in_rmb, key=KEY)
 
 
-def test_keys_algorithms_and_charsets_must_fit_together() -> None:
+def test_key_algorithm_and_charset_must_match() -> None:
     for key, sign_type in ((KEY, "MD5"), (KEY, "RSA256"), (Md5Secret(alipay.MD5_SECRET), "RSA")):
-        with pytest.raises(BadRequest, match="signs with sign_type"):
+        with pytest.raises(BadRequest, match="sign_type must be"):
             requests.redirect_url(GATEWAY, WEBSITE, key=key, sign_type=sign_type)
     with pytest.raises(BadRequest, match="the charset must be one of"):
         requests.redirect_url(GATEWAY, WEBSITE, key=KEY, charset="utf-7")
-    with pytest.raises(BadRequest, match="subject cannot be written in gbk"):
+    with pytest.raises(BadRequest, match="subject cannot be encoded in gbk"):
         requests.redirect_url(GATEWAY, {**WEBSITE, "subject": "😀"}, key=KEY, charset="gbk")
     with pytest.raises(BadRequest, match="the gateway must be"):
         requests.redirect_url("mapi.alipay.com", WEBSITE, key=KEY)
@@ -181,12 +181,12 @@ def test_keys_algorithms_and_charsets_must_fit_together() -> None:
         requests.redirect_url(GATEWAY, {**WEBSITE, "goods": "😀" * 1000}, key=KEY)
 
 
-def test_a_quote_cannot_stand_in_an_order_string() -> None:
-    with pytest.raises(BadRequest, match='subject holds a "'):
+def test_quote_in_an_order_string_is_refused() -> None:
+    with pytest.raises(BadRequest, match='subject contains a "'):
         requests.app_order_string({**APP, "subject": 'a"b'}, key=KEY)
 
 
-def test_a_private_key_is_loaded_from_pem_and_from_bare_base64(tmp_path: Path) -> None:
+def test_private_key_is_loaded_from_pem_and_from_base64(tmp_path: Path) -> None:
     pem = alipay.private_pem(KEY)
     der = KEY.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     for content in (pem, base64.b64encode(der)):
@@ -194,7 +194,7 @@ def test_a_private_key_is_loaded_from_pem_and_from_bare_base64(tmp_path: Path) -
         assert requests.load_private_key(tmp_path / "key").private_numbers() == KEY.private_numbers()
 
 
-def test_what_is_no_private_key_is_refused_without_its_bytes(tmp_path: Path) -> None:
+def test_invalid_private_key_is_refused_without_its_bytes(tmp_path: Path) -> None:
     encrypted = KEY.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"pw")
     )

@@ -1,4 +1,4 @@
-"""Returns: three shapes, wrapped or bare; described, never believed further than they are signed."""
+"""Returns in three formats, wrapped or bare: described, and authentic only if signed for the account."""
 
 import json
 from typing import Any
@@ -42,7 +42,7 @@ def of_mapi(text: str, account: Account = MAPI) -> Return:
     return returns.check(text, account, MAPI_RING)
 
 
-def test_an_app_result_is_checked_in_its_own_order_with_its_quotes() -> None:
+def test_mapi_app_result_is_checked_as_it_stands() -> None:
     found = of_mapi(order_string())
     assert (found.verdict, found.key_id) == (ReturnVerdict.AUTHENTIC, "k0")
     assert (found.order, found.amount, found.claims["success"]) == ("APP-1", "25.80", "true")
@@ -50,25 +50,25 @@ def test_an_app_result_is_checked_in_its_own_order_with_its_quotes() -> None:
     assert found.result_status == ""
 
 
-def test_an_app_result_is_read_out_of_androids_text() -> None:
+def test_app_result_is_read_from_android_s_text() -> None:
     found = of_mapi(f"resultStatus={{9000}};memo={{处理成功}};result={{{order_string()}}}")
     assert (found.verdict, found.result_status, found.result_meaning) == (ReturnVerdict.AUTHENTIC, "9000", "paid")
 
 
-def test_an_app_result_is_read_out_of_a_map() -> None:
+def test_app_result_is_read_from_a_json_map() -> None:
     found = of_mapi(json.dumps({"resultStatus": "8000", "memo": "", "result": order_string()}))
     assert (found.verdict, found.result_status) == (ReturnVerdict.AUTHENTIC, "8000")
     assert found.result_meaning == RESULT_STATUSES["8000"]
 
 
-def test_a_gbk_app_result_is_checked_over_gbk_bytes() -> None:
+def test_gbk_app_result_is_checked_over_gbk_bytes() -> None:
     pairs = {**PAIRS, "_input_charset": "GBK"}
     assert of_mapi(order_string(pairs, charset="gbk")).verdict is ReturnVerdict.AUTHENTIC
     assert of_mapi(order_string(pairs, charset="utf-8")).reason is Refusal.BAD_SIGNATURE
 
 
 @pytest.mark.parametrize("status", ["6001", "4000", "6002", "99", "1234"])
-def test_a_result_that_carries_nothing_is_unsigned_whatever_its_status(status: str) -> None:
+def test_empty_result_is_unsigned_with_any_status(status: str) -> None:
     for text in (
         f"resultStatus={{{status}}};memo={{}};result={{}}",
         json.dumps({"resultStatus": status, "result": ""}),
@@ -78,12 +78,12 @@ def test_a_result_that_carries_nothing_is_unsigned_whatever_its_status(status: s
         assert found.result_meaning == RESULT_STATUSES.get(status, "not a documented status")
 
 
-def test_a_paid_status_without_a_signature_is_believed_nothing() -> None:
+def test_paid_status_without_a_signature_is_not_authentic() -> None:
     found = of_mapi("resultStatus={9000};memo={};result={}")
     assert found.verdict is ReturnVerdict.UNSIGNED
 
 
-def test_any_change_of_an_app_result_is_refused_and_still_described() -> None:
+def test_changed_app_result_is_refused_with_its_claims() -> None:
     genuine = order_string()
     reordered = order_string().replace('partner="', 'PARTNER="')
     for text in (genuine.replace("25.80", "2.58"), genuine.replace('"true"', '"false"'), reordered):
@@ -95,18 +95,18 @@ def test_any_change_of_an_app_result_is_refused_and_still_described() -> None:
     assert of_mapi(text + genuine[genuine.index("&sign_type=") :]).reason is Refusal.BAD_SIGNATURE
 
 
-def test_an_app_results_algorithm_is_pinned() -> None:
+def test_app_result_with_another_algorithm_is_refused() -> None:
     for sign_type in ("RSA2", "MD5", "rsa", ""):
         assert of_mapi(order_string(sign_type=sign_type)).reason is Refusal.UNSUPPORTED_SIGN_TYPE
 
 
-def test_an_app_result_without_a_signature_at_its_end_is_missing_one() -> None:
+def test_app_result_without_a_signature_is_missing_sign() -> None:
     bare = order_string().partition("&sign_type=")[0]
     for text in (bare, bare + '&sign_type="RSA"', order_string() + "&", order_string() + "\n"):
         assert of_mapi(text).reason is Refusal.MISSING_SIGN
 
 
-def test_an_app_result_names_us_as_partner_or_payee_and_nobody_else() -> None:
+def test_app_result_must_name_the_account_and_no_other_payee() -> None:
     def reason(**changes: str) -> Refusal | None:
         pairs = {name: value for name, value in {**PAIRS, **changes}.items() if value}
         return of_mapi(order_string(pairs)).reason
@@ -120,14 +120,14 @@ def test_an_app_result_names_us_as_partner_or_payee_and_nobody_else() -> None:
     assert of_mapi(order_string(), alipay.mapi(partner=None, seller_id=None)).reason is Refusal.NOT_OURS
 
 
-def test_a_parameter_twice_in_an_app_result_is_refused_even_signed() -> None:
+def test_repeated_parameter_in_a_signed_app_result_is_refused() -> None:
     text = 'total_fee="0.01"&' + "&".join(f'{name}="{value}"' for name, value in PAIRS.items())
     sign = alipay.signature(text.encode(), alipay.rsa_key(bits=1024), "RSA")
     assert of_mapi(f'{text}&sign_type="RSA"&sign="{sign}"').reason is Refusal.DUPLICATE_PARAM
 
 
 @pytest.mark.parametrize("subject", ['a"b', 'a" & "b', 'x"y=z'])
-def test_a_quote_inside_a_value_makes_an_app_result_unreadable(subject: str) -> None:
+def test_quote_in_a_value_makes_an_app_result_unreadable(subject: str) -> None:
     assert of_mapi(order_string({**PAIRS, "subject": subject})).verdict is ReturnVerdict.UNREADABLE
 
 
@@ -155,7 +155,7 @@ def of_cn(text: str, account: Account = CN) -> Return:
     return returns.check(text, account, CN_RING)
 
 
-def test_an_open_platform_result_is_checked_over_the_raw_text_of_its_object() -> None:
+def test_openapi_result_is_checked_over_its_raw_inner_object() -> None:
     odd = (
         '{ "code" : "10000",\n "app_id":"'
         + alipay.APP
@@ -170,7 +170,7 @@ def test_an_open_platform_result_is_checked_over_the_raw_text_of_its_object() ->
     assert of_cn(f"resultStatus={{9000}};memo={{}};result={{{response(INNER)}}}").result_status == "9000"
 
 
-def test_an_open_platform_result_is_refused_for_each_thing_that_is_wrong() -> None:
+def test_openapi_result_is_refused_for_each_fault() -> None:
     cases = {
         response(INNER).replace("9.00", "0.01"): Refusal.BAD_SIGNATURE,
         response(INNER).replace('"9.00",', '"9.00", '): Refusal.BAD_SIGNATURE,
@@ -189,7 +189,7 @@ def test_an_open_platform_result_is_refused_for_each_thing_that_is_wrong() -> No
         assert (found.verdict, found.reason) == (ReturnVerdict.REFUSED, reason), text
 
 
-def test_an_open_platform_result_may_leave_the_payee_out() -> None:
+def test_openapi_result_may_omit_the_payee() -> None:
     without = {name: value for name, value in INNER.items() if name != "seller_id"}
     assert of_cn(response(without)).verdict is ReturnVerdict.AUTHENTIC
     assert of_cn(response(INNER), alipay.openapi(seller_id=None)).verdict is ReturnVerdict.AUTHENTIC
@@ -210,7 +210,7 @@ def test_an_open_platform_result_may_leave_the_payee_out() -> None:
         '{"a_response":{"charset":"utf-7"},"sign":"x","sign_type":"RSA2"}',
     ],
 )
-def test_json_that_is_no_result_is_unreadable(text: str) -> None:
+def test_json_without_a_result_is_unreadable(text: str) -> None:
     assert of_cn(text).verdict is ReturnVerdict.UNREADABLE
 
 
@@ -228,7 +228,7 @@ QUERY: dict[str, str | bytes] = {
 }
 
 
-def test_a_redirects_query_is_a_form_bare_with_its_mark_or_in_its_address() -> None:
+def test_redirect_s_query_is_read_alone_or_from_its_url() -> None:
     query = alipay.form(QUERY, alipay.rsa_key(), "RSA2").decode()
     for text in (
         query,
@@ -241,7 +241,7 @@ def test_a_redirects_query_is_a_form_bare_with_its_mark_or_in_its_address() -> N
         assert found.detail == ""
 
 
-def test_a_redirects_query_is_refused_by_the_rules_of_forms() -> None:
+def test_redirect_s_query_is_refused_by_the_rules_of_forms() -> None:
     def reason(params: dict[str, str | bytes], sign_type: str = "RSA2") -> Refusal | None:
         return of_cn(alipay.form(params, alipay.rsa_key(), sign_type).decode()).reason
 
@@ -253,39 +253,39 @@ def test_a_redirects_query_is_refused_by_the_rules_of_forms() -> None:
     assert of_cn(f"{query}&out_trade_no=OP-2").verdict is ReturnVerdict.UNREADABLE
 
 
-def test_a_website_return_says_that_it_names_nobody() -> None:
+def test_website_return_is_described_as_naming_no_payee() -> None:
     account = alipay.mapi(SignType.MD5, seller_id=None, notify_verify=True)
     query = alipay.form(
         {"out_trade_no": "W-1", "total_fee": "42.50", "currency": "SGD"}, alipay.MD5_SECRET, "MD5"
     ).decode()
     found = returns.check(query, account, alipay.ring(SignType.MD5, alipay.MD5_SECRET))
     assert (found.verdict, found.amount, found.claims["currency"]) == (ReturnVerdict.AUTHENTIC, "42.50", "SGD")
-    assert "names nobody" in found.detail
+    assert "names no payee" in found.detail
 
 
-def test_claims_in_a_charset_that_cannot_be_read_are_not_guessed() -> None:
+def test_undecodable_claims_are_left_out() -> None:
     for charset, value in (("utf-8", b"\xff"), ("utf-7", b"x")):
         query = alipay.form({**QUERY, "charset": charset, "method": value}, alipay.rsa_key(), "RSA2").decode()
         found = of_cn(query)
         assert (found.verdict, found.claims) == (ReturnVerdict.AUTHENTIC, {})
-        assert "cannot be read" in found.detail
+        assert "cannot be decoded" in found.detail
 
 
 @pytest.mark.parametrize(
     "text", ["", " ", "hello", "?", "https://shop.example/return", "a=1&a=2", "resultStatus=9000", "é=1", "\ud800"]
 )
-def test_anything_else_is_unreadable_or_unsigned_and_raises_nothing(text: str) -> None:
+def test_any_other_text_is_unreadable_or_unsigned(text: str) -> None:
     for account, ring in ((MAPI, MAPI_RING), (CN, CN_RING)):
         assert returns.check(text, account, ring).verdict in (ReturnVerdict.UNREADABLE, ReturnVerdict.UNSIGNED)
 
 
-def test_antom_signs_no_return_and_nothing_endless_is_read() -> None:
+def test_return_of_antom_or_of_excessive_length_is_unreadable() -> None:
     assert returns.check("a=1", alipay.antom(), CN_RING).verdict is ReturnVerdict.UNREADABLE
     assert of_cn("a=" + "x" * 70_000).verdict is ReturnVerdict.UNREADABLE
 
 
 @given(st.text(max_size=60))
-def test_no_text_makes_the_checker_raise_or_believe(text: str) -> None:
+def test_no_arbitrary_text_raises_or_is_authentic(text: str) -> None:
     for start in ("", "resultStatus={9000};memo={};result={", '{"a_response":', 'a="', "https://"):
         assert of_cn(start + text).verdict is not ReturnVerdict.AUTHENTIC
         assert of_mapi(start + text).verdict is not ReturnVerdict.AUTHENTIC

@@ -1,4 +1,4 @@
-"""One timer for all: nobody takes longer than allowed, and nobody else's cancellation is taken for ours."""
+"""Overdue tasks are cancelled in time, and other cancellations are not mistaken for an expiry."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from ingest.http.deadlines import SWEEP_S, Deadlines
 
 
-async def test_a_task_that_is_overdue_is_ended_in_time_and_the_others_go_on() -> None:
+async def test_overdue_task_is_cancelled_in_time_and_others_continue() -> None:
     deadlines = Deadlines(limit_s=0.2)
     deadlines.start()
     loop = asyncio.get_running_loop()
@@ -25,7 +25,7 @@ async def test_a_task_that_is_overdue_is_ended_in_time_and_the_others_go_on() ->
     deadlines.stop()
 
 
-async def test_a_cancellation_by_somebody_else_is_not_ours() -> None:
+async def test_cancellation_from_elsewhere_is_not_an_expiry() -> None:
     deadlines = Deadlines(limit_s=10)
     task = asyncio.get_running_loop().create_task(asyncio.sleep(5))
     deadlines.watch(task, 0.0)
@@ -36,7 +36,7 @@ async def test_a_cancellation_by_somebody_else_is_not_ours() -> None:
     assert not deadlines.has_expired(task)
 
 
-async def test_what_is_released_is_forgotten() -> None:
+async def test_released_task_is_not_cancelled() -> None:
     deadlines = Deadlines(limit_s=SWEEP_S)
     deadlines.start()
     task = asyncio.get_running_loop().create_task(asyncio.sleep(3 * SWEEP_S))

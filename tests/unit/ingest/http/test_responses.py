@@ -1,4 +1,4 @@
-"""What the sender reads, to the byte."""
+"""The answers, byte for byte."""
 
 import json
 
@@ -21,13 +21,13 @@ def subclasses() -> list[type[Refused]]:
     return [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Refused)][1:]
 
 
-def test_a_form_is_answered_with_the_one_word_that_alipay_reads() -> None:
+def test_form_is_answered_with_success_as_plain_text() -> None:
     answer = responses.success(SHOP)
     assert (answer.status, answer.body) == (200, b"success")
     assert answer.head.startswith(b"HTTP/1.1 200 OK\r\nServer: alipay-notify\r\nContent-Type: text/plain\r\n")
 
 
-def test_antom_is_answered_in_json_with_the_account_s_own_client_id() -> None:
+def test_antom_is_answered_in_json_with_the_account_s_client_id() -> None:
     answer = responses.success(HK)
     assert json.loads(answer.body)["result"] == {
         "resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success"
@@ -38,7 +38,7 @@ def test_antom_is_answered_in_json_with_the_account_s_own_client_id() -> None:
 
 @pytest.mark.parametrize("kind", subclasses())
 @pytest.mark.parametrize("family", [*Family, None])
-def test_every_refusal_has_its_fixed_text_in_every_family(family: Family | None, kind: type[Refused]) -> None:
+def test_every_refusal_has_a_fixed_answer_in_every_family(family: Family | None, kind: type[Refused]) -> None:
     answer = responses.refusals(family)[kind.status]
     if family is not Family.ANTOM:
         assert answer.body == b"fail"
@@ -49,6 +49,6 @@ def test_every_refusal_has_its_fixed_text_in_every_family(family: Family | None,
     assert (b"Retry-After: 60\r\n" in answer.head) == (kind.status == 503)
 
 
-def test_nothing_is_ever_answered_with_500() -> None:
+def test_no_refusal_is_answered_500() -> None:
     assert len(subclasses()) == 12
     assert not [kind for kind in subclasses() if kind.status >= 500 and kind.status != 503]

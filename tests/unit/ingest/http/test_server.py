@@ -21,7 +21,7 @@ from ingest.recent_refusals import RecentRefusals
 from ingest.settings import ReceiverSettings
 from schemas import accounts
 from schemas.record_format import Record
-from tests.support.recording_logger import RecordingLogger
+from tests.support.fakes import MemoryLogger
 from tests.support.waiting import until
 from tests.unit.ingest.test_receive import BODY, KEY
 
@@ -53,7 +53,7 @@ class Harness:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.log = Log()
-        self.logger = RecordingLogger()
+        self.logger = MemoryLogger()
         self.registry = CollectorRegistry()
 
     def serving(self, **changes: float) -> AbstractAsyncContextManager[Receiver]:
@@ -154,7 +154,7 @@ async def test_unexpected_exception_is_answered_503_and_logged_with_its_tracebac
         answer = await answer_of(reader)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert answer.endswith(b"\r\n\r\nfail")
-    assert ("fault of ours", harness.log.error) in [
+    assert ("unexpected exception", harness.log.error) in [
         (event, fields.get("error")) for event, fields in harness.logger.lines
     ]
 
@@ -165,8 +165,8 @@ async def test_append_is_finished_after_the_sender_has_left(harness: Harness) ->
         async with connected(receiver) as (_, writer):
             writer.write(REQUEST)
             await until(lambda: harness.log.appends)
-            (connection,) = receiver._roster._open
-        await until(lambda: connection not in receiver._roster._open)
+            (connection,) = receiver._connections._open
+        await until(lambda: connection not in receiver._connections._open)
         harness.log.may_go_on.set()
         await until(lambda: harness.counted("gone"))
         assert len(harness.log.records) == 1
