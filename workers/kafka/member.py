@@ -232,54 +232,25 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
 
     async def _seek_to_start(self) -> None:
         """Seek each assigned partition to its start offset. Do nothing if a rebalance has happened meanwhile."""
-        epoch, partitions = self.epoch, sorted(self.assigned or ())
+        epoch, keys = self.epoch, [self._partition(partition) for partition in sorted(self.assigned or ())]
         try:
             async with asyncio.timeout(self._limits.seek_s):
-                states = await self._partition_states(partitions) if partitions else []
+                states = await _partition_states(self._client, self._last_settled, keys) if keys else []
             if epoch != self.epoch:
                 return
             starts = [start_offset.start(each, accept_loss=self._accept_loss) for each in states]
-            for each, begin in zip(states, starts, strict=True):
-                self._client.seek(self._partition(each.partition), begin.offset)
-                self._client.resume(self._partition(each.partition))
+            for key, begin in zip(keys, starts, strict=True):
+                self._client.seek(key, begin.offset)
+                self._client.resume(key)
         except (KafkaError, OSError, TimeoutError) as error:
             raise KafkaUnreachable(f"cannot find the start offsets: {_describe(error)}") from error
         self._next = {each.partition: begin.offset for each, begin in zip(states, starts, strict=True)}
         self._settled = {each.partition: last for each in states if (last := each.settled_before) is not None}
         self._lag.restart(committed=self._next, ends={each.partition: each.end for each in states})
         self._has_start_offsets = True
-        for partition, begin in zip(partitions, starts, strict=True):
+        for key, begin in zip(keys, starts, strict=True):
             if begin.rewound_from is not None:
-                self._observer.rewound(partition, committed=begin.rewound_from, to=begin.offset)
-
-    async def _partition_states(self, partitions: Sequence[int]) -> list[start_offset.PartitionState]:
-        keys = [self._partition(partition) for partition in partitions]
-        firsts, ends = await self._client.beginning_offsets(keys), await self._client.end_offsets(keys)
-        # One after the other: if one of several concurrent requests fails, aiokafka repeats the others forever.
-        committed = [await self._client.committed(each) for each in keys]
-        settled = [await self._last_settled(partition) for partition in partitions]
-        gaps = [
-            await self._gap_below(partition, offset) for partition, offset in zip(partitions, committed, strict=True)
-        ]
-        return [
-            start_offset.PartitionState(
-                partition=each.partition,
-                committed=group,
-                settled=store,
-                first=firsts[each],
-                end=ends[each],
-                gap_from=gap,
-            )
-            for each, group, store, gap in zip(keys, committed, settled, gaps, strict=True)
-        ]
-
-    async def _gap_below(self, partition: int, committed: int | None) -> int | None:
-        """Return the offset after the last disposition below the committed offset; `None` if there is no gap."""
-        if not committed:
-            return None
-        last = await self._last_settled(partition, below=committed)
-        upto = 0 if last is None else last + 1
-        return upto if upto < committed else None
+                self._observer.rewound(key.partition, committed=begin.rewound_from, to=begin.offset)
 
     def _log_records(self, found: Fetched, max_records: int) -> list[LogRecord]:
         batch: list[LogRecord] = []
@@ -347,6 +318,37 @@ class UndecodableRecord(Struct, frozen=True):
     key: None = None
     value: None = None
     headers: tuple[tuple[str, bytes], ...] = ()
+
+
+async def _partition_states(
+    client: GroupClient, last_settled: LastSettled, keys: Sequence[TopicPartition]
+) -> list[start_offset.PartitionState]:
+    """Ask group, log and store for the offsets that decide where to start."""
+    firsts, ends = await client.beginning_offsets(keys), await client.end_offsets(keys)
+    # One after the other: if one of several concurrent requests fails, aiokafka repeats the others forever.
+    committed = [await client.committed(key) for key in keys]
+    settled = [await last_settled(key.partition) for key in keys]
+    gaps = [await _gap_below(last_settled, key.partition, offset) for key, offset in zip(keys, committed, strict=True)]
+    return [
+        start_offset.PartitionState(
+            partition=key.partition,
+            committed=group,
+            settled=store,
+            first=firsts[key],
+            end=ends[key],
+            gap_from=gap,
+        )
+        for key, group, store, gap in zip(keys, committed, settled, gaps, strict=True)
+    ]
+
+
+async def _gap_below(last_settled: LastSettled, partition: int, committed: int | None) -> int | None:
+    """Return the offset after the last disposition below the committed offset; `None` if there is no gap."""
+    if not committed:
+        return None
+    last = await last_settled(partition, below=committed)
+    upto = 0 if last is None else last + 1
+    return upto if upto < committed else None
 
 
 def _log_record(partition: int, record: Any) -> LogRecord:
