@@ -15,6 +15,8 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from schemas.form import BODY_BYTES_MAX
+
 PREFIX = "ALIPAY_NOTIFY_"
 
 KEEPALIVE_BEHIND_LOAD_BALANCER_S = 65.0  # above the balancer's own idle time, so that it closes first
@@ -85,7 +87,7 @@ class ReceiverSettings(Settings):
 
     in_flight_max: int = Field(512, ge=1, description="Requests in progress; further ones are answered 503.")
     in_flight_bytes_max: int = Field(
-        32 << 20, ge=64 << 10, description="Bytes of all request bodies in progress; beyond that, 503."
+        32 << 20, ge=BODY_BYTES_MAX, description="Bytes of all request bodies in progress; beyond that, 503."
     )
     connections_max: int = Field(2000, ge=1, description="Open connections; beyond that, idle ones are closed.")
     backlog: int = Field(2048, ge=1, description="Connections that the kernel queues until they are accepted.")

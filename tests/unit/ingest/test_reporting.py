@@ -47,7 +47,7 @@ def reporting(
     )
 
 
-def ended(*, known: bool = True, method: str = "POST", body: bytes | None = None) -> FinishedRequest:
+def finished(*, known: bool = True, method: str = "POST", body: bytes | None = None) -> FinishedRequest:
     return FinishedRequest(account=SHOP if known else None, method=method, status=400, began_s=0.0, body=body)
 
 
@@ -91,7 +91,7 @@ def test_refusal_is_counted_kept_for_the_console_and_logged(
     registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals
 ) -> None:
     body = b"out_trade_no=O-9&sign=x"
-    reporting(registry, logger, recent).refused(Unauthentic(Refusal.BAD_SIGNATURE), ended(body=body))
+    reporting(registry, logger, recent).refused(Unauthentic(Refusal.BAD_SIGNATURE), finished(body=body))
     assert received(registry) == {("s", "bad_signature"): 1}
     labels = {"account": "s", "reason": "bad_signature"}
     assert registry.get_sample_value("alipay_notify_signature_failures_total", labels) == 1
@@ -104,7 +104,7 @@ def test_flood_of_refusals_is_counted_completely_and_logged_in_part(
 ) -> None:
     reporter = reporting(registry, logger, recent)
     for _ in range(50):
-        reporter.refused(Malformed(Refusal.MALFORMED), ended())
+        reporter.refused(Malformed(Refusal.MALFORMED), finished())
     assert received(registry) == {("s", "malformed"): 50}
     assert len(logger.lines) == 2
 
@@ -114,7 +114,7 @@ def test_unknown_account_or_method_makes_no_new_label(
 ) -> None:
     reporter = reporting(registry, logger, recent)
     for method in ("BREW", "MELT"):
-        reporter.refused(NoSuchAccount(Refusal.UNKNOWN_ACCOUNT), ended(known=False, method=method))
+        reporter.refused(NoSuchAccount(Refusal.UNKNOWN_ACCOUNT), finished(known=False, method=method))
     assert received(registry) == {("unknown", "unknown_account"): 2}
     labels = {"http_request_method": "_OTHER", "http_route": "/notify/{account}", "http_response_status_code": "400"}
     assert registry.get_sample_value("http_server_request_duration_seconds_count", labels) == 2

@@ -1,0 +1,67 @@
+"""Idle connections are closed if there are too many, and never all at once."""
+
+from typing import cast
+
+from ingest.http.connection import EVICTED_PART, Connection, OpenConnections
+
+
+class FakeConnection:
+    def __init__(self, *, is_idle: bool = True, has_sent_request: bool = False) -> None:
+        self.is_idle = is_idle
+        self.has_sent_request = has_sent_request
+        self.is_closed = False
+
+    def force_close(self) -> None:
+        self.is_closed = True
+
+
+def join(connections: OpenConnections, connection: FakeConnection) -> bool:
+    return connections.join(cast(Connection, connection))
+
+
+def full_of(*members: FakeConnection) -> OpenConnections:
+    connections = OpenConnections(connections_max=len(members))
+    assert all(join(connections, member) for member in members)
+    return connections
+
+
+def test_new_connection_replaces_the_oldest_idle_one() -> None:
+    busy, oldest, newer = FakeConnection(is_idle=False), FakeConnection(), FakeConnection()
+    assert join(full_of(busy, oldest, newer), FakeConnection())
+    assert (busy.is_closed, oldest.is_closed, newer.is_closed) == (False, True, False)
+
+
+def test_connection_without_any_request_is_closed_before_one_of_the_load_balancer() -> None:
+    balancer, stranger = FakeConnection(has_sent_request=True), FakeConnection()
+    connections = full_of(balancer, stranger)
+    assert join(connections, FakeConnection(is_idle=False))
+    assert (balancer.is_closed, stranger.is_closed) == (False, True)
+    assert join(connections, FakeConnection(is_idle=False))
+    assert balancer.is_closed, "if no other connection is idle"
+
+
+def test_new_connection_is_refused_if_no_connection_is_idle() -> None:
+    busy = [FakeConnection(is_idle=False) for _ in range(3)]
+    connections = full_of(*busy)
+    assert not join(connections, FakeConnection())
+    assert not any(connection.is_closed for connection in busy)
+    connections.leave(cast(Connection, busy[0]))
+    assert join(connections, FakeConnection())
+
+
+def test_a_twentieth_of_the_idle_connections_is_closed_at_a_time() -> None:
+    idle = [FakeConnection() for _ in range(3 * EVICTED_PART)]
+    connections = full_of(*idle)
+    for _ in range(3):
+        assert join(connections, FakeConnection(is_idle=False))
+    assert [connection.is_closed for connection in idle] == [True] * 3 + [False] * (len(idle) - 3)
+    assert join(connections, FakeConnection(is_idle=False))
+    assert sum(connection.is_closed for connection in idle) == 6
+
+
+def test_closed_connection_may_leave_again_when_its_socket_is_gone() -> None:
+    idle = FakeConnection()
+    connections = full_of(idle)
+    assert join(connections, FakeConnection(is_idle=False))
+    connections.leave(cast(Connection, idle))
+    assert not join(connections, FakeConnection())
