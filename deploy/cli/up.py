@@ -98,6 +98,6 @@ async def _engine(settings: EmbeddedSettings, log_writer: LogWriter) -> None:
 async def _demo(settings: EmbeddedSettings, log_writer: LogWriter) -> None:
     from deploy.embedded import demo
 
-    await demo.until_told(
+    await demo.run_until_signal(
         settings, log_writer, DEMO_DIR if settings.data_dir == DEMO_DIR / "engine" else settings.data_dir
     )

@@ -1,14 +1,14 @@
-"""`up --demo`: the engine with a simulated Alipay beside it, which keeps it busy until both are stopped.
+"""`up --demo`: the engine with a simulated Alipay beside it, which sends to it until both are stopped.
 
-The sandbox's world comes first, since its accounts are the engine's configuration; its gateway has to know the public
-address for that, so the public port is chosen before. The sandbox itself starts once the engine answers.
+First the ports are chosen, because the sandbox's accounts need the engine's public address. Then the sandbox's world is
+created, because its accounts are the engine's configuration. The sandbox itself starts once the engine answers.
 """
 
 import asyncio
 import shutil
 import socket
 import sys
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from random import SystemRandom
 
@@ -32,15 +32,15 @@ NAME = "alipay-notify"
 SANDBOX_PORT = 8089
 WORLD = "world"
 DEFAULT_ADMIN = "http://127.0.0.1:9464"
-DEMO_WORLD = Path(".demo/world")  # where `trigger` looks by itself
-TIME_SCALE = 120.0  # Alipay's first retry, four minutes in life, comes after two seconds
+DEMO_WORLD = Path(".demo/world")  # the default of `trigger`
+TIME_SCALE = 120.0  # Alipay's first retry, after four minutes in reality, follows after two seconds
 
 
-async def until_told(settings: EmbeddedSettings, lines: LogWriter, directory: Path) -> None:
-    """Run both until a signal comes. The world and its keys are kept in `directory` and used again the next time.
+async def run_until_signal(settings: EmbeddedSettings, log_writer: LogWriter, directory: Path) -> None:
+    """Run engine and sandbox until a signal arrives. The world and its keys stay in `directory` for the next run.
 
     Raises:
-        FileNotUsable: the data directory is in real use.
+        FileNotUsable: the data directory belongs to a real engine.
     """
     _check_own(settings.data_dir, directory / WORLD)
     settings = settings.model_copy(
@@ -55,36 +55,42 @@ async def until_told(settings: EmbeddedSettings, lines: LogWriter, directory: Pa
         directory / WORLD, gateway_url=server.url_of(gateway), notify_base=f"http://{settings.host}:{settings.port}"
     )
     settings = settings.model_copy(update={"accounts": world.accounts_file})
-    playing: list[asyncio.Task[None]] = []
-    sandboxes: list[SandboxServer] = []
+    async with AsyncExitStack() as stack:
 
-    async def started(engine: EmbeddedEngine) -> None:
-        sandbox = SandboxServer(
-            world, sock=gateway, admin_url=engine.admin_url, request_url=requests.redirect_url, time_scale=TIME_SCALE
-        )
-        await sandbox.start()
-        sandboxes.append(sandbox)
-        playing.append(asyncio.create_task(demo.keep_busy(sandbox, chance=SystemRandom())))
-        typer.echo(
-            process.ready_line(
-                public=engine.public_url, admin=engine.admin_url, sandbox=sandbox.url, shop=f"{sandbox.url}/shop"
+        async def started(engine: EmbeddedEngine) -> None:
+            sandbox = SandboxServer(
+                world,
+                sock=gateway,
+                admin_url=engine.admin_url,
+                request_url=requests.redirect_url,
+                time_scale=TIME_SCALE,
             )
-        )
-        Console(stderr=True, highlight=False).print(where(engine, sandbox.url, world.directory), soft_wrap=True)
+            await sandbox.start()
+            stack.push_async_callback(sandbox.stop)
+            traffic = asyncio.create_task(demo.keep_busy(sandbox, chance=SystemRandom()))
+            stack.push_async_callback(_cancel, traffic)
+            typer.echo(
+                process.ready_line(
+                    public=engine.public_url, admin=engine.admin_url, sandbox=sandbox.url, shop=f"{sandbox.url}/shop"
+                )
+            )
+            Console(stderr=True, highlight=False).print(welcome(engine, sandbox.url, world.directory), soft_wrap=True)
 
-    try:
-        await process.run_until_signal(lambda registry: up.running(settings, lines, registry), lines, started)
-    finally:
-        for task in playing:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        for sandbox in sandboxes:
-            await sandbox.stop()
+        await process.run_until_signal(lambda registry: up.running(settings, log_writer, registry), log_writer, started)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def _check_own(data_dir: Path, world: Path) -> None:
-    """An environment that names the directory of a real engine must not have play money booked into it."""
+    """Return if the data directory is new, or a demo made it: play money must not get into a real engine's files.
+
+    Raises:
+        FileNotUsable: a real engine's files are in it.
+    """
     if (data_dir / JOURNAL).exists() and not world.exists():
         raise FileNotUsable(
             f"{data_dir} holds an engine's files that no demo made: give the demo a directory of its own"
@@ -92,7 +98,7 @@ def _check_own(data_dir: Path, world: Path) -> None:
 
 
 def free_port(host: str, wanted: int) -> int:
-    """The wanted port where nobody has it, else any free one."""
+    """Return the wanted port if it is free, else any free one."""
     for port in (wanted, 0):
         with suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -102,28 +108,28 @@ def free_port(host: str, wanted: int) -> int:
     return wanted
 
 
-def where(engine: EmbeddedEngine, sandbox_url: str, world: Path) -> str:
-    """Where to look, and what to type: lines that a terminal of eighty columns and a log both show whole."""
-    program = escape(called(Path(sys.argv[0])))
+def welcome(engine: EmbeddedEngine, sandbox_url: str, world: Path) -> str:
+    """The addresses and the commands to try, for a terminal of eighty columns or a log."""
+    program = escape(command_name(Path(sys.argv[0])))
     admin = f" --admin {engine.admin_url}"
     directory = "" if world == DEMO_WORLD else f" --dir {escape(str(world))}"
     return f"""
 [bold]alipay-notify is running, and a simulated Alipay is sending to it.[/]
 
   [bold]shop[/]     {sandbox_url}/shop   buy something, see it turn PAID
-  [bold]console[/]  {engine.admin_url}/       every payment, and all of it
+  [bold]console[/]  {engine.admin_url}/       every payment, with its history
   [bold]sandbox[/]  {sandbox_url}/       play a scenario yourself
   [bold]metrics[/]  {engine.admin_url}/metrics
 
   {program} held list{"" if engine.admin_url == DEFAULT_ADMIN else admin}
   {program} trigger wrong_amount{directory}{admin}
 
-Ctrl-C ends it. Its log follows: a line for each notification, and what it did.
+Ctrl-C ends it. Its log follows: a line for each notification and its effect.
 """
 
 
-def called(started_as: Path) -> str:
-    """How a person types the program's name here: the name alone only where the shell would find this very program."""
+def command_name(started_as: Path) -> str:
+    """The command to type here: the name alone if the shell finds this program by it, else its path."""
     if started_as.name != NAME:
         return NAME
     found = shutil.which(NAME)

@@ -1,11 +1,12 @@
-"""The engine's data directory: its lock, its two files, and whether they belong together.
+"""The engine's data directory: its lock, its two files, and the check that they belong together.
 
     lock                one engine at a time
     journal.sqlite3     every acknowledged record
-    orders.sqlite3      every disposition, and the cursor: how far the journal is settled
+    orders.sqlite3      every disposition, and the cursor: the offset up to which records have their dispositions
 
-The two are backed up and restored apart, so they may disagree. A store that is behind is the normal case after a crash:
-the journal is read on from its cursor. Everything else means that something was lost, and the start is refused.
+The files may be backed up and restored separately, so they may disagree. A store that is behind the journal is normal
+after a crash: the worker reads on from the cursor. Any other difference means that records were lost; then the start is
+refused.
 """
 
 import os
@@ -24,11 +25,11 @@ from workers.errors import InfrastructureDown
 JOURNAL = "journal.sqlite3"
 STORE = "orders.sqlite3"
 
-START_BYTES_MIN = 512 * 1024  # the two files with their tables, each once more in its log, and the logs' indexes
+START_BYTES_MIN = 512 * 1024  # both files with their tables, the same again in their logs, and the logs' indexes
 
 
-class Opened(Struct, frozen=True):
-    """The engine's two open files, and the offset behind which the journal is to be read."""
+class EngineFiles(Struct, frozen=True):
+    """The two open files, and the offset after which the worker reads the journal."""
 
     journal: Journal
     store: SqliteOrderStore
@@ -36,31 +37,31 @@ class Opened(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def opened(
+async def open_files(
     directory: Path, *, now_ms: Callable[[], int], limits: JournalLimits | None = None
-) -> AsyncIterator[Opened]:
-    """The directory's files, created where there are none yet, and closed at the end.
+) -> AsyncIterator[EngineFiles]:
+    """Lock the directory and open its files; create them in a new one. Close and unlock all at the end.
 
     Raises:
-        AlreadyRunning: another process has the directory.
+        AlreadyRunning: another process uses the directory.
         FileNotUsable, Damaged: the files cannot be used, or do not belong together.
-        InfrastructureDown: they cannot be opened now, or the disk has no room for them.
+        InfrastructureDown: the files cannot be opened now, or the disk is full.
     """
     async with AsyncExitStack() as stack:
         has_store = _prepare(stack, directory)
-        # A store without its journal is refused: a new journal would hand out offsets that are settled already.
+        # A store without its journal is refused: a new journal would give out offsets that have dispositions already.
         journal = await Journal.open(directory / JOURNAL, now_ms=now_ms, create=not has_store, limits=limits)
         stack.push_async_callback(journal.close)
-        # The store comes second, so one that is missing beside a used journal was there once.
+        # The store is created after the journal. So if the journal has records and the store is missing, it was lost.
         store = await SqliteOrderStore.open(directory / STORE, now_ms=now_ms, create=journal.last == 0)
         stack.push_async_callback(store.close)
         cursor = await store.cursor()
         check_agreement(directory, journal, cursor)
-        yield Opened(journal, store, cursor)
+        yield EngineFiles(journal, store, cursor)
 
 
 def _prepare(stack: AsyncExitStack, directory: Path) -> bool:
-    """Make and lock the directory; whether there is a store in it."""
+    """Create and lock the directory. Return whether it holds a store."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_room(directory)
@@ -68,16 +69,16 @@ def _prepare(stack: AsyncExitStack, directory: Path) -> bool:
         return (directory / STORE).exists()
     except OSError as error:
         raise FileNotUsable(
-            f"the data directory {directory} cannot be used: {error.strerror or error}. Name one that this user may "
-            "write to with --data-dir or ALIPAY_NOTIFY_DATA_DIR"
+            f"the data directory {directory} cannot be used: {error.strerror or error}. Set --data-dir or "
+            "ALIPAY_NOTIFY_DATA_DIR to a directory that this user may write to"
         ) from error
 
 
 def _check_room(directory: Path) -> None:
-    """Returns where the disk has room for a start, since what SQLite says of one that has not is "I/O error".
+    """Return if the disk has room for a start. On a full disk, SQLite itself would only report an I/O error.
 
     Raises:
-        InfrastructureDown: it has not; it says where, and how many bytes are missing.
+        InfrastructureDown: the disk is full; the message names the directory and the missing bytes.
     """
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize
@@ -89,19 +90,19 @@ def _check_room(directory: Path) -> None:
 
 
 def check_agreement(directory: Path, journal: Journal, cursor: int) -> None:
-    """Returns where the journal can be read on from the cursor.
+    """Return if the journal has every record after the cursor.
 
     Raises:
-        FileNotUsable: it cannot; it says which records are missing.
+        FileNotUsable: some are missing; the message names them and the file to restore.
     """
     if cursor > journal.last:
         raise FileNotUsable(
-            f"{directory / JOURNAL} ends at record {journal.last}, and {STORE} has settled records up to {cursor}: "
-            f"the journal has lost records {journal.last + 1} to {cursor}. Restore the later copy of it"
+            f"{directory / JOURNAL} ends at record {journal.last}, and {STORE} has dispositions up to {cursor}: "
+            f"the journal has lost records {journal.last + 1} to {cursor}. Restore a later copy of it"
         )
     if journal.first > cursor + 1:
         raise FileNotUsable(
-            f"{directory / STORE} has settled records up to {cursor}, and {JOURNAL} begins at record {journal.first}: "
+            f"{directory / STORE} has dispositions up to {cursor}, and {JOURNAL} begins at record {journal.first}: "
             f"records {cursor + 1} to {journal.first - 1} were pruned and have no disposition. "
             "Restore a later copy of the store"
         )

@@ -1,9 +1,7 @@
-"""The engine's housekeeping beside its work: gauges, lag, pruning, checkpoints when idle. Each is a small loop.
+"""The engine's small loops beside its work: lag, gauges, probes after trouble, pruning, checkpoints when idle.
 
-What the engine's files need from time to time: old rows pruned, the log emptied when idle, trouble found to be over.
-
-None of it is a guarantee, and all of it waits for a moment when it is in nobody's way: each piece is small, since
-appends and settlements wait on the same threads meanwhile.
+None of them is part of a guarantee. Each piece of their work is short, because appends and settlements wait for the
+same threads.
 """
 
 import asyncio
@@ -12,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from deploy.embedded import journal, store
-from deploy.embedded.directory import Opened
+from deploy.embedded.directory import EngineFiles
 from deploy.embedded.source import JournalSource
 from deploy.embedded.sqlite import SqliteDatabase
 from deploy.process import Chore
@@ -25,37 +23,40 @@ LOOK_EVERY_S = 1.0
 
 
 def housekeeping(
-    opened: Opened, *, source: JournalSource, metrics: WorkerMetrics, now_ms: Callable[[], int]
+    files: EngineFiles, *, source: JournalSource, metrics: WorkerMetrics, now_ms: Callable[[], int]
 ) -> list[Chore]:
-    """The small loops, not yet running."""
+    """Return the loops, not yet running."""
     return [
-        partial(_watch_lag, opened, source, metrics, now_ms),
-        partial(metrics.keep_fresh, opened.store),
-        partial(probe, opened),
-        partial(prune, opened, now_ms),
-        partial(truncate, opened),
+        partial(_watch_lag, files, source, metrics, now_ms),
+        partial(metrics.keep_fresh, files.store),
+        partial(probe, files),
+        partial(prune, files, now_ms),
+        partial(truncate, files),
     ]
 
 
-async def _watch_lag(opened: Opened, source: JournalSource, metrics: WorkerMetrics, now_ms: Callable[[], int]) -> None:
-    """Behind by how much: in records, and in the age of the oldest that has no disposition."""
+async def _watch_lag(
+    files: EngineFiles, source: JournalSource, metrics: WorkerMetrics, now_ms: Callable[[], int]
+) -> None:
+    """Report the lag: in records, and as the age of the oldest record without a disposition."""
     behind_since_ms: int | None = None
-    settled = -1
+    last_committed = -1
     while True:
-        lag = opened.journal.last - source.committed
+        lag = files.journal.last - source.committed
         if lag == 0:
             behind_since_ms = None
-        elif behind_since_ms is None or source.committed != settled:
-            behind_since_ms = await _age(opened, source.committed, now_ms)
-        settled = source.committed
+        elif behind_since_ms is None or source.committed != last_committed:
+            behind_since_ms = await _received_at_ms(files, source.committed, now_ms)
+        last_committed = source.committed
         seconds = 0.0 if behind_since_ms is None else max(0, now_ms() - behind_since_ms) / 1000
         metrics.lag(messages=lag, seconds=seconds)
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def _age(opened: Opened, committed: int, now_ms: Callable[[], int]) -> int:
+async def _received_at_ms(files: EngineFiles, committed: int, now_ms: Callable[[], int]) -> int:
+    """When the first record after this offset was received; now, if that cannot be read."""
     with contextlib.suppress(InfrastructureDown, BadRecord, NewerRecord):
-        oldest = await opened.journal.read(committed, 1)
+        oldest = await files.journal.read(committed, 1)
         if oldest:
             return record_format.decode(oldest[0].record, received_at_ms=now_ms()).received_at_ms
     return now_ms()
@@ -66,52 +67,54 @@ PRUNE_EVERY_S = 60.0
 BETWEEN_PRUNES_S = 0.2
 TRUNCATE_EVERY_S = 15.0
 IDLE_S = 5.0  # without an append
-LOG_BYTES_WORTH_IT = 4 * 1024 * 1024
-JOURNAL_KEPT_MS = 14 * 86_400_000  # outlives Alipay's re-sending and any replay
-EVENTS_KEPT_MS = 30 * 86_400_000  # as long as the topic would keep them
+LOG_BYTES_MIN = 4 * 1024 * 1024
+JOURNAL_KEPT_MS = 14 * 86_400_000  # longer than Alipay sends again, and than any replay reaches back
+EVENTS_KEPT_MS = 30 * 86_400_000  # as long as an event topic would keep them
 
 
-async def probe(opened: Opened, *, every_s: float = PROBE_EVERY_S) -> None:
-    """Find out when trouble is over: an engine in trouble is not ready, gets no work, and would never learn."""
+async def probe(files: EngineFiles, *, every_s: float = PROBE_EVERY_S) -> None:
+    """Write to a file in trouble, to find out when the trouble is over. An engine in trouble is not ready and gets no
+    requests, so without the probe it would never find out."""
     while True:
         await asyncio.sleep(every_s)
-        for database in databases(opened):
+        for database in databases(files):
             if database.trouble is not None:
                 with contextlib.suppress(InfrastructureDown):
                     await database.probe()
 
 
-async def prune(opened: Opened, now_ms: Callable[[], int], *, every_s: float = PRUNE_EVERY_S) -> None:
-    """Delete settled records and sent events that are old enough."""
+async def prune(files: EngineFiles, now_ms: Callable[[], int], *, every_s: float = PRUNE_EVERY_S) -> None:
+    """Delete old records that have a disposition, and old events that are sent."""
     while True:
-        with contextlib.suppress(InfrastructureDown):  # the loops that need the files say so
+        with contextlib.suppress(InfrastructureDown):  # reported by the loops that need the files
             await _exhaust(
-                lambda: opened.journal.prune(older_than_ms=now_ms() - JOURNAL_KEPT_MS), journal.PRUNE_ROWS_MAX
+                lambda: files.journal.prune(older_than_ms=now_ms() - JOURNAL_KEPT_MS), journal.PRUNE_ROWS_MAX
             )
             await _exhaust(
-                lambda: opened.store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS), store.PRUNE_ROWS_MAX
+                lambda: files.store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS), store.PRUNE_ROWS_MAX
             )
         await asyncio.sleep(every_s)
 
 
 async def _exhaust(prune_some: Callable[[], Awaitable[int]], rows_max: int) -> None:
-    while await prune_some() == rows_max:  # noqa: ASYNC110 - there is more, and others have their turn first
+    while await prune_some() == rows_max:  # noqa: ASYNC110 - pauses between pieces, so that appends get their turn
         await asyncio.sleep(BETWEEN_PRUNES_S)
 
 
-async def truncate(opened: Opened, *, every_s: float = TRUNCATE_EVERY_S, idle_s: float = IDLE_S) -> None:
-    """Empty the write-ahead logs while nobody appends: the next start has less to recover, a copy less to miss."""
+async def truncate(files: EngineFiles, *, every_s: float = TRUNCATE_EVERY_S, idle_s: float = IDLE_S) -> None:
+    """Empty large write-ahead logs while there are no appends: the next start has less to recover, and a copy of the
+    database file alone lacks less."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(every_s)
-        if loop.time() - opened.journal.appended_at < idle_s:
+        if loop.time() - files.journal.appended_at < idle_s:
             continue
-        for database in databases(opened):
-            if database.log_bytes() >= LOG_BYTES_WORTH_IT:
+        for database in databases(files):
+            if database.log_bytes() >= LOG_BYTES_MIN:
                 with contextlib.suppress(InfrastructureDown):
                     await database.truncate_log()
 
 
-def databases(opened: Opened) -> tuple[SqliteDatabase, SqliteDatabase]:
-    """The engine's two files."""
-    return opened.journal.database, opened.store.database
+def databases(files: EngineFiles) -> tuple[SqliteDatabase, SqliteDatabase]:
+    """Return the engine's two files."""
+    return files.journal.database, files.store.database

@@ -1,11 +1,10 @@
 """The log of the one-machine engine: `append` returns after the commit that holds the record.
 
-Appends that come while a commit is under way wait together and share the next one, so a commit costs its fsync once
-for all of them. What was committed is also kept in memory, up to a limit, until the worker has taken it: usually
-nothing is read back.
+Appends that arrive during a commit wait together and share the next one, and with it its fsync. Committed records also
+stay in memory, up to a limit, until the worker has processed them: usually none is read back.
 
-An append that fails is *unknown*, not undone: the record may be there, and then it has a disposition like every other.
-The sender was not told `success`, sends again, and the second one is a duplicate.
+An append that fails is *unknown*, not undone: the record may be written, and then it gets a disposition like every
+other. The sender did not get `success` and sends again; the second record is a duplicate.
 """
 
 import asyncio
@@ -28,11 +27,11 @@ from workers.settlement.plan import LogRecord, Position
 APPLICATION_ID = 0x414E4A31
 PARTITION = 0
 
-RECORD_OVERHEAD_BYTES = 1024  # headers, key and the objects around them, for the limits in bytes
-GATHER_S = 0.002  # a fraction of what the answer may take, and several times what a commit takes
-QUIET_TURNS = 2  # a request that was read in one turn of the loop is appended in the next
+RECORD_OVERHEAD_BYTES = 1024  # for the limits in bytes: headers, key and Python objects
+GATHER_S = 0.002  # a fraction of the time for an answer, and several commits long
+QUIET_TURNS = 2  # a request read in one turn of the loop is appended in the next
 
-PRUNE_ROWS_MAX = 1000  # per transaction: appends wait meanwhile
+PRUNE_ROWS_MAX = 1000  # per transaction, because appends wait meanwhile
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -41,17 +40,17 @@ _decode_headers = msgspec.msgpack.Decoder(Headers).decode
 
 
 class JournalLimits(Struct, frozen=True, kw_only=True):
-    """How much may wait in memory, and how long: when the disk stalls, senders are turned away and send again."""
+    """Limits of memory and time. When the disk stalls, notifications are refused, and Alipay sends them again."""
 
     queue_records_max: int = 4096
     queue_bytes_max: int = 32 * 1024 * 1024
-    append_deadline_s: float = 2.5  # below the three seconds in which every sender is answered
-    tail_records_max: int = 8192  # what the worker has not taken yet; beyond it, it reads from the file
+    append_deadline_s: float = 2.5  # below the three seconds in which every request is answered
+    tail_records_max: int = 8192  # records that the worker has not processed yet; beyond it, it reads the file
     tail_bytes_max: int = 16 * 1024 * 1024
 
 
-class _Waiting:
-    """One append on its way to the disk."""
+class _Append:
+    """One append that is not committed yet."""
 
     __slots__ = ("deadline", "done", "record", "size")
 
@@ -63,7 +62,7 @@ class _Waiting:
 
 
 class Journal:
-    """The open journal. `first` and `last` are the offsets of its rows; `last` is 0 while there are none."""
+    """The open journal. `first` and `last` are the offsets of its rows; `last` is 0 if it has none."""
 
     def __init__(
         self, database: SqliteDatabase, *, first: int, last: int, now_ms: Callable[[], int], limits: JournalLimits
@@ -74,8 +73,8 @@ class Journal:
         self._now_ms = now_ms
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[_Waiting] = []
-        self._writing: list[_Waiting] = []
+        self._waiting: list[_Append] = []
+        self._writing: list[_Append] = []
         self._queued = 0
         self._queued_bytes = 0
         self._is_flushing = False
@@ -86,7 +85,7 @@ class Journal:
         self._idle.set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closing = False
-        self._next: int | None = last + 1  # the thread's own; None where a commit's outcome is unknown
+        self._next: int | None = last + 1  # used by the thread only; None after a commit of unknown outcome
         self._tail: deque[LogRecord] = deque()
         self._tail_bytes = 0
         self._arrival: asyncio.Future[None] | None = None
@@ -97,10 +96,10 @@ class Journal:
     async def open(
         cls, path: Path, *, now_ms: Callable[[], int], create: bool = True, limits: JournalLimits | None = None
     ) -> "Journal":
-        """The journal in this file.
+        """Open the journal in this file.
 
         Raises:
-            NotUsable, Damaged, InfrastructureDown: as `Database.open`.
+            FileNotUsable, Damaged, InfrastructureDown: as for `SqliteDatabase.open`.
         """
         schema = migrations.load("journal", application_id=APPLICATION_ID)
         database = await SqliteDatabase.open(path, schema, create=create)
@@ -113,20 +112,20 @@ class Journal:
 
     @property
     def trouble(self) -> str | None:
-        """What the last commit failed of; `None` while the journal takes records."""
+        """The failure of the last commit; `None` if it succeeded."""
         return self._database.trouble
 
     @property
     def database(self) -> SqliteDatabase:
-        """The file itself, for its size, its checks and its upkeep."""
+        """The file itself, for its size, checks and housekeeping."""
         return self._database
 
     async def append(self, record: Record) -> None:
-        """When this returns, the record is committed and fsynced.
+        """Commit the record. When this returns, it is fsynced.
 
         Raises:
-            Unavailable: too much is waiting already, or it took too long, or the disk refuses. Unless the queue was
-                full, whether the record was written is unknown.
+            Unavailable: the queue is full, the disk took too long, or it refused. Unless the queue was full, it is
+                unknown whether the record was written.
         """
         size = len(record.value) + RECORD_OVERHEAD_BYTES
         limits = self._limits
@@ -136,7 +135,7 @@ class Journal:
             raise Unavailable("the journal is closing")
         done: asyncio.Future[None] = self._loop.create_future()
         deadline = self._loop.time() + limits.append_deadline_s
-        self._waiting.append(_Waiting(record, done, size, deadline))
+        self._waiting.append(_Append(record, done, size, deadline))
         self._queued += 1
         self._queued_bytes += size
         if not self._is_flushing:
@@ -148,10 +147,10 @@ class Journal:
         await done
 
     def _gather(self) -> None:
-        """Let the group grow as long as the loop's turns bring more, but not for long.
+        """Let the group grow while turns of the loop bring more appends, for `GATHER_S` at most.
 
-        A lone append is written two turns later, some microseconds; under load a commit's cost is shared by as many as
-        have arrived, which is what makes it cheap.
+        A lone append is written two turns later, after some microseconds. Under load, all that have arrived share the
+        cost of one commit.
         """
         self._gathered = 0
         self._quiet_turns = 0
@@ -171,10 +170,10 @@ class Journal:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        self._writing = [each for each in waiting if not each.done.done()]  # nobody waits for the others any more
+        self._writing = [each for each in waiting if not each.done.done()]  # the others have expired or were cancelled
         self._release(len(waiting) - len(self._writing), sum(each.size for each in waiting if each.done.done()))
         if not self._writing:
-            self._rest()
+            self._go_idle()
             return
         records = [each.record for each in self._writing]
         try:
@@ -183,7 +182,7 @@ class Journal:
             self._flushed(None, error)
 
     def _write(self, connection: Connection, records: Sequence[Record]) -> int:
-        """Runs on the thread: the offset of the first of these records."""
+        """Write the records, on the thread; return the offset of the first."""
         first, self._next = self._next, None
         if first is None:
             first = _bounds(connection)[1] + 1
@@ -213,9 +212,9 @@ class Journal:
         if self._waiting:
             self._gather()
         else:
-            self._rest()
+            self._go_idle()
 
-    def _rest(self) -> None:
+    def _go_idle(self) -> None:
         self._is_flushing = False
         self._idle.set()
 
@@ -224,7 +223,7 @@ class Journal:
         self._queued_bytes -= size
 
     def _expire(self) -> None:
-        """Give up what has waited too long. One timer for the whole queue: deadlines come in the queue's order."""
+        """Fail appends that have waited too long. One timer serves the queue, because its deadlines are in order."""
         self._timer = None
         now = self._loop.time()
         for each in (*self._writing, *self._waiting):
@@ -235,9 +234,9 @@ class Journal:
                 return
             each.done.set_exception(Unavailable("unknown whether written: the disk took too long"))
 
-    def _remember(self, first: int, written: Sequence[_Waiting]) -> None:
+    def _remember(self, first: int, written: Sequence[_Append]) -> None:
         if first != self.last + 1:
-            self._forget_tail()  # a commit of unknown outcome was one after all: its rows are only in the file
+            self._forget_tail()  # a commit of unknown outcome did happen: its rows are in the file only
         for offset, each in enumerate(written, first):
             self._tail.append(LogRecord(Position(PARTITION, offset), each.record))
             self._tail_bytes += each.size
@@ -258,10 +257,10 @@ class Journal:
         self._tail_bytes = 0
 
     async def read(self, after: int, limit: int) -> Sequence[LogRecord]:
-        """At most `limit` records behind the offset `after`, in their order; from memory where they are still there.
+        """Return at most `limit` records after the offset `after`, in order; from memory if they are still there.
 
         Raises:
-            Damaged: a record between is missing.
+            Damaged: a record is missing.
             InfrastructureDown: the file cannot be read now.
         """
         if after >= self.last:
@@ -270,32 +269,33 @@ class Journal:
             start = after + 1 - self._tail[0].position.offset
             return list(islice(self._tail, start, start + limit))
         found = await self._database.read(lambda connection: _rows(connection, after, limit))
-        if not found or any(logged.position.offset != offset for offset, logged in enumerate(found, after + 1)):
-            raise Damaged(f"{self._database.path} lacks records behind offset {after}")
+        if not found or any(record.position.offset != offset for offset, record in enumerate(found, after + 1)):
+            raise Damaged(f"{self._database.path} lacks records after offset {after}")
         return found
 
     async def wait_beyond(self, offset: int) -> None:
-        """Returns when there is a record behind this offset."""
+        """Return when there is a record after this offset."""
         while self.last <= offset:
             if self._arrival is None:
                 self._arrival = self._loop.create_future()
             await asyncio.shield(self._arrival)
 
     def settled(self, offset: int) -> None:
-        """Everything up to here has its disposition: memory may forget it, and in time so may the file."""
+        """Note that the records up to this offset have dispositions: forget them in memory, let `prune` delete them."""
         self._settled = max(self._settled, offset)
         while self._tail and self._tail[0].position.offset <= offset:
             self._forget_oldest()
 
     async def prune(self, *, older_than_ms: int) -> int:
-        """Delete settled records that were appended before that moment, a limited number of them; how many."""
+        """Delete at most `PRUNE_ROWS_MAX` records with a disposition that were appended before that moment; return how
+        many."""
         upto = min(self._settled, self.last - 1)
         deleted = await self._database.write(lambda connection: _prune(connection, upto, older_than_ms))
         self.first += deleted
         return deleted
 
     async def close(self) -> None:
-        """Refuse new appends, finish those that wait, and close the file."""
+        """Refuse new appends, finish the waiting ones, and close the file."""
         self._is_closing = True
         await self._idle.wait()
         if self._timer is not None:
@@ -320,7 +320,7 @@ def _rows(connection: Connection, after: int, limit: int) -> list[LogRecord]:
 
 
 def _prune(connection: Connection, upto: int, older_than_ms: int) -> int:
-    """Delete the oldest rows as far as they are old: it ends at the first that is not, wherever clocks were set."""
+    """Delete the oldest rows up to the first that is not old enough, even if the clock was set back in between."""
     (end,) = connection.execute(
         """
         SELECT coalesce(min(log_offset) FILTER (WHERE appended_at_ms >= ?), max(log_offset) + 1)

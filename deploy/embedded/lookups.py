@@ -1,6 +1,6 @@
-"""What people and programs ask the order store, statement by statement. On the database's thread; writes nothing."""
+"""The queries of operators, the admin API, the sweeper and the gauges. On the database's thread; read-only."""
 
-# ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
+# ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
 from collections.abc import Sequence
 from sqlite3 import Connection
@@ -17,7 +17,7 @@ TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each not
 
 
 def order_page(connection: Connection, account: str, number: str) -> OrderPage | None:
-    """The order with its timeline; `None` where the number occurs nowhere."""
+    """Return the order with its timeline; `None` if no row has the number."""
     found = connection.execute(
         f"SELECT {sql.ORDER} FROM orders WHERE order_number = ? AND account = ?", (number, account)
     ).fetchone()
@@ -40,7 +40,7 @@ def order_page(connection: Connection, account: str, number: str) -> OrderPage |
 
 
 def _events(connection: Connection, account: str, number: str, version: int) -> tuple[Emitted, ...]:
-    """The order's latest events: their ids are known from its version, so no index is needed for them."""
+    """The order's latest events. Their ids follow from its version, so they need no index of their own."""
     versions = range(max(1, version - TIMELINE_MAX + 1), version + 1)
     ids = sql.as_json([events.event_id(account, number, each) for each in versions])
     found = connection.execute(
@@ -51,7 +51,7 @@ def _events(connection: Connection, account: str, number: str, version: int) -> 
 
 
 def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
-    """(account, order) of every order, trade or notification with exactly this number."""
+    """Return (account, order) of every order, trade, refund or notification with exactly this number."""
     found = connection.execute(
         """
         SELECT account, order_number FROM orders WHERE order_number = ?1
@@ -68,7 +68,7 @@ def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
 
 
 def recent(connection: Connection, limit: int) -> Sequence[OrderPage]:
-    """The orders that changed last, newest first, without their timelines."""
+    """Return the orders that changed last, newest first, without their timelines."""
     found = connection.execute(f"SELECT {sql.ORDER} FROM orders ORDER BY changed_at_ms DESC LIMIT ?", (limit,))
     pages = []
     for row in found:
@@ -80,7 +80,7 @@ def recent(connection: Connection, limit: int) -> Sequence[OrderPage]:
 
 
 def held_list(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
-    """The held notifications that the query means, oldest first."""
+    """Return the held notifications that match the query, oldest first."""
     conditions = [f"resolved_at_ms IS {'NOT ' if query.resolved else ''}NULL"]
     values: list[Any] = []
     for column, value in (
@@ -102,7 +102,7 @@ def held_list(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
 
 
 def held_page(connection: Connection, position: Position) -> HeldPage | None:
-    """One held notification."""
+    """Return one held notification; `None` if there is none at this position."""
     row = connection.execute(
         f"SELECT {sql.HELD_PAGE} FROM held WHERE log_partition = ? AND log_offset = ?",
         (position.partition, position.offset),
@@ -111,7 +111,7 @@ def held_page(connection: Connection, position: Position) -> HeldPage | None:
 
 
 def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
-    """Parked rows whose time has come, longest due first."""
+    """Return parked rows that are due, longest due first."""
     found = connection.execute(
         f"SELECT {sql.HELD} FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms <= ? "
         "ORDER BY due_at_ms, log_partition, log_offset LIMIT ?",
@@ -121,7 +121,7 @@ def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
 
 
 def next_due_ms(connection: Connection) -> int | None:
-    """When the next parked row comes due."""
+    """Return when the next parked row is due; `None` if none is parked."""
     found: int | None = connection.execute(
         "SELECT min(due_at_ms) FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL"
     ).fetchone()[0]
@@ -129,7 +129,7 @@ def next_due_ms(connection: Connection) -> int | None:
 
 
 def counts(connection: Connection) -> Counts:
-    """The gauges."""
+    """Return the values of the gauges."""
     held = connection.execute(
         "SELECT disposition, count(*), min(first_at_ms) FROM held WHERE resolved_at_ms IS NULL "
         "GROUP BY disposition ORDER BY disposition"
@@ -154,7 +154,7 @@ def counts(connection: Connection) -> Counts:
 
 
 def unsent(connection: Connection, limit: int) -> Sequence[Emitted]:
-    """Outgoing events that no topic has acknowledged, oldest first."""
+    """Return the unacknowledged events and notices, oldest first."""
     found = connection.execute(
         f"SELECT {sql.EMITTED} FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT ?", (limit,)
     )
@@ -162,7 +162,7 @@ def unsent(connection: Connection, limit: int) -> Sequence[Emitted]:
 
 
 def events_after(connection: Connection, number: int, limit: int) -> Sequence[Emitted]:
-    """Events and notices behind a number of the outbox, oldest first."""
+    """Return the events and notices after this number of the outbox, oldest first."""
     found = connection.execute(
         f"SELECT {sql.EMITTED} FROM outbox WHERE number > ? ORDER BY number LIMIT ?", (number, limit)
     )

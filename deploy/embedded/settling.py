@@ -1,10 +1,9 @@
-"""The order store's one transaction, statement by statement: load what is known, write what was decided.
+"""The order store's one transaction: load the snapshot, decide, write the plan, move the cursors.
 
-Runs on the database's thread, between BEGIN IMMEDIATE and COMMIT. A batch costs a handful of statements, whatever its
-size; numbers go in as one JSON array each.
+It runs on the database's thread, between BEGIN IMMEDIATE and COMMIT. A batch of any size costs a handful of statements.
 """
 
-# ruff: noqa: S608 - what is formatted into statements are our own lists of columns; values are always parameters
+# ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
 from collections.abc import Callable, Sequence
 from sqlite3 import Connection
@@ -31,10 +30,10 @@ from workers.settlement.plan import (
 
 
 def settle(connection: Connection, needs: LoadRequest, decide: Decide, *, now_ms: int) -> tuple[WritePlan, int]:
-    """Load, decide, write, and move the cursors; the plan, and how many parked rows it woke."""
-    known = load(connection, needs)
-    plan = decide(known)
-    woken = write(connection, plan, known.settled, now_ms=now_ms)
+    """Load, decide, write, and move the cursors. Return the plan, and how many parked rows it woke."""
+    snapshot = load(connection, needs)
+    plan = decide(snapshot)
+    woken = write(connection, plan, snapshot.settled, now_ms=now_ms)
     _advance(connection, needs.positions)
     return plan, woken
 
@@ -47,7 +46,11 @@ def register(
     *,
     now_ms: int,
 ) -> tuple[WritePlan, int]:
-    """Load the order, decide, write, and link the refunds to it."""
+    """Load the order, decide, write the plan, and link the refunds to the order.
+
+    Raises:
+        RefundTaken: a refund is linked to another order.
+    """
     plan = decide(_orders(connection, [named]).get(named))
     woken = write(connection, plan, frozenset(), now_ms=now_ms)
     _link(connection, named, refunds)
@@ -55,7 +58,7 @@ def register(
 
 
 def load(connection: Connection, needs: LoadRequest) -> StoreSnapshot:
-    """What the store knows of a batch's needs."""
+    """Return the snapshot that a batch needs."""
     settled = _settled(connection, needs.positions)
     tries = _tries_of_open(connection, settled)
     by_trade = _named(connection, _ORDER_BY_TRADE, needs.trades)
@@ -75,14 +78,13 @@ def load(connection: Connection, needs: LoadRequest) -> StoreSnapshot:
 
 
 def write(connection: Connection, plan: WritePlan, settled: frozenset[Position], *, now_ms: int) -> int:
-    """Write the plan; how many parked rows were woken.
-
-    Events come before the orders they announce, which the triggers ask for, and held rows before the wakes: what this
-    batch parks may be what this batch makes come true.
+    """Write the plan; return how many parked rows were woken.
 
     Raises:
-        VersionConflict: an order has not the version that the plan expects.
+        VersionConflict: an order does not have the version that the plan expects.
     """
+    # Events before their orders, because the triggers require it. Held rows before the wakes, because this batch may
+    # both park a notification and make its condition come true.
     sql.insert(connection, _INSERT_LEDGER, [row_codec.ledger_row(each) for each in plan.ledger])
     _write_events(connection, plan.events, now_ms)
     _write_orders(connection, plan.orders, now_ms)
@@ -93,7 +95,7 @@ def write(connection: Connection, plan: WritePlan, settled: frozenset[Position],
 
 
 def cursor(connection: Connection, partition: int) -> int:
-    """The offset up to which every record of the partition has its disposition."""
+    """Return the offset up to which every record of the partition has its disposition."""
     row = connection.execute("SELECT log_offset FROM cursors WHERE log_partition = ?", (partition,)).fetchone()
     return row[0] if row else 0
 
@@ -119,7 +121,7 @@ _SETTLED = """
     ON d.log_offset = wanted.value AND d.log_partition = ?
 """
 _LAST_SETTLED = "SELECT max(log_offset) FROM deliveries WHERE log_partition = ?"
-_SETTLED_BEHIND = "SELECT log_offset FROM deliveries WHERE log_partition = ? AND log_offset > ? ORDER BY log_offset"
+_SETTLED_AFTER = "SELECT log_offset FROM deliveries WHERE log_partition = ? AND log_offset > ? ORDER BY log_offset"
 _OPEN_HELD = """
     SELECT h.log_offset, h.attempts FROM json_each(?) AS wanted CROSS JOIN held AS h
     ON h.log_offset = wanted.value AND h.log_partition = ? WHERE h.resolved_at_ms IS NULL
@@ -143,7 +145,7 @@ _UPDATE_ORDER = """
 _INSERT_TRADE = "INSERT INTO trades (trade, account, order_number)"
 _UNLESS_KNOWN = "ON CONFLICT DO NOTHING"
 _INSERT_DELIVERY = f"INSERT INTO deliveries ({sql.DELIVERY})"
-# A held notification that is settled later keeps the version that it gave its order when it was held.
+# A held notification that is applied later keeps the version that it gave its order when it was held.
 _IN_ITS_PLACE = """
     ON CONFLICT DO UPDATE SET
     account = excluded.account, order_number = excluded.order_number, notification_id = excluded.notification_id,
@@ -174,7 +176,7 @@ _ADVANCE = """
 
 
 def _named(connection: Connection, statement: str, names: frozenset[AccountKey]) -> dict[AccountKey, Any]:
-    """(account, number) → the statement's second column, for those that are known."""
+    """(account, number) → the statement's second column, for the names that the store has."""
     return {
         (account, number): found
         for account, numbers in sql.by_account(names)
@@ -191,8 +193,7 @@ def _orders(connection: Connection, names: Sequence[AccountKey] | set[AccountKey
 
 
 def _settled(connection: Connection, positions: frozenset[Position]) -> frozenset[Position]:
-    """Which positions have a disposition. Beyond the last that has one there is none: the usual batch is spared the
-    look."""
+    """The positions that have a disposition. The usual batch lies after the last of them and needs no look-up."""
     found: set[Position] = set()
     for partition, offsets in _by_partition(positions).items():
         last = _last_settled(connection, partition)
@@ -209,7 +210,7 @@ def _last_settled(connection: Connection, partition: int) -> int:
 
 
 def _tries_of_open(connection: Connection, settled: frozenset[Position]) -> dict[Position, int]:
-    """Which of these positions have an unresolved held row, and how often that was tried."""
+    """The positions with an unresolved held row, each with its number of attempts."""
     return {
         Position(partition, offset): tries
         for partition, offsets in _by_partition(settled).items()
@@ -225,26 +226,27 @@ def _by_partition(positions: frozenset[Position]) -> dict[int, list[int]]:
 
 
 def _write_events(connection: Connection, outgoing: Sequence[Outgoing], now_ms: int) -> None:
-    """Order events, of which a second one with the same id is a fault; and notices, of which it says nothing new."""
-    announced = [event for event in outgoing if event.topic == topics.ORDER_EVENT]
-    sql.insert(connection, _INSERT_EVENT, [row_codec.outbox_row(event, now_ms) for event in announced])
-    if len(announced) < len(outgoing):
+    """Write the events. A second order event with the same id is an error; a second notice with the same id is
+    skipped."""
+    order_events = [event for event in outgoing if event.topic == topics.ORDER_EVENT]
+    sql.insert(connection, _INSERT_EVENT, [row_codec.outbox_row(event, now_ms) for event in order_events])
+    if len(order_events) < len(outgoing):
         notices = [row_codec.outbox_row(event, now_ms) for event in outgoing if event.topic != topics.ORDER_EVENT]
         sql.insert(connection, _INSERT_EVENT, notices, after=_UNLESS_KNOWN)
 
 
 def _write_orders(connection: Connection, writes: Sequence[OrderWrite], now_ms: int) -> None:
-    fresh = [row_codec.order_row(each, now_ms) for each in writes if each.expected_version is None]
-    known = [
+    new = [row_codec.order_row(each, now_ms) for each in writes if each.expected_version is None]
+    changed = [
         (*row_codec.order_row(each, now_ms), each.expected_version)
         for each in writes
         if each.expected_version is not None
     ]
-    written = sql.insert(connection, _INSERT_ORDER, fresh, after=_UNLESS_KNOWN)
-    if known:
-        written += connection.executemany(_UPDATE_ORDER, known).rowcount
+    written = sql.insert(connection, _INSERT_ORDER, new, after=_UNLESS_KNOWN)
+    if changed:
+        written += connection.executemany(_UPDATE_ORDER, changed).rowcount
     if written != len(writes):
-        raise VersionConflict("an order has another version than the one that was decided on")
+        raise VersionConflict("an order has another version than the decision was based on")
     trades = {
         (claim.trade, each.order.account, each.order.number)
         for each in writes
@@ -302,10 +304,10 @@ def _link(connection: Connection, named: AccountKey, refunds: Sequence[str]) -> 
 
 
 def _advance(connection: Connection, positions: frozenset[Position]) -> None:
-    """The cursors follow the dispositions as far as there is no gap.
+    """Move each cursor to the last disposition before the first gap.
 
-    A batch may be settled in two parts, the second being what another worker had claimed. A cursor that followed the
-    first part to its end would skip the second for good, should the process die in between.
+    A batch may be settled in two parts, the second with the orders that another worker had locked. If the cursor moved
+    to the end of the first part and the process died then, the second part would be skipped forever.
     """
     for partition, offsets in _by_partition(positions).items():
         end = cursor(connection, partition)
@@ -319,7 +321,7 @@ def _advance(connection: Connection, positions: frozenset[Position]) -> None:
 
 
 def _end_of_run(connection: Connection, partition: int, after: int) -> int:
-    for (offset,) in connection.execute(_SETTLED_BEHIND, (partition, after)):
+    for (offset,) in connection.execute(_SETTLED_AFTER, (partition, after)):
         if offset != after + 1:
             break
         after = offset

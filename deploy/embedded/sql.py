@@ -1,10 +1,8 @@
-"""The names of the store's columns, in the order of `workers.row_codec`, and how many go into one parameter. Pure.
+"""Columns of the store's tables, in the order of `workers.row_codec`, and many rows in one statement. Pure.
 
-Many rows in few steps of SQLite.
-
-Each step of a statement gives up Python's lock and takes it back, and taking it back means waiting for the event loop's
-thread, which has other things to do. `executemany` makes a step for every row; so a batch that is cheap by itself
-spends its time queueing. A statement with many rows of values is one step.
+Each step of an SQLite statement releases Python's lock and takes it again, and that means a wait for the event loop's
+thread. `executemany` makes one step for each row, so a cheap batch would spend its time waiting. One statement with the
+values of many rows is one step. Likewise, many numbers go into one parameter, as a JSON array for `json_each`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +31,7 @@ _to_json = msgspec.json.Encoder().encode
 
 
 def by_account(names: Iterable[AccountKey]) -> Iterator[tuple[str, str]]:
-    """(account, its numbers as a JSON array): what `json_each` takes in one parameter, however many there are."""
+    """Yield each account with its numbers as a JSON array, for `json_each` in one parameter."""
     numbers: dict[str, list[str]] = {}
     for account, number in names:
         numbers.setdefault(account, []).append(number)
@@ -42,14 +40,15 @@ def by_account(names: Iterable[AccountKey]) -> Iterator[tuple[str, str]]:
 
 
 def as_json(values: Sequence[str] | Sequence[int]) -> str:
+    """Return the values as a JSON array."""
     return _to_json(values).decode()
 
 
-CHUNKS = (128, 16, 1)  # few sizes, so that the connection's cache holds every statement ready
+CHUNKS = (128, 16, 1)  # few sizes, so that the connection's statement cache holds them all
 
 
 def insert(connection: Connection, into: str, rows: Sequence[Sequence[Any]], *, after: str = "") -> int:
-    """Insert the rows, in their order, and say how many went in. `into` stands before VALUES, `after` behind."""
+    """Insert the rows in order, and return how many were inserted. `into` precedes VALUES, `after` follows."""
     inserted = done = 0
     for chunk in CHUNKS:
         while len(rows) - done >= chunk:

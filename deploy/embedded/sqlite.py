@@ -1,22 +1,22 @@
-"""One SQLite file: one connection, on one thread of its own, so that the event loop never waits for a disk.
+"""One SQLite file: one connection, on a thread of its own, so that the event loop never waits for a disk.
 
-What is promised: when `write` returns, its transaction is committed and fsynced. What is made sure of, each time the
-file is opened: WAL, `synchronous=FULL`, `BEGIN IMMEDIATE` for every write (a deferred transaction that reads first and
-then writes beside another writer fails at once, whatever the busy time-out).
+When `write` returns, its transaction is committed and fsynced. Each time the file is opened, WAL, `synchronous=FULL`
+and the other settings are made and read back. Every write begins with `BEGIN IMMEDIATE`, because a deferred transaction
+that first reads and then writes fails at once beside another writer, whatever the busy timeout.
 
-Three things that a failure may mean are kept apart:
+A failure means one of three things:
 
-* The file is busy, full, read-only, or the disk does not answer: `InfrastructureDown`. Nothing of the transaction is
-  there, and the same work may be tried again.
-* An input/output error, most of all at COMMIT: unknown, not failed. The connection is closed, since what it believes
-  of the file is no longer to be trusted, and the next work opens it anew. Then the whole write-ahead log has to reach
-  the database file before anything more is written: a frame that the failed fsync left behind would make recovery
-  stop there, and silently drop every later commit.
-* The file is damaged, moved or deleted under us: `Damaged`, from then on and for good. Nothing is created in its
-  place and nothing is skipped.
+* The file is busy, full or read-only, or the disk does not answer: `InfrastructureDown`. Nothing of the transaction is
+  written, and the same work may be tried again.
+* An input/output error, most of all at COMMIT: unknown, not failed. The connection is closed, because its view of the
+  file can no longer be trusted, and the next work opens the file again. Before anything more is written, the whole
+  write-ahead log must reach the database file: recovery would stop at a frame that the failed fsync left behind, and
+  silently drop every later commit.
+* The file is damaged, or was moved or deleted while open: `Damaged`, from then on and for good. No new file is created
+  in its place, and nothing is skipped.
 
-A task that is cancelled while it waits does not undo what the thread does: its transaction commits all the same. So a
-cancelled write is unknown too, and everything above is made to find out by trying again.
+A task that is cancelled while it waits does not stop the thread: its transaction commits all the same. So the outcome
+of a cancelled write is unknown too, and the callers find out by trying again.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ from deploy.embedded import migrations
 from deploy.embedded.migrations import FileNotUsable, Schema
 from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
 
-BUSY_TIMEOUT_MS = 5000  # a backup or a shell that holds the write lock for a moment is waited for
-AUTOCHECKPOINT_PAGES = 4000  # 16 MB: rare enough for checkpoints to be cheap, small enough to recover in an instant
+BUSY_TIMEOUT_MS = 5000  # how long a write waits for a backup or a shell that holds the write lock
+AUTOCHECKPOINT_PAGES = 4000  # 16 MB: large enough for rare checkpoints, small enough for a quick recovery
 CACHE_KIB = 8192
 SQLITE_LEAST = (3, 37)  # STRICT tables
 
-# What has to read back exactly as it was set, or the promise above is not ours to give.
+# Each of these must read back as it was set; otherwise commits would not be durable, and the file is refused.
 SETTINGS: dict[str, int | str] = {
     "journal_mode": "wal",
     "synchronous": 2,
@@ -55,13 +55,13 @@ Work = Callable[[sqlite3.Connection], T]
 
 
 class Damaged(InfrastructureDamaged):
-    """The file is not what was written to it. Stop; restore it from a backup."""
+    """The file no longer holds the data that was written to it. The worker stops; restore the file from a backup."""
 
 
 class SqliteDatabase:
-    """One open file. `trouble` says what its last work failed of, and is `None` while all is well.
+    """One open file. `trouble` is the failure of its last work, `None` if that succeeded.
 
-    What a write failed of stays until a write succeeds: of a full disk, reading notices nothing.
+    The failure of a write stays until a write succeeds, because reads do not notice a full disk.
     """
 
     def __init__(self, path: Path, schema: Schema) -> None:
@@ -78,11 +78,12 @@ class SqliteDatabase:
 
     @classmethod
     async def open(cls, path: Path, schema: Schema, *, create: bool) -> "SqliteDatabase":
-        """The file, with this program's schema. It is created, or an empty one filled, only where `create` says so.
+        """Open the file, and bring it to this program's schema. Only with `create`, create a missing file and fill an
+        empty one.
 
         Raises:
-            FileNotUsable: it is missing, or another program's, or it does not keep the settings that make it durable.
-            Damaged: it is no sound database.
+            FileNotUsable: it is missing, belongs to another program, or does not keep the settings for durability.
+            Damaged: it is not a sound database.
             InfrastructureDown: it cannot be opened now.
         """
         database = cls(path, schema)
@@ -94,20 +95,20 @@ class SqliteDatabase:
         return database
 
     async def write(self, work: Work[T]) -> T:
-        """Do the work in one transaction. When this returns, it is committed and durable.
+        """Run the work in one transaction. When this returns, it is committed and durable.
 
         Raises:
-            RecordRefused: the work holds a value that the file cannot; nothing is written.
-            InfrastructureDown: whether something was written is unknown.
+            RecordRefused: a value does not fit the file; nothing is written.
+            InfrastructureDown: it is unknown whether something was written.
         """
         return await self._on_thread(lambda: self._guarded(lambda: self._transaction(work), is_write=True))
 
     async def read(self, work: Work[T]) -> T:
-        """Do the reading work. This thread is the only writer, so what it reads is of one moment."""
+        """Run the reading work. It sees one moment, because this thread is the only writer."""
         return await self._on_thread(lambda: self._guarded(lambda: work(self._usable())))
 
     def start_write(self, work: Work[T], done: Callable[[T | None, Exception | None], None]) -> None:
-        """`write` for a caller on the loop who will be told: `done(result, error)` runs on the loop afterwards."""
+        """Start a `write` and return. Afterwards `done(result, error)` runs on the event loop."""
         self._check_open()
         loop = asyncio.get_running_loop()
 
@@ -122,33 +123,33 @@ class SqliteDatabase:
         self._thread.submit(run)
 
     async def probe(self) -> None:
-        """Write to the disk, though nothing is to be written, so that trouble ends when its cause has.
+        """Write the schema number again, so that `trouble` ends once its cause has ended.
 
-        Whoever is in trouble is sent no more work, and without work would never find out.
+        A process in trouble gets no more work, and without work it would never find out.
 
         Raises:
-            InfrastructureDown: the trouble is still there.
+            InfrastructureDown: the cause is still there.
         """
         version = len(self._schema.scripts)
         await self.write(lambda connection: connection.execute(f"PRAGMA user_version = {version}"))
 
     async def truncate_log(self) -> bool:
-        """Move the write-ahead log into the database file and empty it; False where a reader is in the way.
+        """Move the write-ahead log into the database file and empty it; False if a reader blocks that.
 
-        Only when there is little else to do: whoever writes meanwhile waits on this thread.
+        Call it when there is little else to do, because writes wait meanwhile.
         """
         return await self._on_thread(lambda: self._guarded(lambda: _truncate(self._usable())))
 
     async def check(self) -> str:
-        """SQLite's own verdict on the file: `ok`, or what is wrong."""
+        """Return SQLite's own check of the file: `ok`, or the first fault."""
         return await self.read(lambda connection: str(connection.execute("PRAGMA quick_check(1)").fetchone()[0]))
 
     def log_bytes(self) -> int:
-        """What the write-ahead log takes on the disk."""
+        """Return the size of the write-ahead log."""
         return _size(self._wal)
 
     async def close(self) -> None:
-        """Finish what is under way, and close. Nothing that was written depends on this."""
+        """Finish the running work, and close. No committed data depends on this."""
         if self._closed:
             return
         closed = asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
@@ -193,19 +194,19 @@ class SqliteDatabase:
         if is_new and not create:
             raise FileNotUsable(f"{self.path} is missing")
         try:
-            self._open_as(create, is_new=is_new)
+            self._open_checked(create, is_new=is_new)
         except BaseException:
             if is_new:
-                self._unmake()
+                self._remove_files()
             raise
 
-    def _open_as(self, create: bool, *, is_new: bool) -> None:
+    def _open_checked(self, create: bool, *, is_new: bool) -> None:
         connection = self._connect("rwc" if is_new else "rw")
         try:
             if not create and migrations.is_empty(connection):
-                raise FileNotUsable("is empty, as a copy without its -wal is")
+                raise FileNotUsable("is empty; it may be a copy without its -wal file")
             if migrations.migrate(connection, self._schema):
-                _truncate(connection)  # so that the file itself holds its tables, whatever becomes of its log
+                _truncate(connection)  # so that the file itself holds its tables, even if its log is lost
         except FileNotUsable as error:
             connection.close()
             raise FileNotUsable(f"{self.path} {error}") from None
@@ -216,8 +217,8 @@ class SqliteDatabase:
             _sync_directory(self.path.parent)
         self._adopt(connection)
 
-    def _unmake(self) -> None:
-        """Take away what a first start that failed has made: a file without its tables would puzzle the next one."""
+    def _remove_files(self) -> None:
+        """Remove the files of a first start that failed: the next start would refuse a file without tables."""
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
@@ -238,10 +239,10 @@ class SqliteDatabase:
         for name, wanted in SETTINGS.items():
             found = connection.execute(f"PRAGMA {name}").fetchone()[0]
             if found != wanted:
-                raise FileNotUsable(f"{self.path} has {name} {found} where {wanted} is needed: it would not be durable")
+                raise FileNotUsable(f"{self.path} has {name} {found} and needs {wanted}, or commits are not durable")
 
     def _adopt(self, connection: sqlite3.Connection) -> None:
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # makes sure that the -wal file is there
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # creates the -wal file if it is missing
         self._connection = connection
         self._identity = self._identities()
 
@@ -249,7 +250,7 @@ class SqliteDatabase:
         if self._connection is None:
             return self._reopened()
         if self._identities() != self._identity:
-            raise Damaged(f"{self.path} or its -wal was replaced while it was open")
+            raise Damaged(f"{self.path} or its -wal file was replaced while it was open")
         return self._connection
 
     def _reopened(self) -> sqlite3.Connection:
@@ -258,7 +259,9 @@ class SqliteDatabase:
         connection = self._connect("rw")
         try:
             if not _truncate(connection):
-                raise InfrastructureDown(f"{self.path}: after an input/output error its log could not be settled yet")
+                raise InfrastructureDown(
+                    f"{self.path}: after an input/output error, its -wal file could not be emptied yet"
+                )
         except BaseException:
             connection.close()
             raise
@@ -270,7 +273,7 @@ class SqliteDatabase:
             return tuple((s.st_dev, s.st_ino) for s in (os.stat(self.path), os.stat(self._wal)))
         except FileNotFoundError as error:
             if self._connection is None and error.filename == str(self._wal):
-                stat = os.stat(self.path)  # the last connection takes the log with it when it closes
+                stat = os.stat(self.path)  # the last connection removes the log when it closes
                 return ((stat.st_dev, stat.st_ino),)
             raise Damaged(f"{error.filename} was moved or deleted while it was open") from None
 
@@ -306,14 +309,14 @@ class SqliteDatabase:
         if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError | OverflowError | UnicodeEncodeError):
             return RecordRefused(f"{type(error).__name__}: {error}")
         if isinstance(error, sqlite3.ProgrammingError) or _code(error) == sqlite3.SQLITE_ERROR:
-            return error  # our own mistake in a statement, which waiting does not mend
+            return error  # our own mistake in a statement, which no waiting repairs
         if isinstance(error, sqlite3.Error | OSError):
             return InfrastructureDown(f"{self.path}: {error}")
         return error
 
 
 def _truncate(connection: sqlite3.Connection) -> bool:
-    # TRUNCATE would wait out the whole busy time-out for a reader that keeps its snapshot.
+    # Without a busy timeout, because TRUNCATE would wait for all of it if a reader keeps its snapshot.
     connection.execute("PRAGMA busy_timeout = 0")
     try:
         busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]

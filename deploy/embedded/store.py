@@ -1,8 +1,8 @@
 """The order store of the one-machine engine: the workers' ports, over one SQLite file.
 
 `settle` is one piece of work on the database's thread: BEGIN IMMEDIATE, load, decide, write, move the cursor, COMMIT.
-So the cursor is never ahead of the dispositions it stands for, nor behind them, and a crash leaves whole batches or
-nothing. Reading waits for the batch under way, and holds up none: it is a few index look-ups on the same thread.
+So the cursor always matches the dispositions, and a crash leaves whole batches or nothing. Reads wait for the running
+batch and delay the next one little: they are a few index look-ups on the same thread.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from workers.settlement.plan import Decide, HeldRow, LoadRequest, WritePlan, pos
 
 APPLICATION_ID = 0x414E4F31
 PARTITION = 0
-PRUNE_ROWS_MAX = 1000  # per transaction: batches wait meanwhile
+PRUNE_ROWS_MAX = 1000  # per transaction, because batches wait meanwhile
 
 
 class SqliteOrderStore:
-    """The open store. `woken` is set whenever parked notifications came due early; the sweeper waits for it."""
+    """The open store. `woken` is set whenever parked notifications become due early; the sweeper waits for it."""
 
     def __init__(self, database: SqliteDatabase, *, now_ms: Callable[[], int]) -> None:
         self.woken = asyncio.Event()
@@ -32,30 +32,30 @@ class SqliteOrderStore:
 
     @classmethod
     async def open(cls, path: Path, *, now_ms: Callable[[], int], create: bool = True) -> "SqliteOrderStore":
-        """The store in this file.
+        """Open the store in this file.
 
         Raises:
-            NotUsable, Damaged, Infrastructure: as `Database.open`.
+            FileNotUsable, Damaged, InfrastructureDown: as for `SqliteDatabase.open`.
         """
         schema = migrations.load("store", application_id=APPLICATION_ID)
         return cls(await SqliteDatabase.open(path, schema, create=create), now_ms=now_ms)
 
     @property
     def trouble(self) -> str | None:
-        """What the last transaction failed of; `None` while all is well."""
+        """The failure of the last transaction; `None` if it succeeded."""
         return self._database.trouble
 
     @property
     def database(self) -> SqliteDatabase:
-        """The file itself, for its size, its checks and its upkeep."""
+        """The file itself, for its size, checks and housekeeping."""
         return self._database
 
     async def close(self) -> None:
-        """Finish the transaction under way, and close the file."""
+        """Finish the running transaction, and close the file."""
         await self._database.close()
 
     async def cursor(self) -> int:
-        """The journal's offset up to which every record has its disposition."""
+        """Return the journal's offset up to which every record has its disposition."""
         return await self._database.read(lambda connection: settling.cursor(connection, PARTITION))
 
     # workers.processing.Store
@@ -91,7 +91,7 @@ class SqliteOrderStore:
         return await self._database.read(lambda connection: lookups.recent(connection, limit))
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
-        """What lies behind this number of the outbox, oldest first: the feed of a program on this machine."""
+        """Return the events and notices after this number of the outbox, oldest first."""
         return await self._database.read(lambda connection: lookups.events_after(connection, number, limit))
 
     async def register(
@@ -162,10 +162,10 @@ class SqliteOrderStore:
     async def counts(self) -> Counts:
         return await self._database.read(lookups.counts)
 
-    # upkeep
+    # housekeeping
 
     async def prune_sent(self, *, older_than_ms: int) -> int:
-        """Delete events that were acknowledged before that moment, a limited number of them; how many.
+        """Delete at most `PRUNE_ROWS_MAX` events that were acknowledged before that moment; return how many.
 
         The newest event of each order stays: its successor is checked against it, and a new consumer may start from it.
         """

@@ -1,9 +1,9 @@
 """`alipay-notify up`: the one-machine engine. Receiver, worker and admin API in one process, on one event loop.
 
-Composition, in the order in which things need each other: settings and keys (any fault refuses the start), the data
-directory with its two files, the receiver's log, the worker, the admin port, and last the public port, so that the
-first notification finds everything in place. It ends in the reverse order: the public port drains, the worker finishes
-its batch, the files are closed. SIGKILL at any moment leaves files that the next start goes on from.
+The parts start in the order in which they need each other: settings and keys (any fault refuses the start), the data
+directory with its two files, the worker, the admin port, and last the public port, so that the first notification finds
+everything in place. They stop in the reverse order: the public port drains, the worker finishes its batch, the files
+are closed. SIGKILL at any moment leaves files from which the next start continues.
 """
 
 import os
@@ -17,7 +17,7 @@ from deploy import process, start_errors
 from deploy.authentication import Authenticator
 from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
-from deploy.embedded.directory import Opened
+from deploy.embedded.directory import EngineFiles
 from deploy.embedded.locks import LocalLocks
 from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.source import JournalSource
@@ -41,16 +41,16 @@ REFUSALS = (*start_errors.REFUSALS, AlreadyRunning, FileNotUsable)
 
 
 class EmbeddedEngine(Struct, frozen=True):
-    """A running engine, as others reach it."""
+    """The addresses of a running engine."""
 
     public_url: str
     admin_url: str
 
 
 class EmbeddedFeed:
-    """The engine's topics: the outbox itself, which programs on this machine read over the API.
+    """The engine's event topics: the outbox itself, which programs on this machine read through the API.
 
-    An event is published by being committed there, so nothing is left to do; acknowledging it lets the API show it.
+    An event is published by its commit to the outbox, so `publish` does nothing. Once acknowledged, the API shows it.
     """
 
     async def publish(self, events: Sequence[Outgoing]) -> None:
@@ -59,76 +59,78 @@ class EmbeddedFeed:
 
 @asynccontextmanager
 async def running(
-    settings: EmbeddedSettings, lines: LogWriter, registry: CollectorRegistry
+    settings: EmbeddedSettings, log_writer: LogWriter, registry: CollectorRegistry
 ) -> AsyncIterator[EmbeddedEngine]:
-    """An engine that receives, works and answers; on leaving it drains and closes.
+    """Run the engine; on leaving, drain it and close its files.
 
     Raises:
         BadAccounts: accounts or keys cannot be used.
-        OpenAdmin: the admin port would be open to others.
-        AlreadyRunning, FileNotUsable, Damaged, Infrastructure: the data directory cannot be used.
-        CannotBind: a port cannot be had.
+        OpenAdmin: the admin port would be reachable by others without a token.
+        AlreadyRunning, FileNotUsable, Damaged, InfrastructureDown: the data directory cannot be used.
+        CannotBind: a port is not free.
     """
     config = process.read_config(settings)
     clock, accounts, rings = config.clock, config.accounts, config.rings
     async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(directory.opened(settings.data_dir, now_ms=clock.epoch_ms))
+        files = await stack.enter_async_context(directory.open_files(settings.data_dir, now_ms=clock.epoch_ms))
         recent = RecentRefusals()
         changes = OrderChanges()
         counted = metrics.WorkerMetrics(registry, accounts, now_ms=clock.epoch_ms)
-        source = JournalSource(opened.journal, cursor=opened.cursor)
+        source = JournalSource(files.journal, cursor=files.cursor)
 
-        # The secret is this process's own: what another one received is verified again.
-        trust = Authenticator(rings, [os.urandom(32)], is_log_private=True)
+        # A receipt key of this process alone: a record that another process received is verified again.
+        authenticator = Authenticator(rings, [os.urandom(32)], is_log_private=True)
         worker = await stack.enter_async_context(
             workers_app.working(
                 accounts=accounts,
-                authenticate=trust.authenticate,
+                authenticate=authenticator.authenticate,
                 source=source,
-                store=opened.store,
+                store=files.store,
                 locks=LocalLocks(),
                 events=EmbeddedFeed(),
-                woken=opened.store.woken,
-                observer=Observers(metrics=counted, log=WorkerLog(lines, sample=settings.log_sample), changes=changes),
-                logger=lines,
+                woken=files.store.woken,
+                observer=Observers(
+                    metrics=counted, log=WorkerLog(log_writer, sample=settings.log_sample), changes=changes
+                ),
+                logger=log_writer,
                 token=f"embedded:{os.getpid()}".encode(),
                 now_ms=clock.epoch_ms,
             )
         )
-        health = _EngineHealth(opened, worker)
+        health = _EngineHealth(files, worker)
         application = app.application(
             accounts=accounts,
-            orders=opened.store,
-            held=opened.store,
-            events=opened.store,
+            orders=files.store,
+            held=files.store,
+            events=files.store,
             retry=worker.processing.retry,
-            authenticate=trust.authenticate,
-            check_return=trust.check_return,
+            authenticate=authenticator.authenticate,
+            check_return=authenticator.check_return,
             refusals=recent,
             retries=counted,
             readiness=health.checks,
             registry=registry,
             changes=changes,
-            wake=opened.store.woken.set,
+            wake=files.store.woken.set,
             now_ms=clock.epoch_ms,
-            log=lines,
+            log=log_writer,
             token=config.admin_token,
         )
-        admin_url = await process.serve_admin(stack, application, settings, lines)
-        chores = housekeeping.housekeeping(opened, source=source, metrics=counted, now_ms=clock.epoch_ms)
-        await stack.enter_async_context(process.background_tasks(registry, health.checks, lines, *chores))
+        admin_url = await process.serve_admin(stack, application, settings, log_writer)
+        chores = housekeeping.housekeeping(files, source=source, metrics=counted, now_ms=clock.epoch_ms)
+        await stack.enter_async_context(process.background_tasks(registry, health.checks, log_writer, *chores))
         with start_errors.binding("public port", settings.host, settings.port, "port"):
             health.receiver = await stack.enter_async_context(
                 ingest_app.serving(
                     settings=settings,
                     accounts=accounts,
                     rings=rings,
-                    log=opened.journal,
-                    logger=lines,
+                    log=files.journal,
+                    logger=log_writer,
                     metrics=ReceiverMetrics(registry, accounts),
                     recent=recent,
                     clock=clock,
-                    receipts=trust.receipt,
+                    receipts=authenticator.receipt,
                 )
             )
         public_url = process.url(settings.host, health.receiver.port)
@@ -136,21 +138,21 @@ async def running(
 
 
 class _EngineHealth:
-    """What has to be so for the engine to take notifications; and how the rest of it is.
+    """The checks for readiness.
 
-    What is in the journal is safe whether or not somebody works on it: a worker that stands still, or a store that
-    does not answer, is no reason to turn notifications away.
+    Records in the journal are safe whether or not they are processed. So a stopped worker, or a store that does not
+    answer, is reported and does not make the engine refuse notifications.
     """
 
-    def __init__(self, opened: Opened, worker: Worker) -> None:
+    def __init__(self, files: EngineFiles, worker: Worker) -> None:
         self.receiver: Receiver | None = None
-        self._opened = opened
+        self._files = files
         self._worker = worker
 
     async def checks(self) -> Sequence[Check]:
         return [
             process.accepting(self.receiver),
-            process.check("journal", self._opened.journal.trouble),
-            process.check("store", self._opened.store.trouble, is_needed=False),
+            process.check("journal", self._files.journal.trouble),
+            process.check("store", self._files.store.trouble, is_needed=False),
             process.check("worker", self._worker.trouble, is_needed=False),
         ]

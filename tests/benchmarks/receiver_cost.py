@@ -135,7 +135,7 @@ async def receiver(merchant: Merchant, log: Log | None = None) -> AsyncIterator[
 async def embedded(merchant: Merchant) -> AsyncIterator[int]:
     """The whole receiver on the journal: durable before `success`."""
     with tempfile.TemporaryDirectory() as temporary:
-        opening = directory.opened(Path(temporary) / "engine", now_ms=lambda: time.time_ns() // 1_000_000)
+        opening = directory.open_files(Path(temporary) / "engine", now_ms=lambda: time.time_ns() // 1_000_000)
         async with opening as opened, receiver(merchant, opened.journal) as port:
             yield port
 

@@ -16,8 +16,8 @@ from schemas import record_format
 from schemas.dispositions import Disposition
 from schemas.record_format import Record
 from tests.contract.engines import Cluster
-from tests.contract.plans import register
 from tests.contract.several_workers import Opener, at, sent
+from tests.contract.shortcuts import register
 from tests.support import log_records
 from tests.support.log_records import NOW_MS, REGISTERED, Time
 from tests.support.paths import ROOT

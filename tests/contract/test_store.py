@@ -13,10 +13,11 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.events import Outgoing
 from schemas.orders import Order, Status
 from tests.contract.engines import AnyStore, Engine, all_unsent
-from tests.contract.plans import always, delivery, dispositions, event, order_write, parked, plan, register, version
+from tests.contract.shortcuts import dispositions, parked, register, version
 from tests.support import log_records
 from tests.support.fakes import MemoryTopics, PlanObserver
 from tests.support.log_records import REGISTERED, Time
+from tests.support.plans import always, delivery, event, order_write, plan
 from workers.errors import RecordRefused, VersionConflict
 from workers.processing import Processing
 from workers.queries import HeldQuery

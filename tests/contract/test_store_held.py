@@ -5,7 +5,7 @@ import pytest
 from schemas import events
 from schemas.dispositions import Disposition, Reason
 from tests.contract.engines import AnyStore, all_unsent
-from tests.contract.plans import dispositions, parked, register, version
+from tests.contract.shortcuts import dispositions, parked, register, version
 from tests.support import log_records
 from tests.support.log_records import NOW_MS, REGISTERED, Time
 from workers.processing import Processing

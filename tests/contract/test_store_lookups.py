@@ -7,7 +7,7 @@ from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
 from schemas.orders import Status
 from tests.contract.engines import AnyStore
-from tests.contract.plans import parked, register
+from tests.contract.shortcuts import parked, register
 from tests.support import log_records
 from tests.support.log_records import NOW_MS, REGISTERED, Time
 from workers.errors import RefundTaken

@@ -14,7 +14,7 @@ import pytest
 from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory as engine
 from deploy.embedded import sqlite
-from deploy.embedded.directory import JOURNAL, STORE, Opened
+from deploy.embedded.directory import JOURNAL, STORE, EngineFiles
 from deploy.embedded.journal import Journal, JournalLimits
 from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.sqlite import Damaged
@@ -32,16 +32,16 @@ QUICK = JournalLimits(append_deadline_s=0.2)
 
 
 @asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[Opened]:
-    async with engine.opened(directory, now_ms=Time(), limits=QUICK) as files:
+async def opened(directory: Path) -> AsyncIterator[EngineFiles]:
+    async with engine.open_files(directory, now_ms=Time(), limits=QUICK) as files:
         yield files
 
 
-def work_on(files: Opened) -> Processing:
+def work_on(files: EngineFiles) -> Processing:
     return log_records.processing(files.store, Time())
 
 
-async def fill(files: Opened, count: int, *, name: str = "N") -> None:
+async def fill(files: EngineFiles, count: int, *, name: str = "N") -> None:
     """Append so many records and settle them."""
     before = files.journal.last
     for number in range(count):
@@ -49,11 +49,11 @@ async def fill(files: Opened, count: int, *, name: str = "N") -> None:
     await work_on(files).process(await files.journal.read(before, count))
 
 
-def trouble_of(files: Opened) -> str | None:
+def trouble_of(files: EngineFiles) -> str | None:
     return files.store.trouble
 
 
-async def status_of(files: Opened, order: str) -> str | None:
+async def status_of(files: EngineFiles, order: str) -> str | None:
     page = await files.store.order_page("shop-sg", order)
     return None if page is None or page.view is None else page.view.status.value
 
@@ -223,7 +223,7 @@ async def test_a_second_engine_in_one_directory_is_refused(tmp_path: Path) -> No
 
 
 @asynccontextmanager
-async def with_an_older(file: str, directory: Path) -> AsyncIterator[Opened]:
+async def with_an_older(file: str, directory: Path) -> AsyncIterator[EngineFiles]:
     """An engine of seven records; behind the block one of its files is again as it was after the third."""
     async with opened(directory) as files:
         await fill(files, 3)
@@ -291,7 +291,7 @@ async def test_a_store_older_than_what_the_journal_still_has_is_refused(tmp_path
 # F-E04: no room
 
 
-async def _pages_max(files: Opened, pages: int) -> None:
+async def _pages_max(files: EngineFiles, pages: int) -> None:
     for database in (files.journal.database, files.store.database):
         await database.read(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}").fetchone())
 
@@ -318,7 +318,7 @@ async def test_a_full_file_refuses_and_pauses_and_goes_on_when_there_is_room(tmp
         assert await files.journal.database.check() == "ok"
 
 
-async def _append_until_refused(files: Opened) -> list[object]:
+async def _append_until_refused(files: EngineFiles) -> list[object]:
     acknowledged: list[object] = []
     for number in range(1000):
         record = log_records.record(f"L{number}")

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from deploy.directory_lock import AlreadyRunning
-from deploy.embedded.directory import Opened, opened
+from deploy.embedded.directory import EngineFiles, open_files
 from deploy.embedded.journal import Journal
 from deploy.embedded.locks import LocalLocks
 from deploy.embedded.source import JournalSource
@@ -69,7 +69,7 @@ async def logged_ids(journal: Journal) -> list[str]:
     return found
 
 
-async def drained(files: Opened) -> None:
+async def drained(files: EngineFiles) -> None:
     """Bring everything that was acknowledged to its disposition, as the next start would."""
     work = log_records.processing(files.store, log_records.Time())
     consumer = Consumer(
@@ -91,7 +91,7 @@ async def test_killed_at_random_it_loses_nothing_and_does_nothing_twice(tmp_path
     for number in range(ROUNDS):
         with loaded(tmp_path / "engine", acks, f"r{number}"):
             await asyncio.sleep(chance.uniform(0.02, 0.5))
-        async with opened(tmp_path / "engine", now_ms=log_records.Time()) as files:
+        async with open_files(tmp_path / "engine", now_ms=log_records.Time()) as files:
             assert await files.journal.database.check() == "ok"
             assert await files.store.database.check() == "ok"
             promised, logged = acknowledged(acks), await logged_ids(files.journal)
@@ -103,7 +103,7 @@ async def test_killed_at_random_it_loses_nothing_and_does_nothing_twice(tmp_path
     assert len(acknowledged(acks)) > 100 * ROUNDS, "hardly any load"
 
 
-async def _is_settled_once(files: Opened, logged: list[str]) -> None:
+async def _is_settled_once(files: EngineFiles, logged: list[str]) -> None:
     """Each record has one disposition, each order its versions 1..n with one event each, each fact one effect."""
 
     def look(connection: "object") -> tuple[int, int, int, list[tuple[str, int, int]]]:
@@ -126,11 +126,11 @@ async def _is_settled_once(files: Opened, logged: list[str]) -> None:
 async def test_a_second_engine_is_refused_by_the_name_of_the_first_and_let_in_after_its_death(tmp_path: Path) -> None:
     with loaded(tmp_path / "engine", tmp_path / "acks", "r") as first:
         with pytest.raises(AlreadyRunning, match=f"process {first.pid}$"):
-            async with opened(tmp_path / "engine", now_ms=log_records.Time()):
+            async with open_files(tmp_path / "engine", now_ms=log_records.Time()):
                 pass
         first.kill()
         first.wait()
-        async with opened(tmp_path / "engine", now_ms=log_records.Time()) as files:
+        async with open_files(tmp_path / "engine", now_ms=log_records.Time()) as files:
             assert files.journal.last > 0
 
 

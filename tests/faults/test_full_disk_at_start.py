@@ -41,7 +41,7 @@ def fill(disk: Path, *, but: int) -> Path:
 
 
 async def start_and_append(place: Path) -> int:
-    async with engine.opened(place, now_ms=log_records.Time()) as files:
+    async with engine.open_files(place, now_ms=log_records.Time()) as files:
         await files.journal.append(log_records.record(f"N{files.journal.last}"))
         return files.journal.last
 

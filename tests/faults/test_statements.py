@@ -61,7 +61,7 @@ def trace(monkeypatch: pytest.MonkeyPatch) -> Trace:
 
 async def everything_that_writes(place: Path) -> None:
     time_ = log_records.Time()
-    async with engine.opened(place, now_ms=time_) as files:
+    async with engine.open_files(place, now_ms=time_) as files:
         work, store = log_records.processing(files.store, time_), files.store
         records = [log_records.record("N1"), log_records.record("N1"), log_records.record("N2", amount="x")]
         records.append(log_records.record("N3", account=REGISTERED))
@@ -125,7 +125,7 @@ def _begun(begin: str, place: Path, *, meanwhile: Callable[[], None]) -> tuple[s
 
 async def test_a_deferred_transaction_beside_another_writer_fails_whatever_the_time_out(tmp_path: Path) -> None:
     """A control: why the statements above matter. The same with the lock from the beginning commits."""
-    async with engine.opened(tmp_path, now_ms=log_records.Time()) as files:
+    async with engine.open_files(tmp_path, now_ms=log_records.Time()) as files:
         await files.journal.append(log_records.record("N1"))
     with closing(sqlite3.connect(tmp_path / JOURNAL, isolation_level=None, timeout=0)) as other:
 

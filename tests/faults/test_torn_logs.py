@@ -40,7 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def _fill(place: Path) -> None:
-    async with engine.opened(place / "live", now_ms=log_records.Time()) as files:
+    async with engine.open_files(place / "live", now_ms=log_records.Time()) as files:
         work = log_records.processing(files.store, log_records.Time())
         for first, end in pairwise(ENDS):
             records = [log_records.record(f"N{number}") for number in range(first, end)]
@@ -111,7 +111,7 @@ async def test_a_store_that_is_behind_its_journal_is_brought_up_to_the_same_stat
 ) -> None:
     log = (whole / f"{STORE}-wal").read_bytes()
     place = with_log(whole, tmp_path / "engine", STORE, log[: int(len(log) * share)])
-    async with engine.opened(place, now_ms=log_records.Time()) as files:
+    async with engine.open_files(place, now_ms=log_records.Time()) as files:
         assert files.cursor < RECORDS
         work = log_records.processing(files.store, log_records.Time())
         await work.process(await files.journal.read(files.cursor, RECORDS))
@@ -128,7 +128,7 @@ async def test_a_journal_that_is_behind_its_store_is_refused_and_what_it_lost_is
     place = with_log(whole, tmp_path / "engine", JOURNAL, log[:cut])
     kept = ENDS[sum(end <= cut for end in commits(log))]
     with pytest.raises(FileNotUsable, match=rf"lost records {kept + 1} to {RECORDS}\."):
-        async with engine.opened(place, now_ms=log_records.Time()):
+        async with engine.open_files(place, now_ms=log_records.Time()):
             pass
 
 
@@ -144,5 +144,5 @@ async def test_a_byte_turned_over_drops_what_follows_without_a_word_and_the_stor
         left = looked_at(with_log(whole, tmp_path / "look", JOURNAL, turned), JOURNAL, "SELECT count(*) FROM records")
         assert left == [(ENDS[sum(end <= at for end in ends)],)], f"turned over at {at}"
         with pytest.raises(FileNotUsable, match="the journal has lost records"):
-            async with engine.opened(place, now_ms=log_records.Time()):
+            async with engine.open_files(place, now_ms=log_records.Time()):
                 pass

@@ -12,7 +12,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from deploy.embedded.directory import opened
+from deploy.embedded.directory import open_files
 from deploy.embedded.locks import LocalLocks
 from deploy.embedded.source import JournalSource
 from tests.support import log_records
@@ -35,7 +35,7 @@ class Silent:
 
 
 async def run(directory: Path, acks: int, round_: str) -> None:
-    async with opened(directory, now_ms=log_records.Time()) as files:
+    async with open_files(directory, now_ms=log_records.Time()) as files:
         work = log_records.processing(files.store, log_records.Time())
         relay = Relay(work.emit, observer=Silent())
         consumer = Consumer(

@@ -39,7 +39,7 @@ def test_remedy_names_the_option_and_the_variable() -> None:
 async def test_data_directory_that_cannot_be_created_is_named_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileNotUsable) as refused:
-        async with directory.opened(tmp_path / "file" / "engine", now_ms=lambda: 0):
+        async with directory.open_files(tmp_path / "file" / "engine", now_ms=lambda: 0):
             pass
     text = str(refused.value)
     assert text.startswith(f"the data directory {tmp_path}/file/engine cannot be used: Not a directory")

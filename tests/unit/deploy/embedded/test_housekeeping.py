@@ -1,31 +1,16 @@
-"""The files' upkeep: what is pruned, what is emptied, and how trouble ends."""
+"""Housekeeping of the engine's files: pruning, emptied logs, and how trouble ends."""
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
-from deploy.embedded import directory, housekeeping
-from deploy.embedded.directory import Opened
-from schemas import topics
-from tests.support import log_records
+from deploy.embedded import housekeeping
+from deploy.embedded.directory import EngineFiles
 from tests.support.log_records import NOW_MS, Time
-
-DAY_MS = 86_400_000
-
-
-@pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-@pytest.fixture
-async def opened(tmp_path: Path, time: Time) -> AsyncIterator[Opened]:
-    async with directory.opened(tmp_path, now_ms=time) as files:
-        yield files
+from tests.support.waiting import until
+from tests.unit.deploy.embedded.engine_files import DAY_MS, outbox, settled
 
 
 @asynccontextmanager
@@ -38,101 +23,68 @@ async def running(loop: Coroutine[None, None, None]) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is watched is a plain value
-            await asyncio.sleep(0.01)
+def counted_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses of the loops in housekeeping, one after each round."""
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def counted(seconds: float) -> None:
+        if seconds:  # a wait of the test itself is sleep(0)
+            pauses.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", counted)
+    return pauses
 
 
-async def settled(opened: Opened, time: Time, *statuses: str, order: str = "N1") -> None:
-    before = opened.journal.last
-    for status in statuses:
-        await opened.journal.append(log_records.record(order, status))
-    work = log_records.processing(opened.store, time)
-    await work.process(await opened.journal.read(before, 100))
-    await work.emit()
-    opened.journal.settled(opened.journal.last)
-
-
-async def outbox(opened: Opened) -> list[str]:
-    def ids(connection: sqlite3.Connection) -> list[str]:
-        return [id_ for (id_,) in connection.execute("SELECT id FROM outbox ORDER BY number")]
-
-    return await opened.store.database.read(ids)
-
-
-async def test_what_is_old_enough_goes_and_the_rest_stays(opened: Opened, time: Time) -> None:
-    await settled(opened, time, "WAIT_BUYER_PAY", "TRADE_SUCCESS")
+async def test_old_records_and_sent_events_are_pruned(files: EngineFiles, time: Time) -> None:
+    await settled(files, time, "WAIT_BUYER_PAY", "TRADE_SUCCESS")
     time.now_ms = NOW_MS + 40 * DAY_MS
-    await settled(opened, time, "TRADE_FINISHED")
-    async with running(housekeeping.prune(opened, time)):
-        await until(lambda: opened.journal.first == 3)
+    await settled(files, time, "TRADE_FINISHED")
+    async with running(housekeeping.prune(files, time)):
+        await until(lambda: files.journal.first == 3)
         async with asyncio.timeout(5):
-            while len(await outbox(opened)) > 1:  # noqa: ASYNC110 - what is watched is a table
-                await asyncio.sleep(0.01)
-    assert await outbox(opened) == ["shop-sg:N1:3"]
+            while len(await outbox(files)) > 1:  # noqa: ASYNC110 - the condition is in a table
+                await asyncio.sleep(0)
+    assert await outbox(files) == ["shop-sg:N1:3"]
 
 
-async def test_the_newest_event_of_an_order_stays_however_old_and_its_successor_fits(
-    opened: Opened, time: Time
+async def test_write_ahead_logs_are_emptied_when_idle(
+    files: EngineFiles, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await settled(opened, time, "WAIT_BUYER_PAY", "TRADE_SUCCESS")
-    time.now_ms = NOW_MS + 400 * DAY_MS
-    assert await opened.store.prune_sent(older_than_ms=time.now_ms) == 1
-    assert await outbox(opened) == ["shop-sg:N1:2"]
-    await settled(opened, time, "TRADE_FINISHED")
-    page = await opened.store.order_page("shop-sg", "N1")
-    assert page is not None
-    assert [each.event.id for each in page.events] == ["shop-sg:N1:2", "shop-sg:N1:3"]
+    monkeypatch.setattr(housekeeping, "LOG_BYTES_MIN", 1)
+    await settled(files, time, "TRADE_SUCCESS")
+    pauses = counted_pauses(monkeypatch)
+    async with running(housekeeping.truncate(files, every_s=0.001, idle_s=60)):
+        await until(lambda: len(pauses) > 2)
+        assert files.journal.database.log_bytes() > 0
+    async with running(housekeeping.truncate(files, every_s=0.001, idle_s=0)):
+        await until(lambda: files.journal.database.log_bytes() == files.store.database.log_bytes() == 0)
 
 
-async def test_what_was_not_sent_is_not_pruned(opened: Opened, time: Time) -> None:
-    await opened.journal.append(log_records.record("N1", "WAIT_BUYER_PAY"))
-    await opened.journal.append(log_records.record("N1"))
-    await log_records.processing(opened.store, time).process(await opened.journal.read(0, 10))
-    assert await opened.store.prune_sent(older_than_ms=NOW_MS + 400 * DAY_MS) == 0
-
-
-async def test_notices_are_pruned_when_they_are_old(opened: Opened, time: Time) -> None:
-    await opened.journal.append(log_records.sealed(b"no form at all", "X"))
-    work = log_records.processing(opened.store, time)
-    await work.process(await opened.journal.read(0, 10))
-    (waiting,) = await opened.store.unsent(10)
-    assert waiting[1].topic == topics.HELD
-    await work.emit()
-    assert await opened.store.prune_sent(older_than_ms=NOW_MS + 1) == 1
-
-
-async def test_the_logs_are_emptied_when_nobody_appends(
-    opened: Opened, time: Time, monkeypatch: pytest.MonkeyPatch
+async def test_trouble_ends_once_its_cause_has_ended(
+    files: EngineFiles, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(housekeeping, "LOG_BYTES_WORTH_IT", 1)
-    await settled(opened, time, "TRADE_SUCCESS")
-    async with running(housekeeping.truncate(opened, every_s=0.01, idle_s=60)):
-        await asyncio.sleep(0.1)
-        assert opened.journal.database.log_bytes() > 0
-    async with running(housekeeping.truncate(opened, every_s=0.01, idle_s=0)):
-        await until(lambda: opened.journal.database.log_bytes() == opened.store.database.log_bytes() == 0)
+    pauses = counted_pauses(monkeypatch)
 
-
-async def test_trouble_ends_by_itself_when_its_cause_has(opened: Opened, time: Time) -> None:
     async def query_only(value: str) -> None:
-        for database in housekeeping.databases(opened):
+        for database in housekeeping.databases(files):
             await database.read(lambda connection: connection.execute(f"PRAGMA query_only = {value}").fetchone())
 
     def is_in_trouble() -> bool:
-        return opened.store.trouble is not None
+        return files.store.trouble is not None
 
     await query_only("ON")
-    async with running(housekeeping.probe(opened, every_s=0.01)):
+    async with running(housekeeping.probe(files, every_s=0.001)):
         with pytest.raises(Exception, match="readonly"):
-            await settled(opened, time, "TRADE_SUCCESS")
+            await settled(files, time, "TRADE_SUCCESS")
         with pytest.raises(Exception, match="readonly"):
-            await opened.store.mark_sent([1])
-        await asyncio.sleep(0.05)
-        assert is_in_trouble(), "reading works, and says nothing about writing"
-        await opened.store.cursor()
+            await files.store.mark_sent([1])
+        seen = len(pauses)
+        await until(lambda: len(pauses) > seen + 2)
+        assert is_in_trouble(), "a successful read does not end the trouble of a write"
+        await files.store.cursor()
         assert is_in_trouble()
         await query_only("OFF")
-        await until(lambda: not is_in_trouble() and opened.journal.trouble is None)
-    await settled(opened, time, "TRADE_SUCCESS")
+        await until(lambda: not is_in_trouble() and files.journal.trouble is None)
+    await settled(files, time, "TRADE_SUCCESS")

@@ -1,7 +1,7 @@
-"""The journal's own promises beside the contract: groups, limits, deadlines, memory, pruning."""
+"""The journal beyond its contract: shared commits, limits, deadlines, memory, pruning."""
 
 import asyncio
-import time as clock
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,12 +10,11 @@ from sqlite3 import Connection
 import pytest
 
 from deploy.embedded.journal import Journal, JournalLimits
-from deploy.embedded.source import JournalSource
 from deploy.embedded.sqlite import Damaged
 from ingest.errors import Unavailable
 from schemas.record_format import Record
-from tests.support import log_records
 from tests.support.log_records import NOW_MS, Time
+from tests.support.waiting import until
 from workers.errors import InfrastructureDown
 
 
@@ -35,7 +34,7 @@ def record(number: int, size: int = 10) -> Record:
 
 
 async def commits(journal: Journal, work: Callable[[], Awaitable[object]]) -> int:
-    """How many transactions the work costs."""
+    """Run the work; return how many transactions it took."""
     started = 0
     start = journal.database.start_write
 
@@ -49,19 +48,19 @@ async def commits(journal: Journal, work: Callable[[], Awaitable[object]]) -> in
     return started
 
 
-async def test_appends_that_come_together_share_one_commit(tmp_path: Path) -> None:
+async def test_simultaneous_appends_share_one_commit(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         count = await commits(journal, lambda: asyncio.gather(*(journal.append(record(n)) for n in range(100))))
         assert count == 1
         assert journal.last == 100
 
 
-async def test_appends_that_come_during_a_commit_share_the_next(tmp_path: Path) -> None:
+async def test_appends_during_a_commit_share_the_next_one(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
 
         async def two_waves() -> None:
             first = [asyncio.create_task(journal.append(record(n))) for n in range(10)]
-            while not journal._writing:  # noqa: ASYNC110 - until the first wave is on its way to the disk
+            while not journal._writing:  # noqa: ASYNC110 - until the first wave is being written
                 await asyncio.sleep(0)
             second = [asyncio.create_task(journal.append(record(n))) for n in range(10, 30)]
             await asyncio.gather(*first, *second)
@@ -69,7 +68,7 @@ async def test_appends_that_come_during_a_commit_share_the_next(tmp_path: Path) 
         assert await commits(journal, two_waves) == 2
 
 
-async def test_a_full_queue_turns_away_at_once(tmp_path: Path) -> None:
+async def test_full_queue_refuses_appends_at_once(tmp_path: Path) -> None:
     async with opened(tmp_path, JournalLimits(queue_records_max=3)) as journal:
         waiting = [asyncio.create_task(journal.append(record(n))) for n in range(3)]
         await asyncio.sleep(0)
@@ -80,7 +79,7 @@ async def test_a_full_queue_turns_away_at_once(tmp_path: Path) -> None:
         assert journal.last == 4
 
 
-async def test_a_queue_full_of_bytes_turns_away_too(tmp_path: Path) -> None:
+async def test_queue_full_of_bytes_refuses_appends_too(tmp_path: Path) -> None:
     async with opened(tmp_path, JournalLimits(queue_bytes_max=10_000)) as journal:
         waiting = asyncio.create_task(journal.append(record(1, 8000)))
         await asyncio.sleep(0)
@@ -90,31 +89,32 @@ async def test_a_queue_full_of_bytes_turns_away_too(tmp_path: Path) -> None:
         await journal.append(record(3, 8000))
 
 
-async def test_an_append_that_takes_too_long_is_unknown_and_the_queue_goes_on(tmp_path: Path) -> None:
+async def test_append_that_takes_too_long_is_unknown_and_the_queue_goes_on(tmp_path: Path) -> None:
     async with opened(tmp_path, JournalLimits(append_deadline_s=0.1)) as journal:
-        held = asyncio.create_task(journal.database.read(lambda _: clock.sleep(0.4)))
-        await asyncio.sleep(0)
+        released = threading.Event()
+        held = asyncio.create_task(journal.database.read(lambda _: released.wait(5)))
         first = asyncio.create_task(journal.append(record(1)))
-        await asyncio.sleep(0.05)
+        await until(lambda: journal._writing)
         second = asyncio.create_task(journal.append(record(2)))
         for each in (first, second):
             with pytest.raises(Unavailable, match="too long"):
                 await each
         assert not held.done()
+        released.set()
         await held
         await journal.append(record(3))
-        keys = [logged.record.key for logged in await journal.read(0, 10)]
+        keys = [each.record.key for each in await journal.read(0, 10)]
         assert keys[-1] == b"shop-sg:3"
-        assert b"shop-sg:2" not in keys, "what nobody waits for any more is not written"
+        assert b"shop-sg:2" not in keys, "an expired append is not written"
 
 
-async def test_offsets_go_on_without_gaps_after_a_commit_of_unknown_outcome(tmp_path: Path) -> None:
+async def test_offsets_have_no_gaps_after_a_commit_of_unknown_outcome(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await journal.append(record(1))
         start = journal.database.start_write
 
         def lost(work: Callable[[Connection], int], done: Callable[[int | None, Exception | None], None]) -> None:
-            """It commits, and nobody learns of it."""
+            """Commit, and lose the answer."""
             start(work, lambda result, error: done(None, InfrastructureDown("no answer")))
 
         journal.database.start_write = lost  # type: ignore[method-assign, assignment]
@@ -122,12 +122,12 @@ async def test_offsets_go_on_without_gaps_after_a_commit_of_unknown_outcome(tmp_
             await journal.append(record(2))
         journal.database.start_write = start  # type: ignore[method-assign]
         await journal.append(record(3))
-        logged = await journal.read(0, 10)
-        assert [each.position.offset for each in logged] == [1, 2, 3]
-        assert [each.record for each in logged] == [record(1), record(2), record(3)]
+        records = await journal.read(0, 10)
+        assert [each.position.offset for each in records] == [1, 2, 3]
+        assert [each.record for each in records] == [record(1), record(2), record(3)]
 
 
-async def test_memory_forgets_what_is_settled_and_what_is_too_much(tmp_path: Path) -> None:
+async def test_memory_forgets_settled_records_and_those_beyond_its_limit(tmp_path: Path) -> None:
     async with opened(tmp_path, JournalLimits(tail_records_max=5)) as journal:
         for number in range(1, 11):
             await journal.append(record(number))
@@ -139,7 +139,7 @@ async def test_memory_forgets_what_is_settled_and_what_is_too_much(tmp_path: Pat
         assert await journal.read(10, 5) == ()
 
 
-async def test_pruning_takes_what_is_old_and_settled_and_never_the_last(tmp_path: Path) -> None:
+async def test_pruning_deletes_old_settled_records_but_never_the_last(tmp_path: Path) -> None:
     time = Time()
     async with opened(tmp_path, time=time) as journal:
         for number in range(1, 7):
@@ -158,17 +158,17 @@ async def test_pruning_takes_what_is_old_and_settled_and_never_the_last(tmp_path
         assert journal.last == 7
 
 
-async def test_a_record_that_is_missing_in_between_is_damage(tmp_path: Path) -> None:
+async def test_missing_record_is_reported_as_damage(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         for number in range(1, 5):
             await journal.append(record(number))
     async with opened(tmp_path) as journal:
         await journal.database.write(lambda connection: connection.execute("DELETE FROM records WHERE log_offset = 2"))
-        with pytest.raises(Damaged, match="lacks records behind offset 0"):
+        with pytest.raises(Damaged, match="lacks records after offset 0"):
             await journal.read(0, 10)
 
 
-async def test_a_closing_journal_finishes_what_waits_and_takes_no_more(tmp_path: Path) -> None:
+async def test_closing_journal_finishes_waiting_appends_and_refuses_new_ones(tmp_path: Path) -> None:
     journal = await Journal.open(tmp_path / "journal.sqlite3", now_ms=Time())
     waiting = asyncio.create_task(journal.append(record(1)))
     await asyncio.sleep(0)
@@ -176,15 +176,3 @@ async def test_a_closing_journal_finishes_what_waits_and_takes_no_more(tmp_path:
     await waiting
     with pytest.raises(Unavailable, match="closing"):
         await journal.append(record(2))
-
-
-async def test_a_source_waits_for_the_first_record_and_says_how_far_behind_it_is(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        source = JournalSource(journal, cursor=0, poll_wait_s=5, linger_s=0)
-        polling = asyncio.create_task(source.poll(10))
-        await asyncio.sleep(0)
-        await journal.append(log_records.record("N1"))
-        (logged,) = await asyncio.wait_for(polling, 1)
-        assert (source.lag, source.committed) == (0, 0)
-        await source.commit([logged.position])
-        assert source.committed == 1

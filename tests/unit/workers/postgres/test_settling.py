@@ -6,7 +6,7 @@ from msgspec import structs
 from schemas import topics
 from schemas.events import Outgoing
 from schemas.orders import Order
-from tests.contract import plans
+from tests.support import plans
 from workers.postgres import settling
 from workers.settlement.plan import LoadRequest, Position, WritePlan
 

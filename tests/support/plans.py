@@ -1,44 +1,17 @@
-"""Plans and shortcuts for the suites that test an order store through its ports."""
+"""Write plans made by hand, and their parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from msgspec import structs
 
 from schemas import topics
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
-from schemas.money import Money
 from schemas.orders import Order
-from schemas.record_format import Record
-from tests.contract.engines import AnyStore
 from tests.support import log_records
-from tests.support.log_records import NOW_MS, REGISTERED
-from workers.settlement import decision, drafting, order_view
-from workers.settlement.plan import Delivery, LedgerRow, OrderWrite, Position, Registration, StoreSnapshot, WritePlan
-
-
-async def dispositions(store: AnyStore, order: str, account: str = "shop-sg") -> list[str]:
-    page = await store.order_page(account, order)
-    return [] if page is None else [delivery.disposition.value for delivery in page.deliveries]
-
-
-async def version(store: AnyStore, order: str, account: str = "shop-sg") -> int:
-    page = await store.order_page(account, order)
-    return 0 if page is None or page.order is None else page.order.version
-
-
-async def register(
-    store: AnyStore, order: str, *, minor: int = 1280, refunds: Sequence[str] = (), account: str = REGISTERED.name
-) -> WritePlan:
-    registration = Registration(expected=Money(minor, "USD"), refunds=tuple(refunds))
-    return await store.register(
-        account,
-        order,
-        refunds,
-        lambda known: decision.register(known, account, order, registration, now_ms=NOW_MS),
-        by="tests",
-        why="so that it is known",
-    )
+from tests.support.log_records import NOW_MS
+from workers.settlement import drafting, order_view
+from workers.settlement.plan import Delivery, LedgerRow, OrderWrite, Position, StoreSnapshot, WritePlan
 
 
 def plan(**parts: object) -> WritePlan:
@@ -85,10 +58,6 @@ def event(order: str, version: int) -> Outgoing:
 
 def order_write(order: Order, expected_version: int | None) -> OrderWrite:
     return OrderWrite(order=order, view=order_view.view(order), expected_version=expected_version)
-
-
-def parked(order: str, **more: str) -> Record:
-    return log_records.record(order, account=REGISTERED, **more)
 
 
 def ledger_row(id_: str) -> LedgerRow:

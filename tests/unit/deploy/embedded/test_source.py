@@ -1,0 +1,57 @@
+"""The journal as the worker's source: waits, batches, and the records that it lets the journal forget."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded.journal import Journal
+from deploy.embedded.source import JournalSource
+from tests.support import log_records
+from tests.support.log_records import Time
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    opened = await Journal.open(tmp_path / "journal.sqlite3", now_ms=Time())
+    yield opened
+    await opened.close()
+
+
+async def test_poll_waits_for_the_first_record(journal: Journal) -> None:
+    source = JournalSource(journal, cursor=0, poll_wait_s=5, linger_s=0)
+    polling = asyncio.create_task(source.poll(10))
+    await asyncio.sleep(0)
+    await journal.append(log_records.record("N1"))
+    (record,) = await asyncio.wait_for(polling, 5)
+    assert (source.lag, source.committed) == (0, 0)
+    await source.commit([record.position])
+    assert source.committed == 1
+
+
+async def test_poll_without_records_ends_after_its_wait(journal: Journal) -> None:
+    source = JournalSource(journal, cursor=0, poll_wait_s=0.001)
+    assert await source.poll(10) == ()
+
+
+async def test_batches_continue_after_the_cursor_up_to_the_limit(journal: Journal) -> None:
+    for number in range(1, 6):
+        await journal.append(log_records.record(f"N{number}"))
+    source = JournalSource(journal, cursor=1, poll_wait_s=0, linger_s=0)
+    assert source.lag == 4
+    assert [each.position.offset for each in await source.poll(3)] == [2, 3, 4]
+    assert [each.position.offset for each in await source.poll(3)] == [5]
+    assert source.lag == 0
+
+
+async def test_commit_lets_the_journal_prune_and_never_moves_back(journal: Journal) -> None:
+    for number in range(1, 5):
+        await journal.append(log_records.record(f"N{number}"))
+    source = JournalSource(journal, cursor=0, poll_wait_s=0, linger_s=0)
+    batch = await source.poll(10)
+    assert await journal.prune(older_than_ms=2**60) == 0
+    await source.commit([batch[1].position])
+    await source.commit([batch[0].position])
+    assert source.committed == 2
+    assert await journal.prune(older_than_ms=2**60) == 2
