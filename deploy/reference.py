@@ -1,6 +1,6 @@
-"""The reference pages that are made from the code, so that they cannot lie: settings, metrics, the table of moves.
+"""Generate the reference pages from the code: settings, metrics, the table of moves.
 
-python -m deploy.reference        writes them; a test compares them with what is committed
+`python -m deploy.reference` writes them. A test compares the committed pages with the code.
 """
 
 import re
@@ -22,44 +22,44 @@ _MARKS = {MoveVerdict.RISE: "", MoveVerdict.SAME: "·", MoveVerdict.BEHIND: "sta
 
 
 def pages() -> dict[Path, str]:
-    """Every generated file with its content; the page about Alipay with its generated part renewed."""
+    """Return the content of every generated file; of the page about Alipay, only the table is generated."""
     alipay = ROOT / "deploy/docs/alipay.md"
     return {
         ROOT / "deploy/docs/settings.md": settings_page(),
         ROOT / "deploy/docs/metrics.md": metrics_page(),
-        alipay: renewed(alipay.read_text(encoding="utf-8"), "moves", moves_table()),
+        alipay: replaced(alipay.read_text(encoding="utf-8"), "moves", moves_table()),
     }
 
 
 def settings_page() -> str:
-    """All settings, from their declarations: those of every process, then those of the cluster's."""
+    """Return the page of all settings: the embedded engine's, then the cluster's additional ones."""
     lines = [
         "# Settings",
         "",
         _CHANGED,
         "",
-        "Read from the environment once, at start; a command's options stand above them.",
+        "Environment variables, read once at the start; a command's options take precedence. Times are in seconds.",
     ]
-    lines += ["Contradictions between deadlines refuse the start, all at once.", ""]
+    lines += ["A process refuses to start if settings are wrong or contradict each other, and reports all faults.", ""]
     lines += _settings(documented(EmbeddedSettings))
-    lines += ["", "## The cluster engine", "", "`ingest`, `worker` and `console` read these too.", ""]
+    lines += ["", "## The cluster engine", "", "`ingest`, `worker` and `console` also read these.", ""]
     lines += _settings(documented(ServerSettings))
     return "\n".join(lines) + "\n"
 
 
 def _settings(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
-    yield "| variable | default | what it is |"
+    yield "| variable | default | meaning |"
     yield "|---|---|---|"
     for name, field in fields.items():
-        is_told = field.default is not None and field.default != ""
-        default = "required" if field.is_required() else f"`{field.default}`" if is_told else ""
+        has_default = field.default is not None and field.default != ""
+        default = "required" if field.is_required() else f"`{field.default}`" if has_default else ""
         yield f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |"
 
 
 def metrics_page() -> str:
-    """All metric families, from the catalogue."""
+    """Return the page of all metric families."""
     lines = ["# Metrics", "", _CHANGED, "", "On `/metrics` of the admin port. Label values come from closed sets.", ""]
-    lines += ["| family | type | labels | what it says |", "|---|---|---|---|"]
+    lines += ["| family | type | labels | meaning |", "|---|---|---|---|"]
     for family in telemetry.CATALOGUE:
         shown = f"{family.name}_total" if family.kind == "counter" else family.name
         lines.append(f"| `{shown}` | {family.kind} | {', '.join(family.labels)} | {family.help} |")
@@ -67,7 +67,7 @@ def metrics_page() -> str:
 
 
 def moves_table() -> str:
-    """The table of moves: rows are states, columns news."""
+    """Return the table of moves: a row for each state, a column for each trade status."""
     news = [each for each in News if each is not News.OTHER]
     lines = ["| | " + " | ".join(each.value.replace("_", " ") for each in news) + " |", "|---" * (len(news) + 1) + "|"]
     for state in State:
@@ -82,8 +82,8 @@ def _cell(state: State, news: News) -> str:
     return mark if move.to is state and mark else f"{move.to.value} {mark}".strip()
 
 
-def renewed(text: str, name: str, content: str) -> str:
-    """The text with the part between its two marks replaced."""
+def replaced(text: str, name: str, content: str) -> str:
+    """Return the text with the part between its two marks replaced."""
     pattern = re.compile(rf"(<!-- {name}[^>]*-->\n).*?(<!-- /{name} -->)", re.DOTALL)
     return pattern.sub(lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text)
 

@@ -1,0 +1,81 @@
+"""The worker's start: refusals, the warning about forgeable confirmations, and the choice of locks."""
+
+from contextlib import AsyncExitStack
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from deploy.cluster import settings, worker
+from deploy.cluster.settings import ClusterSettings, UnreadableFile
+from deploy.embedded.locks import LocalLocks
+from deploy.logs import LogWriter
+from workers.app import Worker
+from workers.kafka.events import KafkaEvents
+from workers.kafka.source import KafkaSource
+from workers.postgres.store import PostgresOrderStore
+from workers.redis.locks import RedisLocks
+
+
+def configured(accounts: Path, **values: Any) -> ClusterSettings:
+    return settings.load({}, accounts=accounts, kafka="127.0.0.1:1", admin_port=0, **values)
+
+
+async def start(accounts: Path, log: StringIO, **values: Any) -> str:
+    """Start a worker without a store, which is refused; return the log."""
+    log_writer = LogWriter(log)
+    log_writer.start()
+    with pytest.raises(UnreadableFile, match="ALIPAY_NOTIFY_POSTGRES is not set"):
+        async with worker.running(configured(accounts, **values), log_writer, CollectorRegistry()):
+            pass
+    log_writer.close()
+    return log.getvalue()
+
+
+async def test_missing_receipt_key_is_warned_about_for_accounts_with_notify_verify(
+    accounts: Path, log: StringIO
+) -> None:
+    line = await start(accounts, log)
+    assert "can fake a confirmation" in line
+    assert '"account":"shop"' in line
+
+
+async def test_receipt_key_silences_the_warning(accounts: Path, log: StringIO, tmp_path: Path) -> None:
+    (tmp_path / "receipt-key").write_text("k" * 40)
+    assert await start(accounts, log, receipt_key_file=tmp_path / "receipt-key") == ""
+
+
+@pytest.mark.parametrize(
+    ("redis", "kind"),
+    [
+        ("", LocalLocks),
+        ("redis://127.0.0.1:1/0", RedisLocks),
+        ("redis+sentinel://127.0.0.1:1/main", RedisLocks),
+        ("redis+cluster://127.0.0.1:1", RedisLocks),
+    ],
+)
+async def test_locks_are_in_redis_if_it_is_configured(accounts: Path, redis: str, kind: type) -> None:
+    async with AsyncExitStack() as stack:
+        assert isinstance(await worker._locks(configured(accounts, redis=redis), stack), kind)
+
+
+async def test_redis_address_that_the_client_refuses_is_a_start_error(accounts: Path) -> None:
+    async with AsyncExitStack() as stack:
+        with pytest.raises(UnreadableFile):
+            await worker._locks(configured(accounts, redis="redis://127.0.0.1:99999/0"), stack)
+
+
+async def test_missing_event_topics_do_not_make_a_worker_unready() -> None:
+    well, failing = SimpleNamespace(trouble=None), SimpleNamespace(trouble="no such topic")
+    checks = await worker._health(
+        cast(PostgresOrderStore, well), cast(KafkaSource, well), cast(KafkaEvents, failing), cast(Worker, well)
+    )()
+    assert [(check.name, check.ok, check.is_needed) for check in checks] == [
+        ("kafka", True, True),
+        ("store", True, True),
+        ("worker", True, True),
+        ("events", False, False),
+    ]
