@@ -57,7 +57,6 @@ TESTED_ELSEWHERE = {
     "workers/admin/responses.py": "unit/workers/admin/test_orders.py",
     "workers/admin/returns.py": "unit/workers/admin/test_orders.py",
     "workers/admin/shapes.py": "unit/workers/admin/test_orders.py",
-    "workers/log_lines.py": "unit/workers/test_observers.py",
     "workers/postgres/audit.py": "contract/test_many_workers.py",
     "workers/postgres/database.py": "faults/test_postgres.py",
     "workers/postgres/feed.py": "contract/test_store.py",
@@ -69,11 +68,6 @@ TESTED_ELSEWHERE = {
     "workers/postgres/settling.py": "contract/test_store.py",
     "workers/postgres/state_resend.py": "contract/test_many_workers.py",
     "workers/postgres/store.py": "contract/test_store.py",
-    "workers/row_codec.py": "unit/workers/postgres/test_columns.py",
-    "workers/settlement/drafting.py": "unit/workers/settlement/test_decision.py",
-    "workers/settlement/order_view.py": "unit/workers/settlement/test_decision.py",
-    "workers/settlement/parking.py": "unit/workers/settlement/test_decision.py",
-    "workers/settlement/plan.py": "unit/workers/settlement/test_decision.py",
 }
 
 

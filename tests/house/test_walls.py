@@ -41,6 +41,8 @@ def test_settlement_decides_without_input_and_output() -> None:
     paths = modules("workers/settlement")
     assert [name(path) for path in paths if any(isinstance(node, waiting) for node in ast.walk(tree(path)))] == []
     assert {package for path in paths for package in _packages(imports(path))} - SETTLEMENT_MAY_IMPORT == set()
+    calls = [node.func for path in paths for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+    assert {call.id for call in calls if isinstance(call, ast.Name)} & {"open", "print", "input"} == set()
     ours = {imported for importing, imported in edges() if importing.startswith("workers.settlement")}
     assert [each for each in ours if not each.startswith(("schemas", "workers.settlement"))] == []
 

@@ -1,7 +1,7 @@
-"""The worker as a whole: its three loops, and what stops which of them."""
+"""The worker as a whole: its three loops, and which trouble stops which of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
@@ -11,6 +11,7 @@ from schemas.record_format import Record
 from tests.support import log_records
 from tests.support.fakes import MemoryLogger, MemoryTopics
 from tests.support.stores import MemoryStore
+from tests.support.waiting import until
 from workers import metrics
 from workers.app import Worker, working
 from workers.errors import InfrastructureDown
@@ -21,7 +22,7 @@ from workers.settlement.plan import LogRecord, Position
 
 
 class Source:
-    """A log of these records, which remembers what was committed."""
+    """A log of these records, which keeps the committed positions."""
 
     def __init__(self, *records: Record) -> None:
         self.coming = log_records.logged(records)
@@ -56,13 +57,7 @@ async def worker(source: Source, topics: MemoryTopics, store: MemoryStore, log: 
         yield running
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is watched is a plain value
-            await asyncio.sleep(0.001)
-
-
-async def test_orders_go_on_while_the_event_topic_is_away_and_their_events_follow_when_it_is_back() -> None:
+async def test_orders_change_while_the_event_topic_is_away_and_events_follow() -> None:
     source = Source(*(log_records.record(f"N{number}") for number in range(5)))
     topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
     topics.down = True
@@ -73,7 +68,7 @@ async def test_orders_go_on_while_the_event_topic_is_away_and_their_events_follo
         await until(lambda: len(topics.events) == 5)
 
 
-async def test_a_stop_does_not_wait_for_the_event_topic() -> None:
+async def test_stop_does_not_wait_for_the_event_topic() -> None:
     source = Source(log_records.record("N1"))
     topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
     topics.down = True
@@ -82,7 +77,7 @@ async def test_a_stop_does_not_wait_for_the_event_topic() -> None:
     assert len(await store.unsent(10)) == 1
 
 
-async def test_a_stop_sends_what_the_last_batch_wrote() -> None:
+async def test_stop_sends_the_events_of_the_last_batch() -> None:
     source = Source(log_records.record("N1"))
     topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
     async with worker(source, topics, store, log):
@@ -90,7 +85,7 @@ async def test_a_stop_sends_what_the_last_batch_wrote() -> None:
     assert len(topics.events) == 1
 
 
-async def test_a_worker_that_stands_still_says_why_and_still_sends_what_it_wrote() -> None:
+async def test_stopped_worker_reports_the_reason_and_still_sends_its_events() -> None:
     bad = Record(b"x", b"x", ())
     source = Source(log_records.record("N1"), *[bad] * 20, log_records.record("N2"))
     topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
@@ -100,10 +95,11 @@ async def test_a_worker_that_stands_still_says_why_and_still_sends_what_it_wrote
         topics.down = False
         await until(lambda: len([event for event in topics.events if event.topic.startswith("payments.order")]) == 1)
         assert "held list" in running.trouble
+        assert log.of("worker stopped") == [{"error": running.trouble}]
         assert source.coming, "the rest of the log is left alone"
 
 
-async def test_one_loop_that_fails_of_our_own_fault_stops_the_worker() -> None:
+async def test_bug_in_one_loop_stops_the_worker() -> None:
     class Failing(Source):
         async def poll(self, max_records: int) -> Sequence[LogRecord]:
             raise KeyError("ours")
@@ -114,7 +110,7 @@ async def test_one_loop_that_fails_of_our_own_fault_stops_the_worker() -> None:
     assert running.trouble == "failed: KeyError"
 
 
-async def test_trouble_with_the_log_is_waited_for() -> None:
+async def test_unavailable_log_is_retried() -> None:
     class Away(Source):
         fails = 2
 

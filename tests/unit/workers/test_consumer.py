@@ -1,4 +1,4 @@
-"""The worker's loop: the order of its steps, and what each failure leaves."""
+"""The consumer's loop: the order of its steps, and the state after each failure."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -6,18 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 
 from schemas.record_format import Record
+from tests.support.waiting import until
 from workers.consumer import Consumer
 from workers.errors import InfrastructureDamaged, InfrastructureDown, TooManyDeadLetters
 from workers.locks import LockResult
 from workers.settlement.plan import LogRecord, Position
 
 
-def logged(offset: int, order: str = "", partition: int = 0) -> LogRecord:
+def log_record(offset: int, order: str = "", partition: int = 0) -> LogRecord:
     return LogRecord(Position(partition, offset), Record(f"shop:{order or offset}".encode(), b"", ()))
 
 
 class World:
-    """Everything the loop calls, writing down what was called; `fails` raises at the next calls of a step."""
+    """Everything that the loop calls. `steps` has the calls; `fails` has errors for the next calls of a step."""
 
     def __init__(self, *batches: Sequence[LogRecord]) -> None:
         self.batches = list(batches)
@@ -89,50 +90,50 @@ def consumer(world: World) -> Consumer:
     )
 
 
-async def test_a_batch_goes_through_its_steps_in_order_and_the_commit_is_the_last_thing_said() -> None:
-    world = World([logged(1), logged(2)])
+async def test_batch_goes_through_poll_lock_process_commit_release() -> None:
+    world = World([log_record(1), log_record(2)])
     assert await consumer(world).run_once() == 2
     assert world.steps == ["poll", "acquire 2", "process 0-1 0-2", "wake", "commit 0-2", "release 2"]
 
 
-async def test_the_time_of_the_loops_own_steps_is_told_as_they_end() -> None:
-    world = World([logged(1)])
+async def test_durations_of_the_loops_own_steps_are_observed() -> None:
+    world = World([log_record(1)])
     await consumer(world).run_once()
     assert world.timed == ["claim", "commit", "release"]
 
 
-async def test_nothing_polled_is_nothing_done() -> None:
+async def test_empty_poll_does_nothing() -> None:
     world = World()
     assert await consumer(world).run_once() == 0
     assert world.steps == []
 
 
-async def test_each_partition_is_committed_to_its_own_end() -> None:
-    world = World([logged(5, partition=0), logged(9, partition=3), logged(8, partition=3)])
+async def test_each_partition_is_committed_up_to_its_own_last_record() -> None:
+    world = World([log_record(5, partition=0), log_record(9, partition=3), log_record(8, partition=3)])
     await consumer(world).run_once()
     assert "commit 0-5 3-9" in world.steps
 
 
-async def test_an_order_is_claimed_once_however_many_records_it_has() -> None:
-    world = World([logged(1, "N1"), logged(2, "N1"), logged(3, "N2")])
+async def test_order_with_several_records_is_locked_once() -> None:
+    world = World([log_record(1, "N1"), log_record(2, "N1"), log_record(3, "N2")])
     await consumer(world).run_once()
     assert world.steps[1] == "acquire 2"
     assert world.lock_outcomes == [("acquired", 2)]
 
 
 @pytest.mark.parametrize("step", ["process", "commit"])
-async def test_trouble_pauses_and_the_same_step_is_tried_again(step: str) -> None:
-    world = World([logged(1)])
+async def test_step_that_fails_is_retried_with_backoff(step: str) -> None:
+    world = World([log_record(1)])
     world.fails[step] = [InfrastructureDown("locked")]
     await consumer(world).run_once()
     done = [each.split()[0] for each in world.steps]
     assert done.count(step) == 2
-    assert done.count("poll") == 1, "nothing new is taken meanwhile"
+    assert done.count("poll") == 1, "no new batch is polled meanwhile"
     assert world.pauses == 1
 
 
-async def test_what_another_worker_holds_is_done_last() -> None:
-    world = World([logged(1, "N1"), logged(2, "N2"), logged(3, "N3")])
+async def test_orders_locked_by_another_worker_are_processed_last() -> None:
+    world = World([log_record(1, "N1"), log_record(2, "N2"), log_record(3, "N3")])
     world.held_by_others = [{b"shop:N2"}, {b"shop:N2"}, set()]
     await consumer(world).run_once()
     assert world.steps[2:] == [
@@ -141,63 +142,63 @@ async def test_what_another_worker_holds_is_done_last() -> None:
     assert world.lock_outcomes == [("acquired", 2), ("contended_then_acquired", 1)]
 
 
-async def test_what_another_worker_keeps_is_done_all_the_same() -> None:
-    world = World([logged(1, "N1")])
+async def test_orders_that_stay_locked_are_processed_all_the_same() -> None:
+    world = World([log_record(1, "N1")])
     world.held_by_others = [{b"shop:N1"}] * 10
     await consumer(world).run_once()
     assert world.steps[-4:] == ["process 0-1", "wake", "commit 0-1", "release 1"]
     assert world.lock_outcomes == [("timeout", 1)]
 
 
-async def test_how_far_each_order_is_settled_is_left_with_its_claim() -> None:
-    world = World([logged(1, "N1"), logged(2, "N2"), logged(3, "N1")])
+async def test_release_leaves_the_last_position_of_each_order_as_done_marker() -> None:
+    world = World([log_record(1, "N1"), log_record(2, "N2"), log_record(3, "N1")])
     await consumer(world).run_once()
     assert world.left == {b"shop:N1": Position(0, 3), b"shop:N2": Position(0, 2)}
 
 
-async def test_what_is_settled_is_left_where_only_the_commit_failed_and_what_is_not_is_not() -> None:
+async def test_done_markers_are_left_if_only_the_commit_failed() -> None:
     for step, left in {"commit": {b"shop:1": Position(0, 1)}, "process": {}}.items():
-        world = World([logged(1)])
+        world = World([log_record(1)])
         world.fails[step] = [InfrastructureDamaged("page 7")]
         with pytest.raises(InfrastructureDamaged):
             await consumer(world).run_once()
         assert world.left == left
 
 
-async def test_what_claims_and_store_know_to_be_done_is_passed_over() -> None:
-    world = World([logged(1, "N1"), logged(2, "N2"), logged(3, "N1")])
+async def test_records_done_by_marker_and_store_are_skipped() -> None:
+    world = World([log_record(1, "N1"), log_record(2, "N2"), log_record(3, "N1")])
     world.done_markers = {b"shop:N1": Position(0, 1)}
     await consumer(world).run_once()
     assert world.steps[2:] == ["ask 0-1", "process 0-2 0-3", "wake", "commit 0-3", "release 2"]
     assert world.lock_outcomes == [("acquired", 2), ("done", 1)]
 
 
-async def test_a_batch_that_is_done_is_only_committed() -> None:
-    world = World([logged(1, "N1"), logged(2, "N1")])
+async def test_batch_that_is_done_already_is_only_committed() -> None:
+    world = World([log_record(1, "N1"), log_record(2, "N1")])
     world.done_markers = {b"shop:N1": Position(0, 2)}
     await consumer(world).run_once()
     assert world.steps == ["poll", "acquire 1", "ask 0-1 0-2", "commit 0-2", "release 1"]
 
 
 @pytest.mark.parametrize("outage", [[], [InfrastructureDown("locked")]])
-async def test_a_mark_alone_proves_nothing(outage: list[Exception]) -> None:
-    """The store may have been restored to what it was before; or not say."""
-    world = World([logged(1, "N1")])
+async def test_done_marker_without_the_stores_confirmation_skips_nothing(outage: list[Exception]) -> None:
+    """The store may have lost the record in a failover, or it may not answer."""
+    world = World([log_record(1, "N1")])
     world.done_markers, world.has_settled = {b"shop:N1": Position(0, 1)}, bool(outage)
     world.fails["ask"] = outage
     await consumer(world).run_once()
     assert world.steps[2:5] == ["ask 0-1", "process 0-1", "wake"]
 
 
-async def test_a_mark_of_another_partition_says_nothing_here() -> None:
-    world = World([logged(1, "N1")])
+async def test_done_marker_of_another_partition_skips_nothing() -> None:
+    world = World([log_record(1, "N1")])
     world.done_markers = {b"shop:N1": Position(7, 1)}
     await consumer(world).run_once()
     assert world.steps[2] == "process 0-1"
 
 
-async def test_without_claims_it_goes_on() -> None:
-    world = World([logged(1)])
+async def test_unreachable_locks_do_not_stop_a_batch() -> None:
+    world = World([log_record(1)])
     world.fails = {"acquire": [InfrastructureDown("unreachable")], "release": [InfrastructureDown("unreachable")]}
     assert await consumer(world).run_once() == 1
     assert "commit 0-1" in world.steps
@@ -205,8 +206,8 @@ async def test_without_claims_it_goes_on() -> None:
 
 
 @pytest.mark.parametrize("error", [TooManyDeadLetters("twenty"), InfrastructureDamaged("page 7")])
-async def test_what_no_waiting_mends_stops_the_loop_uncommitted(error: Exception) -> None:
-    world = World([logged(1)], [logged(2)])
+async def test_error_that_no_retry_mends_stops_the_loop_without_a_commit(error: Exception) -> None:
+    world = World([log_record(1)], [log_record(2)])
     world.fails["process"] = [error]
     with pytest.raises(type(error)):
         await consumer(world).run()
@@ -214,21 +215,20 @@ async def test_what_no_waiting_mends_stops_the_loop_uncommitted(error: Exception
     assert world.steps[-1] == "release 1"
 
 
-async def test_a_stop_finishes_the_batch_in_hand_and_takes_no_other() -> None:
-    world = World([logged(1)], [logged(2)])
+async def test_stop_finishes_the_batch_in_hand_and_polls_no_other() -> None:
+    world = World([log_record(1)], [log_record(2)])
     loop = consumer(world)
     world.meanwhile = loop.stop
     await loop.run()
     assert world.steps == ["poll", "acquire 1", "process 0-1", "wake", "commit 0-1", "release 1"]
 
 
-async def test_a_stop_during_an_outage_leaves_the_batch_for_the_next_start() -> None:
-    world = World([logged(1)])
+async def test_stop_during_an_outage_leaves_the_batch_uncommitted() -> None:
+    world = World([log_record(1)])
     world.fails["process"] = [InfrastructureDown("gone")] * 1000
     loop = consumer(world)
     running = asyncio.create_task(loop.run())
-    while not world.pauses:  # noqa: ASYNC110 - what is watched is a plain value
-        await asyncio.sleep(0)
+    await until(lambda: world.pauses)
     loop.stop()
     await asyncio.wait_for(running, 1)
     assert not [step for step in world.steps if step.startswith("commit")]

@@ -1,4 +1,4 @@
-"""The worker's counters: what each counts, and that no sender can add a series."""
+"""The worker's metrics: what moves each of them, and that no sender can add a series."""
 
 import asyncio
 
@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from schemas import telemetry
 from schemas.orders import ClosedBecause
 from tests.support.admin import ACCOUNTS, NOW_MS, World, form
+from tests.support.waiting import until
 from workers.errors import InfrastructureDown, VersionConflict
 from workers.metrics import WorkerMetrics
 
@@ -31,7 +32,7 @@ async def test_records_are_counted_by_disposition_status_and_delay() -> None:
     assert value(world, "alipay_notify_delivery_delay_seconds_sum") == 6
 
 
-async def test_a_parked_one_that_is_tried_again_is_counted_when_it_ends_and_not_before() -> None:
+async def test_retry_of_a_parked_notification_is_not_counted_as_a_new_one() -> None:
     world = World()
     await world.deliver(form("B1"), "strict")
     row = next(iter(world.store.pages.values())).row
@@ -42,7 +43,7 @@ async def test_a_parked_one_that_is_tried_again_is_counted_when_it_ends_and_not_
 
 
 @pytest.mark.parametrize(
-    "words",
+    "statuses",
     [
         ["TRADE_SUCCESS"],
         ["TRADE_FINISHED"],
@@ -51,14 +52,14 @@ async def test_a_parked_one_that_is_tried_again_is_counted_when_it_ends_and_not_
         ["WAIT_BUYER_PAY", "TRADE_FINISHED", "TRADE_SUCCESS", "WAIT_BUYER_PAY"],
     ],
 )
-async def test_money_is_counted_once_where_an_order_became_paid(words: list[str]) -> None:
+async def test_money_is_counted_once_when_an_order_becomes_paid(statuses: list[str]) -> None:
     world = World()
-    for word in words:
-        await world.deliver(form("A1", word))
+    for status in statuses:
+        await world.deliver(form("A1", status))
     assert value(world, "alipay_notify_amount_minor_units_total", account="shop", currency="USD") == 1280
 
 
-async def test_money_that_came_and_went_back_in_one_step_has_come() -> None:
+async def test_money_refunded_in_the_same_notification_is_counted_as_paid() -> None:
     world = World()
     await world.deliver(form("A1", "WAIT_BUYER_PAY"))
     await world.deliver(form("A1", "TRADE_CLOSED", refund_status="REFUND_SUCCESS", gmt_refund="2025-10-09 16:53:19"))
@@ -71,15 +72,15 @@ async def test_money_that_came_and_went_back_in_one_step_has_come() -> None:
     assert value(world, "alipay_notify_amount_minor_units_total", account="shop", currency="USD") == 1280
 
 
-async def test_the_way_from_the_receiver_to_the_topic_is_measured_for_each_event() -> None:
+async def test_time_from_receiver_to_topic_is_measured_for_each_event() -> None:
     world = World()
-    for order, word in (("A1", "TRADE_SUCCESS"), ("A1", "TRADE_FINISHED"), ("A2", "TRADE_FINISHED")):
-        await world.deliver(form(order, word))
+    for order, status in (("A1", "TRADE_SUCCESS"), ("A1", "TRADE_FINISHED"), ("A2", "TRADE_FINISHED")):
+        await world.deliver(form(order, status))
     await world.processing.emit()
     assert value(world, "alipay_notify_end_to_end_duration_seconds_count", trade_status="TRADE_FINISHED") == 2
 
 
-async def test_the_gauges_show_what_is_held_and_what_is_not_sent() -> None:
+async def test_gauges_show_held_notifications_and_unsent_events() -> None:
     world = World()
     await world.deliver(form("A1"))
     await world.deliver(form("B1"), "strict")
@@ -95,7 +96,7 @@ async def test_the_gauges_show_what_is_held_and_what_is_not_sent() -> None:
     assert value(world, "alipay_notify_outbox_oldest_timestamp_seconds") == 0
 
 
-async def test_what_is_parked_moves_from_tier_to_tier_and_leaves_the_gauge_when_it_is_settled() -> None:
+async def test_parked_notification_moves_from_tier_to_tier_until_it_is_resolved() -> None:
     world = World()
     position = await world.deliver(form("B1"), "strict")
     seen = []
@@ -109,7 +110,7 @@ async def test_what_is_parked_moves_from_tier_to_tier_and_leaves_the_gauge_when_
     assert [value(world, RETRY_PENDING, tier=tier) for tier in ("30s", "5m", "1h")] == [0, 0, 0]
 
 
-async def test_a_store_that_is_down_leaves_the_gauges_and_their_task_alone() -> None:
+async def test_store_that_is_down_does_not_end_the_refresh_of_gauges() -> None:
     world = World()
 
     class Down:
@@ -121,8 +122,7 @@ async def test_a_store_that_is_down_leaves_the_gauges_and_their_task_alone() -> 
 
     down = Down()
     task = asyncio.create_task(world.metrics.keep_fresh(down, interval_s=0))  # type: ignore[arg-type]
-    while down.asked < 3:  # noqa: ASYNC110  what it waits for is the task's own turn
-        await asyncio.sleep(0)
+    await until(lambda: down.asked >= 3)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -141,7 +141,7 @@ async def test_l04_a_sender_can_add_no_series() -> None:
     assert statuses <= {"other"}
 
 
-def test_the_other_instruments_count_what_they_are_told() -> None:
+def test_waits_locks_steps_and_lag_are_counted() -> None:
     registry = CollectorRegistry()
     counted = WorkerMetrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
     counted.paused(InfrastructureDown("full"), attempts=1, wait_s=0.1)
@@ -149,19 +149,19 @@ def test_the_other_instruments_count_what_they_are_told() -> None:
     counted.lock_outcome("acquired", 3)
     counted.step("apply", 0.01)
     counted.lag(messages=7, seconds=1.5)
-    told = {
+    expected = {
         ("alipay_notify_retries_total", ("tier", "pause"), ("reason", "infrastructure")): 2,
         ("alipay_notify_fenced_writes_total",): 1,
         ("alipay_notify_claims_total", ("outcome", "acquired")): 3,
         ("alipay_notify_processing_duration_seconds_count", ("step", "apply")): 1,
     }
-    for (name, *labels), count in told.items():
+    for (name, *labels), count in expected.items():
         assert registry.get_sample_value(name, dict(labels)) == count  # type: ignore[arg-type]
     where = {"topic": "payments.alipay.notification.v1", "partition": "0", "group": "worker"}
     assert registry.get_sample_value("alipay_notify_consumer_lag_messages", where) == 7
 
 
-def test_all_instruments_are_named_in_the_vocabulary() -> None:
+def test_all_metrics_are_in_the_catalogue() -> None:
     registry = CollectorRegistry()
     WorkerMetrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
     named = {family.name for family in telemetry.CATALOGUE}

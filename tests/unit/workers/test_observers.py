@@ -1,4 +1,4 @@
-"""Those who are told what a worker does: one that fails takes nothing from the others, and is heard of."""
+"""Observers: one that fails is logged and counted, and the others still observe."""
 
 from typing import Any
 
@@ -16,35 +16,35 @@ from workers.settlement import drafting
 
 class BrokenChanges(OrderChanges):
     def settled(self, plan: Any) -> None:
-        raise RuntimeError("a waiter that is none")
+        raise RuntimeError("broken waiter")
 
 
 class BrokenLog(MemoryLogger):
     def error(self, event: str, /, **fields: Any) -> None:
-        raise OSError("no more lines")
+        raise OSError("disk full")
 
 
-def everyone(registry: CollectorRegistry, log: MemoryLogger) -> Observers:
+def observers(registry: CollectorRegistry, log: MemoryLogger) -> Observers:
     metrics = WorkerMetrics(registry, ACCOUNTS, now_ms=lambda: NOW_MS)
     return Observers(metrics=metrics, log=WorkerLog(log), changes=BrokenChanges())
 
 
-def test_a_watcher_that_fails_has_its_line_and_the_others_are_told_all_the_same() -> None:
+def test_failing_observer_is_logged_and_the_others_still_observe() -> None:
     registry, log = CollectorRegistry(), MemoryLogger()
-    told = everyone(registry, log)
+    observed = observers(registry, log)
     plan = drafting.empty()
     plan.paid.append(("shop", Money(1280, "USD")))
-    told.settled(plan, [])
-    assert told.failures == 1
+    observed.settled(plan, [])
+    assert observed.failures == 1
     ((event, fields),) = log.lines
     assert event == "an observer failed"
-    assert str(fields["error"]) == "a waiter that is none"
+    assert str(fields["error"]) == "broken waiter"
     money = {"account": "shop", "currency": "USD"}
     assert registry.get_sample_value("alipay_notify_amount_minor_units_total", money) == 1280
 
 
-def test_a_log_that_fails_too_stops_nobody() -> None:
-    told = everyone(CollectorRegistry(), BrokenLog())
-    told.settled(drafting.empty(), [])
-    told.settled(drafting.empty(), [])
-    assert told.failures == 2
+def test_failing_log_stops_no_batch() -> None:
+    observed = observers(CollectorRegistry(), BrokenLog())
+    observed.settled(drafting.empty(), [])
+    observed.settled(drafting.empty(), [])
+    assert observed.failures == 2

@@ -1,16 +1,16 @@
-"""The outbox's way to the topics."""
+"""The relay: when it sends the outbox, and when it ends."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
+from tests.support.waiting import until
 from workers.errors import InfrastructureDamaged, InfrastructureDown
 from workers.outbox_relay import Relay
 
 
 class Outbox:
-    """So many events; each send takes a moment. `fails` raises at the next sends."""
+    """An outbox with this many unsent events. `fails` has errors for the next sends."""
 
     def __init__(self, waiting: int = 0, *fails: Exception) -> None:
         self.waiting = waiting
@@ -21,7 +21,7 @@ class Outbox:
 
     async def emit(self, limit: int) -> int:
         self.at_once += 1
-        assert self.at_once == 1, "two senders would mix up the versions"
+        assert self.at_once == 1, "two sends at once would mix up the versions"
         await asyncio.sleep(0)
         self.at_once -= 1
         if self.fails:
@@ -38,33 +38,28 @@ class Outbox:
         return Relay(self.emit, observer=self, events_max=500, look_every_s=look_every_s)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is watched is a plain value
-            await asyncio.sleep(0)
-
-
-async def test_it_sends_until_the_outbox_is_empty() -> None:
+async def test_relay_sends_until_the_outbox_is_empty() -> None:
     outbox = Outbox(1200)
     assert await outbox.relay().run_once() == 1200
     assert outbox.sends == [500, 500, 200]
 
 
-async def test_what_lies_there_at_the_start_is_sent_and_what_comes_later_when_it_is_woken() -> None:
+async def test_relay_sends_at_the_start_and_then_when_it_is_woken() -> None:
     outbox = Outbox(3)
     relay = outbox.relay()
     running = asyncio.create_task(relay.run())
     await until(lambda: outbox.sends == [3])
     outbox.waiting = 2
-    await asyncio.sleep(0.01)
-    assert outbox.sends == [3], "nobody has woken it"
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert outbox.sends == [3], "it was not woken"
     relay.wake()
     await until(lambda: outbox.sends == [3, 2])
     relay.stop()
     await asyncio.wait_for(running, 1)
 
 
-async def test_a_wake_while_it_sends_is_not_lost() -> None:
+async def test_wake_during_a_send_is_not_lost() -> None:
     outbox = Outbox(3)
     relay = outbox.relay()
     running = asyncio.create_task(relay.run())
@@ -75,7 +70,7 @@ async def test_a_wake_while_it_sends_is_not_lost() -> None:
     await asyncio.wait_for(running, 1)
 
 
-async def test_it_looks_from_time_to_time_for_what_others_left() -> None:
+async def test_relay_looks_from_time_to_time_without_a_wake() -> None:
     outbox = Outbox()
     relay = outbox.relay(look_every_s=0.01)
     running = asyncio.create_task(relay.run())
@@ -84,7 +79,7 @@ async def test_it_looks_from_time_to_time_for_what_others_left() -> None:
     await asyncio.wait_for(running, 1)
 
 
-async def test_trouble_pauses_it_and_the_events_wait() -> None:
+async def test_unavailable_topic_is_retried() -> None:
     outbox = Outbox(3, InfrastructureDown("no topic"))
     relay = outbox.relay()
     running = asyncio.create_task(relay.run())
@@ -94,7 +89,7 @@ async def test_trouble_pauses_it_and_the_events_wait() -> None:
     assert outbox.pauses == 1
 
 
-async def test_a_stop_sends_once_more_what_was_written_before_it() -> None:
+async def test_stop_sends_events_that_were_written_before_it() -> None:
     outbox = Outbox()
     relay = outbox.relay()
     running = asyncio.create_task(relay.run())
@@ -105,7 +100,7 @@ async def test_a_stop_sends_once_more_what_was_written_before_it() -> None:
     assert outbox.sends == [0, 7]
 
 
-async def test_a_stop_does_not_wait_for_a_topic_that_is_away() -> None:
+async def test_stop_does_not_wait_for_an_unavailable_topic() -> None:
     outbox = Outbox(3, *[InfrastructureDown("no topic")] * 1000)
     relay = outbox.relay()
     running = asyncio.create_task(relay.run())
@@ -115,8 +110,8 @@ async def test_a_stop_does_not_wait_for_a_topic_that_is_away() -> None:
     assert outbox.waiting == 3
 
 
-async def test_a_stop_does_not_wait_for_all_that_others_left_behind() -> None:
-    """After an outage of the topic that may be more than can be sent before somebody kills us."""
+async def test_stop_sends_only_a_part_of_a_large_outbox() -> None:
+    """After an outage of the topic, adopted events may be too many to send before SIGKILL."""
     outbox = Outbox(1_000_000)
     relay = outbox.relay()
     running = asyncio.create_task(relay.run())
@@ -126,7 +121,7 @@ async def test_a_stop_does_not_wait_for_all_that_others_left_behind() -> None:
     assert outbox.waiting > 900_000
 
 
-async def test_damage_ends_it() -> None:
+async def test_damage_ends_the_relay() -> None:
     outbox = Outbox(3, InfrastructureDamaged("page 7"))
     with pytest.raises(InfrastructureDamaged):
         await outbox.relay().run()

@@ -1,10 +1,11 @@
-"""The worker's second loop: what is due is tried, what was left over is sent, and it wakes when it should."""
+"""The sweeper: which rows it retries, when it looks again, and when it stands by."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from schemas.dispositions import Disposition, Reason
 from schemas.record_format import Record
+from tests.support.waiting import until
 from workers.errors import InfrastructureDown
 from workers.settlement.plan import HeldRow, Position
 from workers.sweeper import Sweeper
@@ -28,7 +29,7 @@ def row(offset: int, due_at_ms: int) -> HeldRow:
 
 
 class World:
-    """Parked rows, and everything that is done to them."""
+    """Parked rows, and what the sweeper does to them."""
 
     def __init__(self, *rows: HeldRow) -> None:
         self.rows = list(rows)
@@ -74,25 +75,19 @@ class World:
         )
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(2):
-        while not condition():  # noqa: ASYNC110 - what is watched is a plain value
-            await asyncio.sleep(0)
-
-
-async def test_only_what_is_due_is_tried_and_the_relay_is_woken() -> None:
+async def test_only_rows_that_are_due_are_retried_and_the_relay_is_woken() -> None:
     world = World(row(1, NOW_MS - 5), row(2, NOW_MS), row(3, NOW_MS + 1))
     assert await world.sweeper().run_once() == 2
     assert (world.retried, world.rounds) == ([[1, 2]], 1)
 
 
-async def test_nothing_due_is_nothing_tried() -> None:
+async def test_without_due_rows_nothing_is_retried() -> None:
     world = World(row(3, NOW_MS + 1))
     assert await world.sweeper().run_once() == 0
     assert (world.retried, world.rounds) == ([], 1)
 
 
-async def test_a_full_round_is_followed_by_the_next_without_rest() -> None:
+async def test_full_round_is_followed_by_the_next_without_a_wait() -> None:
     world = World(*(row(number, NOW_MS) for number in range(1, 6)))
     sweeper = world.sweeper(rows_max=2)
     running = asyncio.create_task(sweeper.run())
@@ -102,7 +97,7 @@ async def test_a_full_round_is_followed_by_the_next_without_rest() -> None:
     assert world.retried == [[1, 2], [3, 4], [5]]
 
 
-async def test_it_wakes_when_it_is_woken() -> None:
+async def test_sweeper_looks_when_it_is_woken() -> None:
     world = World()
     sweeper = world.sweeper()
     running = asyncio.create_task(sweeper.run())
@@ -114,7 +109,7 @@ async def test_it_wakes_when_it_is_woken() -> None:
     await asyncio.wait_for(running, 1)
 
 
-async def test_it_wakes_for_the_next_due_row() -> None:
+async def test_sweeper_looks_when_the_next_row_comes_due() -> None:
     world = World(row(1, NOW_MS + 20))
     sweeper = world.sweeper()
     running = asyncio.create_task(sweeper.run())
@@ -123,7 +118,7 @@ async def test_it_wakes_for_the_next_due_row() -> None:
     await asyncio.wait_for(running, 1)
 
 
-async def test_it_looks_from_time_to_time_for_what_others_left() -> None:
+async def test_sweeper_looks_from_time_to_time_without_a_wake() -> None:
     world = World()
     sweeper = world.sweeper(look_every_s=0.01)
     running = asyncio.create_task(sweeper.run())
@@ -132,7 +127,7 @@ async def test_it_looks_from_time_to_time_for_what_others_left() -> None:
     await asyncio.wait_for(running, 1)
 
 
-async def test_trouble_pauses_it() -> None:
+async def test_unavailable_store_is_retried() -> None:
     world = World(row(1, NOW_MS))
     world.fails = [InfrastructureDown("locked")]
     sweeper = world.sweeper()
@@ -143,19 +138,20 @@ async def test_trouble_pauses_it() -> None:
     assert world.pauses == 1
 
 
-async def test_who_does_not_lead_tries_nothing_and_rests() -> None:
+async def test_worker_that_does_not_lead_retries_nothing_and_waits() -> None:
     world = World(row(1, NOW_MS - 5))
     world.is_leading = False
     sweeper = world.sweeper()
     running = asyncio.create_task(sweeper.run())
     await until(lambda: world.rounds == 1)
-    await asyncio.sleep(0.05)
+    for _ in range(20):
+        await asyncio.sleep(0)
     assert (world.retried, world.rounds) == ([], 1)
     sweeper.stop()
     await asyncio.wait_for(running, 1)
 
 
-async def test_who_comes_to_lead_takes_up_what_is_due() -> None:
+async def test_worker_that_comes_to_lead_retries_due_rows() -> None:
     world = World(row(1, NOW_MS - 5))
     world.is_leading = False
     sweeper = world.sweeper(look_every_s=0.01)
@@ -167,7 +163,7 @@ async def test_who_comes_to_lead_takes_up_what_is_due() -> None:
     await asyncio.wait_for(running, 1)
 
 
-async def test_what_another_process_made_due_is_tried_within_a_second() -> None:
+async def test_row_made_due_by_another_process_is_retried_within_a_second() -> None:
     world = World()
     sweeper = Sweeper(
         parked=world,
@@ -180,8 +176,6 @@ async def test_what_another_process_made_due_is_tried_within_a_second() -> None:
     running = asyncio.create_task(sweeper.run())
     await until(lambda: world.rounds)
     world.rows = [row(1, NOW_MS)]
-    async with asyncio.timeout(1):
-        while not world.retried:  # noqa: ASYNC110 - what is watched is a plain value
-            await asyncio.sleep(0.01)
+    await until(lambda: world.retried, within_s=1)
     sweeper.stop()
     await running

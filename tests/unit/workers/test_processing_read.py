@@ -1,0 +1,176 @@
+"""Reading one record: each way in which it can fail, and that no record makes the worker fail."""
+
+import asyncio
+
+import pytest
+from msgspec import structs
+
+from schemas import interpret
+from schemas.accounts import Account
+from schemas.dispositions import Disposition, Reason
+from schemas.notification import Notification
+from schemas.record_format import VERSION, Header, Record
+from tests.support import facts
+from tests.support.facts import form, payment
+from tests.unit.workers.in_memory import APPLIED, FORGED, SHOP, MemoryWorker, Weird, paid, with_header
+from workers.settlement.plan import Position
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"\x00\xff no form", facts.body(form("p", "TRADE_SUCCESS"))[:-40] + b"%4", b"", b"a=1&a=2"],
+    ids=["P01 no form", "P02 truncated", "empty", "a name twice"],
+)
+async def test_bytes_that_are_no_form_are_dead_at_the_first_attempt(value: bytes) -> None:
+    worker = MemoryWorker()
+    await worker.process(facts.record(value, SHOP), paid("B"))
+    assert worker.outcomes() == [(Disposition.DEAD, Reason.MALFORMED), APPLIED]
+    assert worker.held().record.value == value
+
+
+async def test_form_cut_off_between_parameters_is_held_for_a_missing_field() -> None:
+    worker = MemoryWorker()
+    cut = facts.body(form("p", "TRADE_SUCCESS")).partition(b"&trade_status=")[0]
+    await worker.process(facts.record(cut, SHOP))
+    assert worker.outcomes() == [(Disposition.QUARANTINED, Reason.MISSING_FIELD)]
+
+
+async def test_record_of_the_next_format_version_is_parked() -> None:
+    worker = MemoryWorker()
+    await worker.process(with_header(paid("A"), Header.VERSION, b"%d" % (VERSION + 1)))
+    assert worker.outcomes() == [(Disposition.PARKED, Reason.NEWER_ENVELOPE)]
+    assert worker.held().due_at_ms is not None
+
+
+async def test_records_of_older_format_versions_are_processed() -> None:
+    for version in range(1, VERSION + 1):
+        worker = MemoryWorker()
+        await worker.process(with_header(paid("A"), Header.VERSION, b"%d" % version))
+        assert worker.outcomes() == [APPLIED]
+
+
+@pytest.mark.parametrize("name", [header for header in Header if header in dict(paid("A").headers)])
+async def test_record_without_a_required_header_is_dead(name: str) -> None:
+    worker = MemoryWorker()
+    await worker.process(with_header(paid("A"), name, None), paid("B"))
+    assert worker.outcomes() == [(Disposition.DEAD, Reason.BAD_RECORD), APPLIED]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (Header.VERSION, b"0"),
+        (Header.VERSION, b"one"),
+        (Header.ACCOUNT, b"\xff"),
+        (Header.ACCOUNT, b"nobody"),
+        (Header.FAMILY, b"antom"),
+        (Header.FAMILY, b""),
+    ],
+)
+async def test_record_with_a_wrong_header_is_dead(name: str, value: bytes) -> None:
+    worker = MemoryWorker()
+    await worker.process(with_header(paid("A"), name, value), paid("B"))
+    assert worker.outcomes() == [(Disposition.DEAD, Reason.BAD_RECORD), APPLIED]
+
+
+@pytest.mark.parametrize("value", [b"yesterday", b"9" * 30, b"-1"])
+async def test_impossible_receive_time_is_replaced_by_now(value: bytes) -> None:
+    worker = MemoryWorker()
+    await worker.process(with_header(paid("A"), Header.RECEIVED_AT, value))
+    assert worker.outcomes() == [APPLIED]
+    assert worker.store.deliveries[Position(0, 0)].received_at_ms == 1_743_480_000_000
+
+
+async def test_record_with_a_header_twice_is_dead() -> None:
+    worker = MemoryWorker()
+    record = paid("A")
+    await worker.process(structs.replace(record, headers=(*record.headers, record.headers[0])))
+    assert worker.outcomes() == [(Disposition.DEAD, Reason.BAD_RECORD)]
+
+
+async def test_record_under_another_orders_key_is_processed() -> None:
+    worker = MemoryWorker()
+    await worker.process(structs.replace(paid("A"), key=b"mapi-any:B"))
+    assert worker.outcomes() == [APPLIED]
+    assert list(worker.store.orders) == [(SHOP.name, "A")]
+
+
+async def test_huge_record_is_dead_and_its_headers_are_cut() -> None:
+    worker = MemoryWorker()
+    headers = (*paid("A").headers, *((f"h{n}", b"x" * 5000) for n in range(1000)))
+    await worker.process(Record(b"k", b"v" * 1_048_576, headers), paid("B"))
+    assert worker.outcomes() == [(Disposition.DEAD, Reason.BAD_RECORD), APPLIED]
+    kept = worker.held().record
+    assert len(kept.value) == 1_048_576
+    assert len(kept.headers) <= 64
+    assert max(len(value) for _, value in kept.headers) <= 4096
+
+
+@pytest.mark.parametrize("name", ["out_trade_no", "subject"])
+async def test_nul_bound_for_a_text_column_is_held_at_the_first_attempt(name: str) -> None:
+    worker = MemoryWorker()
+    await worker.process(paid("A", **{name: "A\x00B"}), paid("B"))
+    assert worker.outcomes() == [(Disposition.QUARANTINED, Reason.CONTROL_CHAR), APPLIED]
+    assert "\x00" not in worker.held().order
+
+
+async def test_lone_surrogate_in_a_message_is_held_at_the_first_attempt() -> None:
+    worker = MemoryWorker()
+    antom = facts.account("antom")
+    await worker.process(facts.record(facts.body(payment("p", note="\ud800")), antom), paid("B"))
+    assert worker.outcomes() == [(Disposition.DEAD, Reason.MALFORMED), APPLIED]
+
+
+@pytest.mark.parametrize("error", [ValueError("v"), RecursionError(), asyncio.CancelledError(), Weird()])
+async def test_any_exception_while_reading_holds_only_that_record(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = interpret.read
+
+    def read(body: bytes, account: Account) -> Notification:
+        if b"id-B" in body:
+            raise error
+        return honest(body, account)
+
+    monkeypatch.setattr(interpret, "read", read)
+    worker = MemoryWorker()
+    await worker.process(*(paid(order) for order in "ABC"))
+    assert worker.outcomes() == [APPLIED, (Disposition.DEAD, Reason.OUR_FAULT), APPLIED]
+    assert worker.held(1).detail.startswith(type(error).__name__)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()])
+def test_exceptions_that_end_the_process_pass_through(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(body: bytes, account: Account) -> Notification:
+        raise error
+
+    monkeypatch.setattr(interpret, "read", read)
+    worker = MemoryWorker()
+    with pytest.raises(type(error)):
+        worker.processing.read(worker.log.log_record(paid("A")), now_ms=0)
+
+
+async def test_forged_record_in_the_log_has_no_effect() -> None:
+    worker = MemoryWorker()
+    await worker.process(paid("A", subject=FORGED.decode()), paid("B"))
+    assert worker.outcomes() == [(Disposition.DEAD, Reason.UNAUTHENTICATED), APPLIED]
+    assert list(worker.store.orders) == [(SHOP.name, "B")]
+    assert not [row for row in worker.store.ledger.values() if row.order == "A"]
+
+
+async def test_copies_of_an_unreadable_form_are_held_once() -> None:
+    worker = MemoryWorker()
+    await worker.process(paid("A", total_fee="1e3"), paid("A", total_fee="1e3"))
+    assert worker.outcomes() == [
+        (Disposition.QUARANTINED, Reason.BAD_AMOUNT),
+        (Disposition.DUPLICATE, Reason.SAME_ID),
+    ]
+
+
+async def test_copies_of_an_unreadable_message_without_an_id_are_held_once() -> None:
+    worker = MemoryWorker()
+    antom = facts.account("antom")
+    broken = [b'{"notifyType": NaN}', facts.body(payment("p", value="1.00"))]
+    await worker.process(*(facts.record(body, antom) for body in broken * 2))
+    held = [(Disposition.DEAD, Reason.MALFORMED), (Disposition.QUARANTINED, Reason.BAD_AMOUNT)]
+    assert worker.outcomes() == held + [(Disposition.DUPLICATE, Reason.SAME_ID)] * 2
