@@ -3,8 +3,8 @@
 `Reception.receive` runs all checks in order, cheap ones first. Each refusal is an error with its answer
 (`ingest.errors`).
 
-The receiver parses only what it needs to refuse a request or to route its record. It accepts authentic but meaningless
-forms, because Alipay would only resend them, and a payment must not be lost because this release cannot read it.
+The receiver parses only as much as it needs to refuse a request or to route its record. It accepts authentic but
+meaningless forms: Alipay would only resend them, and a payment must not be lost because this release cannot read it.
 """
 
 from collections.abc import Mapping
@@ -156,6 +156,7 @@ class Reception:
         if arrived.method != "POST":
             raise WrongMethod(arrived.method)
         size = _announced_size(arrived.headers)
+        # Reserve before reading the body: a refusal then costs no read, and memory is bounded by what can still arrive.
         self._quota.take(size)
         try:
             _check_media(arrived.headers, account)

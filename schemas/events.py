@@ -95,18 +95,18 @@ def event_type(before: View | None, after: View) -> str:
     For example, an order that becomes paid and partly refunded at once has the type `...order.paid.v1`.
     """
     if before is None and after.trade is None:
-        word = "flagged"  # a registered order whose first notification was refused
+        change = "flagged"  # a registered order whose first notification was refused
     elif before is None or before.status != after.status:
-        word = after.status.value.lower()
+        change = after.status.value.lower()
         if after.closed_because is ClosedBecause.REFUNDED:
-            word = "refunded"
+            change = "refunded"
     elif before.refunded_minor != after.refunded_minor:
-        word = "refunded"
+        change = "refunded"
     elif before.flags != after.flags:
-        word = "flagged"
+        change = "flagged"
     else:
-        word = "updated"
-    return f"{TYPE_PREFIX}.order.{word}.v1"
+        change = "updated"
+    return f"{TYPE_PREFIX}.order.{change}.v1"
 
 
 def changed(before: View | None, after: View) -> tuple[str, ...]:

@@ -99,12 +99,12 @@ class _Reader:
         )  # fmt: skip
 
     def _other(self, type_: str) -> Notification:
-        for number_name, word_name, kind in _KINDS_BY_NUMBER:
-            number, word = self.text(number_name), self.text(word_name)
+        for number_name, event_name, kind in _KINDS_BY_NUMBER:
+            number, event = self.text(number_name), self.text(event_name)
             if kind is Kind.AUTHORIZATION:
                 number = self._authorization(number)
-            if number and (word or kind is Kind.VAULTING):
-                return self._made(kind, News.OTHER, word or kind.value, number, self.member("result", "resultStatus"))
+            if number and (event or kind is Kind.VAULTING):
+                return self._made(kind, News.OTHER, event or kind.value, number, self.member("result", "resultStatus"))
         if type_ in _WITHOUT_EFFECT:
             number = self.text("paymentRequestId") or self.text("paymentId")
             return self._made(Kind.OTHER, News.OTHER, type_, number, self.member("result", "resultStatus"))
