@@ -13,7 +13,7 @@ from workers.backoff import Backoff, BackoffObserver
 from workers.errors import InfrastructureDown
 
 EVENTS_MAX = 500  # per send
-LAST_EVENTS_MAX = 2000  # after the stop: more than this worker's own; another worker sends adopted ones
+LAST_EVENTS_MAX = 2000  # after the stop: enough for this worker's own events; another worker sends orphaned ones
 LOOK_EVERY_S = 2.0  # for events that another process left unsent: nothing wakes this loop for them
 
 

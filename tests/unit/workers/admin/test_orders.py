@@ -242,7 +242,7 @@ async def test_a_refund_number_is_registered_without_an_amount() -> None:
         ({"amount_minor": -1280}, "above zero"),
         ({"amount_minor": 12.5}, "Expected `int | null`"),
         ({"amount_minor": 10**13}, "above zero"),
-        ({"amount": "12.80", "currency": "JPY"}, "whole numbers"),
+        ({"amount": "12.80", "currency": "JPY"}, "no decimals"),
         ({"amount": "12.80", "currency": "XXX"}, "currency must be one of"),
         ({"amount": "12.80", "price": "1.00"}, "unknown field `price`"),
         ({"refunds": [""]}, "refund number"),
