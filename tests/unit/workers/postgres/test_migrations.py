@@ -6,7 +6,6 @@ import pytest
 
 from workers.migration_files import Migration
 from workers.postgres import migrations
-from workers.postgres.migrations import run
 
 # Statements that break a program written before the step, or block all programs while they run.
 REMOVES = re.compile(
@@ -64,12 +63,3 @@ def test_removing_statement_is_recognised(statement: str) -> None:
 )
 def test_adding_statement_is_accepted(statement: str) -> None:
     assert REMOVES.search(statement) is None
-
-
-def test_statements_for_an_empty_database_are_all_steps_in_transactions() -> None:
-    text = run.statements(migrations.EMPTY)
-    steps = migrations.steps()
-    assert all(step.sql.strip() in text for step in steps)
-    assert text.count("BEGIN;") == text.count("COMMIT;") == len(steps)
-    assert f"CREATE TABLE IF NOT EXISTS {migrations.VERSION_TABLE}" in text
-    assert run.statements(steps[-1].number) == ""
