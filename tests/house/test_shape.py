@@ -1,6 +1,7 @@
 """The shape of modules, classes and tests. The ceilings are what there is now: they may only fall."""
 
 import ast
+import re
 from collections import Counter
 
 from tests.house.source import modules, name, text, tree
@@ -30,9 +31,8 @@ def test_few_classes_share_a_name() -> None:
 
 
 def test_names_of_tests_are_short_sentences() -> None:
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = [node for path in (ROOT / "tests").rglob("test_*.py") for node in ast.walk(tree(path))]
-    names = [node.name for node in nodes if isinstance(node, functions) and node.name.startswith("test_")]
+    tests = [text(path) for path in (ROOT / "tests").rglob("test_*.py")]
+    names = [each for test in tests for each in re.findall(r"^\s*(?:async )?def (test_\w+)", test, re.MULTILINE)]
     assert len(names) > 1000
     longer = sorted(each for each in names if len(each) > TEST_NAME_MAX)
     assert len(longer) <= LONGER_TEST_NAMES_MAX, longer
