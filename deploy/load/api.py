@@ -22,7 +22,7 @@ from deploy.load.judge import OrderKey, Page, SeenEvent
 AT_ONCE = 16
 _TIMEOUT_S = 10.0
 _PAUSE_S = 0.25
-_EVENTS_MAX = 1000  # what the API gives at once
+_EVENTS_MAX = 1000  # the API's limit for one answer
 _ANY_TOPIC = "all"
 
 T = TypeVar("T")

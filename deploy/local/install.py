@@ -1,7 +1,7 @@
-"""Install what the local stack and the tests run besides Python packages.
+"""Install the programs that the local stack and the tests need besides Python packages.
 
     python -m deploy.local.install              as root on Debian: missing programs with apt, then Kafka's jars
-    python -m deploy.local.install --dry-run    print the missing programs; change nothing
+    python -m deploy.local.install --dry-run    print missing programs; change nothing
 
 `.ci/run` calls it before the tests. It exits with 1 if the stack still lacks a program; a program that only the tests
 need is reported.
@@ -22,7 +22,7 @@ from deploy.local.programs import NeededProgram
 
 
 def main(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is missing; change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print missing programs; change nothing.")] = False,
 ) -> None:
     """Install missing programs with apt (as root on Debian), and Kafka's jars with Maven."""
     machine = Machine(environ=dict(os.environ))
@@ -33,7 +33,7 @@ def main(
 
 
 async def install(machine: Machine) -> bool:
-    """Install everything that is missing. Return whether the stack can run; report on stderr what is still missing."""
+    """Install all missing programs. Return whether the stack can run; report on stderr those that are still missing."""
     missing = await absent(machine)
     if missing and machine.can_install:
         await machine.install(missing)

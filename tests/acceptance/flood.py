@@ -1,4 +1,4 @@
-"""The flood that both engines are put through: how many notifications, what is registered of them, how far it is."""
+"""The flood for both engines: its size, the refunds to register for it, and its progress on a terminal."""
 
 import asyncio
 import os
@@ -16,12 +16,12 @@ from tests.support import flood_corpus
 from tests.support.flood_corpus import Item
 
 ITEMS = int(os.environ.get("FLOOD_ITEMS", "2000"))
-ORDERS_PER_ITEM = 0.39  # some 2.7 items come of an order, see tests.support.flood_corpus
-ORDERS_MORE = 20  # so that the shortest flood too has all of that
+ORDERS_PER_ITEM = 0.39  # an order has about 2.7 items, see tests.support.flood_corpus
+ORDERS_MORE = 20  # so that the shortest flood also has at least ITEMS
 
 
 def items(world: World) -> list[Item]:
-    """All of them, signed; no fewer than `ITEMS`."""
+    """Return the signed items, no fewer than `ITEMS`."""
     orders = ceil(ITEMS * ORDERS_PER_ITEM) + ORDERS_MORE
     made = list(flood_corpus.generate(world, seed=20261124, orders=orders, now=datetime.now(UTC)))
     assert len(made) >= ITEMS
@@ -29,7 +29,7 @@ def items(world: World) -> list[Item]:
 
 
 def refunds(made: Iterable[Item]) -> Registered:
-    """Antom's refunds name no payment: the merchant says which refund it asked for of which order."""
+    """Return the refunds to register: Antom's refunds name no payment, so the merchant registers them by order."""
     registered: Registered = {}
     for item in made:
         kind, refund = item.facts.kind, item.facts.refund
@@ -43,7 +43,7 @@ def refunds(made: Iterable[Item]) -> Registered:
 
 @asynccontextmanager
 async def shown(history: History, count: int) -> AsyncIterator[None]:
-    """How far it is, where somebody watches."""
+    """Show the progress if stderr is a terminal."""
 
     async def show() -> None:
         while True:

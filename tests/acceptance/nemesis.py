@@ -1,8 +1,8 @@
-"""Breaks a cluster on purpose, one thing after the other, while a flood goes through it.
+"""Break a cluster on purpose, one fault after the other, during a flood.
 
-A fault begins by how far the flood has got, not by the clock, so a fast machine meets the same faults as a slow one.
-Each has a stretch of the flood to itself: where the flood gets to the stretch's end before the fault is over, only a
-trickle goes on, by which it is seen whether the cluster has recovered.
+A fault begins at a share of the flood, not at a time, so a fast machine meets the same faults as a slow one. Each fault
+has its own stretch of the flood. If the flood reaches the stretch's end before the fault is over, it slows to a
+trickle, which shows when the cluster has recovered.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from tests.acceptance.dumps import EVENTS, HELD, STATES
 from tests.acceptance.sending import History
 from tests.support.cluster import Cluster, until
 
-CLAIM_S = 30.0
+LOCK_S = 30.0
 MARGIN_S = 2.0
 DEAD_S = 2.0
 RECOVERED_WITHIN_S = 60.0
 IN_SYNC_WITHIN_S = 60.0
-TRICKLE_S = 40.0  # how long a stretch would last as a trickle: more than a fault, on a slow machine too
+TRICKLE_S = 40.0  # length of a stretch as a trickle: longer than a fault, even on a slow machine
 LOOK_S = 0.2
 
 Fault = Callable[[], Awaitable[None]]
@@ -59,23 +59,25 @@ class Nemesis:
             "a worker is killed, and started at once": partial(self._killed, one, dead_s=0.0),
             "the leader of most partitions is killed": self._leader_killed,
             "Redis is killed, and comes back empty": self._redis_killed,
-            "a worker is killed, and taken over from": partial(self._killed, other, dead_s=self._session_s + MARGIN_S),
+            "a worker is killed, and its partitions are reassigned": partial(
+                self._killed, other, dead_s=self._session_s + MARGIN_S
+            ),
             "PostgreSQL is killed": self._postgres_killed,
             "the other receiver is killed": partial(self._killed, second),
-            "a worker stands still for longer than its session and its claims": partial(self._frozen, one),
+            "a worker is frozen for longer than its session and its locks": partial(self._frozen, one),
             "the coordinator of the workers' group is killed": self._coordinator_killed,
         }
 
     async def gate(self, index: int) -> None:
-        """Returns when this item of the flood may be sent."""
+        """Wait until this item of the flood may be sent."""
         if index >= self._stretch * (self._over + 1):
             await asyncio.sleep(TRICKLE_S / self._stretch)
 
     async def run(self) -> None:
-        """Returns when all faults are over, and each was recovered from.
+        """Run all faults, and wait for the recovery after each.
 
         Raises:
-            TimeoutError: one was not, in time.
+            TimeoutError: the cluster did not recover in time.
         """
         for number, (name, fault) in enumerate(self.faults.items()):
             behind = self._stretch * (number + 0.5)
@@ -90,7 +92,7 @@ class Nemesis:
             self._over = number + 1
 
     async def _recovered(self) -> float:
-        """How long it took until something was acknowledged, and something settled, that was not before."""
+        """Wait for a new acknowledgement and a new committed record. Return the seconds that took."""
         began = time.monotonic()
         acknowledged = len(self._history.acknowledged)
         committed = sum((await cluster_dumps.committed(self._stores)).values())
@@ -100,7 +102,7 @@ class Nemesis:
                 return False
             return sum((await cluster_dumps.committed(self._stores)).values()) > committed
 
-        await until(_told(goes_on), RECOVERED_WITHIN_S, every_s=LOOK_S)
+        await until(_while_away(goes_on), RECOVERED_WITHIN_S, every_s=LOOK_S)
         return time.monotonic() - began
 
     async def _killed(self, role: Role, *, dead_s: float = DEAD_S) -> None:
@@ -110,7 +112,7 @@ class Nemesis:
 
     async def _frozen(self, role: Role) -> None:
         role.process.freeze()
-        await asyncio.sleep(max(self._session_s, CLAIM_S) + MARGIN_S)
+        await asyncio.sleep(max(self._session_s, LOCK_S) + MARGIN_S)
         role.process.thaw()
         await until(partial(ports.is_ok, role.admin_port, "/readyz"), RECOVERED_WITHIN_S)
 
@@ -138,7 +140,7 @@ class Nemesis:
         return found
 
     async def _broker_killed(self, broker: Broker) -> None:
-        """Until others lead, and then, with it back, until all copies are in sync again."""
+        """Kill the broker until others lead its partitions; start it, and wait until all replicas are in sync."""
         number = broker.node.number
         await broker.process.kill()
 
@@ -148,17 +150,17 @@ class Nemesis:
         async def are_in_sync() -> bool:
             return all(len(each["isr"]) == len(each["replicas"]) for each in await self._partitions())
 
-        await until(_told(others_lead), IN_SYNC_WITHIN_S, every_s=LOOK_S)
+        await until(_while_away(others_lead), IN_SYNC_WITHIN_S, every_s=LOOK_S)
         await broker.process.start()
-        await until(_told(are_in_sync), IN_SYNC_WITHIN_S, every_s=LOOK_S)
+        await until(_while_away(are_in_sync), IN_SYNC_WITHIN_S, every_s=LOOK_S)
 
     async def _partitions(self) -> list[Mapping[str, Any]]:
         topics = (NOTIFICATIONS, EVENTS, STATES, HELD)
         return [each for topic in topics for each in await cluster_dumps.partitions(self._stores, topic)]
 
 
-def _told(condition: Callable[[], Awaitable[bool]]) -> Callable[[], Coroutine[Any, Any, bool]]:
-    """The condition; it does not hold while the cluster does not answer."""
+def _while_away(condition: Callable[[], Awaitable[bool]]) -> Callable[[], Coroutine[Any, Any, bool]]:
+    """Return a condition that is false while the cluster does not answer."""
 
     async def holds() -> bool:
         try:

@@ -1,7 +1,7 @@
-"""Sending notifications as Alipay does: again and again until the answer is `success`, whoever dies meanwhile.
+"""Send notifications as Alipay does: each is retried until the answer is `success`, while processes are killed.
 
-A notification that is refused, or gets no answer, is put off and the others go on; so a receiver that is down for a
-moment is met by a crowd when it is back, as Alipay's schedule brings it about.
+A refused or unanswered notification is retried later and the others go on. So a receiver that comes back meets a burst,
+as with Alipay's own schedule.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ Gate = Callable[[int], Awaitable[None]]
 
 
 class History:
-    """What became of every item, by its index: the statuses of its attempts, `SILENT` where there was no answer.
+    """The statuses of every item's attempts, by index; `SILENT` means no answer.
 
-    With a `file`, every fact is a line in it too: what was answered, and what others did to the engine meanwhile.
+    With a `file`, every answer and every fault is a line in it too.
     """
 
     def __init__(self, file: Path | None = None) -> None:
         self.acknowledged: list[Item] = []
         self.attempts: dict[int, list[int]] = {}
-        self.over = 0  # how many items will not be sent again
+        self.over = 0  # items that will not be sent again
         self.began: list[str] = []  # faults
         self.ended: list[str] = []
         self.slowest_s = 0.0  # of all answers
@@ -47,12 +47,12 @@ class History:
             self._write(what, id=item.notify_id, attempt=len(self.attempts[index]), status=status, seconds=seconds)
 
     def begin(self, fault: str) -> None:
-        """Something is being broken on purpose."""
+        """Note that a fault begins."""
         self.began.append(fault)
         self._write("begin", fault=fault)
 
     def end(self, fault: str) -> None:
-        """It is whole again."""
+        """Note that the fault is over."""
         self.ended.append(fault)
         self._write("end", fault=fault)
 
@@ -65,7 +65,7 @@ class History:
         return {status for statuses in self.attempts.values() for status in statuses}
 
     def count(self, status: int) -> int:
-        """How many attempts ended with this one."""
+        """Return the number of attempts that ended with this status."""
         return sum(statuses.count(status) for statuses in self.attempts.values())
 
     def _write(self, what: str, **more: Any) -> None:
@@ -84,10 +84,10 @@ async def send_all(
     gate: Gate | None = None,
     history: History | None = None,
 ) -> History:
-    """Send every item until it is acknowledged; one that has to be refused is sent until it has been answered.
+    """Send every item until it is acknowledged, or until it is refused if it has to be.
 
-    Between two attempts lie `gaps_s`, the last of them again and again. The `gate` is awaited before an item is sent
-    for the first time. A `history` that is given can be looked at meanwhile; it is what is returned.
+    The attempts are `gaps_s` apart; the last gap repeats. The `gate` is awaited before the first attempt of each item.
+    Returns the `history`, which the caller can pass in to watch the progress.
     """
     history = History() if history is None else history
     due: asyncio.Queue[int | None] = asyncio.Queue()
@@ -112,7 +112,7 @@ async def send_all(
         for _ in range(at_once):
             group.create_task(sender(session))
         await _feed(due, len(items), gate, ahead=2 * at_once)
-        while history.over < len(items):  # noqa: ASYNC110 - the history is only a count, and nobody is in a hurry
+        while history.over < len(items):  # noqa: ASYNC110 - the history is only a count
             await asyncio.sleep(0.01)
         for _ in range(at_once):
             due.put_nowait(None)
@@ -120,11 +120,11 @@ async def send_all(
 
 
 async def _feed(due: asyncio.Queue[int | None], count: int, gate: Gate | None, *, ahead: int) -> None:
-    """Make one item after the other due, not far ahead of those who send them."""
+    """Make one item after the other due, at most `ahead` of the senders."""
     for index in range(count):
         if gate is not None:
             await gate(index)
-        while due.qsize() >= ahead:  # noqa: ASYNC110 - nobody is in a hurry, and nobody need tell us
+        while due.qsize() >= ahead:  # noqa: ASYNC110 - a bounded queue would block the retries
             await asyncio.sleep(0.005)
         due.put_nowait(index)
 

@@ -1,6 +1,6 @@
-"""The engine around our processes for real: HAProxy and Prometheus as they are shipped, and what they do when one goes.
+"""The local engine with real HAProxy and Prometheus, in their shipped configurations, when processes come and go.
 
-The processes themselves are stand-ins here: what counts is how they are found, told, watched, restarted and stopped.
+Our own processes are stand-ins: these tests are about their addresses, settings, scraping, restarts and stops.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests.support.paths import ROOT
 STANDIN = (sys.executable, str(ROOT / "tests" / "support" / "stand_in.py"))
 BEHIND_HAPROXY = EngineSpec(receivers=2, balancer=True)
 PER_S = 200
-NOBODY_LEFT_S = 3.0  # two checks, and what they wait for
+NOTICED_WITHIN_S = 3.0  # HAProxy takes a receiver out after two checks
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def running(
 
 
 class Sender:
-    """So many requests a second, whatever becomes of them."""
+    """Sends requests at a constant rate, whatever their answers."""
 
     def __init__(self, url: str) -> None:
         self._url = f"{url}/notify/demo-app"
@@ -102,19 +102,19 @@ async def test_receivers_restarted_one_after_the_other_lose_no_request(directory
                 await role.process.stop()
                 assert role.process.code == 0
                 await role.process.start()
-                await asyncio.sleep(NOBODY_LEFT_S / 2)
+                await asyncio.sleep(NOTICED_WITHIN_S / 2)
     assert set(sender.answers) == {"200 success"}
     assert sender.answers.total() > 5 * PER_S
     assert sender.worst_s < 2
 
 
-async def test_a_killed_receiver_loses_no_request_and_is_taken_back(directory: Directory, machine: Machine) -> None:
+async def test_killed_receiver_loses_no_request_and_is_taken_back(directory: Directory, machine: Machine) -> None:
     async with running(directory, machine, BEHIND_HAPROXY) as ours:
         sender = Sender(ours.public_url)
         async with sender.sending():
             await asyncio.sleep(1)
             await ours.receivers[0].process.kill()
-            await asyncio.sleep(NOBODY_LEFT_S)
+            await asyncio.sleep(NOTICED_WITHIN_S)
             await ours.receivers[0].process.start()
         assert set(sender.answers) == {"200 success"}
         async with asyncio.timeout(10):
@@ -123,13 +123,13 @@ async def test_a_killed_receiver_loses_no_request_and_is_taken_back(directory: D
 
 
 async def pid(url: str) -> str:
-    """Of the receiver that answers."""
+    """Return the process id of the receiver that answers."""
     async with ClientSession() as session, session.post(f"{url}/notify/demo-app", data=b"x") as answer:
         return answer.headers["Pid"]
 
 
 async def test_answers_of_503_take_no_receiver_out(directory: Directory, machine: Machine) -> None:
-    """They come from all receivers at once, while Kafka is away."""
+    """All receivers answer 503 at once while Kafka is unavailable."""
     full = Machine(environ={**machine.environ, "STANDIN_ANSWER": "503"})
     async with running(directory, full, BEHIND_HAPROXY) as ours:
         sender = Sender(ours.public_url)
@@ -144,15 +144,15 @@ async def test_answers_of_503_take_no_receiver_out(directory: Directory, machine
         assert all(line.endswith(" 1") for line in up)
 
 
-async def test_with_no_receiver_left_the_answer_is_ours_and_soon_there(directory: Directory, machine: Machine) -> None:
+async def test_without_a_receiver_haproxy_answers_503_fail_at_once(directory: Directory, machine: Machine) -> None:
     async with running(directory, machine, EngineSpec(receivers=1, balancer=True)) as ours:
         await ours.receivers[0].process.kill()
-        await asyncio.sleep(NOBODY_LEFT_S)
+        await asyncio.sleep(NOTICED_WITHIN_S)
         async with ClientSession() as session, session.post(f"{ours.public_url}/notify/x", data=b"x") as answer:
             assert (answer.status, await answer.text(), answer.headers["Retry-After"]) == (503, "fail", "5")
 
 
-async def test_a_body_that_never_ends_is_refused_by_the_balancer(directory: Directory, machine: Machine) -> None:
+async def test_body_that_never_ends_is_refused_by_haproxy(directory: Directory, machine: Machine) -> None:
     async with running(directory, machine, EngineSpec(receivers=1, balancer=True)) as ours:
         reader, writer = await asyncio.open_connection("127.0.0.1", balancer(ours).port)
         writer.write(b"POST /notify/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
@@ -183,13 +183,13 @@ async def test_prometheus_scrapes_each_kind_of_process(directory: Directory, mac
 
 
 async def up(session: ClientSession, url: str) -> set[str]:
-    """The jobs whose last scrape succeeded."""
+    """Return the jobs whose last scrape succeeded."""
     async with session.get(f"{url}/api/v1/query", params={"query": "up == 1"}) as answer:
         found: list[dict[str, Any]] = (await answer.json())["data"]["result"]
     return {sample["metric"]["job"] for sample in found}
 
 
-async def test_processes_are_told_where_their_servers_are_and_nothing_of_the_users(
+async def test_processes_get_the_servers_addresses_and_no_variables_of_the_user(
     directory: Directory, machine: Machine
 ) -> None:
     users = Machine(environ={**machine.environ, "ALIPAY_NOTIFY_EXPOSED": "true", "ALIPAY_NOTIFY_GROUP": "mine"})
@@ -197,13 +197,13 @@ async def test_processes_are_told_where_their_servers_are_and_nothing_of_the_use
         kafka="127.0.0.1:1", redis="redis://127.0.0.1:2/0", postgres="postgresql://x:hunter2@127.0.0.1:3/x"
     )
     async with running(directory, users, EngineSpec(workers=1, console=True), servers, topic_prefix="tests") as ours:
-        told = await text(f"{ours.workers[0].admin_url}/told")
-    assert "127.0.0.1:1" in told
-    assert "redis://127.0.0.1:2/0" in told
-    assert '"ALIPAY_NOTIFY_TOPIC_PREFIX": "tests"' in told
-    assert "EXPOSED" not in told
-    assert "GROUP" not in told
-    assert "hunter2" not in told
+        environment = await text(f"{ours.workers[0].admin_url}/environment")
+    assert "127.0.0.1:1" in environment
+    assert "redis://127.0.0.1:2/0" in environment
+    assert '"ALIPAY_NOTIFY_TOPIC_PREFIX": "tests"' in environment
+    assert "EXPOSED" not in environment
+    assert "GROUP" not in environment
+    assert "hunter2" not in environment
     prepared = (directory.log("topics").read_text(), directory.log("migrate").read_text())
     assert prepared[0] == "topics apply --kafka 127.0.0.1:1 --topic-prefix tests --development --yes\n"
     assert prepared[1].startswith("db upgrade --postgres-file ")
@@ -212,19 +212,19 @@ async def test_processes_are_told_where_their_servers_are_and_nothing_of_the_use
     assert secret.stat().st_mode & 0o077 == 0
 
 
-async def test_what_cannot_be_prepared_keeps_everything_from_starting(directory: Directory, machine: Machine) -> None:
+async def test_failed_preparation_starts_no_process(directory: Directory, machine: Machine) -> None:
     failing = Machine(environ={**machine.environ, "STANDIN_FAILS": "topics"})
     with pytest.raises(DidNotStart, match="topics failed with 1"):
         async with running(directory, failing, EngineSpec(workers=1), EngineServers(kafka="127.0.0.1:1")):
             pass
 
 
-async def test_a_subset_with_servers_of_its_own_has_addresses(tmp_path: Path, machine: Machine) -> None:
+async def test_stack_with_some_servers_and_processes_has_their_addresses(tmp_path: Path, machine: Machine) -> None:
     asked = StackSpec(redis=True, ours=EngineSpec(receivers=2, workers=1, sandbox=True))
     async with shared.had(stack.running(tmp_path, machine, asked, fresh=True, argv=STANDIN)) as started:
-        told = started.addresses()
-        assert of_stack(tmp_path) == told
-        assert set(told) == {
+        addresses = started.addresses()
+        assert of_stack(tmp_path) == addresses
+        assert set(addresses) == {
             "redis",
             "public",
             "receivers",
@@ -234,8 +234,8 @@ async def test_a_subset_with_servers_of_its_own_has_addresses(tmp_path: Path, ma
             "world",
             "accounts",
         }
-        assert told["receivers"].split(",")[0] == told["public"]
-        assert Path(told["accounts"]).exists()
+        assert addresses["receivers"].split(",")[0] == addresses["public"]
+        assert Path(addresses["accounts"]).exists()
         assert [process.name for process in started.processes()] == [
             "redis", "ingest-1", "ingest-2", "worker-1", "sandbox",
         ]  # fmt: skip
@@ -247,8 +247,8 @@ async def test_haproxy_finds_no_fault_in_the_shipped_file(machine: Machine) -> N
     program = await found(machine, programs.HAPROXY)
     two = [haproxy.Backend(public=f"127.0.0.1:{port}", admin=f"127.0.0.1:{port + 1}") for port in (1, 3)]
     for receivers in (two[:1], two, two * 2):
-        told = haproxy.variables(receivers, port=ports.free(1)[0], stats_port=ports.free(1)[0])
-        done = await run(program, "-c", "-f", haproxy.CONFIGURATION, env=told)
+        variables = haproxy.variables(receivers, port=ports.free(1)[0], stats_port=ports.free(1)[0])
+        done = await run(program, "-c", "-f", haproxy.CONFIGURATION, env=variables)
         assert done.returncode == 0, done.stderr
         assert "WARNING" not in done.stderr
 

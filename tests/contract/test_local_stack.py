@@ -1,4 +1,4 @@
-"""The local stack for real: each server is started, does its work over its ordinary client, and is gone afterwards."""
+"""The local stack with real servers: each is started, used through its ordinary client, and gone afterwards."""
 
 import asyncio
 import json
@@ -36,13 +36,13 @@ from tests.support import real_servers
 from tests.support.paths import ROOT
 
 TOPIC = "tests.local.stack.v1"
-# A killed broker may not come back before its session is over; nine seconds of that would only be waited for here.
+# A killed broker cannot start again before its session is over. The default of nine seconds would only be waited for.
 SHORT_SESSIONS = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
 
 
 @pytest.fixture
 async def directory(tmp_path: Path) -> AsyncIterator[Directory]:
-    """A directory that is private to us: an account without privileges cannot pass through it."""
+    """A private directory: an unprivileged account cannot pass through it."""
     async with directories.held(tmp_path / "stack", fresh=True) as held:
         yield held
         assert running(held) == [], "something was left running"
@@ -58,26 +58,26 @@ def running(directory: Directory) -> list[Mark]:
     return [mark for mark in marks if mark is not None and leftovers.is_alive(mark)]
 
 
-async def test_a_record_that_one_broker_acknowledged_is_read_by_a_group(kafka: str) -> None:
+async def test_record_that_one_broker_acknowledged_is_read_by_a_group(kafka: str) -> None:
     await create_topic(kafka, copies=1)
     await produce(kafka, b"one")
     assert await consume(kafka, "readers") == [b"one"]
 
 
-async def test_redis_keeps_what_it_is_given(redis_url: str) -> None:
+async def test_redis_keeps_a_value(redis_url: str) -> None:
     async with client(redis_url) as connected:
         await connected.set("key", "value", px=60_000)
         assert await connected.get("key") == b"value"
 
 
-async def test_postgres_has_a_database_of_our_own_and_fsync(postgres_dsn: str) -> None:
+async def test_postgres_has_our_database_and_fsync(postgres_dsn: str) -> None:
     async with connection(postgres_dsn) as connected:
         assert await connected.fetchval("SELECT current_database()") == "alipay_notify"
         assert await connected.fetchval("SHOW fsync") == "on"
         assert await connected.fetchval("SHOW server_encoding") == "UTF8"
 
 
-async def test_postgres_asks_for_its_password(postgres_dsn: str) -> None:
+async def test_postgres_requires_its_password(postgres_dsn: str) -> None:
     before, _, after = postgres_dsn.partition("@")
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(f"{before}x@{after}", timeout=5)
@@ -105,9 +105,7 @@ async def test_one_broker_keeps_its_records_over_a_kill(directory: Directory, ma
         assert await consume(kafka.bootstrap, "readers") == [b"before"]
 
 
-async def test_a_cluster_that_runs_already_is_used_and_left_running(
-    kafka: str, local_kafka: Kafka, directory: Directory
-) -> None:
+async def test_running_cluster_is_used_and_left_running(kafka: str, local_kafka: Kafka, directory: Directory) -> None:
     machine = Machine(environ={cluster.RUNNING_CLUSTER: kafka})
     async with real_servers.had(cluster.running(directory, machine)) as used:
         assert used.bootstrap == kafka
@@ -115,9 +113,7 @@ async def test_a_cluster_that_runs_already_is_used_and_left_running(
     await local_kafka.ready()
 
 
-async def test_a_cluster_that_does_not_answer_is_an_error(
-    directory: Directory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cluster_that_does_not_answer_is_an_error(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     (port,) = ports.free(1)
     machine = Machine(environ={cluster.RUNNING_CLUSTER: f"127.0.0.1:{port}"})
     monkeypatch.setattr(cluster, "ASK_WITHIN_S", 0.2)
@@ -126,9 +122,7 @@ async def test_a_cluster_that_does_not_answer_is_an_error(
             pass
 
 
-async def test_postgres_comes_back_on_its_port_with_its_rows_after_a_kill(
-    directory: Directory, machine: Machine
-) -> None:
+async def test_postgres_has_its_port_and_rows_after_a_kill(directory: Directory, machine: Machine) -> None:
     async with real_servers.had(postgres.running(directory, machine)) as server:
         async with connection(server.dsn) as connected:
             await connected.execute("CREATE TABLE kept (it int); INSERT INTO kept VALUES (7)")
@@ -138,7 +132,7 @@ async def test_postgres_comes_back_on_its_port_with_its_rows_after_a_kill(
             assert await connected.fetchval("SELECT it FROM kept") == 7
 
 
-async def test_redis_comes_back_on_its_port_and_has_forgotten(directory: Directory, machine: Machine) -> None:
+async def test_redis_has_its_port_and_no_data_after_a_kill(directory: Directory, machine: Machine) -> None:
     async with (
         real_servers.had(redis.running(directory, machine, more={"maxmemory": "10mb"})) as server,
         client(server.url) as to,
@@ -164,7 +158,9 @@ async def test_server_of_a_python_wheel_works_as_well(
         assert len(running(directory)) == 1
 
 
-async def test_haproxy_passes_on_to_a_server_behind_it(directory: Directory, machine: Machine, tmp_path: Path) -> None:
+async def test_haproxy_fills_variables_into_its_configuration(
+    directory: Directory, machine: Machine, tmp_path: Path
+) -> None:
     (port,) = ports.free(1)
     configuration = tmp_path / "haproxy.cfg"
     configuration.write_text(
@@ -181,7 +177,7 @@ async def test_haproxy_passes_on_to_a_server_behind_it(directory: Directory, mac
         assert (answer.status, await answer.text()) == (200, "from haproxy")
 
 
-async def test_a_wrong_haproxy_configuration_is_told_before_anything_starts(
+async def test_wrong_haproxy_configuration_is_reported_before_the_start(
     directory: Directory, machine: Machine, tmp_path: Path
 ) -> None:
     configuration = tmp_path / "haproxy.cfg"
@@ -191,7 +187,7 @@ async def test_a_wrong_haproxy_configuration_is_told_before_anything_starts(
             pass
 
 
-async def test_prometheus_scrapes_what_it_is_told_later(directory: Directory, machine: Machine) -> None:
+async def test_prometheus_scrapes_targets_that_are_set_later(directory: Directory, machine: Machine) -> None:
     async with (
         real_servers.had(prometheus.running(directory, machine, jobs={})) as server,
         ClientSession() as session,
@@ -203,13 +199,13 @@ async def test_prometheus_scrapes_what_it_is_told_later(directory: Directory, ma
 
 
 async def scraped(session: ClientSession, url: str) -> list[str]:
-    """The jobs whose last scrape succeeded."""
+    """Return the jobs whose last scrape succeeded."""
     async with session.get(f"{url}/api/v1/query", params={"query": "up == 1"}) as answer:
         found = (await answer.json())["data"]["result"]
     return [sample["metric"]["job"] for sample in found]
 
 
-def test_the_command_says_where_the_servers_are_and_takes_them_down(tmp_path: Path) -> None:
+def test_command_prints_the_addresses_and_takes_the_servers_down(tmp_path: Path) -> None:
     with command(tmp_path, "--redis", "--postgres", "--fresh") as process:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline() or "{}")
@@ -224,7 +220,7 @@ def test_the_command_says_where_the_servers_are_and_takes_them_down(tmp_path: Pa
     assert not [mark for mark in marks if leftovers.is_alive(mark)]
 
 
-def test_what_a_killed_command_left_running_is_ended_by_the_next(tmp_path: Path) -> None:
+def test_servers_left_by_a_killed_command_are_ended_by_the_next(tmp_path: Path) -> None:
     with command(tmp_path, "--redis") as killed:
         assert killed.stdout is not None
         assert killed.stdout.readline()
@@ -239,13 +235,13 @@ def test_what_a_killed_command_left_running_is_ended_by_the_next(tmp_path: Path)
         assert second.wait(30) == 0
 
 
-def test_a_detached_command_returns_and_its_stack_goes_on_until_it_is_taken_down(tmp_path: Path) -> None:
+def test_detached_stack_runs_until_it_is_taken_down(tmp_path: Path) -> None:
     with command(tmp_path, "--redis", "--detach", "--fresh") as starting:
         assert starting.wait(30) == 0
     (redis_mark,) = running(Directory(tmp_path / "stack"))
     found = servers.of_stack(tmp_path / "stack")
     assert found is not None
-    assert said(tmp_path, "--status") == (0, found)
+    assert outcome(tmp_path, "--status") == (0, found)
     with command(tmp_path, "--redis", "--detach") as second:
         assert second.wait(30) == 1
         assert second.stderr is not None
@@ -253,13 +249,13 @@ def test_a_detached_command_returns_and_its_stack_goes_on_until_it_is_taken_down
     os.kill(redis_mark.pid, signal.SIGKILL)
     log = tmp_path / "stack" / "log" / "stack.log"
     until(lambda: "redis ended with -9" in log.read_text())
-    assert said(tmp_path, "--status") == (3, found)
-    assert said(tmp_path, "--down") == (0, None)
+    assert outcome(tmp_path, "--status") == (3, found)
+    assert outcome(tmp_path, "--down") == (0, None)
     assert servers.of_stack(tmp_path / "stack") is None
     assert ports.is_free(int(found["redis"].rpartition(":")[2].partition("/")[0]))
 
 
-def test_a_signal_to_a_detaching_command_ends_what_it_has_begun(tmp_path: Path) -> None:
+def test_signal_to_a_detaching_command_ends_its_servers(tmp_path: Path) -> None:
     with command(tmp_path, "--postgres", "--detach") as starting:
         until(lambda: any((tmp_path / "stack" / "run").glob("*.json")))
         starting.send_signal(signal.SIGINT)
@@ -268,7 +264,7 @@ def test_a_signal_to_a_detaching_command_ends_what_it_has_begun(tmp_path: Path) 
     assert directory_lock.holder(tmp_path / "stack") is None
 
 
-def test_taking_down_ends_what_a_killed_keeper_left_running(tmp_path: Path) -> None:
+def test_taking_down_ends_servers_that_a_killed_keeper_left(tmp_path: Path) -> None:
     with command(tmp_path, "--redis", "--detach") as starting:
         assert starting.wait(30) == 0
     (left,) = running(Directory(tmp_path / "stack"))
@@ -277,13 +273,11 @@ def test_taking_down_ends_what_a_killed_keeper_left_running(tmp_path: Path) -> N
     os.kill(keeper, signal.SIGKILL)
     until(lambda: directory_lock.holder(tmp_path / "stack") is None)
     assert leftovers.is_alive(left)
-    assert said(tmp_path, "--down") == (0, None)
+    assert outcome(tmp_path, "--down") == (0, None)
     assert not leftovers.is_alive(left)
 
 
-def test_a_keeper_that_stands_still_is_killed_and_nothing_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frozen_keeper_is_killed_and_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "DOWN_WITHIN_S", 1.0)
     with command(tmp_path, "--redis", "--detach") as starting:
         assert starting.wait(30) == 0
@@ -294,8 +288,8 @@ def test_a_keeper_that_stands_still_is_killed_and_nothing_stays(
     assert running(Directory(tmp_path / "stack")) == []
 
 
-def said(tmp_path: Path, option: str) -> tuple[int, object]:
-    """What the command ends with, and what it says to programs."""
+def outcome(tmp_path: Path, option: str) -> tuple[int, object]:
+    """Run the command and return its exit code and its JSON output."""
     with command(tmp_path, option) as process:
         out, _ = process.communicate(timeout=30)
         return process.returncode, json.loads(out) if out else None
@@ -308,7 +302,7 @@ def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-def test_the_command_explains_itself_when_it_is_told_nothing(tmp_path: Path) -> None:
+def test_command_without_options_names_them(tmp_path: Path) -> None:
     with command(tmp_path) as process:
         assert process.wait(30) == 2
         assert process.stderr is not None
@@ -361,7 +355,7 @@ async def produce(bootstrap: str, value: bytes) -> None:
 
 
 async def consume(bootstrap: str, group: str, *, records: int = 1) -> list[bytes]:
-    """The values of the first records, as a group reads them; the group's offset is committed."""
+    """Return the values of the first records, read by a group that commits its offset."""
     consumer = AIOKafkaConsumer(
         TOPIC, bootstrap_servers=bootstrap, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False
     )

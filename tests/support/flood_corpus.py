@@ -172,7 +172,7 @@ class _Author:
         return items
 
     def _lookalike(self, trade: Trade, event: TradeEvent) -> UnsignedNotification:
-        """Return what the forger starts from: the same event under an id of its own."""
+        """Return the notification that the forger starts from: the same event under its own id."""
         if trade.account.identity.product == "antom":
             trade = msgspec.structs.replace(trade, order=f"{trade.order}F")
             if event.refund is not None:

@@ -75,13 +75,13 @@ class Standin:
         async def metrics(request: web.Request) -> web.Response:
             return web.Response(text=f'standin_info{{command="{self._command}"}} 1\n')
 
-        async def told(request: web.Request) -> web.Response:
+        async def environment(request: web.Request) -> web.Response:
             return web.json_response({name: value for name, value in self._environ.items() if name.startswith(PREFIX)})
 
         application = web.Application()
         application.router.add_get("/readyz", ready)
         application.router.add_get("/metrics", metrics)
-        application.router.add_get("/told", told)
+        application.router.add_get("/environment", environment)
         return application
 
 

@@ -1,4 +1,4 @@
-"""Keys take a moment to make; these tests share one world's, which nobody may change."""
+"""One world for all tests of a session, because creating keys takes a moment. No test may change it."""
 
 import socket
 
@@ -14,7 +14,7 @@ def load_world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture
 def unused_port() -> int:
-    """A loopback port at which nobody listens."""
+    """A loopback port without a server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

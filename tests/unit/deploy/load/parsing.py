@@ -1,4 +1,4 @@
-"""Reading a signed request as its receiver would, but with nothing of the product."""
+"""Parse a signed request as its receiver would, but without the product's code."""
 
 import json
 from typing import Any

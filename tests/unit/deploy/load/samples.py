@@ -1,4 +1,4 @@
-"""What the tests of the judge are fed with: notifications of one order, answers to them, and the page they make."""
+"""Sample notifications of one order, their answers, and their page, for the tests of the judge."""
 
 from msgspec import structs
 
@@ -25,7 +25,7 @@ def attempt(index: int, outcome: Outcome = "ok", status: int = 200, *, number: i
 
 
 def order(*answered: tuple[SentNotification, Outcome, int]) -> SentOrder:
-    """The order of which these were sent, each once, and so answered."""
+    """The order of these notifications, each sent once, with these answers."""
     attempts = [attempt(index, outcome, status) for index, (_, outcome, status) in enumerate(answered)]
     (made,) = judge.orders([one for one, _, _ in answered], attempts).values()
     return made
@@ -44,7 +44,7 @@ def entry(id_: str, disposition: str, *, version: int | None = None, reason: str
 
 
 def page(*entries: Entry, of: tuple[SentNotification, ...]) -> Page:
-    """The page with these entries, of an order that these notifications make."""
+    """The page of the order that these notifications make, with these entries."""
     made = structs.asdict(model.outcome(of))
     return Page(version=max((one.version or 0 for one in entries), default=0), timeline=entries, **made)
 

@@ -25,7 +25,7 @@ PAGE = {
 
 
 class Admin:
-    """Answers with what the test has put in; `busy` times it says 503 first."""
+    """Answers with the test's page and events, after `busy` answers of 503."""
 
     def __init__(self) -> None:
         self.page: object = PAGE
@@ -72,20 +72,20 @@ async def asking(admin: Admin, *, within_s: float = 5.0) -> AsyncIterator[Api]:
         yield api
 
 
-async def test_a_page_is_read_and_what_is_new_in_it_passed_over() -> None:
+async def test_page_is_read_and_unknown_entries_are_skipped() -> None:
     async with asking(Admin()) as api:
         page = await api.order(ORDER)
     assert (page.status, page.version, len(page.records)) == ("PAID", 1, 1)
 
 
-async def test_an_order_that_is_not_known_has_an_empty_page() -> None:
+async def test_unknown_order_has_an_empty_page() -> None:
     admin = Admin()
     admin.page, admin.status = {"error": "unknown_order", "detail": "nothing is known of it"}, 404
     async with asking(admin) as api:
         assert await api.order(ORDER) == ABSENT
 
 
-async def test_a_store_that_is_away_is_asked_again() -> None:
+async def test_unavailable_store_is_asked_again() -> None:
     admin = Admin()
     admin.busy = 2
     async with asking(admin) as api:
@@ -93,7 +93,7 @@ async def test_a_store_that_is_away_is_asked_again() -> None:
     assert admin.asked == 3
 
 
-async def test_one_that_stays_away_cannot_be_looked_at() -> None:
+async def test_store_that_stays_unavailable_is_an_error_at_the_deadline() -> None:
     admin = Admin()
     admin.busy = 1000
     async with asking(admin, within_s=0.3) as api:
@@ -102,7 +102,7 @@ async def test_one_that_stays_away_cannot_be_looked_at() -> None:
 
 
 @pytest.mark.parametrize(("status", "page"), [(200, []), (200, {"status": "PAID"}), (401, {}), (404, {})])
-async def test_what_is_no_answer_of_this_api_is_said_at_once(status: int, page: object) -> None:
+async def test_answer_of_another_api_is_an_error_at_once(status: int, page: object) -> None:
     admin = Admin()
     admin.status, admin.page = status, page
     async with asking(admin) as api:
@@ -112,7 +112,7 @@ async def test_what_is_no_answer_of_this_api_is_said_at_once(status: int, page: 
 
 
 @pytest.mark.parametrize("last", [0, 1, 2, 3, 4, 5, 63, 64, 65, 123_457])
-async def test_the_end_of_the_feed_is_found_in_few_questions(last: int) -> None:
+async def test_end_of_the_feed_is_found_with_few_requests(last: int) -> None:
     admin = Admin()
     admin.last = last
     async with asking(admin) as api:
@@ -120,7 +120,7 @@ async def test_the_end_of_the_feed_is_found_in_few_questions(last: int) -> None:
     assert admin.asked < 40
 
 
-async def test_the_feed_gives_each_event_once_from_the_mark_on() -> None:
+async def test_feed_gives_each_event_after_the_mark_once() -> None:
     admin = Admin()
     admin.last = 2500
     async with asking(admin) as api:

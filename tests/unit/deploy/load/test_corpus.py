@@ -1,4 +1,4 @@
-"""What is signed beforehand: as much of each kind as asked for, genuine or forged as it says of itself."""
+"""The signed requests of a run: the configured share of each kind, and authentic unless they are marked as forged."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def made(
 
 @pytest.fixture(scope="module")
 def is_accepted(load_world: World) -> Callable[[SignedRequest], bool]:
-    """Whether the receiver takes a request for authentic: the product's own verdict, on the sandbox's pen."""
+    """Whether the product's receiver takes a request, which the sandbox has signed, for authentic."""
     accounts = accounts_file.read(load_world.accounts_file)
     rings = {name: keys.load(one, load_world.accounts_file.parent) for name, one in accounts.items()}
 
@@ -50,7 +50,7 @@ def is_accepted(load_world: World) -> Callable[[SignedRequest], bool]:
     return accepted
 
 
-def test_what_is_genuine_verifies_and_what_is_forged_does_not(
+def test_genuine_requests_verify_and_forged_ones_do_not(
     load_world: World, is_accepted: Callable[[SignedRequest], bool]
 ) -> None:
     requests = made(load_world)
@@ -58,20 +58,20 @@ def test_what_is_genuine_verifies_and_what_is_forged_does_not(
     assert {one.sent.account for one in requests} == set(origin.verifiable_offline(load_world))
 
 
-def test_there_is_as_much_of_each_as_was_asked_for(load_world: World) -> None:
-    told = [one.sent for one in made(load_world)]
-    counts = Counter("forged" if one.forged else "again" if one.duplicate else "new" for one in told)
-    assert counts == {"forged": 30, "again": 60, "new": 210}
+def test_run_has_the_configured_share_of_each_kind(load_world: World) -> None:
+    sent = [one.sent for one in made(load_world)]
+    counts = Counter("forged" if one.forged else "duplicate" if one.duplicate else "new" for one in sent)
+    assert counts == {"forged": 30, "duplicate": 60, "new": 210}
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 10])
-def test_the_smallest_run_has_something_new(load_world: World, total: int) -> None:
-    told = [one.sent for one in made(load_world, total=total, mix=Mix(duplicates=0.5, forgeries=0.49))]
-    assert len(told) == total
-    assert any(not one.duplicate and not one.forged for one in told)
+def test_smallest_run_has_a_new_notification(load_world: World, total: int) -> None:
+    sent = [one.sent for one in made(load_world, total=total, mix=Mix(duplicates=0.5, forgeries=0.49))]
+    assert len(sent) == total
+    assert any(not one.duplicate and not one.forged for one in sent)
 
 
-def test_a_duplicate_has_the_same_id_and_content_and_another_time_and_signature(load_world: World) -> None:
+def test_duplicate_differs_from_its_original_only_in_time_and_signature(load_world: World) -> None:
     requests = [one for one in made(load_world) if one.sent.account == "demo-cn" and not one.sent.forged]
     originals = {one.sent.notify_id: one for one in requests if not one.sent.duplicate}
     copies = [one for one in requests if one.sent.duplicate]
@@ -82,14 +82,14 @@ def test_a_duplicate_has_the_same_id_and_content_and_another_time_and_signature(
         assert changed == {"notify_time", "sign"}
 
 
-def test_a_forgery_has_an_id_of_its_own(load_world: World) -> None:
-    told = [one.sent for one in made(load_world)]
-    forged = {(one.account, one.notify_id) for one in told if one.forged}
+def test_forgery_has_its_own_id(load_world: World) -> None:
+    sent = [one.sent for one in made(load_world)]
+    forged = {(one.account, one.notify_id) for one in sent if one.forged}
     assert forged
-    assert not forged & {(one.account, one.notify_id) for one in told if not one.forged}
+    assert not forged & {(one.account, one.notify_id) for one in sent if not one.forged}
 
 
-def test_news_of_one_order_overtakes_itself(load_world: World) -> None:
+def test_later_events_of_an_order_overtake_earlier_ones(load_world: World) -> None:
     kinds: dict[str, list[MessageKind]] = {}
     for one in made(load_world, total=600):
         if not one.sent.forged and not one.sent.duplicate:
@@ -101,7 +101,7 @@ def test_news_of_one_order_overtakes_itself(load_world: World) -> None:
     }  # fmt: skip
 
 
-def test_the_shares_of_a_run_are_disjoint_and_make_up_its_size(load_world: World) -> None:
+def test_shares_of_a_run_are_disjoint_and_add_up_to_its_size(load_world: World) -> None:
     shares = [made(load_world, total=101, number=number, of=3) for number in range(3)]
     assert [len(share) for share in shares] == [34, 34, 33]
     orders = [{one.sent.order for one in share} for share in shares]
@@ -111,13 +111,13 @@ def test_the_shares_of_a_run_are_disjoint_and_make_up_its_size(load_world: World
     assert all(order.startswith(f"{corpus.run_name(7)}-") for order in set.union(*orders))
 
 
-def test_the_same_seed_tells_the_same_and_another_one_other_orders(load_world: World) -> None:
+def test_same_seed_gives_the_same_orders_and_another_seed_others(load_world: World) -> None:
     assert [one.sent for one in made(load_world)] == [one.sent for one in made(load_world)]
     assert not {one.sent.order for one in made(load_world)} & {one.sent.order for one in made(load_world, seed=8)}
 
 
 @pytest.mark.parametrize("name", ["demo-cn", "demo-app", "demo-md5", "demo-antom"])
-def test_one_told_again_later_is_the_same_notification_and_verifies(
+def test_request_signed_again_is_the_same_notification_and_verifies(
     load_world: World, is_accepted: Callable[[SignedRequest], bool], name: str
 ) -> None:
     account: SandboxAccount = load_world.account(name)

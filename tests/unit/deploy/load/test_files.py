@@ -1,6 +1,7 @@
-"""The corpus for other senders: a line has all that a client needs, and nothing that it writes itself.
+"""The exported requests and the history of attempts.
 
-The file of attempts: a call before each end, whole lines, also of several senders.
+An exported line has everything that a client needs, without the headers that clients write themselves. The history has
+a call before each end, and whole lines even with several senders.
 """
 
 import json
@@ -16,7 +17,7 @@ from tests.unit.deploy.load.parsing import body
 from tests.unit.deploy.load.samples import attempt, notification
 
 
-def test_every_request_is_a_line_in_the_order_of_sending(load_world: World, tmp_path: Path) -> None:
+def test_exported_requests_are_lines_in_the_order_of_sending(load_world: World, tmp_path: Path) -> None:
     accounts = [load_world.account(name) for name in ("demo-cn", "demo-antom", "demo-md5")]
     requests = corpus.make(
         Share(seed=2), total=40, accounts=accounts, mix=Mix(forgeries=0.2), host="h", now=datetime.now(UTC)
@@ -35,7 +36,7 @@ def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_each_attempt_is_a_call_and_an_end(tmp_path: Path) -> None:
+def test_history_has_a_call_and_an_end_for_each_attempt(tmp_path: Path) -> None:
     path = tmp_path / "attempts"
     history = RunHistory(path, [notification("n1")])
     history.called(Call(0, 1, 0.0))
@@ -49,7 +50,7 @@ def test_each_attempt_is_a_call_and_an_end(tmp_path: Path) -> None:
     assert lines(path)[1]["status"] == 503
 
 
-def test_senders_share_a_file_without_mixing_their_lines(tmp_path: Path) -> None:
+def test_senders_share_a_history_file_without_mixing_lines(tmp_path: Path) -> None:
     path = tmp_path / "attempts"
     histories = [RunHistory(path, [notification(f"n{number}")]) for number in range(3)]
     for _ in range(2000):

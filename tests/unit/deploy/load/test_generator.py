@@ -1,4 +1,4 @@
-"""The open loop against servers that answer late, never, wrongly, not at all: nothing left out, nothing flattered."""
+"""The open loop against servers that answer late, never or wrongly, or are not there: every wait is counted."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ Answers = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Server:
-    """Counts requests and connections; how it answers is the test's."""
+    """Counts requests and connections. The test gives its answers."""
 
     def __init__(self, answer: Answers) -> None:
         self._answer = answer
@@ -88,7 +88,7 @@ async def sent(
     )
 
 
-def test_the_shares_of_a_schedule_make_up_the_whole_of_it() -> None:
+def test_shares_of_a_schedule_add_up_to_the_whole() -> None:
     whole = Schedule(start=100.0, rate=50.0)
     parts = [Schedule(start=100.0, rate=50.0, first=first, stride=3) for first in range(3)]
     assert sorted(part.due(number) for part in parts for number in range(4)) == pytest.approx(
@@ -107,7 +107,7 @@ async def test_each_request_is_sent_once_when_it_is_due() -> None:
     assert all(one.began >= one.due for one in attempts)
 
 
-async def test_a_receiver_that_stalls_is_charged_for_what_fell_due_meanwhile() -> None:
+async def test_stall_of_the_receiver_counts_for_all_requests_due_meanwhile() -> None:
     """The test of coordinated omission: one connection, one answer half a second late, twenty requests due in it."""
 
     async def stall_once(number: int, writer: asyncio.StreamWriter) -> None:
@@ -121,7 +121,7 @@ async def test_a_receiver_that_stalls_is_charged_for_what_fell_due_meanwhile() -
     assert waits[10] > 0.3, "half of them waited most of the stall, though none was answered slowly once it was sent"
 
 
-async def test_connections_are_bounded_and_the_rest_waits() -> None:
+async def test_connections_are_bounded_and_further_requests_wait() -> None:
     async with serving(always(OK, after_s=0.05)) as server:
         attempts = await sent(
             server.port, 60, rate=1000.0, limits=LoadLimits(connections=5, timeout_s=2.0, drain_s=5.0)
@@ -130,7 +130,7 @@ async def test_connections_are_bounded_and_the_rest_waits() -> None:
     assert [one.outcome for one in attempts] == ["ok"] * 60
 
 
-async def test_an_answer_that_does_not_come_is_silent_after_the_time_out() -> None:
+async def test_missing_answer_is_silent_after_the_time_out() -> None:
     async def never(_number: int, _writer: asyncio.StreamWriter) -> None:
         pass
 
@@ -140,7 +140,7 @@ async def test_an_answer_that_does_not_come_is_silent_after_the_time_out() -> No
     assert all(0.2 <= one.ended - one.began < 1.0 for one in attempts)
 
 
-async def test_what_no_connection_was_free_for_is_unsent_and_recorded() -> None:
+async def test_request_without_a_free_connection_is_recorded_as_unsent() -> None:
     async def never(_number: int, _writer: asyncio.StreamWriter) -> None:
         pass
 
@@ -154,12 +154,12 @@ async def test_what_no_connection_was_free_for_is_unsent_and_recorded() -> None:
     assert server.requests == 2
 
 
-async def test_nobody_listening_is_silence_and_not_a_failure_of_the_sender(unused_port: int) -> None:
+async def test_refused_connection_is_silent_and_no_failure_of_the_sender(unused_port: int) -> None:
     attempts = await sent(unused_port, 10)
     assert [(one.outcome, one.why) for one in attempts] == [("silent", generator.NO_CONNECTION)] * 10
 
 
-async def test_a_connection_that_is_lost_in_mid_request_is_silence() -> None:
+async def test_connection_lost_during_a_request_is_silent() -> None:
     async def drop(_number: int, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
@@ -168,14 +168,14 @@ async def test_a_connection_that_is_lost_in_mid_request_is_silence() -> None:
     assert [(one.outcome, one.why) for one in attempts] == [("silent", "connection lost")] * 5
 
 
-async def test_a_receiver_that_closes_after_each_answer_gets_a_new_connection_each_time() -> None:
+async def test_closed_connection_is_replaced_for_the_next_request() -> None:
     async with serving(always(CLOSING)) as server:
         attempts = await sent(server.port, 30, limits=LoadLimits(connections=3, timeout_s=2.0, drain_s=2.0))
     assert [one.outcome for one in attempts] == ["ok"] * 30
 
 
-async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who answers closes what is idle: a request that crosses with that would be lost."""
+async def test_long_idle_connection_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server may close an idle connection, and a request that crosses with the close would be lost."""
     idle_s = 0.4
     monkeypatch.setattr(generator, "IDLE_MAX_S", idle_s)
     async with serving(always(OK)) as server:
@@ -185,13 +185,13 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch
     assert server.connections == 1 + 3
 
 
-async def test_another_answer_than_success_is_refused_with_its_status() -> None:
+async def test_other_answer_than_success_is_refused_with_its_status() -> None:
     async with serving(always(BUSY)) as server:
         attempts = await sent(server.port, 4)
     assert [(one.outcome, one.status) for one in attempts] == [("refused", 503)] * 4
 
 
-async def test_without_a_schedule_every_connection_sends_as_soon_as_it_is_answered() -> None:
+async def test_without_a_schedule_each_connection_sends_after_its_answer() -> None:
     async with serving(always(OK)) as server:
         attempts = await sent(server.port, 300, rate=None)
     assert server.requests == 300
@@ -200,7 +200,7 @@ async def test_without_a_schedule_every_connection_sends_as_soon_as_it_is_answer
 
 
 class Stubborn:
-    """Sends again at once, a number of times."""
+    """Retries at once, a number of times."""
 
     def __init__(self, times: int) -> None:
         self._times = times
@@ -214,7 +214,7 @@ class Stubborn:
         return request_bytes("h", "/", (), b"x=2")
 
 
-async def test_what_failed_is_sent_again_as_long_as_somebody_wants_it() -> None:
+async def test_failed_request_is_retried_as_long_as_the_policy_allows() -> None:
     async def third_time(number: int, writer: asyncio.StreamWriter) -> None:
         writer.write(OK if number > 2 else BUSY)
 
@@ -241,7 +241,7 @@ class Seen:
         self.ends.append((attempt.index, attempt.number))
 
 
-async def test_every_call_is_told_before_its_end(unused_port: int) -> None:
+async def test_observer_sees_every_call_and_its_end(unused_port: int) -> None:
     seen = Seen()
     async with serving(always(BUSY)) as server:
         await sent(server.port, 3, retries=Stubborn(times=1), observer=seen)

@@ -1,7 +1,4 @@
-"""What each attempt says of its notification: it is there, it is not, or nobody knows.
-
-The judge finds each planted defect, by its name, and nothing where nothing is wrong.
-"""
+"""The judge finds each planted defect by its kind, and nothing in a correct outcome."""
 
 import msgspec
 import pytest
@@ -19,7 +16,7 @@ def counts(outcome: Outcome, status: int) -> tuple[int, int, int]:
     return answered.acknowledged, answered.uncertain, answered.turned_away
 
 
-def test_success_is_certain_a_4xx_too_and_all_else_is_not() -> None:
+def test_only_success_and_4xx_are_certain() -> None:
     assert counts("ok", 200) == (1, 0, 0)
     assert counts("refused", 401) == (0, 0, 1)
     assert counts("refused", 503) == (0, 1, 0)
@@ -28,19 +25,19 @@ def test_success_is_certain_a_4xx_too_and_all_else_is_not() -> None:
     assert counts("unsent", 0) == (0, 0, 0)
 
 
-def test_attempts_at_copies_and_repetitions_count_for_one_notification() -> None:
+def test_attempts_at_duplicates_and_retries_count_for_one_notification() -> None:
     one, other = notification("n1"), notification("n1")
     orders = judge.orders([one, other], [attempt(0, "silent"), attempt(1), attempt(0, number=2)])
     answered = orders[ORDER].notifications["n1"]
     assert (answered.acknowledged, answered.uncertain) == (2, 1)
 
 
-def test_forgeries_are_kept_apart_from_what_is_genuine() -> None:
+def test_forgeries_are_kept_apart_from_genuine_notifications() -> None:
     made = order((notification("n1"), "ok", 200), (notification("n9", forged=True), "refused", 401))
     assert (set(made.notifications), set(made.forged)) == ({"n1"}, {"n9"})
 
 
-def test_an_order_of_which_nothing_was_called_has_nothing_to_be_looked_at() -> None:
+def test_order_without_any_sent_request_is_not_verified() -> None:
     assert not SentOrder(account="a", order="o").was_called
     assert not order((notification("n1"), "unsent", 0)).was_called
     assert order((notification("n1"), "refused", 401)).was_called
@@ -60,62 +57,62 @@ def with_entries(shown: Page, *entries: judge.Entry) -> Page:
     return structs.replace(shown, timeline=entries)
 
 
-def test_an_order_that_is_as_it_has_to_be_has_no_finding() -> None:
+def test_correct_order_has_no_finding() -> None:
     assert judge.check_page(BOTH, GOOD) == []
 
 
-def test_late_news_may_be_stale_and_a_second_telling_a_duplicate() -> None:
+def test_late_event_may_be_stale_and_a_second_copy_a_duplicate() -> None:
     overtaken = page(entry("n2", "applied", version=1), entry("n1", "stale"), entry("n2", "duplicate"), of=(WAIT, PAID))
     assert judge.check_page(BOTH, overtaken) == []
 
 
-def test_more_copies_than_were_answered_are_no_finding_if_all_but_one_are_duplicates() -> None:
+def test_more_copies_than_answers_are_no_finding_if_all_are_duplicates() -> None:
     copies = [entry("n2", "duplicate", position=str(number)) for number in range(4)]
     assert judge.check_page(BOTH, with_entries(GOOD, *GOOD.timeline, *copies)) == []
 
 
-def test_the_same_record_shown_twice_is_one_record() -> None:
+def test_record_shown_twice_counts_once() -> None:
     assert judge.check_page(BOTH, with_entries(GOOD, *GOOD.timeline, *GOOD.timeline)) == []
 
 
-def test_an_acknowledged_notification_that_is_not_there_is_lost() -> None:
+def test_acknowledged_notification_missing_from_the_page_is_lost() -> None:
     only_paid = page(entry("n2", "applied", version=1), of=(PAID,))
     assert found(BOTH, only_paid) == {DiscrepancyKind.LOST}
     assert found(BOTH, ABSENT) == {DiscrepancyKind.LOST}
 
 
-def test_an_acknowledged_copy_that_is_not_there_is_lost_too() -> None:
+def test_acknowledged_copy_missing_from_the_page_is_lost_too() -> None:
     attempts = [attempt(0), attempt(0, number=2)]
     (twice,) = judge.orders([PAID], attempts).values()
     assert found(twice, page(entry("n2", "applied", version=1), of=(PAID,))) == {DiscrepancyKind.LOST}
 
 
 @pytest.mark.parametrize(("outcome", "status"), [("silent", 0), ("refused", 503), ("refused", 502), ("refused", 302)])
-def test_of_an_uncertain_one_either_is_right(outcome: Outcome, status: int) -> None:
+def test_uncertain_notification_may_be_there_or_not(outcome: Outcome, status: int) -> None:
     uncertain = order((WAIT, outcome, status), (PAID, "ok", 200))
     assert judge.check_page(uncertain, GOOD) == []
     assert judge.check_page(uncertain, page(entry("n2", "applied", version=1), of=(PAID,))) == []
 
 
-def test_one_that_was_turned_away_and_is_there_is_a_stranger() -> None:
+def test_turned_away_notification_on_the_page_is_a_stranger() -> None:
     assert found(order((WAIT, "refused", 401), (PAID, "ok", 200)), GOOD) == {DiscrepancyKind.STRANGER}
 
 
-def test_one_that_was_never_called_and_is_there_is_a_stranger() -> None:
+def test_unsent_notification_on_the_page_is_a_stranger() -> None:
     assert found(order((WAIT, "unsent", 0), (PAID, "ok", 200)), GOOD) == {DiscrepancyKind.STRANGER}
 
 
-def test_a_forged_one_that_is_there_is_a_stranger() -> None:
+def test_forgery_on_the_page_is_a_stranger() -> None:
     forged = order((WAIT, "ok", 200), (PAID, "ok", 200), (FORGED, "refused", 401))
     assert judge.check_page(forged, GOOD) == []
     assert DiscrepancyKind.STRANGER in found(forged, with_entries(GOOD, *GOOD.timeline, entry("n9", "stale")))
 
 
-def test_what_nobody_sent_is_a_stranger() -> None:
+def test_notification_never_sent_is_a_stranger() -> None:
     assert found(BOTH, with_entries(GOOD, *GOOD.timeline, entry("n7", "stale"))) == {DiscrepancyKind.STRANGER}
 
 
-def test_a_notification_that_took_effect_twice_is_a_double() -> None:
+def test_notification_applied_twice_is_a_double() -> None:
     twice = page(
         entry("n1", "applied", version=1), entry("n2", "applied", version=2), entry("n2", "applied", version=3),
         of=(WAIT, PAID),
@@ -123,24 +120,24 @@ def test_a_notification_that_took_effect_twice_is_a_double() -> None:
     assert found(BOTH, twice) == {DiscrepancyKind.DOUBLE}
 
 
-def test_a_version_that_was_given_twice_is_a_double() -> None:
+def test_version_given_twice_is_a_double() -> None:
     same = page(entry("n1", "applied", version=1), entry("n2", "applied", version=1), of=(WAIT, PAID))
     assert found(BOTH, same) == {DiscrepancyKind.DOUBLE}
 
 
-def test_a_gap_in_the_versions_is_wrong() -> None:
+def test_gap_in_the_versions_is_wrong() -> None:
     gap = page(entry("n1", "applied", version=1), entry("n2", "applied", version=3), of=(WAIT, PAID))
     assert found(BOTH, gap) == {DiscrepancyKind.WRONG}
     assert found(BOTH, structs.replace(GOOD, version=3)) == {DiscrepancyKind.WRONG}
 
 
 @pytest.mark.parametrize("disposition", ["parked", "quarantined", "dead"])
-def test_a_notification_that_waits_or_was_held_is_wrong(disposition: str) -> None:
+def test_parked_or_held_notification_is_wrong(disposition: str) -> None:
     held = page(entry("n1", "applied", version=1), entry("n2", disposition), of=(WAIT, PAID))
     assert found(BOTH, held) == {DiscrepancyKind.WRONG}
 
 
-def test_duplicates_without_a_first_are_wrong() -> None:
+def test_duplicates_without_a_first_record_are_wrong() -> None:
     orphan = page(entry("n1", "applied", version=1), entry("n2", "duplicate"), of=(WAIT, PAID))
     assert found(BOTH, orphan) == {DiscrepancyKind.WRONG}
 
@@ -158,13 +155,13 @@ def test_duplicates_without_a_first_are_wrong() -> None:
     ],
     ids=lambda tampered: next(iter(tampered)),
 )
-def test_a_state_other_than_the_notifications_make_is_wrong(tampered: dict[str, object]) -> None:
+def test_state_that_differs_from_the_notifications_is_wrong(tampered: dict[str, object]) -> None:
     (finding,) = judge.check_page(BOTH, structs.replace(GOOD, **tampered))
     assert finding.kind is DiscrepancyKind.WRONG
     assert next(iter(tampered)) in finding.detail
 
 
-def test_answers_alone_give_away_what_was_believed_refused_or_never_acknowledged() -> None:
+def test_answers_alone_show_believed_refused_and_unacknowledged() -> None:
     orders = [
         order((FORGED, "ok", 200)),
         order((PAID, "refused", 401)),
@@ -201,7 +198,7 @@ def of_events(events: SeenEvents) -> list[DiscrepancyKind]:
     return [finding.kind for finding in events.findings(PAGES)]
 
 
-def test_events_of_every_version_in_order_are_right_and_copies_of_them_too() -> None:
+def test_events_of_every_version_in_order_and_their_copies_are_right() -> None:
     assert of_events(seen(FIRST, LAST)) == []
     again = seen(FIRST, FIRST, LAST, FIRST, LAST)
     assert of_events(again) == []
@@ -209,28 +206,28 @@ def test_events_of_every_version_in_order_are_right_and_copies_of_them_too() -> 
 
 
 @pytest.mark.parametrize("arrived", [(), (FIRST,), (LAST,)], ids=["none", "first", "last"])
-def test_a_version_that_no_event_announced_is_missing(arrived: tuple[SeenEvent, ...]) -> None:
+def test_version_without_an_event_is_missing(arrived: tuple[SeenEvent, ...]) -> None:
     events = seen(*arrived)
     assert set(of_events(events)) == {DiscrepancyKind.MISSING_EVENT}
     assert len(of_events(events)) == 2 - len(arrived)
     assert events.lacks({ORDER: 2})
 
 
-def test_copies_that_differ_are_wrong() -> None:
+def test_differing_copies_of_an_event_are_wrong() -> None:
     assert of_events(seen(FIRST, LAST, structs.replace(FIRST, amount_minor=1))) == [DiscrepancyKind.WRONG_EVENT]
 
 
-def test_a_version_first_seen_after_a_later_one_is_out_of_order() -> None:
+def test_version_first_seen_after_a_later_one_is_out_of_order() -> None:
     assert of_events(seen(LAST, FIRST)) == [DiscrepancyKind.EVENT_ORDER]
 
 
-def test_an_event_above_the_order_s_version_is_wrong() -> None:
+def test_event_above_the_orders_version_is_wrong() -> None:
     assert of_events(seen(FIRST, LAST, event(3, GOOD))) == [DiscrepancyKind.WRONG_EVENT]
 
 
-def test_a_last_event_that_says_other_than_the_page_is_wrong() -> None:
+def test_last_event_that_differs_from_the_page_is_wrong() -> None:
     assert of_events(seen(FIRST, structs.replace(LAST, refunded_minor=5))) == [DiscrepancyKind.WRONG_EVENT]
 
 
-def test_an_event_of_an_order_that_was_never_sent_is_a_stranger() -> None:
+def test_event_of_an_order_never_sent_is_a_stranger() -> None:
     assert of_events(seen(FIRST, LAST, structs.replace(FIRST, order="L1-0-9"))) == [DiscrepancyKind.STRANGER]

@@ -1,4 +1,4 @@
-"""The generator's own idea of an order against another one, which reads the messages themselves."""
+"""The load's model of an order compared with an independent model, which reads the messages themselves."""
 
 from datetime import UTC, datetime
 from random import Random
@@ -15,7 +15,7 @@ from tests.unit.deploy.load.parsing import fact
 from tests.unit.deploy.load.samples import notification
 
 
-def test_of_any_part_of_what_is_sent_the_model_makes_what_the_documents_make(load_world: World) -> None:
+def test_model_agrees_with_the_documents_on_any_part_of_a_run(load_world: World) -> None:
     accounts = [load_world.account(name) for name in origin.verifiable_offline(load_world)]
     requests = corpus.make(
         Share(seed=5), total=600, accounts=accounts, mix=Mix(lifecycles=0.9), host="h", now=datetime.now(UTC)
@@ -40,11 +40,11 @@ def shown(outcome: model.SendOutcome) -> dict[str, Any]:
     return structs.asdict(outcome) | {"flags": set(outcome.flags)}
 
 
-def test_nothing_told_is_nothing_known() -> None:
+def test_no_notifications_make_no_order() -> None:
     assert model.outcome([]) == model.NOTHING
 
 
-def test_refunds_that_reach_the_amount_close_the_order_and_those_before_do_not() -> None:
+def test_refunds_close_the_order_only_when_they_reach_its_amount() -> None:
     part, whole = (
         notification("n1", MessageKind.REFUND, refunded=500),
         notification("n2", MessageKind.REFUND, refunded=1280),
@@ -54,7 +54,7 @@ def test_refunds_that_reach_the_amount_close_the_order_and_those_before_do_not()
     assert (closed.status, closed.closed_because, closed.refunded_minor) == ("CLOSED", "refunded", 1280)
 
 
-def test_a_refund_that_names_no_amount_is_flagged_until_one_is_named() -> None:
+def test_refund_without_an_amount_is_flagged_until_one_has_it() -> None:
     vague = notification("n1", MessageKind.REFUND, refunded=None)
     assert model.outcome([vague]).flags == ("refund_amount_unknown",)
     assert model.outcome([vague, notification("n2", MessageKind.REFUND, refunded=1280)]).flags == ()

@@ -1,4 +1,4 @@
-"""Whose keys sign: a sandbox's, or one given beside the receiver's own accounts.toml."""
+"""Accounts and keys of a run: a sandbox's, or one key beside the receiver's accounts.toml."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from deploy.load.origin import NoAccounts, Origin
 from deploy.sandbox.world import World
 
 
-def test_a_sandbox_gives_all_accounts_that_need_nobody_to_confirm(load_world: World) -> None:
+def test_sandbox_gives_all_accounts_that_are_verified_offline(load_world: World) -> None:
     found = origin.accounts(Origin(sandbox=str(load_world.directory)))
     assert {one.identity.name for one in found} == {"demo-app", "demo-cn", "demo-antom", "demo-md5"}
 
 
 @pytest.mark.parametrize("name", ["demo-app", "demo-cn", "demo-antom", "demo-md5"])
-def test_a_key_beside_the_accounts_file_gives_the_very_account_of_the_sandbox(load_world: World, name: str) -> None:
+def test_key_beside_accounts_toml_gives_the_same_account_as_the_sandbox(load_world: World, name: str) -> None:
     theirs = load_world.account(name)
     (one,) = origin.accounts(
         Origin(
@@ -31,21 +31,19 @@ def test_a_key_beside_the_accounts_file_gives_the_very_account_of_the_sandbox(lo
     assert one.signer.sign(b"text") == theirs.signer.sign(b"text")
 
 
-def test_the_path_of_the_url_is_the_one_that_is_asked_for(load_world: World) -> None:
+def test_path_of_the_url_replaces_the_accounts_own(load_world: World) -> None:
     asked = Origin(names=("demo-antom",), sandbox=str(load_world.directory), notify_path="/pay/demo-antom")
     (one,) = origin.accounts(asked)
     assert one.identity.path == "/pay/demo-antom"
 
 
 @pytest.mark.parametrize(("names", "why"), [(("demo-web",), "notify_verify"), (("nobody",), "no account 'nobody'")])
-def test_an_account_that_cannot_be_loaded_is_refused_by_name(
-    load_world: World, names: tuple[str, ...], why: str
-) -> None:
+def test_account_that_a_load_cannot_use_is_refused_by_name(load_world: World, names: tuple[str, ...], why: str) -> None:
     with pytest.raises(NoAccounts, match=why):
         origin.accounts(Origin(names=names, sandbox=str(load_world.directory)))
 
 
-def test_an_account_of_registered_orders_is_refused(load_world: World, tmp_path: Path) -> None:
+def test_account_of_registered_orders_is_refused(load_world: World, tmp_path: Path) -> None:
     text = load_world.accounts_file.read_text().replace('orders = "any"', 'orders = "registered"')
     accounts = tmp_path / "accounts.toml"
     accounts.write_text(text)
@@ -57,7 +55,7 @@ def test_an_account_of_registered_orders_is_refused(load_world: World, tmp_path:
 @pytest.mark.parametrize(
     "content", [b"", b"no key at all", b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"]
 )
-def test_a_file_that_is_no_private_key_is_refused_without_its_bytes(
+def test_error_for_a_file_that_is_no_private_key_hides_its_bytes(
     load_world: World, tmp_path: Path, content: bytes
 ) -> None:
     key = tmp_path / "key.pem"
@@ -68,6 +66,6 @@ def test_a_file_that_is_no_private_key_is_refused_without_its_bytes(
     assert "no key at all" not in str(refused.value)
 
 
-def test_no_sandbox_is_said_to_be_none(tmp_path: Path) -> None:
+def test_missing_sandbox_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NoAccounts, match="no sandbox"):
         origin.accounts(Origin(sandbox=str(tmp_path)))

@@ -1,4 +1,4 @@
-"""The verification phase over a store and a feed that come along slowly, or lie."""
+"""The verification over a store and a feed that are slow or wrong."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ FIRST, LAST = event(1, HALF), event(2, GOOD)
 
 
 class Store:
-    """Shows these pages one after the other, and the last for ever."""
+    """Gives these pages one after the other, then the last one for ever."""
 
     def __init__(self, *pages: Page) -> None:
         self._pages = list(pages)
@@ -41,7 +41,7 @@ class Store:
 
 
 class Feed:
-    """Gives these readings one after the other, and then nothing."""
+    """Gives these events one read after the other, then none."""
 
     def __init__(self, *readings: Sequence[SeenEvent]) -> None:
         self._readings = list(readings)
@@ -68,7 +68,7 @@ def found(result: Verified) -> list[DiscrepancyKind]:
     return [finding.kind for finding in result.findings]
 
 
-async def test_what_is_still_on_its_way_is_waited_for_and_is_no_finding() -> None:
+async def test_records_still_in_the_log_are_waited_for_and_no_finding() -> None:
     store = Store(ABSENT, HALF, GOOD)
     result = await verified(store, Feed((FIRST,), (), (LAST,)))
     assert found(result) == []
@@ -76,40 +76,40 @@ async def test_what_is_still_on_its_way_is_waited_for_and_is_no_finding() -> Non
     assert store.asked == 3
 
 
-async def test_what_never_comes_is_lost_when_the_time_is_over() -> None:
+async def test_record_missing_at_the_deadline_is_lost() -> None:
     result = await verified(Store(HALF), Feed((FIRST,)), within_s=0.5)
     assert found(result) == [DiscrepancyKind.LOST]
     (finding,) = result.findings
     assert (finding.order, finding.notification_id) == (ORDER[1], "n2")
 
 
-async def test_an_event_that_never_comes_is_missing_when_the_time_is_over() -> None:
+async def test_event_missing_at_the_deadline_is_a_finding() -> None:
     assert found(await verified(Store(GOOD), Feed((FIRST,)), within_s=0.5)) == [DiscrepancyKind.MISSING_EVENT]
 
 
-async def test_a_double_effect_is_not_waited_for() -> None:
+async def test_double_effect_ends_the_wait() -> None:
     third = structs.replace(LAST, version=3)
     began = time.monotonic()
     assert found(await verified(Store(DOUBLED), Feed((FIRST, LAST, third)))) == [DiscrepancyKind.DOUBLE]
     assert time.monotonic() - began < 5
 
 
-async def test_a_second_effect_after_the_page_was_seen_shows_by_its_event_and_is_found() -> None:
+async def test_second_effect_after_the_page_was_read_is_found_by_its_event() -> None:
     third = structs.replace(LAST, version=3)
     assert DiscrepancyKind.DOUBLE in found(await verified(Store(GOOD, DOUBLED), Feed((FIRST, LAST), (third,))))
 
 
-async def test_events_of_other_orders_are_not_ours_to_judge() -> None:
+async def test_events_of_orders_outside_the_run_are_ignored() -> None:
     other = structs.replace(FIRST, order="SHOP-1")
     assert found(await verified(Store(GOOD), Feed((other, FIRST, LAST)))) == []
 
 
-async def test_an_event_of_this_run_for_an_order_never_sent_is_found() -> None:
+async def test_event_of_this_run_for_an_order_never_sent_is_found() -> None:
     forged = structs.replace(FIRST, order="L1-0-0000009F")
     assert found(await verified(Store(GOOD), Feed((forged, FIRST, LAST)))) == [DiscrepancyKind.STRANGER]
 
 
-async def test_a_store_that_cannot_be_read_ends_the_verification() -> None:
+async def test_unreadable_store_ends_the_verification() -> None:
     class Gone:
         async def order(self, named: OrderKey) -> Page:
             raise UnreadableAnswer("gone")

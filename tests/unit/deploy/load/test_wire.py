@@ -1,4 +1,4 @@
-"""Reading an answer: in whole or in pieces, by length, in chunks, or by the end of the connection."""
+"""Parsing an answer, whole or in pieces, by its length, in chunks, or by the end of the connection."""
 
 import pytest
 
@@ -9,19 +9,19 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nsuc\r\n4\r
 
 
 @pytest.mark.parametrize("whole", [OK, CHUNKED], ids=["length", "chunked"])
-def test_an_answer_is_read_once_all_of_it_is_there_and_not_before(whole: bytes) -> None:
+def test_answer_is_parsed_only_when_it_is_complete(whole: bytes) -> None:
     assert parse_answer(whole) == WireAnswer(200, b"success", True)
     for size in range(len(whole)):
         assert parse_answer(whole[:size]) is None, f"{size} of {len(whole)} bytes"
 
 
-def test_an_answer_that_closes_is_the_last_of_its_connection() -> None:
+def test_answer_with_close_ends_the_connection() -> None:
     closing = parse_answer(b"HTTP/1.1 503 Busy\r\nConnection: Close\r\nContent-Length: 4\r\n\r\nfail")
     assert closing == WireAnswer(503, b"fail", False)
     assert parse_answer(OK.replace(b"HTTP/1.1", b"HTTP/1.0")) == WireAnswer(200, b"success", False)
 
 
-def test_without_a_length_the_end_of_the_connection_ends_the_answer() -> None:
+def test_end_of_the_connection_ends_an_answer_without_a_length() -> None:
     unframed = b"HTTP/1.1 200 OK\r\n\r\nsuccess"
     assert parse_answer(unframed) is None
     assert parse_answer(unframed, ended=True) == WireAnswer(200, b"success", False)
@@ -39,12 +39,12 @@ def test_without_a_length_the_end_of_the_connection_ends_the_answer() -> None:
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (ANSWER_BYTES_MAX + 1), False),
     ],
 )
-def test_what_is_no_answer_is_said_to_be_none(received: bytes, ended: bool) -> None:
+def test_bytes_that_are_no_answer_are_an_error(received: bytes, ended: bool) -> None:
     with pytest.raises(NotHttp):
         parse_answer(received, ended=ended)
 
 
-def test_a_request_is_written_with_its_length_in_bytes() -> None:
+def test_request_has_its_length_in_bytes() -> None:
     assert request_bytes("h:1", "/notify/a", (("A", "b"),), b"x=1") == (
         b"POST /notify/a HTTP/1.1\r\nHost: h:1\r\nA: b\r\nContent-Length: 3\r\n\r\nx=1"
     )

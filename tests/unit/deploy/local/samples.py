@@ -1,4 +1,4 @@
-"""Small programs for the tests to start, and directories to start them in."""
+"""Small programs that the tests start, and directories for them."""
 
 import sys
 from pathlib import Path
@@ -13,20 +13,20 @@ STUBBORN = (
 
 
 def spec(code: str, *, name: str = "it", ready_within_s: float = 10.0, stop_within_s: float = 5.0) -> ProcessSpec:
-    """A Python program. It finds nothing of the environment."""
+    """A Python program with an empty environment."""
     argv = (sys.executable, "-S", "-E", "-c", code)
     return ProcessSpec(name=name, argv=argv, environ={}, ready_within_s=ready_within_s, stop_within_s=stop_within_s)
 
 
 def directory(path: Path) -> Directory:
-    """A directory that nobody else wants, without its lock."""
+    """A stack's directory without its lock."""
     made = Directory(path)
     made.prepare()
     return made
 
 
 def executable(path: Path, script: str) -> Path:
-    """A program in the shell's language."""
+    """A shell script."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     path.chmod(0o755)

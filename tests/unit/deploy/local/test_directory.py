@@ -14,7 +14,7 @@ from deploy.local import directory, leftovers
 from tests.unit.deploy.local import samples
 
 
-async def test_while_one_has_it_no_other_gets_it(tmp_path: Path) -> None:
+async def test_directory_has_one_holder_at_a_time(tmp_path: Path) -> None:
     async with directory.held(tmp_path / "stack"):
         with pytest.raises(AlreadyRunning, match=str(os.getpid())):
             async with directory.held(tmp_path / "stack"):
@@ -23,7 +23,7 @@ async def test_while_one_has_it_no_other_gets_it(tmp_path: Path) -> None:
         pass
 
 
-async def test_its_holder_is_known_while_there_is_one(tmp_path: Path) -> None:
+async def test_holder_is_known_while_the_lock_is_held(tmp_path: Path) -> None:
     path = tmp_path / "stack"
     assert directory_lock.holder(path) is None
     async with directory.held(path):
@@ -32,7 +32,7 @@ async def test_its_holder_is_known_while_there_is_one(tmp_path: Path) -> None:
     assert directory_lock.holder(path) is None
 
 
-async def test_what_an_earlier_run_left_running_is_ended_first(tmp_path: Path) -> None:
+async def test_process_left_by_an_earlier_run_is_stopped_first(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-S", "-c", samples.SLEEPS]) as left:
         made = samples.directory(tmp_path)
         leftovers.write(made.mark("it"), pid=left.pid, stop_signal=signal.SIGTERM)
@@ -40,14 +40,14 @@ async def test_what_an_earlier_run_left_running_is_ended_first(tmp_path: Path) -
             assert left.wait(5) == -signal.SIGTERM
 
 
-async def test_the_files_are_there_again_the_next_time(tmp_path: Path) -> None:
+async def test_files_are_kept_between_runs(tmp_path: Path) -> None:
     async with directory.held(tmp_path) as held:
         (held.home("redis") / "kept").touch()
     async with directory.held(tmp_path) as held:
         assert (held.home("redis") / "kept").exists()
 
 
-async def test_a_fresh_one_is_empty_at_the_start_and_at_the_end(tmp_path: Path) -> None:
+async def test_fresh_directory_is_empty_at_the_start_and_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
     (tmp_path / "redis" / "old").touch()
     (tmp_path / "elsewhere").symlink_to(tmp_path / "redis")

@@ -31,7 +31,7 @@ def role(directory: Directory, name: str, *, port: int, admin: int) -> Role:
     return Role(port=port, admin_port=admin, process=process)
 
 
-def test_a_whole_engine_is_told_with_what_to_type_next(directory: Directory) -> None:
+def test_summary_of_an_engine_has_commands_to_copy(directory: Directory) -> None:
     world = World.create(
         directory.home("world"), gateway_url="http://127.0.0.1:8089", notify_base="http://127.0.0.1:8080"
     )
@@ -49,7 +49,7 @@ def test_a_whole_engine_is_told_with_what_to_type_next(directory: Directory) -> 
     assert ".stack/log/stack.log" in summary
 
 
-def test_servers_alone_are_told_without_commands(directory: Directory) -> None:
+def test_summary_of_servers_alone_has_no_commands(directory: Directory) -> None:
     process = Process(directory, samples.spec("", name="redis"), healthy=healthy)
     summary = lifecycle.ready_summary(Stack(directory=directory, redis=Redis(port=1, process=process)), detached=False)
     assert "redis://127.0.0.1:1/0" in summary

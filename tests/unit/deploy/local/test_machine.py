@@ -1,4 +1,4 @@
-"""How a program is found, brought, or named with what would bring it."""
+"""Finding a program, installing it, or naming the commands that install it."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from deploy.local.machine import Machine, Missing
 from deploy.local.programs import NeededProgram, Wheel
 from tests.unit.deploy.local import samples
 
-SOMEBODY = 1000
+ORDINARY = 1000
 ROOT = 0
 
 
@@ -22,28 +22,28 @@ def wanted(*places: Path, wheel: Wheel | None = None) -> NeededProgram:
     )
 
 
-def machine(path: Path, *, user: int = SOMEBODY, may_install: bool = True) -> Machine:
+def machine(path: Path, *, user: int = ORDINARY, may_install: bool = True) -> Machine:
     return Machine(environ={"PATH": str(path)}, user=user, may_install=may_install)
 
 
-async def test_it_is_taken_from_the_path_by_any_of_its_names(tmp_path: Path) -> None:
+async def test_program_is_found_on_the_path_by_any_of_its_names(tmp_path: Path) -> None:
     there = samples.executable(tmp_path / "bin" / "quuxd", "")
     assert await machine(tmp_path / "bin").find(wanted()) == there
 
 
-async def test_the_path_comes_before_the_other_places(tmp_path: Path) -> None:
+async def test_path_comes_before_the_other_places(tmp_path: Path) -> None:
     samples.executable(tmp_path / "lib" / "quux-server", "")
     there = samples.executable(tmp_path / "bin" / "quux-server", "")
     assert await machine(tmp_path / "bin").find(wanted(tmp_path / "lib")) == there
 
 
-async def test_of_several_versions_the_newest_is_taken(tmp_path: Path) -> None:
+async def test_newest_of_several_versions_is_taken(tmp_path: Path) -> None:
     for version in ("9", "15", "14"):
         samples.executable(tmp_path / version / "bin" / "quux-server", "")
     assert await machine(tmp_path).find(wanted(tmp_path / "*" / "bin")) == tmp_path / "15" / "bin" / "quux-server"
 
 
-async def test_what_cannot_be_had_is_named_with_every_command_that_provides_it(tmp_path: Path) -> None:
+async def test_error_for_a_missing_program_names_every_command_that_installs_it(tmp_path: Path) -> None:
     wheel = Wheel(distribution="quux-lite", package="no_such_package", path="bin/quux")
     with pytest.raises(Missing) as caught:
         await machine(tmp_path).find(wanted(wheel=wheel))
@@ -52,7 +52,7 @@ async def test_what_cannot_be_had_is_named_with_every_command_that_provides_it(t
     assert all(command in str(caught.value) for command in caught.value.commands)
 
 
-async def test_root_installs_what_is_missing(tmp_path: Path) -> None:
+async def test_root_installs_a_missing_program(tmp_path: Path) -> None:
     bin_ = tmp_path / "bin"
     install = f'/bin/echo "$@" > {tmp_path}/asked; /bin/echo "#!/bin/sh" > {bin_}/quuxd; /bin/chmod 755 {bin_}/quuxd'
     samples.executable(bin_ / "apt-get", install)
@@ -60,7 +60,7 @@ async def test_root_installs_what_is_missing(tmp_path: Path) -> None:
     assert (tmp_path / "asked").read_text().split()[-1] == "quux"
 
 
-async def test_the_lists_are_brought_up_to_date_once_where_the_package_is_not_found(tmp_path: Path) -> None:
+async def test_package_lists_are_updated_once_if_the_package_is_not_found(tmp_path: Path) -> None:
     bin_ = tmp_path / "bin"
     samples.executable(bin_ / "apt-get", f'/bin/echo "$1" >> {tmp_path}/asked; /bin/echo "E: no quux" >&2; exit 100')
     with pytest.raises(Missing, match="E: no quux"):
@@ -68,15 +68,15 @@ async def test_the_lists_are_brought_up_to_date_once_where_the_package_is_not_fo
     assert (tmp_path / "asked").read_text().split() == ["install", "update", "install"]
 
 
-@pytest.mark.parametrize(("user", "may_install"), [(SOMEBODY, True), (ROOT, False)])
-async def test_nobody_else_does_nor_root_where_it_may_not(tmp_path: Path, user: int, may_install: bool) -> None:
+@pytest.mark.parametrize(("user", "may_install"), [(ORDINARY, True), (ROOT, False)])
+async def test_nothing_is_installed_without_root_or_permission(tmp_path: Path, user: int, may_install: bool) -> None:
     samples.executable(tmp_path / "bin" / "apt-get", f"/bin/echo > {tmp_path}/asked")
     with pytest.raises(Missing):
         await machine(tmp_path / "bin", user=user, may_install=may_install).find(wanted())
     assert not (tmp_path / "asked").exists()
 
 
-async def test_a_wheel_that_carries_it_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_program_of_a_wheel_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site" / "carrying_quux"
     there = samples.executable(package / "bin-x86" / "quux", "")
     (package / "bin-arm").mkdir()

@@ -1,7 +1,4 @@
-"""Free ports that the kernel never gives away, and addresses read as such.
-
-A server that is asked how it is.
-"""
+"""Free ports outside of the kernel's own range, parsed addresses, and the health of a server."""
 
 import asyncio
 import random
@@ -14,13 +11,13 @@ import pytest
 from deploy.local import ports
 
 
-def test_the_ports_are_different_and_below_those_that_the_kernel_gives_to_clients() -> None:
+def test_free_ports_differ_and_lie_below_the_kernels_own_range() -> None:
     drawn = ports.free(20)
     assert len({*drawn}) == 20
     assert all(ports.FIRST <= port <= ports.LAST < 32_768 for port in drawn)
 
 
-def test_a_port_on_which_somebody_listens_is_not_given() -> None:
+def test_port_in_use_is_not_returned() -> None:
     would_be = ports.free(1, random.Random(7))
     with socket.create_server((ports.LOOPBACK, *would_be)):
         assert not ports.is_free(would_be[0])
@@ -28,12 +25,12 @@ def test_a_port_on_which_somebody_listens_is_not_given() -> None:
     assert ports.is_free(would_be[0])
 
 
-def test_more_ports_than_there_are_is_an_error_and_no_endless_search() -> None:
+def test_too_many_wanted_ports_are_an_error_instead_of_an_endless_search() -> None:
     with pytest.raises(ports.NoPort):
         ports.free(ports.TRIES_MAX + 1)
 
 
-async def test_a_port_answers_while_somebody_listens_on_it() -> None:
+async def test_port_answers_only_while_a_server_listens() -> None:
     (port,) = ports.free(1)
     assert not await ports.answers(ports.LOOPBACK, port)
     with socket.create_server((ports.LOOPBACK, port)):
@@ -44,17 +41,17 @@ async def test_a_port_answers_while_somebody_listens_on_it() -> None:
     ("address", "parts"),
     [("127.0.0.1:9092", ("127.0.0.1", 9092)), ("kafka.example:1", ("kafka.example", 1)), ("[::1]:9092", ("::1", 9092))],
 )
-def test_an_address_is_a_host_and_a_port(address: str, parts: tuple[str, int]) -> None:
+def test_address_is_parsed_into_host_and_port(address: str, parts: tuple[str, int]) -> None:
     assert ports.parts(address) == parts
 
 
 @pytest.mark.parametrize("address", ["9092", "localhost", "localhost:", "localhost:kafka", ":9092", ""])
-def test_anything_else_is_refused(address: str) -> None:
+def test_malformed_address_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="not a host and a port"):
         ports.parts(address)
 
 
-def test_a_port_that_is_wanted_is_had_where_it_is_free() -> None:
+def test_preferred_port_is_replaced_only_if_it_is_taken() -> None:
     free, taken = ports.free(2)
     with socket.create_server((ports.LOOPBACK, taken)):
         first, second = ports.preferred([free, taken])
@@ -74,19 +71,19 @@ async def answering(answer: bytes) -> AsyncIterator[int]:
         yield port
 
 
-async def test_one_that_answers_200_is_well_and_its_words_are_read() -> None:
+async def test_answer_200_is_ok_and_has_a_body() -> None:
     async with answering(b"HTTP/1.1 200 OK\r\nA: 503 b\r\n\r\nmetric 1\n") as port:
         assert await ports.is_ok(port, "/readyz")
         assert await ports.body(port, "/metrics") == "metric 1\n"
 
 
-async def test_one_that_answers_otherwise_is_not() -> None:
+async def test_answer_503_is_not_ok_and_has_no_body() -> None:
     async with answering(b"HTTP/1.1 503 Unavailable\r\nA: 200 b\r\n\r\n 200 ") as port:
         assert not await ports.is_ok(port, "/readyz")
         assert await ports.body(port, "/metrics") == ""
 
 
-async def test_one_that_is_not_there_or_says_nothing_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_or_silent_server_is_not_ok(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "ASK_WITHIN_S", 0.1)
     (port,) = ports.free(1)
     assert not await ports.is_ok(port, "/readyz")

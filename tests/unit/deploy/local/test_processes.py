@@ -1,4 +1,4 @@
-"""A server process from its start to its end, whichever way it ends."""
+"""A server process from its start to its end, by itself, by a stop or by a kill."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ def state(pid: int) -> str:
     return "T" if psutil.Process(pid).status() == psutil.STATUS_STOPPED else ""
 
 
-async def test_it_runs_inside_the_context_and_not_after_it(tmp_path: Path) -> None:
+async def test_process_runs_only_inside_the_context(tmp_path: Path) -> None:
     started = process(tmp_path)
     async with started.running():
         assert started.code is None
@@ -42,7 +42,7 @@ async def test_it_runs_inside_the_context_and_not_after_it(tmp_path: Path) -> No
     assert not is_there(started.pid)
 
 
-async def test_the_start_waits_for_health(tmp_path: Path) -> None:
+async def test_start_waits_until_the_process_is_healthy(tmp_path: Path) -> None:
     written = tmp_path / "written"
     code = f"import time; time.sleep(0.2); open({str(written)!r}, 'w').close(); time.sleep(600)"
 
@@ -53,20 +53,20 @@ async def test_the_start_waits_for_health(tmp_path: Path) -> None:
         assert written.exists()
 
 
-async def test_one_that_ends_before_it_is_healthy_is_told_of_with_the_end_of_its_log(tmp_path: Path) -> None:
+async def test_error_of_an_early_end_shows_the_end_of_the_log(tmp_path: Path) -> None:
     started = process(tmp_path, "import sys; print('no such file'); sys.exit(7)", healthy=no)
     with pytest.raises(DidNotStart, match=r"it ended with 7 before it was healthy(?s:.)*no such file"):
         await started.start()
 
 
-async def test_one_that_does_not_become_healthy_in_time_is_killed_and_told_of(tmp_path: Path) -> None:
+async def test_process_that_is_not_healthy_in_time_is_killed(tmp_path: Path) -> None:
     started = process(tmp_path, healthy=no, ready_within_s=0.2)
     with pytest.raises(DidNotStart, match="was not healthy after"):
         await started.start()
     assert not started.runs
 
 
-async def test_what_is_told_is_of_the_last_start_only(tmp_path: Path) -> None:
+async def test_error_shows_the_log_of_the_last_start_only(tmp_path: Path) -> None:
     first = process(tmp_path, "print('the first')", healthy=no)
     with pytest.raises(DidNotStart, match="the first"):
         await first.start()
@@ -77,7 +77,7 @@ async def test_what_is_told_is_of_the_last_start_only(tmp_path: Path) -> None:
     assert "the first" in (tmp_path / "log" / "it.log").read_text()
 
 
-async def test_one_that_does_not_heed_the_signal_is_killed(tmp_path: Path) -> None:
+async def test_process_that_ignores_the_stop_signal_is_killed(tmp_path: Path) -> None:
     started = process(tmp_path, samples.STUBBORN, stop_within_s=0.2)
 
     async def up() -> bool:
@@ -89,7 +89,7 @@ async def test_one_that_does_not_heed_the_signal_is_killed(tmp_path: Path) -> No
     assert started.code == -9
 
 
-async def test_one_that_heeds_it_is_not_kept_waiting(tmp_path: Path) -> None:
+async def test_process_that_stops_at_once_is_not_waited_for(tmp_path: Path) -> None:
     started = process(tmp_path)
     await started.start()
     before = time.monotonic()
@@ -98,7 +98,7 @@ async def test_one_that_heeds_it_is_not_kept_waiting(tmp_path: Path) -> None:
     assert time.monotonic() - before < 2
 
 
-async def test_a_killed_one_can_be_started_again(tmp_path: Path) -> None:
+async def test_killed_process_can_be_started_again(tmp_path: Path) -> None:
     started = process(tmp_path)
     async with started.running():
         first = started.pid
@@ -109,14 +109,14 @@ async def test_a_killed_one_can_be_started_again(tmp_path: Path) -> None:
         assert started.pid != first
 
 
-async def test_a_frozen_one_is_stopped_all_the_same(tmp_path: Path) -> None:
+async def test_frozen_process_can_be_stopped(tmp_path: Path) -> None:
     started = process(tmp_path)
     async with started.running():
         started.freeze()
     assert started.code == -15
 
 
-async def test_a_kill_takes_its_children_along(tmp_path: Path) -> None:
+async def test_kill_ends_the_children_too(tmp_path: Path) -> None:
     child = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {samples.SLEEPS!r}]); "
     started = process(tmp_path, child + "print(p.pid, flush=True); p.wait()")
 
@@ -132,8 +132,8 @@ async def test_a_kill_takes_its_children_along(tmp_path: Path) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_freeze_reaches_children_that_left_the_group_and_so_does_a_kill(tmp_path: Path) -> None:
-    """As PostgreSQL's do."""
+async def test_freeze_and_kill_reach_children_that_left_the_group(tmp_path: Path) -> None:
+    """PostgreSQL's children leave their parent's process group."""
     child = (
         "import subprocess, sys; p = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)'], "
     )
@@ -156,7 +156,7 @@ async def test_a_freeze_reaches_children_that_left_the_group_and_so_does_a_kill(
         await asyncio.sleep(0.01)
 
 
-async def test_a_cancelled_start_leaves_nothing_running(tmp_path: Path) -> None:
+async def test_cancelled_start_leaves_nothing_running(tmp_path: Path) -> None:
     started = process(tmp_path, healthy=no)
 
     async def use() -> None:
@@ -172,7 +172,7 @@ async def test_a_cancelled_start_leaves_nothing_running(tmp_path: Path) -> None:
     assert not started.runs
 
 
-async def test_a_cancelled_stop_leaves_nothing_running(tmp_path: Path) -> None:
+async def test_cancelled_stop_leaves_nothing_running(tmp_path: Path) -> None:
     started = process(tmp_path, samples.STUBBORN)
 
     async def up() -> bool:
@@ -186,7 +186,7 @@ async def test_a_cancelled_stop_leaves_nothing_running(tmp_path: Path) -> None:
     assert started.code == -9
 
 
-async def test_it_is_marked_while_it_runs(tmp_path: Path) -> None:
+async def test_process_is_marked_while_it_runs(tmp_path: Path) -> None:
     started = process(tmp_path)
     async with started.running():
         mark = leftovers.read(tmp_path / "run" / "it.json")
@@ -196,7 +196,7 @@ async def test_it_is_marked_while_it_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "it.json").exists()
 
 
-async def test_it_is_given_its_environment_and_no_other(tmp_path: Path) -> None:
+async def test_process_gets_only_the_environment_of_its_spec(tmp_path: Path) -> None:
     os.environ["SEEN_BY_US"] = "yes"
     try:
         await processes.finish(
@@ -206,12 +206,12 @@ async def test_it_is_given_its_environment_and_no_other(tmp_path: Path) -> None:
         del os.environ["SEEN_BY_US"]
 
 
-async def test_a_program_that_fails_is_told_of(tmp_path: Path) -> None:
+async def test_failed_program_is_reported_with_its_output(tmp_path: Path) -> None:
     with pytest.raises(DidNotStart, match=r"failed with 3(?s:.)*why"):
         await processes.finish(samples.directory(tmp_path), samples.spec("print('why'); raise SystemExit(3)"))
 
 
-async def test_a_program_that_does_not_end_is_killed(tmp_path: Path) -> None:
+async def test_program_that_does_not_end_is_killed(tmp_path: Path) -> None:
     with pytest.raises(DidNotStart, match="did not end within"):
         await processes.finish(samples.directory(tmp_path), samples.spec(samples.SLEEPS, ready_within_s=0.2))
     assert list((tmp_path / "run").iterdir()) == []

@@ -1,4 +1,4 @@
-"""What Prometheus is told to scrape."""
+"""The files that Prometheus reads: configuration, rules and targets."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ async def healthy() -> bool:
     return True
 
 
-def test_it_is_given_the_shipped_configuration_unchanged_and_the_rules_beside_it(tmp_path: Path) -> None:
+def test_shipped_configuration_is_copied_unchanged_with_its_rules(tmp_path: Path) -> None:
     rule = tmp_path / "some.yml"
     rule.write_text("groups: []\n")
     home = tmp_path / "home"
@@ -26,7 +26,7 @@ def test_it_is_given_the_shipped_configuration_unchanged_and_the_rules_beside_it
     assert targets.parent == home / "targets"
 
 
-def test_scraping_others_replaces_the_file_whole(tmp_path: Path) -> None:
+def test_new_targets_replace_the_file_atomically(tmp_path: Path) -> None:
     process = Process(samples.directory(tmp_path), samples.spec(""), healthy=healthy)
     server = Prometheus(port=9090, targets=tmp_path / "targets.json", process=process)
     server.scrape({"ingest": ["127.0.0.1:1", "127.0.0.1:2"], "worker": ["127.0.0.1:3"]})

@@ -1,4 +1,4 @@
-"""What our processes are told, and where they are reached."""
+"""The environment and addresses of our processes."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.unit.deploy.local import samples
 MACHINE = Machine(environ={"PATH": "/bin", "ALIPAY_NOTIFY_PORT": "1", "alipay_notify_host": "0.0.0.0"})
 
 
-def test_settings_come_from_the_stack_alone() -> None:
+def test_settings_come_only_from_the_stack() -> None:
     environ = Program(settings={"kafka": "k:1", "drain_delay_s": "2"}).environ(MACHINE, drain_delay_s=0, admin_port=7)
     assert {name: value for name, value in environ.items() if name.upper().startswith("ALIPAY")} == {
         "ALIPAY_NOTIFY_KAFKA": "k:1",
@@ -20,12 +20,12 @@ def test_settings_come_from_the_stack_alone() -> None:
     assert environ["PATH"] == "/bin"
 
 
-def test_the_code_that_runs_is_the_code_that_started_it() -> None:
+def test_processes_run_the_code_that_starts_them() -> None:
     environ = Program(settings={}).environ(MACHINE)
     assert Path(environ["PYTHONPATH"], "deploy", "local", "roles.py") == Path(roles.__file__)
 
 
-def test_a_receiver_is_reached_at_two_ports(tmp_path: Path) -> None:
+def test_receiver_has_a_public_and_an_admin_port(tmp_path: Path) -> None:
     role = roles.receiver(
         samples.directory(tmp_path), MACHINE, Program(settings={}), name="ingest-1", port=8081, admin=9465
     )

@@ -1,4 +1,4 @@
-"""Where the broker's jars come from, and what is said where they cannot come."""
+"""The source of the broker's jars, and the errors if they cannot be provided."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ for word in "$@"; do case "$word" in -DoutputDirectory=*) into="${word#*=}";; es
 
 
 class World:
-    """A machine with a Java, a Maven and a cache that the test made."""
+    """A machine with Java, Maven and a cache of the test's own."""
 
     def __init__(self, path: Path, *, java: str = JAVA_21, maven: str | None = COPIES) -> None:
         self.path = path
@@ -28,8 +28,8 @@ class World:
             samples.executable(path / "bin" / "mvn", f"echo asked >> {path}/asked\n{maven}")
 
     def machine(self, **environ: str) -> Machine:
-        told = {"PATH": str(self.path / "bin"), "XDG_CACHE_HOME": str(self.path / "cache"), **environ}
-        return Machine(environ=told, user=1000)
+        own = {"PATH": str(self.path / "bin"), "XDG_CACHE_HOME": str(self.path / "cache")}
+        return Machine(environ=own | environ, user=1000)
 
     @property
     def asked(self) -> int:
@@ -37,7 +37,7 @@ class World:
         return path.read_text().count("asked") if path.exists() else 0
 
 
-async def test_maven_is_asked_once_and_the_jars_are_kept(tmp_path: Path) -> None:
+async def test_maven_runs_once_and_the_jars_are_kept(tmp_path: Path) -> None:
     world = World(tmp_path)
     first = await jars.installation(world.machine())
     again = await jars.installation(world.machine())
@@ -47,7 +47,7 @@ async def test_maven_is_asked_once_and_the_jars_are_kept(tmp_path: Path) -> None
     assert first.command("kafka.Kafka") == (str(tmp_path / "bin" / "java"), "-cp", f"{first.jars}/*", "kafka.Kafka")
 
 
-async def test_another_pom_brings_them_anew(tmp_path: Path) -> None:
+async def test_another_pom_downloads_the_jars_again(tmp_path: Path) -> None:
     world = World(tmp_path)
     brought = await jars.installation(world.machine())
     (brought.jars / "of-the-old-pom.jar").touch()
@@ -57,7 +57,7 @@ async def test_another_pom_brings_them_anew(tmp_path: Path) -> None:
     assert not (brought.jars / "of-the-old-pom.jar").exists()
 
 
-async def test_a_broken_off_download_is_not_taken_for_a_kafka(tmp_path: Path) -> None:
+async def test_interrupted_download_is_not_used(tmp_path: Path) -> None:
     world = World(tmp_path, maven=COPIES + "\necho 'could not transfer' >&2; exit 1")
     for _ in range(2):
         with pytest.raises(Missing, match="could not transfer") as caught:
@@ -67,7 +67,7 @@ async def test_a_broken_off_download_is_not_taken_for_a_kafka(tmp_path: Path) ->
     assert not jars.is_kept(jars.cache(world.machine()))
 
 
-async def test_an_installed_kafka_is_used_and_maven_is_not_asked(tmp_path: Path) -> None:
+async def test_installed_kafka_is_used_without_maven(tmp_path: Path) -> None:
     world = World(tmp_path, maven=None)
     (tmp_path / "kafka" / "libs").mkdir(parents=True)
     (tmp_path / "kafka" / "libs" / "kafka_2.13-4.1.0.jar").touch()
@@ -75,7 +75,7 @@ async def test_an_installed_kafka_is_used_and_maven_is_not_asked(tmp_path: Path)
     assert used.jars == tmp_path / "kafka" / "libs"
 
 
-async def test_a_home_without_a_kafka_is_named(tmp_path: Path) -> None:
+async def test_error_names_a_kafka_home_without_jars(tmp_path: Path) -> None:
     with pytest.raises(Missing, match="KAFKA_HOME"):
         await jars.installation(World(tmp_path).machine(KAFKA_HOME=str(tmp_path)))
 
@@ -96,12 +96,12 @@ async def test_java_home_comes_before_the_path(tmp_path: Path) -> None:
     assert found.java == tmp_path / "jdk" / "bin" / "java"
 
 
-async def test_a_missing_maven_is_named_with_what_provides_it(tmp_path: Path) -> None:
+async def test_error_for_missing_maven_names_its_package(tmp_path: Path) -> None:
     with pytest.raises(Missing, match="apt-get install maven"):
         await jars.installation(World(tmp_path, maven=None).machine())
 
 
-def test_the_pom_pins_every_version() -> None:
+def test_pom_pins_every_version() -> None:
     pom = jars.POM.read_text(encoding="utf-8")
     assert jars.version() == "4.3.0"
     assert pom.count("<artifactId>") - 1 == pom.count("<version>") - 1 == 4
