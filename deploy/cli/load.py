@@ -28,16 +28,18 @@ _REQUESTS_MAX = 5_000_000  # all signed requests stay in memory, about a kilobyt
 
 _HELP = """Send notifications at a constant rate, and verify the outcome of each.
 
-    alipay-notify load --prepare .load       (keys, and accounts.toml for the engine under test)
+    alipay-notify load --prepare .load
     ALIPAY_NOTIFY_ACCOUNTS=.load/merchant/accounts.toml alipay-notify up
-    alipay-notify load --sandbox .load --admin http://127.0.0.1:9464 --rate 500 --duration 60s
-    alipay-notify load --to http://127.0.0.1:8080/notify/shop-sg --accounts accounts.toml --key private.pem
-    alipay-notify load --rate 3000 --processes 2 --retry --admin http://127.0.0.1:9464 --output json
+    alipay-notify load --sandbox .load --admin http://127.0.0.1:9464 \\
+        --rate 500 --duration 60s
+    alipay-notify load --to http://127.0.0.1:8080/notify/shop-sg \\
+        --accounts accounts.toml --key private.pem
+    alipay-notify load --rate 3000 --processes 2 --retry --output json
 
-All requests are signed first. They become due at the rate whether or not the receiver keeps up, and a latency counts
-from the moment its request was due. With --admin the command checks that every acknowledged notification reached the
-order store and the events with exactly one effect. With --retry unacknowledged notifications are sent again, so a run
-may span a restart.
+--prepare creates keys, and accounts.toml for the engine under test. All requests are signed first. They become due at
+the rate whether or not the receiver keeps up, and a latency counts from the moment its request was due. With --admin
+the command checks that every acknowledged notification reached the order store and the events with exactly one effect.
+With --retry unacknowledged notifications are sent again, so a run may span a restart.
 
 Without --sandbox the keys are those of the sandbox that was started last in this directory.
 """

@@ -70,12 +70,14 @@ def sandbox(
 
     try:
         sock = server.listening(host, port)
-        world = World.create(directory, gateway_url=server.url_of(sock), notify_base=notify)
     except OSError as error:
         taken = f"{host}:{port} is taken by another program: choose another with --port (0 is any free port)"
         why = taken if error.errno == errno.EADDRINUSE else error.strerror or error
         terminal.fail(f"The sandbox cannot start: {why}")
-    except WorldError as error:
+    try:
+        world = World.create(directory, gateway_url=server.url_of(sock), notify_base=notify)
+    except (OSError, WorldError) as error:
+        sock.close()
         terminal.fail(f"The sandbox cannot start: {error}")
     running = server.SandboxServer(
         world,

@@ -1,4 +1,4 @@
-"""`alipay-notify keys`: every key, every fault, and the exit code that they deserve."""
+"""`keys list` and `keys check`: every key, every fault, and the exit codes."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -64,15 +64,15 @@ def run(directory: Path, *arguments: str) -> Result:
     return CliRunner().invoke(app, ["keys", *arguments], env=environment)
 
 
-def told(result: Result) -> dict[str, Any]:
+def parsed(result: Result) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(result.stdout)
     return found
 
 
-def test_every_key_is_listed_with_its_kind_strength_and_end(directory: Path) -> None:
+def test_every_key_is_listed_with_its_kind_strength_and_expiry(directory: Path) -> None:
     result = run(directory, "check", "--output", "json")
     assert result.exit_code == 0, result.output
-    keys = told(result)["keys"]
+    keys = parsed(result)["keys"]
     assert [(key["account"], key["key_id"], key["kind"], key["bits"], key["state"]) for key in keys] == [
         ("shop-sg", "md5", "MD5", 256, "ok"),
         ("shop-cn", "alipay.pem", "RSA", 2048, "ok"),
@@ -91,7 +91,7 @@ def test_no_secret_is_shown(directory: Path, verb: str) -> None:
         assert alipay.MD5_SECRET.decode() not in shown
 
 
-def test_s28_an_expired_certificate_is_reported_and_checking_ends_with_three(directory: Path) -> None:
+def test_s28_expired_certificate_is_reported_and_check_exits_with_3(directory: Path) -> None:
     alipay.written(directory, "alipay.crt", certificate(ends_in=timedelta(days=-1)))
     result = run(directory, "check")
     assert result.exit_code == 3
@@ -99,26 +99,26 @@ def test_s28_an_expired_certificate_is_reported_and_checking_ends_with_three(dir
     assert run(directory, "list").exit_code == 0
 
 
-def test_a_certificate_that_ends_soon_is_said_to(directory: Path) -> None:
+def test_certificate_that_expires_soon_is_reported(directory: Path) -> None:
     alipay.written(directory, "alipay.crt", certificate(ends_in=timedelta(days=10)))
     result = run(directory, "check", "--output", "json")
-    assert (result.exit_code, told(result)["keys"][2]["state"]) == (0, "expires_soon")
+    assert (result.exit_code, parsed(result)["keys"][2]["state"]) == (0, "expires_soon")
 
 
-def test_every_fault_is_reported_and_checking_ends_with_three(directory: Path) -> None:
+def test_every_fault_is_reported_and_check_exits_with_3(directory: Path) -> None:
     alipay.written(directory, "md5", b"your_key")
     alipay.written(directory, "alipay.pem", alipay.private_pem(alipay.rsa_key()))
     (directory / "alipay.crt").unlink()
     result = run(directory, "check", "--output", "json")
     assert result.exit_code == 3
-    assert len(told(result)["faults"]) == 3
+    assert len(parsed(result)["faults"]) == 3
     table = run(directory, "check")
     for part in ("md5", "private key", "alipay.crt does not exist"):
         assert part in table.output
     assert "your_key" not in table.output
 
 
-def test_a_configuration_that_cannot_be_read_ends_with_one(directory: Path) -> None:
+def test_unreadable_accounts_file_exits_with_1(directory: Path) -> None:
     (directory / "accounts.toml").write_text("[accounts.X]\nfamily = 1\n")
     result = run(directory, "list")
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""`alipay-notify verify`: its exit codes, what it prints, and how it finds the account."""
+"""`verify`: its exit codes, its output, and how it finds the account."""
 
 import json
 from pathlib import Path
@@ -59,7 +59,7 @@ def run(directory: Path, content: bytes, *arguments: str, stdin: bool = False) -
     return CliRunner().invoke(app, ["verify", file, *arguments], input=content if stdin else None, env=environment)
 
 
-def told(result: Result) -> dict[str, Any]:
+def parsed(result: Result) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(result.stdout)
     return found
 
@@ -68,26 +68,26 @@ GENUINE = alipay.form(FORM, alipay.rsa_key(), "RSA2")
 
 
 @pytest.mark.parametrize("stdin", [True, False])
-def test_an_authentic_body_ends_with_zero(directory: Path, stdin: bool) -> None:
+def test_authentic_body_exits_with_0(directory: Path, stdin: bool) -> None:
     result = run(directory, GENUINE, "--account", "shop-cn", stdin=stdin)
     assert result.exit_code == 0, result.output
     assert "验签成功" in result.output
     assert "\x1b[31m" not in result.output
 
 
-def test_a_forged_body_ends_with_three_and_names_the_cause(directory: Path) -> None:
+def test_forged_body_exits_with_3_and_names_the_cause(directory: Path) -> None:
     result = run(directory, GENUINE.replace(b"9.00", b"0.01"), "--account", "shop-cn")
     assert result.exit_code == 3
     assert "验签失败" in result.output
     assert "over another text" in result.output
 
 
-def test_the_json_has_stable_fields(directory: Path) -> None:
+def test_json_has_stable_fields(directory: Path) -> None:
     result = run(
         directory, GENUINE.replace(b"sign_type=RSA2", b"sign_type=RSA"), "--account", "shop-cn", "--output", "json"
     )
     assert result.exit_code == 3
-    found = told(result)
+    found = parsed(result)
     assert set(found) == {
         "account", "accepted", "cause", "remedy", "reason", "key", "signed_text", "sign_type", "departures", "tried",
     }  # fmt: skip
@@ -95,25 +95,25 @@ def test_the_json_has_stable_fields(directory: Path) -> None:
     assert {"variant", "holds"} == set(found["tried"][0])
 
 
-def test_the_account_is_found_by_what_the_message_names(directory: Path) -> None:
+def test_account_is_found_by_the_fields_of_the_message(directory: Path) -> None:
     result = run(directory, GENUINE, "--output", "json")
-    assert (result.exit_code, told(result)["account"]) == (0, "shop-cn")
+    assert (result.exit_code, parsed(result)["account"]) == (0, "shop-cn")
 
 
-def test_the_account_is_found_by_the_path_of_a_captured_request(directory: Path) -> None:
+def test_account_is_found_by_the_path_of_a_captured_request(directory: Path) -> None:
     request = b"POST /notify/shop-cn HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s\n" % (len(GENUINE), GENUINE)
     result = run(directory, request, "--output", "json")
-    assert (result.exit_code, told(result)["account"]) == (0, "shop-cn")
+    assert (result.exit_code, parsed(result)["account"]) == (0, "shop-cn")
 
 
-def test_where_the_account_cannot_be_told_it_is_asked_for(directory: Path) -> None:
+def test_unclear_account_is_wrong_usage_and_lists_the_candidates(directory: Path) -> None:
     result = run(directory, b"a=1&sign=x&sign_type=RSA")
     assert result.exit_code == 2
     assert "shop-sg, shop-cn" in result.output
-    assert run(directory, GENUINE, "--account", "nobody").exit_code == 2
+    assert run(directory, GENUINE, "--account", "unknown").exit_code == 2
 
 
-def test_an_antom_message_takes_its_headers_from_options_or_from_the_capture(directory: Path) -> None:
+def test_headers_of_antom_come_from_options_or_from_the_capture(directory: Path) -> None:
     headers = alipay.antom_headers(BODY, alipay.rsa_key("antom"))
     options = [part for name, value in headers.items() for part in ("--header", f"{name.title()}: {value}")]
     assert run(directory, BODY, *options).exit_code == 0
@@ -123,30 +123,30 @@ def test_an_antom_message_takes_its_headers_from_options_or_from_the_capture(dir
     assert run(directory, BODY, "--header", "nonsense").exit_code == 2
 
 
-def test_the_path_that_was_asked_for_helps_to_name_the_cause(directory: Path) -> None:
+def test_given_path_helps_to_name_the_cause(directory: Path) -> None:
     headers = alipay.antom_headers(BODY, alipay.rsa_key("antom"), path="/pay/n")
     options = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
     result = run(directory, BODY, *options, "--account", "antom-hk", "--path", "/pay/n", "--output", "json")
-    assert (result.exit_code, told(result)["departures"]) == (3, ["path_of_request"])
+    assert (result.exit_code, parsed(result)["departures"]) == (3, ["path_of_request"])
 
 
-def test_another_accounts_key_and_a_given_key_name_the_cause(directory: Path) -> None:
+def test_key_of_another_account_and_given_key_name_the_cause(directory: Path) -> None:
     of_antom = alipay.form(FORM, alipay.rsa_key("antom"), "RSA2")
     result = run(directory, of_antom, "--account", "shop-cn", "--output", "json")
-    assert (result.exit_code, told(result)["key"]) == (3, "antom-hk: 1")
+    assert (result.exit_code, parsed(result)["key"]) == (3, "antom-hk: 1")
     alipay.written(directory, "mine.pem", alipay.private_pem(alipay.rsa_key("mine")))
     mine = alipay.form(FORM, alipay.rsa_key("mine"), "RSA2")
     result = run(directory, mine, "--account", "shop-cn", "--key", str(directory / "mine.pem"), "--output", "json")
-    assert (result.exit_code, told(result)["departures"]) == (3, ["given_key"])
+    assert (result.exit_code, parsed(result)["departures"]) == (3, ["given_key"])
 
 
-def test_a_return_is_explained_too(directory: Path) -> None:
+def test_return_is_explained_too(directory: Path) -> None:
     result = run(directory, b"resultStatus={6001};memo={};result={}", "--account", "shop-sg")
     assert result.exit_code == 3
     assert "nothing signed" in result.output
 
 
-def test_another_accounts_broken_key_is_no_hindrance_and_its_own_is(directory: Path) -> None:
+def test_broken_key_ends_the_command_only_in_the_messages_account(directory: Path) -> None:
     alipay.written(directory, "antom.pem", b"broken")
     assert run(directory, GENUINE, "--account", "shop-cn").exit_code == 0
     result = run(directory, BODY, "--account", "antom-hk")
@@ -154,7 +154,7 @@ def test_another_accounts_broken_key_is_no_hindrance_and_its_own_is(directory: P
     assert "account antom-hk: antom.pem" in result.output
 
 
-def test_what_cannot_be_read_ends_with_one(directory: Path) -> None:
+def test_unreadable_accounts_file_exits_with_1(directory: Path) -> None:
     (directory / "accounts.toml").write_text("[accounts")
     assert run(directory, GENUINE).exit_code == 1
     (directory / "accounts.toml").unlink()
@@ -163,7 +163,7 @@ def test_what_cannot_be_read_ends_with_one(directory: Path) -> None:
     assert "cannot be read" in result.output
 
 
-def test_a_missing_file_or_key_ends_with_one(directory: Path) -> None:
+def test_missing_file_or_key_exits_with_1(directory: Path) -> None:
     assert run(directory, GENUINE, "--account", "shop-cn", "--key", str(directory / "none")).exit_code == 1
     alipay.written(directory, "junk.pem", b"junk!")
     assert run(directory, GENUINE, "--account", "shop-cn", "--key", str(directory / "junk.pem")).exit_code == 1

@@ -1,0 +1,104 @@
+"""`held list`, `show`, `replay` and `discard` against a real admin port on a real socket."""
+
+import pytest
+
+from tests.support.admin import form
+from tests.unit.deploy.cli.admin_server import Server
+from tests.unit.deploy.cli.commands import against, parsed
+
+MARKUP = "<script>[bold]"
+
+
+@pytest.fixture
+def ids(server: Server) -> list[str]:
+    """Two notifications that are held because the merchant has registered another amount."""
+    for number in ("A1", "A2"):
+        against(server, "order", "register", number, "--account", "shop", "--amount", "99.00")
+        server.do(server.world.deliver(form(number)))
+    return [row["id"] for row in parsed(against(server, "held", "list", "--output", "json"))["held"]]
+
+
+def test_list_filters_by_reason(server: Server, ids: list[str]) -> None:
+    listed = against(server, "held", "list", "--reason", "amount_mismatch")
+    assert (listed.exit_code, listed.stdout.count("amount_mismatch")) == (0, len(ids))
+
+
+def test_show_masks_fields_and_keeps_signed_bytes(server: Server, ids: list[str]) -> None:
+    shown = against(server, "held", "show", ids[0])
+    assert (shown.exit_code, "som***" in shown.stdout, "somebody%40example.com" in shown.stdout) == (0, True, True)
+
+
+def test_show_exits_with_3_if_the_signature_is_not_valid(server: Server) -> None:
+    position = server.do(server.world.deliver(form("B1"), "strict"))
+    server.world.is_authentic = False
+    shown = against(server, "held", "show", str(position))
+    assert (shown.exit_code, "验签失败" in shown.stdout) == (3, True)
+
+
+def test_retry_of_one_that_stays_held_exits_with_3(server: Server, ids: list[str]) -> None:
+    still = against(server, "held", "replay", ids[0])
+    assert (still.exit_code, "still quarantined" in still.stdout) == (3, True)
+    assert len(server.world.store.decided) == 1
+
+
+def test_retry_by_filter_is_a_dry_run_without_yes(server: Server, ids: list[str]) -> None:
+    dry = against(server, "held", "replay", "--reason", "amount_mismatch")
+    assert (dry.exit_code, "nothing was done" in dry.stdout) == (0, True)
+    assert all(id_ in dry.stdout for id_ in ids)
+    assert not server.world.store.decided
+
+
+def test_retry_by_filter_with_yes_prints_each_outcome(server: Server, ids: list[str]) -> None:
+    against(server, "order", "register", "A1", "--account", "shop", "--amount", "12.80")
+    how = ("--yes", "--why", "corrected", "--rate", "500")
+    done = against(server, "held", "replay", "--reason", "amount_mismatch", *how)
+    assert (done.exit_code, "applied" in done.stdout, "quarantined" in done.stdout) == (3, True, True)
+    assert [why for *_, why in server.world.store.decided] == ["corrected"] * len(ids)
+
+
+def test_discard_is_final(server: Server, ids: list[str]) -> None:
+    discarded = against(server, "held", "discard", ids[1], "--reason", "refunded by hand")
+    assert (discarded.exit_code, "refunded by hand" in discarded.stdout) == (0, True)
+    again = against(server, "held", "discard", ids[1], "--reason", "again")
+    assert (again.exit_code, "already resolved" in again.stderr) == (1, True)
+    assert against(server, "held", "discard", ids[0], "--reason", "too").exit_code == 0
+    assert "Nothing is held" in against(server, "held", "list").stderr
+
+
+def test_unknown_reason_is_answered_with_all_reasons(server: Server) -> None:
+    for command in ("list", "replay"):
+        refused = against(server, "held", command, "--reason", "because")
+        assert refused.stderr.startswith("reason must be one of ")
+        assert "amount_mismatch" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("replay",),
+        ("replay", "0-1", "--reason", "amount_mismatch"),
+        ("replay", "--reason", "amount_mismatch", "--yes"),
+        ("replay", "--reason", "because"),
+        ("list", "--reason", "because"),
+        ("discard", "0-1"),
+        ("discard", "1234", "--reason", "r"),
+        ("show", "nonsense"),
+    ],
+)
+def test_wrong_arguments_are_wrong_usage(server: Server, arguments: tuple[str, ...]) -> None:
+    refused = against(server, "held", *arguments)
+    assert refused.exit_code == 2
+    assert refused.stderr
+
+
+def test_l09_sender_text_is_printed_as_plain_text(server: Server) -> None:
+    position = server.do(server.world.deliver(form("B1", subject=f"{MARKUP}\x1b[31m"), "strict"))
+    unreadable = server.do(server.world.deliver(form("C1\x1b[31m")))
+    for arguments, text in (
+        (("show", str(position)), f"{MARKUP}\\u001b[31m"),
+        (("show", str(unreadable)), "C1\\u001b[31m"),
+        (("list",), "control_char"),
+    ):
+        shown = against(server, "held", *arguments)
+        assert text in shown.stdout
+        assert "\x1b" not in shown.stdout

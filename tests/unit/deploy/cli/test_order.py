@@ -1,0 +1,92 @@
+"""`order show` and `order register` against a real admin port on a real socket."""
+
+import pytest
+
+from deploy.cli import admin
+from tests.support.admin import Refused, form
+from tests.unit.deploy.cli.admin_server import Server
+from tests.unit.deploy.cli.commands import against, parsed
+
+MARKUP = "<script>[bold]"
+
+
+def test_show_prints_the_whole_order_on_one_screen(server: Server) -> None:
+    server.do(server.world.deliver(form("A1")))
+    server.do(server.world.deliver(form("A1")))
+    shown = against(server, "order", "show", "A1")
+    assert shown.exit_code == 0
+    for part in ("PAID", "12.80 USD", "TRADE_SUCCESS", "applied", "duplicate", "alipay_notify.order.paid.v1"):
+        assert part in shown.stdout
+
+
+@pytest.mark.parametrize("number", ["A1", "20251009A1", "A1-TRADE_SUCCESS"])
+def test_show_finds_order_trade_and_notification_numbers(server: Server, number: str) -> None:
+    server.do(server.world.deliver(form("A1")))
+    order = parsed(against(server, "order", "show", number, "--output", "json"))
+    assert (order["status"], order["version"], order["timeline"][0]["disposition"]) == ("PAID", 1, "applied")
+
+
+def test_show_exits_with_3_if_the_order_has_a_flag(server: Server) -> None:
+    assert against(server, "order", "register", "A1", "--account", "shop", "--amount", "99.00").exit_code == 0
+    server.do(server.world.deliver(form("A1")))
+    shown = against(server, "order", "show", "A1")
+    assert (shown.exit_code, "amount_mismatch" in shown.stdout) == (3, True)
+
+
+def test_show_of_an_unknown_order_suggests_the_next_commands(server: Server) -> None:
+    unknown = against(server, "order", "show", "A1")
+    assert unknown.exit_code == 1
+    assert "Nothing is known of A1" in unknown.stderr
+    assert "alipay-notify held list" in unknown.stderr
+    assert against(server, "order", "show", "A1", "--account", "shop").exit_code == 1
+
+
+def test_show_with_an_account_also_shows_refused_requests(server: Server) -> None:
+    server.world.refusals.requests.append(Refused("shop", "A1", "bad_signature"))
+    refused = against(server, "order", "show", "A1", "--account", "shop")
+    assert (refused.exit_code, "bad_signature" in refused.stdout) == (0, True)
+
+
+def test_show_of_a_number_in_two_accounts_asks_for_the_account(server: Server) -> None:
+    server.do(server.world.deliver(form("A1")))
+    against(server, "order", "register", "A1", "--account", "strict", "--amount", "12.80")
+    both = against(server, "order", "show", "A1")
+    assert (both.exit_code, "--account" in both.stderr) == (1, True)
+
+
+def test_l09_sender_text_is_printed_as_plain_text(server: Server) -> None:
+    server.do(server.world.deliver(form(f"A1{MARKUP}")))
+    shown = against(server, "order", "show", f"A1{MARKUP}")
+    assert MARKUP in shown.stdout
+    assert "\x1b" not in shown.stdout
+
+
+def test_register_names_the_right_form_of_an_amount(server: Server) -> None:
+    wrong = against(server, "order", "register", "A1", "--account", "shop", "--amount", "12.8")
+    assert (wrong.exit_code, "12.80" in wrong.stderr) == (2, True)
+
+
+def test_register_takes_an_amount_in_another_currency(server: Server) -> None:
+    amount = ("--amount", "1280", "--currency", "JPY")
+    done = against(server, "order", "register", "A1", "--account", "shop", *amount, "--output", "json")
+    assert (parsed(done)["expected_minor"], parsed(done)["expected_currency"]) == (1280, "JPY")
+
+
+def test_registration_is_recorded_with_the_user_of_the_command(server: Server) -> None:
+    against(server, "order", "register", "A1", "--account", "shop", "--refund", "REF-1")
+    ((deed, subject, by, why),) = server.world.store.audit
+    assert (deed, subject, why) == ("register", "shop:A1", "refund REF-1")
+    assert by.startswith(f"{admin.operator()} (")
+
+
+def test_register_of_another_orders_refund_names_that_order(server: Server) -> None:
+    against(server, "order", "register", "A1", "--account", "shop", "--refund", "REF-1")
+    taken = against(server, "order", "register", "A2", "--account", "shop", "--refund", "REF-1")
+    assert taken.exit_code == 1
+    assert "REF-1" in taken.stderr
+    assert "A1" in taken.stderr
+
+
+@pytest.mark.parametrize("arguments", [("show",), ("register", "A1", "--account", "shop")])
+def test_missing_arguments_are_wrong_usage(server: Server, arguments: tuple[str, ...]) -> None:
+    assert against(server, "order", *arguments).exit_code == 2
