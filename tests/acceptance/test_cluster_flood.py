@@ -84,7 +84,7 @@ def took(record_property: Callable[[str, object], None]) -> Took:
     return Took(record_property)
 
 
-async def test_a_flood_through_a_cluster_that_is_killed_piece_by_piece_ends_where_the_model_says(
+async def test_flood_through_a_cluster_with_kills_ends_in_the_state_of_the_model(
     tmp_path: Path, took: Took, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "aiokafka")  # brokers are away on purpose

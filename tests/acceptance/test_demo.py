@@ -38,7 +38,7 @@ def order(demo: Demo, number: str) -> Any:
         return json.load(answer)
 
 
-def test_it_says_where_to_look_in_lines_that_a_terminal_shows_whole(demo: Demo) -> None:
+def test_demo_prints_its_addresses_in_lines_of_eighty_columns(demo: Demo) -> None:
     said = eventually(lambda: "Ctrl-C ends it" in demo.log() and demo.log().partition("\n{")[0])
     for name in ("shop", "admin", "sandbox"):
         assert demo.addresses[name] in said
@@ -49,7 +49,7 @@ def test_it_says_where_to_look_in_lines_that_a_terminal_shows_whole(demo: Demo) 
 
 
 @pytest.mark.parametrize("name", sorted(scenario.load_all()))
-def test_every_scenario_is_answered_as_it_should_be(demo: Demo, directory: Path, name: str) -> None:
+def test_every_scenario_gets_its_expected_answers(demo: Demo, directory: Path, name: str) -> None:
     played = CliRunner().invoke(
         main.application(),
         ["trigger", name, "--dir", f"{directory}/world", "--admin", demo.addresses["admin"], "--order", f"D-{name}"],
@@ -57,11 +57,11 @@ def test_every_scenario_is_answered_as_it_should_be(demo: Demo, directory: Path,
     assert played.exit_code == 0, played.output
 
 
-def test_a_wrong_amount_leaves_the_order_unpaid_and_waits_for_a_person(demo: Demo) -> None:
+def test_wrong_amount_leaves_the_order_unpaid_for_an_operator(demo: Demo) -> None:
     shown = eventually(lambda: (found := order(demo, "D-wrong_amount")) and len(found["timeline"]) > 2 and found)
     assert (shown["status"], shown["amount"], shown["flags"]) == ("WAITING", "12.80", ["amount_mismatch"])
 
 
-def test_a_batch_refund_finds_its_order_by_the_trade(demo: Demo) -> None:
+def test_batch_refund_finds_its_order_by_the_trade(demo: Demo) -> None:
     shown = eventually(lambda: (found := order(demo, "D-batch_refund")) and found["refunded_minor"] and found)
     assert (shown["refunded_minor"], shown["flags"]) == (640, [])

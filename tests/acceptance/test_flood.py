@@ -15,7 +15,7 @@ from tests.support.processes import Engine, eventually
 KILLS_AT = ((0.05, 0.25), (0.35, 0.55), (0.65, 0.9))  # which part of the items is behind it, from and to
 
 
-async def test_a_flood_with_kills_ends_where_the_model_says(
+async def test_flood_with_kills_ends_in_the_state_of_the_model(
     world: World, engine: Engine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     items = await asyncio.to_thread(flood.items, world)

@@ -44,7 +44,7 @@ def found(dumps: Dumps, world: World, items: Sequence[Item]) -> str:
     return "\n".join(judge.verdict(dumps, world, sent=items, acknowledged=acknowledged, registered={}))
 
 
-def test_nothing_is_found_in_what_is_sound(sound: Dumps, world: World, items: list[Item]) -> None:
+def test_sound_dumps_have_no_findings(sound: Dumps, world: World, items: list[Item]) -> None:
     assert found(sound, world, items) == ""
     assert any(item.refused for item in items)
     assert any(row["disposition"] == "duplicate" for row in sound.deliveries)
@@ -286,17 +286,17 @@ def damage(dumps: Dumps) -> Dumps:
     ],
     ids=lambda each: each.__name__ if callable(each) else "it",
 )
-def test_a_planted_defect_is_found(plant: Plant, said: str, sound: Dumps, world: World, items: list[Item]) -> None:
+def test_planted_defect_is_found(plant: Plant, said: str, sound: Dumps, world: World, items: list[Item]) -> None:
     assert said in found(plant(sound), world, items)
 
 
-def test_a_wrong_sum_is_found_by_the_model_alone(sound: Dumps, world: World, items: list[Item]) -> None:
+def test_wrong_sum_is_found_by_the_model_alone(sound: Dumps, world: World, items: list[Item]) -> None:
     """Order, events and states agree with each other there; so nothing else finds it."""
     assert [" order " in line for line in found(a_wrong_sum(sound), world, items).splitlines()] == [True]
 
 
 @pytest.mark.parametrize("where", ["log", "deliveries", "ledger", "held", "events"])
-def test_a_forged_id_is_found_wherever_it_is(where: str, sound: Dumps, world: World, items: list[Item]) -> None:
+def test_forged_id_is_found_in_every_dump(where: str, sound: Dumps, world: World, items: list[Item]) -> None:
     forged = next(item for item in items if item.forged)
     row = {**sound.ledger[0], "account": forged.account, "notification_id": forged.notify_id}
     first = sound.outbox[0]
@@ -312,7 +312,7 @@ def test_a_forged_id_is_found_wherever_it_is(where: str, sound: Dumps, world: Wo
     assert "forged or foreign" in found(planted[where], world, items)
 
 
-def test_something_that_nobody_sent_is_found(sound: Dumps, world: World, items: list[Item]) -> None:
+def test_record_that_was_never_sent_is_found(sound: Dumps, world: World, items: list[Item]) -> None:
     planted = replace(sound, bodies={**sound.bodies, (0, 10**6): b"out of thin air"})
     assert "the log holds something that nobody sent" in found(planted, world, items)
 

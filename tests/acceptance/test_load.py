@@ -57,7 +57,7 @@ def settled_orders(engine: Engine) -> int:
     return len(told["orders"])
 
 
-def test_a_run_against_a_good_engine_passes_and_looked_at_all_of_it(world: World, engine: Engine) -> None:
+def test_run_against_a_sound_engine_passes_with_every_check(world: World, engine: Engine) -> None:
     engine.start()
     with loading(world, engine, "--processes", "2") as process:
         code, told = ended(process)
@@ -70,7 +70,7 @@ def test_a_run_against_a_good_engine_passes_and_looked_at_all_of_it(world: World
     assert looked["events"] >= told["told"]["orders"]
 
 
-def test_a_second_run_against_the_same_engine_is_judged_by_itself(world: World, engine: Engine) -> None:
+def test_second_run_against_the_same_engine_is_judged_alone(world: World, engine: Engine) -> None:
     engine.start()
     for _ in range(2):
         with loading(world, engine, "--duration", "1s") as process:
@@ -97,7 +97,7 @@ TAMPERING = {
 
 
 @pytest.mark.parametrize("defect", TAMPERING)
-def test_a_store_in_which_one_thing_was_changed_fails_the_run(
+def test_one_changed_value_in_the_store_fails_the_run(
     world: World, engine: Engine, tmp_path: Path, defect: str
 ) -> None:
     statement, name = TAMPERING[defect]
@@ -141,7 +141,7 @@ def changed(store: Path, statement: str) -> bool:
         connection.close()
 
 
-def test_a_run_across_a_kill_loses_nothing_that_was_acknowledged(world: World, engine: Engine) -> None:
+def test_run_across_a_kill_loses_no_acknowledged_notification(world: World, engine: Engine) -> None:
     # The ports stay the same over the restart, as behind a load balancer.
     engine.start()
     ports = {"ALIPAY_NOTIFY_PORT": port_of(engine.public), "ALIPAY_NOTIFY_ADMIN_PORT": port_of(engine.admin)}

@@ -97,9 +97,7 @@ async def test_receivers_restarted_in_turn_lose_no_request(cluster: Cluster, mea
     assert load.worst_s() < WORST_S
 
 
-async def test_a_killed_receiver_is_out_of_rotation_soon_and_second_tries_succeed(
-    cluster: Cluster, measured: Note
-) -> None:
+async def test_killed_receiver_leaves_rotation_soon_and_retries_succeed(cluster: Cluster, measured: Note) -> None:
     role = cluster.engine.receivers[0]
     async with cluster.sending(rate=PER_S, seconds=30) as load:
         await asyncio.sleep(1.5)
@@ -122,7 +120,7 @@ async def test_a_killed_receiver_is_out_of_rotation_soon_and_second_tries_succee
     await load.judged()
 
 
-async def test_a_worker_that_is_told_to_end_hands_its_partitions_over_at_once(cluster: Cluster, measured: Note) -> None:
+async def test_stopping_worker_hands_its_partitions_over_at_once(cluster: Cluster, measured: Note) -> None:
     leaver, heir = cluster.engine.workers
     async with cluster.sending(rate=PER_S, seconds=40) as load:
         await until(lambda: clusters.share_all(cluster), 10 * TAKEOVER_S)
@@ -144,7 +142,7 @@ async def test_a_worker_that_is_told_to_end_hands_its_partitions_over_at_once(cl
     await load.judged()
 
 
-async def test_a_killed_worker_is_missed_when_its_session_is_over(cluster: Cluster, measured: Note) -> None:
+async def test_partitions_of_a_killed_worker_move_when_its_session_ends(cluster: Cluster, measured: Note) -> None:
     killed, heir = cluster.engine.workers
     async with cluster.sending(rate=PER_S, seconds=60) as load:
         await until(lambda: clusters.share_all(cluster), 10 * TAKEOVER_S)

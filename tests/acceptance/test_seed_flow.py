@@ -37,7 +37,7 @@ def asked(demo: Demo, path: str) -> Any:
         return json.load(answer)
 
 
-def test_a_buyer_pays_and_comes_back_and_is_refunded_and_the_console_tells_it_all(demo: Demo) -> None:
+def test_payment_and_refund_of_a_buyer_are_shown_on_the_console(demo: Demo) -> None:
     with browsing_in_sync() as (page, complaints):
         loads: list[str] = []
         page.goto(demo.addresses["shop"])
@@ -71,7 +71,7 @@ def test_a_buyer_pays_and_comes_back_and_is_refunded_and_the_console_tells_it_al
     assert [entry["version"] for entry in applied] == list(range(1, shown["version"] + 1))
 
 
-def test_the_first_payment_s_timeline_is_there_within_a_minute_of_the_start(demo: Demo) -> None:
+def test_timeline_of_the_first_payment_is_shown_within_a_minute(demo: Demo) -> None:
     def first() -> Any:
         for order in asked(demo, "/api/orders")["orders"]:
             shown = asked(demo, f"/api/orders/{order['account']}/{order['order']}")

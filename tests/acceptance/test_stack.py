@@ -65,7 +65,9 @@ def marks(directory: Path) -> dict[str, leftovers.Mark]:
 
 
 @pytest.mark.parametrize("account", ["demo-app", "demo-cn", "demo-web", "demo-antom"])
-def test_a_payment_of_each_family_goes_all_the_way(account: str, directory: Path, found: dict[str, str]) -> None:
+def test_payment_of_each_family_is_processed(
+    account: str, directory: Path, found: dict[str, str]
+) -> None:
     """Also the one that Alipay is asked to confirm: the simulated one is there to be asked."""
     order = f"ORDER-{account}"
     console = ("--admin", found["console"])
@@ -78,7 +80,7 @@ def test_a_payment_of_each_family_goes_all_the_way(account: str, directory: Path
     until(paid)
 
 
-def test_what_is_asked_for_runs_and_is_found(directory: Path, found: dict[str, str]) -> None:
+def test_every_requested_process_runs_and_is_reported(directory: Path, found: dict[str, str]) -> None:
     assert marks(directory).keys() == PROCESSES
     assert local(directory, "--status").returncode == 0
     assert set(PLACES) <= found.keys()
@@ -94,7 +96,7 @@ def test_prometheus_sees_every_process(found: dict[str, str]) -> None:
     until(all_up)
 
 
-def test_it_is_told_what_ended_and_in_the_end_nothing_runs(directory: Path, found: dict[str, str]) -> None:
+def test_ended_process_is_reported_and_nothing_is_left_running(directory: Path, found: dict[str, str]) -> None:
     started = marks(directory)
     os.kill(started["worker-2"].pid, signal.SIGKILL)
     log = directory / "log" / "stack.log"

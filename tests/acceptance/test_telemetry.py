@@ -115,7 +115,7 @@ def sampled(engine: Engine) -> set[str]:
     return {name.removesuffix("_info") for name in names} | names
 
 
-def test_every_family_has_samples_once_what_it_counts_has_happened(world: World, engine: Engine) -> None:
+def test_every_metric_family_has_samples_after_its_events(world: World, engine: Engine) -> None:
     engine.start()
     live(engine, world)
     expected = {family.name for family in telemetry.CATALOGUE} - ONLY_IN_A_CLUSTER.keys()
@@ -125,7 +125,7 @@ def test_every_family_has_samples_once_what_it_counts_has_happened(world: World,
     assert not missing
 
 
-def test_what_is_counted_is_what_happened(world: World, engine: Engine) -> None:
+def test_counters_equal_the_events_that_happened(world: World, engine: Engine) -> None:
     engine.start()
     live(engine, world)
     key = 'alipay_notify_key_verifications_total{account="%s",key_id="%s"}'

@@ -54,7 +54,7 @@ def state(engine: Engine, account: str, order: str) -> dict[str, Any]:
     return answer if status == 200 else {}
 
 
-def test_a_payment_is_answered_applied_and_shown(world: World, engine: Engine) -> None:
+def test_payment_is_answered_applied_and_shown(world: World, engine: Engine) -> None:
     engine.start()
     (paid,) = deliveries(world, "paid", "demo-cn", "UP-1")
 
@@ -80,7 +80,7 @@ def test_antom_is_answered_in_its_own_words(world: World, engine: Engine) -> Non
     eventually(lambda: state(engine, "demo-antom", "UP-2").get("status") == "PAID")
 
 
-def test_a_payment_waits_for_its_registration_and_is_applied_with_it(tmp_path: Path, world: World) -> None:
+def test_payment_waits_for_its_registration_and_is_applied_with_it(tmp_path: Path, world: World) -> None:
     text = world.accounts_file.read_text()
     at = text.index("[accounts.demo-cn]")
     registered = world.accounts_file.with_name("registered.toml")
@@ -107,7 +107,7 @@ def test_a_payment_waits_for_its_registration_and_is_applied_with_it(tmp_path: P
         engine.end()
 
 
-def test_a_wrong_amount_is_quarantined_and_shown_among_the_held(world: World, engine: Engine) -> None:
+def test_wrong_amount_is_quarantined_and_listed_as_held(world: World, engine: Engine) -> None:
     engine.start()
     engine.put("/api/orders/demo-cn/UP-4", {"amount": "99.00", "currency": "CNY"})
     (paid,) = deliveries(world, "paid", "demo-cn", "UP-4")
@@ -125,7 +125,7 @@ def test_a_wrong_amount_is_quarantined_and_shown_among_the_held(world: World, en
     assert engine.get("/api/held")[1]["held"] == []
 
 
-def test_refused_requests_leave_nothing_but_a_line_in_the_order_s_timeline(world: World, engine: Engine) -> None:
+def test_refused_request_leaves_only_a_line_in_the_timeline(world: World, engine: Engine) -> None:
     engine.start()
     (forged, *_) = deliveries(world, "forged_signature", "demo-cn", "UP-5")
 
@@ -136,7 +136,7 @@ def test_refused_requests_leave_nothing_but_a_line_in_the_order_s_timeline(world
     assert [entry["kind"] for entry in order["timeline"]] == ["refused"]
 
 
-def test_a_restart_goes_on_where_it_was(world: World, engine: Engine) -> None:
+def test_restart_continues_where_the_last_run_ended(world: World, engine: Engine) -> None:
     engine.start()
     (paid, *_) = deliveries(world, "paid", "demo-cn", "UP-6")
     assert post(engine, paid) == (200, b"success")
@@ -155,7 +155,9 @@ def test_a_restart_goes_on_where_it_was(world: World, engine: Engine) -> None:
     assert engine.stop() == 0
 
 
-def test_a_second_engine_on_the_same_files_is_refused_by_name(world: World, engine: Engine, tmp_path: Path) -> None:
+def test_second_engine_on_the_same_files_is_refused_naming_the_first(
+    world: World, engine: Engine, tmp_path: Path
+) -> None:
     engine.start()
     second = subprocess.run(
         [sys.executable, "-m", "deploy.cli.main", "up", "--accounts", world.accounts_file, "--data-dir",
@@ -173,9 +175,7 @@ def test_a_second_engine_on_the_same_files_is_refused_by_name(world: World, engi
         ("keys", "does not exist"),
     ],
 )
-def test_a_faulty_account_refuses_the_start_and_says_which(
-    world: World, tmp_path: Path, broken: str, said: str
-) -> None:
+def test_faulty_account_prevents_the_start_and_is_named(world: World, tmp_path: Path, broken: str, said: str) -> None:
     accounts = world.accounts_file.with_name("faulty.toml")
     text = world.accounts_file.read_text()
     faulty = {"family": text.replace('family = "openapi"', 'family = "paypal"'), "keys": text.replace(".pem", ".gone")}

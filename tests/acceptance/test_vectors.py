@@ -107,13 +107,13 @@ def engine(merchant: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     engine.end()
 
 
-def test_there_are_notifications_of_every_kind() -> None:
+def test_vectors_have_notifications_of_every_kind() -> None:
     assert len(NOTIFICATIONS) == 9
     assert {VECTORS[name]["expected"] for name in NOTIFICATIONS} == {True, False}
 
 
 @pytest.mark.parametrize("name", NOTIFICATIONS)
-def test_a_vector_is_accepted_or_refused_as_it_says(engine: Engine, name: str) -> None:
+def test_each_vector_is_accepted_or_refused_as_it_states(engine: Engine, name: str) -> None:
     vector = VECTORS[name]
     given = vector["headers"] or {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
     address = urlsplit(engine.public)
@@ -130,7 +130,7 @@ def test_a_vector_is_accepted_or_refused_as_it_says(engine: Engine, name: str) -
     assert (body == b"success" or b'"resultStatus":"S"' in body) is vector["expected"]
 
 
-def test_the_expired_certificate_is_reported(merchant: Path) -> None:
+def test_expired_certificate_is_reported(merchant: Path) -> None:
     checked = subprocess.run(
         [sys.executable, "-m", "deploy.cli.main", "keys", "check", "--accounts", merchant, "--output", "json"],
         capture_output=True, text=True, check=False, cwd=ROOT,

@@ -43,19 +43,19 @@ def verified(vector: dict[str, Any], directory: Path, *arguments: str) -> Result
     return CliRunner().invoke(main.application(), command, env=environment)
 
 
-def test_every_vector_that_is_a_notification_has_its_cause() -> None:
+def test_every_notification_vector_has_a_cause() -> None:
     assert CAUSES.keys() == {*NOTIFICATIONS, MERCHANTS_OWN}
 
 
 @pytest.mark.parametrize("name", CAUSES)
-def test_the_cause_has_its_right_name(name: str, tmp_path: Path) -> None:
+def test_verify_names_the_cause(name: str, tmp_path: Path) -> None:
     code, cause = CAUSES[name]
     told = verified(VECTORS[name], tmp_path, "--output", "json")
     assert (told.exit_code, cause in told.stdout) == (code, True), told.output
 
 
 @pytest.mark.parametrize("name", [name for name, (code, _) in CAUSES.items() if code == 0])
-def test_the_signed_text_is_shown_as_it_was_signed_however_narrow_the_terminal(name: str, tmp_path: Path) -> None:
+def test_signed_text_is_shown_unwrapped_on_a_narrow_terminal(name: str, tmp_path: Path) -> None:
     vector = VECTORS[name]
     told = verified(vector, tmp_path)
     signed = vector["signed_content"].encode(vector["charset"]).decode("utf-8", "backslashreplace")

@@ -112,7 +112,7 @@ REFUSED: dict[str, tuple[Callable[[Signer], bytes], Expected]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_antom_did_not_sign_so_is_refused_in_antoms_words(judge: Judge, name: str) -> None:
+def test_message_that_antom_did_not_sign_is_refused_in_antoms_format(judge: Judge, name: str) -> None:
     build, expected = REFUSED[name]
     judge.row(build(judge.signer), expected, antom=True)
 
@@ -155,17 +155,17 @@ def raw_plus(signer: Signer) -> bytes:
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_what_antom_signed_is_taken(judge: Judge, name: str) -> None:
+def test_message_that_antom_signed_is_accepted(judge: Judge, name: str) -> None:
     judge.row(ACCEPTED[name](judge.signer), OK, antom=True)
 
 
-def test_n08_a_path_that_a_proxy_strips_is_configured(judge: Judge) -> None:
+def test_n08_path_stripped_by_a_proxy_is_configured(judge: Judge) -> None:
     """Only the configured path is tried, whatever the request says of itself."""
     judge.row(request(judge.signer, path="/pay" + PATH), BAD, antom=True)
 
 
 @pytest.mark.parametrize(("hours_ago", "counted"), [(30, 1), (-26, 1), (25.1, 1), (24.9, 0), (0, 0), (-24.9, 0)])
-def test_n15_a_stale_request_time_is_counted_and_taken(judge: Judge, hours_ago: float, counted: int) -> None:
+def test_n15_stale_request_time_is_counted_and_accepted(judge: Judge, hours_ago: float, counted: int) -> None:
     name = 'alipay_notify_stale_request_time_total{account="antom-hk"}'
     before = judge.server.state()["samples"].get(name, 0)
     judge.row(request(judge.signer, request_time=merchant.now_iso(timedelta(hours=hours_ago))), OK, antom=True)
@@ -199,9 +199,9 @@ UNREADABLE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_a_signed_body_is_taken_though_nobody_can_read_it(judge: Judge, name: str) -> None:
+def test_signed_body_is_accepted_though_it_cannot_be_parsed(judge: Judge, name: str) -> None:
     judge.row(request(judge.signer, UNREADABLE[name]), OK, antom=True)
 
 
-def test_n34_json_at_a_form_account_is_refused_in_a_forms_words(judge: Judge) -> None:
+def test_n34_json_at_a_form_account_is_refused_in_plain_text(judge: Judge) -> None:
     judge.row(wire.post("/notify/shop-cn", merchant.antom_payment(), content_type=wire.JSON), WRONG_MEDIA)

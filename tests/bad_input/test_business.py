@@ -104,7 +104,7 @@ def desk(signer: Signer, accounts_file: Path, tmp_path_factory: pytest.TempPathF
 # --- one payment, many times
 
 
-def test_b01_a_hundred_times_the_same_is_one_payment(desk: Desk) -> None:
+def test_b01_a_hundred_copies_are_one_payment(desk: Desk) -> None:
     params = desk.signer.cn(merchant.payment())
     for _ in range(20):
         desk.post(params)
@@ -116,20 +116,20 @@ def test_b01_a_hundred_times_the_same_is_one_payment(desk: Desk) -> None:
     assert desk.order(params["out_trade_no"])["version"] == 1
 
 
-def test_b02_alipays_own_resend_is_a_duplicate(desk: Desk) -> None:
+def test_b02_resend_by_alipay_is_a_duplicate(desk: Desk) -> None:
     params = desk.pay()
     desk.post(desk.signer.cn(params | {"notify_time": "2026-02-03 11:04:31"}))
     assert [d for d, _ in desk.told(params["out_trade_no"], count=2)] == ["applied", "duplicate"]
 
 
-def test_b03_another_id_for_the_same_fact_changes_nothing(desk: Desk) -> None:
+def test_b03_same_fact_under_another_id_changes_nothing(desk: Desk) -> None:
     params = desk.pay()
     desk.post(desk.signer.cn(params | {"notify_id": merchant.fresh("other")}))
     assert desk.told(params["out_trade_no"], count=2)[1][0] in ("duplicate", "stale")
     assert desk.order(params["out_trade_no"])["version"] == 1
 
 
-def test_the_same_id_with_other_content_is_held(desk: Desk) -> None:
+def test_same_id_with_other_content_is_held(desk: Desk) -> None:
     params = desk.pay()
     desk.post(desk.signer.cn(params | {"total_amount": "0.01"}))
     assert desk.told(params["out_trade_no"], count=2)[1] == ("quarantined", "id_conflict")
@@ -143,7 +143,7 @@ def test_s19_another_signature_is_not_another_notification(desk: Desk) -> None:
     assert [d for d, _ in desk.told(params["out_trade_no"], "shop-dsa", count=2)] == ["applied", "duplicate"]
 
 
-def test_c14_another_order_on_the_wire_is_not_another_notification(desk: Desk) -> None:
+def test_c14_another_parameter_order_is_not_another_notification(desk: Desk) -> None:
     params = desk.signer.cn(merchant.payment())
     desk.post(params)
     desk.post(dict(reversed(params.items())))
@@ -160,7 +160,7 @@ MISMATCHES = {
 
 
 @pytest.mark.parametrize("name", MISMATCHES)
-def test_another_amount_than_registered_pays_nothing(desk: Desk, name: str) -> None:
+def test_amount_other_than_registered_pays_nothing(desk: Desk, name: str) -> None:
     changes, reason = MISMATCHES[name]
     number = desk.register("2000.00")
     desk.pay(REG, out_trade_no=number, **changes)
@@ -170,7 +170,7 @@ def test_another_amount_than_registered_pays_nothing(desk: Desk, name: str) -> N
     assert reason in order["flags"]
 
 
-def test_b08_another_currency_than_registered_pays_nothing(desk: Desk) -> None:
+def test_b08_currency_other_than_registered_pays_nothing(desk: Desk) -> None:
     number = desk.register("31.40", account=SG, currency="USD")
     desk.post(desk.signer.sg(merchant.mapi_payment(out_trade_no=number)), SG)
     assert desk.told(number, SG) == [("quarantined", "currency_mismatch")]
@@ -184,7 +184,7 @@ NO_AMOUNTS = (
 
 
 @pytest.mark.parametrize("amount", NO_AMOUNTS)
-def test_b09_b10_b11_what_is_no_amount_pays_nothing(desk: Desk, amount: str) -> None:
+def test_b09_b10_b11_invalid_amount_pays_nothing(desk: Desk, amount: str) -> None:
     params = desk.pay(total_amount=amount)
     ((disposition, reason),) = desk.told(params["out_trade_no"])
     assert disposition == "quarantined"
@@ -203,7 +203,7 @@ def test_b12_sums_of_refunds_are_exact(desk: Desk) -> None:
     assert desk.order(number)["refunded_minor"] == 100
 
 
-def test_h12_a_refund_without_its_companion_refunds_nothing(desk: Desk) -> None:
+def test_h12_refund_without_its_companion_refunds_nothing(desk: Desk) -> None:
     params = desk.pay()
     desk.post(desk.signer.cn(params | {"refund_fee": "20.00", "notify_id": merchant.fresh("h12")}))
     assert desk.told(params["out_trade_no"], count=2)[1][0] in HELD
@@ -213,7 +213,7 @@ def test_h12_a_refund_without_its_companion_refunds_nothing(desk: Desk) -> None:
 # --- orders and their course
 
 
-def test_b13_an_unknown_order_waits_until_the_merchant_knows_it(desk: Desk) -> None:
+def test_b13_unknown_order_waits_for_its_registration(desk: Desk) -> None:
     params = desk.pay(REG)
     number = params["out_trade_no"]
     assert desk.told(number, REG) == [("parked", "unknown_order")]
@@ -222,14 +222,14 @@ def test_b13_an_unknown_order_waits_until_the_merchant_knows_it(desk: Desk) -> N
     eventually(lambda: desk.order(number, REG).get("status") == "PAID")
 
 
-def test_b15_success_after_finished_is_old_news(desk: Desk) -> None:
+def test_b15_success_after_finished_is_stale(desk: Desk) -> None:
     params = desk.pay(trade_status="TRADE_FINISHED")
     desk.post(desk.signer.cn(params | {"trade_status": "TRADE_SUCCESS", "notify_id": merchant.fresh("b15")}))
     assert desk.told(params["out_trade_no"], count=2)[1][0] == "stale"
     assert desk.order(params["out_trade_no"])["status"] == "FINISHED"
 
 
-def test_b16_a_year_old_finish_is_a_finish(desk: Desk) -> None:
+def test_b16_year_old_finish_is_applied(desk: Desk) -> None:
     params = desk.pay(
         trade_status="TRADE_FINISHED", gmt_create="2025-01-02 10:00:00", gmt_payment="2025-01-02 10:00:01"
     )
@@ -237,7 +237,7 @@ def test_b16_a_year_old_finish_is_a_finish(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("refund_first", [False, True])
-def test_b17_a_refund_and_its_payment_end_alike_in_either_order(desk: Desk, refund_first: bool) -> None:
+def test_b17_refund_and_payment_end_alike_in_either_order(desk: Desk, refund_first: bool) -> None:
     params = merchant.payment()
     refund = params | {
         "gmt_refund": "2026-02-04 08:00:00.250",
@@ -252,7 +252,7 @@ def test_b17_a_refund_and_its_payment_end_alike_in_either_order(desk: Desk, refu
     assert (order["status"], order["refunded_minor"], order["amount_minor"]) == ("PAID", 2000, 12050)
 
 
-def test_b19_more_refunded_than_paid_is_held(desk: Desk) -> None:
+def test_b19_refund_above_the_payment_is_held(desk: Desk) -> None:
     params = desk.pay()
     refund = {"gmt_refund": "2026-02-04 08:00:00.250", "out_biz_no": merchant.fresh("RF"), "refund_fee": "120.51"}
     desk.post(desk.signer.cn(params | refund | {"notify_id": merchant.fresh("b19")}))
@@ -271,25 +271,25 @@ def test_b21_waiting_is_not_paid_and_pending_is_paid_but_frozen(desk: Desk, stat
 
 
 @pytest.mark.parametrize("status", ["TRADE_MAGIC", "", "trade_success", "TRADE_SUCCESS\u200b"])
-def test_b22_an_unknown_status_changes_nothing(desk: Desk, status: str) -> None:
+def test_b22_unknown_status_changes_nothing(desk: Desk, status: str) -> None:
     params = desk.pay(trade_status=status)
     assert desk.told(params["out_trade_no"])[0][0] == "quarantined"
     assert desk.order(params["out_trade_no"])["status"] not in ("PAID", "FINISHED")
 
 
-def test_b23_an_unknown_type_changes_nothing(desk: Desk) -> None:
+def test_b23_unknown_type_changes_nothing(desk: Desk) -> None:
     params = desk.pay(notify_type="trade_wonder_sync")
     desk.told(params["out_trade_no"])
     assert desk.order(params["out_trade_no"])["status"] not in ("PAID", "FINISHED")
 
 
 @pytest.mark.parametrize("time", ["2099-01-01 00:00:00", "1970-01-01 00:00:00"])
-def test_b24_a_strange_time_orders_nothing(desk: Desk, time: str) -> None:
+def test_b24_odd_time_does_not_decide_the_order(desk: Desk, time: str) -> None:
     params = desk.pay(notify_time=time)
     assert desk.told(params["out_trade_no"])[0][0] == "applied"
 
 
-def test_b24_a_day_that_does_not_exist_is_held(desk: Desk) -> None:
+def test_b24_impossible_date_is_held(desk: Desk) -> None:
     params = desk.pay(gmt_payment="2025-02-30 10:00:00")
     assert desk.told(params["out_trade_no"]) == [("quarantined", "bad_time")]
 
@@ -303,7 +303,7 @@ BATCHES = {
 
 
 @pytest.mark.parametrize("name", BATCHES)
-def test_b25_a_batch_refund_is_read_within_bounds(desk: Desk, name: str) -> None:
+def test_b25_batch_refund_is_parsed_within_bounds(desk: Desk, name: str) -> None:
     params = {
         "notify_type": "batch_refund_notify",
         "notify_id": merchant.fresh("b25"),
@@ -317,7 +317,7 @@ def test_b25_a_batch_refund_is_read_within_bounds(desk: Desk, name: str) -> None
 
 
 @pytest.mark.parametrize("number", ["' OR 1=1--", "{}", "*", "../../x", "%s%n", "<script>", "=HYPERLINK(1)", "$where"])
-def test_b27_an_order_number_is_only_a_text(desk: Desk, number: str) -> None:
+def test_b27_order_number_is_only_text(desk: Desk, number: str) -> None:
     own = merchant.fresh(number)
     desk.pay(REG, out_trade_no=own)
     assert desk.told(own, REG) == [("parked", "unknown_order")]
@@ -336,7 +336,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_text_in_its_own_charset_is_no_obstacle(desk: Desk, name: str) -> None:
+def test_text_in_every_supported_charset_is_applied(desk: Desk, name: str) -> None:
     charset, subject = TEXTS[name]
     params = merchant.payment(subject=subject, charset=charset)
     desk.post(desk.signer.cn(params, charset=charset), charset=charset)
@@ -344,20 +344,20 @@ def test_text_in_its_own_charset_is_no_obstacle(desk: Desk, name: str) -> None:
 
 
 @pytest.mark.parametrize("charset", ["utf-7", "x-user-defined", "rot13", "utf-16"])
-def test_e15_a_charset_outside_the_list_is_held(desk: Desk, charset: str) -> None:
+def test_e15_unsupported_charset_is_held(desk: Desk, charset: str) -> None:
     assert desk.disposition_of(lambda: desk.post(desk.signer.cn(merchant.payment(charset=charset)))) in (
         "quarantined",
         "dead",
     )
 
 
-def test_bytes_that_are_no_text_in_their_charset_are_held(desk: Desk) -> None:
+def test_bytes_invalid_in_their_charset_are_held(desk: Desk) -> None:
     params = desk.signer.cn(merchant.payment(subject="\xff\xfe", charset="utf-8"), charset="latin-1")
     assert desk.disposition_of(lambda: desk.post(params, charset="latin-1")) in ("quarantined", "dead")
 
 
 @pytest.mark.parametrize("field", ["out_trade_no", "trade_no", "notify_id", "trade_status"])
-def test_e19_a_nul_in_an_identity_is_held(desk: Desk, field: str) -> None:
+def test_e19_nul_in_an_identity_is_held(desk: Desk, field: str) -> None:
     params = merchant.payment(**{field: merchant.fresh("x\0y")})
     assert desk.disposition_of(lambda: desk.post(desk.signer.cn(params))) in ("quarantined", "dead")
 
@@ -391,7 +391,7 @@ MESSAGES: dict[str, tuple[bytes, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_message_that_two_could_read_differently_is_held(desk: Desk, name: str) -> None:
+def test_ambiguous_message_is_held(desk: Desk, name: str) -> None:
     body, expected = MESSAGES[name]
     before = desk.engine.metrics().get('alipay_notify_amount_minor_units_total{account="antom-hk",currency="HKD"}', 0)
     assert desk.disposition_of(lambda: desk.message(body)) in expected
@@ -399,7 +399,7 @@ def test_a_message_that_two_could_read_differently_is_held(desk: Desk, name: str
     assert after - before == (7700 if name == "N33-extra" else 0)
 
 
-def test_n30_yen_are_whole(desk: Desk) -> None:
+def test_n30_yen_have_no_decimals(desk: Desk) -> None:
     number = merchant.fresh("JP-")
     desk.message(merchant.antom_payment(number).replace(b'"HKD","value":"7700"', b'"JPY","value":"100"'))
     desk.told(number, HK)
@@ -407,14 +407,14 @@ def test_n30_yen_are_whole(desk: Desk) -> None:
     assert (order["status"], order["amount_minor"], order["currency"]) == ("PAID", 100, "JPY")
 
 
-def test_n31_a_failed_payment_is_never_paid(desk: Desk) -> None:
+def test_n31_failed_payment_is_never_paid(desk: Desk) -> None:
     number = merchant.fresh("F-")
     desk.message(merchant.antom_payment(number).replace(b'"resultStatus":"S"', b'"resultStatus":"F"'))
     desk.told(number, HK)
     assert desk.order(number, HK)["status"] not in ("PAID", "FINISHED")
 
 
-def test_every_acknowledged_record_ended_in_exactly_one_disposition(desk: Desk) -> None:
+def test_every_acknowledged_record_has_exactly_one_disposition(desk: Desk) -> None:
     """What was parked and came due was processed twice, so the two sums meet where nothing waits for its order."""
 
     def accepted() -> float:

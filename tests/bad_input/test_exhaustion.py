@@ -43,12 +43,12 @@ def open_connections(judge: Judge, count: int, opening: bytes = b"") -> Iterator
             one.close()
 
 
-def test_d01_one_byte_too_many_is_refused_before_it_is_sent(judge: Judge) -> None:
+def test_d01_announced_body_one_byte_too_long_is_refused_before_it_is_sent(judge: Judge) -> None:
     answer = judge.row(wire.post(PATH, b"", length=65_537), TOO_LARGE)
     assert answer.seconds < 0.5
 
 
-def test_d01_the_largest_body_is_read(judge: Judge) -> None:
+def test_d01_largest_body_is_read(judge: Judge) -> None:
     body = b"a=" + b"b" * (65_536 - 2)
     judge.row(wire.post(PATH, body), Expected(400, "malformed", "field_too_long"))
 
@@ -74,7 +74,7 @@ def test_d02_endless_chunks_are_cut_at_the_limit(judge: Judge) -> None:
     assert answer.is_closed
 
 
-def test_d02_the_connection_ends_though_the_sender_goes_on(judge: Judge) -> None:
+def test_d02_connection_ends_while_the_sender_goes_on(judge: Judge) -> None:
     chunk = b"4000\r\n" + b"a" * 0x4000 + b"\r\n"
     with wire.connect(judge.port) as opened:
         opened.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
@@ -86,7 +86,7 @@ def test_d02_the_connection_ends_though_the_sender_goes_on(judge: Judge) -> None
     assert time.monotonic() - began < 4
 
 
-def test_d05_bad_cookies_are_not_worth_a_line_each(judge: Judge) -> None:
+def test_d05_bad_cookies_do_not_flood_the_log(judge: Judge) -> None:
     cookies = "; ".join(f"{n}=\x7f\xff" for n in range(300)).encode("latin-1")
     request = wire.post(PATH, merchant.encode(judge.signer.cn(merchant.payment())))
     before = judge.server.mark()
@@ -96,14 +96,14 @@ def test_d05_bad_cookies_are_not_worth_a_line_each(judge: Judge) -> None:
     judge.canary()
 
 
-def test_d06_idle_and_slow_connections_do_not_shut_others_out(judge: Judge) -> None:
+def test_d06_idle_and_slow_connections_do_not_block_others(judge: Judge) -> None:
     slow = wire.post(PATH, b"a=", length=50)
     with open_connections(judge, 2_000), open_connections(judge, 500, slow):
         canaries(judge, 2)  # behind these the whole crowd has been let in
         assert canaries(judge) < 0.25
 
 
-def test_d07_connections_without_a_request_leave_nothing_behind(judge: Judge) -> None:
+def test_d07_connections_without_a_request_leak_nothing(judge: Judge) -> None:
     before = judge.server.state()["files"]
     for _ in range(5):
         with open_connections(judge, 500):
@@ -138,7 +138,7 @@ def burst(
 
 
 @whole_loopback
-def test_d07_sixty_thousand_connections_without_a_request_leave_nothing_behind(judge_of: Callable[..., Judge]) -> None:
+def test_d07_sixty_thousand_connections_without_a_request_leak_nothing(judge_of: Callable[..., Judge]) -> None:
     """As many as come in a minute at a thousand a second, but as fast as they go; half of them end by a reset."""
     judge = judge_of()
     before = judge.server.state()
@@ -181,7 +181,7 @@ def wire_statuses(raw: bytes) -> list[int]:
     return [404] * raw.count(b"HTTP/1.1 404")
 
 
-def test_d09_answers_that_nobody_reads_are_given_up(judge_of: Callable[..., Judge]) -> None:
+def test_d09_unread_answers_are_given_up(judge_of: Callable[..., Judge]) -> None:
     judge = judge_of(ALIPAY_NOTIFY_WRITE_DEADLINE_S="2")
     before = judge.server.state()
     request = wire.post("/notify/nobody", b"") * 500
@@ -205,7 +205,7 @@ def test_d09_answers_that_nobody_reads_are_given_up(judge_of: Callable[..., Judg
     assert judge.server.state()["rss"] - before["rss"] < 32 << 20
 
 
-def test_d10_a_flood_of_what_is_no_http_is_counted_and_hardly_logged(judge_of: Callable[..., Judge]) -> None:
+def test_d10_flood_of_invalid_http_is_counted_and_hardly_logged(judge_of: Callable[..., Judge]) -> None:
     judge = judge_of(ALIPAY_NOTIFY_LOG_REFUSALS_PER_S="20")
     before = judge.server.mark()
     began = time.monotonic()
@@ -220,7 +220,7 @@ def test_d10_a_flood_of_what_is_no_http_is_counted_and_hardly_logged(judge_of: C
 
 
 @whole_loopback
-def test_d10_a_hundred_thousand_refusals_of_the_parser_take_no_disk(judge_of: Callable[..., Judge]) -> None:
+def test_d10_hundred_thousand_parse_errors_take_no_disk(judge_of: Callable[..., Judge]) -> None:
     """At the documented size, with the settings as they are shipped."""
     judge = judge_of(ALIPAY_NOTIFY_LOG_REFUSALS_PER_S="20")
     before = judge.server.mark()
@@ -239,7 +239,7 @@ def test_d10_a_hundred_thousand_refusals_of_the_parser_take_no_disk(judge_of: Ca
     judge.canary()
 
 
-def test_d12_beyond_its_room_it_says_so_at_once(judge_of: Callable[..., Judge]) -> None:
+def test_d12_request_beyond_the_quota_is_refused_at_once(judge_of: Callable[..., Judge]) -> None:
     judge = judge_of(ALIPAY_NOTIFY_IN_FLIGHT_MAX="10", ALIPAY_NOTIFY_CONNECTIONS_MAX="100")
     slow = wire.post(PATH, b"a=", length=50)
     with open_connections(judge, 10, slow):
@@ -256,7 +256,7 @@ def test_d12_beyond_its_room_it_says_so_at_once(judge_of: Callable[..., Judge]) 
     judge.canary()
 
 
-def test_d12_bodies_count_by_their_size_too(judge_of: Callable[..., Judge]) -> None:
+def test_d12_quota_counts_the_bytes_of_bodies_too(judge_of: Callable[..., Judge]) -> None:
     judge = judge_of(ALIPAY_NOTIFY_IN_FLIGHT_BYTES_MAX=str(128 << 10))
     slow = wire.post(PATH, b"a=", length=60_000)
     with open_connections(judge, 2, slow):

@@ -87,7 +87,7 @@ def until_answered(judge: Judge, body: bytes, status: int) -> None:
         time.sleep(0.02)
 
 
-def test_s30_keys_are_replaced_under_traffic_and_nobody_valid_is_refused(judge: Judge, directory: Path) -> None:
+def test_s30_keys_are_replaced_under_traffic_without_a_false_refusal(judge: Judge, directory: Path) -> None:
     """Each key in its turn moves out, its successor in, while the other one signs what flows."""
     keep, leaving = judge.signer.keys.cn, judge.signer.keys.stranger
     files = [directory / "cn.pem", directory / "next.pem"]
@@ -108,7 +108,7 @@ def test_s30_keys_are_replaced_under_traffic_and_nobody_valid_is_refused(judge: 
     assert answered > 40 * ROTATIONS
 
 
-def test_s30_a_key_file_that_is_half_written_keeps_the_old_key(judge: Judge, directory: Path) -> None:
+def test_s30_half_written_key_file_keeps_the_old_key(judge: Judge, directory: Path) -> None:
     """F-R14: truncated, unreadable, gone. Nobody is refused, and it is told."""
     judge.server.mark()
     valid = [request(judge.signer, judge.signer.keys.cn) for _ in range(20)]
@@ -127,7 +127,7 @@ def test_s30_a_key_file_that_is_half_written_keeps_the_old_key(judge: Judge, dir
     assert whole.splitlines()[1].decode() not in log
 
 
-def test_s33_a_verifier_that_raises_has_not_verified(judge_of: Callable[..., Judge]) -> None:
+def test_s33_verifier_that_raises_is_a_bad_signature(judge_of: Callable[..., Judge]) -> None:
     """Its panic is the refusal of this one message, told once; the process and its other accounts go on."""
     judge = judge_of(SUITE_STUMBLES="shop-gbk")
     for _ in range(3):
@@ -145,7 +145,7 @@ def test_s33_a_verifier_that_raises_has_not_verified(judge_of: Callable[..., Jud
     assert state["records_count"] == before["records_count"]
 
 
-def test_s35_good_traffic_is_answered_beside_a_flood_of_forgeries(judge_of: Callable[..., Judge]) -> None:
+def test_s35_genuine_traffic_is_answered_beside_a_flood_of_forgeries(judge_of: Callable[..., Judge]) -> None:
     judge = judge_of(ALIPAY_NOTIFY_LOG_REFUSALS_PER_S="20")
     forged = [request(judge.signer, judge.signer.keys.stranger) for _ in range(20)]
     good = [request(judge.signer, judge.signer.keys.cn) for _ in range(100)]

@@ -29,7 +29,7 @@ def lines(judge: Judge, *, at_least: int) -> list[str]:
 
 
 @pytest.mark.parametrize("field", ["out_trade_no", "notify_id", "subject", "trade_status", "trade_no", "notify_type"])
-def test_l01_a_line_in_a_field_stays_in_its_line(judge: Judge, field: str) -> None:
+def test_l01_line_break_in_a_field_does_not_break_the_log_line(judge: Judge, field: str) -> None:
     quiet(judge)
     request = wire.post(PATH, encode(judge.signer.cn(merchant.payment(**{field: FALSE_LINE}))))
     assert wire.send(judge.port, request).body == b"success"
@@ -40,7 +40,7 @@ def test_l01_a_line_in_a_field_stays_in_its_line(judge: Judge, field: str) -> No
     judge.canary()
 
 
-def test_l01_a_forged_field_is_escaped_too(judge: Judge) -> None:
+def test_l01_forged_field_is_escaped_too(judge: Judge) -> None:
     quiet(judge)
     forged = judge.signer.cn(merchant.payment(out_trade_no=FALSE_LINE), key=judge.signer.keys.stranger)
     assert wire.send(judge.port, wire.post(PATH, encode(forged))).status == 401
@@ -49,7 +49,7 @@ def test_l01_a_forged_field_is_escaped_too(judge: Judge) -> None:
     assert found[0].isprintable()
 
 
-def test_l01_a_header_and_a_path_are_never_logged(judge: Judge) -> None:
+def test_l01_headers_and_paths_are_never_logged(judge: Judge) -> None:
     judge.server.mark()
     headers = {"User-Agent": "agent-canary-77", "X-Request-Id": "id-canary-77", "Referer": "ref-canary-77"}
     wire.send(judge.port, wire.post("/path-canary-77", b"", headers=headers))
@@ -58,7 +58,7 @@ def test_l01_a_header_and_a_path_are_never_logged(judge: Judge) -> None:
     assert "canary-77" not in state["log"] + state["metrics"]
 
 
-def test_l03_payer_and_text_are_in_no_line_and_no_header_of_a_record(judge: Judge) -> None:
+def test_l03_payer_and_texts_are_in_no_log_line_and_no_record_header(judge: Judge) -> None:
     person = {
         "buyer_logon_id": "person-one@mail.example",
         "buyer_id": "2088111122223333",
@@ -80,7 +80,7 @@ def test_l03_payer_and_text_are_in_no_line_and_no_header_of_a_record(judge: Judg
         assert value not in json.dumps(state["records"][0]["headers"])
 
 
-def test_l04_what_a_sender_writes_makes_no_new_series(judge: Judge) -> None:
+def test_l04_sent_values_create_no_metric_series(judge: Judge) -> None:
     def send(number: int) -> None:
         odd = merchant.payment(app_id=f"a{number}", trade_status=f"S{number}", notify_type=f"t{number}")
         wire.send(judge.port, wire.post(PATH, encode(judge.signer.cn(odd)), headers={"User-Agent": f"u{number}"}))
@@ -95,7 +95,7 @@ def test_l04_what_a_sender_writes_makes_no_new_series(judge: Judge) -> None:
     judge.canary()
 
 
-def test_l06_every_answer_is_a_fixed_text_without_a_version(judge: Judge) -> None:
+def test_l06_every_answer_is_fixed_text_without_a_version(judge: Judge) -> None:
     for request in (b"\x00\r\n\r\n", wire.post("/", b""), wire.post(PATH, b"a=b"), wire.post(PATH, b"a", method="GET")):
         answer = wire.send(judge.port, request)
         assert answer.body == b"fail"
@@ -108,13 +108,13 @@ def test_l06_every_answer_is_a_fixed_text_without_a_version(judge: Judge) -> Non
 
 @pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "file:///etc/passwd", "gopher://127.0.0.1:9/x"])
 @pytest.mark.parametrize("field", ["notify_url", "return_url", "cert_url", "alipay_cert_url"])
-def test_x01_an_address_in_a_form_is_only_text(judge: Judge, url: str, field: str) -> None:
+def test_x01_address_in_a_form_is_only_text(judge: Judge, url: str, field: str) -> None:
     before = judge.server.state()["files"]
     judge.row(wire.post(PATH, encode(judge.signer.cn(merchant.payment(**{field: url})))), OK)
     assert judge.server.state()["files"] <= before + 1
 
 
-def test_s35_a_flood_of_forgeries_leaves_the_good_ones_their_time(judge_of: Callable[..., Judge]) -> None:
+def test_s35_flood_of_forgeries_does_not_delay_genuine_requests(judge_of: Callable[..., Judge]) -> None:
     judge = judge_of(ALIPAY_NOTIFY_LOG_REFUSALS_PER_S="20")
     forged = wire.post(PATH, encode(judge.signer.cn(merchant.payment(), key=judge.signer.keys.stranger)))
     judge.server.mark()
@@ -126,6 +126,6 @@ def test_s35_a_flood_of_forgeries_leaves_the_good_ones_their_time(judge_of: Call
     assert len(judge.server.state()["log"].splitlines()) < 200
 
 
-def test_a_refusal_is_remembered_with_the_order_it_claims(judge: Judge) -> None:
+def test_refusal_is_remembered_with_its_claimed_order(judge: Judge) -> None:
     forged = encode(judge.signer.cn(merchant.payment(), key=judge.signer.keys.stranger))
     judge.row(wire.post(PATH, forged), Expected(401, "bad_signature", "bad_signature"))

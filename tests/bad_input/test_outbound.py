@@ -60,7 +60,7 @@ def listening() -> Iterator[tuple[int, list[str]]]:
             thread.join()
 
 
-def test_x01_no_address_that_a_signed_message_names_is_ever_called(judge: Judge) -> None:
+def test_x01_addresses_in_a_signed_message_are_never_called(judge: Judge) -> None:
     with listening() as (port, called):
         before = judge.server.state()["outbound"]
         for url in (*URLS, f"http://127.0.0.1:{port}/x", f"https://localhost:{port}/x"):
@@ -72,7 +72,7 @@ def test_x01_no_address_that_a_signed_message_names_is_ever_called(judge: Judge)
     assert called == []
 
 
-def test_x01_a_certificate_that_is_named_and_not_known_is_not_fetched(judge: Judge) -> None:
+def test_x01_unknown_certificate_is_not_fetched(judge: Judge) -> None:
     with listening() as (port, called):
         before = judge.server.state()["outbound"]
         params = merchant.payment(alipay_cert_sn="0" * 32, cert_url=f"http://127.0.0.1:{port}/cert")
@@ -147,7 +147,7 @@ def ask(judge: Judge, expected: Expected) -> None:
     judge.row(wire.post(WEB, encode(judge.signer.web(merchant.website_payment()))), expected)
 
 
-def test_x04_a_gateway_that_is_who_it_says_is_asked(tmp_path: Path, signer: Signer, authority: Authority) -> None:
+def test_x04_gateway_with_a_valid_certificate_is_called(tmp_path: Path, signer: Signer, authority: Authority) -> None:
     with Gateway(authority.issue("localhost")) as gateway, asking(tmp_path, signer, authority, gateway.port) as judge:
         ask(judge, OK)
         assert len(gateway.asked) == 1
@@ -155,7 +155,7 @@ def test_x04_a_gateway_that_is_who_it_says_is_asked(tmp_path: Path, signer: Sign
 
 
 @pytest.mark.parametrize("kind", ["another name", "self-signed", "expired", "a stranger's authority"])
-def test_x04_a_gateway_that_cannot_prove_who_it_is_is_not_believed(
+def test_x04_gateway_without_a_valid_certificate_is_not_trusted(
     tmp_path: Path, signer: Signer, authority: Authority, kind: str
 ) -> None:
     (tmp_path / "stranger").mkdir()

@@ -78,7 +78,7 @@ def signed_over_sign_type(signer: Signer) -> bytes:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_form_that_is_not_exactly_what_was_signed_is_refused(judge: Judge, name: str) -> None:
+def test_form_other_than_the_signed_one_is_refused(judge: Judge, name: str) -> None:
     build, expected = REFUSED[name]
     judge.row(wire.post(CN, build(judge.signer)), expected)
 
@@ -88,11 +88,11 @@ def test_c21_ten_thousand_parameters_are_refused(judge: Judge) -> None:
     judge.row(wire.post(CN, body), Expected(413, "too_large", "too_large"))
 
 
-def test_c07_a_form_in_the_query_is_no_body(judge: Judge) -> None:
+def test_c07_form_in_the_query_is_no_body(judge: Judge) -> None:
     judge.row(wire.post(f"{CN}?{plain(judge.signer).decode()}", b""), MALFORMED)
 
 
-def test_c07_the_query_is_never_read(judge: Judge) -> None:
+def test_c07_query_is_ignored(judge: Judge) -> None:
     body = plain(judge.signer)
     judge.server.mark()
     judge.row(wire.post(f"{CN}?total_amount=9&sign_type=MD5", body), OK)
@@ -114,11 +114,11 @@ ACCEPTED: dict[str, Callable[[Signer], bytes]] = {
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_whatever_was_signed_is_taken(judge: Judge, name: str) -> None:
+def test_signed_form_is_accepted(judge: Judge, name: str) -> None:
     judge.row(wire.post(CN, ACCEPTED[name](judge.signer)), OK)
 
 
-def test_c14_the_order_on_the_wire_means_nothing(judge: Judge) -> None:
+def test_c14_parameter_order_does_not_matter(judge: Judge) -> None:
     shuffling = random.Random(14)
     params = list(judge.signer.cn(merchant.payment()).items())
     judge.server.mark()

@@ -184,7 +184,7 @@ def look_everywhere(house: House) -> None:
     house.command("config", "show", ALIPAY_NOTIFY_ADMIN_TOKEN_FILE=TOKEN[:4])
 
 
-def test_l02_no_secret_is_in_anything_that_the_engine_says_or_keeps(house: House) -> None:
+def test_l02_no_secret_is_in_any_output_or_file_of_the_engine(house: House) -> None:
     provoke(house)
     break_the_key_file(house)
     look_everywhere(house)
@@ -200,7 +200,7 @@ def test_l02_no_secret_is_in_anything_that_the_engine_says_or_keeps(house: House
     assert "Traceback" not in house.said["log"]
 
 
-def test_l10_neither_the_process_list_nor_its_environment_nor_a_core_has_a_secret(house: House) -> None:
+def test_l10_no_secret_is_in_process_list_environment_or_core_dump(house: House) -> None:
     process = Path("/proc") / str(house.engine.pid)
     for name in ("cmdline", "environ"):
         text = (process / name).read_bytes().decode("latin-1")
@@ -221,7 +221,7 @@ HOSTILE = (
 )
 
 
-def test_l09_a_strangers_text_is_text_on_the_console_and_in_every_command(house: House) -> None:
+def test_l09_hostile_text_stays_text_on_the_console_and_in_commands(house: House) -> None:
     for number in HOSTILE:
         for params in (
             merchant.payment(out_trade_no=number, subject=number),
@@ -247,7 +247,7 @@ def test_l09_a_strangers_text_is_text_on_the_console_and_in_every_command(house:
         assert row["order"] in house.command("held", "show", row["id"]).stdout
 
 
-def test_l09_nothing_is_ever_a_table_that_a_spreadsheet_would_calculate(house: House) -> None:
+def test_l09_no_output_is_a_table_that_a_spreadsheet_evaluates(house: House) -> None:
     """There is no CSV: what a spreadsheet takes for a formula never reaches one from here."""
     number = HOSTILE[2]
     assert house.post(CN, encode(house.signer.cn(merchant.payment(out_trade_no=number)))) == 200

@@ -63,7 +63,7 @@ SIGNS["S07-ending"] = (other_ending, BAD)
 
 
 @pytest.mark.parametrize("name", SIGNS)
-def test_a_signature_has_one_spelling(judge: Judge, name: str) -> None:
+def test_signature_has_one_spelling(judge: Judge, name: str) -> None:
     change, expected = SIGNS[name]
     params = judge.signer.cn(merchant.payment())
     while name == "S07-url" and not {"+", "/"} & set(params["sign"]):
@@ -72,13 +72,13 @@ def test_a_signature_has_one_spelling(judge: Judge, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["S02-empty", "S02-blank", "S02-null", "S03", "S04", "S05-junk", "S07-appended"])
-def test_an_md5_digest_has_one_spelling(judge: Judge, name: str) -> None:
+def test_md5_digest_has_one_spelling(judge: Judge, name: str) -> None:
     change, expected = SIGNS[name]
     params = judge.signer.web(merchant.mapi_payment())
     judge.row(wire.post(MD5, encode(params | {"sign": change(params["sign"])})), expected)
 
 
-def test_s34_an_md5_digest_in_capitals_is_another_text(judge: Judge) -> None:
+def test_s34_md5_digest_in_capitals_is_refused(judge: Judge) -> None:
     params = judge.signer.web(merchant.mapi_payment())
     judge.row(wire.post(MD5, encode(params | {"sign": params["sign"].upper()})), BAD)
 
@@ -92,11 +92,11 @@ def test_every_algorithm_verifies_what_it_should(judge: Judge) -> None:
     judge.row(wire.post(CN, encode(judge.signer.cn(merchant.refund()))), OK)
 
 
-def test_s01_no_sign_at_all(judge: Judge) -> None:
+def test_s01_missing_sign_is_refused(judge: Judge) -> None:
     judge.row(wire.post(CN, encode(merchant.payment() | {"sign_type": "RSA2"})), MISSING)
 
 
-def test_s09_a_signature_of_a_mebibyte_never_meets_cryptography(judge: Judge) -> None:
+def test_s09_signature_of_a_mebibyte_never_reaches_cryptography(judge: Judge) -> None:
     params = judge.signer.cn(merchant.payment()) | {"sign": "A" * (1 << 20)}
     judge.row(wire.post(CN, encode(params)), Expected(413, "too_large", "too_large"))
 
@@ -107,7 +107,7 @@ def retyped(params: Params, sign_type: str | None) -> bytes:
 
 
 @pytest.mark.parametrize("sign_type", [None, "", "rsa2", "RSA2 ", "none", "HS256", "RSA", "MD5", "RSA256", "RSA2\0"])
-def test_s10_s17_the_algorithm_is_pinned_by_the_account(judge: Judge, sign_type: str | None) -> None:
+def test_s10_s17_account_pins_the_algorithm(judge: Judge, sign_type: str | None) -> None:
     judge.row(wire.post(CN, retyped(judge.signer.cn(merchant.payment()), sign_type)), UNSUPPORTED)
 
 
@@ -125,19 +125,19 @@ def rsa_signed(signer: Signer, algorithm: hashes.HashAlgorithm, sign_type: str) 
     return encode(params | {"sign_type": sign_type, "sign": sign})
 
 
-def test_s14_a_valid_sha1_signature_is_no_rsa2(judge: Judge) -> None:
+def test_s14_valid_sha1_signature_is_no_rsa2(judge: Judge) -> None:
     judge.row(wire.post(CN, rsa_signed(judge.signer, hashes.SHA1(), "RSA")), UNSUPPORTED)
     judge.row(wire.post(CN, rsa_signed(judge.signer, hashes.SHA1(), "RSA2")), BAD)
     judge.row(wire.post(CN, rsa_signed(judge.signer, hashes.SHA512(), "RSA2")), BAD)
 
 
-def test_s16_a_sha256_signature_is_no_rsa(judge: Judge) -> None:
+def test_s16_sha256_signature_is_no_rsa(judge: Judge) -> None:
     params = merchant.mapi_payment()
     sign = alipay.rsa_signature(merchant.text_of(params), judge.signer.keys.sg, hashes.SHA256())
     judge.row(wire.post(SG, encode(params | {"sign_type": "RSA", "sign": sign})), BAD)
 
 
-def test_another_padding_is_a_bad_signature(judge: Judge) -> None:
+def test_other_padding_is_a_bad_signature(judge: Judge) -> None:
     params = merchant.payment()
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH)
     raw = judge.signer.keys.cn.sign(merchant.text_of(params), pss, hashes.SHA256())
@@ -156,7 +156,7 @@ SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 @pytest.mark.parametrize("kind", ["exact", "short-padding", "trailing", "no-null", "block-type-2"])
-def test_s20_pkcs1_is_read_to_the_letter(judge: Judge, kind: str) -> None:
+def test_s20_pkcs1_padding_is_checked_to_the_letter(judge: Judge, kind: str) -> None:
     params = merchant.payment()
     info = SHA256_PREFIX + hashlib.sha256(merchant.text_of(params)).digest()
     no_null = bytes.fromhex("302f300b0609608648016503040201") + info[17:]
@@ -181,7 +181,7 @@ def der(*numbers: int, long_form: bool = False) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["r=0", "s=0", "r=q", "negative", "long-form", "trailing", "padded", "raw"])
-def test_s18_a_dsa_signature_is_two_numbers_in_range_in_der(judge: Judge, kind: str) -> None:
+def test_s18_dsa_signature_is_two_numbers_in_range_in_der(judge: Judge, kind: str) -> None:
     params = judge.signer.dsa(merchant.mapi_payment())
     raw = base64.b64decode(params["sign"])
     r, s = decode_dss_signature(raw)
@@ -209,30 +209,30 @@ def test_s19_another_dsa_signature_of_the_same_text_is_valid_too(judge: Judge) -
     judge.row(wire.post(DSA, encode(second)), OK)
 
 
-def test_s23_the_signature_of_another_notification(judge: Judge) -> None:
+def test_s23_signature_of_another_notification_is_refused(judge: Judge) -> None:
     other = judge.signer.cn(merchant.payment())["sign"]
     judge.row(wire.post(CN, encode(judge.signer.cn(merchant.payment()) | {"sign": other})), BAD)
 
 
-def test_s25_the_form_of_another_shop(judge: Judge) -> None:
+def test_s25_form_of_another_shop_is_refused(judge: Judge) -> None:
     body = encode(judge.signer.sg(merchant.mapi_payment()))
     judge.row(wire.post("/notify/shop-gbk", body), BAD)
     judge.row(wire.post("/notify/shop-sg-two", body), NOT_OURS)
 
 
-def test_s26_an_unknown_app_is_not_ours_and_chooses_no_key(judge: Judge) -> None:
+def test_s26_unknown_app_is_not_ours_and_selects_no_key(judge: Judge) -> None:
     params = merchant.payment(app_id="2021999999999999", auth_app_id="2021999999999999")
     judge.row(wire.post(CN, encode(judge.signer.cn(params))), NOT_OURS)
     judge.row(wire.post(CN, encode(judge.signer.cn(params, key=judge.signer.keys.stranger))), BAD)
 
 
-def test_s27_an_unknown_account_has_no_keys_to_try(judge: Judge) -> None:
+def test_s27_unknown_account_has_no_keys(judge: Judge) -> None:
     judge.row(
         wire.post("/notify/shop-zz", encode(judge.signer.cn(merchant.payment()))), Expected(404, "unknown_account")
     )
 
 
-def test_s28_an_unknown_certificate_is_not_fetched(judge: Judge) -> None:
+def test_s28_unknown_certificate_is_not_fetched(judge: Judge) -> None:
     params = merchant.payment(alipay_cert_sn="0123456789abcdef0123456789abcdef")
     judge.row(wire.post(CERT, encode(judge.signer.cn(params, key=judge.signer.keys.cert))), UNKNOWN_KEY)
 
@@ -249,16 +249,16 @@ BUSINESS: dict[str, Callable[[Signer], bytes]] = {
 
 
 @pytest.mark.parametrize("name", BUSINESS)
-def test_authentic_but_for_somebody_else(judge: Judge, name: str) -> None:
+def test_authentic_notification_for_another_merchant_is_refused(judge: Judge, name: str) -> None:
     judge.row(wire.post(CN, BUSINESS[name](judge.signer)), NOT_OURS)
 
 
-def test_b06_mapi_without_a_payee_and_without_anybody_to_vouch(judge: Judge) -> None:
+def test_b06_mapi_form_without_payee_and_confirmation_is_refused(judge: Judge) -> None:
     params = {name: value for name, value in merchant.mapi_payment().items() if name != "seller_id"}
     judge.row(wire.post(SG, encode(judge.signer.sg(params))), NOT_OURS)
 
 
-def test_b26_a_sandbox_key_is_a_stranger_in_production(judge: Judge) -> None:
+def test_b26_sandbox_key_is_unknown_in_production(judge: Judge) -> None:
     judge.row(wire.post(CN, encode(judge.signer.cn(merchant.payment(), key=judge.signer.keys.stranger))), BAD)
 
 
@@ -273,7 +273,7 @@ SWITCHES = {
 }
 
 
-def test_h6_x08_no_switch_of_the_environment_turns_verification_off(judge_of: Callable[..., Judge]) -> None:
+def test_h6_x08_no_environment_variable_turns_verification_off(judge_of: Callable[..., Judge]) -> None:
     """There is none to arm: the program knows no such name, and the faults of the other suites are not in it."""
     judge = judge_of(**SWITCHES)
     judge.row(wire.post(CN, encode(judge.signer.cn(merchant.payment()))), OK)

@@ -89,7 +89,7 @@ def start(directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_it_does_not_start_and_says_which_account_is_at_fault(directory: Path, signer: Signer, name: str) -> None:
+def test_faulty_account_prevents_the_start_and_is_named(directory: Path, signer: Signer, name: str) -> None:
     account, change = FAULTS[name]
     change(directory, signer.keys)
     secrets = [line for file in directory.iterdir() if file.suffix in (".pem", ".txt") for line in shown(file)]

@@ -17,12 +17,12 @@ def text(cents: int) -> str:
     return f"{cents // 100}.{cents % 100:02}"
 
 
-def test_floats_would_get_it_wrong() -> None:
+def test_floats_would_be_wrong() -> None:
     """A control: the case is one that tells exact sums from others."""
     assert sum(minor(number) / 100 for number in range(REFUNDS)) != 15_000.0
 
 
-def test_b12_a_hundred_thousand_refunds_of_one_order_that_tell_the_sum_so_far() -> None:
+def test_b12_hundred_thousand_running_totals_add_up_exactly() -> None:
     world = World(facts.account("openapi"))
     world.deliver(facts.notification(facts.form("paid", "TRADE_SUCCESS", PRICE), world.account))
     so_far, told = 0, []
@@ -36,7 +36,7 @@ def test_b12_a_hundred_thousand_refunds_of_one_order_that_tell_the_sum_so_far() 
     assert world.order().version == REFUNDS + 1
 
 
-def test_b12_a_hundred_thousand_refunds_that_are_named_one_by_one() -> None:
+def test_b12_hundred_thousand_single_refunds_add_up_exactly() -> None:
     """Of five thousand orders, twenty each, as many in one notification as its longest value has room for."""
     world, orders = World(facts.account("mapi")), range(5000)
     for number in orders:

@@ -68,13 +68,13 @@ OUR_REFUSALS = {"T04-gzip"}
 
 
 @pytest.mark.parametrize("name", FRAMINGS)
-def test_what_is_no_plain_http_is_refused(judge: Judge, name: str) -> None:
+def test_request_that_is_no_plain_http_is_refused(judge: Judge, name: str) -> None:
     expected = Expected(400, "malformed", "malformed") if name in OUR_REFUSALS else P400
     judge.row(FRAMINGS[name](payment(judge.signer)), expected, within_s=3.0)
 
 
 @pytest.mark.parametrize("name", ["T07", "T07-size", "T08-many"])
-def test_a_body_that_breaks_in_a_later_segment_is_refused_at_once(judge: Judge, name: str) -> None:
+def test_body_broken_in_a_later_segment_is_refused_at_once(judge: Judge, name: str) -> None:
     before = judge.server.mark()
     head, end, rest = FRAMINGS[name](payment(judge.signer)).partition(b"\r\n\r\n")
     with wire.connect(judge.port) as opened:
@@ -87,7 +87,7 @@ def test_a_body_that_breaks_in_a_later_segment_is_refused_at_once(judge: Judge, 
     judge.judge(answer, P400, before)
 
 
-def test_t08_a_request_in_a_trailer_stays_a_trailer(judge: Judge) -> None:
+def test_t08_request_in_a_trailer_is_no_second_request(judge: Judge) -> None:
     """The trailer is refused or ignored; never is it a second request."""
     judge.server.mark()
     body = merchant.encode(judge.signer.cn(merchant.payment(out_trade_no="T08")))
@@ -103,7 +103,7 @@ def test_t08_a_request_in_a_trailer_stays_a_trailer(judge: Judge) -> None:
     judge.canary()
 
 
-def test_bytes_behind_a_body_are_the_next_request_and_nothing_else(judge: Judge) -> None:
+def test_bytes_after_a_body_are_the_next_request(judge: Judge) -> None:
     body = payment(judge.signer)
     with wire.connect(judge.port) as opened:
         opened.sendall(wire.post(PATH, body) + wire.post(PATH, b"") + wire.post(PATH, body))
@@ -113,7 +113,7 @@ def test_bytes_behind_a_body_are_the_next_request_and_nothing_else(judge: Judge)
 
 
 @pytest.mark.parametrize("upgrade", ["websocket", "h2c", "tls"])
-def test_an_upgrade_that_is_asked_for_changes_nothing(judge: Judge, upgrade: str) -> None:
+def test_upgrade_request_changes_nothing(judge: Judge, upgrade: str) -> None:
     headers = {"Connection": "Upgrade", "Upgrade": upgrade}
     judge.row(wire.post(PATH, payment(judge.signer), headers=headers), OK)
 
@@ -133,7 +133,7 @@ def test_no_header_switches_verification_off(judge: Judge, header: str) -> None:
     judge.row(wire.post(PATH, forged, headers={header: "127.0.0.1"}), BAD_SIGNATURE)
 
 
-def test_t12_an_absolute_target_is_refused(judge: Judge) -> None:
+def test_t12_absolute_target_is_refused(judge: Judge) -> None:
     judge.row(wire.post("http://evil.example" + PATH, payment(judge.signer)), Expected(400, "malformed"))
 
 
@@ -142,7 +142,7 @@ def test_t16_only_post_is_allowed(judge: Judge, method: str) -> None:
     judge.row(wire.post(PATH, b"", method=method), Expected(405, "unsupported", "method"))
 
 
-def test_t16_head_is_told_the_same_without_a_body(judge: Judge) -> None:
+def test_t16_head_gets_the_same_answer_without_a_body(judge: Judge) -> None:
     with wire.connect(judge.port) as opened:
         opened.sendall(f"HEAD {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         raw, is_closed = wire.drain(opened, within_s=2.0)
@@ -184,14 +184,14 @@ def test_l07_the_public_port_serves_nothing_else(judge: Judge, path: str) -> Non
     judge.row(wire.post(path, b"", method="GET"), NOWHERE)
 
 
-def test_t21_ten_gigabytes_are_refused_before_they_are_asked_for(judge: Judge) -> None:
+def test_t21_ten_gigabytes_are_refused_before_continue_is_sent(judge: Judge) -> None:
     request = wire.post(PATH, b"", headers={"Expect": "100-continue"}, length=10 * 1024**3)
     answer = judge.row(request, Expected(413, "too_large", "too_large"))
     assert answer.seconds < 0.5
     assert b"100 Continue" not in answer.raw
 
 
-def test_t21_a_sender_that_waits_for_leave_gets_it(judge: Judge) -> None:
+def test_t21_sender_that_expects_continue_gets_it(judge: Judge) -> None:
     before = judge.server.mark()
     body = payment(judge.signer)
     with wire.connect(judge.port) as opened:
@@ -207,13 +207,13 @@ def test_t22_ten_gigabytes_are_refused_at_once(judge: Judge) -> None:
     assert answer.seconds < 0.5
 
 
-def test_t24_a_body_that_stops_is_not_waited_for_long(judge: Judge) -> None:
+def test_t24_stalled_body_times_out(judge: Judge) -> None:
     answer = judge.row(wire.post(PATH, b"a=b", length=100), Expected(408, "too_slow", "too_slow"))
     assert answer.seconds < 3.5
     assert answer.is_closed
 
 
-def test_t24_a_body_at_one_byte_a_second_is_not_waited_for_longer(judge: Judge) -> None:
+def test_t24_body_at_one_byte_a_second_times_out(judge: Judge) -> None:
     before = judge.server.mark()
     with wire.connect(judge.port) as opened:
         began = time.monotonic()
@@ -226,7 +226,7 @@ def test_t24_a_body_at_one_byte_a_second_is_not_waited_for_longer(judge: Judge) 
     judge.judge(answer, Expected(408, "too_slow", "too_slow"), before)
 
 
-def test_t23_a_header_at_one_byte_a_second_is_ended(judge_of: Callable[..., Judge]) -> None:
+def test_t23_header_at_one_byte_a_second_times_out(judge_of: Callable[..., Judge]) -> None:
     judge = judge_of(ALIPAY_NOTIFY_EXPOSED="true")
     with wire.connect(judge.port) as opened:
         began = time.monotonic()
@@ -244,7 +244,7 @@ def test_t23_a_header_at_one_byte_a_second_is_ended(judge_of: Callable[..., Judg
     judge.canary()
 
 
-def test_t25_a_sender_that_closes_its_half_leaves_at_most_one_record(judge: Judge) -> None:
+def test_t25_half_closed_connection_leaves_at_most_one_record(judge: Judge) -> None:
     before = judge.server.mark()
     answer = wire.send(judge.port, wire.post(PATH, payment(judge.signer)), close_half=True, within_s=2.0)
     assert answer.status in (0, 200)
@@ -258,7 +258,7 @@ def test_t25_a_sender_that_closes_its_half_leaves_at_most_one_record(judge: Judg
     judge.canary()
 
 
-def test_a_sender_that_leaves_in_the_middle_is_counted_as_gone(judge: Judge) -> None:
+def test_sender_that_disconnects_in_the_middle_is_counted_as_gone(judge: Judge) -> None:
     before = judge.server.mark()
     with wire.connect(judge.port) as opened:
         opened.sendall(wire.post(PATH, b"a=b", length=100))
@@ -283,7 +283,7 @@ def test_http_1_0_is_answered_and_closed(judge: Judge) -> None:
     assert is_closed
 
 
-def test_a_connection_is_kept_between_notifications(judge: Judge) -> None:
+def test_connection_is_kept_between_notifications(judge: Judge) -> None:
     with wire.connect(judge.port) as opened:
         for _ in range(3):
             opened.sendall(wire.post(PATH, payment(judge.signer)))

@@ -62,7 +62,7 @@ async def seen(store: AnyStore, account: Account) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", HISTORIES)
-async def test_a_store_ends_where_the_model_says(name: str, seed: int, engine: Engine, time: Time) -> None:
+async def test_store_ends_in_the_state_of_the_model(name: str, seed: int, engine: Engine, time: Time) -> None:
     history, chance = HISTORIES[name], random.Random(f"{name} {seed}")
     account = facts.account(history.family, ("any", "registered")[seed % 2])
     registered = history.registered if history.registered is not None or seed % 2 == 0 else {}

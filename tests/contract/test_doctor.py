@@ -47,7 +47,7 @@ async def schema(postgres_dsn: str) -> AsyncIterator[str]:
     await connection.close()
 
 
-async def test_missing_topics_are_wrong_and_what_to_do_is_told(kafka: str, prefix: str) -> None:
+async def test_missing_topics_are_wrong_with_the_command_that_creates_them(kafka: str, prefix: str) -> None:
     found = await findings(kafka=kafka, topic_prefix=prefix, development="1")
     assert found["Kafka"].state is FindingState.OK
     assert found["topics"].state is FindingState.WRONG
@@ -55,7 +55,7 @@ async def test_missing_topics_are_wrong_and_what_to_do_is_told(kafka: str, prefi
     assert "alipay-notify topics apply" in found["topics"].advice
 
 
-async def test_topics_are_well_or_worth_a_note_or_too_weak(kafka: str, prefix: str) -> None:
+async def test_topics_are_good_noted_or_too_weak(kafka: str, prefix: str) -> None:
     wanted = topics.wanted(prefix=prefix, development=True)
     async with kafka_admin.connected({"bootstrap_servers": kafka}) as admin:
         await topic_diff.apply(admin, topic_diff.between(wanted, {}))
@@ -70,7 +70,7 @@ async def test_topics_are_well_or_worth_a_note_or_too_weak(kafka: str, prefix: s
         assert (noted.state, noted.advice) == (FindingState.NOTE, doctor.PLAN)
 
 
-async def test_a_schema_is_missing_until_it_is_made(schema: str) -> None:
+async def test_schema_is_missing_until_it_is_created(schema: str) -> None:
     found = await findings(postgres=schema)
     assert found["PostgreSQL"].state is FindingState.OK
     assert "fsync, full_page_writes and synchronous_commit are on" in found["PostgreSQL"].detail
@@ -79,14 +79,14 @@ async def test_a_schema_is_missing_until_it_is_made(schema: str) -> None:
     assert (await findings(postgres=schema))["schema"].state is FindingState.OK
 
 
-async def test_a_server_that_does_not_keep_what_it_commits_is_wrong(schema: str) -> None:
+async def test_server_that_may_lose_commits_is_wrong(schema: str) -> None:
     found = await findings(postgres=f"{schema}&synchronous_commit=off")
     assert found["PostgreSQL"].state is FindingState.WRONG
     assert "synchronous_commit is off" in found["PostgreSQL"].detail
 
 
 @pytest.mark.parametrize(("policy", "state"), [("noeviction", FindingState.OK), ("allkeys-lru", FindingState.NOTE)])
-async def test_a_redis_that_evicts_is_noted(redis_url: str, policy: str, state: FindingState) -> None:
+async def test_evicting_redis_is_noted(redis_url: str, policy: str, state: FindingState) -> None:
     client = Redis.from_url(redis_url)
     before = str((await client.config_get("maxmemory-policy"))["maxmemory-policy"])
     await client.config_set("maxmemory-policy", policy)
@@ -99,20 +99,20 @@ async def test_a_redis_that_evicts_is_noted(redis_url: str, policy: str, state: 
     assert (found["Redis eviction"].state, found["Redis eviction"].detail) == (state, policy)
 
 
-async def test_servers_that_are_gone_are_each_told_with_what_to_do() -> None:
+async def test_each_unreachable_server_is_reported_with_its_remedy() -> None:
     found = await findings(kafka=NOWHERE, redis=f"redis://{NOWHERE}/0", postgres=f"postgresql://a@{NOWHERE}/b")
     assert set(found) == {"Kafka", "PostgreSQL", "Redis"}
     assert all(finding.state is FindingState.WRONG and finding.advice for finding in found.values())
 
 
-async def test_an_address_that_is_none_is_told_and_the_others_are_looked_at(tmp_path: Path) -> None:
+async def test_invalid_address_is_reported_and_the_others_are_checked(tmp_path: Path) -> None:
     found = await findings(kafka=NOWHERE, redis="rudis://a", postgres_file=str(tmp_path / "none"))
     assert "does not begin with redis://" in found["Redis"].detail
     assert "cannot be read" in found["PostgreSQL"].detail
     assert "no broker accepts a connection" in found["Kafka"].detail
 
 
-async def test_a_redis_that_is_left_out_is_no_fault() -> None:
+async def test_missing_redis_setting_is_no_fault() -> None:
     assert (await findings(kafka=NOWHERE))["Redis"].state is FindingState.OK
 
 
@@ -125,7 +125,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_command_looks_at_a_cluster_where_one_is_named(elsewhere: Path, redis_url: str) -> None:
+def test_command_checks_the_configured_cluster(elsewhere: Path, redis_url: str) -> None:
     def names(*arguments: str) -> list[str]:
         result = CliRunner().invoke(application(), ["doctor", "--output", "json", *arguments])
         assert result.exit_code == 3  # there are no accounts
@@ -135,7 +135,7 @@ def test_the_command_looks_at_a_cluster_where_one_is_named(elsewhere: Path, redi
     assert {"Redis", "Redis eviction"} <= {*names("--redis", redis_url)}
 
 
-def test_a_fault_of_the_settings_is_told_once(elsewhere: Path) -> None:
+def test_wrong_setting_is_reported_once(elsewhere: Path) -> None:
     environ = told(kafka=NOWHERE, port="none", topic_prefix="A_b")
     result = CliRunner().invoke(application(), ["doctor", "--output", "json"], env=environ)
     details = [finding["detail"] for finding in json.loads(result.stdout)["findings"]]

@@ -160,7 +160,7 @@ DOORS = [{"mechanism": mechanism} for mechanism in MECHANISMS] + [{"certificate_
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: next(iter(door.values())))
-async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, str]) -> None:
+async def test_every_client_of_ours_authenticates(secured: Secured, door: dict[str, str]) -> None:
     """Those of topics, of the receiver, of the worker (a group's member, and a producer), and of a load's check."""
     told = connection(secured, **door)
     prefix = f"t{secrets.token_hex(6)}"
@@ -210,7 +210,7 @@ async def test_every_client_of_ours_gets_in(secured: Secured, door: dict[str, st
 )
 # Connections that the library drops without closing them.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_who_does_not_get_in_is_told_why(secured: Secured, door: dict[str, Any], said: str) -> None:
+async def test_rejected_client_is_given_the_reason(secured: Secured, door: dict[str, Any], said: str) -> None:
     changes = {name: secured.papers / value if name.endswith("_file") else value for name, value in door.items()}
     with pytest.raises(NotSeen, match=said):
         async with kafka_admin.connected(connection(secured, **changes), within_s=5.0) as admin:

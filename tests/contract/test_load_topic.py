@@ -54,7 +54,7 @@ async def read(feed: topic.TopicFeed, count: int) -> list[SeenEvent]:
     return found
 
 
-async def test_all_since_the_mark_is_read_copies_too_and_nothing_before_it(kafka: str, events: Topic) -> None:
+async def test_reads_all_events_since_the_mark_with_copies(kafka: str, events: Topic) -> None:
     async with events.log() as log:
         await append(log, structs.replace(FIRST, order="before"), partition=1)
         mark = await topic.mark({"bootstrap_servers": kafka}, events.name)
@@ -68,7 +68,7 @@ async def test_all_since_the_mark_is_read_copies_too_and_nothing_before_it(kafka
     assert {event.order for event in found} == {FIRST.order, "other"}
 
 
-async def test_a_value_that_is_no_event_cannot_be_passed_over(kafka: str, events: Topic) -> None:
+async def test_value_that_is_no_event_is_an_error(kafka: str, events: Topic) -> None:
     mark = await topic.mark({"bootstrap_servers": kafka}, events.name)
     async with events.log() as log:
         await log.append(Record(key=b"k", value=b"{}", headers=()), partition=0)
@@ -77,7 +77,7 @@ async def test_a_value_that_is_no_event_cannot_be_passed_over(kafka: str, events
             await read(feed, 1)
 
 
-async def test_a_topic_that_is_not_there_or_a_cluster_that_is_away_is_said(kafka: str) -> None:
+async def test_missing_topic_and_unreachable_cluster_are_reported(kafka: str) -> None:
     with pytest.raises(UnreadableAnswer, match=r"no topic nowhere\.v1"):
         await topic.mark({"bootstrap_servers": kafka}, "nowhere.v1")
     with pytest.raises(UnreadableAnswer, match=r"127\.0\.0\.1:1"):

@@ -33,7 +33,7 @@ async def drained(source: Source, count: int) -> list[LogRecord]:
     return found
 
 
-async def test_a_record_comes_back_byte_by_byte(engine: LogEngine) -> None:
+async def test_record_is_read_as_it_was_appended(engine: LogEngine) -> None:
     record = Record(
         b"shop-sg:\xff\x00", b"\x00\xff" * 100, (("account", b"shop-sg"), ("path", b"/\xfe"), ("path", b""))
     )
@@ -43,7 +43,7 @@ async def test_a_record_comes_back_byte_by_byte(engine: LogEngine) -> None:
     assert found.record == record
 
 
-async def test_an_appended_record_outlives_its_process(engine: LogEngine) -> None:
+async def test_appended_record_survives_a_restart(engine: LogEngine) -> None:
     records = [log_records.record(f"N{number}") for number in range(5)]
     async with engine.log() as log:
         for record in records:
@@ -53,7 +53,7 @@ async def test_an_appended_record_outlives_its_process(engine: LogEngine) -> Non
     assert sorted(found, key=lambda record: record.key) == records
 
 
-async def test_records_of_one_key_come_in_the_order_of_their_appends(engine: LogEngine) -> None:
+async def test_records_of_one_key_keep_their_order(engine: LogEngine) -> None:
     async with engine.log() as log, engine.source() as source:
         for number in range(20):
             await log.append(log_records.record("N1", id_=str(number)))
@@ -62,7 +62,7 @@ async def test_records_of_one_key_come_in_the_order_of_their_appends(engine: Log
     assert [logged.position for logged in found] == sorted({logged.position for logged in found})
 
 
-async def test_appends_at_once_are_all_there_and_each_once(engine: LogEngine) -> None:
+async def test_concurrent_appends_are_each_there_once(engine: LogEngine) -> None:
     records = [log_records.record(f"N{number}") for number in range(300)]
     async with engine.log() as log, engine.source() as source:
         await asyncio.gather(*(log.append(record) for record in records))
@@ -72,14 +72,14 @@ async def test_appends_at_once_are_all_there_and_each_once(engine: LogEngine) ->
     assert len({logged.position for logged in found}) == 300
 
 
-async def test_a_poll_takes_no_more_than_it_is_asked_for(engine: LogEngine) -> None:
+async def test_poll_returns_at_most_the_wanted_number(engine: LogEngine) -> None:
     async with engine.log() as log, engine.source() as source:
         await asyncio.gather(*(log.append(log_records.record(f"N{number}")) for number in range(30)))
         assert len(await source.poll(7)) <= 7
         assert len(await drained(source, 20)) == 20
 
 
-async def test_what_was_polled_and_not_committed_comes_again(engine: LogEngine) -> None:
+async def test_uncommitted_records_are_redelivered(engine: LogEngine) -> None:
     async with engine.log() as log:
         for number in range(4):
             await log.append(log_records.record("N1", id_=str(number)))
@@ -90,6 +90,6 @@ async def test_what_was_polled_and_not_committed_comes_again(engine: LogEngine) 
             assert await drained(source, 2) == first[2:]
 
 
-async def test_an_empty_log_answers_with_nothing_after_a_while(engine: LogEngine) -> None:
+async def test_poll_of_an_empty_log_returns_nothing_in_time(engine: LogEngine) -> None:
     async with engine.log(), engine.source() as source:
         assert await asyncio.wait_for(source.poll(10), 5) == ()

@@ -52,23 +52,21 @@ async def replayed(topic: Topic, store: PostgresOrderStore, *, rate: float = 10_
         return await replay.replay(stretch, found, process, rate=rate, advanced=steps.append), steps
 
 
-async def test_what_has_no_disposition_is_counted_before_anything_is_done(
-    topic: Topic, store: PostgresOrderStore
-) -> None:
+async def test_records_without_disposition_are_counted_first(topic: Topic, store: PostgresOrderStore) -> None:
     found = await spans(topic, store)
     assert sum(span.records for span in found) == ORDERS
     assert sum(span.unsettled for span in found) == ORDERS
     assert await store.recent(1) == []
 
 
-async def test_a_store_that_has_lost_everything_has_it_again(topic: Topic, store: PostgresOrderStore) -> None:
+async def test_replay_restores_an_emptied_store(topic: Topic, store: PostgresOrderStore) -> None:
     done, steps = await replayed(topic, store)
     assert done == sum(steps) == ORDERS
     assert len(await store.recent(100)) == ORDERS
     assert sum(span.unsettled for span in await spans(topic, store)) == 0
 
 
-async def test_what_is_settled_is_left_alone(topic: Topic, store: PostgresOrderStore) -> None:
+async def test_processed_records_stay_as_they_are(topic: Topic, store: PostgresOrderStore) -> None:
     await replayed(topic, store)
     before = await store.newest_event()
     done, _ = await replayed(topic, store)
@@ -77,7 +75,7 @@ async def test_what_is_settled_is_left_alone(topic: Topic, store: PostgresOrderS
     assert {page.order.version for page in await store.recent(100) if page.order} == {1}
 
 
-async def test_only_the_stretch_between_the_two_moments_is_meant(topic: Topic, store: PostgresOrderStore) -> None:
+async def test_only_records_between_the_two_times_are_replayed(topic: Topic, store: PostgresOrderStore) -> None:
     middle = now_ms() + 1
     time.sleep(0.01)  # noqa: ASYNC251 - the clock of the records, not ours to wait for otherwise
     async with topic.log() as log:
@@ -87,7 +85,7 @@ async def test_only_the_stretch_between_the_two_moments_is_meant(topic: Topic, s
     assert await spans(topic, store, from_ms=now_ms() + 60_000) == []
 
 
-async def test_a_stretch_that_would_leave_a_gap_below_it_is_refused(topic: Topic, store: PostgresOrderStore) -> None:
+async def test_range_that_leaves_a_gap_below_it_is_refused(topic: Topic, store: PostgresOrderStore) -> None:
     """The highest settled offset is where workers take the store to be: below it nobody looks any more."""
     middle = now_ms() + 1
     time.sleep(0.01)  # noqa: ASYNC251 - as above
@@ -104,20 +102,20 @@ async def test_a_stretch_that_would_leave_a_gap_below_it_is_refused(topic: Topic
     assert settled.before == 0
 
 
-async def test_it_keeps_its_pace(topic: Topic, store: PostgresOrderStore) -> None:
+async def test_replay_keeps_its_rate(topic: Topic, store: PostgresOrderStore) -> None:
     began = time.monotonic()
     await replayed(topic, store, rate=20)
     # A second's worth may go at once, and who is late does not catch up.
     assert time.monotonic() - began >= (ORDERS - 20) / 20
 
 
-async def test_a_topic_that_is_not_there_is_named(kafka: str) -> None:
+async def test_missing_topic_is_named(kafka: str) -> None:
     with pytest.raises(InfrastructureDown, match="there is no topic nowhere"):
         async with replay.log_reader({"bootstrap_servers": kafka}, "nowhere"):
             pass
 
 
-async def test_brokers_that_do_not_answer_are_told_of() -> None:
+async def test_silent_brokers_are_reported() -> None:
     with pytest.raises(InfrastructureDown, match="Kafka"):
         async with replay.log_reader({"bootstrap_servers": "127.0.0.1:1"}, "any"):
             pass

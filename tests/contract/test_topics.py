@@ -46,7 +46,7 @@ async def made(admin: KafkaAdmin, topic: TopicSpec) -> None:
     await admin.until(topic.name, lambda found: found.partitions == topic.partitions)
 
 
-async def test_a_topic_is_found_with_what_is_in_force_wherever_it_was_set(admin: KafkaAdmin, topic: TopicSpec) -> None:
+async def test_topic_is_read_with_its_effective_settings(admin: KafkaAdmin, topic: TopicSpec) -> None:
     await made(admin, topic)
     found = (await admin.found([topic.name]))[topic.name]
     assert (found.partitions, found.replicas) == (12, 1)
@@ -54,14 +54,12 @@ async def test_a_topic_is_found_with_what_is_in_force_wherever_it_was_set(admin:
     assert found.config["segment.bytes"] == "1073741824"  # nobody set that: a broker's default
 
 
-async def test_asking_for_a_topic_that_is_not_there_does_not_make_it(admin: KafkaAdmin, topic: TopicSpec) -> None:
+async def test_looking_for_a_missing_topic_does_not_create_it(admin: KafkaAdmin, topic: TopicSpec) -> None:
     for _ in range(2):
         assert await admin.found([topic.name]) == {}
 
 
-async def test_what_was_created_differs_no_more_and_creating_it_again_is_no_error(
-    admin: KafkaAdmin, wanted: tuple[TopicSpec, ...]
-) -> None:
+async def test_creating_an_existing_topic_is_no_error(admin: KafkaAdmin, wanted: tuple[TopicSpec, ...]) -> None:
     names = [topic.name for topic in wanted]
     told = await topic_diff.apply(admin, topic_diff.between(wanted, {}))
     assert [each.outcome.value for each in told] == ["done"] * 4
@@ -72,7 +70,7 @@ async def test_what_was_created_differs_no_more_and_creating_it_again_is_no_erro
     await admin.create(wanted[0])
 
 
-async def test_setting_one_thing_leaves_what_was_set_before(admin: KafkaAdmin, topic: TopicSpec) -> None:
+async def test_one_changed_setting_leaves_the_others(admin: KafkaAdmin, topic: TopicSpec) -> None:
     await made(admin, topic)
     await admin.set_config(topic.name, {"segment.bytes": "1048576"})
     await admin.set_config(topic.name, {"retention.ms": "60000", "cleanup.policy": "compact"})
@@ -81,9 +79,7 @@ async def test_setting_one_thing_leaves_what_was_set_before(admin: KafkaAdmin, t
     assert found.config["segment.bytes"] == "1048576"
 
 
-async def test_a_topic_is_corrected_and_keeps_what_is_better_than_asked_for(
-    admin: KafkaAdmin, topic: TopicSpec
-) -> None:
+async def test_topic_is_corrected_and_keeps_stronger_settings(admin: KafkaAdmin, topic: TopicSpec) -> None:
     poor = TopicSpec(
         logical=topic.logical,
         name=topic.name,
@@ -102,7 +98,7 @@ async def test_a_topic_is_corrected_and_keeps_what_is_better_than_asked_for(
     assert found[topic.name].config["max.message.bytes"] == "2000000"
 
 
-async def test_what_the_brokers_refuse_is_told_in_their_words(admin: KafkaAdmin, topic: TopicSpec) -> None:
+async def test_brokers_refusal_is_reported_in_their_words(admin: KafkaAdmin, topic: TopicSpec) -> None:
     await made(admin, topic)
     strict = topics.wanted(prefix=f"{topic.name.partition('.')[0]}x", only=[NOTIFICATION])[0]
     with pytest.raises(BrokerRefused, match="replication factor of 3"):
@@ -113,12 +109,12 @@ async def test_what_the_brokers_refuse_is_told_in_their_words(admin: KafkaAdmin,
         await admin.set_config(topic.name, {"no.such.setting": "1"})
 
 
-async def test_nobody_there_is_told_within_the_deadline(topic: TopicSpec) -> None:
+async def test_unreachable_brokers_are_reported_within_the_deadline(topic: TopicSpec) -> None:
     with pytest.raises(NotSeen, match="no broker accepts a connection"):
         await kafka_admin.look({"bootstrap_servers": "127.0.0.1:1"}, [topic.name])
 
 
-async def test_a_broker_that_accepts_and_says_nothing_is_given_up(topic: TopicSpec) -> None:
+async def test_silent_broker_is_given_up(topic: TopicSpec) -> None:
     hanging: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: hanging.append(writer), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -133,7 +129,7 @@ async def test_a_broker_that_accepts_and_says_nothing_is_given_up(topic: TopicSp
     await server.wait_closed()
 
 
-async def test_a_watch_refuses_weak_topics_and_sees_when_they_are_corrected(
+async def test_topic_check_refuses_weak_topics_until_they_are_corrected(
     kafka: str, admin: KafkaAdmin, topic: TopicSpec
 ) -> None:
     async def look() -> dict[str, topics.Found]:
@@ -170,7 +166,7 @@ def said(result: Result) -> dict[str, Any]:
     return answer
 
 
-def test_plan_and_apply_from_nothing_to_all_as_it_should_be(kafka: str, prefix: str) -> None:
+def test_plan_and_apply_create_every_topic(kafka: str, prefix: str) -> None:
     where = ("--kafka", kafka, "--topic-prefix", prefix, "--development")
     planned = command("plan", *where, "--output", "json")
     assert planned.exit_code == 3
@@ -188,7 +184,7 @@ def test_plan_and_apply_from_nothing_to_all_as_it_should_be(kafka: str, prefix: 
     assert (settled.exit_code, settled.stdout.strip()) == (0, "All topics are as they should be.")
 
 
-def test_apply_says_what_is_to_be_done_by_hand_and_what_was_refused(kafka: str, prefix: str) -> None:
+def test_apply_names_manual_steps_and_refusals(kafka: str, prefix: str) -> None:
     where = ("--kafka", kafka, "--topic-prefix", prefix, "--output", "json")
     refused = command("apply", *where, "--yes")
     assert refused.exit_code == 1
@@ -211,7 +207,7 @@ def test_apply_says_what_is_to_be_done_by_hand_and_what_was_refused(kafka: str, 
         (["--kafka", "127.0.0.1:1", "--topic-prefix", "a_b"], 2, "ALIPAY_NOTIFY_TOPIC_PREFIX"),
     ],
 )
-def test_a_command_that_cannot_be_done_says_why(
+def test_command_that_cannot_run_names_the_reason(
     arguments: list[str], code: int, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ALIPAY_NOTIFY_KAFKA", raising=False)

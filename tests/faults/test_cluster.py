@@ -46,9 +46,7 @@ async def cluster(started: Cluster) -> AsyncIterator[Cluster]:
     await started.whole()
 
 
-async def test_while_all_brokers_are_away_nothing_is_acknowledged_and_everything_answered(
-    cluster: Cluster, measured: Note
-) -> None:
+async def test_without_brokers_all_is_answered_and_nothing_acknowledged(cluster: Cluster, measured: Note) -> None:
     (broker,) = cluster.kafka.brokers
     receivers = cluster.engine.receivers
     async with (
@@ -88,9 +86,7 @@ async def test_while_all_brokers_are_away_nothing_is_acknowledged_and_everything
     await load.judged()
 
 
-async def test_without_its_topic_an_event_waits_in_the_outbox_and_orders_go_on(
-    cluster: Cluster, measured: Note
-) -> None:
+async def test_event_without_its_topic_waits_in_the_outbox_and_orders_go_on(cluster: Cluster, measured: Note) -> None:
     event_topic = cluster.topic(topics.ORDER_EVENT)
     await until(lambda: outbox_is_empty(cluster), 30)
     async with admin({"bootstrap_servers": cluster.kafka.bootstrap}) as asked:
@@ -111,9 +107,7 @@ async def test_without_its_topic_an_event_waits_in_the_outbox_and_orders_go_on(
     await load.judged()
 
 
-async def test_a_receiver_whose_topic_is_missing_is_ready_soon_after_it_is_made(
-    cluster: Cluster, measured: Note
-) -> None:
+async def test_receiver_is_ready_soon_after_its_topic_is_created(cluster: Cluster, measured: Note) -> None:
     prefix = f"{cluster.prefix}x"
     early = cluster.another("ingest", "ingest-early", topic_prefix=prefix, drain_delay_s=0)
     early.process.spawn()
@@ -134,7 +128,7 @@ async def test_a_receiver_whose_topic_is_missing_is_ready_soon_after_it_is_made(
     assert early.process.code == 0
 
 
-async def test_without_redis_every_promise_holds(cluster: Cluster, measured: Note) -> None:
+async def test_every_guarantee_holds_without_redis(cluster: Cluster, measured: Note) -> None:
     """Where nobody answers, and where there is none: claims keep nobody away from anything."""
     await asyncio.gather(*(role.process.stop() for role in cluster.engine.workers))
     dead, none, late = [
@@ -154,7 +148,7 @@ async def test_without_redis_every_promise_holds(cluster: Cluster, measured: Not
     measured("records", verified.records)
 
 
-async def test_while_postgres_is_away_acks_go_on_and_nothing_is_held(
+async def test_without_postgres_acks_go_on_and_nothing_is_held(
     cluster: Cluster, local_postgres: Postgres, measured: Note
 ) -> None:
     held = await cluster.one("SELECT count(*) FROM held")
@@ -178,9 +172,7 @@ async def test_while_postgres_is_away_acks_go_on_and_nothing_is_held(
     assert await cluster.one("SELECT count(*) FROM held") == held
 
 
-async def test_a_worker_that_was_frozen_in_a_batch_for_longer_than_its_session_changes_nothing(
-    cluster: Cluster, measured: Note
-) -> None:
+async def test_worker_frozen_beyond_its_session_in_a_batch_changes_nothing(cluster: Cluster, measured: Note) -> None:
     zombie, heir = cluster.engine.workers
     async with cluster.sending(rate=4 * PER_S, seconds=60) as load:
         await until(lambda: clusters.share_all(cluster), 30)
@@ -204,7 +196,7 @@ async def test_a_worker_that_was_frozen_in_a_batch_for_longer_than_its_session_c
     await load.judged()
 
 
-async def test_what_is_registered_at_one_console_wakes_who_waits_at_another(cluster: Cluster, measured: Note) -> None:
+async def test_registration_at_one_console_wakes_a_long_poll_at_another(cluster: Cluster, measured: Note) -> None:
     other = cluster.another("console", "console-2")
     public, world = cluster.engine.public_url, str(cluster.engine.world.directory)
     paid = ("--amount", "12.80", "--to", public, "--dir", world)

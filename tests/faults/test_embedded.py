@@ -84,7 +84,7 @@ class Unheeding(sqlite3.Connection):
         ("wal_autocheckpoint", "0"),
     ],
 )
-async def test_a_file_that_does_not_keep_its_settings_is_refused(
+async def test_file_that_does_not_keep_its_settings_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pragma: str, instead: str
 ) -> None:
     async with opened(tmp_path) as files:
@@ -102,7 +102,7 @@ async def test_a_file_that_does_not_keep_its_settings_is_refused(
 # F-E14: files that are missing, or came without their log
 
 
-async def test_a_missing_journal_beside_a_store_is_refused_and_not_created(tmp_path: Path) -> None:
+async def test_missing_journal_beside_a_store_is_refused_and_not_created(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         await fill(files, 3)
     (tmp_path / JOURNAL).unlink()
@@ -112,7 +112,7 @@ async def test_a_missing_journal_beside_a_store_is_refused_and_not_created(tmp_p
     assert not (tmp_path / JOURNAL).exists()
 
 
-async def test_a_missing_store_beside_a_used_journal_is_refused_and_not_created(tmp_path: Path) -> None:
+async def test_missing_store_beside_a_used_journal_is_refused_and_not_created(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         await fill(files, 3)
     (tmp_path / STORE).unlink()
@@ -122,7 +122,7 @@ async def test_a_missing_store_beside_a_used_journal_is_refused_and_not_created(
     assert not (tmp_path / STORE).exists()
 
 
-async def test_an_emptied_store_beside_a_used_journal_is_refused(tmp_path: Path) -> None:
+async def test_emptied_store_beside_a_used_journal_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         await fill(files, 3)
     (tmp_path / STORE).write_bytes(b"")
@@ -131,7 +131,7 @@ async def test_an_emptied_store_beside_a_used_journal_is_refused(tmp_path: Path)
             pass
 
 
-async def test_a_journal_copied_without_its_log_is_refused_by_what_it_lacks(tmp_path: Path) -> None:
+async def test_journal_copied_without_its_wal_is_refused_naming_the_loss(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     async with opened(tmp_path / "engine") as files:
@@ -144,7 +144,7 @@ async def test_a_journal_copied_without_its_log_is_refused_by_what_it_lacks(tmp_
             pass
 
 
-async def test_a_deleted_shm_is_made_again(tmp_path: Path) -> None:
+async def test_deleted_shm_is_created_again(tmp_path: Path) -> None:
     async with opened(tmp_path / "engine") as files:
         await fill(files, 3)
         shutil.copytree(tmp_path / "engine", tmp_path / "copy", ignore=shutil.ignore_patterns("*-shm", "lock"))
@@ -153,7 +153,7 @@ async def test_a_deleted_shm_is_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [JOURNAL, f"{JOURNAL}-wal"])
-async def test_a_file_that_is_deleted_under_us_takes_nothing_more(tmp_path: Path, name: str) -> None:
+async def test_file_deleted_while_open_takes_no_more_records(tmp_path: Path, name: str) -> None:
     async with opened(tmp_path) as files:
         await files.journal.append(log_records.record("N1"))
         (tmp_path / name).unlink()
@@ -168,7 +168,7 @@ async def test_a_file_that_is_deleted_under_us_takes_nothing_more(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", [JOURNAL, STORE])
-async def test_a_file_with_another_header_is_named_and_left_as_it_is(tmp_path: Path, name: str) -> None:
+async def test_foreign_file_is_named_and_left_as_it_is(tmp_path: Path, name: str) -> None:
     async with opened(tmp_path) as files:
         await fill(files, 3)
     spoilt = b"\x00" * 100 + (tmp_path / name).read_bytes()[100:]
@@ -179,7 +179,7 @@ async def test_a_file_with_another_header_is_named_and_left_as_it_is(tmp_path: P
     assert (tmp_path / name).read_bytes() == spoilt
 
 
-async def test_a_spoilt_page_stops_the_work_and_stays_what_it_is(tmp_path: Path) -> None:
+async def test_damaged_page_stops_the_work_and_is_not_changed(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         await fill(files, 200)
     pages = bytearray((tmp_path / STORE).read_bytes())
@@ -192,7 +192,7 @@ async def test_a_spoilt_page_stops_the_work_and_stays_what_it_is(tmp_path: Path)
     assert (tmp_path / STORE).read_bytes() == bytes(pages)
 
 
-async def test_once_damaged_is_damaged_for_good(tmp_path: Path) -> None:
+async def test_damaged_file_stays_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         with pytest.raises(Damaged):
             await files.store.database.write(_found_damage)
@@ -210,7 +210,7 @@ def _found_damage(connection: sqlite3.Connection) -> None:
 # F-E16: two engines
 
 
-async def test_a_second_engine_in_one_directory_is_refused(tmp_path: Path) -> None:
+async def test_second_engine_in_one_directory_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path):
         with pytest.raises(AlreadyRunning, match="in use by process"):
             async with opened(tmp_path):
@@ -234,7 +234,7 @@ async def with_an_older(file: str, directory: Path) -> AsyncIterator[EngineFiles
     (directory / file).write_bytes(older)
 
 
-async def test_an_older_journal_is_refused_and_what_it_lost_is_said(tmp_path: Path) -> None:
+async def test_older_journal_is_refused_naming_the_lost_records(tmp_path: Path) -> None:
     async with with_an_older(JOURNAL, tmp_path):
         pass
     with pytest.raises(FileNotUsable, match=r"ends at record 3, .* lost records 4 to 7"):
@@ -242,7 +242,7 @@ async def test_an_older_journal_is_refused_and_what_it_lost_is_said(tmp_path: Pa
             pass
 
 
-async def test_an_older_store_is_brought_up_by_replaying_the_journal(tmp_path: Path) -> None:
+async def test_older_store_catches_up_from_the_journal(tmp_path: Path) -> None:
     async with with_an_older(STORE, tmp_path):
         pass
     async with opened(tmp_path) as files:
@@ -252,7 +252,7 @@ async def test_an_older_store_is_brought_up_by_replaying_the_journal(tmp_path: P
         assert await files.store.cursor() == 7
 
 
-async def test_what_another_worker_had_first_call_on_is_not_skipped_by_whoever_dies_before_it(tmp_path: Path) -> None:
+async def test_crash_with_a_record_locked_elsewhere_does_not_skip_it(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         for number in range(4):
             await files.journal.append(log_records.record(f"N{number}"))
@@ -266,7 +266,7 @@ async def test_what_another_worker_had_first_call_on_is_not_skipped_by_whoever_d
         assert [await status_of(files, f"N{number}") for number in range(4)] == ["PAID"] * 4
 
 
-async def test_the_cursor_follows_once_a_gap_is_closed(tmp_path: Path) -> None:
+async def test_cursor_advances_once_a_gap_is_closed(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         for number in range(5):
             await files.journal.append(log_records.record(f"N{number}"))
@@ -279,7 +279,7 @@ async def test_the_cursor_follows_once_a_gap_is_closed(tmp_path: Path) -> None:
         assert await files.store.cursor() == 5
 
 
-async def test_a_store_older_than_what_the_journal_still_has_is_refused(tmp_path: Path) -> None:
+async def test_store_older_than_the_pruned_journal_is_refused(tmp_path: Path) -> None:
     async with with_an_older(STORE, tmp_path) as files:
         files.journal.settled(6)
         assert await files.journal.prune(older_than_ms=log_records.NOW_MS + 1) == 6
@@ -296,7 +296,7 @@ async def _pages_max(files: EngineFiles, pages: int) -> None:
         await database.read(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}").fetchone())
 
 
-async def test_a_full_file_refuses_and_pauses_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+async def test_full_file_pauses_the_work_until_there_is_room(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         await fill(files, 1)
         await _pages_max(files, 1)  # what it has already
@@ -344,7 +344,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-async def test_a_full_disk_loses_nothing_that_was_acknowledged(small_disk: Path) -> None:
+async def test_full_disk_loses_no_acknowledged_record(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"\0" * 1_000_000)
     async with opened(small_disk) as files:
@@ -378,7 +378,7 @@ async def loop_lag() -> AsyncIterator[list[float]]:
         task.cancel()
 
 
-async def test_a_lock_that_is_held_for_a_moment_is_waited_for_beside_the_loop(tmp_path: Path) -> None:
+async def test_brief_lock_is_waited_for_outside_the_event_loop(tmp_path: Path) -> None:
     async with opened(tmp_path) as files, loop_lag() as worst:
         other = sqlite3.connect(tmp_path / STORE, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -392,9 +392,7 @@ async def test_a_lock_that_is_held_for_a_moment_is_waited_for_beside_the_loop(tm
     assert worst[0] < 0.3
 
 
-async def test_a_lock_that_is_kept_pauses_the_work_and_turns_senders_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_kept_lock_pauses_the_work_and_refuses_appends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sqlite.SETTINGS, "busy_timeout", 300)
     async with opened(tmp_path) as files, loop_lag() as worst:
         others = [sqlite3.connect(tmp_path / name, isolation_level=None) for name in (JOURNAL, STORE)]
@@ -419,7 +417,7 @@ async def test_a_lock_that_is_kept_pauses_the_work_and_turns_senders_away(
 # F-E18: a task that is cancelled while the thread works
 
 
-async def test_a_cancelled_settlement_commits_all_the_same_and_is_found_out(tmp_path: Path) -> None:
+async def test_cancelled_settlement_still_commits_and_is_recognised(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         started, loop = asyncio.Event(), asyncio.get_running_loop()
         batch = log_records.logged([log_records.record("N1")])
@@ -452,7 +450,7 @@ async def test_a_cancelled_settlement_commits_all_the_same_and_is_found_out(tmp_
         assert (page.order.version, len(page.deliveries), len(page.events)) == (1, 1, 1)
 
 
-async def test_a_cancelled_append_may_be_there_and_does_no_harm(tmp_path: Path) -> None:
+async def test_cancelled_append_may_be_there_and_does_no_harm(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         task = asyncio.create_task(files.journal.append(log_records.record("N1")))
         await asyncio.sleep(0)
@@ -469,7 +467,7 @@ async def test_a_cancelled_append_may_be_there_and_does_no_harm(tmp_path: Path) 
 # F-E17: read-only
 
 
-async def test_a_file_that_became_read_only_pauses(tmp_path: Path) -> None:
+async def test_file_that_became_read_only_pauses_the_work(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         await files.store.database.read(lambda connection: connection.execute("PRAGMA query_only = ON").fetchone())
         with pytest.raises(InfrastructureDown, match="readonly"):
@@ -482,7 +480,7 @@ async def test_a_file_that_became_read_only_pauses(tmp_path: Path) -> None:
 # F-E06, F-E09, F-E10: the write-ahead log
 
 
-async def test_a_reader_that_keeps_its_snapshot_holds_up_neither_commits_nor_the_thread(tmp_path: Path) -> None:
+async def test_long_read_delays_neither_commits_nor_the_thread(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         await fill(files, 50)
         reader = sqlite3.connect(tmp_path / JOURNAL, isolation_level=None)
@@ -497,7 +495,7 @@ async def test_a_reader_that_keeps_its_snapshot_holds_up_neither_commits_nor_the
         assert files.journal.database.log_bytes() == 0
 
 
-async def test_what_is_opened_apart_can_be_used_apart(tmp_path: Path) -> None:
+async def test_journal_and_store_can_be_used_independently(tmp_path: Path) -> None:
     """A backup tool or a diagnosis opens one file alone; identity is checked even so."""
     journal = await Journal.open(tmp_path / "x.sqlite3", now_ms=Time())
     await journal.close()

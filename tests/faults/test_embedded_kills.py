@@ -85,7 +85,7 @@ async def drained(files: EngineFiles) -> None:
     await Relay(work.emit, observer=Silent()).run_once()
 
 
-async def test_killed_at_random_it_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
+async def test_random_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     chance = random.Random(20251009)
     acks = tmp_path / "acks"
     for number in range(ROUNDS):
@@ -123,7 +123,7 @@ async def _is_settled_once(files: EngineFiles, logged: list[str]) -> None:
     assert [(number, version) for number, version, events in orders if version != events] == []
 
 
-async def test_a_second_engine_is_refused_by_the_name_of_the_first_and_let_in_after_its_death(tmp_path: Path) -> None:
+async def test_second_engine_is_refused_until_the_first_has_died(tmp_path: Path) -> None:
     with loaded(tmp_path / "engine", tmp_path / "acks", "r") as first:
         with pytest.raises(AlreadyRunning, match=f"process {first.pid}$"):
             async with open_files(tmp_path / "engine", now_ms=log_records.Time()):
@@ -157,7 +157,7 @@ async def ids_after_reopening(directory: Path) -> list[str]:
 
 
 @needs_strace
-def test_every_acknowledgement_follows_a_sync_of_the_disk(tmp_path: Path) -> None:
+def test_every_acknowledgement_follows_a_disk_sync(tmp_path: Path) -> None:
     traced = strace("-e", "trace=fdatasync,write", "-s", "16", "-o", str(tmp_path / "trace"), directory=tmp_path)
     assert traced.stdout.count("ack ") == 30, traced.stderr
     calls = [
@@ -171,7 +171,7 @@ def test_every_acknowledgement_follows_a_sync_of_the_disk(tmp_path: Path) -> Non
 
 
 @needs_strace
-async def test_a_sync_that_fails_once_is_unknown_and_the_file_goes_on(tmp_path: Path) -> None:
+async def test_failed_sync_leaves_its_append_unknown_and_the_file_usable(tmp_path: Path) -> None:
     """The record of the failing commit may be there or not; nobody was told that it is. What follows is durable."""
     run = strace("-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=20", directory=tmp_path)
     acks, refused = _outcomes(run.stdout)
@@ -184,7 +184,7 @@ async def test_a_sync_that_fails_once_is_unknown_and_the_file_goes_on(tmp_path: 
 
 
 @needs_strace
-async def test_a_disk_that_syncs_no_more_gets_no_more_acknowledgements(tmp_path: Path) -> None:
+async def test_disk_that_stops_syncing_gives_no_more_acknowledgements(tmp_path: Path) -> None:
     run = strace("-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=20+", directory=tmp_path)
     acks, refused = _outcomes(run.stdout)
     assert len(acks) + len(refused) == 30, run.stderr
@@ -194,7 +194,7 @@ async def test_a_disk_that_syncs_no_more_gets_no_more_acknowledgements(tmp_path:
 
 
 @needs_strace
-async def test_killed_with_its_frames_written_and_not_synced_it_has_what_it_promised(tmp_path: Path) -> None:
+async def test_kill_between_write_and_sync_loses_no_acknowledged_record(tmp_path: Path) -> None:
     """R5: between the write and the sync. Whether the record is there is open; nobody was told that it is."""
     run = strace("-e", "trace=fdatasync", "-e", "inject=fdatasync:signal=SIGKILL:when=20", directory=tmp_path)
     acks, refused = _outcomes(run.stdout)

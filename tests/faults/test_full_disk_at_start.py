@@ -47,7 +47,7 @@ async def start_and_append(place: Path) -> int:
 
 
 @pytest.mark.parametrize("but", [0, 16 << 10, 256 << 10, engine.START_BYTES_MIN - PAGE_BYTES])
-async def test_a_first_start_without_room_says_where_and_how_much_is_missing(disk: Path, but: int) -> None:
+async def test_first_start_on_a_full_disk_names_directory_and_missing_bytes(disk: Path, but: int) -> None:
     place = disk / "engine"
     place.mkdir()
     ballast = fill(disk, but=but)
@@ -62,7 +62,7 @@ async def test_a_first_start_without_room_says_where_and_how_much_is_missing(dis
 
 
 @pytest.mark.parametrize("but", range(16 << 10, 257 << 10, 16 << 10))
-async def test_a_first_start_whose_room_goes_meanwhile_leaves_no_half_made_file(
+async def test_disk_filling_up_during_the_first_start_leaves_no_partial_file(
     disk: Path, but: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "START_BYTES_MIN", 0)
@@ -76,7 +76,7 @@ async def test_a_first_start_whose_room_goes_meanwhile_leaves_no_half_made_file(
     assert await start_and_append(place) == 1
 
 
-async def test_a_start_without_room_leaves_what_is_there_as_it_is(disk: Path) -> None:
+async def test_start_on_a_full_disk_changes_no_file(disk: Path) -> None:
     """At the growth of a log's index, too: SQLite calls it an input/output error."""
     place = disk / "engine"
     assert await start_and_append(place) == 1

@@ -82,7 +82,7 @@ async def until(condition: Any, within_s: float) -> float:
     return time.monotonic() - begun
 
 
-async def test_a_rebalance_in_the_middle_of_a_batch_drops_its_commit_and_the_batch_comes_again(topic: Topic) -> None:
+async def test_rebalance_during_a_batch_drops_its_commit_and_redelivers_it(topic: Topic) -> None:
     observer = GroupObserver()
     first, second = topic.source(observer=observer), topic.source()
     async with stopped(first, second):
@@ -101,7 +101,7 @@ async def test_a_rebalance_in_the_middle_of_a_batch_drops_its_commit_and_the_bat
         assert len(observer.dropped) == 1
 
 
-async def test_the_partitions_of_one_who_leaves_are_read_by_the_other_within_three_seconds(topic: Topic) -> None:
+async def test_partitions_of_a_leaving_member_move_within_three_seconds(topic: Topic) -> None:
     observer = GroupObserver()
     first, second = topic.source(observer=observer), topic.source()
     async with stopped(first, second), polled(second) as seconds:
@@ -117,7 +117,7 @@ async def test_the_partitions_of_one_who_leaves_are_read_by_the_other_within_thr
         assert {each.position.partition for each in seconds} == {0, 1, 2, 3}
 
 
-async def test_a_store_from_an_older_backup_has_the_log_read_again(topic: Topic) -> None:
+async def test_store_from_an_older_backup_rereads_the_log(topic: Topic) -> None:
     await append(topic, 20)
     await topic.commit({0: 20})
     topic.settled.last = {0: 4}
@@ -129,7 +129,7 @@ async def test_a_store_from_an_older_backup_has_the_log_read_again(topic: Topic)
     assert observer.rewinds == [(0, 20, 0)]
 
 
-async def test_a_store_that_knows_more_than_the_group_changes_nothing(topic: Topic) -> None:
+async def test_store_ahead_of_the_group_changes_no_offset(topic: Topic) -> None:
     await append(topic, 20)
     await topic.commit({0: 12})
     topic.settled.last = {0: 19}
@@ -138,7 +138,7 @@ async def test_a_store_that_knows_more_than_the_group_changes_nothing(topic: Top
         assert [each.position.offset for each in await read(source, 8)] == list(range(12, 20))
 
 
-async def test_a_topic_that_was_made_anew_is_refused(topic: Topic) -> None:
+async def test_recreated_topic_is_refused(topic: Topic) -> None:
     source = topic.source()
     async with stopped(source):
         await append(topic, 5)
@@ -155,7 +155,7 @@ async def test_a_topic_that_was_made_anew_is_refused(topic: Topic) -> None:
         assert "partition 0 of the log holds offsets 0 to 2" in source.trouble
 
 
-async def test_records_that_retention_took_before_they_were_read_are_told_of(topic: Topic) -> None:
+async def test_unread_records_deleted_by_retention_are_reported(topic: Topic) -> None:
     await append(topic, 20)
     await topic.commit({0: 5})
     topic.settled.last = {0: 4}
@@ -168,7 +168,7 @@ async def test_records_that_retention_took_before_they_were_read_are_told_of(top
             await read(source, 1)
 
 
-async def test_an_offset_that_vanishes_while_it_is_read_is_told_of(topic: Topic) -> None:
+async def test_offset_that_vanishes_while_being_read_is_reported(topic: Topic) -> None:
     await append(topic, 20)
     clients: list[Any] = []
     source = topic.source(made=clients)
@@ -179,9 +179,7 @@ async def test_an_offset_that_vanishes_while_it_is_read_is_told_of(topic: Topic)
             await read(source, 1)
 
 
-async def test_a_broker_that_is_killed_and_comes_back_costs_time_and_no_record(
-    topic: Topic, local_kafka: Kafka
-) -> None:
+async def test_killed_broker_that_returns_costs_time_but_no_record(topic: Topic, local_kafka: Kafka) -> None:
     if not local_kafka.brokers:
         pytest.skip("NOT TESTED: the broker is not ours to kill")
     observer = GroupObserver()
@@ -212,7 +210,7 @@ async def polled_for(source: KafkaSource, seconds: float) -> None:
     assert found == []
 
 
-async def test_one_that_stands_longer_than_the_poll_interval_keeps_its_partitions(topic: Topic) -> None:
+async def test_worker_paused_beyond_the_poll_interval_keeps_its_partitions(topic: Topic) -> None:
     observer = GroupObserver()
     source = topic.source(observer=observer, max_poll_interval_ms=3000, session_timeout_ms=6000)
     await append(topic, 5)
@@ -227,7 +225,7 @@ async def test_one_that_stands_longer_than_the_poll_interval_keeps_its_partition
     assert await topic.committed() == 5
 
 
-async def test_one_that_stands_for_longer_than_it_may_loses_its_partitions_to_the_other(topic: Topic) -> None:
+async def test_worker_paused_too_long_loses_its_partitions(topic: Topic) -> None:
     observer = GroupObserver()
     limits = MemberLimits(keep_alive_every_s=0.5, busy_max_s=1.0)
     hung = topic.source(observer=observer, limits=limits, max_poll_interval_ms=2000, session_timeout_ms=6000)
@@ -262,7 +260,7 @@ def wedge_first(number: int, client: Any) -> Any:
     return Wedged(client) if number == 0 else client
 
 
-async def test_a_consumer_that_stands_still_while_records_lie_there_is_replaced(topic: Topic) -> None:
+async def test_stalled_consumer_with_unread_records_is_replaced(topic: Topic) -> None:
     observer = GroupObserver()
     limits = MemberLimits(check_every_s=0.3, stalled_s=1.0, backoff_s=0.1)
     source = topic.source(observer=observer, limits=limits, made=[], wrap=wedge_first)
@@ -272,7 +270,7 @@ async def test_a_consumer_that_stands_still_while_records_lie_there_is_replaced(
     assert observer.rebuilds == [ReplaceReason.STALLED]
 
 
-async def test_a_topic_that_is_made_later_is_taken_up(kafka: str) -> None:
+async def test_topic_created_later_is_read(kafka: str) -> None:
     topic = Topic(kafka)
     source = topic.source()
     async with stopped(source):
@@ -283,7 +281,7 @@ async def test_a_topic_that_is_made_later_is_taken_up(kafka: str) -> None:
         assert len(await read(source, 1, within_s=CREATED_S)) == 1
 
 
-async def test_a_record_that_the_library_cannot_read_is_handed_out_as_an_empty_one(topic: Topic) -> None:
+async def test_record_that_aiokafka_cannot_decode_is_delivered_empty(topic: Topic) -> None:
     observer = GroupObserver()
     source = topic.source(observer=observer)
     await append(topic, 3)
@@ -309,7 +307,7 @@ async def append_illegible(topic: Topic) -> None:
         await log.append_with_header_name(name, b"\xff" * len(name), partition=0)
 
 
-async def test_leaving_does_not_wait_for_brokers_and_leaves_nothing_behind(topic: Topic) -> None:
+async def test_leaving_does_not_wait_for_brokers_and_leaves_no_task(topic: Topic) -> None:
     before = asyncio.all_tasks()
     source = topic.source()
     await append(topic, 1)
@@ -320,7 +318,7 @@ async def test_leaving_does_not_wait_for_brokers_and_leaves_nothing_behind(topic
     assert asyncio.all_tasks() == before
 
 
-async def test_one_that_hangs_while_it_leaves_is_ended_by_force(topic: Topic) -> None:
+async def test_client_that_hangs_while_leaving_is_closed_by_force(topic: Topic) -> None:
     before = asyncio.all_tasks()
     client = kafka_clients.consumer(topic.connection, group=topic.group)
     await client.start()

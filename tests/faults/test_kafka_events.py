@@ -88,7 +88,7 @@ async def publish(three: Topics, sent: Outgoing, *, within_s: float) -> None:
                 await asyncio.sleep(0.2)
 
 
-async def test_events_arrive_in_the_order_of_their_versions_and_their_twin_has_the_last(three: Topics) -> None:
+async def test_events_arrive_in_version_order_and_the_state_topic_has_the_last(three: Topics) -> None:
     await three.make(topics.ORDER_EVENT, topics.ORDER_STATE, topics.HELD)
     sent = [event(f"N{order}", version, padding=2000) for version in (1, 2, 3) for order in range(200)]
     notices = [event("N1", 1, topic=topics.HELD)]
@@ -104,7 +104,7 @@ async def test_events_arrive_in_the_order_of_their_versions_and_their_twin_has_t
     assert ids(await three.read(topics.HELD)) == ["shop:N1:1"]
 
 
-async def test_where_one_topic_is_missing_nothing_is_sent_until_it_is_there(three: Topics) -> None:
+async def test_nothing_is_sent_while_one_topic_is_missing(three: Topics) -> None:
     await three.make(topics.ORDER_EVENT, topics.HELD)
     for _ in range(2):
         with pytest.raises(InfrastructureDown):
@@ -115,7 +115,7 @@ async def test_where_one_topic_is_missing_nothing_is_sent_until_it_is_there(thre
     assert ids(await three.read(topics.ORDER_EVENT)) == ["shop:N1:1"]
 
 
-async def test_an_event_that_is_too_large_holds_up_its_order_and_no_other(three: Topics) -> None:
+async def test_oversized_event_blocks_its_order_and_no_other(three: Topics) -> None:
     await three.make(topics.ORDER_EVENT, topics.ORDER_STATE, topics.HELD, max_message_bytes="8000")
     sent = [
         *(event(f"N{order}", 1, padding=1000) for order in range(20)),
@@ -134,7 +134,7 @@ async def test_an_event_that_is_too_large_holds_up_its_order_and_no_other(three:
     await three.events.publish([event("N7", 2)])
 
 
-async def test_a_broker_that_is_killed_and_comes_back_is_found_again(three: Topics, local_kafka: Kafka) -> None:
+async def test_killed_broker_that_returns_is_used_again(three: Topics, local_kafka: Kafka) -> None:
     if not local_kafka.brokers:
         pytest.skip("NOT TESTED: the broker is not ours to kill")
     broker = local_kafka.brokers[0].process

@@ -206,7 +206,7 @@ async def kit(place: Place) -> AsyncIterator[Kit]:
         yield kit
 
 
-async def test_records_come_as_they_were_and_where_their_keys_belong(kit: Kit) -> None:
+async def test_records_arrive_unchanged_in_the_partitions_of_their_keys(kit: Kit) -> None:
     await kit.ready()
     assert all(await asyncio.gather(*(kit.append() for _ in range(500))))
     assert all(await asyncio.gather(*(kit.append(key=b"shop-sg:one", size=60_000) for _ in range(40))))
@@ -215,7 +215,7 @@ async def test_records_come_as_they_were_and_where_their_keys_belong(kit: Kit) -
     assert kit.publisher.in_flight == 0
 
 
-async def test_a_broker_that_is_killed_and_comes_back_is_used_again_without_a_restart(kit: Kit) -> None:
+async def test_killed_broker_that_returns_is_used_without_a_restart(kit: Kit) -> None:
     await kit.ready()
     broker = kit.place.broker.process
 
@@ -235,7 +235,7 @@ async def test_a_broker_that_is_killed_and_comes_back_is_used_again_without_a_re
     await kit.nothing_is_missing()
 
 
-async def test_a_broker_that_is_frozen_and_thawed_loses_nothing(kit: Kit) -> None:
+async def test_frozen_broker_loses_nothing(kit: Kit) -> None:
     await kit.ready()
     broker = kit.place.broker.process
 
@@ -255,9 +255,7 @@ async def test_a_broker_that_is_frozen_and_thawed_loses_nothing(kit: Kit) -> Non
 
 
 @pytest.mark.parametrize("idempotent", [False, True])
-async def test_an_answer_that_is_lost_is_unknown_and_then_there_may_be_two_records(
-    place: Place, idempotent: bool
-) -> None:
+async def test_lost_answer_is_unknown_and_may_leave_two_records(place: Place, idempotent: bool) -> None:
     async with connected(place, idempotent=idempotent) as kit:
         await kit.ready()
         assert await kit.append()
@@ -271,7 +269,7 @@ async def test_an_answer_that_is_lost_is_unknown_and_then_there_may_be_two_recor
         await kit.nothing_is_missing()
 
 
-async def test_a_topic_that_is_missing_makes_it_unready_until_it_is_created(kit: Kit) -> None:
+async def test_missing_topic_makes_the_publisher_unready_until_it_is_created(kit: Kit) -> None:
     await kit.publisher.start()
     await until(lambda: "no partition of the topic" in (kit.publisher.trouble or ""))
     assert not await kit.append()
@@ -281,7 +279,7 @@ async def test_a_topic_that_is_missing_makes_it_unready_until_it_is_created(kit:
     await kit.nothing_is_missing()
 
 
-async def test_partitions_that_are_added_are_used(kit: Kit) -> None:
+async def test_added_partitions_are_used(kit: Kit) -> None:
     await kit.ready()
     async with kit.admin() as admin:
         await admin.create_partitions({kit.topic: NewPartitions(total_count=2 * PARTITIONS)})
@@ -293,7 +291,7 @@ async def test_partitions_that_are_added_are_used(kit: Kit) -> None:
     await kit.nothing_is_missing()
 
 
-async def test_a_hole_in_the_sequence_of_an_idempotent_producer_is_left_behind(place: Place) -> None:
+async def test_sequence_gap_of_an_idempotent_producer_is_overcome(place: Place) -> None:
     async with connected(place, idempotent=True) as kit:
         await kit.ready()
         assert await kit.append()
@@ -307,7 +305,7 @@ async def test_a_hole_in_the_sequence_of_an_idempotent_producer_is_left_behind(p
         await kit.nothing_is_missing()
 
 
-async def test_a_sender_that_ended_is_replaced(kit: Kit) -> None:
+async def test_ended_sender_task_is_replaced(kit: Kit) -> None:
     await kit.ready()
     assert await kit.append()
     kit.built[0]._client._sender.sender_task.cancel()
@@ -316,7 +314,7 @@ async def test_a_sender_that_ended_is_replaced(kit: Kit) -> None:
     await kit.nothing_is_missing()
 
 
-async def test_what_is_too_large_for_the_topic_is_refused_once_and_the_rest_goes_on(kit: Kit) -> None:
+async def test_record_too_large_for_the_topic_is_refused_alone(kit: Kit) -> None:
     await kit.ready(**{"max.message.bytes": "2000", "compression.type": "uncompressed"})
     assert await kit.append()
     random = bytes(number * number % 251 for number in range(20_000))
@@ -328,7 +326,7 @@ async def test_what_is_too_large_for_the_topic_is_refused_once_and_the_rest_goes
     await kit.nothing_is_missing()
 
 
-async def test_whoever_leaves_takes_nothing_of_the_others_along(kit: Kit) -> None:
+async def test_cancelled_append_does_not_harm_the_others(kit: Kit) -> None:
     await kit.ready()
     appending = [asyncio.create_task(kit.append(key=b"shop-sg:one")) for _ in range(100)]
     await asyncio.sleep(0)
@@ -342,7 +340,7 @@ async def test_whoever_leaves_takes_nothing_of_the_others_along(kit: Kit) -> Non
 
 
 @pytest.mark.parametrize("idempotent", [False, True])
-async def test_a_stop_beside_a_frozen_broker_ends_in_time(place: Place, idempotent: bool) -> None:
+async def test_stop_with_a_frozen_broker_ends_in_time(place: Place, idempotent: bool) -> None:
     async with connected(place, idempotent=idempotent) as kit:
         await kit.ready()
         assert await kit.append()

@@ -79,7 +79,7 @@ async def ends(store: PostgresOrderStore, order: str) -> list[Disposition]:
 # The server
 
 
-async def test_a_killed_server_holds_nothing_up_for_longer_than_it_is_away(
+async def test_killed_server_delays_work_no_longer_than_its_absence(
     server: Postgres, store: PostgresOrderStore
 ) -> None:
     await pay(store, "N1")
@@ -95,9 +95,7 @@ async def test_a_killed_server_holds_nothing_up_for_longer_than_it_is_away(
     assert await store.held_list(HeldQuery()) == []
 
 
-async def test_a_server_that_stands_still_is_given_up_within_the_deadline(
-    server: Postgres, store: PostgresOrderStore
-) -> None:
+async def test_frozen_server_is_given_up_within_the_deadline(server: Postgres, store: PostgresOrderStore) -> None:
     await pay(store, "N1")
     server.process.freeze()
     begun = clock.monotonic()
@@ -113,7 +111,7 @@ async def test_a_server_that_stands_still_is_given_up_within_the_deadline(
     assert await ends(store, "N2") == [Disposition.APPLIED]
 
 
-async def test_sessions_that_were_ended_by_somebody_are_replaced_and_no_record_is_to_blame(
+async def test_terminated_sessions_are_replaced_and_blame_no_record(
     server: Postgres, store: PostgresOrderStore
 ) -> None:
     """The client meets the end of a session in several states, and has an error of its own for each."""
@@ -129,7 +127,7 @@ async def test_sessions_that_were_ended_by_somebody_are_replaced_and_no_record_i
     await stranger.close()
 
 
-async def test_a_commit_whose_answer_was_lost_is_found_done(place: Cluster, server: Postgres) -> None:
+async def test_commit_with_a_lost_answer_is_found_done(place: Cluster, server: Postgres) -> None:
     async with wire(server.port) as line:
         store = await opened(place.url.replace(f":{server.port}/", f":{line.port}/"))
         await pay(store, "N0")
@@ -145,7 +143,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_done(place: Cluster, serv
         await store.close()
 
 
-async def test_a_cancelled_batch_leaves_whole_transactions_and_a_sound_pool(store: PostgresOrderStore) -> None:
+async def test_cancelled_batch_leaves_whole_transactions_and_a_usable_pool(store: PostgresOrderStore) -> None:
     for offset in range(1, 30):
         paying = asyncio.create_task(pay(store, f"N{offset}", offset))
         await asyncio.sleep(offset * 0.0004)
@@ -161,9 +159,7 @@ async def test_a_cancelled_batch_leaves_whole_transactions_and_a_sound_pool(stor
 # Locks
 
 
-async def test_a_row_that_a_stranger_locks_holds_a_batch_up_for_a_moment_only(
-    place: Cluster, store: PostgresOrderStore
-) -> None:
+async def test_row_locked_by_another_session_delays_a_batch_briefly(place: Cluster, store: PostgresOrderStore) -> None:
     await pay(store, "N1")
     stranger = await asyncpg.connect(place.url)
     locking = stranger.transaction()
@@ -181,7 +177,7 @@ async def test_a_row_that_a_stranger_locks_holds_a_batch_up_for_a_moment_only(
     assert await ends(store, "N1") == [Disposition.APPLIED, Disposition.APPLIED]
 
 
-async def test_who_is_chosen_to_end_a_deadlock_does_its_work_again(place: Cluster) -> None:
+async def test_deadlock_victim_is_retried(place: Cluster) -> None:
     database = await Database.open(place.url, limits=DatabaseLimits())
     await database.write(
         lambda connection: connection.execute("INSERT INTO leases VALUES ('a', '', now()), ('b', '', now())")
@@ -209,7 +205,7 @@ async def test_who_is_chosen_to_end_a_deadlock_does_its_work_again(place: Cluste
     await database.close()
 
 
-async def test_work_that_collides_again_and_again_is_infrastructures_fault(place: Cluster) -> None:
+async def test_repeated_collisions_are_infrastructure_down(place: Cluster) -> None:
     database = await Database.open(place.url, limits=DatabaseLimits())
     attempts = 0
 
@@ -224,7 +220,7 @@ async def test_work_that_collides_again_and_again_is_infrastructures_fault(place
     await database.close()
 
 
-async def test_more_work_than_connections_waits_its_turn_and_no_longer(store: PostgresOrderStore) -> None:
+async def test_work_beyond_the_connections_waits_up_to_its_deadline(store: PostgresOrderStore) -> None:
     await asyncio.gather(*(store.recent(1) for _ in range(50)))
     full = await asyncio.gather(
         *(store._database.read(lambda connection: connection.execute("SELECT pg_sleep(0.4)")) for _ in range(12)),
@@ -237,7 +233,7 @@ async def test_more_work_than_connections_waits_its_turn_and_no_longer(store: Po
 # What it refuses, and what it is
 
 
-async def test_a_database_that_may_only_be_read_pauses_the_worker(place: Cluster, store: PostgresOrderStore) -> None:
+async def test_read_only_database_pauses_the_worker(place: Cluster, store: PostgresOrderStore) -> None:
     reading = await opened(f"{place.url}&default_transaction_read_only=on")
     with pytest.raises(InfrastructureDown):
         await pay(reading, "N1")
@@ -267,7 +263,7 @@ class Spoilt:
         return await self._store.settle(needs, spoil)
 
 
-async def test_a_text_with_a_zero_byte_is_held_and_its_neighbours_are_applied(store: PostgresOrderStore) -> None:
+async def test_text_with_a_zero_byte_is_held_and_its_neighbours_are_applied(store: PostgresOrderStore) -> None:
     spoilt = Spoilt(store)
     batch = log_records.logged([log_records.record(f"N{number}") for number in range(1, 9)])
     await log_records.processing(spoilt, Time()).process(batch)
@@ -278,7 +274,7 @@ async def test_a_text_with_a_zero_byte_is_held_and_its_neighbours_are_applied(st
     assert spoilt.tries == 4  # with seven, three, one and no neighbours: each time refused at the first try
 
 
-async def test_a_number_too_long_for_an_index_is_held_and_found_by(store: PostgresOrderStore) -> None:
+async def test_number_too_long_for_an_index_is_held_and_can_be_found(store: PostgresOrderStore) -> None:
     number = "".join(chr(ord("A") + (place * place) % 26) + str(place) for place in range(3000))
     batch = log_records.logged([log_records.record(number), log_records.record("N1")])
     await log_records.processing(store, Time()).process(batch)
@@ -288,7 +284,7 @@ async def test_a_number_too_long_for_an_index_is_held_and_found_by(store: Postgr
     assert held.row.record == batch[0].record
 
 
-async def test_a_schema_that_is_not_ours_stops_the_worker(place: Cluster, store: PostgresOrderStore) -> None:
+async def test_foreign_schema_stops_the_worker(place: Cluster, store: PostgresOrderStore) -> None:
     stranger = await asyncpg.connect(place.url)
     await stranger.execute("DROP TABLE trades")
     await stranger.close()
@@ -296,22 +292,22 @@ async def test_a_schema_that_is_not_ours_stops_the_worker(place: Cluster, store:
         await pay(store, "N1")
 
 
-async def test_an_empty_database_is_refused_with_the_command_that_fills_it(server: Postgres) -> None:
+async def test_empty_database_is_refused_with_the_upgrade_command(server: Postgres) -> None:
     with pytest.raises(DatabaseNotUsable, match="alipay-notify db upgrade"):
         await opened(f"{server.dsn}?search_path=nowhere")
 
 
-async def test_a_database_that_may_lose_what_it_committed_is_refused(place: Cluster) -> None:
+async def test_database_that_may_lose_commits_is_refused(place: Cluster) -> None:
     with pytest.raises(DatabaseNotUsable, match="synchronous_commit is off"):
         await opened(f"{place.url}&synchronous_commit=off")
 
 
-async def test_a_server_that_is_not_there_is_infrastructure(place: Cluster, server: Postgres) -> None:
+async def test_unreachable_server_is_infrastructure_down(place: Cluster, server: Postgres) -> None:
     with pytest.raises(InfrastructureDown):
         await opened(place.url.replace(f":{server.port}/", ":1/"))
 
 
-async def test_a_value_that_cannot_even_be_sent_is_the_records_fault(place: Cluster) -> None:
+async def test_value_that_cannot_be_sent_is_the_records_fault(place: Cluster) -> None:
     database = await Database.open(place.url, limits=DatabaseLimits())
     for impossible in ("\ud800", 2**63):
         with pytest.raises(RecordRefused):

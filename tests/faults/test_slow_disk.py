@@ -71,7 +71,7 @@ async def _under(engine: Engine, items: list[Item], *, spread_s: float) -> tuple
         return answers, await probe
 
 
-async def test_commits_that_take_half_a_second_are_shared_and_everybody_is_answered_in_time(
+async def test_slow_commits_are_shared_and_all_are_answered_in_time(
     engine: Engine, items: list[Item], tmp_path: Path
 ) -> None:
     engine.start("tests.faults.breaking", BREAK_AT="slow", BREAK_S="0.5")
@@ -85,7 +85,7 @@ async def test_commits_that_take_half_a_second_are_shared_and_everybody_is_answe
     assert len(items) * 0.5 > 10 * ANSWER_WITHIN_S, "so the batches grew: one by one it would have taken that long"
 
 
-async def test_a_disk_that_takes_too_long_turns_senders_away_in_time_and_forgets_nobody_it_promised(
+async def test_too_slow_disk_refuses_in_time_and_loses_no_acknowledged_record(
     engine: Engine, items: list[Item], tmp_path: Path
 ) -> None:
     engine.start("tests.faults.breaking", BREAK_AT="slow", BREAK_S="2.0")

@@ -95,7 +95,7 @@ async def everything_that_writes(place: Path) -> None:
             await database.truncate_log()
 
 
-async def test_whatever_writes_begins_with_its_lock(tmp_path: Path, trace: Trace) -> None:
+async def test_every_writing_transaction_begins_immediate(tmp_path: Path, trace: Trace) -> None:
     await everything_that_writes(tmp_path)
     for file, statements in trace.statements.items():
         begins = [statement.rstrip(";") for statement in statements if statement.upper().startswith("BEGIN")]
@@ -123,7 +123,7 @@ def _begun(begin: str, place: Path, *, meanwhile: Callable[[], None]) -> tuple[s
         return "committed", time.monotonic() - started
 
 
-async def test_a_deferred_transaction_beside_another_writer_fails_whatever_the_time_out(tmp_path: Path) -> None:
+async def test_deferred_transaction_beside_a_writer_fails_despite_its_timeout(tmp_path: Path) -> None:
     """A control: why the statements above matter. The same with the lock from the beginning commits."""
     async with engine.open_files(tmp_path, now_ms=log_records.Time()) as files:
         await files.journal.append(log_records.record("N1"))

@@ -78,7 +78,7 @@ def cuts(log: bytes) -> Iterable[int]:
     return sorted({0, *edges, *beside, *anywhere} & set(range(len(log) + 1)))
 
 
-def test_a_journal_cut_anywhere_is_a_prefix_of_whole_transactions(whole: Path, tmp_path: Path) -> None:
+def test_journal_cut_anywhere_is_a_prefix_of_whole_transactions(whole: Path, tmp_path: Path) -> None:
     log = (whole / f"{JOURNAL}-wal").read_bytes()
     ends = commits(log)
     assert len(ends) == len(BATCHES), "each gathering was one transaction"
@@ -88,7 +88,7 @@ def test_a_journal_cut_anywhere_is_a_prefix_of_whole_transactions(whole: Path, t
         assert left == list(range(1, ENDS[sum(end <= cut for end in ends)] + 1)), f"cut at {cut}"
 
 
-def test_a_store_cut_anywhere_has_a_cursor_that_tells_the_truth(whole: Path, tmp_path: Path) -> None:
+def test_store_cut_anywhere_has_a_true_cursor(whole: Path, tmp_path: Path) -> None:
     log = (whole / f"{STORE}-wal").read_bytes()
     seen = set()
     for cut in cuts(log):
@@ -106,9 +106,7 @@ def states(place: Path) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
-async def test_a_store_that_is_behind_its_journal_is_brought_up_to_the_same_state(
-    whole: Path, tmp_path: Path, share: float
-) -> None:
+async def test_store_behind_its_journal_catches_up_to_the_same_state(whole: Path, tmp_path: Path, share: float) -> None:
     log = (whole / f"{STORE}-wal").read_bytes()
     place = with_log(whole, tmp_path / "engine", STORE, log[: int(len(log) * share)])
     async with engine.open_files(place, now_ms=log_records.Time()) as files:
@@ -120,7 +118,7 @@ async def test_a_store_that_is_behind_its_journal_is_brought_up_to_the_same_stat
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
-async def test_a_journal_that_is_behind_its_store_is_refused_and_what_it_lost_is_said(
+async def test_journal_behind_its_store_is_refused_naming_the_lost_records(
     whole: Path, tmp_path: Path, share: float
 ) -> None:
     log = (whole / f"{JOURNAL}-wal").read_bytes()
@@ -132,9 +130,7 @@ async def test_a_journal_that_is_behind_its_store_is_refused_and_what_it_lost_is
             pass
 
 
-async def test_a_byte_turned_over_drops_what_follows_without_a_word_and_the_store_tells(
-    whole: Path, tmp_path: Path
-) -> None:
+async def test_flipped_byte_drops_later_records_silently_and_the_store_reports_it(whole: Path, tmp_path: Path) -> None:
     """SQLite reports nothing: its log ends where a frame does not add up. Only the store knows better."""
     log = (whole / f"{JOURNAL}-wal").read_bytes()
     ends, chance = commits(log), random.Random(3)

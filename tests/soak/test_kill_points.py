@@ -48,7 +48,7 @@ def engine(world: World, tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.mark.parametrize("point", breaking.POINTS)
-async def test_killed_at_this_step_it_loses_nothing_and_does_nothing_twice(
+async def test_kill_at_each_step_loses_nothing_and_repeats_nothing(
     world: World, items: list[Item], engine: Engine, tmp_path: Path, point: str
 ) -> None:
     async with _sending(engine, items, BREAK_AT=point, BREAK_AFTER=str(PASSES)) as (history, sent):
@@ -68,7 +68,7 @@ async def test_killed_at_this_step_it_loses_nothing_and_does_nothing_twice(
 @pytest.mark.parametrize(
     ("mutant", "point", "noticed"), [("M01", "R4", "promised, and not there"), ("M07", "K3", "without a disposition")]
 )
-async def test_an_engine_that_promises_too_early_is_found_out(
+async def test_engine_that_acknowledges_too_early_is_detected(
     items: list[Item], engine: Engine, tmp_path: Path, mutant: str, point: str, noticed: str
 ) -> None:
     """A control: the deaths above prove something only if they show such a defect."""

@@ -30,7 +30,7 @@ def mutants_of(module: str, *tests: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["signature", "admission"])
-def test_s36_every_decision_that_is_turned_over_fails_a_test(name: str) -> None:
+def test_s36_every_inverted_decision_fails_a_test(name: str) -> None:
     as_it_is, *mutants = mutants_of(f"ingest.{name}", f"tests/unit/ingest/test_{name}.py")
     assert as_it_is["code"] == PASSED, "the tests fail here without any mutant"
     assert len(mutants) > 10
@@ -48,7 +48,7 @@ def test_s36_every_refusal_has_its_mutant(name: str) -> None:
     assert {(branch.test.lineno, ast.unparse(branch.test)) for branch in refusals} <= turned
 
 
-def test_a_mutant_decides_the_other_way() -> None:
+def test_mutant_decides_the_other_way() -> None:
     source = "def f(a, b):\n    if a and b:\n        return 1\n    return a == b\n"
     answers = []
     for mutant in mutation.mutants(source):

@@ -71,9 +71,7 @@ async def cluster(started: Cluster) -> AsyncIterator[Cluster]:
     await started.whole()
 
 
-async def test_a_leader_that_is_killed_costs_some_seconds_and_no_acknowledged_record(
-    cluster: Cluster, measured: Note
-) -> None:
+async def test_killed_leader_costs_seconds_and_no_acknowledged_record(cluster: Cluster, measured: Note) -> None:
     leader = await busiest(cluster)
     async with cluster.sending(rate=PER_S, seconds=90) as load:
         await asyncio.sleep(1)
@@ -90,7 +88,7 @@ async def test_a_leader_that_is_killed_costs_some_seconds_and_no_acknowledged_re
     await load.judged()
 
 
-async def test_a_leader_that_is_shut_down_is_hardly_noticed(cluster: Cluster, measured: Note) -> None:
+async def test_leader_that_shuts_down_is_hardly_noticed(cluster: Cluster, measured: Note) -> None:
     leader = await busiest(cluster)
     async with cluster.sending(rate=PER_S, seconds=60) as load:
         await asyncio.sleep(1)
@@ -108,9 +106,7 @@ async def test_a_leader_that_is_shut_down_is_hardly_noticed(cluster: Cluster, me
     await load.judged()
 
 
-async def test_while_its_topic_is_weaker_than_promised_a_receiver_acknowledges_nothing(
-    cluster: Cluster, measured: Note
-) -> None:
+async def test_receiver_acknowledges_nothing_while_its_topic_is_too_weak(cluster: Cluster, measured: Note) -> None:
     name = cluster.topic(topics.NOTIFICATION)
     async with cluster.sending(rate=PER_S, seconds=120) as load:
         await asyncio.sleep(1)
