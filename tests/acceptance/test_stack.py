@@ -65,9 +65,7 @@ def marks(directory: Path) -> dict[str, leftovers.Mark]:
 
 
 @pytest.mark.parametrize("account", ["demo-app", "demo-cn", "demo-web", "demo-antom"])
-def test_payment_of_each_family_is_processed(
-    account: str, directory: Path, found: dict[str, str]
-) -> None:
+def test_payment_of_each_family_is_processed(account: str, directory: Path, found: dict[str, str]) -> None:
     """Also the one that Alipay is asked to confirm: the simulated one is there to be asked."""
     order = f"ORDER-{account}"
     console = ("--admin", found["console"])
