@@ -205,7 +205,7 @@ def _play(
                     profile=profile,
                     issued=IssuedIds(world.directory / "issued.log"),
                     time_scale=time_scale,
-                    watcher=attempts.append,
+                    observer=attempts.append,
                     history=facts,
                 )
                 await scenarios.play(courses, sender)

@@ -1,7 +1,7 @@
-"""Alipay's cashier: what the buyer sees at Alipay, and what Alipay does when the buyer pays, cancels, or is refunded.
+"""Alipay's cashier: the pages that a buyer sees at Alipay, and the effects of paying, cancelling and refunding.
 
-On payment two things start, and neither waits for the other, as in life: the signed Notification sets out to the
-merchant's notify_url, with retries; and the buyer is sent back to the return_url with a signed Return.
+A payment starts two things that do not wait for each other, as in reality: the signed Notification is delivered to the
+merchant's notify_url, with retries, and the buyer returns to the return_url with a signed Return.
 
 A cancelled trade closes at once. The real Alipay lets it time out first; the notification is the same.
 """
@@ -21,16 +21,16 @@ import msgspec
 from aiohttp import web
 
 from deploy.sandbox import field_sets, gateway, pages, serials, signing
-from deploy.sandbox.delivery import Errand, Sender
-from deploy.sandbox.gateway import HonestRequest, RefusedRequestError
+from deploy.sandbox.delivery import DeliveryJob, Sender
+from deploy.sandbox.gateway import RefusedRequestError, VerifiedRequest
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import MessageKind, SandboxRefund, Trade, TradeEvent
 from deploy.sandbox.world import World
 from schemas import money
 
-# Payments kept in memory; older ones are forgotten, and their pages answer 404.
+# Payments kept in memory. The pages of older ones answer 404.
 _PAYMENTS_MAX = 10_000
-# Notifications under way at once, each waiting for its next retry; beyond it a new one is told once only.
+# Notifications that wait for a retry. Beyond this number, a new one is delivered once only.
 _UNDER_WAY_MAX = 5_000
 
 State = Literal["open", "paid", "closed"]
@@ -48,12 +48,12 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def refunded_minor(self) -> int:
-        """The sum of all refunds so far."""
+        """Return the sum of all refunds so far."""
         return sum(refund.amount_minor for refund in self.refunds)
 
 
 class Cashier:
-    """The gateway's counter: routes, and the payments that are open at it."""
+    """The routes of the gateway and the cashier, and their payments."""
 
     def __init__(self, *, world: World, sender: Sender, issued: IssuedIds, notify_delay_s: float) -> None:
         self._world = world
@@ -67,7 +67,7 @@ class Cashier:
         self._under_way: set[asyncio.Task[object]] = set()
 
     def routes(self) -> list[web.RouteDef]:
-        """What the gateway answers to."""
+        """Return the routes of the gateway and the cashier."""
         return [
             web.get("/gateway.do", self.gateway),
             web.post("/gateway.do", self.gateway),
@@ -77,13 +77,13 @@ class Cashier:
         ]
 
     async def close(self) -> None:
-        """Stops what is under way; retries that were due later are not sent."""
+        """Stop all deliveries; later retries are not sent."""
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def gateway(self, request: web.Request) -> web.StreamResponse:
-        """One address for every service, told apart by the parameter `service`."""
+        """Answer a Request; the parameter `service` selects the service."""
         encoded = await request.text() if request.method == "POST" else request.rel_url.raw_query_string
         try:
             params = gateway.parameters(encoded)
@@ -93,7 +93,7 @@ class Cashier:
             if service == gateway.REFUND_SERVICE:
                 return self._refund(params)
             if service in gateway.PAY_SERVICES:
-                payment = self._opened(gateway.honest(params, self._world))
+                payment = self._opened(gateway.verified(params, self._world))
                 raise web.HTTPSeeOther(f"/cashier/{payment.token}")
             raise RefusedRequestError("ILLEGAL_SERVICE", "the sandbox does not offer this service")
         except RefusedRequestError as refused:
@@ -107,13 +107,13 @@ class Cashier:
         )
         return web.Response(text=answer)
 
-    def _opened(self, request: HonestRequest) -> Payment:
-        """The payment this Request is about: a buyer who comes with it again finds the same one."""
+    def _opened(self, request: VerifiedRequest) -> Payment:
+        """Return the payment of this Request; the same Request again returns the same payment."""
         order = request.required("out_trade_no")
         key = (request.account.identity.name, order)
         if known := self._payments.get(self._tokens.get(key, "")):
             if known.trade.amount_minor != request.amount_minor("total_fee"):
-                raise RefusedRequestError("CONTEXT_INCONSISTENT", "this order was opened with another amount")
+                raise RefusedRequestError("CONTEXT_INCONSISTENT", "this order exists with another amount")
             return known
         now = datetime.now(UTC)
         trade = Trade(
@@ -145,11 +145,11 @@ class Cashier:
     def _payment(self, request: web.Request) -> Payment:
         payment = self._payments.get(request.match_info["token"])
         if payment is None:
-            raise web.HTTPNotFound(text="This payment is unknown to the sandbox, or it was made too long ago.\n")
+            raise web.HTTPNotFound(text="The sandbox does not know this payment, or it is too old.\n")
         return payment
 
     async def show(self, request: web.Request) -> web.Response:
-        """The cashier page."""
+        """Show the cashier page."""
         payment = self._payment(request)
         trade = payment.trade
         return pages.page(
@@ -167,11 +167,11 @@ class Cashier:
         )
 
     async def pay(self, request: web.Request) -> web.StreamResponse:
-        """The buyer pays. Paying again, as by a reload, pays nothing: the buyer is sent back once more."""
+        """Pay, and send the buyer back. Paying again, for example by a reload, only sends the buyer back."""
         return self._end(self._payment(request), state="paid", kind=MessageKind.PAID)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
-        """The buyer goes away without paying, and the trade closes."""
+        """Close the trade without a payment, and send the buyer back."""
         return self._end(self._payment(request), state="closed", kind=MessageKind.CLOSED)
 
     def _end(self, payment: Payment, *, state: State, kind: MessageKind) -> web.StreamResponse:
@@ -184,7 +184,7 @@ class Cashier:
         raise web.HTTPSeeOther(self._return_to(payment))
 
     def _return_to(self, payment: Payment) -> str:
-        """Where the buyer goes back to, with the signed Return once there is something to say."""
+        """Return the URL that the buyer goes back to, with a signed Return if the trade has ended."""
         if payment.state == "open":
             return payment.return_url
         trade = payment.trade
@@ -198,15 +198,15 @@ class Cashier:
         return f"{payment.return_url}?{signing.return_query(fields, signer=trade.account.signer)}"
 
     def _refund(self, params: dict[str, str]) -> web.Response:
-        """`forex_refund`: answers in XML, at once, and notifies. The same refund number again changes nothing."""
+        """Answer `forex_refund` in XML, and notify. The same refund number again changes nothing."""
         try:
-            request = gateway.honest(params, self._world)
+            request = gateway.verified(params, self._world)
             self._refunded(request)
         except RefusedRequestError as refused:
             return _xml(f"<is_success>F</is_success><error>{refused.code}</error>")
         return _xml("<is_success>T</is_success>")
 
-    def _refunded(self, request: HonestRequest) -> None:
+    def _refunded(self, request: VerifiedRequest) -> None:
         key = (request.account.identity.name, request.required("out_trade_no"))
         payment = self._payments.get(self._tokens.get(key, ""))
         number = request.required("out_return_no")
@@ -217,7 +217,7 @@ class Cashier:
         part = request.amount_minor("return_amount")
         total = payment.refunded_minor + part
         if total > payment.trade.amount_minor:
-            raise RefusedRequestError("RETURN_AMOUNT_EXCEED", "more would be refunded than was paid")
+            raise RefusedRequestError("RETURN_AMOUNT_EXCEED", "the refunds would exceed the payment")
         now = datetime.now(UTC)
         refund = SandboxRefund(
             number=number, refund_id=self._numbers.payment_id(now), amount_minor=part, total_minor=total
@@ -228,16 +228,16 @@ class Cashier:
     def _notify(self, payment: Payment, event: TradeEvent) -> None:
         one = field_sets.compose(payment.trade, event, numbers=self._numbers, chance=self._chance)
         at = event.at + timedelta(seconds=self._notify_delay_s)
-        errand = Errand(notification=one, url=payment.notify_url, at=at)
-        self._start(self._told(errand))
+        job = DeliveryJob(notification=one, url=payment.notify_url, at=at)
+        self._start(self._deliver(job))
 
-    async def _told(self, errand: Errand) -> None:
-        # Alipay's news takes a moment: usually the buyer is back at the shop before it is.
+    async def _deliver(self, job: DeliveryJob) -> None:
+        # The notification takes a moment: usually the buyer is back at the shop before it arrives.
         await asyncio.sleep(self._notify_delay_s)
         if len(self._under_way) > _UNDER_WAY_MAX:
-            await self._sender.attempt(errand)
+            await self._sender.attempt(job)
         else:
-            await self._sender.deliver(errand)
+            await self._sender.deliver(job)
 
     def _start(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(work)

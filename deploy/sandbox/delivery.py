@@ -1,16 +1,12 @@
-"""When Alipay sends again. Its own pages do not agree, so a schedule is a profile, never a constant.
+"""Deliver notifications as Alipay does: send each one again, by a retry schedule, until the answer is correct.
 
-Gaps run from one delivery to the next, in real seconds; whoever plays a profile divides them by a time scale.
+A correct answer is status 200 with the seven bytes `success`; for Antom, status 200 and JSON with `resultStatus` S. A
+redirect is not followed and an extra byte is wrong, because Alipay treats them so. If no answer arrives in time, the
+outcome is `silent`, not `refused`: it is unknown whether the notification arrived, so a judge must allow both effects.
 
-The sender: tells a merchant its notifications as Alipay does, again and again until the answer is exactly right.
-
-Right is status 200 and the seven bytes `success`; for Antom, status 200 and a JSON answer whose `resultStatus` is S. A
-redirect is not followed and an extra byte is not forgiven, because Alipay does neither. No answer within the time-out
-means that nobody knows whether the notification arrived: it counts as `silent`, apart from `refused`, since whoever
-judges a run has to allow both outcomes for the first and only one for the second.
-
-Time is a port. The moments a notification carries are virtual: a retry four minutes later says so in its
-`notify_time`, also when a time scale lets it follow after a second.
+Alipay's own pages disagree on the schedule, so there are several profiles. Gaps run from one delivery to the next in
+Alipay's time; a time scale shortens the real waits only. The times inside a notification stay Alipay's: a retry after
+four minutes has a `notify_time` four minutes later, even if it follows after a second.
 """
 
 from __future__ import annotations
@@ -35,25 +31,25 @@ _LONG_TAIL = (1 * _HOUR, 2 * _HOUR, 6 * _HOUR, 15 * _HOUR)
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """One schedule."""
+    """One retry schedule."""
 
     name: str
     gaps_s: tuple[float, ...]
 
     @property
     def deliveries(self) -> int:
-        """How often a notification is sent at most."""
+        """Return how often a notification is sent at most."""
         return 1 + len(self.gaps_s)
 
     def gap_after(self, number: int) -> float | None:
-        """Seconds from the `number`th delivery, counted from 1, to the next; None after the last."""
+        """Return the seconds from delivery `number`, counted from 1, to the next; `None` after the last."""
         return self.gaps_s[number - 1] if number <= len(self.gaps_s) else None
 
     def offset_s(self, number: int) -> float:
-        """Seconds from the first delivery to the `number`th, counted from 1.
+        """Return the seconds from the first delivery to delivery `number`, counted from 1.
 
-        Deliveries beyond the schedule, which a scenario of duplicates makes, follow every four minutes: two tellings
-        never carry the same moment.
+        Deliveries beyond the schedule, as in a scenario with duplicates, follow every four minutes, so that no two
+        have the same `notify_time`.
         """
         beyond = max(0, number - self.deliveries)
         return sum(self.gaps_s[: number - 1]) + beyond * 4 * _MINUTE
@@ -72,12 +68,12 @@ PROFILES: Mapping[str, Profile] = {
         Profile(name="global-2m", gaps_s=(*_minutes(2, 10, 10), *_LONG_TAIL)),
         Profile(name="odoo", gaps_s=(*_minutes(2, 10, 15), *_LONG_TAIL)),
         Profile(name="alt-5s", gaps_s=(5, *_minutes(2, 10, 15), *_LONG_TAIL)),
-        # The first resend follows at once; read as gaps, the document's list makes nine deliveries.
+        # The first resend follows at once. Read as gaps, the list in the document gives nine deliveries.
         Profile(name="antom", gaps_s=(0, *_minutes(2, 10, 10), *_LONG_TAIL)),
         Profile(name="antom-sandbox", gaps_s=()),
-        # Some product pages: three tries at once, then the Chinese schedule.
+        # From some product pages: three deliveries at once, then the Chinese schedule.
         Profile(name="cn-immediate3", gaps_s=(0, 0, *_CN_4M)),
-        # Not Alipay's: one try, for a program that asserts on the answer itself.
+        # Not Alipay's: one delivery, for programs that check the answer themselves.
         Profile(name="once", gaps_s=()),
     )
 }
@@ -86,18 +82,18 @@ PROFILES: Mapping[str, Profile] = {
 Outcome = Literal["ok", "refused", "silent"]
 Expected = Literal["success", "refused"]
 
-# How long Alipay really waits is unknown; the receiver promises an answer within three seconds.
+# Alipay's real timeout is unknown. The receiver answers within three seconds.
 ANSWER_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 2.0
-# An answer longer than this is wrong whatever it says; reading stops, so that no merchant can feed us for ever.
+# A longer answer is wrong in any case. Reading stops here, so that an endless answer does no harm.
 _ANSWER_BYTES_MAX = 16 * 1024
 _EXCERPT_CHARACTERS = 120
 _SUCCESS = b"success"
 
 
-class Errand(msgspec.Struct, frozen=True, kw_only=True):
-    """One notification to be delivered. `copies` counts how often it is told although it was answered: as when Alipay
-    never saw the answers."""
+class DeliveryJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One notification to deliver. `copies` is the number of deliveries even if all are answered `success`, as if
+    Alipay had not received the answers."""
 
     notification: UnsignedNotification
     url: str
@@ -108,7 +104,7 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one delivery. `again_in_s` is when Alipay would send again, in its own time; None is never."""
+    """The result of one delivery. `again_in_s` is the gap to the next one in Alipay's time, or `None`."""
 
     account: str
     order: str
@@ -126,7 +122,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def as_expected(self) -> bool:
-        """Whether the merchant answered as the scenario says it should."""
+        """Return whether the merchant's answer is the one that the scenario expects."""
         return (self.outcome == "ok") == (self.expected == "success") and self.outcome != "silent"
 
 
@@ -137,35 +133,35 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_ms: float
 
 
-class Watcher(Protocol):
-    """Hears of every attempt as it ends."""
+class AttemptObserver(Protocol):
+    """Receives every attempt when it has ended."""
 
     def __call__(self, attempt: Attempt, /) -> None: ...
 
 
 class DeliveryHistory:
-    """One JSON line per fact, for a judge who trusts nobody: `call` before sending, then what came of it."""
+    """A file with one JSON line per fact: `call` before each delivery, and its outcome after it. A judge reads it."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def write(self, what: str, errand: Errand, *, number: int, **more: object) -> None:
-        """The fact is in the file when this returns; a killed process loses none that it wrote."""
-        one = errand.notification
+    def write(self, what: str, job: DeliveryJob, *, number: int, **more: object) -> None:
+        """Append the fact to the file. A process that is killed afterwards does not lose it."""
+        one = job.notification
         fact = {
             "what": what, "id": one.notify_id, "account": one.account.identity.name, "order": one.order,
-            "attempt": number, "forged": errand.forged,
+            "attempt": number, "forged": job.forged,
             "wall": datetime.now(UTC).isoformat(), "mono_ns": time.monotonic_ns(),
         }  # fmt: skip
         os.write(self._descriptor, msgspec.json.encode(fact | more) + b"\n")
 
     def close(self) -> None:
-        """Nothing can be written any more."""
+        """Close the file."""
         os.close(self._descriptor)
 
 
 class Sender:
-    """Delivers errands by one retry profile."""
+    """Delivers notifications by one retry profile."""
 
     def __init__(
         self,
@@ -176,7 +172,7 @@ class Sender:
         time_scale: float = 1.0,
         concurrency: int = 64,
         timeout_s: float = ANSWER_TIMEOUT_S,
-        watcher: Watcher | None = None,
+        observer: AttemptObserver | None = None,
         history: DeliveryHistory | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -186,48 +182,48 @@ class Sender:
         self._time_scale = time_scale
         self._open = asyncio.Semaphore(concurrency)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))
-        self._watcher = watcher
+        self._observer = observer
         self._history = history
         self._sleep = sleep
 
     async def pause(self, seconds: float) -> None:
-        """Lets this much of Alipay's time pass."""
+        """Wait for this many seconds of Alipay's time."""
         if seconds > 0:
             await self._sleep(seconds / self._time_scale)
 
-    async def deliver(self, errand: Errand) -> tuple[Attempt, ...]:
-        """All attempts at an errand: it returns when one was answered `success`, or the profile is exhausted."""
-        first = await self.attempt(errand)
-        return (first, *await self.resend(errand, after=first))
+    async def deliver(self, job: DeliveryJob) -> tuple[Attempt, ...]:
+        """Deliver until an answer is correct or the profile is exhausted. Return all attempts."""
+        first = await self.attempt(job)
+        return (first, *await self.resend(job, after=first))
 
-    async def resend(self, errand: Errand, *, after: Attempt) -> tuple[Attempt, ...]:
-        """The attempts that follow `after`, by the profile."""
+    async def resend(self, job: DeliveryJob, *, after: Attempt) -> tuple[Attempt, ...]:
+        """Deliver again after the attempt `after`, by the profile. Return the further attempts."""
         attempts: list[Attempt] = []
         last = after
         while last.again_in_s is not None:
             await self.pause(last.again_in_s)
-            last = await self.attempt(errand, number=last.number + 1)
+            last = await self.attempt(job, number=last.number + 1)
             attempts.append(last)
         return tuple(attempts)
 
-    async def attempt(self, errand: Errand, *, number: int = 1, settles: bool = True) -> Attempt:
-        """One delivery, signed for its moment, and what came of it.
+    async def attempt(self, job: DeliveryJob, *, number: int = 1, settles: bool = True) -> Attempt:
+        """Deliver once, signed for its time, and return the result.
 
-        `settles` is false where Alipay is taken not to have seen the answer: then a `success` does not end the
-        validity of the id, and more copies can follow.
+        `settles` is false if Alipay is assumed not to receive the answer. A `success` does not end the validity of the
+        notification id then, and further copies can follow.
         """
-        self._announce(errand)
-        sent_at = errand.at + timedelta(seconds=self._profile.offset_s(number))
-        delivery = errand.notification.delivery(sent_at)
+        self._announce(job)
+        sent_at = job.at + timedelta(seconds=self._profile.offset_s(number))
+        delivery = job.notification.delivery(sent_at)
         async with self._open:
-            self._record("call", errand, number=number)
-            answer = await self._post(errand.url, delivery)
-        attempt = self._attempt(errand, answer, number=number, sent_at=sent_at)
-        self._record(attempt.outcome, errand, number=number, status=attempt.status, why=attempt.why)
+            self._record("call", job, number=number)
+            answer = await self._post(job.url, delivery)
+        attempt = self._attempt(job, answer, number=number, sent_at=sent_at)
+        self._record(attempt.outcome, job, number=number, status=attempt.status, why=attempt.why)
         if attempt.outcome == "ok" and settles:
-            self._settle(errand)
-        if self._watcher is not None:
-            self._watcher(attempt)
+            self._settle(job)
+        if self._observer is not None:
+            self._observer(attempt)
         return attempt
 
     async def _post(self, url: str, delivery: SignedDelivery) -> _Answer:
@@ -244,41 +240,41 @@ class Sender:
         except TimeoutError:
             return None, b"", f"no answer within {self._timeout.total:g} s"
         except (aiohttp.ClientError, OSError) as error:
-            return None, b"", f"no answer: {_told(error)}"
+            return None, b"", f"no answer: {_reason(error)}"
 
-    def _attempt(self, errand: Errand, answer: _Answer, *, number: int, sent_at: datetime) -> Attempt:
-        one = errand.notification
+    def _attempt(self, job: DeliveryJob, answer: _Answer, *, number: int, sent_at: datetime) -> Attempt:
+        one = job.notification
         antom = one.account.identity.product == "antom"
         outcome: Outcome = "silent"
         why = answer.why
         if answer.status is not None:
             outcome, why = judge(answer.status, answer.body, antom=antom)
-        # A forger does not come back by Alipay's schedule.
-        again = None if outcome == "ok" or errand.forged else self._profile.gap_after(number)
+        # A forgery is not retried by Alipay's schedule.
+        again = None if outcome == "ok" or job.forged else self._profile.gap_after(number)
         return Attempt(
             account=one.account.identity.name, order=one.order, notify_id=one.notify_id, kind=one.facts.kind,
-            number=number, sent_at=sent_at, outcome=outcome, expected=errand.expected, status=answer.status,
+            number=number, sent_at=sent_at, outcome=outcome, expected=job.expected, status=answer.status,
             answer=answer.body.decode("utf-8", "backslashreplace")[:_EXCERPT_CHARACTERS], why=why,
             elapsed_ms=round(answer.elapsed_ms, 3), again_in_s=again,
         )  # fmt: skip
 
-    def _announce(self, errand: Errand) -> None:
-        """Alipay knows the id before the merchant can ask about it; a forger's id it never knows."""
-        identity = errand.notification.account.identity
-        if identity.family == "mapi" and not errand.forged:
-            self._issued.issue(identity.partner, errand.notification.notify_id)
+    def _announce(self, job: DeliveryJob) -> None:
+        """Make the id known to notify_verify before the merchant can ask about it, except for a forgery."""
+        identity = job.notification.account.identity
+        if identity.family == "mapi" and not job.forged:
+            self._issued.issue(identity.partner, job.notification.notify_id)
 
-    def _settle(self, errand: Errand) -> None:
-        if errand.notification.account.identity.family == "mapi":
-            self._issued.settle(errand.notification.notify_id)
+    def _settle(self, job: DeliveryJob) -> None:
+        if job.notification.account.identity.family == "mapi":
+            self._issued.settle(job.notification.notify_id)
 
-    def _record(self, what: str, errand: Errand, *, number: int, **more: object) -> None:
+    def _record(self, what: str, job: DeliveryJob, *, number: int, **more: object) -> None:
         if self._history is not None:
-            self._history.write(what, errand, number=number, **more)
+            self._history.write(what, job, number=number, **more)
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:
-    """The answer's body, or as much of it as is needed to see that it is wrong."""
+    """Return the answer's body, or as much of it as shows that it is too long."""
     read = bytearray()
     while len(read) <= _ANSWER_BYTES_MAX and (chunk := await content.readany()):
         read += chunk
@@ -286,7 +282,7 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 
 def judge(status: int, answer: bytes, *, antom: bool) -> tuple[Outcome, str]:
-    """Whether Alipay takes this answer, and in words why not."""
+    """Return whether Alipay accepts this answer, and the reason if not."""
     if 300 <= status < 400:
         return "refused", f"a redirect ({status}) is not followed"
     if status != 200:
@@ -296,7 +292,7 @@ def judge(status: int, answer: bytes, *, antom: bool) -> tuple[Outcome, str]:
     if answer == _SUCCESS:
         return "ok", ""
     if answer.strip().lower() == _SUCCESS:
-        return "refused", "success has to be exactly these seven lower-case letters, without another byte"
+        return "refused", "the body must be exactly `success`: seven lower-case letters and no other byte"
     return "refused", "the body is not success"
 
 
@@ -308,11 +304,11 @@ def _judge_antom(answer: bytes) -> tuple[Outcome, str]:
     status = result.get("resultStatus") if isinstance(result, dict) else None
     if status == "S":
         return "ok", ""
-    return "refused", "the body is no JSON with a result" if status is None else f"resultStatus is {status}"
+    return "refused", "the body is not JSON with a result" if status is None else f"resultStatus is {status}"
 
 
-def _told(error: Exception) -> str:
-    """Why nobody answered, in the words of the system where it has some."""
+def _reason(error: Exception) -> str:
+    """Return why there is no answer, as the operating system's text if there is one."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     number = getattr(cause, "errno", None)
     return os.strerror(number) if number else str(error) or type(error).__name__

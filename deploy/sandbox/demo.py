@@ -1,6 +1,7 @@
-"""Traffic for a demonstration: now and then a scenario, for an account it suits, so that there is something to watch.
+"""Traffic for a demonstration: plays a random scenario every few seconds.
 
-Mostly ordinary payments, among them what makes the receiver worth having: duplicates, refunds, late news, forgeries.
+Most are ordinary payments. The others are the hard cases that a receiver exists for: duplicates, refunds, late
+notifications, forgeries.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Protocol
 
-# How often each scenario comes, relative to the others.
+# The relative frequency of each scenario.
 WEIGHTS: Mapping[str, int] = {
     "paid": 12, "paid_then_finished": 3, "partial_refund": 3, "full_refund": 3, "closed_unpaid": 2, "duplicate_x8": 2,
     "out_of_order": 2, "late_by_a_day": 2, "gbk_text": 2, "unknown_field": 1, "wrong_amount": 1, "foreign_seller": 1,
@@ -19,7 +20,7 @@ WEIGHTS: Mapping[str, int] = {
 
 
 class DemoStage(Protocol):
-    """Where scenarios are played."""
+    """Plays scenarios: the sandbox's server."""
 
     def suitable(self, name: str) -> Sequence[str]: ...
 
@@ -27,7 +28,7 @@ class DemoStage(Protocol):
 
 
 async def keep_busy(stage: DemoStage, *, chance: Random, pause_s: float = 2.0) -> None:
-    """Plays on until it is cancelled. The first round is of every scenario, so that a minute shows all there is."""
+    """Play scenarios until cancelled: first each one once, so that one minute shows them all, then at random."""
     for name in WEIGHTS:
         await _play(stage, name, chance, pause_s)
     while True:
@@ -36,6 +37,6 @@ async def keep_busy(stage: DemoStage, *, chance: Random, pause_s: float = 2.0) -
 
 
 async def _play(stage: DemoStage, name: str, chance: Random, pause_s: float) -> None:
-    # A stage that is full lets this one fall: a demonstration has no backlog.
+    # If too many are being played, this one is dropped: a demonstration needs no backlog.
     stage.start_play(name, chance.choice(stage.suitable(name)))
     await asyncio.sleep(pause_s * chance.uniform(0.3, 1.7))

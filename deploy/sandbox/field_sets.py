@@ -1,10 +1,10 @@
-"""Which fields each product sends for what happened: one function per product, as the protocol reference lists them.
+"""The fields that each product sends for each kind of event: one function per product.
 
-The sets are those of real messages, not every field a document mentions. Three points rest on inference, because no
-genuine sample is public: a website refund (the ten fields, with `refund_status` and `gmt_refund` beside them), an
-expired openapi trade (no `gmt_payment`), and Antom's result code for an expired payment.
+The sets are those of real messages, not every field that a document mentions. Three details are inferred, because no
+genuine sample is public: the website refund (the ten fields plus `refund_status` and `gmt_refund`), the expired openapi
+trade (no `gmt_payment`), and Antom's result code for an expired payment.
 
-`compose` is the only entry. It knows neither keys nor delivery times.
+`compose` is the only entry. It uses neither keys nor delivery times.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _STATUS: Mapping[MessageKind, str] = {
     MessageKind.REFUND_CLOSED: "TRADE_SUCCESS",
 }
 
-# Where Antom puts the number that makes a message that message and no other.
+# The fields in which Antom messages carry their business key, in the order of precedence.
 _ANTOM_KEYS: tuple[str, ...] = (
     "disputeId", "captureRequestId", "refundRequestId", "paymentRequestId",
     "subscriptionRequestId", "vaultingRequestId", "accessToken",
@@ -45,10 +45,10 @@ _ANTOM_KEYS: tuple[str, ...] = (
 
 
 def compose(trade: Trade, event: TradeEvent, *, numbers: serials.Serials, chance: Random) -> UnsignedNotification:
-    """The notification that tells this event of this trade, with a notify_id of its own.
+    """Return a notification of this event of this trade, with a new notify_id.
 
     Raises:
-        UnplayableError: the product sends nothing of this kind.
+        UnplayableError: the product sends no notification of this kind.
     """
     identity = trade.account.identity
     if event.kind not in KINDS_OF[identity.product]:
@@ -58,7 +58,7 @@ def compose(trade: Trade, event: TradeEvent, *, numbers: serials.Serials, chance
         notify_id = _antom_key(fields)
     else:
         notify_id = numbers.notify_id(event.at)
-        fields = _dressed(fields, notify_id=notify_id, sign_type=trade.account.signer.sign_type, event=event)
+        fields = _with_envelope(fields, notify_id=notify_id, sign_type=trade.account.signer.sign_type, event=event)
         fields = dict(chance.sample(list(fields.items()), k=len(fields)))
     return UnsignedNotification(
         account=trade.account,
@@ -71,20 +71,20 @@ def compose(trade: Trade, event: TradeEvent, *, numbers: serials.Serials, chance
 
 
 def minor_units(text: str, currency: str) -> int:
-    """The amount of a form in the smallest unit.
+    """Return a form's amount in the smallest unit.
 
     Raises:
-        ValueError: it is not written as a form writes amounts.
+        ValueError: the text is not an amount with the currency's decimals.
     """
     whole, _, cents = text.partition(".")
     decimals = money.DECIMALS.get(currency, 2)
     if not (whole + cents).isascii() or not (whole + cents).isdigit() or not whole or len(cents) != decimals:
-        raise ValueError(f"{text!r} is no amount in {currency}")
+        raise ValueError(f"{text!r} is not an amount in {currency}")
     return int(whole + cents)
 
 
-def _dressed(fields: dict[str, str], *, notify_id: str, sign_type: str, event: TradeEvent) -> dict[str, str]:
-    """The fields every form has; `notify_time` is replaced at each delivery."""
+def _with_envelope(fields: dict[str, str], *, notify_id: str, sign_type: str, event: TradeEvent) -> dict[str, str]:
+    """Add the fields that every form has; `notify_time` is replaced at each delivery."""
     kind = "batch_refund_notify" if event.kind is MessageKind.BATCH_REFUND else "trade_status_sync"
     envelope = {"notify_id": notify_id, "notify_type": kind, "notify_time": serials.moment(event.at)}
     return envelope | fields | {"sign_type": sign_type}
@@ -111,7 +111,7 @@ def _refund_of(event: TradeEvent) -> SandboxRefund:
 def _status(trade: Trade, event: TradeEvent) -> str:
     if event.kind is not MessageKind.REFUND:
         return _STATUS[event.kind]
-    # Refunds that have reached the whole amount close the trade; before that it stays paid.
+    # A trade stays paid until its refunds reach the whole amount; then it closes.
     return "TRADE_CLOSED" if _refund_of(event).total_minor >= trade.amount_minor else "TRADE_SUCCESS"
 
 
@@ -159,7 +159,7 @@ def _batch_refund(trade: Trade, event: TradeEvent) -> dict[str, str]:
 def _website(trade: Trade, event: TradeEvent) -> dict[str, str]:
     if event.kind is MessageKind.BATCH_REFUND:
         return _batch_refund(trade, event)
-    # The website product has no TRADE_SUCCESS of its own: its news of payment is TRADE_FINISHED.
+    # The website product never sends TRADE_SUCCESS: it reports a payment as TRADE_FINISHED.
     status = "TRADE_FINISHED" if event.kind is MessageKind.PAID else _status(trade, event)
     return {
         "out_trade_no": trade.order,
@@ -299,7 +299,7 @@ def _antom_vaulting(trade: Trade, event: TradeEvent) -> dict[str, str]:
 
 
 def _antom_key(fields: Mapping[str, str]) -> str:
-    """What stands in for a notification id: what kind of message it is, whose, and with what result."""
+    """Return the business key that stands in for a notification id: kind, number and result of the message."""
     kind = next((value for name, value in fields.items() if name.lower().endswith("notifytype")), "")
     kind = kind or fields.get("disputeNotificationType", "") or fields.get("subscriptionNotificationType", "vaulting")
     number = next(fields[name] for name in _ANTOM_KEYS if name in fields)

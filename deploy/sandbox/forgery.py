@@ -1,4 +1,4 @@
-"""Forgeries: what somebody who is not Alipay might send. Each looks genuine, and none may have an effect."""
+"""Forgeries: notifications that Alipay did not sign. Each looks genuine, and none may have an effect."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from deploy.sandbox.notifications import Edits, UnsignedNotification, edited
 Way = Literal["changed", "placeholder", "other-key"]
 WAYS: tuple[Way, ...] = ("changed", "placeholder", "other-key")
 
-# Well-formed base64, so that it reaches verification and has to be refused there.
+# Valid base64, so that it reaches the signature check and must be refused there.
 _PLACEHOLDER = "UNSIGNED/PLACEHOLDER++=="
 _OTHER_MD5_KEY = b"0123456789abcdef-not-alipays-key"
 
-# What a thief would change, the most telling first; the name depends on the product and the kind.
+# Fields that a forger would change; the first one that a notification has is used.
 _WORTH_CHANGING = (
     "total_fee", "total_amount", "paymentAmount.value", "refundAmount.value", "captureAmount.value",
     "disputeAmount.value", "result_details", "result.resultCode",
@@ -25,13 +25,13 @@ _WORTH_CHANGING = (
 
 
 class Forger:
-    """Forges in each of the three ways; makes its own keys when it first needs them, of the size of the real ones."""
+    """Forges in each of the three ways. It generates its own keys when needed, of the size of the genuine ones."""
 
     def __init__(self) -> None:
         self._signers: dict[tuple[signing.SignType, int], signing.Signer] = {}
 
     def forge(self, notification: UnsignedNotification, way: Way) -> UnsignedNotification:
-        """The notification, changed after signing, with a signature of nothing, or signed by somebody else."""
+        """Return the notification: changed after signing, with a placeholder signature, or signed with another key."""
         match way:
             case "changed":
                 name = next(name for name in _WORTH_CHANGING if name in dict(notification.fields))
@@ -53,7 +53,7 @@ class Forger:
 
 
 def _less(value: str) -> str:
-    """Another value of the same form: a small amount for an amount, and always different from what was signed."""
+    """Return a value of the same form that differs from the signed one: a small amount for an amount."""
     for small in ("0.01", "0.02") if "." in value else ("1", "2"):
         if value.replace(".", "").isdigit() and small != value:
             return small

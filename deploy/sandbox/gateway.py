@@ -1,7 +1,7 @@
-"""Alipay's gateway: reads a merchant's Request, checks whose it is, and answers notify_verify.
+"""Alipay's gateway: parse a merchant's Request, verify that merchant, and answer notify_verify.
 
-Only the text is judged here; what is to be done with an honest Request is for the cashier. A Request is honest when its
-partner is known, every name occurs once, and the signature over all of it is that partner's.
+This module checks the Request only; the cashier acts on it. A Request is verified if its partner is known, each name
+occurs once, and the signature over all parameters is that partner's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CHARSETS = frozenset({"utf-8", "gbk", "gb2312", "gb18030"})
 
 
 class RefusedRequestError(Exception):
-    """The Request is not honoured. `code` is the word Alipay uses; `hint` helps whoever wrote the Request."""
+    """The Request is refused. `code` is Alipay's error code; `hint` helps the merchant's developer."""
 
     def __init__(self, code: str, hint: str, *, signed_text: str = "") -> None:
         super().__init__(f"{code}: {hint}")
@@ -33,17 +33,17 @@ class RefusedRequestError(Exception):
         self.signed_text = signed_text
 
 
-class HonestRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A Request whose signature is that of the account's merchant."""
+class VerifiedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A Request with a valid signature of the account's merchant."""
 
     account: SandboxAccount
     params: Mapping[str, str]
 
     def required(self, name: str) -> str:
-        """A parameter that the service cannot do without.
+        """Return a required parameter.
 
         Raises:
-            RefusedRequestError: it is absent or empty.
+            RefusedRequestError: it is missing or empty.
         """
         value = self.params.get(name, "")
         if not value:
@@ -51,10 +51,10 @@ class HonestRequest(msgspec.Struct, frozen=True, kw_only=True):
         return value
 
     def amount_minor(self, name: str) -> int:
-        """An amount, in the smallest unit.
+        """Return an amount in the smallest unit.
 
         Raises:
-            RefusedRequestError: it is missing, zero, or not written as Alipay wants amounts.
+            RefusedRequestError: it is missing, zero, or not in Alipay's format.
         """
         try:
             minor = field_sets.minor_units(self.required(name), self.required("currency"))
@@ -65,47 +65,49 @@ class HonestRequest(msgspec.Struct, frozen=True, kw_only=True):
         return minor
 
     def address(self, name: str) -> str:
-        """A URL that Alipay will call or send the buyer to.
+        """Return a URL that Alipay will call or send the buyer to.
 
         Raises:
-            RefusedRequestError: it is not a plain http(s) URL without a query of its own, or too long.
+            RefusedRequestError: it is not an http(s) URL, has a query or a fragment, or is too long.
         """
         url = self.required(name)
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise RefusedRequestError("ILLEGAL_ARGUMENT", f"{name} must be a complete http or https URL")
         if parts.query or parts.fragment:
-            raise RefusedRequestError("ILLEGAL_ARGUMENT", f"{name} must have no query: its parameters would be signed")
+            raise RefusedRequestError(
+                "ILLEGAL_ARGUMENT", f"{name} must not have a query: its parameters would be signed"
+            )
         if len(url) > _URL_CHARACTERS_MAX:
             raise RefusedRequestError("ILLEGAL_ARGUMENT", f"{name} is longer than {_URL_CHARACTERS_MAX} characters")
         return url
 
 
 def parameters(encoded: str) -> dict[str, str]:
-    """The parameters of a query or form, each once.
+    """Parse the parameters of a query or form.
 
     Raises:
-        RefusedRequestError: it does not read as one.
+        RefusedRequestError: they cannot be parsed, or a name occurs twice.
     """
     try:
         charset = dict(parse_qsl(encoded, max_num_fields=_PARAMETERS_MAX)).get("_input_charset", "utf-8").lower()
         if charset not in _CHARSETS:
-            raise RefusedRequestError("ILLEGAL_CHARSET", "_input_charset is not one Alipay knows")
+            raise RefusedRequestError("ILLEGAL_CHARSET", "Alipay does not support this _input_charset")
         pairs = parse_qsl(
             encoded, keep_blank_values=True, encoding=charset, errors="strict", max_num_fields=_PARAMETERS_MAX
         )
     except ValueError as error:
-        raise RefusedRequestError("ILLEGAL_ARGUMENT", "the parameters cannot be read") from error
+        raise RefusedRequestError("ILLEGAL_ARGUMENT", "the parameters cannot be parsed") from error
     if len({name for name, _ in pairs}) != len(pairs):
         raise RefusedRequestError("ILLEGAL_ARGUMENT", "a parameter occurs twice")
     return dict(pairs)
 
 
-def honest(params: Mapping[str, str], world: World) -> HonestRequest:
-    """The Request, now that its signature has been checked.
+def verified(params: Mapping[str, str], world: World) -> VerifiedRequest:
+    """Verify the partner and the signature of a Request.
 
     Raises:
-        RefusedRequestError: nobody knows the partner, or the signature is not the partner's.
+        RefusedRequestError: the partner is unknown, or the signature is not the partner's.
     """
     name = next((name for name in world.merchant_keys if _partner(world, name) == params.get("partner")), None)
     if name is None:
@@ -118,9 +120,9 @@ def honest(params: Mapping[str, str], world: World) -> HonestRequest:
     content = signing.canonical(params.items(), charset=charset)
     if not signing.verify(content, params.get("sign", ""), sign_type=sign_type, key=world.merchant_keys[name]):
         raise RefusedRequestError(
-            "ILLEGAL_SIGN", "the signature does not fit the text below", signed_text=content.decode(charset)
+            "ILLEGAL_SIGN", "the signature does not match the text below", signed_text=content.decode(charset)
         )
-    return HonestRequest(account=account, params=params)
+    return VerifiedRequest(account=account, params=params)
 
 
 def _partner(world: World, name: str) -> str:

@@ -1,11 +1,11 @@
-"""Which notification ids Alipay has given out, to whom, and which of them have been answered: what notify_verify asks.
+"""The notification ids that Alipay has issued and whose answer is open: the source of notify_verify's answers.
 
-An id is confirmed from the moment it is issued until the merchant's `success` for it has been read, and only to the
-partner it was issued to. After that the honest answer is `false`, as Alipay's is: who asks late asks too late.
+An id is confirmed from its issue until the merchant's `success` for it has been read, and only to the partner that it
+was issued to. After that the answer is `false`, as Alipay's is.
 
-The sandbox's server and `trigger` are separate processes, so ids that another process issued come in through a file of
-one line per fact, appended whole and read from where the last reading ended. The file only grows; it goes with the
-directory.
+The sandbox's server and `trigger` are separate processes. Ids that another process issued come from a shared file with
+one line per fact, which is appended atomically and read from the end of the last read. The file only grows; it is
+deleted with the directory.
 """
 
 from __future__ import annotations
@@ -14,38 +14,37 @@ import os
 from pathlib import Path
 from typing import Literal
 
-# A day's notifications at ten a second; beyond it the oldest unanswered id is forgotten, which Alipay does by time.
+# A day of ten notifications per second. Beyond that, the oldest open id is forgotten; Alipay forgets them by age.
 _REMEMBERED = 1_000_000
 
 Answer = Literal["true", "false", "invalid"]
 
 
 class IssuedIds:
-    """The ids that are waiting for a `success`."""
+    """The ids whose `success` is still open."""
 
-    def __init__(self, shared: Path | None = None, *, tells: bool = True) -> None:
-        """`shared` is the file in which processes tell each other; without it, this process knows only its own.
+    def __init__(self, shared: Path | None = None, *, writes: bool = True) -> None:
+        """`shared` is the file between processes; without it, this process knows only its own ids.
 
-        `tells` is false for the gateway itself: it only listens, and its own ids, which may be many, stay out of the
-        file.
+        `writes` is false for the gateway: it only reads the file, to which its own, perhaps numerous ids need not go.
         """
         self._shared = shared
-        self._tells = tells
+        self._writes = writes
         self._read_to = 0
         self._waiting: dict[str, str] = {}
 
     def issue(self, partner: str, notify_id: str) -> None:
-        """From now on Alipay confirms this id to this partner."""
+        """Confirm this id to this partner from now on."""
         self._remember(partner, notify_id)
-        self._tell(f"+ {partner} {notify_id}\n")
+        self._append(f"+ {partner} {notify_id}\n")
 
     def settle(self, notify_id: str) -> None:
-        """The merchant has answered `success`: from now on the id is unknown."""
+        """Forget this id, because the merchant has answered `success`."""
         partner = self._waiting.pop(notify_id, "-")
-        self._tell(f"- {partner} {notify_id}\n")
+        self._append(f"- {partner} {notify_id}\n")
 
     def confirm(self, *, partner: str, notify_id: str) -> Answer:
-        """What notify_verify answers to this question."""
+        """Return the answer of notify_verify."""
         if not partner or not notify_id:
             return "invalid"
         self._catch_up()
@@ -56,10 +55,10 @@ class IssuedIds:
         while len(self._waiting) > _REMEMBERED:
             del self._waiting[next(iter(self._waiting))]
 
-    def _tell(self, line: str) -> None:
-        if self._shared is None or not self._tells:
+    def _append(self, line: str) -> None:
+        if self._shared is None or not self._writes:
             return
-        # One write to a file opened for appending: lines of several processes do not mix.
+        # Lines of several processes do not mix: each is one write to a file opened for appending.
         descriptor = os.open(self._shared, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(descriptor, line.encode())
@@ -71,9 +70,9 @@ class IssuedIds:
             return
         with self._shared.open("rb") as file:
             file.seek(self._read_to)
-            news = file.read()
-        # A process that tells reads its own lines again here; remembering or forgetting twice is harmless.
-        whole = news[: news.rfind(b"\n") + 1]
+            added = file.read()
+        # A process that writes reads its own lines again here. To remember or forget an id twice is harmless.
+        whole = added[: added.rfind(b"\n") + 1]
         self._read_to += len(whole)
         for line in whole.decode().splitlines():
             sign, partner, notify_id = line.split(" ", 2)

@@ -1,15 +1,15 @@
-"""What Alipay sends: a trade, something that happened to it, and the signed request that tells the merchant so.
+"""Notifications as Alipay sends them: a trade, an event of the trade, and the signed request that reports it.
 
-Three steps, each a frozen value:
+Three steps, each with an immutable value:
 
-    Trade + Event  ──compose──►  Notification (fields, one notify_id)  ──delivery(at)──►  Delivery (signed)
+    Trade + TradeEvent  ──compose──►  UnsignedNotification (fields, one notify_id)  ──delivery(at)──►  SignedDelivery
 
-A Notification is told again and again until it is answered, and each telling is another Delivery: `notify_id` and all
-the content stay, `notify_time` and so the signature are new. That is what makes de-duplication by body or signature
-wrong, and it is why signing happens in `delivery` and not in `compose`.
+A notification is delivered again until it is answered correctly. Each delivery has the same `notify_id` and content,
+but a new `notify_time` and therefore a new signature. That is why signing happens in `delivery` and not in `compose`,
+and why a receiver must not detect duplicates by body or signature.
 
-The fields of an Antom message are kept flat, with dotted names (`paymentAmount.value`), and become nested JSON when the
-message is written; so one way to override a field serves every family.
+The fields of an Antom message are flat here, with dotted names (`paymentAmount.value`), and become nested JSON when the
+message is written. So fields of every family are edited in the same way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Fields = signing.Fields
 
 
 class MessageKind(StrEnum):
-    """What happened, in the sandbox's words; how a product says it is for `field_sets` to know."""
+    """The kind of event that a notification reports; `field_sets` translates it into each product's fields."""
 
     WAITING = "waiting"
     PAID = "paid"
@@ -75,7 +75,7 @@ KINDS_OF: Mapping[Product, frozenset[MessageKind]] = {
     ),
 }
 
-# Kinds whose message does not name the merchant's order: only the merchant knows what a refund request belongs to.
+# Kinds whose message does not name the merchant's order. Only the merchant knows to which order a refund belongs.
 NAMELESS: Mapping[Product, frozenset[MessageKind]] = {
     "in-app": frozenset({MessageKind.BATCH_REFUND}),
     "website": frozenset({MessageKind.BATCH_REFUND}),
@@ -97,7 +97,7 @@ class UnplayableError(ValueError):
 
 
 class Trade(msgspec.Struct, frozen=True, kw_only=True):
-    """One payment as Alipay knows it. `paid` is when the buyer paid, or would have."""
+    """One payment as Alipay knows it. `paid` is the time of payment, also if the buyer did not pay in the end."""
 
     account: SandboxAccount
     order: str
@@ -113,7 +113,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SandboxRefund(msgspec.Struct, frozen=True, kw_only=True):
-    """One refund: the merchant's request number, Alipay's own, its amount, and the sum of all refunds so far."""
+    """One refund: the merchant's number, Alipay's number, the amount, and the total of all refunds so far."""
 
     number: str
     refund_id: str
@@ -122,7 +122,7 @@ class SandboxRefund(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TradeEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happened to a trade."""
+    """An event of a trade."""
 
     kind: MessageKind
     at: datetime
@@ -130,10 +130,10 @@ class TradeEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the notification is about, for whoever checks the outcome without reading our fields.
+    """The facts behind a notification, for a judge that checks the outcome without parsing its fields.
 
-    `amount_minor` is the trade's, not the refund's. The old gateway's refunds carry no amount on the wire: what is here
-    is what Alipay did, which for those is more than it says.
+    `amount_minor` is the trade's amount, not the refund's. `refund` is known here even for notifications of the old
+    gateway, whose refunds carry no amount.
     """
 
     kind: MessageKind
@@ -154,10 +154,10 @@ class SignedDelivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UnsignedNotification(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing Alipay tells one merchant, not yet signed.
+    """One notification to one merchant, not yet signed.
 
-    `notify_id` of an Antom message, which carries none, is its business key. `spoilt` replaces fields after signing:
-    that is what makes a forgery. `pinned` keeps a notify_time that a user has set.
+    An Antom message carries no `notify_id`; its business key stands in. `spoilt` fields are replaced after signing,
+    which makes a forgery. `pinned` keeps a `notify_time` that the user has set.
     """
 
     account: SandboxAccount
@@ -170,7 +170,7 @@ class UnsignedNotification(msgspec.Struct, frozen=True, kw_only=True):
     pinned: bool = False
 
     def delivery(self, at: datetime) -> SignedDelivery:
-        """The request that tells it at this moment: same id and content each time, another time and signature."""
+        """Return the request for a delivery at this time, with its own `notify_time` and signature."""
         return _antom_delivery(self, at) if self.account.identity.product == "antom" else _form_delivery(self, at)
 
 
@@ -184,11 +184,11 @@ class Edits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def edited(notification: UnsignedNotification, edits: Edits) -> UnsignedNotification:
-    """The notification with the edits applied; Alipay would sign it as it then stands.
+    """Return the notification with the edits applied before signing.
 
     Raises:
-        UnplayableError: a field to override or remove is not there, or one to add is. A typing mistake in a test must
-            not quietly send an unchanged notification.
+        UnplayableError: a field to override or remove does not exist, or a field to add does. A typing mistake must not
+            send an unchanged notification without notice.
     """
     fields = dict(notification.fields)
     for name in (*(name for name, _ in edits.override), *edits.remove):
@@ -196,7 +196,7 @@ def edited(notification: UnsignedNotification, edits: Edits) -> UnsignedNotifica
             raise UnplayableError(f"the notification has no field {name!r}; it has {', '.join(sorted(fields))}")
     for name, _ in edits.add:
         if name in fields:
-            raise UnplayableError(f"the notification has a field {name!r} already; override it")
+            raise UnplayableError(f"the notification already has a field {name!r}; override it instead")
     fields |= dict(edits.override) | dict(edits.add)
     for name in edits.remove:
         del fields[name]
@@ -249,7 +249,7 @@ def _antom_delivery(one: UnsignedNotification, at: datetime) -> SignedDelivery:
 
 
 def _message(fields: Fields) -> bytes:
-    """The JSON of an Antom message from its flat fields; all values are strings, as Antom's are."""
+    """Return the JSON of an Antom message from its flat fields. All values are strings, as in Antom's messages."""
     root: dict[str, object] = {}
     for name, value in fields:
         *parents, leaf = name.split(".")
@@ -262,6 +262,6 @@ def _branch(root: dict[str, object], parents: Sequence[str]) -> dict[str, object
     for parent in parents:
         below = here.setdefault(parent, {})
         if not isinstance(below, dict):
-            raise UnplayableError(f"{parent!r} is a value in this message and cannot hold fields")
+            raise UnplayableError(f"{parent!r} is a value in this message and cannot contain fields")
         here = below
     return here

@@ -1,15 +1,12 @@
-"""Playing a plan: its courses side by side, and within each the steps one after another, as Alipay would send them.
+"""Scenarios: the life of a payment as a data file, planned as notifications for an account, and played.
 
-A step that was not answered as it should be does not hold up the next one: its retries go on beside it, because that is
-how late and out-of-order notifications come about in life.
+A scenario lists its steps in the order in which they are *sent*. `at` is the time at which a step *happened*, relative
+to now; `late` is how long after that it is sent. So a refund can arrive before its payment, or yesterday's payment
+today. One file serves every account whose product sends the notifications that it needs.
 
-Scenarios: what happens to a payment, as data files, and how one becomes notifications for an account.
-
-A scenario is a list of steps in the order in which they are *sent*; `at` says when each thing *happened*, relative to
-now, and `late` how long afterwards it was sent. So a file can let a refund arrive before its payment, or yesterday's
-payment today. One file serves every account whose product has the notifications it needs.
-
-`plan` is pure: all chance and the present moment are arguments.
+`Planner` takes randomness and the current time as arguments, so that a seed repeats a plan. `play` runs the courses of
+a plan concurrently, and the steps of one course one after another. A step that is not answered as expected does not
+delay the next one: its retries continue beside it, as with Alipay, and that is how notifications arrive out of order.
 """
 
 from __future__ import annotations
@@ -26,28 +23,28 @@ from typing import Protocol
 import msgspec
 
 from deploy.sandbox import field_sets, forgery, notifications, serials
-from deploy.sandbox.delivery import Attempt, Errand, Expected, Sender
+from deploy.sandbox.delivery import Attempt, DeliveryJob, Expected, Sender
 from deploy.sandbox.notifications import Edits, MessageKind, SandboxRefund, Trade, TradeEvent, UnplayableError
 from deploy.sandbox.world import Product, SandboxAccount
 
 
 class Registry(Protocol):
-    """Where a merchant says which orders it expects."""
+    """The admin API at which a merchant registers its orders."""
 
     async def register(self, account: str, order: str, *, amount: str, currency: str) -> None: ...
 
 
 async def register(courses: Sequence[Course], registry: Registry, *, amount: str, always: bool = False) -> None:
-    """Does the merchant's part for accounts that take only registered orders; for others only where it is asked for."""
+    """Register the orders of accounts that accept registered orders only; with `always`, of all accounts."""
     for course in courses:
-        identity = course[0].errand.notification.account.identity
+        identity = course[0].job.notification.account.identity
         if identity.registered or always:
-            order = course[0].errand.notification.order
+            order = course[0].job.notification.order
             await registry.register(identity.name, order, amount=amount, currency=identity.currency)
 
 
 async def play(courses: Sequence[Course], sender: Sender) -> None:
-    """Sends everything; returns when nothing is left that Alipay would send again."""
+    """Send everything. Return when Alipay would send nothing again."""
     async with asyncio.TaskGroup() as tasks:
         for course in courses:
             tasks.create_task(_play_course(course, sender))
@@ -57,16 +54,16 @@ async def _play_course(course: Course, sender: Sender) -> None:
     async with asyncio.TaskGroup() as retries:
         for step in course:
             await sender.pause(step.wait_s)
-            last = await _tell(step.errand, sender)
+            last = await _send(step.job, sender)
             if last.again_in_s is not None:
-                retries.create_task(sender.resend(step.errand, after=last))
+                retries.create_task(sender.resend(step.job, after=last))
 
 
-async def _tell(errand: Errand, sender: Sender) -> Attempt:
-    """The first delivery and its copies; only the last answer is one that Alipay has seen."""
-    for number in range(1, errand.copies):
-        await sender.attempt(errand, number=number, settles=False)
-    return await sender.attempt(errand, number=errand.copies)
+async def _send(job: DeliveryJob, sender: Sender) -> Attempt:
+    """Send the notification and its copies. Only the last answer counts as received by Alipay."""
+    for number in range(1, job.copies):
+        await sender.attempt(job, number=number, settles=False)
+    return await sender.attempt(job, number=job.copies)
 
 
 _DIRECTORY = Path(__file__).parent / "scenarios"
@@ -77,13 +74,13 @@ _SECONDS: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _CHECKOUT = timedelta(seconds=45)
 _SUBJECT = "Museum pass, two days"
 _PREFIX: Mapping[Product, str] = {"in-app": "APP", "website": "WEB", "open": "OP", "antom": "PAY"}
-# An account of somebody else, for the step that reaches the wrong merchant: made up like all ids here.
+# The account of another merchant, for a step that reaches the wrong one. Made up, like all ids here.
 _STRANGER = {"seller_id": "2088999900009009", "partner": "2088999900009009", "app_id": "2021999900009009",
              "client_id": "SANDBOX_5Y0000000000009009"}  # fmt: skip
 
 
 class ScenarioError(ValueError):
-    """A scenario's file says something that cannot be meant."""
+    """A scenario file is not valid."""
 
 
 class ScenarioStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,44 +104,44 @@ class ScenarioStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One data file."""
+    """One scenario file. `tells` is its description."""
 
     title: str
     tells: str
     step: tuple[ScenarioStep, ...]
     name: str = ""
     orders: int = 1
-    registers: bool = False  # whether the merchant says what the order costs even where the account takes any
+    registers: bool = False  # register the order even if the account accepts unregistered orders
     products: tuple[Product, ...] = ()
 
     def suits(self, account: SandboxAccount) -> bool:
-        """Whether the account's product has what the scenario needs."""
+        """Return whether the account's product sends all notifications that the scenario needs."""
         identity = account.identity
         needed = {step.send for step in self.step}
         if self.products and identity.product not in self.products:
             return False
-        return needed <= notifications.KINDS_OF[identity.product] and not self.misread(account)
+        return needed <= notifications.KINDS_OF[identity.product] and not self.is_misread_by(account)
 
-    def misread(self, account: SandboxAccount) -> bool:
-        """Whether the account would read its text wrongly: a mapi notification does not say which charset it is in."""
+    def is_misread_by(self, account: SandboxAccount) -> bool:
+        """Return whether the account would decode the text wrongly: a mapi notification does not name its charset."""
         identity = account.identity
         charsets = {step.charset for step in self.step if step.charset}
         return identity.family == "mapi" and bool(charsets - {identity.charset})
 
 
-class Planned(msgspec.Struct, frozen=True, kw_only=True):
-    """One step, ready to be played: wait this long, then run the errand. `offered` are the fields it had to edit."""
+class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step, ready to be played: wait, then deliver. `offered` are the names of the fields that could be edited."""
 
     wait_s: float
-    errand: Errand
+    job: DeliveryJob
     offered: frozenset[str]
 
 
-Course = tuple[Planned, ...]
+Course = tuple[PlannedStep, ...]
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
-    """What the person who plays a scenario wants different."""
+    """Changes to a scenario that the user asks for."""
 
     order: str = ""
     amount: str = "12.80"
@@ -153,10 +150,10 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_all(directory: Path = _DIRECTORY) -> dict[str, Scenario]:
-    """Every scenario by name.
+    """Return all scenarios by name.
 
     Raises:
-        ScenarioError: a file does not read as one; the message names it.
+        ScenarioError: a file is not valid; the message names it.
     """
     return {path.stem: _load(path) for path in sorted(directory.glob("*.toml"))}
 
@@ -170,7 +167,7 @@ def _load(path: Path) -> Scenario:
 
 
 class Planner:
-    """Makes notifications out of scenarios. Give it the seed's chance and it makes the same ones again."""
+    """Makes notifications from scenarios; the same ones again from the same seed."""
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance
@@ -180,7 +177,7 @@ class Planner:
     def plan(
         self, scenario: Scenario, account: SandboxAccount, *, now: datetime, base_url: str, wishes: Wishes | None = None
     ) -> tuple[Course, ...]:
-        """One course per order: what to send, in order, with all that happened dated relative to `now`.
+        """Return one course per order: its steps in the order of sending, with times relative to `now`.
 
         Raises:
             UnplayableError: the scenario does not suit the account, or an edit names a field that no notification has.
@@ -223,7 +220,7 @@ class Planner:
         return self._numbers.payment_id(at) if antom else self._numbers.trade_no(at)
 
     def _refunds(self, scenario: Scenario, trade: Trade, now: datetime) -> dict[int, SandboxRefund]:
-        """The refunds by step. Sums run in the order in which things happened, whatever the order of sending."""
+        """Return the refunds by step. Totals add up in the order of events, not of sending."""
         refunds: dict[int, SandboxRefund] = {}
         total = 0
         dated = sorted((duration(step.at), index) for index, step in enumerate(scenario.step) if step.share)
@@ -247,16 +244,16 @@ class Planner:
         now: datetime,
         base_url: str,
         wishes: Wishes,
-    ) -> Planned:
+    ) -> PlannedStep:
         happened = now + duration(step.at)
-        told = TradeEvent(kind=step.send, at=happened, refund=refund)
-        one = field_sets.compose(_as_told(step, trade), told, numbers=self._numbers, chance=self._chance)
+        event = TradeEvent(kind=step.send, at=happened, refund=refund)
+        one = field_sets.compose(_as_sent(step, trade), event, numbers=self._numbers, chance=self._chance)
         one = notifications.edited(one, Edits(override=_pairs(step.override), add=_pairs(step.add), remove=step.remove))
         offered = frozenset(name for name, _ in one.fields)
         one = notifications.edited(one, _fitting(wishes.edits, offered))
         if step.forge is not None:
             one = self._forger.forge(one, step.forge)
-        errand = Errand(
+        job = DeliveryJob(
             notification=one,
             url=wishes.url or base_url + one.account.identity.path,
             at=happened + duration(step.late),
@@ -264,11 +261,11 @@ class Planner:
             forged=step.forge is not None,
             copies=step.times,
         )
-        return Planned(wait_s=duration(step.wait).total_seconds(), errand=errand, offered=offered)
+        return PlannedStep(wait_s=duration(step.wait).total_seconds(), job=job, offered=offered)
 
 
-def _as_told(step: ScenarioStep, trade: Trade) -> Trade:
-    """The trade as this step presents it: another amount, charset, subject or merchant than the order really has."""
+def _as_sent(step: ScenarioStep, trade: Trade) -> Trade:
+    """Return the trade as this step presents it, with its own amount, charset, subject or merchant."""
     identity = trade.account.identity
     if step.charset:
         identity = msgspec.structs.replace(identity, charset=step.charset)
@@ -284,14 +281,14 @@ def _as_told(step: ScenarioStep, trade: Trade) -> Trade:
 
 
 def duration(text: str) -> timedelta:
-    """`-90d`, `15m`, `5s` …
+    """Parse a duration such as `-90d`, `15m` or `5s`.
 
     Raises:
-        ScenarioError: it is not written so.
+        ScenarioError: the text is not a duration.
     """
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise ScenarioError(f"{text!r} is no duration; write 5s, 15m, 2h or -90d")
+        raise ScenarioError(f"{text!r} is not a duration; write 5s, 15m, 2h or -90d")
     sign, count, unit = match.groups()
     return timedelta(seconds=int(f"{sign}{count}") * _SECONDS[unit])
 
@@ -301,7 +298,7 @@ def _pairs(table: Mapping[str, str]) -> notifications.Fields:
 
 
 def _fitting(edits: Edits, names: frozenset[str]) -> Edits:
-    """The user's edits as far as this notification has the fields; those that fit nowhere are refused afterwards."""
+    """Return the edits of fields that this notification has. Edits that fit no notification are refused later."""
     return Edits(
         override=tuple(pair for pair in edits.override if pair[0] in names),
         add=edits.add,
@@ -313,11 +310,13 @@ def _refuse_idle_edits(edits: Edits, courses: Sequence[Course]) -> None:
     have = frozenset[str]().union(*(step.offered for course in courses for step in course))
     for name in (*(name for name, _ in edits.override), *edits.remove):
         if name not in have:
-            raise UnplayableError(f"no notification here has a field {name!r}; there are {', '.join(sorted(have))}")
+            raise UnplayableError(
+                f"no notification of this scenario has a field {name!r}; fields: {', '.join(sorted(have))}"
+            )
 
 
 def _why_not(scenario: Scenario, account: SandboxAccount) -> str:
     identity = account.identity
-    if scenario.misread(account):
-        return f"{identity.name} reads {identity.charset}, and its notifications do not say otherwise"
-    return f"{identity.name} ({identity.product}) has no notifications for the scenario {scenario.name}"
+    if scenario.is_misread_by(account):
+        return f"{identity.name} expects {identity.charset}, and mapi notifications do not name another charset"
+    return f"{identity.name} ({identity.product}) does not send all notifications of the scenario {scenario.name}"

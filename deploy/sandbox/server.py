@@ -1,6 +1,6 @@
-"""The sandbox as a server: composition root of the gateway, the cashier, the demo shop, and a page of what was sent.
+"""The sandbox's server: gateway, cashier, demo shop, and a page of recent deliveries.
 
-Its port is bound before anything else exists, because the merchant's configuration has to name the gateway's address:
+Its port is bound before anything else, because the merchant's configuration contains the gateway's address:
 
     sock = server.listening("127.0.0.1", 0)
     world = World.create(directory, gateway_url=server.url_of(sock), notify_base=...)
@@ -36,13 +36,13 @@ _PLAYS_AT_ONCE_MAX = 50
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that is bound, so that its address can be written down before anybody serves it."""
+    """Return a bound socket, whose address is known before the server starts."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=128)
 
 
 def url_of(sock: socket.socket) -> str:
-    """The address of a bound socket, as others on this machine reach it."""
+    """Return the URL of a bound socket, as programs on this machine reach it."""
     host, port = sock.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     return f"http://{shown}:{port}"
@@ -65,7 +65,7 @@ class SandboxServer:
     ) -> None:
         self.world = world
         self.url = url_of(sock)
-        self.issued = IssuedIds(world.directory / "issued.log", tells=False)
+        self.issued = IssuedIds(world.directory / "issued.log", writes=False)
         self._sock = sock
         self._admin_url = admin_url
         self._admin_token = admin_token
@@ -91,7 +91,7 @@ class SandboxServer:
         await self.stop()
 
     async def start(self) -> None:
-        """The gateway and the shop answer when this returns."""
+        """Start. When this returns, the gateway and the shop answer."""
         async with AsyncExitStack() as starting:
             http = await starting.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
             self._sender = Sender(
@@ -99,7 +99,7 @@ class SandboxServer:
                 profile=self._profile,
                 issued=self.issued,
                 time_scale=self._time_scale,
-                watcher=self._recent.appendleft,
+                observer=self._recent.appendleft,
             )
             self._admin = AdminApi(http=http, url=self._admin_url, token=self._admin_token)
             cashier = Cashier(
@@ -114,11 +114,11 @@ class SandboxServer:
             self._stack = starting.pop_all()
 
     async def stop(self) -> None:
-        """Nothing is sent or answered any more; what was waiting for its next retry is dropped."""
+        """Stop sending and answering; later retries are dropped."""
         await self._stack.aclose()
 
     async def play(self, name: str, account: str, *, wishes: scenario.Wishes | None = None) -> None:
-        """Plays a scenario to its end, retries included.
+        """Play a scenario to its end, including retries.
 
         Raises:
             UnplayableError: the scenario does not exist or does not suit the account.
@@ -126,7 +126,7 @@ class SandboxServer:
         """
         assert self._sender is not None and self._admin is not None, "start() comes first"  # noqa: PT018
         if name not in self._scenarios:
-            raise UnplayableError(f"no scenario {name!r}; there are {', '.join(self._scenarios)}")
+            raise UnplayableError(f"no scenario {name!r}; scenarios: {', '.join(self._scenarios)}")
         wishes = wishes or scenario.Wishes()
         courses = self._planner.plan(
             self._scenarios[name],
@@ -135,24 +135,24 @@ class SandboxServer:
             base_url=self.world.notify_base,
             wishes=wishes,
         )
-        # An order that could not be registered is sent all the same: such notifications wait at the receiver.
+        # If an order cannot be registered, its notifications are sent all the same, and wait at the receiver.
         with suppress(AdminUnavailableError):
             await scenario.register(courses, self._admin, amount=wishes.amount, always=self._scenarios[name].registers)
         await scenario.play(courses, self._sender)
 
     def suitable(self, name: str) -> tuple[str, ...]:
-        """The accounts a scenario can be played for."""
+        """Return the accounts that a scenario can be played for."""
         return tuple(known for known, account in self.world.accounts.items() if self._scenarios[name].suits(account))
 
     def start_play(self, name: str, account: str) -> bool:
-        """Plays a scenario beside everything else; False if too many are being played already.
+        """Start to play a scenario in the background. Return `False` if too many are being played.
 
         Raises:
             UnplayableError: the scenario does not exist or does not suit the account.
             WorldError: there is no such account.
         """
         if name not in self._scenarios or not self._scenarios[name].suits(self.world.account(account)):
-            raise UnplayableError(f"{account} sends no notifications of the kind that {name!r} needs")
+            raise UnplayableError(f"{account} does not send all notifications that {name!r} needs")
         if len(self._plays) >= _PLAYS_AT_ONCE_MAX:
             return False
         task = asyncio.get_running_loop().create_task(self.play(name, account))
@@ -173,7 +173,7 @@ class SandboxServer:
         app.add_routes([
             web.get("/", self._home),
             web.get("/recent", self._recent_rows),
-            web.post("/scenarios", self._play_asked),
+            web.post("/scenarios", self._play_requested),
             web.get("/assets/{name}", pages.asset),
             web.get("/favicon.ico", _no_icon),
         ])  # fmt: skip
@@ -198,8 +198,8 @@ class SandboxServer:
     def _rows(self) -> list[dict[str, str]]:
         return [_row(attempt) for attempt in self._recent]
 
-    async def _play_asked(self, request: web.Request) -> web.StreamResponse:
-        """Starts a scenario from the page; what comes of it appears in the list."""
+    async def _play_requested(self, request: web.Request) -> web.StreamResponse:
+        """Start a scenario from the page; its deliveries appear in the list."""
         form = await request.post()
         name, account = str(form.get("scenario", "")), str(form.get("account", ""))
         try:
@@ -207,7 +207,7 @@ class SandboxServer:
         except (UnplayableError, WorldError) as error:
             return _cannot(str(error))
         if not started:
-            return _cannot("Too many scenarios are being played at once.")
+            return _cannot("Too many scenarios are running. Try again in a moment.")
         raise web.HTTPSeeOther("/")
 
     async def _stop_plays(self) -> None:
@@ -241,7 +241,7 @@ def _row(attempt: Attempt) -> dict[str, str]:
 
 @web.middleware
 async def _same_site(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuses what another site's page posts here: a browser would send it along without the person's will."""
+    """Refuse requests that another site's page posts, which a browser sends without the user's intent."""
     if request.method == "POST" and request.headers.get("Sec-Fetch-Site") == "cross-site":
         raise web.HTTPForbidden(text="posted from another site\n")
     return await handler(request)

@@ -1,11 +1,11 @@
-"""The demo shop: a merchant's program, as small as one can be that does everything a merchant has to do.
+"""The demo shop: the smallest program that does everything a merchant must do.
 
-It registers the order before the buyer leaves, signs the Request with the merchant's own key, checks the Return when
-the buyer comes back, and then believes only what the receiver has applied. It reaches the receiver as any merchant
-would: over HTTP, by the admin API.
+It registers the order before the buyer leaves, signs the Request with the merchant's key, checks the Return when the
+buyer comes back, and then trusts only the state that the receiver has applied. It reaches the receiver as any
+merchant's program does: through the admin API over HTTP.
 
-The function that builds a signed Request comes in from outside, so that the shop knows neither how the merchant's side
-signs nor how Alipay does.
+The function that builds a signed Request is an argument, so that the shop depends neither on the merchant's signing
+code nor on Alipay's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ADMIN_TIMEOUT_S = 5.0
 
 
 class RedirectUrl(Protocol):
-    """Builds the URL that takes a buyer to Alipay with a signed Request."""
+    """Builds the URL that sends a buyer to Alipay with a signed Request."""
 
     def __call__(
         self, gateway: str, params: Mapping[str, str], *, key: rsa.RSAPrivateKey, sign_type: str, charset: str
@@ -42,11 +42,11 @@ class RedirectUrl(Protocol):
 
 
 class AdminUnavailableError(Exception):
-    """The receiver's admin API gave no usable answer."""
+    """The admin API gave no usable answer."""
 
 
 class Shop:
-    """The shop's pages and what is behind them."""
+    """The shop's pages and their actions."""
 
     def __init__(
         self, *, world: World, http: aiohttp.ClientSession, request_url: RedirectUrl, admin: AdminApi, shop_url: str
@@ -60,7 +60,7 @@ class Shop:
         self._numbers = serials.Serials(SystemRandom())
 
     def routes(self) -> list[web.RouteDef]:
-        """What the shop answers to."""
+        """Return the shop's routes."""
         return [
             web.get("/shop", self.product),
             web.post("/shop/pay", self.pay),
@@ -71,16 +71,16 @@ class Shop:
         ]
 
     async def product(self, _request: web.Request) -> web.Response:
-        """The product page, with the button *Pay with Alipay*."""
+        """Show the product page, with the button *Pay with Alipay*."""
         return pages.page(
             "product.html", title=_SHOP, skin="shop", product=_PRODUCT, price=_PRICE, currency=self._currency
         )
 
     async def pay(self, _request: web.Request) -> web.StreamResponse:
-        """Opens an order and sends the buyer to Alipay.
+        """Create an order and send the buyer to Alipay.
 
-        The order is registered first: from the moment the buyer leaves, a notification can arrive, and what it says is
-        compared with what was registered.
+        The order is registered first, because a notification can arrive as soon as the buyer leaves, and its amount is
+        compared with the registered one.
         """
         order = self._numbers.order("WEB", datetime.now(UTC))
         try:
@@ -90,7 +90,7 @@ class Shop:
         raise web.HTTPSeeOther(self._signed(self._payment_params(order)))
 
     async def returned(self, request: web.Request) -> web.Response:
-        """The buyer is back. The Return is checked, and shown to be only that: it moves no order."""
+        """Receive the buyer back. The Return is checked and shown; it changes no order."""
         query = request.rel_url.raw_query_string
         order = request.query.get("out_trade_no", "")
         if not _ORDER.fullmatch(order):
@@ -102,11 +102,11 @@ class Shop:
         return self._order_page(order, note=_RETURN_NOTES[authentic])
 
     async def order(self, request: web.Request) -> web.Response:
-        """The order page."""
+        """Show the order page."""
         return self._order_page(_order_of(request), note="")
 
     async def state(self, request: web.Request) -> web.Response:
-        """The order's state for the page's script, as soon as it is newer than the version the page shows."""
+        """Answer the page's script with the order's state, as soon as it is newer than the page's version."""
         version = request.query.get("version", "0")
         if not version.isascii() or not version.isdigit():
             raise web.HTTPBadRequest(text="version is a number\n")
@@ -117,7 +117,7 @@ class Shop:
         return web.json_response(known, headers={"Cache-Control": "no-store"})
 
     async def refund(self, request: web.Request) -> web.StreamResponse:
-        """Asks Alipay to give everything back; the page learns of it as of the payment, from the notification."""
+        """Ask Alipay for a full refund. As for the payment, the page changes when the notification arrives."""
         order = _order_of(request)
         params = self._common("forex_refund") | {
             "out_trade_no": order,
@@ -174,8 +174,8 @@ class Shop:
 
 
 _RETURN_NOTES: Mapping[bool | None, str] = {
-    True: "You are back from Alipay, and the way back was signed by Alipay.",
-    False: "The way back from Alipay was not signed by Alipay. Only Alipay's own notification counts.",
+    True: "You are back from Alipay, with a valid signature.",
+    False: "You are back without a valid signature of Alipay. Only Alipay's own notification counts.",
     None: "You are back from Alipay.",
 }
 
@@ -188,7 +188,7 @@ def _order_of(request: web.Request) -> str:
 
 
 class AdminApi:
-    """The receiver's admin API, as far as a shop needs it."""
+    """The part of the admin API that a shop needs."""
 
     def __init__(self, *, http: aiohttp.ClientSession, url: str, token: str = "") -> None:
         self._http = http
@@ -196,16 +196,16 @@ class AdminApi:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def register(self, account: str, order: str, *, amount: str, currency: str) -> None:
-        """The receiver knows what to expect of this account's order when this returns."""
+        """Register an order with its amount."""
         await self._ask("PUT", _order_path(account, order), json={"amount": amount, "currency": currency})
 
     async def check_return(self, query: str) -> bool:
-        """Whether the Return was signed by Alipay."""
+        """Return whether Alipay signed the Return."""
         answer = await self._ask("POST", f"/api/returns/{SHOP}", json={"query": query})
         return answer.get("authentic") is True
 
     async def order(self, order: str, *, newer_than: int) -> dict[str, object]:
-        """The order's state, as soon as its version is above `newer_than` or the wait is over."""
+        """Return the order's state, as soon as its version is above `newer_than` or the wait is over."""
         answer = await self._ask(
             "GET",
             _order_path(SHOP, order),
@@ -218,10 +218,10 @@ class AdminApi:
         self, method: str, path: str, *, json: object = None, params: Mapping[str, str] | None = None,
         timeout_s: float = _ADMIN_TIMEOUT_S,
     ) -> dict[str, Any]:  # fmt: skip
-        """The answer to one question.
+        """Send one request and return the answer's JSON.
 
         Raises:
-            AdminUnavailableError: there was none, or not a good one.
+            AdminUnavailableError: there was no answer, or an error.
         """
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
@@ -241,7 +241,7 @@ def _order_path(account: str, order: str) -> str:
 
 
 def _shown(answer: Mapping[str, Any]) -> dict[str, object]:
-    """What the page shows of an order; amounts already as text, since a script must not compute with money."""
+    """Return the data that the page shows. Amounts are texts, because a script must not compute with money."""
     currency = str(answer.get("currency") or "")
     return {
         "status": str(answer.get("status") or "UNKNOWN"),
@@ -256,7 +256,7 @@ def _shown(answer: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _is_notification(entry: object) -> bool:
-    """What Alipay said; the timeline also tells of the events that went out for it."""
+    """Return whether a timeline entry is a notification; others are the events that were sent."""
     return isinstance(entry, dict) and entry.get("kind") == "notification"
 
 

@@ -1,13 +1,12 @@
-"""Alipay's side of the signature: the texts that are signed, and how.
+"""Alipay's side of the signature: the signed texts, and the algorithms.
 
-This is the simulated Alipay's own pen. It shares no line with the receiver's verifier, on purpose: the rule is spelled
-twice, by two programs, and the shared vectors hold the two spellings together. A mistake here must not be able to hide
-a mistake there.
+This signer is independent of the receiver's verifier and shares no code with it, on purpose: a mistake on one side must
+not hide the same mistake on the other. Shared test vectors hold the two together.
 
-Nothing in this module reads a clock, a file or the environment. Two customs it has to choose between:
+Nothing in this module reads a clock, a file or the environment. Two points on which practice differs:
 
-- An empty value is signed like any other (`name=`). Both customs are found in public code; the sandbox's own
-  notifications carry no empty values, so the choice shows only in what a user adds.
+- An empty value is signed like any other (`name=`). Public code does it both ways. The sandbox's own notifications have
+  no empty values, so the choice affects only fields that a user adds.
 - `sign_type` is left out of a form's signed text, as Alipay does for payments.
 """
 
@@ -31,16 +30,16 @@ PrivateKey = rsa.RSAPrivateKey | dsa.DSAPrivateKey | bytes
 PublicKey = rsa.RSAPublicKey | dsa.DSAPublicKey | bytes
 Fields = tuple[tuple[str, str], ...]
 
-# `*` stays bare and `~` does not matter: this is how Java's encoder, which Alipay's servers use, writes a form.
+# Java's form encoder, which Alipay's servers use, does not escape `*`; `~` does not occur.
 _BARE_IN_FORM = "*"
 
 
 class KeyKindError(ValueError):
-    """A key of one kind was given for a sign_type of another."""
+    """The key does not fit the sign_type."""
 
 
 class _Key:
-    """Keeps a key where no repr, log line or traceback shows it."""
+    """Wraps a key, so that no repr, log line or traceback shows it."""
 
     __slots__ = ("value",)
 
@@ -52,14 +51,14 @@ class _Key:
 
 
 class Signer(msgspec.Struct, frozen=True):
-    """One sign_type with the key that belongs to it."""
+    """A sign_type with its key."""
 
     sign_type: SignType
     _key: _Key
 
     @classmethod
     def of(cls, sign_type: SignType, key: PrivateKey) -> Signer:
-        """The signer for a key; the pair is checked here, once, and not at each signature.
+        """Return a signer. The key is checked here once, and not at each signature.
 
         Raises:
             KeyKindError: the key cannot make signatures of this type.
@@ -70,17 +69,16 @@ class Signer(msgspec.Struct, frozen=True):
 
     @property
     def bits(self) -> int:
-        """The size of an RSA key; 0 for the other kinds."""
+        """Return the size of an RSA key, or 0 for other keys."""
         return self._key.value.key_size if isinstance(self._key.value, rsa.RSAPrivateKey) else 0
 
     def sign(self, content: bytes) -> str:
-        """The signature as it stands in a message before any percent-encoding: base64, or hex for MD5."""
+        """Return the signature before any percent-encoding: base64, or hex for MD5."""
         key = self._key.value
         if isinstance(key, bytes):
             return _md5(content, key)
         if isinstance(key, dsa.DSAPrivateKey):
-            # Alipay's old samples of DSA show an encoding of their own that nobody documents; DER in base64 is what
-            # its demos produce.
+            # Alipay's old DSA samples use an undocumented encoding. Its demos produce base64 of DER, as here.
             return b64encode(key.sign(content, hashes.SHA1())).decode()  # noqa: S303 - the protocol's own hash
         return b64encode(key.sign(content, padding.PKCS1v15(), _hash_of(self.sign_type))).decode()
 
@@ -105,25 +103,25 @@ def _md5(content: bytes, key: bytes) -> str:
 def canonical(
     fields: Iterable[tuple[str, str]], *, charset: str, left_out: Iterable[str] = ("sign", "sign_type")
 ) -> bytes:
-    """The text a form's signature covers (protocol reference 3.1): sorted by name, joined, nothing escaped."""
+    """Return the text that a form's signature covers: fields sorted by name, joined by `&`, nothing escaped."""
     skipped = frozenset(left_out)
     kept = sorted((name, value) for name, value in fields if name not in skipped)
     return "&".join(f"{name}={value}" for name, value in kept).encode(charset)
 
 
 def encode_form(fields: Iterable[tuple[str, str]], *, charset: str) -> bytes:
-    """The form as it travels: `+` for a blank, everything else percent-encoded over the bytes of `charset`."""
+    """Return the form as it is sent: `+` for a space, other characters percent-encoded as bytes of `charset`."""
     pieces = (tuple(quote_plus(part, safe=_BARE_IN_FORM, encoding=charset) for part in pair) for pair in fields)
     return "&".join(f"{name}={value}" for name, value in pieces).encode("ascii")
 
 
 def signed_fields(fields: Fields, *, signer: Signer, charset: str) -> Fields:
-    """The fields with their signature at the end; `sign_type` has to be among them where the product sends it."""
+    """Return the fields with their signature at the end. Products that send `sign_type` must have it in the fields."""
     return (*fields, ("sign", signer.sign(canonical(fields, charset=charset))))
 
 
 def verify(content: bytes, signature: str, *, sign_type: str, key: PublicKey) -> bool:
-    """Whether a merchant's Request was signed by that merchant; as Alipay checks it: one key, one hash."""
+    """Return whether the signature of a merchant's Request is valid, checked as Alipay does: one key, one hash."""
     if isinstance(key, bytes):
         return hmac.compare_digest(_md5(content, key).encode(), signature.encode())
     try:
@@ -138,32 +136,32 @@ def verify(content: bytes, signature: str, *, sign_type: str, key: PublicKey) ->
 
 
 def antom_content(*, method: str, path: str, client_id: str, request_time: str, body: bytes) -> bytes:
-    """What Antom signs (protocol reference 3.4): the path without its query, two headers, and the body as it is."""
+    """Return the text that Antom signs: the path without its query, two headers, and the body unchanged."""
     return f"{method} {path}\n{client_id}.{request_time}.".encode() + body
 
 
 def antom_header(signature: str, *, key_version: int) -> str:
-    """The value of Antom's `signature` header: standard base64, percent-encoded."""
+    """Return the value of Antom's `signature` header: standard base64, percent-encoded."""
     return f"algorithm=RSA256,keyVersion={key_version},signature={quote(signature, safe='')}"
 
 
 def in_app_return(order_string: str, *, signer: Signer, success: bool = True) -> str:
-    """The `result` the Alipay app hands back: the merchant's own order string, the outcome, and Alipay's signature.
+    """Return the `result` from the Alipay app: the merchant's own order string, the outcome, and Alipay's signature.
 
-    Signed is everything before `&sign_type=`, quotes included and in the merchant's order; unlike in the Request the
-    signature is not percent-encoded here (protocol reference 9).
+    The signature covers everything before `&sign_type=`, with quotes and in the merchant's order. Unlike in a Request,
+    it is not percent-encoded.
     """
     content = f'{order_string}&success="{"true" if success else "false"}"'
     return f'{content}&sign_type="{signer.sign_type}"&sign="{signer.sign(content.encode())}"'
 
 
 def in_app_result(order_string: str, *, signer: Signer, status: int = 9000) -> str:
-    """The whole text an Android app receives from the Alipay app."""
+    """Return the whole text that an Android app receives from the Alipay app."""
     result = in_app_return(order_string, signer=signer, success=status == 9000)
     return f"resultStatus={{{status}}};memo={{}};result={{{result}}}"
 
 
 def return_query(fields: Fields, *, signer: Signer, charset: str = "utf-8") -> str:
-    """The query a browser carries back to the shop's `return_url`, signed like a form."""
+    """Return the query that the browser brings to the shop's `return_url`, signed like a form."""
     typed = (*fields, ("sign_type", signer.sign_type))
     return encode_form(signed_fields(typed, signer=signer, charset=charset), charset=charset).decode()

@@ -1,16 +1,16 @@
-"""The sandbox's world: who exists in it, with which numbers and keys.
+"""The sandbox's world: its merchants, their ids and keys.
 
-A world lives in one directory, in two halves that never mix:
+A world is one directory with two halves that never mix:
 
-    alipay/     what Alipay keeps to itself: its private keys, and the public halves merchants gave it
-    merchant/   what a merchant has: accounts.toml with Alipay's public keys, and its own private keys
+    alipay/     Alipay's private keys, and the public keys that merchants gave it
+    merchant/   accounts.toml with Alipay's public keys, and the merchants' private keys
 
-The merchant's half is exactly what the receiver is configured with, so pointing ALIPAY_NOTIFY_ACCOUNTS at
-`merchant/accounts.toml` is all it takes to receive from this Alipay and from no other.
+The merchant's half is a complete configuration of the receiver: with ALIPAY_NOTIFY_ACCOUNTS set to
+`merchant/accounts.toml`, it accepts notifications from this Alipay and from no other.
 
-Keys are made once and then kept, each readable by its owner only; `create` on an existing directory renews the
-configuration (addresses change from run to run) and leaves the keys alone. All ids are made up, and the same in every
-world: keys, not ids, are what separates one world from another.
+Keys are generated once and kept, readable by their owner only. `create` on an existing directory renews the
+configuration, because addresses change from run to run, and keeps the keys. All ids are made up and the same in every
+world; only keys differ between worlds.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ Family = Literal["mapi", "openapi", "antom"]
 
 _FAMILIES: Mapping[Product, Family] = {"in-app": "mapi", "website": "mapi", "open": "openapi", "antom": "antom"}
 
-# Alipay's shared mapi key really has 1024 bits; a stronger one here would hide that the receiver has to take it.
+# Alipay's shared mapi key has 1024 bits in reality, so the receiver must accept this size.
 _MAPI_RSA_BITS = 1024
 _RSA_BITS = 2048
 
 
 class WorldError(Exception):
-    """The directory holds no usable world; the message says what to do."""
+    """The directory has no usable world; the message gives the remedy."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """One merchant account as both sides know it, without keys."""
+    """The data of one merchant account that both sides know, without keys."""
 
     name: str
     product: Product
@@ -60,12 +60,12 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def family(self) -> Family:
-        """The family of notifications this product belongs to."""
+        """Return the family of notifications that this product belongs to."""
         return _FAMILIES[self.product]
 
     @property
     def path(self) -> str:
-        """The path of the account's notify URL, which is also what Antom signs."""
+        """Return the path of the account's notify URL; Antom signs it too."""
         return self.notify_path or f"/notify/{self.name}"
 
 
@@ -86,7 +86,7 @@ SHOP = "demo-web"
 
 
 class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """An identity together with the key Alipay signs its notifications with."""
+    """An identity with the key that Alipay uses to sign its notifications."""
 
     identity: Identity
     signer: signing.Signer
@@ -94,7 +94,7 @@ class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the simulated Alipay knows, and where the merchant's half of it lies."""
+    """Everything that the simulated Alipay knows, and the path of the merchant's half."""
 
     directory: Path
     gateway_url: str
@@ -104,7 +104,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def create(cls, directory: Path, *, gateway_url: str, notify_base: str) -> World:
-        """The world of this directory with these addresses; when it returns, keys and accounts.toml are on disk.
+        """Create or renew the world in this directory. When it returns, keys and accounts.toml are on disk.
 
         `gateway_url` is the sandbox's own address and `notify_base` the receiver's, both without a path.
         """
@@ -120,7 +120,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def load(cls, directory: Path) -> World:
-        """The world that was created in this directory.
+        """Return the world that was created in this directory.
 
         Raises:
             WorldError: there is none, or part of it is missing or unreadable.
@@ -131,7 +131,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
             shop_key = serialization.load_pem_public_key((directory / "alipay" / f"{SHOP}.pub").read_bytes())
         except FileNotFoundError as missing:
             raise WorldError(
-                f"no sandbox in {directory}: {missing.filename} is missing. `alipay-notify sandbox` makes one."
+                f"no sandbox in {directory}: {missing.filename} is missing. Create one with `alipay-notify sandbox`."
             ) from missing
         except (ValueError, msgspec.MsgspecError) as broken:
             raise WorldError(f"the sandbox in {directory} is damaged ({broken}); delete the directory") from broken
@@ -146,21 +146,21 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def accounts_file(self) -> Path:
-        """The merchant's configuration: what ALIPAY_NOTIFY_ACCOUNTS should point at."""
+        """Return the path of the merchant's configuration, for ALIPAY_NOTIFY_ACCOUNTS."""
         return _accounts_path(self.directory)
 
     def account(self, name: str) -> SandboxAccount:
-        """The account of this name.
+        """Return the account of this name.
 
         Raises:
-            WorldError: no account has it.
+            WorldError: there is no such account.
         """
         if name not in self.accounts:
-            raise WorldError(f"no account {name!r} in the sandbox; there are {', '.join(sorted(self.accounts))}")
+            raise WorldError(f"no account {name!r} in the sandbox; accounts: {', '.join(sorted(self.accounts))}")
         return self.accounts[name]
 
     def shop_key(self) -> rsa.RSAPrivateKey:
-        """The demo merchant's private key, which signs its Requests. Alipay never asks for it; the demo shop does."""
+        """Return the demo merchant's private key. Only the demo shop uses it, to sign its Requests."""
         return _private_rsa(self.directory / "merchant" / "keys" / f"{SHOP}.key")
 
 
@@ -170,8 +170,8 @@ class _Addresses(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def accounts_toml(gateway_url: str) -> str:
-    """The merchant's configuration of every demo account; key paths are relative to the file."""
-    head = "# The merchant's side of the sandbox: made anew whenever the sandbox starts.\n"
+    """Return the merchant's configuration of all demo accounts; key paths are relative to the file."""
+    head = "# The merchant's side of the sandbox; written again whenever the sandbox starts.\n"
     return head + "".join(f"\n[accounts.{one.name}]\n{_settings(one, gateway_url)}" for one in IDENTITIES)
 
 
@@ -201,7 +201,7 @@ def _key_setting(one: Identity) -> str:
 
 
 def _toml(value: str | bool) -> str:
-    # A JSON string without control characters is a TOML basic string, and so are true and false.
+    # JSON strings without control characters are also TOML strings; true and false are written alike.
     return msgspec.json.encode(value).decode()
 
 
@@ -216,10 +216,10 @@ def _account(directory: Path, identity: Identity) -> SandboxAccount:
 
 
 def _ensure_key(directory: Path, identity: Identity) -> None:
-    """Makes Alipay's key for an account unless it is there, and gives the merchant its half.
+    """Generate Alipay's key for an account unless it exists, and write the merchant's half.
 
-    The merchant's half is written even when the key already exists: a start that died between the two files must not
-    leave a world whose two halves do not fit.
+    The merchant's half is written in any case: a start that was killed between the two files must not leave halves
+    that do not match.
     """
     kept = directory / "alipay" / f"{identity.key}.key"
     given = directory / "merchant" / "keys" / identity.key
@@ -258,12 +258,12 @@ def _public_pem(key: rsa.RSAPrivateKey) -> bytes:
 def _private_rsa(path: Path) -> rsa.RSAPrivateKey:
     key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise WorldError(f"{path} is no RSA key; delete the directory")
+        raise WorldError(f"{path} is not an RSA key; delete the directory")
     return key
 
 
 def _write(path: Path, content: bytes, *, mode: int) -> None:
-    """Replaces a file whole: a reader sees the old or the new, and a secret is at no moment readable by others."""
+    """Replace a file atomically. At no moment can other users read a secret."""
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -77,7 +77,7 @@ def told(world: World, name: str, account: str, order: str, *, at: datetime | No
         base_url="http://127.0.0.1:1",
         wishes=scenario.Wishes(order=order),
     )
-    return course[0].errand.notification.delivery(at or datetime.now(UTC))
+    return course[0].job.notification.delivery(at or datetime.now(UTC))
 
 
 def nonsense(engine: Engine) -> None:

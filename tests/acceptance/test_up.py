@@ -46,7 +46,7 @@ def deliveries(world: World, name: str, account: str, order: str) -> list[Signed
         wishes=scenario.Wishes(order=order),
     )
     now = datetime.now(UTC)
-    return [planned.errand.notification.delivery(now) for course in courses for planned in course]
+    return [planned.job.notification.delivery(now) for course in courses for planned in course]
 
 
 def state(engine: Engine, account: str, order: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The simulated shop in a real browser: the order page turns PAID by itself, without a reload and without an error."""
 
 from tests.support.browser import browsing, needs_browser
-from tests.unit.deploy.sandbox.test_server import Town
+from tests.unit.deploy.sandbox.town import Town
 
 pytestmark = needs_browser
 

@@ -12,13 +12,6 @@ from tests.support.paths import ROOT
 # Modules that other tests are about, because they need servers, or are seen only from outside.
 TESTED_ELSEWHERE = {
     "deploy/cli/db.py": "contract/test_db.py",
-    "deploy/sandbox/cashier.py": "unit/deploy/sandbox/test_server.py",
-    "deploy/sandbox/field_sets.py": "unit/deploy/sandbox/test_notifications.py",
-    "deploy/sandbox/forgery.py": "unit/deploy/sandbox/test_notifications.py",
-    "deploy/sandbox/gateway.py": "unit/deploy/sandbox/test_server.py",
-    "deploy/sandbox/pages.py": "unit/deploy/sandbox/test_server.py",
-    "deploy/sandbox/serials.py": "unit/deploy/sandbox/test_notifications.py",
-    "deploy/sandbox/shop.py": "unit/deploy/sandbox/test_server.py",
     "workers/admin/app.py": "unit/workers/admin/test_guard.py",
     "workers/admin/feed.py": "unit/workers/admin/test_orders.py",
     "workers/admin/probes.py": "unit/workers/admin/test_guard.py",

@@ -1,10 +1,10 @@
-// Refreshes the list of what was sent, while somebody looks.
+// Refreshes the list of recent deliveries while the page is visible.
 async function refresh() {
   if (!document.hidden) {
     try {
       const answer = await fetch("/recent");
       if (answer.ok) document.getElementById("recent").innerHTML = await answer.text();
-    } catch { /* the sandbox has stopped; the list stays as it was */ }
+    } catch { /* the sandbox has stopped; keep the list */ }
   }
   setTimeout(refresh, 1500);
 }

@@ -1,12 +1,11 @@
-// Keeps the order page true: asks for anything newer than what is shown, and shows it. The answer waits at the other
-// end until there is news, so the page changes when the payment does and the network stays quiet in between.
+// Keeps the order page up to date by long polling: the server answers when the order has a newer version than the page.
 const page = document.getElementById("order");
 const words = {
-  WAITING: ["confirming…", "waiting", "Waiting for Alipay’s word on your payment. This page changes by itself."],
+  WAITING: ["confirming…", "waiting", "Waiting for Alipay to confirm your payment. This page updates by itself."],
   PAID: ["PAID", "good", "Thank you! Your pass is valid, and a copy is on its way to your phone."],
   FINISHED: ["PAID", "good", "Thank you! Your pass is valid, and a copy is on its way to your phone."],
   CLOSED: ["CLOSED", "bad", "This order was closed without a payment."],
-  REFUNDED: ["REFUNDED", "bad", "Everything was refunded; the money is on its way back to you."],
+  REFUNDED: ["REFUNDED", "bad", "The whole amount was refunded."],
 };
 const put = (id, text) => { document.getElementById(id).textContent = text; };
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -38,7 +37,7 @@ function show(order) {
 
 async function follow() {
   let version = 0;
-  let patience = 500;
+  let backoff = 500;
   for (;;) {
     try {
       const path = `/shop/orders/${encodeURIComponent(page.dataset.order)}/state?version=${version}`;
@@ -46,13 +45,13 @@ async function follow() {
       if (!answer.ok) throw new Error(String(answer.status));
       const order = await answer.json();
       show(order);
-      // An answer that came at once without news would otherwise be asked for again without a pause.
+      // Without this pause, an immediate answer with the same version would be requested again at once.
       if (order.version <= version) await pause(300);
       version = order.version;
-      patience = 500;
+      backoff = 500;
     } catch {
-      await pause(patience);
-      patience = Math.min(patience * 2, 8000);
+      await pause(backoff);
+      backoff = Math.min(backoff * 2, 8000);
     }
   }
 }

@@ -1,4 +1,4 @@
-"""A merchant's side for the sandbox's tests: real sockets on loopback, answers that a test chooses."""
+"""A merchant's receiver for the sandbox's tests: real sockets on loopback, and answers that a test chooses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Receiver:
-    """Keeps what arrived, and answers what it is told to."""
+    """Records the requests, and gives the configured answer."""
 
     def __init__(self, answer: Answer | None = None) -> None:
         self.answer = answer
@@ -26,7 +26,7 @@ class Receiver:
         self._arrived = asyncio.Condition()
 
     async def take(self, request: web.Request) -> web.StreamResponse:
-        """One notification."""
+        """Record a request and answer it."""
         body = await request.read()
         async with self._arrived:
             self.paths.append(request.path)
@@ -38,18 +38,18 @@ class Receiver:
         return web.Response(text="success")
 
     async def wait_for(self, count: int) -> None:
-        """Until this many have arrived."""
+        """Wait until this many have arrived."""
         async with asyncio.timeout(5), self._arrived:
             await self._arrived.wait_for(lambda: len(self.bodies) >= count)
 
     def forms(self) -> list[dict[str, str]]:
-        """What arrived, as forms."""
+        """Return the bodies as forms."""
         return [dict(parse_qsl(body.decode(), keep_blank_values=True)) for body in self.bodies]
 
 
 @asynccontextmanager
 async def serving(app: web.Application) -> AsyncIterator[str]:
-    """The application on a loopback port of its own; gives its address."""
+    """Serve the application on a free loopback port; yield its URL."""
     sock = server.listening("127.0.0.1", 0)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
@@ -62,7 +62,7 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def receiving(answer: Answer | None = None) -> AsyncIterator[Receiver]:
-    """A receiver that is up."""
+    """Run a receiver."""
     receiver = Receiver(answer)
     app = web.Application()
     app.router.add_post("/{path:.*}", receiver.take)
@@ -72,7 +72,7 @@ async def receiving(answer: Answer | None = None) -> AsyncIterator[Receiver]:
 
 
 def always(status: int = 200, text: str = "success", *, location: str = "") -> Answer:
-    """The same answer to everything."""
+    """Return a function that gives the same answer to every request."""
 
     async def answer(_request: web.Request) -> web.StreamResponse:
         return web.Response(status=status, text=text, headers={"Location": location} if location else None)

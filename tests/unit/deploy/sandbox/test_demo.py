@@ -1,4 +1,4 @@
-"""The demonstration shows everything once, and then goes on at random."""
+"""The demonstration plays every scenario once, and then continues at random."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deploy.sandbox.world import World
 
 
 class Stage:
-    """Notes what was asked for, and ends the demonstration after a while."""
+    """Records the plays, and ends the demonstration after a number of them."""
 
     def __init__(self, world: World, *, plays_max: int) -> None:
         self.world = world
@@ -30,7 +30,7 @@ class Stage:
         return True
 
 
-async def test_the_first_round_shows_every_scenario_once(world: World) -> None:
+async def test_first_round_plays_every_scenario_once(world: World) -> None:
     stage = Stage(world, plays_max=len(demo.WEIGHTS) + 5)
     with suppress(asyncio.CancelledError):
         await demo.keep_busy(stage, chance=Random(1), pause_s=0.0)
@@ -38,5 +38,5 @@ async def test_the_first_round_shows_every_scenario_once(world: World) -> None:
     assert all(stage.scenarios[name].suits(world.account(account)) for name, account in stage.played)
 
 
-def test_every_scenario_it_plays_exists() -> None:
+def test_every_scenario_of_the_demo_exists() -> None:
     assert set(demo.WEIGHTS) <= set(scenario.load_all())

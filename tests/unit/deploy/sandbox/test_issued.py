@@ -1,4 +1,4 @@
-"""notify_verify's memory: confirmed to the right partner, until answered, across processes."""
+"""Issued notification ids: confirmed to their partner, until answered, across processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from deploy.sandbox.issued import IssuedIds
 
 
-def test_an_id_is_confirmed_until_it_was_answered() -> None:
+def test_id_is_confirmed_until_it_is_answered() -> None:
     issued = IssuedIds()
     issued.issue("2088a", "id-1")
     assert issued.confirm(partner="2088a", notify_id="id-1") == "true"
@@ -15,20 +15,20 @@ def test_an_id_is_confirmed_until_it_was_answered() -> None:
     assert issued.confirm(partner="2088a", notify_id="id-1") == "false"
 
 
-def test_an_id_is_confirmed_to_nobody_else() -> None:
+def test_id_is_confirmed_to_its_partner_only() -> None:
     issued = IssuedIds()
     issued.issue("2088a", "id-1")
     assert issued.confirm(partner="2088b", notify_id="id-1") == "false"
     assert issued.confirm(partner="2088a", notify_id="id-2") == "false"
 
 
-def test_a_question_without_its_parameters_is_invalid() -> None:
+def test_query_without_its_parameters_is_invalid() -> None:
     issued = IssuedIds()
     assert issued.confirm(partner="", notify_id="id-1") == "invalid"
     assert issued.confirm(partner="2088a", notify_id="") == "invalid"
 
 
-def test_what_another_process_issues_and_settles_is_known(tmp_path: Path) -> None:
+def test_ids_of_another_process_are_known(tmp_path: Path) -> None:
     gateway, trigger = IssuedIds(tmp_path / "issued"), IssuedIds(tmp_path / "issued")
     assert gateway.confirm(partner="2088a", notify_id="id-1") == "false"
     trigger.issue("2088a", "id-1")
@@ -37,14 +37,14 @@ def test_what_another_process_issues_and_settles_is_known(tmp_path: Path) -> Non
     assert gateway.confirm(partner="2088a", notify_id="id-1") == "false"
 
 
-def test_the_gateway_listens_without_telling(tmp_path: Path) -> None:
-    gateway = IssuedIds(tmp_path / "issued", tells=False)
+def test_gateway_does_not_write_to_the_shared_file(tmp_path: Path) -> None:
+    gateway = IssuedIds(tmp_path / "issued", writes=False)
     gateway.issue("2088a", "id-1")
     gateway.settle("id-1")
     assert not (tmp_path / "issued").exists()
 
 
-def test_half_a_line_is_left_for_the_next_reading(tmp_path: Path) -> None:
+def test_incomplete_line_is_left_for_the_next_read(tmp_path: Path) -> None:
     shared = tmp_path / "issued"
     gateway = IssuedIds(shared)
     shared.write_bytes(b"+ 2088a id-")

@@ -1,4 +1,4 @@
-"""Every scenario file plays for every account it suits, and tells what its title says."""
+"""Scenario files: planned for every account that they suit, with the events that their titles announce."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def only(courses: tuple[Course, ...]) -> Course:
     return course
 
 
-def test_the_scenarios_everybody_expects_are_there() -> None:
+def test_all_standard_scenarios_exist() -> None:
     assert set(SCENARIOS) >= {
         "paid", "paid_then_finished", "partial_refund", "full_refund", "closed_unpaid", "duplicate_x8",
         "out_of_order", "late_by_a_day", "finished_a_year_later", "gbk_text", "unknown_field", "wrong_amount",
@@ -39,7 +39,7 @@ def test_the_scenarios_everybody_expects_are_there() -> None:
 
 @pytest.mark.parametrize("account", [one.name for one in IDENTITIES])
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
-def test_a_scenario_plays_for_an_account_or_says_why_not(world: World, name: str, account: str) -> None:
+def test_scenario_is_planned_or_refused_with_a_reason(world: World, name: str, account: str) -> None:
     if not SCENARIOS[name].suits(world.account(account)):
         with pytest.raises(UnplayableError, match=account):
             plan(world, name, account)
@@ -47,82 +47,82 @@ def test_a_scenario_plays_for_an_account_or_says_why_not(world: World, name: str
     courses = plan(world, name, account)
     assert len(courses) == SCENARIOS[name].orders
     for course in courses:
-        assert len({step.errand.notification.order for step in course}) == 1
+        assert len({step.job.notification.order for step in course}) == 1
         for step in course:
-            assert step.errand.notification.delivery(step.errand.at).body
-            assert step.errand.url == f"http://h/notify/{account}"
+            assert step.job.notification.delivery(step.job.at).body
+            assert step.job.url == f"http://h/notify/{account}"
 
 
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
-def test_every_scenario_suits_some_account(world: World, name: str) -> None:
+def test_every_scenario_suits_at_least_one_account(world: World, name: str) -> None:
     assert any(SCENARIOS[name].suits(account) for account in world.accounts.values())
 
 
-def test_the_same_chance_plans_the_same_notifications(world: World) -> None:
+def test_same_seed_plans_the_same_notifications(world: World) -> None:
     one, other = (plan(world, "full_refund", "demo-cn") for _ in range(2))
     assert one == other
 
 
-def test_out_of_order_sends_the_refund_first_though_it_happened_last(world: World) -> None:
+def test_out_of_order_sends_the_last_event_first(world: World) -> None:
     course = only(plan(world, "out_of_order", "demo-cn"))
-    kinds = [step.errand.notification.facts.kind for step in course]
+    kinds = [step.job.notification.facts.kind for step in course]
     assert kinds == [MessageKind.REFUND, MessageKind.PAID, MessageKind.WAITING]
-    happened = [step.errand.notification.facts.happened for step in course]
+    happened = [step.job.notification.facts.happened for step in course]
     assert happened == sorted(happened, reverse=True)
-    assert len({step.errand.at for step in course}) == 1
+    assert len({step.job.at for step in course}) == 1
 
 
-def test_late_by_a_day_says_so_in_its_own_times(world: World) -> None:
+def test_late_by_a_day_has_yesterdays_payment_time(world: World) -> None:
     (step,) = only(plan(world, "late_by_a_day", "demo-cn"))
-    fields = dict(parse_qsl(step.errand.notification.delivery(step.errand.at).body.decode()))
+    fields = dict(parse_qsl(step.job.notification.delivery(step.job.at).body.decode()))
     assert fields["gmt_payment"] == "2026-03-17 14:05:00"
     assert fields["notify_time"] == "2026-03-18 14:29:00"
 
 
-def test_refunds_add_up_in_the_order_in_which_they_happened(world: World) -> None:
+def test_refund_totals_add_up_in_the_order_of_events(world: World) -> None:
     course = only(plan(world, "partial_refund", "demo-cn"))
-    refunds = [step.errand.notification.facts.refund for step in course[1:]]
+    refunds = [step.job.notification.facts.refund for step in course[1:]]
     assert [(one.amount_minor, one.total_minor) for one in refunds if one] == [(384, 384), (256, 640)]
 
 
-def test_a_burst_is_of_as_many_orders(world: World) -> None:
+def test_burst_has_fifty_orders(world: World) -> None:
     courses = plan(world, "burst", "demo-app")
-    assert len({course[0].errand.notification.order for course in courses}) == 50
+    assert len({course[0].job.notification.order for course in courses}) == 50
 
 
-def test_a_foreign_seller_is_another_merchant_whatever_the_product_calls_it(world: World) -> None:
+def test_foreign_seller_changes_the_merchant_id_of_each_product(world: World) -> None:
     for account, name in (("demo-app", "seller_id"), ("demo-cn", "app_id")):
         (step,) = only(plan(world, "foreign_seller", account))
-        theirs = dict(step.errand.notification.fields)[name]
+        theirs = dict(step.job.notification.fields)[name]
         assert theirs != getattr(world.account(account).identity, name)
-        assert step.errand.expected == "refused"
-        assert not step.errand.forged
+        assert step.job.expected == "refused"
+        assert not step.job.forged
     (step,) = only(plan(world, "foreign_seller", "demo-antom"))
-    headers = dict(step.errand.notification.delivery(NOW).headers)
+    headers = dict(step.job.notification.delivery(NOW).headers)
     assert headers["client-id"] != world.account("demo-antom").identity.client_id
 
 
-def test_gbk_text_is_for_accounts_that_can_read_it(world: World) -> None:
+def test_gbk_text_suits_only_accounts_that_decode_it(world: World) -> None:
     assert SCENARIOS["gbk_text"].suits(world.account("demo-md5"))
     assert not SCENARIOS["gbk_text"].suits(world.account("demo-app"))
     (step,) = only(plan(world, "gbk_text", "demo-cn"))
-    assert "港".encode("gbk").hex("%").upper().encode() in step.errand.notification.delivery(NOW).body
-    assert dict(step.errand.notification.fields)["charset"] == "gbk"
+    assert "港".encode("gbk").hex("%").upper().encode() in step.job.notification.delivery(NOW).body
+    assert dict(step.job.notification.fields)["charset"] == "gbk"
 
 
-def test_wishes_reach_the_notifications_that_have_the_field(world: World) -> None:
+def test_wishes_apply_to_the_notifications_that_have_the_field(world: World) -> None:
     wishes = Wishes(
         order="MINE-1", amount="20.00", edits=Edits(override=(("refund_fee", "1.00"),), add=(("promo", "yes"),))
     )
     course = only(plan(world, "full_refund", "demo-cn", wishes))
-    fields = [dict(step.errand.notification.fields) for step in course]
+    fields = [dict(step.job.notification.fields) for step in course]
     assert [one.get("refund_fee") for one in fields] == [None, "1.00"]
     assert all(one["out_trade_no"] == "MINE-1" and one["promo"] == "yes" for one in fields)
     assert all(one["total_amount"] == "20.00" for one in fields)
 
 
 @pytest.mark.parametrize("edits", [Edits(override=(("totl", "1"),)), Edits(remove=("nothing",))])
-def test_a_wish_that_fits_nowhere_is_refused(world: World, edits: Edits) -> None:
+def test_wish_that_fits_no_notification_is_refused(world: World, edits: Edits) -> None:
     with pytest.raises(UnplayableError, match="has a field"):
         plan(world, "paid", "demo-cn", Wishes(edits=edits))
 
@@ -130,18 +130,18 @@ def test_a_wish_that_fits_nowhere_is_refused(world: World, edits: Edits) -> None
 @pytest.mark.parametrize(
     ("text", "seconds"), [("5s", 5), ("-15m", -900), ("2h", 7200), ("-90d", -90 * 86400), ("0s", 0)]
 )
-def test_durations_read_as_they_are_written(text: str, seconds: int) -> None:
+def test_durations_are_parsed(text: str, seconds: int) -> None:
     assert scenario.duration(text) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "5", "1.5h", "5 s", "+5s", "5w"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ScenarioError, match="no duration"):
+def test_malformed_duration_is_refused(text: str) -> None:
+    with pytest.raises(ScenarioError, match="is not a duration"):
         scenario.duration(text)
 
 
 @pytest.mark.parametrize("content", ["title = 1", "title", 'title="t"\ntells="t"\n[[step]]\nsend="paid"\nsned=1\n'])
-def test_a_file_that_is_no_scenario_is_named(tmp_path: Path, content: str) -> None:
+def test_invalid_scenario_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "odd.toml").write_text(content)
     with pytest.raises(ScenarioError, match=r"odd\.toml"):
         scenario.load_all(tmp_path)

@@ -1,4 +1,4 @@
-"""The sandbox's pen against the shared vectors and against `cryptography` itself."""
+"""The sandbox's signer against the shared vectors and against `cryptography` itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def vector(name: str) -> dict[str, Any]:
 
 
 def forms() -> list[str]:
-    """The vectors whose signed text is built from a form's parameters."""
+    """Return the vectors whose signed text is built from a form's parameters."""
     names = sorted(path.stem for path in VECTORS.glob("*.json"))
     return [name for name in names if vector(name)["excluded_from_signature"] and vector(name)["params"]]
 
@@ -36,24 +36,24 @@ def rsa_key() -> rsa.RSAPrivateKey:
 
 
 @pytest.mark.parametrize("name", forms())
-def test_it_builds_the_signed_text_of_every_vector_that_is_a_form(name: str) -> None:
+def test_signed_text_of_every_form_vector_is_built(name: str) -> None:
     one = vector(name)
     built = signing.canonical(one["params"].items(), charset=one["charset"], left_out=one["excluded_from_signature"])
     assert built == one["signed_content"].encode(one["charset"])
 
 
-def test_there_are_vectors_of_forms() -> None:
+def test_there_are_form_vectors() -> None:
     assert len(forms()) >= 6
 
 
 @pytest.mark.parametrize("name", [name for name in forms() if not (vector(name)["raw_body"] or "<").startswith("<")])
-def test_a_form_it_writes_reads_back_as_the_vector_did(name: str) -> None:
+def test_encoded_form_parses_back_to_the_vectors_fields(name: str) -> None:
     one = vector(name)
     written = signing.encode_form(one["params"].items(), charset=one["charset"]).decode()
     assert dict(parse_qsl(written, keep_blank_values=True, encoding=one["charset"])) == one["params"]
 
 
-def test_it_builds_the_text_antom_really_signed() -> None:
+def test_signed_text_of_a_genuine_antom_message_is_built() -> None:
     one = vector("antom_notifypayment_rsa256_2019")
     built = signing.antom_content(
         method=one["http_method"],
@@ -65,13 +65,13 @@ def test_it_builds_the_text_antom_really_signed() -> None:
     assert built == one["signed_content"].encode()
 
 
-def test_it_writes_antoms_header_as_antom_does() -> None:
+def test_antom_signature_header_is_built() -> None:
     one = vector("antom_notifypayment_rsa256_2019")
     assert signing.antom_header(one["signature"], key_version=1) == one["headers"]["signature"]
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in VECTORS.glob("*.json")))
-def test_its_check_agrees_with_every_vector(name: str) -> None:
+def test_verification_agrees_with_every_vector(name: str) -> None:
     one = vector(name)
     if one["md5_key"]:
         key: signing.PublicKey = one["md5_key"].encode()
@@ -84,14 +84,14 @@ def test_its_check_agrees_with_every_vector(name: str) -> None:
     assert agreed is one["expected"]
 
 
-def test_md5_puts_the_key_after_the_text() -> None:
+def test_md5_appends_the_key_to_the_text() -> None:
     one = vector("mapi_md5_chloerei_notify")
     signer = signing.Signer.of("MD5", one["md5_key"].encode())
     assert signer.sign(one["signed_content"].encode()) == one["signature"]
 
 
 @pytest.mark.parametrize(("sign_type", "hash_"), [("RSA", hashes.SHA1()), ("RSA2", hashes.SHA256())])
-def test_a_form_verifies_with_the_hash_its_sign_type_means(
+def test_form_verifies_with_the_hash_of_its_sign_type(
     rsa_key: rsa.RSAPrivateKey, sign_type: signing.SignType, hash_: hashes.HashAlgorithm
 ) -> None:
     signed = dict(signing.signed_fields(FIELDS, signer=signing.Signer.of(sign_type, rsa_key), charset="gbk"))
@@ -106,7 +106,7 @@ def test_dsa_verifies_over_sha1() -> None:
     assert signing.verify(b"text", signature, sign_type="DSA", key=key.public_key())
 
 
-def test_an_in_app_return_is_signed_as_the_merchant_wrote_it(rsa_key: rsa.RSAPrivateKey) -> None:
+def test_in_app_return_is_signed_in_the_merchants_order(rsa_key: rsa.RSAPrivateKey) -> None:
     order = 'partner="2088"&out_trade_no="Z-1"&body="a b"'
     text = signing.in_app_result(order, signer=signing.Signer.of("RSA", rsa_key))
     assert text.startswith("resultStatus={9000};memo={};result={partner=")
@@ -117,7 +117,7 @@ def test_an_in_app_return_is_signed_as_the_merchant_wrote_it(rsa_key: rsa.RSAPri
     rsa_key.public_key().verify(signature, content.encode(), padding.PKCS1v15(), hashes.SHA1())
 
 
-def test_an_in_app_return_of_the_documents_has_the_same_shape(rsa_key: rsa.RSAPrivateKey) -> None:
+def test_in_app_return_has_the_shape_of_the_documents(rsa_key: rsa.RSAPrivateKey) -> None:
     one = vector("mapi_app_return_string_doc_sample")
     order = one["raw_body"].split('&success="true"')[0]
     made = signing.in_app_return(order, signer=signing.Signer.of("RSA", rsa_key))
@@ -125,7 +125,7 @@ def test_an_in_app_return_of_the_documents_has_the_same_shape(rsa_key: rsa.RSAPr
     assert made.startswith(one["signed_content"])
 
 
-def test_a_return_query_verifies_like_a_form(rsa_key: rsa.RSAPrivateKey) -> None:
+def test_return_query_verifies_like_a_form(rsa_key: rsa.RSAPrivateKey) -> None:
     query = signing.return_query(
         (("total_fee", "1.00"), ("out_trade_no", "A+1")), signer=signing.Signer.of("RSA", rsa_key)
     )
@@ -134,27 +134,27 @@ def test_a_return_query_verifies_like_a_form(rsa_key: rsa.RSAPrivateKey) -> None
     rsa_key.public_key().verify(b64decode(sign), b"out_trade_no=A+1&total_fee=1.00", padding.PKCS1v15(), hashes.SHA1())
 
 
-def test_gbk_text_travels_as_gbk_bytes() -> None:
+def test_gbk_text_is_encoded_as_gbk_bytes() -> None:
     written = signing.encode_form((("subject", "奶茶 *"),), charset="gbk")
     assert written == b"subject=%C4%CC%B2%E8+*"
     assert unquote_to_bytes(written.split(b"=")[1].replace(b"+", b" ")) == "奶茶 *".encode("gbk")
 
 
 @pytest.mark.parametrize("sign_type", ["MD5", "DSA"])
-def test_a_key_of_another_kind_is_refused(rsa_key: rsa.RSAPrivateKey, sign_type: signing.SignType) -> None:
+def test_key_of_another_kind_is_refused(rsa_key: rsa.RSAPrivateKey, sign_type: signing.SignType) -> None:
     with pytest.raises(signing.KeyKindError, match=sign_type):
         signing.Signer.of(sign_type, rsa_key)
 
 
-def test_no_key_shows_in_a_repr() -> None:
+def test_repr_shows_no_key() -> None:
     assert "a-secret" not in repr(signing.Signer.of("MD5", b"a-secret"))
 
 
 @pytest.mark.parametrize("signature", ["", "%%%", "AAAA", "é"])
-def test_nonsense_is_a_wrong_signature_and_not_an_error(rsa_key: rsa.RSAPrivateKey, signature: str) -> None:
+def test_malformed_signature_is_wrong_and_not_an_error(rsa_key: rsa.RSAPrivateKey, signature: str) -> None:
     assert not signing.verify(b"text", signature, sign_type="RSA", key=rsa_key.public_key())
     assert not signing.verify(b"text", signature, sign_type="MD5", key=b"key")
 
 
-def test_md5_checks_what_md5_signs() -> None:
+def test_md5_verifies_an_md5_signature() -> None:
     assert signing.verify(b"t", hashlib.md5(b"tk").hexdigest(), sign_type="MD5", key=b"k")

@@ -1,4 +1,4 @@
-"""A world's two halves fit each other, are kept, and stay secret."""
+"""The two halves of a world match, are kept, and stay secret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deploy.sandbox.world import IDENTITIES, World, WorldError
 from schemas import accounts as merchant_accounts
 
 
-def test_the_merchants_configuration_is_one_the_receiver_takes(world: World) -> None:
+def test_receiver_accepts_the_merchants_configuration(world: World) -> None:
     accounts = merchant_accounts.parse(tomllib.loads(world.accounts_file.read_text()))
     assert set(accounts) == {"demo-app", "demo-web", "demo-cn", "demo-antom", "demo-md5"}
     web = accounts["demo-web"]
@@ -28,7 +28,7 @@ def test_the_merchants_configuration_is_one_the_receiver_takes(world: World) -> 
 
 
 @pytest.mark.parametrize("name", [one.name for one in IDENTITIES])
-def test_what_alipay_signs_the_merchants_key_verifies(world: World, name: str) -> None:
+def test_merchants_key_verifies_alipays_signature(world: World, name: str) -> None:
     settings = tomllib.loads(world.accounts_file.read_text())["accounts"][name]
     signer = world.account(name).signer
     if settings["sign_type"] == "MD5":
@@ -42,19 +42,19 @@ def test_what_alipay_signs_the_merchants_key_verifies(world: World, name: str) -
     assert signing.verify(b"text", signer.sign(b"text"), sign_type=settings["sign_type"], key=key)
 
 
-def test_the_key_all_mapi_merchants_share_has_alipays_1024_bits(world: World) -> None:
+def test_shared_mapi_key_has_1024_bits(world: World) -> None:
     assert world.account("demo-app").signer.bits == 1024
     assert world.account("demo-app").signer.sign(b"x") == world.account("demo-web").signer.sign(b"x")
     assert world.account("demo-cn").signer.bits == 2048
 
 
-def test_the_shops_own_key_is_not_among_alipays(world: World) -> None:
+def test_shops_private_key_is_not_in_alipays_half(world: World) -> None:
     assert world.merchant_keys["demo-web"].public_numbers() == world.shop_key().public_key().public_numbers()
     private = {path.name for path in (world.directory / "alipay").glob("*.key")}
     assert private == {"mapi-rsa.key", "openapi-rsa2.key", "antom-rsa256.key", "mapi-md5.key"}
 
 
-def test_every_secret_is_its_owners_only(world: World) -> None:
+def test_secrets_are_readable_by_their_owner_only(world: World) -> None:
     secrets = list(world.directory.rglob("*.key"))
     assert len(secrets) == 6
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in secrets)
@@ -68,23 +68,23 @@ def test_creating_again_keeps_keys_and_renews_addresses(world: World, own_direct
     assert "127.0.0.1:7/gateway.do" in again.accounts_file.read_text()
 
 
-def test_a_start_that_died_between_the_halves_is_mended(own_directory: Path) -> None:
+def test_missing_half_of_a_key_is_restored(own_directory: Path) -> None:
     (own_directory / "merchant" / "keys" / "mapi-rsa.pem").unlink()
     mended = World.create(own_directory, gateway_url="http://127.0.0.1:7", notify_base="http://127.0.0.1:6")
     assert (mended.accounts_file.parent / "keys" / "mapi-rsa.pem").exists()
 
 
-def test_an_empty_directory_is_no_world_and_says_what_to_do(tmp_path: Path) -> None:
+def test_empty_directory_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(WorldError, match="alipay-notify sandbox"):
         World.load(tmp_path)
 
 
-def test_a_damaged_world_says_so(tmp_path: Path) -> None:
+def test_damaged_world_is_refused(tmp_path: Path) -> None:
     (tmp_path / "world.json").write_text("{")
     with pytest.raises(WorldError, match="damaged"):
         World.load(tmp_path)
 
 
-def test_an_unknown_account_is_answered_with_those_there_are(world: World) -> None:
+def test_unknown_account_is_refused_with_the_known_ones(world: World) -> None:
     with pytest.raises(WorldError, match="demo-antom"):
         world.account("shop")
