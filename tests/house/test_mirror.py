@@ -12,12 +12,6 @@ from tests.support.paths import ROOT
 # Modules that other tests are about, because they need servers, or are seen only from outside.
 TESTED_ELSEWHERE = {
     "deploy/cli/db.py": "contract/test_db.py",
-    "workers/admin/app.py": "unit/workers/admin/test_guard.py",
-    "workers/admin/feed.py": "unit/workers/admin/test_orders.py",
-    "workers/admin/probes.py": "unit/workers/admin/test_guard.py",
-    "workers/admin/responses.py": "unit/workers/admin/test_orders.py",
-    "workers/admin/returns.py": "unit/workers/admin/test_orders.py",
-    "workers/admin/shapes.py": "unit/workers/admin/test_orders.py",
     "workers/postgres/audit.py": "contract/test_store_held.py",
     "workers/postgres/lookups.py": "contract/test_store_lookups.py",
     "workers/postgres/migrations/__init__.py": "contract/test_migrations.py",

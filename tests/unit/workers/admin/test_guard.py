@@ -1,4 +1,4 @@
-"""The door of the admin port: token, method, site, name; and what a fault inside tells outside."""
+"""Checks of every request to the admin port: token, method, origin, host; and the answer to internal errors."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ import pytest
 from tests.support.admin import TOKEN, World, form, serving
 from workers.admin import guard
 from workers.admin.guard import OpenAdmin
-from workers.admin.probes import Check
 
 WRITES = [
     ("POST", "/api/held/0-1/replay"),
@@ -20,7 +19,7 @@ BY_GET = [path for method, path in WRITES if method == "POST"]
 
 @pytest.mark.parametrize(("method", "path"), WRITES)
 @pytest.mark.parametrize("carried", [None, "another-token-altogether", TOKEN.upper()])
-async def test_l08_a_write_without_the_token_is_401_and_leaves_a_line(
+async def test_l08_write_without_the_token_is_401_and_leaves_a_log_line(
     method: str, path: str, carried: str | None
 ) -> None:
     world = World()
@@ -29,14 +28,14 @@ async def test_l08_a_write_without_the_token_is_401_and_leaves_a_line(
         answer = await client.request(method, path, json={"reason": "r", "amount": "1.00"})
         assert (answer.status, (await answer.json())["error"]) == (401, "no_token")
         assert answer.headers["WWW-Authenticate"] == "Bearer"
-    assert [told["status"] for event, told in world.log.lines if event == "admin_write"] == [401]
+    assert [line["status"] for event, line in world.log.lines if event == "admin_write"] == [401]
     assert not world.store.audit
     assert not world.store.orders
     assert [page.resolution for page in world.store.pages.values()] == [""]
 
 
 @pytest.mark.parametrize("path", BY_GET)
-async def test_l08_a_write_by_get_is_405(path: str) -> None:
+async def test_l08_write_by_get_is_405(path: str) -> None:
     world = World()
     await world.deliver(form("B1"), "strict")
     async with serving(world) as client:
@@ -55,7 +54,7 @@ async def test_l08_a_write_by_get_is_405(path: str) -> None:
     ],
 )
 @pytest.mark.parametrize(("method", "path"), WRITES)
-async def test_l08_a_write_from_another_site_is_403_though_it_carries_the_token(
+async def test_l08_write_from_another_site_is_403_even_with_the_token(
     method: str, path: str, headers: dict[str, str]
 ) -> None:
     world = World()
@@ -63,11 +62,11 @@ async def test_l08_a_write_from_another_site_is_403_though_it_carries_the_token(
     async with serving(world) as client:
         answer = await client.request(method, path, json={"reason": "r", "amount": "1.00"}, headers=headers)
         assert (answer.status, (await answer.json())["error"]) == (403, "cross_site")
-    assert [told["status"] for event, told in world.log.lines if event == "admin_write"] == [403]
+    assert [line["status"] for event, line in world.log.lines if event == "admin_write"] == [403]
     assert not world.store.audit
 
 
-async def test_a_write_from_the_console_itself_passes() -> None:
+async def test_write_from_the_console_is_accepted() -> None:
     world = World()
     async with serving(world) as client:
         own = {"Origin": f"http://{client.host}:{client.port}", "Sec-Fetch-Site": "same-origin"}
@@ -75,7 +74,7 @@ async def test_a_write_from_the_console_itself_passes() -> None:
         assert answer.status == 201
 
 
-async def test_without_a_token_writing_is_for_loopback_and_no_foreign_name_gets_an_answer() -> None:
+async def test_port_without_a_token_refuses_foreign_host_names() -> None:
     world = World()
     async with serving(world, token=None, carried=None) as client:
         assert (await client.put("/api/orders/shop/A1", json={"amount": "1.00"})).status == 201
@@ -87,18 +86,18 @@ async def test_without_a_token_writing_is_for_loopback_and_no_foreign_name_gets_
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "shop.example", ""])
-def test_a_bind_beyond_loopback_needs_a_token(host: str) -> None:
+def test_bind_beyond_loopback_needs_a_token(host: str) -> None:
     with pytest.raises(OpenAdmin):
         guard.check_bind(host, has_token=False)
     guard.check_bind(host, has_token=True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
-def test_a_bind_to_loopback_needs_none(host: str) -> None:
+def test_bind_to_loopback_needs_no_token(host: str) -> None:
     guard.check_bind(host, has_token=False)
 
 
-def test_a_token_is_read_from_its_file_and_a_guessable_one_is_refused(tmp_path: Path) -> None:
+def test_token_is_read_from_its_file_and_a_short_one_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("  a-long-enough-token\n")
     assert guard.read_token(file) == "a-long-enough-token"
@@ -110,7 +109,7 @@ def test_a_token_is_read_from_its_file_and_a_guessable_one_is_refused(tmp_path: 
         guard.read_token(tmp_path / "missing")
 
 
-async def test_l06_a_fault_of_ours_tells_nothing_and_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_l06_internal_error_shows_no_internals_and_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
 
     async def fail(_: int) -> None:
@@ -125,32 +124,7 @@ async def test_l06_a_fault_of_ours_tells_nothing_and_no_version(monkeypatch: pyt
     assert ("admin_failed", {"route": "/api/orders", "error": "RuntimeError"}) in world.log.lines
 
 
-async def test_probes_and_metrics_need_no_token_and_say_what_fails() -> None:
-    world = World()
-    await world.deliver(form("A1"))
-    async with serving(world, carried=None) as client:
-        assert (await client.get("/livez")).status == 200
-        assert await (await client.get("/readyz")).text() == "ok"
-        world.checks = [Check(name="store", ok=False, detail="no answer"), Check(name="keys", ok=True)]
-        failing = await client.get("/readyz?verbose")
-        assert (failing.status, await (await client.get("/readyz")).text()) == (503, "not ready: store")
-        told = {"name": "store", "ok": False, "detail": "no answer", "is_needed": True}
-        assert (await failing.json())["checks"][0] == told
-        metrics = await (await client.get("/metrics")).text()
-    assert 'alipay_notify_processed_total{result="applied"} 1.0' in metrics
-
-
-async def test_what_taking_notifications_does_not_need_is_told_and_takes_nobody_out_of_rotation() -> None:
-    world = World()
-    world.checks = [Check(name="worker", ok=False, detail="stopped", is_needed=False), Check(name="journal", ok=True)]
-    async with serving(world) as client:
-        ready = await client.get("/readyz?verbose")
-        assert (ready.status, (await ready.json())["ok"]) == (200, True)
-        assert (await ready.json())["checks"][0]["ok"] is False
-        assert await (await client.get("/readyz")).text() == "ok, but not well: worker"
-
-
-async def test_a_path_that_is_none_and_a_method_that_is_none_answer_in_json() -> None:
+async def test_unknown_path_and_method_are_answered_in_json() -> None:
     async with serving(World()) as client:
         missing, wrong = await client.get("/api/nothing"), await client.delete("/api/orders/shop/A1")
         assert (missing.status, (await missing.json())["error"]) == (404, "unknown_path")

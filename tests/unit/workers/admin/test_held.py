@@ -1,4 +1,4 @@
-"""The API about held notifications: list, look into, try again, let be."""
+"""The API for held notifications: list, show, retry, discard."""
 
 import base64
 
@@ -15,7 +15,7 @@ async def mismatched(world: World, number: str = "A1") -> str:
     return str(await world.deliver(form(number)))
 
 
-async def test_held_notifications_are_listed_by_what_is_asked_for() -> None:
+async def test_held_notifications_are_listed_by_filter() -> None:
     world = World()
     id_ = await mismatched(world)
     parked = str(await world.deliver(form("B1"), "strict"))
@@ -36,13 +36,13 @@ async def test_held_notifications_are_listed_by_what_is_asked_for() -> None:
 @pytest.mark.parametrize(
     "query", ["reason=because", "disposition=applied", "since=yesterday", "since=2026-01-01", "limit=x"]
 )
-async def test_a_filter_that_is_no_word_of_ours_is_refused_and_names_those_there_are(query: str) -> None:
+async def test_unknown_filter_value_is_a_bad_request(query: str) -> None:
     async with serving(World()) as client:
         answer = await client.get(f"/api/held?{query}")
         assert (answer.status, (await answer.json())["error"]) == (400, "bad_request")
 
 
-async def test_one_is_shown_with_its_bytes_its_fields_and_its_signature_of_now() -> None:
+async def test_one_is_shown_with_bytes_fields_and_signature_check() -> None:
     world = World()
     id_ = await mismatched(world)
     async with serving(world) as client:
@@ -58,7 +58,7 @@ async def test_one_is_shown_with_its_bytes_its_fields_and_its_signature_of_now()
     assert ("held_shown", {"held": id_, "account": "shop"}) in world.log.lines
 
 
-async def test_what_cannot_be_read_is_shown_as_far_as_it_can() -> None:
+async def test_unreadable_record_is_shown_as_far_as_possible() -> None:
     world = World()
     broken = str(await world.deliver_raw(b"no form at all", "A1"))
     message = str(
@@ -71,7 +71,7 @@ async def test_what_cannot_be_read_is_shown_as_far_as_it_can() -> None:
         assert (await client.get("/api/held/0-999")).status == 404
 
 
-async def test_a_replay_of_what_became_right_applies_it_once() -> None:
+async def test_retry_after_correction_applies_the_notification_once() -> None:
     world = World()
     id_ = await mismatched(world)
     async with serving(world) as client:
@@ -92,7 +92,7 @@ async def test_a_replay_of_what_became_right_applies_it_once() -> None:
     assert world.registry.get_sample_value("alipay_notify_replayed_total", {"result": "applied"}) == 1
 
 
-async def test_a_discarded_one_is_resolved_for_good_and_says_by_whom_and_why() -> None:
+async def test_discard_is_final_and_records_operator_and_reason() -> None:
     world = World()
     id_ = await mismatched(world)
     async with serving(world) as client:
@@ -104,10 +104,10 @@ async def test_a_discarded_one_is_resolved_for_good_and_says_by_whom_and_why() -
         assert (await client.post("/api/held/0-99/discard", json={"reason": "none"})).status == 404
         order = await (await client.get("/api/orders/shop/A1")).json()
     assert order["amount_minor"] == 9900
-    assert any(event == "held_discarded" and told["why"] == "refunded by hand" for event, told in world.log.lines)
+    assert any(event == "held_discarded" and line["why"] == "refunded by hand" for event, line in world.log.lines)
 
 
-async def test_many_are_tried_again_only_when_told_and_oldest_first() -> None:
+async def test_bulk_retry_is_a_dry_run_by_default_and_oldest_first() -> None:
     world = World()
     ids = [await mismatched(world, number) for number in ("A1", "A2", "A3")]
     async with serving(world) as client:
@@ -126,12 +126,12 @@ async def test_many_are_tried_again_only_when_told_and_oldest_first() -> None:
 @pytest.mark.parametrize(
     "body", [{"rate": 0}, {"rate": 501}, {"limit": 0}, {"limit": 1001}, {"held_reason": "x"}, {"dryrun": True}]
 )
-async def test_a_replay_of_many_has_limits(body: dict[str, object]) -> None:
+async def test_bulk_retry_has_limits(body: dict[str, object]) -> None:
     async with serving(World()) as client:
         assert (await client.post("/api/held/replay", json=body)).status == 400
 
 
-async def test_trying_many_dead_ones_again_does_not_look_like_a_run_of_poison() -> None:
+async def test_bulk_retry_of_dead_letters_does_not_stop_the_worker() -> None:
     world = World()
     for number in range(25):
         await world.deliver_raw(b"no form", f"A{number}")

@@ -1,4 +1,4 @@
-"""One record laid open: whatever it holds it can be shown, and its signature is judged by the keys of now."""
+"""One record in readable form: any content can be shown, and its signature is checked with the present keys."""
 
 from urllib.parse import urlencode
 
@@ -15,7 +15,7 @@ from workers.admin import inspection
 @pytest.mark.parametrize(
     "charset", ["undefined", "idna", "punycode", "zlib_codec", "unicode_escape", "utf-8\0", "\ud800", "no such", ""]
 )
-def test_a_charset_that_nobody_reads_in_does_not_hide_the_record(charset: str) -> None:
+def test_unknown_charset_does_not_hide_the_record(charset: str) -> None:
     body = urlencode({"charset": charset, "subject": "Zwei Stühle", "trade_no": "T1"}, errors="replace").encode()
     shown = inspection.fields(log_records.sealed(body, "N1"), ACCOUNTS)
     assert (shown["trade_no"], shown["subject"]) == ("T1", "Zwei Stühle")
@@ -26,11 +26,11 @@ def test_text_is_shown_in_the_charset_that_was_signed() -> None:
     assert inspection.fields(log_records.sealed(body, "N1"), ACCOUNTS)["subject"] == "两张船票"
 
 
-def test_what_is_no_form_has_no_fields() -> None:
+def test_body_that_is_not_a_form_has_no_fields() -> None:
     assert inspection.fields(log_records.sealed(b"no form", "N1"), ACCOUNTS) == {}
 
 
-def test_a_receipt_does_not_make_a_signature_good() -> None:
+def test_receipt_mac_does_not_make_a_signature_valid() -> None:
     record = log_records.record("N1")
     received = Record(record.key, record.value, (*record.headers, (Header.RECEIPT.value, b"ours")))
     assert record_format.decode(received).receipt == b"ours"

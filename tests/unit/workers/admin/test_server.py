@@ -1,4 +1,4 @@
-"""The admin port over raw sockets: what is no HTTP, and that no answer names what we are built with."""
+"""The admin port over raw sockets: bytes that are not HTTP, and answers that name no library."""
 
 import asyncio
 import json
@@ -18,8 +18,8 @@ async def address() -> AsyncIterator[int]:
     assert world.log.lines == []
 
 
-async def said(number: int, sent: bytes) -> tuple[bytes, bytes]:
-    """The head and the body of all that is answered until the connection ends."""
+async def exchange(number: int, sent: bytes) -> tuple[bytes, bytes]:
+    """Send these bytes; return the head and the body of the answer."""
     async with asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", number)
         writer.write(sent)
@@ -38,8 +38,8 @@ async def said(number: int, sent: bytes) -> tuple[bytes, bytes]:
         b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_gets_our_refusal_and_the_connection_ends(address: int, sent: bytes) -> None:
-    head, body = await said(address, sent)
+async def test_bytes_that_are_not_http_get_our_error_and_a_closed_connection(address: int, sent: bytes) -> None:
+    head, body = await exchange(address, sent)
     assert head.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
     assert json.loads(body) == {"error": "no_http", "detail": "this is not an HTTP request"}
 
@@ -54,8 +54,8 @@ async def test_what_is_no_http_gets_our_refusal_and_the_connection_ends(address:
         b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     ],
 )
-async def test_no_answer_names_what_we_are_built_with(address: int, sent: bytes) -> None:
-    head, body = await said(address, sent)
+async def test_no_answer_names_aiohttp_or_python(address: int, sent: bytes) -> None:
+    head, body = await exchange(address, sent)
     assert b"\r\nServer: alipay-notify\r\n" in head + b"\r\n"
     assert b"aiohttp" not in head.lower() + body.lower()
     assert b"python" not in head.lower() + body.lower()
