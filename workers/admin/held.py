@@ -1,7 +1,7 @@
 """Held notifications over HTTP, for operators: list them, show one, retry, discard.
 
-A retry takes the ordinary way: the signature is verified again, the store decides, and an event that was applied before
-is not applied again.
+A retry takes the ordinary way: the signature is verified again, the store decides, and no notification is applied
+twice.
 """
 
 import asyncio
@@ -164,10 +164,7 @@ class HeldPart:
         return responses.json(shapes.held(await self._page(page.row.id)))
 
     async def _retry_slowly(self, pages: Sequence[HeldPage], rate: int, *, by: str, why: str) -> dict[str, int]:
-        """Retry them in slices of a tenth of a second, and return the count of each outcome.
-
-        The pace matters because live notifications are processed on the same way.
-        """
+        """Retry in slices of a tenth of a second, so that live notifications pass; return the count of each outcome."""
         results: dict[str, int] = {}
         size = max(1, rate // 10)
         for start in range(0, len(pages), size):

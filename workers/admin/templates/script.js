@@ -61,7 +61,7 @@ function decide(form) {
       if (answer.ok && result.resolution) for (const button of form.querySelectorAll("button")) button.disabled = true;
       if (answer.ok) await redraw();
     } catch {
-      output.textContent = "The server does not answer. Nothing is known of the outcome: reload the page before you try again.";
+      output.textContent = "The server does not answer, so the outcome is unknown. Reload the page before you try again.";
     }
   });
 }
