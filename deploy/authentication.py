@@ -5,9 +5,9 @@ have verified, and a worker that finds it valid skips the signature check, which
 key or a receipt the signature is verified again, because a record is not authentic merely by being in the topic.
 
 A signature cannot show that Alipay confirmed a notification (notify_verify). The record's header `confirmed` states
-it, and anyone who can write to the topic can set that header too: on a message that Alipay signed for another merchant
-and that names no payee, which would then pay our orders. Therefore, if there are receipt keys, the header counts only
-with a valid receipt.
+it, and any program that can write to the topic can set that header too: on a message that Alipay signed for another
+merchant and that names no payee, which would then pay our orders. Therefore, if there are receipt keys, the header
+counts only with a valid receipt.
 """
 
 from collections.abc import Iterable, Sequence

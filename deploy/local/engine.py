@@ -257,9 +257,7 @@ async def _with_prometheus(
     stack: AsyncExitStack, directory: Directory, machine: Machine, engine: ClusterEngine, chosen: _Ports, steps: Steps
 ) -> ClusterEngine:
     with steps.doing("Prometheus"):
-        started = prometheus.running(
-            directory, machine, jobs=_jobs(engine), rules=prometheus.shipped_rules(), port=chosen.prometheus
-        )
+        started = prometheus.running(directory, machine, jobs=_jobs(engine), port=chosen.prometheus)
         return msgspec.structs.replace(engine, prometheus=await stack.enter_async_context(started))
 
 

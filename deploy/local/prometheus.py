@@ -1,7 +1,7 @@
 """Run a real Prometheus on loopback with the shipped configuration; its targets can change while it runs.
 
-The configuration is copied to the server's directory, because it looks for targets and rules beside itself. Our short
-scrape interval is not in it but in labels of the targets, which override the configuration's interval.
+The configuration is copied to the server's directory, because it looks for targets beside itself. Our short scrape
+interval is not in it but in labels of the targets, which override the configuration's interval.
 """
 
 import shutil
@@ -47,20 +47,19 @@ async def running(
     machine: Machine,
     *,
     jobs: Mapping[str, Sequence[str]],
-    rules: Sequence[Path] = (),
     port: int | None = None,
     configuration: Path = CONFIGURATION,
 ) -> AsyncIterator[Prometheus]:
-    """Run a server that scrapes each job's addresses (`host:port`, path /metrics) and evaluates the rule files.
+    """Run a server that scrapes each job's addresses (`host:port`, path /metrics).
 
     Raises:
         Missing: Prometheus is not on this machine and cannot be installed.
-        DidNotStart: it did not start, for example because a rule file is wrong.
+        DidNotStart: it did not start.
     """
     program = await machine.find(programs.PROMETHEUS)
     port = port or ports.free(1)[0]
     home = directory.home(NAME)
-    file, targets = _lay_out(home, configuration, rules)
+    file, targets = _lay_out(home, configuration)
     _write(targets, jobs)
     spec = ProcessSpec(
         name=NAME, argv=_command(program, file, port), environ=machine.environ, ready_within_s=READY_WITHIN_S
@@ -70,18 +69,10 @@ async def running(
         yield Prometheus(port=port, targets=targets, process=process)
 
 
-def shipped_rules() -> tuple[Path, ...]:
-    """Return the rule files beside the configuration."""
-    return tuple(sorted(CONFIGURATION.parent.glob("rules/*.yml")))
-
-
-def _lay_out(home: Path, configuration: Path, rules: Sequence[Path]) -> tuple[Path, Path]:
-    """Copy the configuration and rules to the server's directory. Return the paths of configuration and targets."""
-    for name in ("rules", "targets"):
-        shutil.rmtree(home / name, ignore_errors=True)
-        (home / name).mkdir()
-    for rule in rules:
-        shutil.copyfile(rule, home / "rules" / rule.with_suffix(".yml").name)
+def _lay_out(home: Path, configuration: Path) -> tuple[Path, Path]:
+    """Copy the configuration to the server's directory. Return the paths of configuration and targets."""
+    shutil.rmtree(home / "targets", ignore_errors=True)
+    (home / "targets").mkdir()
     file = home / "prometheus.yml"
     shutil.copyfile(configuration, file)
     return file, home / "targets" / "stack.json"

@@ -255,7 +255,7 @@ async def test_haproxy_finds_no_fault_in_the_shipped_file(machine: Machine) -> N
 
 async def test_promtool_finds_no_fault_in_the_shipped_files(tmp_path: Path, machine: Machine) -> None:
     promtool = (await found(machine, programs.PROMETHEUS)).with_name("promtool")
-    file, targets = prometheus._lay_out(tmp_path, prometheus.CONFIGURATION, prometheus.shipped_rules())
+    file, targets = prometheus._lay_out(tmp_path, prometheus.CONFIGURATION)
     targets.write_bytes((prometheus.CONFIGURATION.parent / "targets.example.json").read_bytes())
     done = await run(promtool, "check", "config", file)
     assert done.returncode == 0, done.stderr

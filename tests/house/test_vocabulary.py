@@ -14,11 +14,11 @@ from tests.support.paths import ROOT
 
 # Words of a private dialect, and how many of them there may be in 1,000 of the product's: these may only fall.
 DIALECT = {
-    r"\b(who|whoever|whom|nobody|somebody|everybody)\b": 4.1,
-    r"\b(told|tell|tells|said|say|says|heard)\b": 4.5,
-    r"\bwhat (is|was|has|it|they|we|a|an|the|comes|came|others?)\b": 6.4,
+    r"\b(who|whoever|whom|nobody|somebody|everybody)\b": 0.1,
+    r"\b(told|tell|tells|said|say|says|heard)\b": 0.4,
+    r"\bwhat (is|was|has|it|they|we|a|an|the|comes|came|others?)\b": 0.4,
 }
-TOLD_LINES_MAX = 279  # lines with `told` or `heard`, in code too
+TOLD_LINES_MAX = 2  # lines with `told` or `heard`, in code too
 
 
 def test_every_metric_family_is_named_once_and_in_the_house_style() -> None:

@@ -1,4 +1,4 @@
-"""The files that Prometheus reads: configuration, rules and targets."""
+"""The files that Prometheus reads: configuration and targets."""
 
 from pathlib import Path
 
@@ -14,16 +14,13 @@ async def healthy() -> bool:
     return True
 
 
-def test_shipped_configuration_is_copied_unchanged_with_its_rules(tmp_path: Path) -> None:
-    rule = tmp_path / "some.yml"
-    rule.write_text("groups: []\n")
-    home = tmp_path / "home"
-    (home / "rules").mkdir(parents=True)
-    (home / "rules" / "yesterday.yml").touch()
-    file, targets = prometheus._lay_out(home, prometheus.CONFIGURATION, [rule])
+def test_shipped_configuration_is_copied_and_yesterdays_targets_are_gone(tmp_path: Path) -> None:
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets" / "yesterday.json").touch()
+    file, targets = prometheus._lay_out(tmp_path, prometheus.CONFIGURATION)
     assert file.read_bytes() == prometheus.CONFIGURATION.read_bytes()
-    assert [path.name for path in (home / "rules").iterdir()] == ["some.yml"]
-    assert targets.parent == home / "targets"
+    assert targets.parent == tmp_path / "targets"
+    assert list(targets.parent.iterdir()) == []
 
 
 def test_new_targets_replace_the_file_atomically(tmp_path: Path) -> None:
