@@ -349,8 +349,8 @@ async def create_topic(bootstrap: str, *, copies: int) -> None:
 
 
 async def produce(bootstrap: str, value: bytes) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", request_timeout_ms=30_000)
-    async with asyncio.timeout(60), producer:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", request_timeout_ms=90_000)
+    async with asyncio.timeout(120), producer:
         await producer.send_and_wait(TOPIC, value)
 
 
