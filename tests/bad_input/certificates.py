@@ -1,4 +1,4 @@
-"""An authority of this run, and certificates: for a peer that is who it says, and for some that are not."""
+"""A certificate authority of this run, with valid and invalid certificates."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Signs certificates for names; `file` is what somebody has to trust who trusts it."""
+    """Signs certificates for names; `file` is its own certificate, for trust stores."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -26,7 +26,7 @@ class Authority:
         return self._written(f"{host}{days}", certificate, key)
 
     def self_signed(self, host: str) -> Path:
-        """The same, vouched for by nobody."""
+        """The same, self-signed."""
         key = ec.generate_private_key(ec.SECP256R1())
         return self._written("self", _built(_name(host), _name(host), key, key, host=host), key)
 

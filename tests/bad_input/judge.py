@@ -1,4 +1,4 @@
-"""What holds for every row: looked at before and after each request, and a valid notification right behind it."""
+"""Checks that hold for every row, before and after each request, and with a valid notification right after it."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ from tests.support.paths import ROOT
 SUCCESS = b"success"
 FAIL = b"fail"
 ANTOM_SUCCESS = {"result": {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success"}}
-UNKNOWN_STATUSES = (408, 503)  # Antom is told "unknown" and sends again
+UNKNOWN_STATUSES = (408, 503)  # Antom gets "unknown" and retries
 CANARY_WITHIN_S = 0.25
 MEMORY_MAX = 8 << 20
 STATUSES_EVER = {0, 100, 200, 400, 401, 403, 404, 405, 408, 413, 415, 417, 431, 503}
@@ -31,7 +31,7 @@ _PARSE_ERRORS = "alipay_notify_http_parse_errors_total"
 
 @dataclass(frozen=True)
 class Expected:
-    """What a row promises. `status` 0 stands for P400: refused by the parser, or closed without a word."""
+    """The expected answer of a row. `status` 0 stands for P400: refused by the parser, or closed without an answer."""
 
     status: int
     outcome: str = ""
@@ -71,7 +71,7 @@ class Server:
         self.log_at = self.records_at = 0
 
     def state(self) -> dict[str, Any]:
-        """What was counted, recorded and logged; records and lines since the last `mark`."""
+        """Counters, records and log lines; records and lines since the last `mark`."""
         self._window.sendall(json.dumps({"records_from": self.records_at, "log_from": self.log_at}).encode() + b"\n")
         state: dict[str, Any] = json.loads(self._lines.readline())
         return state

@@ -1,8 +1,8 @@
 """The receiver under test, as a process of its own: the real one, with a log in memory and a window into it.
 
 Run as `python -m tests.bad_input.server ACCOUNTS`; settings come from the environment. It prints its two ports as JSON.
-Each line sent to the second port is answered with what the process has counted, logged and used so far, and where it
-wanted to connect to.
+Each line sent to the second port is answered with the metrics, log lines and resources of the process so far, and with
+the addresses to which it wanted to connect.
 
 SUITE_STUMBLES names an account whose verifier raises; with SUITE_ASKS=1 Alipay is really asked about a notification.
 """
@@ -42,14 +42,14 @@ class MemoryLog:
 
 
 class Vouching:
-    """notify_verify that always says true."""
+    """notify_verify that confirms everything."""
 
     async def confirm(self, account: Account, notify_id: bytes) -> None:
         """Nothing to ask."""
 
 
 class Panic(BaseException):
-    """What a library in C or Rust raises that has lost its way; deliberately no `Exception`."""
+    """The panic of a library in C or Rust; deliberately no `Exception`."""
 
 
 class Stumbler:
@@ -78,13 +78,13 @@ def _rings(configured: Mapping[str, Account], directory: Path, stumbles: str) ->
 
 
 class Outbound:
-    """Every address that somebody in this process looked up or wanted to connect to."""
+    """Every address that this process looked up or wanted to connect to."""
 
     def __init__(self) -> None:
         self.wanted: list[str] = []
-        sys.addaudithook(self._heard)
+        sys.addaudithook(self._note)
 
-    def _heard(self, event: str, arguments: tuple[object, ...]) -> None:
+    def _note(self, event: str, arguments: tuple[object, ...]) -> None:
         if event in ("socket.connect", "socket.getaddrinfo"):
             self.wanted.append(f"{event} {arguments[1:]}")
 

@@ -1,4 +1,4 @@
-"""Rows N: Antom's headers and JSON. The signature covers the bytes; what they mean, the receiver does not ask."""
+"""Rows N: Antom's headers and JSON. The signature covers the bytes; the receiver does not look at their meaning."""
 
 import json
 from collections.abc import Callable
@@ -160,7 +160,7 @@ def test_message_that_antom_signed_is_accepted(judge: Judge, name: str) -> None:
 
 
 def test_n08_path_stripped_by_a_proxy_is_configured(judge: Judge) -> None:
-    """Only the configured path is tried, whatever the request says of itself."""
+    """Only the configured path is tried, whatever headers name another."""
     judge.row(request(judge.signer, path="/pay" + PATH), BAD, antom=True)
 
 

@@ -1,7 +1,7 @@
 """Rows B, and the dispositions of every row that is authentic: what becomes of it behind the receiver.
 
 Driven over HTTP against the whole engine as its own process. Each row ends with its record in exactly one disposition;
-what is held changes no order.
+held notifications change no order.
 """
 
 import json
@@ -62,7 +62,7 @@ class Desk:
         status, order = self.engine.get(f"/api/orders/{account}/{quote(number, safe='')}")
         return order if status == 200 else {}
 
-    def told(self, number: str, account: str = CN, *, count: int = 1) -> list[tuple[str, str]]:
+    def dispositions(self, number: str, account: str = CN, *, count: int = 1) -> list[tuple[str, str]]:
         """Disposition and reason of each notification of the order, once there are this many, oldest first."""
 
         def entries() -> list[tuple[str, str]]:
@@ -110,29 +110,29 @@ def test_b01_a_hundred_copies_are_one_payment(desk: Desk) -> None:
         desk.post(params)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: desk.post(params), range(80)))
-    told = desk.told(params["out_trade_no"], count=100)
-    assert told.count(("applied", "changed")) == 1
-    assert [disposition for disposition, _ in told].count("duplicate") == 99
+    dispositions = desk.dispositions(params["out_trade_no"], count=100)
+    assert dispositions.count(("applied", "changed")) == 1
+    assert [disposition for disposition, _ in dispositions].count("duplicate") == 99
     assert desk.order(params["out_trade_no"])["version"] == 1
 
 
 def test_b02_resend_by_alipay_is_a_duplicate(desk: Desk) -> None:
     params = desk.pay()
     desk.post(desk.signer.cn(params | {"notify_time": "2026-02-03 11:04:31"}))
-    assert [d for d, _ in desk.told(params["out_trade_no"], count=2)] == ["applied", "duplicate"]
+    assert [d for d, _ in desk.dispositions(params["out_trade_no"], count=2)] == ["applied", "duplicate"]
 
 
 def test_b03_same_fact_under_another_id_changes_nothing(desk: Desk) -> None:
     params = desk.pay()
     desk.post(desk.signer.cn(params | {"notify_id": merchant.fresh("other")}))
-    assert desk.told(params["out_trade_no"], count=2)[1][0] in ("duplicate", "stale")
+    assert desk.dispositions(params["out_trade_no"], count=2)[1][0] in ("duplicate", "stale")
     assert desk.order(params["out_trade_no"])["version"] == 1
 
 
 def test_same_id_with_other_content_is_held(desk: Desk) -> None:
     params = desk.pay()
     desk.post(desk.signer.cn(params | {"total_amount": "0.01"}))
-    assert desk.told(params["out_trade_no"], count=2)[1] == ("quarantined", "id_conflict")
+    assert desk.dispositions(params["out_trade_no"], count=2)[1] == ("quarantined", "id_conflict")
     assert desk.order(params["out_trade_no"])["amount_minor"] == 12050
 
 
@@ -140,14 +140,14 @@ def test_s19_another_signature_is_not_another_notification(desk: Desk) -> None:
     params = merchant.mapi_payment()
     desk.post(desk.signer.dsa(params), "shop-dsa")
     desk.post(desk.signer.dsa(params), "shop-dsa")
-    assert [d for d, _ in desk.told(params["out_trade_no"], "shop-dsa", count=2)] == ["applied", "duplicate"]
+    assert [d for d, _ in desk.dispositions(params["out_trade_no"], "shop-dsa", count=2)] == ["applied", "duplicate"]
 
 
 def test_c14_another_parameter_order_is_not_another_notification(desk: Desk) -> None:
     params = desk.signer.cn(merchant.payment())
     desk.post(params)
     desk.post(dict(reversed(params.items())))
-    assert [d for d, _ in desk.told(params["out_trade_no"], count=2)] == ["applied", "duplicate"]
+    assert [d for d, _ in desk.dispositions(params["out_trade_no"], count=2)] == ["applied", "duplicate"]
 
 
 # --- money
@@ -164,7 +164,7 @@ def test_amount_other_than_registered_pays_nothing(desk: Desk, name: str) -> Non
     changes, reason = MISMATCHES[name]
     number = desk.register("2000.00")
     desk.pay(REG, out_trade_no=number, **changes)
-    assert desk.told(number, REG) == [("quarantined", reason)]
+    assert desk.dispositions(number, REG) == [("quarantined", reason)]
     order = desk.order(number, REG)
     assert order["status"] not in ("PAID", "FINISHED")
     assert reason in order["flags"]
@@ -173,7 +173,7 @@ def test_amount_other_than_registered_pays_nothing(desk: Desk, name: str) -> Non
 def test_b08_currency_other_than_registered_pays_nothing(desk: Desk) -> None:
     number = desk.register("31.40", account=SG, currency="USD")
     desk.post(desk.signer.sg(merchant.mapi_payment(out_trade_no=number)), SG)
-    assert desk.told(number, SG) == [("quarantined", "currency_mismatch")]
+    assert desk.dispositions(number, SG) == [("quarantined", "currency_mismatch")]
     assert desk.order(number, SG)["status"] not in ("PAID", "FINISHED")
 
 
@@ -186,7 +186,7 @@ NO_AMOUNTS = (
 @pytest.mark.parametrize("amount", NO_AMOUNTS)
 def test_b09_b10_b11_invalid_amount_pays_nothing(desk: Desk, amount: str) -> None:
     params = desk.pay(total_amount=amount)
-    ((disposition, reason),) = desk.told(params["out_trade_no"])
+    ((disposition, reason),) = desk.dispositions(params["out_trade_no"])
     assert disposition == "quarantined"
     assert reason in ("bad_amount", "missing_field", "control_char")
     assert desk.order(params["out_trade_no"])["status"] not in ("PAID", "FINISHED")
@@ -199,14 +199,14 @@ def test_b12_sums_of_refunds_are_exact(desk: Desk) -> None:
         refund = {"gmt_refund": "2026-02-04 08:00:00.250", "out_biz_no": f"{number}-{step}"}
         refund |= {"refund_fee": f"{step // 10}.{step % 10}0", "notify_id": merchant.fresh("b12")}
         desk.post(desk.signer.cn(params | refund))
-    desk.told(number, count=11)
+    desk.dispositions(number, count=11)
     assert desk.order(number)["refunded_minor"] == 100
 
 
 def test_h12_refund_without_its_companion_refunds_nothing(desk: Desk) -> None:
     params = desk.pay()
     desk.post(desk.signer.cn(params | {"refund_fee": "20.00", "notify_id": merchant.fresh("h12")}))
-    assert desk.told(params["out_trade_no"], count=2)[1][0] in HELD
+    assert desk.dispositions(params["out_trade_no"], count=2)[1][0] in HELD
     assert desk.order(params["out_trade_no"])["refunded_minor"] == 0
 
 
@@ -216,7 +216,7 @@ def test_h12_refund_without_its_companion_refunds_nothing(desk: Desk) -> None:
 def test_b13_unknown_order_waits_for_its_registration(desk: Desk) -> None:
     params = desk.pay(REG)
     number = params["out_trade_no"]
-    assert desk.told(number, REG) == [("parked", "unknown_order")]
+    assert desk.dispositions(number, REG) == [("parked", "unknown_order")]
     status, _ = desk.engine.put(f"/api/orders/{REG}/{number}", {"amount": "120.50", "currency": "CNY"})
     assert status in (200, 201)
     eventually(lambda: desk.order(number, REG).get("status") == "PAID")
@@ -225,7 +225,7 @@ def test_b13_unknown_order_waits_for_its_registration(desk: Desk) -> None:
 def test_b15_success_after_finished_is_stale(desk: Desk) -> None:
     params = desk.pay(trade_status="TRADE_FINISHED")
     desk.post(desk.signer.cn(params | {"trade_status": "TRADE_SUCCESS", "notify_id": merchant.fresh("b15")}))
-    assert desk.told(params["out_trade_no"], count=2)[1][0] == "stale"
+    assert desk.dispositions(params["out_trade_no"], count=2)[1][0] == "stale"
     assert desk.order(params["out_trade_no"])["status"] == "FINISHED"
 
 
@@ -233,7 +233,7 @@ def test_b16_year_old_finish_is_applied(desk: Desk) -> None:
     params = desk.pay(
         trade_status="TRADE_FINISHED", gmt_create="2025-01-02 10:00:00", gmt_payment="2025-01-02 10:00:01"
     )
-    assert desk.told(params["out_trade_no"])[0][0] == "applied"
+    assert desk.dispositions(params["out_trade_no"])[0][0] == "applied"
 
 
 @pytest.mark.parametrize("refund_first", [False, True])
@@ -247,7 +247,7 @@ def test_b17_refund_and_payment_end_alike_in_either_order(desk: Desk, refund_fir
     refund |= {"notify_id": merchant.fresh("b17")}
     for one in (refund, params) if refund_first else (params, refund):
         desk.post(desk.signer.cn(one))
-        desk.told(params["out_trade_no"], count=1 if one is (refund if refund_first else params) else 2)
+        desk.dispositions(params["out_trade_no"], count=1 if one is (refund if refund_first else params) else 2)
     order = desk.order(params["out_trade_no"])
     assert (order["status"], order["refunded_minor"], order["amount_minor"]) == ("PAID", 2000, 12050)
 
@@ -256,7 +256,7 @@ def test_b19_refund_above_the_payment_is_held(desk: Desk) -> None:
     params = desk.pay()
     refund = {"gmt_refund": "2026-02-04 08:00:00.250", "out_biz_no": merchant.fresh("RF"), "refund_fee": "120.51"}
     desk.post(desk.signer.cn(params | refund | {"notify_id": merchant.fresh("b19")}))
-    assert desk.told(params["out_trade_no"], count=2)[1][0] == "quarantined"
+    assert desk.dispositions(params["out_trade_no"], count=2)[1][0] == "quarantined"
     assert desk.order(params["out_trade_no"])["refunded_minor"] == 0
 
 
@@ -264,7 +264,7 @@ def test_b19_refund_above_the_payment_is_held(desk: Desk) -> None:
 def test_b21_waiting_is_not_paid_and_pending_is_paid_but_frozen(desk: Desk, status: str, expected: str) -> None:
     account, params = SG, merchant.mapi_payment(trade_status=status)
     desk.post(desk.signer.sg(params), account)
-    assert desk.told(params["out_trade_no"], account)[0][0] == "applied"
+    assert desk.dispositions(params["out_trade_no"], account)[0][0] == "applied"
     order = desk.order(params["out_trade_no"], account)
     assert order["status"] == expected
     assert order["flags"] == (["frozen"] if status == "TRADE_PENDING" else [])
@@ -273,25 +273,25 @@ def test_b21_waiting_is_not_paid_and_pending_is_paid_but_frozen(desk: Desk, stat
 @pytest.mark.parametrize("status", ["TRADE_MAGIC", "", "trade_success", "TRADE_SUCCESS\u200b"])
 def test_b22_unknown_status_changes_nothing(desk: Desk, status: str) -> None:
     params = desk.pay(trade_status=status)
-    assert desk.told(params["out_trade_no"])[0][0] == "quarantined"
+    assert desk.dispositions(params["out_trade_no"])[0][0] == "quarantined"
     assert desk.order(params["out_trade_no"])["status"] not in ("PAID", "FINISHED")
 
 
 def test_b23_unknown_type_changes_nothing(desk: Desk) -> None:
     params = desk.pay(notify_type="trade_wonder_sync")
-    desk.told(params["out_trade_no"])
+    desk.dispositions(params["out_trade_no"])
     assert desk.order(params["out_trade_no"])["status"] not in ("PAID", "FINISHED")
 
 
 @pytest.mark.parametrize("time", ["2099-01-01 00:00:00", "1970-01-01 00:00:00"])
 def test_b24_odd_time_does_not_decide_the_order(desk: Desk, time: str) -> None:
     params = desk.pay(notify_time=time)
-    assert desk.told(params["out_trade_no"])[0][0] == "applied"
+    assert desk.dispositions(params["out_trade_no"])[0][0] == "applied"
 
 
 def test_b24_impossible_date_is_held(desk: Desk) -> None:
     params = desk.pay(gmt_payment="2025-02-30 10:00:00")
-    assert desk.told(params["out_trade_no"]) == [("quarantined", "bad_time")]
+    assert desk.dispositions(params["out_trade_no"]) == [("quarantined", "bad_time")]
 
 
 BATCHES = {
@@ -320,7 +320,7 @@ def test_b25_batch_refund_is_parsed_within_bounds(desk: Desk, name: str) -> None
 def test_b27_order_number_is_only_text(desk: Desk, number: str) -> None:
     own = merchant.fresh(number)
     desk.pay(REG, out_trade_no=own)
-    assert desk.told(own, REG) == [("parked", "unknown_order")]
+    assert desk.dispositions(own, REG) == [("parked", "unknown_order")]
 
 
 # --- text, and bytes that are none
@@ -340,7 +340,7 @@ def test_text_in_every_supported_charset_is_applied(desk: Desk, name: str) -> No
     charset, subject = TEXTS[name]
     params = merchant.payment(subject=subject, charset=charset)
     desk.post(desk.signer.cn(params, charset=charset), charset=charset)
-    assert desk.told(params["out_trade_no"])[0][0] == "applied"
+    assert desk.dispositions(params["out_trade_no"])[0][0] == "applied"
 
 
 @pytest.mark.parametrize("charset", ["utf-7", "x-user-defined", "rot13", "utf-16"])
@@ -402,7 +402,7 @@ def test_ambiguous_message_is_held(desk: Desk, name: str) -> None:
 def test_n30_yen_have_no_decimals(desk: Desk) -> None:
     number = merchant.fresh("JP-")
     desk.message(merchant.antom_payment(number).replace(b'"HKD","value":"7700"', b'"JPY","value":"100"'))
-    desk.told(number, HK)
+    desk.dispositions(number, HK)
     order = desk.order(number, HK)
     assert (order["status"], order["amount_minor"], order["currency"]) == ("PAID", 100, "JPY")
 
@@ -410,12 +410,12 @@ def test_n30_yen_have_no_decimals(desk: Desk) -> None:
 def test_n31_failed_payment_is_never_paid(desk: Desk) -> None:
     number = merchant.fresh("F-")
     desk.message(merchant.antom_payment(number).replace(b'"resultStatus":"S"', b'"resultStatus":"F"'))
-    desk.told(number, HK)
+    desk.dispositions(number, HK)
     assert desk.order(number, HK)["status"] not in ("PAID", "FINISHED")
 
 
 def test_every_acknowledged_record_has_exactly_one_disposition(desk: Desk) -> None:
-    """What was parked and came due was processed twice, so the two sums meet where nothing waits for its order."""
+    """A parked notification that came due was processed twice, so the sums are equal when nothing is parked."""
 
     def accepted() -> float:
         received = desk.engine.metrics().items()

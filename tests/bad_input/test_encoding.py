@@ -83,7 +83,7 @@ AUTHENTIC: dict[str, Callable[[Signer], bytes]] = {
 
 @pytest.mark.parametrize("name", AUTHENTIC)
 def test_signed_body_is_recorded_byte_for_byte(judge: Judge, name: str) -> None:
-    """Authenticity decides keep or refuse; what it means, and in which charset, is the worker's affair."""
+    """The receiver checks authenticity only; meaning and charset are the worker's task."""
     body = AUTHENTIC[name](judge.signer)
     judge.server.mark()
     judge_state = judge.row(wire.post(CN, body), OK)

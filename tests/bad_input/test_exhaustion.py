@@ -1,4 +1,4 @@
-"""Rows D: what is too much, too slow or too many, while others are served."""
+"""Rows D: too large, too slow or too many, while other requests are served."""
 
 import socket
 import struct
@@ -119,7 +119,7 @@ def test_d07_connections_without_a_request_leak_nothing(judge: Judge) -> None:
 def burst(
     judge: Judge, source: str, count: int, *, opening: bytes = b"", resets: bool = False
 ) -> Iterator[list[socket.socket]]:
-    """Connections at once, from an address of their own: one alone has too few ports for what a minute brings."""
+    """Concurrent connections from an address of their own: one address has too few ports for a minute of them."""
     opened = []
     try:
         for _ in range(count):

@@ -49,7 +49,7 @@ def put(file: Path, key: rsa.RSAPrivateKey) -> None:
 
 
 class Traffic:
-    """Valid notifications, one after the other on a kept connection, until told otherwise."""
+    """Sends valid notifications one after the other on a kept connection, until the block ends."""
 
     def __init__(self, port: int, requests: list[bytes]) -> None:
         self.answers: list[int] = []
@@ -109,7 +109,7 @@ def test_s30_keys_are_replaced_under_traffic_without_a_false_refusal(judge: Judg
 
 
 def test_s30_half_written_key_file_keeps_the_old_key(judge: Judge, directory: Path) -> None:
-    """F-R14: truncated, unreadable, gone. Nobody is refused, and it is told."""
+    """F-R14: truncated, unreadable, gone. No request is refused, and the fault is reported."""
     judge.server.mark()
     valid = [request(judge.signer, judge.signer.keys.cn) for _ in range(20)]
     file = directory / "cn.pem"
@@ -128,7 +128,7 @@ def test_s30_half_written_key_file_keeps_the_old_key(judge: Judge, directory: Pa
 
 
 def test_s33_verifier_that_raises_is_a_bad_signature(judge_of: Callable[..., Judge]) -> None:
-    """Its panic is the refusal of this one message, told once; the process and its other accounts go on."""
+    """Its panic refuses this one message and is logged once; the process and its other accounts go on."""
     judge = judge_of(SUITE_STUMBLES="shop-gbk")
     for _ in range(3):
         judge.row(wire.post("/notify/shop-gbk", encode(judge.signer.gbk(merchant.mapi_payment()))), BAD)

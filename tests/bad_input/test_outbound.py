@@ -1,4 +1,4 @@
-"""Rows X: what the receiver asks for outside: nothing that a message names, and Alipay only where it proves itself."""
+"""Rows X: outbound calls: never to an address in a message, and to Alipay only with a valid certificate."""
 
 import socket
 import ssl
@@ -20,7 +20,7 @@ WEB = "/notify/shop-web"
 UNAVAILABLE = Expected(503, "unavailable", "unavailable")
 
 
-# --- X01: what a message says is only text
+# --- X01: the content of a message is only text
 
 FIELDS = (
     "notify_url",
@@ -36,7 +36,7 @@ URLS = ("http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "gopher
 
 @contextmanager
 def listening() -> Iterator[tuple[int, list[str]]]:
-    """A port that somebody might be talked into calling, and who did."""
+    """A port that a message names, and its callers."""
     called: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.05)
@@ -82,11 +82,11 @@ def test_x01_unknown_certificate_is_not_fetched(judge: Judge) -> None:
     assert called == []
 
 
-# --- X04: Alipay's gateway proves who it is
+# --- X04: Alipay's gateway proves its identity
 
 
 class Gateway:
-    """Says `true` to everybody who asks over TLS, with this certificate."""
+    """Answers `true` to every question over TLS, with this certificate."""
 
     def __init__(self, certificate: Path) -> None:
         self.asked: list[str] = []
@@ -105,7 +105,7 @@ class Gateway:
 
         class Quiet(ThreadingHTTPServer):
             def handle_error(self, request: object, client_address: object) -> None:
-                """A handshake that the other side breaks off is what is tried here."""
+                """Here the client breaks the handshake off on purpose."""
 
         self._server = Quiet(("127.0.0.1", 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -167,4 +167,4 @@ def test_x04_gateway_without_a_valid_certificate_is_not_trusted(
     }[kind]()
     with Gateway(certificate) as gateway, asking(tmp_path, signer, authority, gateway.port) as judge:
         ask(judge, UNAVAILABLE)
-        assert gateway.asked == [], "not even the question was told"
+        assert gateway.asked == [], "not even the question was sent"

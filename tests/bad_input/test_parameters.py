@@ -30,15 +30,15 @@ def renamed(signer: Signer, new: str) -> bytes:
 
 
 def resplit(signer: Signer, *, split: bool) -> bytes:
-    """Signed as one subject; `split` tells it as the two parameters that have the same signed text."""
+    """Sign one subject; with `split`, send it as two parameters that have the same signed text."""
     hidden = "S&total_amount=9999.00&trade_aaa="
     params = merchant.payment(subject=hidden, total_amount="0.01")
     signed = signer.cn(params)
     if not split:
         return encode(signed)
-    told = signed | {"subject": "S", "total_amount": "9999.00", "trade_aaa": "&total_amount=0.01"}
-    assert merchant.text_of(told) == merchant.text_of(params)
-    return encode(told)
+    changed = signed | {"subject": "S", "total_amount": "9999.00", "trade_aaa": "&total_amount=0.01"}
+    assert merchant.text_of(changed) == merchant.text_of(params)
+    return encode(changed)
 
 
 REFUSED: dict[str, tuple[Callable[[Signer], bytes], Expected]] = {

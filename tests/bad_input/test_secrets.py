@@ -28,7 +28,7 @@ MD5, CN = "/notify/shop-md5", "/notify/shop-cn"
 
 
 class House:
-    """An engine with secrets, and everything that it says."""
+    """An engine with secrets, and all its outputs."""
 
     def __init__(self, directory: Path, signer: Signer) -> None:
         self.directory = directory
@@ -41,7 +41,7 @@ class House:
             "ALIPAY_NOTIFY_LOG_REFUSALS_PER_S": "100000",
         }
         self.engine = Engine(self.accounts, directory / "engine", **self.environment)
-        self.said: dict[str, str] = {}
+        self.outputs: dict[str, str] = {}
 
     @property
     def port(self) -> int:
@@ -51,11 +51,11 @@ class House:
 
     def post(self, path: str, body: bytes, **options: Any) -> int:
         answer = wire.send(self.port, wire.post(path, body, **options))
-        self.said[f"answer {len(self.said)}"] = answer.raw.decode("latin-1")
+        self.outputs[f"answer {len(self.outputs)}"] = answer.raw.decode("latin-1")
         return answer.status
 
     def ask(self, path: str, *, method: str = "GET", body: Any = None, token: str = "") -> str:
-        """What the admin port says, header and body."""
+        """An answer of the admin port, headers and body."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers["Content-Type"] = "application/json"
         encoded = None if body is None else json.dumps(body).encode()
@@ -65,7 +65,7 @@ class House:
                 text = f"{answer.status}\n{answer.headers}\n{answer.read().decode()}"
         except HTTPError as error:
             text = f"{error.code}\n{error.headers}\n{error.read().decode()}"
-        self.said[f"{method} {path} {len(self.said)}"] = text
+        self.outputs[f"{method} {path} {len(self.outputs)}"] = text
         return text
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -87,7 +87,7 @@ class House:
             timeout=30,
             check=False,
         )
-        self.said[" ".join(arguments)] = ended.stdout + ended.stderr
+        self.outputs[" ".join(arguments)] = ended.stdout + ended.stderr
         return ended
 
     def processed(self, count: int) -> None:
@@ -132,8 +132,8 @@ def provoke(house: House) -> None:
     house.processed(8)
     number = md5["out_trade_no"]
     for token in ("", "wrong-token-wrong-token", TOKEN):
-        told = house.ask(f"/api/orders/shop-md5/{number}", method="PUT", body={"amount": "1.00"}, token=token)
-        assert told[:3] in (("200", "201") if token == TOKEN else ("401",))
+        answer = house.ask(f"/api/orders/shop-md5/{number}", method="PUT", body={"amount": "1.00"}, token=token)
+        assert answer[:3] in (("200", "201") if token == TOKEN else ("401",))
         house.ask("/api/held/0-3/discard", method="POST", body={"reason": "x", "by": "y"}, token=token)
         house.ask("/api/held/replay", method="POST", body={"reason": "x", "by": "y"}, token=token)
         house.ask("/api/returns/shop-md5", method="POST", body={"text": encode(md5).decode()}, token=token)
@@ -189,15 +189,15 @@ def test_l02_no_secret_is_in_any_output_or_file_of_the_engine(house: House) -> N
     break_the_key_file(house)
     look_everywhere(house)
     assert house.engine.stop() == 0
-    house.said["log"] = house.engine.log.read_text()
+    house.outputs["log"] = house.engine.log.read_text()
     for file in (house.directory / "engine").iterdir():
-        house.said[file.name] = file.read_bytes().decode("latin-1")
-    found = {place for place, text in house.said.items() for secret in SECRETS if secret in text}
+        house.outputs[file.name] = file.read_bytes().decode("latin-1")
+    found = {place for place, text in house.outputs.items() for secret in SECRETS if secret in text}
     assert found == set()
-    assert "key file is faulty" in house.said["log"], "a run that met no fault proves nothing"
-    assert len(house.said["config show --output json"]) > 1000
-    assert "web.txt" in house.said["config show --output json"], "the file's name is what is shown instead"
-    assert "Traceback" not in house.said["log"]
+    assert "key file is faulty" in house.outputs["log"], "a run that met no fault proves nothing"
+    assert len(house.outputs["config show --output json"]) > 1000
+    assert "web.txt" in house.outputs["config show --output json"], "the file's name is shown instead"
+    assert "Traceback" not in house.outputs["log"]
 
 
 def test_l10_no_secret_is_in_process_list_environment_or_core_dump(house: House) -> None:
@@ -248,7 +248,7 @@ def test_l09_hostile_text_stays_text_on_the_console_and_in_commands(house: House
 
 
 def test_l09_no_output_is_a_table_that_a_spreadsheet_evaluates(house: House) -> None:
-    """There is no CSV: what a spreadsheet takes for a formula never reaches one from here."""
+    """There is no CSV output, so no formula can reach a spreadsheet."""
     number = HOSTILE[2]
     assert house.post(CN, encode(house.signer.cn(merchant.payment(out_trade_no=number)))) == 200
     house.processed(1)

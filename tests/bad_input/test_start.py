@@ -1,4 +1,4 @@
-"""Rows marked START: a configuration that could let anything through does not start, and says which account and why."""
+"""Rows marked START: a dangerous configuration does not start; the error names the account and the reason."""
 
 import subprocess
 import sys

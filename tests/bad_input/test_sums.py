@@ -9,7 +9,7 @@ BATCH = 500
 
 
 def minor(number: int) -> int:
-    """What the refund of this number is about, in cents: twenty and ten in turn."""
+    """The amount of this refund in cents: twenty and ten in turn."""
     return 10 if number % 2 else 20
 
 
@@ -18,19 +18,19 @@ def text(cents: int) -> str:
 
 
 def test_floats_would_be_wrong() -> None:
-    """A control: the case is one that tells exact sums from others."""
+    """A control: these sums are wrong in floating point."""
     assert sum(minor(number) / 100 for number in range(REFUNDS)) != 15_000.0
 
 
 def test_b12_hundred_thousand_running_totals_add_up_exactly() -> None:
     world = World(facts.account("openapi"))
     world.deliver(facts.notification(facts.form("paid", "TRADE_SUCCESS", PRICE), world.account))
-    so_far, told = 0, []
+    so_far, refunds = 0, []
     for number in range(REFUNDS):
         so_far += minor(number)
-        told.append(facts.refunded(f"r{number}", text(so_far), amount=PRICE))
+        refunds.append(facts.refunded(f"r{number}", text(so_far), amount=PRICE))
     for first in range(0, REFUNDS, BATCH):
-        world.deliver(*(facts.notification(fact, world.account) for fact in told[first : first + BATCH]))
+        world.deliver(*(facts.notification(fact, world.account) for fact in refunds[first : first + BATCH]))
     order = world.seen()["A"]
     assert (order["refunded_minor"], order["amount_minor"], order["flags"]) == (1_500_000, 2_000_000, set())
     assert world.order().version == REFUNDS + 1

@@ -1,4 +1,4 @@
-"""Rows T: what reaches the HTTP parser, and what it must not make of it."""
+"""Rows T: malformed and hostile HTTP."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""A client that repairs nothing: what stands here goes to the socket byte for byte, and what comes back is kept."""
+"""A client that repairs nothing: it sends the given bytes and keeps the raw answer."""
 
 import socket
 import time

@@ -1,6 +1,6 @@
 """Takes the README's pictures from a real run: `python -m tests.browser.pictures`.
 
-Starts `up --demo`, plays one order's life, buys something in the shop with a real browser, and keeps what it saw.
+Starts `up --demo`, plays one order's life, buys something in the shop with a real browser, and keeps the screenshots.
 Needs Chromium; text in Chinese needs a font for it.
 """
 

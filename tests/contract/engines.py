@@ -1,6 +1,6 @@
-"""The engines' adapters, each behind the port it implements: what the contract suites run on.
+"""The adapters of both engines, behind their ports.
 
-An engine is a directory-like place that can be opened, closed and opened again, as a process would that died between.
+An engine can be opened, closed and opened again, as by a process that died in between.
 """
 
 import asyncio
@@ -42,20 +42,20 @@ class AnyStore(Store, OrdersPort, HeldPort, Protocol):
 
 
 class Log(Protocol):
-    """What a receiver appends to."""
+    """The log to which a receiver appends."""
 
     async def append(self, record: Record, /) -> object: ...
 
 
 class Engine(Protocol):
-    """Opens its adapters on one place. What is opened twice sees what was written in between."""
+    """Opens its adapters. An adapter that is opened again sees everything written before."""
 
     def store(self) -> AbstractAsyncContextManager[AnyStore]: ...
 
     def log(self) -> AbstractAsyncContextManager[Log]: ...
 
     def source(self) -> AbstractAsyncContextManager[Source]:
-        """The worker's end of the same log, from what was committed."""
+        """The worker's source of the same log, from the committed offset."""
 
     def locks(self) -> IdempotencyLocks: ...
 

@@ -1,7 +1,7 @@
-"""Whatever order notifications come in, a store of any engine ends with what the model says.
+"""In every order of arrival, the store of each engine ends in the state of the model.
 
-That settlement cannot tell the orders of arrival apart is shown exhaustively elsewhere; here a few arrivals of each
-history go through bytes, transactions, held rows and wakes of the real store.
+`tests/unit/workers/settlement/test_any_order.py` tries all orders of arrival. Here a few of each history go through
+bytes, transactions, held rows and wakes of the real store.
 """
 
 import random
@@ -33,10 +33,10 @@ def over(store: AnyStore, time: Time) -> Processing:
     )
 
 
-async def register(store: AnyStore, account: Account, told: dict[str, Any], *, now_ms: int) -> None:
-    amount, currency = told.get("amount_minor"), told.get("currency")
+async def register(store: AnyStore, account: Account, entry: dict[str, Any], *, now_ms: int) -> None:
+    amount, currency = entry.get("amount_minor"), entry.get("currency")
     expected = None if amount is None or currency is None else Money(amount, currency)
-    registration = Registration(expected=expected, refunds=tuple(told.get("refunds", ())))
+    registration = Registration(expected=expected, refunds=tuple(entry.get("refunds", ())))
     await store.register(
         account.name,
         "A",
@@ -66,7 +66,7 @@ async def test_store_ends_in_the_state_of_the_model(name: str, seed: int, engine
     history, chance = HISTORIES[name], random.Random(f"{name} {seed}")
     account = facts.account(history.family, ("any", "registered")[seed % 2])
     registered = history.registered if history.registered is not None or seed % 2 == 0 else {}
-    deliveries = [*history.told, *chance.choices(history.told, k=len(history.told))]
+    deliveries = [*history.facts, *chance.choices(history.facts, k=len(history.facts))]
     chance.shuffle(deliveries)
     log, registered_at = Offsets(), chance.randrange(len(deliveries)) if seed % 2 else 0
     records = [facts.record(facts.body(fact, resend=chance.randrange(60)), account) for fact in deliveries]
@@ -79,5 +79,5 @@ async def test_store_ends_in_the_state_of_the_model(name: str, seed: int, engine
             if chance.random() < 0.5:
                 await sweep(store, processing, time)
         await sweep(store, processing, time)
-        truth = model.final(history.told, facts.settings(account), {} if registered is None else {"A": registered})
+        truth = model.final(history.facts, facts.settings(account), {} if registered is None else {"A": registered})
         assert await seen(store, account) == truth

@@ -1,4 +1,4 @@
-"""What the doctor says of real servers: well, ill in each way that it knows, and gone."""
+"""The doctor's findings on real servers: healthy, unhealthy in each known way, and unreachable."""
 
 import json
 import secrets
@@ -20,14 +20,14 @@ from workers.postgres.migrations import run
 NOWHERE = "127.0.0.1:1"
 
 
-def told(**named: str) -> dict[str, str]:
+def environment(**named: str) -> dict[str, str]:
     environ = {f"ALIPAY_NOTIFY_{name.upper()}": value for name, value in named.items()}
     return {"ALIPAY_NOTIFY_ACCOUNTS": "accounts.toml", **environ}
 
 
 async def findings(**named: str) -> dict[str, Finding]:
     """By their names; of topics the last."""
-    found = await doctor.examine(Servers(settings=settings.load(told(**named)), is_local=False))
+    found = await doctor.examine(Servers(settings=settings.load(environment(**named)), is_local=False))
     return {finding.name: finding for finding in found}
 
 
@@ -136,7 +136,7 @@ def test_command_checks_the_configured_cluster(elsewhere: Path, redis_url: str) 
 
 
 def test_wrong_setting_is_reported_once(elsewhere: Path) -> None:
-    environ = told(kafka=NOWHERE, port="none", topic_prefix="A_b")
+    environ = environment(kafka=NOWHERE, port="none", topic_prefix="A_b")
     result = CliRunner().invoke(application(), ["doctor", "--output", "json"], env=environ)
     details = [finding["detail"] for finding in json.loads(result.stdout)["findings"]]
     assert result.exit_code == 3

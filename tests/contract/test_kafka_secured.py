@@ -1,4 +1,4 @@
-"""Brokers that ask who is there, as production's do: every client of ours gets in, or says why it does not."""
+"""Brokers with TLS and SASL: every client of ours authenticates, or reports the reason."""
 
 import ipaddress
 import secrets
@@ -75,7 +75,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
 
 def more(node: Node, doors: dict[str, int], papers: Path) -> dict[str, str]:
-    """What the broker is told about its doors, beside those that it has anyway."""
+    """The broker's additional listeners."""
     ours = {"CLIENT": node.client, "BROKER": node.broker}
     listeners = [f"{name}://{ports.LOOPBACK}:{port}" for name, port in (ours | doors).items()]
     speaks = {"CLIENT": "PLAINTEXT", "BROKER": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
@@ -99,7 +99,7 @@ def more(node: Node, doors: dict[str, int], papers: Path) -> dict[str, str]:
 
 
 def issue(papers: Path) -> None:
-    """An authority, and what it has signed: the broker's certificate and ours. And a stranger, signed by himself."""
+    """An authority with the broker's certificate and ours, and a self-signed stranger."""
     authority = alipay.rsa_key("authority")
     papers.joinpath("ca.pem").write_bytes(certificate("authority", authority, by=authority))
     for name, by in (("broker", authority), ("client", authority), ("stranger", alipay.rsa_key("stranger"))):
@@ -142,7 +142,7 @@ async def knowing(kafka: Kafka, directory: Directory, machine: Machine) -> Async
 
 
 def connection(secured: Secured, *, certificate_of: str = "", mechanism: str = "", **changes: object) -> dict[str, Any]:
-    """What the settings of somebody who goes through that door make of it."""
+    """The client settings for this listener."""
     given: dict[str, object] = {"accounts": "-", "kafka_ca_file": secured.papers / "ca.pem"}
     if certificate_of:
         given |= {
@@ -162,16 +162,16 @@ DOORS = [{"mechanism": mechanism} for mechanism in MECHANISMS] + [{"certificate_
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: next(iter(door.values())))
 async def test_every_client_of_ours_authenticates(secured: Secured, door: dict[str, str]) -> None:
     """Those of topics, of the receiver, of the worker (a group's member, and a producer), and of a load's check."""
-    told = connection(secured, **door)
+    client_settings = connection(secured, **door)
     prefix = f"t{secrets.token_hex(6)}"
     async with AsyncExitStack() as stack_:
-        admin = await stack_.enter_async_context(kafka_admin.connected(told))
+        admin = await stack_.enter_async_context(kafka_admin.connected(client_settings))
         for topic in topics.wanted(prefix=prefix, development=True):
             await admin.create(topic)
             await admin.until(topic.name, lambda found, wanted=topic: found.partitions == wanted.partitions)  # type: ignore[misc]
 
         log = names.named(names.NOTIFICATION, prefix)
-        build = producer.factory(told, log, client_id="tests", idempotent=False)
+        build = producer.factory(client_settings, log, client_id="tests", idempotent=False)
         publisher = Publisher(build=build, observer=ProducerObserver(), logger=MemoryLogger(), deadline_s=10.0)
         stack_.push_async_callback(publisher.stop)
         await publisher.start()
@@ -179,7 +179,7 @@ async def test_every_client_of_ours_authenticates(secured: Secured, door: dict[s
         await publisher.append(Record(b"shop-sg:N1", b"body", (("account", b"shop-sg"),)))
 
         source = KafkaSource(
-            lambda: clients.consumer(told, group=prefix),
+            lambda: clients.consumer(client_settings, group=prefix),
             topic=log,
             last_settled=Settled(),
             observer=GroupObserver(),
@@ -190,15 +190,15 @@ async def test_every_client_of_ours_authenticates(secured: Secured, door: dict[s
         assert (found.record.key, found.record.value) == (b"shop-sg:N1", b"body")
         await source.commit([found.position])
 
-        events = KafkaEvents(lambda: clients.producer(told), named=lambda topic: names.named(topic, prefix))
+        events = KafkaEvents(lambda: clients.producer(client_settings), named=lambda topic: names.named(topic, prefix))
         stack_.push_async_callback(events.stop)
         sent = Outgoing(id="shop-sg:N1:1", topic=names.ORDER_EVENT, key=b"shop-sg:N1", value=b"{}", headers=())
         await events.publish([sent])
-        assert sum((await load_topic.mark(told, names.named(names.ORDER_EVENT, prefix))).values()) == 1
+        assert sum((await load_topic.mark(client_settings, names.named(names.ORDER_EVENT, prefix))).values()) == 1
 
 
 @pytest.mark.parametrize(
-    ("door", "said"),
+    ("door", "reason"),
     [
         ({"kafka_password_file": "wrong-password"}, "invalid credentials with SASL mechanism SCRAM-SHA-512"),
         ({"kafka_user": "nobody"}, "invalid credentials with SASL mechanism SCRAM-SHA-512"),
@@ -210,8 +210,8 @@ async def test_every_client_of_ours_authenticates(secured: Secured, door: dict[s
 )
 # Connections that the library drops without closing them.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_rejected_client_is_given_the_reason(secured: Secured, door: dict[str, Any], said: str) -> None:
+async def test_rejected_client_is_given_the_reason(secured: Secured, door: dict[str, Any], reason: str) -> None:
     changes = {name: secured.papers / value if name.endswith("_file") else value for name, value in door.items()}
-    with pytest.raises(NotSeen, match=said):
+    with pytest.raises(NotSeen, match=reason):
         async with kafka_admin.connected(connection(secured, **changes), within_s=5.0) as admin:
             await admin.found(["any"])

@@ -29,7 +29,7 @@ async def events(kafka: str) -> AsyncIterator[Topic]:
 
 
 async def known(kafka: str, name: str) -> None:
-    """Return when the broker shows the topic: it says that it has made one a moment before."""
+    """Return when the broker shows the topic; it confirms the creation a moment before that."""
     async with asyncio.timeout(15):
         while True:
             try:

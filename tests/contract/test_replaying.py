@@ -1,4 +1,4 @@
-"""A stretch of the log once more, on a real Kafka and a real PostgreSQL: what the store has lost comes back, once."""
+"""Replay of a range of the log, on a real Kafka and PostgreSQL: lost effects come back, once."""
 
 import time
 from collections.abc import AsyncIterator
@@ -86,7 +86,7 @@ async def test_only_records_between_the_two_times_are_replayed(topic: Topic, sto
 
 
 async def test_range_that_leaves_a_gap_below_it_is_refused(topic: Topic, store: PostgresOrderStore) -> None:
-    """The highest settled offset is where workers take the store to be: below it nobody looks any more."""
+    """Workers take the store to be at its highest settled offset and never look below it."""
     middle = now_ms() + 1
     time.sleep(0.01)  # noqa: ASYNC251 - as above
     async with topic.log() as log:
@@ -105,7 +105,7 @@ async def test_range_that_leaves_a_gap_below_it_is_refused(topic: Topic, store: 
 async def test_replay_keeps_its_rate(topic: Topic, store: PostgresOrderStore) -> None:
     began = time.monotonic()
     await replayed(topic, store, rate=20)
-    # A second's worth may go at once, and who is late does not catch up.
+    # One second's worth may go at once, and a late replay does not catch up.
     assert time.monotonic() - began >= (ORDERS - 20) / 20
 
 

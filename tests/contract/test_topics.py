@@ -51,7 +51,7 @@ async def test_topic_is_read_with_its_effective_settings(admin: KafkaAdmin, topi
     found = (await admin.found([topic.name]))[topic.name]
     assert (found.partitions, found.replicas) == (12, 1)
     assert topic.config.items() <= found.config.items()
-    assert found.config["segment.bytes"] == "1073741824"  # nobody set that: a broker's default
+    assert found.config["segment.bytes"] == "1073741824"  # not set anywhere: a broker's default
 
 
 async def test_looking_for_a_missing_topic_does_not_create_it(admin: KafkaAdmin, topic: TopicSpec) -> None:
@@ -61,8 +61,8 @@ async def test_looking_for_a_missing_topic_does_not_create_it(admin: KafkaAdmin,
 
 async def test_creating_an_existing_topic_is_no_error(admin: KafkaAdmin, wanted: tuple[TopicSpec, ...]) -> None:
     names = [topic.name for topic in wanted]
-    told = await topic_diff.apply(admin, topic_diff.between(wanted, {}))
-    assert [each.outcome.value for each in told] == ["done"] * 4
+    outcomes = await topic_diff.apply(admin, topic_diff.between(wanted, {}))
+    assert [each.outcome.value for each in outcomes] == ["done"] * 4
     found = await admin.found(names)
     assert topic_diff.between(wanted, found) == []
     assert topic_check.weaknesses(wanted, found, development=True) == []
@@ -90,8 +90,8 @@ async def test_topic_is_corrected_and_keeps_stronger_settings(admin: KafkaAdmin,
     await made(admin, poor)
     faults = topic_check.weaknesses([topic], await admin.found([topic.name]), development=True)
     assert len(faults) == 1, faults  # a compacted topic has no retention to speak of
-    told = await topic_diff.apply(admin, topic_diff.between([topic], await admin.found([topic.name])))
-    assert {each.outcome.value for each in told} == {"done"}
+    outcomes = await topic_diff.apply(admin, topic_diff.between([topic], await admin.found([topic.name])))
+    assert {each.outcome.value for each in outcomes} == {"done"}
     found = await admin.found([topic.name])
     assert topic_diff.between([topic], found) == []
     assert found[topic.name].partitions == 12
@@ -161,7 +161,7 @@ def command(*arguments: str) -> Result:
     return CliRunner().invoke(application(), ["topics", *arguments], env={"COLUMNS": "200"})
 
 
-def said(result: Result) -> dict[str, Any]:
+def output(result: Result) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(result.stdout)
     return answer
 
@@ -170,14 +170,14 @@ def test_plan_and_apply_create_every_topic(kafka: str, prefix: str) -> None:
     where = ("--kafka", kafka, "--topic-prefix", prefix, "--development")
     planned = command("plan", *where, "--output", "json")
     assert planned.exit_code == 3
-    rows = said(planned)["differences"]
+    rows = output(planned)["differences"]
     assert [row["topic"] for row in rows] == [topic.name for topic in topics.wanted(prefix=prefix)]
     assert {row["outcome"] for row in rows} == {"would change"}
 
     dry = command("apply", *where)
     assert dry.exit_code == 3
     assert "Nothing was changed" in dry.stderr
-    assert said(command("plan", *where, "--output", "json"))["differences"] == rows
+    assert output(command("plan", *where, "--output", "json"))["differences"] == rows
 
     assert command("apply", *where, "--yes").exit_code == 0
     settled = command("plan", *where)
@@ -188,11 +188,11 @@ def test_apply_names_manual_steps_and_refusals(kafka: str, prefix: str) -> None:
     where = ("--kafka", kafka, "--topic-prefix", prefix, "--output", "json")
     refused = command("apply", *where, "--yes")
     assert refused.exit_code == 1
-    assert {row["outcome"] for row in said(refused)["differences"]} == {"failed"}
+    assert {row["outcome"] for row in output(refused)["differences"]} == {"failed"}
     assert command("apply", *where, "--development", "--yes").exit_code == 0
     left = command("apply", *where, "--yes")
     assert left.exit_code == 3
-    rows = said(left)["differences"]
+    rows = output(left)["differences"]
     assert {(row["what"], row["outcome"]) for row in rows} == {
         ("replicas", "by hand"),
         ("min.insync.replicas", "by hand"),

@@ -1,4 +1,4 @@
-"""The wheel as it is built: what is in it, and that its modules and its command work without the source tree."""
+"""The built wheel: its content, and that modules and command work without the source tree."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Thirty appends, one after the other, in a process whose disk somebody else lets fail.
+"""Thirty appends, one after the other, in a process whose disk the test lets fail.
 
     python -m tests.faults.appending DIRECTORY
 

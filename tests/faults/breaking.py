@@ -52,7 +52,7 @@ class Step:
 
 
 def before(owner: Any, name: str, step: Step, *, when: Callable[..., bool] = lambda *arguments: True) -> None:
-    """Pass the step as the function begins, where `when` says of its arguments that it counts."""
+    """Pass the step at the beginning of the function, if `when` is true of its arguments."""
     original = getattr(owner, name)
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -79,7 +79,7 @@ def after(owner: Any, name: str, step: Step, *, when: Callable[..., bool] = lamb
 def after_awaiting(
     owner: Any, name: str, step: Step, *, when: Callable[..., bool] = lambda result, *arguments: True
 ) -> None:
-    """The same for a coroutine: the step is passed before whoever awaits it goes on."""
+    """The same for a coroutine: pass the step after its end and before its caller continues."""
     original = cast(Callable[..., Awaitable[Any]], getattr(owner, name))
 
     async def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -100,9 +100,9 @@ def _is_into(table: str) -> Callable[..., bool]:
 
 
 def _after_commit(file: str, step: Step, writes: str) -> None:
-    """The transaction is committed and synced, and nobody on the loop knows: only of transactions that wrote `writes`.
+    """Pass the step after a transaction with the statement `writes` is committed, before the event loop knows.
 
-    What a transaction does is noted by its thread, which does one after the other.
+    The thread that runs the transactions, one after the other, notes their statements.
     """
     wrote = threading.local()
     insert, transaction = sql.insert, SqliteDatabase._transaction
@@ -203,7 +203,7 @@ def _in_small_batches() -> None:
 
 
 def plant(environment: Mapping[str, str]) -> None:
-    """Plant what the environment asks for."""
+    """Plant the faults that the environment asks for."""
     _in_small_batches()
     if environment.get("MUTANT"):
         MUTANTS[environment["MUTANT"]]()

@@ -1,4 +1,4 @@
-"""What is done to the servers under a running cluster, and to its workers: promises hold, and it recovers by itself.
+"""Faults of servers and workers under a running cluster: its guarantees hold, and it recovers by itself.
 
 One broker, Redis and PostgreSQL, which other tests use too; two receivers behind HAProxy, two workers, a console. Each
 test sends orders of its own, and ends with the verdict on all of them.
@@ -25,7 +25,7 @@ from tests.support import cluster as clusters
 from tests.support.cluster import SESSION_S, Cluster, Note, is_ready, metrics, summed, until
 from tests.support.kafka_topics import admin
 
-ANSWER_S = 3.5  # the deadline, and half a second for those who measure
+ANSWER_S = 3.5  # the deadline, and half a second for the measurement
 BACK_S = 10.0
 AWAY_S = 20.0
 GROWTH_MAX = 32 << 20
@@ -138,7 +138,7 @@ async def test_every_guarantee_holds_without_redis(cluster: Cluster, measured: N
     async with roles.together([dead]):
         async with roles.together([none]), cluster.sending(rate=4 * PER_S, seconds=40) as load:
             await asyncio.sleep(2)
-            # Who comes and who goes makes records come twice, to two workers at a time.
+            # Joining and leaving workers make records redelivered, to two workers at a time.
             async with roles.together([late]):
                 await asyncio.sleep(1)
                 await none.process.kill()
@@ -205,12 +205,12 @@ async def test_registration_at_one_console_wakes_a_long_poll_at_another(cluster:
         await cluster.command("trigger", "paid", "--account", "demo-cn", "--order", "TWO-1", *paid)
         await until(lambda: version(http, other, "demo-cn/TWO-1"), 10)
         flagged_s = await woken_s(http, cluster.console, other, "demo-cn/TWO-1", version=1, amount="11.00")
-        # Parked, since nobody had said that the order exists: now somebody does.
+        # Parked, because the order was not registered: now it is.
         await cluster.command("trigger", "paid", "--account", "demo-web", "--order", "TWO-2", *paid)
         await until(lambda: cluster.one("SELECT count(*) FROM held WHERE order_number = 'TWO-2'"), 10)
         released_s = await woken_s(http, cluster.console, other, "demo-web/TWO-2", version=0, amount="12.80")
     measured("woken by a registration", flagged_s)
-    measured("woken by what was parked", released_s)
+    measured("woken by the parked notification", released_s)
     assert flagged_s < WOKEN_S
     assert released_s < WOKEN_S
 
@@ -223,7 +223,7 @@ async def version(http: ClientSession, console: Role, order: str) -> int:
 async def woken_s(
     http: ClientSession, registering: Role, waiting: Role, order: str, *, version: int, amount: str
 ) -> float:
-    """How long after a registration at one console somebody hears of it at another."""
+    """How long after a registration at one console a long poll at another is answered."""
 
     async def wait() -> dict[str, Any]:
         async with http.get(f"{waiting.admin_url}/api/orders/{order}?wait=20s&version={version}") as answer:
@@ -267,7 +267,7 @@ async def has_all(role: Role) -> bool:
 
 
 async def turned_away(role: Role) -> float:
-    """How often the group or the store would not have what it brought."""
+    """How often the group or the store refused a worker's results."""
     samples = await metrics(role)
     dropped = summed(samples, "alipay_notify_commits_dropped_total")
     return dropped + summed(samples, "alipay_notify_fenced_writes_total")

@@ -62,7 +62,7 @@ async def status_of(files: EngineFiles, order: str) -> str | None:
 
 
 class Unheeding(sqlite3.Connection):
-    """A planted fault: one setting is not what it was set to."""
+    """A planted fault: one setting does not keep its value."""
 
     pragma = ""
     instead = ""
@@ -299,7 +299,7 @@ async def _pages_max(files: EngineFiles, pages: int) -> None:
 async def test_full_file_pauses_the_work_until_there_is_room(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
         await fill(files, 1)
-        await _pages_max(files, 1)  # what it has already
+        await _pages_max(files, 1)  # its present pages
         acknowledged = await _append_until_refused(files)
         batch = log_records.logged([log_records.record(f"M{number}") for number in range(200)], first=2)
         with pytest.raises(InfrastructureDown, match="full"):
@@ -357,7 +357,7 @@ async def test_full_disk_loses_no_acknowledged_record(small_disk: Path) -> None:
         assert await files.journal.database.check() == "ok"
 
 
-# F-E07: somebody else holds the write lock
+# F-E07: another process holds the write lock
 
 
 @asynccontextmanager

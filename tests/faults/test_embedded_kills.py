@@ -172,7 +172,7 @@ def test_every_acknowledgement_follows_a_disk_sync(tmp_path: Path) -> None:
 
 @needs_strace
 async def test_failed_sync_leaves_its_append_unknown_and_the_file_usable(tmp_path: Path) -> None:
-    """The record of the failing commit may be there or not; nobody was told that it is. What follows is durable."""
+    """The record of the failing commit may be there or not: it was not acknowledged. Later records are durable."""
     run = strace("-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=20", directory=tmp_path)
     acks, refused = _outcomes(run.stdout)
     assert refused, run.stderr
@@ -195,7 +195,7 @@ async def test_disk_that_stops_syncing_gives_no_more_acknowledgements(tmp_path: 
 
 @needs_strace
 async def test_kill_between_write_and_sync_loses_no_acknowledged_record(tmp_path: Path) -> None:
-    """R5: between the write and the sync. Whether the record is there is open; nobody was told that it is."""
+    """R5: between the write and the sync. The record may be there or not: it was not acknowledged."""
     run = strace("-e", "trace=fdatasync", "-e", "inject=fdatasync:signal=SIGKILL:when=20", directory=tmp_path)
     acks, refused = _outcomes(run.stdout)
     assert acks, run.stderr

@@ -1,4 +1,4 @@
-"""No room at the start (F-E05): it says where and how much, leaves nothing half-made, and starts when there is."""
+"""Full disk at the start (F-E05): the error names directory and bytes, no partial file stays, and a retry starts."""
 
 import os
 import sqlite3

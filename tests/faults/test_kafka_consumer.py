@@ -1,4 +1,4 @@
-"""What is done to a worker's end at Kafka, on a real broker: no record is skipped, and none is kept from the others."""
+"""Faults under a worker's consumer, on a real broker: no record is skipped, and none is kept from other workers."""
 
 import asyncio
 import time
@@ -57,7 +57,7 @@ async def stopped(*sources: KafkaSource) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def polled(source: KafkaSource) -> AsyncIterator[list[LogRecord]]:
-    """The source, polled beside what else is done; what it delivers."""
+    """Poll the source in the background; collects the records."""
     found: list[LogRecord] = []
 
     async def poll() -> None:
@@ -77,7 +77,7 @@ async def until(condition: Any, within_s: float) -> float:
     """How long it took to come true."""
     begun = time.monotonic()
     async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - what is watched is a plain value
+        while not condition():  # noqa: ASYNC110 - the value has no event
             await asyncio.sleep(0.02)
     return time.monotonic() - begun
 

@@ -1,4 +1,4 @@
-"""What is done to a worker's event topics, on a real broker: each arrives, in its order, and none blocks."""
+"""Faults of a worker's event topics, on a real broker: every event arrives in order, and none blocks the others."""
 
 import asyncio
 import secrets

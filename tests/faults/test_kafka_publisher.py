@@ -1,7 +1,7 @@
-"""What is done to Kafka under the publisher, and what must hold all the same.
+"""Faults of Kafka under the publisher.
 
-What was acknowledged is in the topic when all is healed (I1), and nobody waits longer than the deadline (I12). Clients
-reach the broker through a wire that can be cut, because that is the address it tells them.
+Acknowledged records are in the topic after recovery (I1), and no append waits beyond the deadline (I12). Clients reach
+the broker through a wire that can be cut, because the broker advertises the wire's address.
 """
 
 import asyncio
@@ -44,29 +44,29 @@ _numbers = count()
 class Place:
     """The broker, and the port at which its clients look for it."""
 
-    def __init__(self, kafka: Kafka, told: int) -> None:
+    def __init__(self, kafka: Kafka, port: int) -> None:
         self.kafka = kafka
-        self.told = told
+        self.port = port
         (self.broker,) = kafka.brokers
 
     def wire(self) -> AbstractAsyncContextManager[Wire]:
-        return wire(self.broker.node.client, at=self.told)
+        return wire(self.broker.node.client, at=self.port)
 
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    """A broker of these tests' own, since it is told where its clients find it."""
-    (told,) = ports.free(1)
-    nodes = cluster.nodes_for(1, [told])
+    """A broker of these tests' own, because its advertised address leads through the wire."""
+    (port,) = ports.free(1)
+    nodes = cluster.nodes_for(1, [port])
 
     @asynccontextmanager
     async def running(directory: Directory, machine: Machine) -> AsyncIterator[Place]:
         # It counts as started when it answers where its clients look, so the wire has to be laid before.
         async with AsyncExitStack() as entered:
-            async with wire(nodes[0].client, at=told):
+            async with wire(nodes[0].client, at=port):
                 starting = cluster.running(directory, machine, nodes=nodes, more=SHORT_SESSIONS)
                 kafka = await entered.enter_async_context(starting)
-            yield Place(kafka, told)
+            yield Place(kafka, port)
 
     servers = real_servers.Servers()
     try:
@@ -76,7 +76,7 @@ def place() -> Iterator[Place]:
 
 
 class Kit:
-    """A publisher on a topic of its own, and what it acknowledged."""
+    """A publisher on a topic of its own, and the acknowledged records."""
 
     def __init__(self, place: Place, line: Wire, *, idempotent: bool = False) -> None:
         self.place = place
@@ -135,7 +135,7 @@ class Kit:
         return True
 
     async def append_while(self, doing: Callable[[], Any], *, senders: int = 40) -> None:
-        """Many append again and again until what is done meanwhile is done."""
+        """Append concurrently until the block ends."""
         done = asyncio.Event()
 
         async def send() -> None:
@@ -175,7 +175,7 @@ class Kit:
             await reader.stop()
 
     async def nothing_is_missing(self) -> None:
-        """I1 and I12: what was acknowledged is there, and every answer came in time."""
+        """I1 and I12: every acknowledged record is there, and every answer came in time."""
         assert self.acknowledged
         written = set(await self.written())
         assert [record for record in self.acknowledged if record not in written] == []
@@ -184,7 +184,7 @@ class Kit:
 
 async def until(condition: Callable[[], bool], within_s: float = RECOVERED_S) -> None:
     async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - what it waits for announces nothing
+        while not condition():  # noqa: ASYNC110 - the condition announces nothing
             await asyncio.sleep(0.01)
 
 

@@ -1,6 +1,6 @@
-"""What is done to PostgreSQL, and what must hold all the same: whole transactions, nobody's record to blame, an end.
+"""Faults of PostgreSQL: transactions stay whole, no record is blamed, and every call ends in time.
 
-The server is this module's own, since it is killed, stopped and filled with other people's locks.
+The server is this module's own, because it is killed, frozen and filled with locks.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ async def pay(store: PostgresOrderStore, order: str, offset: int = 1) -> None:
 
 
 async def until_done(work: Callable[[], Awaitable[Any]]) -> Any:
-    """What the work returns, when infrastructure is back."""
+    """Return the result of the work once infrastructure is back."""
     async with asyncio.timeout(RECOVERED_WITHIN_S):
         while True:
             try:
@@ -230,7 +230,7 @@ async def test_work_beyond_the_connections_waits_up_to_its_deadline(store: Postg
     await pay(store, "N1")
 
 
-# What it refuses, and what it is
+# The refused statement, and its error
 
 
 async def test_read_only_database_pauses_the_worker(place: Cluster, store: PostgresOrderStore) -> None:

@@ -59,7 +59,7 @@ async def _slowest_probe(session: aiohttp.ClientSession, engine: Engine, over: a
 async def _under(engine: Engine, items: list[Item], *, spread_s: float) -> tuple[list[tuple[int, float]], float]:
     """Status and time of each notification, sent evenly over that long; and the slowest probe meanwhile."""
     over = asyncio.Event()
-    connector = aiohttp.TCPConnector(limit=0)  # nobody waits for another's connection before his clock runs
+    connector = aiohttp.TCPConnector(limit=0)  # no request waits for a connection before its clock starts
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=15)) as session:
         probe = asyncio.create_task(_slowest_probe(session, engine, over))
         sends = []

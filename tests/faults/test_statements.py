@@ -109,7 +109,7 @@ async def test_every_writing_transaction_begins_immediate(tmp_path: Path, trace:
 
 
 def _begun(begin: str, place: Path, *, meanwhile: Callable[[], None]) -> tuple[str, float]:
-    """Read, let somebody else write, write: what became of it, and how long it took."""
+    """Read, let another connection write, then write: return the error and how long it took."""
     with closing(sqlite3.connect(place / JOURNAL, isolation_level=None, timeout=1.0)) as connection:
         connection.execute(begin)
         connection.execute("SELECT max(log_offset) FROM records").fetchone()

@@ -1,7 +1,7 @@
-"""What a loss of power may leave, by hand (F-E12): write-ahead logs cut anywhere, or with a byte turned over.
+"""Files after a loss of power, made by hand (F-E12): write-ahead logs cut anywhere, or with a flipped byte.
 
-Killing a process proves nothing here, since the kernel keeps what it was given. So copies of real files are cut: at
-each frame, at random bytes, and what is left has to be a prefix of whole transactions.
+Killing a process proves nothing here, because the kernel keeps written pages. So copies of real files are cut at each
+frame and at random bytes, and the rest has to be a prefix of whole transactions.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
-"""An engine's two files under load, in a process of its own that somebody is going to kill.
+"""An engine's two files under load, in a process of its own that the test kills.
 
     python -m tests.faults.under_load DIRECTORY ACKS ROUND
 
 Appends and settles without end. Every acknowledged append leaves one line in the file ACKS, written after the
-acknowledgement: what stands there was promised.
+acknowledgement: these appends were promised.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
 
 
 class Silent:
-    """Nobody listens."""
+    """Observer of everything that ignores all."""
 
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None: ...
 

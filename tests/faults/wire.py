@@ -1,4 +1,4 @@
-"""A way to a server that can be cut: what the client sends arrives, and the answer does not."""
+"""A proxy to a server that can swallow an answer: the request arrives, the answer does not, and the connection ends."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ class Wire:
                 async with closing(there_writer):
                     await self._both_ways((reader, writer), (there_reader, there_writer))
         except (OSError, asyncio.CancelledError):
-            pass  # nobody is there, or the wire is taken away
+            pass  # the server is away, or the wire is closed
         finally:
             self._carrying.discard(task)
 
@@ -49,20 +49,20 @@ class Wire:
     async def _send(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallowing: asyncio.Event
     ) -> None:
-        while told := await reader.read(65536):
-            if self.swallow_after is not None and self.swallow_after in told:
+        while data := await reader.read(65536):
+            if self.swallow_after is not None and self.swallow_after in data:
                 self.swallow_after = None
                 swallowing.set()
-            writer.write(told)
+            writer.write(data)
 
     async def _answer(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallowing: asyncio.Event
     ) -> None:
-        while told := await reader.read(65536):
+        while data := await reader.read(65536):
             if swallowing.is_set():
                 self.cuts += 1
                 return
-            writer.write(told)
+            writer.write(data)
 
     async def close(self) -> None:
         carrying = [*self._carrying]
@@ -73,7 +73,7 @@ class Wire:
 
 @asynccontextmanager
 async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
-    """The connection is closed afterwards, at once: what is still to be written has nobody to read it."""
+    """Close the connection afterwards at once, without flushing: its peer is gone."""
     try:
         yield
     finally:
@@ -84,7 +84,7 @@ async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def wire(port: int, *, at: int = 0) -> AsyncIterator[Wire]:
-    """A wire to this port of this machine, at a port of its own, or at that which its callers were told."""
+    """A wire to this port of this machine, at the port `at`, or at a free one."""
     laid = Wire(port)
     server = await asyncio.start_server(laid.carry, "127.0.0.1", at)
     laid.port = server.sockets[0].getsockname()[1]

@@ -37,7 +37,7 @@ def tree(path: Path) -> ast.Module:
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """What the module imports: `package.module` or `package.module.name`."""
+    """The imports of a module, as `package.module` or `package.module.name`."""
     return frozenset(_imports(path))
 
 

@@ -1,10 +1,10 @@
-"""Every decision of a module turned over, one at a time, and whether its tests notice (row S36).
+"""Invert every decision of a module, one at a time, and see whether its tests notice (row S36).
 
     python -m tests.soak.mutation ingest.signature TESTS …
 
-Prints one JSON line for the module as it is, and one for each mutant: what was turned over, in which line, and the exit
-code of the tests. A mutant lives in a process of its own, forked before anybody has imported the module, and the tests
-find it in the module's place.
+Prints one JSON line for the module as it is, and one for each mutant: the inverted decision, its line, and the exit
+code of the tests. A mutant lives in a process of its own, forked before the module is imported, so the tests import the
+mutant in its place.
 """
 
 import ast
@@ -22,7 +22,7 @@ OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAss
 
 
 class Mutant:
-    """The module, and from the second on with one of its decisions turned over."""
+    """The module; with a `number`, one of its decisions is inverted."""
 
     def __init__(self, tree: ast.Module, number: int | None) -> None:
         self._tree = copy.deepcopy(tree)
@@ -55,7 +55,7 @@ class Mutant:
 
 
 def _places(tree: ast.Module) -> list[tuple[ast.AST, str, int | None]]:
-    """Where something is decided: the tests of branches, each part of an `and` or `or`, and answers that compare."""
+    """The decisions: conditions of branches, each part of an `and` or `or`, and returned comparisons."""
     places: list[tuple[ast.AST, str, int | None]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.If | ast.IfExp | ast.While):
@@ -104,7 +104,7 @@ def _run(mutant: Mutant, name: str, origin: str, tests: list[str]) -> None:
 def main(name: str, tests: list[str]) -> None:
     for each in PREPARED:
         importlib.import_module(each)
-    assert name not in sys.modules, "somebody would keep the genuine one"
+    assert name not in sys.modules, "a test would keep the genuine one"
     origin = importlib.util.find_spec(name)
     assert origin is not None
     assert origin.origin is not None

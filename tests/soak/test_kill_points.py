@@ -1,6 +1,6 @@
-"""The engine killed at every step between a record and its effects (F-E01, F-W01, F-W10, F-W12), then judged.
+"""Kill the engine at every step between a record and its effects (F-E01, F-W01, F-W10, F-W12), then judge its files.
 
-Alipay sends on meanwhile: what got no `success` comes again to the engine that is started in the dead one's place.
+Alipay goes on sending: notifications without a `success` are retried against the restarted engine.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ async def test_kill_at_each_step_loses_nothing_and_repeats_nothing(
 async def test_engine_that_acknowledges_too_early_is_detected(
     items: list[Item], engine: Engine, tmp_path: Path, mutant: str, point: str, noticed: str
 ) -> None:
-    """A control: the deaths above prove something only if they show such a defect."""
+    """A control: the kills above prove something only if they detect such a defect."""
     async with _sending(engine, items, BREAK_AT=point, BREAK_AFTER="2", MUTANT=mutant) as (history, _):
         assert await asyncio.to_thread(engine.died, 20) == -9
         await asyncio.sleep(0.1)  # the last answers may still be on their way to their senders
@@ -95,7 +95,7 @@ async def _sending(
 
 
 def _is_whole(directory: Path, promised: list[Item]) -> None:
-    """What the dead engine left is sound, holds what was promised, and whole batches of what was done.
+    """Assert that the dead engine's files are sound and hold every acknowledged record and only whole batches.
 
     A copy is looked at: opening a file mends it.
     """

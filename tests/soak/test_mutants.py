@@ -1,4 +1,4 @@
-"""Row S36: no decision about signatures or admission can be turned over without one of its own tests noticing."""
+"""Row S36: each decision about signatures or admission is covered: inverting it fails one of its own tests."""
 
 import ast
 import json
@@ -16,7 +16,7 @@ PASSED, FAILED = 0, 1
 
 
 def mutants_of(module: str, *tests: str) -> list[dict[str, Any]]:
-    """Each mutant and what became of it; the first is none."""
+    """Each mutant with its result; the first is the module as it is."""
     ended = subprocess.run(
         [sys.executable, "-m", "tests.soak.mutation", module, *tests],
         cwd=ROOT,
@@ -39,7 +39,7 @@ def test_s36_every_inverted_decision_fails_a_test(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["signature", "admission"])
 def test_s36_every_refusal_has_its_mutant(name: str) -> None:
-    """Whatever branch ends in `raise` is among those that are turned over."""
+    """Every branch that ends in `raise` is among the inverted decisions."""
     source = Path(ROOT / "ingest" / f"{name}.py").read_text(encoding="utf-8")
     turned = {(mutant.line, mutant.text) for mutant in mutation.mutants(source)}
     branches = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.If)]

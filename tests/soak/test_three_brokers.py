@@ -1,4 +1,4 @@
-"""What is done to one of three brokers, and to a topic's strength, under a running cluster that promises all it can."""
+"""Faults of one of three brokers, and weakened topics, under a running cluster with full guarantees."""
 
 import asyncio
 import signal
@@ -28,7 +28,7 @@ from tests.support.cluster import Cluster, Note, Sending, is_ready, until
 BROKERS = 3
 PER_S = 40
 # Until the controllers take a silent broker for dead, which is nine seconds, no record is in all in-sync replicas,
-# whoever leads its partition.
+# whichever broker leads its partition.
 ACKS_AGAIN_S = 15.0
 STEADY_S = 3.0
 BURST_S = 3.0

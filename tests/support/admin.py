@@ -60,7 +60,7 @@ def form(order: str, status: str = "TRADE_SUCCESS", **more: str) -> dict[str, st
 
 @dataclass
 class Refused:
-    """A request that was turned away."""
+    """A refused request."""
 
     account: str
     order: str
@@ -69,7 +69,7 @@ class Refused:
 
 
 class Refusals:
-    """What the receiver turned away lately."""
+    """Requests that the receiver refused lately."""
 
     def __init__(self) -> None:
         self.requests: list[Refused] = []
@@ -80,7 +80,7 @@ class Refusals:
 
 @dataclass
 class World:
-    """The application, what is behind it, and a client that carries the token."""
+    """The application, and the fakes behind it."""
 
     store: MemoryStore = field(default_factory=lambda: MemoryStore(now_ms=lambda: NOW_MS))
     changes: OrderChanges = field(default_factory=OrderChanges)
@@ -167,5 +167,5 @@ async def serving(world: World, *, token: str | None = TOKEN, carried: str | Non
 async def until(condition: Callable[[], bool]) -> None:
     """Returns once the condition holds."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  the condition is an application's inner state, which tells nobody
+        while not condition():  # noqa: ASYNC110  the condition is an application's inner state, which announces nothing
             await asyncio.sleep(0)

@@ -1,7 +1,7 @@
-"""A cluster engine of a test's own: real processes, on servers that other tests use too, with a name of its own there.
+"""A cluster engine for a test: real processes with a name of their own, on servers that other tests use too.
 
 Load is sent by `deploy.load`'s open loop until the test has seen enough, and judged by `deploy.load`'s verification:
-every order's page and every event of the topic, against what was sent and how it was answered.
+every order's page and every event of the topic are compared with the requests and their answers.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ from workers.postgres.database import Database
 from workers.postgres.database import DatabaseLimits as StoreLimits
 
 PARTITIONS = 12  # of each topic, by `schemas/topics.yaml`
-SESSION_S = 6.0  # the least that brokers take; what is shipped is longer, and bounds move with it
+SESSION_S = 6.0  # the minimum of the brokers; the shipped value is longer, and bounds move with it
 LOOK_S = 0.02
 QUIET_WITHIN_S = 60.0
 AGAIN_S_MAX = 3.0
@@ -52,7 +52,7 @@ _numbers = itertools.count()
 
 
 class Cluster(Struct, frozen=True, kw_only=True):
-    """The engine that runs, and where everything of it is."""
+    """A running engine and its servers."""
 
     engine: ClusterEngine
     directory: Directory
@@ -77,7 +77,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
         return topics.named(name, self.prefix)
 
     async def sql(self, query: str, *args: Any) -> list[Any]:
-        """What the order store says, asked by a stranger."""
+        """Query the order store on a connection of its own."""
         connection = await asyncpg.connect(self.dsn)
         try:
             found: list[Any] = await connection.fetch(query, *args)
@@ -86,23 +86,23 @@ class Cluster(Struct, frozen=True, kw_only=True):
             await connection.close()
 
     async def one(self, query: str, *args: Any) -> Any:
-        """The one value that the order store says."""
+        """Query one value of the order store."""
         ((value,),) = await self.sql(query, *args)
         return value
 
     async def command(self, *arguments: str) -> None:
-        """`alipay-notify …`, as an operator would call it; fails the test where it fails."""
+        """Run `alipay-notify …` as an operator would; fail the test if it fails."""
         plan = self.program.spec(f"{arguments[0]}-{next(_numbers)}", self.machine, *arguments)
         await processes.finish(self.directory, plan)
 
     async def apply_topics(self, prefix: str = "") -> None:
-        """Have the topics as they should be."""
+        """Run `topics apply`."""
         more = ("--development",) * (self.program.settings["development"] == "true")
         where = ("--kafka", self.kafka.bootstrap, "--topic-prefix", prefix or self.prefix)
         await self.command("topics", "apply", *where, *more, "--yes")
 
     async def behind(self) -> int:
-        """How many records lie in the log that the group has not committed, as a stranger sees it."""
+        """Return how many records of the log the group has not committed."""
         stranger = AIOKafkaConsumer(
             bootstrap_servers=self.kafka.bootstrap, group_id=self.prefix, enable_auto_commit=False
         )
@@ -117,7 +117,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
             await stranger.stop()
 
     async def whole(self) -> None:
-        """Have every process run and be ready again, whatever a test has done to them."""
+        """Thaw and start every process again, and return when all are ready."""
         for role in self.ours:
             role.process.thaw()
             if not role.process.runs:
@@ -125,10 +125,10 @@ class Cluster(Struct, frozen=True, kw_only=True):
         for role in self.ours:
             await role.process.ready()
 
-    def another(self, command: str, name: str, **told: object) -> Role:
-        """One more process beside those of the engine, not started; `told` has the last word."""
+    def another(self, command: str, name: str, **settings: object) -> Role:
+        """One more process of the engine, not started; `settings` override those of the engine."""
         program = msgspec.structs.replace(
-            self.program, settings={**self.program.settings, **{each: str(value) for each, value in told.items()}}
+            self.program, settings={**self.program.settings, **{each: str(value) for each, value in settings.items()}}
         )
         public, admin = ports.free(2)
         if command == "ingest":
@@ -138,24 +138,24 @@ class Cluster(Struct, frozen=True, kw_only=True):
     def sending(
         self, *, rate: float, seconds: float, to: str = "", mixed: Mix = PAYMENTS, connections: int = 128
     ) -> "AbstractAsyncContextManager[Sending]":
-        """Load while the block lasts, and at most for so many seconds; see `Sending`."""
+        """Send load while the block lasts, and at most for so many seconds; see `Sending`."""
         return sending(
             self, to or self.engine.public_url, rate=rate, seconds=seconds, mixed=mixed, connections=connections
         )
 
 
-Note = Callable[[str, float], None]  # keeps a figure by its name
+Note = Callable[[str, float], None]  # records a figure by its name
 
 
 @contextmanager
 def of_a_module(
-    wished: EngineSpec, *, kafka: Kafka, postgres: Postgres, redis: Redis | None = None, **told: str
+    wished: EngineSpec, *, kafka: Kafka, postgres: Postgres, redis: Redis | None = None, **settings: str
 ) -> Iterator[Cluster]:
-    """An engine for the tests of one module: it lives in a loop of its own, as each test does."""
+    """An engine for the tests of one module; it has an event loop of its own, as each test has."""
     servers = real_servers.Servers()
 
     def start(directory: Directory, machine: Machine) -> AbstractAsyncContextManager[Cluster]:
-        return running(directory, machine, wished, kafka=kafka, postgres=postgres, redis=redis, **told)
+        return running(directory, machine, wished, kafka=kafka, postgres=postgres, redis=redis, **settings)
 
     try:
         yield servers.start(start)
@@ -172,17 +172,17 @@ async def running(
     kafka: Kafka,
     postgres: Postgres,
     redis: Redis | None = None,
-    **told: str,
+    **settings: str,
 ) -> AsyncIterator[Cluster]:
-    """The engine over these servers, ready; `told` has the last word."""
+    """The engine over these servers, ready; `settings` override the defaults."""
     name = f"t{secrets.token_hex(6)}"
     dsn = f"{postgres.dsn}?search_path={name}"
     await _make_schema(dsn, name)
-    settings = {
+    shared = {
         "topic_prefix": name,
         "group": name,
         "kafka_session_s": str(SESSION_S),
-        **told,
+        **settings,
     }
     servers = EngineServers(
         kafka=kafka.bootstrap,
@@ -190,20 +190,20 @@ async def running(
         redis=redis.url if redis else "",
         postgres=dsn,
     )
-    async with engine.running(directory, machine, servers, wished, settings=settings) as started:
-        all_told = {
+    async with engine.running(directory, machine, servers, wished, settings=shared) as started:
+        all_settings = {
             "accounts": str(started.world.accounts_file),
             "kafka": servers.kafka,
             "postgres": dsn,
             "redis": servers.redis,
             "development": str(servers.brokers < 3).lower(),
-            **settings,
+            **shared,
         }
         yield Cluster(
             engine=started,
             directory=directory,
             machine=machine,
-            program=Program(settings=all_told),
+            program=Program(settings=all_settings),
             kafka=kafka,
             postgres=postgres,
             dsn=dsn,
@@ -220,7 +220,7 @@ async def _make_schema(dsn: str, name: str) -> None:
 
 
 class Supply(Sequence[bytes]):
-    """Requests for the open loop, until it has sent enough: then there are no more than those it has taken."""
+    """Requests for the open loop. After `end` there are no more than those that it has taken."""
 
     def __init__(self, requests: Sequence[bytes]) -> None:
         self._requests = requests
@@ -241,7 +241,7 @@ class Supply(Sequence[bytes]):
 
 
 class Sending:
-    """Requests on their way at a constant rate, sent again as Alipay would, with what became of each attempt.
+    """Requests sent at a constant rate and retried as Alipay does, with the outcome of each attempt.
 
     Moments are by `time.monotonic`.
     """
@@ -265,7 +265,7 @@ class Sending:
         )
 
     def end(self) -> None:
-        """Nothing new is sent any more."""
+        """Send no new request from now on."""
         self._supply.end(self._called)
 
     @property
@@ -292,7 +292,7 @@ class Sending:
 
     def request(self, index: int, number: int) -> bytes:
         one = self._signed[index]
-        # A form's times are whole seconds, and no two tellings of Alipay's are of the same one.
+        # A form's times are whole seconds, and no two attempts of Alipay's have the same one.
         at = datetime.now(UTC) + timedelta(seconds=number)
         return corpus.signed_again(one.request, self._account(index), host=self._host, at=at)
 
@@ -300,20 +300,20 @@ class Sending:
         return self._cluster.engine.world.account(self._signed[index].sent.account)
 
     def _is_right(self, index: int, answer: WireAnswer) -> bool:
-        """What has to be answered: the word that Alipay waits for to what is genuine, and 401 to what is not."""
+        """Whether the answer is right: `success` to a genuine request, 401 to a forged one."""
         if self._signed[index].sent.forged:
             return answer.status == 401
         is_antom = self._account(index).identity.product == "antom"
         return delivery.judge(answer.status, answer.body, antom=is_antom)[0] == "ok"
 
-    # what came of it
+    # outcomes
 
     def failed(self, *, since: float = 0.0, upto: float = float("inf")) -> list[SendAttempt]:
-        """Attempts that were not answered as they should be, by when they were called."""
+        """Attempts without the right answer, of those called in this time."""
         return [each for each in self.attempts if each.outcome != "ok" and since <= each.began < upto]
 
     def succeeded(self, *, since: float = 0.0, upto: float = float("inf")) -> list[SendAttempt]:
-        """Attempts that were acknowledged, by when they were called."""
+        """Acknowledged attempts of those called in this time."""
         return [
             each
             for each in self.attempts
@@ -321,11 +321,11 @@ class Sending:
         ]
 
     def first_success_after(self, moment: float) -> float | None:
-        """When the first attempt that was called after the moment was answered well."""
+        """When the first attempt called after this moment was acknowledged."""
         return min((each.ended for each in self.succeeded(since=moment)), default=None)
 
     def worst_s(self) -> float:
-        """The longest that an answer took, from when its request was due."""
+        """The slowest answer, from the due time of its request."""
         return max(each.ended - each.due for each in self.attempts)
 
     def percentile_s(self, share: float) -> float:
@@ -333,8 +333,8 @@ class Sending:
         return took[min(len(took) - 1, int(len(took) * share))]
 
     async def judged(self, *, within_s: float = QUIET_WITHIN_S) -> Verified:
-        """The verdict, when all has settled; fails the test with every finding."""
-        # What is answered 401 as it should be is no acknowledgement to the ledger.
+        """Verify all orders once the engine is quiet; fail the test with the findings."""
+        # A forgery's 401 is right, but no acknowledgement to the ledger.
         attempts = [
             msgspec.structs.replace(each, outcome="refused") if self._signed[each.index].sent.forged else each
             for each in self.attempts
@@ -362,7 +362,7 @@ class Sending:
 async def sending(
     cluster: Cluster, to: str, *, rate: float, seconds: float, mixed: Mix, connections: int
 ) -> AsyncIterator[Sending]:
-    """Load while the block lasts; on leaving, what is under way ends, and what failed is sent until it does not."""
+    """Send load while the block lasts; then finish open requests and retry failed ones until they succeed."""
     host, port = ports.parts(to.removeprefix("http://"))
     seed = secrets.randbelow(SEED_MAX)
     world = cluster.engine.world
@@ -410,7 +410,7 @@ async def is_ready(role: Role) -> bool:
 
 
 async def metrics(role: Role) -> dict[str, float]:
-    """Every sample of a process by its name with labels; none where it does not answer."""
+    """Every sample of a process by its name with labels; none if it does not answer."""
     lines = (await ports.body(role.admin_port, "/metrics")).splitlines()
     samples = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
     return {name: float(value) for name, value in samples}
@@ -422,6 +422,6 @@ def summed(samples: Mapping[str, float], family: str) -> float:
 
 
 def partitions(samples: Mapping[str, float]) -> set[int]:
-    """Those that a worker reads, by its own gauges."""
+    """The partitions that a worker reads, by its own gauges."""
     marked = (name for name in samples if name.startswith("alipay_notify_consumer_lag_messages{"))
     return {int(name.partition('partition="')[2].partition('"')[0]) for name in marked}

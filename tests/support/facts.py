@@ -1,8 +1,7 @@
-"""Notifications to test with, as plain facts that `tests.support.model` judges and as the signed-shaped bytes that we
-read.
+"""Notifications for tests, as plain facts for `tests.support.model` and as the bytes that we parse.
 
-Everything is made up. A fact is one notification: its id and its decoded fields, or its message. A new delivery of it
-gets a new `notify_time`, as a re-send of Alipay's has.
+Everything is invented. A fact is one notification: its id and its decoded fields, or its message. Each retry has a new
+`notify_time`, as Alipay's has.
 """
 
 import itertools
@@ -41,12 +40,12 @@ def account(family: str, orders: str = "any") -> Account:
 
 
 def settings(account: Account) -> dict[str, Any]:
-    """What the model wants to know of an account."""
+    """The settings of an account for the model."""
     return {"family": account.family.value, "currency": account.currency, "orders": account.orders.value}
 
 
 def form(id_: str, status: str, amount: str = "100.00", *, order: str = "A", trade: str = "T1", **more: str) -> Fact:
-    """A trade's form, in the old gateway's and in the Open Platform's fields at once: each reads its own."""
+    """A trade's form with the fields of both the old gateway and the Open Platform; each family reads its own."""
     fields = {
         "notify_id": id_,
         "notify_type": "trade_status_sync",
@@ -65,12 +64,12 @@ PAID_AT = {"gmt_payment": "2025-04-01 09:59:58"}
 
 
 def refund(id_: str, status: str = "TRADE_SUCCESS", **more: str) -> Fact:
-    """The old gateway's refund, which tells no amount."""
+    """The old gateway's refund, without an amount."""
     return form(id_, status, **({"refund_status": "REFUND_SUCCESS", "gmt_refund": REFUNDED_AT} | more))
 
 
 def refunded(id_: str, so_far: str, status: str = "TRADE_SUCCESS", **more: str) -> Fact:
-    """The Open Platform's refund, which tells the sum so far."""
+    """The Open Platform's refund, with the total refunded so far."""
     return form(id_, status, **({"refund_fee": so_far, "gmt_refund": REFUNDED_AT} | more))
 
 
@@ -81,7 +80,7 @@ def batch(id_: str, details: str, number: str | None = None) -> Fact:
 
 
 def payment(id_: str, kind: str = "PAYMENT_RESULT", status: str = "S", **more: Any) -> Fact:
-    """Antom's payment; its identity is made of the order's number, so the id only tells facts apart."""
+    """Antom's payment. Its identity comes from the order's number; the id only distinguishes facts."""
     order, trade = more.pop("order", "A"), more.pop("trade", "T1")
     amount = {"currency": more.pop("currency", "HKD"), "value": more.pop("value", "10000")}
     message = {
@@ -95,7 +94,7 @@ def payment(id_: str, kind: str = "PAYMENT_RESULT", status: str = "S", **more: A
 
 
 def antom_refund(number: str, value: str, currency: str = "HKD", **more: str) -> Fact:
-    """Antom's refund, which names a refund number and, unless `paymentId` is given, nothing else."""
+    """Antom's refund. It names its refund number and, without `paymentId`, nothing else."""
     message = {
         "notifyType": "REFUND_RESULT",
         "result": {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success."},
@@ -107,7 +106,7 @@ def antom_refund(number: str, value: str, currency: str = "HKD", **more: str) ->
 
 
 def body(fact: Fact, *, resend: int = 0) -> bytes:
-    """The bytes of one delivery, unsigned; `resend` moves the time of sending, where there is one."""
+    """The unsigned bytes of one attempt; `resend` moves its `notify_time`, if the family has one."""
     if "message" in fact:
         return json.dumps(fact["message"], separators=(",", ":")).encode()
     return urlencode(fact["fields"] | {"notify_time": f"2025-04-01 10:{resend % 60:02}:00"}).encode()

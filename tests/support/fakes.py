@@ -1,4 +1,4 @@
-"""Small stand-ins for ports that many tests need: topics, observers, loggers. Each keeps what it was given."""
+"""Small stand-ins for ports that many tests need: topics, observers, loggers. Each keeps its calls."""
 
 from collections.abc import Sequence
 from itertools import count

@@ -1,7 +1,7 @@
-"""Small histories of one order, curated: lives that orders have, and contradictions that they should not have.
+"""Small chosen histories of one order: usual lives of orders, and contradictions that should not occur.
 
-Each is told in every order of arrival (`tests/unit/workers/settlement/test_any_order.py`), and in some orders to every
-engine's store (`tests/contract/test_any_order.py`).
+Each is delivered in every order of arrival (`tests/unit/workers/settlement/test_any_order.py`), and in some orders to
+every engine's store (`tests/contract/test_any_order.py`).
 """
 
 from typing import Any, NamedTuple
@@ -12,10 +12,10 @@ EXPECTED = {"amount_minor": 10000, "currency": "USD"}
 
 
 class History(NamedTuple):
-    """Notifications of one order, and what the merchant registered of it."""
+    """Notifications of one order, and its registration by the merchant."""
 
     family: str
-    told: tuple[Fact, ...]
+    facts: tuple[Fact, ...]
     registered: dict[str, Any] | None = None
 
 
@@ -29,7 +29,7 @@ HISTORIES = {
             form("p2", "TRADE_SUCCESS"),
         ),
     ),
-    "refunds that tell no amount": History(
+    "refunds without amounts": History(
         "mapi",
         (
             form("w", "WAIT_BUYER_PAY"),
@@ -39,7 +39,7 @@ HISTORIES = {
             refund("all", "TRADE_CLOSED", **PAID_AT),
         ),
     ),
-    "a refund that tells no amount comes with the end of the trade": History(
+    "a refund without an amount comes with the end of the trade": History(
         "mapi", (form("p", "TRADE_SUCCESS"), refund("f", "TRADE_FINISHED"), form("w", "WAIT_BUYER_PAY"))
     ),
     "paid and expired": History(
@@ -158,7 +158,7 @@ HISTORIES = {
             form("e", "TRADE_CLOSED"),
         ),
     ),
-    "nothing but what is too large": History(
+    "only refunds that are too large": History(
         "openapi", (refunded("x", "100.01"), refunded("y", "200.00", "TRADE_CLOSED"))
     ),
     "too large, and the payment": History(

@@ -1,6 +1,6 @@
-"""Records as a receiver would have written them, and the workers' story over any store, for suites that need both.
+"""Records as a receiver would have written them, and the workers' processing over any store.
 
-Nothing here is signed: what is tested begins behind the signature check, which is replaced by one that accepts.
+Nothing here is signed: a check that accepts everything replaces the signature check.
 """
 
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def logged(records: Sequence[Record], *, first: int = 1) -> list[LogRecord]:
 
 
 class Time:
-    """A clock that stands until it is moved."""
+    """A clock that stands still until it is set."""
 
     def __init__(self, now_ms: int = NOW_MS) -> None:
         self.now_ms = now_ms
@@ -111,7 +111,7 @@ def processing(
     observer: PlanObserver | None = None,
     authenticate: Authenticate = anybody_signed_this,
 ) -> Processing:
-    """The workers' story over this store; whatever lies in the log counts as signed unless told otherwise."""
+    """The workers' processing over this store; by default every record counts as signed."""
     return Processing(
         accounts=ACCOUNTS,
         authenticate=authenticate,

@@ -1,4 +1,4 @@
-"""What an order must end up as, told a second time and from the documents alone.
+"""The state in which an order must end, written a second time and from the documents alone.
 
 A judge that shared code with the accused would share its mistakes, so nothing of the product is imported here and the
 two are only compared. A *fact* is one authentic notification: `{"id": …, "fields": {…}}` for a form, decoded, or
@@ -15,8 +15,8 @@ Fact = Mapping[str, Any]
 Registration = Mapping[str, Any]  # {"amount_minor", "currency", "refunds": […]}; every key may be absent
 Final = dict[str, Any]
 ClaimKey = tuple[str, int, str]  # trade, minor units, currency
-Said = dict[str, Any]  # what one notification says of one claim
-Told = dict[str, list[tuple[ClaimKey, Said]]]
+Statement = dict[str, Any]  # the content of one notification about one claim
+Statements = dict[str, list[tuple[ClaimKey, Statement]]]  # by order
 
 WAITING, LAPSED, PAID, FINISHED, REFUNDED = range(5)
 STATUS = ("WAITING", "CLOSED", "PAID", "FINISHED", "CLOSED")
@@ -36,20 +36,20 @@ def final(
     """Every order that exists once all facts and registrations are known, by its number.
 
     `account` has `family`, `currency` (what amounts of the old gateway are in) and `orders` (`any` or `registered`).
-    An order is registered by its amount; refund numbers alone only say where a refund belongs.
+    An order is registered by its amount; refund numbers alone only assign refunds to it.
     """
-    told: Told = {}
+    statements: Statements = {}
     refunds: list[list[dict[str, Any]]] = []  # one list per notification
     for fact in facts:
         if "message" in fact:
-            _read_message(fact["message"], told, refunds)
+            _read_message(fact["message"], statements, refunds)
         elif fact["fields"].get("notify_type") == "batch_refund_notify":
             refunds.append(_batch(fact["fields"], account["currency"]))
         else:
-            _read_form(fact["fields"], account, told)
+            _read_form(fact["fields"], account, statements)
     priced = {number for number, expected in registered.items() if "amount_minor" in expected}
-    theirs = told if account["orders"] == "any" else {number: told.get(number, []) for number in priced}
-    claims = {number: _claims(said, registered.get(number, {})) for number, said in theirs.items()}
+    theirs = statements if account["orders"] == "any" else {number: statements.get(number, []) for number in priced}
+    claims = {number: _claims(own, registered.get(number, {})) for number, own in theirs.items()}
     trades = {key[0] for joined, _ in claims.values() for key in joined}
     # A batch waits as a whole until all of its trades are known.
     known = [one for batch in refunds if all(one["trade"] in trades | {None} for one in batch) for one in batch]
@@ -63,8 +63,8 @@ def final(
     return orders
 
 
-def _read_form(fields: Mapping[str, str], account: Mapping[str, Any], told: Told) -> None:
-    """Adds what one form of a trade says; a form that says nothing reliable adds nothing."""
+def _read_form(fields: Mapping[str, str], account: Mapping[str, Any], statements: Statements) -> None:
+    """Add the content of one form of a trade; a form without reliable content adds nothing."""
     openapi = account["family"] == "openapi"
     currency = "CNY" if openapi else fields.get("currency", account["currency"])
     amount = _minor(fields.get("total_amount" if openapi else "total_fee", ""), currency)
@@ -75,19 +75,19 @@ def _read_form(fields: Mapping[str, str], account: Mapping[str, Any], told: Told
     refunded = bool(back) or fields.get("refund_status") == "REFUND_SUCCESS"
     if back is None or (refunded and ("gmt_refund" not in fields or word == "WAIT_BUYER_PAY")):
         return
-    said: Said = {"rank": WORDS[word], "frozen": word == "TRADE_PENDING" and not refunded}
+    statement: Statement = {"rank": WORDS[word], "frozen": word == "TRADE_PENDING" and not refunded}
     if word == "TRADE_CLOSED" and refunded:
-        said |= {"rank": REFUNDED, "back": amount, "impossible": back > amount}
+        statement |= {"rank": REFUNDED, "back": amount, "impossible": back > amount}
     elif word == "TRADE_CLOSED":
         if "gmt_payment" in fields:
-            return  # paid, closed, and no refund: nobody can say what that is
-        said["lapsed"] = "expired"
+            return  # paid, closed, and no refund: the documents do not explain this
+        statement["lapsed"] = "expired"
     elif refunded:
-        said |= {"back": back, "vague": not back, "impossible": back > amount}
-    told.setdefault(fields["out_trade_no"], []).append(((fields["trade_no"], amount, currency), said))
+        statement |= {"back": back, "vague": not back, "impossible": back > amount}
+    statements.setdefault(fields["out_trade_no"], []).append(((fields["trade_no"], amount, currency), statement))
 
 
-def _read_message(message: Mapping[str, Any], told: Told, refunds: list[list[dict[str, Any]]]) -> None:
+def _read_message(message: Mapping[str, Any], statements: Statements, refunds: list[list[dict[str, Any]]]) -> None:
     kind, outcome = message.get("notifyType"), message.get("result", {}).get("resultStatus")
     if kind == "REFUND_RESULT" and message["refundStatus"] == "SUCCESS":
         money = message["refundAmount"]
@@ -96,11 +96,11 @@ def _read_message(message: Mapping[str, Any], told: Told, refunds: list[list[dic
     if kind not in ("PAYMENT_RESULT", "PAYMENT_PENDING") or outcome not in ("S", "F"):
         return
     money = message["paymentAmount"]
-    said: Said = {"rank": PAID if kind == "PAYMENT_RESULT" else WAITING}
+    statement: Statement = {"rank": PAID if kind == "PAYMENT_RESULT" else WAITING}
     if outcome == "F":
-        said = {"rank": LAPSED, "lapsed": "failed"}
+        statement = {"rank": LAPSED, "lapsed": "failed"}
     key = (message["paymentId"], int(money["value"]), money["currency"])
-    told.setdefault(message["paymentRequestId"], []).append((key, said))
+    statements.setdefault(message["paymentRequestId"], []).append((key, statement))
 
 
 def _batch(fields: Mapping[str, str], currency: str) -> list[dict[str, Any]]:
@@ -114,24 +114,26 @@ def _batch(fields: Mapping[str, str], currency: str) -> list[dict[str, Any]]:
     return entries
 
 
-def _claims(told: list[tuple[ClaimKey, Said]], expected: Registration) -> tuple[dict[ClaimKey, list[Said]], set[str]]:
-    """What may be joined, by trade and amount, and the flags of what may not."""
-    claims: dict[ClaimKey, list[Said]] = {}
+def _claims(
+    statements: list[tuple[ClaimKey, Statement]], expected: Registration
+) -> tuple[dict[ClaimKey, list[Statement]], set[str]]:
+    """The statements that may be joined, by trade and amount, and the flags of the others."""
+    claims: dict[ClaimKey, list[Statement]] = {}
     flags: set[str] = set()
-    for key, said in told:
+    for key, statement in statements:
         if expected.get("currency") not in (None, key[2]):
             flags.add("currency_mismatch")
         elif expected.get("amount_minor") not in (None, key[1]):
             flags.add("amount_mismatch")
-        elif said.get("impossible"):
+        elif statement.get("impossible"):
             flags.add("over_refunded")
         else:
-            claims.setdefault(key, []).append(said)
+            claims.setdefault(key, []).append(statement)
     return claims, flags
 
 
 def _order(
-    claims: dict[ClaimKey, list[Said]], refused: set[str], refunds: list[dict[str, Any]], expected: Registration
+    claims: dict[ClaimKey, list[Statement]], refused: set[str], refunds: list[dict[str, Any]], expected: Registration
 ) -> Final:
     flags = set(refused)
     if not claims:
@@ -141,7 +143,7 @@ def _order(
         flags.add("amount_mismatch")
     if len({currency for _, _, currency in claims}) > 1:
         flags.add("currency_mismatch")
-    ended = {key: _claim(key, said, refunds, flags) for key, said in claims.items()}
+    ended = {key: _claim(key, own, refunds, flags) for key, own in claims.items()}
     paid = {key[0] for key, end in ended.items() if end["rank"] >= PAID}
     if len(paid) > 1:
         flags.add("second_trade")
@@ -155,8 +157,10 @@ def _order(
     return {"status": STATUS[end["rank"]], "closed_because": because, "trade": standing[0], "flags": flags} | amount
 
 
-def _claim(key: ClaimKey, said: list[Said], refunds: list[dict[str, Any]], flags: set[str]) -> dict[str, Any]:
-    """Where one trade at one amount ends, once everything said of it has been heard."""
+def _claim(
+    key: ClaimKey, statements: list[Statement], refunds: list[dict[str, Any]], flags: set[str]
+) -> dict[str, Any]:
+    """The final state of one trade at one amount, after all its notifications."""
     trade, amount, currency = key
     single: dict[str, int] = {}
     for refund in refunds:
@@ -171,18 +175,18 @@ def _claim(key: ClaimKey, said: list[Said], refunds: list[dict[str, Any]], flags
     if sum(single.values()) > amount:
         flags.add("over_refunded")
     fits = [sum(some) for n in range(len(single) + 1) for some in itertools.combinations(single.values(), n)]
-    cumulative = max(entry.get("back") or 0 for entry in said)
+    cumulative = max(entry.get("back") or 0 for entry in statements)
     back = max(cumulative, *(total for total in fits if total <= amount))
-    rank = max(entry["rank"] for entry in said)
+    rank = max(entry["rank"] for entry in statements)
     if back:
         rank = REFUNDED if back == amount else max(rank, PAID)
-    thawed = back or any(entry["rank"] >= PAID and not entry.get("frozen") for entry in said)
+    thawed = back or any(entry["rank"] >= PAID and not entry.get("frozen") for entry in statements)
     return {
         "rank": rank,
         "back": back,
-        "lapsed": next((entry["lapsed"] for entry in said if "lapsed" in entry), None),
+        "lapsed": next((entry["lapsed"] for entry in statements if "lapsed" in entry), None),
         "frozen": rank >= PAID and not thawed,
-        "refund_amount_unknown": back == 0 and any(entry.get("vague") for entry in said),
+        "refund_amount_unknown": back == 0 and any(entry.get("vague") for entry in statements),
     }
 
 

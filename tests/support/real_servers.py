@@ -5,10 +5,10 @@
     postgres_dsn   postgresql://…, an empty database whose role may create others
 
 `local_kafka`, `local_redis` and `local_postgres` are the same servers with their processes, for tests that kill and
-freeze them and leave them running again. What is not to be had skips the test at home, and fails it under CI=true.
+freeze them and leave them running again. A missing server skips the test, and fails it under CI=true.
 
-Their files lie in `.stack/` of the work tree. A run that was killed leaves its servers running, and the next run in the
-same tree ends them. Several runs at a time each take a directory of their own.
+Their files are in `.stack/` of the work tree. A killed run leaves its servers running, and the next run in the same
+tree ends them. Concurrent runs, and the workers of one run, each take a directory and servers of their own.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class Servers:
-    """What has been started, until the session ends. Its loop runs in a thread: a test may ask while its own does."""
+    """The started servers, until the session ends. Its event loop runs in a thread, so tests can use it from theirs."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -49,7 +49,7 @@ class Servers:
         self.machine = Machine(environ=dict(os.environ))
 
     def start(self, running: Callable[[Directory, Machine], AbstractAsyncContextManager[T]]) -> T:
-        """The server, from now on to the end of the session."""
+        """Start the server; it runs until the end of the session."""
 
         async def enter() -> T:
             if self._directory is None:
@@ -74,7 +74,7 @@ class Servers:
 
 
 def absent(missing: Missing) -> NoReturn:
-    """Kind at home, strict where nobody reads the skipped lines."""
+    """Skip the test, or fail it in CI, where skipped tests go unnoticed."""
     if os.environ.get("CI") == "true":
         pytest.fail(str(missing), pytrace=False)
     pytest.skip(f"NOT TESTED: {missing}")
@@ -82,7 +82,7 @@ def absent(missing: Missing) -> NoReturn:
 
 @asynccontextmanager
 async def had(server: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
-    """The server; what it lacks is told as the fixtures tell it."""
+    """The server; if a program is missing, skip or fail the test as the fixtures do."""
     async with AsyncExitStack() as entered:
         try:
             running = await entered.enter_async_context(server)
@@ -93,7 +93,7 @@ async def had(server: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
 
 @asynccontextmanager
 async def first_free() -> AsyncIterator[Directory]:
-    """A directory that no other run of the tests in this tree has."""
+    """A directory that no other run of this tree has."""
     for number in range(RUNS_AT_A_TIME_MAX):
         async with AsyncExitStack() as stack:
             try:

@@ -1,4 +1,4 @@
-"""A worker's world without processes: deliveries go in, settlement decides, a strict store keeps; then it is judged."""
+"""Settlement without processes: deliveries go in, the store keeps the decisions, and the model judges the result."""
 
 import json
 from collections import defaultdict
@@ -30,28 +30,28 @@ class World:
         self.now_ms = NOW_MS
         self.registered: dict[str, Mapping[str, Any]] = {}
         self._log = Offsets()
-        self._heard: dict[Position, Notification] = {}
+        self._notifications: dict[Position, Notification] = {}
         for number, registration in (registered or {}).items():
             self.register(number, registration)
 
     def register(self, number: str, registration: Mapping[str, Any]) -> None:
         amount, currency = registration.get("amount_minor"), registration.get("currency")
         expected = None if amount is None or currency is None else Money(amount, currency)
-        told = Registration(expected=expected, refunds=tuple(registration.get("refunds", ())))
-        self.store.register_now(self.account.name, number, told, now_ms=self.now_ms)
+        entry = Registration(expected=expected, refunds=tuple(registration.get("refunds", ())))
+        self.store.register_now(self.account.name, number, entry, now_ms=self.now_ms)
         self.registered[number] = registration
 
     def deliver(self, *notifications: Notification) -> list[Delivery]:
-        """One batch of records; what became of each."""
+        """Process one batch; return the disposition of each notification."""
         readings = [facts.reading(notification, self.account, self._log.position()) for notification in notifications]
-        self._heard.update(
+        self._notifications.update(
             {reading.position: notification for reading, notification in zip(readings, notifications, strict=True)}
         )
         self._settle(readings)
         return [self.store.deliveries[reading.position] for reading in readings]
 
     def sweep(self) -> None:
-        """What the sweeper does: what is due is tried, until nothing more is due."""
+        """Retry due rows until none is due, as the sweeper does."""
         while due := self.store.due_now(now_ms=self.now_ms):
             self.retry(due)
 
@@ -65,7 +65,7 @@ class World:
         return self.store.orders[self.account.name, number]
 
     def seen(self) -> dict[str, dict[str, Any]]:
-        """The orders that consumers can see, in the model's words."""
+        """The orders that consumers can see, in the model's shape."""
         shown = {}
         for (_, number), order in self.store.orders.items():
             if not order.is_note:
@@ -75,23 +75,27 @@ class World:
         return shown
 
     def judge(self, delivered: Iterable[facts.Fact]) -> None:
-        """Everything that must be true whatever came in whatever order."""
+        """Assert everything that must hold in every order of arrival."""
         truth = model.final(delivered, facts.settings(self.account), self.registered)
         assert self.seen() == truth
         self._judge_dispositions()
         self._judge_events()
 
     def _judge_dispositions(self) -> None:
-        assert self.store.deliveries.keys() == self._heard.keys(), "each record has exactly one disposition"
+        assert self.store.deliveries.keys() == self._notifications.keys(), "each record has exactly one disposition"
         ends = defaultdict(list)
         for position, delivery in self.store.deliveries.items():
             is_held = delivery.disposition in HELD
-            assert is_held == (position in self.store.held), "held exactly where its disposition says so"
+            assert is_held == (position in self.store.held), (
+                "held if its disposition is one of the held ones, and only then"
+            )
             ends[delivery.notification_id].append(delivery.disposition)
         for dispositions in ends.values():
             again = (Disposition.DUPLICATE, Disposition.STALE)
             assert sum(disposition not in again for disposition in dispositions) <= 1, "an id counts once"
-        assert {notification.id for notification in self._heard.values()} == {id_ for _, id_ in self.store.ledger}
+        assert {notification.id for notification in self._notifications.values()} == {
+            id_ for _, id_ in self.store.ledger
+        }
 
     def _judge_events(self) -> None:
         versions = defaultdict(list)
@@ -101,13 +105,13 @@ class World:
                 event = json.loads(outgoing.value)
                 assert outgoing.id == f"{event['account']}:{event['order']}:{event['version']}"
                 versions[event["order"]].append(event["version"])
-                assert event["changed"], "an event tells of a change"
+                assert event["changed"], "an event has a change"
                 latest[event["order"]] = event
         for number, shown in self.seen().items():
             assert versions[number] == list(range(1, self.order(number).version + 1)), "versions 1..n, one event each"
             if number in latest:
-                told = {name: latest[number][name] for name in shown} | {"flags": set(latest[number]["flags"])}
-                assert told == shown, "the last event is the order as it is"
+                last = {name: latest[number][name] for name in shown} | {"flags": set(latest[number]["flags"])}
+                assert last == shown, "the last event is the order as it is"
         ids = [outgoing.id for outgoing in self.store.outbox]
         assert len(ids) == len(set(ids)), "no id goes out twice"
 
@@ -123,6 +127,6 @@ class World:
             record=row.record,
             account=row.account,
             received_at_ms=self.now_ms,
-            notification=self._heard[row.position],
+            notification=self._notifications[row.position],
             held=row,
         )

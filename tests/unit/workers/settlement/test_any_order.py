@@ -35,7 +35,7 @@ def test_every_order_of_arrival_and_repetition_ends_in_the_same_state(name: str,
     if orders == "registered" and history.registered is None:
         history = history._replace(registered={})
     account = facts.account(history.family, orders)
-    notifications = [[facts.notification(fact, account, resend=n) for n in range(2)] for fact in history.told]
+    notifications = [[facts.notification(fact, account, resend=n) for n in range(2)] for fact in history.facts]
     chance = random.Random(name)
     for sequence in _sequences(len(notifications)):
         deliveries = [notifications[index][chance.randrange(2)] for index in sequence]
@@ -50,7 +50,7 @@ def test_every_order_of_arrival_and_repetition_ends_in_the_same_state(name: str,
         if history.registered is not None and not world.registered:
             world.register("A", history.registered)
         world.sweep()
-        world.judge(history.told)
+        world.judge(history.facts)
 
 
 def _split(deliveries: Sequence[Any], chance: random.Random) -> Iterator[Sequence[Any]]:
