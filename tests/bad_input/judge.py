@@ -21,7 +21,8 @@ SUCCESS = b"success"
 FAIL = b"fail"
 ANTOM_SUCCESS = {"result": {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success"}}
 UNKNOWN_STATUSES = (408, 503)  # Antom gets "unknown" and retries
-CANARY_WITHIN_S = 0.25
+# Less than any time limit of the receiver, so that a request that waits for another is found on a busy machine too.
+AT_ONCE_S = 1.5
 MEMORY_MAX = 8 << 20
 STATUSES_EVER = {0, 100, 200, 400, 401, 403, 404, 405, 408, 413, 415, 417, 431, 503}
 
@@ -178,7 +179,7 @@ class Judge:
         request = wire.post("/notify/shop-cn", merchant.encode(self.signer.cn(merchant.payment())))
         answer = wire.send(self.port, request)
         assert (answer.status, answer.body) == (200, SUCCESS)
-        assert answer.seconds < CANARY_WITHIN_S
+        assert answer.seconds < AT_ONCE_S
 
 
 def outcomes(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from tests.bad_input import merchant, wire
-from tests.bad_input.judge import FAIL, OK, P400, Expected, Judge
+from tests.bad_input.judge import AT_ONCE_S, FAIL, OK, P400, Expected, Judge
 from tests.bad_input.merchant import Signer
 
 PATH = "/notify/shop-cn"
@@ -83,7 +83,7 @@ def test_body_broken_in_a_later_segment_is_refused_at_once(judge: Judge, name: s
         with suppress(OSError):
             opened.sendall(rest)
         answer = wire.receive(opened)
-    assert answer.seconds < 1.0
+    assert answer.seconds < AT_ONCE_S
     judge.judge(answer, P400, before)
 
 
@@ -187,7 +187,7 @@ def test_l07_the_public_port_serves_nothing_else(judge: Judge, path: str) -> Non
 def test_t21_ten_gigabytes_are_refused_before_continue_is_sent(judge: Judge) -> None:
     request = wire.post(PATH, b"", headers={"Expect": "100-continue"}, length=10 * 1024**3)
     answer = judge.row(request, Expected(413, "too_large", "too_large"))
-    assert answer.seconds < 0.5
+    assert answer.seconds < AT_ONCE_S
     assert b"100 Continue" not in answer.raw
 
 
@@ -204,12 +204,12 @@ def test_t21_sender_that_expects_continue_gets_it(judge: Judge) -> None:
 
 def test_t22_ten_gigabytes_are_refused_at_once(judge: Judge) -> None:
     answer = judge.row(wire.post(PATH, b"a=b", length=10 * 1024**3), Expected(413, "too_large", "too_large"))
-    assert answer.seconds < 0.5
+    assert answer.seconds < AT_ONCE_S
 
 
 def test_t24_stalled_body_times_out(judge: Judge) -> None:
     answer = judge.row(wire.post(PATH, b"a=b", length=100), Expected(408, "too_slow", "too_slow"))
-    assert answer.seconds < 3.5
+    assert answer.seconds < 5
     assert answer.is_closed
 
 
@@ -222,7 +222,7 @@ def test_t24_body_at_one_byte_a_second_times_out(judge: Judge) -> None:
             opened.sendall(b"a")
             time.sleep(0.5)
         answer = wire.receive(opened, began=began)
-    assert answer.seconds < 3.5
+    assert answer.seconds < 5
     judge.judge(answer, Expected(408, "too_slow", "too_slow"), before)
 
 
@@ -231,7 +231,7 @@ def test_t23_header_at_one_byte_a_second_times_out(judge_of: Callable[..., Judge
     with wire.connect(judge.port) as opened:
         began = time.monotonic()
         opened.settimeout(1.0)
-        while time.monotonic() - began < 12:
+        while time.monotonic() - began < 14:
             try:
                 opened.sendall(b"P" if time.monotonic() - began < 1 else b"O")
                 if opened.recv(10) == b"":
@@ -240,7 +240,7 @@ def test_t23_header_at_one_byte_a_second_times_out(judge_of: Callable[..., Judge
                 continue
             except OSError:
                 break
-    assert time.monotonic() - began <= 10.6
+    assert time.monotonic() - began < 12
     judge.canary()
 
 

@@ -169,7 +169,7 @@ async def test_row_locked_by_another_session_delays_a_batch_briefly(place: Clust
     finished = log_records.logged([log_records.record("N1", "TRADE_FINISHED")], first=2)
     with pytest.raises(InfrastructureDown):
         await log_records.processing(store, Time()).process(finished)
-    assert clock.monotonic() - begun < 1
+    assert clock.monotonic() - begun < 2
     await pay(store, "N2", 3)
     await locking.rollback()
     await stranger.close()

@@ -110,7 +110,7 @@ async def test_every_writing_transaction_begins_immediate(tmp_path: Path, trace:
 
 def _begun(begin: str, place: Path, *, meanwhile: Callable[[], None]) -> tuple[str, float]:
     """Read, let another connection write, then write: return the error and how long it took."""
-    with closing(sqlite3.connect(place / JOURNAL, isolation_level=None, timeout=1.0)) as connection:
+    with closing(sqlite3.connect(place / JOURNAL, isolation_level=None, timeout=5.0)) as connection:
         connection.execute(begin)
         connection.execute("SELECT max(log_offset) FROM records").fetchone()
         meanwhile()
@@ -138,5 +138,5 @@ async def test_deferred_transaction_beside_a_writer_fails_despite_its_timeout(tm
 
         ended, seconds = _begun("BEGIN", tmp_path, meanwhile=write)
         assert ended == "SQLITE_BUSY_SNAPSHOT"
-        assert seconds < 0.9
+        assert seconds < 4
         assert _begun("BEGIN IMMEDIATE", tmp_path, meanwhile=try_to_write)[0] == "committed"
