@@ -3,8 +3,7 @@
 Instead of signatures there is a flag, `is_authentic`, that a test can turn.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
@@ -162,10 +161,3 @@ async def serving(world: World, *, token: str | None = TOKEN, carried: str | Non
     headers = {"Authorization": f"Bearer {carried}"} if carried else {}
     async with TestClient(TestServer(world.application(token=token)), headers=headers) as client:
         yield client
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Returns once the condition holds."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  the condition is an application's inner state, which announces nothing
-            await asyncio.sleep(0)

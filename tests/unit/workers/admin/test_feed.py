@@ -2,7 +2,8 @@
 
 import asyncio
 
-from tests.support.admin import World, form, serving, until
+from tests.support.admin import World, form, serving
+from tests.support.waiting import until
 
 
 async def test_feed_gives_events_in_order_and_waits_for_the_next() -> None:

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.support.admin import NOW_MS, Refused, World, form, serving, until
+from tests.support.admin import NOW_MS, Refused, World, form, serving
+from tests.support.waiting import until
 from workers.long_poll import OrderChanges
 
 
