@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,19 @@ class Server:
         self.log_at, self.records_at = state["log_size"], state["records_count"]
         return state
 
+    def until(self, condition: Callable[[dict[str, Any]], object], *, within_s: float = 10.0) -> dict[str, Any]:
+        """Return the first state for which the condition is true; fail the test if there is none in time."""
+        deadline = time.monotonic() + within_s
+        while not condition(state := self.state()):
+            assert time.monotonic() < deadline, "never came true"
+            time.sleep(0.02)
+        return state
+
+    def until_serving(self, requests: int) -> None:
+        """Return when so many requests are being served."""
+        active = 'http_server_active_requests{http_request_method="POST"}'
+        self.until(lambda state: state["samples"].get(active, 0) == requests)
+
     def stop(self) -> None:
         self._lines.close()
         self._window.close()
@@ -141,7 +154,7 @@ class Judge:
 
     def _settled(self, before: Mapping[str, Any]) -> dict[str, Any]:
         """The state once the outcome is counted and its line written; both follow the answer by a moment."""
-        deadline = time.monotonic() + 1.0
+        deadline = time.monotonic() + 5.0
         while True:
             state = self.server.state()
             if state["log"] and outcomes(state["samples"], before["samples"]):

@@ -22,7 +22,7 @@ def quiet(judge: Judge) -> None:
 
 
 def lines(judge: Judge, *, at_least: int) -> list[str]:
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 10
     while len(found := judge.server.state()["log"].split("\n")) <= at_least and time.monotonic() < deadline:
         time.sleep(0.02)
     return [line for line in found if line]
