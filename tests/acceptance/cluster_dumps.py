@@ -1,4 +1,4 @@
-"""What a run left in a cluster: the whole log, all topics from their first record on, the group's offsets, the store.
+"""Dumps of a cluster after a run: the whole log, all topics from their first record, the group's offsets, the store.
 
 Read by plain clients that know nothing of the product. A consumer without a group leaves no trace, and one that starts
 at the first offset cannot overlook what a group has skipped.
@@ -25,7 +25,7 @@ _UNREST = {UNSENT: "events are not sent", REPEATED: "states are to be repeated",
 
 
 class Stores(Struct, frozen=True, kw_only=True):
-    """Where a cluster keeps what it was told. `prefix` is the first part of its topics' names."""
+    """Addresses of a cluster's stores. `prefix` is the first part of its topics' names."""
 
     kafka: str
     postgres: str
@@ -37,7 +37,7 @@ class Stores(Struct, frozen=True, kw_only=True):
 
 
 async def of_stores(stores: Stores) -> Dumps:
-    """Everything, as it is now; nobody should be writing any more."""
+    """Everything as it is now; the engine must have stopped."""
     log = await whole(stores, NOTIFICATIONS)
     published = {topic: [_copy(each) for each in await whole(stores, topic)] for topic in (EVENTS, STATES, HELD)}
     async with opened(stores) as connection:
@@ -57,7 +57,7 @@ async def of_stores(stores: Stores) -> Dumps:
 
 
 async def unrest(stores: Stores) -> list[str]:
-    """What is not settled and committed, not sent, or waits for another try."""
+    """Open work: records not processed or committed, events not sent, rows waiting for a retry."""
     there = {partition: end for partition, end in (await ends(stores)).items() if end}
     found = [] if await committed(stores) == there else ["the log is not committed to its end"]
     async with opened(stores) as connection:
@@ -87,7 +87,7 @@ async def ends(stores: Stores) -> Mapping[int, int]:
 
 
 async def committed(stores: Stores) -> Mapping[int, int]:
-    """What the workers' group has committed of the log."""
+    """The offsets of the log that the workers' group has committed."""
     async with asked(stores) as admin:
         offsets = await admin.list_consumer_group_offsets(stores.group)
     topic = stores.topic(NOTIFICATIONS)

@@ -1,4 +1,4 @@
-"""What a run left behind, as plain rows: the shape that is judged, and how it is read from the embedded engine's files.
+"""Dumps of a run as plain rows: their shape, and how they are read from the embedded engine's files.
 
 Only SQL reads here, nothing of the product: a dump that shared code with the accused would share its mistakes. The
 statements are the same for both engines' stores, whose tables have the same columns.
@@ -56,7 +56,7 @@ class Dumps:
 
 
 def of_files(data_dir: Path) -> Dumps:
-    """What a stopped embedded engine left: its topics are its outbox, as far as that was sent."""
+    """Dumps of a stopped embedded engine. Its topics are the sent part of its outbox."""
     with (
         closing(_opened(data_dir / "journal.sqlite3")) as journal,
         closing(_opened(data_dir / "orders.sqlite3")) as store,

@@ -1,8 +1,8 @@
-"""Judges a run from outside: what the sender saw, against the dumps of what the engine left, against the independent
+"""Judges a run from outside: compares the sender's history, the dumps of the engine and the independent
 model.
 
-Nothing of the product is used, only the model and the sandbox's own account of what was sent: a judge that shared code
-with the accused would share its mistakes. Whoever dumps makes sure that nobody writes any more.
+Nothing of the product is used, only the model and the sandbox's list of sent items, because a judge sharing code
+with the product would share its mistakes. The engine must have stopped before it is dumped.
 """
 
 import json
@@ -55,7 +55,7 @@ def verdict(
 
 
 def unmet(history: History, dumps: Dumps, *, faults: Sequence[str]) -> list[str]:
-    """What the run should have met, and did not."""
+    """Situations that the run should have met, and did not."""
     dispositions = {row["disposition"] for row in dumps.deliveries}
     again = any(set(tried[:-1]) & {503, SILENT} and tried[-1] == 200 for tried in history.attempts.values())
     met = {
@@ -69,13 +69,13 @@ def unmet(history: History, dumps: Dumps, *, faults: Sequence[str]) -> list[str]
 
 
 def _durable(dumps: Dumps, by_body: Mapping[bytes, Item], acknowledged: Sequence[Item]) -> Iterator[str]:
-    """I1: what was acknowledged is in the log, and nothing that nobody sent."""
+    """I1: every acknowledged record is in the log, and nothing that was never sent."""
     logged = set(dumps.bodies.values())
     missing = [item for item in acknowledged if item.body not in logged]
     if missing:
         yield f"{len(missing)} acknowledged notifications are not in the log, e.g. {missing[0].notify_id}"
     if logged - by_body.keys():
-        yield "the log holds something that nobody sent"
+        yield "the log holds something that was never sent"
 
 
 def _without_forgeries(dumps: Dumps, told: Story, sent: Sequence[Item]) -> Iterator[str]:
@@ -140,7 +140,7 @@ def _once(dumps: Dumps, by_body: Mapping[bytes, Item]) -> Iterator[str]:
 
 
 def _held_whole(dumps: Dumps) -> Iterator[str]:
-    """I14: what is held has the bytes that were signed, and the same disposition as its record."""
+    """I14: a held row has the signed bytes, and the same disposition as its record."""
     ends = {_place(row): row["disposition"] for row in dumps.deliveries}
     for row in dumps.held:
         if dumps.bodies.get(_place(row)) != row["value"]:
@@ -150,7 +150,7 @@ def _held_whole(dumps: Dumps) -> Iterator[str]:
 
 
 def _offsets(dumps: Dumps) -> Iterator[str]:
-    """I7: what is said to be done has its disposition; and after all is quiet, everything is said to be done."""
+    """I7: every committed record has its disposition; and once all is quiet, every record is committed."""
     settled = {_place(row) for row in dumps.deliveries}
     below = [place for place in dumps.bodies if place[1] < dumps.committed.get(place[0], 0)]
     early = [place for place in below if place not in settled]
@@ -170,7 +170,7 @@ def _story(dumps: Dumps) -> Story:
 
 
 def _versions(dumps: Dumps, told: Story) -> Iterator[str]:
-    """I5: one event per version, 1..n, in that order, never falling in rank; the last one says what the order is."""
+    """I5: one event per version, 1..n, in that order, never falling in rank; the last one equals the order."""
     left = dict(told)
     for row in dumps.orders:
         events = [event for _, event in left.pop((row["account"], row["order_number"]), ())]
@@ -181,7 +181,7 @@ def _versions(dumps: Dumps, told: Story) -> Iterator[str]:
         if ranks != sorted(ranks):
             yield f"order {row['order_number']} fell: its statuses were {[event['status'] for event in events]}"
         if events and _shown(events[-1], events[-1]["flags"]) != _shown(row, row["flags"].split()):
-            yield f"order {row['order_number']} is not what its last event says"
+            yield f"order {row['order_number']} differs from its last event"
     if left:
         yield f"{len(left)} orders have events and do not exist, e.g. {next(iter(left))}"
 

@@ -1,7 +1,7 @@
 """The flood through the cluster engine, while each of its servers and processes is killed under it, one by one.
 
 Judged from the stores alone: every record of the log's topic, every row of the order store, every copy in the topics
-that consumers read, and the group's offsets, against what the sender was answered and what the model says.
+that consumers read, and the group's offsets are compared with the answers to the sender and with the model.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ WRONG_OF, WRONG_EVERY = ("demo-cn", "demo-md5", "demo-app"), 200
 
 
 class Servers(Struct, frozen=True, kw_only=True):
-    """What the engine stands on, and what will be sent to it."""
+    """The servers below the engine, and the items that will be sent."""
 
     directory: Directory
     machine: Machine
@@ -113,7 +113,7 @@ async def test_flood_through_a_cluster_with_kills_ends_in_the_state_of_the_model
         took.part("stopping the engine, and dumping")
 
     took.part("stopping the servers")
-    _say(took, items, history, nemesis, left)
+    _report(took, items, history, nemesis, left)
     assert len(history.acknowledged) == sum(not item.refused for item in items)
     assert not {status for status in history.statuses if status >= 500} - {503}
     registered = merchant.registered([*wrong, *refunds])
@@ -129,7 +129,7 @@ async def _flooded(
     """Returns when all is acknowledged, registered, broken and mended."""
 
     async def by_and_by(place: int) -> None:
-        """What the merchant asked to be refunded is registered before or after Alipay tells of it: by chance."""
+        """Refunds are registered before or after their notification arrives, by chance."""
         while history.over < len(items) * place / len(refunds):  # noqa: ASYNC110 - the history is only a count
             await asyncio.sleep(0.02)
 
@@ -151,7 +151,7 @@ async def _flooded(
 
 @asynccontextmanager
 async def _servers(tmp_path: Path) -> AsyncIterator[Servers]:
-    """Three brokers, Redis and PostgreSQL in a directory of their own; what all processes said stays with the test."""
+    """Three brokers, Redis and PostgreSQL in a directory of their own; the logs of all processes stay with the test."""
     machine = Machine(environ=dict(os.environ))
     async with real_servers.first_free() as directory:
         world = World.create(
@@ -193,7 +193,7 @@ def _engine(servers: Servers) -> AbstractAsyncContextManager[Cluster]:
     )
 
 
-def _say(took: Took, items: list[Item], history: History, nemesis: Nemesis, left: Dumps) -> None:
+def _report(took: Took, items: list[Item], history: History, nemesis: Nemesis, left: Dumps) -> None:
     took.figure("notifications", len(items))
     took.figure("records", len(left.bodies))
     took.figure("orders", len(left.orders))

@@ -1,4 +1,4 @@
-"""The demo as somebody meets it who has just started it: what it says, and what each scenario comes to."""
+"""The demo after its start: its output, and the result of each scenario."""
 
 import json
 from collections.abc import Iterator
@@ -39,13 +39,13 @@ def order(demo: Demo, number: str) -> Any:
 
 
 def test_demo_prints_its_addresses_in_lines_of_eighty_columns(demo: Demo) -> None:
-    said = eventually(lambda: "Ctrl-C ends it" in demo.log() and demo.log().partition("\n{")[0])
+    output = eventually(lambda: "Ctrl-C ends it" in demo.log() and demo.log().partition("\n{")[0])
     for name in ("shop", "admin", "sandbox"):
-        assert demo.addresses[name] in said
-    assert "see it turn PAID" in said
-    commands = [line for line in said.splitlines() if line.startswith("  alipay-notify ")]
+        assert demo.addresses[name] in output
+    assert "see it turn PAID" in output
+    commands = [line for line in output.splitlines() if line.startswith("  alipay-notify ")]
     assert len(commands) == 2
-    assert all(len(line) <= 80 for line in said.splitlines() if line not in commands)
+    assert all(len(line) <= 80 for line in output.splitlines() if line not in commands)
 
 
 @pytest.mark.parametrize("name", sorted(scenario.load_all()))

@@ -25,7 +25,7 @@ async def test_flood_with_kills_ends_in_the_state_of_the_model(
         async with flood.shown(history, len(items)):
             killing = asyncio.create_task(_kill_now_and_then(engine, history, len(items)))
             await sending.send_all(items, lambda: engine.public, history=history)
-            await killing  # so that none dies after this, while it is told of refunds, or settles
+            await killing  # so that no kill interrupts the registration of refunds and the settling
 
     assert len(history.acknowledged) == sum(not item.refused for item in items)
     assert not {status for status in history.statuses if status >= 500} - {503}
@@ -41,11 +41,11 @@ async def test_flood_with_kills_ends_in_the_state_of_the_model(
 
 
 async def _kill_now_and_then(engine: Engine, history: History, count: int) -> None:
-    """Kill and start again as the flood goes by: by what is behind it, so that a short one is met as often."""
+    """Kill and restart the engine at shares of the sent items, so that a short flood has as many kills."""
     chance = random.Random(7)
     for earliest, latest in KILLS_AT:
         behind = count * chance.uniform(earliest, latest)
-        while history.over < behind:  # noqa: ASYNC110 - the history is only a count, and nobody is in a hurry
+        while history.over < behind:  # noqa: ASYNC110 - the history is only a count
             await asyncio.sleep(0.005)
         engine.kill()
         await asyncio.to_thread(engine.start)

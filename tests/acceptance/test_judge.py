@@ -1,4 +1,4 @@
-"""The judge itself: it finds nothing in what is sound, and each planted defect by name."""
+"""The judge itself: it finds nothing in sound dumps, and each planted defect by name."""
 
 import json
 from collections import defaultdict
@@ -35,7 +35,7 @@ def items(world: World) -> list[Item]:
 
 @pytest.fixture(scope="module")
 def sound(world: World, items: list[Item]) -> Dumps:
-    """What an engine without fault would leave, made up from the model."""
+    """Dumps of a sound engine, made from the model."""
     return _MadeUp(world, [item for item in items if not item.refused]).dumps()
 
 
@@ -216,7 +216,7 @@ def an_order_too_many(dumps: Dumps) -> Dumps:
 
 
 def an_order_that_fell(dumps: Dumps) -> Dumps:
-    """A version in between said more than the last one does."""
+    """A version in between had more than the last one has."""
     id_ = f"{_of_an_order_with_versions(dumps)}1"
     (row,) = [row for row in dumps.outbox if row["id"] == id_]
     value = {**json.loads(row["value"]), "status": "CLOSED", "closed_because": "refunded"}
@@ -278,7 +278,7 @@ def damage(dumps: Dumps) -> Dumps:
         (a_state_that_is_not_the_last, f"{STATES} is wrong of 1 orders"),
         (a_missing_state, f"{STATES} is wrong of 1 orders"),
         (a_wrong_sum, "should be"),
-        (an_order_unlike_its_last_event, "is not what its last event says"),
+        (an_order_unlike_its_last_event, "differs from its last event"),
         (a_version_too_many, "has version 99"),
         (a_missing_order, "does not exist"),
         (an_order_too_many, "should not exist"),
@@ -314,7 +314,7 @@ def test_forged_id_is_found_in_every_dump(where: str, sound: Dumps, world: World
 
 def test_record_that_was_never_sent_is_found(sound: Dumps, world: World, items: list[Item]) -> None:
     planted = replace(sound, bodies={**sound.bodies, (0, 10**6): b"out of thin air"})
-    assert "the log holds something that nobody sent" in found(planted, world, items)
+    assert "the log holds something that was never sent" in found(planted, world, items)
 
 
 class _MadeUp:

@@ -114,7 +114,7 @@ def test_one_changed_value_in_the_store_fails_the_run(
 
 @contextmanager
 def tampering(engine: Engine, store: Path, statement: str) -> Iterator[None]:
-    """Changes the store once the run's first orders are in it, so that what is changed is this run's."""
+    """Change the store once the run's first orders are in it, so that the changed order is of this run."""
     over = threading.Event()
 
     def tamper() -> None:

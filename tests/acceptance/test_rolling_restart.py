@@ -1,4 +1,4 @@
-"""What operators do to a cluster in use: processes told to end and started again one after the other, and killed.
+"""Operations on a cluster in use: processes are stopped and restarted one after the other, and killed.
 
 Receivers stand behind HAProxy and lose no request; what a worker read is taken over by another, and nothing that it had
 in hand takes effect twice. Requests come at a constant rate, whether they are answered or not.
@@ -151,7 +151,7 @@ async def test_partitions_of_a_killed_worker_move_when_its_session_ends(cluster:
         killed_at = time.time()
         await killed.process.kill()
         await until(lambda: has_all(heir), SESSION_S + 5)
-        # What came for its partitions meanwhile is what somebody waits for.
+        # Records that arrived for its partitions meanwhile are waited for.
         await asyncio.sleep(2)
     taken_over_s = await first_settled(cluster, left, received_after=killed_at + 0.5) - killed_at
     measured("takeover", taken_over_s)

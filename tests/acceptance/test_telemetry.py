@@ -1,4 +1,4 @@
-"""Every metric family of the vocabulary has samples on a running engine's /metrics, once what it counts happened."""
+"""Every metric family of the vocabulary has samples on a running engine's /metrics, once its events have happened."""
 
 import socket
 import time
@@ -27,7 +27,7 @@ from tests.support.processes import Engine, eventually
 ONLY_IN_A_CLUSTER: dict[str, str] = {
     "alipay_notify_rebalances": "the journal has one reader, and no group",
     "alipay_notify_consumer_rebuilds": "the journal is read in process: there is no member to replace",
-    "alipay_notify_commits_dropped": "nobody else takes the journal's batches over",
+    "alipay_notify_commits_dropped": "no other worker takes over the journal's batches",
     "alipay_notify_partitions_rewound": "the journal's cursor lies in the store, and is restored with it",
     "alipay_notify_producer_rebuilds": "the journal has no producer",
 }
@@ -51,7 +51,7 @@ def engine(tmp_path: Path, world: World) -> Iterator[Engine]:
 
 
 def certificate(path: Path) -> None:
-    """A certificate as openapi merchants download it, of a key that nobody signs with."""
+    """A certificate as openapi merchants download it, of a key that signs nothing here."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Alipay of the tests")])
     now = datetime.now(UTC)
@@ -69,7 +69,7 @@ def certificate(path: Path) -> None:
 
 
 def told(world: World, name: str, account: str, order: str, *, at: datetime | None = None) -> SignedDelivery:
-    """The first thing that Alipay tells in a scenario, at this moment."""
+    """The first notification of a scenario, at this moment."""
     (course, *_) = scenario.Planner(Random(1)).plan(
         scenario.load_all()[name],
         world.account(account),
@@ -81,7 +81,7 @@ def told(world: World, name: str, account: str, order: str, *, at: datetime | No
 
 
 def nonsense(engine: Engine) -> None:
-    """Send what is no HTTP to the public port."""
+    """Send bytes that are no HTTP to the public port."""
     address = urlsplit(engine.public)
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
         connection.sendall(b"nonsense\r\n\r\n")

@@ -193,9 +193,9 @@ def test_faulty_account_prevents_the_start_and_is_named(world: World, tmp_path: 
 
 
 async def test_sigterm_under_load_drops_no_answer(world: World, engine: Engine, tmp_path: Path) -> None:
-    """What was begun is finished: every record that was written was answered.
+    """Open requests are finished: every written record was answered.
 
-    A connection that the kernel took but nobody read yet may be reset when the port closes; nothing was begun on it.
+    A connection that the kernel accepted and the receiver has not read may be reset when the port closes.
     """
     engine.start()
     (paid,) = deliveries(world, "paid", "demo-cn", "UP-7")

@@ -1,4 +1,4 @@
-"""`alipay-notify verify` on every vector, as somebody would have captured it: each cause by its right name."""
+"""`alipay-notify verify` on every vector as a captured request: it names the right cause."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 from deploy.cli import main
 from tests.acceptance.test_vectors import MERCHANTS_OWN, NOTIFICATIONS, VECTORS, account
 
-# What the captures come to, by exit code and by words of the cause. The mapi forms of RSA name no payee that the
+# The expected exit code, and words of the cause. The mapi forms of RSA name no payee that the
 # vector's account could have, but the seller that they do name; the account that has MD5 lets Alipay vouch.
 CAUSES: dict[str, tuple[int, str]] = {
     "antom_notifypayment_rsa256_2019": (0, "验签成功"),

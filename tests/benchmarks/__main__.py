@@ -55,7 +55,7 @@ def main() -> None:
 
 
 async def on_cluster(figures: dict[str, Any], sizes: cluster.Sizes, only: list[str], out: Any) -> None:
-    """Each of the cluster's benchmarks, told as soon as it has ended."""
+    """Run the cluster's benchmarks; print each as soon as it ends."""
     async for measured in cluster.run(only, sizes):
         figures[measured.name] = measured.plain()
         print(f"\n{measured.title}\n({measured.about})\n{measured.text}", file=out, flush=True)
@@ -81,13 +81,13 @@ def embedded(figures: dict[str, Any], out: Any) -> None:
     for name, value in structs.asdict(engine).items():
         print(f"{name:28}{value:12,.2f}", file=out)
 
-    print("\nthe engine's files, and what a record costs the worker", file=out, flush=True)
+    print("\nthe engine's files, and the worker's cost of a record", file=out, flush=True)
     for module in ("store_rate", "decide_rate"):
         subprocess.run([sys.executable, "-m", f"tests.benchmarks.{module}"], check=True, stdout=out)
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """The machine of these figures."""
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),

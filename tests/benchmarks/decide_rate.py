@@ -3,7 +3,7 @@ decide it in batches of 500.
 
     python -m tests.benchmarks.decide_rate [--records 5000] [--profile]
 
-The best of several rounds is shown: what the code costs when the machine leaves it alone.
+The best of several rounds is shown: the cost of the code without disturbance by the machine.
 """
 
 import argparse
@@ -118,7 +118,7 @@ class Bench:
         return readings, elapsed
 
     def decide(self, readings: Sequence[ParsedRecord]) -> float:
-        """The seconds that deciding takes; what the store does around it is not counted."""
+        """The seconds that deciding takes, without the store's own work."""
         elapsed = 0.0
         for start in range(0, len(readings), BATCH):
             batch = readings[start : start + BATCH]

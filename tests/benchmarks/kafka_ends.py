@@ -1,4 +1,4 @@
-"""What the worker's two ends at Kafka cost its core: `python -m tests.benchmarks.kafka_ends [RECORDS]`.
+"""CPU cost of the worker's consumer and producers: `python -m tests.benchmarks.kafka_ends [RECORDS]`.
 
 Microseconds of the client's CPU for each record read and committed, and for each event published to its topic and its
 twin; beside them what the bare library takes for the same on the same broker in the same run. The least of several
@@ -38,7 +38,7 @@ VERSIONS = 2  # of each order, in a batch
 
 
 async def cost(work: Callable[[], Awaitable[int]]) -> float:
-    """Microseconds of CPU for each of what it has done: the least of the rounds."""
+    """Microseconds of CPU for each operation: the least of the rounds."""
     least = float("inf")
     for _ in range(ROUNDS):
         begun = time.process_time()

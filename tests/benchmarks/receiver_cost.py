@@ -1,4 +1,4 @@
-"""What a notification costs the receiver: CPU time per request, rung by rung, as ratios to a bare echo in the same run.
+"""Cost of a notification for the receiver: CPU time per request, rung by rung, in bare echoes of the same run.
 
     python -m tests.benchmarks.receiver_cost [--requests N] [--rounds N] [--rate N] [--json]
 
@@ -56,7 +56,7 @@ class Rung(Struct, frozen=True, kw_only=True):
 
 
 class Load(Struct, frozen=True):
-    """How many requests, how many a second (as fast as answers come where none is said), over how many connections."""
+    """How many requests, how many a second (as fast as answers come if none is given), over how many connections."""
 
     requests: int
     rate: float | None
@@ -74,7 +74,7 @@ class Merchant(Struct, frozen=True):
         return Rings(self.accounts, self.directory).current(ACCOUNT)
 
 
-# --- rungs: each serves on a free port and says which
+# --- rungs: each serves on a free port and prints it
 
 
 @asynccontextmanager
@@ -106,7 +106,7 @@ def verify(merchant: Merchant) -> AbstractAsyncContextManager[int]:
 
 
 class MemoryLog:
-    """A log that takes no time: what is left is the receiver."""
+    """A log that takes no time: the rest is the receiver."""
 
     async def append(self, record: Record) -> None:
         self.last = record

@@ -67,7 +67,7 @@ async def settles(engine: str, store: Store, now: log_records.Time, size: int, c
     for batch in prepared:
         await work.process(batch)
     line(f"{engine}: settle, batches of {size}", count, time.perf_counter() - wall, time.process_time() - cpu)
-    now.now_ms += 60_000  # a worker that is not alone takes what it did not send at once for left behind
+    now.now_ms += 60_000  # a worker that is not alone takes unsent events for orphaned
     wall, cpu, sent = time.perf_counter(), time.process_time(), 0
     while emitted := await work.emit():
         sent += emitted

@@ -1,4 +1,4 @@
-"""How soon `success` is said: acknowledgements a second at most, and their latency in an open loop at 70 % of that.
+"""Time to `success`: the highest rate of acknowledgements, and their latency in an open loop at 70 % of that.
 
 One receiver process on a core of its own. One broker and the sender share the other; three brokers, which keep every
 record three times and acknowledge it when all in-sync replicas have it, are on all cores, the receiver's too: what

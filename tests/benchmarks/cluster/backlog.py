@@ -116,7 +116,7 @@ async def _drained(given: Servers, name: str, count: int, prefix: str, **told: s
 
 
 async def _seen(given: Servers, worker: Role, is_so: Callable[[_Seen], bool]) -> _Seen:
-    """What is seen when it is so."""
+    """The figures at that moment."""
     async with asyncio.timeout(WITHIN_S):
         while not is_so(seen := await _look(given, worker)):  # noqa: ASYNC110 - it announces nothing
             await asyncio.sleep(LOOK_EVERY_S)

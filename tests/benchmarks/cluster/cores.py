@@ -1,4 +1,4 @@
-"""Who runs where. What is measured has the first core to itself, whatever serves or drives it has the others, so that
+"""CPU affinity: the measured process has the first core to itself, its servers and drivers have the others, so that
 the two do not take the processor from each other in the middle of a measurement. On one core both are the same.
 """
 

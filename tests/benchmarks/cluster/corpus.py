@@ -41,7 +41,7 @@ def order_of(request: bytes) -> str:
 
 
 def records(made: Sequence[bytes], receipt_key: bytes) -> list[Record]:
-    """What a receiver that has the key would have appended for these requests."""
+    """The records that a receiver would have appended for these requests."""
     received_at_ms = time.time_ns() // 1_000_000
     return [_record(request.partition(b"\r\n\r\n")[2], receipt_key, received_at_ms) for request in made]
 

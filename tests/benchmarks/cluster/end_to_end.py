@@ -2,7 +2,7 @@
 
 A receiver and a worker on the real servers. First everything is sent as fast as answers come, and the time until the
 last event is out gives the most that this machine takes through to the end; then an open loop sends at 70 % of that.
-The sender remembers when it was told `success`, and reads the topic of events as any consumer does; both moments are
+The sender remembers when it received `success`, and reads the topic of events as any consumer does; both moments are
 this one process's. An event is handed to consumers once all in-sync replicas have it, so what is measured is the time
 until the event is acknowledged, and its way to a consumer on top.
 
@@ -84,7 +84,7 @@ async def measure(given: Servers, *, count: int) -> Figures:
             await consumer.until(WARMING + count)
             most = count / (max(consumer.seen_s.values()) - began_s)
             attempts = await _send(steady, receiver.port, rate=most * SHARE)
-            with suppress(TimeoutError):  # what is missing then shows in the figures
+            with suppress(TimeoutError):  # missing events then show in the figures
                 await consumer.until(WARMING + 2 * count)
     return _figures(steady, attempts, consumer, most)
 

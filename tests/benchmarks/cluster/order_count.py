@@ -1,11 +1,11 @@
-"""What a record costs when the order store is full: the same batches beside ten thousand existing orders and a million.
+"""Cost of a record in a full order store: the same batches beside ten thousand existing orders and a million.
 
 The existing orders are copies of one that the store itself has written, with their numbers in its place, in every table
 that has rows of it: an order, its trade, its notification with the signed bytes, its delivery and its event. They are
 copied by the server, since a million notifications would take minutes.
 
 Of the records measured, half are payments of new orders, and half bring the second news of one of the existing ones,
-drawn from all of them: those have to find rows that nobody has looked at for long. The server starts each measurement
+drawn from all of them: those have to find rows that have not been read for long. The server starts each measurement
 after a checkpoint, so that the first change of a page costs as much as it ever does. Reading and deciding are this
 process's own; the signature is not looked at here.
 """

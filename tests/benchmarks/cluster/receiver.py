@@ -1,4 +1,4 @@
-"""What an acknowledged notification costs a receiver on Kafka: the rungs of `receiver_cost`, with Kafka at the top.
+"""Cost of an acknowledged notification for a receiver on Kafka: the rungs of `receiver_cost`, with Kafka at the top.
 
 The top rung is the process that `alipay-notify ingest` runs, receipts and the admin port included, in front of one real
 broker. Only its log lines go nowhere. The broker and the sender have the other core.
@@ -35,7 +35,7 @@ class Figures(Struct, frozen=True, kw_only=True):
 
     `ratio` is CPU per acknowledged notification, in bare echoes of the same run; `ratio_of_checking` is what reading
     the form and verifying its signature alone come to, and `log_us` the microseconds that Kafka adds to all the rest.
-    Where nothing is said of a steady rate, there is none.
+    Without a given rate there is no steady one.
     """
 
     ratio: float

@@ -1,10 +1,10 @@
 """The benchmarks of the cluster engine, one after another on real servers that are started once.
 
-receiver      what an acknowledged notification costs a receiver on Kafka, in bare echoes
+receiver      cost of an acknowledged notification for a receiver on Kafka, in bare echoes
 acks          acknowledgements a second, and their latency at 70 % of the most
 worker        a backlog drained, and where a record's time goes; signatures verified again; Redis off
 end-to-end    from `success` to the event
-orders        what a record costs beside many existing orders
+orders        cost of a record beside many existing orders
 acks-3        as `acks`, on three brokers that keep everything three times
 """
 
@@ -51,7 +51,7 @@ QUICK = Sizes(
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """What came of one benchmark.
+    """The result of one benchmark.
 
     `load` is the machine's average at its end; what is not ours is in it too. `verify_us` is what one RSA-2048
     verification took of a processor at its end: the pace of this machine, as busy as it was, to compare runs by.

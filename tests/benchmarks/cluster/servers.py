@@ -61,7 +61,7 @@ async def running(*, brokers: int, stores: bool = True) -> AsyncIterator[Servers
     machine = Machine(environ=dict(os.environ))
     asked = StackSpec(brokers=brokers, redis=stores, postgres=stores)
     async with AsyncExitStack() as entered:
-        # Whoever starts a server on some cores has it run there; three brokers need all that there is.
+        # A server runs on the cores of the process that starts it; three brokers need all cores.
         with cores.on(cores.REST if brokers == 1 else cores.ALL):
             started = await entered.enter_async_context(
                 stack.running(DIRECTORY, machine, asked, fresh=True, steps=steps.StepLines())
