@@ -15,7 +15,7 @@ from ingest.errors import NotConfirmed, Unavailable
 from schemas.accounts import Account
 
 TOTAL_S = 2.0
-BODY_BYTES_MAX = 64  # the longest documented answer has seven characters
+ANSWER_BYTES_MAX = 64  # the longest documented answer has seven characters
 
 
 class NotifyVerify:
@@ -53,7 +53,7 @@ class NotifyVerify:
                 answer = b""
                 async for piece in response.content.iter_any():
                     answer += piece
-                    if len(answer) > BODY_BYTES_MAX:
+                    if len(answer) > ANSWER_BYTES_MAX:
                         response.close()  # too long for an answer: do not read the rest
                         break
                 return response.status, answer

@@ -81,7 +81,11 @@ def _without_receipt(contents: RecordContents) -> RecordContents:
 
 
 def key_of(account: str, number: str | bytes) -> bytes:
-    """Return the key of a record: `account:number`. It keeps all records of one order in one partition, in order."""
+    """Return the key of a record: `account:number`. Records with one key are in one partition, in order.
+
+    `number` is the order's. Messages that name no order have another number: a batch refund its batch, Antom's refund
+    its own. So records of one order may be in several partitions, and the store orders them by the order's version.
+    """
     return f"{account}:".encode() + (number if isinstance(number, bytes) else number.encode("utf-8", "replace"))
 
 

@@ -12,7 +12,7 @@
     DecisionFailed                       our code failed on some record: halve the batch, hold that record as dead
     TooManyDeadLetters                   the worker stops, because the fault is probably ours
 
-`Backoff` retries the first family, `Processing.settle` halves the batch, and `app.Worker` stops. Only a record's own
+`Backoff` retries the first family, `Processing` halves the batch, and `app.Worker` stops. Only a record's own
 fault may hold it. An outage must not: a failover of half a minute would turn healthy payments into dead letters.
 """
 

@@ -23,6 +23,7 @@ from schemas import interpret, record_format
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
+from schemas.form import BODY_BYTES_MAX
 from schemas.notification import Notification, Unreadable
 from schemas.record_format import Record, RecordContents
 from workers.errors import (
@@ -45,7 +46,7 @@ from workers.settlement.plan import (
     WritePlan,
 )
 
-RECORD_BYTES_MAX = 256 * 1024  # four times the receiver's body limit: no receiver wrote a larger record
+RECORD_BYTES_MAX = 4 * BODY_BYTES_MAX  # no receiver wrote a larger record
 DEAD_LETTERS_MAX = 20  # in a row; so many point at a broken program, not at broken records
 HEADERS_MAX = 64  # the receiver writes at most twelve
 HEADER_BYTES_MAX = 4096

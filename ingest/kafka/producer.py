@@ -25,8 +25,8 @@ from aiokafka.errors import (
 from ingest.kafka.in_flight import AppendFailure, ProducerFault, Sending
 from schemas.record_format import Record
 
-MAX_BATCH_BYTES = 256 * 1024
-MAX_RECORD_BYTES = 1_000_000  # below the default limit of brokers
+BATCH_BYTES_MAX = 256 * 1024
+RECORD_BYTES_MAX = 1_000_000  # below the default limit of brokers
 REQUEST_TIMEOUT_S = 5.0  # a record may stay in flight this long, although its sender is refused earlier
 METADATA_WITHIN_S = 3.0
 TASKS_END_WITHIN_S = 1.0
@@ -134,8 +134,8 @@ def factory(
             client_id=client_id,
             acks="all",
             enable_idempotence=idempotent,
-            max_batch_size=MAX_BATCH_BYTES,
-            max_request_size=MAX_RECORD_BYTES,
+            max_batch_size=BATCH_BYTES_MAX,
+            max_request_size=RECORD_BYTES_MAX,
             linger_ms=0,
             compression_type="lz4",
             request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),

@@ -139,7 +139,7 @@ POINTS: dict[str, Callable[[Step], None]] = {
     "R8": lambda step: after_awaiting(Reply, "write_eof", step),
     # the worker, from the journal's record to the cursor
     "K0": lambda step: after_awaiting(JournalSource, "poll", step, when=_has_some),
-    "K1": lambda step: before(Processing, "settle", step),
+    "K1": lambda step: before(Processing, "_settle", step),
     "K2": lambda step: after_awaiting(LocalLocks, "acquire", step),
     "K3": lambda step: after(settling, "load", step),
     "K4": lambda step: after(sql, "insert", step, when=_is_into(LEDGER)),

@@ -27,7 +27,7 @@ def probes(
     *, readiness: Readiness, registry: CollectorRegistry, log: AuditLog, token: str | None = None
 ) -> web.Application:
     """Return the admin port of a process without an order store: probes and metrics only."""
-    app = web.Application(middlewares=[Guard(token=token, log=log).check], client_max_size=responses.BODY_BYTES_MAX)
+    app = web.Application(middlewares=[Guard(token=token, log=log).check], client_max_size=responses.API_BODY_BYTES_MAX)
     app.add_routes(ProbesPart(readiness=readiness, registry=registry).routes())
     app.on_response_prepare.append(server.set_server_header)
     return app

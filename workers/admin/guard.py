@@ -131,7 +131,7 @@ def _bearer(request: web.Request) -> bytes:
 
 def _of_http(error: web.HTTPException) -> web.Response:
     code = {404: "unknown_path", 405: "method", 413: "too_large"}.get(error.status, "bad_request")
-    details = {404: "there is no such path", 413: f"the body is larger than {responses.BODY_BYTES_MAX} bytes"}
+    details = {404: "there is no such path", 413: f"the body is larger than {responses.API_BODY_BYTES_MAX} bytes"}
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
         response = responses.refused(ApiError(405, code, f"this path allows only {allowed}"))

@@ -23,7 +23,7 @@ from aiohttp import web
 
 T = TypeVar("T")
 
-BODY_BYTES_MAX = 64 * 1024
+API_BODY_BYTES_MAX = 64 * 1024
 BODY_DEADLINE_S = 5.0
 WAIT_MAX_S = 60.0
 LIMIT_MAX = 1000

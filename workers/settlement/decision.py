@@ -353,3 +353,6 @@ _DETAILS = {
     Reason.PAID_AND_EXPIRED: "the trade was paid, and another notification reports that it ended unpaid",
     Reason.OVER_REFUNDED: "more was refunded than was paid",
 }
+
+if _DETAILS.keys() != {*order_view.CONTRADICTIONS.values()}:
+    raise AssertionError("each contradiction needs a detail")
