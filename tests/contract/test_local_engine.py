@@ -27,7 +27,7 @@ from deploy.local.stack import StackSpec
 from tests.support import real_servers as shared
 from tests.support.paths import ROOT
 
-STANDIN = (sys.executable, str(ROOT / "tests" / "support" / "stand_in.py"))
+STANDIN = (sys.executable, str(ROOT / "tests" / "contract" / "stand_in.py"))
 BEHIND_HAPROXY = EngineSpec(receivers=2, balancer=True)
 PER_S = 200
 NOTICED_WITHIN_S = 3.0  # HAProxy takes a receiver out after two checks
