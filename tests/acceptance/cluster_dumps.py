@@ -1,7 +1,7 @@
 """Dumps of a cluster after a run: the whole log, all topics from their first record, the group's offsets, the store.
 
 Read by plain clients that know nothing of the product. A consumer without a group leaves no trace, and one that starts
-at the first offset cannot overlook what a group has skipped.
+at the first offset cannot overlook records that a group has skipped.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

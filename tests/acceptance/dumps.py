@@ -40,8 +40,8 @@ class Copy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dumps:
-    """All that is judged. `committed` is, for each partition, the first offset that is not said to be done;
-    `published` is what consumers can read, by topic, each topic's partitions in their order."""
+    """Everything for the judge. `committed` has the first offset of each partition that is not committed, `published`
+    the records that consumers can read, by topic, each topic's partitions in their order."""
 
     bodies: Mapping[Place, bytes]
     deliveries: Sequence[Row]

@@ -244,7 +244,7 @@ def _latest(copies: Sequence[Copy], dumps: Dumps) -> Iterator[str]:
 
 
 def _as_the_model(dumps: Dumps, world: World, sent: Sequence[Item], registered: Registered) -> Iterator[str]:
-    """I3, I4: every order is what the model makes of the set of its notifications, to the minor unit."""
+    """I3, I4: every order equals the model's result from its set of notifications, to the minor unit."""
     logged = set(dumps.bodies.values())
     facts: dict[str, dict[str, model.Fact]] = defaultdict(dict)
     for item in sent:

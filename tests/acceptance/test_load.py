@@ -79,8 +79,8 @@ def test_second_run_against_the_same_engine_is_judged_alone(world: World, engine
         assert told["verification"]["events"] < 300
 
 
-# What is changed of what the run has written, and by what name it has to be found. Only what no later news of the run
-# would write anew: a FINISHED order, a row of its own.
+# Changes to the rows of the run, and the finding that each must cause. No later event of the run may overwrite them: so
+# a FINISHED order, or a row of its own.
 TAMPERING = {
     "a state that is another": (
         "UPDATE orders SET status = 'WAITING' WHERE order_number = "

@@ -1,7 +1,7 @@
 """Operations on a cluster in use: processes are stopped and restarted one after the other, and killed.
 
-Receivers stand behind HAProxy and lose no request; what a worker read is taken over by another, and nothing that it had
-in hand takes effect twice. Requests come at a constant rate, whether they are answered or not.
+Receivers stand behind HAProxy and lose no request; another worker takes over the partitions of a stopped one, and no
+record takes effect twice. Requests come at a constant rate, whether they are answered or not.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """CPU cost of the worker's consumer and producers: `python -m tests.benchmarks.kafka_ends [RECORDS]`.
 
-Microseconds of the client's CPU for each record read and committed, and for each event published to its topic and its
-twin; beside them what the bare library takes for the same on the same broker in the same run. The least of several
-rounds, since other work only ever adds. The broker's own CPU is not in these figures.
+Microseconds of the client's CPU for each record read and committed, and for each event published to its topic and the
+compacted state topic; beside them the cost of bare aiokafka for the same on the same broker in the same run. The least
+of several rounds, because other work only ever adds. The broker's own CPU is not in these figures.
 """
 
 import asyncio

@@ -191,8 +191,8 @@ def ladder(
 ) -> list[Rung]:
     """Every rung, from the echo up. The server has the first core to itself, the sender the last.
 
-    Requests come over so many `connections`, at `rate` a second or as fast as answers do. The first rung is what the
-    others are ratios to.
+    Requests come over so many `connections`, at `rate` a second or as fast as answers do. The others are
+    ratios to the first rung.
     """
     before = os.sched_getaffinity(0)
     try:

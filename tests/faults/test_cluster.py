@@ -129,7 +129,7 @@ async def test_receiver_is_ready_soon_after_its_topic_is_created(cluster: Cluste
 
 
 async def test_every_guarantee_holds_without_redis(cluster: Cluster, measured: Note) -> None:
-    """Where nobody answers, and where there is none: claims keep nobody away from anything."""
+    """With an unreachable Redis, and without one, no worker waits for a lock."""
     await asyncio.gather(*(role.process.stop() for role in cluster.engine.workers))
     dead, none, late = [
         cluster.another("worker", f"worker-{name}", redis=redis)

@@ -2,8 +2,8 @@
 
 One worker process on a core of its own, in batches of 500; Kafka, PostgreSQL and Redis have the others. Every record is
 the payment of an order of its own, so each writes all that a record can write: the ledger, an order, its trade, its
-delivery and an event, which is sent to its two topics while the drain goes on. What is measured begins with the first
-batch that is settled, since the start of a process is no part of a record's cost, and ends when the last event is
+delivery and an event, which is sent to its two topics while the drain goes on. The measurement begins with the first
+processed batch, because the start of a process is no part of a record's cost, and ends when the last event is
 acknowledged.
 
 The same log is drained again and again, each time by another group into another schema: with the receipts of the

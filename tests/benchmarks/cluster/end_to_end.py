@@ -3,8 +3,8 @@
 A receiver and a worker on the real servers. First everything is sent as fast as answers come, and the time until the
 last event is out gives the most that this machine takes through to the end; then an open loop sends at 70 % of that.
 The sender remembers when it received `success`, and reads the topic of events as any consumer does; both moments are
-this one process's. An event is handed to consumers once all in-sync replicas have it, so what is measured is the time
-until the event is acknowledged, and its way to a consumer on top.
+this one process's. An event is handed to consumers once all in-sync replicas have it, so the figure is the time until
+the event is acknowledged plus its way to a consumer.
 
 The worker has a core of its own. The receiver, the servers and the sender share the others.
 """

@@ -53,8 +53,8 @@ QUICK = Sizes(
 class Measured(Struct, frozen=True, kw_only=True):
     """The result of one benchmark.
 
-    `load` is the machine's average at its end; what is not ours is in it too. `verify_us` is what one RSA-2048
-    verification took of a processor at its end: the pace of this machine, as busy as it was, to compare runs by.
+    `load` is the machine's load average at its end, with foreign processes. `verify_us` is the processor time of one
+    RSA-2048 verification at its end: the pace of this machine, as busy as it was, to compare runs by.
     """
 
     name: str
