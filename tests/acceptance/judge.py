@@ -1,7 +1,6 @@
-"""Judges a run from outside: compares the sender's history, the dumps of the engine and the independent
-model.
+"""Judges a run from outside, by the sender's history, the dumps of the engine and the independent model.
 
-Nothing of the product is used, only the model and the sandbox's list of sent items, because a judge sharing code
+Nothing of the product is used, only the model and the sandbox's list of sent items, because a judge that shared code
 with the product would share its mistakes. The engine must have stopped before it is dumped.
 """
 
