@@ -100,8 +100,14 @@ class Kit:
         return self.built[-1]
 
     async def create(self, **configs: str) -> None:
-        async with self.admin() as admin:
-            await admin.create_topics([NewTopic(self.topic, PARTITIONS, 1, topic_configs=configs)])
+        """Create the topic as soon as the broker has a controller: the test before may have frozen it."""
+        async with asyncio.timeout(30):
+            while True:
+                async with self.admin() as admin:
+                    if admin._client.cluster.controller is not None:
+                        await admin.create_topics([NewTopic(self.topic, PARTITIONS, 1, topic_configs=configs)])
+                        return
+                await asyncio.sleep(0.1)
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
