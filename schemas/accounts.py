@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct, structs
 
 from schemas import antom
-from schemas.money import DECIMALS
+from schemas.currencies import EXPONENTS
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?", re.ASCII)
 NOTIFY_VERIFY_URL = "https://mapi.alipay.com/gateway.do"
@@ -79,7 +79,8 @@ class Account(Struct, frozen=True, kw_only=True):
     public_path: str | None = None
     notify_verify: bool = False
     notify_verify_url: str = NOTIFY_VERIFY_URL
-    currency: str = "CNY"
+    currency: str = "CNY"  # of amounts whose message does not name one
+    currencies: tuple[str, ...] = ()  # that an unregistered order may be priced in, besides `currency`
     charset: str = "utf-8"
     orders: Orders = Orders.ANY
 
@@ -144,12 +145,12 @@ def _converted(settings: dict[str, Any], faults: list[str]) -> dict[str, Any]:
     for key in (*_TEXTS, "notify_verify_url", "charset", "currency"):
         if converted.get(key) is not None and (not isinstance(converted[key], str) or not converted[key]):
             faults.append(f"{key} must be a text in quotes, not empty")
-    for key in ("certificates", "root_certificates"):
-        paths = converted.get(key, [])
-        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-            faults.append(f"{key} must be a list of files")
+    for key, entries in (("certificates", "files"), ("root_certificates", "files"), ("currencies", "currency codes")):
+        given = converted.get(key, [])
+        if not isinstance(given, list) or not all(isinstance(entry, str) for entry in given):
+            faults.append(f"{key} must be a list of {entries}")
         else:
-            converted[key] = tuple(paths)
+            converted[key] = tuple(given)
     if not isinstance(converted.get("notify_verify", False), bool):
         faults.append("notify_verify must be true or false")
     for key, kind in (("sign_type", SignType), ("orders", Orders)):
@@ -169,8 +170,11 @@ def _contradictions(account: Account) -> list[str]:
     if account.sign_type not in SIGN_TYPES[account.family]:
         allowed = ", ".join(SIGN_TYPES[account.family])
         faults.append(f"sign_type {account.sign_type} does not exist for family {account.family}: use {allowed}")
-    if account.currency not in DECIMALS:
-        faults.append(f"currency {account.currency} is not one of the supported currencies")
+    faults += [
+        f"currency {currency} is not a currency of ISO 4217 with decimals"
+        for currency in (account.currency, *account.currencies)
+        if currency not in EXPONENTS
+    ]
     if account.charset not in CHARSETS:
         faults.append(f"charset must be one of {', '.join(CHARSETS)}")
     return faults + _key_faults(account) + _identity_faults(account)

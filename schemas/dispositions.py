@@ -92,6 +92,7 @@ class Reason(StrEnum):
     OVER_REFUNDED = "over_refunded"
     ID_CONFLICT = "id_conflict"
     BAD_AMOUNT = "bad_amount"
+    UNKNOWN_CURRENCY = "unknown_currency"  # ISO 4217 gives it no decimals, so a form's amount cannot be read
     BAD_TIME = "bad_time"
     BAD_REFUND = "bad_refund"
     BAD_CLOSE = "bad_close"

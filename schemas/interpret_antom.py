@@ -14,7 +14,7 @@ import msgspec
 from schemas import antom, money, times
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
-from schemas.interpret_form import mask
+from schemas.interpret_form import kept, mask
 from schemas.money import Money
 from schemas.notification import Kind, Notification, Unreadable
 from schemas.orders import News, Refund
@@ -165,8 +165,9 @@ class _Reader:
 
     def unreadable(self, reason: Reason, detail: str) -> Unreadable:
         order = self.message.get("paymentRequestId", "")
-        shown = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", order) if isinstance(order, str) else ""
-        return Unreadable(reason, detail, order=shown, **_identity(self._content()))
+        return Unreadable(
+            reason, detail, order=kept(order) if isinstance(order, str) else "", **_identity(self._content())
+        )
 
     def _content(self) -> bytes:
         return msgspec.json.encode(self.message, order="deterministic")

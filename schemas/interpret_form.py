@@ -6,6 +6,7 @@ form is held for an operator. Free text (subject, body) decides nothing.
 """
 
 import re
+from contextlib import suppress
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
@@ -14,7 +15,7 @@ from schemas import form as forms
 from schemas import money, times
 from schemas.accounts import CHARSETS, Account, Family
 from schemas.dispositions import Reason
-from schemas.form import KNOWN_NAMES, Form
+from schemas.form import DECIDING_NAMES, KNOWN_NAMES, Form
 from schemas.money import Money
 from schemas.notification import Kind, Notification, Unreadable
 from schemas.orders import News, Refund
@@ -24,7 +25,7 @@ BATCH_ENTRIES_MAX = 1000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _TRADE_SYNC = "trade_status_sync"
 _BATCH_REFUND = "batch_refund_notify"
-_OPENAPI_CURRENCY = "CNY"
+_REFUNDED, _CANCELLED = "refundFPAction", "reverseAction"  # of notify_action_type
 _DELIVERY_FIELDS = frozenset({b"notify_time"})  # differ between two deliveries of the same content
 
 
@@ -45,6 +46,8 @@ def read(form: Form, account: Account) -> Notification:
         return Notification(kind=Kind.OTHER, news=News.OTHER, **_envelope(fields, account, digest))
     except times.BadTime as error:
         raise fields.unreadable(Reason.BAD_TIME, str(error)) from None
+    except money.UnknownCurrency as error:
+        raise fields.unreadable(Reason.UNKNOWN_CURRENCY, str(error)) from None
     except money.BadMoney as error:
         raise fields.unreadable(Reason.BAD_AMOUNT, str(error)) from None
 
@@ -86,19 +89,19 @@ class _Fields:
         return times.parse_local(text) if text else None
 
     def unreadable(self, reason: Reason, detail: str) -> Unreadable:
-        order = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", self.values.get("out_trade_no", ""))
-        sent_id = self.values.get("notify_id", "")
-        shown_id = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", sent_id)
-        # If control characters were replaced, it is no longer the sender's id and must not match another message.
-        digest = self._digest if sent_id and shown_id == sent_id else b""
-        return Unreadable(reason, detail, order=order, notification_id=shown_id, digest=digest)
+        # A number with a control character is not filed at all: its replacement could equal another message's number.
+        order, id_ = (kept(self.values.get(name, "")) for name in ("out_trade_no", "notify_id"))
+        return Unreadable(reason, detail, order=order, notification_id=id_, digest=self._digest if id_ else b"")
 
 
 def text(form: Form, account: Account, digest: bytes = b"") -> dict[str, str]:
     """Return the form's values as text, in the charset of its `charset` field, else in the account's.
 
+    Free text may be broken: Alipay cuts a subject inside a character, or declares GB2312 and sends GBK. It decides
+    nothing, so it is decoded for display alone: in that charset, the account's, or gb18030, else with escapes.
+
     Raises:
-        Unreadable: the values are not text in that charset, or the charset is not supported.
+        Unreadable: a deciding value is not text in that charset, or the charset is not supported.
     """
     charset = form.fields.get(b"charset", b"").decode("ascii", "replace").lower() or account.charset
     if charset not in CHARSETS:
@@ -108,11 +111,36 @@ def text(form: Form, account: Account, digest: bytes = b"") -> dict[str, str]:
     # byte 0, so a value that ends within a character cannot consume the separator: it is an error here too.
     try:
         values = b"\x00".join(form.fields.values()).decode(charset).split("\x00")
+        if len(values) == len(form.fields):
+            return dict(zip(map(_NAMES.__getitem__, form.fields), values, strict=True))
     except UnicodeDecodeError:
-        raise Unreadable(Reason.CHARSET, f"a value is not {charset} text", **_numbers(form, digest)) from None
-    if len(values) != len(form.fields):
-        raise Unreadable(Reason.CONTROL_CHAR, "U+0000 in a value", **_numbers(form, digest))
-    return dict(zip(map(_NAMES.__getitem__, form.fields), values, strict=True))
+        pass
+    return {_NAMES[name]: _decoded(name, value, charset, account, form, digest) for name, value in form.fields.items()}
+
+
+def _decoded(name: bytes, value: bytes, charset: str, account: Account, form: Form, digest: bytes) -> str:
+    """Return one value of a form that cannot be decoded as a whole."""
+    if name not in DECIDING_NAMES:
+        return _shown(value, (charset, account.charset, "gb18030"))
+    if b"\x00" in value:
+        raise Unreadable(Reason.CONTROL_CHAR, f"U+0000 in {_NAMES[name]}", **_numbers(form, digest))
+    try:
+        return value.decode(charset)
+    except UnicodeDecodeError:
+        detail = f"{_NAMES[name]} is not {charset} text"
+        raise Unreadable(Reason.CHARSET, detail, **_numbers(form, digest)) from None
+
+
+def _shown(value: bytes, charsets: tuple[str, ...]) -> str:
+    for charset in charsets:
+        with suppress(UnicodeDecodeError):
+            return value.decode(charset)
+    return value.decode(charsets[0], "backslashreplace")
+
+
+def kept(number: str) -> str:
+    """Return a number by which a message can be filed; empty if it has a control character."""
+    return "" if _CONTROL.search(number) is not None else number
 
 
 def _numbers(form: Form, digest: bytes) -> dict[str, Any]:
@@ -153,11 +181,11 @@ def _trade(fields: _Fields, account: Account, digest: bytes) -> Notification:
     for name in ("notify_id", "out_trade_no", "trade_no", "trade_status"):
         fields.required(name)
     openapi = account.family is Family.OPENAPI
-    currency = _OPENAPI_CURRENCY if openapi else fields.optional("currency") or account.currency
+    currency = fields.optional("trans_currency" if openapi else "currency") or account.currency
     amount = money.parse_major(fields.required("total_amount" if openapi else "total_fee"), currency)
     if amount.minor == 0:
         raise fields.unreadable(Reason.BAD_AMOUNT, "the amount is zero")
-    refunded = _refunded_so_far(fields, currency) if openapi else None
+    refunded = _refunded_so_far(fields, currency)
     has_refund = refunded is not None or _has_succeeded_refund(fields)
     news, happened_at = _news(fields, has_refund=has_refund)
     if news is News.REFUNDED and (refunded is None or refunded.minor < amount.minor):
@@ -173,18 +201,23 @@ def _trade(fields: _Fields, account: Account, digest: bytes) -> Notification:
 
 
 def _refunded_so_far(fields: _Fields, currency: str) -> Money | None:
-    """Return the Open Platform's `refund_fee`, a cumulative sum; `None` without a refund (payments may have 0.00)."""
+    """Return `refund_fee`, a cumulative sum; `None` without a refund (payments may have 0.00).
+
+    A companion must confirm it, because an optional field could be a part of free text.
+    """
     text = fields.optional("refund_fee")
     refunded = money.parse_major(text, currency) if text else None
     if refunded is None or refunded.minor == 0:
         return None
-    if not fields.optional("gmt_refund"):
-        raise fields.unreadable(Reason.BAD_REFUND, "refund_fee without gmt_refund")
+    if not fields.optional("gmt_refund") and fields.optional("notify_action_type") not in (_REFUNDED, _CANCELLED):
+        raise fields.unreadable(Reason.BAD_REFUND, "refund_fee without gmt_refund, refundFPAction or reverseAction")
     return refunded
 
 
 def _has_succeeded_refund(fields: _Fields) -> bool:
-    """Whether the old gateway's `refund_status` is success. It comes without an amount."""
+    """Return whether the old gateway reports a refund without an amount: by `refund_status` or `notify_action_type`."""
+    if fields.optional("notify_action_type") == _REFUNDED:
+        return True
     if fields.optional("refund_status") != "REFUND_SUCCESS":
         return False
     if not fields.optional("gmt_refund"):
@@ -211,6 +244,8 @@ def _news(fields: _Fields, *, has_refund: bool) -> tuple[News, datetime | None]:
             return News.FINISHED, paid_at
         case "TRADE_CLOSED" if has_refund:
             return News.REFUNDED, refunded_at
+        case "TRADE_CLOSED" if fields.optional("notify_action_type") == _CANCELLED:
+            return News.REVERSED, closed_at
         case "TRADE_CLOSED" if paid_at is not None:
             raise fields.unreadable(Reason.BAD_CLOSE, "TRADE_CLOSED with gmt_payment, but without a refund")
         case "TRADE_CLOSED":

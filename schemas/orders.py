@@ -27,6 +27,7 @@ class News(StrEnum):
     REFUNDED = "refunded"
     EXPIRED = "expired"
     FAILED = "failed"
+    REVERSED = "reversed"  # the merchant cancelled the trade: refunded if it was paid, else closed
     OTHER = "other"
 
 
@@ -93,6 +94,7 @@ class Claim(Struct, frozen=True, kw_only=True, gc=False):
     currency: str
     state: State = State.WAITING
     lapsed: ClosedBecause | None = None
+    reversed: bool = False  # the merchant cancelled the trade
     frozen: bool = False  # every notification of the payment reported the funds as frozen
     refunded_total_minor: int = 0  # the largest cumulative refund sum reported
     refunds: dict[str, int] = {}  # refund id → minor units: the individual refunds that fit this claim

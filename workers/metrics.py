@@ -15,6 +15,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from schemas import telemetry, topics
+from schemas.currencies import EXPONENTS
 from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
 from schemas.telemetry import MetricFamily
@@ -97,7 +98,7 @@ class WorkerMetrics:
             self._statuses.of(self._account(account), _status(status)).inc(count)
         paid: collections.Counter[tuple[str, str]] = collections.Counter()
         for account, money in plan.paid:
-            paid[account, money.currency] += money.minor
+            paid[account, money.currency if money.currency in EXPONENTS else OTHER] += money.minor
         for (account, currency), minor in paid.items():
             self._amount.of(self._account(account), currency).inc(minor)
         for parsed in parsed_records:

@@ -110,11 +110,11 @@ def _print(order: dict[str, Any]) -> None:
     terminal.line("Order", f"{order['account']} : {order['order']}")
     terminal.line("Status", order["status"] or "unknown: only held or refused notifications name this order")
     if order["amount"] is not None:
-        terminal.line("Amount", f"{order['amount']} {order['currency']}")
+        terminal.line("Amount", _amount(order, "amount", "amount_minor", "currency"))
     if order["refunded_minor"]:
-        terminal.line("Refunded", f"{order['refunded']} {order['currency']}")
+        terminal.line("Refunded", _amount(order, "refunded", "refunded_minor", "currency"))
     if order["expected"] is not None:
-        terminal.line("Expected", f"{order['expected']} {order['expected_currency']}")
+        terminal.line("Expected", _amount(order, "expected", "expected_minor", "expected_currency"))
     if order["closed_because"]:
         terminal.line("Closed", order["closed_because"])
     if order["trade"]:
@@ -138,3 +138,9 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     what = (entry["status"] or entry["type"] or "unreadable") + event
     received_at = terminal.moment(entry["received_at"])
     return received_at, what, entry["disposition"], why, entry["version"], entry["notification_id"]
+
+
+def _amount(order: dict[str, Any], text: str, minor: str, currency: str) -> str:
+    """Return an amount with its currency. A currency without decimals in ISO 4217 has only smallest units."""
+    shown = order[text] if order[text] is not None else f"{order[minor]} smallest units of"
+    return f"{shown} {order[currency]}"

@@ -27,6 +27,7 @@ from deploy.sandbox.notifications import (
 )
 from deploy.sandbox.world import Product
 from schemas import money
+from schemas.currencies import EXPONENTS
 
 _STATUS: Mapping[MessageKind, str] = {
     MessageKind.WAITING: "WAIT_BUYER_PAY",
@@ -77,7 +78,7 @@ def minor_units(text: str, currency: str) -> int:
         ValueError: the text is not an amount with the currency's decimals.
     """
     whole, _, cents = text.partition(".")
-    decimals = money.DECIMALS.get(currency, 2)
+    decimals = EXPONENTS.get(currency, 2)
     if not (whole + cents).isascii() or not (whole + cents).isdigit() or not whole or len(cents) != decimals:
         raise ValueError(f"{text!r} is not an amount in {currency}")
     return int(whole + cents)

@@ -41,7 +41,12 @@ def account(family: str, orders: str = "any") -> Account:
 
 def settings(account: Account) -> dict[str, Any]:
     """The settings of an account for the model."""
-    return {"family": account.family.value, "currency": account.currency, "orders": account.orders.value}
+    return {
+        "family": account.family.value,
+        "currency": account.currency,
+        "currencies": account.currencies,
+        "orders": account.orders.value,
+    }
 
 
 def form(id_: str, status: str, amount: str = "100.00", *, order: str = "A", trade: str = "T1", **more: str) -> Fact:

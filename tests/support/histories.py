@@ -158,6 +158,66 @@ HISTORIES = {
             form("e", "TRADE_CLOSED"),
         ),
     ),
+    "the old gateway's cumulative sums": History(
+        "mapi",
+        (
+            form("p", "TRADE_SUCCESS"),
+            form("r1", "TRADE_SUCCESS", refund_fee="10.00", notify_action_type="refundFPAction"),
+            refunded("r2", "30.00"),
+            form("v", "TRADE_SUCCESS", notify_action_type="refundFPAction"),
+            refund("r3", "TRADE_CLOSED", refund_fee="100.00"),
+        ),
+    ),
+    "paid, and cancelled": History(
+        "mapi",
+        (
+            form("p", "TRADE_SUCCESS", **PAID_AT),
+            form("c", "TRADE_CLOSED", notify_action_type="reverseAction"),
+            form("z", "TRADE_PENDING"),
+            form("w", "WAIT_BUYER_PAY"),
+            refunded("r", "30.00"),
+            form("f", "TRADE_FINISHED"),
+        ),
+    ),
+    "cancelled before it was paid": History(
+        "openapi",
+        (form("w", "WAIT_BUYER_PAY"), form("c", "TRADE_CLOSED", notify_action_type="reverseAction")),
+    ),
+    "cancelled and expired, and paid all the same": History(
+        "openapi",
+        (
+            form("c", "TRADE_CLOSED", notify_action_type="reverseAction", refund_fee="100.00"),
+            form("d", "TRADE_CLOSED", notify_action_type="reverseAction"),
+            form("e", "TRADE_CLOSED"),
+            form("p", "TRADE_SUCCESS"),
+        ),
+    ),
+    "overseas, registered in its currency": History(
+        "openapi",
+        (
+            form("p", "TRADE_SUCCESS", trans_currency="USD"),
+            refunded("r", "30.00", trans_currency="USD"),
+            form("x", "TRADE_SUCCESS", trans_currency="EUR"),
+            form("y", "TRADE_FINISHED"),
+        ),
+        EXPECTED,
+    ),
+    "overseas, in a currency that the account does not list": History(
+        "openapi",
+        (
+            form("p", "TRADE_SUCCESS", trans_currency="USD"),
+            form("f", "TRADE_FINISHED", trans_currency="USD"),
+            form("c", "TRADE_SUCCESS"),
+        ),
+    ),
+    "dinars of three decimals, and dong of none": History(
+        "mapi",
+        (
+            form("p", "TRADE_SUCCESS", "12.800", currency="KWD"),
+            form("f", "TRADE_FINISHED", "12.800", currency="KWD"),
+            form("x", "TRADE_SUCCESS", "12800", currency="VND"),
+        ),
+    ),
     "only refunds that are too large": History(
         "openapi", (refunded("x", "100.01"), refunded("y", "200.00", "TRADE_CLOSED"))
     ),

@@ -27,7 +27,9 @@ WORDS = {
     "TRADE_FINISHED": FINISHED,
     "TRADE_CLOSED": LAPSED,
 }
-WHOLE_UNITS = ("JPY", "KRW")
+WHOLE_UNITS = ("JPY", "KRW", "VND", "CLP")
+THREE_DECIMALS = ("KWD", "BHD")
+REFUND_ACTIONS = ("refundFPAction", "reverseAction")  # of notify_action_type, beside or in place of gmt_refund
 
 
 def final(
@@ -66,18 +68,23 @@ def final(
 def _read_form(fields: Mapping[str, str], account: Mapping[str, Any], statements: Statements) -> None:
     """Add the content of one form of a trade; a form without reliable content adds nothing."""
     openapi = account["family"] == "openapi"
-    currency = "CNY" if openapi else fields.get("currency", account["currency"])
+    currency = fields.get("trans_currency" if openapi else "currency", account["currency"])
     amount = _minor(fields.get("total_amount" if openapi else "total_fee", ""), currency)
     word = fields.get("trade_status", "")
     if not amount or word not in WORDS or fields.get("notify_type") != "trade_status_sync":
         return
-    back = _minor(fields.get("refund_fee", "0.00"), currency) if openapi else 0
-    refunded = bool(back) or fields.get("refund_status") == "REFUND_SUCCESS"
-    if back is None or (refunded and ("gmt_refund" not in fields or word == "WAIT_BUYER_PAY")):
+    action = fields.get("notify_action_type")
+    back = _minor(fields["refund_fee"], currency) if "refund_fee" in fields else 0
+    refunded = bool(back) or fields.get("refund_status") == "REFUND_SUCCESS" or action == "refundFPAction"
+    is_confirmed = "gmt_refund" in fields or (action in REFUND_ACTIONS and fields.get("refund_status") is None)
+    if back is None or (refunded and (not is_confirmed or word == "WAIT_BUYER_PAY")):
         return
     statement: Statement = {"rank": WORDS[word], "frozen": word == "TRADE_PENDING" and not refunded}
+    statement["unlisted"] = openapi and currency not in (account["currency"], *account.get("currencies", ()))
     if word == "TRADE_CLOSED" and refunded:
         statement |= {"rank": REFUNDED, "back": amount, "impossible": back > amount}
+    elif word == "TRADE_CLOSED" and action == "reverseAction":
+        statement["reversed"] = True
     elif word == "TRADE_CLOSED":
         if "gmt_payment" in fields:
             return  # paid, closed, and no refund: the documents do not explain this
@@ -121,7 +128,7 @@ def _claims(
     claims: dict[ClaimKey, list[Statement]] = {}
     flags: set[str] = set()
     for key, statement in statements:
-        if expected.get("currency") not in (None, key[2]):
+        if expected.get("currency") not in (None, key[2]) or ("currency" not in expected and statement.get("unlisted")):
             flags.add("currency_mismatch")
         elif expected.get("amount_minor") not in (None, key[1]):
             flags.add("amount_mismatch")
@@ -152,7 +159,7 @@ def _order(
     standing = min(ended, key=lambda key: (-ended[key]["rank"], key))
     end = ended[standing]
     flags |= {flag for flag in ("frozen", "refund_amount_unknown") if end[flag]}
-    because = {LAPSED: end["lapsed"], REFUNDED: "refunded"}.get(end["rank"])
+    because = {LAPSED: end["lapsed"] or "expired", REFUNDED: "refunded"}.get(end["rank"])
     amount = {"amount_minor": standing[1], "currency": standing[2], "refunded_minor": end["back"]}
     return {"status": STATUS[end["rank"]], "closed_because": because, "trade": standing[0], "flags": flags} | amount
 
@@ -180,6 +187,8 @@ def _claim(
     rank = max(entry["rank"] for entry in statements)
     if back:
         rank = REFUNDED if back == amount else max(rank, PAID)
+    if rank >= PAID and any(entry.get("reversed") for entry in statements):
+        rank, back = REFUNDED, amount
     thawed = back or any(entry["rank"] >= PAID and not entry.get("frozen") for entry in statements)
     return {
         "rank": rank,
@@ -194,4 +203,5 @@ def _minor(text: str, currency: str) -> int | None:
     """Minor units, or nothing where the text is not exactly an amount."""
     if currency in WHOLE_UNITS:
         return int(text.split(".")[0]) if re.fullmatch(r"[0-9]{1,9}(\.00)?", text, re.ASCII) else None
-    return int(text.replace(".", "")) if re.fullmatch(r"[0-9]{1,9}\.[0-9]{2}", text, re.ASCII) else None
+    decimals = 3 if currency in THREE_DECIMALS else 2
+    return int(text.replace(".", "")) if re.fullmatch(rf"[0-9]{{1,9}}\.[0-9]{{{decimals}}}", text, re.ASCII) else None

@@ -28,6 +28,7 @@ REASONS: dict[Reason, str] = {
     Reason.OVER_REFUNDED: f"The refunds exceed the paid amount. {_COMPARE}",
     Reason.ID_CONFLICT: f"An earlier notification had the same id and other content. {_COMPARE}",
     Reason.BAD_AMOUNT: f"An amount in it is malformed. {_COMPARE}",
+    Reason.UNKNOWN_CURRENCY: f"Its currency has no decimals in ISO 4217, so the amount cannot be read. {_COMPARE}",
     Reason.BAD_TIME: f"A time in it is malformed or does not exist. {_COMPARE}",
     Reason.BAD_REFUND: f"Its refund fields contradict each other. {_COMPARE}",
     Reason.BAD_CLOSE: f"Its fields about closing the trade contradict each other. {_COMPARE}",

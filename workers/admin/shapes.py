@@ -195,7 +195,7 @@ def _order(account: str, number: str, known: Order | None, view: View | None, ti
         flags=() if view is None else view.flags,
         registered=known is not None and known.registered,
         expected_minor=None if expected is None else expected.minor,
-        expected=None if expected is None else money.major(expected.minor, expected.currency),
+        expected=None if expected is None else money.text(expected.minor, expected.currency),
         expected_currency=None if expected is None else expected.currency,
         timeline=tuple(timeline),
     )
@@ -253,4 +253,4 @@ def _moment(epoch_ms: int | None) -> datetime | None:
 
 
 def _major(minor: int | None, currency: str | None) -> str | None:
-    return None if minor is None or currency is None else money.major(minor, currency)
+    return None if minor is None or currency is None else money.text(minor, currency)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import structs
 
-from schemas.accounts import Account, Orders
+from schemas.accounts import Account, Family, Orders
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.notification import Kind, Notification
 from schemas.orders import Claim, News, Order, Refund, View
@@ -193,7 +193,7 @@ class _Batch:
             return
         if order is None:
             order = Order(account=parsed.account, number=notification.order)
-        refusal = _refusal(order, notification)
+        refusal = _refusal(order, notification, self._accounts[parsed.account])
         if refusal is not None:
             self._refuse(parsed, notification, order, refusal)
             return
@@ -317,10 +317,12 @@ def _is_held_as(parsed: ParsedRecord, notification_id: str) -> bool:
     return parsed.held is not None and parsed.held.notification_id == notification_id
 
 
-def _refusal(order: Order, notification: Notification) -> Flag | None:
-    """Return why the notification may not join the order: it contradicts the registration, or itself."""
+def _refusal(order: Order, notification: Notification, account: Account) -> Flag | None:
+    """Return why the notification may not join the order: it contradicts the registration, the account, or itself."""
     assert notification.amount is not None
     expected = order.expected
+    if expected is None and not _is_believed(notification.amount.currency, account):
+        return Flag.CURRENCY_MISMATCH
     if expected is not None and notification.amount.currency != expected.currency:
         return Flag.CURRENCY_MISMATCH
     if expected is not None and notification.amount.minor != expected.minor:
@@ -328,6 +330,14 @@ def _refusal(order: Order, notification: Notification) -> Flag | None:
     if notification.refunded_total is not None and notification.refunded_total.minor > notification.amount.minor:
         return Flag.OVER_REFUNDED
     return None
+
+
+def _is_believed(currency: str, account: Account) -> bool:
+    """Return whether an unregistered order may be priced in this currency.
+
+    The Open Platform's `trans_currency` is optional, so it could be a part of free text: the account has to list it.
+    """
+    return account.family is not Family.OPENAPI or currency in (account.currency, *account.currencies)
 
 
 def _missing(refund: Refund, order: Order | None) -> tuple[Reason, str]:

@@ -146,7 +146,8 @@ def _misfit(refund: Refund, claim: Claim) -> Flag | None:
 def _closed_because(claim: Claim) -> ClosedBecause | None:
     if claim.state is State.REFUNDED:
         return ClosedBecause.REFUNDED
-    return claim.lapsed if claim.state is State.LAPSED else None
+    # A reversed trade that was never paid is closed as an expired one is.
+    return (claim.lapsed or ClosedBecause.EXPIRED) if claim.state is State.LAPSED else None
 
 
 def _flags(order: Order, claims: tuple[Claim, ...], claim: Claim | None) -> tuple[Flag, ...]:

@@ -58,6 +58,7 @@ MOVES: dict[tuple[State, News], Move] = {
     (_W, News.REFUNDED): _rise(_R),
     (_W, News.EXPIRED): _rise(_L),
     (_W, News.FAILED): _rise(_L),
+    (_W, News.REVERSED): _rise(_L),
     (_W, News.OTHER): _same(_W),
     #
     (_L, News.WAITING): _behind(_L),
@@ -68,6 +69,7 @@ MOVES: dict[tuple[State, News], Move] = {
     (_L, News.REFUNDED): _contradiction(_R),
     (_L, News.EXPIRED): _same(_L),
     (_L, News.FAILED): _same(_L),
+    (_L, News.REVERSED): _same(_L),
     (_L, News.OTHER): _same(_L),
     #
     (_P, News.WAITING): _behind(_P),
@@ -78,6 +80,7 @@ MOVES: dict[tuple[State, News], Move] = {
     (_P, News.REFUNDED): _rise(_R),
     (_P, News.EXPIRED): _contradiction(_P),
     (_P, News.FAILED): _contradiction(_P),
+    (_P, News.REVERSED): _rise(_R),
     (_P, News.OTHER): _same(_P),
     #
     (_F, News.WAITING): _behind(_F),
@@ -88,6 +91,7 @@ MOVES: dict[tuple[State, News], Move] = {
     (_F, News.REFUNDED): _rise(_R),
     (_F, News.EXPIRED): _contradiction(_F),
     (_F, News.FAILED): _contradiction(_F),
+    (_F, News.REVERSED): _rise(_R),
     (_F, News.OTHER): _same(_F),
     #
     (_R, News.WAITING): _behind(_R),
@@ -98,13 +102,14 @@ MOVES: dict[tuple[State, News], Move] = {
     (_R, News.REFUNDED): _same(_R),
     (_R, News.EXPIRED): _contradiction(_R),
     (_R, News.FAILED): _contradiction(_R),
+    (_R, News.REVERSED): _same(_R),
     (_R, News.OTHER): _same(_R),
 }
 
 if {(state, news) for state in State for news in News} != MOVES.keys():
     raise AssertionError("the table of moves is not total")
 
-_UNFREEZING = frozenset({News.PAID, News.FINISHED, News.PARTLY_REFUNDED, News.REFUNDED})
+_UNFREEZING = frozenset({News.PAID, News.FINISHED, News.PARTLY_REFUNDED, News.REFUNDED, News.REVERSED})
 _LAPSES = {News.EXPIRED: ClosedBecause.EXPIRED, News.FAILED: ClosedBecause.FAILED}
 
 
@@ -116,6 +121,7 @@ def join(claim: Claim, notification: Notification) -> tuple[Claim, MoveVerdict]:
         claim,
         state=move.to,
         lapsed=_lapsed(claim.lapsed, news),
+        reversed=claim.reversed or news is News.REVERSED,
         frozen=_frozen(claim, news),
         refunded_total_minor=_largest_total(claim, notification),
         partly_refunded=claim.partly_refunded or _is_refund_without_amount(notification),
@@ -139,8 +145,9 @@ def with_refunds(claim: Claim, refunds: Iterable[Refund]) -> Claim:
 
 
 def _closed_by_refunds(claim: Claim) -> Claim:
-    if claim.state in (State.PAID, State.FINISHED) and refunded_minor(claim) >= claim.amount_minor:
-        return structs.replace(claim, state=State.REFUNDED)
+    is_refunded = claim.reversed or refunded_minor(claim) >= claim.amount_minor
+    if claim.state in (State.PAID, State.FINISHED) and is_refunded:
+        return structs.replace(claim, state=State.REFUNDED, frozen=False)
     return claim
 
 

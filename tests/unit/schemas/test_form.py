@@ -131,10 +131,15 @@ def test_signed_text_of_any_form_equals_sorting_and_joining(fields: dict[bytes, 
     assert forms.signed_text(form, blanks=blanks) == b"&".join(kept)
 
 
-@pytest.mark.parametrize("name", sorted(forms.KNOWN_NAMES))
-def test_value_containing_a_known_name_as_parameter_is_ambiguous(name: bytes) -> None:
+@pytest.mark.parametrize("name", sorted(forms.DECIDING_NAMES))
+def test_value_containing_a_deciding_name_as_parameter_is_ambiguous(name: bytes) -> None:
     assert forms.is_ambiguous(forms.read(b"zz=x%26" + name + b"%3D1"))
     assert forms.is_ambiguous(forms.read(b"zz=%26" + name + b"=1"))
+
+
+@pytest.mark.parametrize("name", sorted(forms.KNOWN_NAMES - forms.DECIDING_NAMES))
+def test_value_containing_another_name_as_parameter_is_unambiguous(name: bytes) -> None:
+    assert not forms.is_ambiguous(forms.read(b"passback_params=uid%3D5%26" + name + b"%3Dabc"))
 
 
 @pytest.mark.parametrize(
@@ -151,6 +156,12 @@ def test_value_containing_a_known_name_as_parameter_is_ambiguous(name: bytes) ->
 )
 def test_other_ampersands_in_a_value_are_unambiguous(value: str) -> None:
     assert not forms.is_ambiguous(forms.read(b"subject=" + quote(value, safe="").encode()))
+
+
+@pytest.mark.parametrize("name", sorted(forms.DECIDING_NAMES - {b"sign", b"sign_type"}))
+def test_deciding_value_that_contains_a_parameter_is_ambiguous(name: bytes) -> None:
+    assert forms.is_ambiguous(forms.read(name + b"=A%26payment_type%3D1"))
+    assert not forms.is_ambiguous(forms.read(name + b"=A%26payment_type"))
 
 
 def test_known_names_as_parameters_are_unambiguous() -> None:

@@ -7,8 +7,9 @@ from urllib.parse import quote_from_bytes, quote_plus
 import pytest
 from msgspec import structs
 
-from schemas import form, interpret_form, times
+from schemas import form, interpret_form, money, times
 from schemas.accounts import Account
+from schemas.currencies import EXPONENTS
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
 from schemas.notification import Kind, Notification, Unreadable
@@ -226,8 +227,59 @@ def test_refunded_sum_in_another_form_is_held(refund_fee: str) -> None:
     assert reason(PLATFORM | REFUNDED_AT | {"refund_fee": refund_fee}, OPENAPI) is Reason.BAD_AMOUNT
 
 
-def test_unknown_currency_is_held() -> None:
-    assert reason(WEBSITE | {"currency": "XYZ"}, MAPI) is Reason.BAD_AMOUNT
+@pytest.mark.parametrize("currency", ["XYZ", "XAU", "usd"])
+def test_currency_without_decimals_is_held_and_named(currency: str) -> None:
+    error = refused(WEBSITE | {"currency": currency}, MAPI)
+    assert error.reason is Reason.UNKNOWN_CURRENCY
+    assert currency in str(error)
+
+
+@pytest.mark.parametrize("currency", sorted(EXPONENTS))
+def test_both_form_families_know_every_currency_of_iso_4217(currency: str) -> None:
+    text = money.major(1280, currency)
+    assert read(WEBSITE | {"currency": currency, "total_fee": text}, MAPI).amount == Money(1280, currency)
+    overseas = PLATFORM | {"trans_currency": currency, "total_amount": text}
+    assert read(overseas, OPENAPI).amount == Money(1280, currency)
+
+
+def test_overseas_trade_and_its_refunds_are_in_trans_currency() -> None:
+    notification = read(PLATFORM | REFUNDED_AT | {"trans_currency": "EUR", "refund_fee": "3.00"}, OPENAPI)
+    assert notification.amount is not None
+    assert (notification.amount.currency, notification.refunded_total) == ("EUR", Money(300, "EUR"))
+
+
+def test_open_platform_trade_without_currency_is_in_the_account_s() -> None:
+    account = structs.replace(OPENAPI, currency="USD")
+    amount = read(PLATFORM, account).amount
+    assert amount is not None
+    assert amount.currency == "USD"
+
+
+OLD_REFUND = {"notify_action_type": "refundFPAction", "refund_fee": "4.00"}
+
+
+@pytest.mark.parametrize("companion", [{}, REFUNDED_AT, {"notify_action_type": ""} | REFUNDED_AT])
+def test_refund_fee_of_the_old_gateway_is_a_cumulative_sum(companion: dict[str, str]) -> None:
+    notification = read(IN_APP | OLD_REFUND | companion, MAPI)
+    assert (notification.kind, notification.news) == (Kind.REFUND, News.PARTLY_REFUNDED)
+    assert notification.refunded_total == Money(400, MAPI.currency)
+
+
+def test_refund_fee_without_a_companion_is_held() -> None:
+    for fields, account in ((IN_APP, MAPI), (PLATFORM, OPENAPI)):
+        assert reason(fields | {"refund_fee": "4.00"}, account) is Reason.BAD_REFUND
+
+
+def test_refund_action_without_a_sum_is_a_refund_of_unknown_amount() -> None:
+    notification = read(IN_APP | {"notify_action_type": "refundFPAction"}, MAPI)
+    assert (notification.kind, notification.refunded_total) == (Kind.REFUND, None)
+
+
+def test_cancelled_trade_is_refunded_by_its_sum_or_reversed_without_one() -> None:
+    closed = IN_APP | {"trade_status": "TRADE_CLOSED", "notify_action_type": "reverseAction"}
+    refunded = read(closed | {"refund_fee": IN_APP["total_fee"]}, MAPI)
+    assert (refunded.news, refunded.refunded_total) == (News.REFUNDED, refunded.amount)
+    assert read(closed, MAPI).news is News.REVERSED
 
 
 def test_yen_have_no_decimals() -> None:
@@ -327,8 +379,7 @@ def test_text_is_decoded_with_the_signed_charset() -> None:
 def test_text_without_a_signed_charset_uses_the_account_s_charset() -> None:
     account = structs.replace(MAPI, charset="gbk")
     assert decoded(IN_APP, account, "gbk")["subject"] == IN_APP["subject"]
-    error = refused(IN_APP, MAPI, "gbk")
-    assert (error.reason, error.order, error.notification_id) == (Reason.CHARSET, "APP-31", IN_APP["notify_id"])
+    assert decoded(IN_APP, MAPI, "gbk")["subject"] == IN_APP["subject"], "free text is tried as gb18030 too"
 
 
 def test_characters_of_four_bytes_stay_intact() -> None:
@@ -344,18 +395,46 @@ def test_unsupported_charset_is_held(charset: str) -> None:
     assert (error.reason, error.notification_id) == (Reason.CHARSET, PLATFORM["notify_id"])
 
 
-def test_undecodable_text_is_held_and_never_replaced() -> None:
-    body = encoded(PLATFORM).replace(b"subject=", b"subject=" + quote_from_bytes(b"\xff\xfe").encode())
+@pytest.mark.parametrize(
+    ("bytes_", "shown"),
+    [
+        ("游船".encode()[:-1], "游\\xe8\\x88"),  # cut inside a character
+        ("游船".encode("gbk"), "游船"),  # sent in GBK, declared nowhere
+        (b"\xff\xfe", "\\xff\\xfe"),
+    ],
+)
+def test_broken_free_text_is_shown_and_decides_nothing(bytes_: bytes, shown: str) -> None:
+    body = encoded(PLATFORM | {"body": "?"}).replace(b"body=%3F", b"body=" + quote_from_bytes(bytes_).encode())
+    signed = form.read(body)
+    assert interpret_form.text(signed, OPENAPI)["body"] == shown
+    assert interpret_form.read(signed, OPENAPI).news is News.PAID
+
+
+def test_characters_beyond_the_declared_charset_are_shown() -> None:
+    fields = PLATFORM | {"charset": "gb2312", "subject": "镕"}
+    assert decoded(fields, OPENAPI, "gbk")["subject"] == "镕"
+
+
+@pytest.mark.parametrize("name", ["out_trade_no", "notify_id", "trade_no"])
+def test_undecodable_number_is_held_and_filed_under_no_number(name: str) -> None:
+    body = encoded(PLATFORM).replace(f"{name}=".encode(), f"{name}=%FF".encode())
     with pytest.raises(Unreadable) as caught:
         interpret_form.read(form.read(body), OPENAPI)
     assert caught.value.reason is Reason.CHARSET
+    assert "\N{REPLACEMENT CHARACTER}" not in caught.value.order + caught.value.notification_id
 
 
-@pytest.mark.parametrize("name", ["out_trade_no", "subject", "unknown_name"])
-def test_nul_in_any_field_is_held(name: str) -> None:
-    error = refused(IN_APP | {name: "A\x00B"}, MAPI)
-    assert error.reason is Reason.CONTROL_CHAR
-    assert "\x00" not in error.order
+def test_nul_is_held_only_in_a_field_that_decides() -> None:
+    error = refused(IN_APP | {"out_trade_no": "A\x00B"}, MAPI)
+    assert (error.reason, error.order) == (Reason.CONTROL_CHAR, "")
+    for name in ("subject", "unknown_name"):
+        assert read(IN_APP | {name: "A\x00B"}, MAPI).order == IN_APP["out_trade_no"]
+
+
+def test_two_numbers_with_control_characters_never_meet() -> None:
+    for character in ("\t", "\x1f", "\x7f"):
+        error = refused(IN_APP | {"out_trade_no": f"K{character}L", "notify_id": f"n{character}1"}, MAPI)
+        assert (error.order, error.notification_id, error.digest) == ("", "", b"")
 
 
 @pytest.mark.parametrize("name", ["notify_id", "out_trade_no", "trade_no", "trade_status", "total_fee", "notify_type"])

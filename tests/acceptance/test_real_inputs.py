@@ -1,0 +1,260 @@
+"""What Alipay really sends, through the real engine: each input over HTTP, and what becomes of its order.
+
+Numbers and names are made up; the shapes are those of real notifications and of Alipay's documents.
+"""
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_from_bytes, urlsplit
+
+import pytest
+
+from tests.support import alipay
+from tests.support.processes import Engine, eventually
+
+KEY = "keys/alipay.pem"
+SELLER, APP, CLIENT = "2088101122136241", "2021000000000001", "SANDBOX_5Y0000000000000001"
+ACCOUNTS = f"""
+[accounts.app]
+family = "mapi"
+sign_type = "RSA"
+keys = ["{KEY}"]
+seller_id = "{SELLER}"
+currency = "USD"
+
+[accounts.web]
+family = "mapi"
+sign_type = "RSA"
+keys = ["{KEY}"]
+seller_id = "{SELLER}"
+orders = "registered"
+
+[accounts.cn]
+family = "openapi"
+sign_type = "RSA2"
+keys = ["{KEY}"]
+app_id = "{APP}"
+currencies = ["EUR"]
+
+[accounts.antom]
+family = "antom"
+client_id = "{CLIENT}"
+keys = {{ 1 = "{KEY}" }}
+
+[accounts.brazil]
+family = "antom"
+client_id = "{CLIENT}"
+currency = "BRL"
+keys = {{ 1 = "{KEY}" }}
+"""
+
+
+class Merchant:
+    """One engine with accounts of all families, and Alipay's hand."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._sent = 0
+
+    def form(self, account: str, order: str, **fields: str | bytes) -> None:
+        """Send one notification of a trade, as Alipay signs it; the answer has to be `success`."""
+        self._sent += 1
+        openapi = account == "cn"
+        given: dict[str, str | bytes] = {
+            "notify_type": "trade_status_sync",
+            "notify_id": f"{order}-{self._sent}",
+            "notify_time": "2026-11-30 08:00:00",
+            "out_trade_no": order,
+            "trade_no": f"T-{order}",
+            "trade_status": "TRADE_SUCCESS",
+            **({"app_id": APP, "total_amount": "12.80"} if openapi else {"seller_id": SELLER, "total_fee": "12.80"}),
+            **fields,
+        }
+        body = alipay.form(given, alipay.rsa_key(), "RSA2" if openapi else "RSA")
+        assert (
+            self._post(f"/notify/{account}", body, {"Content-Type": "application/x-www-form-urlencoded"}) == b"success"
+        )
+
+    def antom(self, order: str, currency: str, value: str, account: str = "antom") -> None:
+        message = {
+            "notifyType": "PAYMENT_RESULT",
+            "result": {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success."},
+            "paymentRequestId": order,
+            "paymentId": f"T-{order}",
+            "paymentAmount": {"currency": currency, "value": value},
+            "paymentTime": "2026-11-30T08:00:00+08:00",
+        }
+        body = json.dumps(message).encode()
+        path = f"/notify/{account}"
+        headers = alipay.antom_headers(body, alipay.rsa_key(), path=path, client_id=CLIENT)
+        assert b'"S"' in self._post(path, body, {"Content-Type": "application/json", **headers})
+
+    def register(self, account: str, order: str, **expectation: Any) -> int:
+        status, _ = self.engine.put(f"/api/orders/{account}/{order}", expectation)
+        return status
+
+    def order(self, account: str, order: str, *, entries: int = 1) -> dict[str, Any]:
+        """Return the order's page once so many notifications stand on its timeline."""
+
+        def page() -> dict[str, Any] | None:
+            status, answer = self.engine.get(f"/api/orders/{account}/{quote(order)}")
+            done = status == 200 and sum(each["kind"] == "notification" for each in answer["timeline"]) >= entries
+            return answer if done else None
+
+        found: dict[str, Any] = eventually(page)
+        return found
+
+    def outcomes(self, account: str, order: str, *, entries: int = 1) -> list[tuple[str, str]]:
+        timeline = self.order(account, order, entries=entries)["timeline"]
+        return [(each["disposition"], each["reason"]) for each in timeline if each["kind"] == "notification"]
+
+    def _post(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+        address = urlsplit(self.engine.public)
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
+        try:
+            connection.request("POST", path, body, headers)
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def merchant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Merchant]:
+    directory: Path = tmp_path_factory.mktemp("merchant")
+    (directory / "keys").mkdir()
+    (directory / KEY).write_bytes(alipay.pem(alipay.rsa_key()))
+    (directory / "accounts.toml").write_text(ACCOUNTS)
+    engine = Engine(directory / "accounts.toml", directory / "data")
+    engine.start()
+    try:
+        yield Merchant(engine)
+    finally:
+        engine.end()
+
+
+def seen(page: dict[str, Any]) -> tuple[str, str | None, str | None, list[str]]:
+    return page["status"], page["amount"], page["currency"], page["flags"]
+
+
+@pytest.mark.parametrize(
+    ("currency", "value", "text"),
+    [
+        ("BRL", "1280", "12.80"),
+        ("TWD", "30000", "300.00"),
+        ("VND", "250000", "250000"),
+        ("CLP", "1280", "1280"),
+        ("KWD", "1280", "1.280"),
+        ("XYZ", "1280", None),
+    ],
+)
+def test_antom_payment_is_applied_in_any_currency(
+    merchant: Merchant, currency: str, value: str, text: str | None
+) -> None:
+    order = f"A-{currency}"
+    assert merchant.register("antom", order, amount_minor=int(value), currency=currency) == 201
+    merchant.antom(order, currency, value)
+    assert seen(merchant.order("antom", order)) == ("PAID", text, currency, [])
+
+
+def test_account_may_have_any_currency_of_iso_4217(merchant: Merchant) -> None:
+    assert merchant.register("brazil", "B-1", amount="12.80") == 201
+    merchant.antom("B-1", "BRL", "1280", "brazil")
+    assert seen(merchant.order("brazil", "B-1")) == ("PAID", "12.80", "BRL", [])
+
+
+@pytest.mark.parametrize("currency", ["ILS", "AED", "ZAR", "CZK", "LKR", "MUR", "TWD"])
+def test_website_payment_is_applied_in_its_own_currency(merchant: Merchant, currency: str) -> None:
+    merchant.form("app", f"W-{currency}", currency=currency)
+    assert seen(merchant.order("app", f"W-{currency}")) == ("PAID", "12.80", currency, [])
+
+
+def test_unknown_currency_of_a_form_is_held_and_named(merchant: Merchant) -> None:
+    merchant.form("app", "W-XAU", currency="XAU")
+    assert merchant.outcomes("app", "W-XAU") == [("quarantined", "unknown_currency")]
+    status, answer = merchant.engine.put("/api/orders/app/W-XAU", {"amount": "12.80", "currency": "XAU"})
+    assert status == 400
+    assert "XAU" in answer["detail"]
+
+
+def test_registered_overseas_trade_is_paid_in_its_currency(merchant: Merchant) -> None:
+    assert merchant.register("cn", "O-1", amount="12.80", currency="USD") == 201
+    merchant.form("cn", "O-1", trans_currency="USD")
+    assert seen(merchant.order("cn", "O-1")) == ("PAID", "12.80", "USD", [])
+
+
+def test_overseas_currency_that_nobody_expects_is_held(merchant: Merchant) -> None:
+    merchant.form("cn", "O-2", trans_currency="USD")
+    assert merchant.outcomes("cn", "O-2") == [("quarantined", "currency_mismatch")]
+    assert merchant.order("cn", "O-2")["status"] is None
+
+
+def test_listed_overseas_currency_is_believed_with_its_refunds(merchant: Merchant) -> None:
+    merchant.form("cn", "O-3", trans_currency="EUR")
+    merchant.form("cn", "O-3", trans_currency="EUR", refund_fee="3.00", gmt_refund="2026-11-30 09:00:00.123")
+    page = merchant.order("cn", "O-3", entries=2)
+    assert (*seen(page), page["refunded"]) == ("PAID", "12.80", "EUR", [], "3.00")
+
+
+def test_old_gateway_s_refunds_are_cumulative_sums(merchant: Merchant) -> None:
+    merchant.form("app", "D-1", total_fee="20.00")
+    refund = {"total_fee": "20.00", "gmt_refund": "2026-11-30 09:00:00", "notify_action_type": "refundFPAction"}
+    merchant.form("app", "D-1", refund_fee="4.00", **refund)
+    page = merchant.order("app", "D-1", entries=2)
+    assert (*seen(page), page["refunded"]) == ("PAID", "20.00", "USD", [], "4.00")
+    merchant.form("app", "D-1", trade_status="TRADE_CLOSED", refund_fee="20.00", **refund)
+    page = merchant.order("app", "D-1", entries=3)
+    assert (page["status"], page["closed_because"], page["refunded"]) == ("CLOSED", "refunded", "20.00")
+    assert merchant.outcomes("app", "D-1") == [("applied", "changed")] * 3
+
+
+@pytest.mark.parametrize("sum_", [{"refund_fee": "20.00"}, {}])
+def test_cancelled_trade_is_closed_as_refunded(merchant: Merchant, sum_: dict[str, str]) -> None:
+    order = f"D-2-{len(sum_)}"
+    merchant.form("app", order, total_fee="20.00")
+    merchant.form(
+        "app", order, total_fee="20.00", trade_status="TRADE_CLOSED", notify_action_type="reverseAction", **sum_
+    )
+    page = merchant.order("app", order, entries=2)
+    assert (page["status"], page["closed_because"], page["flags"]) == ("CLOSED", "refunded", [])
+
+
+def test_trade_cancelled_before_payment_is_closed_and_not_refunded(merchant: Merchant) -> None:
+    merchant.form("app", "D-3", trade_status="TRADE_CLOSED", notify_action_type="reverseAction")
+    page = merchant.order("app", "D-3")
+    assert (page["status"], page["closed_because"], page["refunded_minor"]) == ("CLOSED", "expired", 0)
+
+
+def test_refund_without_a_sum_flags_the_order(merchant: Merchant) -> None:
+    merchant.form("app", "D-4", notify_action_type="refundFPAction")
+    assert merchant.order("app", "D-4")["flags"] == ["refund_amount_unknown"]
+
+
+@pytest.mark.parametrize("text", ["维多利亚港游船".encode("gbk"), "维多利亚港游船".encode()[:-1], b"\x80\xff"])
+def test_broken_free_text_holds_no_payment(merchant: Merchant, text: bytes) -> None:
+    order = f"E-{quote_from_bytes(text)[-9:].replace('%', '')}"
+    merchant.form("cn", order, subject=text, body=text)
+    assert merchant.outcomes("cn", order) == [("applied", "changed")]
+
+
+def test_parameters_inside_passback_params_hold_no_payment(merchant: Merchant) -> None:
+    merchant.form("app", "I-1", passback_params="uid=5&body=abc")
+    assert merchant.outcomes("app", "I-1") == [("applied", "changed")]
+
+
+def test_numbers_with_control_characters_land_on_no_page(merchant: Merchant) -> None:
+    merchant.form("app", "K\N{REPLACEMENT CHARACTER}L")
+    assert merchant.outcomes("app", "K\N{REPLACEMENT CHARACTER}L") == [("applied", "changed")]
+    for character in ("\t", "\x1f"):
+        merchant.form("app", f"K{character}L")
+    held = eventually(
+        lambda: [
+            row
+            for row in merchant.engine.get("/api/held?reason=control_char")[1]["held"]
+            if row["account"] == "app" and not row["order"]
+        ]
+    )
+    assert held
+    assert len(merchant.outcomes("app", "K\N{REPLACEMENT CHARACTER}L")) == 1
