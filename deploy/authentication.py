@@ -42,22 +42,23 @@ class Authenticator:
         """Return the receipt for a record that was verified, or nothing if there is no receipt key."""
         return record_format.receipt(contents, self._receipt_keys[0]) if self._receipt_keys else b""
 
-    def authenticate(self, contents: RecordContents, account: Account, *, anew: bool = False) -> None:
-        """Return if the record is authentic. If `anew`, verify the signature even if the receipt is valid.
+    def authenticate(self, contents: RecordContents, account: Account, *, anew: bool = False) -> bool:
+        """Return whether the authentic record counts as confirmed. If `anew`, verify despite a valid receipt.
 
         Raises:
             Refused: as `ingest.authenticate.recheck`.
         """
         has_receipt = bool(contents.receipt) and self._is_valid(contents)
         if has_receipt and not anew:
-            return
+            return contents.confirmed
         if contents.confirmed and not (has_receipt or self._trusts_header):
             contents = structs.replace(contents, confirmed=False)
         ingest_authenticate.recheck(contents, account, self._rings.current(account.name))
+        return contents.confirmed
 
-    def authenticate_anew(self, contents: RecordContents, account: Account, *, anew: bool = True) -> None:
-        """Return if the record is authentic by the current keys; receipts do not replace the signature."""
-        self.authenticate(contents, account, anew=True)
+    def authenticate_anew(self, contents: RecordContents, account: Account, *, anew: bool = True) -> bool:
+        """Return as `authenticate`, by the current keys; receipts do not replace the signature."""
+        return self.authenticate(contents, account, anew=True)
 
     def check_return(self, text: str, account: Account) -> Returned:
         """Check the query with which the buyer came back: whether Alipay signed it, and what it claims."""

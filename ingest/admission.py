@@ -5,13 +5,13 @@ the payee, the application or the client in the message must be the account's ow
 (`schemas.form.is_ambiguous`) are always refused: each is an attack, or a payment that an operator must check.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from ingest.errors import Ambiguous, NotOurs, Unauthentic
 from schemas import form as forms
 from schemas import times
-from schemas.accounts import Account
+from schemas.accounts import Account, Family
 from schemas.dispositions import Refusal
 from schemas.form import Form
 
@@ -21,26 +21,46 @@ REQUEST_TIME_SPAN = timedelta(hours=25)
 
 
 def admit_form(form: Form, account: Account, *, is_confirmed: bool | None = None) -> None:
-    """Return if the form is unambiguous and names this account.
+    """Return if the form is unambiguous and is for this account.
 
-    If Alipay has confirmed the form (`is_confirmed`; default: if the account uses notify_verify), it may omit the
-    account's identities. An identity that it contains must always be the account's.
+    An identity in the form must always be the account's. If Alipay has confirmed the form (`is_confirmed`; default: if
+    the account uses notify_verify), it may omit them all. Otherwise the Open Platform must name the application, the
+    old gateway the merchant, and a form that moves money each payee that the account has.
+
+    A batch refund of the old gateway names no merchant by design. It is admitted, and interpretation decides whether
+    it may have an effect (`Reason.NAMES_NOBODY`).
 
     Raises:
         Ambiguous: a value contains `&<known name>=`.
-        NotOurs: an identity belongs to another merchant, or the form lacks one that the account has.
+        NotOurs: an identity belongs to another merchant, or the form lacks one that it needs.
     """
     if forms.is_ambiguous(form):
         raise Ambiguous
     fields = form.fields
-    may_lack = account.notify_verify if is_confirmed is None else is_confirmed
-    _check("app_id", fields.get(b"app_id"), account.app_id, may_lack=may_lack)
-    _check("seller_id", fields.get(b"seller_id"), account.seller_id, may_lack=may_lack)
-    if account.auth_app_id is not None:
-        _check("auth_app_id", fields.get(b"auth_app_id"), account.auth_app_id, may_lack=may_lack)
-    else:
-        # Without a service provider the application authorised itself, so Alipay repeats its own number here.
-        _check("auth_app_id", fields.get(b"auth_app_id"), account.app_id, may_lack=True)
+    # Without a service provider the application authorised itself, so Alipay repeats its own number in `auth_app_id`.
+    _check_same("app_id", fields, account.app_id)
+    _check_same("auth_app_id", fields, account.auth_app_id or account.app_id)
+    _check_same("seller_id", fields, account.seller_id)
+    _check_same("partner_id", fields, account.partner or account.seller_id)
+    if account.notify_verify if is_confirmed is None else is_confirmed:
+        return
+    if account.family is Family.OPENAPI:
+        _check_present("app_id", fields, account.app_id)
+    elif fields.get(b"notify_type") == forms.BATCH_REFUND:
+        return
+    elif not account.is_named_in(fields):
+        raise NotOurs("seller_id, partner_id and pay_user_id do not name the account, and Alipay has not confirmed it")
+    if _moves_money(fields):
+        _check_present("seller_id", fields, account.seller_id)
+        _check_present("auth_app_id", fields, account.auth_app_id)
+
+
+def _moves_money(fields: Mapping[bytes, bytes]) -> bool:
+    """Return whether the form reports a payment or refund of one trade. One of a trade without a type counts too."""
+    type_ = fields.get(b"notify_type") or fields.get(b"msg_method")
+    if not type_:
+        return any(fields.get(name) for name in (b"out_trade_no", b"trade_no"))
+    return type_ == forms.TRADE_SYNC or any(fields.get(name) for name in (b"refund_fee", b"refund_status"))
 
 
 def admit_certificate(form: Form, numbers: Iterable[str]) -> None:
@@ -70,12 +90,13 @@ def is_stale(request_time: bytes, *, now_ms: int) -> bool:
     return abs(now_ms - sent_ms) > REQUEST_TIME_SPAN.total_seconds() * 1000
 
 
-def _check(name: str, given: bytes | None, configured: str | None, *, may_lack: bool) -> None:
-    """Check one identity. An empty value counts as absent."""
-    if configured is None:
-        return
-    if given:
-        if given != configured.encode():
-            raise NotOurs(f"{name} is not the account's")
-    elif not may_lack:
+def _check_same(name: str, fields: Mapping[bytes, bytes], configured: str | None) -> None:
+    """Check one identity, if both the form and the account have it. An empty value counts as absent."""
+    given = fields.get(name.encode())
+    if given and configured is not None and given != configured.encode():
+        raise NotOurs(f"{name} is not the account's")
+
+
+def _check_present(name: str, fields: Mapping[bytes, bytes], configured: str | None) -> None:
+    if configured is not None and not fields.get(name.encode()):
         raise NotOurs(f"{name} is missing, and Alipay has not confirmed the notification")

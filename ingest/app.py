@@ -22,8 +22,13 @@ from ingest.receive import Confirm, Log, Receipts, Reception, no_receipt
 from ingest.recent_refusals import RecentRefusals
 from ingest.reporting import Reporting
 from ingest.settings import ReceiverSettings
-from schemas.accounts import Account
+from schemas.accounts import Account, Family
 from schemas.telemetry import Field
+
+UNNAMED_BATCHES = (
+    "batch refunds of this account will be quarantined as names_nobody: they name no merchant, and Alipay's key signs "
+    "for all; set notify_verify = true and partner if the account makes batch refunds"
+)
 
 
 class KeyObserver(Protocol):
@@ -57,6 +62,8 @@ async def serving(
         OSError: the address cannot be bound.
     """
     clock = clock or SystemClock()
+    for account in unnamed_batches(accounts.values()):
+        logger.info(UNNAMED_BATCHES, **{Field.ACCOUNT: account})
     quota = Quota(count_max=settings.in_flight_max, bytes_max=settings.in_flight_bytes_max, exceeded=Throttled)
     metrics.watch_active(lambda: quota.count)
     reporting = Reporting(
@@ -90,6 +97,15 @@ async def serving(
             reloading.cancel()
             with suppress(asyncio.CancelledError):
                 await reloading
+
+
+def unnamed_batches(accounts: Iterable[Account]) -> list[str]:
+    """Return the accounts whose batch refunds nothing binds to them: one key for all merchants, no notify_verify."""
+    return sorted(
+        account.name
+        for account in accounts
+        if account.family is Family.MAPI and not account.has_secret and not account.notify_verify
+    )
 
 
 async def reload_keys(

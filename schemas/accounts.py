@@ -84,6 +84,17 @@ class Account(Struct, frozen=True, kw_only=True):
     charset: str = "utf-8"
     orders: Orders = Orders.ANY
 
+    @property
+    def has_secret(self) -> bool:
+        """Whether the signature alone shows that a form is for this account: its key signs for no other merchant."""
+        return self.sign_type is SignType.MD5
+
+    def is_named_in(self, fields: Mapping[bytes, bytes]) -> bool:
+        """Return whether a form of the old gateway names this account as its merchant."""
+        partner = self.partner or self.seller_id
+        named = ((b"seller_id", self.seller_id), (b"partner_id", partner), (b"pay_user_id", partner))
+        return any(own is not None and fields.get(name) == own.encode() for name, own in named)
+
 
 def parse(configuration: Mapping[str, Any]) -> dict[str, Account]:
     """Return the accounts under `[accounts.*]`, by name.

@@ -99,6 +99,7 @@ class Reason(StrEnum):
     CHARSET = "charset"
     CONTROL_CHAR = "control_char"
     MISSING_FIELD = "missing_field"
+    NAMES_NOBODY = "names_nobody"  # a batch refund that names no merchant, signed by a key that all merchants share
     UNKNOWN_STATUS = "unknown_status"
     WAITED_TOO_LONG = "waited_too_long"  # parked for 25 hours without its order
     # dead: the record is no authentic notification, or processing it failed

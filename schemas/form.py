@@ -32,6 +32,10 @@ NAME_BYTES_MAX = 128
 VALUE_BYTES_MAX = 16 * 1024
 _LAYOUTS_MAX = 64  # cached sets of names; unauthentic requests can fill the cache, with about 25 KiB for each set
 
+# Values of `notify_type` that can change orders. All others change none.
+TRADE_SYNC = b"trade_status_sync"
+BATCH_REFUND = b"batch_refund_notify"  # of the old gateway
+
 # All parameters that a notification, Return or request of the two form families may have: forms that have no others are
 # read faster.
 KNOWN_NAMES = frozenset(
@@ -47,6 +51,7 @@ KNOWN_NAMES = frozenset(
     gmt_create gmt_payment gmt_refund gmt_close gmt_logistics_modify
     is_total_fee_adjust use_coupon seller_actions fund_bill_list voucher_detail_list
     agreement_no external_agreement_no alipay_cert_sn method timestamp
+    partner_id pay_user_id msg_method biz_content utc_timestamp
     """.split()
 )
 
@@ -56,7 +61,7 @@ DECIDING_NAMES = frozenset(
     name.encode()
     for name in """
     sign sign_type charset _input_charset notify_id notify_type notify_action_type notify_time
-    app_id auth_app_id seller_id alipay_cert_sn
+    app_id auth_app_id seller_id partner_id pay_user_id alipay_cert_sn msg_method biz_content
     out_trade_no trade_no trade_status out_biz_no out_request_no
     batch_no result_details success_details fail_details
     total_fee total_amount currency trans_currency refund_fee refund_amount refund_status
@@ -78,6 +83,7 @@ _ALTERNATING = b"=&" * PARAMETERS_MAX
 _TO_TOKENS = bytes.maketrans(b"&=+%", _PIECES + _PIECES + b" =")
 _NAME_IN_VALUE = re.compile(b"&[^&=]+=")
 _DECIDING_NAME_IN_VALUE = re.compile(b"&(?:" + b"|".join(sorted(DECIDING_NAMES)) + b")=")
+_WHOLE_NAMES = DECIDING_NAMES - {b"biz_content"}
 
 
 class BadForm(ValueError):
@@ -199,12 +205,13 @@ def is_ambiguous(form: Form) -> bool:
     """Return whether other parameters with other effects would have the same signed text.
 
     That is so if a value contains `&<deciding name>=`, which could be a parameter of its own, or if a deciding value
-    contains `&<any name>=`, which could be a parameter that was taken into it.
+    contains `&<any name>=`, which could be a parameter that was taken into it. (`biz_content` is JSON, which shows
+    where it ends, and may contain addresses with parameters.)
     """
     if not form.has_escaped_ampersand:
         return False
     return any(
-        (_NAME_IN_VALUE if name in DECIDING_NAMES else _DECIDING_NAME_IN_VALUE).search(value) is not None
+        (_NAME_IN_VALUE if name in _WHOLE_NAMES else _DECIDING_NAME_IN_VALUE).search(value) is not None
         for name, value in form.fields.items()
         if b"&" in value
     )

@@ -23,25 +23,28 @@ from schemas.orders import News, Refund
 BATCH_ENTRIES_MAX = 1000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_TRADE_SYNC = "trade_status_sync"
-_BATCH_REFUND = "batch_refund_notify"
+_TRADE_SYNC = forms.TRADE_SYNC.decode()
+_BATCH_REFUND = forms.BATCH_REFUND.decode()
 _REFUNDED, _CANCELLED = "refundFPAction", "reverseAction"  # of notify_action_type
 _DELIVERY_FIELDS = frozenset({b"notify_time"})  # differ between two deliveries of the same content
 
 
-def read(form: Form, account: Account) -> Notification:
-    """Return the meaning of a form for this account.
+def read(form: Form, account: Account, *, is_confirmed: bool = False) -> Notification:
+    """Return the meaning of a form for this account. `is_confirmed`: notify_verify confirmed that it is for it.
 
     Raises:
-        Unreadable: undecodable text, a missing or impossible value, or fields that contradict each other.
+        Unreadable: undecodable text, a missing or impossible value, fields that contradict each other, or a batch
+            refund that may be another merchant's.
     """
     digest = _digest(form)
     fields = _Fields(text(form, account, digest), digest)
-    type_ = fields.required("notify_type")
+    type_ = _type(fields)
     try:
         if type_ == _TRADE_SYNC:
             return _trade(fields, account, digest)
         if type_ == _BATCH_REFUND and account.family is Family.MAPI:
+            if not (is_confirmed or account.has_secret or account.is_named_in(form.fields)):
+                raise fields.unreadable(Reason.NAMES_NOBODY, "names no merchant, and notify_verify did not confirm it")
             return _batch_refund(fields, account, digest)
         return Notification(kind=Kind.OTHER, news=News.OTHER, **_envelope(fields, account, digest))
     except times.BadTime as error:
@@ -157,12 +160,17 @@ def _digest(form: Form) -> bytes:
     return blake2b(forms.joined(form, forms.filled(form) - _DELIVERY_FIELDS), digest_size=16).digest()
 
 
+def _type(fields: _Fields) -> str:
+    """Return `notify_type`, or `msg_method` of Alipay's message service, whose messages change no order."""
+    return fields.optional("notify_type") or fields.optional("msg_method") or fields.required("notify_type")
+
+
 def _envelope(fields: _Fields, account: Account, digest: bytes) -> dict[str, Any]:
     payer = fields.values.get("buyer_logon_id") or fields.values.get("buyer_email") or ""
     return {
         "account": account.name,
         "id": fields.required("notify_id"),
-        "type": fields.required("notify_type"),
+        "type": _type(fields),
         "status": fields.optional("trade_status"),
         "order": fields.optional("out_trade_no"),
         "trade": fields.optional("trade_no"),

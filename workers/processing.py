@@ -92,8 +92,8 @@ class Events(Protocol):
 class Authenticate(Protocol):
     """The receiver's signature check, repeated: anything that can write to the log can put a record there."""
 
-    def __call__(self, contents: RecordContents, account: Account, /, *, anew: bool = False) -> None:
-        """Return if the record is authentic; raise any exception if no key of this account signed it.
+    def __call__(self, contents: RecordContents, account: Account, /, *, anew: bool = False) -> bool:
+        """Return whether Alipay confirmed the record; raise any exception if no key of this account signed it.
 
         `anew`: check against today's keys, and do not accept a receipt MAC instead.
         """
@@ -204,8 +204,8 @@ class Processing:
             account, received_at_ms = contents.account, contents.received_at_ms
             configured = self._account(contents)
             # A receipt MAC saves the check once. A held record may be days old: check it against today's keys.
-            self._check_authentic(contents, configured, anew=held is not None)
-            notification = interpret.read(contents.body, configured)
+            is_confirmed = self._check_authentic(contents, configured, anew=held is not None)
+            notification = interpret.read(contents.body, configured, is_confirmed=is_confirmed)
         except record_format.NewerRecord as error:
             failure = _failure(Disposition.PARKED, Reason.NEWER_ENVELOPE, error)
         except record_format.BadRecord as error:
@@ -242,9 +242,9 @@ class Processing:
             raise record_format.BadRecord("the record names an account that is not configured, or another family")
         return account
 
-    def _check_authentic(self, contents: RecordContents, account: Account, *, anew: bool) -> None:
+    def _check_authentic(self, contents: RecordContents, account: Account, *, anew: bool) -> bool:
         try:
-            self._authenticate(contents, account, anew=anew)
+            return self._authenticate(contents, account, anew=anew)
         except Exception as error:
             detail = f"not signed by a key of this account: {type(error).__name__}"
             raise Unreadable(Reason.UNAUTHENTICATED, detail, disposition=Disposition.DEAD) from None

@@ -79,7 +79,9 @@ def test_facts_of_an_item_are_those_that_the_receiver_reads(world: World, items:
         account = known[one.account]
         antom = account.family is merchant_accounts.Family.ANTOM
         meaning = (
-            interpret_antom.read(one.body, account) if antom else interpret_form.read(form.read(one.body), account)
+            interpret_antom.read(one.body, account)
+            if antom
+            else interpret_form.read(form.read(one.body), account, is_confirmed=account.notify_verify)
         )
         assert meaning.id == one.notify_id
         if one.facts.names_order:

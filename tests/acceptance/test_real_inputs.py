@@ -39,6 +39,19 @@ keys = ["{KEY}"]
 app_id = "{APP}"
 currencies = ["EUR"]
 
+[accounts.named]
+family = "openapi"
+sign_type = "RSA2"
+keys = ["{KEY}"]
+app_id = "{APP}"
+seller_id = "{SELLER}"
+
+[accounts.secret]
+family = "mapi"
+sign_type = "MD5"
+md5_key_file = "keys/md5.txt"
+seller_id = "{SELLER}"
+
 [accounts.antom]
 family = "antom"
 client_id = "{CLIENT}"
@@ -77,6 +90,17 @@ class Merchant:
         assert (
             self._post(f"/notify/{account}", body, {"Content-Type": "application/x-www-form-urlencoded"}) == b"success"
         )
+
+    def other(self, account: str, **fields: str) -> bytes:
+        """Send a form with exactly these fields; return the answer."""
+        signer = alipay.MD5_SECRET if account == "secret" else alipay.rsa_key()
+        sign_type = {"secret": "MD5", "named": "RSA2", "cn": "RSA2"}.get(account, "RSA")
+        body = alipay.form(fields, signer, sign_type)
+        return self._post(f"/notify/{account}", body, {"Content-Type": "application/x-www-form-urlencoded"})
+
+    def held(self, reason: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.engine.get(f"/api/held?reason={reason}")[1]["held"]
+        return found
 
     def antom(self, order: str, currency: str, value: str, account: str = "antom") -> None:
         message = {
@@ -126,6 +150,7 @@ def merchant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Merchant]:
     directory: Path = tmp_path_factory.mktemp("merchant")
     (directory / "keys").mkdir()
     (directory / KEY).write_bytes(alipay.pem(alipay.rsa_key()))
+    (directory / "keys" / "md5.txt").write_bytes(alipay.MD5_SECRET)
     (directory / "accounts.toml").write_text(ACCOUNTS)
     engine = Engine(directory / "accounts.toml", directory / "data")
     engine.start()
@@ -258,3 +283,70 @@ def test_numbers_with_control_characters_land_on_no_page(merchant: Merchant) -> 
     )
     assert held
     assert len(merchant.outcomes("app", "K\N{REPLACEMENT CHARACTER}L")) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"notify_type": "dut_user_sign", "agreement_no": "20265555"},
+        {"notify_type": "dut_user_unsign", "agreement_no": "20265555"},
+        {"notify_type": "fund_auth_freeze", "auth_no": "2026113000", "out_order_no": "FREEZE-1"},
+        {"notify_type": "fund_auth_operation_cancel", "auth_no": "2026113000"},
+        {"notify_type": "open_app_auth_notify", "biz_content": '{"detail":{"app_id":"2021000000000077"}}'},
+        {
+            "msg_method": "alipay.fund.trans.order.changed",
+            "version": "1.1",
+            "biz_content": '{"out_biz_no":"X","link":"https://a.example/?a=1&b=2"}',
+        },
+    ],
+)
+def test_message_without_payee_that_moves_no_money_is_noted(merchant: Merchant, fields: dict[str, str]) -> None:
+    order = f"F-{fields.get('notify_type', 'message')}"
+    given = {"notify_id": f"id-{order}", "out_trade_no": order, **fields}
+    assert merchant.other("named", app_id=APP, **given) == b"success"
+    assert merchant.outcomes("named", order) == [("applied", "noted")]
+    status, answer = merchant.engine.get(f"/api/find?number=id-{order}")
+    assert (status, answer["matches"]) == (200, [{"account": "named", "order": order}])
+    assert merchant.other("named", app_id="2021000000000002", **given) == b"fail"
+    assert merchant.other("named", app_id=APP, seller_id="2088000000000002", **given) == b"fail"
+
+
+def test_trade_without_payee_is_refused(merchant: Merchant) -> None:
+    trade = {"notify_id": "f-2", "notify_type": "trade_status_sync", "out_trade_no": "F-2", "trade_no": "T-F-2"}
+    assert merchant.other("named", app_id=APP, trade_status="TRADE_SUCCESS", total_amount="1.00", **trade) == b"fail"
+
+
+def test_old_gateway_s_mandate_is_noted_by_its_partner(merchant: Merchant) -> None:
+    mandate = {"notify_id": "f-3", "notify_type": "dut_user_sign", "out_trade_no": "F-3"}
+    assert merchant.other("app", **mandate) == b"fail"
+    assert merchant.other("app", partner_id="2088000000000002", **mandate) == b"fail"
+    assert merchant.other("app", partner_id=SELLER, **mandate) == b"success"
+    assert merchant.outcomes("app", "F-3") == [("applied", "noted")]
+
+
+def test_batch_refund_that_names_nobody_is_held_once(merchant: Merchant) -> None:
+    merchant.form("app", "F-4")
+    merchant.order("app", "F-4")
+    batch = {
+        "notify_id": "f-4-batch",
+        "notify_type": "batch_refund_notify",
+        "batch_no": "20261130001",
+        "success_num": "1",
+        "result_details": "T-F-4^2.00^SUCCESS",
+    }
+    for moment in ("08:00:00", "08:05:00"):
+        assert merchant.other("app", notify_time=f"2026-11-30 {moment}", **batch) == b"success"
+    merchant.form("app", "F-4-after")
+    merchant.order("app", "F-4-after")
+    assert [row["notification_id"] for row in merchant.held("names_nobody")] == ["f-4-batch"]
+    assert merchant.order("app", "F-4")["refunded_minor"] == 0
+
+
+def test_batch_refund_under_the_account_s_own_secret_is_applied(merchant: Merchant) -> None:
+    trade = {"notify_type": "trade_status_sync", "out_trade_no": "F-5", "trade_no": "T-F-5", "seller_id": SELLER}
+    paid = {"notify_id": "f-5", "trade_status": "TRADE_SUCCESS", "total_fee": "12.80"}
+    assert merchant.other("secret", **trade, **paid) == b"success"
+    merchant.order("secret", "F-5")
+    batch = {"notify_id": "f-5-batch", "notify_type": "batch_refund_notify", "batch_no": "20261130002"}
+    assert merchant.other("secret", result_details="T-F-5^2.00^SUCCESS", **batch) == b"success"
+    assert eventually(lambda: merchant.order("secret", "F-5")["refunded"] == "2.00")

@@ -105,9 +105,10 @@ class Bench:
             now_ms=lambda: NOW_MS,
         )
 
-    def _authenticate(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
+    def _authenticate(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> bool:
         if self._ring is not None:
             authenticate.recheck(sealed, account, self._ring)
+        return sealed.confirmed
 
     def read(self, records: Sequence[Record], *, first: int = 0) -> tuple[list[ParsedRecord], float]:
         logged = [LogRecord(Position(0, first + offset), record) for offset, record in enumerate(records)]

@@ -108,9 +108,10 @@ class World:
             chance=lambda: 0.5,
         )
 
-    def authenticate(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
+    def authenticate(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> bool:
         if not self.is_authentic:
             raise ValueError(f"no key of {account.name} signed {len(sealed.body)} bytes")
+        return sealed.confirmed
 
     def application(self, *, token: str | None = TOKEN) -> web.Application:
         return app.application(

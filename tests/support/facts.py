@@ -80,7 +80,7 @@ def refunded(id_: str, so_far: str, status: str = "TRADE_SUCCESS", **more: str) 
 
 def batch(id_: str, details: str, number: str | None = None) -> Fact:
     """The old gateway's batch of refunds."""
-    fields = {"notify_id": id_, "notify_type": "batch_refund_notify", "notify_time": "2025-04-01 10:00:00"}
+    fields = {"notify_id": id_, "notify_type": "batch_refund_notify", "partner_id": _MAPI["seller_id"]}
     return {"id": id_, "fields": fields | {"batch_no": number or f"batch-{id_}", "result_details": details}}
 
 

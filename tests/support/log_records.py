@@ -95,11 +95,12 @@ class Time:
         return self.now_ms
 
 
-def anybody_signed_this(sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
+def anybody_signed_this(sealed: RecordContents, account: Account, *, anew: bool = False) -> bool:
     """A signature check that finds nothing wrong."""
+    return sealed.confirmed
 
 
-def nobody_signed_this(sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
+def nobody_signed_this(sealed: RecordContents, account: Account, *, anew: bool = False) -> bool:
     """The check of an account whose key is gone."""
     raise LookupError
 

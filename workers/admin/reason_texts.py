@@ -35,6 +35,8 @@ REASONS: dict[Reason, str] = {
     Reason.CHARSET: f"Its text is not in the charset that it names. {_COMPARE}",
     Reason.CONTROL_CHAR: f"A field that decides the result contains a control character. {_COMPARE}",
     Reason.MISSING_FIELD: f"A required field is missing. {_COMPARE}",
+    Reason.NAMES_NOBODY: "It names no merchant, and Alipay's key signs for all of them, so it may be another's. "
+    f"With notify_verify = true, Alipay is asked. {_COMPARE}",
     Reason.UNKNOWN_STATUS: f"Its status is not documented by Alipay. {_COMPARE}",
     Reason.WAITED_TOO_LONG: "It waited 25 hours for an order, payment or refund that did not arrive. "
     "Register what is missing and retry, or discard it.",

@@ -56,8 +56,19 @@ def test_header_confirmed_counts_only_with_a_valid_receipt(account: Account, rin
 def test_valid_receipt_keeps_the_confirmation_if_the_signature_is_checked_anew(account: Account, rings: Rings) -> None:
     authenticator = Authenticator(rings, [SECRET])
     received = structs.replace(confirmed_record(account), receipt=authenticator.receipt(confirmed_record(account)))
-    authenticator.authenticate(received, account)
-    authenticator.authenticate(received, account, anew=True)
+    assert authenticator.authenticate(received, account)
+    assert authenticator.authenticate(received, account, anew=True)
+    assert authenticator.authenticate_anew(received, account)
+
+
+def test_forged_confirmation_of_a_batch_refund_does_not_count(rings: Rings, account: Account) -> None:
+    named = structs.replace(account, seller_id=alipay.SELLER, notify_verify=False)
+    forged = confirmed_record(named, notify_type="batch_refund_notify")
+    authenticator = Authenticator(rings, [SECRET])
+    assert not authenticator.authenticate(forged, named)
+    assert not authenticator.authenticate_anew(forged, named)
+    received = structs.replace(forged, confirmed=False)
+    assert not authenticator.authenticate(structs.replace(received, receipt=authenticator.receipt(received)), named)
 
 
 def test_valid_receipt_does_not_replace_a_signature_that_is_checked_anew(account: Account, rings: Rings) -> None:

@@ -8,14 +8,14 @@ from ingest import admission
 from ingest.errors import Ambiguous, NotOurs, Unauthentic
 from schemas import form as forms
 from schemas import times
-from schemas.accounts import Account
+from schemas.accounts import Account, SignType
 from schemas.dispositions import Refusal
 from tests.support import alipay
 
 OTHER = "2088000000000000"
 
 
-def admit(account: Account, *, is_confirmed: bool | None = None, **params: str) -> None:
+def admit(account: Account, *, is_confirmed: bool | None = None, **params: Any) -> None:
     admission.admit_form(
         forms.read(alipay.urlencoded({"out_trade_no": "A-1", **params})), account, is_confirmed=is_confirmed
     )
@@ -44,12 +44,72 @@ def test_identities_are_compared_as_bytes() -> None:
         refused(alipay.mapi(), seller_id=seller)
 
 
-def test_form_that_lacks_a_configured_identity_is_refused() -> None:
-    refused(alipay.mapi())
-    refused(alipay.mapi(), seller_id="")
-    refused(alipay.openapi(), app_id=alipay.APP)
-    refused(alipay.openapi(), seller_id=alipay.SELLER)
-    refused(alipay.openapi(auth_app_id="A"), app_id=alipay.APP, seller_id=alipay.SELLER)
+TRADE: dict[str, Any] = {"notify_type": "trade_status_sync"}
+MANDATE: dict[str, Any] = {"notify_type": "dut_user_unsign", "out_trade_no": ""}
+
+
+@pytest.mark.parametrize("type_", [TRADE, {}])
+def test_trade_that_lacks_a_configured_payee_is_refused(type_: dict[str, Any]) -> None:
+    refused(alipay.mapi(), **type_)
+    refused(alipay.mapi(), seller_id="", **type_)
+    refused(alipay.mapi(), partner_id=alipay.SELLER, **type_)
+    refused(alipay.openapi(), app_id=alipay.APP, **type_)
+    refused(alipay.openapi(), seller_id=alipay.SELLER, **type_)
+    refused(alipay.openapi(auth_app_id="A"), app_id=alipay.APP, seller_id=alipay.SELLER, **type_)
+
+
+def test_refund_of_one_trade_needs_the_payee_under_any_type() -> None:
+    refunds: list[dict[str, Any]] = [{"refund_fee": "1.00"}, {"refund_status": "REFUND_SUCCESS"}]
+    for refund in refunds:
+        refused(alipay.openapi(), app_id=alipay.APP, notify_type="refund", **refund)
+        refused(alipay.mapi(), partner_id=alipay.SELLER, notify_type="refund", **refund)
+        admit(alipay.openapi(), app_id=alipay.APP, seller_id=alipay.SELLER, notify_type="refund", **refund)
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [
+        {"notify_type": "dut_user_sign"},
+        MANDATE,
+        {"notify_type": "fund_auth_freeze"},
+        {"notify_type": "open_app_auth_notify"},
+        {"msg_method": "alipay.fund.trans.order.changed", "version": "1.1", "biz_content": "{}"},
+    ],
+)
+def test_form_that_moves_no_money_needs_only_the_application(type_: dict[str, Any]) -> None:
+    admit(alipay.openapi(), app_id=alipay.APP, **type_)
+    admit(alipay.openapi(auth_app_id="A"), app_id=alipay.APP, **type_)
+    refused(alipay.openapi(), **type_)
+    refused(alipay.openapi(), app_id="", **type_)
+    for name in ("app_id", "auth_app_id", "seller_id", "partner_id"):
+        refused(alipay.openapi(), **({"app_id": alipay.APP, name: OTHER} | type_))
+
+
+@pytest.mark.parametrize("name", ["seller_id", "partner_id", "pay_user_id"])
+def test_old_gateway_names_the_merchant_in_one_of_three_parameters(name: str) -> None:
+    admit(alipay.mapi(), **MANDATE | {name: alipay.SELLER})
+    refused(alipay.mapi(), **MANDATE | {name: OTHER})
+    refused(alipay.mapi(), **MANDATE | {name: ""})
+    refused(alipay.mapi(), **MANDATE)
+    refused(alipay.mapi(SignType.MD5, keys={}), **MANDATE)
+
+
+def test_partner_is_compared_with_the_account_s_partner() -> None:
+    account = alipay.mapi(partner="2088999900001018")
+    for name in ("partner_id", "pay_user_id"):
+        admit(account, **MANDATE | {name: "2088999900001018"})
+        refused(account, **MANDATE | {name: alipay.SELLER})
+    refused(account, seller_id=alipay.SELLER, partner_id=alipay.SELLER)
+    refused(account, is_confirmed=True, partner_id=alipay.SELLER)
+
+
+def test_batch_refund_is_admitted_unless_it_names_another_merchant() -> None:
+    batch: dict[str, Any] = {"notify_type": "batch_refund_notify", "out_trade_no": ""}
+    admit(alipay.mapi(), **batch)
+    admit(alipay.mapi(), **batch, partner_id=alipay.SELLER)
+    refused(alipay.mapi(), **batch, partner_id=OTHER)
+    refused(alipay.mapi(), **batch, seller_id=OTHER)
+    refused(alipay.openapi(), **batch)
 
 
 def test_confirmation_allows_missing_identities_but_not_wrong_ones() -> None:

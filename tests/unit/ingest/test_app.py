@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from ingest.app import reload_keys
+from ingest.app import reload_keys, unnamed_batches
 from ingest.keys import Key, KeyRing, Rings
 from schemas.accounts import SignType
 from tests.support import alipay
@@ -93,3 +93,9 @@ async def test_fault_of_a_key_file_is_logged_once_until_it_changes_or_ends(rings
         ("key file is faulty, the old keys stay in use", "b is missing"),
         ("all key files are valid again", None),
     ]
+
+
+def test_accounts_whose_batch_refunds_name_nobody_are_named_at_start() -> None:
+    bound = [alipay.mapi(SignType.MD5), alipay.mapi(notify_verify=True), alipay.openapi(), alipay.antom()]
+    assert unnamed_batches([alipay.mapi(), *bound]) == ["shop-sg"]
+    assert unnamed_batches(bound) == []

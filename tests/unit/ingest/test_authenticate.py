@@ -1,6 +1,7 @@
 """Authenticity and addressee, checked on arrival and again on the record."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import pytest
 
@@ -198,6 +199,23 @@ def test_recheck_of_a_record_with_its_payee_needs_no_confirmation() -> None:
     with pytest.raises(NotOurs):
         authenticate.recheck(sealed(nobodys), account, RING)
     authenticate.recheck(sealed(nobodys, confirmed=True), account, RING)
+
+
+def test_recheck_judges_a_form_without_payee_as_the_receiver_does() -> None:
+    account = alipay.openapi()
+    for changes, is_admitted in (
+        ({"notify_type": "dut_user_unsign"}, True),
+        ({"msg_method": "alipay.fund.trans.order.changed"}, True),
+        ({"notify_type": "trade_status_sync"}, False),
+        ({}, False),
+    ):
+        content = body(seller_id="", **changes)
+        for judge in (
+            lambda content=content: authenticate.check(account, RING, content),
+            lambda content=content: authenticate.recheck(sealed(content), account, RING),
+        ):
+            with nullcontext() if is_admitted else pytest.raises(NotOurs):
+                judge()
 
 
 def test_length_limit_of_signing_headers_is_exact() -> None:

@@ -158,10 +158,14 @@ def test_other_ampersands_in_a_value_are_unambiguous(value: str) -> None:
     assert not forms.is_ambiguous(forms.read(b"subject=" + quote(value, safe="").encode()))
 
 
-@pytest.mark.parametrize("name", sorted(forms.DECIDING_NAMES - {b"sign", b"sign_type"}))
+@pytest.mark.parametrize("name", sorted(forms.DECIDING_NAMES - {b"sign", b"sign_type", b"biz_content"}))
 def test_deciding_value_that_contains_a_parameter_is_ambiguous(name: bytes) -> None:
     assert forms.is_ambiguous(forms.read(name + b"=A%26payment_type%3D1"))
     assert not forms.is_ambiguous(forms.read(name + b"=A%26payment_type"))
+
+
+def test_json_of_a_message_may_contain_other_parameters() -> None:
+    assert not forms.is_ambiguous(forms.read(b"biz_content=%7B%22url%22:%22?a%3D1%26b%3D2%22%7D"))
 
 
 def test_known_names_as_parameters_are_unambiguous() -> None:

@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from schemas import form, interpret_form, money, times
-from schemas.accounts import Account
+from schemas.accounts import Account, SignType
 from schemas.currencies import EXPONENTS
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
@@ -330,7 +330,13 @@ def test_impossible_time_is_held(name: str, text: str) -> None:
     assert reason(IN_APP | {name: text}, MAPI) is Reason.BAD_TIME
 
 
-BATCH = {"notify_id": "b-1", "notify_type": "batch_refund_notify", "batch_no": "20250603001", "success_num": "1"}
+BATCH = {
+    "notify_id": "b-1",
+    "notify_type": "batch_refund_notify",
+    "batch_no": "20250603001",
+    "success_num": "1",
+    "partner_id": "2088000000000001",
+}
 
 
 def entries(details: str) -> tuple[Refund, ...]:
@@ -344,6 +350,46 @@ def test_batch_refunds_have_ids_of_batch_and_trade() -> None:
         Refund(id="20250603001/T7", amount=Money(310, "USD"), trade="T7"),
         Refund(id="20250603001/T8", amount=Money(400, "USD"), trade="T8"),
     )
+
+
+NAMELESS = {name: value for name, value in BATCH.items() if name != "partner_id"} | {
+    "result_details": "T7^3.10^SUCCESS"
+}
+
+
+def test_batch_that_names_no_merchant_is_held_and_can_be_found() -> None:
+    for fields in (NAMELESS, NAMELESS | {"seller_id": "2088000000000002"}, NAMELESS | {"pay_user_id": ""}):
+        error = refused(fields, MAPI)
+        assert (error.reason, error.notification_id, error.order) == (Reason.NAMES_NOBODY, "b-1", "")
+        assert error.digest
+
+
+def test_batch_is_applied_if_it_is_named_confirmed_or_signed_with_the_account_s_secret() -> None:
+    for name in ("seller_id", "partner_id", "pay_user_id"):
+        assert read(NAMELESS | {name: str(MAPI.seller_id)}, MAPI).refunds
+    secret = structs.replace(MAPI, sign_type=SignType.MD5)
+    assert read(NAMELESS, secret).refunds
+    signed = form.read(encoded(NAMELESS))
+    assert interpret_form.read(signed, MAPI, is_confirmed=True).refunds
+
+
+@pytest.mark.parametrize(
+    "type_", ["dut_user_sign", "dut_user_unsign", "fund_auth_freeze", "fund_auth_unfreeze",
+              "fund_auth_operation_cancel", "open_app_auth_notify"],
+)  # fmt: skip
+def test_mandates_and_authorisations_are_noted(type_: str) -> None:
+    for account in (MAPI, OPENAPI):
+        notification = read({"notify_id": "n-1", "notify_type": type_}, account)
+        assert (notification.kind, notification.news, notification.id) == (Kind.OTHER, News.OTHER, "n-1")
+
+
+def test_message_service_is_noted_under_its_method() -> None:
+    message = {"notify_id": "n-1", "msg_method": "alipay.fund.trans.order.changed", "version": "1.1"}
+    notification = read(message | {"biz_content": '{"pay_date":"2026-11-30 08:00:00","url":"?a=1&b=2"}'}, OPENAPI)
+    assert (notification.kind, notification.type) == (Kind.OTHER, "alipay.fund.trans.order.changed")
+    assert read(IN_APP | {"msg_method": "x"}, MAPI).type == "trade_status_sync"
+    assert reason({"notify_id": "n-1"}, OPENAPI) is Reason.MISSING_FIELD
+    assert reason({"msg_method": "x"}, OPENAPI) is Reason.MISSING_FIELD
 
 
 def test_only_successful_entries_of_a_batch_are_refunds() -> None:

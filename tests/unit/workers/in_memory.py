@@ -26,9 +26,10 @@ class Weird(BaseException):
     """A BaseException that is no signal to stop."""
 
 
-def authenticate(contents: RecordContents, account: Account, *, anew: bool = False) -> None:
+def authenticate(contents: RecordContents, account: Account, *, anew: bool = False) -> bool:
     if FORGED in contents.body:
         raise Forged
+    return contents.confirmed
 
 
 class MemoryWorker:

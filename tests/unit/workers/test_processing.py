@@ -194,10 +194,11 @@ async def test_replay_applies_no_record_that_todays_keys_refuse() -> None:
 async def test_replay_is_checked_anew_in_spite_of_a_receipt() -> None:
     asked: list[tuple[bytes, bool]] = []
 
-    def once(contents: RecordContents, account: Account, *, anew: bool = False) -> None:
+    def once(contents: RecordContents, account: Account, *, anew: bool = False) -> bool:
         asked.append((contents.receipt, anew))
         if anew:
             raise Forged
+        return False
 
     worker = MemoryWorker(authenticate=once)
     await worker.process(with_header(paid("A", total_fee="1e3"), Header.RECEIPT, b"ours"))

@@ -56,10 +56,10 @@ def fields_of(notification: UnsignedNotification) -> dict[str, str]:
 
 
 def interpreted(world: World, notification: UnsignedNotification) -> Meaning:
-    """Return the receiver's interpretation."""
+    """Return the receiver's interpretation, once notify_verify has confirmed what names nobody."""
     known = merchant_accounts.parse(tomllib.loads(world.accounts_file.read_text()))
     account = known[notification.account.identity.name]
     body = notification.delivery(NOW).body
     if account.family is merchant_accounts.Family.ANTOM:
         return interpret_antom.read(body, account)
-    return interpret_form.read(form.read(body), account)
+    return interpret_form.read(form.read(body), account, is_confirmed=True)

@@ -36,8 +36,9 @@ def test_receipt_mac_does_not_make_a_signature_valid() -> None:
     assert record_format.decode(received).receipt == b"ours"
     asked: list[bool] = []
 
-    def authenticate(sealed: RecordContents, account: Account, *, anew: bool = False) -> None:
+    def authenticate(sealed: RecordContents, account: Account, *, anew: bool = False) -> bool:
         asked.append(anew)
+        return False
 
     assert inspection.signature(received, {SHOP.name: SHOP}, authenticate).authentic
     assert asked == [True]
