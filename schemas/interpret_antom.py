@@ -4,6 +4,7 @@ Antom's notifications have no id, so their id here is type, request number and r
 orders. Captures, authorizations, disputes, subscriptions and vaulting are recorded with news `OTHER`, and change none.
 """
 
+import json
 import re
 from datetime import datetime
 from hashlib import blake2b
@@ -13,13 +14,13 @@ import msgspec
 
 from schemas import antom, money, times
 from schemas.accounts import Account
-from schemas.dispositions import Disposition, Reason
+from schemas.dispositions import Reason
 from schemas.interpret_form import kept, mask
 from schemas.money import Money
 from schemas.notification import Kind, Notification, Unreadable
 from schemas.orders import News, Refund
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and lone surrogates
 _KINDS_BY_NUMBER = (
     # the field with the message's number, the field with its event, and its kind
     ("disputeId", "disputeNotificationType", Kind.DISPUTE),
@@ -40,10 +41,8 @@ def read(body: bytes, account: Account) -> Notification:
     try:
         message = antom.read(body)
     except antom.BadMessage as error:
-        dead = Disposition.DEAD
-        raise Unreadable(
-            Reason.MALFORMED, str(error), disposition=dead, order=antom.route(body), **_identity(body)
-        ) from None
+        # Held and not dead: the body is authentic, so an operator has to see it.
+        raise Unreadable(Reason.MALFORMED, str(error), order=kept(antom.route(body)), **_identity(body)) from None
     reader = _Reader(message, account)
     try:
         return reader.notification()
@@ -128,7 +127,7 @@ class _Reader:
             news=news,
             type=type_,
             status=status,
-            payer=mask(self.member("pspCustomerInfo", "displayCustomerId")),
+            payer=mask(self._payer()),
             digest=blake2b(self._content(), digest_size=16).digest(),
             **({"order": self.text("paymentRequestId")} | rest),
         )
@@ -140,6 +139,12 @@ class _Reader:
     def member(self, name: str, inner: str) -> str:
         outer = self.message.get(name)
         return self._checked(outer.get(inner), inner) if isinstance(outer, dict) else ""
+
+    def _payer(self) -> str:
+        """Return the payer's display name as it is, because it decides nothing."""
+        customer = self.message.get("pspCustomerInfo")
+        name = customer.get("displayCustomerId") if isinstance(customer, dict) else None
+        return name if isinstance(name, str) else ""
 
     def required(self, name: str) -> str:
         text = self.text(name)
@@ -170,13 +175,16 @@ class _Reader:
         )
 
     def _content(self) -> bytes:
-        return msgspec.json.encode(self.message, order="deterministic")
+        try:
+            return msgspec.json.encode(self.message, order="deterministic")
+        except UnicodeEncodeError:  # a lone surrogate
+            return json.dumps(self.message, sort_keys=True, separators=(",", ":")).encode()
 
     def _checked(self, text: Any, name: str) -> str:
         if not isinstance(text, str):
             return ""
         if _CONTROL.search(text) is not None:
-            raise self.unreadable(Reason.CONTROL_CHAR, f"a control character in {name}")
+            raise self.unreadable(Reason.CONTROL_CHAR, f"a control character or lone surrogate in {name}")
         return text
 
 

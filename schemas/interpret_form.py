@@ -22,7 +22,7 @@ from schemas.orders import News, Refund
 
 BATCH_ENTRIES_MAX = 1000
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and lone surrogates, which only JSON can have
 _TRADE_SYNC = forms.TRADE_SYNC.decode()
 _BATCH_REFUND = forms.BATCH_REFUND.decode()
 _REFUNDED, _CANCELLED = "refundFPAction", "reverseAction"  # of notify_action_type
@@ -181,8 +181,15 @@ def _envelope(fields: _Fields, account: Account, digest: bytes) -> dict[str, Any
 
 
 def mask(payer: str) -> str:
-    """Mask a login name: keep three characters (`206***`), or none if the name has six or fewer."""
-    return f"{payer[:3]}***" if len(payer) > 6 else "***" if payer else ""
+    """Mask a login name: keep three characters (`206***`), or none if the name has six or fewer.
+
+    Control characters and lone surrogates among the three are escaped, because a database cannot hold them all.
+    """
+    return f"{_escaped(payer[:3])}***" if len(payer) > 6 else "***" if payer else ""
+
+
+def _escaped(text: str) -> str:
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _trade(fields: _Fields, account: Account, digest: bytes) -> Notification:

@@ -4,16 +4,21 @@ The record holds no interpretation, so any consumer of the log can verify the si
 It has Kafka's shape (key, value, headers), which the embedded journal keeps too.
 """
 
+from collections import Counter
 from enum import StrEnum
 from hashlib import blake2b
 
 import msgspec
 from msgspec import Struct, structs
 
+from schemas.accounts import Family
+
 VERSION = 1
 VERSIONS_READ = range(1, VERSION + 1)
 EPOCH_MS_MAX = 253_402_300_799_999  # the last millisecond of the year 9999, which is the last that `datetime` knows
 EPOCH_MS_DIGITS_MAX = len(str(EPOCH_MS_MAX))
+RECEIVED_AT_MS_MIN = 1_577_836_800_000  # 2020; an earlier receive time is that of a wrong clock
+AHEAD_MS_MAX = 86_400_000  # a receive time further ahead of the reader's clock too
 
 
 class Header(StrEnum):
@@ -43,7 +48,7 @@ class Record(Struct, frozen=True, gc=False):
 
 
 class BadRecord(ValueError):
-    """No receiver wrote this record: a header is missing, repeated or invalid."""
+    """No receiver wrote this record: a required header is missing, repeated or invalid."""
 
 
 class NewerRecord(ValueError):
@@ -51,7 +56,10 @@ class NewerRecord(ValueError):
 
 
 class RecordContents(Struct, frozen=True, kw_only=True, gc=False):
-    """The contents of a record by name. `encode` takes them and `decode` returns them."""
+    """The contents of a record by name. `encode` takes them and `decode` returns them.
+
+    The defaults stand for headers that the record lacks. A record without `confirmed` counts as not confirmed.
+    """
 
     account: str
     family: str
@@ -101,6 +109,7 @@ _ACCOUNT, _FAMILY, _RECEIVED_AT = Header.ACCOUNT.value, Header.FAMILY.value, Hea
 _PATH, _CONTENT_TYPE, _KEY_ID = Header.PATH.value, Header.CONTENT_TYPE.value, Header.KEY_ID.value
 _CLIENT_ID, _REQUEST_TIME, _SIGNATURE = Header.CLIENT_ID.value, Header.REQUEST_TIME.value, Header.SIGNATURE.value
 _RECEIPT = Header.RECEIPT.value
+_ANTOM = Family.ANTOM.value
 
 
 def encode(contents: RecordContents, number: str | bytes, receipt_mac: bytes = b"") -> Record:
@@ -130,41 +139,59 @@ def encode(contents: RecordContents, number: str | bytes, receipt_mac: bytes = b
     return Record(key_of(contents.account, number), contents.body, headers)
 
 
-def decode(record: Record, *, received_at_ms: int = 0) -> RecordContents:
+def decode(record: Record, *, now_ms: int | None = None) -> RecordContents:
     """Return the contents of a record.
 
-    If the header with the receive time is invalid or out of range, `received_at_ms` replaces it, because nothing is
-    decided by that time.
+    Version, account and family are required, for Antom also the three signing headers. Every other header is advice: if
+    it is missing, repeated or invalid, a default replaces it. The default of the receive time is `now_ms`, also for a
+    time before 2020 or more than a day ahead of `now_ms`; without `now_ms` any valid time is returned, else 0.
 
     Raises:
         NewerRecord: the format version is above `VERSION`.
-        BadRecord: a header is missing, repeated or invalid, or the version is below 1.
+        BadRecord: a required header is missing, repeated or invalid, or the version is below 1.
     """
     headers = dict(record.headers)
     if len(headers) != len(record.headers):
-        raise BadRecord("a header occurs twice")
+        headers = _unrepeated(record)
+    get = headers.get
     try:
         _check_version(headers[_WRITTEN_AS])
-        return RecordContents(
-            account=headers[_ACCOUNT].decode(),
-            family=headers[_FAMILY].decode(),
-            received_at_ms=_moment(headers[_RECEIVED_AT], received_at_ms),
-            path=headers[_PATH],
-            content_type=headers[_CONTENT_TYPE],
-            key_id=headers[_KEY_ID].decode(),
-            confirmed=headers[_IS_CONFIRMED] == b"1",
-            body=record.value,
-            client_id=headers.get(_CLIENT_ID, b""),
-            request_time=headers.get(_REQUEST_TIME, b""),
-            signature=headers.get(_SIGNATURE, b""),
-            receipt=headers.get(_RECEIPT, b""),
-        )
+        account, family = headers[_ACCOUNT].decode(), headers[_FAMILY].decode()
+        if family == _ANTOM:
+            client_id, request_time, signature = headers[_CLIENT_ID], headers[_REQUEST_TIME], headers[_SIGNATURE]
+        else:
+            client_id, request_time, signature = get(_CLIENT_ID, b""), get(_REQUEST_TIME, b""), get(_SIGNATURE, b"")
     except KeyError as missing:
-        raise BadRecord(f"header {missing.args[0]} is missing") from None
-    except (ValueError, UnicodeError) as error:
-        if isinstance(error, BadRecord | NewerRecord):
-            raise
-        raise BadRecord("a header is not valid text") from None
+        raise BadRecord(f"header {missing.args[0]} is missing or repeated") from None
+    except UnicodeDecodeError:
+        raise BadRecord("a required header is not valid text") from None
+    return RecordContents(
+        account=account,
+        family=family,
+        received_at_ms=_moment(get(_RECEIVED_AT, b""), now_ms),
+        path=get(_PATH, b""),
+        content_type=get(_CONTENT_TYPE, b""),
+        key_id=_text(get(_KEY_ID, b"")),
+        confirmed=get(_IS_CONFIRMED) == b"1",
+        body=record.value,
+        client_id=client_id,
+        request_time=request_time,
+        signature=signature,
+        receipt=get(_RECEIPT, b""),
+    )
+
+
+def _unrepeated(record: Record) -> dict[str, bytes]:
+    """Return the headers that occur once."""
+    counts = Counter(name for name, _ in record.headers)
+    return {name: value for name, value in record.headers if counts[name] == 1}
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _check_version(text: bytes) -> None:
@@ -178,11 +205,13 @@ def _check_version(text: bytes) -> None:
 
 
 def _number(text: bytes) -> int:
-    if not text.isdigit():  # `int` alone would also accept blanks, signs and underscores
+    if not text.isdigit() or len(text) > EPOCH_MS_DIGITS_MAX:  # `int` alone would also accept blanks, signs and such
         raise BadRecord("the record format version is not a number")
     return int(text)
 
 
-def _moment(text: bytes, default: int) -> int:
-    moment = int(text) if text.isdigit() and len(text) <= EPOCH_MS_DIGITS_MAX else EPOCH_MS_MAX + 1
-    return moment if moment <= EPOCH_MS_MAX else default
+def _moment(text: bytes, now_ms: int | None) -> int:
+    moment = int(text) if text.isdigit() and len(text) <= EPOCH_MS_DIGITS_MAX else -1
+    if now_ms is None:
+        return moment if 0 <= moment <= EPOCH_MS_MAX else 0
+    return moment if RECEIVED_AT_MS_MIN <= moment <= now_ms + AHEAD_MS_MAX else now_ms

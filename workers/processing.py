@@ -47,7 +47,8 @@ from workers.settlement.plan import (
 )
 
 RECORD_BYTES_MAX = 4 * BODY_BYTES_MAX  # no receiver wrote a larger record
-DEAD_LETTERS_MAX = 20  # in a row; so many point at a broken program, not at broken records
+DEAD_LETTERS_MAX = 20  # in a row and by our own fault; so many point at a broken program, not at broken records
+OUR_FAULTS = frozenset({Reason.OUR_FAULT, Reason.BAD_RECORD})
 HEADERS_MAX = 64  # the receiver writes at most twelve
 HEADER_BYTES_MAX = 4096
 DETAIL_CHARACTERS_MAX = 1000
@@ -137,7 +138,7 @@ class Processing:
 
         Raises:
             InfrastructureDown: process the same batch again later.
-            TooManyDeadLetters: the records are held, but too many in a row were dead letters; stop.
+            TooManyDeadLetters: the records are held, but too many in a row were dead by our own fault; stop.
         """
         started, now_ms = time.perf_counter(), self._now_ms()
         parsed_records = [self.read(log_record, now_ms=now_ms) for log_record in batch]
@@ -194,13 +195,13 @@ class Processing:
     def read(self, log_record: LogRecord, *, now_ms: int, held: HeldRow | None = None) -> ParsedRecord:
         """Return the record with its notification, or with the reason why it has none. No record makes this raise.
 
-        A record without a valid receive time counts as received at `now_ms`.
+        A record without a valid receive time counts as received at `now_ms`; a held one when it was first held.
         """
         record = log_record.record
-        account, received_at_ms = "", now_ms
+        account, received_at_ms = "", now_ms if held is None else held.first_at_ms
         try:
             _check_size(record)
-            contents = record_format.decode(record, received_at_ms=received_at_ms)
+            contents = record_format.decode(record, now_ms=received_at_ms)
             account, received_at_ms = contents.account, contents.received_at_ms
             configured = self._account(contents)
             # A receipt MAC saves the check once. A held record may be days old: check it against today's keys.
@@ -294,7 +295,10 @@ class Processing:
         self._count_dead_letters(plan, [dead])
 
     def _count_dead_letters(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
-        """Count dead letters in a row among records from the log. A retried one was counted when it first came.
+        """Count dead letters by our own fault in a row, among records from the log.
+
+        A message that its sender wrote wrongly does not count, because then any sender could stop the worker. A retried
+        record was counted when it first came.
 
         Raises:
             TooManyDeadLetters: the limit is reached.
@@ -303,7 +307,8 @@ class Processing:
         for delivery in plan.deliveries:
             if delivery.position in retried:
                 continue
-            self._dead_letters = self._dead_letters + 1 if delivery.disposition is Disposition.DEAD else 0
+            is_our_fault = delivery.disposition is Disposition.DEAD and delivery.reason in OUR_FAULTS
+            self._dead_letters = self._dead_letters + 1 if is_our_fault else 0
             if self._dead_letters >= self._dead_letters_max:
                 raise TooManyDeadLetters(
                     f"{self._dead_letters} dead letters in a row, the last for {delivery.reason.value}"
@@ -357,18 +362,24 @@ def _failure(
 ) -> ParseFailure:
     detail = str(error)
     if reason is Reason.OUR_FAULT:
-        trace = "".join(traceback.format_exception(error)).encode("utf-8", "replace")
+        trace = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
         detail = f"{type(error).__name__}, traceback {hashlib.sha256(trace).hexdigest()[:12]}"
+    id_ = _number(notification_id)
     return ParseFailure(
         disposition=disposition,
         reason=reason,
         detail=_storable(detail)[:DETAIL_CHARACTERS_MAX],
-        order=_storable(order),
-        notification_id=_storable(notification_id),
-        digest=digest,
+        order=_number(order),
+        notification_id=id_,
+        digest=digest if id_ else b"",
     )
 
 
+def _number(text: str) -> str:
+    """Return a number to file a held row under; empty if it must be escaped, because that could be another's number."""
+    return text if _storable(text) == text else ""
+
+
 def _storable(text: str) -> str:
-    """Replace the characters that a database cannot hold: NUL and lone surrogates."""
-    return text.encode("utf-8", "replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    """Escape the characters that a database cannot hold: NUL and lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")

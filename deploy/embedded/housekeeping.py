@@ -58,7 +58,7 @@ async def _received_at_ms(files: EngineFiles, committed: int, now_ms: Callable[[
     with contextlib.suppress(InfrastructureDown, BadRecord, NewerRecord):
         oldest = await files.journal.read(committed, 1)
         if oldest:
-            return record_format.decode(oldest[0].record, received_at_ms=now_ms()).received_at_ms
+            return record_format.decode(oldest[0].record, now_ms=now_ms()).received_at_ms
     return now_ms()
 
 

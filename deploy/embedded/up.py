@@ -140,8 +140,8 @@ async def running(
 class _EngineHealth:
     """The checks for readiness.
 
-    Records in the journal are safe whether or not they are processed. So a stopped worker, or a store that does not
-    answer, is reported and does not make the engine refuse notifications.
+    Records in the journal are safe whether or not they are processed. So a store that does not answer is reported and
+    does not make the engine unready. A worker that stopped itself does, because it works again only after a restart.
     """
 
     def __init__(self, files: EngineFiles, worker: Worker) -> None:
@@ -154,5 +154,5 @@ class _EngineHealth:
             process.accepting(self.receiver),
             process.check("journal", self._files.journal.trouble),
             process.check("store", self._files.store.trouble, is_needed=False),
-            process.check("worker", self._worker.trouble, is_needed=False),
+            process.check("worker", self._worker.trouble),
         ]

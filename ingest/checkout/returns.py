@@ -268,6 +268,8 @@ def _encoded(text: str, charset: str) -> bytes:
 
 def _json(text: str) -> dict[str, Any]:
     try:
-        return antom.read(text.encode("utf-8"))
-    except (antom.BadMessage, UnicodeEncodeError) as bad:
+        message = antom.read(text.encode("utf-8"))
+        msgspec.json.decode(text)  # refuses lone surrogates, which no answer can hold
+        return message
+    except (antom.BadMessage, msgspec.DecodeError, UnicodeEncodeError) as bad:
         raise _Unreadable(f"begins like JSON, but is not one unambiguous object: {bad}") from None

@@ -103,6 +103,11 @@ class Merchant:
         return found
 
     def antom(self, order: str, currency: str, value: str, account: str = "antom") -> None:
+        self.antom_body(self.payment(order, currency, value), account)
+
+    @staticmethod
+    def payment(order: str, currency: str = "BRL", value: str = "1280", **more: Any) -> bytes:
+        """Return the body of PAYMENT_RESULT, with lone surrogates and NUL as JSON escapes."""
         message = {
             "notifyType": "PAYMENT_RESULT",
             "result": {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success."},
@@ -110,8 +115,12 @@ class Merchant:
             "paymentId": f"T-{order}",
             "paymentAmount": {"currency": currency, "value": value},
             "paymentTime": "2026-11-30T08:00:00+08:00",
+            **more,
         }
-        body = json.dumps(message).encode()
+        return json.dumps(message).encode()
+
+    def antom_body(self, body: bytes, account: str = "antom") -> None:
+        """Send a body as Antom signs it; the answer has to be success."""
         path = f"/notify/{account}"
         headers = alipay.antom_headers(body, alipay.rsa_key(), path=path, client_id=CLIENT)
         assert b'"S"' in self._post(path, body, {"Content-Type": "application/json", **headers})
@@ -350,3 +359,38 @@ def test_batch_refund_under_the_account_s_own_secret_is_applied(merchant: Mercha
     batch = {"notify_id": "f-5-batch", "notify_type": "batch_refund_notify", "batch_no": "20261130002"}
     assert merchant.other("secret", result_details="T-F-5^2.00^SUCCESS", **batch) == b"success"
     assert eventually(lambda: merchant.order("secret", "F-5")["refunded"] == "2.00")
+
+
+@pytest.mark.parametrize("metadata", [b"6.0E-5", b"1e999", b"-12345678901234567890", b'"\\ud83d"', b'"\\u0000"'])
+def test_antom_s_metadata_holds_no_payment(merchant: Merchant, metadata: bytes) -> None:
+    order = f"J-{metadata.hex()}"
+    merchant.antom_body(merchant.payment(order, metadata={"x": "?"}).replace(b'"?"', metadata))
+    assert merchant.outcomes("antom", order) == [("applied", "changed")]
+
+
+def test_antom_payer_cut_inside_an_emoji_holds_no_payment(merchant: Merchant) -> None:
+    merchant.antom_body(merchant.payment("J-cut", pspCustomerInfo={"displayCustomerId": "Li\ud83d and more"}))
+    assert merchant.outcomes("antom", "J-cut") == [("applied", "changed")]
+
+
+def test_number_cut_inside_an_emoji_is_held_under_no_number(merchant: Merchant) -> None:
+    merchant.antom_body(merchant.payment("J-\ud83d"))
+    rows = eventually(
+        lambda: [
+            row
+            for row in merchant.engine.get("/api/held?reason=control_char")[1]["held"]
+            if row["account"] == "antom" and not row["order"]
+        ]
+    )
+    status, page = merchant.engine.get(f"/api/held/{rows[0]['id']}")
+    assert status == 200
+    assert "\N{REPLACEMENT CHARACTER}" not in json.dumps(page, ensure_ascii=False)
+
+
+def test_senders_of_unreadable_bodies_do_not_stop_the_worker(merchant: Merchant) -> None:
+    for number in range(21):
+        merchant.antom_body(merchant.payment(f"J-{number}", metadata={"x": 10**20}))
+    merchant.antom("J-after", "BRL", "1280")
+    assert merchant.outcomes("antom", "J-after") == [("applied", "changed")]
+    assert merchant.outcomes("antom", "J-20") == [("quarantined", "malformed")]
+    assert merchant.engine.get("/readyz?verbose")[1]["ok"]

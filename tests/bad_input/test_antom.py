@@ -134,8 +134,15 @@ ACCEPTED: dict[str, Callable[[Signer], bytes]] = {
     "N15": lambda signer: request(signer, request_time=merchant.now_iso(timedelta(hours=30))),
     "N-digits": lambda signer: request(signer, request_time="1770089465123"),
     "N-offset": lambda signer: request(signer, request_time="2026-02-03T11:31:05+08:00"),
+    "N20-metadata": lambda signer: request(signer, with_metadata(b'{"x":6.0E-5,"y":1e999}')),
+    "N-surrogate": lambda signer: request(signer, merchant.antom_payment().replace(b'"ok"', b'"\\ud800"')),
+    "N-nul": lambda signer: request(signer, merchant.antom_payment().replace(b'"ok"', b'"\\u0000"')),
     "N29": lambda signer: request(signer).replace(b"application/json", b"application/json; charset=bogus"),
 }
+
+
+def with_metadata(metadata: bytes) -> bytes:
+    return merchant.antom_payment().replace(b"{", b'{"metadata":' + metadata + b",", 1)
 
 
 def older_key(signer: Signer) -> bytes:
@@ -192,8 +199,6 @@ UNREADABLE: dict[str, bytes] = {
     "N-deep": b"[" * 20_000,
     "N-digits": merchant.antom_payment().replace(b'"7700"', b"9" * 5000),
     "N-twice": merchant.antom_payment().replace(b'{"notifyType"', b'{"paymentRequestId":"x","notifyType"'),
-    "N-surrogate": merchant.antom_payment().replace(b'"ok"', b'"\\ud800"'),
-    "N-nul": merchant.antom_payment().replace(b'"ok"', b'"\\u0000"'),
     "N-bytes": b"\x00\xff\xfe",
 }
 

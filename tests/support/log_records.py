@@ -27,6 +27,7 @@ REGISTERED = Account(
     currency="USD",
     orders=Orders.REGISTERED,
 )
+ANTOM_HEADERS = {"client_id": b"C", "request_time": b"2025-06-05T01:10:31Z", "signature": b"s"}
 ACCOUNTS = {account.name: account for account in (SHOP, REGISTERED)}
 
 
@@ -75,6 +76,7 @@ def sealed(body: bytes, number: str, *, account: Account = SHOP, received_at_ms:
             key_id="k",
             confirmed=False,
             body=body,
+            **(ANTOM_HEADERS if account.family is Family.ANTOM else {}),
         ),
         number,
     )

@@ -14,8 +14,8 @@ from workers.admin import responses
 class Check(Struct, frozen=True, kw_only=True):
     """One condition of readiness, and its present state.
 
-    `is_needed` is false if the process can do its work without it. A receiver stays ready if its worker has stopped,
-    because it can still store payments for the worker.
+    `is_needed` is false if the process can do its work without it: an engine whose store does not answer still stores
+    notifications in its journal.
     """
 
     name: str

@@ -117,7 +117,7 @@ def whole_number(request: web.Request, name: str, *, default: int, most: int | N
 def operator(request: web.Request, given: str) -> str:
     """Return the operator for the audit row: the given name, which is not verified, and the client's address."""
     shown = given.strip()[:NAME_CHARACTERS_MAX]
-    name = "".join([each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in shown])
+    name = "".join([each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown])
     return f"{name or 'api'} ({request.remote or 'unknown'})"
 
 

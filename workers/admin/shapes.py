@@ -163,7 +163,7 @@ def held(page: HeldPage) -> HeldAnswer:
 
 def event(emitted: Emitted) -> EventAnswer:
     """Return the event with its CloudEvents attributes."""
-    headers = {name: value.decode("utf-8", "replace") for name, value in emitted.event.headers}
+    headers = {name: value.decode("utf-8", "backslashreplace") for name, value in emitted.event.headers}
     return EventAnswer(
         number=emitted.number,
         topic=emitted.event.topic,

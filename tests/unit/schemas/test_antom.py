@@ -107,17 +107,12 @@ def test_message_is_parsed_completely() -> None:
         b'{"a":NaN}',
         b'{"a":Infinity}',
         b'{"a":-Infinity}',
-        b'{"a":1e999}',
-        b'{"a":1E3}',
         b'{"a":123456789012345678901}',
-        b'{"a":0.1234567890123456789}',
+        b'{"a":0.12345678901234567890}',
+        b'{"a":-1.23456789012345678901e5}',
         '\ufeff{"a":1}'.encode(),
         '{"a":1}'.encode("utf-16"),
         b'{"a":"\xff"}',
-        b'{"a":"\\ud800"}',
-        b'{"\\udfff":1}',
-        b'{"a":"\\u0000"}',
-        b'{"\\u0000":1}',
         b'{"a":1} {"b":2}',
         b'{"a":1} trailing',
         b'{"a":1 /* no */}',
@@ -136,6 +131,10 @@ def test_json_that_parsers_read_differently_is_refused(body: bytes) -> None:
 def test_limits_of_depth_and_digits_are_exact() -> None:
     assert antom.read(b'{"a":' + b"[" * 30 + b"1" + b"]" * 30 + b"}")
     assert antom.read(b'{"a":12345678901234567890}') == {"a": 12345678901234567890}
-    assert antom.read(b'{"a":0.123456789012345678}') == {"a": "0.123456789012345678"}
-    with pytest.raises(antom.BadMessage):
-        antom.read(b'{"a":0.1234567890123456789}')
+    assert antom.read(b'{"a":-12345678901234567890}') == {"a": -12345678901234567890}
+    assert antom.read(b'{"a":-0.1234567890123456789E-999}') == {"a": "-0.1234567890123456789E-999"}
+
+
+def test_exponents_nul_and_lone_surrogates_are_read() -> None:
+    body = b'{"a":6.0E-5,"b":1e999,"\\udfff":"\\ud800","\\u0000":"\\u0000"}'
+    assert antom.read(body) == {"a": "6.0E-5", "b": "1e999", "\udfff": "\ud800", "\x00": "\x00"}

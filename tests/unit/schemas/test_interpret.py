@@ -22,8 +22,14 @@ def test_body_of_antom_is_read_as_json() -> None:
     assert (notification.kind, notification.id) == (Kind.OTHER, "UPDATE_AMOUNT_RESULT:P1:S")
 
 
-@pytest.mark.parametrize(("family", "body"), [("mapi", MESSAGE), ("openapi", b"a=%zz"), ("antom", FORM)])
+@pytest.mark.parametrize(("family", "body"), [("mapi", MESSAGE), ("openapi", b"a=%zz")])
 def test_body_outside_the_family_s_grammar_is_dead(family: str, body: bytes) -> None:
     with pytest.raises(Unreadable) as error:
         interpret.read(body, facts.account(family))
     assert (error.value.reason, error.value.disposition) == (Reason.MALFORMED, Disposition.DEAD)
+
+
+def test_authentic_body_of_antom_that_is_no_json_is_held() -> None:
+    with pytest.raises(Unreadable) as error:
+        interpret.read(FORM, facts.account("antom"))
+    assert (error.value.reason, error.value.disposition) == (Reason.MALFORMED, Disposition.QUARANTINED)

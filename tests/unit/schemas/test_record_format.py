@@ -52,32 +52,62 @@ def test_unknown_headers_are_ignored() -> None:
     assert record_format.decode(traced) == FORM
 
 
-REQUIRED = [name for name, _ in record_format.encode(FORM, "A").headers]
+REQUIRED = [Header.VERSION, Header.ACCOUNT, Header.FAMILY, Header.CLIENT_ID, Header.REQUEST_TIME, Header.SIGNATURE]
+DEFAULTS: dict[Header, dict[str, object]] = {
+    Header.RECEIVED_AT: {"received_at_ms": FORM.received_at_ms + 1},
+    Header.PATH: {"path": b""},
+    Header.CONTENT_TYPE: {"content_type": b""},
+    Header.KEY_ID: {"key_id": ""},
+    Header.CONFIRMED: {"confirmed": False},
+}
 
 
-def changed(name: str, value: bytes | None) -> Record:
-    record = record_format.encode(FORM, "A")
+def changed(name: str, value: bytes | None, contents: RecordContents = FORM) -> Record:
+    record = record_format.encode(contents, "A")
     pairs = ((known, value if known == name else old) for known, old in record.headers)
     return structs.replace(record, headers=tuple((known, new) for known, new in pairs if new is not None))
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_missing_header_is_refused_and_named(name: str) -> None:
+def test_missing_required_header_is_refused_and_named(name: str) -> None:
     with pytest.raises(BadRecord, match=name):
-        record_format.decode(changed(name, None))
+        record_format.decode(changed(name, None, MESSAGE))
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_repeated_header_is_refused(name: str) -> None:
-    record = record_format.encode(FORM, "A")
+def test_repeated_required_header_is_refused(name: str) -> None:
+    record = record_format.encode(MESSAGE, "A")
     with pytest.raises(BadRecord):
         record_format.decode(structs.replace(record, headers=(*record.headers, (name, b"1"))))
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_missing_or_repeated_advice_becomes_its_default(name: Header) -> None:
+    expected = structs.replace(FORM, **DEFAULTS[name])
+    now_ms = FORM.received_at_ms + 1
+    assert record_format.decode(changed(name, None), now_ms=now_ms) == expected
+    record = record_format.encode(FORM, "A")
+    for value in (dict(record.headers)[name], b"1"):
+        twice = structs.replace(record, headers=(*record.headers, (name, value)))
+        assert record_format.decode(twice, now_ms=now_ms) == expected
+
+
+def test_unreadable_advice_becomes_its_default() -> None:
+    assert record_format.decode(changed(Header.KEY_ID, b"\xff")).key_id == ""
+    assert not record_format.decode(changed(Header.CONFIRMED, b"yes")).confirmed
+
+
+def test_repeated_unknown_header_is_ignored() -> None:
+    record = record_format.encode(FORM, "A")
+    traced = (("traceparent", b"00-1"), ("traceparent", b"00-2"))
+    assert record_format.decode(structs.replace(record, headers=record.headers + traced)) == FORM
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [(Header.VERSION, b""), (Header.VERSION, b"-1"), (Header.VERSION, b"0"), (Header.VERSION, b"v1"),
-     (Header.VERSION, b"+1"), (Header.VERSION, b"0_1"), (Header.ACCOUNT, b"\xff"), (Header.KEY_ID, b"\xff")],
+     (Header.VERSION, b"+1"), (Header.VERSION, b"0_1"), (Header.VERSION, b"9" * 5000), (Header.ACCOUNT, b"\xff"),
+     (Header.FAMILY, b"\xff")],
 )  # fmt: skip
 def test_invalid_header_is_refused(name: str, value: bytes) -> None:
     with pytest.raises(BadRecord):
@@ -91,7 +121,19 @@ def test_newer_record_version_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [b"9" * 15, b"9" * 5000, b"-5", b"1.5", b"1_0", b" 1", b"", b"yesterday", b"\xb2"])
 def test_invalid_receive_time_is_replaced(value: bytes) -> None:
-    assert record_format.decode(changed(Header.RECEIVED_AT, value), received_at_ms=7).received_at_ms == 7
+    record, now_ms = changed(Header.RECEIVED_AT, value), FORM.received_at_ms
+    assert record_format.decode(record, now_ms=now_ms).received_at_ms == now_ms
+    assert record_format.decode(record).received_at_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("ms", "is_believed"),
+    [(0, False), (1_577_836_799_999, False), (1_577_836_800_000, True), (FORM.received_at_ms + 86_400_000, True),
+     (FORM.received_at_ms + 86_400_001, False), (4_102_444_800_000, False)],
+)  # fmt: skip
+def test_receive_time_before_2020_or_a_day_ahead_counts_as_now(ms: int, is_believed: bool) -> None:
+    record, now_ms = changed(Header.RECEIVED_AT, b"%d" % ms), FORM.received_at_ms
+    assert record_format.decode(record, now_ms=now_ms).received_at_ms == (ms if is_believed else now_ms)
 
 
 def test_receipt_covers_all_contents_and_needs_the_secret() -> None:

@@ -12,9 +12,9 @@ from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
 from schemas.money import Money
-from schemas.notification import Notification
+from schemas.notification import Notification, Unreadable
 from schemas.orders import Status
-from schemas.record_format import Header, RecordContents
+from schemas.record_format import Header, Record, RecordContents
 from tests.support import facts
 from tests.support.facts import form
 from tests.support.fakes import MemoryTopics
@@ -102,26 +102,72 @@ async def test_infrastructure_errors_pass_through_and_hold_nothing(error: BaseEx
     assert worker.outcomes() == [APPLIED] * 2
 
 
-async def test_twenty_dead_letters_in_a_row_are_held_and_raise() -> None:
+BAD_RECORD = Record(b"x", b"x", ())
+
+
+async def test_twenty_bad_records_in_a_row_are_held_and_raise() -> None:
     worker = MemoryWorker()
     with pytest.raises(TooManyDeadLetters):
-        await worker.process(*(facts.record(b"no form", SHOP) for _ in range(20)))
+        await worker.process(*[BAD_RECORD] * 20)
     assert len(worker.store.held) == 20
 
 
-async def test_dead_letters_among_applied_records_raise_nothing() -> None:
+async def test_twenty_exceptions_of_ours_in_a_row_are_held_and_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(body: bytes, account: Account, *, is_confirmed: bool) -> Notification:
+        raise ValueError
+
+    monkeypatch.setattr(interpret, "read", read)
+    worker = MemoryWorker()
+    with pytest.raises(TooManyDeadLetters):
+        await worker.process(*(paid(f"A{number}") for number in range(20)))
+    assert worker.outcomes() == [(Disposition.DEAD, Reason.OUR_FAULT)] * 20
+
+
+@pytest.mark.parametrize(
+    ("record", "end"),
+    [
+        (facts.record(b"no form", SHOP), (Disposition.DEAD, Reason.MALFORMED)),
+        (paid("A", subject=FORGED.decode()), (Disposition.DEAD, Reason.UNAUTHENTICATED)),
+        (facts.record(b"no json", facts.account("antom")), (Disposition.QUARANTINED, Reason.MALFORMED)),
+    ],
+)
+async def test_no_sender_stops_the_worker(record: Record, end: tuple[Disposition, Reason]) -> None:
+    worker = MemoryWorker(dead_letters_max=2)
+    for _ in range(3):
+        await worker.process(record, record)
+    assert worker.outcomes()[0] == end
+    await worker.process(paid("B"))
+    assert worker.outcomes()[-1] == APPLIED
+
+
+async def test_bad_records_among_applied_ones_raise_nothing() -> None:
     worker = MemoryWorker(dead_letters_max=2)
     for order in "ABC":
-        await worker.process(facts.record(b"no form", SHOP), paid(order))
-    assert worker.outcomes() == [(Disposition.DEAD, Reason.MALFORMED), APPLIED] * 3
+        await worker.process(BAD_RECORD, paid(order))
+    assert worker.outcomes() == [(Disposition.DEAD, Reason.BAD_RECORD), APPLIED] * 3
 
 
-async def test_dead_letters_in_a_row_are_counted_across_batches() -> None:
+async def test_bad_records_in_a_row_are_counted_across_batches() -> None:
     worker = MemoryWorker(dead_letters_max=3)
-    await worker.process(facts.record(b"no form", SHOP))
-    await worker.process(facts.record(b"no form", SHOP))
+    await worker.process(BAD_RECORD)
+    await worker.process(BAD_RECORD)
     with pytest.raises(TooManyDeadLetters):
-        await worker.process(facts.record(b"no form", SHOP))
+        await worker.process(BAD_RECORD)
+
+
+@pytest.mark.parametrize("character", ["\x00", "\ud800"])
+async def test_numbers_that_a_database_cannot_hold_are_filed_under_none(
+    character: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(body: bytes, account: Account, *, is_confirmed: bool) -> Notification:
+        raise Unreadable(Reason.BAD_TIME, f"K{character}", order=f"K{character}", notification_id=f"N{character}")
+
+    monkeypatch.setattr(interpret, "read", read)
+    worker = MemoryWorker()
+    await worker.process(paid("A"))
+    row = worker.held()
+    assert (row.order, row.notification_id) == ("", "")
+    assert row.detail == {"\x00": "K\\x00", "\ud800": "K\\ud800"}[character]
 
 
 @pytest.mark.parametrize("error", [ValueError("v"), RecursionError(), asyncio.CancelledError(), Weird()])
@@ -157,7 +203,7 @@ async def test_same_record_twice_in_the_log_has_one_effect() -> None:
 async def test_replay_after_a_fix_applies_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = MemoryWorker()
 
-    def read(body: bytes, account: Account) -> Notification:
+    def read(body: bytes, account: Account, *, is_confirmed: bool) -> Notification:
         raise ValueError
 
     with monkeypatch.context() as broken:

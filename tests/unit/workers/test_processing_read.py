@@ -13,7 +13,7 @@ from schemas.record_format import VERSION, Header, Record
 from tests.support import facts
 from tests.support.facts import form, payment
 from tests.unit.workers.in_memory import APPLIED, FORGED, SHOP, MemoryWorker, Weird, paid, with_header
-from workers.settlement.plan import Position
+from workers.settlement.plan import LogRecord, Position
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,10 @@ async def test_records_of_older_format_versions_are_processed() -> None:
         assert worker.outcomes() == [APPLIED]
 
 
-@pytest.mark.parametrize("name", [header for header in Header if header in dict(paid("A").headers)])
+REQUIRED = (Header.VERSION, Header.ACCOUNT, Header.FAMILY)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
 async def test_record_without_a_required_header_is_dead(name: str) -> None:
     worker = MemoryWorker()
     await worker.process(with_header(paid("A"), name, None), paid("B"))
@@ -73,7 +76,27 @@ async def test_record_with_a_wrong_header_is_dead(name: str, value: bytes) -> No
     assert worker.outcomes() == [(Disposition.DEAD, Reason.BAD_RECORD), APPLIED]
 
 
-@pytest.mark.parametrize("value", [b"yesterday", b"9" * 30, b"-1"])
+@pytest.mark.parametrize("name", [name for name, _ in paid("A").headers if name not in REQUIRED])
+@pytest.mark.parametrize("ways", [0, 2])
+async def test_record_without_advice_or_with_it_twice_is_applied(name: str, ways: int) -> None:
+    worker = MemoryWorker()
+    record = paid("A")
+    lacking = with_header(record, name, None)
+    twice = structs.replace(lacking, headers=(*lacking.headers, *[(name, dict(record.headers)[name])] * ways))
+    await worker.process(twice)
+    assert worker.outcomes() == [APPLIED]
+
+
+async def test_held_record_without_a_receive_time_counts_as_received_when_first_held() -> None:
+    worker = MemoryWorker()
+    record = with_header(paid("A", total_fee="1e3"), Header.RECEIVED_AT, None)
+    await worker.process(record)
+    row = worker.held()
+    again = worker.processing.read(LogRecord(row.position, row.record), now_ms=row.first_at_ms + 9000, held=row)
+    assert again.received_at_ms == row.first_at_ms == 1_743_480_000_000
+
+
+@pytest.mark.parametrize("value", [b"yesterday", b"9" * 30, b"-1", b"0", b"1577836799999", b"4102444800000"])
 async def test_impossible_receive_time_is_replaced_by_now(value: bytes) -> None:
     worker = MemoryWorker()
     await worker.process(with_header(paid("A"), Header.RECEIVED_AT, value))
@@ -113,11 +136,12 @@ async def test_nul_is_held_at_the_first_attempt_only_in_a_number() -> None:
     assert worker.held().order == ""
 
 
-async def test_lone_surrogate_in_a_message_is_held_at_the_first_attempt() -> None:
+async def test_lone_surrogate_in_a_message_is_held_at_the_first_attempt_only_in_a_number() -> None:
     worker = MemoryWorker()
     antom = facts.account("antom")
-    await worker.process(facts.record(facts.body(payment("p", note="\ud800")), antom), paid("B"))
-    assert worker.outcomes() == [(Disposition.DEAD, Reason.MALFORMED), APPLIED]
+    broken = [payment("p", paymentId="T\ud800"), payment("q", note="\ud800")]
+    await worker.process(*(facts.record(facts.body(each), antom) for each in broken), paid("B"))
+    assert worker.outcomes() == [(Disposition.QUARANTINED, Reason.CONTROL_CHAR), APPLIED, APPLIED]
 
 
 @pytest.mark.parametrize("error", [ValueError("v"), RecursionError(), asyncio.CancelledError(), Weird()])
@@ -171,5 +195,5 @@ async def test_copies_of_an_unreadable_message_without_an_id_are_held_once() -> 
     antom = facts.account("antom")
     broken = [b'{"notifyType": NaN}', facts.body(payment("p", value="1.00"))]
     await worker.process(*(facts.record(body, antom) for body in broken * 2))
-    held = [(Disposition.DEAD, Reason.MALFORMED), (Disposition.QUARANTINED, Reason.BAD_AMOUNT)]
+    held = [(Disposition.QUARANTINED, Reason.MALFORMED), (Disposition.QUARANTINED, Reason.BAD_AMOUNT)]
     assert worker.outcomes() == held + [(Disposition.DUPLICATE, Reason.SAME_ID)] * 2

@@ -68,6 +68,14 @@ async def test_redis_address_that_the_client_refuses_is_a_start_error(accounts: 
             await worker._locks(configured(accounts, redis="redis://127.0.0.1:99999/0"), stack)
 
 
+async def test_worker_that_stopped_itself_is_not_ready() -> None:
+    well, stopped = SimpleNamespace(trouble=None), SimpleNamespace(trouble="20 dead letters in a row")
+    checks = await worker._health(
+        cast(PostgresOrderStore, well), cast(KafkaSource, well), cast(KafkaEvents, well), cast(Worker, stopped)
+    )()
+    assert [check.name for check in checks if check.is_needed and not check.ok] == ["worker"]
+
+
 async def test_missing_event_topics_do_not_make_a_worker_unready() -> None:
     well, failing = SimpleNamespace(trouble=None), SimpleNamespace(trouble="no such topic")
     checks = await worker._health(

@@ -20,10 +20,12 @@ async def test_journal_in_trouble_makes_the_engine_unready() -> None:
     assert ("journal", True) in await failed_checks(ready(journal="disk full"))
 
 
-async def test_worker_or_store_in_trouble_is_reported_but_the_engine_stays_ready() -> None:
-    failed = await failed_checks(ready(store="locked", worker="stopped"))
-    assert ("store", False) in failed
-    assert ("worker", False) in failed
+async def test_store_in_trouble_is_reported_but_the_engine_stays_ready() -> None:
+    assert ("store", False) in await failed_checks(ready(store="locked"))
+
+
+async def test_worker_that_stopped_itself_makes_the_engine_unready() -> None:
+    assert ("worker", True) in await failed_checks(ready(worker="stopped"))
 
 
 async def test_engine_is_not_ready_before_its_public_port_answers() -> None:

@@ -155,6 +155,11 @@ def of_cn(text: str, account: Account = CN) -> Return:
     return returns.check(text, account, CN_RING)
 
 
+@pytest.mark.parametrize("name", ["out_trade_no", "msg"])
+def test_json_with_a_lone_surrogate_is_unreadable(name: str) -> None:
+    assert of_cn(response(json.dumps(INNER | {name: "\ud83d"}))).verdict is ReturnVerdict.UNREADABLE
+
+
 def test_openapi_result_is_checked_over_its_raw_inner_object() -> None:
     odd = (
         '{ "code" : "10000",\n "app_id":"'

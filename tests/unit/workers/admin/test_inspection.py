@@ -42,3 +42,12 @@ def test_receipt_mac_does_not_make_a_signature_valid() -> None:
 
     assert inspection.signature(received, {SHOP.name: SHOP}, authenticate).authentic
     assert asked == [True]
+
+
+def test_lone_surrogates_and_nul_of_a_message_are_shown_escaped() -> None:
+    body = (
+        b'{"note\\udfff":"a\\ud83d","x":6.0E-5,"y":"\\u0000","pspCustomerInfo":{"displayCustomerId":"a\\ud83dcdefgh"}}'
+    )
+    shown = inspection.fields(log_records.sealed(body, "N1"), ACCOUNTS)
+    assert {"note\\udfff": "a\\ud83d", "x": "6.0E-5", "y": "\\u0000"}.items() <= shown.items()
+    assert "".join(shown.values()).isprintable()
