@@ -215,9 +215,9 @@ def _check_media(headers: Headers, account: Account) -> None:
     media_type = (headers.get("Content-Type") or "").partition(";")[0].strip().lower()
     if media_type != MEDIA_TYPES[account.family]:
         raise Unsupported(Refusal.MEDIA_TYPE)
-    encoding = headers.get("Content-Encoding")
-    if encoding is not None and encoding.strip().lower() != "identity":
-        raise Unsupported(Refusal.CONTENT_ENCODING)
+    for line in headers.getall("Content-Encoding", []):
+        if any(coding.strip().lower() != "identity" for coding in line.split(",")):
+            raise Unsupported(Refusal.CONTENT_ENCODING)
 
 
 def _signing_headers(headers: Headers) -> SigningHeaders:

@@ -5,9 +5,10 @@ import asyncio
 from aiohttp import StreamReader, web
 from multidict import CIMultiDictProxy
 
-from ingest.errors import TooLarge, TooSlow
+from ingest.errors import Malformed, TooLarge, TooSlow
 from ingest.http.connection import BrokenBody, Connection
 from ingest.receive import Gone
+from schemas.dispositions import Refusal
 from schemas.form import BODY_BYTES_MAX
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -29,6 +30,8 @@ class Incoming(web.BaseRequest):
 
     async def read_body(self) -> bytes:
         """Return the whole body (see `Arrived`). Most bodies are complete already and need no waiting."""
+        if self.version < (1, 1) and "Transfer-Encoding" in self.headers:
+            raise Malformed(Refusal.MALFORMED, "HTTP/1.0 has no Transfer-Encoding")
         content = self.content
         if content.is_eof():
             body = content.read_nowait()
@@ -38,6 +41,12 @@ class Incoming(web.BaseRequest):
             raise TooLarge(f"the body has more than {BODY_BYTES_MAX} bytes")
         self.body = body
         return body
+
+    def drop_rest(self) -> None:
+        """Drop what still arrives of the body, because the request is refused."""
+        protocol = self.protocol
+        if isinstance(protocol, Connection) and not self.content.is_eof():
+            protocol.drop_rest(self.content)
 
     async def _read_the_rest(self, content: StreamReader) -> bytes:
         protocol = self.protocol

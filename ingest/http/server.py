@@ -137,6 +137,7 @@ class Receiver:
             return self._refuse(incoming, refusal, began_s)
         except BrokenBody:
             self._reporting.parse_error()
+            incoming.drop_rest()
             return Reply(fixed(400), closing=True, stamp=self._stamp)
         except Gone:
             return self._leave(incoming, began_s)
@@ -170,6 +171,7 @@ class Receiver:
         finished = self._finished(incoming, refusal.status, began_s)
         self._reporting.refused(refusal, finished)
         answer = self._refusals[finished.account.family if finished.account else None][refusal.status]
+        incoming.drop_rest()
         is_last = refusal.status in CLOSING_STATUSES or not incoming.content.is_eof()
         return Reply(answer, closing=is_last or not self.is_accepting, stamp=self._stamp)
 

@@ -153,3 +153,15 @@ def test_e30_decompression_bomb_costs_nothing(judge: Judge) -> None:
 
 def test_e30_identity_encoding_is_accepted(judge: Judge) -> None:
     judge.row(wire.post(CN, plain(judge.signer), headers={"Content-Encoding": "identity"}), OK)
+
+
+@pytest.mark.parametrize("lines", [("identity", "gzip"), ("gzip", "identity"), ("identity, gzip",), ("identity", "")])
+def test_o6_every_content_coding_of_every_line_must_be_identity(judge: Judge, lines: tuple[str, ...]) -> None:
+    headers = [("Content-Encoding", line) for line in lines]
+    judge.row(wire.post(CN, plain(judge.signer), headers=headers), ENCODED)
+
+
+@pytest.mark.parametrize("lines", [("identity", "Identity"), ("identity, IDENTITY",)])
+def test_o6_identity_named_twice_is_accepted(judge: Judge, lines: tuple[str, ...]) -> None:
+    headers = [("Content-Encoding", line) for line in lines]
+    judge.row(wire.post(CN, plain(judge.signer), headers=headers), OK)

@@ -3,6 +3,7 @@
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,6 +85,59 @@ def test_d02_connection_ends_while_the_sender_goes_on(judge: Judge) -> None:
                 opened.sendall(chunk)
                 time.sleep(0.01)
     assert time.monotonic() - began < 4
+
+
+TINY = b"1\r\na\r\n" * 10_000
+
+
+@contextmanager
+def tiny_chunks(judge: Judge, count: int, path: str) -> Iterator[None]:
+    """Some connections that send chunks of one byte, without end and without regard to the answer."""
+    head = HEAD.replace(PATH.encode(), path.encode()) + b"Transfer-Encoding: chunked\r\n\r\n"
+    is_over = threading.Event()
+
+    def pour() -> None:
+        opened: dict[socket.socket, bytes] = {}
+        while not is_over.is_set():
+            while len(opened) < count:
+                one = wire.connect(judge.port)
+                one.setblocking(False)
+                opened[one] = head + TINY
+            for one, left in list(opened.items()):
+                try:
+                    opened[one] = left[one.send(left) :] or TINY
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    one.close()
+                    del opened[one]
+            time.sleep(0.005)
+        for one in opened:
+            one.close()
+
+    thread = threading.Thread(target=pour)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("path", [PATH, "/notify/nobody"])
+@pytest.mark.parametrize("count", [10, 30])
+def test_o2_connections_of_tiny_chunks_delay_no_other(judge_of: Callable[..., Judge], count: int, path: str) -> None:
+    judge = judge_of()
+    # The chunks' sender takes its share of the machine too, and other programs may: the best of some rounds counts,
+    # beside the same notifications without the chunks.
+    for _ in range(4):
+        undisturbed = canaries(judge)
+        with tiny_chunks(judge, count, path):
+            slowest = canaries(judge, 60)
+        bound = max(0.25, 8 * undisturbed, 8 * canaries(judge))
+        if slowest < bound:
+            break
+    assert slowest < bound
 
 
 def test_d05_bad_cookies_do_not_flood_the_log(judge: Judge) -> None:

@@ -295,3 +295,61 @@ def test_connection_is_kept_between_notifications(judge: Judge) -> None:
             assert (answer.status, answer.is_closed) == (200, False)
         opened.sendall(wire.post(PATH, b"a=b"))
         assert wire.receive(opened).body == FAIL
+
+
+def test_o6_http_1_0_with_chunks_is_refused_and_closed(judge: Judge) -> None:
+    head = HEAD.replace(b"HTTP/1.1", b"HTTP/1.0", 1) + b"Transfer-Encoding: chunked\r\n\r\n"
+    judge.row(head + chunked(payment(judge.signer)) + b"\r\n", Expected(400, "malformed", "malformed"))
+    with wire.connect(judge.port) as opened:
+        opened.sendall(head + chunked(payment(judge.signer)) + b"\r\n")
+        raw, is_closed = wire.drain(opened, within_s=5.0)
+    assert (wire.statuses(raw), is_closed) == ([400], True)
+
+
+def tiny_chunks(body: bytes, extension: bytes = b"", trailer: bytes = b"") -> bytes:
+    return b"".join(b"1%s\r\n%c\r\n" % (extension, byte) for byte in body) + b"0\r\n" + trailer + b"\r\n"
+
+
+def on_the_wire(body: bytes, size: int) -> bytes:
+    """`body` in two chunks, the first with an extension that makes the whole `size` bytes long."""
+    text = b"%x;%s\r\n%s\r\n1\r\n%s\r\n0\r\n\r\n"
+    bare = len(text % (len(body) - 1, b"", body[:-1], body[-1:]))
+    # aiohttp bounds one line, so that a long extension is spread over many chunks of one byte.
+    room, pieces = size - bare, b""
+    used = 0
+    while room - len(pieces) > 2_000 and used < len(body) - 2:
+        pieces += b"1;%s\r\n%c\r\n" % (b"e" * 1_000, body[used])
+        used += 1
+    rest = body[used:]
+    whole = pieces + text % (len(rest) - 1, b"", rest[:-1], rest[-1:])
+    missing = size - len(whole)
+    return pieces + text % (len(rest) - 1, b"e" * missing, rest[:-1], rest[-1:])
+
+
+CHUNKED_HEAD = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+TOO_LARGE = Expected(413, "too_large", "too_large")
+
+
+def test_body_in_chunks_of_one_byte_is_accepted(judge: Judge) -> None:
+    judge.row(CHUNKED_HEAD + tiny_chunks(payment(judge.signer)), OK)
+
+
+def test_h8_body_may_take_twice_its_limit_on_the_wire_and_no_byte_more(judge: Judge) -> None:
+    limit = 2 * 65_536
+    for size, expected in ((limit, OK), (limit + 1, TOO_LARGE)):
+        body = on_the_wire(payment(judge.signer), size)
+        assert len(body) == size
+        judge.row(CHUNKED_HEAD + body, expected)
+
+
+def test_o6_extensions_count_as_bytes_on_the_wire(judge: Judge) -> None:
+    judge.row(CHUNKED_HEAD + tiny_chunks(payment(judge.signer), b";" + b"e" * 1_000), TOO_LARGE)
+
+
+def test_h8_long_request_behind_another_is_refused_by_itself(judge: Judge) -> None:
+    body = payment(judge.signer)
+    with wire.connect(judge.port) as opened:
+        opened.sendall(wire.post(PATH, body) + CHUNKED_HEAD + tiny_chunks(body, b";" + b"e" * 1_000))
+        raw, is_closed = wire.drain(opened, within_s=8.0)
+    assert (wire.statuses(raw), is_closed) == ([200, 413], True)
+    judge.canary()

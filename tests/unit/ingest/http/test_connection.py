@@ -1,6 +1,8 @@
 """Idle connections are closed if there are too many, and never all at once."""
 
+import asyncio
 from typing import cast
+from unittest.mock import Mock
 
 from ingest.http.connection import EVICTED_PART, Connection, OpenConnections
 
@@ -65,3 +67,37 @@ def test_closed_connection_may_leave_again_when_its_socket_is_gone() -> None:
     assert join(connections, FakeConnection(is_idle=False))
     connections.leave(cast(Connection, idle))
     assert not join(connections, FakeConnection())
+
+
+async def test_one_connection_is_parsed_in_each_turn_of_the_loop() -> None:
+    connections = OpenConnections(connections_max=9)
+    parsed: list[str] = []
+
+    class Long:
+        def __init__(self, name: str, pieces: int) -> None:
+            self.name, self.pieces = name, pieces
+
+        def parse_next(self) -> None:
+            parsed.append(self.name)
+            self.pieces -= 1
+            if self.pieces:
+                connections.parse_later(cast(Connection, self))
+
+    for long in (Long("a", 3), Long("b", 1), Long("c", 2)):
+        connections.parse_later(cast(Connection, long))
+    for turn in range(1, 7):
+        await asyncio.sleep(0)
+        assert len(parsed) == turn
+    await asyncio.sleep(0)
+    assert parsed == ["a", "b", "c", "a", "c", "a"]
+
+
+async def test_connection_that_fails_to_parse_does_not_stop_the_next() -> None:
+    connections = OpenConnections(connections_max=9)
+    failing, next_one = Mock(parse_next=Mock(side_effect=ValueError)), Mock()
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    connections.parse_later(failing)
+    connections.parse_later(next_one)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    next_one.parse_next.assert_called_once_with()
