@@ -3,8 +3,10 @@
 Numbers and names are made up; the shapes are those of real notifications and of Alipay's documents.
 """
 
+import asyncio
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ from urllib.parse import quote, quote_from_bytes, urlsplit
 
 import pytest
 
+from deploy.embedded import directory
+from schemas import record_format
+from schemas.record_format import Header, Record, RecordContents
 from tests.support import alipay
 from tests.support.processes import Engine, eventually
 
@@ -154,13 +159,18 @@ class Merchant:
             connection.close()
 
 
+def prepare(home: Path) -> None:
+    """Write the accounts and their keys."""
+    (home / "keys").mkdir()
+    (home / KEY).write_bytes(alipay.pem(alipay.rsa_key()))
+    (home / "keys" / "md5.txt").write_bytes(alipay.MD5_SECRET)
+    (home / "accounts.toml").write_text(ACCOUNTS)
+
+
 @pytest.fixture(scope="module")
 def merchant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Merchant]:
     directory: Path = tmp_path_factory.mktemp("merchant")
-    (directory / "keys").mkdir()
-    (directory / KEY).write_bytes(alipay.pem(alipay.rsa_key()))
-    (directory / "keys" / "md5.txt").write_bytes(alipay.MD5_SECRET)
-    (directory / "accounts.toml").write_text(ACCOUNTS)
+    prepare(directory)
     engine = Engine(directory / "accounts.toml", directory / "data")
     engine.start()
     try:
@@ -394,3 +404,75 @@ def test_senders_of_unreadable_bodies_do_not_stop_the_worker(merchant: Merchant)
     assert merchant.outcomes("antom", "J-after") == [("applied", "changed")]
     assert merchant.outcomes("antom", "J-20") == [("quarantined", "malformed")]
     assert merchant.engine.get("/readyz?verbose")[1]["ok"]
+
+
+def journal_record(order: str, **changed: bytes | None) -> Record:
+    """Return the record of an authentic payment with some headers changed, or without them."""
+    fields = {
+        "notify_type": "trade_status_sync",
+        "notify_id": f"id-{order}",
+        "out_trade_no": order,
+        "trade_no": f"T-{order}",
+        "trade_status": "TRADE_SUCCESS",
+        "seller_id": SELLER,
+        "total_fee": "12.80",
+    }
+    contents = RecordContents(
+        account="app",
+        family="mapi",
+        received_at_ms=int(time.time() * 1000),
+        path=b"/notify/app",
+        content_type=b"application/x-www-form-urlencoded",
+        key_id=KEY,
+        confirmed=False,
+        body=alipay.form(fields, alipay.rsa_key(), "RSA"),
+    )
+    record = record_format.encode(contents, order)
+    headers = {**dict(record.headers), **{Header[name.upper()].value: value for name, value in changed.items()}}
+    return Record(
+        record.key, record.value, tuple((name, value) for name, value in headers.items() if value is not None)
+    )
+
+
+def merchant_of(home: Path, *records: Record) -> Merchant:
+    """Start an engine of its own whose journal has these records."""
+    prepare(home)
+
+    async def append() -> None:
+        async with directory.open_files(home / "data", now_ms=lambda: int(time.time() * 1000)) as files:
+            for record in records:
+                await files.journal.append(record)
+
+    (home / "data").mkdir(mode=0o700)
+    asyncio.run(append())
+    engine = Engine(home / "accounts.toml", home / "data")
+    engine.start()
+    return Merchant(engine)
+
+
+def test_records_without_advice_are_applied_as_received_now(tmp_path: Path) -> None:
+    before = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() - 60))
+    given: dict[str, dict[str, bytes | None]] = {
+        "L-1": {"content_type": None},
+        "L-2": {"received_at": None, "key_id": None, "path": None, "confirmed": None},
+        "L-3": {"received_at": b"0"},
+        "L-4": {"received_at": b"4102444800000"},
+    }
+    merchant = merchant_of(tmp_path, *(journal_record(order, **changed) for order, changed in given.items()))
+    try:
+        for order in given:
+            assert merchant.outcomes("app", order) == [("applied", "changed")]
+            (entry,) = (each for each in merchant.order("app", order)["timeline"] if each["kind"] == "notification")
+            assert before <= entry["received_at"] < "2100"
+    finally:
+        merchant.engine.end()
+
+
+def test_engine_whose_worker_stopped_itself_is_not_ready(tmp_path: Path) -> None:
+    merchant = merchant_of(tmp_path, *[Record(b"x", b"x", ())] * 20)
+    try:
+        status, answer = eventually(lambda: (found := merchant.engine.get("/readyz?verbose"))[0] == 503 and found)
+        assert status == 503
+        assert [check["name"] for check in answer["checks"] if not check["ok"]] == ["worker"]
+    finally:
+        merchant.engine.end()

@@ -8,6 +8,7 @@ import pytest
 
 from deploy.embedded import housekeeping
 from deploy.embedded.directory import EngineFiles
+from tests.support import log_records
 from tests.support.log_records import NOW_MS, Time
 from tests.support.waiting import until
 from tests.unit.deploy.embedded.engine_files import DAY_MS, outbox, settled
@@ -88,3 +89,9 @@ async def test_trouble_ends_once_its_cause_has_ended(
         await query_only("OFF")
         await until(lambda: not is_in_trouble() and files.journal.trouble is None)
     await settled(files, time, "TRADE_SUCCESS")
+
+
+@pytest.mark.parametrize("received_at_ms", [0, NOW_MS + 2 * DAY_MS])
+async def test_impossible_receive_time_is_no_lag(files: EngineFiles, time: Time, received_at_ms: int) -> None:
+    await files.journal.append(log_records.sealed(b"x", "X", received_at_ms=received_at_ms))
+    assert await housekeeping._received_at_ms(files, 0, time) == NOW_MS
