@@ -2,13 +2,13 @@
 
 A valid signature of the old gateway shows only that Alipay signed for some merchant, because one key signs for all. So
 the payee, the application or the client in the message must be the account's own. Ambiguous forms
-(`schemas.form.is_ambiguous`) are always refused: each is an attack, or a payment that an operator must check.
+(`schemas.form.is_ambiguous`) are admitted by the same rules; interpretation holds them.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from ingest.errors import Ambiguous, NotOurs, Unauthentic
+from ingest.errors import NotOurs, Unauthentic
 from schemas import form as forms
 from schemas import times
 from schemas.accounts import Account, Family
@@ -21,7 +21,7 @@ REQUEST_TIME_SPAN = timedelta(hours=25)
 
 
 def admit_form(form: Form, account: Account, *, is_confirmed: bool | None = None) -> None:
-    """Return if the form is unambiguous and is for this account.
+    """Return if the form is for this account.
 
     An identity in the form must always be the account's. If Alipay has confirmed the form (`is_confirmed`; default: if
     the account uses notify_verify), it may omit them all. Otherwise the Open Platform must name the application, the
@@ -31,11 +31,8 @@ def admit_form(form: Form, account: Account, *, is_confirmed: bool | None = None
     it may have an effect (`Reason.NAMES_NOBODY`).
 
     Raises:
-        Ambiguous: a value contains `&<known name>=`.
         NotOurs: an identity belongs to another merchant, or the form lacks one that it needs.
     """
-    if forms.is_ambiguous(form):
-        raise Ambiguous
     fields = form.fields
     # Without a service provider the application authorised itself, so Alipay repeats its own number in `auth_app_id`.
     _check_same("app_id", fields, account.app_id)

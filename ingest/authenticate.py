@@ -34,12 +34,14 @@ class SigningHeaders(Struct, frozen=True, gc=False):
 class Authentic(Struct, frozen=True, gc=False):
     """An authentic message for this account. `key_id` is the key that signed it.
 
-    `number` becomes part of the record's key; empty if the message has none. `notify_id` is empty for Antom.
+    `number` becomes part of the record's key; empty if the message has none. `notify_id` is empty for Antom. The
+    number of an ambiguous form cannot be believed, so a digest of its signature takes its place: all spellings have it.
     """
 
     key_id: str
     number: bytes
     notify_id: bytes
+    is_ambiguous: bool = False
 
 
 def signing_headers(values_of: Callable[[str], Sequence[str]]) -> SigningHeaders:
@@ -65,7 +67,7 @@ def check(account: Account, ring: KeyRing, body: bytes, headers: SigningHeaders 
     If the account uses notify_verify, the caller must also have the message confirmed before it accepts it.
 
     Raises:
-        Malformed, Unauthentic, Ambiguous, NotOurs: with the answer to give.
+        Malformed, Unauthentic, NotOurs: with the answer to give.
     """
     if account.family is Family.ANTOM:
         return _check_message(account, ring, body, headers)
@@ -98,6 +100,9 @@ def _check_form(account: Account, ring: KeyRing, body: bytes, *, is_confirmed: b
         admission.admit_certificate(form, ring.certificate_numbers())
     admission.admit_form(form, account, is_confirmed=is_confirmed)
     fields = form.fields
+    if forms.is_ambiguous(form):
+        digest = b"sign-" + forms.signature_digest(form).hex().encode()
+        return Authentic(key_id, digest, fields.get(b"notify_id", b""), is_ambiguous=True)
     number = fields.get(b"out_trade_no") or next((fields[name] for name in _NUMBERS if fields.get(name)), b"")
     return Authentic(key_id, number, fields.get(b"notify_id", b""))
 

@@ -2,7 +2,6 @@
 
     Refused
     ├── Malformed        400   no valid form, or no valid Antom headers
-    ├── Ambiguous        400   the signed text also fits other parameters
     ├── Unauthentic      401   no key of the account made the signature
     ├── NotConfirmed     401   notify_verify answered "false"
     ├── NotOurs          403   authentic, but for another merchant
@@ -36,14 +35,6 @@ class Refused(Exception):
 class Malformed(Refused):
     status = 400
     outcome = Outcome.MALFORMED
-
-
-class Ambiguous(Refused):
-    status = 400
-    outcome = Outcome.AMBIGUOUS
-
-    def __init__(self, detail: str = "") -> None:
-        super().__init__(Refusal.AMBIGUOUS, detail)
 
 
 class Unauthentic(Refused):

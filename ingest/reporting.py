@@ -68,7 +68,7 @@ class Reporting:
             **{
                 Field.ACCOUNT: account,
                 Field.OUTCOME: "gone" if is_gone else "accepted",
-                Field.OUT_TRADE_NO: authentic.number,
+                Field.OUT_TRADE_NO: b"" if authentic.is_ambiguous else authentic.number,
                 Field.NOTIFY_ID: authentic.notify_id,
                 Field.KEY_ID: authentic.key_id,
                 Field.DURATION_MS: round(seconds * 1000, 3),

@@ -12,7 +12,7 @@ class Outcome(StrEnum):
     ACCEPTED = "accepted"
     MALFORMED = "malformed"
     BAD_SIGNATURE = "bad_signature"
-    AMBIGUOUS = "ambiguous"
+    AMBIGUOUS = "ambiguous"  # no longer counted: such a form is accepted, and quarantined
     NOT_OURS = "not_ours"
     NOT_CONFIRMED = "not_confirmed"
     UNKNOWN_ACCOUNT = "unknown_account"
@@ -99,6 +99,7 @@ class Reason(StrEnum):
     CHARSET = "charset"
     CONTROL_CHAR = "control_char"
     MISSING_FIELD = "missing_field"
+    AMBIGUOUS = "ambiguous"  # its signature also fits other parameters, so nothing in it can be believed
     NAMES_NOBODY = "names_nobody"  # a batch refund that names no merchant, signed by a key that all merchants share
     UNKNOWN_STATUS = "unknown_status"
     WAITED_TOO_LONG = "waited_too_long"  # parked for 25 hours without its order

@@ -8,13 +8,14 @@ printable ASCII only; `&` between parameters; a non-empty name, `=`, a value; `+
 a byte, decoded once. A name occurs once. Nothing is trimmed, repaired or normalised.
 
 Alipay's signed text does not escape `&`. A value that contains `&<known name>=` therefore has the same signed text as
-another set of parameters. `is_ambiguous` finds such forms, and the receiver refuses them.
+another set of parameters. `is_ambiguous` finds such forms. They are kept, and have no effect.
 """
 
 import re
 from binascii import a2b_qp
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from hashlib import blake2b
 from operator import itemgetter
 from typing import Any
 
@@ -215,6 +216,11 @@ def is_ambiguous(form: Form) -> bool:
         for name, value in form.fields.items()
         if b"&" in value
     )
+
+
+def signature_digest(form: Form) -> bytes:
+    """Return a digest of `sign`: the identity of an ambiguous form, because all its spellings have one signature."""
+    return blake2b(form.sign or b"", digest_size=16).digest()
 
 
 def _decoded_pairs(body: bytes) -> list[tuple[bytes, bytes, bytes]]:

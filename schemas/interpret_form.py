@@ -33,9 +33,11 @@ def read(form: Form, account: Account, *, is_confirmed: bool = False) -> Notific
     """Return the meaning of a form for this account. `is_confirmed`: notify_verify confirmed that it is for it.
 
     Raises:
-        Unreadable: undecodable text, a missing or impossible value, fields that contradict each other, or a batch
-            refund that may be another merchant's.
+        Unreadable: an ambiguous form, undecodable text, a missing or impossible value, fields that contradict each
+            other, or a batch refund that may be another merchant's.
     """
+    if forms.is_ambiguous(form):
+        raise _ambiguous(form)
     digest = _digest(form)
     fields = _Fields(text(form, account, digest), digest)
     type_ = _type(fields)
@@ -53,6 +55,13 @@ def read(form: Form, account: Account, *, is_confirmed: bool = False) -> Notific
         raise fields.unreadable(Reason.UNKNOWN_CURRENCY, str(error)) from None
     except money.BadMoney as error:
         raise fields.unreadable(Reason.BAD_AMOUNT, str(error)) from None
+
+
+def _ambiguous(form: Form) -> Unreadable:
+    """Return the error for an ambiguous form. Its numbers may be conjured, so its signature stands for them."""
+    digest = forms.signature_digest(form)
+    detail = "a value contains & and the name of a parameter, so the signature also fits other parameters"
+    return Unreadable(Reason.AMBIGUOUS, detail, notification_id=f"sign-{digest.hex()}", digest=digest)
 
 
 class _Names(dict[bytes, str]):

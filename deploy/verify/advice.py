@@ -217,6 +217,13 @@ _VARIANTS: dict[Variant, tuple[str, str]] = {
     ),
 }
 
+AMBIGUOUS = Advice(
+    "The signature is valid (验签成功), but a value contains & and a parameter's name and =, so that the same "
+    "signature also fits other parameters.",
+    "It is acknowledged and quarantined. Treat it as an attack until you have checked it. Keep such text out of "
+    "subject, body and passback_params.",
+)
+
 _REFUSALS: dict[Refusal, tuple[str, str]] = {
     Refusal.MALFORMED: ("the message is not in the form that Alipay sends", _RAW),
     Refusal.TOO_MANY_FIELDS: ("there are more parameters than in any notification", _RAW),
@@ -233,11 +240,6 @@ _REFUSALS: dict[Refusal, tuple[str, str]] = {
     Refusal.UNKNOWN_KEY: (
         "the message names a key version, or a certificate, that the account does not have",
         "Add the key under its version to the account's keys. Download it from Antom's or Alipay's own pages.",
-    ),
-    Refusal.AMBIGUOUS: (
-        "the signature is valid, but a value contains & and a parameter's name and =, so that the same signature also "
-        "fits other parameters",
-        "Treat it as an attack until you have checked it. Keep such text out of subject, body and passback_params.",
     ),
     Refusal.NOT_OURS: (
         "the signature is valid, but the message is for another merchant",

@@ -92,11 +92,14 @@ def explain(
     except Refused as refused:
         keys = _keys(ring, others or {}, given, named=_key_version(captured, account))
         return _refused(refused, captured, account, ring, keys)
+    cause, remedy = "The signature is valid, and the message is for this account (验签成功).", ""
+    if authentic.is_ambiguous:
+        cause, remedy = advice.AMBIGUOUS.cause, advice.AMBIGUOUS.remedy
     return Explanation(
         account=account.name,
         accepted=True,
-        cause="The signature is valid, and the message is for this account (验签成功).",
-        remedy="",
+        cause=cause,
+        remedy=remedy,
         key=authentic.key_id,
         sign_type=account.sign_type.value,
         signed_text=_shown(_accepted_text(captured, account, ring), captured, account),

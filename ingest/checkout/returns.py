@@ -232,6 +232,9 @@ def _query(result: str, account: Account, ring: KeyRing) -> Return:
         admission.admit_form(form, account)
     except Refused as refused:
         return _refused(refused.reason, str(refused), claims)
+    if forms.is_ambiguous(form):
+        claims = {}  # its values may be conjured
+        remark = "its signature also fits other parameters, so it shows nothing: only the notification counts"
     if not remark and not any(form.fields.get(name) for name in (b"app_id", b"seller_id")):
         remark = "names no payee: Alipay signed it, but only the notification shows for which merchant"
     return Return(verdict=ReturnVerdict.AUTHENTIC, key_id=key_id, claims=claims, detail=remark)

@@ -100,7 +100,9 @@ class Merchant:
         """Send a form with exactly these fields; return the answer."""
         signer = alipay.MD5_SECRET if account == "secret" else alipay.rsa_key()
         sign_type = {"secret": "MD5", "named": "RSA2", "cn": "RSA2"}.get(account, "RSA")
-        body = alipay.form(fields, signer, sign_type)
+        return self.post_form(account, alipay.form(fields, signer, sign_type))
+
+    def post_form(self, account: str, body: bytes) -> bytes:
         return self._post(f"/notify/{account}", body, {"Content-Type": "application/x-www-form-urlencoded"})
 
     def held(self, reason: str) -> list[dict[str, Any]]:
@@ -476,3 +478,26 @@ def test_engine_whose_worker_stopped_itself_is_not_ready(tmp_path: Path) -> None
         assert [check["name"] for check in answer["checks"] if not check["ok"]] == ["worker"]
     finally:
         merchant.engine.end()
+
+
+def test_ambiguous_form_is_held_once_however_it_is_split(merchant: Merchant) -> None:
+    trade = {"notify_id": "i-2", "notify_type": "trade_status_sync", "out_trade_no": "I-2", "trade_no": "T-I-2"}
+    genuine: dict[str, str | bytes] = {
+        "app_id": APP,
+        "seller_id": SELLER,
+        "trade_status": "TRADE_SUCCESS",
+        "subject": "A&total_amount=9.00&trade_aaa=",
+        "total_amount": "0.01",
+        **trade,
+    }
+    signed = alipay.signed(genuine, alipay.rsa_key(), "RSA2")
+    resplit = {**signed, "subject": "A", "total_amount": "9.00", "trade_aaa": "&total_amount=0.01"}
+    assert alipay.canonical(resplit) == alipay.canonical(signed)
+    for form in (signed, resplit, signed):
+        assert merchant.post_form("named", alipay.urlencoded(form)) == b"success"
+    merchant.form("cn", "I-2-after")
+    merchant.order("cn", "I-2-after")
+    [row] = eventually(lambda: merchant.held("ambiguous"))
+    assert (row["account"], row["order"], row["disposition"]) == ("named", "", "quarantined")
+    assert merchant.engine.get("/api/orders/named/I-2")[0] == 404
+    assert merchant.engine.get("/api/find?number=I-2")[1]["matches"] == []

@@ -35,6 +35,8 @@ REASONS: dict[Reason, str] = {
     Reason.CHARSET: f"Its text is not in the charset that it names. {_COMPARE}",
     Reason.CONTROL_CHAR: f"A field that decides the result contains a control character. {_COMPARE}",
     Reason.MISSING_FIELD: f"A required field is missing. {_COMPARE}",
+    Reason.AMBIGUOUS: "A value in it contains & and a parameter's name, so its signature also fits other parameters. "
+    "It touches no order. Look the trade up in Alipay's merchant portal, then discard it.",
     Reason.NAMES_NOBODY: "It names no merchant, and Alipay's key signs for all of them, so it may be another's. "
     f"With notify_verify = true, Alipay is asked. {_COMPARE}",
     Reason.UNKNOWN_STATUS: f"Its status is not documented by Alipay. {_COMPARE}",

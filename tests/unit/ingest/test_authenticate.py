@@ -7,7 +7,7 @@ import pytest
 
 from ingest import authenticate
 from ingest.authenticate import Authentic, SigningHeaders
-from ingest.errors import Ambiguous, Malformed, NotConfirmed, NotOurs, Refused, Unauthentic
+from ingest.errors import Malformed, NotConfirmed, NotOurs, Refused, Unauthentic
 from ingest.keys import Key, KeyRing
 from schemas.accounts import Account, SignType
 from schemas.dispositions import Refusal
@@ -83,13 +83,25 @@ def test_invalid_form_is_malformed_with_its_reason() -> None:
         authenticate.check(alipay.openapi(), RING, b"a=\xff")
 
 
-def test_signature_and_ambiguity_are_checked_before_the_payee() -> None:
+def test_signature_is_checked_before_the_payee() -> None:
     foreign = body(app_id="2021000000000000")
     with pytest.raises(NotOurs):
         authenticate.check(alipay.openapi(), RING, foreign)
     forged = foreign.replace(b"total_amount=1.00", b"total_amount=2.00")
     assert reason(alipay.openapi(), RING, forged) is Refusal.BAD_SIGNATURE
-    with pytest.raises(Ambiguous):
+
+
+def test_c08_all_spellings_of_an_ambiguous_form_have_one_number() -> None:
+    hidden = body(subject="S&total_amount=9999.00&trade_aaa=")
+    resplit = hidden.replace(b"subject=S%26total_amount%3D9999.00%26trade_aaa%3D", b"subject=S").replace(
+        b"total_amount=1.00", b"total_amount=9999.00&trade_aaa=%26total_amount%3D1.00"
+    )
+    found = [authenticate.check(alipay.openapi(), RING, content) for content in (hidden, resplit)]
+    assert found[0] == found[1]
+    assert (found[0].is_ambiguous, found[0].number[:5], len(found[0].number)) == (True, b"sign-", 37)
+    other = authenticate.check(alipay.openapi(), RING, body(subject="T&total_amount=9999.00&trade_aaa="))
+    assert other.number != found[0].number
+    with pytest.raises(NotOurs):
         authenticate.check(alipay.openapi(), RING, body(subject="x&total_amount=2", app_id="2021000000000000"))
 
 

@@ -10,7 +10,6 @@ from schemas.dispositions import Outcome, Refusal
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Refused)][1:]
 FIXED_REASONS: dict[Callable[[str], Refused], Refusal] = {
-    errors.Ambiguous: Refusal.AMBIGUOUS,
     errors.NotConfirmed: Refusal.NOT_CONFIRMED,
     errors.NotOurs: Refusal.NOT_OURS,
     errors.WrongMethod: Refusal.METHOD,
@@ -22,7 +21,7 @@ FIXED_REASONS: dict[Callable[[str], Refused], Refusal] = {
 
 
 def test_outcomes_of_refusals_are_all_but_accepted_and_gone() -> None:
-    assert {kind.outcome for kind in KINDS} == {*Outcome} - {Outcome.ACCEPTED, Outcome.GONE}
+    assert {kind.outcome for kind in KINDS} == {*Outcome} - {Outcome.ACCEPTED, Outcome.GONE, Outcome.AMBIGUOUS}
 
 
 def test_only_throttled_and_unavailable_are_answered_503() -> None:

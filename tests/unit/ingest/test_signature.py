@@ -448,7 +448,7 @@ def test_accepted_forms_are_exactly_those_that_were_signed(case: tuple[dict[str,
     if forms.is_ambiguous(form):
         return
     signed = {name.encode(): value.encode() for name, value in genuine.items()}
-    for name in forms.DECIDING_NAMES:
+    for name in forms.DECIDING_NAMES - {b"biz_content"}:  # JSON, which shows where it ends
         assert form.fields.get(name, b"") == signed.get(name, b"")
 
 

@@ -541,3 +541,19 @@ def test_payer_is_masked(payer: str, shown: str) -> None:
 def test_both_logins_of_a_payer_are_masked() -> None:
     logins: dict[str, Any] = {"buyer_logon_id": "", "buyer_email": "erin@example.com"}
     assert read(IN_APP | logins, MAPI).payer == "eri***"
+
+
+def test_ambiguous_form_is_held_under_its_signature_alone() -> None:
+    hidden = encoded(PLATFORM | {"subject": "S&total_amount=9999.00&trade_aaa=", "sign": "c2ln"})
+    resplit = encoded(
+        PLATFORM | {"subject": "S", "total_amount": "9999.00", "trade_aaa": "&total_amount=240.00", "sign": "c2ln"}
+    )
+    found = []
+    for body in (hidden, resplit):
+        with pytest.raises(Unreadable) as caught:
+            interpret_form.read(form.read(body), OPENAPI)
+        error = caught.value
+        assert (error.reason, error.disposition, error.order) == (Reason.AMBIGUOUS, Disposition.QUARANTINED, "")
+        found.append((error.notification_id, error.digest))
+    assert found[0] == found[1]
+    assert found[0][1]

@@ -197,13 +197,19 @@ def test_other_sign_type_is_named_with_validity_of_the_signature() -> None:
     ("changes", "reason"),
     [
         ({"app_id": "2021000000000000"}, Refusal.NOT_OURS),
-        ({"subject": "x&total_amount=1"}, Refusal.AMBIGUOUS),
     ],
 )
 def test_refused_message_with_a_valid_signature_is_explained(changes: dict[str, str], reason: Refusal) -> None:
     found = of(alipay.signed({**FORM, **changes}, alipay.rsa_key(), "RSA2"))
     assert (found.accepted, found.reason, found.departures) == (False, reason, ())
     assert "the signature is valid" in found.cause
+
+
+def test_ambiguous_form_is_accepted_and_its_quarantine_explained() -> None:
+    found = of(alipay.signed({**FORM, "subject": "x&total_amount=1"}, alipay.rsa_key(), "RSA2"))
+    assert (found.accepted, found.reason, found.departures) == (True, None, ())
+    assert "also fits other parameters" in found.cause
+    assert "quarantined" in found.remedy
 
 
 @pytest.mark.parametrize(
