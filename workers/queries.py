@@ -93,6 +93,9 @@ class OrdersPort(Protocol):
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
         """Return (account, order) of every order with exactly this order, trade or notification number."""
 
+    async def notifications(self, id_: str) -> Sequence[Delivery]:
+        """Return the first delivery of every notification with exactly this id, also of those that name no order."""
+
     async def recent(self, limit: int) -> Sequence[OrderPage]:
         """Return the orders that changed last, newest first, without deliveries and events."""
 

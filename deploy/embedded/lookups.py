@@ -11,7 +11,7 @@ from schemas import events
 from schemas.dispositions import Disposition
 from workers import row_codec
 from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
-from workers.settlement.plan import HeldRow, Position
+from workers.settlement.plan import Delivery, HeldRow, Position
 
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
@@ -65,6 +65,16 @@ def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
         (number,),
     )
     return [(account, order) for account, order in found]
+
+
+def notifications(connection: Connection, id_: str) -> Sequence[Delivery]:
+    """Return the first delivery of every notification with this id."""
+    found = connection.execute(
+        f"SELECT {sql.DELIVERY} FROM deliveries WHERE (log_partition, log_offset) IN "
+        "(SELECT log_partition, log_offset FROM notifications WHERE notification_id = ?) ORDER BY account",
+        (id_,),
+    )
+    return [row_codec.delivery(row) for row in found]
 
 
 def recent(connection: Connection, limit: int) -> Sequence[OrderPage]:

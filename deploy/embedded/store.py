@@ -15,7 +15,7 @@ from deploy.embedded.sqlite import SqliteDatabase
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers.queries import Counts, Emitted, HeldPage, HeldQuery, OrderPage
-from workers.settlement.plan import Decide, HeldRow, LoadRequest, WritePlan, position_of
+from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, WritePlan, position_of
 
 APPLICATION_ID = 0x414E4F31
 PARTITION = 0
@@ -86,6 +86,9 @@ class SqliteOrderStore:
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
         return await self._database.read(lambda connection: lookups.find(connection, number))
+
+    async def notifications(self, id_: str) -> Sequence[Delivery]:
+        return await self._database.read(lambda connection: lookups.notifications(connection, id_))
 
     async def recent(self, limit: int) -> Sequence[OrderPage]:
         return await self._database.read(lambda connection: lookups.recent(connection, limit))

@@ -328,6 +328,7 @@ def test_message_without_payee_that_moves_no_money_is_noted(merchant: Merchant, 
     assert merchant.outcomes("named", order) == [("applied", "noted")]
     status, answer = merchant.engine.get(f"/api/find?number=id-{order}")
     assert (status, answer["matches"]) == (200, [{"account": "named", "order": order}])
+    assert [(each["disposition"], each["reason"]) for each in answer["notifications"]] == [("applied", "noted")]
     assert merchant.other("named", app_id="2021000000000002", **given) == b"fail"
     assert merchant.other("named", app_id=APP, seller_id="2088000000000002", **given) == b"fail"
 

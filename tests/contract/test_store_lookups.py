@@ -41,6 +41,16 @@ async def test_order_is_found_by_its_own_trade_and_notification_numbers(work: Pr
     assert await store.find("N") == []
 
 
+async def test_notification_that_names_no_order_is_found_by_its_id(work: Processing, store: AnyStore) -> None:
+    noted = log_records.record("", notify_type="dut_user_unsign", id_="m1")
+    await work.process(log_records.logged([noted, noted, log_records.record("N1", id_="n1")]))
+    [found] = await store.notifications("m1")
+    assert (found.account, found.order, found.type) == ("shop-sg", "", "dut_user_unsign")
+    assert (found.disposition, found.reason, found.position.offset) == (Disposition.APPLIED, Reason.NOTED, 1)
+    assert [each.order for each in await store.notifications("n1")] == ["N1"]
+    assert await store.notifications("m") == []
+
+
 async def test_number_in_two_accounts_is_found_in_both(work: Processing, store: AnyStore) -> None:
     await register(store, "N1")
     await work.process(log_records.logged([log_records.record("N1")]))

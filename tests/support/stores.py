@@ -109,6 +109,9 @@ class MemoryStore:
         found |= {(row.account, row.order) for row in self.ledger.values() if number == row.notification_id}
         return sorted(found)
 
+    async def notifications(self, id_: str) -> Sequence[Delivery]:
+        return [self.deliveries[row.position] for row in self.ledger.values() if row.notification_id == id_]
+
     async def recent(self, limit: int) -> Sequence[OrderPage]:
         self._check()
         return [self._page_of(named) for named in list(self.orders)[::-1][:limit]]

@@ -83,12 +83,14 @@ class OrdersPart:
         return responses.json({"orders": [shapes.summary(page) for page in await self._orders.recent(limit)]})
 
     async def find(self, request: web.Request) -> web.Response:
-        """Return the orders with this order, trade or notification number."""
+        """Return the orders with this order, trade or notification number, and the notifications with this id."""
         number = request.query.get("number", "").strip()
         if not number:
             raise responses.bad_request("number is missing: give an order, trade or notification number")
         found = await self._orders.find(number)
-        return responses.json({"matches": [{"account": account, "order": order} for account, order in found]})
+        notifications = [shapes.found(each) for each in await self._orders.notifications(number)]
+        matches = [{"account": account, "order": order} for account, order in found]
+        return responses.json({"matches": matches, "notifications": notifications})
 
     async def show(self, request: web.Request) -> web.Response:
         """Return the order with its timeline; with `wait`, as soon as it is newer than `version`."""

@@ -26,6 +26,18 @@ class RefusedRequest(Protocol):
     def received_at_ms(self) -> int: ...
 
 
+class FoundNotification(Struct, frozen=True, kw_only=True):
+    """An authentic notification by its id, and its disposition when it came first."""
+
+    account: str
+    order: str
+    notification_id: str
+    type: str
+    disposition: Disposition
+    reason: Reason
+    received_at: datetime
+
+
 class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="notification"):
     """One authentic notification, and its disposition."""
 
@@ -220,6 +232,19 @@ def _timeline(page: OrderPage, refusals: Iterable[RefusedRequest]) -> list[Entry
         entry = RefusedEntry(reason=str(refusal.reason), at=times.from_epoch_ms(refusal.received_at_ms))
         entries.append(((refusal.received_at_ms, last, 2), entry))
     return [entry for _, entry in sorted(entries, key=lambda placed: placed[0])]
+
+
+def found(delivery: Delivery) -> FoundNotification:
+    """Return a notification that was found by its id; `order` is empty if it names none."""
+    return FoundNotification(
+        account=delivery.account,
+        order=delivery.order,
+        notification_id=delivery.notification_id,
+        type=delivery.type,
+        disposition=delivery.disposition,
+        reason=delivery.reason,
+        received_at=times.from_epoch_ms(delivery.received_at_ms),
+    )
 
 
 def _notification(delivery: Delivery) -> NotificationEntry:

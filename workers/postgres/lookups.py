@@ -12,7 +12,7 @@ from workers.postgres import columns
 from workers.postgres.columns import DELIVERIES, EMITTED, HELD, HELD_PAGE
 from workers.postgres.database import SqlConnection
 from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
-from workers.settlement.plan import HeldRow, Position
+from workers.settlement.plan import Delivery, HeldRow, Position
 
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
@@ -67,6 +67,16 @@ async def find(connection: SqlConnection, number: str) -> Sequence[tuple[str, st
         number,
     )
     return [(account, order) for account, order in found]
+
+
+async def notifications(connection: SqlConnection, id_: str) -> Sequence[Delivery]:
+    """Return the first delivery of every notification with this id."""
+    found = await connection.fetch(
+        f"SELECT {DELIVERIES.names} FROM deliveries WHERE (log_partition, log_offset) IN "
+        "(SELECT log_partition, log_offset FROM notifications WHERE notification_id = $1) ORDER BY account",
+        id_,
+    )
+    return [row_codec.delivery(row) for row in found]
 
 
 async def recent(connection: SqlConnection, limit: int) -> Sequence[OrderPage]:

@@ -22,7 +22,7 @@ from workers.postgres.outbox import UnsentEvents
 from workers.postgres.settling import SettleResult
 from workers.postgres.state_resend import ResendRequest, StateResends
 from workers.queries import Counts, Emitted, HeldPage, HeldQuery, OrderPage
-from workers.settlement.plan import Decide, HeldRow, LoadRequest, LogRecord, Position, WritePlan, position_of
+from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, LogRecord, Position, WritePlan, position_of
 
 # Two roles, because a stopped worker no longer sweeps but goes on sending: with one role it would keep the others from
 # sweeping.
@@ -175,6 +175,9 @@ class PostgresOrderStore:
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
         return await self._database.read(lambda connection: lookups.find(connection, number))
+
+    async def notifications(self, id_: str) -> Sequence[Delivery]:
+        return await self._database.read(lambda connection: lookups.notifications(connection, id_))
 
     async def recent(self, limit: int) -> Sequence[OrderPage]:
         return await self._database.read(lambda connection: lookups.recent(connection, limit))

@@ -284,8 +284,9 @@ async def test_orders_are_found_by_any_of_their_numbers() -> None:
     async with serving(world) as client:
         for number in ("A1", "20251009A1", "A1-TRADE_SUCCESS"):
             found = await (await client.get("/api/find", params={"number": number})).json()
-            assert found == {"matches": [{"account": "shop", "order": "A1"}]}
-        assert await (await client.get("/api/find?number=A")).json() == {"matches": []}
+            assert found["matches"] == [{"account": "shop", "order": "A1"}]
+            assert [each["order"] for each in found["notifications"]] == ["A1"][: number == "A1-TRADE_SUCCESS"]
+        assert await (await client.get("/api/find?number=A")).json() == {"matches": [], "notifications": []}
         assert (await client.get("/api/find")).status == 400
         recent = await (await client.get("/api/orders?limit=1")).json()
         assert (await client.get("/api/orders?limit=1001")).status == 400
