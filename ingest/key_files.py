@@ -12,7 +12,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -29,6 +29,7 @@ RSA_BITS_MIN = 2048
 RSA_BITS_MIN_MAPI_SHA1 = 1024  # the size of the key with which Alipay signs the old gateway's messages
 RSA_EXPONENT_MIN = 65537
 DSA_BITS_MIN = 1024
+_RSA_SIGNATURES = "1.2.840.113549.1.1."  # sha1WithRSAEncryption, sha256WithRSAEncryption …
 CHAIN_LINKS_MAX = 8  # a real chain has two or three
 
 _PLACEHOLDER = re.compile(rb"your[_ -]?|change[_ -]?me|placeholder|replace[_ -]?me|<|>|\$\{", re.IGNORECASE)
@@ -108,7 +109,7 @@ def certificate(content: bytes, roots: Sequence[x509.Certificate], account: Acco
         _check_chain(leaf, found[1:], roots)
     key = _strong_enough(_certified_key(leaf), account)
     try:
-        return Certified(key, leaf.not_valid_after_utc, _number(leaf))
+        return Certified(key, leaf.not_valid_after_utc, certificate_number(leaf))
     except ValueError:
         raise BadKey("contains a certificate with unreadable dates or issuer") from None
 
@@ -131,6 +132,24 @@ def certificates(content: bytes) -> list[x509.Certificate]:
         return [x509.load_der_x509_certificate(content)]
     except _UNREADABLE:
         return []
+
+
+def certificate_number(certificate: x509.Certificate) -> str:
+    """Return the number that Alipay's public SDKs give a certificate: `app_cert_sn`, `alipay_cert_sn`.
+
+    It is the MD5 of the issuer's name, in the order of RFC 4514, and the decimal serial number.
+    """
+    text = certificate.issuer.rfc4514_string() + str(certificate.serial_number)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def root_number(roots: Iterable[x509.Certificate]) -> str:
+    """Return `alipay_root_cert_sn`: the numbers of the root certificates with an RSA signature, joined by `_`."""
+    return "_".join(
+        certificate_number(root)
+        for root in roots
+        if root.signature_algorithm_oid.dotted_string.startswith(_RSA_SIGNATURES)
+    )
 
 
 def any_key(content: bytes, account: Account) -> Material:
@@ -257,9 +276,3 @@ def _is_authority(candidate: x509.Certificate) -> bool:
         return candidate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, ValueError):
         return False
-
-
-def _number(leaf: x509.Certificate) -> str:
-    """Return Alipay's `alipay_cert_sn`: the MD5 of issuer name and serial number, as in Alipay's public SDKs."""
-    text = leaf.issuer.rfc4514_string() + str(leaf.serial_number)
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

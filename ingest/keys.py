@@ -46,6 +46,7 @@ class KeyRing:
     account: str
     sign_type: SignType
     keys: tuple[Key, ...]
+    root_number: str = ""  # `alipay_root_cert_sn` of its root certificates
     pinned: bytes = field(init=False)
     recent: list[Key] = field(init=False, repr=False)
 
@@ -77,7 +78,7 @@ def load(account: Account, directory: Path) -> KeyRing:
     keys = loading.keys()
     if loading.faults:
         raise BadAccounts([f"account {account.name}: {fault}" for fault in loading.faults])
-    return KeyRing(account.name, account.sign_type, keys)
+    return KeyRing(account.name, account.sign_type, keys, loading.root_number)
 
 
 def load_all(accounts: Mapping[str, Account], directory: Path) -> dict[str, KeyRing]:
@@ -159,6 +160,7 @@ class _Loading:
         self.account = account
         self.directory = directory
         self.faults: list[str] = []
+        self.root_number = ""
 
     def keys(self) -> tuple[Key, ...]:
         account = self.account
@@ -167,6 +169,7 @@ class _Loading:
             found.append(self._md5(account.md5_key_file))
         found += [self._public(version, file) for version, file in account.keys.items()]
         roots = self._roots()
+        self._number_roots(roots)
         found += [self._certified(file, roots) for file in account.certificates]
         keys = tuple(key for key in found if key is not None)
         self._check_distinct(keys)
@@ -201,6 +204,12 @@ class _Loading:
                 self.faults.append(f"{file} contains no readable certificate")
             roots += found
         return roots
+
+    def _number_roots(self, roots: list[x509.Certificate]) -> None:
+        try:
+            self.root_number = key_files.root_number(roots)
+        except ValueError:  # an unreadable issuer; the number is only shown, and the key may verify all the same
+            self.root_number = ""
 
     def _read(self, file: str, reader: Callable[[bytes], T]) -> T | None:
         content = self._content(file)

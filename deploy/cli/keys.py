@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 EXPIRES_SOON = timedelta(days=30)
 
 Accounts = Annotated[Path, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts file.")]
+Certificates = Annotated[
+    list[Path] | None,
+    typer.Option("--certificate", help="A certificate of yours whose number is printed too; may be repeated."),
+]
 
 _LIST_HELP = """List every account's active keys.
 
@@ -29,7 +34,12 @@ _CHECK_HELP = """Check every account's keys and certificates.
 The check is the one that a receiver does when it starts, plus the certificates' expiry dates. An expired certificate
 still verifies signatures; it is reported so that you replace it.
 
+It also prints the numbers that requests in certificate mode carry. `cert sn` is alipay_cert_sn for Alipay's
+certificate, and app_cert_sn for your application's, which you name with --certificate. `alipay_root_cert_sn` is the
+number of the account's root certificates.
+
     alipay-notify keys check --accounts /etc/alipay-notify/accounts.toml
+    alipay-notify keys check --certificate appCertPublicKey.crt
 """
 _EPILOG_LIST = "Exit codes: 0 done, 1 the accounts file cannot be read, 2 wrong usage."
 _EPILOG_CHECK = "Exit codes: 0 no problem, 1 the accounts file cannot be read, 2 wrong usage, 3 a problem with a key."
@@ -45,20 +55,28 @@ def register(app: typer.Typer) -> None:
 
 def list_keys(accounts: Accounts = Path("accounts.toml"), output: terminal.Output = "table") -> None:
     """List the keys."""
-    keys, faults = _load(accounts)
-    _print(keys, faults, output)
+    keys, roots, faults = _load(accounts)
+    _print(keys, roots, faults, output)
 
 
-def check_keys(accounts: Accounts = Path("accounts.toml"), output: terminal.Output = "table") -> None:
-    """List the keys; exit with 3 if one has a fault or has expired."""
-    keys, faults = _load(accounts)
-    _print(keys, faults, output)
+def check_keys(
+    accounts: Accounts = Path("accounts.toml"), certificate: Certificates = None, output: terminal.Output = "table"
+) -> None:
+    """List the keys, and the numbers of certificates; exit with 3 if one has a fault or has expired."""
+    keys, roots, faults = _load(accounts)
+    numbered = []
+    for path in certificate or []:
+        try:
+            numbered.append({"file": str(path), "cert_sn": _number(path)})
+        except (OSError, ValueError) as error:
+            faults.append(f"{path}: {error}")
+    _print(keys, roots, faults, output, numbered)
     if faults or any(key["state"] == "expired" for key in keys):
         raise typer.Exit(exits.FOUND_WRONG)
 
 
-def _load(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return each key as a row with stable names, and the faults of all accounts."""
+def _load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Return each key and each account's root number as rows with stable names, and the faults of all accounts."""
     from deploy import accounts_file
     from ingest import keys
     from schemas.accounts import BadAccounts
@@ -67,7 +85,9 @@ def _load(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
         accounts = accounts_file.read(path)
     except BadAccounts as bad:
         terminal.fail("; ".join(bad.faults))
-    rows, faults = [], []
+    rows: list[dict[str, Any]] = []
+    roots: list[dict[str, Any]] = []
+    faults: list[str] = []
     for account in accounts.values():
         try:
             ring = keys.load(account, path.parent)
@@ -75,7 +95,25 @@ def _load(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
             faults += bad.faults
         else:
             rows += [_row(account, key) for key in ring.keys]
-    return rows, faults
+            if account.root_certificates:
+                roots.append({"account": account.name, "alipay_root_cert_sn": ring.root_number or None})
+    return rows, roots, faults
+
+
+def _number(path: Path) -> str:
+    """Return the number of the first certificate in a file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it contains no readable certificate.
+    """
+    from ingest import key_files, keys
+
+    with path.open("rb") as opened:
+        found = key_files.certificates(opened.read(keys.FILE_BYTES_MAX))
+    if not found:
+        raise ValueError("contains no readable certificate")
+    return key_files.certificate_number(found[0])
 
 
 def _row(account: Account, key: Key) -> dict[str, Any]:
@@ -90,6 +128,7 @@ def _row(account: Account, key: Key) -> dict[str, Any]:
         "fingerprint": key_files.fingerprint(key.material),
         "expires_at": key.expires_at.isoformat() if key.expires_at else None,
         "state": _state(key.expires_at),
+        "cert_sn": key.certificate_number or None,
     }
 
 
@@ -102,14 +141,26 @@ def _state(expires_at: datetime | None) -> str:
     return "expires_soon" if left < EXPIRES_SOON else "ok"
 
 
-_COLUMNS = ("account", "key_id", "sign_type", "kind", "bits", "fingerprint", "expires_at", "state")
+_COLUMNS = ("account", "key_id", "sign_type", "kind", "bits", "fingerprint", "expires_at", "state", "cert_sn")
 
 
-def _print(keys: list[dict[str, Any]], faults: list[str], output: str) -> None:
+def _print(
+    keys: list[dict[str, Any]],
+    roots: list[dict[str, Any]],
+    faults: list[str],
+    output: str,
+    certificates: Sequence[dict[str, Any]] = (),
+) -> None:
     if output == "json":
-        terminal.as_json({"keys": keys, "faults": faults})
+        terminal.as_json({"keys": keys, "roots": roots, "certificates": list(certificates), "faults": faults})
         return
     headings = [name.replace("_", " ") for name in _COLUMNS]
     terminal.table("", headings, ([key[name] for name in _COLUMNS] for key in keys))
+    # As plain lines, because a table breaks long numbers, and these are copied.
+    for root in roots:
+        number = root["alipay_root_cert_sn"] or "none: no root certificate has an RSA signature"
+        typer.echo(f"alipay_root_cert_sn of {root['account']}: {number}")
+    for each in certificates:
+        typer.echo(f"cert sn of {terminal.plain(each['file'])}: {each['cert_sn']}")
     for fault in faults:
         typer.echo(f"fault: {terminal.plain(fault)}")

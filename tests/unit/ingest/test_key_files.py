@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from ingest import key_files
 from ingest.key_files import BadKey, Md5Secret
 from schemas.accounts import Account, SignType
 from tests.support import alipay
+from tests.support.paths import VECTORS
 
 NOW = datetime(2025, 3, 18, tzinfo=UTC)
 
@@ -260,3 +262,27 @@ def test_any_key_returns_the_public_half_of_a_private_key() -> None:
     assert isinstance(key_files.any_key(b"md5-key-of-the-samples", alipay.mapi(SignType.MD5)), Md5Secret)
     with pytest.raises(BadKey, match="unencrypted private key"):
         key_files.any_key(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", alipay.openapi())
+
+
+def test_number_is_that_of_alipay_s_sdks_for_a_real_certificate() -> None:
+    vector = json.loads((VECTORS / "openplatform_rsa2_sandbox_cert_plus_sign_2023.json").read_text())
+    (certificate,) = key_files.certificates(vector["certificate_pem"].encode())
+    # Written out: the issuer from the most specific name to the country, then the serial number in decimal digits.
+    issuer = "CN=Ant Financial Certification Authority Class 2 R1 test,OU=Certification Authority test"
+    text = f"{issuer},O=Ant Financial test,C=CN42717148536941068122445314511311197845"
+    assert key_files.certificate_number(certificate) == hashlib.md5(text.encode()).hexdigest()
+    assert key_files.certificate_number(certificate) == "6f1e366a31d9575cd546914add04f4af"
+
+
+def test_root_number_joins_the_roots_with_rsa_signatures() -> None:
+    curve = ec.generate_private_key(ec.SECP256R1())
+    builder = (
+        x509.CertificateBuilder().subject_name(named("ec")).issuer_name(named("ec")).public_key(curve.public_key())
+    )
+    builder = builder.serial_number(9).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=1))
+    elliptic = builder.sign(curve, hashes.SHA256())
+    found = key_files.certificates(pem(ROOT, elliptic, MIDDLE))
+    assert len(found) == 3
+    numbers = [key_files.certificate_number(each) for each in (ROOT, MIDDLE)]
+    assert key_files.root_number(found) == "_".join(numbers)
+    assert key_files.root_number([elliptic]) == key_files.root_number([]) == ""

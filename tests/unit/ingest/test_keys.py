@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from ingest import keys, signature
+from ingest import key_files, keys, signature
 from ingest.keys import Key, Rings
 from schemas.accounts import Account, BadAccounts, SignType
 from tests.support import alipay
@@ -57,6 +57,7 @@ def test_certificates_are_loaded_with_expiry_and_number(directory: Path) -> None
     ring = keys.load(account, directory)
     assert [(key.id, key.expires_at) for key in ring.keys] == [("leaf.crt", made.LEAF.not_valid_after_utc)]
     assert list(ring.certificate_numbers()) == [ring.keys[0].certificate_number]
+    assert ring.root_number == key_files.certificate_number(made.ROOT)
 
 
 def test_all_faults_of_all_files_are_reported_together(directory: Path) -> None:

@@ -13,6 +13,7 @@ from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner, Result
 
 from deploy.cli import keys as command
+from ingest import key_files
 from tests.support import alipay
 
 ACCOUNTS = f"""
@@ -31,7 +32,7 @@ certificates = ["alipay.crt"]
 """
 
 
-def certificate(*, ends_in: timedelta) -> bytes:
+def certificate(*, ends_in: timedelta, serial: int = 1) -> bytes:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "alipay")])
     end = datetime.now(UTC) + ends_in
     made = (
@@ -39,7 +40,7 @@ def certificate(*, ends_in: timedelta) -> bytes:
         .subject_name(name)
         .issuer_name(name)
         .public_key(alipay.rsa_key("certified").public_key())
-        .serial_number(1)
+        .serial_number(serial)
         .not_valid_before(end - timedelta(days=365))
         .not_valid_after(end)
         .sign(alipay.rsa_key("certified"), hashes.SHA256())
@@ -123,3 +124,29 @@ def test_unreadable_accounts_file_exits_with_1(directory: Path) -> None:
     result = run(directory, "list")
     assert result.exit_code == 1
     assert "account X" in result.output
+
+
+def number_of(content: bytes) -> str:
+    return key_files.certificate_number(key_files.certificates(content)[0])
+
+
+def test_numbers_of_certificates_and_roots_are_printed(directory: Path) -> None:
+    root, own = certificate(ends_in=timedelta(days=100)), certificate(ends_in=timedelta(days=50), serial=2)
+    alipay.written(directory, "root.crt", root * 2)
+    alipay.written(directory, "app.crt", own)
+    accounts = ACCOUNTS + 'root_certificates = ["root.crt"]\n'
+    alipay.written(directory, "accounts.toml", accounts.encode())
+    arguments = ("check", "--certificate", str(directory / "app.crt"))
+    found = parsed(run(directory, *arguments, "--output", "json"))
+    assert [key["cert_sn"] for key in found["keys"]] == [None, None, number_of(root)]
+    assert found["roots"] == [{"account": "shop-cn", "alipay_root_cert_sn": f"{number_of(root)}_{number_of(root)}"}]
+    assert found["certificates"] == [{"file": str(directory / "app.crt"), "cert_sn": number_of(own)}]
+    table = run(directory, *arguments).output
+    assert f"alipay_root_cert_sn of shop-cn: {number_of(root)}_{number_of(root)}\n" in table
+    assert f"app.crt: {number_of(own)}\n" in table
+
+
+@pytest.mark.parametrize("file", ["absent.crt", "alipay.pem"])
+def test_unreadable_certificate_is_a_fault(directory: Path, file: str) -> None:
+    result = run(directory, "check", "--certificate", str(directory / file), "--output", "json")
+    assert (result.exit_code, len(parsed(result)["faults"])) == (3, 1)
