@@ -1,6 +1,5 @@
 """An admin server, and a sound configuration, for the tests of commands."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from deploy.local import ports
 from tests.unit.deploy.cli import admin_server
 from tests.unit.deploy.cli.admin_server import Server
 
@@ -37,20 +37,10 @@ def environ(tmp_path: Path) -> dict[str, str]:
         '[accounts.shop]\nfamily = "mapi"\nsign_type = "RSA2"\nkeys = ["alipay.pem"]\nseller_id = "2088001"\n'
         '[accounts.old]\nfamily = "mapi"\nsign_type = "MD5"\nmd5_key_file = "md5.key"\nseller_id = "2088001"\n'
     )
-    ports = _free_ports(2)
+    public, admin = ports.free(2)  # outside of the range that the system gives to other programs
     return {
         "ALIPAY_NOTIFY_ACCOUNTS": str(tmp_path / "accounts.toml"),
         "ALIPAY_NOTIFY_DATA_DIR": str(tmp_path / "data"),
-        "ALIPAY_NOTIFY_PORT": str(ports[0]),
-        "ALIPAY_NOTIFY_ADMIN_PORT": str(ports[1]),
+        "ALIPAY_NOTIFY_PORT": str(public),
+        "ALIPAY_NOTIFY_ADMIN_PORT": str(admin),
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
