@@ -1,8 +1,8 @@
 """The keys that verify an account's messages, loaded from the files that `accounts.toml` names.
 
 The content of these files is reloaded while the process runs (`Rings.reload`). A change of `accounts.toml`, such as an
-additional key, needs a restart. All keys of an account verify, so to rotate a key, add the new one beside the old one,
-restart, and remove the old one when Alipay no longer signs with it.
+additional key, needs a restart. All keys of an account verify, so a key is rotated by adding the new one beside the old
+one; deploy/docs/operations.md has the steps.
 
 At start, a faulty file refuses the start. On reload, it keeps the account's old keys, because a half-copied file must
 not refuse payments. A ring is replaced as a whole by one assignment, so no message sees a mix of old and new keys.

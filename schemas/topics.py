@@ -47,7 +47,7 @@ _UNPACK = tuple(Struct(f"<{words}I").unpack_from for words in range(64))
 def partition_of(key: bytes, count: int) -> int:
     """Return the partition of a key among `count` partitions, as Kafka's Java client does: murmur2 without the sign.
 
-    The function must never change, because all records of one order belong in one partition. Other producers must use
+    The function must never change, because all records with one key belong in one partition. Other producers must use
     it too: clients built on librdkafka need `partitioner=murmur2_random`, because their default is CRC32.
     """
     return (murmur2(key) & _POSITIVE) % count

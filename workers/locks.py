@@ -14,7 +14,8 @@ from workers.settlement.plan import Position
 class LockResult(NamedTuple):
     """The keys that are `ours` now, and the done-markers found on them: `done`, the last processed offset of a key.
 
-    A done-marker saves work when a batch is redelivered, as after each worker that dies before its commit. It is only a
+    A done-marker saves work when a batch is redelivered although its worker lived: its commit failed, or the group had
+    rebalanced. A killed worker leaves no markers, only locks that expire. A marker is only a
     hint that the store is worth asking whether those records have their dispositions. If they have, the consumer skips
     them. The marker alone proves nothing, because the locks may remember records that a restored store has lost.
     """
@@ -30,9 +31,10 @@ class IdempotencyLocks(Protocol):
 
     No lease can prevent this race: worker A locks an order and stops for a minute (a long pause of the machine), so its
     lock expires. Worker B locks the order, applies its records and continues. A wakes up, believes in its lock and
-    writes. The order's version prevents it: A decided on version 4, the store holds version 5, so A's whole transaction
-    fails with a version conflict and is decided again. Two deliveries of one record cannot both be applied either,
-    because the record's offset and the notification's id are unique in the store.
+    writes. The store prevents it: A's transaction locks the order's row and decides on what B left there. If it had
+    decided before, the order's version would have changed, and the whole transaction would be decided again. Two
+    deliveries of one record cannot both be applied either, because the record's offset and the notification's id are
+    unique in the store.
     """
 
     async def acquire(self, keys: Sequence[bytes], token: bytes) -> LockResult:

@@ -3,7 +3,8 @@
 A row comes due by its schedule, or at once when the notification's order, trade or refund becomes known. The store then
 wakes this loop if it runs in the same process; the sweeper of another process finds the row within `LOOK_EVERY_S`.
 
-If several workers share a store, one of them leads and sweeps. The others ask at every look whether they lead now. Two
+If several workers share a store, one of them leads and sweeps. The others ask at every look whether they lead now;
+after a leader that was killed, its lease of 15 s must end first. Two
 workers that sweep at once repeat work and do no harm, because a retry applies only to a row that is still as it was.
 """
 

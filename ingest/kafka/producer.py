@@ -26,7 +26,7 @@ from ingest.kafka.in_flight import AppendFailure, ProducerFault, Sending
 from schemas.record_format import Record
 
 BATCH_BYTES_MAX = 256 * 1024
-RECORD_BYTES_MAX = 1_000_000  # below the default limit of brokers
+REQUEST_BYTES_MAX = 1_000_000  # below the default limit of brokers
 REQUEST_TIMEOUT_S = 5.0  # a record may stay in flight this long, although its sender is refused earlier
 METADATA_WITHIN_S = 3.0
 TASKS_END_WITHIN_S = 1.0
@@ -135,7 +135,7 @@ def factory(
             acks="all",
             enable_idempotence=idempotent,
             max_batch_size=BATCH_BYTES_MAX,
-            max_request_size=RECORD_BYTES_MAX,
+            max_request_size=REQUEST_BYTES_MAX,
             linger_ms=0,
             compression_type="lz4",
             request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),

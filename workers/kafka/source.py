@@ -140,7 +140,7 @@ class KafkaSource:
         """
         if self._member is not None:
             # A store can lose what it had committed, if a standby takes over that had not received the last
-            # transactions. So check the records before the batch before this commit moves the group past them.
+            # transactions. So check the records of earlier batches first: this commit moves the group past them.
             await self._check_store(self._member)
         member = self._member
         if member is None or self._batch_of != (member, member.epoch):

@@ -23,7 +23,7 @@ from workers.settlement.plan import Position
 PREFIX = b"alipay-notify:claim:"
 KEYS_MAX = 500  # per call: the script takes some milliseconds, and Redis serves no other client meanwhile
 TTL_MS = 30_000  # longer than a batch takes, so that a lock seldom expires before its batch ends
-DONE_TTL_MS = 60_000  # longer than a session: a dead worker's uncommitted batch is redelivered within that
+DONE_TTL_MS = 60_000  # longer than a rebalance, after which an uncommitted batch is redelivered
 # Fits a partition of 32 bits and an offset of 64. Python raises an error when it converts thousands of digits.
 DONE_MARKER_BYTES_MAX = 32
 CALL_S = 1.0  # two tries of half a second
