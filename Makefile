@@ -31,7 +31,7 @@ test: $(VENV)/dev check ## set up what the tests need, then run all but the long
 	@$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 quick: $(VENV)/dev ## the tests that take seconds: no server, no process of ours, no browser
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q tests/unit tests/house
+	@DELIVERIES=5 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q tests/unit tests/house
 
 soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, mutants
 	@FLOOD_ITEMS=100000 $(BIN)/python -m pytest tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/soak

@@ -4,6 +4,7 @@ Small histories run in every order, long ones in random orders; `tests.support.m
 """
 
 import itertools
+import os
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,12 +19,12 @@ from tests.support.facts import Fact, batch, form, refund, refunded
 from tests.support.histories import HISTORIES
 from tests.support.world import World
 
-DELIVERIES = 6
+DELIVERIES = int(os.environ.get("DELIVERIES", "6"))  # `make quick` tries fewer
 
 
 def _sequences(size: int) -> Iterator[tuple[int, ...]]:
-    """Yield every sequence of six deliveries that has each of `size` notifications."""
-    for sequence in itertools.product(range(size), repeat=DELIVERIES):
+    """Yield every sequence of so many deliveries that has each of `size` notifications."""
+    for sequence in itertools.product(range(size), repeat=max(size, DELIVERIES)):
         if len(set(sequence)) == size:
             yield sequence
 
