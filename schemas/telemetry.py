@@ -53,7 +53,7 @@ SIGNATURE_FAILURES = MetricFamily(
 KEY_VERIFICATIONS = MetricFamily(
     name="alipay_notify_key_verifications",
     kind="counter",
-    help="Verified signatures, by key. A key at zero for two days may be removed.",
+    help="Verified signatures, by key. A key whose counter stands still for two days may be removed.",
     labels=("account", "key_id"),
 )
 HTTP_PARSE_ERRORS = MetricFamily(

@@ -19,15 +19,16 @@ What happens to it then:
                  checked and decided like a record from the log, but only     `Processing.retry`, `_Batch.settle`
                  if the row is still as it was read                           `_Batch._is_unchanged`
     held again   with one more attempt, by the same rules                     `held_row`
-    given up     after 25 hours a row that waits becomes quarantined          `parked_row`
+    given up     at the first retry after 25 hours, so up to an hour later,   `parked_row`
+                 a row that waits becomes quarantined
     resolved     applied, duplicate or stale, in the transaction of that      `Draft.finish` fills `WritePlan.released`
                  or discarded by an operator                                  `workers.queries.HeldPort.discard`
 
 A quarantined or dead row has no due time: only an operator ends it, by a replay or a discard.
 
-Clock: due times, and the 25 hours, come from the wall clock of the worker that decides. A wake makes the row due at its
-own moment, by the same clock; the sweeping worker compares with its own. If the clocks of two machines differ, a retry
-comes earlier or later by the difference, and nothing else changes.
+Clock: the worker that decides sets due times and measures the 25 hours by its wall clock. A wake sets the due time to
+now, by the clock of the process that wakes: a worker, or the console that registers an order. The sweeper compares due
+times with its own clock. If the clocks of two machines differ, a retry comes earlier or later by the difference.
 
 On PostgreSQL one race is left to the schedule. A registration that commits while a notification is being parked for the
 first time does not see the new row, so it does not wake it: the row is retried after 30 s. A retry locks its row, and
