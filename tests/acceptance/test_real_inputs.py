@@ -231,7 +231,7 @@ def test_registered_overseas_trade_is_paid_in_its_currency(merchant: Merchant) -
     assert seen(merchant.order("cn", "O-1")) == ("PAID", "12.80", "USD", [])
 
 
-def test_overseas_currency_that_nobody_expects_is_held(merchant: Merchant) -> None:
+def test_unexpected_overseas_currency_is_held(merchant: Merchant) -> None:
     merchant.form("cn", "O-2", trans_currency="USD")
     assert merchant.outcomes("cn", "O-2") == [("quarantined", "currency_mismatch")]
     assert merchant.order("cn", "O-2")["status"] is None
@@ -346,7 +346,7 @@ def test_old_gateway_s_mandate_is_noted_by_its_partner(merchant: Merchant) -> No
     assert merchant.outcomes("app", "F-3") == [("applied", "noted")]
 
 
-def test_batch_refund_that_names_nobody_is_held_once(merchant: Merchant) -> None:
+def test_batch_refund_without_a_merchant_is_held_once(merchant: Merchant) -> None:
     merchant.form("app", "F-4")
     merchant.order("app", "F-4")
     batch = {

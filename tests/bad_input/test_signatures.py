@@ -83,7 +83,7 @@ def test_s34_md5_digest_in_capitals_is_refused(judge: Judge) -> None:
     judge.row(wire.post(MD5, encode(params | {"sign": params["sign"].upper()})), BAD)
 
 
-def test_every_algorithm_verifies_what_it_should(judge: Judge) -> None:
+def test_every_algorithm_verifies_its_own_signatures(judge: Judge) -> None:
     judge.row(wire.post(SG, encode(judge.signer.sg(merchant.mapi_payment()))), OK)
     judge.row(wire.post("/notify/shop-web", encode(judge.signer.web(merchant.website_payment()))), OK)
     judge.row(wire.post(MD5, encode(judge.signer.web(merchant.mapi_payment()))), OK)

@@ -80,7 +80,7 @@ def test_image_runs_as_a_user_that_can_change_nothing() -> None:
     assert copies == ["--from=build /opt/alipay-notify /opt/alipay-notify"]
 
 
-def test_image_installs_what_is_locked_by_hash_with_time_zones() -> None:
+def test_image_installs_packages_locked_by_hash_with_time_zones() -> None:
     lock = (COMPOSE / "requirements.lock").read_text(encoding="utf-8")
     names = {found[1] for found in re.finditer(r"^([a-z0-9.-]+)==", lock, re.MULTILINE)}
     assert {"aiokafka", "asyncpg", "redis", "tzdata", "uvloop"} <= names

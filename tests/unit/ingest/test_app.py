@@ -95,7 +95,7 @@ async def test_fault_of_a_key_file_is_logged_once_until_it_changes_or_ends(rings
     ]
 
 
-def test_accounts_whose_batch_refunds_name_nobody_are_named_at_start() -> None:
+def test_accounts_whose_batch_refunds_name_no_merchant_are_reported_at_start() -> None:
     bound = [alipay.mapi(SignType.MD5), alipay.mapi(notify_verify=True), alipay.openapi(), alipay.antom()]
     assert unnamed_batches([alipay.mapi(), *bound]) == ["shop-sg"]
     assert unnamed_batches(bound) == []

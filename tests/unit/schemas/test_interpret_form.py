@@ -364,7 +364,7 @@ def test_batch_that_names_no_merchant_is_held_and_can_be_found() -> None:
         assert error.digest
 
 
-def test_batch_is_applied_if_it_is_named_confirmed_or_signed_with_the_account_s_secret() -> None:
+def test_batch_is_applied_if_named_confirmed_or_signed_with_the_accounts_secret() -> None:
     for name in ("seller_id", "partner_id", "pay_user_id"):
         assert read(NAMELESS | {name: str(MAPI.seller_id)}, MAPI).refunds
     secret = structs.replace(MAPI, sign_type=SignType.MD5)

@@ -91,7 +91,7 @@ async def test_programs_that_only_tests_need_do_not_fail_the_installation(
     assert "strace is missing; install it with `apt-get install strace`" in capsys.readouterr().err
 
 
-def test_dry_run_prints_what_is_missing_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_run_prints_missing_programs_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = fresh(tmp_path)
     for name, value in machine.environ.items():
         monkeypatch.setenv(name, value)
