@@ -35,29 +35,31 @@ def admit_form(form: Form, account: Account, *, is_confirmed: bool | None = None
     """
     fields = form.fields
     # Without a service provider the application authorised itself, so Alipay repeats its own number in `auth_app_id`.
-    _check_same("app_id", fields, account.app_id)
-    _check_same("auth_app_id", fields, account.auth_app_id or account.app_id)
-    _check_same("seller_id", fields, account.seller_id)
-    _check_same("partner_id", fields, account.partner or account.seller_id)
+    _check_same(b"app_id", fields, account.app_id)
+    _check_same(b"auth_app_id", fields, account.auth_app_id or account.app_id)
+    _check_same(b"seller_id", fields, account.seller_id)
+    _check_same(b"partner_id", fields, account.partner or account.seller_id)
     if account.notify_verify if is_confirmed is None else is_confirmed:
         return
     if account.family is Family.OPENAPI:
-        _check_present("app_id", fields, account.app_id)
+        _check_present(b"app_id", fields, account.app_id)
     elif fields.get(b"notify_type") == forms.BATCH_REFUND:
         return
     elif not account.is_named_in(fields):
         raise NotOurs("seller_id, partner_id and pay_user_id do not name the account, and Alipay has not confirmed it")
     if _moves_money(fields):
-        _check_present("seller_id", fields, account.seller_id)
-        _check_present("auth_app_id", fields, account.auth_app_id)
+        _check_present(b"seller_id", fields, account.seller_id)
+        _check_present(b"auth_app_id", fields, account.auth_app_id)
 
 
 def _moves_money(fields: Mapping[bytes, bytes]) -> bool:
     """Return whether the form reports a payment or refund of one trade. One of a trade without a type counts too."""
     type_ = fields.get(b"notify_type") or fields.get(b"msg_method")
+    if type_ == forms.TRADE_SYNC:
+        return True
     if not type_:
         return any(fields.get(name) for name in (b"out_trade_no", b"trade_no"))
-    return type_ == forms.TRADE_SYNC or any(fields.get(name) for name in (b"refund_fee", b"refund_status"))
+    return any(fields.get(name) for name in (b"refund_fee", b"refund_status"))
 
 
 def admit_certificate(form: Form, numbers: Iterable[str]) -> None:
@@ -87,13 +89,13 @@ def is_stale(request_time: bytes, *, now_ms: int) -> bool:
     return abs(now_ms - sent_ms) > REQUEST_TIME_SPAN.total_seconds() * 1000
 
 
-def _check_same(name: str, fields: Mapping[bytes, bytes], configured: str | None) -> None:
+def _check_same(name: bytes, fields: Mapping[bytes, bytes], configured: str | None) -> None:
     """Check one identity, if both the form and the account have it. An empty value counts as absent."""
-    given = fields.get(name.encode())
+    given = fields.get(name)
     if given and configured is not None and given != configured.encode():
-        raise NotOurs(f"{name} is not the account's")
+        raise NotOurs(f"{name.decode()} is not the account's")
 
 
-def _check_present(name: str, fields: Mapping[bytes, bytes], configured: str | None) -> None:
-    if configured is not None and not fields.get(name.encode()):
-        raise NotOurs(f"{name} is missing, and Alipay has not confirmed the notification")
+def _check_present(name: bytes, fields: Mapping[bytes, bytes], configured: str | None) -> None:
+    if configured is not None and not fields.get(name):
+        raise NotOurs(f"{name.decode()} is missing, and Alipay has not confirmed the notification")
