@@ -1,12 +1,9 @@
 """Runs of `load`, whose sender processes are real, against a receiver with the test's answers."""
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 import pytest
 import typer
@@ -14,48 +11,14 @@ from typer.testing import CliRunner, Result
 
 from deploy.cli import load
 from deploy.sandbox.world import World
+from tests.support import thread_receiver
+from tests.support.thread_receiver import ThreadReceiver
 
 FIELDS = {
     "passed", "to", "seed", "rate_asked", "duration_s", "processes", "connections", "retry", "told", "calls", "repeats",
     "seconds", "rate", "acknowledged_per_s", "sender_behind_p99_ms", "answers", "refused_by_status", "silent_by_cause",
     "latency_ms", "verification", "findings", "first_findings",
 }  # fmt: skip
-
-
-class Receiver(ThreadingHTTPServer):
-    """Gives every request the same answer, except for the first `busy`, which get 503."""
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Request)
-        self.answer = (200, b"success")
-        self.busy = 0
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.counting = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Request(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        server = self.server
-        assert isinstance(server, Receiver)
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        with server.counting:
-            server.asked.append((self.path, dict(parse_qsl(body))))
-            status, answer = (503, b"fail") if server.busy > 0 else server.answer
-            server.busy -= 1
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own name
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +29,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def receiver() -> Iterator[ThreadReceiver]:
+    with thread_receiver.running() as running:
+        yield running
 
 
 def run(*arguments: str, env: Mapping[str, str] | None = None) -> Result:
@@ -97,15 +56,15 @@ def answered(done: Result) -> dict[str, Any]:
     return result
 
 
-def test_answered_run_succeeds_and_names_the_checks_that_it_skipped(directory: Path, receiver: Receiver) -> None:
+def test_answered_run_succeeds_and_names_the_checks_that_it_skipped(directory: Path, receiver: ThreadReceiver) -> None:
     done = run(*short(directory, receiver.url, "--forgeries", "0"))
     assert done.exit_code == 0, done.output
-    assert len(receiver.asked) == 40
+    assert len(receiver.requests) == 40
     assert "40 success" in done.stdout
     assert "--admin URL" in done.stderr
 
 
-def test_json_has_all_its_fields(directory: Path, receiver: Receiver) -> None:
+def test_json_has_all_its_fields(directory: Path, receiver: ThreadReceiver) -> None:
     done = run(*short(directory, receiver.url, "--forgeries", "0", "--seed", "5", "--output", "json"))
     result = answered(done)
     assert result.keys() == FIELDS
@@ -117,7 +76,7 @@ def test_json_has_all_its_fields(directory: Path, receiver: Receiver) -> None:
     assert set(result["findings"].values()) == {0}
 
 
-def test_accepted_forgeries_end_with_exit_code_3_and_are_listed(directory: Path, receiver: Receiver) -> None:
+def test_accepted_forgeries_end_with_exit_code_3_and_are_listed(directory: Path, receiver: ThreadReceiver) -> None:
     done = run(*short(directory, receiver.url, "--forgeries", "0.2", "--output", "json"))
     assert done.exit_code == 3
     result = answered(done)
@@ -125,14 +84,14 @@ def test_accepted_forgeries_end_with_exit_code_3_and_are_listed(directory: Path,
     assert {one["what"] for one in result["first_findings"]} == {"believed"}
 
 
-def test_run_without_any_acknowledgement_is_a_failure(directory: Path, receiver: Receiver) -> None:
+def test_run_without_any_acknowledgement_is_a_failure(directory: Path, receiver: ThreadReceiver) -> None:
     receiver.answer = (401, b"fail")
     done = run(*short(directory, receiver.url))
     assert done.exit_code == 1
     assert "no notification was acknowledged" in done.stderr
 
 
-def test_wrong_answer_to_a_genuine_notification_is_a_finding(directory: Path, receiver: Receiver) -> None:
+def test_wrong_answer_to_a_genuine_notification_is_a_finding(directory: Path, receiver: ThreadReceiver) -> None:
     """This receiver answers `success` to Antom too, which requires JSON."""
     both = ("--account", "demo-cn", "--account", "demo-antom")
     done = run(*short(directory, receiver.url, *both, "--forgeries", "0", "--output", "json"))
@@ -141,28 +100,28 @@ def test_wrong_answer_to_a_genuine_notification_is_a_finding(directory: Path, re
     assert {(one["what"], one["account"]) for one in found} == {("refused", "demo-antom")}
 
 
-def test_success_with_one_more_byte_is_no_acknowledgement(directory: Path, receiver: Receiver) -> None:
+def test_success_with_one_more_byte_is_no_acknowledgement(directory: Path, receiver: ThreadReceiver) -> None:
     receiver.answer = (200, b"success\n")
     assert run(*short(directory, receiver.url)).exit_code == 1
 
 
-def test_unacknowledged_notification_is_sent_again_with_retry(directory: Path, receiver: Receiver) -> None:
+def test_unacknowledged_notification_is_sent_again_with_retry(directory: Path, receiver: ThreadReceiver) -> None:
     receiver.busy = 10
     once = answered(run(*short(directory, receiver.url, "--forgeries", "0", "--output", "json")))
     assert (once["passed"], once["answers"]["ok"], once["refused_by_status"]) == (True, 30, {"503": 10})
 
     receiver.busy = 10
-    receiver.asked.clear()
+    receiver.requests.clear()
     alone = ("--account", "demo-cn", "--forgeries", "0", "--duplicates", "0")
     again = answered(run(*short(directory, receiver.url, *alone, "--retry", "--output", "json")))
     assert (again["passed"], again["answers"]["ok"], again["repeats"]) == (True, 40, 10)
     signatures_of: dict[str, set[str]] = {}
-    for _, form in receiver.asked:
+    for form in receiver.forms():
         signatures_of.setdefault(form["notify_id"], set()).add(form["sign"])
     assert sum(len(signatures) for signatures in signatures_of.values()) == 50, "each retry is signed anew"
 
 
-def test_never_acknowledged_notification_is_a_finding_with_retry(directory: Path, receiver: Receiver) -> None:
+def test_never_acknowledged_notification_is_a_finding_with_retry(directory: Path, receiver: ThreadReceiver) -> None:
     receiver.answer = (503, b"fail")
     done = run(*short(directory, receiver.url, "--retry", "--retry-for", "1s", "--output", "json"))
     assert done.exit_code == 1
@@ -178,36 +137,36 @@ def test_refused_connections_are_counted_and_the_run_fails(directory: Path) -> N
     assert (result["passed"], result["silent_by_cause"]) == (False, {"no connection": 40})
 
 
-def test_several_processes_share_one_run(directory: Path, receiver: Receiver, tmp_path: Path) -> None:
+def test_several_processes_share_one_run(directory: Path, receiver: ThreadReceiver, tmp_path: Path) -> None:
     history = tmp_path / "attempts"
     done = run(
         *short(directory, receiver.url, "--forgeries", "0", "--processes", "2", "--history", str(history)),
         "--output", "json",
     )  # fmt: skip
     result = answered(done)
-    assert (done.exit_code, result["calls"], len(receiver.asked)) == (0, 40, 40)
+    assert (done.exit_code, result["calls"], len(receiver.requests)) == (0, 40, 40)
     assert result["rate"] == pytest.approx(40, rel=0.3)
     assert sum(json.loads(line)["what"] == "call" for line in history.read_text().splitlines()) == 40
 
 
-def test_complete_notify_url_selects_its_account(directory: Path, receiver: Receiver) -> None:
+def test_complete_notify_url_selects_its_account(directory: Path, receiver: ThreadReceiver) -> None:
     done = run(*short(directory, f"{receiver.url}/notify/demo-md5", "--forgeries", "0"))
     assert done.exit_code == 0, done.output
-    assert {path for path, _ in receiver.asked} == {"/notify/demo-md5"}
+    assert {path for _, path, _ in receiver.requests} == {"/notify/demo-md5"}
 
 
-def test_given_key_signs_for_the_account_in_the_url(directory: Path, receiver: Receiver) -> None:
+def test_given_key_signs_for_the_account_in_the_url(directory: Path, receiver: ThreadReceiver) -> None:
     done = run(
         "--to", f"{receiver.url}/notify/demo-cn", "--accounts", str(directory / "merchant" / "accounts.toml"),
         "--key", str(directory / "alipay" / "openapi-rsa2.key"), "--rate", "40", "--duration", "1s", "--forgeries", "0",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert {path for path, _ in receiver.asked} == {"/notify/demo-cn"}
+    assert {path for _, path, _ in receiver.requests} == {"/notify/demo-cn"}
 
 
-def test_export_writes_the_corpus_and_sends_nothing(directory: Path, receiver: Receiver, tmp_path: Path) -> None:
+def test_export_writes_the_corpus_and_sends_nothing(directory: Path, receiver: ThreadReceiver, tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     done = run(*short(directory, receiver.url, "--export", str(path)))
     assert done.exit_code == 0, done.output
     assert len(path.read_text().splitlines()) == 40
-    assert receiver.asked == []
+    assert receiver.requests == []

@@ -4,52 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 import pytest
 from typer.testing import Result
 
 from deploy.sandbox.world import World
+from tests.support import thread_receiver
+from tests.support.thread_receiver import ThreadReceiver
 from tests.unit.deploy.cli import commands
-
-
-class ReceiverThread(ThreadingHTTPServer):
-    """A receiver and admin API in a thread, because the command runs an event loop of its own."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Request)
-        self.answer = (200, b"success")
-        self.requests: list[tuple[str, str, bytes]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def forms(self) -> list[dict[str, str]]:
-        return [dict(parse_qsl(body.decode())) for _, _, body in self.requests]
-
-
-class _Request(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        assert isinstance(self.server, ReceiverThread)
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append((self.command, self.path, body))
-        status, answer = self.server.answer
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    do_PUT = do_POST  # noqa: N815 - the library calls it by this name
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own name
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -60,20 +24,16 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def receiver() -> Iterator[ReceiverThread]:
-    with ReceiverThread() as receiver:
-        thread = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield receiver
-        receiver.shutdown()
-        thread.join()
+def receiver() -> Iterator[ThreadReceiver]:
+    with thread_receiver.running() as running:
+        yield running
 
 
 def run(*arguments: str) -> Result:
     return commands.run({}, *arguments)
 
 
-def test_payment_that_is_acknowledged_exits_with_0(directory: Path, receiver: ReceiverThread) -> None:
+def test_payment_that_is_acknowledged_exits_with_0(directory: Path, receiver: ThreadReceiver) -> None:
     done = run(
         "trigger", "paid", "--dir", str(directory), "--to", receiver.url, "--account", "demo-cn", "--order", "OP-1"
     )
@@ -83,14 +43,14 @@ def test_payment_that_is_acknowledged_exits_with_0(directory: Path, receiver: Re
     assert "stop sending" in done.output
 
 
-def test_unexpected_answer_exits_with_3(directory: Path, receiver: ReceiverThread) -> None:
+def test_unexpected_answer_exits_with_3(directory: Path, receiver: ThreadReceiver) -> None:
     receiver.answer = (503, b"fail")
     done = run("trigger", "paid", "--dir", str(directory), "--to", receiver.url)
     assert done.exit_code == 3
     assert "send again" in done.output
 
 
-def test_accepted_forgery_exits_with_3_and_refused_forgery_with_0(directory: Path, receiver: ReceiverThread) -> None:
+def test_accepted_forgery_exits_with_3_and_refused_forgery_with_0(directory: Path, receiver: ThreadReceiver) -> None:
     arguments = ("trigger", "forged_signature", "--dir", str(directory), "--to", receiver.url)
     assert run(*arguments).exit_code == 3
     receiver.answer = (401, b"fail")
@@ -103,7 +63,7 @@ def test_no_receiver_is_an_unexpected_answer(directory: Path) -> None:
     assert json.loads(done.stdout)[0]["outcome"] == "silent"
 
 
-def test_retry_schedule_is_followed_at_the_given_speed(directory: Path, receiver: ReceiverThread) -> None:
+def test_retry_schedule_is_followed_at_the_given_speed(directory: Path, receiver: ThreadReceiver) -> None:
     receiver.answer = (200, b"success ")
     done = run(
         "trigger", "paid", "--dir", str(directory), "--to", receiver.url, "--profile", "cn-4m",
@@ -116,18 +76,18 @@ def test_retry_schedule_is_followed_at_the_given_speed(directory: Path, receiver
     assert "seven" in attempts[0]["why"]
 
 
-def test_duplicates_are_one_notification_with_eight_signatures(directory: Path, receiver: ReceiverThread) -> None:
+def test_duplicates_are_one_notification_with_eight_signatures(directory: Path, receiver: ThreadReceiver) -> None:
     assert run("trigger", "duplicate_x8", "--dir", str(directory), "--to", receiver.url).exit_code == 0
     assert len({one["notify_id"] for one in receiver.forms()}) == 1
     assert len({one["sign"] for one in receiver.forms()}) == 8
 
 
-def test_whole_notify_url_is_used_unchanged(directory: Path, receiver: ReceiverThread) -> None:
+def test_whole_notify_url_is_used_unchanged(directory: Path, receiver: ThreadReceiver) -> None:
     run("trigger", "paid", "--dir", str(directory), "--to", f"{receiver.url}/alipay/async", "--account", "demo-antom")
     assert [path for _, path, _ in receiver.requests] == ["/alipay/async"]
 
 
-def test_fields_are_overridden_added_and_removed_before_signing(directory: Path, receiver: ReceiverThread) -> None:
+def test_fields_are_overridden_added_and_removed_before_signing(directory: Path, receiver: ThreadReceiver) -> None:
     done = run(
         "trigger", "paid", "--dir", str(directory), "--to", receiver.url, "--account", "demo-cn",
         "--override", "total_amount=88.88", "--add", "promo=a=b", "--remove", "subject",
@@ -140,7 +100,7 @@ def test_fields_are_overridden_added_and_removed_before_signing(directory: Path,
 
 @pytest.mark.parametrize(("account", "currency"), [("demo-web", "USD"), ("demo-cn", "CNY")])
 def test_order_is_registered_first_if_an_admin_api_is_given(
-    directory: Path, receiver: ReceiverThread, account: str, currency: str
+    directory: Path, receiver: ThreadReceiver, account: str, currency: str
 ) -> None:
     run(
         "trigger", "paid", "--dir", str(directory), "--to", receiver.url, "--account", account, "--order", "T-1",
@@ -154,7 +114,7 @@ def test_order_is_registered_first_if_an_admin_api_is_given(
 
 
 def test_default_keys_are_of_the_sandbox_that_was_started_last(
-    receiver: ReceiverThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    receiver: ThreadReceiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ALIPAY_NOTIFY_SANDBOX_DIR", raising=False)
@@ -175,7 +135,7 @@ def test_default_keys_are_of_the_sandbox_that_was_started_last(
     ("status", "advice"), [(401, "ALIPAY_NOTIFY_ACCOUNTS="), (404, "ALIPAY_NOTIFY_ACCOUNTS="), (503, "")]
 )
 def test_unexpected_answer_comes_with_advice(
-    directory: Path, receiver: ReceiverThread, status: int, advice: str
+    directory: Path, receiver: ThreadReceiver, status: int, advice: str
 ) -> None:
     receiver.answer = (status, b"fail")
     played = run("trigger", "paid", "--dir", str(directory), "--to", receiver.url)
@@ -192,7 +152,7 @@ def test_refused_connection_is_reported_in_plain_words(directory: Path) -> None:
     assert "alipay-notify up" in played.stderr
 
 
-def test_history_has_each_attempt_and_its_outcome(directory: Path, receiver: ReceiverThread, tmp_path: Path) -> None:
+def test_history_has_each_attempt_and_its_outcome(directory: Path, receiver: ThreadReceiver, tmp_path: Path) -> None:
     run("trigger", "paid", "--dir", str(directory), "--to", receiver.url, "--history", str(tmp_path / "h"))
     assert [json.loads(line)["what"] for line in (tmp_path / "h").read_text().splitlines()] == ["call", "ok"]
 
@@ -219,7 +179,7 @@ def test_wrong_arguments_are_wrong_usage_and_named(directory: Path, arguments: t
     assert done.stderr
 
 
-def test_missing_sandbox_is_created(tmp_path: Path, receiver: ReceiverThread) -> None:
+def test_missing_sandbox_is_created(tmp_path: Path, receiver: ThreadReceiver) -> None:
     assert run("trigger", "paid", "--dir", str(tmp_path / "new"), "--to", receiver.url).exit_code == 0
     assert World.load(tmp_path / "new").notify_base == receiver.url
 
@@ -235,6 +195,6 @@ def test_scenarios_are_listed_as_table_and_json() -> None:
     assert {"name", "title", "tells"} == set(listed[0])
 
 
-def test_answer_of_a_receiver_is_not_read_as_markup(directory: Path, receiver: ReceiverThread) -> None:
+def test_answer_of_a_receiver_is_not_read_as_markup(directory: Path, receiver: ThreadReceiver) -> None:
     receiver.answer = (200, b"[/bold]")
     assert run("trigger", "paid", "--dir", str(directory), "--to", receiver.url).exit_code == 3
