@@ -122,8 +122,7 @@ def _secrecy(name: str, file: Path) -> Iterator[Finding]:
 def _token(settings: EmbeddedSettings) -> Iterator[Finding]:
     file = settings.admin_token_file
     try:
-        token = guard.read_token(file) if file else None
-        guard.check_bind(settings.admin_host, has_token=token is not None)
+        guard.access(host=settings.admin_host, token_file=file)
     except OpenAdmin as open_:
         advice = "write 32 random characters to a file and set ALIPAY_NOTIFY_ADMIN_TOKEN_FILE to its path"
         yield Finding(name="admin token", state=FindingState.WRONG, detail=str(open_), advice=advice)

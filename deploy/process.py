@@ -53,6 +53,7 @@ from schemas.accounts import Account
 from schemas.telemetry import Field
 from workers import metrics
 from workers.admin import guard, probes, server
+from workers.admin.guard import Access
 from workers.admin.probes import Check
 
 DISTRIBUTION = "alipay-notify"
@@ -76,7 +77,7 @@ class ProcessConfig(Struct, frozen=True):
     clock: SystemClock
     accounts: Mapping[str, Account]
     rings: Rings
-    admin_token: str | None
+    admin_access: Access
 
 
 def read_config(settings: EngineSettings) -> ProcessConfig:
@@ -87,13 +88,16 @@ def read_config(settings: EngineSettings) -> ProcessConfig:
         OpenAdmin: the admin token cannot be used, or is missing although other machines reach the admin port.
     """
     accounts = accounts_file.read(settings.accounts)
-    return ProcessConfig(SystemClock(), accounts, Rings(accounts, settings.accounts.parent), _admin_token(settings))
+    return ProcessConfig(SystemClock(), accounts, Rings(accounts, settings.accounts.parent), admin_access(settings))
 
 
-def _admin_token(settings: AdminSettings) -> str | None:
-    token = guard.read_token(settings.admin_token_file) if settings.admin_token_file else None
-    guard.check_bind(settings.admin_host, has_token=token is not None)
-    return token
+def admin_access(settings: AdminSettings) -> Access:
+    """Return the requests that the admin port accepts.
+
+    Raises:
+        OpenAdmin: as `guard.access`.
+    """
+    return guard.access(host=settings.admin_host, token_file=settings.admin_token_file, names=settings.admin_names)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

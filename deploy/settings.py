@@ -27,7 +27,14 @@ class AdminSettings(Settings):
         9464, ge=0, le=65535, description="Admin port: probes, metrics, API, console. 0 chooses a free port."
     )
     admin_token_file: Path | None = Field(
-        None, description="File with the token that the admin port requires for writes."
+        None,
+        description="File with the token that the admin port requires for writes, and for reads if it is bound beyond "
+        "loopback.",
+    )
+    admin_names: str = Field(
+        "",
+        description="Host names, separated by commas, under which the admin port is reached. Addresses and localhost "
+        "are always accepted.",
     )
 
     log_queue_max: int = Field(

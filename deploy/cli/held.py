@@ -76,12 +76,15 @@ def list_held(
     resolved: Annotated[bool, typer.Option("--resolved", help="List resolved ones instead.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Largest number of rows.")] = 100,
     url: admin.Url = admin.DEFAULT_URL,
+    token: admin.Token = "",
     output: terminal.Output = "table",
 ) -> None:
     """List held notifications."""
     filters = {"account": account, "order": order, "disposition": disposition, "reason": reason, "since": since}
     try:
-        answer = AdminClient(url).get("held", **filters, resolved="true" if resolved else None, limit=limit)
+        answer = AdminClient(url, token=token).get(
+            "held", **filters, resolved="true" if resolved else None, limit=limit
+        )
     except AdminApiError as error:
         admin.fail(error)
     if output == "json":
@@ -93,10 +96,12 @@ def list_held(
         terminal.table("", columns, [_row(held) for held in answer["held"]])
 
 
-def show(id_: Id, url: admin.Url = admin.DEFAULT_URL, output: terminal.Output = "table") -> None:
+def show(
+    id_: Id, url: admin.Url = admin.DEFAULT_URL, token: admin.Token = "", output: terminal.Output = "table"
+) -> None:
     """Show one; exit with 3 if its signature is not valid."""
     try:
-        held = AdminClient(url).get("held", _checked(id_))
+        held = AdminClient(url, token=token).get("held", _checked(id_))
     except AdminApiError as error:
         admin.fail(error)
     if output == "json":

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from deploy import exits
+from deploy.cli import admin as admin_api
 from deploy.cli import sandbox as sandbox_command
 from deploy.cli import terminal
 from schemas import topics
@@ -86,6 +87,7 @@ def load(
     admin: Annotated[
         str, typer.Option(metavar="URL", help="The admin port of `up` or `console`: verify orders and events.")
     ] = "",
+    admin_token: admin_api.Token = "",
     kafka: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Read events from these brokers instead of the admin API.")
     ] = "",
@@ -136,6 +138,7 @@ def load(
         seed=secrets.randbits(32) if seed is None else seed,
         checks=Checks(
             admin=admin,
+            admin_token=admin_token,
             kafka=_connection(kafka) if kafka else {},
             topic=topic,
             within_s=_seconds(verify_within, "--verify-within"),

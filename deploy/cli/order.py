@@ -43,10 +43,11 @@ def show(
     number: Annotated[str, typer.Argument(metavar="NO", help="An order, trade or notification number.")],
     account: Annotated[str, typer.Option(help="Only this account; otherwise all accounts.")] = "",
     url: admin.Url = admin.DEFAULT_URL,
+    token: admin.Token = "",
     output: terminal.Output = "table",
 ) -> None:
     """Show one order; if several match, list them."""
-    api = AdminClient(url)
+    api = AdminClient(url, token=token)
     try:
         found = [(account, number)] if account else _find(api, number)
         if len(found) > 1:

@@ -97,7 +97,7 @@ async def running(
             wake=store.woken.set,
             now_ms=now_ms,
             log=log_writer,
-            token=config.admin_token,
+            access=config.admin_access,
             counts_here=False,
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)

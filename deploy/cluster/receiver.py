@@ -64,7 +64,7 @@ async def running(
         stack.push_async_callback(publisher.stop)
         await publisher.start()
         health = _ReceiverHealth(publisher, watch)
-        application = app.probes(readiness=health.checks, registry=registry, log=log_writer, token=config.admin_token)
+        application = app.probes(readiness=health.checks, registry=registry, log=log_writer, access=config.admin_access)
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         await stack.enter_async_context(process.background_tasks(registry, health.checks, log_writer, watch.run))
         with start_errors.binding("public port", settings.host, settings.port, "port"):

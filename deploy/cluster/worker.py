@@ -97,7 +97,7 @@ async def running(
             )
         )
         health = _health(store, source, events, worker)
-        application = app.probes(readiness=health, registry=registry, log=log_writer, token=config.admin_token)
+        application = app.probes(readiness=health, registry=registry, log=log_writer, access=config.admin_access)
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = (
             partial(worker_metrics.keep_fresh, store),

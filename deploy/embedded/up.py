@@ -114,7 +114,7 @@ async def running(
             wake=files.store.woken.set,
             now_ms=clock.epoch_ms,
             log=log_writer,
-            token=config.admin_token,
+            access=config.admin_access,
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = housekeeping.housekeeping(files, source=source, metrics=counted, now_ms=clock.epoch_ms)

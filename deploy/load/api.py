@@ -43,14 +43,19 @@ class _Events(Struct, frozen=True):
 
 
 class Api:
-    """Client of the admin API at one address. `until` is its deadline by `time.monotonic`."""
+    """Client of the admin API at one address. `until` is its deadline by `time.monotonic`.
 
-    def __init__(self, url: str, *, until: float, at_once: int = AT_ONCE) -> None:
+    The API needs a token to be read from another machine.
+    """
+
+    def __init__(self, url: str, *, until: float, at_once: int = AT_ONCE, token: str = "") -> None:
         self._url = url.rstrip("/")
         self._until = until
         self._in_flight = asyncio.Semaphore(at_once)
         self._http = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S), connector=aiohttp.TCPConnector(limit=at_once)
+            timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
+            connector=aiohttp.TCPConnector(limit=at_once),
+            headers={"Authorization": f"Bearer {token}"} if token else None,
         )
 
     async def __aenter__(self) -> Api:
@@ -105,6 +110,8 @@ class Api:
                     return content
                 if status == 404 and b'"error"' in content:
                     return None
+                if status == 401:
+                    raise UnreadableAnswer(f"{self._url} needs the admin token: give its file with --token-file")
                 if status not in (0, 502, 503, 504):
                     raise UnreadableAnswer(f"{self._url}{path} answers {status}: is --admin the admin port?")
                 if time.monotonic() > self._until:

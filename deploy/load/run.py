@@ -36,6 +36,7 @@ class Checks(Struct, frozen=True, kw_only=True):
     """
 
     admin: str = ""
+    admin_token: str = ""
     kafka: Mapping[str, Any] = {}
     topic: str = ""
     within_s: float = 120.0
@@ -132,7 +133,7 @@ def _counted(log: SentLog) -> dict[str, int]:
 
 
 async def _mark(checks: Checks) -> _Mark:
-    async with Api(checks.admin, until=time.monotonic() + _MARK_WITHIN_S) as admin:
+    async with Api(checks.admin, until=time.monotonic() + _MARK_WITHIN_S, token=checks.admin_token) as admin:
         number = await admin.last_event()
     if not checks.kafka:
         return _Mark(number=number)
@@ -144,7 +145,10 @@ async def _mark(checks: Checks) -> _Mark:
 async def _verified(plan: LoadPlan, orders: Mapping[OrderKey, SentOrder], mark: _Mark) -> Verified:
     until = time.monotonic() + plan.checks.within_s
     touched = {key: order for key, order in orders.items() if order.was_called}
-    async with Api(plan.checks.admin, until=until) as admin, _feed(plan.checks, admin, mark) as feed:
+    async with (
+        Api(plan.checks.admin, until=until, token=plan.checks.admin_token) as admin,
+        _feed(plan.checks, admin, mark) as feed,
+    ):
         with progress.stage("verifying", len(touched)) as stage:
             return await verification.verify(
                 touched,

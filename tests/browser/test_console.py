@@ -1,5 +1,7 @@
 """The console in a real browser: pages update by themselves, and an operator decides held notifications there."""
 
+import pytest
+
 from tests.support.admin import TOKEN, World, form, serving
 from tests.support.browser import browsing, needs_browser
 
@@ -44,3 +46,31 @@ async def test_without_the_token_the_page_asks_for_it_and_nothing_is_discarded()
         await page.click("button[value=discard]")
         await page.wait_for_function("document.querySelector('output').textContent.includes('admin token')")
     assert not world.store.decided
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+async def test_page_that_rebinds_its_name_to_the_admin_port_reads_nothing(token: str | None) -> None:
+    world = World()
+    position = await world.deliver(form("B1", buyer_logon_id="buyer@secret.example"), "strict")
+    rebound = "--host-resolver-rules=MAP evil.example 127.0.0.1"  # the attacker's name server, second answer
+    async with serving(world, token=token) as client, browsing(excused="403", arguments=[rebound]) as page:
+        await page.goto(f"http://evil.example:{client.port}/livez")  # a document of the attacker's origin
+        for path in (f"/api/held/{position}", f"/held/{position}", "/api/orders", "/metrics"):
+            read = await page.evaluate("path => fetch(path).then(async a => [a.status, await a.text()])", path)
+            assert read[0] == 403, (path, read)
+            assert "secret" not in read[1]
+
+
+async def test_console_beyond_loopback_opens_after_one_sign_in() -> None:
+    world = World()
+    position = await world.deliver(form("B1"), "strict")
+    async with (
+        serving(world, carried=None, reads_need_token=True) as client,
+        browsing(excused="401", password=TOKEN) as page,
+    ):
+        await page.goto(str(client.make_url(f"/held/{position}")))
+        await page.fill("input[name=reason]", "a test order")
+        page.on("dialog", lambda dialog: dialog.accept())
+        await page.click("button[value=discard]")
+        await page.wait_for_selector(".good-note")
+    assert [why for *_, why in world.store.decided] == ["a test order"]

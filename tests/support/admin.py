@@ -18,6 +18,7 @@ from tests.support import log_records
 from tests.support.fakes import MemoryLogger, MemoryTopics
 from tests.support.stores import MemoryStore
 from workers.admin import app
+from workers.admin.guard import LOOPBACK_ONLY, Access
 from workers.admin.probes import Check
 from workers.admin.returns import Returned
 from workers.log_lines import WorkerLog
@@ -113,7 +114,7 @@ class World:
             raise ValueError(f"no key of {account.name} signed {len(sealed.body)} bytes")
         return sealed.confirmed
 
-    def application(self, *, token: str | None = TOKEN) -> web.Application:
+    def application(self, access: Access = LOOPBACK_ONLY) -> web.Application:
         return app.application(
             accounts=ACCOUNTS,
             orders=self.store,
@@ -130,7 +131,7 @@ class World:
             wake=self._wake,
             now_ms=lambda: NOW_MS,
             log=self.log,
-            token=token,
+            access=access,
         )
 
     async def deliver(self, fields: dict[str, str], account_name: str = "shop") -> Position:
@@ -157,8 +158,16 @@ Client = TestClient[web.Request, web.Application]
 
 
 @asynccontextmanager
-async def serving(world: World, *, token: str | None = TOKEN, carried: str | None = TOKEN) -> AsyncIterator[Client]:
+async def serving(
+    world: World,
+    *,
+    token: str | None = TOKEN,
+    carried: str | None = TOKEN,
+    names: frozenset[str] = frozenset(),
+    reads_need_token: bool = False,
+) -> AsyncIterator[Client]:
     """A client of the world's admin port; `carried` is the token that it sends along."""
+    access = Access(token=token.encode() if token else None, names=names, reads_need_token=reads_need_token)
     headers = {"Authorization": f"Bearer {carried}"} if carried else {}
-    async with TestClient(TestServer(world.application(token=token)), headers=headers) as client:
+    async with TestClient(TestServer(world.application(access)), headers=headers) as client:
         yield client

@@ -1,6 +1,6 @@
 """Compose the admin port from its parts; it is never the public port.
 
-The composition root binds it. `guard.check_bind` refuses an address beyond loopback without a token.
+The composition root binds it. `guard.access` refuses an address beyond loopback without a token.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from workers.admin import responses, server
 from workers.admin.activity import Activity
 from workers.admin.console import ConsolePart
 from workers.admin.feed import EventsPort, FeedPart
-from workers.admin.guard import AuditLog, Guard
+from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, Guard
 from workers.admin.held import HeldPart, Retry, RetryCounter
 from workers.admin.orders import OrdersPart, RefusedRequests
 from workers.admin.probes import ProbesPart, Readiness
@@ -24,10 +24,12 @@ from workers.queries import HeldPort, OrdersPort
 
 
 def probes(
-    *, readiness: Readiness, registry: CollectorRegistry, log: AuditLog, token: str | None = None
+    *, readiness: Readiness, registry: CollectorRegistry, log: AuditLog, access: Access = LOOPBACK_ONLY
 ) -> web.Application:
     """Return the admin port of a process without an order store: probes and metrics only."""
-    app = web.Application(middlewares=[Guard(token=token, log=log).check], client_max_size=responses.API_BODY_BYTES_MAX)
+    app = web.Application(
+        middlewares=[Guard(access=access, log=log).check], client_max_size=responses.API_BODY_BYTES_MAX
+    )
     app.add_routes(ProbesPart(readiness=readiness, registry=registry).routes())
     app.on_response_prepare.append(server.set_server_header)
     return app
@@ -50,7 +52,7 @@ def application(
     wake: Callable[[], None],
     now_ms: Callable[[], int],
     log: AuditLog,
-    token: str | None = None,
+    access: Access = LOOPBACK_ONLY,
     counts_here: bool = True,
 ) -> web.Application:
     """Return the whole admin port.
@@ -59,7 +61,7 @@ def application(
     after a registration and after a retry, because rows may be due and events unsent. The worker reports settled
     batches to `changes`, and `retries` counts the outcomes of retries.
     """
-    app = probes(readiness=readiness, registry=registry, log=log, token=token)
+    app = probes(readiness=readiness, registry=registry, log=log, access=access)
     held_part = HeldPart(
         accounts=accounts,
         held=held,

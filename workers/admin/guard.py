@@ -1,10 +1,12 @@
 """Check every request to the admin port before a handler sees it, and log every write, also a refused one.
 
-Reads are open to every client that reaches the port. Writes need the token, if there is one. Without a token the port
-may only be bound to loopback.
+The Host header is always checked. Writes need the token, if there is one; so do reads if the port is bound beyond
+loopback, except probes and metrics. Without a token the port may only be bound to loopback.
 """
 
 import asyncio
+import base64
+import binascii
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
@@ -13,6 +15,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from msgspec import Struct
 
 from workers.admin import responses
 from workers.admin.responses import ApiError
@@ -23,6 +26,8 @@ READS = frozenset({"GET", "HEAD"})
 SAME_SITE = frozenset({"same-origin", "none"})
 TOKEN_CHARACTERS_MIN = 16
 INTERNAL_ERROR = "internal error; see the log line admin_failed"
+PROBES = frozenset({"/livez", "/readyz"})  # load balancers ask under any name, and the answers name no order
+OPEN = PROBES | {"/metrics"}  # need no token
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -52,24 +57,48 @@ def read_token(path: Path) -> str:
     return token
 
 
-def check_bind(host: str, *, has_token: bool) -> None:
-    """Return if the admin port may be bound to `host`.
+class Access(Struct, frozen=True, kw_only=True):
+    """The requests that an admin port accepts. The token has no repr.
+
+    `names` are the host names, in lower case, under which the port is reached besides localhost and addresses.
+    """
+
+    token: bytes | None = None
+    names: frozenset[str] = frozenset()
+    reads_need_token: bool = False
+
+    def __repr__(self) -> str:
+        return f"Access(names={sorted(self.names)}, reads_need_token={self.reads_need_token})"
+
+
+LOOPBACK_ONLY = Access()  # for a port on loopback without a token
+
+
+def access(*, host: str, token_file: Path | None, names: str = "") -> Access:
+    """Return what a port that is bound to `host` accepts; `names` are separated by commas.
 
     Raises:
-        OpenAdmin: `host` is not loopback, and there is no token.
+        OpenAdmin: the token cannot be used, or `host` is not loopback and there is no token.
     """
-    if not has_token and not _is_loopback(host):
+    token = read_token(token_file) if token_file else None
+    is_loopback = _is_loopback(host)
+    if token is None and not is_loopback:
         raise OpenAdmin(
             f"the admin port may not be bound to {host} without a token: set ALIPAY_NOTIFY_ADMIN_TOKEN_FILE, or bind "
             "it to 127.0.0.1 with ALIPAY_NOTIFY_ADMIN_HOST"
         )
+    return Access(
+        token=None if token is None else token.encode(),
+        names=frozenset(name.strip().lower() for name in names.split(",") if name.strip()),
+        reads_need_token=not is_loopback,
+    )
 
 
 class Guard:
-    """Middleware that checks host, origin and token. The token has no repr and is compared in constant time."""
+    """Middleware that checks host, origin and token. The token is compared in constant time."""
 
-    def __init__(self, *, token: str | None, log: AuditLog) -> None:
-        self._token = None if token is None else token.encode()
+    def __init__(self, *, access: Access, log: AuditLog) -> None:
+        self._access = access
         self._log = log
 
     @web.middleware
@@ -77,7 +106,9 @@ class Guard:
         """Return the handler's answer, or an error answer that shows nothing of the internals."""
         try:
             self._check_host(request)
-            if request.method not in READS:
+            if request.method in READS:
+                self._check_read(request)
+            else:
                 self._check_write(request)
             response = await handler(request)
         except ApiError as refusal:
@@ -106,9 +137,30 @@ class Guard:
         # A foreign page can let its own name resolve to this address (DNS rebinding) and then read the answers as its
         # own. A request for an address or for localhost cannot come about that way.
         host = request.headers.get("Host", "")
-        if self._token is None and host and not _is_address(host):
+        if host and request.path not in PROBES and not self._is_own(host):
             raise ApiError(
-                403, "foreign_name", "without an admin token, the Host header must be an IP address or localhost"
+                403,
+                "foreign_name",
+                "the Host header must be an IP address, localhost, or a name in ALIPAY_NOTIFY_ADMIN_NAMES",
+            )
+
+    def _is_own(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name == "localhost" or name in self._access.names or _as_address(name) is not None
+
+    def _check_read(self, request: web.Request) -> None:
+        if self._access.reads_need_token and request.path not in OPEN and not self._has_token(request):
+            # A browser asks its user for a password only if it is offered Basic.
+            challenge = 'Basic realm="admin token as the password", charset="UTF-8"'
+            raise ApiError(
+                401,
+                "no_token",
+                "reads from other machines need the admin token: in the header Authorization: Bearer TOKEN, or in a "
+                "browser as the password, with any name",
+                challenge=challenge,
             )
 
     def _check_write(self, request: web.Request) -> None:
@@ -120,13 +172,24 @@ class Guard:
             raise ApiError(403, "cross_site", "a page of another site may not write to this port")
         if isinstance(request.match_info.http_exception, web.HTTPMethodNotAllowed):
             return  # the answer 405 is more helpful than 401
-        if self._token is not None and not hmac.compare_digest(_bearer(request), self._token):
+        if self._access.token is not None and not self._has_token(request):
             raise ApiError(401, "no_token", "writes need the admin token in the header Authorization: Bearer TOKEN")
 
+    def _has_token(self, request: web.Request) -> bool:
+        return self._access.token is not None and hmac.compare_digest(_token_of(request), self._access.token)
 
-def _bearer(request: web.Request) -> bytes:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip().encode("utf-8", "replace") if scheme.lower() == "bearer" else b""
+
+def _token_of(request: web.Request) -> bytes:
+    """Return the token that the request carries as a bearer, or as the password of a browser's sign-in."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip().encode("utf-8", "replace")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value.strip(), validate=True).partition(b":")[2]
+        except (binascii.Error, ValueError):
+            return b""
+    return b""
 
 
 def _of_http(error: web.HTTPException) -> web.Response:
@@ -146,14 +209,6 @@ def _route(request: web.Request) -> str:
     """Return the path's pattern, so that a sender's text does not reach the log line."""
     resource = request.match_info.route.resource
     return "none" if resource is None else resource.canonical
-
-
-def _is_address(host: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
-    return name == "localhost" or _as_address(name) is not None
 
 
 def _is_loopback(host: str) -> bool:

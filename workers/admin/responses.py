@@ -2,7 +2,7 @@
 
 ApiError
 ├── 400 bad_request      the text names the parameter and its right form
-├── 401 no_token         a write without the token, or with another one
+├── 401 no_token         without the token, or with another one; reads need it beyond loopback
 ├── 403 cross_site       a write from another site's page; foreign_name: a host name that is not ours
 ├── 404 unknown_…        there is no such order, account, held notification or path
 ├── 405 method
@@ -39,11 +39,12 @@ _encode = msgspec.json.Encoder().encode
 class ApiError(Exception):
     """An error answer to a request."""
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
+    def __init__(self, status: int, code: str, detail: str, *, challenge: str = "Bearer") -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
+        self.challenge = challenge  # the header WWW-Authenticate of a 401
 
 
 def bad_request(detail: str) -> ApiError:
@@ -63,7 +64,7 @@ def refused(error: ApiError) -> web.Response:
     if error.status == 503:
         response.headers["Retry-After"] = "1"
     if error.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
+        response.headers["WWW-Authenticate"] = error.challenge
     return response
 
 

@@ -90,6 +90,6 @@ def test_config_is_refused_without_accounts_or_with_an_open_admin_port(tmp_path:
     key = alipay.written(tmp_path, "alipay.pem", alipay.pem(alipay.rsa_key()))
     accounts = tmp_path / "accounts.toml"
     accounts.write_text(f'[accounts.a]\nfamily = "mapi"\nsign_type = "RSA"\nkeys = ["{key}"]\nseller_id = "1"\n')
-    assert process.read_config(settings.load({}, accounts=accounts)).admin_token is None
+    assert process.read_config(settings.load({}, accounts=accounts)).admin_access.token is None
     with pytest.raises(OpenAdmin):
         process.read_config(settings.load({}, accounts=accounts, admin_host="0.0.0.0"))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from tests.support.admin import TOKEN, World
+from workers.admin.guard import Access
 
 T = TypeVar("T")
 
@@ -26,13 +27,13 @@ class Server:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
+def running(*, reads_need_token: bool = False) -> Iterator[Server]:
     """A server with the token of the tests, until the block ends."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     world = World()
-    runner = asyncio.run_coroutine_threadsafe(_start(world), loop).result(10)
+    runner = asyncio.run_coroutine_threadsafe(_start(world, reads_need_token), loop).result(10)
     try:
         host, port = runner.addresses[0][:2]
         yield Server(world, f"http://{host}:{port}", loop)
@@ -43,8 +44,9 @@ def running() -> Iterator[Server]:
         loop.close()
 
 
-async def _start(world: World) -> web.AppRunner:
-    runner = web.AppRunner(world.application(token=TOKEN), access_log=None)
+async def _start(world: World, reads_need_token: bool) -> web.AppRunner:
+    access = Access(token=TOKEN.encode(), reads_need_token=reads_need_token)
+    runner = web.AppRunner(world.application(access), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     return runner

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli import admin, main
-from tests.support.admin import TOKEN
+from tests.support.admin import TOKEN, form
+from tests.unit.deploy.cli import admin_server
 from tests.unit.deploy.cli.admin_server import Server
 from tests.unit.deploy.cli.commands import against
 
@@ -87,3 +88,13 @@ def test_user_without_a_name_is_recorded_as_unknown(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("getpass.getuser", fail)
     assert admin.operator() == "unknown"
+
+
+@pytest.mark.parametrize("command", [("held", "list"), ("held", "show", "0-1"), ("order", "show", "A1")])
+def test_reads_of_another_machine_need_the_token_and_carry_it(command: tuple[str, ...]) -> None:
+    with admin_server.running(reads_need_token=True) as server:
+        server.do(server.world.deliver(form("B1"), "strict"))
+        server.do(server.world.deliver(form("A1")))
+        refused = against(server, *command, token="")
+        assert (refused.exit_code, "--token-file" in " ".join(refused.stderr.split())) == (1, True)
+        assert against(server, *command).exit_code in (0, 3)

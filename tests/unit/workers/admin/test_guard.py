@@ -1,12 +1,13 @@
 """Checks of every request to the admin port: token, method, origin, host; and the answer to internal errors."""
 
+import base64
 from pathlib import Path
 
 import pytest
 
 from tests.support.admin import TOKEN, World, form, serving
 from workers.admin import guard
-from workers.admin.guard import OpenAdmin
+from workers.admin.guard import Access, OpenAdmin
 
 WRITES = [
     ("POST", "/api/held/0-1/replay"),
@@ -74,27 +75,63 @@ async def test_write_from_the_console_is_accepted() -> None:
         assert answer.status == 201
 
 
-async def test_port_without_a_token_refuses_foreign_host_names() -> None:
+@pytest.mark.parametrize("token", [None, TOKEN])
+@pytest.mark.parametrize("path", ["/api/orders/shop/A1", "/", "/held", "/metrics"])
+async def test_foreign_host_names_are_refused_with_and_without_a_token(path: str, token: str | None) -> None:
     world = World()
-    async with serving(world, token=None, carried=None) as client:
+    async with serving(world, token=token, carried=token, names=frozenset({"pay.internal"})) as client:
         assert (await client.put("/api/orders/shop/A1", json={"amount": "1.00"})).status == 201
-        for name in ("rebound.example", "127.0.0.1.nip.example:9464"):
-            answer = await client.get("/api/orders/shop/A1", headers={"Host": name})
+        for name in ("rebound.example", "127.0.0.1.nip.example:9464", "pay.internal.evil.example", "[::1", "a@b"):
+            answer = await client.get(path, headers={"Host": name})
             assert (answer.status, (await answer.json())["error"]) == (403, "foreign_name")
-        for name in ("localhost:9464", "[::1]:9464", "127.0.0.1"):
-            assert (await client.get("/api/orders/shop/A1", headers={"Host": name})).status == 200
+        for name in ("localhost:9464", "[::1]:9464", "127.0.0.1", "PAY.internal:9464"):
+            assert (await client.get(path, headers={"Host": name})).status == 200
+
+
+async def test_probes_are_answered_under_any_host_name() -> None:
+    async with serving(World(), carried=None, reads_need_token=True) as client:
+        for path in ("/livez", "/readyz?verbose"):
+            assert (await client.get(path, headers={"Host": "balancer.example"})).status == 200
+
+
+@pytest.mark.parametrize("path", ["/api/orders", "/api/held", "/api/events", "/", "/held", "/style.css"])
+async def test_reads_beyond_loopback_need_the_token(path: str) -> None:
+    async with serving(World(), carried=None, reads_need_token=True) as client:
+        for header in ({}, {"Authorization": "Bearer no"}, {"Authorization": "Basic !"}, basic("another"), basic("")):
+            answer = await client.get(path, headers=header)
+            assert (answer.status, (await answer.json())["error"]) == (401, "no_token")
+            assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+        assert (await client.get("/metrics")).status == 200
+        assert (await client.get(path, headers=basic(TOKEN))).status != 401
+        assert (await client.get(path, headers={"Authorization": f"Bearer {TOKEN}"})).status != 401
+
+
+async def test_write_with_a_browsers_sign_in_is_accepted_from_the_console_only() -> None:
+    async with serving(World(), carried=None, reads_need_token=True) as client:
+        own = {**basic(TOKEN), "Sec-Fetch-Site": "same-origin"}
+        foreign = {**basic(TOKEN), "Sec-Fetch-Site": "cross-site"}
+        assert (await client.put("/api/orders/shop/A1", json={"amount": "1.00"}, headers=foreign)).status == 403
+        assert (await client.put("/api/orders/shop/A1", json={"amount": "1.00"}, headers=own)).status == 201
+
+
+def basic(password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"operator:{password}".encode()).decode()}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "shop.example", ""])
-def test_bind_beyond_loopback_needs_a_token(host: str) -> None:
+def test_bind_beyond_loopback_needs_a_token(host: str, tmp_path: Path) -> None:
     with pytest.raises(OpenAdmin):
-        guard.check_bind(host, has_token=False)
-    guard.check_bind(host, has_token=True)
+        guard.access(host=host, token_file=None)
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    access = guard.access(host=host, token_file=file, names="a.internal, B.internal,")
+    assert access == Access(token=TOKEN.encode(), names=frozenset({"a.internal", "b.internal"}), reads_need_token=True)
+    assert TOKEN not in repr(access)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_bind_to_loopback_needs_no_token(host: str) -> None:
-    guard.check_bind(host, has_token=False)
+    assert guard.access(host=host, token_file=None) == Access()
 
 
 def test_token_is_read_from_its_file_and_a_short_one_is_refused(tmp_path: Path) -> None:
