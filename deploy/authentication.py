@@ -69,6 +69,7 @@ class Authenticator:
             result_status=checked.result_status,
             meaning=checked.result_meaning,
             claims=checked.claims,
+            ignored=checked.ignored,
         )
 
     def _is_valid(self, contents: RecordContents) -> bool:

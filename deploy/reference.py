@@ -1,9 +1,10 @@
-"""Generate the reference pages from the code: settings, metrics, the table of moves.
+"""Generate the reference pages from the code: settings, metrics, the table of moves, Alipay's names.
 
 `python -m deploy.reference` writes them. A test compares the committed pages with the code.
 """
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pydantic.fields import FieldInfo
 from deploy.cluster.settings import ServerSettings
 from deploy.settings import EmbeddedSettings, documented
 from ingest.settings import PREFIX
-from schemas import telemetry
+from schemas import form, telemetry
 from schemas.orders import News, State
 from workers.settlement.transitions import MOVES, MoveVerdict
 
@@ -22,12 +23,13 @@ _MARKS = {MoveVerdict.RISE: "", MoveVerdict.SAME: "·", MoveVerdict.BEHIND: "sta
 
 
 def pages() -> dict[Path, str]:
-    """Return the content of every generated file; of the page about Alipay, only the table is generated."""
+    """Return the content of every generated file; of the page about Alipay, only the parts between marks."""
     alipay = ROOT / "deploy/docs/alipay.md"
+    meanings = replaced(alipay.read_text(encoding="utf-8"), "moves", moves_table())
     return {
         ROOT / "deploy/docs/settings.md": settings_page(),
         ROOT / "deploy/docs/metrics.md": metrics_page(),
-        alipay: replaced(alipay.read_text(encoding="utf-8"), "moves", moves_table()),
+        alipay: replaced(meanings, "names", names_list()),
     }
 
 
@@ -64,6 +66,12 @@ def metrics_page() -> str:
         shown = f"{family.name}_total" if family.kind == "counter" else family.name
         lines.append(f"| `{shown}` | {family.kind} | {', '.join(family.labels)} | {family.help} |")
     return "\n".join(lines) + "\n"
+
+
+def names_list() -> str:
+    """Return Alipay's names in alphabetical order, wrapped."""
+    names = ", ".join(f"`{name.decode()}`" for name in sorted(form.KNOWN_NAMES))
+    return textwrap.fill(names, 120, break_on_hyphens=False)
 
 
 def moves_table() -> str:

@@ -39,8 +39,8 @@ _LAYOUTS_MAX = 64  # cached sets of names; unauthentic requests can fill the cac
 TRADE_SYNC = b"trade_status_sync"
 BATCH_REFUND = b"batch_refund_notify"  # of the old gateway
 
-# All parameters that a notification, Return or request of the two form families may have: forms that have no others are
-# read faster.
+# Alipay's names: all parameters that a notification, Return or request of the two form families may have. Forms that
+# have no others are read faster; in a Return, all others were added on the way. deploy/docs/alipay.md shows this list.
 KNOWN_NAMES = frozenset(
     name.encode()
     for name in """
@@ -55,6 +55,20 @@ KNOWN_NAMES = frozenset(
     is_total_fee_adjust use_coupon seller_actions fund_bill_list voucher_detail_list
     agreement_no external_agreement_no alipay_cert_sn method timestamp
     partner_id pay_user_id msg_method biz_content utc_timestamp
+    service partner notify_url return_url is_success success exterface rmb_fee extend_param agent_user_id bank_seq_no
+    receive_name receive_address receive_zip receive_phone receive_mobile logistics_type logistics_fee logistics_payment
+    gmt_send_goods pay_user_name pay_account_no unfreezed_deta out_channel_type out_channel_amount out_channel_inst
+    product_code status sign_time unsign_time valid_time invalid_time sign_modify_time next_deduct_time sign_scene
+    personal_product_code external_logon_id alipay_user_id alipay_open_id alipay_logon_id zm_open_id login_token
+    forex_eligible merchant_app_id auth_no out_order_no operation_id operation_type amount gmt_trans pre_auth_type
+    payer_user_id payer_open_id payer_logon_id payee_user_id payee_logon_id rest_amount credit_amount fund_amount
+    total_freeze_amount total_unfreeze_amount total_pay_amount total_freeze_credit_amount total_freeze_fund_amount
+    total_unfreeze_credit_amount total_unfreeze_fund_amount total_pay_credit_amount total_pay_fund_amount
+    rest_credit_amount rest_fund_amount msg_type msg_uid msg_app_id app_auth_token discount_amount mdiscount_amount
+    charge_amount charge_flags settlement_id settle_amount settle_currency settle_trans_rate trans_pay_rate pay_currency
+    pay_amount forex_rate refund_detail_item_list present_refund_buyer_amount present_refund_discount_amount
+    present_refund_mdiscount_amount hyb_amount refund_currency discount_goods_detail store_id terminal_id store_name
+    auth_trade_pay_mode buyer_user_type periodic_deduct_info async_payment_mode enterprise_pay_info
     """.split()
 )
 

@@ -12,15 +12,16 @@ Three formats are read, bare or wrapped as by the app's SDK:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from msgspec import Struct
 
 from ingest import admission, signature
-from ingest.errors import Refused
+from ingest.errors import Refused, Unauthentic
 from ingest.keys import KeyRing
 from schemas import antom
 from schemas import form as forms
@@ -28,6 +29,7 @@ from schemas.accounts import CHARSETS, Account, Family
 from schemas.dispositions import Refusal
 
 TEXT_CHARACTERS_MAX = 64 * 1024
+_ADDED_MAX = 16  # names that are none of Alipay's, up to which they are also left out one at a time
 
 # The result codes of Alipay's app SDK. They are unsigned, and displayed as unsigned.
 RESULT_STATUSES = {
@@ -67,7 +69,8 @@ class Return(Struct, frozen=True, kw_only=True):
     """A checked Return. `claims` are its fields. Trust them only if the verdict is `AUTHENTIC`; they decide nothing.
 
     `result_status` is the app SDK's code (empty if there is none) and `result_meaning` its meaning; both are unsigned.
-    `reason` is set if the verdict is `REFUSED`. `detail` is an explanation for people.
+    `reason` is set if the verdict is `REFUSED`. `detail` is an explanation for people. `ignored` names parameters of a
+    redirect that are none of Alipay's and were not signed; the claims have none of them.
     """
 
     verdict: ReturnVerdict
@@ -77,6 +80,7 @@ class Return(Struct, frozen=True, kw_only=True):
     result_status: str = ""
     result_meaning: str = ""
     claims: dict[str, str] = {}
+    ignored: tuple[str, ...] = ()
 
     @property
     def order(self) -> str:
@@ -218,17 +222,56 @@ def _response(result: str, account: Account, ring: KeyRing) -> Return:
 
 
 def _query(result: str, account: Account, ring: KeyRing) -> Return:
-    """Check a redirect's query, by the rules of a notification's form."""
+    """Check a redirect's query, by the rules of a notification's form.
+
+    Frameworks and servers add parameters of their own (`s=`, `_url=`, `q=`), which Alipay did not sign. If the query
+    does not verify, it is tried without names that are none of Alipay's. The claims are those of the signed rest.
+    """
     query = result.removeprefix("?")
     if result.startswith(("http://", "https://")):
         query = result.partition("?")[2].partition("#")[0]
+    found = _signed_query(query, account, ring)
+    if found.verdict is not ReturnVerdict.UNREADABLE and found.reason is not Refusal.BAD_SIGNATURE:
+        return found
+    for ignored, rest in _without_added(query):
+        again = _signed_query(rest, account, ring)
+        if again.verdict is ReturnVerdict.AUTHENTIC or again.reason is Refusal.NOT_OURS:
+            return msgspec.structs.replace(again, ignored=ignored)
+    return found
+
+
+def _without_added(query: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the query without all names that are none of Alipay's, then without one of them, and without all but one.
+
+    The name of a piece without `=` (`?/pay/return&...`) is the whole piece.
+    """
+    pieces = query.split("&")
+    names = [unquote_to_bytes(piece.partition("=")[0].encode("utf-8", "backslashreplace")) for piece in pieces]
+    added = [position for position, name in enumerate(names) if name not in forms.KNOWN_NAMES]
+    if not added or len(pieces) > forms.PARAMETERS_MAX:
+        return
+    choices = [added]
+    if 1 < len(added) <= _ADDED_MAX:
+        choices += [[each] for each in added]
+        choices += [[other for other in added if other != each] for each in added if len(added) > 2]
+    for left_out in choices:
+        ignored = tuple(dict.fromkeys(_shown_name(names[position]) for position in left_out))
+        yield ignored, "&".join(piece for position, piece in enumerate(pieces) if position not in left_out)
+
+
+def _shown_name(name: bytes) -> str:
+    return name[: forms.NAME_BYTES_MAX].decode("utf-8", "backslashreplace")
+
+
+def _signed_query(query: str, account: Account, ring: KeyRing) -> Return:
     try:
         form = forms.read(query.encode("utf-8"))
     except (forms.BadForm, UnicodeEncodeError) as bad:
-        raise _Unreadable(f"neither a result string, nor JSON, nor a query: {bad}") from None
+        detail = f"neither a result string, nor JSON, nor a query: {bad}"
+        return Return(verdict=ReturnVerdict.UNREADABLE, detail=detail)
     claims, remark = _form_claims(form, account)
     try:
-        key_id = signature.verify_form(form, ring)
+        key_id, covers_sign_type = _query_signer(form, ring)
         admission.admit_form(form, account)
     except Refused as refused:
         return _refused(refused.reason, str(refused), claims)
@@ -237,7 +280,27 @@ def _query(result: str, account: Account, ring: KeyRing) -> Return:
         remark = "its signature also fits other parameters, so it shows nothing: only the notification counts"
     if not remark and not any(form.fields.get(name) for name in (b"app_id", b"seller_id")):
         remark = "names no payee: Alipay signed it, but only the notification shows for which merchant"
+    if not remark and covers_sign_type:
+        remark = "sign_type was signed too, as in the sandbox"
     return Return(verdict=ReturnVerdict.AUTHENTIC, key_id=key_id, claims=claims, detail=remark)
+
+
+def _query_signer(form: forms.Form, ring: KeyRing) -> tuple[str, bool]:
+    """Return the key that signed the query, and whether `sign_type` was signed too, as in Returns of the sandbox.
+
+    Raises:
+        Unauthentic: no key of the account signed it.
+    """
+    try:
+        return signature.verify_form(form, ring), False
+    except Unauthentic as unauthentic:
+        if unauthentic.reason is not Refusal.BAD_SIGNATURE or form.sign is None or form.sign_type is None:
+            raise
+        fields = {**form.fields, b"sign_type": form.sign_type}
+        key = signature.signer(forms.signed_text(msgspec.structs.replace(form, fields=fields)), form.sign, ring)
+        if key is None:
+            raise
+        return key.id, True
 
 
 def _form_claims(form: forms.Form, account: Account) -> tuple[dict[str, str], str]:

@@ -502,3 +502,21 @@ def test_ambiguous_form_is_held_once_however_it_is_split(merchant: Merchant) -> 
     assert (row["account"], row["order"], row["disposition"]) == ("named", "", "quarantined")
     assert merchant.engine.get("/api/orders/named/I-2")[0] == 404
     assert merchant.engine.get("/api/find?number=I-2")[1]["matches"] == []
+
+
+def test_return_with_a_framework_s_parameter_is_authentic(merchant: Merchant) -> None:
+    merchant.form("cn", "RET-1")
+    assert merchant.order("cn", "RET-1")["status"] == "PAID"
+    fields: dict[str, str | bytes] = {
+        "app_id": APP,
+        "out_trade_no": "RET-1",
+        "total_amount": "12.80",
+        "charset": "utf-8",
+    }
+    query = alipay.form(fields, alipay.rsa_key(), "RSA2").decode()
+    status, answer = merchant.engine.post("/api/returns/cn", {"query": f"s=%2Fpay%2Freturn&{query}"})
+    assert (status, answer["authentic"], answer["ignored"]) == (200, True, ["s"])
+    assert (answer["claims"]["out_trade_no"], answer["order"]["status"]) == ("RET-1", "PAID")
+    changed = f"s=%2Fpay&{query}&trade_status=TRADE_FINISHED"
+    status, answer = merchant.engine.post("/api/returns/cn", {"query": changed})
+    assert (answer["authentic"], answer["ignored"]) == (False, [])

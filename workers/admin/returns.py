@@ -19,13 +19,17 @@ TEXT_CHARACTERS_MAX = 16 * 1024
 
 
 class Returned(Struct, frozen=True, kw_only=True):
-    """A checked Return. If it is not authentic, its claims are untrusted text."""
+    """A checked Return. If it is not authentic, its claims are untrusted text.
+
+    `ignored` names parameters that are none of Alipay's and were not signed, because a framework added them.
+    """
 
     authentic: bool
     reason: str
     result_status: str
     meaning: str
     claims: dict[str, str]
+    ignored: tuple[str, ...] = ()
 
 
 class CheckReturn(Protocol):
@@ -74,6 +78,7 @@ class ReturnsPart:
                 result_status=returned.result_status,
                 meaning=returned.meaning,
                 claims=returned.claims,
+                ignored=returned.ignored,
                 order=None if page is None else shapes.summary(page),
             )
         )

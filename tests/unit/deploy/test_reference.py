@@ -3,6 +3,7 @@
 from deploy import reference
 from deploy.cluster.settings import AllSettings
 from schemas import telemetry
+from schemas.form import KNOWN_NAMES
 from schemas.orders import State
 
 
@@ -23,6 +24,10 @@ def test_table_of_moves_has_a_row_for_each_state() -> None:
     rows = reference.moves_table().splitlines()
     assert [row.split("**")[1] for row in rows[2:]] == [state.value for state in State]
     assert len({row.count("|") for row in rows}) == 1
+
+
+def test_list_of_names_has_each_name_of_alipay() -> None:
+    assert set(reference.names_list().replace("`", "").replace(",", "").split()) == {n.decode() for n in KNOWN_NAMES}
 
 
 def test_only_the_part_between_the_marks_is_replaced() -> None:

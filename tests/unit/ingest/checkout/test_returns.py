@@ -260,6 +260,67 @@ def test_redirect_s_query_is_refused_by_the_rules_of_forms() -> None:
     assert of_cn(f"{query}&out_trade_no=OP-2").verdict is ReturnVerdict.UNREADABLE
 
 
+SIGNED_QUERY = alipay.form(QUERY, alipay.rsa_key(), "RSA2").decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "ignored"),
+    [
+        (f"s=%2Fpay%2Freturn&{SIGNED_QUERY}", ("s",)),
+        (f"https://shop.example/index.php?s=/pay/return.html&{SIGNED_QUERY}", ("s",)),
+        (f"_url=/pay/return&q=pay&{SIGNED_QUERY}&utm_source=x", ("_url", "q", "utm_source")),
+        (f"/pay/return&{SIGNED_QUERY}", ("/pay/return",)),
+        (f"s=a&s=b&s[]=c&{SIGNED_QUERY}&", ("s", "s[]", "")),
+        (f"%FF=1&{SIGNED_QUERY}", ("\\xff",)),
+        (f"页=1&{SIGNED_QUERY}", ("页",)),
+    ],
+)
+def test_return_verifies_without_names_that_a_framework_added(text: str, ignored: tuple[str, ...]) -> None:
+    found = of_cn(text)
+    assert (found.verdict, found.order, found.ignored) == (ReturnVerdict.AUTHENTIC, "OP-1", ignored)
+
+
+def test_unknown_name_that_was_signed_stays_in_a_return() -> None:
+    signed = alipay.form({**QUERY, "new_name": "1", "newer": "2"}, alipay.rsa_key(), "RSA2").decode()
+    assert (of_cn(signed).verdict, of_cn(signed).ignored) == (ReturnVerdict.AUTHENTIC, ())
+    assert of_cn(f"s=/pay&{signed}").ignored == ("s",)
+    one_signed = alipay.form({**QUERY, "new_name": "1"}, alipay.rsa_key(), "RSA2").decode()
+    assert of_cn(f"s=/pay&_url=x&{one_signed}").ignored == ("s", "_url")
+
+
+def test_no_name_of_alipay_is_left_out_of_a_return() -> None:
+    for added in ("trade_status=TRADE_SUCCESS", "total_fee=9.00", "notify_id=1", "currency=USD"):
+        found = of_cn(f"s=/pay&{added}&{SIGNED_QUERY}")
+        assert (found.verdict, found.reason, found.ignored) == (ReturnVerdict.REFUSED, Refusal.BAD_SIGNATURE, ())
+    assert of_cn(f"s=/pay&total_amount=1.00&{SIGNED_QUERY}").verdict is ReturnVerdict.UNREADABLE
+    assert of_cn(f"s=/pay&{SIGNED_QUERY.replace('9.00', '0.09')}").verdict is ReturnVerdict.REFUSED
+
+
+def test_another_merchants_return_stays_refused_with_added_names() -> None:
+    other = alipay.form({**QUERY, "seller_id": "2088000000000000"}, alipay.rsa_key(), "RSA2").decode()
+    found = of_cn(f"s=/pay&{other}")
+    assert (found.reason, found.ignored) == (Refusal.NOT_OURS, ("s",))
+
+
+def test_many_added_names_are_left_out_only_together() -> None:
+    many = "&".join(f"x{number}=1" for number in range(100))
+    assert len(of_cn(f"{many}&{SIGNED_QUERY}").ignored) == 100
+    assert of_cn(f"{many}&{many}&{SIGNED_QUERY}").verdict is ReturnVerdict.UNREADABLE  # more than 200 parameters
+    signed = alipay.form({**QUERY, "new_name": "1"}, alipay.rsa_key(), "RSA2").decode()
+    assert of_cn(f"{many}&{signed}").reason is Refusal.BAD_SIGNATURE
+
+
+def test_sandbox_return_that_signed_sign_type_is_authentic() -> None:
+    text = alipay.canonical({**QUERY, "sign_type": "RSA2"}, left_out=("sign",))
+    sign = alipay.signature(text, alipay.rsa_key(), "RSA2")
+    query = alipay.urlencoded({**QUERY, "sign_type": "RSA2", "sign": sign}).decode()
+    found = of_cn(query)
+    assert (found.verdict, found.order, found.ignored) == (ReturnVerdict.AUTHENTIC, "OP-1", ())
+    assert "sandbox" in found.detail
+    assert of_cn(f"s=/pay&{query}").ignored == ("s",)
+    assert of_cn(query.replace("sign_type=RSA2", "sign_type=RSA")).reason is Refusal.UNSUPPORTED_SIGN_TYPE
+
+
 def test_website_return_is_described_as_naming_no_payee() -> None:
     account = alipay.mapi(SignType.MD5, seller_id=None, notify_verify=True)
     query = alipay.form(
