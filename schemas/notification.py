@@ -27,6 +27,34 @@ class Kind(StrEnum):
     OTHER = "other"
 
 
+class NumberKind(StrEnum):
+    """The subject of a number that a notification names beside its order."""
+
+    TRADE = "trade"  # Alipay's number of a payment; Antom's paymentId
+    REFUND = "refund"
+    CAPTURE = "capture"
+    AGREEMENT = "agreement"
+    EXTERNAL_AGREEMENT = "external_agreement"  # the merchant's own
+    PREAUTHORIZATION = "preauthorization"
+    PREAUTHORIZATION_ORDER = "preauthorization_order"  # the merchant's own
+    PREAUTHORIZATION_OPERATION = "preauthorization_operation"
+    PREAUTHORIZATION_REQUEST = "preauthorization_request"  # the merchant's own
+    AUTHORIZATION = "authorization"
+    TRANSFER = "transfer"
+    TRANSFER_REQUEST = "transfer_request"  # the merchant's own
+    DISPUTE = "dispute"
+    SUBSCRIPTION = "subscription"
+    SUBSCRIPTION_REQUEST = "subscription_request"  # the merchant's own
+    VAULTING_REQUEST = "vaulting_request"  # the merchant's own
+
+
+class NamedNumber(Struct, frozen=True, gc=False):
+    """A number by which a notification can be found, beside its own id and its order."""
+
+    kind: NumberKind
+    number: str
+
+
 class Unreadable(ValueError):
     """An authentic message that is incomplete, contradictory or wrong. It is held with this reason and its bytes.
 
@@ -57,7 +85,8 @@ class Notification(Struct, frozen=True, kw_only=True, gc=False):
 
     It names its order in one of three ways: by `order` (the merchant's number; nearly always), by the `trade` of each
     of `refunds` (the old gateway's batch refunds), or by the `id` of its only refund (Antom's refunds name nothing
-    else). Two deliveries have the same `digest` if and only if they have the same content.
+    else). `numbers` has the others by which it can be found. Two deliveries have the same `digest` if and only if they
+    have the same content.
     """
 
     account: str
@@ -74,4 +103,5 @@ class Notification(Struct, frozen=True, kw_only=True, gc=False):
     happened_at: datetime | None = None
     sent_at: datetime | None = None
     payer: str = ""  # masked
+    numbers: tuple[NamedNumber, ...] = ()
     digest: bytes = b""

@@ -91,10 +91,13 @@ class OrdersPort(Protocol):
         """Return the page with the 1,000 latest deliveries; `None` if nothing is known about the number."""
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
-        """Return (account, order) of every order with exactly this order, trade or notification number."""
+        """Return (account, order) of every order with exactly this number, of whatever kind."""
 
-    async def notifications(self, id_: str) -> Sequence[Delivery]:
-        """Return the first delivery of every notification with exactly this id, also of those that name no order."""
+    async def notifications(self, number: str) -> Sequence[Delivery]:
+        """Return the first delivery of every notification with exactly this id, or that names exactly this number.
+
+        Of each account, the newest come first. At most 100 are returned.
+        """
 
     async def recent(self, limit: int) -> Sequence[OrderPage]:
         """Return the orders that changed last, newest first, without deliveries and events."""

@@ -15,7 +15,7 @@ from schemas.events import Outgoing
 from schemas.orders import RANK, ClosedBecause, Order, State, Status, View
 from schemas.record_format import Record
 from workers.queries import Emitted, HeldPage
-from workers.settlement.plan import Delivery, HeldRow, LedgerRow, OrderWrite, Position
+from workers.settlement.plan import Delivery, HeldRow, LedgerRow, NumberRow, OrderWrite, Position
 
 Row = tuple[Any, ...]
 
@@ -120,6 +120,11 @@ def ledger_row(entry: LedgerRow) -> Row:
         record.value,
         _encode(record.headers),
     )
+
+
+def number_row(row: NumberRow) -> Row:
+    """Return the columns of `numbers`."""
+    return (row.named.number, row.account, row.named.kind.value, row.position.partition, row.position.offset)
 
 
 def held_row(held: HeldRow) -> Row:

@@ -13,6 +13,7 @@ from workers import row_codec
 from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
 from workers.settlement.plan import Delivery, HeldRow, Position
 
+FOUND_MAX = 100  # notifications under one number
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
 
@@ -51,7 +52,7 @@ def _events(connection: Connection, account: str, number: str, version: int) -> 
 
 
 def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
-    """Return (account, order) of every order, trade, refund or notification with exactly this number."""
+    """Return (account, order) of every order with this number, whatever kind of number it is."""
     found = connection.execute(
         """
         SELECT account, order_number FROM orders WHERE order_number = ?1
@@ -59,6 +60,9 @@ def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
         UNION SELECT account, order_number FROM refund_links WHERE refund = ?1
         UNION SELECT account, order_number FROM notifications WHERE notification_id = ?1 AND order_number <> ''
         UNION SELECT account, order_number FROM deliveries WHERE order_number = ?1 AND order_number <> ''
+        UNION SELECT d.account, d.order_number FROM numbers AS n JOIN deliveries AS d
+            ON d.log_partition = n.log_partition AND d.log_offset = n.log_offset
+            WHERE n.number = ?1 AND d.order_number <> ''
         UNION SELECT account, order_number FROM held WHERE notification_id = ?1 AND order_number <> ''
         ORDER BY 1, 2
         """,
@@ -67,12 +71,16 @@ def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
     return [(account, order) for account, order in found]
 
 
-def notifications(connection: Connection, id_: str) -> Sequence[Delivery]:
-    """Return the first delivery of every notification with this id."""
+def notifications(connection: Connection, number: str) -> Sequence[Delivery]:
+    """Return the first delivery of every notification with this id, or that names this number."""
     found = connection.execute(
-        f"SELECT {sql.DELIVERY} FROM deliveries WHERE (log_partition, log_offset) IN "
-        "(SELECT log_partition, log_offset FROM notifications WHERE notification_id = ?) ORDER BY account",
-        (id_,),
+        f"""
+        SELECT {sql.DELIVERY} FROM deliveries WHERE (log_partition, log_offset) IN (
+            SELECT log_partition, log_offset FROM notifications WHERE notification_id = ?1
+            UNION SELECT log_partition, log_offset FROM numbers WHERE number = ?1
+        ) ORDER BY account, received_at_ms DESC, log_partition DESC, log_offset DESC LIMIT ?2
+        """,
+        (number, FOUND_MAX),
     )
     return [row_codec.delivery(row) for row in found]
 

@@ -89,6 +89,8 @@ def write(connection: Connection, plan: WritePlan, settled: frozenset[Position],
     _write_events(connection, plan.events, now_ms)
     _write_orders(connection, plan.orders, now_ms)
     _write_deliveries(connection, plan.deliveries, settled)
+    if plan.numbers:
+        sql.insert(connection, _INSERT_NUMBER, list(map(row_codec.number_row, plan.numbers)), after=_UNLESS_KNOWN)
     _release(connection, plan, now_ms)
     _hold(connection, plan.held)
     return _wake(connection, plan.wakes, now_ms)
@@ -143,6 +145,7 @@ _UPDATE_ORDER = """
     WHERE order_number = ? AND account = ? AND version = ?
 """
 _INSERT_TRADE = "INSERT INTO trades (trade, account, order_number)"
+_INSERT_NUMBER = "INSERT INTO numbers (number, account, kind, log_partition, log_offset)"
 _UNLESS_KNOWN = "ON CONFLICT DO NOTHING"
 _INSERT_DELIVERY = f"INSERT INTO deliveries ({sql.DELIVERY})"
 # A held notification that is applied later keeps the version that it gave its order when it was held.

@@ -5,11 +5,13 @@ from msgspec import structs
 
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
+from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Status
 from tests.contract.engines import AnyStore
 from tests.contract.shortcuts import parked, register
 from tests.support import log_records
 from tests.support.log_records import NOW_MS, REGISTERED, Time
+from tests.support.plans import always, delivery, number_row, plan
 from workers.errors import RefundTaken
 from workers.processing import Processing
 from workers.queries import HeldQuery
@@ -49,6 +51,31 @@ async def test_notification_that_names_no_order_is_found_by_its_id(work: Process
     assert (found.disposition, found.reason, found.position.offset) == (Disposition.APPLIED, Reason.NOTED, 1)
     assert [each.order for each in await store.notifications("n1")] == ["N1"]
     assert await store.notifications("m") == []
+
+
+async def test_notification_is_found_by_each_number_it_names(store: AnyStore) -> None:
+    named = [NamedNumber(NumberKind.AGREEMENT, "A1"), NamedNumber(NumberKind.EXTERNAL_AGREEMENT, "E1")]
+    deliveries = [delivery(offset, order="", notification_id=f"m{offset}") for offset in (1, 2)]
+    numbers = [number_row(offset, each) for offset in (1, 2) for each in named]
+    await store.settle(NOTHING, always(plan(deliveries=deliveries, numbers=numbers)))
+    for number in ("A1", "E1"):
+        assert [each.notification_id for each in await store.notifications(number)] == ["m2", "m1"]
+    assert await store.notifications("A") == []
+    assert await store.find("A1") == []
+
+
+async def test_order_is_found_by_the_numbers_of_its_notifications(store: AnyStore) -> None:
+    named = NamedNumber(NumberKind.SUBSCRIPTION, "S1")
+    decided = plan(deliveries=[delivery(1), delivery(2, order="N2")], numbers=[number_row(1, named)])
+    await store.settle(NOTHING, always(decided))
+    assert await store.find("S1") == [("shop-sg", "N1")]
+
+
+async def test_number_that_is_known_already_is_written_once(store: AnyStore) -> None:
+    row = number_row(1, NamedNumber(NumberKind.DISPUTE, "D1"))
+    await store.settle(NOTHING, always(plan(deliveries=[delivery(1)], numbers=[row, row])))
+    await store.settle(NOTHING, always(plan(deliveries=[delivery(2)], numbers=[row])))
+    assert [each.position.offset for each in await store.notifications("D1")] == [1]
 
 
 async def test_number_in_two_accounts_is_found_in_both(work: Processing, store: AnyStore) -> None:

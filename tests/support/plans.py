@@ -7,11 +7,12 @@ from msgspec import structs
 from schemas import topics
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
+from schemas.notification import NamedNumber
 from schemas.orders import Order
 from tests.support import log_records
 from tests.support.log_records import NOW_MS
 from workers.settlement import drafting, order_view
-from workers.settlement.plan import Delivery, LedgerRow, OrderWrite, Position, StoreSnapshot, WritePlan
+from workers.settlement.plan import Delivery, LedgerRow, NumberRow, OrderWrite, Position, StoreSnapshot, WritePlan
 
 
 def plan(**parts: object) -> WritePlan:
@@ -54,6 +55,10 @@ def event(order: str, version: int) -> Outgoing:
         value=b"{}",
         headers=(("ce_id", b"x"),),
     )
+
+
+def number_row(offset: int, named: NamedNumber) -> NumberRow:
+    return NumberRow(account="shop-sg", named=named, position=Position(0, offset))
 
 
 def order_write(order: Order, expected_version: int | None) -> OrderWrite:

@@ -22,6 +22,7 @@ from workers.settlement.plan import (
     HeldRow,
     LedgerRow,
     LoadRequest,
+    NumberRow,
     OrderWrite,
     Position,
     Registration,
@@ -51,6 +52,7 @@ class MemoryStore:
         self.outbox: list[Outgoing] = []
         self.sent_at_ms: dict[int, int] = {}  # by number; the first event of the outbox has number 1
         self.refunds: dict[AccountKey, str] = {}
+        self.numbers: list[NumberRow] = []
         self.audit: list[tuple[str, str, str, str]] = []
         self.settled_batches: list[WritePlan] = []
         self._trades: dict[AccountKey, str] = {}
@@ -107,10 +109,14 @@ class MemoryStore:
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
         found = {named for named, order in self.orders.items() if number in (named[1], *_trades(order))}
         found |= {(row.account, row.order) for row in self.ledger.values() if number == row.notification_id}
+        named = [self.deliveries[row.position] for row in self.numbers if row.named.number == number]
+        found |= {(delivery.account, delivery.order) for delivery in named if delivery.order}
         return sorted(found)
 
-    async def notifications(self, id_: str) -> Sequence[Delivery]:
-        return [self.deliveries[row.position] for row in self.ledger.values() if row.notification_id == id_]
+    async def notifications(self, number: str) -> Sequence[Delivery]:
+        found = {row.position for row in self.ledger.values() if row.notification_id == number}
+        found |= {row.position for row in self.numbers if row.named.number == number}
+        return [self.deliveries[position] for position in sorted(found)]
 
     async def recent(self, limit: int) -> Sequence[OrderPage]:
         self._check()
@@ -229,6 +235,7 @@ class MemoryStore:
             is_retry = delivery.position in self.held
             assert delivery.position not in self.deliveries or is_retry, "one disposition per record"
             self.deliveries[delivery.position] = delivery
+        self.numbers += [row for row in plan.numbers if row not in self.numbers]
         for held in plan.held:
             self._hold(held)
         for position in plan.released:

@@ -62,6 +62,7 @@ LEDGER = Columns(
     "notification_id text, account text, order_number text, digest bytea, log_partition integer, log_offset bigint, "
     "key bytea, value bytea, headers bytea"
 )
+NUMBERS = Columns("number text, account text, kind text, log_partition integer, log_offset bigint")
 DELIVERIES = Columns(
     "log_partition integer, log_offset bigint, account text, order_number text, notification_id text, type text, "
     "status text, news text, disposition text, reason text, detail text, version bigint, received_at timestamptz, "

@@ -14,6 +14,7 @@ from workers.postgres.database import SqlConnection
 from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
 from workers.settlement.plan import Delivery, HeldRow, Position
 
+FOUND_MAX = 100  # notifications under one number
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
 
@@ -53,7 +54,7 @@ async def _events(connection: SqlConnection, account: str, number: str, version:
 
 
 async def find(connection: SqlConnection, number: str) -> Sequence[tuple[str, str]]:
-    """Return (account, order) of every order, trade, refund or notification with exactly this number."""
+    """Return (account, order) of every order with this number, whatever kind of number it is."""
     found = await connection.fetch(
         """
         SELECT account, order_number FROM orders WHERE order_number = $1
@@ -61,6 +62,9 @@ async def find(connection: SqlConnection, number: str) -> Sequence[tuple[str, st
         UNION SELECT account, order_number FROM refund_links WHERE refund = $1
         UNION SELECT account, order_number FROM notifications WHERE notification_id = $1 AND order_number <> ''
         UNION SELECT account, order_number FROM deliveries WHERE order_number = $1 AND order_number <> ''
+        UNION SELECT d.account, d.order_number FROM numbers AS n JOIN deliveries AS d
+            ON d.log_partition = n.log_partition AND d.log_offset = n.log_offset
+            WHERE n.number = $1 AND d.order_number <> ''
         UNION SELECT account, order_number FROM held WHERE notification_id = $1 AND order_number <> ''
         ORDER BY 1, 2
         """,
@@ -69,12 +73,17 @@ async def find(connection: SqlConnection, number: str) -> Sequence[tuple[str, st
     return [(account, order) for account, order in found]
 
 
-async def notifications(connection: SqlConnection, id_: str) -> Sequence[Delivery]:
-    """Return the first delivery of every notification with this id."""
+async def notifications(connection: SqlConnection, number: str) -> Sequence[Delivery]:
+    """Return the first delivery of every notification with this id, or that names this number."""
     found = await connection.fetch(
-        f"SELECT {DELIVERIES.names} FROM deliveries WHERE (log_partition, log_offset) IN "
-        "(SELECT log_partition, log_offset FROM notifications WHERE notification_id = $1) ORDER BY account",
-        id_,
+        f"""
+        SELECT {DELIVERIES.names} FROM deliveries WHERE (log_partition, log_offset) IN (
+            SELECT log_partition, log_offset FROM notifications WHERE notification_id = $1
+            UNION SELECT log_partition, log_offset FROM numbers WHERE number = $1
+        ) ORDER BY account, received_at DESC, log_partition DESC, log_offset DESC LIMIT $2
+        """,
+        number,
+        FOUND_MAX,
     )
     return [row_codec.delivery(row) for row in found]
 

@@ -106,6 +106,8 @@ async def write(
     numbered = await _write_events(connection, plan.events, now_ms)
     await _write_orders(connection, plan.orders, now_ms)
     await _write_deliveries(connection, plan.deliveries, settled)
+    if plan.numbers:
+        await _insert(connection, _INSERT_NUMBERS, sorted(map(row_codec.number_row, plan.numbers)))
     await _release(connection, plan, now_ms)
     await _insert(connection, _HOLD, sorted(map(row_codec.held_row, plan.held), key=_first_two))
     return SettleResult(
@@ -168,6 +170,7 @@ _UPDATE_ORDERS = f"""
         AND orders.version = given.expected_version
 """
 _INSERT_TRADES = columns.TRADES.insert("trades", after="ON CONFLICT DO NOTHING")
+_INSERT_NUMBERS = columns.NUMBERS.insert("numbers", after="ON CONFLICT DO NOTHING")
 # A held notification that is applied later keeps the version that it gave its order when it was held.
 _DELIVER_AGAIN = columns.DELIVERIES.insert(
     "deliveries",

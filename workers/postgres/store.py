@@ -176,8 +176,8 @@ class PostgresOrderStore:
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
         return await self._database.read(lambda connection: lookups.find(connection, number))
 
-    async def notifications(self, id_: str) -> Sequence[Delivery]:
-        return await self._database.read(lambda connection: lookups.notifications(connection, id_))
+    async def notifications(self, number: str) -> Sequence[Delivery]:
+        return await self._database.read(lambda connection: lookups.notifications(connection, number))
 
     async def recent(self, limit: int) -> Sequence[OrderPage]:
         return await self._database.read(lambda connection: lookups.recent(connection, limit))

@@ -160,6 +160,8 @@ class _Batch:
         elif not _is_held_as(parsed, notification.id):
             self._draft.finish(parsed, notification, Disposition.DUPLICATE, Reason.SAME_ID)
             return
+        if notification.numbers:  # also of a retry: an earlier release may have held it without them
+            self._draft.add_numbers(parsed, notification)
         self._apply(parsed, notification)
 
     def _settle_failure(self, parsed: ParsedRecord, failure: ParseFailure) -> None:

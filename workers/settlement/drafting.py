@@ -15,7 +15,16 @@ from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Order, View
 from workers.settlement import order_view, parking
-from workers.settlement.plan import Delivery, Disposed, HeldRow, LedgerRow, ParsedRecord, ParseFailure, WritePlan
+from workers.settlement.plan import (
+    Delivery,
+    Disposed,
+    HeldRow,
+    LedgerRow,
+    NumberRow,
+    ParsedRecord,
+    ParseFailure,
+    WritePlan,
+)
 
 
 def empty() -> WritePlan:
@@ -69,6 +78,12 @@ class Draft:
                 record=parsed.record,
             )
         )
+
+    def add_numbers(self, parsed: ParsedRecord, notification: Notification) -> None:
+        """Write the numbers by which the notification can be found."""
+        self.plan.numbers += [
+            NumberRow(account=parsed.account, named=named, position=parsed.position) for named in notification.numbers
+        ]
 
     def change_order(
         self, parsed: ParsedRecord, notification: Notification, *, before: Order, view_before: View | None, after: Order

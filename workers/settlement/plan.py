@@ -11,7 +11,7 @@ from msgspec import Struct
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
 from schemas.money import Money
-from schemas.notification import Notification
+from schemas.notification import NamedNumber, Notification
 from schemas.orders import Order, View
 from schemas.record_format import Record
 
@@ -166,6 +166,14 @@ class LedgerRow(Struct, frozen=True, kw_only=True, gc=False):
     record: Record
 
 
+class NumberRow(Struct, frozen=True, kw_only=True, gc=False):
+    """A number that a notification names, to find the notification by. `position` is that of its first record."""
+
+    account: str
+    named: NamedNumber
+    position: Position
+
+
 class OrderWrite(Struct, frozen=True, kw_only=True, gc=False):
     """An order to write if it still has `expected_version`, or, if that is `None`, if it does not exist yet."""
 
@@ -178,8 +186,9 @@ class WritePlan(Struct, kw_only=True):
     """Everything that one transaction writes.
 
     The delivery of a retried row replaces that record's earlier delivery. `held` has new rows, and rows that are held
-    again; `released` has those that are resolved. `wakes` are (account, `waits_for`) of parked rows to make due at
-    once. `paid` is for metrics and not stored: account and amount of each order that this plan makes a paid one.
+    again; `released` has those that are resolved. A row of `numbers` may exist already. `wakes` are (account,
+    `waits_for`) of parked rows to make due at once. `paid` is for metrics and not stored: account and amount of each
+    order that this plan makes a paid one.
     """
 
     deliveries: list[Delivery]
@@ -190,6 +199,7 @@ class WritePlan(Struct, kw_only=True):
     events: list[Outgoing]
     wakes: set[tuple[str, str]]
     paid: list[tuple[str, Money]]
+    numbers: list[NumberRow] = []
 
 
 class Registration(Struct, frozen=True, kw_only=True):

@@ -6,11 +6,12 @@ from schemas import events
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.events import Outgoing
 from schemas.money import Money
+from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import RANK, Claim, ClosedBecause, Order, Refund, State, Status, View
 from schemas.record_format import Record
 from workers import row_codec
 from workers.settlement import order_view
-from workers.settlement.plan import Delivery, HeldRow, LedgerRow, OrderWrite, Position
+from workers.settlement.plan import Delivery, HeldRow, LedgerRow, NumberRow, OrderWrite, Position
 
 RECORD = Record(b"shop:A1", b"a=1&b=\xff", (("version", b"1"), ("account", b"shop"), ("receipt", b"\x00\xff")))
 DELIVERY = Delivery(
@@ -153,3 +154,8 @@ def test_ledger_row_has_the_signed_bytes() -> None:
     )
     row = row_codec.ledger_row(entry)
     assert row[:8] == ("n1", "shop", "A1", b"d", 3, 41, RECORD.key, RECORD.value)
+
+
+def test_number_row_has_the_number_first() -> None:
+    row = NumberRow(account="shop", named=NamedNumber(NumberKind.AGREEMENT, "A1"), position=Position(3, 41))
+    assert row_codec.number_row(row) == ("A1", "shop", "agreement", 3, 41)

@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from msgspec import structs
 
 from schemas import topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
-from schemas.notification import Kind
+from schemas.notification import Kind, NamedNumber, NumberKind
 from schemas.orders import News, Order, Status
 from tests.support import facts
 from tests.support.facts import PAID_AT, Fact, antom_refund, batch, form, payment, refund, refunded
@@ -229,6 +230,19 @@ def test_copies_of_a_held_unreadable_message_are_duplicates() -> None:
     other = settle(world, failed(Reason.BAD_TIME, Disposition.QUARANTINED, digest=b"other", offset=2))
     assert other.disposition is Disposition.QUARANTINED
     assert list(world.store.held) == [Position(0, 0), Position(0, 2)]
+
+
+def test_numbers_are_written_with_the_first_record_of_a_notification() -> None:
+    world = mapi(orders="registered")
+    named = NamedNumber(NumberKind.SUBSCRIPTION, "S1")
+    parked = structs.replace(facts.notification(form("p", "TRADE_SUCCESS"), world.account), numbers=(named,))
+    world.deliver(parked, parked)
+    assert [(row.named, row.position) for row in world.store.numbers] == [(named, Position(0, 0))]
+    world.store.numbers.clear()  # as if a release without numbers had held it
+    world.retry([world.store.held[Position(0, 0)]])
+    assert [(row.named, row.position) for row in world.store.numbers] == [(named, Position(0, 0))]
+    world.deliver(structs.replace(parked, digest=b"other"))
+    assert len(world.store.numbers) == 1
 
 
 def test_redelivered_record_is_skipped() -> None:

@@ -4,11 +4,12 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from schemas import topics
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
-from schemas.notification import Notification
+from schemas.notification import NamedNumber, Notification, NumberKind
 from schemas.orders import Claim, Order, State
 from tests.support import facts
 from tests.support.facts import form
@@ -105,6 +106,13 @@ def test_change_that_consumers_do_not_see_has_no_event(draft: Draft) -> None:
     note, _ = draft.change_order(parsed(), notification(), before=order(), view_before=None, after=order())
     assert (same.version, note.version) == (2, 0)
     assert (draft.plan.events, draft.plan.paid) == ([], [])
+
+
+def test_each_number_of_a_notification_has_a_row_at_its_position(draft: Draft) -> None:
+    numbers = (NamedNumber(NumberKind.DISPUTE, "D1"), NamedNumber(NumberKind.TRADE, "T1"))
+    draft.add_numbers(parsed(), structs.replace(notification(), numbers=numbers))
+    rows = [(row.account, row.named, row.position) for row in draft.plan.numbers]
+    assert rows == [(ACCOUNT.name, named, Position(0, 3)) for named in numbers]
 
 
 def test_empty_plan_writes_nothing() -> None:
