@@ -26,6 +26,7 @@ EXIT_S = 10.0
 OUT_OF_ROTATION_S = 3.0
 TAKEOVER_S = 3.0
 WORST_S = 2.0
+BEHIND_A_FROZEN_RECEIVER_S = 5.0  # HAProxy's limit for a receiver's answer, and a second for the machine
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,27 @@ async def test_killed_receiver_leaves_rotation_soon_and_retries_succeed(cluster:
     assert out_s < OUT_OF_ROTATION_S
     assert load.failed(since=killed_at + OUT_OF_ROTATION_S) == []
     assert [each for each in failed if each.number > 1] == [], "no sender fails twice"
+    await load.judged()
+
+
+async def test_frozen_receiver_delays_no_request_beyond_the_balancers_limit(cluster: Cluster, measured: Note) -> None:
+    role = cluster.engine.receivers[0]
+    async with cluster.sending(rate=PER_S, seconds=30) as load:
+        await asyncio.sleep(1.5)
+        role.process.freeze()
+        frozen_at = time.monotonic()
+        await until(lambda: is_out(cluster, 1), 3 * OUT_OF_ROTATION_S)
+        out_s = time.monotonic() - frozen_at
+        await asyncio.sleep(BEHIND_A_FROZEN_RECEIVER_S)
+        role.process.thaw()
+        await asyncio.sleep(1.5)
+    waited = max(each.ended - each.began for each in load.attempts)
+    measured("out of rotation", out_s)
+    measured("failed at the first try", len(load.failed()))
+    measured("longest answer", waited)
+    assert any(each.ended - each.began > WORST_S for each in load.failed()), "the frozen receiver had requests"
+    assert waited < BEHIND_A_FROZEN_RECEIVER_S
+    assert load.failed(since=frozen_at + out_s + 0.5) == []
     await load.judged()
 
 
