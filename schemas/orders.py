@@ -106,12 +106,13 @@ class Claim(Struct, frozen=True, kw_only=True, gc=False):
         return self.trade, self.amount_minor, self.currency
 
 
-class Order(Struct, frozen=True, kw_only=True, gc=False):
+class Order(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One order of one account. `version` counts the visible changes from 1; it is 0 before the first notification.
 
-    If the merchant has registered the order, `registered` is true and `expected` is its amount. `refused` are the flags
-    of notifications that contradict that amount. They must be stored because the claims of such notifications are not
-    joined.
+    If the merchant has registered the order, `registered` is true and `expected` is its amount, or `None` if any amount
+    is accepted. An order that Alipay may report in several currencies has its other amounts in `alternatives`.
+    `refused` are the flags of notifications that contradict these amounts. They must be stored because the claims of
+    such notifications are not joined.
     """
 
     account: str
@@ -122,6 +123,16 @@ class Order(Struct, frozen=True, kw_only=True, gc=False):
     expected: Money | None = None
     registered: bool = False
     refused: frozenset[Flag] = frozenset()
+    alternatives: tuple[Money, ...] = ()  # one per currency, and none in the currency of `expected`
+
+    @property
+    def amounts(self) -> tuple[Money, ...]:
+        """All registered amounts, in the merchant's order."""
+        return () if self.expected is None else (self.expected, *self.alternatives)
+
+    def expected_in(self, currency: str) -> Money | None:
+        """Return the registered amount in this currency, or `None`."""
+        return next((amount for amount in self.amounts if amount.currency == currency), None)
 
     @property
     def is_note(self) -> bool:

@@ -1,4 +1,4 @@
-"""`alipay-notify order`: show the history of one order, or register its amount."""
+"""`alipay-notify order`: show the history of one order, or register its amounts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ _REGISTER_HELP = """Register an order's amount before it is paid.
 A payment of another amount is then quarantined. An account with orders = "registered" applies a payment only after its
 order is registered. --refund registers the number of a refund that you have requested.
 
+Alipay may report an order that was priced in RMB in another currency. Give one --amount per currency then. --any-amount
+registers an order of which every amount is accepted.
+
     alipay-notify order register 8121000345 --account shop-sg --amount 12.80
+    alipay-notify order register W-1 --account web --amount "80.00 CNY" --amount "11.20 USD"
     alipay-notify order register 8121000345 --account shop-sg --refund REF-1
 """
 
@@ -68,18 +72,23 @@ def show(
 def register_order(
     number: Annotated[str, typer.Argument(metavar="NO", help="The order's number.")],
     account: Annotated[str, typer.Option(help="The account that the order belongs to.")],
-    amount: Annotated[str, typer.Option(help="The order's amount, such as 12.80.")] = "",
+    amount: Annotated[
+        list[str] | None, typer.Option(help='The order\'s amount, such as 12.80 or "12.80 USD"; one per currency.')
+    ] = None,
     currency: Annotated[str, typer.Option(help="The amount's currency; otherwise the account's.")] = "",
+    any_amount: Annotated[bool, typer.Option("--any-amount", help="Accept every amount.")] = False,
     refund: Annotated[list[str] | None, typer.Option(help="The number of a refund that you have requested.")] = None,
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
 ) -> None:
     """Register an order."""
-    if not amount and not refund:
+    if not amount and not refund and not any_amount:
         raise typer.BadParameter("give the order's amount with --amount 12.80, or a refund with --refund REF-1")
-    given = {"amount": amount, "currency": currency, "refunds": refund}
-    body = {name: value for name, value in given.items() if value} | {"by": admin.operator()}
+    if any_amount and (amount or currency):
+        raise typer.BadParameter("--any-amount accepts every amount: leave out --amount and --currency")
+    body = {"amounts": []} if any_amount else _amounts(amount or [], currency)
+    body |= ({"refunds": refund} if refund else {}) | {"by": admin.operator()}
     try:
         order = AdminClient(url, token=token).send("PUT", "orders", account, number, body=body)
     except AdminApiError as error:
@@ -88,6 +97,19 @@ def register_order(
         terminal.as_json(order)
     else:
         _print(order)
+
+
+def _amounts(texts: list[str], currency: str) -> dict[str, Any]:
+    """Return the part of a registration for one amount, or for several."""
+    amounts = []
+    for text in texts:
+        amount, _, code = text.strip().partition(" ")
+        if code and currency:
+            raise typer.BadParameter("give the currency in --amount or as --currency, not both")
+        amounts.append({name: value for name, value in (("amount", amount), ("currency", code or currency)) if value})
+    if len(amounts) > 1:
+        return {"amounts": amounts}
+    return amounts[0] if amounts else {name: value for name, value in (("currency", currency),) if value}
 
 
 def _find(api: AdminClient, number: str) -> list[tuple[str, str]]:
@@ -114,8 +136,9 @@ def _print(order: dict[str, Any]) -> None:
         terminal.line("Amount", _amount(order, "amount", "amount_minor", "currency"))
     if order["refunded_minor"]:
         terminal.line("Refunded", _amount(order, "refunded", "refunded_minor", "currency"))
-    if order["expected"] is not None:
-        terminal.line("Expected", _amount(order, "expected", "expected_minor", "expected_currency"))
+    amounts = [_amount(each, "amount", "amount_minor", "currency") for each in order["expected_amounts"]]
+    if amounts or order["registered"]:
+        terminal.line("Expected", terminal.joined(amounts) or "any amount")
     if order["closed_because"]:
         terminal.line("Closed", order["closed_because"])
     if order["trade"]:

@@ -24,7 +24,7 @@ async def version(store: AnyStore, order: str, account: str = "shop-sg") -> int:
 async def register(
     store: AnyStore, order: str, *, minor: int = 1280, refunds: Sequence[str] = (), account: str = REGISTERED.name
 ) -> WritePlan:
-    registration = Registration(expected=Money(minor, "USD"), refunds=tuple(refunds))
+    registration = Registration(amounts=(Money(minor, "USD"),), refunds=tuple(refunds))
     return await store.register(
         account,
         order,

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from schemas.accounts import Account
-from schemas.money import Money
 from tests.contract.engines import AnyStore, Engine
 from tests.support import facts, log_records, model
 from tests.support.fakes import MemoryTopics, Offsets, PlanObserver
@@ -34,9 +33,7 @@ def over(store: AnyStore, time: Time) -> Processing:
 
 
 async def register(store: AnyStore, account: Account, entry: dict[str, Any], *, now_ms: int) -> None:
-    amount, currency = entry.get("amount_minor"), entry.get("currency")
-    expected = None if amount is None or currency is None else Money(amount, currency)
-    registration = Registration(expected=expected, refunds=tuple(entry.get("refunds", ())))
+    registration = Registration(amounts=facts.amounts(entry), refunds=tuple(entry.get("refunds", ())))
     await store.register(
         account.name,
         "A",

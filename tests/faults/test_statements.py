@@ -70,7 +70,7 @@ async def everything_that_writes(place: Path) -> None:
         await work.process(await files.journal.read(0, 10))
         assert await work.emit() > 0
         named = (REGISTERED.name, "N3")
-        registration = Registration(expected=Money(1280, "USD"), refunds=("R1",))
+        registration = Registration(amounts=(Money(1280, "USD"),), refunds=("R1",))
         await store.register(
             *named,
             registration.refunds,

@@ -6,11 +6,13 @@ Everything is invented. A fact is one notification: its id and its decoded field
 
 import itertools
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from schemas import accounts, interpret
 from schemas.accounts import Account
+from schemas.money import Money
 from schemas.notification import Notification
 from schemas.record_format import Record
 from tests.support import log_records
@@ -37,6 +39,13 @@ ACCOUNTS: dict[str, Account] = accounts.parse(
 
 def account(family: str, orders: str = "any") -> Account:
     return ACCOUNTS[f"{family}-{orders}"]
+
+
+def amounts(registration: Mapping[str, Any]) -> tuple[Money, ...] | None:
+    """The amounts of the model's registration, as ours; `None` if it has only refunds."""
+    if "amounts" in registration:
+        return tuple(Money(minor, currency) for minor, currency in registration["amounts"])
+    return (Money(registration["amount_minor"], registration["currency"]),) if "amount_minor" in registration else None
 
 
 def settings(account: Account) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tests.support.facts import PAID_AT, Fact, antom_refund, batch, form, payment, refund, refunded
 
 EXPECTED = {"amount_minor": 10000, "currency": "USD"}
+IN_TWO_CURRENCIES = {"amounts": [(8000, "CNY"), (10000, "USD")]}
 
 
 class History(NamedTuple):
@@ -209,6 +210,61 @@ HISTORIES = {
             form("f", "TRADE_FINISHED", trans_currency="USD"),
             form("c", "TRADE_SUCCESS"),
         ),
+    ),
+    "priced in two currencies, and reported in both": History(
+        "mapi",
+        (
+            form("w", "WAIT_BUYER_PAY", "80.00", currency="CNY"),
+            form("f", "TRADE_FINISHED", currency="USD"),
+            form("x", "TRADE_FINISHED", "80.00", currency="EUR"),
+            form("y", "TRADE_SUCCESS", "80.00", currency="USD"),
+            batch("b", "T1^60.00^SUCCESS"),
+        ),
+        IN_TWO_CURRENCIES,
+    ),
+    "priced in two currencies, and paid in both by two trades": History(
+        "mapi",
+        (
+            form("p1", "TRADE_SUCCESS", "80.00", currency="CNY"),
+            form("p2", "TRADE_FINISHED", trade="T2"),
+            form("e1", "TRADE_CLOSED", "80.00", currency="CNY"),
+            batch("b1", "T1^60.00^SUCCESS"),
+            batch("b2", "T2^60.00^SUCCESS#T1^1.00^TRADE_HAS_CLOSED"),
+        ),
+        IN_TWO_CURRENCIES,
+    ),
+    "overseas, priced in two currencies, and paid and refunded in either": History(
+        "openapi",
+        (
+            form("p", "TRADE_SUCCESS", trans_currency="USD"),
+            refunded("r", "30.00", trans_currency="USD"),
+            form("c", "TRADE_SUCCESS", "80.00"),
+            refunded("s", "80.00", "TRADE_CLOSED", total_amount="80.00"),
+            refunded("x", "100.01", trans_currency="USD"),
+        ),
+        IN_TWO_CURRENCIES,
+    ),
+    "registered without an amount": History(
+        "openapi",
+        (
+            form("w", "WAIT_BUYER_PAY"),
+            form("p", "TRADE_SUCCESS", "200.00"),
+            refunded("r", "30.00", total_amount="200.00"),
+            form("x", "TRADE_SUCCESS", trans_currency="USD"),
+        ),
+        {"amounts": []},
+    ),
+    "antom, priced in two currencies and refunded in one": History(
+        "antom",
+        (
+            payment("w", "PAYMENT_PENDING"),
+            payment("p", currency="USD", value="1280"),
+            antom_refund("R1", "280", "USD"),
+            antom_refund("R2", "1000"),
+            payment("e", status="F", trade="T2"),
+            antom_refund("R3", "1", "EUR"),
+        ),
+        {"amounts": [(10000, "HKD"), (1280, "USD")], "refunds": ["R1", "R2", "R3"]},
     ),
     "dinars of three decimals, and dong of none": History(
         "mapi",

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 Fact = Mapping[str, Any]
-Registration = Mapping[str, Any]  # {"amount_minor", "currency", "refunds": […]}; every key may be absent
+# {"amount_minor", "currency", "refunds": […]}, or {"amounts": [(minor units, currency), …], …}; every key may be absent
+Registration = Mapping[str, Any]
 Final = dict[str, Any]
 ClaimKey = tuple[str, int, str]  # trade, minor units, currency
 Statement = dict[str, Any]  # the content of one notification about one claim
@@ -49,7 +50,7 @@ def final(
             refunds.append(_batch(fact["fields"], account["currency"]))
         else:
             _read_form(fact["fields"], account, statements)
-    priced = {number for number, expected in registered.items() if "amount_minor" in expected}
+    priced = {number for number, expected in registered.items() if {"amount_minor", "amounts"} & expected.keys()}
     theirs = statements if account["orders"] == "any" else {number: statements.get(number, []) for number in priced}
     claims = {number: _claims(own, registered.get(number, {})) for number, own in theirs.items()}
     trades = {key[0] for joined, _ in claims.values() for key in joined}
@@ -121,16 +122,24 @@ def _batch(fields: Mapping[str, str], currency: str) -> list[dict[str, Any]]:
     return entries
 
 
+def _prices(expected: Registration) -> dict[str, int]:
+    """The registered amounts by their currency; none if every amount is right."""
+    if "amounts" in expected:
+        return {currency: minor for minor, currency in expected["amounts"]}
+    return {expected["currency"]: expected["amount_minor"]} if "amount_minor" in expected else {}
+
+
 def _claims(
     statements: list[tuple[ClaimKey, Statement]], expected: Registration
 ) -> tuple[dict[ClaimKey, list[Statement]], set[str]]:
     """The statements that may be joined, by trade and amount, and the flags of the others."""
     claims: dict[ClaimKey, list[Statement]] = {}
     flags: set[str] = set()
+    prices = _prices(expected)
     for key, statement in statements:
-        if expected.get("currency") not in (None, key[2]) or ("currency" not in expected and statement.get("unlisted")):
+        if (prices and key[2] not in prices) or (not prices and statement.get("unlisted")):
             flags.add("currency_mismatch")
-        elif expected.get("amount_minor") not in (None, key[1]):
+        elif prices and prices[key[2]] != key[1]:
             flags.add("amount_mismatch")
         elif statement.get("impossible"):
             flags.add("over_refunded")
@@ -143,14 +152,23 @@ def _order(
     claims: dict[ClaimKey, list[Statement]], refused: set[str], refunds: list[dict[str, Any]], expected: Registration
 ) -> Final:
     flags = set(refused)
+    prices = _prices(expected)
     if not claims:
         nothing = {"status": "WAITING", "closed_because": None, "trade": None, "refunded_minor": 0, "flags": flags}
-        return nothing | {"amount_minor": expected.get("amount_minor"), "currency": expected.get("currency")}
-    if len({amount for _, amount, _ in claims}) > 1:
+        currency, amount_minor = next(iter(prices.items()), (None, None))
+        return nothing | {"amount_minor": amount_minor, "currency": currency}
+    if not prices and len({amount for _, amount, _ in claims}) > 1:
         flags.add("amount_mismatch")
-    if len({currency for _, _, currency in claims}) > 1:
+    if not prices and len({currency for _, _, currency in claims}) > 1:
         flags.add("currency_mismatch")
-    ended = {key: _claim(key, own, refunds, flags) for key, own in claims.items()}
+    ended = {}
+    for key, own in claims.items():
+        # With several prices, a refund is of the payment in its own currency, if there is one.
+        known = (
+            {(named, currency) for trade, _, currency in claims for named in (trade, None)} if len(prices) > 1 else ()
+        )
+        mine = [one for one in refunds if one["currency"] == key[2] or (one["trade"], one["currency"]) not in known]
+        ended[key] = _claim(key, own, mine, flags)
     paid = {key[0] for key, end in ended.items() if end["rank"] >= PAID}
     if len(paid) > 1:
         flags.add("second_trade")

@@ -8,7 +8,6 @@ from typing import Any
 from schemas import topics
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition
-from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Order
 from tests.support import facts, model
@@ -35,9 +34,7 @@ class World:
             self.register(number, registration)
 
     def register(self, number: str, registration: Mapping[str, Any]) -> None:
-        amount, currency = registration.get("amount_minor"), registration.get("currency")
-        expected = None if amount is None or currency is None else Money(amount, currency)
-        entry = Registration(expected=expected, refunds=tuple(registration.get("refunds", ())))
+        entry = Registration(amounts=facts.amounts(registration), refunds=tuple(registration.get("refunds", ())))
         self.store.register_now(self.account.name, number, entry, now_ms=self.now_ms)
         self.registered[number] = registration
 

@@ -1,4 +1,4 @@
-"""Orders over HTTP, for merchants' programs: show one, wait for a change, and register the expected amount.
+"""Orders over HTTP, for merchants' programs: show one, wait for a change, and register the expected amounts.
 
 The page that a buyer returns to polls here with `?wait=20s&version=N`: the answer comes when the order has a newer
 version, or when the time is over. A Return has the claims of the buyer's browser; this answer has Alipay's.
@@ -26,6 +26,7 @@ from workers.settlement.plan import Registration, WritePlan
 
 NUMBER_CHARACTERS_MAX = 64  # Alipay's own limit for out_trade_no
 REFUNDS_MAX = 100
+AMOUNTS_MAX = 10
 MINOR_MAX = 10**12
 VERSION_CONFLICTS_MAX = 3  # attempts after version conflicts with batches, before the answer is 503
 
@@ -36,15 +37,22 @@ class RefusedRequests(Protocol):
     def of_order(self, account: str, order: str) -> Sequence[RefusedRequest]: ...
 
 
-class Expectation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of a registration: the order's amount in one of two forms, and the refunds that were requested.
-
-    `by` is the operator's name, for the audit row.
-    """
+class ExpectedAmount(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An amount in one of two forms: a text with the currency's decimals, or smallest units."""
 
     amount: str | None = None
     amount_minor: int | None = None
     currency: str | None = None
+
+
+class Expectation(ExpectedAmount, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a registration: the order's amount or amounts, and the refunds that were requested.
+
+    `amounts` has one per currency; if it is empty, any amount is accepted. `by` is the operator's name, for the audit
+    row.
+    """
+
+    amounts: tuple[ExpectedAmount, ...] | None = None
     refunds: tuple[str, ...] = ()
     by: str = ""
 
@@ -103,7 +111,7 @@ class OrdersPart:
         return responses.json(shapes.order(page, self._refusals.of_order(account, number)))
 
     async def register(self, request: web.Request) -> web.Response:
-        """Register an order's amount or refunds; notifications that waited for it become due at once."""
+        """Register an order's amounts or refunds; notifications that waited for it become due at once."""
         account, number = self._account_and_number(request)
         _check_number(number, "the order number")
         expectation = await responses.body(request, Expectation)
@@ -179,33 +187,46 @@ def parse(expectation: Expectation, account: Account) -> Registration:
         _check_number(refund, "a refund number")
     if len(expectation.refunds) > REFUNDS_MAX:
         raise responses.bad_request(f"refunds may have at most {REFUNDS_MAX} numbers")
-    if expectation.amount is None and expectation.amount_minor is None:
-        if not expectation.refunds or expectation.currency is not None:
-            raise responses.bad_request(
-                'give an amount: {"amount": "12.80", "currency": "USD"} or {"amount_minor": 1280}'
-            )
-        return Registration(expected=None, refunds=expectation.refunds)
-    if expectation.amount is not None and expectation.amount_minor is not None:
-        raise responses.bad_request("give either amount or amount_minor, not both")
-    amount = _money(expectation, expectation.currency or account.currency)
-    return Registration(expected=amount, refunds=expectation.refunds)
+    return Registration(amounts=_amounts(expectation, account), refunds=expectation.refunds)
+
+
+def _amounts(expectation: Expectation, account: Account) -> tuple[Money, ...] | None:
+    """Return the amounts; `None` if there are only refunds."""
+    has_amount = expectation.amount is not None or expectation.amount_minor is not None
+    given = expectation.amounts
+    if given is None and has_amount:
+        return (_money(expectation, account),)
+    if given is None and expectation.refunds and expectation.currency is None:
+        return None
+    if given is None:
+        raise responses.bad_request('give an amount: {"amount": "12.80", "currency": "USD"} or {"amount_minor": 1280}')
+    if has_amount or expectation.currency is not None:
+        raise responses.bad_request("give either amounts, or one amount with its currency, not both")
+    if len(given) > AMOUNTS_MAX:
+        raise responses.bad_request(f"amounts may have at most {AMOUNTS_MAX} entries")
+    amounts = tuple(_money(each, account) for each in given)
+    if len({amount.currency for amount in amounts}) < len(amounts):
+        raise responses.bad_request("amounts may have one entry per currency")
+    return amounts
 
 
 def _summary(registration: Registration) -> str:
     """Return the registration as a text for the audit row."""
-    expected = registration.expected
-    amount = [] if expected is None else [str(expected)]
-    return ", ".join([*amount, *(f"refund {refund}" for refund in registration.refunds)])
+    amounts = ["any amount"] if registration.amounts == () else map(str, registration.amounts or ())
+    return ", ".join([*amounts, *(f"refund {refund}" for refund in registration.refunds)])
 
 
-def _money(expectation: Expectation, currency: str) -> Money:
-    if expectation.amount is not None:
+def _money(given: ExpectedAmount, account: Account) -> Money:
+    currency = given.currency or account.currency
+    if given.amount is not None and given.amount_minor is not None:
+        raise responses.bad_request("give either amount or amount_minor, not both")
+    if given.amount is not None:
         try:
-            amount = money.parse_major(expectation.amount, currency)
+            amount = money.parse_major(given.amount, currency)
         except money.BadMoney as error:
             raise responses.bad_request(f"amount: {error}") from None
     else:
-        amount = Money(expectation.amount_minor or 0, currency)
+        amount = Money(given.amount_minor or 0, currency)
         if not money.is_code(currency):
             raise responses.bad_request(f"currency must be three capital letters, not {currency!r}")
     if not 0 < amount.minor <= MINOR_MAX:

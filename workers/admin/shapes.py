@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from schemas import money, times, topics
 from schemas.dispositions import Disposition, Flag, Reason
+from schemas.money import Money
 from schemas.orders import ClosedBecause, Order, Status, View
 from workers.queries import Emitted, HeldPage, OrderPage
 from workers.settlement.plan import Delivery
@@ -74,8 +75,19 @@ class RefusedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="ref
 Entry = NotificationEntry | EventEntry | RefusedEntry
 
 
+class AmountAnswer(Struct, frozen=True, kw_only=True):
+    """One registered amount; `amount` is null if ISO 4217 gives the currency no decimals."""
+
+    amount_minor: int
+    amount: str | None
+    currency: str
+
+
 class OrderAnswer(Struct, frozen=True, kw_only=True):
-    """One order. `status` is null and `version` 0 if there are only held notifications of it."""
+    """One order. `status` is null and `version` 0 if there are only held notifications of it.
+
+    `expected` is the first of `expected_amounts`. A registered order without any accepts every amount.
+    """
 
     account: str
     order: str
@@ -93,6 +105,7 @@ class OrderAnswer(Struct, frozen=True, kw_only=True):
     expected_minor: int | None
     expected: str | None
     expected_currency: str | None
+    expected_amounts: tuple[AmountAnswer, ...]
     timeline: tuple[Entry, ...]
 
 
@@ -209,6 +222,7 @@ def _order(account: str, number: str, known: Order | None, view: View | None, ti
         expected_minor=None if expected is None else expected.minor,
         expected=None if expected is None else money.text(expected.minor, expected.currency),
         expected_currency=None if expected is None else expected.currency,
+        expected_amounts=() if known is None else tuple(_amount(amount) for amount in known.amounts),
         timeline=tuple(timeline),
     )
 
@@ -275,6 +289,12 @@ def _event(emitted: Emitted, occurred: _Occurred) -> EventEntry:
 
 def _moment(epoch_ms: int | None) -> datetime | None:
     return None if epoch_ms is None else times.from_epoch_ms(epoch_ms)
+
+
+def _amount(amount: Money) -> AmountAnswer:
+    return AmountAnswer(
+        amount_minor=amount.minor, amount=money.text(amount.minor, amount.currency), currency=amount.currency
+    )
 
 
 def _major(minor: int | None, currency: str | None) -> str | None:

@@ -21,6 +21,7 @@ from msgspec import structs
 
 from schemas.accounts import Account, Family, Orders
 from schemas.dispositions import Disposition, Flag, Reason
+from schemas.money import Money
 from schemas.notification import Kind, Notification
 from schemas.orders import Claim, News, Order, Refund, View
 from workers.settlement import drafting, order_view, parking, transitions
@@ -84,16 +85,14 @@ def decide(
 def register(order: Order | None, account: str, number: str, registration: Registration, *, now_ms: int) -> WritePlan:
     """Return the plan that records the merchant's registration of an order.
 
-    A new expected amount removes the flags of notifications that contradicted the old one: those are held, and can be
+    Other amounts remove the flags of notifications that contradicted the old ones: those are held, and can be
     replayed. A refund above its own payment's amount was wrong by itself, so its flag stays.
 
-    An order is registered once its amount is known. A refund number alone only links the refund to the order. If it
-    counted as a registration, a payment of any amount would be accepted.
+    A refund number alone only links the refund to the order. If it counted as a registration, a payment of any amount
+    would be accepted.
     """
     before = order or Order(account=account, number=number)
-    expected = registration.expected or before.expected
-    refused = before.refused if expected == before.expected else before.refused & {Flag.OVER_REFUNDED}
-    after = structs.replace(before, expected=expected, registered=expected is not None, refused=refused)
+    after = before if registration.amounts is None else _with_amounts(before, registration.amounts)
     plan = drafting.empty()
     view_before, view = order_view.view(before), order_view.view(after)
     if before.version and view_before != view:
@@ -105,6 +104,17 @@ def register(order: Order | None, account: str, number: str, registration: Regis
         plan.wakes.add((account, parking.order_key(number)))
     plan.wakes.update((account, parking.refund_key(refund)) for refund in registration.refunds)
     return plan
+
+
+def _with_amounts(order: Order, amounts: tuple[Money, ...]) -> Order:
+    is_same = set(amounts) == set(order.amounts)
+    return structs.replace(
+        order,
+        expected=amounts[0] if amounts else None,
+        alternatives=amounts[1:],
+        registered=True,
+        refused=order.refused if is_same else order.refused & {Flag.OVER_REFUNDED},
+    )
 
 
 class _Batch:
@@ -323,6 +333,8 @@ def _refusal(order: Order, notification: Notification, account: Account) -> Flag
     """Return why the notification may not join the order: it contradicts the registration, the account, or itself."""
     assert notification.amount is not None
     expected = order.expected
+    if order.alternatives:
+        expected = order.expected_in(notification.amount.currency) or expected
     if expected is None and not _is_believed(notification.amount.currency, account):
         return Flag.CURRENCY_MISMATCH
     if expected is not None and notification.amount.currency != expected.currency:

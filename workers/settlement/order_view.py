@@ -113,8 +113,17 @@ def flags_from_refunds(before: Order, after: Order, refunds: tuple[Refund, ...])
 
 
 def misfits(order: Order, refunds: tuple[Refund, ...]) -> set[Flag]:
-    """Return the flags of these refunds one by one: another currency than the payment's, or a larger amount."""
-    found = (_misfit(refund, claim) for claim in order.claims for refund in refunds if _concerns(refund, claim))
+    """Return the flags of these refunds one by one: another currency than the payment's, or a larger amount.
+
+    If the order has several registered amounts, a trade may have claims in several currencies. Then a refund is of the
+    claim in its own currency.
+    """
+    found: set[Flag | None] = set()
+    for refund in refunds:
+        claims = [claim for claim in order.claims if _concerns(refund, claim)]
+        if order.alternatives:
+            claims = [claim for claim in claims if claim.currency == refund.amount.currency] or claims
+        found.update(_misfit(refund, claim) for claim in claims)
     return {flag for flag in found if flag is not None}
 
 
@@ -162,6 +171,9 @@ def _flags(order: Order, claims: tuple[Claim, ...], claim: Claim | None) -> tupl
 
 
 def _disagreements(order: Order) -> set[Flag]:
+    """Return the flags for claims that differ from the registered amounts; from each other if there are none."""
+    if order.alternatives:
+        return _differences(order)
     amounts = {claim.amount_minor for claim in order.claims}
     currencies = {claim.currency for claim in order.claims}
     if order.expected is not None:
@@ -169,6 +181,18 @@ def _disagreements(order: Order) -> set[Flag]:
         currencies.add(order.expected.currency)
     flags = {Flag.AMOUNT_MISMATCH} if len(amounts) > 1 else set()
     return flags | ({Flag.CURRENCY_MISMATCH} if len(currencies) > 1 else set())
+
+
+def _differences(order: Order) -> set[Flag]:
+    """Return the flags for claims in a currency that is not registered, or of another amount in one that is."""
+    flags = set()
+    for claim in order.claims:
+        expected = order.expected_in(claim.currency)
+        if expected is None:
+            flags.add(Flag.CURRENCY_MISMATCH)
+        elif expected.minor != claim.amount_minor:
+            flags.add(Flag.AMOUNT_MISMATCH)
+    return flags
 
 
 def _double_ends(claims: tuple[Claim, ...]) -> set[Flag]:

@@ -203,9 +203,13 @@ class WritePlan(Struct, kw_only=True):
 
 
 class Registration(Struct, frozen=True, kw_only=True):
-    """The merchant's registration of an order, before or after payment: its amount, and the refunds requested."""
+    """The merchant's registration of an order, before or after payment: its amounts, and the refunds requested.
 
-    expected: Money | None
+    `amounts` has one amount per currency, and is empty if any amount is accepted. `None` leaves the order's amounts as
+    they are.
+    """
+
+    amounts: tuple[Money, ...] | None = None
     refunds: tuple[str, ...] = ()
 
 

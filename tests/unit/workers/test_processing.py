@@ -259,7 +259,7 @@ async def test_parked_record_is_applied_after_its_order_is_registered() -> None:
     waiting = facts.account("mapi", "registered")
     await worker.process(facts.record(facts.body(form("p", "TRADE_SUCCESS")), waiting))
     assert worker.outcomes() == [(Disposition.PARKED, Reason.UNKNOWN_ORDER)]
-    worker.store.register_now(waiting.name, "A", Registration(expected=Money(10000, "USD")), now_ms=0)
+    worker.store.register_now(waiting.name, "A", Registration(amounts=(Money(10000, "USD"),)), now_ms=0)
     await worker.processing.retry(worker.store.due_now(now_ms=0))
     assert worker.outcomes() == [APPLIED]
 

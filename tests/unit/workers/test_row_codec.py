@@ -1,6 +1,8 @@
 """Values as rows of a store, and back: nothing is lost on the way."""
 
+import msgspec
 import pytest
+from msgspec import structs
 
 from schemas import events
 from schemas.dispositions import Disposition, Flag, Reason
@@ -74,6 +76,8 @@ ORDERS = [
     claimed(State.LAPSED, ClosedBecause.FAILED),
     claimed(State.PAID),
     claimed(State.REFUNDED),
+    structs.replace(FULL, alternatives=(Money(8000, "CNY"),)),
+    Order(account="shop", number="A1", registered=True),
 ]
 
 
@@ -83,6 +87,15 @@ def test_order_and_its_view_survive_their_row(order: Order) -> None:
     assert (version, changed_at_ms, number, account) == (order.version, 77, "A1", "shop")
     assert row_codec.order(facts) == order
     assert row_codec.order_and_view((facts, *shown)) == (order, order_view.view(order))
+
+
+def test_row_of_an_earlier_release_is_read_and_reads_there() -> None:
+    written = msgspec.to_builtins(FULL)
+    assert "alternatives" not in written
+    assert row_codec.order(msgspec.msgpack.encode(written)) == FULL
+    empty = {"version": 0, "claims": [], "refunds": [], "expected": None, "registered": False, "refused": []}
+    stored = msgspec.msgpack.encode({"account": "shop", "number": "A1"} | empty)
+    assert row_codec.order(stored) == Order(account="shop", number="A1")
 
 
 @pytest.mark.parametrize(

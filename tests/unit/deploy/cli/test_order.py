@@ -72,6 +72,23 @@ def test_register_takes_an_amount_in_another_currency(server: Server) -> None:
     assert (parsed(done)["expected_minor"], parsed(done)["expected_currency"]) == (1280, "JPY")
 
 
+def test_register_takes_one_amount_per_currency(server: Server) -> None:
+    amounts = ("--amount", "80.00 CNY", "--amount", "11.20 USD")
+    done = against(server, "order", "register", "A1", "--account", "shop", *amounts)
+    assert (done.exit_code, "80.00 CNY, 11.20 USD" in done.stdout) == (0, True)
+    one = against(server, "order", "register", "A1", "--account", "shop", "--amount", "9.00 EUR", "--output", "json")
+    assert (parsed(one)["expected"], parsed(one)["expected_currency"]) == ("9.00", "EUR")
+    twice = against(server, "order", "register", "A1", "--account", "shop", "--amount", "9.00 EUR", "--currency", "EUR")
+    assert (twice.exit_code, "not both" in twice.stderr) == (2, True)
+
+
+def test_register_accepts_every_amount_if_asked_to(server: Server) -> None:
+    done = against(server, "order", "register", "A1", "--account", "strict", "--any-amount")
+    assert (done.exit_code, "any amount" in done.stdout) == (0, True)
+    both = against(server, "order", "register", "A1", "--account", "strict", "--any-amount", "--amount", "1.00")
+    assert both.exit_code == 2
+
+
 def test_registration_is_recorded_with_the_user_of_the_command(server: Server) -> None:
     against(server, "order", "register", "A1", "--account", "shop", "--refund", "REF-1")
     ((deed, subject, by, why),) = server.world.store.audit

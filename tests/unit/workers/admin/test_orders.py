@@ -165,6 +165,41 @@ async def test_registration_is_created_then_replaced_and_shown() -> None:
     assert world.woken == 2
 
 
+async def test_order_may_have_one_amount_per_currency_or_none() -> None:
+    world = World()
+    several = [{"amount": "80.00", "currency": "CNY"}, {"amount_minor": 1280}, {"amount_minor": 5, "currency": "XXX"}]
+    async with serving(world) as client:
+        two = await (await client.put("/api/orders/strict/A1", json={"amounts": several})).json()
+        any_ = await (await client.put("/api/orders/strict/A1", json={"amounts": []})).json()
+        page = await (await client.get("/orders/strict/A1")).text()
+    assert two["expected_amounts"] == [
+        {"amount_minor": 8000, "amount": "80.00", "currency": "CNY"},
+        {"amount_minor": 1280, "amount": "12.80", "currency": "USD"},
+        {"amount_minor": 5, "amount": None, "currency": "XXX"},
+    ]
+    assert (two["expected"], two["expected_currency"], two["amount"], two["currency"]) == (
+        "80.00",
+        "CNY",
+        "80.00",
+        "CNY",
+    )
+    assert (any_["registered"], any_["expected"], any_["expected_amounts"], any_["amount"]) == (True, None, [], None)
+    assert "any amount" in page
+    assert [row[3] for row in world.store.audit] == [
+        "80.00 CNY, 12.80 USD, 5 smallest units of XXX", "any amount",
+    ]  # fmt: skip
+
+
+async def test_payment_is_compared_with_the_amount_of_its_currency() -> None:
+    world = World()
+    async with serving(world) as client:
+        prices = {"amounts": [{"amount": "80.00", "currency": "CNY"}, {"amount": "12.80", "currency": "USD"}]}
+        await client.put("/api/orders/shop/A1", json=prices)
+        await world.deliver(form("A1"))
+        order = await (await client.get("/api/orders/shop/A1")).json()
+    assert (order["status"], order["amount"], order["currency"], order["flags"]) == ("PAID", "12.80", "USD", [])
+
+
 async def test_notification_that_waited_for_registration_is_due_at_once() -> None:
     world = World()
     position = await world.deliver(form("A1"), "strict")
@@ -234,6 +269,13 @@ async def test_refund_number_is_registered_without_an_amount() -> None:
         ({"amount": "12.80", "currency": "XXX"}, "'XXX' is not a currency of ISO 4217"),
         ({"amount_minor": 1280, "currency": "usd"}, "three capital letters"),
         ({"amount": "12.80", "price": "1.00"}, "unknown field `price`"),
+        ({"amounts": [{"amount": "1.00"}], "amount": "1.00"}, "not both"),
+        ({"amounts": [], "currency": "USD"}, "not both"),
+        ({"amounts": [{"amount": "1.00"}, {"amount_minor": 2}]}, "one entry per currency"),
+        ({"amounts": [{}]}, "above zero"),
+        ({"amounts": [{"amount": "1.00", "amount_minor": 100}]}, "not both"),
+        ({"amounts": [{"amount_minor": n + 1, "currency": f"AA{chr(65 + n)}"} for n in range(11)]}, "at most 10"),
+        ({"amounts": ["1.00"]}, "Expected `object`"),
         ({"refunds": [""]}, "refund number"),
         ({"refunds": ["x" * 65]}, "refund number"),
         ({"refunds": [f"R{n}" for n in range(101)]}, "at most 100"),

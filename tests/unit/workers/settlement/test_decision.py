@@ -148,6 +148,72 @@ def test_wrong_payment_can_be_replayed_after_a_corrected_registration() -> None:
     assert not world.store.held
 
 
+TWO_PRICES = {"amounts": [(8000, "CNY"), (10000, "USD")]}
+
+
+def test_currency_that_is_not_registered_is_held_whatever_its_number() -> None:
+    world = mapi(A=TWO_PRICES)
+    held = outcome(world, form("x", "TRADE_SUCCESS", "80.00", currency="EUR"))
+    assert held == (Disposition.QUARANTINED, Reason.CURRENCY_MISMATCH)
+    swapped = outcome(world, form("y", "TRADE_SUCCESS", "80.00", currency="USD"))
+    assert swapped == (Disposition.QUARANTINED, Reason.AMOUNT_MISMATCH)
+    assert outcome(world, form("p", "TRADE_SUCCESS", "80.00", currency="CNY")) == (
+        Disposition.APPLIED,
+        Reason.CHANGED,
+    )
+
+
+def test_second_trade_in_the_other_registered_currency_is_a_second_trade() -> None:
+    world = mapi(A=TWO_PRICES)
+    deliver(world, form("p", "TRADE_SUCCESS", "80.00", currency="CNY"))
+    second = outcome(world, form("q", "TRADE_SUCCESS", trade="T2"))
+    assert second == (Disposition.QUARANTINED, Reason.SECOND_TRADE)
+    assert flags(world) == {Flag.SECOND_TRADE}
+
+
+def test_one_trade_in_both_registered_currencies_is_no_contradiction() -> None:
+    world = mapi(A=TWO_PRICES)
+    deliver(world, form("w", "WAIT_BUYER_PAY", "80.00", currency="CNY"))
+    assert outcome(world, form("p", "TRADE_FINISHED")) == (Disposition.APPLIED, Reason.CHANGED)
+    assert outcome(world, batch("b", "T1^60.00^SUCCESS")) == (Disposition.APPLIED, Reason.CHANGED)
+    assert (flags(world), world.seen()["A"]["refunded_minor"]) == (set(), 6000)
+
+
+def test_further_registered_amount_clears_the_flag_of_its_currency() -> None:
+    world = mapi(A=USD_100)
+    deliver(world, form("p", "TRADE_SUCCESS", "80.00", currency="CNY"))
+    assert flags(world) == {Flag.CURRENCY_MISMATCH}
+    world.register("A", TWO_PRICES)
+    assert flags(world) == set()
+    world.retry(list(world.store.held.values()))
+    assert (world.seen()["A"]["status"], world.seen()["A"]["currency"]) == (Status.PAID, "CNY")
+
+
+def test_same_amounts_in_another_order_keep_the_flags() -> None:
+    world = mapi(A=TWO_PRICES)
+    deliver(world, form("x", "TRADE_SUCCESS", "1.00"))
+    world.register("A", {"amounts": [(10000, "USD"), (8000, "CNY")]})
+    assert flags(world) == {Flag.AMOUNT_MISMATCH}
+
+
+def test_payment_before_the_registration_may_fit_one_of_its_amounts() -> None:
+    world = mapi()
+    deliver(world, form("p", "TRADE_SUCCESS"), form("q", "WAIT_BUYER_PAY", "80.00", currency="CNY"))
+    assert flags(world) == {Flag.AMOUNT_MISMATCH, Flag.CURRENCY_MISMATCH}
+    world.register("A", TWO_PRICES)
+    assert flags(world) == set()
+    world.register("A", {"amounts": [(8000, "CNY"), (9900, "USD")]})
+    assert flags(world) == {Flag.AMOUNT_MISMATCH}
+    world.register("A", {"amounts": [(8000, "CNY"), (10000, "EUR")]})
+    assert flags(world) == {Flag.CURRENCY_MISMATCH}
+
+
+def test_order_registered_without_an_amount_accepts_the_first() -> None:
+    world = mapi("registered", A={"amounts": []})
+    assert outcome(world, form("p", "TRADE_SUCCESS", "0.01")) == (Disposition.APPLIED, Reason.CHANGED)
+    assert outcome(world, form("q", "TRADE_SUCCESS", "0.02")) == (Disposition.QUARANTINED, Reason.AMOUNT_MISMATCH)
+
+
 def test_refund_sum_above_the_amount_is_remembered_before_the_payment() -> None:
     world = openapi()
     assert outcome(world, refunded("r", "100.01", "TRADE_CLOSED")) == (Disposition.QUARANTINED, Reason.OVER_REFUNDED)
@@ -263,7 +329,7 @@ def test_registered_order_without_a_notification_has_version_zero_and_no_event()
 
 def test_registration_without_an_amount_keeps_the_earlier_amount() -> None:
     before = Order(account="shop", number="A", expected=Money(1, "USD"), registered=True)
-    plan = decision.register(before, "shop", "A", Registration(expected=None, refunds=("R",)), now_ms=0)
+    plan = decision.register(before, "shop", "A", Registration(refunds=("R",)), now_ms=0)
     assert plan.orders[0].order.expected == Money(1, "USD")
     assert plan.wakes == {("shop", "order:A"), ("shop", "refund:R")}
 
