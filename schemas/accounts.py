@@ -45,6 +45,13 @@ class Orders(StrEnum):
     REGISTERED = "registered"  # the notification is parked until the merchant registers the order
 
 
+class CaptureMode(StrEnum):
+    """The meaning of an Antom payment that is only authorised, which has an `authExpiryTime`."""
+
+    AUTOMATIC = "automatic"  # paid: Antom captures it
+    MANUAL = "manual"  # reserved until CAPTURE_RESULT reports a capture
+
+
 SIGN_TYPES: dict[Family, tuple[SignType, ...]] = {
     Family.MAPI: (SignType.RSA, SignType.RSA2, SignType.MD5, SignType.DSA),
     Family.OPENAPI: (SignType.RSA2, SignType.RSA),
@@ -83,6 +90,7 @@ class Account(Struct, frozen=True, kw_only=True):
     currencies: tuple[str, ...] = ()  # that an unregistered order may be priced in, besides `currency`
     charset: str = "utf-8"
     orders: Orders = Orders.ANY
+    capture: CaptureMode = CaptureMode.AUTOMATIC
 
     @property
     def has_secret(self) -> bool:
@@ -164,7 +172,7 @@ def _converted(settings: dict[str, Any], faults: list[str]) -> dict[str, Any]:
             converted[key] = tuple(given)
     if not isinstance(converted.get("notify_verify", False), bool):
         faults.append("notify_verify must be true or false")
-    for key, kind in (("sign_type", SignType), ("orders", Orders)):
+    for key, kind in (("sign_type", SignType), ("orders", Orders), ("capture", CaptureMode)):
         if key in converted:
             converted[key] = _choice(kind, converted[key])
             if converted[key] is None:
@@ -223,7 +231,7 @@ def _identity_faults(account: Account) -> list[str]:
             faults.append("family antom has no notify_verify: remove the setting")
         faults += [f"key version {v} must be a plain number" for v in account.keys if not antom.is_key_version(v)]
         return faults
-    faults = []
+    faults = [] if account.capture is CaptureMode.AUTOMATIC else ["capture belongs to family antom"]
     if not _is_address(account.notify_verify_url):
         faults.append("notify_verify_url must be a complete https address (http for a sandbox), without a query")
     if account.notify_verify and not account.partner:

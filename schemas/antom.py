@@ -88,6 +88,7 @@ class _Route(Struct, rename="camel"):
     dispute_id: str = ""
     subscription_request_id: str = ""
     vaulting_request_id: str = ""
+    payment_id: str = ""
 
 
 _route = msgspec.json.Decoder(_Route)
@@ -107,6 +108,7 @@ def route(body: bytes) -> str:
         or numbers.capture_request_id
         or numbers.refund_request_id
         or numbers.dispute_id
+        or numbers.payment_id  # of a subscription's payment, which names no order
         or numbers.subscription_request_id
         or numbers.vaulting_request_id
     )

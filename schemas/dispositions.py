@@ -119,4 +119,5 @@ class Flag(StrEnum):
     PAID_AND_EXPIRED = "paid_and_expired"
     OVER_REFUNDED = "over_refunded"
     REFUND_AMOUNT_UNKNOWN = "refund_amount_unknown"  # partly refunded; the old gateway does not report the amount
+    CAPTURE_FAILED = "capture_failed"  # a capture failed, and none was successful
     FROZEN = "frozen"  # paid, but the seller's account at Alipay is frozen

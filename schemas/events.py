@@ -36,7 +36,10 @@ class Cause(Struct, frozen=True, kw_only=True):
 
 
 class OrderEvent(Struct, frozen=True, kw_only=True):
-    """The whole order after a change. Amounts are integers in the currency's smallest unit."""
+    """The whole order after a change. Amounts are integers in the currency's smallest unit.
+
+    `authorized_minor` is the amount that was reserved before it was captured, `authorized_until` the end of that.
+    """
 
     id: str
     type: str
@@ -50,6 +53,8 @@ class OrderEvent(Struct, frozen=True, kw_only=True):
     currency: str | None
     refunded_minor: int
     flags: tuple[Flag, ...]
+    authorized_minor: int | None
+    authorized_until: Moment | None
     changed: tuple[str, ...]
     cause: Cause | None
     occurred_at: Moment
@@ -100,6 +105,10 @@ def event_type(before: View | None, after: View) -> str:
         change = after.status.value.lower()
         if after.closed_because is ClosedBecause.REFUNDED:
             change = "refunded"
+        elif after.status is Status.WAITING and after.authorized_minor is not None:
+            change = "authorized"
+    elif after.status is Status.WAITING and before.authorized_minor != after.authorized_minor:
+        change = "authorized"
     elif before.refunded_minor != after.refunded_minor:
         change = "refunded"
     elif before.flags != after.flags:

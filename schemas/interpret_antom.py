@@ -1,11 +1,13 @@
 """Interpret Antom's messages.
 
-Antom's notifications have no id, so their id here is type, request number and result. Payments and refunds change
-orders. Captures, authorizations, disputes, subscriptions and vaulting are recorded with news `OTHER`, and change none.
+Antom's notifications have no id, so their id here is type, request number and result. `notifyType` gives the kind; if
+it is absent, the documented shape does. Payments, captures and refunds change orders. Authorizations, disputes,
+subscriptions and vaulting are recorded with news `OTHER`, and change none.
 """
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
@@ -13,23 +15,38 @@ from typing import Any
 import msgspec
 
 from schemas import antom, money, times
-from schemas.accounts import Account
+from schemas.accounts import Account, CaptureMode
 from schemas.dispositions import Reason
 from schemas.interpret_form import kept, mask
 from schemas.money import Money
-from schemas.notification import Kind, Notification, Unreadable
-from schemas.orders import News, Refund
+from schemas.notification import Kind, NamedNumber, Notification, NumberKind, Unreadable
+from schemas.orders import Capture, News, Refund
+from schemas.record_format import EPOCH_MS_MAX
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and lone surrogates
 _KINDS_BY_NUMBER = (
     # the field with the message's number, the field with its event, and its kind
     ("disputeId", "disputeNotificationType", Kind.DISPUTE),
-    ("captureRequestId", "notifyType", Kind.CAPTURE),
     ("authClientId", "authorizationNotifyType", Kind.AUTHORIZATION),
     ("subscriptionRequestId", "subscriptionNotificationType", Kind.SUBSCRIPTION),
     ("vaultingRequestId", "notifyType", Kind.VAULTING),
 )
-_WITHOUT_EFFECT = frozenset({"UPDATE_AMOUNT_RESULT", "OFFLINE_PAYMENT_CODE", "CAPTURE_RESULT"})
+_WITHOUT_EFFECT = frozenset({"UPDATE_AMOUNT_RESULT", "OFFLINE_PAYMENT_CODE"})
+_SUBSCRIPTION = (
+    ("subscriptionRequestId", NumberKind.SUBSCRIPTION_REQUEST),
+    ("subscriptionId", NumberKind.SUBSCRIPTION),
+)
+_NUMBERS = (
+    *_SUBSCRIPTION,
+    ("paymentId", NumberKind.TRADE),
+    ("captureRequestId", NumberKind.CAPTURE),
+    ("captureId", NumberKind.CAPTURE),
+    ("refundRequestId", NumberKind.REFUND),
+    ("refundId", NumberKind.REFUND),
+    ("disputeId", NumberKind.DISPUTE),
+    ("authState", NumberKind.AUTHORIZATION),
+    ("vaultingRequestId", NumberKind.VAULTING_REQUEST),
+)
 
 
 def read(body: bytes, account: Account) -> Notification:
@@ -61,18 +78,21 @@ class _Reader:
         type_ = self.text("notifyType")
         if type_ == "REFUND_RESULT" or (not type_ and "refundStatus" in self.message):
             return self._refund(type_ or "REFUND_RESULT")
-        if type_ in ("PAYMENT_RESULT", "PAYMENT_PENDING"):
-            return self._payment(type_)
-        if not type_ and self.text("subscriptionRequestId") and self.text("paymentRequestId"):
-            return self._payment("PAYMENT_RESULT")  # a subscription's periodic payment is documented without notifyType
+        if type_ in ("PAYMENT_RESULT", "PAYMENT_PENDING") or (not type_ and self._is_periodic()):
+            return self._payment(type_ or "PAYMENT_RESULT")
+        if type_ == "CAPTURE_RESULT" or (not type_ and "captureAmount" in self.message):
+            return self._capture(type_ or "CAPTURE_RESULT")
         return self._other(type_)
 
     def _payment(self, type_: str) -> Notification:
-        order = self.required("paymentRequestId")
-        status = self.member("result", "resultStatus")
+        is_periodic = self._is_periodic()
+        order = self.text("paymentRequestId") if is_periodic else self.required("paymentRequestId")
+        trade = self.required("paymentId")
+        status, until_ms = self.member("result", "resultStatus"), 0
         match type_, status:
             case "PAYMENT_RESULT", "S":
-                news, happened_at = News.PAID, self.time("paymentTime")
+                until_ms = self._authorized_until_ms()
+                news, happened_at = News.AUTHORIZED if until_ms else News.PAID, self.time("paymentTime")
             case "PAYMENT_RESULT", "F":
                 news, happened_at = News.FAILED, None
             case "PAYMENT_PENDING", "S" | "U":
@@ -81,8 +101,51 @@ class _Reader:
                 raise self.unreadable(Reason.UNKNOWN_STATUS, f"{type_} with an undocumented resultStatus")
         amount = self.amount("paymentAmount")
         return self._made(
-            Kind.PAYMENT, news, type_, order, status, order=order, trade=self.required("paymentId"), amount=amount,
-            happened_at=happened_at,
+            Kind.PAYMENT, news, type_, order or trade, status, order=order or trade, trade=trade, amount=amount,
+            happened_at=happened_at, authorized_until_ms=until_ms, is_periodic=is_periodic,
+            numbers=self._numbers(_SUBSCRIPTION) if is_periodic else (),
+        )  # fmt: skip
+
+    def _is_periodic(self) -> bool:
+        """Return whether this is a subscription's payment, which is documented without notifyType and order number."""
+        is_payment = any(name in self.message for name in ("paymentRequestId", "paymentId", "paymentAmount"))
+        is_other = "subscriptionNotificationType" in self.message or "disputeNotificationType" in self.message
+        return is_payment and not is_other and any(self.message.get(name) for name, _ in _SUBSCRIPTION)
+
+    def _authorized_until_ms(self) -> int:
+        """Return when the authorisation of the amount ends; 0 if the account takes the amount as paid."""
+        until = self.message.get("authExpiryTime")
+        if self.account.capture is CaptureMode.AUTOMATIC or until in (None, ""):
+            return 0
+        until_ms = times.to_epoch_ms(times.parse_iso(until)) if isinstance(until, str) else 0
+        if not 0 < until_ms <= EPOCH_MS_MAX:
+            raise self.unreadable(Reason.BAD_TIME, "authExpiryTime is not a time between 1970 and 9999")
+        return until_ms
+
+    def _capture(self, type_: str) -> Notification:
+        status, trade, order = (
+            self.member("result", "resultStatus"),
+            self.text("paymentId"),
+            self.text("paymentRequestId"),
+        )
+        number, id_ = self.text("captureRequestId"), self.text("captureId")
+        is_automatic = self.account.capture is CaptureMode.AUTOMATIC
+        if status == "U" or (status == "S" and is_automatic and not (trade or order)):
+            return self._noted(Kind.CAPTURE, type_, number or id_, status)
+        if not (number or id_) or not (trade or order):
+            missing = "paymentId" if number or id_ else "captureRequestId"
+            raise self.unreadable(Reason.MISSING_FIELD, f"{missing} is missing")
+        if status == "S":
+            amount = self.amount("captureAmount")
+            news = News.CAPTURED
+            capture = Capture(id=id_ or number, trade=trade, minor=amount.minor, currency=amount.currency)
+        elif status == "F":
+            news, capture = News.CAPTURE_FAILED, Capture(id=id_ or number, trade=trade)
+        else:
+            raise self.unreadable(Reason.UNKNOWN_STATUS, f"{type_} with an undocumented resultStatus")
+        return self._made(
+            Kind.CAPTURE, news, type_, number or id_, status, trade=trade, capture=capture,
+            happened_at=self.time("captureTime"), numbers=self._numbers(_NUMBERS),
         )  # fmt: skip
 
     def _refund(self, type_: str) -> Notification:
@@ -90,11 +153,11 @@ class _Reader:
         status = self.required("refundStatus")
         if status != "SUCCESS":
             # A failed or pending refund moved no money, so it concerns no order.
-            return self._made(Kind.REFUND, News.OTHER, type_, number, status)
+            return self._noted(Kind.REFUND, type_, number, status)
         refund = Refund(id=number, amount=self.amount("refundAmount"), trade=self.text("paymentId"))
         return self._made(
             Kind.REFUND, News.PARTLY_REFUNDED, type_, number, status, refunds=(refund,), trade=refund.trade,
-            happened_at=self.time("refundTime"),
+            happened_at=self.time("refundTime"), joins_by_trade=False,
         )  # fmt: skip
 
     def _other(self, type_: str) -> Notification:
@@ -103,10 +166,10 @@ class _Reader:
             if kind is Kind.AUTHORIZATION:
                 number = self._authorization(number)
             if number and (event or kind is Kind.VAULTING):
-                return self._made(kind, News.OTHER, event or kind.value, number, self.member("result", "resultStatus"))
+                return self._noted(kind, event or kind.value, number, self.member("result", "resultStatus"))
         if type_ in _WITHOUT_EFFECT:
             number = self.text("paymentRequestId") or self.text("paymentId")
-            return self._made(Kind.OTHER, News.OTHER, type_, number, self.member("result", "resultStatus"))
+            return self._noted(Kind.OTHER, type_, number, self.member("result", "resultStatus"))
         raise self.unreadable(Reason.UNKNOWN_STATUS, "notifyType is missing or undocumented")
 
     def _authorization(self, client: str) -> str:
@@ -119,7 +182,22 @@ class _Reader:
         digest = blake2b(msgspec.json.encode(named), digest_size=12).hexdigest()
         return f"{client}:{digest}" if client else ""
 
+    def _noted(self, kind: Kind, type_: str, number: str, status: str) -> Notification:
+        """Return a notification that changes no order; it stands on the timeline of the payment that it names."""
+        trade = kept(self.text("paymentId"))
+        return self._made(kind, News.OTHER, type_, number, status, trade=trade, numbers=self._numbers(_NUMBERS))
+
+    def _numbers(self, names: Iterable[tuple[str, NumberKind]]) -> tuple[NamedNumber, ...]:
+        """Return the numbers under these names. One with a control character is left out: it could be another's."""
+        found = [(kind, self.message.get(name)) for name, kind in names]
+        return tuple(
+            NamedNumber(kind, number)
+            for kind, number in found
+            if isinstance(number, str) and number and _CONTROL.search(number) is None
+        )
+
     def _made(self, kind: Kind, news: News, type_: str, number: str, status: str, **rest: Any) -> Notification:
+        given: dict[str, Any] = {"order": self.text("paymentRequestId"), "joins_by_trade": bool(rest.get("trade"))}
         return Notification(
             account=self.account.name,
             id=":".join((type_, number, status)),
@@ -129,7 +207,7 @@ class _Reader:
             status=status,
             payer=mask(self._payer()),
             digest=blake2b(self._content(), digest_size=16).digest(),
-            **({"order": self.text("paymentRequestId")} | rest),
+            **(given | rest),
         )
 
     def text(self, name: str) -> str:
@@ -169,7 +247,8 @@ class _Reader:
         return amount
 
     def unreadable(self, reason: Reason, detail: str) -> Unreadable:
-        order = self.message.get("paymentRequestId", "")
+        name = "paymentRequestId" if "paymentRequestId" in self.message or not self._is_periodic() else "paymentId"
+        order = self.message.get(name, "")
         return Unreadable(
             reason, detail, order=kept(order) if isinstance(order, str) else "", **_identity(self._content())
         )

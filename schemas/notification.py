@@ -10,11 +10,11 @@ from msgspec import Struct
 
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
-from schemas.orders import News, Refund
+from schemas.orders import Capture, News, Refund
 
 
 class Kind(StrEnum):
-    """The subject of a notification. Only the first three change orders."""
+    """The subject of a notification. Only the first four change orders."""
 
     PAYMENT = "payment"
     REFUND = "refund"
@@ -30,6 +30,7 @@ class Kind(StrEnum):
 class NumberKind(StrEnum):
     """The subject of a number that a notification names beside its order."""
 
+    ORDER = "order"  # the merchant's number of a payment whose order already has another number
     TRADE = "trade"  # Alipay's number of a payment; Antom's paymentId
     REFUND = "refund"
     CAPTURE = "capture"
@@ -83,10 +84,10 @@ class Unreadable(ValueError):
 class Notification(Struct, frozen=True, kw_only=True, gc=False):
     """The meaning of one message.
 
-    It names its order in one of three ways: by `order` (the merchant's number; nearly always), by the `trade` of each
-    of `refunds` (the old gateway's batch refunds), or by the `id` of its only refund (Antom's refunds name nothing
-    else). `numbers` has the others by which it can be found. Two deliveries have the same `digest` if and only if they
-    have the same content.
+    It names its order by `order` (the merchant's number; nearly always), by the `trade` of its `capture` or of each of
+    `refunds` (the old gateway's batch refunds), or by the `id` of its only refund (Antom's refunds name nothing else).
+    `numbers` has the others by which it can be found. Two deliveries have the same `digest` if and only if they have
+    the same content.
     """
 
     account: str
@@ -104,4 +105,8 @@ class Notification(Struct, frozen=True, kw_only=True, gc=False):
     sent_at: datetime | None = None
     payer: str = ""  # masked
     numbers: tuple[NamedNumber, ...] = ()
+    capture: Capture | None = None
+    authorized_until_ms: int = 0  # when the authorisation of the amount ends; 0 if it is no authorisation
+    joins_by_trade: bool = False  # the order that has its trade may have another number
+    is_periodic: bool = False  # a payment of a subscription, which the merchant cannot register beforehand
     digest: bytes = b""

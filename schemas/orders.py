@@ -1,13 +1,14 @@
 """The merchant's order: a join of the facts in its notifications, so their arrival order does not matter.
 
-An order stores its *claims*, its individual refunds and the merchant's registration. A claim is one trade number with
-one amount, as notifications claimed them; usually an order has exactly one. Refunds are stored as a set beside the
-claims, because the claims that a refund fits are known only when all claims are.
+An order stores its *claims*, its individual refunds and captures, and the merchant's registration. A claim is one trade
+number with one amount, as notifications claimed them; usually an order has exactly one. Refunds and captures are stored
+as sets beside the claims, because the claims that they fit are known only when all claims are.
 
-Everything that consumers see (status, amounts, flags) is derived from these three, and never stored in a form that
-depends on arrival order.
+Everything that consumers see (status, amounts, flags) is derived from these, and never stored in a form that depends on
+arrival order.
 """
 
+from datetime import datetime
 from enum import StrEnum
 
 from msgspec import Struct
@@ -20,6 +21,9 @@ class News(StrEnum):
     """The event that a notification reports about a trade. Alipay's own status values are ambiguous."""
 
     WAITING = "waiting"
+    AUTHORIZED = "authorized"  # the amount is reserved until it is captured
+    CAPTURED = "captured"
+    CAPTURE_FAILED = "capture_failed"
     PAID = "paid"
     FINISHED = "finished"
     FROZEN = "frozen"
@@ -32,16 +36,25 @@ class News(StrEnum):
 
 
 class State(StrEnum):
-    """The state of one trade, in rising rank. Consumers see both `LAPSED` and `REFUNDED` as CLOSED."""
+    """The state of one trade, in rising rank; `STATUS` has how consumers see it."""
 
     WAITING = "waiting"
+    AUTHORIZED = "authorized"
     LAPSED = "lapsed"  # closed without payment: expired, or failed
     PAID = "paid"
     FINISHED = "finished"
     REFUNDED = "refunded"
 
 
-RANK: dict[State, int] = {state: rank for rank, state in enumerate(State)}
+# The stores keep these numbers, so they never change. `AUTHORIZED` came later, and is stored as WAITING.
+RANK: dict[State, float] = {
+    State.WAITING: 0,
+    State.AUTHORIZED: 0.5,
+    State.LAPSED: 1,
+    State.PAID: 2,
+    State.FINISHED: 3,
+    State.REFUNDED: 4,
+}
 PAYMENT_STATES = frozenset({State.PAID, State.FINISHED, State.REFUNDED})
 
 
@@ -56,6 +69,7 @@ class Status(StrEnum):
 
 STATUS: dict[State, Status] = {
     State.WAITING: Status.WAITING,
+    State.AUTHORIZED: Status.WAITING,
     State.LAPSED: Status.CLOSED,
     State.PAID: Status.PAID,
     State.FINISHED: Status.FINISHED,
@@ -82,11 +96,25 @@ class Refund(Struct, frozen=True, kw_only=True, order=True, gc=False):
     trade: str = ""
 
 
-class Claim(Struct, frozen=True, kw_only=True, gc=False):
+class Capture(Struct, frozen=True, kw_only=True, order=True, gc=False):
+    """One capture of an authorised payment. A failed one has no amount. `trade` may be empty, as that of a refund."""
+
+    id: str
+    trade: str = ""
+    minor: int = 0
+    currency: str = ""
+
+    @property
+    def has_failed(self) -> bool:
+        return not self.minor
+
+
+class Claim(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The joined facts about one trade number at one amount. Joining is commutative, associative and idempotent.
 
     `lapsed` keeps that the trade was also reported to have ended unpaid, because the state loses this when it rises.
-    `refunds` is empty in a stored claim. Settlement fills it in from the refunds of the order to derive the view.
+    `refunds` and `captured_minor` are empty in a stored claim. Settlement fills them in from the order's refunds and
+    captures to derive the view.
     """
 
     trade: str
@@ -99,6 +127,13 @@ class Claim(Struct, frozen=True, kw_only=True, gc=False):
     refunded_total_minor: int = 0  # the largest cumulative refund sum reported
     refunds: dict[str, int] = {}  # refund id → minor units: the individual refunds that fit this claim
     partly_refunded: bool = False  # a refund without an amount was reported
+    authorized_until_ms: int = 0  # when the authorisation ends; 0 if the amount was never only authorised
+    captured_minor: int = 0  # of an amount that was only authorised; 0 if no capture is known
+
+    @property
+    def paid_minor(self) -> int:
+        """The amount that was paid, if it was: the captured sum of an authorised amount."""
+        return self.captured_minor or self.amount_minor
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -124,6 +159,7 @@ class Order(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     registered: bool = False
     refused: frozenset[Flag] = frozenset()
     alternatives: tuple[Money, ...] = ()  # one per currency, and none in the currency of `expected`
+    captures: tuple[Capture, ...] = ()  # sorted; each fact once
 
     @property
     def amounts(self) -> tuple[Money, ...]:
@@ -141,7 +177,11 @@ class Order(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 
 
 class View(Struct, frozen=True, kw_only=True):
-    """An order as consumers see it. A notification that leaves the view equal causes no order event."""
+    """An order as consumers see it. A notification that leaves the view equal causes no order event.
+
+    `authorized_minor` is the amount that was reserved before it was captured; `amount_minor` is then what was captured,
+    as soon as a capture is known.
+    """
 
     status: Status
     closed_because: ClosedBecause | None
@@ -150,6 +190,8 @@ class View(Struct, frozen=True, kw_only=True):
     currency: str | None
     refunded_minor: int
     flags: tuple[Flag, ...]
+    authorized_minor: int | None = None
+    authorized_until: datetime | None = None
 
     @property
     def was_paid(self) -> bool:

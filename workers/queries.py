@@ -88,7 +88,10 @@ class OrdersPort(Protocol):
     """Orders, for the API."""
 
     async def order_page(self, account: str, number: str) -> OrderPage | None:
-        """Return the page with the 1,000 latest deliveries; `None` if nothing is known about the number."""
+        """Return the page with the 1,000 latest deliveries; `None` if nothing is known about the number.
+
+        If the number is none of an order, but a trade's or an order's second one, it is the page of that order.
+        """
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
         """Return (account, order) of every order with exactly this number, of whatever kind."""

@@ -15,6 +15,7 @@ from schemas.events import Outgoing
 from schemas.orders import RANK, ClosedBecause, Order, State, Status, View
 from schemas.record_format import Record
 from workers.queries import Emitted, HeldPage
+from workers.settlement import order_view
 from workers.settlement.plan import Delivery, HeldRow, LedgerRow, NumberRow, OrderWrite, Position
 
 Row = tuple[Any, ...]
@@ -30,7 +31,7 @@ def order_row(write: OrderWrite, changed_at_ms: int) -> Row:
     return (
         order.version,
         _encode(order),
-        _rank(view),
+        _RANK_MAX if order.captures else _rank(view),
         view.status.value,
         None if view.closed_because is None else view.closed_because.value,
         view.trade,
@@ -44,7 +45,12 @@ def order_row(write: OrderWrite, changed_at_ms: int) -> Row:
     )
 
 
-def _rank(view: View) -> int:
+# A database refuses a rank below the stored one. Only a further capture may lower an order (`order_view`), so an order
+# with captures has the highest rank from the first one on.
+_RANK_MAX = RANK[State.REFUNDED]
+
+
+def _rank(view: View) -> float:
     if view.status is Status.CLOSED:
         return RANK[State.REFUNDED if view.closed_because is ClosedBecause.REFUNDED else State.LAPSED]
     return RANK[State[view.status.name]]
@@ -57,7 +63,10 @@ def order(facts: bytes) -> Order:
 def order_and_view(row: Row) -> tuple[Order, View]:
     """Return the order and its view from the columns of `ORDER`."""
     facts, status, closed_because, trade, amount_minor, currency, refunded_minor, flags = row
-    return _decode_order(facts), View(
+    known = _decode_order(facts)
+    if any(claim.authorized_until_ms for claim in known.claims):
+        return known, order_view.view(known)  # an authorisation has no columns
+    return known, View(
         status=Status(status),
         closed_because=None if closed_because is None else ClosedBecause(closed_because),
         trade=trade,

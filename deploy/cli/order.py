@@ -134,6 +134,10 @@ def _print(order: dict[str, Any]) -> None:
     terminal.line("Status", order["status"] or "unknown: only held or refused notifications name this order")
     if order["amount"] is not None:
         terminal.line("Amount", _amount(order, "amount", "amount_minor", "currency"))
+    if order["authorized_minor"] is not None:
+        until = terminal.moment(order["authorized_until"])
+        amount = _amount(order, "authorized", "authorized_minor", "currency")
+        terminal.line("Authorised", f"{amount}, until {until} UTC")
     if order["refunded_minor"]:
         terminal.line("Refunded", _amount(order, "refunded", "refunded_minor", "currency"))
     amounts = [_amount(each, "amount", "amount_minor", "currency") for each in order["expected_amounts"]]

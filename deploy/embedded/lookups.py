@@ -9,6 +9,7 @@ from typing import Any
 from deploy.embedded import sql
 from schemas import events
 from schemas.dispositions import Disposition
+from schemas.notification import NumberKind
 from workers import row_codec
 from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
 from workers.settlement.plan import Delivery, HeldRow, Position
@@ -18,7 +19,7 @@ TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each not
 
 
 def order_page(connection: Connection, account: str, number: str) -> OrderPage | None:
-    """Return the order with its timeline; `None` if no row has the number."""
+    """Return the order with its timeline, also by a second number; `None` if no row has the number."""
     found = connection.execute(
         f"SELECT {sql.ORDER} FROM orders WHERE order_number = ? AND account = ?", (number, account)
     ).fetchone()
@@ -28,7 +29,8 @@ def order_page(connection: Connection, account: str, number: str) -> OrderPage |
         (number, account, TIMELINE_MAX),
     ).fetchall()
     if found is None and not deliveries:
-        return None
+        first = _first_number(connection, account, number)
+        return None if first is None else order_page(connection, account, first)
     order, view = (None, None) if found is None else row_codec.order_and_view(found)
     return OrderPage(
         account=account,
@@ -38,6 +40,20 @@ def order_page(connection: Connection, account: str, number: str) -> OrderPage |
         deliveries=tuple(row_codec.delivery(row) for row in reversed(deliveries)),
         events=() if order is None else _events(connection, account, number, order.version),
     )
+
+
+def _first_number(connection: Connection, account: str, number: str) -> str | None:
+    """Return the number of the order that has this trade, or this second number, as Antom's subscriptions have."""
+    found = connection.execute(
+        """
+        SELECT order_number FROM trades WHERE trade = ?1 AND account = ?2
+        UNION SELECT d.order_number FROM numbers AS n JOIN deliveries AS d
+            ON d.log_partition = n.log_partition AND d.log_offset = n.log_offset
+            WHERE n.number = ?1 AND n.account = ?2 AND n.kind = ?3
+        """,
+        (number, account, NumberKind.ORDER.value),
+    )
+    return next((first for (first,) in found if first not in ("", number)), None)
 
 
 def _events(connection: Connection, account: str, number: str, version: int) -> tuple[Emitted, ...]:

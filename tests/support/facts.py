@@ -25,7 +25,8 @@ Fact = dict[str, Any]
 _MAPI = {"family": "mapi", "sign_type": "RSA", "keys": ["k.pem"], "seller_id": "2088000000000001", "currency": "USD"}
 _OPENAPI = {"family": "openapi", "sign_type": "RSA2", "keys": ["k.pem"], "app_id": "2021000000000001"}
 _ANTOM = {"family": "antom", "keys": {"1": "k.pem"}, "client_id": "SANDBOX_1"}
-_TABLES: dict[str, dict[str, Any]] = {"mapi": _MAPI, "openapi": _OPENAPI, "antom": _ANTOM}
+_MANUAL = _ANTOM | {"capture": "manual"}
+_TABLES: dict[str, dict[str, Any]] = {"mapi": _MAPI, "openapi": _OPENAPI, "antom": _ANTOM, "manual": _MANUAL}
 
 ACCOUNTS: dict[str, Account] = accounts.parse(
     {
@@ -55,6 +56,7 @@ def settings(account: Account) -> dict[str, Any]:
         "currency": account.currency,
         "currencies": account.currencies,
         "orders": account.orders.value,
+        "capture": account.capture.value,
     }
 
 
@@ -105,6 +107,31 @@ def payment(id_: str, kind: str = "PAYMENT_RESULT", status: str = "S", **more: A
         "paymentAmount": amount,
     }
     return {"id": id_, "message": message | more}
+
+
+AUTHORIZED = {"authExpiryTime": "2025-04-08T09:59:58+08:00"}
+
+
+def periodic(id_: str, status: str = "S", **more: Any) -> Fact:
+    """Antom's payment of a subscription, which names neither type nor order."""
+    message = payment(id_, status=status, **more)["message"]
+    named = {"subscriptionRequestId": "S1", "subscriptionId": "2025S1", "periodStartTime": "2025-04-01T00:00:00+08:00"}
+    kept = {name: value for name, value in message.items() if name not in ("notifyType", "paymentRequestId")}
+    return {"id": id_, "message": kept | named}
+
+
+def capture(number: str, value: str | None, currency: str = "HKD", **more: Any) -> Fact:
+    """Antom's capture of a payment; without a value it has failed."""
+    status = "F" if value is None else "S"
+    message = {
+        "notifyType": "CAPTURE_RESULT",
+        "result": {"resultCode": "SUCCESS", "resultStatus": status, "resultMessage": "success."},
+        "captureRequestId": f"request-{number}",
+        "captureId": number,
+        "paymentId": "T1",
+        **({} if value is None else {"captureAmount": {"currency": currency, "value": value}}),
+    }
+    return {"id": number, "message": message | more}
 
 
 def antom_refund(number: str, value: str, currency: str = "HKD", **more: str) -> Fact:

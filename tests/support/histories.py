@@ -6,7 +6,19 @@ every engine's store (`tests/contract/test_any_order.py`).
 
 from typing import Any, NamedTuple
 
-from tests.support.facts import PAID_AT, Fact, antom_refund, batch, form, payment, refund, refunded
+from tests.support.facts import (
+    AUTHORIZED,
+    PAID_AT,
+    Fact,
+    antom_refund,
+    batch,
+    capture,
+    form,
+    payment,
+    periodic,
+    refund,
+    refunded,
+)
 
 EXPECTED = {"amount_minor": 10000, "currency": "USD"}
 IN_TWO_CURRENCIES = {"amounts": [(8000, "CNY"), (10000, "USD")]}
@@ -315,5 +327,103 @@ HISTORIES = {
             antom_refund("R2", "9000", paymentId="T2"),
         ),
         {"refunds": ["R1"]},
+    ),
+    "antom, one payment told as an order's and as a subscription's": History(
+        "antom", (periodic("s"), payment("p"), antom_refund("R1", "4000", paymentId="T1"), periodic("f", "F"))
+    ),
+    "antom, a subscription's payment that also names an order": History(
+        "antom",
+        (
+            periodic("s"),
+            payment("p", subscriptionId="2025S1"),
+            payment("w", "PAYMENT_PENDING", subscriptionId="2025S1"),
+            capture("C1", None),
+        ),
+        {"refunds": ["R1"]},
+    ),
+    "antom, a capture that fails and is repeated": History(
+        "antom",
+        (
+            payment("p", **AUTHORIZED),
+            capture("C1", None),
+            capture("C2", "10000"),
+            capture("C3", None),
+            antom_refund("R1", "4000", paymentId="T1"),
+        ),
+    ),
+    "antom, captures that contradict the payment": History(
+        "antom",
+        (payment("p"), capture("C1", None), capture("C2", "10001"), capture("C3", "1", "USD"), capture("C4", "10000")),
+    ),
+    "authorised, and captured in parts": History(
+        "manual",
+        (
+            payment("w", "PAYMENT_PENDING"),
+            payment("p", **AUTHORIZED),
+            capture("C1", "4000"),
+            capture("C2", "5000"),
+            capture("C1", "4000", captureRequestId="again"),
+            capture("C3", None),
+        ),
+        {"amount_minor": 10000, "currency": "HKD"},
+    ),
+    "authorised, and captured too much": History(
+        "manual",
+        (
+            payment("p", **AUTHORIZED),
+            capture("C1", "6000"),
+            capture("C2", "5000"),
+            capture("C3", "3000"),
+            capture("C4", "10001"),
+        ),
+    ),
+    "authorised, and failed": History(
+        "manual", (payment("p", **AUTHORIZED), payment("f", status="F"), capture("C1", None))
+    ),
+    "authorised, failed, and captured all the same": History(
+        "manual",
+        (
+            payment("p", **AUTHORIZED),
+            payment("f", status="F"),
+            capture("C1", "4000"),
+            antom_refund("R1", "4000", paymentId="T1"),
+        ),
+    ),
+    "the captured sum is refunded, and more is captured": History(
+        "manual",
+        (
+            payment("w", "PAYMENT_PENDING"),
+            payment("p", **AUTHORIZED),
+            capture("C1", "4000"),
+            antom_refund("R1", "4000", paymentId="T1"),
+            capture("C2", "3000"),
+        ),
+    ),
+    "more is refunded than was captured": History(
+        "manual",
+        (
+            payment("p", **AUTHORIZED),
+            capture("C1", "4000"),
+            antom_refund("R1", "5000", paymentId="T1"),
+            antom_refund("R2", "10000"),
+        ),
+        {"refunds": ["R2"]},
+    ),
+    "a wallet pays at once": History(
+        "manual", (payment("p"), payment("w", "PAYMENT_PENDING", **AUTHORIZED), capture("C1", "10000"))
+    ),
+    "authorised as an order's and as a subscription's": History(
+        "manual",
+        (
+            periodic("s", **AUTHORIZED),
+            payment("p", subscriptionId="2025S1", authExpiryTime="2025-04-08T10:00:00+08:00"),
+            capture("C1", "4000"),
+            capture("C2", None),
+        ),
+    ),
+    "registered, and authorised for another amount": History(
+        "manual",
+        (payment("w", "PAYMENT_PENDING"), payment("p", value="20000", **AUTHORIZED), capture("C1", "10000")),
+        {"amount_minor": 10000, "currency": "HKD"},
     ),
 }  # fmt: skip

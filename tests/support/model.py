@@ -9,6 +9,7 @@ number of their copies, or at any time they carry. Ids are taken to be honest (o
 import itertools
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 Fact = Mapping[str, Any]
@@ -19,8 +20,8 @@ ClaimKey = tuple[str, int, str]  # trade, minor units, currency
 Statement = dict[str, Any]  # the content of one notification about one claim
 Statements = dict[str, list[tuple[ClaimKey, Statement]]]  # by order
 
-WAITING, LAPSED, PAID, FINISHED, REFUNDED = range(5)
-STATUS = ("WAITING", "CLOSED", "PAID", "FINISHED", "CLOSED")
+WAITING, AUTHORIZED, LAPSED, PAID, FINISHED, REFUNDED = range(6)
+STATUS = ("WAITING", "WAITING", "CLOSED", "PAID", "FINISHED", "CLOSED")
 WORDS = {
     "WAIT_BUYER_PAY": WAITING,
     "TRADE_PENDING": PAID,
@@ -30,6 +31,7 @@ WORDS = {
 }
 WHOLE_UNITS = ("JPY", "KRW", "VND", "CLP")
 THREE_DECIMALS = ("KWD", "BHD")
+SUBSCRIPTION = ("subscriptionRequestId", "subscriptionId")
 REFUND_ACTIONS = ("refundFPAction", "reverseAction")  # of notify_action_type, beside or in place of gmt_refund
 
 
@@ -38,20 +40,24 @@ def final(
 ) -> dict[str, Final]:
     """Every order that exists once all facts and registrations are known, by its number.
 
-    `account` has `family`, `currency` (what amounts of the old gateway are in) and `orders` (`any` or `registered`).
-    An order is registered by its amount; refund numbers alone only assign refunds to it.
+    `account` has `family`, `currency` (what amounts of the old gateway are in), `orders` (`any` or `registered`) and
+    `capture` (`automatic` or `manual`). An order is registered by its amount; refund numbers alone only assign refunds
+    to it. A payment that only its subscription names may be filed under the payment's number instead.
     """
     statements: Statements = {}
     refunds: list[list[dict[str, Any]]] = []  # one list per notification
+    captures: list[dict[str, Any]] = []
     for fact in facts:
         if "message" in fact:
-            _read_message(fact["message"], statements, refunds)
+            _read_message(fact["message"], account, statements, refunds)
+            captures += _captures(fact["message"])
         elif fact["fields"].get("notify_type") == "batch_refund_notify":
             refunds.append(_batch(fact["fields"], account["currency"]))
         else:
             _read_form(fact["fields"], account, statements)
     priced = {number for number, expected in registered.items() if {"amount_minor", "amounts"} & expected.keys()}
-    theirs = statements if account["orders"] == "any" else {number: statements.get(number, []) for number in priced}
+    _merge_by_trade(statements)
+    theirs = statements if account["orders"] == "any" else _accepted(statements, priced)
     claims = {number: _claims(own, registered.get(number, {})) for number, own in theirs.items()}
     trades = {key[0] for joined, _ in claims.values() for key in joined}
     # A batch waits as a whole until all of its trades are known.
@@ -62,7 +68,7 @@ def final(
         joined, flags = claims.get(number, ({}, set()))
         own = [one for one in known if one["trade"] is not None or one["id"] in expected.get("refunds", ())]
         if joined or number in priced:
-            orders[number] = _order(joined, flags, own, expected)
+            orders[number] = _order(joined, flags, own, expected, captures)
     return orders
 
 
@@ -95,8 +101,37 @@ def _read_form(fields: Mapping[str, str], account: Mapping[str, Any], statements
     statements.setdefault(fields["out_trade_no"], []).append(((fields["trade_no"], amount, currency), statement))
 
 
-def _read_message(message: Mapping[str, Any], statements: Statements, refunds: list[list[dict[str, Any]]]) -> None:
+def _merge_by_trade(statements: Statements) -> None:
+    """One payment is one order: what names it by its own number alone belongs to the order that it is also told of."""
+    for number in list(statements):
+        told = {key[0] for key, _ in statements[number]}
+        other = next((o for o in statements if o != number and number in {key[0] for key, _ in statements[o]}), None)
+        if other is not None and told == {number}:
+            statements[other] += statements.pop(number)
+
+
+def _accepted(statements: Statements, priced: set[str]) -> Statements:
+    """What counts if orders must be registered: registered orders, and the payments of subscriptions."""
+    periodic = {key[0] for own in statements.values() for key, statement in own if statement.get("periodic")}
+    accepted = {number: [one for one in own if one[0][0] in periodic] for number, own in statements.items()}
+    return {n: own for n, own in accepted.items() if own} | {number: statements.get(number, []) for number in priced}
+
+
+def _captures(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if message.get("notifyType") != "CAPTURE_RESULT":
+        return []
+    money, succeeded = message.get("captureAmount", {}), message["result"]["resultStatus"] == "S"
+    capture = {"id": message.get("captureId", message.get("captureRequestId")), "trade": message["paymentId"]}
+    return [capture | {"minor": int(money["value"]) if succeeded else 0, "currency": money.get("currency")}]
+
+
+def _read_message(
+    message: Mapping[str, Any], account: Mapping[str, Any], statements: Statements, refunds: list[list[dict[str, Any]]]
+) -> None:
+    periodic = any(name in message for name in SUBSCRIPTION)
     kind, outcome = message.get("notifyType"), message.get("result", {}).get("resultStatus")
+    if kind is None and periodic:
+        kind = "PAYMENT_RESULT"
     if kind == "REFUND_RESULT" and message["refundStatus"] == "SUCCESS":
         money = message["refundAmount"]
         entry = {"id": message["refundRequestId"], "trade": message.get("paymentId"), "currency": money["currency"]}
@@ -107,8 +142,12 @@ def _read_message(message: Mapping[str, Any], statements: Statements, refunds: l
     statement: Statement = {"rank": PAID if kind == "PAYMENT_RESULT" else WAITING}
     if outcome == "F":
         statement = {"rank": LAPSED, "lapsed": "failed"}
+    elif kind == "PAYMENT_RESULT" and account.get("capture") == "manual" and message.get("authExpiryTime"):
+        until = datetime.fromisoformat(message["authExpiryTime"]).astimezone(UTC)
+        statement = {"rank": AUTHORIZED, "until": until}
+    statement["periodic"] = periodic
     key = (message["paymentId"], int(money["value"]), money["currency"])
-    statements.setdefault(message["paymentRequestId"], []).append((key, statement))
+    statements.setdefault(message.get("paymentRequestId", message["paymentId"]), []).append((key, statement))
 
 
 def _batch(fields: Mapping[str, str], currency: str) -> list[dict[str, Any]]:
@@ -149,13 +188,18 @@ def _claims(
 
 
 def _order(
-    claims: dict[ClaimKey, list[Statement]], refused: set[str], refunds: list[dict[str, Any]], expected: Registration
+    claims: dict[ClaimKey, list[Statement]],
+    refused: set[str],
+    refunds: list[dict[str, Any]],
+    expected: Registration,
+    captures: list[dict[str, Any]],
 ) -> Final:
     flags = set(refused)
     prices = _prices(expected)
     if not claims:
         nothing = {"status": "WAITING", "closed_because": None, "trade": None, "refunded_minor": 0, "flags": flags}
         currency, amount_minor = next(iter(prices.items()), (None, None))
+        nothing |= {"authorized_minor": None, "authorized_until": None}
         return nothing | {"amount_minor": amount_minor, "currency": currency}
     if not prices and len({amount for _, amount, _ in claims}) > 1:
         flags.add("amount_mismatch")
@@ -168,7 +212,7 @@ def _order(
             {(named, currency) for trade, _, currency in claims for named in (trade, None)} if len(prices) > 1 else ()
         )
         mine = [one for one in refunds if one["currency"] == key[2] or (one["trade"], one["currency"]) not in known]
-        ended[key] = _claim(key, own, mine, flags)
+        ended[key] = _claim(key, own, mine, captures, flags)
     paid = {key[0] for key, end in ended.items() if end["rank"] >= PAID}
     if len(paid) > 1:
         flags.add("second_trade")
@@ -178,15 +222,24 @@ def _order(
     end = ended[standing]
     flags |= {flag for flag in ("frozen", "refund_amount_unknown") if end[flag]}
     because = {LAPSED: end["lapsed"] or "expired", REFUNDED: "refunded"}.get(end["rank"])
-    amount = {"amount_minor": standing[1], "currency": standing[2], "refunded_minor": end["back"]}
+    amount = {"amount_minor": end["paid"], "currency": standing[2], "refunded_minor": end["back"]}
+    amount |= {"authorized_minor": standing[1] if end["until"] else None, "authorized_until": end["until"]}
     return {"status": STATUS[end["rank"]], "closed_because": because, "trade": standing[0], "flags": flags} | amount
 
 
 def _claim(
-    key: ClaimKey, statements: list[Statement], refunds: list[dict[str, Any]], flags: set[str]
+    key: ClaimKey,
+    statements: list[Statement],
+    refunds: list[dict[str, Any]],
+    captures: list[dict[str, Any]],
+    flags: set[str],
 ) -> dict[str, Any]:
     """The final state of one trade at one amount, after all its notifications."""
     trade, amount, currency = key
+    rank = max(entry["rank"] for entry in statements)
+    captured = _captured(key, captures, flags)
+    paid = captured if captured and rank < PAID else amount
+    rank = max(rank, PAID) if captured else rank
     single: dict[str, int] = {}
     for refund in refunds:
         if refund["trade"] not in (None, trade):
@@ -197,24 +250,49 @@ def _claim(
             flags.add("over_refunded")
         else:
             single[refund["id"]] = max(refund["minor"], single.get(refund["id"], 0))
-    if sum(single.values()) > amount:
+    if sum(single.values()) > paid:
         flags.add("over_refunded")
-    fits = [sum(some) for n in range(len(single) + 1) for some in itertools.combinations(single.values(), n)]
-    cumulative = max(entry.get("back") or 0 for entry in statements)
-    back = max(cumulative, *(total for total in fits if total <= amount))
-    rank = max(entry["rank"] for entry in statements)
+    back = max(max(entry.get("back") or 0 for entry in statements), _most_that_fits(single, paid))
     if back:
-        rank = REFUNDED if back == amount else max(rank, PAID)
+        rank = REFUNDED if back == paid else max(rank, PAID)
     if rank >= PAID and any(entry.get("reversed") for entry in statements):
-        rank, back = REFUNDED, amount
-    thawed = back or any(entry["rank"] >= PAID and not entry.get("frozen") for entry in statements)
+        rank, back = REFUNDED, paid
+    thawed = back or captured or any(entry["rank"] >= PAID and not entry.get("frozen") for entry in statements)
     return {
         "rank": rank,
+        "paid": paid,
         "back": back,
+        "until": max((entry["until"] for entry in statements if "until" in entry), default=None),
         "lapsed": next((entry["lapsed"] for entry in statements if "lapsed" in entry), None),
         "frozen": rank >= PAID and not thawed,
         "refund_amount_unknown": back == 0 and any(entry.get("vague") for entry in statements),
     }
+
+
+def _captured(key: ClaimKey, captures: list[dict[str, Any]], flags: set[str]) -> int:
+    """What was captured of one trade at one amount; a number that is told twice is one capture."""
+    trade, amount, currency = key
+    successful: dict[str, int] = {}
+    own = [capture for capture in captures if capture["trade"] == trade]
+    for capture in own:
+        if not capture["minor"]:
+            continue
+        if capture["currency"] != currency:
+            flags.add("currency_mismatch")
+        elif capture["minor"] > amount:
+            flags.add("amount_mismatch")
+        else:
+            successful[capture["id"]] = max(capture["minor"], successful.get(capture["id"], 0))
+    if sum(successful.values()) > amount:
+        flags.add("amount_mismatch")
+    if not successful and any(not capture["minor"] for capture in own):
+        flags.add("capture_failed")
+    return _most_that_fits(successful, amount)
+
+
+def _most_that_fits(amounts: Mapping[str, int], limit: int) -> int:
+    sums = [sum(some) for n in range(len(amounts) + 1) for some in itertools.combinations(amounts.values(), n)]
+    return max(total for total in sums if total <= limit)
 
 
 def _minor(text: str, currency: str) -> int | None:

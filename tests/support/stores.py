@@ -11,7 +11,8 @@ from msgspec import structs
 
 from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
-from schemas.orders import RANK, Order, View
+from schemas.notification import NamedNumber, NumberKind
+from schemas.orders import RANK, Order, State, View
 from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, VersionConflict
 from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
 from workers.settlement import decision, order_view
@@ -29,6 +30,8 @@ from workers.settlement.plan import (
     StoreSnapshot,
     WritePlan,
 )
+
+ORDER = NumberKind.ORDER
 
 
 class MemoryStore:
@@ -102,9 +105,16 @@ class MemoryStore:
         named = (account, number)
         deliveries = tuple(each for each in self.deliveries.values() if (each.account, each.order) == named)
         if named not in self.orders and not deliveries:
-            return None
+            first = self._first_number(account, number)
+            return None if first is None else await self.order_page(account, first)
         events = tuple(row for row in self._emitted() if row.event.key == f"{account}:{number}".encode())
         return structs.replace(self._page_of(named), deliveries=deliveries, events=events)
+
+    def _first_number(self, account: str, number: str) -> str | None:
+        if (account, number) in self._trades:
+            return self._trades[account, number]
+        rows = [row for row in self.numbers if (row.account, row.named) == (account, NamedNumber(ORDER, number))]
+        return next((self.deliveries[row.position].order for row in rows), None)
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
         found = {named for named, order in self.orders.items() if number in (named[1], *_trades(order))}
@@ -227,7 +237,7 @@ class MemoryStore:
             named = (order_after.account, order_after.number)
             self.orders[named], self.views[named] = order_after, write.view
             for claim in order_after.claims:
-                self._trades[order_after.account, claim.trade] = order_after.number
+                self._trades.setdefault((order_after.account, claim.trade), order_after.number)
         for row in plan.ledger:
             assert (row.account, row.notification_id) not in self.ledger, "one row per notification id"
             self.ledger[row.account, row.notification_id] = row
@@ -249,7 +259,8 @@ class MemoryStore:
             raise VersionConflict(write.order.number)
         if before is not None:
             assert write.order.version >= before.version
-            assert _rank(write.order) >= _rank(before), "a rank never falls"
+            is_reopened = write.order.captures and _rank(before) == RANK[State.REFUNDED]
+            assert is_reopened or _rank(write.order) >= _rank(before), "a rank never falls"
 
     def _hold(self, row: HeldRow) -> None:
         before = self.pages.get(row.position)
@@ -273,7 +284,7 @@ class MemoryStore:
                 self.pages[position] = structs.replace(self.pages[position], row=self.held[position])
 
 
-def _rank(order: Order) -> int:
+def _rank(order: Order) -> float:
     standing = order_view.standing(order_view.claims_with_refunds(order))
     return -1 if standing is None else RANK[standing.state]
 

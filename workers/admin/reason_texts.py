@@ -58,6 +58,7 @@ FLAGS: dict[Flag, str] = {
     Flag.PAID_AND_EXPIRED: "Notifications report its trade as paid and as expired.",
     Flag.OVER_REFUNDED: "The refunds exceed the paid amount.",
     Flag.REFUND_AMOUNT_UNKNOWN: "It is partly refunded, and Alipay did not report the amount.",
+    Flag.CAPTURE_FAILED: "The amount was reserved, but taking it failed. Capture it again, or do not deliver.",
     Flag.FROZEN: "It is paid, but the seller's account at Alipay is frozen.",
 }
 

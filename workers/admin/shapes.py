@@ -100,6 +100,9 @@ class OrderAnswer(Struct, frozen=True, kw_only=True):
     currency: str | None
     refunded_minor: int
     refunded: str | None
+    authorized_minor: int | None
+    authorized: str | None
+    authorized_until: datetime | None
     flags: tuple[Flag, ...]
     registered: bool
     expected_minor: int | None
@@ -217,6 +220,9 @@ def _order(account: str, number: str, known: Order | None, view: View | None, ti
         currency=None if view is None else view.currency,
         refunded_minor=0 if view is None else view.refunded_minor,
         refunded=None if view is None else _major(view.refunded_minor, view.currency),
+        authorized_minor=None if view is None else view.authorized_minor,
+        authorized=None if view is None else _major(view.authorized_minor, view.currency),
+        authorized_until=None if view is None else view.authorized_until,
         flags=() if view is None else view.flags,
         registered=known is not None and known.registered,
         expected_minor=None if expected is None else expected.minor,

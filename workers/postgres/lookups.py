@@ -7,6 +7,7 @@ from typing import Any
 
 from schemas import events
 from schemas.dispositions import Disposition
+from schemas.notification import NumberKind
 from workers import row_codec
 from workers.postgres import columns
 from workers.postgres.columns import DELIVERIES, EMITTED, HELD, HELD_PAGE
@@ -31,7 +32,8 @@ async def order_page(connection: SqlConnection, account: str, number: str) -> Or
         TIMELINE_MAX,
     )
     if found is None and not deliveries:
-        return None
+        first = await _first_number(connection, account, number)
+        return None if first is None else await order_page(connection, account, first)
     order, view = (None, None) if found is None else row_codec.order_and_view(found)
     return OrderPage(
         account=account,
@@ -41,6 +43,22 @@ async def order_page(connection: SqlConnection, account: str, number: str) -> Or
         deliveries=tuple(row_codec.delivery(row) for row in reversed(deliveries)),
         events=() if order is None else await _events(connection, account, number, order.version),
     )
+
+
+async def _first_number(connection: SqlConnection, account: str, number: str) -> str | None:
+    """Return the number of the order that has this trade, or this second number, as Antom's subscriptions have."""
+    found = await connection.fetch(
+        """
+        SELECT order_number FROM trades WHERE trade = $1 AND account = $2
+        UNION SELECT d.order_number FROM numbers AS n JOIN deliveries AS d
+            ON d.log_partition = n.log_partition AND d.log_offset = n.log_offset
+            WHERE n.number = $1 AND n.account = $2 AND n.kind = $3
+        """,
+        number,
+        account,
+        NumberKind.ORDER.value,
+    )
+    return next((first for (first,) in found if first not in ("", number)), None)
 
 
 async def _events(connection: SqlConnection, account: str, number: str, version: int) -> tuple[Emitted, ...]:

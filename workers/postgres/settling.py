@@ -105,6 +105,7 @@ async def write(
     await _copy(connection, "notifications", _LEDGER, sorted(map(row_codec.ledger_row, plan.ledger), key=_first_two))
     numbered = await _write_events(connection, plan.events, now_ms)
     await _write_orders(connection, plan.orders, now_ms)
+    await _check_sole_trades(connection, plan.sole_trades)
     await _write_deliveries(connection, plan.deliveries, settled)
     if plan.numbers:
         await _insert(connection, _INSERT_NUMBERS, sorted(map(row_codec.number_row, plan.numbers)))
@@ -171,6 +172,12 @@ _UPDATE_ORDERS = f"""
 """
 _INSERT_TRADES = columns.TRADES.insert("trades", after="ON CONFLICT DO NOTHING")
 _INSERT_NUMBERS = columns.NUMBERS.insert("numbers", after="ON CONFLICT DO NOTHING")
+_IS_TAKEN = f"""
+    SELECT EXISTS (
+        SELECT 1 FROM {columns.TRADES.arrays} JOIN trades AS t ON t.trade = given.trade AND t.account = given.account
+        WHERE t.order_number <> given.order_number AND t.trade IN (t.order_number, given.order_number)
+    )
+"""
 # A held notification that is applied later keeps the version that it gave its order when it was held.
 _DELIVER_AGAIN = columns.DELIVERIES.insert(
     "deliveries",
@@ -288,6 +295,20 @@ async def _write_orders(connection: SqlConnection, writes: Sequence[OrderWrite],
         if claim.trade
     }
     await _insert(connection, _INSERT_TRADES, sorted(trades))
+
+
+async def _check_sole_trades(connection: SqlConnection, trades: set[tuple[str, str, str]]) -> None:
+    """Check that no other worker gave one of these payments to an order of another number meanwhile.
+
+    Antom names a subscription's payment in two ways, so two workers may each create an order for it: one with the
+    payment's own number. Neither sees the other's order, but the second one's insert into `trades` has waited for the
+    first one's commit.
+
+    Raises:
+        VersionConflict: one has.
+    """
+    if trades and await connection.fetchval(_IS_TAKEN, *arrays(sorted(trades))):
+        raise VersionConflict("another worker has given a payment to an order of another number")
 
 
 async def _write_deliveries(

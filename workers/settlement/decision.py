@@ -19,12 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import structs
 
-from schemas.accounts import Account, Family, Orders
+from schemas.accounts import Account, Orders
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
-from schemas.notification import Kind, Notification
-from schemas.orders import Claim, News, Order, Refund, View
-from workers.settlement import drafting, order_view, parking, transitions
+from schemas.notification import Kind, NamedNumber, Notification, NumberKind
+from schemas.orders import Capture, Claim, News, Order, Refund, View
+from workers.settlement import captures, drafting, order_view, parking, refusals, transitions
 from workers.settlement.drafting import Draft
 from workers.settlement.plan import (
     AccountKey,
@@ -43,7 +43,10 @@ from workers.settlement.transitions import MoveVerdict
 
 def load_request(parsed_records: Sequence[ParsedRecord]) -> LoadRequest:
     """Return what the store has to load before these records can be decided."""
-    ids, orders, trades, refunds = set(), set(), set(), set()
+    ids: set[AccountKey] = set()
+    orders: set[AccountKey] = set()
+    trades: set[AccountKey] = set()
+    refunds: set[AccountKey] = set()
     for parsed in parsed_records:
         notification = parsed.notification
         if notification is None:
@@ -53,6 +56,9 @@ def load_request(parsed_records: Sequence[ParsedRecord]) -> LoadRequest:
         ids.add((parsed.account, notification.id))
         if notification.order:
             orders.add((parsed.account, notification.order))
+        if notification.joins_by_trade:
+            is_named = notification.kind is Kind.PAYMENT and notification.order != notification.trade
+            (orders if is_named else trades).add((parsed.account, notification.trade))
         for refund in notification.refunds:
             if refund.trade:
                 trades.add((parsed.account, refund.trade))
@@ -188,9 +194,12 @@ class _Batch:
 
     def _apply(self, parsed: ParsedRecord, notification: Notification) -> None:
         if notification.news is News.OTHER:
-            self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED)
+            order = self._by_trade.get((parsed.account, notification.trade), "") if notification.joins_by_trade else ""
+            self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED, order=order)
         elif notification.kind is Kind.PAYMENT or notification.amount is not None:
             self._apply_to_order(parsed, notification)
+        elif notification.capture is not None:
+            self._apply_capture(parsed, notification, notification.capture)
         else:
             self._apply_refunds(parsed, notification)
 
@@ -198,14 +207,22 @@ class _Batch:
         """Apply a notification that names its order, its trade and its amount, as nearly all do."""
         assert notification.amount is not None
         order = self._orders.get((parsed.account, notification.order))
+        if notification.joins_by_trade:
+            shared = self._order_of_trade(parsed, notification)
+            if shared is not None and order is not None and (order.claims or order.registered):
+                self._refuse(parsed, notification, order, Flag.SECOND_TRADE, f"order {shared.number} has this payment")
+                return
+            if shared is not None:
+                self._draft.add_number(parsed, NamedNumber(NumberKind.ORDER, notification.order))
+                order = shared
         must_be_registered = self._accounts[parsed.account].orders is Orders.REGISTERED
-        if must_be_registered and (order is None or not order.registered):
+        if must_be_registered and not (notification.is_periodic or refusals.is_known(order, notification)):
             waits_for = parking.order_key(notification.order)
             self._draft.park(parsed, notification, Reason.UNKNOWN_ORDER, waits_for=waits_for)
             return
         if order is None:
             order = Order(account=parsed.account, number=notification.order)
-        refusal = _refusal(order, notification, self._accounts[parsed.account])
+        refusal = refusals.refusal(order, notification, self._accounts[parsed.account])
         if refusal is not None:
             self._refuse(parsed, notification, order, refusal)
             return
@@ -215,31 +232,70 @@ class _Batch:
             claim = Claim(
                 trade=notification.trade, amount_minor=notification.amount.minor, currency=notification.amount.currency
             )
+            if notification.joins_by_trade:
+                self._draft.plan.sole_trades.add((notification.trade, parsed.account, order.number))
         joined, verdict = transitions.join(claim, notification)
         self._write_claim(parsed, notification, order, joined, verdict)
+
+    def _order_of_trade(self, parsed: ParsedRecord, notification: Notification) -> Order | None:
+        """Return the order of another number that has the payment already.
+
+        Antom may report one payment twice: with the merchant's number, and as a subscription's by `paymentId` alone.
+        The first to come gives the order its number, because events have published it.
+        """
+        trade = notification.trade
+        number = self._by_trade.get((parsed.account, trade)) if notification.order == trade else trade
+        if number is None or number == notification.order:
+            return None
+        order = self._orders.get((parsed.account, number))
+        return order if order is not None and any(claim.trade == trade for claim in order.claims) else None
 
     def _write_claim(
         self, parsed: ParsedRecord, notification: Notification, before: Order, joined: Claim, verdict: MoveVerdict
     ) -> None:
         after = order_view.with_claim(before, joined)
         if after == before:
-            self._finish_unchanged(parsed, notification, is_older=verdict is MoveVerdict.BEHIND)
+            is_older = verdict is MoveVerdict.BEHIND
+            self._finish_unchanged(parsed, notification, is_older=is_older, order=before.number)
             return
-        version = self._write(parsed, notification, before, after)
-        reason = _first_contradiction(order_view.flags_from_claim(before, after, joined))
+        version, order = self._write(parsed, notification, before, after), before.number
+        reason = refusals.first_contradiction(order_view.flags_from_claim(before, after, joined))
         if reason is not None:
-            self._draft.quarantine(parsed, notification, reason, _DETAILS[reason], version=version)
+            self._draft.quarantine(parsed, notification, reason, refusals.DETAILS[reason], order=order, version=version)
         elif version is not None:
-            self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.CHANGED, version=version)
+            self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
         else:
-            self._finish_unchanged(parsed, notification, is_older=True)
+            self._finish_unchanged(parsed, notification, is_older=True, order=order)
 
-    def _refuse(self, parsed: ParsedRecord, notification: Notification, order: Order, flag: Flag) -> None:
+    def _apply_capture(self, parsed: ParsedRecord, notification: Notification, capture: Capture) -> None:
+        """Apply a capture. It names Alipay's trade number, or else the order, and waits until its payment is known."""
+        number = self._by_trade.get((parsed.account, capture.trade)) if capture.trade else notification.order
+        before = self._orders.get((parsed.account, number)) if number else None
+        if before is None or not before.claims:
+            waits_for = parking.trade_key(capture.trade) if capture.trade else parking.order_key(notification.order)
+            self._draft.park(parsed, notification, Reason.UNKNOWN_TRADE, waits_for=waits_for)
+            return
+        after = captures.with_capture(before, capture)
+        if after == before:
+            self._finish_unchanged(parsed, notification, is_older=False, order=before.number)
+            return
+        version, order = self._write(parsed, notification, before, after), before.number
+        reason = refusals.first_contradiction(order_view.flags_from_capture(before, after, capture))
+        if reason is not None:
+            self._draft.quarantine(parsed, notification, reason, refusals.DETAILS[reason], order=order, version=version)
+            return
+        done = Reason.NOTED if version is None else Reason.CHANGED
+        self._draft.finish(parsed, notification, Disposition.APPLIED, done, order=order, version=version)
+
+    def _refuse(
+        self, parsed: ParsedRecord, notification: Notification, order: Order, flag: Flag, detail: str = ""
+    ) -> None:
         """Quarantine a notification without joining it; the order keeps only the flag."""
         after = structs.replace(order, refused=order.refused | {flag})
         version = self._write(parsed, notification, order, after)
         reason = order_view.CONTRADICTIONS[flag]
-        self._draft.quarantine(parsed, notification, reason, _DETAILS[reason], version=version)
+        detail = detail or refusals.DETAILS[reason]
+        self._draft.quarantine(parsed, notification, reason, detail, order=order.number, version=version)
 
     def _apply_refunds(self, parsed: ParsedRecord, notification: Notification) -> None:
         """Apply refunds that name no order, but Alipay's trade number or a refund number that the merchant registered.
@@ -251,7 +307,7 @@ class _Batch:
             number = self._order_of(parsed, refund)
             order = self._orders.get((parsed.account, number)) if number else None
             if order is None or not order.claims:
-                reason, waits_for = _missing(refund, order)
+                reason, waits_for = refusals.missing(refund, order)
                 self._draft.park(parsed, notification, reason, waits_for=waits_for)
                 return
             by_order.setdefault((order.account, order.number), []).append(refund)
@@ -283,9 +339,9 @@ class _Batch:
         # A delivery names one order. If the refunds are of several orders, only the events have the versions.
         order = next(iter(by_order))[1] if len(by_order) == 1 else ""
         version = versions[0] if order and versions else None
-        reason = _first_contradiction(flags)
+        reason = refusals.first_contradiction(flags)
         if reason is not None:
-            self._draft.quarantine(parsed, notification, reason, _DETAILS[reason], order=order, version=version)
+            self._draft.quarantine(parsed, notification, reason, refusals.DETAILS[reason], order=order, version=version)
         elif versions:
             self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
         else:
@@ -327,56 +383,3 @@ class _Batch:
 def _is_held_as(parsed: ParsedRecord, notification_id: str) -> bool:
     """Return whether this is a retry of the very record that is held under this id, and no copy of it."""
     return parsed.held is not None and parsed.held.notification_id == notification_id
-
-
-def _refusal(order: Order, notification: Notification, account: Account) -> Flag | None:
-    """Return why the notification may not join the order: it contradicts the registration, the account, or itself."""
-    assert notification.amount is not None
-    expected = order.expected
-    if order.alternatives:
-        expected = order.expected_in(notification.amount.currency) or expected
-    if expected is None and not _is_believed(notification.amount.currency, account):
-        return Flag.CURRENCY_MISMATCH
-    if expected is not None and notification.amount.currency != expected.currency:
-        return Flag.CURRENCY_MISMATCH
-    if expected is not None and notification.amount.minor != expected.minor:
-        return Flag.AMOUNT_MISMATCH
-    if notification.refunded_total is not None and notification.refunded_total.minor > notification.amount.minor:
-        return Flag.OVER_REFUNDED
-    return None
-
-
-def _is_believed(currency: str, account: Account) -> bool:
-    """Return whether an unregistered order may be priced in this currency.
-
-    The Open Platform's `trans_currency` is optional, so it could be a part of free text: the account has to list it.
-    """
-    return account.family is not Family.OPENAPI or currency in (account.currency, *account.currencies)
-
-
-def _missing(refund: Refund, order: Order | None) -> tuple[Reason, str]:
-    """Return what a refund waits for if its order is not known, or no payment of it is."""
-    if refund.trade:
-        return Reason.UNKNOWN_TRADE, parking.trade_key(refund.trade)
-    if order is not None:
-        return Reason.UNKNOWN_TRADE, parking.order_key(order.number)
-    return Reason.UNKNOWN_REFUND, parking.refund_key(refund.id)
-
-
-def _first_contradiction(flags: set[Flag]) -> Reason | None:
-    """Return the reason for the flag that comes first in `order_view.CONTRADICTIONS`."""
-    if not flags:
-        return None
-    return next((reason for flag, reason in order_view.CONTRADICTIONS.items() if flag in flags), None)
-
-
-_DETAILS = {
-    Reason.CURRENCY_MISMATCH: "another currency than the order's",
-    Reason.AMOUNT_MISMATCH: "another amount than the order's",
-    Reason.SECOND_TRADE: "a second trade was paid for this order",
-    Reason.PAID_AND_EXPIRED: "the trade was paid, and another notification reports that it ended unpaid",
-    Reason.OVER_REFUNDED: "more was refunded than was paid",
-}
-
-if _DETAILS.keys() != {*order_view.CONTRADICTIONS.values()}:
-    raise AssertionError("each contradiction needs a detail")

@@ -12,7 +12,7 @@ from schemas import events, times
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Cause, OrderEvent
 from schemas.money import Money
-from schemas.notification import Notification
+from schemas.notification import NamedNumber, Notification
 from schemas.orders import Order, View
 from workers.settlement import order_view, parking
 from workers.settlement.plan import (
@@ -51,6 +51,8 @@ def event(order: Order, before: View | None, after: View, *, cause: Cause | None
             currency=after.currency,
             refunded_minor=after.refunded_minor,
             flags=after.flags,
+            authorized_minor=after.authorized_minor,
+            authorized_until=after.authorized_until,
         )
     )
 
@@ -81,9 +83,12 @@ class Draft:
 
     def add_numbers(self, parsed: ParsedRecord, notification: Notification) -> None:
         """Write the numbers by which the notification can be found."""
-        self.plan.numbers += [
-            NumberRow(account=parsed.account, named=named, position=parsed.position) for named in notification.numbers
-        ]
+        for named in notification.numbers:
+            self.add_number(parsed, named)
+
+    def add_number(self, parsed: ParsedRecord, named: NamedNumber) -> None:
+        """Write one number by which the notification can be found."""
+        self.plan.numbers.append(NumberRow(account=parsed.account, named=named, position=parsed.position))
 
     def change_order(
         self, parsed: ParsedRecord, notification: Notification, *, before: Order, view_before: View | None, after: Order
@@ -122,7 +127,7 @@ class Draft:
         order: str = "",
         version: int | None = None,
     ) -> None:
-        """End the record as applied, duplicate or stale. `order` is the order's number if the notification has none."""
+        """End the record as applied, duplicate or stale. `order`: the order's number, if not the notification's."""
         disposed = _disposed(notification, disposition, reason, "", order)
         self._deliver(parsed, disposed, notification=notification, version=version)
         self._release(parsed)
@@ -218,6 +223,6 @@ def _disposed(
         disposition=disposition,
         reason=reason,
         detail=detail,
-        order=notification.order or order,
+        order=order or notification.order,
         notification_id=notification.id,
     )

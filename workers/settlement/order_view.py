@@ -6,9 +6,22 @@ in different orders show the same order.
 
 from msgspec import structs
 
+from schemas import times
 from schemas.dispositions import Flag, Reason
-from schemas.orders import PAYMENT_STATES, RANK, STATUS, Claim, ClosedBecause, Order, Refund, State, Status, View
-from workers.settlement import transitions
+from schemas.orders import (
+    PAYMENT_STATES,
+    RANK,
+    STATUS,
+    Capture,
+    Claim,
+    ClosedBecause,
+    Order,
+    Refund,
+    State,
+    Status,
+    View,
+)
+from workers.settlement import captures, transitions
 
 # Flags for contradictions: the notification that brings one is held. If it brings two, the first here is its reason.
 CONTRADICTIONS: dict[Flag, Reason] = {
@@ -36,15 +49,22 @@ def view(order: Order) -> View:
             refunded_minor=0,
             flags=flags,
         )
-    return View(
+    shown = View(
         status=STATUS[claim.state],
         closed_because=_closed_because(claim),
         trade=claim.trade,
-        amount_minor=claim.amount_minor,
+        amount_minor=claim.captured_minor or claim.amount_minor,
         currency=claim.currency,
         refunded_minor=transitions.refunded_minor(claim),
         flags=flags,
     )
+    return shown if not claim.authorized_until_ms else with_authorization(shown, claim)
+
+
+def with_authorization(view: View, claim: Claim) -> View:
+    """Return the view with the amount that was only authorised, and the end of the authorisation."""
+    until = times.from_epoch_ms(claim.authorized_until_ms)
+    return structs.replace(view, authorized_minor=claim.amount_minor, authorized_until=until)
 
 
 def standing(claims: tuple[Claim, ...]) -> Claim | None:
@@ -59,17 +79,19 @@ def standing(claims: tuple[Claim, ...]) -> Claim | None:
 
 
 def claims_with_refunds(order: Order) -> tuple[Claim, ...]:
-    """Return the order's claims with its refunds added to those that they concern and fit.
+    """Return the order's claims with its captures and refunds added to those that they concern and fit.
 
-    This only raises a claim's state; a further claim or refund never lowers it.
+    This only raises a claim's state; a further claim or refund never lowers it. A further capture may: it opens an
+    order again whose captured sum was refunded.
     """
+    claims = captures.claims_with_captures(order) if order.captures else order.claims
     if not order.refunds:
-        return order.claims
+        return claims
     return tuple(
         transitions.with_refunds(
             claim, [refund for refund in order.refunds if _concerns(refund, claim) and _misfit(refund, claim) is None]
         )
-        for claim in order.claims
+        for claim in claims
     )
 
 
@@ -83,7 +105,7 @@ def contradictions(order: Order, claims: tuple[Claim, ...]) -> set[Flag]:
     if order.refunds:
         flags |= misfits(order, order.refunds)
         flags |= {Flag.OVER_REFUNDED for claim in claims if transitions.is_over_refunded(claim)}
-    return flags
+    return flags | captures.contradictions(order) if order.captures else flags
 
 
 def flags_from_claim(before: Order, after: Order, joined: Claim) -> set[Flag]:
@@ -110,6 +132,12 @@ def flags_from_refunds(before: Order, after: Order, refunds: tuple[Refund, ...])
     numbers = {refund.id for refund in refunds}
     over = any(transitions.is_over_refunded(claim) and numbers & claim.refunds.keys() for claim in claims)
     return flags | ({Flag.OVER_REFUNDED} if over else set())
+
+
+def flags_from_capture(before: Order, after: Order, capture: Capture) -> set[Flag]:
+    """Return the contradictions for which a notification of this capture is held: new ones, and its own."""
+    flags = contradictions(after, claims_with_refunds(after)) - contradictions(before, claims_with_refunds(before))
+    return flags | captures.misfits(after, capture)
 
 
 def misfits(order: Order, refunds: tuple[Refund, ...]) -> set[Flag]:
@@ -167,6 +195,8 @@ def _flags(order: Order, claims: tuple[Claim, ...], claim: Claim | None) -> tupl
             flags.add(Flag.REFUND_AMOUNT_UNKNOWN)
         if claim.frozen:
             flags.add(Flag.FROZEN)
+        if order.captures and captures.has_failed(order):
+            flags.add(Flag.CAPTURE_FAILED)
     return tuple(flag for flag in Flag if flag in flags) if flags else ()
 
 

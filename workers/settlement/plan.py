@@ -188,7 +188,8 @@ class WritePlan(Struct, kw_only=True):
     The delivery of a retried row replaces that record's earlier delivery. `held` has new rows, and rows that are held
     again; `released` has those that are resolved. A row of `numbers` may exist already. `wakes` are (account,
     `waits_for`) of parked rows to make due at once. `paid` is for metrics and not stored: account and amount of each
-    order that this plan makes a paid one.
+    order that this plan makes a paid one. `sole_trades` are (trade, account, order) of payments that another worker may
+    be giving to an order of another number: if one has, the plan is too late.
     """
 
     deliveries: list[Delivery]
@@ -200,6 +201,7 @@ class WritePlan(Struct, kw_only=True):
     wakes: set[tuple[str, str]]
     paid: list[tuple[str, Money]]
     numbers: list[NumberRow] = []
+    sole_trades: set[tuple[str, str, str]] = set()
 
 
 class Registration(Struct, frozen=True, kw_only=True):

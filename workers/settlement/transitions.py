@@ -5,13 +5,13 @@ associative and idempotent: the same notifications build the same claim, in any 
 (`tests/unit/workers/settlement/test_transitions.py` checks all permutations).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from msgspec import Struct, structs
 
 from schemas.notification import Kind, Notification
-from schemas.orders import RANK, Claim, ClosedBecause, News, Refund, State
+from schemas.orders import PAYMENT_STATES, RANK, Claim, ClosedBecause, News, Refund, State
 
 
 class MoveVerdict(StrEnum):
@@ -30,7 +30,8 @@ class Move(Struct, frozen=True):
     to: State
 
 
-_W, _L, _P, _F, _R = State.WAITING, State.LAPSED, State.PAID, State.FINISHED, State.REFUNDED
+_W, _A, _L = State.WAITING, State.AUTHORIZED, State.LAPSED
+_P, _F, _R = State.PAID, State.FINISHED, State.REFUNDED
 
 
 def _rise(to: State) -> Move:
@@ -51,6 +52,9 @@ def _contradiction(to: State) -> Move:
 
 MOVES: dict[tuple[State, News], Move] = {
     (_W, News.WAITING): _same(_W),
+    (_W, News.AUTHORIZED): _rise(_A),
+    (_W, News.CAPTURED): _rise(_P),
+    (_W, News.CAPTURE_FAILED): _same(_W),
     (_W, News.PAID): _rise(_P),
     (_W, News.FINISHED): _rise(_F),
     (_W, News.FROZEN): _rise(_P),
@@ -61,7 +65,24 @@ MOVES: dict[tuple[State, News], Move] = {
     (_W, News.REVERSED): _rise(_L),
     (_W, News.OTHER): _same(_W),
     #
+    (_A, News.WAITING): _behind(_A),
+    (_A, News.AUTHORIZED): _same(_A),
+    (_A, News.CAPTURED): _rise(_P),
+    (_A, News.CAPTURE_FAILED): _same(_A),
+    (_A, News.PAID): _rise(_P),
+    (_A, News.FINISHED): _rise(_F),
+    (_A, News.FROZEN): _rise(_P),
+    (_A, News.PARTLY_REFUNDED): _rise(_P),
+    (_A, News.REFUNDED): _rise(_R),
+    (_A, News.EXPIRED): _rise(_L),
+    (_A, News.FAILED): _rise(_L),
+    (_A, News.REVERSED): _rise(_L),
+    (_A, News.OTHER): _same(_A),
+    #
     (_L, News.WAITING): _behind(_L),
+    (_L, News.AUTHORIZED): _behind(_L),
+    (_L, News.CAPTURED): _contradiction(_P),
+    (_L, News.CAPTURE_FAILED): _same(_L),
     (_L, News.PAID): _contradiction(_P),
     (_L, News.FINISHED): _contradiction(_F),
     (_L, News.FROZEN): _contradiction(_P),
@@ -73,6 +94,9 @@ MOVES: dict[tuple[State, News], Move] = {
     (_L, News.OTHER): _same(_L),
     #
     (_P, News.WAITING): _behind(_P),
+    (_P, News.AUTHORIZED): _behind(_P),
+    (_P, News.CAPTURED): _same(_P),
+    (_P, News.CAPTURE_FAILED): _same(_P),
     (_P, News.PAID): _same(_P),
     (_P, News.FINISHED): _rise(_F),
     (_P, News.FROZEN): _same(_P),
@@ -84,6 +108,9 @@ MOVES: dict[tuple[State, News], Move] = {
     (_P, News.OTHER): _same(_P),
     #
     (_F, News.WAITING): _behind(_F),
+    (_F, News.AUTHORIZED): _behind(_F),
+    (_F, News.CAPTURED): _behind(_F),
+    (_F, News.CAPTURE_FAILED): _same(_F),
     (_F, News.PAID): _behind(_F),
     (_F, News.FINISHED): _same(_F),
     (_F, News.FROZEN): _behind(_F),
@@ -95,6 +122,9 @@ MOVES: dict[tuple[State, News], Move] = {
     (_F, News.OTHER): _same(_F),
     #
     (_R, News.WAITING): _behind(_R),
+    (_R, News.AUTHORIZED): _behind(_R),
+    (_R, News.CAPTURED): _behind(_R),
+    (_R, News.CAPTURE_FAILED): _same(_R),
     (_R, News.PAID): _behind(_R),
     (_R, News.FINISHED): _behind(_R),
     (_R, News.FROZEN): _behind(_R),
@@ -109,7 +139,7 @@ MOVES: dict[tuple[State, News], Move] = {
 if {(state, news) for state in State for news in News} != MOVES.keys():
     raise AssertionError("the table of moves is not total")
 
-_UNFREEZING = frozenset({News.PAID, News.FINISHED, News.PARTLY_REFUNDED, News.REFUNDED, News.REVERSED})
+_UNFREEZING = frozenset({News.CAPTURED, News.PAID, News.FINISHED, News.PARTLY_REFUNDED, News.REFUNDED, News.REVERSED})
 _LAPSES = {News.EXPIRED: ClosedBecause.EXPIRED, News.FAILED: ClosedBecause.FAILED}
 
 
@@ -126,8 +156,23 @@ def join(claim: Claim, notification: Notification) -> tuple[Claim, MoveVerdict]:
         refunded_total_minor=_largest_total(claim, notification),
         partly_refunded=claim.partly_refunded or _is_refund_without_amount(notification),
     )
+    if notification.authorized_until_ms:
+        until_ms = max(claim.authorized_until_ms, notification.authorized_until_ms)
+        joined = structs.replace(joined, authorized_until_ms=until_ms)
     joined = _closed_by_refunds(joined)
     return joined, _verdict(move.verdict, claim, joined, news)
+
+
+def with_captures(claim: Claim, amounts: Mapping[str, int]) -> Claim:
+    """Return the claim with these successful captures, by number in minor units, each of which fits it.
+
+    They prove a payment. If the payment itself was reported as paid, all of its amount counts.
+    """
+    if not amounts or claim.state in PAYMENT_STATES:
+        return claim
+    to = MOVES[claim.state, News.CAPTURED].to
+    captured = largest_fitting(amounts, claim.amount_minor)
+    return structs.replace(claim, state=to, frozen=False, captured_minor=captured)
 
 
 def with_refunds(claim: Claim, refunds: Iterable[Refund]) -> Claim:
@@ -145,8 +190,8 @@ def with_refunds(claim: Claim, refunds: Iterable[Refund]) -> Claim:
 
 
 def _closed_by_refunds(claim: Claim) -> Claim:
-    is_refunded = claim.reversed or refunded_minor(claim) >= claim.amount_minor
-    if claim.state in (State.PAID, State.FINISHED) and is_refunded:
+    is_paid = claim.state in (State.PAID, State.FINISHED)
+    if is_paid and (claim.reversed or refunded_minor(claim) >= (claim.captured_minor or claim.amount_minor)):
         return structs.replace(claim, state=State.REFUNDED, frozen=False)
     return claim
 
@@ -158,15 +203,15 @@ def refunded_minor(claim: Claim) -> int:
     more than was paid, some are wrong: the largest sum that fits counts, which is the same for any order of arrival.
     """
     if claim.state is State.REFUNDED:
-        return claim.amount_minor
+        return claim.paid_minor
     if not claim.refunds:
         return claim.refunded_total_minor
-    return max(claim.refunded_total_minor, _largest_fitting(claim.refunds, claim.amount_minor))
+    return max(claim.refunded_total_minor, largest_fitting(claim.refunds, claim.paid_minor))
 
 
 def is_over_refunded(claim: Claim) -> bool:
-    """Return whether the single refunds add up to more than the amount."""
-    return sum(claim.refunds.values()) > claim.amount_minor
+    """Return whether the single refunds add up to more than was paid."""
+    return sum(claim.refunds.values()) > claim.paid_minor
 
 
 def _verdict(verdict: MoveVerdict, claim: Claim, joined: Claim, news: News) -> MoveVerdict:
@@ -200,15 +245,16 @@ def _is_refund_without_amount(notification: Notification) -> bool:
     return notification.kind is Kind.REFUND and notification.refunded_total is None
 
 
-_SUMS_MAX = 4096  # then only the largest sums are kept; it takes hundreds of contradictory refunds to reach it
+_SUMS_MAX = 4096  # then only the largest sums are kept; it takes hundreds of contradictory amounts to reach it
 
 
-def _largest_fitting(refunds: dict[str, int], limit: int) -> int:
-    total = sum(refunds.values())
+def largest_fitting(amounts: Mapping[str, int], limit: int) -> int:
+    """Return the largest sum of some of these amounts that is not above `limit`, which is all of them if they fit."""
+    total = sum(amounts.values())
     if total <= limit:
         return total
     sums = {0}
-    for amount in sorted(refunds.values(), reverse=True):
+    for amount in sorted(amounts.values(), reverse=True):
         sums |= {fitting for fitting in (known + amount for known in sums) if fitting <= limit}
         if len(sums) > _SUMS_MAX:
             sums = set(sorted(sums)[-_SUMS_MAX:])

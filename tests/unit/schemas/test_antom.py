@@ -73,10 +73,15 @@ def test_signed_text_joins_its_four_parts_unchanged() -> None:
         "disputeId",
         "subscriptionRequestId",
         "vaultingRequestId",
+        "paymentId",
     ],
 )
 def test_route_returns_the_number_of_the_message_s_subject(name: str) -> None:
     assert antom.route(json.dumps({"x": [1], name: "N-1"}).encode()) == "N-1"
+
+
+def test_payment_of_a_subscription_is_routed_by_its_own_number() -> None:
+    assert antom.route(b'{"subscriptionRequestId":"S","paymentId":"P"}') == "P"
 
 
 def test_payment_number_takes_precedence_in_the_route() -> None:

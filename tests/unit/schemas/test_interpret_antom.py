@@ -8,13 +8,14 @@ import pytest
 from msgspec import structs
 
 from schemas import interpret_antom
+from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
-from schemas.notification import Kind, Notification, Unreadable
-from schemas.orders import News, Refund
+from schemas.notification import Kind, Notification, NumberKind, Unreadable
+from schemas.orders import Capture, News, Refund
 from tests.support import facts
 
-ACCOUNT = facts.account("antom")
+ACCOUNT, MANUAL = facts.account("antom"), facts.account("manual")
 SUCCESS = {"resultCode": "SUCCESS", "resultStatus": "S", "resultMessage": "success."}
 HONG_KONG = timezone(timedelta(hours=8))
 
@@ -40,13 +41,13 @@ REFUND: dict[str, Any] = {
 }
 
 
-def read(message: dict[str, Any]) -> Notification:
-    return interpret_antom.read(json.dumps(message).encode(), ACCOUNT)
+def read(message: dict[str, Any], account: Account = ACCOUNT) -> Notification:
+    return interpret_antom.read(json.dumps(message).encode(), account)
 
 
-def refused(body: bytes | dict[str, Any]) -> Unreadable:
+def refused(body: bytes | dict[str, Any], account: Account = ACCOUNT) -> Unreadable:
     with pytest.raises(Unreadable) as caught:
-        interpret_antom.read(body if isinstance(body, bytes) else json.dumps(body).encode(), ACCOUNT)
+        interpret_antom.read(body if isinstance(body, bytes) else json.dumps(body).encode(), account)
     return caught.value
 
 
@@ -109,6 +110,138 @@ def test_periodic_payment_of_a_subscription_needs_no_type() -> None:
     assert (notification.news, notification.order) == (News.PAID, "PAY-61")
 
 
+PERIODIC = without(without(PAYMENT, "notifyType"), "paymentRequestId") | {
+    "subscriptionRequestId": "S-1",
+    "subscriptionId": "20250605S1",
+    "periodStartTime": "2025-06-05T00:00:00+08:00",
+    "phaseNo": "1",
+}
+
+
+def test_payment_that_names_its_subscription_alone_has_the_payment_s_number() -> None:
+    notification = read(PERIODIC)
+    payment_id = PAYMENT["paymentId"]
+    assert (notification.kind, notification.news, notification.id) == (
+        Kind.PAYMENT,
+        News.PAID,
+        f"PAYMENT_RESULT:{payment_id}:S",
+    )
+    assert (notification.order, notification.trade, notification.is_periodic) == (payment_id, payment_id, True)
+    assert [(each.kind, each.number) for each in notification.numbers] == [
+        (NumberKind.SUBSCRIPTION_REQUEST, "S-1"),
+        (NumberKind.SUBSCRIPTION, "20250605S1"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["subscriptionRequestId", "subscriptionId"])
+def test_one_number_of_the_subscription_is_enough(name: str) -> None:
+    assert read(without(PERIODIC, name)).is_periodic
+    assert read(without(PERIODIC, name) | {"result": SUCCESS | {"resultStatus": "F"}}).news is News.FAILED
+
+
+def test_type_of_a_subscription_s_payment_wins_over_its_shape() -> None:
+    assert read(PERIODIC | {"notifyType": "PAYMENT_PENDING"}).news is News.WAITING
+    assert refused(PERIODIC | {"notifyType": "PAYMENT_MAGIC"}).reason is Reason.UNKNOWN_STATUS
+    assert read(PERIODIC | {"subscriptionNotificationType": "UPDATE"}).kind is Kind.SUBSCRIPTION
+    assert read(PERIODIC | {"disputeNotificationType": "DISPUTE_CREATED", "disputeId": "D"}).kind is Kind.DISPUTE
+
+
+def test_faulty_payment_of_a_subscription_is_held_under_the_payment_s_number() -> None:
+    error = refused(PERIODIC | {"paymentAmount": {"currency": "HKD", "value": "0"}})
+    assert (error.reason, error.order) == (Reason.BAD_AMOUNT, PAYMENT["paymentId"])
+    assert str(refused(without(PERIODIC, "paymentId"))) == "paymentId is missing"
+
+
+def test_broken_number_of_a_subscription_holds_no_payment() -> None:
+    notification = read(PERIODIC | {"subscriptionId": "20250605\ud83d"})
+    assert (notification.news, len(notification.numbers)) == (News.PAID, 1)
+
+
+def test_only_a_manual_account_takes_an_authorised_amount_as_not_paid() -> None:
+    message = PAYMENT | {"authExpiryTime": "2025-06-12T09:10:31+08:00"}
+    assert (read(message).news, read(message).authorized_until_ms) == (News.PAID, 0)
+    notification = read(message, MANUAL)
+    assert (notification.news, notification.authorized_until_ms) == (News.AUTHORIZED, 1749690631000)
+    assert notification.amount == Money(7315, "HKD")
+
+
+@pytest.mark.parametrize("until", [None, "", "absent"])
+def test_wallet_payment_is_paid_also_at_a_manual_account(until: str | None) -> None:
+    message = PAYMENT if until == "absent" else PAYMENT | {"authExpiryTime": until}
+    assert (read(message, MANUAL).news, read(message, MANUAL).authorized_until_ms) == (News.PAID, 0)
+
+
+@pytest.mark.parametrize(
+    "until", ["soon", "2025-06-12 09:10:31", 1749690631, "1969-01-01T00:00:00Z", "9999-12-31T23:59:59-10:00"]
+)
+def test_authorisation_without_a_usable_end_is_held_at_a_manual_account(until: Any) -> None:
+    message = PAYMENT | {"authExpiryTime": until}
+    assert refused(message, MANUAL).reason is Reason.BAD_TIME
+    assert read(message).news is News.PAID
+
+
+CAPTURE: dict[str, Any] = {
+    "notifyType": "CAPTURE_RESULT",
+    "result": SUCCESS,
+    "captureRequestId": "CAP-61",
+    "captureId": "2025060519401080010018899020000616101",
+    "paymentId": PAYMENT["paymentId"],
+    "captureAmount": {"currency": "HKD", "value": "5000"},
+    "captureTime": "2025-06-06T09:10:11+08:00",
+}
+
+
+@pytest.mark.parametrize("mode", ["automatic", "manual"])
+def test_successful_capture_has_its_own_number_and_amount(mode: str) -> None:
+    notification = read(CAPTURE, MANUAL if mode == "manual" else ACCOUNT)
+    assert (notification.kind, notification.news, notification.id) == (
+        Kind.CAPTURE,
+        News.CAPTURED,
+        "CAPTURE_RESULT:CAP-61:S",
+    )
+    assert notification.capture == Capture(
+        id=CAPTURE["captureId"], trade=PAYMENT["paymentId"], minor=5000, currency="HKD"
+    )
+    assert (notification.order, notification.trade) == ("", PAYMENT["paymentId"])
+    assert {each.number for each in notification.numbers} >= {"CAP-61", CAPTURE["captureId"]}
+
+
+def test_failed_capture_needs_no_amount() -> None:
+    message = without(without(CAPTURE, "captureAmount"), "captureId") | {"result": SUCCESS | {"resultStatus": "F"}}
+    notification = read(message)
+    assert notification.news is News.CAPTURE_FAILED
+    assert notification.capture == Capture(id="CAP-61", trade=PAYMENT["paymentId"])
+
+
+def test_capture_is_recognised_by_its_shape() -> None:
+    assert read(without(CAPTURE, "notifyType")).news is News.CAPTURED
+
+
+@pytest.mark.parametrize("name", ["paymentId", "captureAmount"])
+def test_capture_at_a_manual_account_without_a_required_member_is_held(name: str) -> None:
+    assert str(refused(without(CAPTURE, name), MANUAL)) == f"{name} is missing"
+
+
+def test_failed_capture_that_names_no_payment_is_held() -> None:
+    message = without(CAPTURE, "paymentId") | {"result": SUCCESS | {"resultStatus": "F"}}
+    assert refused(message).reason is Reason.MISSING_FIELD
+    assert read(message | {"paymentRequestId": "PAY-61"}).order == "PAY-61"
+
+
+@pytest.mark.parametrize("status", ["s", "", "SUCCESS"])
+def test_capture_with_an_undocumented_status_is_held(status: str) -> None:
+    assert refused(CAPTURE | {"result": SUCCESS | {"resultStatus": status}}).reason is Reason.UNKNOWN_STATUS
+
+
+def test_other_messages_are_found_by_their_payment() -> None:
+    notification = read({"disputeNotificationType": "DISPUTE_CREATED", "disputeId": "D-1", "paymentId": "P-1"})
+    assert (notification.trade, notification.joins_by_trade) == ("P-1", True)
+    assert [(each.kind, each.number) for each in notification.numbers] == [
+        (NumberKind.TRADE, "P-1"),
+        (NumberKind.DISPUTE, "D-1"),
+    ]
+
+
 @pytest.mark.parametrize("name", ["paymentRequestId", "paymentId", "paymentAmount"])
 def test_payment_without_a_required_member_is_held_and_names_it(name: str) -> None:
     error = refused(without(PAYMENT, name))
@@ -155,6 +288,7 @@ def test_missing_type_is_held() -> None:
 
 OTHERS: list[tuple[dict[str, Any], Kind]] = [
     ({"notifyType": "CAPTURE_RESULT", "captureRequestId": "C-1", "result": SUCCESS}, Kind.CAPTURE),
+    ({"notifyType": "CAPTURE_RESULT", "captureRequestId": "C-1", "result": {"resultStatus": "U"}}, Kind.CAPTURE),
     ({"authorizationNotifyType": "AUTHCODE_CREATED", "authClientId": "C-2"}, Kind.AUTHORIZATION),
     ({"disputeNotificationType": "DISPUTE_CREATED", "disputeId": "D-1", "paymentRequestId": "PAY-61"}, Kind.DISPUTE),
     ({"subscriptionNotificationType": "CREATE", "subscriptionRequestId": "S-1"}, Kind.SUBSCRIPTION),
