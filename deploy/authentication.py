@@ -15,11 +15,9 @@ from hmac import compare_digest
 
 from msgspec import structs
 
-from ingest import app
 from ingest import authenticate as ingest_authenticate
+from ingest.accounts_in_use import AccountsInUse
 from ingest.checkout import returns
-from ingest.keys import Rings
-from ingest.log_port import Logger
 from schemas import record_format
 from schemas.accounts import Account
 from schemas.record_format import RecordContents
@@ -33,8 +31,8 @@ class Authenticator:
     that only this process can write to the log, so that the header `confirmed` counts without a receipt.
     """
 
-    def __init__(self, rings: Rings, receipt_keys: Sequence[bytes], *, is_log_private: bool = False) -> None:
-        self._rings = rings
+    def __init__(self, accounts: AccountsInUse, receipt_keys: Sequence[bytes], *, is_log_private: bool = False) -> None:
+        self._accounts = accounts
         self._receipt_keys = tuple(receipt_keys)
         self._trusts_header = is_log_private or not receipt_keys
 
@@ -53,7 +51,7 @@ class Authenticator:
             return contents.confirmed
         if contents.confirmed and not (has_receipt or self._trusts_header):
             contents = structs.replace(contents, confirmed=False)
-        ingest_authenticate.recheck(contents, account, self._rings.current(account.name))
+        ingest_authenticate.recheck(contents, account, self._accounts.ring(account.name))
         return contents.confirmed
 
     def authenticate_anew(self, contents: RecordContents, account: Account, *, anew: bool = True) -> bool:
@@ -62,7 +60,7 @@ class Authenticator:
 
     def check_return(self, text: str, account: Account) -> Returned:
         """Check the query with which the buyer came back: whether Alipay signed it, and what it claims."""
-        checked = returns.check(text, account, self._rings.current(account.name))
+        checked = returns.check(text, account, self._accounts.ring(account.name))
         return Returned(
             authentic=checked.verdict is returns.ReturnVerdict.AUTHENTIC,
             reason=checked.detail or (checked.reason.value if checked.reason else ""),
@@ -80,16 +78,3 @@ class Authenticator:
 def forgeable_confirmations(accounts: Iterable[Account], receipt_keys: Sequence[bytes]) -> list[str]:
     """Return the accounts whose header `confirmed` anyone who can write to the topic can set."""
     return [] if receipt_keys else sorted(account.name for account in accounts if account.notify_verify)
-
-
-async def reload_keys(rings: Rings, accounts: Iterable[str], logger: Logger, *, interval_s: float) -> None:
-    """Reload changed key files for ever, in a process without a receiver, which would do it and count the keys."""
-    await app.reload_keys(rings, accounts, observer=_Unobserved(), logger=logger, interval_s=interval_s)
-
-
-class _Unobserved:
-    """Keys are counted in the receivers, which verify what arrives."""
-
-    def keys_in_use(self, keys: Iterable[tuple[str, str]], /) -> None: ...
-
-    def keys_expire(self, expiries: dict[tuple[str, str], float], /) -> None: ...

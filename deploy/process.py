@@ -30,7 +30,7 @@ import gc
 import os
 import platform
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -41,20 +41,21 @@ from aiohttp import web
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Info
 
-from deploy import accounts_file, start_errors
+from deploy import start_errors
+from deploy.accounts_reload import AccountsReloader, ReloadGauges
 from deploy.logs import LogWriter
 from deploy.settings import AdminSettings, EngineSettings
+from ingest.accounts_in_use import AccountsInUse
 from ingest.clock import SystemClock
 from ingest.http.server import Receiver
-from ingest.keys import Rings
 from ingest.log_port import Logger
+from ingest.settings import ReceiverSettings
 from schemas import telemetry
-from schemas.accounts import Account
 from schemas.telemetry import Field
 from workers import metrics
 from workers.admin import guard, probes, server
 from workers.admin.guard import Access
-from workers.admin.probes import Check
+from workers.admin.probes import Check, Readiness
 
 DISTRIBUTION = "alipay-notify"
 SWITCH = "ALIPAY_NOTIFY_UVLOOP"
@@ -75,9 +76,12 @@ class ProcessConfig(Struct, frozen=True):
     """Everything that a process reads at its start besides its settings, and its clock."""
 
     clock: SystemClock
-    accounts: Mapping[str, Account]
-    rings: Rings
+    reloader: AccountsReloader
     admin_access: Access
+
+    @property
+    def accounts(self) -> AccountsInUse:
+        return self.reloader.in_use
 
 
 def read_config(settings: EngineSettings) -> ProcessConfig:
@@ -87,8 +91,7 @@ def read_config(settings: EngineSettings) -> ProcessConfig:
         BadAccounts: accounts.toml or a key file cannot be used.
         OpenAdmin: the admin token cannot be used, or is missing although other machines reach the admin port.
     """
-    accounts = accounts_file.read(settings.accounts)
-    return ProcessConfig(SystemClock(), accounts, Rings(accounts, settings.accounts.parent), admin_access(settings))
+    return ProcessConfig(SystemClock(), AccountsReloader(settings.accounts), admin_access(settings))
 
 
 def admin_access(settings: AdminSettings) -> Access:
@@ -195,6 +198,21 @@ def accepting(receiver: Receiver | None) -> Check:
 def check(name: str, trouble: str | None, *, is_needed: bool = True) -> Check:
     """Return the check of a dependency from its own report: `trouble` is empty or `None` if all is well."""
     return Check(name=name, ok=not trouble, detail=trouble or "", is_needed=is_needed)
+
+
+def with_accounts(config: ProcessConfig, health: Callable[[], Awaitable[Sequence[Check]]]) -> Readiness:
+    """Add the check of the accounts' and keys' files. A process with faulty ones works on with the old ones."""
+
+    async def checks() -> Sequence[Check]:
+        return [*await health(), check("accounts", config.reloader.trouble, is_needed=False)]
+
+    return checks
+
+
+def reloading(config: ProcessConfig, settings: ReceiverSettings, registry: CollectorRegistry, logger: Logger) -> Chore:
+    """Return the chore that reloads accounts and keys."""
+    gauges = ReloadGauges(registry, config.clock)
+    return partial(config.reloader.run, gauges=gauges, logger=logger, interval_s=settings.key_reload_interval_s)
 
 
 @asynccontextmanager

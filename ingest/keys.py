@@ -1,14 +1,10 @@
 """The keys that verify an account's messages, loaded from the files that `accounts.toml` names.
 
-The content of these files is reloaded while the process runs (`Rings.reload`). A change of `accounts.toml`, such as an
-additional key, needs a restart. All keys of an account verify, so a key is rotated by adding the new one beside the old
-one; deploy/docs/operations.md has the steps.
-
-At start, a faulty file refuses the start. On reload, it keeps the account's old keys, because a half-copied file must
-not refuse payments. A ring is replaced as a whole by one assignment, so no message sees a mix of old and new keys.
+All keys of an account verify, so a key is rotated by adding the new one beside the old one; deploy/docs/operations.md
+has the steps. `ingest.accounts_in_use` holds the rings in use, and `deploy.accounts_reload` loads changed files again.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -81,76 +77,10 @@ def load(account: Account, directory: Path) -> KeyRing:
     return KeyRing(account.name, account.sign_type, keys, loading.root_number)
 
 
-def load_all(accounts: Mapping[str, Account], directory: Path) -> dict[str, KeyRing]:
-    """Load the rings of all accounts, by account name.
-
-    Raises:
-        BadAccounts: with all faults of all accounts.
-    """
-    rings, faults = {}, []
-    for name, account in accounts.items():
-        try:
-            rings[name] = load(account, directory)
-        except BadAccounts as bad:
-            faults += bad.faults
-    if faults:
-        raise BadAccounts(faults)
-    return rings
-
-
 def files(account: Account) -> tuple[str, ...]:
     """Return the names of an account's key files, as in its configuration."""
     md5 = (account.md5_key_file,) if account.md5_key_file else ()
     return (*md5, *account.keys.values(), *account.certificates, *account.root_certificates)
-
-
-class Rings:
-    """The rings in use. The caller must call `reload` periodically."""
-
-    def __init__(self, accounts: Mapping[str, Account], directory: Path) -> None:
-        """Load all rings.
-
-        Raises:
-            BadAccounts: with all faults of all accounts.
-        """
-        self._accounts = dict(accounts)
-        self._directory = directory
-        # Take the stamps before reading: a file that changes in between is then read once more, and never missed.
-        self._stamps = {name: self._stamp(account) for name, account in self._accounts.items()}
-        self._rings = load_all(accounts, directory)
-        self.faults: dict[str, list[str]] = {}
-
-    def current(self, name: str) -> KeyRing:
-        """Return the ring of a configured account."""
-        return self._rings[name]
-
-    def reload(self) -> list[str]:
-        """Reload the rings whose files have changed, and return all current faults. Cheap if no file has changed.
-
-        An account with faults keeps its old ring, and is read again at each call until it has none.
-        """
-        for name, account in self._accounts.items():
-            stamp = self._stamp(account)
-            if stamp == self._stamps[name] and name not in self.faults:
-                continue
-            self._stamps[name] = stamp
-            try:
-                self._rings[name] = load(account, self._directory)
-                self.faults.pop(name, None)
-            except BadAccounts as bad:
-                self.faults[name] = bad.faults
-        return [fault for faults in self.faults.values() for fault in faults]
-
-    def _stamp(self, account: Account) -> tuple[tuple[int, int, int], ...]:
-        return tuple(_file_stamp(self._directory / file) for file in files(account))
-
-
-def _file_stamp(path: Path) -> tuple[int, int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 class _Loading:

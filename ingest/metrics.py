@@ -5,11 +5,12 @@ from closed sets. The sender chooses path and method, so an unknown account coun
 HTTP as `_OTHER`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ingest.kafka.in_flight import ProducerFault
+from ingest.keys import KeyRing
 from schemas import telemetry
 from schemas.dispositions import Outcome, Refusal
 
@@ -22,10 +23,9 @@ SIGNATURE_REASONS = frozenset(
 
 
 class ReceiverMetrics:
-    """The metrics of one receiver."""
+    """The metrics of one receiver. Call `accounts_in_use` before the first request, and after each reload."""
 
-    def __init__(self, registry: CollectorRegistry, accounts: Iterable[str]) -> None:
-        self._accounts = frozenset(accounts)
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._received = _counter(telemetry.RECEIVED, registry)
         self._signature_failures = _counter(telemetry.SIGNATURE_FAILURES, registry)
         self._key_verifications = _counter(telemetry.KEY_VERIFICATIONS, registry)
@@ -38,15 +38,31 @@ class ReceiverMetrics:
         self._key_expiry = _gauge(telemetry.KEY_EXPIRY, registry)
         self._append_ok = self._append.labels("ok")
         self._append_failed = self._append.labels("error")
-        self._outcomes = {
-            (account, outcome): self._received.labels(account, outcome.value)
-            for account in (*self._accounts, telemetry.UNKNOWN_ACCOUNT)
-            for outcome in Outcome
-        }
-        self._accepted = {name: self._received.labels(name, Outcome.ACCEPTED.value) for name in self._accounts}
+        self._outcomes: dict[tuple[str, Outcome], Counter] = {}
+        self._accepted: dict[str, Counter] = {}
         self._accepted_answers = self._duration.labels("POST", ROUTE, "200")
         self._answers: dict[tuple[str, int], Histogram] = {}
         self._keys: dict[tuple[str, str], Counter] = {}
+        self._count_outcomes(telemetry.UNKNOWN_ACCOUNT)
+
+    def accounts_in_use(self, rings: Iterable[KeyRing]) -> None:
+        """Make the counters of these accounts and keys, and show the expiry of their certificates and of no others.
+
+        An unused key is shown as zero, so that it can be removed. The counters of a removed account or key stay,
+        because a counter that vanishes loses its last increments.
+        """
+        self._key_expiry.clear()
+        for ring in rings:
+            self._count_outcomes(ring.account)
+            for key in ring.keys:
+                self._key(ring.account, key.id)
+                if key.expires_at is not None:
+                    self._key_expiry.labels(ring.account, key.id).set(key.expires_at.timestamp())
+
+    def _count_outcomes(self, account: str) -> None:
+        for outcome in Outcome:
+            self._outcomes[account, outcome] = self._received.labels(account, outcome.value)
+        self._accepted[account] = self._outcomes[account, Outcome.ACCEPTED]
 
     def answered(self, account: str | None, outcome: Outcome, *, method: str, status: int, seconds: float) -> None:
         """Count a request and its duration. `account` is `None` if it is not configured."""
@@ -71,11 +87,6 @@ class ReceiverMetrics:
     def verified(self, account: str, key_id: str) -> None:
         """Count a signature by its key. Key ids are configured, so their number is bounded."""
         self._key(account, key_id).inc()
-
-    def keys_in_use(self, keys: Iterable[tuple[str, str]]) -> None:
-        """Make the counters of these keys, so that an unused key is shown as zero and can be removed."""
-        for account, key_id in keys:
-            self._key(account, key_id)
 
     def _key(self, account: str, key_id: str) -> Counter:
         key = self._keys.get((account, key_id))
@@ -104,12 +115,6 @@ class ReceiverMetrics:
     def rebuilt(self, fault: ProducerFault) -> None:
         """Count a replaced producer."""
         self._rebuilds.labels(fault.value).inc()
-
-    def keys_expire(self, expiries: Mapping[tuple[str, str], float]) -> None:
-        """Set the expiry of each certificate in use, in epoch seconds by account and key, and drop all others."""
-        self._key_expiry.clear()
-        for (account, key_id), at_s in expiries.items():
-            self._key_expiry.labels(account, key_id).set(at_s)
 
     def watch_active(self, active: Callable[[], int]) -> None:
         """Read the number of requests in flight from `active` at each scrape, instead of counting at each request."""

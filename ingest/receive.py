@@ -7,16 +7,15 @@ The receiver parses only as much as it needs to refuse a request or to route its
 meaningless forms: Alipay would only resend them, and a payment must not be lost because this release cannot read it.
 """
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from msgspec import Struct
 
 from ingest import admission, authenticate
+from ingest.accounts_in_use import AccountsChange, AccountsInUse, KeyedAccount
 from ingest.authenticate import Authentic, SigningHeaders
 from ingest.clock import Clock
 from ingest.errors import Malformed, NoSuchAccount, TooLarge, Unsupported, WrongMethod
-from ingest.keys import KeyRing
 from ingest.quota import Quota
 from schemas import record_format
 from schemas.accounts import Account, Family
@@ -65,11 +64,6 @@ class Arrived(Protocol):
             TooLarge: it is larger than `BODY_BYTES_MAX`.
             Gone: the sender left.
         """
-
-
-class Keys(Protocol):
-    def current(self, name: str, /) -> KeyRing:
-        """Return the keys that verify this account's messages now."""
 
 
 class Confirm(Protocol):
@@ -122,9 +116,8 @@ class Reception:
     def __init__(
         self,
         *,
-        accounts: Mapping[str, Account],
+        accounts: AccountsInUse,
         quota: Quota,
-        keys: Keys,
         confirm: Confirm,
         log: Log,
         clock: Clock,
@@ -132,9 +125,10 @@ class Reception:
         receipts: Receipts = no_receipt,
     ) -> None:
         self._receipts = receipts
-        self._accounts = {PATH + name: account for name, account in accounts.items()}
+        self._accounts = accounts
+        self._paths: dict[str, KeyedAccount] = {}
+        accounts.watch(self._map_paths)
         self._quota = quota
-        self._keys = keys
         self._confirm = confirm
         self._log = log
         self._clock = clock
@@ -150,9 +144,11 @@ class Reception:
                 Alipay sends the notification again.
             Gone: the sender left.
         """
-        account = self.account_at(arrived.target)
-        if account is None:
+        # Taken once: the request ends by these settings and keys, even if a reload replaces them meanwhile.
+        keyed = self._keyed_at(arrived.target)
+        if keyed is None:
             raise _nowhere(arrived.target)
+        account = keyed.account
         if arrived.method != "POST":
             raise WrongMethod(arrived.method)
         size = _announced_size(arrived.headers)
@@ -163,7 +159,7 @@ class Reception:
             body = await arrived.read_body()
             received_at_ms = self._clock.epoch_ms()
             signing = _signing_headers(arrived.headers) if account.family is Family.ANTOM else None
-            authentic = authenticate.check(account, self._keys.current(account.name), body, signing)
+            authentic = authenticate.check(account, keyed.ring, body, signing)
             is_stale = signing is not None and admission.is_stale(signing.request_time, now_ms=received_at_ms)
             if account.notify_verify:
                 await self._confirm.confirm(account, authentic.notify_id)
@@ -175,7 +171,14 @@ class Reception:
 
     def account_at(self, target: str) -> Account | None:
         """Return the account at a request target, or `None`. The path is compared exactly; the query is ignored."""
-        return self._accounts.get(target) or self._accounts.get(target.partition("?")[0])
+        keyed = self._keyed_at(target)
+        return None if keyed is None else keyed.account
+
+    def _keyed_at(self, target: str) -> KeyedAccount | None:
+        return self._paths.get(target) or self._paths.get(target.partition("?")[0])
+
+    def _map_paths(self, _: AccountsChange) -> None:
+        self._paths = {PATH + name: keyed for name, keyed in self._accounts.keyed.items()}
 
     async def _append(self, record: Record) -> None:
         began_s = self._clock.monotonic_s()

@@ -93,7 +93,9 @@ class ReceiverSettings(Settings):
     backlog: int = Field(2048, ge=1, description="Connections that the kernel queues until they are accepted.")
     reuse_port: bool = Field(False, description="Let several processes share the public port (SO_REUSEPORT).")
 
-    key_reload_interval_s: float = Field(5.0, gt=0, description="Seconds between two looks for changed key files.")
+    key_reload_interval_s: float = Field(
+        2.0, gt=0, description="Seconds between two looks for a changed accounts.toml or key file."
+    )
     log_sample: int = Field(1, ge=1, description="Log every n-th accepted notification; 1 logs all.")
     log_refusals_per_s: float = Field(
         20.0, gt=0, description="Log lines per second for refused requests; further refusals are only counted."

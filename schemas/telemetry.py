@@ -223,6 +223,16 @@ KEY_EXPIRY = MetricFamily(
     help="Time at which a certificate that serves as a key expires.",
     labels=("account", "key_id"),
 )
+ACCOUNTS_RELOAD_OK = MetricFamily(
+    name="alipay_notify_accounts_last_reload_successful",
+    kind="gauge",
+    help="0 if accounts.toml or a key file is faulty, so that older accounts and keys are in use; else 1.",
+)
+ACCOUNTS_RELOADED_AT = MetricFamily(
+    name="alipay_notify_accounts_last_reload_success_timestamp_seconds",
+    kind="gauge",
+    help="Time at which the accounts and keys in use were read from their files.",
+)
 BUILD_INFO = MetricFamily(
     name="alipay_notify_build_info",
     kind="info",
@@ -254,6 +264,9 @@ class Field:
     DURATION_MS = "duration_ms"
     COUNT = "count"
     ERROR = "error"
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
 
 
 # Values of these keys are never written to a log line in full.

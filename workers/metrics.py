@@ -7,7 +7,7 @@ sender can add a series: a trade status is Alipay's text, and one that is not li
 import asyncio
 import collections
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -60,8 +60,8 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 class WorkerMetrics:
     """The metrics of one worker; they observe its loops (`workers.observers`)."""
 
-    def __init__(self, registry: CollectorRegistry, accounts: Iterable[str], *, now_ms: Callable[[], int]) -> None:
-        self._accounts = frozenset(accounts)
+    def __init__(self, registry: CollectorRegistry, accounts: Container[str], *, now_ms: Callable[[], int]) -> None:
+        self._accounts = accounts  # live: a reload may add accounts
         self._now_ms = now_ms
         processed = counter(telemetry.PROCESSED, registry)
         self._processed = {disposition: processed.labels(disposition.value) for disposition in Disposition}

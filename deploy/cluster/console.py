@@ -11,7 +11,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 
 from deploy import process
-from deploy.authentication import Authenticator, reload_keys
+from deploy.authentication import Authenticator
 from deploy.cluster import connections, housekeeping
 from deploy.cluster.settings import ClusterSettings, postgres_address
 from deploy.logs import LogWriter
@@ -53,7 +53,7 @@ async def running(
         start_errors.REFUSALS: it cannot start.
     """
     config = process.read_config(settings)
-    accounts, rings, now_ms = config.accounts, config.rings, config.clock.epoch_ms
+    accounts, now_ms = config.accounts, config.clock.epoch_ms
     async with AsyncExitStack() as stack:
         store = await PostgresOrderStore.open(
             postgres_address(settings),
@@ -65,7 +65,7 @@ async def running(
         changes = OrderChanges()
         worker_metrics = metrics.WorkerMetrics(registry, accounts, now_ms=now_ms)
         worker_log = WorkerLog(log_writer, sample=settings.log_sample)
-        authenticator = Authenticator(rings, connections.receipt_keys(settings))
+        authenticator = Authenticator(accounts, connections.receipt_keys(settings))
         processing = Processing(
             accounts=accounts,
             authenticate=authenticator.authenticate,
@@ -81,6 +81,7 @@ async def running(
         async def health() -> Sequence[Check]:
             return [process.check("store", store.trouble)]
 
+        readiness = process.with_accounts(config, health)
         application = app.application(
             accounts=accounts,
             orders=store,
@@ -91,7 +92,7 @@ async def running(
             check_return=authenticator.check_return,
             refusals=NoRefusals(),
             retries=worker_metrics,
-            readiness=health,
+            readiness=readiness,
             registry=registry,
             changes=changes,
             wake=store.woken.set,
@@ -104,7 +105,7 @@ async def running(
         chores = (
             partial(worker_metrics.keep_fresh, store),
             partial(housekeeping.follow, store, changes),
-            partial(reload_keys, rings, accounts, log_writer, interval_s=settings.key_reload_interval_s),
+            process.reloading(config, settings, registry, log_writer),
         )
-        await stack.enter_async_context(process.background_tasks(registry, health, log_writer, *chores))
+        await stack.enter_async_context(process.background_tasks(registry, readiness, log_writer, *chores))
         yield {"admin": admin_url}

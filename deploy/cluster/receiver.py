@@ -50,7 +50,7 @@ async def running(
     )
     await watch.check()
     async with AsyncExitStack() as stack:
-        metrics = ReceiverMetrics(registry, config.accounts)
+        metrics = ReceiverMetrics(registry)
         publisher = Publisher(
             build=producer.factory(
                 connection, topic, client_id=connections.name("ingest"), idempotent=settings.kafka_idempotence
@@ -64,21 +64,22 @@ async def running(
         stack.push_async_callback(publisher.stop)
         await publisher.start()
         health = _ReceiverHealth(publisher, watch)
-        application = app.probes(readiness=health.checks, registry=registry, log=log_writer, access=config.admin_access)
+        readiness = process.with_accounts(config, health.checks)
+        application = app.probes(readiness=readiness, registry=registry, log=log_writer, access=config.admin_access)
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
-        await stack.enter_async_context(process.background_tasks(registry, health.checks, log_writer, watch.run))
+        chores = (watch.run, process.reloading(config, settings, registry, log_writer))
+        await stack.enter_async_context(process.background_tasks(registry, readiness, log_writer, *chores))
         with start_errors.binding("public port", settings.host, settings.port, "port"):
             health.receiver = await stack.enter_async_context(
                 ingest_app.serving(
                     settings=settings,
                     accounts=config.accounts,
-                    rings=config.rings,
                     log=publisher,
                     logger=log_writer,
                     metrics=metrics,
                     recent=RecentRefusals(),
                     clock=config.clock,
-                    receipts=Authenticator(config.rings, connections.receipt_keys(settings)).receipt,
+                    receipts=Authenticator(config.accounts, connections.receipt_keys(settings)).receipt,
                 )
             )
         yield {"public": process.url(settings.host, health.receiver.port), "admin": admin_url}

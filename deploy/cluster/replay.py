@@ -21,14 +21,13 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 from msgspec import Struct
 
-from deploy import accounts_file
+from deploy.accounts_reload import AccountsReloader
 from deploy.authentication import Authenticator
 from deploy.cluster import connections, kafka_admin
 from deploy.cluster.console import NoTopics
 from deploy.cluster.settings import ClusterSettings, postgres_address
 from deploy.cluster.topic_check import NotSeen
 from ingest.clock import SystemClock
-from ingest.keys import Rings
 from schemas.events import Outgoing
 from schemas.record_format import Record
 from workers.backoff import retry_conflicts
@@ -265,8 +264,8 @@ async def prepared(settings: ClusterSettings) -> AsyncIterator[Prepared]:
         start_errors.REFUSALS: accounts, keys or the store cannot be used.
     """
     clock, counts = SystemClock(), DispositionCounts()
-    accounts = accounts_file.read(settings.accounts)
-    authenticator = Authenticator(Rings(accounts, settings.accounts.parent), connections.receipt_keys(settings))
+    accounts = AccountsReloader(settings.accounts).in_use  # not reloaded: one replay, one set of accounts
+    authenticator = Authenticator(accounts, connections.receipt_keys(settings))
     store = await PostgresOrderStore.open(
         postgres_address(settings), holder=connections.name("replay"), now_ms=clock.epoch_ms, has_relay=False
     )

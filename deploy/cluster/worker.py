@@ -12,11 +12,12 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 
 from deploy import process
-from deploy.authentication import Authenticator, forgeable_confirmations, reload_keys
+from deploy.authentication import Authenticator, forgeable_confirmations
 from deploy.cluster import connections, housekeeping
 from deploy.cluster.settings import ClusterSettings, UnreadableFile, postgres_address, redis_address
 from deploy.embedded.locks import LocalLocks
 from deploy.logs import LogWriter
+from ingest.accounts_in_use import AccountsChange
 from schemas import topics
 from schemas.telemetry import Field
 from workers import app as workers_app
@@ -52,11 +53,15 @@ async def running(
         start_errors.REFUSALS: it cannot start.
     """
     config = process.read_config(settings)
-    accounts, rings, now_ms = config.accounts, config.rings, config.clock.epoch_ms
+    accounts, now_ms = config.accounts, config.clock.epoch_ms
     connection, name = connections.kafka(settings), connections.name("worker")
     receipt_keys = connections.receipt_keys(settings)
-    for account in forgeable_confirmations(accounts.values(), receipt_keys):
-        log_writer.warning(FORGEABLE, **{Field.ACCOUNT: account})
+
+    def warn(change: AccountsChange) -> None:
+        for account in forgeable_confirmations((accounts[name] for name in change.learnt), receipt_keys):
+            log_writer.warning(FORGEABLE, **{Field.ACCOUNT: account})
+
+    accounts.watch(warn)
     async with AsyncExitStack() as stack:
         store = await PostgresOrderStore.open(postgres_address(settings), holder=name, now_ms=now_ms)
         stack.push_async_callback(store.close)
@@ -82,7 +87,7 @@ async def running(
         worker = await stack.enter_async_context(
             workers_app.working(
                 accounts=accounts,
-                authenticate=Authenticator(rings, receipt_keys).authenticate,
+                authenticate=Authenticator(accounts, receipt_keys).authenticate,
                 source=source,
                 store=store,
                 locks=locks,
@@ -96,14 +101,14 @@ async def running(
                 are_settled=store.are_settled,
             )
         )
-        health = _health(store, source, events, worker)
+        health = process.with_accounts(config, _health(store, source, events, worker))
         application = app.probes(readiness=health, registry=registry, log=log_writer, access=config.admin_access)
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = (
             partial(worker_metrics.keep_fresh, store),
             partial(housekeeping.watch_lag, source, worker_metrics, group=settings.group),
             partial(housekeeping.prune, store, now_ms),
-            partial(reload_keys, rings, accounts, log_writer, interval_s=settings.key_reload_interval_s),
+            process.reloading(config, settings, registry, log_writer),
         )
         await stack.enter_async_context(process.background_tasks(registry, health, log_writer, *chores))
         yield {"admin": admin_url}

@@ -70,7 +70,7 @@ async def running(
         CannotBind: a port is not free.
     """
     config = process.read_config(settings)
-    clock, accounts, rings = config.clock, config.accounts, config.rings
+    clock, accounts = config.clock, config.accounts
     async with AsyncExitStack() as stack:
         files = await stack.enter_async_context(directory.open_files(settings.data_dir, now_ms=clock.epoch_ms))
         recent = RecentRefusals()
@@ -79,7 +79,7 @@ async def running(
         source = JournalSource(files.journal, cursor=files.cursor)
 
         # A receipt key of this process alone: a record that another process received is verified again.
-        authenticator = Authenticator(rings, [os.urandom(32)], is_log_private=True)
+        authenticator = Authenticator(accounts, [os.urandom(32)], is_log_private=True)
         worker = await stack.enter_async_context(
             workers_app.working(
                 accounts=accounts,
@@ -98,6 +98,7 @@ async def running(
             )
         )
         health = _EngineHealth(files, worker)
+        readiness = process.with_accounts(config, health.checks)
         application = app.application(
             accounts=accounts,
             orders=files.store,
@@ -108,7 +109,7 @@ async def running(
             check_return=authenticator.check_return,
             refusals=recent,
             retries=counted,
-            readiness=health.checks,
+            readiness=readiness,
             registry=registry,
             changes=changes,
             wake=files.store.woken.set,
@@ -117,17 +118,19 @@ async def running(
             access=config.admin_access,
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
-        chores = housekeeping.housekeeping(files, source=source, metrics=counted, now_ms=clock.epoch_ms)
-        await stack.enter_async_context(process.background_tasks(registry, health.checks, log_writer, *chores))
+        chores = (
+            *housekeeping.housekeeping(files, source=source, metrics=counted, now_ms=clock.epoch_ms),
+            process.reloading(config, settings, registry, log_writer),
+        )
+        await stack.enter_async_context(process.background_tasks(registry, readiness, log_writer, *chores))
         with start_errors.binding("public port", settings.host, settings.port, "port"):
             health.receiver = await stack.enter_async_context(
                 ingest_app.serving(
                     settings=settings,
                     accounts=accounts,
-                    rings=rings,
                     log=files.journal,
                     logger=log_writer,
-                    metrics=ReceiverMetrics(registry, accounts),
+                    metrics=ReceiverMetrics(registry),
                     recent=recent,
                     clock=clock,
                     receipts=authenticator.receipt,

@@ -49,7 +49,7 @@ class Receiver:
         self._deadlines = Deadlines(limit_s=settings.request_deadline_s)
         self._stamp = Stamp()
         self._refusals = {family: responses.refusals(family) for family in (*Family, None)}
-        self._successes: dict[str, responses.Answer] = {}
+        self._successes: dict[str, tuple[Account, responses.Answer]] = {}
         self._limits = ConnectionLimits(
             keepalive_s=settings.keepalive_s,
             lingering_s=settings.lingering_s,
@@ -162,10 +162,10 @@ class Receiver:
         return Reply(self._success(accepted.account), closing=not self.is_accepting, stamp=self._stamp)
 
     def _success(self, account: Account) -> responses.Answer:
-        answer = self._successes.get(account.name)
-        if answer is None:
-            answer = self._successes[account.name] = responses.success(account)
-        return answer
+        known = self._successes.get(account.name)
+        if known is None or known[0] is not account:  # a reload may have changed the account's client id
+            known = self._successes[account.name] = (account, responses.success(account))
+        return known[1]
 
     def _refuse(self, incoming: Incoming, refusal: Refused, began_s: float) -> Reply:
         finished = self._finished(incoming, refusal.status, began_s)

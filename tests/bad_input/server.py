@@ -12,8 +12,6 @@ import base64
 import json
 import os
 import sys
-import tomllib
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -21,12 +19,14 @@ from typing import Any, cast
 import psutil
 from prometheus_client import CollectorRegistry, generate_latest
 
+from deploy.accounts_reload import AccountsReloader, ReloadGauges
 from deploy.logs import LogWriter, capture_standard_logging
 from ingest import app, settings
-from ingest.keys import Key, KeyRing, Rings
+from ingest.accounts_in_use import AccountsInUse, KeyedAccount
+from ingest.clock import SystemClock
+from ingest.keys import Key, KeyRing
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
-from schemas import accounts
 from schemas.accounts import Account
 from schemas.record_format import Record
 
@@ -59,22 +59,10 @@ class Stumbler:
         raise Panic("the verifier is out of order")
 
 
-class StumblingRings(Rings):
-    """The rings, one account of which holds a key that stumbles."""
-
-    stumbling: KeyRing
-
-    def current(self, name: str) -> KeyRing:
-        return self.stumbling if name == self.stumbling.account else super().current(name)
-
-
-def _rings(configured: Mapping[str, Account], directory: Path, stumbles: str) -> Rings:
-    if not stumbles:
-        return Rings(configured, directory)
-    rings = StumblingRings(configured, directory)
+def _let_stumble(in_use: AccountsInUse, name: str) -> None:
     key = Key("stumbler", cast(Any, Stumbler()))
-    rings.stumbling = KeyRing(stumbles, configured[stumbles].sign_type, (key,))
-    return rings
+    account = in_use[name]
+    in_use.replace({**in_use.keyed, name: KeyedAccount(account, KeyRing(name, account.sign_type, (key,)))})
 
 
 class Outbound:
@@ -149,7 +137,10 @@ def _shown(record: Record) -> dict[str, Any]:
 
 
 async def main(path: Path) -> None:
-    configured = accounts.parse(tomllib.loads(path.read_text()))  # noqa: ASYNC240
+    settings_ = settings.load(os.environ, accounts=str(path))
+    reloader = AccountsReloader(path)
+    if os.environ.get("SUITE_STUMBLES"):
+        _let_stumble(reloader.in_use, os.environ["SUITE_STUMBLES"])
     registry, recent, log, text = CollectorRegistry(), RecentRefusals(), MemoryLog(), Text()
     lines = LogWriter(text, queue_max=100_000)
     capture_standard_logging(lines)
@@ -158,16 +149,19 @@ async def main(path: Path) -> None:
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(
             app.serving(
-                settings=settings.load(os.environ, accounts=str(path)),
-                accounts=configured,
-                rings=_rings(configured, path.parent, os.environ.get("SUITE_STUMBLES", "")),
+                settings=settings_,
+                accounts=reloader.in_use,
                 log=log,
                 logger=lines,
-                metrics=ReceiverMetrics(registry, configured),
+                metrics=ReceiverMetrics(registry),
                 recent=recent,
                 confirm=None if os.environ.get("SUITE_ASKS") else Vouching(),
             )
         )
+        gauges = ReloadGauges(registry, SystemClock())
+        running = reloader.run(gauges=gauges, logger=lines, interval_s=settings_.key_reload_interval_s)
+        reloading = asyncio.create_task(running)
+        stack.callback(reloading.cancel)
         window = await asyncio.start_server(Window(log, text, registry, recent, outbound).serve, "127.0.0.1", 0)
         print(json.dumps({"public": receiver.port, "window": window.sockets[0].getsockname()[1]}), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

@@ -123,7 +123,7 @@ def test_s30_half_written_key_file_keeps_the_old_key(judge: Judge, directory: Pa
         traffic.wait_for(20)
     assert set(traffic.answers) == {200}
     log = judge.server.state()["log"]
-    assert "key file is faulty, the old keys stay in use" in log
+    assert "accounts not reloaded, the old ones stay in use" in log
     assert whole.splitlines()[1].decode() not in log
 
 

@@ -30,8 +30,9 @@ from deploy.embedded import directory
 from deploy.load import wire
 from deploy.load.figures import Figures
 from deploy.logs import LogWriter
-from ingest import app, authenticate, settings
-from ingest.keys import KeyRing, Rings
+from ingest import accounts_in_use, app, authenticate, settings
+from ingest.accounts_in_use import AccountsInUse
+from ingest.keys import KeyRing
 from ingest.metrics import ReceiverMetrics
 from ingest.receive import Log
 from ingest.recent_refusals import RecentRefusals
@@ -70,8 +71,12 @@ class Merchant(Struct, frozen=True):
     accounts: dict[str, Account]
 
     @property
+    def in_use(self) -> AccountsInUse:
+        return AccountsInUse(accounts_in_use.load(self.accounts, self.directory))
+
+    @property
     def ring(self) -> KeyRing:
-        return Rings(self.accounts, self.directory).current(ACCOUNT)
+        return self.in_use.ring(ACCOUNT)
 
 
 # --- rungs: each serves on a free port and prints it
@@ -120,11 +125,10 @@ async def receiver(merchant: Merchant, log: Log | None = None) -> AsyncIterator[
         lines.start()
         async with app.serving(
             settings=settings.load({}, accounts="accounts.toml", port=0, drain_delay_s=0.0),
-            accounts=merchant.accounts,
-            rings=Rings(merchant.accounts, merchant.directory),
+            accounts=merchant.in_use,
             log=log or MemoryLog(),
             logger=lines,
-            metrics=ReceiverMetrics(CollectorRegistry(), merchant.accounts),
+            metrics=ReceiverMetrics(CollectorRegistry()),
             recent=RecentRefusals(),
         ) as serving:
             yield serving.port

@@ -7,8 +7,9 @@ import pytest
 from msgspec import structs
 
 from deploy.authentication import Authenticator, forgeable_confirmations
+from ingest import accounts_in_use
+from ingest.accounts_in_use import AccountsInUse
 from ingest.errors import NotConfirmed, Refused
-from ingest.keys import Rings
 from schemas.accounts import Account, SignType
 from schemas.record_format import RecordContents
 from tests.support import alipay
@@ -25,8 +26,8 @@ def account(tmp_path: Path) -> Account:
 
 
 @pytest.fixture
-def rings(account: Account, tmp_path: Path) -> Rings:
-    return Rings({account.name: account}, tmp_path)
+def accounts(account: Account, tmp_path: Path) -> AccountsInUse:
+    return AccountsInUse(accounts_in_use.load({account.name: account}, tmp_path))
 
 
 def confirmed_record(account: Account, **changes: str) -> RecordContents:
@@ -43,9 +44,9 @@ def confirmed_record(account: Account, **changes: str) -> RecordContents:
     )
 
 
-def test_header_confirmed_counts_only_with_a_valid_receipt(account: Account, rings: Rings) -> None:
-    authenticator, forged = Authenticator(rings, [SECRET]), confirmed_record(account)
-    for receipt in (b"", b"guessed", Authenticator(rings, [b"other" * 8]).receipt(forged)):
+def test_header_confirmed_counts_only_with_a_valid_receipt(account: Account, accounts: AccountsInUse) -> None:
+    authenticator, forged = Authenticator(accounts, [SECRET]), confirmed_record(account)
+    for receipt in (b"", b"guessed", Authenticator(accounts, [b"other" * 8]).receipt(forged)):
         for anew in (False, True):
             with pytest.raises(NotConfirmed):
                 authenticator.authenticate(structs.replace(forged, receipt=receipt), account, anew=anew)
@@ -53,26 +54,30 @@ def test_header_confirmed_counts_only_with_a_valid_receipt(account: Account, rin
                 authenticator.authenticate_anew(structs.replace(forged, receipt=receipt), account)
 
 
-def test_valid_receipt_keeps_the_confirmation_if_the_signature_is_checked_anew(account: Account, rings: Rings) -> None:
-    authenticator = Authenticator(rings, [SECRET])
+def test_valid_receipt_keeps_the_confirmation_if_the_signature_is_checked_anew(
+    account: Account, accounts: AccountsInUse
+) -> None:
+    authenticator = Authenticator(accounts, [SECRET])
     received = structs.replace(confirmed_record(account), receipt=authenticator.receipt(confirmed_record(account)))
     assert authenticator.authenticate(received, account)
     assert authenticator.authenticate(received, account, anew=True)
     assert authenticator.authenticate_anew(received, account)
 
 
-def test_forged_confirmation_of_a_batch_refund_does_not_count(rings: Rings, account: Account) -> None:
+def test_forged_confirmation_of_a_batch_refund_does_not_count(accounts: AccountsInUse, account: Account) -> None:
     named = structs.replace(account, seller_id=alipay.SELLER, notify_verify=False)
     forged = confirmed_record(named, notify_type="batch_refund_notify")
-    authenticator = Authenticator(rings, [SECRET])
+    authenticator = Authenticator(accounts, [SECRET])
     assert not authenticator.authenticate(forged, named)
     assert not authenticator.authenticate_anew(forged, named)
     received = structs.replace(forged, confirmed=False)
     assert not authenticator.authenticate(structs.replace(received, receipt=authenticator.receipt(received)), named)
 
 
-def test_valid_receipt_does_not_replace_a_signature_that_is_checked_anew(account: Account, rings: Rings) -> None:
-    authenticator = Authenticator(rings, [SECRET])
+def test_valid_receipt_does_not_replace_a_signature_that_is_checked_anew(
+    account: Account, accounts: AccountsInUse
+) -> None:
+    authenticator = Authenticator(accounts, [SECRET])
     unsigned = structs.replace(confirmed_record(account), body=alipay.urlencoded(NAMELESS))
     received = structs.replace(unsigned, receipt=authenticator.receipt(unsigned))
     authenticator.authenticate(received, account)
@@ -80,15 +85,17 @@ def test_valid_receipt_does_not_replace_a_signature_that_is_checked_anew(account
         authenticator.authenticate(received, account, anew=True)
 
 
-def test_header_confirmed_counts_without_receipt_keys_and_in_a_private_log(account: Account, rings: Rings) -> None:
-    Authenticator(rings, []).authenticate(confirmed_record(account), account)
-    Authenticator(rings, [SECRET], is_log_private=True).authenticate(confirmed_record(account), account)
+def test_header_confirmed_counts_without_receipt_keys_and_in_a_private_log(
+    account: Account, accounts: AccountsInUse
+) -> None:
+    Authenticator(accounts, []).authenticate(confirmed_record(account), account)
+    Authenticator(accounts, [SECRET], is_log_private=True).authenticate(confirmed_record(account), account)
 
 
-def test_receipt_key_is_rotated_without_refusing_a_record(account: Account, rings: Rings) -> None:
+def test_receipt_key_is_rotated_without_refusing_a_record(account: Account, accounts: AccountsInUse) -> None:
     old, new = SECRET, b"n" * 32
     record = confirmed_record(account)
-    steps = [Authenticator(rings, secrets) for secrets in ([old], [old, new], [new, old], [new])]
+    steps = [Authenticator(accounts, secrets) for secrets in ([old], [old, new], [new, old], [new])]
     for receiver, worker in [*pairwise(steps), *pairwise(reversed(steps))]:
         worker.authenticate(structs.replace(record, receipt=receiver.receipt(record)), account)
     with pytest.raises(NotConfirmed):

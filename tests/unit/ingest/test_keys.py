@@ -1,14 +1,13 @@
-"""Key rings: all faults are reported together, and reloads never leave an account without keys."""
+"""Key rings: all faults of an account's files are reported together."""
 
-import os
 from pathlib import Path
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from ingest import key_files, keys, signature
-from ingest.keys import Key, Rings
+from ingest import key_files, keys
+from ingest.keys import Key
 from schemas.accounts import Account, BadAccounts, SignType
 from tests.support import alipay
 from tests.unit.ingest import test_key_files as made
@@ -75,13 +74,6 @@ def test_all_faults_of_all_files_are_reported_together(directory: Path) -> None:
         assert any(part in fault for fault in found), part
 
 
-def test_faults_of_all_accounts_are_reported_together(directory: Path) -> None:
-    accounts = {name: account_of(f"{name}.pem", name=name) for name in ("one", "two")}
-    with pytest.raises(BadAccounts) as caught:
-        keys.load_all(accounts, directory)
-    assert caught.value.faults == ["account one: one.pem does not exist", "account two: two.pem does not exist"]
-
-
 def test_s28_root_file_without_certificate_or_without_the_chain_s_root_is_a_fault(directory: Path) -> None:
     alipay.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
     alipay.written(directory, "empty.crt", b"nothing")
@@ -107,79 +99,14 @@ def test_ring_returns_keys_by_id(directory: Path) -> None:
     assert ring.named("keys/a.pem") is None
 
 
-def holds(rings: Rings, name: str) -> bool:
-    key = rings.current("shop-cn").keys[0]
-    sign = alipay.signature(b"text", alipay.rsa_key(name), "RSA2").encode()
-    return signature.is_signed_by(key, b"text", sign, SignType.RSA2)
-
-
-def rings_of(directory: Path) -> Rings:
-    return Rings({"shop-cn": account_of("keys/a.pem")}, directory)
-
-
-def test_unchanged_files_are_not_read_again(directory: Path) -> None:
-    rings = rings_of(directory)
-    before = rings.current("shop-cn")
-    assert rings.reload() == []
-    assert rings.current("shop-cn") is before
-
-
-def test_changed_file_gives_a_new_ring_and_leaves_the_old_one_unchanged(directory: Path) -> None:
-    rings = rings_of(directory)
-    before = rings.current("shop-cn")
-    (directory / "keys/a.pem").write_bytes(alipay.pem(alipay.rsa_key("b")))
-    assert rings.reload() == []
-    assert holds(rings, "b")
-    assert not holds(rings, "a")
-    assert before.keys[0] is not rings.current("shop-cn").keys[0]
-
-
-def test_replaced_file_of_the_same_size_and_time_is_reloaded(directory: Path) -> None:
-    rings = rings_of(directory)
-    path = directory / "keys/a.pem"
-    stamp = path.stat()
-    (directory / "new.pem").write_bytes(alipay.pem(alipay.rsa_key("b")))
-    os.utime(directory / "new.pem", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    (directory / "new.pem").rename(path)
-    assert rings.reload() == []
-    assert holds(rings, "b")
-
-
-def test_faulty_file_keeps_the_old_keys_and_is_reported_until_mended(directory: Path) -> None:
-    rings = rings_of(directory)
-    path = directory / "keys/a.pem"
-    for content in (b"half a k", alipay.private_pem(alipay.rsa_key("b"))):
-        path.write_bytes(content)
-        for _ in range(2):
-            assert len(rings.reload()) == 1
-            assert list(rings.faults) == ["shop-cn"]
-            assert holds(rings, "a")
-    path.unlink()
-    assert "does not exist" in rings.reload()[0]
-    assert holds(rings, "a")
-    path.write_bytes(alipay.pem(alipay.rsa_key("b")))
-    assert rings.reload() == []
-    assert rings.faults == {}
-    assert holds(rings, "b")
-
-
 @pytest.mark.parametrize("damaged", ["leaf.crt", "root.crt"])
 def test_certificate_on_which_the_library_fails_is_a_fault(directory: Path, damaged: str) -> None:
     alipay.written(directory, "leaf.crt", made.pem(made.LEAF, made.MIDDLE))
     alipay.written(directory, "root.crt", made.pem(made.ROOT))
     account = alipay.openapi(keys={}, certificates=("leaf.crt",), root_certificates=("root.crt",))
-    rings = Rings({"shop-cn": account}, directory)
-    before = rings.current("shop-cn")
     of_no_version = made.LEAF.public_bytes(serialization.Encoding.DER).replace(VERSION_3, b"\xa0\x03\x02\x01\x5a", 1)
     alipay.written(directory, damaged, of_no_version)
-    assert rings.reload() == [f"account {account.name}: {damaged} contains no readable certificate"]
-    assert rings.current("shop-cn") is before
-
-
-def test_first_load_refuses_faulty_files(directory: Path) -> None:
-    (directory / "keys/a.pem").write_bytes(b"")
-    with pytest.raises(BadAccounts):
-        rings_of(directory)
+    assert f"account {account.name}: {damaged} contains no readable certificate" in faults(account, directory)
 
 
 def test_preferred_key_moves_to_the_front_and_all_keys_stay() -> None:
@@ -188,28 +115,6 @@ def test_preferred_key_moves_to_the_front_and_all_keys_stay() -> None:
     ring.prefer(last)
     assert [key.id for key in ring.recent] == ["c", "a", "b"]
     assert [key.id for key in ring.keys] == ["a", "b", "c"]
-
-
-def test_changed_md5_key_is_reloaded(directory: Path) -> None:
-    alipay.written(directory, "md5", alipay.MD5_SECRET)
-    rings = Rings({"shop-sg": alipay.mapi(SignType.MD5, keys={}, md5_key_file="md5")}, directory)
-    alipay.written(directory, "md5", b"a-new-secret-of-the-tests-012345")
-    assert rings.reload() == []
-    sign = alipay.signature(b"text", b"a-new-secret-of-the-tests-012345", "MD5").encode()
-    assert signature.signer(b"text", sign, rings.current("shop-sg")) is not None
-
-
-def test_account_with_a_fault_is_read_again_without_a_changed_stamp(directory: Path) -> None:
-    rings = rings_of(directory)
-    path = directory / "keys/a.pem"
-    good = alipay.pem(alipay.rsa_key("b"))
-    path.write_bytes(b"?" * len(good))
-    assert len(rings.reload()) == 1
-    stamp = path.stat()
-    path.write_bytes(good)
-    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert rings.reload() == []
-    assert holds(rings, "b")
 
 
 def test_absent_root_file_is_a_fault(directory: Path) -> None:

@@ -1,11 +1,17 @@
 """Every label value comes from a closed set, and its counter exists before the first event."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
 import pytest
 from prometheus_client import CollectorRegistry
 
 from ingest.kafka.in_flight import ProducerFault
+from ingest.keys import Key, KeyRing
 from ingest.metrics import ReceiverMetrics
+from schemas.accounts import SignType
 from schemas.dispositions import Outcome, Refusal
+from tests.support import alipay
 
 
 @pytest.fixture
@@ -15,7 +21,16 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def metrics(registry: CollectorRegistry) -> ReceiverMetrics:
-    return ReceiverMetrics(registry, ["s"])
+    metrics = ReceiverMetrics(registry)
+    metrics.accounts_in_use([ring("old")])
+    return metrics
+
+
+def ring(*ids: str, expiries: Sequence[datetime | None] = (None, None), account: str = "s") -> KeyRing:
+    material = alipay.rsa_key().public_key()
+    return KeyRing(
+        account, SignType.RSA2, tuple(Key(id_, material, at) for id_, at in zip(ids, expiries, strict=False))
+    )
 
 
 def test_each_outcome_has_a_counter_before_it_happens(registry: CollectorRegistry, metrics: ReceiverMetrics) -> None:
@@ -25,7 +40,7 @@ def test_each_outcome_has_a_counter_before_it_happens(registry: CollectorRegistr
 
 
 def test_keys_in_use_have_counters_at_zero(registry: CollectorRegistry, metrics: ReceiverMetrics) -> None:
-    metrics.keys_in_use([("s", "old"), ("s", "new")])
+    metrics.accounts_in_use([ring("old", "new")])
     metrics.verified("s", "new")
     name = "alipay_notify_key_verifications_total"
     assert registry.get_sample_value(name, {"account": "s", "key_id": "old"}) == 0
@@ -35,8 +50,9 @@ def test_keys_in_use_have_counters_at_zero(registry: CollectorRegistry, metrics:
 def test_expiry_of_a_removed_certificate_is_no_longer_shown(
     registry: CollectorRegistry, metrics: ReceiverMetrics
 ) -> None:
-    metrics.keys_expire({("s", "old"): 1.0, ("s", "new"): 2.0})
-    metrics.keys_expire({("s", "new"): 2.0})
+    expiries = (datetime.fromtimestamp(1, UTC), datetime.fromtimestamp(2, UTC))
+    metrics.accounts_in_use([ring("old", "new", expiries=expiries)])
+    metrics.accounts_in_use([ring("new", expiries=expiries[1:])])
     shown = {
         sample.labels["key_id"]: sample.value
         for family in registry.collect()
@@ -44,6 +60,21 @@ def test_expiry_of_a_removed_certificate_is_no_longer_shown(
         for sample in family.samples
     }
     assert shown == {"new": 2.0}
+
+
+def test_account_added_by_a_reload_is_counted_and_a_removed_one_keeps_its_counts(
+    registry: CollectorRegistry, metrics: ReceiverMetrics
+) -> None:
+    metrics.accepted("s", 0.1)
+    metrics.accounts_in_use([ring("new", account="added")])
+    metrics.accepted("added", 0.1)
+    metrics.accepted("s", 0.1)  # a request that began before the reload
+    name = "alipay_notify_received_total"
+    assert registry.get_sample_value(name, {"account": "added", "outcome": "accepted"}) == 1
+    assert registry.get_sample_value(name, {"account": "s", "outcome": "accepted"}) == 2
+    assert (
+        registry.get_sample_value("alipay_notify_key_verifications_total", {"account": "added", "key_id": "new"}) == 0
+    )
 
 
 @pytest.mark.parametrize("reason", list(Refusal))

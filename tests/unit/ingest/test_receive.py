@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from ingest import accounts_in_use
+from ingest.accounts_in_use import AccountsInUse
 from ingest.errors import (
     Malformed,
     NoSuchAccount,
@@ -21,7 +23,6 @@ from ingest.errors import (
     Unsupported,
     WrongMethod,
 )
-from ingest.keys import Rings
 from ingest.quota import Quota
 from ingest.receive import Reception
 from schemas import accounts, record_format
@@ -105,8 +106,8 @@ def reception(steps: Steps, quota: Quota, tmp_path: Path) -> Reception:
     shop = {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["key.pem"]}
     asking = shop | {"notify_verify": True, "partner": "2088"}
     configured = accounts.parse({"accounts": {"shop": shop, "asking": asking}})
-    keys = Rings(configured, tmp_path)
-    return Reception(accounts=configured, quota=quota, keys=keys, confirm=steps, log=steps, clock=steps, observer=steps)
+    in_use = AccountsInUse(accounts_in_use.load(configured, tmp_path))
+    return Reception(accounts=in_use, quota=quota, confirm=steps, log=steps, clock=steps, observer=steps)
 
 
 async def test_accepted_notification_is_durable_with_its_signed_bytes(reception: Reception, steps: Steps) -> None:

@@ -6,10 +6,12 @@ from prometheus_client import CollectorRegistry
 from ingest.authenticate import Authentic
 from ingest.clock import SystemClock
 from ingest.errors import Malformed, NoSuchAccount, Unauthentic
+from ingest.keys import KeyRing
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from ingest.reporting import FinishedRequest, Reporting
 from schemas import accounts
+from schemas.accounts import SignType
 from schemas.dispositions import Refusal
 from tests.support.fakes import MemoryLogger
 
@@ -37,8 +39,10 @@ def recent() -> RecentRefusals:
 def reporting(
     registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals, *, sample: int = 1
 ) -> Reporting:
+    metrics = ReceiverMetrics(registry)
+    metrics.accounts_in_use([KeyRing("s", SignType.RSA2, ())])
     return Reporting(
-        metrics=ReceiverMetrics(registry, ["s"]),
+        metrics=metrics,
         logger=logger,
         recent=recent,
         clock=SystemClock(),

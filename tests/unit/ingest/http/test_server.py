@@ -12,10 +12,10 @@ import aiohttp.http_parser
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ingest import app, settings
+from ingest import accounts_in_use, app, settings
+from ingest.accounts_in_use import AccountsInUse
 from ingest.http import server
 from ingest.http.server import Receiver, WrongParser
-from ingest.keys import Rings
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from ingest.settings import ReceiverSettings
@@ -67,11 +67,10 @@ class Harness:
         configured = accounts.parse({"accounts": {"shop": shop}})
         return app.serving(
             settings=load(**changes),
-            accounts=configured,
-            rings=Rings(configured, self.directory),
+            accounts=AccountsInUse(accounts_in_use.load(configured, self.directory)),
             log=self.log,
             logger=self.logger,
-            metrics=ReceiverMetrics(self.registry, configured),
+            metrics=ReceiverMetrics(self.registry),
             recent=RecentRefusals(),
         )
 
