@@ -11,7 +11,7 @@ from msgspec import Struct
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
 from schemas.orders import Order, View
-from workers.settlement.plan import Delivery, HeldRow, WritePlan
+from workers.settlement.plan import Delivery, HeldRow, Position, WritePlan
 
 
 class Emitted(Struct, frozen=True, kw_only=True):
@@ -31,6 +31,15 @@ class OrderPage(Struct, frozen=True, kw_only=True):
     view: View | None
     deliveries: tuple[Delivery, ...]  # oldest first
     events: tuple[Emitted, ...]  # oldest first
+    changed_at_ms: int = 0  # in a list of recent orders
+
+
+class OrderPlace(Struct, frozen=True, kw_only=True):
+    """An order's place in the list of orders that changed last: a page begins after the place where one ended."""
+
+    changed_at_ms: int
+    number: str
+    account: str
 
 
 class HeldPage(Struct, frozen=True, kw_only=True):
@@ -48,16 +57,35 @@ class HeldPage(Struct, frozen=True, kw_only=True):
     replays: int
 
 
+class HeldPlace(Struct, frozen=True, kw_only=True):
+    """A held row's place in the list, oldest first: a page begins after the place where one ended."""
+
+    first_at_ms: int
+    position: Position
+
+
 class HeldQuery(Struct, frozen=True, kw_only=True):
-    """A filter of held notifications; `None` means any."""
+    """A filter of held notifications, and the page of them; `None` means any. `before_ms` is exclusive."""
 
     account: str | None = None
     order: str | None = None
     disposition: Disposition | None = None
     reason: Reason | None = None
     since_ms: int | None = None
+    before_ms: int | None = None
     resolved: bool = False
+    after: HeldPlace | None = None
     limit: int = 100
+
+
+class HeldGroup(Struct, frozen=True, kw_only=True):
+    """The number of held rows of one disposition, reason and account, and the time of the oldest."""
+
+    disposition: Disposition
+    reason: Reason
+    account: str
+    count: int
+    oldest_ms: int
 
 
 class HeldCount(Struct, frozen=True, kw_only=True):
@@ -102,7 +130,7 @@ class OrdersPort(Protocol):
         Of each account, the newest come first. At most 100 are returned.
         """
 
-    async def recent(self, limit: int) -> Sequence[OrderPage]:
+    async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
         """Return the orders that changed last, newest first, without deliveries and events."""
 
     async def register(
@@ -127,7 +155,10 @@ class HeldPort(Protocol):
     """Held notifications, for the API, the CLI and the sweeper; `settlement.parking` has their life."""
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
-        """Return the held notifications that match, oldest first."""
+        """Return a page of the held notifications that match, oldest first."""
+
+    async def held_groups(self, query: HeldQuery) -> Sequence[HeldGroup]:
+        """Count all held notifications that match, whatever the page."""
 
     async def held_page(self, id_: str) -> HeldPage | None: ...
 

@@ -14,7 +14,7 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.events import Outgoing
 from schemas.orders import RANK, ClosedBecause, Order, State, Status, View
 from schemas.record_format import Record
-from workers.queries import Emitted, HeldPage
+from workers.queries import Emitted, HeldGroup, HeldPage, OrderPage
 from workers.settlement import order_view
 from workers.settlement.plan import Delivery, HeldRow, LedgerRow, NumberRow, OrderWrite, Position
 
@@ -74,6 +74,20 @@ def order_and_view(row: Row) -> tuple[Order, View]:
         currency=currency,
         refunded_minor=refunded_minor,
         flags=tuple(Flag(flag) for flag in flags.split()),
+    )
+
+
+def recent_page(row: Row) -> OrderPage:
+    """Return the page from the columns of `ORDER` and the time of the last change."""
+    order, view = order_and_view(row[:-1])
+    return OrderPage(
+        account=order.account,
+        number=order.number,
+        order=order,
+        view=view,
+        deliveries=(),
+        events=(),
+        changed_at_ms=row[-1],
     )
 
 
@@ -178,6 +192,13 @@ def held(row: Row) -> HeldRow:
 def held_page(row: Row) -> HeldPage:
     """Return the page from the columns of `HELD_PAGE`."""
     return HeldPage(row=held(row), resolved_at_ms=row[15], resolution=row[16], by=row[17], why=row[18], replays=row[19])
+
+
+def held_group(row: Row) -> HeldGroup:
+    """Return the group from disposition, reason, account, count and the time of the oldest."""
+    return HeldGroup(
+        disposition=Disposition(row[0]), reason=Reason(row[1]), account=row[2], count=row[3], oldest_ms=row[4]
+    )
 
 
 def outbox_row(event: Outgoing, written_at_ms: int) -> Row:

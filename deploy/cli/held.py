@@ -13,6 +13,7 @@ from deploy.cli import admin, terminal
 from deploy.cli.admin import AdminApiError, AdminClient
 
 RETRY_TIMEOUT_S = 120.0
+PAGE = 1000
 _ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
 _LIST_HELP = """List held notifications, oldest first.
@@ -21,7 +22,7 @@ Parked ones are retried automatically. Quarantined and dead ones need a decision
 
     alipay-notify held list
     alipay-notify held list --disposition quarantined --since 24h
-    alipay-notify held list --reason amount_mismatch --output json
+    alipay-notify held list --reason amount_mismatch --all --output json
 """
 _SHOW_HELP = """Show a held notification: fields, signed bytes, signature.
 
@@ -74,26 +75,36 @@ def list_held(
     reason: Reason = None,
     since: Since = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="List resolved ones instead.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Largest number of rows.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of rows.")] = 100,
+    all_: Annotated[bool, typer.Option("--all", help="List all, however many.")] = False,
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
 ) -> None:
-    """List held notifications."""
+    """List held notifications, page by page up to the limit."""
     filters = {"account": account, "order": order, "disposition": disposition, "reason": reason, "since": since}
+    api, listed = AdminClient(url, token=token), "true" if resolved else None
+    rows: list[dict[str, Any]] = []
+    cursor: str | None = None
     try:
-        answer = AdminClient(url, token=token).get(
-            "held", **filters, resolved="true" if resolved else None, limit=limit
-        )
+        while True:
+            wanted = PAGE if all_ else min(PAGE, limit - len(rows))
+            answer = api.get("held", **filters, resolved=listed, limit=wanted, cursor=cursor)
+            rows += answer["held"]
+            cursor = answer["next"]
+            if cursor is None or (not all_ and len(rows) >= limit):
+                break
     except AdminApiError as error:
         admin.fail(error)
     if output == "json":
-        terminal.as_json(answer)
-    elif not answer["held"]:
+        terminal.as_json(answer | {"held": rows})
+    elif not rows:
         typer.echo("Nothing is held.", err=True)
     else:
         columns = ("id", "since (UTC)", "account", "order", "", "reason", "next retry (UTC)", "detail")
-        terminal.table("", columns, [_row(held) for held in answer["held"]])
+        terminal.table("", columns, [_row(held) for held in rows])
+        if cursor is not None:
+            typer.echo(f"{len(rows):,} of {answer['total']:,}; --all lists all.", err=True)
 
 
 def show(

@@ -11,7 +11,17 @@ from schemas import events
 from schemas.dispositions import Disposition
 from schemas.notification import NumberKind
 from workers import row_codec
-from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
+from workers.queries import (
+    Counts,
+    Emitted,
+    HeldCount,
+    HeldGroup,
+    HeldPage,
+    HeldQuery,
+    OrderPage,
+    OrderPlace,
+    ParkedCount,
+)
 from workers.settlement.plan import Delivery, HeldRow, Position
 
 FOUND_MAX = 100  # notifications under one number
@@ -101,38 +111,62 @@ def notifications(connection: Connection, number: str) -> Sequence[Delivery]:
     return [row_codec.delivery(row) for row in found]
 
 
-def recent(connection: Connection, limit: int) -> Sequence[OrderPage]:
+def recent(connection: Connection, limit: int, after: OrderPlace | None) -> Sequence[OrderPage]:
     """Return the orders that changed last, newest first, without their timelines."""
-    found = connection.execute(f"SELECT {sql.ORDER} FROM orders ORDER BY changed_at_ms DESC LIMIT ?", (limit,))
-    pages = []
-    for row in found:
-        order, view = row_codec.order_and_view(row)
-        pages.append(
-            OrderPage(account=order.account, number=order.number, order=order, view=view, deliveries=(), events=())
-        )
-    return pages
+    values: list[Any] = []
+    condition = ""
+    if after is not None:
+        condition = "WHERE (changed_at_ms, order_number, account) < (?, ?, ?)"
+        values += [after.changed_at_ms, after.number, after.account]
+    found = connection.execute(
+        f"SELECT {sql.ORDER}, changed_at_ms FROM orders {condition} "
+        "ORDER BY changed_at_ms DESC, order_number DESC, account DESC LIMIT ?",
+        (*values, limit),
+    )
+    return [row_codec.recent_page(row) for row in found]
 
 
 def held_list(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
-    """Return the held notifications that match the query, oldest first."""
+    """Return a page of the held notifications that match the query, oldest first."""
+    conditions, values = _held_conditions(query)
+    if query.after is not None:
+        position = query.after.position
+        conditions += " AND (first_at_ms, log_partition, log_offset) > (?, ?, ?)"
+        values += [query.after.first_at_ms, position.partition, position.offset]
+    found = connection.execute(
+        f"SELECT {sql.HELD_PAGE} FROM held WHERE {conditions} ORDER BY first_at_ms, log_partition, log_offset LIMIT ?",
+        (*values, query.limit),
+    )
+    return [row_codec.held_page(row) for row in found]
+
+
+def held_groups(connection: Connection, query: HeldQuery) -> Sequence[HeldGroup]:
+    """Count all held notifications that match the query."""
+    conditions, values = _held_conditions(query)
+    found = connection.execute(
+        f"SELECT disposition, reason, account, count(*), min(first_at_ms) FROM held WHERE {conditions} "
+        "GROUP BY disposition, reason, account ORDER BY count(*) DESC, disposition, reason, account",
+        values,
+    )
+    return [row_codec.held_group(row) for row in found]
+
+
+def _held_conditions(query: HeldQuery) -> tuple[str, list[Any]]:
+    """The query's filter as SQL, and the values of its parameters."""
     conditions = [f"resolved_at_ms IS {'NOT ' if query.resolved else ''}NULL"]
     values: list[Any] = []
-    for column, value in (
+    for condition, value in (
         ("account = ?", query.account),
         ("order_number = ?", query.order),
         ("disposition = ?", query.disposition),
         ("reason = ?", query.reason),
         ("first_at_ms >= ?", query.since_ms),
+        ("first_at_ms < ?", query.before_ms),
     ):
         if value is not None:
-            conditions.append(column)
+            conditions.append(condition)
             values.append(value)
-    found = connection.execute(
-        f"SELECT {sql.HELD_PAGE} FROM held WHERE {' AND '.join(conditions)} "
-        "ORDER BY first_at_ms, log_partition, log_offset LIMIT ?",
-        (*values, query.limit),
-    )
-    return [row_codec.held_page(row) for row in found]
+    return " AND ".join(conditions), values
 
 
 def held_page(connection: Connection, position: Position) -> HeldPage | None:

@@ -14,7 +14,7 @@ from deploy.embedded import lookups, migrations, settling, sql
 from deploy.embedded.sqlite import SqliteDatabase
 from schemas.events import Outgoing
 from schemas.orders import Order
-from workers.queries import Counts, Emitted, HeldPage, HeldQuery, OrderPage
+from workers.queries import Counts, Emitted, HeldGroup, HeldPage, HeldQuery, OrderPage, OrderPlace
 from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, WritePlan, position_of
 
 APPLICATION_ID = 0x414E4F31
@@ -90,8 +90,8 @@ class SqliteOrderStore:
     async def notifications(self, number: str) -> Sequence[Delivery]:
         return await self._database.read(lambda connection: lookups.notifications(connection, number))
 
-    async def recent(self, limit: int) -> Sequence[OrderPage]:
-        return await self._database.read(lambda connection: lookups.recent(connection, limit))
+    async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
+        return await self._database.read(lambda connection: lookups.recent(connection, limit, after))
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
         """Return the events and notices after this number of the outbox, oldest first."""
@@ -119,6 +119,9 @@ class SqliteOrderStore:
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
         return await self._database.read(lambda connection: lookups.held_list(connection, query))
+
+    async def held_groups(self, query: HeldQuery) -> Sequence[HeldGroup]:
+        return await self._database.read(lambda connection: lookups.held_groups(connection, query))
 
     async def held_page(self, id_: str) -> HeldPage | None:
         position = position_of(id_)

@@ -14,7 +14,17 @@ from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import RANK, Order, State, View
 from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, VersionConflict
-from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
+from workers.queries import (
+    Counts,
+    Emitted,
+    HeldCount,
+    HeldGroup,
+    HeldPage,
+    HeldQuery,
+    OrderPage,
+    OrderPlace,
+    ParkedCount,
+)
 from workers.settlement import decision, order_view
 from workers.settlement.plan import (
     AccountKey,
@@ -128,9 +138,11 @@ class MemoryStore:
         found |= {row.position for row in self.numbers if row.named.number == number}
         return [self.deliveries[position] for position in sorted(found)]
 
-    async def recent(self, limit: int) -> Sequence[OrderPage]:
+    async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
         self._check()
-        return [self._page_of(named) for named in list(self.orders)[::-1][:limit]]
+        newest = list(self.orders)[::-1]
+        start = 0 if after is None else newest.index((after.account, after.number)) + 1
+        return [self._page_of(named) for named in newest[start : start + limit]]
 
     async def register(
         self,
@@ -164,7 +176,23 @@ class MemoryStore:
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
         wanted = [page for _, page in sorted(self.pages.items()) if _is_meant(page, query)]
+        if query.after is not None:
+            wanted = [page for page in wanted if page.row.position > query.after.position]
         return wanted[: query.limit]
+
+    async def held_groups(self, query: HeldQuery) -> Sequence[HeldGroup]:
+        rows = [page.row for page in self.pages.values() if _is_meant(page, query)]
+        counted = Counter((row.disposition, row.reason, row.account) for row in rows)
+        return [
+            HeldGroup(
+                disposition=kind[0],
+                reason=kind[1],
+                account=kind[2],
+                count=count,
+                oldest_ms=min(row.first_at_ms for row in rows if (row.disposition, row.reason, row.account) == kind),
+            )
+            for kind, count in counted.most_common()
+        ]
 
     async def held_page(self, id_: str) -> HeldPage | None:
         return next((page for position, page in self.pages.items() if str(position) == id_), None)

@@ -4,24 +4,24 @@ Pages are rendered on the server with every value escaped. A script polls `/api/
 pages only read; retry and discard call the API with the token that the operator enters.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from schemas.accounts import Account
+from schemas.dispositions import Reason
 from workers.admin import held, reason_texts, shapes
 from workers.admin.activity import HEIGHT, WIDTH, Activity
 from workers.admin.held import HeldInspection
 from workers.admin.orders import RefusedRequests
 from workers.admin.responses import ApiError
 from workers.long_poll import OrderChanges
-from workers.queries import HeldPage, HeldPort, HeldQuery, OrderPage, OrdersPort
+from workers.queries import HeldGroup, HeldPage, HeldPort, HeldQuery, OrderPage, OrdersPort
 
 RECENT = 25
 HELD_SHOWN = 500
@@ -82,7 +82,7 @@ class ConsolePart:
         """Show the charts, the orders that changed last, and the held notifications by reason."""
         seen = self._changes.seen
         recent = await self._orders.recent(RECENT)
-        waiting = await self._held.held_list(HeldQuery(limit=HELD_SHOWN))
+        groups = await self._held.held_groups(HeldQuery())
         return self._page(
             "overview.html",
             seen=seen,
@@ -90,8 +90,7 @@ class ConsolePart:
             width=WIDTH,
             height=HEIGHT,
             orders=[shapes.summary(page) for page in recent],
-            groups=_grouped(waiting),
-            waiting=len(waiting),
+            groups=_by_reason(groups),
         )
 
     async def find(self, request: web.Request) -> web.Response:
@@ -122,12 +121,20 @@ class ConsolePart:
         )
 
     async def held_list(self, request: web.Request) -> web.Response:
-        """Show the held notifications, also grouped by reason."""
+        """Show a page of the held notifications, and the count of all by reason."""
         seen = self._changes.seen
         query = held.query(request, now_ms=self._now_ms())
-        pages = await self._held.held_list(query)
+        pages, next_ = await held.page_of(self._held, query)
+        matching = await self._held.held_groups(query)
         return self._page(
-            "held.html", seen=seen, groups=_grouped(pages), rows=[shapes.held(page) for page in pages], query=query
+            "held.html",
+            seen=seen,
+            groups=_by_reason(await self._held.held_groups(HeldQuery())),
+            rows=[shapes.held(page) for page in pages],
+            total=sum(group.count for group in matching),
+            query=query,
+            next_page=None if next_ is None else f"/held?{urlencode({**request.query, 'cursor': next_})}",
+            first_page=f"/held?{urlencode({name: text for name, text in request.query.items() if name != 'cursor'})}",
         )
 
     async def held_one(self, request: web.Request) -> web.Response:
@@ -153,22 +160,19 @@ class ConsolePart:
         return web.Response(text=text, content_type="text/html", status=status, headers=SECURITY)
 
 
-def _grouped(pages: Sequence[HeldPage]) -> list[dict[str, Any]]:
-    """Return the number of held ones by reason, the largest first."""
-    counted = Counter((page.row.disposition, page.row.reason) for page in pages if not page.resolution)
-    oldest: dict[Any, int] = {}
-    for page in pages:
-        key = (page.row.disposition, page.row.reason)
-        oldest[key] = min(oldest.get(key, page.row.first_at_ms), page.row.first_at_ms)
-    return [
-        {
-            "disposition": key[0].value,
-            "reason": key[1],
-            "count": count,
-            "oldest": datetime.fromtimestamp(oldest[key] / 1000, UTC),
-        }
-        for key, count in counted.most_common()
-    ]
+def _by_reason(groups: Sequence[HeldGroup]) -> list[dict[str, Any]]:
+    """Return the number of held ones by disposition and reason, of all accounts, the largest first."""
+    found: dict[tuple[str, Reason], dict[str, Any]] = {}
+    for group in groups:
+        entry = found.setdefault(
+            (group.disposition.value, group.reason),
+            {"disposition": group.disposition.value, "reason": group.reason, "count": 0, "oldest_ms": group.oldest_ms},
+        )
+        entry["count"] += group.count
+        entry["oldest_ms"] = min(entry["oldest_ms"], group.oldest_ms)
+    for entry in found.values():
+        entry["oldest"] = datetime.fromtimestamp(entry.pop("oldest_ms") / 1000, UTC)
+    return sorted(found.values(), key=lambda entry: -entry["count"])
 
 
 def _raw(body: bytes) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
-from workers.admin import inspection, responses, shapes
+from workers.admin import cursors, inspection, responses, shapes
 from workers.admin.guard import AuditLog
 from workers.admin.inspection import Signature
 from workers.admin.responses import ApiError
@@ -105,9 +105,18 @@ class HeldPart:
         ]
 
     async def list_(self, request: web.Request) -> web.Response:
-        """Return the held notifications, oldest first, without their bytes."""
-        pages = await self._held.held_list(query(request, now_ms=self._now_ms()))
-        return responses.json({"held": [shapes.held(page) for page in pages]})
+        """Return a page of the held notifications, oldest first, without their bytes, and the count of all."""
+        asked = query(request, now_ms=self._now_ms())
+        pages, next_ = await page_of(self._held, asked)
+        groups = await self._held.held_groups(asked)
+        return responses.json(
+            {
+                "held": [shapes.held(page) for page in pages],
+                "next": next_,
+                "total": sum(group.count for group in groups),
+                "counts": [shapes.held_count(group) for group in groups],
+            }
+        )
 
     async def show(self, request: web.Request) -> web.Response:
         """Return one with its bytes, its fields and its signature check."""
@@ -199,21 +208,30 @@ class HeldPart:
         return page
 
 
+async def page_of(held: HeldPort, asked: HeldQuery) -> tuple[Sequence[HeldPage], str | None]:
+    """Return the page, and the cursor of the next one; `None` if this is the last."""
+    pages = await held.held_list(structs.replace(asked, limit=asked.limit + 1))
+    shown = pages[: asked.limit]
+    return shown, cursors.after_held(shown[-1]) if shown and len(pages) > len(shown) else None
+
+
 def query(request: web.Request, *, now_ms: int) -> HeldQuery:
-    """Return the filter in a request's query.
+    """Return the filter and the page in a request's query.
 
     Raises:
         ApiError: an unknown disposition or reason, or a wrong time or number.
     """
     parameters = request.query
-    since = parameters.get("since")
+    since, before = parameters.get("since"), parameters.get("before")
     return HeldQuery(
         account=parameters.get("account"),
         order=parameters.get("order"),
         disposition=_disposition(parameters.get("disposition")),
         reason=_reason(parameters.get("reason")),
         since_ms=None if since is None else responses.moment_ms(since, now_ms=now_ms),
+        before_ms=None if before is None else responses.moment_ms(before, now_ms=now_ms),
         resolved=parameters.get("resolved", "false") in ("true", "1"),
+        after=cursors.held_place(request),
         limit=responses.whole_number(request, "limit", default=100, most=responses.LIMIT_MAX),
     )
 

@@ -15,7 +15,7 @@ from schemas import money
 from schemas.accounts import Account
 from schemas.money import Money
 from schemas.orders import Order
-from workers.admin import responses, shapes
+from workers.admin import cursors, responses, shapes
 from workers.admin.responses import ApiError
 from workers.admin.shapes import RefusedRequest
 from workers.errors import RefundTaken, VersionConflict
@@ -86,9 +86,12 @@ class OrdersPart:
         ]
 
     async def recent(self, request: web.Request) -> web.Response:
-        """Return the orders that changed last."""
+        """Return a page of the orders that changed last, newest first."""
         limit = responses.whole_number(request, "limit", default=50, most=responses.LIMIT_MAX)
-        return responses.json({"orders": [shapes.summary(page) for page in await self._orders.recent(limit)]})
+        pages = await self._orders.recent(limit + 1, cursors.order_place(request))
+        shown = pages[:limit]
+        next_ = cursors.after_order(shown[-1]) if shown and len(pages) > limit else None
+        return responses.json({"orders": [shapes.summary(page) for page in shown], "next": next_})
 
     async def find(self, request: web.Request) -> web.Response:
         """Return the orders with this order, trade or notification number, and the notifications with this id."""

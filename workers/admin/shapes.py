@@ -14,7 +14,7 @@ from schemas import money, times, topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
 from schemas.orders import ClosedBecause, Order, Status, View
-from workers.queries import Emitted, HeldPage, OrderPage
+from workers.queries import Emitted, HeldGroup, HeldPage, OrderPage
 from workers.settlement.plan import Delivery
 
 
@@ -133,6 +133,16 @@ class HeldAnswer(Struct, frozen=True, kw_only=True):
     replays: int
 
 
+class HeldCountAnswer(Struct, frozen=True, kw_only=True):
+    """The number of held notifications of one disposition, reason and account."""
+
+    disposition: Disposition
+    reason: Reason
+    account: str
+    count: int
+    oldest_at: datetime
+
+
 class EventAnswer(Struct, frozen=True, kw_only=True):
     """One event for consumers: its CloudEvents attributes, its topic, and its number in the outbox."""
 
@@ -186,6 +196,17 @@ def held(page: HeldPage) -> HeldAnswer:
         by=page.by,
         why=page.why,
         replays=page.replays,
+    )
+
+
+def held_count(group: HeldGroup) -> HeldCountAnswer:
+    """Return the count of held notifications of one kind."""
+    return HeldCountAnswer(
+        disposition=group.disposition,
+        reason=group.reason,
+        account=group.account,
+        count=group.count,
+        oldest_at=times.from_epoch_ms(group.oldest_ms),
     )
 
 

@@ -12,7 +12,17 @@ from workers import row_codec
 from workers.postgres import columns
 from workers.postgres.columns import DELIVERIES, EMITTED, HELD, HELD_PAGE
 from workers.postgres.database import SqlConnection
-from workers.queries import Counts, Emitted, HeldCount, HeldPage, HeldQuery, OrderPage, ParkedCount
+from workers.queries import (
+    Counts,
+    Emitted,
+    HeldCount,
+    HeldGroup,
+    HeldPage,
+    HeldQuery,
+    OrderPage,
+    OrderPlace,
+    ParkedCount,
+)
 from workers.settlement.plan import Delivery, HeldRow, Position
 
 FOUND_MAX = 100  # notifications under one number
@@ -106,38 +116,66 @@ async def notifications(connection: SqlConnection, number: str) -> Sequence[Deli
     return [row_codec.delivery(row) for row in found]
 
 
-async def recent(connection: SqlConnection, limit: int) -> Sequence[OrderPage]:
+async def recent(connection: SqlConnection, limit: int, after: OrderPlace | None) -> Sequence[OrderPage]:
     """Return the orders that changed last, newest first, without their timelines."""
-    found = await connection.fetch(f"SELECT {columns.ORDER} FROM orders ORDER BY changed_at DESC LIMIT $1", limit)
-    pages = []
-    for row in found:
-        order, view = row_codec.order_and_view(row)
-        pages.append(
-            OrderPage(account=order.account, number=order.number, order=order, view=view, deliveries=(), events=())
-        )
-    return pages
+    values: list[Any] = [limit]
+    condition = ""
+    if after is not None:
+        condition = "WHERE (changed_at, order_number, account) < ($2, $3, $4)"
+        values += [after.changed_at_ms, after.number, after.account]
+    found = await connection.fetch(
+        f"SELECT {columns.ORDER}, changed_at FROM orders {condition} "
+        "ORDER BY changed_at DESC, order_number DESC, account DESC LIMIT $1",
+        *values,
+    )
+    return [row_codec.recent_page(row) for row in found]
 
 
 async def held_list(connection: SqlConnection, query: HeldQuery) -> Sequence[HeldPage]:
-    """Return the held notifications that match the query, oldest first."""
+    """Return a page of the held notifications that match the query, oldest first."""
+    conditions, values = _held_conditions(query)
+    if query.after is not None:
+        position = query.after.position
+        values += [query.after.first_at_ms, position.partition, position.offset]
+        conditions += (
+            f" AND (first_at, log_partition, log_offset) > (${len(values) - 2}, ${len(values) - 1}, ${len(values)})"
+        )
+    values.append(query.limit)
+    found = await connection.fetch(
+        f"SELECT {HELD_PAGE} FROM held WHERE {conditions} "
+        f"ORDER BY first_at, log_partition, log_offset LIMIT ${len(values)}",
+        *values,
+    )
+    return [row_codec.held_page(row) for row in found]
+
+
+async def held_groups(connection: SqlConnection, query: HeldQuery) -> Sequence[HeldGroup]:
+    """Count all held notifications that match the query."""
+    conditions, values = _held_conditions(query)
+    found = await connection.fetch(
+        f"SELECT disposition, reason, account, count(*), min(first_at) FROM held WHERE {conditions} "
+        "GROUP BY disposition, reason, account ORDER BY count(*) DESC, disposition, reason, account",
+        *values,
+    )
+    return [row_codec.held_group(row) for row in found]
+
+
+def _held_conditions(query: HeldQuery) -> tuple[str, list[Any]]:
+    """The query's filter as SQL, and the values of its parameters."""
     conditions = [f"resolved_at IS {'NOT ' if query.resolved else ''}NULL"]
-    values: list[Any] = [query.limit]
+    values: list[Any] = []
     for condition, value in (
         ("account =", query.account),
         ("order_number =", query.order),
         ("disposition =", query.disposition),
         ("reason =", query.reason),
         ("first_at >=", query.since_ms),
+        ("first_at <", query.before_ms),
     ):
         if value is not None:
             values.append(value)
             conditions.append(f"{condition} ${len(values)}")
-    found = await connection.fetch(
-        f"SELECT {HELD_PAGE} FROM held WHERE {' AND '.join(conditions)} "
-        "ORDER BY first_at, log_partition, log_offset LIMIT $1",
-        *values,
-    )
-    return [row_codec.held_page(row) for row in found]
+    return " AND ".join(conditions), values
 
 
 async def held_page(connection: SqlConnection, position: Position) -> HeldPage | None:

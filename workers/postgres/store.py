@@ -21,7 +21,7 @@ from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import UnsentEvents
 from workers.postgres.settling import SettleResult
 from workers.postgres.state_resend import ResendRequest, StateResends
-from workers.queries import Counts, Emitted, HeldPage, HeldQuery, OrderPage
+from workers.queries import Counts, Emitted, HeldGroup, HeldPage, HeldQuery, OrderPage, OrderPlace
 from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, LogRecord, Position, WritePlan, position_of
 
 # Two roles, because a stopped worker no longer sweeps but goes on sending: with one role it would keep the others from
@@ -179,8 +179,8 @@ class PostgresOrderStore:
     async def notifications(self, number: str) -> Sequence[Delivery]:
         return await self._database.read(lambda connection: lookups.notifications(connection, number))
 
-    async def recent(self, limit: int) -> Sequence[OrderPage]:
-        return await self._database.read(lambda connection: lookups.recent(connection, limit))
+    async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
+        return await self._database.read(lambda connection: lookups.recent(connection, limit, after))
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
         """Return the events and notices after this number of the outbox, oldest first."""
@@ -212,6 +212,9 @@ class PostgresOrderStore:
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
         return await self._database.read(lambda connection: lookups.held_list(connection, query))
+
+    async def held_groups(self, query: HeldQuery) -> Sequence[HeldGroup]:
+        return await self._database.read(lambda connection: lookups.held_groups(connection, query))
 
     async def held_page(self, id_: str) -> HeldPage | None:
         position = position_of(id_)

@@ -149,7 +149,7 @@ def test_token_is_read_from_its_file_and_a_short_one_is_refused(tmp_path: Path) 
 async def test_l06_internal_error_shows_no_internals_and_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
 
-    async def fail(_: int) -> None:
+    async def fail(*_: object) -> None:
         raise RuntimeError("/etc/secret-path")
 
     monkeypatch.setattr(world.store, "recent", fail)
