@@ -19,8 +19,9 @@ from schemas.record_format import RecordContents
 
 HEADER_BYTES_MAX = 4 * 1024
 
-# The parameters that can name a form's subject, in this order: its order, or a batch or refund without an order number.
-_NUMBERS = (b"out_trade_no", b"batch_no", b"out_biz_no", b"out_request_no")
+# The parameters that can name a form's subject, in this order: its order, or a batch, agreement, pre-authorisation or
+# refund without an order number. All forms about one subject are in one partition, in the order of their receipt.
+_NUMBERS = (b"out_trade_no", b"batch_no", b"agreement_no", b"auth_no", b"out_biz_no", b"out_request_no")
 
 
 class SigningHeaders(Struct, frozen=True, gc=False):

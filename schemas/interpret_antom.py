@@ -7,19 +7,18 @@ subscriptions and vaulting are recorded with news `OTHER`, and change none.
 
 import json
 import re
-from collections.abc import Iterable
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
-from schemas import antom, money, times
+from schemas import antom, money, noted, times
 from schemas.accounts import Account, CaptureMode
 from schemas.dispositions import Reason
 from schemas.interpret_form import kept, mask
 from schemas.money import Money
-from schemas.notification import Kind, NamedNumber, Notification, NumberKind, Unreadable
+from schemas.notification import Kind, Notification, Unreadable
 from schemas.orders import Capture, News, Refund
 from schemas.record_format import EPOCH_MS_MAX
 
@@ -32,21 +31,6 @@ _KINDS_BY_NUMBER = (
     ("vaultingRequestId", "notifyType", Kind.VAULTING),
 )
 _WITHOUT_EFFECT = frozenset({"UPDATE_AMOUNT_RESULT", "OFFLINE_PAYMENT_CODE"})
-_SUBSCRIPTION = (
-    ("subscriptionRequestId", NumberKind.SUBSCRIPTION_REQUEST),
-    ("subscriptionId", NumberKind.SUBSCRIPTION),
-)
-_NUMBERS = (
-    *_SUBSCRIPTION,
-    ("paymentId", NumberKind.TRADE),
-    ("captureRequestId", NumberKind.CAPTURE),
-    ("captureId", NumberKind.CAPTURE),
-    ("refundRequestId", NumberKind.REFUND),
-    ("refundId", NumberKind.REFUND),
-    ("disputeId", NumberKind.DISPUTE),
-    ("authState", NumberKind.AUTHORIZATION),
-    ("vaultingRequestId", NumberKind.VAULTING_REQUEST),
-)
 
 
 def read(body: bytes, account: Account) -> Notification:
@@ -103,14 +87,14 @@ class _Reader:
         return self._made(
             Kind.PAYMENT, news, type_, order or trade, status, order=order or trade, trade=trade, amount=amount,
             happened_at=happened_at, authorized_until_ms=until_ms, is_periodic=is_periodic,
-            numbers=self._numbers(_SUBSCRIPTION) if is_periodic else (),
+            numbers=noted.numbers(self.message, noted.SUBSCRIPTION) if is_periodic else (),
         )  # fmt: skip
 
     def _is_periodic(self) -> bool:
         """Return whether this is a subscription's payment, which is documented without notifyType and order number."""
         is_payment = any(name in self.message for name in ("paymentRequestId", "paymentId", "paymentAmount"))
         is_other = "subscriptionNotificationType" in self.message or "disputeNotificationType" in self.message
-        return is_payment and not is_other and any(self.message.get(name) for name, _ in _SUBSCRIPTION)
+        return is_payment and not is_other and any(map(self.message.get, noted.SUBSCRIPTION))
 
     def _authorized_until_ms(self) -> int:
         """Return when the authorisation of the amount ends; 0 if the account takes the amount as paid."""
@@ -145,7 +129,7 @@ class _Reader:
             raise self.unreadable(Reason.UNKNOWN_STATUS, f"{type_} with an undocumented resultStatus")
         return self._made(
             Kind.CAPTURE, news, type_, number or id_, status, trade=trade, capture=capture,
-            happened_at=self.time("captureTime"), numbers=self._numbers(_NUMBERS),
+            happened_at=self.time("captureTime"), **self._described(),
         )  # fmt: skip
 
     def _refund(self, type_: str) -> Notification:
@@ -180,21 +164,17 @@ class _Reader:
         """
         named = [self.text(name) for name in ("accessToken", "authCode", "authState")]
         digest = blake2b(msgspec.json.encode(named), digest_size=12).hexdigest()
-        return f"{client}:{digest}" if client else ""
+        return f"{client}:{digest}" if client or any(named) else ""
 
     def _noted(self, kind: Kind, type_: str, number: str, status: str) -> Notification:
         """Return a notification that changes no order; it stands on the timeline of the payment that it names."""
         trade = kept(self.text("paymentId"))
-        return self._made(kind, News.OTHER, type_, number, status, trade=trade, numbers=self._numbers(_NUMBERS))
+        return self._made(kind, News.OTHER, type_, number, status, trade=trade, **self._described())
 
-    def _numbers(self, names: Iterable[tuple[str, NumberKind]]) -> tuple[NamedNumber, ...]:
-        """Return the numbers under these names. One with a control character is left out: it could be another's."""
-        found = [(kind, self.message.get(name)) for name, kind in names]
-        return tuple(
-            NamedNumber(kind, number)
-            for kind, number in found
-            if isinstance(number, str) and number and _CONTROL.search(number) is None
-        )
+    def _described(self) -> dict[str, Any]:
+        """Return the message's numbers, and its fields that are not personal."""
+        content = noted.of_message(self.message)
+        return {"numbers": content.numbers, "fields": content.fields}
 
     def _made(self, kind: Kind, news: News, type_: str, number: str, status: str, **rest: Any) -> Notification:
         given: dict[str, Any] = {"order": self.text("paymentRequestId"), "joins_by_trade": bool(rest.get("trade"))}

@@ -11,8 +11,8 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
+from schemas import antom, money, noted, times
 from schemas import form as forms
-from schemas import money, times
 from schemas.accounts import CHARSETS, Account, Family
 from schemas.dispositions import Reason
 from schemas.form import DECIDING_NAMES, KNOWN_NAMES, Form
@@ -48,7 +48,7 @@ def read(form: Form, account: Account, *, is_confirmed: bool = False) -> Notific
             if not (is_confirmed or account.has_secret or account.is_named_in(form.fields)):
                 raise fields.unreadable(Reason.NAMES_NOBODY, "names no merchant, and notify_verify did not confirm it")
             return _batch_refund(fields, account, digest)
-        return Notification(kind=Kind.OTHER, news=News.OTHER, **_envelope(fields, account, digest))
+        return _noted(fields, account, digest)
     except times.BadTime as error:
         raise fields.unreadable(Reason.BAD_TIME, str(error)) from None
     except money.UnknownCurrency as error:
@@ -189,6 +189,22 @@ def _envelope(fields: _Fields, account: Account, digest: bytes) -> dict[str, Any
     }
 
 
+def _noted(fields: _Fields, account: Account, digest: bytes) -> Notification:
+    """Return a notification that moves no order. Many name what they are about in the JSON of `biz_content`."""
+    read: dict[str, Any] = fields.values
+    if content := fields.optional("biz_content"):
+        try:
+            read = read | antom.read(content.encode())
+        except antom.BadMessage as error:
+            raise fields.unreadable(Reason.MALFORMED, f"biz_content: {error}") from None
+    envelope = _envelope(fields, account, digest)
+    kind = noted.form_kind(envelope["type"])
+    found = noted.of_form(kind, read)
+    for part, name in (("order", "out_trade_no"), ("trade", "trade_no"), ("status", "status")):
+        envelope[part] = envelope[part] or noted.number(read, name)
+    return Notification(kind=kind, news=News.OTHER, numbers=found.numbers, fields=found.fields, **envelope)
+
+
 def mask(payer: str) -> str:
     """Mask a login name: keep three characters (`206***`), or none if the name has six or fewer.
 
@@ -291,6 +307,7 @@ def _batch_refund(fields: _Fields, account: Account, digest: bytes) -> Notificat
         news=News.PARTLY_REFUNDED,
         refunds=refunds,
         happened_at=None,
+        numbers=noted.of_batch(batch, (entry.partition("^")[0] for entry in entries)),
         **_envelope(fields, account, digest),
     )
 

@@ -24,6 +24,10 @@ class Kind(StrEnum):
     DISPUTE = "dispute"
     SUBSCRIPTION = "subscription"
     VAULTING = "vaulting"
+    AGREEMENT = "agreement"
+    PREAUTHORIZATION = "preauthorization"
+    TRANSFER = "transfer"
+    APPLICATION = "application"  # a merchant authorized a service provider's application, or withdrew it
     OTHER = "other"
 
 
@@ -38,11 +42,13 @@ class NumberKind(StrEnum):
     EXTERNAL_AGREEMENT = "external_agreement"  # the merchant's own
     PREAUTHORIZATION = "preauthorization"
     PREAUTHORIZATION_ORDER = "preauthorization_order"  # the merchant's own
-    PREAUTHORIZATION_OPERATION = "preauthorization_operation"
-    PREAUTHORIZATION_REQUEST = "preauthorization_request"  # the merchant's own
-    AUTHORIZATION = "authorization"
     TRANSFER = "transfer"
-    TRANSFER_REQUEST = "transfer_request"  # the merchant's own
+    BATCH = "batch"
+    OPERATION = "operation"  # Alipay's number of one step: a freeze, a payment by a transfer, a settlement
+    REQUEST = "request"  # the merchant's own number of one step
+    APPLICATION = "application"  # an authorized application's app id
+    AUTHORIZATION = "authorization"  # Antom's authState
+    ACCESS_TOKEN = "access_token"  # noqa: S105 - SHA-256 of Antom's accessToken in hex, because the token is a secret
     DISPUTE = "dispute"
     SUBSCRIPTION = "subscription"
     SUBSCRIPTION_REQUEST = "subscription_request"  # the merchant's own
@@ -105,6 +111,7 @@ class Notification(Struct, frozen=True, kw_only=True, gc=False):
     sent_at: datetime | None = None
     payer: str = ""  # masked
     numbers: tuple[NamedNumber, ...] = ()
+    fields: tuple[tuple[str, str], ...] = ()  # of one that moves no order: those that are not personal
     capture: Capture | None = None
     authorized_until_ms: int = 0  # when the authorisation of the amount ends; 0 if it is no authorisation
     joins_by_trade: bool = False  # the order that has its trade may have another number

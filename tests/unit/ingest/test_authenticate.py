@@ -69,6 +69,8 @@ def test_check_returns_key_number_and_id_of_a_form() -> None:
         ({"out_trade_no": "", "batch_no": "B", "out_biz_no": "R"}, b"B"),
         ({"out_trade_no": "", "out_biz_no": "R", "out_request_no": "Q"}, b"R"),
         ({"out_trade_no": "", "out_request_no": "Q"}, b"Q"),
+        ({"out_trade_no": "", "auth_no": "A", "out_request_no": "Q"}, b"A"),
+        ({"out_trade_no": "", "agreement_no": "A", "external_agreement_no": "E"}, b"A"),
         ({"out_trade_no": ""}, b""),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime, timedelta, timezone
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from schemas import interpret_antom
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
-from schemas.notification import Kind, Notification, NumberKind, Unreadable
+from schemas.notification import Kind, NamedNumber, Notification, NumberKind, Unreadable
 from schemas.orders import Capture, News, Refund
 from tests.support import facts
 
@@ -237,8 +238,8 @@ def test_other_messages_are_found_by_their_payment() -> None:
     notification = read({"disputeNotificationType": "DISPUTE_CREATED", "disputeId": "D-1", "paymentId": "P-1"})
     assert (notification.trade, notification.joins_by_trade) == ("P-1", True)
     assert [(each.kind, each.number) for each in notification.numbers] == [
-        (NumberKind.TRADE, "P-1"),
         (NumberKind.DISPUTE, "D-1"),
+        (NumberKind.TRADE, "P-1"),
     ]
 
 
@@ -311,6 +312,34 @@ AUTHORIZATION = {
     "authCode": "code-1",
     "authState": "state-1",
 }
+
+
+def test_noted_message_has_its_numbers_and_public_fields() -> None:
+    message = {
+        "disputeNotificationType": "DISPUTE_JUDGED",
+        "disputeId": "D-1",
+        "paymentRequestId": "PAY-61",
+        "paymentId": "T-61",
+        "disputeJudgedResult": "ACCEPT_BY_CUSTOMER",
+        "disputeReasonMsg": "text of a person",
+    }
+    notification = read(message)
+    assert notification.numbers == (NamedNumber(NumberKind.DISPUTE, "D-1"), NamedNumber(NumberKind.TRADE, "T-61"))
+    assert notification.fields == (("disputeJudgedResult", "ACCEPT_BY_CUSTOMER"),)
+
+
+def test_failed_refund_names_its_payment() -> None:
+    refund = {"notifyType": "REFUND_RESULT", "refundStatus": "FAIL", "refundRequestId": "R-1", "paymentId": "T-61"}
+    assert [named.number for named in read(refund).numbers] == ["R-1", "T-61"]
+
+
+def test_authorization_without_a_client_is_noted() -> None:
+    notification = read({"authorizationNotifyType": "TOKEN_CREATED", "accessToken": "token", "authState": "S-1"})
+    digest, state = notification.numbers
+    assert (digest.kind, state) == (NumberKind.ACCESS_TOKEN, NamedNumber(NumberKind.AUTHORIZATION, "S-1"))
+    assert digest.number == sha256(b"token").hexdigest()
+    cancelled = read({"authorizationNotifyType": "TOKEN_CANCELED", "accessToken": "token"})
+    assert cancelled.numbers == (digest,)
 
 
 @pytest.mark.parametrize("name", ["accessToken", "authCode", "authState"])

@@ -12,7 +12,7 @@ from schemas.accounts import Account, SignType
 from schemas.currencies import EXPONENTS
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
-from schemas.notification import Kind, Notification, Unreadable
+from schemas.notification import Kind, NamedNumber, Notification, NumberKind, Unreadable
 from schemas.orders import News, Refund
 from tests.support import facts
 
@@ -374,19 +374,64 @@ def test_batch_is_applied_if_named_confirmed_or_signed_with_the_accounts_secret(
 
 
 @pytest.mark.parametrize(
-    "type_", ["dut_user_sign", "dut_user_unsign", "fund_auth_freeze", "fund_auth_unfreeze",
-              "fund_auth_operation_cancel", "open_app_auth_notify"],
-)  # fmt: skip
-def test_mandates_and_authorisations_are_noted(type_: str) -> None:
+    ("type_", "kind"),
+    [
+        ("dut_user_sign", Kind.AGREEMENT),
+        ("dut_user_unsign", Kind.AGREEMENT),
+        ("fund_auth_freeze", Kind.PREAUTHORIZATION),
+        ("fund_auth_unfreeze", Kind.PREAUTHORIZATION),
+        ("fund_auth_operation_cancel", Kind.PREAUTHORIZATION),
+        ("open_app_auth_notify", Kind.APPLICATION),
+    ],
+)
+def test_mandates_and_authorisations_are_noted(type_: str, kind: Kind) -> None:
     for account in (MAPI, OPENAPI):
         notification = read({"notify_id": "n-1", "notify_type": type_}, account)
-        assert (notification.kind, notification.news, notification.id) == (Kind.OTHER, News.OTHER, "n-1")
+        assert (notification.kind, notification.news, notification.id) == (kind, News.OTHER, "n-1")
+        assert (notification.numbers, notification.fields, notification.status) == ((), (), "")
+
+
+def test_noted_form_has_its_numbers_and_its_status() -> None:
+    notification = read(
+        {"notify_id": "n", "notify_type": "dut_user_unsign", "agreement_no": "A1", "external_agreement_no": "E1",
+         "status": "UNSIGN", "alipay_user_id": "2088102008779321", "alipay_logon_id": "ca***@example.com"},
+        OPENAPI,
+    )  # fmt: skip
+    assert notification.status == "UNSIGN"
+    assert notification.fields == (("status", "UNSIGN"),)
+    assert notification.numbers == (
+        NamedNumber(NumberKind.AGREEMENT, "A1"),
+        NamedNumber(NumberKind.EXTERNAL_AGREEMENT, "E1"),
+    )
+
+
+def test_business_content_names_order_trade_and_numbers() -> None:
+    content = '{"out_trade_no":"N1","trade_no":"T1","out_request_no":"R1","dback_status":"S"}'
+    fields = {"notify_id": "n", "msg_method": "alipay.trade.refund.depositback.completed", "biz_content": content}
+    notification = read(fields, OPENAPI)
+    assert (notification.order, notification.trade) == ("N1", "T1")
+    assert notification.numbers == (NamedNumber(NumberKind.REQUEST, "R1"), NamedNumber(NumberKind.TRADE, "T1"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a":1,"a":2}', "<xml/>", '{"a":' + "[" * 33 + "]" * 33 + "}"])
+def test_business_content_that_is_no_strict_json_object_is_held(content: str) -> None:
+    error = refused({"notify_id": "n-1", "msg_method": "x", "biz_content": content}, OPENAPI)
+    assert (error.reason, error.disposition, error.notification_id) == (
+        Reason.MALFORMED,
+        Disposition.QUARANTINED,
+        "n-1",
+    )
+
+
+def test_batch_names_its_number_and_the_trades_of_failed_refunds_too() -> None:
+    batch = read(BATCH | {"batch_no": "B1", "result_details": "T7^3.10^TRADE_HAS_CLOSED#T8^4.00^SUCCESS"}, MAPI)
+    assert [named.number for named in batch.numbers] == ["B1", "T7", "T8"]
 
 
 def test_message_service_is_noted_under_its_method() -> None:
     message = {"notify_id": "n-1", "msg_method": "alipay.fund.trans.order.changed", "version": "1.1"}
     notification = read(message | {"biz_content": '{"pay_date":"2026-11-30 08:00:00","url":"?a=1&b=2"}'}, OPENAPI)
-    assert (notification.kind, notification.type) == (Kind.OTHER, "alipay.fund.trans.order.changed")
+    assert (notification.kind, notification.type) == (Kind.TRANSFER, "alipay.fund.trans.order.changed")
     assert read(IN_APP | {"msg_method": "x"}, MAPI).type == "trade_status_sync"
     assert reason({"notify_id": "n-1"}, OPENAPI) is Reason.MISSING_FIELD
     assert reason({"msg_method": "x"}, OPENAPI) is Reason.MISSING_FIELD
