@@ -10,9 +10,9 @@ Contradictions between deadlines are faults too: if a body may take longer than 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.form import BODY_BYTES_MAX
@@ -54,6 +54,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take only the values that are passed in: `load_as` reads the environment, nothing else does."""
         return (init_settings,)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_given(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse an empty path, which would mean the working directory: a variable was set and lost its value."""
+        if value == "" and _is_path(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("is empty: give a path, or remove the variable")
+        return value
 
 
 class ReceiverSettings(Settings):
@@ -126,6 +134,10 @@ class ReceiverSettings(Settings):
         return [PREFIX + fault for fault in faults] + super().contradictions()
 
 
+def _is_path(annotation: Any) -> bool:
+    return annotation is Path or Path in get_args(annotation)
+
+
 S = TypeVar("S", bound=Settings)
 
 
@@ -176,4 +188,4 @@ def _fault_text(kind: type[Settings], field: str, *, fault: str, text: str) -> s
     if fault == "missing":
         about = kind.model_fields[field].description or ""
         return f"{name} is not set: {about[:1].lower()}{about[1:].rstrip('.')}"
-    return f"{name}: {text.replace('Input should be', 'must be', 1)}"
+    return f"{name}: {text.removeprefix('Value error, ').replace('Input should be', 'must be', 1)}"

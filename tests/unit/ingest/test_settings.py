@@ -48,6 +48,10 @@ def test_missing_accounts_setting_is_a_fault() -> None:
         settings.load({})
 
 
+def test_empty_path_is_a_fault_and_never_the_working_directory() -> None:
+    assert faults(ACCOUNTS="") == ["ALIPAY_NOTIFY_ACCOUNTS: is empty: give a path, or remove the variable"]
+
+
 def test_fault_names_the_variable_and_the_valid_range() -> None:
     assert faults(BODY_DEADLINE_S="-1") == ["ALIPAY_NOTIFY_BODY_DEADLINE_S: must be greater than 0"]
     (fault,) = faults(PORT="many")

@@ -43,6 +43,13 @@ def test_all_faults_of_all_parts_are_reported_at_once() -> None:
     assert len(refused.value.faults) == 6
 
 
+@pytest.mark.parametrize("name", [name for name in ClusterSettings.model_fields if name.endswith("_file")])
+def test_variable_for_a_file_that_lost_its_value_is_refused(name: str) -> None:
+    with pytest.raises(BadSettings) as refused:
+        configured(**{name.upper(): ""})
+    assert any(fault.startswith(f"{PREFIX}{name.upper()}: is empty") for fault in refused.value.faults)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
