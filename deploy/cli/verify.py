@@ -15,8 +15,6 @@ from deploy import exits
 from deploy.cli import terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from deploy.verify.capture import Captured
     from deploy.verify.explain import Explanation
     from ingest.keys import Key, KeyRing
@@ -24,10 +22,13 @@ if TYPE_CHECKING:
 
 _HELP = """Check a message's signature and explain why it fails (验签失败).
 
-FILE holds a request's body exactly as it was received, or a whole HTTP request with its headers. - is standard input.
+FILE holds a request's body exactly as it was received, or a whole HTTP request with its headers. It may also be what
+your program printed of the parameters: JSON, a Python dict, PHP's print_r or var_dump, Java's or Go's map, one pair a
+line, a log line, a curl command; or a Return's address. - is standard input.
 
     alipay-notify verify body.txt --account shop-sg
     alipay-notify verify request.http
+    grep 'alipay notify' app.log | tail -1 | alipay-notify verify -
     alipay-notify verify body.json --account antom-hk \\
         --header 'signature: algorithm=RSA256,keyVersion=1,signature=...'
     alipay-notify verify body.txt --key my-app-public-key.pem --output json
@@ -43,7 +44,9 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A body or an HTTP request; - is standard input.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A body, an HTTP request or a dump; - is standard input.")
+    ],
     account: Annotated[str, typer.Option(help="The message's account; otherwise it is found.")] = "",
     accounts: Annotated[Path, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts file.")] = Path(
         "accounts.toml"
@@ -52,43 +55,51 @@ def verify(
     path: Annotated[str, typer.Option(metavar="PATH", help="The path of the request, with its query.")] = "",
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="Another key to try, such as your own.")] = None,
     output: terminal.Output = "table",
+    json: Annotated[bool, typer.Option("--json", help="The same as --output json.")] = False,
 ) -> None:
     """Explain one message."""
     import msgspec
 
+    from deploy.verify import diagnosis
     from schemas.accounts import BadAccounts
 
-    captured = _captured(file, header or [], path)
+    readings = _readings(file, header or [], path)
     try:
         known, rings = _accounts(accounts, account)
     except BadAccounts as bad:
         _fail(bad.faults)
-    candidates = [known[account]] if account else _candidates(captured, known, rings)
-    explanation = _explain(captured, candidates, rings, key)
-    if output == "json":
+    candidates = [known[account]] if account else [each for name, each in known.items() if name in rings]
+    try:
+        explanation = diagnosis.diagnose(readings, candidates, rings, _given_keys(key, candidates))
+    except diagnosis.Unclear as unclear:
+        names = ", ".join(unclear.accounts) or "none"
+        raise typer.BadParameter(
+            f"the account is not clear from the message; choose one of: {names}", param_hint="--account"
+        ) from None
+    if json or output == "json":
         terminal.as_json(msgspec.to_builtins(explanation))
     else:
         _print_table(explanation)
     raise typer.Exit(exits.DONE if explanation.accepted else exits.FOUND_WRONG)
 
 
-def _captured(file: str, headers: list[str], path: str) -> Captured:
-    import msgspec
-
-    from deploy.verify import capture
+def _readings(file: str, headers: list[str], path: str) -> list[Captured]:
+    from deploy.verify import capture, diagnosis
 
     try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        with sys.stdin.buffer if file == "-" else Path(file).open("rb") as opened:
+            content = opened.read(capture.BYTES_MAX + 1)
     except OSError as error:
         _fail([f"{file} cannot be read: {error.strerror}"])
-    captured = capture.read(content)
-    named = dict(captured.headers)
+    if len(content) > capture.BYTES_MAX:
+        _fail([f"{file} has more than 1 MiB: save one message, or the log lines around it"])
+    named = {}
     for text in headers:
         name, colon, value = text.partition(":")
         if not colon or not name.strip():
             raise typer.BadParameter(f"{text!r} is not NAME: VALUE", param_hint="--header")
         named[name.strip().lower()] = value.strip()
-    return msgspec.structs.replace(captured, headers=named, target=path or captured.target)
+    return diagnosis.read(content, headers=named, path=path)
 
 
 def _accounts(path: Path, wanted: str) -> tuple[dict[str, Account], dict[str, KeyRing]]:
@@ -117,50 +128,27 @@ def _accounts(path: Path, wanted: str) -> tuple[dict[str, Account], dict[str, Ke
     return known, rings
 
 
-def _candidates(captured: Captured, known: Mapping[str, Account], rings: Mapping[str, KeyRing]) -> list[Account]:
-    """Return the accounts that this message may be for: the one in its path, else those of its family."""
-    from deploy.verify import explain
-
-    usable = {name: each for name, each in known.items() if name in rings}
-    named = captured.target.partition("?")[0].rpartition("/")[2]
-    if named in usable:
-        return [usable[named]]
-    return explain.candidates(captured, list(usable.values()))
-
-
-def _explain(
-    captured: Captured, candidates: list[Account], rings: Mapping[str, KeyRing], key: Path | None
-) -> Explanation:
-    from deploy.verify import explain
-
-    found = []
-    for each in candidates:
-        ring = rings[each.name]
-        if explain.looks_like_return(captured.body, each):
-            found.append(explain.explain_return(captured.body, each, ring))
-        else:
-            given = _given_key(key, each) if key else None
-            found.append(explain.explain(captured, each, ring, others=rings, given=given))
-    accepted = [each for each in found if each.accepted]
-    if len(found) != 1 and not accepted:
-        names = ", ".join(each.name for each in candidates) or "none"
-        raise typer.BadParameter(
-            f"the account is not clear from the message; choose one of: {names}", param_hint="--account"
-        )
-    return (accepted or found)[0]
-
-
-def _given_key(path: Path, account: Account) -> Key:
+def _given_keys(path: Path | None, accounts: list[Account]) -> dict[str, Key]:
+    """Return the given key for each account that could have such a key: families and algorithms differ in it."""
     from ingest import key_files
     from ingest.key_files import BadKey
     from ingest.keys import Key
 
+    if path is None:
+        return {}
     try:
-        return Key(path.name, key_files.any_key(path.read_bytes(), account))
+        content = path.read_bytes()
     except OSError as error:
         _fail([f"{path} cannot be read: {error.strerror}"])
-    except BadKey as bad:
-        _fail([f"{path.name} {bad}"])
+    keys, fault = {}, ""
+    for account in accounts:
+        try:
+            keys[account.name] = Key(path.name, key_files.any_key(content, account))
+        except BadKey as bad:
+            fault = fault or f"{path.name} {bad}"
+    if not keys:
+        _fail([fault])
+    return keys
 
 
 def _fail(faults: list[str]) -> NoReturn:
@@ -194,6 +182,8 @@ def _rows(explanation: Explanation) -> list[tuple[str, str]]:
         ("cause", explanation.cause),
         ("what to do", explanation.remedy),
         ("account", explanation.account),
+        ("read as", explanation.read_as if explanation.read_as != "body" else ""),
+        ("ignored", terminal.plain(", ".join(explanation.ignored))),
         ("reason", explanation.reason.value if explanation.reason else ""),
         ("key", explanation.key),
         ("sign_type", terminal.plain(explanation.sign_type)),

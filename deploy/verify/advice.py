@@ -10,6 +10,7 @@ from deploy.verify.variants import Variant
 from schemas.dispositions import Refusal
 
 FAILED = "验签失败"
+_NAMES_MAX = 8
 _RAW = "Use the request's raw bytes, before any framework or proxy has parsed them."
 
 
@@ -20,9 +21,13 @@ class Advice(Struct, frozen=True):
     remedy: str
 
 
-def departures(found: tuple[Variant, ...], key: str) -> Advice:
-    """Return the advice on a message whose signature is valid once these changes are undone; `key` verifies it."""
+def departures(found: tuple[Variant, ...], key: str, names: tuple[str, ...] = ()) -> Advice:
+    """Return the advice on a message whose signature is valid once these changes are undone; `key` verifies it.
+
+    `names` are the parameters that a change is about.
+    """
     cause = ", and ".join(_VARIANTS[variant][0] for variant in found).replace("{key}", key)
+    cause = cause.replace("{names}", ", ".join(names[:_NAMES_MAX]) + (" ..." if len(names) > _NAMES_MAX else ""))
     remedies = dict.fromkeys(_VARIANTS[variant][1] for variant in found)
     return Advice(f"{FAILED}: {cause}.", " ".join(remedies))
 
@@ -63,6 +68,29 @@ def grammar(detail: str, *, is_padded: bool) -> Advice:
     )
 
 
+def from_decoded(read_as: str) -> str:
+    """Return the remark on a message that was made of decoded parameters."""
+    return f"It was read from decoded parameters ({_NOTATIONS.get(read_as, read_as)}): the raw body would prove more."
+
+
+def truncated(received: int, announced: int) -> Advice:
+    """Return the advice on a body that is shorter than its Content-Length."""
+    return Advice(
+        f"{FAILED}: the body is truncated (报文不完整): it has {received} of the {announced} bytes announced.",
+        "Find what cuts it: a buffer of the program or proxy, or of the log that this capture comes from. " + _RAW,
+    )
+
+
+def other_account(name: str, number: str, *, looks_like_sandbox: bool) -> Advice:
+    """Return the advice on a message that names an application or merchant that no account here has."""
+    place = "the sandbox (沙箱)" if looks_like_sandbox else "another application, or the sandbox (沙箱)"
+    return Advice(
+        f"{FAILED}: the message names {name} {number}, which no account here has: it is from {place}.",
+        "Sandbox and production have different numbers and keys: add an account for this one, or change the notify "
+        "address (notify_url) of the other application.",
+    )
+
+
 def other_signer(key: str) -> Advice:
     """Return the advice on a signature over another text by a known key of another account."""
     return Advice(
@@ -71,9 +99,18 @@ def other_signer(key: str) -> Advice:
     )
 
 
+VALID = Advice("The signature is valid, and the message is for this account (验签成功).", "")
+CUT_SIGN = Advice(
+    f"{FAILED}: the signature (sign) is shorter than any that the account's keys make, so it was cut off.",
+    "Look for a column, buffer or log line that is too short: 2048 bits are 344 characters. " + _RAW,
+)
+JAVA_ARRAYS = Advice(
+    f"{FAILED}: the values are addresses of Java arrays ([Ljava.lang.String;@...), not the parameters.",
+    "Print the first element of each array of request.getParameterMap(), or save the raw body.",
+)
 OTHER_TEXT = Advice(
-    f"{FAILED}: the account's key made this signature, but over another text: a parameter was changed, added or "
-    "removed after signing, or the signature belongs to another message.",
+    f"{FAILED}: the account's key made this signature, but over another text (待签名字符串): a parameter was changed, "
+    "added or removed after signing, or the signature belongs to another message.",
     "The keys are right. Compare the signed text with the text that was sent. " + _RAW,
 )
 UNKNOWN_SIGNER = Advice(
@@ -82,8 +119,8 @@ UNKNOWN_SIGNER = Advice(
     "key (应用公钥), and the sandbox, RSA and RSA2 have different ones.",
 )
 OWN_KEY = Advice(
-    f"{FAILED}: the account's key is the merchant's own public key (应用公钥), the one given to compare with, but "
-    "Alipay signs with its own key.",
+    f"{FAILED}: 应用公钥 (the application's own public key, the one given to compare with) is in the place of "
+    "支付宝公钥 (Alipay's public key), but Alipay signs with its own key.",
     "Put Alipay's public key (支付宝公钥) into the account's keys. Upload your own key to Alipay; it is not used here.",
 )
 MD5_MISMATCH = Advice(
@@ -100,6 +137,18 @@ MALFORMED_SIGN = Advice(
     "A signature that was cut, wrapped or decoded on the way cannot be repaired. " + _RAW,
 )
 
+_NOTATIONS = {
+    "json": "JSON",
+    "quoted": "names and values in quotes",
+    "print_r": "PHP's print_r",
+    "var_dump": "PHP's var_dump",
+    "serialized": "PHP's serialize",
+    "map": "a map without quotes",
+    "go_map": "a Go map",
+    "lines": "one pair a line",
+    "event": "a JSON event",
+    "curl": "a curl command",
+}
 _UNTOUCHED = "Forward the body unchanged."
 _ANY_CHARSET = "Forward the body unchanged: signatures cover bytes, so that they are verified without decoding."
 
@@ -137,20 +186,50 @@ _VARIANTS: dict[Variant, tuple[str, str]] = {
         _UNTOUCHED,
     ),
     Variant.UTF8_TO_GBK: (
-        "the text was signed in GBK and converted to UTF-8 on the way",
+        "the text was signed in GBK and converted to UTF-8 on the way (编码, the charset, was changed)",
         _ANY_CHARSET,
     ),
     Variant.GBK_TO_UTF8: (
-        "the text was signed in UTF-8 and converted to GBK on the way",
+        "the text was signed in UTF-8 and converted to GBK on the way (编码, the charset, was changed)",
         _ANY_CHARSET,
     ),
     Variant.LATIN1: (
-        "the text was read as Latin-1 and written as UTF-8 on the way",
+        "the text was read as Latin-1 and written as UTF-8 on the way (乱码, broken characters)",
         "A framework decoded the form without its charset: forward the body unchanged.",
     ),
+    Variant.BLANK_TO_PLUS: (
+        "+ signs in the values have become blanks, because the form was decoded twice (解码两次)",
+        "Decode the form once; a framework has done it already when it passes parameters on.",
+    ),
+    Variant.BLANK_CUT: (
+        "a blank or line end around {names} was removed after signing",
+        "A filter trims the parameters of requests: remove it from this path.",
+    ),
+    Variant.LINE_ENDS: (
+        "the line ends in the values were converted",
+        _UNTOUCHED,
+    ),
+    Variant.SLASHES_ADDED: (
+        "backslashes were added before quotes (转义, PHP's addslashes or magic quotes)",
+        "Use the parameters before the framework escapes them (stripslashes in old PHP).",
+    ),
+    Variant.ESCAPES_DECODED: (
+        "&quot; in the values has become a quote, because an HTML filter decoded it after signing",
+        "An input filter rewrites the form: remove it from this path.",
+    ),
+    Variant.PARAMETER_ADDED: (
+        "{names} was added after signing (多余的参数)",
+        "A framework, proxy or rewrite rule (s=, _url=, q=) adds it: forward the body unchanged, or take only the "
+        "parameters that Alipay sent.",
+    ),
+    Variant.PARAMETER_DROPPED: (
+        "{names} was signed and is missing here (缺少参数)",
+        "A framework took it out, or the code removes it before it verifies: take out only sign and sign_type.",
+    ),
     Variant.SIGN_TYPE_KEPT: (
-        "sign_type was signed too, which Alipay does only for life-account and service-market messages",
-        "This is not a payment notification: do not send such messages to this address.",
+        "sign_type was signed too, which Alipay does in Returns of the sandbox (沙箱) and in messages of life accounts "
+        "(生活号), but in no payment notification",
+        "Check a Return as a Return (POST /api/returns). Give life accounts an address of their own.",
     ),
     Variant.CERT_SN_DROPPED: (
         "alipay_cert_sn is in the form but was not signed",

@@ -3,10 +3,9 @@
 The verdict is the receiver's own (`ingest.authenticate`). The diagnosis then undoes changes that happen to messages on
 the way (`deploy.verify.variants`), one at a time and two together, with every key at hand. A change under which the
 signature is valid names the cause; it never makes the message accepted.
-
-Returns, which come back with the buyer, are explained by the same code.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
@@ -21,14 +20,13 @@ from deploy.verify.capture import Captured
 from deploy.verify.variants import Sign, Text, Variant
 from ingest import authenticate, key_files, signature
 from ingest.authenticate import SigningHeaders
-from ingest.checkout import returns
-from ingest.checkout.returns import Return, ReturnVerdict
 from ingest.errors import Malformed, Refused, Unauthentic
 from ingest.keys import Key, KeyRing
 from schemas import antom
 from schemas.accounts import CHARSETS, Account, Family, SignType
 from schemas.dispositions import Refusal
 
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]{40,}={0,2}")
 DEPARTURES_MAX = 2  # three changes together do not occur in practice, and would fit by chance
 
 
@@ -44,6 +42,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
     `signed_text` is the canonical text that was accepted or tried, for display. `departures` are the changes that have
     to be undone to make the signature valid, empty if no known change explains it. `key` names the key that verifies.
+    `ignored` names the parameters without which the signature is valid. `read_as` is how the message was written;
+    `is_decoded` if it was made of decoded parameters.
     """
 
     account: str
@@ -56,6 +56,9 @@ class Explanation(Struct, frozen=True, kw_only=True):
     sign_type: str = ""
     departures: tuple[Variant, ...] = ()
     tried: tuple[Tried, ...] = ()
+    ignored: tuple[str, ...] = ()
+    read_as: str = "body"
+    is_decoded: bool = False
 
 
 class _Candidate(Struct, frozen=True):
@@ -67,10 +70,14 @@ class _Candidate(Struct, frozen=True):
 
 
 class _Fit(Struct, frozen=True):
-    """Changes that, undone together, make the signature valid under the key of this name."""
+    """Changes that, undone together, make the signature valid under the key of this name.
+
+    `names` are the parameters that a change is about, if it is not about all.
+    """
 
     departures: tuple[Variant, ...]
     label: str
+    names: tuple[str, ...] = ()
 
 
 def explain(
@@ -87,44 +94,35 @@ def explain(
     tried only to name the cause; no message is accepted by them.
     """
     try:
-        headers = _signing_headers(captured) if account.family is Family.ANTOM else None
-        authentic = authenticate.check(account, ring, captured.body, headers)
+        return _accept(captured, account, ring)
     except Refused as refused:
         keys = _keys(ring, others or {}, given, named=_key_version(captured, account))
         return _refused(refused, captured, account, ring, keys)
-    cause, remedy = "The signature is valid, and the message is for this account (验签成功).", ""
-    if authentic.is_ambiguous:
-        cause, remedy = advice.AMBIGUOUS.cause, advice.AMBIGUOUS.remedy
+
+
+def accepted(captured: Captured, account: Account, ring: KeyRing) -> Explanation | None:
+    """Return the explanation if the receiver would accept the message; `None` if it would refuse it."""
+    try:
+        return _accept(captured, account, ring)
+    except Refused:
+        return None
+
+
+def _accept(captured: Captured, account: Account, ring: KeyRing) -> Explanation:
+    headers = _signing_headers(captured) if account.family is Family.ANTOM else None
+    authentic = authenticate.check(account, ring, captured.body, headers)
+    found = advice.AMBIGUOUS if authentic.is_ambiguous else advice.VALID
     return Explanation(
         account=account.name,
         accepted=True,
-        cause=cause,
-        remedy=remedy,
+        cause=found.cause,
+        remedy=found.remedy or (advice.from_decoded(captured.read_as) if captured.is_decoded else ""),
+        read_as=captured.read_as,
+        is_decoded=captured.is_decoded,
         key=authentic.key_id,
         sign_type=account.sign_type.value,
         signed_text=_shown(_accepted_text(captured, account, ring), captured, account),
     )
-
-
-def candidates(captured: Captured, accounts: Sequence[Account]) -> list[Account]:
-    """Return the accounts that a message without an address may be for: those named in it, else its family's."""
-    is_antom = captured.body.lstrip().startswith(b"{") and "signature" in captured.headers
-    of_family = [each for each in accounts if (each.family is Family.ANTOM) == is_antom]
-    if is_antom:
-        named = [each for each in of_family if each.client_id == captured.headers.get("client-id")]
-    else:
-        fields = dict(variants.pairs_of(captured.body))
-        named = [each for each in of_family if _is_named(fields, each)]
-    return named or of_family
-
-
-def _is_named(fields: Mapping[bytes, bytes], account: Account) -> bool:
-    named = [
-        fields[name] == configured.encode()
-        for name, configured in ((b"app_id", account.app_id), (b"seller_id", account.seller_id))
-        if configured and fields.get(name)
-    ]
-    return bool(named) and all(named)
 
 
 def _signing_headers(captured: Captured) -> SigningHeaders:
@@ -154,6 +152,9 @@ def _refused(
         signed_text=_shown(texts[0].text, captured, account) if texts else "",
         departures=fit.departures if fit else (),
         tried=tried,
+        ignored=fit.names if fit and Variant.PARAMETER_ADDED in fit.departures else (),
+        read_as=captured.read_as,
+        is_decoded=captured.is_decoded,
     )
 
 
@@ -190,7 +191,7 @@ def _keys(ring: KeyRing, others: Mapping[str, KeyRing], given: Key | None, *, na
 def _texts(captured: Captured, account: Account) -> Iterator[Text]:
     target = captured.target.encode("utf-8", "replace")
     if account.family is not Family.ANTOM:
-        return variants.form_texts(captured.body, target.partition(b"?")[2])
+        return variants.form_texts(captured.body, target.partition(b"?")[2], _likely(account))
     return variants.antom_texts(
         captured.body,
         path=(account.public_path or "").encode(),
@@ -198,6 +199,14 @@ def _texts(captured: Captured, account: Account) -> Iterator[Text]:
         client_id=captured.headers.get("client-id", "").encode("utf-8", "replace"),
         request_time=captured.headers.get("request-time", "").encode("utf-8", "replace"),
     )
+
+
+def _likely(account: Account) -> list[tuple[bytes, bytes]]:
+    """Return parameters that Alipay sends to this account, and that frameworks take out."""
+    charsets = [(b"charset", name.encode()) for name in ("utf-8", "UTF-8", "GBK", "gbk")]
+    own = [("app_id", account.app_id), ("auth_app_id", account.app_id), ("seller_id", account.seller_id)]
+    named = [(name.encode(), value.encode()) for name, value in own if value]
+    return [*charsets, (b"version", b"1.0"), (b"notify_type", b"trade_status_sync"), *named]
 
 
 def _signature_of(captured: Captured, account: Account) -> tuple[bytes, str]:
@@ -220,7 +229,7 @@ def _fits(texts: list[Text], signs: list[Sign], keys: list[_Candidate], pinned: 
         if len(departures) > DEPARTURES_MAX:
             continue
         if signature.is_signed_by(key.key, text.text, sign.sign, algorithm):
-            yield _Fit(departures, key.label)
+            yield _Fit(departures, key.label, text.names)
 
 
 def _algorithms(pinned: SignType) -> tuple[SignType, ...]:
@@ -250,8 +259,11 @@ def _advise(
     """Return the most certain cause: a variant that fits, else the reason of the refusal, else the signer."""
     if refused.reason is Refusal.UNSUPPORTED_SIGN_TYPE:
         return _advise_on_sign_type(fit, sign, captured, account, keys)
+    announced = captured.headers.get("content-length", "")
+    if fit is None and announced.isascii() and announced.isdigit() and len(captured.body) < int(announced[:9]):
+        return advice.truncated(len(captured.body), int(announced[:9]))
     if fit is not None and fit.departures:
-        return advice.departures(fit.departures, fit.label)
+        return advice.departures(fit.departures, fit.label, fit.names)
     if fit is not None and refused.reason is Refusal.MALFORMED:
         return advice.grammar(str(refused), is_padded=captured.body != captured.body.strip())
     if refused.reason is not Refusal.BAD_SIGNATURE:
@@ -267,7 +279,7 @@ def _advise_on_sign_type(
     if fit is None:
         otherwise = _advise_on_signer(sign, account, keys)
         return advice.sign_type(given, account.sign_type.value, holds=False, otherwise=otherwise)
-    otherwise = advice.departures(fit.departures, fit.label)
+    otherwise = advice.departures(fit.departures, fit.label, fit.names)
     holds = set(fit.departures) <= {Variant.OTHER_HASH}
     return advice.sign_type(given, account.sign_type.value, holds=holds, otherwise=otherwise)
 
@@ -278,8 +290,12 @@ def _advise_on_signer(sign: bytes, account: Account, keys: list[_Candidate]) -> 
     Opened with a public key, an RSA signature shows whether that key made it, over whichever text. So "our key, but
     another text" differs from "not our key" even if no variant fits.
     """
+    if sign.startswith(b"[Ljava.lang.String;"):
+        return advice.JAVA_ARRAYS
     if account.sign_type is SignType.MD5:
         return advice.MD5_MISMATCH
+    if _is_cut(sign, keys):
+        return advice.CUT_SIGN
     if signature.decoded(sign) is None:
         return advice.MALFORMED_SIGN
     if account.sign_type is SignType.DSA:
@@ -289,6 +305,12 @@ def _advise_on_signer(sign: bytes, account: Account, keys: list[_Candidate]) -> 
         return advice.OWN_KEY if _has_own_key(keys) else advice.UNKNOWN_SIGNER
     is_ours = signer.variant in (None, Variant.OTHER_KEY_OF_ACCOUNT)
     return advice.OTHER_TEXT if is_ours else advice.other_signer(signer.label)
+
+
+def _is_cut(sign: bytes, keys: list[_Candidate]) -> bool:
+    """Return whether the signature is the beginning of one: base64, but shorter than every key makes."""
+    sizes = [each.key.material.key_size for each in keys if isinstance(each.key.material, rsa.RSAPublicKey)]
+    return len(sizes) == len(keys) and _BASE64.fullmatch(sign) is not None and len(sign) * 6 < min(sizes, default=0)
 
 
 def _has_own_key(keys: list[_Candidate]) -> bool:
@@ -319,43 +341,3 @@ def _shown(text: bytes, captured: Captured, account: Account) -> str:
     if account.family is Family.ANTOM:
         charset = "utf-8"
     return text.decode(charset if charset in CHARSETS else account.charset, "backslashreplace")
-
-
-def looks_like_return(body: bytes, account: Account) -> bool:
-    """Return whether a body can only be an app's Return: a result string, or JSON for an account that sends forms."""
-    if account.family is Family.ANTOM:
-        return False
-    start = body.lstrip()
-    return start.startswith((b"resultStatus=", b"{")) or b'="' in start.partition(b"&")[0]
-
-
-def explain_return(body: bytes, account: Account, ring: KeyRing) -> Explanation:
-    """Return the verdict on a Return, with its cause; a line end after it is ignored."""
-    found = returns.check(body.decode("utf-8", "replace").rstrip("\r\n"), account, ring)
-    cause, remedy = _advise_on_return(found)
-    return Explanation(
-        account=account.name,
-        accepted=found.verdict is ReturnVerdict.AUTHENTIC,
-        reason=found.reason,
-        cause=cause,
-        remedy=remedy,
-        key=found.key_id,
-        sign_type=account.sign_type.value,
-    )
-
-
-def _advise_on_return(found: Return) -> tuple[str, str]:
-    if found.verdict is ReturnVerdict.AUTHENTIC:
-        return "This Return is authentic (验签成功). It decides nothing; wait for the notification.", ""
-    if found.verdict is ReturnVerdict.UNSIGNED:
-        return f"This Return carries nothing signed: {found.result_meaning}.", "Query the order's state instead."
-    if found.reason is None:
-        return f"{advice.FAILED}: this Return cannot be read ({found.detail}).", ""
-    if found.reason is Refusal.BAD_SIGNATURE:
-        return (
-            f"{advice.FAILED}: {found.detail}: it was changed on the way, or another key signed it.",
-            "Pass the SDK's result on unchanged: the signature covers its text, in its order and with the quotes. The "
-            "old gateway signs Returns with RSA (SHA-1) only.",
-        )
-    advised = advice.refusal(found.reason, found.detail)
-    return advised.cause, advised.remedy

@@ -90,6 +90,7 @@ def test_json_has_stable_fields(directory: Path) -> None:
     found = parsed(result)
     assert set(found) == {
         "account", "accepted", "cause", "remedy", "reason", "key", "signed_text", "sign_type", "departures", "tried",
+        "ignored", "read_as", "is_decoded",
     }  # fmt: skip
     assert (found["accepted"], found["reason"], found["sign_type"]) == (False, "unsupported_sign_type", "RSA")
     assert {"variant", "holds"} == set(found["tried"][0])
@@ -171,3 +172,27 @@ def test_missing_file_or_key_exits_with_1(directory: Path) -> None:
     app.callback()(lambda: None)
     command.register(app)
     assert CliRunner().invoke(app, ["verify", str(directory / "absent")]).exit_code == 1
+
+
+def test_dump_from_a_log_is_verified_and_json_is_short_for_output(directory: Path) -> None:
+    signed = {name: str(value) for name, value in alipay.signed(FORM, alipay.rsa_key(), "RSA2").items()}
+    line = f"2026-11-30 08:00:00 INFO alipay notify {signed!r}\n"
+    result = run(directory, line.encode(), "--json", stdin=True)
+    found = parsed(result)
+    assert (result.exit_code, found["account"], found["read_as"], found["is_decoded"]) == (0, "shop-cn", "quoted", True)
+    assert "the raw body would prove more" in found["remedy"]
+    shown = run(directory, line.encode())
+    assert (shown.exit_code, "read as" in shown.output) == (0, True)
+
+
+def test_return_with_an_added_parameter_is_authentic_and_names_it(directory: Path) -> None:
+    query = b"https://shop.example/index.php?s=/pay/return&" + GENUINE
+    result = run(directory, query, "--json")
+    assert (result.exit_code, parsed(result)["ignored"]) == (0, ["s"])
+    assert "ignored" in run(directory, query).output
+
+
+def test_file_beyond_the_limit_is_refused(directory: Path) -> None:
+    result = run(directory, b"x" * (1024 * 1024 + 1))
+    assert result.exit_code == 1
+    assert "1 MiB" in result.output
