@@ -38,10 +38,13 @@ def order_page(connection: Connection, account: str, number: str) -> OrderPage |
         "ORDER BY log_partition DESC, log_offset DESC LIMIT ?",
         (number, account, TIMELINE_MAX),
     ).fetchall()
-    if found is None and not deliveries:
-        first = _first_number(connection, account, number)
-        return None if first is None else order_page(connection, account, first)
     order, view = (None, None) if found is None else row_codec.order_and_view(found)
+    if order is None or order.is_note:
+        first = _first_number(connection, account, number)
+        if first is not None:
+            return order_page(connection, account, first)
+    if found is None and not deliveries:
+        return None
     return OrderPage(
         account=account,
         number=number,

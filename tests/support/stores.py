@@ -114,9 +114,12 @@ class MemoryStore:
         self._check()
         named = (account, number)
         deliveries = tuple(each for each in self.deliveries.values() if (each.account, each.order) == named)
+        is_known = named in self.orders and not self.orders[named].is_note
+        first = None if is_known else self._first_number(account, number)
+        if first is not None:
+            return await self.order_page(account, first)
         if named not in self.orders and not deliveries:
-            first = self._first_number(account, number)
-            return None if first is None else await self.order_page(account, first)
+            return None
         events = tuple(row for row in self._emitted() if row.event.key == f"{account}:{number}".encode())
         return structs.replace(self._page_of(named), deliveries=deliveries, events=events)
 

@@ -41,10 +41,13 @@ async def order_page(connection: SqlConnection, account: str, number: str) -> Or
         account,
         TIMELINE_MAX,
     )
-    if found is None and not deliveries:
-        first = await _first_number(connection, account, number)
-        return None if first is None else await order_page(connection, account, first)
     order, view = (None, None) if found is None else row_codec.order_and_view(found)
+    if order is None or order.is_note:
+        first = await _first_number(connection, account, number)
+        if first is not None:
+            return await order_page(connection, account, first)
+    if found is None and not deliveries:
+        return None
     return OrderPage(
         account=account,
         number=number,

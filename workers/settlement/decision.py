@@ -24,7 +24,7 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
 from schemas.notification import Kind, NamedNumber, Notification, NumberKind
 from schemas.orders import Capture, Claim, News, Order, Refund, View
-from workers.settlement import captures, drafting, order_view, parking, refusals, transitions
+from workers.settlement import captures, drafting, order_view, parking, refusals, second_numbers, transitions
 from workers.settlement.drafting import Draft
 from workers.settlement.plan import (
     AccountKey,
@@ -171,10 +171,14 @@ class _Batch:
             self._digests[parsed.account, notification.id] = notification.digest
             self._draft.add_to_ledger(parsed, notification.id, notification.digest, order=notification.order)
         elif digest != notification.digest:
-            self._draft.quarantine(parsed, notification, Reason.ID_CONFLICT, "the same id with other content")
+            order = second_numbers.number_of(notification, self._orders, self._by_trade)
+            self._draft.quarantine(
+                parsed, notification, Reason.ID_CONFLICT, "the same id with other content", order=order
+            )
             return
         elif not _is_held_as(parsed, notification.id):
-            self._draft.finish(parsed, notification, Disposition.DUPLICATE, Reason.SAME_ID)
+            order = second_numbers.number_of(notification, self._orders, self._by_trade)
+            self._draft.finish(parsed, notification, Disposition.DUPLICATE, Reason.SAME_ID, order=order)
             return
         if notification.numbers:  # also of a retry: an earlier release may have held it without them
             self._draft.add_numbers(parsed, notification)
@@ -194,7 +198,7 @@ class _Batch:
 
     def _apply(self, parsed: ParsedRecord, notification: Notification) -> None:
         if notification.news is News.OTHER:
-            order = self._by_trade.get((parsed.account, notification.trade), "") if notification.joins_by_trade else ""
+            order = second_numbers.number_of(notification, self._orders, self._by_trade)
             self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED, order=order)
         elif notification.kind is Kind.PAYMENT or notification.amount is not None:
             self._apply_to_order(parsed, notification)
@@ -207,14 +211,15 @@ class _Batch:
         """Apply a notification that names its order, its trade and its amount, as nearly all do."""
         assert notification.amount is not None
         order = self._orders.get((parsed.account, notification.order))
+        shared = None
         if notification.joins_by_trade:
-            shared = self._order_of_trade(parsed, notification)
-            if shared is not None and order is not None and (order.claims or order.registered):
+            shared = second_numbers.order_of_trade(notification, self._orders, self._by_trade)
+        if shared is not None:
+            if order is not None and not order.is_note:
                 self._refuse(parsed, notification, order, Flag.SECOND_TRADE, f"order {shared.number} has this payment")
                 return
-            if shared is not None:
-                self._draft.add_number(parsed, NamedNumber(NumberKind.ORDER, notification.order))
-                order = shared
+            self._draft.add_number(parsed, NamedNumber(NumberKind.ORDER, notification.order))
+            order = shared
         must_be_registered = self._accounts[parsed.account].orders is Orders.REGISTERED
         if must_be_registered and not (notification.is_periodic or refusals.is_known(order, notification)):
             waits_for = parking.order_key(notification.order)
@@ -236,19 +241,6 @@ class _Batch:
                 self._draft.plan.sole_trades.add((notification.trade, parsed.account, order.number))
         joined, verdict = transitions.join(claim, notification)
         self._write_claim(parsed, notification, order, joined, verdict)
-
-    def _order_of_trade(self, parsed: ParsedRecord, notification: Notification) -> Order | None:
-        """Return the order of another number that has the payment already.
-
-        Antom may report one payment twice: with the merchant's number, and as a subscription's by `paymentId` alone.
-        The first to come gives the order its number, because events have published it.
-        """
-        trade = notification.trade
-        number = self._by_trade.get((parsed.account, trade)) if notification.order == trade else trade
-        if number is None or number == notification.order:
-            return None
-        order = self._orders.get((parsed.account, number))
-        return order if order is not None and any(claim.trade == trade for claim in order.claims) else None
 
     def _write_claim(
         self, parsed: ParsedRecord, notification: Notification, before: Order, joined: Claim, verdict: MoveVerdict

@@ -166,6 +166,8 @@ def test_longest_and_shortest_account_name_are_accepted() -> None:
         ({"seller_id": ""}, "seller_id must be a text"),
         ({"currency": 1}, "currency must be a text"),
         ({"orders": "some"}, "orders must be one of"),
+        ({"capture": "later"}, "capture must be one of automatic, manual"),
+        ({"capture": "manual"}, "capture belongs to family antom"),
         ({"name": "x"}, "unknown setting name"),
         ({"family": "openapi", "sign_type": "RSA2"}, "openapi needs app_id"),
         ({"family": "antom", "sign_type": "RSA256", "keys": {"1": "k"}}, "antom needs client_id"),

@@ -25,6 +25,7 @@ WAITING = View(
 PAID = structs.replace(WAITING, status=Status.PAID)
 REFUNDED = structs.replace(PAID, status=Status.CLOSED, closed_because=ClosedBecause.REFUNDED, refunded_minor=7315)
 EXPIRED = structs.replace(WAITING, status=Status.CLOSED, closed_because=ClosedBecause.EXPIRED)
+AUTHORIZED = structs.replace(WAITING, authorized_minor=7315, authorized_until=AT)
 UNHEARD = structs.replace(WAITING, trade=None)
 FLAGGED = (Flag.AMOUNT_MISMATCH,)
 
@@ -52,6 +53,12 @@ def event(**more: Any) -> OrderEvent:
         (PAID, structs.replace(PAID, flags=FLAGGED), "flagged"),
         (None, structs.replace(UNHEARD, flags=FLAGGED), "flagged"),
         (PAID, structs.replace(PAID, trade="T0"), "updated"),
+        (None, AUTHORIZED, "authorized"),
+        (WAITING, AUTHORIZED, "authorized"),
+        (AUTHORIZED, structs.replace(AUTHORIZED, flags=FLAGGED), "flagged"),
+        (AUTHORIZED, structs.replace(PAID, authorized_minor=7315, authorized_until=AT), "paid"),
+        (PAID, structs.replace(PAID, authorized_minor=7315, authorized_until=AT), "updated"),
+        (AUTHORIZED, structs.replace(EXPIRED, authorized_minor=7315, authorized_until=AT), "closed"),
     ],
 )
 def test_most_important_change_decides_the_event_type(before: View | None, after: View, word: str) -> None:

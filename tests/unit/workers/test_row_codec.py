@@ -9,7 +9,7 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.events import Outgoing
 from schemas.money import Money
 from schemas.notification import NamedNumber, NumberKind
-from schemas.orders import RANK, Claim, ClosedBecause, Order, Refund, State, Status, View
+from schemas.orders import RANK, Capture, Claim, ClosedBecause, Order, Refund, State, Status, View
 from schemas.record_format import Record
 from workers import row_codec
 from workers.settlement import order_view
@@ -69,6 +69,10 @@ def claimed(state: State, lapsed: ClosedBecause | None = None) -> Order:
     return Order(account="shop", number="A1", version=1, claims=(claim,))
 
 
+AUTHORIZED = structs.replace(
+    claimed(State.AUTHORIZED),
+    claims=(Claim(trade="T1", amount_minor=1280, currency="USD", state=State.AUTHORIZED, authorized_until_ms=77_000),),
+)
 ORDERS = [
     FULL,
     Order(account="shop", number="A1"),
@@ -78,6 +82,8 @@ ORDERS = [
     claimed(State.REFUNDED),
     structs.replace(FULL, alternatives=(Money(8000, "CNY"),)),
     Order(account="shop", number="A1", registered=True),
+    AUTHORIZED,
+    structs.replace(AUTHORIZED, captures=(Capture(id="C1", trade="T1"), Capture(id="C2", minor=80, currency="USD"))),
 ]
 
 
@@ -91,7 +97,7 @@ def test_order_and_its_view_survive_their_row(order: Order) -> None:
 
 def test_row_of_an_earlier_release_is_read_and_reads_there() -> None:
     written = msgspec.to_builtins(FULL)
-    assert "alternatives" not in written
+    assert not {"alternatives", "captures"} & written.keys()
     assert row_codec.order(msgspec.msgpack.encode(written)) == FULL
     empty = {"version": 0, "claims": [], "refunds": [], "expected": None, "registered": False, "refused": []}
     stored = msgspec.msgpack.encode({"account": "shop", "number": "A1"} | empty)
@@ -107,6 +113,8 @@ def test_row_of_an_earlier_release_is_read_and_reads_there() -> None:
         (claimed(State.PAID), State.PAID),
         (claimed(State.FINISHED), State.FINISHED),
         (claimed(State.REFUNDED), State.REFUNDED),
+        (AUTHORIZED, State.WAITING),
+        (structs.replace(AUTHORIZED, captures=(Capture(id="C1"),)), State.REFUNDED),
     ],
 )
 def test_row_has_the_rank_that_a_trigger_keeps_from_falling(order: Order, state: State) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from schemas.dispositions import Flag
-from schemas.orders import Order
+from schemas.orders import Claim, Order, State
 from tests.support.admin import NOW_MS, Refused, World, form
 from workers.admin import shapes
 from workers.admin.shapes import EventEntry, NotificationEntry, RefusedEntry
@@ -40,6 +40,15 @@ async def test_summary_has_amounts_as_integers_and_texts_and_no_timeline() -> No
     shown = shapes.summary(page)
     assert (shown.amount_minor, shown.amount, shown.currency, shown.refunded) == (1280, "12.80", "USD", "0.00")
     assert shown.timeline == ()
+
+
+def test_authorised_amount_is_an_integer_and_a_text_with_its_end() -> None:
+    claim = Claim(trade="T1", amount_minor=1280, currency="USD", state=State.AUTHORIZED, authorized_until_ms=NOW_MS)
+    order = Order(account="shop", number="A1", version=1, claims=(claim,))
+    page = OrderPage(account="shop", number="A1", order=order, view=order_view.view(order), deliveries=(), events=())
+    shown = shapes.summary(page)
+    assert (shown.status, shown.authorized_minor, shown.authorized) == ("WAITING", 1280, "12.80")
+    assert shown.authorized_until == datetime.fromtimestamp(NOW_MS / 1000, UTC)
 
 
 async def test_unsent_event_has_no_sending_time() -> None:

@@ -1,10 +1,13 @@
 """The order as consumers see it, and the contradictions for which a notification is held."""
 
+from datetime import UTC, datetime
+
 import pytest
+from msgspec import structs
 
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
-from schemas.orders import Claim, Order, Refund, State, Status
+from schemas.orders import Capture, Claim, ClosedBecause, Order, Refund, State, Status, View
 from tests.support.facts import antom_refund, batch, form, payment, refunded
 from tests.unit.workers.settlement.worlds import antom, deliver, flags, mapi, openapi, outcome
 from workers.settlement import order_view
@@ -57,6 +60,59 @@ def test_claims_stay_sorted_so_that_equal_facts_are_equal_orders() -> None:
     one = order_view.with_claim(order_view.with_claim(order(), CLAIM), second)
     other = order_view.with_claim(order_view.with_claim(order(), second), CLAIM)
     assert one == other
+
+
+AUTHORIZED = structs.replace(CLAIM, state=State.AUTHORIZED, authorized_until_ms=1_000)
+
+
+def captured(claim: Claim, *amounts: int, refunds: tuple[Refund, ...] = ()) -> View:
+    captures = tuple(Capture(id=f"C{n}", trade="T1", minor=minor, currency="USD") for n, minor in enumerate(amounts))
+    return order_view.view(structs.replace(order(claim, refunds=refunds), captures=captures))
+
+
+def test_authorised_amount_is_shown_with_its_end_and_is_not_paid() -> None:
+    view = captured(AUTHORIZED)
+    assert (view.status, view.amount_minor, view.authorized_minor) == (Status.WAITING, 1000, 1000)
+    assert view.authorized_until == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert order_view.view(order(CLAIM)).authorized_minor is None
+
+
+def test_captured_sum_is_what_was_paid() -> None:
+    view = captured(AUTHORIZED, 400, 300)
+    assert (view.status, view.amount_minor, view.authorized_minor) == (Status.PAID, 700, 1000)
+
+
+def test_captures_of_an_amount_that_was_paid_at_once_change_nothing() -> None:
+    assert captured(CLAIM, 400) == captured(CLAIM)
+
+
+def test_failed_capture_is_flagged_until_one_is_successful() -> None:
+    assert captured(AUTHORIZED, 0).flags == captured(CLAIM, 0).flags == (Flag.CAPTURE_FAILED,)
+    assert captured(AUTHORIZED, 0, 400, 0).flags == ()
+
+
+def test_refunds_are_compared_with_the_captured_sum() -> None:
+    closed = captured(AUTHORIZED, 400, refunds=(refund("r", 400),))
+    assert (closed.status, closed.closed_because, closed.refunded_minor) == (
+        Status.CLOSED,
+        ClosedBecause.REFUNDED,
+        400,
+    )
+    reopened = captured(AUTHORIZED, 400, 300, refunds=(refund("r", 400),))
+    assert (reopened.status, reopened.amount_minor, reopened.refunded_minor) == (Status.PAID, 700, 400)
+    over = captured(AUTHORIZED, 400, refunds=(refund("r", 401),))
+    assert (over.status, over.refunded_minor, over.flags) == (Status.PAID, 0, (Flag.OVER_REFUNDED,))
+
+
+def test_refund_proves_a_capture_that_was_never_reported() -> None:
+    view = captured(AUTHORIZED, refunds=(refund("r", 400),))
+    assert (view.status, view.amount_minor, view.refunded_minor, view.flags) == (Status.PAID, 1000, 400, ())
+
+
+def test_captured_and_failed_contradict() -> None:
+    lapsed = structs.replace(AUTHORIZED, state=State.LAPSED, lapsed=ClosedBecause.FAILED)
+    assert (captured(lapsed).status, captured(lapsed).flags) == (Status.CLOSED, ())
+    assert (captured(lapsed, 400).status, captured(lapsed, 400).flags) == (Status.PAID, (Flag.PAID_AND_EXPIRED,))
 
 
 def test_without_registration_a_second_and_a_third_amount_contradict() -> None:

@@ -6,6 +6,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from schemas.money import Money
 from schemas.notification import Kind, Notification
@@ -33,6 +34,8 @@ def reports(news: News, total: int | None = None, *, refund: bool = False) -> No
 # Every notification that this trade can have.
 EVERYTHING = [
     *(reports(news) for news in News if news not in (News.PARTLY_REFUNDED, News.REFUNDED, News.OTHER)),
+    structs.replace(reports(News.AUTHORIZED), authorized_until_ms=1_000),
+    structs.replace(reports(News.AUTHORIZED), authorized_until_ms=2_000),
     *(reports(News.PARTLY_REFUNDED, total) for total in TOTALS),
     *(reports(News.FINISHED, total) for total in TOTALS),
     reports(News.PARTLY_REFUNDED, refund=True),

@@ -1,0 +1,218 @@
+"""Antom's card payments and subscriptions through the real engine: authorised, captured, failed, in two shapes.
+
+Numbers and names are made up; the shapes are those of Antom's documents.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance import test_real_inputs
+from tests.acceptance.test_real_inputs import CLIENT, KEY, Merchant
+from tests.support.processes import Engine
+
+ACCOUNTS = f"""
+[accounts.antom]
+family = "antom"
+client_id = "{CLIENT}"
+keys = {{ 1 = "{KEY}" }}
+
+[accounts.registered]
+family = "antom"
+client_id = "{CLIENT}"
+orders = "registered"
+keys = {{ 1 = "{KEY}" }}
+
+[accounts.manual]
+family = "antom"
+client_id = "{CLIENT}"
+capture = "manual"
+keys = {{ 1 = "{KEY}" }}
+"""
+EXPIRES = "2026-12-07T08:00:00+08:00"
+BRL_1280 = {"currency": "BRL", "value": "1280"}
+
+
+@pytest.fixture(scope="module")
+def merchant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Merchant]:
+    directory: Path = tmp_path_factory.mktemp("merchant")
+    test_real_inputs.prepare(directory)
+    (directory / "accounts.toml").write_text(ACCOUNTS)
+    engine = Engine(directory / "accounts.toml", directory / "data")
+    engine.start()
+    try:
+        yield Merchant(engine)
+    finally:
+        engine.end()
+
+
+def result(status: str = "S") -> dict[str, Any]:
+    return {"result": {"resultCode": "SUCCESS", "resultStatus": status, "resultMessage": "success."}}
+
+
+def capture(order: str, number: str, value: str | None) -> bytes:
+    """Return CAPTURE_RESULT of an order's payment; failed if there is no value."""
+    amount = {} if value is None else {"captureAmount": {"currency": "BRL", "value": value}}
+    message = {"notifyType": "CAPTURE_RESULT", **result("F" if value is None else "S"), **amount}
+    return json.dumps(
+        message | {"captureRequestId": f"CR-{number}", "captureId": f"C-{number}", "paymentId": f"T-{order}"}
+    ).encode()
+
+
+def refund(order: str, number: str, value: str) -> bytes:
+    message = {"notifyType": "REFUND_RESULT", **result(), "refundStatus": "SUCCESS", "refundRequestId": number}
+    return json.dumps(
+        message | {"paymentId": f"T-{order}", "refundAmount": {"currency": "BRL", "value": value}}
+    ).encode()
+
+
+def periodic(payment: str, period: str = "1", **more: Any) -> bytes:
+    """Return the payment of one period of a subscription, as Antom's page documents it."""
+    message = {
+        **result(),
+        "paymentId": payment,
+        "paymentAmount": BRL_1280,
+        "paymentTime": "2026-11-30T08:00:00+08:00",
+        "subscriptionRequestId": "SUBREQ-1",
+        "subscriptionId": "20261130SUB1",
+        "periodStartTime": "2026-11-30T00:00:00+08:00",
+        "periodEndTime": "2026-12-30T00:00:00+08:00",
+        "phaseNo": period,
+        **more,
+    }
+    return json.dumps(message).encode()
+
+
+def events(page: dict[str, Any]) -> list[str]:
+    types = [entry["type"] for entry in page["timeline"] if entry["kind"] == "event"]
+    return [type_.removeprefix("alipay_notify.order.").removesuffix(".v1") for type_ in types]
+
+
+def found(merchant: Merchant, account: str, number: str) -> list[str]:
+    matches = merchant.engine.get(f"/api/find?number={number}")[1]["matches"]
+    return [match["order"] for match in matches if match["account"] == account]
+
+
+def seen(page: dict[str, Any]) -> tuple[str, str | None, list[str]]:
+    return page["status"], page["amount"], page["flags"]
+
+
+def test_failed_capture_flags_a_paid_order_and_a_later_one_clears_it(merchant: Merchant) -> None:
+    merchant.antom_body(merchant.payment("A-1", authExpiryTime=EXPIRES))
+    merchant.antom_body(capture("A-1", "A-1", None))
+    page = merchant.order("antom", "A-1", entries=2)
+    assert seen(page) == ("PAID", "12.80", ["capture_failed"])
+    assert events(page) == ["paid", "flagged"]
+    merchant.antom_body(capture("A-1", "A-1b", "1280"))
+    page = merchant.order("antom", "A-1", entries=3)
+    assert (seen(page), page["version"]) == (("PAID", "12.80", []), 3)
+
+
+def test_manual_account_is_paid_by_captures(merchant: Merchant) -> None:
+    assert merchant.register("manual", "M-1", amount="12.80", currency="BRL") == 201
+    merchant.antom_body(merchant.payment("M-1", authExpiryTime=EXPIRES), "manual")
+    page = merchant.order("manual", "M-1")
+    assert seen(page) == ("WAITING", "12.80", [])
+    assert (page["authorized_minor"], page["authorized"], page["authorized_until"]) == (
+        1280,
+        "12.80",
+        "2026-12-07T00:00:00Z",
+    )
+    assert events(page) == ["authorized"]
+    merchant.antom_body(capture("M-1", "M-1", None), "manual")
+    assert seen(merchant.order("manual", "M-1", entries=2)) == ("WAITING", "12.80", ["capture_failed"])
+    merchant.antom_body(capture("M-1", "M-1b", "1000"), "manual")
+    page = merchant.order("manual", "M-1", entries=3)
+    assert (seen(page), page["authorized"]) == (("PAID", "10.00", []), "12.80")
+    assert events(page) == ["authorized", "flagged", "paid"]
+    merchant.antom_body(capture("M-1", "M-1c", "280"), "manual")
+    merchant.antom_body(refund("M-1", "R-M-1", "400"), "manual")
+    page = merchant.order("manual", "M-1", entries=5)
+    assert (seen(page), page["refunded"]) == (("PAID", "12.80", []), "4.00")
+
+
+def test_capture_before_its_payment_waits_for_it(merchant: Merchant) -> None:
+    merchant.antom_body(capture("M-2", "M-2", "1000"), "manual")
+    merchant.antom_body(merchant.payment("M-2", authExpiryTime=EXPIRES), "manual")
+    assert seen(merchant.order("manual", "M-2", entries=2)) == ("PAID", "10.00", [])
+
+
+def test_more_than_was_authorised_is_held(merchant: Merchant) -> None:
+    merchant.antom_body(merchant.payment("M-3", authExpiryTime=EXPIRES), "manual")
+    merchant.antom_body(capture("M-3", "M-3", "1000"), "manual")
+    merchant.antom_body(capture("M-3", "M-3b", "281"), "manual")
+    assert merchant.outcomes("manual", "M-3", entries=3)[2] == ("quarantined", "amount_mismatch")
+    assert seen(merchant.order("manual", "M-3")) == ("PAID", "10.00", ["amount_mismatch"])
+
+
+def test_captured_sum_is_refunded(merchant: Merchant) -> None:
+    merchant.antom_body(merchant.payment("M-4", authExpiryTime=EXPIRES), "manual")
+    merchant.antom_body(capture("M-4", "M-4", "1000"), "manual")
+    merchant.antom_body(refund("M-4", "R-M-4", "1000"), "manual")
+    page = merchant.order("manual", "M-4", entries=3)
+    assert (page["status"], page["closed_because"], page["refunded"]) == ("CLOSED", "refunded", "10.00")
+    merchant.antom_body(capture("M-4", "M-4b", "280"), "manual")
+    page = merchant.order("manual", "M-4", entries=4)
+    assert (seen(page), page["refunded"]) == (("PAID", "12.80", []), "10.00")
+
+
+def test_authorisation_that_fails_is_closed_unpaid(merchant: Merchant) -> None:
+    merchant.antom_body(merchant.payment("M-5", authExpiryTime=EXPIRES), "manual")
+    merchant.antom_body(merchant.payment("M-5", **result("F")), "manual")
+    page = merchant.order("manual", "M-5", entries=2)
+    assert (page["status"], page["closed_because"], events(page)) == ("CLOSED", "failed", ["authorized", "closed"])
+
+
+def test_wallet_payment_is_paid_at_once_at_a_manual_account(merchant: Merchant) -> None:
+    merchant.antom_body(merchant.payment("M-6"), "manual")
+    page = merchant.order("manual", "M-6")
+    assert (seen(page), page["authorized"], events(page)) == (("PAID", "12.80", []), None, ["paid"])
+
+
+def test_dispute_stands_on_the_timeline_of_the_payment_that_it_names(merchant: Merchant) -> None:
+    merchant.antom_body(merchant.payment("M-7"), "manual")
+    dispute = {"disputeNotificationType": "DISPUTE_CREATED", "disputeId": "D-7", "paymentId": "T-M-7", **result()}
+    merchant.antom_body(json.dumps(dispute).encode(), "manual")
+    assert merchant.outcomes("manual", "M-7", entries=2)[1] == ("applied", "noted")
+    assert found(merchant, "manual", "D-7") == ["M-7"]
+
+
+@pytest.mark.parametrize("account", ["antom", "registered"])
+def test_payment_of_a_subscription_is_an_order_of_its_own(merchant: Merchant, account: str) -> None:
+    for _ in range(3):
+        merchant.antom_body(periodic(f"P-{account}"), account)
+    outcomes = merchant.outcomes(account, f"P-{account}", entries=3)
+    assert outcomes == [("applied", "changed"), ("duplicate", "same_id"), ("duplicate", "same_id")]
+    assert seen(merchant.order(account, f"P-{account}")) == ("PAID", "12.80", [])
+    merchant.antom_body(periodic(f"P2-{account}", "2"), account)
+    assert seen(merchant.order(account, f"P2-{account}")) == ("PAID", "12.80", [])
+    for number in ("SUBREQ-1", "20261130SUB1"):
+        assert {f"P-{account}", f"P2-{account}"} <= set(found(merchant, account, number))
+
+
+@pytest.mark.parametrize("account", ["antom", "manual"])
+@pytest.mark.parametrize("first", ["periodic", "order"])
+def test_payment_told_in_two_shapes_is_one_order_with_two_numbers(merchant: Merchant, first: str, account: str) -> None:
+    order, trade = f"Z-{first}", f"T-Z-{first}"
+    bodies = {"periodic": periodic(trade), "order": merchant.payment(order)}
+    number = trade if first == "periodic" else order
+    merchant.antom_body(bodies.pop(first), account)
+    merchant.order(account, number)
+    merchant.antom_body(bodies.popitem()[1], account)
+    page = merchant.order(account, number, entries=2)
+    assert (seen(page), page["version"]) == (("PAID", "12.80", []), 1)
+    for alias in (order, trade):
+        assert found(merchant, account, alias) == [number]
+        assert merchant.engine.get(f"/api/orders/{account}/{alias}")[1]["order"] == number
+
+
+def test_registered_order_whose_payment_has_another_number_is_held(merchant: Merchant) -> None:
+    merchant.antom_body(periodic("T-Y-1"), "registered")
+    merchant.order("registered", "T-Y-1")
+    assert merchant.register("registered", "Y-1", amount="12.80", currency="BRL") == 201
+    merchant.antom_body(merchant.payment("Y-1"), "registered")
+    assert merchant.outcomes("registered", "Y-1") == [("quarantined", "second_trade")]
+    assert merchant.order("registered", "Y-1")["flags"] == ["second_trade"]
