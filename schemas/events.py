@@ -1,4 +1,4 @@
-"""Messages for consumers: one order event for each visible change of an order, one notice for each held notification.
+"""Messages for consumers: order events for the visible changes of orders, notices for held and noted notifications.
 
 They are CloudEvents 1.0 in Kafka's binary mode: attributes are headers, the value is JSON. An order event's id is made
 of the order and its version, so consumers can drop duplicates by id.
@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from schemas import topics
 from schemas.dispositions import Disposition, Flag, Reason
+from schemas.notification import Kind, NamedNumber
 from schemas.orders import ClosedBecause, Status, View
 from schemas.record_format import key_of
 
@@ -71,6 +72,28 @@ class HeldNotice(Struct, frozen=True, kw_only=True):
     disposition: Disposition
     reason: Reason
     detail: str
+    at: Moment
+
+
+class NotedNotice(Struct, frozen=True, kw_only=True):
+    """A notification that moves no order, such as a mandate, a transfer or a dispute, without personal data.
+
+    `type` and `status` are Alipay's. `numbers` are those it is about, `order` is the merchant's order if it names one.
+    `fields` are those that are not personal, by their names in the message. `record_id` finds it in the admin API.
+    """
+
+    id: str
+    record_id: str
+    account: str
+    order: str
+    notification_id: str
+    kind: Kind
+    type: str
+    status: str
+    numbers: tuple[NamedNumber, ...]
+    fields: dict[str, str]
+    sent_at: Moment | None
+    received_at: Moment
     at: Moment
 
 
@@ -144,6 +167,22 @@ def outgoing_notice(notice: HeldNotice) -> Outgoing:
     )
     key = key_of(notice.account, notice.order)
     return Outgoing(id=notice.id, topic=topics.HELD, key=key, value=_encode(notice), headers=headers)
+
+
+def outgoing_noted(notice: NotedNotice) -> Outgoing:
+    """Encode a noted notice as a CloudEvent in binary mode.
+
+    Its key is the first of its numbers, so that all notices about one agreement, pre-authorisation, dispute … are in
+    one partition.
+    """
+    subject = notice.numbers[0].number if notice.numbers else notice.order or notice.notification_id
+    kind = f"{TYPE_PREFIX}.notification.noted.v1"
+    headers = (
+        *_cloud(notice.id, kind, notice.account, subject, notice.at),
+        ("noted-kind", notice.kind.value.encode()),
+    )
+    key = key_of(notice.account, subject)
+    return Outgoing(id=notice.id, topic=topics.NOTED, key=key, value=_encode(notice), headers=headers)
 
 
 def _cloud(id_: str, type_: str, account: str, subject: str, at: datetime) -> tuple[tuple[str, bytes], ...]:

@@ -1,4 +1,4 @@
-"""The four Kafka topics, and the partition of a key.
+"""The five Kafka topics, and the partition of a key.
 
 Names are `<domain>.<source>.<entity>.v<major>`. They contain dots but no underscores, because Kafka's metric names map
 both to the same character. Records and events carry these logical names; a cluster may use another prefix (`named`).
@@ -14,8 +14,9 @@ NOTIFICATION = "payments.alipay.notification.v1"  # signed bytes and headers of 
 ORDER_EVENT = "payments.order.event.v1"  # one event for each visible change of an order
 ORDER_STATE = "payments.order.state.v1"  # compacted: the latest state of each order
 HELD = "payments.notification.held.v1"  # one notice for each held notification
+NOTED = "payments.notification.noted.v1"  # one notice for each notification that moves no order
 
-ALL = (NOTIFICATION, ORDER_EVENT, ORDER_STATE, HELD)
+ALL = (NOTIFICATION, ORDER_EVENT, ORDER_STATE, HELD, NOTED)
 
 PREFIX_CHARACTERS_MAX = 100  # Kafka allows 249 for the whole name
 _PREFIX = re.compile(r"[a-z0-9]+(\.[a-z0-9]+)*")

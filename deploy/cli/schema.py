@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from deploy.cli import terminal
 
 BASE = "urn:alipay-notify:schema:"
 
-_HELP = """Write the JSON Schemas of order events and held notices.
+_HELP = """Write the JSON Schemas of order events and of notices about held and noted notifications.
 
 One file each. Later versions may add properties, so consumers must ignore unknown ones.
 
@@ -21,6 +22,26 @@ One file each. Later versions may add properties, so consumers must ignore unkno
     alipay-notify schema export --check --dir schemas
 """
 _EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file is not up to date (--check)."
+
+
+NOTED_EXAMPLE = {
+    "id": "noted:shop-cn:2026113000222080911099990000031417",
+    "record_id": "3-1041",
+    "account": "shop-cn",
+    "order": "",
+    "notification_id": "2026113000222080911099990000031417",
+    "kind": "agreement",
+    "type": "dut_user_unsign",
+    "status": "UNSIGN",
+    "numbers": [
+        {"kind": "agreement", "number": "20265225715271617440"},
+        {"kind": "external_agreement", "number": "CONTRACT-31"},
+    ],
+    "fields": {"status": "UNSIGN", "unsign_time": "2026-11-30 08:00:00"},
+    "sent_at": "2026-11-30T08:00:01+08:00",
+    "received_at": "2026-11-30T00:00:01.208Z",
+    "at": "2026-11-30T00:00:01.320Z",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -53,15 +74,16 @@ def export(
 
 def documents() -> dict[str, str]:
     """Return the text of each schema by its file name."""
-    from schemas.events import HeldNotice, OrderEvent
+    from schemas.events import HeldNotice, NotedNotice, OrderEvent
 
     return {
         "order_event.v1.json": _document(OrderEvent, "order_event.v1"),
         "held_notice.v1.json": _document(HeldNotice, "held_notice.v1"),
+        "noted_notice.v1.json": _document(NotedNotice, "noted_notice.v1", example=NOTED_EXAMPLE),
     }
 
 
-def _document(shape: Any, name: str) -> str:
+def _document(shape: Any, name: str, *, example: Mapping[str, Any] | None = None) -> str:
     import msgspec
 
     (schema,), components = msgspec.json.schema_components([shape], ref_template="#/$defs/{name}")
@@ -71,5 +93,6 @@ def _document(shape: Any, name: str) -> str:
         "$id": BASE + name,
         **components.pop(title),
         "$defs": dict(sorted(components.items())),
+        **({} if example is None else {"examples": [example]}),
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

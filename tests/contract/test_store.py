@@ -85,6 +85,15 @@ async def test_same_notification_in_several_records_is_applied_once(work: Proces
     assert await version(store, "N1") == 1
 
 
+async def test_noted_notification_has_one_notice_and_its_numbers(work: Processing, store: AnyStore) -> None:
+    noted = log_records.record("", notify_type="dut_user_unsign", id_="m1", agreement_no="A1")
+    await work.process(log_records.logged([noted, noted]))
+    await work.process(log_records.logged([noted], first=3))
+    [notice] = await all_unsent(store)
+    assert (notice.topic, notice.id, notice.key) == (topics.NOTED, "noted:shop-sg:m1", b"shop-sg:A1")
+    assert [each.position.offset for each in await store.notifications("A1")] == [1]
+
+
 async def test_same_id_with_other_content_is_held_as_a_conflict(work: Processing, store: AnyStore) -> None:
     await work.process(log_records.logged([log_records.record("N1", id_="n")]))
     await work.process(log_records.logged([log_records.record("N1", "TRADE_FINISHED", id_="n")], first=2))

@@ -15,6 +15,8 @@ from workers.admin import responses, shapes
 from workers.long_poll import OrderChanges
 from workers.queries import Emitted
 
+TOPICS = (topics.ORDER_EVENT, topics.HELD, topics.NOTED, "all")
+
 
 class EventsPort(Protocol):
     """Reads the outbox."""
@@ -41,8 +43,8 @@ class FeedPart:
         number = responses.whole_number(request, "after", default=0)
         limit = responses.whole_number(request, "limit", default=100, most=responses.LIMIT_MAX)
         wanted = request.query.get("topic", topics.ORDER_EVENT)
-        if wanted not in (topics.ORDER_EVENT, topics.HELD, "all"):
-            raise responses.bad_request(f"topic must be {topics.ORDER_EVENT}, {topics.HELD} or all")
+        if wanted not in TOPICS:
+            raise responses.bad_request(f"topic must be one of {', '.join(TOPICS)}")
         deadline = time.monotonic() + responses.wait_s(request)
         with self._changes.watch_all() as waiter:
             while True:

@@ -111,7 +111,7 @@ class KafkaEvents:
         states = _all_of(events, topics.ORDER_STATE)
         sent_states = await sending.send([*states, *_last_of_each(events)], self._named(topics.ORDER_STATE))
         sending.acknowledged |= sent_states.intersection(states)
-        for topic in (topics.ORDER_EVENT, topics.HELD):
+        for topic in (topics.ORDER_EVENT, topics.HELD, topics.NOTED):
             sending.acknowledged |= await sending.send(_all_of(events, topic), self._named(topic))
         if sending.refused:
             raise EventRefused(sending.refusal_text(), sorted(sending.acknowledged))

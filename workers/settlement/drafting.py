@@ -10,7 +10,7 @@ from msgspec import structs
 
 from schemas import events, times
 from schemas.dispositions import Disposition, Reason
-from schemas.events import Cause, OrderEvent
+from schemas.events import Cause, NotedNotice, OrderEvent
 from schemas.money import Money
 from schemas.notification import NamedNumber, Notification
 from schemas.orders import Order, View
@@ -53,6 +53,27 @@ def event(order: Order, before: View | None, after: View, *, cause: Cause | None
             flags=after.flags,
             authorized_minor=after.authorized_minor,
             authorized_until=after.authorized_until,
+        )
+    )
+
+
+def noted(parsed: ParsedRecord, notification: Notification, *, order: str, now_ms: int) -> events.Outgoing:
+    """Return the notice of a notification that moves no order. A notification has one, whichever record brought it."""
+    return events.outgoing_noted(
+        NotedNotice(
+            id=f"noted:{notification.account}:{notification.id}",
+            record_id=str(parsed.position),
+            account=notification.account,
+            order=order,
+            notification_id=notification.id,
+            kind=notification.kind,
+            type=notification.type,
+            status=notification.status,
+            numbers=notification.numbers,
+            fields=dict(notification.fields),
+            sent_at=notification.sent_at,
+            received_at=times.from_epoch_ms(parsed.received_at_ms),
+            at=times.from_epoch_ms(now_ms),
         )
     )
 
@@ -131,6 +152,8 @@ class Draft:
         disposed = _disposed(notification, disposition, reason, "", order)
         self._deliver(parsed, disposed, notification=notification, version=version)
         self._release(parsed)
+        if reason is Reason.NOTED:
+            self.plan.events.append(noted(parsed, notification, order=disposed.order, now_ms=self._now_ms))
 
     def finish_copy(self, parsed: ParsedRecord, failure: ParseFailure) -> None:
         """End one more record of a notification that could not be read and is held already, as a duplicate."""

@@ -9,7 +9,8 @@ from msgspec import structs
 
 from schemas import events, topics
 from schemas.dispositions import Disposition, Flag, Reason
-from schemas.events import Cause, HeldNotice, OrderEvent
+from schemas.events import Cause, HeldNotice, NotedNotice, OrderEvent
+from schemas.notification import Kind, NamedNumber, NumberKind
 from schemas.orders import ClosedBecause, Status, View
 
 AT = datetime(2025, 6, 5, 1, 10, 31, tzinfo=UTC)
@@ -113,6 +114,34 @@ def test_order_number_with_a_control_character_is_still_sent() -> None:
     outgoing = events.outgoing_event(event(order="单\n1", id="shop:单\n1:2"))
     assert dict(outgoing.headers)["ce_subject"] == "单\n1".encode()
     assert events.decoded(outgoing.value)["order"] == "单\n1"
+
+
+def test_noted_notice_has_its_first_number_as_key_and_subject() -> None:
+    notice = NotedNotice(
+        id="noted:shop:n",
+        record_id="0-7",
+        account="shop",
+        order="A",
+        notification_id="n",
+        kind=Kind.AGREEMENT,
+        type="dut_user_sign",
+        status="NORMAL",
+        numbers=(NamedNumber(NumberKind.AGREEMENT, "A1"), NamedNumber(NumberKind.EXTERNAL_AGREEMENT, "E1")),
+        fields={"status": "NORMAL"},
+        sent_at=None,
+        received_at=AT,
+        at=AT,
+    )
+    outgoing = events.outgoing_noted(notice)
+    headers = dict(outgoing.headers)
+    assert (outgoing.id, outgoing.topic, outgoing.key) == ("noted:shop:n", topics.NOTED, b"shop:A1")
+    assert (headers["ce_type"], headers["ce_subject"]) == (b"alipay_notify.notification.noted.v1", b"A1")
+    assert headers["noted-kind"] == b"agreement"
+    assert events.version_of(outgoing) is None
+    value = events.decoded(outgoing.value)
+    assert value["numbers"][1] == {"kind": "external_agreement", "number": "E1"}
+    without = [structs.replace(notice, numbers=()), structs.replace(notice, numbers=(), order="")]
+    assert [events.outgoing_noted(each).key for each in without] == [b"shop:A", b"shop:n"]
 
 
 def test_notice_describes_the_held_notification_without_payer_data() -> None:

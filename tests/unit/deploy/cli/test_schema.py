@@ -4,8 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema  # type: ignore[import-untyped]
+import msgspec
+
 from deploy.cli import schema
-from schemas.events import OrderEvent
+from schemas import events
+from schemas.events import NotedNotice, OrderEvent
 from tests.support.paths import ROOT
 from tests.unit.deploy.cli.commands import run
 
@@ -22,6 +26,13 @@ def test_check_exits_with_3_if_a_file_is_not_up_to_date(tmp_path: Path) -> None:
     stale = run({}, "schema", "export", "--check", "--dir", str(tmp_path))
     assert (stale.exit_code, "order_event.v1.json is not up to date" in stale.stdout) == (3, True)
     assert (tmp_path / "order_event.v1.json").read_text() == "{}"
+
+
+def test_example_of_a_noted_notice_is_valid() -> None:
+    document = json.loads(schema.documents()["noted_notice.v1.json"])
+    jsonschema.validate(document["examples"][0], document, format_checker=jsonschema.FormatChecker())
+    notice = msgspec.convert(document["examples"][0], NotedNotice)
+    assert events.outgoing_noted(notice).key == b"shop-cn:20265225715271617440"
 
 
 def test_folder_that_cannot_be_written_exits_with_1(tmp_path: Path) -> None:

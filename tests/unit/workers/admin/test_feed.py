@@ -20,6 +20,8 @@ async def test_feed_gives_events_in_order_and_waits_for_the_next() -> None:
         assert [event["id"] for event in rest["events"]] == ["shop:A1:2"]
         notices = await (await client.get("/api/events?topic=payments.notification.held.v1")).json()
         assert [event["data"]["reason"] for event in notices["events"]] == ["unknown_order"]
+        noted = await (await client.get("/api/events?topic=payments.notification.noted.v1")).json()
+        assert noted["events"] == []
         waiting = asyncio.ensure_future(client.get(f"/api/events?after={rest['next']}&wait=60s"))
         await until(lambda: bool(world.changes._of_all))
         await world.deliver(form("A2"))

@@ -169,9 +169,10 @@ async def test_event_goes_to_event_topic_and_state_topic_with_the_same_bytes(wor
     assert (sent.key, sent.value, sent.headers) == (b"N1", b'{"a":1}', (("ce_id", b"N1:1"),))
 
 
-async def test_held_notice_goes_to_its_own_topic_only(world: World) -> None:
-    await world.events.publish([event("N1", topic=topics.HELD)])
-    assert [each.topic for each in world.cluster.arrived] == [topics.HELD]
+@pytest.mark.parametrize("topic", [topics.HELD, topics.NOTED])
+async def test_notice_goes_to_its_own_topic_only(world: World, topic: str) -> None:
+    await world.events.publish([event("N1", topic=topic)])
+    assert [each.topic for each in world.cluster.arrived] == [topic]
 
 
 async def test_resent_state_goes_to_the_state_topic_only(world: World) -> None:

@@ -9,7 +9,7 @@ from msgspec import structs
 from schemas import topics
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
-from schemas.notification import NamedNumber, Notification, NumberKind
+from schemas.notification import Kind, NamedNumber, Notification, NumberKind
 from schemas.orders import Claim, Order, State
 from tests.support import facts
 from tests.support.facts import form
@@ -62,6 +62,20 @@ def test_finished_record_has_one_delivery_and_no_other_row(draft: Draft) -> None
     assert (delivery.order, delivery.notification_id, delivery.version) == ("A", "p", 4)
     assert (delivery.received_at_ms, delivery.decided_at_ms) == (NOW_MS - 5, NOW_MS)
     assert (plan.held, plan.released, plan.events) == ([], [], [])
+
+
+def test_noted_record_has_one_notice(draft: Draft) -> None:
+    numbers = (NamedNumber(NumberKind.AGREEMENT, "A1"),)
+    mandate = structs.replace(
+        notification(), kind=Kind.AGREEMENT, order="", numbers=numbers, fields=(("status", "NORMAL"),)
+    )
+    draft.finish(parsed(), mandate, Disposition.APPLIED, Reason.NOTED, order="B")
+    (notice,) = draft.plan.events
+    assert (notice.topic, notice.id) == (topics.NOTED, f"noted:{ACCOUNT.name}:p")
+    value = json.loads(notice.value)
+    assert (value["record_id"], value["order"], value["kind"]) == ("0-3", "B", "agreement")
+    assert value["numbers"] == [{"kind": "agreement", "number": "A1"}]
+    assert value["fields"] == {"status": "NORMAL"}
 
 
 def test_finished_retry_releases_its_row(draft: Draft) -> None:
