@@ -84,6 +84,7 @@ class Reason(StrEnum):
     UNKNOWN_TRADE = "unknown_trade"
     UNKNOWN_REFUND = "unknown_refund"
     NEWER_ENVELOPE = "newer_envelope"
+    UNKNOWN_ACCOUNT = "unknown_account"  # not in the accounts.toml of this worker, or not yet
     # quarantined: the message is authentic, but incomplete, contradictory or wrong
     AMOUNT_MISMATCH = "amount_mismatch"
     CURRENCY_MISMATCH = "currency_mismatch"

@@ -25,9 +25,9 @@ from schemas.dispositions import Refusal
 
 # The body limit. A genuine notification has about 1 KiB, with fund lists 3 KiB. These depend on it: `tune.bufsize` in
 # deploy/haproxy/haproxy.cfg (body and headers), `maxLength` and the text of 413 in schemas/openapi.yaml, and the
-# default of `in_flight_bytes_max` in ingest/settings.py (512 bodies). `RECORD_BYTES_MAX` in workers/processing.py and
-# `WIRE_BYTES_MAX` in ingest/http/connection.py follow by themselves. Above 900 KiB also raise `REQUEST_BYTES_MAX` in
-# ingest/kafka/producer.py and `max.message.bytes` in schemas/topics.yaml. One value stays limited by
+# default of `in_flight_bytes_max` in ingest/settings.py (512 bodies). `RECORD_BYTES_MAX` in workers/record_bounds.py
+# and `WIRE_BYTES_MAX` in ingest/http/connection.py follow by themselves. Above 900 KiB also raise `REQUEST_BYTES_MAX`
+# in ingest/kafka/producer.py and `max.message.bytes` in schemas/topics.yaml. One value stays limited by
 # `VALUE_BYTES_MAX`. The admin API and the simulated Alipay have limits of their own, which need not change.
 BODY_BYTES_MAX = 64 * 1024
 PARAMETERS_MAX = 200  # the largest documented notification has about 45

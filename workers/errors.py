@@ -56,3 +56,11 @@ class DecisionFailed(Exception):
 
 class TooManyDeadLetters(Exception):
     """Too many dead letters in a row. The worker stops, because the fault is probably ours and not the records'."""
+
+
+class UnknownAccount(Exception):
+    """The worker does not know the record's account, or knows it with another family."""
+
+    def __init__(self, family: str) -> None:
+        super().__init__(f"the worker's accounts.toml has no such account of family {family}")
+        self.family = family

@@ -19,13 +19,15 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from msgspec import structs
+
 from schemas import interpret, record_format
-from schemas.accounts import Account
+from schemas.accounts import NAME, Account, Family
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
-from schemas.form import BODY_BYTES_MAX
 from schemas.notification import Notification, Unreadable
-from schemas.record_format import Record, RecordContents
+from schemas.record_format import RecordContents
+from workers import record_bounds
 from workers.errors import (
     DecisionFailed,
     EventRefused,
@@ -33,8 +35,9 @@ from workers.errors import (
     InfrastructureDown,
     RecordRefused,
     TooManyDeadLetters,
+    UnknownAccount,
 )
-from workers.settlement import decision
+from workers.settlement import decision, parking
 from workers.settlement.plan import (
     Decide,
     HeldRow,
@@ -46,12 +49,10 @@ from workers.settlement.plan import (
     WritePlan,
 )
 
-RECORD_BYTES_MAX = 4 * BODY_BYTES_MAX  # no receiver wrote a larger record
 DEAD_LETTERS_MAX = 20  # in a row and by our own fault; so many point at a broken program, not at broken records
 OUR_FAULTS = frozenset({Reason.OUR_FAULT, Reason.BAD_RECORD})
-HEADERS_MAX = 64  # the receiver writes at most twelve
-HEADER_BYTES_MAX = 4096
 DETAIL_CHARACTERS_MAX = 1000
+FAMILIES = frozenset(family.value for family in Family)
 
 _END_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # never a record's failure
 
@@ -142,18 +143,25 @@ class Processing:
         """
         started, now_ms = time.perf_counter(), self._now_ms()
         parsed_records = [self.read(log_record, now_ms=now_ms) for log_record in batch]
+        accounts = self._accounts_of(parsed_records)
         self._observer.step("read", time.perf_counter() - started)
-        await self._settle(parsed_records)
+        await self._settle(parsed_records, accounts)
 
     async def retry(self, rows: Sequence[HeldRow]) -> None:
         """Process held notifications again, as if their records had just arrived; for the sweeper and for a replay."""
         now_ms = self._now_ms()
-        await self._settle([self.read(LogRecord(row.position, row.record), now_ms=now_ms, held=row) for row in rows])
+        parsed_records = [self.read(LogRecord(row.position, row.record), now_ms=now_ms, held=row) for row in rows]
+        await self._settle(parsed_records, self._accounts_of(parsed_records))
 
-    async def _settle(self, parsed_records: Sequence[ParsedRecord]) -> None:
+    def _accounts_of(self, parsed_records: Sequence[ParsedRecord]) -> Mapping[str, Account]:
+        """Return the accounts by which these records were just read. A reload may replace them before the decision."""
+        names = {parsed.account for parsed in parsed_records if parsed.notification is not None}
+        return {name: self._accounts[name] for name in names}
+
+    async def _settle(self, parsed_records: Sequence[ParsedRecord], accounts: Mapping[str, Account]) -> None:
         """Decide and apply. If a record of the batch cannot be applied, halve the batch until that record is alone."""
         try:
-            plan = await self._apply(parsed_records)
+            plan = await self._apply(parsed_records, accounts)
         except (InfrastructureDown, asyncio.CancelledError):
             raise
         except Exception as error:
@@ -161,8 +169,8 @@ class Processing:
                 await self._hold(parsed_records[0], error)
                 return
             middle = len(parsed_records) // 2
-            await self._settle(parsed_records[:middle])
-            await self._settle(parsed_records[middle:])
+            await self._settle(parsed_records[:middle], accounts)
+            await self._settle(parsed_records[middle:], accounts)
             return
         self._observer.settled(plan, parsed_records)
         self._count_dead_letters(plan, parsed_records)
@@ -200,7 +208,7 @@ class Processing:
         record = log_record.record
         account, received_at_ms = "", now_ms if held is None else held.first_at_ms
         try:
-            _check_size(record)
+            record_bounds.check(record)
             contents = record_format.decode(record, now_ms=received_at_ms)
             account, received_at_ms = contents.account, contents.received_at_ms
             configured = self._account(contents)
@@ -209,6 +217,9 @@ class Processing:
             notification = interpret.read(contents.body, configured, is_confirmed=is_confirmed)
         except record_format.NewerRecord as error:
             failure = _failure(Disposition.PARKED, Reason.NEWER_ENVELOPE, error)
+        except UnknownAccount as error:
+            failure = _failure(Disposition.PARKED, Reason.UNKNOWN_ACCOUNT, error)
+            failure = structs.replace(failure, waits_for=parking.account_key(error.family))
         except record_format.BadRecord as error:
             failure = _failure(Disposition.DEAD, Reason.BAD_RECORD, error)
         except Unreadable as error:
@@ -229,18 +240,20 @@ class Processing:
             )
         return ParsedRecord(
             position=log_record.position,
-            record=_trimmed(record),
+            record=record_bounds.trimmed(record),
             account=account,
             received_at_ms=received_at_ms,
             notification=None,
-            failure=failure,
+            failure=_identified(failure, held),
             held=held,
         )
 
     def _account(self, contents: RecordContents) -> Account:
         account = self._accounts.get(contents.account)
         if account is None or account.family != contents.family:
-            raise record_format.BadRecord("the record names an account that is not configured, or another family")
+            if NAME.fullmatch(contents.account) is None or contents.family not in FAMILIES:
+                raise record_format.BadRecord("the record names an account or a family that cannot exist")
+            raise UnknownAccount(contents.family)
         return account
 
     def _check_authentic(self, contents: RecordContents, account: Account, *, anew: bool) -> bool:
@@ -250,7 +263,7 @@ class Processing:
             detail = f"not signed by a key of this account: {type(error).__name__}"
             raise Unreadable(Reason.UNAUTHENTICATED, detail, disposition=Disposition.DEAD) from None
 
-    async def _apply(self, parsed_records: Sequence[ParsedRecord]) -> WritePlan:
+    async def _apply(self, parsed_records: Sequence[ParsedRecord], accounts: Mapping[str, Account]) -> WritePlan:
         """Decide the batch and write the plan, in one transaction of the store; return the plan once committed."""
         started, now_ms = time.perf_counter(), self._now_ms()
 
@@ -258,7 +271,9 @@ class Processing:
             if snapshot.prior_deliveries:
                 _check_same_log(parsed_records, snapshot)
             try:
-                return decision.decide(parsed_records, snapshot, self._accounts, now_ms=now_ms, chance=self._chance)
+                plan = decision.decide(parsed_records, snapshot, accounts, now_ms=now_ms, chance=self._chance)
+                plan.wakes.update(parking.learnt_meanwhile(parsed_records, self._accounts))
+                return plan
             except _END_PROCESS:
                 raise
             except BaseException as error:
@@ -284,11 +299,11 @@ class Processing:
             account=_storable(parsed.account),
             received_at_ms=parsed.received_at_ms,
             notification=None,
-            failure=failure,
+            failure=_identified(failure, parsed.held),
             held=parsed.held,
         )
         try:
-            plan = await self._apply([dead])
+            plan = await self._apply([dead], {})
         except RecordRefused as refused:
             raise InfrastructureDown("the store refused to hold a dead letter") from refused
         self._observer.settled(plan, [dead])
@@ -337,21 +352,6 @@ def _check_same_log(parsed_records: Sequence[ParsedRecord], snapshot: StoreSnaps
             )
 
 
-def _check_size(record: Record) -> None:
-    if len(record.headers) > HEADERS_MAX:
-        raise record_format.BadRecord(f"more than {HEADERS_MAX} headers")
-    if len(record.value) + sum([len(value) for _, value in record.headers]) > RECORD_BYTES_MAX:
-        raise record_format.BadRecord(f"more than {RECORD_BYTES_MAX} bytes")
-
-
-def _trimmed(record: Record) -> Record:
-    """Return the record as a held row keeps it: the whole value, and headers cut to bounds, because they are advice."""
-    if len(record.headers) <= HEADERS_MAX and all(len(value) <= HEADER_BYTES_MAX for _, value in record.headers):
-        return record
-    headers = tuple((name[:HEADER_BYTES_MAX], value[:HEADER_BYTES_MAX]) for name, value in record.headers[:HEADERS_MAX])
-    return Record(record.key, record.value, headers)
-
-
 def _failure(
     disposition: Disposition,
     reason: Reason,
@@ -373,6 +373,16 @@ def _failure(
         notification_id=id_,
         digest=digest if id_ else b"",
     )
+
+
+def _identified(failure: ParseFailure, held: HeldRow | None) -> ParseFailure:
+    """Return the failure with the row's order and id, if it has none of its own.
+
+    A row that loses its id while its account or key is away would later count as a copy of itself: a duplicate.
+    """
+    if held is None or failure.notification_id:
+        return failure
+    return structs.replace(failure, order=failure.order or held.order, notification_id=held.notification_id)
 
 
 def _number(text: str) -> str:

@@ -29,6 +29,7 @@ from workers.kafka import clients
 from workers.kafka.events import KafkaEvents
 from workers.kafka.source import KafkaSource
 from workers.kafka.telemetry import GroupTelemetry
+from workers.learnt_accounts import LearntAccounts
 from workers.locks import IdempotencyLocks
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
@@ -101,6 +102,8 @@ async def running(
                 are_settled=store.are_settled,
             )
         )
+        learnt = LearntAccounts(accounts, store)
+        accounts.watch(lambda change: learnt.learn(change.learnt))
         health = process.with_accounts(config, _health(store, source, events, worker))
         application = app.probes(readiness=health, registry=registry, log=log_writer, access=config.admin_access)
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
@@ -109,6 +112,7 @@ async def running(
             partial(housekeeping.watch_lag, source, worker_metrics, group=settings.group),
             partial(housekeeping.prune, store, now_ms),
             process.reloading(config, settings, registry, log_writer),
+            learnt.run,
         )
         await stack.enter_async_context(process.background_tasks(registry, health, log_writer, *chores))
         yield {"admin": admin_url}

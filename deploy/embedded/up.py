@@ -33,6 +33,7 @@ from workers import metrics
 from workers.admin import app
 from workers.admin.probes import Check
 from workers.app import Worker
+from workers.learnt_accounts import LearntAccounts
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
@@ -97,6 +98,8 @@ async def running(
                 now_ms=clock.epoch_ms,
             )
         )
+        learnt = LearntAccounts(accounts, files.store)
+        accounts.watch(lambda change: learnt.learn(change.learnt))
         health = _EngineHealth(files, worker)
         readiness = process.with_accounts(config, health.checks)
         application = app.application(
@@ -121,6 +124,7 @@ async def running(
         chores = (
             *housekeeping.housekeeping(files, source=source, metrics=counted, now_ms=clock.epoch_ms),
             process.reloading(config, settings, registry, log_writer),
+            learnt.run,
         )
         await stack.enter_async_context(process.background_tasks(registry, readiness, log_writer, *chores))
         with start_errors.binding("public port", settings.host, settings.port, "port"):

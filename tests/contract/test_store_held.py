@@ -1,5 +1,7 @@
 """Held notifications in every order store: parked, due, woken, retried, discarded, replayed."""
 
+import asyncio
+
 import pytest
 
 from schemas import events
@@ -8,6 +10,7 @@ from tests.contract.engines import AnyStore, all_unsent
 from tests.contract.shortcuts import dispositions, parked, register, version
 from tests.support import log_records
 from tests.support.log_records import NOW_MS, REGISTERED, Time
+from workers.learnt_accounts import LearntAccounts
 from workers.processing import Processing
 from workers.queries import HeldQuery
 
@@ -210,3 +213,26 @@ async def test_held_notifications_are_filtered_by_each_property(work: Processing
     assert await found(HeldQuery(disposition=Disposition.DEAD)) == ["0-2"]
     assert await found(HeldQuery(reason=Reason.UNKNOWN_ORDER, since_ms=NOW_MS + 1000)) == ["0-3"]
     assert await found(HeldQuery(resolved=True)) == []
+
+
+async def test_record_of_an_unknown_account_waits_and_is_applied_once_it_is_learnt(store: AnyStore, time: Time) -> None:
+    accounts = {name: account for name, account in log_records.ACCOUNTS.items() if name != log_records.SHOP.name}
+    work = log_records.processing(store, time, accounts=accounts)
+    learnt = LearntAccounts(accounts, store)
+    await work.process(log_records.logged([log_records.record("N1"), parked("P1")]))
+    assert await dispositions(store, "N1") == []
+    (page,) = await store.held_list(HeldQuery(account=log_records.SHOP.name))
+    assert (page.row.disposition, page.row.reason) == (Disposition.PARKED, Reason.UNKNOWN_ACCOUNT)
+    learning = asyncio.create_task(learnt.run())
+    learnt.learn(accounts)  # as at a start: it wakes nothing, because the account is not among them
+    time.now_ms += 25 * HOUR_MS
+    await work.retry(await store.due(now_ms=time.now_ms, limit=10))
+    accounts[log_records.SHOP.name] = log_records.SHOP
+    learnt.learn([log_records.SHOP.name])
+    async with asyncio.timeout(20):
+        while not (due := await store.due(now_ms=time.now_ms, limit=10)):
+            await asyncio.sleep(0.01)
+    await work.retry(due)
+    assert await dispositions(store, "N1") == ["applied"]
+    assert await store.held_list(HeldQuery(account=log_records.SHOP.name)) == []
+    learning.cancel()

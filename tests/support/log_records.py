@@ -3,7 +3,7 @@
 Nothing here is signed: a check that accepts everything replaces the signature check.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 from schemas import record_format
@@ -113,10 +113,11 @@ def processing(
     topics: MemoryTopics | None = None,
     observer: PlanObserver | None = None,
     authenticate: Authenticate = anybody_signed_this,
+    accounts: Mapping[str, Account] = ACCOUNTS,
 ) -> Processing:
     """The workers' processing over this store; by default every record counts as signed."""
     return Processing(
-        accounts=ACCOUNTS,
+        accounts=accounts,
         authenticate=authenticate,
         store=store,
         events=topics or MemoryTopics(),

@@ -18,6 +18,8 @@ REASONS: dict[Reason, str] = {
     Reason.UNKNOWN_TRADE: "It waits for the notification of the payment that it refunds.",
     Reason.UNKNOWN_REFUND: "It waits until the merchant registers the refund with its order.",
     Reason.NEWER_ENVELOPE: "A newer release wrote this record. It is retried until this process is upgraded.",
+    Reason.UNKNOWN_ACCOUNT: "The worker's accounts.toml lacks its account. It is retried, and applied once the account "
+    "is added. If the account is gone for good, discard it.",
     # quarantined
     Reason.AMOUNT_MISMATCH: "Its amount differs from the registered amount, or from an earlier notification's. "
     "If the registered amount is wrong, correct it and retry. Otherwise discard it and settle with the buyer.",

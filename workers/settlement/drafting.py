@@ -191,7 +191,9 @@ class Draft:
 
     def hold_failure(self, parsed: ParsedRecord, failure: ParseFailure) -> None:
         """Hold a record that has no notification."""
-        if failure.disposition is Disposition.PARKED:
+        if failure.waits_for:
+            row = parking.parked_until_learnt(parsed, failure, now_ms=self._now_ms, chance=self._chance())
+        elif failure.disposition is Disposition.PARKED:
             row = parking.parked_until_upgrade(parsed, failure, now_ms=self._now_ms, chance=self._chance())
         else:
             row = parking.held_row(parsed, failure, due_ms=None, now_ms=self._now_ms)

@@ -4,7 +4,8 @@ A notification that is not simply applied gets a row in the store's `held` table
 record a disposition (`held_row`, called by `drafting.Draft`). The row keeps the record as it is in the log.
 
     parked       its order, trade or refund is not known yet                  `Draft.park` ← `decision`
-                 or a newer release wrote the record                          `Draft.hold_failure` ← `processing.read`
+                 or a newer release wrote the record, or its account is       `Draft.hold_failure` ← `processing.read`
+                 not in the worker's accounts.toml (yet)
     quarantined  authentic, but its facts contradict what is known            `Draft.quarantine` ← `decision`
                  or it lacks a usable field                                   `Draft.hold_failure` ← `processing.read`
     dead         no notification at all, or our code or the store failed      `Draft.hold_failure` ← `processing`
@@ -13,8 +14,10 @@ What happens to it then:
 
     due          parked only: after 30 s, 5 min, then hourly;                 `parked_row`, `due_at_ms`
                  every 30 s until the upgrade if a newer release wrote it     `parked_until_upgrade`
+                 without limit if its account is not known                    `parked_until_learnt`
     woken        parked only: its order, trade or refund becomes known; the   `decision` fills `WritePlan.wakes`;
                  transaction that makes it known also makes the row due       `_wake` in each engine's `settling`
+                 or its account is added by a reload                          `workers.learnt_accounts`
     retried      by the sweeper when due, or by an operator's replay          `workers.sweeper`, `workers.admin.held`
                  checked and decided like a record from the log, but only     `Processing.retry`, `_Batch.settle`
                  if the row is still as it was read                           `_Batch._is_unchanged`
@@ -35,12 +38,15 @@ first time does not see the new row, so it does not wake it: the row is retried 
 then looks once more for the order, trade or refund (`workers.postgres.load`): otherwise it would undo a wake.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
+
 from msgspec import structs
 
 from schemas import events, times
+from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.events import HeldNotice
-from workers.settlement.plan import Disposed, HeldRow, ParsedRecord
+from workers.settlement.plan import Disposed, HeldRow, ParsedRecord, ParseFailure
 
 FIRST_WAITS_S = (30, 300)
 LATER_WAIT_S = 3600
@@ -55,8 +61,10 @@ def due_at_ms(attempts: int, *, first_at_ms: int, now_ms: int, chance: float) ->
 
     `chance` in [0, 1) spreads the moment by ± 10 %, so that rows parked together do not come due together.
     """
-    if now_ms - first_at_ms >= GIVE_UP_AFTER_S * 1000:
-        return None
+    return None if now_ms - first_at_ms >= GIVE_UP_AFTER_S * 1000 else _next_ms(attempts, now_ms=now_ms, chance=chance)
+
+
+def _next_ms(attempts: int, *, now_ms: int, chance: float) -> int:
     wait_s = FIRST_WAITS_S[attempts] if attempts < len(FIRST_WAITS_S) else LATER_WAIT_S
     return now_ms + int(wait_s * 1000 * (1 + JITTER * (2 * chance - 1)))
 
@@ -79,6 +87,11 @@ def trade_key(trade: str) -> str:
 def refund_key(refund: str) -> str:
     """Return the `waits_for` of a refund that needs an order that registered its number."""
     return f"refund:{refund}"
+
+
+def account_key(family: str) -> str:
+    """Return the `waits_for` of a record whose account the worker does not know, or knows with another family."""
+    return f"account:{family}"
 
 
 def held_row(
@@ -122,8 +135,25 @@ def parked_row(parsed: ParsedRecord, disposed: Disposed, *, waits_for: str, now_
 
 def parked_until_upgrade(parsed: ParsedRecord, disposed: Disposed, *, now_ms: int, chance: float) -> HeldRow:
     """Return the row of a record that a newer release wrote: retried every 30 s without limit, until an upgrade."""
-    due_ms = due_at_ms(0, first_at_ms=now_ms, now_ms=now_ms, chance=chance)
-    return held_row(parsed, disposed, due_ms=due_ms, now_ms=now_ms)
+    return held_row(parsed, disposed, due_ms=_next_ms(0, now_ms=now_ms, chance=chance), now_ms=now_ms)
+
+
+def parked_until_learnt(parsed: ParsedRecord, failure: ParseFailure, *, now_ms: int, chance: float) -> HeldRow:
+    """Return the row of a record of an unknown account: retried without limit, because the account may be added."""
+    row = held_row(parsed, failure, due_ms=None, now_ms=now_ms, waits_for=failure.waits_for)
+    return structs.replace(row, due_at_ms=_next_ms(row.attempts, now_ms=now_ms, chance=chance))
+
+
+def learnt_meanwhile(
+    parsed_records: Iterable[ParsedRecord], accounts: Mapping[str, Account]
+) -> Iterator[tuple[str, str]]:
+    """Yield the wakes of records whose account was added since they were read: its own wake came before their rows."""
+    for parsed in parsed_records:
+        failure = parsed.failure
+        if failure is not None and failure.reason is Reason.UNKNOWN_ACCOUNT:
+            account = accounts.get(parsed.account)
+            if account is not None and account_key(account.family) == failure.waits_for:
+                yield parsed.account, failure.waits_for
 
 
 def notice(row: HeldRow, *, now_ms: int) -> events.Outgoing:

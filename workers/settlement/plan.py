@@ -47,8 +47,9 @@ class LogRecord(Struct, frozen=True, gc=False):
 class HeldRow(Struct, frozen=True, kw_only=True):
     """A held notification, with its bytes; `settlement.parking` has its life. `id` is the record's position.
 
-    `waits_for` is what a parked one waits for: `order:NO`, `trade:NO` or `refund:ID` (`parking.order_key` …); otherwise
-    empty. `due_at_ms` is the time of its next retry; `None` if only an operator can end it. `attempts` counts retries.
+    `waits_for` is what a parked one waits for: `order:NO`, `trade:NO`, `refund:ID` or `account:FAMILY`
+    (`parking.order_key` …); otherwise empty. `due_at_ms` is the time of its next retry; `None` if only an operator can
+    end it. `attempts` counts retries.
     """
 
     position: Position
@@ -83,9 +84,11 @@ class ParseFailure(Disposed, frozen=True, kw_only=True, gc=False):
     """Why a record has no notification, with as much of its identity as could be read.
 
     `digest` identifies the content of an authentic message, so that its copies are recognised; empty if there is none.
+    `waits_for` is what a parked one waits for, as in `HeldRow`; empty if only an upgrade can help.
     """
 
     digest: bytes = b""
+    waits_for: str = ""
 
 
 class ParsedRecord(Struct, frozen=True, kw_only=True, gc=False):

@@ -1,6 +1,6 @@
 """A worker's processing over an in-memory store, for the tests of reading, deciding and holding records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import structs
 
@@ -41,13 +41,14 @@ class MemoryWorker:
         dead_letters_max: int = 20,
         authenticate: Authenticate = authenticate,
         published: MemoryTopics | None = None,
+        accounts: Mapping[str, Account] = facts.ACCOUNTS,
     ) -> None:
         self.store = MemoryStore(refuses)
         self.published = published or MemoryTopics()
         self.observer = PlanObserver()
         self.log = Offsets()
         self.processing = Processing(
-            accounts=facts.ACCOUNTS,
+            accounts=accounts,
             authenticate=authenticate,
             store=self.store,
             events=self.published,

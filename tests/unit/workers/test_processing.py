@@ -269,3 +269,22 @@ async def test_observer_gets_each_plan_with_its_parsed_records() -> None:
     await worker.process(paid("A"), facts.record(b"no form", SHOP))
     assert [len(plan.deliveries) for plan in worker.observer.plans] == [2]
     assert [parsed.failure is None for parsed in worker.observer.parsed_records] == [True, False]
+
+
+async def test_row_that_was_dead_while_its_key_was_away_is_applied_later_and_no_duplicate() -> None:
+    signed = [True, False, True]
+
+    def check(contents: RecordContents, account: Account, *, anew: bool = False) -> bool:
+        if not signed.pop(0):
+            raise Forged
+        return contents.confirmed
+
+    worker = MemoryWorker(authenticate=check)
+    registered = facts.account("mapi", "registered")
+    fact = form("w", "TRADE_SUCCESS", order="W")
+    await worker.process(facts.record(facts.body(fact), registered, number="W"))
+    await worker.processing.retry([worker.held()])
+    row = worker.held()
+    assert (row.disposition, row.order, row.notification_id) == (Disposition.DEAD, "W", "w")
+    await worker.processing.retry([row])
+    assert worker.outcomes() == [(Disposition.PARKED, Reason.UNKNOWN_ORDER)]

@@ -49,6 +49,17 @@ async def test_records_of_older_format_versions_are_processed() -> None:
         assert worker.outcomes() == [APPLIED]
 
 
+@pytest.mark.parametrize(("name", "value"), [(Header.ACCOUNT, b"nobody"), (Header.FAMILY, b"openapi")])
+async def test_record_of_an_account_that_is_not_known_yet_is_parked(name: str, value: bytes) -> None:
+    """Also of one that the worker knows with another family: a reload may change it."""
+    worker = MemoryWorker()
+    await worker.process(with_header(paid("A"), name, value), paid("B"))
+    assert worker.outcomes() == [(Disposition.PARKED, Reason.UNKNOWN_ACCOUNT), APPLIED]
+    row = worker.held()
+    assert row.waits_for == f"account:{'openapi' if name == Header.FAMILY else 'mapi'}"
+    assert row.due_at_ms is not None
+
+
 REQUIRED = (Header.VERSION, Header.ACCOUNT, Header.FAMILY)
 
 
@@ -65,9 +76,10 @@ async def test_record_without_a_required_header_is_dead(name: str) -> None:
         (Header.VERSION, b"0"),
         (Header.VERSION, b"one"),
         (Header.ACCOUNT, b"\xff"),
-        (Header.ACCOUNT, b"nobody"),
-        (Header.FAMILY, b"antom"),
+        (Header.ACCOUNT, b"No Body"),
         (Header.FAMILY, b""),
+        (Header.FAMILY, b"paypal"),
+        (Header.FAMILY, b"antom"),  # which needs signing headers
     ],
 )
 async def test_record_with_a_wrong_header_is_dead(name: str, value: bytes) -> None:
