@@ -102,3 +102,10 @@ def fail(text: object, code: int = exits.FAILED) -> NoReturn:
     """Print the error on stderr and exit with `code`."""
     typer.echo(plain(text), err=True)
     raise typer.Exit(code)
+
+
+def fail_in_lines(text: str, lines: Iterable[str], code: int = exits.FAILED) -> NoReturn:
+    """Print the error and its details on stderr, one line each, and exit with `code`."""
+    for each in (text, *(f"  {line}" for line in lines)):
+        typer.echo(plain(each), err=True)
+    raise typer.Exit(code)

@@ -1,10 +1,11 @@
-"""`alipay-notify trigger`: play one scenario against a receiver and report each delivery.
+"""`alipay-notify trigger`: play one scenario against a receiver, report each delivery, and check the end.
 
-A merchant's own tests can use its exit code: 0 if every answer was as expected, 3 if one was not.
+A merchant's own tests can use its exit code: 0 if every answer and end was as expected, 3 if one was not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +14,12 @@ import typer
 from deploy import exits
 from deploy.cli import admin as admin_api
 from deploy.cli import sandbox as sandbox_command
-from deploy.cli import terminal
+from deploy.cli import terminal, trigger_play, trigger_report
 
 if TYPE_CHECKING:
-    from deploy.sandbox.delivery import Attempt, Profile
     from deploy.sandbox.notifications import Edits
-    from deploy.sandbox.scenario import Course, Scenario
+    from deploy.sandbox.planning import Course
+    from deploy.sandbox.scenario import Scenario
     from deploy.sandbox.world import World
 
 _HELP = """Send the signed notifications of one test scenario.
@@ -27,11 +28,13 @@ _HELP = """Send the signed notifications of one test scenario.
     alipay-notify trigger paid
     alipay-notify trigger partial_refund --account demo-cn --order OP-1
     alipay-notify trigger paid --override total_fee=88.88 --add promo=yes
-    alipay-notify trigger wrong_amount --admin http://127.0.0.1:9464
+    alipay-notify trigger wrong_amount --admin http://127.0.0.1:9464 --check
     alipay-notify trigger paid --to http://127.0.0.1:8080 --profile cn-4m
+    alipay-notify trigger --file my.toml
 
 --override, --add and --remove act before signing, so the notification stays authentic. The scenario forged_signature
-sends a forgery. --admin registers the order first.
+sends a forgery. --admin registers the order first; --check then waits for the end that the scenario promises. --file
+plays a scenario of your own; deploy/docs/sandbox.md has the format.
 
 Keys and accounts come from the sandbox that was started last in this directory, by `sandbox` or `up --demo`. If there
 is none, they are created in .sandbox.
@@ -47,6 +50,7 @@ def register(app: typer.Typer) -> None:
 
 def trigger(
     scenario: Annotated[str, typer.Argument(help="The scenario; see --list.", show_default=False)] = "",
+    file: Annotated[Path | None, typer.Option(help="A scenario of your own, in TOML.", show_default=False)] = None,
     account: Annotated[str, typer.Option(help="The account; otherwise the first that fits.")] = "",
     override: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Change a field.")] = None,
     add: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Add a field.")] = None,
@@ -67,29 +71,50 @@ def trigger(
     history: Annotated[Path | None, typer.Option(help="Append each attempt to this file, as JSON lines.")] = None,
     admin: Annotated[str, typer.Option(metavar="URL", help="Register the order at this admin API first.")] = "",
     admin_token: admin_api.Token = "",
+    check: Annotated[bool, typer.Option("--check", help="Compare the end with the scenario's; needs --admin.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios.")] = False,
     output: terminal.Output = "table",
 ) -> None:
     """Play a scenario, or list all."""
-    from deploy.sandbox import scenario as scenarios
+    from deploy.sandbox import scenario_files
 
-    known = scenarios.load_all()
+    known = scenario_files.load_all()
     if list_:
-        _list(list(known.values()), output)
+        trigger_report.list_(list(known.values()), output)
         return
-    if scenario not in known:
-        missing = f"there is no scenario {scenario}" if scenario else "a scenario is missing"
-        raise typer.BadParameter(f"{missing}; the scenarios are {', '.join(known)}", param_hint="SCENARIO")
+    if check and not admin:
+        raise typer.BadParameter("the end is read from the admin API; give its address with --admin URL")
+    chosen = _chosen(scenario, file, known)
     schedule = sandbox_command.profile_named(profile)
     edits = _edits(override, add, remove)
     world = _world(directory or sandbox_command.started_last(), to)
-    courses = _plan(world, known[scenario], account=account, edits=edits, to=to, order=order, amount=amount)
-    if admin:
-        _register(courses, admin=admin, token=admin_token, amount=amount)
-    attempts = _play(courses, world=world, profile=schedule, time_scale=time_scale, history=history)
-    _report(attempts, output)
-    _advise(attempts, world)
-    raise typer.Exit(exits.DONE if all(attempt.as_expected for attempt in attempts) else exits.FOUND_WRONG)
+    courses = _plan(world, chosen, account=account, edits=edits, to=to, order=order, amount=amount)
+    stage = trigger_play.Stage(world=world, profile=schedule, time_scale=time_scale, history=history)
+    attempts, differences = trigger_play.play(
+        chosen, courses, stage, admin=trigger_play.Admin(admin, admin_token) if admin else None, check=check
+    )
+    trigger_report.attempts(attempts, output)
+    trigger_report.advise(attempts, world)
+    trigger_report.ends(courses, differences, output, checked=check)
+    is_right = all(attempt.as_expected for attempt in attempts) and not differences
+    raise typer.Exit(exits.DONE if is_right else exits.FOUND_WRONG)
+
+
+def _chosen(name: str, file: Path | None, known: Mapping[str, Scenario]) -> Scenario:
+    from deploy.sandbox import scenario_files
+    from deploy.sandbox.scenario import ScenarioError
+
+    if file is not None:
+        if name:
+            raise typer.BadParameter("give a SCENARIO or --file, not both", param_hint="--file")
+        try:
+            return scenario_files.load(file)
+        except (OSError, ScenarioError) as error:
+            terminal.fail_in_lines(f"{file} is no scenario:", str(error).splitlines(), exits.WRONG_USAGE)
+    if name not in known:
+        missing = f"there is no scenario {name}" if name else "a scenario is missing"
+        raise typer.BadParameter(f"{missing}; `alipay-notify trigger --list` shows them all", param_hint="SCENARIO")
+    return known[name]
 
 
 def _edits(override: list[str] | None, add: list[str] | None, remove: list[str] | None) -> Edits:
@@ -144,7 +169,7 @@ def _plan(
 
     import msgspec
 
-    from deploy.sandbox import scenario as scenarios
+    from deploy.sandbox import planning
     from deploy.sandbox.notifications import UnplayableError
     from deploy.sandbox.world import WorldError
 
@@ -157,125 +182,8 @@ def _plan(
             # A whole URL: Antom signs its path, so the account has to know it.
             identity = msgspec.structs.replace(played.identity, notify_path=path)
             played = msgspec.structs.replace(played, identity=identity)
-        wishes = scenarios.Wishes(order=order, amount=amount, edits=edits, url=to if path.strip("/") else "")
-        planner = scenarios.Planner(SystemRandom())
+        wishes = planning.Wishes(order=order, amount=amount, edits=edits, url=to if path.strip("/") else "")
+        planner = planning.Planner(SystemRandom())
         return planner.plan(chosen, played, now=datetime.now(UTC), base_url=base, wishes=wishes)
     except (UnplayableError, WorldError, ValueError) as error:
         terminal.fail(f"The scenario {chosen.name} cannot be played: {error}", exits.WRONG_USAGE)
-
-
-def _register(courses: tuple[Course, ...], *, admin: str, token: str, amount: str) -> None:
-    import asyncio
-
-    import aiohttp
-
-    from deploy.sandbox import scenario as scenarios
-    from deploy.sandbox.shop import AdminApi, AdminUnavailableError
-
-    async def register() -> None:
-        async with aiohttp.ClientSession() as http:
-            api = AdminApi(http=http, url=admin, token=token)
-            await scenarios.register(courses, api, amount=amount, always=True)
-
-    try:
-        asyncio.run(register())
-    except AdminUnavailableError as error:
-        terminal.fail(f"The order could not be registered at {admin}: {error}")
-
-
-def _play(
-    courses: tuple[Course, ...], *, world: World, profile: Profile, time_scale: float, history: Path | None
-) -> list[Attempt]:
-    import asyncio
-    from contextlib import closing, nullcontext
-
-    import aiohttp
-
-    from deploy.sandbox import scenario as scenarios
-    from deploy.sandbox.delivery import DeliveryHistory, Sender
-    from deploy.sandbox.issued import IssuedIds
-
-    attempts: list[Attempt] = []
-
-    async def send() -> None:
-        with closing(DeliveryHistory(history)) if history else nullcontext() as facts:
-            async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
-                sender = Sender(
-                    http=http,
-                    profile=profile,
-                    issued=IssuedIds(world.directory / "issued.log"),
-                    time_scale=time_scale,
-                    observer=attempts.append,
-                    history=facts,
-                )
-                await scenarios.play(courses, sender)
-
-    try:
-        asyncio.run(send())
-    except OSError as error:
-        terminal.fail(f"The history cannot be written: {error}")
-    return attempts
-
-
-def _report(attempts: list[Attempt], output: str) -> None:
-    import msgspec
-
-    from deploy.sandbox import serials
-
-    if output == "json":
-        terminal.as_json([msgspec.to_builtins(each) | {"as_expected": each.as_expected} for each in attempts])
-        return
-    columns = ("", "notify_time", "account", "order", "what", "try", "answer", "Alipay would")
-    rows = [
-        (
-            "ok" if each.as_expected else "wrong", serials.moment(each.sent_at), each.account, each.order, each.kind,
-            each.number, _answer(each), _next_step(each),
-        )
-        for each in attempts
-    ]  # fmt: skip
-    terminal.table("", columns, rows)
-    wrong = sum(not each.as_expected for each in attempts)
-    typer.echo(f"{len(attempts)} sent, {wrong} not answered as expected")
-
-
-def _advise(attempts: list[Attempt], world: World) -> None:
-    """Print what to check if there was no answer, or if the receiver does not know this sandbox's keys."""
-    unexpected = [each for each in attempts if not each.as_expected]
-    if any(each.status is None for each in unexpected):
-        typer.echo(
-            "No receiver answers. Start one with `alipay-notify up`, or give its address with --to URL.", err=True
-        )
-    elif any(each.status in (401, 404) for each in unexpected):
-        typer.echo(
-            "The receiver may have other accounts than this sandbox. Start it with "
-            f"ALIPAY_NOTIFY_ACCOUNTS={world.accounts_file}, or use its sandbox with --dir DIR.",
-            err=True,
-        )
-
-
-def _answer(attempt: Attempt) -> str:
-    text = attempt.answer if attempt.outcome == "ok" else attempt.why
-    return f"{attempt.status or 'none'}  {text}  {attempt.elapsed_ms:.0f} ms"
-
-
-def _next_step(attempt: Attempt) -> str:
-    """Return Alipay's next step. The schedule `once` has none, but Alipay itself would send again."""
-    if attempt.expected == "refused":
-        return "never send this"
-    if attempt.outcome == "ok":
-        return "stop sending"
-    return "send again" if attempt.again_in_s is None else f"send again after {_span(attempt.again_in_s)}"
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:g} {unit}"
-    return f"{seconds:g} s"
-
-
-def _list(known: list[Scenario], output: str) -> None:
-    if output == "json":
-        terminal.as_json([{"name": each.name, "title": each.title, "tells": each.tells} for each in known])
-        return
-    terminal.table("", ("scenario", "description"), [(each.name, each.tells) for each in known])

@@ -1,4 +1,4 @@
-"""The fields that each product sends for each kind of event: one function per product.
+"""The fields that each product sends for each kind of event: one function per product; `antom_messages` has Antom's.
 
 The sets are those of real messages, not every field that a document mentions. Three details are inferred, because no
 genuine sample is public: the website refund (the ten fields plus `refund_status` and `gmt_refund`), the expired openapi
@@ -11,15 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import assert_never
 
-from deploy.sandbox import serials
+from deploy.sandbox import antom_messages, serials
 from deploy.sandbox.notifications import (
     KINDS_OF,
     NAMELESS,
     Facts,
     MessageKind,
-    SandboxRefund,
     Trade,
     TradeEvent,
     UnplayableError,
@@ -36,13 +34,10 @@ _STATUS: Mapping[MessageKind, str] = {
     MessageKind.FROZEN: "TRADE_PENDING",
     MessageKind.CLOSED: "TRADE_CLOSED",
     MessageKind.REFUND_CLOSED: "TRADE_SUCCESS",
+    MessageKind.REVERSED: "TRADE_CLOSED",
 }
-
-# The fields in which Antom messages carry their business key, in the order of precedence.
-_ANTOM_KEYS: tuple[str, ...] = (
-    "disputeId", "captureRequestId", "refundRequestId", "paymentRequestId",
-    "subscriptionRequestId", "vaultingRequestId", "accessToken",
-)  # fmt: skip
+_REFUNDS = (MessageKind.REFUND, MessageKind.REFUND_ACTION)
+_NOTIFY_TYPE: Mapping[MessageKind, str] = {MessageKind.BATCH_REFUND: "batch_refund_notify"}
 
 
 def compose(trade: Trade, event: TradeEvent, *, numbers: serials.Serials, chance: Random) -> UnsignedNotification:
@@ -56,14 +51,14 @@ def compose(trade: Trade, event: TradeEvent, *, numbers: serials.Serials, chance
         raise UnplayableError(f"{identity.name} ({identity.product}) sends no {event.kind} notification")
     fields = dict(_FIELD_SETS[identity.product](trade, event))
     if identity.product == "antom":
-        notify_id = _antom_key(fields)
+        notify_id = antom_messages.business_key(fields)
     else:
         notify_id = numbers.notify_id(event.at)
         fields = _with_envelope(fields, notify_id=notify_id, sign_type=trade.account.signer.sign_type, event=event)
         fields = dict(chance.sample(list(fields.items()), k=len(fields)))
     return UnsignedNotification(
         account=trade.account,
-        order=trade.order,
+        order=trade.trade_no if event.kind is MessageKind.SUBSCRIPTION_PAYMENT else trade.order,
         notify_id=notify_id,
         fields=tuple(fields.items()),
         charset=identity.charset,
@@ -86,8 +81,9 @@ def minor_units(text: str, currency: str) -> int:
 
 def _with_envelope(fields: dict[str, str], *, notify_id: str, sign_type: str, event: TradeEvent) -> dict[str, str]:
     """Add the fields that every form has; `notify_time` is replaced at each delivery."""
-    kind = "batch_refund_notify" if event.kind is MessageKind.BATCH_REFUND else "trade_status_sync"
-    envelope = {"notify_id": notify_id, "notify_type": kind, "notify_time": serials.moment(event.at)}
+    envelope = {"notify_id": notify_id, "notify_time": serials.moment(event.at)}
+    if event.kind is not MessageKind.OTHER:  # its type is a field of the scenario, or there is none
+        envelope["notify_type"] = _NOTIFY_TYPE.get(event.kind, "trade_status_sync")
     return envelope | fields | {"sign_type": sign_type}
 
 
@@ -103,22 +99,18 @@ def _facts(trade: Trade, event: TradeEvent) -> Facts:
     )
 
 
-def _refund_of(event: TradeEvent) -> SandboxRefund:
-    if event.refund is None:
-        raise UnplayableError(f"a {event.kind} notification needs a refund")
-    return event.refund
-
-
 def _status(trade: Trade, event: TradeEvent) -> str:
-    if event.kind is not MessageKind.REFUND:
+    if event.kind not in _REFUNDS:
         return _STATUS[event.kind]
     # A trade stays paid until its refunds reach the whole amount; then it closes.
-    return "TRADE_CLOSED" if _refund_of(event).total_minor >= trade.amount_minor else "TRADE_SUCCESS"
+    return "TRADE_CLOSED" if event.required_refund().total_minor >= trade.amount_minor else "TRADE_SUCCESS"
 
 
 def _in_app(trade: Trade, event: TradeEvent) -> dict[str, str]:
     if event.kind is MessageKind.BATCH_REFUND:
         return _batch_refund(trade, event)
+    if event.kind is MessageKind.OTHER:
+        return {"partner_id": trade.account.identity.partner}
     identity, price = trade.account.identity, money.major(trade.amount_minor, trade.currency)
     fields = {
         "out_trade_no": trade.order, "trade_no": trade.trade_no, "trade_status": _status(trade, event),
@@ -128,7 +120,19 @@ def _in_app(trade: Trade, event: TradeEvent) -> dict[str, str]:
     }  # fmt: skip
     if trade.body:
         fields["body"] = trade.body
-    return fields | _times(trade, event) | _mapi_refund(event)
+    return fields | _times(trade, event) | _mapi_refund(event) | _mapi_action(trade, event)
+
+
+def _mapi_action(trade: Trade, event: TradeEvent) -> dict[str, str]:
+    """Return what acquiring and auto-debit say of a refund or a cancelled trade, in place of `refund_status`."""
+    moment = {"gmt_refund": serials.moment(event.at)}
+    if event.kind is MessageKind.REVERSED:
+        whole = money.major(trade.amount_minor, trade.currency)
+        return moment | {"notify_action_type": "reverseAction", "refund_fee": whole}
+    if event.kind is MessageKind.REFUND_ACTION:
+        total = money.major(event.required_refund().total_minor, trade.currency)
+        return moment | {"notify_action_type": "refundFPAction", "refund_fee": total}
+    return {}
 
 
 def _mapi_refund(event: TradeEvent) -> dict[str, str]:
@@ -148,7 +152,7 @@ def _times(trade: Trade, event: TradeEvent) -> dict[str, str]:
 
 
 def _batch_refund(trade: Trade, event: TradeEvent) -> dict[str, str]:
-    refund = _refund_of(event)
+    refund = event.required_refund()
     refunded = money.major(refund.amount_minor, trade.currency)
     return {
         "batch_no": refund.number,
@@ -160,6 +164,8 @@ def _batch_refund(trade: Trade, event: TradeEvent) -> dict[str, str]:
 def _website(trade: Trade, event: TradeEvent) -> dict[str, str]:
     if event.kind is MessageKind.BATCH_REFUND:
         return _batch_refund(trade, event)
+    if event.kind is MessageKind.OTHER:
+        return {"partner_id": trade.account.identity.partner}
     # The website product never sends TRADE_SUCCESS: it reports a payment as TRADE_FINISHED.
     status = "TRADE_FINISHED" if event.kind is MessageKind.PAID else _status(trade, event)
     return {
@@ -173,8 +179,10 @@ def _website(trade: Trade, event: TradeEvent) -> dict[str, str]:
 
 def _open(trade: Trade, event: TradeEvent) -> dict[str, str]:
     identity, total = trade.account.identity, money.major(trade.amount_minor, trade.currency)
-    fields = {
-        "app_id": identity.app_id, "auth_app_id": identity.app_id, "charset": identity.charset, "version": "1.0",
+    named = {"app_id": identity.app_id, "auth_app_id": identity.app_id, "charset": identity.charset, "version": "1.0"}
+    if event.kind is MessageKind.OTHER:
+        return named
+    fields = named | {
         "out_trade_no": trade.order, "trade_no": trade.trade_no, "trade_status": _status(trade, event),
         "subject": trade.subject, "total_amount": total, "seller_id": identity.seller_id,
         "seller_email": "payee@merchant.example", "buyer_id": trade.buyer_id, "buyer_logon_id": trade.buyer_login,
@@ -186,7 +194,7 @@ def _open(trade: Trade, event: TradeEvent) -> dict[str, str]:
         fields |= {"receipt_amount": total, "invoice_amount": total, "buyer_pay_amount": total}
         fields |= {"point_amount": "0.00", "fund_bill_list": bill}
     if event.kind is MessageKind.REFUND:
-        refund = _refund_of(event)
+        refund = event.required_refund()
         fields |= {
             "refund_fee": money.major(refund.total_minor, trade.currency),
             "gmt_refund": serials.moment_with_fraction(event.at),
@@ -195,121 +203,9 @@ def _open(trade: Trade, event: TradeEvent) -> dict[str, str]:
     return fields | _times(trade, event)
 
 
-def _antom(trade: Trade, event: TradeEvent) -> dict[str, str]:
-    match event.kind:
-        case MessageKind.WAITING | MessageKind.PAID | MessageKind.CLOSED:
-            return _antom_payment(trade, event)
-        case MessageKind.REFUND:
-            return _antom_refund(trade, event)
-        case MessageKind.CAPTURE:
-            return _antom_capture(trade, event)
-        case MessageKind.DISPUTE:
-            return _antom_dispute(trade, event)
-        case MessageKind.AUTHORIZATION:
-            return _antom_authorization(trade)
-        case MessageKind.SUBSCRIPTION:
-            return _antom_subscription(trade, event)
-        case MessageKind.VAULTING:
-            return _antom_vaulting(trade, event)
-        case MessageKind.FINISHED | MessageKind.FROZEN | MessageKind.REFUND_CLOSED | MessageKind.BATCH_REFUND:
-            raise UnplayableError(f"Antom sends no {event.kind} message")
-        case _:
-            assert_never(event.kind)
-
-
-def _result(status: str = "S") -> dict[str, str]:
-    code, message = ("SUCCESS", "success.") if status == "S" else ("ORDER_IS_CLOSED", "The order is closed.")
-    return {"result.resultCode": code, "result.resultStatus": status, "result.resultMessage": message}
-
-
-def _money(name: str, minor: int, currency: str) -> dict[str, str]:
-    return {f"{name}.currency": currency, f"{name}.value": str(minor)}
-
-
-def _antom_payment(trade: Trade, event: TradeEvent) -> dict[str, str]:
-    notify_type = "PAYMENT_PENDING" if event.kind is MessageKind.WAITING else "PAYMENT_RESULT"
-    fields = {"notifyType": notify_type} | _result("F" if event.kind is MessageKind.CLOSED else "S")
-    fields |= {"paymentRequestId": trade.order, "paymentId": trade.trade_no}
-    fields |= _money("paymentAmount", trade.amount_minor, trade.currency)
-    fields["paymentCreateTime"] = serials.iso_moment(trade.created)
-    if event.kind is MessageKind.PAID:
-        fields |= _money("actualPaymentAmount", trade.amount_minor, trade.currency)
-        fields["paymentTime"] = serials.iso_moment(trade.paid)
-    return fields | {
-        "paymentMethodType": "ALIPAY_HK",
-        "pspCustomerInfo.pspName": "ALIPAY_HK",
-        "pspCustomerInfo.pspCustomerId": trade.buyer_id,
-        "pspCustomerInfo.displayCustomerId": trade.buyer_login,
-    }
-
-
-def _antom_refund(trade: Trade, event: TradeEvent) -> dict[str, str]:
-    refund = _refund_of(event)
-    fields = {"notifyType": "REFUND_RESULT"} | _result()
-    fields |= {"refundStatus": "SUCCESS", "refundRequestId": refund.number, "refundId": refund.refund_id}
-    return (
-        fields
-        | _money("refundAmount", refund.amount_minor, trade.currency)
-        | {"refundTime": serials.iso_moment(event.at)}
-    )
-
-
-def _antom_capture(trade: Trade, event: TradeEvent) -> dict[str, str]:
-    fields = {"notifyType": "CAPTURE_RESULT"} | _result()
-    fields |= {"captureRequestId": f"CAP-{trade.order}", "paymentId": trade.trade_no}
-    fields["captureId"] = f"{trade.trade_no}01"
-    return (
-        fields
-        | _money("captureAmount", trade.amount_minor, trade.currency)
-        | {"captureTime": serials.iso_moment(event.at)}
-    )
-
-
-def _antom_dispute(trade: Trade, event: TradeEvent) -> dict[str, str]:
-    fields = {"disputeNotificationType": "DISPUTE_CREATED"} | _result()
-    fields |= {"paymentRequestId": trade.order, "paymentId": trade.trade_no, "disputeId": f"{trade.trade_no}02"}
-    fields |= _money("disputeAmount", trade.amount_minor, trade.currency)
-    return fields | {
-        "disputeTime": serials.iso_moment(event.at),
-        "disputeReasonCode": "GOODS_NOT_RECEIVED",
-        "disputeReasonMsg": "The buyer did not receive the goods.",
-    }
-
-
-def _antom_authorization(trade: Trade) -> dict[str, str]:
-    fields = {"authorizationNotifyType": "TOKEN_CANCELED"} | _result()
-    return fields | {"authClientId": trade.account.identity.client_id, "accessToken": f"tok{trade.trade_no}"}
-
-
-def _antom_subscription(trade: Trade, event: TradeEvent) -> dict[str, str]:
-    fields = {"subscriptionNotificationType": "CREATE"} | _result()
-    return fields | {
-        "subscriptionRequestId": f"SUB-{trade.order}",
-        "subscriptionId": f"{trade.trade_no}03",
-        "subscriptionStatus": "ACTIVE",
-        "subscriptionStartTime": serials.iso_moment(event.at),
-    }
-
-
-def _antom_vaulting(trade: Trade, event: TradeEvent) -> dict[str, str]:
-    return _result() | {
-        "vaultingRequestId": f"VLT-{trade.order}",
-        "paymentMethodDetail.paymentMethodType": "CARD",
-        "vaultingCreateTime": serials.iso_moment(event.at),
-    }
-
-
-def _antom_key(fields: Mapping[str, str]) -> str:
-    """Return the business key that stands in for a notification id: kind, number and result of the message."""
-    kind = next((value for name, value in fields.items() if name.lower().endswith("notifytype")), "")
-    kind = kind or fields.get("disputeNotificationType", "") or fields.get("subscriptionNotificationType", "vaulting")
-    number = next(fields[name] for name in _ANTOM_KEYS if name in fields)
-    return f"{kind}:{number}:{fields.get('refundStatus') or fields['result.resultStatus']}"
-
-
 _FIELD_SETS: Mapping[Product, Callable[[Trade, TradeEvent], dict[str, str]]] = {
     "in-app": _in_app,
     "website": _website,
     "open": _open,
-    "antom": _antom,
+    "antom": antom_messages.fields,
 }

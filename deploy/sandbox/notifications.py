@@ -27,7 +27,10 @@ Fields = signing.Fields
 
 
 class MessageKind(StrEnum):
-    """The kind of event that a notification reports; `field_sets` translates it into each product's fields."""
+    """The kind of event that a notification reports; `field_sets` translates it into each product's fields.
+
+    `OTHER` is what no field set knows: it names the merchant only, and a scenario adds all other fields.
+    """
 
     WAITING = "waiting"
     PAID = "paid"
@@ -36,60 +39,45 @@ class MessageKind(StrEnum):
     CLOSED = "closed"
     REFUND = "refund"
     REFUND_CLOSED = "refund_closed"
+    REFUND_ACTION = "refund_action"
+    REVERSED = "reversed"
     BATCH_REFUND = "batch_refund"
+    AUTHORIZED = "authorized"
     CAPTURE = "capture"
+    CAPTURE_FAILED = "capture_failed"
     DISPUTE = "dispute"
     AUTHORIZATION = "authorization"
     SUBSCRIPTION = "subscription"
+    SUBSCRIPTION_PAYMENT = "subscription_payment"
     VAULTING = "vaulting"
+    OTHER = "other"
 
 
-_MAPI_KINDS = frozenset(
-    {MessageKind.WAITING, MessageKind.PAID, MessageKind.CLOSED, MessageKind.REFUND, MessageKind.BATCH_REFUND}
-)
-_STATES = frozenset(
-    {
-        MessageKind.WAITING,
-        MessageKind.PAID,
-        MessageKind.FINISHED,
-        MessageKind.FROZEN,
-        MessageKind.CLOSED,
-        MessageKind.REFUND,
-    }
-)
+_STATES = frozenset({
+    MessageKind.WAITING, MessageKind.PAID, MessageKind.FINISHED, MessageKind.FROZEN, MessageKind.CLOSED,
+    MessageKind.REFUND, MessageKind.OTHER,
+})  # fmt: skip
 
 KINDS_OF: Mapping[Product, frozenset[MessageKind]] = {
-    "in-app": _STATES | {MessageKind.REFUND_CLOSED, MessageKind.BATCH_REFUND},
-    "website": _MAPI_KINDS,
+    "in-app": _STATES
+    | {MessageKind.REFUND_CLOSED, MessageKind.BATCH_REFUND, MessageKind.REFUND_ACTION, MessageKind.REVERSED},
+    "website": (_STATES - {MessageKind.FINISHED, MessageKind.FROZEN}) | {MessageKind.BATCH_REFUND},
     "open": _STATES,
-    "antom": frozenset(
-        {
-            MessageKind.WAITING,
-            MessageKind.PAID,
-            MessageKind.CLOSED,
-            MessageKind.REFUND,
-            MessageKind.CAPTURE,
-            MessageKind.DISPUTE,
-        }
-        | {MessageKind.AUTHORIZATION, MessageKind.SUBSCRIPTION, MessageKind.VAULTING}
-    ),
+    "antom": (_STATES - {MessageKind.FINISHED, MessageKind.FROZEN})
+    | {MessageKind.AUTHORIZED, MessageKind.CAPTURE, MessageKind.CAPTURE_FAILED, MessageKind.DISPUTE}
+    | {MessageKind.AUTHORIZATION, MessageKind.SUBSCRIPTION, MessageKind.SUBSCRIPTION_PAYMENT, MessageKind.VAULTING},
 }
 
 # Kinds whose message does not name the merchant's order. Only the merchant knows to which order a refund belongs.
 NAMELESS: Mapping[Product, frozenset[MessageKind]] = {
-    "in-app": frozenset({MessageKind.BATCH_REFUND}),
-    "website": frozenset({MessageKind.BATCH_REFUND}),
-    "open": frozenset(),
-    "antom": frozenset(
-        {
-            MessageKind.REFUND,
-            MessageKind.CAPTURE,
-            MessageKind.AUTHORIZATION,
-            MessageKind.SUBSCRIPTION,
-            MessageKind.VAULTING,
-        }
-    ),
-}
+    "in-app": frozenset({MessageKind.BATCH_REFUND, MessageKind.OTHER}),
+    "website": frozenset({MessageKind.BATCH_REFUND, MessageKind.OTHER}),
+    "open": frozenset({MessageKind.OTHER}),
+    "antom": frozenset({
+        MessageKind.REFUND, MessageKind.CAPTURE, MessageKind.CAPTURE_FAILED, MessageKind.AUTHORIZATION,
+        MessageKind.SUBSCRIPTION, MessageKind.VAULTING, MessageKind.OTHER,
+    }),
+}  # fmt: skip
 
 
 class UnplayableError(ValueError):
@@ -127,6 +115,16 @@ class TradeEvent(msgspec.Struct, frozen=True, kw_only=True):
     kind: MessageKind
     at: datetime
     refund: SandboxRefund | None = None
+
+    def required_refund(self) -> SandboxRefund:
+        """Return the refund.
+
+        Raises:
+            UnplayableError: there is none.
+        """
+        if self.refund is None:
+            raise UnplayableError(f"a {self.kind} notification needs a refund")
+        return self.refund
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

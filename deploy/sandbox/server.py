@@ -22,12 +22,13 @@ import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from deploy.sandbox import pages, scenario, serials
+from deploy.sandbox import pages, planning, playing, scenario_files, serials
+from deploy.sandbox.admin_api import AdminApi, AdminUnavailableError
 from deploy.sandbox.cashier import Cashier
 from deploy.sandbox.delivery import PROFILES, Attempt, Profile, Sender
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import UnplayableError
-from deploy.sandbox.shop import AdminApi, AdminUnavailableError, RedirectUrl, Shop
+from deploy.sandbox.shop import RedirectUrl, Shop
 from deploy.sandbox.world import World, WorldError
 
 _RECENT_MAX = 60
@@ -73,8 +74,8 @@ class SandboxServer:
         self._profile = profile or PROFILES["cn-4m"]
         self._time_scale = time_scale
         self._notify_delay_s = notify_delay_s
-        self._scenarios = scenario.load_all()
-        self._planner = scenario.Planner(SystemRandom())
+        self._scenarios = scenario_files.load_all()
+        self._planner = planning.Planner(SystemRandom())
         self._recent: deque[Attempt] = deque(maxlen=_RECENT_MAX)
         self._plays: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
@@ -117,7 +118,7 @@ class SandboxServer:
         """Stop sending and answering; later retries are dropped."""
         await self._stack.aclose()
 
-    async def play(self, name: str, account: str, *, wishes: scenario.Wishes | None = None) -> None:
+    async def play(self, name: str, account: str, *, wishes: planning.Wishes | None = None) -> None:
         """Play a scenario to its end, including retries.
 
         Raises:
@@ -127,7 +128,7 @@ class SandboxServer:
         assert self._sender is not None and self._admin is not None, "start() comes first"  # noqa: PT018
         if name not in self._scenarios:
             raise UnplayableError(f"no scenario {name!r}; scenarios: {', '.join(self._scenarios)}")
-        wishes = wishes or scenario.Wishes()
+        wishes = wishes or planning.Wishes()
         courses = self._planner.plan(
             self._scenarios[name],
             self.world.account(account),
@@ -137,8 +138,8 @@ class SandboxServer:
         )
         # If an order cannot be registered, its notifications are sent all the same, and wait at the receiver.
         with suppress(AdminUnavailableError):
-            await scenario.register(courses, self._admin, amount=wishes.amount, always=self._scenarios[name].registers)
-        await scenario.play(courses, self._sender)
+            await playing.register(self._scenarios[name], courses, self._admin, asked=False)
+        await playing.play(courses, self._sender)
 
     def suitable(self, name: str) -> tuple[str, ...]:
         """Return the accounts that a scenario can be played for."""

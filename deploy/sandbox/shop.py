@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from random import SystemRandom
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import aiohttp
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from deploy.sandbox import pages, serials
+from deploy.sandbox.admin_api import AdminApi, AdminUnavailableError
 from deploy.sandbox.world import SHOP, World
 from schemas import money
 
@@ -29,8 +29,6 @@ _SHOP = "Harbour Museum"
 _PRODUCT = "Museum pass, two days"
 _PRICE = "12.80"
 _ORDER = re.compile(r"[A-Za-z0-9-]{1,64}")
-_LONG_POLL_S = 20
-_ADMIN_TIMEOUT_S = 5.0
 
 
 class RedirectUrl(Protocol):
@@ -39,10 +37,6 @@ class RedirectUrl(Protocol):
     def __call__(
         self, gateway: str, params: Mapping[str, str], *, key: rsa.RSAPrivateKey, sign_type: str, charset: str
     ) -> str: ...
-
-
-class AdminUnavailableError(Exception):
-    """The admin API gave no usable answer."""
 
 
 class Shop:
@@ -84,7 +78,7 @@ class Shop:
         """
         order = self._numbers.order("WEB", datetime.now(UTC))
         try:
-            await self._admin.register(SHOP, order, amount=_PRICE, currency=self._currency)
+            await self._admin.register(SHOP, order, {"amount": _PRICE, "currency": self._currency})
         except AdminUnavailableError as error:
             return self._sorry(str(error))
         raise web.HTTPSeeOther(self._signed(self._payment_params(order)))
@@ -96,7 +90,7 @@ class Shop:
         if not _ORDER.fullmatch(order):
             return self._sorry("Alipay sent you back without an order number: nothing was paid.")
         try:
-            authentic = await self._admin.check_return(query)
+            authentic = await self._admin.check_return(SHOP, query)
         except AdminUnavailableError:
             authentic = None
         return self._order_page(order, note=_RETURN_NOTES[authentic])
@@ -111,7 +105,7 @@ class Shop:
         if not version.isascii() or not version.isdigit():
             raise web.HTTPBadRequest(text="version is a number\n")
         try:
-            known = await self._admin.order(_order_of(request), newer_than=int(version))
+            known = _shown(await self._admin.newer_order(SHOP, _order_of(request), than=int(version)))
         except AdminUnavailableError as error:
             return web.json_response({"error": str(error)}, status=503, headers={"Retry-After": "1"})
         return web.json_response(known, headers={"Cache-Control": "no-store"})
@@ -185,59 +179,6 @@ def _order_of(request: web.Request) -> str:
     if not _ORDER.fullmatch(order):
         raise web.HTTPNotFound
     return order
-
-
-class AdminApi:
-    """The part of the admin API that a shop needs."""
-
-    def __init__(self, *, http: aiohttp.ClientSession, url: str, token: str = "") -> None:
-        self._http = http
-        self._url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-
-    async def register(self, account: str, order: str, *, amount: str, currency: str) -> None:
-        """Register an order with its amount."""
-        await self._ask("PUT", _order_path(account, order), json={"amount": amount, "currency": currency})
-
-    async def check_return(self, query: str) -> bool:
-        """Return whether Alipay signed the Return."""
-        answer = await self._ask("POST", f"/api/returns/{SHOP}", json={"query": query})
-        return answer.get("authentic") is True
-
-    async def order(self, order: str, *, newer_than: int) -> dict[str, object]:
-        """Return the order's state, as soon as its version is above `newer_than` or the wait is over."""
-        answer = await self._ask(
-            "GET",
-            _order_path(SHOP, order),
-            params={"wait": f"{_LONG_POLL_S}s", "version": str(newer_than)},
-            timeout_s=_LONG_POLL_S + _ADMIN_TIMEOUT_S,
-        )
-        return _shown(answer)
-
-    async def _ask(
-        self, method: str, path: str, *, json: object = None, params: Mapping[str, str] | None = None,
-        timeout_s: float = _ADMIN_TIMEOUT_S,
-    ) -> dict[str, Any]:  # fmt: skip
-        """Send one request and return the answer's JSON.
-
-        Raises:
-            AdminUnavailableError: there was no answer, or an error.
-        """
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
-        try:
-            async with self._http.request(
-                method, self._url + path, json=json, params=params, headers=self._headers, timeout=timeout
-            ) as response:
-                if response.status >= 300:
-                    raise AdminUnavailableError(f"the payment service answered {response.status}")
-                answer = await response.json() if response.content_type == "application/json" else {}
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise AdminUnavailableError("the payment service cannot be reached") from error
-        return answer if isinstance(answer, dict) else {}
-
-
-def _order_path(account: str, order: str) -> str:
-    return f"/api/orders/{account}/{quote(order, safe='')}"
 
 
 def _shown(answer: Mapping[str, Any]) -> dict[str, object]:

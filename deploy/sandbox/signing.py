@@ -103,15 +103,21 @@ def _md5(content: bytes, key: bytes) -> str:
 def canonical(
     fields: Iterable[tuple[str, str]], *, charset: str, left_out: Iterable[str] = ("sign", "sign_type")
 ) -> bytes:
-    """Return the text that a form's signature covers: fields sorted by name, joined by `&`, nothing escaped."""
+    """Return the text that a form's signature covers: fields sorted by name, joined by `&`, nothing escaped.
+
+    Lone surrogates stand for bytes that are no text in `charset`, as the error handler `surrogateescape` has them.
+    """
     skipped = frozenset(left_out)
     kept = sorted((name, value) for name, value in fields if name not in skipped)
-    return "&".join(f"{name}={value}" for name, value in kept).encode(charset)
+    return "&".join(f"{name}={value}" for name, value in kept).encode(charset, "surrogateescape")
 
 
 def encode_form(fields: Iterable[tuple[str, str]], *, charset: str) -> bytes:
     """Return the form as it is sent: `+` for a space, other characters percent-encoded as bytes of `charset`."""
-    pieces = (tuple(quote_plus(part, safe=_BARE_IN_FORM, encoding=charset) for part in pair) for pair in fields)
+    pieces = (
+        tuple(quote_plus(part, safe=_BARE_IN_FORM, encoding=charset, errors="surrogateescape") for part in pair)
+        for pair in fields
+    )
     return "&".join(f"{name}={value}" for name, value in pieces).encode("ascii")
 
 

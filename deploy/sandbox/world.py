@@ -56,6 +56,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     client_id: str = ""
     notify_verify: bool = False
     registered: bool = False
+    manual_capture: bool = False
     notify_path: str = ""
 
     @property
@@ -78,6 +79,8 @@ IDENTITIES: tuple[Identity, ...] = (
              app_id="2021999900001041", seller_id="2088999900001041"),
     Identity(name="demo-antom", product="antom", sign_type="RSA256", key="antom-rsa256", currency="USD",
              client_id="SANDBOX_5Y0000000000000001"),
+    Identity(name="demo-card", product="antom", sign_type="RSA256", key="antom-rsa256", currency="USD",
+             client_id="SANDBOX_5Y0000000000000002", manual_capture=True),
     Identity(name="demo-md5", product="in-app", sign_type="MD5", key="mapi-md5", currency="HKD", charset="gbk",
              seller_id="2088999900001033", partner="2088999900001033"),
 )  # fmt: skip
@@ -186,6 +189,8 @@ def _settings(one: Identity, gateway_url: str) -> str:
         settings["charset"] = one.charset
     if one.product == "antom":
         settings["public_path"] = one.path
+    if one.manual_capture:
+        settings["capture"] = "manual"
     if one.notify_verify:
         settings |= {"notify_verify": True, "notify_verify_url": f"{gateway_url}/gateway.do"}
     settings["orders"] = "registered" if one.registered else "any"

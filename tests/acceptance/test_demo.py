@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli import main
-from deploy.sandbox import scenario
+from deploy.sandbox import scenario_files
 from tests.support.processes import Demo, eventually
 
 
@@ -49,7 +49,7 @@ def test_demo_prints_its_addresses_in_lines_of_eighty_columns(demo: Demo) -> Non
     assert all(len(line) <= 80 for line in output.splitlines() if line not in commands)
 
 
-@pytest.mark.parametrize("name", sorted(scenario.load_all()))
+@pytest.mark.parametrize("name", sorted(scenario_files.load_all()))
 def test_every_scenario_gets_its_expected_answers(demo: Demo, directory: Path, name: str) -> None:
     played = CliRunner().invoke(
         main.application(),

@@ -43,7 +43,7 @@ def test_same_seed_gives_the_same_flood(world: World, items: list[Item]) -> None
 
 
 def test_flood_has_every_account_kind_retry_forgery_and_foreign_seller(items: list[Item]) -> None:
-    assert {one.account for one in items} == {"demo-app", "demo-cn", "demo-antom", "demo-md5"}
+    assert {one.account for one in items} == {"demo-app", "demo-cn", "demo-antom", "demo-card", "demo-md5"}
     assert {one.facts.kind for one in items} == {
         MessageKind.WAITING, MessageKind.PAID, MessageKind.FINISHED, MessageKind.CLOSED, MessageKind.REFUND,
     }  # fmt: skip

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.sandbox import scenario
+from deploy.sandbox import planning, scenario_files
 from deploy.sandbox.notifications import SignedDelivery
 from deploy.sandbox.world import World
 from schemas import telemetry
@@ -70,14 +70,14 @@ def certificate(path: Path) -> None:
 
 def told(world: World, name: str, account: str, order: str, *, at: datetime | None = None) -> SignedDelivery:
     """The first notification of a scenario, at this moment."""
-    (course, *_) = scenario.Planner(Random(1)).plan(
-        scenario.load_all()[name],
+    (course, *_) = planning.Planner(Random(1)).plan(
+        scenario_files.load_all()[name],
         world.account(account),
         now=datetime.now(UTC),
         base_url="http://127.0.0.1:1",
-        wishes=scenario.Wishes(order=order),
+        wishes=planning.Wishes(order=order),
     )
-    return course[0].job.notification.delivery(at or datetime.now(UTC))
+    return course.steps[0].job.notification.delivery(at or datetime.now(UTC))
 
 
 def nonsense(engine: Engine) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deploy.sandbox import scenario
+from deploy.sandbox import planning, scenario_files
 from deploy.sandbox.notifications import SignedDelivery
 from deploy.sandbox.world import World
 from tests.acceptance import dumps
@@ -38,15 +38,15 @@ def post(engine: Engine, delivery: SignedDelivery) -> tuple[int, bytes]:
 
 def deliveries(world: World, name: str, account: str, order: str) -> list[SignedDelivery]:
     """What Alipay sends in a scenario, in its order."""
-    courses = scenario.Planner(Random(1)).plan(
-        scenario.load_all()[name],
+    courses = planning.Planner(Random(1)).plan(
+        scenario_files.load_all()[name],
         world.account(account),
         now=datetime.now(UTC),
         base_url="http://127.0.0.1:1",
-        wishes=scenario.Wishes(order=order),
+        wishes=planning.Wishes(order=order),
     )
     now = datetime.now(UTC)
-    return [planned.job.notification.delivery(now) for course in courses for planned in course]
+    return [planned.job.notification.delivery(now) for course in courses for planned in course.steps]
 
 
 def state(engine: Engine, account: str, order: str) -> dict[str, Any]:

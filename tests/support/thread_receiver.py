@@ -34,7 +34,7 @@ class _Request(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         server = self.server
         assert isinstance(server, ThreadReceiver)
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         with server.counting:
             server.requests.append((self.command, self.path, body))
             status, answer = (503, b"fail") if server.busy > 0 else server.answer
@@ -44,7 +44,7 @@ class _Request(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    do_PUT = do_POST  # noqa: N815 - the library calls it by this name
+    do_GET = do_PUT = do_POST  # noqa: N815 - the library calls them by these names
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own name
         pass

@@ -17,6 +17,11 @@ def run(environ: Mapping[str, str | None], *arguments: str) -> Result:
     return CliRunner().invoke(main.application(), list(arguments), env={"COLUMNS": "220", "NO_COLOR": "1", **environ})
 
 
+def run_here(*arguments: str) -> Result:
+    """Run the program with the environment of the tests."""
+    return run({}, *arguments)
+
+
 def against(server: Server | str, *arguments: str, token: str = TOKEN) -> Result:
     """Run the program with a server's address and the token's file in its environment."""
     url = server if isinstance(server, str) else server.url

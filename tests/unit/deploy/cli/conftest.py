@@ -8,6 +8,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from deploy.local import ports
+from deploy.sandbox.world import World
+from tests.support import thread_receiver
+from tests.support.thread_receiver import ThreadReceiver
 from tests.unit.deploy.cli import admin_server
 from tests.unit.deploy.cli.admin_server import Server
 
@@ -44,3 +47,18 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "ALIPAY_NOTIFY_PORT": str(public),
         "ALIPAY_NOTIFY_ADMIN_PORT": str(admin),
     }
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sandbox's folder, whose receiver is nowhere."""
+    path = tmp_path_factory.mktemp("world")
+    World.create(path, gateway_url="http://127.0.0.1:9", notify_base="http://127.0.0.1:9")
+    return path
+
+
+@pytest.fixture
+def receiver() -> Iterator[ThreadReceiver]:
+    """A receiver of notifications, and an admin API, with the test's answers."""
+    with thread_receiver.running() as running:
+        yield running

@@ -4,33 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
 
 from deploy.sandbox.world import World
-from tests.support import thread_receiver
 from tests.support.thread_receiver import ThreadReceiver
-from tests.unit.deploy.cli import commands
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("world")
-    World.create(path, gateway_url="http://127.0.0.1:9", notify_base="http://127.0.0.1:9")
-    return path
-
-
-@pytest.fixture
-def receiver() -> Iterator[ThreadReceiver]:
-    with thread_receiver.running() as running:
-        yield running
-
-
-def run(*arguments: str) -> Result:
-    return commands.run({}, *arguments)
+from tests.unit.deploy.cli.commands import run_here as run
 
 
 def test_payment_that_is_acknowledged_exits_with_0(directory: Path, receiver: ThreadReceiver) -> None:
@@ -63,19 +43,6 @@ def test_no_receiver_is_an_unexpected_answer(directory: Path) -> None:
     assert json.loads(done.stdout)[0]["outcome"] == "silent"
 
 
-def test_retry_schedule_is_followed_at_the_given_speed(directory: Path, receiver: ThreadReceiver) -> None:
-    receiver.answer = (200, b"success ")
-    done = run(
-        "trigger", "paid", "--dir", str(directory), "--to", receiver.url, "--profile", "cn-4m",
-        "--time-scale", "10000000", "--output", "json",
-    )  # fmt: skip
-    attempts = json.loads(done.stdout)
-    assert [one["number"] for one in attempts] == list(range(1, 9))
-    assert attempts[0]["again_in_s"] == 240
-    assert attempts[-1]["again_in_s"] is None
-    assert "seven" in attempts[0]["why"]
-
-
 def test_duplicates_are_one_notification_with_eight_signatures(directory: Path, receiver: ThreadReceiver) -> None:
     assert run("trigger", "duplicate_x8", "--dir", str(directory), "--to", receiver.url).exit_code == 0
     assert len({one["notify_id"] for one in receiver.forms()}) == 1
@@ -98,21 +65,6 @@ def test_fields_are_overridden_added_and_removed_before_signing(directory: Path,
     assert "subject" not in form
 
 
-@pytest.mark.parametrize(("account", "currency"), [("demo-web", "USD"), ("demo-cn", "CNY")])
-def test_order_is_registered_first_if_an_admin_api_is_given(
-    directory: Path, receiver: ThreadReceiver, account: str, currency: str
-) -> None:
-    run(
-        "trigger", "paid", "--dir", str(directory), "--to", receiver.url, "--account", account, "--order", "T-1",
-        "--admin", receiver.url,
-    )  # fmt: skip
-    assert [(method, path) for method, path, _ in receiver.requests] == [
-        ("PUT", f"/api/orders/{account}/T-1"),
-        ("POST", f"/notify/{account}"),
-    ]
-    assert json.loads(receiver.requests[0][2]) == {"amount": "12.80", "currency": currency}
-
-
 def test_default_keys_are_of_the_sandbox_that_was_started_last(
     receiver: ThreadReceiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,30 +83,12 @@ def test_default_keys_are_of_the_sandbox_that_was_started_last(
     assert demo_ids.exists()
 
 
-@pytest.mark.parametrize(
-    ("status", "advice"), [(401, "ALIPAY_NOTIFY_ACCOUNTS="), (404, "ALIPAY_NOTIFY_ACCOUNTS="), (503, "")]
-)
-def test_unexpected_answer_comes_with_advice(
-    directory: Path, receiver: ThreadReceiver, status: int, advice: str
-) -> None:
-    receiver.answer = (status, b"fail")
-    played = run("trigger", "paid", "--dir", str(directory), "--to", receiver.url)
-    assert played.exit_code == 3
-    assert advice in played.stderr
-    assert bool(advice) == bool(played.stderr)
-
-
 def test_refused_connection_is_reported_in_plain_words(directory: Path) -> None:
     played = run("trigger", "paid", "--dir", str(directory), "--to", "http://127.0.0.1:9")
     assert played.exit_code == 3
     assert "Connection refused" in played.stdout
     assert "ssl" not in played.stdout
     assert "alipay-notify up" in played.stderr
-
-
-def test_history_has_each_attempt_and_its_outcome(directory: Path, receiver: ThreadReceiver, tmp_path: Path) -> None:
-    run("trigger", "paid", "--dir", str(directory), "--to", receiver.url, "--history", str(tmp_path / "h"))
-    assert [json.loads(line)["what"] for line in (tmp_path / "h").read_text().splitlines()] == ["call", "ok"]
 
 
 @pytest.mark.parametrize(
@@ -171,6 +105,9 @@ def test_history_has_each_attempt_and_its_outcome(directory: Path, receiver: Thr
         ("trigger", "paid", "--to", "ftp://h"),
         ("trigger", "paid", "--profile", "no-such-profile"),
         ("trigger", "paid", "--amount", "1"),
+        ("trigger", "paid", "--check"),
+        ("trigger", "--file", "no_such_file.toml"),
+        ("trigger", "paid", "--file", "pyproject.toml"),
     ],
 )
 def test_wrong_arguments_are_wrong_usage_and_named(directory: Path, arguments: tuple[str, ...]) -> None:
@@ -189,12 +126,18 @@ def test_folder_that_cannot_be_created_exits_with_1(tmp_path: Path) -> None:
     assert run("trigger", "paid", "--dir", str(tmp_path / "file")).exit_code == 1
 
 
-def test_scenarios_are_listed_as_table_and_json() -> None:
-    assert "duplicate_x8" in run("trigger", "--list").output
-    listed = json.loads(run("trigger", "--list", "--output", "json").stdout)
-    assert {"name", "title", "tells"} == set(listed[0])
+def test_scenario_of_a_file_is_played(directory: Path, receiver: ThreadReceiver, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('title = "Mine"\ntells = "Mine."\n[[step]]\nsend = "paid"\nadd = { promo = "{order}" }\n')
+    done = run("trigger", "--file", str(file), "--dir", str(directory), "--to", receiver.url, "--order", "F-1")
+    assert done.exit_code == 0, done.output
+    assert receiver.forms()[0]["promo"] == "F-1"
 
 
-def test_answer_of_a_receiver_is_not_read_as_markup(directory: Path, receiver: ThreadReceiver) -> None:
-    receiver.answer = (200, b"[/bold]")
-    assert run("trigger", "paid", "--dir", str(directory), "--to", receiver.url).exit_code == 3
+def test_faults_of_a_file_are_printed_at_once_and_are_wrong_usage(directory: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('title = "Mine"\n[[step]]\nsend = "payed"\n')
+    done = run("trigger", "--file", str(file), "--dir", str(directory))
+    assert done.exit_code == 2
+    assert "mine.toml, line 1: tells is missing" in done.stderr
+    assert "mine.toml, line 3, step 1: send = 'payed'" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -22,7 +23,10 @@ from schemas import form, interpret_antom, interpret_form
 from schemas.notification import Notification as Meaning
 
 NOW = datetime(2026, 3, 18, 6, 30, 12, 412_000, tzinfo=UTC)
-EVERY = [(one.name, kind) for one in IDENTITIES for kind in sorted(KINDS_OF[one.product])]
+# OTHER has no fields of its own: a scenario adds them.
+EVERY = [
+    (one.name, kind) for one in IDENTITIES for kind in sorted(KINDS_OF[one.product]) if kind is not MessageKind.OTHER
+]
 
 
 def trade(account: SandboxAccount, *, subject: str = "Gift box + tea, 10% off") -> Trade:
@@ -53,6 +57,10 @@ def made(world: World, account: str, kind: MessageKind, *, percent: int = 30) ->
 def fields_of(notification: UnsignedNotification) -> dict[str, str]:
     body = notification.delivery(NOW).body.decode()
     return dict(parse_qsl(body, keep_blank_values=True, strict_parsing=True, encoding=notification.charset))
+
+
+def fields_of_antom(notification: UnsignedNotification) -> dict[str, object]:
+    return dict(json.loads(notification.delivery(NOW).body))
 
 
 def interpreted(world: World, notification: UnsignedNotification) -> Meaning:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from deploy.sandbox import delivery, scenario
+from deploy.sandbox import delivery, planning, playing, scenario_files
 from deploy.sandbox.delivery import PROFILES, Attempt, DeliveryHistory, DeliveryJob, Sender
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.world import World
@@ -73,10 +73,10 @@ class Pauses:
 
 
 def job(world: World, receiver_url: str, *, account: str = "demo-md5", name: str = "paid") -> DeliveryJob:
-    courses = scenario.Planner(Random(1)).plan(
-        scenario.load_all()[name], world.account(account), now=NOW, base_url=receiver_url
+    courses = planning.Planner(Random(1)).plan(
+        scenario_files.load_all()[name], world.account(account), now=NOW, base_url=receiver_url
     )
-    return courses[0][0].job
+    return courses[0].steps[0].job
 
 
 def sender(
@@ -218,10 +218,10 @@ async def test_id_is_confirmed_until_the_merchant_has_answered(world: World, htt
 async def test_all_copies_of_a_duplicate_are_confirmed(world: World, http: aiohttp.ClientSession) -> None:
     issued = IssuedIds()
     async with asking(issued, world.account("demo-web").identity.partner) as (receiver, answers):
-        courses = scenario.Planner(Random(1)).plan(
-            scenario.load_all()["duplicate_x8"], world.account("demo-web"), now=NOW, base_url=receiver.url
+        courses = planning.Planner(Random(1)).plan(
+            scenario_files.load_all()["duplicate_x8"], world.account("demo-web"), now=NOW, base_url=receiver.url
         )
-        await scenario.play(courses, sender(http, issued=issued, profile="cn-4m"))
+        await playing.play(courses, sender(http, issued=issued, profile="cn-4m"))
     assert answers == ["true"] * 8
     assert len({one["sign"] for one in receiver.forms()}) == 8
     assert len({one["notify_id"] for one in receiver.forms()}) == 1
@@ -232,10 +232,10 @@ async def test_retries_of_one_step_do_not_hold_up_the_next(world: World, http: a
         return web.Response(text="fail" if len(receiver.bodies) == 1 else "success")
 
     async with receiving(refuses_the_first) as receiver:
-        courses = scenario.Planner(Random(1)).plan(
-            scenario.load_all()["full_refund"], world.account("demo-cn"), now=NOW, base_url=receiver.url
+        courses = planning.Planner(Random(1)).plan(
+            scenario_files.load_all()["full_refund"], world.account("demo-cn"), now=NOW, base_url=receiver.url
         )
-        await scenario.play(courses, sender(http, profile="cn-4m"))
+        await playing.play(courses, sender(http, profile="cn-4m"))
     assert [one["trade_status"] for one in receiver.forms()] == ["TRADE_SUCCESS", "TRADE_CLOSED", "TRADE_SUCCESS"]
 
 
@@ -251,10 +251,10 @@ async def test_concurrency_limits_the_open_requests(world: World, http: aiohttp.
         return web.Response(text="success")
 
     async with receiving(counts) as receiver:
-        courses = scenario.Planner(Random(1)).plan(
-            scenario.load_all()["burst"], world.account("demo-md5"), now=NOW, base_url=receiver.url
+        courses = planning.Planner(Random(1)).plan(
+            scenario_files.load_all()["burst"], world.account("demo-md5"), now=NOW, base_url=receiver.url
         )
-        await scenario.play(courses, sender(http, concurrency=4))
+        await playing.play(courses, sender(http, concurrency=4))
     assert len(receiver.bodies) == 50
     assert most <= 4
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from random import Random
 
-from deploy.sandbox import demo, scenario
+from deploy.sandbox import demo, scenario_files
 from deploy.sandbox.world import World
 
 
@@ -16,7 +16,7 @@ class Stage:
 
     def __init__(self, world: World, *, plays_max: int) -> None:
         self.world = world
-        self.scenarios = scenario.load_all()
+        self.scenarios = scenario_files.load_all()
         self.plays_max = plays_max
         self.played: list[tuple[str, str]] = []
 
@@ -39,4 +39,4 @@ async def test_first_round_plays_every_scenario_once(world: World) -> None:
 
 
 def test_every_scenario_of_the_demo_exists() -> None:
-    assert set(demo.WEIGHTS) <= set(scenario.load_all())
+    assert set(demo.WEIGHTS) <= set(scenario_files.load_all())

@@ -28,7 +28,7 @@ def test_receiver_interprets_every_kind_of_every_product(world: World, account: 
     names_order = kind not in NAMELESS[notification.account.identity.product]
     assert notification.facts.names_order is names_order
     if names_order:
-        assert meaning.order == "WEB-1"
+        assert meaning.order == notification.order
         assert meaning.amount is None or meaning.amount.minor == 1280
     if kind is not MessageKind.AUTHORIZATION:  # no document says which of its numbers identifies an authorization
         assert meaning.id == notification.notify_id

@@ -17,7 +17,7 @@ from schemas import accounts as merchant_accounts
 
 def test_receiver_accepts_the_merchants_configuration(world: World) -> None:
     accounts = merchant_accounts.parse(tomllib.loads(world.accounts_file.read_text()))
-    assert set(accounts) == {"demo-app", "demo-web", "demo-cn", "demo-antom", "demo-md5"}
+    assert set(accounts) == {"demo-app", "demo-web", "demo-cn", "demo-antom", "demo-card", "demo-md5"}
     web = accounts["demo-web"]
     assert web.notify_verify
     assert web.notify_verify_url == "http://127.0.0.1:9/gateway.do"
