@@ -23,6 +23,8 @@ from msgspec import Struct
 from deploy import accounts_file, settings
 from deploy.settings import EmbeddedSettings
 from ingest import keys
+from ingest.checkout import merchant_keys
+from ingest.key_files import BadKey
 from ingest.settings import PREFIX, BadSettings
 from schemas.accounts import Account, BadAccounts, SignType
 from workers.admin import guard
@@ -106,8 +108,22 @@ def _keys(account: Account, directory: Path) -> Iterator[Finding]:
         yield Finding(name=name, state=FindingState.NOTE, detail=detail, advice=advice)
     if account.sign_type is SignType.MD5 and account.md5_key_file:
         yield from _secrecy(name, directory / account.md5_key_file)
+    if account.merchant_key_file:
+        yield from _merchant_key(account, directory)
     if not expiring:
         yield Finding(name=name, state=FindingState.OK, detail=f"{len(ring.keys)} for {account.sign_type}")
+
+
+def _merchant_key(account: Account, directory: Path) -> Iterator[Finding]:
+    name = f"merchant key of {account.name}"
+    try:
+        merchant_keys.load(account, directory)
+    except BadKey as bad:
+        advice = "put your own private key there; `alipay-notify keys check` shows details"
+        yield Finding(name=name, state=FindingState.WRONG, detail=str(bad), advice=advice)
+        return
+    yield from _secrecy(name, directory / str(account.merchant_key_file))
+    yield Finding(name=name, state=FindingState.OK, detail=f"{account.merchant_key_file} signs Requests")
 
 
 def _secrecy(name: str, file: Path) -> Iterator[Finding]:

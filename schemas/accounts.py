@@ -91,6 +91,10 @@ class Account(Struct, frozen=True, kw_only=True):
     charset: str = "utf-8"
     orders: Orders = Orders.ANY
     capture: CaptureMode = CaptureMode.AUTOMATIC
+    merchant_key_file: str | None = None  # the merchant's private key, which signs Requests
+    merchant_certificate_file: str | None = None
+    notify_url: str | None = None  # of Requests that name none
+    gateway_url: str | None = None  # of the family's production if there is none
 
     @property
     def has_secret(self) -> bool:
@@ -153,7 +157,10 @@ def _keys(given: Any) -> tuple[dict[str, str], list[str]]:
     return {}, ["keys must be a list of files, or a table of key version = file"]
 
 
-_TEXTS = ("seller_id", "partner", "app_id", "auth_app_id", "client_id", "public_path", "md5_key_file")
+_TEXTS = (
+    "seller_id partner app_id auth_app_id client_id public_path md5_key_file merchant_key_file "
+    "merchant_certificate_file notify_url gateway_url"
+).split()
 
 
 def _converted(settings: dict[str, Any], faults: list[str]) -> dict[str, Any]:
@@ -196,7 +203,7 @@ def _contradictions(account: Account) -> list[str]:
     ]
     if account.charset not in CHARSETS:
         faults.append(f"charset must be one of {', '.join(CHARSETS)}")
-    return faults + _key_faults(account) + _identity_faults(account)
+    return faults + _key_faults(account) + _identity_faults(account) + _request_faults(account)
 
 
 def _key_faults(account: Account) -> list[str]:
@@ -211,6 +218,28 @@ def _key_faults(account: Account) -> list[str]:
         faults.append("root_certificates needs certificates")
     if not account.keys and not account.certificates:
         faults.append("no key: name at least one file with a public key of Alipay in keys")
+    return faults
+
+
+def _request_faults(account: Account) -> list[str]:
+    """Return the faults of the settings for signing Requests."""
+    faults = []
+    if account.merchant_key_file and account.family is Family.ANTOM:
+        faults.append("family antom has no Requests to sign: remove merchant_key_file")
+    elif account.merchant_key_file and account.sign_type is SignType.MD5:
+        faults.append("sign_type MD5 signs Requests with md5_key_file: remove merchant_key_file")
+    elif account.merchant_key_file and account.sign_type is SignType.DSA:
+        faults.append("Requests cannot be signed with DSA: remove merchant_key_file")
+    if account.merchant_certificate_file:
+        if account.family is not Family.OPENAPI:
+            faults.append("merchant_certificate_file belongs to family openapi")
+        elif not account.merchant_key_file or not account.root_certificates:
+            faults.append("merchant_certificate_file needs merchant_key_file and root_certificates")
+    faults += [
+        f"{name} must be a complete https address (http for a sandbox), without a query"
+        for name, address in (("notify_url", account.notify_url), ("gateway_url", account.gateway_url))
+        if address is not None and not _is_address(address)
+    ]
     return faults
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from deploy import exits
 from deploy.cli import terminal
 
 if TYPE_CHECKING:
+    from ingest.checkout.merchant_keys import MerchantKey
     from ingest.keys import Key
     from schemas.accounts import Account
 
@@ -33,6 +35,9 @@ _CHECK_HELP = """Check every account's keys and certificates.
 
 The check is the one that a receiver does when it starts, plus the certificates' expiry dates. An expired certificate
 still verifies signatures; it is reported so that you replace it.
+
+A merchant's own key (merchant_key_file) must be readable, long enough, and that of its certificate. Compare its
+fingerprint with that of the public key that you have uploaded to Alipay.
 
 It also prints the numbers that requests in certificate mode carry. `cert sn` is alipay_cert_sn for Alipay's
 certificate, and app_cert_sn for your application's, which you name with --certificate. `alipay_root_cert_sn` is the
@@ -55,49 +60,64 @@ def register(app: typer.Typer) -> None:
 
 def list_keys(accounts: Accounts = Path("accounts.toml"), output: terminal.Output = "table") -> None:
     """List the keys."""
-    keys, roots, faults = _load(accounts)
-    _print(keys, roots, faults, output)
+    loaded = _load(accounts)
+    _print(loaded, output)
 
 
 def check_keys(
     accounts: Accounts = Path("accounts.toml"), certificate: Certificates = None, output: terminal.Output = "table"
 ) -> None:
     """List the keys, and the numbers of certificates; exit with 3 if one has a fault or has expired."""
-    keys, roots, faults = _load(accounts)
+    loaded = _load(accounts)
     numbered = []
     for path in certificate or []:
         try:
             numbered.append({"file": str(path), "cert_sn": _number(path)})
         except (OSError, ValueError) as error:
-            faults.append(f"{path}: {error}")
-    _print(keys, roots, faults, output, numbered)
-    if faults or any(key["state"] == "expired" for key in keys):
+            loaded.faults.append(f"{path}: {error}")
+    _print(loaded, output, numbered)
+    if loaded.faults or any(key["state"] == "expired" for key in (*loaded.keys, *loaded.merchant_keys)):
         raise typer.Exit(exits.FOUND_WRONG)
 
 
-def _load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
-    """Return each key and each account's root number as rows with stable names, and the faults of all accounts."""
+@dataclass
+class _Loaded:
+    """The keys of all accounts and the numbers of roots, as rows with stable names, and the faults."""
+
+    keys: list[dict[str, Any]] = field(default_factory=list)
+    merchant_keys: list[dict[str, Any]] = field(default_factory=list)
+    roots: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def _load(path: Path) -> _Loaded:
     from deploy import accounts_file
     from ingest import keys
+    from ingest.checkout import merchant_keys
+    from ingest.key_files import BadKey
     from schemas.accounts import BadAccounts
 
     try:
         accounts = accounts_file.read(path)
     except BadAccounts as bad:
         terminal.fail("; ".join(bad.faults))
-    rows: list[dict[str, Any]] = []
-    roots: list[dict[str, Any]] = []
-    faults: list[str] = []
+    loaded = _Loaded()
     for account in accounts.values():
         try:
             ring = keys.load(account, path.parent)
         except BadAccounts as bad:
-            faults += bad.faults
+            loaded.faults += bad.faults
         else:
-            rows += [_row(account, key) for key in ring.keys]
+            loaded.keys += [_row(account, key) for key in ring.keys]
             if account.root_certificates:
-                roots.append({"account": account.name, "alipay_root_cert_sn": ring.root_number or None})
-    return rows, roots, faults
+                loaded.roots.append({"account": account.name, "alipay_root_cert_sn": ring.root_number or None})
+        if account.merchant_key_file is None:
+            continue
+        try:
+            loaded.merchant_keys.append(_merchant_row(account, merchant_keys.load(account, path.parent)))
+        except BadKey as bad_key:
+            loaded.faults.append(f"account {account.name}: {bad_key}")
+    return loaded
 
 
 def _number(path: Path) -> str:
@@ -132,6 +152,24 @@ def _row(account: Account, key: Key) -> dict[str, Any]:
     }
 
 
+def _merchant_row(account: Account, key: MerchantKey) -> dict[str, Any]:
+    """Return the merchant's own key by its public half, which the merchant has uploaded to Alipay."""
+    from ingest import key_files
+
+    assert not isinstance(key.key, key_files.Md5Secret)
+    public = key.key.public_key()
+    return {
+        "account": account.name,
+        "file": account.merchant_key_file,
+        "sign_type": account.sign_type.value,
+        "bits": public.key_size,
+        "fingerprint": key_files.fingerprint(public),
+        "expires_at": key.expires_at.isoformat() if key.expires_at else None,
+        "state": _state(key.expires_at),
+        "app_cert_sn": key.app_cert_sn or None,
+    }
+
+
 def _state(expires_at: datetime | None) -> str:
     if expires_at is None:
         return "ok"
@@ -144,23 +182,29 @@ def _state(expires_at: datetime | None) -> str:
 _COLUMNS = ("account", "key_id", "sign_type", "kind", "bits", "fingerprint", "expires_at", "state", "cert_sn")
 
 
-def _print(
-    keys: list[dict[str, Any]],
-    roots: list[dict[str, Any]],
-    faults: list[str],
-    output: str,
-    certificates: Sequence[dict[str, Any]] = (),
-) -> None:
+_MERCHANT_COLUMNS = ("account", "file", "sign_type", "bits", "fingerprint", "expires_at", "state", "app_cert_sn")
+
+
+def _print(loaded: _Loaded, output: str, certificates: Sequence[dict[str, Any]] = ()) -> None:
     if output == "json":
-        terminal.as_json({"keys": keys, "roots": roots, "certificates": list(certificates), "faults": faults})
+        terminal.as_json({
+            "keys": loaded.keys, "merchant_keys": loaded.merchant_keys, "roots": loaded.roots,
+            "certificates": list(certificates), "faults": loaded.faults,
+        })  # fmt: skip
         return
-    headings = [name.replace("_", " ") for name in _COLUMNS]
-    terminal.table("", headings, ([key[name] for name in _COLUMNS] for key in keys))
+    _table("", _COLUMNS, loaded.keys)
+    if loaded.merchant_keys:
+        _table("Merchant's keys, which sign Requests", _MERCHANT_COLUMNS, loaded.merchant_keys)
     # As plain lines, because a table breaks long numbers, and these are copied.
-    for root in roots:
+    for root in loaded.roots:
         number = root["alipay_root_cert_sn"] or "none: no root certificate has an RSA signature"
         typer.echo(f"alipay_root_cert_sn of {root['account']}: {number}")
     for each in certificates:
         typer.echo(f"cert sn of {terminal.plain(each['file'])}: {each['cert_sn']}")
-    for fault in faults:
+    for fault in loaded.faults:
         typer.echo(f"fault: {terminal.plain(fault)}")
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    headings = [name.replace("_", " ") for name in columns]
+    terminal.table(title, headings, ([row[name] for name in columns] for row in rows))

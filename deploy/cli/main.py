@@ -20,6 +20,7 @@ COMMANDS = (
     "trigger",
     "load",
     "order",
+    "request",
     "held",
     "replay",
     "verify",

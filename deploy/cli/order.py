@@ -30,7 +30,8 @@ Alipay may report an order that was priced in RMB in another currency. Give one 
 registers an order of which every amount is accepted.
 
     alipay-notify order register 8121000345 --account shop-sg --amount 12.80
-    alipay-notify order register W-1 --account web --amount "80.00 CNY" --amount "11.20 USD"
+    alipay-notify order register W-1 --account web \\
+        --amount "80.00 CNY" --amount "11.20 USD"
     alipay-notify order register 8121000345 --account shop-sg --refund REF-1
 """
 

@@ -15,6 +15,7 @@ from deploy.authentication import Authenticator
 from deploy.cluster import connections, housekeeping
 from deploy.cluster.settings import ClusterSettings, postgres_address
 from deploy.logs import LogWriter
+from deploy.request_signing import RequestSigner
 from schemas.events import Outgoing
 from workers import metrics
 from workers.admin import app
@@ -90,6 +91,7 @@ async def running(
             retry=retry,
             authenticate=authenticator.authenticate,
             check_return=authenticator.check_return,
+            sign_request=RequestSigner(settings.accounts.parent, now_ms=config.clock.epoch_ms),
             refusals=NoRefusals(),
             retries=worker_metrics,
             readiness=readiness,

@@ -22,6 +22,7 @@ from deploy.embedded.locks import LocalLocks
 from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.source import JournalSource
 from deploy.logs import LogWriter
+from deploy.request_signing import RequestSigner
 from deploy.settings import EmbeddedSettings
 from ingest import app as ingest_app
 from ingest.http.server import Receiver
@@ -110,6 +111,7 @@ async def running(
             retry=worker.processing.retry,
             authenticate=authenticator.authenticate,
             check_return=authenticator.check_return,
+            sign_request=RequestSigner(settings.accounts.parent, now_ms=config.clock.epoch_ms),
             refusals=recent,
             retries=counted,
             readiness=readiness,

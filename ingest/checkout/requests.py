@@ -3,6 +3,9 @@
     app_order_string        old gateway, app (Native): the text that the app passes to Alipay's SDK
     redirect_url            old gateway, website and H5 (`create_forex_trade`, `create_forex_trade_wap`)
     app_pay_order_string    Open Platform, app (`alipay.trade.app.pay`)
+    page_url                Open Platform, browser (`alipay.trade.page.pay`, `alipay.trade.wap.pay`)
+
+`ingest.checkout.payments` fills in their parameters from an account.
 
 These functions refuse parameters that Alipay would refuse on a page for the buyer, or that would lead to a notification
 that cannot be verified: an amount given twice, a notify_url with a query (which would become part of the notification's
@@ -12,22 +15,23 @@ signed text), a subject with `&total_fee=` (which makes the signed text ambiguou
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+import msgspec
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from ingest.checkout import merchant_keys
+from ingest.checkout.merchant_keys import SigningKey
 from ingest.key_files import BadKey, Md5Secret
 from schemas import money
 from schemas.accounts import CHARSETS
-from schemas.form import KNOWN_NAMES
+from schemas.form import DECIDING_NAMES
 
 URL_CHARACTERS_MAX = 200  # for notify_url and return_url, by the old gateway's documents
 GATEWAY_URL_CHARACTERS_MAX = 8 * 1024  # browsers and proxies truncate longer addresses
-RSA_BITS_MIN = 1024  # Alipay still accepts such keys from merchants of the old gateway
 AMOUNT_MINOR_MAX = 100_000_000  # 1,000,000.00
 _LENGTHS = {"out_trade_no": 64, "subject": 256, "body": 512, "partner": 16, "currency": 3, "passback_params": 512}
 _WEBSITE = ("service", "partner", "_input_charset", "out_trade_no", "subject", "currency")
@@ -37,10 +41,10 @@ _REQUIRED = {
     "create_forex_trade_wap": _WEBSITE,
 }
 
-SigningKey = rsa.RSAPrivateKey | Md5Secret
-
+# The texts that a notification repeats. In others, such as return_url, parameters' names do no harm.
+_FREE_TEXTS = ("out_trade_no", "subject", "body", "passback_params", "extra_common_param")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_KNOWN_NAME_IN_VALUE = re.compile("&(?:" + "|".join(sorted(name.decode() for name in KNOWN_NAMES)) + ")=")
+_DECIDING_NAME_IN_VALUE = re.compile("&(" + "|".join(sorted(name.decode() for name in DECIDING_NAMES)) + ")=")
 _HASHES: dict[str, hashes.HashAlgorithm] = {"RSA": hashes.SHA1(), "RSA2": hashes.SHA256()}  # noqa: S303
 
 
@@ -88,10 +92,18 @@ def redirect_url(
     signed = sorted((name, value) for name, value in given.items() if value)
     text = "&".join(f"{name}={value}" for name, value in signed).encode(charset)
     query = urlencode([*signed, ("sign", _signature(text, key, sign_type)), ("sign_type", sign_type)], encoding=charset)
-    address = f"{gateway}?{query}"
-    if len(address) > GATEWAY_URL_CHARACTERS_MAX:
-        raise BadRequest([f"the address has more than {GATEWAY_URL_CHARACTERS_MAX} characters: shorten the text"])
-    return address
+    return _bounded(f"{gateway}?{query}")
+
+
+def page_url(gateway: str, params: Mapping[str, str], *, key: rsa.RSAPrivateKey) -> str:
+    """Return the address for the buyer's browser, with the Open Platform's parameters as in `app_pay_order_string`.
+
+    Raises:
+        BadRequest: with all faults of `params`.
+    """
+    if not _is_web_address(gateway):
+        raise BadRequest(["the gateway must be an http or https address"])
+    return _bounded(f"{gateway}?{app_pay_order_string(params, key=key)}")
 
 
 def app_pay_order_string(params: Mapping[str, str], *, key: rsa.RSAPrivateKey) -> str:
@@ -119,18 +131,16 @@ def load_private_key(path: Path) -> rsa.RSAPrivateKey:
         BadKey: not an RSA private key of at least 1024 bits. The message does not contain the file's content.
         OSError: the file cannot be read.
     """
-    content = path.read_bytes()
     try:
-        if b"-----BEGIN" in content:
-            key = serialization.load_pem_private_key(content, password=None)
-        else:
-            der = base64.b64decode(b"".join(content.split()), validate=True)
-            key = serialization.load_der_private_key(der, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise BadKey(f"{path.name} is not a readable, unencrypted private key") from None
-    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < RSA_BITS_MIN:
-        raise BadKey(f"{path.name} is not an RSA private key of at least {RSA_BITS_MIN} bits")
-    return key
+        return merchant_keys.private_key(path.read_bytes())
+    except BadKey as bad:
+        raise BadKey(f"{path.name} {bad}") from None
+
+
+def _bounded(address: str) -> str:
+    if len(address) > GATEWAY_URL_CHARACTERS_MAX:
+        raise BadRequest([f"the address has more than {GATEWAY_URL_CHARACTERS_MAX} characters: shorten the text"])
+    return address
 
 
 def _signature(text: bytes, key: SigningKey, sign_type: str) -> str:
@@ -168,11 +178,26 @@ def _shape_faults(params: Mapping[str, str]) -> list[str]:
     for name, value in params.items():
         if any(ord(character) < 0x20 or ord(character) == 0x7F for character in value):
             faults.append(f"{name} contains a control character")
-        if _KNOWN_NAME_IN_VALUE.search(value):
-            faults.append(f"{name} contains &, a parameter's name and =, so its notification would be ambiguous")
         if len(value) > _LENGTHS.get(name, len(value)):
             faults.append(f"{name} is longer than {_LENGTHS[name]} characters")
+    for name, text in _free_texts(params):
+        if found := _DECIDING_NAME_IN_VALUE.search(text):
+            faults.append(
+                f"{name} contains &{found[1]}=, so its notification would be ambiguous: write it without the &"
+            )
     return faults
+
+
+def _free_texts(params: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the texts that the notification will repeat, also those in `biz_content`."""
+    yield from ((name, params[name]) for name in _FREE_TEXTS if name in params)
+    if content := params.get("biz_content"):
+        try:
+            inner = msgspec.json.decode(content, type=dict[str, object])
+        except msgspec.DecodeError:
+            yield "biz_content", content
+        else:
+            yield from ((name, str(inner[name])) for name in _FREE_TEXTS if name in inner)
 
 
 def _address_faults(params: Mapping[str, str]) -> list[str]:

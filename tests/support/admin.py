@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
 from schemas.accounts import Account, Family, Orders, SignType
+from schemas.payment_request import PaymentRequest, SignedPayment
 from schemas.record_format import RecordContents
 from tests.support import log_records
 from tests.support.fakes import MemoryLogger, MemoryTopics
@@ -94,6 +95,10 @@ class World:
             authentic=True, reason="", result_status="9000", meaning="paid", claims={"out_trade_no": "A1"}
         )
     )
+    signed: SignedPayment | Exception = field(
+        default_factory=lambda: SignedPayment(url="https://gateway.example/?sign=x")
+    )
+    asked: list[PaymentRequest] = field(default_factory=list)
     woken: int = 0
     offset: int = 0
 
@@ -123,6 +128,7 @@ class World:
             retry=self.processing.retry,
             authenticate=self.authenticate,
             check_return=lambda text, account: self.returned,
+            sign_request=self._sign,
             refusals=self.refusals,
             retries=self.metrics,
             readiness=self._ready,
@@ -149,6 +155,12 @@ class World:
 
     async def _ready(self) -> Sequence[Check]:
         return self.checks
+
+    def _sign(self, request: PaymentRequest, account: Account) -> SignedPayment:
+        self.asked.append(request)
+        if isinstance(self.signed, Exception):
+            raise self.signed
+        return self.signed
 
     def _wake(self) -> None:
         self.woken += 1

@@ -17,6 +17,7 @@ from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, Guard
 from workers.admin.held import HeldPart, Retry, RetryCounter
 from workers.admin.orders import OrdersPart, RefusedRequests
 from workers.admin.probes import ProbesPart, Readiness
+from workers.admin.requests import RequestsPart, SignRequest
 from workers.admin.returns import CheckReturn, ReturnsPart
 from workers.long_poll import OrderChanges
 from workers.processing import Authenticate
@@ -44,6 +45,7 @@ def application(
     retry: Retry,
     authenticate: Authenticate,
     check_return: CheckReturn,
+    sign_request: SignRequest,
     refusals: RefusedRequests,
     retries: RetryCounter,
     readiness: Readiness,
@@ -78,6 +80,10 @@ def application(
     )
     app.add_routes(orders_part.routes())
     app.add_routes(ReturnsPart(accounts=accounts, check=check_return, orders=orders).routes())
+    requests_part = RequestsPart(
+        accounts=accounts, sign=sign_request, register=orders_part.record, has_token=access.token is not None
+    )
+    app.add_routes(requests_part.routes())
     app.add_routes(held_part.routes())
     app.add_routes(FeedPart(events=events, changes=changes).routes())
     activity = Activity(registry, counts_here=counts_here)

@@ -119,6 +119,18 @@ class OrdersPart:
         _check_number(number, "the order number")
         expectation = await responses.body(request, Expectation)
         registration = parse(expectation, self._accounts[account])
+        created = await self.record(account, number, registration, responses.operator(request, expectation.by))
+        page = await self._page(account, number)
+        if page is None:
+            raise ApiError(503, "unavailable", "the order was registered but cannot be read now; try again")
+        return responses.json(shapes.order(page), status=201 if created else 200)
+
+    async def record(self, account: str, number: str, registration: Registration, by: str) -> bool:
+        """Register an order; return whether it is new.
+
+        Raises:
+            ApiError: 409, one of the refunds belongs to another order.
+        """
         created = False
 
         def decide(order: Order | None) -> WritePlan:
@@ -126,13 +138,10 @@ class OrdersPart:
             created = order is None
             return decision.register(order, account, number, registration, now_ms=self._now_ms())
 
-        await self._register(account, number, registration, decide, by=responses.operator(request, expectation.by))
+        await self._register(account, number, registration, decide, by=by)
         self._changes.changed(account, number)
         self._wake()
-        page = await self._page(account, number)
-        if page is None:
-            raise ApiError(503, "unavailable", "the order was registered but cannot be read now; try again")
-        return responses.json(shapes.order(page), status=201 if created else 200)
+        return created
 
     async def _register(
         self,

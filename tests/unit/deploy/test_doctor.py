@@ -12,6 +12,8 @@ import pytest
 from deploy import doctor, settings
 from deploy.doctor import Finding, FindingState
 from deploy.settings import EmbeddedSettings
+from schemas import accounts
+from tests.support import alipay
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -131,3 +133,27 @@ def test_port_that_another_program_listens_on_is_wrong() -> None:
 )
 def test_failing_checks_are_read_from_the_readiness_answer(answer: bytes, failing: list[str]) -> None:
     assert doctor._failing(answer) == failing
+
+
+def test_merchant_key_is_read_and_must_be_secret(tmp_path: Path) -> None:
+    table = {
+        "family": "mapi",
+        "sign_type": "RSA",
+        "keys": ["alipay.pem"],
+        "seller_id": "1",
+        "merchant_key_file": "m.key",
+    }
+    shop = accounts.parse({"accounts": {"shop": table}})["shop"]
+    alipay.written(tmp_path, "alipay.pem", alipay.pem(alipay.rsa_key()))
+    (missing, _) = doctor._keys(shop, tmp_path)
+    assert (missing.state, "m.key cannot be read" in missing.detail) == (FindingState.WRONG, True)
+    file = tmp_path / "m.key"
+    file.write_bytes(alipay.private_pem(alipay.rsa_key("merchant")))
+    file.chmod(0o644)
+    assert [finding.state for finding in doctor._keys(shop, tmp_path)] == [
+        FindingState.WRONG,
+        FindingState.OK,
+        FindingState.OK,
+    ]
+    file.chmod(0o600)
+    assert {finding.state for finding in doctor._keys(shop, tmp_path)} == {FindingState.OK}

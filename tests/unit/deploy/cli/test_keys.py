@@ -150,3 +150,47 @@ def test_numbers_of_certificates_and_roots_are_printed(directory: Path) -> None:
 def test_unreadable_certificate_is_a_fault(directory: Path, file: str) -> None:
     result = run(directory, "check", "--certificate", str(directory / file), "--output", "json")
     assert (result.exit_code, len(parsed(result)["faults"])) == (3, 1)
+
+
+def with_merchant_key(directory: Path, *settings: str) -> None:
+    alipay.written(directory, "merchant.key", alipay.private_pem(alipay.rsa_key("certified")))
+    lines = ('merchant_key_file = "merchant.key"', *settings)
+    alipay.written(directory, "accounts.toml", (ACCOUNTS + "\n".join(lines) + "\n").encode())
+
+
+def test_merchants_key_is_shown_by_its_public_half(directory: Path) -> None:
+    with_merchant_key(directory)
+    (row,) = parsed(run(directory, "check", "--output", "json"))["merchant_keys"]
+    public = alipay.rsa_key("certified").public_key()
+    assert (row["account"], row["file"], row["bits"]) == ("shop-cn", "merchant.key", 2048)
+    assert (row["fingerprint"], row["app_cert_sn"], row["state"]) == (key_files.fingerprint(public), None, "ok")
+    assert "merchant.key" in run(directory, "list").output
+
+
+def test_merchants_certificate_must_be_of_the_key_and_gives_its_number(directory: Path) -> None:
+    own, root = certificate(ends_in=timedelta(days=10), serial=2), certificate(ends_in=timedelta(days=100))
+    alipay.written(directory, "root.crt", root)
+    alipay.written(directory, "app.crt", own)
+    with_merchant_key(directory, 'merchant_certificate_file = "app.crt"', 'root_certificates = ["root.crt"]')
+    found = parsed(run(directory, "check", "--output", "json"))
+    (row,) = found["merchant_keys"]
+    assert (row["app_cert_sn"], row["state"]) == (number_of(own), "expires_soon")
+    alipay.written(directory, "merchant.key", alipay.private_pem(alipay.rsa_key("other")))
+    result = run(directory, "check", "--output", "json")
+    assert result.exit_code == 3
+    assert parsed(result)["faults"] == ["account shop-cn: app.crt is the certificate of another key than merchant.key"]
+
+
+def test_expired_certificate_of_the_merchant_exits_with_3(directory: Path) -> None:
+    alipay.written(directory, "root.crt", certificate(ends_in=timedelta(days=100)))
+    alipay.written(directory, "app.crt", certificate(ends_in=timedelta(days=-1)))
+    with_merchant_key(directory, 'merchant_certificate_file = "app.crt"', 'root_certificates = ["root.crt"]')
+    assert run(directory, "check").exit_code == 3
+
+
+def test_content_of_an_unusable_merchant_key_is_not_shown(directory: Path) -> None:
+    with_merchant_key(directory)
+    alipay.written(directory, "merchant.key", b"a-secret-that-is-no-key")
+    result = run(directory, "check")
+    assert (result.exit_code, "merchant.key is not a readable" in result.output) == (3, True)
+    assert "a-secret" not in result.output
