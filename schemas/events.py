@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from schemas import topics
 from schemas.dispositions import Disposition, Flag, Reason
@@ -39,7 +39,8 @@ class Cause(Struct, frozen=True, kw_only=True):
 class OrderEvent(Struct, frozen=True, kw_only=True):
     """The whole order after a change. Amounts are integers in the currency's smallest unit.
 
-    `authorized_minor` is the amount that was reserved before it was captured, `authorized_until` the end of that.
+    `authorized_minor` is the amount that was reserved before it was captured, `authorized_until` the end of that. They
+    are absent if the payment was never only authorised.
     """
 
     id: str
@@ -54,11 +55,11 @@ class OrderEvent(Struct, frozen=True, kw_only=True):
     currency: str | None
     refunded_minor: int
     flags: tuple[Flag, ...]
-    authorized_minor: int | None
-    authorized_until: Moment | None
     changed: tuple[str, ...]
     cause: Cause | None
     occurred_at: Moment
+    authorized_minor: int | UnsetType = UNSET
+    authorized_until: Moment | UnsetType = UNSET
 
 
 class HeldNotice(Struct, frozen=True, kw_only=True):
@@ -142,10 +143,13 @@ def event_type(before: View | None, after: View) -> str:
 
 
 def changed(before: View | None, after: View) -> tuple[str, ...]:
-    """Return the names of the fields in which two views differ; all names if there was no view before."""
-    fields = View.__struct_fields__
-    return fields if before is None else tuple(f for f in fields if getattr(before, f) != getattr(after, f))
+    """Return the names of the fields in which two views differ; all that the event has if there was no view before."""
+    if before is None:
+        return _USUAL_FIELDS if after.authorized_minor is None else View.__struct_fields__
+    return tuple(f for f in View.__struct_fields__ if getattr(before, f) != getattr(after, f))
 
+
+_USUAL_FIELDS = tuple(f for f in View.__struct_fields__ if not f.startswith("authorized_"))
 
 _encode = msgspec.json.Encoder().encode
 

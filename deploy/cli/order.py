@@ -57,7 +57,7 @@ def show(
         found = [(account, number)] if account else _find(api, number)
         if len(found) > 1:
             terminal.fail(
-                "Several orders have this number. Choose one with --account: "
+                "Several orders have this number. Show one by its own number, with --account if two accounts have it: "
                 + terminal.joined(f"{a}:{o}" for a, o in found)
             )
         order = api.get("orders", *found[0])

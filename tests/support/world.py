@@ -113,7 +113,7 @@ class World:
         for number, shown in self.seen().items():
             assert versions[number] == list(range(1, self.order(number).version + 1)), "versions 1..n, one event each"
             if number in latest:
-                last = {name: latest[number][name] for name in shown} | {"flags": set(latest[number]["flags"])}
+                last = {name: latest[number].get(name) for name in shown} | {"flags": set(latest[number]["flags"])}
                 if last["authorized_until"] is not None:
                     last["authorized_until"] = datetime.fromisoformat(last["authorized_until"])
                 assert last == shown, "the last event is the order as it is"

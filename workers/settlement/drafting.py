@@ -34,27 +34,28 @@ def empty() -> WritePlan:
 
 def event(order: Order, before: View | None, after: View, *, cause: Cause | None, now_ms: int) -> events.Outgoing:
     """Return the event of the order's present version, which changed `before` into `after`."""
-    return events.outgoing_event(
-        OrderEvent(
-            id=events.event_id(order.account, order.number, order.version),
-            type=events.event_type(before, after),
-            account=order.account,
-            order=order.number,
-            version=order.version,
-            changed=events.changed(before, after),
-            cause=cause,
-            occurred_at=times.from_epoch_ms(now_ms),
-            status=after.status,
-            closed_because=after.closed_because,
-            trade=after.trade,
-            amount_minor=after.amount_minor,
-            currency=after.currency,
-            refunded_minor=after.refunded_minor,
-            flags=after.flags,
-            authorized_minor=after.authorized_minor,
-            authorized_until=after.authorized_until,
-        )
+    announced = OrderEvent(
+        id=events.event_id(order.account, order.number, order.version),
+        type=events.event_type(before, after),
+        account=order.account,
+        order=order.number,
+        version=order.version,
+        changed=events.changed(before, after),
+        cause=cause,
+        occurred_at=times.from_epoch_ms(now_ms),
+        status=after.status,
+        closed_because=after.closed_because,
+        trade=after.trade,
+        amount_minor=after.amount_minor,
+        currency=after.currency,
+        refunded_minor=after.refunded_minor,
+        flags=after.flags,
     )
+    if after.authorized_minor is not None and after.authorized_until is not None:
+        announced = structs.replace(
+            announced, authorized_minor=after.authorized_minor, authorized_until=after.authorized_until
+        )
+    return events.outgoing_event(announced)
 
 
 def noted(parsed: ParsedRecord, notification: Notification, *, order: str, now_ms: int) -> events.Outgoing:

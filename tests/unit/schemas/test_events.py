@@ -32,7 +32,7 @@ FLAGGED = (Flag.AMOUNT_MISMATCH,)
 
 
 def event(**more: Any) -> OrderEvent:
-    members = {name: getattr(PAID, name) for name in PAID.__struct_fields__}
+    members = {name: getattr(PAID, name) for name in events.changed(None, PAID)}
     own = {"id": "shop:A:2", "type": "t", "account": "shop", "order": "A", "version": 2, "changed": ("status",)}
     return OrderEvent(**(members | own | {"cause": None, "occurred_at": AT} | more))
 
@@ -69,7 +69,9 @@ def test_most_important_change_decides_the_event_type(before: View | None, after
 def test_changed_fields_are_listed() -> None:
     assert events.changed(WAITING, PAID) == ("status",)
     assert events.changed(PAID, REFUNDED) == ("status", "closed_because", "refunded_minor")
-    assert set(events.changed(None, PAID)) == set(PAID.__struct_fields__)
+    assert set(events.changed(None, AUTHORIZED)) == set(PAID.__struct_fields__)
+    assert set(events.changed(None, PAID)) == set(PAID.__struct_fields__) - {"authorized_minor", "authorized_until"}
+    assert events.changed(WAITING, AUTHORIZED) == ("authorized_minor", "authorized_until")
     assert events.changed(PAID, PAID) == ()
 
 
@@ -104,6 +106,12 @@ def test_event_contains_the_whole_order_and_its_cause() -> None:
         "happened_at": None,
         "received_at": "2025-06-05T01:10:31Z",
     }
+
+
+def test_only_an_authorised_payment_has_the_fields_of_its_authorisation() -> None:
+    assert "authorized_minor" not in json.loads(events.outgoing_event(event()).value)
+    value = json.loads(events.outgoing_event(event(authorized_minor=7315, authorized_until=AT)).value)
+    assert (value["authorized_minor"], value["authorized_until"]) == (7315, "2025-06-05T01:10:31Z")
 
 
 def test_copies_of_one_event_are_identical_bytes() -> None:

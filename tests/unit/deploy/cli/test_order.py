@@ -1,11 +1,16 @@
 """`order show` and `order register` against a real admin port on a real socket."""
 
+import msgspec
 import pytest
 
-from deploy.cli import admin
-from tests.support.admin import Refused, form
+from deploy.cli import admin, order
+from schemas.orders import Claim, Order, State
+from tests.support.admin import NOW_MS, Refused, form
 from tests.unit.deploy.cli.admin_server import Server
 from tests.unit.deploy.cli.commands import against, parsed
+from workers.admin import shapes
+from workers.queries import OrderPage
+from workers.settlement import order_view
 
 MARKUP = "<script>[bold]"
 
@@ -22,8 +27,8 @@ def test_show_prints_the_whole_order_on_one_screen(server: Server) -> None:
 @pytest.mark.parametrize("number", ["A1", "20251009A1", "A1-TRADE_SUCCESS"])
 def test_show_finds_order_trade_and_notification_numbers(server: Server, number: str) -> None:
     server.do(server.world.deliver(form("A1")))
-    order = parsed(against(server, "order", "show", number, "--output", "json"))
-    assert (order["status"], order["version"], order["timeline"][0]["disposition"]) == ("PAID", 1, "applied")
+    shown = parsed(against(server, "order", "show", number, "--output", "json"))
+    assert (shown["status"], shown["version"], shown["timeline"][0]["disposition"]) == ("PAID", 1, "applied")
 
 
 def test_show_exits_with_3_if_the_order_has_a_flag(server: Server) -> None:
@@ -107,3 +112,13 @@ def test_register_of_another_orders_refund_names_that_order(server: Server) -> N
 @pytest.mark.parametrize("arguments", [("show",), ("register", "A1", "--account", "shop")])
 def test_missing_arguments_are_wrong_usage(server: Server, arguments: tuple[str, ...]) -> None:
     assert against(server, "order", *arguments).exit_code == 2
+
+
+def test_authorised_amount_is_printed_with_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    claim = Claim(trade="T1", amount_minor=1280, currency="USD", state=State.AUTHORIZED, authorized_until_ms=NOW_MS)
+    known = Order(account="shop", number="A1", version=1, claims=(claim,))
+    page = OrderPage(account="shop", number="A1", order=known, view=order_view.view(known), deliveries=(), events=())
+    order._print(msgspec.to_builtins(shapes.summary(page)))
+    shown = capsys.readouterr().out
+    assert "WAITING" in shown
+    assert "12.80 USD, until 2025-10-09 08:53:20 UTC" in shown

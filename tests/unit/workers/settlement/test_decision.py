@@ -11,7 +11,8 @@ from schemas.money import Money
 from schemas.notification import Kind, NamedNumber, NumberKind
 from schemas.orders import News, Order, Status
 from tests.support import facts
-from tests.support.facts import PAID_AT, Fact, antom_refund, batch, form, payment, refund, refunded
+from tests.support.facts import AUTHORIZED, PAID_AT, Fact, antom_refund, batch, capture, form, payment, refund, refunded
+from tests.support.world import World
 from tests.unit.workers.settlement.worlds import (
     USD_100,
     antom,
@@ -349,3 +350,64 @@ def test_load_request_names_orders_trades_refunds_and_ids() -> None:
     assert decision.load_request([one]).refunds == {(antoms.name, "R1")}
     assert one.notification is not None
     assert (one.notification.kind, one.notification.news) == (Kind.REFUND, News.PARTLY_REFUNDED)
+
+
+def test_capture_waits_for_its_payment_and_is_woken_by_it() -> None:
+    world = antom()
+    assert outcome(world, capture("C1", None)) == (Disposition.PARKED, Reason.UNKNOWN_TRADE)
+    deliver(world, payment("p"))
+    assert [row.waits_for for row in world.store.due_now(now_ms=world.now_ms)] == ["trade:T1"]
+    world.sweep()
+    assert (flags(world), world.order().version) == ({Flag.CAPTURE_FAILED}, 2)
+
+
+def test_capture_that_names_only_its_order_waits_for_the_order() -> None:
+    world = antom()
+    unnamed = {"paymentId": "", "paymentRequestId": "A"}
+    assert outcome(world, capture("C1", None, **unnamed)) == (Disposition.PARKED, Reason.UNKNOWN_TRADE)
+    deliver(world, payment("p"))
+    world.sweep()
+    assert flags(world) == {Flag.CAPTURE_FAILED}
+
+
+def test_capture_that_changes_nothing_stands_on_the_timeline_of_its_order() -> None:
+    world = antom()
+    deliver(world, payment("p"))
+    (noted,) = deliver(world, capture("C1", "10000"))
+    assert (noted.order, noted.disposition, noted.reason, noted.version) == (
+        "A",
+        Disposition.APPLIED,
+        Reason.NOTED,
+        None,
+    )
+    again = capture("C1", "10000", captureRequestId="again")
+    assert outcome(world, again) == (Disposition.DUPLICATE, Reason.SAME_FACT)
+
+
+def test_capture_above_the_authorised_amount_is_quarantined_and_the_rest_stands() -> None:
+    world = World(facts.account("manual"))
+    deliver(world, payment("p", **AUTHORIZED), capture("C1", "6000"))
+    (held,) = deliver(world, capture("C2", "5000"))
+    assert (held.order, held.disposition, held.reason) == ("A", Disposition.QUARANTINED, Reason.AMOUNT_MISMATCH)
+    assert world.seen()["A"]["amount_minor"] == 6000
+
+
+def test_authorised_payment_is_no_payment_until_it_is_captured() -> None:
+    world = World(facts.account("manual"))
+    deliver(world, payment("p", **AUTHORIZED))
+    assert world.store.settled_batches[-1].paid == []
+    deliver(world, capture("C1", "6000"))
+    assert world.store.settled_batches[-1].paid == [(world.account.name, Money(6000, "HKD"))]
+    types = [json.loads(event.value)["type"] for event in world.store.outbox]
+    assert types == ["alipay_notify.order.authorized.v1", "alipay_notify.order.paid.v1"]
+
+
+def test_other_message_stands_on_the_timeline_of_the_payment_that_it_names() -> None:
+    world = antom()
+    deliver(world, payment("p"))
+    dispute: Fact = {
+        "id": "D1",
+        "message": {"disputeNotificationType": "DISPUTE_CREATED", "disputeId": "D1", "paymentId": "T1"},
+    }
+    (noted,) = deliver(world, dispute)
+    assert (noted.order, noted.reason) == ("A", Reason.NOTED)
