@@ -85,9 +85,15 @@ class AccountsReloader:
         """Look at the files now."""
         self._is_hurried.set()
 
+    def hurry_at_sighup(self) -> None:
+        """Let SIGHUP hurry, except in a terminal: when it is closed, it sends SIGHUP to end its processes."""
+        if sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty():
+            return
+        with suppress(RuntimeError, ValueError):  # outside the main thread, as in tests
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.hurry)
+
     async def run(self, *, gauges: ReloadGauges, logger: Logger, interval_s: float) -> None:
-        """Look at the files every `interval_s` and at SIGHUP, until cancelled."""
-        self._handle_sighup()
+        """Look at the files every `interval_s` and whenever it is hurried, until cancelled."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(interval_s):
@@ -133,13 +139,6 @@ class AccountsReloader:
             return None  # a file changed between two that were read: the next look reads all of them again
         self._loaded, self._seen, self.faults = loaded, loaded.stamps, []
         return loaded
-
-    def _handle_sighup(self) -> None:
-        # A closed terminal sends SIGHUP too, and must end the process that was started in it.
-        if sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty():
-            return
-        with suppress(RuntimeError, ValueError):  # outside the main thread, as in tests
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.hurry)
 
 
 def read_files(path: Path, before: LoadedFiles | None = None) -> LoadedFiles:

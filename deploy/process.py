@@ -210,7 +210,8 @@ def with_accounts(config: ProcessConfig, health: Callable[[], Awaitable[Sequence
 
 
 def reloading(config: ProcessConfig, settings: ReceiverSettings, registry: CollectorRegistry, logger: Logger) -> Chore:
-    """Return the chore that reloads accounts and keys."""
+    """Return the chore that reloads accounts and keys; from now on SIGHUP hurries it."""
+    config.reloader.hurry_at_sighup()
     gauges = ReloadGauges(registry, config.clock)
     return partial(config.reloader.run, gauges=gauges, logger=logger, interval_s=settings.key_reload_interval_s)
 

@@ -50,6 +50,7 @@ class Engine:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, "up"],
                 env=environment,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

@@ -104,21 +104,26 @@ class OrdersPart:
         return responses.json({"matches": matches, "notifications": notifications})
 
     async def show(self, request: web.Request) -> web.Response:
-        """Return the order with its timeline; with `wait`, as soon as it is newer than `version`."""
-        account, number = self._account_and_number(request)
+        """Return the order with its timeline; with `wait`, as soon as it is newer than `version`.
+
+        The orders of an account that was removed from accounts.toml are still shown.
+        """
+        account, number = request.match_info["account"], request.match_info["order"]
         wait_s = responses.wait_s(request)
         version = responses.whole_number(request, "version", default=0)
         page = await (self._newer(account, number, version, wait_s) if wait_s else self._page(account, number))
         if page is None:
+            self._account(account)
             raise ApiError(404, "unknown_order", f"account {account} has no order {number}")
         return responses.json(shapes.order(page, self._refusals.of_order(account, number)))
 
     async def register(self, request: web.Request) -> web.Response:
         """Register an order's amounts or refunds; notifications that waited for it become due at once."""
-        account, number = self._account_and_number(request)
+        account, number = request.match_info["account"], request.match_info["order"]
+        self._account(account)
         _check_number(number, "the order number")
         expectation = await responses.body(request, Expectation)
-        registration = parse(expectation, self._accounts[account])
+        registration = parse(expectation, self._account(account))  # once more: a reload may have removed it meanwhile
         created = await self.record(account, number, registration, responses.operator(request, expectation.by))
         page = await self._page(account, number)
         if page is None:
@@ -182,11 +187,11 @@ class OrdersPart:
                 if self._changes.is_closed or not await waiter.wait(deadline - time.monotonic()):
                     return page
 
-    def _account_and_number(self, request: web.Request) -> tuple[str, str]:
-        account = request.match_info["account"]
-        if account not in self._accounts:
-            raise ApiError(404, "unknown_account", f"there is no account {account} in accounts.toml")
-        return account, request.match_info["order"]
+    def _account(self, name: str) -> Account:
+        account = self._accounts.get(name)
+        if account is None:
+            raise ApiError(404, "unknown_account", f"there is no account {name} in accounts.toml")
+        return account
 
 
 def parse(expectation: Expectation, account: Account) -> Registration:

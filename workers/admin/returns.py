@@ -65,10 +65,10 @@ class ReturnsPart:
     async def check(self, request: web.Request) -> web.Response:
         """Return whether a Return is authentic, its claims, and the order's state."""
         name = request.match_info["account"]
-        account = self._accounts.get(name)
-        if account is None:
-            raise ApiError(404, "unknown_account", f"there is no account {name} in accounts.toml")
-        returned = self._check(_text(await responses.body(request, ReturnText)), account)
+        self._account(name)
+        text = _text(await responses.body(request, ReturnText))
+        account = self._account(name)  # once more: a reload may have replaced it meanwhile
+        returned = self._check(text, account)
         number = returned.claims.get("out_trade_no", "")
         page = await self._orders.order_page(account.name, number) if number else None
         return responses.json(
@@ -82,6 +82,12 @@ class ReturnsPart:
                 order=None if page is None else shapes.summary(page),
             )
         )
+
+    def _account(self, name: str) -> Account:
+        account = self._accounts.get(name)
+        if account is None:
+            raise ApiError(404, "unknown_account", f"there is no account {name} in accounts.toml")
+        return account
 
 
 def _text(given: ReturnText) -> str:

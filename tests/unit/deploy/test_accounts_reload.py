@@ -306,10 +306,10 @@ def test_first_load_refuses_faulty_files(bench: Bench) -> None:
 
 async def test_sighup_reloads_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
+    bench.reloader.hurry_at_sighup()
     running = bench.reloader.run(gauges=bench.gauges, logger=bench.logger, interval_s=3600)
     task = asyncio.create_task(running)
     try:
-        await asyncio.sleep(0)
         bench.path.write_text(shop("three", "b.pem"))
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: list(bench.reloader.in_use) == ["three"])
