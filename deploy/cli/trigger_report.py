@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 _WIDTH = 80
 _NAME_WIDTH = 24
-_FAMILY_NAMES = {"mapi": "the old gateway (mapi)", "openapi": "the Open Platform (openapi)", "antom": "Antom (antom)"}
 
 
 def list_(known: Sequence[Scenario], output: str) -> None:
     """Print all scenarios by the families whose accounts they suit."""
+    from deploy.sandbox import scenario
+
     if output == "json":
         terminal.as_json([
             {
@@ -32,24 +33,14 @@ def list_(known: Sequence[Scenario], output: str) -> None:
             for each in known
         ])  # fmt: skip
         return
-    groups: dict[tuple[str, ...], list[Scenario]] = {}
-    for each in known:
-        groups.setdefault(each.families, []).append(each)
-    for families in sorted(groups, key=lambda one: (-len(one), [*_FAMILY_NAMES].index(one[0]))):
-        typer.echo(_heading(families))
-        for each in groups[families]:
+    for heading, group in scenario.grouped(known).items():
+        typer.echo(heading)
+        for each in group:
             text = f"{each.tells} [{each.expectation()}]"
             lines = textwrap.wrap(text, _WIDTH - _NAME_WIDTH - 3, break_on_hyphens=False)
             for index, line in enumerate(lines):
                 typer.echo(f"  {'' if index else each.name:{_NAME_WIDTH}} {line}")
         typer.echo("")
-
-
-def _heading(families: Sequence[str]) -> str:
-    if len(families) == len(_FAMILY_NAMES):
-        return "Every family"
-    names = " and ".join(_FAMILY_NAMES[each] for each in families)
-    return names[0].upper() + names[1:]
 
 
 def ends(courses: Sequence[Course], differences: Sequence[str], output: str, *, checked: bool) -> None:

@@ -3,7 +3,8 @@
 A payment starts two things that do not wait for each other, as in reality: the signed Notification is delivered to the
 merchant's notify_url, with retries, and the buyer returns to the return_url with a signed Return.
 
-A cancelled trade closes at once. The real Alipay lets it time out first; the notification is the same.
+A cancelled trade closes at once. The real Alipay lets it time out first; the notification is the same. `ENDINGS` are
+the ways in which a payment surprises a merchant: each ends with the Return and the notifications that Alipay sends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from random import SystemRandom
 from typing import Any, Literal
@@ -33,7 +34,21 @@ _PAYMENTS_MAX = 10_000
 # Notifications that wait for a retry. Beyond this number, a new one is delivered once only.
 _UNDER_WAY_MAX = 5_000
 
+# How long the notification waits for the buyer to be back first, in seconds.
+_BUYER_FIRST_S = 6.0
+
 State = Literal["open", "paid", "closed"]
+Ending = Literal["failed", "expired", "twice", "browser_closed", "return_first", "notified_first"]
+
+# What the cashier offers beside paying and cancelling, in words for the page.
+ENDINGS: Mapping[Ending, str] = {
+    "return_first": "Pay; I am back at the shop before the notification",
+    "notified_first": "Pay; the notification arrives before I am back",
+    "browser_closed": "Pay, and close the browser: no Return",
+    "twice": "Pay twice: a second trade for this order",
+    "failed": "Fail: too little money; the order stays open",
+    "expired": "Wait until the payment times out",
+}
 
 
 class Payment(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +59,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     notify_url: str
     return_url: str
     state: State = "open"
+    goes_back: bool = True  # false: the buyer never returns with a signed Return
     refunds: tuple[SandboxRefund, ...] = ()
 
     @property
@@ -74,6 +90,7 @@ class Cashier:
             web.get("/cashier/{token}", self.show),
             web.post("/cashier/{token}/pay", self.pay),
             web.post("/cashier/{token}/cancel", self.cancel),
+            web.post("/cashier/{token}/end", self.end),
         ]
 
     async def close(self) -> None:
@@ -164,6 +181,9 @@ class Cashier:
             amount=money.major(trade.amount_minor, trade.currency),
             currency=trade.currency,
             back=self._return_to(payment),
+            goes_back=payment.goes_back,
+            failed="failed" in request.query,
+            endings=ENDINGS,
         )
 
     async def pay(self, request: web.Request) -> web.StreamResponse:
@@ -174,18 +194,56 @@ class Cashier:
         """Close the trade without a payment, and send the buyer back."""
         return self._end(self._payment(request), state="closed", kind=MessageKind.CLOSED)
 
+    async def end(self, request: web.Request) -> web.StreamResponse:
+        """End the payment in one of the ways of `ENDINGS`. A payment that has ended only sends the buyer back."""
+        payment = self._payment(request)
+        ending = str((await request.post()).get("ending", ""))
+        if ending not in ENDINGS:
+            raise web.HTTPBadRequest(text=f"ending is one of {', '.join(ENDINGS)}\n")
+        if payment.state != "open":
+            return self._leave(payment)
+        match ending:
+            case "failed":
+                # The trade waits for another attempt, and Alipay sends nothing.
+                raise web.HTTPSeeOther(f"/cashier/{payment.token}?failed")
+            case "expired":
+                payment, _ = self._ended(payment, state="closed", kind=MessageKind.CLOSED, goes_back=False)
+            case "twice":
+                payment, _ = self._ended(payment, state="paid", kind=MessageKind.PAID)
+                again = msgspec.structs.replace(payment.trade, trade_no=self._numbers.trade_no(payment.trade.paid))
+                self._notify(
+                    msgspec.structs.replace(payment, trade=again), TradeEvent(kind=MessageKind.PAID, at=again.paid)
+                )
+            case "browser_closed":
+                payment, _ = self._ended(payment, state="paid", kind=MessageKind.PAID, goes_back=False)
+            case "return_first":
+                payment, _ = self._ended(payment, state="paid", kind=MessageKind.PAID, delay_s=_BUYER_FIRST_S)
+            case _:
+                payment, delivery = self._ended(payment, state="paid", kind=MessageKind.PAID, delay_s=0.0)
+                await asyncio.wait([delivery], timeout=_BUYER_FIRST_S)
+        return self._leave(payment)
+
     def _end(self, payment: Payment, *, state: State, kind: MessageKind) -> web.StreamResponse:
         if payment.state == "open":
-            now = datetime.now(UTC)
-            trade = msgspec.structs.replace(payment.trade, paid=now)
-            payment = msgspec.structs.replace(payment, trade=trade, state=state)
-            self._keep(payment)
-            self._notify(payment, TradeEvent(kind=kind, at=now))
-        raise web.HTTPSeeOther(self._return_to(payment))
+            payment, _ = self._ended(payment, state=state, kind=kind)
+        return self._leave(payment)
+
+    def _ended(
+        self, payment: Payment, *, state: State, kind: MessageKind, goes_back: bool = True, delay_s: float | None = None
+    ) -> tuple[Payment, asyncio.Task[object]]:
+        """Return the payment in its new state, and the first delivery of its notification."""
+        now = datetime.now(UTC)
+        trade = msgspec.structs.replace(payment.trade, paid=now)
+        payment = msgspec.structs.replace(payment, trade=trade, state=state, goes_back=goes_back)
+        self._keep(payment)
+        return payment, self._notify(payment, TradeEvent(kind=kind, at=now), delay_s=delay_s)
+
+    def _leave(self, payment: Payment) -> web.StreamResponse:
+        raise web.HTTPSeeOther(self._return_to(payment) if payment.goes_back else f"/cashier/{payment.token}")
 
     def _return_to(self, payment: Payment) -> str:
         """Return the URL that the buyer goes back to, with a signed Return if the trade has ended."""
-        if payment.state == "open":
+        if payment.state == "open" or not payment.goes_back:
             return payment.return_url
         trade = payment.trade
         fields = (
@@ -225,24 +283,25 @@ class Cashier:
         self._keep(msgspec.structs.replace(payment, refunds=(*payment.refunds, refund)))
         self._notify(payment, TradeEvent(kind=MessageKind.REFUND, at=now, refund=refund))
 
-    def _notify(self, payment: Payment, event: TradeEvent) -> None:
+    def _notify(self, payment: Payment, event: TradeEvent, *, delay_s: float | None = None) -> asyncio.Task[object]:
+        """Start to deliver the notification of this event; the task ends with the first delivery."""
+        delay_s = self._notify_delay_s if delay_s is None else delay_s
         one = field_sets.compose(payment.trade, event, numbers=self._numbers, chance=self._chance)
-        at = event.at + timedelta(seconds=self._notify_delay_s)
-        job = DeliveryJob(notification=one, url=payment.notify_url, at=at)
-        self._start(self._deliver(job))
+        job = DeliveryJob(notification=one, url=payment.notify_url, at=event.at + timedelta(seconds=delay_s))
+        return self._start(self._deliver(job, delay_s))
 
-    async def _deliver(self, job: DeliveryJob) -> None:
+    async def _deliver(self, job: DeliveryJob, delay_s: float) -> None:
         # The notification takes a moment: usually the buyer is back at the shop before it arrives.
-        await asyncio.sleep(self._notify_delay_s)
-        if len(self._under_way) > _UNDER_WAY_MAX:
-            await self._sender.attempt(job)
-        else:
-            await self._sender.deliver(job)
+        await asyncio.sleep(delay_s)
+        first = await self._sender.attempt(job)
+        if len(self._under_way) <= _UNDER_WAY_MAX:
+            self._start(self._sender.resend(job, after=first))
 
-    def _start(self, work: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _start(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+        return task
 
 
 def _refusal(refused: RefusedRequestError) -> web.Response:

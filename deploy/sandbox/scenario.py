@@ -11,7 +11,7 @@ outcome with the scenario's promise.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Literal
 
@@ -24,6 +24,11 @@ from deploy.sandbox.world import IDENTITIES, Family, Identity, Product, SandboxA
 
 _DURATION = re.compile(r"(-?)([0-9]+)([smhd])")
 _SECONDS: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+_FAMILY_NAMES: Mapping[Family, str] = {
+    "mapi": "the old gateway (mapi)", "openapi": "the Open Platform (openapi)", "antom": "Antom (antom)",
+}  # fmt: skip
 
 
 class ScenarioError(ValueError):
@@ -129,6 +134,19 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Return the families with an account that the scenario suits."""
         return tuple(dict.fromkeys(one.family for one in IDENTITIES if self.suits_identity(one)))
 
+    @property
+    def accounts_it_suits(self) -> tuple[str, ...]:
+        """Return the names of the sandbox's accounts that it suits."""
+        return tuple(one.name for one in IDENTITIES if self.suits_identity(one))
+
+    @property
+    def heading(self) -> str:
+        """Return the heading of its group: the families whose accounts it suits."""
+        if len(self.families) == len(_FAMILY_NAMES):
+            return "Every family"
+        names = " and ".join(_FAMILY_NAMES[each] for each in self.families)
+        return names[0].upper() + names[1:]
+
     def end(self, identity: Identity) -> End | None:
         """Return how it ends at this account, or `None` if the file does not say."""
         return next((end for end in self.ends if end.is_of(identity)), None)
@@ -156,3 +174,12 @@ def duration(text: str) -> timedelta:
 
 def _percent(share: str) -> str:
     return f"{int(share.replace('.', ''))} %"
+
+
+def grouped(scenarios: Iterable[Scenario]) -> dict[str, list[Scenario]]:
+    """Return the scenarios by their headings: those of several families first, then the old gateway's."""
+    order = [*_FAMILY_NAMES]
+    groups: dict[str, list[Scenario]] = {}
+    for each in sorted(scenarios, key=lambda one: (-len(one.families), order.index(one.families[0]), one.name)):
+        groups.setdefault(each.heading, []).append(each)
+    return groups

@@ -22,7 +22,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from deploy.sandbox import pages, planning, playing, scenario_files, serials
+from deploy.sandbox import pages, planning, playing, scenario, scenario_files, serials
 from deploy.sandbox.admin_api import AdminApi, AdminUnavailableError
 from deploy.sandbox.cashier import Cashier
 from deploy.sandbox.delivery import PROFILES, Attempt, Profile, Sender
@@ -185,7 +185,7 @@ class SandboxServer:
             "home.html",
             title="Sandbox",
             skin="home",
-            scenarios=sorted(self._scenarios.values(), key=lambda one: (one.name != "paid", one.title)),
+            scenarios=scenario.grouped(self._scenarios.values()),
             accounts=self.world.accounts,
             receiver=self.world.notify_base,
             profile=self._profile.name,

@@ -9,3 +9,16 @@ async function refresh() {
   setTimeout(refresh, 1500);
 }
 setTimeout(refresh, 1500);
+
+// Shows the chosen scenario's sentence and end, and offers only the accounts that it suits.
+const scenario = document.getElementById("scenario");
+const account = document.getElementById("account");
+function choose() {
+  const { tells, end, accounts } = scenario.selectedOptions[0].dataset;
+  document.getElementById("tells").textContent = `${tells} Ends: ${end}.`;
+  const suited = new Set(accounts.split(" "));
+  for (const option of account.options) option.disabled = !suited.has(option.value);
+  if (account.selectedOptions[0].disabled) account.value = [...suited][0];
+}
+scenario.addEventListener("change", choose);
+choose();

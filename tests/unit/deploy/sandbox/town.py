@@ -44,6 +44,7 @@ class Merchant:
         self.world: World | None = None
         self.orders: dict[str, dict[str, object]] = {}
         self.confirmed: list[str] = []
+        self.forms: list[dict[str, str]] = []
         self.changed = asyncio.Condition()
         self.closing = False
 
@@ -79,6 +80,7 @@ class Merchant:
         url = f"{self.world.gateway_url}/gateway.do"
         async with aiohttp.ClientSession() as http, http.get(url, params=question) as answer:
             self.confirmed.append(await answer.text())
+        self.forms.append(fields)
         await self._apply(fields)
         return web.Response(text="success")
 
@@ -149,6 +151,12 @@ class Buyer:
         found = re.search(rf'action="([^"]*{re.escape(action)})"', self.page)
         assert found is not None, self.page
         return await self.go(found.group(1), press=True)
+
+    async def end(self, cashier: str, ending: str) -> str:
+        """Press one of the cashier's other endings."""
+        async with self.http.post(f"{self.base}{cashier}/end", data={"ending": ending}) as response:
+            self.at, self.page, self.status = str(response.url), await response.text(), response.status
+        return self.page
 
     async def state(self, order: str, version: int) -> dict[str, object]:
         async with asyncio.timeout(5):
