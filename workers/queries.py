@@ -3,14 +3,15 @@
 The admin API, the sweeper and the gauges use these ports. A read never blocks a batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
 from schemas.orders import Order, View
+from schemas.record_format import Record
 from workers.settlement.plan import Delivery, HeldRow, Position, WritePlan
 
 
@@ -29,9 +30,16 @@ class OrderPage(Struct, frozen=True, kw_only=True):
     number: str
     order: Order | None
     view: View | None
-    deliveries: tuple[Delivery, ...]  # oldest first
+    deliveries: tuple[Delivery, ...]  # by position: `timeline`
     events: tuple[Emitted, ...]  # oldest first
     changed_at_ms: int = 0  # in a list of recent orders
+
+
+class NotificationPage(Struct, frozen=True, kw_only=True):
+    """One record's disposition; `record` has the signed bytes of its notification, `None` if that has no id."""
+
+    delivery: Delivery
+    record: Record | None
 
 
 class OrderPlace(Struct, frozen=True, kw_only=True):
@@ -112,6 +120,16 @@ class Counts(Struct, frozen=True, kw_only=True):
     outbox_oldest_ms: int | None
 
 
+def timeline(order: str, own: Iterable[Delivery], by_trade: Iterable[Delivery]) -> tuple[Delivery, ...]:
+    """Return the deliveries of an order, by position: its own, and those that only name one of its trades.
+
+    A delivery of another order has a version of that order, which would be wrong here.
+    """
+    others = (delivery if delivery.order == order else structs.replace(delivery, version=None) for delivery in by_trade)
+    by_position = {delivery.position: delivery for delivery in (*others, *own)}
+    return tuple(by_position[position] for position in sorted(by_position))
+
+
 class OrdersPort(Protocol):
     """Orders, for the API."""
 
@@ -129,6 +147,9 @@ class OrdersPort(Protocol):
 
         Of each account, the newest come first. At most 100 are returned.
         """
+
+    async def notification(self, id_: str) -> NotificationPage | None:
+        """Return the notification of the record at this position; `None` if there is none."""
 
     async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
         """Return the orders that changed last, newest first, without deliveries and events."""

@@ -181,12 +181,16 @@ def held(row: Row) -> HeldRow:
         disposition=Disposition(row[5]),
         reason=Reason(row[6]),
         detail=row[7],
-        record=Record(row[8], row[9], _decode_headers(row[10])),
+        record=record(row[8], row[9], row[10]),
         first_at_ms=row[11],
         attempts=row[12],
         due_at_ms=row[13],
         waits_for=row[14],
     )
+
+
+def record(key: bytes, value: bytes, headers: bytes) -> Record:
+    return Record(key, value, _decode_headers(headers))
 
 
 def held_page(row: Row) -> HeldPage:

@@ -10,7 +10,8 @@ from deploy.embedded import sql
 from schemas import events
 from schemas.dispositions import Disposition
 from schemas.notification import NumberKind
-from workers import row_codec
+from schemas.orders import Order
+from workers import queries, row_codec
 from workers.queries import (
     Counts,
     Emitted,
@@ -18,6 +19,7 @@ from workers.queries import (
     HeldGroup,
     HeldPage,
     HeldQuery,
+    NotificationPage,
     OrderPage,
     OrderPlace,
     ParkedCount,
@@ -50,7 +52,7 @@ def order_page(connection: Connection, account: str, number: str) -> OrderPage |
         number=number,
         order=order,
         view=view,
-        deliveries=tuple(row_codec.delivery(row) for row in reversed(deliveries)),
+        deliveries=queries.timeline(number, map(row_codec.delivery, deliveries), _naming_trades(connection, order)),
         events=() if order is None else _events(connection, account, number, order.version),
     )
 
@@ -67,6 +69,23 @@ def _first_number(connection: Connection, account: str, number: str) -> str | No
         (number, account, NumberKind.ORDER.value),
     )
     return next((first for (first,) in found if first not in ("", number)), None)
+
+
+def _naming_trades(connection: Connection, order: Order | None) -> list[Delivery]:
+    """The latest deliveries of notifications that name one of the order's trades, whichever came first."""
+    trades = [] if order is None else [claim.trade for claim in order.claims if claim.trade]
+    if order is None or not trades:
+        return []
+    found = connection.execute(
+        f"""
+        SELECT {sql.DELIVERY} FROM deliveries WHERE (log_partition, log_offset) IN (
+            SELECT n.log_partition, n.log_offset FROM json_each(?) AS wanted CROSS JOIN numbers AS n
+            ON n.number = wanted.value AND n.account = ? AND n.kind = ?
+        ) ORDER BY log_partition DESC, log_offset DESC LIMIT ?
+        """,
+        (sql.as_json(trades), order.account, NumberKind.TRADE.value, TIMELINE_MAX),
+    )
+    return [row_codec.delivery(row) for row in found]
 
 
 def _events(connection: Connection, account: str, number: str, version: int) -> tuple[Emitted, ...]:
@@ -112,6 +131,22 @@ def notifications(connection: Connection, number: str) -> Sequence[Delivery]:
         (number, FOUND_MAX),
     )
     return [row_codec.delivery(row) for row in found]
+
+
+def notification(connection: Connection, position: Position) -> NotificationPage | None:
+    """Return the notification of the record at this position."""
+    found = connection.execute(
+        f"SELECT {sql.DELIVERY} FROM deliveries WHERE log_partition = ? AND log_offset = ?",
+        (position.partition, position.offset),
+    ).fetchone()
+    if found is None:
+        return None
+    delivery = row_codec.delivery(found)
+    record = connection.execute(
+        "SELECT key, value, headers FROM notifications WHERE notification_id = ? AND account = ?",
+        (delivery.notification_id, delivery.account),
+    ).fetchone()
+    return NotificationPage(delivery=delivery, record=None if record is None else row_codec.record(*record))
 
 
 def recent(connection: Connection, limit: int, after: OrderPlace | None) -> Sequence[OrderPage]:

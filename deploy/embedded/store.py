@@ -14,7 +14,7 @@ from deploy.embedded import lookups, migrations, settling, sql
 from deploy.embedded.sqlite import SqliteDatabase
 from schemas.events import Outgoing
 from schemas.orders import Order
-from workers.queries import Counts, Emitted, HeldGroup, HeldPage, HeldQuery, OrderPage, OrderPlace
+from workers.queries import Counts, Emitted, HeldGroup, HeldPage, HeldQuery, NotificationPage, OrderPage, OrderPlace
 from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, WritePlan, position_of
 
 APPLICATION_ID = 0x414E4F31
@@ -89,6 +89,12 @@ class SqliteOrderStore:
 
     async def notifications(self, number: str) -> Sequence[Delivery]:
         return await self._database.read(lambda connection: lookups.notifications(connection, number))
+
+    async def notification(self, id_: str) -> NotificationPage | None:
+        position = position_of(id_)
+        if position is None:
+            return None
+        return await self._database.read(lambda connection: lookups.notification(connection, position))
 
     async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
         return await self._database.read(lambda connection: lookups.recent(connection, limit, after))

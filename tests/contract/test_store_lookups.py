@@ -78,6 +78,34 @@ async def test_number_that_is_known_already_is_written_once(store: AnyStore) -> 
     assert [each.position.offset for each in await store.notifications("D1")] == [1]
 
 
+@pytest.mark.parametrize("is_first", [True, False], ids=["before its payment", "after its payment"])
+async def test_notification_that_names_a_trade_is_on_the_order_page(
+    work: Processing, store: AnyStore, is_first: bool
+) -> None:
+    noted = log_records.record("", notify_type="trade_complaint", id_="m1", trade="T1")
+    other = log_records.record("", notify_type="trade_complaint", id_="m2", trade="T2")
+    paid = log_records.record("N1", trade="T1", id_="p1")
+    await work.process(log_records.logged([noted, other, paid] if is_first else [paid, other, noted]))
+    page = await store.order_page("shop-sg", "N1")
+    assert page is not None
+    assert [each.notification_id for each in page.deliveries] == (["m1", "p1"] if is_first else ["p1", "m1"])
+
+
+async def test_notification_is_read_by_its_position(work: Processing, store: AnyStore) -> None:
+    noted = log_records.record("", notify_type="dut_user_unsign", id_="m1")
+    unreadable = log_records.sealed(b"no form at all", "X")
+    await work.process(log_records.logged([noted, noted, unreadable]))
+    for offset, disposition in ((1, Disposition.APPLIED), (2, Disposition.DUPLICATE)):
+        page = await store.notification(f"0-{offset}")
+        assert page is not None
+        assert (page.delivery.disposition, page.record) == (disposition, noted)
+    dead = await store.notification("0-3")
+    assert dead is not None
+    assert (dead.delivery.disposition, dead.record) == (Disposition.DEAD, None)
+    assert await store.notification("0-9") is None
+    assert await store.notification("nonsense") is None
+
+
 async def test_number_in_two_accounts_is_found_in_both(work: Processing, store: AnyStore) -> None:
     await register(store, "N1")
     await work.process(log_records.logged([log_records.record("N1")]))

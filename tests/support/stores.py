@@ -13,6 +13,7 @@ from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import RANK, Order, State, View
+from workers import queries
 from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, VersionConflict
 from workers.queries import (
     Counts,
@@ -21,6 +22,7 @@ from workers.queries import (
     HeldGroup,
     HeldPage,
     HeldQuery,
+    NotificationPage,
     OrderPage,
     OrderPlace,
     ParkedCount,
@@ -39,6 +41,7 @@ from workers.settlement.plan import (
     Registration,
     StoreSnapshot,
     WritePlan,
+    position_of,
 )
 
 ORDER = NumberKind.ORDER
@@ -121,7 +124,14 @@ class MemoryStore:
         if named not in self.orders and not deliveries:
             return None
         events = tuple(row for row in self._emitted() if row.event.key == f"{account}:{number}".encode())
-        return structs.replace(self._page_of(named), deliveries=deliveries, events=events)
+        timeline = queries.timeline(number, deliveries, self._naming_trades(named))
+        return structs.replace(self._page_of(named), deliveries=timeline, events=events)
+
+    def _naming_trades(self, named: AccountKey) -> list[Delivery]:
+        order = self.orders.get(named)
+        trades = [] if order is None else [NamedNumber(NumberKind.TRADE, trade) for trade in _trades(order)]
+        found = [row for row in self.numbers if row.account == named[0] and row.named in trades]
+        return [self.deliveries[row.position] for row in found]
 
     def _first_number(self, account: str, number: str) -> str | None:
         if (account, number) in self._trades:
@@ -131,7 +141,9 @@ class MemoryStore:
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
         found = {named for named, order in self.orders.items() if number in (named[1], *_trades(order))}
-        found |= {(row.account, row.order) for row in self.ledger.values() if number == row.notification_id}
+        found |= {
+            (row.account, row.order) for row in self.ledger.values() if number == row.notification_id and row.order
+        }
         named = [self.deliveries[row.position] for row in self.numbers if row.named.number == number]
         found |= {(delivery.account, delivery.order) for delivery in named if delivery.order}
         return sorted(found)
@@ -140,6 +152,14 @@ class MemoryStore:
         found = {row.position for row in self.ledger.values() if row.notification_id == number}
         found |= {row.position for row in self.numbers if row.named.number == number}
         return [self.deliveries[position] for position in sorted(found)]
+
+    async def notification(self, id_: str) -> NotificationPage | None:
+        position = position_of(id_)
+        if position is None or position not in self.deliveries:
+            return None
+        delivery = self.deliveries[position]
+        entry = self.ledger.get((delivery.account, delivery.notification_id))
+        return NotificationPage(delivery=delivery, record=None if entry is None else entry.record)
 
     async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
         self._check()

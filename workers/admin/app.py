@@ -15,6 +15,7 @@ from workers.admin.console import ConsolePart
 from workers.admin.feed import EventsPort, FeedPart
 from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, Guard
 from workers.admin.held import HeldPart, Retry, RetryCounter
+from workers.admin.notifications import NotificationsPart
 from workers.admin.orders import OrdersPart, RefusedRequests
 from workers.admin.probes import ProbesPart, Readiness
 from workers.admin.requests import RequestsPart, SignRequest
@@ -78,7 +79,9 @@ def application(
     orders_part = OrdersPart(
         accounts=accounts, orders=orders, changes=changes, refusals=refusals, wake=wake, now_ms=now_ms
     )
+    notifications = NotificationsPart(accounts=accounts, orders=orders)
     app.add_routes(orders_part.routes())
+    app.add_routes(notifications.routes())
     app.add_routes(ReturnsPart(accounts=accounts, check=check_return, orders=orders).routes())
     requests_part = RequestsPart(
         accounts=accounts, sign=sign_request, register=orders_part.record, has_token=access.token is not None
@@ -94,6 +97,7 @@ def application(
         held=held,
         refusals=refusals,
         inspect=held_part.inspect,
+        notification=notifications.answer,
         changes=changes,
         activity=activity,
         now_ms=now_ms,

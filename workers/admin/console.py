@@ -4,7 +4,7 @@ Pages are rendered on the server with every value escaped. A script polls `/api/
 pages only read; retry and discard call the API with the token that the operator enters.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
@@ -18,6 +18,7 @@ from schemas.dispositions import Reason
 from workers.admin import held, reason_texts, shapes
 from workers.admin.activity import HEIGHT, WIDTH, Activity
 from workers.admin.held import HeldInspection
+from workers.admin.notifications import NotificationAnswer
 from workers.admin.orders import RefusedRequests
 from workers.admin.responses import ApiError
 from workers.long_poll import OrderChanges
@@ -45,6 +46,7 @@ class ConsolePart:
         held: HeldPort,
         refusals: RefusedRequests,
         inspect: Callable[[HeldPage], HeldInspection],
+        notification: Callable[[str], Awaitable[NotificationAnswer]],
         changes: OrderChanges,
         activity: Activity,
         now_ms: Callable[[], int],
@@ -54,6 +56,7 @@ class ConsolePart:
         self._held = held
         self._refusals = refusals
         self._inspect = inspect
+        self._notification = notification
         self._changes = changes
         self._activity = activity
         self._now_ms = now_ms
@@ -73,6 +76,7 @@ class ConsolePart:
             web.get("/", self.overview),
             web.get("/find", self.find),
             web.get("/orders/{account}/{order:[^/]+}", self.order),
+            web.get("/notifications/{id}", self.notification),
             web.get("/held", self.held_list),
             web.get("/held/{id}", self.held_one),
             web.get("/console/{asset}", self.asset),
@@ -94,14 +98,23 @@ class ConsolePart:
         )
 
     async def find(self, request: web.Request) -> web.Response:
-        """Redirect to the order with this number; if there are several or none, show a list."""
+        """Redirect to the order or the notification with this number; if there are several or none, show a list."""
         number = request.query.get("number", "").strip()
         matches = list(await self._orders.find(number)) if number else []
-        if not matches:
+        notifications = await self._orders.notifications(number) if number and not matches else []
+        if not matches and not notifications:
             matches = [(name, number) for name in self._accounts if number and self._refusals.of_order(name, number)]
         if len(matches) == 1:
             raise web.HTTPFound(f"/orders/{_path(matches[0][0])}/{_path(matches[0][1])}")
-        return self._page("found.html", seen=self._changes.seen, number=number, matches=matches)
+        if len(notifications) == 1:
+            raise web.HTTPFound(f"/notifications/{notifications[0].position}")
+        return self._page(
+            "found.html",
+            seen=self._changes.seen,
+            number=number,
+            matches=matches,
+            notifications=[shapes.found(each) for each in notifications],
+        )
 
     async def order(self, request: web.Request) -> web.Response:
         """Show one order and its timeline."""
@@ -110,7 +123,7 @@ class ConsolePart:
         page = await self._orders.order_page(account, number)
         refused = self._refusals.of_order(account, number)
         if page is None and not refused:
-            return self._page("found.html", status=404, seen=seen, number=number, matches=[])
+            return self._page("found.html", status=404, seen=seen, number=number, matches=[], notifications=[])
         known = page or OrderPage(account=account, number=number, order=None, view=None, deliveries=(), events=())
         waiting = await self._held.held_list(HeldQuery(account=account, order=number, limit=HELD_SHOWN))
         return self._page(
@@ -119,6 +132,12 @@ class ConsolePart:
             order=shapes.order(known, refused),
             held={page.row.id: page.row.id for page in waiting},
         )
+
+    async def notification(self, request: web.Request) -> web.Response:
+        """Show one notification: what it is about, and what became of it."""
+        seen = self._changes.seen
+        shown = await self._notification(request.match_info["id"])
+        return self._page("notification.html", seen=seen, notification=shown)
 
     async def held_list(self, request: web.Request) -> web.Response:
         """Show a page of the held notifications, and the count of all by reason."""

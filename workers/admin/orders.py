@@ -94,10 +94,10 @@ class OrdersPart:
         return responses.json({"orders": [shapes.summary(page) for page in shown], "next": next_})
 
     async def find(self, request: web.Request) -> web.Response:
-        """Return the orders with this order, trade or notification number, and the notifications with this id."""
+        """Return the orders with this number, and the notifications with this id or that name this number."""
         number = request.query.get("number", "").strip()
         if not number:
-            raise responses.bad_request("number is missing: give an order, trade or notification number")
+            raise responses.bad_request("number is missing: give an order, trade, notification or other number")
         found = await self._orders.find(number)
         notifications = [shapes.found(each) for each in await self._orders.notifications(number)]
         matches = [{"account": account, "order": order} for account, order in found]

@@ -28,12 +28,14 @@ class RefusedRequest(Protocol):
 
 
 class FoundNotification(Struct, frozen=True, kw_only=True):
-    """An authentic notification by its id, and its disposition when it came first."""
+    """An authentic notification, and its disposition when it came first. `id` is its record's position."""
 
+    id: str
     account: str
     order: str
     notification_id: str
     type: str
+    status: str
     disposition: Disposition
     reason: Reason
     received_at: datetime
@@ -276,12 +278,14 @@ def _timeline(page: OrderPage, refusals: Iterable[RefusedRequest]) -> list[Entry
 
 
 def found(delivery: Delivery) -> FoundNotification:
-    """Return a notification that was found by its id; `order` is empty if it names none."""
+    """Return a notification that was found by its id or a number; `order` is empty if it names none."""
     return FoundNotification(
+        id=str(delivery.position),
         account=delivery.account,
         order=delivery.order,
         notification_id=delivery.notification_id,
         type=delivery.type,
+        status=delivery.status,
         disposition=delivery.disposition,
         reason=delivery.reason,
         received_at=times.from_epoch_ms(delivery.received_at_ms),

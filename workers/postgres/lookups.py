@@ -8,7 +8,8 @@ from typing import Any
 from schemas import events
 from schemas.dispositions import Disposition
 from schemas.notification import NumberKind
-from workers import row_codec
+from schemas.orders import Order
+from workers import queries, row_codec
 from workers.postgres import columns
 from workers.postgres.columns import DELIVERIES, EMITTED, HELD, HELD_PAGE
 from workers.postgres.database import SqlConnection
@@ -19,6 +20,7 @@ from workers.queries import (
     HeldGroup,
     HeldPage,
     HeldQuery,
+    NotificationPage,
     OrderPage,
     OrderPlace,
     ParkedCount,
@@ -53,7 +55,9 @@ async def order_page(connection: SqlConnection, account: str, number: str) -> Or
         number=number,
         order=order,
         view=view,
-        deliveries=tuple(row_codec.delivery(row) for row in reversed(deliveries)),
+        deliveries=queries.timeline(
+            number, map(row_codec.delivery, deliveries), await _naming_trades(connection, order)
+        ),
         events=() if order is None else await _events(connection, account, number, order.version),
     )
 
@@ -72,6 +76,25 @@ async def _first_number(connection: SqlConnection, account: str, number: str) ->
         NumberKind.ORDER.value,
     )
     return next((first for (first,) in found if first not in ("", number)), None)
+
+
+async def _naming_trades(connection: SqlConnection, order: Order | None) -> list[Delivery]:
+    """The latest deliveries of notifications that name one of the order's trades, whichever came first."""
+    trades = [] if order is None else [claim.trade for claim in order.claims if claim.trade]
+    if order is None or not trades:
+        return []
+    found = await connection.fetch(
+        f"""
+        SELECT {DELIVERIES.names} FROM deliveries WHERE (log_partition, log_offset) IN (
+            SELECT log_partition, log_offset FROM numbers WHERE number = ANY($1::text[]) AND account = $2 AND kind = $3
+        ) ORDER BY log_partition DESC, log_offset DESC LIMIT $4
+        """,
+        trades,
+        order.account,
+        NumberKind.TRADE.value,
+        TIMELINE_MAX,
+    )
+    return [row_codec.delivery(row) for row in found]
 
 
 async def _events(connection: SqlConnection, account: str, number: str, version: int) -> tuple[Emitted, ...]:
@@ -117,6 +140,24 @@ async def notifications(connection: SqlConnection, number: str) -> Sequence[Deli
         FOUND_MAX,
     )
     return [row_codec.delivery(row) for row in found]
+
+
+async def notification(connection: SqlConnection, position: Position) -> NotificationPage | None:
+    """Return the notification of the record at this position."""
+    found = await connection.fetchrow(
+        f"SELECT {DELIVERIES.names} FROM deliveries WHERE log_partition = $1 AND log_offset = $2",
+        position.partition,
+        position.offset,
+    )
+    if found is None:
+        return None
+    delivery = row_codec.delivery(found)
+    record = await connection.fetchrow(
+        "SELECT key, value, headers FROM notifications WHERE notification_id = $1 AND account = $2",
+        delivery.notification_id,
+        delivery.account,
+    )
+    return NotificationPage(delivery=delivery, record=None if record is None else row_codec.record(*record))
 
 
 async def recent(connection: SqlConnection, limit: int, after: OrderPlace | None) -> Sequence[OrderPage]:

@@ -21,7 +21,7 @@ from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import UnsentEvents
 from workers.postgres.settling import SettleResult
 from workers.postgres.state_resend import ResendRequest, StateResends
-from workers.queries import Counts, Emitted, HeldGroup, HeldPage, HeldQuery, OrderPage, OrderPlace
+from workers.queries import Counts, Emitted, HeldGroup, HeldPage, HeldQuery, NotificationPage, OrderPage, OrderPlace
 from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, LogRecord, Position, WritePlan, position_of
 
 # Two roles, because a stopped worker no longer sweeps but goes on sending: with one role it would keep the others from
@@ -178,6 +178,12 @@ class PostgresOrderStore:
 
     async def notifications(self, number: str) -> Sequence[Delivery]:
         return await self._database.read(lambda connection: lookups.notifications(connection, number))
+
+    async def notification(self, id_: str) -> NotificationPage | None:
+        position = position_of(id_)
+        if position is None:
+            return None
+        return await self._database.read(lambda connection: lookups.notification(connection, position))
 
     async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
         return await self._database.read(lambda connection: lookups.recent(connection, limit, after))

@@ -9,7 +9,7 @@ from tests.support.admin import Refused, World, form, serving
 from workers.admin import reason_texts
 
 SCRIPT = "<script>alert(1)</script>"
-PAGES = ["/", "/held", "/orders/shop/A1", "/find?number=nothing"]
+PAGES = ["/", "/held", "/orders/shop/A1", "/find?number=nothing", "/notifications/0-1"]
 
 
 async def test_overview_shows_orders_held_notifications_and_six_charts() -> None:
@@ -118,8 +118,36 @@ async def test_number_leads_to_its_order_or_to_an_empty_result() -> None:
         for number, place in (("A1", "/orders/shop/A1"), ("20251009A2", "/orders/shop/A2"), ("A9", "/orders/shop/A9")):
             found = await client.get("/find", params={"number": f" {number} "}, allow_redirects=False)
             assert (found.status, found.headers["Location"]) == (302, place)
-        assert "No order has this number" in await (await client.get("/find?number=A")).text()
+        assert "Nothing has this number" in await (await client.get("/find?number=A")).text()
         assert (await client.get("/orders/shop/A")).status == 404
+
+
+async def test_number_of_a_mandate_leads_to_its_notification() -> None:
+    world = World()
+    mandate = {"notify_type": "dut_user_sign", "agreement_no": "A1", "status": "NORMAL", "alipay_user_id": "208810200"}
+    await world.deliver(mandate | {"notify_id": "m1", "external_agreement_no": "<E1>"})
+    async with serving(world) as client:
+        for number in ("m1", "A1"):
+            found = await client.get("/find", params={"number": number}, allow_redirects=False)
+            assert (found.status, found.headers["Location"]) == (302, "/notifications/0-1")
+        page = await (await client.get("/notifications/0-1")).text()
+        for shown in ("dut_user_sign", "agreement", "A1", "NORMAL", "/find?number=%3CE1%3E", "&lt;E1&gt;"):
+            assert shown in page
+        assert "208810200" not in page
+        assert (await client.get("/notifications/0-9")).status == 404
+        await world.deliver(mandate | {"notify_id": "m2", "notify_type": "dut_user_unsign"})
+        both = await (await client.get("/find?number=A1")).text()
+        assert all(link in both for link in ("/notifications/0-1", "/notifications/0-2", "dut_user_unsign"))
+
+
+async def test_order_page_leads_to_noted_notifications_of_its_trade() -> None:
+    world = World()
+    await world.deliver({"notify_type": "trade_complaint", "notify_id": "m1", "trade_no": "20251009N1"})
+    await world.deliver(form("N1"))
+    async with serving(world) as client:
+        page = await (await client.get("/orders/shop/N1")).text()
+    assert "trade_complaint" in page
+    assert "/notifications/0-1" in page
 
 
 async def test_page_has_the_count_of_changes_at_which_it_was_rendered() -> None:

@@ -1,0 +1,106 @@
+"""One notification over HTTP, by its record: what it is about, and what became of it.
+
+For notifications that move no order this is the only page. It is read from the signed bytes, so it also has what an
+earlier release did not look for.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from aiohttp import web
+from msgspec import Struct
+
+from schemas import interpret, record_format, times
+from schemas.accounts import Account
+from schemas.dispositions import Disposition, Reason
+from schemas.notification import Kind, NamedNumber, Notification, Unreadable
+from schemas.record_format import Record
+from workers.admin import responses
+from workers.admin.responses import ApiError
+from workers.queries import NotificationPage, OrdersPort
+
+
+class NotificationAnswer(Struct, frozen=True, kw_only=True):
+    """One notification without its bytes. `kind` is null if the bytes cannot be read with the account of now.
+
+    `fields` are those that are not personal, of a notification that moves no order.
+    """
+
+    id: str
+    account: str
+    order: str
+    notification_id: str
+    kind: Kind | None
+    type: str
+    status: str
+    news: str
+    disposition: Disposition
+    reason: Reason
+    detail: str
+    version: int | None
+    numbers: tuple[NamedNumber, ...]
+    fields: dict[str, str]
+    sent_at: datetime | None
+    received_at: datetime
+    decided_at: datetime
+
+
+class NotificationsPart:
+    """The API for single notifications."""
+
+    def __init__(self, *, accounts: Mapping[str, Account], orders: OrdersPort) -> None:
+        self._accounts = accounts
+        self._orders = orders
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/api/notifications/{id}", self.show)]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Return the notification of the record at this position."""
+        return responses.json(await self.answer(request.match_info["id"]))
+
+    async def answer(self, id_: str) -> NotificationAnswer:
+        """Return the notification of the record at this position.
+
+        Raises:
+            ApiError: there is none.
+        """
+        page = await self._orders.notification(id_)
+        if page is None:
+            raise ApiError(404, "unknown_notification", f"there is no notification {id_}")
+        return shape(page, None if page.record is None else _read(page.record, self._accounts))
+
+
+def shape(page: NotificationPage, notification: Notification | None) -> NotificationAnswer:
+    """Return the answer; `notification` is what its bytes mean, if they can be read."""
+    delivery = page.delivery
+    return NotificationAnswer(
+        id=str(delivery.position),
+        account=delivery.account,
+        order=delivery.order,
+        notification_id=delivery.notification_id,
+        kind=None if notification is None else notification.kind,
+        type=delivery.type,
+        status=delivery.status,
+        news=delivery.news,
+        disposition=delivery.disposition,
+        reason=delivery.reason,
+        detail=delivery.detail,
+        version=delivery.version,
+        numbers=() if notification is None else notification.numbers,
+        fields={} if notification is None else dict(notification.fields),
+        sent_at=None if notification is None else notification.sent_at,
+        received_at=times.from_epoch_ms(delivery.received_at_ms),
+        decided_at=times.from_epoch_ms(delivery.decided_at_ms),
+    )
+
+
+def _read(record: Record, accounts: Mapping[str, Account]) -> Notification | None:
+    try:
+        contents = record_format.decode(record)
+        account = accounts.get(contents.account)
+        if account is None or account.family.value != contents.family:
+            return None
+        return interpret.read(contents.body, account, is_confirmed=contents.confirmed)
+    except (record_format.BadRecord, record_format.NewerRecord, Unreadable):
+        return None
