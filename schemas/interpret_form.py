@@ -26,6 +26,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and lone surrogat
 _TRADE_SYNC = forms.TRADE_SYNC.decode()
 _BATCH_REFUND = forms.BATCH_REFUND.decode()
 _REFUNDED, _CANCELLED = "refundFPAction", "reverseAction"  # of notify_action_type
+_REFUND_FIELDS = ("gmt_refund", "refund_status", "refund_amount", "out_biz_no", "out_request_no")
 _DELIVERY_FIELDS = frozenset({b"notify_time"})  # differ between two deliveries of the same content
 
 
@@ -235,6 +236,7 @@ def _trade(fields: _Fields, account: Account, digest: bytes) -> Notification:
         news=news,
         amount=amount,
         refunded_total=refunded,
+        mentions_refund=has_refund or any(map(fields.values.get, _REFUND_FIELDS)),
         happened_at=happened_at,
         **_envelope(fields, account, digest),
     )
@@ -269,6 +271,9 @@ def _news(fields: _Fields, *, has_refund: bool) -> tuple[News, datetime | None]:
     """Return the news and the time of its event, which is never `notify_time`."""
     status = fields.required("trade_status")
     paid_at, refunded_at, closed_at = (fields.time(name) for name in ("gmt_payment", "gmt_refund", "gmt_close"))
+    is_cancelled = fields.optional("notify_action_type") == _CANCELLED
+    if is_cancelled and status != "TRADE_CLOSED" and not has_refund:
+        raise fields.unreadable(Reason.BAD_CLOSE, "reverseAction, but trade_status is not TRADE_CLOSED")
     match status:
         case "WAIT_BUYER_PAY" if has_refund:
             raise fields.unreadable(Reason.BAD_REFUND, "a refund, but trade_status is WAIT_BUYER_PAY")
@@ -284,7 +289,7 @@ def _news(fields: _Fields, *, has_refund: bool) -> tuple[News, datetime | None]:
             return News.FINISHED, paid_at
         case "TRADE_CLOSED" if has_refund:
             return News.REFUNDED, refunded_at
-        case "TRADE_CLOSED" if fields.optional("notify_action_type") == _CANCELLED:
+        case "TRADE_CLOSED" if is_cancelled:
             return News.REVERSED, closed_at
         case "TRADE_CLOSED" if paid_at is not None:
             raise fields.unreadable(Reason.BAD_CLOSE, "TRADE_CLOSED with gmt_payment, but without a refund")

@@ -106,6 +106,7 @@ class Notification(Struct, frozen=True, kw_only=True, gc=False):
     trade: str = ""
     amount: Money | None = None
     refunded_total: Money | None = None
+    mentions_refund: bool = False  # in a way that the order need not show: without an amount, as failed, by its number
     refunds: tuple[Refund, ...] = ()
     happened_at: datetime | None = None
     sent_at: datetime | None = None

@@ -86,6 +86,8 @@ def _read_form(fields: Mapping[str, str], account: Mapping[str, Any], statements
     is_confirmed = "gmt_refund" in fields or (action in REFUND_ACTIONS and fields.get("refund_status") is None)
     if back is None or (refunded and (not is_confirmed or word == "WAIT_BUYER_PAY")):
         return
+    if action == "reverseAction" and word != "TRADE_CLOSED" and not refunded:
+        return  # cancelled, but not closed
     statement: Statement = {"rank": WORDS[word], "frozen": word == "TRADE_PENDING" and not refunded}
     statement["unlisted"] = openapi and currency not in (account["currency"], *account.get("currencies", ()))
     if word == "TRADE_CLOSED" and refunded:

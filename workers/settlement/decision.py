@@ -342,9 +342,14 @@ class _Batch:
     def _finish_unchanged(
         self, parsed: ParsedRecord, notification: Notification, *, is_older: bool, order: str = ""
     ) -> None:
-        """End a record that changes nothing for consumers: its fact is known, or newer facts have overtaken it."""
+        """End a record that changes nothing for consumers: its fact is known, or newer facts have overtaken it.
+
+        One that mentions a refund may be about another refund than the known ones, so it is never called a duplicate.
+        """
         if is_older:
             self._draft.finish(parsed, notification, Disposition.STALE, Reason.OLD_NEWS, order=order)
+        elif notification.mentions_refund:
+            self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED, order=order)
         else:
             self._draft.finish(parsed, notification, Disposition.DUPLICATE, Reason.SAME_FACT, order=order)
 

@@ -160,7 +160,7 @@ def join(claim: Claim, notification: Notification) -> tuple[Claim, MoveVerdict]:
         until_ms = max(claim.authorized_until_ms, notification.authorized_until_ms)
         joined = structs.replace(joined, authorized_until_ms=until_ms)
     joined = _closed_by_refunds(joined)
-    return joined, _verdict(move.verdict, claim, joined, news)
+    return joined, _verdict(move.verdict, claim, joined, notification)
 
 
 def with_captures(claim: Claim, amounts: Mapping[str, int]) -> Claim:
@@ -214,11 +214,22 @@ def is_over_refunded(claim: Claim) -> bool:
     return sum(claim.refunds.values()) > claim.paid_minor
 
 
-def _verdict(verdict: MoveVerdict, claim: Claim, joined: Claim, news: News) -> MoveVerdict:
-    if verdict is not MoveVerdict.SAME or joined == claim:
-        refunded_since = news is News.PAID and (refunded_minor(claim) > 0 or claim.partly_refunded)
-        return MoveVerdict.BEHIND if verdict is MoveVerdict.SAME and refunded_since else verdict
-    return MoveVerdict.RISE
+def _verdict(verdict: MoveVerdict, claim: Claim, joined: Claim, notification: Notification) -> MoveVerdict:
+    if verdict is not MoveVerdict.SAME:
+        return verdict
+    if joined != claim:
+        return MoveVerdict.RISE
+    return MoveVerdict.BEHIND if _is_overtaken(claim, notification) else MoveVerdict.SAME
+
+
+def _is_overtaken(claim: Claim, notification: Notification) -> bool:
+    """Return whether news that changes nothing is older than the known facts of a trade in the same state."""
+    if notification.news is News.PAID:
+        return refunded_minor(claim) > 0 or claim.partly_refunded
+    if notification.news is News.FROZEN:
+        return not claim.frozen
+    total = notification.refunded_total
+    return total is not None and total.minor < claim.refunded_total_minor
 
 
 def _lapsed(known: ClosedBecause | None, news: News) -> ClosedBecause | None:

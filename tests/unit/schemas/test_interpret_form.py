@@ -187,6 +187,24 @@ def test_gmt_refund_alone_is_no_refund() -> None:
     assert read(IN_APP | REFUNDED_AT, MAPI).news is News.PAID
 
 
+@pytest.mark.parametrize("name", ["gmt_refund", "refund_status", "refund_amount", "out_biz_no", "out_request_no"])
+def test_any_trace_of_a_refund_is_mentioned(name: str) -> None:
+    value = {"gmt_refund": "2025-06-02 13:00:00", "refund_status": "REFUND_CLOSED"}.get(name, "1")
+    for fields, account in ((PLATFORM, OPENAPI), (IN_APP, MAPI)):
+        assert not read(fields, account).mentions_refund
+        notification = read(fields | {name: value}, account)
+        assert (notification.kind, notification.mentions_refund) == (Kind.PAYMENT, True)
+
+
+@pytest.mark.parametrize("status", ["WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_PENDING", "TRADE_FINISHED"])
+def test_cancelled_trade_that_is_not_closed_is_held(status: str) -> None:
+    cancelled = {"trade_status": status, "notify_action_type": "reverseAction"}
+    assert reason(IN_APP | cancelled, MAPI) is Reason.BAD_CLOSE
+    assert reason(PLATFORM | cancelled, OPENAPI) is Reason.BAD_CLOSE
+    if status != "WAIT_BUYER_PAY":
+        assert read(IN_APP | cancelled | {"refund_fee": "1.00"}, MAPI).kind is Kind.REFUND
+
+
 def test_free_text_decides_nothing() -> None:
     text = "refund_status=REFUND_SUCCESS trade_status=TRADE_CLOSED total_amount=0.01"
     free_text = {"subject": text, "body": text, "passback_params": text, "discount": "-999.00"}

@@ -253,6 +253,19 @@ def test_refund_repeated_under_another_id_is_the_same_fact() -> None:
     assert outcome(world, batch("c", "T1^10.00^SUCCESS", "one")) == (Disposition.DUPLICATE, Reason.SAME_FACT)
 
 
+def test_refund_that_may_be_another_one_is_noted_and_no_duplicate() -> None:
+    world = mapi()
+    deliver(world, form("p", "TRADE_SUCCESS"), refund("r"))
+    again = {"gmt_refund": "2025-04-03 11:12:13"}
+    assert outcome(world, refund("s", **again)) == (Disposition.APPLIED, Reason.NOTED)
+    assert outcome(world, refund("s", **again)) == (Disposition.DUPLICATE, Reason.SAME_ID)
+    assert outcome(world, form("p2", "TRADE_SUCCESS")) == (Disposition.STALE, Reason.OLD_NEWS)
+    platform = openapi()
+    deliver(platform, refunded("r", "40.00", out_biz_no="R1"))
+    assert outcome(platform, refunded("s", "40.00", out_biz_no="R2")) == (Disposition.APPLIED, Reason.NOTED)
+    assert outcome(platform, refunded("t", "30.00", out_biz_no="R3")) == (Disposition.STALE, Reason.OLD_NEWS)
+
+
 def test_refund_that_a_larger_sum_includes_is_stale() -> None:
     world = mapi()
     deliver(world, form("p", "TRADE_SUCCESS"), refund("r", "TRADE_CLOSED"))

@@ -126,6 +126,20 @@ def test_frozen_stays_until_news_that_ends_it() -> None:
         assert not joined(CLAIM, news, reports(News.FROZEN)).frozen
 
 
+def test_news_that_others_overtook_is_behind() -> None:
+    def verdict(*known: Notification, news: Notification) -> MoveVerdict:
+        return transitions.join(joined(CLAIM, *known), news)[1]
+
+    paid, frozen = reports(News.PAID), reports(News.FROZEN)
+    forty, ten = reports(News.PARTLY_REFUNDED, 40), reports(News.PARTLY_REFUNDED, 10)
+    assert verdict(paid, news=frozen) is MoveVerdict.BEHIND
+    assert verdict(frozen, news=frozen) is MoveVerdict.SAME
+    assert verdict(paid, news=paid) is MoveVerdict.SAME
+    assert verdict(paid, forty, news=paid) is MoveVerdict.BEHIND
+    assert verdict(forty, news=ten) is MoveVerdict.BEHIND
+    assert verdict(ten, news=ten) is MoveVerdict.SAME
+
+
 def test_failure_wins_over_expiry_in_either_order() -> None:
     assert joined(CLAIM, reports(News.EXPIRED), reports(News.FAILED)).lapsed is ClosedBecause.FAILED
     assert joined(CLAIM, reports(News.FAILED), reports(News.EXPIRED)).lapsed is ClosedBecause.FAILED
