@@ -1,4 +1,4 @@
-"""What a notification that moves no order is about: its kind, its numbers, and its fields that are not personal.
+"""Kind, numbers and public fields of notifications that move no order.
 
 The lists are closed, and come from Alipay's documents. A name with dots is the path of an inner member. Users' ids,
 login names, tokens, codes and free text are in no list. What a list does not name is kept in the signed bytes alone.

@@ -20,6 +20,7 @@ COMMANDS = (
     "trigger",
     "load",
     "order",
+    "find",
     "request",
     "held",
     "replay",

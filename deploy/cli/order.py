@@ -114,7 +114,10 @@ def _amounts(texts: list[str], currency: str) -> dict[str, Any]:
 
 
 def _find(api: AdminClient, number: str) -> list[tuple[str, str]]:
-    matches = api.get("find", number=number)["matches"]
+    found = api.get("find", number=number)
+    matches = found["matches"]
+    if not matches and found["notifications"]:
+        terminal.fail(f"No order has the number {number}, but a notification. `alipay-notify find {number}` shows it.")
     if not matches:
         terminal.fail(
             f"Nothing is known of {number}. Add --account NAME to search refused requests too. "

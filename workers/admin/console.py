@@ -134,7 +134,7 @@ class ConsolePart:
         )
 
     async def notification(self, request: web.Request) -> web.Response:
-        """Show one notification: what it is about, and what became of it."""
+        """Show one notification: its kind, its numbers and its disposition."""
         seen = self._changes.seen
         shown = await self._notification(request.match_info["id"])
         return self._page("notification.html", seen=seen, notification=shown)

@@ -1,4 +1,4 @@
-"""One notification over HTTP, by its record: what it is about, and what became of it.
+"""One notification over HTTP, by its record: its kind, its numbers and its disposition.
 
 For notifications that move no order this is the only page. It is read from the signed bytes, so it also has what an
 earlier release did not look for.
@@ -72,7 +72,7 @@ class NotificationsPart:
 
 
 def shape(page: NotificationPage, notification: Notification | None) -> NotificationAnswer:
-    """Return the answer; `notification` is what its bytes mean, if they can be read."""
+    """Return the answer; `notification` is the meaning of its bytes, if they can be read."""
     delivery = page.delivery
     return NotificationAnswer(
         id=str(delivery.position),

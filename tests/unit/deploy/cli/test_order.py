@@ -46,6 +46,12 @@ def test_show_of_an_unknown_order_suggests_the_next_commands(server: Server) -> 
     assert against(server, "order", "show", "A1", "--account", "shop").exit_code == 1
 
 
+def test_show_of_a_mandate_names_the_command_that_shows_it(server: Server) -> None:
+    server.do(server.world.deliver({"notify_type": "dut_user_sign", "notify_id": "m1", "agreement_no": "A1"}))
+    mandate = against(server, "order", "show", "A1")
+    assert (mandate.exit_code, "`alipay-notify find A1`" in mandate.stderr) == (1, True)
+
+
 def test_show_with_an_account_also_shows_refused_requests(server: Server) -> None:
     server.world.refusals.requests.append(Refused("shop", "A1", "bad_signature"))
     refused = against(server, "order", "show", "A1", "--account", "shop")
