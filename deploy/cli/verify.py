@@ -6,6 +6,7 @@ Only options are declared here. The code that verifies is imported when the comm
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -70,7 +71,7 @@ def verify(
         _fail(bad.faults)
     candidates = [known[account]] if account else [each for name, each in known.items() if name in rings]
     try:
-        explanation = diagnosis.diagnose(readings, candidates, rings, _given_keys(key, candidates))
+        explanation = diagnosis.diagnose(readings, candidates, rings, _given_keys(key, candidates, accounts.parent))
     except diagnosis.Unclear as unclear:
         names = ", ".join(unclear.accounts) or "none"
         raise typer.BadParameter(
@@ -128,19 +129,26 @@ def _accounts(path: Path, wanted: str) -> tuple[dict[str, Account], dict[str, Ke
     return known, rings
 
 
-def _given_keys(path: Path | None, accounts: list[Account]) -> dict[str, Key]:
-    """Return the given key for each account that could have such a key: families and algorithms differ in it."""
+def _given_keys(path: Path | None, accounts: list[Account], directory: Path) -> dict[str, Key]:
+    """Return the key to compare with, by account: the given one, else the merchant's own that signs Requests.
+
+    Families and algorithms differ in their keys, so a given key may be none for some accounts.
+    """
     from ingest import key_files
     from ingest.key_files import BadKey
     from ingest.keys import Key
 
+    keys, fault = {}, ""
     if path is None:
-        return {}
+        for account in accounts:
+            with suppress(OSError, BadKey):
+                file = directory / (account.merchant_key_file or "")
+                keys[account.name] = Key(file.name, key_files.any_key(file.read_bytes(), account))
+        return keys
     try:
         content = path.read_bytes()
     except OSError as error:
         _fail([f"{path} cannot be read: {error.strerror}"])
-    keys, fault = {}, ""
     for account in accounts:
         try:
             keys[account.name] = Key(path.name, key_files.any_key(content, account))

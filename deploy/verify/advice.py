@@ -119,8 +119,8 @@ UNKNOWN_SIGNER = Advice(
     "key (应用公钥), and the sandbox, RSA and RSA2 have different ones.",
 )
 OWN_KEY = Advice(
-    f"{FAILED}: 应用公钥 (the application's own public key, the one given to compare with) is in the place of "
-    "支付宝公钥 (Alipay's public key), but Alipay signs with its own key.",
+    f"{FAILED}: 应用公钥 (the application's own public key) is in the place of 支付宝公钥 (Alipay's public key), but "
+    "Alipay signs with its own key.",
     "Put Alipay's public key (支付宝公钥) into the account's keys. Upload your own key to Alipay; it is not used here.",
 )
 MD5_MISMATCH = Advice(

@@ -196,3 +196,15 @@ def test_file_beyond_the_limit_is_refused(directory: Path) -> None:
     result = run(directory, b"x" * (1024 * 1024 + 1))
     assert result.exit_code == 1
     assert "1 MiB" in result.output
+
+
+def test_own_public_key_in_the_place_of_alipays_is_recognised(directory: Path) -> None:
+    alipay.written(directory, "alipay-rsa2.pem", alipay.bare_base64(alipay.rsa_key("mine")))
+    alipay.written(directory, "mine.pem", alipay.private_pem(alipay.rsa_key("mine")))
+    given = run(directory, GENUINE, "--json", "--key", str(directory / "mine.pem"))
+    assert "应用公钥 (the application's own public key) is in the place of 支付宝公钥" in parsed(given)["cause"]
+    configured = ACCOUNTS.replace('sign_type = "RSA2"', 'sign_type = "RSA2"\nmerchant_key_file = "mine.pem"')
+    (directory / "accounts.toml").write_text(configured)
+    assert parsed(run(directory, GENUINE, "--json"))["cause"] == parsed(given)["cause"]
+    (directory / "mine.pem").unlink()
+    assert "no key known here" in parsed(run(directory, GENUINE, "--json"))["cause"]
