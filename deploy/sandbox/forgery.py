@@ -20,7 +20,7 @@ _OTHER_MD5_KEY = b"0123456789abcdef-not-alipays-key"
 # Fields that a forger would change; the first one that a notification has is used.
 _WORTH_CHANGING = (
     "total_fee", "total_amount", "paymentAmount.value", "refundAmount.value", "captureAmount.value",
-    "disputeAmount.value", "result_details", "result.resultCode",
+    "disputeAmount.value", "result_details", "result.resultCode", "notify_type", "version",
 )  # fmt: skip
 
 

@@ -194,7 +194,7 @@ class Planner:
         one = notifications.edited(one, Edits(override=override, add=add, remove=step.remove))
         offered = frozenset(name for name, _ in one.fields)
         one = notifications.edited(one, _fitting(wishes.edits, offered))
-        one = _numbered(_cut(one, step.cut))
+        one = finished(one, cut=step.cut)
         if step.forge is not None:
             one = self._forger.forge(one, step.forge)
         job = DeliveryJob(
@@ -236,22 +236,22 @@ def _filled(table: Mapping[str, str], values: Mapping[str, str]) -> notification
     return tuple(filled)
 
 
-def _cut(one: UnsignedNotification, names: Sequence[str]) -> UnsignedNotification:
-    """Return the notification with these fields cut inside their last character, as Alipay cuts long texts."""
-    if missing := set(names) - {name for name, _ in one.fields}:
+def finished(one: UnsignedNotification, *, cut: Sequence[str]) -> UnsignedNotification:
+    """Return an edited notification as it is sent: some fields cut inside their last character, as Alipay cuts long
+    texts, and an Antom message with the business key that its edited fields give.
+
+    Raises:
+        UnplayableError: it has no such field.
+    """
+    if missing := set(cut) - {name for name, _ in one.fields}:
         raise UnplayableError(f"the notification has no field {min(missing)!r} to cut")
     fields = tuple(
-        (name, value.encode(one.charset)[:-1].decode(one.charset, "surrogateescape") if name in names else value)
+        (name, value.encode(one.charset)[:-1].decode(one.charset, "surrogateescape") if name in cut else value)
         for name, value in one.fields
     )
-    return msgspec.structs.replace(one, fields=fields)
-
-
-def _numbered(one: UnsignedNotification) -> UnsignedNotification:
-    """Return an Antom message with the business key that its edited fields give."""
-    if one.account.identity.product != "antom":
-        return one
-    return msgspec.structs.replace(one, notify_id=antom_messages.business_key(dict(one.fields)))
+    antom = one.account.identity.product == "antom"
+    notify_id = antom_messages.business_key(dict(fields)) if antom else one.notify_id
+    return msgspec.structs.replace(one, fields=fields, notify_id=notify_id)
 
 
 def _in_decimals(amount: str, currency: str) -> str:

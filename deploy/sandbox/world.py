@@ -57,6 +57,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     notify_verify: bool = False
     registered: bool = False
     manual_capture: bool = False
+    currencies: tuple[str, ...] = ()
     notify_path: str = ""
 
     @property
@@ -76,7 +77,7 @@ IDENTITIES: tuple[Identity, ...] = (
     Identity(name="demo-web", product="website", sign_type="RSA", key="mapi-rsa", currency="USD",
              partner="2088999900001025", notify_verify=True, registered=True),
     Identity(name="demo-cn", product="open", sign_type="RSA2", key="openapi-rsa2", currency="CNY",
-             app_id="2021999900001041", seller_id="2088999900001041"),
+             app_id="2021999900001041", seller_id="2088999900001041", currencies=("USD",)),
     Identity(name="demo-antom", product="antom", sign_type="RSA256", key="antom-rsa256", currency="USD",
              client_id="SANDBOX_5Y0000000000000001"),
     Identity(name="demo-card", product="antom", sign_type="RSA256", key="antom-rsa256", currency="USD",
@@ -179,7 +180,7 @@ def accounts_toml(gateway_url: str) -> str:
 
 
 def _settings(one: Identity, gateway_url: str) -> str:
-    settings: dict[str, str | bool] = {"family": one.family, "sign_type": one.sign_type}
+    settings: dict[str, str | bool | list[str]] = {"family": one.family, "sign_type": one.sign_type}
     for name in ("app_id", "client_id", "seller_id", "partner"):
         if value := getattr(one, name):
             settings[name] = value
@@ -189,6 +190,8 @@ def _settings(one: Identity, gateway_url: str) -> str:
         settings["charset"] = one.charset
     if one.product == "antom":
         settings["public_path"] = one.path
+    if one.currencies:
+        settings["currencies"] = list(one.currencies)
     if one.manual_capture:
         settings["capture"] = "manual"
     if one.notify_verify:
@@ -205,8 +208,8 @@ def _key_setting(one: Identity) -> str:
     return f'keys = ["keys/{one.key}.pem"]\n'
 
 
-def _toml(value: str | bool) -> str:
-    # JSON strings without control characters are also TOML strings; true and false are written alike.
+def _toml(value: str | bool | list[str]) -> str:
+    # JSON strings without control characters are also TOML strings; lists of them, true and false are written alike.
     return msgspec.json.encode(value).decode()
 
 

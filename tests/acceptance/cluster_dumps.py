@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 from msgspec import Struct
 
-from tests.acceptance.dumps import EVENTS, HELD, STATEMENTS, STATES, Copy, Dumps
+from tests.acceptance.dumps import EVENTS, HELD, NOTED, STATEMENTS, STATES, Copy, Dumps
 
 NOTIFICATIONS = "payments.alipay.notification.v1"
 UNSENT = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
@@ -39,7 +39,7 @@ class Stores(Struct, frozen=True, kw_only=True):
 async def of_stores(stores: Stores) -> Dumps:
     """Everything as it is now; the engine must have stopped."""
     log = await whole(stores, NOTIFICATIONS)
-    published = {topic: [_copy(each) for each in await whole(stores, topic)] for topic in (EVENTS, STATES, HELD)}
+    published = {topic: [_copy(each) for each in await whole(stores, topic)] for topic in (EVENTS, STATES, HELD, NOTED)}
     async with opened(stores) as connection:
         rows = {name: [dict(row) for row in await connection.fetch(text)] for name, text in STATEMENTS.items()}
         unsent = await connection.fetchval(UNSENT)

@@ -15,6 +15,7 @@ Place = tuple[int, int]  # partition, offset
 Row = Mapping[str, Any]
 
 EVENTS, STATES, HELD = "payments.order.event.v1", "payments.order.state.v1", "payments.notification.held.v1"
+NOTED = "payments.notification.noted.v1"
 
 STATEMENTS = {
     "deliveries": "SELECT log_partition, log_offset, account, order_number, notification_id, disposition, reason, "
@@ -74,7 +75,7 @@ def of_files(data_dir: Path) -> Dumps:
             outbox=rows["outbox"],
             unsent=len(rows["outbox"]) - len(sent),
             committed={partition: offset + 1 for partition, offset in cursors},
-            published={topic: _sent(rows["outbox"], sent, topic) for topic in (EVENTS, HELD)},
+            published={topic: _sent(rows["outbox"], sent, topic) for topic in (EVENTS, HELD, NOTED)},
             damage=[f"{name}: {said}" for name, said in checks.items() if said != "ok"],
         )
 

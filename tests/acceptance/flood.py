@@ -17,13 +17,14 @@ from tests.support.flood_corpus import Item
 
 ITEMS = int(os.environ.get("FLOOD_ITEMS", "2000"))
 ORDERS_PER_ITEM = 0.39  # an order has about 2.7 items, see tests.support.flood_corpus
+STRANGE = 0.3  # of the orders have a life of tests.support.flood_lives
 ORDERS_MORE = 20  # so that the shortest flood also has at least ITEMS
 
 
 def items(world: World) -> list[Item]:
     """Return the signed items, no fewer than `ITEMS`."""
     orders = ceil(ITEMS * ORDERS_PER_ITEM) + ORDERS_MORE
-    made = list(flood_corpus.generate(world, seed=20261124, orders=orders, now=datetime.now(UTC)))
+    made = list(flood_corpus.generate(world, seed=20261124, orders=orders, now=datetime.now(UTC), strange=STRANGE))
     assert len(made) >= ITEMS
     return made
 

@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from deploy.sandbox.world import World
-from tests.acceptance.dumps import EVENTS, HELD, STATES, Copy, Dumps, Place, Row
+from tests.acceptance.dumps import EVENTS, HELD, NOTED, STATES, Copy, Dumps, Place, Row
 from tests.acceptance.sending import SILENT, History
-from tests.support import model
+from tests.support import flood_lives, model
 from tests.support.flood_corpus import Item
 
 TERMINAL = {"applied", "duplicate", "stale", "quarantined", "dead"}
@@ -49,6 +49,7 @@ def verdict(
         *_offsets(dumps),
         *_versions(dumps, told),
         *_published(dumps),
+        *_noted(dumps, by_body),
         *_as_the_model(dumps, world, sent, registered),
     ]
 
@@ -189,8 +190,10 @@ def _published(dumps: Dumps) -> Iterator[str]:
     """I6: consumers see every event, under one id the same bytes, and each order's versions rise when first seen."""
     if dumps.unsent:
         yield f"{dumps.unsent} events were never sent"
-    for topic in (EVENTS, HELD):
-        yield from _complete(topic, dumps.published[topic], [row for row in dumps.outbox if row["topic"] == topic])
+    for topic in (EVENTS, HELD, NOTED):
+        yield from _complete(
+            topic, dumps.published.get(topic, ()), [row for row in dumps.outbox if row["topic"] == topic]
+        )
     yield from _in_order(dumps.published[EVENTS])
     if STATES in dumps.published:
         yield from _latest(dumps.published[STATES], dumps)
@@ -242,12 +245,26 @@ def _latest(copies: Sequence[Copy], dumps: Dumps) -> Iterator[str]:
         yield f"{STATES} is wrong of {len(wrong)} orders, e.g. it ends with {last.get(key)}, and not {due.get(key)}"
 
 
+def _noted(dumps: Dumps, by_body: Mapping[bytes, Item]) -> Iterator[str]:
+    """Whatever moves no order is noted, and each noted notification has one notice; no other has one."""
+    logged = [item for body in dumps.bodies.values() if (item := by_body.get(body)) is not None]
+    unmoving = {(item.account, item.notify_id) for item in logged if item.facts.kind in flood_lives.UNMOVING}
+    noted = {(row["account"], row["notification_id"]) for row in dumps.deliveries if row["reason"] == "noted"}
+    if unmoving - noted:
+        yield f"{len(unmoving - noted)} notifications that move no order are not noted, e.g. {min(unmoving - noted)}"
+    found = Counter(row["id"] for row in dumps.outbox if row["topic"] == NOTED)
+    wrong = {f"noted:{account}:{id_}" for account, id_ in noted} ^ found.keys()
+    wrong |= {id_ for id_, count in found.items() if count > 1}
+    if wrong:
+        yield f"{len(wrong)} notices of noted notifications are missing, doubled or strange, e.g. {min(wrong)}"
+
+
 def _as_the_model(dumps: Dumps, world: World, sent: Sequence[Item], registered: Registered) -> Iterator[str]:
     """I3, I4: every order equals the model's result from its set of notifications, to the minor unit."""
     logged = set(dumps.bodies.values())
     facts: dict[str, dict[str, model.Fact]] = defaultdict(dict)
     for item in sent:
-        if item.body in logged and not item.refused:
+        if item.body in logged and not item.refused and not item.ambiguous:
             facts[item.account][item.notify_id] = fact(item)
     kept = {(row["account"], row["order_number"]): row for row in dumps.orders}
     for name in facts.keys() | registered.keys():
@@ -287,4 +304,6 @@ def setting(world: World, name: str) -> dict[str, Any]:
         "family": families[identity.product],
         "currency": identity.currency,
         "orders": "registered" if identity.registered else "any",
+        "capture": "manual" if identity.manual_capture else "automatic",
+        "currencies": identity.currencies,
     }

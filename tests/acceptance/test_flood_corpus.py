@@ -93,3 +93,15 @@ def test_facts_of_an_item_are_those_that_the_receiver_reads(world: World, items:
 def test_accounts_can_be_chosen(world: World) -> None:
     chosen = flood_corpus.generate(world, seed=1, orders=3, now=NOW, accounts=("demo-web",))
     assert {one.account for one in chosen} == {"demo-web"}
+
+
+def test_strange_lives_bring_every_kind_that_a_product_sends(world: World) -> None:
+    strange = list(flood_corpus.generate(world, seed=7, orders=400, now=NOW, strange=1.0))
+    kinds = {one.facts.kind for one in strange}
+    assert kinds >= {
+        MessageKind.AUTHORIZED, MessageKind.CAPTURE, MessageKind.CAPTURE_FAILED, MessageKind.SUBSCRIPTION_PAYMENT,
+        MessageKind.REFUND_ACTION, MessageKind.REVERSED, MessageKind.OTHER, MessageKind.DISPUTE, MessageKind.VAULTING,
+    }  # fmt: skip
+    assert {one.facts.currency for one in strange} >= {"KWD", "CLP", "BRL", "XYZ", "USD"}
+    assert any(one.ambiguous for one in strange)
+    assert not any(one.forged for one in strange if one.ambiguous)

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.sandbox.world import World
 from tests.acceptance import judge
-from tests.acceptance.dumps import EVENTS, HELD, STATES, Copy, Dumps, Row
+from tests.acceptance.dumps import EVENTS, HELD, NOTED, STATES, Copy, Dumps, Row
 from tests.support import flood_corpus, model
 from tests.support.flood_corpus import Item
 
@@ -174,6 +174,16 @@ def a_missing_notice(dumps: Dumps) -> Dumps:
     return replace(dumps, outbox=[*dumps.outbox, notice])
 
 
+def a_noted_notification_without_a_notice(dumps: Dumps) -> Dumps:
+    return replace(dumps, deliveries=[{**dumps.deliveries[0], "reason": "noted"}, *dumps.deliveries[1:]])
+
+
+def a_notice_of_nothing(dumps: Dumps) -> Dumps:
+    notice = {**dumps.outbox[0], "id": "noted:demo-cn:1", "topic": NOTED, "version": None}
+    copy = Copy(place=(0, 10**6), id=notice["id"], key=notice["key"], value=notice["value"])
+    return _publishing(replace(dumps, outbox=[*dumps.outbox, notice]), NOTED, lambda copies: [*copies, copy])
+
+
 def an_event_that_was_not_sent(dumps: Dumps) -> Dumps:
     return replace(dumps, unsent=1)
 
@@ -274,6 +284,8 @@ def damage(dumps: Dumps) -> Dumps:
         (an_event_with_other_bytes, "not as they were written"),
         (a_copy_in_another_partition, "lie in two partitions"),
         (a_missing_notice, f"{HELD} lacks 1 of 1"),
+        (a_noted_notification_without_a_notice, "1 notices of noted notifications"),
+        (a_notice_of_nothing, "1 notices of noted notifications"),
         (an_event_that_was_not_sent, "1 events were never sent"),
         (a_state_that_is_not_the_last, f"{STATES} is wrong of 1 orders"),
         (a_missing_state, f"{STATES} is wrong of 1 orders"),
@@ -326,7 +338,7 @@ class _MadeUp:
         self._rows: dict[str, list[Row]] = defaultdict(list)
         self._bodies: dict[tuple[int, int], bytes] = {}
         self._ends = dict.fromkeys(range(PARTITIONS), 0)
-        self._published: dict[str, list[Copy]] = {EVENTS: [], STATES: [], HELD: []}
+        self._published: dict[str, list[Copy]] = {EVENTS: [], STATES: [], HELD: [], NOTED: []}
 
     def dumps(self) -> Dumps:
         finals = self._finals()
@@ -379,6 +391,7 @@ class _MadeUp:
             "account": item.account,
             "notification_id": item.notify_id,
             "disposition": disposition,
+            "reason": "changed" if disposition == "applied" else "same_id",
         }
         self._rows["deliveries"].append(row)
         return row

@@ -1,8 +1,9 @@
 """A seeded flood for the tests: signed notifications of many orders, with everything that a bad week brings.
 
 Each order is paid, paid and finished, refunded in parts or in full, or expired. Its notifications are retried and
-reordered. Forgeries and notifications of a foreign seller stand among them. `alipay-notify load` sends another mix at a
-constant rate; this one is more hostile, and each item carries all facts for the independent model.
+reordered. Forgeries and notifications of a foreign seller stand among them, and on request the lives of
+`flood_lives`. `alipay-notify load` sends another mix at a constant rate; this one is more hostile, and each item
+carries all facts for the independent model.
 
 The same seed, world and arguments give the same items, except for forged signatures, because the forger's keys are new
 each time. A forgery has its own notify_id. An Antom forgery has none, so it is about an order of its own. Therefore the
@@ -15,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from hashlib import blake2b
 from random import Random
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from deploy.load import origin
-from deploy.sandbox import field_sets, forgery, serials
+from deploy.sandbox import field_sets, forgery, notifications, planning, serials
 from deploy.sandbox.delivery import PROFILES
 from deploy.sandbox.notifications import (
     Facts,
@@ -32,6 +35,8 @@ from deploy.sandbox.notifications import (
     UnsignedNotification,
 )
 from deploy.sandbox.world import SandboxAccount, World
+from tests.support import flood_lives
+from tests.support.flood_lives import Step
 
 _LIVES: tuple[str, ...] = ("paid", "paid", "paid", "finished", "part", "parts", "whole", "expired")
 _REFUNDED_PERCENT: Mapping[str, tuple[int, ...]] = {"part": (30,), "parts": (20, 30), "whole": (100,)}
@@ -61,18 +66,26 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     refused: bool
     retry: bool
     facts: Facts
+    ambiguous: bool = False
 
 
 def generate(
-    world: World, *, seed: int, orders: int, now: datetime, accounts: Sequence[str] | None = None
+    world: World,
+    *,
+    seed: int,
+    orders: int,
+    now: datetime,
+    accounts: Sequence[str] | None = None,
+    strange: float = 0.0,
 ) -> Iterator[Item]:
     """Yield the items of this many orders, shuffled; about three items an order. Memory stays bounded.
 
-    By default all accounts take part except those with notify_verify, because no gateway answers for them.
+    `strange` is the share of orders with a life of `flood_lives`. By default all accounts take part except those with
+    notify_verify, because no gateway answers for them.
     """
     chance = Random(seed)
     names = tuple(accounts if accounts is not None else origin.verifiable_offline(world))
-    author = _Author(chance)
+    author = _Author(chance, strange)
     window: list[Item] = []
     for index in range(orders):
         account = world.account(chance.choice(names))
@@ -88,29 +101,41 @@ def generate(
 
 
 class _Author:
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Random, strange: float) -> None:
         self._chance = chance
+        self._strange = strange
         self._numbers = serials.Serials(chance)
         self._forger = forgery.Forger()
+        self._strange_lives = flood_lives.StrangeLives(chance, self._numbers)
 
     def items(self, account: SandboxAccount, *, number: int, now: datetime) -> list[Item]:
         """Return all requests about one order, unshuffled."""
         trade = self._trade(account, number=number, now=now)
         items: list[Item] = []
-        for event in self._life(trade):
-            one = field_sets.compose(trade, event, numbers=self._numbers, chance=self._chance)
-            items.append(_item(one, at=event.at))
-            items += self._retries(one, event)
-            items += self._hostile(trade, event)
+        for step in self._steps(trade):
+            one = self._composed(step)
+            items.append(_item(one, at=step.event.at, ambiguous=step.ambiguous))
+            items += self._retries(one, step)
+            if not step.ambiguous:
+                items += self._hostile(one, step)
         return items
 
-    def _retries(self, one: UnsignedNotification, event: TradeEvent) -> list[Item]:
+    def _steps(self, trade: Trade) -> list[Step]:
+        if self._strange and self._chance.random() < self._strange:
+            return self._strange_lives.of(trade)
+        return [Step(trade, event) for event in self._life(trade)]
+
+    def _composed(self, step: Step) -> UnsignedNotification:
+        one = field_sets.compose(step.trade, step.event, numbers=self._numbers, chance=self._chance)
+        return planning.finished(notifications.edited(one, step.edits), cut=step.cut)
+
+    def _retries(self, one: UnsignedNotification, step: Step) -> list[Item]:
         """Return some of Alipay's retries, each at its scheduled moment."""
         retries: list[Item] = []
         schedule = PROFILES["cn-4m"]
         while self._chance.random() < _RETRY_SHARE and len(retries) + 1 < schedule.deliveries:
-            later = event.at + timedelta(seconds=schedule.offset_s(len(retries) + 2))
-            retries.append(_item(one, at=later, retry=True))
+            later = step.event.at + timedelta(seconds=schedule.offset_s(len(retries) + 2))
+            retries.append(_item(one, at=later, retry=True, ambiguous=step.ambiguous))
         return retries
 
     def _trade(self, account: SandboxAccount, *, number: int, now: datetime) -> Trade:
@@ -157,32 +182,41 @@ class _Author:
             events.append(TradeEvent(kind=MessageKind.REFUND, at=at, refund=refund))
         return events
 
-    def _hostile(self, trade: Trade, event: TradeEvent) -> list[Item]:
+    def _hostile(self, genuine: UnsignedNotification, step: Step) -> list[Item]:
         items: list[Item] = []
+        trade, at = step.trade, step.event.at
         if self._chance.random() < _FORGED_SHARE:
-            forged = self._forger.forge(self._lookalike(trade, event), self._chance.choice(forgery.WAYS))
-            items.append(_item(forged, at=event.at, forged=True))
-        if self._chance.random() < _STRANGER_SHARE and trade.account.identity.seller_id:
+            looks = self._composed(_lookalike(step))
+            if looks.notify_id != genuine.notify_id:  # else the judge would mistake one for the other
+                items.append(_item(self._forger.forge(looks, self._chance.choice(forgery.WAYS)), at=at, forged=True))
+        names_seller = trade.account.identity.seller_id and step.event.kind is not MessageKind.OTHER
+        if self._chance.random() < _STRANGER_SHARE and names_seller:
             identity = msgspec.structs.replace(trade.account.identity, seller_id=_STRANGER_SELLER)
             theirs = msgspec.structs.replace(trade.account, identity=identity)
-            foreign = field_sets.compose(
-                msgspec.structs.replace(trade, account=theirs), event, numbers=self._numbers, chance=self._chance
-            )
-            items.append(_item(foreign, at=event.at, refused=True))
+            foreign = self._composed(step._replace(trade=msgspec.structs.replace(trade, account=theirs)))
+            items.append(_item(foreign, at=at, refused=True))
         return items
 
-    def _lookalike(self, trade: Trade, event: TradeEvent) -> UnsignedNotification:
-        """Return the notification that the forger starts from: the same event under its own id."""
-        if trade.account.identity.product == "antom":
-            trade = msgspec.structs.replace(trade, order=f"{trade.order}F")
-            if event.refund is not None:
-                refund = msgspec.structs.replace(event.refund, number=f"{event.refund.number}F")
-                event = msgspec.structs.replace(event, refund=refund)
-        return field_sets.compose(trade, event, numbers=self._numbers, chance=self._chance)
+
+def _lookalike(step: Step) -> Step:
+    """Return the step that the forger starts from: the same event under its own id."""
+    trade, event = step.trade, step.event
+    if trade.account.identity.product == "antom":
+        trade = msgspec.structs.replace(trade, order=f"{trade.order}F")
+        if event.refund is not None:
+            refund = msgspec.structs.replace(event.refund, number=f"{event.refund.number}F")
+            event = msgspec.structs.replace(event, refund=refund)
+    return step._replace(trade=trade, event=event)
 
 
 def _item(
-    one: UnsignedNotification, *, at: datetime, forged: bool = False, refused: bool = False, retry: bool = False
+    one: UnsignedNotification,
+    *,
+    at: datetime,
+    forged: bool = False,
+    refused: bool = False,
+    retry: bool = False,
+    ambiguous: bool = False,
 ) -> Item:
     delivery: SignedDelivery = one.delivery(at)
     return Item(
@@ -190,10 +224,17 @@ def _item(
         path=delivery.path,
         headers=delivery.headers,
         body=delivery.body,
-        notify_id=one.notify_id,
+        notify_id=_id_by_signature(delivery.body) if ambiguous else one.notify_id,
         order=one.order,
         forged=forged,
         refused=forged or refused,
         retry=retry,
         facts=one.facts,
+        ambiguous=ambiguous,
     )
+
+
+def _id_by_signature(body: bytes) -> str:
+    """Return the id of an ambiguous form. None of its numbers can be believed, so its signature stands for them."""
+    sign = dict(parse_qsl(body.decode("ascii"), errors="replace"))["sign"]
+    return f"sign-{blake2b(sign.encode('ascii'), digest_size=16).hexdigest()}"

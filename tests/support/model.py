@@ -105,9 +105,13 @@ def _read_form(fields: Mapping[str, str], account: Mapping[str, Any], statements
 
 def _merge_by_trade(statements: Statements) -> None:
     """One payment is one order: what names it by its own number alone belongs to the order that it is also told of."""
+    orders_of: dict[str, list[str]] = {}
+    for number, own in statements.items():
+        for trade in {key[0] for key, _ in own}:
+            orders_of.setdefault(trade, []).append(number)
     for number in list(statements):
         told = {key[0] for key, _ in statements[number]}
-        other = next((o for o in statements if o != number and number in {key[0] for key, _ in statements[o]}), None)
+        other = next((o for o in orders_of.get(number, ()) if o != number and o in statements), None)
         if other is not None and told == {number}:
             statements[other] += statements.pop(number)
 
@@ -130,7 +134,7 @@ def _captures(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _read_message(
     message: Mapping[str, Any], account: Mapping[str, Any], statements: Statements, refunds: list[list[dict[str, Any]]]
 ) -> None:
-    periodic = any(name in message for name in SUBSCRIPTION)
+    periodic = "paymentAmount" in message and any(name in message for name in SUBSCRIPTION)
     kind, outcome = message.get("notifyType"), message.get("result", {}).get("resultStatus")
     if kind is None and periodic:
         kind = "PAYMENT_RESULT"
