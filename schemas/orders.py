@@ -136,6 +136,11 @@ class Claim(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         return self.captured_minor or self.amount_minor
 
     @property
+    def is_capturable(self) -> bool:
+        """Whether captures decide about its state, unless it was reported as paid. Once true, it stays true."""
+        return self.authorized_until_ms > 0 or self.lapsed is not None
+
+    @property
     def key(self) -> tuple[str, int, str]:
         """Notifications with the same key belong to the same claim."""
         return self.trade, self.amount_minor, self.currency

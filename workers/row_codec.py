@@ -31,7 +31,7 @@ def order_row(write: OrderWrite, changed_at_ms: int) -> Row:
     return (
         order.version,
         _encode(order),
-        _RANK_MAX if order.captures else _rank(view),
+        _rank(view) if not order.captures else _rank_with_captures(order, view),
         view.status.value,
         None if view.closed_because is None else view.closed_because.value,
         view.trade,
@@ -45,15 +45,18 @@ def order_row(write: OrderWrite, changed_at_ms: int) -> Row:
     )
 
 
-# A database refuses a rank below the stored one. Only a further capture may lower an order (`order_view`), so an order
-# with captures has the highest rank from the first one on.
-_RANK_MAX = RANK[State.REFUNDED]
-
-
 def _rank(view: View) -> float:
     if view.status is Status.CLOSED:
         return RANK[State.REFUNDED if view.closed_because is ClosedBecause.REFUNDED else State.LAPSED]
     return RANK[State[view.status.name]]
+
+
+def _rank_with_captures(order: Order, view: View) -> float:
+    """Return the highest rank if captures decide about the order, because only a further capture may lower an order.
+
+    A database refuses a rank below the stored one.
+    """
+    return RANK[State.REFUNDED] if any(claim.is_capturable for claim in order.claims) else _rank(view)
 
 
 def order(facts: bytes) -> Order:

@@ -4,6 +4,7 @@ Numbers and names are made up; the shapes are those of Antom's documents.
 """
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,8 @@ def capture(order: str, number: str, value: str | None) -> bytes:
 
 def refund(order: str, number: str, value: str) -> bytes:
     message = {"notifyType": "REFUND_RESULT", **result(), "refundStatus": "SUCCESS", "refundRequestId": number}
-    return json.dumps(
-        message | {"paymentId": f"T-{order}", "refundAmount": {"currency": "BRL", "value": value}}
-    ).encode()
+    named = {"paymentId": f"T-{order}"} if order else {}
+    return json.dumps(message | named | {"refundAmount": {"currency": "BRL", "value": value}}).encode()
 
 
 def periodic(payment: str, period: str = "1", **more: Any) -> bytes:
@@ -207,6 +207,20 @@ def test_payment_told_in_two_shapes_is_one_order_with_two_numbers(merchant: Merc
     for alias in (order, trade):
         assert found(merchant, account, alias) == [number]
         assert merchant.engine.get(f"/api/orders/{account}/{alias}")[1]["order"] == number
+
+
+def test_second_number_is_registered_and_waited_for_as_the_first(merchant: Merchant) -> None:
+    merchant.antom_body(periodic("T-X-1"))
+    merchant.order("antom", "T-X-1")
+    merchant.antom_body(merchant.payment("X-1"))
+    merchant.order("antom", "T-X-1", entries=2)
+    assert merchant.register("antom", "X-1", amount="12.80", currency="BRL") == 200
+    assert merchant.register("antom", "X-1", refunds=["R-X-1"]) == 200
+    started = time.monotonic()
+    merchant.antom_body(refund("", "R-X-1", "1280"))
+    waited = merchant.engine.get("/api/orders/antom/X-1?wait=20s&version=1")[1]
+    assert (waited["order"], waited["registered"], waited["status"]) == ("T-X-1", True, "CLOSED")
+    assert time.monotonic() - started < 10
 
 
 def test_registered_order_whose_payment_has_another_number_is_held(merchant: Merchant) -> None:

@@ -355,6 +355,26 @@ HISTORIES = {
         "antom",
         (payment("p"), capture("C1", None), capture("C2", "10001"), capture("C3", "1", "USD"), capture("C4", "10000")),
     ),
+    "antom, captured and refunded before the payment is reported": History(
+        "antom",
+        (
+            payment("w", "PAYMENT_PENDING"),
+            capture("C1", "4000"),
+            antom_refund("R1", "4000", paymentId="T1"),
+            capture("C2", "3000"),
+            payment("p", **AUTHORIZED),
+        ),
+    ),
+    "antom, failed, captured, refunded and captured again": History(
+        "antom",
+        (
+            payment("f", status="F"),
+            capture("C1", "4000"),
+            antom_refund("R1", "4000", paymentId="T1"),
+            capture("C2", "3000"),
+            payment("w", "PAYMENT_PENDING"),
+        ),
+    ),
     "authorised, and captured in parts": History(
         "manual",
         (

@@ -244,6 +244,8 @@ def _claim(
     trade, amount, currency = key
     rank = max(entry["rank"] for entry in statements)
     captured = _captured(key, captures, flags)
+    if not any("until" in entry or "lapsed" in entry for entry in statements):
+        captured = 0  # a capture counts once its payment is reported as authorised, or as failed
     paid = captured if captured and rank < PAID else amount
     rank = max(rank, PAID) if captured else rank
     single: dict[str, int] = {}

@@ -12,7 +12,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from schemas import money
-from schemas.accounts import Account
+from schemas.accounts import Account, Family
 from schemas.money import Money
 from schemas.orders import Order
 from workers.admin import cursors, responses, shapes
@@ -111,7 +111,10 @@ class OrdersPart:
         account, number = request.match_info["account"], request.match_info["order"]
         wait_s = responses.wait_s(request)
         version = responses.whole_number(request, "version", default=0)
-        page = await (self._newer(account, number, version, wait_s) if wait_s else self._page(account, number))
+        if wait_s:
+            page = await self._newer(account, await self._own_number(account, number), version, wait_s)
+        else:
+            page = await self._page(account, number)
         if page is None:
             self._account(account)
             raise ApiError(404, "unknown_order", f"account {account} has no order {number}")
@@ -136,6 +139,7 @@ class OrdersPart:
         Raises:
             ApiError: 409, one of the refunds belongs to another order.
         """
+        number = await self._own_number(account, number)
         created = False
 
         def decide(order: Order | None) -> WritePlan:
@@ -168,6 +172,12 @@ class OrdersPart:
                     raise
             else:
                 return
+
+    async def _own_number(self, account: str, number: str) -> str:
+        """Return the number under which the order is filed; only Antom may name a payment's order in two ways."""
+        is_antom = self._accounts[account].family is Family.ANTOM
+        page = await self._orders.order_page(account, number) if is_antom else None
+        return number if page is None else page.number
 
     async def _page(self, account: str, number: str) -> OrderPage | None:
         """Return the page; also if there are only refused requests, because they show why an order is not paid."""

@@ -166,9 +166,10 @@ def join(claim: Claim, notification: Notification) -> tuple[Claim, MoveVerdict]:
 def with_captures(claim: Claim, amounts: Mapping[str, int]) -> Claim:
     """Return the claim with these successful captures, by number in minor units, each of which fits it.
 
-    They prove a payment. If the payment itself was reported as paid, all of its amount counts.
+    They count once the payment is reported as authorised, or as failed, which they contradict. If it is reported as
+    paid, all of its amount counts.
     """
-    if not amounts or claim.state in PAYMENT_STATES:
+    if not amounts or claim.state in PAYMENT_STATES or not claim.is_capturable:
         return claim
     to = MOVES[claim.state, News.CAPTURED].to
     captured = largest_fitting(amounts, claim.amount_minor)

@@ -115,6 +115,7 @@ def test_row_of_an_earlier_release_is_read_and_reads_there() -> None:
         (claimed(State.REFUNDED), State.REFUNDED),
         (AUTHORIZED, State.WAITING),
         (structs.replace(AUTHORIZED, captures=(Capture(id="C1"),)), State.REFUNDED),
+        (structs.replace(claimed(State.PAID), captures=(Capture(id="C1"),)), State.PAID),
     ],
 )
 def test_row_has_the_rank_that_a_trigger_keeps_from_falling(order: Order, state: State) -> None:

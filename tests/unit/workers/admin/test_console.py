@@ -5,8 +5,11 @@ import re
 import pytest
 
 from schemas.dispositions import Flag, Reason
-from tests.support.admin import Refused, World, form, serving
+from schemas.orders import Capture, Claim, Order, State
+from tests.support.admin import NOW_MS, Refused, World, form, serving
+from tests.support.plans import always, order_write, plan
 from workers.admin import reason_texts
+from workers.settlement import decision
 
 SCRIPT = "<script>alert(1)</script>"
 PAGES = ["/", "/held", "/orders/shop/A1", "/find?number=nothing", "/notifications/0-1"]
@@ -38,6 +41,18 @@ async def test_order_page_shows_the_whole_timeline() -> None:
         assert part in text
     assert reason_texts.FLAGS[Flag.AMOUNT_MISMATCH] in text
     assert 'href="/held/0-3"' in text
+
+
+async def test_order_page_shows_what_is_only_authorised() -> None:
+    world = World()
+    claim = Claim(trade="T1", amount_minor=1280, currency="USD", state=State.AUTHORIZED, authorized_until_ms=NOW_MS)
+    order = Order(account="antom-us", number="A1", version=1, claims=(claim,), captures=(Capture(id="C", trade="T1"),))
+    await world.store.settle(decision.load_request([]), always(plan(orders=[order_write(order, None)])))
+    async with serving(world) as client:
+        text = await (await client.get("/orders/antom-us/A1")).text()
+    assert "Authorised" in text
+    assert "until 2025-10-09 08:53:20" in text
+    assert reason_texts.FLAGS[Flag.CAPTURE_FAILED] in text
 
 
 async def test_held_notification_is_shown_beside_its_bytes() -> None:

@@ -45,6 +45,11 @@ def test_capture_raises_an_authorised_claim_to_paid() -> None:
     assert captures.claims_with_captures(order(capture("C1", 0)))[0].state is State.AUTHORIZED
 
 
+def test_capture_alone_makes_no_payment() -> None:
+    waiting = Claim(trade="T1", amount_minor=1000, currency="HKD")
+    assert captures.claims_with_captures(order(capture("C1", 400), claims=(waiting,))) == (waiting,)
+
+
 def test_claim_that_was_reported_as_paid_keeps_its_whole_amount() -> None:
     paid = Claim(trade="T1", amount_minor=1000, currency="HKD", state=State.PAID)
     assert captures.claims_with_captures(order(capture("C1", 400), claims=(paid,))) == (paid,)
