@@ -26,7 +26,7 @@ Moment = Annotated[datetime, Meta(tz=True)]  # aware, which makes it a `date-tim
 
 
 class Cause(Struct, frozen=True, kw_only=True):
-    """The notification that caused an order event. If an event has none, the merchant registered the order."""
+    """The notification that caused an order event. If it has none, the merchant registered or an operator decided."""
 
     notification_id: str
     type: str

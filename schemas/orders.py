@@ -153,6 +153,10 @@ class Order(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     is accepted. An order that Alipay may report in several currencies has its other amounts in `alternatives`.
     `refused` are the flags of notifications that contradict these amounts. They must be stored because the claims of
     such notifications are not joined.
+
+    The last two are decisions of operators. `set_aside` are the keys of claims that do not count: a new notification of
+    such a payment is held without joining. `refund_limit_minor` is a sum of refunds that was accepted although it is
+    more than was paid.
     """
 
     account: str
@@ -165,6 +169,8 @@ class Order(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     refused: frozenset[Flag] = frozenset()
     alternatives: tuple[Money, ...] = ()  # one per currency, and none in the currency of `expected`
     captures: tuple[Capture, ...] = ()  # sorted; each fact once
+    set_aside: tuple[tuple[str, int, str], ...] = ()  # sorted
+    refund_limit_minor: int = 0
 
     @property
     def amounts(self) -> tuple[Money, ...]:

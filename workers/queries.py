@@ -23,6 +23,18 @@ class Emitted(Struct, frozen=True, kw_only=True):
     sent_at_ms: int | None
 
 
+class OperatorDecision(Struct, frozen=True, kw_only=True):
+    """An operator's decision on a held notification of an order; `version` is the one that it gave the order."""
+
+    held_id: str
+    notification_id: str
+    version: int | None
+    action: str
+    by: str
+    why: str
+    at_ms: int
+
+
 class OrderPage(Struct, frozen=True, kw_only=True):
     """Everything about one order number; `order` is `None` if it has only held notifications."""
 
@@ -32,6 +44,7 @@ class OrderPage(Struct, frozen=True, kw_only=True):
     view: View | None
     deliveries: tuple[Delivery, ...]  # by position: `timeline`
     events: tuple[Emitted, ...]  # oldest first
+    decisions: tuple[OperatorDecision, ...] = ()  # oldest first
     changed_at_ms: int = 0  # in a list of recent orders
 
 
@@ -53,8 +66,8 @@ class OrderPlace(Struct, frozen=True, kw_only=True):
 class HeldPage(Struct, frozen=True, kw_only=True):
     """One held notification and its outcome.
 
-    `resolution` is empty while it is unresolved, then `applied`, `duplicate`, `stale` or `discarded`. `by`, `why` and
-    `replays` are of operators: name and reason of the last decision, and the number of replays.
+    `resolution` is empty while it is unresolved, then `applied`, `duplicate`, `stale`, `accepted` or `discarded`. `by`,
+    `why` and `replays` are of operators: name and reason of the last decision, and the number of replays.
     """
 
     row: HeldRow
@@ -189,10 +202,9 @@ class HeldPort(Protocol):
     async def next_due_ms(self) -> int | None:
         """Return when the next parked row comes due; `None` if none is parked."""
 
-    async def discard(self, id_: str, *, by: str, why: str, now_ms: int) -> bool:
-        """Resolve a row without applying it, with an audit row. Return False if it is resolved already."""
-
-    async def note_replay(self, ids: Sequence[str], *, by: str, why: str, now_ms: int) -> None:
-        """Count a replay of these rows and write audit rows, before they are retried."""
+    async def note_replay(
+        self, ids: Sequence[str], *, by: str, why: str, now_ms: int, replay: int | None = None
+    ) -> None:
+        """Count a replay of these rows and write audit rows, before they are retried; `replay` is its task, if any."""
 
     async def counts(self) -> Counts: ...

@@ -14,9 +14,18 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.events import Outgoing
 from schemas.orders import RANK, ClosedBecause, Order, State, Status, View
 from schemas.record_format import Record
-from workers.queries import Emitted, HeldGroup, HeldPage, OrderPage
+from workers.queries import Emitted, HeldGroup, HeldPage, OperatorDecision, OrderPage
 from workers.settlement import order_view
-from workers.settlement.plan import Delivery, HeldRow, LedgerRow, NumberRow, OrderWrite, Position
+from workers.settlement.plan import (
+    DecisionRow,
+    Delivery,
+    HeldRow,
+    LedgerRow,
+    NumberRow,
+    OrderWrite,
+    Position,
+    PriorNotification,
+)
 
 Row = tuple[Any, ...]
 
@@ -199,6 +208,46 @@ def record(key: bytes, value: bytes, headers: bytes) -> Record:
 def held_page(row: Row) -> HeldPage:
     """Return the page from the columns of `HELD_PAGE`."""
     return HeldPage(row=held(row), resolved_at_ms=row[15], resolution=row[16], by=row[17], why=row[18], replays=row[19])
+
+
+def prior_notification(row: Row) -> PriorNotification:
+    """Return the notification from position, disposition, reason, whether it is held, and its record."""
+    return PriorNotification(
+        position=Position(row[0], row[1]),
+        disposition=Disposition(row[2]),
+        reason=Reason(row[3]),
+        is_open=bool(row[4]),
+        record=Record(row[5], row[6], _decode_headers(row[7])),
+    )
+
+
+def decision_row(decision: DecisionRow) -> Row:
+    """Return the columns of `decisions` after its number."""
+    return (
+        decision.position.partition,
+        decision.position.offset,
+        decision.account,
+        decision.order,
+        decision.notification_id,
+        decision.version,
+        decision.action,
+        decision.by,
+        decision.why,
+        decision.at_ms,
+    )
+
+
+def operator_decision(row: Row) -> OperatorDecision:
+    """Return the decision from position, notification id, version, action, by whom, why and time."""
+    return OperatorDecision(
+        held_id=str(Position(row[0], row[1])),
+        notification_id=row[2],
+        version=row[3],
+        action=row[4],
+        by=row[5],
+        why=row[6],
+        at_ms=row[7],
+    )
 
 
 def held_group(row: Row) -> HeldGroup:

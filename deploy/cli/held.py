@@ -1,4 +1,4 @@
-"""`alipay-notify held`: list, show, retry and discard notifications that were not applied."""
+"""`alipay-notify held`: list, show, retry, accept and discard notifications that were not applied."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
 _LIST_HELP = """List held notifications, oldest first.
 
-Parked ones are retried automatically. Quarantined and dead ones need a decision: `held replay` or `held discard`.
+Parked ones are retried automatically. Quarantined and dead ones need a decision: `held replay`, `held accept` or
+`held discard`.
 
     alipay-notify held list
     alipay-notify held list --disposition quarantined --since 24h
@@ -41,9 +42,18 @@ retries them, oldest first. A retry verifies the signature again and applies no 
 
 To process part of the Kafka log again after a restore, use `alipay-notify replay`.
 """
+_ACCEPT_HELP = """Accept a held notification: what it says is right.
+
+Its amount is registered for the order, and it is applied. Of two payments, the accepted one counts; refunds beyond the
+payment count as refunds of all of it. Only for those held as amount_mismatch, currency_mismatch, second_trade or
+over_refunded. The reason and your user name are recorded.
+
+    alipay-notify held accept 0-1234 --reason "the buyer has a voucher"
+"""
 _DISCARD_HELP = """Discard a held notification without applying it.
 
-This is final. The reason and your user name are recorded.
+What it alone has brought to its order leaves the order, with the flag. This is final. The reason and your user name are
+recorded.
 
     alipay-notify held discard 0-1234 --reason "refunded at the counter"
 """
@@ -60,10 +70,11 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `held list` s
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    group = typer.Typer(help="List, retry or discard held notifications.", no_args_is_help=True)
+    group = typer.Typer(help="List, retry, accept or discard held notifications.", no_args_is_help=True)
     group.command("list", help=_LIST_HELP, epilog=exits.EPILOG_READING)(list_held)
     group.command("show", help=_SHOW_HELP, epilog=_EPILOG_SHOW)(show)
     group.command("replay", help=_REPLAY_HELP, epilog=_EPILOG_REPLAY)(retry)
+    group.command("accept", help=_ACCEPT_HELP, epilog=exits.EPILOG_READING)(accept)
     group.command("discard", help=_DISCARD_HELP, epilog=exits.EPILOG_READING)(discard)
     app.add_typer(group, name="held")
 
@@ -183,6 +194,25 @@ def discard(
         terminal.line(id_, f"discarded by {done['by']}: {done['why']}")
 
 
+def accept(
+    id_: Id,
+    reason: Annotated[str, typer.Option("--reason", "--why", help="The reason, for the audit record.")],
+    url: admin.Url = admin.DEFAULT_URL,
+    token: admin.Token = "",
+    output: terminal.Output = "table",
+) -> None:
+    """Accept one."""
+    audit = {"reason": reason, "by": admin.operator()}
+    try:
+        done = AdminClient(url, token=token).send("POST", "held", _checked(id_), "accept", body=audit)
+    except AdminApiError as error:
+        admin.fail(error)
+    if output == "json":
+        terminal.as_json(done)
+    else:
+        terminal.line(id_, f"accepted by {done['by']}: {done['why']}")
+
+
 def _checked(id_: str) -> str:
     if _ID.fullmatch(id_) is None:
         raise typer.BadParameter(
@@ -200,9 +230,9 @@ def _row(held: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _print(held: dict[str, Any]) -> None:
+    terminal.line("Reason", f"{held['detail'] or held['reason']} ({held['reason']})")
     terminal.line("Held", f"{held['id']} of {held['account']}")
     terminal.line("Disposition", held["disposition"])
-    terminal.line("Reason", f"{held['reason']}: {held['detail']}")
     terminal.line("Order", held["order"])
     terminal.line("Notification", held["notification_id"])
     terminal.line("Since (UTC)", terminal.moment(held["first_at"]))

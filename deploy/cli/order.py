@@ -165,6 +165,10 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
         return terminal.moment(entry["occurred_at"]), f"→ {entry['type']}", sent, "", entry["version"], entry["id"]
     if entry["kind"] == "refused":
         return terminal.moment(entry["at"]), "request refused", "refused", entry["reason"], "", ""
+    if entry["kind"] == "decision":
+        done = {"accept": "accepted", "discard": "discarded"}.get(entry["action"], entry["action"])
+        why = f"{entry['by']}: {entry['why']}"
+        return terminal.moment(entry["at"]), "decision", done, why, entry["version"], entry["held_id"]
     why = entry["reason"] + (f": {entry['detail']}" if entry["detail"] else "")
     event = f" ({entry['news'].replace('_', ' ')})" if entry["news"] else ""
     what = (entry["status"] or entry["type"] or "unreadable") + event

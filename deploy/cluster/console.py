@@ -22,6 +22,7 @@ from workers.admin import app
 from workers.admin.probes import Check
 from workers.admin.shapes import RefusedRequest
 from workers.backoff import retry_conflicts
+from workers.held_decisions import HeldDecisions
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
@@ -67,12 +68,13 @@ async def running(
         worker_metrics = metrics.WorkerMetrics(registry, accounts, now_ms=now_ms)
         worker_log = WorkerLog(log_writer, sample=settings.log_sample)
         authenticator = Authenticator(accounts, connections.receipt_keys(settings))
+        observer = Observers(metrics=worker_metrics, log=worker_log, changes=changes)
         processing = Processing(
             accounts=accounts,
             authenticate=authenticator.authenticate,
             store=store,
             events=NoTopics(),
-            observer=Observers(metrics=worker_metrics, log=worker_log, changes=changes),
+            observer=observer,
             now_ms=now_ms,
         )
 
@@ -89,6 +91,9 @@ async def running(
             held=store,
             events=store,
             retry=retry,
+            decisions=HeldDecisions(
+                accounts=accounts, read=processing.read, store=store, observer=observer, now_ms=now_ms
+            ),
             authenticate=authenticator.authenticate,
             check_return=authenticator.check_return,
             sign_request=RequestSigner(settings.accounts.parent, now_ms=config.clock.epoch_ms),

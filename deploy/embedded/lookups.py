@@ -20,6 +20,7 @@ from workers.queries import (
     HeldPage,
     HeldQuery,
     NotificationPage,
+    OperatorDecision,
     OrderPage,
     OrderPlace,
     ParkedCount,
@@ -54,6 +55,7 @@ def order_page(connection: Connection, account: str, number: str) -> OrderPage |
         view=view,
         deliveries=queries.timeline(number, map(row_codec.delivery, deliveries), _naming_trades(connection, order)),
         events=() if order is None else _events(connection, account, number, order.version),
+        decisions=_decisions(connection, account, number),
     )
 
 
@@ -86,6 +88,15 @@ def _naming_trades(connection: Connection, order: Order | None) -> list[Delivery
         (sql.as_json(trades), order.account, NumberKind.TRADE.value, TIMELINE_MAX),
     )
     return [row_codec.delivery(row) for row in found]
+
+
+def _decisions(connection: Connection, account: str, number: str) -> tuple[OperatorDecision, ...]:
+    found = connection.execute(
+        "SELECT log_partition, log_offset, notification_id, version, action, by_whom, why, at_ms FROM decisions "
+        "WHERE order_number = ? AND account = ? ORDER BY entry DESC LIMIT ?",
+        (number, account, TIMELINE_MAX),
+    ).fetchall()
+    return tuple(row_codec.operator_decision(row) for row in reversed(found))
 
 
 def _events(connection: Connection, account: str, number: str, version: int) -> tuple[Emitted, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from sqlite3 import Connection
 from typing import Any
 
-from deploy.embedded import sql
+from deploy.embedded import decisions, sql
 from schemas import topics
 from schemas.dispositions import Disposition
 from schemas.events import Outgoing
@@ -66,14 +66,16 @@ def load(connection: Connection, needs: LoadRequest) -> StoreSnapshot:
     wanted = set(needs.orders)
     wanted.update((account, number) for (account, _), number in by_trade.items())
     wanted.update((account, number) for (account, _), number in by_refund.items())
+    orders = _orders(connection, wanted)
     return StoreSnapshot(
         settled=settled,
         open_held=frozenset(tries),
         held_attempts=tries,
         digests=_named(connection, _DIGESTS, needs.ids),
-        orders=_orders(connection, wanted),
+        orders=orders,
         order_by_trade=by_trade,
         order_by_refund=by_refund,
+        histories=decisions.histories(connection, orders) if needs.with_history else {},
     )
 
 
@@ -85,6 +87,8 @@ def write(connection: Connection, plan: WritePlan, settled: frozenset[Position],
     """
     # Events before their orders, because the triggers require it. Held rows before the wakes, because this batch may
     # both park a notification and make its condition come true.
+    if plan.decisions:
+        decisions.decide(connection, plan.decisions)
     sql.insert(connection, _INSERT_LEDGER, [row_codec.ledger_row(each) for each in plan.ledger])
     _write_events(connection, plan.events, now_ms)
     _write_orders(connection, plan.orders, now_ms)

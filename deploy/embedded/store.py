@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
-from deploy.embedded import lookups, migrations, settling, sql
+from deploy.embedded import decisions, lookups, migrations, settling, sql
 from deploy.embedded.sqlite import SqliteDatabase
 from schemas.events import Outgoing
 from schemas.orders import Order
@@ -116,7 +116,7 @@ class SqliteOrderStore:
         def work(connection: Connection) -> tuple[WritePlan, int]:
             now_ms = self._now_ms()
             written = settling.register(connection, (account, number), refunds, decide, now_ms=now_ms)
-            _audit(connection, now_ms, "register", [f"{account}:{number}"], by, why)
+            decisions.audit(connection, now_ms, "register", [f"{account}:{number}"], by, why)
             return written
 
         return self._wake(*await self._database.write(work))
@@ -141,35 +141,15 @@ class SqliteOrderStore:
     async def next_due_ms(self) -> int | None:
         return await self._database.read(lookups.next_due_ms)
 
-    async def discard(self, id_: str, *, by: str, why: str, now_ms: int) -> bool:
-        position = position_of(id_)
-        if position is None:
-            return False
-
-        def work(connection: Connection) -> bool:
-            resolved = connection.execute(
-                "UPDATE held SET resolved_at_ms = ?, resolution = 'discarded', due_at_ms = NULL, by_whom = ?, why = ? "
-                "WHERE log_partition = ? AND log_offset = ? AND resolved_at_ms IS NULL",
-                (now_ms, by, why, position.partition, position.offset),
-            )
-            if resolved.rowcount:
-                _audit(connection, now_ms, "discard", [id_], by, why)
-            return resolved.rowcount > 0
-
-        return await self._database.write(work)
-
-    async def note_replay(self, ids: Sequence[str], *, by: str, why: str, now_ms: int) -> None:
+    async def note_replay(
+        self, ids: Sequence[str], *, by: str, why: str, now_ms: int, replay: int | None = None
+    ) -> None:
         positions = [position for position in map(position_of, ids) if position is not None]
-
-        def work(connection: Connection) -> None:
-            connection.executemany(
-                "UPDATE held SET replays = replays + 1, by_whom = ?, why = ? "
-                "WHERE log_partition = ? AND log_offset = ?",
-                [(by, why, position.partition, position.offset) for position in positions],
+        await self._database.write(
+            lambda connection: decisions.note_replay(
+                connection, positions, by=by, why=why, now_ms=now_ms, replay=replay
             )
-            _audit(connection, now_ms, "replay", [str(position) for position in positions], by, why)
-
-        await self._database.write(work)
+        )
 
     async def counts(self) -> Counts:
         return await self._database.read(lookups.counts)
@@ -187,13 +167,6 @@ class SqliteOrderStore:
         if woken:
             self.woken.set()
         return plan
-
-
-def _audit(connection: Connection, now_ms: int, action: str, subjects: Sequence[str], by: str, why: str) -> None:
-    connection.executemany(
-        "INSERT INTO audit (at_ms, action, subject, by_whom, why) VALUES (?, ?, ?, ?, ?)",
-        [(now_ms, action, subject, by, why) for subject in subjects],
-    )
 
 
 def _prune_sent(connection: Connection, older_than_ms: int) -> int:

@@ -34,6 +34,7 @@ from workers import metrics
 from workers.admin import app
 from workers.admin.probes import Check
 from workers.app import Worker
+from workers.held_decisions import HeldDecisions
 from workers.learnt_accounts import LearntAccounts
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
@@ -78,6 +79,7 @@ async def running(
         recent = RecentRefusals()
         changes = OrderChanges()
         counted = metrics.WorkerMetrics(registry, accounts, now_ms=clock.epoch_ms)
+        observer = Observers(metrics=counted, log=WorkerLog(log_writer, sample=settings.log_sample), changes=changes)
         source = JournalSource(files.journal, cursor=files.cursor)
 
         # A receipt key of this process alone: a record that another process received is verified again.
@@ -91,9 +93,7 @@ async def running(
                 locks=LocalLocks(),
                 events=EmbeddedFeed(),
                 woken=files.store.woken,
-                observer=Observers(
-                    metrics=counted, log=WorkerLog(log_writer, sample=settings.log_sample), changes=changes
-                ),
+                observer=observer,
                 logger=log_writer,
                 token=f"embedded:{os.getpid()}".encode(),
                 now_ms=clock.epoch_ms,
@@ -109,6 +109,13 @@ async def running(
             held=files.store,
             events=files.store,
             retry=worker.processing.retry,
+            decisions=HeldDecisions(
+                accounts=accounts,
+                read=worker.processing.read,
+                store=files.store,
+                observer=observer,
+                now_ms=clock.epoch_ms,
+            ),
             authenticate=authenticator.authenticate,
             check_return=authenticator.check_return,
             sign_request=RequestSigner(settings.accounts.parent, now_ms=config.clock.epoch_ms),

@@ -13,6 +13,7 @@ from tests.support.log_records import NOW_MS, REGISTERED, Time
 from workers.learnt_accounts import LearntAccounts
 from workers.processing import Processing
 from workers.queries import HeldQuery
+from workers.settlement.verdicts import DecisionRefused
 
 HOUR_MS = 3_600_000
 
@@ -110,7 +111,8 @@ async def test_row_retried_meanwhile_keeps_its_result(work: Processing, store: A
     (page,) = await store.held_list(HeldQuery())
     assert (page.row.id, page.row.reason) == ("0-2", Reason.SECOND_TRADE), "a person has to look at it"
     await work.retry([page.row])
-    assert await store.held_list(HeldQuery()) == []
+    (page,) = await store.held_list(HeldQuery())
+    assert (page.row.id, page.row.reason, page.row.attempts) == ("0-2", Reason.SECOND_TRADE, 2), "only a person ends it"
 
 
 async def test_row_resolved_meanwhile_is_not_applied_again(work: Processing, store: AnyStore) -> None:
@@ -174,10 +176,13 @@ async def test_rows_due_longest_come_first_up_to_the_limit(work: Processing, sto
     assert [row.order for row in due] == ["P1", "P2"]
 
 
-async def test_row_is_discarded_once_with_operator_and_reason(work: Processing, store: AnyStore) -> None:
+async def test_row_is_discarded_once_with_operator_and_reason(work: Processing, store: AnyStore, time: Time) -> None:
     await work.process(log_records.logged([parked("P1")]))
-    assert await store.discard("0-1", by="ana", why="a test order", now_ms=NOW_MS + 5)
-    assert not await store.discard("0-1", by="bo", why="again", now_ms=NOW_MS + 6)
+    time.now_ms += 5
+    operator = log_records.Operator(store, time)
+    await operator.discard("0-1")
+    with pytest.raises(DecisionRefused, match="already resolved: discarded, by ana: a test order"):
+        await operator.discard("0-1", by="bo", why="again")
     page = await store.held_page("0-1")
     assert page is not None
     assert (page.resolution, page.by, page.why, page.resolved_at_ms) == ("discarded", "ana", "a test order", NOW_MS + 5)
@@ -188,7 +193,6 @@ async def test_row_is_discarded_once_with_operator_and_reason(work: Processing, 
 async def test_unknown_or_malformed_id_finds_no_row(work: Processing, store: AnyStore, unknown: str) -> None:
     await work.process(log_records.logged([parked("P1")]))
     assert await store.held_page(unknown) is None
-    assert not await store.discard(unknown, by="ana", why="", now_ms=NOW_MS)
 
 
 async def test_replays_of_a_row_are_counted(work: Processing, store: AnyStore) -> None:

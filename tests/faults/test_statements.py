@@ -85,7 +85,7 @@ async def everything_that_writes(place: Path) -> None:
         (held,) = await store.held_list(HeldQuery())
         id_ = str(held.row.position)
         await store.note_replay([id_], by="test", why="trace", now_ms=time_.now_ms)
-        assert await store.discard(id_, by="test", why="trace", now_ms=time_.now_ms)
+        await log_records.Operator(store, time_).discard(id_)
         files.journal.settled(4)
         assert await files.journal.prune(older_than_ms=NOW_MS + 1) == 3
         await work.emit()

@@ -22,6 +22,7 @@ from workers.admin import app
 from workers.admin.guard import LOOPBACK_ONLY, Access
 from workers.admin.probes import Check
 from workers.admin.returns import Returned
+from workers.held_decisions import HeldDecisions
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.metrics import WorkerMetrics
@@ -104,14 +105,22 @@ class World:
 
     def __post_init__(self) -> None:
         self.metrics = WorkerMetrics(self.registry, ACCOUNTS, now_ms=lambda: NOW_MS)
+        observer = Observers(metrics=self.metrics, log=WorkerLog(self.log), changes=self.changes)
         self.processing = Processing(
             accounts=ACCOUNTS,
             authenticate=self.authenticate,
             store=self.store,
             events=MemoryTopics(),
-            observer=Observers(metrics=self.metrics, log=WorkerLog(self.log), changes=self.changes),
+            observer=observer,
             now_ms=lambda: NOW_MS,
             chance=lambda: 0.5,
+        )
+        self.decisions = HeldDecisions(
+            accounts=ACCOUNTS,
+            read=self.processing.read,
+            store=self.store,
+            observer=observer,
+            now_ms=lambda: NOW_MS,
         )
 
     def authenticate(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> bool:
@@ -126,6 +135,7 @@ class World:
             held=self.store,
             events=self.store,
             retry=self.processing.retry,
+            decisions=self.decisions,
             authenticate=self.authenticate,
             check_return=lambda text, account: self.returned,
             sign_request=self._sign,

@@ -4,13 +4,16 @@ Nothing here is signed: a check that accepts everything replaces the signature c
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 from urllib.parse import urlencode
 
 from schemas import record_format
 from schemas.accounts import Account, Family, Orders, SignType
 from schemas.record_format import Record, RecordContents
 from tests.support.fakes import MemoryTopics, PlanObserver
+from workers.held_decisions import HeldDecisions
 from workers.processing import Authenticate, Processing, Store
+from workers.queries import HeldPage, HeldQuery
 from workers.settlement.plan import LogRecord, Position
 
 NOW_MS = 1_760_000_000_000
@@ -105,6 +108,39 @@ def anybody_signed_this(sealed: RecordContents, account: Account, *, anew: bool 
 def nobody_signed_this(sealed: RecordContents, account: Account, *, anew: bool = False) -> bool:
     """The check of an account whose key is gone."""
     raise LookupError
+
+
+class ListingStore(Store, Protocol):
+    """A store whose held rows can be listed."""
+
+    async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]: ...
+
+    async def held_page(self, id_: str) -> HeldPage | None: ...
+
+
+class Operator:
+    """Decides held notifications of this store, by id."""
+
+    def __init__(self, store: ListingStore, time: Time, observer: PlanObserver | None = None) -> None:
+        self._store = store
+        self.decisions = HeldDecisions(
+            accounts=ACCOUNTS,
+            read=processing(store, time).read,
+            store=store,
+            observer=observer or PlanObserver(),
+            now_ms=time,
+        )
+
+    async def accept(self, id_: str, *, by: str = "ana", why: str = "agreed with the buyer") -> None:
+        await self.decisions.accept(await self.page(id_), by=by, why=why)
+
+    async def discard(self, id_: str, *, by: str = "ana", why: str = "a test order") -> None:
+        await self.decisions.discard(await self.page(id_), by=by, why=why)
+
+    async def page(self, id_: str) -> HeldPage:
+        page = await self._store.held_page(id_)
+        assert page is not None
+        return page
 
 
 def processing(

@@ -23,6 +23,7 @@ from workers.queries import (
     HeldPage,
     HeldQuery,
     NotificationPage,
+    OperatorDecision,
     OrderPage,
     OrderPlace,
     ParkedCount,
@@ -31,6 +32,7 @@ from workers.settlement import decision, order_view
 from workers.settlement.plan import (
     AccountKey,
     Decide,
+    DecisionRow,
     Delivery,
     HeldRow,
     LedgerRow,
@@ -38,6 +40,7 @@ from workers.settlement.plan import (
     NumberRow,
     OrderWrite,
     Position,
+    PriorNotification,
     Registration,
     StoreSnapshot,
     WritePlan,
@@ -68,6 +71,8 @@ class MemoryStore:
         self.outbox: list[Outgoing] = []
         self.sent_at_ms: dict[int, int] = {}  # by number; the first event of the outbox has number 1
         self.refunds: dict[AccountKey, str] = {}
+        self.decisions: list[DecisionRow] = []
+        self.replay_of: dict[Position, int | None] = {}
         self.numbers: list[NumberRow] = []
         self.audit: list[tuple[str, str, str, str]] = []
         self.settled_batches: list[WritePlan] = []
@@ -103,6 +108,7 @@ class MemoryStore:
             orders={named: self.orders[named] for named in needs.orders | found if named in self.orders},
             order_by_trade=by_trade,
             order_by_refund=by_refund,
+            histories={each: self._history(each) for each in needs.orders | found} if needs.with_history else {},
         )
 
     async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
@@ -125,7 +131,8 @@ class MemoryStore:
             return None
         events = tuple(row for row in self._emitted() if row.event.key == f"{account}:{number}".encode())
         timeline = queries.timeline(number, deliveries, self._naming_trades(named))
-        return structs.replace(self._page_of(named), deliveries=timeline, events=events)
+        decisions = tuple(_decision(each) for each in self.decisions if (each.account, each.order) == named)
+        return structs.replace(self._page_of(named), deliveries=timeline, events=events, decisions=decisions)
 
     def _naming_trades(self, named: AccountKey) -> list[Delivery]:
         order = self.orders.get(named)
@@ -230,21 +237,14 @@ class MemoryStore:
     async def next_due_ms(self) -> int | None:
         return min((row.due_at_ms for row in self.held.values() if row.due_at_ms is not None), default=None)
 
-    async def discard(self, id_: str, *, by: str, why: str, now_ms: int) -> bool:
-        page = await self.held_page(id_)
-        if page is None or page.resolution:
-            return False
-        del self.held[page.row.position]
-        done = structs.replace(page, resolution="discarded", resolved_at_ms=now_ms, by=by, why=why)
-        self.pages[page.row.position] = done
-        self.audit.append(("discard", id_, by, why))
-        return True
-
-    async def note_replay(self, ids: Sequence[str], *, by: str, why: str, now_ms: int) -> None:
+    async def note_replay(
+        self, ids: Sequence[str], *, by: str, why: str, now_ms: int, replay: int | None = None
+    ) -> None:
         for id_ in ids:
             page = await self.held_page(id_)
             assert page is not None
             self.pages[page.row.position] = structs.replace(page, replays=page.replays + 1)
+            self.replay_of[page.row.position] = replay
             self.audit.append(("replay", id_, by, why))
 
     async def counts(self) -> Counts:
@@ -280,9 +280,24 @@ class MemoryStore:
         order, view = self.orders.get(named), self.views.get(named)
         return OrderPage(account=named[0], number=named[1], order=order, view=view, deliveries=(), events=())
 
+    def _history(self, named: AccountKey) -> tuple[PriorNotification, ...]:
+        firsts = {row.position: row.record for row in self.ledger.values()}
+        return tuple(
+            PriorNotification(
+                position=each.position,
+                disposition=each.disposition,
+                reason=each.reason,
+                is_open=each.position in self.held,
+                record=firsts[each.position],
+            )
+            for each in self.deliveries.values()
+            if (each.account, each.order) == named and each.position in firsts
+        )
+
     def _write(self, plan: WritePlan) -> None:
+        decided = {(each.account, each.order, each.version) for each in plan.decisions}
         for order in plan.orders:
-            self._check_version(order)
+            self._check_version(order, decided)
         for write in plan.orders:
             order_after = write.order
             named = (order_after.account, order_after.number)
@@ -301,17 +316,34 @@ class MemoryStore:
             self._hold(held)
         for position in plan.released:
             self._release(position)
+        for each in plan.decisions:
+            self._decide(each)
         self.outbox += plan.events
         self._wake(plan)
 
-    def _check_version(self, write: OrderWrite) -> None:
+    def _decide(self, decided: DecisionRow) -> None:
+        self.decisions.append(decided)
+        self.held.pop(decided.position, None)
+        self.pages[decided.position] = structs.replace(
+            self.pages[decided.position],
+            resolution=decided.resolution,
+            resolved_at_ms=decided.at_ms,
+            by=decided.by,
+            why=decided.why,
+        )
+        if self.audit[-1:] != [(decided.action, str(decided.position), decided.by, decided.why)]:
+            self.audit.append((decided.action, str(decided.position), decided.by, decided.why))
+
+    def _check_version(self, write: OrderWrite, decided: set[tuple[str, str, int | None]]) -> None:
         before = self.orders.get((write.order.account, write.order.number))
         if write.expected_version != (None if before is None else before.version):
             raise VersionConflict(write.order.number)
         if before is not None:
             assert write.order.version >= before.version
             is_reopened = write.order.captures and _rank(before) == RANK[State.REFUNDED]
-            assert is_reopened or _rank(write.order) >= _rank(before), "a rank never falls"
+            is_decided = (write.order.account, write.order.number, write.order.version) in decided
+            rises = _rank(write.order) >= _rank(before)
+            assert rises or is_reopened or is_decided, "a rank falls only by an operator's decision"
 
     def _hold(self, row: HeldRow) -> None:
         before = self.pages.get(row.position)
@@ -333,6 +365,18 @@ class MemoryStore:
             if is_parked and (row.account, row.waits_for) in plan.wakes:
                 self.held[position] = structs.replace(row, due_at_ms=0)
                 self.pages[position] = structs.replace(self.pages[position], row=self.held[position])
+
+
+def _decision(row: DecisionRow) -> OperatorDecision:
+    return OperatorDecision(
+        held_id=str(row.position),
+        notification_id=row.notification_id,
+        version=row.version,
+        action=row.action,
+        by=row.by,
+        why=row.why,
+        at_ms=row.at_ms,
+    )
 
 
 def _rank(order: Order) -> float:

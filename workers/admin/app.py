@@ -20,6 +20,7 @@ from workers.admin.orders import OrdersPart, RefusedRequests
 from workers.admin.probes import ProbesPart, Readiness
 from workers.admin.requests import RequestsPart, SignRequest
 from workers.admin.returns import CheckReturn, ReturnsPart
+from workers.held_decisions import HeldDecisions
 from workers.long_poll import OrderChanges
 from workers.processing import Authenticate
 from workers.queries import HeldPort, OrdersPort
@@ -44,6 +45,7 @@ def application(
     held: HeldPort,
     events: EventsPort,
     retry: Retry,
+    decisions: HeldDecisions,
     authenticate: Authenticate,
     check_return: CheckReturn,
     sign_request: SignRequest,
@@ -69,6 +71,7 @@ def application(
         accounts=accounts,
         held=held,
         retry=retry,
+        decisions=decisions,
         authenticate=authenticate,
         changes=changes,
         retries=retries,

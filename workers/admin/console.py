@@ -14,7 +14,7 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from schemas.accounts import Account
-from schemas.dispositions import Reason
+from schemas.dispositions import Disposition, Reason
 from workers.admin import held, reason_texts, shapes
 from workers.admin.activity import HEIGHT, WIDTH, Activity
 from workers.admin.held import HeldInspection
@@ -23,6 +23,7 @@ from workers.admin.orders import RefusedRequests
 from workers.admin.responses import ApiError
 from workers.long_poll import OrderChanges
 from workers.queries import HeldGroup, HeldPage, HeldPort, HeldQuery, OrderPage, OrdersPort
+from workers.settlement.verdicts import ACCEPTABLE
 
 RECENT = 25
 HELD_SHOWN = 500
@@ -162,7 +163,13 @@ class ConsolePart:
         page = await self._held.held_page(request.match_info["id"])
         if page is None:
             raise ApiError(404, "unknown_held", f"there is no held notification {request.match_info['id']}")
-        return self._page("inspect.html", seen=seen, held=self._inspect(page), raw=_raw(page.row.record.value))
+        return self._page(
+            "inspect.html",
+            seen=seen,
+            held=self._inspect(page),
+            raw=_raw(page.row.record.value),
+            acceptable=page.row.reason in ACCEPTABLE and page.row.disposition is Disposition.QUARANTINED,
+        )
 
     async def asset(self, request: web.Request) -> web.Response:
         """Return the style sheet or the script."""

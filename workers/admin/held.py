@@ -1,4 +1,4 @@
-"""Held notifications over HTTP, for operators: list them, show one, retry, discard.
+"""Held notifications over HTTP, for operators: list them, show one, retry, accept, discard.
 
 A retry takes the ordinary way: the signature is verified again, the store decides, and no notification is applied
 twice.
@@ -18,10 +18,12 @@ from workers.admin import cursors, inspection, responses, shapes
 from workers.admin.guard import AuditLog
 from workers.admin.inspection import Signature
 from workers.admin.responses import ApiError
+from workers.held_decisions import HeldDecisions
 from workers.long_poll import OrderChanges
 from workers.processing import Authenticate
 from workers.queries import HeldPage, HeldPort, HeldQuery
 from workers.settlement.plan import HeldRow
+from workers.settlement.verdicts import DecisionRefused
 
 BULK_MAX = 1000
 RATE_DEFAULT = 50
@@ -29,6 +31,12 @@ RATE_MAX = 500
 WHY_CHARACTERS_MAX = 500
 
 Retry = Callable[[Sequence[HeldRow]], Awaitable[None]]
+
+
+class Decide(Protocol):
+    """An operator's decision: `HeldDecisions.accept` or `discard`."""
+
+    async def __call__(self, page: HeldPage, /, *, by: str, why: str) -> None: ...
 
 
 class RetryCounter(Protocol):
@@ -77,6 +85,7 @@ class HeldPart:
         accounts: Mapping[str, Account],
         held: HeldPort,
         retry: Retry,
+        decisions: HeldDecisions,
         authenticate: Authenticate,
         changes: OrderChanges,
         retries: RetryCounter,
@@ -87,6 +96,7 @@ class HeldPart:
         self._accounts = accounts
         self._held = held
         self._retry = retry
+        self._decisions = decisions
         self._authenticate = authenticate
         self._changes = changes
         self._retries = retries
@@ -101,6 +111,7 @@ class HeldPart:
             web.post("/api/held/replay", self.retry_many),
             web.get("/api/held/{id:[0-9]+-[0-9]+}", self.show),
             web.post("/api/held/{id:[0-9]+-[0-9]+}/replay", self.retry),
+            web.post("/api/held/{id:[0-9]+-[0-9]+}/accept", self.accept),
             web.post("/api/held/{id:[0-9]+-[0-9]+}/discard", self.discard),
         ]
 
@@ -160,15 +171,25 @@ class HeldPart:
             results = await self._retry_slowly(pages, bulk.rate, by=by, why=why)
         return responses.json({"dry_run": False, "count": len(pages), "results": results})
 
+    async def accept(self, request: web.Request) -> web.Response:
+        """Register what one reports as paid, and apply it."""
+        return await self._decide(request, self._decisions.accept, "held_accepted")
+
     async def discard(self, request: web.Request) -> web.Response:
-        """Resolve one without applying it. This is final."""
+        """Resolve one without applying it, and take out of its order what it alone has brought. This is final."""
+        return await self._decide(request, self._decisions.discard, "held_discarded")
+
+    async def _decide(self, request: web.Request, decide: Decide, line: str) -> web.Response:
         given = await responses.body(request, OperatorReason)
         why = _why(given.reason)
         page = await self._page(request.match_info["id"])
         by = responses.operator(request, given.by)
-        if not await self._held.discard(page.row.id, by=by, why=why, now_ms=self._now_ms()):
-            raise ApiError(409, "conflict", "it is already resolved")
-        self._log.info("held_discarded", held=page.row.id, by=by, why=why)
+        try:
+            await decide(page, by=by, why=why)
+        except DecisionRefused as refused:
+            raise ApiError(409, "conflict", str(refused)) from None
+        self._log.info(line, held=page.row.id, by=by, why=why)
+        self._wake()
         self._changes.changed(page.row.account, page.row.order)
         return responses.json(shapes.held(await self._page(page.row.id)))
 

@@ -22,12 +22,14 @@ REASONS: dict[Reason, str] = {
     "is added. If the account is gone for good, discard it.",
     # quarantined
     Reason.AMOUNT_MISMATCH: "Its amount differs from the registered amount, or from an earlier notification's. "
-    "If the registered amount is wrong, correct it and retry. Otherwise discard it and settle with the buyer.",
+    "If the amount is right, accept it. If not, discard it and settle with the buyer.",
     Reason.CURRENCY_MISMATCH: "Its currency differs from the registered currency, or from an earlier notification's. "
-    "If the registered currency is wrong, correct it and retry. Otherwise discard it and settle with the buyer.",
-    Reason.SECOND_TRADE: "A second trade pays for the same order. Refund one of them.",
+    "If the currency is right, accept it. If not, discard it and settle with the buyer.",
+    Reason.SECOND_TRADE: "A second trade pays for the same order. Refund one of them: discard this one if it does not "
+    "count, accept it if it counts instead of the first.",
     Reason.PAID_AND_EXPIRED: f"Notifications report the same trade as paid and as expired. {_COMPARE}",
-    Reason.OVER_REFUNDED: f"The refunds exceed the paid amount. {_COMPARE}",
+    Reason.OVER_REFUNDED: "The refunds exceed the paid amount. Compare with Alipay's merchant portal: accept them "
+    "if they are right, else discard this one.",
     Reason.ID_CONFLICT: f"An earlier notification had the same id and other content. {_COMPARE}",
     Reason.BAD_AMOUNT: f"An amount in it is malformed. {_COMPARE}",
     Reason.UNKNOWN_CURRENCY: f"Its currency has no decimals in ISO 4217, so the amount cannot be read. {_COMPARE}",

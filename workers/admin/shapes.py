@@ -14,7 +14,7 @@ from schemas import money, times, topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
 from schemas.orders import ClosedBecause, Order, Status, View
-from workers.queries import Emitted, HeldGroup, HeldPage, OrderPage
+from workers.queries import Emitted, HeldGroup, HeldPage, OperatorDecision, OrderPage
 from workers.settlement.plan import Delivery
 
 
@@ -74,7 +74,19 @@ class RefusedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="ref
     at: datetime
 
 
-Entry = NotificationEntry | EventEntry | RefusedEntry
+class DecisionEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="decision"):
+    """An operator's decision on a held notification of the order: `action` is accept or discard."""
+
+    action: str
+    held_id: str
+    notification_id: str
+    version: int | None
+    by: str
+    why: str
+    at: datetime
+
+
+Entry = NotificationEntry | EventEntry | RefusedEntry | DecisionEntry
 
 
 class AmountAnswer(Struct, frozen=True, kw_only=True):
@@ -265,6 +277,9 @@ def _timeline(page: OrderPage, refusals: Iterable[RefusedRequest]) -> list[Entry
         places[delivery.version] = place
         entries.append(((*place, 0), _notification(delivery)))
     last = len(page.deliveries)
+    for decision in page.decisions:
+        places.setdefault(decision.version, (decision.at_ms, last))
+        entries.append(((decision.at_ms, last, 0), _decision(decision)))
     for emitted in page.events:
         if emitted.event.topic != topics.ORDER_EVENT:
             continue  # a notice of a held notification, which stands in the timeline itself
@@ -305,6 +320,18 @@ def _notification(delivery: Delivery) -> NotificationEntry:
         received_at=times.from_epoch_ms(delivery.received_at_ms),
         decided_at=times.from_epoch_ms(delivery.decided_at_ms),
         position=str(delivery.position),
+    )
+
+
+def _decision(decision: OperatorDecision) -> DecisionEntry:
+    return DecisionEntry(
+        action=decision.action,
+        held_id=decision.held_id,
+        notification_id=decision.notification_id,
+        version=decision.version,
+        by=decision.by,
+        why=decision.why,
+        at=times.from_epoch_ms(decision.at_ms),
     )
 
 

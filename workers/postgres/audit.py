@@ -1,17 +1,20 @@
-"""Operator actions (discard, replay) and the audit rows of all actions."""
+"""Operators' decisions and replays, and the audit rows of all their actions."""
 
 from collections.abc import Sequence
 
+from workers import row_codec
+from workers.postgres import columns, load
+from workers.postgres.columns import arrays
 from workers.postgres.database import SqlConnection
-from workers.settlement.plan import Position
+from workers.settlement.plan import DecisionRow, Position
 
-_DISCARD = """
-    UPDATE held SET resolved_at = $3, resolution = 'discarded', due_at = NULL, by_whom = $4, why = $5
+_INSERT_DECISIONS = columns.DECISIONS.insert("decisions")
+_RESOLVE = """
+    UPDATE held SET resolved_at = $3, resolution = $4, due_at = NULL, by_whom = $5, why = $6
     WHERE log_partition = $1 AND log_offset = $2 AND resolved_at IS NULL
-    RETURNING true
 """
 _COUNT_REPLAY = """
-    UPDATE held SET replays = replays + 1, by_whom = $3, why = $4
+    UPDATE held SET replays = replays + 1, by_whom = $3, why = $4, replay = $5
     FROM (
         SELECT h.log_partition, h.log_offset
         FROM unnest($1::integer[], $2::bigint[]) AS place(log_partition, log_offset)
@@ -33,18 +36,18 @@ async def note(
     await connection.execute(_AUDIT, subjects, now_ms, action, by, why)
 
 
-async def discard(connection: SqlConnection, position: Position, *, by: str, why: str, now_ms: int) -> bool:
-    """Resolve a held row without applying it; False if there is no such row, or it is resolved already."""
-    resolved = await connection.fetchval(_DISCARD, position.partition, position.offset, now_ms, by, why)
-    if resolved:
-        await note(connection, "discard", [str(position)], by=by, why=why, now_ms=now_ms)
-    return bool(resolved)
+async def decide(connection: SqlConnection, decisions: Sequence[DecisionRow]) -> None:
+    """Write the decisions with their audit rows, and resolve their held rows. Call it before the orders are written."""
+    await connection.execute(_INSERT_DECISIONS, *arrays(row_codec.decision_row(each) for each in decisions))
+    for position, decision in {each.position: each for each in decisions}.items():
+        by, why, at_ms = decision.by, decision.why, decision.at_ms
+        await connection.execute(_RESOLVE, position.partition, position.offset, at_ms, decision.resolution, by, why)
+        await note(connection, decision.action, [str(position)], by=by, why=why, now_ms=at_ms)
 
 
 async def note_replay(
-    connection: SqlConnection, positions: Sequence[Position], *, by: str, why: str, now_ms: int
+    connection: SqlConnection, positions: Sequence[Position], *, by: str, why: str, now_ms: int, replay: int | None
 ) -> None:
-    """Count a replay of these held rows, and write their audit rows."""
-    partitions, offsets = [each.partition for each in positions], [each.offset for each in positions]
-    await connection.execute(_COUNT_REPLAY, partitions, offsets, by, why)
+    """Count a replay of these held rows, and write their audit rows. `replay` is the task that it belongs to."""
+    await connection.execute(_COUNT_REPLAY, *load.places(positions), by, why, replay)
     await note(connection, "replay", [str(position) for position in positions], by=by, why=why, now_ms=now_ms)

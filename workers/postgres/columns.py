@@ -74,4 +74,8 @@ HELD = Columns(
     "attempts integer, due_at timestamptz, waits_for text"
 )
 HELD_PAGE = f"{HELD.names}, resolved_at, resolution, by_whom, why, replays"
+DECISIONS = Columns(
+    "log_partition integer, log_offset bigint, account text, order_number text, notification_id text, version bigint, "
+    "action text, by_whom text, why text, at timestamptz"
+)
 OUTBOX = Columns("id text, topic text, key bytea, value bytea, headers bytea, version bigint, written_at timestamptz")

@@ -13,7 +13,14 @@ from schemas.orders import Order
 from workers import row_codec
 from workers.errors import VersionConflict
 from workers.postgres.database import SqlConnection
-from workers.settlement.plan import AccountKey, LoadRequest, Position, PriorDelivery, StoreSnapshot
+from workers.settlement.plan import (
+    AccountKey,
+    LoadRequest,
+    Position,
+    PriorDelivery,
+    PriorNotification,
+    StoreSnapshot,
+)
 
 
 async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
@@ -46,6 +53,7 @@ async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
         orders=orders,
         order_by_trade=by_trade,
         order_by_refund=by_refund,
+        histories=await _histories(connection, orders) if needs.with_history else {},
     )
 
 
@@ -88,6 +96,27 @@ _OPEN_HELD = f"""
     WHERE h.resolved_at IS NULL
     ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h
 """
+_HISTORY = """
+    SELECT d.log_partition, d.log_offset, d.disposition, d.reason, h.log_offset IS NOT NULL, n.key, n.value, n.headers
+    FROM deliveries AS d
+    JOIN notifications AS n ON n.notification_id = d.notification_id AND n.account = d.account
+        AND n.log_partition = d.log_partition AND n.log_offset = d.log_offset
+    LEFT JOIN held AS h ON h.log_partition = d.log_partition AND h.log_offset = d.log_offset AND h.resolved_at IS NULL
+    WHERE d.order_number = $1 AND d.account = $2
+    ORDER BY d.log_partition, d.log_offset
+"""
+
+
+async def _histories(
+    connection: SqlConnection, names: Iterable[AccountKey]
+) -> dict[AccountKey, tuple[PriorNotification, ...]]:
+    """The notifications of each order, each by its first record."""
+    return {
+        (account, number): tuple(
+            row_codec.prior_notification(row) for row in await connection.fetch(_HISTORY, number, account)
+        )
+        for account, number in names
+    }
 
 
 async def _numbers(connection: SqlConnection, statement: str, names: frozenset[AccountKey]) -> dict[AccountKey, Any]:

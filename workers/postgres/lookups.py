@@ -21,6 +21,7 @@ from workers.queries import (
     HeldPage,
     HeldQuery,
     NotificationPage,
+    OperatorDecision,
     OrderPage,
     OrderPlace,
     ParkedCount,
@@ -59,6 +60,7 @@ async def order_page(connection: SqlConnection, account: str, number: str) -> Or
             number, map(row_codec.delivery, deliveries), await _naming_trades(connection, order)
         ),
         events=() if order is None else await _events(connection, account, number, order.version),
+        decisions=await _decisions(connection, account, number),
     )
 
 
@@ -95,6 +97,17 @@ async def _naming_trades(connection: SqlConnection, order: Order | None) -> list
         TIMELINE_MAX,
     )
     return [row_codec.delivery(row) for row in found]
+
+
+async def _decisions(connection: SqlConnection, account: str, number: str) -> tuple[OperatorDecision, ...]:
+    found = await connection.fetch(
+        "SELECT log_partition, log_offset, notification_id, version, action, by_whom, why, at FROM decisions "
+        "WHERE order_number = $1 AND account = $2 ORDER BY entry DESC LIMIT $3",
+        number,
+        account,
+        TIMELINE_MAX,
+    )
+    return tuple(row_codec.operator_decision(row) for row in reversed(found))
 
 
 async def _events(connection: SqlConnection, account: str, number: str, version: int) -> tuple[Emitted, ...]:

@@ -31,7 +31,7 @@ from schemas.events import Outgoing
 from schemas.orders import Order
 from workers import row_codec
 from workers.errors import RefundTaken, VersionConflict
-from workers.postgres import columns, errors, load
+from workers.postgres import audit, columns, errors, load
 from workers.postgres.columns import arrays
 from workers.postgres.database import SqlConnection
 from workers.settlement.plan import AccountKey, Decide, Delivery, LoadRequest, OrderWrite, Position, WritePlan
@@ -102,6 +102,8 @@ async def write(
     """
     # Events before their orders, because the triggers require it. Held rows before the wakes, because this batch may
     # both park a notification and make its condition come true.
+    if plan.decisions:
+        await audit.decide(connection, plan.decisions)
     await _copy(connection, "notifications", _LEDGER, sorted(map(row_codec.ledger_row, plan.ledger), key=_first_two))
     numbered = await _write_events(connection, plan.events, now_ms)
     await _write_orders(connection, plan.orders, now_ms)

@@ -234,18 +234,12 @@ class PostgresOrderStore:
     async def next_due_ms(self) -> int | None:
         return await self._database.read(lookups.next_due_ms)
 
-    async def discard(self, id_: str, *, by: str, why: str, now_ms: int) -> bool:
-        position = position_of(id_)
-        if position is None:
-            return False
-        return await self._database.write(
-            lambda connection: audit.discard(connection, position, by=by, why=why, now_ms=now_ms)
-        )
-
-    async def note_replay(self, ids: Sequence[str], *, by: str, why: str, now_ms: int) -> None:
+    async def note_replay(
+        self, ids: Sequence[str], *, by: str, why: str, now_ms: int, replay: int | None = None
+    ) -> None:
         positions = [position for position in map(position_of, ids) if position is not None]
         await self._database.write(
-            lambda connection: audit.note_replay(connection, positions, by=by, why=why, now_ms=now_ms)
+            lambda connection: audit.note_replay(connection, positions, by=by, why=why, now_ms=now_ms, replay=replay)
         )
 
     async def counts(self) -> Counts:

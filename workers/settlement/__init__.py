@@ -9,4 +9,5 @@ transaction, on any thread. Read in this order:
     order_view   what consumers see of an order
     drafting     how a decision becomes rows, events and held notifications
     parking      the life of a held notification
+    verdicts     what operators decide about held notifications: accept, discard
 """

@@ -82,7 +82,7 @@ def decide(
     chance: Callable[[], float],
 ) -> WritePlan:
     """Return the plan for these records. `chance` gives numbers in [0, 1) for the jitter of retries."""
-    batch = _Batch(snapshot, accounts, Draft(now_ms=now_ms, chance=chance))
+    batch = BatchDecision(snapshot, accounts, Draft(now_ms=now_ms, chance=chance))
     for parsed in parsed_records:
         batch.settle(parsed)
     return batch.plan()
@@ -123,7 +123,7 @@ def _with_amounts(order: Order, amounts: tuple[Money, ...]) -> Order:
     )
 
 
-class _Batch:
+class BatchDecision:
     """One batch under decision: the store's snapshot, updated by each record, and the plan so far."""
 
     def __init__(self, snapshot: StoreSnapshot, accounts: Mapping[str, Account], draft: Draft) -> None:
@@ -240,7 +240,13 @@ class _Batch:
             if notification.joins_by_trade:
                 self._draft.plan.sole_trades.add((notification.trade, parsed.account, order.number))
         joined, verdict = transitions.join(claim, notification)
-        self._write_claim(parsed, notification, order, joined, verdict)
+        flag = refusals.aside(order, joined) if key in order.set_aside else None
+        if flag is None:
+            self._write_claim(parsed, notification, order, joined, verdict)
+        elif transitions.is_payment(notification.news):
+            self._refuse(parsed, notification, order, flag)
+        else:  # it ends a payment that does not count
+            self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED, order=order.number)
 
     def _write_claim(
         self, parsed: ParsedRecord, notification: Notification, before: Order, joined: Claim, verdict: MoveVerdict
@@ -250,10 +256,11 @@ class _Batch:
             is_older = verdict is MoveVerdict.BEHIND
             self._finish_unchanged(parsed, notification, is_older=is_older, order=before.number)
             return
-        version, order = self._write(parsed, notification, before, after), before.number
+        version, order = self.write(parsed, notification, before, after), before.number
         reason = refusals.first_contradiction(order_view.flags_from_claim(before, after, joined))
         if reason is not None:
-            self._draft.quarantine(parsed, notification, reason, refusals.DETAILS[reason], order=order, version=version)
+            detail = refusals.detail(reason, notification, after)
+            self._draft.quarantine(parsed, notification, reason, detail, order=order, version=version)
         elif version is not None:
             self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
         else:
@@ -271,10 +278,11 @@ class _Batch:
         if after == before:
             self._finish_unchanged(parsed, notification, is_older=False, order=before.number)
             return
-        version, order = self._write(parsed, notification, before, after), before.number
+        version, order = self.write(parsed, notification, before, after), before.number
         reason = refusals.first_contradiction(order_view.flags_from_capture(before, after, capture))
         if reason is not None:
-            self._draft.quarantine(parsed, notification, reason, refusals.DETAILS[reason], order=order, version=version)
+            detail = refusals.detail(reason, notification, after)
+            self._draft.quarantine(parsed, notification, reason, detail, order=order, version=version)
             return
         done = Reason.NOTED if version is None else Reason.CHANGED
         self._draft.finish(parsed, notification, Disposition.APPLIED, done, order=order, version=version)
@@ -284,9 +292,9 @@ class _Batch:
     ) -> None:
         """Quarantine a notification without joining it; the order keeps only the flag."""
         after = structs.replace(order, refused=order.refused | {flag})
-        version = self._write(parsed, notification, order, after)
+        version = self.write(parsed, notification, order, after)
         reason = order_view.CONTRADICTIONS[flag]
-        detail = detail or refusals.DETAILS[reason]
+        detail = detail or refusals.detail(reason, notification, order)
         self._draft.quarantine(parsed, notification, reason, detail, order=order.number, version=version)
 
     def _apply_refunds(self, parsed: ParsedRecord, notification: Notification) -> None:
@@ -325,7 +333,7 @@ class _Batch:
             if after == before:
                 continue
             has_new_facts = True
-            version = self._write(parsed, notification, before, after)
+            version = self.write(parsed, notification, before, after)
             flags |= order_view.flags_from_refunds(before, after, refunds)
             versions += [] if version is None else [version]
         # A delivery names one order. If the refunds are of several orders, only the events have the versions.
@@ -333,7 +341,8 @@ class _Batch:
         version = versions[0] if order and versions else None
         reason = refusals.first_contradiction(flags)
         if reason is not None:
-            self._draft.quarantine(parsed, notification, reason, refusals.DETAILS[reason], order=order, version=version)
+            detail = refusals.detail(reason, notification, self._orders[next(iter(by_order))])
+            self._draft.quarantine(parsed, notification, reason, detail, order=order, version=version)
         elif versions:
             self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
         else:
@@ -344,16 +353,20 @@ class _Batch:
     ) -> None:
         """End a record that changes nothing for consumers: its fact is known, or newer facts have overtaken it.
 
-        One that mentions a refund may be about another refund than the known ones, so it is never called a duplicate.
+        One that mentions a refund may be about another refund than the known ones, so it is never called a duplicate. A
+        row that is retried while its contradiction is still there stays held, because that is a person's decision.
         """
-        if is_older:
+        held, number = parsed.held, order or notification.order
+        if held is not None and refusals.persists(held, self._orders.get((parsed.account, number))):
+            self._draft.quarantine(parsed, notification, held.reason, held.detail, order=order)
+        elif is_older:
             self._draft.finish(parsed, notification, Disposition.STALE, Reason.OLD_NEWS, order=order)
         elif notification.mentions_refund:
             self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED, order=order)
         else:
             self._draft.finish(parsed, notification, Disposition.DUPLICATE, Reason.SAME_FACT, order=order)
 
-    def _write(self, parsed: ParsedRecord, notification: Notification, before: Order, after: Order) -> int | None:
+    def write(self, parsed: ParsedRecord, notification: Notification, before: Order, after: Order) -> int | None:
         """Keep the changed order; return its new version if consumers see the change."""
         if after == before:
             return None

@@ -87,9 +87,12 @@ def claims_with_refunds(order: Order) -> tuple[Claim, ...]:
     claims = captures.claims_with_captures(order) if order.captures else order.claims
     if not order.refunds:
         return claims
+    limit = order.refund_limit_minor
     return tuple(
         transitions.with_refunds(
-            claim, [refund for refund in order.refunds if _concerns(refund, claim) and _misfit(refund, claim) is None]
+            claim,
+            [each for each in order.refunds if _concerns(each, claim) and _misfit(each, claim, limit) is None],
+            limit,
         )
         for claim in claims
     )
@@ -104,7 +107,8 @@ def contradictions(order: Order, claims: tuple[Claim, ...]) -> set[Flag]:
         flags |= _double_ends(claims)
     if order.refunds:
         flags |= misfits(order, order.refunds)
-        flags |= {Flag.OVER_REFUNDED for claim in claims if transitions.is_over_refunded(claim)}
+        limit = order.refund_limit_minor
+        flags |= {Flag.OVER_REFUNDED for claim in claims if transitions.is_over_refunded(claim, limit)}
     return flags | captures.contradictions(order) if order.captures else flags
 
 
@@ -130,7 +134,8 @@ def flags_from_refunds(before: Order, after: Order, refunds: tuple[Refund, ...])
     flags = contradictions(after, claims) - contradictions(before, claims_with_refunds(before))
     flags |= misfits(after, refunds)
     numbers = {refund.id for refund in refunds}
-    over = any(transitions.is_over_refunded(claim) and numbers & claim.refunds.keys() for claim in claims)
+    limit = after.refund_limit_minor
+    over = any(transitions.is_over_refunded(claim, limit) and numbers & claim.refunds.keys() for claim in claims)
     return flags | ({Flag.OVER_REFUNDED} if over else set())
 
 
@@ -151,7 +156,7 @@ def misfits(order: Order, refunds: tuple[Refund, ...]) -> set[Flag]:
         claims = [claim for claim in order.claims if _concerns(refund, claim)]
         if order.alternatives:
             claims = [claim for claim in claims if claim.currency == refund.amount.currency] or claims
-        found.update(_misfit(refund, claim) for claim in claims)
+        found.update(_misfit(refund, claim, order.refund_limit_minor) for claim in claims)
     return {flag for flag in found if flag is not None}
 
 
@@ -174,10 +179,10 @@ def _concerns(refund: Refund, claim: Claim) -> bool:
     return not refund.trade or refund.trade == claim.trade
 
 
-def _misfit(refund: Refund, claim: Claim) -> Flag | None:
+def _misfit(refund: Refund, claim: Claim, limit_minor: int) -> Flag | None:
     if refund.amount.currency != claim.currency:
         return Flag.CURRENCY_MISMATCH
-    return Flag.OVER_REFUNDED if refund.amount.minor > claim.amount_minor else None
+    return Flag.OVER_REFUNDED if refund.amount.minor > max(claim.amount_minor, limit_minor) else None
 
 
 def _closed_because(claim: Claim) -> ClosedBecause | None:

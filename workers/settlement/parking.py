@@ -19,13 +19,13 @@ What happens to it then:
                  transaction that makes it known also makes the row due       `_wake` in each engine's `settling`
                  or its account is added by a reload                          `workers.learnt_accounts`
     retried      by the sweeper when due, or by an operator's replay          `workers.sweeper`, `workers.admin.held`
-                 checked and decided like a record from the log, but only     `Processing.retry`, `_Batch.settle`
-                 if the row is still as it was read                           `_Batch._is_unchanged`
+                 checked and decided like a record from the log, but only     `Processing.retry`, `BatchDecision.settle`
+                 if the row is still as it was read                           `BatchDecision._is_unchanged`
     held again   with one more attempt, by the same rules                     `held_row`
     given up     at the first retry after 25 hours, so up to an hour later,   `parked_row`
                  a row that waits becomes quarantined
     resolved     applied, duplicate or stale, in the transaction of that      `Draft.finish` fills `WritePlan.released`
-                 or discarded by an operator                                  `workers.queries.HeldPort.discard`
+                 or accepted or discarded by an operator                      `settlement.verdicts`
 
 A quarantined or dead row has no due time: only an operator ends it, by a replay or a discard.
 

@@ -107,13 +107,27 @@ AccountKey = tuple[str, str]  # an account's name, and a number that is unique w
 
 
 class LoadRequest(Struct, frozen=True, kw_only=True):
-    """The rows that the store has to load, and to lock, before a batch can be decided."""
+    """The rows that the store has to load, and to lock, before a batch can be decided.
+
+    `with_history`: also the earlier notifications of the orders, which only an operator's decision needs.
+    """
 
     positions: frozenset[Position]
     ids: frozenset[AccountKey]
     orders: frozenset[AccountKey]
     trades: frozenset[AccountKey]
     refunds: frozenset[AccountKey]
+    with_history: bool = False
+
+
+class PriorNotification(Struct, frozen=True, kw_only=True, gc=False):
+    """One notification of an order with its present disposition. `is_open`: its held row is unresolved."""
+
+    position: Position
+    disposition: Disposition
+    reason: Reason
+    is_open: bool
+    record: Record
 
 
 class PriorDelivery(Struct, frozen=True, kw_only=True, gc=False):
@@ -138,6 +152,7 @@ class StoreSnapshot(Struct, frozen=True, kw_only=True):
     orders: dict[AccountKey, Order]
     order_by_trade: dict[AccountKey, str]
     order_by_refund: dict[AccountKey, str]
+    histories: dict[AccountKey, tuple[PriorNotification, ...]] = {}
 
 
 class Delivery(Struct, frozen=True, kw_only=True, gc=False):
@@ -185,6 +200,25 @@ class OrderWrite(Struct, frozen=True, kw_only=True, gc=False):
     expected_version: int | None
 
 
+class DecisionRow(Struct, frozen=True, kw_only=True, gc=False):
+    """An operator's decision on a held notification, for one order that it is about.
+
+    `version` is the one that it gave the order, if any. `resolution` resolves the held row; it is empty if the row
+    stays held, for another reason.
+    """
+
+    position: Position
+    account: str
+    order: str
+    notification_id: str
+    version: int | None
+    action: str
+    resolution: str
+    by: str
+    why: str
+    at_ms: int
+
+
 class WritePlan(Struct, kw_only=True):
     """Everything that one transaction writes.
 
@@ -192,7 +226,8 @@ class WritePlan(Struct, kw_only=True):
     again; `released` has those that are resolved. A row of `numbers` may exist already. `wakes` are (account,
     `waits_for`) of parked rows to make due at once. `paid` is for metrics and not stored: account and amount of each
     order that this plan makes a paid one. `sole_trades` are (trade, account, order) of payments that another worker may
-    be giving to an order of another number: if one has, the plan is too late.
+    be giving to an order of another number: if one has, the plan is too late. A status falls in rank only if one of
+    `decisions` gives the order that version.
     """
 
     deliveries: list[Delivery]
@@ -205,6 +240,7 @@ class WritePlan(Struct, kw_only=True):
     paid: list[tuple[str, Money]]
     numbers: list[NumberRow] = []
     sole_trades: set[tuple[str, str, str]] = set()
+    decisions: list[DecisionRow] = []
 
 
 class Registration(Struct, frozen=True, kw_only=True):

@@ -1,10 +1,12 @@
 """Why a notification may not join its order yet, or not at all, and the texts for it. Pure; used by `decision`."""
 
 from schemas.accounts import Account, Family
-from schemas.dispositions import Flag, Reason
+from schemas.dispositions import Disposition, Flag, Reason
+from schemas.money import Money
 from schemas.notification import Notification
-from schemas.orders import Order, Refund
+from schemas.orders import Claim, Order, Refund
 from workers.settlement import order_view, parking
+from workers.settlement.plan import HeldRow
 
 
 def is_known(order: Order | None, notification: Notification) -> bool:
@@ -26,9 +28,63 @@ def refusal(order: Order, notification: Notification, account: Account) -> Flag 
         return Flag.CURRENCY_MISMATCH
     if expected is not None and notification.amount.minor != expected.minor:
         return Flag.AMOUNT_MISMATCH
-    if notification.refunded_total is not None and notification.refunded_total.minor > notification.amount.minor:
+    total, limit = notification.refunded_total, max(notification.amount.minor, order.refund_limit_minor)
+    if total is not None and total.minor > limit:
         return Flag.OVER_REFUNDED
     return None
+
+
+def aside(order: Order, joined: Claim) -> Flag | None:
+    """Return why a payment that an operator set aside may not join again: the contradiction that it would raise."""
+    reason = first_contradiction(order_view.flags_from_claim(order, order_view.with_claim(order, joined), joined))
+    return None if reason is None else Flag(reason)
+
+
+def persists(held: HeldRow, order: Order | None) -> bool:
+    """Return whether the contradiction for which a row is quarantined is still there, so that only a person ends it."""
+    if order is None or held.disposition is not Disposition.QUARANTINED or held.reason not in DETAILS:
+        return False
+    return Flag(held.reason) in order_view.contradictions(order, order_view.claims_with_refunds(order))
+
+
+def detail(reason: Reason, notification: Notification, order: Order) -> str:
+    """Return the text for a contradiction: the two facts that disagree, first the notification's."""
+    amount, capture = notification.amount, notification.capture
+    others = [claim for claim in order.claims if claim.trade != notification.trade] or list(order.claims)
+    if reason in (Reason.AMOUNT_MISMATCH, Reason.CURRENCY_MISMATCH) and capture is not None:
+        authorised = [str(Money(claim.amount_minor, claim.currency)) for claim in order.claims]
+        return f"captured {Money(capture.minor, capture.currency)}, authorised {' or '.join(authorised)}"
+    if reason in (Reason.AMOUNT_MISMATCH, Reason.CURRENCY_MISMATCH) and amount is not None:
+        if order.amounts:
+            return f"said {amount}, registered {' or '.join(map(str, order.amounts))}"
+        claimed = [
+            claim for claim in order.claims if (claim.amount_minor, claim.currency) != (amount.minor, amount.currency)
+        ]
+        if claimed:
+            return (
+                f"said {amount}, trade {claimed[0].trade} is of {Money(claimed[0].amount_minor, claimed[0].currency)}"
+            )
+        return f"said {amount}, and the account does not list this currency"
+    if reason is Reason.SECOND_TRADE and amount is not None and others:
+        first = Money(others[0].paid_minor, others[0].currency)
+        return f"trade {notification.trade} paid {amount}, trade {others[0].trade} paid {first}"
+    if reason is Reason.OVER_REFUNDED:
+        paid = [str(Money(claim.paid_minor, claim.currency)) for claim in order.claims] or [str(amount)]
+        total = notification.refunded_total or (sum_of(order) if notification.refunds else None)
+        if total is not None:
+            return f"refunded {total}, paid {paid[0] if amount is None else amount}"
+    return DETAILS[reason]
+
+
+def sum_of(order: Order) -> Money | None:
+    """Return the sum of all single refunds of the order; `None` if there is none, or in several currencies."""
+    largest: dict[str, Money] = {}
+    for refund in order.refunds:
+        largest[refund.id] = max(refund.amount, largest.get(refund.id, refund.amount))
+    currencies = {amount.currency for amount in largest.values()}
+    if len(currencies) != 1:
+        return None
+    return Money(sum(amount.minor for amount in largest.values()), currencies.pop())
 
 
 def _is_believed(currency: str, account: Account) -> bool:

@@ -140,6 +140,7 @@ if {(state, news) for state in State for news in News} != MOVES.keys():
     raise AssertionError("the table of moves is not total")
 
 _UNFREEZING = frozenset({News.CAPTURED, News.PAID, News.FINISHED, News.PARTLY_REFUNDED, News.REFUNDED, News.REVERSED})
+_PAYMENTS = frozenset({News.PAID, News.FINISHED, News.FROZEN})
 _LAPSES = {News.EXPIRED: ClosedBecause.EXPIRED, News.FAILED: ClosedBecause.FAILED}
 
 
@@ -176,10 +177,11 @@ def with_captures(claim: Claim, amounts: Mapping[str, int]) -> Claim:
     return structs.replace(claim, state=to, frozen=False, captured_minor=captured)
 
 
-def with_refunds(claim: Claim, refunds: Iterable[Refund]) -> Claim:
+def with_refunds(claim: Claim, refunds: Iterable[Refund], limit_minor: int = 0) -> Claim:
     """Return the claim with these single refunds, each of which fits it.
 
-    A refund proves a payment. If one refund number has two amounts, the larger counts, whichever came first.
+    A refund proves a payment. If one refund number has two amounts, the larger counts, whichever came first. If an
+    operator has accepted more refunds than were paid, up to `limit_minor`, all of the payment is refunded.
     """
     amounts: dict[str, int] = {}
     for refund in refunds:
@@ -187,7 +189,10 @@ def with_refunds(claim: Claim, refunds: Iterable[Refund]) -> Claim:
     if not amounts:
         return claim
     to = MOVES[claim.state, News.PARTLY_REFUNDED].to
-    return _closed_by_refunds(structs.replace(claim, state=to, frozen=False, refunds=amounts))
+    joined = structs.replace(claim, state=to, frozen=False, refunds=amounts)
+    if min(limit_minor, sum(amounts.values())) > joined.paid_minor:
+        return structs.replace(joined, state=State.REFUNDED)
+    return _closed_by_refunds(joined)
 
 
 def _closed_by_refunds(claim: Claim) -> Claim:
@@ -210,9 +215,14 @@ def refunded_minor(claim: Claim) -> int:
     return max(claim.refunded_total_minor, largest_fitting(claim.refunds, claim.paid_minor))
 
 
-def is_over_refunded(claim: Claim) -> bool:
-    """Return whether the single refunds add up to more than was paid."""
-    return sum(claim.refunds.values()) > claim.paid_minor
+def is_over_refunded(claim: Claim, limit_minor: int = 0) -> bool:
+    """Return whether the single refunds add up to more than was paid, and to more than an operator accepted."""
+    return sum(claim.refunds.values()) > max(claim.paid_minor, limit_minor)
+
+
+def is_payment(news: News) -> bool:
+    """Return whether the news is that the buyer has paid: not a refund, which only proves it."""
+    return news in _PAYMENTS
 
 
 def _verdict(verdict: MoveVerdict, claim: Claim, joined: Claim, notification: Notification) -> MoveVerdict:

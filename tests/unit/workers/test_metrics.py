@@ -105,7 +105,7 @@ async def test_parked_notification_moves_from_tier_to_tier_until_it_is_resolved(
         await world.metrics.refresh(world.store)
         seen.append([value(world, RETRY_PENDING, tier=tier) for tier in ("30s", "5m", "1h")])
     assert seen == [[0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1]]
-    await world.store.discard(str(position), by="kim", why="done", now_ms=NOW_MS)
+    await world.decisions.discard(world.store.pages[position], by="kim", why="done")
     await world.metrics.refresh(world.store)
     assert [value(world, RETRY_PENDING, tier=tier) for tier in ("30s", "5m", "1h")] == [0, 0, 0]
 

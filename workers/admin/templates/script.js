@@ -49,6 +49,7 @@ function decide(form) {
     const verb = submit.submitter.value;
     const output = form.querySelector("output");
     if (verb === "discard" && !confirm("Discard this notification? This is final.")) return;
+    if (verb === "accept" && !confirm("Accept this notification? What it reports becomes the order's amount and payment.")) return;
     sessionStorage.setItem("token", token.value);
     const headers = { "Content-Type": "application/json" };
     if (token.value) headers.Authorization = `Bearer ${token.value}`;

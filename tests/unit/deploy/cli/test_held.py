@@ -56,6 +56,15 @@ def test_retry_by_filter_with_yes_prints_each_outcome(server: Server, ids: list[
     assert [why for *_, why in server.world.store.decided] == ["corrected"] * len(ids)
 
 
+def test_accept_registers_and_applies(server: Server, ids: list[str]) -> None:
+    accepted = against(server, "held", "accept", ids[0], "--reason", "a voucher")
+    assert (accepted.exit_code, "a voucher" in accepted.stdout) == (0, True)
+    shown = against(server, "order", "show", "A1")
+    assert ("PAID" in shown.stdout, "accepted" in shown.stdout) == (True, True)
+    again = against(server, "held", "accept", ids[0], "--reason", "again")
+    assert (again.exit_code, "already resolved: accepted" in again.stderr) == (1, True)
+
+
 def test_discard_is_final(server: Server, ids: list[str]) -> None:
     discarded = against(server, "held", "discard", ids[1], "--reason", "refunded by hand")
     assert (discarded.exit_code, "refunded by hand" in discarded.stdout) == (0, True)

@@ -2,6 +2,8 @@
 
 import sqlite3
 
+import pytest
+
 from deploy.embedded import store
 from deploy.embedded.directory import EngineFiles
 from schemas import topics
@@ -9,6 +11,7 @@ from tests.contract.shortcuts import register
 from tests.support import log_records
 from tests.support.log_records import NOW_MS, REGISTERED, Time
 from tests.unit.deploy.embedded.engine_files import DAY_MS, outbox, settled
+from workers.settlement.verdicts import DecisionRefused
 
 
 async def test_newest_event_of_an_order_is_kept_and_its_successor_fits(files: EngineFiles, time: Time) -> None:
@@ -53,8 +56,10 @@ async def test_operator_actions_leave_audit_rows(files: EngineFiles, time: Time)
     await files.journal.append(log_records.record("P1", account=REGISTERED))
     await log_records.processing(files.store, time).process(await files.journal.read(0, 10))
     await files.store.note_replay(["0-1", "nonsense"], by="ana", why="fixed", now_ms=NOW_MS)
-    assert await files.store.discard("0-1", by="bo", why="a test order", now_ms=NOW_MS)
-    assert not await files.store.discard("0-1", by="bo", why="again", now_ms=NOW_MS)
+    operator = log_records.Operator(files.store, time)
+    await operator.discard("0-1", by="bo")
+    with pytest.raises(DecisionRefused):
+        await operator.discard("0-1", by="bo", why="again")
     await register(files.store, "P1")
 
     def rows(connection: sqlite3.Connection) -> list[tuple[str, ...]]:

@@ -107,6 +107,35 @@ async def test_discard_is_final_and_records_operator_and_reason() -> None:
     assert any(event == "held_discarded" and line["why"] == "refunded by hand" for event, line in world.log.lines)
 
 
+async def test_accepted_amount_is_registered_and_paid_and_its_decision_is_on_the_timeline() -> None:
+    world = World()
+    id_ = await mismatched(world)
+    async with serving(world) as client:
+        assert (await client.post(f"/api/held/{id_}/accept", json={})).status == 400
+        done = await (await client.post(f"/api/held/{id_}/accept", json={"reason": "a voucher", "by": "kim"})).json()
+        assert (done["resolution"], done["why"]) == ("accepted", "a voucher")
+        again = await client.post(f"/api/held/{id_}/accept", json={"reason": "twice"})
+        assert (again.status, "already resolved: accepted" in (await again.json())["detail"]) == (409, True)
+        order = await (await client.get("/api/orders/shop/A1")).json()
+        page = await (await client.get("/orders/shop/A1")).text()
+    assert (order["status"], order["expected_minor"], order["flags"]) == ("PAID", 1280, [])
+    (decision,) = [entry for entry in order["timeline"] if entry["kind"] == "decision"]
+    assert (decision["action"], decision["why"], decision["version"]) == ("accept", "a voucher", 2)
+    assert "a voucher" in page
+
+
+async def test_row_that_cannot_be_accepted_is_a_conflict_that_says_what_to_do() -> None:
+    world = World()
+    parked = str(await world.deliver(form("B1"), "strict"))
+    async with serving(world) as client:
+        refused = await client.post(f"/api/held/{parked}/accept", json={"reason": "right"})
+        detail = (await refused.json())["detail"]
+        page = await (await client.get(f"/held/{parked}")).text()
+    assert refused.status == 409
+    assert "held as unknown_order: mend the cause" in detail
+    assert 'value="accept"' not in page
+
+
 async def test_bulk_retry_is_a_dry_run_by_default_and_oldest_first() -> None:
     world = World()
     ids = [await mismatched(world, number) for number in ("A1", "A2", "A3")]

@@ -34,4 +34,3 @@ async def test_undecodable_record_was_never_processed(store: PostgresOrderStore)
 @pytest.mark.parametrize("id_", ["", "nonsense", "0-", "-1"])
 async def test_malformed_id_names_no_held_row(store: PostgresOrderStore, id_: str) -> None:
     assert await store.held_page(id_) is None
-    assert not await store.discard(id_, by="ana", why="", now_ms=0)

@@ -7,7 +7,7 @@ from schemas.accounts import Account
 from schemas.dispositions import Flag, Reason
 from schemas.money import Money
 from schemas.notification import Kind, Notification
-from schemas.orders import Claim, News, Order, Refund
+from schemas.orders import Claim, News, Order, Refund, State
 from tests.support import facts
 from workers.settlement import order_view, refusals
 
@@ -64,3 +64,28 @@ def test_first_contradiction_is_the_reason_and_has_a_detail() -> None:
     assert refusals.first_contradiction({Flag.FROZEN}) is None
     assert refusals.first_contradiction({Flag.OVER_REFUNDED, Flag.SECOND_TRADE}) is Reason.SECOND_TRADE
     assert refusals.DETAILS.keys() == set(order_view.CONTRADICTIONS.values())
+
+
+def test_detail_names_the_two_facts_that_disagree() -> None:
+    paid = Claim(trade="T0", amount_minor=250, currency="HKD", state=State.PAID)
+    other = structs.replace(ORDER, claims=(paid,))
+    assert refusals.detail(Reason.AMOUNT_MISMATCH, PAYMENT, priced(1280)) == "said 1.00 HKD, registered 12.80 HKD"
+    assert (
+        refusals.detail(Reason.CURRENCY_MISMATCH, PAYMENT, priced(100, "USD")) == "said 1.00 HKD, registered 1.00 USD"
+    )
+    assert refusals.detail(Reason.AMOUNT_MISMATCH, PAYMENT, other) == "said 1.00 HKD, trade T0 is of 2.50 HKD"
+    assert refusals.detail(Reason.SECOND_TRADE, PAYMENT, other) == "trade T1 paid 1.00 HKD, trade T0 paid 2.50 HKD"
+    refunded = structs.replace(PAYMENT, refunded_total=Money(101, "HKD"))
+    assert refusals.detail(Reason.OVER_REFUNDED, refunded, ORDER) == "refunded 1.01 HKD, paid 1.00 HKD"
+    assert "does not list" in refusals.detail(Reason.CURRENCY_MISMATCH, PAYMENT, ORDER)
+
+
+def test_sum_of_refunds_counts_each_number_once() -> None:
+    refunds = tuple(
+        Refund(id=id_, amount=Money(minor, currency))
+        for id_, minor, currency in (("a", 5, "HKD"), ("a", 7, "HKD"), ("b", 3, "HKD"))
+    )
+    assert refusals.sum_of(structs.replace(ORDER, refunds=refunds)) == Money(10, "HKD")
+    foreign = (*refunds, Refund(id="c", amount=Money(1, "USD")))
+    assert refusals.sum_of(structs.replace(ORDER, refunds=foreign)) is None
+    assert refusals.sum_of(ORDER) is None

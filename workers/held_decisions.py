@@ -1,0 +1,146 @@
+"""An operator's decision on a held notification: `settlement.verdicts`, in the store's transaction.
+
+The admin API calls it. A decision is one transaction: the resolved row, the order with its event, the audit row. Two
+operators, a second tab, or the sweeper may decide on the same row at once: the first to commit wins, and the others get
+`DecisionRefused`, because a decision applies only to a row that is unresolved and as it was read.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import structs
+
+from schemas import interpret, record_format
+from schemas.accounts import Account
+from schemas.notification import Notification, Unreadable
+from schemas.record_format import Record
+from workers.backoff import retry_conflicts
+from workers.processing import ProcessingObserver, Store
+from workers.queries import HeldPage, HeldQuery
+from workers.settlement import decision, verdicts
+from workers.settlement.plan import HeldRow, LogRecord, ParsedRecord, StoreSnapshot, WritePlan
+from workers.settlement.verdicts import ACCEPTABLE, PRICES, DecisionRefused, Verdict
+
+ROWS_MAX = 100  # of one order, tried again with the price that was accepted
+
+INSTEAD = (
+    "accept is for another amount, currency or trade, or refunds beyond the payment. This one is held as {reason}: "
+)
+WAYS = {
+    "ambiguous": "nothing in it can be believed. Query the trade at Alipay, then discard it",
+    "paid_and_expired": "query the trade at Alipay, and discard what is wrong",
+}
+OTHERWISE = "mend the cause and replay it, or discard it"
+
+
+class DecidingStore(Store, Protocol):
+    """The order store, with the list of held rows."""
+
+    async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]: ...
+
+
+class Read(Protocol):
+    """`Processing.read`: the record with its notification, verified again."""
+
+    def __call__(self, log_record: LogRecord, *, now_ms: int, held: HeldRow | None = None) -> ParsedRecord: ...
+
+
+class HeldDecisions:
+    """Accepts and discards held notifications."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Mapping[str, Account],
+        read: Read,
+        store: DecidingStore,
+        observer: ProcessingObserver,
+        now_ms: Callable[[], int],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._accounts = accounts
+        self._read = read
+        self._store = store
+        self._observer = observer
+        self._now_ms = now_ms
+        self._chance = chance
+
+    async def accept(self, page: HeldPage, *, by: str, why: str) -> None:
+        """Register what the notification reports as paid, and apply it.
+
+        Raises:
+            DecisionRefused: it is resolved or changed, cannot be accepted for this reason, or does not verify now.
+            VersionConflict, InfrastructureDown: as `Store.settle`.
+        """
+        row, verdict = page.row, Verdict(by=by, why=why, at_ms=self._now_ms())
+        _check_unresolved(page)
+        if row.reason not in ACCEPTABLE:
+            way = WAYS.get(row.reason.value, OTHERWISE)
+            raise DecisionRefused(INSTEAD.format(reason=row.reason.value) + way)
+        parsed = self._parsed(row)
+        if parsed.notification is None:
+            detail = "" if parsed.failure is None else parsed.failure.detail
+            raise DecisionRefused(f"it cannot be applied, because it cannot be read or does not verify now: {detail}")
+        if parsed.notification.amount is None and parsed.notification.capture is not None:
+            raise DecisionRefused("it is a capture of more than was authorised: query the payment, then discard it")
+        if parsed.notification.amount is None and not parsed.notification.refunds:
+            raise DecisionRefused("it names no amount: discard it")
+        others = await self._others(row) if parsed.notification.amount is not None else []
+
+        def decide(snapshot: StoreSnapshot) -> WritePlan:
+            return verdicts.accept(parsed, others, snapshot, self._accounts, verdict, chance=self._chance)
+
+        await self._settle([parsed, *others], row, decide)
+
+    async def discard(self, page: HeldPage, *, by: str, why: str) -> None:
+        """Resolve the row without applying it, and take out of the order what it alone has brought.
+
+        Raises:
+            DecisionRefused: it is resolved already, or changed.
+            VersionConflict, InfrastructureDown: as `Store.settle`.
+        """
+        row, verdict = page.row, Verdict(by=by, why=why, at_ms=self._now_ms())
+        _check_unresolved(page)
+        # Unverified: it was verified before it was held, and its key may be gone by now.
+        notification, account = self._notification(row.record), self._accounts.get(row.account)
+        parsed = structs.replace(self._parsed(row), notification=notification)
+
+        def decide(snapshot: StoreSnapshot) -> WritePlan:
+            return verdicts.discard(row, notification, snapshot, account, self._notification, verdict)
+
+        await self._settle([parsed], row, decide)
+
+    async def _settle(
+        self, parsed_records: list[ParsedRecord], row: HeldRow, decide: Callable[[StoreSnapshot], WritePlan]
+    ) -> None:
+        needs = decision.load_request(parsed_records)
+        orders = needs.orders | ({(row.account, row.order)} if row.order else set())
+        needs = structs.replace(needs, orders=orders, with_history=True)
+        plan = await retry_conflicts(lambda: self._store.settle(needs, decide))
+        self._observer.settled(plan, parsed_records)
+
+    async def _others(self, row: HeldRow) -> list[ParsedRecord]:
+        """Return the other rows of the order that are held for their price: with the new one they may fit."""
+        if not row.order:
+            return []
+        pages = await self._store.held_list(HeldQuery(account=row.account, order=row.order, limit=ROWS_MAX))
+        rows = [page.row for page in pages if page.row.reason in PRICES and page.row.position != row.position]
+        return [parsed for parsed in map(self._parsed, rows) if parsed.notification is not None]
+
+    def _parsed(self, row: HeldRow) -> ParsedRecord:
+        return self._read(LogRecord(row.position, row.record), now_ms=self._now_ms(), held=row)
+
+    def _notification(self, record: Record) -> Notification | None:
+        try:
+            contents = record_format.decode(record, now_ms=self._now_ms())
+            account = self._accounts.get(contents.account)
+            return None if account is None else interpret.read(contents.body, account, is_confirmed=True)
+        except (record_format.BadRecord, record_format.NewerRecord, Unreadable):
+            return None
+
+
+def _check_unresolved(page: HeldPage) -> None:
+    if page.resolution:
+        by = f", by {page.by}: {page.why}" if page.by else ""
+        raise DecisionRefused(f"it is already resolved: {page.resolution}{by}")
