@@ -29,7 +29,7 @@ INSTEAD = (
 )
 WAYS = {
     "ambiguous": "nothing in it can be believed. Query the trade at Alipay, then discard it",
-    "paid_and_expired": "query the trade at Alipay, and discard what is wrong",
+    "paid_and_expired": "query the trade at Alipay, and discard the wrong one",
 }
 OTHERWISE = "mend the cause and replay it, or discard it"
 
@@ -67,7 +67,7 @@ class HeldDecisions:
         self._chance = chance
 
     async def accept(self, page: HeldPage, *, by: str, why: str) -> None:
-        """Register what the notification reports as paid, and apply it.
+        """Register the amount that the notification reports, and apply it.
 
         Raises:
             DecisionRefused: it is resolved or changed, cannot be accepted for this reason, or does not verify now.
@@ -94,7 +94,7 @@ class HeldDecisions:
         await self._settle([parsed, *others], row, decide)
 
     async def discard(self, page: HeldPage, *, by: str, why: str) -> None:
-        """Resolve the row without applying it, and take out of the order what it alone has brought.
+        """Resolve the row without applying it, and take out of the order the facts that only it has brought.
 
         Raises:
             DecisionRefused: it is resolved already, or changed.

@@ -42,7 +42,7 @@ retries them, oldest first. A retry verifies the signature again and applies no 
 
 To process part of the Kafka log again after a restore, use `alipay-notify replay`.
 """
-_ACCEPT_HELP = """Accept a held notification: what it says is right.
+_ACCEPT_HELP = """Accept a held notification as right.
 
 Its amount is registered for the order, and it is applied. Of two payments, the accepted one counts; refunds beyond the
 payment count as refunds of all of it. Only for those held as amount_mismatch, currency_mismatch, second_trade or
@@ -52,7 +52,7 @@ over_refunded. The reason and your user name are recorded.
 """
 _DISCARD_HELP = """Discard a held notification without applying it.
 
-What it alone has brought to its order leaves the order, with the flag. This is final. The reason and your user name are
+Facts that only it has brought leave its order, with the flag. This is final. The reason and your user name are
 recorded.
 
     alipay-notify held discard 0-1234 --reason "refunded at the counter"

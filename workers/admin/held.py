@@ -176,7 +176,7 @@ class HeldPart:
         return await self._decide(request, self._decisions.accept, "held_accepted")
 
     async def discard(self, request: web.Request) -> web.Response:
-        """Resolve one without applying it, and take out of its order what it alone has brought. This is final."""
+        """Resolve one without applying it, and take out of its order the facts that only it has brought."""
         return await self._decide(request, self._decisions.discard, "held_discarded")
 
     async def _decide(self, request: web.Request, decide: Decide, line: str) -> web.Response:
