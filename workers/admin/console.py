@@ -126,7 +126,7 @@ class ConsolePart:
         if page is None and not refused:
             return self._page("found.html", status=404, seen=seen, number=number, matches=[], notifications=[])
         known = page or OrderPage(account=account, number=number, order=None, view=None, deliveries=(), events=())
-        waiting = await self._held.held_list(HeldQuery(account=account, order=number, limit=HELD_SHOWN))
+        waiting = await self._held.held_list(HeldQuery(account=account, order=known.number, limit=HELD_SHOWN))
         return self._page(
             "order.html",
             seen=seen,
