@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 
 from schemas.accounts import Account
 from tests.support import facts
-from tests.support.facts import Fact, batch, form, refund, refunded
+from tests.support.facts import (
+    AUTHORIZED,
+    Fact,
+    antom_refund,
+    batch,
+    capture,
+    form,
+    payment,
+    periodic,
+    refund,
+    refunded,
+)
 from tests.support.histories import HISTORIES
 from tests.support.world import World
 
@@ -130,3 +141,39 @@ def test_long_histories_of_several_orders_end_as_the_model_does(
         world.register(*registrations.popitem())
     world.sweep()
     world.judge([_POOLS[family][index] for index in set(sequence)])
+
+
+def _card_payments() -> list[Fact]:
+    """Return what Antom may report of two payments, each with an order's number and as a subscription's."""
+    pool: list[Fact] = []
+    for order, trade in (("A", "T1"), ("B", "T2")):
+        named = {"order": order, "trade": trade, "subscriptionId": "2025S1"}
+        pool += [payment("w", "PAYMENT_PENDING", **named), payment("f", status="F", **named)]
+        pool += [payment("p", **named, **AUTHORIZED), periodic("s", **named, **AUTHORIZED), periodic("e", "F", **named)]
+        amounts = (None, "1000", "4000", "6000", "10000", "10001")
+        pool += [capture(f"{order}{amount}", amount, paymentId=trade) for amount in amounts]
+        pool += [capture(f"{order}again", None, paymentId=trade), capture(f"{order}usd", "1", "USD", paymentId=trade)]
+        pool += [antom_refund(f"{order}{amount}", amount, paymentId=trade) for amount in amounts if amount]
+    return pool
+
+
+_CARD_PAYMENTS = _card_payments()
+
+
+@settings(max_examples=400)
+@given(
+    st.sampled_from(("antom", "manual")),
+    st.sampled_from(("any", "registered")),
+    st.lists(st.sampled_from(range(len(_CARD_PAYMENTS))), min_size=1, max_size=25),
+    st.randoms(use_true_random=False),
+)
+def test_long_histories_of_card_payments_end_as_the_model_does(
+    family: str, orders: str, sequence: list[int], chance: random.Random
+) -> None:
+    world = World(facts.account(family, orders))
+    for batch_ in _split([facts.notification(_CARD_PAYMENTS[index], world.account) for index in sequence], chance):
+        world.deliver(*batch_)
+        if chance.random() < 0.3:
+            world.sweep()
+    world.sweep()
+    world.judge([_CARD_PAYMENTS[index] for index in set(sequence)])
