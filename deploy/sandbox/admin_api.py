@@ -51,10 +51,9 @@ class AdminApi:
         answer = await self._ask("GET", "/api/held", params={"account": account, "reason": reason})
         return list(answer.get("held") or ())
 
-    async def found(self, number: str) -> list[dict[str, Any]]:
-        """Return the notifications that are found by this number."""
-        answer = await self._ask("GET", "/api/find", params={"number": number})
-        return list(answer.get("notifications") or ())
+    async def find(self, number: str) -> dict[str, Any]:
+        """Return the orders (`matches`) and notifications that are found by this number."""
+        return await self._ask("GET", "/api/find", params={"number": number})
 
     async def _ask(
         self, method: str, path: str, *, json: object = None, params: Mapping[str, str] | None = None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ class Answers(Protocol):
 
     async def held(self, account: str, reason: str, /) -> list[dict[str, Any]]: ...
 
-    async def found(self, number: str, /) -> list[dict[str, Any]]: ...
+    async def find(self, number: str, /) -> dict[str, Any]: ...
 
 
 async def differences(courses: Sequence[Course], answers: Answers, *, within_s: float) -> list[str]:
@@ -55,8 +56,14 @@ async def _differences(course: Course, answers: Answers) -> AsyncIterator[str]:
             yield f"nothing is held as {reason}"
     for name in end.noted:
         for number in _values(course, name):
-            if not any(row["notification_id"] in ids for row in await answers.found(number)):
+            noted = (await answers.find(number)).get("notifications") or ()
+            if not any(row["notification_id"] in ids for row in noted):
                 yield f"no notification is found by {name} {number}"
+    for name in end.found:
+        for number in _values(course, name):
+            matches = (await answers.find(number)).get("matches") or ()
+            if not any(match["order"] in course.orders for match in matches):
+                yield f"no order is found by {name} {number}"
 
 
 def _is_unnumbered(course: Course, row: Mapping[str, Any]) -> bool:
@@ -93,4 +100,15 @@ def _values(course: Course, name: str) -> list[str]:
     notifications = [step.job.notification for step in course.steps]
     if name == "notify_id":
         return [one.notify_id for one in notifications]
-    return list(dict.fromkeys(value for one in notifications for field, value in one.fields if field == name))
+    return list(dict.fromkeys(value for one in notifications for value in _named(one.fields, name)))
+
+
+def _named(fields: Iterable[tuple[str, object]], name: str) -> Iterator[str]:
+    """Yield the values of the fields of this name, also inside `biz_content`."""
+    for field, value in fields:
+        if field == name:
+            yield str(value)
+        if field == "biz_content" and isinstance(value, str):
+            value = json.loads(value)
+        if isinstance(value, dict):
+            yield from _named(value.items(), name)

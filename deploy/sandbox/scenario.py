@@ -61,7 +61,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """How each order of a scenario ends, at all accounts or at some.
 
     Without `status` no order may have come of it. `amount` is the order's unless given; `refunded` is a share of it.
-    `held` are reasons of held notifications; `noted` are fields by whose value a noted notification is found.
+    `held` are reasons of held notifications; `noted` are fields by whose value a noted notification is found, `found`
+    those by which an order is.
     """
 
     products: tuple[Product, ...] = ()
@@ -73,6 +74,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     flags: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     noted: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
 
     def is_of(self, identity: Identity) -> bool:
         """Return whether this is the end at this account, unless an earlier one is."""
@@ -88,6 +90,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             parts.append(self.because)
         parts += [f"flagged {flag}" for flag in self.flags]
         parts += [f"held as {reason}" for reason in self.held]
+        if self.found:
+            parts.append(f"found by {' and '.join(self.found)}")
         if self.noted:
             parts.append(f"noted, found by {' and '.join(self.noted)}")
         return ", ".join(parts) or "no effect"

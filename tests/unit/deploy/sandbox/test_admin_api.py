@@ -34,7 +34,7 @@ async def test_each_question_goes_to_its_path_with_the_token() -> None:
     ):
         await api.register("shop", "O/1", {"amount": "1.00"})
         assert await api.held("shop", "ambiguous") == [{"id": "1"}]
-        assert await api.found("N 1") == [{"order": "O"}]
+        assert (await api.find("N 1"))["notifications"] == [{"order": "O"}]
         assert await api.check_return("shop", "a=b")
         await api.newer_order("shop", "O-1", than=3)
     assert [each.removesuffix(" Bearer s3cret") for each in asked] == [

@@ -34,9 +34,9 @@ class Answers:
     async def held(self, account: str, reason: str, /) -> list[dict[str, Any]]:
         return self.rows
 
-    async def found(self, number: str, /) -> list[dict[str, Any]]:
+    async def find(self, number: str, /) -> dict[str, Any]:
         self.asked.append(number)
-        return self.rows
+        return {"notifications": self.rows, "matches": self.rows}
 
 
 def planned(world: World, name: str, account: str) -> tuple[Course, ...]:
@@ -70,9 +70,18 @@ async def test_website_reports_a_payment_as_finished(world: World) -> None:
 
 
 async def test_each_period_of_a_subscription_is_an_order(world: World) -> None:
-    answers = Answers(PAID | {"currency": "USD"})
-    assert await differences(planned(world, "subscription", "demo-antom"), answers) == []
-    assert len(set(answers.asked)) == 3
+    courses = planned(world, "subscription", "demo-antom")
+    answers = Answers(PAID | {"currency": "USD"}, {"order": courses[0].orders[1]})
+    assert await differences(courses, answers) == []
+    assert len({each for each in answers.asked if each.startswith("demo-antom ")}) == 3
+    assert {"SUB-O-1", "SUBID-O-1", *courses[0].orders} <= set(answers.asked)
+    lost = await differences(courses, Answers(PAID | {"currency": "USD"}))
+    assert "no order is found by subscriptionId SUBID-O-1" in lost
+
+
+async def test_numbers_inside_biz_content_are_looked_for(world: World) -> None:
+    missing = await differences(planned(world, "transfer_message", "demo-cn"), Answers({}))
+    assert any(each.startswith("no notification is found by out_biz_no TRANSFER-") for each in missing)
 
 
 @pytest.mark.parametrize("page", [{}, PAID | {"status": None, "timeline": [{"reason": "names_nobody"}]}])
