@@ -11,7 +11,7 @@ times and forged signatures: the forger's keys are new each time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from urllib.parse import parse_qsl
@@ -21,16 +21,30 @@ from msgspec import Struct, structs
 from deploy.load import wire
 from deploy.sandbox import field_sets, forgery, serials, signing
 from deploy.sandbox.notifications import MessageKind, SandboxRefund, Trade, TradeEvent, UnsignedNotification
-from deploy.sandbox.world import SandboxAccount
+from deploy.sandbox.world import Product, SandboxAccount
 
 _SUBJECTS = ("Museum pass, two days", "港式奶茶 x2 + 礼盒", "Night boat ticket 10% off", "Tea & cake = two")
 _CHECKOUT = timedelta(seconds=45)
 _UNTIL_EXPIRED = timedelta(minutes=30)
 _UNTIL_FINISHED = timedelta(days=90)
-# Lives of orders at the old gateway and the Open Platform. Antom orders have no refunds here: an Antom refund names no
-# order, so it would have to be registered first.
-_LIVES = ("finished", "finished", "part", "parts", "whole", "expired")
-_REFUNDED_PERCENT = {"part": (30,), "parts": (20, 30), "whole": (40, 60)}
+# Lives of orders with several events. Antom orders have no refunds here: an Antom refund names no order, so it would
+# have to be registered first.
+_COMMON = ("finished", "finished", "part", "parts", "whole", "expired")
+_LIVES: Mapping[Product, tuple[str, ...]] = {
+    "in-app": (*_COMMON, "actions", "reversed"),
+    "website": _COMMON,
+    "open": _COMMON,
+    "antom": ("pending", "captured", "captured later", "settled"),
+}
+_REFUNDED_PERCENT = {"part": (30,), "parts": (20, 30), "whole": (40, 60), "actions": (20, 30)}
+# With two decimals, none and three, and of no list.
+_ANTOM_CURRENCIES = ("BRL", "CLP", "KWD", "TWD", "VND", "XYZ")
+
+
+_ANTOM_KINDS: Mapping[str, tuple[MessageKind, ...]] = {
+    "captured": (MessageKind.AUTHORIZED, MessageKind.CAPTURE),
+    "captured later": (MessageKind.AUTHORIZED, MessageKind.CAPTURE_FAILED, MessageKind.CAPTURE),
+}
 
 
 class Mix(Struct, frozen=True, kw_only=True):
@@ -69,17 +83,17 @@ class Lives:
     def order(self, number: int, *, now: datetime) -> Life:
         """Return the order with this number."""
         account = self._chance.choice(self._accounts)
-        life = self._chance.choice(_LIVES) if self._chance.random() < self._mix.lifecycles else "paid"
+        life = (
+            self._chance.choice(_LIVES[account.identity.product])
+            if self._chance.random() < self._mix.lifecycles
+            else "paid"
+        )
         began = now - _UNTIL_FINISHED - timedelta(days=1) if life == "finished" else now
         trade = self._trade(account, number, paid=began)
         if life == "paid":
             return Life(trade=trade, events=(TradeEvent(kind=MessageKind.PAID, at=began),))
         if account.identity.product == "antom":
-            events = [
-                TradeEvent(kind=MessageKind.WAITING, at=trade.created),
-                TradeEvent(kind=MessageKind.PAID, at=began),
-            ]
-            return Life(trade=trade, events=tuple(events))
+            return self._antom(trade, life)
         return Life(trade=trade, events=tuple(self._events(trade, life)))
 
     def _trade(self, account: SandboxAccount, number: int, *, paid: datetime) -> Trade:
@@ -95,6 +109,12 @@ class Lives:
             paid=paid,
         )
 
+    def _antom(self, trade: Trade, life: str) -> Life:
+        if life == "settled":
+            trade = structs.replace(trade, currency=self._chance.choice(_ANTOM_CURRENCIES))
+        kinds = _ANTOM_KINDS.get(life, (MessageKind.WAITING, MessageKind.PAID))
+        return Life(trade=trade, events=tuple(TradeEvent(kind=kind, at=trade.paid) for kind in kinds))
+
     def _events(self, trade: Trade, life: str) -> list[TradeEvent]:
         waiting = TradeEvent(kind=MessageKind.WAITING, at=trade.created)
         if life == "expired":
@@ -102,9 +122,12 @@ class Lives:
         events = [waiting, TradeEvent(kind=MessageKind.PAID, at=trade.paid)]
         if life == "finished":
             return [*events, TradeEvent(kind=MessageKind.FINISHED, at=trade.paid + _UNTIL_FINISHED)]
-        return [*events, *self._refunds(trade, _REFUNDED_PERCENT[life])]
+        if life == "reversed":
+            return [*events, TradeEvent(kind=MessageKind.REVERSED, at=trade.paid)]
+        kind = MessageKind.REFUND_ACTION if life == "actions" else MessageKind.REFUND
+        return [*events, *self._refunds(trade, _REFUNDED_PERCENT[life], kind)]
 
-    def _refunds(self, trade: Trade, percents: Sequence[int]) -> list[TradeEvent]:
+    def _refunds(self, trade: Trade, percents: Sequence[int], kind: MessageKind) -> list[TradeEvent]:
         events: list[TradeEvent] = []
         total = 0
         for index, percent in enumerate(percents, start=1):
@@ -119,7 +142,7 @@ class Lives:
                 amount_minor=part,
                 total_minor=total,
             )
-            events.append(TradeEvent(kind=MessageKind.REFUND, at=at, refund=refund))
+            events.append(TradeEvent(kind=kind, at=at, refund=refund))
         return events
 
 
@@ -144,7 +167,8 @@ class SentNotification(Struct, frozen=True, array_like=True, gc=False):
     """The contents of one request, for the judge.
 
     `refunded_minor` is the sum of all refunds up to and including this one, or `None` if the message does not contain
-    it: the old gateway states an amount only for a full refund.
+    it: the old gateway states an amount only for a full refund. `is_manual`: the account counts a card payment as
+    paid when it is captured.
     """
 
     account: str
@@ -157,6 +181,7 @@ class SentNotification(Struct, frozen=True, array_like=True, gc=False):
     refunded_minor: int | None
     forged: bool
     duplicate: bool
+    is_manual: bool = False
 
 
 class SignedRequest(Struct, frozen=True, gc=False):
@@ -279,14 +304,21 @@ def _contents(one: UnsignedNotification, *, forged: bool, duplicate: bool) -> Se
         refunded_minor=_refunded(one),
         forged=forged,
         duplicate=duplicate,
+        is_manual=one.account.identity.manual_capture,
     )
 
 
 def _refunded(one: UnsignedNotification) -> int | None:
-    refund = one.facts.refund
+    refund, kind = one.facts.refund, one.facts.kind
+    if kind is MessageKind.REVERSED:
+        return one.facts.amount_minor
     if refund is None:
         return 0
-    is_stated = one.account.identity.product == "open" or refund.total_minor >= one.facts.amount_minor
+    is_stated = (
+        kind is MessageKind.REFUND_ACTION
+        or one.account.identity.product == "open"
+        or refund.total_minor >= one.facts.amount_minor
+    )
     return refund.total_minor if is_stated else None
 
 

@@ -1,7 +1,7 @@
 """Compute the expected state of an order from the set of its notifications that arrived, for the judge.
 
 It uses nothing of the engine, because a model that shares the engine's code shares its mistakes. It covers only the
-notifications that a load run sends: one trade an order, one amount, refunds that fit.
+notifications that a load run sends: one trade an order, one amount, refunds that fit, captures of the whole amount.
 """
 
 from __future__ import annotations
@@ -17,9 +17,16 @@ _RANK = {
     MessageKind.WAITING: 0,
     MessageKind.CLOSED: 1,
     MessageKind.PAID: 2,
+    MessageKind.AUTHORIZED: 2,
+    MessageKind.CAPTURE: 2,
+    MessageKind.CAPTURE_FAILED: 0,
     MessageKind.REFUND: 2,
+    MessageKind.REFUND_ACTION: 2,
+    MessageKind.REVERSED: 2,
     MessageKind.FINISHED: 3,
 }
+_REFUNDS = (MessageKind.REFUND, MessageKind.REFUND_ACTION, MessageKind.REVERSED)
+CAPTURES = (MessageKind.CAPTURE, MessageKind.CAPTURE_FAILED)
 _STATUS = ("WAITING", "CLOSED", "PAID", "FINISHED")
 
 
@@ -40,17 +47,26 @@ NOTHING = SendOutcome(
 )
 
 
+def waits(one: SentNotification, arrived: Collection[SentNotification]) -> bool:
+    """Return whether it waits: a capture names its payment only, so no order has it before the payment has arrived."""
+    return one.kind in CAPTURES and all(each.kind in CAPTURES for each in arrived)
+
+
 def outcome(arrived: Collection[SentNotification]) -> SendOutcome:
     """Return the order that these notifications make. Their sequence and repetitions do not matter."""
-    if not arrived:
+    kinds = {one.kind for one in arrived}
+    if kinds <= set(CAPTURES):
         return NOTHING
     any_of_them = next(iter(arrived))
-    rank = max(_RANK[one.kind] for one in arrived)
-    refunds = [one for one in arrived if one.kind is MessageKind.REFUND]
+    rank = max(_rank(one) for one in arrived)
+    refunds = [one for one in arrived if one.kind in _REFUNDS]
     refunded = max((one.refunded_minor or 0 for one in refunds), default=0)
     is_whole = bool(refunds) and refunded >= any_of_them.amount_minor
     because = "refunded" if is_whole else "expired" if _STATUS[rank] == "CLOSED" else None
-    is_amount_unknown = not refunded and any(one.refunded_minor is None for one in refunds)
+    flags = {
+        "capture_failed": MessageKind.CAPTURE_FAILED in kinds and MessageKind.CAPTURE not in kinds,
+        "refund_amount_unknown": not refunded and any(one.refunded_minor is None for one in refunds),
+    }
     return SendOutcome(
         status="CLOSED" if is_whole else _STATUS[rank],
         closed_because=because,
@@ -58,5 +74,9 @@ def outcome(arrived: Collection[SentNotification]) -> SendOutcome:
         amount_minor=any_of_them.amount_minor,
         currency=any_of_them.currency,
         refunded_minor=refunded,
-        flags=("refund_amount_unknown",) if is_amount_unknown else (),
+        flags=tuple(flag for flag, is_set in flags.items() if is_set),
     )
+
+
+def _rank(one: SentNotification) -> int:
+    return 0 if one.kind is MessageKind.AUTHORIZED and one.is_manual else _RANK[one.kind]

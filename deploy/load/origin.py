@@ -17,7 +17,7 @@ from deploy import accounts_file
 from deploy.sandbox import signing
 from deploy.sandbox.world import Identity, Product, SandboxAccount, World, WorldError
 from schemas import accounts as configured
-from schemas.accounts import BadAccounts, Family, Orders
+from schemas.accounts import BadAccounts, CaptureMode, Family, Orders
 
 _PRODUCTS: Mapping[Family, Product] = {Family.MAPI: "in-app", Family.OPENAPI: "open", Family.ANTOM: "antom"}
 
@@ -102,6 +102,7 @@ def _identity(account: configured.Account) -> Identity:
         notify_verify=account.notify_verify,
         registered=account.orders is Orders.REGISTERED,
         notify_path=account.public_path or "",
+        manual_capture=account.capture is CaptureMode.MANUAL,
     )
 
 

@@ -95,9 +95,11 @@ def _refund(trade: Trade, event: TradeEvent) -> dict[str, str]:
 
 
 def _capture(trade: Trade, event: TradeEvent) -> dict[str, str]:
-    fields = {"notifyType": "CAPTURE_RESULT"} | _result("S" if event.kind is MessageKind.CAPTURE else "F")
-    fields |= {"captureRequestId": f"CAP-{trade.order}", "paymentId": trade.trade_no}
-    fields["captureId"] = f"{trade.trade_no}01"
+    # A capture that is tried again has a new number.
+    succeeds = event.kind is MessageKind.CAPTURE
+    fields = {"notifyType": "CAPTURE_RESULT"} | _result("S" if succeeds else "F")
+    fields |= {"captureRequestId": f"CAP-{trade.order}-{2 if succeeds else 1}", "paymentId": trade.trade_no}
+    fields["captureId"] = f"{trade.trade_no}0{2 if succeeds else 1}"
     return (
         fields
         | _money("captureAmount", trade.amount_minor, trade.currency)
