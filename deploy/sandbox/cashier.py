@@ -60,6 +60,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     return_url: str
     state: State = "open"
     goes_back: bool = True  # false: the buyer never returns with a signed Return
+    order_string: str = ""  # the signed part, if an app opened the payment
     refunds: tuple[SandboxRefund, ...] = ()
 
     @property
@@ -87,6 +88,8 @@ class Cashier:
         return [
             web.get("/gateway.do", self.gateway),
             web.post("/gateway.do", self.gateway),
+            web.get("/app", self.app),
+            web.post("/app", self.app_opened),
             web.get("/cashier/{token}", self.show),
             web.post("/cashier/{token}/pay", self.pay),
             web.post("/cashier/{token}/cancel", self.cancel),
@@ -109,12 +112,28 @@ class Cashier:
                 return self._verify(params)
             if service == gateway.REFUND_SERVICE:
                 return self._refund(params)
-            if service in gateway.PAY_SERVICES:
+            if service in gateway.PAY_SERVICES or params.get("method") in gateway.PAY_METHODS:
                 payment = self._opened(gateway.verified(params, self._world))
                 raise web.HTTPSeeOther(f"/cashier/{payment.token}")
             raise RefusedRequestError("ILLEGAL_SERVICE", "the sandbox does not offer this service")
         except RefusedRequestError as refused:
             return _refusal(refused)
+
+    async def app(self, _request: web.Request) -> web.Response:
+        """Show the page on which an app's order string is opened, in place of the Alipay app."""
+        return pages.page("app.html", title="Alipay 支付宝", skin="cashier")
+
+    async def app_opened(self, request: web.Request) -> web.StreamResponse:
+        """Open the payment of an order string (Native)."""
+        text = str((await request.post()).get("order_string", ""))
+        try:
+            params, content = gateway.order_string(text)
+            if params.get("service") != gateway.APP_SERVICE:
+                raise RefusedRequestError("ILLEGAL_SERVICE", f"an app's order string is for {gateway.APP_SERVICE}")
+            payment = self._opened(gateway.verified(params, self._world, content=content), order_string=content)
+        except RefusedRequestError as refused:
+            return _refusal(refused)
+        raise web.HTTPSeeOther(f"/cashier/{payment.token}")
 
     def _verify(self, params: dict[str, str]) -> web.Response:
         known = {account.identity.partner for account in self._world.accounts.values() if account.identity.partner}
@@ -124,7 +143,7 @@ class Cashier:
         )
         return web.Response(text=answer)
 
-    def _opened(self, request: VerifiedRequest) -> Payment:
+    def _opened(self, request: VerifiedRequest, *, order_string: str = "") -> Payment:
         """Return the payment of this Request; the same Request again returns the same payment."""
         order = request.required("out_trade_no")
         key = (request.account.identity.name, order)
@@ -138,7 +157,7 @@ class Cashier:
             order=order,
             trade_no=self._numbers.trade_no(now),
             amount_minor=request.amount_minor("total_fee"),
-            currency=request.required("currency"),
+            currency=request.currency,
             subject=request.required("subject"),
             created=now,
             paid=now,
@@ -147,7 +166,8 @@ class Cashier:
             token=secrets.token_urlsafe(16),
             trade=trade,
             notify_url=request.address("notify_url"),
-            return_url=request.address("return_url"),
+            return_url="" if order_string else request.address("return_url"),
+            order_string=order_string,
         )
         self._tokens[key] = payment.token
         self._keep(payment)
@@ -174,8 +194,8 @@ class Cashier:
             title="Alipay cashier 支付宝收银台",
             skin="cashier",
             token=payment.token,
-            merchant=urlsplit(payment.return_url).netloc,
-            partner=trade.account.identity.partner,
+            merchant=urlsplit(payment.return_url or payment.notify_url).netloc,
+            partner=trade.account.identity.partner or trade.account.identity.seller_id,
             subject=trade.subject,
             order=trade.order,
             amount=money.major(trade.amount_minor, trade.currency),
@@ -183,6 +203,7 @@ class Cashier:
             back=self._return_to(payment),
             goes_back=payment.goes_back,
             failed="failed" in request.query,
+            result=self._result(payment),
             endings=ENDINGS,
         )
 
@@ -239,21 +260,22 @@ class Cashier:
         return payment, self._notify(payment, TradeEvent(kind=kind, at=now), delay_s=delay_s)
 
     def _leave(self, payment: Payment) -> web.StreamResponse:
-        raise web.HTTPSeeOther(self._return_to(payment) if payment.goes_back else f"/cashier/{payment.token}")
+        goes_back = payment.goes_back and not payment.order_string
+        raise web.HTTPSeeOther(self._return_to(payment) if goes_back else f"/cashier/{payment.token}")
+
+    def _result(self, payment: Payment) -> str:
+        """Return the text that the app receives from the Alipay app, if an app opened the payment and it has ended."""
+        if not payment.order_string or not payment.goes_back or payment.state == "open":
+            return ""
+        status = 9000 if payment.state == "paid" else 6001
+        return signing.in_app_result(payment.order_string, signer=payment.trade.account.signer, status=status)
 
     def _return_to(self, payment: Payment) -> str:
         """Return the URL that the buyer goes back to, with a signed Return if the trade has ended."""
         if payment.state == "open" or not payment.goes_back:
             return payment.return_url
-        trade = payment.trade
-        fields = (
-            ("out_trade_no", trade.order),
-            ("trade_no", trade.trade_no),
-            ("total_fee", money.major(trade.amount_minor, trade.currency)),
-            ("currency", trade.currency),
-            ("trade_status", "TRADE_FINISHED" if payment.state == "paid" else "TRADE_CLOSED"),
-        )
-        return f"{payment.return_url}?{signing.return_query(fields, signer=trade.account.signer)}"
+        query = signing.return_query(_return_fields(payment), signer=payment.trade.account.signer)
+        return f"{payment.return_url}{'&' if '?' in payment.return_url else '?'}{query}"
 
     def _refund(self, params: dict[str, str]) -> web.Response:
         """Answer `forex_refund` in XML, and notify. The same refund number again changes nothing."""
@@ -302,6 +324,23 @@ class Cashier:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task
+
+
+def _return_fields(payment: Payment) -> signing.Fields:
+    trade, identity = payment.trade, payment.trade.account.identity
+    amount = money.major(trade.amount_minor, trade.currency)
+    if identity.product == "open":
+        return (
+            ("app_id", identity.app_id), ("auth_app_id", identity.app_id), ("charset", identity.charset),
+            ("method", "alipay.trade.page.pay.return"), ("version", "1.0"), ("seller_id", identity.seller_id),
+            ("timestamp", serials.moment(trade.paid)), ("out_trade_no", trade.order), ("trade_no", trade.trade_no),
+            ("total_amount", amount),
+        )  # fmt: skip
+    return (
+        ("out_trade_no", trade.order), ("trade_no", trade.trade_no), ("total_fee", amount),
+        ("currency", trade.currency),
+        ("trade_status", "TRADE_FINISHED" if payment.state == "paid" else "TRADE_CLOSED"),
+    )  # fmt: skip
 
 
 def _refusal(refused: RefusedRequestError) -> web.Response:

@@ -120,6 +120,8 @@ def _in_app(trade: Trade, event: TradeEvent) -> dict[str, str]:
     }  # fmt: skip
     if trade.body:
         fields["body"] = trade.body
+    if trade.currency != identity.currency:
+        fields["currency"] = trade.currency
     return fields | _times(trade, event) | _mapi_refund(event) | _mapi_action(trade, event)
 
 
@@ -189,6 +191,8 @@ def _open(trade: Trade, event: TradeEvent) -> dict[str, str]:
     }  # fmt: skip
     if trade.body:
         fields["body"] = trade.body
+    if trade.currency != identity.currency:
+        fields["trans_currency"] = trade.currency
     if event.kind not in (MessageKind.WAITING, MessageKind.CLOSED):
         bill = f'[{{"amount":"{total}","fundChannel":"ALIPAYACCOUNT"}}]'
         fields |= {"receipt_amount": total, "invoice_amount": total, "buyer_pay_amount": total}

@@ -87,6 +87,8 @@ IDENTITIES: tuple[Identity, ...] = (
 )  # fmt: skip
 
 SHOP = "demo-web"
+# Accounts whose merchant signs Requests: native (old gateway, app), h5 and page, and the Open Platform's page and wap.
+_SIGNING = ("demo-app", SHOP, "demo-cn")
 
 
 class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,9 +119,12 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
             half.mkdir(parents=True, exist_ok=True, mode=0o700)
         for identity in IDENTITIES:
             _ensure_key(directory, identity)
-        _ensure_merchant_key(directory)
+        for name in _SIGNING:
+            _ensure_merchant_key(directory, name)
         _write(directory / "world.json", msgspec.json.format(msgspec.json.encode(addresses)), mode=0o600)
-        _write(_accounts_path(directory), accounts_toml(addresses.gateway_url).encode(), mode=0o644)
+        _write(
+            _accounts_path(directory), accounts_toml(addresses.gateway_url, addresses.notify_base).encode(), mode=0o644
+        )
         return cls.load(directory)
 
     @classmethod
@@ -132,20 +137,19 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         try:
             addresses = msgspec.json.decode((directory / "world.json").read_bytes(), type=_Addresses)
             accounts = {identity.name: _account(directory, identity) for identity in IDENTITIES}
-            shop_key = serialization.load_pem_public_key((directory / "alipay" / f"{SHOP}.pub").read_bytes())
+            merchant_keys = {name: _public_rsa(directory / "alipay" / f"{name}.pub") for name in _SIGNING}
         except FileNotFoundError as missing:
             raise WorldError(
                 f"no sandbox in {directory}: {missing.filename} is missing. Create one with `alipay-notify sandbox`."
             ) from missing
         except (ValueError, msgspec.MsgspecError) as broken:
             raise WorldError(f"the sandbox in {directory} is damaged ({broken}); delete the directory") from broken
-        assert isinstance(shop_key, rsa.RSAPublicKey)
         return cls(
             directory=directory,
             gateway_url=addresses.gateway_url,
             notify_base=addresses.notify_base,
             accounts=accounts,
-            merchant_keys={SHOP: shop_key},
+            merchant_keys=merchant_keys,
         )
 
     @property
@@ -173,13 +177,13 @@ class _Addresses(msgspec.Struct, frozen=True, kw_only=True):
     notify_base: str
 
 
-def accounts_toml(gateway_url: str) -> str:
+def accounts_toml(gateway_url: str, notify_base: str) -> str:
     """Return the merchant's configuration of all demo accounts; key paths are relative to the file."""
     head = "# The merchant's side of the sandbox; written again whenever the sandbox starts.\n"
-    return head + "".join(f"\n[accounts.{one.name}]\n{_settings(one, gateway_url)}" for one in IDENTITIES)
+    return head + "".join(f"\n[accounts.{one.name}]\n{_settings(one, gateway_url, notify_base)}" for one in IDENTITIES)
 
 
-def _settings(one: Identity, gateway_url: str) -> str:
+def _settings(one: Identity, gateway_url: str, notify_base: str) -> str:
     settings: dict[str, str | bool | list[str]] = {"family": one.family, "sign_type": one.sign_type}
     for name in ("app_id", "client_id", "seller_id", "partner"):
         if value := getattr(one, name):
@@ -196,6 +200,9 @@ def _settings(one: Identity, gateway_url: str) -> str:
         settings["capture"] = "manual"
     if one.notify_verify:
         settings |= {"notify_verify": True, "notify_verify_url": f"{gateway_url}/gateway.do"}
+    if one.name in _SIGNING:
+        settings["merchant_key_file"] = f"keys/{one.name}.key"
+        settings |= {"notify_url": notify_base + one.path, "gateway_url": f"{gateway_url}/gateway.do"}
     settings["orders"] = "registered" if one.registered else "any"
     return "".join(f"{name} = {_toml(value)}\n" for name, value in settings.items()) + _key_setting(one)
 
@@ -241,11 +248,11 @@ def _ensure_key(directory: Path, identity: Identity) -> None:
     _write(given.with_suffix(".pem"), _public_pem(_private_rsa(kept)), mode=0o644)
 
 
-def _ensure_merchant_key(directory: Path) -> None:
-    kept = directory / "merchant" / "keys" / f"{SHOP}.key"
+def _ensure_merchant_key(directory: Path, name: str) -> None:
+    kept = directory / "merchant" / "keys" / f"{name}.key"
     if not kept.exists():
         _write(kept, _pem(rsa.generate_private_key(65537, _RSA_BITS)), mode=0o600)
-    _write(directory / "alipay" / f"{SHOP}.pub", _public_pem(_private_rsa(kept)), mode=0o644)
+    _write(directory / "alipay" / f"{name}.pub", _public_pem(_private_rsa(kept)), mode=0o644)
 
 
 def _new_rsa(identity: Identity) -> rsa.RSAPrivateKey:
@@ -261,6 +268,13 @@ def _pem(key: rsa.RSAPrivateKey) -> bytes:
 
 def _public_pem(key: rsa.RSAPrivateKey) -> bytes:
     return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _public_rsa(path: Path) -> rsa.RSAPublicKey:
+    key = serialization.load_pem_public_key(path.read_bytes())
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise WorldError(f"{path} is not an RSA key; delete the directory")
+    return key
 
 
 def _private_rsa(path: Path) -> rsa.RSAPrivateKey:

@@ -64,17 +64,15 @@ class StrangeLives:
         """Return a payment in a currency that the form names."""
         currency = self._chance.choice(FORM_CURRENCIES)
         foreign = msgspec.structs.replace(trade, currency=currency)
-        named = Edits(add=(("currency", currency),))
-        return [_step(foreign, MessageKind.WAITING, named), _step(foreign, MessageKind.PAID, named)]
+        return [_step(foreign, MessageKind.WAITING), _step(foreign, MessageKind.PAID)]
 
     def overseas(self, trade: Trade) -> list[Step]:
         """Return a trade in trans_currency, which the account lists, and a partial refund."""
         foreign = msgspec.structs.replace(trade, currency="USD")
-        named = Edits(add=(("trans_currency", "USD"),))
         refund = self._refund(trade, 25)
         return [
-            _step(foreign, MessageKind.PAID, named),
-            _step(foreign, MessageKind.REFUND, named, hours=1, refund=refund),
+            _step(foreign, MessageKind.PAID),
+            _step(foreign, MessageKind.REFUND, hours=1, refund=refund),
         ]
 
     def broken(self, trade: Trade) -> list[Step]:

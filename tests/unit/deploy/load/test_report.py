@@ -18,7 +18,14 @@ PLAN = LoadPlan(
 )  # fmt: skip
 SENT = {"new": 3, "duplicates": 1, "forged": 1, "orders": 2}
 VERIFIED = Verified(
-    orders=2, records=4, records_beyond_answers=0, events=4, copies_of_events=0, seconds=1.5, findings=()
+    orders=2,
+    records=4,
+    records_beyond_answers=0,
+    records_on_no_page=0,
+    events=4,
+    copies_of_events=0,
+    seconds=1.5,
+    findings=(),
 )
 LOST = Discrepancy(kind=DiscrepancyKind.LOST, account="a", order="o", notification_id="n", detail="not there")
 

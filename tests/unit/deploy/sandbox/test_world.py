@@ -56,7 +56,7 @@ def test_shops_private_key_is_not_in_alipays_half(world: World) -> None:
 
 def test_secrets_are_readable_by_their_owner_only(world: World) -> None:
     secrets = list(world.directory.rglob("*.key"))
-    assert len(secrets) == 6
+    assert len(secrets) == 8
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in secrets)
 
 
