@@ -37,7 +37,7 @@ def task(directory: Path, port: int, **more: object) -> Task:
     plain: dict[str, object] = {
         "share": Share(seed=3), "total": 4, "rate": 100.0, "mix": Mix(duplicates=0, forgeries=0),
         "origin": Origin(sandbox=str(directory), names=("demo-cn",)), "target": Target(host="127.0.0.1", port=port),
-        "host": "h", "limits": LoadLimits(connections=1, timeout_s=0.5, drain_s=0.1), "retry": False,
+        "host": "h", "limits": LoadLimits(connections=1, timeout_s=0.5, drain_s=10), "retry": False,
     }  # fmt: skip
     return Task(**(plain | more))  # type: ignore[arg-type]
 
