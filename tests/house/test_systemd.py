@@ -71,8 +71,17 @@ def test_every_variable_is_a_setting(unit: Path) -> None:
 def test_every_named_credential_is_loaded(unit: Path) -> None:
     loaded = {value.partition(":")[0] for value in service(unit, "LoadCredential")}
     named = {found[1] for value in service(unit, "Environment") if (found := re.search(r"%d/(\S+)", value))}
-    assert named <= loaded
-    assert loaded - named, "a key at least"
+    assert named == loaded
+
+
+def test_accounts_are_in_a_mounted_directory_so_that_they_can_change(unit: Path) -> None:
+    """A credential is a copy that is made at the start."""
+    (mount,) = service(unit, "BindReadOnlyPaths")
+    source, _, target = mount.partition(":")
+    accounts = next(value for value in service(unit, "Environment") if value.startswith(f"{PREFIX}ACCOUNTS="))
+    assert accounts == f"{PREFIX}ACCOUNTS={target}/accounts.toml"
+    assert source in unit.read_text().partition("[Unit]")[0], "the head says how to make it"
+    assert service(unit, "ExecReload") == ["/bin/kill -HUP $MAINPID"]
 
 
 def test_stop_has_time_for_the_drain_and_for_open_requests(unit: Path) -> None:
