@@ -1,7 +1,8 @@
-"""Composition of a worker: three loops over the log, the store, the locks and the topics of one engine.
+"""Composition of a worker: four loops over the log, the store, the locks and the topics of one engine.
 
-The consumer gives every new record its disposition, the sweeper retries held notifications that are due, and the relay
-sends the events that the two have written. A stop takes them down in the reverse order.
+The consumer gives every new record its disposition, the sweeper retries held notifications that are due, the replayer
+those that an operator wants retried, and the relay sends the events that the three have written. A stop takes them down
+in the reverse order.
 """
 
 import asyncio
@@ -19,31 +20,42 @@ from workers.observers import Observers
 from workers.outbox_relay import Relay
 from workers.processing import Authenticate, Events, Processing, Store
 from workers.queries import HeldPort
+from workers.replays import Replayer, ReplaysPort
 from workers.settlement.plan import LogRecord
 from workers.sweeper import Sweeper, always_leads
 
 
-class WorkersStore(Store, HeldPort, Protocol):
-    """The order store, with the ports of all three loops."""
+class WorkersStore(Store, HeldPort, ReplaysPort, Protocol):
+    """The order store, with the ports of all four loops."""
 
 
 class Worker:
-    """The three loops of one worker. `trouble` is the reason why the worker stopped by itself; empty while it works."""
+    """The four loops of one worker. `trouble` is the reason why the worker stopped by itself; empty while it works."""
 
     def __init__(
-        self, *, processing: Processing, consumer: Consumer, sweeper: Sweeper, relay: Relay, logger: Logger
+        self,
+        *,
+        processing: Processing,
+        consumer: Consumer,
+        sweeper: Sweeper,
+        replayer: Replayer,
+        relay: Relay,
+        logger: Logger,
     ) -> None:
         self.processing = processing
         self.trouble = ""
         self._consumer = consumer
         self._sweeper = sweeper
+        self._replayer = replayer
         self._relay = relay
         self._logger = logger
         self._writing: list[asyncio.Task[None]] = []
         self._sending: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._writing = [asyncio.create_task(self._run(loop.run)) for loop in (self._consumer, self._sweeper)]
+        self._writing = [
+            asyncio.create_task(self._run(loop.run)) for loop in (self._consumer, self._sweeper, self._replayer)
+        ]
         self._sending = asyncio.create_task(self._run(self._relay.run))
 
     async def stop(self) -> None:
@@ -53,6 +65,7 @@ class Worker:
         """
         self._consumer.stop()
         self._sweeper.stop()
+        self._replayer.stop()
         await asyncio.gather(*self._writing)
         self._relay.stop()  # last, so that it sends the events of the last batch
         if self._sending is not None:
@@ -71,10 +84,11 @@ class Worker:
             self._stop_writing(f"failed: {type(error).__name__}")
 
     def _stop_writing(self, why: str) -> None:
-        """Stop the two loops that write. The relay goes on: their events are durable and have to go out."""
+        """Stop the loops that write. The relay goes on: their events are durable and have to go out."""
         self.trouble = why
         self._consumer.stop()
         self._sweeper.stop()
+        self._replayer.stop()
         self._logger.error("worker stopped", **{Field.ERROR: why})
 
 
@@ -123,7 +137,17 @@ async def working(
         now_ms=now_ms,
         leads=leads,
     )
-    worker = Worker(processing=processing, consumer=consumer, sweeper=sweeper, relay=relay, logger=logger)
+    replayer = Replayer(
+        store=store,
+        retry=processing.retry,
+        wake_relay=relay.wake,
+        observer=observer,
+        now_ms=now_ms,
+        leads=leads,
+    )
+    worker = Worker(
+        processing=processing, consumer=consumer, sweeper=sweeper, replayer=replayer, relay=relay, logger=logger
+    )
     worker.start()
     try:
         yield worker

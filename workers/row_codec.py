@@ -14,7 +14,8 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.events import Outgoing
 from schemas.orders import RANK, ClosedBecause, Order, State, Status, View
 from schemas.record_format import Record
-from workers.queries import Emitted, HeldGroup, HeldPage, OperatorDecision, OrderPage
+from workers.queries import Emitted, HeldGroup, HeldPage, HeldPlace, HeldQuery, OperatorDecision, OrderPage
+from workers.replays import ReplayState, ReplayTask
 from workers.settlement import order_view
 from workers.settlement.plan import (
     DecisionRow,
@@ -247,6 +248,35 @@ def operator_decision(row: Row) -> OperatorDecision:
         by=row[5],
         why=row[6],
         at_ms=row[7],
+    )
+
+
+def replay_task(row: Row) -> ReplayTask:
+    """Return the task from the columns of `replays`, in their order."""
+    return ReplayTask(
+        number=row[0],
+        state=ReplayState(row[1]),
+        query=HeldQuery(
+            account=row[2],
+            order=row[3],
+            disposition=None if row[4] is None else Disposition(row[4]),
+            reason=None if row[5] is None else Reason(row[5]),
+            since_ms=row[6],
+            before_ms=row[7],
+            after=HeldPlace(first_at_ms=row[16], position=Position(row[17], row[18])),
+        ),
+        rate=row[8],
+        total=row[9],
+        done=row[10],
+        applied=row[11],
+        duplicate=row[12],
+        stale=row[13],
+        held_again=row[14],
+        failed=row[15],
+        by=row[19],
+        why=row[20],
+        started_at_ms=row[21],
+        finished_at_ms=row[22],
     )
 
 

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from deploy import exits
-from deploy.cli import admin, terminal
+from deploy.cli import admin, held_replays, terminal
 from deploy.cli.admin import AdminApiError, AdminClient
 
-RETRY_TIMEOUT_S = 120.0
 PAGE = 1000
 _ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
@@ -34,7 +33,8 @@ The signature is verified again, with the account's present keys.
 _REPLAY_HELP = """Retry held notifications: one by its id, or all that match.
 
 With an id, the notification is retried at once. With filters, the command is a dry run that lists the matches; --yes
-retries them, oldest first. A retry verifies the signature again and applies no notification twice.
+starts a replay in the worker, oldest first, and follows it. Ctrl-C leaves it running; see `held replays`. A retry
+verifies the signature again and applies no notification twice.
 
     alipay-notify held replay 0-1234 --why "the price was registered wrong"
     alipay-notify held replay --reason amount_mismatch
@@ -76,6 +76,7 @@ def register(app: typer.Typer) -> None:
     group.command("replay", help=_REPLAY_HELP, epilog=_EPILOG_REPLAY)(retry)
     group.command("accept", help=_ACCEPT_HELP, epilog=exits.EPILOG_READING)(accept)
     group.command("discard", help=_DISCARD_HELP, epilog=exits.EPILOG_READING)(discard)
+    held_replays.register(group)
     app.add_typer(group, name="held")
 
 
@@ -140,8 +141,10 @@ def retry(
     disposition: Disposition = None,
     reason: Reason = None,
     since: Since = None,
+    all_: Annotated[bool, typer.Option("--all", help="All held notifications, without a filter.")] = False,
     rate: Annotated[int, typer.Option(min=1, max=500, help="Retries per second, with filters.")] = 50,
     yes: Annotated[bool, typer.Option("--yes", help="Retry all matches; without it, a dry run.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the replay and return at once.")] = False,
     why: Annotated[str, typer.Option(help="The reason, for the audit record.")] = "",
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
@@ -151,28 +154,46 @@ def retry(
     api = AdminClient(url, token=token)
     given = {"account": account, "order": order, "disposition": disposition, "held_reason": reason, "since": since}
     filters = {name: value for name, value in given.items() if value is not None}
-    if bool(id_) == bool(filters):
+    if bool(id_) == (bool(filters) or all_):
         raise typer.BadParameter(
-            "give either an ID or a filter: --reason, --disposition, --account, --order, --since", param_hint="ID"
+            "give either an ID, or --all or a filter: --reason, --disposition, --account, --order, --since",
+            param_hint="ID",
         )
-    if yes and not why:
+    if yes and not id_ and not why:
         raise typer.BadParameter("--yes needs a reason for the audit record", param_hint="--why")
-    audit = {"reason": why, "by": admin.operator()}
     try:
         if id_:
-            done = api.send("POST", "held", _checked(id_), "replay", body=audit)
-            still_held = not done["resolution"]
+            code = _retry_one(api, _checked(id_), why, output)
         else:
-            body = {**filters, **audit, "rate": rate, "dry_run": not yes}
-            done = api.send("POST", "held", "replay", body=body, timeout_s=RETRY_TIMEOUT_S)
-            still_held = bool(set(done.get("results", ())) & {"parked", "quarantined", "dead"})
+            matching = held_replays.matching(api, filters)
+            if yes:
+                held_replays.confirm(matching["total"])
+                code = held_replays.start(api, filters, rate=rate, why=why, is_waiting=not no_wait, output=output)
+            else:
+                code = _print_dry_run(matching, output)
     except AdminApiError as error:
         admin.fail(error)
+    raise typer.Exit(code)
+
+
+def _retry_one(api: AdminClient, id_: str, why: str, output: str) -> int:
+    done = api.send("POST", "held", id_, "replay", body={"reason": why, "by": admin.operator()})
     if output == "json":
         terminal.as_json(done)
     else:
-        _print_retry(done)
-    raise typer.Exit(exits.FOUND_WRONG if still_held else exits.DONE)
+        still = f"still {done['disposition']}, {done['reason']}: {done['detail']}"
+        terminal.line(done["id"], done["resolution"] or still)
+    return exits.DONE if done["resolution"] else exits.FOUND_WRONG
+
+
+def _print_dry_run(matching: dict[str, Any], output: str) -> int:
+    ids = [held["id"] for held in matching["held"]]
+    if output == "json":
+        terminal.as_json({"dry_run": True, "count": matching["total"], "ids": ids})
+    else:
+        terminal.line("Would retry", f"{matching['total']:,} (dry run, nothing was done; --yes retries them)")
+        typer.echo(terminal.joined(ids) + (" …" if matching["next"] else ""))
+    return exits.DONE
 
 
 def discard(
@@ -245,17 +266,3 @@ def _print(held: dict[str, Any]) -> None:
     terminal.table("Record headers", ("name", "value"), held["headers"].items())
     typer.echo("\nSigned bytes:")
     typer.echo(terminal.plain(base64.b64decode(held["body_base64"]).decode("utf-8", "backslashreplace")))
-
-
-def _print_retry(done: dict[str, Any]) -> None:
-    if "resolution" in done:
-        terminal.line(
-            done["id"], done["resolution"] or f"still {done['disposition']}, {done['reason']}: {done['detail']}"
-        )
-    elif done["dry_run"]:
-        terminal.line("Would retry", f"{done['count']} (dry run, nothing was done; --yes retries them)")
-        typer.echo(terminal.joined(done["ids"][:50]) + (" …" if done["count"] > 50 else ""))
-    else:
-        terminal.line("Retried", done["count"])
-        for result, count in sorted(done["results"].items()):
-            terminal.line(result, count)

@@ -89,6 +89,7 @@ async def running(
             accounts=accounts,
             orders=store,
             held=store,
+            replays=store,
             events=store,
             retry=retry,
             decisions=HeldDecisions(

@@ -10,11 +10,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
-from deploy.embedded import decisions, lookups, migrations, settling, sql
+from deploy.embedded import decisions, lookups, migrations, replays, settling, sql
 from deploy.embedded.sqlite import SqliteDatabase
 from schemas.events import Outgoing
 from schemas.orders import Order
-from workers.queries import Counts, Emitted, HeldGroup, HeldPage, HeldQuery, NotificationPage, OrderPage, OrderPlace
+from workers.queries import (
+    Counts,
+    Emitted,
+    HeldGroup,
+    HeldPage,
+    HeldPlace,
+    HeldQuery,
+    NotificationPage,
+    OrderPage,
+    OrderPlace,
+)
+from workers.replays import ReplayState, ReplayTask
 from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, WritePlan, position_of
 
 APPLICATION_ID = 0x414E4F31
@@ -153,6 +164,32 @@ class SqliteOrderStore:
 
     async def counts(self) -> Counts:
         return await self._database.read(lookups.counts)
+
+    # workers.replays.ReplaysPort
+
+    async def start_replay(self, query: HeldQuery, *, rate: int, by: str, why: str, now_ms: int) -> ReplayTask:
+        return await self._database.write(
+            lambda connection: replays.start(connection, query, rate=rate, by=by, why=why, now_ms=now_ms)
+        )
+
+    async def replay(self, number: int) -> ReplayTask | None:
+        return await self._database.read(lambda connection: replays.one(connection, number))
+
+    async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
+        return await self._database.read(lambda connection: replays.newest(connection, limit, before))
+
+    async def running_replay(self) -> ReplayTask | None:
+        return await self._database.read(replays.running)
+
+    async def switch_replay(
+        self, number: int, *, before: ReplayState, after: ReplayState, by: str, why: str, now_ms: int
+    ) -> bool:
+        return await self._database.write(
+            lambda connection: replays.switch(connection, number, before, after, by=by, why=why, now_ms=now_ms)
+        )
+
+    async def advance_replay(self, task: ReplayTask, upto: HeldPlace | None, *, now_ms: int) -> None:
+        await self._database.write(lambda connection: replays.advance(connection, task, upto, now_ms))
 
     # housekeeping
 

@@ -107,6 +107,7 @@ async def running(
             accounts=accounts,
             orders=files.store,
             held=files.store,
+            replays=files.store,
             events=files.store,
             retry=worker.processing.retry,
             decisions=HeldDecisions(

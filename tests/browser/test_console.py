@@ -36,6 +36,45 @@ async def test_operator_replays_a_held_notification_from_the_page() -> None:
     assert [why for *_, why in world.store.decided] == ["it is registered now"]
 
 
+async def test_operator_accepts_a_held_notification_and_sees_who_did_it_on_the_order() -> None:
+    world = World()
+    async with serving(world) as client, browsing() as page:
+        await client.put("/api/orders/shop/A1", json={"amount": "99.00"})
+        position = await world.deliver(form("A1"))
+        await page.goto(str(client.make_url(f"/held/{position}")))
+        assert await page.text_content("h1") == "said 12.80 USD, registered 99.00 USD"
+        await page.fill("input[name=reason]", "the buyer has a voucher")
+        await page.fill("input[name=by]", "kim")
+        await page.fill("input[name=token]", TOKEN)
+        page.on("dialog", lambda dialog: dialog.accept())
+        await page.click("button[value=accept]")
+        await page.wait_for_selector(".good-note")
+        await page.goto(str(client.make_url("/orders/shop/A1")))
+        assert await page.text_content(".pill") == "PAID"
+        assert "the buyer has a voucher" in (await page.text_content(".timeline li.decision") or "")
+
+
+async def test_replay_is_cancelled_and_resumed_from_the_page() -> None:
+    world = World()
+    for number in range(3):
+        await world.deliver(form(f"B{number}"), "strict")
+    async with serving(world) as client, browsing() as page:
+        body = {"rate": 10, "reason": "registered", "by": "kim"}
+        await client.post("/api/held/replays", json=body)
+        await world.replayer().run_once()
+        await page.goto(str(client.make_url("/held")))
+        await page.evaluate("(token) => sessionStorage.setItem('token', token)", TOKEN)
+        await page.click("button[data-verb=cancel]")
+        await page.wait_for_selector("button[data-verb=resume]")
+        assert "1 of 3" in (await page.text_content("#replays") or "")
+        await page.click("button[data-verb=resume]")
+        await page.wait_for_selector("button[data-verb=cancel]")
+    assert [action for action, *_ in world.store.decided if action != "replay"][1:] == [
+        "replay_cancel",
+        "replay_resume",
+    ]
+
+
 async def test_without_the_token_the_page_asks_for_it_and_nothing_is_discarded() -> None:
     world = World()
     position = await world.deliver(form("B1"), "strict")

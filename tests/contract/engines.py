@@ -33,9 +33,10 @@ from workers.processing import Store
 from workers.queries import Emitted, HeldPort, OrdersPort
 from workers.redis import clients
 from workers.redis.locks import RedisLocks
+from workers.replays import ReplaysPort
 
 
-class AnyStore(Store, OrdersPort, HeldPort, Protocol):
+class AnyStore(Store, OrdersPort, HeldPort, ReplaysPort, Protocol):
     """An order store, with all its ports."""
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]: ...

@@ -28,6 +28,7 @@ from workers.long_poll import OrderChanges
 from workers.metrics import WorkerMetrics
 from workers.observers import Observers
 from workers.processing import Processing
+from workers.replays import Replayer
 from workers.settlement.plan import (
     LogRecord,
     Position,
@@ -133,6 +134,7 @@ class World:
             accounts=ACCOUNTS,
             orders=self.store,
             held=self.store,
+            replays=self.store,
             events=self.store,
             retry=self.processing.retry,
             decisions=self.decisions,
@@ -162,6 +164,16 @@ class World:
             [LogRecord(position, log_records.sealed(body, number, account=ACCOUNTS[account_name]))]
         )
         return position
+
+    def replayer(self) -> Replayer:
+        """The loop that does replays, of which a test runs single rounds."""
+        return Replayer(
+            store=self.store,
+            retry=self.processing.retry,
+            wake_relay=self._wake,
+            observer=Observers(metrics=self.metrics, log=WorkerLog(self.log), changes=self.changes),
+            now_ms=lambda: NOW_MS,
+        )
 
     async def _ready(self) -> Sequence[Check]:
         return self.checks

@@ -21,6 +21,7 @@ from workers.queries import (
     HeldCount,
     HeldGroup,
     HeldPage,
+    HeldPlace,
     HeldQuery,
     NotificationPage,
     OperatorDecision,
@@ -28,6 +29,7 @@ from workers.queries import (
     OrderPlace,
     ParkedCount,
 )
+from workers.replays import ReplayState, ReplayTask
 from workers.settlement import decision, order_view
 from workers.settlement.plan import (
     AccountKey,
@@ -73,6 +75,7 @@ class MemoryStore:
         self.refunds: dict[AccountKey, str] = {}
         self.decisions: list[DecisionRow] = []
         self.replay_of: dict[Position, int | None] = {}
+        self.tasks: dict[int, ReplayTask] = {}
         self.numbers: list[NumberRow] = []
         self.audit: list[tuple[str, str, str, str]] = []
         self.settled_batches: list[WritePlan] = []
@@ -246,6 +249,66 @@ class MemoryStore:
             self.pages[page.row.position] = structs.replace(page, replays=page.replays + 1)
             self.replay_of[page.row.position] = replay
             self.audit.append(("replay", id_, by, why))
+
+    # workers.replays.ReplaysPort
+
+    async def start_replay(self, query: HeldQuery, *, rate: int, by: str, why: str, now_ms: int) -> ReplayTask:
+        task = ReplayTask(
+            number=len(self.tasks) + 1,
+            state=ReplayState.RUNNING,
+            query=structs.replace(query, after=HeldPlace(first_at_ms=-1, position=Position(0, 0))),
+            rate=rate,
+            total=sum(group.count for group in await self.held_groups(query)),
+            by=by,
+            why=why,
+            started_at_ms=now_ms,
+        )
+        self.tasks[task.number] = task
+        self.audit.append(("replay_start", f"replay:{task.number}", by, why))
+        return task
+
+    async def replay(self, number: int) -> ReplayTask | None:
+        return self.tasks.get(number)
+
+    async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
+        return [task for task in list(self.tasks.values())[::-1] if before is None or task.number < before][:limit]
+
+    async def running_replay(self) -> ReplayTask | None:
+        return next((task for task in self.tasks.values() if task.state is ReplayState.RUNNING), None)
+
+    async def switch_replay(
+        self, number: int, *, before: ReplayState, after: ReplayState, by: str, why: str, now_ms: int
+    ) -> bool:
+        task = self.tasks.get(number)
+        if task is None or task.state is not before:
+            return False
+        self.tasks[number] = structs.replace(task, state=after)
+        action = "replay_cancel" if after is ReplayState.CANCELLED else "replay_resume"
+        self.audit.append((action, f"replay:{number}", by, why))
+        return True
+
+    async def advance_replay(self, task: ReplayTask, upto: HeldPlace | None, *, now_ms: int) -> None:
+        present, after = self.tasks[task.number], task.query.after
+        assert after is not None
+        if present.query.after != after or (upto is None and present.state is not ReplayState.RUNNING):
+            return
+        marked = [
+            self.pages[position]
+            for position, number in self.replay_of.items()
+            if number == task.number and after.position < position and (upto is None or position <= upto.position)
+        ]
+        outcomes = Counter(
+            page.resolution or ("failed" if page.row.disposition is Disposition.DEAD else "held_again")
+            for page in marked
+        )
+        names = ("applied", "duplicate", "stale", "held_again", "failed")
+        counted = {name: getattr(present, name) + outcomes[name] for name in names}
+        present = structs.replace(present, done=present.done + len(marked), **counted)
+        if upto is None:
+            present = structs.replace(present, state=ReplayState.FINISHED, finished_at_ms=now_ms)
+        else:
+            present = structs.replace(present, query=structs.replace(present.query, after=upto))
+        self.tasks[task.number] = present
 
     async def counts(self) -> Counts:
         counts = []

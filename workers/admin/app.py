@@ -18,12 +18,14 @@ from workers.admin.held import HeldPart, Retry, RetryCounter
 from workers.admin.notifications import NotificationsPart
 from workers.admin.orders import OrdersPart, RefusedRequests
 from workers.admin.probes import ProbesPart, Readiness
+from workers.admin.replays import ReplaysPart
 from workers.admin.requests import RequestsPart, SignRequest
 from workers.admin.returns import CheckReturn, ReturnsPart
 from workers.held_decisions import HeldDecisions
 from workers.long_poll import OrderChanges
 from workers.processing import Authenticate
 from workers.queries import HeldPort, OrdersPort
+from workers.replays import ReplaysPort
 
 
 def probes(
@@ -43,6 +45,7 @@ def application(
     accounts: Mapping[str, Account],
     orders: OrdersPort,
     held: HeldPort,
+    replays: ReplaysPort,
     events: EventsPort,
     retry: Retry,
     decisions: HeldDecisions,
@@ -90,6 +93,7 @@ def application(
         accounts=accounts, sign=sign_request, register=orders_part.record, has_token=access.token is not None
     )
     app.add_routes(requests_part.routes())
+    app.add_routes(ReplaysPart(replays=replays, now_ms=now_ms, log=log).routes())
     app.add_routes(held_part.routes())
     app.add_routes(FeedPart(events=events, changes=changes).routes())
     activity = Activity(registry, counts_here=counts_here)
@@ -98,6 +102,7 @@ def application(
         accounts=accounts,
         orders=orders,
         held=held,
+        replays=replays,
         refusals=refusals,
         inspect=held_part.inspect,
         notification=notifications.answer,

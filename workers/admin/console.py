@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
-from workers.admin import held, reason_texts, shapes
+from workers.admin import held, reason_texts, replays, shapes
 from workers.admin.activity import HEIGHT, WIDTH, Activity
 from workers.admin.held import HeldInspection
 from workers.admin.notifications import NotificationAnswer
@@ -23,9 +23,11 @@ from workers.admin.orders import RefusedRequests
 from workers.admin.responses import ApiError
 from workers.long_poll import OrderChanges
 from workers.queries import HeldGroup, HeldPage, HeldPort, HeldQuery, OrderPage, OrdersPort
+from workers.replays import ReplaysPort
 from workers.settlement.verdicts import ACCEPTABLE
 
 RECENT = 25
+REPLAYS_SHOWN = 5
 HELD_SHOWN = 500
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -45,6 +47,7 @@ class ConsolePart:
         accounts: Mapping[str, Account],
         orders: OrdersPort,
         held: HeldPort,
+        replays: ReplaysPort,
         refusals: RefusedRequests,
         inspect: Callable[[HeldPage], HeldInspection],
         notification: Callable[[str], Awaitable[NotificationAnswer]],
@@ -55,6 +58,7 @@ class ConsolePart:
         self._accounts = accounts
         self._orders = orders
         self._held = held
+        self._replays = replays
         self._refusals = refusals
         self._inspect = inspect
         self._notification = notification
@@ -152,6 +156,7 @@ class ConsolePart:
             groups=_by_reason(await self._held.held_groups(HeldQuery())),
             rows=[shapes.held(page) for page in pages],
             total=sum(group.count for group in matching),
+            replays=[replays.answer(task) for task in await self._replays.replays(REPLAYS_SHOWN)],
             query=query,
             next_page=None if next_ is None else f"/held?{urlencode({**request.query, 'cursor': next_})}",
             first_page=f"/held?{urlencode({name: text for name, text in request.query.items() if name != 'cursor'})}",

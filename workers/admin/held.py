@@ -152,7 +152,7 @@ class HeldPart:
         page = await self._page(request.match_info["id"])
         _check_unresolved(page)
         by = responses.operator(request, given.by)
-        await self._retry_rows([page], by=by, why=_why(given.reason, optional=True))
+        await self._retry_rows([page], by=by, why=why_of(given.reason, optional=True))
         return responses.json(shapes.held(await self._page(page.row.id)))
 
     async def retry_many(self, request: web.Request) -> web.Response:
@@ -163,7 +163,7 @@ class HeldPart:
         pages = await self._held.held_list(_bulk_query(bulk, now_ms=self._now_ms()))
         if bulk.dry_run:
             return responses.json({"dry_run": True, "count": len(pages), "ids": [page.row.id for page in pages]})
-        why = _why(bulk.reason)
+        why = why_of(bulk.reason)
         if self._bulk.locked():
             raise ApiError(409, "conflict", "another bulk retry is running; wait until it has ended")
         async with self._bulk:
@@ -181,7 +181,7 @@ class HeldPart:
 
     async def _decide(self, request: web.Request, decide: Decide, line: str) -> web.Response:
         given = await responses.body(request, OperatorReason)
-        why = _why(given.reason)
+        why = why_of(given.reason)
         page = await self._page(request.match_info["id"])
         by = responses.operator(request, given.by)
         try:
@@ -247,8 +247,8 @@ def query(request: web.Request, *, now_ms: int) -> HeldQuery:
     return HeldQuery(
         account=parameters.get("account"),
         order=parameters.get("order"),
-        disposition=_disposition(parameters.get("disposition")),
-        reason=_reason(parameters.get("reason")),
+        disposition=disposition_of(parameters.get("disposition")),
+        reason=reason_of(parameters.get("reason")),
         since_ms=None if since is None else responses.moment_ms(since, now_ms=now_ms),
         before_ms=None if before is None else responses.moment_ms(before, now_ms=now_ms),
         resolved=parameters.get("resolved", "false") in ("true", "1"),
@@ -261,14 +261,15 @@ def _bulk_query(bulk: BulkRetry, *, now_ms: int) -> HeldQuery:
     return HeldQuery(
         account=bulk.account,
         order=bulk.order,
-        disposition=_disposition(bulk.disposition),
-        reason=_reason(bulk.held_reason),
+        disposition=disposition_of(bulk.disposition),
+        reason=reason_of(bulk.held_reason),
         since_ms=None if bulk.since is None else responses.moment_ms(bulk.since, now_ms=now_ms),
         limit=bulk.limit,
     )
 
 
-def _disposition(text: str | None) -> Disposition | None:
+def disposition_of(text: str | None) -> Disposition | None:
+    """Return the disposition of a filter; raise `ApiError` if there is no such one."""
     if text is None:
         return None
     if text not in HELD:
@@ -276,7 +277,8 @@ def _disposition(text: str | None) -> Disposition | None:
     return Disposition(text)
 
 
-def _reason(text: str | None) -> Reason | None:
+def reason_of(text: str | None) -> Reason | None:
+    """Return the reason of a filter; raise `ApiError` if there is no such one."""
     if text is None:
         return None
     if text not in set(Reason):
@@ -289,7 +291,8 @@ def _check_unresolved(page: HeldPage) -> None:
         raise ApiError(409, "conflict", f"it is already resolved: {page.resolution}")
 
 
-def _why(text: str, *, optional: bool = False) -> str:
+def why_of(text: str, *, optional: bool = False) -> str:
+    """Return the operator's reason; raise `ApiError` if it is missing or too long."""
     if len(text) > WHY_CHARACTERS_MAX or (not text.strip() and not optional):
         raise responses.bad_request(f'give the reason: {{"reason": "…"}}, at most {WHY_CHARACTERS_MAX} characters')
     return text.strip()

@@ -14,14 +14,25 @@ from collections.abc import Callable, Sequence
 from schemas import record_format
 from schemas.events import Outgoing
 from schemas.orders import Order
-from workers.postgres import audit, lookups, migrations, outbox, settling, state_resend
+from workers.postgres import audit, lookups, migrations, outbox, replays, settling, state_resend
 from workers.postgres.database import Database, DatabaseLimits, SqlConnection
 from workers.postgres.feed import Feed
 from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import UnsentEvents
 from workers.postgres.settling import SettleResult
 from workers.postgres.state_resend import ResendRequest, StateResends
-from workers.queries import Counts, Emitted, HeldGroup, HeldPage, HeldQuery, NotificationPage, OrderPage, OrderPlace
+from workers.queries import (
+    Counts,
+    Emitted,
+    HeldGroup,
+    HeldPage,
+    HeldPlace,
+    HeldQuery,
+    NotificationPage,
+    OrderPage,
+    OrderPlace,
+)
+from workers.replays import ReplayState, ReplayTask
 from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, LogRecord, Position, WritePlan, position_of
 
 # Two roles, because a stopped worker no longer sweeps but goes on sending: with one role it would keep the others from
@@ -244,6 +255,32 @@ class PostgresOrderStore:
 
     async def counts(self) -> Counts:
         return await self._database.read(lookups.counts, of_one_moment=True)
+
+    # workers.replays.ReplaysPort
+
+    async def start_replay(self, query: HeldQuery, *, rate: int, by: str, why: str, now_ms: int) -> ReplayTask:
+        return await self._database.write(
+            lambda connection: replays.start(connection, query, rate=rate, by=by, why=why, now_ms=now_ms)
+        )
+
+    async def replay(self, number: int) -> ReplayTask | None:
+        return await self._database.read(lambda connection: replays.one(connection, number))
+
+    async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
+        return await self._database.read(lambda connection: replays.newest(connection, limit, before))
+
+    async def running_replay(self) -> ReplayTask | None:
+        return await self._database.read(replays.running)
+
+    async def switch_replay(
+        self, number: int, *, before: ReplayState, after: ReplayState, by: str, why: str, now_ms: int
+    ) -> bool:
+        return await self._database.write(
+            lambda connection: replays.switch(connection, number, before, after, by=by, why=why, now_ms=now_ms)
+        )
+
+    async def advance_replay(self, task: ReplayTask, upto: HeldPlace | None, *, now_ms: int) -> None:
+        await self._database.write(lambda connection: replays.advance(connection, task, upto, now_ms))
 
     # housekeeping
 

@@ -67,6 +67,32 @@ function decide(form) {
   });
 }
 
+async function switchReplay(button) {
+  const shown = document.getElementById("switched");
+  const send = (token) => fetch(`/api/held/replays/${encodeURIComponent(button.dataset.replay)}/${button.dataset.verb}`, {
+    method: "POST", body: "{}",
+    headers: { "Content-Type": "application/json", ...(token ? { Authorization: `Bearer ${token}` } : {}) },
+  });
+  try {
+    let answer = await send(sessionStorage.getItem("token") || "");
+    if (answer.status === 401) {
+      const token = prompt("Admin token");
+      if (!token) return;
+      sessionStorage.setItem("token", token);
+      answer = await send(token);
+    }
+    shown.textContent = answer.ok ? "" : (await answer.json()).detail;
+    await redraw();
+  } catch {
+    shown.textContent = "The server does not answer, so the outcome is unknown.";
+  }
+}
+
+document.addEventListener("click", (click) => {
+  const button = click.target.closest("button[data-replay]");
+  if (button) switchReplay(button);
+});
 for (const form of document.querySelectorAll("form.decide")) decide(form);
+if (document.getElementById("replays")) setInterval(() => { if (!document.hidden && document.querySelector(".replays .running")) redraw().catch(() => {}); }, 1000);
 if (document.getElementById("curves")) setInterval(() => { if (!document.hidden) redraw().catch(() => {}); }, 4000);
 follow();

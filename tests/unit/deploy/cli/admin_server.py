@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -24,6 +25,14 @@ class Server:
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start something in its loop, and do not wait."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def world_call(self, call: Callable[[], None]) -> None:
+        """Call something in its loop."""
+        self._loop.call_soon_threadsafe(call)
 
 
 @contextmanager

@@ -48,14 +48,6 @@ def test_retry_by_filter_is_a_dry_run_without_yes(server: Server, ids: list[str]
     assert not server.world.store.decided
 
 
-def test_retry_by_filter_with_yes_prints_each_outcome(server: Server, ids: list[str]) -> None:
-    against(server, "order", "register", "A1", "--account", "shop", "--amount", "12.80")
-    how = ("--yes", "--why", "corrected", "--rate", "500")
-    done = against(server, "held", "replay", "--reason", "amount_mismatch", *how)
-    assert (done.exit_code, "applied" in done.stdout, "quarantined" in done.stdout) == (3, True, True)
-    assert [why for *_, why in server.world.store.decided] == ["corrected"] * len(ids)
-
-
 def test_accept_registers_and_applies(server: Server, ids: list[str]) -> None:
     accepted = against(server, "held", "accept", ids[0], "--reason", "a voucher")
     assert (accepted.exit_code, "a voucher" in accepted.stdout) == (0, True)

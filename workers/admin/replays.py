@@ -1,0 +1,150 @@
+"""Replays of many held notifications over HTTP: start one, follow it, cancel it, resume it.
+
+They run in the worker that leads (`workers.replays`), so no request waits for them.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from aiohttp import web
+from msgspec import Struct
+
+from schemas import times
+from workers.admin import held, responses
+from workers.admin.guard import AuditLog
+from workers.admin.held import OperatorReason
+from workers.admin.responses import ApiError
+from workers.queries import HeldQuery
+from workers.replays import ReplaysPort, ReplayState, ReplayTask
+
+
+class StartReplay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a start: a filter, the pace in rows a second, and the operator's reason and name."""
+
+    account: str | None = None
+    order: str | None = None
+    disposition: str | None = None
+    held_reason: str | None = None
+    since: str | None = None
+    before: str | None = None
+    rate: int = held.RATE_DEFAULT
+    reason: str = ""
+    by: str = ""
+
+
+class ReplayAnswer(Struct, frozen=True, kw_only=True):
+    """One replay and its progress. `done` also counts rows that an operator decided meanwhile."""
+
+    id: int
+    state: ReplayState
+    total: int
+    done: int
+    applied: int
+    duplicate: int
+    stale: int
+    held_again: int
+    failed: int
+    rate: int
+    filter: dict[str, str]
+    by: str
+    why: str
+    started_at: datetime
+    finished_at: datetime | None
+
+
+class ReplaysPart:
+    """The API for replays."""
+
+    def __init__(self, *, replays: ReplaysPort, now_ms: Callable[[], int], log: AuditLog) -> None:
+        self._replays = replays
+        self._now_ms = now_ms
+        self._log = log
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/held/replays", self.list_),
+            web.post("/api/held/replays", self.start),
+            web.get("/api/held/replays/{number:[0-9]{1,18}}", self.show),
+            web.post("/api/held/replays/{number:[0-9]{1,18}}/cancel", self.cancel),
+            web.post("/api/held/replays/{number:[0-9]{1,18}}/resume", self.resume),
+        ]
+
+    async def list_(self, request: web.Request) -> web.Response:
+        """Return the newest replays; those below the number `before`, if that is given."""
+        limit = responses.whole_number(request, "limit", default=20, most=responses.LIMIT_MAX)
+        before = responses.whole_number(request, "before", default=0) or None
+        return responses.json({"replays": [answer(task) for task in await self._replays.replays(limit, before)]})
+
+    async def start(self, request: web.Request) -> web.Response:
+        """Start a replay of all rows that match and are held now."""
+        given = await responses.body(request, StartReplay)
+        if not 1 <= given.rate <= held.RATE_MAX:
+            raise responses.bad_request(f"rate must be 1 to {held.RATE_MAX} a second")
+        why, by, now_ms = held.why_of(given.reason), responses.operator(request, given.by), self._now_ms()
+        query = HeldQuery(
+            account=given.account,
+            order=given.order,
+            disposition=held.disposition_of(given.disposition),
+            reason=held.reason_of(given.held_reason),
+            since_ms=None if given.since is None else responses.moment_ms(given.since, now_ms=now_ms),
+            before_ms=now_ms + 1 if given.before is None else responses.moment_ms(given.before, now_ms=now_ms),
+        )
+        task = await self._replays.start_replay(query, rate=given.rate, by=by, why=why, now_ms=now_ms)
+        self._log.info("replay_started", replay=task.number, by=by, why=why)
+        return responses.json(answer(task), status=201)
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Return one replay with its progress."""
+        return responses.json(answer(await self._task(request)))
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Cancel a running replay after the slice in hand; its cursor stays."""
+        return await self._switch(request, ReplayState.RUNNING, ReplayState.CANCELLED)
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """Continue a cancelled replay at its cursor."""
+        return await self._switch(request, ReplayState.CANCELLED, ReplayState.RUNNING)
+
+    async def _switch(self, request: web.Request, before: ReplayState, after: ReplayState) -> web.Response:
+        given = await responses.body(request, OperatorReason)
+        task, by = await self._task(request), responses.operator(request, given.by)
+        why = held.why_of(given.reason, optional=True)
+        if not await self._replays.switch_replay(
+            task.number, before=before, after=after, by=by, why=why, now_ms=self._now_ms()
+        ):
+            task = await self._task(request)
+            raise ApiError(409, "conflict", f"replay {task.number} is {task.state.value}, not {before.value}")
+        self._log.info("replay_switched", replay=task.number, state=after.value, by=by, why=why)
+        return responses.json(answer(await self._task(request)))
+
+    async def _task(self, request: web.Request) -> ReplayTask:
+        number = int(request.match_info["number"])
+        task = await self._replays.replay(number)
+        if task is None:
+            raise ApiError(404, "unknown_replay", f"there is no replay {number}")
+        return task
+
+
+def answer(task: ReplayTask) -> ReplayAnswer:
+    """Return the replay with its progress."""
+    query = task.query
+    texts = {"account": query.account, "order": query.order, "disposition": query.disposition, "reason": query.reason}
+    moments = {"since": query.since_ms, "before": query.before_ms}
+    return ReplayAnswer(
+        id=task.number,
+        state=task.state,
+        total=task.total,
+        done=task.done,
+        applied=task.applied,
+        duplicate=task.duplicate,
+        stale=task.stale,
+        held_again=task.held_again,
+        failed=task.failed,
+        rate=task.rate,
+        filter={name: str(text) for name, text in texts.items() if text is not None}
+        | {name: times.from_epoch_ms(at_ms).isoformat() for name, at_ms in moments.items() if at_ms is not None},
+        by=task.by,
+        why=task.why,
+        started_at=times.from_epoch_ms(task.started_at_ms),
+        finished_at=None if task.finished_at_ms is None else times.from_epoch_ms(task.finished_at_ms),
+    )
