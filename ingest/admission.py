@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from ingest.errors import NotOurs, Unauthentic
 from schemas import form as forms
-from schemas import times
+from schemas import scopes, times
 from schemas.accounts import Account, Family
 from schemas.dispositions import Refusal
 from schemas.form import Form
@@ -23,9 +23,9 @@ REQUEST_TIME_SPAN = timedelta(hours=25)
 def admit_form(form: Form, account: Account, *, is_confirmed: bool | None = None) -> None:
     """Return if the form is for this account.
 
-    An identity in the form must always be the account's. If Alipay has confirmed the form (`is_confirmed`; default: if
-    the account uses notify_verify), it may omit them all. Otherwise the Open Platform must name the application, the
-    old gateway the merchant, and a form that moves money each payee that the account has.
+    An identity in the form must always be the account's, or that of one of its merchants. If Alipay has confirmed the
+    form (`is_confirmed`; default: if the account uses notify_verify), it may omit them all. Otherwise the Open Platform
+    must name the application, the old gateway the merchant, and a form that moves money each payee of the account.
 
     A batch refund of the old gateway names no merchant by design. It is admitted, and interpretation decides whether
     it may have an effect (`Reason.NAMES_NOBODY`).
@@ -36,7 +36,10 @@ def admit_form(form: Form, account: Account, *, is_confirmed: bool | None = None
     fields = form.fields
     # Without a service provider the application authorised itself, so Alipay repeats its own number in `auth_app_id`.
     _check_same(b"app_id", fields, account.app_id)
-    _check_same(b"auth_app_id", fields, account.auth_app_id or account.app_id)
+    if account.auth_app_ids:
+        _check_merchant(fields, account)
+    else:
+        _check_same(b"auth_app_id", fields, account.auth_app_id or account.app_id)
     _check_same(b"seller_id", fields, account.seller_id)
     _check_same(b"partner_id", fields, account.partner or account.seller_id)
     if account.notify_verify if is_confirmed is None else is_confirmed:
@@ -50,6 +53,15 @@ def admit_form(form: Form, account: Account, *, is_confirmed: bool | None = None
     if _moves_money(fields):
         _check_present(b"seller_id", fields, account.seller_id)
         _check_present(b"auth_app_id", fields, account.auth_app_id)
+
+
+def _check_merchant(fields: Mapping[bytes, bytes], account: Account) -> None:
+    """Check that a form is of a merchant of this service provider. What moves no money may name only the provider."""
+    merchant = scopes.merchant(fields)
+    if account.serves(merchant.decode("ascii", "replace")):
+        return
+    if fields.get(b"auth_app_id") or _moves_money(fields):
+        raise NotOurs("auth_app_id is none of the account's")
 
 
 def _moves_money(fields: Mapping[bytes, bytes]) -> bool:

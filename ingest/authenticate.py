@@ -11,7 +11,7 @@ from msgspec import Struct
 from ingest import admission, signature
 from ingest.errors import Malformed, NotConfirmed, Unauthentic
 from ingest.keys import KeyRing
-from schemas import antom, times
+from schemas import antom, scopes, times
 from schemas import form as forms
 from schemas.accounts import Account, Family
 from schemas.dispositions import Refusal
@@ -37,12 +37,14 @@ class Authentic(Struct, frozen=True, gc=False):
 
     `number` becomes part of the record's key; empty if the message has none. `notify_id` is empty for Antom. The
     number of an ambiguous form cannot be believed, so a digest of its signature takes its place: all spellings have it.
+    `scope` is the merchant's at accounts of service providers (`schemas.scopes`); empty if it is the account.
     """
 
     key_id: str
     number: bytes
     notify_id: bytes
     is_ambiguous: bool = False
+    scope: str = ""
 
 
 def signing_headers(values_of: Callable[[str], Sequence[str]]) -> SigningHeaders:
@@ -105,6 +107,8 @@ def _check_form(account: Account, ring: KeyRing, body: bytes, *, is_confirmed: b
         digest = b"sign-" + forms.signature_digest(form).hex().encode()
         return Authentic(key_id, digest, fields.get(b"notify_id", b""), is_ambiguous=True)
     number = fields.get(b"out_trade_no") or next((fields[name] for name in _NUMBERS if fields.get(name)), b"")
+    if account.auth_app_ids:
+        return Authentic(key_id, number, fields.get(b"notify_id", b""), scope=scopes.of_form(account, fields))
     return Authentic(key_id, number, fields.get(b"notify_id", b""))
 
 

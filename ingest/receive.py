@@ -164,7 +164,8 @@ class Reception:
             if account.notify_verify:
                 await self._confirm.confirm(account, authentic.notify_id)
             contents = _contents(account, arrived, body, signing, authentic, received_at_ms)
-            await self._append(record_format.encode(contents, authentic.number, self._receipts(contents)))
+            receipt = self._receipts(contents)
+            await self._append(record_format.encode(contents, authentic.number, receipt, scope=authentic.scope))
         finally:
             self._quota.release(size)
         return Accepted(account, authentic, is_stale)

@@ -21,9 +21,10 @@ _CLAIMED = re.compile(rb"(?:^|&)out_trade_no=([^&]{1,192})(?:&|$)")
 
 
 class RefusedRequest(Struct, frozen=True, kw_only=True):
-    """One refused request. `order` is claimed by the sender; empty if it could not be read."""
+    """One refused request. `scope` and `order` are claimed by the sender; `order` is empty if it could not be read."""
 
     account: str
+    scope: str = ""
     order: str
     outcome: Outcome
     reason: Refusal
@@ -39,9 +40,13 @@ class RecentRefusals:
     def add(self, refused: RefusedRequest) -> None:
         self._requests.append(refused)
 
-    def of_order(self, account: str, order: str) -> list[RefusedRequest]:
-        """Return the refused requests that claimed to be about this order, oldest first."""
-        return [refused for refused in self._requests if refused.account == account and refused.order == order]
+    def of_order(self, scope: str, order: str) -> list[RefusedRequest]:
+        """Return the refused requests that claimed to be about this order, oldest first; by account, all merchants'."""
+        return [
+            refused
+            for refused in self._requests
+            if scope in (refused.account, refused.scope) and refused.order == order
+        ]
 
     def all(self) -> list[RefusedRequest]:
         return list(self._requests)

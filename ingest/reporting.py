@@ -12,6 +12,7 @@ from ingest.errors import Refused
 from ingest.log_port import Logger, RateLimit
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals, RefusedRequest
+from schemas import scopes
 from schemas.accounts import Account
 from schemas.dispositions import Outcome
 from schemas.telemetry import UNKNOWN_ACCOUNT, Field
@@ -85,7 +86,7 @@ class Reporting:
         if finished.account is not None:
             self._metrics.not_authentic(name, refusal.reason)
             order = recent_refusals.claimed_order(finished.account, finished.body) if finished.body else ""
-            self._remember(refusal, name, order)
+            self._remember(refusal, name, order, scopes.claimed(finished.account, finished.body or b""))
         skipped = self._refusals.take(now_s)
         if skipped is None:
             return
@@ -126,10 +127,11 @@ class Reporting:
         if skipped is not None:
             self._logger.error("unexpected exception", **{Field.ERROR: error, Field.COUNT: skipped + 1})
 
-    def _remember(self, refusal: Refused, account: str, order: str) -> None:
+    def _remember(self, refusal: Refused, account: str, order: str, scope: str) -> None:
         self._recent.add(
             RefusedRequest(
                 account=account,
+                scope=scope,
                 order=order,
                 outcome=refusal.outcome,
                 reason=refusal.reason,

@@ -18,6 +18,8 @@ from schemas.currencies import EXPONENTS
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?", re.ASCII)
 NOTIFY_VERIFY_URL = "https://mapi.alipay.com/gateway.do"
+AUTH_APP_ID = re.compile(r"[0-9A-Za-z]{1,32}", re.ASCII)  # the number of an application
+ANY_AUTH_APP_ID = ("any",)
 
 
 class Family(StrEnum):
@@ -82,6 +84,8 @@ class Account(Struct, frozen=True, kw_only=True):
     partner: str | None = None
     app_id: str | None = None
     auth_app_id: str | None = None
+    auth_app_ids: tuple[str, ...] = ()  # of a service provider's merchants; `ANY_AUTH_APP_ID` stands for all
+    first_auth_app_id: str | None = None  # the merchant whose orders keep the keys of an account with one merchant
     client_id: str | None = None
     public_path: str | None = None
     notify_verify: bool = False
@@ -100,6 +104,10 @@ class Account(Struct, frozen=True, kw_only=True):
     def has_secret(self) -> bool:
         """Whether the signature alone shows that a form is for this account: its key signs for no other merchant."""
         return self.sign_type is SignType.MD5
+
+    def serves(self, auth_app_id: str) -> bool:
+        """Return whether this is a merchant of a service provider's account."""
+        return self.auth_app_ids == ANY_AUTH_APP_ID or auth_app_id in self.auth_app_ids
 
     def is_named_in(self, fields: Mapping[bytes, bytes]) -> bool:
         """Return whether a form of the old gateway names this account as its merchant."""
@@ -142,10 +150,11 @@ def _account(name: str, table: Any) -> tuple[Account | None, list[str]]:
     settings.setdefault("sign_type", SignType.RSA256.value if family is Family.ANTOM else None)
     settings.setdefault("public_path", f"/notify/{name}" if family is Family.ANTOM else None)
     keys, faults = _keys(table.get("keys", []))
+    auth_app_ids = _auth_app_ids(settings, faults)
     converted = _converted(settings, faults)
     if faults:
         return None, faults
-    account = Account(name=name, family=family, keys=keys, **converted)
+    account = Account(name=name, family=family, keys=keys, auth_app_ids=auth_app_ids, **converted)
     return account, _contradictions(account)
 
 
@@ -157,18 +166,36 @@ def _keys(given: Any) -> tuple[dict[str, str], list[str]]:
     return {}, ["keys must be a list of files, or a table of key version = file"]
 
 
+def _auth_app_ids(settings: dict[str, Any], faults: list[str]) -> tuple[str, ...]:
+    """Take a service provider's `auth_app_id`, a list or "any", out of the settings; leave that of one merchant."""
+    given = settings.get("auth_app_id")
+    if given == "any":
+        del settings["auth_app_id"]
+        return ANY_AUTH_APP_ID
+    if not isinstance(given, list):
+        return ()
+    del settings["auth_app_id"]
+    if not given or not all(isinstance(each, str) and AUTH_APP_ID.fullmatch(each) for each in given):
+        faults.append('auth_app_id must be an application\'s number, a list of such numbers, or "any"')
+        return ()
+    if len(set(given)) < len(given):
+        faults.append("auth_app_id has a number twice")
+    return tuple(given)
+
+
 _TEXTS = (
-    "seller_id partner app_id auth_app_id client_id public_path md5_key_file merchant_key_file "
-    "merchant_certificate_file notify_url gateway_url"
+    "seller_id partner app_id auth_app_id first_auth_app_id client_id public_path md5_key_file merchant_key_file "
+    "merchant_certificate_file notify_url gateway_url notify_verify_url charset currency"
 ).split()
+_NO_SETTINGS = frozenset({"name", "auth_app_ids"})
 
 
 def _converted(settings: dict[str, Any], faults: list[str]) -> dict[str, Any]:
     """Return the settings as `Account` takes them, and add to `faults` those that cannot be converted."""
-    known = {field.name for field in structs.fields(Account)}
-    faults += [f"unknown setting {key}" for key in settings if key not in known or key == "name"]
+    known = {field.name for field in structs.fields(Account)} - _NO_SETTINGS
+    faults += [f"unknown setting {key}" for key in settings if key not in known]
     converted = dict(settings)
-    for key in (*_TEXTS, "notify_verify_url", "charset", "currency"):
+    for key in _TEXTS:
         if converted.get(key) is not None and (not isinstance(converted[key], str) or not converted[key]):
             faults.append(f"{key} must be a text in quotes, not empty")
     for key, entries in (("certificates", "files"), ("root_certificates", "files"), ("currencies", "currency codes")):
@@ -261,6 +288,7 @@ def _identity_faults(account: Account) -> list[str]:
         faults += [f"key version {v} must be a plain number" for v in account.keys if not antom.is_key_version(v)]
         return faults
     faults = [] if account.capture is CaptureMode.AUTOMATIC else ["capture belongs to family antom"]
+    faults += _merchant_faults(account)
     if not _is_address(account.notify_verify_url):
         faults.append("notify_verify_url must be a complete https address (http for a sandbox), without a query")
     if account.notify_verify and not account.partner:
@@ -272,4 +300,16 @@ def _identity_faults(account: Account) -> list[str]:
             "needs seller_id, or notify_verify = true (website notifications name no seller): Alipay signs for all "
             "merchants with one key, so the signature does not show that a notification is yours"
         )
+    return faults
+
+
+def _merchant_faults(account: Account) -> list[str]:
+    first = account.first_auth_app_id
+    if not account.auth_app_ids:
+        return [] if first is None else ["first_auth_app_id needs several merchants in auth_app_id"]
+    faults = []
+    if account.family is not Family.OPENAPI:
+        faults.append("a list in auth_app_id, or any, belongs to family openapi")
+    if first is not None and not account.serves(first):
+        faults.append("first_auth_app_id must be in auth_app_id")
     return faults

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from schemas import topics
+from schemas import scopes, topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.notification import Kind, NamedNumber
 from schemas.orders import ClosedBecause, Status, View
@@ -46,6 +46,7 @@ class OrderEvent(Struct, frozen=True, kw_only=True):
     id: str
     type: str
     account: str
+    auth_app_id: str | UnsetType = UNSET  # the order's merchant, at accounts of service providers
     order: str
     version: int
     status: Status
@@ -68,6 +69,7 @@ class HeldNotice(Struct, frozen=True, kw_only=True):
     id: str
     held_id: str
     account: str
+    auth_app_id: str | UnsetType = UNSET  # as in `OrderEvent`
     order: str
     notification_id: str
     disposition: Disposition
@@ -86,6 +88,7 @@ class NotedNotice(Struct, frozen=True, kw_only=True):
     id: str
     record_id: str
     account: str
+    auth_app_id: str | UnsetType = UNSET  # as in `OrderEvent`
     order: str
     notification_id: str
     kind: Kind
@@ -108,9 +111,9 @@ class Outgoing(Struct, frozen=True, kw_only=True, gc=False):
     headers: tuple[tuple[str, bytes], ...]
 
 
-def event_id(account: str, order: str, version: int) -> str:
+def event_id(scope: str, order: str, version: int) -> str:
     """Return the id of an order event: equal for all copies of one change, different for different changes."""
-    return f"{account}:{order}:{version}"
+    return f"{scope}:{order}:{version}"
 
 
 def version_of(event: Outgoing) -> int | None:
@@ -156,20 +159,22 @@ _encode = msgspec.json.Encoder().encode
 
 def outgoing_event(event: OrderEvent) -> Outgoing:
     """Encode an order event as a CloudEvent in binary mode."""
-    headers = _cloud(event.id, event.type, event.account, event.order, event.occurred_at)
-    key = key_of(event.account, event.order)
+    scope = scopes.joined(event.account, event.auth_app_id)
+    headers = _cloud(event.id, event.type, scope, event.order, event.occurred_at)
+    key = key_of(scope, event.order)
     return Outgoing(id=event.id, topic=topics.ORDER_EVENT, key=key, value=_encode(event), headers=headers)
 
 
 def outgoing_notice(notice: HeldNotice) -> Outgoing:
     """Encode a held notice as a CloudEvent in binary mode."""
     kind = f"{TYPE_PREFIX}.notification.{notice.disposition.value}.v1"
+    scope = scopes.joined(notice.account, notice.auth_app_id)
     headers = (
-        *_cloud(notice.id, kind, notice.account, notice.order, notice.at),
+        *_cloud(notice.id, kind, scope, notice.order, notice.at),
         ("held-disposition", notice.disposition.value.encode()),
         ("held-reason", notice.reason.value.encode()),
     )
-    key = key_of(notice.account, notice.order)
+    key = key_of(scope, notice.order)
     return Outgoing(id=notice.id, topic=topics.HELD, key=key, value=_encode(notice), headers=headers)
 
 
@@ -181,21 +186,22 @@ def outgoing_noted(notice: NotedNotice) -> Outgoing:
     """
     subject = notice.numbers[0].number if notice.numbers else notice.order or notice.notification_id
     kind = f"{TYPE_PREFIX}.notification.noted.v1"
+    scope = scopes.joined(notice.account, notice.auth_app_id)
     headers = (
-        *_cloud(notice.id, kind, notice.account, subject, notice.at),
+        *_cloud(notice.id, kind, scope, subject, notice.at),
         ("noted-kind", notice.kind.value.encode()),
     )
-    key = key_of(notice.account, subject)
+    key = key_of(scope, subject)
     return Outgoing(id=notice.id, topic=topics.NOTED, key=key, value=_encode(notice), headers=headers)
 
 
-def _cloud(id_: str, type_: str, account: str, subject: str, at: datetime) -> tuple[tuple[str, bytes], ...]:
+def _cloud(id_: str, type_: str, scope: str, subject: str, at: datetime) -> tuple[tuple[str, bytes], ...]:
     return (
         ("content-type", CONTENT_TYPE),
         ("ce_specversion", b"1.0"),
         ("ce_id", id_.encode("utf-8", "replace")),
         ("ce_type", type_.encode()),
-        ("ce_source", f"/alipay-notify/{account}".encode()),
+        ("ce_source", f"/alipay-notify/{scope}".encode()),
         ("ce_subject", subject.encode("utf-8", "replace")),
         ("ce_time", _time(at)),
     )

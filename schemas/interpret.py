@@ -1,6 +1,8 @@
 """Interpret a record's body, with the reader of the account's family."""
 
-from schemas import form, interpret_antom, interpret_form
+from msgspec import structs
+
+from schemas import form, interpret_antom, interpret_form, scopes
 from schemas.accounts import Account, Family
 from schemas.dispositions import Disposition, Reason
 from schemas.notification import Notification, Unreadable
@@ -18,4 +20,21 @@ def read(body: bytes, account: Account, *, is_confirmed: bool = False) -> Notifi
         fields = form.read(body)
     except form.BadForm as error:
         raise Unreadable(Reason.MALFORMED, str(error), disposition=Disposition.DEAD) from None
-    return interpret_form.read(fields, account, is_confirmed=is_confirmed)
+    notification = interpret_form.read(fields, account, is_confirmed=is_confirmed)
+    if account.auth_app_ids:
+        return structs.replace(notification, account=scopes.of_form(account, fields.fields))
+    return notification
+
+
+def scope(body: bytes, account: Account) -> str:
+    """Return the scope of the order that a body is about (`schemas.scopes`); the whole account if it names none.
+
+    Nothing in an ambiguous form can be believed, so all spellings of its signature are in the account's own scope.
+    """
+    if not account.auth_app_ids:
+        return account.name
+    try:
+        read_form = form.read(body)
+    except form.BadForm:
+        return account.name
+    return account.name if form.is_ambiguous(read_form) else scopes.of_form(account, read_form.fields)

@@ -11,9 +11,9 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from schemas import antom, money, noted, times
+from schemas import antom, money, noted, scopes, times
 from schemas import form as forms
-from schemas.accounts import CHARSETS, Account, Family
+from schemas.accounts import AUTH_APP_ID, CHARSETS, Account, Family
 from schemas.dispositions import Reason
 from schemas.form import DECIDING_NAMES, KNOWN_NAMES, Form
 from schemas.money import Money
@@ -41,6 +41,8 @@ def read(form: Form, account: Account, *, is_confirmed: bool = False) -> Notific
         raise _ambiguous(form)
     digest = _digest(form)
     fields = _Fields(text(form, account, digest), digest)
+    if account.auth_app_ids:
+        _check_merchant(form, fields)
     type_ = _type(fields)
     try:
         if type_ == _TRADE_SYNC:
@@ -105,6 +107,15 @@ class _Fields:
         # A number with a control character is not filed at all: its replacement could equal another message's number.
         order, id_ = (kept(self.values.get(name, "")) for name in ("out_trade_no", "notify_id"))
         return Unreadable(reason, detail, order=order, notification_id=id_, digest=self._digest if id_ else b"")
+
+
+def _check_merchant(form: Form, fields: _Fields) -> None:
+    """Hold a form of a service provider whose merchant cannot be a part of the order's key; under no order number."""
+    merchant = scopes.merchant(form.fields)
+    if merchant and AUTH_APP_ID.fullmatch(merchant.decode("ascii", "replace")) is None:
+        error = fields.unreadable(Reason.MISSING_FIELD, "auth_app_id is not the number of an application")
+        error.order = ""
+        raise error
 
 
 def text(form: Form, account: Account, digest: bytes = b"") -> dict[str, str]:

@@ -96,7 +96,7 @@ class Notification(Struct, frozen=True, kw_only=True, gc=False):
     the same content.
     """
 
-    account: str
+    account: str  # the order's scope (`schemas.scopes`)
     id: str
     kind: Kind
     news: News

@@ -88,13 +88,13 @@ def _without_receipt(contents: RecordContents) -> RecordContents:
     return structs.replace(contents, receipt=b"") if contents.receipt else contents
 
 
-def key_of(account: str, number: str | bytes) -> bytes:
-    """Return the key of a record: `account:number`. Records with one key are in one partition, in order.
+def key_of(scope: str, number: str | bytes) -> bytes:
+    """Return a record's key: `scope:number` (`schemas.scopes`). Records with one key are in one partition, in order.
 
     `number` is the order's. Messages that name no order have another number: a batch refund its batch, Antom's refund
     its own. So records of one order may be in several partitions, and the store orders them by the order's version.
     """
-    return f"{account}:".encode() + (number if isinstance(number, bytes) else number.encode("utf-8", "replace"))
+    return f"{scope}:".encode() + (number if isinstance(number, bytes) else number.encode("utf-8", "replace"))
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -112,11 +112,11 @@ _RECEIPT = Header.RECEIPT.value
 _ANTOM = Family.ANTOM.value
 
 
-def encode(contents: RecordContents, number: str | bytes, receipt_mac: bytes = b"") -> Record:
+def encode(contents: RecordContents, number: str | bytes, receipt_mac: bytes = b"", *, scope: str = "") -> Record:
     """Return the record of one verified notification.
 
-    `number` is its order number, or the refund or batch number. `receipt_mac` is its `receipt`; empty if the receiver
-    has no receipt key.
+    `number` is its order number, or the refund or batch number. `scope` is the number's; empty if it is the account.
+    `receipt_mac` is the record's `receipt`; empty if the receiver has no receipt key.
     """
     headers: tuple[tuple[str, bytes], ...] = (
         _VERSION,
@@ -136,7 +136,7 @@ def encode(contents: RecordContents, number: str | bytes, receipt_mac: bytes = b
         )
     if receipt_mac:
         headers += ((_RECEIPT, receipt_mac),)
-    return Record(key_of(contents.account, number), contents.body, headers)
+    return Record(key_of(scope or contents.account, number), contents.body, headers)
 
 
 def decode(record: Record, *, now_ms: int | None = None) -> RecordContents:

@@ -250,6 +250,7 @@ class Field:
     LEVEL = "level"
     EVENT = "event"
     ACCOUNT = "account"
+    AUTH_APP_ID = "auth_app_id"  # the order's merchant, at accounts of service providers
     NOTIFY_ID = "notify_id"
     OUT_TRADE_NO = "out_trade_no"
     OUTCOME = "outcome"

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import structs
 
-from schemas import interpret, record_format
+from schemas import interpret, record_format, scopes
 from schemas.accounts import Account
 from schemas.notification import Notification, Unreadable
 from schemas.record_format import Record
@@ -86,10 +86,11 @@ class HeldDecisions:
             raise DecisionRefused("it is a capture of more than was authorised: query the payment, then discard it")
         if parsed.notification.amount is None and not parsed.notification.refunds:
             raise DecisionRefused("it names no amount: discard it")
+        accounts = {parsed.account: self._accounts[scopes.account_of(parsed.account)]}
         others = await self._others(row) if parsed.notification.amount is not None else []
 
         def decide(snapshot: StoreSnapshot) -> WritePlan:
-            return verdicts.accept(parsed, others, snapshot, self._accounts, verdict, chance=self._chance)
+            return verdicts.accept(parsed, others, snapshot, accounts, verdict, chance=self._chance)
 
         await self._settle([parsed, *others], row, decide)
 
@@ -103,7 +104,7 @@ class HeldDecisions:
         row, verdict = page.row, Verdict(by=by, why=why, at_ms=self._now_ms())
         _check_unresolved(page)
         # Unverified: it was verified before it was held, and its key may be gone by now.
-        notification, account = self._notification(row.record), self._accounts.get(row.account)
+        notification, account = self._notification(row.record), self._accounts.get(scopes.account_of(row.account))
         parsed = structs.replace(self._parsed(row), notification=notification)
 
         def decide(snapshot: StoreSnapshot) -> WritePlan:
@@ -124,7 +125,7 @@ class HeldDecisions:
         """Return the other rows of the order that are held for their price: with the new one they may fit."""
         if not row.order:
             return []
-        pages = await self._store.held_list(HeldQuery(account=row.account, order=row.order, limit=ROWS_MAX))
+        pages = await self._store.held_list(HeldQuery(scope=row.account, order=row.order, limit=ROWS_MAX))
         rows = [page.row for page in pages if page.row.reason in PRICES and page.row.position != row.position]
         return [parsed for parsed in map(self._parsed, rows) if parsed.notification is not None]
 

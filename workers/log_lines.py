@@ -7,6 +7,7 @@ every n-th routine record; a held one always has its line.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from schemas import scopes
 from schemas.dispositions import HELD
 from schemas.telemetry import Field
 from workers.errors import InfrastructureDown
@@ -49,11 +50,16 @@ class WorkerLog:
         self._logger.error("an observer failed", **{Field.ERROR: error})
 
     def _settled(self, delivery: Delivery, attempt: int) -> None:
+        account, auth_app_id = delivery.account, {}
+        if "/" in account:
+            account, merchant = scopes.split(account)
+            auth_app_id = {Field.AUTH_APP_ID: merchant}
         log = self._logger.warning if delivery.disposition in HELD else self._logger.info
         log(
             "settled",
             **{
-                Field.ACCOUNT: delivery.account,
+                Field.ACCOUNT: account,
+                **auth_app_id,
                 Field.OUT_TRADE_NO: delivery.order,
                 Field.NOTIFY_ID: delivery.notification_id,
                 Field.DISPOSITION: delivery.disposition.value,

@@ -63,10 +63,10 @@ class OrderChanges:
             self._wake((write.order.account, write.order.number))
         self._wake_all()
 
-    def changed(self, account: str, order: str) -> None:
+    def changed(self, scope: str, order: str) -> None:
         """Wake the waiters for this order, or for any change."""
         self.seen += 1
-        self._wake((account, order))
+        self._wake((scope, order))
         self._wake_all()
 
     def close(self) -> None:
@@ -83,14 +83,14 @@ class OrderChanges:
         return self._closed
 
     @contextmanager
-    def watch(self, account: str, order: str) -> Iterator[Waiter]:
+    def watch(self, scope: str, order: str) -> Iterator[Waiter]:
         """Wait for changes of one order, from now until the end of the block.
 
         Raises:
             TooManyWaiters: the limit is reached.
         """
         waiter = self._new_waiter()
-        waiters = self._of_order.setdefault((account, order), set())
+        waiters = self._of_order.setdefault((scope, order), set())
         waiters.add(waiter)
         try:
             yield waiter
@@ -98,7 +98,7 @@ class OrderChanges:
             self._count -= 1
             waiters.discard(waiter)
             if not waiters:
-                self._of_order.pop((account, order), None)
+                self._of_order.pop((scope, order), None)
 
     @contextmanager
     def watch_all(self) -> Iterator[Waiter]:

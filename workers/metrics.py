@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from schemas import telemetry, topics
+from schemas import scopes, telemetry, topics
 from schemas.currencies import EXPONENTS
 from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
@@ -170,7 +170,10 @@ class WorkerMetrics:
             await asyncio.sleep(interval_s)
 
     def _account(self, name: str) -> str:
-        return name if name in self._accounts else telemetry.UNKNOWN_ACCOUNT
+        if name in self._accounts:
+            return name
+        account = scopes.account_of(name)
+        return account if account in self._accounts else telemetry.UNKNOWN_ACCOUNT
 
 
 class _Children:

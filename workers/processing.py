@@ -21,7 +21,7 @@ from typing import Protocol
 
 from msgspec import structs
 
-from schemas import interpret, record_format
+from schemas import interpret, record_format, scopes
 from schemas.accounts import NAME, Account, Family
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
@@ -154,9 +154,9 @@ class Processing:
         await self._settle(parsed_records, self._accounts_of(parsed_records))
 
     def _accounts_of(self, parsed_records: Sequence[ParsedRecord]) -> Mapping[str, Account]:
-        """Return the accounts by which these records were just read. A reload may replace them before the decision."""
-        names = {parsed.account for parsed in parsed_records if parsed.notification is not None}
-        return {name: self._accounts[name] for name in names}
+        """Return the accounts by which these records were just read, by scope. A reload may replace them meanwhile."""
+        found = {parsed.account for parsed in parsed_records if parsed.notification is not None}
+        return {scope: self._accounts[scopes.account_of(scope)] for scope in found}
 
     async def _settle(self, parsed_records: Sequence[ParsedRecord], accounts: Mapping[str, Account]) -> None:
         """Decide and apply. If a record of the batch cannot be applied, halve the batch until that record is alone."""
@@ -214,6 +214,8 @@ class Processing:
             configured = self._account(contents)
             # A receipt MAC saves the check once. A held record may be days old: check it against today's keys.
             is_confirmed = self._check_authentic(contents, configured, anew=held is not None)
+            if configured.auth_app_ids:
+                account = interpret.scope(contents.body, configured)
             notification = interpret.read(contents.body, configured, is_confirmed=is_confirmed)
         except record_format.NewerRecord as error:
             failure = _failure(Disposition.PARKED, Reason.NEWER_ENVELOPE, error)

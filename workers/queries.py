@@ -36,7 +36,7 @@ class OperatorDecision(Struct, frozen=True, kw_only=True):
 
 
 class OrderPage(Struct, frozen=True, kw_only=True):
-    """Everything about one order number; `order` is `None` if it has only held notifications."""
+    """Everything about one number in the scope `account`; `order` is `None` if it has only held notifications."""
 
     account: str
     number: str
@@ -86,9 +86,13 @@ class HeldPlace(Struct, frozen=True, kw_only=True):
 
 
 class HeldQuery(Struct, frozen=True, kw_only=True):
-    """A filter of held notifications, and the page of them; `None` means any. `before_ms` is exclusive."""
+    """A filter of held notifications, and the page of them; `None` means any. `before_ms` is exclusive.
+
+    `account` includes its merchants; `scope` is one of them, or the account without them.
+    """
 
     account: str | None = None
+    scope: str | None = None
     order: str | None = None
     disposition: Disposition | None = None
     reason: Reason | None = None
@@ -146,14 +150,14 @@ def timeline(order: str, own: Iterable[Delivery], by_trade: Iterable[Delivery]) 
 class OrdersPort(Protocol):
     """Orders, for the API."""
 
-    async def order_page(self, account: str, number: str) -> OrderPage | None:
+    async def order_page(self, scope: str, number: str) -> OrderPage | None:
         """Return the page with the 1,000 latest deliveries; `None` if nothing is known about the number.
 
         If the number is none of an order, but a trade's or an order's second one, it is the page of that order.
         """
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
-        """Return (account, order) of every order with exactly this number, of whatever kind."""
+        """Return (scope, order) of every order with exactly this number, of whatever kind."""
 
     async def notifications(self, number: str) -> Sequence[Delivery]:
         """Return the first delivery of every notification with exactly this id, or that names exactly this number.
@@ -169,7 +173,7 @@ class OrdersPort(Protocol):
 
     async def register(
         self,
-        account: str,
+        scope: str,
         number: str,
         refunds: Sequence[str],
         decide: Callable[[Order | None], WritePlan],

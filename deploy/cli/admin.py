@@ -77,13 +77,21 @@ class AdminClient:
         given = {name: value for name, value in query.items() if value is not None}
         return self._request("GET", _path(path) + (f"?{urlencode(given)}" if given else ""), None, TIMEOUT_S)
 
-    def send(self, method: str, *path: str, body: Mapping[str, object], timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+    def send(
+        self,
+        method: str,
+        *path: str,
+        body: Mapping[str, object],
+        query: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> dict[str, Any]:
         """Return the answer to a write.
 
         Raises:
             AdminApiError: no answer, an answer of another program, or an error status.
         """
-        return self._request(method, _path(path), json.dumps(body).encode(), timeout_s)
+        target = _path(path) + (f"?{urlencode(query)}" if query else "")
+        return self._request(method, target, json.dumps(body).encode(), timeout_s)
 
     def _request(self, method: str, path: str, body: bytes | None, timeout_s: float) -> dict[str, Any]:
         try:
@@ -136,6 +144,11 @@ class AdminClient:
 def fail(error: AdminApiError) -> NoReturn:
     """Print the error and exit: 2 if the request itself was wrong, else 1."""
     terminal.fail(error, exits.WRONG_USAGE if error.status == 400 else exits.FAILED)
+
+
+def owner(shown: Mapping[str, Any]) -> str:
+    """Return the account of an order or held notification, and the merchant if the account serves several."""
+    return f"{shown['account']}/{shown['auth_app_id']}" if shown.get("auth_app_id") else str(shown["account"])
 
 
 def operator() -> str:

@@ -46,7 +46,7 @@ def find(
         terminal.as_json(found if single is None else found | {"notifications": [single]})
         raise typer.Exit(exits.DONE)
     for order in orders:
-        terminal.line("Order", f"{order['account']} : {order['order']}")
+        terminal.line("Order", f"{admin.owner(order)} : {order['order']}")
     if single is not None:
         _print(single)
     elif notifications:
@@ -56,12 +56,12 @@ def find(
 
 def _row(each: dict[str, Any]) -> tuple[object, ...]:
     received_at = terminal.moment(each["received_at"])
-    return received_at, each["account"], each["type"], each["status"], each["disposition"], each["notification_id"]
+    return received_at, admin.owner(each), each["type"], each["status"], each["disposition"], each["notification_id"]
 
 
 def _print(each: dict[str, Any]) -> None:
     terminal.line("Notification", each["notification_id"])
-    terminal.line("Account", each["account"])
+    terminal.line("Account", admin.owner(each))
     terminal.line("Kind", each["kind"] or "unknown: its bytes cannot be read")
     terminal.line("Type", " ".join(part for part in (each["type"], each["status"]) if part))
     terminal.line("Disposition", f"{each['disposition']}: {each['reason']}")

@@ -245,14 +245,14 @@ def _checked(id_: str) -> str:
 def _row(held: dict[str, Any]) -> tuple[object, ...]:
     next_retry = held["resolution"] or terminal.moment(held["due_at"]) or "none: decide"
     return (
-        held["id"], terminal.moment(held["first_at"]), held["account"], held["order"], held["disposition"],
+        held["id"], terminal.moment(held["first_at"]), admin.owner(held), held["order"], held["disposition"],
         held["reason"], next_retry, held["detail"],
     )  # fmt: skip
 
 
 def _print(held: dict[str, Any]) -> None:
     terminal.line("Reason", f"{held['detail'] or held['reason']} ({held['reason']})")
-    terminal.line("Held", f"{held['id']} of {held['account']}")
+    terminal.line("Held", f"{held['id']} of {admin.owner(held)}")
     terminal.line("Disposition", held["disposition"])
     terminal.line("Order", held["order"])
     terminal.line("Notification", held["notification_id"])

@@ -33,7 +33,13 @@ registers an order of which every amount is accepted.
     alipay-notify order register W-1 --account web \\
         --amount "80.00 CNY" --amount "11.20 USD"
     alipay-notify order register 8121000345 --account shop-sg --refund REF-1
+    alipay-notify order register A1 --account isv \\
+        --auth-app-id 2021000000000008 --amount 12.80
 """
+
+AuthAppId = Annotated[
+    str, typer.Option(metavar="NUMBER", help="The merchant, if the account serves several.", show_default=False)
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +53,7 @@ def register(app: typer.Typer) -> None:
 def show(
     number: Annotated[str, typer.Argument(metavar="NO", help="An order, trade or notification number.")],
     account: Annotated[str, typer.Option(help="Only this account; otherwise all accounts.")] = "",
+    auth_app_id: AuthAppId = "",
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
@@ -54,13 +61,15 @@ def show(
     """Show one order; if several match, list them."""
     api = AdminClient(url, token=token)
     try:
-        found = [(account, number)] if account else _find(api, number)
+        found = [{"account": account, "order": number, "auth_app_id": auth_app_id}] if account else _find(api, number)
         if len(found) > 1:
             terminal.fail(
-                "Several orders have this number. Show one by its own number, with --account if two accounts have it: "
-                + terminal.joined(f"{a}:{o}" for a, o in found)
+                "Several orders have this number. Show one by its own number, with --account if two accounts have it, "
+                "and --auth-app-id if two merchants have it: "
+                + terminal.joined(f"{admin.owner(match)}:{match['order']}" for match in found)
             )
-        order = api.get("orders", *found[0])
+        match = found[0]
+        order = api.get("orders", match["account"], match["order"], auth_app_id=match.get("auth_app_id") or None)
     except AdminApiError as error:
         admin.fail(error)
     if output == "json":
@@ -73,6 +82,7 @@ def show(
 def register_order(
     number: Annotated[str, typer.Argument(metavar="NO", help="The order's number.")],
     account: Annotated[str, typer.Option(help="The account that the order belongs to.")],
+    auth_app_id: AuthAppId = "",
     amount: Annotated[
         list[str] | None, typer.Option(help='The order\'s amount, such as 12.80 or "12.80 USD"; one per currency.')
     ] = None,
@@ -91,7 +101,8 @@ def register_order(
     body = {"amounts": []} if any_amount else _amounts(amount or [], currency)
     body |= ({"refunds": refund} if refund else {}) | {"by": admin.operator()}
     try:
-        order = AdminClient(url, token=token).send("PUT", "orders", account, number, body=body)
+        query = {"auth_app_id": auth_app_id} if auth_app_id else None
+        order = AdminClient(url, token=token).send("PUT", "orders", account, number, body=body, query=query)
     except AdminApiError as error:
         admin.fail(error)
     if output == "json":
@@ -113,9 +124,9 @@ def _amounts(texts: list[str], currency: str) -> dict[str, Any]:
     return amounts[0] if amounts else {name: value for name, value in (("currency", currency),) if value}
 
 
-def _find(api: AdminClient, number: str) -> list[tuple[str, str]]:
+def _find(api: AdminClient, number: str) -> list[dict[str, str]]:
     found = api.get("find", number=number)
-    matches = found["matches"]
+    matches: list[dict[str, str]] = found["matches"]
     if not matches and found["notifications"]:
         terminal.fail(f"No order has the number {number}, but a notification. `alipay-notify find {number}` shows it.")
     if not matches:
@@ -123,7 +134,7 @@ def _find(api: AdminClient, number: str) -> list[tuple[str, str]]:
             f"Nothing is known of {number}. Add --account NAME to search refused requests too. "
             "`alipay-notify held list` shows notifications that were not applied."
         )
-    return [(match["account"], match["order"]) for match in matches]
+    return matches
 
 
 def _has_problem(order: dict[str, Any]) -> bool:
@@ -134,7 +145,7 @@ def _has_problem(order: dict[str, Any]) -> bool:
 
 
 def _print(order: dict[str, Any]) -> None:
-    terminal.line("Order", f"{order['account']} : {order['order']}")
+    terminal.line("Order", f"{admin.owner(order)} : {order['order']}")
     terminal.line("Status", order["status"] or "unknown: only held or refused notifications name this order")
     if order["amount"] is not None:
         terminal.line("Amount", _amount(order, "amount", "amount_minor", "currency"))

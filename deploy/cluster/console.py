@@ -41,7 +41,7 @@ class NoTopics:
 class NoRefusals:
     """Has no refused requests: each receiver keeps its own, in its process."""
 
-    def of_order(self, account: str, order: str) -> Sequence[RefusedRequest]:
+    def of_order(self, scope: str, order: str) -> Sequence[RefusedRequest]:
         return ()
 
 

@@ -44,8 +44,8 @@ async def _read_on(outbox: Outbox, changes: OrderChanges, last: int) -> int:
     while found := await outbox.events_after(last, EVENTS_MAX):
         last = found[-1].number
         for key in {emitted.event.key for emitted in found}:
-            account, _, order = key.decode("utf-8", "replace").partition(":")
-            changes.changed(account, order)
+            scope, _, order = key.decode("utf-8", "replace").partition(":")
+            changes.changed(scope, order)
     return last
 
 

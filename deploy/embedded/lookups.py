@@ -31,35 +31,35 @@ FOUND_MAX = 100  # notifications under one number
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
 
-def order_page(connection: Connection, account: str, number: str) -> OrderPage | None:
+def order_page(connection: Connection, scope: str, number: str) -> OrderPage | None:
     """Return the order with its timeline, also by a second number; `None` if no row has the number."""
     found = connection.execute(
-        f"SELECT {sql.ORDER} FROM orders WHERE order_number = ? AND account = ?", (number, account)
+        f"SELECT {sql.ORDER} FROM orders WHERE order_number = ? AND account = ?", (number, scope)
     ).fetchone()
     deliveries = connection.execute(
         f"SELECT {sql.DELIVERY} FROM deliveries WHERE order_number = ? AND account = ? "
         "ORDER BY log_partition DESC, log_offset DESC LIMIT ?",
-        (number, account, TIMELINE_MAX),
+        (number, scope, TIMELINE_MAX),
     ).fetchall()
     order, view = (None, None) if found is None else row_codec.order_and_view(found)
     if order is None or order.is_note:
-        first = _first_number(connection, account, number)
+        first = _first_number(connection, scope, number)
         if first is not None:
-            return order_page(connection, account, first)
+            return order_page(connection, scope, first)
     if found is None and not deliveries:
         return None
     return OrderPage(
-        account=account,
+        account=scope,
         number=number,
         order=order,
         view=view,
         deliveries=queries.timeline(number, map(row_codec.delivery, deliveries), _naming_trades(connection, order)),
-        events=() if order is None else _events(connection, account, number, order.version),
-        decisions=_decisions(connection, account, number),
+        events=() if order is None else _events(connection, scope, number, order.version),
+        decisions=_decisions(connection, scope, number),
     )
 
 
-def _first_number(connection: Connection, account: str, number: str) -> str | None:
+def _first_number(connection: Connection, scope: str, number: str) -> str | None:
     """Return the number of the order that has this trade, or this second number, as Antom's subscriptions have."""
     found = connection.execute(
         """
@@ -68,7 +68,7 @@ def _first_number(connection: Connection, account: str, number: str) -> str | No
             ON d.log_partition = n.log_partition AND d.log_offset = n.log_offset
             WHERE n.number = ?1 AND n.account = ?2 AND n.kind = ?3
         """,
-        (number, account, NumberKind.ORDER.value),
+        (number, scope, NumberKind.ORDER.value),
     )
     return next((first for (first,) in found if first not in ("", number)), None)
 
@@ -90,19 +90,19 @@ def _naming_trades(connection: Connection, order: Order | None) -> list[Delivery
     return [row_codec.delivery(row) for row in found]
 
 
-def _decisions(connection: Connection, account: str, number: str) -> tuple[OperatorDecision, ...]:
+def _decisions(connection: Connection, scope: str, number: str) -> tuple[OperatorDecision, ...]:
     found = connection.execute(
         "SELECT log_partition, log_offset, notification_id, version, action, by_whom, why, at_ms FROM decisions "
         "WHERE order_number = ? AND account = ? ORDER BY entry DESC LIMIT ?",
-        (number, account, TIMELINE_MAX),
+        (number, scope, TIMELINE_MAX),
     ).fetchall()
     return tuple(row_codec.operator_decision(row) for row in reversed(found))
 
 
-def _events(connection: Connection, account: str, number: str, version: int) -> tuple[Emitted, ...]:
+def _events(connection: Connection, scope: str, number: str, version: int) -> tuple[Emitted, ...]:
     """The order's latest events. Their ids follow from its version, so they need no index of their own."""
     versions = range(max(1, version - TIMELINE_MAX + 1), version + 1)
-    ids = sql.as_json([events.event_id(account, number, each) for each in versions])
+    ids = sql.as_json([events.event_id(scope, number, each) for each in versions])
     found = connection.execute(
         f"SELECT {sql.EMITTED} FROM outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number",
         (ids,),
@@ -111,7 +111,7 @@ def _events(connection: Connection, account: str, number: str, version: int) -> 
 
 
 def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
-    """Return (account, order) of every order with this number, whatever kind of number it is."""
+    """Return (scope, order) of every order with this number, whatever kind of number it is."""
     found = connection.execute(
         """
         SELECT account, order_number FROM orders WHERE order_number = ?1
@@ -127,7 +127,7 @@ def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
         """,
         (number,),
     )
-    return [(account, order) for account, order in found]
+    return [(scope, order) for scope, order in found]
 
 
 def notifications(connection: Connection, number: str) -> Sequence[Delivery]:
@@ -193,8 +193,8 @@ def held_groups(connection: Connection, query: HeldQuery) -> Sequence[HeldGroup]
     """Count all held notifications that match the query."""
     conditions, values = _held_conditions(query)
     found = connection.execute(
-        f"SELECT disposition, reason, account, count(*), min(first_at_ms) FROM held WHERE {conditions} "
-        "GROUP BY disposition, reason, account ORDER BY count(*) DESC, disposition, reason, account",
+        "SELECT disposition, reason, substr(account, 1, instr(account || '/', '/') - 1), count(*), min(first_at_ms) "
+        f"FROM held WHERE {conditions} GROUP BY 1, 2, 3 ORDER BY count(*) DESC, 1, 2, 3",
         values,
     )
     return [row_codec.held_group(row) for row in found]
@@ -205,7 +205,8 @@ def _held_conditions(query: HeldQuery) -> tuple[str, list[Any]]:
     conditions = [f"resolved_at_ms IS {'NOT ' if query.resolved else ''}NULL"]
     values: list[Any] = []
     for condition, value in (
-        ("account = ?", query.account),
+        ("instr(account || '/', ?) = 1", None if query.account is None else f"{query.account}/"),
+        ("account = ?", query.scope),
         ("order_number = ?", query.order),
         ("disposition = ?", query.disposition),
         ("reason = ?", query.reason),

@@ -92,8 +92,8 @@ class SqliteOrderStore:
 
     # workers.queries.OrdersPort
 
-    async def order_page(self, account: str, number: str) -> OrderPage | None:
-        return await self._database.read(lambda connection: lookups.order_page(connection, account, number))
+    async def order_page(self, scope: str, number: str) -> OrderPage | None:
+        return await self._database.read(lambda connection: lookups.order_page(connection, scope, number))
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
         return await self._database.read(lambda connection: lookups.find(connection, number))
@@ -116,7 +116,7 @@ class SqliteOrderStore:
 
     async def register(
         self,
-        account: str,
+        scope: str,
         number: str,
         refunds: Sequence[str],
         decide: Callable[[Order | None], WritePlan],
@@ -126,8 +126,8 @@ class SqliteOrderStore:
     ) -> WritePlan:
         def work(connection: Connection) -> tuple[WritePlan, int]:
             now_ms = self._now_ms()
-            written = settling.register(connection, (account, number), refunds, decide, now_ms=now_ms)
-            decisions.audit(connection, now_ms, "register", [f"{account}:{number}"], by, why)
+            written = settling.register(connection, (scope, number), refunds, decide, now_ms=now_ms)
+            decisions.audit(connection, now_ms, "register", [f"{scope}:{number}"], by, why)
             return written
 
         return self._wake(*await self._database.write(work))

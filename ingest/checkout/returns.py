@@ -47,7 +47,7 @@ _UNKNOWN_STATUS = "not a documented status"
 # The fields that are returned as claims. Data of the buyer is left out.
 _CLAIMS = (
     "out_trade_no trade_no total_fee total_amount rmb_fee currency trade_status success is_success code sub_code "
-    "seller_id partner app_id timestamp method notify_id"
+    "seller_id partner app_id auth_app_id timestamp method notify_id"
 ).split()
 
 _WRAPPED = re.compile(r"resultStatus=\{([^{}]*)\};\s*memo=\{(.*?)\};\s*result=\{(.*)\}", re.DOTALL)

@@ -16,7 +16,7 @@ from tests.contract.engines import AnyStore, Engine, all_unsent
 from tests.contract.shortcuts import dispositions, parked, register, version
 from tests.support import log_records
 from tests.support.fakes import MemoryTopics, PlanObserver
-from tests.support.log_records import REGISTERED, Time
+from tests.support.log_records import PROVIDER, REGISTERED, Time
 from tests.support.plans import always, delivery, event, order_write, plan
 from workers.errors import RecordRefused, VersionConflict
 from workers.processing import Processing
@@ -290,3 +290,33 @@ async def test_feed_of_events_and_notices_can_be_read_from_any_number(work: Proc
     assert [each.number for each in feed] == sorted(each.number for each in feed)
     assert await store.events_after(feed[0].number, 10) == feed[1:]
     assert await store.events_after(0, 1) == feed[:1]
+
+
+async def test_equal_order_numbers_of_two_merchants_are_two_orders(work: Processing, store: AnyStore) -> None:
+    first, second = ({"app_id": "2021000000000001", "auth_app_id": f"202100000000000{n}"} for n in (8, 9))
+    paid = [
+        log_records.record("N1", id_=f"n{n}", trade=f"T{n}", account=PROVIDER, total_amount=f"{n}.00", **merchant)
+        for n, merchant in ((1, first), (2, second))
+    ]
+    unreadable = log_records.record("N1", "TRADE_ODD", id_="odd", account=PROVIDER, total_amount="1.00", **second)
+    await work.process(log_records.logged([*paid, paid[0], unreadable]))
+    for minor, merchant, ends in ((100, first, ["applied", "duplicate"]), (200, second, ["applied", "quarantined"])):
+        scope = f"isv/{merchant['auth_app_id']}"
+        page = await store.order_page(scope, "N1")
+        assert page is not None
+        assert page.view is not None
+        assert (page.view.amount_minor, page.view.status) == (minor, Status.PAID)
+        assert [each.event.id for each in page.events] == [f"{scope}:N1:1"]
+        assert await dispositions(store, "N1", scope) == ends
+    assert await store.order_page("isv", "N1") is None
+    assert await store.find("N1") == [(f"isv/{each['auth_app_id']}", "N1") for each in (first, second)]
+    scope = f"isv/{second['auth_app_id']}"
+    for query, count in (
+        (HeldQuery(account="isv"), 1),
+        (HeldQuery(scope=scope), 1),
+        (HeldQuery(scope="isv"), 0),
+        (HeldQuery(account="is"), 0),
+    ):
+        assert len(await store.held_list(query)) == count
+    (group,) = await store.held_groups(HeldQuery())
+    assert (group.account, group.count) == ("isv", 1)

@@ -30,8 +30,16 @@ REGISTERED = Account(
     currency="USD",
     orders=Orders.REGISTERED,
 )
+PROVIDER = Account(
+    name="isv",
+    family=Family.OPENAPI,
+    sign_type=SignType.RSA2,
+    keys={"k": "k"},
+    app_id="2021000000000001",
+    auth_app_ids=("any",),
+)
 ANTOM_HEADERS = {"client_id": b"C", "request_time": b"2025-06-05T01:10:31Z", "signature": b"s"}
-ACCOUNTS = {account.name: account for account in (SHOP, REGISTERED)}
+ACCOUNTS = {account.name: account for account in (SHOP, REGISTERED, PROVIDER)}
 
 
 def record(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
+from schemas import scopes
 from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
@@ -122,17 +123,17 @@ class MemoryStore:
 
     # workers.queries: orders and events
 
-    async def order_page(self, account: str, number: str) -> OrderPage | None:
+    async def order_page(self, scope: str, number: str) -> OrderPage | None:
         self._check()
-        named = (account, number)
+        named = (scope, number)
         deliveries = tuple(each for each in self.deliveries.values() if (each.account, each.order) == named)
         is_known = named in self.orders and not self.orders[named].is_note
-        first = None if is_known else self._first_number(account, number)
+        first = None if is_known else self._first_number(scope, number)
         if first is not None:
-            return await self.order_page(account, first)
+            return await self.order_page(scope, first)
         if named not in self.orders and not deliveries:
             return None
-        events = tuple(row for row in self._emitted() if row.event.key == f"{account}:{number}".encode())
+        events = tuple(row for row in self._emitted() if row.event.key == f"{scope}:{number}".encode())
         timeline = queries.timeline(number, deliveries, self._naming_trades(named))
         decisions = tuple(_decision(each) for each in self.decisions if (each.account, each.order) == named)
         return structs.replace(self._page_of(named), deliveries=timeline, events=events, decisions=decisions)
@@ -179,7 +180,7 @@ class MemoryStore:
 
     async def register(
         self,
-        account: str,
+        scope: str,
         number: str,
         refunds: Sequence[str],
         decide: Callable[[Order | None], WritePlan],
@@ -189,12 +190,12 @@ class MemoryStore:
     ) -> WritePlan:
         self._check()
         for refund in refunds:
-            if self.refunds.get((account, refund), number) != number:
-                raise RefundTaken(refund, self.refunds[account, refund])
-        plan = decide(self.orders.get((account, number)))
-        self.refunds.update({(account, refund): number for refund in refunds})
+            if self.refunds.get((scope, refund), number) != number:
+                raise RefundTaken(refund, self.refunds[scope, refund])
+        plan = decide(self.orders.get((scope, number)))
+        self.refunds.update({(scope, refund): number for refund in refunds})
         self._write(plan)
-        self.audit.append(("register", f"{account}:{number}", by, why))
+        self.audit.append(("register", f"{scope}:{number}", by, why))
         return plan
 
     def register_now(self, account: str, number: str, registration: Registration, *, now_ms: int) -> None:
@@ -454,7 +455,8 @@ def _trades(order: Order) -> list[str]:
 def _is_meant(page: HeldPage, query: HeldQuery) -> bool:
     row = page.row
     given: list[tuple[str | Disposition | None, str]] = [
-        (query.account, row.account),
+        (query.account, scopes.account_of(row.account)),
+        (query.scope, row.account),
         (query.order, row.order),
         (query.disposition, row.disposition),
         (query.reason, row.reason),

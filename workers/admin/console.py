@@ -12,7 +12,9 @@ from urllib.parse import quote, urlencode
 
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from msgspec import UNSET
 
+from schemas import scopes
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from workers.admin import held, reason_texts, replays, shapes
@@ -73,7 +75,7 @@ class ConsolePart:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters |= {"clock": _clock, "day": _day, "path": _path}
+        self._templates.filters |= {"clock": _clock, "day": _day, "path": _path, "order_path": _order_path}
         self._templates.globals |= {"reasons": reason_texts.REASONS, "flags": reason_texts.FLAGS}
 
     def routes(self) -> list[web.RouteDef]:
@@ -109,28 +111,30 @@ class ConsolePart:
         notifications = await self._orders.notifications(number) if number and not matches else []
         if not matches and not notifications:
             matches = [(name, number) for name in self._accounts if number and self._refusals.of_order(name, number)]
-        if len(matches) == 1:
-            raise web.HTTPFound(f"/orders/{_path(matches[0][0])}/{_path(matches[0][1])}")
+        orders = [shapes.match(scope, order) for scope, order in matches]
+        if len(orders) == 1:
+            raise web.HTTPFound(_order_path(orders[0]))
         if len(notifications) == 1:
             raise web.HTTPFound(f"/notifications/{notifications[0].position}")
         return self._page(
             "found.html",
             seen=self._changes.seen,
             number=number,
-            matches=matches,
+            matches=orders,
             notifications=[shapes.found(each) for each in notifications],
         )
 
     async def order(self, request: web.Request) -> web.Response:
         """Show one order and its timeline."""
-        account, number = request.match_info["account"], request.match_info["order"]
+        number = request.match_info["order"]
+        scope = scopes.joined(request.match_info["account"], request.query.get("auth_app_id") or UNSET)
         seen = self._changes.seen
-        page = await self._orders.order_page(account, number)
-        refused = self._refusals.of_order(account, number)
+        page = await self._orders.order_page(scope, number)
+        refused = self._refusals.of_order(scope, number)
         if page is None and not refused:
             return self._page("found.html", status=404, seen=seen, number=number, matches=[], notifications=[])
-        known = page or OrderPage(account=account, number=number, order=None, view=None, deliveries=(), events=())
-        waiting = await self._held.held_list(HeldQuery(account=account, order=known.number, limit=HELD_SHOWN))
+        known = page or OrderPage(account=scope, number=number, order=None, view=None, deliveries=(), events=())
+        waiting = await self._held.held_list(HeldQuery(scope=scope, order=known.number, limit=HELD_SHOWN))
         return self._page(
             "order.html",
             seen=seen,
@@ -221,6 +225,12 @@ def _day(moment: datetime) -> str:
 
 def _path(text: str) -> str:
     return quote(text, safe="")
+
+
+def _order_path(named: shapes.OrderMatch | shapes.OrderAnswer | shapes.HeldAnswer | NotificationAnswer) -> str:
+    """Return the path of the page of the order that a shape names."""
+    path = f"/orders/{_path(named.account)}/{_path(named.order)}"
+    return f"{path}?auth_app_id={_path(named.auth_app_id)}" if named.auth_app_id else path
 
 
 def _asset(name: str) -> bytes:

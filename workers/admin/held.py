@@ -12,6 +12,7 @@ from typing import Protocol
 from aiohttp import web
 from msgspec import Struct, structs
 
+from schemas import scopes
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
 from workers.admin import cursors, inspection, responses, shapes
@@ -135,7 +136,7 @@ class HeldPart:
 
     def inspect(self, page: HeldPage) -> HeldInspection:
         """Return the page with its bytes. They name the payer, so each call leaves a log line."""
-        self._log.info("held_shown", held=page.row.id, account=page.row.account)
+        self._log.info("held_shown", held=page.row.id, account=scopes.account_of(page.row.account))
         record = page.row.record
         summary = shapes.held(page)
         return HeldInspection(

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from schemas import interpret, record_format, times
+from schemas import interpret, record_format, scopes, times
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.notification import Kind, NamedNumber, Notification, Unreadable
@@ -28,6 +28,7 @@ class NotificationAnswer(Struct, frozen=True, kw_only=True):
 
     id: str
     account: str
+    auth_app_id: str | UnsetType = UNSET
     order: str
     notification_id: str
     kind: Kind | None
@@ -74,9 +75,11 @@ class NotificationsPart:
 def shape(page: NotificationPage, notification: Notification | None) -> NotificationAnswer:
     """Return the answer; `notification` is the meaning of its bytes, if they can be read."""
     delivery = page.delivery
+    account, auth_app_id = scopes.split(delivery.account)
     return NotificationAnswer(
         id=str(delivery.position),
-        account=delivery.account,
+        account=account,
+        auth_app_id=auth_app_id,
         order=delivery.order,
         notification_id=delivery.notification_id,
         kind=None if notification is None else notification.kind,

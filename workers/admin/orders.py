@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from schemas import money
-from schemas.accounts import Account, Family
+from schemas import money, scopes
+from schemas.accounts import AUTH_APP_ID, Account, Family
 from schemas.money import Money
 from schemas.orders import Order
 from workers.admin import cursors, responses, shapes
@@ -34,7 +34,7 @@ VERSION_CONFLICTS_MAX = 3  # attempts after version conflicts with batches, befo
 class RefusedRequests(Protocol):
     """The requests that the receiver has refused recently; none if it runs in another process."""
 
-    def of_order(self, account: str, order: str) -> Sequence[RefusedRequest]: ...
+    def of_order(self, scope: str, order: str) -> Sequence[RefusedRequest]: ...
 
 
 class ExpectedAmount(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,7 +100,7 @@ class OrdersPart:
             raise responses.bad_request("number is missing: give an order, trade, notification or other number")
         found = await self._orders.find(number)
         notifications = [shapes.found(each) for each in await self._orders.notifications(number)]
-        matches = [{"account": account, "order": order} for account, order in found]
+        matches = [shapes.match(scope, order) for scope, order in found]
         return responses.json({"matches": matches, "notifications": notifications})
 
     async def show(self, request: web.Request) -> web.Response:
@@ -108,53 +108,53 @@ class OrdersPart:
 
         The orders of an account that was removed from accounts.toml are still shown.
         """
-        account, number = request.match_info["account"], request.match_info["order"]
+        scope, number = self._scope(request), request.match_info["order"]
         wait_s = responses.wait_s(request)
         version = responses.whole_number(request, "version", default=0)
         if wait_s:
-            page = await self._newer(account, await self._own_number(account, number), version, wait_s)
+            page = await self._newer(scope, await self._own_number(scope, number), version, wait_s)
         else:
-            page = await self._page(account, number)
+            page = await self._page(scope, number)
         if page is None:
-            self._account(account)
-            raise ApiError(404, "unknown_order", f"account {account} has no order {number}")
-        return responses.json(shapes.order(page, self._refusals.of_order(account, number)))
+            self._account(request.match_info["account"])
+            raise ApiError(404, "unknown_order", f"account {scope} has no order {number}")
+        return responses.json(shapes.order(page, self._refusals.of_order(scope, number)))
 
     async def register(self, request: web.Request) -> web.Response:
         """Register an order's amounts or refunds; notifications that waited for it become due at once."""
-        account, number = request.match_info["account"], request.match_info["order"]
-        self._account(account)
+        name, number = request.match_info["account"], request.match_info["order"]
+        scope = registered_scope(self._account(name), request.query.get("auth_app_id", ""))
         _check_number(number, "the order number")
         expectation = await responses.body(request, Expectation)
-        registration = parse(expectation, self._account(account))  # once more: a reload may have removed it meanwhile
-        created = await self.record(account, number, registration, responses.operator(request, expectation.by))
-        page = await self._page(account, number)
+        registration = parse(expectation, self._account(name))  # once more: a reload may have removed it meanwhile
+        created = await self.record(scope, number, registration, responses.operator(request, expectation.by))
+        page = await self._page(scope, number)
         if page is None:
             raise ApiError(503, "unavailable", "the order was registered but cannot be read now; try again")
         return responses.json(shapes.order(page), status=201 if created else 200)
 
-    async def record(self, account: str, number: str, registration: Registration, by: str) -> bool:
+    async def record(self, scope: str, number: str, registration: Registration, by: str) -> bool:
         """Register an order; return whether it is new.
 
         Raises:
             ApiError: 409, one of the refunds belongs to another order.
         """
-        number = await self._own_number(account, number)
+        number = await self._own_number(scope, number)
         created = False
 
         def decide(order: Order | None) -> WritePlan:
             nonlocal created
             created = order is None
-            return decision.register(order, account, number, registration, now_ms=self._now_ms())
+            return decision.register(order, scope, number, registration, now_ms=self._now_ms())
 
-        await self._register(account, number, registration, decide, by=by)
-        self._changes.changed(account, number)
+        await self._register(scope, number, registration, decide, by=by)
+        self._changes.changed(scope, number)
         self._wake()
         return created
 
     async def _register(
         self,
-        account: str,
+        scope: str,
         number: str,
         registration: Registration,
         decide: Callable[[Order | None], WritePlan],
@@ -164,7 +164,7 @@ class OrdersPart:
         why = _summary(registration)
         for left in reversed(range(VERSION_CONFLICTS_MAX)):
             try:
-                await self._orders.register(account, number, registration.refunds, decide, by=by, why=why)
+                await self._orders.register(scope, number, registration.refunds, decide, by=by, why=why)
             except RefundTaken as taken:
                 raise ApiError(409, "conflict", str(taken)) from None
             except VersionConflict:
@@ -173,35 +173,69 @@ class OrdersPart:
             else:
                 return
 
-    async def _own_number(self, account: str, number: str) -> str:
+    async def _own_number(self, scope: str, number: str) -> str:
         """Return the number under which the order is filed; only Antom may name a payment's order in two ways."""
-        is_antom = self._accounts[account].family is Family.ANTOM
-        page = await self._orders.order_page(account, number) if is_antom else None
+        is_antom = self._account(scopes.account_of(scope)).family is Family.ANTOM
+        page = await self._orders.order_page(scope, number) if is_antom else None
         return number if page is None else page.number
 
-    async def _page(self, account: str, number: str) -> OrderPage | None:
+    async def _page(self, scope: str, number: str) -> OrderPage | None:
         """Return the page; also if there are only refused requests, because they show why an order is not paid."""
-        page = await self._orders.order_page(account, number)
-        if page is None and self._refusals.of_order(account, number):
-            return OrderPage(account=account, number=number, order=None, view=None, deliveries=(), events=())
+        page = await self._orders.order_page(scope, number)
+        if page is None and self._refusals.of_order(scope, number):
+            return OrderPage(account=scope, number=number, order=None, view=None, deliveries=(), events=())
         return page
 
-    async def _newer(self, account: str, number: str, version: int, wait_s: float) -> OrderPage | None:
+    async def _newer(self, scope: str, number: str, version: int, wait_s: float) -> OrderPage | None:
         """Return the page once its version is above `version`, or the present page when the time is over."""
         deadline = time.monotonic() + wait_s
-        with self._changes.watch(account, number) as waiter:
+        with self._changes.watch(scope, number) as waiter:
             while True:
-                page = await self._page(account, number)
+                page = await self._page(scope, number)
                 if page is not None and page.order is not None and page.order.version > version:
                     return page
                 if self._changes.is_closed or not await waiter.wait(deadline - time.monotonic()):
                     return page
+
+    def _scope(self, request: web.Request) -> str:
+        name, auth_app_id = request.match_info["account"], request.query.get("auth_app_id", "")
+        account = self._accounts.get(name)
+        return scopes.joined(name, auth_app_id or UNSET) if account is None else scope_of(account, auth_app_id)
 
     def _account(self, name: str) -> Account:
         account = self._accounts.get(name)
         if account is None:
             raise ApiError(404, "unknown_account", f"there is no account {name} in accounts.toml")
         return account
+
+
+def scope_of(account: Account, auth_app_id: str) -> str:
+    """Return the scope that a request names by its account and `auth_app_id`.
+
+    Raises:
+        ApiError: an account with several merchants needs one of them; another account has no such merchant.
+    """
+    if not account.auth_app_ids:
+        if auth_app_id in ("", account.auth_app_id or account.app_id):
+            return account.name
+        raise responses.bad_request(f"account {account.name} does not serve the merchant {auth_app_id}")
+    if not auth_app_id and account.first_auth_app_id is None:
+        raise responses.bad_request(f"account {account.name} serves several merchants: add ?auth_app_id=NUMBER")
+    if auth_app_id and AUTH_APP_ID.fullmatch(auth_app_id) is None:
+        raise responses.bad_request("auth_app_id is not the number of an application")
+    return scopes.of(account, auth_app_id)
+
+
+def registered_scope(account: Account, auth_app_id: str) -> str:
+    """Return the scope as `scope_of`, if the account serves the merchant.
+
+    Raises:
+        ApiError: as `scope_of`; or the merchant is none of the account's.
+    """
+    scope = scope_of(account, auth_app_id)
+    if account.auth_app_ids and auth_app_id and not account.serves(auth_app_id):
+        raise responses.bad_request(f"{auth_app_id} is not in auth_app_id of account {account.name}")
+    return scope
 
 
 def parse(expectation: Expectation, account: Account) -> Registration:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from schemas.accounts import Account
 from schemas.payment_request import PaymentRequest, SignedPayment
-from workers.admin import responses
+from workers.admin import orders, responses
 from workers.admin.responses import ApiError
 from workers.settlement.plan import Registration
 
@@ -100,7 +100,8 @@ class RequestsPart:
             raise ApiError(409, "no_merchant_key", str(missing)) from None
         if body.register:
             registration = Registration(amounts=signed.amounts)
-            await self._register(name, body.order, registration, responses.operator(request, body.by))
+            scope = orders.registered_scope(account, request.query.get("auth_app_id", ""))
+            await self._register(scope, body.order, registration, responses.operator(request, body.by))
         answer = RequestAnswer(
             account=name,
             order=body.order,

@@ -10,6 +10,7 @@ from typing import Protocol
 from aiohttp import web
 from msgspec import Struct
 
+from schemas import scopes
 from schemas.accounts import Account
 from workers.admin import responses, shapes
 from workers.admin.responses import ApiError
@@ -70,7 +71,10 @@ class ReturnsPart:
         account = self._account(name)  # once more: a reload may have replaced it meanwhile
         returned = self._check(text, account)
         number = returned.claims.get("out_trade_no", "")
-        page = await self._orders.order_page(account.name, number) if number else None
+        # The result of the Open Platform's app names no merchant, so the caller may.
+        named = returned.claims.get("auth_app_id") or request.query.get("auth_app_id")
+        scope = scopes.of(account, named or returned.claims.get("app_id", ""))
+        page = await self._orders.order_page(scope, number) if number else None
         return responses.json(
             ReturnAnswer(
                 authentic=returned.authentic,

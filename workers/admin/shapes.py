@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from schemas import money, times, topics
+from schemas import money, scopes, times, topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
 from schemas.orders import ClosedBecause, Order, Status, View
@@ -27,11 +27,20 @@ class RefusedRequest(Protocol):
     def received_at_ms(self) -> int: ...
 
 
+class OrderMatch(Struct, frozen=True, kw_only=True):
+    """An order that was found by a number."""
+
+    account: str
+    auth_app_id: str | UnsetType = UNSET
+    order: str
+
+
 class FoundNotification(Struct, frozen=True, kw_only=True):
     """An authentic notification, and its disposition when it came first. `id` is its record's position."""
 
     id: str
     account: str
+    auth_app_id: str | UnsetType = UNSET
     order: str
     notification_id: str
     type: str
@@ -101,9 +110,11 @@ class OrderAnswer(Struct, frozen=True, kw_only=True):
     """One order. `status` is null and `version` 0 if there are only held notifications of it.
 
     `expected` is the first of `expected_amounts`. A registered order without any accepts every amount.
+    `auth_app_id` is the order's merchant at accounts of service providers, here and in the shapes below.
     """
 
     account: str
+    auth_app_id: str | UnsetType = UNSET
     order: str
     status: Status | None
     closed_because: ClosedBecause | None
@@ -131,6 +142,7 @@ class HeldAnswer(Struct, frozen=True, kw_only=True):
 
     id: str
     account: str
+    auth_app_id: str | UnsetType = UNSET
     order: str
     notification_id: str
     disposition: Disposition
@@ -193,9 +205,11 @@ def summary(page: OrderPage) -> OrderAnswer:
 def held(page: HeldPage) -> HeldAnswer:
     """Return the held notification without its bytes, and its resolution."""
     row = page.row
+    account, auth_app_id = scopes.split(row.account)
     return HeldAnswer(
         id=row.id,
-        account=row.account,
+        account=account,
+        auth_app_id=auth_app_id,
         order=row.order,
         notification_id=row.notification_id,
         disposition=row.disposition,
@@ -240,11 +254,13 @@ def event(emitted: Emitted) -> EventAnswer:
     )
 
 
-def _order(account: str, number: str, known: Order | None, view: View | None, timeline: Sequence[Entry]) -> OrderAnswer:
+def _order(scope: str, number: str, known: Order | None, view: View | None, timeline: Sequence[Entry]) -> OrderAnswer:
+    account, auth_app_id = scopes.split(scope)
     is_note = known is not None and known.is_note
     expected = None if known is None else known.expected
     return OrderAnswer(
         account=account,
+        auth_app_id=auth_app_id,
         order=number,
         status=None if view is None or is_note else view.status,
         closed_because=None if view is None else view.closed_because,
@@ -292,11 +308,19 @@ def _timeline(page: OrderPage, refusals: Iterable[RefusedRequest]) -> list[Entry
     return [entry for _, entry in sorted(entries, key=lambda placed: placed[0])]
 
 
+def match(scope: str, number: str) -> OrderMatch:
+    """Return an order that was found by a number."""
+    account, auth_app_id = scopes.split(scope)
+    return OrderMatch(account=account, auth_app_id=auth_app_id, order=number)
+
+
 def found(delivery: Delivery) -> FoundNotification:
     """Return a notification that was found by its id or a number; `order` is empty if it names none."""
+    account, auth_app_id = scopes.split(delivery.account)
     return FoundNotification(
         id=str(delivery.position),
-        account=delivery.account,
+        account=account,
+        auth_app_id=auth_app_id,
         order=delivery.order,
         notification_id=delivery.notification_id,
         type=delivery.type,

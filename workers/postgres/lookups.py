@@ -32,39 +32,39 @@ FOUND_MAX = 100  # notifications under one number
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
 
-async def order_page(connection: SqlConnection, account: str, number: str) -> OrderPage | None:
+async def order_page(connection: SqlConnection, scope: str, number: str) -> OrderPage | None:
     """Return the order with its timeline; `None` if no row has the number."""
     found = await connection.fetchrow(
-        f"SELECT {columns.ORDER} FROM orders WHERE order_number = $1 AND account = $2", number, account
+        f"SELECT {columns.ORDER} FROM orders WHERE order_number = $1 AND account = $2", number, scope
     )
     deliveries = await connection.fetch(
         f"SELECT {DELIVERIES.names} FROM deliveries WHERE order_number = $1 AND account = $2 "
         "ORDER BY log_partition DESC, log_offset DESC LIMIT $3",
         number,
-        account,
+        scope,
         TIMELINE_MAX,
     )
     order, view = (None, None) if found is None else row_codec.order_and_view(found)
     if order is None or order.is_note:
-        first = await _first_number(connection, account, number)
+        first = await _first_number(connection, scope, number)
         if first is not None:
-            return await order_page(connection, account, first)
+            return await order_page(connection, scope, first)
     if found is None and not deliveries:
         return None
     return OrderPage(
-        account=account,
+        account=scope,
         number=number,
         order=order,
         view=view,
         deliveries=queries.timeline(
             number, map(row_codec.delivery, deliveries), await _naming_trades(connection, order)
         ),
-        events=() if order is None else await _events(connection, account, number, order.version),
-        decisions=await _decisions(connection, account, number),
+        events=() if order is None else await _events(connection, scope, number, order.version),
+        decisions=await _decisions(connection, scope, number),
     )
 
 
-async def _first_number(connection: SqlConnection, account: str, number: str) -> str | None:
+async def _first_number(connection: SqlConnection, scope: str, number: str) -> str | None:
     """Return the number of the order that has this trade, or this second number, as Antom's subscriptions have."""
     found = await connection.fetch(
         """
@@ -74,7 +74,7 @@ async def _first_number(connection: SqlConnection, account: str, number: str) ->
             WHERE n.number = $1 AND n.account = $2 AND n.kind = $3
         """,
         number,
-        account,
+        scope,
         NumberKind.ORDER.value,
     )
     return next((first for (first,) in found if first not in ("", number)), None)
@@ -99,29 +99,29 @@ async def _naming_trades(connection: SqlConnection, order: Order | None) -> list
     return [row_codec.delivery(row) for row in found]
 
 
-async def _decisions(connection: SqlConnection, account: str, number: str) -> tuple[OperatorDecision, ...]:
+async def _decisions(connection: SqlConnection, scope: str, number: str) -> tuple[OperatorDecision, ...]:
     found = await connection.fetch(
         "SELECT log_partition, log_offset, notification_id, version, action, by_whom, why, at FROM decisions "
         "WHERE order_number = $1 AND account = $2 ORDER BY entry DESC LIMIT $3",
         number,
-        account,
+        scope,
         TIMELINE_MAX,
     )
     return tuple(row_codec.operator_decision(row) for row in reversed(found))
 
 
-async def _events(connection: SqlConnection, account: str, number: str, version: int) -> tuple[Emitted, ...]:
+async def _events(connection: SqlConnection, scope: str, number: str, version: int) -> tuple[Emitted, ...]:
     """The order's latest events. Their ids follow from its version, so they need no index of their own."""
     versions = range(max(1, version - TIMELINE_MAX + 1), version + 1)
     found = await connection.fetch(
         f"SELECT {EMITTED} FROM outbox WHERE id = ANY($1::text[]) ORDER BY number",
-        [events.event_id(account, number, each) for each in versions],
+        [events.event_id(scope, number, each) for each in versions],
     )
     return tuple(row_codec.emitted(row) for row in found)
 
 
 async def find(connection: SqlConnection, number: str) -> Sequence[tuple[str, str]]:
-    """Return (account, order) of every order with this number, whatever kind of number it is."""
+    """Return (scope, order) of every order with this number, whatever kind of number it is."""
     found = await connection.fetch(
         """
         SELECT account, order_number FROM orders WHERE order_number = $1
@@ -137,7 +137,7 @@ async def find(connection: SqlConnection, number: str) -> Sequence[tuple[str, st
         """,
         number,
     )
-    return [(account, order) for account, order in found]
+    return [(scope, order) for scope, order in found]
 
 
 async def notifications(connection: SqlConnection, number: str) -> Sequence[Delivery]:
@@ -210,8 +210,8 @@ async def held_groups(connection: SqlConnection, query: HeldQuery) -> Sequence[H
     """Count all held notifications that match the query."""
     conditions, values = _held_conditions(query)
     found = await connection.fetch(
-        f"SELECT disposition, reason, account, count(*), min(first_at) FROM held WHERE {conditions} "
-        "GROUP BY disposition, reason, account ORDER BY count(*) DESC, disposition, reason, account",
+        f"SELECT disposition, reason, split_part(account, '/', 1), count(*), min(first_at) "
+        f"FROM held WHERE {conditions} GROUP BY 1, 2, 3 ORDER BY count(*) DESC, 1, 2, 3",
         *values,
     )
     return [row_codec.held_group(row) for row in found]
@@ -222,7 +222,8 @@ def _held_conditions(query: HeldQuery) -> tuple[str, list[Any]]:
     conditions = [f"resolved_at IS {'NOT ' if query.resolved else ''}NULL"]
     values: list[Any] = []
     for condition, value in (
-        ("account =", query.account),
+        ("(account || '/') ^@", None if query.account is None else f"{query.account}/"),
+        ("account =", query.scope),
         ("order_number =", query.order),
         ("disposition =", query.disposition),
         ("reason =", query.reason),

@@ -179,9 +179,9 @@ class PostgresOrderStore:
 
     # workers.queries.OrdersPort
 
-    async def order_page(self, account: str, number: str) -> OrderPage | None:
+    async def order_page(self, scope: str, number: str) -> OrderPage | None:
         return await self._database.read(
-            lambda connection: lookups.order_page(connection, account, number), of_one_moment=True
+            lambda connection: lookups.order_page(connection, scope, number), of_one_moment=True
         )
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
@@ -209,7 +209,7 @@ class PostgresOrderStore:
 
     async def register(
         self,
-        account: str,
+        scope: str,
         number: str,
         refunds: Sequence[str],
         decide: Callable[[Order | None], WritePlan],
@@ -219,8 +219,8 @@ class PostgresOrderStore:
     ) -> WritePlan:
         async def work(connection: SqlConnection) -> SettleResult:
             now_ms = self._now_ms()
-            settled = await settling.register(connection, (account, number), refunds, decide, now_ms=now_ms)
-            await audit.note(connection, "register", [f"{account}:{number}"], by=by, why=why, now_ms=now_ms)
+            settled = await settling.register(connection, (scope, number), refunds, decide, now_ms=now_ms)
+            await audit.note(connection, "register", [f"{scope}:{number}"], by=by, why=why, now_ms=now_ms)
             return settled
 
         return self._written(await self._database.write(work))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
-from schemas import events, times
+from schemas import events, scopes, times
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Cause, NotedNotice, OrderEvent
 from schemas.money import Money
@@ -34,10 +34,12 @@ def empty() -> WritePlan:
 
 def event(order: Order, before: View | None, after: View, *, cause: Cause | None, now_ms: int) -> events.Outgoing:
     """Return the event of the order's present version, which changed `before` into `after`."""
+    account, auth_app_id = scopes.split(order.account)
     announced = OrderEvent(
         id=events.event_id(order.account, order.number, order.version),
         type=events.event_type(before, after),
-        account=order.account,
+        account=account,
+        auth_app_id=auth_app_id,
         order=order.number,
         version=order.version,
         changed=events.changed(before, after),
@@ -60,11 +62,13 @@ def event(order: Order, before: View | None, after: View, *, cause: Cause | None
 
 def noted(parsed: ParsedRecord, notification: Notification, *, order: str, now_ms: int) -> events.Outgoing:
     """Return the notice of a notification that moves no order. A notification has one, whichever record brought it."""
+    account, auth_app_id = scopes.split(notification.account)
     return events.outgoing_noted(
         NotedNotice(
             id=f"noted:{notification.account}:{notification.id}",
             record_id=str(parsed.position),
-            account=notification.account,
+            account=account,
+            auth_app_id=auth_app_id,
             order=order,
             notification_id=notification.id,
             kind=notification.kind,

@@ -42,7 +42,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import structs
 
-from schemas import events, times
+from schemas import events, scopes, times
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.events import HeldNotice
@@ -162,11 +162,13 @@ def notice(row: HeldRow, *, now_ms: int) -> events.Outgoing:
     Its id names one attempt of one row. Two workers that retry the row at once announce it once, and a row that is held
     again days later, for the same reason, is announced again.
     """
+    account, auth_app_id = scopes.split(row.account)
     return events.outgoing_notice(
         HeldNotice(
             id=f"held:{row.id}:{row.attempts}:{row.disposition.value}",
             held_id=row.id,
-            account=row.account,
+            account=account,
+            auth_app_id=auth_app_id,
             order=row.order,
             notification_id=row.notification_id,
             disposition=row.disposition,

@@ -103,7 +103,7 @@ class ParsedRecord(Struct, frozen=True, kw_only=True, gc=False):
     held: HeldRow | None = None
 
 
-AccountKey = tuple[str, str]  # an account's name, and a number that is unique within the account
+AccountKey = tuple[str, str]  # a scope (`schemas.scopes`), and a number that is unique within it
 
 
 class LoadRequest(Struct, frozen=True, kw_only=True):

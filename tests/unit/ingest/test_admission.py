@@ -179,3 +179,26 @@ def test_n15_request_time_outside_the_resend_period_is_stale(hours: float, is_st
     now_ms = times.to_epoch_ms(sent) + int(hours * 3_600_000)
     assert admission.is_stale(b"2025-03-18T06:31:07Z", now_ms=now_ms) is is_stale
     assert admission.is_stale(b"%d" % times.to_epoch_ms(sent), now_ms=now_ms) is is_stale
+
+
+PROVIDER: dict[str, Any] = {"app_id": alipay.APP, "seller_id": alipay.SELLER}
+
+
+def test_service_provider_admits_its_merchants_and_no_other() -> None:
+    listed = alipay.openapi(auth_app_ids=("2021000000000008", "2021000000000009"))
+    admit(listed, auth_app_id="2021000000000008", **PROVIDER, **TRADE)
+    refused(listed, auth_app_id="2021000000000007", **PROVIDER, **TRADE)
+    refused(listed, auth_app_id="2021000000000007", **PROVIDER, **MANDATE)
+    admit(alipay.openapi(auth_app_ids=("any",)), auth_app_id="2021000000000007", **PROVIDER, **TRADE)
+
+
+def test_trade_that_names_no_merchant_is_the_service_provider_s_own() -> None:
+    listed = alipay.openapi(auth_app_ids=("2021000000000008",))
+    refused(listed, **PROVIDER, **TRADE)
+    admit(listed, **PROVIDER, **MANDATE)
+    admit(alipay.openapi(auth_app_ids=(alipay.APP,)), **PROVIDER, **TRADE)
+    admit(alipay.openapi(auth_app_ids=("any",)), **PROVIDER, **TRADE)
+
+
+def test_another_application_is_refused_also_at_a_service_provider() -> None:
+    refused(alipay.openapi(auth_app_ids=("any",)), **(PROVIDER | {"app_id": OTHER}), auth_app_id="2021", **TRADE)

@@ -205,3 +205,39 @@ def test_account_that_is_not_a_table_is_refused() -> None:
 
 def test_faults_do_not_contain_values_that_could_be_secrets() -> None:
     assert "hunter2hunter2" not in faults_of(sign_type="MD5", keys=None, md5_key="hunter2hunter2")
+
+
+def openapi(**settings: Any) -> dict[str, Any]:
+    return account(family="openapi", sign_type="RSA2", app_id="2021", seller_id=None, **settings)
+
+
+def test_auth_app_id_is_one_merchant_a_list_or_any() -> None:
+    one = accounts.parse(openapi(auth_app_id="2021A"))["shop"]
+    assert (one.auth_app_id, one.auth_app_ids) == ("2021A", ())
+    listed = accounts.parse(openapi(auth_app_id=["2021A", "2021B"], first_auth_app_id="2021B"))["shop"]
+    assert (listed.auth_app_id, listed.auth_app_ids) == (None, ("2021A", "2021B"))
+    assert (listed.serves("2021A"), listed.serves("2021")) == (True, False)
+    any_ = accounts.parse(openapi(auth_app_id="any"))["shop"]
+    assert any_.auth_app_ids == accounts.ANY_AUTH_APP_ID
+    assert any_.serves("2021C")
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"auth_app_id": []}, "a list of such numbers"),
+        ({"auth_app_id": ["2021A", ""]}, "a list of such numbers"),
+        ({"auth_app_id": ["2021/A"]}, "a list of such numbers"),
+        ({"auth_app_id": ["2021A", "2021A"]}, "auth_app_id has a number twice"),
+        ({"auth_app_ids": ["2021A"]}, "unknown setting auth_app_ids"),
+        ({"first_auth_app_id": "2021A"}, "needs several merchants"),
+        ({"auth_app_id": ["2021A"], "first_auth_app_id": "2021B"}, "must be in auth_app_id"),
+    ],
+)
+def test_wrong_merchants_are_faults(settings: dict[str, Any], fault: str) -> None:
+    with pytest.raises(BadAccounts, match=fault):
+        accounts.parse(openapi(**settings))
+
+
+def test_several_merchants_belong_to_the_open_platform() -> None:
+    assert "belongs to family openapi" in faults_of(auth_app_id="any")

@@ -169,4 +169,13 @@ def test_notice_describes_the_held_notification_without_payer_data() -> None:
     assert (outgoing.topic, outgoing.key) == (topics.HELD, b"shop:A")
     assert headers["ce_type"] == b"alipay_notify.notification.quarantined.v1"
     assert (headers["held-disposition"], headers["held-reason"]) == (b"quarantined", b"amount_mismatch")
-    assert events.decoded(outgoing.value).keys() == set(notice.__struct_fields__)
+    assert events.decoded(outgoing.value).keys() == set(notice.__struct_fields__) - {"auth_app_id"}
+
+
+def test_event_of_a_service_provider_names_the_merchant_in_key_and_source() -> None:
+    outgoing = events.outgoing_event(event(account="isv", auth_app_id="2021", id="isv/2021:A:2"))
+    assert outgoing.key == b"isv/2021:A"
+    assert dict(outgoing.headers)["ce_source"] == b"/alipay-notify/isv/2021"
+    shown = events.decoded(outgoing.value)
+    assert (shown["account"], shown["auth_app_id"]) == ("isv", "2021")
+    assert "auth_app_id" not in events.decoded(events.outgoing_event(event()).value)
