@@ -165,7 +165,7 @@ class Reception:
                 await self._confirm.confirm(account, authentic.notify_id)
             contents = _contents(account, arrived, body, signing, authentic, received_at_ms)
             receipt = self._receipts(contents)
-            await self._append(record_format.encode(contents, authentic.number, receipt, scope=authentic.scope))
+            await self._append(record_format.encode(contents, authentic.number, receipt, authentic.scope))
         finally:
             self._quota.release(size)
         return Accepted(account, authentic, is_stale)

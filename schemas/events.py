@@ -159,7 +159,7 @@ _encode = msgspec.json.Encoder().encode
 
 def outgoing_event(event: OrderEvent) -> Outgoing:
     """Encode an order event as a CloudEvent in binary mode."""
-    scope = scopes.joined(event.account, event.auth_app_id)
+    scope = event.account if event.auth_app_id is UNSET else scopes.joined(event.account, event.auth_app_id)
     headers = _cloud(event.id, event.type, scope, event.order, event.occurred_at)
     key = key_of(scope, event.order)
     return Outgoing(id=event.id, topic=topics.ORDER_EVENT, key=key, value=_encode(event), headers=headers)

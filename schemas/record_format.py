@@ -112,7 +112,7 @@ _RECEIPT = Header.RECEIPT.value
 _ANTOM = Family.ANTOM.value
 
 
-def encode(contents: RecordContents, number: str | bytes, receipt_mac: bytes = b"", *, scope: str = "") -> Record:
+def encode(contents: RecordContents, number: str | bytes, receipt_mac: bytes = b"", scope: str = "") -> Record:
     """Return the record of one verified notification.
 
     `number` is its order number, or the refund or batch number. `scope` is the number's; empty if it is the account.
