@@ -7,7 +7,8 @@ key or a receipt the signature is verified again, because a record is not authen
 A signature cannot show that Alipay confirmed a notification (notify_verify). The record's header `confirmed` states
 it, and any program that can write to the topic can set that header too: on a message that Alipay signed for another
 merchant and that names no payee, which would then pay our orders. Therefore, if there are receipt keys, the header
-counts only with a valid receipt.
+counts only with a valid receipt. For the same reason `received-at` decides on a retiring key only then: otherwise the
+record counts as received now.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from msgspec import structs
 from ingest import authenticate as ingest_authenticate
 from ingest.accounts_in_use import AccountsInUse
 from ingest.checkout import returns
+from ingest.clock import Clock, SystemClock
 from schemas import record_format
 from schemas.accounts import Account
 from schemas.record_format import RecordContents
@@ -31,8 +33,16 @@ class Authenticator:
     that only this process can write to the log, so that the header `confirmed` counts without a receipt.
     """
 
-    def __init__(self, accounts: AccountsInUse, receipt_keys: Sequence[bytes], *, is_log_private: bool = False) -> None:
+    def __init__(
+        self,
+        accounts: AccountsInUse,
+        receipt_keys: Sequence[bytes],
+        *,
+        is_log_private: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
         self._accounts = accounts
+        self._clock = clock or SystemClock()
         self._receipt_keys = tuple(receipt_keys)
         self._trusts_header = is_log_private or not receipt_keys
 
@@ -49,8 +59,11 @@ class Authenticator:
         has_receipt = bool(contents.receipt) and self._is_valid(contents)
         if has_receipt and not anew:
             return contents.confirmed
-        if contents.confirmed and not (has_receipt or self._trusts_header):
-            contents = structs.replace(contents, confirmed=False)
+        if not (has_receipt or self._trusts_header):
+            if contents.confirmed:
+                contents = structs.replace(contents, confirmed=False)
+            if account.retiring:
+                contents = structs.replace(contents, received_at_ms=self._clock.epoch_ms())
         ingest_authenticate.recheck(contents, account, self._accounts.ring(account.name))
         return contents.confirmed
 
@@ -60,7 +73,7 @@ class Authenticator:
 
     def check_return(self, text: str, account: Account) -> Returned:
         """Check the query with which the buyer came back: whether Alipay signed it, and what it claims."""
-        checked = returns.check(text, account, self._accounts.ring(account.name))
+        checked = returns.check(text, account, self._accounts.ring(account.name), self._clock.epoch_ms())
         return Returned(
             authentic=checked.verdict is returns.ReturnVerdict.AUTHENTIC,
             reason=checked.detail or (checked.reason.value if checked.reason else ""),

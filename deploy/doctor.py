@@ -25,6 +25,7 @@ from deploy.settings import EmbeddedSettings
 from ingest import keys
 from ingest.checkout import merchant_keys
 from ingest.key_files import BadKey
+from ingest.keys import KeyRing
 from ingest.settings import PREFIX, BadSettings
 from schemas.accounts import Account, BadAccounts, SignType
 from workers.admin import guard
@@ -108,10 +109,28 @@ def _keys(account: Account, directory: Path) -> Iterator[Finding]:
         yield Finding(name=name, state=FindingState.NOTE, detail=detail, advice=advice)
     if account.sign_type is SignType.MD5 and account.md5_key_file:
         yield from _secrecy(name, directory / account.md5_key_file)
+    yield from _retiring(account, ring, directory)
     if account.merchant_key_file:
         yield from _merchant_key(account, directory)
     if not expiring:
         yield Finding(name=name, state=FindingState.OK, detail=f"{len(ring.keys)} for {account.sign_type}")
+
+
+def _retiring(account: Account, ring: KeyRing, directory: Path) -> Iterator[Finding]:
+    name = f"retiring keys of {account.name}"
+    for former in account.retiring:
+        if former.md5_key_file:
+            yield from _secrecy(name, directory / former.md5_key_file)
+    for key in keys.weak(account, ring):
+        yield Finding(name=name, state=FindingState.NOTE, detail=keys.weak_note(account, key))
+    now_ms = datetime.now(UTC).timestamp() * 1000
+    for each in ring.retiring:
+        detail = f"{len(each.keys)} for {each.sign_type}, until {each.until}"
+        if now_ms < each.until_ms:
+            yield Finding(name=name, state=FindingState.OK, detail=detail)
+        else:
+            advice = "remove the entry once no held notification from before needs it"
+            yield Finding(name=name, state=FindingState.NOTE, detail=f"{detail}: ended", advice=advice)
 
 
 def _merchant_key(account: Account, directory: Path) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import ClientSession, DummyCookieJar
 
+from ingest import keys
 from ingest.accounts_in_use import AccountsChange, AccountsInUse
 from ingest.clock import Clock, SystemClock
 from ingest.errors import Throttled
@@ -56,6 +57,9 @@ async def serving(
         metrics.accounts_in_use(keyed.ring for keyed in accounts.keyed.values())
         for account in unnamed_batches(accounts[name] for name in change.learnt):
             logger.info(UNNAMED_BATCHES, **{Field.ACCOUNT: account})
+        for keyed in (accounts.keyed[name] for name in change.learnt):
+            for key in keys.weak(keyed.account, keyed.ring):
+                logger.warning(keys.weak_note(keyed.account, key), **{Field.ACCOUNT: keyed.account.name})
 
     accounts.watch(follow)  # before the reception, which then counts no account that has no counters
     quota = Quota(count_max=settings.in_flight_max, bytes_max=settings.in_flight_bytes_max, exceeded=Throttled)

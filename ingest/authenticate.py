@@ -64,8 +64,12 @@ def signing_headers(values_of: Callable[[str], Sequence[str]]) -> SigningHeaders
     return headers
 
 
-def check(account: Account, ring: KeyRing, body: bytes, headers: SigningHeaders | None = None) -> Authentic:
+def check(
+    account: Account, ring: KeyRing, body: bytes, headers: SigningHeaders | None = None, at_ms: int | None = None
+) -> Authentic:
     """Check the signature and the addressee of a message. `headers` are for Antom only.
+
+    `at_ms` is the time of receipt, by which retiring keys count; without it they verify nothing.
 
     If the account uses notify_verify, the caller must also have the message confirmed before it accepts it.
 
@@ -74,11 +78,13 @@ def check(account: Account, ring: KeyRing, body: bytes, headers: SigningHeaders 
     """
     if account.family is Family.ANTOM:
         return _check_message(account, ring, body, headers)
-    return _check_form(account, ring, body, is_confirmed=account.notify_verify)
+    return _check_form(account, ring, body, at_ms, is_confirmed=account.notify_verify)
 
 
 def recheck(contents: RecordContents, account: Account, ring: KeyRing) -> None:
     """Return if a record is authentic and meant for the account, by the account and keys of now.
+
+    A retiring key counts if the record was received before the key's end.
 
     Raises:
         Refused: as `check`; also `NotConfirmed` if nothing but notify_verify binds the record to the account, and the
@@ -90,15 +96,15 @@ def recheck(contents: RecordContents, account: Account, ring: KeyRing) -> None:
         return
     if account.family is Family.MAPI and account.seller_id is None and not contents.confirmed:
         raise NotConfirmed("the account has no seller_id, and Alipay has not confirmed the notification")
-    _check_form(account, ring, contents.body, is_confirmed=contents.confirmed)
+    _check_form(account, ring, contents.body, contents.received_at_ms, is_confirmed=contents.confirmed)
 
 
-def _check_form(account: Account, ring: KeyRing, body: bytes, *, is_confirmed: bool) -> Authentic:
+def _check_form(account: Account, ring: KeyRing, body: bytes, at_ms: int | None, *, is_confirmed: bool) -> Authentic:
     try:
         form = forms.read(body)
     except forms.BadForm as bad:
         raise Malformed(bad.reason, str(bad)) from None
-    key_id = signature.verify_form(form, ring)
+    key_id = signature.verify_form(form, ring, at_ms)
     if account.certificates:
         admission.admit_certificate(form, ring.certificate_numbers())
     admission.admit_form(form, account, is_confirmed=is_confirmed)

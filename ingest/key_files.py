@@ -63,8 +63,10 @@ class Certified:
     number: str
 
 
-def public_key(content: bytes, account: Account) -> Material:
+def public_key(content: bytes, account: Account, is_retiring: bool = False) -> Material:
     """Parse a public key: PEM, or one line of base64 as Alipay's dashboards show it.
+
+    A retiring key of the Open Platform for RSA may be as short as Alipay's were then.
 
     Raises:
         BadKey: not exactly one public key, or not of the kind and strength that the account's algorithm needs.
@@ -74,7 +76,7 @@ def public_key(content: bytes, account: Account) -> Material:
     if b"BEGIN CERTIFICATE" in content:
         raise BadKey("contains a certificate: name it in certificates, not in keys")
     key = _from_pem(content) if b"-----BEGIN" in content else _from_base64(content)
-    return _strong_enough(key, account)
+    return _strong_enough(key, account, is_retiring=is_retiring)
 
 
 def md5_secret(content: bytes) -> Md5Secret:
@@ -218,7 +220,7 @@ def _no_public_key(der: bytes) -> str:
     return "contains a private key: use Alipay's public key"
 
 
-def _strong_enough(key: PublicKeyTypes, account: Account) -> Material:
+def _strong_enough(key: PublicKeyTypes, account: Account, *, is_retiring: bool = False) -> Material:
     if account.sign_type is SignType.DSA:
         if not isinstance(key, dsa.DSAPublicKey):
             raise BadKey("is not a DSA key, but sign_type DSA needs one")
@@ -227,8 +229,8 @@ def _strong_enough(key: PublicKeyTypes, account: Account) -> Material:
         return key
     if not isinstance(key, rsa.RSAPublicKey):
         raise BadKey(f"is not an RSA key, but sign_type {account.sign_type} needs one")
-    sha1_of_mapi = account.family is Family.MAPI and account.sign_type is SignType.RSA
-    bits_min = RSA_BITS_MIN_MAPI_SHA1 if sha1_of_mapi else RSA_BITS_MIN
+    may_be_short = account.sign_type is SignType.RSA and (account.family is Family.MAPI or is_retiring)
+    bits_min = RSA_BITS_MIN_MAPI_SHA1 if may_be_short else RSA_BITS_MIN
     if key.key_size < bits_min:
         raise BadKey(
             f"is an RSA key of {key.key_size} bits: family {account.family} with sign_type {account.sign_type} "

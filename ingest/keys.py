@@ -4,7 +4,7 @@ All keys of an account verify, so a key is rotated by adding the new one beside 
 has the steps. `ingest.accounts_in_use` holds the rings in use, and `deploy.accounts_reload` loads changed files again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from cryptography import x509
 
 from ingest import key_files
 from ingest.key_files import BadKey, Material
-from schemas.accounts import Account, BadAccounts, SignType
+from schemas.accounts import Account, BadAccounts, Family, SignType
 
 T = TypeVar("T")
 
@@ -35,6 +35,8 @@ class Key:
 class KeyRing:
     """An account's active keys and its pinned algorithm.
 
+    `retiring` are the rings of former algorithms. Such a ring verifies what was received before `until_ms`.
+
     Only `recent` changes: the same keys, with the one that verified the last message first. While two keys are in use,
     this saves most messages a failed attempt. It does not affect the result.
     """
@@ -43,6 +45,9 @@ class KeyRing:
     sign_type: SignType
     keys: tuple[Key, ...]
     root_number: str = ""  # `alipay_root_cert_sn` of its root certificates
+    retiring: tuple["KeyRing", ...] = ()
+    until: str = ""  # the end as in the configuration; empty for the account's own algorithm
+    until_ms: int = 0
     pinned: bytes = field(init=False)
     recent: list[Key] = field(init=False, repr=False)
 
@@ -54,6 +59,10 @@ class KeyRing:
         """Try `key` first from now on."""
         if self.recent[0] is not key:
             self.recent.sort(key=lambda other: other is not key)
+
+    def former(self, sign_type: str) -> "KeyRing | None":
+        """Return the ring of a retiring algorithm, or `None`."""
+        return next((ring for ring in self.retiring if ring.sign_type == sign_type), None)
 
     def named(self, key_id: str) -> Key | None:
         """Return the key with this id, or `None`."""
@@ -72,22 +81,56 @@ def load(account: Account, directory: Path) -> KeyRing:
     """
     loading = _Loading(account, directory)
     keys = loading.keys()
-    if loading.faults:
-        raise BadAccounts([f"account {account.name}: {fault}" for fault in loading.faults])
-    return KeyRing(account.name, account.sign_type, keys, loading.root_number)
+    faults, retiring = loading.faults, []
+    for former in account.retiring:
+        older = _Loading(account.under(former), directory, is_retiring=True)
+        retiring.append(
+            KeyRing(account.name, former.sign_type, older.keys(), until=former.until, until_ms=former.until_ms)
+        )
+        faults += [f"retiring {former.sign_type}: {fault}" for fault in older.faults]
+    faults += _same_ids(key for each in (keys, *(ring.keys for ring in retiring)) for key in each)
+    if faults:
+        raise BadAccounts([f"account {account.name}: {fault}" for fault in faults])
+    return KeyRing(account.name, account.sign_type, keys, loading.root_number, tuple(retiring))
 
 
 def files(account: Account) -> tuple[str, ...]:
     """Return the names of an account's key files, as in its configuration."""
     md5 = (account.md5_key_file,) if account.md5_key_file else ()
-    return (*md5, *account.keys.values(), *account.certificates, *account.root_certificates)
+    own = (*md5, *account.keys.values(), *account.certificates, *account.root_certificates)
+    return (*own, *(file for former in account.retiring for file in files(account.under(former))))
+
+
+def weak(account: Account, ring: KeyRing) -> list[Key]:
+    """Return the keys that are accepted only because they retire: RSA keys of the Open Platform with too few bits."""
+    if account.family is not Family.OPENAPI:
+        return []
+    keys = (key for former in ring.retiring for key in former.keys)
+    return [key for key in keys if key_files.bits(key.material) < key_files.RSA_BITS_MIN]
+
+
+def weak_note(account: Account, key: Key) -> str:
+    """Return the warning on a key of `weak`."""
+    return (
+        f"account {account.name}: retiring key {key.id} has {key_files.bits(key.material)} bits, fewer than "
+        f"{key_files.RSA_BITS_MIN}: remove it as soon as nothing arrives under it"
+    )
+
+
+def _same_ids(keys: Iterable[Key]) -> list[str]:
+    ids = [key.id for key in keys]
+    return [
+        f"two keys have the id {key_id}: rename one of the files, because a key's id is its file name"
+        for key_id in sorted({key_id for key_id in ids if ids.count(key_id) > 1})
+    ]
 
 
 class _Loading:
     """One pass over an account's files. `faults` collects all problems."""
 
-    def __init__(self, account: Account, directory: Path) -> None:
+    def __init__(self, account: Account, directory: Path, *, is_retiring: bool = False) -> None:
         self.account = account
+        self.is_retiring = is_retiring
         self.directory = directory
         self.faults: list[str] = []
         self.root_number = ""
@@ -102,7 +145,6 @@ class _Loading:
         self._number_roots(roots)
         found += [self._certified(file, roots) for file in account.certificates]
         keys = tuple(key for key in found if key is not None)
-        self._check_distinct(keys)
         if not found:
             self.faults.append("no key is configured")
         return keys
@@ -112,7 +154,7 @@ class _Loading:
         return Key(Path(file).name, secret) if secret is not None else None
 
     def _public(self, version: str, file: str) -> Key | None:
-        material = self._read(file, lambda content: key_files.public_key(content, self.account))
+        material = self._read(file, lambda content: key_files.public_key(content, self.account, self.is_retiring))
         if material is None:
             return None
         return Key(Path(file).name if version == file else version, material)
@@ -166,10 +208,3 @@ class _Loading:
             self.faults.append(f"{file} has more than {FILE_BYTES_MAX} bytes, too many for a key")
             return None
         return content
-
-    def _check_distinct(self, keys: tuple[Key, ...]) -> None:
-        ids = [key.id for key in keys]
-        self.faults += [
-            f"two keys have the id {key_id}: rename one of the files, because a key's id is its file name"
-            for key_id in sorted({key_id for key_id in ids if ids.count(key_id) > 1})
-        ]

@@ -36,6 +36,7 @@ class ReceiverMetrics:
         self._rebuilds = _counter(telemetry.PRODUCER_REBUILDS, registry)
         self._active = _gauge(telemetry.HTTP_ACTIVE, registry)
         self._key_expiry = _gauge(telemetry.KEY_EXPIRY, registry)
+        self._retiring_until = _gauge(telemetry.RETIRING_KEY_UNTIL, registry)
         self._append_ok = self._append.labels("ok")
         self._append_failed = self._append.labels("error")
         self._outcomes: dict[tuple[str, Outcome], Counter] = {}
@@ -52,12 +53,18 @@ class ReceiverMetrics:
         because a counter that vanishes loses its last increments.
         """
         self._key_expiry.clear()
+        self._retiring_until.clear()
         for ring in rings:
             self._count_outcomes(ring.account)
             for key in ring.keys:
                 self._key(ring.account, key.id)
                 if key.expires_at is not None:
                     self._key_expiry.labels(ring.account, key.id).set(key.expires_at.timestamp())
+            for former in ring.retiring:
+                for key in former.keys:
+                    self._key(ring.account, key.id)
+                    end = self._retiring_until.labels(ring.account, key.id, former.sign_type.value)
+                    end.set(former.until_ms / 1000)
 
     def _count_outcomes(self, account: str) -> None:
         for outcome in Outcome:

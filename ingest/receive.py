@@ -159,7 +159,7 @@ class Reception:
             body = await arrived.read_body()
             received_at_ms = self._clock.epoch_ms()
             signing = _signing_headers(arrived.headers) if account.family is Family.ANTOM else None
-            authentic = authenticate.check(account, keyed.ring, body, signing)
+            authentic = authenticate.check(account, keyed.ring, body, signing, received_at_ms)
             is_stale = signing is not None and admission.is_stale(signing.request_time, now_ms=received_at_ms)
             if account.notify_verify:
                 await self._confirm.confirm(account, authentic.notify_id)

@@ -42,24 +42,43 @@ _HASHES: dict[SignType, hashes.HashAlgorithm] = {
 _PKCS1 = padding.PKCS1v15()
 
 
-def verify_form(form: Form, ring: KeyRing) -> str:
-    """Return the id of the key that signed the form.
+def verify_form(form: Form, ring: KeyRing, at_ms: int | None = None) -> str:
+    """Return the id of the key that signed the form. `at_ms` is as for `ring_for`.
 
     The signed text is tried without empty values first, then with them, because Alipay's products differ in this.
 
     Raises:
-        Unauthentic: `sign` is missing, `sign_type` is not the account's, or no active key signed these parameters.
+        Unauthentic: `sign` is missing, `sign_type` is neither the account's nor a retiring one, or no active key signed
+            these parameters.
     """
     if not form.sign:
         raise Unauthentic(Refusal.MISSING_SIGN)
     if form.sign_type != ring.pinned:
-        raise Unauthentic(Refusal.UNSUPPORTED_SIGN_TYPE)
+        ring = ring_for((form.sign_type or b"").decode("utf-8", "replace"), ring, at_ms)
     key = signer(forms.signed_text(form), form.sign, ring)
     if key is None and forms.has_blanks(form):
         key = signer(forms.signed_text(form, blanks=True), form.sign, ring)
     if key is None:
         raise Unauthentic(Refusal.BAD_SIGNATURE)
     return key.id
+
+
+def ring_for(sign_type: str, ring: KeyRing, at_ms: int | None) -> KeyRing:
+    """Return the ring that alone may verify a form with this `sign_type`: the account's own, or a retiring one.
+
+    `at_ms` is the time of receipt. Without it, or from its end on, a retiring ring verifies nothing.
+
+    Raises:
+        Unauthentic: there is no such ring.
+    """
+    if sign_type == ring.sign_type:
+        return ring
+    former = ring.former(sign_type)
+    if former is None:
+        raise Unauthentic(Refusal.UNSUPPORTED_SIGN_TYPE, "sign_type is not the account's")
+    if at_ms is None or at_ms >= former.until_ms:
+        raise Unauthentic(Refusal.UNSUPPORTED_SIGN_TYPE, f"the retiring {sign_type} has ended: until = {former.until}")
+    return former
 
 
 def verify_message(

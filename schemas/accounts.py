@@ -7,13 +7,14 @@ This module knows the names of key files only; `ingest.keys` reads them.
 
 import re
 from collections.abc import Mapping
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
-from schemas import antom
+from schemas import antom, times
 from schemas.currencies import EXPONENTS
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?", re.ASCII)
@@ -70,6 +71,16 @@ class BadAccounts(ValueError):
         self.faults = faults
 
 
+class RetiringAlgorithm(Struct, frozen=True, kw_only=True):
+    """An account's former algorithm with its own keys, which verify what was received before `until_ms`."""
+
+    sign_type: SignType
+    until: str  # as in the file
+    until_ms: int
+    keys: dict[str, str] = {}
+    md5_key_file: str | None = None
+
+
 class Account(Struct, frozen=True, kw_only=True):
     """One merchant identity. `keys` maps ids to files; an id is Antom's key version, else the file's own name."""
 
@@ -80,6 +91,7 @@ class Account(Struct, frozen=True, kw_only=True):
     certificates: tuple[str, ...] = ()
     root_certificates: tuple[str, ...] = ()
     md5_key_file: str | None = None
+    retiring: tuple[RetiringAlgorithm, ...] = ()
     seller_id: str | None = None
     partner: str | None = None
     app_id: str | None = None
@@ -103,7 +115,19 @@ class Account(Struct, frozen=True, kw_only=True):
     @property
     def has_secret(self) -> bool:
         """Whether the signature alone shows that a form is for this account: its key signs for no other merchant."""
-        return self.sign_type is SignType.MD5
+        return self.sign_type is SignType.MD5 and not self.retiring
+
+    def under(self, former: RetiringAlgorithm) -> "Account":
+        """Return this account with a retiring algorithm and its keys as its only ones."""
+        return structs.replace(
+            self,
+            sign_type=former.sign_type,
+            keys=former.keys,
+            md5_key_file=former.md5_key_file,
+            certificates=(),
+            root_certificates=(),
+            retiring=(),
+        )
 
     def serves(self, auth_app_id: str) -> bool:
         """Return whether this is a merchant of a service provider's account."""
@@ -146,15 +170,17 @@ def _account(name: str, table: Any) -> tuple[Account | None, list[str]]:
     family = _choice(Family, table.get("family"))
     if family is None:
         return None, [f"family must be one of {', '.join(Family)}"]
-    settings = {key: value for key, value in table.items() if key not in ("family", "keys")}
+    settings = {key: value for key, value in table.items() if key not in ("family", "keys", "retiring")}
     settings.setdefault("sign_type", SignType.RSA256.value if family is Family.ANTOM else None)
     settings.setdefault("public_path", f"/notify/{name}" if family is Family.ANTOM else None)
     keys, faults = _keys(table.get("keys", []))
     auth_app_ids = _auth_app_ids(settings, faults)
+    retiring = _retiring(table.get("retiring", []), faults)
     converted = _converted(settings, faults)
     if faults:
         return None, faults
-    account = Account(name=name, family=family, keys=keys, auth_app_ids=auth_app_ids, **converted)
+    converted |= {"keys": keys, "retiring": retiring, "auth_app_ids": auth_app_ids}
+    account = Account(name=name, family=family, **converted)
     return account, _contradictions(account)
 
 
@@ -183,11 +209,51 @@ def _auth_app_ids(settings: dict[str, Any], faults: list[str]) -> tuple[str, ...
     return tuple(given)
 
 
+_OF_RETIRING = frozenset({"sign_type", "keys", "md5_key_file", "until"})
+_DAY_MS = 86_400_000
+
+
+def _retiring(given: Any, faults: list[str]) -> tuple[RetiringAlgorithm, ...]:
+    """Return the entries that can be read, and add the faults of the others."""
+    if not isinstance(given, list) or not all(isinstance(table, Mapping) for table in given):
+        faults.append("retiring must be tables [[accounts.NAME.retiring]] with sign_type, keys and until")
+        return ()
+    entries = []
+    for number, table in enumerate(given, 1):
+        keys, found = _keys(table.get("keys", []))
+        found += [f"unknown setting {key}" for key in sorted(table.keys() - _OF_RETIRING)]
+        sign_type, until_ms = _choice(SignType, table.get("sign_type")), _end_ms(table.get("until"))
+        if sign_type is None:
+            found.append(f"sign_type must be one of {', '.join(SignType)}")
+        if until_ms is None:
+            found.append("until must be a date (its end in UTC+8) or a date-time with its zone, without quotes")
+        file = table.get("md5_key_file")
+        if file is not None and (not isinstance(file, str) or not file):
+            found.append("md5_key_file must be a text in quotes, not empty")
+        if not found and sign_type is not None and until_ms is not None:
+            until = str(table["until"])
+            entries.append(
+                RetiringAlgorithm(sign_type=sign_type, until=until, until_ms=until_ms, keys=keys, md5_key_file=file)
+            )
+        faults += [f"retiring entry {number}: {fault}" for fault in found]
+    return tuple(entries)
+
+
+def _end_ms(given: Any) -> int | None:
+    """Return the first millisecond after a TOML date in UTC+8, or that of a TOML date-time with a zone."""
+    if isinstance(given, datetime):
+        return None if given.tzinfo is None else times.to_epoch_ms(given)
+    if isinstance(given, date):
+        start = datetime(given.year, given.month, given.day, tzinfo=times.BEIJING)
+        return times.to_epoch_ms(start) + _DAY_MS
+    return None
+
+
 _TEXTS = (
     "seller_id partner app_id auth_app_id first_auth_app_id client_id public_path md5_key_file merchant_key_file "
     "merchant_certificate_file notify_url gateway_url notify_verify_url charset currency"
 ).split()
-_NO_SETTINGS = frozenset({"name", "auth_app_ids"})
+_NO_SETTINGS = frozenset({"name", "retiring", "auth_app_ids"})
 
 
 def _converted(settings: dict[str, Any], faults: list[str]) -> dict[str, Any]:
@@ -230,7 +296,9 @@ def _contradictions(account: Account) -> list[str]:
     ]
     if account.charset not in CHARSETS:
         faults.append(f"charset must be one of {', '.join(CHARSETS)}")
-    return faults + _key_faults(account) + _identity_faults(account) + _request_faults(account)
+    return (
+        faults + _key_faults(account) + _retiring_faults(account) + _identity_faults(account) + _request_faults(account)
+    )
 
 
 def _key_faults(account: Account) -> list[str]:
@@ -245,6 +313,20 @@ def _key_faults(account: Account) -> list[str]:
         faults.append("root_certificates needs certificates")
     if not account.keys and not account.certificates:
         faults.append("no key: name at least one file with a public key of Alipay in keys")
+    return faults
+
+
+def _retiring_faults(account: Account) -> list[str]:
+    faults = []
+    taken = {account.sign_type}
+    for number, former in enumerate(account.retiring, 1):
+        found = _key_faults(account.under(former))
+        if former.sign_type not in SIGN_TYPES[account.family]:
+            found.append(f"sign_type {former.sign_type} does not exist for family {account.family}")
+        elif former.sign_type in taken:
+            found.append(f"sign_type {former.sign_type} is already that of the account or of another entry")
+        taken.add(former.sign_type)
+        faults += [f"retiring entry {number}: {fault}" for fault in found]
     return faults
 
 

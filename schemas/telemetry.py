@@ -223,6 +223,12 @@ KEY_EXPIRY = MetricFamily(
     help="Time at which a certificate that serves as a key expires.",
     labels=("account", "key_id"),
 )
+RETIRING_KEY_UNTIL = MetricFamily(
+    name="alipay_notify_retiring_key_until_timestamp_seconds",
+    kind="gauge",
+    help="Time from which a key of a retiring algorithm verifies nothing new. Its use is counted by its key_id.",
+    labels=("account", "key_id", "sign_type"),
+)
 ACCOUNTS_RELOAD_OK = MetricFamily(
     name="alipay_notify_accounts_last_reload_successful",
     kind="gauge",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from deploy import exits
 from deploy.cli import terminal
+
+if TYPE_CHECKING:
+    from schemas.accounts import RetiringAlgorithm
 
 _HELP = """Show the settings in force, the accounts, and all faults.
 
@@ -81,11 +84,19 @@ def _accounts() -> tuple[list[dict[str, Any]], list[str]]:
         accounts = accounts_file.read(Path(path))
     except BadAccounts as bad:
         return [], bad.faults
-    return [_account(structs.asdict(account)) for account in accounts.values()], []
+    return [
+        _account(structs.asdict(account) | {"retiring": [_former(each) for each in account.retiring]})
+        for account in accounts.values()
+    ], []
 
 
 def _account(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value not in (None, {}, ())}
+    return {name: value for name, value in fields.items() if value not in (None, {}, (), [])}
+
+
+def _former(former: RetiringAlgorithm) -> dict[str, Any]:
+    files = [*former.keys.values(), *([former.md5_key_file] if former.md5_key_file else [])]
+    return {"sign_type": former.sign_type.value, "files": files, "until": former.until}
 
 
 def _print(settings: list[dict[str, Any]], accounts: list[dict[str, Any]], faults: list[str]) -> None:
@@ -102,6 +113,10 @@ def _print(settings: list[dict[str, Any]], accounts: list[dict[str, Any]], fault
 def _rest(account: dict[str, Any]) -> str:
     return " · ".join(
         f"{name}={','.join(value) if isinstance(value, dict | tuple) else value}"
-        for name, value in account.items()
-        if name not in _NOT_SHOWN
+        for name, value in (account | {"retiring": _retiring(account)}).items()
+        if name not in _NOT_SHOWN and value != ()
     )
+
+
+def _retiring(account: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{each['sign_type']} until {each['until']}" for each in account.get("retiring", []))

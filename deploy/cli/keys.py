@@ -15,7 +15,7 @@ from deploy.cli import terminal
 
 if TYPE_CHECKING:
     from ingest.checkout.merchant_keys import MerchantKey
-    from ingest.keys import Key
+    from ingest.keys import Key, KeyRing
     from schemas.accounts import Account
 
 EXPIRES_SOON = timedelta(days=30)
@@ -35,6 +35,8 @@ _CHECK_HELP = """Check every account's keys and certificates.
 
 The check is the one that a receiver does when it starts, plus the certificates' expiry dates. An expired certificate
 still verifies signatures; it is reported so that you replace it.
+
+A key of a retiring algorithm is `retiring`, and from its `until` on `retired`.
 
 A merchant's own key (merchant_key_file) must be readable, long enough, and that of its certificate. Compare its
 fingerprint with that of the public key that you have uploaded to Alipay.
@@ -88,6 +90,7 @@ class _Loaded:
     merchant_keys: list[dict[str, Any]] = field(default_factory=list)
     roots: list[dict[str, Any]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def _load(path: Path) -> _Loaded:
@@ -108,7 +111,8 @@ def _load(path: Path) -> _Loaded:
         except BadAccounts as bad:
             loaded.faults += bad.faults
         else:
-            loaded.keys += [_row(account, key) for key in ring.keys]
+            loaded.keys += [_row(each, key) for each in (ring, *ring.retiring) for key in each.keys]
+            loaded.notes += [keys.weak_note(account, key) for key in keys.weak(account, ring)]
             if account.root_certificates:
                 loaded.roots.append({"account": account.name, "alipay_root_cert_sn": ring.root_number or None})
         if account.merchant_key_file is None:
@@ -136,18 +140,19 @@ def _number(path: Path) -> str:
     return key_files.certificate_number(found[0])
 
 
-def _row(account: Account, key: Key) -> dict[str, Any]:
+def _row(ring: KeyRing, key: Key) -> dict[str, Any]:
     from ingest import key_files
 
     return {
-        "account": account.name,
+        "account": ring.account,
         "key_id": key.id,
-        "sign_type": account.sign_type.value,
+        "sign_type": ring.sign_type.value,
         "kind": key_files.kind(key.material),
         "bits": key_files.bits(key.material),
         "fingerprint": key_files.fingerprint(key.material),
         "expires_at": key.expires_at.isoformat() if key.expires_at else None,
-        "state": _state(key.expires_at),
+        "state": _retiring_state(ring) if ring.until else _state(key.expires_at),
+        "until": ring.until or None,
         "cert_sn": key.certificate_number or None,
     }
 
@@ -179,6 +184,10 @@ def _state(expires_at: datetime | None) -> str:
     return "expires_soon" if left < EXPIRES_SOON else "ok"
 
 
+def _retiring_state(ring: KeyRing) -> str:
+    return "retiring" if datetime.now(UTC).timestamp() * 1000 < ring.until_ms else "retired"
+
+
 _COLUMNS = ("account", "key_id", "sign_type", "kind", "bits", "fingerprint", "expires_at", "state", "cert_sn")
 
 
@@ -189,7 +198,7 @@ def _print(loaded: _Loaded, output: str, certificates: Sequence[dict[str, Any]] 
     if output == "json":
         terminal.as_json({
             "keys": loaded.keys, "merchant_keys": loaded.merchant_keys, "roots": loaded.roots,
-            "certificates": list(certificates), "faults": loaded.faults,
+            "certificates": list(certificates), "faults": loaded.faults, "notes": loaded.notes,
         })  # fmt: skip
         return
     _table("", _COLUMNS, loaded.keys)
@@ -201,6 +210,8 @@ def _print(loaded: _Loaded, output: str, certificates: Sequence[dict[str, Any]] 
         typer.echo(f"alipay_root_cert_sn of {root['account']}: {number}")
     for each in certificates:
         typer.echo(f"cert sn of {terminal.plain(each['file'])}: {each['cert_sn']}")
+    for note in loaded.notes:
+        typer.echo(f"note: {terminal.plain(note)}")
     for fault in loaded.faults:
         typer.echo(f"fault: {terminal.plain(fault)}")
 

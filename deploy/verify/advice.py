@@ -56,6 +56,24 @@ def sign_type(given: str, pinned: str, *, holds: bool, otherwise: Advice) -> Adv
     )
 
 
+def retiring(found: Advice, given: str, until: str) -> Advice:
+    """Return the advice on a message that a retiring key verifies."""
+    return Advice(
+        f"{found.cause} It uses the old (retiring) algorithm {given}, which counts until {until}.", found.remedy
+    )
+
+
+def retired(given: str, until: str, *, holds: bool) -> Advice:
+    """Return the advice on a message under a retiring algorithm that has ended. `holds`: its signature is valid."""
+    also = "The signature itself is valid." if holds else "Besides, no key of the old algorithm signed this text."
+    return Advice(
+        f"{FAILED}: the message uses the old (retiring) algorithm {given}, which ended (until = {until}). {also}",
+        "If Alipay still sends news under it, move until in accounts.toml; Alipay's next resend is then accepted."
+        if holds
+        else "Do not change the account for it.",
+    )
+
+
 def grammar(detail: str, *, is_padded: bool) -> Advice:
     """Return the advice on a body that is not a form, but whose signature would be valid."""
     if is_padded:

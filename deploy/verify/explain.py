@@ -20,6 +20,7 @@ from deploy.verify.capture import Captured
 from deploy.verify.variants import Sign, Text, Variant
 from ingest import authenticate, key_files, signature
 from ingest.authenticate import SigningHeaders
+from ingest.clock import SystemClock
 from ingest.errors import Malformed, Refused, Unauthentic
 from ingest.keys import Key, KeyRing
 from schemas import antom
@@ -96,6 +97,7 @@ def explain(
     try:
         return _accept(captured, account, ring)
     except Refused as refused:
+        ring = ring.former(_signature_of(captured, account)[1]) or ring
         keys = _keys(ring, others or {}, given, named=_key_version(captured, account))
         return _refused(refused, captured, account, ring, keys)
 
@@ -110,8 +112,11 @@ def accepted(captured: Captured, account: Account, ring: KeyRing) -> Explanation
 
 def _accept(captured: Captured, account: Account, ring: KeyRing) -> Explanation:
     headers = _signing_headers(captured) if account.family is Family.ANTOM else None
-    authentic = authenticate.check(account, ring, captured.body, headers)
+    authentic = authenticate.check(account, ring, captured.body, headers, SystemClock().epoch_ms())
     found = advice.AMBIGUOUS if authentic.is_ambiguous else advice.VALID
+    former = ring.former(_signature_of(captured, account)[1])
+    if former is not None:
+        ring, found = former, advice.retiring(found, former.sign_type.value, former.until)
     return Explanation(
         account=account.name,
         accepted=True,
@@ -120,7 +125,7 @@ def _accept(captured: Captured, account: Account, ring: KeyRing) -> Explanation:
         read_as=captured.read_as,
         is_decoded=captured.is_decoded,
         key=authentic.key_id,
-        sign_type=account.sign_type.value,
+        sign_type=ring.sign_type.value,
         signed_text=_shown(_accepted_text(captured, account, ring), captured, account),
     )
 
@@ -276,6 +281,9 @@ def _advise_on_sign_type(
 ) -> Advice:
     """Return the advice on a message that names another algorithm; its signature may be valid with either hash."""
     given = _signature_of(captured, account)[1]
+    former = next((each for each in account.retiring if each.sign_type == given), None)
+    if former is not None:
+        return advice.retired(given, former.until, holds=fit is not None and not fit.departures)
     if fit is None:
         otherwise = _advise_on_signer(sign, account, keys)
         return advice.sign_type(given, account.sign_type.value, holds=False, otherwise=otherwise)

@@ -6,6 +6,7 @@ from deploy.verify.capture import Captured
 from deploy.verify.explain import Explanation
 from ingest.checkout import returns
 from ingest.checkout.returns import Return, ReturnVerdict
+from ingest.clock import SystemClock
 from ingest.keys import KeyRing
 from schemas.accounts import Account, Family
 from schemas.dispositions import Refusal
@@ -38,8 +39,9 @@ def query_of(text: str) -> str:
 
 def explain_return(text: str, account: Account, ring: KeyRing, captured: Captured) -> Explanation:
     """Return the verdict on a Return, with its cause."""
-    found = returns.check(text, account, ring)
+    found = returns.check(text, account, ring, SystemClock().epoch_ms())
     advised = _advise(found)
+    former = next((each for each in ring.retiring if each.named(found.key_id)), ring)
     return Explanation(
         account=account.name,
         accepted=found.verdict is ReturnVerdict.AUTHENTIC,
@@ -47,7 +49,7 @@ def explain_return(text: str, account: Account, ring: KeyRing, captured: Capture
         cause=advised.cause,
         remedy=advised.remedy,
         key=found.key_id,
-        sign_type=account.sign_type.value,
+        sign_type=former.sign_type.value,
         ignored=found.ignored,
         read_as=captured.read_as,
         is_decoded=captured.is_decoded,

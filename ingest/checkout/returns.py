@@ -102,8 +102,11 @@ class _Unreadable(ValueError):
     """The text has none of the formats above."""
 
 
-def check(text: str, account: Account, ring: KeyRing) -> Return:
-    """Check a Return with the account's keys, and return its verdict and claims. Never raises."""
+def check(text: str, account: Account, ring: KeyRing, at_ms: int | None = None) -> Return:
+    """Check a Return with the account's keys, and return its verdict and claims. Never raises.
+
+    `at_ms` is the present time, by which retiring keys count; without it they verify nothing.
+    """
     if len(text) > TEXT_CHARACTERS_MAX:
         return Return(verdict=ReturnVerdict.UNREADABLE, detail=f"longer than {TEXT_CHARACTERS_MAX} characters")
     if account.family is Family.ANTOM:
@@ -112,7 +115,7 @@ def check(text: str, account: Account, ring: KeyRing) -> Return:
         )
     try:
         wrapping = _unwrap(text)
-        found = _checked(wrapping.result, account, ring)
+        found = _checked(wrapping.result, account, ring, at_ms)
     except _Unreadable as error:
         return Return(verdict=ReturnVerdict.UNREADABLE, detail=str(error))
     if wrapping.status is None:
@@ -136,17 +139,17 @@ def _unwrap(text: str) -> _Wrapping:
     return _Wrapping(None, text)
 
 
-def _checked(result: str, account: Account, ring: KeyRing) -> Return:
+def _checked(result: str, account: Account, ring: KeyRing, at_ms: int | None) -> Return:
     if not result:
         return Return(verdict=ReturnVerdict.UNSIGNED, detail="the status came without a result, so nothing is signed")
     if result.startswith("{"):
-        return _response(result, account, ring)
+        return _response(result, account, ring, at_ms)
     if _QUOTED_PAIR.match(result):
-        return _order_string(result, account, ring)
-    return _query(result, account, ring)
+        return _order_string(result, account, ring, at_ms)
+    return _query(result, account, ring, at_ms)
 
 
-def _order_string(result: str, account: Account, ring: KeyRing) -> Return:
+def _order_string(result: str, account: Account, ring: KeyRing, at_ms: int | None) -> Return:
     """Check a Return of the old gateway's app. Everything before `&sign_type=` is signed as it stands, with quotes."""
     match = _SIGNED_STRING.fullmatch(result)
     if match is None:
@@ -159,8 +162,10 @@ def _order_string(result: str, account: Account, ring: KeyRing) -> Return:
     claims = _claims(dict(pairs))
     if len(set(names)) != len(names):
         return _refused(Refusal.DUPLICATE_PARAM, "a parameter occurs twice", claims)
-    if sign_type.encode() != ring.pinned:
-        return _refused(Refusal.UNSUPPORTED_SIGN_TYPE, "sign_type is not the account's", claims)
+    try:
+        ring = signature.ring_for(sign_type, ring, at_ms)
+    except Unauthentic as unauthentic:
+        return _refused(unauthentic.reason, str(unauthentic), claims)
     text = _encoded(signed, dict(pairs).get("_input_charset", account.charset))
     key = signature.signer(text, sign.encode("utf-8", "replace"), ring)
     if key is None:
@@ -197,7 +202,7 @@ def _names_payee(claims: dict[str, str], account: Account) -> bool:
     return named
 
 
-def _response(result: str, account: Account, ring: KeyRing) -> Return:
+def _response(result: str, account: Account, ring: KeyRing, at_ms: int | None) -> Return:
     """Check a Return of the Open Platform's app. The raw text of the inner object is signed, with its braces."""
     message = _json(result)
     names = [name for name in message if name.endswith(_RESPONSE_SUFFIX)]
@@ -208,8 +213,10 @@ def _response(result: str, account: Account, ring: KeyRing) -> Return:
     sign, sign_type = message.get("sign"), message.get("sign_type")
     if not isinstance(sign, str) or not sign:
         return _refused(Refusal.MISSING_SIGN, "sign is missing beside the response", claims)
-    if sign_type != ring.sign_type.value:
-        return _refused(Refusal.UNSUPPORTED_SIGN_TYPE, "sign_type is not the account's", claims)
+    try:
+        ring = signature.ring_for(sign_type if isinstance(sign_type, str) else "", ring, at_ms)
+    except Unauthentic as unauthentic:
+        return _refused(unauthentic.reason, str(unauthentic), claims)
     raw = bytes(msgspec.json.decode(result, type=dict[str, msgspec.Raw])[names[0]]).decode()
     text = _encoded(raw, str(inner.get("charset") or account.charset))
     key = signature.signer(text, sign.encode("utf-8", "replace"), ring)
@@ -221,7 +228,7 @@ def _response(result: str, account: Account, ring: KeyRing) -> Return:
     return Return(verdict=ReturnVerdict.AUTHENTIC, key_id=key.id, claims=claims)
 
 
-def _query(result: str, account: Account, ring: KeyRing) -> Return:
+def _query(result: str, account: Account, ring: KeyRing, at_ms: int | None) -> Return:
     """Check a redirect's query, by the rules of a notification's form.
 
     Frameworks and servers add parameters of their own (`s=`, `_url=`, `q=`), which Alipay did not sign. If the query
@@ -230,11 +237,11 @@ def _query(result: str, account: Account, ring: KeyRing) -> Return:
     query = result.removeprefix("?")
     if result.startswith(("http://", "https://")):
         query = result.partition("?")[2].partition("#")[0]
-    found = _signed_query(query, account, ring)
+    found = _signed_query(query, account, ring, at_ms)
     if found.verdict is not ReturnVerdict.UNREADABLE and found.reason is not Refusal.BAD_SIGNATURE:
         return found
     for ignored, rest in _without_added(query):
-        again = _signed_query(rest, account, ring)
+        again = _signed_query(rest, account, ring, at_ms)
         if again.verdict is ReturnVerdict.AUTHENTIC or again.reason is Refusal.NOT_OURS:
             return msgspec.structs.replace(again, ignored=ignored)
     return found
@@ -263,7 +270,7 @@ def _shown_name(name: bytes) -> str:
     return name[: forms.NAME_BYTES_MAX].decode("utf-8", "backslashreplace")
 
 
-def _signed_query(query: str, account: Account, ring: KeyRing) -> Return:
+def _signed_query(query: str, account: Account, ring: KeyRing, at_ms: int | None) -> Return:
     try:
         form = forms.read(query.encode("utf-8"))
     except (forms.BadForm, UnicodeEncodeError) as bad:
@@ -271,7 +278,7 @@ def _signed_query(query: str, account: Account, ring: KeyRing) -> Return:
         return Return(verdict=ReturnVerdict.UNREADABLE, detail=detail)
     claims, remark = _form_claims(form, account)
     try:
-        key_id, covers_sign_type = _query_signer(form, ring)
+        key_id, covers_sign_type = _query_signer(form, ring, at_ms)
         admission.admit_form(form, account)
     except Refused as refused:
         return _refused(refused.reason, str(refused), claims)
@@ -285,17 +292,18 @@ def _signed_query(query: str, account: Account, ring: KeyRing) -> Return:
     return Return(verdict=ReturnVerdict.AUTHENTIC, key_id=key_id, claims=claims, detail=remark)
 
 
-def _query_signer(form: forms.Form, ring: KeyRing) -> tuple[str, bool]:
+def _query_signer(form: forms.Form, ring: KeyRing, at_ms: int | None) -> tuple[str, bool]:
     """Return the key that signed the query, and whether `sign_type` was signed too, as in Returns of the sandbox.
 
     Raises:
         Unauthentic: no key of the account signed it.
     """
     try:
-        return signature.verify_form(form, ring), False
+        return signature.verify_form(form, ring, at_ms), False
     except Unauthentic as unauthentic:
         if unauthentic.reason is not Refusal.BAD_SIGNATURE or form.sign is None or form.sign_type is None:
             raise
+        ring = signature.ring_for(form.sign_type.decode("utf-8", "replace"), ring, at_ms)
         fields = {**form.fields, b"sign_type": form.sign_type}
         key = signature.signer(forms.signed_text(msgspec.structs.replace(form, fields=fields)), form.sign, ring)
         if key is None:

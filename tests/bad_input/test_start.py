@@ -47,6 +47,9 @@ FAULTS: dict[str, tuple[str, Change]] = {
     "S32-none": ("shop-sg", lambda d, keys: edit(d, 'keys = ["sg.pem"]', "keys = []")),
     "H14-algorithm": ("shop-cn", lambda d, keys: edit(d, 'sign_type = "RSA2"', 'sign_type = "none"')),
     "H14-family": ("antom-hk", lambda d, keys: edit(d, 'family = "antom"', 'family = "antom"\nsign_type = "MD5"')),
+    "H14-retiring-own": ("shop-cn", lambda d, keys: retire(d, "shop-cn", "RSA2")),
+    "H14-retiring-zone": ("shop-cn", lambda d, keys: retire(d, "shop-cn", "RSA", until="2026-01-01T00:00:00")),
+    "H16-retiring-mapi": ("shop-dsa", lambda d, keys: retire(d, "shop-dsa", "RSA2")),
     "B06": ("shop-gbk", lambda d, keys: edit(d, f'seller_id = "{merchant.SG_SELLER}"', "")),
     "toml": ("accounts.toml", lambda d, keys: write(d / "accounts.toml", b"[accounts.shop-cn\n")),
 }
@@ -54,6 +57,14 @@ FAULTS: dict[str, tuple[str, Change]] = {
 
 def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
+
+
+def retire(directory: Path, account: str, sign_type: str, *, until: str = "2099-12-31") -> None:
+    """Give the account a retiring algorithm with a key of 1024 bits."""
+    write(directory / "old.pem", small())
+    with (directory / "accounts.toml").open("a") as file:
+        file.write(f"\n[[accounts.{account}.retiring]]\nuntil = {until}\n")
+        file.write(f'sign_type = "{sign_type}"\nkeys = ["old.pem"]\n')
 
 
 def edit(directory: Path, old: str, new: str) -> None:

@@ -10,7 +10,7 @@ from deploy.authentication import Authenticator, forgeable_confirmations
 from ingest import accounts_in_use
 from ingest.accounts_in_use import AccountsInUse
 from ingest.errors import NotConfirmed, Refused
-from schemas.accounts import Account, SignType
+from schemas.accounts import Account, RetiringAlgorithm, SignType
 from schemas.record_format import RecordContents
 from tests.support import alipay
 
@@ -106,3 +106,21 @@ def test_accounts_with_notify_verify_are_forgeable_without_receipt_keys(account:
     assert forgeable_confirmations([account], []) == [account.name]
     assert forgeable_confirmations([account], [SECRET]) == []
     assert forgeable_confirmations([structs.replace(account, notify_verify=False)], []) == []
+
+
+def test_retiring_key_counts_by_the_time_of_receipt(tmp_path: Path) -> None:
+    old = alipay.rsa_key("old")
+    alipay.written(tmp_path, "new.pem", alipay.pem(alipay.rsa_key()))
+    alipay.written(tmp_path, "old.pem", alipay.pem(old))
+    entry = RetiringAlgorithm(sign_type=SignType.RSA, until="x", until_ms=1000, keys={"old.pem": "old.pem"})
+    account = alipay.mapi(SignType.RSA2, keys={"new.pem": "new.pem"}, retiring=(entry,))
+    accounts = AccountsInUse(accounts_in_use.load({account.name: account}, tmp_path))
+    body = alipay.form({**NAMELESS, "seller_id": alipay.SELLER}, old, "RSA")
+    record = structs.replace(confirmed_record(account), body=body, confirmed=False)
+    private, shared = Authenticator(accounts, []), Authenticator(accounts, [SECRET])
+    private.authenticate(record, account, anew=True)
+    shared.authenticate_anew(structs.replace(record, receipt=shared.receipt(record)), account)
+    with pytest.raises(Refused):
+        private.authenticate(structs.replace(record, received_at_ms=1000), account)
+    with pytest.raises(Refused):  # no receipt: any writer of the topic may have made up the time
+        shared.authenticate(record, account)

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 
 from ingest import key_files, keys
 from ingest.keys import Key
-from schemas.accounts import Account, BadAccounts, SignType
+from schemas.accounts import Account, BadAccounts, RetiringAlgorithm, SignType
 from tests.support import alipay
 from tests.unit.ingest import test_key_files as made
 
@@ -129,3 +129,25 @@ def test_size_limit_of_key_files_is_exact(directory: Path) -> None:
     assert keys.load(account_of("keys/a.pem"), directory).keys
     (directory / "keys/a.pem").write_bytes(content + b"\n" * (64 * 1024 - len(content) + 1))
     assert "too many for a key" in faults(account_of("keys/a.pem"), directory)[0]
+
+
+def retiring(file: str, **changes: object) -> Account:
+    entry = RetiringAlgorithm(sign_type=SignType.RSA, until="2099-12-31", until_ms=1, keys={file: file})
+    return msgspec.structs.replace(account_of("keys/a.pem"), retiring=(entry,), **changes)
+
+
+def test_h16_retiring_key_of_1024_bits_is_loaded_with_a_warning(directory: Path) -> None:
+    alipay.written(directory, "old.pem", alipay.pem(alipay.rsa_key("old", bits=1024)))
+    account = retiring("old.pem")
+    ring = keys.load(account, directory)
+    assert [(each.sign_type, [key.id for key in each.keys]) for each in ring.retiring] == [("RSA", ["old.pem"])]
+    assert "1024 bits" in keys.weak_note(account, *keys.weak(account, ring))
+    assert keys.files(account) == ("keys/a.pem", "old.pem")
+    assert faults(account_of("old.pem"), directory)
+
+
+def test_faults_of_retiring_keys_name_their_entry(directory: Path) -> None:
+    alipay.written(directory, "weak.pem", alipay.pem(alipay.rsa_key("weak", exponent=3)))
+    assert "retiring RSA: weak.pem" in faults(retiring("weak.pem"), directory)[0]
+    assert "retiring RSA: gone.pem does not exist" in faults(retiring("gone.pem"), directory)[0]
+    assert "two keys have the id a.pem" in faults(retiring("keys/a.pem"), directory)[0]

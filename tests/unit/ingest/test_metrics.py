@@ -108,3 +108,11 @@ def test_each_reason_to_replace_a_producer_has_a_counter_at_zero(
     )
     metrics.rebuilt(ProducerFault.SILENT)
     assert registry.get_sample_value(name, {"reason": "silent"}) == 1
+
+
+def test_retiring_keys_have_counters_and_show_their_end(registry: CollectorRegistry, metrics: ReceiverMetrics) -> None:
+    former = KeyRing("s", SignType.RSA, ring("former").keys, until="x", until_ms=2000)
+    metrics.accounts_in_use([KeyRing("s", SignType.RSA2, ring("own").keys, retiring=(former,))])
+    name, labels = "alipay_notify_retiring_key_until_timestamp_seconds", {"account": "s", "key_id": "former"}
+    assert registry.get_sample_value(name, {**labels, "sign_type": "RSA"}) == 2.0
+    assert registry.get_sample_value("alipay_notify_key_verifications_total", labels) == 0

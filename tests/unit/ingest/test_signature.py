@@ -572,3 +572,36 @@ def test_message_signed_with_another_hash_is_refused() -> None:
     text = f"POST /notify/antom-hk\n{alipay.CLIENT}.2025-03-18T06:31:07Z.".encode() + BODY
     sign = quote_plus(alipay.signature(text, alipay.rsa_key(), "RSA"))
     assert antom_refusal(f"algorithm=RSA256,keyVersion=1,signature={sign}") is Refusal.BAD_SIGNATURE
+
+
+OLD_KEY = alipay.rsa_key("old", bits=1024)
+MOVED = KeyRing(
+    "shop",
+    SignType.RSA2,
+    RSA2.keys,
+    retiring=(KeyRing("shop", SignType.RSA, alipay.ring(SignType.RSA, OLD_KEY).keys, until="x", until_ms=1000),),
+)
+
+
+def old_form(signed_as: str = "RSA", declared: str = "RSA") -> forms.Form:
+    return forms.read(alipay.urlencoded({**alipay.signed({"a": "1"}, OLD_KEY, signed_as), "sign_type": declared}))
+
+
+@pytest.mark.parametrize(
+    ("form", "at_ms", "reason"),
+    [
+        (old_form(), 1000, Refusal.UNSUPPORTED_SIGN_TYPE),
+        (old_form(), None, Refusal.UNSUPPORTED_SIGN_TYPE),
+        (old_form("RSA2", "RSA"), 1, Refusal.BAD_SIGNATURE),
+        (old_form("RSA2", "RSA2"), 1, Refusal.BAD_SIGNATURE),
+        (old_form("RSA", "RSA2"), 1, Refusal.BAD_SIGNATURE),
+        (old_form("RSA", "rsa"), 1, Refusal.UNSUPPORTED_SIGN_TYPE),
+    ],
+)
+def test_h14_retiring_key_verifies_nothing_else_and_nothing_later(
+    form: forms.Form, at_ms: int | None, reason: Refusal
+) -> None:
+    assert signature.verify_form(old_form(), MOVED, 999) == "k0"
+    with pytest.raises(Unauthentic) as caught:
+        signature.verify_form(form, MOVED, at_ms)
+    assert caught.value.reason is reason

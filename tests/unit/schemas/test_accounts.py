@@ -1,11 +1,12 @@
 """The accounts: the content of `accounts.toml`, and all of its faults reported together."""
 
 import tomllib
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from schemas import accounts
+from schemas import accounts, times
 from schemas.accounts import BadAccounts, Family, Orders, SignType
 
 WHOLE = """
@@ -241,3 +242,66 @@ def test_wrong_merchants_are_faults(settings: dict[str, Any], fault: str) -> Non
 
 def test_several_merchants_belong_to_the_open_platform() -> None:
     assert "belongs to family openapi" in faults_of(auth_app_id="any")
+
+
+RSA2_ACCOUNT = """
+[accounts.shop]
+family = "mapi"
+sign_type = "RSA2"
+keys = ["new.pem"]
+seller_id = "2088"
+"""
+
+
+def retiring(until: str, sign_type: str = "RSA", key: str = 'keys = ["old.pem"]') -> str:
+    return f'[[accounts.shop.retiring]]\nsign_type = "{sign_type}"\n{key}\nuntil = {until}\n'
+
+
+@pytest.mark.parametrize(
+    ("until", "end"),
+    [
+        ("2026-11-30", datetime(2026, 12, 1, tzinfo=times.BEIJING)),
+        ("2026-11-30T10:00:00Z", datetime(2026, 11, 30, 10, tzinfo=UTC)),
+        ("2026-11-30T10:00:00+09:00", datetime(2026, 11, 30, 1, tzinfo=UTC)),
+        ("9999-12-31", datetime(9999, 12, 31, tzinfo=times.BEIJING) + timedelta(hours=23, minutes=59)),
+        ("2001-01-01", datetime(2001, 1, 2, tzinfo=times.BEIJING)),
+    ],
+)
+def test_retiring_algorithm_ends_with_its_date_or_at_its_moment(until: str, end: datetime) -> None:
+    entry = parsed(RSA2_ACCOUNT + retiring(until))["shop"].retiring[0]
+    assert (entry.sign_type, entry.keys) == (SignType.RSA, {"old.pem": "old.pem"})
+    assert 0 <= entry.until_ms - times.to_epoch_ms(end) <= 60_000
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        (retiring("2026-11-30T10:00:00"), "until must be a date"),
+        (retiring("10:00:00"), "until must be a date"),
+        (retiring('"2026-11-30"'), "until must be a date"),
+        (retiring("2026-11-30", "RSA2"), "already that of the account"),
+        (retiring("2026-11-30") * 2, "retiring entry 2: sign_type RSA is already"),
+        (retiring("2026-11-30", "RSA256"), "does not exist for family mapi"),
+        (retiring("2026-11-30", "none"), "sign_type must be one of"),
+        (retiring("2026-11-30", key=""), "no key"),
+        (retiring("2026-11-30", "MD5"), "sign_type MD5 needs md5_key_file"),
+        (retiring("2026-11-30", "MD5", "md5_key_file = 7"), "md5_key_file must be a text"),
+        (retiring("2026-11-30", key='keys = ["o"]\ncertificates = []'), "unknown setting certificates"),
+    ],
+)
+def test_h14_fault_of_a_retiring_entry_names_account_and_entry(entry: str, fault: str) -> None:
+    found = faults(RSA2_ACCOUNT + entry)
+    assert all(each.startswith("account shop: retiring entry ") for each in found)
+    assert fault in "; ".join(found)
+
+
+def test_all_faults_of_retiring_entries_are_reported_together() -> None:
+    found = faults(RSA2_ACCOUNT + retiring("1") + retiring("2026-11-30", "none", "keys = 3"))
+    assert len(found) == 3
+    assert "retiring must be tables" in faults(RSA2_ACCOUNT + "retiring = 3")[0]
+
+
+def test_md5_key_with_a_retiring_algorithm_does_not_name_the_merchant() -> None:
+    text = RSA2_ACCOUNT.replace('"RSA2"', '"MD5"').replace('keys = ["new.pem"]', 'md5_key_file = "k"')
+    assert parsed(text)["shop"].has_secret
+    assert not parsed(text + retiring("2026-11-30"))["shop"].has_secret

@@ -194,3 +194,16 @@ def test_content_of_an_unusable_merchant_key_is_not_shown(directory: Path) -> No
     result = run(directory, "check")
     assert (result.exit_code, "merchant.key is not a readable" in result.output) == (3, True)
     assert "a-secret" not in result.output
+
+
+@pytest.mark.parametrize(("until", "state"), [("2099-12-31", "retiring"), ("2020-12-31", "retired")])
+def test_retiring_keys_are_listed_with_their_end_and_a_note_if_short(directory: Path, until: str, state: str) -> None:
+    alipay.written(directory, "old.pem", alipay.pem(alipay.rsa_key("old", bits=1024)))
+    with (directory / "accounts.toml").open("a") as file:
+        file.write(f'[[accounts.shop-cn.retiring]]\nsign_type = "RSA"\nkeys = ["old.pem"]\nuntil = {until}\n')
+    result = run(directory, "check", "--output", "json")
+    assert result.exit_code == 0
+    found = parsed(result)
+    old = next(key for key in found["keys"] if key["key_id"] == "old.pem")
+    assert (old["sign_type"], old["state"], old["until"]) == ("RSA", state, until)
+    assert "1024 bits" in found["notes"][0]

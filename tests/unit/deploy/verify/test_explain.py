@@ -15,7 +15,7 @@ from deploy.verify.capture import Captured
 from deploy.verify.explain import Explanation
 from deploy.verify.variants import Variant
 from ingest.keys import Key, KeyRing
-from schemas.accounts import Account, SignType
+from schemas.accounts import Account, RetiringAlgorithm, SignType
 from schemas.dispositions import Refusal
 from tests.support import alipay
 
@@ -368,3 +368,19 @@ def test_message_without_signing_headers_names_those_that_are_needed() -> None:
 @given(st.binary(max_size=60), st.sampled_from(["a=1&sign=", "sign_type=RSA2&sign=QUJD&x=", ""]))
 def test_random_bodies_are_neither_accepted_nor_raise(junk: bytes, start: str) -> None:
     assert not explained(start.encode() + junk).accepted
+
+
+@pytest.mark.parametrize(
+    ("until_ms", "accepted", "cause"),
+    [(2**52, True, "which counts until 2099-12-31"), (1, False, "which ended (until = 2099-12-31)")],
+)
+def test_old_algorithm_is_named_with_its_end(until_ms: int, accepted: bool, cause: str) -> None:
+    entry = RetiringAlgorithm(sign_type=SignType.RSA, until="2099-12-31", until_ms=until_ms)
+    old = alipay.rsa_key("old")
+    former = KeyRing("shop", SignType.RSA, alipay.ring(SignType.RSA, old).keys, until="2099-12-31", until_ms=until_ms)
+    body = alipay.form({"app_id": alipay.APP, "seller_id": alipay.SELLER}, old, "RSA")
+    ring = KeyRing("shop", SignType.RSA2, RING.keys, retiring=(former,))
+    found = explain.explain(Captured(body=body), alipay.openapi(retiring=(entry,)), ring)
+    assert (found.accepted, found.sign_type) == (accepted, "RSA")
+    assert "old (retiring) algorithm RSA" in found.cause
+    assert cause in found.cause

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ingest.checkout import returns
 from ingest.checkout.returns import RESULT_STATUSES, Return, ReturnVerdict
+from ingest.keys import KeyRing
 from schemas.accounts import Account, SignType
 from schemas.dispositions import Refusal
 from tests.support import alipay
@@ -357,3 +358,20 @@ def test_no_arbitrary_text_raises_or_is_authentic(text: str) -> None:
     for start in ("", "resultStatus={9000};memo={};result={", '{"a_response":', 'a="', "https://"):
         assert of_cn(start + text).verdict is not ReturnVerdict.AUTHENTIC
         assert of_mapi(start + text).verdict is not ReturnVerdict.AUTHENTIC
+
+
+def test_return_under_a_retiring_algorithm_is_authentic_until_its_end() -> None:
+    old = alipay.rsa_key("old")
+    former = KeyRing("shop", SignType.RSA, alipay.ring(SignType.RSA, old).keys, until="x", until_ms=1000)
+    ring = KeyRing("shop", SignType.RSA2, alipay.ring(SignType.RSA2, alipay.rsa_key()).keys, retiring=(former,))
+    fields: dict[str, str | bytes] = {"app_id": alipay.APP, "seller_id": alipay.SELLER, "out_trade_no": "O-1"}
+    query = alipay.form(fields, old, "RSA").decode()
+    sandbox = alipay.signature(alipay.canonical({**fields, "sign_type": "RSA"}, left_out=()), old, "RSA")
+    too = alipay.urlencoded({**fields, "sign_type": "RSA", "sign": sandbox}).decode()
+    inner = f'{{"code":"10000","app_id":"{alipay.APP}","seller_id":"{alipay.SELLER}"}}'
+    sign = alipay.signature(inner.encode(), old, "RSA")
+    response = f'{{"alipay_trade_app_pay_response":{inner},"sign":"{sign}","sign_type":"RSA"}}'
+    for text in (query, too, response):
+        assert returns.check(text, alipay.openapi(), ring, 999).verdict is ReturnVerdict.AUTHENTIC
+        assert returns.check(text, alipay.openapi(), ring, 1000).reason is Refusal.UNSUPPORTED_SIGN_TYPE
+        assert returns.check(text, alipay.openapi(), ring).reason is Refusal.UNSUPPORTED_SIGN_TYPE
