@@ -83,7 +83,9 @@ class HeldDecisions:
             detail = "" if parsed.failure is None else parsed.failure.detail
             raise DecisionRefused(f"it cannot be applied, because it cannot be read or does not verify now: {detail}")
         if parsed.notification.amount is None and parsed.notification.capture is not None:
-            raise DecisionRefused("it is a capture of more than was authorised: query the payment, then discard it")
+            raise DecisionRefused(
+                f"it is a capture that does not fit its payment ({row.detail}): query the payment, then discard it"
+            )
         if parsed.notification.amount is None and not parsed.notification.refunds:
             raise DecisionRefused("it names no amount: discard it")
         accounts = {parsed.account: self._accounts[scopes.account_of(parsed.account)]}

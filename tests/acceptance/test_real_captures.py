@@ -146,6 +146,12 @@ def test_more_than_was_authorised_is_held(merchant: Merchant) -> None:
     merchant.antom_body(capture("M-3", "M-3b", "281"), "manual")
     assert merchant.outcomes("manual", "M-3", entries=3)[2] == ("quarantined", "amount_mismatch")
     assert seen(merchant.order("manual", "M-3")) == ("PAID", "10.00", ["amount_mismatch"])
+    in_dollars = json.loads(capture("M-3", "M-3c", "100")) | {"captureAmount": {"currency": "USD", "value": "100"}}
+    merchant.antom_body(json.dumps(in_dollars).encode(), "manual")
+    merchant.order("manual", "M-3", entries=4)
+    for held in merchant.engine.get("/api/held?account=manual&order=M-3")[1]["held"]:
+        status, answer = merchant.engine.post(f"/api/held/{held['id']}/accept", {"reason": "it was paid", "by": "ana"})
+        assert (status, held["detail"] in answer["detail"]) == (409, True)
 
 
 def test_captured_sum_is_refunded(merchant: Merchant) -> None:
@@ -157,6 +163,15 @@ def test_captured_sum_is_refunded(merchant: Merchant) -> None:
     merchant.antom_body(capture("M-4", "M-4b", "280"), "manual")
     page = merchant.order("manual", "M-4", entries=4)
     assert (seen(page), page["refunded"]) == (("PAID", "12.80", []), "10.00")
+
+
+def test_refund_of_more_than_was_captured_names_what_was_captured(merchant: Merchant) -> None:
+    merchant.antom_body(merchant.payment("M-8", authExpiryTime=EXPIRES), "manual")
+    merchant.antom_body(capture("M-8", "M-8", "500"), "manual")
+    merchant.antom_body(refund("M-8", "R-M-8", "900"), "manual")
+    assert seen(merchant.order("manual", "M-8", entries=3)) == ("PAID", "5.00", ["over_refunded"])
+    (held,) = merchant.engine.get("/api/held?account=manual&order=M-8")[1]["held"]
+    assert held["detail"] == "refunded 9.00 BRL, paid 5.00 BRL"
 
 
 def test_authorisation_that_fails_is_closed_unpaid(merchant: Merchant) -> None:
@@ -230,3 +245,11 @@ def test_registered_order_whose_payment_has_another_number_is_held(merchant: Mer
     merchant.antom_body(merchant.payment("Y-1"), "registered")
     assert merchant.outcomes("registered", "Y-1") == [("quarantined", "second_trade")]
     assert merchant.order("registered", "Y-1")["flags"] == ["second_trade"]
+    (held,) = merchant.engine.get("/api/held?account=registered&order=Y-1")[1]["held"]
+    why = {"reason": "it was paid", "by": "ana"}
+    status, answer = merchant.engine.post(f"/api/held/{held['id']}/accept", why)
+    assert (status, "order T-Y-1 has this payment" in answer["detail"]) == (409, True)
+    assert merchant.engine.post(f"/api/held/{held['id']}/discard", why)[0] == 200
+    assert merchant.order("registered", "Y-1")["flags"] == []
+    assert seen(merchant.order("registered", "T-Y-1")) == ("PAID", "12.80", [])
+    assert merchant.order("registered", "T-Y-1")["registered"] is False

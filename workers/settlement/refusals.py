@@ -5,7 +5,7 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Claim, Order, Refund
-from workers.settlement import order_view, parking
+from workers.settlement import captures, order_view, parking
 from workers.settlement.plan import HeldRow
 
 
@@ -69,7 +69,8 @@ def detail(reason: Reason, notification: Notification, order: Order) -> str:
         first = Money(others[0].paid_minor, others[0].currency)
         return f"trade {notification.trade} paid {amount}, trade {others[0].trade} paid {first}"
     if reason is Reason.OVER_REFUNDED:
-        paid = [str(Money(claim.paid_minor, claim.currency)) for claim in order.claims] or [str(amount)]
+        claims = captures.claims_with_captures(order)
+        paid = [str(Money(claim.paid_minor, claim.currency)) for claim in claims] or [str(amount)]
         total = notification.refunded_total or (sum_of(order) if notification.refunds else None)
         if total is not None:
             return f"refunded {total}, paid {paid[0] if amount is None else amount}"

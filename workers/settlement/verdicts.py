@@ -19,7 +19,7 @@ from schemas.dispositions import HELD, Disposition, Flag, Reason
 from schemas.notification import Notification
 from schemas.orders import PAYMENT_STATES, Claim, Order, State
 from schemas.record_format import Record
-from workers.settlement import drafting, order_view, refusals, transitions
+from workers.settlement import drafting, order_view, refusals, second_numbers, transitions
 from workers.settlement.decision import BatchDecision
 from workers.settlement.drafting import Draft
 from workers.settlement.plan import (
@@ -73,6 +73,7 @@ def accept(
     draft = Draft(now_ms=verdict.at_ms, chance=chance)
     batch = BatchDecision(snapshot, accounts, draft)
     if notification.amount is not None:
+        _check_sole(notification, snapshot)
         before = _order_of(notification, snapshot) or Order(account=held.account, number=notification.order)
         tried = {other.position for other in others}
         left = {prior for prior in _others(before, held, snapshot) if prior.position not in tried}
@@ -280,6 +281,18 @@ def _check_open(held: HeldRow, snapshot: StoreSnapshot) -> None:
         raise DecisionRefused("it was retried meanwhile: look at it again, then decide")
 
 
+def _check_sole(notification: Notification, snapshot: StoreSnapshot) -> None:
+    """Refuse to apply a payment to an order of its own if another order has it: consumers would count it twice."""
+    if not notification.joins_by_trade:
+        return
+    shared = second_numbers.order_of_trade(notification, snapshot.orders, snapshot.order_by_trade)
+    named = snapshot.orders.get((notification.account, notification.order))
+    if shared is not None and named is not None and not named.is_note:
+        raise DecisionRefused(
+            f"order {shared.number} has this payment: deliver order {named.number} for it, then discard this one"
+        )
+
+
 def _orders_of(held: HeldRow, notification: Notification | None, snapshot: StoreSnapshot) -> list[Order]:
     if notification is not None and notification.refunds and notification.amount is None:
         return _orders_of_refunds(notification, snapshot)
@@ -295,9 +308,8 @@ def _orders_of(held: HeldRow, notification: Notification | None, snapshot: Store
 def _order_of(notification: Notification, snapshot: StoreSnapshot) -> Order | None:
     """Return the order that a notification with an amount is about, also if it has the payment by another number."""
     order = snapshot.orders.get((notification.account, notification.order))
-    if notification.joins_by_trade and (order is None or not order.claims):
-        number = snapshot.order_by_trade.get((notification.account, notification.trade), notification.trade)
-        order = snapshot.orders.get((notification.account, number)) or order
+    if notification.joins_by_trade and (order is None or order.is_note):
+        return second_numbers.order_of_trade(notification, snapshot.orders, snapshot.order_by_trade) or order
     return order
 
 
