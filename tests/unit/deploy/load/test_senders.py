@@ -52,6 +52,7 @@ def test_sender_signs_waits_for_the_start_and_reports_every_attempt(
 ) -> None:
     ours, theirs = pipe
     monkeypatch.setattr(senders, "_REPORT_EVERY", 2)
+    monkeypatch.setattr(senders, "_REPORT_EVERY_S", float("inf"))  # a slow machine would report in between
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(gc, "freeze", lambda: None)
     ours.send_bytes(msgspec.msgpack.encode(time.monotonic()))
