@@ -32,8 +32,7 @@ QUIET_S = 0.2
 QUIET_LOOKS_MAX = 25  # then a file that changes all the time is read as it is
 NAMES_MAX = 50  # of accounts in one log line
 
-Stamp = tuple[int, ...]
-Stamps = dict[Path, Stamp]
+Stamps = dict[Path, tuple[int, ...]]
 
 
 class LoadedFiles(Struct, frozen=True):
@@ -168,16 +167,7 @@ def _unchanged(
 
 
 def _stamps_of(paths: Iterable[Path]) -> Stamps:
-    return {path: _stamp(path) for path in paths}
-
-
-def _stamp(path: Path) -> Stamp:
-    """Return what changes whenever the file or a link on its path is replaced or written; empty without a file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return ()
-    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
+    return {path: keys.stamp(path) for path in paths}
 
 
 def _log_change(logger: Logger, change: AccountsChange, *, is_mended: bool) -> None:

@@ -125,6 +125,31 @@ def _same_ids(keys: Iterable[Key]) -> list[str]:
     ]
 
 
+def content(directory: Path, file: str) -> bytes:
+    """Return the content of a key file.
+
+    Raises:
+        BadKey: it cannot be read, or is too large for a key. The message names the file.
+    """
+    try:
+        with (directory / file).open("rb") as opened:
+            found = opened.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise BadKey(f"{file} cannot be read: {error.strerror}") from None
+    if len(found) > FILE_BYTES_MAX:
+        raise BadKey(f"{file} has more than {FILE_BYTES_MAX} bytes, too many for a key")
+    return found
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes whenever the file or a link on its path is replaced or written; empty without a file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
+
+
 class _Loading:
     """One pass over an account's files. `faults` collects all problems."""
 
@@ -168,10 +193,10 @@ class _Loading:
     def _roots(self) -> list[x509.Certificate]:
         roots: list[x509.Certificate] = []
         for file in self.account.root_certificates:
-            content = self._content(file)
-            if content is None:
+            bundle = self._content(file)
+            if bundle is None:
                 continue
-            found = key_files.certificates(content)
+            found = key_files.certificates(bundle)
             if not found:
                 self.faults.append(f"{file} contains no readable certificate")
             roots += found
@@ -184,27 +209,22 @@ class _Loading:
             self.root_number = ""
 
     def _read(self, file: str, reader: Callable[[bytes], T]) -> T | None:
-        content = self._content(file)
-        if content is None:
+        found = self._content(file)
+        if found is None:
             return None
         try:
-            return reader(content)
+            return reader(found)
         except BadKey as bad:
             self.faults.append(f"{file} {bad}")
             return None
 
     def _content(self, file: str) -> bytes | None:
-        path = self.directory / file
         try:
-            if not path.is_file():
-                self.faults.append(f"{file} does not exist")
-                return None
-            with path.open("rb") as opened:
-                content = opened.read(FILE_BYTES_MAX + 1)
-        except OSError as error:
+            if (self.directory / file).is_file():
+                return content(self.directory, file)
+            self.faults.append(f"{file} does not exist")
+        except OSError as error:  # also a name that is too long, or a directory that may not be entered
             self.faults.append(f"{file} cannot be read: {error.strerror}")
-            return None
-        if len(content) > FILE_BYTES_MAX:
-            self.faults.append(f"{file} has more than {FILE_BYTES_MAX} bytes, too many for a key")
-            return None
-        return content
+        except BadKey as bad:
+            self.faults.append(str(bad))
+        return None

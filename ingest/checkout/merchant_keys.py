@@ -17,13 +17,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ingest import key_files
+from ingest import key_files, keys
 from ingest.key_files import BadKey, Md5Secret
 from schemas.accounts import Account, SignType
 
 T = TypeVar("T")
 
-FILE_BYTES_MAX = 64 * 1024
 RSA_BITS_MIN = 1024  # Alipay still accepts such keys from merchants that sign with RSA
 RSA2_BITS_MIN = 2048
 
@@ -57,7 +56,7 @@ class MerchantKeys:
         if not names:
             return None
         # Take the stamps before reading: a file that changes in between is then read once more, and never missed.
-        stamp = (account, *(_stamp(self._directory / name) for name in names))
+        stamp = (account, *(keys.stamp(self._directory / name) for name in names))
         known = self._loaded.get(account.name)
         if known is None or known[0] != stamp:
             known = self._loaded[account.name] = stamp, load(account, self._directory)
@@ -117,7 +116,7 @@ def private_key(content: bytes) -> rsa.RSAPrivateKey:
 
 
 def _certified(account: Account, key: rsa.RSAPrivateKey, file: str, directory: Path) -> MerchantKey:
-    found = key_files.certificates(_content(directory, file))
+    found = key_files.certificates(keys.content(directory, file))
     if not found:
         raise BadKey(f"{file} contains no readable certificate")
     try:
@@ -126,7 +125,9 @@ def _certified(account: Account, key: rsa.RSAPrivateKey, file: str, directory: P
         is_of_key = False
     if not is_of_key:
         raise BadKey(f"{file} is the certificate of another key than {account.merchant_key_file}")
-    roots = [each for name in account.root_certificates for each in key_files.certificates(_content(directory, name))]
+    roots = [
+        each for name in account.root_certificates for each in key_files.certificates(keys.content(directory, name))
+    ]
     try:
         return MerchantKey(
             key,
@@ -139,27 +140,8 @@ def _certified(account: Account, key: rsa.RSAPrivateKey, file: str, directory: P
 
 
 def _parsed(directory: Path, file: str, parse: Callable[[bytes], T]) -> T:
-    content = _content(directory, file)
+    content = keys.content(directory, file)
     try:
         return parse(content)
     except BadKey as bad:
         raise BadKey(f"{file} {bad}") from None
-
-
-def _content(directory: Path, file: str) -> bytes:
-    try:
-        with (directory / file).open("rb") as opened:
-            content = opened.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise BadKey(f"{file} cannot be read: {error.strerror}") from None
-    if len(content) > FILE_BYTES_MAX:
-        raise BadKey(f"{file} has more than {FILE_BYTES_MAX} bytes, too many for a key")
-    return content
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (status.st_mtime_ns, status.st_size, status.st_ino)

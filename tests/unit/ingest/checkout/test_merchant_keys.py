@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from ingest import key_files
+from ingest import key_files, keys
 from ingest.checkout import merchant_keys
 from ingest.checkout.merchant_keys import MerchantKeys
 from ingest.key_files import BadKey, Md5Secret
@@ -108,7 +108,7 @@ def test_key_is_as_long_as_its_algorithm_needs(tmp_path: Path) -> None:
     with pytest.raises(BadKey, match="1024 bits: sign_type RSA2 needs at least 2048"):
         merchant_keys.load(account(), tmp_path)
     assert merchant_keys.load(account(sign_type="RSA"), tmp_path)
-    (tmp_path / "merchant.key").write_bytes(b"x" * (merchant_keys.FILE_BYTES_MAX + 1))
+    (tmp_path / "merchant.key").write_bytes(b"x" * (keys.FILE_BYTES_MAX + 1))
     with pytest.raises(BadKey, match="too many for a key"):
         merchant_keys.load(account(), tmp_path)
 
