@@ -100,12 +100,7 @@ def register(order: Order | None, account: str, number: str, registration: Regis
     before = order or Order(account=account, number=number)
     after = before if registration.amounts is None else _with_amounts(before, registration.amounts)
     plan = drafting.empty()
-    view_before, view = order_view.view(before), order_view.view(after)
-    if before.version and view_before != view:
-        after = structs.replace(after, version=before.version + 1)
-        plan.events.append(drafting.event(after, view_before, view, cause=None, now_ms=now_ms))
-    expected_version = None if order is None else order.version
-    plan.orders.append(OrderWrite(order=after, view=view, expected_version=expected_version))
+    drafting.rewrite(plan, before, after, expected_version=None if order is None else order.version, now_ms=now_ms)
     if after.registered:
         plan.wakes.add((account, parking.order_key(number)))
     plan.wakes.update((account, parking.refund_key(refund)) for refund in registration.refunds)

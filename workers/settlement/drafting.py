@@ -21,6 +21,7 @@ from workers.settlement.plan import (
     HeldRow,
     LedgerRow,
     NumberRow,
+    OrderWrite,
     ParsedRecord,
     ParseFailure,
     WritePlan,
@@ -60,6 +61,15 @@ def event(order: Order, before: View | None, after: View, *, cause: Cause | None
         account, auth_app_id = scopes.split(order.account)
         announced = structs.replace(announced, account=account, auth_app_id=auth_app_id)
     return events.outgoing_event(announced)
+
+
+def rewrite(plan: WritePlan, before: Order, after: Order, *, expected_version: int | None, now_ms: int) -> None:
+    """Write an order that no notification has changed. It gets its next version, with an event, if consumers see it."""
+    view_before, view = order_view.view(before), order_view.view(after)
+    if before.version and view_before != view:
+        after = structs.replace(after, version=before.version + 1)
+        plan.events.append(event(after, view_before, view, cause=None, now_ms=now_ms))
+    plan.orders.append(OrderWrite(order=after, view=view, expected_version=expected_version))
 
 
 def noted(parsed: ParsedRecord, notification: Notification, *, order: str, now_ms: int) -> events.Outgoing:

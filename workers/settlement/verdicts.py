@@ -26,7 +26,6 @@ from workers.settlement.plan import (
     AccountKey,
     DecisionRow,
     HeldRow,
-    OrderWrite,
     ParsedRecord,
     PriorNotification,
     StoreSnapshot,
@@ -111,7 +110,8 @@ def discard(
         before_all = _orders_of(held, notification, snapshot)
     for before in before_all:
         after = _without(before, held, notification, _others(before, held, snapshot), account, read)
-        _write(plan, before, after, verdict.at_ms)
+        if after != before:
+            drafting.rewrite(plan, before, after, expected_version=before.version, now_ms=verdict.at_ms)
     plan.decisions += _rows(held, plan, before_all, snapshot, verdict, "discard", DISCARDED)
     return plan
 
@@ -228,17 +228,6 @@ def _side(notification: Notification) -> State:
     """Return the end that the notification reports of a new trade: paid, lapsed, or none yet."""
     state = transitions.MOVES[State.WAITING, notification.news].to
     return State.PAID if state in PAYMENT_STATES else state
-
-
-def _write(plan: WritePlan, before: Order, after: Order, now_ms: int) -> None:
-    if after == before:
-        return
-    view = order_view.view(after)
-    view_before = order_view.view(before)
-    if before.version and view != view_before:
-        after = structs.replace(after, version=before.version + 1)
-        plan.events.append(drafting.event(after, view_before, view, cause=None, now_ms=now_ms))
-    plan.orders.append(OrderWrite(order=after, view=view, expected_version=before.version))
 
 
 def _rows(
