@@ -204,15 +204,7 @@ def discard(
     output: terminal.Output = "table",
 ) -> None:
     """Discard one."""
-    audit = {"reason": reason, "by": admin.operator()}
-    try:
-        done = AdminClient(url, token=token).send("POST", "held", _checked(id_), "discard", body=audit)
-    except AdminApiError as error:
-        admin.fail(error)
-    if output == "json":
-        terminal.as_json(done)
-    else:
-        terminal.line(id_, f"discarded by {done['by']}: {done['why']}")
+    _decide(AdminClient(url, token=token), id_, "discard", reason, output)
 
 
 def accept(
@@ -223,15 +215,18 @@ def accept(
     output: terminal.Output = "table",
 ) -> None:
     """Accept one."""
-    audit = {"reason": reason, "by": admin.operator()}
+    _decide(AdminClient(url, token=token), id_, "accept", reason, output)
+
+
+def _decide(api: AdminClient, id_: str, verb: str, reason: str, output: str) -> None:
     try:
-        done = AdminClient(url, token=token).send("POST", "held", _checked(id_), "accept", body=audit)
+        done = api.send("POST", "held", _checked(id_), verb, body={"reason": reason, "by": admin.operator()})
     except AdminApiError as error:
         admin.fail(error)
     if output == "json":
         terminal.as_json(done)
     else:
-        terminal.line(id_, f"accepted by {done['by']}: {done['why']}")
+        terminal.line(id_, f"{verb}ed by {done['by']}: {done['why']}")
 
 
 def _checked(id_: str) -> str:

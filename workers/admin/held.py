@@ -53,19 +53,22 @@ class OperatorReason(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     by: str = ""
 
 
-class BulkRetry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of a bulk retry: a filter, its pace, and the operator's reason and name."""
+class RetryOfMany(OperatorReason, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The part that the bodies of a bulk retry and of a replay share: a filter, and the pace in rows a second."""
 
     account: str | None = None
     order: str | None = None
     disposition: str | None = None
     held_reason: str | None = None
     since: str | None = None
+    rate: int = RATE_DEFAULT
+
+
+class BulkRetry(RetryOfMany, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a bulk retry."""
+
     limit: int = BULK_MAX
     dry_run: bool = True
-    rate: int = RATE_DEFAULT
-    reason: str = ""
-    by: str = ""
 
 
 class HeldInspection(shapes.HeldAnswer, frozen=True, kw_only=True):
@@ -161,7 +164,7 @@ class HeldPart:
         bulk = await responses.body(request, BulkRetry)
         if not 1 <= bulk.limit <= BULK_MAX or not 1 <= bulk.rate <= RATE_MAX:
             raise responses.bad_request(f"limit must be 1 to {BULK_MAX}, and rate 1 to {RATE_MAX} a second")
-        pages = await self._held.held_list(_bulk_query(bulk, now_ms=self._now_ms()))
+        pages = await self._held.held_list(structs.replace(query_of(bulk, now_ms=self._now_ms()), limit=bulk.limit))
         if bulk.dry_run:
             return responses.json({"dry_run": True, "count": len(pages), "ids": [page.row.id for page in pages]})
         why = why_of(bulk.reason)
@@ -248,8 +251,8 @@ def query(request: web.Request, *, now_ms: int) -> HeldQuery:
     return HeldQuery(
         account=parameters.get("account"),
         order=parameters.get("order"),
-        disposition=disposition_of(parameters.get("disposition")),
-        reason=reason_of(parameters.get("reason")),
+        disposition=_disposition(parameters.get("disposition")),
+        reason=_reason(parameters.get("reason")),
         since_ms=None if since is None else responses.moment_ms(since, now_ms=now_ms),
         before_ms=None if before is None else responses.moment_ms(before, now_ms=now_ms),
         resolved=parameters.get("resolved", "false") in ("true", "1"),
@@ -258,19 +261,22 @@ def query(request: web.Request, *, now_ms: int) -> HeldQuery:
     )
 
 
-def _bulk_query(bulk: BulkRetry, *, now_ms: int) -> HeldQuery:
+def query_of(given: RetryOfMany, *, now_ms: int) -> HeldQuery:
+    """Return the filter in a body.
+
+    Raises:
+        ApiError: an unknown disposition or reason, or a wrong time.
+    """
     return HeldQuery(
-        account=bulk.account,
-        order=bulk.order,
-        disposition=disposition_of(bulk.disposition),
-        reason=reason_of(bulk.held_reason),
-        since_ms=None if bulk.since is None else responses.moment_ms(bulk.since, now_ms=now_ms),
-        limit=bulk.limit,
+        account=given.account,
+        order=given.order,
+        disposition=_disposition(given.disposition),
+        reason=_reason(given.held_reason),
+        since_ms=None if given.since is None else responses.moment_ms(given.since, now_ms=now_ms),
     )
 
 
-def disposition_of(text: str | None) -> Disposition | None:
-    """Return the disposition of a filter; raise `ApiError` if there is no such one."""
+def _disposition(text: str | None) -> Disposition | None:
     if text is None:
         return None
     if text not in HELD:
@@ -278,8 +284,7 @@ def disposition_of(text: str | None) -> Disposition | None:
     return Disposition(text)
 
 
-def reason_of(text: str | None) -> Reason | None:
-    """Return the reason of a filter; raise `ApiError` if there is no such one."""
+def _reason(text: str | None) -> Reason | None:
     if text is None:
         return None
     if text not in set(Reason):

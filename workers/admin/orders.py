@@ -203,10 +203,7 @@ class OrdersPart:
         return scopes.joined(name, auth_app_id or UNSET) if account is None else scope_of(account, auth_app_id)
 
     def _account(self, name: str) -> Account:
-        account = self._accounts.get(name)
-        if account is None:
-            raise ApiError(404, "unknown_account", f"there is no account {name} in accounts.toml")
-        return account
+        return responses.known_account(self._accounts, name)
 
 
 def scope_of(account: Account, auth_app_id: str) -> str:

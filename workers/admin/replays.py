@@ -7,29 +7,20 @@ from collections.abc import Callable
 from datetime import datetime
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas import times
 from workers.admin import held, responses
 from workers.admin.guard import AuditLog
-from workers.admin.held import OperatorReason
+from workers.admin.held import OperatorReason, RetryOfMany
 from workers.admin.responses import ApiError
-from workers.queries import HeldQuery
 from workers.replays import ReplaysPort, ReplayState, ReplayTask
 
 
-class StartReplay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of a start: a filter, the pace in rows a second, and the operator's reason and name."""
+class StartReplay(RetryOfMany, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a start. `before` ends the filter; otherwise it ends now."""
 
-    account: str | None = None
-    order: str | None = None
-    disposition: str | None = None
-    held_reason: str | None = None
-    since: str | None = None
     before: str | None = None
-    rate: int = held.RATE_DEFAULT
-    reason: str = ""
-    by: str = ""
 
 
 class ReplayAnswer(Struct, frozen=True, kw_only=True):
@@ -81,14 +72,8 @@ class ReplaysPart:
         if not 1 <= given.rate <= held.RATE_MAX:
             raise responses.bad_request(f"rate must be 1 to {held.RATE_MAX} a second")
         why, by, now_ms = held.why_of(given.reason), responses.operator(request, given.by), self._now_ms()
-        query = HeldQuery(
-            account=given.account,
-            order=given.order,
-            disposition=held.disposition_of(given.disposition),
-            reason=held.reason_of(given.held_reason),
-            since_ms=None if given.since is None else responses.moment_ms(given.since, now_ms=now_ms),
-            before_ms=now_ms + 1 if given.before is None else responses.moment_ms(given.before, now_ms=now_ms),
-        )
+        before_ms = now_ms + 1 if given.before is None else responses.moment_ms(given.before, now_ms=now_ms)
+        query = structs.replace(held.query_of(given, now_ms=now_ms), before_ms=before_ms)
         task = await self._replays.start_replay(query, rate=given.rate, by=by, why=why, now_ms=now_ms)
         self._log.info("replay_started", replay=task.number, by=by, why=why)
         return responses.json(answer(task), status=201)

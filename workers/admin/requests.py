@@ -85,9 +85,7 @@ class RequestsPart:
                 403, "token_needed", "signing Requests needs an admin token: set ALIPAY_NOTIFY_ADMIN_TOKEN_FILE"
             )
         name = request.match_info["account"]
-        account = self._accounts.get(name)
-        if account is None:
-            raise ApiError(404, "unknown_account", f"there is no account {name} in accounts.toml")
+        account = responses.known_account(self._accounts, name)
         body = await responses.body(request, RequestBody)
         if body.register and body.rmb and not body.amount:
             raise responses.bad_request(RMB_ALONE)

@@ -15,6 +15,7 @@ ApiError
 
 import asyncio
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -50,6 +51,18 @@ class ApiError(Exception):
 def bad_request(detail: str) -> ApiError:
     """Return the error for a wrong parameter or body."""
     return ApiError(400, "bad_request", detail)
+
+
+def known_account(accounts: Mapping[str, T], name: str) -> T:
+    """Return the account that a path names.
+
+    Raises:
+        ApiError: there is none now; a reload may have removed it.
+    """
+    account = accounts.get(name)
+    if account is None:
+        raise ApiError(404, "unknown_account", f"there is no account {name} in accounts.toml")
+    return account
 
 
 def json(answer: object, *, status: int = 200) -> web.Response:

@@ -13,7 +13,6 @@ from msgspec import Struct
 from schemas import scopes
 from schemas.accounts import Account
 from workers.admin import responses, shapes
-from workers.admin.responses import ApiError
 from workers.queries import OrdersPort
 
 TEXT_CHARACTERS_MAX = 16 * 1024
@@ -66,9 +65,9 @@ class ReturnsPart:
     async def check(self, request: web.Request) -> web.Response:
         """Return whether a Return is authentic, its claims, and the order's state."""
         name = request.match_info["account"]
-        self._account(name)
+        responses.known_account(self._accounts, name)
         text = _text(await responses.body(request, ReturnText))
-        account = self._account(name)  # once more: a reload may have replaced it meanwhile
+        account = responses.known_account(self._accounts, name)  # once more: a reload may have replaced it meanwhile
         returned = self._check(text, account)
         number = returned.claims.get("out_trade_no", "")
         # The result of the Open Platform's app names no merchant, so the caller may.
@@ -86,12 +85,6 @@ class ReturnsPart:
                 order=None if page is None else shapes.summary(page),
             )
         )
-
-    def _account(self, name: str) -> Account:
-        account = self._accounts.get(name)
-        if account is None:
-            raise ApiError(404, "unknown_account", f"there is no account {name} in accounts.toml")
-        return account
 
 
 def _text(given: ReturnText) -> str:
