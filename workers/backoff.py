@@ -83,11 +83,16 @@ class Backoff:
             self._observer.paused(error, attempts=state.attempt_number, wait_s=state.upcoming_sleep)
 
     async def _sleep(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
+        await pause(self._stopping, seconds)
+
+
+async def pause(woken: asyncio.Event, seconds: float) -> None:
+    """Return after so many seconds, or as soon as the event is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await woken.wait()
+    except TimeoutError:
+        return
 
 
 async def retry_conflicts(work: Callable[[], Awaitable[T]]) -> T:

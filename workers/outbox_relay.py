@@ -9,7 +9,7 @@ the same id, by which consumers recognise it.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from workers.backoff import Backoff, BackoffObserver
+from workers.backoff import Backoff, BackoffObserver, pause
 from workers.errors import InfrastructureDown
 
 EVENTS_MAX = 500  # per send
@@ -61,7 +61,7 @@ class Relay:
                     raise
             if is_last:
                 return
-            await self._rest()
+            await pause(self._woken, self._look_every_s)
 
     async def run_once(self) -> int:
         """Send until the outbox is empty, or, after a stop, `LAST_EVENTS_MAX` events; return the number sent.
@@ -76,10 +76,3 @@ class Relay:
             sent_last += count if self._stopping.is_set() else 0
             if count < self._events_max or sent_last >= LAST_EVENTS_MAX:
                 return sent
-
-    async def _rest(self) -> None:
-        try:
-            async with asyncio.timeout(self._look_every_s):
-                await self._woken.wait()
-        except TimeoutError:
-            return

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
-from workers.backoff import Backoff, BackoffObserver
+from workers.backoff import Backoff, BackoffObserver, pause
 from workers.errors import InfrastructureDown
 from workers.queries import HeldPage, HeldPlace, HeldQuery
 from workers.settlement.plan import HeldRow
@@ -133,12 +133,14 @@ class Replayer:
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
-                pause_s = await self._backoff.until_done(self.run_once)
+                slice_s = await self._backoff.until_done(self.run_once)
             except InfrastructureDown:
                 if not self._stopping.is_set():
                     raise
                 return
-            await self._rest(began + pause_s - time.monotonic())
+            rest_s = began + slice_s - time.monotonic()
+            if rest_s > 0:
+                await pause(self._stopping, rest_s)
 
     async def run_once(self) -> float:
         """Do one slice; return the seconds from its begin to the next one."""
@@ -159,12 +161,3 @@ class Replayer:
         upto = HeldPlace(first_at_ms=last.first_at_ms, position=last.position)
         await self._store.advance_replay(task, upto, now_ms=self._now_ms())
         return len(pages) / task.rate
-
-    async def _rest(self, seconds: float) -> None:
-        if seconds <= 0:
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return

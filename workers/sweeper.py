@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from workers.backoff import Backoff, BackoffObserver
+from workers.backoff import Backoff, BackoffObserver, pause
 from workers.errors import InfrastructureDown
 from workers.settlement.plan import HeldRow
 
@@ -98,11 +98,7 @@ class Sweeper:
         wait_s = self._look_every_s
         if due_ms is not None:
             wait_s = min(wait_s, max(0.0, (due_ms - self._now_ms()) / 1000))
-        try:
-            async with asyncio.timeout(wait_s):
-                await self._woken.wait()
-        except TimeoutError:
-            return
+        await pause(self._woken, wait_s)
 
     async def _next_due_ms(self) -> int | None:
         return await self._parked.next_due_ms() if await self._leads() else None
