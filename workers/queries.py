@@ -14,6 +14,9 @@ from schemas.orders import Order, View
 from schemas.record_format import Record
 from workers.settlement.plan import Delivery, HeldRow, Position, WritePlan
 
+FOUND_MAX = 100  # notifications under one number
+TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
+
 
 class Emitted(Struct, frozen=True, kw_only=True):
     """An event with its number in the outbox; `sent_at_ms` is `None` until its topic has acknowledged it."""

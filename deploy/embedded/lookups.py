@@ -13,6 +13,8 @@ from schemas.notification import NumberKind
 from schemas.orders import Order
 from workers import queries, row_codec
 from workers.queries import (
+    FOUND_MAX,
+    TIMELINE_MAX,
     Counts,
     Emitted,
     HeldCount,
@@ -26,9 +28,6 @@ from workers.queries import (
     ParkedCount,
 )
 from workers.settlement.plan import Delivery, HeldRow, Position
-
-FOUND_MAX = 100  # notifications under one number
-TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
 
 def order_page(connection: Connection, scope: str, number: str) -> OrderPage | None:

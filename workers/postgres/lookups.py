@@ -14,6 +14,8 @@ from workers.postgres import columns
 from workers.postgres.columns import DELIVERIES, EMITTED, HELD, HELD_PAGE
 from workers.postgres.database import SqlConnection
 from workers.queries import (
+    FOUND_MAX,
+    TIMELINE_MAX,
     Counts,
     Emitted,
     HeldCount,
@@ -27,9 +29,6 @@ from workers.queries import (
     ParkedCount,
 )
 from workers.settlement.plan import Delivery, HeldRow, Position
-
-FOUND_MAX = 100  # notifications under one number
-TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
 
 async def order_page(connection: SqlConnection, scope: str, number: str) -> OrderPage | None:
