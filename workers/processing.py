@@ -214,9 +214,11 @@ class Processing:
             configured = self._account(contents)
             # A receipt MAC saves the check once. A held record may be days old: check it against today's keys.
             is_confirmed = self._check_authentic(contents, configured, anew=held is not None)
-            if configured.auth_app_ids:
+            try:
+                notification = interpret.read(contents.body, configured, is_confirmed=is_confirmed)
+            except Exception:
                 account = interpret.scope(contents.body, configured)
-            notification = interpret.read(contents.body, configured, is_confirmed=is_confirmed)
+                raise
         except record_format.NewerRecord as error:
             failure = _failure(Disposition.PARKED, Reason.NEWER_ENVELOPE, error)
         except UnknownAccount as error:
@@ -235,7 +237,7 @@ class Processing:
             return ParsedRecord(
                 position=log_record.position,
                 record=record,
-                account=account,
+                account=notification.account,
                 received_at_ms=received_at_ms,
                 notification=notification,
                 held=held,
