@@ -40,12 +40,8 @@ def written(minor: int, decimals: int) -> str:
 def merchant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Merchant]:
     directory: Path = tmp_path_factory.mktemp("currencies")
     prepare(directory)
-    engine = Engine(directory / "accounts.toml", directory / "data")
-    engine.start()
-    try:
+    with Engine(directory / "accounts.toml", directory / "data") as engine:
         yield Merchant(engine)
-    finally:
-        engine.end()
 
 
 def pay(merchant: Merchant, family: str, order: str, currency: str, amount: str) -> None:

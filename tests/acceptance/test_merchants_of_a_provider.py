@@ -37,12 +37,8 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Merchant]:
     (directory / "keys").mkdir()
     (directory / KEY).write_bytes(alipay.pem(alipay.rsa_key()))
     (directory / "accounts.toml").write_text(ACCOUNTS)
-    engine = Engine(directory / "accounts.toml", directory / "data")
-    engine.start()
-    try:
+    with Engine(directory / "accounts.toml", directory / "data") as engine:
         yield Merchant(engine)
-    finally:
-        engine.end()
 
 
 def send(provider: Merchant, account: str, order: str, id_: str, *, amount: str = "12.80", **more: str) -> bytes:

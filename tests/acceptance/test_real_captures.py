@@ -42,12 +42,8 @@ def merchant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Merchant]:
     directory: Path = tmp_path_factory.mktemp("merchant")
     test_real_inputs.prepare(directory)
     (directory / "accounts.toml").write_text(ACCOUNTS)
-    engine = Engine(directory / "accounts.toml", directory / "data")
-    engine.start()
-    try:
+    with Engine(directory / "accounts.toml", directory / "data") as engine:
         yield Merchant(engine)
-    finally:
-        engine.end()
 
 
 def result(status: str = "S") -> dict[str, Any]:

@@ -173,12 +173,8 @@ def prepare(home: Path) -> None:
 def merchant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Merchant]:
     directory: Path = tmp_path_factory.mktemp("merchant")
     prepare(directory)
-    engine = Engine(directory / "accounts.toml", directory / "data")
-    engine.start()
-    try:
+    with Engine(directory / "accounts.toml", directory / "data") as engine:
         yield Merchant(engine)
-    finally:
-        engine.end()
 
 
 def seen(page: dict[str, Any]) -> tuple[str, str | None, str | None, list[str]]:

@@ -61,12 +61,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(home: Path) -> Iterator[Engine]:
-    engine = Engine(home / "accounts.toml", home / "data")
-    engine.start()
-    try:
+    with Engine(home / "accounts.toml", home / "data") as engine:
         yield engine
-    finally:
-        engine.end()
 
 
 def post(engine: Engine, name: str, order: str, signer: Signer, signed_as: str, declared: str = "") -> int:

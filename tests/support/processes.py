@@ -63,6 +63,13 @@ class Engine:
         assert ready["event"] == "ready"
         self.public, self.admin = ready["public"], ready["admin"]
 
+    def __enter__(self) -> "Engine":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
     @property
     def pid(self) -> int:
         assert self._process is not None
