@@ -205,7 +205,7 @@ def test_faulty_files_keep_the_old_accounts_and_say_every_fault(merchant: Mercha
     merchant.until_shown(good=True)
     assert merchant.check() == (200, True, "")
     assert merchant.engine.metrics()[AT] > loaded_at
-    assert merchant.logged(MENDED) == 1
+    eventually(lambda: merchant.logged(MENDED) == 1)
 
 
 def test_file_written_in_place_piece_by_piece_removes_no_account(merchant: Merchant, stream: Stream) -> None:
