@@ -21,6 +21,7 @@ from deploy.sandbox.notifications import SignedDelivery
 from deploy.sandbox.world import World
 from schemas import telemetry
 from tests.acceptance.test_up import post, state
+from tests.support import alipay
 from tests.support.processes import Engine, eventually
 
 # Families that only a cluster has (the producer's, the consumer group's), each with its reason.
@@ -36,13 +37,15 @@ GAUGES_WITHIN_S = 15.0  # they are asked for every few seconds
 
 @pytest.fixture
 def engine(tmp_path: Path, world: World) -> Iterator[Engine]:
-    """An engine with an account whose orders are registered, and one whose key is a certificate."""
+    """An engine with an account whose orders are registered, and one with a certificate and a retiring algorithm."""
     text = world.accounts_file.read_text()
     at = text.index("[accounts.demo-cn]")
     text = text[:at] + text[at:].replace('orders = "any"', 'orders = "registered"', 1)
     certificate(world.accounts_file.with_name("alipay.crt"))
     text += '\n[accounts.demo-certified]\nfamily = "openapi"\nsign_type = "RSA2"\napp_id = "2021999900001058"\n'
     text += 'seller_id = "2088999900001058"\ncertificates = ["alipay.crt"]\n'
+    world.accounts_file.with_name("older.pem").write_bytes(alipay.pem(alipay.rsa_key()))
+    text += '[[accounts.demo-certified.retiring]]\nsign_type = "RSA"\nkeys = ["older.pem"]\nuntil = 2099-01-01\n'
     accounts = world.accounts_file.with_name("measured.toml")
     accounts.write_text(text)
     engine = Engine(accounts, tmp_path / "engine")
