@@ -38,6 +38,7 @@ DEADLINE_S = 1.5
 RECOVERED_S = 10.0  # after the fault has ended
 TIMING = SupervisorTiming(check_every_s=1.0)
 PARTITIONS = 6
+LOST_MAX = 5
 _numbers = count()
 
 
@@ -265,13 +266,18 @@ async def test_lost_answer_is_unknown_and_may_leave_two_records(place: Place, id
     async with connected(place, idempotent=idempotent) as kit:
         await kit.ready()
         assert await kit.append()
-        kit.line.swallow_after = key = b"shop-sg:the-one-whose-answer-is-lost"
-        await kit.append(key=key)
-        await kit.taken_again()
-        await until(lambda: kit.publisher.in_flight == 0)
-        assert kit.line.cuts == 1
-        copies = sum(record.key == key for record in await kit.written())
-        assert copies == 1 if idempotent else copies >= 2
+        # On a busy machine the client may send its batch again too late for the deadline: then one copy is left.
+        for number in range(1, LOST_MAX + 1):
+            kit.line.swallow_after = key = b"shop-sg:the-one-whose-answer-is-lost-%d" % number
+            await kit.append(key=key)
+            await kit.taken_again()
+            await until(lambda: kit.publisher.in_flight == 0)
+            assert kit.line.cuts == number
+            copies = sum(record.key == key for record in await kit.written())
+            assert copies == 1 if idempotent else copies >= 1
+            if idempotent or copies > 1:
+                break
+        assert idempotent or copies > 1
         await kit.nothing_is_missing()
 
 
