@@ -3,7 +3,7 @@
 import tomllib
 from pathlib import Path
 
-from schemas import accounts
+from schemas import accounts_toml
 from schemas.accounts import Account, BadAccounts
 
 ENVIRONMENT = "ALIPAY_NOTIFY_ACCOUNTS"
@@ -21,4 +21,4 @@ def read(path: Path) -> dict[str, Account]:
         raise BadAccounts([f"{path} cannot be read: {error.strerror}"]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadAccounts([f"{path} is not TOML: {error}"]) from None
-    return accounts.parse(configuration)
+    return accounts_toml.parse(configuration)

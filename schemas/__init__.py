@@ -6,7 +6,7 @@ exchange these types only. Public and typed for other Python programs: `schemas.
 
 Reading order:
 
-    accounts           the merchant's configuration
+    accounts           the merchant's configuration; accounts_toml reads it, account_rules refuses contradictions
     form, antom        the signed bytes: forms of the old gateway and the Open Platform, Antom's JSON
     record_format      the log record that holds these bytes
     interpret          a record's body -> Notification (interpret_form, interpret_antom, notification)

@@ -10,7 +10,7 @@ from typing import Any
 import iso4217
 import pytest
 
-from schemas import accounts
+from schemas import accounts, accounts_toml
 from tests.acceptance.test_real_inputs import APP, CLIENT, SELLER, Merchant, prepare
 from tests.support.processes import Engine, eventually
 
@@ -149,8 +149,8 @@ def test_account_may_have_each_currency_as_its_own(family: str) -> None:
     }
     table = tables[family]
     for code in WITH_DECIMALS:
-        parsed = accounts.parse({"accounts": {"shop": {**table, "family": family, "currency": code}}})
+        parsed = accounts_toml.parse({"accounts": {"shop": {**table, "family": family, "currency": code}}})
         assert parsed["shop"].currency == code
     for code in [*WITHOUT, *IN_NO_LIST, "usd"]:
         with pytest.raises(accounts.BadAccounts, match=code):
-            accounts.parse({"accounts": {"shop": {**table, "family": family, "currency": code}}})
+            accounts_toml.parse({"accounts": {"shop": {**table, "family": family, "currency": code}}})

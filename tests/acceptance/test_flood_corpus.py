@@ -13,7 +13,7 @@ import pytest
 from deploy.sandbox.notifications import MessageKind
 from deploy.sandbox.world import World
 from schemas import accounts as merchant_accounts
-from schemas import form, interpret_antom, interpret_form
+from schemas import accounts_toml, form, interpret_antom, interpret_form
 from tests.support import flood_corpus
 from tests.support.flood_corpus import Item
 
@@ -72,7 +72,7 @@ def test_no_forgery_shares_an_id_with_a_genuine_item(items: list[Item]) -> None:
 
 
 def test_facts_of_an_item_are_those_that_the_receiver_reads(world: World, items: list[Item]) -> None:
-    known = merchant_accounts.parse(tomllib.loads(world.accounts_file.read_text()))
+    known = accounts_toml.parse(tomllib.loads(world.accounts_file.read_text()))
     for one in items:
         if one.refused:
             continue

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from ingest import authenticate, keys
 from ingest.keys import KeyRing
-from schemas import accounts, record_format
+from schemas import accounts_toml, record_format
 from schemas.accounts import Account
 from schemas.record_format import Record, RecordContents
 from tests.support.fakes import MemoryTopics, PlanObserver
@@ -38,7 +38,7 @@ NOW_MS = 1_760_000_000_000
 
 def account() -> Account:
     table = {"family": "openapi", "sign_type": "RSA2", "keys": ["alipay.pem"], "app_id": "2021000000000001"}
-    return accounts.parse({"accounts": {"shop": table}})["shop"]
+    return accounts_toml.parse({"accounts": {"shop": table}})["shop"]
 
 
 class Sender:

@@ -36,7 +36,7 @@ from ingest.keys import KeyRing
 from ingest.metrics import ReceiverMetrics
 from ingest.receive import Log
 from ingest.recent_refusals import RecentRefusals
-from schemas import accounts, form
+from schemas import accounts_toml, form
 from schemas.accounts import Account
 from schemas.record_format import Record
 from tests.benchmarks import sending
@@ -262,7 +262,7 @@ def _load(
 def merchant(files: Path) -> Merchant:
     """The account whose key `make_requests` wrote."""
     configured = {"family": "openapi", "sign_type": "RSA2", "app_id": "2021000000000001", "keys": ["key.pem"]}
-    return Merchant(files, accounts.parse({"accounts": {ACCOUNT: configured}}))
+    return Merchant(files, accounts_toml.parse({"accounts": {ACCOUNT: configured}}))
 
 
 def make_requests(files: Path, count: int) -> list[bytes]:

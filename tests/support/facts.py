@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from schemas import accounts, interpret
+from schemas import accounts_toml, interpret
 from schemas.accounts import Account
 from schemas.money import Money
 from schemas.notification import Notification
@@ -28,7 +28,7 @@ _ANTOM = {"family": "antom", "keys": {"1": "k.pem"}, "client_id": "SANDBOX_1"}
 _MANUAL = _ANTOM | {"capture": "manual"}
 _TABLES: dict[str, dict[str, Any]] = {"mapi": _MAPI, "openapi": _OPENAPI, "antom": _ANTOM, "manual": _MANUAL}
 
-ACCOUNTS: dict[str, Account] = accounts.parse(
+ACCOUNTS: dict[str, Account] = accounts_toml.parse(
     {
         "accounts": {
             f"{family}-{orders}": table | {"orders": orders}

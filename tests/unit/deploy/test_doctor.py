@@ -12,7 +12,7 @@ import pytest
 from deploy import doctor, settings
 from deploy.doctor import Finding, FindingState
 from deploy.settings import EmbeddedSettings
-from schemas import accounts
+from schemas import accounts_toml
 from tests.support import alipay
 
 Usage = namedtuple("Usage", "total used free")
@@ -143,7 +143,7 @@ def test_merchant_key_is_read_and_must_be_secret(tmp_path: Path) -> None:
         "seller_id": "1",
         "merchant_key_file": "m.key",
     }
-    shop = accounts.parse({"accounts": {"shop": table}})["shop"]
+    shop = accounts_toml.parse({"accounts": {"shop": table}})["shop"]
     alipay.written(tmp_path, "alipay.pem", alipay.pem(alipay.rsa_key()))
     (missing, _) = doctor._keys(shop, tmp_path)
     assert (missing.state, "m.key cannot be read" in missing.detail) == (FindingState.WRONG, True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.request_signing import RequestSigner
-from schemas import accounts
+from schemas import accounts_toml
 from schemas.accounts import Account
 from schemas.payment_request import PaymentRequest
 from tests.support import alipay
@@ -18,7 +18,7 @@ TEA = PaymentRequest(
 
 def account(**more: object) -> Account:
     table = {"family": "mapi", "sign_type": "RSA", "keys": ["a.pem"], "seller_id": alipay.SELLER}
-    return accounts.parse({"accounts": {"shop": table | more}})["shop"]
+    return accounts_toml.parse({"accounts": {"shop": table | more}})["shop"]
 
 
 def test_request_is_signed_with_the_key_beside_the_accounts(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from ingest.errors import (
 )
 from ingest.quota import Quota
 from ingest.receive import Reception
-from schemas import accounts, record_format
+from schemas import accounts_toml, record_format
 from schemas.accounts import Account
 from schemas.dispositions import Refusal
 from schemas.record_format import Record
@@ -105,7 +105,7 @@ def reception(steps: Steps, quota: Quota, tmp_path: Path) -> Reception:
     (tmp_path / "key.pem").write_bytes(pem)
     shop = {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["key.pem"]}
     asking = shop | {"notify_verify": True, "partner": "2088"}
-    configured = accounts.parse({"accounts": {"shop": shop, "asking": asking}})
+    configured = accounts_toml.parse({"accounts": {"shop": shop, "asking": asking}})
     in_use = AccountsInUse(accounts_in_use.load(configured, tmp_path))
     return Reception(accounts=in_use, quota=quota, confirm=steps, log=steps, clock=steps, observer=steps)
 

@@ -4,13 +4,13 @@ import pytest
 
 from ingest import recent_refusals
 from ingest.recent_refusals import RecentRefusals, RefusedRequest
-from schemas import accounts
+from schemas import accounts_toml
 from schemas.dispositions import Outcome, Refusal
 
-SHOP = accounts.parse({"accounts": {"s": {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["k"]}}})[
-    "s"
-]
-HK = accounts.parse({"accounts": {"h": {"family": "antom", "client_id": "c", "keys": {"1": "k"}}}})["h"]
+SHOP = accounts_toml.parse(
+    {"accounts": {"s": {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["k"]}}}
+)["s"]
+HK = accounts_toml.parse({"accounts": {"h": {"family": "antom", "client_id": "c", "keys": {"1": "k"}}}})["h"]
 
 
 def one(order: str, at_ms: int = 0) -> RefusedRequest:

@@ -10,14 +10,14 @@ from ingest.keys import KeyRing
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from ingest.reporting import FinishedRequest, Reporting
-from schemas import accounts
+from schemas import accounts_toml
 from schemas.accounts import SignType
 from schemas.dispositions import Refusal
 from tests.support.fakes import MemoryLogger
 
-SHOP = accounts.parse({"accounts": {"s": {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["k"]}}})[
-    "s"
-]
+SHOP = accounts_toml.parse(
+    {"accounts": {"s": {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["k"]}}}
+)["s"]
 AUTHENTIC = Authentic("k", b"O-1", b"n-1")
 
 

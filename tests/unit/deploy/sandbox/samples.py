@@ -19,7 +19,7 @@ from deploy.sandbox.notifications import (
 )
 from deploy.sandbox.world import IDENTITIES, SandboxAccount, World
 from schemas import accounts as merchant_accounts
-from schemas import form, interpret_antom, interpret_form
+from schemas import accounts_toml, form, interpret_antom, interpret_form
 from schemas.notification import Notification as Meaning
 
 NOW = datetime(2026, 3, 18, 6, 30, 12, 412_000, tzinfo=UTC)
@@ -65,7 +65,7 @@ def fields_of_antom(notification: UnsignedNotification) -> dict[str, object]:
 
 def interpreted(world: World, notification: UnsignedNotification) -> Meaning:
     """Return the receiver's interpretation, once notify_verify has confirmed what names nobody."""
-    known = merchant_accounts.parse(tomllib.loads(world.accounts_file.read_text()))
+    known = accounts_toml.parse(tomllib.loads(world.accounts_file.read_text()))
     account = known[notification.account.identity.name]
     body = notification.delivery(NOW).body
     if account.family is merchant_accounts.Family.ANTOM:

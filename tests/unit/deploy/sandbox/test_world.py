@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from deploy.sandbox import signing
 from deploy.sandbox.world import IDENTITIES, World, WorldError
 from schemas import accounts as merchant_accounts
+from schemas import accounts_toml
 
 
 def test_receiver_accepts_the_merchants_configuration(world: World) -> None:
-    accounts = merchant_accounts.parse(tomllib.loads(world.accounts_file.read_text()))
+    accounts = accounts_toml.parse(tomllib.loads(world.accounts_file.read_text()))
     assert set(accounts) == {"demo-app", "demo-web", "demo-cn", "demo-antom", "demo-card", "demo-md5"}
     web = accounts["demo-web"]
     assert web.notify_verify

@@ -16,7 +16,7 @@ from ingest import key_files, keys
 from ingest.checkout import merchant_keys
 from ingest.checkout.merchant_keys import MerchantKeys
 from ingest.key_files import BadKey, Md5Secret
-from schemas import accounts
+from schemas import accounts_toml
 from schemas.accounts import Account
 from tests.support import alipay
 
@@ -33,7 +33,7 @@ def account(**settings: object) -> Account:
         "family": "openapi", "sign_type": "RSA2", "app_id": alipay.APP, "keys": ["alipay.pem"],
         "merchant_key_file": "merchant.key",
     }  # fmt: skip
-    return accounts.parse({"accounts": {"shop": table | settings}})["shop"]
+    return accounts_toml.parse({"accounts": {"shop": table | settings}})["shop"]
 
 
 def issued(name: str, key: rsa.RSAPrivateKey, issuer: rsa.RSAPrivateKey) -> bytes:
@@ -76,7 +76,7 @@ def test_account_without_a_key_cannot_sign(tmp_path: Path) -> None:
 
 def test_md5_account_signs_with_its_secret_and_shows_it_nowhere(tmp_path: Path) -> None:
     (tmp_path / "md5.key").write_bytes(alipay.MD5_SECRET)
-    md5 = accounts.parse({"accounts": {"web": {
+    md5 = accounts_toml.parse({"accounts": {"web": {
         "family": "mapi", "sign_type": "MD5", "md5_key_file": "md5.key", "seller_id": alipay.SELLER,
     }}})["web"]  # fmt: skip
     key = MerchantKeys(tmp_path).of(md5)

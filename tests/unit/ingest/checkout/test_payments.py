@@ -16,7 +16,7 @@ from ingest.checkout import payments
 from ingest.checkout.merchant_keys import MerchantKey
 from ingest.checkout.requests import BadRequest
 from ingest.key_files import Md5Secret
-from schemas import accounts
+from schemas import accounts_toml
 from schemas.accounts import Account
 from schemas.money import Money
 from schemas.payment_request import PaymentRequest, SignedPayment
@@ -40,12 +40,12 @@ TEA = {
 def account(family: str, sign_type: str, **more: Any) -> Account:
     table: dict[str, Any] = {"family": family, "sign_type": sign_type, "keys": ["a.pem"], "seller_id": alipay.SELLER}
     table |= {"partner": "2088999900001025"} if family == "mapi" else {"app_id": alipay.APP}
-    return accounts.parse({"accounts": {"shop": table | more}})["shop"]
+    return accounts_toml.parse({"accounts": {"shop": table | more}})["shop"]
 
 
 MAPI, OPENAPI = account("mapi", "RSA"), account("openapi", "RSA2")
 MD5 = account("mapi", "MD5", md5_key_file="k", keys=[])
-ANTOM = accounts.parse({"accounts": {"a": {"family": "antom", "keys": {"1": "k"}, "client_id": "C"}}})["a"]
+ANTOM = accounts_toml.parse({"accounts": {"a": {"family": "antom", "keys": {"1": "k"}, "client_id": "C"}}})["a"]
 
 
 def sign(product: str, shop: Account = MAPI, key: MerchantKey = KEY, **changes: Any) -> SignedPayment:

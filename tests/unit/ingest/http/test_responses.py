@@ -7,13 +7,13 @@ import pytest
 from ingest import errors
 from ingest.errors import Refused
 from ingest.http import responses
-from schemas import accounts
+from schemas import accounts_toml
 from schemas.accounts import Family
 
-HK = accounts.parse({"accounts": {"h": {"family": "antom", "client_id": "C1", "keys": {"1": "k"}}}})["h"]
-SHOP = accounts.parse({"accounts": {"s": {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["k"]}}})[
-    "s"
-]
+HK = accounts_toml.parse({"accounts": {"h": {"family": "antom", "client_id": "C1", "keys": {"1": "k"}}}})["h"]
+SHOP = accounts_toml.parse(
+    {"accounts": {"s": {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["k"]}}}
+)["s"]
 UNKNOWN = (408, 503)
 
 

@@ -19,7 +19,7 @@ from ingest.http.server import Receiver, WrongParser
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from ingest.settings import ReceiverSettings
-from schemas import accounts
+from schemas import accounts_toml
 from schemas.record_format import Record
 from tests.support.fakes import MemoryLogger
 from tests.support.waiting import until
@@ -64,7 +64,7 @@ class Harness:
         )
         (self.directory / "key.pem").write_bytes(public)
         shop = {"family": "openapi", "sign_type": "RSA2", "app_id": "1", "keys": ["key.pem"]}
-        configured = accounts.parse({"accounts": {"shop": shop}})
+        configured = accounts_toml.parse({"accounts": {"shop": shop}})
         return app.serving(
             settings=load(**changes),
             accounts=AccountsInUse(accounts_in_use.load(configured, self.directory)),
