@@ -2,7 +2,7 @@
 
 Labelled children are cached, because `labels()` is slower than counting. Their number is bounded: label values come
 from closed sets. The sender chooses path and method, so an unknown account counts as `unknown`, and a method outside
-HTTP as `_OTHER`.
+HTTP as `_OTHER`. Families with an account's series are our own (`schemas.series`): there may be thousands of accounts.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,6 +13,8 @@ from ingest.kafka.in_flight import ProducerFault
 from ingest.keys import KeyRing
 from schemas import telemetry
 from schemas.dispositions import Outcome, Refusal
+from schemas.series import Series, SeriesFamily
+from schemas.telemetry import MetricFamily
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 OTHER_METHOD = "_OTHER"
@@ -26,24 +28,24 @@ class ReceiverMetrics:
     """The metrics of one receiver. Call `accounts_in_use` before the first request, and after each reload."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._received = _counter(telemetry.RECEIVED, registry)
-        self._signature_failures = _counter(telemetry.SIGNATURE_FAILURES, registry)
-        self._key_verifications = _counter(telemetry.KEY_VERIFICATIONS, registry)
-        self._stale_request_time = _counter(telemetry.STALE_REQUEST_TIME, registry)
+        self._received = _by_account(telemetry.RECEIVED, registry)
+        self._signature_failures = _by_account(telemetry.SIGNATURE_FAILURES, registry)
+        self._key_verifications = _by_account(telemetry.KEY_VERIFICATIONS, registry)
+        self._stale_request_time = _by_account(telemetry.STALE_REQUEST_TIME, registry)
         self._parse_errors = _counter(telemetry.HTTP_PARSE_ERRORS, registry)
         self._duration = _histogram(telemetry.HTTP_DURATION, registry)
         self._append = _histogram(telemetry.APPEND_DURATION, registry)
         self._rebuilds = _counter(telemetry.PRODUCER_REBUILDS, registry)
         self._active = _gauge(telemetry.HTTP_ACTIVE, registry)
-        self._key_expiry = _gauge(telemetry.KEY_EXPIRY, registry)
-        self._retiring_until = _gauge(telemetry.RETIRING_KEY_UNTIL, registry)
+        self._key_expiry = _by_account(telemetry.KEY_EXPIRY, registry)
+        self._retiring_until = _by_account(telemetry.RETIRING_KEY_UNTIL, registry)
         self._append_ok = self._append.labels("ok")
         self._append_failed = self._append.labels("error")
-        self._outcomes: dict[tuple[str, Outcome], Counter] = {}
-        self._accepted: dict[str, Counter] = {}
+        self._outcomes: dict[tuple[str, Outcome], Series] = {}
+        self._accepted: dict[str, Series] = {}
         self._accepted_answers = self._duration.labels("POST", ROUTE, "200")
         self._answers: dict[tuple[str, int], Histogram] = {}
-        self._keys: dict[tuple[str, str], Counter] = {}
+        self._rings: dict[str, KeyRing] = {}
         self._count_outcomes(telemetry.UNKNOWN_ACCOUNT)
 
     def accounts_in_use(self, rings: Iterable[KeyRing]) -> None:
@@ -52,23 +54,35 @@ class ReceiverMetrics:
         An unused key is shown as zero, so that it can be removed. The counters of a removed account or key stay,
         because a counter that vanishes loses its last increments.
         """
-        self._key_expiry.clear()
-        self._retiring_until.clear()
-        for ring in rings:
-            self._count_outcomes(ring.account)
-            for key in ring.keys:
-                self._key(ring.account, key.id)
-                if key.expires_at is not None:
-                    self._key_expiry.labels(ring.account, key.id).set(key.expires_at.timestamp())
-            for former in ring.retiring:
-                for key in former.keys:
-                    self._key(ring.account, key.id)
-                    end = self._retiring_until.labels(ring.account, key.id, former.sign_type.value)
-                    end.set(former.until_ms / 1000)
+        before, self._rings = self._rings, {ring.account: ring for ring in rings}
+        for account, ring in before.items():
+            if self._rings.get(account) is not ring:
+                self._hide_ends(ring)
+        for account, ring in self._rings.items():
+            if before.get(account) is not ring:
+                self._show(ring)
+
+    def _show(self, ring: KeyRing) -> None:
+        self._count_outcomes(ring.account)
+        for key in ring.keys:
+            self._key_verifications.of(ring.account, key.id)
+            if key.expires_at is not None:
+                self._key_expiry.of(ring.account, key.id).set(key.expires_at.timestamp())
+        for former in ring.retiring:
+            for key in former.keys:
+                self._key_verifications.of(ring.account, key.id)
+                self._retiring_until.of(ring.account, key.id, former.sign_type.value).set(former.until_ms / 1000)
+
+    def _hide_ends(self, ring: KeyRing) -> None:
+        for key in ring.keys:
+            self._key_expiry.remove(ring.account, key.id)
+        for former in ring.retiring:
+            for key in former.keys:
+                self._retiring_until.remove(ring.account, key.id, former.sign_type.value)
 
     def _count_outcomes(self, account: str) -> None:
         for outcome in Outcome:
-            self._outcomes[account, outcome] = self._received.labels(account, outcome.value)
+            self._outcomes[account, outcome] = self._received.of(account, outcome.value)
         self._accepted[account] = self._outcomes[account, Outcome.ACCEPTED]
 
     def answered(self, account: str | None, outcome: Outcome, *, method: str, status: int, seconds: float) -> None:
@@ -93,20 +107,14 @@ class ReceiverMetrics:
 
     def verified(self, account: str, key_id: str) -> None:
         """Count a signature by its key. Key ids are configured, so their number is bounded."""
-        self._key(account, key_id).inc()
-
-    def _key(self, account: str, key_id: str) -> Counter:
-        key = self._keys.get((account, key_id))
-        if key is None:
-            key = self._keys[account, key_id] = self._key_verifications.labels(account, key_id)
-        return key
+        self._key_verifications.of(account, key_id).inc()
 
     def not_authentic(self, account: str, reason: Refusal) -> None:
         if reason in SIGNATURE_REASONS:
-            self._signature_failures.labels(account, reason.value).inc()
+            self._signature_failures.of(account, reason.value).inc()
 
     def stale_request_time(self, account: str) -> None:
-        self._stale_request_time.labels(account).inc()
+        self._stale_request_time.of(account).inc()
 
     def parse_error(self) -> None:
         self._parse_errors.inc()
@@ -128,13 +136,19 @@ class ReceiverMetrics:
         self._active.labels("POST").set_function(active)
 
 
-def _counter(family: telemetry.MetricFamily, registry: CollectorRegistry) -> Counter:
+def _by_account(family: MetricFamily, registry: CollectorRegistry) -> SeriesFamily:
+    series = SeriesFamily(family)
+    registry.register(series)
+    return series
+
+
+def _counter(family: MetricFamily, registry: CollectorRegistry) -> Counter:
     return Counter(family.name, family.help, family.labels, registry=registry)
 
 
-def _gauge(family: telemetry.MetricFamily, registry: CollectorRegistry) -> Gauge:
+def _gauge(family: MetricFamily, registry: CollectorRegistry) -> Gauge:
     return Gauge(family.name, family.help, family.labels, registry=registry)
 
 
-def _histogram(family: telemetry.MetricFamily, registry: CollectorRegistry) -> Histogram:
+def _histogram(family: MetricFamily, registry: CollectorRegistry) -> Histogram:
     return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)

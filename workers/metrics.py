@@ -18,6 +18,7 @@ from schemas import scopes, telemetry, topics
 from schemas.currencies import EXPONENTS
 from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
+from schemas.series import SeriesFamily
 from schemas.telemetry import MetricFamily
 from workers.errors import InfrastructureDown, VersionConflict
 from workers.queries import HeldPort, ParkedCount
@@ -35,6 +36,13 @@ def gauge(family: MetricFamily, registry: CollectorRegistry) -> Gauge:
 
 def histogram(family: MetricFamily, registry: CollectorRegistry) -> Histogram:
     return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)
+
+
+def by_account(family: MetricFamily, registry: CollectorRegistry) -> SeriesFamily:
+    """Return a family with series for each account, of which there may be thousands."""
+    series = SeriesFamily(family)
+    registry.register(series)
+    return series
 
 
 OTHER = "other"
@@ -65,9 +73,9 @@ class WorkerMetrics:
         self._now_ms = now_ms
         processed = counter(telemetry.PROCESSED, registry)
         self._processed = {disposition: processed.labels(disposition.value) for disposition in Disposition}
-        self._statuses = _Children(counter(telemetry.TRADE_STATUS, registry))
+        self._statuses = by_account(telemetry.TRADE_STATUS, registry)
         self._held = _Children(counter(telemetry.HELD, registry))
-        self._amount = _Children(counter(telemetry.AMOUNT, registry))
+        self._amount = by_account(telemetry.AMOUNT, registry)
         self._delay = histogram(telemetry.DELIVERY_DELAY, registry)
         self._steps = _Spans(histogram(telemetry.PROCESSING_DURATION, registry))
         self._end_to_end = _Spans(histogram(telemetry.END_TO_END, registry))

@@ -13,14 +13,15 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from schemas import telemetry
+from schemas.dispositions import Outcome
+from schemas.series import SeriesFamily
 
 INTERVAL_S = 2.0
 SAMPLES_MAX = 61
 WIDTH, HEIGHT = 120, 28
 
-_RECEIVED = f"{telemetry.RECEIVED.name}_total"
 _PROCESSED = f"{telemetry.PROCESSED.name}_total"
-_NAMES = (_RECEIVED, _PROCESSED, telemetry.HELD_NOW.name, telemetry.OUTBOX_PENDING.name)
+_NAMES = (_PROCESSED, telemetry.HELD_NOW.name, telemetry.OUTBOX_PENDING.name)
 _REPEATS = frozenset({"duplicate", "stale"})
 
 
@@ -55,6 +56,7 @@ class Activity:
     def __init__(self, registry: CollectorRegistry, *, counts_here: bool = True) -> None:
         self._registry = registry
         self._counts_here = counts_here
+        self._requests: SeriesFamily | None = None
         self._samples: deque[Sample] = deque(maxlen=SAMPLES_MAX)
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
@@ -66,13 +68,25 @@ class Activity:
 
     def sample(self) -> None:
         """Take one sample."""
-        sums: dict[str, float] = {}
+        sums = self._received() if self._counts_here else {}
         for family in self._registry.restricted_registry(_NAMES).collect():
             for each in family.samples:
                 field = _field(each.name, each.labels)
                 if field:
                     sums[field] = sums.get(field, 0) + each.value
         self._samples.append(Sample(**sums))
+
+    def _received(self) -> dict[str, float]:
+        """Return the receiver's counts over all accounts."""
+        if self._requests is None:
+            found: Iterable[object] = self._registry.collect()
+            families = (each for each in found if isinstance(each, SeriesFamily))
+            self._requests = next((each for each in families if each.name == telemetry.RECEIVED.name), None)
+        if self._requests is None:
+            return {}  # the receiver starts after the admin port
+        totals = {outcome: self._requests.total(outcome.value) for outcome in Outcome}
+        accepted = totals.pop(Outcome.ACCEPTED)
+        return {"accepted": accepted, "refused": sum(totals.values())}
 
     def curves(self) -> list[Curve]:
         """Return the charts: six, or without receiver and worker the two that come from the store."""
@@ -106,8 +120,6 @@ class Activity:
 
 
 def _field(name: str, labels: dict[str, str]) -> str:
-    if name == _RECEIVED:
-        return "accepted" if labels.get("outcome") == "accepted" else "refused"
     if name == _PROCESSED:
         result = labels.get("result", "")
         return "applied" if result == "applied" else "repeats" if result in _REPEATS else ""

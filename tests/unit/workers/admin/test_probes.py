@@ -27,3 +27,13 @@ async def test_failed_check_that_is_not_needed_leaves_the_process_ready() -> Non
         assert (ready.status, (await ready.json())["ok"]) == (200, True)
         assert (await ready.json())["checks"][0]["ok"] is False
         assert await (await client.get("/readyz")).text() == "ok, but not well: worker"
+
+
+async def test_metrics_have_their_length_and_a_head_request_gets_only_that() -> None:
+    async with serving(World()) as client:
+        shown, head = await client.get("/metrics"), await client.head("/metrics")
+        assert shown.headers["Content-Type"].startswith("text/plain")
+        assert shown.headers["X-Content-Type-Options"] == "nosniff"
+        assert len(await shown.read()) == int(shown.headers["Content-Length"]) > 1000
+        assert (head.status, await head.read()) == (200, b"")
+        assert int(head.headers["Content-Length"]) > 1000
