@@ -27,6 +27,7 @@ from schemas.telemetry import REDACTED, Field
 
 LIBRARY_EVERY_S = 10.0  # between two lines with the same text from a library
 LIBRARY_TEXTS_MAX = 500
+KAFKA_CLIENT = "aiokafka"
 GATHER_S = 0.02  # lines that arrive within this time are written together
 QUEUE_MAX = 20_000
 STOP_S = 2.0  # for writing the last lines, if the reader has stopped reading
@@ -151,7 +152,8 @@ def capture_standard_logging(log_writer: LogWriter) -> None:
     """Send warnings and errors of libraries through `log_writer`, at most one per text every `LIBRARY_EVERY_S`.
 
     aiohttp's server is silenced: it logs a traceback for each malformed request, which any sender can cause. The
-    receiver counts such requests itself.
+    receiver counts such requests itself. What a Kafka client logs is a warning without a traceback, whatever its level:
+    an outage, which our own lines report as far as it matters.
     """
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
@@ -185,9 +187,18 @@ class _Forward(logging.Handler):
         self._log_writer = log_writer
 
     def emit(self, record: logging.LogRecord) -> None:
+        raised = record.exc_info[1] if record.exc_info else None
+        error: BaseException | str | None = raised
         put = self._log_writer.error if record.levelno >= logging.ERROR else self._log_writer.warning
-        error = record.exc_info[1] if record.exc_info else None
+        # An error of the client may also reach asyncio's log, from a task that nobody awaited.
+        if KAFKA_CLIENT in (_package(record.name), _package(type(raised).__module__)):
+            put = self._log_writer.warning
+            error = f"{type(raised).__name__}: {raised}".rstrip(": ") if raised else None
         put(record.getMessage()[:VALUE_CHARACTERS_MAX], logger=record.name, **({Field.ERROR: error} if error else {}))
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _shown(key: str, value: Any) -> Any:

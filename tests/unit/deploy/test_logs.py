@@ -5,6 +5,8 @@ import logging
 import re
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 
 import pytest
@@ -139,7 +141,9 @@ def test_no_line_is_lost_between_gathering_and_waiting() -> None:
     assert [json.loads(line)["count"] for line in text.getvalue().splitlines()] == list(range(2_000))
 
 
-def test_library_warnings_are_forwarded_once_and_aiohttp_server_is_silent() -> None:
+@contextmanager
+def captured() -> Iterator[StringIO]:
+    """Capture what libraries log in this block; the lines are complete after it."""
     text = StringIO()
     log_writer = LogWriter(text)
     log_writer.start()
@@ -147,16 +151,57 @@ def test_library_warnings_are_forwarded_once_and_aiohttp_server_is_silent() -> N
     before = root.handlers[:], root.level
     try:
         logs.capture_standard_logging(log_writer)
-        logging.getLogger("asyncio").warning("slow: %s", NASTY)
-        logging.getLogger("aiohttp.server").error("Error handling request")
-        logging.getLogger("asyncio").warning("slow: %s", "again, at once")
+        yield text
     finally:
         root.handlers[:], root.level = before
         for name in ("aiohttp.server", "aiohttp.access"):
             logging.getLogger(name).setLevel(logging.NOTSET)
-    log_writer.close()
+        log_writer.close()
+
+
+def test_library_warnings_are_forwarded_once_and_aiohttp_server_is_silent() -> None:
+    with captured() as text:
+        logging.getLogger("asyncio").warning("slow: %s", NASTY)
+        logging.getLogger("aiohttp.server").error("Error handling request")
+        logging.getLogger("asyncio").warning("slow: %s", "again, at once")
     (line,) = text.getvalue().splitlines()
     assert json.loads(line)["logger"] == "asyncio"
+
+
+class NodeNotReadyError(Exception):
+    """Stands for an error of the Kafka client."""
+
+    __module__ = "aiokafka.errors"
+
+
+@pytest.mark.parametrize(
+    ("logger", "error"),
+    [
+        ("aiokafka.conn", ConnectionRefusedError(111, "no broker")),
+        ("aiokafka.consumer.group_coordinator", NodeNotReadyError("node 1")),
+        ("asyncio", NodeNotReadyError("node 1")),
+    ],
+)
+def test_error_of_the_kafka_client_is_a_warning_without_a_traceback(logger: str, error: Exception) -> None:
+    with captured() as text:
+        try:
+            raise error
+        except Exception:
+            logging.getLogger(logger).exception("Failed fetch messages")
+    (line,) = text.getvalue().splitlines()
+    shown = json.loads(line)
+    assert (shown["level"], shown["error"]) == ("warning", f"{type(error).__name__}: {error}")
+
+
+def test_error_of_our_own_task_keeps_its_traceback() -> None:
+    with captured() as text:
+        try:
+            raise KeyError("ours")
+        except KeyError:
+            logging.getLogger("asyncio").exception("Task exception was never retrieved")
+    (line,) = text.getvalue().splitlines()
+    assert json.loads(line)["level"] == "error"
+    assert "Traceback" in line
 
 
 def test_terminal_line_shows_level_event_and_values_in_colour() -> None:
