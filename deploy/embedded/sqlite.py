@@ -31,6 +31,7 @@ from urllib.parse import quote
 from deploy.embedded import migrations
 from deploy.embedded.migrations import FileNotUsable, Schema
 from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
+from workers.store_trouble import StoreTrouble, WorkKind
 
 BUSY_TIMEOUT_MS = 5000  # how long a write waits for a backup or a shell that holds the write lock
 AUTOCHECKPOINT_PAGES = 4000  # 16 MB: large enough for rare checkpoints, small enough for a quick recovery
@@ -59,14 +60,11 @@ class Damaged(InfrastructureDamaged):
 
 
 class SqliteDatabase:
-    """One open file. `trouble` is the failure of its last work, `None` if that succeeded.
-
-    The failure of a write stays until a write succeeds, because reads do not notice a full disk.
-    """
+    """One open file."""
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
-        self.trouble: str | None = None
+        self._trouble = StoreTrouble()
         self._wal = path.with_name(path.name + "-wal")
         self._schema = schema
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"sqlite-{path.stem}")
@@ -74,7 +72,6 @@ class SqliteDatabase:
         self._identity: tuple[tuple[int, int], ...] = ()
         self._damage: str | None = None
         self._closed = False
-        self._is_write_in_trouble = False
 
     @classmethod
     async def open(cls, path: Path, schema: Schema, *, create: bool) -> "SqliteDatabase":
@@ -94,14 +91,19 @@ class SqliteDatabase:
             raise
         return database
 
-    async def write(self, work: Work[T]) -> T:
-        """Run the work in one transaction. When this returns, it is committed and durable.
+    @property
+    def trouble(self) -> str | None:
+        """The last failure, by the rules of `workers.store_trouble`; `None` if all is well."""
+        return self._trouble.text
+
+    async def write(self, work: Work[T], kind: WorkKind = WorkKind.WRITE) -> T:
+        """Run the work in one transaction. When this returns, it is committed and durable. `kind` is for `trouble`.
 
         Raises:
             RecordRefused: a value does not fit the file; nothing is written.
             InfrastructureDown: it is unknown whether something was written.
         """
-        return await self._on_thread(lambda: self._guarded(lambda: self._transaction(work), is_write=True))
+        return await self._on_thread(lambda: self._guarded(lambda: self._transaction(work), kind))
 
     async def read(self, work: Work[T]) -> T:
         """Run the reading work. It sees one moment, because this thread is the only writer."""
@@ -115,7 +117,7 @@ class SqliteDatabase:
         def run() -> None:
             result, failed = None, None
             try:
-                result = self._guarded(lambda: self._transaction(work), is_write=True)
+                result = self._guarded(lambda: self._transaction(work), WorkKind.WRITE)
             except Exception as error:
                 failed = error
             loop.call_soon_threadsafe(done, result, failed)
@@ -167,7 +169,7 @@ class SqliteDatabase:
 
     # Everything below runs on the file's own thread.
 
-    def _guarded(self, work: Callable[[], T], *, is_write: bool = False) -> T:
+    def _guarded(self, work: Callable[[], T], kind: WorkKind = WorkKind.READ) -> T:
         if self._damage is not None:
             raise Damaged(self._damage)
         try:
@@ -175,16 +177,13 @@ class SqliteDatabase:
         except Exception as error:
             translated = self._translated(error)
             if isinstance(translated, InfrastructureDown):
-                self.trouble = str(translated)
-                self._is_write_in_trouble |= is_write
+                self._trouble.failed(kind, str(translated))
             if isinstance(translated, Damaged):
                 self._damage = str(translated)
             if translated is error:
                 raise
             raise translated from error
-        if is_write or not self._is_write_in_trouble:
-            self.trouble = None
-            self._is_write_in_trouble = False
+        self._trouble.succeeded(kind)
         return result
 
     def _open(self, create: bool) -> None:

@@ -14,6 +14,7 @@ from deploy.embedded import decisions, lookups, migrations, replays, settling, s
 from deploy.embedded.sqlite import SqliteDatabase
 from schemas.events import Outgoing
 from schemas.orders import Order
+from workers import store_trouble
 from workers.queries import (
     Counts,
     Emitted,
@@ -53,7 +54,7 @@ class SqliteOrderStore:
 
     @property
     def trouble(self) -> str | None:
-        """The failure of the last transaction; `None` if it succeeded."""
+        """The last failure, by the rules of `workers.store_trouble`; `None` if all is well."""
         return self._database.trouble
 
     @property
@@ -75,7 +76,7 @@ class SqliteOrderStore:
         def work(connection: Connection) -> tuple[WritePlan, int]:
             return settling.settle(connection, needs, decide, now_ms=self._now_ms())
 
-        return self._wake(*await self._database.write(work))
+        return self._wake(*await self._database.write(work, store_trouble.kind(needs)))
 
     async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
         found = await self._database.read(lambda connection: lookups.unsent(connection, limit))

@@ -241,6 +241,36 @@ async def test_read_only_database_pauses_the_worker(place: Cluster, store: Postg
     assert await ends(store, "N1") == []
 
 
+FILL_THE_DISK = """
+    CREATE FUNCTION is_full() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full';
+    END $$;
+    CREATE TRIGGER is_full BEFORE INSERT ON notifications FOR EACH STATEMENT EXECUTE FUNCTION is_full();
+"""
+
+
+async def test_full_disk_is_told_until_a_batch_is_settled(place: Cluster, store: PostgresOrderStore) -> None:
+    """A small update needs no new page and succeeds on a full disk: a lease's, or a mark of the outbox."""
+    await pay(store, "N1")
+    stranger = await asyncpg.connect(place.url)
+    await stranger.execute(FILL_THE_DISK)
+    with pytest.raises(InfrastructureDown, match="53100"):
+        await pay(store, "N2", 2)
+    assert await store.leadership.leads()
+    await store.mark_sent([number for number, _ in await store.unsent(10)])
+    assert await store.recent(1)
+    assert "53100" in (store.trouble or "")
+    await stranger.execute("DROP FUNCTION is_full CASCADE")
+    await stranger.close()
+    assert await store.sending.leads()
+    still = store.trouble
+    assert still, "that there is room again is known when a batch is settled"
+    await pay(store, "N2", 2)
+    assert store.trouble is None
+    assert await store.held_list(HeldQuery()) == []
+
+
 class Spoilt:
     """A store whose batch has a text with a zero byte, in the one record that is not dead."""
 

@@ -24,6 +24,7 @@ from tenacity.wait import wait_random_exponential
 from workers.errors import InfrastructureDown, RecordRefused, VersionConflict
 from workers.postgres import errors
 from workers.postgres.errors import Collided
+from workers.store_trouble import StoreTrouble, WorkKind
 
 ATTEMPTS_MAX = 5
 FIRST_WAIT_S = 0.02
@@ -88,16 +89,12 @@ class DatabaseLimits(Struct, frozen=True, kw_only=True):
 
 
 class Database:
-    """An open pool. `trouble` is the failure of its last work, `None` if that succeeded.
-
-    The failure of a write stays until a write succeeds, because reads do not notice a full disk.
-    """
+    """An open pool."""
 
     def __init__(self, pool: Any, limits: DatabaseLimits) -> None:
-        self.trouble: str | None = None
         self._pool = pool
         self._limits = limits
-        self._is_write_in_trouble = False
+        self._trouble = StoreTrouble()
 
     @classmethod
     async def open(cls, dsn: str, *, limits: DatabaseLimits) -> "Database":
@@ -137,10 +134,16 @@ class Database:
             raise
         return database
 
-    async def write(self, work: Work[T]) -> T:
+    @property
+    def trouble(self) -> str | None:
+        """The last failure, by the rules of `workers.store_trouble`; `None` if all is well."""
+        return self._trouble.text
+
+    async def write(self, work: Work[T], kind: WorkKind = WorkKind.WRITE) -> T:
         """Run the work in one transaction. When this returns, the transaction is committed and durable.
 
-        The work runs again after a collision, so it must have no effects outside its connection.
+        The work runs again after a collision, so it must have no effects outside its connection. `kind` is for
+        `trouble`.
 
         Raises:
             RecordRefused: a value does not fit the database; nothing is written.
@@ -153,7 +156,7 @@ class Database:
             wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=WAIT_MAX_S),
             reraise=True,
         )
-        with self._noting_trouble(is_write=True):
+        with self._noting_trouble(kind):
             result: T = await retrying(self._transaction, _BEGIN_WRITE, work)
             return result
 
@@ -162,7 +165,7 @@ class Database:
 
         With `of_one_moment`, all its statements see one snapshot.
         """
-        with self._noting_trouble(is_write=False):
+        with self._noting_trouble(WorkKind.READ):
             if of_one_moment:
                 return await self._transaction(_BEGIN_READ, work)
             return await self._with_connection(work)
@@ -204,17 +207,14 @@ class Database:
             raise errors.translated(error) from error  # from the pool, or the deadline
 
     @contextlib.contextmanager
-    def _noting_trouble(self, *, is_write: bool) -> Iterator[None]:
+    def _noting_trouble(self, kind: WorkKind) -> Iterator[None]:
         try:
             yield
         except InfrastructureDown as error:
             if not isinstance(error, VersionConflict):
-                self.trouble = str(error)
-                self._is_write_in_trouble = self._is_write_in_trouble or is_write
+                self._trouble.failed(kind, str(error))
             raise
-        if is_write or not self._is_write_in_trouble:
-            self.trouble = None
-            self._is_write_in_trouble = False
+        self._trouble.succeeded(kind)
 
 
 class _Session:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from schemas import record_format
 from schemas.events import Outgoing
 from schemas.orders import Order
+from workers import store_trouble
 from workers.postgres import audit, lookups, migrations, outbox, replays, settling, state_resend
 from workers.postgres.database import Database, DatabaseLimits, SqlConnection
 from workers.postgres.feed import Feed
@@ -88,7 +89,7 @@ class PostgresOrderStore:
 
     @property
     def trouble(self) -> str | None:
-        """The failure of the last transaction; `None` if it succeeded."""
+        """The last failure, by the rules of `workers.store_trouble`; `None` if all is well."""
         return self._database.trouble
 
     async def close(self) -> None:
@@ -135,7 +136,7 @@ class PostgresOrderStore:
         async def work(connection: SqlConnection) -> SettleResult:
             return await settling.settle(connection, needs, decide, now_ms=self._now_ms())
 
-        return self._written(await self._database.write(work))
+        return self._written(await self._database.write(work, store_trouble.kind(needs)))
 
     async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
         """Return events that this worker wrote; if it leads, also orphaned events and due resends. The leader looks for
