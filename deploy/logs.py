@@ -152,8 +152,8 @@ def capture_standard_logging(log_writer: LogWriter) -> None:
     """Send warnings and errors of libraries through `log_writer`, at most one per text every `LIBRARY_EVERY_S`.
 
     aiohttp's server is silenced: it logs a traceback for each malformed request, which any sender can cause. The
-    receiver counts such requests itself. Lines of the Kafka client are warnings without a traceback, whatever their level:
-    an outage, which our own lines report as far as it matters.
+    receiver counts such requests itself. Lines of the Kafka client are warnings without a traceback, whatever their
+    level: they are about an outage, which our own lines report as far as it matters.
     """
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
