@@ -8,6 +8,7 @@ JOBS ?= 2
 # A file's tests stay together, so they share the servers of their worker process; the first folders take longest.
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 ENGINE ?= embedded
+HISTORIES ?= 100000
 
 .DEFAULT_GOAL := help
 .PHONY: help run stack stack-status stack-down test quick check bench soak lock clean
@@ -33,8 +34,8 @@ test: $(VENV)/dev check ## set up what the tests need, then run all but the long
 quick: $(VENV)/dev ## the tests that take seconds: no server, no process of ours, no browser
 	@DELIVERIES=5 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q tests/unit tests/house
 
-soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, mutants
-	@FLOOD_ITEMS=100000 $(BIN)/python -m pytest tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/soak
+soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, simulated histories, mutants
+	@FLOOD_ITEMS=100000 HISTORIES=$(HISTORIES) $(BIN)/python -m pytest tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/soak
 
 check: $(VENV)/dev ## lint, format, types, declared dependencies, spelling
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/deptry . && $(BIN)/codespell

@@ -16,6 +16,7 @@ from ingest.kafka.producer import KafkaProducer
 from schemas.record_format import Record
 
 TOPIC = "payments.alipay.notification.v1"
+ALL_IN_SYNC = -1  # in the request; of a topic that needs two replicas in sync, one alone acknowledges nothing
 RECORD = Record(b"shop-sg:N1", b"a=1&sign=x", (("account", b"shop-sg"), ("path", b"/notify/shop-sg")))
 
 
@@ -39,6 +40,13 @@ async def producer() -> AsyncIterator[KafkaProducer]:
     producer._client.client.cluster.add_listener(producer._update_partitions)
     know(producer._client.client.cluster, range(12))
     yield producer
+    await producer.close(flush_s=0.1)
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+async def test_record_counts_as_acknowledged_when_all_replicas_in_sync_have_it(idempotent: bool) -> None:
+    producer = built(idempotent=idempotent)
+    assert producer._client._sender._acks == ALL_IN_SYNC
     await producer.close(flush_s=0.1)
 
 
