@@ -4,6 +4,9 @@ All files together are one state. If any of them is faulty, the old state stays 
 shown by `/readyz?verbose`, a metric and a log line. The process stays ready, because its old accounts are as good as
 before; only a start is refused.
 
+They are read in a thread, and only files and tables that have changed are parsed. The thread rests after each
+millisecond of work: otherwise it would keep the interpreter for 5 ms whenever a request wants it.
+
 Files are read once they have been left alone for `QUIET_S`: a file that is being written in place may already parse,
 and would remove the accounts that are not yet written. A file that is replaced by a rename is always whole.
 """
@@ -11,7 +14,8 @@ and would remove the accounts that are not yet written. A file that is replaced 
 import asyncio
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +23,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from deploy import accounts_file
+from deploy.accounts_file import AccountsFile
 from ingest import accounts_in_use, keys
 from ingest.accounts_in_use import AccountsChange, AccountsInUse, KeyedAccount
 from ingest.clock import Clock
@@ -31,15 +36,19 @@ from workers import metrics
 QUIET_S = 0.2
 QUIET_LOOKS_MAX = 25  # then a file that changes all the time is read as it is
 NAMES_MAX = 50  # of accounts in one log line
+WORK_S, REST_S = 0.001, 0.001  # of the thread that reads, in turns
 
 Stamps = dict[Path, tuple[int, ...]]
 
 
 class LoadedFiles(Struct, frozen=True):
-    """The accounts and keys of one pass over the files, and the stamps of these files before the pass."""
+    """The accounts and keys of one pass over the files, the stamps of these files before the pass, and the key files
+    of each account."""
 
+    file: AccountsFile
     keyed: Mapping[str, KeyedAccount]
     stamps: Stamps
+    paths: Mapping[str, tuple[Path, ...]]
 
 
 class ReloadGauges:
@@ -105,7 +114,7 @@ class AccountsReloader:
 
         While there are faults, all files are read at every look: a change of permissions leaves no other trace.
         """
-        if not self.faults and await asyncio.to_thread(_stamps_of, self._seen) == self._seen:
+        if not self.faults and await asyncio.to_thread(_are_as_before, self._seen):
             return
         before = self.faults
         loaded = await self._read_when_quiet()
@@ -120,10 +129,10 @@ class AccountsReloader:
 
     async def _read_when_quiet(self) -> LoadedFiles | None:
         """Return the files once nothing has changed them for `QUIET_S`; `None` if they are faulty or still change."""
-        stamps = await asyncio.to_thread(_stamps_of, self._seen)
+        stamps = await asyncio.to_thread(_stamps_of, self._seen, Turns())
         for _ in range(QUIET_LOOKS_MAX):
             await asyncio.sleep(QUIET_S)
-            before, stamps = stamps, await asyncio.to_thread(_stamps_of, self._seen)
+            before, stamps = stamps, await asyncio.to_thread(_stamps_of, self._seen, Turns())
             if stamps == before:
                 break
         try:
@@ -134,40 +143,89 @@ class AccountsReloader:
         except Exception as error:  # a library's own fault must not end the reloads
             self.faults = [f"{self._path} or a key file cannot be loaded: {type(error).__name__}"]
             return None
-        if await asyncio.to_thread(_stamps_of, loaded.stamps) != loaded.stamps:
+        if not await asyncio.to_thread(_are_as_before, loaded.stamps):
             return None  # a file changed between two that were read: the next look reads all of them again
         self._loaded, self._seen, self.faults = loaded, loaded.stamps, []
         return loaded
 
 
+class Turns:
+    """Lets other threads have the interpreter: called after each small piece of work, it rests now and then."""
+
+    def __init__(self) -> None:
+        self._rested_at = time.perf_counter()
+
+    def __call__(self) -> None:
+        if time.perf_counter() - self._rested_at >= WORK_S:
+            time.sleep(REST_S)
+            self._rested_at = time.perf_counter()
+
+
 def read_files(path: Path, before: LoadedFiles | None = None) -> LoadedFiles:
     """Read `accounts.toml` and the key files in it. Accounts that are as in `before` keep their rings.
+
+    Without `before` it does not rest, because a process that starts has nothing else to do.
 
     Raises:
         BadAccounts: with every fault.
     """
+    file, pause = (AccountsFile(path), accounts_file.never) if before is None else (before.file, Turns())
     # Take the stamps before reading: a file that changes in between is then read once more, and never missed.
-    stamps = _stamps_of([path])
-    accounts = accounts_file.read(path)
-    stamps |= _stamps_of(path.parent / file for account in accounts.values() for file in keys.files(account))
-    unchanged = {} if before is None else _unchanged(accounts, stamps, before, path.parent)
-    return LoadedFiles(accounts_in_use.load(accounts, path.parent, unchanged=unchanged), stamps)
+    stamps = _stamps_of([path], pause)
+    accounts = file.read(pause)
+    paths = _paths(accounts, path.parent, before, pause)
+    stamps |= _stamps_of((each for of_account in paths.values() for each in of_account), pause)
+    unchanged = {} if before is None else _unchanged(accounts, stamps, paths, before, pause)
+    keyed = accounts_in_use.load(accounts, path.parent, unchanged=unchanged, pause=pause)
+    return LoadedFiles(file, keyed, stamps, paths)
+
+
+def _paths(
+    accounts: Mapping[str, Account], directory: Path, before: LoadedFiles | None, pause: Callable[[], None]
+) -> dict[str, tuple[Path, ...]]:
+    """Return the key files of each account; those of an account that is the same object are known."""
+    paths: dict[str, tuple[Path, ...]] = {}
+    for name, account in accounts.items():
+        known = None if before is None else before.keyed.get(name)
+        if before is not None and known is not None and known.account is account:
+            paths[name] = before.paths[name]
+        else:
+            paths[name] = tuple(directory / file for file in keys.files(account))
+            pause()
+    return paths
 
 
 def _unchanged(
-    accounts: Mapping[str, Account], stamps: Stamps, before: LoadedFiles, directory: Path
+    accounts: Mapping[str, Account],
+    stamps: Stamps,
+    paths: Mapping[str, tuple[Path, ...]],
+    before: LoadedFiles,
+    pause: Callable[[], None],
 ) -> dict[str, KeyedAccount]:
-    return {
-        name: known
-        for name, account in accounts.items()
-        if (known := before.keyed.get(name)) is not None
-        and known.account == account
-        and all(stamps[directory / file] == before.stamps.get(directory / file) for file in keys.files(account))
-    }
+    unchanged = {}
+    for name, account in accounts.items():
+        known = before.keyed.get(name)
+        if known is not None and known.account == account and _same(stamps, before.stamps, paths[name]):
+            unchanged[name] = known
+        pause()
+    return unchanged
 
 
-def _stamps_of(paths: Iterable[Path]) -> Stamps:
-    return {path: keys.stamp(path) for path in paths}
+def _same(stamps: Stamps, before: Stamps, paths: Iterable[Path]) -> bool:
+    return all(stamps[path] == before.get(path) for path in paths)
+
+
+def _stamps_of(paths: Iterable[Path], pause: Callable[[], None]) -> Stamps:
+    stamps = {}
+    for path in paths:
+        stamps[path] = keys.stamp(path)
+        pause()
+    return stamps
+
+
+def _are_as_before(stamps: Stamps) -> bool:
+    """Return whether all these files have the same stamps now."""
+    return _stamps_of(stamps, Turns()) == stamps
 
 
 def _log_change(logger: Logger, change: AccountsChange, *, is_mended: bool) -> None:

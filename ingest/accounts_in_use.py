@@ -79,10 +79,20 @@ class AccountsInUse(Mapping[str, Account]):
         return len(self._accounts)
 
 
+def _go_on() -> None:
+    """Do not pause."""
+
+
 def load(
-    accounts: Mapping[str, Account], directory: Path, *, unchanged: Mapping[str, KeyedAccount] | None = None
+    accounts: Mapping[str, Account],
+    directory: Path,
+    *,
+    unchanged: Mapping[str, KeyedAccount] | None = None,
+    pause: Callable[[], None] = _go_on,
 ) -> dict[str, KeyedAccount]:
     """Load the keys of all accounts but those in `unchanged`, which are taken as they are.
+
+    `pause` is called after each account whose keys were loaded.
 
     Raises:
         BadAccounts: with all faults of all accounts.
@@ -91,10 +101,14 @@ def load(
     faults: list[str] = []
     for name, account in accounts.items():
         known = (unchanged or {}).get(name)
+        if known is not None:
+            keyed[name] = known
+            continue
         try:
-            keyed[name] = known or KeyedAccount(account, keys.load(account, directory))
+            keyed[name] = KeyedAccount(account, keys.load(account, directory))
         except BadAccounts as bad:
             faults += bad.faults
+        pause()
     if faults:
         raise BadAccounts(faults)
     return keyed

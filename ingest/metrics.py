@@ -63,7 +63,8 @@ class ReceiverMetrics:
                 self._show(ring)
 
     def _show(self, ring: KeyRing) -> None:
-        self._count_outcomes(ring.account)
+        if ring.account not in self._accepted:
+            self._count_outcomes(ring.account)
         for key in ring.keys:
             self._key_verifications.of(ring.account, key.id)
             if key.expires_at is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from deploy import accounts_reload
-from deploy.accounts_reload import AccountsReloader, ReloadGauges
+from deploy.accounts_reload import REST_S, WORK_S, AccountsReloader, ReloadGauges, Turns
 from ingest import keys, signature
-from schemas.accounts import BadAccounts, SignType
+from schemas.accounts import Account, BadAccounts, SignType
 from tests.support import alipay
 from tests.support.fakes import MemoryLogger
 from tests.support.waiting import until
@@ -324,3 +325,59 @@ async def test_log_line_names_at_most_fifty_accounts(bench: Bench) -> None:
     added = bench.logger.lines[0][1]["added"]
     assert added.startswith("n00, n01")
     assert added.endswith("n49, …")
+
+
+async def test_one_new_key_among_many_accounts_is_the_only_one_that_is_loaded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.path.write_text("".join(shop(f"n{number}", f"{number}.pem") for number in range(50)))
+    for number in range(50):
+        bench.key(f"{number}.pem", "a")
+    await bench.look()
+    before, load, loaded = dict(bench.reloader.in_use.keyed), keys.load, []
+
+    def note(account: Account, directory: Path) -> keys.KeyRing:
+        loaded.append(account.name)
+        return load(account, directory)
+
+    monkeypatch.setattr(keys, "load", note)
+    bench.key("7.pem", "b")
+    await bench.look()
+    assert loaded == ["n7"]
+    assert bench.verifies("n7", "b")
+    same = [name for name, keyed in bench.reloader.in_use.keyed.items() if keyed is before[name]]
+    assert len(same) == 49
+
+
+def test_thread_that_reads_rests_after_each_millisecond_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, rests = 10.0, []
+
+    def rest(seconds: float) -> None:
+        nonlocal now
+        rests.append(seconds)
+        now += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr(time, "sleep", rest)
+    turns = Turns()
+    for _ in range(10):
+        now += WORK_S * 0.3
+        turns()
+    assert rests == [REST_S] * 2, "in ten pieces of 0.3 ms"
+
+
+async def test_requests_are_served_while_all_keys_are_loaded(bench: Bench) -> None:
+    turns = 0
+
+    async def serve() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    bench.path.write_text("".join(shop(f"n{number}", "a.pem") for number in range(500)))
+    serving = asyncio.create_task(serve())
+    await bench.look()
+    serving.cancel()
+    assert len(bench.reloader.in_use) == 500
+    assert turns > 500
