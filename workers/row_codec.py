@@ -41,7 +41,7 @@ def order_row(write: OrderWrite, changed_at_ms: int) -> Row:
     return (
         order.version,
         _encode(order),
-        _rank(view) if not order.captures else _rank_with_captures(order, view),
+        rank(write),
         view.status.value,
         None if view.closed_because is None else view.closed_because.value,
         view.trade,
@@ -55,18 +55,17 @@ def order_row(write: OrderWrite, changed_at_ms: int) -> Row:
     )
 
 
-def _rank(view: View) -> float:
+def rank(write: OrderWrite) -> float:
+    """Return the rank that the store keeps: a database refuses one below it.
+
+    If captures decide about the order it is the highest, because a further capture may lower such an order.
+    """
+    if write.order.captures and any(claim.is_capturable for claim in write.order.claims):
+        return RANK[State.REFUNDED]
+    view = write.view
     if view.status is Status.CLOSED:
         return RANK[State.REFUNDED if view.closed_because is ClosedBecause.REFUNDED else State.LAPSED]
     return RANK[State[view.status.name]]
-
-
-def _rank_with_captures(order: Order, view: View) -> float:
-    """Return the highest rank if captures decide about the order, because only a further capture may lower an order.
-
-    A database refuses a rank below the stored one.
-    """
-    return RANK[State.REFUNDED] if any(claim.is_capturable for claim in order.claims) else _rank(view)
 
 
 def order(facts: bytes) -> Order:

@@ -149,6 +149,15 @@ HISTORIES = {
             batch("b5", "T1^40.00^SUCCESS", "batch-b1"),
         ),
     ),
+    "batches that fill it, and one of them told with more": History(
+        "mapi",
+        (
+            form("p", "TRADE_SUCCESS"),
+            batch("b1", "T1^40.00^SUCCESS"),
+            batch("b2", "T1^60.00^SUCCESS"),
+            batch("b3", "T1^50.00^SUCCESS", "batch-b1"),
+        ),
+    ),
     "sums that grow": History(
         "openapi",
         (
@@ -395,6 +404,16 @@ HISTORIES = {
             capture("C2", "5000"),
             capture("C3", "3000"),
             capture("C4", "10001"),
+        ),
+    ),
+    "authorised, and one capture told with two amounts": History(
+        "manual",
+        (
+            payment("p", **AUTHORIZED),
+            capture("C1", "4000"),
+            capture("C1", "5000", captureRequestId="again"),
+            capture("C2", "6000"),
+            antom_refund("R1", "9000", paymentId="T1"),
         ),
     ),
     "authorised, and failed": History(

@@ -6,7 +6,6 @@ two are only compared. A *fact* is one authentic notification: `{"id": …, "fie
 number of their copies, or at any time they carry. Ids are taken to be honest (one id, one content).
 """
 
-import itertools
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -260,7 +259,7 @@ def _claim(
             single[refund["id"]] = max(refund["minor"], single.get(refund["id"], 0))
     if sum(single.values()) > paid:
         flags.add("over_refunded")
-    back = max(max(entry.get("back") or 0 for entry in statements), _most_that_fits(single, paid))
+    back = max(max(entry.get("back") or 0 for entry in statements), min(sum(single.values()), paid))
     if back:
         rank = REFUNDED if back == paid else max(rank, PAID)
     if rank >= PAID and any(entry.get("reversed") for entry in statements):
@@ -295,12 +294,7 @@ def _captured(key: ClaimKey, captures: list[dict[str, Any]], flags: set[str]) ->
         flags.add("amount_mismatch")
     if not successful and any(not capture["minor"] for capture in own):
         flags.add("capture_failed")
-    return _most_that_fits(successful, amount)
-
-
-def _most_that_fits(amounts: Mapping[str, int], limit: int) -> int:
-    sums = [sum(some) for n in range(len(amounts) + 1) for some in itertools.combinations(amounts.values(), n)]
-    return max(total for total in sums if total <= limit)
+    return min(sum(successful.values()), amount)
 
 
 def _minor(text: str, currency: str) -> int | None:

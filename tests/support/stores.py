@@ -13,8 +13,8 @@ from schemas import scopes
 from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
-from schemas.orders import RANK, Order, State, View
-from workers import queries
+from schemas.orders import Order, View
+from workers import queries, row_codec
 from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, VersionConflict
 from workers.queries import (
     Counts,
@@ -31,7 +31,7 @@ from workers.queries import (
     ParkedCount,
 )
 from workers.replays import ReplayState, ReplayTask
-from workers.settlement import decision, order_view
+from workers.settlement import decision
 from workers.settlement.plan import (
     AccountKey,
     Decide,
@@ -81,6 +81,7 @@ class MemoryStore:
         self.audit: list[tuple[str, str, str, str]] = []
         self.settled_batches: list[WritePlan] = []
         self._trades: dict[AccountKey, str] = {}
+        self._ranks: dict[AccountKey, float] = {}
         self._refuses = refuses
         self._now_ms = now_ms
 
@@ -402,12 +403,13 @@ class MemoryStore:
         before = self.orders.get((write.order.account, write.order.number))
         if write.expected_version != (None if before is None else before.version):
             raise VersionConflict(write.order.number)
+        named = (write.order.account, write.order.number)
+        rank = row_codec.rank(write)
         if before is not None:
             assert write.order.version >= before.version
-            is_reopened = write.order.captures and _rank(before) == RANK[State.REFUNDED]
-            is_decided = (write.order.account, write.order.number, write.order.version) in decided
-            rises = _rank(write.order) >= _rank(before)
-            assert rises or is_reopened or is_decided, "a rank falls only by an operator's decision"
+            is_decided = (*named, write.order.version) in decided and write.order.version > before.version
+            assert rank >= self._ranks[named] or is_decided, "a rank falls only by an operator's decision"
+        self._ranks[named] = rank
 
     def _hold(self, row: HeldRow) -> None:
         before = self.pages.get(row.position)
@@ -441,11 +443,6 @@ def _decision(row: DecisionRow) -> OperatorDecision:
         why=row.why,
         at_ms=row.at_ms,
     )
-
-
-def _rank(order: Order) -> float:
-    standing = order_view.standing(order_view.claims_with_refunds(order))
-    return -1 if standing is None else RANK[standing.state]
 
 
 def _trades(order: Order) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from msgspec import structs
+
 from schemas import topics
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition
@@ -14,8 +16,9 @@ from schemas.orders import Order
 from tests.support import facts, model
 from tests.support.fakes import Offsets
 from tests.support.stores import MemoryStore
-from workers.settlement import decision, order_view
-from workers.settlement.plan import Delivery, HeldRow, ParsedRecord, Position, Registration
+from workers.settlement import decision, order_view, verdicts
+from workers.settlement.plan import Decide, Delivery, HeldRow, ParsedRecord, Position, Registration
+from workers.settlement.verdicts import Verdict
 
 NOW_MS = 1_743_480_000_000
 HOUR_MS = 3_600_000
@@ -55,6 +58,36 @@ class World:
 
     def retry(self, rows: Iterable[HeldRow]) -> None:
         self._settle([self._again(row) for row in rows])
+
+    def accept(self, row: HeldRow) -> None:
+        """Accept a held notification as an operator does, without trying the order's other rows again.
+
+        Raises:
+            DecisionRefused: it cannot be accepted.
+        """
+        again = self._again(row)
+        self._decide(
+            again,
+            lambda known: verdicts.accept(again, [], known, facts.ACCOUNTS, self._verdict(), chance=lambda: 0.5),
+        )
+
+    def discard(self, row: HeldRow) -> None:
+        """Discard a held refund or capture as an operator does."""
+        again = self._again(row)
+        self._decide(
+            again,
+            lambda known: verdicts.discard(
+                row, again.notification, known, self.account, lambda record: None, self._verdict()
+            ),
+        )
+
+    def _verdict(self) -> Verdict:
+        return Verdict(by="ana", why="agreed with the buyer", at_ms=self.now_ms)
+
+    def _decide(self, again: ParsedRecord, decide: Decide) -> None:
+        needs = decision.load_request([again])
+        orders = needs.orders | ({(self.account.name, again.held.order)} if again.held and again.held.order else set())
+        self.store.settle_now(structs.replace(needs, orders=orders, with_history=True), decide)
 
     def wait(self, hours: float) -> None:
         self.now_ms += int(hours * HOUR_MS)

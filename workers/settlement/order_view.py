@@ -92,7 +92,6 @@ def claims_with_refunds(order: Order) -> tuple[Claim, ...]:
         transitions.with_refunds(
             claim,
             [each for each in order.refunds if _concerns(each, claim) and _misfit(each, claim, limit) is None],
-            limit,
         )
         for claim in claims
     )

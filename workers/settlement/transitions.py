@@ -173,15 +173,14 @@ def with_captures(claim: Claim, amounts: Mapping[str, int]) -> Claim:
     if not amounts or claim.state in PAYMENT_STATES or not claim.is_capturable:
         return claim
     to = MOVES[claim.state, News.CAPTURED].to
-    captured = largest_fitting(amounts, claim.amount_minor)
+    captured = min(sum(amounts.values()), claim.amount_minor)
     return structs.replace(claim, state=to, frozen=False, captured_minor=captured)
 
 
-def with_refunds(claim: Claim, refunds: Iterable[Refund], limit_minor: int = 0) -> Claim:
+def with_refunds(claim: Claim, refunds: Iterable[Refund]) -> Claim:
     """Return the claim with these single refunds, each of which fits it.
 
-    A refund proves a payment. If one refund number has two amounts, the larger counts, whichever came first. If an
-    operator has accepted more refunds than were paid, up to `limit_minor`, all of the payment is refunded.
+    A refund proves a payment. If one refund number has two amounts, the larger counts, whichever came first.
     """
     amounts: dict[str, int] = {}
     for refund in refunds:
@@ -189,10 +188,7 @@ def with_refunds(claim: Claim, refunds: Iterable[Refund], limit_minor: int = 0) 
     if not amounts:
         return claim
     to = MOVES[claim.state, News.PARTLY_REFUNDED].to
-    joined = structs.replace(claim, state=to, frozen=False, refunds=amounts)
-    if min(limit_minor, sum(amounts.values())) > joined.paid_minor:
-        return structs.replace(joined, state=State.REFUNDED)
-    return _closed_by_refunds(joined)
+    return _closed_by_refunds(structs.replace(claim, state=to, frozen=False, refunds=amounts))
 
 
 def _closed_by_refunds(claim: Claim) -> Claim:
@@ -205,14 +201,13 @@ def _closed_by_refunds(claim: Claim) -> Claim:
 def refunded_minor(claim: Claim) -> int:
     """Return the amount refunded so far, never more than was paid.
 
-    Three sources are joined: a full refund, the largest cumulative sum, and single refunds. If single refunds add up to
-    more than was paid, some are wrong: the largest sum that fits counts, which is the same for any order of arrival.
+    Three sources are joined: a full refund, the largest cumulative sum, and the sum of single refunds. If the latter is
+    above the paid amount, some are wrong, and all of the payment counts as refunded. Which of them are wrong is not
+    guessed: one more refund, or a larger amount of a known one, would change the guess and might lower the sum.
     """
     if claim.state is State.REFUNDED:
         return claim.paid_minor
-    if not claim.refunds:
-        return claim.refunded_total_minor
-    return max(claim.refunded_total_minor, largest_fitting(claim.refunds, claim.paid_minor))
+    return max(claim.refunded_total_minor, min(sum(claim.refunds.values()), claim.paid_minor))
 
 
 def is_over_refunded(claim: Claim, limit_minor: int = 0) -> bool:
@@ -265,19 +260,3 @@ def _largest_total(claim: Claim, notification: Notification) -> int:
 def _is_refund_without_amount(notification: Notification) -> bool:
     """Return whether it reports a refund without an amount, as the old gateway does, also at the end of the trade."""
     return notification.kind is Kind.REFUND and notification.refunded_total is None
-
-
-_SUMS_MAX = 4096  # then only the largest sums are kept; it takes hundreds of contradictory amounts to reach it
-
-
-def largest_fitting(amounts: Mapping[str, int], limit: int) -> int:
-    """Return the largest sum of some of these amounts that is not above `limit`, which is all of them if they fit."""
-    total = sum(amounts.values())
-    if total <= limit:
-        return total
-    sums = {0}
-    for amount in sorted(amounts.values(), reverse=True):
-        sums |= {fitting for fitting in (known + amount for known in sums) if fitting <= limit}
-        if len(sums) > _SUMS_MAX:
-            sums = set(sorted(sums)[-_SUMS_MAX:])
-    return max(sums)

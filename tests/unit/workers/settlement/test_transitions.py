@@ -166,10 +166,18 @@ def test_largest_of_cumulative_sum_and_single_refunds_counts() -> None:
     assert transitions.refunded_minor(transitions.with_refunds(claim, singles(100, 350))) == 450
 
 
-def test_of_contradictory_refunds_the_largest_sum_that_fits_counts() -> None:
+def test_contradictory_refunds_count_as_a_refund_of_all() -> None:
     claim = transitions.with_refunds(joined(CLAIM, reports(News.PAID)), singles(700, 450, 450, 90))
     assert transitions.is_over_refunded(claim)
-    assert transitions.refunded_minor(claim) == 990
+    assert (claim.state, transitions.refunded_minor(claim)) == (State.REFUNDED, AMOUNT)
+
+
+def test_no_further_refund_and_no_larger_amount_lowers_the_sum() -> None:
+    """The fall that a guess of the right refunds would make: 60 + 40 close the order, then the 40 are told as 50."""
+    closed = transitions.with_refunds(joined(CLAIM, reports(News.PAID)), singles(600, 400))
+    further = transitions.with_refunds(joined(CLAIM, reports(News.PAID)), [*singles(600, 400), *singles(600, 500)])
+    assert (closed.state, transitions.refunded_minor(closed)) == (State.REFUNDED, AMOUNT)
+    assert (further.state, transitions.refunded_minor(further)) == (State.REFUNDED, AMOUNT)
 
 
 def test_refund_with_two_amounts_counts_with_the_larger() -> None:
