@@ -7,11 +7,12 @@ TESTS ?=
 JOBS ?= 2
 # A file's tests stay together, so they share the servers of their worker process; the first folders take longest.
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+RESULTS := .results
 ENGINE ?= embedded
 HISTORIES ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run stack stack-status stack-down test quick check bench soak lock clean
+.PHONY: help run stack stack-status stack-down test quick check bench soak report lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,13 +30,19 @@ stack-down: $(VENV)/dev ## stop it
 	@$(BIN)/python -m deploy.local --down
 
 test: $(VENV)/dev check ## set up what the tests need, then run all but the long ones
-	@$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
+	@$(BIN)/python -m pytest $(PARALLEL) --junitxml=$(RESULTS)/test.xml $(TESTS)
 
 quick: $(VENV)/dev ## the tests that take seconds: no server, no process of ours, no browser
 	@DELIVERIES=5 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q tests/unit tests/house
 
 soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, simulated histories, mutants
-	@FLOOD_ITEMS=100000 HISTORIES=$(HISTORIES) $(BIN)/python -m pytest tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/soak
+	@FLOOD_ITEMS=100000 HISTORIES=$(HISTORIES) $(BIN)/python -m pytest --junitxml=$(RESULTS)/soak.xml \
+		tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/soak
+	@$(MAKE) --no-print-directory report
+
+report: $(VENV)/dev ## write deploy/docs/faults.md from the results of the last `make test` and `make soak`
+	@$(BIN)/python -m tests.soak.report $(RESULTS)/*.xml > $(RESULTS)/faults.md
+	@mv $(RESULTS)/faults.md deploy/docs/faults.md
 
 check: $(VENV)/dev ## lint, format, types, declared dependencies, spelling
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/deptry . && $(BIN)/codespell
@@ -53,7 +60,7 @@ lock: $(VENV)/dev ## write the lock files anew from pyproject.toml
 		-o deploy/compose/requirements.lock
 
 clean: ## remove the virtual environment, caches and demo files
-	@rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@rm -rf $(VENV) .demo $(RESULTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -2,10 +2,12 @@
 place for figures, and a Hypothesis profile that no busy machine can fail.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
+
+from tests.support import tally
 
 pytest_plugins = ("tests.support.real_servers",)
 
@@ -13,6 +15,15 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def _counted(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Write into the test's results how many notifications it sent through real engines."""
+    tally.take()
+    yield
+    if sent := tally.take():
+        record_property(tally.NOTIFICATIONS, sent)
 
 
 @pytest.fixture

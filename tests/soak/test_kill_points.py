@@ -19,7 +19,7 @@ from deploy.sandbox.world import World
 from tests.acceptance import dumps, judge, sending
 from tests.acceptance.sending import History
 from tests.faults import breaking
-from tests.support import flood_corpus
+from tests.support import flood_corpus, tally
 from tests.support.flood_corpus import Item
 from tests.support.processes import Engine, eventually
 
@@ -63,6 +63,7 @@ async def test_kill_at_each_step_loses_nothing_and_repeats_nothing(
         dumps.of_files(tmp_path / "engine"), world, sent=items, acknowledged=history.acknowledged, registered={}
     )
     assert faults == []
+    tally.add(history.over)
 
 
 @pytest.mark.parametrize(

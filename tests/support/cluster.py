@@ -36,7 +36,7 @@ from deploy.local.roles import Program, Role
 from deploy.sandbox import delivery
 from deploy.sandbox.world import SandboxAccount
 from schemas import topics
-from tests.support import real_servers
+from tests.support import real_servers, tally
 from workers.postgres.database import Database
 from workers.postgres.database import DatabaseLimits as StoreLimits
 
@@ -355,6 +355,7 @@ class Sending:
             )
         found = [*judge.check_answers(touched.values(), repeated=True), *verified.findings]
         assert found == [], f"{len(found)} findings, the first: {found[:5]}"
+        tally.add(self._called)
         return verified
 
 
