@@ -3,6 +3,7 @@
     python -m tests.faults.breaking up
     BREAK_AT=K4 BREAK_AFTER=3   dies by SIGKILL when it comes past that step for the third time
     BREAK_AT=slow BREAK_S=1.5   each of the journal's transactions takes so much longer
+    BREAK_AT=block BREAK_S=1.5  the event loop stands still once, in the middle of a request
     MUTANT=M01                  beside it, a defect that the judges of such deaths have to notice
 
 The program has no hooks for this: what stands here wraps one of its methods before it starts. A step that has another
@@ -51,7 +52,22 @@ class Step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def before(owner: Any, name: str, step: Step, *, when: Callable[..., bool] = lambda *arguments: True) -> None:
+class Pause:
+    """Stands still for so long, once, when it is passed for the last time that it may be."""
+
+    def __init__(self, times: int, seconds: float) -> None:
+        self._left = times
+        self._seconds = seconds
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            time.sleep(self._seconds)
+
+
+def before(
+    owner: Any, name: str, step: Callable[[], None], *, when: Callable[..., bool] = lambda *arguments: True
+) -> None:
     """Pass the step at the beginning of the function, if `when` is true of its arguments."""
     original = getattr(owner, name)
 
@@ -210,6 +226,8 @@ def plant(environment: Mapping[str, str]) -> None:
     point = environment["BREAK_AT"]
     if point == "slow":
         slow_down(float(environment["BREAK_S"]))
+    elif point == "block":
+        before(Journal, "append", Pause(int(environment["BREAK_AFTER"]), float(environment["BREAK_S"])))
     else:
         POINTS[point](Step(int(environment["BREAK_AFTER"])))
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -11,11 +10,11 @@ import pytest
 
 from deploy.sandbox.world import World
 from tests.acceptance import dumps
-from tests.support import flood_corpus
+from tests.faults import steady
+from tests.faults.steady import ANSWER_WITHIN_S, Answer
 from tests.support.flood_corpus import Item
 from tests.support.processes import Engine, eventually
 
-ANSWER_WITHIN_S = 3.5  # three seconds are promised; half of one for the way, on a machine with other work
 LOOP_WITHIN_S = 0.5
 
 
@@ -33,15 +32,7 @@ def engine(world: World, tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def items(world: World) -> list[Item]:
-    made = flood_corpus.generate(world, seed=19, orders=60, now=datetime.now(UTC), accounts=("demo-cn",))
-    return [item for item in made if not item.refused]
-
-
-async def _post(session: aiohttp.ClientSession, engine: Engine, item: Item) -> tuple[int, float]:
-    began = time.monotonic()
-    async with session.post(engine.public + item.path, data=item.body, headers=dict(item.headers)) as answer:
-        await answer.read()
-        return answer.status, time.monotonic() - began
+    return steady.genuine(world, orders=60)
 
 
 async def _slowest_probe(session: aiohttp.ClientSession, engine: Engine, over: asyncio.Event) -> float:
@@ -56,17 +47,12 @@ async def _slowest_probe(session: aiohttp.ClientSession, engine: Engine, over: a
     return slowest
 
 
-async def _under(engine: Engine, items: list[Item], *, spread_s: float) -> tuple[list[tuple[int, float]], float]:
-    """Status and time of each notification, sent evenly over that long; and the slowest probe meanwhile."""
+async def _under(engine: Engine, items: list[Item], *, spread_s: float) -> tuple[list[Answer], float]:
+    """The answers to the notifications, sent evenly over that long; and the slowest probe meanwhile."""
     over = asyncio.Event()
-    connector = aiohttp.TCPConnector(limit=0)  # no request waits for a connection before its clock starts
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=15)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
         probe = asyncio.create_task(_slowest_probe(session, engine, over))
-        sends = []
-        for item in items:
-            sends.append(asyncio.create_task(_post(session, engine, item)))
-            await asyncio.sleep(spread_s / len(items))
-        answers = await asyncio.gather(*sends)
+        answers = await steady.send(engine, items, spread_s=spread_s)
         over.set()
         return answers, await probe
 
@@ -76,8 +62,8 @@ async def test_slow_commits_are_shared_and_all_are_answered_in_time(
 ) -> None:
     engine.start("tests.faults.breaking", BREAK_AT="slow", BREAK_S="0.5")
     answers, slowest_probe = await _under(engine, items, spread_s=1.0)
-    assert {status for status, _ in answers} == {200}
-    assert max(seconds for _, seconds in answers) < ANSWER_WITHIN_S
+    assert {answer.status for answer in answers} == {200}
+    assert max(answer.took_s for answer in answers) < ANSWER_WITHIN_S
     assert slowest_probe < LOOP_WITHIN_S
     assert engine.stop() == 0
     left = dumps.of_files(tmp_path / "engine")
@@ -90,13 +76,13 @@ async def test_too_slow_disk_refuses_in_time_and_loses_no_acknowledged_record(
 ) -> None:
     engine.start("tests.faults.breaking", BREAK_AT="slow", BREAK_S="2.0")
     answers, slowest_probe = await _under(engine, items, spread_s=2.0)
-    assert {status for status, _ in answers} == {200, 503}
-    assert max(seconds for _, seconds in answers) < ANSWER_WITHIN_S
+    assert {answer.status for answer in answers} == {200, 503}
+    assert max(answer.took_s for answer in answers) < ANSWER_WITHIN_S
     assert slowest_probe < LOOP_WITHIN_S
     assert await asyncio.to_thread(eventually, lambda: _is_settled(engine))
     assert engine.stop() == 0
     left = dumps.of_files(tmp_path / "engine")
-    promised = {item.body for item, (status, _) in zip(items, answers, strict=True) if status == 200}
+    promised = {answer.item.body for answer in answers if answer.status == 200}
     assert promised <= set(left.bodies.values())
     assert {row["disposition"] for row in left.deliveries} <= {"applied", "duplicate", "stale"}, "nothing is held"
 

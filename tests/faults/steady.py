@@ -1,0 +1,49 @@
+"""Notifications at a steady pace to an engine in a process of its own, and what each answer was."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import aiohttp
+
+from deploy.sandbox.world import World
+from tests.support import flood_corpus
+from tests.support.flood_corpus import Item
+from tests.support.processes import Engine
+
+# Three seconds are promised; half of one for the way, on a machine with other work.
+ANSWER_WITHIN_S = 3.5
+
+
+class Answer(NamedTuple):
+    """The answer to one notification."""
+
+    item: Item
+    status: int
+    took_s: float
+
+
+def genuine(world: World, *, orders: int, seed: int = 19) -> list[Item]:
+    """Notifications that are to be accepted, about three an order."""
+    made = flood_corpus.generate(world, seed=seed, orders=orders, now=datetime.now(UTC), accounts=("demo-cn",))
+    return [item for item in made if not item.refused]
+
+
+async def send(engine: Engine, items: Sequence[Item], *, spread_s: float) -> list[Answer]:
+    """Send the notifications evenly over that long; return their answers in the same order."""
+    connector = aiohttp.TCPConnector(limit=0)  # no request waits for a connection before its clock starts
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session:
+        sends = []
+        for item in items:
+            sends.append(asyncio.create_task(_post(session, engine, item)))
+            await asyncio.sleep(spread_s / len(items))
+        return await asyncio.gather(*sends)
+
+
+async def _post(session: aiohttp.ClientSession, engine: Engine, item: Item) -> Answer:
+    began = time.monotonic()
+    async with session.post(engine.public + item.path, data=item.body, headers=dict(item.headers)) as answer:
+        await answer.read()
+        return Answer(item, answer.status, time.monotonic() - began)
