@@ -40,6 +40,9 @@ def _read_token(path: str) -> str:
         raise typer.BadParameter(f"the token file {path} cannot be read: {type(error).__name__}") from None
 
 
+AuthAppId = Annotated[
+    str, typer.Option(metavar="NUMBER", help="The merchant, if the account serves several.", show_default=False)
+]
 Token = Annotated[
     str,
     typer.Option(

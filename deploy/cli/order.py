@@ -37,10 +37,6 @@ registers an order of which every amount is accepted.
         --auth-app-id 2021000000000008 --amount 12.80
 """
 
-AuthAppId = Annotated[
-    str, typer.Option(metavar="NUMBER", help="The merchant, if the account serves several.", show_default=False)
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
@@ -53,7 +49,7 @@ def register(app: typer.Typer) -> None:
 def show(
     number: Annotated[str, typer.Argument(metavar="NO", help="An order, trade or notification number.")],
     account: Annotated[str, typer.Option(help="Only this account; otherwise all accounts.")] = "",
-    auth_app_id: AuthAppId = "",
+    auth_app_id: admin.AuthAppId = "",
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
@@ -82,7 +78,7 @@ def show(
 def register_order(
     number: Annotated[str, typer.Argument(metavar="NO", help="The order's number.")],
     account: Annotated[str, typer.Option(help="The account that the order belongs to.")],
-    auth_app_id: AuthAppId = "",
+    auth_app_id: admin.AuthAppId = "",
     amount: Annotated[
         list[str] | None, typer.Option(help='The order\'s amount, such as 12.80 or "12.80 USD"; one per currency.')
     ] = None,

@@ -54,6 +54,7 @@ def request(
     extra: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A further parameter; may be repeated.")
     ] = None,
+    auth_app_id: admin.AuthAppId = "",
     register_order: Annotated[bool, typer.Option("--register", help="Register the order with its amount.")] = False,
     accounts: Annotated[
         Path, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts file; key paths are relative to it.")
@@ -80,7 +81,7 @@ def request(
     )
     signed = _signed(accounts, account, wanted)
     if register_order:
-        _register(AdminClient(url, token=token), account, wanted, signed.amounts)
+        _register(AdminClient(url, token=token), account, wanted, signed.amounts, auth_app_id)
     if output == "json":
         answer = {"account": account, "order": order, "product": product, "registered": register_order}
         terminal.as_json(answer | {"url": signed.url, "order_string": signed.order_string})
@@ -116,7 +117,9 @@ def _signed(path: Path, name: str, wanted: PaymentRequest) -> SignedPayment:
         terminal.fail(missing)
 
 
-def _register(api: AdminClient, account: str, wanted: PaymentRequest, amounts: tuple[Money, ...]) -> None:
+def _register(
+    api: AdminClient, account: str, wanted: PaymentRequest, amounts: tuple[Money, ...], auth_app_id: str
+) -> None:
     if wanted.rmb and not wanted.amount:
         from workers.admin.requests import RMB_ALONE
 
@@ -124,6 +127,7 @@ def _register(api: AdminClient, account: str, wanted: PaymentRequest, amounts: t
     prices: list[dict[str, Any]] = [{"amount_minor": each.minor, "currency": each.currency} for each in amounts]
     body = {"amounts": prices} if len(prices) > 1 else prices[0]
     try:
-        api.send("PUT", "orders", account, wanted.order, body=body | {"by": admin.operator()})
+        query = {"auth_app_id": auth_app_id} if auth_app_id else None
+        api.send("PUT", "orders", account, wanted.order, body=body | {"by": admin.operator()}, query=query)
     except AdminApiError as error:
         admin.fail(error)

@@ -20,8 +20,9 @@ from msgspec import Struct, structs
 
 from deploy.load import wire
 from deploy.sandbox import field_sets, forgery, serials, signing
+from deploy.sandbox.identities import Product
 from deploy.sandbox.notifications import MessageKind, SandboxRefund, Trade, TradeEvent, UnsignedNotification
-from deploy.sandbox.world import Product, SandboxAccount
+from deploy.sandbox.world import SandboxAccount
 
 _SUBJECTS = ("Museum pass, two days", "港式奶茶 x2 + 礼盒", "Night boat ticket 10% off", "Tea & cake = two")
 _CHECKOUT = timedelta(seconds=45)

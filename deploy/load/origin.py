@@ -15,7 +15,8 @@ from msgspec import Struct, structs
 
 from deploy import accounts_file
 from deploy.sandbox import signing
-from deploy.sandbox.world import Identity, Product, SandboxAccount, World, WorldError
+from deploy.sandbox.identities import Identity, Product
+from deploy.sandbox.world import SandboxAccount, World, WorldError
 from schemas import accounts as configured
 from schemas.accounts import BadAccounts, CaptureMode, Family, Orders
 
@@ -58,8 +59,12 @@ def accounts(origin: Origin) -> Sequence[SandboxAccount]:
 
 
 def verifiable_offline(world: World) -> tuple[str, ...]:
-    """Return the accounts whose notifications are verified without asking Alipay's gateway (notify_verify)."""
-    return tuple(name for name, account in world.accounts.items() if not account.identity.notify_verify)
+    """Return the accounts whose notifications are verified without asking Alipay's gateway (notify_verify).
+
+    Those of service providers are left out: a load has no merchants.
+    """
+    identities = (account.identity for account in world.accounts.values())
+    return tuple(one.name for one in identities if not one.notify_verify and not one.merchants)
 
 
 def _from_sandbox(origin: Origin) -> list[SandboxAccount]:
@@ -103,6 +108,7 @@ def _identity(account: configured.Account) -> Identity:
         registered=account.orders is Orders.REGISTERED,
         notify_path=account.public_path or "",
         manual_capture=account.capture is CaptureMode.MANUAL,
+        merchants=account.auth_app_ids,
     )
 
 
@@ -126,5 +132,7 @@ def _check(account: SandboxAccount) -> None:
     identity = account.identity
     if identity.notify_verify:
         raise NoAccounts(f"{identity.name} uses notify_verify, but no gateway confirms a load's ids: leave it out")
+    if identity.merchants:
+        raise NoAccounts(f"{identity.name} serves several merchants, but a load has none: leave it out")
     if identity.registered:
         raise NoAccounts(f"{identity.name} takes registered orders only, but a load registers none: leave it out")

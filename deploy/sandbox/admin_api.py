@@ -24,9 +24,14 @@ class AdminApi:
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    async def register(self, account: str, order: str, expectation: Mapping[str, object]) -> None:
-        """Register an order with its amount and the refunds that were requested."""
-        await self._ask("PUT", _order_path(account, order), json=expectation)
+    async def register(
+        self, account: str, order: str, expectation: Mapping[str, object], auth_app_id: str = ""
+    ) -> None:
+        """Register an order with its amount and the refunds that were requested.
+
+        `auth_app_id` is a service provider's merchant.
+        """
+        await self._ask("PUT", _order_path(account, order), json=expectation, params=_of_merchant(auth_app_id))
 
     async def check_return(self, account: str, query: str) -> bool:
         """Return whether Alipay signed the Return."""
@@ -42,9 +47,9 @@ class AdminApi:
             timeout_s=_LONG_POLL_S + _TIMEOUT_S,
         )
 
-    async def order(self, account: str, order: str) -> dict[str, Any]:
+    async def order(self, account: str, order: str, auth_app_id: str = "") -> dict[str, Any]:
         """Return the order as it is now; an order that does not exist is empty."""
-        return await self._ask("GET", _order_path(account, order), missing_ok=True)
+        return await self._ask("GET", _order_path(account, order), params=_of_merchant(auth_app_id), missing_ok=True)
 
     async def held(self, account: str, reason: str) -> list[dict[str, Any]]:
         """Return the account's notifications that are held for this reason."""
@@ -77,6 +82,10 @@ class AdminApi:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise AdminUnavailableError("the payment service cannot be reached") from error
         return answer if isinstance(answer, dict) else {}
+
+
+def _of_merchant(auth_app_id: str) -> dict[str, str]:
+    return {"auth_app_id": auth_app_id} if auth_app_id else {}
 
 
 def _order_path(account: str, order: str) -> str:

@@ -26,7 +26,7 @@ from deploy.sandbox.delivery import DeliveryJob, Sender
 from deploy.sandbox.gateway import RefusedRequestError, VerifiedRequest
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import MessageKind, SandboxRefund, Trade, TradeEvent
-from deploy.sandbox.world import World
+from deploy.sandbox.world import SandboxAccount, World
 from schemas import money
 
 # Payments kept in memory. The pages of older ones answer 404.
@@ -61,6 +61,9 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     state: State = "open"
     goes_back: bool = True  # false: the buyer never returns with a signed Return
     order_string: str = ""  # the signed part, if an app opened the payment
+    charset: str = "utf-8"  # of the Request
+    method: str = ""  # of the Open Platform's Request
+    rmb_minor: int = 0  # the price in RMB, if the merchant gave that
     refunds: tuple[SandboxRefund, ...] = ()
 
     @property
@@ -80,7 +83,7 @@ class Cashier:
         self._chance = SystemRandom()
         self._numbers = serials.Serials(self._chance)
         self._payments: OrderedDict[str, Payment] = OrderedDict()
-        self._tokens: dict[tuple[str, str], str] = {}
+        self._tokens: dict[tuple[str, str, str], str] = {}
         self._under_way: set[asyncio.Task[object]] = set()
 
     def routes(self) -> list[web.RouteDef]:
@@ -124,13 +127,11 @@ class Cashier:
         return pages.page("app.html", title="Alipay 支付宝", skin="cashier")
 
     async def app_opened(self, request: web.Request) -> web.StreamResponse:
-        """Open the payment of an order string (Native)."""
+        """Open the payment of an order string."""
         text = str((await request.post()).get("order_string", ""))
         try:
-            params, content = gateway.order_string(text)
-            if params.get("service") != gateway.APP_SERVICE:
-                raise RefusedRequestError("ILLEGAL_SERVICE", f"an app's order string is for {gateway.APP_SERVICE}")
-            payment = self._opened(gateway.verified(params, self._world, content=content), order_string=content)
+            verified, content = gateway.opened_by_app(text, self._world)
+            payment = self._opened(verified, order_string=content)
         except RefusedRequestError as refused:
             return _refusal(refused)
         raise web.HTTPSeeOther(f"/cashier/{payment.token}")
@@ -145,19 +146,20 @@ class Cashier:
 
     def _opened(self, request: VerifiedRequest, *, order_string: str = "") -> Payment:
         """Return the payment of this Request; the same Request again returns the same payment."""
-        order = request.required("out_trade_no")
-        key = (request.account.identity.name, order)
+        price = request.price
+        key = _key(request)
         if known := self._payments.get(self._tokens.get(key, "")):
-            if known.trade.amount_minor != request.amount_minor("total_fee"):
+            asked = (known.trade.amount_minor, known.trade.currency, known.rmb_minor)
+            if asked != (price.amount_minor, price.currency, price.rmb_minor):
                 raise RefusedRequestError("CONTEXT_INCONSISTENT", "this order exists with another amount")
             return known
         now = datetime.now(UTC)
         trade = Trade(
             account=request.account,
-            order=order,
+            order=request.required("out_trade_no"),
             trade_no=self._numbers.trade_no(now),
-            amount_minor=request.amount_minor("total_fee"),
-            currency=request.currency,
+            amount_minor=price.amount_minor,
+            currency=price.currency,
             subject=request.required("subject"),
             created=now,
             paid=now,
@@ -168,6 +170,9 @@ class Cashier:
             notify_url=request.address("notify_url"),
             return_url="" if order_string else request.address("return_url"),
             order_string=order_string,
+            charset=request.charset,
+            method=request.params.get("method", ""),
+            rmb_minor=price.rmb_minor,
         )
         self._tokens[key] = payment.token
         self._keep(payment)
@@ -177,7 +182,7 @@ class Cashier:
         self._payments[payment.token] = payment
         while len(self._payments) > _PAYMENTS_MAX:
             _, oldest = self._payments.popitem(last=False)
-            self._tokens.pop((oldest.trade.account.identity.name, oldest.trade.order), None)
+            self._tokens.pop(_key_of(oldest.trade.account, oldest.trade.order), None)
 
     def _payment(self, request: web.Request) -> Payment:
         payment = self._payments.get(request.match_info["token"])
@@ -196,6 +201,7 @@ class Cashier:
             token=payment.token,
             merchant=urlsplit(payment.return_url or payment.notify_url).netloc,
             partner=trade.account.identity.partner or trade.account.identity.seller_id,
+            rmb=money.major(payment.rmb_minor, "CNY") if payment.rmb_minor else "",
             subject=trade.subject,
             order=trade.order,
             amount=money.major(trade.amount_minor, trade.currency),
@@ -267,14 +273,19 @@ class Cashier:
         """Return the text that the app receives from the Alipay app, if an app opened the payment and it has ended."""
         if not payment.order_string or not payment.goes_back or payment.state == "open":
             return ""
-        status = 9000 if payment.state == "paid" else 6001
-        return signing.in_app_result(payment.order_string, signer=payment.trade.account.signer, status=status)
+        status, signer = 9000 if payment.state == "paid" else 6001, payment.trade.account.signer
+        if payment.trade.account.identity.family == "openapi":
+            # Of a payment that was cancelled, the Open Platform signs nothing.
+            signed = signing.open_app_return(_app_fields(payment), signer=signer) if status == 9000 else ""
+            return signing.sdk_result(signed, status)
+        return signing.in_app_result(payment.order_string, signer=signer, charset=payment.charset, status=status)
 
     def _return_to(self, payment: Payment) -> str:
         """Return the URL that the buyer goes back to, with a signed Return if the trade has ended."""
         if payment.state == "open" or not payment.goes_back:
             return payment.return_url
-        query = signing.return_query(_return_fields(payment), signer=payment.trade.account.signer)
+        account = payment.trade.account
+        query = signing.return_query(_return_fields(payment), signer=account.signer, charset=account.identity.charset)
         return f"{payment.return_url}{'&' if '?' in payment.return_url else '?'}{query}"
 
     def _refund(self, params: dict[str, str]) -> web.Response:
@@ -287,8 +298,7 @@ class Cashier:
         return _xml("<is_success>T</is_success>")
 
     def _refunded(self, request: VerifiedRequest) -> None:
-        key = (request.account.identity.name, request.required("out_trade_no"))
-        payment = self._payments.get(self._tokens.get(key, ""))
+        payment = self._payments.get(self._tokens.get(_key(request), ""))
         number = request.required("out_return_no")
         if payment is None or payment.state != "paid":
             raise RefusedRequestError("PURCHASE_TRADE_NOT_EXIST", "no paid trade has this order number")
@@ -326,19 +336,37 @@ class Cashier:
         return task
 
 
+def _key(request: VerifiedRequest) -> tuple[str, str, str]:
+    return _key_of(request.account, request.required("out_trade_no"))
+
+
+def _key_of(account: SandboxAccount, order: str) -> tuple[str, str, str]:
+    """Return the key of a payment: its account, the merchant of a service provider, and the order number."""
+    return account.identity.name, account.identity.auth_app_id, order
+
+
+def _app_fields(payment: Payment) -> signing.Fields:
+    """Return the fields of the result that the Alipay app gives to the merchant's app."""
+    outcome = (("code", "10000"), ("msg", "Success"))
+    return outcome + tuple(pair for pair in _return_fields(payment) if pair[0] not in ("method", "version"))
+
+
 def _return_fields(payment: Payment) -> signing.Fields:
     trade, identity = payment.trade, payment.trade.account.identity
     amount = money.major(trade.amount_minor, trade.currency)
     if identity.product == "open":
         return (
-            ("app_id", identity.app_id), ("auth_app_id", identity.app_id), ("charset", identity.charset),
-            ("method", "alipay.trade.page.pay.return"), ("version", "1.0"), ("seller_id", identity.seller_id),
+            ("app_id", identity.app_id), ("auth_app_id", identity.auth_app_id or identity.app_id),
+            ("charset", identity.charset), ("method", f"{payment.method}.return"), ("version", "1.0"),
+            ("seller_id", identity.seller_id),
             ("timestamp", serials.moment(trade.paid)), ("out_trade_no", trade.order), ("trade_no", trade.trade_no),
             ("total_amount", amount),
         )  # fmt: skip
+    # As in their notifications: the website product names no seller.
+    seller = (("seller_id", identity.seller_id),) if identity.seller_id else ()
     return (
         ("out_trade_no", trade.order), ("trade_no", trade.trade_no), ("total_fee", amount),
-        ("currency", trade.currency),
+        ("currency", trade.currency), *seller,
         ("trade_status", "TRADE_FINISHED" if payment.state == "paid" else "TRADE_CLOSED"),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from typing import Protocol
 WEIGHTS: Mapping[str, int] = {
     "paid": 12, "paid_then_finished": 3, "partial_refund": 3, "full_refund": 3, "closed_unpaid": 2, "duplicate_x8": 2,
     "out_of_order": 2, "late_by_a_day": 2, "gbk_text": 2, "unknown_field": 1, "wrong_amount": 1, "foreign_seller": 1,
-    "forged_signature": 2, "batch_refund": 1, "other_news": 1,
+    "forged_signature": 2, "batch_refund": 1, "other_news": 1, "retiring_algorithm": 1, "two_merchants": 1,
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ _AGAIN_S = 0.2
 class Answers(Protocol):
     """The part of the admin API that is compared."""
 
-    async def order(self, account: str, order: str, /) -> dict[str, Any]: ...
+    async def order(self, account: str, order: str, /, auth_app_id: str = "") -> dict[str, Any]: ...
 
     async def held(self, account: str, reason: str, /) -> list[dict[str, Any]]: ...
 
@@ -44,11 +44,12 @@ async def _differences(course: Course, answers: Answers) -> AsyncIterator[str]:
     end, account = course.end, course.account.identity.name
     if end is None:
         return
-    for order in course.orders:
-        page = await answers.order(account, order)
+    for key in course.orders:
+        page = await answers.order(account, key.number, auth_app_id=key.auth_app_id)
+        of = f" of {key.auth_app_id}" if key.auth_app_id else ""
         for name, (is_, should) in _compared(course, end, page).items():
             if is_ != should:
-                yield f"order {order}: {name} is {is_}, should be {should}"
+                yield f"order {key.number}{of}: {name} is {is_}, should be {should}"
     ids = {step.job.notification.notify_id for step in course.steps}
     for reason in end.held:
         rows = await answers.held(account, reason)
@@ -62,7 +63,7 @@ async def _differences(course: Course, answers: Answers) -> AsyncIterator[str]:
     for name in end.found:
         for number in _values(course, name):
             matches = (await answers.find(number)).get("matches") or ()
-            if not any(match["order"] in course.orders for match in matches):
+            if not any((match.get("auth_app_id", ""), match["order"]) in course.orders for match in matches):
                 yield f"no order is found by {name} {number}"
 
 

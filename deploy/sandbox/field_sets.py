@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 
 from deploy.sandbox import antom_messages, serials
+from deploy.sandbox.identities import Product
 from deploy.sandbox.notifications import (
     KINDS_OF,
     NAMELESS,
@@ -23,7 +24,6 @@ from deploy.sandbox.notifications import (
     UnplayableError,
     UnsignedNotification,
 )
-from deploy.sandbox.world import Product
 from schemas import money
 from schemas.currencies import EXPONENTS
 
@@ -181,7 +181,8 @@ def _website(trade: Trade, event: TradeEvent) -> dict[str, str]:
 
 def _open(trade: Trade, event: TradeEvent) -> dict[str, str]:
     identity, total = trade.account.identity, money.major(trade.amount_minor, trade.currency)
-    named = {"app_id": identity.app_id, "auth_app_id": identity.app_id, "charset": identity.charset, "version": "1.0"}
+    merchant = identity.auth_app_id or identity.app_id
+    named = {"app_id": identity.app_id, "auth_app_id": merchant, "charset": identity.charset, "version": "1.0"}
     if event.kind is MessageKind.OTHER:
         return named
     fields = named | {

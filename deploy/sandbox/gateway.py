@@ -3,26 +3,36 @@
 This module checks the Request only; the cashier acts on it. A Request is verified if its partner or application is
 known, each name occurs once, and the signature over all parameters is that merchant's. The Open Platform's Requests get
 the names of the old gateway here, so that the cashier knows one kind.
+
+A price in RMB (`rmb_fee`) is settled, and reported, in the Request's currency. `RMB_PER_UNIT` is the rate: the same for
+every currency, so that a merchant can register the sum beforehand. Alipay's documents leave open which
+of the two it reports.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from deploy.sandbox import field_sets, signing
+from deploy.sandbox import field_sets, identities, signing
 from deploy.sandbox.world import SandboxAccount, World
+from schemas.currencies import EXPONENTS
 
 PAY_SERVICES = ("create_forex_trade_wap", "create_forex_trade")
 PAY_METHODS = ("alipay.trade.page.pay", "alipay.trade.wap.pay")
 APP_SERVICE = "mobile.securitypay.pay"
+APP_METHOD = "alipay.trade.app.pay"
 REFUND_SERVICE = "forex_refund"
 VERIFY_SERVICE = "notify_verify"
 
 _PARAMETERS_MAX = 100
 _URL_CHARACTERS_MAX = 200
+RMB_PER_UNIT = 8
+_RMB = "CNY"
+_QUOTED_PAIR = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="([^"]*)"')  # a value may contain &
 _CHARSETS = frozenset({"utf-8", "gbk", "gb2312", "gb18030"})
 
 
@@ -34,6 +44,14 @@ class RefusedRequestError(Exception):
         self.code = code
         self.hint = hint
         self.signed_text = signed_text
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """The price in a Request: the sum that is settled, and the price in RMB if the merchant gave that."""
+
+    amount_minor: int
+    currency: str
+    rmb_minor: int = 0
 
 
 class VerifiedRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +68,29 @@ class VerifiedRequest(msgspec.Struct, frozen=True, kw_only=True):
             RefusedRequestError: it is missing.
         """
         is_domestic = self.params.get("service") == APP_SERVICE and "currency" not in self.params
-        return "CNY" if is_domestic else self.required("currency")
+        return _RMB if is_domestic else self.required("currency")
+
+    @property
+    def charset(self) -> str:
+        """Return the charset of the Request's text."""
+        return (self.params.get("_input_charset") or self.params.get("charset") or "utf-8").lower()
+
+    @property
+    def price(self) -> Price:
+        """Return the price.
+
+        Raises:
+            RefusedRequestError: it is missing, zero, not in Alipay's format, or given in both ways.
+        """
+        if not self.params.get("rmb_fee"):
+            return Price(amount_minor=self.amount_minor("total_fee"), currency=self.currency)
+        if self.params.get("total_fee"):
+            raise RefusedRequestError("ILLEGAL_ARGUMENT", "give total_fee or rmb_fee, not both")
+        rmb, currency = self.amount_minor("rmb_fee", _RMB), self.required("currency")
+        settled = (rmb * 10 ** EXPONENTS.get(currency, 2) * 2 // (100 * RMB_PER_UNIT) + 1) // 2
+        if settled == 0:
+            raise RefusedRequestError("ILLEGAL_ARGUMENT", f"rmb_fee is less than the smallest sum in {currency}")
+        return Price(amount_minor=settled, currency=currency, rmb_minor=rmb)
 
     def required(self, name: str) -> str:
         """Return a required parameter.
@@ -63,14 +103,14 @@ class VerifiedRequest(msgspec.Struct, frozen=True, kw_only=True):
             raise RefusedRequestError("ILLEGAL_ARGUMENT", f"the parameter {name} is missing")
         return value
 
-    def amount_minor(self, name: str) -> int:
-        """Return an amount in the smallest unit.
+    def amount_minor(self, name: str, currency: str = "") -> int:
+        """Return an amount in the smallest unit, by default of the Request's currency.
 
         Raises:
             RefusedRequestError: it is missing, zero, or not in Alipay's format.
         """
         try:
-            minor = field_sets.minor_units(self.required(name), self.currency)
+            minor = field_sets.minor_units(self.required(name), currency or self.currency)
         except ValueError as error:
             raise RefusedRequestError("ILLEGAL_ARGUMENT", f"{name}: {error}") from error
         if minor == 0:
@@ -118,18 +158,36 @@ def parameters(encoded: str) -> dict[str, str]:
     return dict(pairs)
 
 
+def opened_by_app(text: str, world: World) -> tuple[VerifiedRequest, str]:
+    """Verify the order string that an app opens, of either family. Return its Request, and its signed part.
+
+    Raises:
+        RefusedRequestError: it is no order string of a payment by app, or the merchant did not sign it.
+    """
+    if '="' in text:
+        params, content = order_string(text)
+        if params.get("service") != APP_SERVICE:
+            raise RefusedRequestError("ILLEGAL_SERVICE", f"an app's order string is for {APP_SERVICE}")
+        return verified(params, world, content=content), content
+    params = parameters(text.strip())
+    if params.get("method") != APP_METHOD:
+        raise RefusedRequestError("ILLEGAL_SERVICE", f"an app's order string is for {APP_SERVICE} or {APP_METHOD}")
+    return verified(params, world), text.strip()
+
+
 def order_string(text: str) -> tuple[dict[str, str], str]:
     """Return the parameters of the old gateway's order string, and the part of it that is signed.
 
     Raises:
         RefusedRequestError: it is no order string.
     """
-    content, _, signature = text.strip().partition("&sign=")
-    pairs = [pair.partition("=") for pair in f"{content}&sign={signature}".split("&")]
-    quoted = all(value[:1] == value[-1:] == '"' and len(value) > 1 for _, _, value in pairs)
-    if not signature or not quoted or len({name for name, _, _ in pairs}) != len(pairs):
+    content, _, signature = text.strip().rpartition('&sign="')
+    whole = f'{content}&sign="{signature}'
+    pairs = _QUOTED_PAIR.findall(whole)
+    is_whole = "&".join(f'{name}="{value}"' for name, value in pairs) == whole
+    if not content or not is_whole or len({name for name, _ in pairs}) != len(pairs):
         raise RefusedRequestError("ILLEGAL_ARGUMENT", 'an order string is name="value" pairs with sign and sign_type')
-    params = {name: value[1:-1] for name, _, value in pairs}
+    params = dict(pairs)
     return params | {"sign": unquote(params["sign"])}, content
 
 
@@ -158,6 +216,11 @@ def _verified_open(params: Mapping[str, str], world: World) -> VerifiedRequest:
     # The Open Platform signs sign_type in Requests, unlike in notifications.
     signed = signing.canonical(params.items(), charset=charset, left_out=("sign",))
     request = _checked(params, world, name, signed, charset)
+    if world.certificate_numbers.get(name) not in (None, _certificates(params)):
+        raise RefusedRequestError(
+            "INVALID_CERTIFICATE", "app_cert_sn and alipay_root_cert_sn are not those of the merchant's certificates"
+        )
+    request = msgspec.structs.replace(request, account=_on_behalf(request.account, params.get("app_auth_token", "")))
     try:
         content = msgspec.json.decode(params.get("biz_content", ""), type=_BizContent)
     except msgspec.MsgspecError as error:
@@ -167,6 +230,26 @@ def _verified_open(params: Mapping[str, str], world: World) -> VerifiedRequest:
         "currency": content.trans_currency or request.account.identity.currency,
     }  # fmt: skip
     return msgspec.structs.replace(request, params={**params, **renamed})
+
+
+def _certificates(params: Mapping[str, str]) -> tuple[str, str]:
+    return params.get("app_cert_sn", ""), params.get("alipay_root_cert_sn", "")
+
+
+def _on_behalf(account: SandboxAccount, token: str) -> SandboxAccount:
+    """Return the account for the merchant that a service provider acts for; those of merchants as they are.
+
+    Raises:
+        RefusedRequestError: a service provider's token is of none of its merchants.
+    """
+    merchants = account.identity.merchants
+    if not merchants:
+        return account
+    for number, merchant in enumerate(merchants, start=1):
+        if identities.auth_token(merchant) == token:
+            return account.of_merchant(number)
+    known = ", ".join(map(identities.auth_token, merchants))
+    raise RefusedRequestError("INVALID_APP_AUTH_TOKEN", f"a service provider's app_auth_token is one of {known}")
 
 
 class _BizContent(msgspec.Struct, frozen=True):

@@ -21,7 +21,8 @@ from enum import StrEnum
 import msgspec
 
 from deploy.sandbox import serials, signing
-from deploy.sandbox.world import Product, SandboxAccount
+from deploy.sandbox.identities import Product
+from deploy.sandbox.world import SandboxAccount
 
 Fields = signing.Fields
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
+from typing import NamedTuple
 
 import msgspec
 
 from deploy.sandbox import antom_messages, field_sets, forgery, notifications, serials
 from deploy.sandbox.delivery import DeliveryJob
+from deploy.sandbox.identities import Product
 from deploy.sandbox.notifications import (
     Edits,
     MessageKind,
@@ -23,7 +25,7 @@ from deploy.sandbox.notifications import (
     UnsignedNotification,
 )
 from deploy.sandbox.scenario import End, Scenario, ScenarioStep, duration
-from deploy.sandbox.world import Product, SandboxAccount
+from deploy.sandbox.world import SandboxAccount
 from schemas import money
 from schemas.currencies import EXPONENTS
 
@@ -45,6 +47,13 @@ class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
     wait_s: float
     job: DeliveryJob
     offered: frozenset[str]
+
+
+class OrderKey(NamedTuple):
+    """What one order is found by: a service provider's merchant (empty at other accounts), and the number."""
+
+    auth_app_id: str
+    number: str
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,10 +82,16 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
         return expected
 
     @property
-    def orders(self) -> tuple[str, ...]:
-        """Return the orders that the notifications move: one, except for a subscription's periods."""
+    def orders(self) -> tuple[OrderKey, ...]:
+        """Return the orders that the notifications move: one, except for a subscription's periods, and merchants."""
         moving = (step.job.notification for step in self.steps if not step.job.forged)
-        return tuple(dict.fromkeys(one.order for one in moving if one.facts.kind not in _UNMOVING)) or (self.order,)
+        keys = (_order_key(one.account, one.order) for one in moving if one.facts.kind not in _UNMOVING)
+        return tuple(dict.fromkeys(keys)) or (_order_key(self.account, self.order),)
+
+    @property
+    def merchants(self) -> tuple[str, ...]:
+        """Return the service provider's merchants that have the order; one empty text at other accounts."""
+        return tuple(dict.fromkeys(key.auth_app_id for key in self.orders))
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,19 +132,28 @@ class Planner:
         self, scenario: Scenario, account: SandboxAccount, *, now: datetime, base_url: str, wishes: Wishes
     ) -> Course:
         order = wishes.order or self._numbers.order(_PREFIX[account.identity.product], now)
-        numbers = sorted({step.trade for step in scenario.step})
-        trades = {one: self._trade(scenario, account, order, one, now=now, wishes=wishes) for one in numbers}
+        numbers = sorted({_trade_of(step) for step in scenario.step})
+        trades = {
+            one: self._trade(scenario, account.of_merchant(one[0]), order, one, now=now, wishes=wishes)
+            for one in numbers
+        }
         refunds = self._refunds(scenario, trades[numbers[0]], now)
         serial = self._numbers.trade_no(now)
         steps = tuple(
             self._planned(
-                step, trades[step.trade], refunds.get(index), serial=serial, now=now, base_url=base_url, wishes=wishes
+                step,
+                trades[_trade_of(step)],
+                refunds.get(index),
+                serial=serial,
+                now=now,
+                base_url=base_url,
+                wishes=wishes,
             )
             for index, step in enumerate(scenario.step)
         )
         first = trades[numbers[0]]
         return Course(
-            account=account,
+            account=first.account,
             order=order,
             amount_minor=first.amount_minor,
             currency=first.currency,
@@ -139,9 +163,16 @@ class Planner:
         )
 
     def _trade(
-        self, scenario: Scenario, account: SandboxAccount, order: str, number: int, *, now: datetime, wishes: Wishes
+        self,
+        scenario: Scenario,
+        account: SandboxAccount,
+        order: str,
+        which: tuple[int, int],
+        *,
+        now: datetime,
+        wishes: Wishes,
     ) -> Trade:
-        own = (step for step in scenario.step if step.trade == number)
+        own = (step for step in scenario.step if _trade_of(step) == which)
         paid = min((now + duration(step.at) for step in own if step.send in _PAYMENTS), default=now)
         currency = scenario.currency or account.identity.currency
         return Trade(
@@ -162,16 +193,17 @@ class Planner:
     def _refunds(self, scenario: Scenario, trade: Trade, now: datetime) -> dict[int, SandboxRefund]:
         """Return the refunds by step. Totals add up in the order of events, not of sending."""
         refunds: dict[int, SandboxRefund] = {}
-        total = 0
+        totals: dict[int, int] = {}  # by merchant
         dated = sorted((duration(step.at), index) for index, step in enumerate(scenario.step) if step.share)
         for when, index in dated:
             part = trade.amount_minor * field_sets.minor_units(scenario.step[index].share, "") // 100
-            total += part
+            merchant = scenario.step[index].merchant
+            totals[merchant] = totals.get(merchant, 0) + part
             refunds[index] = SandboxRefund(
                 number=self._numbers.order("RF", now + when),
                 refund_id=self._numbers.payment_id(now + when),
                 amount_minor=part,
-                total_minor=total,
+                total_minor=totals[merchant],
             )
         return refunds
 
@@ -208,9 +240,19 @@ class Planner:
         return PlannedStep(wait_s=duration(step.wait).total_seconds(), job=job, offered=offered)
 
 
+def _trade_of(step: ScenarioStep) -> tuple[int, int]:
+    """Return what tells the trades of one order number apart: the merchant, and the number of its trade."""
+    return step.merchant, step.trade
+
+
+def _order_key(account: SandboxAccount, number: str) -> OrderKey:
+    return OrderKey(account.identity.auth_app_id if account.identity.merchants else "", number)
+
+
 def _as_sent(step: ScenarioStep, trade: Trade) -> Trade:
-    """Return the trade as this step presents it, with its own amount, charset, subject or merchant."""
-    identity = trade.account.identity
+    """Return the trade as this step presents it, with its own amount, charset, subject, algorithm or addressee."""
+    account = trade.account.signing_as(step.sign_type) if step.sign_type else trade.account
+    identity = account.identity
     if step.charset:
         identity = msgspec.structs.replace(identity, charset=step.charset)
     if step.stranger:
@@ -218,7 +260,7 @@ def _as_sent(step: ScenarioStep, trade: Trade) -> Trade:
         identity = msgspec.structs.replace(identity, **theirs)
     return msgspec.structs.replace(
         trade,
-        account=msgspec.structs.replace(trade.account, identity=identity),
+        account=msgspec.structs.replace(account, identity=identity),
         amount_minor=field_sets.minor_units(_in_decimals(step.amount, trade.currency), trade.currency)
         if step.amount
         else trade.amount_minor,

@@ -19,7 +19,9 @@ from deploy.sandbox.scenario import Scenario
 class Registry(Protocol):
     """The admin API at which a merchant registers its orders."""
 
-    async def register(self, account: str, order: str, expectation: Mapping[str, object], /) -> None: ...
+    async def register(
+        self, account: str, order: str, expectation: Mapping[str, object], /, auth_app_id: str = ""
+    ) -> None: ...
 
 
 async def register(scenario: Scenario, courses: Sequence[Course], registry: Registry, *, asked: bool) -> None:
@@ -30,7 +32,8 @@ async def register(scenario: Scenario, courses: Sequence[Course], registry: Regi
     for course in courses:
         identity = course.account.identity
         if identity.registered or (asked if scenario.registers is None else scenario.registers):
-            await registry.register(identity.name, course.order, course.expectation)
+            for merchant in course.merchants:
+                await registry.register(identity.name, course.order, course.expectation, auth_app_id=merchant)
 
 
 async def play(courses: Sequence[Course], sender: Sender) -> None:

@@ -19,8 +19,9 @@ import msgspec
 
 from deploy.sandbox import forgery, notifications
 from deploy.sandbox.delivery import Expected
+from deploy.sandbox.identities import IDENTITIES, Family, Identity, Product
 from deploy.sandbox.notifications import MessageKind
-from deploy.sandbox.world import IDENTITIES, Family, Identity, Product, SandboxAccount
+from deploy.sandbox.world import SandboxAccount
 
 _DURATION = re.compile(r"(-?)([0-9]+)([smhd])")
 _SECONDS: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -36,7 +37,10 @@ class ScenarioError(ValueError):
 
 
 class ScenarioStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One notification of a scenario. `trade` numbers the trades of one order; most orders have one."""
+    """One notification of a scenario. `trade` numbers the trades of one order; most orders have one.
+
+    `merchant` numbers the merchants of a service provider. `sign_type` is an algorithm that the account has given up.
+    """
 
     send: MessageKind
     at: str = "0s"
@@ -44,6 +48,8 @@ class ScenarioStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     wait: str = "0s"
     times: int = 1
     trade: int = 1
+    merchant: int = 1
+    sign_type: Literal["", "RSA", "RSA2", "MD5", "DSA"] = ""
     amount: str = ""
     share: str = ""
     charset: str = ""
@@ -124,6 +130,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.products and identity.product not in self.products:
             return False
         if self.accounts and identity.name not in self.accounts:
+            return False
+        former = {"", *(one.sign_type for one in identity.former)}
+        if any(step.sign_type not in former or step.merchant > max(1, len(identity.merchants)) for step in self.step):
             return False
         sent = {step.send for step in self.step}
         return sent <= notifications.KINDS_OF[identity.product] and not self.is_misread_by(identity)

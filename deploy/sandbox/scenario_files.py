@@ -12,16 +12,16 @@ from typing import Any, get_type_hints
 import msgspec
 
 from deploy.sandbox import scenario
+from deploy.sandbox.identities import IDENTITIES
 from deploy.sandbox.notifications import MessageKind
 from deploy.sandbox.scenario import End, Scenario, ScenarioError, ScenarioStep
-from deploy.sandbox.world import IDENTITIES
 from schemas.dispositions import Flag, Reason
 
 _DIRECTORY = Path(__file__).parent / "scenarios"
 _SHARE = re.compile(r"[0-9]\.[0-9]{2}")
 _AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{2,3})?")
 _REFUNDS = (MessageKind.REFUND, MessageKind.REFUND_CLOSED, MessageKind.REFUND_ACTION, MessageKind.BATCH_REFUND)
-_MOST: Mapping[str, int] = {"orders": 1000, "times": 100, "trade": 9}
+_MOST: Mapping[str, int] = {"orders": 1000, "times": 100, "trade": 9, "merchant": 9}
 _CLOSED: Mapping[str, frozenset[str]] = {
     "flags": frozenset(str(flag) for flag in Flag),
     "held": frozenset(str(reason) for reason in Reason),
@@ -143,7 +143,7 @@ def _value_faults(name: str, value: object, hint: Any) -> Iterator[str]:
         yield f"{name} = {value!r} is no share of the amount; write 0.30 or 1.00"
     if name == "amount" and not _AMOUNT.fullmatch(str(value)):
         yield f"amount = {value!r} is no amount; write 12.80"
-    if name in ("orders", "times", "trade") and not 1 <= int(str(value)) <= _MOST[name]:
+    if name in _MOST and not 1 <= int(str(value)) <= _MOST[name]:
         yield f"{name} must be between 1 and {_MOST[name]}"
     known = _CLOSED.get(name)
     if known is not None and isinstance(value, list):

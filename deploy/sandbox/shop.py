@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from deploy.sandbox import pages, serials
 from deploy.sandbox.admin_api import AdminApi, AdminUnavailableError
-from deploy.sandbox.world import SHOP, World
+from deploy.sandbox.identities import SHOP
+from deploy.sandbox.world import World
 from schemas import money
 
 _SHOP = "Harbour Museum"

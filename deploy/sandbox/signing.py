@@ -151,20 +151,31 @@ def antom_header(signature: str, *, key_version: int) -> str:
     return f"algorithm=RSA256,keyVersion={key_version},signature={quote(signature, safe='')}"
 
 
-def in_app_return(order_string: str, *, signer: Signer, success: bool = True) -> str:
+def in_app_return(order_string: str, *, signer: Signer, charset: str = "utf-8", success: bool = True) -> str:
     """Return the `result` from the Alipay app: the merchant's own order string, the outcome, and Alipay's signature.
 
     The signature covers everything before `&sign_type=`, with quotes and in the merchant's order. Unlike in a Request,
     it is not percent-encoded.
     """
     content = f'{order_string}&success="{"true" if success else "false"}"'
-    return f'{content}&sign_type="{signer.sign_type}"&sign="{signer.sign(content.encode())}"'
+    return f'{content}&sign_type="{signer.sign_type}"&sign="{signer.sign(content.encode(charset))}"'
 
 
-def in_app_result(order_string: str, *, signer: Signer, status: int = 9000) -> str:
+def in_app_result(order_string: str, *, signer: Signer, charset: str = "utf-8", status: int = 9000) -> str:
     """Return the whole text that an Android app receives from the Alipay app."""
-    result = in_app_return(order_string, signer=signer, success=status == 9000)
+    return sdk_result(in_app_return(order_string, signer=signer, charset=charset, success=status == 9000), status)
+
+
+def sdk_result(result: str, status: int) -> str:
+    """Return the text of Alipay's SDK for Android around a result."""
     return f"resultStatus={{{status}}};memo={{}};result={{{result}}}"
+
+
+def open_app_return(fields: Fields, *, signer: Signer) -> str:
+    """Return the `result` of the Open Platform's app: the signature covers the raw text of the inner object."""
+    inner = msgspec.json.encode(dict(fields))
+    signed = {"sign": signer.sign(inner), "sign_type": signer.sign_type}
+    return msgspec.json.encode({"alipay_trade_app_pay_response": msgspec.Raw(inner), **signed}).decode()
 
 
 def return_query(fields: Fields, *, signer: Signer, charset: str = "utf-8") -> str:

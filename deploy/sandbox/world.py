@@ -17,20 +17,17 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import msgspec
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from deploy.sandbox import signing
-
-Product = Literal["in-app", "website", "open", "antom"]
-Family = Literal["mapi", "openapi", "antom"]
-
-_FAMILIES: Mapping[Product, Family] = {"in-app": "mapi", "website": "mapi", "open": "openapi", "antom": "antom"}
+from deploy.sandbox import certificates, signing
+from deploy.sandbox.identities import IDENTITIES, SHOP, Family, FormerAlgorithm, Identity
 
 # Alipay's shared mapi key has 1024 bits in reality, so the receiver must accept this size.
 _MAPI_RSA_BITS = 1024
@@ -41,75 +38,47 @@ class WorldError(Exception):
     """The directory has no usable world; the message gives the remedy."""
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of one merchant account that both sides know, without keys."""
-
-    name: str
-    product: Product
-    sign_type: signing.SignType
-    key: str
-    currency: str
-    charset: str = "utf-8"
-    seller_id: str = ""
-    partner: str = ""
-    app_id: str = ""
-    client_id: str = ""
-    notify_verify: bool = False
-    registered: bool = False
-    manual_capture: bool = False
-    currencies: tuple[str, ...] = ()
-    notify_path: str = ""
-
-    @property
-    def family(self) -> Family:
-        """Return the family of notifications that this product belongs to."""
-        return _FAMILIES[self.product]
-
-    @property
-    def path(self) -> str:
-        """Return the path of the account's notify URL; Antom signs it too."""
-        return self.notify_path or f"/notify/{self.name}"
-
-
-IDENTITIES: tuple[Identity, ...] = (
-    Identity(name="demo-app", product="in-app", sign_type="RSA", key="mapi-rsa", currency="USD",
-             seller_id="2088999900001017", partner="2088999900001017"),
-    Identity(name="demo-web", product="website", sign_type="RSA", key="mapi-rsa", currency="USD",
-             partner="2088999900001025", notify_verify=True, registered=True),
-    Identity(name="demo-cn", product="open", sign_type="RSA2", key="openapi-rsa2", currency="CNY",
-             app_id="2021999900001041", seller_id="2088999900001041", currencies=("USD",)),
-    Identity(name="demo-antom", product="antom", sign_type="RSA256", key="antom-rsa256", currency="USD",
-             client_id="SANDBOX_5Y0000000000000001"),
-    Identity(name="demo-card", product="antom", sign_type="RSA256", key="antom-rsa256", currency="USD",
-             client_id="SANDBOX_5Y0000000000000002", manual_capture=True),
-    Identity(name="demo-md5", product="in-app", sign_type="MD5", key="mapi-md5", currency="HKD", charset="gbk",
-             seller_id="2088999900001033", partner="2088999900001033"),
-)  # fmt: skip
-
-SHOP = "demo-web"
-# Accounts whose merchant signs Requests: native (old gateway, app), h5 and page, and the Open Platform's page and wap.
-_SIGNING = ("demo-app", SHOP, "demo-cn")
+_ROOT = "root"  # the certificate authority of this Alipay
 
 
 class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """An identity with the key that Alipay uses to sign its notifications."""
+    """An identity with the key that Alipay uses to sign its notifications, and those that it used formerly."""
 
     identity: Identity
     signer: signing.Signer
     key_version: int = 1
+    former: Mapping[signing.SignType, signing.Signer] = {}
+
+    def of_merchant(self, number: int) -> SandboxAccount:
+        """Return a service provider's account for its merchant of this number, from 1; others as they are."""
+        if not self.identity.merchants:
+            return self
+        identity = self.identity.of_merchant(self.identity.merchants[number - 1])
+        return msgspec.structs.replace(self, identity=identity)
+
+    def signing_as(self, sign_type: signing.SignType) -> SandboxAccount:
+        """Return the account as it was when it used this algorithm."""
+        return msgspec.structs.replace(self, signer=self.former[sign_type])
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the simulated Alipay knows, and the path of the merchant's half."""
+    """Everything that the simulated Alipay knows, and the path of the merchant's half.
+
+    `merchant_keys` verify the Requests of the accounts that sign them; `certificate_numbers` are those that a Request
+    has to name: its application's and the root's.
+    """
 
     directory: Path
     gateway_url: str
     notify_base: str
     accounts: Mapping[str, SandboxAccount]
-    merchant_keys: Mapping[str, rsa.RSAPublicKey]
+    merchant_keys: Mapping[str, signing.PublicKey]
+    certificate_numbers: Mapping[str, tuple[str, str]]
 
     @classmethod
-    def create(cls, directory: Path, *, gateway_url: str, notify_base: str) -> World:
+    def create(
+        cls, directory: Path, *, gateway_url: str, notify_base: str, identities: Sequence[Identity] = IDENTITIES
+    ) -> World:
         """Create or renew the world in this directory. When it returns, keys and accounts.toml are on disk.
 
         `gateway_url` is the sandbox's own address and `notify_base` the receiver's, both without a path.
@@ -117,18 +86,19 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         addresses = _Addresses(gateway_url=gateway_url.rstrip("/"), notify_base=notify_base.rstrip("/"))
         for half in (directory / "alipay", directory / "merchant" / "keys"):
             half.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for identity in IDENTITIES:
-            _ensure_key(directory, identity)
-        for name in _SIGNING:
-            _ensure_merchant_key(directory, name)
+        for identity in identities:
+            for sign_type, key in _keys_of(identity):
+                _ensure_key(directory, key, sign_type, identity.family)
+            if identity.signs_requests and identity.sign_type != "MD5":
+                _ensure_merchant_key(directory, identity.name)
+        _ensure_certificates(directory, [one for one in identities if one.is_certified])
         _write(directory / "world.json", msgspec.json.format(msgspec.json.encode(addresses)), mode=0o600)
-        _write(
-            _accounts_path(directory), accounts_toml(addresses.gateway_url, addresses.notify_base).encode(), mode=0o644
-        )
-        return cls.load(directory)
+        text = accounts_toml(addresses.gateway_url, addresses.notify_base, identities)
+        _write(_accounts_path(directory), text.encode(), mode=0o644)
+        return cls.load(directory, identities)
 
     @classmethod
-    def load(cls, directory: Path) -> World:
+    def load(cls, directory: Path, identities: Sequence[Identity] = IDENTITIES) -> World:
         """Return the world that was created in this directory.
 
         Raises:
@@ -136,8 +106,9 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         """
         try:
             addresses = msgspec.json.decode((directory / "world.json").read_bytes(), type=_Addresses)
-            accounts = {identity.name: _account(directory, identity) for identity in IDENTITIES}
-            merchant_keys = {name: _public_rsa(directory / "alipay" / f"{name}.pub") for name in _SIGNING}
+            accounts = {identity.name: _account(directory, identity) for identity in identities}
+            merchant_keys = {one.name: _merchant_key(directory, one) for one in identities if one.signs_requests}
+            numbers = {one.name: _numbers(directory, one) for one in identities if one.is_certified}
         except FileNotFoundError as missing:
             raise WorldError(
                 f"no sandbox in {directory}: {missing.filename} is missing. Create one with `alipay-notify sandbox`."
@@ -150,6 +121,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
             notify_base=addresses.notify_base,
             accounts=accounts,
             merchant_keys=merchant_keys,
+            certificate_numbers=numbers,
         )
 
     @property
@@ -177,10 +149,10 @@ class _Addresses(msgspec.Struct, frozen=True, kw_only=True):
     notify_base: str
 
 
-def accounts_toml(gateway_url: str, notify_base: str) -> str:
+def accounts_toml(gateway_url: str, notify_base: str, identities: Sequence[Identity] = IDENTITIES) -> str:
     """Return the merchant's configuration of all demo accounts; key paths are relative to the file."""
     head = "# The merchant's side of the sandbox; written again whenever the sandbox starts.\n"
-    return head + "".join(f"\n[accounts.{one.name}]\n{_settings(one, gateway_url, notify_base)}" for one in IDENTITIES)
+    return head + "".join(f"\n[accounts.{one.name}]\n{_settings(one, gateway_url, notify_base)}" for one in identities)
 
 
 def _settings(one: Identity, gateway_url: str, notify_base: str) -> str:
@@ -200,19 +172,37 @@ def _settings(one: Identity, gateway_url: str, notify_base: str) -> str:
         settings["capture"] = "manual"
     if one.notify_verify:
         settings |= {"notify_verify": True, "notify_verify_url": f"{gateway_url}/gateway.do"}
-    if one.name in _SIGNING:
-        settings["merchant_key_file"] = f"keys/{one.name}.key"
+    if one.merchants:
+        settings["auth_app_id"] = list(one.merchants)
+    if one.signs_requests:
+        if one.sign_type != "MD5":
+            settings["merchant_key_file"] = f"keys/{one.name}.key"
         settings |= {"notify_url": notify_base + one.path, "gateway_url": f"{gateway_url}/gateway.do"}
     settings["orders"] = "registered" if one.registered else "any"
-    return "".join(f"{name} = {_toml(value)}\n" for name, value in settings.items()) + _key_setting(one)
+    lines = "".join(f"{name} = {_toml(value)}\n" for name, value in settings.items())
+    return lines + _key_settings(one) + "".join(_retiring(one.name, former) for former in one.former)
 
 
-def _key_setting(one: Identity) -> str:
-    if one.sign_type == "MD5":
-        return f'md5_key_file = "keys/{one.key}.key"\n'
+def _key_settings(one: Identity) -> str:
+    if one.is_certified:
+        return (
+            f'certificates = ["keys/{one.key}.crt"]\nroot_certificates = ["keys/{_ROOT}.crt"]\n'
+            f'merchant_certificate_file = "keys/{one.name}.crt"\n'
+        )
     if one.product == "antom":
         return f'keys = {{ 1 = "keys/{one.key}.pem" }}\n'
-    return f'keys = ["keys/{one.key}.pem"]\n'
+    return _key_setting(one.sign_type, one.key)
+
+
+def _key_setting(sign_type: signing.SignType, key: str) -> str:
+    return f'md5_key_file = "keys/{key}.key"\n' if sign_type == "MD5" else f'keys = ["keys/{key}.pem"]\n'
+
+
+def _retiring(name: str, former: FormerAlgorithm) -> str:
+    return (
+        f'[[accounts.{name}.retiring]]\nsign_type = "{former.sign_type}"\n'
+        f"{_key_setting(former.sign_type, former.key)}until = {former.until}\n"
+    )
 
 
 def _toml(value: str | bool | list[str]) -> str:
@@ -224,27 +214,50 @@ def _accounts_path(directory: Path) -> Path:
     return directory / "merchant" / "accounts.toml"
 
 
+def _keys_of(identity: Identity) -> list[tuple[signing.SignType, str]]:
+    """Return the algorithms under which Alipay signs for this account, each with the name of its key."""
+    return [(identity.sign_type, identity.key), *((one.sign_type, one.key) for one in identity.former)]
+
+
 def _account(directory: Path, identity: Identity) -> SandboxAccount:
-    path = directory / "alipay" / f"{identity.key}.key"
-    key: signing.PrivateKey = path.read_bytes() if identity.sign_type == "MD5" else _private_rsa(path)
-    return SandboxAccount(identity=identity, signer=signing.Signer.of(identity.sign_type, key))
+    signers = {sign_type: _signer(directory, sign_type, key) for sign_type, key in _keys_of(identity)}
+    return SandboxAccount(identity=identity, signer=signers.pop(identity.sign_type), former=signers)
 
 
-def _ensure_key(directory: Path, identity: Identity) -> None:
-    """Generate Alipay's key for an account unless it exists, and write the merchant's half.
+def _signer(directory: Path, sign_type: signing.SignType, name: str) -> signing.Signer:
+    path = directory / "alipay" / f"{name}.key"
+    key: signing.PrivateKey = path.read_bytes() if sign_type == "MD5" else _private_rsa(path)
+    return signing.Signer.of(sign_type, key)
+
+
+def _merchant_key(directory: Path, identity: Identity) -> signing.PublicKey:
+    """Return what verifies the Requests of this account: the merchant's public key, or the secret that both have."""
+    if identity.sign_type == "MD5":
+        return (directory / "alipay" / f"{identity.key}.key").read_bytes()
+    return _public_rsa(directory / "alipay" / f"{identity.name}.pub")
+
+
+def _numbers(directory: Path, identity: Identity) -> tuple[str, str]:
+    own, root = (certificates.load(directory / "alipay" / f"{name}.crt") for name in (identity.name, _ROOT))
+    return certificates.number(own), certificates.number(root)
+
+
+def _ensure_key(directory: Path, name: str, sign_type: signing.SignType, family: Family) -> None:
+    """Generate one of Alipay's keys unless it exists, and write the merchant's half.
 
     The merchant's half is written in any case: a start that was killed between the two files must not leave halves
     that do not match.
     """
-    kept = directory / "alipay" / f"{identity.key}.key"
-    given = directory / "merchant" / "keys" / identity.key
-    if identity.sign_type == "MD5":
+    kept = directory / "alipay" / f"{name}.key"
+    given = directory / "merchant" / "keys" / name
+    if sign_type == "MD5":
         if not kept.exists():
             _write(kept, secrets.token_hex(16).encode(), mode=0o600)
         _write(given.with_suffix(".key"), kept.read_bytes(), mode=0o600)
         return
     if not kept.exists():
-        _write(kept, _pem(_new_rsa(identity)), mode=0o600)
+        bits = _MAPI_RSA_BITS if sign_type == "RSA" and family == "mapi" else _RSA_BITS
+        _write(kept, _pem(rsa.generate_private_key(65537, bits)), mode=0o600)
     _write(given.with_suffix(".pem"), _public_pem(_private_rsa(kept)), mode=0o644)
 
 
@@ -255,9 +268,23 @@ def _ensure_merchant_key(directory: Path, name: str) -> None:
     _write(directory / "alipay" / f"{name}.pub", _public_pem(_private_rsa(kept)), mode=0o644)
 
 
-def _new_rsa(identity: Identity) -> rsa.RSAPrivateKey:
-    bits = _MAPI_RSA_BITS if identity.sign_type == "RSA" and identity.family == "mapi" else _RSA_BITS
-    return rsa.generate_private_key(65537, bits)
+def _ensure_certificates(directory: Path, certified: Sequence[Identity]) -> None:
+    """Issue the certificates of Alipay's keys and of the merchants' keys, unless they exist."""
+    if not certified:
+        return
+    _ensure_key(directory, _ROOT, "RSA2", "openapi")
+    authority = certificates.Authority(_private_rsa(directory / "alipay" / f"{_ROOT}.key"))
+    wanted: dict[str, Callable[[], x509.Certificate]] = {_ROOT: authority.own}
+    for one in certified:
+        alipays = _private_rsa(directory / "alipay" / f"{one.key}.key").public_key()
+        merchants = _public_rsa(directory / "alipay" / f"{one.name}.pub")
+        wanted[one.key] = partial(authority.issue, "Alipay", alipays)
+        wanted[one.name] = partial(authority.issue, one.app_id, merchants)
+    for name, made in wanted.items():
+        kept = directory / "alipay" / f"{name}.crt"
+        if not kept.exists():
+            _write(kept, certificates.pem(made()), mode=0o644)
+        _write(directory / "merchant" / "keys" / kept.name, kept.read_bytes(), mode=0o644)
 
 
 def _pem(key: rsa.RSAPrivateKey) -> bytes:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from deploy.sandbox import serials
+from deploy.sandbox.identities import Product
 from deploy.sandbox.notifications import Edits, MessageKind, SandboxRefund, Trade, TradeEvent
-from deploy.sandbox.world import Product
 
 # What these report moves no order.
 UNMOVING = (

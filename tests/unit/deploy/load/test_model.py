@@ -18,7 +18,7 @@ from tests.unit.deploy.load.samples import notification
 def test_model_agrees_with_the_documents_on_any_part_of_a_run(load_world: World) -> None:
     accounts = [load_world.account(name) for name in origin.verifiable_offline(load_world)]
     requests = corpus.make(
-        Share(seed=5), total=600, accounts=accounts, mix=Mix(lifecycles=0.9), host="h", now=datetime.now(UTC)
+        Share(seed=5), total=2000, accounts=accounts, mix=Mix(lifecycles=0.9), host="h", now=datetime.now(UTC)
     )
     chance = Random(3)
     arrived = [one for one in requests if not one.sent.forged and chance.random() < 0.7]

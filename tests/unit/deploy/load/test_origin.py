@@ -11,7 +11,9 @@ from deploy.sandbox.world import World
 
 def test_sandbox_gives_all_accounts_that_are_verified_offline(load_world: World) -> None:
     found = origin.accounts(Origin(sandbox=str(load_world.directory)))
-    assert {one.identity.name for one in found} == {"demo-app", "demo-cn", "demo-antom", "demo-card", "demo-md5"}
+    assert {one.identity.name for one in found} == {
+        "demo-app", "demo-cn", "demo-antom", "demo-card", "demo-md5", "demo-cert", "demo-moved",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["demo-app", "demo-cn", "demo-antom", "demo-card", "demo-md5"])
@@ -37,10 +39,23 @@ def test_path_of_the_url_replaces_the_accounts_own(load_world: World) -> None:
     assert one.identity.path == "/pay/demo-antom"
 
 
-@pytest.mark.parametrize(("names", "why"), [(("demo-web",), "notify_verify"), (("nobody",), "no account 'nobody'")])
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (("demo-web",), "notify_verify"),
+        (("demo-isv",), "several merchants"),
+        (("nobody",), "no account 'nobody'"),
+    ],
+)
 def test_account_that_a_load_cannot_use_is_refused_by_name(load_world: World, names: tuple[str, ...], why: str) -> None:
     with pytest.raises(NoAccounts, match=why):
         origin.accounts(Origin(names=names, sandbox=str(load_world.directory)))
+
+
+def test_account_of_a_service_provider_is_refused(load_world: World) -> None:
+    key = str(load_world.directory / "alipay" / "openapi-rsa2.key")
+    with pytest.raises(NoAccounts, match="several merchants"):
+        origin.accounts(Origin(names=("demo-isv",), accounts_toml=str(load_world.accounts_file), key=key))
 
 
 def test_account_of_registered_orders_is_refused(load_world: World, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from random import Random
 from urllib.parse import parse_qsl
 
 from deploy.sandbox import field_sets, serials
+from deploy.sandbox.identities import IDENTITIES
 from deploy.sandbox.notifications import (
     KINDS_OF,
     MessageKind,
@@ -17,7 +18,7 @@ from deploy.sandbox.notifications import (
     TradeEvent,
     UnsignedNotification,
 )
-from deploy.sandbox.world import IDENTITIES, SandboxAccount, World
+from deploy.sandbox.world import SandboxAccount, World
 from schemas import accounts as merchant_accounts
 from schemas import accounts_toml, form, interpret_antom, interpret_form
 from schemas.notification import Notification as Meaning

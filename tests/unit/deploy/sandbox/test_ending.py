@@ -27,8 +27,8 @@ class Answers:
         self.rows = list(rows)
         self.asked: list[str] = []
 
-    async def order(self, account: str, order: str, /) -> dict[str, Any]:
-        self.asked.append(f"{account} {order}")
+    async def order(self, account: str, order: str, /, auth_app_id: str = "") -> dict[str, Any]:
+        self.asked.append(" ".join(part for part in (account, auth_app_id, order) if part))
         return self.page
 
     async def held(self, account: str, reason: str, /) -> list[dict[str, Any]]:
@@ -71,10 +71,10 @@ async def test_website_reports_a_payment_as_finished(world: World) -> None:
 
 async def test_each_period_of_a_subscription_is_an_order(world: World) -> None:
     courses = planned(world, "subscription", "demo-antom")
-    answers = Answers(PAID | {"currency": "USD"}, {"order": courses[0].orders[1]})
+    answers = Answers(PAID | {"currency": "USD"}, {"order": courses[0].orders[1].number})
     assert await differences(courses, answers) == []
     assert len({each for each in answers.asked if each.startswith("demo-antom ")}) == 3
-    assert {"SUB-O-1", "SUBID-O-1", *courses[0].orders} <= set(answers.asked)
+    assert {"SUB-O-1", "SUBID-O-1", *(key.number for key in courses[0].orders)} <= set(answers.asked)
     lost = await differences(courses, Answers(PAID | {"currency": "USD"}))
     assert "no order is found by subscriptionId SUBID-O-1" in lost
 
@@ -112,3 +112,14 @@ async def test_noted_notification_has_to_be_found_by_its_number(world: World) ->
     assert "VLT-O-1" in answers.asked
     missing = await differences(courses, Answers({}))
     assert "no notification is found by vaultingRequestId VLT-O-1" in missing
+
+
+async def test_each_merchant_of_a_service_provider_has_an_order_of_its_own(world: World) -> None:
+    courses = planned(world, "two_merchants", "demo-isv")
+    answers = Answers(PAID | {"flags": ["second_trade"]})
+    found = await differences(courses, answers)
+    merchants = [key.auth_app_id for key in courses[0].orders]
+    assert len(merchants) == 2
+    for merchant in merchants:
+        assert f"demo-isv {merchant} O-1" in answers.asked
+        assert f"order O-1 of {merchant}: flags is ['second_trade'], should be []" in found

@@ -14,14 +14,17 @@ from deploy.sandbox.world import World
 
 NOW = datetime(2026, 3, 18, 6, 30, tzinfo=UTC)
 Registered = list[tuple[str, str, Mapping[str, object]]]
+MERCHANTS = ("2021999900001074", "2021999900001082")
 
 
 class Registry:
     def __init__(self) -> None:
         self.orders: Registered = []
 
-    async def register(self, account: str, order: str, expectation: Mapping[str, object], /) -> None:
-        self.orders.append((account, order, expectation))
+    async def register(
+        self, account: str, order: str, expectation: Mapping[str, object], /, auth_app_id: str = ""
+    ) -> None:
+        self.orders.append((account, f"{auth_app_id}:{order}" if auth_app_id else order, expectation))
 
 
 async def registered(world: World, name: str, account: str, *, asked: bool) -> Registered:
@@ -70,3 +73,9 @@ async def test_refunds_of_antom_are_registered_with_their_order(world: World) ->
     refunds = expectation["refunds"]
     assert isinstance(refunds, list)
     assert len(set(refunds)) == 2
+
+
+async def test_order_is_registered_for_each_merchant_of_a_service_provider(world: World) -> None:
+    expectation = {"amount": "12.80", "currency": "CNY"}
+    found = await registered(world, "two_merchants", "demo-isv", asked=True)
+    assert found == [("demo-isv", f"{merchant}:O-1", expectation) for merchant in MERCHANTS]

@@ -117,6 +117,16 @@ def test_in_app_return_is_signed_in_the_merchants_order(rsa_key: rsa.RSAPrivateK
     rsa_key.public_key().verify(signature, content.encode(), padding.PKCS1v15(), hashes.SHA1())
 
 
+def test_open_platforms_app_signs_the_raw_text_of_the_inner_object(rsa_key: rsa.RSAPrivateKey) -> None:
+    fields = (("code", "10000"), ("out_trade_no", "A/1"), ("total_amount", "9.00"))
+    made = signing.open_app_return(fields, signer=signing.Signer.of("RSA2", rsa_key))
+    message = json.loads(made)
+    assert message["alipay_trade_app_pay_response"] == dict(fields)
+    raw = made.partition('"alipay_trade_app_pay_response":')[2].partition(',"sign"')[0]
+    assert signing.verify(raw.encode(), message["sign"], sign_type="RSA2", key=rsa_key.public_key())
+    assert message["sign_type"] == "RSA2"
+
+
 def test_in_app_return_has_the_shape_of_the_documents(rsa_key: rsa.RSAPrivateKey) -> None:
     one = vector("mapi_app_return_string_doc_sample")
     order = one["raw_body"].split('&success="true"')[0]

@@ -32,6 +32,7 @@ def redirect_url(
     charset: str = "utf-8",
 ) -> str:
     """A merchant's Request, signed as the documents say."""
+    params = {name: value for name, value in params.items() if value}
     text = "&".join(f"{name}={value}" for name, value in sorted(params.items())).encode(charset)
     sign = b64encode(key.sign(text, padding.PKCS1v15(), hashes.SHA1())).decode()
     return f"{gateway}?{urlencode({**params, 'sign': sign, 'sign_type': sign_type})}"
