@@ -1,4 +1,4 @@
-"""Reload `accounts.toml` and its key files while a process runs, without losing or refusing a request.
+"""Reload `accounts.toml`, its key files and the receipt keys while a process runs, without refusing a request.
 
 All files together are one state. If any of them is faulty, the old state stays in use as a whole, and the faults are
 shown by `/readyz?verbose`, a metric and a log line. The process stays ready, because its old accounts are as good as
@@ -9,6 +9,9 @@ millisecond of work: otherwise it would keep the interpreter for 5 ms whenever a
 
 Files are read once they have been left alone for `QUIET_S`: a file that is being written in place may already parse,
 and would remove the accounts that are not yet written. A file that is replaced by a rename is always whole.
+
+Each process reads the files on its own clock. A worker that gets a record which it cannot verify yet has them read at
+once (`look_soon`).
 """
 
 import asyncio
@@ -19,11 +22,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry
 
 from deploy import accounts_file
 from deploy.accounts_file import AccountsFile
+from deploy.receipt_keys import ReceiptKeys
 from ingest import accounts_in_use, keys
 from ingest.accounts_in_use import AccountsChange, AccountsInUse, KeyedAccount
 from ingest.clock import Clock
@@ -37,6 +41,8 @@ QUIET_S = 0.2
 QUIET_LOOKS_MAX = 25  # then a file that changes all the time is read as it is
 NAMES_MAX = 50  # of accounts in one log line
 WORK_S, REST_S = 0.001, 0.001  # of the thread that reads, in turns
+SOON_S_MAX = 2.0  # a record waits so long for the files at most; other records wait behind it
+SOON_EVERY_S = 1.0  # records that no key verifies, however many, cause no more looks than that
 
 Stamps = dict[Path, tuple[int, ...]]
 
@@ -49,6 +55,7 @@ class LoadedFiles(Struct, frozen=True):
     keyed: Mapping[str, KeyedAccount]
     stamps: Stamps
     paths: Mapping[str, tuple[Path, ...]]
+    receipt_keys: tuple[bytes, ...] = ()
 
 
 class ReloadGauges:
@@ -69,20 +76,29 @@ class ReloadGauges:
 
 
 class AccountsReloader:
-    """Keeps `in_use` as the files are. `faults` has all present faults of the files; empty while all is well."""
+    """Keeps `in_use` and `receipt_keys` as the files are. `faults` has all present faults; empty while all is well.
 
-    def __init__(self, path: Path) -> None:
+    `version` counts the reloads.
+    """
+
+    def __init__(self, path: Path, receipt_keys: ReceiptKeys | None = None) -> None:
         """Load all accounts and keys.
 
         Raises:
             BadAccounts: with every fault.
         """
         self._path = path
-        self._loaded = read_files(path)
+        self.receipt_keys = ReceiptKeys() if receipt_keys is None else receipt_keys
+        self._loaded = self._read(None)
         self._seen = self._loaded.stamps
         self._is_hurried = asyncio.Event()
+        self._looked = asyncio.Event()  # set after the next look
+        self._is_running = False
+        self._soon_again_s = 0.0
         self.in_use = AccountsInUse(self._loaded.keyed)
+        self.receipt_keys.replace(self._loaded.receipt_keys)
         self.faults: list[str] = []
+        self.version = 0
 
     @property
     def trouble(self) -> str:
@@ -93,6 +109,20 @@ class AccountsReloader:
         """Look at the files now."""
         self._is_hurried.set()
 
+    async def look_soon(self) -> None:
+        """Look at the files now; return after the look, or after `SOON_S_MAX` if it takes longer.
+
+        Return at once if there was such a look within `SOON_EVERY_S`, or if `run` does not run.
+        """
+        if not self._is_running or time.monotonic() < self._soon_again_s:
+            return
+        looked = self._looked
+        self.hurry()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SOON_S_MAX):
+                await looked.wait()
+        self._soon_again_s = time.monotonic() + SOON_EVERY_S
+
     def hurry_at_sighup(self) -> None:
         """Let SIGHUP hurry, except in a terminal: when it is closed, it sends SIGHUP to end its processes."""
         if sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty():
@@ -102,12 +132,23 @@ class AccountsReloader:
 
     async def run(self, *, gauges: ReloadGauges, logger: Logger, interval_s: float) -> None:
         """Look at the files every `interval_s` and whenever it is hurried, until cancelled."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(interval_s):
-                    await self._is_hurried.wait()
-            self._is_hurried.clear()
-            await self.look(gauges=gauges, logger=logger)
+        self._is_running = True
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(interval_s):
+                        await self._is_hurried.wait()
+                self._is_hurried.clear()
+                # Wake those that hurried this look after it; whoever comes during it waits for the next.
+                looked, self._looked = self._looked, asyncio.Event()
+                try:
+                    await self.look(gauges=gauges, logger=logger)
+                finally:
+                    looked.set()
+        finally:
+            self._is_running = False
+            self._looked.set()
+            self._looked = asyncio.Event()
 
     async def look(self, *, gauges: ReloadGauges, logger: Logger) -> None:
         """Reload if a file has changed. The files are read in a thread; only the replacement runs on the loop.
@@ -119,9 +160,12 @@ class AccountsReloader:
         before = self.faults
         loaded = await self._read_when_quiet()
         if loaded is not None:
+            self.version += 1  # before the replacement, whose watchers wake the records that wait for it
             change = self.in_use.replace(loaded.keyed)
             gauges.loaded()
             _log_change(logger, change, is_mended=bool(before))
+            if self.receipt_keys.replace(loaded.receipt_keys):
+                logger.info("receipt keys reloaded")
         elif self.faults:
             gauges.failed()
             if self.faults != before:
@@ -136,7 +180,7 @@ class AccountsReloader:
             if stamps == before:
                 break
         try:
-            loaded = await asyncio.to_thread(read_files, self._path, self._loaded)
+            loaded = await asyncio.to_thread(self._read, self._loaded)
         except BadAccounts as bad:
             self.faults = bad.faults
             return None
@@ -147,6 +191,13 @@ class AccountsReloader:
             return None  # a file changed between two that were read: the next look reads all of them again
         self._loaded, self._seen, self.faults = loaded, loaded.stamps, []
         return loaded
+
+    def _read(self, before: LoadedFiles | None) -> LoadedFiles:
+        path = self.receipt_keys.path
+        stamps = {} if path is None else {path: keys.stamp(path)}
+        receipt_keys = self.receipt_keys.read()
+        loaded = read_files(self._path, before)
+        return structs.replace(loaded, stamps=stamps | loaded.stamps, receipt_keys=receipt_keys)
 
 
 class Turns:

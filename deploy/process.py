@@ -44,6 +44,7 @@ from prometheus_client import CollectorRegistry, Info
 from deploy import start_errors
 from deploy.accounts_reload import AccountsReloader, ReloadGauges
 from deploy.logs import LogWriter
+from deploy.receipt_keys import ReceiptKeys
 from deploy.settings import AdminSettings, EngineSettings
 from ingest.accounts_in_use import AccountsInUse
 from ingest.clock import SystemClock
@@ -84,14 +85,14 @@ class ProcessConfig(Struct, frozen=True):
         return self.reloader.in_use
 
 
-def read_config(settings: EngineSettings) -> ProcessConfig:
-    """Read accounts, keys and the admin token.
+def read_config(settings: EngineSettings, receipt_keys: ReceiptKeys | None = None) -> ProcessConfig:
+    """Read accounts, keys and the admin token. `receipt_keys` are reloaded together with accounts and keys.
 
     Raises:
         BadAccounts: accounts.toml or a key file cannot be used.
         OpenAdmin: the admin token cannot be used, or is missing although other machines reach the admin port.
     """
-    return ProcessConfig(SystemClock(), AccountsReloader(settings.accounts), admin_access(settings))
+    return ProcessConfig(SystemClock(), AccountsReloader(settings.accounts, receipt_keys), admin_access(settings))
 
 
 def admin_access(settings: AdminSettings) -> Access:

@@ -191,6 +191,20 @@ def fingerprint(key: Material) -> str:
     return "sha256:" + hashlib.sha256(der).hexdigest()
 
 
+def digest(key: Material, purpose: bytes) -> bytes:
+    """Return a short digest of a key and its purpose, in hex: enough to see that two processes have different keys.
+
+    A record in the log has it. For an MD5 secret it tells no more than the form in the same record, whose signature is
+    a digest of the secret too.
+    """
+    if isinstance(key, Md5Secret):
+        content = key.secret
+    else:
+        content = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    hashed = hashlib.blake2b(len(purpose).to_bytes(2) + purpose + content, digest_size=8)
+    return hashed.hexdigest().encode()
+
+
 def _from_pem(content: bytes) -> PublicKeyTypes:
     if len(_PEM_BLOCK.findall(content)) > 1:
         raise BadKey("contains more than one PEM block: use one file for each key")

@@ -23,12 +23,16 @@ FILE_BYTES_MAX = 64 * 1024  # a key has about 1 KiB, Alipay's bundle of root cer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Key:
-    """One verifying key. `expires_at` and `certificate_number` are set if it came in a certificate."""
+    """One verifying key. `expires_at` and `certificate_number` are set if it came in a certificate.
+
+    `digest` differs for another key under the same id, and for one with which another text is signed.
+    """
 
     id: str
     material: Material = field(repr=False)
     expires_at: datetime | None = None
     certificate_number: str = ""
+    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,8 +54,11 @@ class KeyRing:
     until_ms: int = 0
     pinned: bytes = field(init=False)
     recent: list[Key] = field(init=False, repr=False)
+    digests: dict[str, bytes] = field(init=False, repr=False)  # of all keys by id, also of retiring ones
 
     def __post_init__(self) -> None:
+        every = (key for ring in (self, *self.retiring) for key in ring.keys)
+        object.__setattr__(self, "digests", {key.id: key.digest for key in every})
         object.__setattr__(self, "pinned", self.sign_type.value.encode())
         object.__setattr__(self, "recent", list(self.keys))
 
@@ -176,19 +183,23 @@ class _Loading:
 
     def _md5(self, file: str) -> Key | None:
         secret = self._read(file, key_files.md5_secret)
-        return Key(Path(file).name, secret) if secret is not None else None
+        return self._key(Path(file).name, secret) if secret is not None else None
 
     def _public(self, version: str, file: str) -> Key | None:
         material = self._read(file, lambda content: key_files.public_key(content, self.account, self.is_retiring))
         if material is None:
             return None
-        return Key(Path(file).name if version == file else version, material)
+        return self._key(Path(file).name if version == file else version, material)
 
     def _certified(self, file: str, roots: list[x509.Certificate]) -> Key | None:
         certified = self._read(file, lambda content: key_files.certificate(content, roots, self.account))
         if certified is None:
             return None
-        return Key(Path(file).name, certified.key, certified.expires_at, certified.number)
+        return self._key(Path(file).name, certified.key, certified.expires_at, certified.number)
+
+    def _key(self, id_: str, material: Material, expires_at: datetime | None = None, number: str = "") -> Key:
+        signed_with = f"{self.account.sign_type} {self.account.public_path or ''}".encode()
+        return Key(id_, material, expires_at, number, key_files.digest(material, signed_with))
 
     def _roots(self) -> list[x509.Certificate]:
         roots: list[x509.Certificate] = []

@@ -163,7 +163,7 @@ class Reception:
             is_stale = signing is not None and admission.is_stale(signing.request_time, now_ms=received_at_ms)
             if account.notify_verify:
                 await self._confirm.confirm(account, authentic.notify_id)
-            contents = _contents(account, arrived, body, signing, authentic, received_at_ms)
+            contents = _contents(keyed, arrived, body, signing, authentic, received_at_ms)
             receipt = self._receipts(contents)
             await self._append(record_format.encode(contents, authentic.number, receipt, authentic.scope))
         finally:
@@ -229,13 +229,14 @@ def _signing_headers(headers: Headers) -> SigningHeaders:
 
 
 def _contents(
-    account: Account,
+    keyed: KeyedAccount,
     arrived: Arrived,
     body: bytes,
     signing: SigningHeaders | None,
     authentic: Authentic,
     received_at_ms: int,
 ) -> RecordContents:
+    account = keyed.account
     return RecordContents(
         account=account.name,
         family=account.family.value,
@@ -248,6 +249,7 @@ def _contents(
         client_id=signing.client_id if signing else b"",
         request_time=signing.request_time if signing else b"",
         signature=signing.signature if signing else b"",
+        key_digest=keyed.ring.digests.get(authentic.key_id, b""),
     )
 
 

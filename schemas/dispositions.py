@@ -85,6 +85,7 @@ class Reason(StrEnum):
     UNKNOWN_REFUND = "unknown_refund"
     NEWER_ENVELOPE = "newer_envelope"
     UNKNOWN_ACCOUNT = "unknown_account"  # not in the accounts.toml of this worker, or not yet
+    UNVERIFIED = "unverified"  # the worker lacks the key, receipt key or setting by which its receiver accepted it
     # quarantined: the message is authentic, but incomplete, contradictory or wrong
     AMOUNT_MISMATCH = "amount_mismatch"
     CURRENCY_MISMATCH = "currency_mismatch"

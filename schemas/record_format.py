@@ -9,7 +9,7 @@ from enum import StrEnum
 from hashlib import blake2b
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from schemas.accounts import Family
 
@@ -36,6 +36,7 @@ class Header(StrEnum):
     REQUEST_TIME = "request-time"
     SIGNATURE = "signature"
     RECEIPT = "receipt"  # the receiver's MAC over all of the above (`receipt`)
+    KEY_DIGEST = "key-digest"  # of the key in `key-id`: shows a worker that its own key of this id is another
     TRACEPARENT = "traceparent"
 
 
@@ -59,6 +60,7 @@ class RecordContents(Struct, frozen=True, kw_only=True, gc=False):
     """The contents of a record by name. `encode` takes them and `decode` returns them.
 
     The defaults stand for headers that the record lacks. A record without `confirmed` counts as not confirmed.
+    `key_digest` is not covered by the receipt MAC: it decides nothing but whether a record is worth waiting for.
     """
 
     account: str
@@ -73,6 +75,24 @@ class RecordContents(Struct, frozen=True, kw_only=True, gc=False):
     request_time: bytes = b""
     signature: bytes = b""
     receipt: bytes = b""
+    key_digest: bytes = b""
+
+
+class _Covered(Struct, frozen=True, kw_only=True, gc=False):
+    """The contents that the receipt MAC covers. Names and order are part of it, and records have to keep their MAC."""
+
+    account: str
+    family: str
+    received_at_ms: int
+    path: bytes
+    content_type: bytes
+    key_id: str
+    confirmed: bool
+    body: bytes
+    client_id: bytes
+    request_time: bytes
+    signature: bytes
+    receipt: bytes = b""
 
 
 def receipt(contents: RecordContents, secret: bytes) -> bytes:
@@ -81,11 +101,23 @@ def receipt(contents: RecordContents, secret: bytes) -> bytes:
     A worker with the same secret accepts the MAC instead of verifying the signature again, which costs twenty times as
     much. If the MAC is missing or wrong, the worker verifies the signature.
     """
-    return blake2b(_encode(_without_receipt(contents)), key=secret, digest_size=16).digest()
+    return blake2b(_encode(_covered(contents)), key=secret, digest_size=16).digest()
 
 
-def _without_receipt(contents: RecordContents) -> RecordContents:
-    return structs.replace(contents, receipt=b"") if contents.receipt else contents
+def _covered(contents: RecordContents) -> _Covered:
+    return _Covered(
+        account=contents.account,
+        family=contents.family,
+        received_at_ms=contents.received_at_ms,
+        path=contents.path,
+        content_type=contents.content_type,
+        key_id=contents.key_id,
+        confirmed=contents.confirmed,
+        body=contents.body,
+        client_id=contents.client_id,
+        request_time=contents.request_time,
+        signature=contents.signature,
+    )
 
 
 def key_of(scope: str, number: str | bytes) -> bytes:
@@ -108,7 +140,7 @@ _CONFIRMED = {True: (_IS_CONFIRMED, b"1"), False: (_IS_CONFIRMED, b"0")}
 _ACCOUNT, _FAMILY, _RECEIVED_AT = Header.ACCOUNT.value, Header.FAMILY.value, Header.RECEIVED_AT.value
 _PATH, _CONTENT_TYPE, _KEY_ID = Header.PATH.value, Header.CONTENT_TYPE.value, Header.KEY_ID.value
 _CLIENT_ID, _REQUEST_TIME, _SIGNATURE = Header.CLIENT_ID.value, Header.REQUEST_TIME.value, Header.SIGNATURE.value
-_RECEIPT = Header.RECEIPT.value
+_RECEIPT, _KEY_DIGEST = Header.RECEIPT.value, Header.KEY_DIGEST.value
 _ANTOM = Family.ANTOM.value
 
 
@@ -136,6 +168,8 @@ def encode(contents: RecordContents, number: str | bytes, receipt_mac: bytes = b
         )
     if receipt_mac:
         headers += ((_RECEIPT, receipt_mac),)
+    if contents.key_digest:
+        headers += ((_KEY_DIGEST, contents.key_digest),)
     return Record(key_of(scope or contents.account, number), contents.body, headers)
 
 
@@ -178,6 +212,7 @@ def decode(record: Record, *, now_ms: int | None = None) -> RecordContents:
         request_time=request_time,
         signature=signature,
         receipt=get(_RECEIPT, b""),
+        key_digest=get(_KEY_DIGEST, b""),
     )
 
 

@@ -16,9 +16,14 @@ _CLAIMED = re.compile(rb"(?:^|&)auth_app_id=([^&]*)")
 
 def of(account: Account, auth_app_id: str) -> str:
     """Return the scope of a merchant. At accounts with one merchant or none, it is the account's name."""
-    if not account.auth_app_ids or auth_app_id == account.first_auth_app_id or not AUTH_APP_ID.fullmatch(auth_app_id):
+    if not account.auth_app_ids or auth_app_id == account.first_auth_app_id or not is_merchant(auth_app_id):
         return account.name
     return f"{account.name}/{auth_app_id}"
+
+
+def is_merchant(auth_app_id: str) -> bool:
+    """Return whether this can be the number of an application."""
+    return AUTH_APP_ID.fullmatch(auth_app_id) is not None
 
 
 def of_form(account: Account, fields: Mapping[bytes, bytes]) -> str:

@@ -18,8 +18,9 @@ from workers.locks import IdempotencyLocks
 from workers.log_lines import Logger
 from workers.observers import Observers
 from workers.outbox_relay import Relay
-from workers.processing import Authenticate, Events, Processing, Store
+from workers.processing import Events, Processing, Store
 from workers.queries import HeldPort
+from workers.record_reader import AccountsFiles, Authenticate
 from workers.replays import Replayer, ReplaysPort
 from workers.settlement.plan import LogRecord
 from workers.sweeper import Sweeper, always_leads
@@ -97,6 +98,7 @@ async def working(
     *,
     accounts: Mapping[str, Account],
     authenticate: Authenticate,
+    files: AccountsFiles | None = None,
     source: Source,
     store: WorkersStore,
     locks: IdempotencyLocks,
@@ -116,7 +118,13 @@ async def working(
     has processed these records.
     """
     processing = Processing(
-        accounts=accounts, authenticate=authenticate, store=store, events=events, observer=observer, now_ms=now_ms
+        accounts=accounts,
+        authenticate=authenticate,
+        store=store,
+        events=events,
+        observer=observer,
+        now_ms=now_ms,
+        files=files,
     )
     relay = Relay(processing.emit, observer=observer)
     consumer = Consumer(

@@ -64,3 +64,7 @@ class UnknownAccount(Exception):
     def __init__(self, family: str) -> None:
         super().__init__(f"the worker's accounts.toml has no such account of family {family}")
         self.family = family
+
+
+class Unverified(Exception):
+    """This process cannot verify the record, but a receiver with newer files could. The text names the missing part."""

@@ -12,22 +12,19 @@ infrastructure is raised to the caller, which retries the same batch; it holds n
 """
 
 import asyncio
-import hashlib
 import random
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from msgspec import structs
+from msgspec import Struct
 
-from schemas import interpret, record_format, scopes
-from schemas.accounts import NAME, Account, Family
+from schemas import scopes
+from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
-from schemas.notification import Notification, Unreadable
-from schemas.record_format import RecordContents
-from workers import record_bounds
+from schemas.notification import Notification
+from workers import record_reader
 from workers.errors import (
     DecisionFailed,
     EventRefused,
@@ -35,24 +32,13 @@ from workers.errors import (
     InfrastructureDown,
     RecordRefused,
     TooManyDeadLetters,
-    UnknownAccount,
 )
+from workers.record_reader import AccountsFiles, Authenticate, FixedFiles, RecordReader
 from workers.settlement import decision, parking
-from workers.settlement.plan import (
-    Decide,
-    HeldRow,
-    LoadRequest,
-    LogRecord,
-    ParsedRecord,
-    ParseFailure,
-    StoreSnapshot,
-    WritePlan,
-)
+from workers.settlement.plan import Decide, HeldRow, LoadRequest, LogRecord, ParsedRecord, StoreSnapshot, WritePlan
 
 DEAD_LETTERS_MAX = 20  # in a row and by our own fault; so many point at a broken program, not at broken records
 OUR_FAULTS = frozenset({Reason.OUR_FAULT, Reason.BAD_RECORD})
-DETAIL_CHARACTERS_MAX = 1000
-FAMILIES = frozenset(family.value for family in Family)
 
 _END_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # never a record's failure
 
@@ -91,22 +77,19 @@ class Events(Protocol):
         """
 
 
-class Authenticate(Protocol):
-    """The receiver's signature check, repeated: anything that can write to the log can put a record there."""
-
-    def __call__(self, contents: RecordContents, account: Account, /, *, anew: bool = False) -> bool:
-        """Return whether Alipay confirmed the record; raise any exception if no key of this account signed it.
-
-        `anew`: check against today's keys, and do not accept a receipt MAC instead.
-        """
-
-
 class ProcessingObserver(Protocol):
     """Observes each step after the fact: metrics, log lines, long polls. Best effort."""
 
     def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None: ...
     def emitted(self, events: Sequence[Outgoing]) -> None: ...
     def step(self, name: str, seconds: float) -> None: ...
+
+
+class ReadBy(Struct, frozen=True):
+    """The accounts by which the records of a batch were read, by scope, and the version of the files that had them."""
+
+    accounts: Mapping[str, Account]
+    version: int
 
 
 class Processing:
@@ -123,9 +106,11 @@ class Processing:
         now_ms: Callable[[], int],
         chance: Callable[[], float] = random.random,
         dead_letters_max: int = DEAD_LETTERS_MAX,
+        files: AccountsFiles | None = None,
     ) -> None:
         self._accounts = accounts
-        self._authenticate = authenticate
+        self._files = files or FixedFiles()
+        self.read = RecordReader(accounts, authenticate, self._files).read
         self._store = store
         self._events = events
         self._observer = observer
@@ -141,27 +126,42 @@ class Processing:
             InfrastructureDown: process the same batch again later.
             TooManyDeadLetters: the records are held, but too many in a row were dead by our own fault; stop.
         """
-        started, now_ms = time.perf_counter(), self._now_ms()
-        parsed_records = [self.read(log_record, now_ms=now_ms) for log_record in batch]
-        accounts = self._accounts_of(parsed_records)
+        started = time.perf_counter()
+        parsed_records, read_by = await self._read_all([(log_record, None) for log_record in batch])
         self._observer.step("read", time.perf_counter() - started)
-        await self._settle(parsed_records, accounts)
+        await self._settle(parsed_records, read_by)
 
     async def retry(self, rows: Sequence[HeldRow]) -> None:
         """Process held notifications again, as if their records had just arrived; for the sweeper and for a replay."""
+        parsed_records, read_by = await self._read_all([(LogRecord(row.position, row.record), row) for row in rows])
+        await self._settle(parsed_records, read_by)
+
+    async def _read_all(
+        self, batch: Sequence[tuple[LogRecord, HeldRow | None]]
+    ) -> tuple[Sequence[ParsedRecord], ReadBy]:
+        """Read the batch by one state of accounts and keys.
+
+        If a record lacks its account or its key, have the files read first: its receiver may have read newer ones.
+        """
+        parsed_records, read_by = self._read_once(batch)
+        if any(parsed.failure is not None and parsed.failure.waits_for for parsed in parsed_records):
+            await self._files.read_again()
+            if self._files.version != read_by.version:
+                return self._read_once(batch)
+        return parsed_records, read_by
+
+    def _read_once(self, batch: Sequence[tuple[LogRecord, HeldRow | None]]) -> tuple[Sequence[ParsedRecord], ReadBy]:
         now_ms = self._now_ms()
-        parsed_records = [self.read(LogRecord(row.position, row.record), now_ms=now_ms, held=row) for row in rows]
-        await self._settle(parsed_records, self._accounts_of(parsed_records))
-
-    def _accounts_of(self, parsed_records: Sequence[ParsedRecord]) -> Mapping[str, Account]:
-        """Return the accounts by which these records were just read, by scope. A reload may replace them meanwhile."""
+        parsed_records = [self.read(log_record, now_ms=now_ms, held=held) for log_record, held in batch]
+        # Keep the accounts: a reload may replace them before the batch is decided.
         found = {parsed.account for parsed in parsed_records if parsed.notification is not None}
-        return {scope: self._accounts[scopes.account_of(scope)] for scope in found}
+        accounts = {scope: self._accounts[scopes.account_of(scope)] for scope in found}
+        return parsed_records, ReadBy(accounts, self._files.version)
 
-    async def _settle(self, parsed_records: Sequence[ParsedRecord], accounts: Mapping[str, Account]) -> None:
+    async def _settle(self, parsed_records: Sequence[ParsedRecord], read_by: ReadBy) -> None:
         """Decide and apply. If a record of the batch cannot be applied, halve the batch until that record is alone."""
         try:
-            plan = await self._apply(parsed_records, accounts)
+            plan = await self._apply(parsed_records, read_by)
         except (InfrastructureDown, asyncio.CancelledError):
             raise
         except Exception as error:
@@ -169,8 +169,8 @@ class Processing:
                 await self._hold(parsed_records[0], error)
                 return
             middle = len(parsed_records) // 2
-            await self._settle(parsed_records[:middle], accounts)
-            await self._settle(parsed_records[middle:], accounts)
+            await self._settle(parsed_records[:middle], read_by)
+            await self._settle(parsed_records[middle:], read_by)
             return
         self._observer.settled(plan, parsed_records)
         self._count_dead_letters(plan, parsed_records)
@@ -200,74 +200,7 @@ class Processing:
         self._observer.emitted([outgoing[index] for index in acknowledged])
         return len(acknowledged)
 
-    def read(self, log_record: LogRecord, *, now_ms: int, held: HeldRow | None = None) -> ParsedRecord:
-        """Return the record with its notification, or with the reason why it has none. No record makes this raise.
-
-        A record without a valid receive time counts as received at `now_ms`; a held one when it was first held.
-        """
-        record = log_record.record
-        account, received_at_ms = "", now_ms if held is None else held.first_at_ms
-        try:
-            record_bounds.check(record)
-            contents = record_format.decode(record, now_ms=received_at_ms)
-            account, received_at_ms = contents.account, contents.received_at_ms
-            configured = self._account(contents)
-            # A receipt MAC saves the check once. A held record may be days old: check it against today's keys.
-            is_confirmed = self._check_authentic(contents, configured, anew=held is not None)
-            try:
-                notification = interpret.read(contents.body, configured, is_confirmed=is_confirmed)
-            except Exception:
-                account = interpret.scope(contents.body, configured)
-                raise
-        except record_format.NewerRecord as error:
-            failure = _failure(Disposition.PARKED, Reason.NEWER_ENVELOPE, error)
-        except UnknownAccount as error:
-            failure = _failure(Disposition.PARKED, Reason.UNKNOWN_ACCOUNT, error)
-            failure = structs.replace(failure, waits_for=parking.account_key(error.family))
-        except record_format.BadRecord as error:
-            failure = _failure(Disposition.DEAD, Reason.BAD_RECORD, error)
-        except Unreadable as error:
-            failure = _failure(error.disposition, error.reason, error, error.order, error.notification_id, error.digest)
-        except _END_PROCESS:
-            raise
-        except BaseException as error:
-            # Reading awaits nothing, so the record is to blame even for a cancellation that is raised in here.
-            failure = _failure(Disposition.DEAD, Reason.OUR_FAULT, error)
-        else:
-            return ParsedRecord(
-                position=log_record.position,
-                record=record,
-                account=notification.account,
-                received_at_ms=received_at_ms,
-                notification=notification,
-                held=held,
-            )
-        return ParsedRecord(
-            position=log_record.position,
-            record=record_bounds.trimmed(record),
-            account=account,
-            received_at_ms=received_at_ms,
-            notification=None,
-            failure=_identified(failure, held),
-            held=held,
-        )
-
-    def _account(self, contents: RecordContents) -> Account:
-        account = self._accounts.get(contents.account)
-        if account is None or account.family != contents.family:
-            if NAME.fullmatch(contents.account) is None or contents.family not in FAMILIES:
-                raise record_format.BadRecord("the record names an account or a family that cannot exist")
-            raise UnknownAccount(contents.family)
-        return account
-
-    def _check_authentic(self, contents: RecordContents, account: Account, *, anew: bool) -> bool:
-        try:
-            return self._authenticate(contents, account, anew=anew)
-        except Exception as error:
-            detail = f"not signed by a key of this account: {type(error).__name__}"
-            raise Unreadable(Reason.UNAUTHENTICATED, detail, disposition=Disposition.DEAD) from None
-
-    async def _apply(self, parsed_records: Sequence[ParsedRecord], accounts: Mapping[str, Account]) -> WritePlan:
+    async def _apply(self, parsed_records: Sequence[ParsedRecord], read_by: ReadBy) -> WritePlan:
         """Decide the batch and write the plan, in one transaction of the store; return the plan once committed."""
         started, now_ms = time.perf_counter(), self._now_ms()
 
@@ -275,8 +208,9 @@ class Processing:
             if snapshot.prior_deliveries:
                 _check_same_log(parsed_records, snapshot)
             try:
-                plan = decision.decide(parsed_records, snapshot, accounts, now_ms=now_ms, chance=self._chance)
-                plan.wakes.update(parking.learnt_meanwhile(parsed_records, self._accounts))
+                plan = decision.decide(parsed_records, snapshot, read_by.accounts, now_ms=now_ms, chance=self._chance)
+                is_reloaded = self._files.version != read_by.version
+                plan.wakes.update(parking.learnt_meanwhile(parsed_records, self._accounts, is_reloaded=is_reloaded))
                 return plan
             except _END_PROCESS:
                 raise
@@ -293,21 +227,10 @@ class Processing:
         Raises:
             InfrastructureDown: the store refuses even this row, so the batch must wait for an operator or a fix.
         """
-        notification = parsed.notification
-        order, notification_id = ("", "") if notification is None else (notification.order, notification.id)
         cause = error.__cause__ if isinstance(error, DecisionFailed) and error.__cause__ else error
-        failure = _failure(Disposition.DEAD, Reason.OUR_FAULT, cause, order, notification_id)
-        dead = ParsedRecord(
-            position=parsed.position,
-            record=parsed.record,
-            account=_storable(parsed.account),
-            received_at_ms=parsed.received_at_ms,
-            notification=None,
-            failure=_identified(failure, parsed.held),
-            held=parsed.held,
-        )
+        dead = record_reader.dead_letter(parsed, cause)
         try:
-            plan = await self._apply([dead], {})
+            plan = await self._apply([dead], ReadBy({}, self._files.version))
         except RecordRefused as refused:
             raise InfrastructureDown("the store refused to hold a dead letter") from refused
         self._observer.settled(plan, [dead])
@@ -354,46 +277,3 @@ def _check_same_log(parsed_records: Sequence[ParsedRecord], snapshot: StoreSnaps
                 f"the store has processed another record at {parsed.position} than the log holds there: the topic was "
                 "created anew, or the store belongs to another log. Give each log a store of its own"
             )
-
-
-def _failure(
-    disposition: Disposition,
-    reason: Reason,
-    error: BaseException,
-    order: str = "",
-    notification_id: str = "",
-    digest: bytes = b"",
-) -> ParseFailure:
-    detail = str(error)
-    if reason is Reason.OUR_FAULT:
-        trace = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
-        detail = f"{type(error).__name__}, traceback {hashlib.sha256(trace).hexdigest()[:12]}"
-    id_ = _number(notification_id)
-    return ParseFailure(
-        disposition=disposition,
-        reason=reason,
-        detail=_storable(detail)[:DETAIL_CHARACTERS_MAX],
-        order=_number(order),
-        notification_id=id_,
-        digest=digest if id_ else b"",
-    )
-
-
-def _identified(failure: ParseFailure, held: HeldRow | None) -> ParseFailure:
-    """Return the failure with the row's order and id, if it has none of its own.
-
-    A row that loses its id while its account or key is away would later count as a copy of itself: a duplicate.
-    """
-    if held is None or failure.notification_id:
-        return failure
-    return structs.replace(failure, order=failure.order or held.order, notification_id=held.notification_id)
-
-
-def _number(text: str) -> str:
-    """Return a number to file a held row under; empty if it must be escaped, because that could be another's number."""
-    return text if _storable(text) == text else ""
-
-
-def _storable(text: str) -> str:
-    """Escape the characters that a database cannot hold: NUL and lone surrogates."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")

@@ -9,6 +9,8 @@ from typing import Any
 
 from deploy.cluster import settings as settings_
 from deploy.cluster.settings import ServerSettings, UnreadableFile
+from deploy.receipt_keys import ReceiptKeys
+from schemas.accounts import BadAccounts
 
 RECEIPT_KEY_BYTES_MIN = 32  # a key that can be guessed lets anyone forge records that workers accept
 
@@ -44,6 +46,23 @@ def receipt_keys(settings: ServerSettings) -> tuple[bytes, ...]:
         return ()
     shared = settings_.secrets(settings.receipt_key_file, "RECEIPT_KEY_FILE", bytes_min=RECEIPT_KEY_BYTES_MIN)
     return tuple(hashlib.sha256(secret).digest() for secret in shared)
+
+
+def receipt_keys_in_use(settings: ServerSettings) -> ReceiptKeys:
+    """Return the receipt keys with what reloads them.
+
+    Raises:
+        UnreadableFile: as `receipt_keys`.
+    """
+    receipt_keys(settings)  # a start is refused by the setting's name
+
+    def read() -> tuple[bytes, ...]:
+        try:
+            return receipt_keys(settings)
+        except UnreadableFile as error:
+            raise BadAccounts([str(error)]) from None
+
+    return ReceiptKeys(settings.receipt_key_file, read)
 
 
 def name(role: str) -> str:

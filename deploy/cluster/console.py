@@ -11,7 +11,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 
 from deploy import process
-from deploy.authentication import Authenticator
+from deploy.authentication import Authenticator, FilesInUse
 from deploy.cluster import connections, housekeeping
 from deploy.cluster.settings import ClusterSettings, postgres_address
 from deploy.logs import LogWriter
@@ -54,7 +54,8 @@ async def running(
     Raises:
         start_errors.REFUSALS: it cannot start.
     """
-    config = process.read_config(settings)
+    receipt_keys = connections.receipt_keys_in_use(settings)
+    config = process.read_config(settings, receipt_keys)
     accounts, now_ms = config.accounts, config.clock.epoch_ms
     async with AsyncExitStack() as stack:
         store = await PostgresOrderStore.open(
@@ -67,7 +68,7 @@ async def running(
         changes = OrderChanges()
         worker_metrics = metrics.WorkerMetrics(registry, accounts, now_ms=now_ms)
         worker_log = WorkerLog(log_writer, sample=settings.log_sample)
-        authenticator = Authenticator(accounts, connections.receipt_keys(settings))
+        authenticator = Authenticator(accounts, receipt_keys)
         observer = Observers(metrics=worker_metrics, log=worker_log, changes=changes)
         processing = Processing(
             accounts=accounts,
@@ -76,6 +77,7 @@ async def running(
             events=NoTopics(),
             observer=observer,
             now_ms=now_ms,
+            files=FilesInUse(authenticator, config.reloader),
         )
 
         async def retry(rows: Sequence[HeldRow]) -> None:

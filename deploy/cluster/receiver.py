@@ -39,7 +39,8 @@ async def running(
     Raises:
         start_errors.REFUSALS: it cannot start.
     """
-    config = process.read_config(settings)
+    receipt_keys = connections.receipt_keys_in_use(settings)
+    config = process.read_config(settings, receipt_keys)
     connection = connections.kafka(settings)
     topic = topics.named(topics.NOTIFICATION, settings.topic_prefix)
     watch = TopicWatch(
@@ -79,7 +80,7 @@ async def running(
                     metrics=metrics,
                     recent=RecentRefusals(),
                     clock=config.clock,
-                    receipts=Authenticator(config.accounts, connections.receipt_keys(settings)).receipt,
+                    receipts=Authenticator(config.accounts, receipt_keys).receipt,
                 )
             )
         yield {"public": process.url(settings.host, health.receiver.port), "admin": admin_url}

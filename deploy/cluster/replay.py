@@ -22,7 +22,7 @@ from aiokafka.structs import ConsumerRecord
 from msgspec import Struct
 
 from deploy.accounts_reload import AccountsReloader
-from deploy.authentication import Authenticator
+from deploy.authentication import Authenticator, FilesInUse
 from deploy.cluster import connections, kafka_admin
 from deploy.cluster.console import NoTopics
 from deploy.cluster.settings import ClusterSettings, postgres_address
@@ -264,7 +264,8 @@ async def prepared(settings: ClusterSettings) -> AsyncIterator[Prepared]:
         start_errors.REFUSALS: accounts, keys or the store cannot be used.
     """
     clock, counts = SystemClock(), DispositionCounts()
-    accounts = AccountsReloader(settings.accounts).in_use  # not reloaded: one replay, one set of accounts
+    reloader = AccountsReloader(settings.accounts)  # it does not run: one replay, one set of accounts
+    accounts = reloader.in_use
     authenticator = Authenticator(accounts, connections.receipt_keys(settings))
     store = await PostgresOrderStore.open(
         postgres_address(settings), holder=connections.name("replay"), now_ms=clock.epoch_ms, has_relay=False
@@ -277,6 +278,7 @@ async def prepared(settings: ClusterSettings) -> AsyncIterator[Prepared]:
             events=NoTopics(),
             observer=counts,
             now_ms=clock.epoch_ms,
+            files=FilesInUse(authenticator, reloader),
         )
 
         async def process(batch: Sequence[LogRecord]) -> None:

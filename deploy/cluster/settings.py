@@ -74,7 +74,7 @@ class ServerSettings(Settings):
     receipt_key_file: Path | None = Field(
         None,
         description="Receipt keys shared by all processes, one per line. The first signs, all verify. To rotate, "
-        "append the new key on all processes first, then move it to the first line.",
+        "append the new key on all machines first, then move it to the first line; the file is reloaded.",
     )
 
     def contradictions(self) -> list[str]:

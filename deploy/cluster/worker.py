@@ -12,7 +12,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 
 from deploy import process
-from deploy.authentication import Authenticator, forgeable_confirmations
+from deploy.authentication import Authenticator, FilesInUse, forgeable_confirmations
 from deploy.cluster import connections, housekeeping
 from deploy.cluster.settings import ClusterSettings, UnreadableFile, postgres_address, redis_address
 from deploy.embedded.locks import LocalLocks
@@ -53,10 +53,11 @@ async def running(
     Raises:
         start_errors.REFUSALS: it cannot start.
     """
-    config = process.read_config(settings)
+    receipt_keys = connections.receipt_keys_in_use(settings)
+    config = process.read_config(settings, receipt_keys)
     accounts, now_ms = config.accounts, config.clock.epoch_ms
     connection, name = connections.kafka(settings), connections.name("worker")
-    receipt_keys = connections.receipt_keys(settings)
+    authenticator = Authenticator(accounts, receipt_keys)
 
     def warn(change: AccountsChange) -> None:
         for account in forgeable_confirmations((accounts[name] for name in change.learnt), receipt_keys):
@@ -88,7 +89,8 @@ async def running(
         worker = await stack.enter_async_context(
             workers_app.working(
                 accounts=accounts,
-                authenticate=Authenticator(accounts, receipt_keys).authenticate,
+                authenticate=authenticator.authenticate,
+                files=FilesInUse(authenticator, config.reloader),
                 source=source,
                 store=store,
                 locks=locks,
@@ -104,6 +106,7 @@ async def running(
         )
         learnt = LearntAccounts(accounts, store)
         accounts.watch(lambda change: learnt.learn(change.learnt))
+        receipt_keys.watch(lambda: learnt.learn(accounts))
         health = process.with_accounts(config, _health(store, source, events, worker))
         application = app.probes(readiness=health, registry=registry, log=log_writer, access=config.admin_access)
         admin_url = await process.serve_admin(stack, application, settings, log_writer)

@@ -14,7 +14,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from deploy import process, start_errors
-from deploy.authentication import Authenticator
+from deploy.authentication import Authenticator, FilesInUse
 from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
 from deploy.embedded.directory import EngineFiles
@@ -88,6 +88,7 @@ async def running(
             workers_app.working(
                 accounts=accounts,
                 authenticate=authenticator.authenticate,
+                files=FilesInUse(authenticator, config.reloader),
                 source=source,
                 store=files.store,
                 locks=LocalLocks(),

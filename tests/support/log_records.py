@@ -12,8 +12,9 @@ from schemas.accounts import Account, Family, Orders, SignType
 from schemas.record_format import Record, RecordContents
 from tests.support.fakes import MemoryTopics, PlanObserver
 from workers.held_decisions import HeldDecisions
-from workers.processing import Authenticate, Processing, Store
+from workers.processing import Processing, Store
 from workers.queries import HeldPage, HeldQuery
+from workers.record_reader import Authenticate
 from workers.settlement.plan import LogRecord, Position
 
 NOW_MS = 1_760_000_000_000

@@ -23,8 +23,8 @@ from workers.admin.requests import RequestsPart, SignRequest
 from workers.admin.returns import CheckReturn, ReturnsPart
 from workers.held_decisions import HeldDecisions
 from workers.long_poll import OrderChanges
-from workers.processing import Authenticate
 from workers.queries import HeldPort, OrdersPort
+from workers.record_reader import Authenticate
 from workers.replays import ReplaysPort
 
 

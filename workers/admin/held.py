@@ -21,8 +21,8 @@ from workers.admin.inspection import Signature
 from workers.admin.responses import ApiError
 from workers.held_decisions import HeldDecisions
 from workers.long_poll import OrderChanges
-from workers.processing import Authenticate
 from workers.queries import HeldPage, HeldPort, HeldQuery
+from workers.record_reader import Authenticate
 from workers.settlement.plan import HeldRow
 from workers.settlement.verdicts import DecisionRefused
 

@@ -12,7 +12,7 @@ from schemas import antom, form, record_format, telemetry
 from schemas.accounts import CHARSETS, Account, Family
 from schemas.interpret_form import mask
 from schemas.record_format import Record, RecordContents
-from workers.processing import Authenticate
+from workers.record_reader import Authenticate
 
 # No log contains these, but an operator needs them to decide: the goods, and the signature that may be wrong.
 SHOWN = frozenset({"subject", "body", "sign", "signature"})

@@ -20,6 +20,8 @@ REASONS: dict[Reason, str] = {
     Reason.NEWER_ENVELOPE: "A newer release wrote this record. It is retried until this process is upgraded.",
     Reason.UNKNOWN_ACCOUNT: "The worker's accounts.toml lacks its account. It is retried, and applied once the account "
     "is added. If the account is gone for good, discard it.",
+    Reason.UNVERIFIED: "This process lacks what its receiver verified it by: a key, a receipt key or a setting of the "
+    "account. It is retried, and applied once the files here have it. If that was removed for good, discard it.",
     # quarantined
     Reason.AMOUNT_MISMATCH: "Its amount differs from the registered amount, or from an earlier notification's. "
     "If the amount is right, accept it. If not, discard it and settle with the buyer.",

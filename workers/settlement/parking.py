@@ -4,20 +4,20 @@ A notification that is not simply applied gets a row in the store's `held` table
 record a disposition (`held_row`, called by `drafting.Draft`). The row keeps the record as it is in the log.
 
     parked       its order, trade or refund is not known yet                  `Draft.park` ← `decision`
-                 or a newer release wrote the record, or its account is       `Draft.hold_failure` ← `processing.read`
-                 not in the worker's accounts.toml (yet)
+                 or a newer release wrote the record, or its account, key,    `Draft.hold_failure` ← `record_reader`
+                 receipt key or setting is not in the worker's files (yet)
     quarantined  authentic, but its facts contradict what is known            `Draft.quarantine` ← `decision`
-                 or it lacks a usable field                                   `Draft.hold_failure` ← `processing.read`
+                 or it lacks a usable field                                   `Draft.hold_failure` ← `record_reader`
     dead         no notification at all, or our code or the store failed      `Draft.hold_failure` ← `processing`
 
 What happens to it then:
 
     due          parked only: after 30 s, 5 min, then hourly;                 `parked_row`, `due_at_ms`
                  every 30 s until the upgrade if a newer release wrote it     `parked_until_upgrade`
-                 without limit if its account is not known                    `parked_until_learnt`
+                 without limit if its account or key is not known             `parked_until_learnt`
     woken        parked only: its order, trade or refund becomes known; the   `decision` fills `WritePlan.wakes`;
                  transaction that makes it known also makes the row due       `_wake` in each engine's `settling`
-                 or its account is added by a reload                          `workers.learnt_accounts`
+                 or its account or key is added by a reload                   `workers.learnt_accounts`
     retried      by the sweeper when due, or by an operator's replay          `workers.sweeper`, `workers.admin.held`
                  checked and decided like a record from the log, but only     `Processing.retry`, `BatchDecision.settle`
                  if the row is still as it was read                           `BatchDecision._is_unchanged`
@@ -90,7 +90,7 @@ def refund_key(refund: str) -> str:
 
 
 def account_key(family: str) -> str:
-    """Return the `waits_for` of a record whose account the worker does not know, or knows with another family."""
+    """Return the `waits_for` of a record whose account, or the key or setting of it that it needs, is not known yet."""
     return f"account:{family}"
 
 
@@ -139,18 +139,25 @@ def parked_until_upgrade(parsed: ParsedRecord, disposed: Disposed, *, now_ms: in
 
 
 def parked_until_learnt(parsed: ParsedRecord, failure: ParseFailure, *, now_ms: int, chance: float) -> HeldRow:
-    """Return the row of a record of an unknown account: retried without limit, because the account may be added."""
+    """Return the row of a record that waits for its account or key: retried without limit, because it may be added."""
     row = held_row(parsed, failure, due_ms=None, now_ms=now_ms, waits_for=failure.waits_for)
     return structs.replace(row, due_at_ms=_next_ms(row.attempts, now_ms=now_ms, chance=chance))
 
 
 def learnt_meanwhile(
-    parsed_records: Iterable[ParsedRecord], accounts: Mapping[str, Account]
+    parsed_records: Iterable[ParsedRecord], accounts: Mapping[str, Account], *, is_reloaded: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield the wakes of records whose account was added since they were read: its own wake came before their rows."""
+    """Yield the wakes of records whose account was learnt since they were read: its own wake came before their rows.
+
+    `is_reloaded`: accounts or keys have changed since, perhaps those of a record that could not be verified.
+    """
     for parsed in parsed_records:
         failure = parsed.failure
-        if failure is not None and failure.reason is Reason.UNKNOWN_ACCOUNT:
+        if failure is None or not failure.waits_for:
+            continue
+        if failure.reason is Reason.UNVERIFIED and is_reloaded:
+            yield parsed.account, failure.waits_for
+        elif failure.reason is Reason.UNKNOWN_ACCOUNT:
             account = accounts.get(parsed.account)
             if account is not None and account_key(account.family) == failure.waits_for:
                 yield parsed.account, failure.waits_for

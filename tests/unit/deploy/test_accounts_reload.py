@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from deploy import accounts_reload
 from deploy.accounts_reload import REST_S, WORK_S, AccountsReloader, ReloadGauges, Turns
+from deploy.receipt_keys import ReceiptKeys
 from ingest import keys, signature
 from schemas.accounts import Account, BadAccounts, SignType
 from tests.support import alipay
@@ -381,3 +383,107 @@ async def test_requests_are_served_while_all_keys_are_loaded(bench: Bench) -> No
     serving.cancel()
     assert len(bench.reloader.in_use) == 500
     assert turns > 500
+
+
+@asynccontextmanager
+async def running(bench: Bench) -> AsyncIterator[None]:
+    task = asyncio.create_task(bench.reloader.run(gauges=bench.gauges, logger=bench.logger, interval_s=3600))
+    await asyncio.sleep(0)
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_record_that_needs_a_new_key_has_the_files_read_at_once(bench: Bench) -> None:
+    async with running(bench):
+        bench.path.write_text(shop("one", "a.pem", "b.pem") + shop("two", "b.pem"))
+        await bench.reloader.look_soon()
+        assert bench.verifies("one", "b")
+        assert bench.reloader.version == 1
+
+
+async def test_many_records_cause_one_look(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+
+    async def look(**_: object) -> None:
+        looks.append(1)
+
+    monkeypatch.setattr(bench.reloader, "look", look)
+    async with running(bench):
+        await asyncio.gather(*(bench.reloader.look_soon() for _ in range(5)))
+        await bench.reloader.look_soon()
+        assert len(looks) == 1
+        monkeypatch.setattr(bench.reloader, "_soon_again_s", 0.0)
+        await bench.reloader.look_soon()
+        assert len(looks) == 2
+
+
+async def test_look_that_takes_long_keeps_no_record_waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look(**_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(bench.reloader, "look", look)
+    monkeypatch.setattr(accounts_reload, "SOON_S_MAX", 0.01)
+    async with running(bench):
+        await bench.reloader.look_soon()
+
+
+async def test_look_is_not_awaited_where_nothing_reloads_or_after_the_end(bench: Bench) -> None:
+    await bench.reloader.look_soon()
+    async with running(bench):
+        pass
+    await bench.reloader.look_soon()
+    assert bench.reloader.version == 0
+
+
+async def test_end_of_the_reloads_ends_the_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look(**_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(bench.reloader, "look", look)
+    monkeypatch.setattr(accounts_reload, "SOON_S_MAX", 3600)
+    async with running(bench):
+        waiting = asyncio.create_task(bench.reloader.look_soon())
+        await asyncio.sleep(0.01)
+        late = asyncio.create_task(bench.reloader.look_soon())
+        await asyncio.sleep(0.01)
+    await asyncio.gather(waiting, late)
+
+
+def with_receipt_keys(bench: Bench, *lines: bytes) -> ReceiptKeys:
+    """Give the bench a file of receipt keys; each of its lines is one key."""
+    path = bench.directory / "receipt-keys"
+    path.write_bytes(b"\n".join(lines))
+
+    def read() -> tuple[bytes, ...]:
+        found = tuple(path.read_bytes().split(b"\n"))
+        if found == (b"bad",):
+            raise BadAccounts(["the receipt key is short"])
+        return found
+
+    bench.reloader = AccountsReloader(bench.path, ReceiptKeys(path, read))
+    return bench.reloader.receipt_keys
+
+
+async def test_receipt_keys_are_reloaded_and_wake_those_that_wait_for_them(bench: Bench) -> None:
+    keys_, woken = with_receipt_keys(bench, b"old"), []
+    keys_.watch(lambda: woken.append(tuple(keys_)))
+    await bench.look()
+    assert woken == []
+    (bench.directory / "receipt-keys").write_bytes(b"new\nold")
+    await bench.look()
+    assert list(keys_) == [b"new", b"old"]
+    assert woken == [(b"new", b"old")]
+    assert bench.reloader.version == 1
+    assert bench.logger.lines[-1] == ("receipt keys reloaded", {})
+
+
+async def test_faulty_receipt_keys_keep_the_old_ones_and_the_accounts(bench: Bench) -> None:
+    keys_ = with_receipt_keys(bench, b"old")
+    (bench.directory / "receipt-keys").write_bytes(b"bad")
+    bench.path.write_text(shop("three", "b.pem"))
+    await bench.look()
+    assert list(keys_) == [b"old"]
+    assert list(bench.reloader.in_use) == ["one", "two"]
+    assert bench.reloader.faults == ["the receipt key is short"]

@@ -151,3 +151,34 @@ def test_faults_of_retiring_keys_name_their_entry(directory: Path) -> None:
     assert "retiring RSA: weak.pem" in faults(retiring("weak.pem"), directory)[0]
     assert "retiring RSA: gone.pem does not exist" in faults(retiring("gone.pem"), directory)[0]
     assert "two keys have the id a.pem" in faults(retiring("keys/a.pem"), directory)[0]
+
+
+def digest(account: Account, directory: Path) -> bytes:
+    ring = keys.load(account, directory)
+    (found,) = ring.digests.values()
+    return found
+
+
+def test_digest_differs_for_another_key_algorithm_or_signed_path_under_the_same_id(directory: Path) -> None:
+    account = account_of("keys/a.pem")
+    first = digest(account, directory)
+    assert digest(account, directory) == first
+    assert len(first) == 16
+    as_antom = alipay.antom(keys={"1": "keys/a.pem"})
+    moved = msgspec.structs.replace(as_antom, public_path="/moved")
+    assert len({first, digest(as_antom, directory), digest(moved, directory)}) == 3
+    alipay.written(directory, "keys/a.pem", alipay.pem(alipay.rsa_key("c")))
+    assert digest(account, directory) != first
+
+
+def test_digests_are_those_of_all_keys_also_of_retiring_ones(directory: Path) -> None:
+    alipay.written(directory, "old.pem", alipay.pem(alipay.rsa_key("old")))
+    former = RetiringAlgorithm(sign_type=SignType.RSA, until="x", until_ms=1, keys={"old.pem": "old.pem"})
+    ring = keys.load(msgspec.structs.replace(account_of("keys/a.pem"), retiring=(former,)), directory)
+    assert sorted(ring.digests) == ["a.pem", "old.pem"]
+
+
+def test_digest_of_an_md5_key_does_not_contain_it(directory: Path) -> None:
+    alipay.written(directory, "md5", alipay.MD5_SECRET)
+    account = alipay.mapi(SignType.MD5, keys={}, md5_key_file="md5")
+    assert alipay.MD5_SECRET not in digest(account, directory)

@@ -116,6 +116,7 @@ async def test_accepted_notification_is_durable_with_its_signed_bytes(reception:
     sealed = record_format.decode(steps.records[0])
     assert (sealed.body, sealed.path, sealed.account, sealed.confirmed) == (BODY, b"/notify/shop", "shop", False)
     assert sealed.received_at_ms == 1_770_089_465_123
+    assert (sealed.key_id, len(sealed.key_digest)) == ("key.pem", 16)
     assert steps.records[0].key == b"shop:o7"
     assert (accepted.authentic.key_id, accepted.authentic.notify_id) == ("key.pem", b"n7")
 

@@ -26,7 +26,9 @@ MESSAGE = structs.replace(
 
 @pytest.mark.parametrize("contents", [FORM, MESSAGE])
 def test_encoded_contents_are_decoded_unchanged(contents: RecordContents) -> None:
-    assert record_format.decode(record_format.encode(contents, "A-1")) == contents
+    digested = structs.replace(contents, key_digest=b"01234567")
+    for each in (contents, digested):
+        assert record_format.decode(record_format.encode(each, "A-1")) == each
 
 
 @given(st.binary(max_size=200), st.text(max_size=20), st.integers(0, record_format.EPOCH_MS_MAX), st.booleans())
@@ -144,8 +146,11 @@ def test_receipt_covers_all_contents_and_needs_the_secret() -> None:
     receipt = record_format.receipt(contents, b"s" * 32)
     decoded = record_format.decode(record_format.encode(contents, "1", receipt))
 
+    assert receipt.hex() == "4a1ab574624cb51c620d0e37383cd405", "records of earlier releases keep their MAC"
     assert decoded.receipt == receipt
     assert record_format.receipt(decoded, b"s" * 32) == receipt
     assert record_format.receipt(decoded, b"t" * 32) != receipt
+    digested = msgspec.structs.replace(decoded, key_digest=b"other")
+    assert record_format.receipt(digested, b"s" * 32) == receipt, "workers of earlier releases know no key digest"
     for field, other in (("body", b"a=c"), ("account", "shop2"), ("confirmed", True), ("path", b"/"), ("key_id", "l")):
         assert record_format.receipt(msgspec.structs.replace(decoded, **{field: other}), b"s" * 32) != receipt

@@ -11,7 +11,8 @@ from tests.support import facts
 from tests.support.facts import form
 from tests.support.fakes import MemoryTopics, Offsets, PlanObserver
 from tests.support.stores import MemoryStore
-from workers.processing import Authenticate, Processing
+from workers.processing import Processing
+from workers.record_reader import AccountsFiles, Authenticate
 from workers.settlement.plan import HeldRow, Position, WritePlan
 
 SHOP = facts.account("mapi")
@@ -42,6 +43,7 @@ class MemoryWorker:
         authenticate: Authenticate = authenticate,
         published: MemoryTopics | None = None,
         accounts: Mapping[str, Account] = facts.ACCOUNTS,
+        files: AccountsFiles | None = None,
     ) -> None:
         self.store = MemoryStore(refuses)
         self.published = published or MemoryTopics()
@@ -56,6 +58,7 @@ class MemoryWorker:
             now_ms=lambda: 1_743_480_000_000,
             chance=lambda: 0.5,
             dead_letters_max=dead_letters_max,
+            files=files,
         )
 
     async def process(self, *records: Record) -> list[Position]:

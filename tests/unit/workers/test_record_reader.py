@@ -1,6 +1,7 @@
 """Reading one record: each way in which it can fail, and that no record makes the worker fail."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from msgspec import structs
@@ -9,11 +10,12 @@ from schemas import interpret
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.notification import Notification
-from schemas.record_format import VERSION, Header, Record
+from schemas.record_format import VERSION, Header, Record, RecordContents
 from tests.support import facts
 from tests.support.facts import form, payment
-from tests.unit.workers.in_memory import APPLIED, FORGED, SHOP, MemoryWorker, Weird, paid, with_header
-from workers.settlement.plan import LogRecord, Position
+from tests.unit.workers.in_memory import APPLIED, FORGED, SHOP, Forged, MemoryWorker, Weird, paid, with_header
+from workers.settlement import parking
+from workers.settlement.plan import LoadRequest, LogRecord, Position, StoreSnapshot, WritePlan
 
 
 @pytest.mark.parametrize(
@@ -209,3 +211,154 @@ async def test_copies_of_an_unreadable_message_without_an_id_are_held_once() -> 
     await worker.process(*(facts.record(body, antom) for body in broken * 2))
     held = [(Disposition.QUARANTINED, Reason.MALFORMED), (Disposition.QUARANTINED, Reason.BAD_AMOUNT)]
     assert worker.outcomes() == held + [(Disposition.DUPLICATE, Reason.SAME_ID)] * 2
+
+
+class NewerFiles:
+    """Files that a receiver has read and the worker has not: `arrive` is called when they are read again."""
+
+    def __init__(self, arrive: Callable[[], None] = lambda: None, *, unconfirmed: str = "") -> None:
+        self.version = 0
+        self.reads = 0
+        self._arrive = arrive
+        self._unconfirmed = unconfirmed
+
+    def lacking(self, contents: RecordContents, account: Account, error: Exception) -> str:
+        return "the key new.pem is missing here" if isinstance(error, Forged) else ""
+
+    def misses_receipt(self, contents: RecordContents) -> str:
+        return self._unconfirmed
+
+    async def read_again(self) -> None:
+        self.reads += 1
+        self._arrive()
+
+
+class Ring:
+    """The worker's keys: it verifies nothing until it has the new one."""
+
+    def __init__(self) -> None:
+        self.has_new = False
+
+    def authenticate(self, contents: RecordContents, account: Account, *, anew: bool = False) -> bool:
+        if not self.has_new:
+            raise Forged
+        return contents.confirmed
+
+
+UNVERIFIED = (Disposition.PARKED, Reason.UNVERIFIED)
+
+
+async def test_record_under_a_key_that_arrived_meanwhile_is_applied_at_the_first_attempt() -> None:
+    ring = Ring()
+    files = NewerFiles()
+
+    def arrive() -> None:
+        ring.has_new, files.version = True, 1
+
+    files._arrive = arrive
+    worker = MemoryWorker(authenticate=ring.authenticate, files=files)
+    await worker.process(paid("A"), paid("B"))
+    assert worker.outcomes() == [APPLIED, APPLIED]
+    assert files.reads == 1
+    assert not worker.store.held
+
+
+async def test_record_under_a_missing_key_waits_for_it() -> None:
+    ring, files = Ring(), NewerFiles()
+    worker = MemoryWorker(authenticate=ring.authenticate, files=files)
+    await worker.process(paid("A"))
+    assert worker.outcomes() == [UNVERIFIED]
+    row = worker.held()
+    assert (row.account, row.waits_for) == (SHOP.name, parking.account_key("mapi"))
+    assert row.detail == "the key new.pem is missing here"
+    assert row.due_at_ms is not None
+    await worker.processing.retry([row])
+    assert worker.outcomes() == [UNVERIFIED]
+    assert files.reads == 2, "each attempt looks at the files"
+    assert len(worker.store.outbox) == 1, "one notice"
+    ring.has_new = True
+    await worker.processing.retry([worker.held()])
+    assert worker.outcomes() == [APPLIED]
+
+
+async def test_dead_letter_of_an_earlier_release_is_recovered_by_a_replay() -> None:
+    ring = Ring()
+    worker = MemoryWorker(authenticate=ring.authenticate)
+    await worker.process(paid("A"))
+    assert worker.outcomes() == [(Disposition.DEAD, Reason.UNAUTHENTICATED)]
+    ring.has_new = True
+    await worker.processing.retry([worker.held()])
+    assert worker.outcomes() == [APPLIED]
+
+
+async def test_files_that_change_while_a_record_is_parked_make_it_due_at_once() -> None:
+    """The reload wakes rows, and finds none yet."""
+    ring, files = Ring(), NewerFiles()
+    worker = MemoryWorker(authenticate=ring.authenticate, files=files)
+    settle = worker.store.settle
+
+    async def settle_late(needs: LoadRequest, decide: Callable[[StoreSnapshot], WritePlan]) -> WritePlan:
+        ring.has_new, files.version = True, 1
+        return await settle(needs, decide)
+
+    worker.store.settle = settle_late  # type: ignore[method-assign]
+    await worker.process(paid("A"))
+    assert worker.outcomes() == [UNVERIFIED]
+    due = worker.store.due_now(now_ms=1_743_480_000_000)
+    assert len(due) == 1
+    await worker.processing.retry(due)
+    assert worker.outcomes() == [APPLIED]
+
+
+async def test_account_removed_by_the_reload_that_a_record_causes_stops_no_neighbour() -> None:
+    """The whole batch is read by one state: by the new one, after the reload."""
+    accounts, files = dict(facts.ACCOUNTS), NewerFiles()
+
+    def arrive() -> None:
+        accounts.clear()
+        files.version = 1
+
+    files._arrive = arrive
+    worker = MemoryWorker(accounts=accounts, files=files)
+    await worker.process(paid("A", subject=FORGED.decode()), paid("B"))
+    assert worker.outcomes() == [(Disposition.PARKED, Reason.UNKNOWN_ACCOUNT)] * 2
+
+
+async def test_unverified_records_never_stop_the_worker() -> None:
+    worker = MemoryWorker(authenticate=Ring().authenticate, files=NewerFiles(), dead_letters_max=3)
+    await worker.process(*(paid(str(number)) for number in range(30)))
+    assert worker.outcomes() == [UNVERIFIED] * 30
+
+
+def batch_refund() -> Record:
+    batch = facts.batch("b", "T-A^12.80^SUCCESS")
+    del batch["fields"]["partner_id"]
+    return facts.record(facts.body(batch), SHOP, number="batch-b")
+
+
+@pytest.mark.parametrize(("confirmed", "end"), [
+    (b"1", UNVERIFIED), (b"0", (Disposition.QUARANTINED, Reason.NAMES_NOBODY)),
+])  # fmt: skip
+async def test_confirmed_batch_refund_waits_for_its_receipt_key(
+    confirmed: bytes, end: tuple[Disposition, Reason]
+) -> None:
+    def unconfirmed(contents: RecordContents, account: Account, *, anew: bool = False) -> bool:
+        return False
+
+    files = NewerFiles(unconfirmed="its receipt key is missing here")
+    worker = MemoryWorker(authenticate=unconfirmed, files=files)
+    await worker.process(with_header(batch_refund(), Header.CONFIRMED, confirmed))
+    assert worker.outcomes() == [end]
+
+
+@pytest.mark.parametrize(("key", "end"), [
+    (b"mapi/2021000000000001:A", UNVERIFIED), (b"mapi/2021 0001:A", APPLIED), (b"other/2021000000000001:A", APPLIED),
+    (b"", APPLIED),
+])  # fmt: skip
+async def test_record_of_a_merchant_that_this_worker_does_not_know_of_waits(
+    key: bytes, end: tuple[Disposition, Reason]
+) -> None:
+    """Its receiver keeps the merchants of this account apart; here, equal numbers would become one order."""
+    worker = MemoryWorker()
+    await worker.process(structs.replace(paid("A"), key=key.replace(b"mapi", SHOP.name.encode())))
+    assert worker.outcomes() == [end]
