@@ -1,4 +1,4 @@
-"""A proxy to a server that can swallow an answer: the request arrives, the answer does not, and the connection ends."""
+"""A proxy to a server, which a test can break: it loses one way's bytes, delays them, swallows an answer, or resets."""
 
 import asyncio
 import contextlib
@@ -10,12 +10,23 @@ Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Wire:
-    """Carries bytes both ways. Once the client has sent `swallow_after`, no answer comes back, and the line is cut."""
+    """Carries bytes both ways.
+
+    `swallow_after`: once the client has sent this, no answer comes back, and the line is cut; `cuts` counts that.
+    `loses_requests`, `loses_answers`: what is sent that way vanishes, and connections stay open. `delay_s`: every piece
+    is so long on its way. `piece`: bytes are carried in pieces of this size at most, each with that delay.
+    `reset_after`: connections are reset after so many bytes of the client.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = 0
         self.swallow_after: bytes | None = None
         self.cuts = 0
+        self.loses_requests = False
+        self.loses_answers = False
+        self.delay_s = 0.0
+        self.piece = 65536
+        self.reset_after: int | None = None
         self._to = port
         self._carrying: set[asyncio.Task[Any]] = set()
 
@@ -49,20 +60,31 @@ class Wire:
     async def _send(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallowing: asyncio.Event
     ) -> None:
-        while data := await reader.read(65536):
+        carried = 0
+        while data := await reader.read(self.piece):
             if self.swallow_after is not None and self.swallow_after in data:
                 self.swallow_after = None
                 swallowing.set()
-            writer.write(data)
+            carried += len(data)
+            if self.reset_after is not None and carried > self.reset_after:
+                return
+            await self._put(writer, data, is_lost=self.loses_requests)
 
     async def _answer(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallowing: asyncio.Event
     ) -> None:
-        while data := await reader.read(65536):
+        while data := await reader.read(self.piece):
             if swallowing.is_set():
                 self.cuts += 1
                 return
+            await self._put(writer, data, is_lost=self.loses_answers)
+
+    async def _put(self, writer: asyncio.StreamWriter, data: bytes, *, is_lost: bool) -> None:
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        if not is_lost:
             writer.write(data)
+            await writer.drain()
 
     async def close(self) -> None:
         carrying = [*self._carrying]
