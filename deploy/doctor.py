@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from deploy import accounts_file, settings
+from deploy import accounts_file, file_access, settings
 from deploy.settings import EmbeddedSettings
 from ingest import keys
 from ingest.checkout import merchant_keys
@@ -146,12 +146,17 @@ def _merchant_key(account: Account, directory: Path) -> Iterator[Finding]:
 
 
 def _secrecy(name: str, file: Path) -> Iterator[Finding]:
-    mode = file.stat().st_mode
-    if mode & 0o077:
-        advice = f"chmod 600 {file}: its content suffices to forge payments"
-        yield Finding(
-            name=name, state=FindingState.WRONG, detail=f"{file.name} is readable by other users", advice=advice
-        )
+    """Report other users that can reach a secret: a problem, unless it is one user, perhaps the engine's own."""
+    reach = file_access.reach(file)
+    if not (others := reach.words()):
+        return
+    detail = f"{file} can be read or changed by {others}"
+    if len(reach.users) == 1 and reach.is_complete:
+        advice = f"if the engine does not run as {reach.users[0]}: chmod 600 {file}"
+        yield Finding(name=name, state=FindingState.NOTE, detail=detail, advice=advice)
+        return
+    advice = f"chmod 600 {file}, or chmod 700 {file.parent}: its content suffices to forge payments"
+    yield Finding(name=name, state=FindingState.WRONG, detail=detail, advice=advice)
 
 
 def _token(settings: EmbeddedSettings) -> Iterator[Finding]:

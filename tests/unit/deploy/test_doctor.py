@@ -5,15 +5,17 @@ import shutil
 import socket
 import sqlite3
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy import doctor, settings
 from deploy.doctor import Finding, FindingState
+from deploy.file_access import Reach
 from deploy.settings import EmbeddedSettings
 from schemas import accounts_toml
-from tests.support import alipay
+from tests.support import alipay, open_directory
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -86,14 +88,55 @@ def test_database_that_is_too_large_to_check_in_time_is_a_note(tmp_path: Path, m
     assert doctor._database(path).state is FindingState.NOTE
 
 
-def test_token_file_that_others_can_read_is_wrong(tmp_path: Path) -> None:
-    file = tmp_path / "token"
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    with open_directory.opened() as directory:
+        yield directory
+
+
+def test_token_file_that_others_can_read_is_wrong(open_to_all: Path) -> None:
+    file = open_to_all / "token"
     file.write_text("t" * 40)
     file.chmod(0o644)
-    states = [each.state for each in doctor._token(configured(admin_token_file=file))]
-    assert states == [FindingState.WRONG, FindingState.OK]
+    wrong, ok = doctor._token(configured(admin_token_file=file))
+    assert (wrong.state, ok.state) == (FindingState.WRONG, FindingState.OK)
+    assert wrong.detail == f"{file} can be read or changed by every user of this machine"
+    assert wrong.advice.startswith(f"chmod 600 {file}, or chmod 700 {open_to_all}: ")
     file.chmod(0o600)
     assert [each.state for each in doctor._token(configured(admin_token_file=file))] == [FindingState.OK]
+    file.chmod(0o644)
+    open_to_all.chmod(0o700)
+    assert [each.state for each in doctor._token(configured(admin_token_file=file))] == [FindingState.OK]
+
+
+def test_secrets_of_the_systemd_units_are_out_of_reach(open_to_all: Path) -> None:
+    """Files of mode 644 in `accounts`, mode 755, below a directory that only root can enter."""
+    closed = open_to_all / "alipay-notify"
+    closed.mkdir(mode=0o700)
+    accounts = closed / "accounts"
+    accounts.mkdir(mode=0o755)
+    (accounts / "md5.key").write_text("k" * 32)
+    (accounts / "md5.key").chmod(0o644)
+    assert [*doctor._secrecy("keys of shop", accounts / "md5.key")] == []
+    closed.chmod(0o755)
+    assert [each.state for each in doctor._secrecy("keys of shop", accounts / "md5.key")] == [FindingState.WRONG]
+
+
+@pytest.mark.parametrize(
+    ("reach", "state", "advice"),
+    [
+        (Reach(groups=("ops",), users=("anna", "bob")), FindingState.WRONG, "chmod 600"),
+        (Reach(groups=("ops",), is_complete=False), FindingState.WRONG, "chmod 600"),
+        (Reach(groups=("alipay",), users=("alipay",)), FindingState.NOTE, "if the engine does not run as alipay"),
+    ],
+)
+def test_one_other_user_may_be_the_engine_s_and_several_are_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reach: Reach, state: FindingState, advice: str
+) -> None:
+    monkeypatch.setattr("deploy.file_access.reach", lambda _: reach)
+    (finding,) = doctor._secrecy("keys of shop", tmp_path / "md5.key")
+    assert (finding.state, advice in finding.advice) == (state, True)
+    assert reach.words() in finding.detail
 
 
 def test_clock_behind_the_newest_file_is_wrong(tmp_path: Path) -> None:
@@ -135,7 +178,8 @@ def test_failing_checks_are_read_from_the_readiness_answer(answer: bytes, failin
     assert doctor._failing(answer) == failing
 
 
-def test_merchant_key_is_read_and_must_be_secret(tmp_path: Path) -> None:
+def test_merchant_key_is_read_and_must_be_secret(open_to_all: Path) -> None:
+    tmp_path = open_to_all
     table = {
         "family": "mapi",
         "sign_type": "RSA",

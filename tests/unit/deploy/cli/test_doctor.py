@@ -1,6 +1,7 @@
 """`doctor` on whole configurations: each problem is found, has advice, and shows no secret."""
 
 import os
+import shutil
 import socket
 import sqlite3
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from deploy import doctor
 from deploy.cli import doctor as command
+from tests.support import open_directory
 from tests.unit.deploy.cli.admin_server import Server
 from tests.unit.deploy.cli.commands import parsed, run
 from workers.admin.probes import Check
@@ -34,7 +36,13 @@ def test_wrong_settings_accounts_and_keys_are_named(environ: dict[str, str], tmp
     assert wrong(environ | {"ALIPAY_NOTIFY_PORT": "http"})[0][0] == "settings"
     (tmp_path / "md5.key").chmod(0o644)
     (tmp_path / "alipay.pem").write_text("no key")
-    assert [name for name, _ in wrong(environ)] == ["keys of shop", "keys of old"]
+    with open_directory.opened() as directory:
+        shutil.copytree(tmp_path, directory / "here")
+        (directory / "here").chmod(0o755)
+        there = environ | {"ALIPAY_NOTIFY_ACCOUNTS": str(directory / "here" / "accounts.toml")}
+        assert [name for name, _ in wrong(there)] == ["keys of shop", "keys of old"]
+        (directory / "here").chmod(0o700)
+        assert [name for name, _ in wrong(there)] == ["keys of shop"]
     (tmp_path / "accounts.toml").write_text("[accounts.shop]\nfamily = 'other'\n")
     assert [name for name, _ in wrong(environ)] == ["accounts"]
     table = run(environ, "doctor")
