@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,6 +32,8 @@ PER_S = 40
 # whichever broker leads its partition.
 ACKS_AGAIN_S = 15.0
 STEADY_S = 3.0
+FREEZES = 2
+FROZEN_S = 12.0  # beyond the brokers' session, and beyond the requests' deadline
 BURST_S = 3.0
 LOOK_S = 2.0  # shipped: a minute
 NOTICED_S = 3 * LOOK_S
@@ -103,6 +106,43 @@ async def test_leader_that_shuts_down_is_hardly_noticed(cluster: Cluster, measur
     measured("refused", len(failed))
     assert burst_s < BURST_S
     assert {each.status for each in failed} <= {503}
+    await load.judged()
+
+
+async def test_each_broker_killed_in_turn_costs_seconds_and_no_acknowledged_record(
+    cluster: Cluster, measured: Note
+) -> None:
+    """So the active controller, the group's coordinator and each leader are among them, whichever broker that is."""
+    async with cluster.sending(rate=PER_S, seconds=300) as load:
+        for broker in cluster.kafka.brokers:
+            await asyncio.sleep(1)
+            killed_at = time.monotonic()
+            await broker.process.kill()
+            await until(partial(is_steady, load, since=killed_at), 2 * ACKS_AGAIN_S + STEADY_S)
+            failed = load.failed(since=killed_at)
+            measured("acks again after", max((each.ended for each in failed), default=killed_at) - killed_at)
+            await whole(cluster)
+    assert {each.status for each in load.failed()} <= {503}
+    await load.judged()
+
+
+async def test_two_brokers_that_freeze_and_thaw_lose_no_acknowledged_record(cluster: Cluster, measured: Note) -> None:
+    """The third cannot acknowledge alone, and forgets nothing when its leadership moves back and forth."""
+    async with cluster.sending(rate=PER_S, seconds=300) as load:
+        for turn in range(FREEZES):
+            await asyncio.sleep(1)
+            frozen = [broker for broker in cluster.kafka.brokers if broker.node.number % BROKERS != turn]
+            for broker in frozen:
+                broker.process.freeze()
+            await asyncio.sleep(FROZEN_S)
+            for broker in frozen:
+                broker.process.thaw()
+            thawed_at = time.monotonic()
+            await until(partial(is_steady, load, since=thawed_at), 60)
+            again_at = min(each.ended for each in load.succeeded(since=thawed_at))
+            measured("acks again after", again_at - thawed_at)
+            await whole(cluster)
+    assert {each.status for each in load.failed()} <= {503}
     await load.judged()
 
 
