@@ -64,7 +64,7 @@ class _Reader:
             return self._refund(type_ or "REFUND_RESULT")
         if type_ in ("PAYMENT_RESULT", "PAYMENT_PENDING") or (not type_ and self._is_periodic()):
             return self._payment(type_ or "PAYMENT_RESULT")
-        if type_ == "CAPTURE_RESULT" or (not type_ and "captureAmount" in self.message):
+        if type_ == "CAPTURE_RESULT" or (not type_ and self._is_capture()):
             return self._capture(type_ or "CAPTURE_RESULT")
         return self._other(type_)
 
@@ -95,6 +95,9 @@ class _Reader:
         is_payment = any(name in self.message for name in ("paymentRequestId", "paymentId", "paymentAmount"))
         is_other = "subscriptionNotificationType" in self.message or "disputeNotificationType" in self.message
         return is_payment and not is_other and any(map(self.message.get, noted.SUBSCRIPTION))
+
+    def _is_capture(self) -> bool:
+        return "captureAmount" in self.message or "captureRequestId" in self.message
 
     def _authorized_until_ms(self) -> int:
         """Return when the authorisation of the amount ends; 0 if the account takes the amount as paid."""
@@ -138,7 +141,10 @@ class _Reader:
         if status != "SUCCESS":
             # A failed or pending refund moved no money, so it concerns no order.
             return self._noted(Kind.REFUND, type_, number, status)
-        refund = Refund(id=number, amount=self.amount("refundAmount"), trade=self.text("paymentId"))
+        # A direct refund has the amount that went back to the payer under another name.
+        is_direct = "refundToAmount" in self.message and "refundAmount" not in self.message
+        amount = self.amount("refundToAmount") if is_direct else self.amount("refundAmount")
+        refund = Refund(id=number, amount=amount, trade=self.text("paymentId"))
         return self._made(
             Kind.REFUND, News.PARTLY_REFUNDED, type_, number, status, refunds=(refund,), trade=refund.trade,
             happened_at=self.time("refundTime"), joins_by_trade=False,
@@ -178,15 +184,17 @@ class _Reader:
 
     def _made(self, kind: Kind, news: News, type_: str, number: str, status: str, **rest: Any) -> Notification:
         given: dict[str, Any] = {"order": self.text("paymentRequestId"), "joins_by_trade": bool(rest.get("trade"))}
+        id_, digest = ":".join((type_, number, status)), blake2b(self._content(), digest_size=16).digest()
         return Notification(
             account=self.account.name,
-            id=":".join((type_, number, status)),
+            id=id_,
+            content_id=f"{id_}:{digest.hex()}",
             kind=kind,
             news=news,
             type=type_,
             status=status,
             payer=mask(self._payer()),
-            digest=blake2b(self._content(), digest_size=16).digest(),
+            digest=digest,
             **(given | rest),
         )
 

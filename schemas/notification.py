@@ -94,6 +94,9 @@ class Notification(Struct, frozen=True, kw_only=True, gc=False):
     `refunds` (the old gateway's batch refunds), or by the `id` of its only refund (Antom's refunds name nothing else).
     `numbers` has the others by which it can be found. Two deliveries have the same `digest` if and only if they have
     the same content.
+
+    Antom's messages have no id. Ours is made of type, number and result, so another message with other content may have
+    it: then `content_id`, which is made of the content too, takes its place.
     """
 
     account: str  # the order's scope (`schemas.scopes`)
@@ -118,3 +121,4 @@ class Notification(Struct, frozen=True, kw_only=True, gc=False):
     joins_by_trade: bool = False  # the order that has its trade may have another number
     is_periodic: bool = False  # a payment of a subscription, which the merchant cannot register beforehand
     digest: bytes = b""
+    content_id: str = ""

@@ -23,7 +23,6 @@ from schemas import scopes
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
-from schemas.notification import Notification
 from workers import record_reader
 from workers.errors import (
     DecisionFailed,
@@ -34,7 +33,7 @@ from workers.errors import (
     TooManyDeadLetters,
 )
 from workers.record_reader import AccountsFiles, Authenticate, FixedFiles, RecordReader
-from workers.settlement import decision, parking
+from workers.settlement import decision, identity, parking
 from workers.settlement.plan import Decide, HeldRow, LoadRequest, LogRecord, ParsedRecord, StoreSnapshot, WritePlan
 
 DEAD_LETTERS_MAX = 20  # in a row and by our own fault; so many point at a broken program, not at broken records
@@ -270,9 +269,8 @@ def _check_same_log(parsed_records: Sequence[ParsedRecord], snapshot: StoreSnaps
         prior = snapshot.prior_deliveries.get(parsed.position) if parsed.held is None else None
         if prior is None or prior.received_at_ms == parsed.received_at_ms:
             continue
-        source = parsed.notification or parsed.failure
-        id_ = source.id if isinstance(source, Notification) else source.notification_id if source else ""
-        if id_ and prior.notification_id and id_ != prior.notification_id:
+        ids = identity.ids_of(parsed)
+        if ids and prior.notification_id and prior.notification_id not in ids:
             raise InfrastructureDamaged(
                 f"the store has processed another record at {parsed.position} than the log holds there: the topic was "
                 "created anew, or the store belongs to another log. Give each log a store of its own"

@@ -24,7 +24,7 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
 from schemas.notification import Kind, NamedNumber, Notification, NumberKind
 from schemas.orders import Capture, Claim, News, Order, Refund, View
-from workers.settlement import captures, drafting, order_view, parking, refusals, second_numbers, transitions
+from workers.settlement import captures, drafting, identity, order_view, parking, refusals, second_numbers, transitions
 from workers.settlement.drafting import Draft
 from workers.settlement.plan import (
     AccountKey,
@@ -53,7 +53,7 @@ def load_request(parsed_records: Sequence[ParsedRecord]) -> LoadRequest:
             if parsed.failure is not None and parsed.failure.digest:
                 ids.add((parsed.account, parsed.failure.notification_id))
             continue
-        ids.add((parsed.account, notification.id))
+        ids.update((parsed.account, id_) for id_ in identity.ids_of(parsed))
         if notification.order:
             orders.add((parsed.account, notification.order))
         if notification.joins_by_trade:
@@ -161,15 +161,14 @@ class BatchDecision:
         return position in snapshot.open_held and attempts == held.attempts
 
     def _settle_notification(self, parsed: ParsedRecord, notification: Notification) -> None:
+        notification = identity.identified(notification, parsed.held, self._digests)
         digest = self._digests.get((parsed.account, notification.id))
         if digest is None:
             self._digests[parsed.account, notification.id] = notification.digest
             self._draft.add_to_ledger(parsed, notification.id, notification.digest, order=notification.order)
         elif digest != notification.digest:
             order = second_numbers.number_of(notification, self._orders, self._by_trade)
-            self._draft.quarantine(
-                parsed, notification, Reason.ID_CONFLICT, "the same id with other content", order=order
-            )
+            self._hold_conflict(parsed, notification, order)
             return
         elif not _is_held_as(parsed, notification.id):
             order = second_numbers.number_of(notification, self._orders, self._by_trade)
@@ -178,6 +177,10 @@ class BatchDecision:
         if notification.numbers:  # also of a retry: an earlier release may have held it without them
             self._draft.add_numbers(parsed, notification)
         self._apply(parsed, notification)
+
+    def _hold_conflict(self, parsed: ParsedRecord, notification: Notification, order: str) -> None:
+        detail = "the same id with other content"
+        self._draft.quarantine(parsed, notification, Reason.ID_CONFLICT, detail, order=order)
 
     def _settle_failure(self, parsed: ParsedRecord, failure: ParseFailure) -> None:
         """Hold an unreadable record. An authentic message is held once; its copies are duplicates."""
@@ -273,6 +276,9 @@ class BatchDecision:
         if after == before:
             self._finish_unchanged(parsed, notification, is_older=False, order=before.number)
             return
+        if identity.shares_number(notification):
+            self._hold_conflict(parsed, notification, before.number)
+            return
         version, order = self.write(parsed, notification, before, after), before.number
         reason = refusals.first_contradiction(order_view.flags_from_capture(before, after, capture))
         if reason is not None:
@@ -327,6 +333,9 @@ class BatchDecision:
             after = order_view.with_refunds(before, refunds)
             if after == before:
                 continue
+            if identity.shares_number(notification):
+                self._hold_conflict(parsed, notification, before.number)
+                return
             has_new_facts = True
             version = self.write(parsed, notification, before, after)
             flags |= order_view.flags_from_refunds(before, after, refunds)

@@ -19,7 +19,7 @@ from schemas.dispositions import HELD, Disposition, Flag, Reason
 from schemas.notification import Notification
 from schemas.orders import PAYMENT_STATES, Claim, Order, State
 from schemas.record_format import Record
-from workers.settlement import drafting, order_view, refusals, second_numbers, transitions
+from workers.settlement import drafting, identity, order_view, refusals, second_numbers, transitions
 from workers.settlement.decision import BatchDecision
 from workers.settlement.drafting import Draft
 from workers.settlement.plan import (
@@ -66,9 +66,10 @@ def accept(
     Raises:
         DecisionRefused: the row has changed since it was read, or the notification cannot be applied like this.
     """
-    held, notification = _held(parsed), parsed.notification
+    held = _held(parsed)
     _check_open(held, snapshot)
-    assert notification is not None
+    assert parsed.notification is not None
+    notification = identity.as_held(parsed.notification, held)
     draft = Draft(now_ms=verdict.at_ms, chance=chance)
     batch = BatchDecision(snapshot, accounts, draft)
     if notification.amount is not None:

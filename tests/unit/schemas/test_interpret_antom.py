@@ -256,7 +256,9 @@ def test_member_names_are_case_sensitive() -> None:
 
 def test_unknown_members_are_ignored() -> None:
     notification = read(PAYMENT | {"newMember": {"a": [1, "b"]}, "another": "text"})
-    assert structs.replace(notification, digest=b"") == structs.replace(read(PAYMENT), digest=b"")
+    usual = read(PAYMENT)
+    assert notification.content_id != usual.content_id
+    assert structs.replace(notification, digest=b"", content_id="") == structs.replace(usual, digest=b"", content_id="")
 
 
 @pytest.mark.parametrize(
@@ -444,3 +446,26 @@ def test_resend_of_an_unreadable_message_has_the_same_id() -> None:
     assert first.digest == again.digest != refused(broken | {"metadata": "x"}).digest
     assert first.notification_id == again.notification_id == f"content:{first.digest.hex()}"
     assert refused(b"[]").digest != refused(b"{").digest
+
+
+@pytest.mark.parametrize("status", ["S", "F"])
+def test_capture_is_known_by_its_shape(status: str) -> None:
+    message = {name: value for name, value in CAPTURE.items() if name != "notifyType"}
+    if status == "F":
+        del message["captureAmount"]
+    notification = read(message | {"result": {"resultStatus": status}})
+    assert (notification.kind, notification.type) == (Kind.CAPTURE, "CAPTURE_RESULT")
+
+
+def test_direct_refund_has_the_amount_that_went_back_to_the_payer() -> None:
+    """Its page documents refundFromAmount and refundToAmount in the place of refundAmount."""
+    message = {name: value for name, value in REFUND.items() if name != "refundAmount"}
+    amounts = {
+        "refundFromAmount": {"currency": "HKD", "value": "7900"},
+        "refundToAmount": {"currency": "USD", "value": "1000"},
+    }
+    [refund] = read(message | amounts).refunds
+    assert str(refund.amount) == "10.00 USD"
+    [refund] = read(REFUND | amounts).refunds
+    assert str(refund.amount) != "10.00 USD"
+    assert refused(message).reason is Reason.MISSING_FIELD
