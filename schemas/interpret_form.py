@@ -5,6 +5,7 @@ refund needs `gmt_refund`, an end without payment must have no `gmt_payment`. If
 form is held for an operator. Free text (subject, body) decides nothing.
 """
 
+import codecs
 import re
 from contextlib import suppress
 from datetime import datetime
@@ -149,10 +150,22 @@ def _decoded(name: bytes, value: bytes, charset: str, account: Account, form: Fo
     if b"\x00" in value:
         raise Unreadable(Reason.CONTROL_CHAR, f"U+0000 in {_NAMES[name]}", **_numbers(form, digest))
     try:
-        return value.decode(charset)
+        return value.decode(charset, _WITHIN_JSON if name == b"biz_content" else "strict")
     except UnicodeDecodeError:
         detail = f"{_NAMES[name]} is not {charset} text"
         raise Unreadable(Reason.CHARSET, detail, **_numbers(form, digest)) from None
+
+
+_WITHIN_JSON = "escape_within_json"
+
+
+def _escape_within_json(error: UnicodeError) -> tuple[str, int]:
+    """Return undecodable bytes as they can stand in a JSON text, which doubles a backslash."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "".join(f"\\\\x{byte:02x}" for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(_WITHIN_JSON, _escape_within_json)
 
 
 def _shown(value: bytes, charsets: tuple[str, ...]) -> str:
@@ -160,6 +173,18 @@ def _shown(value: bytes, charsets: tuple[str, ...]) -> str:
         with suppress(UnicodeDecodeError):
             return value.decode(charset)
     return value.decode(charsets[0], "backslashreplace")
+
+
+def for_display(form: Form, default_charset: str) -> dict[str, str]:
+    """Return all values of any form as text: readable if a charset fits, else with escapes."""
+    named = form.fields.get(b"charset", b"").decode("ascii", "replace").lower()
+    charset = named if named in CHARSETS else default_charset
+    return {
+        _NAMES[name]: value.decode(charset, "backslashreplace")
+        if name in DECIDING_NAMES
+        else _shown(value, (charset, default_charset, "gb18030"))
+        for name, value in form.fields.items()
+    }
 
 
 def kept(number: str) -> str:
@@ -204,7 +229,7 @@ def _envelope(fields: _Fields, account: Account, digest: bytes) -> dict[str, Any
 def _noted(fields: _Fields, account: Account, digest: bytes) -> Notification:
     """Return a notification that moves no order. Many name what they are about in the JSON of `biz_content`."""
     read: dict[str, Any] = fields.values
-    if content := fields.optional("biz_content"):
+    if content := fields.values.get("biz_content"):  # JSON's grammar says which control characters it may have
         try:
             read = read | antom.read(content.encode())
         except antom.BadMessage as error:

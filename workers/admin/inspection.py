@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from schemas import antom, form, record_format, telemetry
-from schemas.accounts import CHARSETS, Account, Family
+from schemas import antom, form, interpret_form, record_format, telemetry
+from schemas.accounts import Account, Family
 from schemas.interpret_form import mask
 from schemas.record_format import Record, RecordContents
 from workers.record_reader import Authenticate
@@ -68,17 +68,10 @@ def _decode(record: Record) -> RecordContents | None:
 
 def _form_pairs(body: bytes, account: Account | None) -> list[tuple[str, str]]:
     try:
-        read = form.read(body).fields
+        read = form.read(body)
     except form.BadForm:
         return []
-    named = read.get(b"charset", b"").decode("ascii", "replace").lower()
-    own = account.charset if account else "utf-8"
-    # Only known charsets: Python has codecs that are no charsets, and some of them raise.
-    charset = named if named in CHARSETS else own
-    return [
-        (name.decode("utf-8", "backslashreplace"), value.decode(charset, "backslashreplace"))
-        for name, value in read.items()
-    ]
+    return list(interpret_form.for_display(read, account.charset if account else "utf-8").items())
 
 
 def _message_pairs(body: bytes) -> list[tuple[str, str]]:

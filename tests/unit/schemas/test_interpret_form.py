@@ -441,6 +441,23 @@ def test_business_content_that_is_no_strict_json_object_is_held(content: str) ->
     )
 
 
+def test_business_content_over_several_lines_is_read() -> None:
+    fields = {"notify_id": "n", "msg_method": "x", "biz_content": '{\r\n\t"order_id": "O1"\n}'}
+    assert read(fields, OPENAPI).numbers == (NamedNumber(NumberKind.OPERATION, "O1"),)
+    assert reason(fields | {"biz_content": '{"order_id": "O\n1"}'}, OPENAPI) is Reason.MALFORMED
+
+
+@pytest.mark.parametrize("broken", ["游船".encode("gbk"), "游船".encode()[:-1], b"\xff"])
+def test_business_content_with_undecodable_free_text_is_read(broken: bytes) -> None:
+    body = encoded({"notify_id": "n", "msg_method": "x", "biz_content": '{"memo":"?","order_id":"O1","status":"?"}'})
+    body = body.replace(b"%3F", quote_from_bytes(broken).encode())
+    notification = interpret_form.read(form.read(body), OPENAPI)
+    assert notification.numbers == (NamedNumber(NumberKind.OPERATION, "O1"),)
+    [(name, status)] = notification.fields
+    assert (name, "\N{REPLACEMENT CHARACTER}" in status) == ("status", False)
+    assert status.startswith(("\\x", "游\\x"))
+
+
 def test_batch_names_its_number_and_the_trades_of_failed_refunds_too() -> None:
     batch = read(BATCH | {"batch_no": "B1", "result_details": "T7^3.10^TRADE_HAS_CLOSED#T8^4.00^SUCCESS"}, MAPI)
     assert [named.number for named in batch.numbers] == ["B1", "T7", "T8"]

@@ -26,6 +26,12 @@ def test_text_is_shown_in_the_charset_that_was_signed() -> None:
     assert inspection.fields(log_records.sealed(body, "N1"), ACCOUNTS)["subject"] == "两张船票"
 
 
+def test_free_text_is_shown_in_the_charset_that_fits_though_none_was_signed() -> None:
+    body = urlencode({"subject": "两张船票", "trade_no": "船"}, encoding="gbk").encode()
+    shown = inspection.fields(log_records.sealed(body, "N1"), ACCOUNTS)
+    assert (shown["subject"], shown["trade_no"]) == ("两张船票", "\\xb4\\xac")
+
+
 def test_body_that_is_not_a_form_has_no_fields() -> None:
     assert inspection.fields(log_records.sealed(b"no form", "N1"), ACCOUNTS) == {}
 
