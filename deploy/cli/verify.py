@@ -61,7 +61,7 @@ def verify(
     """Explain one message."""
     import msgspec
 
-    from deploy.verify import diagnosis
+    from deploy.verify import diagnosis, unlisted
     from schemas.accounts import BadAccounts
 
     readings = _readings(file, header or [], path)
@@ -71,7 +71,9 @@ def verify(
         _fail(bad.faults)
     candidates = [known[account]] if account else [each for name, each in known.items() if name in rings]
     try:
-        explanation = diagnosis.diagnose(readings, candidates, rings, _given_keys(key, candidates, accounts.parent))
+        given = _given_keys(key, candidates, accounts.parent)
+        removed = unlisted.keys_beside(known.values(), accounts.parent)
+        explanation = diagnosis.diagnose(readings, candidates, rings, given, removed)
     except diagnosis.Unclear as unclear:
         names = ", ".join(unclear.accounts) or "none"
         raise typer.BadParameter(

@@ -45,32 +45,54 @@ def sign_type(given: str, pinned: str, *, holds: bool, otherwise: Advice) -> Adv
     `holds` is true if only the algorithm is wrong; if not, `otherwise` is the advice on the signature itself.
     """
     named = f"names sign_type {given}" if given else "names no sign_type"
-    cause = f"{FAILED}: the message {named} and the account is pinned to {pinned}, so no key is tried."
+    differ = f"签名算法不一致{_hashes(given, pinned)}"
+    cause = f"{FAILED}: the message {named} and the account is pinned to {pinned} ({differ}), so no key is tried."
     if not holds:
         also = otherwise.cause.removeprefix(f"{FAILED}: ")
         return Advice(f"{cause} Besides, {also}", f"Do not change the account for it. {otherwise.remedy}")
     return Advice(
         cause,
-        "The signature itself is valid. If this merchant's product at Alipay signs this way, change sign_type (and the "
-        "key that belongs to it) in accounts.toml. Otherwise the message has been tampered with.",
+        f"The signature itself is valid: if Alipay signed so before the account moved to {pinned}, add a retiring "
+        "entry ([[accounts.NAME.retiring]]) with this sign_type, its key and until; if it signs so now, change "
+        "sign_type (and the key that belongs to it) in accounts.toml; otherwise the message has been tampered with.",
     )
+
+
+def former_algorithm(given: str, pinned: str, key: str) -> Advice:
+    """Return the advice on a message under another algorithm, by a key in a file that no account names any more."""
+    return Advice(
+        f"{FAILED}: the message names sign_type {given} and was signed with {key}, which no account names any more "
+        f"(旧密钥已移除), and the account is pinned to {pinned}.",
+        f"If Alipay used it before the account moved to {pinned}, name the file in a retiring entry "
+        f"([[accounts.NAME.retiring]]) with sign_type {given} and until; otherwise the message has been tampered with.",
+    )
+
+
+def _hashes(given: str, pinned: str) -> str:
+    """Return the hashes of two RSA algorithms, in words; empty for others."""
+    known = {"RSA": "SHA-1", "RSA2": "SHA-256"}
+    return f": {given} is {known[given]}, {pinned} is {known[pinned]}" if {given, pinned} == known.keys() else ""
 
 
 def retiring(found: Advice, given: str, until: str) -> Advice:
     """Return the advice on a message that a retiring key verifies."""
     return Advice(
-        f"{found.cause} It uses the old (retiring) algorithm {given}, which counts until {until}.", found.remedy
+        f"{found.cause} It uses the old (retiring) algorithm {given} (旧签名算法), which counts until {until}.",
+        found.remedy or "Leave the retiring entry in place as long as such news comes; from until on, it is refused.",
     )
 
 
 def retired(given: str, until: str, *, holds: bool) -> Advice:
     """Return the advice on a message under a retiring algorithm that has ended. `holds`: its signature is valid."""
-    also = "The signature itself is valid." if holds else "Besides, no key of the old algorithm signed this text."
+    ended = f"the message uses the old (retiring) algorithm {given} (旧签名算法), which ended (until = {until})"
+    if holds:
+        return Advice(
+            f"{FAILED}: {ended}.",
+            "The signature itself is valid: if Alipay still sends news under it, move until in accounts.toml, and its "
+            "next resend is accepted.",
+        )
     return Advice(
-        f"{FAILED}: the message uses the old (retiring) algorithm {given}, which ended (until = {until}). {also}",
-        "If Alipay still sends news under it, move until in accounts.toml; Alipay's next resend is then accepted."
-        if holds
-        else "Do not change the account for it.",
+        f"{FAILED}: {ended}, and no key of the old algorithm signed this text.", "Do not change the account for it."
     )
 
 
@@ -134,7 +156,8 @@ OTHER_TEXT = Advice(
 UNKNOWN_SIGNER = Advice(
     f"{FAILED}: no key known here made this signature.",
     "Download Alipay's public key (支付宝公钥) for this application and product again. It is not the application's own "
-    "key (应用公钥), and the sandbox, RSA and RSA2 have different ones.",
+    "key (应用公钥), and the sandbox, RSA and RSA2 have different ones. If a key was removed here (旧密钥), give its "
+    "file with --key.",
 )
 OWN_KEY = Advice(
     f"{FAILED}: 应用公钥 (the application's own public key) is in the place of 支付宝公钥 (Alipay's public key), but "
@@ -296,8 +319,9 @@ _VARIANTS: dict[Variant, tuple[str, str]] = {
         "Alipay writes lower-case hex, so Alipay did not sign this message.",
     ),
     Variant.OTHER_HASH: (
-        "it was signed with the other hash (RSA is SHA-1, RSA2 and RSA256 are SHA-256)",
-        "Check sign_type of the account, and which key belongs to it.",
+        "it was signed with another hash than its sign_type has (签名算法: RSA is SHA-1, RSA2 and RSA256 are SHA-256)",
+        "Alipay signs with the hash of the sign_type that it names: check if sign_type is rewritten on the way, or "
+        "which hash a sender of your own uses.",
     ),
     Variant.OTHER_KEY_OF_ACCOUNT: (
         "it was signed with key version {key}, but the header names another",
@@ -311,6 +335,15 @@ _VARIANTS: dict[Variant, tuple[str, str]] = {
         "it was signed with the key given for comparison ({key}), which is not a key of the account",
         "If it is Alipay's key, add it to the account's keys. If it is your own (应用公钥), you signed this message "
         "yourself.",
+    ),
+    Variant.KEY_OF_OTHER_ALGORITHM: (
+        "it was signed with {key}, a key of this account that counts for that sign_type only (签名算法不符)",
+        "Alipay names the sign_type that it signs with, so the message was changed on the way: forward it unchanged.",
+    ),
+    Variant.UNLISTED_KEY: (
+        "it was signed with {key}, a key file that no account names (旧密钥已移除, a key that was removed)",
+        "If Alipay still signs with it, name the file in the account's keys or certificates again, beside the new one; "
+        "otherwise the message has been tampered with.",
     ),
 }
 
@@ -337,6 +370,11 @@ _REFUSALS: dict[Refusal, tuple[str, str]] = {
     Refusal.UNKNOWN_KEY: (
         "the message names a key version, or a certificate, that the account does not have",
         "Add the key under its version to the account's keys. Download it from Antom's or Alipay's own pages.",
+    ),
+    Refusal.UNSUPPORTED_SIGN_TYPE: (
+        "it names another signature algorithm (签名算法) than the account has",
+        "If Alipay signed so before the account moved, add a retiring entry ([[accounts.NAME.retiring]]) with this "
+        "sign_type, its key and until, or move the until of the entry.",
     ),
     Refusal.NOT_OURS: (
         "the signature is valid, but the message is for another merchant",

@@ -1,6 +1,7 @@
 """Choose, among everything that a file may be and all accounts that it may be for, the pair that explains most."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from msgspec import structs
@@ -15,6 +16,7 @@ from schemas.form import KNOWN_NAMES
 
 Rings = Mapping[str, KeyRing]
 GivenKeys = Mapping[str, Key]  # the key to compare with, by account, because its family decides how a file is read
+UnlistedKeys = Mapping[str, Sequence[Key]]  # by account
 
 _READINGS_MAX = 40
 _SANDBOX = (b"9021", b"2088621", b"2088721", b"2088722")  # how numbers in Alipay's sandbox usually begin
@@ -30,7 +32,13 @@ class Unclear(Exception):
         self.accounts = accounts
 
 
-def diagnose(readings: Sequence[Captured], accounts: Sequence[Account], rings: Rings, given: GivenKeys) -> Explanation:
+def diagnose(
+    readings: Sequence[Captured],
+    accounts: Sequence[Account],
+    rings: Rings,
+    given: GivenKeys,
+    unlisted: UnlistedKeys = MappingProxyType({}),
+) -> Explanation:
     """Return the explanation of the reading and account that verify, else of the best reading.
 
     Raises:
@@ -44,7 +52,7 @@ def diagnose(readings: Sequence[Captured], accounts: Sequence[Account], rings: R
                 return found
     best = max(readings, key=_weight)
     possible = candidates(best, accounts)
-    found_all = [_refused(best, account, rings, given) for account in possible]
+    found_all = [_refused(best, account, rings, given, unlisted) for account in possible]
     explained = [each for each in found_all if each.departures] if len(found_all) > 1 else found_all
     foreign = _foreign(best, accounts)
     if len(explained) != 1 and not (foreign and found_all):
@@ -101,14 +109,23 @@ def _accepted(captured: Captured, account: Account, ring: KeyRing) -> Explanatio
     return found if found is not None and found.accepted else None
 
 
-def _refused(captured: Captured, account: Account, rings: Rings, given: GivenKeys) -> Explanation:
+def _refused(
+    captured: Captured, account: Account, rings: Rings, given: GivenKeys, unlisted: UnlistedKeys
+) -> Explanation:
     text = explain_return.text_of(captured, account)
     query = explain_return.query_of(text)
     if text and not query:
         return explain_return.explain_return(text, account, rings[account.name], captured)
     if query:
         captured = structs.replace(captured, body=query.encode("utf-8", "replace"))
-    return explain.explain(captured, account, rings[account.name], others=rings, given=given.get(account.name))
+    return explain.explain(
+        captured,
+        account,
+        rings[account.name],
+        others=rings,
+        given=given.get(account.name),
+        unlisted=unlisted.get(account.name, ()),
+    )
 
 
 def _foreign(captured: Captured, accounts: Sequence[Account]) -> tuple[bytes, bytes] | None:

@@ -63,11 +63,15 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
 
 class _Candidate(Struct, frozen=True):
-    """One key to try, with its name; `variant` is `None` for the key that should verify."""
+    """One key to try, with its name; `variant` is `None` for the key that should verify.
+
+    `algorithm` is that of the key, if it differs from that of the message.
+    """
 
     variant: Variant | None
     label: str
     key: Key
+    algorithm: SignType | None = None
 
 
 class _Fit(Struct, frozen=True):
@@ -88,18 +92,22 @@ def explain(
     *,
     others: Mapping[str, KeyRing] | None = None,
     given: Key | None = None,
+    unlisted: Sequence[Key] = (),
 ) -> Explanation:
     """Return the verdict on `captured` for this account, with the cause if it is refused.
 
-    `others` are the key rings of the other accounts, `given` is another key that may have signed the message. Both are
-    tried only to name the cause; no message is accepted by them.
+    `others` are the key rings of the other accounts, `given` is another key that may have signed the message, and
+    `unlisted` are keys in files that no account names (any more). They are tried only to name the cause; no message is
+    accepted by them.
     """
     try:
         return _accept(captured, account, ring)
     except Refused as refused:
-        ring = ring.former(_signature_of(captured, account)[1]) or ring
-        keys = _keys(ring, others or {}, given, named=_key_version(captured, account))
-        return _refused(refused, captured, account, ring, keys)
+        named = ring.former(_signature_of(captured, account)[1]) or ring
+        keys = _keys(named, others or {}, given, named=_key_version(captured, account))
+        keys += _keys_of_other_algorithms(ring, named)
+        keys += [_Candidate(Variant.UNLISTED_KEY, each.id, each) for each in unlisted]
+        return _refused(refused, captured, account, named, keys)
 
 
 def accepted(captured: Captured, account: Account, ring: KeyRing) -> Explanation | None:
@@ -193,6 +201,16 @@ def _keys(ring: KeyRing, others: Mapping[str, KeyRing], given: Key | None, *, na
     return keys + ([_Candidate(Variant.GIVEN_KEY, given.id, given)] if given else [])
 
 
+def _keys_of_other_algorithms(ring: KeyRing, named: KeyRing) -> list[_Candidate]:
+    """Return the account's keys for other algorithms than the one that the message names."""
+    return [
+        _Candidate(Variant.KEY_OF_OTHER_ALGORITHM, f"{key.id} ({each.sign_type.value})", key, each.sign_type)
+        for each in (ring, *ring.retiring)
+        if each is not named
+        for key in each.keys
+    ]
+
+
 def _texts(captured: Captured, account: Account) -> Iterator[Text]:
     target = captured.target.encode("utf-8", "replace")
     if account.family is not Family.ANTOM:
@@ -228,8 +246,9 @@ def _signature_of(captured: Captured, account: Account) -> tuple[bytes, str]:
 
 def _fits(texts: list[Text], signs: list[Sign], keys: list[_Candidate], pinned: SignType) -> Iterator[_Fit]:
     """Yield every combination of at most two changes under which the signature is valid."""
-    for text, sign, key, algorithm in product(texts, signs, keys, _algorithms(pinned)):
-        other_hash = Variant.OTHER_HASH if algorithm is not pinned else None
+    tries = [(key, algorithm) for key in keys for algorithm in _algorithms(key.algorithm or pinned)]
+    for text, sign, (key, algorithm) in product(texts, signs, tries):
+        other_hash = Variant.OTHER_HASH if algorithm is not (key.algorithm or pinned) else None
         departures = tuple(each for each in (text.variant, sign.variant, key.variant, other_hash) if each is not None)
         if len(departures) > DEPARTURES_MAX:
             continue
@@ -287,6 +306,8 @@ def _advise_on_sign_type(
     if fit is None:
         otherwise = _advise_on_signer(sign, account, keys)
         return advice.sign_type(given, account.sign_type.value, holds=False, otherwise=otherwise)
+    if Variant.UNLISTED_KEY in fit.departures and set(fit.departures) <= {Variant.OTHER_HASH, Variant.UNLISTED_KEY}:
+        return advice.former_algorithm(given, account.sign_type.value, fit.label)
     otherwise = advice.departures(fit.departures, fit.label, fit.names)
     holds = set(fit.departures) <= {Variant.OTHER_HASH}
     return advice.sign_type(given, account.sign_type.value, holds=holds, otherwise=otherwise)

@@ -73,6 +73,8 @@ class Variant(StrEnum):
     OTHER_KEY_OF_ACCOUNT = "other_key_of_account"
     KEY_OF_OTHER_ACCOUNT = "key_of_other_account"
     GIVEN_KEY = "given_key"
+    KEY_OF_OTHER_ALGORITHM = "key_of_other_algorithm"
+    UNLISTED_KEY = "unlisted_key"
 
 
 class Text(Struct, frozen=True):

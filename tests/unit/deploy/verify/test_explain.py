@@ -384,3 +384,81 @@ def test_old_algorithm_is_named_with_its_end(until_ms: int, accepted: bool, caus
     assert (found.accepted, found.sign_type) == (accepted, "RSA")
     assert "old (retiring) algorithm RSA" in found.cause
     assert cause in found.cause
+
+
+OLD_KEY, OLDER_KEY = alipay.rsa_key("old"), alipay.rsa_key("removed")
+
+
+def moved(until_ms: int = 2**52) -> tuple[Account, KeyRing]:
+    """An account that moved from RSA to RSA2."""
+    entry = RetiringAlgorithm(sign_type=SignType.RSA, until="2099-12-31", until_ms=until_ms)
+    keys = (Key("old.pem", OLD_KEY.public_key()),)
+    former = KeyRing("shop-cn", SignType.RSA, keys, until="2099-12-31", until_ms=until_ms)
+    return alipay.openapi(retiring=(entry,)), KeyRing("shop-cn", SignType.RSA2, RING.keys, retiring=(former,))
+
+
+def signed_by(key: str, algorithm: str, *, names: str) -> bytes:
+    """The form, signed with this key by this algorithm, and with another `sign_type` written into it."""
+    signer = {"own": alipay.rsa_key(), "old": OLD_KEY, "removed": OLDER_KEY}[key]
+    return alipay.urlencoded({**alipay.signed(FORM, signer, algorithm), "sign_type": names})
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm", "names", "departures", "cause", "remedy"),
+    [
+        ("old", "RSA", "RSA2", (Variant.KEY_OF_OTHER_ALGORITHM,), "old.pem (RSA), a key of this account", "forward it"),
+        ("own", "RSA2", "RSA", (Variant.KEY_OF_OTHER_ALGORITHM,), "k0 (RSA2), a key of this account", "forward it"),
+        ("own", "RSA", "RSA2", (Variant.OTHER_HASH,), "RSA is SHA-1, RSA2", "the hash of the sign_type"),
+        ("old", "RSA2", "RSA", (Variant.OTHER_HASH,), "RSA is SHA-1, RSA2", "the hash of the sign_type"),
+        ("removed", "RSA2", "RSA2", (Variant.UNLISTED_KEY,), "removed.pem, a key file that no account", "again"),
+        ("removed", "RSA", "RSA", (Variant.UNLISTED_KEY,), "removed.pem, a key file that no account", "again"),
+    ],
+)
+def test_signature_by_another_key_or_hash_of_a_moved_account_is_named(
+    key: str, algorithm: str, names: str, departures: tuple[Variant, ...], cause: str, remedy: str
+) -> None:
+    account, ring = moved()
+    unlisted = [Key("removed.pem", OLDER_KEY.public_key())]
+    body = signed_by(key, algorithm, names=names)
+    found = explain.explain(Captured(body=body), account, ring, unlisted=unlisted)
+    assert (found.accepted, found.departures) == (False, departures)
+    assert cause in found.cause
+    assert remedy in found.remedy
+    assert one_sentence(found)
+
+
+def test_old_algorithm_of_a_key_that_was_removed_is_to_be_named_as_retiring() -> None:
+    unlisted = [Key("removed.pem", OLDER_KEY.public_key())]
+    found = explain.explain(Captured(body=signed_by("removed", "RSA", names="RSA")), CN, RING, unlisted=unlisted)
+    assert (found.reason, found.key) == (Refusal.UNSUPPORTED_SIGN_TYPE, "removed.pem")
+    assert "was signed with removed.pem, which no account names any more (旧密钥已移除)" in found.cause
+    assert "retiring entry ([[accounts.NAME.retiring]]) with sign_type RSA" in found.remedy
+    assert one_sentence(found)
+
+
+@pytest.mark.parametrize(("pinned", "given"), [(SignType.RSA2, "RSA"), (SignType.RSA, "RSA2")])
+def test_algorithm_that_the_account_does_not_have_is_explained_in_both_directions(pinned: SignType, given: str) -> None:
+    account, ring = alipay.openapi(sign_type=pinned), alipay.ring(pinned, alipay.rsa_key())
+    found = explained(alipay.form(FORM, alipay.rsa_key(), given), account, ring)
+    assert (found.reason, found.departures) == (Refusal.UNSUPPORTED_SIGN_TYPE, (Variant.OTHER_HASH,))
+    assert f"names sign_type {given} and the account is pinned to {pinned} (签名算法不一致" in found.cause
+    assert "retiring entry" in found.remedy
+    assert one_sentence(found)
+
+
+@pytest.mark.parametrize(("until_ms", "accepted"), [(2**52, True), (1, False)])
+def test_retiring_algorithm_has_a_cause_and_a_remedy(until_ms: int, accepted: bool) -> None:
+    account, ring = moved(until_ms)
+    found = explain.explain(Captured(body=signed_by("old", "RSA", names="RSA")), account, ring)
+    assert (found.accepted, "旧签名算法" in found.cause, found.key) == (accepted, True, "old.pem")
+    assert "until" in found.remedy
+    assert accepted or one_sentence(found)
+    changed = signed_by("old", "RSA", names="RSA").replace(b"9.00", b"0.01")
+    forged = explain.explain(Captured(body=changed), *moved(1))
+    assert "no key of the old algorithm signed this text" in forged.cause
+    assert "Do not change the account" in forged.remedy
+
+
+def one_sentence(found: Explanation) -> bool:
+    """Return whether cause and remedy are each one sentence."""
+    return all(text.count(". ") == 0 and text.endswith(".") for text in (found.cause, found.remedy))
