@@ -23,6 +23,9 @@ A worker:
 
 Service managers send SIGKILL after 45 s. That loses nothing: records in hand are not committed and are redelivered,
 events that are not acknowledged stay in the outbox. A second signal exits at once.
+
+A worker whose consumer fails ends by itself: it is not ready, leaves its group at once, and then goes through the steps
+above, within 45 s, to exit code 4.
 """
 
 import asyncio
@@ -30,6 +33,7 @@ import gc
 import os
 import platform
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -41,7 +45,7 @@ from aiohttp import web
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Info
 
-from deploy import start_errors
+from deploy import exits, start_errors
 from deploy.accounts_reload import AccountsReloader, ReloadGauges
 from deploy.logs import LogWriter
 from deploy.receipt_keys import ReceiptKeys
@@ -66,6 +70,7 @@ SWITCH = "ALIPAY_NOTIFY_UVLOOP"
 YOUNG_MAX = 50_000
 
 LOOK_EVERY_S = 1.0
+END_MAX_S = 45.0  # for a process that ends by itself; the same as service managers give to one that they stop
 RESTART_AFTER_S = 5.0  # for a chore that failed
 DEPENDENCIES = frozenset({"kafka", "redis", "store", "journal", "worker"})
 
@@ -123,6 +128,10 @@ async def run_until_signal(
     """Run the process until SIGTERM or SIGINT, then leave `running`; a second signal exits at once.
 
     `started` is called once, with the value of `running`. Exceptions of `running` propagate.
+
+    Raises:
+        StoppedItself: a part of the process has stopped by itself, and the others have ended in good order. If they do
+            not end within `END_MAX_S`, the process exits all the same.
     """
     registry = CollectorRegistry()
     _register_build_info(registry)
@@ -137,10 +146,50 @@ async def run_until_signal(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    async with running(registry) as process:
-        await started(process)
-        freeze_heap()
-        await stop.wait()
+    # A signal's sender kills a process that does not end. Nobody does that to one that ends by itself.
+    forced = threading.Timer(END_MAX_S, os._exit, [exits.STOPPED_ITSELF])
+    forced.daemon = True
+    try:
+        async with running(registry) as process:
+            try:
+                await started(process)
+                freeze_heap()
+                await stop.wait()
+            except asyncio.CancelledError:
+                forced.start()
+                raise
+    finally:
+        forced.cancel()
+
+
+class StoppedItself(Exception):
+    """A part of the process has stopped by itself; a fresh process has to be started."""
+
+
+@asynccontextmanager
+async def ending_when(stopped: asyncio.Event, why: Callable[[], str]) -> AsyncIterator[None]:
+    """Run the block. When `stopped` is set, cancel it.
+
+    Raises:
+        StoppedItself: instead of the cancellation.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+
+    async def cancel_when_stopped() -> None:
+        await stopped.wait()
+        task.cancel()
+
+    watching = asyncio.create_task(cancel_when_stopped())
+    try:
+        yield
+    except asyncio.CancelledError:
+        # Without our own request, someone else has cancelled the block.
+        if not (stopped.is_set() and watching.done() and task.uncancel() == 0):
+            raise
+        raise StoppedItself(why()) from None
+    finally:
+        watching.cancel()
 
 
 def freeze_heap() -> None:

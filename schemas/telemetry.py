@@ -179,6 +179,12 @@ OUTBOX_OLDEST = MetricFamily(
     kind="gauge",
     help="Time at which the oldest unpublished event was written; 0 if there is none.",
 )
+LOOP_FAILURES = MetricFamily(
+    name="alipay_notify_worker_loop_failures",
+    kind="counter",
+    help="Failures of a worker's loops, by reason: bug, damage, dead_letters. The loop, or the process, is restarted.",
+    labels=("loop", "reason"),
+)
 
 # worker of a cluster
 REBALANCES = MetricFamily(
@@ -270,6 +276,7 @@ class Field:
     ATTEMPT = "attempt"
     DURATION_MS = "duration_ms"
     COUNT = "count"
+    LOOP = "loop"
     ERROR = "error"
     ADDED = "added"
     CHANGED = "changed"

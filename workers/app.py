@@ -3,25 +3,30 @@
 The consumer gives every new record its disposition, the sweeper retries held notifications that are due, the replayer
 those that an operator wants retried, and the relay sends the events that the three have written. A stop takes them down
 in the reverse order.
+
+A loop that fails stands alone; the others go on. Sweeper, replayer and relay are restarted in place, with growing waits
+(`workers.restarts`). A consumer that fails in a process of its own leaves the consumer group at once, and the process
+ends, so that its service manager starts a fresh one; in the embedded engine, whose receiver has to go on, the consumer
+is restarted in place too.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from schemas.accounts import Account
-from schemas.telemetry import Field
+from workers import dead_letters
 from workers.consumer import Consumer, Source, none_are_settled
-from workers.errors import InfrastructureDown, TooManyDeadLetters
+from workers.errors import InfrastructureDown
 from workers.locks import IdempotencyLocks
-from workers.log_lines import Logger
 from workers.observers import Observers
 from workers.outbox_relay import Relay
 from workers.processing import Events, Processing, Store
 from workers.queries import HeldPort
 from workers.record_reader import AccountsFiles, Authenticate
 from workers.replays import Replayer, ReplaysPort
+from workers.restarts import Loop, LoopName, RestartedLoop
 from workers.settlement.plan import LogRecord
 from workers.sweeper import Sweeper, always_leads
 
@@ -31,66 +36,47 @@ class WorkersStore(Store, HeldPort, ReplaysPort, Protocol):
 
 
 class Worker:
-    """The four loops of one worker. `trouble` is the reason why the worker stopped by itself; empty while it works."""
+    """The four loops of one worker. `has_stopped` is set when its consumer has failed for good."""
 
-    def __init__(
-        self,
-        *,
-        processing: Processing,
-        consumer: Consumer,
-        sweeper: Sweeper,
-        replayer: Replayer,
-        relay: Relay,
-        logger: Logger,
-    ) -> None:
+    def __init__(self, processing: Processing, loops: Sequence[RestartedLoop]) -> None:
         self.processing = processing
-        self.trouble = ""
-        self._consumer = consumer
-        self._sweeper = sweeper
-        self._replayer = replayer
-        self._relay = relay
-        self._logger = logger
+        self._loops = {loop.name: loop for loop in loops}
         self._writing: list[asyncio.Task[None]] = []
         self._sending: asyncio.Task[None] | None = None
 
+    @property
+    def trouble(self) -> str:
+        """Why the consumer stands: new records get no disposition. Empty while it works."""
+        return self._loops[LoopName.CONSUMER].trouble
+
+    @property
+    def loops_trouble(self) -> str:
+        """The other loops that failed, and why; empty while all work."""
+        others = (loop for loop in self._loops.values() if loop.name is not LoopName.CONSUMER)
+        return "; ".join(f"{loop.name} {loop.trouble}" for loop in others if loop.trouble)
+
+    @property
+    def has_stopped(self) -> asyncio.Event:
+        return self._loops[LoopName.CONSUMER].has_ended
+
     def start(self) -> None:
         self._writing = [
-            asyncio.create_task(self._run(loop.run)) for loop in (self._consumer, self._sweeper, self._replayer)
+            asyncio.create_task(loop.run()) for loop in self._loops.values() if loop.name is not LoopName.RELAY
         ]
-        self._sending = asyncio.create_task(self._run(self._relay.run))
+        self._sending = asyncio.create_task(self._loops[LoopName.RELAY].run())
 
     async def stop(self) -> None:
         """Finish the batch in hand and send its events.
 
         During an outage it ends all the same: the batch is redelivered, and its events stay in the outbox.
         """
-        self._consumer.stop()
-        self._sweeper.stop()
-        self._replayer.stop()
+        for loop in self._loops.values():
+            if loop.name is not LoopName.RELAY:
+                loop.stop()
         await asyncio.gather(*self._writing)
-        self._relay.stop()  # last, so that it sends the events of the last batch
+        self._loops[LoopName.RELAY].stop()  # last, so that it sends the events of the last batch
         if self._sending is not None:
             await self._sending
-
-    async def _run(self, loop: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await loop()
-        except TooManyDeadLetters as error:
-            self._stop_writing(f"{error}: check `alipay-notify held list`, fix the cause, then restart the worker")
-        except InfrastructureDown as error:
-            self._stop_writing(str(error))
-        except Exception as error:
-            # Our own bug. Stopping loses nothing, because the log keeps the records; going on could.
-            self._logger.error("a loop of the worker failed", **{Field.ERROR: error})
-            self._stop_writing(f"failed: {type(error).__name__}")
-
-    def _stop_writing(self, why: str) -> None:
-        """Stop the loops that write. The relay goes on: their events are durable and have to go out."""
-        self.trouble = why
-        self._consumer.stop()
-        self._sweeper.stop()
-        self._replayer.stop()
-        self._logger.error("worker stopped", **{Field.ERROR: why})
 
 
 @asynccontextmanager
@@ -105,9 +91,10 @@ async def working(
     events: Events,
     woken: asyncio.Event,
     observer: Observers,
-    logger: Logger,
     token: bytes,
     now_ms: Callable[[], int],
+    let_go: Callable[[LoopName], Awaitable[None]],
+    is_consumer_restarted: bool,
     leads: Callable[[], Awaitable[bool]] = always_leads,
     are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = none_are_settled,
 ) -> AsyncIterator[Worker]:
@@ -115,7 +102,8 @@ async def working(
 
     `token` names this worker among the lock holders. `woken` is set when held rows came due early or an event was
     written outside the loops. `leads` returns whether sweeping is this worker's turn, `are_settled` whether the store
-    has processed these records.
+    has processed these records. `let_go` is called with the name of a loop that has failed: it gives back all that the
+    loop holds. After it a restarted consumer polls from its committed offsets again.
     """
     processing = Processing(
         accounts=accounts,
@@ -153,9 +141,27 @@ async def working(
         now_ms=now_ms,
         leads=leads,
     )
+    loops: dict[LoopName, Loop] = {
+        LoopName.CONSUMER: consumer,
+        LoopName.SWEEPER: sweeper,
+        LoopName.REPLAYER: replayer,
+        LoopName.RELAY: relay,
+    }
     worker = Worker(
-        processing=processing, consumer=consumer, sweeper=sweeper, replayer=replayer, relay=relay, logger=logger
+        processing,
+        [
+            RestartedLoop(
+                name,
+                loop,
+                observer=observer,
+                let_go=let_go,
+                is_restarted=is_consumer_restarted or name is not LoopName.CONSUMER,
+            )
+            for name, loop in loops.items()
+        ],
     )
+    with suppress(InfrastructureDown):
+        processing.dead_letters.count_earlier(await dead_letters.recent(store, now_ms=now_ms()))
     worker.start()
     try:
         yield worker

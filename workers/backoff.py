@@ -1,4 +1,4 @@
-"""Retry with exponential backoff, for the three loops: an outage of infrastructure is waited out, and no record is to
+"""Retry with exponential backoff, for the loops: an outage of infrastructure is waited out, and no record is to
 blame for it.
 
 Damage is not retried, because it needs an operator. A stop ends the waiting at once: the batch is redelivered.

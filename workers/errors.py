@@ -1,7 +1,7 @@
 """The errors of the workers, and what each one means for the batch in hand.
 
     InfrastructureDown                   retry the same batch with backoff; no record is to blame, no attempt is counted
-    ├── InfrastructureDamaged            retrying does not help: the worker stops and needs an operator
+    ├── InfrastructureDamaged            retrying does not help: the loop stops, and an operator is needed
     ├── VersionConflict                  another worker wrote first: decide again on what it wrote
     ├── EventRefused                     some events can never be sent as they are; the others are marked as sent
     ├── kafka.ports.KafkaUnreachable     Kafka does not answer in time
@@ -10,9 +10,9 @@
     RecordRefused                        the store cannot hold a value of some record: halve the batch to find it
     └── RefundTaken                      a registration names a refund that belongs to another order
     DecisionFailed                       our code failed on some record: halve the batch, hold that record as dead
-    TooManyDeadLetters                   the worker stops, because the fault is probably ours
+    TooManyDeadLetters                   the consumer stops, because the fault is probably ours
 
-`Backoff` retries the first family, `Processing` halves the batch, and `app.Worker` stops. Only a record's own
+`Backoff` retries the first family, `Processing` halves the batch, and `restarts` stops a loop. Only a record's own
 fault may hold it. An outage must not: a failover of half a minute would turn healthy payments into dead letters.
 """
 

@@ -11,6 +11,7 @@ from schemas import scopes
 from schemas.dispositions import HELD
 from schemas.telemetry import Field
 from workers.errors import InfrastructureDown
+from workers.restarts import FailureKind, LoopName
 from workers.settlement.plan import Delivery, ParsedRecord, WritePlan
 
 
@@ -44,6 +45,22 @@ class WorkerLog:
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
         fields = {Field.ERROR: f"{type(error).__name__}: {error}", Field.ATTEMPT: attempts}
         self._logger.warning("paused", **fields, **{Field.DURATION_MS: round(wait_s * 1000)})
+
+    def loop_failed(
+        self, loop: LoopName, kind: FailureKind, error: BaseException, *, why: str, wait_s: float | None
+    ) -> None:
+        """Log that a loop failed, with the wait before its restart; with a traceback if it is our bug."""
+        fields: dict[str, Any] = {Field.LOOP: loop.value, Field.REASON: kind.value}
+        fields[Field.ERROR] = error if kind is FailureKind.BUG else why
+        if wait_s is not None:
+            fields[Field.DURATION_MS] = round(wait_s * 1000)
+        is_end = wait_s is None and loop is LoopName.CONSUMER
+        self._logger.error("worker stopped" if is_end else "worker loop failed", **fields)
+
+    def could_not_let_go(self, loop: LoopName, error: BaseException) -> None:
+        """Log that a failed loop keeps its partitions or its lease until these expire."""
+        text = f"{type(error).__name__}: {error}"
+        self._logger.warning("worker loop could not let go", **{Field.LOOP: loop.value, Field.ERROR: text})
 
     def observer_failed(self, error: Exception) -> None:
         """Log that an observer failed: our bug, without an effect on any record."""

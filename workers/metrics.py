@@ -22,6 +22,7 @@ from schemas.series import SeriesFamily
 from schemas.telemetry import MetricFamily
 from workers.errors import InfrastructureDown, VersionConflict
 from workers.queries import HeldPort, ParkedCount
+from workers.restarts import FailureKind, LoopName
 from workers.settlement import parking
 from workers.settlement.plan import ParsedRecord, WritePlan
 
@@ -88,6 +89,7 @@ class WorkerMetrics:
         self._retry_pending = gauge(telemetry.RETRY_PENDING, registry)
         self._outbox = gauge(telemetry.OUTBOX_PENDING, registry)
         self._outbox_oldest = gauge(telemetry.OUTBOX_OLDEST, registry)
+        self._loop_failures = _Children(counter(telemetry.LOOP_FAILURES, registry))
         self._lag = gauge(telemetry.LAG_MESSAGES, registry)
         self._lag_s = gauge(telemetry.LAG_SECONDS, registry)
 
@@ -136,6 +138,10 @@ class WorkerMetrics:
         self._retries.of("pause", "infrastructure").inc()
         if isinstance(error, VersionConflict):
             self._fenced.inc()
+
+    def loop_failed(self, loop: LoopName, kind: FailureKind) -> None:
+        """Count a failure of a loop."""
+        self._loop_failures.of(loop.value, kind.value).inc()
 
     def retried(self, result: str) -> None:
         """Count an operator's retry of a held notification."""

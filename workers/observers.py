@@ -12,6 +12,7 @@ from workers.errors import InfrastructureDown
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.metrics import WorkerMetrics
+from workers.restarts import FailureKind, LoopName
 from workers.settlement.plan import ParsedRecord, WritePlan
 
 
@@ -41,6 +42,15 @@ class Observers:
 
     def lock_outcome(self, outcome: str, count: int) -> None:
         self._metrics.lock_outcome(outcome, count)
+
+    def loop_failed(
+        self, loop: LoopName, kind: FailureKind, error: BaseException, *, why: str, wait_s: float | None
+    ) -> None:
+        self._notify(lambda: self._metrics.loop_failed(loop, kind))
+        self._notify(lambda: self._log.loop_failed(loop, kind, error, why=why, wait_s=wait_s))
+
+    def could_not_let_go(self, loop: LoopName, error: BaseException) -> None:
+        self._notify(lambda: self._log.could_not_let_go(loop, error))
 
     def _notify(self, call: Callable[[], None]) -> None:
         try:

@@ -21,23 +21,19 @@ from msgspec import Struct
 
 from schemas import scopes
 from schemas.accounts import Account
-from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
 from workers import record_reader
+from workers.dead_letters import DeadLetters
 from workers.errors import (
     DecisionFailed,
     EventRefused,
     InfrastructureDamaged,
     InfrastructureDown,
     RecordRefused,
-    TooManyDeadLetters,
 )
 from workers.record_reader import AccountsFiles, Authenticate, FixedFiles, RecordReader
 from workers.settlement import decision, identity, parking
 from workers.settlement.plan import Decide, HeldRow, LoadRequest, LogRecord, ParsedRecord, StoreSnapshot, WritePlan
-
-DEAD_LETTERS_MAX = 20  # in a row and by our own fault; so many point at a broken program, not at broken records
-OUR_FAULTS = frozenset({Reason.OUR_FAULT, Reason.BAD_RECORD})
 
 _END_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # never a record's failure
 
@@ -92,7 +88,7 @@ class ReadBy(Struct, frozen=True):
 
 
 class Processing:
-    """Brings records to their dispositions, and events to their topics, for the three loops of one worker."""
+    """Brings records to their dispositions, and events to their topics, for the loops of one worker."""
 
     def __init__(
         self,
@@ -104,9 +100,10 @@ class Processing:
         observer: ProcessingObserver,
         now_ms: Callable[[], int],
         chance: Callable[[], float] = random.random,
-        dead_letters_max: int = DEAD_LETTERS_MAX,
+        dead_letters: DeadLetters | None = None,
         files: AccountsFiles | None = None,
     ) -> None:
+        self.dead_letters = dead_letters or DeadLetters()
         self._accounts = accounts
         self._files = files or FixedFiles()
         self.read = RecordReader(accounts, authenticate, self._files).read
@@ -115,8 +112,6 @@ class Processing:
         self._observer = observer
         self._now_ms = now_ms
         self._chance = chance
-        self._dead_letters = 0  # in a row
-        self._dead_letters_max = dead_letters_max
 
     async def process(self, batch: Sequence[LogRecord]) -> None:
         """Bring every record of the batch to its disposition. All have one, durably, when this returns.
@@ -172,7 +167,7 @@ class Processing:
             await self._settle(parsed_records[middle:], read_by)
             return
         self._observer.settled(plan, parsed_records)
-        self._count_dead_letters(plan, parsed_records)
+        self.dead_letters.count(plan, parsed_records)
 
     async def emit(self, limit: int = 500) -> int:
         """Publish events of the outbox, oldest first; mark those that are acknowledged and return their number.
@@ -233,27 +228,7 @@ class Processing:
         except RecordRefused as refused:
             raise InfrastructureDown("the store refused to hold a dead letter") from refused
         self._observer.settled(plan, [dead])
-        self._count_dead_letters(plan, [dead])
-
-    def _count_dead_letters(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
-        """Count dead letters by our own fault in a row, among records from the log.
-
-        A message that its sender wrote wrongly does not count, because then any sender could stop the worker. A retried
-        record was counted when it first came.
-
-        Raises:
-            TooManyDeadLetters: the limit is reached.
-        """
-        retried = {parsed.position for parsed in parsed_records if parsed.held is not None}
-        for delivery in plan.deliveries:
-            if delivery.position in retried:
-                continue
-            is_our_fault = delivery.disposition is Disposition.DEAD and delivery.reason in OUR_FAULTS
-            self._dead_letters = self._dead_letters + 1 if is_our_fault else 0
-            if self._dead_letters >= self._dead_letters_max:
-                raise TooManyDeadLetters(
-                    f"{self._dead_letters} dead letters in a row, the last for {delivery.reason.value}"
-                )
+        self.dead_letters.count(plan, [dead])
 
 
 def _check_same_log(parsed_records: Sequence[ParsedRecord], snapshot: StoreSnapshot) -> None:

@@ -39,7 +39,8 @@ def run(
 ) -> None:
     """Run the process to its end, with its log on stderr.
 
-    An error of `refused_for` ends the command with its text and exit code 1; any other error is raised.
+    An error of `refused_for` ends the command with its text and exit code 1, `StoppedItself` with exit code 4. Any
+    other error is raised.
     """
     import asyncio
 
@@ -53,6 +54,8 @@ def run(
     try:
         with asyncio.Runner(loop_factory=deploy_process.loop_factory()) as runner:
             runner.run(process(log_writer))
+    except deploy_process.StoppedItself as error:
+        refuse("stopped itself, and has to be restarted", [str(error)], exits.STOPPED_ITSELF)
     except refused_for as error:
         refuse("cannot start", start_errors.fault_lines(error), exits.FAILED)
     finally:

@@ -54,7 +54,7 @@ They show orders and held notifications, register orders, and check Returns.
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command("ingest", help=_INGEST, epilog=exits.EPILOG_PROCESS)(ingest)
-    app.command("worker", help=_WORKER, epilog=exits.EPILOG_PROCESS)(worker)
+    app.command("worker", help=_WORKER, epilog=exits.EPILOG_WORKER)(worker)
     app.command("console", help=_CONSOLE, epilog=exits.EPILOG_PROCESS)(console)
 
 

@@ -2,7 +2,8 @@
 
 The parts are started in the order of their dependencies: store, locks, event producer, consumer, loops, admin port. On
 a stop the worker finishes its batch, sends the events, and leaves the consumer group, so that other workers take over
-its partitions at once (`deploy.process` has the whole order).
+its partitions at once (`deploy.process` has the whole order). If its consumer fails, it leaves the group at once, and
+the process ends with an exit code of its own, so that its service manager starts a fresh one.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -34,9 +35,13 @@ from workers.locks import IdempotencyLocks
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
+from workers.postgres.leadership import ASK_EVERY_S
 from workers.postgres.store import PostgresOrderStore
 from workers.redis import clients as redis_clients
 from workers.redis.locks import RedisLocks, spread
+from workers.restarts import LoopName
+
+ASIDE_S = 3 * ASK_EVERY_S  # each other worker has asked for the lease by then
 
 FORGEABLE = (
     "this account uses notify_verify, but no receipt key is set: anyone who can write to the topic can fake a "
@@ -52,6 +57,7 @@ async def running(
 
     Raises:
         start_errors.REFUSALS: it cannot start.
+        StoppedItself: its consumer has failed.
     """
     receipt_keys = connections.receipt_keys_in_use(settings)
     config = process.read_config(settings, receipt_keys)
@@ -97,9 +103,10 @@ async def running(
                 events=events,
                 woken=store.woken,
                 observer=Observers(metrics=worker_metrics, log=worker_log, changes=OrderChanges()),
-                logger=log_writer,
                 token=name.encode(),
                 now_ms=now_ms,
+                let_go=partial(_let_go, source, store),
+                is_consumer_restarted=False,
                 leads=store.leadership.leads,
                 are_settled=store.are_settled,
             )
@@ -118,7 +125,19 @@ async def running(
             learnt.run,
         )
         await stack.enter_async_context(process.background_tasks(registry, health, log_writer, *chores))
+        await stack.enter_async_context(process.ending_when(worker.has_stopped, lambda: worker.trouble))
         yield {"admin": admin_url}
+
+
+async def _let_go(source: KafkaSource, store: PostgresOrderStore, loop: LoopName) -> None:
+    """Give back the partitions, or the lease, of a failed loop, so that other workers take over at once."""
+    match loop:
+        case LoopName.CONSUMER:
+            await source.stop()
+        case LoopName.RELAY:
+            await store.sending.step_aside(ASIDE_S)
+        case LoopName.SWEEPER | LoopName.REPLAYER:
+            await store.leadership.step_aside(ASIDE_S)
 
 
 async def _locks(settings: ClusterSettings, stack: AsyncExitStack) -> IdempotencyLocks:
@@ -143,6 +162,7 @@ def _health(store: PostgresOrderStore, source: KafkaSource, events: KafkaEvents,
             process.check("kafka", source.trouble),
             process.check("store", store.trouble),
             process.check("worker", worker.trouble),
+            process.check("loops", worker.loops_trouble, is_needed=False),
             process.check("events", events.trouble, is_needed=False),
         ]
 

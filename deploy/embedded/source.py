@@ -43,6 +43,10 @@ class JournalSource:
             self._delivered = batch[-1].position.offset
         return batch
 
+    def rewind(self) -> None:
+        """Poll from the committed offset again: the records of a batch that failed are redelivered."""
+        self._delivered = self.committed
+
     async def commit(self, upto: Sequence[Position]) -> None:
         """Let the journal forget the records up to these offsets, whose dispositions the store has committed."""
         for position in upto:

@@ -9,6 +9,7 @@ are closed. SIGKILL at any moment leaves files from which the next start continu
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
@@ -39,6 +40,7 @@ from workers.learnt_accounts import LearntAccounts
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
+from workers.restarts import LoopName
 
 REFUSALS = (*start_errors.REFUSALS, AlreadyRunning, FileNotUsable)
 
@@ -95,9 +97,10 @@ async def running(
                 events=EmbeddedFeed(),
                 woken=files.store.woken,
                 observer=observer,
-                logger=log_writer,
                 token=f"embedded:{os.getpid()}".encode(),
                 now_ms=clock.epoch_ms,
+                let_go=partial(_let_go, source),
+                is_consumer_restarted=True,
             )
         )
         learnt = LearntAccounts(accounts, files.store)
@@ -155,11 +158,17 @@ async def running(
         yield EmbeddedEngine(public_url, admin_url)
 
 
+async def _let_go(source: JournalSource, loop: LoopName) -> None:
+    """Give back the records that the failed consumer had taken from the journal. The other loops hold nothing."""
+    if loop is LoopName.CONSUMER:
+        source.rewind()
+
+
 class _EngineHealth:
     """The checks for readiness.
 
-    Records in the journal are safe whether or not they are processed. So a store that does not answer is reported and
-    does not make the engine unready. A worker that stopped itself does, because it works again only after a restart.
+    Records in the journal are safe whether or not they are processed. So a store that does not answer, or a worker that
+    stands, is reported and does not make the engine unready: Alipay would only send again later.
     """
 
     def __init__(self, files: EngineFiles, worker: Worker) -> None:
@@ -172,5 +181,6 @@ class _EngineHealth:
             process.accepting(self.receiver),
             process.check("journal", self._files.journal.trouble),
             process.check("store", self._files.store.trouble, is_needed=False),
-            process.check("worker", self._worker.trouble),
+            process.check("worker", self._worker.trouble, is_needed=False),
+            process.check("loops", self._worker.loops_trouble, is_needed=False),
         ]

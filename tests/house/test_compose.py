@@ -128,6 +128,7 @@ def test_our_processes_are_confined_and_have_time_to_end() -> None:
         service = services()[name]
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
+        assert service["restart"] == "unless-stopped", "with any exit code"
         assert int(service["stop_grace_period"].removesuffix("s")) > LONGEST_STOP_S, name
         assert service["depends_on"]["topics"] == {"condition": "service_completed_successfully"}, name
 

@@ -121,3 +121,9 @@ def test_unit_leaves_little_open(unit: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert judged.returncode == 0, judged.stdout[-3000:]
+
+
+def test_process_that_ends_by_itself_is_restarted_with_any_exit_code(unit: Path) -> None:
+    assert service(unit, "Restart") == ["always"]
+    assert service(unit, "RestartPreventExitStatus") == service(unit, "SuccessExitStatus") == []
+    assert "StartLimitIntervalSec=0" in unit.read_text()

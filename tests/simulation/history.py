@@ -43,6 +43,7 @@ from workers.outbox_relay import Relay
 from workers.processing import Processing
 from workers.queries import HeldQuery
 from workers.replays import Replayer
+from workers.restarts import Loop, LoopName, RestartedLoop
 from workers.settlement import decision
 from workers.settlement.plan import Position, Registration
 from workers.sweeper import Sweeper
@@ -323,9 +324,8 @@ class WorkerProcess:
         common: dict[str, Any] = {"wake_relay": relay.wake, "observer": observer}
         # Each worker leads: two that sweep at once must do no harm.
         looking = common | {"retry": processing.retry, "now_ms": world.now_ms, "look_every_s": LOOK_EVERY_S}
-        return Worker(
-            processing=processing,
-            consumer=Consumer(
+        loops: dict[LoopName, Loop] = {
+            LoopName.CONSUMER: Consumer(
                 source=SimulatedSource(world.group, process, world.weather, world.chance),
                 locks=SimulatedLocks(world.redis, process, world.weather),
                 process=processing.process,
@@ -333,10 +333,14 @@ class WorkerProcess:
                 are_settled=store.are_settled,
                 **common,
             ),
-            sweeper=Sweeper(parked=store, woken=asyncio.Event(), **looking),
-            replayer=Replayer(store=store, **looking),
-            relay=relay,
-            logger=MemoryLogger(),
+            LoopName.SWEEPER: Sweeper(parked=store, woken=asyncio.Event(), **looking),
+            LoopName.REPLAYER: Replayer(store=store, **looking),
+            LoopName.RELAY: relay,
+        }
+        # Not restarted, so that the judge sees each failure.
+        return Worker(
+            processing,
+            [RestartedLoop(name, loop, observer=observer, is_restarted=False) for name, loop in loops.items()],
         )
 
 
@@ -348,6 +352,8 @@ class Quiet:
     def step(self, name: str, seconds: float) -> None: ...
     def lock_outcome(self, outcome: str, count: int) -> None: ...
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None: ...
+    def loop_failed(self, *failure: object, **more: object) -> None: ...
+    def could_not_let_go(self, loop: LoopName, error: BaseException) -> None: ...
 
 
 _TASKS: set[asyncio.Task[Any]] = set()

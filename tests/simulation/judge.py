@@ -38,8 +38,8 @@ def _unquiet(world: "World", late: int, behind: set[Position]) -> Iterator[str]:
     if late:
         yield f"{late} senders are without `success`"
     for worker in world.workers:
-        if worker.worker.trouble:
-            yield f"{worker.name} stopped by itself: {worker.worker.trouble}"
+        if trouble := worker.worker.trouble or worker.worker.loops_trouble:
+            yield f"{worker.name} stopped by itself: {trouble}"
     if not world.group.is_at_the_end:
         ends = [len(records) for records in world.log.partitions]
         yield f"the workers are at {world.group.committed}, and the log ends at {ends}"

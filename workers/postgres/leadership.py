@@ -32,7 +32,7 @@ class Leadership:
         self._holder = holder
         self._lease_s = lease_s
         self._leads = False
-        self._asked_at = float("-inf")
+        self._asked_at = self._aside_until = float("-inf")
         self._one_at_a_time = asyncio.Lock()
 
     async def leads(self) -> bool:
@@ -43,11 +43,19 @@ class Leadership:
         """
         async with self._one_at_a_time:
             asking_at = time.monotonic()
+            if asking_at < self._aside_until:
+                return False
             if asking_at - self._asked_at >= min(ASK_EVERY_S, self._lease_s / 3):
                 self._leads = False
                 self._leads = await self._database.write(self._take)
                 self._asked_at = asking_at
             return self._leads
+
+    async def step_aside(self, seconds: float) -> None:
+        """Resign, and do not ask for the lease for so long: another worker may be able to do the work."""
+        async with self._one_at_a_time:
+            self._aside_until = time.monotonic() + seconds
+            await self.resign()
 
     async def resign(self) -> None:
         """Give the lease back, so that another worker can take over at once. If that fails, the lease expires."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from deploy import process, settings
+from deploy import exits, process, settings
 from deploy.logs import LogWriter
 from schemas.accounts import BadAccounts
 from tests.support import alipay
@@ -74,6 +74,74 @@ async def test_signal_leaves_the_process_in_good_order(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             await process.run_until_signal(running, LogWriter(stream), started)
     assert happened == ["started it", "left"]
+
+
+class Part:
+    """A process with a part that stops when `stopped` is set; keeps the order in which its other parts end."""
+
+    def __init__(self) -> None:
+        self.stopped = asyncio.Event()
+        self.happened: list[str] = []
+        self.ends = asyncio.Event()
+        self.ends.set()
+
+    @asynccontextmanager
+    async def running(self, _: CollectorRegistry) -> AsyncIterator[str]:
+        try:
+            async with process.ending_when(self.stopped, lambda: "20 dead letters"):
+                yield "it"
+        finally:
+            await self.ends.wait()
+            self.happened.append("left")
+
+    async def started(self, what: str) -> None:
+        self.stopped.set()
+
+
+async def test_part_that_stops_itself_ends_the_process_in_good_order(tmp_path: Path) -> None:
+    part = Part()
+    with (tmp_path / "log").open("w") as stream, pytest.raises(process.StoppedItself, match="20 dead letters"):
+        async with asyncio.timeout(10):
+            await process.run_until_signal(part.running, LogWriter(stream), part.started)
+    assert part.happened == ["left"]
+
+
+async def test_process_that_stopped_itself_and_does_not_end_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: list[int] = []
+    part = Part()
+    part.ends.clear()
+    loop = asyncio.get_running_loop()
+
+    def end(code: int) -> None:
+        codes.append(code)
+        loop.call_soon_threadsafe(part.ends.set)
+
+    monkeypatch.setattr(process, "END_MAX_S", 0.05)
+    monkeypatch.setattr(os, "_exit", end)
+    with (tmp_path / "log").open("w") as stream, pytest.raises(process.StoppedItself):
+        async with asyncio.timeout(10):
+            await process.run_until_signal(part.running, LogWriter(stream), part.started)
+    assert codes == [exits.STOPPED_ITSELF]
+
+
+async def test_block_that_ends_or_is_cancelled_by_others_is_left_alone() -> None:
+    stopped = asyncio.Event()
+    async with process.ending_when(stopped, lambda: "never"):
+        pass
+    stopped.set()
+    await asyncio.sleep(0.01)
+
+    async def block() -> None:
+        async with process.ending_when(asyncio.Event(), lambda: "never"):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(block())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tests.support import facts
 from tests.support.facts import form
 from tests.support.fakes import MemoryTopics, Offsets, PlanObserver
 from tests.support.stores import MemoryStore
+from workers.dead_letters import DeadLetters
 from workers.processing import Processing
 from workers.record_reader import AccountsFiles, Authenticate
 from workers.settlement.plan import HeldRow, Position, WritePlan
@@ -57,7 +58,7 @@ class MemoryWorker:
             observer=self.observer,
             now_ms=lambda: 1_743_480_000_000,
             chance=lambda: 0.5,
-            dead_letters_max=dead_letters_max,
+            dead_letters=DeadLetters(dead_letters_max),
             files=files,
         )
 

@@ -1,9 +1,11 @@
-"""The worker as a whole: its three loops, and which trouble stops which of them."""
+"""The worker as a whole: its four loops, and which trouble stops which of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from deploy.embedded.locks import LocalLocks
@@ -18,7 +20,15 @@ from workers.errors import InfrastructureDown
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
+from workers.restarts import LoopName, RestartedLoop
 from workers.settlement.plan import LogRecord, Position
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = RestartedLoop.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "first_wait_s", 0.01)
 
 
 class Source:
@@ -37,10 +47,23 @@ class Source:
         self.committed += upto
 
 
+async def keep(loop: LoopName) -> None:
+    """Let go of nothing."""
+
+
 @asynccontextmanager
-async def worker(source: Source, topics: MemoryTopics, store: MemoryStore, log: MemoryLogger) -> AsyncIterator[Worker]:
+async def worker(
+    source: Source,
+    topics: MemoryTopics,
+    store: MemoryStore,
+    log: MemoryLogger,
+    *,
+    let_go: Callable[[LoopName], Awaitable[None]] = keep,
+    is_consumer_restarted: bool = False,
+    registry: CollectorRegistry | None = None,
+) -> AsyncIterator[Worker]:
     time = log_records.Time()
-    counted = metrics.WorkerMetrics(CollectorRegistry(), log_records.ACCOUNTS, now_ms=time)
+    counted = metrics.WorkerMetrics(registry or CollectorRegistry(), log_records.ACCOUNTS, now_ms=time)
     async with working(
         accounts=log_records.ACCOUNTS,
         authenticate=log_records.anybody_signed_this,
@@ -50,9 +73,10 @@ async def worker(source: Source, topics: MemoryTopics, store: MemoryStore, log: 
         events=topics,
         woken=asyncio.Event(),
         observer=Observers(metrics=counted, log=WorkerLog(log, sample=1), changes=OrderChanges()),
-        logger=log,
         token=b"w",
         now_ms=time,
+        let_go=let_go,
+        is_consumer_restarted=is_consumer_restarted,
     ) as running:
         yield running
 
@@ -85,29 +109,104 @@ async def test_stop_sends_the_events_of_the_last_batch() -> None:
     assert len(topics.events) == 1
 
 
+BAD = Record(b"x", b"x", ())
+
+
 async def test_stopped_worker_reports_the_reason_and_still_sends_its_events() -> None:
-    bad = Record(b"x", b"x", ())
-    source = Source(log_records.record("N1"), *[bad] * 20, log_records.record("N2"))
+    source = Source(log_records.record("N1"), *[BAD] * 20, log_records.record("N2"))
     topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
+    registry = CollectorRegistry()
     topics.down = True
-    async with worker(source, topics, store, log) as running:
-        await until(lambda: running.trouble)
+    async with worker(source, topics, store, log, registry=registry) as running:
+        await running.has_stopped.wait()
         topics.down = False
         await until(lambda: len([event for event in topics.events if event.topic.startswith("payments.order")]) == 1)
         assert "held list" in running.trouble
-        assert log.of("worker stopped") == [{"error": running.trouble}]
+        line = {"error": running.trouble, "loop": "consumer", "reason": "dead_letters"}
+        assert log.of("worker stopped") == [line]
         assert source.coming, "the rest of the log is left alone"
+    labels = {"loop": "consumer", "reason": "dead_letters"}
+    assert registry.get_sample_value("alipay_notify_worker_loop_failures_total", labels) == 1
 
 
-async def test_bug_in_one_loop_stops_the_worker() -> None:
-    class Failing(Source):
-        async def poll(self, max_records: int) -> Sequence[LogRecord]:
+async def test_worker_that_is_restarted_after_dead_letters_stops_at_the_next_one() -> None:
+    topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
+    async with worker(Source(*[BAD] * 20), topics, store, log) as running:
+        await running.has_stopped.wait()
+    later = Source(*[BAD] * 3)
+    later.coming = log_records.logged([BAD] * 3, first=21)
+    async with worker(later, topics, store, log) as running:
+        await running.has_stopped.wait()
+        assert len(later.coming) == 2
+
+
+class FailingSource(Source):
+    """A log whose poll fails by our own bug so many times."""
+
+    fails = 1
+
+    async def poll(self, max_records: int) -> Sequence[LogRecord]:
+        if self.fails:
+            self.fails -= 1
             raise KeyError("ours")
+        return await super().poll(max_records)
+
+
+async def test_bug_in_the_consumer_stops_the_worker_which_lets_go_of_its_partitions() -> None:
+    let_go: list[LoopName] = []
+
+    async def note(loop: LoopName) -> None:
+        let_go.append(loop)
 
     topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
-    async with worker(Failing(), topics, store, log) as running:
-        await until(lambda: running.trouble)
+    async with worker(FailingSource(), topics, store, log, let_go=note) as running:
+        await running.has_stopped.wait()
+        assert let_go == [LoopName.CONSUMER]
     assert running.trouble == "failed: KeyError"
+    assert running.loops_trouble == ""
+
+
+async def test_restarted_consumer_polls_again_when_it_has_let_go() -> None:
+    source = FailingSource(log_records.record("N1"))
+    topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
+    async with worker(source, topics, store, log, is_consumer_restarted=True) as running:
+        await until(lambda: source.committed)
+        assert running.trouble == "failed: KeyError", "until it has run for a while"
+        assert not running.has_stopped.is_set()
+
+
+async def test_bad_records_make_a_restarted_consumer_stop_at_each_until_one_is_good() -> None:
+    source = Source(*[BAD] * 22, log_records.record("N1"))
+    topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
+    async with worker(source, topics, store, log, is_consumer_restarted=True):
+        await until(lambda: len(source.committed) == 20, within_s=20)
+        assert len(store.held) == 22
+    failures = [line["reason"] for line in log.of("worker loop failed")]
+    assert failures == ["dead_letters"] * 3
+
+
+@pytest.mark.parametrize("method", ["due", "running_replay", "unsent"])
+async def test_bug_in_another_loop_restarts_that_loop_alone(method: str) -> None:
+    name = {"due": "sweeper", "running_replay": "replayer", "unsent": "relay"}[method]
+    source = Source(*(log_records.record(f"N{number}") for number in range(5)))
+    topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
+    real = getattr(store, method)
+    fails = True
+
+    async def failing(*arguments: Any, **options: Any) -> Any:
+        if fails:
+            raise KeyError("ours")
+        return await real(*arguments, **options)
+
+    setattr(store, method, failing)
+    async with worker(source, topics, store, log) as running:
+        await until(lambda: len(source.committed) == 5)
+        await until(lambda: running.loops_trouble)
+        assert running.loops_trouble == f"{name} failed: KeyError"
+        assert (running.trouble, running.has_stopped.is_set()) == ("", False)
+        fails = False
+        await until(lambda: len(topics.events) == 5)
+    assert {line["loop"] for line in log.of("worker loop failed")} == {name}
 
 
 async def test_unavailable_log_is_retried() -> None:

@@ -9,6 +9,7 @@ import typer
 from deploy import exits, logs
 from deploy.cli import launch
 from deploy.logs import LogWriter
+from deploy.process import StoppedItself
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,16 @@ def test_error_that_prevents_the_start_is_one_line_and_exit_code_1(capsys: pytes
         launch.run(process, queue_max=10, refused_for=(ValueError,))
     assert ended.value.exit_code == exits.FAILED
     assert capsys.readouterr().err == "alipay-notify cannot start:\n  - the port is taken\n"
+
+
+def test_process_that_stopped_itself_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    async def process(log_writer: LogWriter) -> None:
+        raise StoppedItself("20 dead letters in a row")
+
+    with pytest.raises(typer.Exit) as ended:
+        launch.run(process, queue_max=10, refused_for=(ValueError,))
+    assert ended.value.exit_code == exits.STOPPED_ITSELF
+    assert capsys.readouterr().err.endswith("has to be restarted:\n  - 20 dead letters in a row\n")
 
 
 def test_unexpected_error_is_raised() -> None:

@@ -13,11 +13,13 @@ from deploy.cluster import settings, worker
 from deploy.cluster.settings import ClusterSettings, UnreadableFile
 from deploy.embedded.locks import LocalLocks
 from deploy.logs import LogWriter
+from workers.admin.probes import is_ready
 from workers.app import Worker
 from workers.kafka.events import KafkaEvents
 from workers.kafka.source import KafkaSource
 from workers.postgres.store import PostgresOrderStore
 from workers.redis.locks import RedisLocks
+from workers.restarts import LoopName
 
 
 def configured(accounts: Path, **values: Any) -> ClusterSettings:
@@ -69,7 +71,8 @@ async def test_redis_address_that_the_client_refuses_is_a_start_error(accounts: 
 
 
 async def test_worker_that_stopped_itself_is_not_ready() -> None:
-    well, stopped = SimpleNamespace(trouble=None), SimpleNamespace(trouble="20 dead letters in a row")
+    well = SimpleNamespace(trouble=None)
+    stopped = SimpleNamespace(trouble="20 dead letters in a row", loops_trouble="")
     checks = await worker._health(
         cast(PostgresOrderStore, well), cast(KafkaSource, well), cast(KafkaEvents, well), cast(Worker, stopped)
     )()
@@ -77,7 +80,7 @@ async def test_worker_that_stopped_itself_is_not_ready() -> None:
 
 
 async def test_missing_event_topics_do_not_make_a_worker_unready() -> None:
-    well, failing = SimpleNamespace(trouble=None), SimpleNamespace(trouble="no such topic")
+    well, failing = SimpleNamespace(trouble=None, loops_trouble=""), SimpleNamespace(trouble="no such topic")
     checks = await worker._health(
         cast(PostgresOrderStore, well), cast(KafkaSource, well), cast(KafkaEvents, failing), cast(Worker, well)
     )()
@@ -85,5 +88,34 @@ async def test_missing_event_topics_do_not_make_a_worker_unready() -> None:
         ("kafka", True, True),
         ("store", True, True),
         ("worker", True, True),
+        ("loops", True, False),
         ("events", False, False),
     ]
+
+
+async def test_failed_sweeper_is_named_and_does_not_make_a_worker_unready() -> None:
+    well = SimpleNamespace(trouble=None)
+    failing = SimpleNamespace(trouble="", loops_trouble="sweeper failed: KeyError")
+    checks = await worker._health(
+        cast(PostgresOrderStore, well), cast(KafkaSource, well), cast(KafkaEvents, well), cast(Worker, failing)
+    )()
+    assert [check.detail for check in checks if not check.ok] == ["sweeper failed: KeyError"]
+    assert is_ready(checks)
+
+
+@pytest.mark.parametrize(
+    ("loop", "let_go"),
+    [("consumer", "source"), ("sweeper", "sweeping"), ("replayer", "sweeping"), ("relay", "sending")],
+)
+async def test_failed_loop_gives_back_what_it_holds(loop: str, let_go: str) -> None:
+    given_back: list[str] = []
+
+    def giving(name: str) -> Any:
+        async def give(*_: float) -> None:
+            given_back.append(name)
+
+        return SimpleNamespace(stop=give, step_aside=give)
+
+    store = SimpleNamespace(leadership=giving("sweeping"), sending=giving("sending"))
+    await worker._let_go(cast(KafkaSource, giving("source")), cast(PostgresOrderStore, store), LoopName(loop))
+    assert given_back == [let_go]

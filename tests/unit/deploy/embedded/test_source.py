@@ -45,6 +45,18 @@ async def test_batches_continue_after_the_cursor_up_to_the_limit(journal: Journa
     assert source.lag == 0
 
 
+async def test_batch_that_failed_is_redelivered_after_a_rewind(journal: Journal) -> None:
+    for number in range(1, 6):
+        await journal.append(log_records.record(f"N{number}"))
+    source = JournalSource(journal, cursor=0, poll_wait_s=0, linger_s=0)
+    done = await source.poll(2)
+    await source.commit([each.position for each in done])
+    failed = await source.poll(2)
+    source.rewind()
+    assert source.lag == 3
+    assert (await source.poll(2)) == failed
+
+
 async def test_commit_lets_the_journal_prune_and_never_moves_back(journal: Journal) -> None:
     for number in range(1, 5):
         await journal.append(log_records.record(f"N{number}"))

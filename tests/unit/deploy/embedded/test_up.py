@@ -4,11 +4,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from deploy.embedded import up
+from workers.restarts import LoopName
 
 
-def ready(*, journal: str | None = None, store: str | None = None, worker: str | None = None) -> Any:
+def ready(*, journal: str | None = None, store: str | None = None, worker: str | None = None, loops: str = "") -> Any:
     files: Any = SimpleNamespace(journal=SimpleNamespace(trouble=journal), store=SimpleNamespace(trouble=store))
-    running: Any = SimpleNamespace(trouble=worker)
+    running: Any = SimpleNamespace(trouble=worker, loops_trouble=loops)
     return up._EngineHealth(files, running)
 
 
@@ -24,8 +25,17 @@ async def test_store_in_trouble_is_reported_but_the_engine_stays_ready() -> None
     assert ("store", False) in await failed_checks(ready(store="locked"))
 
 
-async def test_worker_that_stopped_itself_makes_the_engine_unready() -> None:
-    assert ("worker", True) in await failed_checks(ready(worker="stopped"))
+async def test_worker_that_stands_is_reported_but_the_engine_stays_ready() -> None:
+    assert ("worker", False) in await failed_checks(ready(worker="20 dead letters in a row"))
+    assert ("loops", False) in await failed_checks(ready(loops="sweeper failed: KeyError"))
+
+
+async def test_failed_consumer_gives_its_records_back_to_the_journal() -> None:
+    rewound = []
+    source: Any = SimpleNamespace(rewind=lambda: rewound.append(True))
+    for loop in LoopName:
+        await up._let_go(source, loop)
+    assert rewound == [True]
 
 
 async def test_engine_is_not_ready_before_its_public_port_answers() -> None:

@@ -77,3 +77,29 @@ async def test_resigning_changes_nothing_for_a_follower_and_survives_an_outage()
     table.is_down = True
     await first.resign()
     assert table.holder == "first"
+
+
+async def test_worker_that_steps_aside_lets_another_one_lead_and_asks_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, now = LeaseTable(), [1000.0]
+    monkeypatch.setattr("workers.postgres.leadership.time.monotonic", lambda: now[0])
+    first, second = worker(table, "first"), worker(table, "second")
+    assert await first.leads()
+    await first.step_aside(6.0)
+    assert table.holder is None
+    now[0] += 5
+    assert not await first.leads()
+    assert await second.leads()
+    await second.resign()
+    now[0] += 2
+    assert await first.leads()
+
+
+async def test_worker_steps_aside_while_the_database_is_down() -> None:
+    table = LeaseTable()
+    first = worker(table, "first")
+    assert await first.leads()
+    table.is_down = True
+    await first.step_aside(6.0)
+    assert not await first.leads()
