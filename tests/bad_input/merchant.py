@@ -285,4 +285,10 @@ family = "antom"
 client_id = "{HK_CLIENT}"
 keys = {{ 1 = "hk.pem", 2 = "hk_old.pem" }}
 currency = "HKD"
+
+[accounts.antom-behind]
+family = "antom"
+client_id = "{HK_CLIENT}"
+keys = {{ 1 = "hk.pem" }}
+public_path = "/pay/notify/antom-behind"
 """

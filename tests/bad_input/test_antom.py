@@ -169,6 +169,14 @@ def test_message_that_antom_signed_is_accepted(judge: Judge, name: str) -> None:
 def test_n08_path_stripped_by_a_proxy_is_configured(judge: Judge) -> None:
     """Only the configured path is tried, whatever headers name another."""
     judge.row(request(judge.signer, path="/pay" + PATH), BAD, antom=True)
+    behind = "/notify/antom-behind"
+    judge.row(request(judge.signer, path="/pay" + behind, target=behind), OK, antom=True)
+    judge.row(request(judge.signer, path=behind, target=behind), BAD, antom=True)
+
+
+def test_n11_absolute_target_is_refused_and_its_path_is_not_signed(judge: Judge) -> None:
+    target = "http://evil.example" + PATH
+    judge.row(request(judge.signer, path=PATH, target=target), Expected(400, "malformed"))
 
 
 @pytest.mark.parametrize(("hours_ago", "counted"), [(30, 1), (-26, 1), (25.1, 1), (24.9, 0), (0, 0), (-24.9, 0)])

@@ -260,6 +260,17 @@ def test_b19_refund_above_the_payment_is_held(desk: Desk) -> None:
     assert desk.order(params["out_trade_no"])["refunded_minor"] == 0
 
 
+def test_b19_refund_of_an_expired_order_is_held(desk: Desk) -> None:
+    closed = {"trade_status": "TRADE_CLOSED", "gmt_close": "2026-02-03 11:30:00"}
+    params = {name: value for name, value in merchant.payment(**closed).items() if name != "gmt_payment"}
+    desk.post(desk.signer.cn(params))
+    assert desk.dispositions(params["out_trade_no"]) == [("applied", "changed")]
+    refund = {"gmt_refund": "2026-02-04 08:00:00.250", "refund_fee": "20.00", "trade_status": "TRADE_SUCCESS"}
+    desk.post(desk.signer.cn(params | refund | {"notify_id": merchant.fresh("b19")}))
+    assert desk.dispositions(params["out_trade_no"], count=2)[1] == ("quarantined", "paid_and_expired")
+    assert desk.order(params["out_trade_no"])["flags"] == ["paid_and_expired"]
+
+
 @pytest.mark.parametrize(("status", "expected"), [("WAIT_BUYER_PAY", "WAITING"), ("TRADE_PENDING", "PAID")])
 def test_b21_waiting_is_not_paid_and_pending_is_paid_but_frozen(desk: Desk, status: str, expected: str) -> None:
     account, params = SG, merchant.mapi_payment(trade_status=status)
@@ -277,9 +288,10 @@ def test_b22_unknown_status_changes_nothing(desk: Desk, status: str) -> None:
     assert desk.order(params["out_trade_no"])["status"] not in ("PAID", "FINISHED")
 
 
-def test_b23_unknown_type_changes_nothing(desk: Desk) -> None:
-    params = desk.pay(notify_type="trade_wonder_sync")
-    desk.dispositions(params["out_trade_no"])
+@pytest.mark.parametrize("type_", ["trade_wonder_sync", "TRADE_STATUS_SYNC", "trade_status_sync "])
+def test_b23_unknown_type_changes_nothing_and_is_in_the_timeline(desk: Desk, type_: str) -> None:
+    params = desk.pay(notify_type=type_)
+    assert desk.dispositions(params["out_trade_no"]) == [("applied", "noted")]
     assert desk.order(params["out_trade_no"])["status"] not in ("PAID", "FINISHED")
 
 
@@ -289,8 +301,9 @@ def test_b24_odd_time_does_not_decide_the_order(desk: Desk, time: str) -> None:
     assert desk.dispositions(params["out_trade_no"])[0][0] == "applied"
 
 
-def test_b24_impossible_date_is_held(desk: Desk) -> None:
-    params = desk.pay(gmt_payment="2025-02-30 10:00:00")
+@pytest.mark.parametrize("name", ["gmt_payment", "notify_time", "gmt_refund", "gmt_close"])
+def test_b24_impossible_date_is_held(desk: Desk, name: str) -> None:
+    params = desk.pay(**{name: "2025-02-30 10:00:00"})
     assert desk.dispositions(params["out_trade_no"]) == [("quarantined", "bad_time")]
 
 
@@ -321,6 +334,54 @@ def test_b27_order_number_is_only_text(desk: Desk, number: str) -> None:
     own = merchant.fresh(number)
     desk.pay(REG, out_trade_no=own)
     assert desk.dispositions(own, REG) == [("parked", "unknown_order")]
+
+
+# --- parameters that could be split otherwise, empty, or huge
+
+HIDDEN = "S&total_amount=9999.00&trade_aaa="
+
+
+def test_c08_resplit_form_and_its_original_are_one_held_row_and_touch_no_order(desk: Desk) -> None:
+    number = desk.register("9999.00")
+    signed = desk.signer.cn(merchant.payment(out_trade_no=number, subject=HIDDEN, total_amount="0.01"))
+    resplit = signed | {"subject": "S", "total_amount": "9999.00", "trade_aaa": "&total_amount=0.01"}
+    assert merchant.text_of(resplit) == merchant.text_of({k: v for k, v in signed.items() if not k.startswith("sign")})
+    assert desk.disposition_of(lambda: desk.post(resplit, REG)) == "quarantined"
+    for copy in (signed, resplit, dict(reversed(resplit.items()))):
+        assert desk.disposition_of(lambda copy=copy: desk.post(copy, REG)) == "duplicate"  # type: ignore[misc]
+    (row,) = desk.engine.get("/api/held?reason=ambiguous")[1]["held"]
+    assert (row["account"], row["order"]) == (REG, "")
+    order = desk.order(number, REG)
+    assert (order["status"], order["flags"], order["version"]) == ("WAITING", [], 0)
+
+
+AMPERSANDS = {
+    "C10": "a & b = 100% + \"c\" & 'd' &e",
+    "C11": "a&b=c",
+    "C11-near": "x&Total_amount=1&total_amounts=2&total_amount =3",
+    "C11-escaped": "a%26total_amount%3D9",
+}
+
+
+@pytest.mark.parametrize("name", AMPERSANDS)
+def test_c10_c11_ampersand_before_no_deciding_name_holds_nothing(desk: Desk, name: str) -> None:
+    params = desk.pay(subject=AMPERSANDS[name], body=AMPERSANDS[name])
+    assert desk.dispositions(params["out_trade_no"])[0] == ("applied", "changed")
+    assert desk.order(params["out_trade_no"])["amount_minor"] == 12050
+
+
+def test_c16_empty_value_is_absent_whether_it_was_signed_or_not(desk: Desk) -> None:
+    params = merchant.payment(buyer_logon_id="", refund_fee="", trans_currency="")
+    for blanks in (False, True, False):
+        desk.post(desk.signer.cn(params, blanks=blanks))
+    desk.post(desk.signer.cn({name: value for name, value in params.items() if value}))
+    dispositions = desk.dispositions(params["out_trade_no"], count=4)
+    assert dispositions == [("applied", "changed"), *[("duplicate", "same_id")] * 3]
+
+
+def test_c23_deep_json_in_a_value_is_only_text(desk: Desk) -> None:
+    params = desk.pay(fund_bill_list='{"a":' * 2400)
+    assert desk.dispositions(params["out_trade_no"])[0] == ("applied", "changed")
 
 
 # --- text, and bytes that are none
@@ -381,6 +442,13 @@ MESSAGES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "N30-number": (merchant.antom_payment().replace(b'"7700"', b"7700"), HELD),
     "N32-unknown": (merchant.antom_payment().replace(b"PAYMENT_RESULT", b"PAYMENT_MIRACLE"), (*HELD, "applied")),
     "N32-case": (merchant.antom_payment().replace(b"PAYMENT_RESULT", b"payment_result"), (*HELD, "applied")),
+    "N32-none": (merchant.antom_payment().replace(b'"notifyType":"PAYMENT_RESULT",', b""), HELD),
+    "N32-no-shape": (b'{"result":{"resultStatus":"S"},"newId":"1"}', HELD),
+    "N20-metadata": (merchant.antom_payment().replace(b"{", b'{"metadata":{"x":1e999,"y":-6.0E-5},', 1), ("applied",)),
+    "N20-deep-metadata": (
+        merchant.antom_payment().replace(b"{", b'{"metadata":' + b"[" * 32 + b"]" * 32 + b",", 1),
+        HELD,
+    ),
     "N33-case": (merchant.antom_payment().replace(b"paymentAmount", b"PaymentAmount"), HELD),
     "N33-extra": (merchant.antom_payment().replace(b'{"notifyType"', b'{"more":{"a":1},"notifyType"'), ("applied",)),
     "N-deep": (b"[" * 20_000, HELD),

@@ -10,6 +10,7 @@ import pytest
 from tests.bad_input import merchant, wire
 from tests.bad_input.judge import OK, Expected, Judge
 from tests.bad_input.merchant import encode
+from tests.support import alipay
 
 PATH = "/notify/shop-cn"
 FALSE_LINE = 'x\r\n{"event":"notification","outcome":"accepted"}\r\n\x1b[31mred\u2028\u2029\u202e\x85\u200b\x00'
@@ -47,6 +48,32 @@ def test_l01_forged_field_is_escaped_too(judge: Judge) -> None:
     found = lines(judge, at_least=1)
     assert len(found) == 1
     assert found[0].isprintable()
+
+
+@pytest.mark.parametrize("field", ["out_trade_no", "notify_id", "trade_no"])
+def test_h18_bytes_that_are_no_text_are_escaped_and_never_replaced(judge: Judge, field: str) -> None:
+    broken = judge.signer.cn(merchant.payment(**{field: f"{merchant.fresh('B-')}\xff\xb4"}), charset="latin-1")
+    forged = broken | {"sign": judge.signer.cn(merchant.payment())["sign"]}
+    for params, status in ((broken, 200), (forged, 401)):
+        quiet(judge)
+        assert wire.send(judge.port, wire.post(PATH, encode(params, "latin-1"))).status == status
+        (line,) = lines(judge, at_least=1)
+        assert "\N{REPLACEMENT CHARACTER}" not in line + json.dumps(judge.server.state()["records"], ensure_ascii=False)
+        assert line.isprintable()
+        if field == "out_trade_no":
+            assert "\\\\xff\\\\xb4" in line
+
+
+def test_h18_number_cut_inside_an_emoji_is_no_number(judge: Judge) -> None:
+    body = merchant.antom_payment().replace(b'"HK-', b'"HK-\\ud83d')
+    headers = judge.signer.antom(body)
+    headers["signature"] = alipay.antom_header(headers["signature"])
+    quiet(judge)
+    request = wire.post("/notify/antom-hk", body, headers=headers, content_type=wire.JSON)
+    assert wire.send(judge.port, request).status == 200
+    (line,) = lines(judge, at_least=1)
+    assert json.loads(line)["out_trade_no"] == ""
+    assert [record["key"] for record in judge.server.state()["records"]] == ["antom-hk:"]
 
 
 def test_l01_headers_and_paths_are_never_logged(judge: Judge) -> None:

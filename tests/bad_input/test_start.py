@@ -39,6 +39,19 @@ FAULTS: dict[str, tuple[str, Change]] = {
     "S20-exponent": ("shop-cn", lambda d, keys: write(d / "cn.pem", exponent_three())),
     "S20-openapi": ("shop-cn", lambda d, keys: write(d / "cn.pem", small())),
     "S20-antom": ("antom-hk", lambda d, keys: write(d / "hk.pem", small())),
+    "S20-openapi-rsa": (
+        "shop-cn",
+        lambda d, keys: both(
+            d, keys, 'sign_type = "RSA2"\nkeys = ["cn.pem"]', 'sign_type = "RSA"\nkeys = ["small.pem"]'
+        ),
+    ),
+    "S20-mapi-rsa2": (
+        "shop-gbk",
+        lambda d, keys: both(
+            d, keys, 'sign_type = "RSA"\nkeys = ["gbk.pem"]', 'sign_type = "RSA2"\nkeys = ["small.pem"]'
+        ),
+    ),
+    "S20-dsa": ("shop-dsa", lambda d, keys: write(d / "dsa.pem", alipay.pem(alipay.rsa_key("as-dsa")))),
     "S31-private": ("shop-cn", lambda d, keys: write(d / "cn.pem", private_pem(keys.cn))),
     "S31-broken": ("shop-cn", lambda d, keys: write(d / "cn.pem", alipay.pem(keys.cn)[:200])),
     "S31-kind": ("shop-dsa", lambda d, keys: write(d / "dsa.pem", alipay.pem(keys.cn))),
@@ -65,6 +78,12 @@ def retire(directory: Path, account: str, sign_type: str, *, until: str = "2099-
     with (directory / "accounts.toml").open("a") as file:
         file.write(f"\n[[accounts.{account}.retiring]]\nuntil = {until}\n")
         file.write(f'sign_type = "{sign_type}"\nkeys = ["old.pem"]\n')
+
+
+def weaken(directory: Path, old: str, sign_type: str) -> None:
+    """Give an account another algorithm and a key of 1024 bits."""
+    write(directory / "small.pem", small())
+    edit(directory, old, f'sign_type = "{sign_type}"\nkeys = ["small.pem"]')
 
 
 def edit(directory: Path, old: str, new: str) -> None:

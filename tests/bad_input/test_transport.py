@@ -64,6 +64,22 @@ FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+def with_headers(body: bytes, count: int, value: bytes = b"n") -> bytes:
+    """Return a request with so many headers: ours, and as many others as are missing."""
+    lines = b"".join(b"X-%d: %s\r\n" % (number, value) for number in range(count - 3))
+    return HEAD + lines + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def test_h8_header_has_at_most_64_lines(judge: Judge) -> None:
+    judge.row(with_headers(payment(judge.signer), 64), OK)
+    judge.row(with_headers(payment(judge.signer), 65), P400)
+
+
+def test_h8_header_value_has_at_most_four_kibibytes(judge: Judge) -> None:
+    judge.row(with_headers(payment(judge.signer), 4, b"n" * 4_000), OK)
+    judge.row(with_headers(payment(judge.signer), 4, b"n" * 4_097), P400)
+
+
 # The parser lets these through; the story refuses them.
 OUR_REFUSALS = {"T04-gzip"}
 
