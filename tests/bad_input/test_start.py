@@ -41,15 +41,11 @@ FAULTS: dict[str, tuple[str, Change]] = {
     "S20-antom": ("antom-hk", lambda d, keys: write(d / "hk.pem", small())),
     "S20-openapi-rsa": (
         "shop-cn",
-        lambda d, keys: both(
-            d, keys, 'sign_type = "RSA2"\nkeys = ["cn.pem"]', 'sign_type = "RSA"\nkeys = ["small.pem"]'
-        ),
+        lambda d, keys: weaken(d, 'sign_type = "RSA2"\nkeys = ["cn.pem"]', "RSA"),
     ),
     "S20-mapi-rsa2": (
         "shop-gbk",
-        lambda d, keys: both(
-            d, keys, 'sign_type = "RSA"\nkeys = ["gbk.pem"]', 'sign_type = "RSA2"\nkeys = ["small.pem"]'
-        ),
+        lambda d, keys: weaken(d, 'sign_type = "RSA"\nkeys = ["gbk.pem"]', "RSA2"),
     ),
     "S20-dsa": ("shop-dsa", lambda d, keys: write(d / "dsa.pem", alipay.pem(alipay.rsa_key("as-dsa")))),
     "S31-private": ("shop-cn", lambda d, keys: write(d / "cn.pem", private_pem(keys.cn))),
