@@ -192,7 +192,7 @@ def _print_dry_run(matching: dict[str, Any], output: str) -> int:
         terminal.as_json({"dry_run": True, "count": matching["total"], "ids": ids})
     else:
         terminal.line("Would retry", f"{matching['total']:,} (dry run, nothing was done; --yes retries them)")
-        typer.echo(terminal.joined(ids) + (" …" if matching["next"] else ""))
+        terminal.words([*ids, "…"] if matching["next"] else ids)
     return exits.DONE
 
 

@@ -23,7 +23,7 @@ Output = Annotated[
     Literal["table", "json"], typer.Option("--output", help="A table for reading, or JSON for programs.")
 ]
 
-PIPE_WIDTH = 160
+PIPE_WIDTH = 100_000
 
 _STYLES = {
     "PAID": "bold green", "FINISHED": "bold green", "CLOSED": "bold", "WAITING": "yellow",
@@ -41,24 +41,21 @@ def console() -> Console:
     """Return the console for tables; rich honours NO_COLOR and omits colours when stdout is no terminal."""
     from rich.console import Console
 
-    # A pipe has no width. This one is wide enough to keep each row on one line, so that `grep` finds whole rows.
+    # A pipe has no width, so that each row stays on one line and `grep` finds whole rows.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
     return Console(highlight=False, width=width)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print the rows as a table; statuses and dispositions get their colour."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    """Print the rows as a table; statuses and dispositions get their colour.
 
-    drawn = Table(title=title or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
-    for index, column in enumerate(columns):
-        drawn.add_column(column, overflow="fold", no_wrap=index == 0)
-    for row in rows:
-        texts = [plain(value) for value in row]
-        drawn.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in texts))
-    console().print(drawn)
+    Nothing is cut, and no id is folded. If the rows are wider than the terminal, prose is wrapped at blanks.
+    If that is not enough, the last columns follow below each row, with their headings.
+    """
+    from deploy.cli import table_layout
+
+    texts = [[plain(value) for value in row] for row in rows]
+    table_layout.draw(console(), title, columns, texts, _STYLES)
 
 
 @contextmanager
@@ -75,11 +72,23 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def line(label: str, value: object) -> None:
-    """Print one labelled value on one line."""
+    """Print one labelled value. A longer text goes on below it, on a terminal; no word is folded."""
     from rich.text import Text
 
+    from deploy.cli import table_layout
+
     text = plain(value)
-    console().print(Text.assemble((f"{label:<13} ", "bold"), (text, _STYLES.get(text, ""))), soft_wrap=True)
+    shown = Text(text, style=_STYLES.get(text, ""))
+    table_layout.hanging(console(), Text(f"{label:<13} ", style="bold"), shown)
+
+
+def words(values: Iterable[object]) -> None:
+    """Print the values, separated by commas, on as many lines as a terminal needs; no value is folded."""
+    from rich.text import Text
+
+    from deploy.cli import table_layout
+
+    table_layout.hanging(console(), Text(""), Text(plain(joined(values))))
 
 
 def plain(value: object) -> str:

@@ -1,0 +1,89 @@
+"""Tables fit their terminal, and no word in them is cut or folded."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from deploy.cli import table_layout
+
+ID, LONG = "2026112900222164239871728483672571", "A" * 64
+PROSE = "a value contains & and the name of a parameter, so the signature also fits other parameters"
+WORD = st.text("abcd0123456789-:/票", min_size=1, max_size=70)
+CELL = st.one_of(st.just(""), WORD, st.lists(WORD, max_size=6).map(" ".join), st.just("2026-11-30 09:07:38"))
+
+
+def drawn(columns: list[str], rows: list[list[str]], *, width: int = 80, title: str = "") -> list[str]:
+    out = io.StringIO()
+    table_layout.draw(Console(file=out, width=width, color_system=None), title, columns, rows, {})
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def hung(label: str, text: str, *, width: int = 80) -> list[str]:
+    out = io.StringIO()
+    table_layout.hanging(Console(file=out, width=width, color_system=None), Text(label), Text(text))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_rows_that_fit_are_a_plain_table() -> None:
+    lines = drawn(["id", "state"], [["0-1", "held"], ["0-22", "applied"]], title="Held")
+    assert "Held" in lines[0]
+    assert [line.split() for line in lines if "0-" in line] == [["0-1", "held"], ["0-22", "applied"]]
+
+
+def test_prose_is_wrapped_beside_whole_ids() -> None:
+    lines = drawn(["id", "detail"], [[ID, PROSE]])
+    assert any(ID in line and "a value contains" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+    assert PROSE in " ".join(" ".join(line.split()) for line in lines).replace(f"{ID} ", "")
+
+
+def test_columns_that_do_not_fit_follow_below_their_row() -> None:
+    columns = ["time", "what", "", "why", "id"]
+    rows = [["2026-11-30 09:07:39", "TRADE_SUCCESS", "applied", "changed", f"shop:{LONG}:1"]]
+    assert drawn(columns, [*rows, ["2026-11-30 09:07:40", "event", "sent", "", ID]]) == [
+        "",
+        "time                 what                    why",
+        "2026-11-30 09:07:39  TRADE_SUCCESS  applied  changed",
+        f"    id shop:{LONG}:1",
+        "2026-11-30 09:07:40  event          sent",
+        f"    id {ID}",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("width", [78, 80, 84])
+def test_word_that_fits_only_without_its_indent_has_a_line_of_its_own(width: int) -> None:
+    lines = drawn(["name", "answer"], [["n" * 20, f"200 {'x' * 78} 27 ms"]], width=width)
+    assert any("x" * 78 in line for line in lines)
+    assert max(map(len, lines)) <= width
+
+
+def test_word_wider_than_the_terminal_is_neither_cut_nor_folded() -> None:
+    lines = drawn(["id", "address"], [["0-1", "y" * 200]])
+    assert any("y" * 200 in line for line in lines)
+
+
+def test_label_and_text_wrap_at_blanks_with_an_indent() -> None:
+    lines = hung("Reason        ", PROSE)
+    assert lines[0].startswith("Reason        a value")
+    assert lines[1].startswith(" " * 14)
+    assert max(map(len, lines)) <= 80
+    assert hung("Order         ", LONG + "BB") == [f"Order         {LONG}BB"]
+    assert hung("Order         ", LONG + "BBB") == ["Order", f"{' ' * 13}{LONG}BBB"]
+    assert hung("Order         ", "") == ["Order"]
+
+
+@given(st.data(), st.integers(1, 6), st.sampled_from([40, 80, 100]))
+def test_no_line_is_too_wide_and_no_word_is_broken(data: st.DataObject, count: int, width: int) -> None:
+    columns = [f"c{index}" for index in range(count)]
+    rows = data.draw(st.lists(st.lists(CELL, min_size=count, max_size=count), max_size=4))
+    lines = drawn(columns, rows, width=width)
+    words = {word for row in rows for cell in row for word in cell.split()}
+    assert words <= {word for line in lines for word in line.split()}
+    widest = max(map(cell_len, words), default=0)
+    assert all(cell_len(line) <= max(width, widest) for line in lines)
