@@ -34,7 +34,8 @@ class PaymentRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     With `rmb`, `currency` is the settlement currency, and `amount` may be given for the order's registration: the sum
     that Alipay is expected to report. `timeout` is such as `30m`. `extra` has further parameters of Alipay's documents:
-    texts for the old gateway, members of `biz_content` for the Open Platform.
+    texts for the old gateway, members of `biz_content` for the Open Platform. `auth_app_id` is a service provider's
+    merchant; Alipay takes it from the merchant's `app_auth_token`, which must be in `extra`.
     """
 
     product: str
@@ -48,6 +49,7 @@ class PaymentRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     body: str = ""
     timeout: str = ""
     extra: dict[str, Any] = {}
+    auth_app_id: str = ""
 
 
 class SignedPayment(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from msgspec import UNSET, UnsetType
 
-from schemas.accounts import AUTH_APP_ID, Account
+from schemas.accounts import AUTH_APP_ID, Account, Family
 
 _CLAIMED = re.compile(rb"(?:^|&)auth_app_id=([^&]*)")
 
@@ -24,6 +24,16 @@ def of(account: Account, auth_app_id: str) -> str:
 def is_merchant(auth_app_id: str) -> bool:
     """Return whether this can be the number of an application."""
     return AUTH_APP_ID.fullmatch(auth_app_id) is not None
+
+
+def former(account: Account) -> tuple[str, ...]:
+    """Return the scopes that orders of this account may have had under other settings of its merchants."""
+    if account.family is not Family.OPENAPI:
+        return ()
+    if not account.auth_app_ids:
+        return (f"{account.name}/{account.auth_app_id or account.app_id}",)
+    first = account.first_auth_app_id
+    return (account.name,) if first is None else (account.name, f"{account.name}/{first}")
 
 
 def of_form(account: Account, fields: Mapping[bytes, bytes]) -> str:

@@ -3,6 +3,9 @@
 The admin API calls it. A decision is one transaction: the resolved row, the order with its event, the audit row. Two
 operators, a second tab, or the sweeper may decide on the same row at once: the first to commit wins, and the others get
 `DecisionRefused`, because a decision applies only to a row that is unresolved and as it was read.
+
+A row that was held before its account became a service provider's has the account as its scope, and its notification is
+now a merchant's. The decision is about the order for which the row was held, if there is one.
 """
 
 import random
@@ -88,13 +91,17 @@ class HeldDecisions:
             )
         if parsed.notification.amount is None and not parsed.notification.refunds:
             raise DecisionRefused("it names no amount: discard it")
-        accounts = {parsed.account: self._accounts[scopes.account_of(parsed.account)]}
-        others = await self._others(row) if parsed.notification.amount is not None else []
+        account = self._accounts[scopes.account_of(parsed.account)]
+        accounts = dict.fromkeys((parsed.account, row.account), account)
+        now = [parsed, *(await self._others(row) if parsed.notification.amount is not None else [])]
+        as_held = [_in_scope(each, row.account) for each in now]
 
         def decide(snapshot: StoreSnapshot) -> WritePlan:
-            return verdicts.accept(parsed, others, snapshot, accounts, verdict, chance=self._chance)
+            known = snapshot.orders.get((row.account, row.order))
+            first, *others = now if known is None or known.is_note else as_held
+            return verdicts.accept(first, others, snapshot, accounts, verdict, chance=self._chance)
 
-        await self._settle([parsed, *others], row, decide)
+        await self._settle([*now, *as_held] if parsed.account != row.account else now, row, decide)
 
     async def discard(self, page: HeldPage, *, by: str, why: str) -> None:
         """Resolve the row without applying it, and take out of the order the facts that only it has brought.
@@ -107,7 +114,8 @@ class HeldDecisions:
         _check_unresolved(page)
         # Unverified: it was verified before it was held, and its key may be gone by now.
         notification, account = self._notification(row.record), self._accounts.get(scopes.account_of(row.account))
-        parsed = structs.replace(self._parsed(row), notification=notification)
+        parsed = _in_scope(structs.replace(self._parsed(row), notification=notification), row.account)
+        notification = parsed.notification
 
         def decide(snapshot: StoreSnapshot) -> WritePlan:
             return verdicts.discard(row, notification, snapshot, account, self._notification, verdict)
@@ -141,6 +149,14 @@ class HeldDecisions:
             return None if account is None else interpret.read(contents.body, account, is_confirmed=True)
         except (record_format.BadRecord, record_format.NewerRecord, Unreadable):
             return None
+
+
+def _in_scope(parsed: ParsedRecord, scope: str) -> ParsedRecord:
+    """Return the record with its notification as one of this scope."""
+    notification = parsed.notification
+    if notification is None:
+        return parsed
+    return structs.replace(parsed, account=scope, notification=structs.replace(notification, account=scope))
 
 
 def _check_unresolved(page: HeldPage) -> None:

@@ -2,24 +2,42 @@
 
 An account is learnt when the process starts with it or reloads it. Several workers learn it at different moments. If
 the one that sweeps retries too early, it parks the rows again, and wakes them when it has learnt the account itself.
+
+If the merchants of an account have changed, notifications that are parked may belong to another scope now
+(`schemas.scopes.former`). Orders that are registered there wake them no more, so they are retried once and filed anew.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
+from msgspec import structs
+
+from schemas import scopes
 from schemas.accounts import Account
+from schemas.dispositions import Disposition
 from workers.errors import InfrastructureDown
 from workers.processing import Store
+from workers.queries import HeldGroup, HeldPage, HeldPlace, HeldQuery
 from workers.settlement import decision, drafting, parking
 from workers.settlement.plan import StoreSnapshot, WritePlan
 
 RETRY_S = 1.0  # while the store does not answer
+ROWS_MAX = 1000  # of one page of parked rows
+
+
+class ParkedStore(Store, Protocol):
+    """The order store, with its lists of held rows."""
+
+    async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]: ...
+
+    async def held_groups(self, query: HeldQuery) -> Sequence[HeldGroup]: ...
 
 
 class LearntAccounts:
     """Wakes the parked rows of learnt accounts. `run` is a background task beside the worker's loops."""
 
-    def __init__(self, accounts: Mapping[str, Account], store: Store, *, retry_s: float = RETRY_S) -> None:
+    def __init__(self, accounts: Mapping[str, Account], store: ParkedStore, *, retry_s: float = RETRY_S) -> None:
         self._accounts = accounts
         self._store = store
         self._retry_s = retry_s
@@ -40,15 +58,14 @@ class LearntAccounts:
 
     async def _wake(self, names: frozenset[str]) -> None:
         plan = drafting.empty()
-        for name in names:
-            account = self._accounts.get(name)
-            if account is not None:
-                plan.wakes.add((name, parking.account_key(account.family)))
+        learnt = [account for name in names if (account := self._accounts.get(name)) is not None]
+        plan.wakes.update((account.name, parking.account_key(account.family)) for account in learnt)
 
         def decide(_: StoreSnapshot) -> WritePlan:
             return plan
 
         try:
+            plan.wakes.update(await self._of_other_merchants(learnt))
             if plan.wakes:
                 await self._store.settle(decision.load_request([]), decide)
         except InfrastructureDown:
@@ -56,3 +73,20 @@ class LearntAccounts:
             await asyncio.sleep(self._retry_s)
         else:
             self._names -= names
+
+    async def _of_other_merchants(self, learnt: Sequence[Account]) -> set[tuple[str, str]]:
+        """Return the wakes of rows that are parked in scopes that the accounts have had before."""
+        former = {account.name: scopes.former(account) for account in learnt}
+        wakes: set[tuple[str, str]] = set()
+        if not any(former.values()):
+            return wakes
+        parked = HeldQuery(disposition=Disposition.PARKED, limit=ROWS_MAX)
+        with_rows = {scopes.account_of(group.account) for group in await self._store.held_groups(parked)}
+        for scope in (scope for name, scopes_ in former.items() if name in with_rows for scope in scopes_):
+            query = structs.replace(parked, scope=scope)
+            while pages := await self._store.held_list(query):
+                wakes.update((scope, page.row.waits_for) for page in pages if page.row.waits_for)
+                last = pages[-1].row
+                place = HeldPlace(first_at_ms=last.first_at_ms, position=last.position)
+                query = structs.replace(query, after=place)
+        return wakes

@@ -257,6 +257,7 @@ def replay_task(row: Row) -> ReplayTask:
         state=ReplayState(row[1]),
         query=HeldQuery(
             account=row[2],
+            scope=row[23],
             order=row[3],
             disposition=None if row[4] is None else Disposition(row[4]),
             reason=None if row[5] is None else Reason(row[5]),

@@ -30,7 +30,7 @@ Url = Annotated[
 ]
 
 
-def _read_token(path: str) -> str:
+def read_token(path: str) -> str:
     """Return the token in this file. It is no option, because every user of the machine can read command lines."""
     if not path:
         return ""
@@ -51,7 +51,7 @@ Token = Annotated[
         envvar="ALIPAY_NOTIFY_ADMIN_TOKEN_FILE",
         help="File with the admin token, if the server requires one.",
         show_default=False,
-        callback=_read_token,
+        callback=read_token,
     ),
 ]
 

@@ -61,6 +61,9 @@ _EPILOG_SHOW = "Exit codes: 0 the signature is valid, 1 failed, 2 wrong usage, 3
 _EPILOG_REPLAY = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 retried, and at least one is still held."
 
 Account = Annotated[str | None, typer.Option(help="Only of this account.")]
+Merchant = Annotated[
+    str | None, typer.Option("--auth-app-id", metavar="NUMBER", help="Only of this merchant of the account.")
+]
 OrderNo = Annotated[str | None, typer.Option("--order", help="Only of this order.")]
 Disposition = Annotated[str | None, typer.Option(help="Only parked, quarantined or dead ones.")]
 Reason = Annotated[str | None, typer.Option(help="Only those held for this reason, such as amount_mismatch.")]
@@ -82,6 +85,7 @@ def register(app: typer.Typer) -> None:
 
 def list_held(
     account: Account = None,
+    auth_app_id: Merchant = None,
     order: OrderNo = None,
     disposition: Disposition = None,
     reason: Reason = None,
@@ -94,7 +98,8 @@ def list_held(
     output: terminal.Output = "table",
 ) -> None:
     """List held notifications, page by page up to the limit."""
-    filters = {"account": account, "order": order, "disposition": disposition, "reason": reason, "since": since}
+    filters = {"account": account, "auth_app_id": auth_app_id, "order": order}
+    filters |= {"disposition": disposition, "reason": reason, "since": since}
     api, listed = AdminClient(url, token=token), "true" if resolved else None
     rows: list[dict[str, Any]] = []
     cursor: str | None = None
@@ -137,6 +142,7 @@ def show(
 def retry(
     id_: Annotated[str, typer.Argument(metavar="ID", help="The id that `held list` shows.", show_default=False)] = "",
     account: Account = None,
+    auth_app_id: Merchant = None,
     order: OrderNo = None,
     disposition: Disposition = None,
     reason: Reason = None,
@@ -152,7 +158,8 @@ def retry(
 ) -> None:
     """Retry one or many."""
     api = AdminClient(url, token=token)
-    given = {"account": account, "order": order, "disposition": disposition, "held_reason": reason, "since": since}
+    given = {"account": account, "auth_app_id": auth_app_id, "order": order}
+    given |= {"disposition": disposition, "held_reason": reason, "since": since}
     filters = {name: value for name, value in given.items() if value is not None}
     if bool(id_) == (bool(filters) or all_):
         raise typer.BadParameter(

@@ -19,7 +19,8 @@ _HELP = """Sign a Request with the account's merchant_key_file.
 
 PRODUCT is native, h5 or page for family mapi, and page, wap or app for family openapi. native and app give the order
 string for Alipay's SDK, the others an address for the buyer's browser. The key file is read here; no server is needed,
-except by --register, which registers the order with its amount before the Request is printed.
+except by --register, which registers the order with its amount before the Request is printed. A service provider acts
+for a merchant with that merchant's app_auth_token: Alipay takes the merchant from it, and --auth-app-id is its number.
 
     alipay-notify request h5 --account web --order W-1 --amount 12.80 \\
         --currency USD --subject "Museum pass" --register
@@ -27,11 +28,25 @@ except by --register, which registers the order with its amount before the Reque
         --subject 门票 --return-url https://shop.example.com/back
     alipay-notify request h5 --account web --order W-2 --rmb 80.00 \\
         --currency USD --subject "Museum pass" --timeout 2h --output json
+    alipay-notify request page --account isv --order I-1 --amount 9.00 \\
+        --subject 门票 --auth-app-id 2021000000000008 --app-auth-token-file 8.token
 """
 _EPILOG = (
     "Exit codes: 0 signed, 1 the accounts file or the key cannot be used, or the order could not be registered, "
     "2 wrong usage or a fault of the payment."
 )
+
+
+AppAuthToken = Annotated[
+    str,
+    typer.Option(
+        "--app-auth-token-file",
+        metavar="FILE",
+        help="File with the app_auth_token of a service provider's merchant.",
+        show_default=False,
+        callback=admin.read_token,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -55,6 +70,7 @@ def request(
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A further parameter; may be repeated.")
     ] = None,
     auth_app_id: admin.AuthAppId = "",
+    app_auth_token: AppAuthToken = "",
     register_order: Annotated[bool, typer.Option("--register", help="Register the order with its amount.")] = False,
     accounts: Annotated[
         Path, typer.Option(envvar="ALIPAY_NOTIFY_ACCOUNTS", help="The accounts file; key paths are relative to it.")
@@ -66,6 +82,9 @@ def request(
     """Sign a Request, and print it."""
     from schemas.payment_request import PaymentRequest
 
+    further = dict(_pair(each) for each in extra or ())
+    if app_auth_token:
+        further["app_auth_token"] = app_auth_token
     wanted = PaymentRequest(
         product=product,
         order=order,
@@ -77,11 +96,12 @@ def request(
         return_url=return_url,
         body=body,
         timeout=timeout,
-        extra=dict(_pair(each) for each in extra or ()),
+        extra=further,
+        auth_app_id=auth_app_id,
     )
     signed = _signed(accounts, account, wanted)
     if register_order:
-        _register(AdminClient(url, token=token), account, wanted, signed.amounts, auth_app_id)
+        _register(AdminClient(url, token=token), account, wanted, signed.amounts)
     if output == "json":
         answer = {"account": account, "order": order, "product": product, "registered": register_order}
         terminal.as_json(answer | {"url": signed.url, "order_string": signed.order_string})
@@ -117,9 +137,7 @@ def _signed(path: Path, name: str, wanted: PaymentRequest) -> SignedPayment:
         terminal.fail(missing)
 
 
-def _register(
-    api: AdminClient, account: str, wanted: PaymentRequest, amounts: tuple[Money, ...], auth_app_id: str
-) -> None:
+def _register(api: AdminClient, account: str, wanted: PaymentRequest, amounts: tuple[Money, ...]) -> None:
     if wanted.rmb and not wanted.amount:
         from workers.admin.requests import RMB_ALONE
 
@@ -127,7 +145,7 @@ def _register(
     prices: list[dict[str, Any]] = [{"amount_minor": each.minor, "currency": each.currency} for each in amounts]
     body = {"amounts": prices} if len(prices) > 1 else prices[0]
     try:
-        query = {"auth_app_id": auth_app_id} if auth_app_id else None
+        query = {"auth_app_id": wanted.auth_app_id} if wanted.auth_app_id else None
         api.send("PUT", "orders", account, wanted.order, body=body | {"by": admin.operator()}, query=query)
     except AdminApiError as error:
         admin.fail(error)

@@ -13,12 +13,12 @@ from workers.replays import ReplayState, ReplayTask
 _COLUMNS = (
     "number, state, account, order_number, disposition, reason, since_ms, before_ms, rate, total, done, applied, "
     "duplicate, stale, held_again, failed, after_first_at_ms, after_partition, after_offset, by_whom, why, "
-    "started_at_ms, finished_at_ms"
+    "started_at_ms, finished_at_ms, scope"
 )
 _INSERT = """
     INSERT INTO replays (state, account, order_number, disposition, reason, since_ms, before_ms, rate, total, by_whom,
-        why, started_at_ms)
-    VALUES ('running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        why, started_at_ms, scope)
+    VALUES ('running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # If `?5` is NULL, all marked rows after the cursor are counted, and the cursor stays.
 _ADVANCE = """
@@ -51,7 +51,7 @@ def start(connection: Connection, query: HeldQuery, *, rate: int, by: str, why: 
         _INSERT,
         (
             query.account, query.order, query.disposition, query.reason, query.since_ms, query.before_ms, rate, total,
-            by, why, now_ms,
+            by, why, now_ms, query.scope,
         ),
     ).lastrowid  # fmt: skip
     decisions.audit(connection, now_ms, "replay_start", [f"replay:{number}"], by, why)

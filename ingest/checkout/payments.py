@@ -131,7 +131,31 @@ def _faults(request: PaymentRequest, account: Account, product: Product) -> list
         faults += [f"extra: {name} must be a text" for name, value in request.extra.items() if type(value) is not str]
     if request.timeout:
         faults += _timeout_faults(request.timeout, account, product)
-    return faults
+    return faults + _merchant_faults(request, account)
+
+
+def _merchant_faults(request: PaymentRequest, account: Account) -> list[str]:
+    """Return the faults of the merchant that is paid.
+
+    Alipay pays the merchant that gave the token, and without one the application's own. Its notification names that
+    merchant, so one that the account does not serve would be refused although the buyer has paid.
+    """
+    merchant, token, own = request.auth_app_id, request.extra.get(_ON_BEHALF, ""), account.app_id
+    if account.family is not Family.OPENAPI:
+        return ["auth_app_id belongs to family openapi"] if merchant else []
+    if type(token) is not str:
+        return [f"{_ON_BEHALF} must be a text"]
+    served = account.serves(merchant) if account.auth_app_ids else merchant == (account.auth_app_id or own)
+    if merchant and not served:
+        return [f"auth_app_id: account {account.name} does not serve the merchant {merchant}"]
+    if token:
+        return [f"auth_app_id is the application's own, and {_ON_BEHALF} another merchant's"] if merchant == own else []
+    paid = merchant or account.auth_app_id or own or ""
+    if paid != own:
+        return [f"{_ON_BEHALF} is missing in extra: without it Alipay pays application {own}, not {paid}"]
+    if account.auth_app_ids and not account.serves(paid):
+        return [f"auth_app_id and {_ON_BEHALF} are missing: account {account.name} does not serve its own application"]
+    return []
 
 
 def _timeout_faults(timeout: str, account: Account, product: Product) -> list[str]:

@@ -51,7 +51,17 @@ def account(name: str, orders: Orders = Orders.ANY) -> Account:
 
 
 ANTOM = Account(name="antom-us", family=Family.ANTOM, sign_type=SignType.RSA256, keys={"1": "k"}, client_id="C")
-ACCOUNTS = {each.name: each for each in (account("shop"), account("strict", Orders.REGISTERED), ANTOM)}
+ISV = Account(
+    name="isv",
+    family=Family.OPENAPI,
+    sign_type=SignType.RSA2,
+    keys={"k": "k"},
+    app_id="2021000000000001",
+    auth_app_ids=("2021000000000008", "2021000000000009"),
+    first_auth_app_id="2021000000000008",
+    orders=Orders.REGISTERED,
+)
+ACCOUNTS = {each.name: each for each in (account("shop"), account("strict", Orders.REGISTERED), ANTOM, ISV)}
 
 
 def form(order: str, status: str = "TRADE_SUCCESS", **more: str) -> dict[str, str]:
@@ -103,12 +113,13 @@ class World:
     asked: list[PaymentRequest] = field(default_factory=list)
     woken: int = 0
     offset: int = 0
+    accounts: dict[str, Account] = field(default_factory=lambda: dict(ACCOUNTS))
 
     def __post_init__(self) -> None:
-        self.metrics = WorkerMetrics(self.registry, ACCOUNTS, now_ms=lambda: NOW_MS)
+        self.metrics = WorkerMetrics(self.registry, self.accounts, now_ms=lambda: NOW_MS)
         observer = Observers(metrics=self.metrics, log=WorkerLog(self.log), changes=self.changes)
         self.processing = Processing(
-            accounts=ACCOUNTS,
+            accounts=self.accounts,
             authenticate=self.authenticate,
             store=self.store,
             events=MemoryTopics(),
@@ -117,7 +128,7 @@ class World:
             chance=lambda: 0.5,
         )
         self.decisions = HeldDecisions(
-            accounts=ACCOUNTS,
+            accounts=self.accounts,
             read=self.processing.read,
             store=self.store,
             observer=observer,
@@ -131,7 +142,7 @@ class World:
 
     def application(self, access: Access = LOOPBACK_ONLY) -> web.Application:
         return app.application(
-            accounts=ACCOUNTS,
+            accounts=self.accounts,
             orders=self.store,
             held=self.store,
             replays=self.store,
@@ -161,7 +172,7 @@ class World:
         self.offset += 1
         position = Position(0, self.offset)
         await self.processing.process(
-            [LogRecord(position, log_records.sealed(body, number, account=ACCOUNTS[account_name]))]
+            [LogRecord(position, log_records.sealed(body, number, account=self.accounts[account_name]))]
         )
         return position
 

@@ -130,11 +130,17 @@ class ListingStore(Store, Protocol):
 class Operator:
     """Decides held notifications of this store, by id."""
 
-    def __init__(self, store: ListingStore, time: Time, observer: PlanObserver | None = None) -> None:
+    def __init__(
+        self,
+        store: ListingStore,
+        time: Time,
+        observer: PlanObserver | None = None,
+        accounts: Mapping[str, Account] = ACCOUNTS,
+    ) -> None:
         self._store = store
         self.decisions = HeldDecisions(
-            accounts=ACCOUNTS,
-            read=processing(store, time).read,
+            accounts=accounts,
+            read=processing(store, time, accounts=accounts).read,
             store=store,
             observer=observer or PlanObserver(),
             now_ms=time,

@@ -93,7 +93,7 @@ def application(
         accounts=accounts, sign=sign_request, register=orders_part.record, has_token=access.token is not None
     )
     app.add_routes(requests_part.routes())
-    app.add_routes(ReplaysPart(replays=replays, now_ms=now_ms, log=log).routes())
+    app.add_routes(ReplaysPart(accounts=accounts, replays=replays, now_ms=now_ms, log=log).routes())
     app.add_routes(held_part.routes())
     app.add_routes(FeedPart(events=events, changes=changes).routes())
     activity = Activity(registry, counts_here=counts_here)

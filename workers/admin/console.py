@@ -151,7 +151,7 @@ class ConsolePart:
     async def held_list(self, request: web.Request) -> web.Response:
         """Show a page of the held notifications, and the count of all by reason."""
         seen = self._changes.seen
-        query = held.query(request, now_ms=self._now_ms())
+        query = held.query(request, self._accounts, now_ms=self._now_ms())
         pages, next_ = await held.page_of(self._held, query)
         matching = await self._held.held_groups(query)
         return self._page(

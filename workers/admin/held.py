@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from schemas import scopes
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
-from workers.admin import cursors, inspection, responses, shapes
+from workers.admin import cursors, inspection, orders, responses, shapes
 from workers.admin.guard import AuditLog
 from workers.admin.inspection import Signature
 from workers.admin.responses import ApiError
@@ -57,6 +57,7 @@ class RetryOfMany(OperatorReason, frozen=True, kw_only=True, forbid_unknown_fiel
     """The part that the bodies of a bulk retry and of a replay share: a filter, and the pace in rows a second."""
 
     account: str | None = None
+    auth_app_id: str | None = None
     order: str | None = None
     disposition: str | None = None
     held_reason: str | None = None
@@ -121,7 +122,7 @@ class HeldPart:
 
     async def list_(self, request: web.Request) -> web.Response:
         """Return a page of the held notifications, oldest first, without their bytes, and the count of all."""
-        asked = query(request, now_ms=self._now_ms())
+        asked = query(request, self._accounts, now_ms=self._now_ms())
         pages, next_ = await page_of(self._held, asked)
         groups = await self._held.held_groups(asked)
         return responses.json(
@@ -164,7 +165,9 @@ class HeldPart:
         bulk = await responses.body(request, BulkRetry)
         if not 1 <= bulk.limit <= BULK_MAX or not 1 <= bulk.rate <= RATE_MAX:
             raise responses.bad_request(f"limit must be 1 to {BULK_MAX}, and rate 1 to {RATE_MAX} a second")
-        pages = await self._held.held_list(structs.replace(query_of(bulk, now_ms=self._now_ms()), limit=bulk.limit))
+        pages = await self._held.held_list(
+            structs.replace(query_of(bulk, self._accounts, now_ms=self._now_ms()), limit=bulk.limit)
+        )
         if bulk.dry_run:
             return responses.json({"dry_run": True, "count": len(pages), "ids": [page.row.id for page in pages]})
         why = why_of(bulk.reason)
@@ -240,16 +243,17 @@ async def page_of(held: HeldPort, asked: HeldQuery) -> tuple[Sequence[HeldPage],
     return shown, cursors.after_held(shown[-1]) if shown and len(pages) > len(shown) else None
 
 
-def query(request: web.Request, *, now_ms: int) -> HeldQuery:
+def query(request: web.Request, accounts: Mapping[str, Account], *, now_ms: int) -> HeldQuery:
     """Return the filter and the page in a request's query.
 
     Raises:
-        ApiError: an unknown disposition or reason, or a wrong time or number.
+        ApiError: an unknown disposition or reason, a merchant without its account, or a wrong time or number.
     """
     parameters = request.query
-    since, before = parameters.get("since"), parameters.get("before")
+    account, since, before = parameters.get("account"), parameters.get("since"), parameters.get("before")
     return HeldQuery(
-        account=parameters.get("account"),
+        account=account,
+        scope=orders.held_scope(accounts, account, parameters.get("auth_app_id")),
         order=parameters.get("order"),
         disposition=_disposition(parameters.get("disposition")),
         reason=_reason(parameters.get("reason")),
@@ -261,14 +265,15 @@ def query(request: web.Request, *, now_ms: int) -> HeldQuery:
     )
 
 
-def query_of(given: RetryOfMany, *, now_ms: int) -> HeldQuery:
+def query_of(given: RetryOfMany, accounts: Mapping[str, Account], *, now_ms: int) -> HeldQuery:
     """Return the filter in a body.
 
     Raises:
-        ApiError: an unknown disposition or reason, or a wrong time.
+        ApiError: an unknown disposition or reason, a merchant without its account, or a wrong time.
     """
     return HeldQuery(
         account=given.account,
+        scope=orders.held_scope(accounts, given.account, given.auth_app_id),
         order=given.order,
         disposition=_disposition(given.disposition),
         reason=_reason(given.held_reason),

@@ -111,10 +111,10 @@ class OrdersPart:
         scope, number = self._scope(request), request.match_info["order"]
         wait_s = responses.wait_s(request)
         version = responses.whole_number(request, "version", default=0)
-        if wait_s:
-            page = await self._newer(scope, await self._own_number(scope, number), version, wait_s)
-        else:
-            page = await self._page(scope, number)
+        page = await self._page(scope, number)
+        # The order of an account that was removed may still change; one that it does not have is not waited for.
+        if wait_s and (page is not None or request.match_info["account"] in self._accounts):
+            page = await self._newer(scope, number if page is None else page.number, version, wait_s)
         if page is None:
             self._account(request.match_info["account"])
             raise ApiError(404, "unknown_order", f"account {scope} has no order {number}")
@@ -221,6 +221,20 @@ def scope_of(account: Account, auth_app_id: str) -> str:
     if auth_app_id and AUTH_APP_ID.fullmatch(auth_app_id) is None:
         raise responses.bad_request("auth_app_id is not the number of an application")
     return scopes.of(account, auth_app_id)
+
+
+def held_scope(accounts: Mapping[str, Account], name: str | None, auth_app_id: str | None) -> str | None:
+    """Return the scope of a filter by account and merchant; `None` if it names no merchant.
+
+    Raises:
+        ApiError: as `scope_of`; or the filter names a merchant and no account.
+    """
+    if not auth_app_id:
+        return None
+    if not name:
+        raise responses.bad_request("auth_app_id needs account: a merchant may be one of several accounts")
+    account = accounts.get(name)
+    return scopes.joined(name, auth_app_id) if account is None else scope_of(account, auth_app_id)
 
 
 def registered_scope(account: Account, auth_app_id: str) -> str:

@@ -3,13 +3,14 @@
 They run in the worker that leads (`workers.replays`), so no request waits for them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from aiohttp import web
 from msgspec import Struct, structs
 
 from schemas import times
+from schemas.accounts import Account
 from workers.admin import held, responses
 from workers.admin.guard import AuditLog
 from workers.admin.held import OperatorReason, RetryOfMany
@@ -46,7 +47,10 @@ class ReplayAnswer(Struct, frozen=True, kw_only=True):
 class ReplaysPart:
     """The API for replays."""
 
-    def __init__(self, *, replays: ReplaysPort, now_ms: Callable[[], int], log: AuditLog) -> None:
+    def __init__(
+        self, *, accounts: Mapping[str, Account], replays: ReplaysPort, now_ms: Callable[[], int], log: AuditLog
+    ) -> None:
+        self._accounts = accounts
         self._replays = replays
         self._now_ms = now_ms
         self._log = log
@@ -73,7 +77,7 @@ class ReplaysPart:
             raise responses.bad_request(f"rate must be 1 to {held.RATE_MAX} a second")
         why, by, now_ms = held.why_of(given.reason), responses.operator(request, given.by), self._now_ms()
         before_ms = now_ms + 1 if given.before is None else responses.moment_ms(given.before, now_ms=now_ms)
-        query = structs.replace(held.query_of(given, now_ms=now_ms), before_ms=before_ms)
+        query = structs.replace(held.query_of(given, self._accounts, now_ms=now_ms), before_ms=before_ms)
         task = await self._replays.start_replay(query, rate=given.rate, by=by, why=why, now_ms=now_ms)
         self._log.info("replay_started", replay=task.number, by=by, why=why)
         return responses.json(answer(task), status=201)
@@ -113,7 +117,13 @@ class ReplaysPart:
 def answer(task: ReplayTask) -> ReplayAnswer:
     """Return the replay with its progress."""
     query = task.query
-    texts = {"account": query.account, "order": query.order, "disposition": query.disposition, "reason": query.reason}
+    texts = {
+        "account": query.account,
+        "scope": query.scope,
+        "order": query.order,
+        "disposition": query.disposition,
+        "reason": query.reason,
+    }
     moments = {"since": query.since_ms, "before": query.before_ms}
     return ReplayAnswer(
         id=task.number,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas.accounts import Account
 from schemas.payment_request import PaymentRequest, SignedPayment
@@ -86,7 +86,7 @@ class RequestsPart:
             )
         name = request.match_info["account"]
         account = responses.known_account(self._accounts, name)
-        body = await responses.body(request, RequestBody)
+        body = _of_merchant(await responses.body(request, RequestBody), request.query.get("auth_app_id", ""))
         if body.register and body.rmb and not body.amount:
             raise responses.bad_request(RMB_ALONE)
         try:
@@ -98,7 +98,7 @@ class RequestsPart:
             raise ApiError(409, "no_merchant_key", str(missing)) from None
         if body.register:
             registration = Registration(amounts=signed.amounts)
-            scope = orders.registered_scope(account, request.query.get("auth_app_id", ""))
+            scope = orders.registered_scope(account, body.auth_app_id)
             await self._register(scope, body.order, registration, responses.operator(request, body.by))
         answer = RequestAnswer(
             account=name,
@@ -109,3 +109,10 @@ class RequestsPart:
             registered=body.register,
         )
         return responses.json(answer)
+
+
+def _of_merchant(body: RequestBody, named: str) -> RequestBody:
+    """Return the payment with the merchant that the query names; the body may name it as well."""
+    if named and body.auth_app_id not in ("", named):
+        raise responses.bad_request("auth_app_id in the query and in the body differ")
+    return structs.replace(body, auth_app_id=named) if named else body

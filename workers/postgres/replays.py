@@ -12,12 +12,13 @@ from workers.replays import ReplayState, ReplayTask
 
 _COLUMNS = (
     "number, state, account, order_number, disposition, reason, since, before, rate, total, done, applied, duplicate, "
-    "stale, held_again, failed, after_first_at, after_partition, after_offset, by_whom, why, started_at, finished_at"
+    "stale, held_again, failed, after_first_at, after_partition, after_offset, by_whom, why, started_at, finished_at, "
+    "scope"
 )
 _INSERT = f"""
     INSERT INTO replays (state, account, order_number, disposition, reason, since, before, rate, total, by_whom, why,
-        started_at)
-    VALUES ('running', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING {_COLUMNS}
+        started_at, scope)
+    VALUES ('running', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING {_COLUMNS}
 """
 # If `$5` is NULL, all marked rows after the cursor are counted, and the cursor stays.
 _ADVANCE = """
@@ -51,7 +52,7 @@ async def start(
     total = sum(group.count for group in await lookups.held_groups(connection, query))
     row = await connection.fetchrow(
         _INSERT, query.account, query.order, query.disposition, query.reason, query.since_ms, query.before_ms, rate,
-        total, by, why, now_ms,
+        total, by, why, now_ms, query.scope,
     )  # fmt: skip
     task = row_codec.replay_task(row)
     await audit.note(connection, "replay_start", [f"replay:{task.number}"], by=by, why=why, now_ms=now_ms)

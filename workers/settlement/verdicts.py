@@ -74,7 +74,7 @@ def accept(
     batch = BatchDecision(snapshot, accounts, draft)
     if notification.amount is not None:
         _check_sole(notification, snapshot)
-        before = _order_of(notification, snapshot) or Order(account=held.account, number=notification.order)
+        before = _order_of(notification, snapshot) or Order(account=notification.account, number=notification.order)
         tried = {other.position for other in others}
         left = {prior for prior in _others(before, held, snapshot) if prior.position not in tried}
         changes = [(before, _with_payment(before, notification, left))]
@@ -242,10 +242,11 @@ def _rows(
 ) -> list[DecisionRow]:
     versions = {each.order.number: each.order.version for each in plan.orders}
     numbers = {order.number: order.version for order in orders} or {held.order: 0}
+    scope = orders[0].account if orders else held.account
     return [
         DecisionRow(
             position=held.position,
-            account=held.account,
+            account=scope,
             order=number,
             notification_id=held.notification_id,
             version=versions[number] if versions.get(number, 0) > before else None,

@@ -104,3 +104,19 @@ def test_unusable_key_or_accounts_fail_without_their_content(directory: Path) ->
     assert "a-secret" not in done.stderr
     (directory / "accounts.toml").write_text("")
     assert sign(directory, "h5", *TEA).exit_code == 1
+
+
+def test_provider_signs_for_its_merchant_with_the_token_in_a_file(directory: Path, server: Server) -> None:
+    merchant = "2021000000000008"
+    isv = f'[accounts.isv]\nfamily = "openapi"\nsign_type = "RSA2"\nkeys = ["alipay.pem"]\napp_id = "{alipay.APP}"\n'
+    isv += 'auth_app_id = "any"\nmerchant_key_file = "merchant.key"\nnotify_url = "https://pay.example/n"\n'
+    alipay.written(directory, "accounts.toml", isv.encode())
+    alipay.written(directory, "token", b"202112BBmerchant\n")
+    arguments = (*TEA, "--auth-app-id", merchant)
+    refused = sign(directory, "page", *arguments, account="isv")
+    assert (refused.exit_code, "app_auth_token is missing" in refused.stderr) == (2, True)
+    done = sign(directory, "page", *arguments, "--app-auth-token-file", str(directory / "token"), account="isv")
+    sent = parse_qs(urlsplit(done.stdout.strip()).query)
+    assert (done.exit_code, sent["app_auth_token"]) == (0, ["202112BBmerchant"])
+    absent = sign(directory, "page", *arguments, "--app-auth-token-file", str(directory / "none"), account="isv")
+    assert absent.exit_code == 2

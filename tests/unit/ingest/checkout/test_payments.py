@@ -264,3 +264,44 @@ def test_request_shows_the_key_nowhere() -> None:
     secret = MerchantKey(Md5Secret(alipay.MD5_SECRET))
     signed = sign("h5", MD5, secret)
     assert alipay.MD5_SECRET.decode() not in msgspec.json.encode(signed).decode() + repr(signed) + repr(secret)
+
+
+ONE, OTHER = "2021000000000008", "2021000000000009"
+TOKEN = {"app_auth_token": "T"}
+
+
+@pytest.mark.parametrize(
+    ("served", "changes", "fault"),
+    [
+        ([ONE, OTHER], {"auth_app_id": ONE, "extra": TOKEN}, ""),
+        ([ONE, OTHER], {"extra": TOKEN}, ""),  # the token's merchant
+        ([ONE, alipay.APP], {}, ""),  # its own application
+        ("any", {}, ""),
+        (ONE, {"extra": TOKEN}, ""),
+        (None, {}, ""),
+        (None, {"auth_app_id": alipay.APP}, ""),
+        ([ONE, OTHER], {"auth_app_id": ONE}, f"without it Alipay pays application {alipay.APP}, not {ONE}"),
+        ([ONE, OTHER], {"auth_app_id": "2021", "extra": TOKEN}, "does not serve the merchant 2021"),
+        ([ONE, OTHER], {}, "does not serve its own application"),
+        ("any", {"auth_app_id": alipay.APP, "extra": TOKEN}, "another merchant's"),
+        (ONE, {}, f"not {ONE}"),
+        (ONE, {"auth_app_id": OTHER, "extra": TOKEN}, f"does not serve the merchant {OTHER}"),
+        (None, {"auth_app_id": ONE}, f"does not serve the merchant {ONE}"),
+        (None, {"extra": {"app_auth_token": 1}}, "app_auth_token must be a text"),
+    ],
+)
+def test_provider_s_request_needs_the_token_of_the_merchant_that_is_paid(
+    served: Any, changes: dict[str, Any], fault: str
+) -> None:
+    """Without it the buyer pays the provider itself, and the notification names no merchant of the account."""
+    isv = account("openapi", "RSA2", seller_id=None, **({} if served is None else {"auth_app_id": served}))
+    if not fault:
+        sent = query(sign("page", isv, **changes).url)
+        assert sent.get("app_auth_token", "") == changes.get("extra", {}).get("app_auth_token", "")
+        assert "auth_app_id" not in sent
+    else:
+        assert fault in faults("page", isv, **changes)
+
+
+def test_merchant_belongs_to_the_open_platform() -> None:
+    assert "auth_app_id belongs to family openapi" in faults("h5", auth_app_id=ONE)

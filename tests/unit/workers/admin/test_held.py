@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from schemas.dispositions import Reason
-from tests.support.admin import World, form, serving
+from tests.support.admin import ISV, World, form, serving
 
 
 async def mismatched(world: World, number: str = "A1") -> str:
@@ -170,3 +170,35 @@ async def test_bulk_retry_of_dead_letters_does_not_stop_the_worker() -> None:
         done = await client.post("/api/held/replay", json=meant)
         assert await done.json() == {"dry_run": False, "count": 25, "results": {"dead": 25}}
     await world.deliver_raw(b"no form", "C1")  # the worker goes on
+
+
+def of_merchant(order: str, merchant: str) -> dict[str, str]:
+    return form(order, app_id=str(ISV.app_id), auth_app_id=merchant, total_amount="12.80")
+
+
+async def test_filter_by_merchant_needs_the_account_and_leaves_the_others() -> None:
+    world = World()
+    first, second = [str(await world.deliver(of_merchant("B1", merchant), "isv")) for merchant in ISV.auth_app_ids]
+    async with serving(world) as client:
+        for merchant, id_ in zip(ISV.auth_app_ids, (first, second), strict=True):
+            query = f"account=isv&order=B1&auth_app_id={merchant}"
+            answer = await (await client.get(f"/api/held?{query}")).json()
+            assert [row["id"] for row in answer["held"]] == [id_]
+            assert answer["total"] == 1
+            body = {"account": "isv", "order": "B1", "auth_app_id": merchant}
+            assert (await (await client.post("/api/held/replay", json=body)).json())["ids"] == [id_]
+            started = await client.post("/api/held/replays", json=body | {"reason": "registered"})
+            assert (await started.json())["total"] == 1
+        assert (await (await client.get("/api/held?account=isv")).json())["total"] == 2
+        for wrong in ("auth_app_id=2021000000000009", "account=shop&auth_app_id=2021000000000009"):
+            assert (await client.get(f"/api/held?{wrong}")).status == 400
+
+
+async def test_filter_by_merchant_of_a_removed_account_is_its_former_scope() -> None:
+    world = World()
+    await world.deliver(of_merchant("B1", ISV.auth_app_ids[1]), "isv")
+    del world.accounts["isv"]
+    async with serving(world) as client:
+        for merchant, total in ((ISV.auth_app_ids[1], 1), (ISV.auth_app_ids[0], 0)):
+            answer = await client.get(f"/api/held?account=isv&auth_app_id={merchant}")
+            assert (await answer.json())["total"] == total

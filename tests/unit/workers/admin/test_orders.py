@@ -333,3 +333,15 @@ async def test_orders_are_found_by_any_of_their_numbers() -> None:
         recent = await (await client.get("/api/orders?limit=1")).json()
         assert (await client.get("/api/orders?limit=1001")).status == 400
     assert [order["order"] for order in recent["orders"]] == ["A2"]
+
+
+async def test_long_poll_for_an_order_of_a_removed_account_shows_it() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    del world.accounts["shop"]
+    async with serving(world) as client:
+        for query in ("", "?wait=50ms", "?wait=50ms&version=1"):
+            answer = await client.get(f"/api/orders/shop/A1{query}")
+            assert (answer.status, (await answer.json())["status"]) == (200, "PAID")
+        absent = await asyncio.wait_for(client.get("/api/orders/shop/A2?wait=60s"), 30)
+        assert (absent.status, (await absent.json())["error"]) == (404, "unknown_account")

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.money import Money
 from schemas.payment_request import SignedPayment
-from tests.support.admin import TOKEN, World, serving
+from tests.support.admin import ISV, TOKEN, World, serving
 from workers.admin.requests import NoMerchantKey, UnsignableRequest
 
 TEA = {"product": "h5", "order": "A1", "subject": "Tea", "amount": "12.80", "currency": "USD"}
@@ -88,3 +88,18 @@ async def test_body_of_another_shape_is_refused(path: str, body: dict[str, Any],
     async with serving(world) as client:
         assert (await client.post(f"/api/requests/{path}", json=body)).status == status
     assert not world.asked
+
+
+async def test_request_of_a_merchant_is_signed_and_registered_for_it() -> None:
+    world = World(signed=SignedPayment(url="u", amounts=(Money(1280, "CNY"),)))
+    other = ISV.auth_app_ids[1]
+    body = TEA | {"product": "page", "currency": "CNY", "register": True, "extra": {"app_auth_token": "T"}}
+    async with serving(world) as client:
+        for query, named in ((f"?auth_app_id={other}", {}), ("", {"auth_app_id": other})):
+            answer = await client.post(f"/api/requests/isv{query}", json=body | named)
+            assert answer.status == 200
+        assert (await client.get(f"/api/orders/isv/A1?auth_app_id={other}")).status == 200
+        assert (await client.get("/api/orders/isv/A1")).status == 404
+        differing = await client.post(f"/api/requests/isv?auth_app_id={other}", json=body | {"auth_app_id": "2021"})
+        assert (differing.status, "differ" in (await differing.json())["detail"]) == (400, True)
+    assert [asked.auth_app_id for asked in world.asked] == [other] * 2
