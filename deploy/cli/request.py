@@ -29,7 +29,8 @@ for a merchant with that merchant's app_auth_token: Alipay takes the merchant fr
     alipay-notify request h5 --account web --order W-2 --rmb 80.00 \\
         --currency USD --subject "Museum pass" --timeout 2h --output json
     alipay-notify request page --account isv --order I-1 --amount 9.00 \\
-        --subject Tea --auth-app-id 2021000000000008 --app-auth-token-file file
+        --subject Tea --auth-app-id 2021000000000008 \\
+        --app-auth-token-file merchant-8.token
 """
 _EPILOG = (
     "Exit codes: 0 signed, 1 the accounts file or the key cannot be used, or the order could not be registered, "
