@@ -2,6 +2,7 @@
 
     InfrastructureDown                   retry the same batch with backoff; no record is to blame, no attempt is counted
     ├── InfrastructureDamaged            retrying does not help: the loop stops, and an operator is needed
+    ├── ReadTooSlow                      a read took longer than operators' reads may; the store is well
     ├── VersionConflict                  another worker wrote first: decide again on what it wrote
     ├── EventRefused                     some events can never be sent as they are; the others are marked as sent
     ├── kafka.ports.KafkaUnreachable     Kafka does not answer in time
@@ -25,6 +26,10 @@ class InfrastructureDown(Exception):
 
 class InfrastructureDamaged(InfrastructureDown):
     """A store or a log is damaged, or the two do not belong together. An operator must repair it."""
+
+
+class ReadTooSlow(InfrastructureDown):
+    """A read for operators took longer than it may, or waited too long for others. The store itself answers."""
 
 
 class VersionConflict(InfrastructureDown):

@@ -3,12 +3,14 @@
 The admin API, the sweeper and the gauges use these ports. A read never blocks a batch.
 """
 
+import heapq
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Struct, structs
 
-from schemas.dispositions import Disposition, Reason
+from schemas.dispositions import HELD, Disposition, Reason
 from schemas.events import Outgoing
 from schemas.orders import Order, View
 from schemas.record_format import Record
@@ -148,6 +150,36 @@ def timeline(order: str, own: Iterable[Delivery], by_trade: Iterable[Delivery]) 
     others = (delivery if delivery.order == order else structs.replace(delivery, version=None) for delivery in by_trade)
     by_position = {delivery.position: delivery for delivery in (*others, *own)}
     return tuple(by_position[position] for position in sorted(by_position))
+
+
+def is_kept(query: HeldQuery) -> bool:
+    """Return whether the stores keep the counts of this query, so that they need not count its rows."""
+    return all(each is None for each in (query.scope, query.order, query.since_ms, query.before_ms))
+
+
+def until_now(query: HeldQuery, now_ms: int) -> HeldQuery:
+    """Return the query without an end that is not past, because nothing is held later: its counts are kept."""
+    is_past = query.before_ms is not None and query.before_ms < now_ms
+    return query if is_past else structs.replace(query, before_ms=None)
+
+
+def in_order(query: HeldQuery) -> Sequence[HeldQuery]:
+    """Return the queries of which each reads an index in the order of the list; `oldest_first` joins their pages.
+
+    The indexes by reason begin with the disposition, of which there are three.
+    """
+    if query.reason is None or query.disposition is not None or query.resolved:
+        return [query]
+    return [structs.replace(query, disposition=disposition) for disposition in sorted(HELD)]
+
+
+def oldest_first(pages: Sequence[Sequence[HeldPage]], limit: int) -> Sequence[HeldPage]:
+    """Join pages, each of them oldest first, to one of at most `limit` rows."""
+    return list(itertools.islice(heapq.merge(*pages, key=_held_place), limit))
+
+
+def _held_place(page: HeldPage) -> tuple[int, Position]:
+    return page.row.first_at_ms, page.row.position
 
 
 class OrdersPort(Protocol):

@@ -84,7 +84,7 @@ async def running(
             await retry_conflicts(lambda: processing.retry(rows))
 
         async def health() -> Sequence[Check]:
-            return [process.check("store", store.trouble)]
+            return [process.check("store", store.trouble or store.reads_trouble)]
 
         readiness = process.with_accounts(config, health)
         application = app.application(

@@ -1,4 +1,4 @@
-"""Background loops of the cluster's workers and consoles: prune events, export lag, follow the outbox.
+"""Background loops of the cluster's workers and consoles: prune events, add up counts, export lag, follow the outbox.
 
 None of them is a guarantee. If `follow` fails, long polls for an order answer at their timeout instead of at once.
 """
@@ -20,6 +20,7 @@ EVENTS_MAX = 500  # per query
 LAG_EVERY_S = 1.0
 PRUNE_EVERY_S = 600.0  # each time, everything that is old enough is deleted
 BETWEEN_PRUNES_S = 0.2
+ADD_UP_EVERY_S = 5.0
 EVENTS_KEPT_MS = 30 * 86_400_000  # the retention of the event topic
 
 
@@ -58,6 +59,15 @@ async def prune(store: PostgresOrderStore, now_ms: Callable[[], int], *, every_s
                     break
                 await asyncio.sleep(BETWEEN_PRUNES_S)
         await asyncio.sleep(every_s)
+
+
+async def add_up_counts(store: PostgresOrderStore, *, every_s: float = ADD_UP_EVERY_S) -> None:
+    """Add up the changes of the held notifications' counts, for ever, while this worker leads."""
+    while True:
+        is_more = False
+        with suppress(InfrastructureDown):  # the counts stay exact, and are only read more slowly
+            is_more = await store.sending.leads() and await store.add_up_counts()
+        await asyncio.sleep(BETWEEN_PRUNES_S if is_more else every_s)
 
 
 async def watch_lag(

@@ -121,6 +121,7 @@ async def running(
             partial(worker_metrics.keep_fresh, store),
             partial(housekeeping.watch_lag, source, worker_metrics, group=settings.group),
             partial(housekeeping.prune, store, now_ms),
+            partial(housekeeping.add_up_counts, store),
             process.reloading(config, settings, registry, log_writer),
             learnt.run,
         )

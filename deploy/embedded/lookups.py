@@ -8,26 +8,19 @@ from typing import Any
 
 from deploy.embedded import sql
 from schemas import events
-from schemas.dispositions import Disposition
 from schemas.notification import NumberKind
 from schemas.orders import Order
 from workers import queries, row_codec
 from workers.queries import (
     FOUND_MAX,
     TIMELINE_MAX,
-    Counts,
     Emitted,
-    HeldCount,
-    HeldGroup,
-    HeldPage,
-    HeldQuery,
     NotificationPage,
     OperatorDecision,
     OrderPage,
     OrderPlace,
-    ParkedCount,
 )
-from workers.settlement.plan import Delivery, HeldRow, Position
+from workers.settlement.plan import Delivery, Position
 
 
 def order_page(connection: Connection, scope: str, number: str) -> OrderPage | None:
@@ -172,102 +165,6 @@ def recent(connection: Connection, limit: int, after: OrderPlace | None) -> Sequ
         (*values, limit),
     )
     return [row_codec.recent_page(row) for row in found]
-
-
-def held_list(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
-    """Return a page of the held notifications that match the query, oldest first."""
-    conditions, values = _held_conditions(query)
-    if query.after is not None:
-        position = query.after.position
-        conditions += " AND (first_at_ms, log_partition, log_offset) > (?, ?, ?)"
-        values += [query.after.first_at_ms, position.partition, position.offset]
-    found = connection.execute(
-        f"SELECT {sql.HELD_PAGE} FROM held WHERE {conditions} ORDER BY first_at_ms, log_partition, log_offset LIMIT ?",
-        (*values, query.limit),
-    )
-    return [row_codec.held_page(row) for row in found]
-
-
-def held_groups(connection: Connection, query: HeldQuery) -> Sequence[HeldGroup]:
-    """Count all held notifications that match the query."""
-    conditions, values = _held_conditions(query)
-    found = connection.execute(
-        "SELECT disposition, reason, substr(account, 1, instr(account || '/', '/') - 1), count(*), min(first_at_ms) "
-        f"FROM held WHERE {conditions} GROUP BY 1, 2, 3 ORDER BY count(*) DESC, 1, 2, 3",
-        values,
-    )
-    return [row_codec.held_group(row) for row in found]
-
-
-def _held_conditions(query: HeldQuery) -> tuple[str, list[Any]]:
-    """The query's filter as SQL, and the values of its parameters."""
-    conditions = [f"resolved_at_ms IS {'NOT ' if query.resolved else ''}NULL"]
-    values: list[Any] = []
-    for condition, value in (
-        ("instr(account || '/', ?) = 1", None if query.account is None else f"{query.account}/"),
-        ("account = ?", query.scope),
-        ("order_number = ?", query.order),
-        ("disposition = ?", query.disposition),
-        ("reason = ?", query.reason),
-        ("first_at_ms >= ?", query.since_ms),
-        ("first_at_ms < ?", query.before_ms),
-    ):
-        if value is not None:
-            conditions.append(condition)
-            values.append(value)
-    return " AND ".join(conditions), values
-
-
-def held_page(connection: Connection, position: Position) -> HeldPage | None:
-    """Return one held notification; `None` if there is none at this position."""
-    row = connection.execute(
-        f"SELECT {sql.HELD_PAGE} FROM held WHERE log_partition = ? AND log_offset = ?",
-        (position.partition, position.offset),
-    ).fetchone()
-    return None if row is None else row_codec.held_page(row)
-
-
-def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
-    """Return parked rows that are due, longest due first."""
-    found = connection.execute(
-        f"SELECT {sql.HELD} FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms <= ? "
-        "ORDER BY due_at_ms, log_partition, log_offset LIMIT ?",
-        (now_ms, limit),
-    )
-    return [row_codec.held(row) for row in found]
-
-
-def next_due_ms(connection: Connection) -> int | None:
-    """Return when the next parked row is due; `None` if none is parked."""
-    found: int | None = connection.execute(
-        "SELECT min(due_at_ms) FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL"
-    ).fetchone()[0]
-    return found
-
-
-def counts(connection: Connection) -> Counts:
-    """Return the values of the gauges."""
-    held = connection.execute(
-        "SELECT disposition, count(*), min(first_at_ms) FROM held WHERE resolved_at_ms IS NULL "
-        "GROUP BY disposition ORDER BY disposition"
-    ).fetchall()
-    parked = connection.execute(
-        "SELECT attempts, count(*) FROM held WHERE resolved_at_ms IS NULL AND disposition = ? GROUP BY attempts",
-        (Disposition.PARKED.value,),
-    ).fetchall()
-    pending, oldest_ms = connection.execute(
-        "SELECT count(*), (SELECT written_at_ms FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT 1) "
-        "FROM outbox WHERE sent_at_ms IS NULL"
-    ).fetchone()
-    return Counts(
-        held=tuple(
-            HeldCount(disposition=Disposition(disposition), count=count, oldest_ms=oldest)
-            for disposition, count, oldest in held
-        ),
-        parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in parked),
-        outbox_pending=pending,
-        outbox_oldest_ms=oldest_ms,
-    )
 
 
 def unsent(connection: Connection, limit: int) -> Sequence[Emitted]:

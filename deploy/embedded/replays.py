@@ -5,7 +5,7 @@
 from collections.abc import Sequence
 from sqlite3 import Connection
 
-from deploy.embedded import decisions, lookups
+from deploy.embedded import decisions
 from workers import row_codec
 from workers.queries import HeldPlace, HeldQuery
 from workers.replays import ReplayState, ReplayTask
@@ -44,9 +44,10 @@ _ADVANCE = """
 """
 
 
-def start(connection: Connection, query: HeldQuery, *, rate: int, by: str, why: str, now_ms: int) -> ReplayTask:
-    """Write a task for the rows that match the query now."""
-    total = sum(group.count for group in lookups.held_groups(connection, query))
+def start(
+    connection: Connection, query: HeldQuery, *, total: int, rate: int, by: str, why: str, now_ms: int
+) -> ReplayTask:
+    """Write a task for the `total` rows that match the query."""
     number = connection.execute(
         _INSERT,
         (

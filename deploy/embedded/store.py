@@ -1,8 +1,9 @@
 """The order store of the one-machine engine: the workers' ports, over one SQLite file.
 
 `settle` is one piece of work on the database's thread: BEGIN IMMEDIATE, load, decide, write, move the cursor, COMMIT.
-So the cursor always matches the dispositions, and a crash leaves whole batches or nothing. Reads wait for the running
-batch and delay the next one little: they are a few index look-ups on the same thread.
+So the cursor always matches the dispositions, and a crash leaves whole batches or nothing. Reads of the worker's loops
+are a few index look-ups on the same thread. Reads of operators have a connection and a thread of their own
+(`sqlite_reader`), so that no batch waits for them.
 """
 
 import asyncio
@@ -10,11 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
-from deploy.embedded import decisions, lookups, migrations, replays, settling, sql
+from deploy.embedded import decisions, held_lookups, lookups, migrations, replays, settling, sql
 from deploy.embedded.sqlite import SqliteDatabase
+from deploy.embedded.sqlite_reader import SqliteReader
 from schemas.events import Outgoing
 from schemas.orders import Order
-from workers import store_trouble
+from workers import queries, store_trouble
 from workers.queries import (
     Counts,
     Emitted,
@@ -31,6 +33,7 @@ from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, Writ
 
 APPLICATION_ID = 0x414E4F31
 PARTITION = 0
+COUNT_DEADLINE_S = 60.0  # of the rows that a replay will try, if there are many within a span of time
 PRUNE_ROWS_MAX = 1000  # per transaction, because batches wait meanwhile
 
 
@@ -40,6 +43,7 @@ class SqliteOrderStore:
     def __init__(self, database: SqliteDatabase, *, now_ms: Callable[[], int]) -> None:
         self.woken = asyncio.Event()
         self._database = database
+        self._reader = SqliteReader(database.path)
         self._now_ms = now_ms
 
     @classmethod
@@ -62,8 +66,14 @@ class SqliteOrderStore:
         """The file itself, for its size, checks and housekeeping."""
         return self._database
 
+    @property
+    def reads(self) -> SqliteReader:
+        """The same file, by the connection for operators' reads."""
+        return self._reader
+
     async def close(self) -> None:
         """Finish the running transaction, and close the file."""
+        await self._reader.close()
         await self._database.close()
 
     async def cursor(self) -> int:
@@ -94,26 +104,26 @@ class SqliteOrderStore:
     # workers.queries.OrdersPort
 
     async def order_page(self, scope: str, number: str) -> OrderPage | None:
-        return await self._database.read(lambda connection: lookups.order_page(connection, scope, number))
+        return await self._reader.read(lambda connection: lookups.order_page(connection, scope, number))
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
-        return await self._database.read(lambda connection: lookups.find(connection, number))
+        return await self._reader.read(lambda connection: lookups.find(connection, number))
 
     async def notifications(self, number: str) -> Sequence[Delivery]:
-        return await self._database.read(lambda connection: lookups.notifications(connection, number))
+        return await self._reader.read(lambda connection: lookups.notifications(connection, number))
 
     async def notification(self, id_: str) -> NotificationPage | None:
         position = position_of(id_)
         if position is None:
             return None
-        return await self._database.read(lambda connection: lookups.notification(connection, position))
+        return await self._reader.read(lambda connection: lookups.notification(connection, position))
 
     async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
-        return await self._database.read(lambda connection: lookups.recent(connection, limit, after))
+        return await self._reader.read(lambda connection: lookups.recent(connection, limit, after))
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
         """Return the events and notices after this number of the outbox, oldest first."""
-        return await self._database.read(lambda connection: lookups.events_after(connection, number, limit))
+        return await self._reader.read(lambda connection: lookups.events_after(connection, number, limit))
 
     async def register(
         self,
@@ -136,22 +146,22 @@ class SqliteOrderStore:
     # workers.queries.HeldPort
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
-        return await self._database.read(lambda connection: lookups.held_list(connection, query))
+        return await self._reader.read(lambda connection: held_lookups.list_(connection, query))
 
     async def held_groups(self, query: HeldQuery) -> Sequence[HeldGroup]:
-        return await self._database.read(lambda connection: lookups.held_groups(connection, query))
+        return await self._reader.read(lambda connection: held_lookups.groups(connection, query))
 
     async def held_page(self, id_: str) -> HeldPage | None:
         position = position_of(id_)
         if position is None:
             return None
-        return await self._database.read(lambda connection: lookups.held_page(connection, position))
+        return await self._reader.read(lambda connection: held_lookups.page(connection, position))
 
     async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
-        return await self._database.read(lambda connection: lookups.due(connection, now_ms, limit))
+        return await self._database.read(lambda connection: held_lookups.due(connection, now_ms, limit))
 
     async def next_due_ms(self) -> int | None:
-        return await self._database.read(lookups.next_due_ms)
+        return await self._database.read(held_lookups.next_due_ms)
 
     async def note_replay(
         self, ids: Sequence[str], *, by: str, why: str, now_ms: int, replay: int | None = None
@@ -164,20 +174,25 @@ class SqliteOrderStore:
         )
 
     async def counts(self) -> Counts:
-        return await self._database.read(lookups.counts)
+        return await self._reader.read(held_lookups.counts)
 
     # workers.replays.ReplaysPort
 
     async def start_replay(self, query: HeldQuery, *, rate: int, by: str, why: str, now_ms: int) -> ReplayTask:
+        counted = queries.until_now(query, now_ms)
+        groups = await self._reader.read(
+            lambda connection: held_lookups.groups(connection, counted), deadline_s=COUNT_DEADLINE_S
+        )
+        total = sum(group.count for group in groups)
         return await self._database.write(
-            lambda connection: replays.start(connection, query, rate=rate, by=by, why=why, now_ms=now_ms)
+            lambda connection: replays.start(connection, query, total=total, rate=rate, by=by, why=why, now_ms=now_ms)
         )
 
     async def replay(self, number: int) -> ReplayTask | None:
-        return await self._database.read(lambda connection: replays.one(connection, number))
+        return await self._reader.read(lambda connection: replays.one(connection, number))
 
     async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
-        return await self._database.read(lambda connection: replays.newest(connection, limit, before))
+        return await self._reader.read(lambda connection: replays.newest(connection, limit, before))
 
     async def running_replay(self) -> ReplayTask | None:
         return await self._database.read(replays.running)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.engines import AnyStore, Cluster, Embedded, Engine
+from tests.contract.held_counts import check_held_counts
 from tests.contract.several_workers import Opener
 from tests.support import log_records
 from tests.support.fakes import MemoryTopics, PlanObserver
@@ -36,6 +37,7 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path, time: Time) -> 
 async def store(engine: Engine) -> AsyncIterator[AnyStore]:
     async with engine.store() as opened:
         yield opened
+        await check_held_counts(opened)
 
 
 @pytest.fixture

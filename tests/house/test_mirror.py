@@ -12,8 +12,10 @@ from tests.support.paths import ROOT
 # Modules that other tests are about, because they need servers, or are seen only from outside.
 TESTED_ELSEWHERE = {
     "deploy/cli/db.py": "contract/test_db.py",
+    "deploy/embedded/held_lookups.py": "contract/test_store_plans.py",
     "deploy/embedded/replays.py": "contract/test_store_replays.py",
     "workers/postgres/audit.py": "contract/test_store_held.py",
+    "workers/postgres/held_lookups.py": "contract/test_store_plans.py",
     "workers/postgres/replays.py": "contract/test_store_replays.py",
     "workers/postgres/lookups.py": "contract/test_store_lookups.py",
     "workers/postgres/migrations/__init__.py": "contract/test_migrations.py",

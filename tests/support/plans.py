@@ -9,10 +9,21 @@ from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber
 from schemas.orders import Order
+from schemas.record_format import Record
 from tests.support import log_records
 from tests.support.log_records import NOW_MS
+from workers.queries import HeldPage
 from workers.settlement import drafting, order_view
-from workers.settlement.plan import Delivery, LedgerRow, NumberRow, OrderWrite, Position, StoreSnapshot, WritePlan
+from workers.settlement.plan import (
+    Delivery,
+    HeldRow,
+    LedgerRow,
+    NumberRow,
+    OrderWrite,
+    Position,
+    StoreSnapshot,
+    WritePlan,
+)
 
 
 def plan(**parts: object) -> WritePlan:
@@ -45,6 +56,25 @@ def delivery(offset: int, **changes: object) -> Delivery:
         decided_at_ms=NOW_MS,
     )
     return structs.replace(plain, **changes)
+
+
+def held_page(offset: int, *, at_ms: int = NOW_MS) -> HeldPage:
+    """A held row as operators see it."""
+    row = HeldRow(
+        position=Position(0, offset),
+        account="shop-sg",
+        order=f"N{offset}",
+        notification_id=f"n{offset}",
+        disposition=Disposition.PARKED,
+        reason=Reason.UNKNOWN_ORDER,
+        detail="",
+        record=Record(b"", b"", ()),
+        first_at_ms=at_ms,
+        attempts=0,
+        due_at_ms=None,
+        waits_for="",
+    )
+    return HeldPage(row=row, resolved_at_ms=None, resolution="", by="", why="", replays=0)
 
 
 def event(order: str, version: int) -> Outgoing:

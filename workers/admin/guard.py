@@ -19,12 +19,13 @@ from msgspec import Struct
 
 from workers.admin import responses
 from workers.admin.responses import ApiError
-from workers.errors import InfrastructureDown, RecordRefused
+from workers.errors import InfrastructureDown, ReadTooSlow, RecordRefused
 from workers.long_poll import TooManyWaiters
 
 READS = frozenset({"GET", "HEAD"})
 SAME_SITE = frozenset({"same-origin", "none"})
 TOKEN_CHARACTERS_MIN = 16
+NARROWER = "ask for less (an account, a reason, a shorter time), or try again"
 INTERNAL_ERROR = "internal error; see the log line admin_failed"
 PROBES = frozenset({"/livez", "/readyz"})  # load balancers ask under any name, and the answers name no order
 OPEN = PROBES | {"/metrics"}  # need no token
@@ -119,6 +120,8 @@ class Guard:
             response = responses.refused(
                 responses.bad_request("the request contains a text or number that the order store cannot keep")
             )
+        except ReadTooSlow as error:
+            response = responses.refused(ApiError(503, "read_too_slow", f"{error}; {NARROWER}"))
         except InfrastructureDown:
             response = responses.refused(ApiError(503, "unavailable", "the order store does not answer; try again"))
         except web.HTTPException as error:

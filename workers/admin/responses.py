@@ -10,7 +10,8 @@ ApiError
 ├── 409 conflict         the state has changed, for example: already resolved
 ├── 413 / 415            too large, or not JSON
 ├── 500 our_fault        see the log line admin_failed
-└── 503 unavailable      the store does not answer, or too many long polls: try again
+└── 503 unavailable      the store does not answer: try again; too_many_waiters: too many long polls;
+                         read_too_slow: the answer took longer than operators' reads may
 """
 
 import asyncio

@@ -13,7 +13,7 @@ the work, an unknown client error would hold healthy records. Errors that the wo
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import asyncpg
@@ -21,7 +21,7 @@ from msgspec import Struct
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from workers.errors import InfrastructureDown, RecordRefused, VersionConflict
+from workers.errors import InfrastructureDown, ReadTooSlow, RecordRefused, VersionConflict
 from workers.postgres import errors
 from workers.postgres.errors import Collided
 from workers.store_trouble import StoreTrouble, WorkKind
@@ -42,6 +42,10 @@ _PLANS = {
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
 }
+
+# Operators' lists are read in the order of an index. With little statistics, the planner would rather collect all rows
+# and sort them.
+_READING_PLANS = {"enable_bitmapscan": "off", "enable_incremental_sort": "off"}
 
 # The transaction gets its id before it draws from a sequence: `workers.postgres.feed` relies on that.
 _BEGIN_WRITE = "BEGIN; SELECT pg_current_xact_id()"
@@ -77,15 +81,27 @@ class DatabaseNotUsable(Exception):
 
 
 class DatabaseLimits(Struct, frozen=True, kw_only=True):
-    """Time limits, and the size of the pool. `statement_cache` must be 0 behind an old pgbouncer."""
+    """Time limits, and the size of the pool. `statement_cache` must be 0 behind an old pgbouncer.
 
+    `statement_ms` is the server's limit of one statement; 0 sets none.
+    """
+
+    connections_min: int = 1
     connections_max: int = 4
     acquire_s: float = 2.0
     command_s: float = 5.0
     transaction_s: float = 10.0  # all statements of a batch, with their waits for locks
+    statement_ms: int = 0
     lock_ms: int = 2000  # how long a stranger's row lock can delay one batch
     connect_s: float = 5.0
     statement_cache: int = 100
+
+
+# For operators' reads alone, so that settling never waits for a connection that one of them has. The server cancels a
+# statement that takes longer, and its asker gets `ReadTooSlow`.
+OPERATORS = DatabaseLimits(
+    connections_min=0, connections_max=3, acquire_s=3.0, command_s=4.0, transaction_s=6.0, statement_ms=3000
+)
 
 
 class Database:
@@ -104,28 +120,7 @@ class Database:
             DatabaseNotUsable: the server is too old, or may lose commits in a crash.
             InfrastructureDown: it cannot be reached now.
         """
-        try:
-            pool = await asyncpg.create_pool(
-                dsn,
-                min_size=1,
-                max_size=limits.connections_max,
-                max_inactive_connection_lifetime=300,
-                timeout=limits.connect_s,
-                command_timeout=limits.command_s,
-                statement_cache_size=limits.statement_cache,
-                server_settings={
-                    "application_name": "alipay-notify",
-                    "lock_timeout": str(limits.lock_ms),
-                    "idle_in_transaction_session_timeout": str(int(limits.transaction_s * 1000)),
-                    **_PLANS,
-                },
-                init=_use_milliseconds,
-                reset=_no_reset,
-            )
-        except asyncpg.ClientConfigurationError as error:
-            raise DatabaseNotUsable(f"the address of PostgreSQL is malformed: {error}") from None
-        except Exception as error:
-            raise errors.translated(error) from error
+        pool = await _pool(dsn, limits, _PLANS)
         database = cls(pool, limits)
         try:
             await database.read(_check_server)
@@ -133,6 +128,15 @@ class Database:
             await database.close()
             raise
         return database
+
+    @classmethod
+    async def open_for_reads(cls, dsn: str, *, limits: DatabaseLimits = OPERATORS) -> "Database":
+        """Open a pool for operators' reads on a database that another pool has checked. It connects at its first read.
+
+        Raises:
+            DatabaseNotUsable: the address is malformed.
+        """
+        return cls(await _pool(dsn, limits, _PLANS | _READING_PLANS), limits)
 
     @property
     def trouble(self) -> str | None:
@@ -211,6 +215,8 @@ class Database:
         try:
             yield
         except InfrastructureDown as error:
+            if self._limits.statement_ms and errors.is_cancelled(error):
+                raise ReadTooSlow(f"the order store took longer than {self._limits.statement_ms / 1000:g} s") from error
             if not isinstance(error, VersionConflict):
                 self._trouble.failed(kind, str(error))
             raise
@@ -274,6 +280,32 @@ class _Session:
             return await call
         except Exception as error:
             raise errors.translated(error) from error
+
+
+async def _pool(dsn: str, limits: DatabaseLimits, plans: Mapping[str, str]) -> Any:
+    try:
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=limits.connections_min,
+            max_size=limits.connections_max,
+            max_inactive_connection_lifetime=300,
+            timeout=limits.connect_s,
+            command_timeout=limits.command_s,
+            statement_cache_size=limits.statement_cache,
+            server_settings={
+                "application_name": "alipay-notify",
+                "lock_timeout": str(limits.lock_ms),
+                "idle_in_transaction_session_timeout": str(int(limits.transaction_s * 1000)),
+                **plans,
+                **({"statement_timeout": str(limits.statement_ms)} if limits.statement_ms else {}),
+            },
+            init=_use_milliseconds,
+            reset=_no_reset,
+        )
+    except asyncpg.ClientConfigurationError as error:
+        raise DatabaseNotUsable(f"the address of PostgreSQL is malformed: {error}") from None
+    except Exception as error:
+        raise errors.translated(error) from error
 
 
 async def _use_milliseconds(connection: Any) -> None:

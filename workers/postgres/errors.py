@@ -36,6 +36,11 @@ def is_answered(error: BaseException) -> bool:
     return isinstance(cause, asyncpg.PostgresError) and not _code(cause).startswith(("08", "57P"))
 
 
+def is_cancelled(error: BaseException) -> bool:
+    """Return whether the server cancelled the statement, because of its time limit or for an administrator."""
+    return isinstance(error.__cause__, asyncpg.QueryCanceledError)
+
+
 def violated_table(error: BaseException) -> str | None:
     """Return the table that already has a row with the same unique key; `None` if the error is another one."""
     cause = error.__cause__

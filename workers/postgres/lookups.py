@@ -6,29 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas import events
-from schemas.dispositions import Disposition
 from schemas.notification import NumberKind
 from schemas.orders import Order
 from workers import queries, row_codec
 from workers.postgres import columns
-from workers.postgres.columns import DELIVERIES, EMITTED, HELD, HELD_PAGE
+from workers.postgres.columns import DELIVERIES, EMITTED
 from workers.postgres.database import SqlConnection
 from workers.queries import (
     FOUND_MAX,
     TIMELINE_MAX,
-    Counts,
     Emitted,
-    HeldCount,
-    HeldGroup,
-    HeldPage,
-    HeldQuery,
     NotificationPage,
     OperatorDecision,
     OrderPage,
     OrderPlace,
-    ParkedCount,
 )
-from workers.settlement.plan import Delivery, HeldRow, Position
+from workers.settlement.plan import Delivery, Position
 
 
 async def order_page(connection: SqlConnection, scope: str, number: str) -> OrderPage | None:
@@ -185,105 +178,3 @@ async def recent(connection: SqlConnection, limit: int, after: OrderPlace | None
         *values,
     )
     return [row_codec.recent_page(row) for row in found]
-
-
-async def held_list(connection: SqlConnection, query: HeldQuery) -> Sequence[HeldPage]:
-    """Return a page of the held notifications that match the query, oldest first."""
-    conditions, values = _held_conditions(query)
-    if query.after is not None:
-        position = query.after.position
-        values += [query.after.first_at_ms, position.partition, position.offset]
-        conditions += (
-            f" AND (first_at, log_partition, log_offset) > (${len(values) - 2}, ${len(values) - 1}, ${len(values)})"
-        )
-    values.append(query.limit)
-    found = await connection.fetch(
-        f"SELECT {HELD_PAGE} FROM held WHERE {conditions} "
-        f"ORDER BY first_at, log_partition, log_offset LIMIT ${len(values)}",
-        *values,
-    )
-    return [row_codec.held_page(row) for row in found]
-
-
-async def held_groups(connection: SqlConnection, query: HeldQuery) -> Sequence[HeldGroup]:
-    """Count all held notifications that match the query."""
-    conditions, values = _held_conditions(query)
-    found = await connection.fetch(
-        f"SELECT disposition, reason, split_part(account, '/', 1), count(*), min(first_at) "
-        f"FROM held WHERE {conditions} GROUP BY 1, 2, 3 ORDER BY count(*) DESC, 1, 2, 3",
-        *values,
-    )
-    return [row_codec.held_group(row) for row in found]
-
-
-def _held_conditions(query: HeldQuery) -> tuple[str, list[Any]]:
-    """The query's filter as SQL, and the values of its parameters."""
-    conditions = [f"resolved_at IS {'NOT ' if query.resolved else ''}NULL"]
-    values: list[Any] = []
-    for condition, value in (
-        ("(account || '/') ^@", None if query.account is None else f"{query.account}/"),
-        ("account =", query.scope),
-        ("order_number =", query.order),
-        ("disposition =", query.disposition),
-        ("reason =", query.reason),
-        ("first_at >=", query.since_ms),
-        ("first_at <", query.before_ms),
-    ):
-        if value is not None:
-            values.append(value)
-            conditions.append(f"{condition} ${len(values)}")
-    return " AND ".join(conditions), values
-
-
-async def held_page(connection: SqlConnection, position: Position) -> HeldPage | None:
-    """Return one held notification; `None` if there is none at this position."""
-    row = await connection.fetchrow(
-        f"SELECT {HELD_PAGE} FROM held WHERE log_partition = $1 AND log_offset = $2",
-        position.partition,
-        position.offset,
-    )
-    return None if row is None else row_codec.held_page(row)
-
-
-async def due(connection: SqlConnection, now_ms: int, limit: int) -> Sequence[HeldRow]:
-    """Return parked rows that are due, longest due first."""
-    found = await connection.fetch(
-        f"SELECT {HELD.names} FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL AND due_at <= $1 "
-        "ORDER BY due_at, log_partition, log_offset LIMIT $2",
-        now_ms,
-        limit,
-    )
-    return [row_codec.held(row) for row in found]
-
-
-async def next_due_ms(connection: SqlConnection) -> int | None:
-    """Return when the next parked row is due; `None` if none is parked."""
-    found: int | None = await connection.fetchval(
-        "SELECT min(due_at) FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL"
-    )
-    return found
-
-
-async def counts(connection: SqlConnection) -> Counts:
-    """Return the values of the gauges."""
-    held = await connection.fetch(
-        "SELECT disposition, count(*), min(first_at) FROM held WHERE resolved_at IS NULL "
-        "GROUP BY disposition ORDER BY disposition"
-    )
-    parked = await connection.fetch(
-        "SELECT attempts, count(*) FROM held WHERE resolved_at IS NULL AND disposition = $1 GROUP BY attempts",
-        Disposition.PARKED.value,
-    )
-    pending, oldest_ms = await connection.fetchrow(
-        "SELECT count(*), (SELECT written_at FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT 1) "
-        "FROM outbox WHERE sent_at IS NULL"
-    )
-    return Counts(
-        held=tuple(
-            HeldCount(disposition=Disposition(disposition), count=count, oldest_ms=oldest)
-            for disposition, count, oldest in held
-        ),
-        parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in parked),
-        outbox_pending=pending,
-        outbox_oldest_ms=oldest_ms,
-    )

@@ -4,8 +4,8 @@
 
 from collections.abc import Sequence
 
-from workers import row_codec
-from workers.postgres import audit, lookups
+from workers import queries, row_codec
+from workers.postgres import audit, held_lookups
 from workers.postgres.database import SqlConnection
 from workers.queries import HeldPlace, HeldQuery
 from workers.replays import ReplayState, ReplayTask
@@ -49,7 +49,8 @@ async def start(
     connection: SqlConnection, query: HeldQuery, *, rate: int, by: str, why: str, now_ms: int
 ) -> ReplayTask:
     """Write a task for the rows that match the query now."""
-    total = sum(group.count for group in await lookups.held_groups(connection, query))
+    matching = await held_lookups.groups(connection, queries.until_now(query, now_ms))
+    total = sum(group.count for group in matching)
     row = await connection.fetchrow(
         _INSERT, query.account, query.order, query.disposition, query.reason, query.since_ms, query.before_ms, rate,
         total, by, why, now_ms, query.scope,

@@ -1,5 +1,7 @@
 """The order store of the cluster engine: the workers' ports, over one PostgreSQL database that many workers share.
 
+Operators' reads have connections of their own, with a time limit: no batch waits for a connection behind them.
+
 `settle` is one transaction: lock, load, decide, write, COMMIT. Kafka's offsets are committed after it, so records that
 have a disposition may be redelivered; the store recognises them by partition and offset.
 
@@ -11,12 +13,14 @@ before it. If the log ends after it, `workers.processing` notices the first reco
 import asyncio
 from collections.abc import Callable, Sequence
 
+from msgspec import structs
+
 from schemas import record_format
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers import store_trouble
-from workers.postgres import audit, lookups, migrations, outbox, replays, settling, state_resend
-from workers.postgres.database import Database, DatabaseLimits, SqlConnection
+from workers.postgres import audit, held_lookups, lookups, migrations, outbox, replays, settling, state_resend
+from workers.postgres.database import OPERATORS, Database, DatabaseLimits, SqlConnection
 from workers.postgres.feed import Feed
 from workers.postgres.leadership import Leadership
 from workers.postgres.outbox import UnsentEvents
@@ -47,14 +51,24 @@ class PostgresOrderStore:
     """The open store of one process. Without a relay, it leaves the events that it writes to the leader.
 
     `woken` is set whenever this worker made parked notifications due early. A sweeper in another process finds them at
-    its next look. `leadership` elects the worker that sweeps, `sending` the one that adopts orphaned events.
+    its next look. `leadership` elects the worker that sweeps, `sending` the one that adopts orphaned events. `reads`
+    has the connections for operators' reads.
     """
 
-    def __init__(self, database: Database, *, holder: str, now_ms: Callable[[], int], has_relay: bool = True) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        holder: str,
+        now_ms: Callable[[], int],
+        has_relay: bool = True,
+        reads: Database | None = None,
+    ) -> None:
         self.woken = asyncio.Event()
         self.leadership = Leadership(database, role=SWEEPING, holder=holder)
         self.sending = Leadership(database, role=SENDING, holder=holder)
         self._database = database
+        self._reads = reads or database
         self._now_ms = now_ms
         self._has_relay = has_relay
         self._unsent = UnsentEvents()
@@ -79,23 +93,42 @@ class PostgresOrderStore:
             DatabaseNotUsable: the schema lacks steps, or the server does not keep what it commits.
             InfrastructureDown: the database cannot be reached now.
         """
-        database = await Database.open(dsn, limits=limits or DatabaseLimits())
+        limits = limits or DatabaseLimits()
+        database = await Database.open(dsn, limits=limits)
         try:
             await database.read(migrations.check)
+            of_reads = structs.replace(OPERATORS, statement_cache=limits.statement_cache)
+            reads = await Database.open_for_reads(dsn, limits=of_reads)
         except BaseException:
             await database.close()
             raise
-        return cls(database, holder=holder, now_ms=now_ms, has_relay=has_relay)
+        return cls(database, holder=holder, now_ms=now_ms, has_relay=has_relay, reads=reads)
 
     @property
     def trouble(self) -> str | None:
         """The last failure, by the rules of `workers.store_trouble`; `None` if all is well."""
         return self._database.trouble
 
+    @property
+    def reads_trouble(self) -> str | None:
+        """The last failure of a read for operators; `None` if it succeeded, or was only too slow."""
+        return self._reads.trouble
+
+    @property
+    def database(self) -> Database:
+        """The database itself, for checks."""
+        return self._database
+
+    @property
+    def reads(self) -> Database:
+        """The same database, by the connections for operators' reads."""
+        return self._reads
+
     async def close(self) -> None:
         """Resign from both roles, finish the running transaction, and close the connections."""
         await self.leadership.resign()
         await self.sending.resign()
+        await self._reads.close()
         await self._database.close()
 
     async def last_settled(self, partition: int, *, below: int | None = None) -> int | None:
@@ -181,32 +214,32 @@ class PostgresOrderStore:
     # workers.queries.OrdersPort
 
     async def order_page(self, scope: str, number: str) -> OrderPage | None:
-        return await self._database.read(
+        return await self._reads.read(
             lambda connection: lookups.order_page(connection, scope, number), of_one_moment=True
         )
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
-        return await self._database.read(lambda connection: lookups.find(connection, number))
+        return await self._reads.read(lambda connection: lookups.find(connection, number))
 
     async def notifications(self, number: str) -> Sequence[Delivery]:
-        return await self._database.read(lambda connection: lookups.notifications(connection, number))
+        return await self._reads.read(lambda connection: lookups.notifications(connection, number))
 
     async def notification(self, id_: str) -> NotificationPage | None:
         position = position_of(id_)
         if position is None:
             return None
-        return await self._database.read(lambda connection: lookups.notification(connection, position))
+        return await self._reads.read(lambda connection: lookups.notification(connection, position))
 
     async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
-        return await self._database.read(lambda connection: lookups.recent(connection, limit, after))
+        return await self._reads.read(lambda connection: lookups.recent(connection, limit, after))
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
         """Return the events and notices after this number of the outbox, oldest first."""
-        return await self._database.read(lambda connection: self._feed.after(connection, number, limit))
+        return await self._reads.read(lambda connection: self._feed.after(connection, number, limit))
 
     async def newest_event(self) -> int:
         """Return the highest number in the outbox: `events_after` it returns only events that are new."""
-        return await self._database.read(outbox.highest_number)
+        return await self._reads.read(outbox.highest_number)
 
     async def register(
         self,
@@ -229,22 +262,22 @@ class PostgresOrderStore:
     # workers.queries.HeldPort
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
-        return await self._database.read(lambda connection: lookups.held_list(connection, query))
+        return await self._reads.read(lambda connection: held_lookups.list_(connection, query))
 
     async def held_groups(self, query: HeldQuery) -> Sequence[HeldGroup]:
-        return await self._database.read(lambda connection: lookups.held_groups(connection, query))
+        return await self._reads.read(lambda connection: held_lookups.groups(connection, query))
 
     async def held_page(self, id_: str) -> HeldPage | None:
         position = position_of(id_)
         if position is None:
             return None
-        return await self._database.read(lambda connection: lookups.held_page(connection, position))
+        return await self._reads.read(lambda connection: held_lookups.page(connection, position))
 
     async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
-        return await self._database.read(lambda connection: lookups.due(connection, now_ms, limit))
+        return await self._database.read(lambda connection: held_lookups.due(connection, now_ms, limit))
 
     async def next_due_ms(self) -> int | None:
-        return await self._database.read(lookups.next_due_ms)
+        return await self._database.read(held_lookups.next_due_ms)
 
     async def note_replay(
         self, ids: Sequence[str], *, by: str, why: str, now_ms: int, replay: int | None = None
@@ -255,7 +288,7 @@ class PostgresOrderStore:
         )
 
     async def counts(self) -> Counts:
-        return await self._database.read(lookups.counts, of_one_moment=True)
+        return await self._reads.read(held_lookups.counts, of_one_moment=True)
 
     # workers.replays.ReplaysPort
 
@@ -265,10 +298,10 @@ class PostgresOrderStore:
         )
 
     async def replay(self, number: int) -> ReplayTask | None:
-        return await self._database.read(lambda connection: replays.one(connection, number))
+        return await self._reads.read(lambda connection: replays.one(connection, number))
 
     async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
-        return await self._database.read(lambda connection: replays.newest(connection, limit, before))
+        return await self._reads.read(lambda connection: replays.newest(connection, limit, before))
 
     async def running_replay(self) -> ReplayTask | None:
         return await self._database.read(replays.running)
@@ -297,6 +330,12 @@ class PostgresOrderStore:
         )
         self._pruned_upto = last or 0
         return last is not None
+
+    async def add_up_counts(self) -> bool:
+        """Add some changes to the counts of held notifications; return whether there were any."""
+        if not await self._database.read(held_lookups.has_changes):
+            return False
+        return await self._database.write(held_lookups.add_up) > 0
 
     def _written(self, settled: SettleResult) -> WritePlan:
         if self._has_relay:

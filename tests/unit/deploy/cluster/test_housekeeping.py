@@ -137,3 +137,25 @@ async def test_lag_of_a_partition_that_is_gone_is_no_longer_exported() -> None:
         await watched.wait()
     watching.cancel()
     assert (exported(0), exported(1)) == (None, 5)
+
+
+async def test_leader_adds_up_counts_until_none_is_left_and_again_after_an_outage() -> None:
+    left, asked = [True, True, InfrastructureDown("away"), True, False], asyncio.Event()
+
+    async def add_up() -> bool:
+        if len(left) == 1:
+            asked.set()
+            return False
+        result = left.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return bool(result)
+
+    async def leads() -> bool:
+        return True
+
+    store = cast(PostgresOrderStore, SimpleNamespace(sending=SimpleNamespace(leads=leads), add_up_counts=add_up))
+    adding = asyncio.create_task(housekeeping.add_up_counts(store, every_s=0.001))
+    await asyncio.wait_for(asked.wait(), 30)
+    adding.cancel()
+    assert left == [False]

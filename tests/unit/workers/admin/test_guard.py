@@ -8,6 +8,7 @@ import pytest
 from tests.support.admin import TOKEN, World, form, serving
 from workers.admin import guard
 from workers.admin.guard import Access, OpenAdmin
+from workers.errors import ReadTooSlow
 
 WRITES = [
     ("POST", "/api/held/0-1/replay"),
@@ -166,3 +167,17 @@ async def test_unknown_path_and_method_are_answered_in_json() -> None:
         missing, wrong = await client.get("/api/nothing"), await client.delete("/api/orders/shop/A1")
         assert (missing.status, (await missing.json())["error"]) == (404, "unknown_path")
         assert (wrong.status, wrong.headers["Allow"]) == (405, "GET, HEAD, PUT")
+
+
+async def test_read_that_takes_too_long_is_503_and_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise ReadTooSlow("the order store took longer than 3 s")
+
+    world = World()
+    monkeypatch.setattr(world.store, "held_list", fail)
+    async with serving(world) as client:
+        for path in ("/api/held", "/held"):
+            answer = await client.get(path)
+            said = await answer.json()
+            assert (answer.status, answer.headers["Retry-After"], said["error"]) == (503, "1", "read_too_slow")
+            assert said["detail"].startswith("the order store took longer than 3 s; ask for less")

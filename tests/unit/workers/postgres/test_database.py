@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 from asyncpg import exceptions
 
-from workers.errors import InfrastructureDown, RecordRefused, VersionConflict
+from workers.errors import InfrastructureDown, ReadTooSlow, RecordRefused, VersionConflict
 from workers.postgres import database
-from workers.postgres.database import Database, DatabaseLimits, SqlConnection
+from workers.postgres.database import OPERATORS, Database, DatabaseLimits, SqlConnection
 from workers.postgres.errors import Collided
 
 
@@ -170,3 +170,19 @@ async def test_value_that_copy_cannot_send_is_the_records_fault() -> None:
     with pytest.raises(RecordRefused, match="OverflowError"):
         await opened(pool).write(copy)
     assert pool.connection.log[-1] == "ROLLBACK"
+
+
+async def test_operators_read_that_the_server_cancels_is_too_slow_and_no_trouble() -> None:
+    reads = Database(failing(server_error("57014"), times=1), OPERATORS)
+    with pytest.raises(ReadTooSlow, match="longer than 3 s"):
+        await reads.read(work)
+    assert reads.trouble is None
+    assert await reads.read(work) == "OK"
+
+
+async def test_batch_that_an_administrator_cancels_is_trouble() -> None:
+    database = opened(failing(server_error("57014")))
+    with pytest.raises(InfrastructureDown) as caught:
+        await database.write(work)
+    assert not isinstance(caught.value, ReadTooSlow)
+    assert "57014" in (database.trouble or "")

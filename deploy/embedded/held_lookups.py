@@ -1,0 +1,149 @@
+"""Lists and counts of held notifications, for operators, the sweeper and the gauges. Read-only.
+
+Each list reads an index in its own order. Counts are kept by triggers, so that no page counts a million rows. Only
+counts of one order or of a span of time are counted when they are asked for.
+"""
+
+# ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
+
+from collections.abc import Sequence
+from sqlite3 import Connection
+from typing import Any
+
+from deploy.embedded import sql
+from schemas.dispositions import Disposition
+from workers import queries, row_codec
+from workers.queries import Counts, HeldCount, HeldGroup, HeldPage, HeldQuery, ParkedCount
+from workers.settlement.plan import HeldRow, Position
+
+_ACCOUNT = "substr(account, 1, instr(account || '/', '/') - 1)"  # without the merchant of a service provider
+_OLDEST_OF_GROUP = f"""(
+    SELECT first_at_ms FROM held WHERE resolved_at_ms IS NULL AND {_ACCOUNT} = kept.name
+        AND disposition = kept.disposition AND reason = kept.reason
+    ORDER BY first_at_ms, log_partition, log_offset LIMIT 1
+)"""
+_OPEN_COUNTS = """
+    SELECT disposition, sum(count), (
+        SELECT first_at_ms FROM held WHERE resolved_at_ms IS NULL AND disposition = held_counts.disposition
+        ORDER BY first_at_ms, log_partition, log_offset LIMIT 1
+    ) FROM held_counts WHERE is_resolved = 0 GROUP BY disposition HAVING sum(count) > 0 ORDER BY disposition
+"""
+_PARKED_COUNTS = """
+    SELECT attempts, sum(count) FROM held_counts WHERE is_resolved = 0 AND disposition = ?
+    GROUP BY attempts HAVING sum(count) > 0
+"""
+
+
+def list_(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
+    """Return a page of the held notifications that match the query, oldest first."""
+    return queries.oldest_first([_list(connection, part) for part in queries.in_order(query)], query.limit)
+
+
+def _list(connection: Connection, query: HeldQuery) -> list[HeldPage]:
+    conditions, values = _conditions(query)
+    if query.after is not None:
+        position = query.after.position
+        conditions += " AND (first_at_ms, log_partition, log_offset) > (?, ?, ?)"
+        values += [query.after.first_at_ms, position.partition, position.offset]
+    found = connection.execute(
+        f"SELECT {sql.HELD_PAGE} FROM held WHERE {conditions} ORDER BY first_at_ms, log_partition, log_offset LIMIT ?",
+        (*values, query.limit),
+    )
+    return [row_codec.held_page(row) for row in found]
+
+
+def groups(connection: Connection, query: HeldQuery) -> Sequence[HeldGroup]:
+    """Count all held notifications that match the query."""
+    statement, values = _kept_groups(query) if queries.is_kept(query) else _counted_groups(query)
+    found = connection.execute(f"{statement} ORDER BY 4 DESC, 1, 2, 3", values)
+    return [row_codec.held_group(row) for row in found]
+
+
+def _kept_groups(query: HeldQuery) -> tuple[str, list[Any]]:
+    conditions, values = _filter(
+        f"is_resolved = {int(query.resolved)}",
+        (f"{_ACCOUNT} = ?", query.account),
+        ("disposition = ?", query.disposition),
+        ("reason = ?", query.reason),
+    )
+    return (
+        f"SELECT disposition, reason, name, count, {'oldest_ms' if query.resolved else _OLDEST_OF_GROUP} FROM ("
+        f"SELECT disposition, reason, {_ACCOUNT} AS name, sum(count) AS count, min(oldest_ms) AS oldest_ms "
+        f"FROM held_counts WHERE {conditions} GROUP BY 1, 2, 3 HAVING sum(count) > 0) AS kept",
+        values,
+    )
+
+
+def _counted_groups(query: HeldQuery) -> tuple[str, list[Any]]:
+    conditions, values = _conditions(query)
+    return (
+        f"SELECT disposition, reason, {_ACCOUNT}, count(*), min(first_at_ms) "
+        f"FROM held WHERE {conditions} GROUP BY 1, 2, 3",
+        values,
+    )
+
+
+def _conditions(query: HeldQuery) -> tuple[str, list[Any]]:
+    """The query's filter as SQL, and the values of its parameters."""
+    return _filter(
+        f"resolved_at_ms IS {'NOT ' if query.resolved else ''}NULL",
+        (f"{_ACCOUNT} = ?", query.account),
+        ("account = ?", query.scope),
+        ("order_number = ?", query.order),
+        ("disposition = ?", query.disposition),
+        ("reason = ?", query.reason),
+        ("first_at_ms >= ?", query.since_ms),
+        ("first_at_ms < ?", query.before_ms),
+    )
+
+
+def _filter(condition: str, *others: tuple[str, Any]) -> tuple[str, list[Any]]:
+    """Join the condition with those others whose value is not `None`; return the text and the values."""
+    given = [(text, value) for text, value in others if value is not None]
+    return " AND ".join([condition, *(text for text, _ in given)]), [value for _, value in given]
+
+
+def page(connection: Connection, position: Position) -> HeldPage | None:
+    """Return one held notification; `None` if there is none at this position."""
+    row = connection.execute(
+        f"SELECT {sql.HELD_PAGE} FROM held WHERE log_partition = ? AND log_offset = ?",
+        (position.partition, position.offset),
+    ).fetchone()
+    return None if row is None else row_codec.held_page(row)
+
+
+def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
+    """Return parked rows that are due, longest due first."""
+    found = connection.execute(
+        f"SELECT {sql.HELD} FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms <= ? "
+        "ORDER BY due_at_ms, log_partition, log_offset LIMIT ?",
+        (now_ms, limit),
+    )
+    return [row_codec.held(row) for row in found]
+
+
+def next_due_ms(connection: Connection) -> int | None:
+    """Return when the next parked row is due; `None` if none is parked."""
+    found: int | None = connection.execute(
+        "SELECT min(due_at_ms) FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL"
+    ).fetchone()[0]
+    return found
+
+
+def counts(connection: Connection) -> Counts:
+    """Return the values of the gauges."""
+    held = connection.execute(_OPEN_COUNTS).fetchall()
+    parked = connection.execute(_PARKED_COUNTS, (Disposition.PARKED.value,)).fetchall()
+    pending, oldest_ms = connection.execute(
+        "SELECT count(*), (SELECT written_at_ms FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT 1) "
+        "FROM outbox WHERE sent_at_ms IS NULL"
+    ).fetchone()
+    return Counts(
+        held=tuple(
+            HeldCount(disposition=Disposition(disposition), count=count, oldest_ms=oldest)
+            for disposition, count, oldest in held
+        ),
+        parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in parked),
+        outbox_pending=pending,
+        outbox_oldest_ms=oldest_ms,
+    )

@@ -1,0 +1,129 @@
+"""Operators' questions read the rows that they show, in the order of an index, however many rows there are."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from deploy.embedded import held_lookups as sqlite_held
+from deploy.embedded import lookups as sqlite_lookups
+from deploy.embedded.store import SqliteOrderStore
+from schemas.dispositions import Disposition, Reason
+from tests.contract.engines import AnyStore
+from tests.support import bulk, query_plans
+from tests.support.bulk import HeldKind
+from tests.support.log_records import NOW_MS
+from tests.support.query_plans import Cost
+from workers.postgres import held_lookups, lookups
+from workers.postgres.store import PostgresOrderStore
+from workers.queries import HeldPlace, HeldQuery, OrderPlace
+from workers.row_codec import Row
+from workers.settlement.plan import Position
+
+MANY, FEW = 2000, 20
+LIMIT = 10
+LATE_MS = NOW_MS + MANY
+
+# The many are alike. The others are younger and differ in a point or two, so that a plan which goes through all by age
+# reads the many before it finds one.
+ALIKE = HeldKind("many", "parked", "unknown_order")
+OTHERS = (
+    HeldKind("many", "dead", "our_fault"),
+    HeldKind("many", "quarantined", "bad_amount"),
+    HeldKind("few/2088", "quarantined", "bad_amount"),
+    HeldKind("many", "quarantined", "unknown_order"),
+    HeldKind("few/2088", "parked", "unknown_order"),
+    HeldKind("many", "parked", "unknown_order", is_resolved=True),
+)
+QUERIES = {
+    "all": HeldQuery(),
+    "account": HeldQuery(account="few"),
+    "disposition": HeldQuery(disposition=Disposition.DEAD),
+    "reason": HeldQuery(reason=Reason.BAD_AMOUNT),
+    "disposition and reason": HeldQuery(disposition=Disposition.QUARANTINED, reason=Reason.UNKNOWN_ORDER),
+    "account and reason": HeldQuery(account="many", reason=Reason.BAD_AMOUNT),
+    "account, disposition and reason": HeldQuery(
+        account="many", disposition=Disposition.QUARANTINED, reason=Reason.UNKNOWN_ORDER
+    ),
+    "order": HeldQuery(order="late7"),
+    "order of a merchant": HeldQuery(order="late7", scope="few/2088"),
+    "since": HeldQuery(since_ms=LATE_MS),
+    "before": HeldQuery(before_ms=NOW_MS + 5),
+    "disposition, since": HeldQuery(disposition=Disposition.PARKED, since_ms=NOW_MS + MANY - 5),
+    "next page": HeldQuery(after=HeldPlace(first_at_ms=NOW_MS + MANY - 50, position=Position(0, MANY - 50))),
+    "next page of a reason": HeldQuery(
+        reason=Reason.UNKNOWN_ORDER, after=HeldPlace(first_at_ms=NOW_MS + MANY - 50, position=Position(0, MANY - 50))
+    ),
+    "resolved": HeldQuery(resolved=True),
+}
+
+
+def rows(count: int) -> Iterator[Row]:
+    offsets = itertools.count()
+    for number in range(count):
+        yield bulk.held_row(next(offsets), ALIKE, NOW_MS + number, order=f"P{number}")
+    for number in range(FEW):
+        for kind in OTHERS:
+            yield bulk.held_row(next(offsets), kind, LATE_MS + number, order=f"late{number}")
+
+
+async def fill(store: AnyStore, count: int) -> None:
+    """So many held rows that are alike and some others, and so many orders that changed at one moment."""
+    await bulk.add(store, "held", rows(count))
+    await bulk.add(store, "orders", (bulk.order_row(f"N{number}", "many", NOW_MS) for number in range(count)))
+
+
+async def cost(store: AnyStore, name: str, *arguments: Any) -> Cost:
+    """What this lookup of the store's engine reads."""
+    if isinstance(store, SqliteOrderStore):
+        work = getattr(sqlite_held, name, None) or getattr(sqlite_lookups, name)
+        return await store.database.read(
+            lambda connection: query_plans.on_sqlite(connection, lambda explained: work(explained, *arguments))
+        )
+    assert isinstance(store, PostgresOrderStore)
+    work = getattr(held_lookups, name, None) or getattr(lookups, name)
+    database = store.database if name == "due" else store.reads  # the sweeper asks this one
+    return await database.read(
+        lambda connection: query_plans.on_postgres(connection, lambda explained: work(explained, *arguments))
+    )
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+async def test_list_reads_its_page_in_the_order_of_an_index(store: AnyStore, query: HeldQuery) -> None:
+    asked = structs.replace(query, limit=LIMIT)
+    await fill(store, FEW)
+    before = await cost(store, "list_", asked)
+    await bulk.add(store, "held", (bulk.held_row(10_000 + n, ALIKE, NOW_MS - n, order=f"Q{n}") for n in range(MANY)))
+    found = await cost(store, "list_", asked)
+    assert (found.sorts, found.scans) == (0, 0)
+    assert found.read <= 3 * before.read
+
+
+@pytest.mark.parametrize("query", [HeldQuery(), HeldQuery(resolved=True), HeldQuery(account="many"), None], ids=str)
+async def test_summaries_and_gauges_count_no_rows(store: AnyStore, query: HeldQuery | None) -> None:
+    """The kept counts are read, and of each group its oldest row."""
+    await fill(store, FEW)
+    before = await (cost(store, "counts") if query is None else cost(store, "groups", query))
+    await bulk.add(store, "held", (bulk.held_row(10_000 + n, ALIKE, NOW_MS - n, order=f"Q{n}") for n in range(MANY)))
+    found = await (cost(store, "counts") if query is None else cost(store, "groups", query))
+    assert found.scans == 0
+    assert found.read <= 2 * before.read
+
+
+async def test_rows_that_are_due_at_one_moment_are_not_sorted(store: AnyStore) -> None:
+    """As after an account was added for which thousands were parked."""
+    await bulk.add(store, "held", (bulk.held_row(n, ALIKE, NOW_MS, order=f"P{n}") for n in range(MANY)))
+    found = await cost(store, "due", NOW_MS, LIMIT)
+    assert (found.sorts, found.scans) == (0, 0)
+    assert found.read < MANY
+    assert [row.order for row in await store.due(now_ms=NOW_MS, limit=LIMIT)] == [f"P{n}" for n in range(LIMIT)]
+
+
+@pytest.mark.parametrize("after", [None, OrderPlace(changed_at_ms=NOW_MS, number="N5", account="many")])
+async def test_orders_that_changed_at_one_moment_are_not_sorted(store: AnyStore, after: OrderPlace | None) -> None:
+    await fill(store, MANY)
+    found = await cost(store, "recent", LIMIT, after)
+    assert (found.sorts, found.scans) == (0, 0)
+    assert found.read < MANY
