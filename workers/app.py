@@ -18,11 +18,12 @@ from typing import Protocol
 from schemas.accounts import Account
 from workers import dead_letters
 from workers.consumer import Consumer, Source, none_are_settled
+from workers.emission import Events
 from workers.errors import InfrastructureDown
 from workers.locks import IdempotencyLocks
 from workers.observers import Observers
-from workers.outbox_relay import Relay
-from workers.processing import Events, Processing, Store
+from workers.outbox_relay import Relay, Relays
+from workers.processing import Processing, Store
 from workers.queries import HeldPort
 from workers.record_reader import AccountsFiles, Authenticate
 from workers.replays import Replayer, ReplaysPort
@@ -95,26 +96,29 @@ async def working(
     now_ms: Callable[[], int],
     let_go: Callable[[LoopName], Awaitable[None]],
     is_consumer_restarted: bool,
+    notices: Events | None = None,
     leads: Callable[[], Awaitable[bool]] = always_leads,
     are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = none_are_settled,
 ) -> AsyncIterator[Worker]:
     """Run a worker until the block ends; then it finishes its batch. Close log and store only after that.
 
     `token` names this worker among the lock holders. `woken` is set when held rows came due early or an event was
-    written outside the loops. `leads` returns whether sweeping is this worker's turn, `are_settled` whether the store
-    has processed these records. `let_go` is called with the name of a loop that has failed: it gives back all that the
-    loop holds. After it a restarted consumer polls from its committed offsets again.
+    written outside the loops. `notices` are the topics of notices, if they are not among `events`. `leads` returns
+    whether sweeping is this worker's turn, `are_settled` whether the store has processed these records. `let_go` is
+    called with the name of a loop that has failed: it gives back all that the loop holds. After it a restarted consumer
+    polls from its committed offsets again.
     """
     processing = Processing(
         accounts=accounts,
         authenticate=authenticate,
         store=store,
         events=events,
+        notices=notices,
         observer=observer,
         now_ms=now_ms,
         files=files,
     )
-    relay = Relay(processing.emit, observer=observer)
+    relay = Relays([Relay(emit, observer=observer) for emit in (processing.emit, processing.emit_notices)])
     consumer = Consumer(
         source=source,
         locks=locks,

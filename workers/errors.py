@@ -4,7 +4,6 @@
     ├── InfrastructureDamaged            retrying does not help: the loop stops, and an operator is needed
     ├── ReadTooSlow                      a read took longer than operators' reads may; the store is well
     ├── VersionConflict                  another worker wrote first: decide again on what it wrote
-    ├── EventRefused                     some events can never be sent as they are; the others are marked as sent
     ├── kafka.ports.KafkaUnreachable     Kafka does not answer in time
     ├── kafka.ports.ClientFailed         the Kafka client must be replaced before the next poll
     └── postgres.errors.Collided         the transaction met another one: run it again
@@ -16,8 +15,6 @@
 `Backoff` retries the first family, `Processing` halves the batch, and `restarts` stops a loop. Only a record's own
 fault may hold it. An outage must not: a failover of half a minute would turn healthy payments into dead letters.
 """
-
-from collections.abc import Sequence
 
 
 class InfrastructureDown(Exception):
@@ -34,14 +31,6 @@ class ReadTooSlow(InfrastructureDown):
 
 class VersionConflict(InfrastructureDown):
     """Another worker wrote an order, a notification or a held row between our read and our write. Decide again."""
-
-
-class EventRefused(InfrastructureDown):
-    """Some events can never be sent as they are. `acknowledged` holds the indexes of those that were sent."""
-
-    def __init__(self, why: str, acknowledged: Sequence[int]) -> None:
-        super().__init__(why)
-        self.acknowledged = tuple(acknowledged)
 
 
 class RecordRefused(Exception):

@@ -1,13 +1,14 @@
 """The third loop of a worker: send the events of the outbox to their topics, in version order.
 
 It runs beside the consumer. While a topic is away, orders still change and offsets are committed; the events wait in
-the store, where the same transaction has written them. A process has one relay, so one send runs at a time, and the
-versions of an order leave in order. If the process dies between acknowledgement and mark, the event is sent twice, with
-the same id, by which consumers recognise it.
+the store, where the same transaction has written them. A process has one relay for order events, so one send runs at a
+time, and the versions of an order leave in order. Notices may have a second one, so that they delay no order event. If
+the process dies between acknowledgement and mark, the event is sent twice, with the same id, by which consumers
+recognise it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from workers.backoff import Backoff, BackoffObserver, pause
 from workers.errors import InfrastructureDown
@@ -18,7 +19,7 @@ LOOK_EVERY_S = 2.0  # for events that another process left unsent: nothing wakes
 
 
 class Relay:
-    """The loop. `emit` sends at most this many events and returns how many it sent."""
+    """The loop. `emit` tries to send at most this many events, and returns how many it tried."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class Relay:
             await pause(self._woken, self._look_every_s)
 
     async def run_once(self) -> int:
-        """Send until the outbox is empty, or, after a stop, `LAST_EVENTS_MAX` events; return the number sent.
+        """Send until there is no more to try, or, after a stop, `LAST_EVENTS_MAX` events; return the number tried.
 
         Raises:
             InfrastructureDown: some events may be sent and not marked; each is still in the outbox until it is marked.
@@ -76,3 +77,42 @@ class Relay:
             sent_last += count if self._stopping.is_set() else 0
             if count < self._events_max or sent_last >= LAST_EVENTS_MAX:
                 return sent
+
+
+class Relays:
+    """Several relays, of different topics, that run side by side like one."""
+
+    def __init__(self, relays: Sequence[Relay]) -> None:
+        self._relays = tuple(relays)
+
+    def wake(self) -> None:
+        for relay in self._relays:
+            relay.wake()
+
+    def stop(self) -> None:
+        for relay in self._relays:
+            relay.stop()
+
+    async def run(self) -> None:
+        """Send until stopped.
+
+        Raises:
+            InfrastructureDamaged: as `Relay.run`, of the first that fails; the others are ended then.
+        """
+        running = [asyncio.create_task(relay.run()) for relay in self._relays]
+        try:
+            await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
+        except asyncio.CancelledError:
+            await _end(running)
+            raise
+        await _end([each for each in running if not each.done()])
+        for each in running:
+            if not each.cancelled():
+                each.result()
+
+
+async def _end(running: Sequence[asyncio.Task[None]]) -> None:
+    for each in running:
+        each.cancel()
+    if running:
+        await asyncio.wait(running)

@@ -21,12 +21,11 @@ from msgspec import Struct
 
 from schemas import scopes
 from schemas.accounts import Account
-from schemas.events import Outgoing
-from workers import record_reader
+from workers import emission, record_reader
 from workers.dead_letters import DeadLetters
+from workers.emission import EmissionObserver, Events, UnsentStore
 from workers.errors import (
     DecisionFailed,
-    EventRefused,
     InfrastructureDamaged,
     InfrastructureDown,
     RecordRefused,
@@ -38,7 +37,7 @@ from workers.settlement.plan import Decide, HeldRow, LoadRequest, LogRecord, Par
 _END_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # never a record's failure
 
 
-class Store(Protocol):
+class Store(UnsentStore, Protocol):
     """The order store: dispositions, orders, held notifications and the outbox, in one database."""
 
     async def settle(self, needs: LoadRequest, decide: Decide) -> WritePlan:
@@ -53,31 +52,11 @@ class Store(Protocol):
             InfrastructureDown: anything else. The plan may be written or not; settling the batch again finds out.
         """
 
-    async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
-        """Return events that no topic has acknowledged yet, oldest first, each with its number in the outbox."""
 
-    async def mark_sent(self, numbers: Sequence[int]) -> None:
-        """Mark these events as acknowledged. An event whose mark is lost is sent again, with the same id."""
-
-
-class Events(Protocol):
-    """The topics of events."""
-
-    async def publish(self, events: Sequence[Outgoing]) -> None:
-        """Send the events in this order. All are acknowledged when this returns.
-
-        Raises:
-            EventRefused: some can never be sent; the others are acknowledged.
-            InfrastructureDown: any number of them may have been sent.
-        """
-
-
-class ProcessingObserver(Protocol):
+class ProcessingObserver(EmissionObserver, Protocol):
     """Observes each step after the fact: metrics, log lines, long polls. Best effort."""
 
     def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None: ...
-    def emitted(self, events: Sequence[Outgoing]) -> None: ...
-    def step(self, name: str, seconds: float) -> None: ...
 
 
 class ReadBy(Struct, frozen=True):
@@ -88,7 +67,10 @@ class ReadBy(Struct, frozen=True):
 
 
 class Processing:
-    """Brings records to their dispositions, and events to their topics, for the loops of one worker."""
+    """Brings records to their dispositions, and events to their topics, for the loops of one worker.
+
+    `events` are the topics of order events; also those of notices, if there are no `notices`.
+    """
 
     def __init__(
         self,
@@ -97,6 +79,7 @@ class Processing:
         authenticate: Authenticate,
         store: Store,
         events: Events,
+        notices: Events | None = None,
         observer: ProcessingObserver,
         now_ms: Callable[[], int],
         chance: Callable[[], float] = random.random,
@@ -109,6 +92,7 @@ class Processing:
         self.read = RecordReader(accounts, authenticate, self._files).read
         self._store = store
         self._events = events
+        self._notices = notices
         self._observer = observer
         self._now_ms = now_ms
         self._chance = chance
@@ -170,29 +154,19 @@ class Processing:
         self.dead_letters.count(plan, parsed_records)
 
     async def emit(self, limit: int = 500) -> int:
-        """Publish events of the outbox, oldest first; mark those that are acknowledged and return their number.
+        """Publish events of the outbox: all of them, or only order events if notices have topics of their own.
 
         Raises:
-            EventRefused: none of these events can ever be sent.
-            InfrastructureDown: some may be sent and not marked. They are sent again, with the same ids.
+            InfrastructureDown: as `emission.emit`.
         """
-        unsent = await self._store.unsent(limit)
-        if not unsent:
+        only = emission.EVERYTHING if self._notices is None else emission.ORDER_EVENTS
+        return await emission.emit(self._store, self._events, self._observer, limit, only=only)
+
+    async def emit_notices(self, limit: int = 500) -> int:
+        """Publish the notices of the outbox, if they have topics of their own."""
+        if self._notices is None:
             return 0
-        started = time.perf_counter()
-        outgoing = [event for _, event in unsent]
-        acknowledged: Sequence[int] = range(len(unsent))
-        try:
-            await self._events.publish(outgoing)
-        except EventRefused as refused:
-            # An event that no topic will ever take stays in the outbox, and the gauges show it. The rest must go on.
-            if not refused.acknowledged:
-                raise
-            acknowledged = refused.acknowledged
-        await self._store.mark_sent([unsent[index][0] for index in acknowledged])
-        self._observer.step("emit", time.perf_counter() - started)
-        self._observer.emitted([outgoing[index] for index in acknowledged])
-        return len(acknowledged)
+        return await emission.emit(self._store, self._notices, self._observer, limit, only=emission.NOTICES)
 
     async def _apply(self, parsed_records: Sequence[ParsedRecord], read_by: ReadBy) -> WritePlan:
         """Decide the batch and write the plan, in one transaction of the store; return the plan once committed."""

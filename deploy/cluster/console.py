@@ -22,6 +22,7 @@ from workers.admin import app
 from workers.admin.probes import Check
 from workers.admin.shapes import RefusedRequest
 from workers.backoff import retry_conflicts
+from workers.emission import NOTHING_AWAY, Published
 from workers.held_decisions import HeldDecisions
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
@@ -34,7 +35,9 @@ from workers.settlement.plan import HeldRow
 class NoTopics:
     """Publishes nothing: workers send the events from the outbox."""
 
-    async def publish(self, events: Sequence[Outgoing]) -> None:
+    away = NOTHING_AWAY
+
+    async def publish(self, events: Sequence[Outgoing]) -> Published:
         raise NotImplementedError("a console has no relay")
 
 

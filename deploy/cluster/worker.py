@@ -76,11 +76,15 @@ async def running(
         locks = await _locks(settings, stack)
         worker_metrics = metrics.WorkerMetrics(registry, accounts, now_ms=now_ms)
         worker_log = WorkerLog(log_writer, sample=settings.log_sample)
-        events = KafkaEvents(
-            lambda: clients.producer(connection, client_id=name),
-            named=lambda topic: topics.named(topic, settings.topic_prefix),
-        )
+        events, notices = [
+            KafkaEvents(
+                lambda: clients.producer(connection, client_id=name),
+                named=lambda topic: topics.named(topic, settings.topic_prefix),
+            )
+            for _ in range(2)
+        ]
         stack.push_async_callback(events.stop)
+        stack.push_async_callback(notices.stop)
         source = KafkaSource(
             lambda: clients.consumer(
                 connection, group=settings.group, client_id=name, session_s=settings.kafka_session_s
@@ -101,6 +105,7 @@ async def running(
                 store=store,
                 locks=locks,
                 events=events,
+                notices=notices,
                 woken=store.woken,
                 observer=Observers(metrics=worker_metrics, log=worker_log, changes=OrderChanges()),
                 token=name.encode(),
@@ -114,7 +119,7 @@ async def running(
         learnt = LearntAccounts(accounts, store)
         accounts.watch(lambda change: learnt.learn(change.learnt))
         receipt_keys.watch(lambda: learnt.learn(accounts))
-        health = process.with_accounts(config, _health(store, source, events, worker))
+        health = process.with_accounts(config, _health(store, source, events, notices, worker))
         application = app.probes(readiness=health, registry=registry, log=log_writer, access=config.admin_access)
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = (
@@ -155,7 +160,9 @@ async def _locks(settings: ClusterSettings, stack: AsyncExitStack) -> Idempotenc
     return locks
 
 
-def _health(store: PostgresOrderStore, source: KafkaSource, events: KafkaEvents, worker: Worker) -> Readiness:
+def _health(
+    store: PostgresOrderStore, source: KafkaSource, events: KafkaEvents, notices: KafkaEvents, worker: Worker
+) -> Readiness:
     """Return the checks. `events` is not needed: without the event topics, orders still change and the outbox fills."""
 
     async def checks() -> Sequence[Check]:
@@ -164,7 +171,7 @@ def _health(store: PostgresOrderStore, source: KafkaSource, events: KafkaEvents,
             process.check("store", store.trouble),
             process.check("worker", worker.trouble),
             process.check("loops", worker.loops_trouble, is_needed=False),
-            process.check("events", events.trouble, is_needed=False),
+            process.check("events", "; ".join(filter(None, (events.trouble, notices.trouble))), is_needed=False),
         ]
 
     return checks

@@ -2,12 +2,13 @@
 
 # ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from sqlite3 import Connection
 from typing import Any
 
 from deploy.embedded import sql
 from schemas import events
+from schemas.events import Outgoing
 from schemas.notification import NumberKind
 from schemas.orders import Order
 from workers import queries, row_codec
@@ -167,12 +168,30 @@ def recent(connection: Connection, limit: int, after: OrderPlace | None) -> Sequ
     return [row_codec.recent_page(row) for row in found]
 
 
-def unsent(connection: Connection, limit: int) -> Sequence[Emitted]:
-    """Return the unacknowledged events and notices, oldest first."""
-    found = connection.execute(
-        f"SELECT {sql.EMITTED} FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT ?", (limit,)
-    )
-    return [row_codec.emitted(row) for row in found]
+def unsent(
+    connection: Connection, limit: int, is_ready: Callable[[Outgoing], bool] = lambda event: True
+) -> Sequence[Emitted]:
+    """Return the unacknowledged events and notices that are ready to be sent, oldest first."""
+    ready: list[Emitted] = []
+    after = 0
+    while len(ready) < limit:
+        rows = connection.execute(
+            f"SELECT {sql.EMITTED} FROM outbox WHERE sent_at_ms IS NULL AND number > ? ORDER BY number LIMIT ?",
+            (after, limit),
+        ).fetchall()
+        emitted = [row_codec.emitted(row) for row in rows]
+        ready += [each for each in emitted if is_ready(each.event)]
+        if len(rows) < limit:
+            break
+        after = emitted[-1].number
+    return ready[:limit]
+
+
+def outbox_keys(connection: Connection, numbers: Sequence[int]) -> list[tuple[str, bytes]]:
+    """Return the topic and the key of each of these events."""
+    return connection.execute(
+        "SELECT topic, key FROM outbox WHERE number IN (SELECT value FROM json_each(?))", (sql.as_json([*numbers]),)
+    ).fetchall()
 
 
 def events_after(connection: Connection, number: int, limit: int) -> Sequence[Emitted]:

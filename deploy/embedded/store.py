@@ -7,6 +7,7 @@ are a few index look-ups on the same thread. Reads of operators have a connectio
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from sqlite3 import Connection
@@ -17,6 +18,7 @@ from deploy.embedded.sqlite_reader import SqliteReader
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers import queries, store_trouble
+from workers.emission import EVERYTHING, NOTHING_AWAY, Away, SetAside
 from workers.queries import (
     Counts,
     Emitted,
@@ -40,21 +42,31 @@ PRUNE_ROWS_MAX = 1000  # per transaction, because batches wait meanwhile
 class SqliteOrderStore:
     """The open store. `woken` is set whenever parked notifications become due early; the sweeper waits for it."""
 
-    def __init__(self, database: SqliteDatabase, *, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, database: SqliteDatabase, *, now_ms: Callable[[], int], now_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self.woken = asyncio.Event()
         self._database = database
         self._reader = SqliteReader(database.path)
         self._now_ms = now_ms
+        self._set_aside = SetAside(now_s)
 
     @classmethod
-    async def open(cls, path: Path, *, now_ms: Callable[[], int], create: bool = True) -> "SqliteOrderStore":
+    async def open(
+        cls,
+        path: Path,
+        *,
+        now_ms: Callable[[], int],
+        now_s: Callable[[], float] = time.monotonic,
+        create: bool = True,
+    ) -> "SqliteOrderStore":
         """Open the store in this file.
 
         Raises:
             FileNotUsable, Damaged, InfrastructureDown: as for `SqliteDatabase.open`.
         """
         schema = migrations.load("store", application_id=APPLICATION_ID)
-        return cls(await SqliteDatabase.open(path, schema, create=create), now_ms=now_ms)
+        return cls(await SqliteDatabase.open(path, schema, create=create), now_ms=now_ms, now_s=now_s)
 
     @property
     def trouble(self) -> str | None:
@@ -88,8 +100,13 @@ class SqliteOrderStore:
 
         return self._wake(*await self._database.write(work, store_trouble.kind(needs)))
 
-    async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
-        found = await self._database.read(lambda connection: lookups.unsent(connection, limit))
+    async def unsent(
+        self, limit: int, away: Away = NOTHING_AWAY, *, only: frozenset[str] = EVERYTHING
+    ) -> Sequence[tuple[int, Outgoing]]:
+        def is_ready(event: Outgoing) -> bool:
+            return event.topic in only and not away.holds(event) and not self._set_aside.holds(event)
+
+        found = await self._database.read(lambda connection: lookups.unsent(connection, limit, is_ready))
         return [(emitted.number, emitted.event) for emitted in found]
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
@@ -100,6 +117,9 @@ class SqliteOrderStore:
             )
 
         await self._database.write(work)
+
+    async def set_aside(self, numbers: Sequence[int]) -> None:
+        self._set_aside.add(await self._database.read(lambda connection: lookups.outbox_keys(connection, numbers)))
 
     # workers.queries.OrdersPort
 

@@ -85,7 +85,9 @@ class Embedded:
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[AnyStore]:
-        store = await SqliteOrderStore.open(self._directory / "orders.sqlite3", now_ms=self._now_ms)
+        store = await SqliteOrderStore.open(
+            self._directory / "orders.sqlite3", now_ms=self._now_ms, now_s=self._now_ms.now_s
+        )
         try:
             yield store
         finally:
@@ -128,11 +130,11 @@ class Cluster:
         self._locks: list[RedisLocks] = []
 
     @asynccontextmanager
-    async def store(self) -> AsyncIterator[OrderStoreOnPostgres]:
-        """One more worker's store."""
+    async def store(self, now_ms: Time | None = None) -> AsyncIterator[OrderStoreOnPostgres]:
+        """One more worker's store; `now_ms` is the clock of its machine."""
         await self._prepare()
-        holder = f"worker-{next(self._workers)}"
-        store = await OrderStoreOnPostgres.open(self.url, holder=holder, now_ms=self._now_ms)
+        holder, time = f"worker-{next(self._workers)}", now_ms or self._now_ms
+        store = await OrderStoreOnPostgres.open(self.url, holder=holder, now_ms=time, now_s=self._now_ms.now_s)
         try:
             yield store
         finally:

@@ -5,8 +5,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from schemas import topics
 from schemas.events import Outgoing
 from schemas.record_format import Record
+from workers.postgres import orphans
 from workers.postgres.store import PostgresOrderStore
 from workers.settlement.plan import LogRecord, Position
+
+ORPHANED_AFTER_MS = round(1000 * orphans.ORPHANED_AFTER_S)
+LOOK_EVERY_MS = round(1000 * orphans.LOOK_EVERY_S)
+WALK_AGAIN_MS = round(1000 * orphans.WALK_AGAIN_S)
 
 Opener = Callable[[int], Awaitable[list[PostgresOrderStore]]]
 

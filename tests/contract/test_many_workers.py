@@ -183,7 +183,7 @@ class DecisionRecorder:
         self, store: PostgresOrderStore, on_decided: Callable[[], None] = lambda: None, *, writes: bool = True
     ) -> None:
         self.decided: list[tuple[LoadRequest, WritePlan]] = []
-        self.unsent, self.mark_sent = store.unsent, store.mark_sent
+        self.unsent, self.mark_sent, self.set_aside = store.unsent, store.mark_sent, store.set_aside
         self._store = store
         self._on_decided = on_decided
         self._writes = writes

@@ -1,17 +1,19 @@
 """The outbox of several workers: which one sends an event, the feed, pruning, and the election of leaders."""
 
 import asyncio
+from collections.abc import Collection
 
 import pytest
 
-from tests.contract.engines import Cluster
-from tests.contract.several_workers import Opener, at, sent
+from schemas import topics
+from tests.contract.engines import AnyStore, Cluster
+from tests.contract.several_workers import LOOK_EVERY_MS, ORPHANED_AFTER_MS, WALK_AGAIN_MS, Opener, at, sent
 from tests.support import log_records
+from tests.support.fakes import AwayTopics, MemoryTopics
 from tests.support.log_records import REGISTERED, Time
 from workers.postgres import outbox
 from workers.postgres.database import SqlConnection
 from workers.postgres.leadership import Leadership
-from workers.postgres.outbox import ORPHANED_AFTER_MS
 from workers.postgres.store import PostgresOrderStore
 
 STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
@@ -36,6 +38,7 @@ async def test_version_waits_until_another_worker_has_sent_its_predecessor(worke
     await log_records.processing(second, time).process([at(1, 3, log_records.record("N1", id_="x", trade="T2"))])
     assert await sent(second) == ["shop-sg:N2:1"]
     assert await sent(first) == ["shop-sg:N1:1"]
+    assert await sent(first) == []
     time.now_ms += ORPHANED_AFTER_MS
     assert await sent(first) == ["shop-sg:N1:2", "shop-sg:N1:3"]
     await log_records.processing(second, time).process([at(1, 4, log_records.record("N1", id_="y", amount="99.00"))])
@@ -57,22 +60,41 @@ async def test_busy_leader_adopts_orphaned_events_too(cluster: Cluster, workers:
     (busy,) = await workers(1)
     async with cluster.store() as dying:
         await log_records.processing(dying, time).process([at(1, 1, log_records.record("N1"))])
+    await log_records.processing(busy, time).process([at(0, 1, log_records.record("N0"))])
+    assert await sent(busy) == ["shop-sg:N0:1"]
     time.now_ms += ORPHANED_AFTER_MS
-    await log_records.processing(busy, time).process([at(0, 1, log_records.record("N2"))])
+    await log_records.processing(busy, time).process([at(0, 2, log_records.record("N2"))])
     assert await sent(busy) == ["shop-sg:N1:1", "shop-sg:N2:1"]
 
 
-async def test_leader_adopts_orphans_after_its_clock_was_set_back(
+@pytest.mark.parametrize("hours", [-26, 1, 26])
+async def test_orphans_of_a_machine_whose_clock_is_wrong_are_adopted_as_soon(
+    cluster: Cluster, workers: Opener, time: Time, hours: int
+) -> None:
+    (heir,) = await workers(1)
+    wrong = Time(time.now_ms + hours * 3_600_000)
+    async with cluster.store(now_ms=wrong) as console:
+        await log_records.processing(console, wrong).process([at(1, 1, log_records.record("N1"))])
+    await log_records.processing(heir, time).process([at(0, 1, log_records.record("N2"))])
+    assert await sent(heir) == ["shop-sg:N2:1"]
+    time.now_ms += ORPHANED_AFTER_MS
+    assert await sent(heir) == ["shop-sg:N1:1"]
+
+
+async def test_leader_looks_at_orphans_anew_after_another_has_led(
     cluster: Cluster, workers: Opener, time: Time
 ) -> None:
-    (busy,) = await workers(1)
-    assert await busy.unsent(10) == []
-    time.now_ms -= 3_600_000
+    (first, second) = await workers(2)
+    assert await sent(first) == []
+    assert await first.sending.leads()
+    await first.sending.resign()
+    assert await sent(second) == []
     async with cluster.store() as dying:
         await log_records.processing(dying, time).process([at(1, 1, log_records.record("N1"))])
     time.now_ms += ORPHANED_AFTER_MS
-    await log_records.processing(busy, time).process([at(0, 1, log_records.record("N2"))])
-    assert await sent(busy) == ["shop-sg:N1:1", "shop-sg:N2:1"]
+    assert await sent(second) == []  # it was there only now
+    time.now_ms += ORPHANED_AFTER_MS
+    assert await sent(second) == ["shop-sg:N1:1"]
 
 
 async def test_events_beyond_the_memory_limit_are_left_to_the_leader(
@@ -86,8 +108,118 @@ async def test_events_beyond_the_memory_limit_are_left_to_the_leader(
         log_records.logged([log_records.record("N1", "TRADE_FINISHED"), log_records.record("N9")], first=9)
     )
     assert await sent(store) == ["shop-sg:N9:1"]
+    time.now_ms += LOOK_EVERY_MS
+    assert await sent(store) == []
     time.now_ms += ORPHANED_AFTER_MS
     assert await sent(store) == [*(f"shop-sg:N{number}:1" for number in range(5)), "shop-sg:N1:2"]
+
+
+class Refusing:
+    """The relay of one worker, whose topics refuse the events of some orders."""
+
+    def __init__(self, store: AnyStore, time: Time, refused: Collection[str]) -> None:
+        self.topics = MemoryTopics()
+        self.topics.refuses = {f"shop-sg:{order}:1" for order in refused}
+        self.work = log_records.processing(store, time, self.topics)
+
+    @property
+    def sent(self) -> list[str]:
+        return [event.id for event in self.topics.events if event.topic != topics.ORDER_STATE]
+
+    async def emit(self) -> None:
+        """Run rounds of the relay, as it does without a rest."""
+        while await self.work.emit(10) == 10:
+            pass
+
+
+async def test_refused_events_do_not_starve_the_others_and_come_back_later(store: AnyStore, time: Time) -> None:
+    """On both engines: more refused events than fit into a round."""
+    relay = Refusing(store, time, [f"A{number}" for number in range(25)])
+    records = [log_records.record(f"A{number}") for number in range(25)]
+    await relay.work.process(log_records.logged([*records, log_records.record("B")]))
+    await relay.emit()
+    assert relay.sent == ["shop-sg:B:1"]
+    relay.topics.refuses.clear()
+    for _ in range(3):
+        time.now_ms += WALK_AGAIN_MS // 2
+        await relay.emit()
+    assert sorted(relay.sent) == sorted(["shop-sg:B:1", *(f"shop-sg:A{number}:1" for number in range(25))])
+
+
+async def test_versions_after_a_refused_one_wait_for_it(store: AnyStore, time: Time) -> None:
+    relay = Refusing(store, time, ["N1"])
+    await relay.work.process(log_records.logged([log_records.record("N1"), log_records.record("N2")]))
+    await relay.emit()
+    assert relay.sent == ["shop-sg:N2:1"]
+    later = [log_records.record(order, "TRADE_FINISHED") for order in ("N1", "N2")]
+    await relay.work.process(log_records.logged(later, first=10))
+    await relay.emit()
+    relay.topics.refuses.clear()
+    for _ in range(6):
+        time.now_ms += WALK_AGAIN_MS // 2
+        await relay.emit()
+    assert relay.sent == ["shop-sg:N2:1", "shop-sg:N2:2", "shop-sg:N1:1", "shop-sg:N1:2"]
+
+
+async def test_events_of_topics_that_are_away_are_not_offered(store: AnyStore, time: Time) -> None:
+    relay = Refusing(store, time, [])
+    parked = [log_records.record(f"P{number}", account=REGISTERED) for number in range(30)]
+    await relay.work.process(log_records.logged([*parked, log_records.record("N1")]))
+    relay.topics.away = AwayTopics(topics.HELD)
+    await relay.emit()
+    assert relay.sent == ["shop-sg:N1:1"]
+    relay.topics.away = AwayTopics()
+    await relay.emit()
+    assert len(relay.sent) == 31
+
+
+async def test_refused_events_do_not_starve_the_others_after_a_takeover(
+    cluster: Cluster, workers: Opener, time: Time
+) -> None:
+    async with cluster.store() as dying:
+        records = [log_records.record(f"A{number}") for number in range(25)]
+        records += [log_records.record("B"), log_records.record("A3", "TRADE_FINISHED")]
+        await log_records.processing(dying, time).process(log_records.logged(records))
+    (heir,) = await workers(1)
+    relay = Refusing(heir, time, [f"A{number}" for number in range(25)])
+    assert await heir.sending.leads()
+    await relay.emit()
+    time.now_ms += ORPHANED_AFTER_MS
+    await relay.emit()
+    assert relay.sent == ["shop-sg:B:1"]
+    assert len(relay.topics.tried) == len(set(relay.topics.tried)), "each once"
+    relay.topics.refuses.clear()
+    time.now_ms += WALK_AGAIN_MS
+    await relay.emit()
+    assert sorted(relay.sent)[:2] == ["shop-sg:A0:1", "shop-sg:A10:1"]
+    assert relay.sent.index("shop-sg:A3:1") < relay.sent.index("shop-sg:A3:2")
+    assert len(relay.sent) == 27
+
+
+async def test_orphans_beyond_the_memory_limit_do_not_fill_it_while_their_topic_is_away(
+    cluster: Cluster, workers: Opener, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.postgres.outbox.IN_MEMORY_MAX", 20)
+    (heir,) = await workers(1)
+    relay = Refusing(heir, time, [])
+    await relay.emit()
+    async with cluster.store() as dying:
+        parked = [log_records.record(f"P{number}", account=REGISTERED) for number in range(60)]
+        await log_records.processing(dying, time).process(log_records.logged([*parked, log_records.record("N1")]))
+    time.now_ms += LOOK_EVERY_MS
+    await relay.emit()
+    time.now_ms += ORPHANED_AFTER_MS
+    assert len(await heir.unsent(10)) == 10  # adopted, and then their topic goes
+    relay.topics.away = AwayTopics(topics.HELD)
+    for _ in range(8):
+        time.now_ms += LOOK_EVERY_MS
+        await relay.emit()
+    assert relay.sent == ["shop-sg:N1:1"]
+    relay.topics.away = AwayTopics()
+    for _ in range(8):
+        time.now_ms += LOOK_EVERY_MS
+        await relay.emit()
+    assert len(set(relay.sent)) == 61
 
 
 async def lose_everything(store: PostgresOrderStore) -> None:
@@ -104,6 +236,8 @@ async def test_reused_number_of_another_worker_is_not_marked_for_a_lost_event(wo
     await log_records.processing(second, time).process([at(1, 1, log_records.record("N2"))])
     assert [number for number, _ in await second.unsent(10)] == [number for number, _ in lost]
     await first.mark_sent([number for number, _ in lost])
+    time.now_ms += LOOK_EVERY_MS
+    assert await sent(first) == []
     time.now_ms += ORPHANED_AFTER_MS
     assert await sent(first) == ["shop-sg:N2:1"]
 

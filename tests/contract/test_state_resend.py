@@ -3,11 +3,10 @@
 import pytest
 
 from schemas import topics
-from tests.contract.several_workers import Opener, at, names, sent
+from tests.contract.several_workers import LOOK_EVERY_MS, ORPHANED_AFTER_MS, Opener, at, names, sent
 from tests.support import log_records
 from tests.support.log_records import REGISTERED, Time
 from workers.postgres import state_resend
-from workers.postgres.outbox import CHECK_EVERY_MS, ORPHANED_AFTER_MS
 from workers.postgres.state_resend import RESEND_AFTER_MS
 from workers.postgres.store import PostgresOrderStore
 
@@ -27,6 +26,7 @@ class LateArrival:
         assert await self.leader.sending.leads()
         await self.process(self.slow, 0)
         self._numbers = [number for number, _ in await self.slow.unsent(10)]
+        assert await sent(self.leader) == []  # its first sight of the event
         self._time.now_ms += ORPHANED_AFTER_MS
         assert await sent(self.leader) == ["shop-sg:N1:1"]
 
@@ -39,7 +39,7 @@ class LateArrival:
         await self.slow.mark_sent(self._numbers)
 
     def pass_resend_time(self) -> None:
-        self._time.now_ms += RESEND_AFTER_MS + CHECK_EVERY_MS
+        self._time.now_ms += RESEND_AFTER_MS + LOOK_EVERY_MS
 
 
 @pytest.fixture
@@ -77,6 +77,7 @@ async def test_state_is_resent_if_the_leader_dies_with_adopted_events(workers: O
     assert await leader.sending.leads()
     await log_records.processing(slow, time).process([at(0, 1, log_records.record("N1"))])
     in_flight = await slow.unsent(10)
+    assert await sent(leader) == []
     time.now_ms += ORPHANED_AFTER_MS
     assert names(await leader.unsent(10)) == ["shop-sg:N1:1"]
     await slow.mark_sent([number for number, _ in in_flight])
@@ -130,7 +131,7 @@ async def test_newer_event_in_flight_during_a_late_arrival_is_resent_once_marked
 
 
 async def test_request_that_cannot_be_sent_yet_is_postponed(late: LateArrival, time: Time) -> None:
-    time.now_ms += CHECK_EVERY_MS
+    time.now_ms += LOOK_EVERY_MS
     await log_records.processing(late.leader, time).process([at(2, 1, log_records.record("N2"))])
     assert names(await late.leader.unsent(10)) == names(await late.leader.unsent(10)) == ["shop-sg:N2:1"]
     assert await sent(late.leader) == ["shop-sg:N2:1"]
@@ -146,7 +147,7 @@ async def test_request_that_cannot_be_sent_yet_is_postponed(late: LateArrival, t
     assert [await taken() for _ in range(3)] == [[], ["shop-sg:N2:1"], []]
 
 
-async def test_event_written_during_a_resend_is_resent_after_it(late: LateArrival, workers: Opener) -> None:
+async def test_event_written_during_a_resend_is_resent_after_it(late: LateArrival, workers: Opener, time: Time) -> None:
     (third,) = await workers(1)
     late.pass_resend_time()
     resent = await late.leader.unsent(10)
@@ -154,7 +155,9 @@ async def test_event_written_during_a_resend_is_resent_after_it(late: LateArriva
     await late.process(third, 1)
     assert await sent(third) == ["shop-sg:N1:2"]
     await late.leader.mark_sent([number for number, _ in resent])
+    time.now_ms += LOOK_EVERY_MS
     assert await sent(late.leader) == ["state of shop-sg:N1:2"]
+    time.now_ms += LOOK_EVERY_MS
     assert await sent(late.leader) == []
 
 
@@ -173,7 +176,7 @@ async def test_failed_resend_is_sent_again_when_no_copy_can_be_in_flight(late: L
     assert names(await late.leader.unsent(10)) == ["state of shop-sg:N1:1"]
     await log_records.processing(late.leader, time).process([at(2, 1, log_records.record("N2"))])
     assert await sent(late.leader) == ["shop-sg:N2:1"]
-    time.now_ms += CHECK_EVERY_MS
+    time.now_ms += LOOK_EVERY_MS
     assert await sent(late.leader) == []
     late.pass_resend_time()
     assert await sent(late.leader) == ["state of shop-sg:N1:1"]

@@ -10,7 +10,6 @@ from msgspec import structs
 
 from schemas import topics
 from schemas.dispositions import Disposition, Flag, Reason
-from schemas.events import Outgoing
 from schemas.orders import Order, Status
 from tests.contract.engines import AnyStore, Engine, all_unsent
 from tests.contract.shortcuts import dispositions, parked, register, version
@@ -225,6 +224,7 @@ class Picky:
     def __init__(self, store: AnyStore, bad: Position) -> None:
         self._store = store
         self._bad = bad
+        self.unsent, self.mark_sent, self.set_aside = store.unsent, store.mark_sent, store.set_aside
 
     async def settle(self, needs: LoadRequest, decide: object) -> WritePlan:
         def spoil(known: StoreSnapshot) -> WritePlan:
@@ -238,12 +238,6 @@ class Picky:
             return decided
 
         return await self._store.settle(needs, spoil)
-
-    async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
-        return await self._store.unsent(limit)
-
-    async def mark_sent(self, numbers: Sequence[int]) -> None:
-        await self._store.mark_sent(numbers)
 
 
 async def test_events_stay_unsent_in_order_until_they_are_marked(work: Processing, store: AnyStore) -> None:
@@ -271,7 +265,7 @@ class Forgetful:
 
     def __init__(self, store: AnyStore) -> None:
         self.settle = store.settle
-        self.unsent = store.unsent
+        self.unsent, self.set_aside = store.unsent, store.set_aside
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         return

@@ -428,7 +428,7 @@ async def test_cancelled_settlement_still_commits_and_is_recognised(tmp_path: Pa
             """A store whose decisions take a moment."""
 
             unsent = files.store.unsent
-            mark_sent = files.store.mark_sent
+            mark_sent, set_aside = files.store.mark_sent, files.store.set_aside
 
             async def settle(self, needs: LoadRequest, decide: object) -> WritePlan:
                 def slowly(known: StoreSnapshot) -> WritePlan:

@@ -2,7 +2,9 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,10 +15,11 @@ from aiokafka.structs import TopicPartition
 from deploy.local.kafka.cluster import Kafka
 from schemas import topics
 from schemas.events import Outgoing
+from tests.support.cluster import until
 from tests.support.kafka_topics import admin
-from workers.errors import EventRefused, InfrastructureDown
+from workers.errors import InfrastructureDown
 from workers.kafka import clients
-from workers.kafka.events import KafkaEvents
+from workers.kafka.events import LOOK_UP_S, KafkaEvents
 
 BACK_S = 45.0
 PARTITIONS = 3
@@ -82,10 +85,10 @@ async def publish(three: Topics, sent: Outgoing, *, within_s: float) -> None:
     """Again and again, as the relay does."""
     async with asyncio.timeout(within_s):
         while True:
-            try:
-                return await three.events.publish([sent])
-            except InfrastructureDown:
-                await asyncio.sleep(0.2)
+            with suppress(InfrastructureDown):
+                if (await three.events.publish([sent])).acknowledged:
+                    return
+            await asyncio.sleep(0.2)
 
 
 async def test_events_arrive_in_version_order_and_the_state_topic_has_the_last(three: Topics) -> None:
@@ -104,15 +107,54 @@ async def test_events_arrive_in_version_order_and_the_state_topic_has_the_last(t
     assert ids(await three.read(topics.HELD)) == ["shop:N1:1"]
 
 
-async def test_nothing_is_sent_while_one_topic_is_missing(three: Topics) -> None:
+async def test_order_events_wait_for_both_of_their_topics(three: Topics) -> None:
     await three.make(topics.ORDER_EVENT, topics.HELD)
     for _ in range(2):
-        with pytest.raises(InfrastructureDown):
-            await three.events.publish([event("N1", 1)])
-    assert three.events.trouble is not None
+        published = await three.events.publish([event("N1", 1), event("N1", 1, topic=topics.HELD)])
+        assert published.acknowledged == [1]
+    assert three.named(topics.ORDER_STATE) in (three.events.trouble or "")
+    assert ids(await three.read(topics.ORDER_EVENT)) == []
     await three.make(topics.ORDER_STATE)
     await publish(three, event("N1", 1), within_s=30)
     assert ids(await three.read(topics.ORDER_EVENT)) == ["shop:N1:1"]
+
+
+async def test_missing_topic_of_notices_holds_nothing_else_up(three: Topics) -> None:
+    await three.make(topics.ORDER_EVENT, topics.ORDER_STATE, topics.HELD)
+    notices = [event("N1", 1, topic=topics.HELD), event("N1", 1, topic=topics.NOTED)]
+    published = await three.events.publish([*notices, event("N1", 1)])
+    assert published.acknowledged == [0, 2]
+    assert three.named(topics.NOTED) in (three.events.trouble or "")
+    for version in range(2, 12):
+        began = time.monotonic()
+        sent = [event("N1", version), event("N1", version, topic=topics.NOTED)]
+        assert (await three.events.publish(sent)).acknowledged == [0]
+        assert time.monotonic() - began < LOOK_UP_S, "it waits for the missing topic only the first time"
+        await asyncio.sleep(0.2)
+    await three.make(topics.NOTED)
+    await publish(three, event("N2", 1, topic=topics.NOTED), within_s=30)
+    assert three.events.trouble is None
+
+
+async def test_topic_that_is_deleted_and_made_again_holds_nothing_else_up(three: Topics) -> None:
+    await three.make(topics.ORDER_EVENT, topics.ORDER_STATE, topics.HELD)
+    await three.events.publish([event("N1", 1), event("N1", 1, topic=topics.HELD)])
+    async with admin(three.connection) as asked:
+        await asked.delete_topics([three.named(topics.HELD)])
+    for version in range(2, 8):
+        sent = [event("N1", version, topic=topics.HELD), event("N1", version)]
+        assert 1 in (await three.events.publish(sent)).acknowledged
+        await asyncio.sleep(0.5)
+    await until(lambda: is_gone(three, topics.HELD), 30, every_s=0.2)
+    await three.make(topics.HELD)
+    await publish(three, event("N9", 1, topic=topics.HELD), within_s=30)
+    versions = ids(await three.read(topics.ORDER_EVENT), b"shop:N1")
+    assert list(dict.fromkeys(versions)) == [f"shop:N1:{version}" for version in range(1, 8)]
+
+
+async def is_gone(three: Topics, topic: str) -> bool:
+    async with admin(three.connection) as asked:
+        return three.named(topic) not in await asked.list_topics()
 
 
 async def test_oversized_event_blocks_its_order_and_no_other(three: Topics) -> None:
@@ -123,14 +165,12 @@ async def test_oversized_event_blocks_its_order_and_no_other(three: Topics) -> N
         event("N5", 3),
         event("N6", 2),
     ]
-    with pytest.raises(EventRefused, match="shop:N5:2") as refused:
-        await three.events.publish(sent)
-    assert [sent[place].id for place in refused.value.acknowledged] == [
-        each.id for each in sent if each.id not in ("shop:N5:2", "shop:N5:3")
-    ]
-    assert sorted(ids(await three.read(topics.ORDER_EVENT))) == sorted(
-        sent[place].id for place in refused.value.acknowledged
-    )
+    published = await three.events.publish(sent)
+    assert "shop:N5:2" in published.trouble
+    assert [sent[place].id for place in published.refused] == ["shop:N5:2"]
+    arrived = [sent[place].id for place in published.acknowledged]
+    assert arrived == [each.id for each in sent if each.id not in ("shop:N5:2", "shop:N5:3")]
+    assert sorted(ids(await three.read(topics.ORDER_EVENT))) == sorted(arrived)
     await three.events.publish([event("N7", 2)])
 
 
@@ -141,6 +181,7 @@ async def test_killed_broker_that_returns_is_used_again(three: Topics, local_kaf
     await three.make(topics.ORDER_EVENT, topics.ORDER_STATE, topics.HELD)
     await three.events.publish([event("N1", 1)])
     await broker.kill()
+    assert (await three.events.publish([event("N1", 2)])).acknowledged == []
     with pytest.raises(InfrastructureDown):
         await three.events.publish([event("N1", 2)])
     await broker.start()

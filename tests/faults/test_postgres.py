@@ -275,7 +275,7 @@ class Spoilt:
     """A store whose batch has a text with a zero byte, in the one record that is not dead."""
 
     def __init__(self, store: PostgresOrderStore) -> None:
-        self.unsent, self.mark_sent = store.unsent, store.mark_sent
+        self.unsent, self.mark_sent, self.set_aside = store.unsent, store.mark_sent, store.set_aside
         self.tries = 0
         self._store = store
 

@@ -16,6 +16,7 @@ from schemas.orders import Order
 from schemas.record_format import Record
 from tests.simulation.weather import Killed, Process, Weather
 from tests.support.stores import MemoryStore
+from workers.emission import EVERYTHING, NOTHING_AWAY, Away, Published
 from workers.errors import InfrastructureDown, VersionConflict
 from workers.locks import LockResult
 from workers.queries import HeldPage, HeldPlace, HeldQuery
@@ -231,8 +232,10 @@ class SimulatedStore:
 
         await self._call(work)
 
-    async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
-        return await self._ask(lambda: self.memory.unsent(limit))
+    async def unsent(
+        self, limit: int, away: Away = NOTHING_AWAY, *, only: frozenset[str] = EVERYTHING
+    ) -> Sequence[tuple[int, Outgoing]]:
+        return await self._ask(lambda: self.memory.unsent(limit, away, only=only))
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         await self._call(lambda: self.memory.sent_at_ms.update(dict.fromkeys(numbers, 0)))
@@ -320,7 +323,9 @@ class SimulatedLocks:
 
 
 class SimulatedTopics:
-    """`workers.processing.Events` of one worker. A publish that fails may have sent the first few events."""
+    """`workers.emission.Events` of one worker. A publish that fails may have sent the first few events."""
+
+    away = NOTHING_AWAY
 
     def __init__(self, sent: list[Outgoing], process: Process, weather: Weather, chance: Random) -> None:
         self._sent = sent
@@ -328,7 +333,8 @@ class SimulatedTopics:
         self._weather = weather
         self._chance = chance
 
-    async def publish(self, events: Sequence[Outgoing]) -> None:
+    async def publish(self, events: Sequence[Outgoing]) -> Published:
         first = self._chance.randint(0, len(events)) if self._chance.random() < 0.3 else 0
         for part in filter(None, (events[:first], events[first:])):
             await self._weather.call(self._process, "topics", partial(self._sent.extend, part))
+        return Published(acknowledged=range(len(events)))

@@ -7,22 +7,48 @@ from typing import Any
 from ingest.kafka.in_flight import ProducerFault
 from schemas.events import Outgoing
 from schemas.record_format import Record
+from workers.emission import Published
 from workers.errors import InfrastructureDown
 from workers.kafka.source import ReplaceReason
 from workers.settlement.plan import LogRecord, ParsedRecord, Position, WritePlan
 
 
 class MemoryTopics:
-    """The topics that consumers read. While `down` they are unreachable."""
+    """The topics that consumers read. While `down` they are unreachable; `away` are those that are away.
+
+    They refuse the events whose id is in `refuses`, and the later ones of their keys.
+    """
 
     def __init__(self) -> None:
         self.events: list[Outgoing] = []
         self.down = False
+        self.away = AwayTopics()
+        self.refuses: set[str] = set()
+        self.tried: list[str] = []
 
-    async def publish(self, events: Sequence[Outgoing]) -> None:
+    async def publish(self, events: Sequence[Outgoing]) -> Published:
         if self.down:
             raise InfrastructureDown("no topic answers")
-        self.events += events
+        self.tried += [event.id for event in events]
+        refused = [index for index, event in enumerate(events) if event.id in self.refuses]
+        blocked = {(events[index].topic, events[index].key): index for index in reversed(refused)}
+        acknowledged = [
+            index
+            for index, event in enumerate(events)
+            if index < blocked.get((event.topic, event.key), len(events)) and not self.away.holds(event)
+        ]
+        self.events += [events[index] for index in acknowledged]
+        return Published(acknowledged=acknowledged, refused=refused, trouble="refused" if refused else "")
+
+
+class AwayTopics:
+    """The topics that are away."""
+
+    def __init__(self, *names: str) -> None:
+        self.topics = frozenset(names)
+
+    def holds(self, event: Outgoing) -> bool:
+        return event.topic in self.topics
 
 
 class MemoryLogger:

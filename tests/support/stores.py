@@ -15,6 +15,7 @@ from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Order, View
 from workers import queries, row_codec
+from workers.emission import EVERYTHING, NOTHING_AWAY, Away, SetAside
 from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, VersionConflict
 from workers.queries import (
     Counts,
@@ -84,6 +85,7 @@ class MemoryStore:
         self._ranks: dict[AccountKey, float] = {}
         self._refuses = refuses
         self._now_ms = now_ms
+        self._set_aside = SetAside()
 
     # workers.processing.Store
 
@@ -116,8 +118,18 @@ class MemoryStore:
             histories={each: self._history(each) for each in needs.orders | found} if needs.with_history else {},
         )
 
-    async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
-        return [(row.number, row.event) for row in self._emitted() if row.sent_at_ms is None][:limit]
+    async def unsent(
+        self, limit: int, away: Away = NOTHING_AWAY, *, only: frozenset[str] = EVERYTHING
+    ) -> Sequence[tuple[int, Outgoing]]:
+        unsent = ((row.number, row.event) for row in self._emitted() if row.sent_at_ms is None)
+        return [
+            (number, event)
+            for number, event in unsent
+            if event.topic in only and not away.holds(event) and not self._set_aside.holds(event)
+        ][:limit]
+
+    async def set_aside(self, numbers: Sequence[int]) -> None:
+        self._set_aside.add((row.event.topic, row.event.key) for row in self._emitted() if row.number in numbers)
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         self.sent_at_ms.update(dict.fromkeys(numbers, self._now_ms()))

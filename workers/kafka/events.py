@@ -1,56 +1,48 @@
-"""Publishes order events to Kafka; implements `workers.processing.Events`.
+"""Publishes order events and notices to Kafka; implements `workers.emission.Events`.
 
 Each order event goes to two topics: the event topic, which keeps every version, and the compacted state topic, which
-keeps the last version of each order. One publish runs at a time. Within it, the batches of a partition are sent one
-after the other, each when the one before is acknowledged. So the versions of an order stay in order.
+keeps the last version of each order. Notices go to topics of their own. One publish runs at a time, so the versions of
+an order stay in order (`workers.kafka.sending`).
 
-An event that the brokers will always refuse for its size does not delay other orders. It stays in the outbox together
-with the later events of its key; everything else is sent.
+The trouble of one topic, or of one partition, is its own (`workers.kafka.destinations`): it is left alone for a while,
+and the other events go out. An event that the brokers refuse for its size does not delay other orders either.
+
+    looked up      every topic of the publish, for `LOOK_UP_S` at most; one that was missing before is not waited for
+    order events   first the state topic, then the event topic; if either is away, both wait
+    notices        their topics at the same time
+
+A topic that takes as long as it may before it fails still delays the publish. So a worker has two of these, with a
+producer each: one for order events, one for notices (`workers.processing`).
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import KafkaError
 
 from schemas import topics
 from schemas.events import Outgoing
-from workers.errors import EventRefused, InfrastructureDown
-from workers.kafka import clients
+from workers.emission import Published
+from workers.errors import InfrastructureDown
+from workers.kafka import clients, sending
+from workers.kafka.destinations import Destinations
+from workers.kafka.sending import EventProducer, Sending
 
 PUBLISH_S = 10.0  # aiokafka gives a batch up after five
+LOOK_UP_S = 2.0
+TRIAL_S = 0.1  # for a topic that was missing before: brokers that answer do so in some milliseconds
 LEAVE_S = 8.0
 
-_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
-_UNENCODABLE = (TypeError, ValueError, OverflowError)
-
-Destination = tuple[str, int]  # a topic's full name, and a partition
-
-
-class Batch(Protocol):
-    """The part of aiokafka's batch that is used here. `append` returns `None` if the batch is full."""
-
-    def append(
-        self, *, timestamp: int | None, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]
-    ) -> object | None: ...
-    def close(self) -> None: ...
-
-
-class EventProducer(Protocol):
-    """The part of aiokafka's producer that is used here."""
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-    async def partitions_for(self, topic: str) -> set[int]: ...
-    def create_batch(self) -> Batch: ...
-    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> Any: ...
+NO_PARTITIONS = "Kafka does not tell its partitions: is the topic missing?"
+# The topics to which events of a topic are sent.
+_SENT_TO = {topics.ORDER_EVENT: (topics.ORDER_STATE, topics.ORDER_EVENT)}
 
 
 class KafkaEvents:
     """Publishes events. `build` makes a producer that is not started; `named` returns the full name of a topic.
 
-    `trouble` is the reason why the last publish failed; `None` if it succeeded.
+    `trouble` names the topics in trouble, or the reason why Kafka cannot be reached; `None` if all is well.
     """
 
     def __init__(
@@ -59,37 +51,62 @@ class KafkaEvents:
         *,
         named: Callable[[str], str] = lambda topic: topic,
         publish_s: float = PUBLISH_S,
+        look_up_s: float = LOOK_UP_S,
+        destinations: Destinations | None = None,
     ) -> None:
-        self.trouble: str | None = None
         self._build = build
         self._named = named
         self._publish_s = publish_s
+        self._look_up_s = look_up_s
+        self._destinations = destinations or Destinations()
+        self._unreachable: str | None = None
         self._producer: EventProducer | None = None
+        self._look_ups: dict[str, asyncio.Task[set[int]]] = {}
+        self._counts: dict[str, int] = {}
         self._one_at_a_time = asyncio.Lock()
         self._leaving: set[asyncio.Task[bool]] = set()
 
-    async def publish(self, events: Sequence[Outgoing]) -> None:
-        """Publish the events, those of each key in the given order. All in-sync replicas have them on return.
+    @property
+    def trouble(self) -> str | None:
+        return "; ".join(filter(None, (self._unreachable, self._destinations.trouble))) or None
+
+    @property
+    def away(self) -> "KafkaEvents":
+        """These topics themselves, as `workers.emission.Away`."""
+        return self
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """Return the topics whose events cannot be sent now, by their logical names."""
+        return frozenset(
+            topic for topic in topics.ALL if any(self._destinations.is_away(self._named(to)) for to in _sent_to(topic))
+        )
+
+    def holds(self, event: Outgoing) -> bool:
+        """Return whether the event's topic, or the partition of its key there, is away."""
+        return any(
+            self._destinations.is_away(name, self._partition(name, event.key))
+            for name in map(self._named, _sent_to(event.topic))
+        )
+
+    async def publish(self, events: Sequence[Outgoing]) -> Published:
+        """Publish the events, those of each key in the given order.
 
         Raises:
-            EventRefused: some events can never be sent; `acknowledged` has the indexes of all that were.
-            InfrastructureDown: some events may be written and some not.
+            InfrastructureDown: Kafka cannot be reached.
         """
         async with self._one_at_a_time:
             try:
-                async with asyncio.timeout(self._publish_s):
-                    await self._publish(events)
-            except EventRefused as refused:
-                self.trouble = str(refused)
-                raise
-            except (KafkaError, OSError, TimeoutError) as error:
+                published = await self._publish(events)
+            except (KafkaError, OSError) as error:
                 self._discard_producer()
-                self.trouble = f"Kafka: {type(error).__name__}: {error}".rstrip(": ")
-                raise InfrastructureDown(self.trouble) from error
+                self._unreachable = f"Kafka: {sending.reason(error)}"
+                raise InfrastructureDown(self._unreachable) from error
             except BaseException:
                 self._discard_producer()  # cancelled, or a programming error: no caller waits for its records any more
                 raise
-            self.trouble = None
+            self._unreachable = None
+            return published
 
     async def stop(self) -> None:
         """Close the connections. Events that are not acknowledged are still in the outbox."""
@@ -97,24 +114,54 @@ class KafkaEvents:
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=LEAVE_S)
 
-    async def _publish(self, events: Sequence[Outgoing]) -> None:
+    async def _publish(self, events: Sequence[Outgoing]) -> Published:
         if not events:
-            return
-        producer = await self._current_producer()
-        counts = await self._partition_counts(producer, events)
-        sending = _Sending(producer, events, counts)
+            return Published(acknowledged=())
+        async with asyncio.timeout(self._publish_s):
+            producer = await self._current_producer()
+        counts = await self._partition_counts(producer, {to for event in events for to in _sent_to(event.topic)})
+        one = Sending(producer, events, counts, self._destinations)
+        with contextlib.suppress(TimeoutError):  # the acknowledgements until then count, and the rest is tried again
+            async with asyncio.timeout(self._publish_s):
+                await self._send(one, events)
+        if one.is_unknown:
+            self._discard_producer()
+        if one.refused:
+            self._destinations.refused(one.refusal_text())
+        is_done = len(one.acknowledged) == len(events)
+        return Published(
+            acknowledged=sorted(one.acknowledged),
+            refused=sorted(one.refused),
+            trouble="" if is_done else self._destinations.trouble or "some topics are away",
+        )
+
+    async def _send(self, one: Sending, events: Sequence[Outgoing]) -> None:
+        await self._send_order_events(one, events)
+        await asyncio.gather(
+            *(
+                one.send(_all_of(events, topic), self._named(topic), one.acknowledged)
+                for topic in (topics.HELD, topics.NOTED)
+            )
+        )
+
+    async def _send_order_events(self, one: Sending, events: Sequence[Outgoing]) -> None:
         # The state topic first: a consumer that starts with it and continues with the events then misses nothing, and a
         # state ahead of the events does no harm. If the rest fails, the states are sent again and compaction folds
         # them, whereas events sent again would be read twice. A failed publish can leave an older state after a newer
         # one, if a broker processes a request long after the producer gave it up. So the store resends the state of
         # such an order, to this topic alone.
-        states = _all_of(events, topics.ORDER_STATE)
-        sent_states = await sending.send([*states, *_last_of_each(events)], self._named(topics.ORDER_STATE))
-        sending.acknowledged |= sent_states.intersection(states)
-        for topic in (topics.ORDER_EVENT, topics.HELD, topics.NOTED):
-            sending.acknowledged |= await sending.send(_all_of(events, topic), self._named(topic))
-        if sending.refused:
-            raise EventRefused(sending.refusal_text(), sorted(sending.acknowledged))
+        states, latest = _all_of(events, topics.ORDER_STATE), _last_of_each(events)
+        if not one.has(self._named(topics.ORDER_EVENT)):  # the states would be sent in vain, again and again
+            latest = []
+        arrived: set[int] = set()
+        try:
+            await one.send([*states, *latest], self._named(topics.ORDER_STATE), arrived)
+        finally:
+            one.acknowledged |= arrived.intersection(states)
+        for index in latest:
+            if index not in arrived:
+                one.block(index)
+        await one.send(_all_of(events, topics.ORDER_EVENT), self._named(topics.ORDER_EVENT), one.acknowledged)
 
     async def _current_producer(self) -> EventProducer:
         if self._leaving:
@@ -124,18 +171,54 @@ class KafkaEvents:
             await self._producer.start()
         return self._producer
 
-    async def _partition_counts(self, producer: EventProducer, events: Iterable[Outgoing]) -> Mapping[str, int]:
-        """Look up the partition counts before sending anything, so that a missing topic causes no repeated sends."""
-        needed = {event.topic for event in events}
-        if topics.ORDER_EVENT in needed:
-            needed.add(topics.ORDER_STATE)
-        return {name: len(await producer.partitions_for(name)) for name in sorted(map(self._named, needed))}
+    async def _partition_counts(self, producer: EventProducer, needed: Iterable[str]) -> Mapping[str, int]:
+        """Return the partition counts of the topics that are there, by their full names."""
+        names = [name for name in sorted(map(self._named, needed)) if not self._destinations.is_away(name)]
+        for name in names:
+            if name not in self._look_ups or _has_failed(self._look_ups[name]):
+                self._look_ups[name] = asyncio.create_task(self._look_up(producer, name))
+        for on_trial, within_s in ((False, self._look_up_s), (True, TRIAL_S)):
+            asked = {self._look_ups[name] for name in names if self._destinations.is_on_trial(name) is on_trial}
+            if asked:
+                await asyncio.wait(asked, timeout=within_s)
+        counts = {name: count for name in names if (count := self._found(name))}
+        self._counts |= counts
+        return counts
+
+    async def _look_up(self, producer: EventProducer, name: str) -> set[int]:
+        async with asyncio.timeout(self._look_up_s):
+            return await producer.partitions_for(name)
+
+    def _found(self, name: str) -> int:
+        """Return the result of the topic's look-up; 0 if there is none yet, and then the topic is away."""
+        look_up, why = self._look_ups[name], NO_PARTITIONS
+        try:
+            if look_up.done():
+                del self._look_ups[name]
+                return len(look_up.result())
+        except TimeoutError:
+            pass
+        except (KafkaError, OSError) as error:
+            why = sending.reason(error)
+        self._destinations.failed(name, None, why)  # a look-up that goes on is heeded at the next trial
+        return 0
+
+    def _partition(self, name: str, key: bytes) -> int | None:
+        """Return the partition of the key, if single partitions of the topic are away; else it need not be known."""
+        count = self._counts.get(name)
+        if count is None or not self._destinations.any_partition_away(name):
+            return None
+        return topics.partition_of(key, count)
 
     def _discard_producer(self, *, within_s: float = 0.0) -> None:
         """Dispose of the producer, because records that it still holds would arrive after those of the next one.
 
         The next publish waits until it is gone and then builds another.
         """
+        for look_up in self._look_ups.values():
+            if not _has_failed(look_up):  # asking marks the exception as seen, too
+                look_up.cancel()
+        self._look_ups.clear()
         producer, self._producer = self._producer, None
         if producer is not None:
             task = asyncio.create_task(clients.dispose(producer, within_s=within_s))
@@ -143,107 +226,13 @@ class KafkaEvents:
             task.add_done_callback(self._leaving.discard)
 
 
-class _Sending:
-    """One publish. It remembers across topics which events were refused. Events are named by their index."""
+def _has_failed(look_up: asyncio.Task[set[int]]) -> bool:
+    return look_up.done() and (look_up.cancelled() or look_up.exception() is not None)
 
-    def __init__(self, producer: EventProducer, events: Sequence[Outgoing], counts: Mapping[str, int]) -> None:
-        self.acknowledged: set[int] = set()
-        self.refused: dict[int, str] = {}
-        self._producer = producer
-        self._events = events
-        self._counts = counts
-        self._partitions: dict[tuple[bytes, int], int] = {}
-        self._blocked: set[tuple[str, bytes]] = set()
 
-    async def send(self, indexes: Iterable[int], topic: str) -> set[int]:
-        """Send these events to one topic, its partitions concurrently. Return those that are acknowledged.
-
-        After a refused event, send no later event of its key, not even to the topic that would accept it. Otherwise the
-        two topics would contradict each other.
-        """
-        by_partition: dict[int, list[int]] = {}
-        for index in indexes:
-            by_partition.setdefault(self._partition(topic, self._events[index].key), []).append(index)
-        sends = [self._send_in_order((topic, partition), own) for partition, own in by_partition.items()]
-        # If one fails, still wait for all, so that none is sending when the next publish begins.
-        sent = await asyncio.gather(*sends, return_exceptions=True)
-        acknowledged: set[int] = set()
-        for each in sent:
-            if isinstance(each, BaseException):
-                raise each
-            acknowledged.update(each)
-        return acknowledged
-
-    def refusal_text(self) -> str:
-        index, why = next(iter(self.refused.items()))
-        return (
-            f"Kafka can never take {len(self.refused)} of the events; they stay in the outbox, with the later events "
-            f"of their orders. The first is {self._events[index].id!r:.200}: {why}"
-        )
-
-    def _partition(self, topic: str, key: bytes) -> int:
-        """Return the partition, cached for both topics of an order event, which usually have equal partition counts."""
-        count = self._counts[topic]
-        found = self._partitions.get((key, count))
-        if found is None:
-            found = self._partitions[key, count] = topics.partition_of(key, count)
-        return found
-
-    async def _send_in_order(self, to: Destination, indexes: Sequence[int]) -> list[int]:
-        acknowledged: list[int] = []
-        for batch, packed in self._batches(indexes):
-            acknowledged += await self._send_batch(to, batch, packed)
-        return acknowledged
-
-    async def _send_batch(self, to: Destination, batch: Batch, packed: Sequence[int]) -> Sequence[int]:
-        topic, partition = to
-        try:
-            await (await self._producer.send_batch(batch, topic, partition=partition))
-        except _TOO_LARGE as error:
-            if len(packed) == 1:
-                self._refuse(packed[0], f"{type(error).__name__} in {topic}")
-                return ()
-            middle = len(packed) // 2
-            return await self._send_in_order(to, packed[:middle]) + await self._send_in_order(to, packed[middle:])
-        return packed
-
-    def _batches(self, indexes: Sequence[int]) -> Iterator[tuple[Batch, Sequence[int]]]:
-        """Yield full batches, each built when the one before was sent, with the indexes of its events."""
-        batch, packed = self._producer.create_batch(), list[int]()
-        for index in indexes:
-            if not self._may_send(index):
-                continue
-            if self._append(batch, index) is None:
-                yield self._closed(batch), packed
-                batch, packed = self._producer.create_batch(), []
-                if not self._may_send(index):  # the batch just sent had a refused event of the same key before this one
-                    continue
-                self._append(batch, index)
-            if index not in self.refused:
-                packed.append(index)
-        if packed:
-            yield self._closed(batch), packed
-
-    def _append(self, batch: Batch, index: int) -> object | None:
-        event = self._events[index]
-        try:
-            return batch.append(timestamp=None, key=event.key, value=event.value, headers=[*event.headers])
-        except _UNENCODABLE as error:
-            self._refuse(index, f"{type(error).__name__}: {error}")
-            return self
-
-    def _closed(self, batch: Batch) -> Batch:
-        batch.close()
-        return batch
-
-    def _may_send(self, index: int) -> bool:
-        event = self._events[index]
-        return (event.topic, event.key) not in self._blocked
-
-    def _refuse(self, index: int, why: str) -> None:
-        event = self._events[index]
-        self.refused[index] = why
-        self._blocked.add((event.topic, event.key))
+def _sent_to(topic: str) -> tuple[str, ...]:
+    """Return the topics to which events of this topic are sent, by their logical names."""
+    return _SENT_TO.get(topic, (topic,))
 
 
 def _all_of(events: Sequence[Outgoing], topic: str) -> list[int]:

@@ -11,8 +11,11 @@ sent in order, whichever worker wrote them. One rule ensures it: before a worker
 event of the same order that is not acknowledged. Consumers may then see an event twice, but never before its
 predecessor. So a worker leaves an event in the table if the predecessor is unsent and not in its own memory: another
 worker may be about to send that one, or be dead. The leader of the role `sending` (`workers.postgres.leadership`) then
-adopts all unsent events in the order of their numbers, once the oldest is older than a living worker would leave it. If
-two workers lead at once, for the length of a lease, both send.
+adopts unsent events in the order of their numbers, once a living worker would have sent them
+(`workers.postgres.orphans`). If two workers lead at once, for the length of a lease, both send.
+
+An event that its topic refuses is left in the table too, with the later events of its key. So is what
+does not fit in memory while its topic is away.
 
 An event that was sent twice may arrive late, after the next version:
 
@@ -24,18 +27,15 @@ Consumers of the event topic have seen both before. The compacted state topic wo
 So such an event is `maybe_duplicated`, and its order's state is sent once more later: `workers.postgres.state_resend`.
 """
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence, Set
 
 from schemas.events import Outgoing
-from workers import row_codec
-from workers.postgres import columns, state_resend
+from workers.postgres import state_resend
 from workers.postgres.database import SqlConnection
 from workers.postgres.settling import SettleResult, previous_id
 from workers.queries import Emitted
 
 IN_MEMORY_MAX = 2000  # events that one worker holds while their topic is away; the table has all of them too
-ORPHANED_AFTER_MS = 2000  # a living worker sends right after its commit
-CHECK_EVERY_MS = 1000  # how often the leader looks for orphans and due resends, even if it has events of its own
 PRUNE_ROWS_MAX = 1000  # per transaction
 
 
@@ -54,16 +54,35 @@ class UnsentEvents:
     def __contains__(self, number: object) -> bool:
         return number in self._by_number
 
-    def add(self, settled: SettleResult) -> None:
-        """Add the events that a transaction wrote, except for orders with an older event that is not ours to send."""
+    def is_full(self, only: Set[str]) -> bool:
+        """Return whether there is no room for orphans of these topics."""
+        return sum(event.topic in only for event in self._by_number.values()) >= IN_MEMORY_MAX
+
+    def has_any(self, is_ready: Callable[[Outgoing], bool]) -> bool:
+        """Return whether some event is ready to be sent."""
+        return any(map(is_ready, self._by_number.values()))
+
+    def add(self, settled: SettleResult) -> bool:
+        """Add the events that a transaction wrote, except for orders with an older event that is not ours to send.
+
+        Return whether all fit in memory. If not, those that were not tried are left to the leader.
+        """
         not_ours = settled.unsent_before - self._ids
         left_out = {event.key for _, event in settled.numbered if previous_id(event) in not_ours} if not_ours else set()
         for number, event in settled.numbered:
             if event.key not in left_out:
                 self._put(number, event)
-        if len(self._by_number) > IN_MEMORY_MAX:
-            # An event that was tried may still be in flight: its acknowledgement needs the id and `maybe_duplicated`.
-            self.forget([number for number in self._by_number if number not in self._tried])
+        if len(self) <= IN_MEMORY_MAX:
+            return True
+        self.leave(lambda event: True)
+        return False
+
+    def leave(self, leaves: Callable[[Outgoing], bool]) -> None:
+        """Leave these events to the leader, if they were not tried."""
+        # An event that was tried may still be in flight: its acknowledgement needs the id and `maybe_duplicated`.
+        self.forget(
+            [number for number, event in self._by_number.items() if number not in self._tried and leaves(event)]
+        )
 
     def adopt(self, orphans: Sequence[Emitted]) -> None:
         """Add events that another worker left unsent. They stay until our own send is acknowledged, even if the other
@@ -72,14 +91,29 @@ class UnsentEvents:
             self._put(orphan.number, orphan.event)
             self._maybe_duplicated.add(orphan.number)
 
-    def next_batch(self, limit: int) -> list[tuple[int, Outgoing]]:
-        """Return the oldest events, by number, to be sent now. An event that was returned before, and is not
-        acknowledged, has been tried with unknown outcome."""
-        numbers = sorted(self._by_number)[:limit]
-        self._maybe_duplicated |= self._tried.keys() & numbers
-        batch = [(number, self._by_number[number]) for number in numbers]
+    def next_batch(
+        self, limit: int, is_ready: Callable[[Outgoing], bool] = lambda event: True
+    ) -> list[tuple[int, Outgoing]]:
+        """Return the oldest events that are ready, by number, to be sent now. An event that was returned before, and is
+        not acknowledged, has been tried with unknown outcome."""
+        batch: list[tuple[int, Outgoing]] = []
+        for number in sorted(self._by_number):
+            event = self._by_number[number]
+            if is_ready(event):
+                batch.append((number, event))
+                if len(batch) == limit:
+                    break
+        self._maybe_duplicated |= self._tried.keys() & {number for number, _ in batch}
         self._tried.update([(number, event.id) for number, event in batch])
         return batch
+
+    def set_aside(self, numbers: Collection[int]) -> None:
+        """Leave these events to the leader, and with them all of their keys: none may be sent before its predecessor.
+
+        They were tried, and refused, so none is in flight.
+        """
+        refused = {(event.topic, event.key) for number in numbers if (event := self._by_number.get(number)) is not None}
+        self.forget([number for number, event in self._by_number.items() if (event.topic, event.key) in refused])
 
     def ids(self, numbers: Collection[int]) -> dict[int, str]:
         """Return the ids, by number, of those that `next_batch` returned last under these numbers."""
@@ -107,19 +141,13 @@ class UnsentEvents:
         self._ids.add(event.id)
 
 
-async def adopt_orphans(
-    connection: SqlConnection, limit: int, *, own: Container[int], now_ms: int
-) -> Sequence[Emitted]:
-    """Return the oldest unsent events, if the very oldest is orphaned; else none.
-
-    A resend is requested now for each that is not in `own`: its writer may send it after all, and this worker may die
-    before it can record that there are two copies.
-    """
-    found = await connection.fetch(_ORPHANS, limit, now_ms - ORPHANED_AFTER_MS)
-    orphans = [row_codec.emitted(row) for row in found]
+async def request_resends(
+    connection: SqlConnection, orphans: Sequence[Emitted], *, own: Container[int], now_ms: int
+) -> None:
+    """Request a resend now for each orphan to be adopted that is not in `own`: its writer may send it after all, and
+    this worker may die before it can record that there are two copies."""
     if adopted := [orphan.number for orphan in orphans if orphan.number not in own]:
         await state_resend.request(connection, adopted, now_ms=now_ms)
-    return orphans
 
 
 async def mark_sent(
@@ -152,12 +180,6 @@ async def prune(connection: SqlConnection, *, after: int, older_than_ms: int) ->
     return last
 
 
-_ORPHANS = f"""
-    SELECT {columns.EMITTED} FROM outbox
-    WHERE sent_at IS NULL
-        AND (SELECT written_at FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT 1) <= $2
-    ORDER BY number LIMIT $1
-"""  # noqa: S608 - our own list of columns
 _MARK = "UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[]) AND sent_at IS NULL RETURNING number, id"
 _UNMARK = "UPDATE outbox SET sent_at = NULL WHERE number = ANY($1::bigint[])"
 _PRUNE = """

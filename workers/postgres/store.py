@@ -11,18 +11,21 @@ before it. If the log ends after it, `workers.processing` notices the first reco
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
-from schemas import record_format
+from schemas import record_format, topics
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers import store_trouble
+from workers.emission import EVERYTHING, NOTHING_AWAY, Away
 from workers.postgres import audit, held_lookups, lookups, migrations, outbox, replays, settling, state_resend
 from workers.postgres.database import OPERATORS, Database, DatabaseLimits, SqlConnection
 from workers.postgres.feed import Feed
 from workers.postgres.leadership import Leadership
+from workers.postgres.orphans import OrphanWalk, WalkStep
 from workers.postgres.outbox import UnsentEvents
 from workers.postgres.settling import SettleResult
 from workers.postgres.state_resend import ResendRequest, StateResends
@@ -61,6 +64,7 @@ class PostgresOrderStore:
         *,
         holder: str,
         now_ms: Callable[[], int],
+        now_s: Callable[[], float] = time.monotonic,
         has_relay: bool = True,
         reads: Database | None = None,
     ) -> None:
@@ -70,10 +74,12 @@ class PostgresOrderStore:
         self._database = database
         self._reads = reads or database
         self._now_ms = now_ms
+        self._now_s = now_s
         self._has_relay = has_relay
         self._unsent = UnsentEvents()
         self._resends = StateResends()
-        self._checked_at_ms = 0  # for orphaned events and due resends
+        self._walks: dict[frozenset[str], OrphanWalk] = {}
+        self._one_look_at_a_time = asyncio.Lock()
         self._pruned_upto = 0  # an event number
         self._feed = Feed()
 
@@ -84,6 +90,7 @@ class PostgresOrderStore:
         *,
         holder: str,
         now_ms: Callable[[], int],
+        now_s: Callable[[], float] = time.monotonic,
         limits: DatabaseLimits | None = None,
         has_relay: bool = True,
     ) -> "PostgresOrderStore":
@@ -102,7 +109,7 @@ class PostgresOrderStore:
         except BaseException:
             await database.close()
             raise
-        return cls(database, holder=holder, now_ms=now_ms, has_relay=has_relay, reads=reads)
+        return cls(database, holder=holder, now_ms=now_ms, now_s=now_s, has_relay=has_relay, reads=reads)
 
     @property
     def trouble(self) -> str | None:
@@ -171,18 +178,23 @@ class PostgresOrderStore:
 
         return self._written(await self._database.write(work, store_trouble.kind(needs)))
 
-    async def unsent(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
+    async def unsent(
+        self, limit: int, away: Away = NOTHING_AWAY, *, only: frozenset[str] = EVERYTHING
+    ) -> Sequence[tuple[int, Outgoing]]:
         """Return events that this worker wrote; if it leads, also orphaned events and due resends. The leader looks for
-        those even if it always has events of its own, or one that no topic accepts."""
+        those even if it always has events of its own, or some that no topic accepts."""
         if not self._has_relay:
             return ()
-        now_ms = self._now_ms()
-        resends: Sequence[ResendRequest] = ()
-        if not self._unsent or abs(now_ms - self._checked_at_ms) >= outbox.CHECK_EVERY_MS:  # abs: clocks are set back
-            self._checked_at_ms = now_ms
-            if await self.sending.leads():
-                resends = await self._adopt_and_take_due(limit, now_ms)
-        return self._unsent.next_batch(limit) + self._resends.start(resends)
+
+        def is_ready(event: Outgoing) -> bool:
+            return event.topic in only and not away.holds(event)
+
+        due: Sequence[ResendRequest] = ()
+        async with self._one_look_at_a_time:
+            if self._walk(only).begins_look(is_hungry=not self._unsent.has_any(is_ready)):
+                due = await self._look(limit, away, only)
+        batch = self._unsent.next_batch(limit, is_ready)
+        return batch + self._resends.start(due) if topics.ORDER_STATE in only else batch
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         resent = self._resends.acknowledged(numbers)
@@ -200,15 +212,36 @@ class PostgresOrderStore:
         self._unsent.forget(numbers)
         self._resends.forget(numbers)
 
-    async def _adopt_and_take_due(self, limit: int, now_ms: int) -> list[ResendRequest]:
-        """Adopt orphaned events; return the due resends, except of events that we are about to send anyway."""
+    async def set_aside(self, numbers: Sequence[int]) -> None:
+        self._unsent.set_aside(numbers)
 
-        async def work(connection: SqlConnection) -> tuple[Sequence[Emitted], Sequence[ResendRequest]]:
-            orphans = await outbox.adopt_orphans(connection, limit, own=self._unsent, now_ms=now_ms)
-            return orphans, await state_resend.take_due(connection, limit, now_ms=now_ms)
+    def _walk(self, only: frozenset[str]) -> OrphanWalk:
+        return self._walks.setdefault(only, OrphanWalk(only, self._now_s))
 
-        orphans, due = await self._database.write(work)
-        self._unsent.adopt(orphans)
+    async def _look(self, limit: int, away: Away, only: frozenset[str]) -> Sequence[ResendRequest]:
+        """If this worker leads, adopt orphaned events; return the due resends, except of events that we are about to
+        send anyway."""
+        walk = self._walk(only)
+        if not await self.sending.leads():
+            walk.forget_sight()
+            return ()
+        if self._unsent.is_full(only):
+            self._unsent.leave(away.holds)
+            walk.walk_again()
+        walk.heed(away)
+        room = 0 if self._unsent.is_full(only) else limit
+        resends_max = limit if topics.ORDER_STATE in only - away.topics else 0
+
+        async def work(connection: SqlConnection) -> tuple[WalkStep, Sequence[ResendRequest]]:
+            now_ms = self._now_ms()
+            found = await walk.find(connection, room, own=self._unsent, away=away)
+            await outbox.request_resends(connection, found.orphans, own=self._unsent, now_ms=now_ms)
+            due = await state_resend.take_due(connection, resends_max, now_ms=now_ms) if resends_max else ()
+            return found, due
+
+        found, due = await self._database.write(work)
+        walk.moved(found)
+        self._unsent.adopt(found.orphans)
         return [request for request in due if request.newest not in self._unsent]
 
     # workers.queries.OrdersPort
@@ -338,8 +371,9 @@ class PostgresOrderStore:
         return await self._database.write(held_lookups.add_up) > 0
 
     def _written(self, settled: SettleResult) -> WritePlan:
-        if self._has_relay:
-            self._unsent.add(settled)
+        if self._has_relay and not self._unsent.add(settled):
+            for walk in self._walks.values():
+                walk.walk_again()
         if settled.woken:
             self.woken.set()
         return settled.plan

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.waiting import until
 from workers.errors import InfrastructureDamaged, InfrastructureDown
-from workers.outbox_relay import Relay
+from workers.outbox_relay import Relay, Relays
 
 
 class Outbox:
@@ -125,3 +125,41 @@ async def test_damage_ends_the_relay() -> None:
     outbox = Outbox(3, InfrastructureDamaged("page 7"))
     with pytest.raises(InfrastructureDamaged):
         await outbox.relay().run()
+
+
+async def test_relays_are_woken_and_stopped_together() -> None:
+    orders, notices = Outbox(2), Outbox(0)
+    relays = Relays([orders.relay(), notices.relay()])
+    running = asyncio.create_task(relays.run())
+    await until(lambda: orders.sends == [2] and notices.sends == [0])
+    notices.waiting = 1
+    relays.wake()
+    await until(lambda: notices.sends == [0, 1])
+    relays.stop()
+    await asyncio.wait_for(running, 1)
+
+
+async def test_relay_that_waits_for_its_topic_does_not_hold_up_the_other() -> None:
+    class Slow(Outbox):
+        async def emit(self, limit: int) -> int:
+            await released.wait()
+            return await super().emit(limit)
+
+    released = asyncio.Event()
+    orders, notices = Outbox(2), Slow(1)
+    relays = Relays([orders.relay(), notices.relay()])
+    running = asyncio.create_task(relays.run())
+    await until(lambda: orders.sends == [2])
+    orders.waiting = 3
+    relays.wake()
+    await until(lambda: orders.sends == [2, 3])
+    released.set()
+    relays.stop()
+    await asyncio.wait_for(running, 1)
+    assert notices.sends == [1, 0]
+
+
+async def test_damage_that_one_relay_meets_ends_both() -> None:
+    relays = Relays([Outbox(0, InfrastructureDamaged("no such table")).relay(), Outbox(0).relay()])
+    with pytest.raises(InfrastructureDamaged):
+        await asyncio.wait_for(relays.run(), 5)

@@ -1,7 +1,6 @@
 """Batches: a record's own failure holds only that record; an infrastructure error holds nothing."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,16 +9,14 @@ from msgspec import structs
 from schemas import interpret
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
-from schemas.events import Outgoing
 from schemas.money import Money
 from schemas.notification import Notification, Unreadable
 from schemas.orders import Status
 from schemas.record_format import Header, Record, RecordContents
 from tests.support import facts
 from tests.support.facts import form
-from tests.support.fakes import MemoryTopics
 from tests.unit.workers.in_memory import APPLIED, FORGED, SHOP, Forged, MemoryWorker, Weird, paid, with_header
-from workers.errors import EventRefused, InfrastructureDown, TooManyDeadLetters, VersionConflict
+from workers.errors import InfrastructureDown, TooManyDeadLetters, VersionConflict
 from workers.settlement import order_view
 from workers.settlement.plan import Registration
 
@@ -43,24 +40,6 @@ async def test_events_stay_in_the_outbox_while_the_topic_is_away() -> None:
         await worker.processing.emit()
     worker.published.down = False
     assert await worker.processing.emit() == 1
-
-
-async def test_event_that_is_refused_does_not_block_the_others() -> None:
-    class TooLarge(MemoryTopics):
-        async def publish(self, events: Sequence[Outgoing]) -> None:
-            sound = [place for place, event in enumerate(events) if event.key != b"mapi-any:B"]
-            await super().publish([events[place] for place in sound])
-            if len(sound) < len(events):
-                raise EventRefused("too large", sound)
-
-    worker = MemoryWorker(published=TooLarge())
-    await worker.process(*(paid(order) for order in "ABC"))
-    assert await worker.processing.emit() == 2
-    assert [event.id for event in worker.published.events] == ["mapi-any:A:1", "mapi-any:C:1"]
-    assert [event.id for _, event in await worker.store.unsent(10)] == ["mapi-any:B:1"]
-    with pytest.raises(EventRefused):
-        await worker.processing.emit()
-    assert worker.observer.emitted_ids == ["mapi-any:A:1", "mapi-any:C:1"]
 
 
 async def test_redelivered_batch_changes_nothing() -> None:

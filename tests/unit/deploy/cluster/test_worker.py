@@ -74,7 +74,11 @@ async def test_worker_that_stopped_itself_is_not_ready() -> None:
     well = SimpleNamespace(trouble=None)
     stopped = SimpleNamespace(trouble="20 dead letters in a row", loops_trouble="")
     checks = await worker._health(
-        cast(PostgresOrderStore, well), cast(KafkaSource, well), cast(KafkaEvents, well), cast(Worker, stopped)
+        cast(PostgresOrderStore, well),
+        cast(KafkaSource, well),
+        cast(KafkaEvents, well),
+        cast(KafkaEvents, well),
+        cast(Worker, stopped),
     )()
     assert [check.name for check in checks if check.is_needed and not check.ok] == ["worker"]
 
@@ -82,7 +86,11 @@ async def test_worker_that_stopped_itself_is_not_ready() -> None:
 async def test_missing_event_topics_do_not_make_a_worker_unready() -> None:
     well, failing = SimpleNamespace(trouble=None, loops_trouble=""), SimpleNamespace(trouble="no such topic")
     checks = await worker._health(
-        cast(PostgresOrderStore, well), cast(KafkaSource, well), cast(KafkaEvents, failing), cast(Worker, well)
+        cast(PostgresOrderStore, well),
+        cast(KafkaSource, well),
+        cast(KafkaEvents, well),
+        cast(KafkaEvents, failing),
+        cast(Worker, well),
     )()
     assert [(check.name, check.ok, check.is_needed) for check in checks] == [
         ("kafka", True, True),
@@ -97,7 +105,11 @@ async def test_failed_sweeper_is_named_and_does_not_make_a_worker_unready() -> N
     well = SimpleNamespace(trouble=None)
     failing = SimpleNamespace(trouble="", loops_trouble="sweeper failed: KeyError")
     checks = await worker._health(
-        cast(PostgresOrderStore, well), cast(KafkaSource, well), cast(KafkaEvents, well), cast(Worker, failing)
+        cast(PostgresOrderStore, well),
+        cast(KafkaSource, well),
+        cast(KafkaEvents, well),
+        cast(KafkaEvents, well),
+        cast(Worker, failing),
     )()
     assert [check.detail for check in checks if not check.ok] == ["sweeper failed: KeyError"]
     assert is_ready(checks)

@@ -1,6 +1,7 @@
 """Publishing events over a producer in memory: order, the state topic, refused events, discarded producers."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -17,7 +18,8 @@ from msgspec import Struct
 from schemas import topics
 from schemas.events import Outgoing
 from tests.support.waiting import until
-from workers.errors import EventRefused, InfrastructureDown
+from workers.errors import InfrastructureDown
+from workers.kafka.destinations import FORGOTTEN_AFTER_S, PAUSE_MAX_S, Destinations
 from workers.kafka.events import KafkaEvents
 
 BATCH_RECORDS = 10
@@ -42,6 +44,9 @@ class Cluster:
         self.counts = dict.fromkeys(topics.ALL, 4)
         self.errors: dict[str, list[Exception]] = {}  # of the next sends to a topic
         self.batches = 0
+        self.looked_up: list[str] = []
+        self.denied: dict[str, Exception] = {}
+        self.silent: set[str] = set()  # topics whose look-up never ends
         self.batch_bytes_max = 1_000_000  # the largest batch that a topic accepts
         self.holds: asyncio.Event | None = None
 
@@ -107,6 +112,11 @@ class FakeProducer:
         self.stopped = True
 
     async def partitions_for(self, topic: str) -> set[int]:
+        self._cluster.looked_up.append(topic)
+        if topic in self._cluster.silent:
+            await asyncio.Event().wait()
+        if error := self._cluster.denied.get(topic):
+            raise error
         if topic not in self._cluster.counts:
             raise UnknownTopicOrPartitionError
         return {*range(self._cluster.counts[topic])}
@@ -140,7 +150,16 @@ class World:
     def __init__(self) -> None:
         self.cluster = Cluster()
         self.producers: list[FakeProducer] = []
-        self.events = KafkaEvents(self._build, publish_s=5)
+        self.now_s = 1000.0
+        self.events = self.build()
+
+    def build(self, *, publish_s: float = 5, look_up_s: float = 5) -> KafkaEvents:
+        return KafkaEvents(
+            self._build,
+            publish_s=publish_s,
+            look_up_s=look_up_s,
+            destinations=Destinations(lambda: self.now_s),
+        )
 
     def _build(self) -> FakeProducer:
         assert all(each.is_gone for each in self.producers), "a producer that still sends would send old versions late"
@@ -183,9 +202,8 @@ async def test_resent_state_goes_to_the_state_topic_only(world: World) -> None:
 
 async def test_refused_state_is_reported_and_all_other_events_are_acknowledged(world: World) -> None:
     sent = [event("N1", topic=topics.ORDER_STATE, value=LARGE), event("N2", topic=topics.ORDER_STATE), event("N3")]
-    with pytest.raises(EventRefused) as refused:
-        await world.events.publish(sent)
-    assert refused.value.acknowledged == (1, 2)
+    published = await world.events.publish(sent)
+    assert (published.acknowledged, published.refused) == ([1, 2], [0])
 
 
 async def test_topics_have_the_prefix_of_the_cluster() -> None:
@@ -219,23 +237,117 @@ async def test_publish_without_events_builds_no_producer(world: World) -> None:
     assert world.producers == []
 
 
-async def test_missing_topic_prevents_all_sends(world: World) -> None:
-    del world.cluster.counts[topics.ORDER_STATE]
-    with pytest.raises(InfrastructureDown, match="UnknownTopicOrPartition"):
-        await world.events.publish([event("N1"), event("N2", topic=topics.HELD)])
-    assert world.cluster.arrived == []
+@pytest.mark.parametrize("topic", [topics.HELD, topics.NOTED])
+async def test_missing_topic_of_notices_delays_nothing_else(world: World, topic: str) -> None:
+    del world.cluster.counts[topic]
+    other = topics.HELD if topic == topics.NOTED else topics.NOTED
+    sent = [event("N1", topic=topic), event("N2"), event("N3", topic=other)]
+    published = await world.events.publish(sent)
+    assert published.acknowledged == [1, 2]
+    assert published.refused == []
+    assert topic in published.trouble
+    assert topic in (world.events.trouble or "")
+    assert other not in (world.events.trouble or "")
+    assert world.events.topics == {topic}
+    assert world.events.holds(sent[0])
+    assert not world.events.holds(sent[1])
 
 
-@pytest.mark.parametrize(
-    "error", [KafkaTimeoutError(), KafkaConnectionError(), TopicAuthorizationFailedError(), OSError("no route")]
-)
+@pytest.mark.parametrize("topic", [topics.ORDER_EVENT, topics.ORDER_STATE])
+async def test_missing_topic_of_order_events_keeps_the_pair_together_and_lets_notices_pass(
+    world: World, topic: str
+) -> None:
+    del world.cluster.counts[topic]
+    sent = [event("N1"), event("N2", topic=topics.HELD), event("N3", topic=topics.ORDER_STATE)]
+    published = await world.events.publish(sent)
+    resent = [2] if topic == topics.ORDER_EVENT else []
+    assert published.acknowledged == [1, *resent]
+    assert [each.topic for each in world.cluster.arrived if each.key == b"N1"] == []
+    assert topics.ORDER_EVENT in world.events.topics
+    assert world.events.holds(sent[0])
+
+
+async def test_topic_that_is_away_is_looked_up_again_after_a_pause(world: World) -> None:
+    count = world.cluster.counts.pop(topics.HELD)
+    notice = event("N1", topic=topics.HELD)
+    for _ in range(6):
+        assert (await world.events.publish([notice, event("N2")])).acknowledged == [1]
+        assert (await world.events.publish([notice, event("N2")])).acknowledged == [1]
+        world.now_s += PAUSE_MAX_S
+    assert world.cluster.looked_up.count(topics.HELD) == 6
+    world.cluster.counts[topics.HELD] = count
+    assert (await world.events.publish([notice])).acknowledged == [0]
+    assert world.events.trouble is None
+    assert world.events.topics == frozenset()
+    assert len(world.producers) == 1, "a missing topic does not replace the producer"
+
+
+async def test_silent_look_up_is_waited_for_once_and_its_late_answer_is_heeded(world: World) -> None:
+    world.events = world.build(look_up_s=0.2)
+    world.cluster.silent.add(topics.HELD)
+    notice = event("N1", topic=topics.HELD)
+    assert (await world.events.publish([notice, event("N2")])).acknowledged == [1]
+    assert "is the topic missing?" in (world.events.trouble or "")
+    world.now_s += PAUSE_MAX_S
+    world.cluster.silent.clear()
+    assert (await world.events.publish([notice, event("N2")])).acknowledged == [0, 1]
+
+
+async def test_denied_topic_is_named_and_delays_nothing_else(world: World) -> None:
+    world.cluster.denied[topics.NOTED] = TopicAuthorizationFailedError(topics.NOTED)
+    published = await world.events.publish([event("N1", topic=topics.NOTED), event("N2")])
+    assert published.acknowledged == [1]
+    assert "TopicAuthorizationFailedError" in (world.events.trouble or "")
+    world.cluster.denied.clear()
+    world.now_s += PAUSE_MAX_S
+    assert (await world.events.publish([event("N1", topic=topics.NOTED)])).acknowledged == [0]
+
+
+async def test_topic_that_denies_writing_is_left_alone_longer_each_time(world: World) -> None:
+    notice, others = event("N1", topic=topics.NOTED), 0
+    for _ in range(4):
+        world.cluster.errors[topics.NOTED] = [TopicAuthorizationFailedError(topics.NOTED)]
+        assert (await world.events.publish([notice, event("N2")])).acknowledged == [1]
+        while world.events.holds(notice):
+            world.now_s += 0.25
+            others += 1
+    assert others == 4 * (0.5 + 1 + 2 + 4)
+    assert len(world.producers) == 1, "the brokers have written nothing, so nothing can arrive late"
+
+
+async def test_partition_without_answer_keeps_its_own_events_only(world: World) -> None:
+    sent = [event(f"N{number}") for number in range(40)]
+    world.cluster.errors[topics.ORDER_EVENT] = [KafkaTimeoutError()]  # of one partition's batch
+    published = await world.events.publish(sent)
+    failed = {topics.partition_of(sent[index].key, 4) for index in range(40) if index not in published.acknowledged}
+    assert len(failed) == 1
+    assert [world.events.holds(each) for each in sent] == [topics.partition_of(each.key, 4) in failed for each in sent]
+    assert world.events.topics == frozenset()
+    world.now_s += PAUSE_MAX_S
+    rest = [each for index, each in enumerate(sent) if index not in published.acknowledged]
+    assert len((await world.events.publish(rest)).acknowledged) == len(rest)
+    assert len(world.producers) == 2, "its records might arrive late"
+
+
+async def test_trouble_of_a_topic_that_another_worker_serves_is_forgotten(world: World) -> None:
+    world.cluster.errors[topics.HELD] = [KafkaTimeoutError()]
+    await world.events.publish([event("N1", topic=topics.HELD)])
+    assert world.events.trouble is not None
+    world.now_s += FORGOTTEN_AFTER_S + PAUSE_MAX_S
+    assert world.events.trouble is None
+
+
+@pytest.mark.parametrize("error", [KafkaTimeoutError(), KafkaConnectionError(), OSError("no route")])
 async def test_after_a_failure_a_new_producer_sends_all_events_again(world: World, error: Exception) -> None:
     await world.events.publish([event("N0")])
+    world.cluster.counts = dict.fromkeys(topics.ALL, 1)
     world.cluster.errors[topics.ORDER_EVENT] = [error]
-    with pytest.raises(InfrastructureDown, match=type(error).__name__):
-        await world.events.publish([event("N1"), event("N2")])
+    published = await world.events.publish([event("N1"), event("N2")])
+    assert (published.acknowledged, published.refused) == ([], [])
     assert type(error).__name__ in (world.events.trouble or "")
-    await world.events.publish([event("N1"), event("N2")])
+    world.now_s += PAUSE_MAX_S
+    published = await world.events.publish([event("N1"), event("N2")])
+    assert published.acknowledged == [0, 1]
     assert not world.events.trouble
     assert {*world.cluster.ids(topics.ORDER_EVENT)} == {b"N0:1", b"N1:1", b"N2:1"}
     assert len(world.producers) == 2
@@ -243,8 +355,7 @@ async def test_after_a_failure_a_new_producer_sends_all_events_again(world: Worl
 
 async def test_failed_publish_to_state_topic_keeps_events_in_outbox(world: World) -> None:
     world.cluster.errors[topics.ORDER_STATE] = [KafkaTimeoutError()]
-    with pytest.raises(InfrastructureDown):
-        await world.events.publish([event("N1")])
+    assert (await world.events.publish([event("N1", 1), event("N1", 2)])).acknowledged == []
     assert world.cluster.ids(topics.ORDER_EVENT) == []
 
 
@@ -258,24 +369,25 @@ async def test_unreachable_brokers_at_the_start_are_tried_again(world: World) ->
 
 async def test_missing_acknowledgement_fails_the_publish_after_its_deadline() -> None:
     world = World()
-    world.events = KafkaEvents(world._build, publish_s=0.05)
+    world.events = world.build(publish_s=0.05)
     world.cluster.holds = asyncio.Event()
-    with pytest.raises(InfrastructureDown, match="TimeoutError"):
-        await world.events.publish([event("N1")])
+    assert (await world.events.publish([event("N1")])).acknowledged == []
+    assert "no answer in time" in (world.events.trouble or "")
     world.cluster.holds.set()
     world.cluster.holds = None
-    await world.events.publish([event("N1")])
+    world.now_s += PAUSE_MAX_S
+    assert (await world.events.publish([event("N1")])).acknowledged == [0]
     assert len(world.producers) == 2
     await world.events.stop()
 
 
 async def test_records_of_a_failed_publish_are_not_sent_during_the_next() -> None:
     world = World()
-    world.events = KafkaEvents(world._build, publish_s=0.05)
+    world.events = world.build(publish_s=0.05)
     world.cluster.holds = asyncio.Event()
-    with pytest.raises(InfrastructureDown):
-        await world.events.publish([event("N1", 1)])
+    assert (await world.events.publish([event("N1", 1)])).acknowledged == []
     world.cluster.holds = None
+    world.now_s += PAUSE_MAX_S
     await world.events.publish([event("N1", 2)])
     given_up, _ = world.producers
     assert given_up.client.closed
@@ -322,9 +434,10 @@ async def test_refused_event_blocks_later_events_of_its_key_and_no_others(world:
         event("N5", topic=topics.HELD),
     ]
     for _ in range(2):
-        with pytest.raises(EventRefused, match=r"never take 1 of the events.*'N5:2'") as refused:
-            await world.events.publish(sent)
-        assert [sent[index].id for index in refused.value.acknowledged] == [
+        published = await world.events.publish(sent)
+        assert re.search(r"never take 1 of the events.*'N5:2'", published.trouble)
+        assert [sent[index].id for index in published.refused] == ["N5:2"]
+        assert [sent[index].id for index in published.acknowledged] == [
             each.id for each in sent if each.id not in ("N5:2", "N5:3")
         ]
     assert sorted({*world.cluster.ids(topics.ORDER_EVENT)}) == sorted(
@@ -332,20 +445,19 @@ async def test_refused_event_blocks_later_events_of_its_key_and_no_others(world:
     )
     assert len(world.producers) == 1, "a refused event does not replace the producer"
     assert world.events.trouble is not None
-    await world.events.publish([event("N7", 2)])
+    world.now_s += FORGOTTEN_AFTER_S
     assert world.events.trouble is None
 
 
 async def test_refused_event_blocks_later_events_in_the_next_batch(world: World) -> None:
     sent = [event("N1", version, LARGE if version == BATCH_RECORDS else b"{}") for version in range(1, 16)]
-    with pytest.raises(EventRefused) as refused:
-        await world.events.publish(sent)
-    assert refused.value.acknowledged == tuple(range(BATCH_RECORDS - 1))
+    published = await world.events.publish(sent)
+    assert published.acknowledged == list(range(BATCH_RECORDS - 1))
+    assert published.refused == [BATCH_RECORDS - 1]
 
 
 async def test_event_that_the_state_topic_refuses_is_not_sent_to_the_event_topic(world: World) -> None:
     sent = [event("N5", 1), event("N5", 2, LARGE), event("N6", 1)]
-    with pytest.raises(EventRefused) as refused:
-        await world.events.publish(sent)
-    assert refused.value.acknowledged == (2,)
+    published = await world.events.publish(sent)
+    assert (published.acknowledged, published.refused) == ([2], [1])
     assert world.cluster.ids(topics.ORDER_EVENT) == [b"N6:1"]
