@@ -154,7 +154,7 @@ def timeline(order: str, own: Iterable[Delivery], by_trade: Iterable[Delivery]) 
 
 def is_kept(query: HeldQuery) -> bool:
     """Return whether the stores keep the counts of this query, so that they need not count its rows."""
-    return all(each is None for each in (query.scope, query.order, query.since_ms, query.before_ms))
+    return all(each is None for each in (query.order, query.since_ms, query.before_ms))
 
 
 def until_now(query: HeldQuery, now_ms: int) -> HeldQuery:
@@ -168,7 +168,7 @@ def in_order(query: HeldQuery) -> Sequence[HeldQuery]:
 
     The indexes by reason begin with the disposition, of which there are three.
     """
-    if query.reason is None or query.disposition is not None or query.resolved:
+    if query.reason is None or query.disposition or query.order is not None or query.scope or query.resolved:
         return [query]
     return [structs.replace(query, disposition=disposition) for disposition in sorted(HELD)]
 

@@ -22,6 +22,11 @@ _OLDEST_OF_GROUP = f"""(
         AND disposition = kept.disposition AND reason = kept.reason
     ORDER BY first_at_ms, log_partition, log_offset LIMIT 1
 )"""
+_OLDEST_OF_SCOPE = """(
+    SELECT first_at_ms FROM held INDEXED BY held_by_scope WHERE resolved_at_ms IS NULL AND account = kept.scope
+        AND disposition = kept.disposition AND reason = kept.reason
+    ORDER BY first_at_ms, log_partition, log_offset LIMIT 1
+)"""
 _OPEN_COUNTS = """
     SELECT disposition, sum(count), (
         SELECT first_at_ms FROM held WHERE resolved_at_ms IS NULL AND disposition = held_counts.disposition
@@ -63,12 +68,15 @@ def _kept_groups(query: HeldQuery) -> tuple[str, list[Any]]:
     conditions, values = _filter(
         f"is_resolved = {int(query.resolved)}",
         (f"{_ACCOUNT} = ?", query.account),
+        ("account = ?", query.scope),
         ("disposition = ?", query.disposition),
         ("reason = ?", query.reason),
     )
+    oldest = "oldest_ms" if query.resolved else _OLDEST_OF_GROUP if query.scope is None else _OLDEST_OF_SCOPE
     return (
-        f"SELECT disposition, reason, name, count, {'oldest_ms' if query.resolved else _OLDEST_OF_GROUP} FROM ("
-        f"SELECT disposition, reason, {_ACCOUNT} AS name, sum(count) AS count, min(oldest_ms) AS oldest_ms "
+        f"SELECT disposition, reason, name, count, {oldest} FROM ("
+        f"SELECT disposition, reason, {_ACCOUNT} AS name, min(account) AS scope, sum(count) AS count, "
+        "min(oldest_ms) AS oldest_ms "
         f"FROM held_counts WHERE {conditions} GROUP BY 1, 2, 3 HAVING sum(count) > 0) AS kept",
         values,
     )

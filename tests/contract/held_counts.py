@@ -16,7 +16,9 @@ async def check_held_counts(store: AnyStore) -> None:
 
 
 async def _compare(store: AnyStore) -> None:
-    for query in (HeldQuery(), HeldQuery(resolved=True)):
+    scopes = {page.row.account for page in await store.held_list(HeldQuery(limit=50))}
+    of_scopes = [HeldQuery(scope=scope) for scope in scopes]
+    for query in (HeldQuery(), HeldQuery(resolved=True), *of_scopes):
         kept = await store.held_groups(query)
         assert kept == await store.held_groups(structs.replace(query, since_ms=0))
     groups, gauges = await store.held_groups(HeldQuery()), (await store.counts()).held

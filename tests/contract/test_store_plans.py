@@ -47,6 +47,8 @@ QUERIES = {
     "account, disposition and reason": HeldQuery(
         account="many", disposition=Disposition.QUARANTINED, reason=Reason.UNKNOWN_ORDER
     ),
+    "merchant": HeldQuery(account="few", scope="few/2088"),
+    "merchant and reason": HeldQuery(account="few", scope="few/2088", reason=Reason.UNKNOWN_ORDER),
     "order": HeldQuery(order="late7"),
     "order of a merchant": HeldQuery(order="late7", scope="few/2088"),
     "since": HeldQuery(since_ms=LATE_MS),
@@ -101,7 +103,11 @@ async def test_list_reads_its_page_in_the_order_of_an_index(store: AnyStore, que
     assert found.read <= 3 * before.read
 
 
-@pytest.mark.parametrize("query", [HeldQuery(), HeldQuery(resolved=True), HeldQuery(account="many"), None], ids=str)
+@pytest.mark.parametrize(
+    "query",
+    [HeldQuery(), HeldQuery(resolved=True), HeldQuery(account="many"), HeldQuery(scope="few/2088"), None],
+    ids=str,
+)
 async def test_summaries_and_gauges_count_no_rows(store: AnyStore, query: HeldQuery | None) -> None:
     """The kept counts are read, and of each group its oldest row."""
     await fill(store, FEW)

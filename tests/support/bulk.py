@@ -16,7 +16,7 @@ from workers.row_codec import Row
 from workers.settlement import order_view
 from workers.settlement.plan import OrderWrite
 
-AT_A_TIME = 20_000
+AT_A_TIME = 5000
 HELD = (
     "log_partition log_offset account order_number notification_id disposition reason detail key value headers "
     "first_at_ms attempts due_at_ms waits_for resolved_at_ms resolution"

@@ -34,6 +34,11 @@ _OLDEST_OF_GROUP = f"""(
         AND ({_ACCOUNT}, disposition, reason) >= (kept_group.account, kept_group.disposition, kept_group.reason)
     ORDER BY {_ACCOUNT}, disposition, reason, {_IN_ORDER} LIMIT 1
 )"""
+_OLDEST_OF_SCOPE = f"""(
+    SELECT first_at FROM held WHERE resolved_at IS NULL AND account >= $1 AND account <= $1
+        AND disposition = kept_group.disposition AND reason = kept_group.reason
+    ORDER BY account, {_IN_ORDER} LIMIT 1
+)"""
 _OPEN_COUNTS = f"""
     SELECT disposition, count, (
         SELECT first_at FROM held WHERE resolved_at IS NULL AND disposition >= kept_group.disposition
@@ -80,7 +85,9 @@ def _page(query: HeldQuery) -> tuple[str, list[Any]]:
     that it comes upon matching rows soon if it goes through all of them by age.
     """
     key, key_values = _key(query)
-    conditions, values = _conditions(structs.replace(query, since_ms=None, before_ms=None), without=key)
+    account = query.account if query.scope is None else None  # the scope includes it
+    rest = structs.replace(query, account=account, since_ms=None, before_ms=None)
+    conditions, values = _conditions(rest, without=key)
     span = [*_begin(query, key), *_end(query, key)]
     for columns, comparison, ends in span:
         marks = [f"${len(values) + index + 1}" for index in range(len(columns))]
@@ -116,6 +123,8 @@ def _key(query: HeldQuery) -> tuple[list[str], list[Any]]:
         return [_ORDER], [query.order[:_ORDER_CHARACTERS]]
     if query.resolved:
         return [], []
+    if query.scope is not None:
+        return ["account"], [query.scope]
     key = []
     if query.account is not None:
         key.append((_ACCOUNT, query.account))
@@ -136,6 +145,7 @@ async def groups(connection: SqlConnection, query: HeldQuery) -> Sequence[HeldGr
 def _kept_groups(query: HeldQuery) -> tuple[str, list[Any]]:
     conditions, values = [f"{'' if query.resolved else 'NOT '}is_resolved"], []
     for condition, value in (
+        ("account =", query.scope),  # the first parameter
         (f"{_ACCOUNT} =", query.account),
         ("disposition =", query.disposition),
         ("reason =", query.reason),
@@ -143,8 +153,9 @@ def _kept_groups(query: HeldQuery) -> tuple[str, list[Any]]:
         if value is not None:
             values.append(value)
             conditions.append(f"{condition} ${len(values)}")
+    oldest = "oldest" if query.resolved else _OLDEST_OF_GROUP if query.scope is None else _OLDEST_OF_SCOPE
     return (
-        f"SELECT disposition, reason, account, count, {'oldest' if query.resolved else _OLDEST_OF_GROUP} FROM ("
+        f"SELECT disposition, reason, account, count, {oldest} FROM ("
         f"SELECT disposition, reason, {_ACCOUNT} AS account, sum(count)::bigint AS count, "
         f"min(oldest) AS oldest FROM {_COUNTS} WHERE {' AND '.join(conditions)} "
         "GROUP BY 1, 2, 3 HAVING sum(count) > 0) AS kept_group",

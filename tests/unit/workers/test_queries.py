@@ -29,7 +29,7 @@ def test_delivery_of_another_order_has_no_version_here() -> None:
         (HeldQuery(), True),
         (HeldQuery(account="a", reason=Reason.BAD_AMOUNT, disposition=Disposition.DEAD, resolved=True), True),
         (HeldQuery(order="N1"), False),
-        (HeldQuery(scope="a/1"), False),
+        (HeldQuery(account="a", scope="a/1"), True),
         (HeldQuery(since_ms=0), False),
         (HeldQuery(before_ms=0), False),
     ],

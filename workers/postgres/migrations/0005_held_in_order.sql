@@ -11,6 +11,7 @@ CREATE INDEX held_by_reason ON held (disposition, reason, first_at, log_partitio
     WHERE resolved_at IS NULL;
 CREATE INDEX held_by_account ON held (split_part(account, '/', 1), first_at, log_partition, log_offset)
     WHERE resolved_at IS NULL;
+CREATE INDEX held_by_scope ON held (account, first_at, log_partition, log_offset) WHERE resolved_at IS NULL;
 CREATE INDEX held_by_account_and_reason
     ON held (split_part(account, '/', 1), disposition, reason, first_at, log_partition, log_offset)
     WHERE resolved_at IS NULL;

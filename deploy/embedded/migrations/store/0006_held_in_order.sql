@@ -14,6 +14,7 @@ CREATE INDEX held_by_reason ON held (disposition, reason, first_at_ms, log_parti
 CREATE INDEX held_by_account
     ON held (substr(account, 1, instr(account || '/', '/') - 1), first_at_ms, log_partition, log_offset)
     WHERE resolved_at_ms IS NULL;
+CREATE INDEX held_by_scope ON held (account, first_at_ms, log_partition, log_offset) WHERE resolved_at_ms IS NULL;
 CREATE INDEX held_by_account_and_reason ON held (
     substr(account, 1, instr(account || '/', '/') - 1), disposition, reason, first_at_ms, log_partition, log_offset
 ) WHERE resolved_at_ms IS NULL;
