@@ -138,6 +138,15 @@ def read(body: bytes) -> dict[str, Any]:
     return message
 
 
+def read_loosely(body: bytes) -> dict[str, Any]:
+    """Return the members of a message that `read` refuses, to find it by; none if it is no JSON object."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     message = dict(pairs)
     if len(message) != len(pairs):

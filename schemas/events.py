@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from schemas import scopes, topics
 from schemas.dispositions import Disposition, Flag, Reason
-from schemas.notification import Kind, NamedNumber
+from schemas.notification import Kind, NamedNumber, NumberKind
 from schemas.orders import ClosedBecause, Status, View
 from schemas.record_format import key_of
 
@@ -155,6 +155,7 @@ def changed(before: View | None, after: View) -> tuple[str, ...]:
 _USUAL_FIELDS = tuple(f for f in View.__struct_fields__ if not f.startswith("authorized_"))
 
 _encode = msgspec.json.Encoder().encode
+_OF_ORDERS = frozenset({Kind.PAYMENT, Kind.REFUND})
 
 
 def outgoing_event(event: OrderEvent) -> Outgoing:
@@ -182,9 +183,12 @@ def outgoing_noted(notice: NotedNotice) -> Outgoing:
     """Encode a noted notice as a CloudEvent in binary mode.
 
     Its key is the first of its numbers, so that all notices about one agreement, pre-authorisation, dispute … are in
-    one partition.
+    one partition. That of a payment, or of a refund without a number of its own, is its order.
     """
-    subject = notice.numbers[0].number if notice.numbers else notice.order or notice.notification_id
+    first = notice.numbers[0] if notice.numbers else None
+    is_of_order = notice.kind in _OF_ORDERS and (first is None or first.kind is not NumberKind.REFUND)
+    subject = notice.order if is_of_order else ""
+    subject = subject or (notice.order or notice.notification_id if first is None else first.number)
     kind = f"{TYPE_PREFIX}.notification.noted.v1"
     scope = scopes.joined(notice.account, notice.auth_app_id)
     headers = (

@@ -43,7 +43,10 @@ def read(body: bytes, account: Account) -> Notification:
         message = antom.read(body)
     except antom.BadMessage as error:
         # Held and not dead: the body is authentic, so an operator has to see it.
-        raise Unreadable(Reason.MALFORMED, str(error), order=kept(antom.route(body)), **_identity(body)) from None
+        loose = antom.read_loosely(body)
+        numbers = noted.of_message(loose).numbers
+        order = kept(antom.route(body)) or noted.number(loose, "paymentRequestId")
+        raise Unreadable(Reason.MALFORMED, str(error), order=order, numbers=numbers, **_identity(body)) from None
     reader = _Reader(message, account)
     try:
         return reader.notification()
@@ -87,7 +90,7 @@ class _Reader:
         return self._made(
             Kind.PAYMENT, news, type_, order or trade, status, order=order or trade, trade=trade, amount=amount,
             happened_at=happened_at, authorized_until_ms=until_ms, is_periodic=is_periodic,
-            numbers=noted.numbers(self.message, noted.SUBSCRIPTION) if is_periodic else (),
+            numbers=noted.of_payment_message(self.message),
         )  # fmt: skip
 
     def _is_periodic(self) -> bool:
@@ -147,7 +150,7 @@ class _Reader:
         refund = Refund(id=number, amount=amount, trade=self.text("paymentId"))
         return self._made(
             Kind.REFUND, News.PARTLY_REFUNDED, type_, number, status, refunds=(refund,), trade=refund.trade,
-            happened_at=self.time("refundTime"), joins_by_trade=False,
+            happened_at=self.time("refundTime"), joins_by_trade=False, numbers=noted.of_message(self.message).numbers,
         )  # fmt: skip
 
     def _other(self, type_: str) -> Notification:
@@ -238,7 +241,11 @@ class _Reader:
         name = "paymentRequestId" if "paymentRequestId" in self.message or not self._is_periodic() else "paymentId"
         order = self.message.get(name, "")
         return Unreadable(
-            reason, detail, order=kept(order) if isinstance(order, str) else "", **_identity(self._content())
+            reason,
+            detail,
+            order=kept(order) if isinstance(order, str) else "",
+            numbers=noted.of_message(self.message).numbers,
+            **_identity(self._content()),
         )
 
     def _content(self) -> bytes:

@@ -7,18 +7,19 @@ form is held for an operator. Free text (subject, body) decides nothing.
 
 import codecs
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from schemas import antom, money, noted, scopes, times
+from schemas import ambiguous, antom, money, noted, scopes, times
 from schemas import form as forms
 from schemas.accounts import AUTH_APP_ID, CHARSETS, Account, Family
 from schemas.dispositions import Reason
 from schemas.form import DECIDING_NAMES, KNOWN_NAMES, Form
 from schemas.money import Money
-from schemas.notification import Kind, Notification, Unreadable
+from schemas.notification import Kind, NamedNumber, Notification, Unreadable
 from schemas.orders import News, Refund
 
 BATCH_ENTRIES_MAX = 1000
@@ -39,7 +40,7 @@ def read(form: Form, account: Account, *, is_confirmed: bool = False) -> Notific
             other, or a batch refund that may be another merchant's.
     """
     if forms.is_ambiguous(form):
-        raise _ambiguous(form)
+        raise _ambiguous(form, account)
     digest = _digest(form)
     fields = _Fields(text(form, account, digest), digest)
     if account.auth_app_ids:
@@ -61,11 +62,21 @@ def read(form: Form, account: Account, *, is_confirmed: bool = False) -> Notific
         raise fields.unreadable(Reason.BAD_AMOUNT, str(error)) from None
 
 
-def _ambiguous(form: Form) -> Unreadable:
-    """Return the error for an ambiguous form. Its numbers may be conjured, so its signature stands for them."""
+def _ambiguous(form: Form, account: Account) -> Unreadable:
+    """Return the error for an ambiguous form. Its numbers may be conjured, so its signature stands for them.
+
+    It is found by each number that any of its readings has, and filed under none.
+    """
     digest = forms.signature_digest(form)
     detail = "a value contains & and the name of a parameter, so the signature also fits other parameters"
-    return Unreadable(Reason.AMBIGUOUS, detail, notification_id=f"sign-{digest.hex()}", digest=digest)
+    return Unreadable(
+        Reason.AMBIGUOUS,
+        detail,
+        notification_id=f"sign-{digest.hex()}",
+        digest=digest,
+        numbers=ambiguous.numbers(form, account),
+        scopes=ambiguous.scopes_of(form, account),
+    )
 
 
 class _Names(dict[bytes, str]):
@@ -107,7 +118,8 @@ class _Fields:
     def unreadable(self, reason: Reason, detail: str) -> Unreadable:
         # A number with a control character is not filed at all: its replacement could equal another message's number.
         order, id_ = (kept(self.values.get(name, "")) for name in ("out_trade_no", "notify_id"))
-        return Unreadable(reason, detail, order=order, notification_id=id_, digest=self._digest if id_ else b"")
+        digest = self._digest if id_ else b""
+        return Unreadable(reason, detail, order=order, notification_id=id_, digest=digest, numbers=_named(self.values))
 
 
 def _check_merchant(form: Form, fields: _Fields) -> None:
@@ -115,6 +127,7 @@ def _check_merchant(form: Form, fields: _Fields) -> None:
     merchant = scopes.merchant(form.fields)
     if merchant and AUTH_APP_ID.fullmatch(merchant.decode("ascii", "replace")) is None:
         error = fields.unreadable(Reason.MISSING_FIELD, "auth_app_id is not the number of an application")
+        error.numbers += ambiguous.claimed_orders([error.order])
         error.order = ""
         raise error
 
@@ -194,11 +207,21 @@ def kept(number: str) -> str:
 
 def _numbers(form: Form, digest: bytes) -> dict[str, Any]:
     """Return order number and notification id of a form with undecodable text, if they are printable ASCII."""
-    plain = {"order": form.fields.get(b"out_trade_no", b""), "notification_id": form.fields.get(b"notify_id", b"")}
-    numbers: dict[str, Any] = {
-        name: value.decode() for name, value in plain.items() if value.isascii() and value.decode().isprintable()
+    plain = {_NAMES[name]: value.decode() for name, value in form.fields.items() if value.isascii()}
+    order, id_ = (plain.get(name, "") for name in ("out_trade_no", "notify_id"))
+    order, id_ = order if order.isprintable() else "", id_ if id_.isprintable() else ""
+    return {
+        "order": order,
+        "notification_id": id_,
+        "digest": digest if id_ else b"",
+        "numbers": _named(plain),
     }
-    return numbers | {"digest": digest if numbers.get("notification_id") else b""}
+
+
+def _named(values: Mapping[str, str]) -> tuple[NamedNumber, ...]:
+    """Return the numbers by which a form is found that is held because it cannot be read."""
+    type_ = values.get("notify_type") or values.get("msg_method", "")
+    return noted.of_form(Kind.PAYMENT if type_ == _TRADE_SYNC else noted.form_kind(type_), values).numbers
 
 
 def _digest(form: Form) -> bytes:
@@ -274,6 +297,7 @@ def _trade(fields: _Fields, account: Account, digest: bytes) -> Notification:
         refunded_total=refunded,
         mentions_refund=has_refund or any(map(fields.values.get, _REFUND_FIELDS)),
         happened_at=happened_at,
+        numbers=noted.of_payment_form(fields.values),
         **_envelope(fields, account, digest),
     )
 
@@ -348,7 +372,7 @@ def _batch_refund(fields: _Fields, account: Account, digest: bytes) -> Notificat
         news=News.PARTLY_REFUNDED,
         refunds=refunds,
         happened_at=None,
-        numbers=noted.of_batch(batch, (entry.partition("^")[0] for entry in entries)),
+        numbers=noted.of_batch(batch, noted.refunded_trades(fields.required("result_details"))),
         **_envelope(fields, account, digest),
     )
 

@@ -1,11 +1,12 @@
-"""Kind, numbers and public fields of notifications that move no order.
+"""The numbers by which notifications are found; kind and public fields of those that move no order.
 
+Every number that identifies something is in the lists, whatever becomes of its notification: applied, noted or held.
 The lists are closed, and come from Alipay's documents. A name with dots is the path of an inner member. Users' ids,
 login names, tokens, codes and free text are in no list. What a list does not name is kept in the signed bytes alone.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -30,6 +31,21 @@ _FORM_KINDS = (
 )
 
 _EVERY_FORM = {"trade_no": NumberKind.TRADE}
+_MANY_OF_FORMS = {
+    "agreement_no": NumberKind.AGREEMENT,
+    "external_agreement_no": NumberKind.EXTERNAL_AGREEMENT,
+    "auth_no": NumberKind.PREAUTHORIZATION,
+    "out_order_no": NumberKind.PREAUTHORIZATION_ORDER,
+    "batch_no": NumberKind.BATCH,
+    "order_id": NumberKind.OPERATION,
+    "commodity_order_id": NumberKind.OPERATION,
+    "operation_id": NumberKind.OPERATION,
+    "settle_no": NumberKind.OPERATION,
+    "settlement_id": NumberKind.OPERATION,
+    "bank_seq_no": NumberKind.ACQUIRER_REFERENCE,
+    "out_biz_no": NumberKind.REQUEST,
+    "out_request_no": NumberKind.REQUEST,
+}
 
 # The first number that a notification has is the key of its event, so all news of one agreement or pre-authorisation
 # has one key.
@@ -55,21 +71,11 @@ _FORM_NUMBERS: Mapping[Kind, Mapping[str, NumberKind]] = {
         "notify_context.trigger_context.out_biz_no": NumberKind.REQUEST,
     },
     Kind.DISPUTE: {"complain_event_id": NumberKind.DISPUTE},
-    Kind.OTHER: {
-        "agreement_no": NumberKind.AGREEMENT,
-        "external_agreement_no": NumberKind.EXTERNAL_AGREEMENT,
-        "auth_no": NumberKind.PREAUTHORIZATION,
-        "out_order_no": NumberKind.PREAUTHORIZATION_ORDER,
-        "batch_no": NumberKind.BATCH,
-        "order_id": NumberKind.OPERATION,
-        "commodity_order_id": NumberKind.OPERATION,
-        "operation_id": NumberKind.OPERATION,
-        "settle_no": NumberKind.OPERATION,
-        "out_biz_no": NumberKind.REQUEST,
-        "out_request_no": NumberKind.REQUEST,
-    },
+    Kind.PAYMENT: _MANY_OF_FORMS,
+    Kind.OTHER: _MANY_OF_FORMS,
 }
 _FORM_FIELDS: Mapping[Kind, tuple[str, ...]] = {
+    Kind.PAYMENT: (),
     Kind.AGREEMENT: (
         "status", "personal_product_code", "sign_scene", "sign_time", "unsign_time", "valid_time", "invalid_time",
     ),
@@ -104,6 +110,12 @@ _MESSAGE_NUMBERS: Mapping[str, NumberKind] = {
     "accessToken": NumberKind.ACCESS_TOKEN,  # before authState, which is missing when the token is cancelled
     "authState": NumberKind.AUTHORIZATION,
     "paymentId": NumberKind.TRADE,
+    "subscriptionOrderId": NumberKind.OPERATION,
+    "updateRequestId": NumberKind.REQUEST,
+    "acquirerReferenceNo": NumberKind.ACQUIRER_REFERENCE,
+    "acquirerInfo.referenceRequestId": NumberKind.ACQUIRER_REFERENCE,
+    "acquirerInfo.acquirerTransactionId": NumberKind.ACQUIRER_REFERENCE,
+    "arn": NumberKind.ACQUIRER_REFERENCE,
 }
 _MESSAGE_FIELDS = (
     "result.resultCode", "result.resultStatus",
@@ -118,6 +130,21 @@ _MESSAGE_FIELDS = (
     "authClientId",
     "paymentAmount.value", "paymentAmount.currency", "paymentTime",
 )  # fmt: skip
+
+
+# The entries of a batch of payouts, `batch_trans_notify`: the merchant's number, five details, Alipay's number, a time.
+_PAYOUTS = ("success_details", "fail_details")
+_PAYOUT_NUMBERS = ((0, NumberKind.REQUEST), (6, NumberKind.OPERATION))
+ENTRIES_MAX = 1000  # of one batch
+
+# All parameters of forms that are numbers, except those in `biz_content`.
+NUMBERS_OF_FORMS = tuple(
+    sorted({name for names in (_EVERY_FORM, *_FORM_NUMBERS.values()) for name in names if "." not in name})
+)
+
+_PAYMENT_FORM_NAMES = frozenset(_MANY_OF_FORMS)
+_PAYMENT_MESSAGE_NUMBERS = {path: kind for path, kind in _MESSAGE_NUMBERS.items() if path != "paymentId"}
+_PAYMENT_MESSAGE_NAMES = frozenset(path.partition(".")[0] for path in _PAYMENT_MESSAGE_NUMBERS)
 
 
 class Content(Struct, frozen=True):
@@ -137,10 +164,42 @@ def of_form(kind: Kind, fields: Mapping[str, Any]) -> Content:
 
     A name that also follows `&` in a value is left out: the signed text would be the same without the parameter.
     """
+    read = _unhidden(fields)
+    found = numbers(read, {**_FORM_NUMBERS[kind], **_EVERY_FORM})
+    refunds = ((NumberKind.TRADE, trade) for trade in refunded_trades(_text(read, "result_details")))
+    return Content(_once((*found, *named(*refunds), *_of_payouts(read))), _shown(read, _FORM_FIELDS[kind]))
+
+
+def of_payment_form(fields: Mapping[str, str]) -> tuple[NamedNumber, ...]:
+    """Return the numbers of a form about an order's payment, without that of its trade, which the order has."""
+    # Most payments have none of these, and every payment is asked.
+    if _PAYMENT_FORM_NAMES.isdisjoint(fields):
+        return ()
+    return numbers(_unhidden(fields), _MANY_OF_FORMS)
+
+
+def of_payment_message(message: Mapping[str, Any]) -> tuple[NamedNumber, ...]:
+    """Return the numbers of one of Antom's payments, without that of its trade, which the order has."""
+    if _PAYMENT_MESSAGE_NAMES.isdisjoint(message):
+        return ()
+    return numbers(message, _PAYMENT_MESSAGE_NUMBERS)
+
+
+def _unhidden(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters without those whose name also follows `&` in a value."""
     texts = [value for name, value in fields.items() if name != "biz_content" and isinstance(value, str)]
     hidden = {name for text in texts if "&" in text for name in re.findall(r"&([^&=]+)=", text)}
-    read = {name: value for name, value in fields.items() if name not in hidden}
-    return Content(numbers(read, {**_FORM_NUMBERS[kind], **_EVERY_FORM}), _shown(read, _FORM_FIELDS[kind]))
+    return {name: value for name, value in fields.items() if name not in hidden}
+
+
+def _of_payouts(fields: Mapping[str, Any]) -> Iterator[NamedNumber]:
+    """Yield the numbers of a batch of payouts, paid or failed."""
+    entries = [entry for name in _PAYOUTS for entry in _text(fields, name).split("|")]
+    for entry in entries[:ENTRIES_MAX]:
+        parts = entry.split("^")
+        for place, kind in _PAYOUT_NUMBERS:
+            if place < len(parts) and _NUMBER.fullmatch(parts[place]):
+                yield NamedNumber(kind, parts[place])
 
 
 def of_message(message: Mapping[str, Any]) -> Content:
@@ -148,16 +207,29 @@ def of_message(message: Mapping[str, Any]) -> Content:
     return Content(numbers(message, _MESSAGE_NUMBERS), _shown(message, _MESSAGE_FIELDS))
 
 
+def refunded_trades(details: str) -> list[str]:
+    """Return the trades in the `result_details` of a batch refund, also those whose refund failed."""
+    return [entry.partition("^")[0] for entry in details.split("#")[:ENTRIES_MAX]]
+
+
 def of_batch(batch: str, trades: Iterable[str]) -> tuple[NamedNumber, ...]:
     """Return the numbers of a batch refund, also those of trades whose refund failed."""
-    named = [NamedNumber(NumberKind.BATCH, batch), *(NamedNumber(NumberKind.TRADE, trade) for trade in trades)]
-    return tuple(dict.fromkeys(each for each in named if _NUMBER.fullmatch(each.number)))
+    return named((NumberKind.BATCH, batch), *((NumberKind.TRADE, trade) for trade in trades))
+
+
+def named(*given: tuple[NumberKind, str]) -> tuple[NamedNumber, ...]:
+    """Return these numbers, each once, without those that are empty or cannot be kept exactly."""
+    return _once(NamedNumber(kind, text) for kind, text in given if _NUMBER.fullmatch(text))
+
+
+def _once(found: Iterable[NamedNumber]) -> tuple[NamedNumber, ...]:
+    return tuple(dict.fromkeys(found))
 
 
 def numbers(fields: Mapping[str, Any], names: Mapping[str, NumberKind]) -> tuple[NamedNumber, ...]:
     """Return the numbers under these names, in the order of the names, each once."""
     found = ((kind, number(fields, path)) for path, kind in names.items())
-    return tuple(dict.fromkeys(NamedNumber(kind, _public(kind, text)) for kind, text in found if text))
+    return _once(NamedNumber(kind, _public(kind, text)) for kind, text in found if text)
 
 
 def number(fields: Mapping[str, Any], path: str) -> str:

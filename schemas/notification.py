@@ -32,7 +32,10 @@ class Kind(StrEnum):
 
 
 class NumberKind(StrEnum):
-    """The subject of a number that a notification names beside its order."""
+    """The subject of a number that a notification names beside its order.
+
+    Those that are only claimed are of forms with two readings, which may name them, or may not. No notice has them.
+    """
 
     ORDER = "order"  # the merchant's number of a payment whose order already has another number
     TRADE = "trade"  # Alipay's number of a payment; Antom's paymentId
@@ -53,6 +56,9 @@ class NumberKind(StrEnum):
     SUBSCRIPTION = "subscription"
     SUBSCRIPTION_REQUEST = "subscription_request"  # the merchant's own
     VAULTING_REQUEST = "vaulting_request"  # the merchant's own
+    ACQUIRER_REFERENCE = "acquirer_reference"  # a bank's or acquirer's number of a payment, refund or dispute
+    CLAIMED_ORDER = "claimed_order"  # the merchant's number of an order
+    CLAIMED_NUMBER = "claimed_number"  # any other number
 
 
 class NamedNumber(Struct, frozen=True, gc=False):
@@ -66,7 +72,8 @@ class Unreadable(ValueError):
     """An authentic message that is incomplete, contradictory or wrong. It is held with this reason and its bytes.
 
     `order` and `notification_id` are filled in if they could be read, so that an operator can look the message up.
-    `digest` is that of its content if it has an id, so that a resend is recognised as a duplicate.
+    `digest` is that of its content if it has an id, so that a resend is recognised as a duplicate. `numbers` are those
+    by which it is found besides; `scopes` those of the orders that it may name, if they are not its own scope.
     """
 
     def __init__(
@@ -78,6 +85,8 @@ class Unreadable(ValueError):
         order: str = "",
         notification_id: str = "",
         digest: bytes = b"",
+        numbers: tuple[NamedNumber, ...] = (),
+        scopes: tuple[str, ...] = (),
     ) -> None:
         super().__init__(detail)
         self.reason = reason
@@ -85,6 +94,8 @@ class Unreadable(ValueError):
         self.order = order
         self.notification_id = notification_id
         self.digest = digest
+        self.numbers = numbers
+        self.scopes = scopes
 
 
 class Notification(Struct, frozen=True, kw_only=True, gc=False):

@@ -12,11 +12,12 @@ from msgspec import Struct, structs
 
 from schemas.dispositions import HELD, Disposition, Reason
 from schemas.events import Outgoing
+from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Order, View
 from schemas.record_format import Record
 from workers.settlement.plan import Delivery, HeldRow, Position, WritePlan
 
-FOUND_MAX = 100  # notifications under one number
+FOUND_MAX = 100  # orders, and notifications, with one number: an agreement may have thousands of payments
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
 
@@ -40,8 +41,15 @@ class OperatorDecision(Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
+class OrderClaim(Struct, frozen=True, kw_only=True):
+    """A held message that may name the order, or may not. `resolution` is that of its row, as in `HeldPage`."""
+
+    delivery: Delivery
+    resolution: str
+
+
 class OrderPage(Struct, frozen=True, kw_only=True):
-    """Everything about one number in the scope `account`; `order` is `None` if it has only held notifications."""
+    """Everything about one number in the scope `account`; `order` is `None` if only held ones name it."""
 
     account: str
     number: str
@@ -50,11 +58,15 @@ class OrderPage(Struct, frozen=True, kw_only=True):
     deliveries: tuple[Delivery, ...]  # by position: `timeline`
     events: tuple[Emitted, ...]  # oldest first
     decisions: tuple[OperatorDecision, ...] = ()  # oldest first
+    claims: tuple[OrderClaim, ...] = ()  # by position
     changed_at_ms: int = 0  # in a list of recent orders
 
 
 class NotificationPage(Struct, frozen=True, kw_only=True):
-    """One record's disposition; `record` has the signed bytes of its notification, `None` if that has no id."""
+    """One record's disposition; `record` has the signed bytes of its notification, `None` if that has no id.
+
+    Of a quarantined one they are its own: another notification with the same id has other content.
+    """
 
     delivery: Delivery
     record: Record | None
@@ -142,12 +154,33 @@ class Counts(Struct, frozen=True, kw_only=True):
     outbox_oldest_ms: int | None
 
 
-def timeline(order: str, own: Iterable[Delivery], by_trade: Iterable[Delivery]) -> tuple[Delivery, ...]:
-    """Return the deliveries of an order, by position: its own, and those that only name one of its trades.
+def page_numbers(order: Order | None) -> tuple[NamedNumber, ...]:
+    """Return the numbers by which notifications of no order, or of another, stand on the order's page.
+
+    A refund that names its trade is found by that.
+    """
+    if order is None:
+        return ()
+    trades = {NamedNumber(NumberKind.TRADE, claim.trade) for claim in order.claims if claim.trade}
+    refunds = {NamedNumber(NumberKind.REFUND, refund.id) for refund in order.refunds if not refund.trade}
+    return (*trades, *refunds)
+
+
+def claimed_numbers(number: str, order: Order | None) -> tuple[NamedNumber, ...]:
+    """Return the numbers by which a message that proves none is mentioned on the page of this number."""
+    trades = () if order is None else {claim.trade for claim in order.claims if claim.trade}
+    return (
+        NamedNumber(NumberKind.CLAIMED_ORDER, number),
+        *(NamedNumber(NumberKind.CLAIMED_NUMBER, trade) for trade in trades),
+    )
+
+
+def timeline(order: str, own: Iterable[Delivery], by_number: Iterable[Delivery]) -> tuple[Delivery, ...]:
+    """Return the deliveries of an order, by position: its own, and those that only name one of its numbers.
 
     A delivery of another order has a version of that order, which would be wrong here.
     """
-    others = (delivery if delivery.order == order else structs.replace(delivery, version=None) for delivery in by_trade)
+    others = (each if each.order == order else structs.replace(each, version=None) for each in by_number)
     by_position = {delivery.position: delivery for delivery in (*others, *own)}
     return tuple(by_position[position] for position in sorted(by_position))
 
@@ -186,13 +219,15 @@ class OrdersPort(Protocol):
     """Orders, for the API."""
 
     async def order_page(self, scope: str, number: str) -> OrderPage | None:
-        """Return the page with the 1,000 latest deliveries; `None` if nothing is known about the number.
+        """Return the page with the 1,000 latest deliveries; `None` if nothing of an order has the number.
+
+        A claim alone makes no page, because it proves no order.
 
         If the number is none of an order, but a trade's or an order's second one, it is the page of that order.
         """
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
-        """Return (scope, order) of every order with exactly this number, of whatever kind."""
+        """Return (scope, order) of every order with exactly this number, of whatever kind; at most 100."""
 
     async def notifications(self, number: str) -> Sequence[Delivery]:
         """Return the first delivery of every notification with exactly this id, or that names exactly this number.

@@ -117,6 +117,7 @@ class RecordReader:
             failure = _failure(Disposition.DEAD, Reason.BAD_RECORD, error)
         except Unreadable as error:
             failure = _failure(error.disposition, error.reason, error, error.order, error.notification_id, error.digest)
+            failure = structs.replace(failure, numbers=error.numbers, scopes=error.scopes)
         except _END_PROCESS:
             raise
         except BaseException as error:

@@ -14,7 +14,7 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.events import Outgoing
 from schemas.orders import RANK, ClosedBecause, Order, State, Status, View
 from schemas.record_format import Record
-from workers.queries import Emitted, HeldGroup, HeldPage, HeldPlace, HeldQuery, OperatorDecision, OrderPage
+from workers.queries import Emitted, HeldGroup, HeldPage, HeldPlace, HeldQuery, OperatorDecision, OrderClaim, OrderPage
 from workers.replays import ReplayState, ReplayTask
 from workers.settlement import order_view
 from workers.settlement.plan import (
@@ -139,6 +139,11 @@ def delivery(row: Row) -> Delivery:
         received_at_ms=row[12],
         decided_at_ms=row[13],
     )
+
+
+def order_claim(row: Row) -> OrderClaim:
+    """Return the claim from the columns of `DELIVERY` and the resolution of its held row."""
+    return OrderClaim(delivery=delivery(row[:-1]), resolution=row[-1])
 
 
 def ledger_row(entry: LedgerRow) -> Row:

@@ -13,7 +13,9 @@ from deploy.cli.admin import AdminApiError, AdminClient
 _HELP = """Find orders and notifications by a number.
 
 NO is an order, trade or refund number, a notification's id, or the number of an
-agreement, a pre-authorisation, a transfer, a dispute or a subscription.
+agreement, a pre-authorisation, a transfer, a dispute, a subscription or a batch.
+Held notifications are found too. One that is ambiguous may name the number, or
+may not: that is a claim only.
 
     alipay-notify find 20265225715271617440
     alipay-notify find CONTRACT-31 --output json
@@ -56,7 +58,8 @@ def find(
 
 def _row(each: dict[str, Any]) -> tuple[object, ...]:
     received_at = terminal.moment(each["received_at"])
-    return received_at, admin.owner(each), each["type"], each["status"], each["disposition"], each["notification_id"]
+    disposition = f"{each['disposition']}, a claim only" if each["reason"] == "ambiguous" else each["disposition"]
+    return received_at, admin.owner(each), each["type"], each["status"], disposition, each["notification_id"]
 
 
 def _print(each: dict[str, Any]) -> None:
@@ -65,6 +68,8 @@ def _print(each: dict[str, Any]) -> None:
     terminal.line("Kind", each["kind"] or "unknown: its bytes cannot be read")
     terminal.line("Type", " ".join(part for part in (each["type"], each["status"]) if part))
     terminal.line("Disposition", f"{each['disposition']}: {each['reason']}")
+    if each["reason"] == "ambiguous":
+        terminal.line("Claim only", "its signature also fits other numbers, so it may name these, or may not")
     for named in each["numbers"]:
         terminal.line("Number", f"{named['number']} ({named['kind']})")
     for name, value in each["fields"].items():

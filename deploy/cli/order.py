@@ -177,6 +177,10 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
         why = f"{entry['by']}: {entry['why']}"
         return terminal.moment(entry["at"]), "decision", done, why, entry["version"], entry["held_id"]
     why = entry["reason"] + (f": {entry['detail']}" if entry["detail"] else "")
+    if entry["kind"] == "claim":
+        state = entry["resolution"] or "quarantined"
+        what = "a claim only: it may name this order"
+        return terminal.moment(entry["received_at"]), what, state, why, "", entry["notification_id"]
     event = f" ({entry['news'].replace('_', ' ')})" if entry["news"] else ""
     what = (entry["status"] or entry["type"] or "unreadable") + event
     received_at = terminal.moment(entry["received_at"])

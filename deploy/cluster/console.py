@@ -20,7 +20,7 @@ from schemas.events import Outgoing
 from workers import metrics
 from workers.admin import app
 from workers.admin.probes import Check
-from workers.admin.shapes import RefusedRequest
+from workers.admin.timeline import RefusedRequest
 from workers.backoff import retry_conflicts
 from workers.emission import NOTHING_AWAY, Published
 from workers.held_decisions import HeldDecisions

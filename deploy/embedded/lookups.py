@@ -9,8 +9,7 @@ from typing import Any
 from deploy.embedded import sql
 from schemas import events
 from schemas.events import Outgoing
-from schemas.notification import NumberKind
-from schemas.orders import Order
+from schemas.notification import NamedNumber, NumberKind
 from workers import queries, row_codec
 from workers.queries import (
     FOUND_MAX,
@@ -18,10 +17,16 @@ from workers.queries import (
     Emitted,
     NotificationPage,
     OperatorDecision,
+    OrderClaim,
     OrderPage,
     OrderPlace,
 )
 from workers.settlement.plan import Delivery, Position
+
+_NAMING = """
+    SELECT n.log_partition, n.log_offset FROM json_each(?) AS wanted CROSS JOIN numbers AS n
+    ON n.number = json_extract(wanted.value, '$[0]') AND n.account = ? AND n.kind = json_extract(wanted.value, '$[1]')
+"""
 
 
 def order_page(connection: Connection, scope: str, number: str) -> OrderPage | None:
@@ -46,9 +51,12 @@ def order_page(connection: Connection, scope: str, number: str) -> OrderPage | N
         number=number,
         order=order,
         view=view,
-        deliveries=queries.timeline(number, map(row_codec.delivery, deliveries), _naming_trades(connection, order)),
+        deliveries=queries.timeline(
+            number, map(row_codec.delivery, deliveries), _naming(connection, scope, queries.page_numbers(order))
+        ),
         events=() if order is None else _events(connection, scope, number, order.version),
         decisions=_decisions(connection, scope, number),
+        claims=_claims(connection, scope, queries.claimed_numbers(number, order)),
     )
 
 
@@ -66,21 +74,30 @@ def _first_number(connection: Connection, scope: str, number: str) -> str | None
     return next((first for (first,) in found if first not in ("", number)), None)
 
 
-def _naming_trades(connection: Connection, order: Order | None) -> list[Delivery]:
-    """The latest deliveries of notifications that name one of the order's trades, whichever came first."""
-    trades = [] if order is None else [claim.trade for claim in order.claims if claim.trade]
-    if order is None or not trades:
+def _naming(connection: Connection, scope: str, numbers: Sequence[NamedNumber]) -> list[Delivery]:
+    """The latest deliveries of notifications that name one of these numbers, whichever came first."""
+    if not numbers:
         return []
     found = connection.execute(
-        f"""
-        SELECT {sql.DELIVERY} FROM deliveries WHERE (log_partition, log_offset) IN (
-            SELECT n.log_partition, n.log_offset FROM json_each(?) AS wanted CROSS JOIN numbers AS n
-            ON n.number = wanted.value AND n.account = ? AND n.kind = ?
-        ) ORDER BY log_partition DESC, log_offset DESC LIMIT ?
-        """,
-        (sql.as_json(trades), order.account, NumberKind.TRADE.value, TIMELINE_MAX),
+        f"SELECT {sql.DELIVERY} FROM deliveries WHERE (log_partition, log_offset) IN ({_NAMING}) "
+        "ORDER BY log_partition DESC, log_offset DESC LIMIT ?",
+        (sql.pairs(numbers), scope, TIMELINE_MAX),
     )
     return [row_codec.delivery(row) for row in found]
+
+
+def _claims(connection: Connection, scope: str, numbers: Sequence[NamedNumber]) -> tuple[OrderClaim, ...]:
+    """The latest messages that may name one of these numbers; not those that a replay could read after all."""
+    found = connection.execute(
+        f"""
+        SELECT {sql.of("d", sql.DELIVERY)}, coalesce(h.resolution, '') FROM deliveries AS d
+        LEFT JOIN held AS h ON h.log_partition = d.log_partition AND h.log_offset = d.log_offset
+        WHERE (d.log_partition, d.log_offset) IN ({_NAMING}) AND d.disposition = 'quarantined' AND d.order_number = ''
+        ORDER BY d.log_partition DESC, d.log_offset DESC LIMIT ?
+        """,
+        (sql.pairs(numbers), scope, TIMELINE_MAX),
+    ).fetchall()
+    return tuple(row_codec.order_claim(row) for row in reversed(found))
 
 
 def _decisions(connection: Connection, scope: str, number: str) -> tuple[OperatorDecision, ...]:
@@ -111,26 +128,31 @@ def find(connection: Connection, number: str) -> Sequence[tuple[str, str]]:
         UNION SELECT account, order_number FROM trades WHERE trade = ?1
         UNION SELECT account, order_number FROM refund_links WHERE refund = ?1
         UNION SELECT account, order_number FROM notifications WHERE notification_id = ?1 AND order_number <> ''
+        UNION SELECT d.account, d.order_number FROM notifications AS n JOIN deliveries AS d
+            ON d.log_partition = n.log_partition AND d.log_offset = n.log_offset
+            WHERE n.notification_id = ?1 AND d.order_number <> ''
         UNION SELECT account, order_number FROM deliveries WHERE order_number = ?1 AND order_number <> ''
         UNION SELECT d.account, d.order_number FROM numbers AS n JOIN deliveries AS d
             ON d.log_partition = n.log_partition AND d.log_offset = n.log_offset
             WHERE n.number = ?1 AND d.order_number <> ''
         UNION SELECT account, order_number FROM held WHERE notification_id = ?1 AND order_number <> ''
-        ORDER BY 1, 2
+        ORDER BY 1, 2 LIMIT ?2
         """,
-        (number,),
+        (number, FOUND_MAX),
     )
     return [(scope, order) for scope, order in found]
 
 
 def notifications(connection: Connection, number: str) -> Sequence[Delivery]:
-    """Return the first delivery of every notification with this id, or that names this number."""
+    """Return the first delivery of every notification with this id, or that names this number, or may name it."""
     found = connection.execute(
         f"""
         SELECT {sql.DELIVERY} FROM deliveries WHERE (log_partition, log_offset) IN (
             SELECT log_partition, log_offset FROM notifications WHERE notification_id = ?1
             UNION SELECT log_partition, log_offset FROM numbers WHERE number = ?1
-        ) ORDER BY account, received_at_ms DESC, log_partition DESC, log_offset DESC LIMIT ?2
+            UNION SELECT log_partition, log_offset FROM held WHERE notification_id = ?1
+        ) AND NOT (disposition = 'duplicate' AND reason = 'same_id')
+        ORDER BY account, received_at_ms DESC, log_partition DESC, log_offset DESC LIMIT ?2
         """,
         (number, FOUND_MAX),
     )
@@ -138,7 +160,7 @@ def notifications(connection: Connection, number: str) -> Sequence[Delivery]:
 
 
 def notification(connection: Connection, position: Position) -> NotificationPage | None:
-    """Return the notification of the record at this position."""
+    """Return the notification of the record at this position, with its own bytes if it is quarantined."""
     found = connection.execute(
         f"SELECT {sql.DELIVERY} FROM deliveries WHERE log_partition = ? AND log_offset = ?",
         (position.partition, position.offset),
@@ -147,10 +169,15 @@ def notification(connection: Connection, position: Position) -> NotificationPage
         return None
     delivery = row_codec.delivery(found)
     record = connection.execute(
-        "SELECT key, value, headers FROM notifications WHERE notification_id = ? AND account = ?",
-        (delivery.notification_id, delivery.account),
+        """
+        SELECT 0, key, value, headers FROM held
+        WHERE log_partition = ? AND log_offset = ? AND disposition = 'quarantined'
+        UNION ALL SELECT 1, key, value, headers FROM notifications WHERE notification_id = ? AND account = ?
+        ORDER BY 1
+        """,
+        (position.partition, position.offset, delivery.notification_id, delivery.account),
     ).fetchone()
-    return NotificationPage(delivery=delivery, record=None if record is None else row_codec.record(*record))
+    return NotificationPage(delivery=delivery, record=None if record is None else row_codec.record(*record[1:]))
 
 
 def recent(connection: Connection, limit: int, after: OrderPlace | None) -> Sequence[OrderPage]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.notification import NamedNumber
 from workers.settlement.plan import AccountKey
 
 ORDER = "facts, status, closed_because, trade, amount_minor, currency, refunded_minor, flags"
@@ -42,6 +43,16 @@ def by_account(names: Iterable[AccountKey]) -> Iterator[tuple[str, str]]:
 def as_json(values: Sequence[str] | Sequence[int]) -> str:
     """Return the values as a JSON array."""
     return _to_json(values).decode()
+
+
+def pairs(numbers: Iterable[NamedNumber]) -> str:
+    """Return the numbers as a JSON array of pairs: the number, then its kind."""
+    return _to_json([(named.number, named.kind.value) for named in numbers]).decode()
+
+
+def of(table: str, names: str) -> str:
+    """Qualify the columns with the table's name or alias."""
+    return ", ".join([f"{table}.{name}" for name in names.split(", ")])
 
 
 CHUNKS = (128, 16, 1)  # few sizes, so that the connection's statement cache holds them all

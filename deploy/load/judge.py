@@ -192,22 +192,12 @@ def check_page(order: SentOrder, page: Page) -> list[Discrepancy]:
     ]
 
 
-def off_page(order: SentOrder, page: Page) -> int:
-    """Return how many acknowledged records of captures its page lacks, because they were filed under no order."""
-    shown = Counter(record.notification_id for record in page.records)
-    captures = (one for one in order.notifications.items() if one[1].sent.kind in model.CAPTURES)
-    return sum(max(0, notification.acknowledged - shown[id_]) for id_, notification in captures)
-
-
 def _lost(order: SentOrder, by_id: Mapping[str, Sequence[Entry]]) -> Iterator[Discrepancy]:
     arrived = _arrived(order, by_id)
     for id_, notification in order.notifications.items():
         if model.waits(notification.sent, arrived):
             continue
         shown, acknowledged = len(by_id.get(id_, ())), notification.acknowledged
-        if notification.sent.kind in model.CAPTURES:
-            # A duplicate that arrived before the payment is filed under no order, because a capture names none.
-            acknowledged = min(acknowledged, 1)
         if shown < acknowledged:
             yield _finding(
                 order, DiscrepancyKind.LOST, id_, f"acknowledged {acknowledged} times, on the page {shown} times"

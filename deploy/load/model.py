@@ -26,7 +26,7 @@ _RANK = {
     MessageKind.FINISHED: 3,
 }
 _REFUNDS = (MessageKind.REFUND, MessageKind.REFUND_ACTION, MessageKind.REVERSED)
-CAPTURES = (MessageKind.CAPTURE, MessageKind.CAPTURE_FAILED)
+_CAPTURES = (MessageKind.CAPTURE, MessageKind.CAPTURE_FAILED)
 _STATUS = ("WAITING", "CLOSED", "PAID", "FINISHED")
 
 
@@ -49,13 +49,13 @@ NOTHING = SendOutcome(
 
 def waits(one: SentNotification, arrived: Collection[SentNotification]) -> bool:
     """Return whether it waits: a capture names its payment only, so no order has it before the payment has arrived."""
-    return one.kind in CAPTURES and all(each.kind in CAPTURES for each in arrived)
+    return one.kind in _CAPTURES and all(each.kind in _CAPTURES for each in arrived)
 
 
 def outcome(arrived: Collection[SentNotification]) -> SendOutcome:
     """Return the order that these notifications make. Their sequence and repetitions do not matter."""
     kinds = {one.kind for one in arrived}
-    if kinds <= set(CAPTURES):
+    if kinds <= set(_CAPTURES):
         return NOTHING
     any_of_them = next(iter(arrived))
     rank = max(_rank(one) for one in arrived)

@@ -46,7 +46,6 @@ def as_json(result: Result) -> dict[str, object]:
             "orders": verified.orders,
             "records": verified.records,
             "records_beyond_answers": verified.records_beyond_answers,
-            "records_on_no_page": verified.records_on_no_page,
             "events": verified.events,
             "copies_of_events": verified.copies_of_events,
             "seconds": round(verified.seconds, 3),

@@ -43,13 +43,11 @@ class Verified(Struct, frozen=True, kw_only=True):
     """The counts and findings of a verification.
 
     `records_beyond_answers`: records beyond the acknowledged ones, of uncertain attempts or written twice by the log.
-    `records_on_no_page`: of captures that came before their payment, which names the order.
     """
 
     orders: int
     records: int
     records_beyond_answers: int
-    records_on_no_page: int
     events: int
     copies_of_events: int
     seconds: float
@@ -83,12 +81,10 @@ async def verify(
     acknowledged = sum(
         notification.acknowledged for order in orders.values() for notification in order.notifications.values()
     )
-    on_no_page = sum(judge.off_page(orders[order], page) for order, page in reader.seen.items())
     return Verified(
         orders=len(orders),
         records=records,
-        records_beyond_answers=max(0, records + on_no_page - acknowledged),
-        records_on_no_page=on_no_page,
+        records_beyond_answers=max(0, records - acknowledged),
         events=events.count,
         copies_of_events=events.copies,
         seconds=time.monotonic() - began,

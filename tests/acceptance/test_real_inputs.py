@@ -497,7 +497,10 @@ def test_ambiguous_form_is_held_once_however_it_is_split(merchant: Merchant) -> 
     [row] = eventually(lambda: merchant.held("ambiguous"))
     assert (row["account"], row["order"], row["disposition"]) == ("named", "", "quarantined")
     assert merchant.engine.get("/api/orders/named/I-2")[0] == 404
-    assert merchant.engine.get("/api/find?number=I-2")[1]["matches"] == []
+    found = merchant.engine.get("/api/find?number=I-2")[1]
+    assert (found["matches"], [each["id"] for each in found["notifications"]]) == ([], [row["id"]])
+    (entry,) = merchant.engine.put("/api/orders/named/I-2", {"amount": "9.00", "currency": "CNY"})[1]["timeline"]
+    assert (entry["kind"], entry["position"]) == ("claim", row["id"]), "mentioned as a claim only"
 
 
 def test_return_with_a_framework_s_parameter_is_authentic(merchant: Merchant) -> None:

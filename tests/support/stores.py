@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from msgspec import structs
 
 from schemas import scopes
-from schemas.dispositions import HELD, Disposition
+from schemas.dispositions import HELD, Disposition, Reason
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Order, View
@@ -27,6 +27,7 @@ from workers.queries import (
     HeldQuery,
     NotificationPage,
     OperatorDecision,
+    OrderClaim,
     OrderPage,
     OrderPlace,
     ParkedCount,
@@ -147,15 +148,23 @@ class MemoryStore:
         if named not in self.orders and not deliveries:
             return None
         events = tuple(row for row in self._emitted() if row.event.key == f"{scope}:{number}".encode())
-        timeline = queries.timeline(number, deliveries, self._naming_trades(named))
+        naming = self._named(scope, queries.page_numbers(self.orders.get(named)))
+        timeline = queries.timeline(number, deliveries, naming)
         decisions = tuple(_decision(each) for each in self.decisions if (each.account, each.order) == named)
-        return structs.replace(self._page_of(named), deliveries=timeline, events=events, decisions=decisions)
+        claims = self._claims(scope, queries.claimed_numbers(number, self.orders.get(named)))
+        page = self._page_of(named)
+        return structs.replace(page, deliveries=timeline, events=events, decisions=decisions, claims=claims)
 
-    def _naming_trades(self, named: AccountKey) -> list[Delivery]:
-        order = self.orders.get(named)
-        trades = [] if order is None else [NamedNumber(NumberKind.TRADE, trade) for trade in _trades(order)]
-        found = [row for row in self.numbers if row.account == named[0] and row.named in trades]
-        return [self.deliveries[row.position] for row in found]
+    def _named(self, scope: str, numbers: Sequence[NamedNumber]) -> list[Delivery]:
+        found = {row.position for row in self.numbers if row.account == scope and row.named in numbers}
+        return [self.deliveries[position] for position in sorted(found)]
+
+    def _claims(self, scope: str, numbers: Sequence[NamedNumber]) -> tuple[OrderClaim, ...]:
+        return tuple(
+            OrderClaim(delivery=each, resolution=self.pages[each.position].resolution)
+            for each in self._named(scope, numbers)
+            if each.disposition is Disposition.QUARANTINED and not each.order
+        )
 
     def _first_number(self, account: str, number: str) -> str | None:
         if (account, number) in self._trades:
@@ -169,13 +178,16 @@ class MemoryStore:
             (row.account, row.order) for row in self.ledger.values() if number == row.notification_id and row.order
         }
         named = [self.deliveries[row.position] for row in self.numbers if row.named.number == number]
+        named += [self.deliveries[row.position] for row in self.ledger.values() if row.notification_id == number]
         found |= {(delivery.account, delivery.order) for delivery in named if delivery.order}
-        return sorted(found)
+        return sorted(found)[: queries.FOUND_MAX]
 
     async def notifications(self, number: str) -> Sequence[Delivery]:
         found = {row.position for row in self.ledger.values() if row.notification_id == number}
         found |= {row.position for row in self.numbers if row.named.number == number}
-        return [self.deliveries[position] for position in sorted(found)]
+        found |= {position for position, page in self.pages.items() if page.row.notification_id == number}
+        first = [self.deliveries[position] for position in sorted(found)]
+        return [each for each in first if (each.disposition, each.reason) != (Disposition.DUPLICATE, Reason.SAME_ID)]
 
     async def notification(self, id_: str) -> NotificationPage | None:
         position = position_of(id_)
@@ -183,6 +195,9 @@ class MemoryStore:
             return None
         delivery = self.deliveries[position]
         entry = self.ledger.get((delivery.account, delivery.notification_id))
+        page = self.pages.get(position)
+        if page is not None and page.row.disposition is Disposition.QUARANTINED:
+            return NotificationPage(delivery=delivery, record=page.row.record)
         return NotificationPage(delivery=delivery, record=None if entry is None else entry.record)
 
     async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:

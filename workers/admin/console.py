@@ -26,11 +26,11 @@ from workers.admin.responses import ApiError
 from workers.long_poll import OrderChanges
 from workers.queries import HeldGroup, HeldPage, HeldPort, HeldQuery, OrderPage, OrdersPort
 from workers.replays import ReplaysPort
+from workers.settlement.plan import Delivery
 from workers.settlement.verdicts import ACCEPTABLE
 
 RECENT = 25
 REPLAYS_SHOWN = 5
-HELD_SHOWN = 500
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -105,16 +105,16 @@ class ConsolePart:
         )
 
     async def find(self, request: web.Request) -> web.Response:
-        """Redirect to the order or the notification with this number; if there are several or none, show a list."""
+        """Redirect to the page that shows all that has this number; if there is none, show a list."""
         number = request.query.get("number", "").strip()
         matches = list(await self._orders.find(number)) if number else []
-        notifications = await self._orders.notifications(number) if number and not matches else []
+        notifications = list(await self._orders.notifications(number)) if number else []
         if not matches and not notifications:
             matches = [(name, number) for name in self._accounts if number and self._refusals.of_order(name, number)]
         orders = [shapes.match(scope, order) for scope, order in matches]
-        if len(orders) == 1:
+        if len(orders) == 1 and await self._shows(*matches[0], notifications):
             raise web.HTTPFound(_order_path(orders[0]))
-        if len(notifications) == 1:
+        if len(notifications) == 1 and not orders:
             raise web.HTTPFound(f"/notifications/{notifications[0].position}")
         return self._page(
             "found.html",
@@ -124,6 +124,12 @@ class ConsolePart:
             notifications=[shapes.found(each) for each in notifications],
         )
 
+    async def _shows(self, scope: str, number: str, notifications: Sequence[Delivery]) -> bool:
+        """Return whether the order's page shows all of these notifications."""
+        page = await self._orders.order_page(scope, number) if notifications else None
+        shown = () if page is None else (*page.deliveries, *(claim.delivery for claim in page.claims))
+        return {each.position for each in notifications} <= {each.position for each in shown}
+
     async def order(self, request: web.Request) -> web.Response:
         """Show one order and its timeline."""
         number = request.match_info["order"]
@@ -132,14 +138,15 @@ class ConsolePart:
         page = await self._orders.order_page(scope, number)
         refused = self._refusals.of_order(scope, number)
         if page is None and not refused:
-            return self._page("found.html", status=404, seen=seen, number=number, matches=[], notifications=[])
+            notifications = [shapes.found(each) for each in await self._orders.notifications(number)]
+            return self._page(
+                "found.html", status=404, seen=seen, number=number, matches=[], notifications=notifications
+            )
         known = page or OrderPage(account=scope, number=number, order=None, view=None, deliveries=(), events=())
-        waiting = await self._held.held_list(HeldQuery(scope=scope, order=known.number, limit=HELD_SHOWN))
         return self._page(
             "order.html",
             seen=seen,
             order=shapes.order(known, refused),
-            held={page.row.id: page.row.id for page in waiting},
         )
 
     async def notification(self, request: web.Request) -> web.Response:

@@ -23,6 +23,8 @@ from workers.queries import NotificationPage, OrdersPort
 class NotificationAnswer(Struct, frozen=True, kw_only=True):
     """One notification without its bytes. `kind` is null if the bytes cannot be read with the account of now.
 
+    `numbers` are those by which it is found; of the kinds `claimed_…`, it may name them, or may not.
+
     `fields` are those that are not personal, of a notification that moves no order.
     """
 
@@ -72,8 +74,9 @@ class NotificationsPart:
         return shape(page, None if page.record is None else _read(page.record, self._accounts))
 
 
-def shape(page: NotificationPage, notification: Notification | None) -> NotificationAnswer:
-    """Return the answer; `notification` is the meaning of its bytes, if they can be read."""
+def shape(page: NotificationPage, read: Notification | Unreadable | None) -> NotificationAnswer:
+    """Return the answer; `read` is the meaning of its bytes, or why they have none, if its account is known."""
+    notification = read if isinstance(read, Notification) else None
     delivery = page.delivery
     account, auth_app_id = scopes.split(delivery.account)
     return NotificationAnswer(
@@ -90,7 +93,7 @@ def shape(page: NotificationPage, notification: Notification | None) -> Notifica
         reason=delivery.reason,
         detail=delivery.detail,
         version=delivery.version,
-        numbers=() if notification is None else notification.numbers,
+        numbers=() if read is None else read.numbers,
         fields={} if notification is None else dict(notification.fields),
         sent_at=None if notification is None else notification.sent_at,
         received_at=times.from_epoch_ms(delivery.received_at_ms),
@@ -98,12 +101,14 @@ def shape(page: NotificationPage, notification: Notification | None) -> Notifica
     )
 
 
-def _read(record: Record, accounts: Mapping[str, Account]) -> Notification | None:
+def _read(record: Record, accounts: Mapping[str, Account]) -> Notification | Unreadable | None:
     try:
         contents = record_format.decode(record)
         account = accounts.get(contents.account)
         if account is None or account.family.value != contents.family:
             return None
         return interpret.read(contents.body, account, is_confirmed=contents.confirmed)
-    except (record_format.BadRecord, record_format.NewerRecord, Unreadable):
+    except (record_format.BadRecord, record_format.NewerRecord):
         return None
+    except Unreadable as unreadable:
+        return unreadable

@@ -17,7 +17,7 @@ from schemas.money import Money
 from schemas.orders import Order
 from workers.admin import cursors, responses, shapes
 from workers.admin.responses import ApiError
-from workers.admin.shapes import RefusedRequest
+from workers.admin.timeline import RefusedRequest
 from workers.errors import RefundTaken, VersionConflict
 from workers.long_poll import OrderChanges
 from workers.queries import OrderPage, OrdersPort
@@ -117,7 +117,9 @@ class OrdersPart:
             page = await self._newer(scope, number if page is None else page.number, version, wait_s)
         if page is None:
             self._account(request.match_info["account"])
-            raise ApiError(404, "unknown_order", f"account {scope} has no order {number}")
+            found = await self._orders.notifications(number)
+            hint = "; notifications name it, or may name it: see /api/find or `alipay-notify find`" if found else ""
+            raise ApiError(404, "unknown_order", f"account {scope} has no order {number}{hint}")
         return responses.json(shapes.order(page, self._refusals.of_order(scope, number)))
 
     async def register(self, request: web.Request) -> web.Response:

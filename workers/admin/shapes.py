@@ -5,26 +5,18 @@ Times are UTC. Amounts are integers in the currency's smallest unit, with a text
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Protocol
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from schemas import money, scopes, times, topics
+from schemas import money, scopes, times
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
 from schemas.orders import ClosedBecause, Order, Status, View
-from workers.queries import Emitted, HeldGroup, HeldPage, OperatorDecision, OrderPage
+from workers.admin import timeline
+from workers.admin.timeline import Entry, RefusedRequest
+from workers.queries import Emitted, HeldGroup, HeldPage, OrderPage
 from workers.settlement.plan import Delivery
-
-
-class RefusedRequest(Protocol):
-    """A refused request that claimed to be about an order; its claims are not verified."""
-
-    @property
-    def reason(self) -> str: ...
-    @property
-    def received_at_ms(self) -> int: ...
 
 
 class OrderMatch(Struct, frozen=True, kw_only=True):
@@ -50,54 +42,6 @@ class FoundNotification(Struct, frozen=True, kw_only=True):
     received_at: datetime
 
 
-class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="notification"):
-    """One authentic notification, and its disposition."""
-
-    notification_id: str
-    type: str
-    status: str
-    news: str
-    disposition: Disposition
-    reason: Reason
-    detail: str
-    version: int | None
-    received_at: datetime
-    decided_at: datetime
-    position: str
-
-
-class EventEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="event"):
-    """One event for consumers. `sent_at` is null until its topic has acknowledged it."""
-
-    id: str
-    type: str
-    version: int
-    occurred_at: datetime
-    sent_at: datetime | None
-
-
-class RefusedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="refused"):
-    """One refused request. They are kept in memory only, so older ones are missing."""
-
-    reason: str
-    at: datetime
-
-
-class DecisionEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="decision"):
-    """An operator's decision on a held notification of the order: `action` is accept or discard."""
-
-    action: str
-    held_id: str
-    notification_id: str
-    version: int | None
-    by: str
-    why: str
-    at: datetime
-
-
-Entry = NotificationEntry | EventEntry | RefusedEntry | DecisionEntry
-
-
 class AmountAnswer(Struct, frozen=True, kw_only=True):
     """One registered amount; `amount` is null if ISO 4217 gives the currency no decimals."""
 
@@ -107,7 +51,7 @@ class AmountAnswer(Struct, frozen=True, kw_only=True):
 
 
 class OrderAnswer(Struct, frozen=True, kw_only=True):
-    """One order. `status` is null and `version` 0 if there are only held notifications of it.
+    """One order. `status` is null and `version` 0 if only held or refused notifications name it.
 
     `expected` is the first of `expected_amounts`. A registered order without any accepts every amount.
     `auth_app_id` is the order's merchant at accounts of service providers, here and in the shapes below.
@@ -183,18 +127,9 @@ class EventAnswer(Struct, frozen=True, kw_only=True):
     data: msgspec.Raw
 
 
-class _Occurred(Struct):
-    occurred_at: datetime
-    version: int = 0
-    type: str = ""
-
-
-_occurred = msgspec.json.Decoder(_Occurred).decode
-
-
 def order(page: OrderPage, refusals: Iterable[RefusedRequest] = ()) -> OrderAnswer:
     """Return the order with its timeline."""
-    return _order(page.account, page.number, page.order, page.view, _timeline(page, refusals))
+    return _order(page.account, page.number, page.order, page.view, timeline.of(page, refusals))
 
 
 def summary(page: OrderPage) -> OrderAnswer:
@@ -254,7 +189,7 @@ def event(emitted: Emitted) -> EventAnswer:
     )
 
 
-def _order(scope: str, number: str, known: Order | None, view: View | None, timeline: Sequence[Entry]) -> OrderAnswer:
+def _order(scope: str, number: str, known: Order | None, view: View | None, entries: Sequence[Entry]) -> OrderAnswer:
     account, auth_app_id = scopes.split(scope)
     is_note = known is not None and known.is_note
     expected = None if known is None else known.expected
@@ -280,32 +215,8 @@ def _order(scope: str, number: str, known: Order | None, view: View | None, time
         expected=None if expected is None else money.text(expected.minor, expected.currency),
         expected_currency=None if expected is None else expected.currency,
         expected_amounts=() if known is None else tuple(_amount(amount) for amount in known.amounts),
-        timeline=tuple(timeline),
+        timeline=tuple(entries),
     )
-
-
-def _timeline(page: OrderPage, refusals: Iterable[RefusedRequest]) -> list[Entry]:
-    """Return all entries, oldest first; an event follows right after the notification that caused it."""
-    entries: list[tuple[tuple[int, int, int], Entry]] = []
-    places: dict[int | None, tuple[int, int]] = {}
-    for index, delivery in enumerate(page.deliveries):
-        place = (delivery.decided_at_ms, index)
-        places[delivery.version] = place
-        entries.append(((*place, 0), _notification(delivery)))
-    last = len(page.deliveries)
-    for decision in page.decisions:
-        places.setdefault(decision.version, (decision.at_ms, last))
-        entries.append(((decision.at_ms, last, 0), _decision(decision)))
-    for emitted in page.events:
-        if emitted.event.topic != topics.ORDER_EVENT:
-            continue  # a notice of a held notification, which stands in the timeline itself
-        occurred = _occurred(emitted.event.value)
-        place = places.get(occurred.version, (times.to_epoch_ms(occurred.occurred_at), last))
-        entries.append(((*place, 1), _event(emitted, occurred)))
-    for refusal in refusals:
-        entry = RefusedEntry(reason=str(refusal.reason), at=times.from_epoch_ms(refusal.received_at_ms))
-        entries.append(((refusal.received_at_ms, last, 2), entry))
-    return [entry for _, entry in sorted(entries, key=lambda placed: placed[0])]
 
 
 def match(scope: str, number: str) -> OrderMatch:
@@ -328,44 +239,6 @@ def found(delivery: Delivery) -> FoundNotification:
         disposition=delivery.disposition,
         reason=delivery.reason,
         received_at=times.from_epoch_ms(delivery.received_at_ms),
-    )
-
-
-def _notification(delivery: Delivery) -> NotificationEntry:
-    return NotificationEntry(
-        notification_id=delivery.notification_id,
-        type=delivery.type,
-        status=delivery.status,
-        news=delivery.news,
-        disposition=delivery.disposition,
-        reason=delivery.reason,
-        detail=delivery.detail,
-        version=delivery.version,
-        received_at=times.from_epoch_ms(delivery.received_at_ms),
-        decided_at=times.from_epoch_ms(delivery.decided_at_ms),
-        position=str(delivery.position),
-    )
-
-
-def _decision(decision: OperatorDecision) -> DecisionEntry:
-    return DecisionEntry(
-        action=decision.action,
-        held_id=decision.held_id,
-        notification_id=decision.notification_id,
-        version=decision.version,
-        by=decision.by,
-        why=decision.why,
-        at=times.from_epoch_ms(decision.at_ms),
-    )
-
-
-def _event(emitted: Emitted, occurred: _Occurred) -> EventEntry:
-    return EventEntry(
-        id=emitted.event.id,
-        type=occurred.type,
-        version=occurred.version,
-        occurred_at=occurred.occurred_at,
-        sent_at=_moment(emitted.sent_at_ms),
     )
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas import events
-from schemas.notification import NumberKind
-from schemas.orders import Order
+from schemas.notification import NamedNumber, NumberKind
 from workers import queries, row_codec
 from workers.postgres import columns
 from workers.postgres.columns import DELIVERIES, EMITTED
@@ -18,10 +17,16 @@ from workers.queries import (
     Emitted,
     NotificationPage,
     OperatorDecision,
+    OrderClaim,
     OrderPage,
     OrderPlace,
 )
 from workers.settlement.plan import Delivery, Position
+
+_NAMING = """
+    SELECT n.log_partition, n.log_offset FROM unnest($1::text[], $2::text[]) AS wanted(number, kind)
+    JOIN numbers AS n ON n.number = wanted.number AND n.account = $3 AND n.kind = wanted.kind
+"""
 
 
 async def order_page(connection: SqlConnection, scope: str, number: str) -> OrderPage | None:
@@ -49,10 +54,11 @@ async def order_page(connection: SqlConnection, scope: str, number: str) -> Orde
         order=order,
         view=view,
         deliveries=queries.timeline(
-            number, map(row_codec.delivery, deliveries), await _naming_trades(connection, order)
+            number, map(row_codec.delivery, deliveries), await _naming(connection, scope, queries.page_numbers(order))
         ),
         events=() if order is None else await _events(connection, scope, number, order.version),
         decisions=await _decisions(connection, scope, number),
+        claims=await _claims(connection, scope, queries.claimed_numbers(number, order)),
     )
 
 
@@ -72,23 +78,39 @@ async def _first_number(connection: SqlConnection, scope: str, number: str) -> s
     return next((first for (first,) in found if first not in ("", number)), None)
 
 
-async def _naming_trades(connection: SqlConnection, order: Order | None) -> list[Delivery]:
-    """The latest deliveries of notifications that name one of the order's trades, whichever came first."""
-    trades = [] if order is None else [claim.trade for claim in order.claims if claim.trade]
-    if order is None or not trades:
+async def _naming(connection: SqlConnection, scope: str, numbers: Sequence[NamedNumber]) -> list[Delivery]:
+    """The latest deliveries of notifications that name one of these numbers, whichever came first."""
+    if not numbers:
         return []
     found = await connection.fetch(
-        f"""
-        SELECT {DELIVERIES.names} FROM deliveries WHERE (log_partition, log_offset) IN (
-            SELECT log_partition, log_offset FROM numbers WHERE number = ANY($1::text[]) AND account = $2 AND kind = $3
-        ) ORDER BY log_partition DESC, log_offset DESC LIMIT $4
-        """,
-        trades,
-        order.account,
-        NumberKind.TRADE.value,
+        f"SELECT {DELIVERIES.names} FROM deliveries WHERE (log_partition, log_offset) IN ({_NAMING}) "
+        "ORDER BY log_partition DESC, log_offset DESC LIMIT $4",
+        *_apart(numbers),
+        scope,
         TIMELINE_MAX,
     )
     return [row_codec.delivery(row) for row in found]
+
+
+async def _claims(connection: SqlConnection, scope: str, numbers: Sequence[NamedNumber]) -> tuple[OrderClaim, ...]:
+    """The latest messages that may name one of these numbers; not those that a replay could read after all."""
+    found = await connection.fetch(
+        f"""
+        SELECT {columns.of("d", DELIVERIES.names)}, coalesce(h.resolution, '') FROM deliveries AS d
+        LEFT JOIN held AS h ON h.log_partition = d.log_partition AND h.log_offset = d.log_offset
+        WHERE (d.log_partition, d.log_offset) IN ({_NAMING}) AND d.disposition = 'quarantined' AND d.order_number = ''
+        ORDER BY d.log_partition DESC, d.log_offset DESC LIMIT $4
+        """,
+        *_apart(numbers),
+        scope,
+        TIMELINE_MAX,
+    )
+    return tuple(row_codec.order_claim(row) for row in reversed(found))
+
+
+def _apart(numbers: Sequence[NamedNumber]) -> tuple[list[str], list[str]]:
+    """The numbers and their kinds, as two parameters."""
+    return [named.number for named in numbers], [named.kind.value for named in numbers]
 
 
 async def _decisions(connection: SqlConnection, scope: str, number: str) -> tuple[OperatorDecision, ...]:
@@ -120,26 +142,32 @@ async def find(connection: SqlConnection, number: str) -> Sequence[tuple[str, st
         UNION SELECT account, order_number FROM trades WHERE trade = $1
         UNION SELECT account, order_number FROM refund_links WHERE refund = $1
         UNION SELECT account, order_number FROM notifications WHERE notification_id = $1 AND order_number <> ''
+        UNION SELECT d.account, d.order_number FROM notifications AS n JOIN deliveries AS d
+            ON d.log_partition = n.log_partition AND d.log_offset = n.log_offset
+            WHERE n.notification_id = $1 AND d.order_number <> ''
         UNION SELECT account, order_number FROM deliveries WHERE order_number = $1 AND order_number <> ''
         UNION SELECT d.account, d.order_number FROM numbers AS n JOIN deliveries AS d
             ON d.log_partition = n.log_partition AND d.log_offset = n.log_offset
             WHERE n.number = $1 AND d.order_number <> ''
         UNION SELECT account, order_number FROM held WHERE notification_id = $1 AND order_number <> ''
-        ORDER BY 1, 2
+        ORDER BY 1, 2 LIMIT $2
         """,
         number,
+        FOUND_MAX,
     )
     return [(scope, order) for scope, order in found]
 
 
 async def notifications(connection: SqlConnection, number: str) -> Sequence[Delivery]:
-    """Return the first delivery of every notification with this id, or that names this number."""
+    """Return the first delivery of every notification with this id, or that names this number, or may name it."""
     found = await connection.fetch(
         f"""
         SELECT {DELIVERIES.names} FROM deliveries WHERE (log_partition, log_offset) IN (
             SELECT log_partition, log_offset FROM notifications WHERE notification_id = $1
             UNION SELECT log_partition, log_offset FROM numbers WHERE number = $1
-        ) ORDER BY account, received_at DESC, log_partition DESC, log_offset DESC LIMIT $2
+            UNION SELECT log_partition, log_offset FROM held WHERE notification_id = $1
+        ) AND NOT (disposition = 'duplicate' AND reason = 'same_id')
+        ORDER BY account, received_at DESC, log_partition DESC, log_offset DESC LIMIT $2
         """,
         number,
         FOUND_MAX,
@@ -148,7 +176,7 @@ async def notifications(connection: SqlConnection, number: str) -> Sequence[Deli
 
 
 async def notification(connection: SqlConnection, position: Position) -> NotificationPage | None:
-    """Return the notification of the record at this position."""
+    """Return the notification of the record at this position, with its own bytes if it is quarantined."""
     found = await connection.fetchrow(
         f"SELECT {DELIVERIES.names} FROM deliveries WHERE log_partition = $1 AND log_offset = $2",
         position.partition,
@@ -158,11 +186,18 @@ async def notification(connection: SqlConnection, position: Position) -> Notific
         return None
     delivery = row_codec.delivery(found)
     record = await connection.fetchrow(
-        "SELECT key, value, headers FROM notifications WHERE notification_id = $1 AND account = $2",
+        """
+        SELECT 0, key, value, headers FROM held
+        WHERE log_partition = $1 AND log_offset = $2 AND disposition = 'quarantined'
+        UNION ALL SELECT 1, key, value, headers FROM notifications WHERE notification_id = $3 AND account = $4
+        ORDER BY 1
+        """,
+        position.partition,
+        position.offset,
         delivery.notification_id,
         delivery.account,
     )
-    return NotificationPage(delivery=delivery, record=None if record is None else row_codec.record(*record))
+    return NotificationPage(delivery=delivery, record=None if record is None else row_codec.record(*record[1:]))
 
 
 async def recent(connection: SqlConnection, limit: int, after: OrderPlace | None) -> Sequence[OrderPage]:

@@ -167,20 +167,21 @@ class BatchDecision:
             self._digests[parsed.account, notification.id] = notification.digest
             self._draft.add_to_ledger(parsed, notification.id, notification.digest, order=notification.order)
         elif digest != notification.digest:
-            order = second_numbers.number_of(notification, self._orders, self._by_trade)
-            self._hold_conflict(parsed, notification, order)
+            self._draft.add_numbers(parsed, notification.numbers)
+            self._draft.hold_conflict(parsed, notification, self._filed_under(notification))
             return
         elif not _is_held_as(parsed, notification.id):
-            order = second_numbers.number_of(notification, self._orders, self._by_trade)
+            order = self._filed_under(notification)
+            known = self._orders.get((parsed.account, order or notification.order))
+            if known is None or not known.claims:  # the payment may yet come, with the number of another order
+                self._draft.add_page_numbers(parsed, notification)
             self._draft.finish(parsed, notification, Disposition.DUPLICATE, Reason.SAME_ID, order=order)
             return
-        if notification.numbers:  # also of a retry: an earlier release may have held it without them
-            self._draft.add_numbers(parsed, notification)
+        self._draft.add_numbers(parsed, notification.numbers)  # also of a retry: an earlier release had fewer
         self._apply(parsed, notification)
 
-    def _hold_conflict(self, parsed: ParsedRecord, notification: Notification, order: str) -> None:
-        detail = "the same id with other content"
-        self._draft.quarantine(parsed, notification, Reason.ID_CONFLICT, detail, order=order)
+    def _filed_under(self, notification: Notification) -> str:
+        return second_numbers.filed_under(notification, self._orders, self._by_trade, self._snapshot.order_by_refund)
 
     def _settle_failure(self, parsed: ParsedRecord, failure: ParseFailure) -> None:
         """Hold an unreadable record. An authentic message is held once; its copies are duplicates."""
@@ -196,7 +197,7 @@ class BatchDecision:
 
     def _apply(self, parsed: ParsedRecord, notification: Notification) -> None:
         if notification.news is News.OTHER:
-            order = second_numbers.number_of(notification, self._orders, self._by_trade)
+            order = self._filed_under(notification)
             self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED, order=order)
         elif notification.kind is Kind.PAYMENT or notification.amount is not None:
             self._apply_to_order(parsed, notification)
@@ -216,7 +217,7 @@ class BatchDecision:
             if order is not None and not order.is_note:
                 self._refuse(parsed, notification, order, Flag.SECOND_TRADE, f"order {shared.number} has this payment")
                 return
-            self._draft.add_number(parsed, NamedNumber(NumberKind.ORDER, notification.order))
+            self._draft.add_numbers(parsed, [NamedNumber(NumberKind.ORDER, notification.order)])
             order = shared
         must_be_registered = self._accounts[parsed.account].orders is Orders.REGISTERED
         if must_be_registered and not (notification.is_periodic or refusals.is_known(order, notification)):
@@ -277,7 +278,7 @@ class BatchDecision:
             self._finish_unchanged(parsed, notification, is_older=False, order=before.number)
             return
         if identity.shares_number(notification):
-            self._hold_conflict(parsed, notification, before.number)
+            self._draft.hold_conflict(parsed, notification, before.number)
             return
         version, order = self.write(parsed, notification, before, after), before.number
         reason = refusals.first_contradiction(order_view.flags_from_capture(before, after, capture))
@@ -305,22 +306,20 @@ class BatchDecision:
         """
         by_order: dict[AccountKey, list[Refund]] = {}
         for refund in notification.refunds:
-            number = self._order_of(parsed, refund)
+            number = second_numbers.order_of_refund(
+                notification, refund, self._by_trade, self._snapshot.order_by_refund
+            )
             order = self._orders.get((parsed.account, number)) if number else None
             if order is None or not order.claims:
                 reason, waits_for = refusals.missing(refund, order)
-                self._draft.park(parsed, notification, reason, waits_for=waits_for)
+                filed = self._filed_under(notification)
+                self._draft.park(parsed, notification, reason, waits_for=waits_for, order=filed)
                 return
             by_order.setdefault((order.account, order.number), []).append(refund)
         if not by_order:
             self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED)
             return
         self._write_refunds(parsed, notification, {key: tuple(refunds) for key, refunds in by_order.items()})
-
-    def _order_of(self, parsed: ParsedRecord, refund: Refund) -> str | None:
-        if refund.trade:
-            return self._by_trade.get((parsed.account, refund.trade))
-        return self._snapshot.order_by_refund.get((parsed.account, refund.id))
 
     def _write_refunds(
         self, parsed: ParsedRecord, notification: Notification, by_order: Mapping[AccountKey, tuple[Refund, ...]]
@@ -334,7 +333,7 @@ class BatchDecision:
             if after == before:
                 continue
             if identity.shares_number(notification):
-                self._hold_conflict(parsed, notification, before.number)
+                self._draft.hold_conflict(parsed, notification, before.number)
                 return
             has_new_facts = True
             version = self.write(parsed, notification, before, after)

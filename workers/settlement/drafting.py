@@ -4,15 +4,15 @@ Each record gets exactly one delivery. A held record gets its row, and a resolve
 change of an order, the order gets its next version and an event.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import structs
 
-from schemas import events, scopes, times
+from schemas import events, noted, scopes, times
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Cause, NotedNotice, OrderEvent
 from schemas.money import Money
-from schemas.notification import NamedNumber, Notification
+from schemas.notification import NamedNumber, Notification, NumberKind
 from schemas.orders import Order, View
 from workers.settlement import order_view, parking
 from workers.settlement.plan import (
@@ -24,8 +24,11 @@ from workers.settlement.plan import (
     OrderWrite,
     ParsedRecord,
     ParseFailure,
+    Position,
     WritePlan,
 )
+
+ON_PAGES = frozenset({NumberKind.TRADE, NumberKind.REFUND})  # of these an order knows its own
 
 
 def empty() -> WritePlan:
@@ -72,7 +75,7 @@ def rewrite(plan: WritePlan, before: Order, after: Order, *, expected_version: i
     plan.orders.append(OrderWrite(order=after, view=view, expected_version=expected_version))
 
 
-def noted(parsed: ParsedRecord, notification: Notification, *, order: str, now_ms: int) -> events.Outgoing:
+def noted_notice(parsed: ParsedRecord, notification: Notification, *, order: str, now_ms: int) -> events.Outgoing:
     """Return the notice of a notification that moves no order. A notification has one, whichever record brought it."""
     account, auth_app_id = scopes.split(notification.account)
     return events.outgoing_noted(
@@ -98,7 +101,7 @@ def noted(parsed: ParsedRecord, notification: Notification, *, order: str, now_m
 class Draft:
     """The plan so far.
 
-    Call exactly one of `finish`, `park`, `quarantine`, `hold_failure` and `finish_copy` for each record.
+    Call exactly one of `finish`, `finish_copy`, `park`, `quarantine`, `hold_conflict`, `hold_failure` for each record.
     """
 
     def __init__(self, *, now_ms: int, chance: Callable[[], float]) -> None:
@@ -119,14 +122,15 @@ class Draft:
             )
         )
 
-    def add_numbers(self, parsed: ParsedRecord, notification: Notification) -> None:
-        """Write the numbers by which the notification can be found."""
-        for named in notification.numbers:
-            self.add_number(parsed, named)
+    def add_numbers(self, parsed: ParsedRecord, numbers: Iterable[NamedNumber]) -> None:
+        """Write numbers by which the notification can be found."""
+        self._add_numbers(parsed.account, numbers, parsed.position)
 
-    def add_number(self, parsed: ParsedRecord, named: NamedNumber) -> None:
-        """Write one number by which the notification can be found."""
-        self.plan.numbers.append(NumberRow(account=parsed.account, named=named, position=parsed.position))
+    def add_page_numbers(self, parsed: ParsedRecord, notification: Notification) -> None:
+        """Write the numbers by which a copy whose order is not known stands on the page of its order."""
+        self.add_numbers(parsed, _on_pages(notification.numbers))
+        if notification.joins_by_trade:  # its order may have another number
+            self._add_trade(parsed, notification)
 
     def change_order(
         self, parsed: ParsedRecord, notification: Notification, *, before: Order, view_before: View | None, after: Order
@@ -170,10 +174,11 @@ class Draft:
         self._deliver(parsed, disposed, notification=notification, version=version)
         self._release(parsed)
         if reason is Reason.NOTED:
-            self.plan.events.append(noted(parsed, notification, order=disposed.order, now_ms=self._now_ms))
+            self.plan.events.append(noted_notice(parsed, notification, order=disposed.order, now_ms=self._now_ms))
 
     def finish_copy(self, parsed: ParsedRecord, failure: ParseFailure) -> None:
         """End one more record of a notification that could not be read and is held already, as a duplicate."""
+        self.add_numbers(parsed, _on_pages(failure.numbers))
         disposed = Disposed(
             disposition=Disposition.DUPLICATE,
             reason=Reason.SAME_ID,
@@ -195,15 +200,23 @@ class Draft:
     ) -> None:
         """Hold the notification until an operator decides."""
         disposed = _disposed(notification, Disposition.QUARANTINED, reason, detail, order)
+        self._add_trade(parsed, notification)
         self._hold(parsed, parking.held_row(parsed, disposed, due_ms=None, now_ms=self._now_ms))
         self._deliver(parsed, disposed, notification=notification, version=version)
 
-    def park(self, parsed: ParsedRecord, notification: Notification, reason: Reason, *, waits_for: str) -> None:
+    def hold_conflict(self, parsed: ParsedRecord, notification: Notification, order: str) -> None:
+        """Hold a notification that has the id or number of another one, until an operator decides."""
+        self.quarantine(parsed, notification, Reason.ID_CONFLICT, "the same id with other content", order=order)
+
+    def park(
+        self, parsed: ParsedRecord, notification: Notification, reason: Reason, *, waits_for: str, order: str = ""
+    ) -> None:
         """Hold the notification until `waits_for` is known, at most for 25 hours."""
-        disposed = _disposed(notification, Disposition.PARKED, reason, f"waits for {waits_for}", "")
+        disposed = _disposed(notification, Disposition.PARKED, reason, f"waits for {waits_for}", order)
+        self._add_trade(parsed, notification)
         row = parking.parked_row(parsed, disposed, waits_for=waits_for, now_ms=self._now_ms, chance=self._chance())
         self._hold(parsed, row)
-        disposed = _disposed(notification, row.disposition, row.reason, row.detail, "")
+        disposed = _disposed(notification, row.disposition, row.reason, row.detail, order)
         self._deliver(parsed, disposed, notification=notification)
 
     def hold_failure(self, parsed: ParsedRecord, failure: ParseFailure) -> None:
@@ -214,8 +227,18 @@ class Draft:
             row = parking.parked_until_upgrade(parsed, failure, now_ms=self._now_ms, chance=self._chance())
         else:
             row = parking.held_row(parsed, failure, due_ms=None, now_ms=self._now_ms)
+        for scope in failure.scopes or (parsed.account,):
+            self._add_numbers(scope, failure.numbers, parsed.position)
         self._hold(parsed, row)
         self._deliver(parsed, failure)
+
+    def _add_numbers(self, scope: str, numbers: Iterable[NamedNumber], position: Position) -> None:
+        self.plan.numbers += [NumberRow(account=scope, named=named, position=position) for named in numbers]
+
+    def _add_trade(self, parsed: ParsedRecord, notification: Notification) -> None:
+        """Write the trade of a held notification: its order may never have it, and it may name no order."""
+        trade = noted.named((NumberKind.TRADE, notification.trade))
+        self.add_numbers(parsed, (named for named in trade if named not in notification.numbers))
 
     def _count_payment(self, account: str, view: View) -> None:
         if view.amount_minor is not None and view.currency is not None:
@@ -256,6 +279,10 @@ class Draft:
                 decided_at_ms=self._now_ms,
             )
         )
+
+
+def _on_pages(numbers: Iterable[NamedNumber]) -> Iterator[NamedNumber]:
+    return (named for named in numbers if named.kind in ON_PAGES)
 
 
 def _disposed(

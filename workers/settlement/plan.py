@@ -85,10 +85,13 @@ class ParseFailure(Disposed, frozen=True, kw_only=True, gc=False):
 
     `digest` identifies the content of an authentic message, so that its copies are recognised; empty if there is none.
     `waits_for` is what a parked one waits for, as in `HeldRow`; empty if only an upgrade can help.
+    `numbers` are those by which the record is found, in its own scope if `scopes` names no other.
     """
 
     digest: bytes = b""
     waits_for: str = ""
+    numbers: tuple[NamedNumber, ...] = ()
+    scopes: tuple[str, ...] = ()
 
 
 class ParsedRecord(Struct, frozen=True, kw_only=True, gc=False):
@@ -185,7 +188,11 @@ class LedgerRow(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class NumberRow(Struct, frozen=True, kw_only=True, gc=False):
-    """A number that a notification names, to find the notification by. `position` is that of its first record."""
+    """A number that a notification names, to find the notification by. `position` is that of its first record.
+
+    A copy that is filed under no order has rows of the kinds `ON_PAGES` too, so that it stands on the order's page.
+    `account` is the scope of the order that is meant, which is not the record's own if the merchant is not certain.
+    """
 
     account: str
     named: NamedNumber

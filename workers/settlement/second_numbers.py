@@ -10,8 +10,34 @@ is registered. The other one does not wake it, but its next retry finds the paym
 from collections.abc import Mapping
 
 from schemas.notification import Kind, Notification
-from schemas.orders import Order
+from schemas.orders import Order, Refund
 from workers.settlement.plan import AccountKey
+
+
+def filed_under(
+    notification: Notification,
+    orders: Mapping[AccountKey, Order],
+    by_trade: Mapping[AccountKey, str],
+    by_refund: Mapping[AccountKey, str],
+) -> str:
+    """Return the number of the order that the notification is filed under, if that is not the one it names.
+
+    It is empty also while no order is known of a capture or refund that names only its payment, and for refunds of
+    several orders: these stand on the pages of the trades that they name.
+    """
+    if not notification.refunds or notification.amount is not None:
+        return number_of(notification, orders, by_trade)
+    found = {order_of_refund(notification, refund, by_trade, by_refund) or "" for refund in notification.refunds}
+    return found.pop() if len(found) == 1 else ""
+
+
+def order_of_refund(
+    notification: Notification, refund: Refund, by_trade: Mapping[AccountKey, str], by_refund: Mapping[AccountKey, str]
+) -> str | None:
+    """Return the number of the order of one of the notification's refunds; `None` if it is not known."""
+    if refund.trade:
+        return by_trade.get((notification.account, refund.trade))
+    return by_refund.get((notification.account, refund.id))
 
 
 def number_of(

@@ -143,3 +143,21 @@ def test_limits_of_depth_and_digits_are_exact() -> None:
 def test_exponents_nul_and_lone_surrogates_are_read() -> None:
     body = b'{"a":6.0E-5,"b":1e999,"\\udfff":"\\ud800","\\u0000":"\\u0000"}'
     assert antom.read(body) == {"a": "6.0E-5", "b": "1e999", "\udfff": "\ud800", "\x00": "\x00"}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"paymentId":"T1","x":NaN}', {"paymentId": "T1"}),
+        (b'{"paymentId":"T0","paymentId":"T1"}', {"paymentId": "T1"}),
+        (b'\xef\xbb\xbf{"paymentId":"T1"}', {"paymentId": "T1"}),
+        (b'{"paymentId":"T1"', {}),
+        (b'["T1"]', {}),
+        (b"\xff", {}),
+        (b"[" * 100_000, {}),
+        (b'{"x":' + b"9" * 10_000 + b"}", {}),
+    ],
+)
+def test_refused_message_is_read_loosely_to_find_it_by(body: bytes, message: dict[str, str]) -> None:
+    read = antom.read_loosely(body)
+    assert {name: value for name, value in read.items() if name != "x"} == message

@@ -150,6 +150,13 @@ def test_noted_notice_has_its_first_number_as_key_and_subject() -> None:
     assert value["numbers"][1] == {"kind": "external_agreement", "number": "E1"}
     without = [structs.replace(notice, numbers=()), structs.replace(notice, numbers=(), order="")]
     assert [events.outgoing_noted(each).key for each in without] == [b"shop:A", b"shop:n"]
+    of_order = structs.replace(notice, kind=Kind.PAYMENT)
+    assert [events.outgoing_noted(each).key for each in (of_order, structs.replace(of_order, order=""))] == [
+        b"shop:A",
+        b"shop:A1",
+    ]
+    refund = structs.replace(notice, kind=Kind.REFUND, numbers=(NamedNumber(NumberKind.REFUND, "R1"),))
+    assert events.outgoing_noted(refund).key == b"shop:R1"
 
 
 def test_notice_describes_the_held_notification_without_payer_data() -> None:

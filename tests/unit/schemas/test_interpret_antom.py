@@ -469,3 +469,35 @@ def test_direct_refund_has_the_amount_that_went_back_to_the_payer() -> None:
     [refund] = read(REFUND | amounts).refunds
     assert str(refund.amount) != "10.00 USD"
     assert refused(message).reason is Reason.MISSING_FIELD
+
+
+REFERENCES = {"acquirerReferenceNo": "ARN-1", "subscriptionId": "SUB-2"}
+
+
+def test_payment_has_the_numbers_of_its_subscription_and_its_acquirer() -> None:
+    assert [named.number for named in read(PAYMENT | REFERENCES).numbers] == ["SUB-2", "ARN-1"]
+    assert read(PAYMENT).numbers == ()
+
+
+def test_refund_has_its_numbers_and_that_of_its_payment() -> None:
+    assert [
+        (named.kind.value, named.number) for named in read(REFUND | {"paymentId": "T1", "arn": "74537"}).numbers
+    ] == [
+        ("refund", "REF-62"),
+        ("refund", REFUND["refundId"]),
+        ("trade", "T1"),
+        ("acquirer_reference", "74537"),
+    ]
+
+
+def test_message_that_cannot_be_used_has_its_numbers() -> None:
+    error = refused(PAYMENT | REFERENCES | {"paymentAmount": {"currency": "HKD", "value": "1.5"}})
+    assert [named.number for named in error.numbers] == ["SUB-2", PAYMENT["paymentId"], "ARN-1"]
+    assert [named.number for named in refused(PAYMENT | {"notifyType": "NEW"}).numbers] == [PAYMENT["paymentId"]]
+
+
+def test_message_that_two_parsers_could_read_differently_has_its_numbers() -> None:
+    body = json.dumps(PAYMENT | REFERENCES).encode().replace(b'"result"', b'"x": NaN, "result"', 1)
+    error = refused(body)
+    assert (error.reason, error.order) == (Reason.MALFORMED, "PAY-61")
+    assert [named.number for named in error.numbers] == ["SUB-2", PAYMENT["paymentId"], "ARN-1"]

@@ -15,6 +15,7 @@ from schemas.money import Money
 from schemas.notification import Kind, NamedNumber, Notification, NumberKind, Unreadable
 from schemas.orders import News, Refund
 from tests.support import facts
+from tests.support.log_records import PROVIDER
 
 MAPI, OPENAPI = facts.account("mapi"), facts.account("openapi")
 REFUNDED_AT = {"gmt_refund": "2025-06-02 08:09:10.25"}
@@ -634,6 +635,61 @@ def test_ambiguous_form_is_held_under_its_signature_alone() -> None:
             interpret_form.read(form.read(body), OPENAPI)
         error = caught.value
         assert (error.reason, error.disposition, error.order) == (Reason.AMBIGUOUS, Disposition.QUARANTINED, "")
+        assert {NamedNumber(NumberKind.CLAIMED_ORDER, "OP-33")} <= {*error.numbers}
         found.append((error.notification_id, error.digest))
     assert found[0] == found[1]
     assert found[0][1]
+
+
+AGREED = {"agreement_no": "AG1", "out_biz_no": "R1"}
+
+
+@pytest.mark.parametrize("account", [MAPI, OPENAPI], ids=["mapi", "openapi"])
+def test_payment_has_the_numbers_of_its_agreement_and_its_refund(account: Account) -> None:
+    fields = (IN_APP if account is MAPI else PLATFORM) | AGREED
+    assert [(named.kind.value, named.number) for named in read(fields, account).numbers] == [
+        ("agreement", "AG1"),
+        ("request", "R1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"total_fee": "1e2"}, {"gmt_payment": "yesterday"}, {"notify_id": ""}, {"charset": "latin-1"}, {"body": "\x00"}],
+)
+def test_payment_that_cannot_be_read_has_its_numbers(wrong: dict[str, str]) -> None:
+    wrong = {"trade_status": "\x01", **wrong} if "body" in wrong else wrong
+    with pytest.raises(Unreadable) as caught:
+        read(IN_APP | AGREED | wrong, MAPI)
+    assert [(named.kind.value, named.number) for named in caught.value.numbers] == [
+        ("agreement", "AG1"),
+        ("request", "R1"),
+        ("trade", IN_APP["trade_no"]),
+    ]
+
+
+def test_broken_bytes_in_a_number_leave_the_other_numbers() -> None:
+    body = encoded({name: value for name, value in (IN_APP | AGREED).items() if name != "out_trade_no"})
+    with pytest.raises(Unreadable) as caught:
+        interpret_form.read(form.read(body + b"&out_trade_no=%FF"), MAPI)
+    assert (caught.value.reason, caught.value.order) == (Reason.CHARSET, "")
+    assert [named.number for named in caught.value.numbers] == ["AG1", "R1", IN_APP["trade_no"]]
+
+
+def test_batch_refund_that_names_nobody_has_its_number_and_its_trades() -> None:
+    batch = facts.batch("b", "T1^1.00^SUCCESS#T2^1.00^TRADE_HAS_CLOSED", "B1")["fields"]
+    with pytest.raises(Unreadable) as caught:
+        read({name: value for name, value in batch.items() if name != "partner_id"}, MAPI)
+    assert caught.value.reason is Reason.NAMES_NOBODY
+    assert [(named.kind.value, named.number) for named in caught.value.numbers] == [
+        ("batch", "B1"),
+        ("trade", "T1"),
+        ("trade", "T2"),
+    ]
+
+
+def test_order_of_an_unknown_merchant_is_a_claim_only() -> None:
+    with pytest.raises(Unreadable) as caught:
+        read(PLATFORM | {"auth_app_id": "x/y"}, PROVIDER)
+    assert caught.value.order == ""
+    assert NamedNumber(NumberKind.CLAIMED_ORDER, "OP-33") in caught.value.numbers

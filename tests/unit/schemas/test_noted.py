@@ -168,3 +168,57 @@ def test_name_that_another_value_may_hide_is_left_out() -> None:
 def test_address_within_business_content_hides_nothing() -> None:
     fields = AGREEMENT | {"biz_content": '{"url":"?a=1&status=2"}'}
     assert dict(noted.of_form(Kind.AGREEMENT, fields).fields)["status"] == "NORMAL"
+
+
+def test_batch_of_payouts_has_the_numbers_of_each_entry() -> None:
+    entry = "{}^buyer@example.com^Zhang^20.00^{}^^{}^20081024143652|"
+    fields = {
+        "batch_no": "B1",
+        "success_details": entry.format("S1", "S", "200810248427067") + entry.format("S2", "S", "200810248427068"),
+        "fail_details": entry.format("F 1", "F", "200810248427069") + "x",
+    }
+    content = noted.of_form(Kind.OTHER, fields)
+    assert [(named.kind.value, named.number) for named in content.numbers] == [
+        ("batch", "B1"),
+        ("request", "S1"),
+        ("operation", "200810248427067"),
+        ("request", "S2"),
+        ("operation", "200810248427068"),
+        ("operation", "200810248427069"),
+        ("request", "x"),
+    ]
+    assert not any(personal in repr(content) for personal in ("Zhang", "example.com"))
+
+
+def test_payment_form_has_all_numbers_but_its_order_s() -> None:
+    fields = {"trade_no": "T1", "out_trade_no": "A", "agreement_no": "AG1", "out_request_no": "R1", "subject": "S"}
+    assert noted.of_payment_form(fields) == (
+        NamedNumber(NumberKind.AGREEMENT, "AG1"),
+        NamedNumber(NumberKind.REQUEST, "R1"),
+    )
+    assert noted.of_payment_form({"trade_no": "T1", "out_trade_no": "A"}) == ()
+    assert noted.of_payment_form(fields | {"subject": "S&agreement_no=AG1"})[0].kind is NumberKind.REQUEST
+
+
+def test_payment_message_has_all_numbers_but_its_order_s() -> None:
+    message = {
+        "paymentId": "T1",
+        "paymentRequestId": "A",
+        "subscriptionId": "S1",
+        "acquirerInfo": {"acquirerTransactionId": "Q1", "acquirerName": "bank"},
+    }
+    assert noted.of_payment_message(message) == (
+        NamedNumber(NumberKind.SUBSCRIPTION, "S1"),
+        NamedNumber(NumberKind.ACQUIRER_REFERENCE, "Q1"),
+    )
+    assert noted.of_payment_message({"paymentId": "T1", "paymentRequestId": "A"}) == ()
+
+
+def test_named_numbers_are_kept_once_and_exactly() -> None:
+    given = [(NumberKind.TRADE, text) for text in ("T1", "", "T 2", "T&3", "T1")]
+    assert noted.named(*given) == (NamedNumber(NumberKind.TRADE, "T1"),)
+
+
+def test_form_with_refunds_of_several_trades_has_each_trade() -> None:
+    fields = {"batch_no": "B1", "result_details": "T1^1.00^SUCCESS$a@b^2088^0.10^SUCCESS#T2^x#", "trade_no": "T1"}
+    assert [named.number for named in noted.of_form(Kind.OTHER, fields).numbers] == ["B1", "T1", "T2"]

@@ -4,6 +4,9 @@ import pytest
 from msgspec import structs
 
 from schemas.dispositions import HELD, Disposition, Reason
+from schemas.money import Money
+from schemas.notification import NamedNumber, NumberKind
+from schemas.orders import Claim, Order, Refund
 from tests.support.plans import delivery, held_page
 from workers import queries
 from workers.queries import HeldQuery
@@ -56,3 +59,15 @@ def test_pages_are_joined_oldest_first() -> None:
     first, second = [held_page(1, at_ms=5), held_page(4, at_ms=7)], [held_page(2, at_ms=5), held_page(3, at_ms=6)]
     joined = queries.oldest_first([first, [], second], 3)
     assert [page.row.position.offset for page in joined] == [1, 2, 3]
+
+
+def test_page_is_reached_by_the_order_s_trades_and_refunds() -> None:
+    claims = tuple(Claim(trade=trade, amount_minor=1, currency="USD") for trade in ("T1", "", "T1"))
+    refunds = tuple(Refund(id=f"R{len(trade)}", amount=Money(1, "USD"), trade=trade) for trade in ("", "T1"))
+    order = Order(account="shop", number="N1", claims=claims, refunds=refunds)
+    trade, refund = NamedNumber(NumberKind.TRADE, "T1"), NamedNumber(NumberKind.REFUND, "R0")
+    assert queries.page_numbers(order) == (trade, refund)
+    assert queries.page_numbers(None) == ()
+    number = NamedNumber(NumberKind.CLAIMED_ORDER, "N1")
+    assert queries.claimed_numbers("N1", order) == (number, NamedNumber(NumberKind.CLAIMED_NUMBER, "T1"))
+    assert queries.claimed_numbers("N1", None) == (number,)

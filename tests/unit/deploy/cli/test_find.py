@@ -50,3 +50,22 @@ def test_order_is_printed_with_its_account(server: Server) -> None:
 def test_unknown_number_exits_with_1(server: Server) -> None:
     unknown = against(server, "find", "A1")
     assert (unknown.exit_code, "Nothing has the number A1" in unknown.stderr) == (1, True)
+
+
+AMBIGUOUS = form("N1", subject="S&total_fee=9&out_trade_no=N2", notify_id="c")
+
+
+def test_form_with_two_readings_is_found_by_the_orders_that_it_may_name(server: Server) -> None:
+    server.do(server.world.deliver(AMBIGUOUS))
+    for number in ("N1", "N2"):
+        shown = against(server, "find", number)
+        assert shown.exit_code == 0
+        for part in ("Claim only", f"{number} (claimed_order)", "quarantined: ambiguous"):
+            assert part in shown.stdout
+
+
+def test_claim_is_told_apart_in_a_table(server: Server) -> None:
+    server.do(server.world.deliver(AMBIGUOUS))
+    server.do(server.world.deliver(AMBIGUOUS | {"sign": "b3RoZXI="}))
+    shown = against(server, "find", "N1")
+    assert shown.stdout.count("a claim only") == 2

@@ -128,3 +128,13 @@ def test_authorised_amount_is_printed_with_its_end(capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     assert "WAITING" in shown
     assert "12.80 USD, until 2025-10-09 08:53:20 UTC" in shown
+
+
+def test_show_mentions_a_form_with_two_readings_as_a_claim_only(server: Server) -> None:
+    server.do(server.world.deliver(form("A1", subject="S&total_fee=9&out_trade_no=A2", notify_id="c")))
+    only = against(server, "order", "show", "A2", "--account", "shop")
+    assert (only.exit_code, "has no order A2" in only.stderr, "`alipay-notify find`" in only.stderr) == (1, True, True)
+    server.do(server.world.deliver(form("A1")))
+    shown = against(server, "order", "show", "A1")
+    assert shown.exit_code == 0
+    assert all(part in shown.stdout for part in ("a claim only", "ambiguous", "quarantined", "PAID"))

@@ -87,6 +87,14 @@ def test_acknowledged_copy_missing_from_the_page_is_lost_too() -> None:
     assert found(twice, page(entry("n2", "applied", version=1), of=(PAID,))) == {DiscrepancyKind.LOST}
 
 
+def test_copy_of_a_capture_missing_from_the_page_is_lost_once_its_payment_is_there() -> None:
+    capture = notification("n3", MessageKind.CAPTURE)
+    (sent,) = judge.orders([PAID, capture], [attempt(0), attempt(1), attempt(1, number=2)]).values()
+    once = page(entry("n2", "applied", version=1), entry("n3", "applied", reason="noted"), of=(PAID, capture))
+    assert found(sent, once) == {DiscrepancyKind.LOST}
+    assert found(sent, with_entries(once, *once.timeline, entry("n3", "duplicate"))) == set()
+
+
 @pytest.mark.parametrize(("outcome", "status"), [("silent", 0), ("refused", 503), ("refused", 502), ("refused", 302)])
 def test_uncertain_notification_may_be_there_or_not(outcome: Outcome, status: int) -> None:
     uncertain = order((WAIT, outcome, status), (PAID, "ok", 200))

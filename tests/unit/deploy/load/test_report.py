@@ -21,7 +21,6 @@ VERIFIED = Verified(
     orders=2,
     records=4,
     records_beyond_answers=0,
-    records_on_no_page=0,
     events=4,
     copies_of_events=0,
     seconds=1.5,

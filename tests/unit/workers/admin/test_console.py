@@ -171,3 +171,38 @@ async def test_page_has_the_count_of_changes_at_which_it_was_rendered() -> None:
     async with serving(world) as client:
         text = await (await client.get("/")).text()
     assert f'data-seen="{world.changes.seen}"' in text
+
+
+async def test_order_page_mentions_a_form_with_two_readings_as_a_claim_only() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    claim = await world.deliver(form("A1", subject="S&total_fee=9&out_trade_no=<A2>&out_trade_no=A3", notify_id="c"))
+    async with serving(world) as client:
+        for number in ("A1", "20251009A1"):
+            found = await client.get("/find", params={"number": number}, allow_redirects=False)
+            assert found.headers["Location"] == "/orders/shop/A1"
+        found = await client.get("/find", params={"number": "<A2>"}, allow_redirects=False)
+        assert found.headers["Location"] == "/notifications/0-2"
+        await client.put("/api/orders/shop/A3", json={"amount": "12.80"})
+        pages = [await (await client.get(f"/orders/shop/{number}")).text() for number in ("A1", "A3")]
+        unknown = await client.get("/orders/shop/%3CA2%3E")
+        assert (unknown.status, "a claim only" in await unknown.text()) == (404, True)
+        notification = await (await client.get("/notifications/0-2")).text()
+        await client.post(f"/api/held/{claim}/discard", json={"reason": "the trade is unknown to Alipay"})
+        discarded = await (await client.get("/orders/shop/A1")).text()
+    for page in (*pages, discarded):
+        assert "A claim only" in page
+        assert f'href="/held/{claim}"' in page
+        assert "its signature also fits other parameters" in page
+        assert "<A2>" not in page
+    assert ('tag discarded"' in pages[0], 'tag discarded"' in discarded) == (False, True)
+    assert "claimed order" in notification
+
+
+async def test_number_of_an_agreement_lists_its_payment_and_its_mandate() -> None:
+    world = World()
+    await world.deliver({"notify_type": "dut_user_sign", "notify_id": "m1", "agreement_no": "AG1"})
+    await world.deliver(form("N1", agreement_no="AG1"))
+    async with serving(world) as client:
+        text = await (await client.get("/find?number=AG1")).text()
+    assert all(part in text for part in ("Orders and notifications", 'href="/orders/shop/N1"', "/notifications/0-1"))

@@ -74,3 +74,19 @@ async def test_position_without_a_record_is_unknown() -> None:
     for id_ in ("0-9", "nonsense"):
         status, answer = await get(World(), f"/api/notifications/{id_}")
         assert (status, answer["error"]) == (404, "unknown_notification")
+
+
+async def test_held_notification_shows_the_numbers_by_which_it_is_found() -> None:
+    world = World()
+    await world.deliver(form("N1", total_fee="1e2", agreement_no="AG1"))
+    _, answer = await get(world, "/api/notifications/0-1")
+    assert (answer["kind"], answer["disposition"], answer["reason"]) == (None, "quarantined", "bad_amount")
+    assert [each["number"] for each in answer["numbers"]] == ["AG1", "20251009N1"]
+
+
+async def test_notification_with_a_known_id_shows_its_own_content() -> None:
+    world = World()
+    await world.deliver(UNSIGN)
+    await world.deliver(UNSIGN | {"agreement_no": "A2"})
+    shown = [(await get(world, f"/api/notifications/0-{offset}"))[1]["numbers"][0]["number"] for offset in (1, 2)]
+    assert shown == ["A1", "A2"]

@@ -345,3 +345,18 @@ async def test_long_poll_for_an_order_of_a_removed_account_shows_it() -> None:
             assert (answer.status, (await answer.json())["status"]) == (200, "PAID")
         absent = await asyncio.wait_for(client.get("/api/orders/shop/A2?wait=60s"), 30)
         assert (absent.status, (await absent.json())["error"]) == (404, "unknown_account")
+
+
+async def test_form_with_two_readings_is_a_claim_on_an_order_and_makes_none() -> None:
+    world = World()
+    await world.deliver(form("A1", subject="S&total_fee=9", notify_id="c"))
+    async with serving(world) as client:
+        unknown = await client.get("/api/orders/shop/A1")
+        assert (unknown.status, "see /api/find" in await unknown.text()) == (404, True)
+        found = await (await client.get("/api/find?number=A1")).json()
+        assert (found["matches"], found["notifications"][0]["reason"]) == ([], "ambiguous")
+        await client.put("/api/orders/shop/A1", json={"amount": "12.80"})
+        answer = await (await client.get("/api/orders/shop/A1")).json()
+    assert (answer["status"], answer["version"], answer["flags"]) == ("WAITING", 0, [])
+    (claim,) = answer["timeline"]
+    assert (claim["kind"], claim["reason"], claim["resolution"]) == ("claim", "ambiguous", "")

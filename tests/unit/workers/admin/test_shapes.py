@@ -1,12 +1,12 @@
-"""Answers of the API: orders without a status, and the order of a timeline."""
+"""Answers of the API: orders without a status, amounts as integers and texts, and events."""
 
 from datetime import UTC, datetime
 
 from schemas.dispositions import Flag
 from schemas.orders import Claim, Order, State
-from tests.support.admin import NOW_MS, Refused, World, form
+from tests.support.admin import NOW_MS, World, form
 from workers.admin import shapes
-from workers.admin.shapes import EventEntry, NotificationEntry, RefusedEntry
+from workers.admin.timeline import EventEntry
 from workers.queries import OrderPage
 from workers.settlement import order_view
 
@@ -16,20 +16,6 @@ def test_order_named_only_by_a_refused_refund_has_no_status() -> None:
     page = OrderPage(account="shop", number="A1", order=note, view=order_view.view(note), deliveries=(), events=())
     shown = shapes.summary(page)
     assert (shown.status, shown.version, shown.registered, shown.flags) == (None, 0, False, (Flag.OVER_REFUNDED,))
-
-
-async def test_event_follows_right_after_the_notification_that_caused_it() -> None:
-    world = World()
-    await world.deliver(form("A1", "WAIT_BUYER_PAY"))
-    await world.deliver(form("A1"))
-    page = await world.store.order_page("shop", "A1")
-    assert page is not None
-    refused = [Refused("shop", "A1", "bad_signature", NOW_MS + 1), Refused("shop", "A1", "bad_signature", NOW_MS - 1)]
-    shown = shapes.order(page, refused)
-    kinds = [type(entry) for entry in shown.timeline]
-    assert kinds == [RefusedEntry, NotificationEntry, EventEntry, NotificationEntry, EventEntry, RefusedEntry]
-    versions = [entry.version for entry in shown.timeline if not isinstance(entry, RefusedEntry)]
-    assert versions == [1, 1, 2, 2]
 
 
 async def test_summary_has_amounts_as_integers_and_texts_and_no_timeline() -> None:

@@ -317,12 +317,43 @@ def test_numbers_are_written_with_the_first_record_of_a_notification() -> None:
     named = NamedNumber(NumberKind.SUBSCRIPTION, "S1")
     parked = structs.replace(facts.notification(form("p", "TRADE_SUCCESS"), world.account), numbers=(named,))
     world.deliver(parked, parked)
-    assert [(row.named, row.position) for row in world.store.numbers] == [(named, Position(0, 0))]
+    trade = NamedNumber(NumberKind.TRADE, "T1")  # while it is held, no order has its trade
+    assert [(row.named, row.position) for row in world.store.numbers] == [
+        (named, Position(0, 0)),
+        (trade, Position(0, 0)),
+    ]
     world.store.numbers.clear()  # as if a release without numbers had held it
     world.retry([world.store.held[Position(0, 0)]])
-    assert [(row.named, row.position) for row in world.store.numbers] == [(named, Position(0, 0))]
+    assert [row.named for row in world.store.numbers] == [named, trade]
     world.deliver(structs.replace(parked, digest=b"other"))
-    assert len(world.store.numbers) == 1
+    assert [row.position.offset for row in world.store.numbers] == [0, 0, 2, 2]
+
+
+def test_copy_that_is_filed_under_no_order_keeps_the_numbers_by_which_orders_show_it() -> None:
+    world = antom()
+    first, copy = deliver(world, capture("C1", "4000"), capture("C1", "4000"))
+    assert (first.order, copy.order, copy.reason) == ("", "", Reason.SAME_ID)
+    of_copy = [row.named for row in world.store.numbers if row.position == copy.position]
+    assert of_copy == [NamedNumber(NumberKind.TRADE, "T1")]
+    deliver(world, payment("p"))
+    (late,) = deliver(world, capture("C1", "4000"))
+    assert late.order == "A"
+    assert late.position not in {row.position for row in world.store.numbers}
+
+
+def test_unreadable_record_has_its_numbers_in_each_scope_that_it_may_mean() -> None:
+    world = mapi()
+    named = NamedNumber(NumberKind.CLAIMED_ORDER, "A")
+    parsed = failed(Reason.AMBIGUOUS, Disposition.QUARANTINED, digest=b"same")
+    assert parsed.failure is not None
+    failure = structs.replace(parsed.failure, order="", numbers=(named,), scopes=("isv/1", "isv/2"))
+    settle(world, structs.replace(parsed, failure=failure))
+    copy = structs.replace(parsed, failure=failure, position=Position(0, 1))
+    settle(world, copy)
+    assert [(row.account, row.named, row.position.offset) for row in world.store.numbers] == [
+        ("isv/1", named, 0),
+        ("isv/2", named, 0),
+    ]
 
 
 def test_redelivered_record_is_skipped() -> None:

@@ -124,7 +124,7 @@ def test_change_that_consumers_do_not_see_has_no_event(draft: Draft) -> None:
 
 def test_each_number_of_a_notification_has_a_row_at_its_position(draft: Draft) -> None:
     numbers = (NamedNumber(NumberKind.DISPUTE, "D1"), NamedNumber(NumberKind.TRADE, "T1"))
-    draft.add_numbers(parsed(), structs.replace(notification(), numbers=numbers))
+    draft.add_numbers(parsed(), numbers)
     rows = [(row.account, row.named, row.position) for row in draft.plan.numbers]
     assert rows == [(ACCOUNT.name, named, Position(0, 3)) for named in numbers]
 

@@ -1,5 +1,6 @@
 """One payment under two order numbers: the order that has it, and what becomes of the second notification."""
 
+from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Order
@@ -28,6 +29,26 @@ def test_order_that_came_first_is_found_by_the_payment_from_either_side() -> Non
 def test_order_that_has_only_the_number_of_a_trade_does_not_have_its_payment() -> None:
     orders: dict[AccountKey, Order] = {(ACCOUNT.name, "T1"): Order(account=ACCOUNT.name, number="T1", registered=True)}
     assert second_numbers.order_of_trade(facts.notification(payment("p"), ACCOUNT), orders, {}) is None
+
+
+def test_refund_is_filed_under_the_order_that_is_known_of_it() -> None:
+    by_trade, by_refund = {(ACCOUNT.name, "T1"): "A", (ACCOUNT.name, "T2"): "B"}, {(ACCOUNT.name, "R1"): "A"}
+
+    def filed(told: facts.Fact, account: Account = ACCOUNT) -> str:
+        return second_numbers.filed_under(facts.notification(told, account), {}, by_trade, by_refund)
+
+    assert filed(facts.antom_refund("R1", "100")) == "A"
+    assert filed(facts.antom_refund("R2", "100", paymentId="T2")) == "B"
+    assert filed(facts.antom_refund("R2", "100")) == ""
+    assert filed(facts.capture("C1", "100")) == "A"
+
+
+def test_refunds_of_several_orders_are_filed_under_none() -> None:
+    mapi = facts.account("mapi")
+    by_trade = {(mapi.name, "T1"): "A", (mapi.name, "T2"): "B", (mapi.name, "T3"): "A"}
+    for details, order in (("T1#T3", "A"), ("T1#T2", ""), ("T1#T9", "")):
+        told = facts.batch("b", "#".join(f"{trade}^1.00^SUCCESS" for trade in details.split("#")))
+        assert second_numbers.filed_under(facts.notification(told, mapi), {}, by_trade, {}) == order
 
 
 def test_second_number_leads_to_the_order_and_its_copies_stand_there() -> None:
