@@ -41,6 +41,9 @@ class OrderEvent(Struct, frozen=True, kw_only=True):
 
     `authorized_minor` is the amount that was reserved before it was captured, `authorized_until` the end of that. They
     are absent if the payment was never only authorised.
+
+    `refund_accepted_minor` is the refunded sum if that is more than was paid and an operator has accepted it; otherwise
+    it is absent. `refunded_minor` is never more than was paid.
     """
 
     id: str
@@ -61,6 +64,7 @@ class OrderEvent(Struct, frozen=True, kw_only=True):
     occurred_at: Moment
     authorized_minor: int | UnsetType = UNSET
     authorized_until: Moment | UnsetType = UNSET
+    refund_accepted_minor: int | UnsetType = UNSET
 
 
 class HeldNotice(Struct, frozen=True, kw_only=True):
@@ -136,7 +140,7 @@ def event_type(before: View | None, after: View) -> str:
             change = "authorized"
     elif after.status is Status.WAITING and before.authorized_minor != after.authorized_minor:
         change = "authorized"
-    elif before.refunded_minor != after.refunded_minor:
+    elif _refunded(before) != _refunded(after):
         change = "refunded"
     elif before.flags != after.flags:
         change = "flagged"
@@ -148,11 +152,17 @@ def event_type(before: View | None, after: View) -> str:
 def changed(before: View | None, after: View) -> tuple[str, ...]:
     """Return the names of the fields in which two views differ; all that the event has if there was no view before."""
     if before is None:
-        return _USUAL_FIELDS if after.authorized_minor is None else View.__struct_fields__
+        rare = tuple(f for f in _RARE_FIELDS if getattr(after, f) is not None)
+        return _USUAL_FIELDS + rare if rare else _USUAL_FIELDS
     return tuple(f for f in View.__struct_fields__ if getattr(before, f) != getattr(after, f))
 
 
-_USUAL_FIELDS = tuple(f for f in View.__struct_fields__ if not f.startswith("authorized_"))
+def _refunded(view: View) -> tuple[int, int | None]:
+    return view.refunded_minor, view.refund_accepted_minor
+
+
+_RARE_FIELDS = ("authorized_minor", "authorized_until", "refund_accepted_minor")
+_USUAL_FIELDS = tuple(f for f in View.__struct_fields__ if f not in _RARE_FIELDS)
 
 _encode = msgspec.json.Encoder().encode
 _OF_ORDERS = frozenset({Kind.PAYMENT, Kind.REFUND})

@@ -192,6 +192,9 @@ class View(Struct, frozen=True, kw_only=True):
 
     `authorized_minor` is the amount that was reserved before it was captured; `amount_minor` is then what was captured,
     as soon as a capture is known.
+
+    `refund_accepted_minor` is the refunded sum if that is more than was paid and an operator has accepted it;
+    `refunded_minor` is never more than was paid.
     """
 
     status: Status
@@ -203,6 +206,7 @@ class View(Struct, frozen=True, kw_only=True):
     flags: tuple[Flag, ...]
     authorized_minor: int | None = None
     authorized_until: datetime | None = None
+    refund_accepted_minor: int | None = None
 
     @property
     def was_paid(self) -> bool:

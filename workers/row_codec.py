@@ -76,8 +76,8 @@ def order_and_view(row: Row) -> tuple[Order, View]:
     """Return the order and its view from the columns of `ORDER`."""
     facts, status, closed_because, trade, amount_minor, currency, refunded_minor, flags = row
     known = _decode_order(facts)
-    if any(claim.authorized_until_ms for claim in known.claims):
-        return known, order_view.view(known)  # an authorisation has no columns
+    if known.refund_limit_minor or any(claim.authorized_until_ms for claim in known.claims):
+        return known, order_view.view(known)  # an authorisation and an accepted sum have no columns
     return known, View(
         status=Status(status),
         closed_because=None if closed_because is None else ClosedBecause(closed_because),

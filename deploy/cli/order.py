@@ -150,7 +150,11 @@ def _print(order: dict[str, Any]) -> None:
         amount = _amount(order, "authorized", "authorized_minor", "currency")
         terminal.line("Authorised", f"{amount}, until {until} UTC")
     if order["refunded_minor"]:
-        terminal.line("Refunded", _amount(order, "refunded", "refunded_minor", "currency"))
+        refunded = _amount(order, "refunded", "refunded_minor", "currency")
+        if order["refund_accepted_minor"] is not None:
+            accepted = _amount(order, "refund_accepted", "refund_accepted_minor", "currency")
+            refunded += f" of {accepted} that were accepted as refunded"
+        terminal.line("Refunded", refunded)
     amounts = [_amount(each, "amount", "amount_minor", "currency") for each in order["expected_amounts"]]
     if amounts or order["registered"]:
         terminal.line("Expected", terminal.joined(amounts) or "any amount")

@@ -199,7 +199,11 @@ async def test_refunds_beyond_the_payment_are_accepted_or_discarded(
     assert (await shown(store, "N1"))[:3] == (Status.CLOSED, 1280, ())
     page = await page_of(store, "N1")
     assert page.view is not None
-    assert page.view.refunded_minor == 1280
+    assert (page.view.refunded_minor, page.view.refund_accepted_minor) == (1280, 1600)
+    sent = [events.decoded(each.value) for each in await all_unsent(store)]
+    last = [each for each in sent if "version" in each][-1]
+    assert (last["type"], last["refund_accepted_minor"]) == ("alipay_notify.order.refunded.v1", 1600)
+    assert [each.view for each in await store.recent(1)] == [page.view]
     await work.process(log_records.logged([refund("004")], first=5))
     assert (await shown(store, "N1"))[2] == (Flag.OVER_REFUNDED,), "more than was accepted"
     await operator.discard("0-5")

@@ -204,7 +204,7 @@ def _order(
     if not claims:
         nothing = {"status": "WAITING", "closed_because": None, "trade": None, "refunded_minor": 0, "flags": flags}
         currency, amount_minor = next(iter(prices.items()), (None, None))
-        nothing |= {"authorized_minor": None, "authorized_until": None}
+        nothing |= {"authorized_minor": None, "authorized_until": None, "refund_accepted_minor": None}
         return nothing | {"amount_minor": amount_minor, "currency": currency}
     if not prices and len({amount for _, amount, _ in claims}) > 1:
         flags.add("amount_mismatch")
@@ -229,6 +229,7 @@ def _order(
     because = {LAPSED: end["lapsed"] or "expired", REFUNDED: "refunded"}.get(end["rank"])
     amount = {"amount_minor": end["paid"], "currency": standing[2], "refunded_minor": end["back"]}
     amount |= {"authorized_minor": standing[1] if end["until"] else None, "authorized_until": end["until"]}
+    amount |= {"refund_accepted_minor": None}  # operators decide that, and no history has one
     return {"status": STATUS[end["rank"]], "closed_because": because, "trade": standing[0], "flags": flags} | amount
 
 

@@ -53,6 +53,7 @@ class AmountAnswer(Struct, frozen=True, kw_only=True):
 class OrderAnswer(Struct, frozen=True, kw_only=True):
     """One order. `status` is null and `version` 0 if only held or refused notifications name it.
 
+    `refund_accepted` is the refunded sum if it is more than was paid and an operator has accepted it.
     `expected` is the first of `expected_amounts`. A registered order without any accepts every amount.
     `auth_app_id` is the order's merchant at accounts of service providers, here and in the shapes below.
     """
@@ -72,6 +73,8 @@ class OrderAnswer(Struct, frozen=True, kw_only=True):
     authorized_minor: int | None
     authorized: str | None
     authorized_until: datetime | None
+    refund_accepted_minor: int | None
+    refund_accepted: str | None
     flags: tuple[Flag, ...]
     registered: bool
     expected_minor: int | None
@@ -209,6 +212,8 @@ def _order(scope: str, number: str, known: Order | None, view: View | None, entr
         authorized_minor=None if view is None else view.authorized_minor,
         authorized=None if view is None else _major(view.authorized_minor, view.currency),
         authorized_until=None if view is None else view.authorized_until,
+        refund_accepted_minor=None if view is None else view.refund_accepted_minor,
+        refund_accepted=None if view is None else _major(view.refund_accepted_minor, view.currency),
         flags=() if view is None else view.flags,
         registered=known is not None and known.registered,
         expected_minor=None if expected is None else expected.minor,

@@ -58,6 +58,8 @@ def view(order: Order) -> View:
         refunded_minor=transitions.refunded_minor(claim),
         flags=flags,
     )
+    if order.refund_limit_minor:
+        shown = structs.replace(shown, refund_accepted_minor=_accepted_minor(order, claim))
     return shown if not claim.authorized_until_ms else with_authorization(shown, claim)
 
 
@@ -65,6 +67,12 @@ def with_authorization(view: View, claim: Claim) -> View:
     """Return the view with the amount that was only authorised, and the end of the authorisation."""
     until = times.from_epoch_ms(claim.authorized_until_ms)
     return structs.replace(view, authorized_minor=claim.amount_minor, authorized_until=until)
+
+
+def _accepted_minor(order: Order, claim: Claim) -> int | None:
+    """Return the refunded sum that an operator has accepted; `None` if it is not more than was paid, or not by now."""
+    accepted = min(order.refund_limit_minor, transitions.reported_minor(claim))
+    return accepted if accepted > claim.paid_minor else None
 
 
 def standing(claims: tuple[Claim, ...]) -> Claim | None:
@@ -157,6 +165,18 @@ def misfits(order: Order, refunds: tuple[Refund, ...]) -> set[Flag]:
             claims = [claim for claim in claims if claim.currency == refund.amount.currency] or claims
         found.update(_misfit(refund, claim, order.refund_limit_minor) for claim in claims)
     return {flag for flag in found if flag is not None}
+
+
+def largest_refund_minor(order: Order) -> int:
+    """Return the largest sum that was refunded of one claim, as reported: also more than was paid."""
+    sums = [claim.refunded_total_minor for claim in order.claims]
+    for claim in order.claims:
+        amounts: dict[str, int] = {}
+        for refund in order.refunds:
+            if _concerns(refund, claim) and refund.amount.currency == claim.currency:
+                amounts[refund.id] = max(refund.amount.minor, amounts.get(refund.id, 0))
+        sums.append(sum(amounts.values()))
+    return max(sums, default=0)
 
 
 def with_claim(order: Order, joined: Claim) -> Order:

@@ -210,6 +210,11 @@ def refunded_minor(claim: Claim) -> int:
     return max(claim.refunded_total_minor, min(sum(claim.refunds.values()), claim.paid_minor))
 
 
+def reported_minor(claim: Claim) -> int:
+    """Return the refunded amount as reported, also if it is more than was paid."""
+    return max(claim.refunded_total_minor, sum(claim.refunds.values()))
+
+
 def is_over_refunded(claim: Claim, limit_minor: int = 0) -> bool:
     """Return whether the single refunds add up to more than was paid, and to more than an operator accepted."""
     return sum(claim.refunds.values()) > max(claim.paid_minor, limit_minor)

@@ -156,8 +156,7 @@ def _with_all_refunds(before: Order, notification: Notification, left: Iterable[
     after = order_view.with_refunds(before, notification.refunds)
     if Flag.CURRENCY_MISMATCH in order_view.misfits(after, notification.refunds):
         raise DecisionRefused("its refund is in another currency than the payment, so it cannot be counted: discard it")
-    total = refusals.sum_of(after)
-    limit = max(before.refund_limit_minor, 0 if total is None else total.minor)
+    limit = max(before.refund_limit_minor, order_view.largest_refund_minor(after))
     return structs.replace(after, refund_limit_minor=limit, refused=before.refused & _flags_of(left))
 
 
@@ -178,7 +177,10 @@ def _without(
     if notification.amount is None:
         refunds = tuple(refund for refund in before.refunds if refund not in notification.refunds)
         captures = tuple(capture for capture in before.captures if capture != notification.capture)
-        return structs.replace(after, refunds=refunds, captures=captures)
+        after = structs.replace(after, refunds=refunds, captures=captures)
+        # An accepted sum may have had the discarded refund in it. Without it, a later refund is a new decision.
+        limit = min(before.refund_limit_minor, order_view.largest_refund_minor(after))
+        return structs.replace(after, refund_limit_minor=limit)
     key = (notification.trade, notification.amount.minor, notification.amount.currency)
     claim = next((claim for claim in before.claims if claim.key == key), None)
     if claim is None or notification.order != before.number:

@@ -48,6 +48,7 @@ def event(**more: Any) -> OrderEvent:
         (PAID, structs.replace(PAID, status=Status.FINISHED), "finished"),
         (PAID, structs.replace(PAID, refunded_minor=1), "refunded"),
         (PAID, REFUNDED, "refunded"),
+        (structs.replace(REFUNDED, flags=FLAGGED), structs.replace(REFUNDED, refund_accepted_minor=8000), "refunded"),
         (None, REFUNDED, "refunded"),
         (EXPIRED, REFUNDED, "refunded"),
         (WAITING, structs.replace(PAID, refunded_minor=1), "paid"),
@@ -69,8 +70,12 @@ def test_most_important_change_decides_the_event_type(before: View | None, after
 def test_changed_fields_are_listed() -> None:
     assert events.changed(WAITING, PAID) == ("status",)
     assert events.changed(PAID, REFUNDED) == ("status", "closed_because", "refunded_minor")
-    assert set(events.changed(None, AUTHORIZED)) == set(PAID.__struct_fields__)
-    assert set(events.changed(None, PAID)) == set(PAID.__struct_fields__) - {"authorized_minor", "authorized_until"}
+    rare = {"authorized_minor", "authorized_until", "refund_accepted_minor"}
+    assert set(events.changed(None, AUTHORIZED)) == set(PAID.__struct_fields__) - {"refund_accepted_minor"}
+    assert set(events.changed(None, PAID)) == set(PAID.__struct_fields__) - rare
+    accepted = structs.replace(REFUNDED, refund_accepted_minor=8000)
+    assert set(events.changed(None, accepted)) == set(events.changed(None, REFUNDED)) | {"refund_accepted_minor"}
+    assert events.changed(REFUNDED, accepted) == ("refund_accepted_minor",)
     assert events.changed(WAITING, AUTHORIZED) == ("authorized_minor", "authorized_until")
     assert events.changed(PAID, PAID) == ()
 
@@ -109,7 +114,8 @@ def test_event_contains_the_whole_order_and_its_cause() -> None:
 
 
 def test_only_an_authorised_payment_has_the_fields_of_its_authorisation() -> None:
-    assert "authorized_minor" not in json.loads(events.outgoing_event(event()).value)
+    usual = json.loads(events.outgoing_event(event()).value)
+    assert not {"authorized_minor", "refund_accepted_minor"} & usual.keys()
     value = json.loads(events.outgoing_event(event(authorized_minor=7315, authorized_until=AT)).value)
     assert (value["authorized_minor"], value["authorized_until"]) == (7315, "2025-06-05T01:10:31Z")
 

@@ -83,6 +83,9 @@ ORDERS = [
     structs.replace(FULL, alternatives=(Money(8000, "CNY"),)),
     Order(account="shop", number="A1", registered=True),
     AUTHORIZED,
+    structs.replace(
+        claimed(State.PAID), refunds=(Refund(id="R1", amount=Money(1500, "USD")),), refund_limit_minor=1500
+    ),
     structs.replace(AUTHORIZED, captures=(Capture(id="C1", trade="T1"), Capture(id="C2", minor=80, currency="USD"))),
 ]
 

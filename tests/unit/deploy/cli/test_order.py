@@ -138,3 +138,16 @@ def test_show_mentions_a_form_with_two_readings_as_a_claim_only(server: Server) 
     shown = against(server, "order", "show", "A1")
     assert shown.exit_code == 0
     assert all(part in shown.stdout for part in ("a claim only", "ambiguous", "quarantined", "PAID"))
+
+
+def test_accepted_refunds_are_printed_beside_the_refunded_amount(server: Server) -> None:
+    server.do(server.world.deliver(form("A1")))
+    over = {"refund_fee": "15.00", "gmt_refund": "2025-10-10 08:00:00", "notify_id": "r"}
+    server.do(server.world.deliver(form("A1", **over)))
+    assert "accepted" not in against(server, "order", "show", "A1").stdout
+    assert against(server, "held", "accept", "0-2", "--reason", "we refunded the postage").exit_code == 0
+    shown = against(server, "order", "show", "A1")
+    assert "12.80 USD of 15.00 USD that were accepted as refunded" in shown.stdout
+    assert (shown.exit_code, "we refunded the postage" in shown.stdout) == (0, True)
+    answer = parsed(against(server, "order", "show", "A1", "--output", "json"))
+    assert (answer["refunded"], answer["refund_accepted_minor"], answer["refund_accepted"]) == ("12.80", 1500, "15.00")

@@ -206,3 +206,16 @@ async def test_number_of_an_agreement_lists_its_payment_and_its_mandate() -> Non
     async with serving(world) as client:
         text = await (await client.get("/find?number=AG1")).text()
     assert all(part in text for part in ("Orders and notifications", 'href="/orders/shop/N1"', "/notifications/0-1"))
+
+
+async def test_order_page_shows_the_refunds_that_an_operator_accepted() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    over = {"refund_fee": "15.00", "gmt_refund": "2025-10-10 08:00:00", "notify_id": "r"}
+    held_id = await world.deliver(form("A1", **over))
+    async with serving(world) as client:
+        before = await (await client.get("/orders/shop/A1")).text()
+        await client.post(f"/api/held/{held_id}/accept", json={"reason": "postage"})
+        after = await (await client.get("/orders/shop/A1")).text()
+    assert ("accepted as refunded" in before, "accepted as refunded" in after) == (False, True)
+    assert "15.00 <small>USD</small>" in after

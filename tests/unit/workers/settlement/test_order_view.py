@@ -210,3 +210,33 @@ def test_refund_in_another_currency_is_quarantined() -> None:
     deliver(world, payment("p"))
     assert outcome(world, antom_refund("R1", "100", "JPY")) == (Disposition.QUARANTINED, Reason.CURRENCY_MISMATCH)
     assert world.seen()["A"]["refunded_minor"] == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "refunds", "reported", "accepted"),
+    [
+        (0, (600, 900), 0, None),  # nobody has accepted it
+        (1500, (600, 900), 0, 1500),
+        (1500, (600, 900, 300), 0, 1500),  # the last refund is not decided yet
+        (1500, (600,), 0, None),  # no longer more than was paid
+        (1500, (), 1500, 1500),
+        (1500, (), 1200, 1200),
+        (900, (600, 900), 0, None),
+    ],
+)
+def test_accepted_refunds_are_shown_if_they_exceed_the_payment(
+    limit: int, refunds: tuple[int, ...], reported: int, accepted: int | None
+) -> None:
+    claim = structs.replace(CLAIM, refunded_total_minor=reported, state=State.REFUNDED if reported else State.PAID)
+    known = order(claim, refunds=tuple(sorted(refund(f"R{minor}", minor) for minor in refunds)))
+    view = order_view.view(structs.replace(known, refund_limit_minor=limit))
+    assert view.refund_accepted_minor == accepted
+    assert view.refunded_minor <= 1000
+
+
+def test_largest_refund_is_of_one_claim() -> None:
+    other = structs.replace(CLAIM, trade="T2", refunded_total_minor=200)
+    refunds = (refund("R1", 600, trade="T1"), refund("R1", 700, trade="T1"), refund("R2", 500, trade="T2"))
+    known = order(CLAIM, other, refunds=(*refunds, refund("R3", 100), refund("R4", 9000, currency="CNY")))
+    assert order_view.largest_refund_minor(known) == 800
+    assert order_view.largest_refund_minor(order()) == 0

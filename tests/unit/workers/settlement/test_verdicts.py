@@ -1,15 +1,19 @@
 """Operators' decisions, over a strict store in memory; `test_store_decisions.py` has them on each engine."""
 
+from itertools import permutations
+
 import pytest
 
+from schemas import events
 from schemas.dispositions import Flag
 from schemas.money import Money
 from schemas.orders import Status, View
+from schemas.record_format import Record
 from tests.support import log_records
 from tests.support.log_records import NOW_MS, Operator, Time
 from tests.support.stores import MemoryStore
 from workers.processing import Processing
-from workers.settlement.plan import Registration
+from workers.settlement.plan import Position, Registration
 from workers.settlement.verdicts import DecisionRefused
 
 SHOP = "shop-sg"
@@ -104,3 +108,66 @@ async def test_row_that_raises_no_flag_is_only_resolved(
     await operator.discard("0-2")
     assert view(store) == before
     assert [(each.order, each.version) for each in store.decisions] == [("", None)]
+
+
+def refunded(id_: str, amount: str) -> Record:
+    return log_records.record(
+        "", notify_type="batch_refund_notify", id_=id_, batch_no=id_, result_details=f"2025100922001N1^{amount}^SUCCESS"
+    )
+
+
+def over_refunded(id_: str = "") -> Record:
+    return log_records.record("N1", id_=id_, refund_fee="15.00", gmt_refund="2025-10-10 08:00:00")
+
+
+REFUNDS = {"R1": "6.00", "R2": "9.00", "R3": "3.00"}
+
+
+@pytest.mark.parametrize("sequence", list(permutations(REFUNDS)))
+async def test_accepted_refunds_are_the_same_sum_in_every_order(
+    store: MemoryStore, work: Processing, operator: Operator, sequence: tuple[str, ...]
+) -> None:
+    rows = [log_records.record("N1"), *(refunded(name, REFUNDS[name]) for name in sequence)]
+    await work.process(log_records.logged(rows))
+    held = [row.id for row in store.held.values()]
+    for id_ in held:
+        await operator.accept(id_)
+        with pytest.raises(DecisionRefused, match="already resolved"):
+            await operator.accept(id_)
+    shown = view(store)
+    assert (shown.refunded_minor, shown.refund_accepted_minor, shown.flags) == (1280, 1800, ())
+    await work.process(log_records.logged([refunded(name, REFUNDS[name]) for name in sequence], first=5))
+    assert view(store) == shown
+
+
+@pytest.mark.parametrize("accepts_first", [True, False])
+async def test_discarded_refund_leaves_the_accepted_sum(
+    store: MemoryStore, work: Processing, operator: Operator, accepts_first: bool
+) -> None:
+    rows = [log_records.record("N1"), *(refunded(name, REFUNDS[name]) for name in REFUNDS)]
+    await work.process(log_records.logged(rows))
+    for is_accept in (accepts_first, not accepts_first):
+        await (operator.accept("0-4") if is_accept else operator.discard("0-3"))
+    assert (view(store).refunded_minor, view(store).refund_accepted_minor) == (900, None)
+    await work.process(log_records.logged([refunded("R4", "4.00")], first=5))
+    assert view(store).flags == (Flag.OVER_REFUNDED,), "nobody has accepted this sum"
+    assert store.held[Position(0, 5)].detail == "refunded 13.00 USD, paid 12.80 USD"
+
+
+async def test_accepted_sum_of_a_cumulative_refund_is_shown(
+    store: MemoryStore, work: Processing, operator: Operator
+) -> None:
+    await work.process(log_records.logged([log_records.record("N1"), over_refunded(id_="r")]))
+    assert view(store).refund_accepted_minor is None
+    await operator.accept("0-2")
+    assert (view(store).refunded_minor, view(store).refund_accepted_minor, view(store).flags) == (1280, 1500, ())
+
+
+async def test_first_notification_of_an_order_may_bring_refunds_that_are_accepted(
+    store: MemoryStore, work: Processing, operator: Operator
+) -> None:
+    await work.process(log_records.logged([over_refunded()]))
+    await operator.accept("0-1")
+    event = events.decoded(store.outbox[-1].value)
+    assert (event["refunded_minor"], event["refund_accepted_minor"], event["version"]) == (1280, 1500, 1)
+    assert "refund_accepted_minor" in event["changed"]
