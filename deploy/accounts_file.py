@@ -40,7 +40,7 @@ class AccountsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._by_text: dict[str, Account] = {}  # of the last text that was read table by table
-        self._refused: tuple[str, BadAccounts] | None = None  # the last text that was faulty
+        self._refused: tuple[str, list[str]] | None = None  # the last text that was faulty, and its faults
 
     def read(self, pause: Callable[[], None] = never) -> dict[str, Account]:
         """Return the accounts as `read`; those whose text is as before are the same objects.
@@ -54,11 +54,11 @@ class AccountsFile:
         except UnicodeDecodeError as error:
             raise BadAccounts([f"{self._path} is not TOML: {error}"]) from None
         if self._refused is not None and self._refused[0] == text:
-            raise self._refused[1]
+            raise BadAccounts(self._refused[1])
         try:
             return self._by_tables(text, pause) or self._whole(text)
         except BadAccounts as bad:
-            self._refused = text, bad
+            self._refused = text, bad.faults
             raise
 
     def _by_tables(self, text: str, pause: Callable[[], None]) -> dict[str, Account]:

@@ -1,6 +1,7 @@
 """The worker's metrics: what moves each of them, and that no sender can add a series."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -9,6 +10,7 @@ from schemas import telemetry
 from schemas.orders import ClosedBecause
 from tests.support.admin import ACCOUNTS, NOW_MS, World, form
 from tests.support.waiting import until
+from workers import metrics
 from workers.errors import InfrastructureDown, VersionConflict
 from workers.metrics import WorkerMetrics
 
@@ -125,6 +127,23 @@ async def test_store_that_is_down_does_not_end_the_refresh_of_gauges() -> None:
     await until(lambda: down.asked >= 3)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("taken_s", "rest_s"), [(0.01, 5.0), (2.0, 40.0)])
+async def test_gauges_that_take_long_are_refreshed_less_often(
+    monkeypatch: pytest.MonkeyPatch, taken_s: float, rest_s: float
+) -> None:
+    world, moments, rests = World(), [100.0, 100.0 + taken_s], []
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: moments.pop(0)))
+    monkeypatch.setattr(metrics, "asyncio", SimpleNamespace(sleep=rest))
+    with pytest.raises(asyncio.CancelledError):
+        await world.metrics.keep_fresh(world.store)
+    assert rests == [pytest.approx(rest_s)]
 
 
 async def test_l04_a_sender_can_add_no_series() -> None:
