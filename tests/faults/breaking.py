@@ -79,7 +79,9 @@ def before(
     setattr(owner, name, wrapped)
 
 
-def after(owner: Any, name: str, step: Step, *, when: Callable[..., bool] = lambda result, *arguments: True) -> None:
+def after(
+    owner: Any, name: str, step: Callable[[], None], *, when: Callable[..., bool] = lambda result, *arguments: True
+) -> None:
     """Pass the step as the function has returned; `when` is asked of its result and its arguments."""
     original = getattr(owner, name)
 
@@ -93,7 +95,7 @@ def after(owner: Any, name: str, step: Step, *, when: Callable[..., bool] = lamb
 
 
 def after_awaiting(
-    owner: Any, name: str, step: Step, *, when: Callable[..., bool] = lambda result, *arguments: True
+    owner: Any, name: str, step: Callable[[], None], *, when: Callable[..., bool] = lambda result, *arguments: True
 ) -> None:
     """The same for a coroutine: pass the step after its end and before its caller continues."""
     original = cast(Callable[..., Awaitable[Any]], getattr(owner, name))
