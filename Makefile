@@ -10,6 +10,7 @@ PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 RESULTS := .results
 ENGINE ?= embedded
 HISTORIES ?= 100000
+HOURS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run stack stack-status stack-down test quick check bench soak report lock clean
@@ -36,7 +37,8 @@ quick: $(VENV)/dev ## the tests that take seconds: no server, no process of ours
 	@DELIVERIES=5 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q tests/unit tests/house
 
 soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, simulated histories, mutants
-	@FLOOD_ITEMS=100000 HISTORIES=$(HISTORIES) $(BIN)/python -m pytest --junitxml=$(RESULTS)/soak.xml \
+	@FLOOD_ITEMS=100000 HISTORIES=$(HISTORIES) HOURS=$(HOURS) \
+		$(BIN)/python -m pytest --junitxml=$(RESULTS)/soak.xml \
 		tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/soak
 	@$(MAKE) --no-print-directory report
 
