@@ -9,8 +9,11 @@ JOBS ?= 2
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 RESULTS := .results
 ENGINE ?= embedded
+# How long the long runs are.
+FLOOD_ITEMS ?= 100000
 HISTORIES ?= 100000
-HOURS ?=
+BREAK_HOW ?= kill,stop,raise,cancel
+HOURS ?= 0.03
 
 .DEFAULT_GOAL := help
 .PHONY: help run stack stack-status stack-down test quick check bench soak report lock clean
@@ -37,7 +40,7 @@ quick: $(VENV)/dev ## the tests that take seconds: no server, no process of ours
 	@DELIVERIES=5 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q tests/unit tests/house
 
 soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, simulated histories, mutants
-	@FLOOD_ITEMS=100000 HISTORIES=$(HISTORIES) HOURS=$(HOURS) \
+	@FLOOD_ITEMS=$(FLOOD_ITEMS) HISTORIES=$(HISTORIES) BREAK_HOW=$(BREAK_HOW) HOURS=$(HOURS) \
 		$(BIN)/python -m pytest --junitxml=$(RESULTS)/soak.xml \
 		tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/soak
 	@$(MAKE) --no-print-directory report

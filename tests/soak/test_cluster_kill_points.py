@@ -26,7 +26,7 @@ from tests.support.cluster import SESSION_S, Cluster, until
 
 PROGRAM = (sys.executable, "-P", "-m", "tests.faults.breaking_cluster")
 PER_S = 60
-AT_A_TIME = 5
+AT_A_TIME = 7
 AFTER = 2  # so that a batch, or a request, is behind it
 HIT_WITHIN_S = 90
 STANDS_S = SESSION_S + 3
