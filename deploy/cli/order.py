@@ -134,9 +134,11 @@ def _find(api: AdminClient, number: str) -> list[dict[str, str]]:
 
 
 def _has_problem(order: dict[str, Any]) -> bool:
-    """Return whether the order has a flag or a held notification."""
+    """Return whether the order has a flag, or a held notification that no operator has ended."""
+    ended = {entry["held_id"] for entry in order["timeline"] if entry["kind"] == "decision"}
     return bool(order["flags"]) or any(
-        entry["kind"] == "notification" and entry["disposition"] in HELD for entry in order["timeline"]
+        entry["kind"] == "notification" and entry["disposition"] in HELD and entry["position"] not in ended
+        for entry in order["timeline"]
     )
 
 

@@ -151,3 +151,13 @@ def test_accepted_refunds_are_printed_beside_the_refunded_amount(server: Server)
     assert (shown.exit_code, "we refunded the postage" in shown.stdout) == (0, True)
     answer = parsed(against(server, "order", "show", "A1", "--output", "json"))
     assert (answer["refunded"], answer["refund_accepted_minor"], answer["refund_accepted"]) == ("12.80", 1500, "15.00")
+
+
+def test_show_of_an_order_whose_held_notification_was_discarded_exits_with_0(server: Server) -> None:
+    assert against(server, "order", "register", "A1", "--account", "shop", "--amount", "99.00").exit_code == 0
+    server.do(server.world.deliver(form("A1")))
+    server.do(server.world.deliver(form("A1", notify_id="b")))
+    for id_, code in (("0-1", 3), ("0-2", 0)):
+        assert against(server, "held", "discard", id_, "--reason", "a test order").exit_code == 0
+        shown = against(server, "order", "show", "A1")
+        assert (shown.exit_code, "discarded" in shown.stdout) == (code, True)
