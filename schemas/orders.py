@@ -1,8 +1,9 @@
 """The merchant's order: a join of the facts in its notifications, so their arrival order does not matter.
 
 An order stores its *claims*, its individual refunds and captures, and the merchant's registration. A claim is one trade
-number with one amount, as notifications claimed them; usually an order has exactly one. Refunds and captures are stored
-as sets beside the claims, because the claims that they fit are known only when all claims are.
+number with one amount, as notifications claimed them; usually an order has exactly one. Refunds and captures, together
+its *movements*, are stored as sets beside the claims, because the claims that they fit are known only when all claims
+are. An order with many has them as rows of their own, and keeps their sums: then one more costs the same as the first.
 
 Everything that consumers see (status, amounts, flags) is derived from these, and never stored in a form that depends on
 arrival order.
@@ -95,6 +96,14 @@ class Refund(Struct, frozen=True, kw_only=True, order=True, gc=False):
     amount: Money
     trade: str = ""
 
+    @property
+    def minor(self) -> int:
+        return self.amount.minor
+
+    @property
+    def currency(self) -> str:
+        return self.amount.currency
+
 
 class Capture(Struct, frozen=True, kw_only=True, order=True, gc=False):
     """One capture of an authorised payment. A failed one has no amount. `trade` may be empty, as that of a refund."""
@@ -109,12 +118,41 @@ class Capture(Struct, frozen=True, kw_only=True, order=True, gc=False):
         return not self.minor
 
 
+Movement = Refund | Capture
+ClaimKey = tuple[str, int, str]  # trade, amount in minor units, currency
+
+
+class Sums(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """The sums of all refunds, or of all captures, of one order: the same for every order of arrival.
+
+    `count` is the number of facts. `largest` has the largest amount for each trade and currency that they name, sorted;
+    a trade may be empty, as a movement's. `totals` has the sum by currency, and `fitting`, sorted, the sum of those
+    that concern a claim and fit it. In a sum, one number counts once, with its largest amount.
+    """
+
+    count: int = 0
+    largest: tuple[tuple[str, str, int], ...] = ()  # trade, currency, minor units
+    totals: dict[str, int] = {}
+    fitting: tuple[tuple[ClaimKey, int], ...] = ()
+
+    def of(self, claim: "Claim") -> int:
+        """Return the sum of those that concern the claim and fit it."""
+        return next((minor for key, minor in self.fitting if key == claim.key), 0)
+
+
+class MovementSums(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """The sums of an order's movements, which are rows of their own."""
+
+    refunds: Sums = Sums()
+    captures: Sums = Sums()
+
+
 class Claim(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The joined facts about one trade number at one amount. Joining is commutative, associative and idempotent.
 
     `lapsed` keeps that the trade was also reported to have ended unpaid, because the state loses this when it rises.
-    `refunds` and `captured_minor` are empty in a stored claim. Settlement fills them in from the order's refunds and
-    captures to derive the view.
+    `refunds_minor` and `captured_minor` are 0 in a stored claim. Settlement fills them in from the order's movements to
+    derive the view.
     """
 
     trade: str
@@ -125,7 +163,7 @@ class Claim(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     reversed: bool = False  # the merchant cancelled the trade
     frozen: bool = False  # every notification of the payment reported the funds as frozen
     refunded_total_minor: int = 0  # the largest cumulative refund sum reported
-    refunds: dict[str, int] = {}  # refund id → minor units: the individual refunds that fit this claim
+    refunds_minor: int = 0  # the sum of the individual refunds that fit this claim; it may be above the amount
     partly_refunded: bool = False  # a refund without an amount was reported
     authorized_until_ms: int = 0  # when the authorisation ends; 0 if the amount was never only authorised
     captured_minor: int = 0  # of an amount that was only authorised; 0 if no capture is known
@@ -141,7 +179,7 @@ class Claim(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         return self.authorized_until_ms > 0 or self.lapsed is not None
 
     @property
-    def key(self) -> tuple[str, int, str]:
+    def key(self) -> ClaimKey:
         """Notifications with the same key belong to the same claim."""
         return self.trade, self.amount_minor, self.currency
 
@@ -154,9 +192,13 @@ class Order(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     `refused` are the flags of notifications that contradict these amounts. They must be stored because the claims of
     such notifications are not joined.
 
-    The last two are decisions of operators. `set_aside` are the keys of claims that do not count: a new notification of
-    such a payment is held without joining. `refund_limit_minor` is a sum of refunds that was accepted although it is
-    more than was paid.
+    `movement_sums` is `None` while `refunds` and `captures` hold all movements. Once there are many, these are empty,
+    and the movements are rows of their own (`workers.settlement.movements`).
+
+    `set_aside` and `refund_limit_minor` are decisions of operators, and `has_top_rank` follows from them
+    (`workers.settlement.order_view.with_rank_of`). `set_aside` are the keys of claims that do not
+    count: a new notification of such a payment is held without joining. `refund_limit_minor` is a sum of refunds that
+    was accepted although it is more than was paid.
     """
 
     account: str
@@ -169,8 +211,18 @@ class Order(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     refused: frozenset[Flag] = frozenset()
     alternatives: tuple[Money, ...] = ()  # one per currency, and none in the currency of `expected`
     captures: tuple[Capture, ...] = ()  # sorted; each fact once
-    set_aside: tuple[tuple[str, int, str], ...] = ()  # sorted
+    set_aside: tuple[ClaimKey, ...] = ()  # sorted
     refund_limit_minor: int = 0
+    movement_sums: MovementSums | None = None
+    has_top_rank: bool = False
+
+    @property
+    def has_refunds(self) -> bool:
+        return bool(self.refunds) or (self.movement_sums is not None and self.movement_sums.refunds.count > 0)
+
+    @property
+    def has_captures(self) -> bool:
+        return bool(self.captures) or (self.movement_sums is not None and self.movement_sums.captures.count > 0)
 
     @property
     def amounts(self) -> tuple[Money, ...]:

@@ -21,7 +21,7 @@ from schemas.record_format import Record
 from workers.backoff import retry_conflicts
 from workers.processing import ProcessingObserver, Store
 from workers.queries import HeldPage, HeldQuery
-from workers.settlement import decision, verdicts
+from workers.settlement import loading, verdicts
 from workers.settlement.plan import HeldRow, LogRecord, ParsedRecord, StoreSnapshot, WritePlan
 from workers.settlement.verdicts import ACCEPTABLE, PRICES, DecisionRefused, Verdict
 
@@ -125,7 +125,7 @@ class HeldDecisions:
     async def _settle(
         self, parsed_records: list[ParsedRecord], row: HeldRow, decide: Callable[[StoreSnapshot], WritePlan]
     ) -> None:
-        needs = decision.load_request(parsed_records)
+        needs = loading.load_request(parsed_records)
         orders = needs.orders | ({(row.account, row.order)} if row.order else set())
         needs = structs.replace(needs, orders=orders, with_history=True)
         plan = await retry_conflicts(lambda: self._store.settle(needs, decide))

@@ -19,7 +19,7 @@ from schemas.dispositions import Disposition
 from workers.errors import InfrastructureDown
 from workers.processing import Store
 from workers.queries import HeldGroup, HeldPage, HeldPlace, HeldQuery
-from workers.settlement import decision, drafting, parking
+from workers.settlement import drafting, loading, parking
 from workers.settlement.plan import StoreSnapshot, WritePlan
 
 RETRY_S = 1.0  # while the store does not answer
@@ -67,7 +67,7 @@ class LearntAccounts:
         try:
             plan.wakes.update(await self._of_other_merchants(learnt))
             if plan.wakes:
-                await self._store.settle(decision.load_request([]), decide)
+                await self._store.settle(loading.load_request([]), decide)
         except InfrastructureDown:
             self._is_any.set()
             await asyncio.sleep(self._retry_s)

@@ -31,7 +31,7 @@ from workers.errors import (
     RecordRefused,
 )
 from workers.record_reader import AccountsFiles, Authenticate, FixedFiles, RecordReader
-from workers.settlement import decision, identity, parking
+from workers.settlement import decision, identity, loading, parking
 from workers.settlement.plan import Decide, HeldRow, LoadRequest, LogRecord, ParsedRecord, StoreSnapshot, WritePlan
 
 _END_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # never a record's failure
@@ -185,7 +185,7 @@ class Processing:
             except BaseException as error:
                 raise DecisionFailed(type(error).__name__) from error
 
-        plan = await self._store.settle(decision.load_request(parsed_records), decide)
+        plan = await self._store.settle(loading.load_request(parsed_records), decide)
         self._observer.step("apply", time.perf_counter() - started)
         return plan
 

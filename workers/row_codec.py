@@ -5,6 +5,8 @@ searches or constrains has a column; an order's facts and a record's headers are
 here, whatever type a database keeps them in.
 """
 
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -12,16 +14,21 @@ import msgspec
 from schemas import events
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.events import Outgoing
-from schemas.orders import RANK, ClosedBecause, Order, State, Status, View
+from schemas.money import Money
+from schemas.orders import Capture, ClosedBecause, Movement, Order, Refund, Status, View
 from schemas.record_format import Record
 from workers.queries import Emitted, HeldGroup, HeldPage, HeldPlace, HeldQuery, OperatorDecision, OrderClaim, OrderPage
 from workers.replays import ReplayState, ReplayTask
 from workers.settlement import order_view
+from workers.settlement.movements import name_of
 from workers.settlement.plan import (
     DecisionRow,
     Delivery,
     HeldRow,
     LedgerRow,
+    MovementKind,
+    MovementName,
+    MovementRow,
     NumberRow,
     OrderWrite,
     Position,
@@ -41,7 +48,7 @@ def order_row(write: OrderWrite, changed_at_ms: int) -> Row:
     return (
         order.version,
         _encode(order),
-        rank(write),
+        order_view.rank(order, view),
         view.status.value,
         None if view.closed_because is None else view.closed_because.value,
         view.trade,
@@ -53,19 +60,6 @@ def order_row(write: OrderWrite, changed_at_ms: int) -> Row:
         order.number,
         order.account,
     )
-
-
-def rank(write: OrderWrite) -> float:
-    """Return the rank that the store keeps: a database refuses one below it.
-
-    If captures decide about the order it is the highest, because a further capture may lower such an order.
-    """
-    if write.order.captures and any(claim.is_capturable for claim in write.order.claims):
-        return RANK[State.REFUNDED]
-    view = write.view
-    if view.status is Status.CLOSED:
-        return RANK[State.REFUNDED if view.closed_because is ClosedBecause.REFUNDED else State.LAPSED]
-    return RANK[State[view.status.name]]
 
 
 def order(facts: bytes) -> Order:
@@ -101,6 +95,41 @@ def recent_page(row: Row) -> OrderPage:
         events=(),
         changed_at_ms=row[-1],
     )
+
+
+def movement_row(row: MovementRow) -> Row:
+    """Return the columns of `movements` after its number."""
+    movement, name = row.movement, name_of(row.movement)
+    stated = _digest((movement.trade, movement.currency, movement.minor))
+    kind, id_ = name
+    return (
+        row.order,
+        row.account,
+        movement_digest(name),
+        stated,
+        kind.value,
+        id_,
+        movement.trade,
+        movement.currency,
+        movement.minor,
+    )
+
+
+def movement_digest(name: MovementName) -> int:
+    """Return the column `named`, by which the rows of one movement are found; other names may have the same."""
+    return _digest((name[0].value, name[1]))
+
+
+def _digest(parts: tuple[str | int, ...]) -> int:
+    return int.from_bytes(blake2b(_encode(parts), digest_size=8).digest(), signed=True)
+
+
+def movement(row: Sequence[Any]) -> Movement:
+    """Return the movement from the columns of `MOVEMENT`."""
+    kind, id_, trade, currency, minor = row
+    if kind == MovementKind.REFUND:
+        return Refund(id=id_, amount=Money(minor, currency), trade=trade)
+    return Capture(id=id_, trade=trade, minor=minor, currency=currency)
 
 
 def delivery_row(delivery: Delivery) -> Row:

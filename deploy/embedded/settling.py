@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from sqlite3 import Connection
 from typing import Any
 
-from deploy.embedded import decisions, sql
+from deploy.embedded import decisions, movements, sql
 from schemas import topics
 from schemas.dispositions import Disposition
 from schemas.events import Outgoing
 from schemas.orders import Order
 from workers import row_codec
 from workers.errors import RefundTaken, VersionConflict
+from workers.settlement import loading
 from workers.settlement.plan import (
     AccountKey,
     Decide,
@@ -67,6 +68,7 @@ def load(connection: Connection, needs: LoadRequest) -> StoreSnapshot:
     wanted.update((account, number) for (account, _), number in by_trade.items())
     wanted.update((account, number) for (account, _), number in by_refund.items())
     orders = _orders(connection, wanted)
+    wanted_movements = loading.movements_to_load(needs, orders, by_trade, by_refund)
     return StoreSnapshot(
         settled=settled,
         open_held=frozenset(tries),
@@ -76,6 +78,7 @@ def load(connection: Connection, needs: LoadRequest) -> StoreSnapshot:
         order_by_trade=by_trade,
         order_by_refund=by_refund,
         histories=decisions.histories(connection, orders) if needs.with_history else {},
+        movements=movements.load(connection, wanted_movements),
     )
 
 
@@ -92,6 +95,8 @@ def write(connection: Connection, plan: WritePlan, settled: frozenset[Position],
     sql.insert(connection, _INSERT_LEDGER, [row_codec.ledger_row(each) for each in plan.ledger])
     _write_events(connection, plan.events, now_ms)
     _write_orders(connection, plan.orders, now_ms)
+    if plan.movements or plan.movements_gone:
+        movements.write(connection, plan)
     _write_deliveries(connection, plan.deliveries, settled)
     if plan.numbers:
         sql.insert(connection, _INSERT_NUMBER, list(map(row_codec.number_row, plan.numbers)), after=_UNLESS_KNOWN)

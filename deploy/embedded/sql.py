@@ -25,6 +25,8 @@ HELD = (
     "log_partition, log_offset, account, order_number, notification_id, disposition, reason, detail, key, value, "
     "headers, first_at_ms, attempts, due_at_ms, waits_for"
 )
+MOVEMENT = "m.kind, m.id, m.trade, m.currency, m.amount_minor"
+MOVEMENT_ROW = "order_number, account, named, stated, kind, id, trade, currency, amount_minor"
 HELD_PAGE = f"{HELD}, resolved_at_ms, resolution, by_whom, why, replays"
 EMITTED = "number, id, topic, key, value, headers, sent_at_ms"
 

@@ -28,7 +28,7 @@ from schemas.record_format import Record, RecordContents
 from tests.support.fakes import MemoryTopics, PlanObserver
 from tests.support.stores import MemoryStore
 from workers.processing import Processing
-from workers.settlement import decision
+from workers.settlement import decision, loading
 from workers.settlement.plan import LogRecord, ParsedRecord, Position, WritePlan
 
 BATCH = 500
@@ -124,7 +124,7 @@ class Bench:
         for start in range(0, len(readings), BATCH):
             batch = readings[start : start + BATCH]
             began = time.perf_counter()
-            needs = decision.load_request(batch)
+            needs = loading.load_request(batch)
             elapsed += time.perf_counter() - began
             known = self.store.known(needs)
             began = time.perf_counter()

@@ -19,7 +19,7 @@ from schemas.money import Money
 from tests.support import log_records
 from tests.support.log_records import NOW_MS, REGISTERED
 from workers.queries import HeldQuery
-from workers.settlement import decision
+from workers.settlement import decision, movements
 from workers.settlement.plan import Registration
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "DROP", "ALTER")
@@ -60,6 +60,7 @@ def trace(monkeypatch: pytest.MonkeyPatch) -> Trace:
 
 
 async def everything_that_writes(place: Path) -> None:
+    """Write to every table. The caller lets a single refund be a row of its own."""
     time_ = log_records.Time()
     async with engine.open_files(place, now_ms=time_) as files:
         work, store = log_records.processing(files.store, time_), files.store
@@ -86,8 +87,15 @@ async def everything_that_writes(place: Path) -> None:
         id_ = str(held.row.position)
         await store.note_replay([id_], by="test", why="trace", now_ms=time_.now_ms)
         await log_records.Operator(store, time_).discard(id_)
-        files.journal.settled(4)
-        assert await files.journal.prune(older_than_ms=NOW_MS + 1) == 3
+        refund: dict[str, Any] = {
+            "notify_type": "batch_refund_notify",
+            "batch_no": "B",
+            "result_details": "2025100922001N1^1.00^SUCCESS",
+        }
+        await files.journal.append(log_records.record("", id_="refund", **refund))
+        await work.process(await files.journal.read(4, 10))
+        files.journal.settled(5)
+        assert await files.journal.prune(older_than_ms=NOW_MS + 1) == 4
         await work.emit()
         await store.prune_sent(older_than_ms=NOW_MS + 100)
         for database in (files.journal.database, store.database):
@@ -95,7 +103,10 @@ async def everything_that_writes(place: Path) -> None:
             await database.truncate_log()
 
 
-async def test_every_writing_transaction_begins_immediate(tmp_path: Path, trace: Trace) -> None:
+async def test_every_writing_transaction_begins_immediate(
+    tmp_path: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(movements, "INLINE_MAX", 0)
     await everything_that_writes(tmp_path)
     for file, statements in trace.statements.items():
         begins = [statement.rstrip(";") for statement in statements if statement.upper().startswith("BEGIN")]
@@ -103,7 +114,7 @@ async def test_every_writing_transaction_begins_immediate(tmp_path: Path, trace:
         assert set(begins) == {"BEGIN IMMEDIATE"}, file
         assert trace.loose_writes(file) == []
     written = " ".join(trace.statements[STORE])
-    tables = "notifications outbox orders trades deliveries held refund_links audit cursors"
+    tables = "notifications outbox orders trades deliveries held refund_links movements audit cursors"
     for table in tables.split():
         assert f"INTO {table}" in written, f"nothing was written to {table}"
 

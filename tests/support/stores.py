@@ -13,8 +13,8 @@ from schemas import scopes
 from schemas.dispositions import HELD, Disposition, Reason
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
-from schemas.orders import Order, View
-from workers import queries, row_codec
+from schemas.orders import Movement, Order, View
+from workers import queries
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away, SetAside
 from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, VersionConflict
 from workers.queries import (
@@ -33,15 +33,18 @@ from workers.queries import (
     ParkedCount,
 )
 from workers.replays import ReplayState, ReplayTask
-from workers.settlement import decision
+from workers.settlement import decision, loading, order_view
+from workers.settlement.movements import name_of
 from workers.settlement.plan import (
     AccountKey,
     Decide,
     DecisionRow,
     Delivery,
     HeldRow,
+    KnownMovements,
     LedgerRow,
     LoadRequest,
+    MovementName,
     NumberRow,
     OrderWrite,
     Position,
@@ -76,6 +79,7 @@ class MemoryStore:
         self.outbox: list[Outgoing] = []
         self.sent_at_ms: dict[int, int] = {}  # by number; the first event of the outbox has number 1
         self.refunds: dict[AccountKey, str] = {}
+        self.movements: dict[AccountKey, list[Movement]] = {}  # of orders that have them as rows
         self.decisions: list[DecisionRow] = []
         self.replay_of: dict[Position, int | None] = {}
         self.tasks: dict[int, ReplayTask] = {}
@@ -108,16 +112,23 @@ class MemoryStore:
         by_trade = {trade: self._trades[trade] for trade in needs.trades if trade in self._trades}
         by_refund = {refund: self.refunds[refund] for refund in needs.refunds if refund in self.refunds}
         found = {(account, number) for (account, _), number in (*by_trade.items(), *by_refund.items())}
+        orders = {named: self.orders[named] for named in needs.orders | found if named in self.orders}
+        wanted = loading.movements_to_load(needs, orders, by_trade, by_refund)
         return StoreSnapshot(
             settled=frozenset(position for position in needs.positions if position in self.deliveries),
             open_held=frozenset(position for position in needs.positions if position in self.held),
             held_attempts={each: self.held[each].attempts for each in needs.positions if each in self.held},
             digests={id_: self.ledger[id_].digest for id_ in needs.ids if id_ in self.ledger},
-            orders={named: self.orders[named] for named in needs.orders | found if named in self.orders},
+            orders=orders,
             order_by_trade=by_trade,
             order_by_refund=by_refund,
             histories={each: self._history(each) for each in needs.orders | found} if needs.with_history else {},
+            movements={named: self._known_movements(named, names) for named, names in wanted.items()},
         )
+
+    def _known_movements(self, named: AccountKey, names: frozenset[MovementName] | None) -> KnownMovements:
+        found = tuple(each for each in self.movements[named] if names is None or name_of(each) in names)
+        return KnownMovements(found=found, names=names)
 
     async def unsent(
         self, limit: int, away: Away = NOTHING_AWAY, *, only: frozenset[str] = EVERYTHING
@@ -396,6 +407,12 @@ class MemoryStore:
             self.orders[named], self.views[named] = order_after, write.view
             for claim in order_after.claims:
                 self._trades.setdefault((order_after.account, claim.trade), order_after.number)
+        for added in plan.movements:
+            rows = self.movements.setdefault((added.account, added.order), [])
+            assert added.movement not in rows, "each fact once"
+            rows.append(added.movement)
+        for gone in plan.movements_gone:
+            self.movements[gone.account, gone.order].remove(gone.movement)
         for row in plan.ledger:
             assert (row.account, row.notification_id) not in self.ledger, "one row per notification id"
             self.ledger[row.account, row.notification_id] = row
@@ -431,7 +448,7 @@ class MemoryStore:
         if write.expected_version != (None if before is None else before.version):
             raise VersionConflict(write.order.number)
         named = (write.order.account, write.order.number)
-        rank = row_codec.rank(write)
+        rank = order_view.rank(write.order, write.view)
         if before is not None:
             assert write.order.version >= before.version
             is_decided = (*named, write.order.version) in decided and write.order.version > before.version

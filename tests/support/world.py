@@ -16,7 +16,7 @@ from schemas.orders import Order
 from tests.support import facts, model
 from tests.support.fakes import Offsets
 from tests.support.stores import MemoryStore
-from workers.settlement import decision, order_view, verdicts
+from workers.settlement import decision, loading, order_view, verdicts
 from workers.settlement.plan import Decide, Delivery, HeldRow, ParsedRecord, Position, Registration
 from workers.settlement.verdicts import Verdict
 
@@ -85,7 +85,7 @@ class World:
         return Verdict(by="ana", why="agreed with the buyer", at_ms=self.now_ms)
 
     def _decide(self, again: ParsedRecord, decide: Decide) -> None:
-        needs = decision.load_request([again])
+        needs = loading.load_request([again])
         orders = needs.orders | ({(self.account.name, again.held.order)} if again.held and again.held.order else set())
         self.store.settle_now(structs.replace(needs, orders=orders, with_history=True), decide)
 
@@ -155,7 +155,7 @@ class World:
 
     def _settle(self, readings: Sequence[ParsedRecord]) -> None:
         self.store.settle_now(
-            decision.load_request(readings),
+            loading.load_request(readings),
             lambda known: decision.decide(readings, known, facts.ACCOUNTS, now_ms=self.now_ms, chance=lambda: 0.5),
         )
 

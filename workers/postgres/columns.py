@@ -74,6 +74,11 @@ HELD = Columns(
     "attempts integer, due_at timestamptz, waits_for text"
 )
 HELD_PAGE = f"{HELD.names}, resolved_at, resolution, by_whom, why, replays"
+MOVEMENT = "m.kind, m.id, m.trade, m.currency, m.amount_minor"
+MOVEMENTS = Columns(
+    "order_number text, account text, named bigint, stated bigint, kind text, id text, trade text, currency text, "
+    "amount_minor bigint"
+)
 DECISIONS = Columns(
     "log_partition integer, log_offset bigint, account text, order_number text, notification_id text, version bigint, "
     "action text, by_whom text, why text, at timestamptz"

@@ -12,7 +12,9 @@ from typing import Any
 from schemas.orders import Order
 from workers import row_codec
 from workers.errors import VersionConflict
+from workers.postgres import movements
 from workers.postgres.database import SqlConnection
+from workers.settlement import loading
 from workers.settlement.plan import (
     AccountKey,
     LoadRequest,
@@ -36,6 +38,7 @@ async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
     wanted.update((account, number) for (account, _), number in by_trade.items())
     wanted.update((account, number) for (account, _), number in by_refund.items())
     orders = await locked_orders(connection, wanted)
+    wanted_movements = loading.movements_to_load(needs, orders, by_trade, by_refund)
     prior_deliveries = await _settled(connection, needs.positions)
     settled = frozenset(prior_deliveries)
     held_attempts = await _held_attempts(connection, settled)
@@ -54,6 +57,7 @@ async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
         order_by_trade=by_trade,
         order_by_refund=by_refund,
         histories=await _histories(connection, orders) if needs.with_history else {},
+        movements=await movements.load(connection, wanted_movements) if wanted_movements else {},
     )
 
 

@@ -31,7 +31,7 @@ from schemas.events import Outgoing
 from schemas.orders import Order
 from workers import row_codec
 from workers.errors import RefundTaken, VersionConflict
-from workers.postgres import audit, columns, errors, load
+from workers.postgres import audit, columns, errors, load, movements
 from workers.postgres.columns import arrays
 from workers.postgres.database import SqlConnection
 from workers.settlement.plan import AccountKey, Decide, Delivery, LoadRequest, OrderWrite, Position, WritePlan
@@ -107,6 +107,7 @@ async def write(
     await _copy(connection, "notifications", _LEDGER, sorted(map(row_codec.ledger_row, plan.ledger), key=_first_two))
     numbered = await _write_events(connection, plan.events, now_ms)
     await _write_orders(connection, plan.orders, now_ms)
+    await movements.write(connection, plan)
     await _check_sole_trades(connection, plan.sole_trades)
     await _write_deliveries(connection, plan.deliveries, settled)
     if plan.numbers:
@@ -251,8 +252,7 @@ def _count(status: str) -> int:
 async def _write_events(
     connection: SqlConnection, outgoing: Sequence[Outgoing], now_ms: int
 ) -> list[tuple[int, Outgoing]]:
-    """Write the events, and return them with their numbers. A second order event with the same id is an error; a second
-    notice with the same id is skipped."""
+    """Return the written events with their numbers. A second order event of an id fails, a second notice is skipped."""
     # Sorting by key is stable, so the versions of each order stay in their order.
     in_order = sorted(outgoing, key=operator.attrgetter("key"))
     order_events = [event for event in in_order if event.topic == topics.ORDER_EVENT]

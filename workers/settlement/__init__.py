@@ -5,6 +5,7 @@ transaction, on any thread. Read in this order:
 
     plan         the shapes that go in and out: a snapshot of the store, a write plan
     decision     what each record of a batch becomes: applied, duplicate, stale, parked or quarantined
+    loading      the rows that it needs
     transitions  how one trade's state changes: the table of moves
     order_view   what consumers see of an order
     drafting     how a decision becomes rows, events and held notifications

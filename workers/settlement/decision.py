@@ -7,8 +7,8 @@
     quarantined  authentic, but it contradicts the merchant's registration or other notifications
     dead         no notification at all; decided before, while parsing (`workers.processing`)
 
-A batch is decided in its order, and each record sees the changes of the records before it. `load_request` lists the
-rows that the store has to load; the result is a `WritePlan`.
+A batch is decided in its order, and each record sees the changes of the records before it. `loading` lists the rows
+that the store has to load; the result is a `WritePlan`.
 
 A notification that brings a contradiction is quarantined, but its facts join the order: the order gets a flag, and the
 higher rank stands. A notification that contradicts the *registration*, or itself, does not join at all. `parking` has
@@ -24,12 +24,13 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
 from schemas.notification import Kind, NamedNumber, Notification, NumberKind
 from schemas.orders import Capture, Claim, News, Order, Refund, View
-from workers.settlement import captures, drafting, identity, order_view, parking, refusals, second_numbers, transitions
+from workers.settlement import drafting, identity, order_view, parking, refusals, second_numbers, transitions
 from workers.settlement.drafting import Draft
+from workers.settlement.movements import BatchMovements
 from workers.settlement.plan import (
     AccountKey,
     HeldRow,
-    LoadRequest,
+    MovementRow,
     OrderWrite,
     ParsedRecord,
     ParseFailure,
@@ -39,38 +40,6 @@ from workers.settlement.plan import (
     WritePlan,
 )
 from workers.settlement.transitions import MoveVerdict
-
-
-def load_request(parsed_records: Sequence[ParsedRecord]) -> LoadRequest:
-    """Return what the store has to load before these records can be decided."""
-    ids: set[AccountKey] = set()
-    orders: set[AccountKey] = set()
-    trades: set[AccountKey] = set()
-    refunds: set[AccountKey] = set()
-    for parsed in parsed_records:
-        notification = parsed.notification
-        if notification is None:
-            if parsed.failure is not None and parsed.failure.digest:
-                ids.add((parsed.account, parsed.failure.notification_id))
-            continue
-        ids.update((parsed.account, id_) for id_ in identity.ids_of(parsed))
-        if notification.order:
-            orders.add((parsed.account, notification.order))
-        if notification.joins_by_trade:
-            is_named = notification.kind is Kind.PAYMENT and notification.order != notification.trade
-            (orders if is_named else trades).add((parsed.account, notification.trade))
-        for refund in notification.refunds:
-            if refund.trade:
-                trades.add((parsed.account, refund.trade))
-            else:
-                refunds.add((parsed.account, refund.id))
-    return LoadRequest(
-        positions=frozenset(parsed.position for parsed in parsed_records),
-        ids=frozenset(ids),
-        orders=frozenset(orders),
-        trades=frozenset(trades),
-        refunds=frozenset(refunds),
-    )
 
 
 def decide(
@@ -128,10 +97,12 @@ class BatchDecision:
         self._digests = dict(snapshot.digests)
         self._orders = dict(snapshot.orders)
         self._by_trade = dict(snapshot.order_by_trade)
+        self.movements = BatchMovements(snapshot)
         self._views: dict[AccountKey, View] = {}  # of the orders that this batch changed
 
     def plan(self) -> WritePlan:
         plan = self._draft.plan
+        plan.movements += self.movements.added
         for key, view in self._views.items():
             before = self._snapshot.orders.get(key)
             expected = None if before is None else before.version
@@ -239,18 +210,24 @@ class BatchDecision:
             if notification.joins_by_trade:
                 self._draft.plan.sole_trades.add((notification.trade, parsed.account, order.number))
         joined, verdict = transitions.join(claim, notification)
-        flag = refusals.aside(order, joined) if key in order.set_aside else None
+        after = self.movements.with_claim(order, joined)
+        flag = refusals.aside(order, after, joined) if key in order.set_aside else None
         if flag is None:
-            self._write_claim(parsed, notification, order, joined, verdict)
+            self._write_claim(parsed, notification, order, after, joined, verdict)
         elif transitions.is_payment(notification.news):
             self._refuse(parsed, notification, order, flag)
         else:  # it ends a payment that does not count
             self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED, order=order.number)
 
     def _write_claim(
-        self, parsed: ParsedRecord, notification: Notification, before: Order, joined: Claim, verdict: MoveVerdict
+        self,
+        parsed: ParsedRecord,
+        notification: Notification,
+        before: Order,
+        after: Order,
+        joined: Claim,
+        verdict: MoveVerdict,
     ) -> None:
-        after = order_view.with_claim(before, joined)
         if after == before:
             is_older = verdict is MoveVerdict.BEHIND
             self._finish_unchanged(parsed, notification, is_older=is_older, order=before.number)
@@ -273,14 +250,14 @@ class BatchDecision:
             waits_for = parking.trade_key(capture.trade) if capture.trade else parking.order_key(notification.order)
             self._draft.park(parsed, notification, Reason.UNKNOWN_TRADE, waits_for=waits_for)
             return
-        after = captures.with_capture(before, capture)
+        after, rows = self.movements.with_movements(before, [capture])
         if after == before:
             self._finish_unchanged(parsed, notification, is_older=False, order=before.number)
             return
         if identity.shares_number(notification):
             self._draft.hold_conflict(parsed, notification, before.number)
             return
-        version, order = self.write(parsed, notification, before, after), before.number
+        version, order = self.write(parsed, notification, before, after, rows), before.number
         reason = refusals.first_contradiction(order_view.flags_from_capture(before, after, capture))
         if reason is not None:
             detail = refusals.detail(reason, notification, after)
@@ -329,14 +306,14 @@ class BatchDecision:
         has_new_facts = False
         for key, refunds in by_order.items():
             before = self._orders[key]
-            after = order_view.with_refunds(before, refunds)
+            after, rows = self.movements.with_movements(before, refunds)
             if after == before:
                 continue
             if identity.shares_number(notification):
                 self._draft.hold_conflict(parsed, notification, before.number)
                 return
             has_new_facts = True
-            version = self.write(parsed, notification, before, after)
+            version = self.write(parsed, notification, before, after, rows)
             flags |= order_view.flags_from_refunds(before, after, refunds)
             versions += [] if version is None else [version]
         # A delivery names one order. If the refunds are of several orders, only the events have the versions.
@@ -369,11 +346,18 @@ class BatchDecision:
         else:
             self._draft.finish(parsed, notification, Disposition.DUPLICATE, Reason.SAME_FACT, order=order)
 
-    def write(self, parsed: ParsedRecord, notification: Notification, before: Order, after: Order) -> int | None:
+    def write(
+        self,
+        parsed: ParsedRecord,
+        notification: Notification,
+        before: Order,
+        after: Order,
+        rows: Sequence[MovementRow] = (),
+    ) -> int | None:
         """Keep the changed order; return its new version if consumers see the change."""
         if after == before:
             return None
-        key = (after.account, after.number)
+        key, after = (after.account, after.number), self.movements.written(after, rows)
         written, view = self._draft.change_order(
             parsed, notification, before=before, view_before=self._views.get(key), after=after
         )

@@ -74,6 +74,8 @@ def rewrite(plan: WritePlan, before: Order, after: Order, *, expected_version: i
     if before.version and view_before != view:
         after = structs.replace(after, version=before.version + 1)
         plan.events.append(event(after, view_before, view, cause=None, now_ms=now_ms))
+    elif view_before == view:
+        after = order_view.with_rank_of(before, after, view)
     plan.orders.append(OrderWrite(order=after, view=view, expected_version=expected_version))
 
 
@@ -146,7 +148,7 @@ class Draft:
             return after, view
         known = (view_before or order_view.view(before)) if before.version else None
         if known == view:
-            return after, view
+            return order_view.with_rank_of(before, after, view), view
         after = structs.replace(after, version=before.version + 1)
         cause = Cause(
             notification_id=notification.id,

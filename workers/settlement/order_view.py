@@ -4,6 +4,8 @@ Claims and refunds are joins, so everything derived from them is too: two worker
 in different orders show the same order.
 """
 
+from collections.abc import Iterable
+
 from msgspec import structs
 
 from schemas import times
@@ -15,13 +17,16 @@ from schemas.orders import (
     Capture,
     Claim,
     ClosedBecause,
+    Movement,
     Order,
     Refund,
     State,
     Status,
     View,
 )
-from workers.settlement import captures, transitions
+from workers.settlement import captures, sums, transitions
+
+MINOR_MAX = 2**63 - 1  # in no currency is an amount above it
 
 # Flags for contradictions: the notification that brings one is held. If it brings two, the first here is its reason.
 CONTRADICTIONS: dict[Flag, Reason] = {
@@ -63,6 +68,27 @@ def view(order: Order) -> View:
     return shown if not claim.authorized_until_ms else with_authorization(shown, claim)
 
 
+def rank(order: Order, view: View) -> float:
+    """Return the rank that a store keeps of the order with this view; it refuses one below it.
+
+    If captures decide about the order it is the highest, because a further capture may lower such an order.
+    """
+    if order.has_top_rank or (order.has_captures and any(claim.is_capturable for claim in order.claims)):
+        return RANK[State.REFUNDED]
+    if view.status is Status.CLOSED:
+        return RANK[State.REFUNDED if view.closed_because is ClosedBecause.REFUNDED else State.LAPSED]
+    return RANK[State[view.status.name]]
+
+
+def with_rank_of(before: Order, after: Order, view: View) -> Order:
+    """Return `after` so that its rank is not below that of `before`, which has the same view.
+
+    A decision may discard a capture that consumers no longer see. Then the order gets no version, and without a version
+    of that decision no store lets a rank fall.
+    """
+    return structs.replace(after, has_top_rank=True) if rank(after, view) < rank(before, view) else after
+
+
 def with_authorization(view: View, claim: Claim) -> View:
     """Return the view with the amount that was only authorised, and the end of the authorisation."""
     until = times.from_epoch_ms(claim.authorized_until_ms)
@@ -92,17 +118,11 @@ def claims_with_refunds(order: Order) -> tuple[Claim, ...]:
     This only raises a claim's state; a further claim or refund never lowers it. A further capture may: it opens an
     order again whose captured sum was refunded.
     """
-    claims = captures.claims_with_captures(order) if order.captures else order.claims
-    if not order.refunds:
+    claims = captures.claims_with_captures(order) if order.has_captures else order.claims
+    if not order.has_refunds:
         return claims
-    limit = order.refund_limit_minor
-    return tuple(
-        transitions.with_refunds(
-            claim,
-            [each for each in order.refunds if _concerns(each, claim) and _misfit(each, claim, limit) is None],
-        )
-        for claim in claims
-    )
+    found = sums.refunds(order)
+    return tuple(transitions.with_refunds(claim, found.of(claim)) for claim in claims)
 
 
 def contradictions(order: Order, claims: tuple[Claim, ...]) -> set[Flag]:
@@ -112,11 +132,11 @@ def contradictions(order: Order, claims: tuple[Claim, ...]) -> set[Flag]:
         flags |= _disagreements(order)
     if len(claims) > 1 or (claims and claims[0].lapsed):
         flags |= _double_ends(claims)
-    if order.refunds:
-        flags |= misfits(order, order.refunds)
+    if order.has_refunds:
+        flags |= misfits(order, sums.largest_refunds(order))
         limit = order.refund_limit_minor
         flags |= {Flag.OVER_REFUNDED for claim in claims if transitions.is_over_refunded(claim, limit)}
-    return flags | captures.contradictions(order) if order.captures else flags
+    return flags | captures.contradictions(order) if order.has_captures else flags
 
 
 def flags_from_claim(before: Order, after: Order, joined: Claim) -> set[Flag]:
@@ -140,9 +160,11 @@ def flags_from_refunds(before: Order, after: Order, refunds: tuple[Refund, ...])
     claims = claims_with_refunds(after)
     flags = contradictions(after, claims) - contradictions(before, claims_with_refunds(before))
     flags |= misfits(after, refunds)
-    numbers = {refund.id for refund in refunds}
     limit = after.refund_limit_minor
-    over = any(transitions.is_over_refunded(claim, limit) and numbers & claim.refunds.keys() for claim in claims)
+    over = any(
+        transitions.is_over_refunded(claim, limit) and any(sums.fits(refund, claim, limit) for refund in refunds)
+        for claim in claims
+    )
     return flags | ({Flag.OVER_REFUNDED} if over else set())
 
 
@@ -160,23 +182,21 @@ def misfits(order: Order, refunds: tuple[Refund, ...]) -> set[Flag]:
     """
     found: set[Flag | None] = set()
     for refund in refunds:
-        claims = [claim for claim in order.claims if _concerns(refund, claim)]
+        claims = [claim for claim in order.claims if sums.concerns(refund, claim)]
         if order.alternatives:
             claims = [claim for claim in claims if claim.currency == refund.amount.currency] or claims
         found.update(_misfit(refund, claim, order.refund_limit_minor) for claim in claims)
     return {flag for flag in found if flag is not None}
 
 
-def largest_refund_minor(order: Order) -> int:
-    """Return the largest sum that was refunded of one claim, as reported: also more than was paid."""
-    sums = [claim.refunded_total_minor for claim in order.claims]
-    for claim in order.claims:
-        amounts: dict[str, int] = {}
-        for refund in order.refunds:
-            if _concerns(refund, claim) and refund.amount.currency == claim.currency:
-                amounts[refund.id] = max(refund.amount.minor, amounts.get(refund.id, 0))
-        sums.append(sum(amounts.values()))
-    return max(sums, default=0)
+def largest_refund_minor(order: Order, movements: Iterable[Movement]) -> int:
+    """Return the largest sum that was refunded of one claim, as reported: also more than was paid.
+
+    `movements` are all that the order has, wherever they are stored.
+    """
+    refunds = (movement for movement in movements if isinstance(movement, Refund))
+    reported = sums.of(refunds, order.claims, MINOR_MAX)
+    return max((max(claim.refunded_total_minor, reported.of(claim)) for claim in order.claims), default=0)
 
 
 def with_claim(order: Order, joined: Claim) -> Order:
@@ -187,21 +207,10 @@ def with_claim(order: Order, joined: Claim) -> Order:
     return structs.replace(order, claims=tuple(sorted((*others, joined), key=lambda claim: claim.key)))
 
 
-def with_refunds(order: Order, refunds: tuple[Refund, ...]) -> Order:
-    """Return the order with these refunds added; the same order if it has them already."""
-    joined = {*order.refunds, *refunds}
-    return order if len(joined) == len(order.refunds) else structs.replace(order, refunds=tuple(sorted(joined)))
-
-
-def _concerns(refund: Refund, claim: Claim) -> bool:
-    """Return whether the refund may be of this claim. A refund that names no trade may be of any claim of the order."""
-    return not refund.trade or refund.trade == claim.trade
-
-
 def _misfit(refund: Refund, claim: Claim, limit_minor: int) -> Flag | None:
     if refund.amount.currency != claim.currency:
         return Flag.CURRENCY_MISMATCH
-    return Flag.OVER_REFUNDED if refund.amount.minor > max(claim.amount_minor, limit_minor) else None
+    return None if sums.fits(refund, claim, limit_minor) else Flag.OVER_REFUNDED
 
 
 def _closed_because(claim: Claim) -> ClosedBecause | None:
@@ -219,7 +228,7 @@ def _flags(order: Order, claims: tuple[Claim, ...], claim: Claim | None) -> tupl
             flags.add(Flag.REFUND_AMOUNT_UNKNOWN)
         if claim.frozen:
             flags.add(Flag.FROZEN)
-        if order.captures and captures.has_failed(order):
+        if order.has_captures and captures.has_failed(order):
             flags.add(Flag.CAPTURE_FAILED)
     return tuple(flag for flag in Flag if flag in flags) if flags else ()
 

@@ -5,6 +5,7 @@ transaction.
 """
 
 from collections.abc import Callable
+from enum import StrEnum
 
 from msgspec import Struct
 
@@ -12,7 +13,7 @@ from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
 from schemas.money import Money
 from schemas.notification import NamedNumber, Notification
-from schemas.orders import Order, View
+from schemas.orders import ClaimKey, Movement, Order, View
 from schemas.record_format import Record
 
 PARTITION_DIGITS_MAX = 9  # fits a column of 32 bits
@@ -109,10 +110,46 @@ class ParsedRecord(Struct, frozen=True, kw_only=True, gc=False):
 AccountKey = tuple[str, str]  # a scope (`schemas.scopes`), and a number that is unique within it
 
 
+class MovementKind(StrEnum):
+    """What a movement does: return money to the buyer, or take an authorised amount."""
+
+    REFUND = "refund"
+    CAPTURE = "capture"
+
+
+MovementName = tuple[MovementKind, str]  # kind and number
+
+
+class ReportedMovement(Struct, frozen=True, kw_only=True, gc=False):
+    """A movement that a record of the batch reports, with the numbers by which its order is found."""
+
+    account: str
+    name: MovementName
+    trade: str
+    order: str
+
+
+class KnownMovements(Struct, frozen=True, kw_only=True):
+    """The movements of one order that were loaded: those that have one of `names`, or all if that is `None`."""
+
+    found: tuple[Movement, ...]
+    names: frozenset[MovementName] | None
+
+
+class MovementRow(Struct, frozen=True, kw_only=True, gc=False):
+    """A movement of an order that has many, as a row of its own."""
+
+    account: str
+    order: str
+    movement: Movement
+
+
 class LoadRequest(Struct, frozen=True, kw_only=True):
     """The rows that the store has to load, and to lock, before a batch can be decided.
 
-    `with_history`: also the earlier notifications of the orders, which only an operator's decision needs.
+    `movements` and `claims` (scope, order, claim) say which movements of orders that have many are needed
+    (`settlement.movements`). `with_history`: also the earlier notifications of the orders, and all their movements,
+    which only an operator's decision needs.
     """
 
     positions: frozenset[Position]
@@ -120,6 +157,8 @@ class LoadRequest(Struct, frozen=True, kw_only=True):
     orders: frozenset[AccountKey]
     trades: frozenset[AccountKey]
     refunds: frozenset[AccountKey]
+    movements: frozenset[ReportedMovement] = frozenset()
+    claims: frozenset[tuple[str, str, ClaimKey]] = frozenset()
     with_history: bool = False
 
 
@@ -156,6 +195,7 @@ class StoreSnapshot(Struct, frozen=True, kw_only=True):
     order_by_trade: dict[AccountKey, str]
     order_by_refund: dict[AccountKey, str]
     histories: dict[AccountKey, tuple[PriorNotification, ...]] = {}
+    movements: dict[AccountKey, KnownMovements] = {}
 
 
 class Delivery(Struct, frozen=True, kw_only=True, gc=False):
@@ -233,7 +273,8 @@ class WritePlan(Struct, kw_only=True):
     again; `released` has those that are resolved. A row of `numbers` may exist already. `wakes` are (account,
     `waits_for`) of parked rows to make due at once. `paid` is for metrics and not stored: account and amount of each
     order that this plan makes a paid one. `sole_trades` are (trade, account, order) of payments that another worker may
-    be giving to an order of another number: if one has, the plan is too late. A status falls in rank only if one of
+    be giving to an order of another number: if one has, the plan is too late. `movements` has new rows, none of which
+    exists, and `movements_gone` those to delete. A status falls in rank only if one of
     `decisions` gives the order that version.
     """
 
@@ -248,6 +289,8 @@ class WritePlan(Struct, kw_only=True):
     numbers: list[NumberRow] = []
     sole_trades: set[tuple[str, str, str]] = set()
     decisions: list[DecisionRow] = []
+    movements: list[MovementRow] = []
+    movements_gone: list[MovementRow] = []
 
 
 class Registration(Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import Claim, Order, Refund
-from workers.settlement import captures, order_view, parking
+from workers.settlement import captures, order_view, parking, sums
 from workers.settlement.plan import HeldRow
 
 
@@ -34,9 +34,9 @@ def refusal(order: Order, notification: Notification, account: Account) -> Flag 
     return None
 
 
-def aside(order: Order, joined: Claim) -> Flag | None:
+def aside(before: Order, after: Order, joined: Claim) -> Flag | None:
     """Return why a payment that an operator set aside may not join again: the contradiction that it would raise."""
-    reason = first_contradiction(order_view.flags_from_claim(order, order_view.with_claim(order, joined), joined))
+    reason = first_contradiction(order_view.flags_from_claim(before, after, joined))
     return None if reason is None else Flag(reason)
 
 
@@ -71,21 +71,10 @@ def detail(reason: Reason, notification: Notification, order: Order) -> str:
     if reason is Reason.OVER_REFUNDED:
         claims = captures.claims_with_captures(order)
         paid = [str(Money(claim.paid_minor, claim.currency)) for claim in claims] or [str(amount)]
-        total = notification.refunded_total or (sum_of(order) if notification.refunds else None)
+        total = notification.refunded_total or (sums.total(sums.refunds(order)) if notification.refunds else None)
         if total is not None:
             return f"refunded {total}, paid {paid[0] if amount is None else amount}"
     return DETAILS[reason]
-
-
-def sum_of(order: Order) -> Money | None:
-    """Return the sum of all single refunds of the order; `None` if there is none, or in several currencies."""
-    largest: dict[str, Money] = {}
-    for refund in order.refunds:
-        largest[refund.id] = max(refund.amount, largest.get(refund.id, refund.amount))
-    currencies = {amount.currency for amount in largest.values()}
-    if len(currencies) != 1:
-        return None
-    return Money(sum(amount.minor for amount in largest.values()), currencies.pop())
 
 
 def _is_believed(currency: str, account: Account) -> bool:

@@ -5,13 +5,12 @@ associative and idempotent: the same notifications build the same claim, in any 
 (`tests/unit/workers/settlement/test_transitions.py` checks all permutations).
 """
 
-from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from msgspec import Struct, structs
 
 from schemas.notification import Kind, Notification
-from schemas.orders import PAYMENT_STATES, RANK, Claim, ClosedBecause, News, Refund, State
+from schemas.orders import PAYMENT_STATES, RANK, Claim, ClosedBecause, News, State
 
 
 class MoveVerdict(StrEnum):
@@ -164,31 +163,28 @@ def join(claim: Claim, notification: Notification) -> tuple[Claim, MoveVerdict]:
     return joined, _verdict(move.verdict, claim, joined, notification)
 
 
-def with_captures(claim: Claim, amounts: Mapping[str, int]) -> Claim:
-    """Return the claim with these successful captures, by number in minor units, each of which fits it.
+def with_captures(claim: Claim, sum_minor: int) -> Claim:
+    """Return the claim with the sum of its successful captures, each of which fits it; 0 if there are none.
 
     They count once the payment is reported as authorised, or as failed, which they contradict. If it is reported as
     paid, all of its amount counts.
     """
-    if not amounts or claim.state in PAYMENT_STATES or not claim.is_capturable:
+    if not sum_minor or claim.state in PAYMENT_STATES or not claim.is_capturable:
         return claim
     to = MOVES[claim.state, News.CAPTURED].to
-    captured = min(sum(amounts.values()), claim.amount_minor)
+    captured = min(sum_minor, claim.amount_minor)
     return structs.replace(claim, state=to, frozen=False, captured_minor=captured)
 
 
-def with_refunds(claim: Claim, refunds: Iterable[Refund]) -> Claim:
-    """Return the claim with these single refunds, each of which fits it.
+def with_refunds(claim: Claim, sum_minor: int) -> Claim:
+    """Return the claim with the sum of its single refunds, each of which fits it; 0 if there are none.
 
-    A refund proves a payment. If one refund number has two amounts, the larger counts, whichever came first.
+    A refund proves a payment.
     """
-    amounts: dict[str, int] = {}
-    for refund in refunds:
-        amounts[refund.id] = max(refund.amount.minor, amounts.get(refund.id, 0))
-    if not amounts:
+    if not sum_minor:
         return claim
     to = MOVES[claim.state, News.PARTLY_REFUNDED].to
-    return _closed_by_refunds(structs.replace(claim, state=to, frozen=False, refunds=amounts))
+    return _closed_by_refunds(structs.replace(claim, state=to, frozen=False, refunds_minor=sum_minor))
 
 
 def _closed_by_refunds(claim: Claim) -> Claim:
@@ -207,17 +203,17 @@ def refunded_minor(claim: Claim) -> int:
     """
     if claim.state is State.REFUNDED:
         return claim.paid_minor
-    return max(claim.refunded_total_minor, min(sum(claim.refunds.values()), claim.paid_minor))
+    return max(claim.refunded_total_minor, min(claim.refunds_minor, claim.paid_minor))
 
 
 def reported_minor(claim: Claim) -> int:
     """Return the refunded amount as reported, also if it is more than was paid."""
-    return max(claim.refunded_total_minor, sum(claim.refunds.values()))
+    return max(claim.refunded_total_minor, claim.refunds_minor)
 
 
 def is_over_refunded(claim: Claim, limit_minor: int = 0) -> bool:
     """Return whether the single refunds add up to more than was paid, and to more than an operator accepted."""
-    return sum(claim.refunds.values()) > max(claim.paid_minor, limit_minor)
+    return claim.refunds_minor > max(claim.paid_minor, limit_minor)
 
 
 def is_payment(news: News) -> bool:

@@ -17,15 +17,17 @@ from msgspec import Struct, structs
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Flag, Reason
 from schemas.notification import Notification
-from schemas.orders import PAYMENT_STATES, Claim, Order, State
+from schemas.orders import PAYMENT_STATES, Claim, Movement, Order, State
 from schemas.record_format import Record
-from workers.settlement import drafting, identity, order_view, refusals, second_numbers, transitions
+from workers.settlement import drafting, identity, movements, order_view, refusals, second_numbers, transitions
 from workers.settlement.decision import BatchDecision
 from workers.settlement.drafting import Draft
+from workers.settlement.movements import BatchMovements
 from workers.settlement.plan import (
     AccountKey,
     DecisionRow,
     HeldRow,
+    MovementRow,
     ParsedRecord,
     PriorNotification,
     StoreSnapshot,
@@ -72,26 +74,28 @@ def accept(
     notification = identity.as_held(parsed.notification, held)
     draft = Draft(now_ms=verdict.at_ms, chance=chance)
     batch = BatchDecision(snapshot, accounts, draft)
+    changes: list[tuple[Order, Order, list[MovementRow]]]
     if notification.amount is not None:
         _check_sole(notification, snapshot)
         before = _order_of(notification, snapshot) or Order(account=notification.account, number=notification.order)
         tried = {other.position for other in others}
         left = {prior for prior in _others(before, held, snapshot) if prior.position not in tried}
-        changes = [(before, _with_payment(before, notification, left))]
+        changes = [(before, batch.movements.recounted(_with_payment(before, notification, left)), [])]
     else:
         orders = _orders_of_refunds(notification, snapshot)
         changes = [
-            (before, _with_all_refunds(before, notification, _others(before, held, snapshot))) for before in orders
+            (before, *_with_all_refunds(before, notification, _others(before, held, snapshot), batch.movements))
+            for before in orders
         ]
     if not changes:
         raise DecisionRefused("no order of it is known: register the order or its refund, then replay it")
-    versions = [batch.write(parsed, notification, before, after) for before, after in changes]
+    versions = [batch.write(parsed, notification, before, after, rows) for before, after, rows in changes]
     number, version = (changes[0][0].number, versions[0]) if len(changes) == 1 else ("", None)
     draft.finish(parsed, notification, Disposition.APPLIED, Reason.CHANGED, order=number, version=version)
     for other in others:
         batch.settle(other)
     plan = batch.plan()
-    plan.decisions += _rows(held, plan, [before for before, _ in changes], snapshot, verdict, "accept", ACCEPTED)
+    plan.decisions += _rows(held, plan, [before for before, _, _ in changes], snapshot, verdict, "accept", ACCEPTED)
     return plan
 
 
@@ -110,7 +114,11 @@ def discard(
     if held.disposition is Disposition.QUARANTINED and held.reason in refusals.DETAILS:
         before_all = _orders_of(held, notification, snapshot)
     for before in before_all:
-        after = _without(before, held, notification, _others(before, held, snapshot), account, read)
+        known, others = _movements(before, snapshot), _others(before, held, snapshot)
+        after = _without(before, held, notification, others, known, account, read)
+        if before.movement_sums is not None and account is not None:
+            gone = _of(notification)
+            plan.movements_gone += [movements.row(before, each) for each in known if each in gone]
         if after != before:
             drafting.rewrite(plan, before, after, expected_version=before.version, now_ms=verdict.at_ms)
     plan.decisions += _rows(held, plan, before_all, snapshot, verdict, "discard", DISCARDED)
@@ -152,12 +160,16 @@ def _with_payment(before: Order, notification: Notification, left: Iterable[Prio
     return order_view.with_claim(after, joined)
 
 
-def _with_all_refunds(before: Order, notification: Notification, left: Iterable[PriorNotification]) -> Order:
-    after = order_view.with_refunds(before, notification.refunds)
+def _with_all_refunds(
+    before: Order, notification: Notification, left: Iterable[PriorNotification], known: BatchMovements
+) -> tuple[Order, list[MovementRow]]:
+    after, rows = known.with_movements(before, notification.refunds)
     if Flag.CURRENCY_MISMATCH in order_view.misfits(after, notification.refunds):
         raise DecisionRefused("its refund is in another currency than the payment, so it cannot be counted: discard it")
-    limit = max(before.refund_limit_minor, order_view.largest_refund_minor(after))
-    return structs.replace(after, refund_limit_minor=limit, refused=before.refused & _flags_of(left))
+    reported = order_view.largest_refund_minor(after, known.all_of(after, rows))
+    limit = max(before.refund_limit_minor, reported)
+    after = structs.replace(after, refund_limit_minor=limit, refused=before.refused & _flags_of(left))
+    return known.recounted(after, rows), rows
 
 
 def _without(
@@ -165,6 +177,7 @@ def _without(
     held: HeldRow,
     notification: Notification | None,
     others: Sequence[PriorNotification],
+    known: Sequence[Movement],
     account: Account | None,
     read: Read,
 ) -> Order:
@@ -175,12 +188,11 @@ def _without(
     if notification is None or account is None:
         return after
     if notification.amount is None:
-        refunds = tuple(refund for refund in before.refunds if refund not in notification.refunds)
-        captures = tuple(capture for capture in before.captures if capture != notification.capture)
-        after = structs.replace(after, refunds=refunds, captures=captures)
+        gone = _of(notification)
+        left = [movement for movement in known if movement not in gone]
         # An accepted sum may have had the discarded refund in it. Without it, a later refund is a new decision.
-        limit = min(before.refund_limit_minor, order_view.largest_refund_minor(after))
-        return structs.replace(after, refund_limit_minor=limit)
+        limit = min(before.refund_limit_minor, order_view.largest_refund_minor(after, left))
+        return movements.with_only(structs.replace(after, refund_limit_minor=limit), left)
     key = (notification.trade, notification.amount.minor, notification.amount.currency)
     claim = next((claim for claim in before.claims if claim.key == key), None)
     if claim is None or notification.order != before.number:
@@ -198,7 +210,21 @@ def _without(
     is_struck = claim.state in PAYMENT_STATES and not (evidence and remaining.state in PAYMENT_STATES)
     if is_struck and held.reason is not Reason.PAID_AND_EXPIRED:
         after = structs.replace(after, set_aside=tuple(sorted({*after.set_aside, key})))
-    return after
+    return movements.with_only(after, known)
+
+
+def _movements(order: Order, snapshot: StoreSnapshot) -> tuple[Movement, ...]:
+    """Return all movements of an order, wherever they are stored."""
+    if order.movement_sums is None:
+        return (*order.refunds, *order.captures)
+    return snapshot.movements[order.account, order.number].found
+
+
+def _of(notification: Notification | None) -> set[Movement]:
+    """Return the movements that leave the order with the notification."""
+    if notification is None or notification.amount is not None:
+        return set()
+    return {*notification.refunds, *([] if notification.capture is None else [notification.capture])}
 
 
 def _counts(

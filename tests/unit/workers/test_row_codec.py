@@ -9,11 +9,20 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.events import Outgoing
 from schemas.money import Money
 from schemas.notification import NamedNumber, NumberKind
-from schemas.orders import RANK, Capture, Claim, ClosedBecause, Order, Refund, State, Status, View
+from schemas.orders import RANK, Capture, Claim, ClosedBecause, Movement, Order, Refund, State, Status, View
 from schemas.record_format import Record
 from workers import row_codec
 from workers.settlement import order_view
-from workers.settlement.plan import Delivery, HeldRow, LedgerRow, NumberRow, OrderWrite, Position
+from workers.settlement.plan import (
+    Delivery,
+    HeldRow,
+    LedgerRow,
+    MovementKind,
+    MovementRow,
+    NumberRow,
+    OrderWrite,
+    Position,
+)
 
 RECORD = Record(b"shop:A1", b"a=1&b=\xff", (("version", b"1"), ("account", b"shop"), ("receipt", b"\x00\xff")))
 DELIVERY = Delivery(
@@ -184,3 +193,32 @@ def test_ledger_row_has_the_signed_bytes() -> None:
 def test_number_row_has_the_number_first() -> None:
     row = NumberRow(account="shop", named=NamedNumber(NumberKind.AGREEMENT, "A1"), position=Position(3, 41))
     assert row_codec.number_row(row) == ("A1", "shop", "agreement", 3, 41)
+
+
+@pytest.mark.parametrize(
+    "movement",
+    [
+        Refund(id="R1", amount=Money(280, "USD"), trade="T1"),
+        Refund(id="R" * 5000, amount=Money(10**12, "KWD")),
+        Capture(id="C1", trade="T1", minor=5, currency="HKD"),
+        Capture(id="C1", trade="T1"),
+    ],
+)
+def test_movement_survives_its_row(movement: Movement) -> None:
+    row = row_codec.movement_row(MovementRow(account="shop", order="A1", movement=movement))
+    assert row_codec.movement(row[4:]) == movement
+    assert row[:2] == ("A1", "shop")
+    assert all(-(2**63) <= digest < 2**63 for digest in row[2:4])
+
+
+def test_rows_of_one_movement_have_one_digest() -> None:
+    def digests(movement: Movement) -> tuple[int, int]:
+        row = row_codec.movement_row(MovementRow(account="shop", order="A1", movement=movement))
+        return row[2], row[3]
+
+    (named, stated), (again, larger) = (
+        digests(Refund(id="R1", amount=Money(minor, "USD"), trade="T1")) for minor in (5, 6)
+    )
+    assert named == again == row_codec.movement_digest((MovementKind.REFUND, "R1"))
+    assert stated != larger
+    assert digests(Capture(id="R1", trade="T1", minor=5, currency="USD"))[0] != named

@@ -4,7 +4,7 @@ import pytest
 from msgspec import structs
 
 from workers import store_trouble
-from workers.settlement import decision
+from workers.settlement import loading
 from workers.settlement.plan import Position
 from workers.store_trouble import AGED_S, StoreTrouble, WorkKind
 
@@ -52,6 +52,6 @@ def test_failed_batch_that_is_never_repeated_does_not_count_for_ever() -> None:
 
 
 def test_settlement_without_records_proves_no_more_than_a_write() -> None:
-    none = decision.load_request([])
+    none = loading.load_request([])
     assert store_trouble.kind(none) is WorkKind.WRITE
     assert store_trouble.kind(structs.replace(none, positions=frozenset([Position(0, 1)]))) is WorkKind.SETTLE

@@ -9,7 +9,7 @@ from schemas.orders import Capture, Claim, Order, State
 from tests.support.admin import NOW_MS, Refused, World, form, serving
 from tests.support.plans import always, order_write, plan
 from workers.admin import reason_texts
-from workers.settlement import decision
+from workers.settlement import loading
 
 SCRIPT = "<script>alert(1)</script>"
 PAGES = ["/", "/held", "/orders/shop/A1", "/find?number=nothing", "/notifications/0-1"]
@@ -47,7 +47,7 @@ async def test_order_page_shows_what_is_only_authorised() -> None:
     world = World()
     claim = Claim(trade="T1", amount_minor=1280, currency="USD", state=State.AUTHORIZED, authorized_until_ms=NOW_MS)
     order = Order(account="antom-us", number="A1", version=1, claims=(claim,), captures=(Capture(id="C", trade="T1"),))
-    await world.store.settle(decision.load_request([]), always(plan(orders=[order_write(order, None)])))
+    await world.store.settle(loading.load_request([]), always(plan(orders=[order_write(order, None)])))
     async with serving(world) as client:
         text = await (await client.get("/orders/antom-us/A1")).text()
     assert "Authorised" in text

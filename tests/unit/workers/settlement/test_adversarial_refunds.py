@@ -9,6 +9,9 @@ import contextlib
 import itertools
 import json
 import random
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +23,7 @@ from tests.support import facts
 from tests.support.facts import AUTHORIZED, Fact, antom_refund, batch, capture, form, payment, refund, refunded
 from tests.support.world import World
 from tests.unit.workers.settlement.worlds import deliver, outcome
+from workers.settlement import movements
 from workers.settlement.verdicts import DecisionRefused
 
 AMOUNTS = ("0.01", "40.00", "50.00", "60.00", "99.99", "100.00", "100.01")
@@ -78,6 +82,12 @@ _POOLS = {
     "manual": _card_payments(),
 }
 FAMILIES = st.sampled_from(sorted(_POOLS))
+INLINE_MAX = st.sampled_from((0, 1, 3, movements.INLINE_MAX))  # orders with so many have them as rows of their own
+
+
+def _many(inline_max: int) -> AbstractContextManager[Any]:
+    """Let orders with more movements than this have them as rows."""
+    return mock.patch.object(movements, "INLINE_MAX", inline_max)
 
 
 def _world(family: str) -> World:
@@ -97,16 +107,19 @@ def _check_no_fall(world: World) -> None:
 
 
 @settings(max_examples=150)
-@given(st.data(), FAMILIES)
-def test_few_notifications_end_alike_in_every_order_of_arrival(data: st.DataObject, family: str) -> None:
+@given(st.data(), FAMILIES, INLINE_MAX)
+def test_few_notifications_end_alike_in_every_order_of_arrival(
+    data: st.DataObject, family: str, inline_max: int
+) -> None:
     pool = _POOLS[family]
     drawn = data.draw(st.lists(st.sampled_from(range(len(pool))), min_size=2, max_size=4, unique=True))
     ends = []
     for sequence in itertools.permutations(drawn):
         world = _world(family)
-        for index in sequence:
-            deliver(world, pool[index])
-        world.sweep()
+        with _many(inline_max):
+            for index in sequence:
+                deliver(world, pool[index])
+            world.sweep()
         world.judge([pool[index] for index in drawn])
         _check_no_fall(world)
         ends.append(world.seen())
@@ -114,37 +127,60 @@ def test_few_notifications_end_alike_in_every_order_of_arrival(data: st.DataObje
 
 
 @settings(max_examples=300)
-@given(st.data(), FAMILIES, st.randoms(use_true_random=False))
-def test_many_notifications_end_as_the_model_does(data: st.DataObject, family: str, chance: random.Random) -> None:
+@given(st.data(), FAMILIES, INLINE_MAX, st.randoms(use_true_random=False))
+def test_many_notifications_end_as_the_model_does(
+    data: st.DataObject, family: str, inline_max: int, chance: random.Random
+) -> None:
     pool = _POOLS[family]
     sequence = data.draw(st.lists(st.sampled_from(range(len(pool))), min_size=1, max_size=40))
-    world = _world(family)
-    for index in sequence:
-        deliver(world, pool[index])
-        if chance.random() < 0.2:
-            world.sweep()
-    world.sweep()
+    world, start = _world(family), 0
+    with _many(inline_max):
+        while start < len(sequence):
+            size = chance.choice((1, 1, 5))
+            deliver(world, *(pool[index] for index in sequence[start : start + size]))
+            start += size
+            if chance.random() < 0.2:
+                world.sweep()
+        world.sweep()
     world.judge([pool[index] for index in set(sequence)])
     _check_no_fall(world)
 
 
 @settings(max_examples=300)
-@given(st.data(), FAMILIES, st.randoms(use_true_random=False))
+@given(st.data(), FAMILIES, INLINE_MAX, st.randoms(use_true_random=False))
 def test_decisions_of_operators_meanwhile_lead_to_no_dead_letter(
-    data: st.DataObject, family: str, chance: random.Random
+    data: st.DataObject, family: str, inline_max: int, chance: random.Random
 ) -> None:
-    """An operator may accept or discard any held refund meanwhile; each notification still gets its disposition."""
+    """An operator may accept or discard any held refund meanwhile; each notification still gets its disposition.
+
+    Rows and sums change together, so the sums are those of all rows after each step.
+    """
     pool = _POOLS[family]
     sequence = data.draw(st.lists(st.sampled_from(range(len(pool))), min_size=1, max_size=30))
-    world = _world(family)
+    world, twin, seed = _world(family), _world(family), chance.random()
     for index in sequence:
-        for delivery in deliver(world, pool[index]):
-            assert delivery.disposition is not Disposition.DEAD
-        if chance.random() < 0.4:
-            _decide(world, chance)
-        world.sweep()
+        with _many(inline_max):
+            for delivery in deliver(world, pool[index]):
+                assert delivery.disposition is not Disposition.DEAD
+            _step(world, random.Random(f"{seed} {index}"))
+        _check_sums(world)
+        deliver(twin, pool[index])
+        _step(twin, random.Random(f"{seed} {index}"))
+        assert world.seen() == twin.seen(), "rows of their own, or all in the order's row: consumers see the same"
     for shown in world.seen().values():
         assert 0 <= shown["refunded_minor"] <= (shown["amount_minor"] or 0)
+
+
+def _step(world: World, chance: random.Random) -> None:
+    if chance.random() < 0.4:
+        _decide(world, chance)
+    world.sweep()
+
+
+def _check_sums(world: World) -> None:
+    for key, order in world.store.orders.items():
+        if order.movement_sums is not None:
+            assert order == movements.recounted(order, world.store.movements[key])
 
 
 def _decide(world: World, chance: random.Random) -> None:
@@ -191,3 +227,16 @@ def test_second_amount_of_one_antom_refund_is_a_conflict() -> None:
         conflict = outcome(world, antom_refund("R1", second, paymentId="T1"))
         assert conflict == (Disposition.QUARANTINED, Reason.ID_CONFLICT)
         assert world.seen()["A"]["refunded_minor"] == int(first)
+
+
+def test_discarded_capture_that_consumers_did_not_see_lets_the_order_go_on() -> None:
+    """The payment failed, was captured all the same, and refunded, which proves a payment without the capture too."""
+    world = World(facts.account("manual"))
+    deliver(world, payment("f", status="F"), capture("C1", "10000"), antom_refund("R", "1", paymentId="T1"))
+    before = world.seen()
+    (row,) = (row for row in world.store.held.values() if row.notification_id.startswith("CAPTURE_RESULT"))
+    world.discard(row)
+    assert world.seen() == before
+    assert not world.order().has_captures
+    deliver(world, antom_refund("R2", "1", paymentId="T1"))
+    assert world.seen()["A"]["refunded_minor"] == 2

@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +30,7 @@ from tests.support.facts import (
 )
 from tests.support.histories import HISTORIES
 from tests.support.world import World
+from workers.settlement import movements
 
 DELIVERIES = int(os.environ.get("DELIVERIES", "6"))  # `make quick` tries fewer
 
@@ -100,12 +102,13 @@ def _pool(account: Account) -> list[Fact]:
 
 
 @st.composite
-def _long_histories(draw: st.DrawFn) -> tuple[str, str, list[int], random.Random]:
+def _long_histories(draw: st.DrawFn) -> tuple[str, str, list[int], int, random.Random]:
     family = draw(st.sampled_from(("mapi", "openapi")))
     orders = draw(st.sampled_from(("any", "registered")))
     size = len(_POOLS[family])
     sequence = draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=40))
-    return family, orders, sequence, draw(st.randoms(use_true_random=False))
+    inline_max = draw(st.sampled_from((0, 3, movements.INLINE_MAX)))
+    return family, orders, sequence, inline_max, draw(st.randoms(use_true_random=False))
 
 
 _POOLS = {family: _pool(facts.account(family)) for family in ("mapi", "openapi")}
@@ -121,9 +124,14 @@ _NOTIFICATIONS = {
 @settings(max_examples=400)
 @given(_long_histories())
 def test_long_histories_of_several_orders_end_as_the_model_does(
-    drawn: tuple[str, str, list[int], random.Random],
+    drawn: tuple[str, str, list[int], int, random.Random],
 ) -> None:
-    family, orders, sequence, chance = drawn
+    family, orders, sequence, inline_max, chance = drawn
+    with mock.patch.object(movements, "INLINE_MAX", inline_max):
+        _end_as_the_model_does(family, orders, sequence, chance)
+
+
+def _end_as_the_model_does(family: str, orders: str, sequence: list[int], chance: random.Random) -> None:
     account = facts.account(family, orders)
     currency = "CNY" if family == "openapi" else "USD"
     registrations: dict[str, Any] = {"A": {"amount_minor": 10000, "currency": currency}, "B": {}}

@@ -8,8 +8,8 @@ from msgspec import structs
 from schemas import topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
-from schemas.notification import Kind, NamedNumber, NumberKind
-from schemas.orders import News, Order, Status
+from schemas.notification import NamedNumber, NumberKind
+from schemas.orders import Order, Status
 from tests.support import facts
 from tests.support.facts import AUTHORIZED, PAID_AT, Fact, antom_refund, batch, capture, form, payment, refund, refunded
 from tests.support.world import World
@@ -377,23 +377,6 @@ def test_registration_without_an_amount_keeps_the_earlier_amount() -> None:
     plan = decision.register(before, "shop", "A", Registration(refunds=("R",)), now_ms=0)
     assert plan.orders[0].order.expected == Money(1, "USD")
     assert plan.wakes == {("shop", "order:A"), ("shop", "refund:R")}
-
-
-def test_load_request_names_orders_trades_refunds_and_ids() -> None:
-    account = facts.account("mapi")
-    delivered = (form("p", "TRADE_SUCCESS"), batch("b", "T1^1.00^SUCCESS#T2^2.00^SUCCESS"))
-    asked = decision.load_request(
-        [facts.reading(facts.notification(fact, account), account, Position(0, n)) for n, fact in enumerate(delivered)]
-    )
-    assert asked.ids == {(account.name, "p"), (account.name, "b")}
-    assert asked.orders == {(account.name, "A")}
-    assert asked.trades == {(account.name, "T1"), (account.name, "T2")}
-    assert asked.refunds == frozenset()
-    antoms = facts.account("antom")
-    one = facts.reading(facts.notification(antom_refund("R1", "1"), antoms), antoms, Position(0, 0))
-    assert decision.load_request([one]).refunds == {(antoms.name, "R1")}
-    assert one.notification is not None
-    assert (one.notification.kind, one.notification.news) == (Kind.REFUND, News.PARTLY_REFUNDED)
 
 
 def test_capture_waits_for_its_payment_and_is_woken_by_it() -> None:

@@ -78,14 +78,3 @@ def test_detail_names_the_two_facts_that_disagree() -> None:
     refunded = structs.replace(PAYMENT, refunded_total=Money(101, "HKD"))
     assert refusals.detail(Reason.OVER_REFUNDED, refunded, ORDER) == "refunded 1.01 HKD, paid 1.00 HKD"
     assert "does not list" in refusals.detail(Reason.CURRENCY_MISMATCH, PAYMENT, ORDER)
-
-
-def test_sum_of_refunds_counts_each_number_once() -> None:
-    refunds = tuple(
-        Refund(id=id_, amount=Money(minor, currency))
-        for id_, minor, currency in (("a", 5, "HKD"), ("a", 7, "HKD"), ("b", 3, "HKD"))
-    )
-    assert refusals.sum_of(structs.replace(ORDER, refunds=refunds)) == Money(10, "HKD")
-    foreign = (*refunds, Refund(id="c", amount=Money(1, "USD")))
-    assert refusals.sum_of(structs.replace(ORDER, refunds=foreign)) is None
-    assert refusals.sum_of(ORDER) is None

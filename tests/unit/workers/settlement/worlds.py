@@ -6,7 +6,7 @@ from schemas.dispositions import Disposition, Flag, Reason
 from tests.support import facts
 from tests.support.facts import Fact
 from tests.support.world import World
-from workers.settlement import decision, order_view
+from workers.settlement import decision, loading, order_view
 from workers.settlement.plan import Delivery, HeldRow, ParsedRecord, ParseFailure, Position
 
 USD_100 = {"amount_minor": 10000, "currency": "USD"}
@@ -61,7 +61,7 @@ def failed(
 def settle(world: World, parsed: ParsedRecord) -> Delivery:
     """Settle one parsed record in the world's store."""
     world.store.settle_now(
-        decision.load_request([parsed]),
+        loading.load_request([parsed]),
         lambda snapshot: decision.decide([parsed], snapshot, facts.ACCOUNTS, now_ms=world.now_ms, chance=lambda: 0.5),
     )
     return world.store.deliveries[parsed.position]
