@@ -160,11 +160,12 @@ class AccountsReloader:
         before = self.faults
         loaded = await self._read_when_quiet()
         if loaded is not None:
-            self.version += 1  # before the replacement, whose watchers wake the records that wait for it
+            self.version += 1  # before the replacements, whose watchers wake the records that wait for them
+            has_new_receipt_keys = self.receipt_keys.replace(loaded.receipt_keys)
             change = self.in_use.replace(loaded.keyed)
             gauges.loaded()
             _log_change(logger, change, is_mended=bool(before))
-            if self.receipt_keys.replace(loaded.receipt_keys):
+            if has_new_receipt_keys:
                 logger.info("receipt keys reloaded")
         elif self.faults:
             gauges.failed()

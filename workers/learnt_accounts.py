@@ -51,6 +51,8 @@ class LearntAccounts:
 
     async def run(self) -> None:
         """Wake rows whenever accounts are learnt, until cancelled."""
+        if self._names:  # this task failed, and is started again
+            self._is_any.set()
         while True:
             await self._is_any.wait()
             self._is_any.clear()

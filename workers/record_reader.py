@@ -168,11 +168,14 @@ class RecordReader:
 def _check_merchants(key: bytes, account: Account) -> None:
     """Let a record wait whose receiver keeps merchants apart that this process does not know of.
 
-    Otherwise the orders of several merchants would become those of the account, where equal numbers are one order.
+    Otherwise the orders of several merchants would become those of the account, where equal numbers are one order. The
+    account's only merchant is known: the account may have had several before.
     """
-    scope = key.partition(b":")[0]
-    merchant = scope.removeprefix(account.name.encode() + b"/")
-    if merchant != scope and not account.auth_app_ids and scopes.is_merchant(merchant.decode("ascii", "replace")):
+    scope = key.partition(b":")[0].decode("ascii", "replace")
+    merchant = scope.removeprefix(f"{account.name}/")
+    if merchant == scope or account.auth_app_ids or not scopes.is_merchant(merchant):
+        return
+    if merchant != (account.auth_app_id or account.app_id):
         raise Unverified("its receiver knows merchants of this account: accounts.toml here has no list in auth_app_id")
 
 

@@ -150,3 +150,20 @@ async def test_store_that_does_not_answer_is_asked_again(accounts: dict[str, Acc
     async with learning(accounts, worker) as learnt:
         learnt.learn([SHOP.name])
         await until(lambda: len(due(worker)) == 1)
+
+
+async def test_task_that_failed_wakes_the_rows_when_it_is_started_again(
+    accounts: dict[str, Account], worker: MemoryWorker
+) -> None:
+    await worker.process(paid("A"))
+    accounts[SHOP.name] = SHOP
+    worker.store.trouble = [RuntimeError("a bug")]
+    learnt = LearntAccounts(accounts, worker.store)
+    learnt.learn([SHOP.name])
+    with pytest.raises(RuntimeError):
+        await learnt.run()
+    task = asyncio.create_task(learnt.run())
+    await until(lambda: len(due(worker)) == 1)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

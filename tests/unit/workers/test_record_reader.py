@@ -362,3 +362,15 @@ async def test_record_of_a_merchant_that_this_worker_does_not_know_of_waits(
     worker = MemoryWorker()
     await worker.process(structs.replace(paid("A"), key=key.replace(b"mapi", SHOP.name.encode())))
     assert worker.outcomes() == [end]
+
+
+@pytest.mark.parametrize(("own", "end"), [
+    ({"app_id": "2021000000000001"}, APPLIED), ({"auth_app_id": "2021000000000001"}, APPLIED),
+    ({"app_id": "2021000000000001", "auth_app_id": "2021000000000002"}, UNVERIFIED),
+])  # fmt: skip
+async def test_only_merchant_of_an_account_that_had_several_is_known(
+    own: dict[str, str], end: tuple[Disposition, Reason]
+) -> None:
+    worker = MemoryWorker(accounts={SHOP.name: structs.replace(SHOP, **own)})
+    await worker.process(structs.replace(paid("A"), key=f"{SHOP.name}/2021000000000001:A".encode()))
+    assert worker.outcomes() == [end]
