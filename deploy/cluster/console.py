@@ -112,6 +112,7 @@ async def running(
             now_ms=now_ms,
             log=log_writer,
             access=config.admin_access,
+            accounts_faults=lambda: config.reloader.faults,
             counts_here=False,
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)

@@ -136,6 +136,7 @@ async def running(
             now_ms=clock.epoch_ms,
             log=log_writer,
             access=config.admin_access,
+            accounts_faults=lambda: config.reloader.faults,
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = (

@@ -22,6 +22,21 @@ async def test_order_page_shows_new_events_without_a_reload() -> None:
         assert loads == []
 
 
+async def test_faults_of_the_accounts_file_appear_and_vanish_without_a_reload() -> None:
+    world = World()
+    await world.deliver(form("A1", "WAIT_BUYER_PAY"))
+    async with serving(world) as client, browsing() as page:
+        await page.goto(str(client.make_url("/orders/shop/A1")))
+        assert await page.locator(".notice").count() == 0
+        world.accounts_faults = ["account shop: key.pem cannot be read"]
+        await world.deliver(form("A1"))
+        await page.wait_for_selector(".notice")
+        assert "key.pem cannot be read" in (await page.text_content(".notice") or "")
+        world.accounts_faults = []
+        await world.deliver(form("A1", notify_id="again"))
+        await page.wait_for_selector(".notice", state="detached")
+
+
 async def test_operator_replays_a_held_notification_from_the_page() -> None:
     world = World()
     position = await world.deliver(form("B1"), "strict")

@@ -111,6 +111,7 @@ class World:
         default_factory=lambda: SignedPayment(url="https://gateway.example/?sign=x")
     )
     asked: list[PaymentRequest] = field(default_factory=list)
+    accounts_faults: list[str] = field(default_factory=list)
     woken: int = 0
     offset: int = 0
     accounts: dict[str, Account] = field(default_factory=lambda: dict(ACCOUNTS))
@@ -161,6 +162,7 @@ class World:
             now_ms=lambda: NOW_MS,
             log=self.log,
             access=access,
+            accounts_faults=lambda: self.accounts_faults,
         )
 
     async def deliver(self, fields: dict[str, str], account_name: str = "shop") -> Position:

@@ -3,7 +3,7 @@
 The composition root binds it. `guard.access` refuses an address beyond loopback without a token.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -61,11 +61,13 @@ def application(
     now_ms: Callable[[], int],
     log: AuditLog,
     access: Access = LOOPBACK_ONLY,
+    accounts_faults: Callable[[], Sequence[str]] = tuple,
     counts_here: bool = True,
 ) -> web.Application:
     """Return the whole admin port.
 
-    `counts_here` is true if receiver and worker run in this process. `retry` is `Processing.retry`. `wake` is called
+    `counts_here` is true if receiver and worker run in this process. `accounts_faults` has the faults of accounts.toml
+    and the key files, while the old accounts stay in use. `retry` is `Processing.retry`. `wake` is called
     after a registration and after a retry, because rows may be due and events unsent. The worker reports settled
     batches to `changes`, and `retries` counts the outcomes of retries.
     """
@@ -108,6 +110,7 @@ def application(
         notification=notifications.answer,
         changes=changes,
         activity=activity,
+        accounts_faults=accounts_faults,
         now_ms=now_ms,
     )
     app.add_routes(console.routes())

@@ -31,6 +31,7 @@ from workers.settlement.verdicts import ACCEPTABLE
 
 RECENT = 25
 REPLAYS_SHOWN = 5
+FAULTS_SHOWN = 5  # of the accounts' files; /readyz?verbose has all
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -55,6 +56,7 @@ class ConsolePart:
         notification: Callable[[str], Awaitable[NotificationAnswer]],
         changes: OrderChanges,
         activity: Activity,
+        accounts_faults: Callable[[], Sequence[str]],
         now_ms: Callable[[], int],
     ) -> None:
         self._accounts = accounts
@@ -66,6 +68,7 @@ class ConsolePart:
         self._notification = notification
         self._changes = changes
         self._activity = activity
+        self._accounts_faults = accounts_faults
         self._now_ms = now_ms
         self._assets = {name: _asset(name) for name in ASSETS}
         self._templates = Environment(
@@ -197,7 +200,10 @@ class ConsolePart:
 
     def _page(self, template: str, *, status: int = 200, **values: Any) -> web.Response:
         text = self._templates.get_template(template).render(
-            now=datetime.fromtimestamp(self._now_ms() / 1000, UTC), **values
+            now=datetime.fromtimestamp(self._now_ms() / 1000, UTC),
+            accounts_faults=self._accounts_faults()[:FAULTS_SHOWN],
+            faults_more=max(0, len(self._accounts_faults()) - FAULTS_SHOWN),
+            **values,
         )
         return web.Response(text=text, content_type="text/html", status=status, headers=SECURITY)
 

@@ -7,13 +7,13 @@ let seen = Number(document.body.dataset.seen);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const keysOf = (root) => new Set([...root.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
 
-async function redraw() {
+async function redraw(parts = "[data-live]") {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (!answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const part of document.querySelectorAll("[data-live]")) {
+  for (const part of document.querySelectorAll(parts)) {
     const fresh = page.getElementById(part.id);
-    if (!fresh) continue;
+    if (!fresh || fresh.isEqualNode(part)) continue;
     const known = keysOf(part);
     for (const row of fresh.querySelectorAll("[data-key]")) row.classList.toggle("new", !known.has(row.dataset.key));
     part.replaceWith(document.adoptNode(fresh));
@@ -32,6 +32,8 @@ async function follow() {
         seen = now;
         await redraw();
         await pause(400);
+      } else {
+        await redraw("#notices");
       }
     } catch {
       live.textContent = "not connected";

@@ -124,6 +124,30 @@ async def test_page_loads_only_its_own_files(path: str) -> None:
         assert "http" not in await (await client.get("/console/style.css")).text()
 
 
+async def test_faulty_accounts_file_is_shown_on_every_page_with_a_remedy() -> None:
+    world = World()
+    held = await world.deliver(form("B1"), "strict")
+    await world.deliver(form("A1"))
+    pages = [*PAGES, f"/held/{held}"]
+    async with serving(world) as client:
+        for path in pages:
+            assert "notice" not in (await (await client.get(path)).text()).replace('id="notices"', "")
+        world.accounts_faults = [f"account shop: {SCRIPT}", *(f"account a{number}: no key" for number in range(9))]
+        for path in pages:
+            text = await (await client.get(path)).text()
+            assert "the old accounts and keys stay in use" in text, path
+            assert "account shop: &lt;script&gt;" in text
+            assert ("account a3: no key" in text, "account a4: no key" in text, "and 5 more" in text) == (
+                True,
+                False,
+                True,
+            )
+            assert "alipay-notify keys check" in text
+            assert "Do not restart before" in text
+        world.accounts_faults = []
+        assert "old accounts" not in await (await client.get("/")).text()
+
+
 async def test_number_leads_to_its_order_or_to_an_empty_result() -> None:
     world = World()
     await world.deliver(form("A1"))
