@@ -128,3 +128,23 @@ async def test_console_beyond_loopback_opens_after_one_sign_in() -> None:
         await page.click("button[value=discard]")
         await page.wait_for_selector(".good-note")
     assert [why for *_, why in world.store.decided] == ["a test order"]
+
+
+@pytest.mark.parametrize("width", [390, 1360])
+async def test_no_page_is_wider_than_its_window_and_no_card_hides_a_part(width: int) -> None:
+    world = World()
+    number = "N" * 64
+    await world.deliver(form(number, "WAIT_BUYER_PAY"))
+    await world.deliver(form("2026113022001499681406857742"))
+    held = await world.deliver(form(number), "strict")
+    world.accounts_faults = [f"account shop: {'f' * 90}.pem cannot be read"]
+    async with serving(world) as client, browsing() as page:
+        await page.set_viewport_size({"width": width, "height": 900})
+        for path in ("/", "/held", f"/held/{held}", f"/orders/shop/{number}"):
+            await page.goto(str(client.make_url(path)))
+            assert await page.evaluate("document.documentElement.scrollWidth") == width, path
+            more = "Array.from(document.querySelectorAll('.card'), card => card.scrollWidth - card.clientWidth)"
+            assert set(await page.evaluate(more)) == {0}, path
+        await page.goto(str(client.make_url("/held")))
+        label = "getComputedStyle(document.querySelector('#rows td'), '::before').content"
+        assert await page.evaluate(label) == ('"Held since"' if width == 390 else "none")
