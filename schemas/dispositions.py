@@ -86,6 +86,7 @@ class Reason(StrEnum):
     NEWER_ENVELOPE = "newer_envelope"
     UNKNOWN_ACCOUNT = "unknown_account"  # not in the accounts.toml of this worker, or not yet
     UNVERIFIED = "unverified"  # the worker lacks the key, receipt key or setting by which its receiver accepted it
+    LOCKED = "locked"  # another session of the database holds a row of its order
     # quarantined: the message is authentic, but incomplete, contradictory or wrong
     AMOUNT_MISMATCH = "amount_mismatch"
     CURRENCY_MISMATCH = "currency_mismatch"

@@ -3,6 +3,7 @@
     InfrastructureDown                   retry the same batch with backoff; no record is to blame, no attempt is counted
     ├── InfrastructureDamaged            retrying does not help: the loop stops, and an operator is needed
     ├── ReadTooSlow                      a read took longer than operators' reads may; the store is well
+    ├── RowsLocked                       another session holds a row: settle around it, and park what needs it
     ├── VersionConflict                  another worker wrote first: decide again on what it wrote
     ├── kafka.ports.KafkaUnreachable     Kafka does not answer in time
     ├── kafka.ports.ClientFailed         the Kafka client must be replaced before the next poll
@@ -27,6 +28,10 @@ class InfrastructureDamaged(InfrastructureDown):
 
 class ReadTooSlow(InfrastructureDown):
     """A read for operators took longer than it may, or waited too long for others. The store itself answers."""
+
+
+class RowsLocked(InfrastructureDown):
+    """Another session has held the lock of some row for longer than we wait."""
 
 
 class VersionConflict(InfrastructureDown):

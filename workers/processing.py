@@ -4,6 +4,7 @@
     decide    pure, inside the store's transaction, on what the store knows  (`workers.settlement.decision`)
     apply     one transaction: dispositions, ledger, orders, held notifications, events for the outbox
     hold      a record that cannot be applied becomes a dead letter: the batch is halved until that record is alone
+    set aside one that needs a row which another session of the database has locked is parked; the others go on
 
 Here are also `retry`, for held notifications (`workers.settlement.parking` has their life), and `emit`, for the relay.
 
@@ -17,10 +18,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas import scopes
 from schemas.accounts import Account
+from schemas.dispositions import Reason
 from workers import emission, record_reader
 from workers.dead_letters import DeadLetters
 from workers.emission import EmissionObserver, Events, UnsentStore
@@ -29,10 +31,14 @@ from workers.errors import (
     InfrastructureDamaged,
     InfrastructureDown,
     RecordRefused,
+    RowsLocked,
+    TooManyDeadLetters,
 )
 from workers.record_reader import AccountsFiles, Authenticate, FixedFiles, RecordReader
 from workers.settlement import decision, identity, loading, parking
 from workers.settlement.plan import Decide, HeldRow, LoadRequest, LogRecord, ParsedRecord, StoreSnapshot, WritePlan
+
+MET_LATELY_S = 30.0
 
 _END_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # never a record's failure
 
@@ -47,6 +53,8 @@ class Store(UnsentStore, Protocol):
         the transaction is committed and durable.
 
         Raises:
+            RowsLocked: another session holds a row for longer than the store waits; nothing is written. With
+                `needs.around_locks` the store does not wait for orders: the snapshot names those that are locked.
             VersionConflict: another worker wrote first; nothing is written.
             RecordRefused: the store cannot hold a value of the plan; nothing is written.
             InfrastructureDown: anything else. The plan may be written or not; settling the batch again finds out.
@@ -57,6 +65,21 @@ class ProcessingObserver(EmissionObserver, Protocol):
     """Observes each step after the fact: metrics, log lines, long polls. Best effort."""
 
     def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None: ...
+
+
+class ForeignLocks:
+    """Whether other sessions of the database have kept rows locked lately: then no batch waits for a lock first."""
+
+    def __init__(self) -> None:
+        self._until_s = float("-inf")
+
+    def meet(self) -> None:
+        """Note that a lock was met."""
+        self._until_s = time.monotonic() + MET_LATELY_S
+
+    @property
+    def met_lately(self) -> bool:
+        return time.monotonic() < self._until_s
 
 
 class ReadBy(Struct, frozen=True):
@@ -89,6 +112,7 @@ class Processing:
         self.dead_letters = dead_letters or DeadLetters()
         self._accounts = accounts
         self._files = files or FixedFiles()
+        self._foreign_locks = ForeignLocks()
         self.read = RecordReader(accounts, authenticate, self._files).read
         self._store = store
         self._events = events
@@ -112,7 +136,9 @@ class Processing:
     async def retry(self, rows: Sequence[HeldRow]) -> None:
         """Process held notifications again, as if their records had just arrived; for the sweeper and for a replay."""
         parsed_records, read_by = await self._read_all([(LogRecord(row.position, row.record), row) for row in rows])
-        await self._settle(parsed_records, read_by)
+        if left := await self._settle(parsed_records, read_by):
+            # The others are settled. This one's held row is locked, so that not even its due time can change.
+            raise RowsLocked(f"another session of the database has locked the held row {left[0].position}")
 
     async def _read_all(
         self, batch: Sequence[tuple[LogRecord, HeldRow | None]]
@@ -136,22 +162,45 @@ class Processing:
         accounts = {scope: self._accounts[scopes.account_of(scope)] for scope in found}
         return parsed_records, ReadBy(accounts, self._files.version)
 
-    async def _settle(self, parsed_records: Sequence[ParsedRecord], read_by: ReadBy) -> None:
-        """Decide and apply. If a record of the batch cannot be applied, halve the batch until that record is alone."""
+    async def _settle(self, parsed_records: Sequence[ParsedRecord], read_by: ReadBy) -> Sequence[ParsedRecord]:
+        """Decide and apply. If a record of the batch cannot be applied, halve the batch until that record is alone.
+
+        Return the retried ones that stay as they were, because their held row is locked by another session.
+        """
+        around_locks = self._foreign_locks.met_lately
         try:
-            plan = await self._apply(parsed_records, read_by)
-        except (InfrastructureDown, asyncio.CancelledError):
+            await self._apply(parsed_records, read_by, around_locks=around_locks)
+        except RowsLocked:
+            self._foreign_locks.meet()
+            if not around_locks:
+                return await self._settle(parsed_records, read_by)
+            if len(parsed_records) == 1:
+                return await self._set_aside(parsed_records[0])
+        except (InfrastructureDown, TooManyDeadLetters, asyncio.CancelledError):
             raise
         except Exception as error:
             if len(parsed_records) == 1:
                 await self._hold(parsed_records[0], error)
-                return
-            middle = len(parsed_records) // 2
-            await self._settle(parsed_records[:middle], read_by)
-            await self._settle(parsed_records[middle:], read_by)
-            return
-        self._observer.settled(plan, parsed_records)
-        self.dead_letters.count(plan, parsed_records)
+                return []
+        else:
+            return []
+        middle = len(parsed_records) // 2
+        left = await self._settle(parsed_records[:middle], read_by)
+        return [*left, *await self._settle(parsed_records[middle:], read_by)]
+
+    async def _set_aside(self, parsed: ParsedRecord) -> Sequence[ParsedRecord]:
+        """Park a record that needs a row which another session has locked. Return it if its own held row is that one.
+
+        Raises:
+            RowsLocked: even a new row of its own meets a lock, so the batch must wait.
+        """
+        try:
+            await self._apply([record_reader.locked(parsed)], ReadBy({}, self._files.version), around_locks=True)
+        except RowsLocked:
+            if parsed.held is None:
+                raise
+            return [parsed]
+        return []
 
     async def emit(self, limit: int = 500) -> int:
         """Publish events of the outbox: all of them, or only order events if notices have topics of their own.
@@ -168,8 +217,10 @@ class Processing:
             return 0
         return await emission.emit(self._store, self._notices, self._observer, limit, only=emission.NOTICES)
 
-    async def _apply(self, parsed_records: Sequence[ParsedRecord], read_by: ReadBy) -> WritePlan:
-        """Decide the batch and write the plan, in one transaction of the store; return the plan once committed."""
+    async def _apply(
+        self, parsed_records: Sequence[ParsedRecord], read_by: ReadBy, *, around_locks: bool = False
+    ) -> None:
+        """Decide the batch and write the plan, in one transaction of the store; return once it is committed."""
         started, now_ms = time.perf_counter(), self._now_ms()
 
         def decide(snapshot: StoreSnapshot) -> WritePlan:
@@ -185,9 +236,13 @@ class Processing:
             except BaseException as error:
                 raise DecisionFailed(type(error).__name__) from error
 
-        plan = await self._store.settle(loading.load_request(parsed_records), decide)
+        needs = loading.load_request(parsed_records)
+        plan = await self._store.settle(structs.replace(needs, around_locks=True) if around_locks else needs, decide)
         self._observer.step("apply", time.perf_counter() - started)
-        return plan
+        self._observer.settled(plan, parsed_records)
+        if around_locks and any(delivery.reason is Reason.LOCKED for delivery in plan.deliveries):
+            self._foreign_locks.meet()
+        self.dead_letters.count(plan, parsed_records)
 
     async def _hold(self, parsed: ParsedRecord, error: Exception) -> None:
         """Hold a record that cannot be applied as a dead letter, with its bytes.
@@ -198,11 +253,9 @@ class Processing:
         cause = error.__cause__ if isinstance(error, DecisionFailed) and error.__cause__ else error
         dead = record_reader.dead_letter(parsed, cause)
         try:
-            plan = await self._apply([dead], ReadBy({}, self._files.version))
+            await self._apply([dead], ReadBy({}, self._files.version))
         except RecordRefused as refused:
             raise InfrastructureDown("the store refused to hold a dead letter") from refused
-        self._observer.settled(plan, [dead])
-        self.dead_letters.count(plan, [dead])
 
 
 def _check_same_log(parsed_records: Sequence[ParsedRecord], snapshot: StoreSnapshot) -> None:

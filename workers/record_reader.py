@@ -189,6 +189,24 @@ def dead_letter(parsed: ParsedRecord, cause: BaseException) -> ParsedRecord:
     )
 
 
+def locked(parsed: ParsedRecord) -> ParsedRecord:
+    """Return a record that waits until another session releases the lock of some row. It needs no row but its own."""
+    notification, failure = parsed.notification, parsed.failure
+    order, notification_id = ("", "") if failure is None else (failure.order, failure.notification_id)
+    if notification is not None:
+        order, notification_id = notification.order, notification.id
+    waiting = ParseFailure(
+        disposition=Disposition.PARKED,
+        reason=Reason.LOCKED,
+        detail=parking.LOCKED,
+        order=_number(order),
+        notification_id=_number(notification_id),
+    )
+    return structs.replace(
+        parsed, account=_storable(parsed.account), notification=None, failure=_identified(waiting, parsed.held)
+    )
+
+
 def _waiting(reason: Reason, error: Exception, family: str) -> ParseFailure:
     failure = _failure(Disposition.PARKED, reason, error)
     return structs.replace(failure, waits_for=parking.account_key(family))

@@ -6,15 +6,17 @@ The server is this module's own, because it is killed, frozen and filled with lo
 import asyncio
 import time as clock
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qs
 
 import asyncpg
 import pytest
 
 from deploy.local import postgres
 from deploy.local.postgres import Postgres
-from schemas.dispositions import Disposition
+from schemas.dispositions import Disposition, Reason
 from tests.contract.engines import Cluster
 from tests.faults.wire import wire
 from tests.support import log_records
@@ -22,12 +24,13 @@ from tests.support.fakes import PlanObserver
 from tests.support.log_records import Time
 from tests.support.real_servers import Servers
 from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
-from workers.postgres import errors
+from workers.postgres import errors, load
 from workers.postgres.database import Database, DatabaseLimits, DatabaseNotUsable, SqlConnection
+from workers.postgres.orphans import ORPHANED_AFTER_S, WALK_AGAIN_S
 from workers.postgres.store import PostgresOrderStore
 from workers.queries import HeldQuery
 from workers.settlement import drafting
-from workers.settlement.plan import LoadRequest, StoreSnapshot, WritePlan
+from workers.settlement.plan import HeldRow, LoadRequest, StoreSnapshot, WritePlan
 
 QUICK = DatabaseLimits(command_s=0.5, transaction_s=1.5, lock_ms=200, acquire_s=0.5)
 RECOVERED_WITHIN_S = 10.0
@@ -159,22 +162,187 @@ async def test_cancelled_batch_leaves_whole_transactions_and_a_usable_pool(store
 # Locks
 
 
-async def test_row_locked_by_another_session_delays_a_batch_briefly(place: Cluster, store: PostgresOrderStore) -> None:
+@asynccontextmanager
+async def stranger(place: Cluster, *statements: str) -> AsyncIterator[asyncpg.Connection]:
+    """Another session with an open transaction, until the block ends."""
+    session = await asyncpg.connect(place.url)
+    transaction = session.transaction()
+    await transaction.start()
+    for statement in statements:
+        await session.execute(statement)
+    try:
+        yield session
+    finally:
+        await transaction.rollback()
+        await session.close()
+
+
+async def due(store: PostgresOrderStore, order: str) -> list[HeldRow]:
+    return [page.row for page in await store.held_list(HeldQuery(order=order))]
+
+
+LOCKED = (Disposition.PARKED, Reason.LOCKED)
+OTHERS = [f"M{number}" for number in range(20)]
+
+
+async def test_notification_of_a_locked_order_is_parked_and_the_others_are_applied(
+    place: Cluster, store: PostgresOrderStore
+) -> None:
     await pay(store, "N1")
-    stranger = await asyncpg.connect(place.url)
-    locking = stranger.transaction()
-    await locking.start()
-    await stranger.execute("SELECT 1 FROM orders WHERE order_number = 'N1' FOR UPDATE")
-    begun = clock.monotonic()
-    finished = log_records.logged([log_records.record("N1", "TRADE_FINISHED")], first=2)
-    with pytest.raises(InfrastructureDown):
-        await log_records.processing(store, Time()).process(finished)
-    assert clock.monotonic() - begun < 2
-    await pay(store, "N2", 3)
-    await locking.rollback()
-    await stranger.close()
-    await log_records.processing(store, Time()).process(finished)
+    processing = log_records.processing(store, Time())
+    finished = log_records.record("N1", "TRADE_FINISHED")
+    async with stranger(place, "SELECT 1 FROM orders WHERE order_number = 'N1' FOR UPDATE"):
+        batch = [*(log_records.record(order) for order in OTHERS[:10]), finished, log_records.record("N9")]
+        await processing.process(log_records.logged(batch, first=2))
+        assert [await ends(store, order) for order in (*OTHERS[:10], "N9")] == [[Disposition.APPLIED]] * 11
+        (row,) = await due(store, "N1")
+        assert ((row.disposition, row.reason), row.record) == (LOCKED, finished)
+        await processing.retry([row])
+        (row,) = await due(store, "N1")
+        assert ((row.disposition, row.reason), row.attempts) == (LOCKED, 0)
+    await processing.retry([row])
     assert await ends(store, "N1") == [Disposition.APPLIED, Disposition.APPLIED]
+    page = await store.order_page("shop-sg", "N1")
+    assert page is not None
+    assert [event.event.id for event in page.events] == ["shop-sg:N1:1", "shop-sg:N1:2"]
+
+
+async def test_many_locked_orders_are_parked_in_one_transaction(place: Cluster, store: PostgresOrderStore) -> None:
+    processing = log_records.processing(store, Time())
+    await processing.process(log_records.logged([log_records.record(order) for order in OTHERS]))
+    mixed = [log_records.record(order, "TRADE_FINISHED") for order in OTHERS]
+    mixed += [log_records.record(f"{order}x") for order in OTHERS]
+    async with stranger(place, "SELECT 1 FROM orders FOR UPDATE"):
+        await processing.process(log_records.logged(mixed, first=100))
+        assert [await ends(store, f"{order}x") for order in OTHERS] == [[Disposition.APPLIED]] * 20
+    rows = [page.row for page in await store.held_list(HeldQuery())]
+    assert [(row.disposition, row.reason) for row in rows] == [LOCKED] * 20
+    await processing.retry(rows)
+    assert await store.held_list(HeldQuery()) == []
+
+
+async def test_order_that_another_worker_holds_for_a_moment_is_waited_for(
+    place: Cluster, store: PostgresOrderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "BRIEF_S", 0.9)
+    await pay(store, "N1")
+    processing = log_records.processing(store, Time())
+    processing._foreign_locks.meet()
+    async with stranger(place, "SELECT 1 FROM orders WHERE order_number = 'N1' FOR UPDATE"):
+        finished = log_records.logged([log_records.record("N1", "TRADE_FINISHED")], first=2)
+        settling = asyncio.create_task(processing.process(finished))
+        await asyncio.sleep(0.05)
+    await settling
+    assert await ends(store, "N1") == [Disposition.APPLIED, Disposition.APPLIED]
+
+
+async def test_record_that_meets_an_open_insert_is_parked_alone(place: Cluster, store: PostgresOrderStore) -> None:
+    """As a stalled worker leaves it, which has inserted the same notification and has not committed."""
+    await pay(store, "N1")
+    batch = log_records.logged([log_records.record(f"N{number}") for number in range(2, 9)], first=2)
+    id_ = parse_qs(batch[3].record.value.decode())["notify_id"][0]
+    copied = f"SELECT '{id_}', account, 'N5', digest, 9, 9, key, value, headers FROM notifications"
+    processing = log_records.processing(store, Time())
+    async with stranger(place, f"INSERT INTO notifications {copied}"):
+        await processing.process(batch)
+        assert [await ends(store, f"N{number}") for number in (2, 3, 4, 6, 7, 8)] == [[Disposition.APPLIED]] * 6
+        (row,) = await due(store, "N5")
+        assert ((row.disposition, row.reason), row.record) == (LOCKED, batch[3].record)
+    await processing.retry([row])
+    assert await ends(store, "N5") == [Disposition.APPLIED]
+
+
+async def test_locked_held_row_stays_and_the_others_are_retried(place: Cluster, store: PostgresOrderStore) -> None:
+    await pay(store, "N1")
+    await pay(store, "N2", 2)
+    processing = log_records.processing(store, Time())
+    finished = [log_records.record(order, "TRADE_FINISHED") for order in ("N1", "N2")]
+    async with stranger(place, "SELECT 1 FROM orders FOR UPDATE"):
+        await processing.process(log_records.logged(finished, first=3))
+    rows = [*await due(store, "N1"), *await due(store, "N2")]
+    async with stranger(place, "SELECT 1 FROM held WHERE order_number = 'N1' FOR UPDATE"):
+        with pytest.raises(InfrastructureDown):
+            await processing.retry(rows)
+        assert (await ends(store, "N1"))[-1] is Disposition.PARKED
+        assert (await ends(store, "N2"))[-1] is Disposition.APPLIED
+        redelivered = log_records.logged([*finished, log_records.record("N3")], first=3)
+        await processing.process(redelivered)
+        assert await ends(store, "N3") == [Disposition.APPLIED]
+    await processing.retry(await due(store, "N1"))
+    assert (await ends(store, "N1"))[-1] is Disposition.APPLIED
+
+
+async def test_event_whose_row_is_locked_is_not_sent_again_and_is_marked_later(
+    place: Cluster, store: PostgresOrderStore
+) -> None:
+    await pay(store, "N1")
+    await pay(store, "N2", 2)
+    (first, _), (second, _) = await store.unsent(10)
+    async with stranger(place, f"SELECT 1 FROM outbox WHERE number = {first} FOR UPDATE"):
+        await store.mark_sent([first, second])
+        await pay(store, "N3", 3)
+        ((third, _),) = await store.unsent(10)
+        await store.mark_sent([third])
+        assert await unmarked(place) == [first]
+    store._walks.clear()  # as if the time for a look had come
+    assert await store.unsent(10) == []
+    assert await unmarked(place) == []
+
+
+async def unmarked(place: Cluster) -> list[int]:
+    reader = await asyncpg.connect(place.url)
+    found = await reader.fetch("SELECT number FROM outbox WHERE sent_at IS NULL ORDER BY number")
+    await reader.close()
+    return [number for (number,) in found]
+
+
+async def test_orphaned_event_with_a_locked_row_keeps_back_its_own_order_only(
+    place: Cluster, store: PostgresOrderStore
+) -> None:
+    await pay(store, "N1")
+    await pay(store, "N2", 2)
+    await log_records.processing(store, Time()).process(
+        log_records.logged([log_records.record("N1", "TRADE_FINISHED")], first=3)
+    )
+    numbers = {event.id: number for number, event in await store.unsent(10)}
+    await store.sending.resign()
+    now_s = [0.0]
+    heir = await PostgresOrderStore.open(place.url, holder="heir", now_ms=Time(), now_s=lambda: now_s[0], limits=QUICK)
+    assert await heir.unsent(10) == [], "it has seen them for the first time"
+    now_s[0] += ORPHANED_AFTER_S + 1
+    async with stranger(place, f"SELECT 1 FROM outbox WHERE number = {numbers['shop-sg:N1:1']} FOR UPDATE"):
+        assert [event.id for _, event in await heir.unsent(10)] == ["shop-sg:N2:1"]
+    now_s[0] += WALK_AGAIN_S + 1
+    assert [event.id for _, event in await heir.unsent(10)] == ["shop-sg:N1:1", "shop-sg:N2:1", "shop-sg:N1:2"]
+    await heir.close()
+
+
+async def test_locked_lease_changes_no_leader_and_stops_no_event(place: Cluster, store: PostgresOrderStore) -> None:
+    other = await PostgresOrderStore.open(place.url, holder="other", now_ms=Time(), limits=QUICK)
+    assert await store.sending.leads()
+    assert not await other.sending.leads()
+    async with stranger(place, "SELECT 1 FROM leases FOR UPDATE"):
+        for each in (store, other):
+            each.sending._asked_at = float("-inf")
+        assert await store.sending.leads()
+        assert not await other.sending.leads()
+        await pay(store, "N1")
+        assert len(await store.unsent(10)) == 1
+    await other.close()
+
+
+async def test_locked_table_is_waited_for_and_holds_nothing(place: Cluster, store: PostgresOrderStore) -> None:
+    await pay(store, "N1")
+    processing = log_records.processing(store, Time())
+    batch = log_records.logged([log_records.record("N1", "TRADE_FINISHED"), log_records.record("N2")], first=2)
+    for table in ("orders", "deliveries", "held", "notifications", "outbox", "trades", "numbers"):
+        async with stranger(place, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"):
+            with pytest.raises(InfrastructureDown, match="a table is locked"):
+                await processing.process(batch)
+    assert await store.held_list(HeldQuery()) == []
+    await processing.process(batch)
+    assert await ends(store, "N1") == [Disposition.APPLIED, Disposition.APPLIED]
+    assert await ends(store, "N2") == [Disposition.APPLIED]
 
 
 async def test_deadlock_victim_is_retried(place: Cluster) -> None:

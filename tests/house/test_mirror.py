@@ -16,6 +16,7 @@ TESTED_ELSEWHERE = {
     "deploy/embedded/replays.py": "contract/test_store_replays.py",
     "workers/postgres/audit.py": "contract/test_store_held.py",
     "workers/postgres/held_lookups.py": "contract/test_store_plans.py",
+    "workers/postgres/marks.py": "faults/test_postgres.py",
     "workers/postgres/movements.py": "contract/test_store_movements.py",
     "workers/postgres/replays.py": "contract/test_store_replays.py",
     "workers/postgres/lookups.py": "contract/test_store_lookups.py",

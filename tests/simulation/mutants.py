@@ -96,7 +96,7 @@ def tells_before_the_store() -> AbstractContextManager[Any]:
     """Events sent before the transaction that they tell of is committed."""
     apply = Processing._apply
 
-    async def and_tells(self: Processing, *arguments: Any) -> WritePlan:
+    async def and_tells(self: Processing, *arguments: Any, **options: Any) -> None:
         store = self._store
 
         async def settle(needs: LoadRequest, decide: Decide) -> WritePlan:
@@ -113,7 +113,7 @@ def tells_before_the_store() -> AbstractContextManager[Any]:
             return await store.settle(needs, decide)
 
         with mock.patch.object(self, "_store", mock.Mock(wraps=store, settle=settle)):
-            return await apply(self, *arguments)
+            await apply(self, *arguments, **options)
 
     return mock.patch.object(Processing, "_apply", and_tells)
 

@@ -16,7 +16,7 @@ from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Movement, Order, View
 from workers import queries
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away, SetAside
-from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, VersionConflict
+from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, RowsLocked, VersionConflict
 from workers.queries import (
     Counts,
     Emitted,
@@ -70,6 +70,9 @@ class MemoryStore:
     ) -> None:
         self.is_down = False
         self.trouble: list[BaseException] = []  # raised by the next transactions, one each
+        self.locked: set[AccountKey] = set()  # orders that another session has locked
+        self.locked_held: set[Position] = set()  # held rows that another session has locked
+        self.inserting: set[AccountKey] = set()  # ids of notifications that another session is inserting
         self.deliveries: dict[Position, Delivery] = {}
         self.ledger: dict[AccountKey, LedgerRow] = {}
         self.orders: dict[AccountKey, Order] = {}
@@ -101,7 +104,9 @@ class MemoryStore:
         self._check()
         if self.trouble:
             raise self.trouble.pop(0)
-        plan = decide(self.known(needs))
+        known = self.known(needs)
+        self._wait_for_locks(needs, known)
+        plan = decide(known)
         if self._refuses(plan):
             raise RecordRefused("cannot hold it")
         self._write(plan)
@@ -112,9 +117,15 @@ class MemoryStore:
         by_trade = {trade: self._trades[trade] for trade in needs.trades if trade in self._trades}
         by_refund = {refund: self.refunds[refund] for refund in needs.refunds if refund in self.refunds}
         found = {(account, number) for (account, _), number in (*by_trade.items(), *by_refund.items())}
-        orders = {named: self.orders[named] for named in needs.orders | found if named in self.orders}
+        orders = {
+            named: self.orders[named]
+            for named in needs.orders | found
+            if named in self.orders and not (needs.around_locks and named in self.locked)
+        }
+        locked = (needs.orders | found) & self.locked & self.orders.keys() if needs.around_locks else set()
         wanted = loading.movements_to_load(needs, orders, by_trade, by_refund)
         return StoreSnapshot(
+            locked=frozenset(locked),
             settled=frozenset(position for position in needs.positions if position in self.deliveries),
             open_held=frozenset(position for position in needs.positions if position in self.held),
             held_attempts={each: self.held[each].attempts for each in needs.positions if each in self.held},
@@ -368,6 +379,11 @@ class MemoryStore:
     def decided(self) -> list[tuple[str, str, str, str]]:
         """The audit rows of what operators decided about held notifications."""
         return [row for row in self.audit if row[0] != "register"]
+
+    def _wait_for_locks(self, needs: LoadRequest, known: StoreSnapshot) -> None:
+        """Fail as a store does that has waited for a lock in vain."""
+        if known.orders.keys() & self.locked or needs.retried & self.locked_held or needs.ids & self.inserting:
+            raise RowsLocked("another session has locked a row")
 
     def _check(self) -> None:
         if self.is_down:

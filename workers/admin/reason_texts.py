@@ -18,6 +18,8 @@ REASONS: dict[Reason, str] = {
     Reason.UNKNOWN_TRADE: "It waits for the notification of the payment that it refunds.",
     Reason.UNKNOWN_REFUND: "It waits until the merchant registers the refund with its order.",
     Reason.NEWER_ENVELOPE: "A newer release wrote this record. It is retried until this process is upgraded.",
+    Reason.LOCKED: "Another session of the database has locked a row that it needs: a shell with an open transaction, "
+    "or a program that stalls. It is retried every 5 s, and applied once the lock is gone. pg_stat_activity shows it.",
     Reason.UNKNOWN_ACCOUNT: "The worker's accounts.toml lacks its account. It is retried, and applied once the account "
     "is added. If the account is gone for good, discard it.",
     Reason.UNVERIFIED: "This process lacks what its receiver verified it by: a key, a receipt key or a setting of the "

@@ -21,7 +21,7 @@ from msgspec import Struct
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from workers.errors import InfrastructureDown, ReadTooSlow, RecordRefused, VersionConflict
+from workers.errors import InfrastructureDown, ReadTooSlow, RecordRefused, RowsLocked, VersionConflict
 from workers.postgres import errors
 from workers.postgres.errors import Collided
 from workers.store_trouble import StoreTrouble, WorkKind
@@ -31,6 +31,7 @@ FIRST_WAIT_S = 0.02
 WAIT_MAX_S = 0.5
 ROLLBACK_S = 1.0
 SERVER_LEAST = 140_000
+BRIEFLY = "SET LOCAL lock_timeout = '200ms'"  # for `first`: wait for a lock only as long as another worker holds it
 UNIX_MS_OF_2000 = 946_684_800_000  # the server counts its microseconds from there
 
 # Each of our statements finds its rows by an index. Most plans are made while their table is still empty: a plan with a
@@ -48,7 +49,8 @@ _PLANS = {
 _READING_PLANS = {"enable_bitmapscan": "off", "enable_incremental_sort": "off"}
 
 # The transaction gets its id before it draws from a sequence: `workers.postgres.feed` relies on that.
-_BEGIN_WRITE = "BEGIN; SELECT pg_current_xact_id()"
+_TAKE_ID = "SELECT pg_current_xact_id()"
+_BEGIN_WRITE = f"BEGIN; {_TAKE_ID}"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 # Raised by asyncpg's COPY for a value that does not fit its column. For parameters it has an error class of its own.
@@ -143,14 +145,15 @@ class Database:
         """The last failure, by the rules of `workers.store_trouble`; `None` if all is well."""
         return self._trouble.text
 
-    async def write(self, work: Work[T], kind: WorkKind = WorkKind.WRITE) -> T:
+    async def write(self, work: Work[T], kind: WorkKind = WorkKind.WRITE, *, first: str = "") -> T:
         """Run the work in one transaction. When this returns, the transaction is committed and durable.
 
         The work runs again after a collision, so it must have no effects outside its connection. `kind` is for
-        `trouble`.
+        `trouble`. `first` are statements that are sent with BEGIN; a lock that they do not get is a table's.
 
         Raises:
             RecordRefused: a value does not fit the database; nothing is written.
+            RowsLocked: another session holds a row for longer than `lock_ms`; nothing is written.
             InfrastructureDamaged: the schema is not ours, or a file is damaged.
             InfrastructureDown: it is unknown whether something was written.
         """
@@ -161,7 +164,8 @@ class Database:
             reraise=True,
         )
         with self._noting_trouble(kind):
-            result: T = await retrying(self._transaction, _BEGIN_WRITE, work)
+            begin = f"BEGIN; {first}; {_TAKE_ID}" if first else _BEGIN_WRITE
+            result: T = await retrying(self._transaction, begin, work)
             return result
 
     async def read(self, work: Work[T], *, of_one_moment: bool = False) -> T:
@@ -184,7 +188,10 @@ class Database:
 
     async def _transaction(self, begin: str, work: Work[T]) -> T:
         async def transaction(connection: SqlConnection) -> T:
-            await connection.execute(begin)
+            try:
+                await connection.execute(begin)
+            except RowsLocked as error:
+                raise InfrastructureDown(f"a table is locked: {error}") from error.__cause__
             result = await work(connection)
             await connection.execute("COMMIT")
             return result

@@ -8,7 +8,7 @@ hold healthy payments.
 
 import asyncpg
 
-from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
+from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused, RowsLocked
 
 # A deadlock or a serialization failure: the server chose one transaction to fail, and it only has to be run again.
 _COLLISIONS = frozenset({"40001", "40P01"})
@@ -24,6 +24,9 @@ _DAMAGE = (
     "XX001",  # the file of a table is corrupted
     "XX002",  # the file of an index is corrupted
 )
+
+
+_LOCK_TIMEOUT = "55P03"
 
 
 class Collided(InfrastructureDown):
@@ -60,6 +63,8 @@ def translated(error: Exception) -> Exception:
     message = f"PostgreSQL: {error} ({code})"
     if code in _COLLISIONS:
         return Collided(message)
+    if code == _LOCK_TIMEOUT:
+        return RowsLocked(message)
     if code.startswith(_REFUSALS):
         return RecordRefused(message)
     if code.startswith(_DAMAGE):

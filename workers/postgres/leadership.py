@@ -9,8 +9,8 @@ events make that harmless.
 import asyncio
 import time
 
-from workers.errors import InfrastructureDown
-from workers.postgres.database import Database, SqlConnection
+from workers.errors import InfrastructureDown, RowsLocked
+from workers.postgres.database import BRIEFLY, Database, SqlConnection
 
 LEASE_S = 15.0
 ASK_EVERY_S = 2.0  # well within the lease; also how often a follower checks whether the leader is gone
@@ -46,8 +46,12 @@ class Leadership:
             if asking_at < self._aside_until:
                 return False
             if asking_at - self._asked_at >= min(ASK_EVERY_S, self._lease_s / 3):
-                self._leads = False
-                self._leads = await self._database.write(self._take)
+                led, self._leads = self._leads, False
+                try:
+                    self._leads = await self._database.write(self._take, first=BRIEFLY)
+                except RowsLocked:
+                    # Another session holds the lease's row. No worker can take it then, so nothing changes.
+                    self._leads = led
                 self._asked_at = asking_at
             return self._leads
 

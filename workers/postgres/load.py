@@ -1,11 +1,13 @@
 """Load a batch's snapshot inside its transaction: the orders first, with row locks.
 
 An existing order is locked before anything else is read, so the later reads see everything that the lock's last holder
-wrote. The race about rows that do not exist yet is handled in `workers.postgres.settling`.
+wrote. If another session keeps a row locked, the batch is settled *around locks*: the snapshot names the locked orders
+instead of waiting for them. The race about rows that do not exist yet is handled in `workers.postgres.settling`.
 """
 
 # ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +15,7 @@ from schemas.orders import Order
 from workers import row_codec
 from workers.errors import VersionConflict
 from workers.postgres import movements
-from workers.postgres.database import SqlConnection
+from workers.postgres.database import BRIEFLY, SqlConnection
 from workers.settlement import loading
 from workers.settlement.plan import (
     AccountKey,
@@ -23,6 +25,14 @@ from workers.settlement.plan import (
     PriorNotification,
     StoreSnapshot,
 )
+
+BRIEF_S = 0.2  # longer than another worker's transaction usually takes
+# For a transaction that settles around foreign locks. A lock on a whole table is no row's: it fails here, at once, and
+# the batch waits for its end.
+AROUND_LOCKS = f"""
+    {BRIEFLY};
+    LOCK TABLE orders, trades, notifications, deliveries, held, outbox, numbers, movements IN ROW EXCLUSIVE MODE
+"""
 
 
 async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
@@ -37,13 +47,19 @@ async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
     wanted = set(needs.orders)
     wanted.update((account, number) for (account, _), number in by_trade.items())
     wanted.update((account, number) for (account, _), number in by_refund.items())
-    orders = await locked_orders(connection, wanted)
+    locked: frozenset[AccountKey] = frozenset()
+    if needs.around_locks:
+        orders, locked = await _free_orders(connection, wanted)
+    else:
+        orders = await locked_orders(connection, wanted)
     wanted_movements = loading.movements_to_load(needs, orders, by_trade, by_refund)
     prior_deliveries = await _settled(connection, needs.positions)
     settled = frozenset(prior_deliveries)
-    held_attempts = await _held_attempts(connection, settled)
+    # A redelivered record needs no lock, because it has its disposition.
+    held_attempts = await _held_attempts(connection, settled & needs.retried if needs.around_locks else settled)
     if held_attempts:
-        missing = (needs.trades - by_trade.keys(), needs.refunds - by_refund.keys(), frozenset(wanted - orders.keys()))
+        unknown = frozenset(wanted - orders.keys() - locked)
+        missing = (needs.trades - by_trade.keys(), needs.refunds - by_refund.keys(), unknown)
         for statement, names in zip((_ORDER_BY_TRADE, ORDER_BY_REFUND, _ORDERS_THERE), missing, strict=True):
             if await _numbers(connection, statement, names):
                 raise VersionConflict("a held notification's condition came true while it was retried")
@@ -58,6 +74,7 @@ async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
         order_by_refund=by_refund,
         histories=await _histories(connection, orders) if needs.with_history else {},
         movements=await movements.load(connection, wanted_movements) if wanted_movements else {},
+        locked=locked,
     )
 
 
@@ -85,6 +102,7 @@ _LOCKED_ORDERS = f"""
     JOIN orders AS o ON o.order_number = wanted.number AND o.account = wanted.account
     ORDER BY o.order_number, o.account FOR NO KEY UPDATE OF o
 """
+_FREE_ORDERS = f"{_LOCKED_ORDERS} SKIP LOCKED"
 # A polled batch is a run of offsets, which is one range scan of the index; retried held rows are scattered.
 _SETTLED_IN_RUN = """
     SELECT log_partition, log_offset, notification_id, received_at FROM deliveries
@@ -136,6 +154,29 @@ async def locked_orders(connection: SqlConnection, names: set[AccountKey]) -> di
     if not names:
         return {}
     found = await connection.fetch(_LOCKED_ORDERS, *_apart(names))
+    return {(account, number): row_codec.order(facts) for account, number, facts in found}
+
+
+async def _free_orders(
+    connection: SqlConnection, names: set[AccountKey]
+) -> tuple[dict[AccountKey, Order], frozenset[AccountKey]]:
+    """Lock and return the orders that no other session has locked, and name those that one has.
+
+    Another worker's lock lasts for one transaction, so look at the missing orders once more. This waits for no
+    lock, so that no circle of waiting transactions can arise.
+    """
+    if not names:
+        return {}, frozenset()
+    free = await _free(connection, names)
+    missing = (await _numbers(connection, _ORDERS_THERE, frozenset(names))).keys() - free.keys()
+    if missing:
+        await asyncio.sleep(BRIEF_S)
+        free.update(await _free(connection, missing))
+    return free, frozenset(missing - free.keys())
+
+
+async def _free(connection: SqlConnection, names: Iterable[AccountKey]) -> dict[AccountKey, Order]:
+    found = await connection.fetch(_FREE_ORDERS, *_apart(names))
     return {(account, number): row_codec.order(facts) for account, number, facts in found}
 
 

@@ -47,6 +47,7 @@ class UnsentEvents:
         self._ids: set[str] = set()
         self._tried: dict[int, str] = {}  # ids of the events that `next_batch` has returned, by number
         self._maybe_duplicated: set[int] = set()
+        self._unmarked: set[int] = set()  # acknowledged, but their rows are locked and cannot be marked yet
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -60,7 +61,7 @@ class UnsentEvents:
 
     def has_any(self, is_ready: Callable[[Outgoing], bool]) -> bool:
         """Return whether some event is ready to be sent."""
-        return any(map(is_ready, self._by_number.values()))
+        return any(is_ready(event) for number, event in self._by_number.items() if number not in self._unmarked)
 
     def add(self, settled: SettleResult) -> bool:
         """Add the events that a transaction wrote, except for orders with an older event that is not ours to send.
@@ -99,7 +100,7 @@ class UnsentEvents:
         batch: list[tuple[int, Outgoing]] = []
         for number in sorted(self._by_number):
             event = self._by_number[number]
-            if is_ready(event):
+            if number not in self._unmarked and is_ready(event):
                 batch.append((number, event))
                 if len(batch) == limit:
                     break
@@ -114,6 +115,15 @@ class UnsentEvents:
         """
         refused = {(event.topic, event.key) for number in numbers if (event := self._by_number.get(number)) is not None}
         self.forget([number for number, event in self._by_number.items() if (event.topic, event.key) in refused])
+
+    @property
+    def unmarked(self) -> Sequence[int]:
+        """The numbers of events that are acknowledged and still have to be marked as sent."""
+        return sorted(self._unmarked)
+
+    def keep_unmarked(self, numbers: Collection[int]) -> None:
+        """Send these no more, because they are acknowledged, and keep them until they are marked as sent."""
+        self._unmarked.update(number for number in numbers if number in self._by_number)
 
     def ids(self, numbers: Collection[int]) -> dict[int, str]:
         """Return the ids, by number, of those that `next_batch` returned last under these numbers."""
@@ -132,11 +142,14 @@ class UnsentEvents:
                 del self._by_number[number]
                 self._ids.discard(event.id)
         self._maybe_duplicated.difference_update(numbers)
+        self._unmarked.difference_update(numbers)
 
     def _put(self, number: int, event: Outgoing) -> None:
         # After a failover that lost commits, the database gives a number out again: its old event no longer exists.
         if (lost := self._by_number.get(number)) is not None:
             self._ids.discard(lost.id)
+            if lost.id != event.id:
+                self._unmarked.discard(number)
         self._by_number[number] = event
         self._ids.add(event.id)
 
@@ -163,6 +176,18 @@ async def mark_sent(
         await state_resend.request(connection, sent_twice, now_ms=now_ms)
 
 
+async def free_orphans(connection: SqlConnection, orphans: Sequence[Emitted]) -> list[Emitted]:
+    """Lock and return the orphans without those of a key of which another session has locked one."""
+    numbers = await free(connection, [orphan.number for orphan in orphans])
+    busy = {orphan.event.key for orphan in orphans if orphan.number not in numbers}
+    return [orphan for orphan in orphans if orphan.event.key not in busy]
+
+
+async def free(connection: SqlConnection, numbers: Sequence[int]) -> frozenset[int]:
+    """Lock those of these events that no other session has locked, and return their numbers."""
+    return frozenset(number for (number,) in await connection.fetch(_FREE, numbers))
+
+
 async def highest_number(connection: SqlConnection) -> int:
     """Return the highest number that is visible; 0 if the outbox is empty."""
     number: int = await connection.fetchval("SELECT coalesce(max(number), 0) FROM outbox")
@@ -181,6 +206,9 @@ async def prune(connection: SqlConnection, *, after: int, older_than_ms: int) ->
 
 
 _MARK = "UPDATE outbox SET sent_at = $2 WHERE number = ANY($1::bigint[]) AND sent_at IS NULL RETURNING number, id"
+_FREE = """
+    SELECT number FROM outbox WHERE number = ANY($1::bigint[]) ORDER BY number FOR NO KEY UPDATE SKIP LOCKED
+"""
 _UNMARK = "UPDATE outbox SET sent_at = NULL WHERE number = ANY($1::bigint[])"
 _PRUNE = """
     WITH stretch AS MATERIALIZED (

@@ -103,12 +103,14 @@ _NEXT = """
 """
 # The ids of an order's events lie between `account:order:` and `account:order;`. Of other orders, only some whose
 # number begins like that lie there too; `key` tells them apart.
-# A request that cannot be sent yet is postponed like the others: as the one that is due longest, every search would
-# find it again.
+# A request that another session has locked stays due. One that cannot be sent yet is postponed like the others: as the
+# one that is due longest, every search would find it again.
 _TAKE_DUE = f"""
     WITH requested AS (
         UPDATE outbox SET again_at = $3
-        WHERE number IN (SELECT number FROM outbox WHERE again_at <= $2 ORDER BY again_at LIMIT $1 FOR UPDATE)
+        WHERE number IN (
+            SELECT number FROM outbox WHERE again_at <= $2 ORDER BY again_at LIMIT $1 FOR UPDATE SKIP LOCKED
+        )
         RETURNING number, again_at, id, key, version
     )
     SELECT requested.number, requested.again_at, {columns.of("newest", columns.EMITTED)}

@@ -13,6 +13,7 @@ before it. If the log ends after it, `workers.processing` notices the first reco
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from msgspec import structs
 
@@ -21,10 +22,12 @@ from schemas.events import Outgoing
 from schemas.orders import Order
 from workers import store_trouble
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away
-from workers.postgres import audit, held_lookups, lookups, migrations, outbox, replays, settling, state_resend
-from workers.postgres.database import OPERATORS, Database, DatabaseLimits, SqlConnection
+from workers.errors import RowsLocked
+from workers.postgres import audit, held_lookups, load, lookups, migrations, outbox, replays, settling, state_resend
+from workers.postgres.database import BRIEFLY, OPERATORS, Database, DatabaseLimits, SqlConnection
 from workers.postgres.feed import Feed
 from workers.postgres.leadership import Leadership
+from workers.postgres.marks import Marks
 from workers.postgres.orphans import OrphanWalk, WalkStep
 from workers.postgres.outbox import UnsentEvents
 from workers.postgres.settling import SettleResult
@@ -78,6 +81,7 @@ class PostgresOrderStore:
         self._has_relay = has_relay
         self._unsent = UnsentEvents()
         self._resends = StateResends()
+        self._marks = Marks(self._unsent, self._resends, now_ms=now_ms)
         self._walks: dict[frozenset[str], OrphanWalk] = {}
         self._one_look_at_a_time = asyncio.Lock()
         self._pruned_upto = 0  # an event number
@@ -176,7 +180,8 @@ class PostgresOrderStore:
         async def work(connection: SqlConnection) -> SettleResult:
             return await settling.settle(connection, needs, decide, now_ms=self._now_ms())
 
-        return self._written(await self._database.write(work, store_trouble.kind(needs)))
+        first = load.AROUND_LOCKS if needs.around_locks else ""
+        return self._written(await self._database.write(work, store_trouble.kind(needs), first=first))
 
     async def unsent(
         self, limit: int, away: Away = NOTHING_AWAY, *, only: frozenset[str] = EVERYTHING
@@ -192,24 +197,19 @@ class PostgresOrderStore:
         due: Sequence[ResendRequest] = ()
         async with self._one_look_at_a_time:
             if self._walk(only).begins_look(is_hungry=not self._unsent.has_any(is_ready)):
+                if unmarked := self._unsent.unmarked:
+                    self._unsent.forget(await self._database.write(partial(self._marks.mark_free, numbers=unmarked)))
                 due = await self._look(limit, away, only)
         batch = self._unsent.next_batch(limit, is_ready)
         return batch + self._resends.start(due) if topics.ORDER_STATE in only else batch
 
     async def mark_sent(self, numbers: Sequence[int]) -> None:
-        resent = self._resends.acknowledged(numbers)
-        sent = self._unsent.ids(numbers)
-        maybe_duplicated = self._unsent.maybe_duplicated(sent)
-
-        async def work(connection: SqlConnection) -> None:
-            now_ms = self._now_ms()
-            if sent:
-                await outbox.mark_sent(connection, sent, maybe_duplicated=maybe_duplicated, now_ms=now_ms)
-            if resent:
-                await state_resend.complete(connection, resent, now_ms=now_ms)
-
-        await self._database.write(work)
-        self._unsent.forget(numbers)
+        try:
+            marked = await self._database.write(partial(self._marks.mark, numbers=numbers), first=BRIEFLY)
+        except RowsLocked:
+            marked = await self._database.write(partial(self._marks.mark_free, numbers=numbers))
+            self._unsent.keep_unmarked(set(numbers).difference(marked))
+        self._unsent.forget(marked)
         self._resends.forget(numbers)
 
     async def set_aside(self, numbers: Sequence[int]) -> None:
@@ -232,14 +232,21 @@ class PostgresOrderStore:
         room = 0 if self._unsent.is_full(only) else limit
         resends_max = limit if topics.ORDER_STATE in only - away.topics else 0
 
-        async def work(connection: SqlConnection) -> tuple[WalkStep, Sequence[ResendRequest]]:
+        async def work(
+            connection: SqlConnection, *, around_locks: bool = False
+        ) -> tuple[WalkStep, Sequence[ResendRequest]]:
             now_ms = self._now_ms()
             found = await walk.find(connection, room, own=self._unsent, away=away)
+            if around_locks:
+                found = structs.replace(found, orphans=await outbox.free_orphans(connection, found.orphans))
             await outbox.request_resends(connection, found.orphans, own=self._unsent, now_ms=now_ms)
             due = await state_resend.take_due(connection, resends_max, now_ms=now_ms) if resends_max else ()
             return found, due
 
-        found, due = await self._database.write(work)
+        try:
+            found, due = await self._database.write(work, first=BRIEFLY)
+        except RowsLocked:
+            found, due = await self._database.write(partial(work, around_locks=True), first=BRIEFLY)
         walk.moved(found)
         self._unsent.adopt(found.orphans)
         return [request for request in due if request.newest not in self._unsent]

@@ -104,8 +104,7 @@ class BatchDecision:
         plan = self._draft.plan
         plan.movements += self.movements.added
         for key, view in self._views.items():
-            before = self._snapshot.orders.get(key)
-            expected = None if before is None else before.version
+            expected = self._snapshot.orders[key].version if key in self._snapshot.orders else None
             plan.orders.append(OrderWrite(order=self._orders[key], view=view, expected_version=expected))
         return plan
 
@@ -127,9 +126,8 @@ class BatchDecision:
         contradicts the order, join it and quarantine it. The second would then find its fact known and resolve, as a
         duplicate, a row that no operator has seen.
         """
-        snapshot = self._snapshot
-        attempts = snapshot.held_attempts.get(position, held.attempts)
-        return position in snapshot.open_held and attempts == held.attempts
+        attempts = self._snapshot.held_attempts.get(position, held.attempts)
+        return position in self._snapshot.open_held and attempts == held.attempts
 
     def _settle_notification(self, parsed: ParsedRecord, notification: Notification) -> None:
         notification = identity.identified(notification, parsed.held, self._digests)
@@ -167,7 +165,9 @@ class BatchDecision:
         self._draft.hold_failure(parsed, failure)
 
     def _apply(self, parsed: ParsedRecord, notification: Notification) -> None:
-        if notification.news is News.OTHER:
+        if self._snapshot.is_locked(notification, self._by_trade):
+            self._draft.park_until_unlocked(parsed, notification)
+        elif notification.news is News.OTHER:
             order = self._filed_under(notification)
             self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED, order=order)
         elif notification.kind is Kind.PAYMENT or notification.amount is not None:

@@ -223,9 +223,17 @@ class Draft:
         disposed = _disposed(notification, row.disposition, row.reason, row.detail, order)
         self._deliver(parsed, disposed, notification=notification)
 
+    def park_until_unlocked(self, parsed: ParsedRecord, notification: Notification) -> None:
+        """Hold the notification, without a limit, until another session releases the lock of its order."""
+        disposed = _disposed(notification, Disposition.PARKED, Reason.LOCKED, parking.LOCKED, "")
+        self._hold(parsed, parking.parked_until_unlocked(parsed, disposed, now_ms=self._now_ms))
+        self._deliver(parsed, disposed, notification=notification)
+
     def hold_failure(self, parsed: ParsedRecord, failure: ParseFailure) -> None:
         """Hold a record that has no notification."""
-        if failure.waits_for:
+        if failure.reason is Reason.LOCKED:
+            row = parking.parked_until_unlocked(parsed, failure, now_ms=self._now_ms)
+        elif failure.waits_for:
             row = parking.parked_until_learnt(parsed, failure, now_ms=self._now_ms, chance=self._chance())
         elif failure.disposition is Disposition.PARKED:
             row = parking.parked_until_upgrade(parsed, failure, now_ms=self._now_ms, chance=self._chance())

@@ -44,6 +44,7 @@ def load_request(parsed_records: Sequence[ParsedRecord]) -> LoadRequest:
         reported.update(_reported(notification))
     return LoadRequest(
         positions=frozenset(parsed.position for parsed in parsed_records),
+        retried=frozenset(parsed.position for parsed in parsed_records if parsed.held is not None),
         ids=frozenset(ids),
         orders=frozenset(orders),
         trades=frozenset(trades),

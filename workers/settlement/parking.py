@@ -6,6 +6,8 @@ record a disposition (`held_row`, called by `drafting.Draft`). The row keeps the
     parked       its order, trade or refund is not known yet                  `Draft.park` ← `decision`
                  or a newer release wrote the record, or its account, key,    `Draft.hold_failure` ← `record_reader`
                  receipt key or setting is not in the worker's files (yet)
+                 or another session of the database has locked a row that     `Draft.park_until_unlocked` ← `decision`
+                 it needs: a shell with an open transaction, for example      `Draft.hold_failure` ← `processing`
     quarantined  authentic, but its facts contradict what is known            `Draft.quarantine` ← `decision`
                  or it lacks a usable field                                   `Draft.hold_failure` ← `record_reader`
     dead         no notification at all, or our code or the store failed      `Draft.hold_failure` ← `processing`
@@ -15,6 +17,8 @@ What happens to it then:
     due          parked only: after 30 s, 5 min, then hourly;                 `parked_row`, `due_at_ms`
                  every 30 s until the upgrade if a newer release wrote it     `parked_until_upgrade`
                  without limit if its account or key is not known             `parked_until_learnt`
+                 every 5 s, without limit and without an attempt, if a row    `parked_until_unlocked`
+                 that it needs is locked
     woken        parked only: its order, trade or refund becomes known; the   `decision` fills `WritePlan.wakes`;
                  transaction that makes it known also makes the row due       `_wake` in each engine's `settling`
                  or its account or key is added by a reload                   `workers.learnt_accounts`
@@ -50,6 +54,8 @@ from workers.settlement.plan import Disposed, HeldRow, ParsedRecord, ParseFailur
 
 FIRST_WAITS_S = (30, 300)
 LATER_WAIT_S = 3600
+LOCKED_WAIT_S = 5
+LOCKED = "another session of the database has locked a row of its order"
 TIERS = ("30s", "5m", "1h")
 # Alipay itself gives up after 24 hours and 24 minutes. An order that is not registered by then is no race any more.
 GIVE_UP_AFTER_S = 25 * 3600
@@ -142,6 +148,16 @@ def parked_until_learnt(parsed: ParsedRecord, failure: ParseFailure, *, now_ms: 
     """Return the row of a record that waits for its account or key: retried without limit, because it may be added."""
     row = held_row(parsed, failure, due_ms=None, now_ms=now_ms, waits_for=failure.waits_for)
     return structs.replace(row, due_at_ms=_next_ms(row.attempts, now_ms=now_ms, chance=chance))
+
+
+def parked_until_unlocked(parsed: ParsedRecord, disposed: Disposed, *, now_ms: int) -> HeldRow:
+    """Return the row of a record that needs a row which another session has locked: retried every 5 s without limit.
+
+    No attempt is counted, because no record is to blame. The moment has no jitter: an order's records of one batch come
+    due together, and are retried in the order of the log.
+    """
+    row = held_row(parsed, disposed, due_ms=now_ms + LOCKED_WAIT_S * 1000, now_ms=now_ms)
+    return row if parsed.held is None else structs.replace(row, attempts=parsed.held.attempts)
 
 
 def learnt_meanwhile(

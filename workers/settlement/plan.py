@@ -4,7 +4,7 @@ A store loads a `StoreSnapshot`, `decision` turns it into a `WritePlan`, and the
 transaction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 from msgspec import Struct
@@ -150,6 +150,8 @@ class LoadRequest(Struct, frozen=True, kw_only=True):
     `movements` and `claims` (scope, order, claim) say which movements of orders that have many are needed
     (`settlement.movements`). `with_history`: also the earlier notifications of the orders, and all their movements,
     which only an operator's decision needs.
+    `retried`: the positions whose held rows are being retried. `around_locks`: do not wait for an order that another
+    session has locked, but name it in the snapshot.
     """
 
     positions: frozenset[Position]
@@ -160,6 +162,8 @@ class LoadRequest(Struct, frozen=True, kw_only=True):
     movements: frozenset[ReportedMovement] = frozenset()
     claims: frozenset[tuple[str, str, ClaimKey]] = frozenset()
     with_history: bool = False
+    retried: frozenset[Position] = frozenset()
+    around_locks: bool = False
 
 
 class PriorNotification(Struct, frozen=True, kw_only=True, gc=False):
@@ -184,6 +188,7 @@ class StoreSnapshot(Struct, frozen=True, kw_only=True):
 
     `settled`: the positions that have a disposition already; `prior_deliveries`: of which record, for stores that may
     belong to another log. `open_held`: the positions whose held row is unresolved; `held_attempts`: their retries.
+    `locked`: orders that are not in `orders`, because another session has locked them.
     """
 
     settled: frozenset[Position]
@@ -196,6 +201,18 @@ class StoreSnapshot(Struct, frozen=True, kw_only=True):
     order_by_refund: dict[AccountKey, str]
     histories: dict[AccountKey, tuple[PriorNotification, ...]] = {}
     movements: dict[AccountKey, KnownMovements] = {}
+    locked: frozenset[AccountKey] = frozenset()
+
+    def is_locked(self, notification: Notification, by_trade: Mapping[AccountKey, str]) -> bool:
+        """Return whether the notification is about a locked order, or may be: by its order, its trade or a refund."""
+        if not self.locked:
+            return False
+        account, capture = notification.account, notification.capture
+        trades = [notification.trade, *(refund.trade for refund in notification.refunds)]
+        trades += [] if capture is None else [capture.trade]
+        numbers = {notification.order, *trades, *(by_trade.get((account, trade), "") for trade in trades)}
+        numbers.update(self.order_by_refund.get((account, refund.id), "") for refund in notification.refunds)
+        return any((account, number) in self.locked for number in numbers)
 
 
 class Delivery(Struct, frozen=True, kw_only=True, gc=False):

@@ -16,9 +16,9 @@ from schemas.record_format import Header, Record, RecordContents
 from tests.support import facts
 from tests.support.facts import form
 from tests.unit.workers.in_memory import APPLIED, FORGED, SHOP, Forged, MemoryWorker, Weird, paid, with_header
-from workers.errors import InfrastructureDown, TooManyDeadLetters, VersionConflict
+from workers.errors import InfrastructureDown, RowsLocked, TooManyDeadLetters, VersionConflict
 from workers.settlement import order_view
-from workers.settlement.plan import Registration
+from workers.settlement.plan import Decide, LoadRequest, Position, Registration, WritePlan
 
 
 async def test_batch_is_applied_in_one_transaction_and_its_events_are_sent_once() -> None:
@@ -267,3 +267,103 @@ async def test_row_that_was_dead_while_its_key_was_away_is_applied_later_and_no_
     assert (row.disposition, row.order, row.notification_id) == (Disposition.DEAD, "W", "w")
     await worker.processing.retry([row])
     assert worker.outcomes() == [(Disposition.PARKED, Reason.UNKNOWN_ORDER)]
+
+
+# Rows that another session of the database has locked
+
+LOCKED = (Disposition.PARKED, Reason.LOCKED)
+
+
+async def locked_worker() -> MemoryWorker:
+    """A worker with the paid orders A and B; another session has locked A."""
+    worker = MemoryWorker()
+    await worker.process(paid("A"), paid("B"))
+    worker.store.locked = {("mapi-any", "A")}
+    return worker
+
+
+def finished(order: str) -> Record:
+    fact = form(f"f-{order}", "TRADE_FINISHED", order=order, trade=f"T-{order}")
+    return facts.record(facts.body(fact), SHOP, number=order)
+
+
+async def test_notification_of_a_locked_order_is_parked_and_the_others_are_applied() -> None:
+    worker = await locked_worker()
+    batches = len(worker.store.settled_batches)
+    await worker.process(finished("A"), finished("B"), paid("C"))
+    assert worker.outcomes()[2:] == [LOCKED, APPLIED, APPLIED]
+    assert len(worker.store.settled_batches) == batches + 1, "all in one transaction"
+
+
+async def test_notifications_of_a_locked_order_are_later_applied_in_their_order() -> None:
+    worker = await locked_worker()
+    refund = form("r-A", "TRADE_SUCCESS", order="A", trade="T-A", refund_fee="1.00", gmt_refund="2025-04-01 12:00:00")
+    await worker.process(facts.record(facts.body(refund), SHOP, number="A"), finished("A"), finished("B"))
+    assert worker.outcomes()[2:] == [LOCKED, LOCKED, APPLIED]
+    rows = list(worker.store.held.values())
+    assert len({row.due_at_ms for row in rows}) == 1, "they come due together"
+    worker.store.locked.clear()
+    await worker.processing.retry(sorted(rows, key=lambda row: row.position))
+    assert worker.outcomes()[2:] == [APPLIED] * 3
+    assert [event.id for event in worker.store.outbox if event.id.startswith("mapi-any:A:")] == [
+        f"mapi-any:A:{version}" for version in (1, 2, 3)
+    ]
+
+
+async def test_retry_of_a_still_locked_order_counts_no_attempt() -> None:
+    worker = await locked_worker()
+    await worker.process(finished("A"))
+    for _ in range(3):
+        await worker.processing.retry([worker.held(2)])
+        assert (worker.held(2).reason, worker.held(2).attempts) == (Reason.LOCKED, 0)
+    assert len([event for event in worker.store.outbox if event.id.startswith("held:")]) == 1, "announced once"
+
+
+async def test_new_order_does_not_wait_for_a_locked_one() -> None:
+    worker = await locked_worker()
+    await worker.process(finished("A"))
+    settle, asked = worker.store.settle, []
+
+    async def noting(needs: LoadRequest, decide: Decide) -> WritePlan:
+        asked.append(needs.around_locks)
+        return await settle(needs, decide)
+
+    worker.store.settle = noting  # type: ignore[method-assign]
+    await worker.process(finished("A"), paid("C"))
+    assert asked == [True], "the lock was met lately, so that no batch waits for it first"
+
+
+async def test_record_that_meets_another_lock_is_found_and_parked_alone() -> None:
+    worker = MemoryWorker()
+    worker.store.inserting = {("mapi-any", "id-D")}
+    await worker.process(*(paid(order) for order in "ABCDEFG"))
+    assert worker.outcomes() == [APPLIED] * 3 + [LOCKED] + [APPLIED] * 3
+    row = worker.held(3)
+    assert (row.order, row.notification_id) == ("D", "id-D")
+    worker.store.inserting.clear()
+    await worker.processing.retry([row])
+    assert worker.outcomes() == [APPLIED] * 7
+
+
+async def test_retry_of_a_locked_held_row_leaves_it_and_retries_the_others() -> None:
+    worker = await locked_worker()
+    await worker.process(finished("A"))
+    worker.store.locked = {("mapi-any", "B")}
+    await worker.process(finished("B"))
+    worker.store.locked.clear()
+    worker.store.locked_held = {Position(0, 2)}
+    with pytest.raises(RowsLocked):
+        await worker.processing.retry([worker.held(2), worker.held(3)])
+    assert worker.outcomes()[2:] == [LOCKED, APPLIED]
+    worker.store.locked_held.clear()
+    await worker.processing.retry([worker.held(2)])
+    assert worker.outcomes()[2:] == [APPLIED, APPLIED]
+
+
+async def test_locked_table_keeps_the_batch_waiting_and_holds_nothing() -> None:
+    worker = await locked_worker()
+    worker.store.is_down = True  # as the store reports a table that it cannot lock
+    with pytest.raises(InfrastructureDown):
+        await worker.process(finished("A"), finished("B"))
+    worker.store.is_down = False
+    assert worker.store.held == {}

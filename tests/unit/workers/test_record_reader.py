@@ -14,6 +14,7 @@ from schemas.record_format import VERSION, Header, Record, RecordContents
 from tests.support import facts
 from tests.support.facts import form, payment
 from tests.unit.workers.in_memory import APPLIED, FORGED, SHOP, Forged, MemoryWorker, Weird, paid, with_header
+from workers import record_reader
 from workers.settlement import parking
 from workers.settlement.plan import LoadRequest, LogRecord, Position, StoreSnapshot, WritePlan
 
@@ -374,3 +375,17 @@ async def test_only_merchant_of_an_account_that_had_several_is_known(
     worker = MemoryWorker(accounts={SHOP.name: structs.replace(SHOP, **own)})
     await worker.process(structs.replace(paid("A"), key=f"{SHOP.name}/2021000000000001:A".encode()))
     assert worker.outcomes() == [end]
+
+
+async def test_record_that_meets_a_lock_waits_under_its_own_order_and_id() -> None:
+    worker = MemoryWorker()
+    parsed = worker.processing.read(worker.log.log_record(paid("A")), now_ms=0)
+    waiting = record_reader.locked(parsed)
+    assert waiting.notification is None
+    assert waiting.failure is not None
+    assert (waiting.failure.disposition, waiting.failure.reason) == (Disposition.PARKED, Reason.LOCKED)
+    assert (waiting.failure.order, waiting.failure.notification_id) == ("A", "id-A")
+    assert waiting.record == parsed.record
+    unreadable = record_reader.locked(worker.processing.read(worker.log.log_record(Record(b"x", b"x", ())), now_ms=0))
+    assert unreadable.failure is not None
+    assert unreadable.failure.reason is Reason.LOCKED

@@ -9,7 +9,7 @@ DECISIONS = ("retry", "discard", "refund")
 WAITING_OR_DONE = {
     Reason.CHANGED, Reason.NOTED, Reason.SAME_ID, Reason.SAME_FACT, Reason.OLD_NEWS,
     Reason.UNKNOWN_ORDER, Reason.UNKNOWN_TRADE, Reason.UNKNOWN_REFUND, Reason.NEWER_ENVELOPE, Reason.UNKNOWN_ACCOUNT,
-    Reason.UNVERIFIED,
+    Reason.UNVERIFIED, Reason.LOCKED,
 }  # fmt: skip
 
 

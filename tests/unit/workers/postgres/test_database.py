@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from asyncpg import exceptions
 
-from workers.errors import InfrastructureDown, ReadTooSlow, RecordRefused, VersionConflict
+from workers.errors import InfrastructureDown, ReadTooSlow, RecordRefused, RowsLocked, VersionConflict
 from workers.postgres import database
 from workers.postgres.database import OPERATORS, Database, DatabaseLimits, SqlConnection
 from workers.postgres.errors import Collided
@@ -186,3 +186,29 @@ async def test_batch_that_an_administrator_cancels_is_trouble() -> None:
         await database.write(work)
     assert not isinstance(caught.value, ReadTooSlow)
     assert "57014" in (database.trouble or "")
+
+
+async def test_lock_that_the_first_statements_do_not_get_is_a_tables() -> None:
+    def fail(query: str) -> None:
+        if query.startswith("BEGIN; LOCK TABLE"):
+            raise exceptions.LockNotAvailableError("canceling statement due to lock timeout")
+
+    pool = FakePool(fail)
+
+    async def nothing(connection: SqlConnection) -> None: ...
+
+    with pytest.raises(InfrastructureDown, match="a table is locked") as failed:
+        await Database(pool, DatabaseLimits()).write(nothing, first="LOCK TABLE orders")
+    assert not isinstance(failed.value, RowsLocked)
+    assert pool.connection.log[-1] == "ROLLBACK", "the server has answered, so the connection is kept"
+
+
+async def test_row_that_stays_locked_is_an_error_of_its_own_and_not_repeated() -> None:
+    def fail(query: str) -> None:
+        if query == "UPDATE":
+            raise exceptions.LockNotAvailableError("canceling statement due to lock timeout")
+
+    pool = FakePool(fail)
+    with pytest.raises(RowsLocked):
+        await Database(pool, DatabaseLimits()).write(lambda connection: connection.execute("UPDATE"))
+    assert pool.connection.log.count("UPDATE") == 1

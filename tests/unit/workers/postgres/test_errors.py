@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 from asyncpg import exceptions
 
-from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused
+from workers.errors import InfrastructureDamaged, InfrastructureDown, RecordRefused, RowsLocked
 from workers.postgres import errors
 from workers.postgres.errors import Collided
 
@@ -39,7 +39,7 @@ MEANINGS = {
     "28P01": InfrastructureDown,  # a password that is being changed
     "53100": InfrastructureDown,  # disk full
     "53300": InfrastructureDown,  # too many connections
-    "55P03": InfrastructureDown,  # a lock that did not come free
+    "55P03": RowsLocked,  # a lock that did not come free
     "57014": InfrastructureDown,
     "57P01": InfrastructureDown,
     "57P03": InfrastructureDown,

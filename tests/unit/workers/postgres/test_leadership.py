@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.unit.workers.postgres.sql_connection import ScriptedConnection
-from workers.errors import InfrastructureDown
+from workers.errors import InfrastructureDown, RowsLocked
 from workers.postgres.database import Work
 from workers.postgres.leadership import Leadership
 
@@ -17,10 +17,13 @@ class LeaseTable:
         self.holder: str | None = None
         self.asked = 0
         self.is_down = False
+        self.is_locked = False
 
-    async def write(self, work: Work[Any]) -> Any:
+    async def write(self, work: Work[Any], *, first: str = "") -> Any:
         if self.is_down:
             raise InfrastructureDown("no answer")
+        if self.is_locked:
+            raise RowsLocked("a stranger has the row")
         return await work(ScriptedConnection(self._answer))
 
     def _answer(self, query: str, args: tuple[Any, ...]) -> Any:
@@ -103,3 +106,12 @@ async def test_worker_steps_aside_while_the_database_is_down() -> None:
     table.is_down = True
     await first.step_aside(6.0)
     assert not await first.leads()
+
+
+async def test_lease_whose_row_is_locked_stays_where_it_is() -> None:
+    table = LeaseTable()
+    first, second = worker(table, "first", lease_s=0), worker(table, "second", lease_s=0)
+    assert await first.leads()
+    table.is_locked = True
+    assert await first.leads()
+    assert not await second.leads()

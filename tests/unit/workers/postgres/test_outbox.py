@@ -113,3 +113,25 @@ def test_reused_number_keeps_its_new_event_when_the_lost_one_is_acknowledged() -
     assert ids(unsent) == ["shop:N2:1"]
     assert len(unsent) == 1
     assert 1 in unsent
+
+
+def test_acknowledged_event_with_a_locked_row_is_kept_and_not_sent_again() -> None:
+    unsent = UnsentEvents()
+    unsent.add(settled((1, event("N1", 1)), (2, event("N2", 1))))
+    assert ids(unsent) == ["shop:N1:1", "shop:N2:1"]
+    unsent.keep_unmarked({1, 99})
+    unsent.forget([2])
+    assert unsent.unmarked == [1]
+    unsent.add(settled((3, event("N1", 2)), unsent_before=("shop:N1:1",)))
+    assert ids(unsent) == ["shop:N1:2"], "its successor is ours to send, because it was acknowledged"
+    unsent.forget([1])
+    assert unsent.unmarked == []
+
+
+def test_other_event_under_the_number_of_a_lost_one_is_sent() -> None:
+    unsent = UnsentEvents()
+    unsent.add(settled((1, event("N1", 1))))
+    assert ids(unsent) == ["shop:N1:1"]
+    unsent.keep_unmarked({1})
+    unsent.add(settled((1, event("N2", 1))))
+    assert ids(unsent) == ["shop:N2:1"]
