@@ -8,7 +8,7 @@ recognise it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from workers.backoff import Backoff, BackoffObserver, pause
 from workers.errors import InfrastructureDown
@@ -99,19 +99,17 @@ class Relays:
         Raises:
             InfrastructureDamaged: as `Relay.run`, of the first that fails; the others are ended then.
         """
-        running = [asyncio.create_task(relay.run()) for relay in self._relays]
+        running = {asyncio.create_task(relay.run()) for relay in self._relays}
         try:
-            await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
-        except asyncio.CancelledError:
+            while running:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for each in done:
+                    each.result()  # raises also if a library has cancelled it
+        finally:
             await _end(running)
-            raise
-        await _end([each for each in running if not each.done()])
-        for each in running:
-            if not each.cancelled():
-                each.result()
 
 
-async def _end(running: Sequence[asyncio.Task[None]]) -> None:
+async def _end(running: Collection[asyncio.Task[None]]) -> None:
     for each in running:
         each.cancel()
     if running:

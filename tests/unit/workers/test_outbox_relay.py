@@ -163,3 +163,15 @@ async def test_damage_that_one_relay_meets_ends_both() -> None:
     relays = Relays([Outbox(0, InfrastructureDamaged("no such table")).relay(), Outbox(0).relay()])
     with pytest.raises(InfrastructureDamaged):
         await asyncio.wait_for(relays.run(), 5)
+
+
+async def test_relay_that_a_library_has_cancelled_ends_both() -> None:
+    """Without a request to cancel it. Otherwise its events would stay unsent, and nothing would notice."""
+
+    class Cancelled(Outbox):
+        async def emit(self, limit: int) -> int:
+            raise asyncio.CancelledError
+
+    relays = Relays([Outbox(0).relay(), Cancelled(0).relay()])
+    with pytest.raises(asyncio.CancelledError):
+        await relays.run()
