@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from schemas.dispositions import HELD, Disposition, Reason
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
-from schemas.orders import Order, View
+from schemas.orders import Movement, Order, Refund, View
 from schemas.record_format import Record
 from workers.settlement.plan import Delivery, HeldRow, Position, WritePlan
 
@@ -154,15 +154,16 @@ class Counts(Struct, frozen=True, kw_only=True):
     outbox_oldest_ms: int | None
 
 
-def page_numbers(order: Order | None) -> tuple[NamedNumber, ...]:
+def page_numbers(order: Order | None, movements: Iterable[Movement] = ()) -> tuple[NamedNumber, ...]:
     """Return the numbers by which notifications of no order, or of another, stand on the order's page.
 
-    A refund that names its trade is found by that.
+    A refund that names its trade is found by that. `movements` are those of an order that has them as rows.
     """
     if order is None:
         return ()
     trades = {NamedNumber(NumberKind.TRADE, claim.trade) for claim in order.claims if claim.trade}
-    refunds = {NamedNumber(NumberKind.REFUND, refund.id) for refund in order.refunds if not refund.trade}
+    reported = (*order.refunds, *(each for each in movements if isinstance(each, Refund)))
+    refunds = {NamedNumber(NumberKind.REFUND, refund.id) for refund in reported if not refund.trade}
     return (*trades, *refunds)
 
 

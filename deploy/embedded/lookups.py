@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from sqlite3 import Connection
 from typing import Any
 
-from deploy.embedded import sql
+from deploy.embedded import movements, sql
 from schemas import events
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
@@ -46,13 +46,16 @@ def order_page(connection: Connection, scope: str, number: str) -> OrderPage | N
             return order_page(connection, scope, first)
     if found is None and not deliveries:
         return None
+    refunds = movements.without_trade(connection, order, TIMELINE_MAX)
     return OrderPage(
         account=scope,
         number=number,
         order=order,
         view=view,
         deliveries=queries.timeline(
-            number, map(row_codec.delivery, deliveries), _naming(connection, scope, queries.page_numbers(order))
+            number,
+            map(row_codec.delivery, deliveries),
+            _naming(connection, scope, queries.page_numbers(order, refunds)),
         ),
         events=() if order is None else _events(connection, scope, number, order.version),
         decisions=_decisions(connection, scope, number),

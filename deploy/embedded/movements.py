@@ -2,11 +2,11 @@
 
 # ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from sqlite3 import Connection
 
 from deploy.embedded import sql
-from schemas.orders import Movement
+from schemas.orders import Movement, Order
 from workers import row_codec
 from workers.settlement.movements import name_of
 from workers.settlement.plan import AccountKey, KnownMovements, MovementName, WritePlan
@@ -18,9 +18,9 @@ _OF_NAMES = f"""
 """
 _INSERT = f"INSERT INTO movements ({sql.MOVEMENT_ROW})"
 _DELETE = "DELETE FROM movements WHERE order_number = ? AND account = ? AND named = ? AND stated = ?"
-_PAGE = f"""
-    SELECT m.number, {sql.MOVEMENT} FROM movements AS m
-    WHERE m.order_number = ? AND m.account = ? AND m.number > ? ORDER BY m.number LIMIT ?
+_WITHOUT_TRADE = f"""
+    SELECT {sql.MOVEMENT} FROM movements AS m
+    WHERE m.order_number = ? AND m.account = ? AND m.trade = '' ORDER BY m.number DESC LIMIT ?
 """
 
 
@@ -49,8 +49,9 @@ def write(connection: Connection, plan: WritePlan) -> None:
     sql.insert(connection, _INSERT, [row_codec.movement_row(row) for row in plan.movements])
 
 
-def page(connection: Connection, key: AccountKey, *, after: int, limit: int) -> Sequence[tuple[int, Movement]]:
-    """Return movements of an order with their numbers, from the number `after` on, in the order they became known."""
-    account, number = key
-    found = connection.execute(_PAGE, (number, account, after, limit))
-    return [(place, row_codec.movement(row)) for place, *row in found]
+def without_trade(connection: Connection, order: Order | None, limit: int) -> list[Movement]:
+    """Return the latest movements that name no trade, of an order that has its movements as rows; else none."""
+    if order is None or order.movement_sums is None:
+        return []
+    found = connection.execute(_WITHOUT_TRADE, (order.number, order.account, limit))
+    return [row_codec.movement(row) for row in found]

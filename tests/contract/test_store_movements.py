@@ -23,8 +23,8 @@ from workers.held_decisions import HeldDecisions
 from workers.postgres import migrations
 from workers.postgres.migrations import run
 from workers.processing import Processing
-from workers.settlement import movements
-from workers.settlement.plan import LogRecord, Position
+from workers.settlement import decision, movements
+from workers.settlement.plan import LogRecord, Position, Registration
 
 ACCOUNT = facts.account("mapi")
 MANY = movements.INLINE_MAX + 8
@@ -122,6 +122,33 @@ async def test_discarded_refund_leaves_the_rows_and_the_sum(
     await operator("accept", f"0-{MANY + 4}")
     order, view = await shown(store)
     assert (view.status, view.flags, order.refund_limit_minor) == (Status.CLOSED, (), MANY * 100 + 998_000)
+
+
+@pytest.mark.parametrize("inline_max", [0, movements.INLINE_MAX])
+async def test_copy_of_a_refund_that_came_first_stands_on_the_page_of_its_order(
+    store: AnyStore, time: Time, monkeypatch: pytest.MonkeyPatch, inline_max: int
+) -> None:
+    monkeypatch.setattr(movements, "INLINE_MAX", inline_max)
+    antom, work = facts.account("antom"), over(store, time)
+    refund = facts.antom_refund("R1", "4000")
+    delivered = [refund, refund, facts.payment("p")]
+    for offset, fact in enumerate(delivered, 1):
+        await work.process([LogRecord(Position(0, offset), facts.record(facts.body(fact), antom))])
+    registration = Registration(refunds=("R1",))
+    await store.register(
+        antom.name,
+        "A",
+        registration.refunds,
+        lambda order: decision.register(order, antom.name, "A", registration, now_ms=time()),
+        by="tests",
+        why="ordered",
+    )
+    await work.retry(await store.due(now_ms=time(), limit=10))
+    page = await store.order_page(antom.name, "A")
+    assert page is not None
+    assert page.view is not None
+    assert page.view.refunded_minor == 4000
+    assert [delivery.position.offset for delivery in page.deliveries] == [1, 2, 3]
 
 
 @pytest.fixture

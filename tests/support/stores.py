@@ -170,7 +170,7 @@ class MemoryStore:
         if named not in self.orders and not deliveries:
             return None
         events = tuple(row for row in self._emitted() if row.event.key == f"{scope}:{number}".encode())
-        naming = self._named(scope, queries.page_numbers(self.orders.get(named)))
+        naming = self._named(scope, queries.page_numbers(self.orders.get(named), self.movements.get(named, ())))
         timeline = queries.timeline(number, deliveries, naming)
         decisions = tuple(_decision(each) for each in self.decisions if (each.account, each.order) == named)
         claims = self._claims(scope, queries.claimed_numbers(number, self.orders.get(named)))

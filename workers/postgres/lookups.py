@@ -8,7 +8,7 @@ from typing import Any
 from schemas import events
 from schemas.notification import NamedNumber, NumberKind
 from workers import queries, row_codec
-from workers.postgres import columns
+from workers.postgres import columns, movements
 from workers.postgres.columns import DELIVERIES, EMITTED
 from workers.postgres.database import SqlConnection
 from workers.queries import (
@@ -48,13 +48,16 @@ async def order_page(connection: SqlConnection, scope: str, number: str) -> Orde
             return await order_page(connection, scope, first)
     if found is None and not deliveries:
         return None
+    refunds = await movements.without_trade(connection, order, TIMELINE_MAX)
     return OrderPage(
         account=scope,
         number=number,
         order=order,
         view=view,
         deliveries=queries.timeline(
-            number, map(row_codec.delivery, deliveries), await _naming(connection, scope, queries.page_numbers(order))
+            number,
+            map(row_codec.delivery, deliveries),
+            await _naming(connection, scope, queries.page_numbers(order, refunds)),
         ),
         events=() if order is None else await _events(connection, scope, number, order.version),
         decisions=await _decisions(connection, scope, number),

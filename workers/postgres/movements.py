@@ -7,7 +7,7 @@ The order is locked before its movements are read, and written with them, so no 
 
 from collections.abc import Mapping, Sequence
 
-from schemas.orders import Movement
+from schemas.orders import Movement, Order
 from workers import row_codec
 from workers.postgres.columns import MOVEMENT, MOVEMENTS, arrays
 from workers.postgres.database import SqlConnection
@@ -29,9 +29,9 @@ _DELETE = f"""
     WHERE m.order_number = given.order_number AND m.account = given.account
         AND m.named = given.named AND m.stated = given.stated
 """
-_PAGE = f"""
-    SELECT m.number, {MOVEMENT} FROM movements AS m
-    WHERE m.order_number = $1 AND m.account = $2 AND m.number > $3 ORDER BY m.number LIMIT $4
+_WITHOUT_TRADE = f"""
+    SELECT {MOVEMENT} FROM movements AS m
+    WHERE m.order_number = $1 AND m.account = $2 AND m.trade = '' ORDER BY m.number DESC LIMIT $3
 """
 
 
@@ -63,13 +63,12 @@ async def write(connection: SqlConnection, plan: WritePlan) -> None:
         await connection.execute(_INSERT, *_arrays(plan.movements))
 
 
-async def page(connection: SqlConnection, key: AccountKey, *, after: int, limit: int) -> Sequence[tuple[int, Movement]]:
-    """Return movements of an order with their numbers, from the number `after` on, in the order they became known."""
-    account, number = key
-    return [
-        (place, row_codec.movement(columns))
-        for place, *columns in await connection.fetch(_PAGE, number, account, after, limit)
-    ]
+async def without_trade(connection: SqlConnection, order: Order | None, limit: int) -> list[Movement]:
+    """Return the latest movements that name no trade, of an order that has its movements as rows; else none."""
+    if order is None or order.movement_sums is None:
+        return []
+    found = await connection.fetch(_WITHOUT_TRADE, order.number, order.account, limit)
+    return [row_codec.movement(row) for row in found]
 
 
 def _arrays(rows: Sequence[MovementRow]) -> list[tuple[object, ...]]:

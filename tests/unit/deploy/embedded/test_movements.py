@@ -7,7 +7,7 @@ import pytest
 
 from deploy.embedded import migrations, movements, store
 from schemas.money import Money
-from schemas.orders import Capture, Movement, Refund
+from schemas.orders import Capture, Movement, MovementSums, Order, Refund
 from tests.support import plans
 from workers import row_codec
 from workers.settlement.plan import MovementKind, MovementName, MovementRow
@@ -54,9 +54,10 @@ def test_gone_row_is_deleted_alone_and_a_known_one_is_refused(connection: sqlite
         movements.write(connection, plans.plan(movements=rows(R2)))
 
 
-def test_pages_follow_the_order_in_which_movements_became_known(connection: sqlite3.Connection) -> None:
-    movements.write(connection, plans.plan(movements=rows(R2, C1, R1)))
-    first = movements.page(connection, KEY, after=0, limit=2)
-    assert [movement for _, movement in first] == [R2, C1]
-    rest = movements.page(connection, KEY, after=first[-1][0], limit=2)
-    assert [movement for _, movement in rest] == [R1]
+def test_latest_without_a_trade_are_of_orders_that_have_rows(connection: sqlite3.Connection) -> None:
+    other = Refund(id="R3", amount=Money(1, "USD"))
+    movements.write(connection, plans.plan(movements=rows(R1, R2, other)))
+    order = Order(account="shop", number="A", movement_sums=MovementSums())
+    assert movements.without_trade(connection, order, 10) == [other, R2]
+    assert movements.without_trade(connection, order, 1) == [other]
+    assert movements.without_trade(connection, Order(account="shop", number="A"), 10) == []
