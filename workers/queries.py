@@ -216,6 +216,12 @@ def _held_place(page: HeldPage) -> tuple[int, Position]:
     return page.row.first_at_ms, page.row.position
 
 
+def kept_movements(order: Order, after: int, limit: int) -> list[tuple[int, Movement]]:
+    """Return a page of the movements that an order keeps in its own row, as `OrdersPort.movements` does."""
+    kept: tuple[Movement, ...] = (*order.refunds, *order.captures)
+    return list(enumerate(kept, 1))[after : after + limit]
+
+
 class OrdersPort(Protocol):
     """Orders, for the API."""
 
@@ -238,6 +244,14 @@ class OrdersPort(Protocol):
 
     async def notification(self, id_: str) -> NotificationPage | None:
         """Return the notification of the record at this position; `None` if there is none."""
+
+    async def movements(
+        self, scope: str, number: str, *, after: int, limit: int
+    ) -> Sequence[tuple[int, Movement]] | None:
+        """Return a page of an order's refunds and captures; `None` if there is no order with this number.
+
+        Each has a place; the page begins after the place `after`, which is 0 for the first.
+        """
 
     async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
         """Return the orders that changed last, newest first, without deliveries and events."""

@@ -10,6 +10,7 @@ from deploy.embedded import movements, sql
 from schemas import events
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
+from schemas.orders import Movement
 from workers import queries, row_codec
 from workers.queries import (
     FOUND_MAX,
@@ -61,6 +62,26 @@ def order_page(connection: Connection, scope: str, number: str) -> OrderPage | N
         decisions=_decisions(connection, scope, number),
         claims=_claims(connection, scope, queries.claimed_numbers(number, order)),
     )
+
+
+def order_movements(
+    connection: Connection, scope: str, number: str, *, after: int, limit: int
+) -> Sequence[tuple[int, Movement]] | None:
+    """Return a page of the order's movements, wherever they are stored; `None` if there is no such order."""
+    facts = connection.execute(
+        "SELECT facts FROM orders WHERE order_number = ? AND account = ?", (number, scope)
+    ).fetchone()
+    order = None if facts is None else row_codec.order(facts[0])
+    if order is None or order.is_note:
+        return None
+    if order.movement_sums is None:
+        return queries.kept_movements(order, after, limit)
+    found = connection.execute(
+        f"SELECT m.number, {sql.MOVEMENT} FROM movements AS m WHERE m.order_number = ? AND m.account = ? "
+        "AND m.number > ? ORDER BY m.number LIMIT ?",
+        (number, scope, after, limit),
+    )
+    return [(place, row_codec.movement(rest)) for place, *rest in found]
 
 
 def _first_number(connection: Connection, scope: str, number: str) -> str | None:

@@ -16,7 +16,7 @@ from deploy.embedded import decisions, held_lookups, lookups, migrations, replay
 from deploy.embedded.sqlite import SqliteDatabase
 from deploy.embedded.sqlite_reader import SqliteReader
 from schemas.events import Outgoing
-from schemas.orders import Order
+from schemas.orders import Movement, Order
 from workers import queries, store_trouble
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away, SetAside
 from workers.queries import (
@@ -125,6 +125,13 @@ class SqliteOrderStore:
 
     async def order_page(self, scope: str, number: str) -> OrderPage | None:
         return await self._reader.read(lambda connection: lookups.order_page(connection, scope, number))
+
+    async def movements(
+        self, scope: str, number: str, *, after: int, limit: int
+    ) -> Sequence[tuple[int, Movement]] | None:
+        return await self._reader.read(
+            lambda connection: lookups.order_movements(connection, scope, number, after=after, limit=limit)
+        )
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
         return await self._reader.read(lambda connection: lookups.find(connection, number))

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from deploy.embedded import migrations as embedded_migrations
 from schemas.dispositions import Disposition, Flag, Reason
-from schemas.orders import Order, Status, View
+from schemas.orders import Movement, Order, Status, View
 from tests.contract.engines import AnyStore, Cluster, Engine
 from tests.contract.several_workers import Opener
 from tests.support import facts, log_records
@@ -122,6 +122,22 @@ async def test_discarded_refund_leaves_the_rows_and_the_sum(
     await operator("accept", f"0-{MANY + 4}")
     order, view = await shown(store)
     assert (view.status, view.flags, order.refund_limit_minor) == (Status.CLOSED, (), MANY * 100 + 998_000)
+
+
+@pytest.mark.parametrize("refunds", [5, MANY])
+async def test_pages_have_each_report_of_a_refund_once(store: AnyStore, time: Time, refunds: int) -> None:
+    work = await paid_and_refunded(store, time, refunds)
+    await work.process(logged([refund(0, "2.00"), refund(1)], first=refunds + 1))
+    found: list[Movement] = []
+    after = 0
+    while page := await store.movements(ACCOUNT.name, "A", after=after, limit=3):
+        assert len(page) <= 3
+        after = page[-1][0]
+        found += [movement for _, movement in page]
+    assert sorted((each.id, each.minor) for each in found) == sorted(
+        [*((f"N{number}/T1", 100) for number in range(refunds)), ("N0/T1", 200)]
+    )
+    assert await store.movements(ACCOUNT.name, "B", after=0, limit=3) is None
 
 
 @pytest.mark.parametrize("inline_max", [0, movements.INLINE_MAX])

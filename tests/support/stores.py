@@ -82,7 +82,7 @@ class MemoryStore:
         self.outbox: list[Outgoing] = []
         self.sent_at_ms: dict[int, int] = {}  # by number; the first event of the outbox has number 1
         self.refunds: dict[AccountKey, str] = {}
-        self.movements: dict[AccountKey, list[Movement]] = {}  # of orders that have them as rows
+        self.movements_of: dict[AccountKey, list[Movement]] = {}  # of orders that have them as rows
         self.decisions: list[DecisionRow] = []
         self.replay_of: dict[Position, int | None] = {}
         self.tasks: dict[int, ReplayTask] = {}
@@ -138,7 +138,7 @@ class MemoryStore:
         )
 
     def _known_movements(self, named: AccountKey, names: frozenset[MovementName] | None) -> KnownMovements:
-        found = tuple(each for each in self.movements[named] if names is None or name_of(each) in names)
+        found = tuple(each for each in self.movements_of[named] if names is None or name_of(each) in names)
         return KnownMovements(found=found, names=names)
 
     async def unsent(
@@ -170,7 +170,7 @@ class MemoryStore:
         if named not in self.orders and not deliveries:
             return None
         events = tuple(row for row in self._emitted() if row.event.key == f"{scope}:{number}".encode())
-        naming = self._named(scope, queries.page_numbers(self.orders.get(named), self.movements.get(named, ())))
+        naming = self._named(scope, queries.page_numbers(self.orders.get(named), self.movements_of.get(named, ())))
         timeline = queries.timeline(number, deliveries, naming)
         decisions = tuple(_decision(each) for each in self.decisions if (each.account, each.order) == named)
         claims = self._claims(scope, queries.claimed_numbers(number, self.orders.get(named)))
@@ -193,6 +193,16 @@ class MemoryStore:
             return self._trades[account, number]
         rows = [row for row in self.numbers if (row.account, row.named) == (account, NamedNumber(ORDER, number))]
         return next((self.deliveries[row.position].order for row in rows), None)
+
+    async def movements(
+        self, scope: str, number: str, *, after: int, limit: int
+    ) -> Sequence[tuple[int, Movement]] | None:
+        order = self.orders.get((scope, number))
+        if order is None or order.is_note:
+            return None
+        if order.movement_sums is None:
+            return queries.kept_movements(order, after, limit)
+        return list(enumerate(self.movements_of[scope, number], 1))[after : after + limit]
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:
         found = {named for named, order in self.orders.items() if number in (named[1], *_trades(order))}
@@ -424,11 +434,11 @@ class MemoryStore:
             for claim in order_after.claims:
                 self._trades.setdefault((order_after.account, claim.trade), order_after.number)
         for added in plan.movements:
-            rows = self.movements.setdefault((added.account, added.order), [])
+            rows = self.movements_of.setdefault((added.account, added.order), [])
             assert added.movement not in rows, "each fact once"
             rows.append(added.movement)
         for gone in plan.movements_gone:
-            self.movements[gone.account, gone.order].remove(gone.movement)
+            self.movements_of[gone.account, gone.order].remove(gone.movement)
         for row in plan.ledger:
             assert (row.account, row.notification_id) not in self.ledger, "one row per notification id"
             self.ledger[row.account, row.notification_id] = row

@@ -2,10 +2,11 @@
 
 import base64
 import binascii
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from workers.admin import responses
 from workers.queries import HeldPage, HeldPlace, OrderPage, OrderPlace
@@ -22,6 +23,21 @@ def after_held(page: HeldPage) -> str:
 def after_order(page: OrderPage) -> str:
     """Return the cursor of the page that begins after this order."""
     return _encode(page.changed_at_ms, page.number, page.account)
+
+
+def after_movement(place: int) -> str:
+    """Return the cursor of the page that begins after this movement of an order."""
+    return _encode(place)
+
+
+def movement_place(request: web.Request) -> int:
+    """Return the place in a request's `cursor`; 0 if it has none, for the first page.
+
+    Raises:
+        ApiError: no list of movements has returned this cursor.
+    """
+    parts = _decode(request, tuple[Annotated[int, Meta(ge=0, lt=2**62)]])
+    return 0 if parts is None else int(parts[0])
 
 
 def held_place(request: web.Request) -> HeldPlace | None:

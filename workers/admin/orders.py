@@ -83,6 +83,7 @@ class OrdersPart:
             web.get("/api/find", self.find),
             web.get("/api/orders/{account}/{order:[^/]+}", self.show),
             web.put("/api/orders/{account}/{order:[^/]+}", self.register),
+            web.get("/api/orders/{account}/{order:[^/]+}/movements", self.movements),
         ]
 
     async def recent(self, request: web.Request) -> web.Response:
@@ -121,6 +122,20 @@ class OrdersPart:
             hint = "; notifications name it, or may name it: see /api/find or `alipay-notify find`" if found else ""
             raise ApiError(404, "unknown_order", f"account {scope} has no order {number}{hint}")
         return responses.json(shapes.order(page, self._refusals.of_order(scope, number)))
+
+    async def movements(self, request: web.Request) -> web.Response:
+        """Return a page of the order's refunds and captures, each report of an amount once."""
+        scope, number = self._scope(request), request.match_info["order"]
+        limit = responses.whole_number(request, "limit", default=100, most=responses.LIMIT_MAX)
+        after = cursors.movement_place(request)
+        found = await self._orders.movements(scope, number, after=after, limit=limit + 1)
+        if found is None:
+            page = await self._page(scope, number)
+            if page is None:
+                raise ApiError(404, "unknown_order", f"account {scope} has no order {number}")
+            found = await self._orders.movements(scope, page.number, after=after, limit=limit + 1) or ()
+        next_ = cursors.after_movement(found[limit - 1][0]) if 0 < limit < len(found) else None
+        return responses.json({"movements": [shapes.movement(each) for _, each in found[:limit]], "next": next_})
 
     async def register(self, request: web.Request) -> web.Response:
         """Register an order's amounts or refunds; notifications that waited for it become due at once."""

@@ -12,10 +12,11 @@ from msgspec import UNSET, Struct, UnsetType
 from schemas import money, scopes, times
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
-from schemas.orders import ClosedBecause, Order, Status, View
+from schemas.orders import Capture, ClosedBecause, Movement, Order, Status, View
 from workers.admin import timeline
 from workers.admin.timeline import Entry, RefusedRequest
 from workers.queries import Emitted, HeldGroup, HeldPage, OrderPage
+from workers.settlement.movements import name_of
 from workers.settlement.plan import Delivery
 
 
@@ -48,6 +49,20 @@ class AmountAnswer(Struct, frozen=True, kw_only=True):
     amount_minor: int
     amount: str | None
     currency: str
+
+
+class MovementAnswer(Struct, frozen=True, kw_only=True):
+    """One report of a refund or a capture: `kind` is refund, capture or failed_capture, which has no amount.
+
+    One number is one movement. Of several reports with one number the largest amount that fits the payment counts.
+    """
+
+    kind: str
+    number: str
+    trade: str
+    amount_minor: int | None
+    amount: str | None
+    currency: str | None
 
 
 class OrderAnswer(Struct, frozen=True, kw_only=True):
@@ -221,6 +236,20 @@ def _order(scope: str, number: str, known: Order | None, view: View | None, entr
         expected_currency=None if expected is None else expected.currency,
         expected_amounts=() if known is None else tuple(_amount(amount) for amount in known.amounts),
         timeline=tuple(entries),
+    )
+
+
+def movement(reported: Movement) -> MovementAnswer:
+    """Return one report of a refund or a capture."""
+    kind, number = name_of(reported)
+    has_failed = isinstance(reported, Capture) and reported.has_failed
+    return MovementAnswer(
+        kind="failed_capture" if has_failed else kind.value,
+        number=number,
+        trade=reported.trade,
+        amount_minor=None if has_failed else reported.minor,
+        amount=None if has_failed else money.text(reported.minor, reported.currency),
+        currency=None if has_failed else reported.currency,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from schemas import events
 from schemas.notification import NamedNumber, NumberKind
+from schemas.orders import Movement
 from workers import queries, row_codec
 from workers.postgres import columns, movements
 from workers.postgres.columns import DELIVERIES, EMITTED
@@ -63,6 +64,29 @@ async def order_page(connection: SqlConnection, scope: str, number: str) -> Orde
         decisions=await _decisions(connection, scope, number),
         claims=await _claims(connection, scope, queries.claimed_numbers(number, order)),
     )
+
+
+async def order_movements(
+    connection: SqlConnection, scope: str, number: str, *, after: int, limit: int
+) -> Sequence[tuple[int, Movement]] | None:
+    """Return a page of the order's movements, wherever they are stored; `None` if there is no such order."""
+    facts = await connection.fetchval(
+        "SELECT facts FROM orders WHERE order_number = $1 AND account = $2", number, scope
+    )
+    order = None if facts is None else row_codec.order(facts)
+    if order is None or order.is_note:
+        return None
+    if order.movement_sums is None:
+        return queries.kept_movements(order, after, limit)
+    found = await connection.fetch(
+        f"SELECT m.number, {columns.MOVEMENT} FROM movements AS m WHERE m.order_number = $1 AND m.account = $2 "
+        "AND m.number > $3 ORDER BY m.number LIMIT $4",
+        number,
+        scope,
+        after,
+        limit,
+    )
+    return [(place, row_codec.movement(rest)) for place, *rest in found]
 
 
 async def _first_number(connection: SqlConnection, scope: str, number: str) -> str | None:

@@ -19,7 +19,7 @@ from msgspec import structs
 
 from schemas import record_format, topics
 from schemas.events import Outgoing
-from schemas.orders import Order
+from schemas.orders import Movement, Order
 from workers import store_trouble
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away
 from workers.errors import RowsLocked
@@ -256,6 +256,14 @@ class PostgresOrderStore:
     async def order_page(self, scope: str, number: str) -> OrderPage | None:
         return await self._reads.read(
             lambda connection: lookups.order_page(connection, scope, number), of_one_moment=True
+        )
+
+    async def movements(
+        self, scope: str, number: str, *, after: int, limit: int
+    ) -> Sequence[tuple[int, Movement]] | None:
+        return await self._reads.read(
+            lambda connection: lookups.order_movements(connection, scope, number, after=after, limit=limit),
+            of_one_moment=True,
         )
 
     async def find(self, number: str) -> Sequence[tuple[str, str]]:

@@ -3,7 +3,10 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
+from schemas.money import Money
+from schemas.orders import Capture, Refund
 from tests.support.admin import NOW_MS, Refused, World, form, serving
 from tests.support.waiting import until
 from workers.long_poll import OrderChanges
@@ -360,3 +363,25 @@ async def test_form_with_two_readings_is_a_claim_on_an_order_and_makes_none() ->
     assert (answer["status"], answer["version"], answer["flags"]) == ("WAITING", 0, [])
     (claim,) = answer["timeline"]
     assert (claim["kind"], claim["reason"], claim["resolution"]) == ("claim", "ambiguous", "")
+
+
+async def test_refunds_and_captures_are_listed_in_pages() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    (claim,) = world.store.orders["shop", "A1"].claims
+    refunds = tuple(Refund(id=f"R{n}", amount=Money(n + 1, "USD"), trade=claim.trade) for n in range(3))
+    failed = Capture(id="C1", trade=claim.trade)
+    order = structs.replace(world.store.orders["shop", "A1"], refunds=refunds, captures=(failed,))
+    world.store.orders["shop", "A1"] = order
+    async with serving(world) as client:
+        first = await (await client.get("/api/orders/shop/A1/movements?limit=3")).json()
+        rest = await (await client.get("/api/orders/shop/A1/movements", params={"cursor": first["next"]})).json()
+        none = await client.get("/api/orders/shop/A2/movements")
+        wrong = await client.get("/api/orders/shop/A1/movements?cursor=WzEsIDJd")
+    assert [(each["kind"], each["number"], each["amount"]) for each in first["movements"]] == [
+        ("refund", "R0", "0.01"), ("refund", "R1", "0.02"), ("refund", "R2", "0.03"),
+    ]  # fmt: skip
+    (capture,) = rest["movements"]
+    assert (capture["kind"], capture["number"], capture["trade"]) == ("failed_capture", "C1", claim.trade)
+    assert (capture["amount_minor"], capture["amount"], capture["currency"]) == (None, None, None)
+    assert (rest["next"], none.status, wrong.status) == (None, 404, 400)

@@ -180,7 +180,7 @@ def _step(world: World, chance: random.Random) -> None:
 def _check_sums(world: World) -> None:
     for key, order in world.store.orders.items():
         if order.movement_sums is not None:
-            assert order == movements.recounted(order, world.store.movements[key])
+            assert order == movements.recounted(order, world.store.movements_of[key])
 
 
 def _decide(world: World, chance: random.Random) -> None:
