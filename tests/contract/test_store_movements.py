@@ -18,6 +18,7 @@ from tests.support import facts, log_records
 from tests.support.facts import Fact, batch, form
 from tests.support.fakes import MemoryTopics, PlanObserver
 from tests.support.log_records import Time
+from workers import row_codec
 from workers.errors import InfrastructureDown
 from workers.held_decisions import HeldDecisions
 from workers.postgres import migrations
@@ -26,6 +27,7 @@ from workers.processing import Processing
 from workers.settlement import decision, movements
 from workers.settlement.plan import LogRecord, Position, Registration
 
+decoded = row_codec.order
 ACCOUNT = facts.account("mapi")
 MANY = movements.INLINE_MAX + 8
 PRICE = "10000.00"
@@ -255,3 +257,24 @@ async def test_program_that_does_not_know_the_rows_waits_for_its_upgrade(cluster
         finally:
             await connection.close()
         assert (await shown(store))[0] == order
+
+
+async def test_worker_of_the_release_before_parks_what_it_does_not_know(
+    cluster: Cluster, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads an order without its sums, as its facts have a name that it does not know."""
+    async with cluster.store() as store:
+        await paid_and_refunded(store, time)
+        with monkeypatch.context() as before:
+            before.setattr(row_codec, "order", lambda facts: structs.replace(decoded(facts), movement_sums=None))
+            other = form("q", "TRADE_SUCCESS", PRICE, order="B", trade="T2")
+            await over(store, time).process(logged([refund(900, "5.00"), other], first=MANY + 1))
+        assert await store.order_page(ACCOUNT.name, "B") is not None, "other orders go on"
+        order, view = await shown(store)
+        assert (count(order), view.refunded_minor) == (MANY, MANY * 100)
+        time.now_ms += 3_600_000
+        due = await store.due(now_ms=time(), limit=10)
+        assert [row.position.offset for row in due] == [MANY + 2]
+        await over(store, time).retry(due)
+        order, view = await shown(store)
+        assert (count(order), view.refunded_minor) == (MANY + 1, MANY * 100 + 500)
