@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from schemas import scopes, topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.notification import Kind, NamedNumber, NumberKind
-from schemas.orders import ClosedBecause, Status, View
+from schemas.orders import ClaimView, ClosedBecause, Status, View
 from schemas.record_format import key_of
 
 TYPE_PREFIX = "alipay_notify"
@@ -44,6 +44,9 @@ class OrderEvent(Struct, frozen=True, kw_only=True):
 
     `refund_accepted_minor` is the refunded sum if that is more than was paid and an operator has accepted it; otherwise
     it is absent. `refunded_minor` is never more than was paid.
+
+    `claims` are all payments that notifications report of the order, if they differ in amount or currency, or if two of
+    them were paid; one of them is shown above, and `flags` says how they differ. It is absent otherwise.
     """
 
     id: str
@@ -65,6 +68,7 @@ class OrderEvent(Struct, frozen=True, kw_only=True):
     authorized_minor: int | UnsetType = UNSET
     authorized_until: Moment | UnsetType = UNSET
     refund_accepted_minor: int | UnsetType = UNSET
+    claims: tuple[ClaimView, ...] | UnsetType = UNSET
 
 
 class HeldNotice(Struct, frozen=True, kw_only=True):
@@ -152,7 +156,7 @@ def event_type(before: View | None, after: View) -> str:
 def changed(before: View | None, after: View) -> tuple[str, ...]:
     """Return the names of the fields in which two views differ; all that the event has if there was no view before."""
     if before is None:
-        rare = tuple(f for f in _RARE_FIELDS if getattr(after, f) is not None)
+        rare = tuple(f for f in _RARE_FIELDS if getattr(after, f) not in (None, ()))
         return _USUAL_FIELDS + rare if rare else _USUAL_FIELDS
     return tuple(f for f in View.__struct_fields__ if getattr(before, f) != getattr(after, f))
 
@@ -161,7 +165,7 @@ def _refunded(view: View) -> tuple[int, int | None]:
     return view.refunded_minor, view.refund_accepted_minor
 
 
-_RARE_FIELDS = ("authorized_minor", "authorized_until", "refund_accepted_minor")
+_RARE_FIELDS = ("authorized_minor", "authorized_until", "refund_accepted_minor", "claims")
 _USUAL_FIELDS = tuple(f for f in View.__struct_fields__ if f not in _RARE_FIELDS)
 
 _encode = msgspec.json.Encoder().encode

@@ -239,6 +239,16 @@ class Order(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         return not self.claims and not self.registered
 
 
+class ClaimView(Struct, frozen=True, kw_only=True):
+    """One of several payments that notifications report of an order: a trade at an amount, as `View` has them."""
+
+    trade: str
+    status: Status
+    amount_minor: int
+    currency: str
+    refunded_minor: int
+
+
 class View(Struct, frozen=True, kw_only=True):
     """An order as consumers see it. A notification that leaves the view equal causes no order event.
 
@@ -259,6 +269,7 @@ class View(Struct, frozen=True, kw_only=True):
     authorized_minor: int | None = None
     authorized_until: datetime | None = None
     refund_accepted_minor: int | None = None
+    claims: tuple[ClaimView, ...] = ()  # sorted; all of the order, if they contradict each other
 
     @property
     def was_paid(self) -> bool:

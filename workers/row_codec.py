@@ -70,8 +70,9 @@ def order_and_view(row: Row) -> tuple[Order, View]:
     """Return the order and its view from the columns of `ORDER`."""
     facts, status, closed_because, trade, amount_minor, currency, refunded_minor, flags = row
     known = _decode_order(facts)
-    if known.refund_limit_minor or any(claim.authorized_until_ms for claim in known.claims):
-        return known, order_view.view(known)  # an authorisation and an accepted sum have no columns
+    is_rare = known.refund_limit_minor or len(known.claims) > 1
+    if is_rare or any(claim.authorized_until_ms for claim in known.claims):
+        return known, order_view.view(known)  # authorisations, accepted sums and several claims have no columns
     return known, View(
         status=Status(status),
         closed_because=None if closed_because is None else ClosedBecause(closed_because),

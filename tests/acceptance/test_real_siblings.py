@@ -463,6 +463,24 @@ def test_conflict_that_is_replayed_stays_held_while_it_is_one(merchant: Merchant
     assert merchant.order("antom", "REP-1")["refunded"] == "4.00"
 
 
+def test_event_lists_both_amounts_that_were_reported(merchant: Merchant) -> None:
+    merchant.form("cn", "CL-1")
+    merchant.form("cn", "CL-1", total_amount="9.00")
+    page = merchant.order("cn", "CL-1", entries=2)
+    assert (page["amount"], page["flags"]) == ("9.00", ["amount_mismatch"])
+
+    def last() -> dict[str, Any] | None:
+        feed = merchant.engine.get("/api/events?limit=1000")[1]["events"]
+        own = [each["data"] for each in feed if each["data"].get("order") == "CL-1" and "claims" in each["data"]]
+        return own[-1] if own else None
+
+    claims = eventually(last)["claims"]
+    assert [(claim["amount_minor"], claim["currency"], claim["status"]) for claim in claims] == [
+        (900, "CNY", "PAID"),
+        (1280, "CNY", "PAID"),
+    ]
+
+
 CODES = {"IDR": "1280.00", "MGA": "1280.00", "BHD": "128.000", "CLF": "12.8000", "ISK": "128000", "CNH": None}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from schemas.accounts import Account
 from tests.contract.engines import AnyStore, Engine
-from tests.support import facts, log_records, model
+from tests.support import facts, log_records, model, world
 from tests.support.fakes import MemoryTopics, Offsets, PlanObserver
 from tests.support.histories import HISTORIES
 from tests.support.log_records import Time
@@ -53,8 +53,7 @@ async def seen(store: AnyStore, account: Account) -> dict[str, dict[str, Any]]:
     page = await store.order_page(account.name, "A")
     if page is None or page.order is None or page.view is None or page.order.is_note:
         return {}
-    members = {name: getattr(page.view, name) for name in page.view.__struct_fields__}
-    return {"A": members | {"flags": set(page.view.flags)}}
+    return {"A": world.members(page.view)}
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -11,6 +11,7 @@ from schemas.dispositions import Disposition
 from schemas.record_format import Record
 from tests.simulation import ports
 from tests.support import facts, model
+from tests.support.world import members
 from workers.replays import ReplayState
 from workers.settlement.plan import Position
 
@@ -95,8 +96,7 @@ def _page(world: "World", account: str, number: str) -> dict[str, Any] | None:
     page = ports.finished(world.memory.order_page(account, number))
     if page is None or page.view is None:
         return None
-    members = {name: getattr(page.view, name) for name in page.view.__struct_fields__}
-    return members | {"flags": set(page.view.flags)}
+    return members(page.view)
 
 
 def _events(world: "World") -> Iterator[str]:

@@ -121,7 +121,7 @@ def periodic(id_: str, status: str = "S", **more: Any) -> Fact:
 
 
 def capture(number: str, value: str | None, currency: str = "HKD", **more: Any) -> Fact:
-    """Antom's capture of a payment; without a value it has failed."""
+    """Antom's capture of a payment; without a value it has failed. One with another request is a fact of its own."""
     status = "F" if value is None else "S"
     message = {
         "notifyType": "CAPTURE_RESULT",
@@ -131,7 +131,10 @@ def capture(number: str, value: str | None, currency: str = "HKD", **more: Any) 
         "paymentId": "T1",
         **({} if value is None else {"captureAmount": {"currency": currency, "value": value}}),
     }
-    return {"id": number, "message": message | more}
+    return {
+        "id": "/".join((number, more["captureRequestId"])) if "captureRequestId" in more else number,
+        "message": message | more,
+    }
 
 
 def antom_refund(number: str, value: str, currency: str = "HKD", **more: str) -> Fact:

@@ -205,7 +205,7 @@ def _order(
         nothing = {"status": "WAITING", "closed_because": None, "trade": None, "refunded_minor": 0, "flags": flags}
         currency, amount_minor = next(iter(prices.items()), (None, None))
         nothing |= {"authorized_minor": None, "authorized_until": None, "refund_accepted_minor": None}
-        return nothing | {"amount_minor": amount_minor, "currency": currency}
+        return nothing | {"amount_minor": amount_minor, "currency": currency, "claims": []}
     if not prices and len({amount for _, amount, _ in claims}) > 1:
         flags.add("amount_mismatch")
     if not prices and len({currency for _, _, currency in claims}) > 1:
@@ -230,7 +230,21 @@ def _order(
     amount = {"amount_minor": end["paid"], "currency": standing[2], "refunded_minor": end["back"]}
     amount |= {"authorized_minor": standing[1] if end["until"] else None, "authorized_until": end["until"]}
     amount |= {"refund_accepted_minor": None}  # operators decide that, and no history has one
+    amount |= {"claims": _differing(ended, flags)}
     return {"status": STATUS[end["rank"]], "closed_because": because, "trade": standing[0], "flags": flags} | amount
+
+
+def _differing(ended: Mapping[ClaimKey, Mapping[str, Any]], flags: set[str]) -> list[dict[str, Any]]:
+    """The payments of which only one can be right, if there is more than one."""
+    if len(ended) == 1 or not flags & {"amount_mismatch", "currency_mismatch", "second_trade"}:
+        return []
+    is_price = flags & {"amount_mismatch", "currency_mismatch"}
+    keys = sorted(key for key in ended if is_price or ended[key]["rank"] >= PAID)
+    return [
+        {"trade": key[0], "status": STATUS[ended[key]["rank"]], "amount_minor": ended[key]["paid"], "currency": key[2],
+         "refunded_minor": ended[key]["back"]}
+        for key in keys
+    ]  # fmt: skip
 
 
 def _claim(

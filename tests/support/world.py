@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from schemas import topics
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition
 from schemas.notification import Notification
-from schemas.orders import Order
+from schemas.orders import Order, View
 from tests.support import facts, model
 from tests.support.fakes import Offsets
 from tests.support.stores import MemoryStore
@@ -22,6 +23,12 @@ from workers.settlement.verdicts import Verdict
 
 NOW_MS = 1_743_480_000_000
 HOUR_MS = 3_600_000
+
+
+def members(view: View) -> dict[str, Any]:
+    """Return a view in the model's shape."""
+    named = {name: getattr(view, name) for name in view.__struct_fields__}
+    return named | {"flags": set(view.flags), "claims": msgspec.to_builtins(list(view.claims))}
 
 
 class World:
@@ -101,8 +108,7 @@ class World:
         for (_, number), order in self.store.orders.items():
             if not order.is_note:
                 view = order_view.view(order)
-                members = {name: getattr(view, name) for name in view.__struct_fields__}
-                shown[number] = members | {"flags": set(view.flags)}
+                shown[number] = members(view)
         return shown
 
     def judge(self, delivered: Iterable[facts.Fact]) -> None:
@@ -147,6 +153,7 @@ class World:
             assert versions[number] == list(range(1, self.order(number).version + 1)), "versions 1..n, one event each"
             if number in latest:
                 last = {name: latest[number].get(name) for name in shown} | {"flags": set(latest[number]["flags"])}
+                last["claims"] = last["claims"] or []
                 if last["authorized_until"] is not None:
                     last["authorized_until"] = datetime.fromisoformat(last["authorized_until"])
                 assert last == shown, "the last event is the order as it is"

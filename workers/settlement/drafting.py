@@ -62,6 +62,8 @@ def event(order: Order, before: View | None, after: View, *, cause: Cause | None
         )
     if after.refund_accepted_minor is not None:
         announced = structs.replace(announced, refund_accepted_minor=after.refund_accepted_minor)
+    if after.claims:
+        announced = structs.replace(announced, claims=after.claims)
     if "/" in order.account:
         account, auth_app_id = scopes.split(order.account)
         announced = structs.replace(announced, account=account, auth_app_id=auth_app_id)

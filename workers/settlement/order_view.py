@@ -16,6 +16,7 @@ from schemas.orders import (
     STATUS,
     Capture,
     Claim,
+    ClaimView,
     ClosedBecause,
     Movement,
     Order,
@@ -36,6 +37,7 @@ CONTRADICTIONS: dict[Flag, Reason] = {
     Flag.PAID_AND_EXPIRED: Reason.PAID_AND_EXPIRED,
     Flag.OVER_REFUNDED: Reason.OVER_REFUNDED,
 }
+_PRICES = frozenset({Flag.CURRENCY_MISMATCH, Flag.AMOUNT_MISMATCH})
 
 
 def view(order: Order) -> View:
@@ -65,6 +67,8 @@ def view(order: Order) -> View:
     )
     if order.refund_limit_minor:
         shown = structs.replace(shown, refund_accepted_minor=_accepted_minor(order, claim))
+    if len(claims) > 1:
+        shown = structs.replace(shown, claims=_differing(claims, flags))
     return shown if not claim.authorized_until_ms else with_authorization(shown, claim)
 
 
@@ -87,6 +91,22 @@ def with_rank_of(before: Order, after: Order, view: View) -> Order:
     of that decision no store lets a rank fall.
     """
     return structs.replace(after, has_top_rank=True) if rank(after, view) < rank(before, view) else after
+
+
+def _differing(claims: tuple[Claim, ...], flags: tuple[Flag, ...]) -> tuple[ClaimView, ...]:
+    """Return the claims of which only one can be right: all if amounts differ, else those of paid trades."""
+    if _PRICES.isdisjoint(flags):
+        claims = tuple(claim for claim in claims if claim.state in PAYMENT_STATES) if Flag.SECOND_TRADE in flags else ()
+    return tuple(
+        ClaimView(
+            trade=claim.trade,
+            status=STATUS[claim.state],
+            amount_minor=claim.paid_minor,
+            currency=claim.currency,
+            refunded_minor=transitions.refunded_minor(claim),
+        )
+        for claim in claims
+    )
 
 
 def with_authorization(view: View, claim: Claim) -> View:

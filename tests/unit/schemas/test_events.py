@@ -11,7 +11,7 @@ from schemas import events, topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.events import Cause, HeldNotice, NotedNotice, OrderEvent
 from schemas.notification import Kind, NamedNumber, NumberKind
-from schemas.orders import ClosedBecause, Status, View
+from schemas.orders import ClaimView, ClosedBecause, Status, View
 
 AT = datetime(2025, 6, 5, 1, 10, 31, tzinfo=UTC)
 WAITING = View(
@@ -70,12 +70,15 @@ def test_most_important_change_decides_the_event_type(before: View | None, after
 def test_changed_fields_are_listed() -> None:
     assert events.changed(WAITING, PAID) == ("status",)
     assert events.changed(PAID, REFUNDED) == ("status", "closed_because", "refunded_minor")
-    rare = {"authorized_minor", "authorized_until", "refund_accepted_minor"}
-    assert set(events.changed(None, AUTHORIZED)) == set(PAID.__struct_fields__) - {"refund_accepted_minor"}
-    assert set(events.changed(None, PAID)) == set(PAID.__struct_fields__) - rare
+    usual = set(PAID.__struct_fields__) - {"authorized_minor", "authorized_until", "refund_accepted_minor", "claims"}
+    assert set(events.changed(None, AUTHORIZED)) == usual | {"authorized_minor", "authorized_until"}
+    assert set(events.changed(None, PAID)) == usual
     accepted = structs.replace(REFUNDED, refund_accepted_minor=8000)
-    assert set(events.changed(None, accepted)) == set(events.changed(None, REFUNDED)) | {"refund_accepted_minor"}
+    assert set(events.changed(None, accepted)) == usual | {"refund_accepted_minor"}
     assert events.changed(REFUNDED, accepted) == ("refund_accepted_minor",)
+    claims = (ClaimView(trade="T", status=Status.PAID, amount_minor=1, currency="USD", refunded_minor=0),)
+    assert set(events.changed(None, structs.replace(PAID, claims=claims))) == usual | {"claims"}
+    assert events.changed(PAID, structs.replace(PAID, claims=claims)) == ("claims",)
     assert events.changed(WAITING, AUTHORIZED) == ("authorized_minor", "authorized_until")
     assert events.changed(PAID, PAID) == ()
 

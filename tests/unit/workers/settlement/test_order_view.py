@@ -1,10 +1,12 @@
 """The order as consumers see it, and the contradictions for which a notification is held."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
 from msgspec import structs
 
+from schemas import topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
 from schemas.orders import Capture, Claim, ClosedBecause, Order, Refund, State, Status, View
@@ -234,3 +236,34 @@ def test_largest_refund_is_of_one_claim() -> None:
     known = order(CLAIM, other, refunds=(*refunds, refund("R3", 100), refund("R4", 9000, currency="CNY")))
     assert order_view.largest_refund_minor(known, known.refunds) == 800
     assert order_view.largest_refund_minor(order(), ()) == 0
+
+
+def test_claims_that_contradict_each_other_are_all_shown() -> None:
+    world = mapi()
+    deliver(world, form("p", "TRADE_SUCCESS"), form("q", "TRADE_SUCCESS", "1.00"))
+    view = order_view.view(world.order())
+    assert (view.amount_minor, view.flags) == (100, (Flag.AMOUNT_MISMATCH,))
+    assert [(claim.trade, claim.amount_minor, claim.status) for claim in view.claims] == [
+        ("T1", 100, Status.PAID),
+        ("T1", 10000, Status.PAID),
+    ]
+    first, *_, event = (json.loads(each.value) for each in world.store.outbox if each.topic == topics.ORDER_EVENT)
+    assert [claim["amount_minor"] for claim in event["claims"]] == [100, 10000]
+    assert "claims" not in first
+
+
+def test_news_of_a_claim_that_does_not_stand_is_told() -> None:
+    world = mapi()
+    deliver(world, form("p", "TRADE_SUCCESS"), form("q", "TRADE_SUCCESS", trade="T2"))
+    version = world.order().version
+    deliver(world, form("r", "TRADE_SUCCESS", trade="T2", refund_fee="40.00", gmt_refund="2025-04-02 10:00:00"))
+    assert world.order().version == version + 1
+    view = order_view.view(world.order())
+    assert (view.trade, view.refunded_minor) == ("T1", 0)
+    assert [(claim.trade, claim.refunded_minor) for claim in view.claims] == [("T1", 0), ("T2", 4000)]
+
+
+def test_failed_attempts_of_one_amount_are_no_contradiction() -> None:
+    world = antom()
+    deliver(world, payment("x", status="F"), payment("y", paymentId="T2"))
+    assert order_view.view(world.order()).claims == ()
