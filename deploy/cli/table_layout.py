@@ -100,7 +100,13 @@ def _draw_table(
         drawn.add_column(column, overflow="fold", width=width)
     for row in rows:
         drawn.add_row(*(Text(text, style=styles.get(text, "")) for text in row))
-    console.print(drawn)
+    if console.is_terminal:
+        console.print(drawn)
+        return
+    with console.capture() as captured:
+        console.print(drawn)
+    # Without the blanks up to the widest cell of the last column, which may be very wide in a pipe.
+    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def _draw_stacked(

@@ -12,7 +12,8 @@ of the two it reports.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
@@ -145,9 +146,7 @@ def parameters(encoded: str) -> dict[str, str]:
     """
     try:
         given = dict(parse_qsl(encoded, max_num_fields=_PARAMETERS_MAX))
-        charset = (given.get("_input_charset") or given.get("charset") or "utf-8").lower()
-        if charset not in _CHARSETS:
-            raise RefusedRequestError("ILLEGAL_CHARSET", "Alipay does not support this _input_charset")
+        charset = _charset(given.get("_input_charset") or given.get("charset") or "utf-8")
         pairs = parse_qsl(
             encoded, keep_blank_values=True, encoding=charset, errors="strict", max_num_fields=_PARAMETERS_MAX
         )
@@ -202,9 +201,25 @@ def verified(params: Mapping[str, str], world: World, *, content: str = "") -> V
     name = next((name for name in world.merchant_keys if _partner(world, name) == params.get("partner")), None)
     if name is None:
         raise RefusedRequestError("ILLEGAL_PARTNER", "no merchant has this partner number")
-    charset = params.get("_input_charset", "utf-8").lower()
-    signed = content.encode(charset) if content else signing.canonical(params.items(), charset=charset)
+    charset = _charset(params.get("_input_charset", "utf-8"))
+    with _encodable(charset):
+        signed = content.encode(charset) if content else signing.canonical(params.items(), charset=charset)
     return _checked(params, world, name, signed, charset)
+
+
+def _charset(name: str) -> str:
+    if name.lower() not in _CHARSETS:
+        raise RefusedRequestError("ILLEGAL_CHARSET", "Alipay does not support this _input_charset")
+    return name.lower()
+
+
+@contextmanager
+def _encodable(charset: str) -> Iterator[None]:
+    """Refuse a Request whose text its own charset cannot encode."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise RefusedRequestError("ILLEGAL_ARGUMENT", f"a text cannot be encoded in {charset}") from error
 
 
 def _verified_open(params: Mapping[str, str], world: World) -> VerifiedRequest:
@@ -212,9 +227,10 @@ def _verified_open(params: Mapping[str, str], world: World) -> VerifiedRequest:
     name = next((name for name, each in accounts.items() if each.identity.app_id == params.get("app_id")), None)
     if name is None:
         raise RefusedRequestError("INVALID_APP_ID", "no merchant has this app_id")
-    charset = params.get("charset", "utf-8").lower()
+    charset = _charset(params.get("charset", "utf-8"))
     # The Open Platform signs sign_type in Requests, unlike in notifications.
-    signed = signing.canonical(params.items(), charset=charset, left_out=("sign",))
+    with _encodable(charset):
+        signed = signing.canonical(params.items(), charset=charset, left_out=("sign",))
     request = _checked(params, world, name, signed, charset)
     if world.certificate_numbers.get(name) not in (None, _certificates(params)):
         raise RefusedRequestError(

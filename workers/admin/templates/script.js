@@ -34,6 +34,7 @@ async function follow() {
         await pause(400);
       } else {
         await redraw("#notices");
+        await pause(400);
       }
     } catch {
       live.textContent = "not connected";

@@ -124,6 +124,23 @@ def test_request_of_a_service_provider_is_for_the_merchant_of_its_token(world: W
 
 
 @pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('partner="2088999900001017"&service="mobile.securitypay.pay"&_input_charset="x"&sign="y"', "ILLEGAL_CHARSET"),
+        ('partner="2088999900001017"&service="mobile.securitypay.pay"&a="\ud800"&sign="y"', "ILLEGAL_ARGUMENT"),
+        ("method=alipay.trade.app.pay&app_id=2021999900001041&_input_charset=utf-8&charset=x", "ILLEGAL_CHARSET"),
+        (
+            "method=alipay.trade.app.pay&app_id=2021999900001041&_input_charset=utf-8&charset=gbk&a=%F0%9F%98%80",
+            "ILLEGAL_ARGUMENT",
+        ),
+    ],
+)
+def test_text_that_its_charset_cannot_encode_is_refused(world: World, text: str, code: str) -> None:
+    with pytest.raises(gateway.RefusedRequestError, match=code):
+        gateway.opened_by_app(text, world)
+
+
+@pytest.mark.parametrize(
     "text", ["", "nonsense", 'a="1"', 'a="1"&sign="x', 'a=1&sign="x"', 'a="1"&a="2"&sign="x"', "method=other&app_id=1"]
 )
 def test_text_that_is_no_order_string_is_refused(world: World, text: str) -> None:

@@ -1,5 +1,6 @@
 """Key files beside an account's that no account names."""
 
+import os
 from pathlib import Path
 
 from msgspec import structs
@@ -28,11 +29,24 @@ def test_public_keys_that_no_account_names_are_found_and_others_are_not(tmp_path
         structs.replace(alipay.mapi(SignType.MD5), name="secret"),
     ]
     found = unlisted.keys_beside(accounts, tmp_path)
-    assert [key.id for key in found["one"]] == [key.id for key in found["two"]] == ["before.pem", "long-ago.txt"]
-    assert key_files.fingerprint(found["one"][0].material) == key_files.fingerprint(removed.public_key())
+    assert [key.id for key in found["one"]] == [key.id for key in found["two"]]
+    of_one = {key.id: key_files.fingerprint(key.material) for key in found["one"]}
+    assert of_one == {
+        "before.pem": key_files.fingerprint(removed.public_key()),
+        "long-ago.txt": key_files.fingerprint(short.public_key()),
+    }
     assert found["secret"] == ()
 
 
 def test_missing_directory_has_no_keys(tmp_path: Path) -> None:
     account = alipay.openapi(keys={"none/now.pem": "none/now.pem"})
     assert unlisted.keys_beside([account], tmp_path) == {account.name: ()}
+
+
+def test_newest_files_are_read_first(tmp_path: Path) -> None:
+    for number in range(40):
+        alipay.written(tmp_path, f"{number}.pem", alipay.pem(alipay.rsa_key(f"key{number % 2}")))
+        os.utime(tmp_path / f"{number}.pem", (number, number))
+    account = alipay.openapi(keys={"now.pem": "now.pem"})
+    found = unlisted.keys_beside([account], tmp_path)[account.name]
+    assert [key.id for key in found] == [f"{number}.pem" for number in range(39, 9, -1)]
