@@ -177,8 +177,9 @@ _RELEASE = """
     WHERE log_partition = ? AND log_offset = ? AND resolved_at_ms IS NULL
 """
 _IS_ANY_PARKED = "SELECT 1 FROM held WHERE disposition = 'parked' AND resolved_at_ms IS NULL LIMIT 1"
+# The index is named, because SQLite would as soon go through all parked rows.
 _WAKE = """
-    UPDATE held SET due_at_ms = min(coalesce(due_at_ms, ?1), ?1)
+    UPDATE held INDEXED BY held_waiting SET due_at_ms = min(coalesce(due_at_ms, ?1), ?1)
     WHERE disposition = 'parked' AND resolved_at_ms IS NULL AND account = ?2 AND waits_for = ?3
 """
 _ADVANCE = """

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from deploy.embedded import held_lookups as sqlite_held
 from deploy.embedded import lookups as sqlite_lookups
+from deploy.embedded import settling as sqlite_settling
 from deploy.embedded.store import SqliteOrderStore
 from schemas.dispositions import Disposition, Reason
 from tests.contract.engines import AnyStore
@@ -16,7 +17,7 @@ from tests.support import bulk, query_plans
 from tests.support.bulk import HeldKind
 from tests.support.log_records import NOW_MS
 from tests.support.query_plans import Cost
-from workers.postgres import held_lookups, lookups
+from workers.postgres import held_lookups, lookups, settling
 from workers.postgres.store import PostgresOrderStore
 from workers.queries import HeldPlace, HeldQuery, OrderPlace
 from workers.row_codec import Row
@@ -125,6 +126,27 @@ async def test_rows_that_are_due_at_one_moment_are_not_sorted(store: AnyStore) -
     assert (found.sorts, found.scans) == (0, 0)
     assert found.read < MANY
     assert [row.order for row in await store.due(now_ms=NOW_MS, limit=LIMIT)] == [f"P{n}" for n in range(LIMIT)]
+
+
+async def test_batch_looks_only_at_the_rows_that_wait_for_it(store: AnyStore) -> None:
+    """Each order of a batch asks for the parked rows that wait for it, and thousands wait for others."""
+    await bulk.add(store, "held", (bulk.held_row(n, ALIKE, NOW_MS + n, order=f"P{n}") for n in range(MANY)))
+    if isinstance(store, SqliteOrderStore):
+        arguments = (NOW_MS, "many", "order:P7")
+        found = await store.database.write(
+            lambda connection: query_plans.on_sqlite(
+                connection, lambda explained: explained.execute(sqlite_settling._WAKE, arguments)
+            )
+        )
+    else:
+        assert isinstance(store, PostgresOrderStore)
+        found = await store.database.write(
+            lambda connection: query_plans.of_statement(
+                connection, settling._WAKE, ["many", "many"], ["order:P7", "order:none"], NOW_MS
+            )
+        )
+    assert found.scans == 0
+    assert found.read < 200
 
 
 @pytest.mark.parametrize("after", [None, OrderPlace(changed_at_ms=NOW_MS, number="N5", account="many")])

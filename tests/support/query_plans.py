@@ -26,13 +26,24 @@ async def on_postgres(connection: SqlConnection, work: Callable[[SqlConnection],
     """Run the reading work, and explain each of its statements as the pool prepares it."""
     explained = _Explaining(connection)
     await work(explained)
-    nodes = [node for plan in explained.plans for node in _nodes(plan)]
+    return _cost(explained.plans)
+
+
+def _cost(plans: Sequence[dict[str, Any]]) -> Cost:
+    nodes = [node for plan in plans for node in _nodes(plan)]
     of_tables = [node for node in nodes if node.get("Relation Name") in ("held", "orders")]
     return Cost(
         read=sum(_rows(node) for node in of_tables),
         sorts=sum("Sort" in node["Node Type"] for node in nodes),
         scans=sum(node["Node Type"] == "Seq Scan" for node in nodes),
     )
+
+
+async def of_statement(connection: SqlConnection, statement: str, *arguments: Any) -> Cost:
+    """Run one statement, which may write, and explain it as the pool prepares it."""
+    explained = _Explaining(connection)
+    await explained.explain(statement, arguments)
+    return _cost(explained.plans)
 
 
 def _rows(node: dict[str, Any]) -> int:
@@ -55,15 +66,15 @@ class _Explaining:
         self.plans: list[dict[str, Any]] = []
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
-        await self._explain(query, args)
+        await self.explain(query, args)
         return await self._connection.fetch(query, *args)
 
     async def fetchrow(self, query: str, *args: Any) -> Any:
-        await self._explain(query, args)
+        await self.explain(query, args)
         return await self._connection.fetchrow(query, *args)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
-        await self._explain(query, args)
+        await self.explain(query, args)
         return await self._connection.fetchval(query, *args)
 
     async def execute(self, query: str, *args: Any) -> str:
@@ -74,7 +85,7 @@ class _Explaining:
     ) -> str:
         raise AssertionError("a read writes")
 
-    async def _explain(self, query: str, args: Sequence[Any]) -> None:
+    async def explain(self, query: str, args: Sequence[Any]) -> None:
         name = f"explained_{next(_NAMES)}"
         await self._connection.execute(f"PREPARE {name} AS {query}")
         values = f"({', '.join(map(_literal, args))})" if args else ""
@@ -84,6 +95,8 @@ class _Explaining:
 
 
 def _literal(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"ARRAY[{', '.join(map(_literal, value))}]"
     if isinstance(value, int):
         return f"to_timestamp({value} / 1000.0)" if value >= _MILLISECONDS_MIN else str(value)
     return "'" + str(value).replace("'", "''") + "'"
