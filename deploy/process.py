@@ -47,6 +47,7 @@ from prometheus_client import CollectorRegistry, Info
 
 from deploy import exits, start_errors
 from deploy.accounts_reload import AccountsReloader, ReloadGauges
+from deploy.clock_watch import ClockWatch, Reference
 from deploy.logs import LogWriter
 from deploy.receipt_keys import ReceiptKeys
 from deploy.settings import AdminSettings, EngineSettings
@@ -82,6 +83,7 @@ class ProcessConfig(Struct, frozen=True):
     """Everything that a process reads at its start besides its settings, and its clock."""
 
     clock: SystemClock
+    clock_watch: ClockWatch
     reloader: AccountsReloader
     admin_access: Access
 
@@ -97,7 +99,8 @@ def read_config(settings: EngineSettings, receipt_keys: ReceiptKeys | None = Non
         BadAccounts: accounts.toml or a key file cannot be used.
         OpenAdmin: the admin token cannot be used, or is missing although other machines reach the admin port.
     """
-    return ProcessConfig(SystemClock(), AccountsReloader(settings.accounts, receipt_keys), admin_access(settings))
+    reloader = AccountsReloader(settings.accounts, receipt_keys)
+    return ProcessConfig(SystemClock(), ClockWatch(), reloader, admin_access(settings))
 
 
 def admin_access(settings: AdminSettings) -> Access:
@@ -251,10 +254,15 @@ def check(name: str, trouble: str | None, *, is_needed: bool = True) -> Check:
 
 
 def with_accounts(config: ProcessConfig, health: Callable[[], Awaitable[Sequence[Check]]]) -> Readiness:
-    """Add the check of the accounts' and keys' files. A process with faulty ones works on with the old ones."""
+    """Add the checks of the accounts' and keys' files, and of the clock. A process with faulty files works on with the
+    old ones, and the clock gives up nothing by itself."""
 
     async def checks() -> Sequence[Check]:
-        return [*await health(), check("accounts", config.reloader.trouble, is_needed=False)]
+        return [
+            *await health(),
+            check("accounts", config.reloader.trouble, is_needed=False),
+            check("clock", config.clock_watch.trouble, is_needed=False),
+        ]
 
     return checks
 
@@ -264,6 +272,13 @@ def reloading(config: ProcessConfig, settings: ReceiverSettings, registry: Colle
     config.reloader.hurry_at_sighup()
     gauges = ReloadGauges(registry, config.clock)
     return partial(config.reloader.run, gauges=gauges, logger=logger, interval_s=settings.key_reload_interval_s)
+
+
+def watching_clock(
+    config: ProcessConfig, registry: CollectorRegistry, logger: Logger, reference: Reference | None = None
+) -> Chore:
+    """Return the chore that watches the wall clock. `reference` is the clock that decides, if it is another one."""
+    return partial(config.clock_watch.run, registry, logger, reference)
 
 
 @asynccontextmanager

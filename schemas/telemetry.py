@@ -218,6 +218,16 @@ READY = MetricFamily(name="alipay_notify_ready", kind="gauge", help="1 if /ready
 LOOP_LAG = MetricFamily(
     name="alipay_notify_event_loop_lag_seconds", kind="gauge", help="Delay of the event loop's last timer."
 )
+CLOCK_JUMPS = MetricFamily(
+    name="alipay_notify_clock_jumps",
+    kind="counter",
+    help="Jumps of this machine's wall clock, or of PostgreSQL's, by two seconds or more.",
+)
+CLOCK_SKEW = MetricFamily(
+    name="alipay_notify_clock_skew_seconds",
+    kind="gauge",
+    help="How far this machine's wall clock is ahead of PostgreSQL's, which decides; 0 without PostgreSQL.",
+)
 LOG_LINES_DROPPED = MetricFamily(
     name="alipay_notify_log_lines_dropped",
     kind="counter",

@@ -221,12 +221,14 @@ class Processing:
         self, parsed_records: Sequence[ParsedRecord], read_by: ReadBy, *, around_locks: bool = False
     ) -> None:
         """Decide the batch and write the plan, in one transaction of the store; return once it is committed."""
-        started, now_ms = time.perf_counter(), self._now_ms()
+        started = time.perf_counter()
 
         def decide(snapshot: StoreSnapshot) -> WritePlan:
             if snapshot.prior_deliveries:
                 _check_same_log(parsed_records, snapshot)
             try:
+                # The time is asked here: the transaction may have waited long for its locks.
+                now_ms = self._now_ms()
                 plan = decision.decide(parsed_records, snapshot, read_by.accounts, now_ms=now_ms, chance=self._chance)
                 is_reloaded = self._files.version != read_by.version
                 plan.wakes.update(parking.learnt_meanwhile(parsed_records, self._accounts, is_reloaded=is_reloaded))

@@ -59,19 +59,19 @@ async def running(
     """
     receipt_keys = connections.receipt_keys_in_use(settings)
     config = process.read_config(settings, receipt_keys)
-    accounts, now_ms = config.accounts, config.clock.epoch_ms
+    accounts = config.accounts
     async with AsyncExitStack() as stack:
         store = await PostgresOrderStore.open(
             postgres_address(settings),
             holder=connections.name("console"),
-            now_ms=now_ms,
             has_relay=False,
         )
         stack.push_async_callback(store.close)
+        now_ms = store.clock.epoch_ms
         changes = OrderChanges()
         worker_metrics = metrics.WorkerMetrics(registry, accounts, now_ms=now_ms)
         worker_log = WorkerLog(log_writer, sample=settings.log_sample)
-        authenticator = Authenticator(accounts, receipt_keys)
+        authenticator = Authenticator(accounts, receipt_keys, clock=store.clock)
         observer = Observers(metrics=worker_metrics, log=worker_log, changes=changes)
         processing = Processing(
             accounts=accounts,
@@ -120,6 +120,7 @@ async def running(
             partial(worker_metrics.keep_fresh, store),
             partial(housekeeping.follow, store, changes),
             process.reloading(config, settings, registry, log_writer),
+            process.watching_clock(config, registry, log_writer, store.clock),
         )
         await stack.enter_async_context(process.background_tasks(registry, readiness, log_writer, *chores))
         yield {"admin": admin_url}

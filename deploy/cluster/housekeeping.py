@@ -50,11 +50,18 @@ async def _read_on(outbox: Outbox, changes: OrderChanges, last: int) -> int:
     return last
 
 
-async def prune(store: PostgresOrderStore, now_ms: Callable[[], int], *, every_s: float = PRUNE_EVERY_S) -> None:
-    """Delete events sent more than `EVENTS_KEPT_MS` ago, in small steps, for ever, while this worker leads."""
+async def prune(
+    store: PostgresOrderStore,
+    now_ms: Callable[[], int],
+    is_clock_trusted: Callable[[], bool],
+    *,
+    every_s: float = PRUNE_EVERY_S,
+) -> None:
+    """Delete events sent more than `EVENTS_KEPT_MS` ago, in small steps, for ever, while this worker leads; nothing for
+    a day after the clock has jumped."""
     while True:
         with suppress(InfrastructureDown):  # the loops that need the store report it
-            while await store.sending.leads():
+            while is_clock_trusted() and await store.sending.leads():
                 if not await store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS):
                     break
                 await asyncio.sleep(BETWEEN_PRUNES_S)

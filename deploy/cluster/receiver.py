@@ -68,7 +68,11 @@ async def running(
         readiness = process.with_accounts(config, health.checks)
         application = app.probes(readiness=readiness, registry=registry, log=log_writer, access=config.admin_access)
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
-        chores = (watch.run, process.reloading(config, settings, registry, log_writer))
+        chores = (
+            watch.run,
+            process.reloading(config, settings, registry, log_writer),
+            process.watching_clock(config, registry, log_writer),
+        )
         await stack.enter_async_context(process.background_tasks(registry, readiness, log_writer, *chores))
         with start_errors.binding("public port", settings.host, settings.port, "port"):
             health.receiver = await stack.enter_async_context(

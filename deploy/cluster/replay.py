@@ -27,11 +27,11 @@ from deploy.cluster import connections, kafka_admin
 from deploy.cluster.console import NoTopics
 from deploy.cluster.settings import ClusterSettings, postgres_address
 from deploy.cluster.topic_check import NotSeen
-from ingest.clock import SystemClock
 from schemas.events import Outgoing
 from schemas.record_format import Record
 from workers.backoff import retry_conflicts
 from workers.errors import InfrastructureDown
+from workers.postgres.clock import DatabaseClock
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 from workers.settlement.plan import LogRecord, ParsedRecord, Position, WritePlan
@@ -263,12 +263,13 @@ async def prepared(settings: ClusterSettings) -> AsyncIterator[Prepared]:
     Raises:
         start_errors.REFUSALS: accounts, keys or the store cannot be used.
     """
-    clock, counts = SystemClock(), DispositionCounts()
+    counts = DispositionCounts()
     reloader = AccountsReloader(settings.accounts)  # it does not run: one replay, one set of accounts
     accounts = reloader.in_use
-    authenticator = Authenticator(accounts, connections.receipt_keys(settings))
+    clock = DatabaseClock()
+    authenticator = Authenticator(accounts, connections.receipt_keys(settings), clock=clock)
     store = await PostgresOrderStore.open(
-        postgres_address(settings), holder=connections.name("replay"), now_ms=clock.epoch_ms, has_relay=False
+        postgres_address(settings), holder=connections.name("replay"), has_relay=False, clock=clock
     )
     try:
         processing = Processing(

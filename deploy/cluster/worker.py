@@ -35,6 +35,7 @@ from workers.locks import IdempotencyLocks
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
+from workers.postgres.clock import DatabaseClock
 from workers.postgres.leadership import ASK_EVERY_S
 from workers.postgres.store import PostgresOrderStore
 from workers.redis import clients as redis_clients
@@ -61,9 +62,11 @@ async def running(
     """
     receipt_keys = connections.receipt_keys_in_use(settings)
     config = process.read_config(settings, receipt_keys)
-    accounts, now_ms = config.accounts, config.clock.epoch_ms
+    accounts = config.accounts
     connection, name = connections.kafka(settings), connections.name("worker")
-    authenticator = Authenticator(accounts, receipt_keys)
+    clock = DatabaseClock()
+    now_ms = clock.epoch_ms
+    authenticator = Authenticator(accounts, receipt_keys, clock=clock)
 
     def warn(change: AccountsChange) -> None:
         for account in forgeable_confirmations((accounts[name] for name in change.learnt), receipt_keys):
@@ -71,7 +74,7 @@ async def running(
 
     accounts.watch(warn)
     async with AsyncExitStack() as stack:
-        store = await PostgresOrderStore.open(postgres_address(settings), holder=name, now_ms=now_ms)
+        store = await PostgresOrderStore.open(postgres_address(settings), holder=name, clock=clock)
         stack.push_async_callback(store.close)
         locks = await _locks(settings, stack)
         worker_metrics = metrics.WorkerMetrics(registry, accounts, now_ms=now_ms)
@@ -125,9 +128,10 @@ async def running(
         chores = (
             partial(worker_metrics.keep_fresh, store),
             partial(housekeeping.watch_lag, source, worker_metrics, group=settings.group),
-            partial(housekeeping.prune, store, now_ms),
+            partial(housekeeping.prune, store, now_ms, lambda: config.clock_watch.is_trusted),
             partial(housekeeping.add_up_counts, store),
             process.reloading(config, settings, registry, log_writer),
+            process.watching_clock(config, registry, log_writer, clock),
             learnt.run,
         )
         await stack.enter_async_context(process.background_tasks(registry, health, log_writer, *chores))

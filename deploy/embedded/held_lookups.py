@@ -14,6 +14,7 @@ from deploy.embedded import sql
 from schemas.dispositions import Disposition
 from workers import queries, row_codec
 from workers.queries import Counts, HeldCount, HeldGroup, HeldPage, HeldQuery, ParkedCount
+from workers.settlement import parking
 from workers.settlement.plan import HeldRow, Position
 
 _ACCOUNT = "substr(account, 1, instr(account || '/', '/') - 1)"  # without the merchant of a service provider
@@ -121,13 +122,22 @@ def page(connection: Connection, position: Position) -> HeldPage | None:
 
 
 def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
-    """Return parked rows that are due, longest due first."""
-    found = connection.execute(
-        f"SELECT {sql.HELD} FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms <= ? "
-        "ORDER BY due_at_ms, log_partition, log_offset LIMIT ?",
-        (now_ms, limit),
-    )
+    """Return parked rows that are due, longest due first; then those that a clock ahead has postponed."""
+    found = connection.execute(_DUE, (now_ms, limit)).fetchall()
+    if len(found) < limit:
+        found += connection.execute(_DUE_TOO_FAR_AHEAD, (parking.due_ahead_ms(now_ms), limit - len(found))).fetchall()
     return [row_codec.held(row) for row in found]
+
+
+_DUE_IN_ORDER = "ORDER BY due_at_ms, log_partition, log_offset LIMIT ?"
+_DUE = f"""
+    SELECT {sql.HELD} FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms <= ?
+    {_DUE_IN_ORDER}
+"""
+_DUE_TOO_FAR_AHEAD = f"""
+    SELECT {sql.HELD} FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms > ?
+    {_DUE_IN_ORDER}
+"""
 
 
 def next_due_ms(connection: Connection) -> int | None:

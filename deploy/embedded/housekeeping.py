@@ -23,14 +23,19 @@ LOOK_EVERY_S = 1.0
 
 
 def housekeeping(
-    files: EngineFiles, *, source: JournalSource, metrics: WorkerMetrics, now_ms: Callable[[], int]
+    files: EngineFiles,
+    *,
+    source: JournalSource,
+    metrics: WorkerMetrics,
+    now_ms: Callable[[], int],
+    is_clock_trusted: Callable[[], bool],
 ) -> list[Chore]:
     """Return the loops, not yet running."""
     return [
         partial(_watch_lag, files, source, metrics, now_ms),
         partial(metrics.keep_fresh, files.store),
         partial(probe, files),
-        partial(prune, files, now_ms),
+        partial(prune, files, now_ms, is_clock_trusted),
         partial(truncate, files),
     ]
 
@@ -83,16 +88,28 @@ async def probe(files: EngineFiles, *, every_s: float = PROBE_EVERY_S) -> None:
                     await database.probe()
 
 
-async def prune(files: EngineFiles, now_ms: Callable[[], int], *, every_s: float = PRUNE_EVERY_S) -> None:
-    """Delete old records that have a disposition, and old events that are sent."""
+async def prune(
+    files: EngineFiles,
+    now_ms: Callable[[], int],
+    is_clock_trusted: Callable[[], bool],
+    *,
+    every_s: float = PRUNE_EVERY_S,
+) -> None:
+    """Delete old records that have a disposition, and old events that are sent; nothing for a day after the clock has
+    jumped."""
+
+    async def prune_records() -> int:
+        if not is_clock_trusted():
+            return 0
+        return await files.journal.prune(older_than_ms=now_ms() - JOURNAL_KEPT_MS)
+
+    async def prune_events() -> int:
+        return await files.store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS) if is_clock_trusted() else 0
+
     while True:
         with contextlib.suppress(InfrastructureDown):  # reported by the loops that need the files
-            await _exhaust(
-                lambda: files.journal.prune(older_than_ms=now_ms() - JOURNAL_KEPT_MS), journal.PRUNE_ROWS_MAX
-            )
-            await _exhaust(
-                lambda: files.store.prune_sent(older_than_ms=now_ms() - EVENTS_KEPT_MS), store.PRUNE_ROWS_MAX
-            )
+            await _exhaust(prune_records, journal.PRUNE_ROWS_MAX)
+            await _exhaust(prune_events, store.PRUNE_ROWS_MAX)
         await asyncio.sleep(every_s)
 
 

@@ -140,8 +140,15 @@ async def running(
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = (
-            *housekeeping.housekeeping(files, source=source, metrics=counted, now_ms=clock.epoch_ms),
+            *housekeeping.housekeeping(
+                files,
+                source=source,
+                metrics=counted,
+                now_ms=clock.epoch_ms,
+                is_clock_trusted=lambda: config.clock_watch.is_trusted,
+            ),
             process.reloading(config, settings, registry, log_writer),
+            process.watching_clock(config, registry, log_writer),
             learnt.run,
         )
         await stack.enter_async_context(process.background_tasks(registry, readiness, log_writer, *chores))

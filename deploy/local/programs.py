@@ -88,11 +88,13 @@ JAVA = NeededProgram(
 )
 MAVEN = NeededProgram(what="Maven", programs=("mvn",), debian="maven")  # downloads Kafka's jars
 
-# Only the tests need these: for the browser tests, and to make system calls fail.
+# Only the tests need these: for the browser tests, to make system calls fail, and for processes with a wrong clock.
 CHROMIUM = NeededProgram(what="Chromium", programs=("chromium", "chromium-browser", "google-chrome"), debian="chromium")
 STRACE = NeededProgram(what="strace", programs=("strace",), debian="strace")
 
+FAKETIME = NeededProgram(what="faketime", programs=("faketime",), debian="faketime")  # with its library, libfaketime
+
 SERVERS = (REDIS, POSTGRES, HAPROXY, PROMETHEUS)
 FOR_KAFKA = (JAVA, MAVEN)  # its jars are no package: see `kafka.jars`
-FOR_TESTS = (CHROMIUM, STRACE)
+FOR_TESTS = (CHROMIUM, STRACE, FAKETIME)
 ALL = (*SERVERS, *FOR_KAFKA, *FOR_TESTS)

@@ -327,3 +327,15 @@ async def test_lease_of_a_silent_leader_expires_and_another_worker_leads(workers
         while not await heir.leads():
             await asyncio.sleep(0.05)
     assert not await gone.leads()
+
+
+@pytest.mark.parametrize("hours", [-26, 26])
+async def test_lease_from_before_a_jump_of_the_databases_clock_is_taken_over(workers: Opener, hours: int) -> None:
+    (store,) = await workers(1)
+    database = store._database
+    gone, heir = [Leadership(database, role="r", holder=name) for name in ("gone", "heir")]
+    assert await gone.leads()
+    await database.write(
+        lambda connection: connection.execute(f"UPDATE leases SET until = until + interval '{hours} hours'")
+    )
+    assert await heir.leads()

@@ -67,14 +67,53 @@ async def test_each_failed_retry_waits_longer(work: Processing, store: AnyStore,
 
 async def test_notification_parked_for_25_hours_is_quarantined(work: Processing, store: AnyStore, time: Time) -> None:
     await work.process(log_records.logged([parked("P1")]))
-    time.now_ms += 25 * HOUR_MS
-    await work.retry(await store.due(now_ms=time.now_ms, limit=10))
+    await retry_when_due(work, store, time, 25)
+    time.now_ms = NOW_MS + 25 * HOUR_MS
+    page = await store.held_page("0-1")
+    assert page is not None
+    await work.retry([page.row])
     page = await store.held_page("0-1")
     assert page is not None
     assert (page.row.disposition, page.row.reason) == (Disposition.QUARANTINED, Reason.WAITED_TOO_LONG)
     assert page.resolved_at_ms is None
     assert await store.next_due_ms() is None
     assert await dispositions(store, "P1", REGISTERED.name) == ["quarantined"]
+
+
+async def retry_when_due(work: Processing, store: AnyStore, time: Time, retries: int) -> None:
+    """Let a parked notification wait in vain for so many retries."""
+    for _ in range(retries):
+        due_ms = await store.next_due_ms()
+        assert due_ms is not None
+        time.now_ms = due_ms
+        await work.retry(await store.due(now_ms=time.now_ms, limit=10))
+
+
+@pytest.mark.parametrize("hours", [26, 24 * 400, -26])
+async def test_clock_that_jumps_gives_no_parked_notification_up(
+    work: Processing, store: AnyStore, time: Time, hours: int
+) -> None:
+    await work.process(log_records.logged([parked("P1")]))
+    time.now_ms += hours * HOUR_MS
+    for _ in range(3):
+        await work.retry(await store.due(now_ms=time.now_ms, limit=10))
+    page = await store.held_page("0-1")
+    assert page is not None
+    assert page.row.disposition is Disposition.PARKED
+    assert page.row.due_at_ms is not None
+    assert page.row.due_at_ms - time.now_ms <= 1.1 * HOUR_MS
+
+
+async def test_notification_parked_by_a_clock_ahead_is_retried_when_it_is_right(
+    work: Processing, store: AnyStore, time: Time
+) -> None:
+    time.now_ms += 26 * HOUR_MS
+    await work.process(log_records.logged([parked("P1")]))
+    time.now_ms -= 26 * HOUR_MS
+    (row,) = await store.due(now_ms=time.now_ms, limit=10)
+    await work.retry([row])
+    assert await store.due(now_ms=time.now_ms, limit=10) == []
+    assert len(await store.due(now_ms=time.now_ms + HOUR_MS, limit=10)) == 1
 
 
 async def test_notification_held_again_for_the_same_reason_has_a_new_notice(store: AnyStore, time: Time) -> None:
@@ -92,7 +131,8 @@ async def test_notification_held_again_for_the_same_reason_has_a_new_notice(stor
 
 async def test_row_retried_twice_from_one_read_has_one_notice(work: Processing, store: AnyStore, time: Time) -> None:
     await work.process(log_records.logged([parked("P1")]))
-    time.now_ms += 25 * HOUR_MS
+    await retry_when_due(work, store, time, 25)
+    time.now_ms = NOW_MS + 26 * HOUR_MS
     due = await store.due(now_ms=time.now_ms, limit=10)
     await work.retry(due)
     await work.retry(due)

@@ -23,6 +23,7 @@ from tenacity.wait import wait_random_exponential
 
 from workers.errors import InfrastructureDown, ReadTooSlow, RecordRefused, RowsLocked, VersionConflict
 from workers.postgres import errors
+from workers.postgres.clock import DatabaseClock
 from workers.postgres.errors import Collided
 from workers.store_trouble import StoreTrouble, WorkKind
 
@@ -109,21 +110,22 @@ OPERATORS = DatabaseLimits(
 class Database:
     """An open pool."""
 
-    def __init__(self, pool: Any, limits: DatabaseLimits) -> None:
+    def __init__(self, pool: Any, limits: DatabaseLimits, clock: DatabaseClock | None = None) -> None:
         self._pool = pool
         self._limits = limits
+        self._clock = clock
         self._trouble = StoreTrouble()
 
     @classmethod
-    async def open(cls, dsn: str, *, limits: DatabaseLimits) -> "Database":
-        """Open a pool on this database.
+    async def open(cls, dsn: str, *, limits: DatabaseLimits, clock: DatabaseClock | None = None) -> "Database":
+        """Open a pool on this database. The clock, if there is one, is kept right by its work.
 
         Raises:
             DatabaseNotUsable: the server is too old, or may lose commits in a crash.
             InfrastructureDown: it cannot be reached now.
         """
         pool = await _pool(dsn, limits, _PLANS)
-        database = cls(pool, limits)
+        database = cls(pool, limits, clock)
         try:
             await database.read(_check_server)
         except BaseException:
@@ -207,6 +209,8 @@ class Database:
             ):
                 session = _Session(connection)
                 try:
+                    if self._clock is not None and self._clock.is_due:
+                        await self._clock.ask(session)
                     return await work(session)
                 except BaseException as error:
                     failed = error

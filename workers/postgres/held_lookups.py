@@ -17,6 +17,7 @@ from workers import queries, row_codec
 from workers.postgres.columns import HELD, HELD_PAGE
 from workers.postgres.database import SqlConnection
 from workers.queries import Counts, HeldCount, HeldGroup, HeldPage, HeldQuery, ParkedCount
+from workers.settlement import parking
 from workers.settlement.plan import HeldRow, Position
 
 CHANGES_MAX = 10_000  # added up in one transaction
@@ -203,14 +204,20 @@ async def page(connection: SqlConnection, position: Position) -> HeldPage | None
 
 
 async def due(connection: SqlConnection, now_ms: int, limit: int) -> Sequence[HeldRow]:
-    """Return parked rows that are due, longest due first."""
-    found = await connection.fetch(
-        f"SELECT {HELD.names} FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL AND due_at <= $1 "
-        "ORDER BY due_at, log_partition, log_offset LIMIT $2",
-        now_ms,
-        limit,
-    )
+    """Return parked rows that are due, longest due first; then those that a clock ahead has postponed."""
+    found = await connection.fetch(_DUE, now_ms, limit)
+    if len(found) < limit:
+        found += await connection.fetch(_DUE_TOO_FAR_AHEAD, parking.due_ahead_ms(now_ms), limit - len(found))
     return [row_codec.held(row) for row in found]
+
+
+_DUE_IN_ORDER = "ORDER BY due_at, log_partition, log_offset LIMIT $2"
+_DUE = f"""
+    SELECT {HELD.names} FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL AND due_at <= $1 {_DUE_IN_ORDER}
+"""
+_DUE_TOO_FAR_AHEAD = f"""
+    SELECT {HELD.names} FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL AND due_at > $1 {_DUE_IN_ORDER}
+"""
 
 
 async def next_due_ms(connection: SqlConnection) -> int | None:

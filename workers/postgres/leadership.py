@@ -1,7 +1,8 @@
 """Elect one worker for the work that only one needs to do: sweep held rows, and send events that others left unsent.
 
 A lease in the database, by the database's clock. The first worker to ask gets it and keeps it while it goes on asking;
-when it has expired, the next worker to ask takes it over. Like every lease it is an optimisation: a leader that stalls
+when it has expired, the next worker to ask takes it over. One that ends further ahead than any lease was written before
+the database's clock was set back, and counts as expired. Like every lease it is an optimisation: a leader that stalls
 for a minute still believes in it when it wakes up, and then two workers sweep. The versions of orders and the ids of
 events make that harmless.
 """
@@ -18,7 +19,7 @@ ASK_EVERY_S = 2.0  # well within the lease; also how often a follower checks whe
 _TAKE = """
     INSERT INTO leases AS lease (role, holder, until) VALUES ($1, $2, now() + make_interval(secs => $3))
     ON CONFLICT (role) DO UPDATE SET holder = excluded.holder, until = excluded.until
-    WHERE lease.holder = excluded.holder OR lease.until < now()
+    WHERE lease.holder = excluded.holder OR lease.until < now() OR lease.until > now() + make_interval(secs => 2 * $3)
     RETURNING true
 """
 

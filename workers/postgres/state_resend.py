@@ -15,7 +15,7 @@ value when the acknowledgement arrives, another worker has requested or finished
 arrived last: request one more.
 
 Not covered: a worker that stalls for longer than `RESEND_AFTER_MS`, sends late and dies before it can record that; and
-workers whose clocks differ by more than that. The order's next change repairs the topic.
+a jump of the database's clock by more than that. The order's next change repairs the topic.
 """
 
 from collections.abc import Collection, Sequence

@@ -24,6 +24,7 @@ from workers import store_trouble
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away
 from workers.errors import RowsLocked
 from workers.postgres import audit, held_lookups, load, lookups, migrations, outbox, replays, settling, state_resend
+from workers.postgres.clock import DatabaseClock
 from workers.postgres.database import BRIEFLY, OPERATORS, Database, DatabaseLimits, SqlConnection
 from workers.postgres.feed import Feed
 from workers.postgres.leadership import Leadership
@@ -58,7 +59,7 @@ class PostgresOrderStore:
 
     `woken` is set whenever this worker made parked notifications due early. A sweeper in another process finds them at
     its next look. `leadership` elects the worker that sweeps, `sending` the one that adopts orphaned events. `reads`
-    has the connections for operators' reads.
+    has the connections for operators' reads. `clock` is the database's.
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class PostgresOrderStore:
         now_s: Callable[[], float] = time.monotonic,
         has_relay: bool = True,
         reads: Database | None = None,
+        clock: DatabaseClock | None = None,
     ) -> None:
+        self.clock = clock or DatabaseClock()
         self.woken = asyncio.Event()
         self.leadership = Leadership(database, role=SWEEPING, holder=holder)
         self.sending = Leadership(database, role=SENDING, holder=holder)
@@ -93,19 +96,21 @@ class PostgresOrderStore:
         dsn: str,
         *,
         holder: str,
-        now_ms: Callable[[], int],
+        now_ms: Callable[[], int] | None = None,
         now_s: Callable[[], float] = time.monotonic,
         limits: DatabaseLimits | None = None,
         has_relay: bool = True,
+        clock: DatabaseClock | None = None,
     ) -> "PostgresOrderStore":
-        """Open the store in this database. `holder` is a name that no other process has.
+        """Open the store in this database. `holder` is a name that no other process has; tests set `now_ms`.
 
         Raises:
             DatabaseNotUsable: the schema lacks steps, or the server does not keep what it commits.
             InfrastructureDown: the database cannot be reached now.
         """
         limits = limits or DatabaseLimits()
-        database = await Database.open(dsn, limits=limits)
+        clock = clock or DatabaseClock()
+        database = await Database.open(dsn, limits=limits, clock=clock)
         try:
             await database.read(migrations.check)
             of_reads = structs.replace(OPERATORS, statement_cache=limits.statement_cache)
@@ -113,7 +118,8 @@ class PostgresOrderStore:
         except BaseException:
             await database.close()
             raise
-        return cls(database, holder=holder, now_ms=now_ms, now_s=now_s, has_relay=has_relay, reads=reads)
+        now_ms = now_ms or clock.epoch_ms
+        return cls(database, holder=holder, now_ms=now_ms, now_s=now_s, has_relay=has_relay, reads=reads, clock=clock)
 
     @property
     def trouble(self) -> str | None:
@@ -186,8 +192,7 @@ class PostgresOrderStore:
     async def unsent(
         self, limit: int, away: Away = NOTHING_AWAY, *, only: frozenset[str] = EVERYTHING
     ) -> Sequence[tuple[int, Outgoing]]:
-        """Return events that this worker wrote; if it leads, also orphaned events and due resends. The leader looks for
-        those even if it always has events of its own, or some that no topic accepts."""
+        """Return events that this worker wrote; if it leads, also orphaned events and due resends."""
         if not self._has_relay:
             return ()
 
@@ -219,8 +224,7 @@ class PostgresOrderStore:
         return self._walks.setdefault(only, OrphanWalk(only, self._now_s))
 
     async def _look(self, limit: int, away: Away, only: frozenset[str]) -> Sequence[ResendRequest]:
-        """If this worker leads, adopt orphaned events; return the due resends, except of events that we are about to
-        send anyway."""
+        """If this worker leads, adopt orphaned events; return the due resends, but of no event that we send anyway."""
         walk = self._walk(only)
         if not await self.sending.leads():
             walk.forget_sight()

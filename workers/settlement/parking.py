@@ -27,15 +27,16 @@ What happens to it then:
                  if the row is still as it was read                           `BatchDecision._is_unchanged`
     held again   with one more attempt, by the same rules                     `held_row`
     given up     at the first retry after 25 hours, so up to an hour later,   `parked_row`
-                 a row that waits becomes quarantined
+                 and after 20 retries, a row that waits becomes quarantined
     resolved     applied, duplicate or stale, in the transaction of that      `Draft.finish` fills `WritePlan.released`
                  or accepted or discarded by an operator                      `settlement.verdicts`
 
 A quarantined or dead row has no due time: only an operator ends it, by a replay or a discard.
 
-Clock: the worker that decides sets due times and measures the 25 hours by its wall clock. A wake sets the due time to
-now, by the clock of the process that wakes: a worker, or the console that registers an order. The sweeper compares due
-times with its own clock. If the clocks of two machines differ, a retry comes earlier or later by the difference.
+Clock: all these times are the order store's, whichever process decides: on the cluster the database's clock
+(`workers.postgres.clock`), else the machine's. It may jump. So it gives up nothing alone: a row must also have been
+retried as often as in some 20 hours of waiting. A due time further ahead than the longest wait is of a clock that was
+ahead, and the row is due (`due_ahead_ms`).
 
 On PostgreSQL one race is left to the schedule. A registration that commits while a notification is being parked for the
 first time does not see the new row, so it does not wake it: the row is retried after 30 s. A retry locks its row, and
@@ -59,15 +60,23 @@ LOCKED = "another session of the database has locked a row of its order"
 TIERS = ("30s", "5m", "1h")
 # Alipay itself gives up after 24 hours and 24 minutes. An order that is not registered by then is no race any more.
 GIVE_UP_AFTER_S = 25 * 3600
+GIVE_UP_AFTER_RETRIES = 20  # in 25 hours there are 24 to 29
 JITTER = 0.1
 
 
 def due_at_ms(attempts: int, *, first_at_ms: int, now_ms: int, chance: float) -> int | None:
-    """Return the moment of the next retry after `attempts` retries; `None` after 25 hours.
+    """Return the moment of the next retry after `attempts` retries; `None` after 25 hours and as many retries.
 
     `chance` in [0, 1) spreads the moment by ± 10 %, so that rows parked together do not come due together.
     """
-    return None if now_ms - first_at_ms >= GIVE_UP_AFTER_S * 1000 else _next_ms(attempts, now_ms=now_ms, chance=chance)
+    if now_ms - first_at_ms >= GIVE_UP_AFTER_S * 1000 and attempts >= GIVE_UP_AFTER_RETRIES:
+        return None
+    return _next_ms(attempts, now_ms=now_ms, chance=chance)
+
+
+def due_ahead_ms(now_ms: int) -> int:
+    """Return the moment beyond which no due time lies, unless the clock was ahead when it was set."""
+    return now_ms + int(LATER_WAIT_S * 1000 * (1 + JITTER))
 
 
 def _next_ms(attempts: int, *, now_ms: int, chance: float) -> int:

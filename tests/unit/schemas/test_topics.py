@@ -60,7 +60,7 @@ def test_topics_file_is_strong_enough_for_durability() -> None:
 def test_topics_file_sets_every_option_that_durability_needs(topic: described.TopicSpec) -> None:
     assert topic.config["min.insync.replicas"] == "2"
     assert topic.config["unclean.leader.election.enable"] == "false"
-    assert topic.config["message.timestamp.type"] == "CreateTime"
+    assert topic.config["message.timestamp.type"] == "LogAppendTime"
     assert topic.replicas == 3
     assert topic.about.endswith(".")
     assert topic.config["cleanup.policy"] == ("compact" if topic.logical == topics.ORDER_STATE else "delete")

@@ -104,10 +104,15 @@ class Pruned:
 
 async def test_prune_deletes_until_nothing_is_old_enough_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping, "BETWEEN_PRUNES_S", 0.0)
-    store = Pruned([500, 0, 3])
+    store, trusted = Pruned([500, 0, 3]), [False]
     pruning = asyncio.create_task(
-        housekeeping.prune(cast(PostgresOrderStore, store), lambda: housekeeping.EVENTS_KEPT_MS + 7, every_s=0)
+        housekeeping.prune(
+            cast(PostgresOrderStore, store), lambda: housekeeping.EVENTS_KEPT_MS + 7, lambda: trusted[0], every_s=0
+        )
     )
+    await asyncio.sleep(0.05)
+    assert store.older_than_ms == [], "after a jump of the clock"
+    trusted[0] = True
     async with asyncio.timeout(10):
         await store.is_done.wait()
     pruning.cancel()

@@ -151,7 +151,7 @@ def test_more_than_specified_is_kept(found: Found) -> None:
         ("min.insync.replicas", "4"),  # more than there are replicas
         ("max.message.bytes", "1000"),
         ("unclean.leader.election.enable", "true"),
-        ("message.timestamp.type", "LogAppendTime"),
+        ("message.timestamp.type", "CreateTime"),
         ("cleanup.policy", "compact"),
         ("cleanup.policy", "compact,delete"),
     ],

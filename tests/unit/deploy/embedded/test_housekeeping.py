@@ -42,7 +42,12 @@ async def test_old_records_and_sent_events_are_pruned(files: EngineFiles, time: 
     await settled(files, time, "WAIT_BUYER_PAY", "TRADE_SUCCESS")
     time.now_ms = NOW_MS + 40 * DAY_MS
     await settled(files, time, "TRADE_FINISHED")
-    async with running(housekeeping.prune(files, time)):
+    trusted = [False]
+    async with running(housekeeping.prune(files, time, lambda: trusted[0], every_s=0.01)):
+        await asyncio.sleep(0.1)
+        assert files.journal.first == 1
+        assert len(await outbox(files)) == 3
+        trusted[0] = True
         await until(lambda: files.journal.first == 3)
         async with asyncio.timeout(5):
             while len(await outbox(files)) > 1:  # noqa: ASYNC110 - the condition is in a table

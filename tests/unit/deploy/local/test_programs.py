@@ -13,6 +13,7 @@ def test_each_debian_package_stands_in_the_table_once() -> None:
     assert sorted(each.debian for each in programs.ALL) == [
         "chromium",
         "default-jre-headless",
+        "faketime",
         "haproxy",
         "maven",
         "postgresql",

@@ -26,6 +26,17 @@ def test_waits_vary_by_ten_percent(chance: float, wait_ms: int) -> None:
 def test_after_25_hours_there_is_no_next_retry() -> None:
     assert parking.due_at_ms(25, first_at_ms=0, now_ms=25 * HOUR_MS - 1, chance=0.5) == 26 * HOUR_MS - 1
     assert parking.due_at_ms(25, first_at_ms=0, now_ms=25 * HOUR_MS, chance=0.5) is None
+    # The clock alone gives nothing up.
+    assert parking.due_at_ms(19, first_at_ms=0, now_ms=900 * HOUR_MS, chance=0.5) == 901 * HOUR_MS
+    assert parking.due_at_ms(20, first_at_ms=0, now_ms=900 * HOUR_MS, chance=0.5) is None
+
+
+def test_no_due_time_of_a_right_clock_is_too_far_ahead() -> None:
+    for attempts in range(40):
+        for chance in (0.0, 0.5, 0.999999):
+            due_ms = parking.due_at_ms(attempts, first_at_ms=0, now_ms=7, chance=chance)
+            assert due_ms is not None
+            assert due_ms <= parking.due_ahead_ms(7)
 
 
 def test_tiers_follow_the_waits() -> None:
