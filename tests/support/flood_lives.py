@@ -67,8 +67,9 @@ class StrangeLives:
         return [_step(foreign, MessageKind.WAITING), _step(foreign, MessageKind.PAID)]
 
     def overseas(self, trade: Trade) -> list[Step]:
-        """Return a trade in trans_currency, which the account lists, and a partial refund."""
-        foreign = msgspec.structs.replace(trade, currency="USD")
+        """Return a trade in trans_currency, if the account lists another one, and a partial refund."""
+        currency = next(iter(trade.account.identity.currencies), trade.currency)
+        foreign = msgspec.structs.replace(trade, currency=currency)
         refund = self._refund(trade, 25)
         return [
             _step(foreign, MessageKind.PAID),
