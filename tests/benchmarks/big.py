@@ -189,7 +189,10 @@ async def on_postgres(directory: Path, rows: int, accounts: int) -> None:
         cluster = Cluster(server, None, log_records.Time())
         async with cluster.store():
             database = await Database.open(cluster.url, limits=PATIENT)
-            await fill(PostgresOrderStore(database, holder="filling", now_ms=log_records.Time()), rows, accounts)
+            filling = PostgresOrderStore(database, holder="filling", now_ms=log_records.Time())
+            await fill(filling, rows, accounts)
+            while await filling.add_up_counts():  # as the leading worker does
+                pass
             await database.close()
         begun = time.perf_counter()
         async with cluster.store() as store:

@@ -82,10 +82,11 @@ async def _list(connection: SqlConnection, query: HeldQuery) -> list[HeldPage]:
 def _page(query: HeldQuery) -> tuple[str, list[Any]]:
     """The statement of a page, and the values of its parameters.
 
-    The page is written as a span of the index that has its order, not as equations: with those, the planner may think
-    that it comes upon matching rows soon if it goes through all of them by age.
+    The page is written as a span of the index that has its order, not as equations alone: with those, the planner may
+    think that it comes upon matching rows soon if it goes through all of them by age.
     """
-    key, key_values = _key(query)
+    # Only the last column of the key: a span of several columns ends for PostgreSQL with the first of them.
+    key, key_values = (each[-1:] for each in _key(query))
     account = query.account if query.scope is None else None  # the scope includes it
     rest = structs.replace(query, account=account, since_ms=None, before_ms=None)
     conditions, values = _conditions(rest, without=key)
