@@ -411,7 +411,7 @@ HISTORIES = {
         (
             payment("p", **AUTHORIZED),
             capture("C1", "4000"),
-            capture("C1", "5000", captureRequestId="again"),
+            capture("C1", "5000", captureRequestId="again") | {"id": "C1 again"},
             capture("C2", "6000"),
             antom_refund("R1", "9000", paymentId="T1"),
         ),
