@@ -82,7 +82,7 @@ class ForeignLocks:
         return time.monotonic() < self._until_s
 
 
-class ReadBy(Struct, frozen=True):
+class AccountsState(Struct, frozen=True):
     """The accounts by which the records of a batch were read, by scope, and the version of the files that had them."""
 
     accounts: Mapping[str, Account]
@@ -142,7 +142,7 @@ class Processing:
 
     async def _read_all(
         self, batch: Sequence[tuple[LogRecord, HeldRow | None]]
-    ) -> tuple[Sequence[ParsedRecord], ReadBy]:
+    ) -> tuple[Sequence[ParsedRecord], AccountsState]:
         """Read the batch by one state of accounts and keys.
 
         If a record lacks its account or its key, have the files read first: its receiver may have read newer ones.
@@ -154,15 +154,17 @@ class Processing:
                 return self._read_once(batch)
         return parsed_records, read_by
 
-    def _read_once(self, batch: Sequence[tuple[LogRecord, HeldRow | None]]) -> tuple[Sequence[ParsedRecord], ReadBy]:
+    def _read_once(
+        self, batch: Sequence[tuple[LogRecord, HeldRow | None]]
+    ) -> tuple[Sequence[ParsedRecord], AccountsState]:
         now_ms = self._now_ms()
         parsed_records = [self.read(log_record, now_ms=now_ms, held=held) for log_record, held in batch]
         # Keep the accounts: a reload may replace them before the batch is decided.
         found = {parsed.account for parsed in parsed_records if parsed.notification is not None}
         accounts = {scope: self._accounts[scopes.account_of(scope)] for scope in found}
-        return parsed_records, ReadBy(accounts, self._files.version)
+        return parsed_records, AccountsState(accounts, self._files.version)
 
-    async def _settle(self, parsed_records: Sequence[ParsedRecord], read_by: ReadBy) -> Sequence[ParsedRecord]:
+    async def _settle(self, parsed_records: Sequence[ParsedRecord], read_by: AccountsState) -> Sequence[ParsedRecord]:
         """Decide and apply. If a record of the batch cannot be applied, halve the batch until that record is alone.
 
         Return the retried ones that stay as they were, because their held row is locked by another session.
@@ -195,7 +197,7 @@ class Processing:
             RowsLocked: even a new row of its own meets a lock, so the batch must wait.
         """
         try:
-            await self._apply([record_reader.locked(parsed)], ReadBy({}, self._files.version), around_locks=True)
+            await self._apply([record_reader.locked(parsed)], AccountsState({}, self._files.version), around_locks=True)
         except RowsLocked:
             if parsed.held is None:
                 raise
@@ -218,7 +220,7 @@ class Processing:
         return await emission.emit(self._store, self._notices, self._observer, limit, only=emission.NOTICES)
 
     async def _apply(
-        self, parsed_records: Sequence[ParsedRecord], read_by: ReadBy, *, around_locks: bool = False
+        self, parsed_records: Sequence[ParsedRecord], read_by: AccountsState, *, around_locks: bool = False
     ) -> None:
         """Decide the batch and write the plan, in one transaction of the store; return once it is committed."""
         started = time.perf_counter()
@@ -255,7 +257,7 @@ class Processing:
         cause = error.__cause__ if isinstance(error, DecisionFailed) and error.__cause__ else error
         dead = record_reader.dead_letter(parsed, cause)
         try:
-            await self._apply([dead], ReadBy({}, self._files.version))
+            await self._apply([dead], AccountsState({}, self._files.version))
         except RecordRefused as refused:
             raise InfrastructureDown("the store refused to hold a dead letter") from refused
 
