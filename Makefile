@@ -9,7 +9,8 @@ JOBS ?= 2
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 RESULTS := .results
 ENGINE ?= embedded
-# How long the long runs are.
+# The long runs, and how long they are.
+SOAK ?= tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/soak
 FLOOD_ITEMS ?= 100000
 HISTORIES ?= 100000
 BREAK_HOW ?= kill,stop,raise,cancel
@@ -41,8 +42,7 @@ quick: $(VENV)/dev ## the tests that take seconds: no server, no process of ours
 
 soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, simulated histories, mutants
 	@FLOOD_ITEMS=$(FLOOD_ITEMS) HISTORIES=$(HISTORIES) BREAK_HOW=$(BREAK_HOW) HOURS=$(HOURS) \
-		$(BIN)/python -m pytest --junitxml=$(RESULTS)/soak.xml \
-		tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/soak
+		$(BIN)/python -m pytest --junitxml=$(RESULTS)/soak.xml $(SOAK)
 	@$(MAKE) --no-print-directory report
 
 report: $(VENV)/dev ## write deploy/docs/faults.md from the results of the last `make test` and `make soak`

@@ -91,7 +91,11 @@ class WorkerMetrics:
         self._retry_pending = gauge(telemetry.RETRY_PENDING, registry)
         self._outbox = gauge(telemetry.OUTBOX_PENDING, registry)
         self._outbox_oldest = gauge(telemetry.OUTBOX_OLDEST, registry)
-        self._loop_failures = _Children(counter(telemetry.LOOP_FAILURES, registry))
+        failures = counter(telemetry.LOOP_FAILURES, registry)
+        # From the start, so that the first failure is an increase.
+        self._loop_failures = {
+            (loop, kind): failures.labels(loop.value, kind.value) for loop in LoopName for kind in FailureKind
+        }
         self._lag = gauge(telemetry.LAG_MESSAGES, registry)
         self._lag_s = gauge(telemetry.LAG_SECONDS, registry)
 
@@ -143,7 +147,7 @@ class WorkerMetrics:
 
     def loop_failed(self, loop: LoopName, kind: FailureKind) -> None:
         """Count a failure of a loop."""
-        self._loop_failures.of(loop.value, kind.value).inc()
+        self._loop_failures[loop, kind].inc()
 
     def retried(self, result: str) -> None:
         """Count an operator's retry of a held notification."""

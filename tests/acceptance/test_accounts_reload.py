@@ -155,7 +155,7 @@ def stream(merchant: Merchant) -> Iterator[Stream]:
     assert set(stream.answers) == {200}
     last = f"/api/orders/{STEADY}/S{len(stream.answers) - 1}"
     eventually(lambda: merchant.engine.get(last)[0] == 200)
-    assert merchant.engine.get("/api/held")[1]["held"] == []
+    assert merchant.engine.get(f"/api/held?account={STEADY}")[1]["held"] == []
 
 
 def test_accounts_and_keys_come_and_go_without_a_refused_request(merchant: Merchant, stream: Stream) -> None:

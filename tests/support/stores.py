@@ -86,7 +86,7 @@ class MemoryStore:
         self.decisions: list[DecisionRow] = []
         self.replay_of: dict[Position, int | None] = {}
         self.tasks: dict[int, ReplayTask] = {}
-        self.numbers: list[NumberRow] = []
+        self.numbers: dict[NumberRow, None] = {}  # in the order in which they were written
         self.audit: list[tuple[str, str, str, str]] = []
         self.settled_batches: list[WritePlan] = []
         self._trades: dict[AccountKey, str] = {}
@@ -446,7 +446,7 @@ class MemoryStore:
             is_retry = delivery.position in self.held
             assert delivery.position not in self.deliveries or is_retry, "one disposition per record"
             self.deliveries[delivery.position] = delivery
-        self.numbers += [row for row in plan.numbers if row not in self.numbers]
+        self.numbers.update(dict.fromkeys(plan.numbers))
         for held in plan.held:
             self._hold(held)
         for position in plan.released:
