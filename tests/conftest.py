@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import tally
 
-pytest_plugins = ("tests.support.real_servers",)
+pytest_plugins = ("tests.support.real_servers", "tests.support.cluster_fixtures")
 
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -6,19 +6,16 @@ record takes effect twice. Requests come at a constant rate, whether they are an
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-
-import pytest
 
 from deploy.local import ports
 from deploy.local.engine import EngineSpec
-from deploy.local.kafka.cluster import Kafka
-from deploy.local.postgres import Postgres
-from deploy.local.redis import Redis
 from deploy.local.roles import Role
 from tests.support import cluster as clusters
-from tests.support.cluster import PARTITIONS, SESSION_S, Cluster, Note, is_ready, metrics, partitions, until
+from tests.support.cluster import SESSION_S, Cluster, Note, is_ready, metrics, partitions, until
+
+WISHED = EngineSpec(receivers=2, workers=2, console=True, balancer=True)
 
 ROUNDS = 2
 PER_S = 200
@@ -27,19 +24,6 @@ OUT_OF_ROTATION_S = 3.0
 TAKEOVER_S = 3.0
 WORST_S = 2.0
 BEHIND_A_FROZEN_RECEIVER_S = 5.0  # HAProxy's limit for a receiver's answer, and a second for the machine
-
-
-@pytest.fixture(scope="module")
-def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    wished = EngineSpec(receivers=2, workers=2, console=True, balancer=True)
-    with clusters.of_a_module(wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis) as started:
-        yield started
-
-
-@pytest.fixture
-async def cluster(started: Cluster) -> AsyncIterator[Cluster]:
-    yield started
-    await started.whole()
 
 
 class Watched:
@@ -150,7 +134,7 @@ async def test_stopping_worker_hands_its_partitions_over_at_once(cluster: Cluste
         await asyncio.sleep(1)
         told_at, told_at_s = time.time(), time.monotonic()
         stopping = asyncio.create_task(ended(leaver))
-        await until(lambda: has_all(heir), 10.0)
+        await until(lambda: clusters.has_all(heir), 10.0)
         has_all_at_s = time.monotonic()
         exit_s = await stopping
         await asyncio.sleep(2)
@@ -172,7 +156,7 @@ async def test_partitions_of_a_killed_worker_move_when_its_session_ends(cluster:
         await asyncio.sleep(1)
         killed_at = time.time()
         await killed.process.kill()
-        await until(lambda: has_all(heir), SESSION_S + 5)
+        await until(lambda: clusters.has_all(heir), SESSION_S + 5)
         # Records that arrived for its partitions meanwhile are waited for.
         await asyncio.sleep(2)
     taken_over_s = await first_settled(cluster, left, received_after=killed_at + 0.5) - killed_at
@@ -187,10 +171,6 @@ async def is_out(cluster: Cluster, number: int) -> bool:
     said = await ports.body(cluster.engine.balancer.stats_port, "/metrics")
     status = f'haproxy_server_status{{proxy="receivers",server="receiver-{number}",state="UP"}} '
     return f"{status}0" in said
-
-
-async def has_all(role: Role) -> bool:
-    return len(partitions(await metrics(role))) == PARTITIONS
 
 
 async def first_settled(cluster: Cluster, left: set[int], *, received_after: float) -> float:

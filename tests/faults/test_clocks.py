@@ -4,7 +4,7 @@ One broker, Redis and PostgreSQL with right clocks, which other tests use too.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,27 +14,18 @@ from aiohttp import ClientSession
 
 from deploy.local import ports, roles
 from deploy.local.engine import EngineSpec
-from deploy.local.kafka.cluster import Kafka
 from deploy.local.machine import Missing
-from deploy.local.postgres import Postgres
-from deploy.local.redis import Redis
 from deploy.local.roles import Role
-from tests.support import cluster as clusters
 from tests.support import wrong_clocks
 from tests.support.cluster import Cluster, Note, metrics, summed, until
 from tests.support.wrong_clocks import WrongClock
+
+WISHED = EngineSpec(receivers=1, workers=1, console=True, sandbox=True)
 
 PER_S = 10
 AHEAD_H, BEHIND_H = 26.0, -26.0
 SENT_S = 30.0  # for events that another process left behind: its leader's lease, and the first sight of them
 FIRST_RETRY_S = 33.0
-
-
-@pytest.fixture(scope="module")
-def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    wished = EngineSpec(receivers=1, workers=1, console=True, sandbox=True)
-    with clusters.of_a_module(wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis) as started:
-        yield started
 
 
 @pytest.fixture

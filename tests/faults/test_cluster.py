@@ -6,19 +6,15 @@ test sends orders of its own, and ends with the verdict on all of them.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import asyncpg
 import psutil
-import pytest
 from aiohttp import ClientSession
 
 from deploy.local import ports, roles
 from deploy.local.engine import EngineSpec
-from deploy.local.kafka.cluster import Kafka
 from deploy.local.postgres import Postgres
-from deploy.local.redis import Redis
 from deploy.local.roles import Role
 from schemas import topics
 from schemas.dispositions import Reason
@@ -26,25 +22,14 @@ from tests.support import cluster as clusters
 from tests.support.cluster import SESSION_S, Cluster, Note, is_ready, metrics, summed, until
 from tests.support.kafka_topics import admin
 
+WISHED = EngineSpec(receivers=2, workers=2, console=True, balancer=True, sandbox=True)
+
 ANSWER_S = 3.5  # the deadline, and half a second for the measurement
 BACK_S = 10.0
 AWAY_S = 20.0
 GROWTH_MAX = 32 << 20
 PER_S = 40
 WOKEN_S = 1.0
-
-
-@pytest.fixture(scope="module")
-def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    wished = EngineSpec(receivers=2, workers=2, console=True, balancer=True, sandbox=True)
-    with clusters.of_a_module(wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis) as started:
-        yield started
-
-
-@pytest.fixture
-async def cluster(started: Cluster) -> AsyncIterator[Cluster]:
-    yield started
-    await started.whole()
 
 
 async def test_without_brokers_all_is_answered_and_nothing_acknowledged(cluster: Cluster, measured: Note) -> None:
@@ -183,7 +168,7 @@ async def test_worker_frozen_beyond_its_session_in_a_batch_changes_nothing(clust
         before = await turned_away(zombie)
         await freeze_in_a_batch(cluster, zombie)
         frozen_at = time.monotonic()
-        await until(lambda: has_all(heir), SESSION_S + 5)
+        await until(lambda: clusters.has_all(heir), SESSION_S + 5)
         taken_over_s = time.monotonic() - frozen_at
         await asyncio.sleep(SESSION_S)
     await until(lambda: nothing_is_behind(cluster), 30)
@@ -263,10 +248,6 @@ async def nothing_is_behind(cluster: Cluster) -> bool:
 
 async def is_gone(asked: Any, topic: str) -> bool:
     return topic not in await asked.list_topics()
-
-
-async def has_all(role: Role) -> bool:
-    return len(clusters.partitions(await metrics(role))) == clusters.PARTITIONS
 
 
 async def turned_away(role: Role) -> float:

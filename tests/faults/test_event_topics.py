@@ -5,7 +5,7 @@ One broker, Redis and PostgreSQL, which other tests use too; a receiver, two wor
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -14,26 +14,17 @@ from aiokafka import AIOKafkaConsumer
 from deploy.cluster import kafka_admin
 from deploy.local import ports
 from deploy.local.engine import EngineSpec
-from deploy.local.kafka.cluster import Kafka
-from deploy.local.postgres import Postgres
-from deploy.local.redis import Redis
 from deploy.local.roles import Role
 from schemas import topics
-from tests.support import cluster as clusters
 from tests.support.cluster import Cluster, Note, is_ready, until
 from tests.support.kafka_topics import admin
+
+WISHED = EngineSpec(receivers=1, workers=2, console=True, sandbox=True)
 
 PER_S = 30
 OLDEST_S = 5.0  # the longest that an order event may wait while another topic is away
 REFUSED = 600  # more than fit into a round of the relay
 TOPIC_BYTES_MAX = 12_000
-
-
-@pytest.fixture(scope="module")
-def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    wished = EngineSpec(receivers=1, workers=2, console=True, sandbox=True)
-    with clusters.of_a_module(wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis) as started:
-        yield started
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,35 +19,21 @@ from msgspec import structs
 from deploy import exits
 from deploy.local import ports, roles
 from deploy.local.engine import EngineSpec
-from deploy.local.kafka.cluster import Kafka
-from deploy.local.postgres import Postgres
-from deploy.local.redis import Redis
 from deploy.local.roles import Program, Role
 from deploy.sandbox.world import World
 from schemas import topics
 from tests.acceptance import dumps
 from tests.support import cluster as clusters
 from tests.support import flood_corpus
-from tests.support.cluster import PARTITIONS, SESSION_S, Cluster, Note, is_ready, metrics, partitions, until
+from tests.support.cluster import SESSION_S, Cluster, Note, is_ready, metrics, partitions, until
 from tests.support.processes import Engine, eventually
 from workers.dead_letters import IN_A_ROW_MAX
+
+WISHED = EngineSpec(receivers=1, workers=2, console=True, balancer=False, sandbox=True)
 
 PER_S = 40
 PROGRAM = (sys.executable, "-P", "-m", "tests.faults.failing_loops")
 LEASE_S = 15.0
-
-
-@pytest.fixture(scope="module")
-def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    wished = EngineSpec(receivers=1, workers=2, console=True, balancer=False, sandbox=True)
-    with clusters.of_a_module(wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis) as started:
-        yield started
-
-
-@pytest.fixture
-async def cluster(started: Cluster) -> AsyncIterator[Cluster]:
-    yield started
-    await started.whole()
 
 
 def failing(cluster: Cluster, loop: str, **environment: str) -> Role:
@@ -88,7 +73,7 @@ async def test_worker_that_stops_itself_hands_over_ends_and_works_again(cluster:
         await write_garbage(cluster, min(left), IN_A_ROW_MAX + 5)
         await until(lambda: "worker stopped" in stopped.process.output(), 30)
         stopped_at, stopped_s = time.time(), time.monotonic()
-        await until(lambda: has_all(heir), 30)
+        await until(lambda: clusters.has_all(heir), 30)
         taken_over_s = time.monotonic() - stopped_s
         assert await stopped.process.ended(30)
         ended_s = time.monotonic() - stopped_s
@@ -117,10 +102,6 @@ async def test_worker_that_stops_itself_hands_over_ends_and_works_again(cluster:
 def first_output(role: Role) -> list[str]:
     """All lines that the process has logged, also before its last start."""
     return role.process._directory.log(role.name).read_text(errors="replace").splitlines()
-
-
-async def has_all(role: Role) -> bool:
-    return len(partitions(await metrics(role))) == PARTITIONS
 
 
 async def first_settled(cluster: Cluster, left: set[int], *, received_after: float) -> float:
@@ -185,18 +166,6 @@ async def names_trouble(role: Role, loop: str) -> bool:
 
 
 # The embedded engine
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World.create(tmp_path / "world", gateway_url="http://127.0.0.1:1", notify_base="http://127.0.0.1:1")
-
-
-@pytest.fixture
-def engine(world: World, tmp_path: Path) -> Iterator[Engine]:
-    engine = Engine(world.accounts_file, tmp_path / "engine")
-    yield engine
-    engine.end()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ A shell with an open transaction is enough. One worker, so that there is no othe
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,29 +14,14 @@ import pytest
 
 from deploy.load.corpus import Mix
 from deploy.local.engine import EngineSpec
-from deploy.local.kafka.cluster import Kafka
-from deploy.local.postgres import Postgres
-from deploy.local.redis import Redis
 from schemas.dispositions import Reason
-from tests.support import cluster as clusters
 from tests.support.cluster import Cluster, Note, is_ready, until
+
+WISHED = EngineSpec(receivers=1, workers=1, console=True, balancer=False, sandbox=False)
 
 PER_S = 40
 LOCKED_S = 12.0
 RELEASED_WITHIN_S = 30.0
-
-
-@pytest.fixture(scope="module")
-def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    wished = EngineSpec(receivers=1, workers=1, console=True, balancer=False, sandbox=False)
-    with clusters.of_a_module(wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis) as started:
-        yield started
-
-
-@pytest.fixture
-async def cluster(started: Cluster) -> AsyncIterator[Cluster]:
-    yield started
-    await started.whole()
 
 
 @asynccontextmanager

@@ -1,26 +1,14 @@
 """Lines to Kafka that lose one way's bytes, are slow or reset: no acknowledgement is untrue, and no answer late."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.faults import publisher_kit
-from tests.faults.publisher_kit import DEADLINE_S, RECOVERED_S, Kit, Place, connected
+from tests.faults.publisher_kit import DEADLINE_S, RECOVERED_S, Kit
 
 BROKEN_S = 4.0
 Note = Callable[[str, float], None]
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
-    yield from publisher_kit.of_a_module()
-
-
-@pytest.fixture
-async def kit(place: Place) -> AsyncIterator[Kit]:
-    async with connected(place) as kit:
-        yield kit
 
 
 @pytest.mark.parametrize("way", ["loses_requests", "loses_answers"])

@@ -6,7 +6,6 @@ the broker through a wire that can be cut, because the broker advertises the wir
 
 import asyncio
 import time as clock
-from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from typing import Any
 
@@ -17,21 +16,9 @@ from ingest.errors import Unavailable
 from ingest.kafka.in_flight import ProducerFault
 from schemas import topics
 from schemas.record_format import Record
-from tests.faults import publisher_kit
 from tests.faults.publisher_kit import PARTITIONS, RECOVERED_S, Kit, Place, connected, until
 
 LOST_MAX = 5
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
-    yield from publisher_kit.of_a_module()
-
-
-@pytest.fixture
-async def kit(place: Place) -> AsyncIterator[Kit]:
-    async with connected(place) as kit:
-        yield kit
 
 
 async def test_records_arrive_unchanged_in_the_partitions_of_their_keys(kit: Kit) -> None:

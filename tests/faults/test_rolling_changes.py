@@ -6,7 +6,7 @@ is paid all the while.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -14,9 +14,6 @@ import pytest
 
 from deploy.local import roles
 from deploy.local.engine import EngineSpec
-from deploy.local.kafka.cluster import Kafka
-from deploy.local.postgres import Postgres
-from deploy.local.redis import Redis
 from tests.faults import rolling
 from tests.faults.rolling import (
     FIRST_RECEIPT,
@@ -32,8 +29,10 @@ from tests.faults.rolling import (
     openapi,
     retiring,
 )
-from tests.support import cluster as clusters
 from tests.support.cluster import Cluster, until
+
+# The topics and the store; each test runs processes of its own over them.
+WISHED = EngineSpec(receivers=0, workers=0, console=False, balancer=False)
 
 COUNT = 8
 STEADY = openapi("steady", "old")
@@ -88,14 +87,6 @@ class Fleet:
 
         await until(is_empty, rolling.WITHIN_S, every_s=0.2)
         assert await self.outcome.ever_dead() == 0
-
-
-@pytest.fixture(scope="module")
-def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    """The topics and the store; each test runs processes of its own over them."""
-    wished = EngineSpec(receivers=0, workers=0, console=False, balancer=False)
-    with clusters.of_a_module(wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis) as started:
-        yield started
 
 
 @asynccontextmanager

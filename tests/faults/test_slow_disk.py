@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -16,18 +15,6 @@ from tests.support.flood_corpus import Item
 from tests.support.processes import Engine, eventually
 
 LOOP_WITHIN_S = 0.5
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World.create(tmp_path / "world", gateway_url="http://127.0.0.1:1", notify_base="http://127.0.0.1:1")
-
-
-@pytest.fixture
-def engine(world: World, tmp_path: Path) -> Iterator[Engine]:
-    engine = Engine(world.accounts_file, tmp_path / "engine")
-    yield engine
-    engine.end()
 
 
 @pytest.fixture

@@ -9,12 +9,10 @@ import re
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
-
-import pytest
 
 from deploy.sandbox.world import World
 from tests.acceptance import dumps
@@ -28,18 +26,6 @@ DESCRIPTORS = 128
 MEMORY_MAX = 256 << 20
 SHARE_OF_TIME = 0.2
 STARVED_S = 8.0
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World.create(tmp_path / "world", gateway_url="http://127.0.0.1:1", notify_base="http://127.0.0.1:1")
-
-
-@pytest.fixture
-def engine(world: World, tmp_path: Path) -> Iterator[Engine]:
-    engine = Engine(world.accounts_file, tmp_path / "engine")
-    yield engine
-    engine.end()
 
 
 def is_kept(engine: Engine, directory: Path, answers: list[Answer]) -> bool:

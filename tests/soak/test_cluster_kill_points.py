@@ -7,7 +7,6 @@ and events are judged: nothing acknowledged is lost, nothing happened twice.
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -16,13 +15,12 @@ from msgspec import structs
 
 from deploy.local import ports, roles
 from deploy.local.engine import EngineSpec
-from deploy.local.kafka.cluster import Kafka
-from deploy.local.postgres import Postgres
-from deploy.local.redis import Redis
 from deploy.local.roles import Program, Role
 from tests.faults.breaking_cluster import CALLBACKS, HOWS, RECEIVER, WORKER
 from tests.support import cluster as clusters
 from tests.support.cluster import SESSION_S, Cluster, until
+
+WISHED = EngineSpec(receivers=1, workers=1, console=True, balancer=False, sandbox=True)
 
 PROGRAM = (sys.executable, "-P", "-m", "tests.faults.breaking_cluster")
 PER_S = 60
@@ -31,19 +29,6 @@ AFTER = 2  # so that a batch, or a request, is behind it
 HIT_WITHIN_S = 90
 STANDS_S = SESSION_S + 3
 WANTED = os.environ.get("BREAK_HOW", ",".join(HOWS)).split(",")
-
-
-@pytest.fixture(scope="module")
-def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    wished = EngineSpec(receivers=1, workers=1, console=True, balancer=False, sandbox=True)
-    with clusters.of_a_module(wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis) as started:
-        yield started
-
-
-@pytest.fixture
-async def cluster(started: Cluster) -> AsyncIterator[Cluster]:
-    yield started
-    await started.whole()
 
 
 def groups() -> list[tuple[str, tuple[str, ...]]]:

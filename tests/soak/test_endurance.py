@@ -7,19 +7,19 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from statistics import median
 
 import psutil
-import pytest
 
 from deploy.local.engine import EngineSpec
-from deploy.local.kafka.cluster import Kafka
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
 from deploy.local.roles import Role
 from tests.support import cluster as clusters
 from tests.support.cluster import SESSION_S, Cluster, Note
+
+WISHED = EngineSpec(receivers=2, workers=2, console=True, balancer=True, sandbox=True)
 
 HOURS = float(os.environ.get("HOURS") or "0.03")
 ROUND_S = min(300.0, HOURS * 1800)  # at least two, to compare
@@ -27,13 +27,6 @@ FAULT_EVERY_S = min(60.0, ROUND_S / 3)
 PER_S = 60
 GROWTH_MAX = 24 << 20  # of one process, between the first third and the last
 DESCRIPTORS_MAX = 40
-
-
-@pytest.fixture(scope="module")
-def started(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) -> Iterator[Cluster]:
-    wished = EngineSpec(receivers=2, workers=2, console=True, balancer=True, sandbox=True)
-    with clusters.of_a_module(wished, kafka=local_kafka, postgres=local_postgres, redis=local_redis) as started:
-        yield started
 
 
 async def test_hours_of_load_and_faults_leave_memory_flat_and_lose_nothing(

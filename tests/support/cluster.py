@@ -400,6 +400,11 @@ async def until(condition: Callable[[], Any], within_s: float, *, every_s: float
             await asyncio.sleep(every_s)
 
 
+async def has_all(role: Role) -> bool:
+    """Whether this worker has all partitions."""
+    return len(partitions(await metrics(role))) == PARTITIONS
+
+
 async def share_all(cluster: Cluster) -> bool:
     """Whether each worker has some of the partitions, and together they have all of them."""
     shares = [partitions(await metrics(role)) for role in cluster.engine.workers]
