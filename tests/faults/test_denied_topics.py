@@ -1,11 +1,12 @@
 """A topic that denies us, on a real broker with access control: its events wait, and all others go on."""
 
+import asyncio
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
-from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest
 
 from deploy.local.kafka import cluster
 from schemas import topics
@@ -37,16 +38,28 @@ def guarded() -> Iterator[str]:
 
 
 async def allow(three: Topics, topic: str) -> None:
-    rule = CreateAclsRequest(TOPIC, three.named(topic), LITERAL, EVERYBODY, ANY_HOST, ALL, ALLOW)
-    await ask(three, rule)
+    await ask(three, CreateAclsRequest(*rule(three, topic, ALL, ALLOW)))
 
 
 async def deny(three: Topics, topic: str, operation: int) -> None:
-    await ask(three, CreateAclsRequest(TOPIC, three.named(topic), LITERAL, EVERYBODY, ANY_HOST, operation, DENY))
+    """Deny an operation, and return when the broker that is written to checks it: it learns rules a moment later."""
+    denied = rule(three, topic, operation, DENY)
+    await ask(three, CreateAclsRequest(*denied))
+    async with admin(three.connection) as asked:
+        broker = asked._client.get_random_node()
+        async with asyncio.timeout(30):
+            while True:
+                if (await asked._send_request(DescribeAclsRequest(*denied), broker)).resources:
+                    return
+                await asyncio.sleep(0.02)
 
 
 async def deny_no_more(three: Topics, topic: str, operation: int) -> None:
-    await ask(three, DeleteAclsRequest(TOPIC, three.named(topic), LITERAL, EVERYBODY, ANY_HOST, operation, DENY))
+    await ask(three, DeleteAclsRequest(*rule(three, topic, operation, DENY)))
+
+
+def rule(three: Topics, topic: str, operation: int, permission: int) -> tuple[int, str, int, str, str, int, int]:
+    return TOPIC, three.named(topic), LITERAL, EVERYBODY, ANY_HOST, operation, permission
 
 
 async def ask(three: Topics, request: Any) -> None:
