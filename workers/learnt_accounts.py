@@ -20,7 +20,6 @@ from workers.errors import InfrastructureDown
 from workers.processing import Store
 from workers.queries import HeldGroup, HeldPage, HeldPlace, HeldQuery
 from workers.settlement import drafting, loading, parking
-from workers.settlement.plan import StoreSnapshot, WritePlan
 
 RETRY_S = 1.0  # while the store does not answer
 ROWS_MAX = 1000  # of one page of parked rows
@@ -59,36 +58,37 @@ class LearntAccounts:
             await self._wake(frozenset(self._names))
 
     async def _wake(self, names: frozenset[str]) -> None:
-        plan = drafting.empty()
         learnt = [account for name in names if (account := self._accounts.get(name)) is not None]
-        plan.wakes.update((account.name, parking.account_key(account.family)) for account in learnt)
-
-        def decide(_: StoreSnapshot) -> WritePlan:
-            return plan
-
         try:
-            plan.wakes.update(await self._of_other_merchants(learnt))
-            if plan.wakes:
-                await self._store.settle(loading.load_request([]), decide)
+            await self._settle({(account.name, parking.account_key(account.family)) for account in learnt})
+            await self._wake_former_scopes(learnt)
         except InfrastructureDown:
             self._is_any.set()
             await asyncio.sleep(self._retry_s)
         else:
             self._names -= names
 
-    async def _of_other_merchants(self, learnt: Sequence[Account]) -> set[tuple[str, str]]:
-        """Return the wakes of rows that are parked in scopes that the accounts have had before."""
+    async def _settle(self, wakes: set[tuple[str, str]]) -> None:
+        """Wake the rows that wait for these conditions; the store does it slice by slice if they are many."""
+        if not wakes:
+            return
+        plan = drafting.empty()
+        plan.wakes.update(wakes)
+        await self._store.settle(loading.load_request([]), lambda _: plan)
+
+    async def _wake_former_scopes(self, learnt: Sequence[Account]) -> None:
+        """Wake the rows that are parked in scopes that the accounts have had before, page by page."""
         former = {account.name: scopes.former(account) for account in learnt}
-        wakes: set[tuple[str, str]] = set()
         if not any(former.values()):
-            return wakes
+            return
         parked = HeldQuery(disposition=Disposition.PARKED, limit=ROWS_MAX)
         with_rows = {scopes.account_of(group.account) for group in await self._store.held_groups(parked)}
         for scope in (scope for name, scopes_ in former.items() if name in with_rows for scope in scopes_):
-            query = structs.replace(parked, scope=scope)
+            query, woken = structs.replace(parked, scope=scope), set[str]()
             while pages := await self._store.held_list(query):
-                wakes.update((scope, page.row.waits_for) for page in pages if page.row.waits_for)
+                waits = {page.row.waits_for for page in pages if page.row.waits_for} - woken
+                await self._settle({(scope, waits_for) for waits_for in waits})
+                woken |= waits
                 last = pages[-1].row
                 place = HeldPlace(first_at_ms=last.first_at_ms, position=last.position)
                 query = structs.replace(query, after=place)
-        return wakes

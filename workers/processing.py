@@ -15,7 +15,7 @@ infrastructure is raised to the caller, which retries the same batch; it holds n
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct, structs
@@ -125,13 +125,14 @@ class Processing:
         """Bring every record of the batch to its disposition. All have one, durably, when this returns.
 
         Raises:
-            InfrastructureDown: process the same batch again later.
+            InfrastructureDown: process the same batch again later; after `RowsLocked`, the other records have theirs.
             TooManyDeadLetters: the records are held, but too many in a row were dead by our own fault; stop.
         """
         started = time.perf_counter()
         parsed_records, read_by = await self._read_all([(log_record, None) for log_record in batch])
         self._observer.step("read", time.perf_counter() - started)
-        await self._settle(parsed_records, read_by)
+        if left := await self._settle(parsed_records, read_by):
+            raise RowsLocked(f"another session of the database has locked what the row of {left[0].position} needs")
 
     async def retry(self, rows: Sequence[HeldRow]) -> None:
         """Process held notifications again, as if their records had just arrived; for the sweeper and for a replay."""
@@ -167,7 +168,7 @@ class Processing:
     async def _settle(self, parsed_records: Sequence[ParsedRecord], read_by: AccountsState) -> Sequence[ParsedRecord]:
         """Decide and apply. If a record of the batch cannot be applied, halve the batch until that record is alone.
 
-        Return the retried ones that stay as they were, because their held row is locked by another session.
+        Return those that stay as they were, because another session has locked even the rows that would hold them.
         """
         around_locks = self._foreign_locks.met_lately
         try:
@@ -177,32 +178,39 @@ class Processing:
             if not around_locks:
                 return await self._settle(parsed_records, read_by)
             if len(parsed_records) == 1:
-                return await self._set_aside(parsed_records[0])
+                return await self._left(parsed_records[0], self._set_aside(parsed_records[0]))
         except (InfrastructureDown, TooManyDeadLetters, asyncio.CancelledError):
             raise
         except Exception as error:
             if len(parsed_records) == 1:
-                await self._hold(parsed_records[0], error)
-                return []
+                return await self._left(parsed_records[0], self._hold(parsed_records[0], error))
         else:
             return []
         middle = len(parsed_records) // 2
         left = await self._settle(parsed_records[:middle], read_by)
         return [*left, *await self._settle(parsed_records[middle:], read_by)]
 
-    async def _set_aside(self, parsed: ParsedRecord) -> Sequence[ParsedRecord]:
-        """Park a record that needs a row which another session has locked. Return it if its own held row is that one.
+    async def _left(self, parsed: ParsedRecord, holding: Awaitable[None]) -> Sequence[ParsedRecord]:
+        """Hold the record. Return it if its rows are locked: then the others of its batch come first."""
+        try:
+            await holding
+        except RowsLocked:
+            self._foreign_locks.meet()
+            return [parsed]
+        return []
+
+    async def _set_aside(self, parsed: ParsedRecord) -> None:
+        """Park a record that needs a row which another session has locked.
 
         Raises:
-            RowsLocked: even a new row of its own meets a lock, so the batch must wait.
+            RowsLocked: its own rows meet a lock too.
         """
         try:
             await self._apply([record_reader.locked(parsed)], AccountsState({}, self._files.version), around_locks=True)
-        except RowsLocked:
-            if parsed.held is None:
-                raise
-            return [parsed]
-        return []
+        except (InfrastructureDown, TooManyDeadLetters, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            await self._hold(parsed, error)
 
     async def emit(self, limit: int = 500) -> int:
         """Publish events of the outbox: all of them, or only order events if notices have topics of their own.
@@ -252,12 +260,15 @@ class Processing:
         """Hold a record that cannot be applied as a dead letter, with its bytes.
 
         Raises:
+            RowsLocked: its own rows meet a lock.
             InfrastructureDown: the store refuses even this row, so the batch must wait for an operator or a fix.
         """
         cause = error.__cause__ if isinstance(error, DecisionFailed) and error.__cause__ else error
         dead = record_reader.dead_letter(parsed, cause)
         try:
-            await self._apply([dead], AccountsState({}, self._files.version))
+            await self._apply(
+                [dead], AccountsState({}, self._files.version), around_locks=self._foreign_locks.met_lately
+            )
         except RecordRefused as refused:
             raise InfrastructureDown("the store refused to hold a dead letter") from refused
 

@@ -285,8 +285,11 @@ class HeldPort(Protocol):
 
     async def held_page(self, id_: str) -> HeldPage | None: ...
 
+    async def wake_more(self) -> bool:
+        """Make due some rows whose wake was noted and not finished. Return whether there was such a wake."""
+
     async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
-        """Return parked rows that are due, the longest due first."""
+        """Return parked rows that are due and not locked, the longest due first."""
 
     async def next_due_ms(self) -> int | None:
         """Return when the next parked row comes due; `None` if none is parked."""

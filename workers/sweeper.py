@@ -25,6 +25,8 @@ LOOK_EVERY_S = 0.5
 class ParkedRows(Protocol):
     """The store's parked rows by due time, as in `workers.queries.HeldPort`."""
 
+    async def wake_more(self) -> bool: ...
+
     async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]: ...
 
     async def next_due_ms(self) -> int | None: ...
@@ -84,9 +86,13 @@ class Sweeper:
                     raise
 
     async def run_once(self) -> int:
-        """Retry the rows that are due, at most `rows_max`; return their number."""
+        """Retry the rows that are due, at most `rows_max`; return their number.
+
+        Before that, make some rows due whose wake is not finished.
+        """
         rows: Sequence[HeldRow] = ()
         if await self._leads():
+            await self._parked.wake_more()
             rows = await self._parked.due(now_ms=self._now_ms(), limit=self._rows_max)
         if rows:
             await self._retry(rows)
@@ -96,8 +102,9 @@ class Sweeper:
     async def _rest(self) -> None:
         due_ms = await self._backoff.until_done(self._next_due_ms)
         wait_s = self._look_every_s
-        if due_ms is not None:
-            wait_s = min(wait_s, max(0.0, (due_ms - self._now_ms()) / 1000))
+        in_ms = 0 if due_ms is None else due_ms - self._now_ms()
+        if in_ms > 0:  # else it came due just now, or another session has locked it
+            wait_s = min(wait_s, in_ms / 1000)
         await pause(self._woken, wait_s)
 
     async def _next_due_ms(self) -> int | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from sqlite3 import Connection
 from typing import Any
 
-from deploy.embedded import decisions, movements, sql
+from deploy.embedded import decisions, movements, sql, wakes
 from schemas import topics
 from schemas.dispositions import Disposition
 from schemas.events import Outgoing
@@ -102,7 +102,7 @@ def write(connection: Connection, plan: WritePlan, settled: frozenset[Position],
         sql.insert(connection, _INSERT_NUMBER, list(map(row_codec.number_row, plan.numbers)), after=_UNLESS_KNOWN)
     _release(connection, plan, now_ms)
     _hold(connection, plan.held)
-    return _wake(connection, plan.wakes, now_ms)
+    return wakes.wake(connection, plan.wakes, now_ms)
 
 
 def cursor(connection: Connection, partition: int) -> int:
@@ -175,12 +175,6 @@ _HOLD = f"""
 _RELEASE = """
     UPDATE held SET resolved_at_ms = ?, resolution = ?, due_at_ms = NULL
     WHERE log_partition = ? AND log_offset = ? AND resolved_at_ms IS NULL
-"""
-_IS_ANY_PARKED = "SELECT 1 FROM held WHERE disposition = 'parked' AND resolved_at_ms IS NULL LIMIT 1"
-# The index is named, because SQLite would as soon go through all parked rows.
-_WAKE = """
-    UPDATE held INDEXED BY held_waiting SET due_at_ms = min(coalesce(due_at_ms, ?1), ?1)
-    WHERE disposition = 'parked' AND resolved_at_ms IS NULL AND account = ?2 AND waits_for = ?3
 """
 _ADVANCE = """
     INSERT INTO cursors (log_partition, log_offset) VALUES (?, ?)
@@ -290,16 +284,6 @@ def _release(connection: Connection, plan: WritePlan, now_ms: int) -> None:
         _RELEASE,
         [(now_ms, ends[position].value, position.partition, position.offset) for position in plan.released],
     )
-
-
-def _wake(connection: Connection, wakes: set[tuple[str, str]], now_ms: int) -> int:
-    """Make the parked rows due that wait for one of these conditions (`settlement.parking`); return how many."""
-    if not wakes or connection.execute(_IS_ANY_PARKED).fetchone() is None:
-        return 0
-    woken = 0
-    for account, waits_for in wakes:
-        woken += connection.execute(_WAKE, (now_ms, account, waits_for)).rowcount
-    return woken
 
 
 def _link(connection: Connection, named: AccountKey, refunds: Sequence[str]) -> None:

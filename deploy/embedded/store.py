@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
-from deploy.embedded import decisions, held_lookups, lookups, migrations, replays, settling, sql
+from deploy.embedded import decisions, held_lookups, lookups, migrations, replays, settling, sql, wakes
 from deploy.embedded.sqlite import SqliteDatabase
 from deploy.embedded.sqlite_reader import SqliteReader
 from schemas.events import Outgoing
@@ -183,6 +183,12 @@ class SqliteOrderStore:
         if position is None:
             return None
         return await self._reader.read(lambda connection: held_lookups.page(connection, position))
+
+    async def wake_more(self) -> bool:
+        if not await self._database.read(wakes.has_any):
+            return False
+        await self._database.write(lambda connection: wakes.go_on(connection, self._now_ms()))
+        return True
 
     async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
         return await self._database.read(lambda connection: held_lookups.due(connection, now_ms, limit))

@@ -9,15 +9,15 @@ from msgspec import structs
 
 from deploy.embedded import held_lookups as sqlite_held
 from deploy.embedded import lookups as sqlite_lookups
-from deploy.embedded import settling as sqlite_settling
+from deploy.embedded import wakes as sqlite_wakes
 from deploy.embedded.store import SqliteOrderStore
 from schemas.dispositions import Disposition, Reason
-from tests.contract.engines import AnyStore
+from tests.contract.engines import AnyStore, Cluster
 from tests.support import bulk, query_plans
 from tests.support.bulk import HeldKind
 from tests.support.log_records import NOW_MS
 from tests.support.query_plans import Cost
-from workers.postgres import held_lookups, lookups, settling
+from workers.postgres import held_lookups, lookups, wakes
 from workers.postgres.store import PostgresOrderStore
 from workers.queries import HeldPlace, HeldQuery, OrderPlace
 from workers.row_codec import Row
@@ -132,21 +132,34 @@ async def test_batch_looks_only_at_the_rows_that_wait_for_it(store: AnyStore) ->
     """Each order of a batch asks for the parked rows that wait for it, and thousands wait for others."""
     await bulk.add(store, "held", (bulk.held_row(n, ALIKE, NOW_MS + n, order=f"P{n}") for n in range(MANY)))
     if isinstance(store, SqliteOrderStore):
-        arguments = (NOW_MS, "many", "order:P7")
+        arguments = (NOW_MS, "many", "order:P7", -1, -1, 1000)
         found = await store.database.write(
             lambda connection: query_plans.on_sqlite(
-                connection, lambda explained: explained.execute(sqlite_settling._WAKE, arguments)
+                connection, lambda explained: explained.execute(sqlite_wakes._WAKE, arguments).fetchall()
             )
         )
     else:
         assert isinstance(store, PostgresOrderStore)
         found = await store.database.write(
             lambda connection: query_plans.of_statement(
-                connection, settling._WAKE, ["many", "many"], ["order:P7", "order:none"], NOW_MS
+                connection, wakes._WAITING, ["many", "many"], ["order:P7", "order:none"], 1000
             )
         )
     assert found.scans == 0
     assert found.read < 200
+
+
+async def test_noted_wake_goes_on_behind_its_place_and_reads_no_row_of_others(cluster: Cluster) -> None:
+    """PostgreSQL could as well read all rows behind the place, in the order of the primary key."""
+    async with cluster.store() as store:
+        await bulk.add(store, "held", (bulk.held_row(n, ALIKE, NOW_MS + n, order=f"P{n // 1000}") for n in range(MANY)))
+        for condition, after, rows_read in (("order:P0", 500, LIMIT), ("order:P1", 10, LIMIT), ("order:none", 0, 0)):
+            arguments = ("many", condition, 0, after, 2**31 - 1, 10**10, LIMIT)
+            found = await store.database.write(
+                lambda connection, arguments=arguments: query_plans.of_statement(connection, wakes._IN_SPAN, *arguments)  # type: ignore[misc]
+            )
+            assert (found.sorts, found.scans) == (0, 0)
+            assert found.read <= rows_read + 1
 
 
 @pytest.mark.parametrize("after", [None, OrderPlace(changed_at_ms=NOW_MS, number="N5", account="many")])

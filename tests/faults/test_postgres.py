@@ -335,7 +335,7 @@ async def test_locked_table_is_waited_for_and_holds_nothing(place: Cluster, stor
     await pay(store, "N1")
     processing = log_records.processing(store, Time())
     batch = log_records.logged([log_records.record("N1", "TRADE_FINISHED"), log_records.record("N2")], first=2)
-    for table in ("orders", "deliveries", "held", "notifications", "outbox", "trades", "numbers", "movements"):
+    for table in ("orders", "deliveries", "held", "notifications", "outbox", "trades", "numbers", "movements", "wakes"):
         async with stranger(place, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"):
             with pytest.raises(InfrastructureDown, match="a table is locked"):
                 await processing.process(batch)

@@ -240,6 +240,9 @@ class SimulatedStore:
     async def mark_sent(self, numbers: Sequence[int]) -> None:
         await self._call(lambda: self.memory.sent_at_ms.update(dict.fromkeys(numbers, 0)))
 
+    async def wake_more(self) -> bool:
+        return await self._ask(self.memory.wake_more)
+
     async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
         return await self._call(lambda: self.memory.due_now(now_ms=now_ms)[:limit])
 

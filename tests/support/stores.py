@@ -291,6 +291,9 @@ class MemoryStore:
     async def held_page(self, id_: str) -> HeldPage | None:
         return next((page for position, page in self.pages.items() if str(position) == id_), None)
 
+    async def wake_more(self) -> bool:
+        return False  # it wakes all at once
+
     async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
         return self.due_now(now_ms=now_ms)[:limit]
 

@@ -205,14 +205,17 @@ async def page(connection: SqlConnection, position: Position) -> HeldPage | None
 
 
 async def due(connection: SqlConnection, now_ms: int, limit: int) -> Sequence[HeldRow]:
-    """Return parked rows that are due, longest due first; then those that a clock ahead has postponed."""
+    """Return parked rows that are due, longest due first; then those that a clock ahead has postponed.
+
+    Rows that another session has locked are left out, or a hundred of them would keep back all that are due later.
+    """
     found = await connection.fetch(_DUE, now_ms, limit)
     if len(found) < limit:
         found += await connection.fetch(_DUE_TOO_FAR_AHEAD, parking.due_ahead_ms(now_ms), limit - len(found))
     return [row_codec.held(row) for row in found]
 
 
-_DUE_IN_ORDER = "ORDER BY due_at, log_partition, log_offset LIMIT $2"
+_DUE_IN_ORDER = "ORDER BY due_at, log_partition, log_offset LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
 _DUE = f"""
     SELECT {HELD.names} FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL AND due_at <= $1 {_DUE_IN_ORDER}
 """

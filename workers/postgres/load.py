@@ -31,7 +31,7 @@ BRIEF_S = 0.2  # longer than another worker's transaction usually takes
 # the batch waits for its end.
 AROUND_LOCKS = f"""
     {BRIEFLY};
-    LOCK TABLE orders, trades, notifications, deliveries, held, outbox, numbers, movements IN ROW EXCLUSIVE MODE
+    LOCK TABLE orders, trades, notifications, deliveries, held, outbox, numbers, movements, wakes IN ROW EXCLUSIVE MODE
 """
 
 

@@ -31,15 +31,15 @@ from schemas.events import Outgoing
 from schemas.orders import Order
 from workers import row_codec
 from workers.errors import RefundTaken, VersionConflict
-from workers.postgres import audit, columns, errors, load, movements
+from workers.postgres import audit, columns, errors, load, movements, wakes
 from workers.postgres.columns import arrays
 from workers.postgres.database import SqlConnection
 from workers.settlement.plan import AccountKey, Decide, Delivery, LoadRequest, OrderWrite, Position, WritePlan
 
 
 class SettleResult(Struct, frozen=True):
-    """What a transaction wrote: the plan, the number of parked rows that it woke, and its events with their numbers in
-    the outbox.
+    """What a transaction wrote: the plan, the number of parked rows whose wake it began, and its events with their
+    numbers in the outbox.
 
     `unsent_before` holds the ids of unacknowledged events that are the direct predecessors of some of these events.
     """
@@ -116,7 +116,7 @@ async def write(
     await _insert(connection, _HOLD, sorted(map(row_codec.held_row, plan.held), key=_first_two))
     return SettleResult(
         plan,
-        await _wake(connection, plan.wakes, now_ms),
+        await wakes.wake(connection, plan.wakes, now_ms),
         numbered,
         await _unsent_before(connection, plan.events),
     )
@@ -205,17 +205,6 @@ _RELEASE = """
     UPDATE held SET resolved_at = $4, resolution = place.resolution, due_at = NULL
     FROM unnest($1::integer[], $2::bigint[], $3::text[]) AS place(log_partition, log_offset, resolution)
     WHERE held.log_partition = place.log_partition AND held.log_offset = place.log_offset AND resolved_at IS NULL
-"""
-_IS_ANY_PARKED = "SELECT EXISTS (SELECT 1 FROM held WHERE disposition = 'parked' AND resolved_at IS NULL)"
-_WAKE = """
-    UPDATE held SET due_at = least(coalesce(due_at, $3), $3)
-    FROM (
-        SELECT h.log_partition, h.log_offset FROM unnest($1::text[], $2::text[]) AS true_now(account, waits_for)
-        JOIN held AS h ON h.waits_for = true_now.waits_for AND h.account = true_now.account
-        WHERE h.disposition = 'parked' AND h.resolved_at IS NULL
-        ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h
-    ) AS woken
-    WHERE held.log_partition = woken.log_partition AND held.log_offset = woken.log_offset
 """
 _COUNT_SETTLED = """
     SELECT count(*) FROM unnest($1::integer[], $2::bigint[]) AS place(log_partition, log_offset)
@@ -330,15 +319,6 @@ async def _release(connection: SqlConnection, plan: WritePlan, now_ms: int) -> N
     ends = {each.position: each.disposition.value for each in plan.deliveries}
     released = sorted(plan.released)
     await connection.execute(_RELEASE, *load.places(released), [ends[position] for position in released], now_ms)
-
-
-async def _wake(connection: SqlConnection, wakes: set[tuple[str, str]], now_ms: int) -> int:
-    """Make the parked rows due that wait for one of these conditions (`settlement.parking`); return how many."""
-    # Usually nothing is parked. Then the conditions, twice as many as there are orders, are not even sent.
-    if not wakes or not await connection.fetchval(_IS_ANY_PARKED):
-        return 0
-    accounts, waits = zip(*wakes, strict=True)
-    return _count(await connection.execute(_WAKE, accounts, waits, now_ms))
 
 
 async def _unsent_before(connection: SqlConnection, outgoing: Sequence[Outgoing]) -> frozenset[str]:

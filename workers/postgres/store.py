@@ -33,6 +33,7 @@ from workers.postgres.orphans import OrphanWalk, WalkStep
 from workers.postgres.outbox import UnsentEvents
 from workers.postgres.settling import SettleResult
 from workers.postgres.state_resend import ResendRequest, StateResends
+from workers.postgres.wakes import NotedWakes
 from workers.queries import (
     Counts,
     Emitted,
@@ -277,8 +278,7 @@ class PostgresOrderStore:
         return await self._reads.read(lambda connection: lookups.notifications(connection, number))
 
     async def notification(self, id_: str) -> NotificationPage | None:
-        position = position_of(id_)
-        if position is None:
+        if (position := position_of(id_)) is None:
             return None
         return await self._reads.read(lambda connection: lookups.notification(connection, position))
 
@@ -320,10 +320,12 @@ class PostgresOrderStore:
         return await self._reads.read(lambda connection: held_lookups.groups(connection, query))
 
     async def held_page(self, id_: str) -> HeldPage | None:
-        position = position_of(id_)
-        if position is None:
+        if (position := position_of(id_)) is None:
             return None
         return await self._reads.read(lambda connection: held_lookups.page(connection, position))
+
+    async def wake_more(self) -> bool:
+        return await NotedWakes(self._database, self._now_ms).go_on()
 
     async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
         return await self._database.read(lambda connection: held_lookups.due(connection, now_ms, limit))

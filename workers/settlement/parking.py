@@ -20,7 +20,9 @@ What happens to it then:
                  every 5 s, without limit and without an attempt, if a row    `parked_until_unlocked`
                  that it needs is locked
     woken        parked only: its order, trade or refund becomes known; the   `decision` fills `WritePlan.wakes`;
-                 transaction that makes it known also makes the row due       `_wake` in each engine's `settling`
+                 transaction that makes it known also makes the row due, or   `wakes` in each engine
+                 notes that it is to be made due, if it is locked or one of   `Sweeper.run_once` goes on with these
+                 very many
                  or its account or key is added by a reload                   `workers.learnt_accounts`
     retried      by the sweeper when due, or by an operator's replay          `workers.sweeper`, `workers.admin.held`
                  checked and decided like a record from the log, but only     `Processing.retry`, `BatchDecision.settle`
@@ -56,6 +58,7 @@ from workers.settlement.plan import Disposed, HeldRow, ParsedRecord, ParseFailur
 FIRST_WAITS_S = (30, 300)
 LATER_WAIT_S = 3600
 LOCKED_WAIT_S = 5
+WOKEN_MAX = 1000  # rows that one transaction makes due: an account may have a million that wait for it
 LOCKED = "another session of the database has locked a row of its order"
 TIERS = ("30s", "5m", "1h")
 # Alipay itself gives up after 24 hours and 24 minutes. An order that is not registered by then is no race any more.

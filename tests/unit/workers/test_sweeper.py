@@ -33,6 +33,7 @@ class World:
 
     def __init__(self, *rows: HeldRow) -> None:
         self.rows = list(rows)
+        self.noted: list[HeldRow] = []  # made due one by one
         self.retried: list[list[int]] = []
         self.rounds = 0
         self.pauses = 0
@@ -42,6 +43,11 @@ class World:
 
     async def leads(self) -> bool:
         return self.is_leading
+
+    async def wake_more(self) -> bool:
+        self.rows += self.noted[:1]
+        del self.noted[:1]
+        return bool(self.noted)
 
     async def due(self, *, now_ms: int, limit: int) -> Sequence[HeldRow]:
         if self.fails:
@@ -85,6 +91,14 @@ async def test_without_due_rows_nothing_is_retried() -> None:
     world = World(row(3, NOW_MS + 1))
     assert await world.sweeper().run_once() == 0
     assert (world.retried, world.rounds) == ([], 1)
+
+
+async def test_rows_whose_wake_is_not_finished_are_made_due_and_retried() -> None:
+    world = World(row(1, NOW_MS))
+    world.noted = [row(2, NOW_MS), row(3, NOW_MS)]
+    sweeper = world.sweeper()
+    assert [await sweeper.run_once() for _ in range(3)] == [2, 1, 0]
+    assert world.retried == [[1, 2], [3]]
 
 
 async def test_full_round_is_followed_by_the_next_without_a_wait() -> None:
