@@ -1,19 +1,13 @@
 """Brokers with TLS and SASL: every client of ours authenticates, or reports the reason."""
 
-import ipaddress
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
 from deploy.cluster import connections, kafka_admin, settings, topics
@@ -30,7 +24,7 @@ from ingest.kafka.publisher import Publisher
 from schemas import topics as names
 from schemas.events import Outgoing
 from schemas.record_format import Record
-from tests.support import alipay, real_servers
+from tests.support import certificates, real_servers
 from tests.support.cluster import until
 from tests.support.fakes import GroupObserver, MemoryLogger, ProducerObserver
 from tests.support.kafka_topics import QUICK, Settled, read
@@ -54,7 +48,9 @@ class Secured(Struct, frozen=True, kw_only=True):
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     papers = tmp_path_factory.mktemp("papers")
-    issue(papers)
+    certificates.issue(papers, "broker", "client")
+    papers.joinpath("password").write_text(PASSWORD + "\n")
+    papers.joinpath("wrong-password").write_text("incorrect\n")
     password_port, certificate_port = ports.free(2)
     (node,) = cluster.nodes_for(1)
     doors = {"PASSWORD": password_port, "CERTIFICATE": certificate_port}
@@ -96,37 +92,6 @@ def more(node: Node, doors: dict[str, int], papers: Path) -> dict[str, str]:
         "listener.name.password.scram-sha-256.sasl.jaas.config": scram,
         "listener.name.password.scram-sha-512.sasl.jaas.config": scram,
     }
-
-
-def issue(papers: Path) -> None:
-    """An authority with the broker's certificate and ours, and a self-signed stranger."""
-    authority = alipay.rsa_key("authority")
-    papers.joinpath("ca.pem").write_bytes(certificate("authority", authority, by=authority))
-    for name, by in (("broker", authority), ("client", authority), ("stranger", alipay.rsa_key("stranger"))):
-        key, made = alipay.private_pem(alipay.rsa_key(name)), certificate(name, alipay.rsa_key(name), by=by)
-        papers.joinpath(f"{name}.key").write_bytes(key)
-        papers.joinpath(f"{name}.crt").write_bytes(made)
-        papers.joinpath(f"{name}.pem").write_bytes(key + made)
-    papers.joinpath("password").write_text(PASSWORD + "\n")
-    papers.joinpath("wrong-password").write_text("incorrect\n")
-
-
-def certificate(name: str, key: rsa.RSAPrivateKey, *, by: rsa.RSAPrivateKey) -> bytes:
-    issuer = "authority" if by is alipay.rsa_key("authority") else name
-    today = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(today - timedelta(days=1))
-        .not_valid_after(today + timedelta(days=30))
-        .add_extension(x509.BasicConstraints(ca=name == "authority", path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(ports.LOOPBACK))]), False)
-        .sign(by, hashes.SHA256())
-    )
-    return made.public_bytes(serialization.Encoding.PEM)
 
 
 @asynccontextmanager
