@@ -6,7 +6,7 @@ through the wire, because the broker advertises the wire's address.
 
 import asyncio
 import time as clock
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any
@@ -50,8 +50,8 @@ class Place:
         return wire(self.broker.node.client, at=self.port)
 
 
-def of_a_module() -> Iterator[Place]:
-    """A broker of these tests' own, because its advertised address leads through the wire."""
+def of_a_module(more: Mapping[str, str] | None = None) -> Iterator[Place]:
+    """A broker of these tests' own, because its advertised address leads through the wire; `more` are its settings."""
     (port,) = ports.free(1)
     nodes = cluster.nodes_for(1, [port])
 
@@ -60,7 +60,7 @@ def of_a_module() -> Iterator[Place]:
         # It counts as started when it answers where its clients look, so the wire has to be laid before.
         async with AsyncExitStack() as entered:
             async with wire(nodes[0].client, at=port):
-                starting = cluster.running(directory, machine, nodes=nodes, more=SHORT_SESSIONS)
+                starting = cluster.running(directory, machine, nodes=nodes, more=SHORT_SESSIONS | dict(more or {}))
                 kafka = await entered.enter_async_context(starting)
             yield Place(kafka, port)
 

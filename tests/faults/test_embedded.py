@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import sqlite3
-import subprocess
 import time as clock
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.sqlite import Damaged
 from deploy.embedded.store import SqliteOrderStore
 from ingest.errors import Unavailable
+from tests.faults import disks
 from tests.support import log_records
 from tests.support.fakes import PlanObserver
 from tests.support.log_records import Time
@@ -334,15 +334,8 @@ async def _append_until_refused(files: EngineFiles) -> list[object]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Two megabytes that can really run full."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("a small disk cannot be mounted here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with disks.small(tmp_path / "small", size=2 << 20) as place:
+        yield place
 
 
 async def test_full_disk_loses_no_acknowledged_record(small_disk: Path) -> None:

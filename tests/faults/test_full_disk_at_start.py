@@ -1,15 +1,14 @@
 """Full disk at the start (F-E05): the error names directory and bytes, no partial file stays, and a retry starts."""
 
-import os
 import sqlite3
-import subprocess
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from deploy.embedded import directory as engine
+from tests.faults import disks
 from tests.support import log_records
 from workers.errors import InfrastructureDown
 
@@ -20,24 +19,8 @@ PAGE_BYTES = 4096
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of two megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
-    mounted = subprocess.run(["mount", *options], check=False, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"NO SMALL DISK: a full one cannot be tried without the right to mount ({mounted.stderr.strip()})")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-def fill(disk: Path, *, but: int) -> Path:
-    """Leave so many bytes free."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as out, suppress(OSError):
-        while True:
-            out.write(b"\0" * 4096)
-    os.truncate(ballast, ballast.stat().st_size - but)
-    return ballast
+    with disks.small(tmp_path / "disk", size=DISK_BYTES) as disk:
+        yield disk
 
 
 async def start_and_append(place: Path) -> int:
@@ -50,7 +33,7 @@ async def start_and_append(place: Path) -> int:
 async def test_first_start_on_a_full_disk_names_directory_and_missing_bytes(disk: Path, but: int) -> None:
     place = disk / "engine"
     place.mkdir()
-    ballast = fill(disk, but=but)
+    ballast = disks.fill(disk, but=but)
     missing = engine.START_BYTES_MIN - but
     with pytest.raises(
         InfrastructureDown, match=f"{place}: the disk is full: {but} bytes .* {missing} bytes are missing"
@@ -68,7 +51,7 @@ async def test_disk_filling_up_during_the_first_start_leaves_no_partial_file(
     monkeypatch.setattr(engine, "START_BYTES_MIN", 0)
     place = disk / "engine"
     place.mkdir()
-    ballast = fill(disk, but=but)
+    ballast = disks.fill(disk, but=but)
     with pytest.raises(InfrastructureDown, match=r"sqlite3: (disk I/O error|database or disk is full)"):
         await start_and_append(place)
     assert [file.name for file in place.glob("*.sqlite3") if not has_tables(file)] == []
@@ -81,7 +64,7 @@ async def test_start_on_a_full_disk_changes_no_file(disk: Path) -> None:
     place = disk / "engine"
     assert await start_and_append(place) == 1
     before = {file.name: file.read_bytes() for file in place.iterdir() if file.name != "lock"}
-    ballast = fill(disk, but=0)
+    ballast = disks.fill(disk)
     with pytest.raises(InfrastructureDown, match="bytes are missing"):
         await start_and_append(place)
     assert {file.name: file.read_bytes() for file in place.iterdir() if file.name != "lock"} == before
