@@ -1,12 +1,14 @@
 """Faults of one of three brokers, and weakened topics, under a running cluster with full guarantees."""
 
 import asyncio
+import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from deploy.local.postgres import Postgres
 from deploy.local.processes import DidNotStart
 from deploy.local.redis import Redis
 from schemas import topics
+from tests.faults import storms
 from tests.support import cluster as clusters
 from tests.support import real_servers
 from tests.support.cluster import Cluster, Note, Sending, is_ready, until
@@ -35,6 +38,8 @@ STEADY_S = 3.0
 FREEZES = 2
 FROZEN_S = 12.0  # beyond the brokers' session, and beyond the requests' deadline
 BURST_S = 3.0
+GUESTS = 10
+ALONE_S = 4.0  # less than the brokers' session
 LOOK_S = 2.0  # shipped: a minute
 NOTICED_S = 3 * LOOK_S
 CORRECTED_S = 30.0
@@ -146,6 +151,41 @@ async def test_two_brokers_that_freeze_and_thaw_lose_no_acknowledged_record(clus
     await load.judged()
 
 
+async def test_last_broker_standing_that_loses_its_tail_takes_no_acknowledged_record_along(
+    cluster: Cluster, measured: Note
+) -> None:
+    last = await busiest(cluster)
+    others = [broker for broker in cluster.kafka.brokers if broker is not last]
+    async with cluster.sending(rate=PER_S, seconds=300) as load:
+        await asyncio.sleep(2)
+        for broker in others:
+            broker.process.freeze()
+        alone_at, written = time.monotonic(), segments(cluster, last)
+        await until(lambda: len(longer(written, segments(cluster, last))) > 1, 30)
+        await asyncio.sleep(ALONE_S)
+        await last.process.kill()
+        killed_at = time.monotonic()
+        lost = longer(written, segments(cluster, last))
+        for segment in lost:
+            os.truncate(segment, written[segment] // 2)  # what is acknowledged too, as after a loss of power
+        for broker in others:
+            broker.process.thaw()
+        await last.process.start()
+        await until(partial(is_steady, load, since=killed_at), 90)
+        await whole(cluster)
+    measured("segments cut", len(lost))
+    assert load.succeeded(since=alone_at, upto=killed_at) == [], "one broker of three acknowledges nothing"
+    assert {each.status for each in load.failed()} <= {503}
+    await load.judged()
+
+
+async def test_storm_of_rebalances_stops_no_progress(cluster: Cluster, measured: Note) -> None:
+    async with cluster.sending(rate=PER_S, seconds=40 * GUESTS) as load:
+        await storms.rebalances(cluster, turns=GUESTS, measured=measured)
+    assert {each.status for each in load.failed()} <= {503}
+    await load.judged()
+
+
 async def test_receiver_acknowledges_nothing_while_its_topic_is_too_weak(cluster: Cluster, measured: Note) -> None:
     name = cluster.topic(topics.NOTIFICATION)
     async with cluster.sending(rate=PER_S, seconds=120) as load:
@@ -179,6 +219,16 @@ def is_steady(load: Sending, *, since: float) -> bool:
         and bool(load.succeeded(since=steady_from))
         and not any(each.ended > steady_from for each in load.failed(since=since))
     )
+
+
+def segments(cluster: Cluster, broker: Broker) -> dict[Path, int]:
+    """The files of the notification topic at this broker, and their sizes."""
+    home = cluster.directory.home(f"kafka-{broker.node.number}-of-{BROKERS}")
+    return {file: file.stat().st_size for file in home.glob(f"files/{cluster.topic(topics.NOTIFICATION)}-*/*.log")}
+
+
+def longer(before: Mapping[Path, int], now: Mapping[Path, int]) -> list[Path]:
+    return [file for file, size in now.items() if size > before.get(file, 0)]
 
 
 async def a_start_is_refused(cluster: Cluster, name: str) -> None:
