@@ -18,7 +18,7 @@ from deploy.local.machine import Missing
 from deploy.local.roles import Role
 from tests.support import wrong_clocks
 from tests.support.cluster import Cluster, Note, metrics, summed, until
-from tests.support.wrong_clocks import WrongClock
+from tests.support.wrong_clocks import HOUR_S, WrongClock
 
 WISHED = EngineSpec(receivers=1, workers=1, console=True, sandbox=True)
 
@@ -72,6 +72,13 @@ async def clock_trouble(role: Role) -> str:
     return str(next(check["detail"] for check in checks if check["name"] == "clock"))
 
 
+async def measured_s(receiver: Role) -> float:
+    """All that the receiver says that its answers and its appends took."""
+    samples = await metrics(receiver)
+    families = ("http_server_request_duration_seconds_sum", "alipay_notify_append_duration_seconds_sum")
+    return sum(summed(samples, family) for family in families)
+
+
 async def outbox_is_empty(cluster: Cluster) -> bool:
     return bool(await cluster.one("SELECT count(*) = 0 FROM outbox WHERE sent_at IS NULL"))
 
@@ -120,6 +127,8 @@ async def test_processes_with_wrong_clocks_work_as_those_with_right_ones(
         for worker in workers:
             assert summed(await metrics(worker), "alipay_notify_clock_jumps_total") >= 3
             assert "jumped" in await clock_trouble(worker)
+        for receiver in receivers:
+            assert 0 < await measured_s(receiver) < HOUR_S, "no duration is of a clock that jumps by a day"
         for name in waiting[1:]:
             await register(console, name)
         for name in waiting[1:]:
@@ -127,6 +136,7 @@ async def test_processes_with_wrong_clocks_work_as_those_with_right_ones(
     measured("released by a console an hour ahead", released_s)
     for load in loads:
         assert len(load.succeeded()) > 10 * PER_S
+        assert {each.status for each in load.failed()} <= {503}, "no notification is refused for its age"
     async with roles.together([cluster.another("worker", "worker-right")]):
         await until(lambda: outbox_is_empty(cluster), 60, every_s=0.2)
         for load in loads:
