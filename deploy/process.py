@@ -24,6 +24,8 @@ A worker:
 Service managers send SIGKILL after 45 s. That loses nothing: records in hand are not committed and are redelivered,
 events that are not acknowledged stay in the outbox. A second signal exits at once.
 
+A process whose event loop stands still is ended by `deploy.watchdog`, without these steps.
+
 A worker whose consumer fails ends by itself: it is not ready, leaves its group at once, and then goes through the steps
 above, within 45 s, to exit code 4.
 """
@@ -45,7 +47,7 @@ from aiohttp import web
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Info
 
-from deploy import exits, start_errors
+from deploy import exits, start_errors, watchdog
 from deploy.accounts_reload import AccountsReloader, ReloadGauges
 from deploy.clock_watch import ClockWatch, Reference
 from deploy.logs import LogWriter
@@ -127,10 +129,13 @@ async def run_until_signal(
     running: Callable[[CollectorRegistry], AbstractAsyncContextManager[T]],
     log_writer: LogWriter,
     started: Callable[[T], Awaitable[None]],
+    *,
+    standstill_limit_s: float = 0.0,
 ) -> None:
     """Run the process until SIGTERM or SIGINT, then leave `running`; a second signal exits at once.
 
-    `started` is called once, with the value of `running`. Exceptions of `running` propagate.
+    `started` is called once, with the value of `running`. Exceptions of `running` propagate. From then on, an event
+    loop that stands still for `standstill_limit_s` ends the process (`deploy.watchdog`).
 
     Raises:
         StoppedItself: a part of the process has stopped by itself, and the others have ended in good order. If they do
@@ -157,7 +162,8 @@ async def run_until_signal(
             try:
                 await started(process)
                 freeze_heap()
-                await stop.wait()
+                async with watchdog.watching(standstill_limit_s, log_writer):
+                    await stop.wait()
             except asyncio.CancelledError:
                 forced.start()
                 raise

@@ -37,19 +37,39 @@ class AdminSettings(Settings):
         "are always accepted.",
     )
 
+    standstill_limit_s: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="Seconds for which the event loop may stand still; then the process ends with exit code 4, to be "
+        "restarted. 0: never.",
+    )
     log_queue_max: int = Field(
         20_000, ge=1, description="Log lines that may wait to be written; further ones are dropped."
     )
 
 
 class EngineSettings(AdminSettings, ReceiverSettings):
-    """The part that both engines have: the receiver with its public port, and the admin port."""
+    """The part that both engines have: the receiver with its public port, the worker, and the admin port."""
+
+    handling_limit_s: float = Field(
+        5.0,
+        ge=0.5,
+        le=300,
+        description="Seconds that reading one record, or deciding one batch, may take; the record on which it takes "
+        "longer is set aside as dead.",
+    )
 
     def contradictions(self) -> list[str]:
         """Return one fault for each pair of settings that cannot hold together."""
         faults = super().contradictions()
         if self.port and self.port == self.admin_port and self.host == self.admin_host:
             faults.append(f"{PREFIX}PORT and ADMIN_PORT must differ on one host: the admin port is not for the public")
+        if 0 < self.standstill_limit_s < 2 * self.handling_limit_s:
+            faults.append(
+                f"{PREFIX}STANDSTILL_LIMIT_S must be 0, or at least twice HANDLING_LIMIT_S: the record has to be set "
+                "aside before the process ends"
+            )
         return faults
 
 

@@ -185,6 +185,12 @@ LOOP_FAILURES = MetricFamily(
     help="Failures of a worker's loops, by reason: bug, damage, dead_letters. The loop, or the process, is restarted.",
     labels=("loop", "reason"),
 )
+HANDLING_INTERRUPTED = MetricFamily(
+    name="alipay_notify_handling_interrupted",
+    kind="counter",
+    help="Readings of a record, or decisions of a batch, interrupted because they took longer than HANDLING_LIMIT_S.",
+    labels=("step",),
+)
 
 # worker of a cluster
 REBALANCES = MetricFamily(
@@ -287,6 +293,7 @@ class Field:
     DURATION_MS = "duration_ms"
     COUNT = "count"
     LOOP = "loop"
+    STEP = "step"
     ERROR = "error"
     ADDED = "added"
     CHANGED = "changed"

@@ -23,13 +23,14 @@ from workers.errors import InfrastructureDown
 from workers.locks import IdempotencyLocks
 from workers.observers import Observers
 from workers.outbox_relay import Relay, Relays
-from workers.processing import Processing, Store
+from workers.processing import LIMIT_S, Processing, Store
 from workers.queries import HeldPort
 from workers.record_reader import AccountsFiles, Authenticate
 from workers.replays import Replayer, ReplaysPort
 from workers.restarts import Loop, LoopName, RestartedLoop
 from workers.settlement.plan import LogRecord
 from workers.sweeper import Sweeper, always_leads
+from workers.time_limit import TimeLimit
 
 
 class WorkersStore(Store, HeldPort, ReplaysPort, Protocol):
@@ -59,6 +60,11 @@ class Worker:
     @property
     def has_stopped(self) -> asyncio.Event:
         return self._loops[LoopName.CONSUMER].has_ended
+
+    @property
+    def time_limit(self) -> TimeLimit:
+        """The limit of reading and deciding, and what runs under it."""
+        return self.processing.time_limit
 
     def start(self) -> None:
         self._writing = [
@@ -96,6 +102,7 @@ async def working(
     now_ms: Callable[[], int],
     let_go: Callable[[LoopName], Awaitable[None]],
     is_consumer_restarted: bool,
+    handling_limit_s: float = LIMIT_S,
     notices: Events | None = None,
     leads: Callable[[], Awaitable[bool]] = always_leads,
     are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = none_are_settled,
@@ -106,7 +113,8 @@ async def working(
     written outside the loops. `notices` are the topics of notices, if they are not among `events`. `leads` returns
     whether sweeping is this worker's turn, `are_settled` whether the store has processed these records. `let_go` is
     called with the name of a loop that has failed: it gives back all that the loop holds. After it a restarted consumer
-    polls from its committed offsets again.
+    polls from its committed offsets again. Reading a record or deciding a batch is interrupted after
+    `handling_limit_s`.
     """
     processing = Processing(
         accounts=accounts,
@@ -117,6 +125,7 @@ async def working(
         observer=observer,
         now_ms=now_ms,
         files=files,
+        time_limit=TimeLimit(handling_limit_s, interrupted=observer.interrupted),
     )
     relay = Relays([Relay(emit, observer=observer) for emit in (processing.emit, processing.emit_notices)])
     consumer = Consumer(
@@ -166,8 +175,9 @@ async def working(
     )
     with suppress(InfrastructureDown):
         processing.dead_letters.count_earlier(await dead_letters.recent(store, now_ms=now_ms()))
-    worker.start()
-    try:
-        yield worker
-    finally:
-        await worker.stop()
+    with worker.time_limit.watching():
+        worker.start()
+        try:
+            yield worker
+        finally:
+            await worker.stop()

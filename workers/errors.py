@@ -11,6 +11,7 @@
     RecordRefused                        the store cannot hold a value of some record: halve the batch to find it
     └── RefundTaken                      a registration names a refund that belongs to another order
     DecisionFailed                       our code failed on some record: halve the batch, hold that record as dead
+    NeverSettled                         the store did not return: halve the batch, hold that record as dead
     TooManyDeadLetters                   the consumer stops, because the fault is probably ours
 
 `Backoff` retries the first family, `Processing` halves the batch, and `restarts` stops a loop. Only a record's own
@@ -51,6 +52,10 @@ class RefundTaken(RecordRefused):
 
 class DecisionFailed(Exception):
     """Deciding raised an unexpected exception: our code cannot handle some record of the batch."""
+
+
+class NeverSettled(Exception):
+    """Settling a batch has not ended long after the stores' own time limits: some wait in our code has none."""
 
 
 class TooManyDeadLetters(Exception):

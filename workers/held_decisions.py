@@ -19,11 +19,12 @@ from schemas.accounts import Account
 from schemas.notification import Notification, Unreadable
 from schemas.record_format import Record
 from workers.backoff import retry_conflicts
-from workers.processing import ProcessingObserver, Store
+from workers.processing import LIMIT_S, ProcessingObserver, Store
 from workers.queries import HeldPage, HeldQuery
 from workers.settlement import loading, verdicts
 from workers.settlement.plan import HeldRow, LogRecord, ParsedRecord, StoreSnapshot, WritePlan
 from workers.settlement.verdicts import ACCEPTABLE, PRICES, DecisionRefused, Verdict
+from workers.time_limit import TimeLimit, TookTooLong
 
 ROWS_MAX = 100  # of one order, tried again with the price that was accepted
 
@@ -61,7 +62,9 @@ class HeldDecisions:
         observer: ProcessingObserver,
         now_ms: Callable[[], int],
         chance: Callable[[], float] = random.random,
+        time_limit: TimeLimit | None = None,
     ) -> None:
+        self._time_limit = time_limit or TimeLimit(LIMIT_S)
         self._accounts = accounts
         self._read = read
         self._store = store
@@ -113,6 +116,7 @@ class HeldDecisions:
         row, verdict = page.row, Verdict(by=by, why=why, at_ms=self._now_ms())
         _check_unresolved(page)
         # Unverified: it was verified before it was held, and its key may be gone by now.
+        # The row may be held because its bytes cannot be read in time: it is discarded all the same.
         notification, account = self._notification(row.record), self._accounts.get(scopes.account_of(row.account))
         parsed = _in_scope(structs.replace(self._parsed(row), notification=notification), row.account)
         notification = parsed.notification
@@ -128,7 +132,11 @@ class HeldDecisions:
         needs = loading.load_request(parsed_records)
         orders = needs.orders | ({(row.account, row.order)} if row.order else set())
         needs = structs.replace(needs, orders=orders, with_history=True)
-        plan = await retry_conflicts(lambda: self._store.settle(needs, decide))
+
+        def limited(snapshot: StoreSnapshot) -> WritePlan:
+            return self._time_limit.run(lambda: decide(snapshot), "decide")
+
+        plan = await retry_conflicts(lambda: self._store.settle(needs, limited))
         self._observer.settled(plan, parsed_records)
 
     async def _others(self, row: HeldRow) -> list[ParsedRecord]:
@@ -143,6 +151,12 @@ class HeldDecisions:
         return self._read(LogRecord(row.position, row.record), now_ms=self._now_ms(), held=row)
 
     def _notification(self, record: Record) -> Notification | None:
+        try:
+            return self._time_limit.run(lambda: self._interpreted(record), "read")
+        except TookTooLong:
+            return None
+
+    def _interpreted(self, record: Record) -> Notification | None:
         try:
             contents = record_format.decode(record, now_ms=self._now_ms())
             account = self._accounts.get(contents.account)

@@ -57,6 +57,10 @@ class WorkerLog:
         is_end = wait_s is None and loop is LoopName.CONSUMER
         self._logger.error("worker stopped" if is_end else "worker loop failed", **fields)
 
+    def interrupted(self, step: str) -> None:
+        """Log that reading a record or deciding a batch was interrupted, because it took longer than its limit."""
+        self._logger.error("handling interrupted", **{Field.STEP: step})
+
     def could_not_let_go(self, loop: LoopName, error: BaseException) -> None:
         """Log that a failed loop keeps its partitions or its lease until these expire."""
         text = f"{type(error).__name__}: {error}"

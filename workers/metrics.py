@@ -96,6 +96,8 @@ class WorkerMetrics:
         self._loop_failures = {
             (loop, kind): failures.labels(loop.value, kind.value) for loop in LoopName for kind in FailureKind
         }
+        interrupted = counter(telemetry.HANDLING_INTERRUPTED, registry)
+        self._handling_interrupted = {step: interrupted.labels(step) for step in ("read", "decide")}
         self._lag = gauge(telemetry.LAG_MESSAGES, registry)
         self._lag_s = gauge(telemetry.LAG_SECONDS, registry)
 
@@ -148,6 +150,10 @@ class WorkerMetrics:
     def loop_failed(self, loop: LoopName, kind: FailureKind) -> None:
         """Count a failure of a loop."""
         self._loop_failures[loop, kind].inc()
+
+    def interrupted(self, step: str) -> None:
+        """Count that reading or deciding was interrupted."""
+        self._handling_interrupted[step].inc()
 
     def retried(self, result: str) -> None:
         """Count an operator's retry of a held notification."""

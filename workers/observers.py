@@ -40,6 +40,11 @@ class Observers:
         self._metrics.paused(error, attempts=attempts, wait_s=wait_s)
         self._log.paused(error, attempts=attempts, wait_s=wait_s)
 
+    def interrupted(self, step: str) -> None:
+        """Observe that our code took longer than its limit; called in the thread that it ran in."""
+        self._notify(lambda: self._metrics.interrupted(step))
+        self._notify(lambda: self._log.interrupted(step))
+
     def lock_outcome(self, outcome: str, count: int) -> None:
         self._metrics.lock_outcome(outcome, count)
 

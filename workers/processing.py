@@ -4,6 +4,8 @@
     decide    pure, inside the store's transaction, on what the store knows  (`workers.settlement.decision`)
     apply     one transaction: dispositions, ledger, orders, held notifications, events for the outbox
     hold      a record that cannot be applied becomes a dead letter: the batch is halved until that record is alone
+    limit     reading and deciding are interrupted after a time (`workers.time_limit`), and settling is cancelled after
+              `SETTLING_MAX_S`: the record on which they would never return becomes a dead letter like this too
     set aside one that needs a row which another session of the database has locked is parked; the others go on
 
 Here are also `retry`, for held notifications (`workers.settlement.parking` has their life), and `emit`, for the relay.
@@ -16,6 +18,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from msgspec import Struct, structs
@@ -30,6 +33,7 @@ from workers.errors import (
     DecisionFailed,
     InfrastructureDamaged,
     InfrastructureDown,
+    NeverSettled,
     RecordRefused,
     RowsLocked,
     TooManyDeadLetters,
@@ -37,8 +41,12 @@ from workers.errors import (
 from workers.record_reader import AccountsFiles, Authenticate, FixedFiles, RecordReader
 from workers.settlement import decision, identity, loading, parking
 from workers.settlement.plan import Decide, HeldRow, LoadRequest, LogRecord, ParsedRecord, StoreSnapshot, WritePlan
+from workers.time_limit import TimeLimit, TookTooLong
 
 MET_LATELY_S = 30.0
+LIMIT_S = 5.0  # a batch is decided in a twentieth of a second
+HALVES_SHARE = 1 / 16  # of the limit: the record is alone before the limit has passed a second time
+SETTLING_MAX_S = 60.0  # longer than every limit of the stores' own: what takes longer is our bug, not an outage
 
 _END_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # never a record's failure
 
@@ -108,18 +116,30 @@ class Processing:
         chance: Callable[[], float] = random.random,
         dead_letters: DeadLetters | None = None,
         files: AccountsFiles | None = None,
+        time_limit: TimeLimit | None = None,
+        settling_max_s: float = SETTLING_MAX_S,
     ) -> None:
         self.dead_letters = dead_letters or DeadLetters()
         self._accounts = accounts
         self._files = files or FixedFiles()
         self._foreign_locks = ForeignLocks()
-        self.read = RecordReader(accounts, authenticate, self._files).read
+        self._reader = RecordReader(accounts, authenticate, self._files)
+        self.time_limit = time_limit or TimeLimit(LIMIT_S)
+        self._settling_max_s = settling_max_s
         self._store = store
         self._events = events
         self._notices = notices
         self._observer = observer
         self._now_ms = now_ms
         self._chance = chance
+
+    def read(self, log_record: LogRecord, *, now_ms: int, held: HeldRow | None = None) -> ParsedRecord:
+        """Return the record with its notification, or with the reason why it has none, within the time limit."""
+        read = partial(self._reader.read, log_record, now_ms=now_ms, held=held)
+        try:
+            return self.time_limit.run(read, "read")
+        except TookTooLong as error:
+            return record_reader.unread(log_record, error, now_ms=now_ms, held=held)
 
     async def process(self, batch: Sequence[LogRecord]) -> None:
         """Bring every record of the batch to its disposition. All have one, durably, when this returns.
@@ -165,18 +185,20 @@ class Processing:
         accounts = {scope: self._accounts[scopes.account_of(scope)] for scope in found}
         return parsed_records, AccountsState(accounts, self._files.version)
 
-    async def _settle(self, parsed_records: Sequence[ParsedRecord], read_by: AccountsState) -> Sequence[ParsedRecord]:
+    async def _settle(
+        self, parsed_records: Sequence[ParsedRecord], read_by: AccountsState, *, limit_s: float | None = None
+    ) -> Sequence[ParsedRecord]:
         """Decide and apply. If a record of the batch cannot be applied, halve the batch until that record is alone.
 
         Return those that stay as they were, because another session has locked even the rows that would hold them.
         """
         around_locks = self._foreign_locks.met_lately
         try:
-            await self._apply(parsed_records, read_by, around_locks=around_locks)
+            await self._apply(parsed_records, read_by, around_locks=around_locks, limit_s=limit_s)
         except RowsLocked:
             self._foreign_locks.meet()
             if not around_locks:
-                return await self._settle(parsed_records, read_by)
+                return await self._settle(parsed_records, read_by, limit_s=limit_s)
             if len(parsed_records) == 1:
                 return await self._left(parsed_records[0], self._set_aside(parsed_records[0]))
         except (InfrastructureDown, TooManyDeadLetters, asyncio.CancelledError):
@@ -184,11 +206,13 @@ class Processing:
         except Exception as error:
             if len(parsed_records) == 1:
                 return await self._left(parsed_records[0], self._hold(parsed_records[0], error))
+            if isinstance(error.__cause__, TookTooLong):
+                limit_s = self.time_limit.limit_s * HALVES_SHARE
         else:
             return []
         middle = len(parsed_records) // 2
-        left = await self._settle(parsed_records[:middle], read_by)
-        return [*left, *await self._settle(parsed_records[middle:], read_by)]
+        left = await self._settle(parsed_records[:middle], read_by, limit_s=limit_s)
+        return [*left, *await self._settle(parsed_records[middle:], read_by, limit_s=limit_s)]
 
     async def _left(self, parsed: ParsedRecord, holding: Awaitable[None]) -> Sequence[ParsedRecord]:
         """Hold the record. Return it if its rows are locked: then the others of its batch come first."""
@@ -228,7 +252,12 @@ class Processing:
         return await emission.emit(self._store, self._notices, self._observer, limit, only=emission.NOTICES)
 
     async def _apply(
-        self, parsed_records: Sequence[ParsedRecord], read_by: AccountsState, *, around_locks: bool = False
+        self,
+        parsed_records: Sequence[ParsedRecord],
+        read_by: AccountsState,
+        *,
+        around_locks: bool = False,
+        limit_s: float | None = None,
     ) -> None:
         """Decide the batch and write the plan, in one transaction of the store; return once it is committed."""
         started = time.perf_counter()
@@ -239,7 +268,9 @@ class Processing:
             try:
                 # The time is asked here: the transaction may have waited long for its locks.
                 now_ms = self._now_ms()
-                plan = decision.decide(parsed_records, snapshot, read_by.accounts, now_ms=now_ms, chance=self._chance)
+                decided = partial(decision.decide, parsed_records, snapshot, read_by.accounts)
+                decided = partial(decided, now_ms=now_ms, chance=self._chance)
+                plan = self.time_limit.run(decided, "decide", limit_s=limit_s)
                 is_reloaded = self._files.version != read_by.version
                 plan.wakes.update(parking.learnt_meanwhile(parsed_records, self._accounts, is_reloaded=is_reloaded))
                 return plan
@@ -249,12 +280,27 @@ class Processing:
                 raise DecisionFailed(type(error).__name__) from error
 
         needs = loading.load_request(parsed_records)
-        plan = await self._store.settle(structs.replace(needs, around_locks=True) if around_locks else needs, decide)
+        plan = await self._settled(structs.replace(needs, around_locks=True) if around_locks else needs, decide)
         self._observer.step("apply", time.perf_counter() - started)
         self._observer.settled(plan, parsed_records)
         if around_locks and any(delivery.reason is Reason.LOCKED for delivery in plan.deliveries):
             self._foreign_locks.meet()
         self.dead_letters.count(plan, parsed_records)
+
+    async def _settled(self, needs: LoadRequest, decide: Decide) -> WritePlan:
+        """Have the store settle the batch.
+
+        Raises:
+            NeverSettled: it waits for something that does not come. The store may still write the plan, so that the
+                batch is found settled when it is tried again.
+        """
+        try:
+            async with asyncio.timeout(self._settling_max_s) as deadline:
+                return await self._store.settle(needs, decide)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise NeverSettled(f"settling did not end within {self._settling_max_s:g} s") from error
 
     async def _hold(self, parsed: ParsedRecord, error: Exception) -> None:
         """Hold a record that cannot be applied as a dead letter, with its bytes.
@@ -269,8 +315,9 @@ class Processing:
             await self._apply(
                 [dead], AccountsState({}, self._files.version), around_locks=self._foreign_locks.met_lately
             )
-        except RecordRefused as refused:
-            raise InfrastructureDown("the store refused to hold a dead letter") from refused
+        except (RecordRefused, NeverSettled) as failed:
+            why = "refused" if isinstance(failed, RecordRefused) else "did not answer when asked"
+            raise InfrastructureDown(f"the store {why} to hold a dead letter") from failed
 
 
 def _check_same_log(parsed_records: Sequence[ParsedRecord], snapshot: StoreSnapshot) -> None:

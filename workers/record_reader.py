@@ -179,6 +179,19 @@ def _check_merchants(key: bytes, account: Account) -> None:
         raise Unverified("its receiver knows merchants of this account: accounts.toml here has no list in auth_app_id")
 
 
+def unread(log_record: LogRecord, cause: BaseException, *, now_ms: int, held: HeldRow | None) -> ParsedRecord:
+    """Return a record whose reading was interrupted as a dead letter by our own fault."""
+    return ParsedRecord(
+        position=log_record.position,
+        record=record_bounds.trimmed(log_record.record),
+        account="" if held is None else held.account,
+        received_at_ms=now_ms if held is None else held.first_at_ms,
+        notification=None,
+        failure=_identified(_failure(Disposition.DEAD, Reason.OUR_FAULT, cause), held),
+        held=held,
+    )
+
+
 def dead_letter(parsed: ParsedRecord, cause: BaseException) -> ParsedRecord:
     """Return a record as a dead letter by our own fault."""
     notification = parsed.notification

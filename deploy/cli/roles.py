@@ -54,7 +54,7 @@ They show orders and held notifications, register orders, and check Returns.
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command("ingest", help=_INGEST, epilog=exits.EPILOG_PROCESS)(ingest)
-    app.command("worker", help=_WORKER, epilog=exits.EPILOG_WORKER)(worker)
+    app.command("worker", help=_WORKER, epilog=exits.EPILOG_PROCESS)(worker)
     app.command("console", help=_CONSOLE, epilog=exits.EPILOG_PROCESS)(console)
 
 
@@ -140,7 +140,10 @@ def _run(role: Callable[[], Running], **given: Any) -> None:
 
     launch.run(
         lambda log_writer: process.run_until_signal(
-            lambda registry: running(settings, log_writer, registry), log_writer, started
+            lambda registry: running(settings, log_writer, registry),
+            log_writer,
+            started,
+            standstill_limit_s=settings.standstill_limit_s,
         ),
         queue_max=settings.log_queue_max,
         refused_for=start_errors.REFUSALS,

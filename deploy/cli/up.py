@@ -91,7 +91,10 @@ async def _engine(settings: EmbeddedSettings, log_writer: LogWriter) -> None:
         typer.echo(process.ready_line(public=engine.public_url, admin=engine.admin_url))
 
     await process.run_until_signal(
-        lambda registry: embedded.running(settings, log_writer, registry), log_writer, started
+        lambda registry: embedded.running(settings, log_writer, registry),
+        log_writer,
+        started,
+        standstill_limit_s=settings.standstill_limit_s,
     )
 
 

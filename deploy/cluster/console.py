@@ -30,6 +30,7 @@ from workers.observers import Observers
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 from workers.settlement.plan import HeldRow
+from workers.time_limit import TimeLimit
 
 
 class NoTopics:
@@ -81,7 +82,9 @@ async def running(
             observer=observer,
             now_ms=now_ms,
             files=FilesInUse(authenticator, config.reloader),
+            time_limit=TimeLimit(settings.handling_limit_s, interrupted=observer.interrupted),
         )
+        stack.enter_context(processing.time_limit.watching())
 
         async def retry(rows: Sequence[HeldRow]) -> None:
             await retry_conflicts(lambda: processing.retry(rows))
@@ -98,7 +101,12 @@ async def running(
             events=store,
             retry=retry,
             decisions=HeldDecisions(
-                accounts=accounts, read=processing.read, store=store, observer=observer, now_ms=now_ms
+                accounts=accounts,
+                read=processing.read,
+                store=store,
+                observer=observer,
+                now_ms=now_ms,
+                time_limit=processing.time_limit,
             ),
             authenticate=authenticator.authenticate,
             check_return=authenticator.check_return,
@@ -106,6 +114,7 @@ async def running(
             refusals=NoRefusals(),
             retries=worker_metrics,
             readiness=readiness,
+            time_limit=processing.time_limit,
             registry=registry,
             changes=changes,
             wake=store.woken.set,

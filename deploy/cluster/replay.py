@@ -285,6 +285,7 @@ async def prepared(settings: ClusterSettings) -> AsyncIterator[Prepared]:
         async def process(batch: Sequence[LogRecord]) -> None:
             await retry_conflicts(lambda: processing.process(batch))
 
-        yield Prepared(store, process, lambda: dict(counts.results))
+        with processing.time_limit.watching():
+            yield Prepared(store, process, lambda: dict(counts.results))
     finally:
         await store.close()

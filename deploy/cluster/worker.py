@@ -115,6 +115,7 @@ async def running(
                 now_ms=now_ms,
                 let_go=partial(_let_go, source, store),
                 is_consumer_restarted=False,
+                handling_limit_s=settings.handling_limit_s,
                 leads=store.leadership.leads,
                 are_settled=store.are_settled,
             )

@@ -76,7 +76,12 @@ async def run_until_signal(settings: EmbeddedSettings, log_writer: LogWriter, di
             )
             Console(stderr=True, highlight=False).print(welcome(engine, sandbox.url, world.directory), soft_wrap=True)
 
-        await process.run_until_signal(lambda registry: up.running(settings, log_writer, registry), log_writer, started)
+        await process.run_until_signal(
+            lambda registry: up.running(settings, log_writer, registry),
+            log_writer,
+            started,
+            standstill_limit_s=settings.standstill_limit_s,
+        )
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

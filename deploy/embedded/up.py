@@ -14,7 +14,7 @@ from functools import partial
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from deploy import process, start_errors
+from deploy import process, start_errors, watchdog
 from deploy.authentication import Authenticator, FilesInUse
 from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
@@ -23,6 +23,7 @@ from deploy.embedded.locks import LocalLocks
 from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.source import JournalSource
 from deploy.logs import LogWriter
+from deploy.process import Chore
 from deploy.request_signing import RequestSigner
 from deploy.settings import EmbeddedSettings
 from ingest import app as ingest_app
@@ -104,6 +105,7 @@ async def running(
                 now_ms=clock.epoch_ms,
                 let_go=partial(_let_go, source),
                 is_consumer_restarted=True,
+                handling_limit_s=settings.handling_limit_s,
             )
         )
         learnt = LearntAccounts(accounts, files.store)
@@ -123,6 +125,7 @@ async def running(
                 store=files.store,
                 observer=observer,
                 now_ms=clock.epoch_ms,
+                time_limit=worker.time_limit,
             ),
             authenticate=authenticator.authenticate,
             check_return=authenticator.check_return,
@@ -137,9 +140,10 @@ async def running(
             log=log_writer,
             access=config.admin_access,
             accounts_faults=lambda: config.reloader.faults,
+            time_limit=worker.time_limit,
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
-        chores = (
+        chores: tuple[Chore, ...] = (
             *housekeeping.housekeeping(
                 files,
                 source=source,
@@ -150,6 +154,7 @@ async def running(
             process.reloading(config, settings, registry, log_writer),
             process.watching_clock(config, registry, log_writer),
             learnt.run,
+            partial(watchdog.end_when_overdue, worker.time_limit, settings.standstill_limit_s, log_writer),
         )
         await stack.enter_async_context(process.background_tasks(registry, readiness, log_writer, *chores))
         with start_errors.binding("public port", settings.host, settings.port, "port"):

@@ -1,14 +1,17 @@
-"""Loops of a worker that fail by our own bug, or stop by themselves: they stand alone, let go, and come back.
+"""Loops of a worker that fail by our own bug, stop by themselves, or never return: they stand alone, let go, come back.
 
 On the cluster, with other workers that take over, and on the embedded engine, whose receiver goes on.
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -165,6 +168,25 @@ async def names_trouble(role: Role, loop: str) -> bool:
     return loop in (await verbose(role)).get("loops", "")
 
 
+async def test_notification_that_a_worker_never_finishes_is_set_aside_alone(cluster: Cluster, measured: Note) -> None:
+    await asyncio.gather(*(role.process.stop() for role in cluster.engine.workers))
+    faulty = failing(cluster, "decide", STAND_AT="decide", STAND_ORDER="NEVER", ALIPAY_NOTIFY_HANDLING_LIMIT_S="1")
+    async with roles.together([faulty]):
+        began_s = time.monotonic()
+        for order in ("N-1", "N-2", "NEVER", "N-3", "N-4"):
+            await cluster.command(
+                "trigger", "paid", "--account", "demo-cn", "--order", order, "--amount", "12.80",
+                "--to", cluster.engine.public_url, "--dir", str(cluster.engine.world.directory),
+            )  # fmt: skip
+        held = "SELECT count(*) FROM deliveries WHERE reason = 'our_fault' AND order_number = 'NEVER'"
+        await until(lambda: cluster.one(held), 60)
+        await until(lambda: cluster.one("SELECT count(*) = 4 FROM orders WHERE order_number LIKE 'N-%'"), 60)
+        measured("set aside, and all others applied, after", time.monotonic() - began_s)
+        assert (await metrics(faulty))['alipay_notify_handling_interrupted_total{step="decide"}'] >= 1
+        assert faulty.process.runs
+    assert faulty.process.code == exits.DONE
+
+
 # The embedded engine
 
 
@@ -217,3 +239,51 @@ async def test_bug_in_another_loop_of_the_engine_stops_no_notification(
     checks = {check["name"]: check for check in body["checks"]}
     assert (status, checks["worker"]["ok"], checks["loops"]["detail"]) == (200, True, f"{loop} failed: KeyError")
     assert engine.stop() == 0
+
+
+@pytest.mark.parametrize("step", ["read", "decide"])
+async def test_notification_that_the_engine_never_finishes_is_set_aside_alone(
+    engine: Engine, items: list[flood_corpus.Item], tmp_path: Path, step: str
+) -> None:
+    standing = items[len(items) // 2].order
+    engine.start("tests.faults.failing_loops", STAND_AT=step, STAND_ORDER=standing, ALIPAY_NOTIFY_HANDLING_LIMIT_S="1")
+    assert set(await send(engine, items)) == {200}
+    eventually(lambda: dispositions(tmp_path) == len(items), within_s=120)
+    left = dumps.of_files(tmp_path / "engine").deliveries
+    dead = [row for row in left if row["disposition"] == "dead"]
+    assert {row["reason"] for row in dead} == {"our_fault"}
+    assert len(dead) == sum(item.order == standing for item in items)
+    assert engine.metrics()[f'alipay_notify_handling_interrupted_total{{step="{step}"}}'] >= 1
+    assert engine.stop() == 0
+
+
+@pytest.mark.parametrize("step", ["read", "decide"])
+async def test_engine_that_cannot_be_interrupted_ends_and_goes_on_after_its_restart(
+    engine: Engine, items: list[flood_corpus.Item], tmp_path: Path, step: str
+) -> None:
+    engine.start(
+        "tests.faults.failing_loops",
+        STAND_AT=step,
+        STAND_ORDER=items[-1].order,
+        STAND_FOR_GOOD="1",
+        ALIPAY_NOTIFY_HANDLING_LIMIT_S="0.5",
+        ALIPAY_NOTIFY_STANDSTILL_LIMIT_S="2",
+    )
+    with contextlib.suppress(aiohttp.ClientError):  # it may stand, and end, while the last ones are sent
+        await send(engine, items)
+    assert await asyncio.to_thread(engine.died, 60) == exits.STOPPED_ITSELF
+    log = engine.log.read_text(errors="replace")
+    assert '"event":"process stands still"' in log
+    assert "failing_loops.py" in log, "it says where it stands"
+    engine.start()
+    statuses = await send(engine, items)
+    assert set(statuses) == {200}
+    left = eventually(lambda: all_settled(tmp_path), within_s=60)
+    assert {row["disposition"] for row in left} <= {"applied", "duplicate", "stale"}
+    assert engine.stop() == 0
+
+
+def all_settled(tmp_path: Path) -> list[Mapping[str, Any]]:
+    """The deliveries, when there is one for each record of the journal; nothing before."""
+    found = dumps.of_files(tmp_path / "engine")
+    return list(found.deliveries) if len(found.deliveries) == len(found.bodies) else []

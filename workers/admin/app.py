@@ -23,9 +23,11 @@ from workers.admin.requests import RequestsPart, SignRequest
 from workers.admin.returns import CheckReturn, ReturnsPart
 from workers.held_decisions import HeldDecisions
 from workers.long_poll import OrderChanges
+from workers.processing import LIMIT_S
 from workers.queries import HeldPort, OrdersPort
 from workers.record_reader import Authenticate
 from workers.replays import ReplaysPort
+from workers.time_limit import TimeLimit
 
 
 def probes(
@@ -63,14 +65,16 @@ def application(
     access: Access = LOOPBACK_ONLY,
     accounts_faults: Callable[[], Sequence[str]] = tuple,
     counts_here: bool = True,
+    time_limit: TimeLimit | None = None,
 ) -> web.Application:
     """Return the whole admin port.
 
     `counts_here` is true if receiver and worker run in this process. `accounts_faults` has the faults of accounts.toml
     and the key files, while the old accounts stay in use. `retry` is `Processing.retry`. `wake` is called
     after a registration and after a retry, because rows may be due and events unsent. The worker reports settled
-    batches to `changes`, and `retries` counts the outcomes of retries.
+    batches to `changes`, and `retries` counts the outcomes of retries. Reading and deciding is under the `time_limit`.
     """
+    time_limit = time_limit or TimeLimit(LIMIT_S)
     app = probes(readiness=readiness, registry=registry, log=log, access=access)
     held_part = HeldPart(
         accounts=accounts,
@@ -85,9 +89,15 @@ def application(
         log=log,
     )
     orders_part = OrdersPart(
-        accounts=accounts, orders=orders, changes=changes, refusals=refusals, wake=wake, now_ms=now_ms
+        accounts=accounts,
+        orders=orders,
+        changes=changes,
+        refusals=refusals,
+        wake=wake,
+        now_ms=now_ms,
+        time_limit=time_limit,
     )
-    notifications = NotificationsPart(accounts=accounts, orders=orders)
+    notifications = NotificationsPart(accounts=accounts, orders=orders, time_limit=time_limit)
     app.add_routes(orders_part.routes())
     app.add_routes(notifications.routes())
     app.add_routes(ReturnsPart(accounts=accounts, check=check_return, orders=orders).routes())

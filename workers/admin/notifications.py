@@ -18,6 +18,7 @@ from schemas.record_format import Record
 from workers.admin import responses
 from workers.admin.responses import ApiError
 from workers.queries import NotificationPage, OrdersPort
+from workers.time_limit import TimeLimit, TookTooLong
 
 
 class NotificationAnswer(Struct, frozen=True, kw_only=True):
@@ -51,9 +52,10 @@ class NotificationAnswer(Struct, frozen=True, kw_only=True):
 class NotificationsPart:
     """The API for single notifications."""
 
-    def __init__(self, *, accounts: Mapping[str, Account], orders: OrdersPort) -> None:
+    def __init__(self, *, accounts: Mapping[str, Account], orders: OrdersPort, time_limit: TimeLimit) -> None:
         self._accounts = accounts
         self._orders = orders
+        self._time_limit = time_limit
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/api/notifications/{id}", self.show)]
@@ -71,7 +73,13 @@ class NotificationsPart:
         page = await self._orders.notification(id_)
         if page is None:
             raise ApiError(404, "unknown_notification", f"there is no notification {id_}")
-        return shape(page, None if page.record is None else _read(page.record, self._accounts))
+        return shape(page, None if page.record is None else self._read(page.record))
+
+    def _read(self, record: Record) -> Notification | Unreadable | None:
+        try:
+            return self._time_limit.run(lambda: _read(record, self._accounts), "read")
+        except TookTooLong:
+            return None
 
 
 def shape(page: NotificationPage, read: Notification | Unreadable | None) -> NotificationAnswer:

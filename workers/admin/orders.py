@@ -6,6 +6,7 @@ version, or when the time is over. A Return has the claims of the buyer's browse
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from aiohttp import web
@@ -23,6 +24,7 @@ from workers.long_poll import OrderChanges
 from workers.queries import OrderPage, OrdersPort
 from workers.settlement import decision
 from workers.settlement.plan import Registration, WritePlan
+from workers.time_limit import TimeLimit
 
 NUMBER_CHARACTERS_MAX = 64  # Alipay's own limit for out_trade_no
 REFUNDS_MAX = 100
@@ -69,8 +71,10 @@ class OrdersPart:
         refusals: RefusedRequests,
         wake: Callable[[], None],
         now_ms: Callable[[], int],
+        time_limit: TimeLimit,
     ) -> None:
         self._accounts = accounts
+        self._time_limit = time_limit
         self._orders = orders
         self._changes = changes
         self._refusals = refusals
@@ -162,7 +166,8 @@ class OrdersPart:
         def decide(order: Order | None) -> WritePlan:
             nonlocal created
             created = order is None
-            return decision.register(order, scope, number, registration, now_ms=self._now_ms())
+            decided = partial(decision.register, order, scope, number, registration, now_ms=self._now_ms())
+            return self._time_limit.run(decided, "decide")
 
         await self._register(scope, number, registration, decide, by=by)
         self._changes.changed(scope, number)

@@ -12,9 +12,10 @@ from tests.support.facts import form
 from tests.support.fakes import MemoryTopics, Offsets, PlanObserver
 from tests.support.stores import MemoryStore
 from workers.dead_letters import DeadLetters
-from workers.processing import Processing
+from workers.processing import SETTLING_MAX_S, Processing
 from workers.record_reader import AccountsFiles, Authenticate
 from workers.settlement.plan import HeldRow, Position, WritePlan
+from workers.time_limit import TimeLimit
 
 SHOP = facts.account("mapi")
 FORGED = b"forged"
@@ -45,6 +46,8 @@ class MemoryWorker:
         published: MemoryTopics | None = None,
         accounts: Mapping[str, Account] = facts.ACCOUNTS,
         files: AccountsFiles | None = None,
+        time_limit: TimeLimit | None = None,
+        settling_max_s: float = SETTLING_MAX_S,
     ) -> None:
         self.store = MemoryStore(refuses)
         self.published = published or MemoryTopics()
@@ -60,6 +63,8 @@ class MemoryWorker:
             chance=lambda: 0.5,
             dead_letters=DeadLetters(dead_letters_max),
             files=files,
+            time_limit=time_limit,
+            settling_max_s=settling_max_s,
         )
 
     async def process(self, *records: Record) -> list[Position]:

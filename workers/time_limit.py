@@ -1,0 +1,135 @@
+"""A time limit for code that awaits nothing: reading a record, deciding a batch.
+
+Such code cannot be cancelled, and while it runs the event loop, or the store's thread, does nothing else. If it never
+returned because of some record, all orders would wait for ever, also after each restart. So a thread watches it, and
+when the limit is reached raises an exception in the code itself. The record is then dead by our own fault, like one on
+which the code raises.
+
+The watching thread counts its own short sleeps, not the clock: time in which the whole process was stopped or got no
+processor counts little. `Interrupted` is a `BaseException`, so that the code does not catch it as a failure of its own;
+if it does and goes on, it is raised again a second later. What this cannot interrupt is a single call into C that does
+not return; `deploy.watchdog` ends the process then.
+"""
+
+import contextlib
+import ctypes
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+TICK_S = 0.1
+AGAIN_S = 1.0
+
+_WAKES = signal.SIGURG  # ignored by default, and no socket here has urgent data
+
+T = TypeVar("T")
+
+
+class Interrupted(BaseException):
+    """Raised in code that has reached its limit."""
+
+
+class TookTooLong(Exception):
+    """Our code took longer than its limit."""
+
+
+class TimeLimit:
+    """The limit, and the code that runs under it now, at most one piece in each thread."""
+
+    def __init__(self, limit_s: float, *, interrupted: Callable[[str], None] = lambda _: None) -> None:
+        self.limit_s = limit_s
+        self._interrupted = interrupted
+        self._jobs: dict[int, _Job] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def overdue_s(self) -> float:
+        """How long the longest piece of code has run beyond its limit; 0 if none has."""
+        return max((job.ran_s - job.limit_s for job in list(self._jobs.values())), default=0.0)
+
+    def run(self, work: Callable[[], T], step: str, *, limit_s: float | None = None) -> T:
+        """Return the result of the work, which runs in this thread. `step` names it for the observer.
+
+        Raises:
+            TookTooLong: it ran longer than `limit_s`, or than the limit of all work.
+        """
+        ident = threading.get_ident()
+        job = _Job(self.limit_s if limit_s is None else limit_s, self._jobs.get(ident))
+        self._jobs[ident] = job
+        try:
+            try:
+                return work()
+            finally:
+                self._end(ident, job)
+        except Interrupted as error:
+            raise TookTooLong(f"{step}: interrupted after {job.ran_s:.1f} s") from error
+        finally:
+            self._end(ident, job)  # it may have been raised in the first call
+            if job.is_interrupted:
+                self._interrupted(step)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch until the block ends; without it nothing is interrupted. Enter it in the main thread."""
+        stopping = threading.Event()
+        # Interrupts `time.sleep` and waits for locks in the main thread: they return to run a handler.
+        before = signal.getsignal(_WAKES)
+        wakes = threading.current_thread() is threading.main_thread() and before is signal.SIG_DFL
+        if wakes:
+            signal.signal(_WAKES, lambda _number, _frame: None)
+        thread = threading.Thread(target=self._watch, args=(stopping,), name="time-limit", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            thread.join()
+            if wakes:
+                signal.signal(_WAKES, before)
+
+    def _watch(self, stopping: threading.Event) -> None:
+        while not stopping.wait(TICK_S):
+            for ident, job in list(self._jobs.items()):
+                job.ran_s += TICK_S
+                if job.ran_s >= job.next_s:
+                    self._interrupt(ident, job)
+
+    def _interrupt(self, ident: int, job: "_Job") -> None:
+        with self._lock:  # so that it is not raised after the work
+            if self._jobs.get(ident) is not job:
+                return
+            job.next_s = job.ran_s + AGAIN_S
+            job.is_interrupted = True
+            _raise_in(ident, ctypes.py_object(Interrupted))
+            if ident == threading.main_thread().ident and callable(signal.getsignal(_WAKES)):
+                signal.pthread_kill(ident, _WAKES)
+
+    def _end(self, ident: int, job: "_Job") -> None:
+        with self._lock:
+            if self._jobs.get(ident) is job:
+                if job.within is None:
+                    del self._jobs[ident]
+                else:
+                    self._jobs[ident] = job.within
+                if job.is_interrupted:
+                    _raise_in(ident, None)  # the work has ended first: do not raise it in what comes next
+
+
+class _Job:
+    """One piece of code that runs. `next_s` is when it is interrupted, after so long a run. The time of a piece that
+    has called it, `within`, stands still meanwhile."""
+
+    __slots__ = ("is_interrupted", "limit_s", "next_s", "ran_s", "within")
+
+    def __init__(self, limit_s: float, within: "_Job | None") -> None:
+        self.within = within
+        self.limit_s = limit_s
+        self.ran_s = 0.0
+        self.next_s = limit_s
+        self.is_interrupted = False
+
+
+def _raise_in(ident: int, error: "ctypes.py_object[type[BaseException]] | None") -> None:
+    """Raise the exception in that thread as soon as it runs Python code again; with `None`, no longer."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), error)
