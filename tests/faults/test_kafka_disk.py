@@ -33,7 +33,7 @@ async def test_full_disk_of_the_broker_loses_no_acknowledged_record(kit: Kit, di
     broker = kit.place.broker.process
 
     async def full() -> None:
-        await until(lambda: len(kit.acknowledged) > REFUSED)
+        await until(lambda: len(kit.acknowledged) > REFUSED, ENDED_S)
         ballast = disks.fill(disk)
         await until(lambda: not broker.runs, ENDED_S)
         await until(lambda: kit.publisher.trouble is not None, ENDED_S)

@@ -68,7 +68,7 @@ async def test_packets_lost_one_way_acknowledge_nothing_and_cost_seconds(
     lose = network.lose_to_near if way == "requests" else network.lose_to_far
 
     async def lost() -> None:
-        await until(lambda: len(kit.acknowledged) > 100)
+        await until(lambda: len(kit.acknowledged) > 100, GIVEN_UP_S)
         lose()
         try:
             await asyncio.sleep(DEADLINE_S + 1)
