@@ -113,7 +113,7 @@ class TimeLimit:
                 else:
                     self._jobs[ident] = job.within
                 if job.is_interrupted:
-                    _raise_in(ident, None)  # the work has ended first: do not raise it in what comes next
+                    _raise_in(ident, None)  # the work has ended first: do not raise it in the next one
 
 
 class _Job:

@@ -12,7 +12,6 @@ lost, the result is unknown, and only the next read shows it.
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
 
+from deploy.cluster.client_log import ClientLog
 from deploy.cluster.topic_check import NotSeen
 from deploy.cluster.topics import Found, TopicSpec
 
@@ -84,8 +84,6 @@ class SetTopicConfig(Request[IncrementalAlterConfigsRequest_v0]):  # type: ignor
 
 
 CLIENT_ID = "alipay-notify-topics"
-CLIENTS_LOGGER = "aiokafka"
-REASONS_MAX = 3
 WITHIN_S = 10.0
 TRIES = 3  # brokers that may stay silent within one deadline
 CLOSE_S = 2.0
@@ -250,33 +248,11 @@ async def connected(connection: Mapping[str, Any], *, within_s: float = WITHIN_S
 
 
 async def _bootstrap(client: AIOKafkaClient) -> None:
-    with _ClientLog() as client_log:
+    with ClientLog() as client_log:
         try:
             await client.bootstrap()
         except KafkaConnectionError:
             raise NotSeen(f"no broker accepts a connection: {client_log.reasons()}".rstrip(": ")) from None
-
-
-class _ClientLog(logging.Handler):
-    """Collects the client's log lines: the only place where it reports why it cannot connect to a broker."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self._texts: dict[str, None] = {}
-
-    def __enter__(self) -> "_ClientLog":
-        logging.getLogger(CLIENTS_LOGGER).addHandler(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger(CLIENTS_LOGGER).removeHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._texts[record.getMessage().removeprefix("Unable connect to ")] = None
-
-    def reasons(self) -> str:
-        """Return the different reasons, at most `REASONS_MAX` of them."""
-        return "; ".join([*self._texts][:REASONS_MAX])
 
 
 async def look(connection: Mapping[str, Any], names: Sequence[str], *, within_s: float = WITHIN_S) -> dict[str, Found]:

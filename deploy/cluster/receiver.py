@@ -14,6 +14,7 @@ from deploy import process, start_errors
 from deploy.authentication import Authenticator
 from deploy.cluster import connections, kafka_admin
 from deploy.cluster import topics as topics_
+from deploy.cluster.client_log import ClientLog
 from deploy.cluster.settings import ClusterSettings
 from deploy.cluster.topic_check import TopicWatch
 from deploy.logs import LogWriter
@@ -52,6 +53,7 @@ async def running(
     await watch.check()
     async with AsyncExitStack() as stack:
         metrics = ReceiverMetrics(registry)
+        client_log = stack.enter_context(ClientLog())
         publisher = Publisher(
             build=producer.factory(
                 connection, topic, client_id=connections.name("ingest"), idempotent=settings.kafka_idempotence
@@ -64,7 +66,7 @@ async def running(
         )
         stack.push_async_callback(publisher.stop)
         await publisher.start()
-        health = _ReceiverHealth(publisher, watch)
+        health = _ReceiverHealth(publisher, watch, client_log)
         readiness = process.with_accounts(config, health.checks)
         application = app.probes(readiness=readiness, registry=registry, log=log_writer, access=config.admin_access)
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
@@ -93,14 +95,15 @@ async def running(
 class _ReceiverHealth:
     """The checks that a receiver must pass to be ready."""
 
-    def __init__(self, publisher: Publisher, watch: TopicWatch) -> None:
+    def __init__(self, publisher: Publisher, watch: TopicWatch, client_log: ClientLog) -> None:
         self.receiver: Receiver | None = None
         self._publisher = publisher
         self._watch = watch
+        self._client_log = client_log
 
     async def checks(self) -> Sequence[Check]:
         return [
             process.accepting(self.receiver),
-            process.check("kafka", self._publisher.trouble),
+            process.check("kafka", self._client_log.explain(self._publisher.trouble)),
             process.check("topics", self._watch.trouble),
         ]

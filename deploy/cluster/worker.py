@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from deploy import process
 from deploy.authentication import Authenticator, FilesInUse, forgeable_confirmations
 from deploy.cluster import connections, housekeeping
+from deploy.cluster.client_log import ClientLog
 from deploy.cluster.settings import ClusterSettings, UnreadableFile, postgres_address, redis_address
 from deploy.embedded.locks import LocalLocks
 from deploy.logs import LogWriter
@@ -74,6 +75,7 @@ async def running(
 
     accounts.watch(warn)
     async with AsyncExitStack() as stack:
+        client_log = stack.enter_context(ClientLog())
         store = await PostgresOrderStore.open(postgres_address(settings), holder=name, clock=clock)
         stack.push_async_callback(store.close)
         locks = await _locks(settings, stack)
@@ -123,7 +125,7 @@ async def running(
         learnt = LearntAccounts(accounts, store)
         accounts.watch(lambda change: learnt.learn(change.learnt))
         receipt_keys.watch(lambda: learnt.learn(accounts))
-        health = process.with_accounts(config, _health(store, source, events, notices, worker))
+        health = process.with_accounts(config, _health(store, source, events, notices, worker, client_log))
         application = app.probes(readiness=health, registry=registry, log=log_writer, access=config.admin_access)
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = (
@@ -166,13 +168,18 @@ async def _locks(settings: ClusterSettings, stack: AsyncExitStack) -> Idempotenc
 
 
 def _health(
-    store: PostgresOrderStore, source: KafkaSource, events: KafkaEvents, notices: KafkaEvents, worker: Worker
+    store: PostgresOrderStore,
+    source: KafkaSource,
+    events: KafkaEvents,
+    notices: KafkaEvents,
+    worker: Worker,
+    client_log: ClientLog,
 ) -> Readiness:
     """Return the checks. `events` is not needed: without the event topics, orders still change and the outbox fills."""
 
     async def checks() -> Sequence[Check]:
         return [
-            process.check("kafka", source.trouble),
+            process.check("kafka", client_log.explain(source.trouble)),
             process.check("store", store.trouble),
             process.check("worker", worker.trouble),
             process.check("loops", worker.loops_trouble, is_needed=False),

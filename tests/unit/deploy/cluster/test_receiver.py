@@ -54,6 +54,8 @@ async def test_receiver_starts_without_kafka_and_is_not_ready(
     async with running(accounts, log) as urls, aiohttp.ClientSession() as http:
         async with http.get(f"{urls['admin']}/readyz") as answer:
             assert answer.status == 503
+        async with http.get(f"{urls['admin']}/readyz?verbose") as answer:
+            assert "Connect call failed" in await answer.text()
         async with http.post(f"{urls['public']}/notify/shop", data=b"a=b") as answer:
             assert (answer.status, await answer.text()) != (200, "success")
 

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from deploy.cluster import settings, worker
+from deploy.cluster.client_log import ClientLog
 from deploy.cluster.settings import ClusterSettings, UnreadableFile
 from deploy.embedded.locks import LocalLocks
 from deploy.logs import LogWriter
@@ -79,6 +80,7 @@ async def test_worker_that_stopped_itself_is_not_ready() -> None:
         cast(KafkaEvents, well),
         cast(KafkaEvents, well),
         cast(Worker, stopped),
+        ClientLog(),
     )()
     assert [check.name for check in checks if check.is_needed and not check.ok] == ["worker"]
 
@@ -91,6 +93,7 @@ async def test_missing_event_topics_do_not_make_a_worker_unready() -> None:
         cast(KafkaEvents, well),
         cast(KafkaEvents, failing),
         cast(Worker, well),
+        ClientLog(),
     )()
     assert [(check.name, check.ok, check.is_needed) for check in checks] == [
         ("kafka", True, True),
@@ -110,6 +113,7 @@ async def test_failed_sweeper_is_named_and_does_not_make_a_worker_unready() -> N
         cast(KafkaEvents, well),
         cast(KafkaEvents, well),
         cast(Worker, failing),
+        ClientLog(),
     )()
     assert [check.detail for check in checks if not check.ok] == ["sweeper failed: KeyError"]
     assert is_ready(checks)
