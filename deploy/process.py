@@ -318,6 +318,8 @@ async def _restarted(chore: Chore, logger: Logger) -> None:
 async def _watch_loop(registry: CollectorRegistry) -> None:
     lag = metrics.gauge(telemetry.LOOP_LAG, registry)
     loop = asyncio.get_running_loop()
+    # Scrapes are answered on a thread: `all_tasks` works there too, for a loop that is given.
+    metrics.gauge(telemetry.ASYNC_TASKS, registry).set_function(lambda: len(asyncio.all_tasks(loop)))
     while True:
         due = loop.time() + LOOK_EVERY_S
         await asyncio.sleep(LOOK_EVERY_S)

@@ -216,6 +216,14 @@ PARTITIONS_REWOUND = MetricFamily(
     help="Partitions read again from an earlier offset because the store was restored from a backup.",
 )
 
+# embedded engine
+WRITE_AHEAD_LOG_BYTES = MetricFamily(
+    name="alipay_notify_write_ahead_log_bytes",
+    kind="gauge",
+    help="Length of the -wal file of the embedded engine's journal, and of its order store.",
+    labels=("database",),
+)
+
 # both
 DEPENDENCY_UP = MetricFamily(
     name="alipay_notify_dependency_up", kind="gauge", help="1 if it answers, else 0.", labels=("dependency",)
@@ -223,6 +231,9 @@ DEPENDENCY_UP = MetricFamily(
 READY = MetricFamily(name="alipay_notify_ready", kind="gauge", help="1 if /readyz answers 200, else 0, as in a drain.")
 LOOP_LAG = MetricFamily(
     name="alipay_notify_event_loop_lag_seconds", kind="gauge", help="Delay of the event loop's last timer."
+)
+ASYNC_TASKS = MetricFamily(
+    name="alipay_notify_async_tasks", kind="gauge", help="Tasks on the event loop that have not ended."
 )
 CLOCK_JUMPS = MetricFamily(
     name="alipay_notify_clock_jumps",

@@ -9,15 +9,19 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from prometheus_client import CollectorRegistry
+
 from deploy.embedded import journal, store
 from deploy.embedded.directory import EngineFiles
 from deploy.embedded.source import JournalSource
 from deploy.embedded.sqlite import SqliteDatabase
 from deploy.process import Chore
-from schemas import record_format
+from ingest.log_port import Logger
+from schemas import record_format, telemetry
 from schemas.record_format import BadRecord, NewerRecord
+from schemas.telemetry import Field
 from workers.errors import InfrastructureDown
-from workers.metrics import WorkerMetrics
+from workers.metrics import WorkerMetrics, gauge
 
 LOOK_EVERY_S = 1.0
 
@@ -27,6 +31,8 @@ def housekeeping(
     *,
     source: JournalSource,
     metrics: WorkerMetrics,
+    registry: CollectorRegistry,
+    logger: Logger,
     now_ms: Callable[[], int],
     is_clock_trusted: Callable[[], bool],
 ) -> list[Chore]:
@@ -37,6 +43,7 @@ def housekeeping(
         partial(probe, files),
         partial(prune, files, now_ms, is_clock_trusted),
         partial(truncate, files),
+        partial(watch_logs, files, registry, logger),
     ]
 
 
@@ -73,6 +80,8 @@ BETWEEN_PRUNES_S = 0.2
 TRUNCATE_EVERY_S = 15.0
 IDLE_S = 5.0  # without an append
 LOG_BYTES_MIN = 4 * 1024 * 1024
+LOG_BYTES_BUSY = 64 * 1024 * 1024  # a log this long is emptied beside appends too: it kept growing behind a reader
+LOG_BYTES_MAX = 256 * 1024 * 1024  # beyond it an operator has to know; recovering 215 MB took 0.2 s
 JOURNAL_KEPT_MS = 14 * 86_400_000  # longer than Alipay sends again, and than any replay reaches back
 EVENTS_KEPT_MS = 30 * 86_400_000  # as long as an event topic would keep them
 
@@ -120,16 +129,39 @@ async def _exhaust(prune_some: Callable[[], Awaitable[int]], rows_max: int) -> N
 
 async def truncate(files: EngineFiles, *, every_s: float = TRUNCATE_EVERY_S, idle_s: float = IDLE_S) -> None:
     """Empty large write-ahead logs while there are no appends: the next start has less to recover, and a copy of the
-    database file alone lacks less."""
+    database file alone lacks less. During appends, SQLite itself moves the logs into the files (`wal_autocheckpoint`)
+    and writes them from the beginning again; only a very long log is emptied then."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(every_s)
-        if loop.time() - files.journal.appended_at < idle_s:
-            continue
+        is_idle = loop.time() - files.journal.appended_at >= idle_s
         for database in databases(files):
-            if database.log_bytes() >= LOG_BYTES_MIN:
+            if database.log_bytes() >= (LOG_BYTES_MIN if is_idle else LOG_BYTES_BUSY):
                 with contextlib.suppress(InfrastructureDown):
                     await database.truncate_log()
+
+
+async def watch_logs(
+    files: EngineFiles, registry: CollectorRegistry, logger: Logger, *, every_s: float = LOOK_EVERY_S
+) -> None:
+    """Export the lengths of the write-ahead logs, and log once when one becomes too long."""
+    lengths = gauge(telemetry.WRITE_AHEAD_LOG_BYTES, registry)
+    long_before = ""
+    while True:
+        for database in databases(files):
+            lengths.labels(database.path.stem).set(database.log_bytes())
+        long = long_logs(files)
+        if long and not long_before:
+            logger.warning("write-ahead log is long", **{Field.ERROR: long})
+        long_before = long
+        await asyncio.sleep(every_s)
+
+
+def long_logs(files: EngineFiles) -> str:
+    """Return which write-ahead logs are too long, and the likely reason; empty if none is."""
+    long = [each.path.name for each in databases(files) if each.log_bytes() >= LOG_BYTES_MAX]
+    why = "it cannot be moved into its file: a program keeps a read transaction open, or the disk is full"
+    return f"the -wal file of {' and '.join(long)} is longer than {LOG_BYTES_MAX >> 20} MiB; {why}" if long else ""
 
 
 def databases(files: EngineFiles) -> tuple[SqliteDatabase, SqliteDatabase]:

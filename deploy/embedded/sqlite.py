@@ -138,9 +138,13 @@ class SqliteDatabase:
     async def truncate_log(self) -> bool:
         """Move the write-ahead log into the database file and empty it; False if a reader blocks that.
 
-        Call it when there is little else to do, because writes wait meanwhile.
+        Call it when there is little else to do, because writes wait meanwhile. A failure is no `trouble`: commits go on
+        as long as the log can grow.
+
+        Raises:
+            InfrastructureDown: the disk is full, or failed.
         """
-        return await self._on_thread(lambda: self._guarded(lambda: _truncate(self._usable())))
+        return await self._on_thread(lambda: self._guarded(lambda: _truncate(self._usable()), None))
 
     async def check(self) -> str:
         """Return SQLite's own check of the file: `ok`, or the first fault."""
@@ -169,21 +173,23 @@ class SqliteDatabase:
 
     # Everything below runs on the file's own thread.
 
-    def _guarded(self, work: Callable[[], T], kind: WorkKind = WorkKind.READ) -> T:
+    def _guarded(self, work: Callable[[], T], kind: WorkKind | None = WorkKind.READ) -> T:
+        """Run the work and translate its failure. `kind` is for `trouble`; `None` neither makes nor ends any."""
         if self._damage is not None:
             raise Damaged(self._damage)
         try:
             result = work()
         except Exception as error:
             translated = self._translated(error)
-            if isinstance(translated, InfrastructureDown):
+            if isinstance(translated, InfrastructureDown) and kind is not None:
                 self._trouble.failed(kind, str(translated))
             if isinstance(translated, Damaged):
                 self._damage = str(translated)
             if translated is error:
                 raise
             raise translated from error
-        self._trouble.succeeded(kind)
+        if kind is not None:
+            self._trouble.succeeded(kind)
         return result
 
     def _open(self, create: bool) -> None:

@@ -148,6 +148,8 @@ async def running(
                 files,
                 source=source,
                 metrics=counted,
+                registry=registry,
+                logger=log_writer,
                 now_ms=clock.epoch_ms,
                 is_clock_trusted=lambda: config.clock_watch.is_trusted,
             ),
@@ -197,6 +199,7 @@ class _EngineHealth:
             process.accepting(self.receiver),
             process.check("journal", self._files.journal.trouble),
             process.check("store", self._files.store.trouble, is_needed=False),
+            process.check("write-ahead logs", housekeeping.long_logs(self._files), is_needed=False),
             process.check("worker", self._worker.trouble, is_needed=False),
             process.check("loops", self._worker.loops_trouble, is_needed=False),
         ]

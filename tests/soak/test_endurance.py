@@ -1,4 +1,4 @@
-"""Steady load for hours, with a fault every minute: nothing is lost, and memory, descriptors and threads stay flat.
+"""Steady load for hours, a fault every minute: nothing is lost, and memory, descriptors, threads, tasks stay flat.
 
 make soak HOURS=8     by default some two minutes, which show that it runs
 """
@@ -27,6 +27,7 @@ FAULT_EVERY_S = min(60.0, ROUND_S / 3)
 PER_S = 60
 GROWTH_MAX = 24 << 20  # of one process, between the first third and the last
 DESCRIPTORS_MAX = 40
+TASKS_MAX = 40  # requests under way come and go
 
 
 async def test_hours_of_load_and_faults_leave_memory_flat_and_lose_nothing(
@@ -34,7 +35,7 @@ async def test_hours_of_load_and_faults_leave_memory_flat_and_lose_nothing(
 ) -> None:
     chance = random.Random(int(HOURS * 1000))
     steady = [started.engine.receivers[0], started.console]  # never broken, so that their growth is to be seen
-    samples: list[dict[str, tuple[int, int, int]]] = []
+    samples: list[dict[str, tuple[int, ...]]] = []
     until_s = time.monotonic() + HOURS * 3600
     faults = 0
     while time.monotonic() < until_s or len(samples) < 2:
@@ -44,27 +45,30 @@ async def test_hours_of_load_and_faults_leave_memory_flat_and_lose_nothing(
                 await asyncio.sleep(FAULT_EVERY_S)
                 await chance.choice(accidents(started, local_postgres, local_redis))()
                 faults += 1
-                samples.append({role.name: sizes(role) for role in steady})
+                samples.append({role.name: await sizes(role) for role in steady})
         await started.whole()
         await load.judged(within_s=2 * clusters.QUIET_WITHIN_S)
     third = max(1, len(samples) // 3)
     for role in steady:
         before, after = (
-            [median(sample[role.name][kind] for sample in part) for kind in range(3)]
+            [median(sample[role.name][kind] for sample in part) for kind in range(4)]
             for part in (samples[:third], samples[-third:])
         )
         measured(f"{role.name}: memory grown, MiB", (after[0] - before[0]) / (1 << 20))
         assert after[0] - before[0] < GROWTH_MAX
         assert after[1] - before[1] < DESCRIPTORS_MAX
         assert after[2] <= before[2] + 2, "threads"
+        measured(f"{role.name}: tasks grown", after[3] - before[3])
+        assert after[3] - before[3] < TASKS_MAX
     measured("faults", faults)
     measured("minutes", HOURS * 60)
 
 
-def sizes(role: Role) -> tuple[int, int, int]:
-    """Memory in bytes, descriptors, and threads of the process."""
+async def sizes(role: Role) -> tuple[int, ...]:
+    """Memory in bytes, descriptors, threads, and tasks on the event loop of the process."""
     process = psutil.Process(role.process.pid)
-    return process.memory_info().rss, process.num_fds(), process.num_threads()
+    tasks = (await clusters.metrics(role))["alipay_notify_async_tasks"]
+    return process.memory_info().rss, process.num_fds(), process.num_threads(), int(tasks)
 
 
 def accidents(cluster: Cluster, postgres: Postgres, redis: Redis) -> list[Callable[[], Awaitable[None]]]:

@@ -58,6 +58,24 @@ async def test_health_checks_are_exported_as_gauges() -> None:
     assert up == [1, 0]
 
 
+async def test_tasks_of_the_event_loop_are_counted_when_they_are_scraped() -> None:
+    async def nothing() -> list[Check]:
+        return []
+
+    def count() -> float:
+        return registry.get_sample_value("alipay_notify_async_tasks") or 0.0
+
+    registry = CollectorRegistry()
+    async with asyncio.timeout(5), process.background_tasks(registry, nothing, MemoryLogger()):
+        while not count():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        before = count()
+        more = [asyncio.create_task(asyncio.Event().wait()) for _ in range(3)]
+        assert await asyncio.to_thread(count) == before + 3
+        for each in more:
+            each.cancel()
+
+
 async def test_signal_leaves_the_process_in_good_order(tmp_path: Path) -> None:
     happened: list[str] = []
 

@@ -1,14 +1,26 @@
 """Readiness of the engine, and its event topics. A whole engine: tests/acceptance."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from deploy.embedded import up
+from deploy.embedded import housekeeping, up
 from workers.restarts import LoopName
 
 
-def ready(*, journal: str | None = None, store: str | None = None, worker: str | None = None, loops: str = "") -> Any:
-    files: Any = SimpleNamespace(journal=SimpleNamespace(trouble=journal), store=SimpleNamespace(trouble=store))
+def ready(
+    *,
+    journal: str | None = None,
+    store: str | None = None,
+    worker: str | None = None,
+    loops: str = "",
+    log_bytes: int = 0,
+) -> Any:
+    database = SimpleNamespace(log_bytes=lambda: log_bytes, path=Path("orders.sqlite3"))
+    files: Any = SimpleNamespace(
+        journal=SimpleNamespace(trouble=journal, database=database),
+        store=SimpleNamespace(trouble=store, database=database),
+    )
     running: Any = SimpleNamespace(trouble=worker, loops_trouble=loops)
     return up._EngineHealth(files, running)
 
@@ -28,6 +40,11 @@ async def test_store_in_trouble_is_reported_but_the_engine_stays_ready() -> None
 async def test_worker_that_stands_is_reported_but_the_engine_stays_ready() -> None:
     assert ("worker", False) in await failed_checks(ready(worker="20 dead letters in a row"))
     assert ("loops", False) in await failed_checks(ready(loops="sweeper failed: KeyError"))
+
+
+async def test_long_write_ahead_log_is_reported_but_the_engine_stays_ready() -> None:
+    assert ("write-ahead logs", False) in await failed_checks(ready(log_bytes=housekeeping.LOG_BYTES_MAX))
+    assert "write-ahead logs" not in [name for name, _ in await failed_checks(ready())]
 
 
 async def test_failed_consumer_gives_its_records_back_to_the_journal() -> None:
