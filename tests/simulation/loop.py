@@ -16,10 +16,11 @@ class Stuck(Exception):
 class VirtualLoop(asyncio.BaseEventLoop):
     """The loop. Its time begins at 0 s."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, turns_max: int = TURNS_MAX) -> None:
         super().__init__()
         self.now_s = 0.0
         self.turns = 0
+        self._turns_max = turns_max
         self._selector = self
         self._clock_resolution = 1e-9
 
@@ -29,8 +30,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def select(self, timeout_s: float | None) -> list[Any]:
         """Let the time pass until the next timer is due. The base class asks this of its selector."""
         self.turns += 1
-        if timeout_s is None or self.turns > TURNS_MAX:
-            raise Stuck("no task can go on" if timeout_s is None else f"more than {TURNS_MAX} turns")
+        if timeout_s is None or self.turns > self._turns_max:
+            raise Stuck("no task can go on" if timeout_s is None else f"more than {self._turns_max} turns")
         self.now_s += timeout_s
         return []
 
