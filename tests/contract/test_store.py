@@ -4,6 +4,7 @@ Most tests use the store through the workers' processing. Refusals are provoked 
 """
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 from msgspec import structs
@@ -23,6 +24,7 @@ from workers.queries import HeldQuery
 from workers.settlement import drafting
 from workers.settlement.plan import LoadRequest, Position, StoreSnapshot, WritePlan
 
+YEAR_MS = 365 * 86_400_000
 NOTHING = LoadRequest(
     positions=frozenset(), ids=frozenset(), orders=frozenset(), trades=frozenset(), refunds=frozenset()
 )
@@ -41,6 +43,36 @@ async def test_settled_batch_is_complete_after_the_store_is_reopened(engine: Eng
             assert (page.view.status, page.view.amount_minor, page.view.currency) == (Status.PAID, 1280, "USD")
             assert [each.disposition for each in page.deliveries] == [Disposition.APPLIED]
             assert [each.event.id for each in page.events] == [f"shop-sg:N{number}:1"]
+
+
+async def test_trade_finished_a_year_after_its_payment_is_applied(
+    work: Processing, store: AnyStore, time: Time, topics_: MemoryTopics
+) -> None:
+    await register(store, "R1")
+    await work.process(log_records.logged([log_records.record("N1"), parked("R1")]))
+    await work.emit()
+    time.now_ms += YEAR_MS
+    while await cast(Any, store).prune_sent(older_than_ms=time.now_ms - YEAR_MS // 12):
+        pass
+    late = [
+        log_records.record("N1", "TRADE_FINISHED"),
+        log_records.record("N2", "TRADE_FINISHED"),
+        parked("R1", status="TRADE_FINISHED"),
+        parked("R2", status="TRADE_FINISHED"),
+    ]
+    await work.process(log_records.logged(late, first=3))
+    await work.emit()
+    ends = [await dispositions(store, order) for order in ("N1", "N2")]
+    ends += [await dispositions(store, order, REGISTERED.name) for order in ("R1", "R2")]
+    assert ends == [["applied", "applied"], ["applied"], ["applied", "applied"], ["parked"]]
+    told = [event.id for event in topics_.events if event.topic == topics.ORDER_EVENT]
+    assert {"shop-sg:N1:2", "shop-sg:N2:1", "shop-reg:R1:2"} <= set(told)
+    await register(store, "R2")
+    await work.retry(await store.due(now_ms=time.now_ms, limit=10))
+    page = await store.order_page(REGISTERED.name, "R2")
+    assert page is not None
+    assert page.view is not None
+    assert page.view.status is Status.FINISHED
 
 
 async def test_order_is_read_back_as_it_was_written(work: Processing, store: AnyStore, observer: PlanObserver) -> None:

@@ -6,6 +6,8 @@ test sends orders of its own, and ends with the verdict on all of them.
 
 import asyncio
 import time
+from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 import asyncpg
@@ -16,9 +18,12 @@ from deploy.local import ports, roles
 from deploy.local.engine import EngineSpec
 from deploy.local.postgres import Postgres
 from deploy.local.roles import Role
+from deploy.sandbox import planning, scenario_files
+from deploy.sandbox.notifications import SignedDelivery
 from schemas import topics
 from schemas.dispositions import Reason
 from tests.support import cluster as clusters
+from tests.support import tally
 from tests.support.cluster import SESSION_S, Cluster, Note, is_ready, metrics, summed, until
 from tests.support.kafka_topics import admin
 
@@ -182,6 +187,33 @@ async def test_worker_frozen_beyond_its_session_in_a_batch_changes_nothing(clust
     measured("the zombie notices", noticed_s)
     await until(lambda: clusters.share_all(cluster), 30)
     await load.judged()
+
+
+async def test_notification_at_three_receivers_at_once_has_one_effect(cluster: Cluster) -> None:
+    third = cluster.another("ingest", "ingest-3")
+    planner, now = planning.Planner(Random(time.time_ns())), datetime.now(UTC)
+    account, paid = cluster.engine.world.account("demo-cn"), scenario_files.load_all()["paid"]
+    courses = [planner.plan(paid, account, now=now, base_url="http://x")[0] for _ in range(40)]
+    receivers = [*cluster.engine.receivers, third]
+    async with roles.together([third]), ClientSession() as http:
+        for course in courses:
+            delivery = course.steps[0].job.notification.delivery(now)
+            answers = await asyncio.gather(*(posted(http, role, delivery) for role in receivers))
+            assert answers == [(200, b"success")] * 3
+    await until(lambda: nothing_is_behind(cluster), 60)
+    orders = [course.order for course in courses]
+    found = "SELECT {} FROM deliveries WHERE order_number = ANY($1)"
+    ends = {tuple(row) for row in await cluster.sql(found.format("order_number, disposition"), orders)}
+    assert ends == {(order, end) for order in orders for end in ("applied", "duplicate")}
+    assert await cluster.one(found.format("count(*)"), orders) == 3 * len(orders)
+    states = await cluster.sql("SELECT order_number, status, version FROM orders WHERE order_number = ANY($1)", orders)
+    assert sorted(map(tuple, states)) == sorted((order, "PAID", 1) for order in orders)
+    tally.add(3 * len(orders))
+
+
+async def posted(http: ClientSession, receiver: Role, delivery: SignedDelivery) -> tuple[int, bytes]:
+    async with http.post(receiver.url + delivery.path, data=delivery.body, headers=dict(delivery.headers)) as answer:
+        return answer.status, await answer.read()
 
 
 async def test_registration_at_one_console_wakes_a_long_poll_at_another(cluster: Cluster, measured: Note) -> None:

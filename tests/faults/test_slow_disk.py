@@ -12,7 +12,7 @@ from tests.acceptance import dumps
 from tests.faults import steady
 from tests.faults.steady import ANSWER_WITHIN_S, Answer
 from tests.support.flood_corpus import Item
-from tests.support.processes import Engine, eventually
+from tests.support.processes import Engine
 
 LOOP_WITHIN_S = 0.5
 
@@ -66,14 +66,9 @@ async def test_too_slow_disk_refuses_in_time_and_loses_no_acknowledged_record(
     assert {answer.status for answer in answers} == {200, 503}
     assert max(answer.took_s for answer in answers) < ANSWER_WITHIN_S
     assert slowest_probe < LOOP_WITHIN_S
-    assert await asyncio.to_thread(eventually, lambda: _is_settled(engine))
+    await asyncio.to_thread(steady.until_settled, engine)
     assert engine.stop() == 0
     left = dumps.of_files(tmp_path / "engine")
     promised = {answer.item.body for answer in answers if answer.status == 200}
     assert promised <= set(left.bodies.values())
     assert {row["disposition"] for row in left.deliveries} <= {"applied", "duplicate", "stale"}, "nothing is held"
-
-
-def _is_settled(engine: Engine) -> bool:
-    lag = [value for name, value in engine.metrics().items() if name.startswith("alipay_notify_consumer_lag_messages")]
-    return lag == [0]

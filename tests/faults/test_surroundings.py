@@ -5,7 +5,6 @@ Whatever is accepted is in the journal, and every request is answered.
 
 import asyncio
 import os
-import re
 import resource
 import signal
 import socket
@@ -15,10 +14,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy.sandbox.world import World
-from tests.acceptance import dumps
 from tests.faults import steady
-from tests.faults.steady import ANSWER_WITHIN_S, Answer
-from tests.support import tally
+from tests.faults.steady import ANSWER_WITHIN_S
 from tests.support.processes import Engine, eventually
 
 BLOCKED_S = 1.5
@@ -26,16 +23,6 @@ DESCRIPTORS = 128
 MEMORY_MAX = 256 << 20
 SHARE_OF_TIME = 0.2
 STARVED_S = 8.0
-
-
-def is_kept(engine: Engine, directory: Path, answers: list[Answer]) -> bool:
-    """Stop the engine; return whether the journal has everything that it accepted, and each record its disposition."""
-    assert engine.stop() == 0
-    left = dumps.of_files(directory / "engine")
-    tally.add(len(answers))
-    promised = {answer.item.body for answer in answers if answer.status == 200}
-    held = {row["disposition"] for row in left.deliveries} - {"applied", "duplicate", "stale"}
-    return promised <= set(left.bodies.values()) and not held
 
 
 async def test_blocked_event_loop_is_seen_and_misses_no_deadline(
@@ -51,7 +38,7 @@ async def test_blocked_event_loop_is_seen_and_misses_no_deadline(
     assert {answer.status for answer in answers} == {200}
     assert max(lags) > BLOCKED_S / 4, "the delay of its last timer has to show it"
     measured("worst answer", max(answer.took_s for answer in answers))
-    assert is_kept(engine, tmp_path, answers)
+    assert steady.is_kept(engine, tmp_path, answers)
 
 
 async def test_port_without_descriptors_serves_again_when_some_are_free(
@@ -78,7 +65,7 @@ async def test_port_without_descriptors_serves_again_when_some_are_free(
             await asyncio.sleep(0.1)
     answers = await steady.send(engine, others, spread_s=1.0)
     assert {answer.status for answer in answers} == {200}
-    assert is_kept(engine, tmp_path, answers)
+    assert steady.is_kept(engine, tmp_path, answers)
 
 
 async def test_flood_of_unfinished_bodies_keeps_the_memory_bounded(
@@ -96,19 +83,13 @@ async def test_flood_of_unfinished_bodies_keeps_the_memory_bounded(
     answers = await steady.send(engine, steady.genuine(world, orders=20), spread_s=1.0)
     for _, writer in connections:
         writer.transport.abort()
-    peak = peak_bytes(engine.pid)
+    peak = steady.peak_bytes(engine.pid)
     measured("peak, MiB", peak / (1 << 20))
     assert peak < MEMORY_MAX
     assert {answer.status for answer in answers} <= {200, 503}
     again = await steady.send(engine, steady.genuine(world, orders=20, seed=20), spread_s=1.0)
     assert {answer.status for answer in again} == {200}
-    assert is_kept(engine, tmp_path, answers + again)
-
-
-def peak_bytes(pid: int) -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
-    assert found is not None
-    return int(found[1]) << 10
+    assert steady.is_kept(engine, tmp_path, answers + again)
 
 
 async def test_starved_engine_answers_everything(
@@ -122,7 +103,7 @@ async def test_starved_engine_answers_everything(
     measured("share accepted", sum(answer.status == 200 for answer in answers) / len(answers))
     again = await steady.send(engine, steady.genuine(world, orders=20, seed=20), spread_s=1.0)
     assert {answer.status for answer in again} == {200}
-    assert is_kept(engine, tmp_path, answers + again)
+    assert steady.is_kept(engine, tmp_path, answers + again)
 
 
 @asynccontextmanager
@@ -160,7 +141,7 @@ async def test_log_that_nobody_reads_delays_no_answer(world: World, engine: Engi
             return engine.metrics()["alipay_notify_log_lines_dropped_total"]
 
         assert await asyncio.to_thread(eventually, dropped), "a pipe holds 64 KiB, and this is more"
-        assert is_kept(engine, tmp_path, answers)
+        assert steady.is_kept(engine, tmp_path, answers)
     finally:
         os.close(unread)
 
@@ -180,7 +161,7 @@ async def test_scrapers_that_read_one_byte_a_second_delay_no_answer(
     assert max(answer.took_s for answer in answers) < ANSWER_WITHIN_S
     measured("worst answer", max(answer.took_s for answer in answers))
     measured("worst answer without them", max(answer.took_s for answer in undisturbed))
-    assert is_kept(engine, tmp_path, undisturbed + answers)
+    assert steady.is_kept(engine, tmp_path, undisturbed + answers)
 
 
 async def dawdle(host: str, port: int) -> None:

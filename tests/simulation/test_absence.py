@@ -1,6 +1,5 @@
 """What an outage of the receiver costs with Alipay's real schedule: delays, and nothing lost within a day."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ CHINESE = PROFILES["cn-4m"]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     place: Path = tmp_path_factory.mktemp("absence") / "world"
     return World.create(place, gateway_url="http://127.0.0.1:1", notify_base="http://127.0.0.1:1")
 

@@ -100,6 +100,13 @@ def generate(
     yield from window
 
 
+def forgeries(world: World, *, seed: int, orders: int, now: datetime, account: str) -> Iterator[Item]:
+    """Yield forgeries about this many orders of the account, and nothing genuine; about two an order."""
+    author = _Author(Random(seed), strange=0.0)
+    for number in range(orders):
+        yield from author.forgeries(world.account(account), number=number, now=now)
+
+
 class _Author:
     def __init__(self, chance: Random, strange: float) -> None:
         self._chance = chance
@@ -119,6 +126,12 @@ class _Author:
             if not step.ambiguous:
                 items += self._hostile(one, step)
         return items
+
+    def forgeries(self, account: SandboxAccount, *, number: int, now: datetime) -> Iterator[Item]:
+        """Yield a forgery instead of each genuine notification about one order."""
+        for step in self._steps(self._trade(account, number=number, now=now)):
+            looks = self._composed(_lookalike(step))
+            yield _item(self._forger.forge(looks, self._chance.choice(forgery.WAYS)), at=step.event.at, forged=True)
 
     def _steps(self, trade: Trade) -> list[Step]:
         if self._strange and self._chance.random() < self._strange:
