@@ -45,7 +45,7 @@ from workers.time_limit import TimeLimit, TookTooLong
 
 MET_LATELY_S = 30.0
 LIMIT_S = 5.0  # a batch is decided in a twentieth of a second
-HALVES_SHARE = 1 / 16  # of the limit: the record is alone before the limit has passed a second time
+HALVES_SHARE = 1 / 16  # of the limit: a record of five hundred is alone before the limit has passed a second time
 SETTLING_MAX_S = 60.0  # longer than every limit of the stores' own: what takes longer is our bug, not an outage
 
 _END_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # never a record's failure
@@ -148,23 +148,34 @@ class Processing:
             InfrastructureDown: process the same batch again later; after `RowsLocked`, the other records have theirs.
             TooManyDeadLetters: the records are held, but too many in a row were dead by our own fault; stop.
         """
-        started = time.perf_counter()
-        parsed_records, read_by = await self._read_all([(log_record, None) for log_record in batch])
-        self._observer.step("read", time.perf_counter() - started)
-        if left := await self._settle(parsed_records, read_by):
+        if left := await self._handle([(log_record, None) for log_record in batch]):
             raise RowsLocked(f"another session of the database has locked what the row of {left[0].position} needs")
 
     async def retry(self, rows: Sequence[HeldRow]) -> None:
         """Process held notifications again, as if their records had just arrived; for the sweeper and for a replay."""
-        parsed_records, read_by = await self._read_all([(LogRecord(row.position, row.record), row) for row in rows])
-        if left := await self._settle(parsed_records, read_by):
+        if left := await self._handle([(LogRecord(row.position, row.record), row) for row in rows]):
             # The others are settled. This one's held row is locked, so that not even its due time can change.
             raise RowsLocked(f"another session of the database has locked the held row {left[0].position}")
+
+    async def _handle(self, batch: Sequence[tuple[LogRecord, HeldRow | None]]) -> Sequence[ParsedRecord]:
+        """Read and settle the batch; return what `_settle` leaves as it was.
+
+        When reading a record was interrupted, settle first what is read. So the event loop gets its turns, and the dead
+        letters are counted, even if reading never returns for any record of the batch.
+        """
+        left: list[ParsedRecord] = []
+        while batch:
+            started = time.perf_counter()
+            parsed_records, read_by = await self._read_all(batch)
+            self._observer.step("read", time.perf_counter() - started)
+            left += await self._settle(parsed_records, read_by)
+            batch = batch[len(parsed_records) :]
+        return left
 
     async def _read_all(
         self, batch: Sequence[tuple[LogRecord, HeldRow | None]]
     ) -> tuple[Sequence[ParsedRecord], AccountsState]:
-        """Read the batch by one state of accounts and keys.
+        """Read the batch by one state of accounts and keys, up to a record whose reading was interrupted.
 
         If a record lacks its account or its key, have the files read first: its receiver may have read newer ones.
         """
@@ -179,7 +190,12 @@ class Processing:
         self, batch: Sequence[tuple[LogRecord, HeldRow | None]]
     ) -> tuple[Sequence[ParsedRecord], AccountsState]:
         now_ms = self._now_ms()
-        parsed_records = [self.read(log_record, now_ms=now_ms, held=held) for log_record, held in batch]
+        parsed_records: list[ParsedRecord] = []
+        interruptions = self.time_limit.interruptions
+        for log_record, held in batch:
+            parsed_records.append(self.read(log_record, now_ms=now_ms, held=held))
+            if self.time_limit.interruptions != interruptions:
+                break
         # Keep the accounts: a reload may replace them before the batch is decided.
         found = {parsed.account for parsed in parsed_records if parsed.notification is not None}
         accounts = {scope: self._accounts[scopes.account_of(scope)] for scope in found}
@@ -193,6 +209,8 @@ class Processing:
         Return those that stay as they were, because another session has locked even the rows that would hold them.
         """
         around_locks = self._foreign_locks.met_lately
+        if len(parsed_records) == 1:
+            limit_s = None  # the whole one: a shorter one might hold a sound record
         try:
             await self._apply(parsed_records, read_by, around_locks=around_locks, limit_s=limit_s)
         except RowsLocked:

@@ -35,10 +35,14 @@ class TookTooLong(Exception):
 
 
 class TimeLimit:
-    """The limit, and the code that runs under it now, at most one piece in each thread."""
+    """The limit, and the code that runs under it now, at most one piece in each thread.
+
+    `interruptions` counts the pieces that reached their limit.
+    """
 
     def __init__(self, limit_s: float, *, interrupted: Callable[[str], None] = lambda _: None) -> None:
         self.limit_s = limit_s
+        self.interruptions = 0
         self._interrupted = interrupted
         self._jobs: dict[int, _Job] = {}
         self._lock = threading.Lock()
@@ -67,6 +71,7 @@ class TimeLimit:
         finally:
             self._end(ident, job)  # it may have been raised in the first call
             if job.is_interrupted:
+                self.interruptions += 1
                 self._interrupted(step)
 
     @contextlib.contextmanager

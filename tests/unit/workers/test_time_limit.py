@@ -11,7 +11,7 @@ import pytest
 from schemas import interpret
 from schemas.dispositions import Disposition, Reason
 from tests.unit.workers.in_memory import APPLIED, MemoryWorker, paid
-from workers.errors import InfrastructureDown
+from workers.errors import InfrastructureDown, TooManyDeadLetters
 from workers.settlement import decision
 from workers.settlement.plan import Decide, LoadRequest, ParsedRecord, WritePlan
 from workers.time_limit import TimeLimit, TookTooLong
@@ -174,6 +174,33 @@ async def test_record_whose_handling_never_returns_is_dead_and_its_neighbours_ar
     assert ends.pop(2) == (Disposition.DEAD, Reason.OUR_FAULT)
     assert ends == [APPLIED] * 7
     assert worker.held(2).record == paid("C")
+
+
+async def test_reading_that_never_returns_for_any_record_stops_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = TimeLimit(0.2)
+    worker = MemoryWorker(time_limit=limit, dead_letters_max=3)
+    monkeypatch.setattr(interpret, "read", never_return)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    settle = worker.store.settle
+
+    async def settle_in_turns(needs: LoadRequest, decide: Decide) -> WritePlan:
+        await asyncio.sleep(0)
+        return await settle(needs, decide)
+
+    monkeypatch.setattr(worker.store, "settle", settle_in_turns)
+    others = asyncio.create_task(take_turns())
+    with limit.watching(), pytest.raises(TooManyDeadLetters):
+        await worker.process(*(paid(str(number)) for number in range(500)))
+    others.cancel()
+    assert worker.outcomes() == [(Disposition.DEAD, Reason.OUR_FAULT)] * 3
+    assert turns >= 3
 
 
 async def test_record_that_the_store_never_settles_is_dead_and_its_neighbours_are_applied(
