@@ -138,6 +138,31 @@ async def test_step_gives_up_soon_on_a_table_that_is_in_use(
     assert await run.upgrade(cluster.url) == ["0002_column"]
 
 
+async def test_step_that_meets_a_transaction_with_the_tables_in_another_order_is_repeated(
+    database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ends one of the two: here the step, because it waits for less time before it looks for a deadlock."""
+    know(monkeypatch, ONE, Migration(2, "0002_two", "CREATE TABLE two (a integer);"))
+    await run.upgrade(cluster.url)
+    name = f"{cluster.url}&deadlock_timeout=60s"
+    crossing = Migration(3, "0003_crossing", "ALTER TABLE one ADD b integer; ALTER TABLE two ADD b integer;")
+    know(monkeypatch, ONE, TWO, crossing)
+    user = await asyncpg.connect(name)
+    transaction = user.transaction()
+    await transaction.start()
+    await user.execute("INSERT INTO two VALUES (1)")
+    upgrading = asyncio.create_task(run.upgrade(cluster.url))
+    blocked = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'two'::regclass"
+    async with asyncio.timeout(30):
+        while not await database.read(lambda connection: connection.fetchval(blocked)):
+            await asyncio.sleep(0.01)
+    await user.execute("INSERT INTO one VALUES (1)")  # waits for the step, which waits for us
+    await transaction.commit()
+    await user.close()
+    assert await upgrading == ["0003_crossing"]
+    assert await migrations.applied_at(cluster.url) == 3
+
+
 async def test_program_accepts_a_schema_that_is_ahead_of_it(
     database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,9 @@ has the name and the layout that earlier releases gave it, which upgraded with A
 where the other stopped.
 """
 
+import asyncio
 import contextlib
+import random
 from collections.abc import Sequence
 
 import asyncpg
@@ -17,6 +19,8 @@ from workers.postgres.migrations import CONNECT_S, EMPTY, VERSION_TABLE
 
 WAIT_FOR_OTHER_UPGRADE_S = 60
 WAIT_FOR_TABLE_S = 5
+DEADLOCKS_MAX = 10
+PAUSE_S = 0.5  # after a deadlock, at most
 _UPGRADE_LOCK = 0x414E4F32  # an advisory lock: any number that no other program in this database uses
 
 _CREATE_VERSION_TABLE = f"""CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (
@@ -51,7 +55,7 @@ async def upgrade(dsn: str) -> list[str]:
             before = await migrations.applied(connection)
             for step in _missing(before):
                 failing = f"{step.name} could not be applied: "
-                if not await _apply(connection, step, before):
+                if not await _apply_around_deadlocks(connection, step, before):
                     raise NotUpgraded(f"{failing}another upgrade is running. Run this one again after it", done)
                 done.append(step.name)
                 before, failing = step.number, ""
@@ -77,6 +81,21 @@ async def _lock(connection: SqlConnection) -> None:
     """Wait until no other session upgrades. The lock belongs to the session and ends with it."""
     await connection.execute(f"SET lock_timeout = '{WAIT_FOR_OTHER_UPGRADE_S}s'")
     await connection.execute(f"SELECT pg_advisory_lock({_UPGRADE_LOCK})")
+
+
+async def _apply_around_deadlocks(connection: SqlConnection, step: Migration, before: int) -> bool:
+    """Apply the step as `_apply` does, again after each deadlock.
+
+    A step locks tables in the order of its text, and workers in another. The server ends one of the two transactions:
+    a worker repeats its own, and so does the upgrade.
+    """
+    for _ in range(DEADLOCKS_MAX - 1):
+        try:
+            return await _apply(connection, step, before)
+        except asyncpg.DeadlockDetectedError:
+            await connection.execute("ROLLBACK")
+            await asyncio.sleep(PAUSE_S * random.random())  # noqa: S311 - no secret
+    return await _apply(connection, step, before)
 
 
 async def _apply(connection: SqlConnection, step: Migration, before: int) -> bool:
