@@ -29,10 +29,10 @@ from tests.support import cluster as clusters
 from tests.support.cluster import Cluster, Note, is_ready, until
 
 WISHED = EngineSpec(receivers=1, workers=1, console=True)
-PER_S = 20
+PER_S = 10
 BACK_S = 10.0
-NOTICED_S = 30.0
-REFUSED = 40
+NOTICED_S = 60.0
+REFUSED = 20
 EXPIRED = "certificate verify failed: certificate has expired"
 UNREACHED = "no broker answers"
 
@@ -103,8 +103,8 @@ async def test_expired_certificate_stops_acknowledgements_until_it_is_renewed(se
     deceived = cluster.another("ingest", "ingest-deceived", kafka=cluster.kafka.bootstrap)
     deceived.process.spawn()  # its brokers speak no TLS, as if somebody were in between
     try:
-        async with cluster.sending(rate=PER_S, seconds=180) as load:
-            await until(lambda: len(load.succeeded()) > PER_S, 30)
+        async with cluster.sending(rate=PER_S, seconds=240) as load:
+            await until(lambda: len(load.succeeded()) > PER_S, NOTICED_S)
             await secured.renew(-certificates.DAY)
             secured.line.reset_after = 0  # connections that are open do not notice the new one
             await until(lambda: is_unready(receiver), NOTICED_S)

@@ -13,6 +13,7 @@ DISK_BYTES = 64 << 20
 ENDED_S = 60.0
 BACK_S = 30.0
 REFUSED = 50
+SENDERS = 10
 Note = Callable[[str, float], None]
 
 
@@ -45,5 +46,5 @@ async def test_full_disk_of_the_broker_loses_no_acknowledged_record(kit: Kit, di
         await broker.start()
         measured("taken again after the broker's start", await kit.taken_again(BACK_S))
 
-    await kit.append_while(full)
+    await kit.append_while(full, senders=SENDERS)
     await kit.nothing_is_missing()

@@ -17,6 +17,7 @@ from tests.faults.wire import Wire, wire
 from tests.support import real_servers
 
 GIVEN_UP_S = 60.0
+SENDERS = 10
 IN_VAIN = "Unable to bootstrap"
 Note = Callable[[str, float], None]
 
@@ -82,6 +83,6 @@ async def test_packets_lost_one_way_acknowledge_nothing_and_cost_seconds(
 
     with network.on_the_far_side():
         await kit.ready()
-        await kit.append_while(lost)
+        await kit.append_while(lost, senders=SENDERS)
         await until(lambda: kit.publisher.in_flight == 0, 2 * RECOVERED_S)
         await kit.nothing_is_missing()
