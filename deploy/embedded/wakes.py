@@ -25,6 +25,11 @@ _WAKE = """
         ORDER BY log_partition, log_offset LIMIT ?6
     ) RETURNING log_partition, log_offset
 """
+_IS_ANY_BEHIND = """
+    SELECT 1 FROM held INDEXED BY held_waiting
+    WHERE disposition = 'parked' AND resolved_at_ms IS NULL AND account = ? AND waits_for = ?
+        AND (log_partition, log_offset) > (?, ?) LIMIT 1
+"""
 _NOTE = "INSERT INTO wakes (account, waits_for, after_partition, after_offset) VALUES (?, ?, ?, ?)"
 _OLDEST = "SELECT number, account, waits_for, after_partition, after_offset FROM wakes ORDER BY number LIMIT 1"
 
@@ -54,8 +59,10 @@ def go_on(connection: Connection, now_ms: int) -> None:
 
 
 def _wake_some(connection: Connection, condition: tuple[str, str], after: Place, room: int, now_ms: int) -> int:
-    """Make at most `room` rows behind this place due, and note the place of the last if there may be more."""
+    """Make at most `room` rows behind this place due, and note the place of the last if there are more."""
     woken: list[Place] = connection.execute(_WAKE, (now_ms, *condition, *after, room)).fetchall()
     if len(woken) == room:
-        connection.execute(_NOTE, (*condition, *max(woken, default=after)))
+        last = max(woken, default=after)
+        if connection.execute(_IS_ANY_BEHIND, (*condition, *last)).fetchone():
+            connection.execute(_NOTE, (*condition, *last))
     return len(woken)
