@@ -3,8 +3,8 @@
 An event loop that stands answers no request, no probe and no broker, and cannot end itself. A thread sees it: it writes
 where the loop's thread stands, and ends the process with `exits.STOPPED_ITSELF`. It counts its own short sleeps and not
 the clock, so that a process that was stopped for a while, or got no processor, does not count as standing. A single
-call into C that keeps even this thread from running is ended by `faulthandler`, after three times the limit and with
-exit code 1.
+call into C that keeps even this thread from running is ended by `faulthandler`, a minute after the limit and with exit
+code 1.
 
 The store's thread of the embedded engine is watched too: when it has decided a batch for far longer than that may take
 (`workers.time_limit`), and could not be interrupted, no batch will be settled any more.
@@ -26,7 +26,7 @@ from workers.time_limit import TimeLimit
 
 LOOK_EVERY_S = 1.0
 ARM_EVERY = 5  # looks
-WITHOUT_GIL = 3  # times the limit
+WITHOUT_GIL_S = 60.0  # beyond the limit, because this one counts by the clock
 WRITE_S = 2.0  # for the last lines, if standard error is read slowly
 
 EndProcess = Callable[[int], object]
@@ -81,7 +81,7 @@ class _Watch:
                 self._standing(f"the event loop has stood still for {stood_s:g} s")
                 return
             if looks % ARM_EVERY == 0:
-                _arm(WITHOUT_GIL * self._limit_s)
+                _arm(self._limit_s + WITHOUT_GIL_S)
             looks += 1
             self._stopping.wait(LOOK_EVERY_S)
             stood_s += LOOK_EVERY_S

@@ -7,8 +7,11 @@ which the code raises.
 
 The watching thread counts its own short sleeps, not the clock: time in which the whole process was stopped or got no
 processor counts little. `Interrupted` is a `BaseException`, so that the code does not catch it as a failure of its own;
-if it does and goes on, it is raised again a second later. What this cannot interrupt is a single call into C that does
-not return; `deploy.watchdog` ends the process then.
+if it does and goes on, it is raised again a second later.
+
+A single call into C may keep the thread from running: a regular expression that backtracks without end. In the main
+thread, a timer of the process's own CPU time interrupts it, at twice the limit because all threads share that time.
+What neither can interrupt is ended with the process, by `deploy.watchdog`.
 """
 
 import contextlib
@@ -16,10 +19,14 @@ import ctypes
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import TypeVar
 
 TICK_S = 0.1
 AGAIN_S = 1.0
+
+CPU_TICK_S = 0.25
+CPU_SHARE = 2  # of the limit
 
 _WAKES = signal.SIGURG  # ignored by default, and no socket here has urgent data
 
@@ -78,20 +85,45 @@ class TimeLimit:
     def watching(self) -> Iterator[None]:
         """Watch until the block ends; without it nothing is interrupted. Enter it in the main thread."""
         stopping = threading.Event()
-        # Interrupts `time.sleep` and waits for locks in the main thread: they return to run a handler.
-        before = signal.getsignal(_WAKES)
-        wakes = threading.current_thread() is threading.main_thread() and before is signal.SIG_DFL
-        if wakes:
-            signal.signal(_WAKES, lambda _number, _frame: None)
         thread = threading.Thread(target=self._watch, args=(stopping,), name="time-limit", daemon=True)
-        thread.start()
+        with self._signals():
+            thread.start()
+            try:
+                yield
+            finally:
+                stopping.set()
+                thread.join()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let signals interrupt the main thread; do nothing in another thread, or beside other handlers."""
+        numbers = (_WAKES, signal.SIGVTALRM)
+        is_main = threading.current_thread() is threading.main_thread()
+        if not is_main or any(signal.getsignal(number) is not signal.SIG_DFL for number in numbers):
+            yield
+            return
+        # `time.sleep` and a wait for a lock return to run the handler, though it does nothing.
+        signal.signal(_WAKES, lambda _number, _frame: None)
+        signal.signal(signal.SIGVTALRM, self._on_cpu_time)
+        signal.siginterrupt(signal.SIGVTALRM, False)  # the kernel may choose a thread that writes to a file
+        signal.setitimer(signal.ITIMER_VIRTUAL, CPU_TICK_S, CPU_TICK_S)
         try:
             yield
         finally:
-            stopping.set()
-            thread.join()
-            if wakes:
-                signal.signal(_WAKES, before)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            for number in numbers:
+                signal.signal(number, signal.SIG_DFL)
+
+    def _on_cpu_time(self, _number: int, _frame: FrameType | None) -> None:
+        """Interrupt the main thread's code from within. The process has used so much more CPU time."""
+        job = self._jobs.get(threading.get_ident())
+        if job is None:
+            return
+        job.cpu_s += CPU_TICK_S
+        if job.cpu_s >= job.next_cpu_s:
+            job.next_cpu_s = job.cpu_s + AGAIN_S
+            job.is_interrupted = True
+            raise Interrupted
 
     def _watch(self, stopping: threading.Event) -> None:
         while not stopping.wait(TICK_S):
@@ -122,16 +154,19 @@ class TimeLimit:
 
 
 class _Job:
-    """One piece of code that runs. `next_s` is when it is interrupted, after so long a run. The time of a piece that
+    """One piece of code that runs. `next_s` is when it is interrupted, after so long a run, `next_cpu_s` after so much
+    CPU time. The time of a piece that
     has called it, `within`, stands still meanwhile."""
 
-    __slots__ = ("is_interrupted", "limit_s", "next_s", "ran_s", "within")
+    __slots__ = ("cpu_s", "is_interrupted", "limit_s", "next_cpu_s", "next_s", "ran_s", "within")
 
     def __init__(self, limit_s: float, within: "_Job | None") -> None:
         self.within = within
         self.limit_s = limit_s
         self.ran_s = 0.0
         self.next_s = limit_s
+        self.cpu_s = 0.0
+        self.next_cpu_s = CPU_SHARE * limit_s + CPU_TICK_S
         self.is_interrupted = False
 
 

@@ -1,6 +1,8 @@
 """A process whose event loop stands still ends; one that works, or is stopped in good order, does not."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
@@ -15,7 +17,7 @@ from workers.time_limit import TimeLimit
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(watchdog, "WRITE_S", 0.1)
-    monkeypatch.setattr(watchdog, "WITHOUT_GIL", 100_000)
+    monkeypatch.setattr(watchdog, "WITHOUT_GIL_S", 3600.0)
 
 
 async def test_loop_that_stands_still_ends_the_process(capfd: pytest.CaptureFixture[str]) -> None:
@@ -30,6 +32,28 @@ async def test_loop_that_stands_still_ends_the_process(capfd: pytest.CaptureFixt
     assert codes == [exits.STOPPED_ITSELF]
     assert [event for event, _ in log.lines] == ["process stands still"]
     assert "test_watchdog.py" in capfd.readouterr().err, "it says where each thread stands"
+
+
+PROGRAM = """
+import asyncio, re
+from deploy import watchdog
+from tests.support.fakes import MemoryLogger
+
+async def stand():
+    async with watchdog.watching(0.5, MemoryLogger()):
+        await asyncio.sleep(0.5)
+        re.match("(a+)+$", "a" * 100 + "b")
+
+watchdog.WITHOUT_GIL_S = 2
+watchdog.LOOK_EVERY_S = 0.1
+asyncio.run(stand())
+"""
+
+
+def test_call_that_keeps_every_thread_from_running_ends_the_process() -> None:
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], check=False, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == exits.FAILED
+    assert "in stand" in ended.stderr, "it says where each thread stands"
 
 
 async def test_loop_that_works_is_left_alone() -> None:

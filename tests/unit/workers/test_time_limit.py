@@ -1,6 +1,8 @@
 """Code that awaits nothing and does not return is interrupted, in the thread in which it runs, and nothing else is."""
 
 import asyncio
+import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +46,10 @@ def wait_for_ever() -> None:
     threading.Event().wait()
 
 
+def backtrack_for_ever() -> None:
+    re.match("(a+)+$", "a" * 100 + "b")
+
+
 def catch_everything_once() -> None:
     try:
         loop_for_ever()
@@ -51,7 +57,9 @@ def catch_everything_once() -> None:
         loop_for_ever()
 
 
-@pytest.mark.parametrize("work", [loop_for_ever, sleep_for_ever, wait_for_ever, catch_everything_once])
+@pytest.mark.parametrize(
+    "work", [loop_for_ever, sleep_for_ever, wait_for_ever, backtrack_for_ever, catch_everything_once]
+)
 def test_code_that_never_returns_is_interrupted(
     limit: TimeLimit, interrupted: list[str], work: Callable[[], None]
 ) -> None:
@@ -93,6 +101,13 @@ def test_code_that_returns_in_time_is_not_interrupted_afterwards(limit: TimeLimi
     assert limit.run(lambda: "done", "read") == "done"
     time.sleep(2 * LIMIT_S)
     assert not interrupted
+
+
+def test_signals_are_as_before_afterwards() -> None:
+    with TimeLimit(1).watching():
+        assert signal.getitimer(signal.ITIMER_VIRTUAL)[1] > 0
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0, 0)
+    assert signal.getsignal(signal.SIGVTALRM) is signal.getsignal(signal.SIGURG) is signal.SIG_DFL
 
 
 def test_code_has_its_own_shorter_limit() -> None:
