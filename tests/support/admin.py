@@ -27,12 +27,13 @@ from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.metrics import WorkerMetrics
 from workers.observers import Observers
-from workers.processing import Processing
+from workers.processing import LIMIT_S, Processing
 from workers.replays import Replayer
 from workers.settlement.plan import (
     LogRecord,
     Position,
 )
+from workers.time_limit import TimeLimit
 
 NOW_MS = log_records.NOW_MS
 TOKEN = "the-token-of-these-tests"
@@ -114,6 +115,7 @@ class World:
     accounts_faults: list[str] = field(default_factory=list)
     woken: int = 0
     offset: int = 0
+    time_limit: TimeLimit = field(default_factory=lambda: TimeLimit(LIMIT_S))
     accounts: dict[str, Account] = field(default_factory=lambda: dict(ACCOUNTS))
 
     def __post_init__(self) -> None:
@@ -127,6 +129,7 @@ class World:
             observer=observer,
             now_ms=lambda: NOW_MS,
             chance=lambda: 0.5,
+            time_limit=self.time_limit,
         )
         self.decisions = HeldDecisions(
             accounts=self.accounts,
@@ -134,6 +137,7 @@ class World:
             store=self.store,
             observer=observer,
             now_ms=lambda: NOW_MS,
+            time_limit=self.time_limit,
         )
 
     def authenticate(self, sealed: RecordContents, account: Account, *, anew: bool = False) -> bool:
@@ -144,6 +148,7 @@ class World:
     def application(self, access: Access = LOOPBACK_ONLY) -> web.Application:
         return app.application(
             accounts=self.accounts,
+            time_limit=self.time_limit,
             orders=self.store,
             held=self.store,
             replays=self.store,
