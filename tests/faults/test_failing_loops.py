@@ -170,7 +170,7 @@ async def names_trouble(role: Role, loop: str) -> bool:
 
 async def test_notification_that_a_worker_never_finishes_is_set_aside_alone(cluster: Cluster, measured: Note) -> None:
     await asyncio.gather(*(role.process.stop() for role in cluster.engine.workers))
-    faulty = failing(cluster, "decide", STAND_AT="decide", STAND_ORDER="NEVER", ALIPAY_NOTIFY_HANDLING_LIMIT_S="1")
+    faulty = failing(cluster, "decide", STAND_AT="decide", STAND_ORDER="NEVER", ALIPAY_NOTIFY_HANDLING_LIMIT_S="2")
     async with roles.together([faulty]):
         began_s = time.monotonic()
         for order in ("N-1", "N-2", "NEVER", "N-3", "N-4"):
@@ -179,7 +179,7 @@ async def test_notification_that_a_worker_never_finishes_is_set_aside_alone(clus
                 "--to", cluster.engine.public_url, "--dir", str(cluster.engine.world.directory),
             )  # fmt: skip
         held = "SELECT count(*) FROM deliveries WHERE reason = 'our_fault' AND order_number = 'NEVER'"
-        await until(lambda: cluster.one(held), 60)
+        await until(lambda: cluster.one(held), 120)
         await until(lambda: cluster.one("SELECT count(*) = 4 FROM orders WHERE order_number LIKE 'N-%'"), 60)
         measured("set aside, and all others applied, after", time.monotonic() - began_s)
         assert (await metrics(faulty))['alipay_notify_handling_interrupted_total{step="decide"}'] >= 1
@@ -246,7 +246,7 @@ async def test_notification_that_the_engine_never_finishes_is_set_aside_alone(
     engine: Engine, items: list[flood_corpus.Item], tmp_path: Path, step: str
 ) -> None:
     standing = items[len(items) // 2].order
-    engine.start("tests.faults.failing_loops", STAND_AT=step, STAND_ORDER=standing, ALIPAY_NOTIFY_HANDLING_LIMIT_S="1")
+    engine.start("tests.faults.failing_loops", STAND_AT=step, STAND_ORDER=standing, ALIPAY_NOTIFY_HANDLING_LIMIT_S="2")
     assert set(await send(engine, items)) == {200}
     eventually(lambda: dispositions(tmp_path) == len(items), within_s=120)
     left = dumps.of_files(tmp_path / "engine").deliveries
@@ -266,19 +266,19 @@ async def test_engine_that_cannot_be_interrupted_ends_and_goes_on_after_its_rest
         STAND_AT=step,
         STAND_ORDER=items[-1].order,
         STAND_FOR_GOOD="1",
-        ALIPAY_NOTIFY_HANDLING_LIMIT_S="0.5",
-        ALIPAY_NOTIFY_STANDSTILL_LIMIT_S="2",
+        ALIPAY_NOTIFY_HANDLING_LIMIT_S="2",
+        ALIPAY_NOTIFY_STANDSTILL_LIMIT_S="4",
     )
     with contextlib.suppress(aiohttp.ClientError):  # it may stand, and end, while the last ones are sent
         await send(engine, items)
-    assert await asyncio.to_thread(engine.died, 60) == exits.STOPPED_ITSELF
+    assert await asyncio.to_thread(engine.died, 120) == exits.STOPPED_ITSELF
     log = engine.log.read_text(errors="replace")
     assert '"event":"process stands still"' in log
-    assert "failing_loops.py" in log, "it says where it stands"
+    assert "in stand\n" in log, "it says where it stands"
     engine.start()
     statuses = await send(engine, items)
     assert set(statuses) == {200}
-    left = eventually(lambda: all_settled(tmp_path), within_s=60)
+    left = eventually(lambda: all_settled(tmp_path), within_s=120)
     assert {row["disposition"] for row in left} <= {"applied", "duplicate", "stale"}
     assert engine.stop() == 0
 
