@@ -172,7 +172,9 @@ FENCED_WRITES = MetricFamily(
     help="Transactions rolled back by the version check because another worker updated the order; they are retried.",
 )
 OUTBOX_PENDING = MetricFamily(
-    name="alipay_notify_outbox_pending_events", kind="gauge", help="Events in the outbox that are not yet published."
+    name="alipay_notify_outbox_pending_events",
+    kind="gauge",
+    help="Events in the outbox that are not yet published, counted up to 100,000.",
 )
 OUTBOX_OLDEST = MetricFamily(
     name="alipay_notify_outbox_oldest_timestamp_seconds",

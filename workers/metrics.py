@@ -189,8 +189,8 @@ class WorkerMetrics:
         self._outbox_oldest.set((counts.outbox_oldest_ms or 0) / 1000)
 
     async def keep_fresh(self, held: HeldPort, *, interval_s: float = GAUGES_INTERVAL_S) -> None:
-        """Refresh every `interval_s` until cancelled, or less often if it takes long: an outbox of a million events is
-        counted. If the store does not answer, the gauges keep their values."""
+        """Refresh every `interval_s` until cancelled, or less often if it takes long. If the store does not answer, the
+        gauges keep their values."""
         while True:
             begun = time.monotonic()
             with contextlib.suppress(Exception):  # the store's trouble has a gauge and an alert of its own

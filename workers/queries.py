@@ -145,8 +145,11 @@ class ParkedCount(Struct, frozen=True, kw_only=True):
     count: int
 
 
+PENDING_COUNTED_MAX = 100_000  # while a topic is away for days, millions of events wait in the outbox
+
+
 class Counts(Struct, frozen=True, kw_only=True):
-    """The gauges that only the store knows."""
+    """The gauges that only the store knows. `outbox_pending` is counted up to `PENDING_COUNTED_MAX`."""
 
     held: tuple[HeldCount, ...]
     parked: tuple[ParkedCount, ...]

@@ -154,7 +154,8 @@ def counts(connection: Connection) -> Counts:
     parked = connection.execute(_PARKED_COUNTS, (Disposition.PARKED.value,)).fetchall()
     pending, oldest_ms = connection.execute(
         "SELECT count(*), (SELECT written_at_ms FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT 1) "
-        "FROM outbox WHERE sent_at_ms IS NULL"
+        "FROM (SELECT 1 FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT ?)",
+        (queries.PENDING_COUNTED_MAX,),
     ).fetchone()
     return Counts(
         held=tuple(

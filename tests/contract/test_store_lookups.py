@@ -12,6 +12,7 @@ from tests.contract.shortcuts import parked, register
 from tests.support import log_records
 from tests.support.log_records import NOW_MS, REGISTERED, Time
 from tests.support.plans import always, delivery, number_row, plan
+from workers import queries
 from workers.errors import RefundTaken
 from workers.processing import Processing
 from workers.queries import HeldQuery
@@ -137,6 +138,18 @@ async def test_gauges_count_held_rows_and_unsent_events(work: Processing, store:
     await work.emit()
     counts = await store.counts()
     assert (counts.outbox_pending, counts.outbox_oldest_ms) == (0, None)
+
+
+async def test_events_of_a_long_outage_are_counted_up_to_a_limit(
+    work: Processing, store: AnyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await work.process(log_records.logged([log_records.record(f"N{number}") for number in range(5)]))
+    assert (await store.counts()).outbox_pending == 5
+    monkeypatch.setattr(queries, "PENDING_COUNTED_MAX", 3)
+    counts = await store.counts()
+    assert (counts.outbox_pending, counts.outbox_oldest_ms) == (3, NOW_MS)
+    await work.emit()
+    assert (await store.counts()).outbox_pending == 0
 
 
 async def test_registered_order_exists_before_its_first_notification(store: AnyStore) -> None:

@@ -238,7 +238,8 @@ async def counts(connection: SqlConnection) -> Counts:
     parked = await connection.fetch(_PARKED_COUNTS, Disposition.PARKED.value)
     pending, oldest_ms = await connection.fetchrow(
         "SELECT count(*), (SELECT written_at FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT 1) "
-        "FROM outbox WHERE sent_at IS NULL"
+        "FROM (SELECT FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT $1) AS pending",
+        queries.PENDING_COUNTED_MAX,
     )
     return Counts(
         held=tuple(
