@@ -1,7 +1,9 @@
 """How flat big data is: `python -m tests.benchmarks.big [--rows N] [--accounts N] [--only NAME]`.
 
     sqlite, postgres   an order store with N held notifications and N orders: how long it takes to open it, operators'
-                       questions, and batches of 100, undisturbed and while three consoles ask without a pause
+                       questions, and batches of 100, undisturbed and while three consoles ask without a pause; then
+                       the gauges beside N events that wait to be sent
+    postgres           changes of counts that nobody has added up yet; a console's process with thousands of accounts
     engine             the whole embedded engine on such a store, with thousands of accounts: its start, a scrape, and
                        the answers to notifications, undisturbed and beside scrapes, reloads of all keys and consoles
 
@@ -25,8 +27,10 @@ from aiohttp import ClientSession
 
 from deploy.embedded.store import SqliteOrderStore
 from deploy.local import directory as directories
-from deploy.local import postgres
+from deploy.local import ports, postgres, roles
+from deploy.local.directory import Directory
 from deploy.local.machine import Machine
+from deploy.local.roles import Program
 from schemas.dispositions import Reason
 from tests.benchmarks.__main__ import machine
 from tests.contract.engines import AnyStore, Cluster
@@ -34,6 +38,7 @@ from tests.support import alipay, bulk, log_records
 from tests.support.bulk import HeldKind
 from tests.support.log_records import NOW_MS
 from tests.support.processes import Engine
+from workers.errors import ReadTooSlow
 from workers.postgres.database import Database, DatabaseLimits, SqlConnection
 from workers.postgres.store import PostgresOrderStore
 from workers.queries import HeldQuery
@@ -126,14 +131,20 @@ async def ask(store: AnyStore) -> None:
     questions: dict[str, Callable[[], Awaitable[object]]] = {
         "list of 100": lambda: store.held_list(HeldQuery()),
         "list of 100 by a rare reason": lambda: store.held_list(HeldQuery(reason=Reason.OUR_FAULT)),
-        "list of 100 by account": lambda: store.held_list(HeldQuery(account="a00042")),
-        "list of one order": lambda: store.held_list(HeldQuery(order="H0000042")),
+        "list of 100 by account": lambda: store.held_list(HeldQuery(account="a00007")),
+        "list of one order": lambda: store.held_list(HeldQuery(order="H0000007")),
         "summary by reason and account": lambda: store.held_groups(HeldQuery()),
+        "summary of one account": lambda: store.held_groups(HeldQuery(account="a00007")),
+        "summary of a span, which is counted": lambda: store.held_groups(HeldQuery(since_ms=NOW_MS)),
         "gauges": store.counts,
         "last 50 orders": lambda: store.recent(50),
+        "an order's page": lambda: store.order_page("a00007", "O0000007"),
     }
     for name, question in questions.items():
-        await timed(name, question)
+        try:
+            await timed(name, question)
+        except ReadTooSlow as error:
+            print(f"  {name:<44}{error}", flush=True)
 
 
 async def settle(store: AnyStore, name: str, first: int) -> None:
@@ -167,6 +178,56 @@ async def measure(store: AnyStore) -> None:
     await asyncio.gather(*consoles, return_exceptions=True)
 
 
+async def with_waiting_events(store: AnyStore, rows: int, accounts: int) -> None:
+    """Ask for the gauges while a topic is away."""
+    await bulk.add(
+        store, "outbox", (bulk.event_row(f"O{number:07}", f"a{number % accounts:05}", NOW_MS) for number in range(rows))
+    )
+    await timed(f"gauges beside {rows:,} waiting events", store.counts)
+
+
+async def with_changes(store: PostgresOrderStore, count: int) -> None:
+    """Ask for counts while so many of their changes are not added up: a worker does it every five seconds.
+
+    The changes cancel each other out, because there are no rows to them.
+    """
+    await store.database.write(
+        lambda connection: connection.execute(
+            """
+            INSERT INTO held_count_changes (is_resolved, disposition, reason, account, attempts, count, oldest)
+            SELECT false, 'parked', 'unknown_order', 'a' || lpad((each / 2 % 5000)::text, 5, '0'), 0,
+                CASE WHEN each % 2 = 0 THEN 1 ELSE -1 END, now()
+            FROM generate_series(0, $1::integer - 1) AS each
+            """,
+            count,
+        )
+    )
+    await timed(f"summary, {count:,} changes not added up", lambda: store.held_groups(HeldQuery()))
+    await timed("gauges, the same", store.counts)
+    begun = time.perf_counter()
+    while await store.add_up_counts():
+        pass
+    print(f"  {'… added up in':<44}{(time.perf_counter() - begun) * 1000:>10.1f} ms", flush=True)
+
+
+async def at_a_console(held_: Directory, machine_: Machine, url: str, accounts: Path) -> None:
+    """Ask a console's process."""
+    (port,) = ports.free(1)
+    program = Program(settings={"accounts": str(accounts), "postgres": url})
+    console_ = roles.inner(held_, machine_, program, command="console", name="console", admin=port)
+    begun = time.perf_counter()
+    async with roles.together([console_]), ClientSession() as session:
+        print(f"  {'start of a console':<44}{(time.perf_counter() - begun) * 1000:>10.1f} ms", flush=True)
+
+        async def get(path: str) -> None:
+            async with session.get(f"{console_.admin_url}{path}") as answer:
+                await answer.read()
+                assert answer.status == 200, f"{path}: {answer.status} {await answer.text()}"
+
+        for path in ("/metrics", "/", "/held", "/api/held", "/api/orders/a00007/O0000007"):
+            await timed(f"GET {path}", partial(get, path))
+
+
 async def on_sqlite(directory: Path, rows: int, accounts: int) -> None:
     print("\nSQLite")
     path = directory / "orders.sqlite3"
@@ -177,14 +238,16 @@ async def on_sqlite(directory: Path, rows: int, accounts: int) -> None:
     store = await SqliteOrderStore.open(path, now_ms=log_records.Time())
     print(f"  {'open':<44}{(time.perf_counter() - begun) * 1000:>10.1f} ms")
     await measure(store)
+    await with_waiting_events(store, rows, accounts)
     await store.close()
 
 
 async def on_postgres(directory: Path, rows: int, accounts: int) -> None:
     print("\nPostgreSQL")
+    machine_ = Machine(environ=dict(os.environ))
     async with (
         directories.held(directory / "servers", fresh=True) as held_,
-        postgres.running(held_, Machine(environ=dict(os.environ))) as server,
+        postgres.running(held_, machine_) as server,
     ):
         cluster = Cluster(server, None, log_records.Time())
         async with cluster.store():
@@ -198,6 +261,10 @@ async def on_postgres(directory: Path, rows: int, accounts: int) -> None:
         async with cluster.store() as store:
             print(f"  {'open':<44}{(time.perf_counter() - begun) * 1000:>10.1f} ms")
             await measure(store)
+            await with_changes(store, 25_000)
+            listed = await asyncio.to_thread(write_accounts, directory / "accounts", accounts)
+            await at_a_console(held_, machine_, cluster.url, listed)
+            await with_waiting_events(store, rows, accounts)
 
 
 def write_accounts(directory: Path, accounts: int) -> Path:

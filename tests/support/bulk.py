@@ -8,6 +8,7 @@ from sqlite3 import Connection
 from msgspec import Struct
 
 from deploy.embedded.store import SqliteOrderStore
+from schemas import topics
 from schemas.orders import Order
 from workers import row_codec
 from workers.postgres.database import SqlConnection
@@ -25,6 +26,8 @@ ORDERS = (
     "version facts rank status closed_because trade amount_minor currency refunded_minor flags changed_at_ms "
     "order_number account"
 ).split()
+OUTBOX = "id topic key value headers version written_at_ms".split()
+COLUMNS = {"held": HELD, "orders": ORDERS, "outbox": OUTBOX}
 HEADERS = b"\x90"  # none, as the stores pack them
 BODY = b"notify_type=trade_status_sync&trade_status=TRADE_SUCCESS&subject=" + b"Two+tickets+" * 30
 
@@ -56,9 +59,14 @@ def order_row(number: str, account: str, changed_at_ms: int) -> Row:
     return row_codec.order_row(write, changed_at_ms)
 
 
+def event_row(number: str, account: str, written_at_ms: int) -> Row:
+    """One event of such an order that waits to be sent."""
+    return f"{account}:{number}:1", topics.ORDER_EVENT, f"{account}:{number}".encode(), BODY, HEADERS, 1, written_at_ms
+
+
 async def add(store: object, table: str, rows: Iterable[Row]) -> None:
-    """Add the rows to `held` or `orders` of either store, and let PostgreSQL look at them, as it does by itself."""
-    columns = HELD if table == "held" else ORDERS
+    """Add the rows to one of `COLUMNS` in either store, and let PostgreSQL look at them, as it does by itself."""
+    columns = COLUMNS[table]
     if isinstance(store, SqliteOrderStore):
         marks = ", ".join("?" * len(columns))
         statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
