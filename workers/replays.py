@@ -12,6 +12,7 @@ so `advance` counts them. Of two workers that both believe to lead, one moves th
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
@@ -20,7 +21,7 @@ from typing import Protocol
 from msgspec import Struct, structs
 
 from workers.backoff import Backoff, BackoffObserver, pause
-from workers.errors import InfrastructureDown
+from workers.errors import InfrastructureDown, RowsLocked
 from workers.queries import HeldPage, HeldPlace, HeldQuery
 from workers.settlement.plan import HeldRow
 from workers.sweeper import always_leads
@@ -41,7 +42,8 @@ class ReplayTask(Struct, frozen=True, kw_only=True):
     """One replay. `query` is its filter with the cursor; `total` are the rows that matched when it started.
 
     `done` counts rows by outcome: `applied`, `duplicate` and `stale` are resolved, `held_again` stay parked or
-    quarantined, `failed` are dead. Rows that an operator decided meanwhile are only in `done`.
+    quarantined, `failed` are dead. Rows that an operator decided meanwhile are only in `done`, and those that another
+    session had locked are in none.
     """
 
     number: int
@@ -155,7 +157,10 @@ class Replayer:
         ids = [page.row.id for page in pages]
         # Before the retry, so that an attempt that fails or crashes is on record too.
         await self._store.note_replay(ids, by=task.by, why=task.why, now_ms=self._now_ms(), replay=task.number)
-        await self._retry([page.row for page in pages])
+        # A row that another session has locked stays as it was, and the replay goes on: it would wait for a shell that
+        # somebody forgot. Such a row is not among those that are counted as done.
+        with contextlib.suppress(RowsLocked):
+            await self._retry([page.row for page in pages])
         self._wake_relay()
         last = pages[-1].row
         upto = HeldPlace(first_at_ms=last.first_at_ms, position=last.position)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
+from prometheus_client import CollectorRegistry
 
 from deploy.embedded.store import SqliteOrderStore
 from schemas.dispositions import Disposition
@@ -18,8 +19,10 @@ from tests.support.bulk import HeldKind
 from tests.support.log_records import NOW_MS, REGISTERED, SHOP, Time
 from workers.errors import RowsLocked
 from workers.learnt_accounts import LearntAccounts
+from workers.metrics import WorkerMetrics
 from workers.postgres.store import PostgresOrderStore
 from workers.queries import HeldQuery
+from workers.replays import Replayer, ReplayState
 from workers.row_codec import Row
 from workers.settlement import decision, drafting, loading, parking
 from workers.settlement.parking import WOKEN_MAX
@@ -158,6 +161,31 @@ async def test_locked_wakes_and_rows_stop_no_registration_and_no_due_row(
                 due = await store.due(now_ms=NOW_MS, limit=1)
                 assert [row.position.offset for row in due] == [3], "the one that was due before it is locked"
     await store.wake_more()
+    await work.retry(await store.due(now_ms=NOW_MS, limit=10))
+    assert await store.held_list(HeldQuery()) == []
+
+
+async def test_locked_row_stops_no_replay_of_others(cluster: Cluster, workers: Opener, time: Time) -> None:
+    store, *_ = await workers(1)
+    work = log_records.processing(store, time)
+    await work.process(log_records.logged([parked(f"P{number}") for number in range(1, 7)]))
+    for number in range(1, 7):
+        await register(store, f"P{number}")
+    query = HeldQuery(disposition=Disposition.PARKED, before_ms=NOW_MS + 1)
+    task = await store.start_replay(query, rate=20, by="ana", why="registered now", now_ms=NOW_MS)
+    replayer = Replayer(
+        store=store,
+        retry=work.retry,
+        wake_relay=lambda: None,
+        observer=WorkerMetrics(CollectorRegistry(), {}, now_ms=time),
+        now_ms=time,
+    )
+    async with stranger(cluster, "SELECT FROM held WHERE log_offset = 1 FOR UPDATE"):
+        for _ in range(6):
+            await replayer.run_once()
+        ended = await store.replay(task.number)
+        assert ended is not None
+        assert (ended.state, ended.total, ended.done, ended.applied) == (ReplayState.FINISHED, 6, 5, 5)
     await work.retry(await store.due(now_ms=NOW_MS, limit=10))
     assert await store.held_list(HeldQuery()) == []
 

@@ -1,11 +1,13 @@
 """Operators' decisions and replays, and the audit rows of all their actions."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from workers import row_codec
+from workers.errors import RowsLocked
 from workers.postgres import columns, load
 from workers.postgres.columns import arrays
-from workers.postgres.database import SqlConnection
+from workers.postgres.database import BRIEFLY, Database, SqlConnection
 from workers.settlement.plan import DecisionRow, Position
 
 _INSERT_DECISIONS = columns.DECISIONS.insert("decisions")
@@ -19,10 +21,11 @@ _COUNT_REPLAY = """
         SELECT h.log_partition, h.log_offset
         FROM unnest($1::integer[], $2::bigint[]) AS place(log_partition, log_offset)
         JOIN held AS h ON h.log_partition = place.log_partition AND h.log_offset = place.log_offset
-        ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h
+        ORDER BY h.log_partition, h.log_offset FOR NO KEY UPDATE OF h{skip}
     ) AS replayed
     WHERE held.log_partition = replayed.log_partition AND held.log_offset = replayed.log_offset
 """
+_COUNT_ALL, _COUNT_FREE = _COUNT_REPLAY.format(skip=""), _COUNT_REPLAY.format(skip=" SKIP LOCKED")
 _AUDIT = """
     INSERT INTO audit (at, action, subject, by_whom, why)
     SELECT $2, $3, subject, $4, $5 FROM unnest($1::text[]) AS given(subject)
@@ -46,8 +49,18 @@ async def decide(connection: SqlConnection, decisions: Sequence[DecisionRow]) ->
 
 
 async def note_replay(
-    connection: SqlConnection, positions: Sequence[Position], *, by: str, why: str, now_ms: int, replay: int | None
+    database: Database, positions: Sequence[Position], *, by: str, why: str, now_ms: int, replay: int | None
 ) -> None:
-    """Count a replay of these held rows, and write their audit rows. `replay` is the task that it belongs to."""
-    await connection.execute(_COUNT_REPLAY, *load.places(positions), by, why, replay)
-    await note(connection, "replay", [str(position) for position in positions], by=by, why=why, now_ms=now_ms)
+    """Count a replay of these held rows, and write their audit rows. `replay` is the task that it belongs to.
+
+    Rows that another session keeps locked are not counted.
+    """
+
+    async def work(connection: SqlConnection, count: str) -> None:
+        await connection.execute(count, *load.places(positions), by, why, replay)
+        await note(connection, "replay", [str(position) for position in positions], by=by, why=why, now_ms=now_ms)
+
+    try:
+        await database.write(partial(work, count=_COUNT_ALL), first=BRIEFLY)
+    except RowsLocked:
+        await database.write(partial(work, count=_COUNT_FREE))

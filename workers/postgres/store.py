@@ -337,9 +337,7 @@ class PostgresOrderStore:
         self, ids: Sequence[str], *, by: str, why: str, now_ms: int, replay: int | None = None
     ) -> None:
         positions = [position for position in map(position_of, ids) if position is not None]
-        await self._database.write(
-            lambda connection: audit.note_replay(connection, positions, by=by, why=why, now_ms=now_ms, replay=replay)
-        )
+        await audit.note_replay(self._database, positions, by=by, why=why, now_ms=now_ms, replay=replay)
 
     async def counts(self) -> Counts:
         return await self._reads.read(held_lookups.counts, of_one_moment=True)
