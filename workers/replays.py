@@ -13,7 +13,6 @@ so `advance` counts them. Of two workers that both believe to lead, one moves th
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import Protocol
@@ -132,15 +131,16 @@ class Replayer:
         Raises:
             TooManyDeadLetters, InfrastructureDamaged: as `Consumer.run`.
         """
+        loop = asyncio.get_running_loop()  # its time is the monotonic clock's, and a simulation's own
         while not self._stopping.is_set():
-            began = time.monotonic()
+            began = loop.time()
             try:
                 slice_s = await self._backoff.until_done(self.run_once)
             except InfrastructureDown:
                 if not self._stopping.is_set():
                     raise
                 return
-            rest_s = began + slice_s - time.monotonic()
+            rest_s = began + slice_s - loop.time()
             if rest_s > 0:
                 await pause(self._stopping, rest_s)
 
