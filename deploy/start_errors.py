@@ -5,7 +5,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ingest.http.server import WrongParser
 from schemas.accounts import BadAccounts
 from workers.admin.guard import OpenAdmin
 from workers.errors import InfrastructureDown
@@ -16,7 +15,7 @@ class CannotBind(Exception):
 
 
 # Exceptions that refuse the start of any process; each engine adds its own.
-REFUSALS = (BadAccounts, OpenAdmin, WrongParser, CannotBind, InfrastructureDown, OSError)
+REFUSALS = (BadAccounts, OpenAdmin, CannotBind, InfrastructureDown, OSError)
 
 
 def fault_lines(error: BaseException) -> list[str]:

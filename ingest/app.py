@@ -48,7 +48,6 @@ async def serving(
     `confirm` defaults to Alipay's notify_verify.
 
     Raises:
-        WrongParser: aiohttp has no C parser.
         OSError: the address cannot be bound.
     """
     clock = clock or SystemClock()

@@ -47,7 +47,7 @@ class Authentic(Struct, frozen=True, gc=False):
     scope: str = ""
 
 
-def signing_headers(values_of: Callable[[str], Sequence[str]]) -> SigningHeaders:
+def signing_headers(values_of: Callable[[bytes], Sequence[bytes]]) -> SigningHeaders:
     """Return the signing headers of a request. `values_of` returns all values of a header by its lower-case name.
 
     Raises:
@@ -55,7 +55,7 @@ def signing_headers(values_of: Callable[[str], Sequence[str]]) -> SigningHeaders
         Malformed: a header occurs twice or is not ASCII, or `request-time` is not a time with a zone.
     """
     headers = SigningHeaders(
-        _single("signature", values_of), _single("client-id", values_of), _single("request-time", values_of)
+        _single(b"signature", values_of), _single(b"client-id", values_of), _single(b"request-time", values_of)
     )
     try:
         times.parse_request_time(headers.request_time.decode("ascii"))
@@ -135,16 +135,16 @@ def _check_message(account: Account, ring: KeyRing, body: bytes, headers: Signin
     return Authentic(key_id, antom.route(body).encode("utf-8", "replace"), b"")
 
 
-def _single(name: str, values_of: Callable[[str], Sequence[str]]) -> bytes:
+def _single(name: bytes, values_of: Callable[[bytes], Sequence[bytes]]) -> bytes:
     values = values_of(name)
     if len(values) > 1:
-        raise Malformed(Refusal.MALFORMED, f"{name} occurs twice")
-    value = values[0].strip(" \t") if values else ""
+        raise Malformed(Refusal.MALFORMED, f"{name.decode()} occurs twice")
+    value = values[0].strip(b" \t") if values else b""
     if not value:
-        raise Unauthentic(Refusal.MISSING_SIGN, f"{name} is missing")
+        raise Unauthentic(Refusal.MISSING_SIGN, f"{name.decode()} is missing")
     if not value.isascii() or len(value) > HEADER_BYTES_MAX:
-        raise Malformed(Refusal.MALFORMED, f"{name} is not ASCII, or longer than {HEADER_BYTES_MAX}")
-    return value.encode("ascii")
+        raise Malformed(Refusal.MALFORMED, f"{name.decode()} is not ASCII, or longer than {HEADER_BYTES_MAX}")
+    return value
 
 
 def _ascii(name: str, value: bytes) -> str:

@@ -23,7 +23,7 @@ class Quota:
         self.count += 1
         self.bytes += size
 
-    def release(self, size: int) -> None:
-        """Stop counting an item that was taken with this `size`."""
-        self.count -= 1
+    def release(self, size: int, count: int = 1) -> None:
+        """Stop counting items that were taken with this `size` together."""
+        self.count -= count
         self.bytes -= size

@@ -7,7 +7,9 @@ The receiver parses only as much as it needs to refuse a request or to route its
 meaningless forms: Alipay would only resend them, and a payment must not be lost because this release cannot read it.
 """
 
-from typing import Protocol
+import asyncio
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -23,11 +25,11 @@ from schemas.dispositions import Refusal
 from schemas.form import BODY_BYTES_MAX
 from schemas.record_format import Record, RecordContents
 
-PATH = "/notify/"
+PATH = b"/notify/"
 MEDIA_TYPES = {
-    Family.MAPI: "application/x-www-form-urlencoded",
-    Family.OPENAPI: "application/x-www-form-urlencoded",
-    Family.ANTOM: "application/json",
+    Family.MAPI: b"application/x-www-form-urlencoded",
+    Family.OPENAPI: b"application/x-www-form-urlencoded",
+    Family.ANTOM: b"application/json",
 }
 
 
@@ -35,26 +37,21 @@ class Gone(Exception):
     """The sender left before its request was complete, so no answer is possible."""
 
 
-class Headers(Protocol):
-    """Header fields by case-insensitive name."""
-
-    def get(self, name: str, /) -> str | None: ...
-
-    def getall(self, name: str, default: list[str], /) -> list[str]: ...
-
-
 class Arrived(Protocol):
-    """A request whose header is complete."""
+    """A request whose header is complete. Names of header fields are in lower case."""
 
     @property
     def method(self) -> str: ...
 
     @property
-    def target(self) -> str:
+    def target(self) -> bytes:
         """The request target exactly as sent, not decoded, with its query."""
 
-    @property
-    def headers(self) -> Headers: ...
+    def header(self, name: bytes, /) -> bytes | None:
+        """Return the first value of a header field, as sent."""
+
+    def header_values(self, name: bytes, /) -> Sequence[bytes]:
+        """Return all values of a header field, as sent."""
 
     async def read_body(self) -> bytes:
         """Return the whole body.
@@ -67,7 +64,7 @@ class Arrived(Protocol):
 
 
 class Confirm(Protocol):
-    async def confirm(self, account: Account, notify_id: bytes, /) -> None:
+    def confirm(self, account: Account, notify_id: bytes, /) -> Coroutine[Any, Any, None]:
         """Return if Alipay confirms that it sent this notification.
 
         Raises:
@@ -77,11 +74,11 @@ class Confirm(Protocol):
 
 
 class Log(Protocol):
-    async def append(self, record: Record, /) -> None:
-        """Append the record. When this returns, the record is durable.
+    def append(self, record: Record, /) -> Awaitable[None]:
+        """Append the record. When the result has been awaited, the record is durable.
 
         Raises:
-            Unavailable: it is unknown whether the record is durable.
+            Unavailable: from the call, or from the wait: it is unknown whether the record is durable.
         """
 
 
@@ -126,7 +123,7 @@ class Reception:
     ) -> None:
         self._receipts = receipts
         self._accounts = accounts
-        self._paths: dict[str, KeyedAccount] = {}
+        self._paths: dict[bytes, KeyedAccount] = {}
         accounts.watch(self._map_paths)
         self._quota = quota
         self._confirm = confirm
@@ -151,18 +148,18 @@ class Reception:
         account = keyed.account
         if arrived.method != "POST":
             raise WrongMethod(arrived.method)
-        size = _announced_size(arrived.headers)
+        size = _announced_size(arrived)
         # Reserve before reading the body: a refusal then costs no read, and memory is bounded by what can still arrive.
         self._quota.take(size)
         try:
-            _check_media(arrived.headers, account)
+            _check_media(arrived, account)
             body = await arrived.read_body()
             received_at_ms = self._clock.epoch_ms()
-            signing = _signing_headers(arrived.headers) if account.family is Family.ANTOM else None
+            signing = authenticate.signing_headers(arrived.header_values) if account.family is Family.ANTOM else None
             authentic = authenticate.check(account, keyed.ring, body, signing, received_at_ms)
             is_stale = signing is not None and admission.is_stale(signing.request_time, now_ms=received_at_ms)
             if account.notify_verify:
-                await self._confirm.confirm(account, authentic.notify_id)
+                await _in_a_task(self._confirm.confirm(account, authentic.notify_id))
             contents = _contents(keyed, arrived, body, signing, authentic, received_at_ms)
             receipt = self._receipts(contents)
             await self._append(record_format.encode(contents, authentic.number, receipt, authentic.scope))
@@ -170,16 +167,16 @@ class Reception:
             self._quota.release(size)
         return Accepted(account, authentic, is_stale)
 
-    def account_at(self, target: str) -> Account | None:
+    def account_at(self, target: bytes) -> Account | None:
         """Return the account at a request target, or `None`. The path is compared exactly; the query is ignored."""
         keyed = self._keyed_at(target)
         return None if keyed is None else keyed.account
 
-    def _keyed_at(self, target: str) -> KeyedAccount | None:
-        return self._paths.get(target) or self._paths.get(target.partition("?")[0])
+    def _keyed_at(self, target: bytes) -> KeyedAccount | None:
+        return self._paths.get(target) or self._paths.get(target.partition(b"?")[0])
 
     def _map_paths(self, _: AccountsChange) -> None:
-        self._paths = {PATH + name: keyed for name, keyed in self._accounts.keyed.items()}
+        self._paths = {PATH + name.encode(): keyed for name, keyed in self._accounts.keyed.items()}
 
     async def _append(self, record: Record) -> None:
         began_s = self._clock.monotonic_s()
@@ -191,41 +188,46 @@ class Reception:
             self._observer.appended(self._clock.monotonic_s() - began_s, durable=is_durable)
 
 
-def _nowhere(target: str) -> Malformed | NoSuchAccount:
-    path = target.partition("?")[0]
-    if not path.startswith("/"):
+def _nowhere(target: bytes) -> Malformed | NoSuchAccount:
+    path = target.partition(b"?")[0]
+    if not path.startswith(b"/"):
         return Malformed(Refusal.MALFORMED, "the request target is not a path")
-    is_name = path.startswith(PATH) and "/" not in path[len(PATH) :]
+    is_name = path.startswith(PATH) and b"/" not in path[len(PATH) :]
     return NoSuchAccount(Refusal.UNKNOWN_ACCOUNT if is_name else Refusal.UNKNOWN_PATH)
 
 
-def _announced_size(headers: Headers) -> int:
+def _announced_size(arrived: Arrived) -> int:
     """Return the largest size that the body can have: its announced length, or the limit if it is chunked."""
-    announced = headers.get("Content-Length")
+    announced = arrived.header(b"content-length")
     if announced is None:
-        codings = headers.getall("Transfer-Encoding", [])
-        if codings and (len(codings) > 1 or codings[0].strip().lower() != "chunked"):
+        codings = arrived.header_values(b"transfer-encoding")
+        if codings and (len(codings) > 1 or codings[0].strip().lower() != b"chunked"):
             raise Malformed(Refusal.MALFORMED, "Transfer-Encoding is not chunked")
         return BODY_BYTES_MAX if codings else 0
-    if not announced.isascii() or not announced.isdigit():
+    if not announced.isdigit():
         raise Malformed(Refusal.MALFORMED, "Content-Length is not a number")
     if len(announced) > 10 or int(announced) > BODY_BYTES_MAX:
         raise TooLarge(f"Content-Length is above {BODY_BYTES_MAX}")
     return int(announced)
 
 
-def _check_media(headers: Headers, account: Account) -> None:
+def _check_media(arrived: Arrived, account: Account) -> None:
     """Require the family's media type and no content encoding. Parameters of the media type (charset) are ignored."""
-    media_type = (headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+    media_type = (arrived.header(b"content-type") or b"").partition(b";")[0].strip().lower()
     if media_type != MEDIA_TYPES[account.family]:
         raise Unsupported(Refusal.MEDIA_TYPE)
-    for line in headers.getall("Content-Encoding", []):
-        if any(coding.strip().lower() != "identity" for coding in line.split(",")):
+    for line in arrived.header_values(b"content-encoding"):
+        if any(coding.strip().lower() != b"identity" for coding in line.split(b",")):
             raise Unsupported(Refusal.CONTENT_ENCODING)
 
 
-def _signing_headers(headers: Headers) -> SigningHeaders:
-    return authenticate.signing_headers(lambda name: headers.getall(name, []))
+async def _in_a_task(work: Coroutine[Any, Any, None]) -> None:
+    """Await what needs a task of its own, for its time limits. It is cancelled if the wait is ended."""
+    task = asyncio.create_task(work)
+    try:
+        await task
+    finally:
+        task.cancel()
 
 
 def _contents(
@@ -241,8 +243,8 @@ def _contents(
         account=account.name,
         family=account.family.value,
         received_at_ms=received_at_ms,
-        path=_as_received(arrived.target.partition("?")[0]),
-        content_type=_as_received(arrived.headers.get("Content-Type") or ""),
+        path=arrived.target.partition(b"?")[0],
+        content_type=arrived.header(b"content-type") or b"",
         key_id=authentic.key_id,
         confirmed=account.notify_verify,
         body=body,
@@ -251,8 +253,3 @@ def _contents(
         signature=signing.signature if signing else b"",
         key_digest=keyed.ring.digests.get(authentic.key_id, b""),
     )
-
-
-def _as_received(text: str) -> bytes:
-    """Return the received bytes of a header or target, which the parser decoded as UTF-8 with surrogate escapes."""
-    return text.encode("utf-8", "surrogateescape")

@@ -20,6 +20,7 @@ from msgspec import Struct
 from deploy.embedded import migrations, sql
 from deploy.embedded.sqlite import Damaged, SqliteDatabase
 from ingest.errors import Unavailable
+from ingest.pending import Pending
 from schemas.record_format import Record
 from workers.errors import InfrastructureDown
 from workers.settlement.plan import LogRecord, Position
@@ -49,14 +50,14 @@ class JournalLimits(Struct, frozen=True, kw_only=True):
     tail_bytes_max: int = 16 * 1024 * 1024
 
 
-class _Append:
+class _Append(Pending):
     """One append that is not committed yet."""
 
-    __slots__ = ("deadline", "done", "record", "size")
+    __slots__ = ("deadline", "record", "size")
 
-    def __init__(self, record: Record, done: "asyncio.Future[None]", size: int, deadline: float) -> None:
+    def __init__(self, record: Record, size: int, deadline: float) -> None:
+        super().__init__()
         self.record = record
-        self.done = done
         self.size = size
         self.deadline = deadline
 
@@ -120,12 +121,13 @@ class Journal:
         """The file itself, for its size, checks and housekeeping."""
         return self._database
 
-    async def append(self, record: Record) -> None:
-        """Commit the record. When this returns, it is fsynced.
+    def append(self, record: Record) -> Pending:
+        """Append the record. Return its end, to await: when it has ended well, the record is fsynced.
+
+        If it ends with Unavailable, the disk took too long or refused: it is unknown whether the record was written.
 
         Raises:
-            Unavailable: the queue is full, the disk took too long, or it refused. Unless the queue was full, it is
-                unknown whether the record was written.
+            Unavailable: the queue is full, or the journal is closing.
         """
         size = len(record.value) + RECORD_OVERHEAD_BYTES
         limits = self._limits
@@ -133,9 +135,8 @@ class Journal:
             raise Unavailable("the journal's queue is full")
         if self._is_closing:
             raise Unavailable("the journal is closing")
-        done: asyncio.Future[None] = self._loop.create_future()
-        deadline = self._loop.time() + limits.append_deadline_s
-        self._waiting.append(_Append(record, done, size, deadline))
+        append = _Append(record, size, self._loop.time() + limits.append_deadline_s)
+        self._waiting.append(append)
         self._queued += 1
         self._queued_bytes += size
         if not self._is_flushing:
@@ -143,8 +144,8 @@ class Journal:
             self._idle.clear()
             self._gather()
         if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._expire)
-        await done
+            self._timer = self._loop.call_at(append.deadline, self._expire)
+        return append
 
     def _gather(self) -> None:
         """Let the group grow while turns of the loop bring more appends, for `GATHER_S` at most.
@@ -170,8 +171,8 @@ class Journal:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        self._writing = [each for each in waiting if not each.done.done()]  # the others have expired or were cancelled
-        self._release(len(waiting) - len(self._writing), sum(each.size for each in waiting if each.done.done()))
+        self._writing = [each for each in waiting if not each.is_done]  # the others have expired or were cancelled
+        self._release(len(waiting) - len(self._writing), sum(each.size for each in waiting if each.is_done))
         if not self._writing:
             self._go_idle()
             return
@@ -199,20 +200,17 @@ class Journal:
         self._release(len(written), sum(each.size for each in written))
         if first is None:
             refusal = f"unknown whether written: {error}"
-            for each in written:
-                if not each.done.done():
-                    each.done.set_exception(Unavailable(refusal))
             self._forget_tail()
         else:
             self._next = first + len(written)
             self._remember(first, written)
-            for each in written:
-                if not each.done.done():
-                    each.done.set_result(None)
+            refusal = None
         if self._waiting:
             self._gather()
         else:
             self._go_idle()
+        for each in written:
+            each.end(None if refusal is None else Unavailable(refusal))
 
     def _go_idle(self) -> None:
         self._is_flushing = False
@@ -227,12 +225,12 @@ class Journal:
         self._timer = None
         now = self._loop.time()
         for each in (*self._writing, *self._waiting):
-            if each.done.done():
+            if each.is_done:
                 continue
             if each.deadline > now:
                 self._timer = self._loop.call_at(each.deadline, self._expire)
                 return
-            each.done.set_exception(Unavailable("unknown whether written: the disk took too long"))
+            each.end(Unavailable("unknown whether written: the disk took too long"))
 
     def _remember(self, first: int, written: Sequence[_Append]) -> None:
         if first != self.last + 1:

@@ -139,7 +139,8 @@ def _accept(captured: Captured, account: Account, ring: KeyRing) -> Explanation:
 
 
 def _signing_headers(captured: Captured) -> SigningHeaders:
-    return authenticate.signing_headers(lambda name: [captured.headers[name]] if name in captured.headers else [])
+    headers = {name.encode(): value.encode() for name, value in captured.headers.items()}
+    return authenticate.signing_headers(lambda name: [headers[name]] if name in headers else [])
 
 
 def _refused(

@@ -1,1 +1,1 @@
-"""The public port: aiohttp's low-level server with the receiver's limits, deadlines, fixed answers and drain."""
+"""The public port: one protocol for a connection, with the receiver's limits, deadlines, fixed answers and drain."""

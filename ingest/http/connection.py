@@ -1,41 +1,42 @@
-"""One connection of the public port: aiohttp's protocol with six gaps closed.
+"""One connection of the public port: an asyncio protocol over llhttp (`httptools`).
 
-- aiohttp answers invalid HTTP with a page of its own, which quotes the bytes and names its version, and logs a
-  traceback. Here the answer is the fixed `fail`, the connection is closed, and a counter rises.
-- An answer that the sender does not read would wait for ever. Here each answer has a deadline.
-- After an error within a body (a bad chunk), a request would wait for the rest of it until the body's deadline. Here it
-  fails at once.
-- A body of tiny chunks would keep the parser busy for long, even after its refusal. Here the parser gets a few bytes in
-  each turn of the loop. The bytes of a body on the wire are limited. The rest of a refused request is not parsed.
-- The number of connections would be unlimited. Here idle ones are closed beyond a limit, so that strangers with idle
-  connections cannot keep the next notification out (`OpenConnections`).
-- aiohttp silently ignores all keywords if it does not know one of them. So `Connection` passes them itself.
+    bytes ─► parser ─► requests, in order ─► story of the first ─► its answer ─► story of the next
+
+The usual request arrives whole. It goes from the socket to the log's open batch in one walk, without a task, a future
+or a timer of its own: its story (`ingest.receive`) is a coroutine that the connection drives itself. The story goes on
+when its wait ends (`ingest.pending`), and its answer is written then.
+
+What a sender may do, and what ends it:
+
+- A header has at most `HEADERS_MAX` fields of `HEADER_BYTES_MAX`, and arrives within the keep-alive time.
+- A body has at most `BODY_BYTES_MAX`, takes at most `WIRE_BYTES_MAX` on the wire, and arrives within its deadline.
+- An answer is read within its deadline; until then no further request is begun.
+- Requests may follow without waiting for answers. They are answered one after the other.
+- The parser gets `PARSED_AT_ONCE` bytes in each turn of the loop, so that no sender keeps it busy for long.
+- Invalid HTTP is answered once with the fixed `fail`, and nothing after it is parsed.
+- The rest of a refused body is read and dropped for the lingering time, or the sender would lose its answer.
+- Beyond the limit of connections, idle ones are closed, so that strangers cannot keep the next notification out.
 """
 
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Coroutine
 from typing import Any, Protocol, cast
 
-from aiohttp import StreamReader, web
-from aiohttp.http import HttpProcessingError
 from msgspec import Struct
 
-from ingest.errors import TooLarge
-from ingest.http.responses import Reply, fixed
-from schemas.form import BODY_BYTES_MAX
+from ingest.errors import Unavailable
+from ingest.http.deadlines import Deadlines
+from ingest.http.open_connections import OpenConnections
+from ingest.http.parsing import Parser
+from ingest.http.request import Request
+from ingest.http.responses import Reply, Stamp, fixed
+from ingest.receive import Gone
 
-HEADERS_MAX = 64
-HEADER_BYTES_MAX = 4096
 SEND_BYTES = 16 * 1024  # an answer has about 300; otherwise the kernel buffers megabytes for senders that do not read
-READ_BYTES = 64 * 1024
-WIRE_BYTES_MAX = 2 * BODY_BYTES_MAX  # of one body, with the sizes, extensions and trailers of its chunks
-PARSED_AT_ONCE = 4 * 1024  # bytes: most requests; as chunks of one byte they take the parser about a millisecond
-EVICTED_PART = 20  # one twentieth of the idle connections is closed at a time
 
-
-class BrokenBody(Exception):
-    """The body of a request is not valid HTTP, so it can never be read to its end."""
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ConnectionLimits(Struct, frozen=True, kw_only=True):
@@ -46,253 +47,275 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
     write_deadline_s: float
 
 
-class Faults(Protocol):
+class Service(Protocol):
+    """What answers the requests of all connections."""
+
+    is_accepting: bool
+
+    def handle(self, request: Request, connection: "Connection", /) -> Coroutine[Any, Any, Reply]:
+        """Return the story of a request, which ends with its answer. It never raises."""
+
     def parse_error(self) -> None:
         """Report a request that is not valid HTTP."""
 
-    def our_fault(self, error: BaseException | None) -> None:
+    def our_fault(self, error: BaseException, /) -> None:
         """Report an unexpected exception."""
 
 
-class OpenConnections:
-    """The open connections of one process, oldest first. If there are too many, idle ones are closed for a new one.
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """The parts that all connections of one process share."""
 
-    Connections without any request go first, because those of a load balancer have sent some.
-    """
-
-    def __init__(self, *, connections_max: int) -> None:
-        self._connections_max = connections_max
-        self._open: dict[Connection, None] = {}
-        self._unparsed: deque[Connection] = deque()
-        self._is_parsing = False
-
-    def join(self, connection: "Connection") -> bool:
-        """Add a connection. Return false if the limit is reached and no connection is idle."""
-        if len(self._open) >= self._connections_max and not self._evict():
-            return False
-        self._open[connection] = None
-        return True
-
-    def leave(self, connection: "Connection") -> None:
-        self._open.pop(connection, None)
-
-    def parse_later(self, connection: "Connection") -> None:
-        """Let the connection parse its next bytes when its turn comes: one connection in each turn of the loop.
-
-        So connections with much to parse delay each other, but hardly the others, whose requests are short.
-        """
-        self._unparsed.append(connection)
-        if not self._is_parsing:
-            self._is_parsing = True
-            asyncio.get_running_loop().call_soon(self._parse_next)
-
-    def _parse_next(self) -> None:
-        try:
-            self._unparsed.popleft().parse_next()
-        finally:
-            self._is_parsing = bool(self._unparsed)
-            if self._is_parsing:
-                asyncio.get_running_loop().call_soon(self._parse_next)
-
-    def _evict(self) -> bool:
-        idle = [connection for connection in self._open if connection.is_idle]
-        leaving = [connection for connection in idle if not connection.has_sent_request] or idle
-        # A twentieth at a time, so that in a flood not every new connection searches for an idle one.
-        for connection in leaving[: -(-len(leaving) // EVICTED_PART)]:
-            # Remove it now, not when its socket is closed. Otherwise it stays counted, and all connections that arrive
-            # until then would evict further ones.
-            self.leave(connection)
-            connection.force_close()
-        return bool(leaving)
+    service: Service
+    limits: ConnectionLimits
+    connections: OpenConnections
+    requests: Deadlines
+    bodies: Deadlines
+    stamp: Stamp
 
 
-class Connection(web.RequestHandler):
-    """aiohttp's connection, with the gaps above closed."""
+class Connection(asyncio.Protocol):
+    """One connection."""
 
-    __slots__ = (
-        "_body",
-        "_faults",
-        "_is_dropping",
-        "_is_parsing_later",
-        "_limits",
-        "_open_connections",
-        "_unparsed",
-        "_wire",
-        "_wire_bytes",
-        "_write_timer",
-        "is_broken",
-    )
-
-    def __init__(
-        self,
-        manager: web.Server,
-        *,
-        limits: ConnectionLimits,
-        open_connections: OpenConnections,
-        faults: Faults,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        super().__init__(
-            manager,
-            loop=loop,
-            keepalive_timeout=limits.keepalive_s,
-            lingering_time=limits.lingering_s,
-            max_line_size=HEADER_BYTES_MAX,
-            max_field_size=HEADER_BYTES_MAX,
-            max_headers=HEADERS_MAX,
-            read_bufsize=READ_BYTES,
-            auto_decompress=False,
-            access_log=None,  # type: ignore[arg-type]  # aiohttp accepts None for no access log
-        )
-        self._limits = limits
-        self._open_connections = open_connections
-        self._faults = faults
-        self._write_timer: asyncio.TimerHandle | None = None
-        self._wire: asyncio.WriteTransport | None = None
+    def __init__(self, surroundings: Surroundings, loop: asyncio.AbstractEventLoop) -> None:
+        self._service = surroundings.service
+        self._limits = surroundings.limits
+        self._connections = surroundings.connections
+        self._requests = surroundings.requests
+        self._bodies = surroundings.bodies
+        self._stamp = surroundings.stamp
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
         self._unparsed = b""  # received, but not yet parsed; reading is paused meanwhile
         self._is_parsing_later = False
-        self._body: StreamReader | None = None  # of the latest request
-        self._wire_bytes = 0  # of that body
-        self._is_dropping = False  # the latest request is refused, so that nothing more is parsed
-        self.is_broken = False  # the last bytes were invalid HTTP, so an incomplete body stays incomplete
+        self._is_dropping = False  # nothing more is parsed
+        self._has_ended = False  # the sender sends nothing more
+        self._is_last = False  # the last answer is written
+        self._timer: asyncio.TimerHandle | None = None  # of an answer that is not read, or of the lingering
+        self._is_unread = False
+        # Requests whose turn has not come, and the one that is answered. `None` stands for invalid HTTP.
+        self._waiting: deque[Request | None] = deque()
+        self._parser = Parser(self, self._waiting)
+        self._current: Request | None = None
+        self._story: Coroutine[Any, Any, Reply] | None = None
+        self._awaited: Any = None
+        self._on_ended = self._go_on  # one bound method for all waits
+        self.has_sent_request = False
+        self.idle_since_s = loop.time()
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request is in progress after its header."""
-        return self._waiter is not None and not self._waiter.done()
-
-    @property
-    def has_sent_request(self) -> bool:
-        """Whether it has sent any request."""
-        return self._request_count > 0
+    # --- the socket
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        wire = cast(asyncio.Transport, transport)  # uvloop's transport has the interface, but not the class
-        is_admitted = self._open_connections.join(self)
-        super().connection_made(transport)
-        self._wire = wire
+        self._transport = wire = cast(asyncio.Transport, transport)  # uvloop's has the interface, but not the class
         wire.set_write_buffer_limits(high=0)  # any unsent byte starts the write deadline
         wire.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
-        if not is_admitted:
-            self.force_close()
+        if not self._connections.join(self):
+            wire.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._transport = None
+        self._unparsed = b""
+        self._is_dropping = True
+        self._waiting.clear()
+        self._cancel_timer()
+        self._connections.leave(self)
+        if self._parser.arriving is not None:
+            self._parser.arriving.fail(Gone())
 
     def data_received(self, data: bytes) -> None:
         if self._is_dropping:
             return
-        # aiohttp passes no bytes when it continues after a pause: then they are in its parser, before `_unparsed`.
-        if not data or (not self._unparsed and len(data) <= self._parsed_at_once):
+        if len(data) > self._parser.room or self._unparsed or self._waiting:
+            self._unparsed += data
+            if self._transport is not None:
+                self._transport.pause_reading()
+            self._parse_later()
+        else:
             self._parse(data)
-            return
-        self._unparsed += data
-        self._pause_transport_reading()
-        self._parse_later()
+
+    def eof_received(self) -> bool:
+        """Answer the requests that have arrived whole, then close."""
+        self._has_ended = True
+        if self._parser.arriving is not None and not self._unparsed:
+            self._parser.arriving.fail(Gone())
+        return not self.is_idle
+
+    def pause_writing(self) -> None:
+        self._is_unread = True
+        self._restart_timer(self._limits.write_deadline_s)
+
+    def resume_writing(self) -> None:
+        self._is_unread = False
+        self._cancel_timer()
+        if self._is_last:
+            self._restart_timer(self._limits.lingering_s)
+        self._next()
 
     @property
-    def _parsed_at_once(self) -> int:
-        if self._body is None or self._body.is_eof():
-            return PARSED_AT_ONCE
-        return min(PARSED_AT_ONCE, WIRE_BYTES_MAX - self._wire_bytes)
+    def is_gone(self) -> bool:
+        """Whether no answer can reach the sender."""
+        return self._transport is None or self._transport.is_closing()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is in progress after its header."""
+        return self._story is None and not self._waiting and not self._unparsed
+
+    def abort(self) -> None:
+        """Close it at once, without the rest of an answer."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close_if_idle(self) -> None:
+        if self.is_idle and not self._is_unread and self._transport is not None:
+            self._transport.close()
+
+    def expire_if_idle(self, now_s: float) -> None:
+        """Close it if no request has begun, or no header was whole, for the keep-alive time."""
+        if self.is_idle and now_s - self.idle_since_s >= self._limits.keepalive_s:
+            self.close_if_idle()
+
+    def _restart_timer(self, seconds: float) -> None:
+        self._cancel_timer()
+        self._timer = self._loop.call_later(seconds, self.abort)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- parsing
 
     def _parse_later(self) -> None:
         if self._unparsed and not self._is_parsing_later:
             self._is_parsing_later = True
-            self._open_connections.parse_later(self)
+            self._connections.parse_later(self)
 
     def parse_next(self) -> None:
-        """Parse the next few of the bytes that were received, unless aiohttp has paused."""
+        """Parse the next few of the bytes that were received, unless enough requests wait for their turn."""
         self._is_parsing_later = False
-        if self._reading_paused or self._buffer_paused:
-            return  # `_resume_transport_reading` continues
-        size = self._parsed_at_once
+        if self._waiting or self._is_dropping:
+            return  # `_next` continues
+        size = self._parser.room
         data, self._unparsed = self._unparsed[:size], self._unparsed[size:]
-        if data and self.transport is not None:
-            self._parse(data)
-        if self._unparsed:
-            self._parse_later()
-        elif not self._reading_paused and not self._buffer_paused:
-            self._resume_transport_reading()
+        self._parse(data)
+        self._read_on()
 
-    def _resume_transport_reading(self) -> None:
-        """Read on, but first parse what has been read."""
+    def _read_on(self) -> None:
         if self._unparsed:
             self._parse_later()
-        else:
-            super()._resume_transport_reading()
+        elif self._transport is not None and not self._transport.is_reading() and not self._has_ended:
+            self._transport.resume_reading()
+        elif self._has_ended and self._parser.arriving is not None:
+            self._parser.arriving.fail(Gone())
 
     def _parse(self, data: bytes) -> None:
-        queued = len(self._messages)
-        super().data_received(data)
-        if len(self._messages) > queued:
-            message, self._body = self._messages[-1]
-            self._wire_bytes = len(data.partition(b"\r\n\r\n")[2])
-            if hasattr(message, "exc"):
-                self._break()
-        else:
-            self._wire_bytes += len(data)
-        if self._wire_bytes >= WIRE_BYTES_MAX and self._body is not None and not self._body.is_eof():
-            # The request may still wait in the queue, so its body carries the refusal.
-            self._body.set_exception(TooLarge(f"the body takes more than {WIRE_BYTES_MAX} bytes on the wire"))
+        self._parser.parse(data)
+        if self._parser.is_broken:
             self._drop()
-
-    def drop_rest(self, body: StreamReader) -> None:
-        """Drop what still arrives of a refused request. The connection is closed after the lingering time."""
-        self._drop()
-        # aiohttp reads the body while it lingers. It must wait there, not fail.
-        body.set_exception(cast(BaseException, None))
+        if self._current is not None:
+            self._current.wake()
+        self._next()
 
     def _drop(self) -> None:
         self._is_dropping = True
         self._unparsed = b""
         # Read on: a connection that is closed with unread bytes is reset, and the sender may lose the answer.
-        super()._resume_transport_reading()
+        if self._transport is not None and not self._transport.is_reading() and not self._has_ended:
+            self._transport.resume_reading()
 
-    def _break(self) -> None:
-        """Fail a request whose body is invalid. The parser reports the error after it, but never ends the body."""
-        self.is_broken = True
+    # --- requests, one after the other
+
+    def _next(self) -> None:
+        """Begin the story of the next request, if it is its turn."""
+        while self._waiting and self._story is None and not self._is_unread and self._transport is not None:
+            request = self._waiting.popleft()
+            if request is None:
+                self._service.parse_error()
+                self._write(Reply(fixed(400), closing=True), has_body=True)
+                self._close()
+                return
+            self._current = request
+            self.has_sent_request = True
+            self._story = self._service.handle(request, self)
+            self._requests.watch(self, self._loop.time())
+            self._go_on(None)
+        if self._unparsed and not self._waiting:
+            self._parse_later()
+        elif self._has_ended and self.is_idle and not self._is_unread:
+            self._close()
+
+    def _go_on(self, ended: Any) -> None:
+        """Go on with the story, because its wait has ended."""
+        if ended is not self._awaited or self._story is None:
+            return  # the deadline came first
+        self._step(self._story.send, None)
+
+    def expire(self) -> None:
+        """Refuse the current request, because its deadline has passed. Its record may still become durable.
+
+        Alipay then resends the notification, and the second record is a duplicate.
+        """
+        if self._story is not None:
+            self._step(self._story.throw, Unavailable("the request deadline has passed"))
+
+    def _step(self, resume: Any, argument: Any) -> None:
+        self._awaited = None
+        try:
+            awaited = resume(argument)
+        except StopIteration as ended:
+            self._answer(ended.value)
+        except (Exception, asyncio.CancelledError) as error:
+            self._service.our_fault(error)
+            self._answer(Reply(fixed(503), closing=True))
+        else:
+            if awaited is None:  # a turn of the loop
+                self._loop.call_soon(self._go_on, None)
+                return
+            awaited._asyncio_future_blocking = False
+            self._awaited = awaited
+            awaited.add_done_callback(self._on_ended)
+
+    def await_body(self, request: Request) -> None:
+        if request.expects_continue and self._transport is not None:
+            self._transport.write(_CONTINUE)
+        self._bodies.watch(request, self._loop.time())
+
+    def _answer(self, reply: Reply) -> None:
+        request, self._current, self._story = self._current, None, None
+        self._requests.release(self)
+        assert request is not None
+        self._bodies.release(request)
+        if self._transport is None:
+            return
+        if not request.is_complete:
+            self._drop()
+        is_last = reply.closing or not (request.keeps_alive and request.is_complete)
+        self._write(Reply(reply.answer, closing=is_last), has_body=request.method != "HEAD")
+        if is_last:
+            self._close()
+        else:
+            self.idle_since_s = self._loop.time()
+            if self._waiting or self._unparsed or self._has_ended:
+                self._loop.call_soon(self._next)
+
+    def _write(self, reply: Reply, *, has_body: bool) -> None:
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._transport.write(self._stamp.render(reply, has_body=has_body))
+
+    def _close(self) -> None:
+        """Close it after the last answer. If the sender may still be sending, read and drop that for a while."""
+        transport = self._transport
+        if transport is None:
+            return
+        is_whole = not (self._is_dropping or self._parser.arriving or self._waiting or self._unparsed)
+        self._is_last = True
+        self._waiting.clear()
         self._drop()
-        request = self._current_request
-        if request is not None and not request.content.is_eof():
-            request.content.set_exception(BrokenBody())
-            request.content.feed_eof()  # stops the lingering read too
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._write_timer = self._loop.call_later(self._limits.write_deadline_s, self._abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._cancel_write_timer()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._cancel_write_timer()
-        self._wire = None
-        self._unparsed = b""
-        self._open_connections.leave(self)
-        super().connection_lost(exc)
-
-    def _abort(self) -> None:
-        if self._wire is not None:
-            self._wire.abort()
-
-    def _cancel_write_timer(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Return the fixed answer to invalid HTTP, or to an unexpected exception."""
-        if isinstance(exc, HttpProcessingError):
-            self._faults.parse_error()
-            return Reply(fixed(400), closing=True)
-        self._faults.our_fault(exc)
-        return Reply(fixed(503), closing=True)
-
-    def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        """Report unexpected exceptions. Invalid requests of senders are not logged with a traceback."""
-        self._faults.our_fault(kwargs.get("exc_info"))
+        if is_whole or self._has_ended:
+            transport.close()
+            return
+        if not self._is_unread:
+            self._restart_timer(self._limits.lingering_s)
+        if transport.can_write_eof() and not transport.is_closing():
+            transport.write_eof()

@@ -1,77 +1,137 @@
-"""aiohttp's request with the receiver's reading of the body, within its deadline and size limit."""
+"""One request as it arrives: its header, and its body within its limits (`ingest.receive.Arrived`)."""
 
-import asyncio
-
-from aiohttp import StreamReader, web
-from multidict import CIMultiDictProxy
+from typing import Protocol
 
 from ingest.errors import Malformed, TooLarge, TooSlow
-from ingest.http.connection import BrokenBody, Connection
-from ingest.receive import Gone
+from ingest.pending import Pending
 from schemas.dispositions import Refusal
 from schemas.form import BODY_BYTES_MAX
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# The header fields that are kept, in lower case. All others only count against the limits.
+KEPT = frozenset(
+    {
+        b"client-id",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"host",
+        b"request-time",
+        b"signature",
+        b"transfer-encoding",
+    }
+)
+HTTP_1_0 = "1.0"
 
 
-class Incoming(web.BaseRequest):
-    """A request whose header is complete (`ingest.receive.Arrived`)."""
+class BrokenBody(Exception):
+    """The body of a request is not valid HTTP, so it can never be read to its end."""
 
-    body: bytes | None = None
-    body_deadline_s: float
+
+class Asks(Protocol):
+    """The connection of a request."""
+
+    def await_body(self, request: "Request", /) -> None:
+        """The request is wanted, and waits for its body from now on."""
+
+
+class Request:
+    """A request whose header is complete. The connection adds its body as it arrives."""
+
+    __slots__ = (
+        "_arrival",
+        "_connection",
+        "_error",
+        "_pieces",
+        "_size",
+        "body",
+        "headers",
+        "is_complete",
+        "keeps_alive",
+        "method",
+        "target",
+        "version",
+    )
+
+    def __init__(
+        self,
+        connection: Asks,
+        *,
+        method: str,
+        target: bytes,
+        version: str,
+        headers: list[tuple[bytes, bytes]],
+        keeps_alive: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.headers = headers
+        self.keeps_alive = keeps_alive
+        self.is_complete = False
+        self.body: bytes | None = None  # once it has been read
+        self._connection = connection
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._error: Exception | None = None
+        self._arrival: Pending | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of a header field, named in lower case."""
+        for each, value in self.headers:
+            if each == name:
+                return value
+        return None
+
+    def header_values(self, name: bytes) -> list[bytes]:
+        """Return all values of a header field, named in lower case."""
+        return [value for each, value in self.headers if each == name]
 
     @property
-    def target(self) -> str:
-        return self._message.path
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        return self._message.headers
+    def expects_continue(self) -> bool:
+        """Whether the sender waits for `100 Continue`, and has sent nothing of the body yet."""
+        return (
+            not self._size
+            and self.version != HTTP_1_0
+            and (self.header(b"expect") or b"").strip().lower() == b"100-continue"
+        )
 
     async def read_body(self) -> bytes:
         """Return the whole body (see `Arrived`). Most bodies are complete already and need no waiting."""
-        if self.version < (1, 1) and "Transfer-Encoding" in self.headers:
+        if self.version == HTTP_1_0 and self.header(b"transfer-encoding") is not None:
             raise Malformed(Refusal.MALFORMED, "HTTP/1.0 has no Transfer-Encoding")
-        content = self.content
-        if content.is_eof():
-            body = content.read_nowait()
+        if self._error is None and not self.is_complete:
+            self._arrival = Pending()
+            self._connection.await_body(self)
+            await self._arrival
+        if self._error is not None:
+            raise self._error
+        self.body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        return self.body
+
+    def add(self, piece: bytes) -> None:
+        """Add the next bytes of the body."""
+        self._size += len(piece)
+        if self._size > BODY_BYTES_MAX:
+            self._fail(TooLarge(f"the body has more than {BODY_BYTES_MAX} bytes"))
         else:
-            body = await self._read_the_rest(content)
-        if len(body) > BODY_BYTES_MAX:
-            raise TooLarge(f"the body has more than {BODY_BYTES_MAX} bytes")
-        self.body = body
-        return body
+            self._pieces.append(piece)
 
-    def drop_rest(self) -> None:
-        """Drop what still arrives of the body, because the request is refused."""
-        protocol = self.protocol
-        if isinstance(protocol, Connection) and not self.content.is_eof():
-            protocol.drop_rest(self.content)
+    def fail(self, error: Exception) -> None:
+        """The body will never be whole: `read_body` raises this error. Only the first one counts."""
+        self._fail(error)
+        self.wake()
 
-    async def _read_the_rest(self, content: StreamReader) -> bytes:
-        protocol = self.protocol
-        if isinstance(protocol, Connection) and protocol.is_broken:
-            raise BrokenBody
-        self._send_continue()
-        pieces, size = [], 0
-        try:
-            async with asyncio.timeout(self.body_deadline_s):
-                while piece := await content.readany():
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size > BODY_BYTES_MAX:
-                        break
-        except TimeoutError:
-            raise TooSlow from None
-        except (OSError, web.PayloadAccessError) as error:
-            raise Gone from error
-        except web.RequestPayloadError as error:
-            raise BrokenBody from error
-        return b"".join(pieces)
+    def wake(self) -> None:
+        """Let the waiting story go on, if the body is whole or failed."""
+        if self._arrival is not None and (self.is_complete or self._error is not None):
+            self._arrival.end()
 
-    def _send_continue(self) -> None:
-        """Send `100 Continue` if the sender waits for it. The announced size has been checked before."""
-        if self.headers.get("Expect", "").lower() == "100-continue" and self.version >= (1, 1):
-            transport = self.transport
-            if transport is not None and not transport.is_closing():
-                transport.write(_CONTINUE)
+    def expire(self) -> None:
+        """The body has taken too long."""
+        self.fail(TooSlow())
+
+    def _fail(self, error: Exception) -> None:
+        if not self.is_complete and self._error is None:
+            self._error = error
+            self._pieces.clear()

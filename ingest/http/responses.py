@@ -1,4 +1,4 @@
-"""The receiver's fixed answers, by family, and their response class for aiohttp.
+"""The receiver's fixed answers, by family, and their bytes.
 
 An answer contains nothing of the request, no version and no reason, so a forger learns only that the request failed.
 Alipay stops resending when it reads exactly `success`; Antom reads its JSON. Neither verifies a signature on answers.
@@ -7,10 +7,9 @@ Alipay stops resending when it reads exactly `success`; Antom reads its JSON. Ne
 import time
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import NamedTuple
 
 import msgspec
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 from msgspec import Struct
 
 from schemas.accounts import Account, Family
@@ -94,70 +93,42 @@ def fixed(status: int) -> Answer:
     return _FIXED[status]
 
 
-class Stamp:
-    """The header lines with the time, made once a second."""
+class Reply(NamedTuple):
+    """One answer to one request. The connection is closed after it if `closing`."""
 
-    __slots__ = ("_second", "date", "response_time")
+    answer: Answer
+    closing: bool
+
+
+class Stamp:
+    """Writes answers with the time, and remembers their bytes for a second, because most answers are the same."""
 
     def __init__(self) -> None:
         self._second = -1
-        self.date = self.response_time = b""
+        self._date = self._response_time = b""
+        self._rendered: dict[tuple[int, bool, bool], bytes] = {}
 
-    def at(self, second: int) -> "Stamp":
+    def render(self, reply: Reply, *, has_body: bool) -> bytes:
+        """Return the bytes of an answer. `has_body` is false for HEAD."""
+        second = int(time.time())
         if second != self._second:
             self._second = second
-            self.date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
-            self.response_time = time.strftime("response-time: %Y-%m-%dT%H:%M:%SZ\r\n", time.gmtime(second)).encode()
-        return self
+            self._date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+            self._response_time = time.strftime("response-time: %Y-%m-%dT%H:%M:%SZ\r\n", time.gmtime(second)).encode()
+            self._rendered.clear()
+        key = (id(reply.answer), reply.closing, has_body)
+        rendered = self._rendered.get(key)
+        if rendered is None:
+            rendered = self._rendered[key] = self._join(reply.answer, closing=reply.closing, has_body=has_body)
+        return rendered
 
-
-class Reply(web.StreamResponse):
-    """One answer to one request. The connection is closed if `closing`, or if the request asks for it."""
-
-    def __init__(self, answer: Answer, *, closing: bool, stamp: Stamp | None = None) -> None:
-        # Without super().__init__, which builds headers, cookies and state for each response and takes longer than
-        # parsing the form. Here the bytes are joined from constants and written at once.
-        self._answer = answer
-        self._closing = closing
-        self._stamp = stamp or Stamp()
-        self._request: web.BaseRequest | None = None
-
-    @property
-    def status(self) -> int:
-        return self._answer.status
-
-    @property
-    def keep_alive(self) -> bool | None:
-        return not self._closing
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        self._request = request
-        self._closing = self._closing or not request.keep_alive or request.version < (1, 1)
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Write the whole answer. Returns when the socket has accepted it.
-
-        Raises:
-            ConnectionError: the sender has left.
-        """
-        request = self._request
-        assert request is not None
-        transport = request.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the sender has left")
-        transport.write(self._bytes(has_body=request.method != "HEAD"))
-        await request.writer.drain()
-
-    def _bytes(self, *, has_body: bool) -> bytes:
-        answer = self._answer
-        stamp = self._stamp.at(int(time.time()))
+    def _join(self, answer: Answer, *, closing: bool, has_body: bool) -> bytes:
         return b"".join(
             (
                 answer.head,
-                stamp.date,
-                stamp.response_time if answer.is_timed else b"",
-                b"Connection: close\r\n\r\n" if self._closing else b"\r\n",
+                self._date,
+                self._response_time if answer.is_timed else b"",
+                b"Connection: close\r\n\r\n" if closing else b"\r\n",
                 answer.body if has_body else b"",
             )
         )

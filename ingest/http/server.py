@@ -1,4 +1,4 @@
-"""The public port: aiohttp's low-level server, with the receiver's limits, deadlines and drain.
+"""The public port: the receiver's limits, deadlines, answers and drain.
 
 There is no router, because `Reception` looks up the whole path. A refusal is answered with the fixed text of its
 account's family. An unexpected exception is answered 503, not 500, after which Alipay resends.
@@ -10,32 +10,24 @@ balancer has noticed. Then it stops listening, finishes requests in flight, and 
 import asyncio
 import socket
 
-import aiohttp.http_parser
-from aiohttp import StreamReader, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
-
 from ingest.clock import Clock
 from ingest.errors import Refused, Unavailable
 from ingest.http import responses
-from ingest.http.connection import BrokenBody, Connection, ConnectionLimits, OpenConnections
+from ingest.http.connection import Connection, ConnectionLimits, Surroundings
 from ingest.http.deadlines import Deadlines
-from ingest.http.request import Incoming
+from ingest.http.open_connections import OpenConnections
+from ingest.http.request import BrokenBody, Request
 from ingest.http.responses import Reply, Stamp, fixed
 from ingest.receive import Gone, Reception
 from ingest.reporting import FinishedRequest, Reporting
 from ingest.settings import ReceiverSettings
 from schemas.accounts import Account, Family
-from schemas.form import BODY_BYTES_MAX
 
 # asyncio accepts up to `backlog` connections in one turn of the loop. Thousands at once would block the loop for half a
 # second, so this is smaller than the kernel's backlog (setting BACKLOG).
 ACCEPTED_AT_ONCE = 32
 CLOSING_STATUSES = frozenset({400, 408, 413, 415})  # the rest of such a request is not read
-
-
-class WrongParser(RuntimeError):
-    """aiohttp uses its Python parser, which has had vulnerabilities that the C parser has not."""
+IDLE_SWEEP_S = 0.5
 
 
 class Receiver:
@@ -46,19 +38,25 @@ class Receiver:
         self._reception = reception
         self._reporting = reporting
         self._clock = clock
-        self._deadlines = Deadlines(limit_s=settings.request_deadline_s)
-        self._stamp = Stamp()
         self._refusals = {family: responses.refusals(family) for family in (*Family, None)}
         self._successes: dict[str, tuple[Account, responses.Answer]] = {}
-        self._limits = ConnectionLimits(
-            keepalive_s=settings.keepalive_s,
-            lingering_s=settings.lingering_s,
-            write_deadline_s=settings.write_deadline_s,
+        self._surroundings = Surroundings(
+            service=self,
+            limits=ConnectionLimits(
+                keepalive_s=settings.keepalive_s,
+                lingering_s=settings.lingering_s,
+                write_deadline_s=settings.write_deadline_s,
+            ),
+            connections=OpenConnections(connections_max=settings.connections_max),
+            requests=Deadlines(limit_s=settings.request_deadline_s),
+            bodies=Deadlines(limit_s=settings.body_deadline_s),
+            stamp=Stamp(),
         )
-        self._connections = OpenConnections(connections_max=settings.connections_max)
-        self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
         self.is_accepting = False
+        self.parse_error = reporting.parse_error
+        self.our_fault = reporting.our_fault
 
     @property
     def port(self) -> int:
@@ -71,16 +69,15 @@ class Receiver:
         """Listen and serve. When this returns, requests are answered.
 
         Raises:
-            WrongParser: aiohttp has no C parser.
             OSError: the address cannot be bound.
         """
-        assert_c_parser()
         loop = asyncio.get_running_loop()
-        self._deadlines.start()
-        self._server = web.Server(self._handle, request_factory=self._incoming, handler_cancellation=False)
         listening = _listening(self._settings)
         self._listener = await loop.create_server(self.new_connection, sock=listening, backlog=ACCEPTED_AT_ONCE)
         listening.listen(self._settings.backlog)
+        self._surroundings.requests.start()
+        self._surroundings.bodies.start()
+        self._sweep_idle()
         self.is_accepting = True
 
     async def drain(self) -> None:
@@ -90,76 +87,58 @@ class Receiver:
 
     async def stop(self) -> None:
         """Drain, stop listening, finish requests in flight, and close. Safe to call twice or without `start`."""
-        if self._listener is None or self._server is None:
-            self._deadlines.stop()
+        listener, connections = self._listener, self._surroundings.connections
+        if listener is None:
             return
         await self.drain()
-        self._listener.close()
-        self._server.pre_shutdown()
-        await self._server.shutdown(self._settings.shutdown_timeout_s)
-        await self._listener.wait_closed()
-        self._deadlines.stop()
-        self._listener = self._server = None
+        self._listener = None
+        listener.close()
+        for connection in connections:
+            connection.close_if_idle()
+        await connections.wait_until_none(within_s=self._settings.shutdown_timeout_s)
+        for connection in connections:
+            connection.abort()
+        await listener.wait_closed()
+        self._surroundings.requests.stop()
+        self._surroundings.bodies.stop()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
 
     def new_connection(self) -> Connection:
         """Return a protocol for one connection, with the configured limits."""
-        assert self._server is not None
-        return Connection(
-            self._server,
-            limits=self._limits,
-            open_connections=self._connections,
-            faults=self._reporting,
-            loop=asyncio.get_running_loop(),
-        )
+        return Connection(self._surroundings, asyncio.get_running_loop())
 
-    def _incoming(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: web.RequestHandler,
-        writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
-    ) -> Incoming:
+    def _sweep_idle(self) -> None:
         loop = asyncio.get_running_loop()
-        incoming = Incoming(message, payload, protocol, writer, task, loop, client_max_size=BODY_BYTES_MAX)
-        incoming.body_deadline_s = self._settings.body_deadline_s
-        return incoming
+        self._idle_timer = loop.call_later(IDLE_SWEEP_S, self._sweep_idle)
+        now_s = loop.time()
+        for connection in self._surroundings.connections:
+            connection.expire_if_idle(now_s)
 
-    async def _handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
-        assert isinstance(incoming, Incoming)
+    async def handle(self, request: Request, connection: Connection) -> Reply:
+        """Receive one request, and return its answer."""
         began_s = self._clock.monotonic_s()
-        task = asyncio.current_task()
-        assert task is not None
-        self._deadlines.watch(task, asyncio.get_running_loop().time())
         try:
-            accepted = await self._reception.receive(incoming)
+            accepted = await self._reception.receive(request)
         except Refused as refusal:
-            return self._refuse(incoming, refusal, began_s)
+            return self._refuse(request, refusal, began_s)
         except BrokenBody:
             self._reporting.parse_error()
-            incoming.drop_rest()
-            return Reply(fixed(400), closing=True, stamp=self._stamp)
+            return Reply(fixed(400), closing=True)
         except Gone:
-            return self._leave(incoming, began_s)
-        except asyncio.CancelledError:
-            if not self._deadlines.has_expired(task):
-                raise
-            task.uncancel()
-            return self._refuse(incoming, Unavailable("the request deadline has passed"), began_s)
+            self._reporting.gone(self._finished(request, 400, began_s))
+            return Reply(fixed(400), closing=True)
         except Exception as error:
             self._reporting.our_fault(error)
-            return self._refuse(incoming, Unavailable(), began_s)
-        finally:
-            self._deadlines.release(task)
-        is_gone = incoming.transport is None or incoming.transport.is_closing()
+            return self._refuse(request, Unavailable(), began_s)
         self._reporting.accepted(
             accepted.account.name,
             accepted.authentic,
             is_stale=accepted.is_stale,
             began_s=began_s,
-            is_gone=is_gone,
+            is_gone=connection.is_gone,
         )
-        return Reply(self._success(accepted.account), closing=not self.is_accepting, stamp=self._stamp)
+        return Reply(self._success(accepted.account), closing=not self.is_accepting)
 
     def _success(self, account: Account) -> responses.Answer:
         known = self._successes.get(account.name)
@@ -167,22 +146,16 @@ class Receiver:
             known = self._successes[account.name] = (account, responses.success(account))
         return known[1]
 
-    def _refuse(self, incoming: Incoming, refusal: Refused, began_s: float) -> Reply:
-        finished = self._finished(incoming, refusal.status, began_s)
+    def _refuse(self, request: Request, refusal: Refused, began_s: float) -> Reply:
+        finished = self._finished(request, refusal.status, began_s)
         self._reporting.refused(refusal, finished)
         answer = self._refusals[finished.account.family if finished.account else None][refusal.status]
-        incoming.drop_rest()
-        is_last = refusal.status in CLOSING_STATUSES or not incoming.content.is_eof()
-        return Reply(answer, closing=is_last or not self.is_accepting, stamp=self._stamp)
+        return Reply(answer, closing=refusal.status in CLOSING_STATUSES or not self.is_accepting)
 
-    def _leave(self, incoming: Incoming, began_s: float) -> Reply:
-        self._reporting.gone(self._finished(incoming, 400, began_s))
-        return Reply(fixed(400), closing=True, stamp=self._stamp)
-
-    def _finished(self, incoming: Incoming, status: int, began_s: float) -> FinishedRequest:
-        account = self._reception.account_at(incoming.target)
+    def _finished(self, request: Request, status: int, began_s: float) -> FinishedRequest:
+        account = self._reception.account_at(request.target)
         return FinishedRequest(
-            account=account, method=incoming.method, status=status, began_s=began_s, body=incoming.body
+            account=account, method=request.method, status=status, began_s=began_s, body=request.body
         )
 
 
@@ -191,13 +164,3 @@ def _listening(settings: ReceiverSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     address = (settings.host, settings.port)
     return socket.create_server(address, family=family, backlog=settings.backlog, reuse_port=settings.reuse_port)
-
-
-def assert_c_parser() -> None:
-    """Return if aiohttp uses its C parser.
-
-    Raises:
-        WrongParser: it does not.
-    """
-    if aiohttp.http_parser.HttpRequestParser is aiohttp.http_parser.HttpRequestParserPy:
-        raise WrongParser("aiohttp has no C parser: install it from a binary wheel")

@@ -1,4 +1,4 @@
-"""The receiver's log on Kafka. Read `publisher` (one append), then `in_flight` (records without an acknowledgement).
+"""The receiver's log on Kafka. Read `publisher` (one append), then `batches` (their way to the brokers).
 
 `supervisor` replaces broken producers, `breaker` refuses appends during an outage, `producer` wraps aiokafka.
 """

@@ -15,15 +15,17 @@ from aiokafka.errors import (
     BrokerResponseError,
     InvalidProducerEpoch,
     KafkaError,
+    KafkaTimeoutError,
     OutOfOrderSequenceNumber,
     ProducerClosed,
     ProducerFenced,
     TopicAuthorizationFailedError,
     UnknownProducerId,
 )
+from aiokafka.structs import TopicPartition
 
-from ingest.kafka.in_flight import AppendFailure, ProducerFault, Sending
-from schemas.record_format import Record
+from ingest.kafka.batches import Builder, Delivered
+from ingest.kafka.in_flight import AppendFailure, ProducerFault
 
 BATCH_BYTES_MAX = 256 * 1024
 REQUEST_BYTES_MAX = 1_000_000  # below the default limit of brokers
@@ -58,11 +60,23 @@ class KafkaProducer:
     def _update_partitions(self, cluster: Any) -> None:
         self.partitions = len(cluster.partitions_for_topic(self._topic) or ())
 
-    def send(self, record: Record, partition: int, /) -> Sending:
-        sending: Sending = self._client.send(
-            self._topic, record.value, record.key, partition, None, list(record.headers)
-        )
-        return sending
+    def new_batch(self) -> Builder:
+        builder: Builder = self._client.create_batch()
+        return builder
+
+    def leader(self, partition: int, /) -> int | None:
+        leader: int | None = self._client.client.cluster.leader_for_partition(TopicPartition(self._topic, partition))
+        return None if leader is None or leader < 0 else leader
+
+    def send(self, batch: Builder, partition: int, /) -> Delivered:
+        sending = self._client.send_batch(batch, self._topic, partition=partition)
+        try:
+            sending.send(None)  # it waits only for metadata, or for an earlier batch of this partition
+        except StopIteration as ended:
+            delivered: Delivered = ended.value
+            return delivered
+        sending.close()
+        raise KafkaTimeoutError("the producer knows no such partition now")
 
     async def refresh_metadata(self) -> bool:
         try:

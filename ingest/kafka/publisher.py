@@ -15,11 +15,10 @@ from ingest.kafka.in_flight import (
     Producer,
     QuotaLimits,
     record_quota,
-    send_now,
-    send_within,
 )
 from ingest.kafka.supervisor import Supervisor, SupervisorObserver, SupervisorTiming
 from ingest.log_port import Logger, RateLimit
+from ingest.pending import Pending
 from schemas import topics
 from schemas.record_format import Record
 from schemas.telemetry import Field
@@ -95,46 +94,44 @@ class Publisher:
         self._is_closing = True
         await self._supervisor.stop()
 
-    async def append(self, record: Record) -> None:
-        """Append a record. When this returns, all in-sync replicas have acknowledged it.
+    def append(self, record: Record) -> Pending:
+        """Append a record. Return its end, to await: when it has ended well, all in-sync replicas have the record.
+
+        If it ends with Unavailable, the record failed or took too long: it is unknown whether it was written.
 
         Raises:
             Unavailable: `refuse_if` refused, no producer works, or too many records are in flight: nothing was sent.
-                Or the record failed or took too long: it is unknown whether it was written.
         """
         if (refusal := self._refuse_if()) is not None:
             raise Unavailable(refusal)
         active = self._supervisor.active
         # The partition count is an attribute that the producer keeps in step with the metadata, not a request, because
-        # the way of one append is counted in microseconds. For the same reason it makes no task and no timer.
+        # the way of one append is counted in microseconds. For the same reason it makes no task, future or timer.
         if active is None or self._is_closing or not (count := active.producer.partitions):
             raise Unavailable(self.trouble or "the log accepts no records now")
         size = len(record.value) + RECORD_OVERHEAD_BYTES
         self._quota.take(size)
-        began_s = self._now_s()
         try:
             if not self._breaker.admits():
                 raise Unavailable(self._breaker.why or "the log accepts no records now")
+            # Never send again after this point: a deadline may pass with the record on the wire, a batch may fail
+            # half-way, an acknowledgement may get lost. Alipay did not get `success` and resends; a second record is a
+            # duplicate.
             partition = topics.partition_of(record.key, count)
-            delivered = send_now(active.producer.send(record, partition)) or await send_within(
-                lambda: active.producer.send(record, partition), within_s=self._deadline_s
-            )
-        except BaseException as error:
+            return active.batches.append(record, partition, size, self._now_s() + self._deadline_s)
+        except Unavailable:
             self._quota.release(size)
-            if isinstance(error, Unavailable) or not isinstance(error, Exception):
-                raise
+            raise
+        except Exception as error:
+            self._quota.release(size)
             active.send_failed(error)
             raise Unavailable(f"the record could not be sent: {error!r}") from error
-        # Never send again after this point: a deadline may pass with the record on the wire, a batch may fail half-way,
-        # an acknowledgement may get lost. Alipay did not get `success` and resends; a second record is a duplicate.
-        await active.pending.track(delivered, size, began_s)
 
     def _activate(self, producer: Producer) -> ActiveProducer:
         return ActiveProducer(
             producer,
             quota=self._quota,
             breaker=self._breaker,
-            deadline_s=self._deadline_s,
             on_refused=self._log_refusal,
         )
 

@@ -5,7 +5,7 @@ An engine can be opened, closed and opened again, as by a process that died in b
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -45,7 +45,7 @@ class AnyStore(Store, OrdersPort, HeldPort, ReplaysPort, Protocol):
 class Log(Protocol):
     """The log to which a receiver appends."""
 
-    async def append(self, record: Record, /) -> object: ...
+    def append(self, record: Record, /) -> Awaitable[object]: ...
 
 
 class Engine(Protocol):

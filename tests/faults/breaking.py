@@ -10,7 +10,6 @@ The program has no hooks for this: what stands here wraps one of its methods bef
 name by now keeps the engine from starting, and one that is never passed leaves it alive: either fails the test.
 """
 
-import asyncio
 import os
 import signal
 import sqlite3
@@ -28,7 +27,8 @@ from deploy.embedded.source import JournalSource
 from deploy.embedded.sqlite import SqliteDatabase
 from deploy.embedded.store import SqliteOrderStore
 from deploy.embedded.up import EmbeddedFeed
-from ingest.http.responses import Reply
+from ingest.http.connection import Connection
+from ingest.pending import Pending
 from schemas.record_format import Record
 from workers.processing import Processing
 from workers.settlement.plan import Decide, LoadRequest, LogRecord, WritePlan
@@ -154,7 +154,7 @@ POINTS: dict[str, Callable[[Step], None]] = {
     "R5": lambda step: after(sql, "insert", step, when=_is_into(RECORDS)),
     "R6": lambda step: _after_commit(JOURNAL, step, RECORDS),
     "R7": lambda step: after_awaiting(Journal, "append", step),
-    "R8": lambda step: after_awaiting(Reply, "write_eof", step),
+    "R8": lambda step: after(Connection, "_write", step),
     # the worker, from the journal's record to the cursor
     "K0": lambda step: after_awaiting(JournalSource, "poll", step, when=_has_some),
     "K1": lambda step: before(Processing, "_settle", step),
@@ -176,10 +176,12 @@ def _answer_too_early() -> None:
     """M01: `success` before the record is durable."""
     append = Journal.append
 
-    async def append_later(self: Journal, record: Record) -> None:
-        unawaited.append(asyncio.ensure_future(append(self, record)))
+    def append_later(self: Journal, record: Record) -> Pending:
+        append(self, record)
+        ended = Pending()
+        ended.end()
+        return ended
 
-    unawaited: list[asyncio.Future[None]] = []
     Journal.append = append_later  # type: ignore[method-assign]
 
 

@@ -20,9 +20,8 @@ from aiokafka.producer.sender import SendProduceReqHandler
 
 from deploy.cli import main
 from ingest.http.connection import Connection
-from ingest.http.request import Incoming
-from ingest.http.responses import Reply
-from ingest.kafka.in_flight import PendingRecords
+from ingest.http.request import Request
+from ingest.kafka.batches import Batches
 from ingest.kafka.producer import KafkaProducer
 from ingest.kafka.publisher import Publisher
 from ingest.receive import Reception
@@ -124,17 +123,17 @@ WORKER: dict[str, Callable[[Step], None]] = {
 RECEIVER: dict[str, Callable[[Step], None]] = {
     "R0": lambda step: after(Connection, "connection_made", step),
     "R1": lambda step: before(Reception, "receive", step),
-    "R2": lambda step: after_awaiting(Incoming, "read_body", step),
+    "R2": lambda step: after_awaiting(Request, "read_body", step),
     "R3": lambda step: before(Publisher, "append", step),
     "R4": lambda step: before(KafkaProducer, "send", step),
     "R5": lambda step: before(SendProduceReqHandler, "create_request", step),
-    "R6": lambda step: before(PendingRecords, "_end", step),
+    "R6": lambda step: before(Batches, "_end", step),
     "R7": lambda step: after_awaiting(Publisher, "append", step),
-    "R8": lambda step: after_awaiting(Reply, "write_eof", step),
+    "R8": lambda step: after(Connection, "_write", step),
 }
 POINTS = {**WORKER, **RECEIVER}
 # They run in a callback of the event loop, where there is no task to cancel.
-CALLBACKS = frozenset({"R0", "R6"})
+CALLBACKS = frozenset({"R0", "R1", "R2", "R3", "R4", "R6", "R7", "R8"})
 
 
 def plant(environment: Mapping[str, str]) -> None:

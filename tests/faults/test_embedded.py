@@ -446,7 +446,7 @@ async def test_cancelled_settlement_still_commits_and_is_recognised(tmp_path: Pa
 
 async def test_cancelled_append_may_be_there_and_does_no_harm(tmp_path: Path) -> None:
     async with opened(tmp_path) as files:
-        task = asyncio.create_task(files.journal.append(log_records.record("N1")))
+        task = asyncio.create_task(log_records.appended(files.journal, log_records.record("N1")))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()

@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
+from unittest import mock
 
 import aiohttp
-from multidict import CIMultiDict
 
 from deploy import accounts_reload
 from deploy.sandbox import field_sets, serials
@@ -27,6 +27,7 @@ from deploy.sandbox.notifications import MessageKind, Trade, TradeEvent
 from deploy.sandbox.world import World
 from ingest.accounts_in_use import AccountsInUse
 from ingest.errors import Refused, Throttled
+from ingest.http.request import Request
 from ingest.kafka.publisher import Publisher
 from ingest.kafka.supervisor import SupervisorTiming
 from ingest.quota import Quota
@@ -182,7 +183,7 @@ class _Run:
         if not self._outage.is_up and self._now_s() < self._back_s:
             raise aiohttp.ClientConnectionError("nobody listens")
         try:
-            await self._reception.receive(_Arrived(target, data, CIMultiDict(headers)))
+            await self._reception.receive(_arrived(target, data, dict(headers)))
         except Refused as refused:
             yield _Answer(refused.status, b"fail")
         else:
@@ -261,15 +262,12 @@ class _Answer:
         return body
 
 
-class _Arrived:
-    """A request of which all has arrived."""
-
-    method = "POST"
-
-    def __init__(self, target: str, body: bytes, headers: CIMultiDict[str]) -> None:
-        self.target = target
-        self.headers = headers
-        self._body = body
-
-    async def read_body(self) -> bytes:
-        return self._body
+def _arrived(target: str, body: bytes, headers: Mapping[str, str]) -> Request:
+    """Return a request of which all has arrived."""
+    fields = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    request = Request(
+        mock.Mock(), method="POST", target=target.encode(), version="1.1", headers=fields, keeps_alive=True
+    )
+    request.add(body)
+    request.is_complete = True
+    return request

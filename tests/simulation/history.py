@@ -262,11 +262,14 @@ class Receiver:
 
     async def receive(self, record: Record) -> bool:
         """Return whether the sender reads `success`."""
-        request = asyncio.create_task(self._publisher.append(record))
+        request = asyncio.create_task(self._appended(record))
         self._requests.add(request)
         request.add_done_callback(self._requests.discard)
         await asyncio.wait([request])
         return not request.cancelled() and not isinstance(request.exception(), Unavailable)
+
+    async def _appended(self, record: Record) -> None:
+        await self._publisher.append(record)
 
 
 class WorkerProcess:

@@ -9,7 +9,7 @@ from unittest import mock
 from msgspec import structs
 from tenacity.wait import wait_exponential, wait_random
 
-from ingest.kafka.in_flight import PendingRecords
+from ingest.kafka.batches import Append, Batches
 from schemas import interpret
 from schemas.events import Outgoing
 from schemas.notification import Notification
@@ -29,15 +29,14 @@ FORGOTTEN_MAX = 3
 
 def acknowledges_before_the_log() -> AbstractContextManager[Any]:
     """`success` before the durable acknowledgement."""
-    track = PendingRecords.track
+    append = Batches.append
 
-    def early(self: PendingRecords, *arguments: Any) -> Any:
-        waiter = track(self, *arguments)
-        if not waiter.done():
-            waiter.set_result(None)
-        return waiter
+    def early(self: Batches, *arguments: Any) -> Append:
+        appended = append(self, *arguments)
+        appended.end()
+        return appended
 
-    return mock.patch.object(PendingRecords, "track", early)
+    return mock.patch.object(Batches, "append", early)
 
 
 def commits_automatically() -> AbstractContextManager[Any]:

@@ -10,7 +10,8 @@ from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
-from ingest.kafka.in_flight import AppendFailure, ProducerFault, Sending
+from ingest.kafka.batches import Builder
+from ingest.kafka.in_flight import AppendFailure, ProducerFault
 from schemas.events import Outgoing
 from schemas.orders import Order
 from schemas.record_format import Record
@@ -57,8 +58,21 @@ class Log:
         }
 
 
+class SimulatedBatch:
+    """A batch in the making."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def append(self, *, timestamp: None, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]) -> object:
+        if len(self.records) == BATCH_MAX:
+            return None
+        self.records.append(Record(key, value, tuple(headers)))
+        return self
+
+
 class SimulatedProducer:
-    """`ingest.kafka.in_flight.Producer` of one receiver: each record is a request of its own."""
+    """`ingest.kafka.in_flight.Producer` of one receiver: each batch is a request of its own."""
 
     def __init__(self, log: Log, process: Process, weather: Weather, chance: Random) -> None:
         self.has_ended = False
@@ -72,19 +86,27 @@ class SimulatedProducer:
     async def start(self) -> None:
         self.partitions = await self._weather.call(self._process, "log", lambda: PARTITIONS)
 
-    def send(self, record: Record, partition: int, /) -> Sending:
-        return self._send(record, partition)
+    def new_batch(self) -> SimulatedBatch:
+        return SimulatedBatch()
 
-    async def _send(self, record: Record, partition: int) -> asyncio.Future[Any]:
+    def leader(self, partition: int, /) -> int | None:
+        return self._chance.choice((None, 1, 2))
+
+    def send(self, batch: Builder, partition: int, /) -> asyncio.Future[Any]:
+        assert isinstance(batch, SimulatedBatch)
         delivered = asyncio.get_running_loop().create_future()
-        request = asyncio.create_task(self._request(record, partition, delivered))
+        request = asyncio.create_task(self._request(batch.records, partition, delivered))
         self._requests.add(request)
         request.add_done_callback(self._requests.discard)
         return delivered
 
-    async def _request(self, record: Record, partition: int, delivered: asyncio.Future[Any]) -> None:
+    async def _request(self, records: list[Record], partition: int, delivered: asyncio.Future[Any]) -> None:
+        def written() -> None:
+            for record in records:
+                self._log.append(record, partition)
+
         try:
-            await self._weather.call(self._process, "log", lambda: self._log.append(record, partition))
+            await self._weather.call(self._process, "log", written)
         except (InfrastructureDown, Killed) as error:
             if not delivered.done():
                 delivered.set_exception(TimeoutError(str(error)))

@@ -14,6 +14,7 @@ from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
 from aiokafka.structs import TopicPartition
 from msgspec import Struct
 
+from ingest.kafka.batches import Builder
 from ingest.kafka.in_flight import AppendFailure, ProducerFault
 from schemas.record_format import Record
 from workers.settlement.plan import LogRecord
@@ -185,8 +186,25 @@ class Fails(Exception):
         self.fault = fault
 
 
+class FakeBatch:
+    """A batch in the making. `room` is how many records it takes; `refuses` is raised instead of taking one."""
+
+    def __init__(self, *, room: int, refuses: BaseException | None) -> None:
+        self.records: list[Record] = []
+        self._room = room
+        self._refuses = refuses
+
+    def append(self, *, timestamp: None, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]) -> object:
+        if self._refuses is not None:
+            raise self._refuses
+        if len(self.records) >= self._room:
+            return None
+        self.records.append(Record(key, value, tuple(headers)))
+        return self
+
+
 class FakeProducer:
-    """Keeps the future of each record in `under_way`, until `answer` or the test resolves it."""
+    """Keeps the future of each batch in `under_way`, until `answer` or the test resolves it."""
 
     def __init__(self, *, partitions: int = 12, answer: Callable[[Delivered], None] | None = None) -> None:
         self.partitions = partitions
@@ -196,9 +214,11 @@ class FakeProducer:
         self.starts: list[BaseException] = []  # errors of the next starts
         self.never_starts = False
         self.never_closes = False
-        self.is_full = False
-        self.refuses: BaseException | None = None
-        self.sent: list[tuple[Record, int]] = []
+        self.room = 500  # records in a batch
+        self.refuses: BaseException | None = None  # raised for each record
+        self.cannot_send: Exception | None = None  # raised for each batch
+        self.leaders: dict[int, int] = {}  # by partition; all others are led by broker 1
+        self.batches: list[tuple[list[Record], int]] = []
         self.under_way: list[Delivered] = []
         self.refreshes = 0
         self.closed = False
@@ -211,12 +231,22 @@ class FakeProducer:
         if self.starts:
             raise self.starts.pop(0)
 
-    async def send(self, record: Record, partition: int, /) -> Delivered:
-        while self.is_full:  # noqa: ASYNC110 - polls, as aiokafka does
-            await asyncio.sleep(0.01)
-        if self.refuses is not None:
-            raise self.refuses
-        self.sent.append((record, partition))
+    @property
+    def sent(self) -> list[tuple[Record, int]]:
+        """Each record that was sent, with its partition."""
+        return [(record, partition) for records, partition in self.batches for record in records]
+
+    def new_batch(self) -> FakeBatch:
+        return FakeBatch(room=self.room, refuses=self.refuses)
+
+    def leader(self, partition: int, /) -> int | None:
+        return self.leaders.get(partition, 1)
+
+    def send(self, batch: Builder, partition: int, /) -> Delivered:
+        if self.cannot_send is not None:
+            raise self.cannot_send
+        assert isinstance(batch, FakeBatch)
+        self.batches.append((batch.records, partition))
         delivered: Delivered = asyncio.get_running_loop().create_future()
         self.under_way.append(delivered)
         if self.answer is not None:

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from ingest.errors import Unavailable
 from ingest.kafka.breaker import BreakerPolicy
@@ -66,18 +67,18 @@ class Kit:
         await until(lambda: self.publisher.trouble is None)
         return self.built[-1]
 
-    async def append(self) -> None:
-        await self.publisher.append(RECORD)
+    async def append(self, number: int = 1) -> None:
+        await self.publisher.append(structs.replace(RECORD, key=b"shop-sg:N%d" % number))
 
     async def refused(self, match: str | None = None) -> None:
         """Assert that an append is refused."""
         with pytest.raises(Unavailable, match=match):
             await self.append()
 
-    async def try_append(self) -> bool:
+    async def try_append(self, number: int = 1) -> bool:
         """Return whether an append is acknowledged."""
         try:
-            await self.append()
+            await self.append(number)
         except Unavailable:
             return False
         return True

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 from urllib.parse import urlencode
 
+from ingest.receive import Log
 from schemas import record_format
 from schemas.accounts import Account, Family, Orders, SignType
 from schemas.record_format import Record, RecordContents
@@ -41,6 +42,11 @@ PROVIDER = Account(
 )
 ANTOM_HEADERS = {"client_id": b"C", "request_time": b"2025-06-05T01:10:31Z", "signature": b"s"}
 ACCOUNTS = {account.name: account for account in (SHOP, REGISTERED, PROVIDER)}
+
+
+async def appended(log: Log, record: Record) -> None:
+    """Append a record; for a task of its own."""
+    await log.append(record)
 
 
 def record(

@@ -38,7 +38,7 @@ def reason(account: Account, ring: KeyRing, content: bytes, headers: SigningHead
 
 def headers_of(content: bytes, **changes: str) -> SigningHeaders:
     found = alipay.antom_headers(content, alipay.rsa_key(), **changes)
-    return authenticate.signing_headers(lambda name: [found[name]])
+    return authenticate.signing_headers(lambda name: [found[name.decode()].encode()])
 
 
 def sealed(content: bytes, *, confirmed: bool = False, headers: SigningHeaders | None = None) -> RecordContents:
@@ -147,7 +147,7 @@ HEADERS = {"signature": ["algorithm=RSA256"], "client-id": ["C"], "request-time"
 
 def signing(changes: Mapping[str, Sequence[str]]) -> SigningHeaders:
     given = {**HEADERS, **changes}
-    return authenticate.signing_headers(lambda name: given.get(name, []))
+    return authenticate.signing_headers(lambda name: [value.encode() for value in given.get(name.decode(), [])])
 
 
 def test_signing_headers_are_returned_as_received() -> None:

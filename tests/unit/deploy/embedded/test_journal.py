@@ -13,7 +13,7 @@ from deploy.embedded.journal import Journal, JournalLimits
 from deploy.embedded.sqlite import Damaged
 from ingest.errors import Unavailable
 from schemas.record_format import Record
-from tests.support.log_records import NOW_MS, Time
+from tests.support.log_records import NOW_MS, Time, appended
 from tests.support.waiting import until
 from workers.errors import InfrastructureDown
 
@@ -59,10 +59,10 @@ async def test_appends_during_a_commit_share_the_next_one(tmp_path: Path) -> Non
     async with opened(tmp_path) as journal:
 
         async def two_waves() -> None:
-            first = [asyncio.create_task(journal.append(record(n))) for n in range(10)]
+            first = [asyncio.create_task(appended(journal, record(n))) for n in range(10)]
             while not journal._writing:  # noqa: ASYNC110 - until the first wave is being written
                 await asyncio.sleep(0)
-            second = [asyncio.create_task(journal.append(record(n))) for n in range(10, 30)]
+            second = [asyncio.create_task(appended(journal, record(n))) for n in range(10, 30)]
             await asyncio.gather(*first, *second)
 
         assert await commits(journal, two_waves) == 2
@@ -70,7 +70,7 @@ async def test_appends_during_a_commit_share_the_next_one(tmp_path: Path) -> Non
 
 async def test_full_queue_refuses_appends_at_once(tmp_path: Path) -> None:
     async with opened(tmp_path, JournalLimits(queue_records_max=3)) as journal:
-        waiting = [asyncio.create_task(journal.append(record(n))) for n in range(3)]
+        waiting = [asyncio.create_task(appended(journal, record(n))) for n in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Unavailable, match="full"):
             await journal.append(record(9))
@@ -81,7 +81,7 @@ async def test_full_queue_refuses_appends_at_once(tmp_path: Path) -> None:
 
 async def test_queue_full_of_bytes_refuses_appends_too(tmp_path: Path) -> None:
     async with opened(tmp_path, JournalLimits(queue_bytes_max=10_000)) as journal:
-        waiting = asyncio.create_task(journal.append(record(1, 8000)))
+        waiting = asyncio.create_task(appended(journal, record(1, 8000)))
         await asyncio.sleep(0)
         with pytest.raises(Unavailable, match="full"):
             await journal.append(record(2, 8000))
@@ -93,9 +93,9 @@ async def test_append_that_takes_too_long_is_unknown_and_the_queue_goes_on(tmp_p
     async with opened(tmp_path, JournalLimits(append_deadline_s=0.1)) as journal:
         released = threading.Event()
         held = asyncio.create_task(journal.database.read(lambda _: released.wait(5)))
-        first = asyncio.create_task(journal.append(record(1)))
+        first = asyncio.create_task(appended(journal, record(1)))
         await until(lambda: journal._writing)
-        second = asyncio.create_task(journal.append(record(2)))
+        second = asyncio.create_task(appended(journal, record(2)))
         for each in (first, second):
             with pytest.raises(Unavailable, match="too long"):
                 await each
@@ -170,7 +170,7 @@ async def test_missing_record_is_reported_as_damage(tmp_path: Path) -> None:
 
 async def test_closing_journal_finishes_waiting_appends_and_refuses_new_ones(tmp_path: Path) -> None:
     journal = await Journal.open(tmp_path / "journal.sqlite3", now_ms=Time())
-    waiting = asyncio.create_task(journal.append(record(1)))
+    waiting = asyncio.create_task(appended(journal, record(1)))
     await asyncio.sleep(0)
     await journal.close()
     await waiting

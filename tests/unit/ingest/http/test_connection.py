@@ -1,103 +1,264 @@
-"""Idle connections are closed if there are too many, and never all at once."""
+"""One connection over a transport in memory: order, slow readers, deadlines, ends, and what never answers."""
 
 import asyncio
-from typing import cast
-from unittest.mock import Mock
+from collections.abc import AsyncIterator
+from typing import Any
+from unittest import mock
 
-from ingest.http.connection import EVICTED_PART, Connection, OpenConnections
+import pytest
+
+from ingest.http import responses
+from ingest.http.connection import Connection, ConnectionLimits, Surroundings
+from ingest.http.deadlines import Deadlines
+from ingest.http.open_connections import OpenConnections
+from ingest.http.request import Request
+from ingest.http.responses import Reply, Stamp
+from ingest.pending import Pending
+from tests.support.waiting import until
+
+ANSWER = responses.refusal(None, 404)
+LINGERING_S = 0.05
+WRITE_DEADLINE_S = 0.05
 
 
-class FakeConnection:
-    def __init__(self, *, is_idle: bool = True, has_sent_request: bool = False) -> None:
-        self.is_idle = is_idle
-        self.has_sent_request = has_sent_request
-        self.is_closed = False
+def post(number: int, *, close: bool = False) -> bytes:
+    ends = b"Connection: close\r\n" if close else b""
+    return b"POST /%d HTTP/1.1\r\nHost: x\r\n%bContent-Length: 3\r\n\r\na=1" % (number, ends)
 
-    def force_close(self) -> None:
+
+class Transport:
+    """Keeps what is written. A test calls the connection's methods as the event loop would."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.is_paused = self.is_closed = self.is_aborted = self.has_ended = False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def write_eof(self) -> None:
+        self.has_ended = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def close(self) -> None:
         self.is_closed = True
 
+    def abort(self) -> None:
+        self.is_aborted = True
 
-def join(connections: OpenConnections, connection: FakeConnection) -> bool:
-    return connections.join(cast(Connection, connection))
+    def is_closing(self) -> bool:
+        return self.is_closed or self.is_aborted
 
+    def is_reading(self) -> bool:
+        return not self.is_paused
 
-def full_of(*members: FakeConnection) -> OpenConnections:
-    connections = OpenConnections(connections_max=len(members))
-    assert all(join(connections, member) for member in members)
-    return connections
+    def pause_reading(self) -> None:
+        self.is_paused = True
 
+    def resume_reading(self) -> None:
+        self.is_paused = False
 
-def test_new_connection_replaces_the_oldest_idle_one() -> None:
-    busy, oldest, newer = FakeConnection(is_idle=False), FakeConnection(), FakeConnection()
-    assert join(full_of(busy, oldest, newer), FakeConnection())
-    assert (busy.is_closed, oldest.is_closed, newer.is_closed) == (False, True, False)
-
-
-def test_connection_without_any_request_is_closed_before_one_of_the_load_balancer() -> None:
-    balancer, stranger = FakeConnection(has_sent_request=True), FakeConnection()
-    connections = full_of(balancer, stranger)
-    assert join(connections, FakeConnection(is_idle=False))
-    assert (balancer.is_closed, stranger.is_closed) == (False, True)
-    assert join(connections, FakeConnection(is_idle=False))
-    assert balancer.is_closed, "if no other connection is idle"
+    def set_write_buffer_limits(self, *, high: int) -> None: ...
+    def get_extra_info(self, name: str) -> Any:
+        return mock.Mock()
 
 
-def test_new_connection_is_refused_if_no_connection_is_idle() -> None:
-    busy = [FakeConnection(is_idle=False) for _ in range(3)]
-    connections = full_of(*busy)
-    assert not join(connections, FakeConnection())
-    assert not any(connection.is_closed for connection in busy)
-    connections.leave(cast(Connection, busy[0]))
-    assert join(connections, FakeConnection())
+class Kit:
+    """A connection whose stories wait until the test ends them, by the number in their target."""
 
+    def __init__(self) -> None:
+        self.is_accepting = True
+        self.begun: list[int] = []
+        self.told: list[str] = []
+        self.ends: dict[int, Pending] = {}
+        self.transport = Transport()
+        self.surroundings = Surroundings(
+            service=self,
+            limits=ConnectionLimits(keepalive_s=60, lingering_s=LINGERING_S, write_deadline_s=WRITE_DEADLINE_S),
+            connections=OpenConnections(connections_max=9),
+            requests=Deadlines(limit_s=60),
+            bodies=Deadlines(limit_s=60),
+            stamp=Stamp(),
+        )
+        self.connection = Connection(self.surroundings, asyncio.get_running_loop())
+        self.connection.connection_made(self.transport)  # type: ignore[arg-type]
 
-def test_a_twentieth_of_the_idle_connections_is_closed_at_a_time() -> None:
-    idle = [FakeConnection() for _ in range(3 * EVICTED_PART)]
-    connections = full_of(*idle)
-    for _ in range(3):
-        assert join(connections, FakeConnection(is_idle=False))
-    assert [connection.is_closed for connection in idle] == [True] * 3 + [False] * (len(idle) - 3)
-    assert join(connections, FakeConnection(is_idle=False))
-    assert sum(connection.is_closed for connection in idle) == 6
+    async def handle(self, request: Request, connection: Connection) -> Reply:
+        number = int(request.target[1:])
+        self.begun.append(number)
+        try:
+            await request.read_body()
+            self.ends[number] = Pending()
+            await self.ends[number]
+        except Exception as error:
+            self.told.append(type(error).__name__)
+            raise
+        return Reply(ANSWER, closing=False)
 
+    def parse_error(self) -> None:
+        self.told.append("parse error")
 
-def test_closed_connection_may_leave_again_when_its_socket_is_gone() -> None:
-    idle = FakeConnection()
-    connections = full_of(idle)
-    assert join(connections, FakeConnection(is_idle=False))
-    connections.leave(cast(Connection, idle))
-    assert not join(connections, FakeConnection())
+    def our_fault(self, error: BaseException) -> None:
+        self.told.append(f"our fault: {type(error).__name__}")
 
+    def send(self, data: bytes) -> None:
+        self.connection.data_received(data)
 
-async def test_one_connection_is_parsed_in_each_turn_of_the_loop() -> None:
-    connections = OpenConnections(connections_max=9)
-    parsed: list[str] = []
-
-    class Long:
-        def __init__(self, name: str, pieces: int) -> None:
-            self.name, self.pieces = name, pieces
-
-        def parse_next(self) -> None:
-            parsed.append(self.name)
-            self.pieces -= 1
-            if self.pieces:
-                connections.parse_later(cast(Connection, self))
-
-    for long in (Long("a", 3), Long("b", 1), Long("c", 2)):
-        connections.parse_later(cast(Connection, long))
-    for turn in range(1, 7):
+    async def answer(self, number: int) -> None:
+        self.ends[number].end()
         await asyncio.sleep(0)
-        assert len(parsed) == turn
-    await asyncio.sleep(0)
-    assert parsed == ["a", "b", "c", "a", "c", "a"]
+
+    async def begun_soon(self, number: int) -> None:
+        await until(lambda: number in self.ends)
+
+    @property
+    def statuses(self) -> list[bytes]:
+        return [each.split(b" ")[1] for each in self.transport.written]
 
 
-async def test_connection_that_fails_to_parse_does_not_stop_the_next() -> None:
-    connections = OpenConnections(connections_max=9)
-    failing, next_one = Mock(parse_next=Mock(side_effect=ValueError)), Mock()
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    connections.parse_later(failing)
-    connections.parse_later(next_one)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    next_one.parse_next.assert_called_once_with()
+@pytest.fixture
+async def kit() -> AsyncIterator[Kit]:
+    kit = Kit()
+    yield kit
+    kit.connection.connection_lost(None)
+
+
+async def test_whole_request_waits_for_its_log_before_the_call_returns(kit: Kit) -> None:
+    kit.send(post(1))
+    assert list(kit.ends) == [1]
+    kit.ends[1].end()
+    assert kit.statuses == [b"404"], "it is answered within the end"
+    assert (kit.connection.is_idle, kit.transport.is_closed) == (True, False)
+
+
+async def test_requests_are_answered_in_their_order_one_after_the_other(kit: Kit) -> None:
+    kit.send(post(1) + post(2) + post(3)[:-1])
+    assert kit.begun == [1]
+    await kit.answer(1)
+    assert kit.begun == [1, 2]
+    await kit.answer(2)
+    assert kit.begun == [1, 2, 3]
+    kit.send(b"1")
+    await kit.answer(3)
+    assert kit.statuses == [b"404"] * 3
+
+
+async def test_sender_far_ahead_is_not_read(kit: Kit) -> None:
+    kit.send(post(1) + post(2))
+    kit.send(post(3))
+    kit.send(post(4))
+    assert kit.transport.is_paused
+    for number in (1, 2, 3, 4):
+        await kit.begun_soon(number)
+        await kit.answer(number)
+    assert kit.begun == [1, 2, 3, 4]
+    await until(lambda: not kit.transport.is_paused)
+
+
+async def test_request_after_an_unread_answer_waits_and_the_sender_is_cut_off_at_last(kit: Kit) -> None:
+    kit.send(post(1) + post(2))
+    kit.connection.pause_writing()
+    await kit.answer(1)
+    assert kit.begun == [1]
+    kit.connection.resume_writing()
+    assert kit.begun == [1, 2]
+    kit.connection.pause_writing()
+    await until(lambda: kit.transport.is_aborted)
+
+
+async def test_invalid_http_is_answered_once_after_what_came_before(kit: Kit) -> None:
+    kit.send(post(1) + b"nonsense\r\n\r\n")
+    kit.send(post(2))
+    assert kit.told == []
+    await kit.answer(1)
+    assert (kit.statuses, kit.told, kit.begun) == ([b"404", b"400"], ["parse error"], [1])
+    assert kit.transport.has_ended, "the sender learns that nothing follows"
+    await until(lambda: kit.transport.is_aborted)
+
+
+async def test_connection_is_closed_after_a_request_that_asks_for_it(kit: Kit) -> None:
+    kit.send(post(1, close=True) + post(2))
+    await kit.answer(1)
+    assert kit.begun == [1]
+    assert b"Connection: close\r\n" in kit.transport.written[0]
+    assert kit.transport.is_closed or kit.transport.has_ended
+
+
+async def test_late_end_of_a_request_that_expired_is_ignored(kit: Kit) -> None:
+    kit.send(post(1))
+    kit.connection.expire()
+    assert (kit.told, kit.statuses) == (["Unavailable", "our fault: Unavailable"], [b"503"])
+    kit.ends[1].end()
+    assert kit.statuses == [b"503"]
+
+
+async def test_sender_that_left_gets_nothing_and_its_story_goes_on(kit: Kit) -> None:
+    kit.send(post(1))
+    kit.connection.connection_lost(None)
+    assert (kit.connection.is_gone, kit.told) == (True, [])
+    await kit.answer(1)
+    assert (kit.transport.written, kit.told) == ([], [])
+
+
+async def test_sender_that_left_in_its_body_is_gone(kit: Kit) -> None:
+    kit.send(post(1)[:-1])
+    kit.connection.connection_lost(None)
+    assert kit.told[0] == "Gone"
+
+
+async def test_sender_that_ends_after_its_request_is_answered_and_closed(kit: Kit) -> None:
+    kit.send(post(1))
+    assert kit.connection.eof_received()
+    await kit.answer(1)
+    assert kit.statuses == [b"404"]
+    await until(lambda: kit.transport.is_closed)
+
+
+async def test_sender_that_ends_in_its_body_is_gone(kit: Kit) -> None:
+    kit.send(post(1)[:-1])
+    kit.connection.eof_received()
+    assert kit.told[0] == "Gone"
+
+
+async def test_sender_that_ends_without_a_request_is_closed(kit: Kit) -> None:
+    assert not kit.connection.eof_received()
+
+
+@pytest.mark.parametrize("wait", ["turn", "future", "cancelled"])
+async def test_story_may_wait_for_a_turn_or_a_future(kit: Kit, wait: str) -> None:
+    async def handle(request: Request, connection: Connection) -> Reply:
+        await (asyncio.sleep(0) if wait == "turn" else future)
+        return Reply(ANSWER, closing=False)
+
+    future = asyncio.get_running_loop().create_future()
+    kit.handle = handle  # type: ignore[method-assign]
+    kit.send(post(1))
+    assert kit.statuses == []
+    if wait == "cancelled":
+        future.cancel()
+    else:
+        future.set_result(None)
+    await until(lambda: kit.statuses)
+    assert kit.statuses == ([b"503"] if wait == "cancelled" else [b"404"])
+
+
+async def test_continue_is_sent_when_the_body_is_wanted(kit: Kit) -> None:
+    kit.send(post(1).replace(b"Host", b"Expect: 100-continue\r\nHost")[:-3])
+    assert kit.transport.written == [b"HTTP/1.1 100 Continue\r\n\r\n"]
+    kit.send(b"a=1")
+    await kit.answer(1)
+    assert kit.statuses[1:] == [b"404"]
+
+
+async def test_idle_connection_is_closed_after_the_keep_alive_time_and_a_busy_one_is_not(kit: Kit) -> None:
+    now_s = asyncio.get_running_loop().time()
+    kit.connection.expire_if_idle(now_s + 59)
+    kit.send(post(1))
+    kit.connection.expire_if_idle(now_s + 61)
+    assert not kit.transport.is_closed
+    await kit.answer(1)
+    assert kit.connection.idle_since_s >= now_s
+    kit.connection.expire_if_idle(asyncio.get_running_loop().time() + 61)
+    assert kit.transport.is_closed

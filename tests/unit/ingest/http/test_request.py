@@ -1,57 +1,47 @@
 """The body is read whole, within its limit and its deadline, and each failure has its own error."""
 
 import asyncio
-from typing import Any, cast
-from unittest.mock import Mock
 
 import pytest
-from aiohttp import StreamReader, web
-from aiohttp.http import HttpVersion11, RawRequestMessage
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
 
-from ingest.errors import TooLarge, TooSlow
-from ingest.http.connection import BrokenBody, Connection
-from ingest.http.request import Incoming
+from ingest.errors import Malformed, TooLarge, TooSlow
+from ingest.http.request import BrokenBody, Request
 from ingest.receive import Gone
 from schemas.form import BODY_BYTES_MAX
 
-TARGET = "/notify/shop?a=%20b"
+TARGET = b"/notify/shop?a=%20b"
 
 
 class Sender:
-    """The other end: it feeds the body of one request. `written` is all that it was sent."""
+    """The connection of one request. `asked` counts how often the request began to wait for its body."""
 
-    def __init__(self, *, expect: str | None = None, deadline_s: float = 5.0) -> None:
-        headers = CIMultiDictProxy(CIMultiDict({"Expect": expect} if expect else {}))
-        message = RawRequestMessage("POST", TARGET, HttpVersion11, headers, (), False, None, False, False, URL(TARGET))
-        loop = asyncio.get_running_loop()
-        self.written: list[bytes] = []
-        self.protocol = Mock(spec=Connection, is_broken=False)
-        self.protocol.transport = Mock(is_closing=lambda: False, write=self.written.append)
-        self.content = StreamReader(cast(Any, Mock(_reading_paused=False)), 2**16, loop=loop)
-        self.request = Incoming(message, self.content, self.protocol, Mock(), Mock(), loop)
-        self.request.body_deadline_s = deadline_s
+    def __init__(self, *, version: str = "1.1", headers: list[tuple[bytes, bytes]] | None = None) -> None:
+        self.asked = 0
+        self.request = Request(
+            self, method="POST", target=TARGET, version=version, headers=headers or [], keeps_alive=True
+        )
+
+    def await_body(self, request: Request) -> None:
+        assert request is self.request
+        self.asked += 1
 
     def send(self, *pieces: bytes) -> None:
         for piece in pieces:
-            self.content.feed_data(piece)
+            self.request.add(piece)
+        self.request.wake()
 
     def end(self) -> None:
-        self.content.feed_eof()
-
-
-async def test_target_is_not_decoded_and_keeps_its_query() -> None:
-    assert Sender().request.target == TARGET
+        self.request.is_complete = True
+        self.request.wake()
 
 
 async def test_complete_body_is_returned_without_waiting() -> None:
-    sender = Sender(expect="100-continue")
+    sender = Sender()
     sender.send(b"a=", b"1")
     sender.end()
     assert await sender.request.read_body() == b"a=1"
     assert sender.request.body == b"a=1"
-    assert sender.written == [], "nothing is left to ask for"
+    assert sender.asked == 0, "nothing is left to ask for"
 
 
 async def test_body_that_arrives_in_pieces_is_returned_whole() -> None:
@@ -60,6 +50,7 @@ async def test_body_that_arrives_in_pieces_is_returned_whole() -> None:
     await asyncio.sleep(0)
     sender.send(b"a=")
     await asyncio.sleep(0)
+    assert (sender.asked, reading.done()) == (1, False)
     sender.send(b"1")
     sender.end()
     assert await reading == b"a=1"
@@ -85,51 +76,55 @@ async def test_body_limit_is_exact(is_complete: bool) -> None:
             assert sender.request.body is None
 
 
-async def test_endless_body_is_refused_at_the_limit() -> None:
+@pytest.mark.parametrize("error", [Gone(), BrokenBody(), TooLarge("on the wire")])
+@pytest.mark.parametrize("is_waiting", [True, False])
+async def test_body_that_will_never_be_whole_fails_with_the_reason(error: Exception, is_waiting: bool) -> None:
     sender = Sender()
-    sender.send(b"x" * (BODY_BYTES_MAX + 1))
-    with pytest.raises(TooLarge):
-        await sender.request.read_body()
+    sender.send(b"a=")
+    reading = asyncio.create_task(sender.request.read_body())
+    if is_waiting:
+        await asyncio.sleep(0)
+    sender.request.fail(error)
+    sender.request.fail(ValueError("only the first counts"))
+    with pytest.raises(type(error)):
+        await reading
+
+
+async def test_complete_body_does_not_fail_any_more() -> None:
+    sender = Sender()
+    sender.send(b"a=1")
+    sender.end()
+    sender.request.fail(Gone())
+    assert await sender.request.read_body() == b"a=1"
 
 
 async def test_body_that_misses_its_deadline_is_too_slow() -> None:
-    sender = Sender(deadline_s=0.01)
-    sender.send(b"a=")
+    sender = Sender()
+    reading = asyncio.create_task(sender.request.read_body())
+    await asyncio.sleep(0)
+    sender.request.expire()
     with pytest.raises(TooSlow):
+        await reading
+
+
+async def test_http_1_0_has_no_transfer_encoding() -> None:
+    sender = Sender(version="1.0", headers=[(b"transfer-encoding", b"chunked")])
+    with pytest.raises(Malformed):
         await sender.request.read_body()
+
+
+def test_header_fields_are_found_by_name() -> None:
+    request = Sender(headers=[(b"signature", b"1"), (b"client-id", b"2"), (b"signature", b"3")]).request
+    assert (request.header(b"signature"), request.header(b"host")) == (b"1", None)
+    assert (request.header_values(b"signature"), request.header_values(b"host")) == ([b"1", b"3"], [])
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (ConnectionResetError(), Gone),
-        (web.PayloadAccessError(), Gone),
-        (web.RequestPayloadError(), BrokenBody),
-        (BrokenBody(), BrokenBody),
-    ],
+    ("version", "value", "expects"),
+    [("1.1", b"100-Continue", True), ("1.0", b"100-continue", False), ("1.1", b"", False), ("1.1", b"200-ok", False)],
 )
-async def test_broken_connection_and_invalid_body_have_different_errors(
-    error: Exception, expected: type[Exception]
-) -> None:
-    sender = Sender()
-    sender.content.set_exception(error)
-    with pytest.raises(expected):
-        await sender.request.read_body()
-
-
-async def test_incomplete_body_of_a_broken_connection_is_not_waited_for() -> None:
-    sender = Sender(expect="100-continue")
-    sender.protocol.is_broken = True
-    with pytest.raises(BrokenBody):
-        await sender.request.read_body()
-    assert sender.written == []
-
-
-async def test_100_continue_is_sent_once_the_body_is_wanted() -> None:
-    sender = Sender(expect="100-Continue")
-    reading = asyncio.create_task(sender.request.read_body())
-    await asyncio.sleep(0)
-    assert sender.written == [b"HTTP/1.1 100 Continue\r\n\r\n"]
-    sender.send(b"a=1")
-    sender.end()
-    assert await reading == b"a=1"
+def test_continue_is_expected_by_http_1_1_before_the_body(version: str, value: bytes, expects: bool) -> None:
+    sender = Sender(version=version, headers=[(b"expect", value)])
+    assert sender.request.expects_continue is expects
+    sender.send(b"a")
+    assert not sender.request.expects_continue

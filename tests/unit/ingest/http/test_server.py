@@ -4,18 +4,18 @@
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-import aiohttp.http_parser
 import pytest
 from prometheus_client import CollectorRegistry
 
 from ingest import accounts_in_use, app, settings
 from ingest.accounts_in_use import AccountsInUse
-from ingest.http import server
-from ingest.http.server import Receiver, WrongParser
+from ingest.http.server import Receiver
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from ingest.settings import ReceiverSettings
@@ -103,25 +103,6 @@ async def answer_of(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(length)
 
 
-async def test_aiohttp_applies_every_limit_of_a_connection(harness: Harness) -> None:
-    """aiohttp silently ignores all keywords if it does not know one of them."""
-    async with harness.serving(keepalive_timeout_s=33.0, lingering_s=1.5) as receiver:
-        connection = receiver.new_connection()
-        assert connection._keepalive_timeout == 33
-        assert connection._lingering_time == 1.5
-        assert (connection.max_line_size, connection.max_field_size, connection.max_headers) == (4096, 4096, 64)
-        assert connection._read_bufsize == 65536
-        assert not connection._logging_enabled
-        assert connection._manager is not None
-        assert connection._manager.handler_cancellation is False
-
-
-def test_receiver_refuses_to_start_without_the_c_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aiohttp.http_parser, "HttpRequestParser", aiohttp.http_parser.HttpRequestParserPy)
-    with pytest.raises(WrongParser):
-        server.assert_c_parser()
-
-
 async def test_success_is_sent_only_after_the_log_has_the_record(harness: Harness) -> None:
     harness.log.may_go_on.clear()
     async with harness.serving() as receiver, connected(receiver) as (reader, writer):
@@ -164,13 +145,24 @@ async def test_append_is_finished_after_the_sender_has_left(harness: Harness) ->
         async with connected(receiver) as (_, writer):
             writer.write(REQUEST)
             await until(lambda: harness.log.appends)
-            (connection,) = receiver._connections._open
-        await until(lambda: connection not in receiver._connections._open)
+            sending: socket.socket = writer.get_extra_info("socket")
+            sending.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
+        await until(lambda: not list(receiver._surroundings.connections))
         harness.log.may_go_on.set()
         await until(lambda: harness.counted("gone"))
         assert len(harness.log.records) == 1
     assert harness.counted("gone") == 1
     assert harness.counted("accepted") == 0
+
+
+async def test_sender_that_sends_nothing_more_gets_its_answers(harness: Harness) -> None:
+    harness.log.may_go_on.clear()
+    async with harness.serving() as receiver, connected(receiver) as (reader, writer):
+        writer.write(REQUEST + REQUEST)
+        writer.write_eof()
+        await until(lambda: harness.log.appends)
+        harness.log.may_go_on.set()
+        assert (await asyncio.wait_for(reader.read(), 5)).count(b"success") == 2
 
 
 async def test_drain_answers_requests_and_closes_their_connections(harness: Harness) -> None:

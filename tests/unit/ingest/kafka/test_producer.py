@@ -11,7 +11,8 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.structs import PartitionMetadata
 
 from ingest.kafka import producer as kafka_producer
-from ingest.kafka.in_flight import AppendFailure, ProducerFault, send_now
+from ingest.kafka.batches import Builder
+from ingest.kafka.in_flight import AppendFailure, ProducerFault
 from ingest.kafka.producer import KafkaProducer
 from schemas.record_format import Record
 
@@ -110,30 +111,45 @@ async def test_partition_count_follows_the_metadata(producer: KafkaProducer) -> 
     assert producer.partitions == 0
 
 
-async def test_send_does_not_wait_and_its_future_ends_with_the_producer(
-    producer: KafkaProducer,
-) -> None:
-    delivered = [send_now(producer.send(RECORD, partition)) for partition in (0, 0, 7)]
+def batch(producer: KafkaProducer) -> Builder:
+    """A batch of one record."""
+    made = producer.new_batch()
+    assert made.append(timestamp=None, key=RECORD.key, value=RECORD.value, headers=list(RECORD.headers)) is not None
+    return made
+
+
+async def test_send_does_not_wait_and_its_future_ends_with_the_producer(producer: KafkaProducer) -> None:
+    delivered = [producer.send(batch(producer), partition) for partition in (0, 7)]
     await asyncio.sleep(0)
-    assert all(each is not None and not each.done() for each in delivered)
+    assert not any(each.done() for each in delivered)
     await producer.close(flush_s=0.1)
     for each in delivered:
-        assert each is not None
         with pytest.raises(errors.ProducerClosed):
             await each
 
 
-async def test_send_now_sends_nothing_if_the_batch_is_full(producer: KafkaProducer) -> None:
-    large = Record(b"k", b"x" * 100_000, ())
-    accepted = [send_now(producer.send(large, 0)) for _ in range(4)]
-    assert [each is None for each in accepted] == [False, False, True, True]
-    (batch,) = producer._client._message_accumulator._batches[(TOPIC, 0)]
-    assert batch.record_count == 2
+async def test_second_batch_of_a_partition_is_refused_while_the_first_is_not_on_its_way(
+    producer: KafkaProducer,
+) -> None:
+    waiting = producer.send(batch(producer), 0)
+    with pytest.raises(errors.KafkaTimeoutError):
+        producer.send(batch(producer), 0)
+    waiting.cancel()
 
 
-async def test_record_larger_than_the_limit_is_refused_before_it_is_sent(producer: KafkaProducer) -> None:
-    with pytest.raises(errors.MessageSizeTooLargeError):
-        send_now(producer.send(Record(b"k", b"x" * 1_000_000, ()), 0))
+async def test_batch_takes_any_first_record_and_is_full_at_its_limit(producer: KafkaProducer) -> None:
+    made = producer.new_batch()
+    large = b"x" * 100_000
+    taken = [made.append(timestamp=None, key=b"k", value=large, headers=[]) is not None for _ in range(4)]
+    assert taken == [True, True, False, False]
+    assert producer.new_batch().append(timestamp=None, key=b"k", value=b"x" * 300_000, headers=[]) is not None
+
+
+async def test_leader_follows_the_metadata(producer: KafkaProducer) -> None:
+    assert producer.leader(3) == 1
+    assert producer.leader(99) is None
+    producer._client.client.cluster._partitions[TOPIC][3] = PartitionMetadata(TOPIC, 3, -1, [1], [1], 0)
+    assert producer.leader(3) is None
 
 
 async def test_close_leaves_no_task_and_reports_nothing_to_the_event_loop() -> None:
@@ -149,8 +165,7 @@ async def test_close_leaves_no_task_and_reports_nothing_to_the_event_loop() -> N
 
     producer._client.client.send = hang
     await producer._client._sender.start()
-    delivered = send_now(producer.send(RECORD, 3))
-    assert delivered is not None
+    delivered = producer.send(batch(producer), 3)
     await producer.close(flush_s=0.05)
     assert requested == [1], "a request was in flight that would never have ended"
     assert delivered.done()

@@ -44,7 +44,7 @@ async def test_unacknowledged_record_is_unknown_at_the_deadline_and_stays_in_fli
 async def test_quota_counts_records_whose_senders_were_cancelled(kit: Kit) -> None:
     producer = await kit.ready(FakeProducer())
     appending = [asyncio.create_task(kit.append()) for _ in range(10)]
-    await until(lambda: len(producer.under_way) == 10)
+    await until(lambda: len(producer.sent) == 10)
     for task in appending:
         task.cancel()
     await asyncio.gather(*appending, return_exceptions=True)
@@ -59,31 +59,23 @@ async def test_quota_counts_records_whose_senders_were_cancelled(kit: Kit) -> No
     await kit.append()
 
 
-async def test_append_waits_for_room_in_a_full_batch_until_the_deadline(kit: Kit) -> None:
+async def test_full_batches_of_a_partition_are_sent_one_after_the_other(kit: Kit) -> None:
     producer = await kit.ready(FakeProducer(answer=acknowledge))
-    producer.is_full = True
-    appending = asyncio.create_task(kit.append())
-    await until(lambda: kit.publisher.in_flight == 1)  # it counts while it waits
-    producer.is_full = False
-    await appending
-    assert len(producer.sent) == 1, "it is sent once, although the send began twice"
-    producer.is_full = True
-    await kit.refused("could not be sent")
+    producer.room = 2
+    await asyncio.gather(*(kit.append() for _ in range(7)))
+    assert [len(records) for records, _ in producer.batches] == [2, 2, 2, 1]
     assert kit.publisher.in_flight == 0
-    assert len(producer.sent) == 1
 
 
-async def test_sender_cancelled_while_its_batch_is_full_leaves_nothing_in_flight(kit: Kit) -> None:
+async def test_sender_cancelled_while_its_record_is_not_sent_yet_leaves_nothing_in_flight(kit: Kit) -> None:
     producer = await kit.ready(FakeProducer(answer=acknowledge))
-    producer.is_full = True
     appending = asyncio.create_task(kit.append())
-    await until(lambda: kit.publisher.in_flight == 1)
+    await asyncio.sleep(0)
     appending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await appending
-    producer.is_full = False
-    await asyncio.sleep(0.02)
-    assert (kit.publisher.in_flight, producer.sent) == (0, [])
+    await until(lambda: kit.publisher.in_flight == 0)
+    assert len(producer.sent) == 1
 
 
 async def test_record_that_cannot_be_sent_is_refused_and_logged(kit: Kit) -> None:
@@ -188,24 +180,21 @@ async def test_denied_permission_to_write_is_trouble_until_an_append_succeeds(ki
 
 
 async def test_stop_lets_records_in_flight_end_and_refuses_new_ones(kit: Kit) -> None:
-    class Flushing(FakeProducer):
-        async def close(self, *, flush_s: float) -> None:
-            await asyncio.sleep(0.01)
-            for delivered in self.under_way:
-                delivered.set_result(None)
-            await super().close(flush_s=flush_s)
-
-    producer = await kit.ready(Flushing())
-    appending = asyncio.create_task(kit.append())
-    await until(lambda: bool(producer.under_way))
+    producer = await kit.ready(FakeProducer())
+    sent, waiting = asyncio.create_task(kit.append()), None
+    await until(lambda: len(producer.under_way) == 1)
+    waiting = asyncio.create_task(kit.append())  # shares the next round
+    await asyncio.sleep(0)
     stopping = asyncio.create_task(kit.publisher.stop())
     await asyncio.sleep(0)
     await kit.refused("closing")
+    producer.answer = acknowledge
+    producer.under_way[0].set_result(None)
     await stopping
-    await appending
+    await sent
+    await waiting
     assert producer.closed
     assert kit.publisher.trouble == "the log is closing"
-    producer.under_way.clear()
 
 
 async def test_refuse_if_refuses_each_append_before_anything_is_sent(kit: Kit) -> None:

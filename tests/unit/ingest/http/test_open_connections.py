@@ -1,0 +1,103 @@
+"""Idle connections are closed if there are too many, and never all at once."""
+
+import asyncio
+from typing import cast
+from unittest.mock import Mock
+
+from ingest.http.open_connections import EVICTED_PART, Open, OpenConnections
+
+
+class FakeConnection:
+    def __init__(self, *, is_idle: bool = True, has_sent_request: bool = False) -> None:
+        self.is_idle = is_idle
+        self.has_sent_request = has_sent_request
+        self.is_closed = False
+
+    def abort(self) -> None:
+        self.is_closed = True
+
+
+def join(connections: OpenConnections, connection: FakeConnection) -> bool:
+    return connections.join(cast(Open, connection))
+
+
+def full_of(*members: FakeConnection) -> OpenConnections:
+    connections = OpenConnections(connections_max=len(members))
+    assert all(join(connections, member) for member in members)
+    return connections
+
+
+def test_new_connection_replaces_the_oldest_idle_one() -> None:
+    busy, oldest, newer = FakeConnection(is_idle=False), FakeConnection(), FakeConnection()
+    assert join(full_of(busy, oldest, newer), FakeConnection())
+    assert (busy.is_closed, oldest.is_closed, newer.is_closed) == (False, True, False)
+
+
+def test_connection_without_any_request_is_closed_before_one_of_the_load_balancer() -> None:
+    balancer, stranger = FakeConnection(has_sent_request=True), FakeConnection()
+    connections = full_of(balancer, stranger)
+    assert join(connections, FakeConnection(is_idle=False))
+    assert (balancer.is_closed, stranger.is_closed) == (False, True)
+    assert join(connections, FakeConnection(is_idle=False))
+    assert balancer.is_closed, "if no other connection is idle"
+
+
+def test_new_connection_is_refused_if_no_connection_is_idle() -> None:
+    busy = [FakeConnection(is_idle=False) for _ in range(3)]
+    connections = full_of(*busy)
+    assert not join(connections, FakeConnection())
+    assert not any(connection.is_closed for connection in busy)
+    connections.leave(cast(Open, busy[0]))
+    assert join(connections, FakeConnection())
+
+
+def test_a_twentieth_of_the_idle_connections_is_closed_at_a_time() -> None:
+    idle = [FakeConnection() for _ in range(3 * EVICTED_PART)]
+    connections = full_of(*idle)
+    for _ in range(3):
+        assert join(connections, FakeConnection(is_idle=False))
+    assert [connection.is_closed for connection in idle] == [True] * 3 + [False] * (len(idle) - 3)
+    assert join(connections, FakeConnection(is_idle=False))
+    assert sum(connection.is_closed for connection in idle) == 6
+
+
+def test_closed_connection_may_leave_again_when_its_socket_is_gone() -> None:
+    idle = FakeConnection()
+    connections = full_of(idle)
+    assert join(connections, FakeConnection(is_idle=False))
+    connections.leave(cast(Open, idle))
+    assert not join(connections, FakeConnection())
+
+
+async def test_one_connection_is_parsed_in_each_turn_of_the_loop() -> None:
+    connections = OpenConnections(connections_max=9)
+    parsed: list[str] = []
+
+    class Long:
+        def __init__(self, name: str, pieces: int) -> None:
+            self.name, self.pieces = name, pieces
+
+        def parse_next(self) -> None:
+            parsed.append(self.name)
+            self.pieces -= 1
+            if self.pieces:
+                connections.parse_later(cast(Open, self))
+
+    for long in (Long("a", 3), Long("b", 1), Long("c", 2)):
+        connections.parse_later(cast(Open, long))
+    for turn in range(1, 7):
+        await asyncio.sleep(0)
+        assert len(parsed) == turn
+    await asyncio.sleep(0)
+    assert parsed == ["a", "b", "c", "a", "c", "a"]
+
+
+async def test_connection_that_fails_to_parse_does_not_stop_the_next() -> None:
+    connections = OpenConnections(connections_max=9)
+    failing, next_one = Mock(parse_next=Mock(side_effect=ValueError)), Mock()
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    connections.parse_later(failing)
+    connections.parse_later(next_one)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    next_one.parse_next.assert_called_once_with()
