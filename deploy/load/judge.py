@@ -219,7 +219,7 @@ def _dispositions(order: SentOrder, by_id: Mapping[str, Sequence[Entry]]) -> Ite
     for id_, records in by_id.items():
         firsts = [one for one in records if (one.disposition, one.reason) != ("duplicate", "same_id")]
         if len(firsts) > 1:
-            words = ", ".join(one.disposition for one in firsts)
+            words = ", ".join(f"{one.disposition} ({one.reason})" if one.reason else one.disposition for one in firsts)
             yield _finding(order, DiscrepancyKind.DOUBLE, id_, f"processed as new {len(firsts)} times: {words}")
         if not firsts:
             yield _finding(order, DiscrepancyKind.WRONG, id_, "has duplicates, but no first record")

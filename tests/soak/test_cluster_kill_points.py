@@ -71,12 +71,25 @@ async def test_processes_broken_at_each_step_lose_nothing_and_repeat_nothing(
             if role.port:  # so that what got no answer is sent again, to a receiver that is well
                 await left.enter_async_context(well(cluster, role).process.running())
         await loads.aclose()
+        if how == "raise":
+            await replay_dead_letters(cluster)
         for load in running:
             await load.judged(within_s=2 * clusters.QUIET_WITHIN_S)
 
 
 async def ended(broken: list[Role]) -> None:
     await asyncio.gather(*(role.process.kill() for role in broken))
+
+
+async def replay_dead_letters(cluster: Cluster) -> None:
+    """Do as an operator does after a fault of ours is mended: a record whose batch raised alone is a dead letter."""
+
+    async def is_read() -> bool:
+        return await cluster.behind() == 0
+
+    await until(is_read, clusters.QUIET_WITHIN_S)
+    admin = cluster.console.admin_url
+    await cluster.command("held", "replay", "--reason", "our_fault", "--yes", "--why", "mended", "--admin", admin)
 
 
 def well(cluster: Cluster, broken: Role) -> Role:
