@@ -43,8 +43,7 @@ class Worker:
     def __init__(self, processing: Processing, loops: Sequence[RestartedLoop]) -> None:
         self.processing = processing
         self._loops = {loop.name: loop for loop in loops}
-        self._writing: list[asyncio.Task[None]] = []
-        self._sending: asyncio.Task[None] | None = None
+        self._running: dict[LoopName, asyncio.Task[None]] = {}
 
     @property
     def trouble(self) -> str:
@@ -67,10 +66,17 @@ class Worker:
         return self.processing.time_limit
 
     def start(self) -> None:
-        self._writing = [
-            asyncio.create_task(loop.run()) for loop in self._loops.values() if loop.name is not LoopName.RELAY
-        ]
-        self._sending = asyncio.create_task(self._loops[LoopName.RELAY].run())
+        for loop in self._loops.values():
+            self._run(loop, None)
+
+    def _run(self, loop: RestartedLoop, error: BaseException | None) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            # Only a mistake cancels the task of a loop. It would end, and nothing would notice.
+            if task.cancelled() and not loop.is_stopping:
+                self._run(loop, asyncio.CancelledError())
+
+        task = self._running[loop.name] = asyncio.create_task(loop.run(error))
+        task.add_done_callback(ended)
 
     async def stop(self) -> None:
         """Finish the batch in hand and send its events.
@@ -80,10 +86,10 @@ class Worker:
         for loop in self._loops.values():
             if loop.name is not LoopName.RELAY:
                 loop.stop()
-        await asyncio.gather(*self._writing)
+        await asyncio.gather(*(task for name, task in self._running.items() if name is not LoopName.RELAY))
         self._loops[LoopName.RELAY].stop()  # last, so that it sends the events of the last batch
-        if self._sending is not None:
-            await self._sending
+        if LoopName.RELAY in self._running:
+            await self._running[LoopName.RELAY]
 
 
 @asynccontextmanager

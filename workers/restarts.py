@@ -110,14 +110,14 @@ class RestartedLoop:
         self._stopping.set()
         self._loop.stop()
 
-    async def run(self) -> None:
-        """Run the loop until it is stopped, or has failed and is not restarted."""
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    async def run(self, error: BaseException | None = None) -> None:
+        """Run the loop until it is stopped, or has failed and is not restarted. `error`: it has just failed so."""
         while True:
-            steady = asyncio.get_running_loop().call_later(self._steady_s, self._recover)
-            try:
-                error = await self._failure()
-            finally:
-                steady.cancel()
+            error = error or await self._steady_failure()
             if error is None:
                 return
             is_last = not self._is_restarted or self._stopping.is_set()
@@ -131,6 +131,14 @@ class RestartedLoop:
                 return
             await pause(self._stopping, self._wait_s)
             self._wait_s = min(2 * self._wait_s, self._wait_max_s)
+            error = None
+
+    async def _steady_failure(self) -> BaseException | None:
+        steady = asyncio.get_running_loop().call_later(self._steady_s, self._recover)
+        try:
+            return await self._failure()
+        finally:
+            steady.cancel()
 
     async def _failure(self) -> BaseException | None:
         """Run the loop; return why it failed, or `None` after a stop."""

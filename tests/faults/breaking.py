@@ -1,7 +1,8 @@
 """The engine as `alipay-notify up` composes it, with one fault planted between two of its steps.
 
     python -m tests.faults.breaking up
-    BREAK_AT=K4 BREAK_AFTER=3   dies by SIGKILL when it comes past that step for the third time
+    BREAK_AT=K4 BREAK_AFTER=3   dies by SIGKILL when it comes past that step for the third time; with BREAK_HOW=stop it
+                                stands still, with raise an exception is raised there, with cancel its task is cancelled
     BREAK_AT=slow BREAK_S=1.5   each of the journal's transactions takes so much longer
     BREAK_AT=block BREAK_S=1.5  the event loop stands still once, in the middle of a request
     MUTANT=M01                  beside it, a defect that the judges of such deaths have to notice
@@ -10,9 +11,11 @@ The program has no hooks for this: what stands here wraps one of its methods bef
 name by now keeps the engine from starting, and one that is never passed leaves it alive: either fails the test.
 """
 
+import asyncio
 import os
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,23 +36,45 @@ from schemas.record_format import Record
 from workers.processing import Processing
 from workers.settlement.plan import Decide, LoadRequest, LogRecord, WritePlan
 
+Step = Callable[[], None]
 LEDGER = "INSERT INTO notifications"
 RECORDS = "INSERT INTO records"
 BATCH_MAX = 10  # a worker takes up to five hundred: with a few records there would be one batch, and no second one
 
 
-class Step:
-    """Dies when it is passed for the last time that it may be."""
+HOWS = ("kill", "stop", "raise", "cancel")
 
-    def __init__(self, times: int) -> None:
+
+class Broken(Exception):
+    """The planted exception."""
+
+
+class Break:
+    """Breaks the process when it is passed for the last time that it may be."""
+
+    def __init__(self, point: str, how: str, times: int) -> None:
+        self._point = point
+        self._how = how
         self._left = times
         self._lock = threading.Lock()  # steps are passed on the loop and on the files' threads
 
     def __call__(self) -> None:
         with self._lock:
             self._left -= 1
-            if self._left == 0:
+            if self._left:
+                return
+        print(f"planted: {self._how} at {self._point}", file=sys.stderr, flush=True)
+        match self._how:
+            case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case "raise":
+                raise Broken(self._point)
+            case "cancel":
+                task = asyncio.current_task()
+                assert task is not None, "a callback has no task to cancel"
+                task.cancel()
 
 
 class Pause:
@@ -148,6 +173,8 @@ def _names_some(*arguments: Any) -> bool:
     return bool(arguments[-1])
 
 
+# They run on a thread of a file, or in a callback of the event loop, where there is no task to cancel.
+WITHOUT_TASK = frozenset({"R4", "R5", "R6", "R7", "R8", "K3", "K4", "K5", "K6"})
 POINTS: dict[str, Callable[[Step], None]] = {
     # the receiver, from the record's way to the disk to the answer's way to the sender
     "R4": lambda step: before(Journal, "_write", step),
@@ -233,7 +260,7 @@ def plant(environment: Mapping[str, str]) -> None:
     elif point == "block":
         before(Journal, "append", Pause(int(environment["BREAK_AFTER"]), float(environment["BREAK_S"])))
     else:
-        POINTS[point](Step(int(environment["BREAK_AFTER"])))
+        POINTS[point](Break(point, environment.get("BREAK_HOW", "kill"), int(environment["BREAK_AFTER"])))
 
 
 if __name__ == "__main__":

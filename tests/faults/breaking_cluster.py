@@ -9,10 +9,7 @@
 Like `tests.faults.breaking`, it wraps methods of the program before it starts: the program has no hooks for this.
 """
 
-import asyncio
 import os
-import signal
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,7 +22,7 @@ from ingest.kafka.batches import Batches
 from ingest.kafka.producer import KafkaProducer
 from ingest.kafka.publisher import Publisher
 from ingest.receive import Reception
-from tests.faults.breaking import _has_some, _names_some, after, after_awaiting, before
+from tests.faults.breaking import Break, Step, _has_some, _names_some, after, after_awaiting, before
 from workers.kafka.events import KafkaEvents
 from workers.kafka.source import KafkaSource
 from workers.postgres import load, settling
@@ -33,39 +30,6 @@ from workers.postgres.database import _Session
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 from workers.redis.locks import RedisLocks
-
-Step = Callable[[], None]
-HOWS = ("kill", "stop", "raise", "cancel")
-
-
-class Broken(Exception):
-    """The planted exception."""
-
-
-class Break:
-    """Breaks the process when it is passed for the last time that it may be."""
-
-    def __init__(self, point: str, how: str, times: int) -> None:
-        self._point = point
-        self._how = how
-        self._left = times
-
-    def __call__(self) -> None:
-        self._left -= 1
-        if self._left:
-            return
-        print(f"planted: {self._how} at {self._point}", file=sys.stderr, flush=True)
-        match self._how:
-            case "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "stop":
-                os.kill(os.getpid(), signal.SIGSTOP)
-            case "raise":
-                raise Broken(self._point)
-            case "cancel":
-                task = asyncio.current_task()
-                assert task is not None, "a callback has no task to cancel"
-                task.cancel()
 
 
 def _before_commit_of_a_batch(step: Step) -> None:

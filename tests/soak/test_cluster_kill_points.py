@@ -16,7 +16,8 @@ from msgspec import structs
 from deploy.local import ports, roles
 from deploy.local.engine import EngineSpec
 from deploy.local.roles import Program, Role
-from tests.faults.breaking_cluster import CALLBACKS, HOWS, RECEIVER, WORKER
+from tests.faults.breaking import HOWS
+from tests.faults.breaking_cluster import CALLBACKS, RECEIVER, WORKER
 from tests.support import cluster as clusters
 from tests.support.cluster import SESSION_S, Cluster, until
 

@@ -1,12 +1,16 @@
-"""Kill the engine at every step between a record and its effects (F-E01, F-W01, F-W10, F-W12), then judge its files.
+"""Break the engine at every step between a record and its effects, then judge its files.
 
 Alipay goes on sending: notifications without a `success` are retried against the restarted engine.
 """
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
@@ -15,16 +19,20 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded.directory import JOURNAL, STORE
+from deploy.embedded.housekeeping import LOOK_EVERY_S
 from deploy.sandbox.world import World
 from tests.acceptance import dumps, judge, sending
 from tests.acceptance.sending import History
 from tests.faults import breaking
 from tests.support import flood_corpus, tally
 from tests.support.flood_corpus import Item
+from tests.support.paths import ROOT
 from tests.support.processes import Engine, eventually
 
 ORDERS = 50
 PASSES = 3  # so that a few batches are behind it, and many before
+STANDS_S = 4.0  # longer than any request may take
+WANTED = os.environ.get("BREAK_HOW", "kill").split(",")
 ACCOUNTS = ("demo-cn", "demo-md5", "demo-app")
 
 
@@ -47,7 +55,14 @@ def engine(world: World, tmp_path: Path) -> Iterator[Engine]:
     engine.end()
 
 
-@pytest.mark.parametrize("point", breaking.POINTS)
+def broken(how: str) -> list[str]:
+    """The steps at which the engine can be broken so, if this run wants it."""
+    if how not in WANTED:
+        return []
+    return [point for point in breaking.POINTS if how != "cancel" or point not in breaking.WITHOUT_TASK]
+
+
+@pytest.mark.parametrize("point", broken("kill"))
 async def test_kill_at_each_step_loses_nothing_and_repeats_nothing(
     world: World, items: list[Item], engine: Engine, tmp_path: Path, point: str
 ) -> None:
@@ -57,12 +72,47 @@ async def test_kill_at_each_step_loses_nothing_and_repeats_nothing(
         await asyncio.to_thread(engine.start)
         await sent
         await asyncio.to_thread(eventually, lambda: _is_quiet(engine))
+    _is_judged(world, items, engine, tmp_path, history)
+
+
+@pytest.mark.parametrize(
+    ("how", "point"), [(how, point) for how in ("stop", "raise", "cancel") for point in broken(how)]
+)
+async def test_engine_that_breaks_at_a_step_and_goes_on_loses_nothing(
+    world: World, items: list[Item], engine: Engine, tmp_path: Path, how: str, point: str
+) -> None:
+    fault = {"BREAK_AT": point, "BREAK_HOW": how, "BREAK_AFTER": str(PASSES)}
+    async with _sending(engine, items, **fault) as (history, sent):
+        await asyncio.to_thread(eventually, lambda: "planted: " in engine.log.read_text(), within_s=60)
+        if how == "stop":
+            await asyncio.sleep(STANDS_S)
+            os.kill(engine.pid, signal.SIGCONT)
+        await sent
+        await asyncio.sleep(2 * LOOK_EVERY_S)  # the lag is looked at so often, and may be of before the fault
+        await asyncio.to_thread(eventually, lambda: _is_quiet(engine), within_s=120)
+        if how == "raise":
+            await asyncio.to_thread(_replay_dead_letters, engine)
+    _is_judged(world, items, engine, tmp_path, history)
+
+
+def _replay_dead_letters(engine: Engine) -> None:
+    """Do as an operator does after a fault of ours is mended: a record whose batch raised alone is a dead letter."""
+    what = ("--reason", "our_fault", "--yes", "--why", "mended")
+    subprocess.run(
+        [sys.executable, "-m", "deploy.cli.main", "held", "replay", *what, "--admin", engine.admin],
+        check=True,
+        capture_output=True,
+        timeout=120,
+        cwd=ROOT,
+    )
+
+
+def _is_judged(world: World, items: list[Item], engine: Engine, directory: Path, history: History) -> None:
+    """Stop the engine, and judge its files."""
     assert engine.stop() == 0
     assert {status for status in history.statuses if status >= 500} <= {503}
-    faults = judge.verdict(
-        dumps.of_files(tmp_path / "engine"), world, sent=items, acknowledged=history.acknowledged, registered={}
-    )
-    assert faults == []
+    left = dumps.of_files(directory / "engine")
+    assert judge.verdict(left, world, sent=items, acknowledged=history.acknowledged, registered={}) == []
     tally.add(history.over)
 
 

@@ -224,3 +224,17 @@ async def test_unavailable_log_is_retried() -> None:
     async with worker(source, topics, store, log) as running:
         await until(lambda: source.committed)
         assert running.trouble == ""
+
+
+@pytest.mark.parametrize("name", LoopName)
+async def test_loop_whose_task_is_cancelled_by_mistake_is_restarted(name: LoopName) -> None:
+    source = Source(log_records.record("N1"))
+    topics, store, log = MemoryTopics(), MemoryStore(), MemoryLogger()
+    async with asyncio.timeout(5), worker(source, topics, store, log, is_consumer_restarted=True) as running:
+        await until(lambda: source.committed)
+        running._running[name].cancel()
+        await until(lambda: log.of("worker loop failed"))
+        source.coming = log_records.logged([log_records.record("N2")], first=2)
+        await until(lambda: len(source.committed) == 2)
+    assert len(topics.events) == 2
+    assert log.of("worker loop failed")[0]["loop"] == name
