@@ -106,7 +106,8 @@ class Stamp:
     def __init__(self) -> None:
         self._second = -1
         self._date = self._response_time = b""
-        self._rendered: dict[tuple[int, bool, bool], bytes] = {}
+        # With the answer itself, so that no other one gets its id within the second.
+        self._rendered: dict[tuple[int, bool, bool], tuple[Answer, bytes]] = {}
 
     def render(self, reply: Reply, *, has_body: bool) -> bytes:
         """Return the bytes of an answer. `has_body` is false for HEAD."""
@@ -119,8 +120,9 @@ class Stamp:
         key = (id(reply.answer), reply.closing, has_body)
         rendered = self._rendered.get(key)
         if rendered is None:
-            rendered = self._rendered[key] = self._join(reply.answer, closing=reply.closing, has_body=has_body)
-        return rendered
+            joined = self._join(reply.answer, closing=reply.closing, has_body=has_body)
+            rendered = self._rendered[key] = (reply.answer, joined)
+        return rendered[1]
 
     def _join(self, answer: Answer, *, closing: bool, has_body: bool) -> bytes:
         return b"".join(

@@ -1,14 +1,17 @@
 """The answers, byte for byte."""
 
 import json
+from email.utils import formatdate
+from unittest import mock
 
 import pytest
 
 from ingest import errors
 from ingest.errors import Refused
 from ingest.http import responses
+from ingest.http.responses import Reply, Stamp
 from schemas import accounts_toml
-from schemas.accounts import Family
+from schemas.accounts import Account, Family
 
 HK = accounts_toml.parse({"accounts": {"h": {"family": "antom", "client_id": "C1", "keys": {"1": "k"}}}})["h"]
 SHOP = accounts_toml.parse(
@@ -52,3 +55,27 @@ def test_every_refusal_has_a_fixed_answer_in_every_family(family: Family | None,
 def test_no_refusal_is_answered_500() -> None:
     assert len(subclasses()) == 11
     assert not [kind for kind in subclasses() if kind.status >= 500 and kind.status != 503]
+
+
+@pytest.mark.parametrize("has_body", [True, False])
+@pytest.mark.parametrize("closing", [True, False])
+@pytest.mark.parametrize("account", [HK, SHOP])
+def test_answer_is_written_whole_with_the_time_of_its_second(account: Account, closing: bool, has_body: bool) -> None:
+    stamp = Stamp()
+    for second in (1_764_500_000, 1_764_500_000, 1_764_500_001):
+        with mock.patch("time.time", return_value=second + 0.5):
+            written = stamp.render(Reply(responses.success(account), closing), has_body=has_body)
+        head, _, body = written.partition(b"\r\n\r\n")
+        assert f"Date: {formatdate(second, usegmt=True)}".encode() in head
+        assert (b"response-time: 2025-11-30T" in head) == (account is HK)
+        assert (b"Connection: close" in head) == closing
+        assert bool(body) == has_body
+
+
+def test_answers_made_anew_are_not_taken_for_earlier_ones() -> None:
+    stamp = Stamp()
+    for number in range(1000):
+        account = accounts_toml.parse(
+            {"accounts": {"h": {"family": "antom", "client_id": f"C{number}", "keys": {"1": "k"}}}}
+        )["h"]
+        assert b"client-id: C%d\r\n" % number in stamp.render(Reply(responses.success(account), False), has_body=True)
