@@ -10,9 +10,10 @@ PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 RESULTS := .results
 ENGINE ?= embedded
 # The long runs, and how long they are.
-SOAK ?= tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/soak
+SOAK ?= tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/bad_input/test_fuzz.py tests/soak
 FLOOD_ITEMS ?= 100000
 HISTORIES ?= 100000
+MUTATIONS ?= 1000000
 BREAK_HOW ?= kill,stop,raise,cancel
 HOURS ?= 0.03
 
@@ -41,7 +42,7 @@ quick: $(VENV)/dev ## the tests that take seconds: no server, no process of ours
 	@DELIVERIES=5 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q tests/unit tests/house
 
 soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, simulated histories, mutants
-	@FLOOD_ITEMS=$(FLOOD_ITEMS) HISTORIES=$(HISTORIES) BREAK_HOW=$(BREAK_HOW) HOURS=$(HOURS) \
+	@FLOOD_ITEMS=$(FLOOD_ITEMS) HISTORIES=$(HISTORIES) MUTATIONS=$(MUTATIONS) BREAK_HOW=$(BREAK_HOW) HOURS=$(HOURS) \
 		$(BIN)/python -m pytest --junitxml=$(RESULTS)/soak.xml $(SOAK)
 	@$(MAKE) --no-print-directory report
 
