@@ -3,18 +3,21 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.paths import ROOT
 
 PLANT = """
-from tests.faults.breaking import MUTANTS, POINTS, Step
-for plant in POINTS.values():
-    plant(Step(10**9))
-print(len(POINTS), len(MUTANTS))
+from tests.faults.{module} import POINTS, Break
+for point, plant in POINTS.items():
+    plant(Break(point, "kill", 10**9))
+print(len(POINTS))
 """
 
 
-def test_every_kill_point_can_be_planted() -> None:
-    done = subprocess.run([sys.executable, "-c", PLANT], cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(("module", "count"), [("breaking", 18), ("breaking_cluster", 22)])
+def test_every_kill_point_can_be_planted(module: str, count: int) -> None:
+    code = PLANT.format(module=module)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    points, _ = map(int, done.stdout.split())
-    assert points >= 18
+    assert int(done.stdout) >= count
