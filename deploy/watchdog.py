@@ -96,8 +96,7 @@ async def end_when_overdue(limit: TimeLimit, limit_s: float, logger: Logger, *, 
 
 
 def end_standing(why: str, logger: Logger, *, end: EndProcess) -> None:
-    """Write where each thread stands, and end the process. A log that is not read delays that
-    only briefly."""
+    """Write where each thread stands, and end the process. A log that is not read delays that only briefly."""
     logger.error("process stands still", **{Field.ERROR: why})
     writing = threading.Thread(target=_dump, daemon=True)
     writing.start()

@@ -154,9 +154,11 @@ class TimeLimit:
 
 
 class _Job:
-    """One piece of code that runs. `next_s` is when it is interrupted, after so long a run, `next_cpu_s` after so much
-    CPU time. The time of a piece that
-    has called it, `within`, stands still meanwhile."""
+    """One piece of code that runs.
+
+    `next_s` is when it is interrupted, after so long a run, `next_cpu_s` after so much CPU time. The time of a piece
+    that has called it, `within`, stands still meanwhile.
+    """
 
     __slots__ = ("cpu_s", "is_interrupted", "limit_s", "next_cpu_s", "next_s", "ran_s", "within")
 

@@ -139,6 +139,10 @@ class Batches:
     def _drop(self, batch: ProducerBatch) -> None:
         """Forget a batch that was never sent."""
         del self._in_flight[batch]
+        self._take(batch)
+
+    def _take(self, batch: ProducerBatch) -> None:
+        """Take a batch from those that wait to be sent."""
         unsent = self._unsent[batch.partition]
         unsent.remove(batch)
         if not unsent:
@@ -160,7 +164,7 @@ class Batches:
             if leader is not None and self._busy_until_s.get(leader, now_s) > now_s:
                 is_waiting = True
                 continue
-            if self._is_sent(partition, leader) and leader is not None:
+            if self._send(partition, leader) and leader is not None:
                 reached.add(leader)
         self._busy_until_s.update(dict.fromkeys(reached, now_s + ROUND_S))
         if is_waiting and self._round_timer is None:
@@ -170,11 +174,10 @@ class Batches:
         self._round_timer = None
         self._round()
 
-    def _is_sent(self, partition: int, leader: int | None) -> bool:
+    def _send(self, partition: int, leader: int | None) -> bool:
         """Send the next batch of a partition. Return whether it is on its way."""
         batch = self._unsent[partition][0]
-        self._drop(batch)
-        self._in_flight[batch] = None
+        self._take(batch)
         batch.leader = leader
         try:
             delivered = self._producer.send(batch.builder, partition)
@@ -233,12 +236,9 @@ class Batches:
                 batch.overdue += 1
             if batch.overdue > before:
                 self._on_overdue()  # even if the senders were cancelled: it means the same for the log
-            if batch.overdue == len(batch.appends) and self._is_unsent(batch):
+            if batch.overdue == len(batch.appends) and self._sent.get(batch.partition) is not batch:
                 self._drop(batch)
                 self._quota.release(batch.bytes, len(batch.appends))
         due_s = [batch.appends[batch.overdue].due_s for batch in self._in_flight if batch.overdue < len(batch.appends)]
         if due_s and self._sweep_timer is None:
             self._sweep_timer = self._loop.call_at(max(min(due_s), now_s + SWEEP_S), self._sweep)
-
-    def _is_unsent(self, batch: ProducerBatch) -> bool:
-        return batch in self._unsent.get(batch.partition, ())
