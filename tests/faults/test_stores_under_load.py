@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -20,12 +20,10 @@ from redis.asyncio import Redis as Client
 
 from deploy.local import redis, roles
 from deploy.local.engine import EngineSpec
-from deploy.local.kafka.cluster import Kafka
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
 from schemas import topics
 from tests.contract.engines import Cluster as Schema
-from tests.support import cluster as clusters
 from tests.support import log_records
 from tests.support.cluster import PARTITIONS, Cluster, Note, until
 from tests.support.log_records import ACCOUNTS, Time
@@ -50,26 +48,15 @@ UPGRADES_MAX = 10
 
 
 @pytest.fixture(scope="module")
-def forgetful(servers: Servers) -> Redis:
+def local_redis(servers: Servers) -> Redis:
+    """In place of the one that all modules share."""
     return servers.start(partial(redis.running, name="forgetful-redis"))
 
 
-@pytest.fixture(scope="module")
-def started(local_kafka: Kafka, local_postgres: Postgres, forgetful: Redis) -> Iterator[Cluster]:
-    with clusters.of_a_module(WISHED, kafka=local_kafka, postgres=local_postgres, redis=forgetful) as started:
-        yield started
-
-
 @pytest.fixture
-async def cluster(started: Cluster) -> AsyncIterator[Cluster]:
-    yield started
-    await started.whole()
-
-
-@pytest.fixture
-async def shell(forgetful: Redis) -> AsyncIterator[Any]:
+async def shell(local_redis: Redis) -> AsyncIterator[Any]:
     """A connection to Redis as an operator has it; its settings are as before after the test."""
-    shell: Any = Client(port=forgetful.port)
+    shell: Any = Client(port=local_redis.port)
     yield shell
     await shell.config_set("maxmemory", "0")
     await shell.flushall()
@@ -185,11 +172,11 @@ class Redelivered:
 
 
 async def test_work_longer_than_its_lock_is_fenced_by_the_store(
-    local_postgres: Postgres, forgetful: Redis, shell: Any, monkeypatch: pytest.MonkeyPatch, measured: Note
+    local_postgres: Postgres, local_redis: Redis, shell: Any, monkeypatch: pytest.MonkeyPatch, measured: Note
 ) -> None:
     """The first worker stands for 2 s between reading and writing; its locks of 200 ms end, and its heir takes over."""
     place = Schema(local_postgres, None, Time())
-    locks = RedisLocks(clients.connect(forgetful.url), prefix=place.name.encode(), ttl_ms=200)
+    locks = RedisLocks(clients.connect(local_redis.url), prefix=place.name.encode(), ttl_ms=200)
     batch = log_records.logged([log_records.record(f"N{number}") for number in range(20)])
     registry, heirs = CollectorRegistry(), CollectorRegistry()
     write, is_first = settling.write, [True]

@@ -3,17 +3,11 @@
 import pytest
 from msgspec import structs
 
+from tests.support.clocks import Clock
 from workers import store_trouble
 from workers.settlement import loading
 from workers.settlement.plan import Position
 from workers.store_trouble import AGED_S, StoreTrouble, WorkKind
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.mark.parametrize("failing", WorkKind)

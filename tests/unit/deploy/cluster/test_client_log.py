@@ -7,23 +7,14 @@ import pytest
 
 from deploy.cluster import client_log
 from deploy.cluster.client_log import ClientLog
+from tests.support.clocks import Clock
 
 log = logging.getLogger("aiokafka")
 
 
-class Clock:
-    """A clock that tests set."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

@@ -3,34 +3,27 @@
 import pytest
 
 from ingest.kafka.breaker import Breaker, BreakerPolicy, BreakerState
-
-
-class Time:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.support.clocks import Clock
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def time() -> Clock:
+    return Clock(100.0)
 
 
 @pytest.fixture
-def breaker(time: Time) -> Breaker:
+def breaker(time: Clock) -> Breaker:
     return Breaker(BreakerPolicy(failures_max=3, failing_s=1, open_s=1, open_max_s=4, probe_s=3), now_s=time)
 
 
-def opened(breaker: Breaker, time: Time) -> None:
+def opened(breaker: Breaker, time: Clock) -> None:
     for _ in range(3):
         breaker.failed("gone")
         time.now_s += 0.5
     assert breaker.state is BreakerState.OPEN
 
 
-def test_opens_after_failures_max_failures_that_span_failing_s(breaker: Breaker, time: Time) -> None:
+def test_opens_after_failures_max_failures_that_span_failing_s(breaker: Breaker, time: Clock) -> None:
     breaker.failed("gone")
     time.now_s += 0.5
     breaker.failed("gone")
@@ -41,7 +34,7 @@ def test_opens_after_failures_max_failures_that_span_failing_s(breaker: Breaker,
     assert breaker.why == "gone"
 
 
-def test_one_lost_batch_of_any_size_does_not_open_it(breaker: Breaker, time: Time) -> None:
+def test_one_lost_batch_of_any_size_does_not_open_it(breaker: Breaker, time: Clock) -> None:
     for _ in range(500):
         breaker.failed("leader gone")
     assert breaker.admits()
@@ -52,13 +45,13 @@ def test_one_lost_batch_of_any_size_does_not_open_it(breaker: Breaker, time: Tim
     assert breaker.admits()
 
 
-def test_time_alone_allows_no_probe(breaker: Breaker, time: Time) -> None:
+def test_time_alone_allows_no_probe(breaker: Breaker, time: Clock) -> None:
     opened(breaker, time)
     time.now_s += 3600
     assert not breaker.admits()
 
 
-def test_one_append_probes_and_its_success_closes_the_breaker(breaker: Breaker, time: Time) -> None:
+def test_one_append_probes_and_its_success_closes_the_breaker(breaker: Breaker, time: Clock) -> None:
     opened(breaker, time)
     time.now_s += 1
     breaker.allow_probe()
@@ -69,13 +62,13 @@ def test_one_append_probes_and_its_success_closes_the_breaker(breaker: Breaker, 
     assert breaker.why is None
 
 
-def test_no_probe_is_allowed_right_after_it_opened(breaker: Breaker, time: Time) -> None:
+def test_no_probe_is_allowed_right_after_it_opened(breaker: Breaker, time: Clock) -> None:
     opened(breaker, time)
     breaker.allow_probe()
     assert not breaker.admits()
 
 
-def test_each_failed_probe_doubles_the_open_time_up_to_open_max_s(breaker: Breaker, time: Time) -> None:
+def test_each_failed_probe_doubles_the_open_time_up_to_open_max_s(breaker: Breaker, time: Clock) -> None:
     opened(breaker, time)
     waits = []
     for _ in range(4):
@@ -89,7 +82,7 @@ def test_each_failed_probe_doubles_the_open_time_up_to_open_max_s(breaker: Break
     assert waits[1:] == [2, 4, 4]
 
 
-def test_late_failures_while_open_do_not_prolong_it(breaker: Breaker, time: Time) -> None:
+def test_late_failures_while_open_do_not_prolong_it(breaker: Breaker, time: Clock) -> None:
     opened(breaker, time)
     time.now_s += 1
     breaker.failed("late")
@@ -97,7 +90,7 @@ def test_late_failures_while_open_do_not_prolong_it(breaker: Breaker, time: Time
     assert breaker.admits()
 
 
-def test_probe_without_a_result_is_replaced_after_probe_s(breaker: Breaker, time: Time) -> None:
+def test_probe_without_a_result_is_replaced_after_probe_s(breaker: Breaker, time: Clock) -> None:
     opened(breaker, time)
     time.now_s += 1
     breaker.allow_probe()
@@ -110,13 +103,13 @@ def test_probe_without_a_result_is_replaced_after_probe_s(breaker: Breaker, time
     assert breaker.admits()
 
 
-def test_success_closes_it_in_any_state(breaker: Breaker, time: Time) -> None:
+def test_success_closes_it_in_any_state(breaker: Breaker, time: Clock) -> None:
     opened(breaker, time)
     breaker.succeeded()
     assert breaker.admits()
 
 
-def test_trip_opens_it_at_once(breaker: Breaker, time: Time) -> None:
+def test_trip_opens_it_at_once(breaker: Breaker, time: Clock) -> None:
     breaker.trip("forbidden")
     assert not breaker.admits()
     assert breaker.why == "forbidden"

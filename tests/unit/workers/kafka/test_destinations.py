@@ -2,20 +2,13 @@
 
 import pytest
 
+from tests.support.clocks import Clock
 from workers.kafka.destinations import FORGOTTEN_AFTER_S, PAUSE_MAX_S, PAUSE_S, Destinations
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 50.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(50.0)
 
 
 @pytest.fixture

@@ -1,14 +1,7 @@
 """Which calls the breaker admits, by the results of the calls before."""
 
+from tests.support.clocks import Clock
 from workers.redis.breaker import RedisBreaker
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.s = 0.0
-
-    def __call__(self) -> float:
-        return self.s
 
 
 def opened(clock: Clock) -> RedisBreaker:
@@ -31,7 +24,7 @@ def test_calls_are_admitted_until_failures_max_in_a_row() -> None:
 def test_open_breaker_admits_one_probe_after_open_s() -> None:
     clock = Clock()
     breaker = opened(clock)
-    clock.s = 5
+    clock.now_s = 5
     assert breaker.admits()
     assert not breaker.admits()
 
@@ -39,7 +32,7 @@ def test_open_breaker_admits_one_probe_after_open_s() -> None:
 def test_successful_probe_closes_the_breaker() -> None:
     clock = Clock()
     breaker = opened(clock)
-    clock.s = 5
+    clock.now_s = 5
     assert breaker.admits()
     breaker.succeeded()
     assert breaker.admits()
@@ -49,10 +42,10 @@ def test_successful_probe_closes_the_breaker() -> None:
 def test_failed_probe_keeps_the_breaker_open_for_open_s_again() -> None:
     clock = Clock()
     breaker = opened(clock)
-    clock.s = 5
+    clock.now_s = 5
     assert breaker.admits()
     breaker.failed()
-    clock.s = 9.9
+    clock.now_s = 9.9
     assert not breaker.admits()
-    clock.s = 10
+    clock.now_s = 10
     assert breaker.admits()
