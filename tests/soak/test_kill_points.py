@@ -135,7 +135,7 @@ async def _sending(
     engine: Engine, items: list[Item], **fault: str
 ) -> AsyncIterator[tuple[History, asyncio.Task[History]]]:
     """The engine with this fault, and everything being sent to it."""
-    await asyncio.to_thread(engine.start, "tests.faults.breaking", **fault)
+    await asyncio.to_thread(engine.start, "tests.faults.breaking", **{"BREAK_HOW": "kill"} | fault)
     history = History()
     sent = asyncio.create_task(sending.send_all(items, lambda: engine.public, history=history))
     try:
