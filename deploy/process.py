@@ -43,9 +43,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 import msgspec
+import prometheus_client
 from aiohttp import web
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Info
+from prometheus_client import CollectorRegistry, GCCollector, Info, ProcessCollector
 
 from deploy import exits, start_errors, watchdog
 from deploy.accounts_reload import AccountsReloader, ReloadGauges
@@ -142,7 +143,7 @@ async def run_until_signal(
             not end within `END_MAX_S`, the process exits all the same.
     """
     registry = CollectorRegistry()
-    _register_build_info(registry)
+    _register_process(registry)
     log_writer.count_dropped(metrics.counter(telemetry.LOG_LINES_DROPPED, registry).inc)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -214,6 +215,15 @@ def version_text() -> str:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
         return "0+unknown"
+
+
+def _register_process(registry: CollectorRegistry) -> None:
+    """Export what every process has: build, memory, open files, garbage collection."""
+    # Else each counter and histogram has a `_created` sample too: a quarter of the text, which no query here reads.
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    _register_build_info(registry)
 
 
 def _register_build_info(registry: CollectorRegistry) -> None:

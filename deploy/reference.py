@@ -60,7 +60,11 @@ def _settings(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
 
 def metrics_page() -> str:
     """Return the page of all metric families."""
-    lines = ["# Metrics", "", _CHANGED, "", "On `/metrics` of the admin port. Label values come from closed sets.", ""]
+    lines = ["# Metrics", "", _CHANGED, ""]
+    lines += [
+        "On `/metrics` of the admin port, as OpenMetrics or as Prometheus' text. Label values come from closed sets."
+    ]
+    lines += ["Every process also exports `process_*` and `python_gc_*` of the Prometheus client library.", ""]
     lines += ["| family | type | labels | meaning |", "|---|---|---|---|"]
     for family in telemetry.CATALOGUE:
         shown = f"{family.name}_total" if family.kind == "counter" else family.name

@@ -23,6 +23,7 @@ class SeriesSample(NamedTuple):
     value: float
     timestamp: None = None
     exemplar: None = None
+    native_histogram: None = None
 
 
 class Series:
@@ -86,9 +87,13 @@ class SeriesFamily:
             for values, series in self._series.items()
         ]
 
-    def pieces(self) -> Iterator[str]:
-        """Yield the family in Prometheus' text format. Series that are added meanwhile are left out."""
-        yield f"# HELP {self._sample_name} {_plain(self.documentation)}\n# TYPE {self._sample_name} {self.type}\n"
+    def pieces(self, *, openmetrics: bool = False) -> Iterator[str]:
+        """Yield the family in Prometheus' text format, or as OpenMetrics. Series that are added meanwhile are left out.
+
+        OpenMetrics calls a counter's family by its name without `_total`, and escapes quotes in a help text.
+        """
+        name, escaped = (self.name, _escaped) if openmetrics else (self._sample_name, _plain)
+        yield f"# HELP {name} {escaped(self.documentation)}\n# TYPE {name} {self.type}\n"
         for piece in _pieces(list(self._series.values())):
             yield "".join([f"{series.line}{series.value!r}\n" for series in piece])
 

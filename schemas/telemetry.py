@@ -9,6 +9,7 @@ from msgspec import Struct
 
 ACK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STEP_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+LOCK_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
 END_TO_END_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 240.0, 900.0, 3600.0, 21600.0, 86400.0)
 
 UNKNOWN_ACCOUNT = "unknown"  # label for accounts that are not configured, because the sender chooses their names
@@ -165,6 +166,18 @@ CLAIMS = MetricFamily(
     kind="counter",
     help="Idempotency locks on orders, by outcome; and redelivered records skipped because they were processed.",
     labels=("outcome",),
+)
+CLAIM_WAIT = MetricFamily(
+    name="alipay_notify_claim_wait_duration_seconds",
+    kind="histogram",
+    help="Time that a batch waited for idempotency locks: at its start, and again for those of another worker.",
+    buckets=LOCK_BUCKETS,
+)
+CLAIM_HOLD = MetricFamily(
+    name="alipay_notify_claim_hold_duration_seconds",
+    kind="histogram",
+    help="Time from the acquisition of a batch's idempotency locks to their release.",
+    buckets=LOCK_BUCKETS,
 )
 FENCED_WRITES = MetricFamily(
     name="alipay_notify_fenced_writes",

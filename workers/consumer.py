@@ -50,9 +50,11 @@ class Source(Protocol):
 
 class LockObserver(Protocol):
     """Observes locks by outcome: `acquired`, `contended_then_acquired`, `timeout`, `error`; and records that were
-    `done` before."""
+    `done` before. And how long they were waited for (`wait`), or held (`hold`)."""
 
     def lock_outcome(self, outcome: str, count: int) -> None: ...
+
+    def lock_span(self, span: str, seconds: float) -> None: ...
 
 
 class ConsumerObserver(BackoffObserver, LockObserver, Protocol):
@@ -123,13 +125,14 @@ class Consumer:
         token = b"%s:%d" % (self._token, self._batches)
         last_positions = {log_record.record.key: log_record.position for log_record in batch}
         done: Mapping[bytes, Position] = {}
+        locking_s = time.perf_counter()
         try:
             locks = await self._lock(list(last_positions), token)
             await self._process_batch(batch, locks, token)
             done = last_positions  # the store has the records now, even if the commit fails
             await self._commit(batch)
         finally:
-            await self._release(list(last_positions), token, done)
+            await self._release(list(last_positions), token, done, since_s=locking_s)
         return len(batch)
 
     async def _lock(self, keys: Sequence[bytes], token: bytes) -> LockResult:
@@ -143,7 +146,9 @@ class Consumer:
         else:
             if locks.ours:
                 self._observer.lock_outcome("acquired", len(locks.ours))
-        self._observer.step("claim", time.perf_counter() - began_s)
+        waited_s = time.perf_counter() - began_s
+        self._observer.step("claim", waited_s)
+        self._observer.lock_span("wait", waited_s)
         return locks
 
     async def _process_batch(self, batch: Sequence[LogRecord], locks: LockResult, token: bytes) -> None:
@@ -156,7 +161,9 @@ class Consumer:
         await self._process_records([log_record for log_record in records if log_record.record.key in locks.ours])
         # Another worker may be at these orders now, so leave it the time for its batch. Then go on without the lock:
         # should it write meanwhile, the store detects the conflict.
+        began_s = time.perf_counter()
         await self._wait_for_locks(contended, token)
+        self._observer.lock_span("wait", time.perf_counter() - began_s)
         await self._process_records(contended)
 
     async def _process_records(self, records: Sequence[LogRecord]) -> None:
@@ -170,13 +177,17 @@ class Consumer:
         await self._backoff.until_done(lambda: self._source.commit(_last_of_each_partition(batch)))
         self._observer.step("commit", time.perf_counter() - began_s)
 
-    async def _release(self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position]) -> None:
-        """Release the locks, and leave the done-markers."""
+    async def _release(
+        self, keys: Sequence[bytes], token: bytes, done: Mapping[bytes, Position], *, since_s: float
+    ) -> None:
+        """Release the locks, asked for at `since_s`, and leave the done-markers."""
         began_s = time.perf_counter()
         try:
             await self._locks.release(keys, token, done)
         except InfrastructureDown:
             self._observer.lock_outcome("error", len(keys))  # the locks expire
+        else:
+            self._observer.lock_span("hold", time.perf_counter() - since_s)
         self._observer.step("release", time.perf_counter() - began_s)
 
     async def _without_processed(

@@ -85,6 +85,10 @@ class WorkerMetrics:
         self._retries = _Children(counter(telemetry.RETRIES, registry))
         self._replayed = _Children(counter(telemetry.REPLAYED, registry))
         self._lock_outcomes = _Children(counter(telemetry.CLAIMS, registry))
+        self._lock_spans = {
+            "wait": histogram(telemetry.CLAIM_WAIT, registry),
+            "hold": histogram(telemetry.CLAIM_HOLD, registry),
+        }
         self._fenced = counter(telemetry.FENCED_WRITES, registry)
         self._held_now = gauge(telemetry.HELD_NOW, registry)
         self._held_oldest = gauge(telemetry.HELD_OLDEST, registry)
@@ -161,6 +165,10 @@ class WorkerMetrics:
 
     def lock_outcome(self, outcome: str, count: int = 1) -> None:
         self._lock_outcomes.of(outcome).inc(count)
+
+    def lock_span(self, span: str, seconds: float) -> None:
+        """Measure how long a batch waited for its locks (`wait`), or held them (`hold`)."""
+        self._lock_spans[span].observe(seconds)
 
     def lag(self, *, messages: int, seconds: float, partition: int = 0, group: str = "worker") -> None:
         """Show how far the worker is behind the log."""

@@ -48,6 +48,9 @@ class Observers:
     def lock_outcome(self, outcome: str, count: int) -> None:
         self._metrics.lock_outcome(outcome, count)
 
+    def lock_span(self, span: str, seconds: float) -> None:
+        self._metrics.lock_span(span, seconds)
+
     def loop_failed(
         self, loop: LoopName, kind: FailureKind, error: BaseException, *, why: str, wait_s: float | None
     ) -> None:

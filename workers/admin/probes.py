@@ -6,9 +6,8 @@ from typing import Protocol
 from aiohttp import web
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from workers.admin import responses
+from workers.admin import exposition, responses
 from workers.admin.exposition import Exposition
 
 
@@ -59,10 +58,11 @@ class ProbesPart:
         return _answer(request, await self._readiness())
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        """Return the metrics in Prometheus' text format."""
-        pieces = await self._exposition.text()
+        """Return the metrics as OpenMetrics or in Prometheus' text format, as the request's Accept header wants it."""
+        wanted = exposition.negotiated(",".join(request.headers.getall("Accept", ())))
+        pieces = await self._exposition.text(wanted)
         response = web.StreamResponse(
-            headers={"Content-Type": CONTENT_TYPE_LATEST, "X-Content-Type-Options": "nosniff"}  # sent before the guard
+            headers={"Content-Type": wanted.content_type, "X-Content-Type-Options": "nosniff"}  # sent before the guard
         )
         response.content_length = sum(map(len, pieces))
         await response.prepare(request)

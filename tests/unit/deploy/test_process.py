@@ -1,6 +1,7 @@
 """The life of a process: configuration, signals, the admin port's address, and chores that fail."""
 
 import asyncio
+import io
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -56,6 +57,22 @@ async def test_health_checks_are_exported_as_gauges() -> None:
     assert registry.get_sample_value("alipay_notify_ready") == 0
     up = [registry.get_sample_value("alipay_notify_dependency_up", {"dependency": name}) for name in ("kafka", "store")]
     assert up == [1, 0]
+
+
+async def test_every_process_exports_its_memory_its_files_and_no_creation_times() -> None:
+    @asynccontextmanager
+    async def running(registry: CollectorRegistry) -> AsyncIterator[CollectorRegistry]:
+        yield registry
+
+    async def look(registry: CollectorRegistry) -> None:
+        found.update(sample.name for family in registry.collect() for sample in family.samples)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    found: set[str] = set()
+    await asyncio.wait_for(process.run_until_signal(running, LogWriter(io.StringIO()), look), 30)
+    expected = {"process_resident_memory_bytes", "process_open_fds", "python_gc_collections_total"}
+    assert found >= expected | {"alipay_notify_log_lines_dropped_total", "alipay_notify_build_info"}
+    assert [name for name in found if name.endswith("_created")] == []
 
 
 async def test_tasks_of_the_event_loop_are_counted_when_they_are_scraped() -> None:

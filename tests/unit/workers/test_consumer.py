@@ -30,6 +30,7 @@ class World:
         self.left: Mapping[bytes, Position] | None = None
         self.lock_outcomes: list[tuple[str, int]] = []
         self.timed: list[str] = []
+        self.lock_spans: list[str] = []
         self.pauses = 0
         self.meanwhile: Callable[[], None] = lambda: None
 
@@ -72,6 +73,9 @@ class World:
 
     def lock_outcome(self, outcome: str, count: int) -> None:
         self.lock_outcomes.append((outcome, count))
+
+    def lock_span(self, span: str, seconds: float) -> None:
+        self.lock_spans.append(span)
 
     def step(self, name: str, seconds: float) -> None:
         self.timed.append(name)
@@ -119,6 +123,7 @@ async def test_order_with_several_records_is_locked_once() -> None:
     await consumer(world).run_once()
     assert world.steps[1] == "acquire 2"
     assert world.lock_outcomes == [("acquired", 2)]
+    assert world.lock_spans == ["wait", "hold"]
 
 
 @pytest.mark.parametrize("step", ["process", "commit"])
@@ -140,6 +145,7 @@ async def test_orders_locked_by_another_worker_are_processed_last() -> None:
         "process 0-1 0-3", "wake", "acquire 1", "acquire 1", "process 0-2", "wake", "commit 0-3", "release 3",
     ]  # fmt: skip
     assert world.lock_outcomes == [("acquired", 2), ("contended_then_acquired", 1)]
+    assert world.lock_spans == ["wait", "wait", "hold"]
 
 
 async def test_orders_that_stay_locked_are_processed_all_the_same() -> None:
@@ -203,6 +209,7 @@ async def test_unreachable_locks_do_not_stop_a_batch() -> None:
     assert await consumer(world).run_once() == 1
     assert "commit 0-1" in world.steps
     assert world.lock_outcomes == [("error", 1), ("error", 1)]
+    assert world.lock_spans == ["wait"]  # nothing is known to have been held
 
 
 @pytest.mark.parametrize("error", [TooManyDeadLetters("twenty"), InfrastructureDamaged("page 7")])

@@ -166,12 +166,16 @@ def test_waits_locks_steps_and_lag_are_counted() -> None:
     counted.paused(InfrastructureDown("full"), attempts=1, wait_s=0.1)
     counted.paused(VersionConflict("another"), attempts=1, wait_s=0.1)
     counted.lock_outcome("acquired", 3)
+    counted.lock_span("wait", 0.01)
+    counted.lock_span("hold", 0.02)
     counted.step("apply", 0.01)
     counted.lag(messages=7, seconds=1.5)
     expected = {
         ("alipay_notify_retries_total", ("tier", "pause"), ("reason", "infrastructure")): 2,
         ("alipay_notify_fenced_writes_total",): 1,
         ("alipay_notify_claims_total", ("outcome", "acquired")): 3,
+        ("alipay_notify_claim_wait_duration_seconds_count",): 1,
+        ("alipay_notify_claim_hold_duration_seconds_sum",): 0.02,
         ("alipay_notify_processing_duration_seconds_count", ("step", "apply")): 1,
     }
     for (name, *labels), count in expected.items():

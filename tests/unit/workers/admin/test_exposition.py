@@ -2,7 +2,10 @@
 
 import asyncio
 
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from ingest.keys import Key, KeyRing
 from ingest.metrics import ReceiverMetrics
@@ -10,7 +13,8 @@ from schemas.accounts import SignType
 from schemas.dispositions import Outcome
 from schemas.series import PIECE_SERIES
 from tests.support import alipay
-from workers.admin.exposition import Exposition
+from workers.admin import exposition
+from workers.admin.exposition import OPENMETRICS, PLAIN, Exposition, TextFormat
 from workers.metrics import WorkerMetrics
 
 ACCOUNTS = 1000
@@ -29,6 +33,30 @@ def registry(accounts: int) -> CollectorRegistry:
 async def test_text_is_that_of_the_client_library() -> None:
     shown = registry(10)
     assert b"".join(await Exposition(shown).text()) == generate_latest(shown)
+
+
+async def test_openmetrics_text_is_that_of_the_client_library_and_parses() -> None:
+    shown = registry(10)
+    text = b"".join(await Exposition(shown).text(OPENMETRICS))
+    assert text == openmetrics.generate_latest(shown)  # type: ignore[no-untyped-call]
+    families = {family.name: family.type for family in text_string_to_metric_families(text.decode())}  # type: ignore[no-untyped-call]
+    assert families["alipay_notify_received"] == "counter"
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("", PLAIN),
+        ("*/*", PLAIN),
+        ("text/html,application/xhtml+xml", PLAIN),
+        ("text/plain;version=0.0.4", PLAIN),
+        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", OPENMETRICS),
+        # A version that the sender makes up is not repeated to it.
+        ("application/openmetrics-text;version=7.0.0", OPENMETRICS),
+    ],
+)
+def test_format_is_negotiated(accept: str, wanted: TextFormat) -> None:
+    assert exposition.negotiated(accept) is wanted
 
 
 async def test_loop_runs_between_the_pieces() -> None:
