@@ -43,6 +43,7 @@ from tests.benchmarks import sending
 
 CONNECTIONS = 32
 ACCOUNT = "shop"
+APP, SELLER = "2021000000000001", "2088900000010041"
 PATH = f"/notify/{ACCOUNT}"
 Loop = Callable[[], asyncio.AbstractEventLoop]
 
@@ -261,7 +262,8 @@ def _load(
 
 def merchant(files: Path) -> Merchant:
     """The account whose key `make_requests` wrote."""
-    configured = {"family": "openapi", "sign_type": "RSA2", "app_id": "2021000000000001", "keys": ["key.pem"]}
+    numbers = {"app_id": APP, "seller_id": SELLER}
+    configured = {"family": "openapi", "sign_type": "RSA2", "keys": ["key.pem"], **numbers}
     return Merchant(files, accounts_toml.parse({"accounts": {ACCOUNT: configured}}))
 
 
@@ -301,12 +303,12 @@ def _fields(number: int) -> dict[str, str]:
         "total_amount": "120.50",
         "trade_status": "TRADE_SUCCESS",
         "trade_no": f"20260203220014999{number:011d}",
-        "auth_app_id": "2021000000000001",
+        "auth_app_id": APP,
         "receipt_amount": "120.50",
         "point_amount": "0.00",
-        "app_id": "2021000000000001",
+        "app_id": APP,
         "buyer_pay_amount": "120.50",
-        "seller_id": "2088900000010041",
+        "seller_id": SELLER,
     }
 
 

@@ -22,7 +22,7 @@ from deploy.logs import LogWriter
 from tests.benchmarks import receiver_cost
 from tests.benchmarks.cluster import cores, servers
 from tests.benchmarks.cluster.servers import Servers
-from tests.benchmarks.receiver_cost import ACCOUNT, Merchant, Rung, Serve
+from tests.benchmarks.receiver_cost import ACCOUNT, APP, SELLER, Merchant, Rung, Serve
 
 CHECKING = "echo + parse + verify"
 IN_MEMORY = "receiver, log in memory"
@@ -50,8 +50,8 @@ class Figures(Struct, frozen=True, kw_only=True):
 async def on_kafka(merchant: Merchant, *, kafka: str, prefix: str, receipt_key_file: str) -> AsyncIterator[int]:
     """All that the process does."""
     accounts = merchant.directory / "accounts.toml"
-    shop = f'[accounts.{ACCOUNT}]\nfamily = "openapi"\nsign_type = "RSA2"\napp_id = "2021000000000001"\n'
-    accounts.write_text(shop + 'keys = ["key.pem"]\n', encoding="utf-8")
+    shop = f'[accounts.{ACCOUNT}]\nfamily = "openapi"\nsign_type = "RSA2"\nkeys = ["key.pem"]\n'
+    accounts.write_text(f'{shop}app_id = "{APP}"\nseller_id = "{SELLER}"\n', encoding="utf-8")
     told = settings.load(
         {}, accounts=accounts, kafka=kafka, topic_prefix=prefix, development=True, receipt_key_file=receipt_key_file,
         port=0, admin_port=0, drain_delay_s=0.0,

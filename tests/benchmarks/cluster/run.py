@@ -1,5 +1,6 @@
 """The benchmarks of the cluster engine, one after another on real servers that are started once.
 
+peers         cost of a notification for our receiver, beside a bare echo and a receiver in Go
 receiver      cost of an acknowledged notification for a receiver on Kafka, in bare echoes
 acks          acknowledgements a second, and their latency at 70 % of the most
 worker        a backlog drained, and where a record's time goes; signatures verified again; Redis off
@@ -18,13 +19,16 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from tests.benchmarks.cluster import acks, backlog, cores, end_to_end, order_count, receiver, servers
+from tests.benchmarks.cluster import acks, backlog, cores, end_to_end, order_count, peers, receiver, servers
 from tests.benchmarks.cluster.servers import Servers
 
 
 class Sizes(Struct, frozen=True, kw_only=True):
     """How much of everything."""
 
+    peers_requests: int = 10_000
+    peers_rounds: int = 7
+    peers_s: float = 3.0
     ladder_requests: int = 10_000
     ladder_rounds: int = 2
     steady_per_s: int = 2_000
@@ -38,6 +42,9 @@ class Sizes(Struct, frozen=True, kw_only=True):
 
 FULL = Sizes()
 QUICK = Sizes(
+    peers_requests=1_000,
+    peers_rounds=2,
+    peers_s=0.5,
     ladder_requests=3_000,
     ladder_rounds=1,
     steady_per_s=0,
@@ -85,6 +92,13 @@ class _Benchmark(Struct, frozen=True, kw_only=True):
 
 
 _BENCHMARKS = {
+    "peers": _Benchmark(
+        title="receivers side by side: CPU of a notification, one core",
+        measure=lambda given, sizes: peers.measure(
+            given, requests=sizes.peers_requests, rounds=sizes.peers_rounds, seconds=sizes.peers_s
+        ),
+        table=peers.table,
+    ),
     "receiver": _Benchmark(
         title="receiver on Kafka: CPU per request, one core, beside a bare aiohttp echo",
         measure=lambda given, sizes: receiver.measure(
