@@ -251,7 +251,7 @@ def _failure(
 def _identified(failure: ParseFailure, held: HeldRow | None) -> ParseFailure:
     """Return the failure with the row's order and id, if it has none of its own.
 
-    A row that loses its id while its account or key is away would later count as a copy of itself: a duplicate.
+    A row keeps them while its account or key is away, because an operator looks for it by them.
     """
     if held is None or failure.notification_id:
         return failure

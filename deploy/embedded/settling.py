@@ -22,6 +22,7 @@ from workers.settlement.plan import (
     Decide,
     Delivery,
     HeldRow,
+    LedgerEntry,
     LoadRequest,
     OrderWrite,
     Position,
@@ -73,7 +74,7 @@ def load(connection: Connection, needs: LoadRequest) -> StoreSnapshot:
         settled=settled,
         open_held=frozenset(tries),
         held_attempts=tries,
-        digests=_named(connection, _DIGESTS, needs.ids),
+        ledger=_ledger(connection, needs.ids),
         orders=orders,
         order_by_trade=by_trade,
         order_by_refund=by_refund,
@@ -111,9 +112,9 @@ def cursor(connection: Connection, partition: int) -> int:
     return row[0] if row else 0
 
 
-_DIGESTS = """
-    SELECT n.notification_id, n.digest FROM json_each(?) AS wanted CROSS JOIN notifications AS n
-    ON n.notification_id = wanted.value AND n.account = ?
+_LEDGER = """
+    SELECT n.notification_id, n.digest, n.log_partition, n.log_offset
+    FROM json_each(?) AS wanted CROSS JOIN notifications AS n ON n.notification_id = wanted.value AND n.account = ?
 """
 _ORDER_BY_TRADE = """
     SELECT t.trade, t.order_number FROM json_each(?) AS wanted CROSS JOIN trades AS t
@@ -188,6 +189,14 @@ def _named(connection: Connection, statement: str, names: frozenset[AccountKey])
         (account, number): found
         for account, numbers in sql.by_account(names)
         for number, found in connection.execute(statement, (numbers, account))
+    }
+
+
+def _ledger(connection: Connection, ids: frozenset[AccountKey]) -> dict[AccountKey, LedgerEntry]:
+    return {
+        (account, id_): LedgerEntry(digest, Position(partition, offset))
+        for account, numbers in sql.by_account(ids)
+        for id_, digest, partition, offset in connection.execute(_LEDGER, (numbers, account))
     }
 
 

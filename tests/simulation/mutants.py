@@ -65,7 +65,7 @@ def knows_duplicates_by_redis_alone() -> AbstractContextManager[Any]:
     known = MemoryStore.known
 
     def without_ids(self: MemoryStore, needs: LoadRequest) -> StoreSnapshot:
-        return structs.replace(known(self, needs), digests={})
+        return structs.replace(known(self, needs), ledger={})
 
     return mock.patch.object(MemoryStore, "known", without_ids)
 

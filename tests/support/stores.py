@@ -42,6 +42,7 @@ from workers.settlement.plan import (
     Delivery,
     HeldRow,
     KnownMovements,
+    LedgerEntry,
     LedgerRow,
     LoadRequest,
     MovementName,
@@ -129,7 +130,11 @@ class MemoryStore:
             settled=frozenset(position for position in needs.positions if position in self.deliveries),
             open_held=frozenset(position for position in needs.positions if position in self.held),
             held_attempts={each: self.held[each].attempts for each in needs.positions if each in self.held},
-            digests={id_: self.ledger[id_].digest for id_ in needs.ids if id_ in self.ledger},
+            ledger={
+                id_: LedgerEntry(self.ledger[id_].digest, self.ledger[id_].position)
+                for id_ in needs.ids
+                if id_ in self.ledger
+            },
             orders=orders,
             order_by_trade=by_trade,
             order_by_refund=by_refund,

@@ -19,6 +19,7 @@ from workers.postgres.database import BRIEFLY, SqlConnection
 from workers.settlement import loading
 from workers.settlement.plan import (
     AccountKey,
+    LedgerEntry,
     LoadRequest,
     Position,
     PriorDelivery,
@@ -68,7 +69,7 @@ async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
         prior_deliveries=prior_deliveries,
         open_held=frozenset(held_attempts),
         held_attempts=held_attempts,
-        digests=await _numbers(connection, _DIGESTS, needs.ids),
+        ledger=await _ledger(connection, needs.ids),
         orders=orders,
         order_by_trade=by_trade,
         order_by_refund=by_refund,
@@ -81,8 +82,8 @@ async def load(connection: SqlConnection, needs: LoadRequest) -> StoreSnapshot:
 _WANTED = "unnest($1::text[], $2::text[]) AS wanted(number, account)"
 _PLACES = "unnest($1::integer[], $2::bigint[]) AS place(log_partition, log_offset)"
 
-_DIGESTS = f"""
-    SELECT n.account, n.notification_id, n.digest FROM {_WANTED}
+_LEDGER = f"""
+    SELECT n.account, n.notification_id, n.digest, n.log_partition, n.log_offset FROM {_WANTED}
     JOIN notifications AS n ON n.notification_id = wanted.number AND n.account = wanted.account
 """
 _ORDER_BY_TRADE = f"""
@@ -147,6 +148,16 @@ async def _numbers(connection: SqlConnection, statement: str, names: frozenset[A
         return {}
     found = await connection.fetch(statement, *_apart(names))
     return {(account, number): value for account, number, value in found}
+
+
+async def _ledger(connection: SqlConnection, ids: frozenset[AccountKey]) -> dict[AccountKey, LedgerEntry]:
+    if not ids:
+        return {}
+    found = await connection.fetch(_LEDGER, *_apart(ids))
+    return {
+        (account, id_): LedgerEntry(digest, Position(partition, offset))
+        for account, id_, digest, partition, offset in found
+    }
 
 
 async def locked_orders(connection: SqlConnection, names: set[AccountKey]) -> dict[AccountKey, Order]:

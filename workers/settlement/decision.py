@@ -30,6 +30,7 @@ from workers.settlement.movements import BatchMovements
 from workers.settlement.plan import (
     AccountKey,
     HeldRow,
+    LedgerEntry,
     MovementRow,
     OrderWrite,
     ParsedRecord,
@@ -94,7 +95,7 @@ class BatchDecision:
         self._snapshot = snapshot
         self._accounts = accounts
         self._draft = draft
-        self._digests = dict(snapshot.digests)
+        self._ledger = dict(snapshot.ledger)
         self._orders = dict(snapshot.orders)
         self._by_trade = dict(snapshot.order_by_trade)
         self.movements = BatchMovements(snapshot)
@@ -130,16 +131,16 @@ class BatchDecision:
         return position in self._snapshot.open_held and attempts == held.attempts
 
     def _settle_notification(self, parsed: ParsedRecord, notification: Notification) -> None:
-        notification = identity.identified(notification, parsed.held, self._digests)
-        digest = self._digests.get((parsed.account, notification.id))
-        if digest is None:
-            self._digests[parsed.account, notification.id] = notification.digest
+        notification = identity.identified(notification, parsed.held, self._ledger)
+        known_id = self._ledger.get((parsed.account, notification.id))
+        if known_id is None:
+            self._ledger[parsed.account, notification.id] = LedgerEntry(notification.digest, parsed.position)
             self._draft.add_to_ledger(parsed, notification.id, notification.digest, order=notification.order)
-        elif digest != notification.digest:
+        elif known_id.digest != notification.digest:
             self._draft.add_numbers(parsed, notification.numbers)
             self._draft.hold_conflict(parsed, notification, self._filed_under(notification))
             return
-        elif not _is_held_as(parsed, notification.id):
+        elif not identity.is_first_record(parsed, known_id):
             order = self._filed_under(notification)
             known = self._orders.get((parsed.account, order or notification.order))
             if known is None or not known.claims:  # the payment may yet come, with the number of another order
@@ -156,12 +157,13 @@ class BatchDecision:
         """Hold an unreadable record. An authentic message is held once; its copies are duplicates."""
         key = (parsed.account, failure.notification_id)
         if failure.digest:
-            if self._digests.get(key) == failure.digest and not _is_held_as(parsed, failure.notification_id):
+            known_id = self._ledger.get(key)
+            if known_id is None:
+                self._ledger[key] = LedgerEntry(failure.digest, parsed.position)
+                self._draft.add_to_ledger(parsed, failure.notification_id, failure.digest, order=failure.order)
+            elif known_id.digest == failure.digest and not identity.is_first_record(parsed, known_id):
                 self._draft.finish_copy(parsed, failure)
                 return
-            if key not in self._digests:
-                self._digests[key] = failure.digest
-                self._draft.add_to_ledger(parsed, failure.notification_id, failure.digest, order=failure.order)
         self._draft.hold_failure(parsed, failure)
 
     def _apply(self, parsed: ParsedRecord, notification: Notification) -> None:
@@ -375,8 +377,3 @@ class BatchDecision:
             self._draft.plan.wakes.add((after.account, parking.trade_key(claim.trade)))
         if not before.claims:
             self._draft.plan.wakes.add((after.account, parking.order_key(after.number)))
-
-
-def _is_held_as(parsed: ParsedRecord, notification_id: str) -> bool:
-    """Return whether this is a retry of the very record that is held under this id, and no copy of it."""
-    return parsed.held is not None and parsed.held.notification_id == notification_id

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from msgspec import structs
 
 from schemas.notification import Notification
-from workers.settlement.plan import AccountKey, HeldRow, ParsedRecord
+from workers.settlement.plan import AccountKey, HeldRow, LedgerEntry, ParsedRecord
 
 
 def ids_of(parsed: ParsedRecord) -> tuple[str, ...]:
@@ -21,10 +21,12 @@ def ids_of(parsed: ParsedRecord) -> tuple[str, ...]:
     return (notification.id, notification.content_id) if notification.content_id else (notification.id,)
 
 
-def identified(notification: Notification, held: HeldRow | None, digests: Mapping[AccountKey, bytes]) -> Notification:
+def identified(
+    notification: Notification, held: HeldRow | None, ledger: Mapping[AccountKey, LedgerEntry]
+) -> Notification:
     """Return the notification under its own id: that with its content, if the other one is of other content."""
-    known = digests.get((notification.account, notification.id))
-    if not notification.content_id or known in (None, notification.digest):
+    known = ledger.get((notification.account, notification.id))
+    if not notification.content_id or known is None or known.digest == notification.digest:
         return as_held(notification, held)
     return structs.replace(notification, id=notification.content_id)
 
@@ -43,3 +45,12 @@ def shares_number(notification: Notification) -> bool:
     because their claims show a contradiction.
     """
     return notification.id == notification.content_id
+
+
+def is_first_record(parsed: ParsedRecord, known: LedgerEntry) -> bool:
+    """Return whether this is a retry of the very record that brought the notification, and no copy of it.
+
+    A record that became a dead letter before it was decided is not in the ledger. If a copy is decided before the dead
+    letter is replayed, the copy is the first one.
+    """
+    return parsed.held is not None and parsed.position == known.position

@@ -183,6 +183,13 @@ class PriorDelivery(Struct, frozen=True, kw_only=True, gc=False):
     received_at_ms: int
 
 
+class LedgerEntry(Struct, frozen=True, gc=False):
+    """The content that a unique id has, and the position of the record that brought it first."""
+
+    digest: bytes
+    position: Position
+
+
 class StoreSnapshot(Struct, frozen=True, kw_only=True):
     """The rows that a `LoadRequest` found. Orders found by a trade or a refund number are in `orders` too.
 
@@ -195,7 +202,7 @@ class StoreSnapshot(Struct, frozen=True, kw_only=True):
     prior_deliveries: dict[Position, PriorDelivery] = {}
     open_held: frozenset[Position]
     held_attempts: dict[Position, int] = {}
-    digests: dict[AccountKey, bytes]
+    ledger: dict[AccountKey, LedgerEntry]
     orders: dict[AccountKey, Order]
     order_by_trade: dict[AccountKey, str]
     order_by_refund: dict[AccountKey, str]

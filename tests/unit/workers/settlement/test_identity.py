@@ -9,7 +9,7 @@ from tests.support import facts
 from tests.support.facts import Fact
 from tests.support.world import World
 from workers.settlement import identity
-from workers.settlement.plan import HeldRow, ParsedRecord, ParseFailure, Position
+from workers.settlement.plan import HeldRow, LedgerEntry, ParsedRecord, ParseFailure, Position
 
 ACCOUNT = facts.account("antom")
 FORM = facts.notification(facts.form("n", "TRADE_SUCCESS"), facts.account("mapi"))
@@ -49,12 +49,12 @@ def test_only_antom_s_notifications_may_have_a_second_id() -> None:
 
 @pytest.mark.parametrize(("known", "id_"), [(None, "id"), (PAYMENT.digest, "id"), (b"other", "content_id")])
 def test_id_with_the_content_is_used_where_other_content_has_the_usual_one(known: bytes | None, id_: str) -> None:
-    digests = {} if known is None else {KEY: known}
-    assert identity.identified(PAYMENT, None, digests).id == getattr(PAYMENT, id_)
+    ledger = {} if known is None else {KEY: LedgerEntry(known, Position(0, 0))}
+    assert identity.identified(PAYMENT, None, ledger).id == getattr(PAYMENT, id_)
 
 
 def test_form_keeps_its_id_whatever_content_has_it() -> None:
-    assert identity.identified(FORM, None, {(FORM.account, FORM.id): b"other"}) is FORM
+    assert identity.identified(FORM, None, {(FORM.account, FORM.id): LedgerEntry(b"other", Position(0, 0))}) is FORM
 
 
 def test_retry_has_the_id_that_the_notification_was_held_with() -> None:

@@ -23,7 +23,7 @@ def snapshot(**known: KnownMovements) -> StoreSnapshot:
     return StoreSnapshot(
         settled=frozenset(),
         open_held=frozenset(),
-        digests={},
+        ledger={},
         orders={},
         order_by_trade={},
         order_by_refund={},

@@ -54,7 +54,7 @@ def test_notification_of_a_locked_order_is_found_by_each_of_its_numbers(
     snapshot = StoreSnapshot(
         settled=frozenset(),
         open_held=frozenset(),
-        digests={},
+        ledger={},
         orders={},
         locked=frozenset([locked]),
         **{"order_by_trade": {}, "order_by_refund": {}} | known,
