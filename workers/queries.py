@@ -5,6 +5,7 @@ The admin API, the sweeper and the gauges use these ports. A read never blocks a
 
 import heapq
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -13,11 +14,12 @@ from msgspec import Struct, structs
 from schemas.dispositions import HELD, Disposition, Reason
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
-from schemas.orders import Movement, Order, Refund, View
+from schemas.orders import Movement, Order, Refund, Status, View
 from schemas.record_format import Record
 from workers.settlement.plan import Delivery, HeldRow, Position, WritePlan
 
 FOUND_MAX = 100  # orders, and notifications, with one number: an agreement may have thousands of payments
+EXAMINED_MAX = 20_000  # orders that one page of a list looks at
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
 
@@ -59,7 +61,7 @@ class OrderPage(Struct, frozen=True, kw_only=True):
     events: tuple[Emitted, ...]  # oldest first
     decisions: tuple[OperatorDecision, ...] = ()  # oldest first
     claims: tuple[OrderClaim, ...] = ()  # by position
-    changed_at_ms: int = 0  # in a list of recent orders
+    changed_at_ms: int = 0  # in a list of orders
 
 
 class NotificationPage(Struct, frozen=True, kw_only=True):
@@ -78,6 +80,44 @@ class OrderPlace(Struct, frozen=True, kw_only=True):
     changed_at_ms: int
     number: str
     account: str
+
+
+class AmountRange(Struct, frozen=True, kw_only=True):
+    """Amounts of one currency, in its smallest unit; both ends belong to it, and `None` is open."""
+
+    currency: str
+    from_minor: int | None = None
+    to_minor: int | None = None
+
+
+class OrderQuery(Struct, frozen=True, kw_only=True):
+    """A filter of orders, and the page of them; `None` means any. `before_ms` is exclusive.
+
+    With a `prefix` of the order number, the list is by number, the highest first; else by the last change, the newest
+    first. `account` includes its merchants; `scope` is one of them, or the account without them.
+    """
+
+    account: str | None = None
+    scope: str | None = None
+    status: Status | None = None
+    is_flagged: bool = False
+    since_ms: int | None = None
+    before_ms: int | None = None
+    amounts: AmountRange | None = None
+    prefix: str = ""
+    after: OrderPlace | None = None
+    limit: int = 50
+
+
+class OrderList(Struct, frozen=True, kw_only=True):
+    """A page of orders without their timelines; `next_` is where the next page begins, `None` if there is none.
+
+    A page may have less than its limit, or nothing, and a next page all the same: one page looks at no more than
+    `EXAMINED_MAX` orders, so that a filter that few orders match takes the same time however many there are.
+    """
+
+    pages: tuple[OrderPage, ...]
+    next_: OrderPlace | None
 
 
 class HeldPage(Struct, frozen=True, kw_only=True):
@@ -219,6 +259,31 @@ def _held_place(page: HeldPage) -> tuple[int, Position]:
     return page.row.first_at_ms, page.row.position
 
 
+def order_list(query: OrderQuery, found: Sequence[OrderPage], examined_to: OrderPlace | None) -> OrderList:
+    """Return the page from one match more than it has; `examined_to` is the last order, if not all were examined.
+
+    Consumers see no status of a note, so no status matches it.
+    """
+    next_ = examined_to if len(found) <= query.limit else _order_place(found[query.limit - 1]) if query.limit else None
+    shown = found[: query.limit]
+    if query.status is not None:
+        shown = [page for page in shown if page.order is not None and not page.order.is_note]
+    return OrderList(pages=tuple(shown), next_=next_)
+
+
+def _order_place(page: OrderPage) -> OrderPlace:
+    return OrderPlace(changed_at_ms=page.changed_at_ms, number=page.number, account=page.account)
+
+
+def prefix_end(prefix: str) -> str | None:
+    """Return the first text after all that begin with the prefix, by the code points; `None` if there is none."""
+    kept = prefix.rstrip(chr(sys.maxunicode))
+    if not kept:
+        return None
+    following = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if following == 0xD800 else following)  # surrogates are no characters
+
+
 def kept_movements(order: Order, after: int, limit: int) -> list[tuple[int, Movement]]:
     """Return a page of the movements that an order keeps in its own row, as `OrdersPort.movements` does."""
     kept: tuple[Movement, ...] = (*order.refunds, *order.captures)
@@ -256,8 +321,8 @@ class OrdersPort(Protocol):
         Each has a place; the page begins after the place `after`, which is 0 for the first.
         """
 
-    async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
-        """Return the orders that changed last, newest first, without deliveries and events."""
+    async def order_list(self, query: OrderQuery) -> OrderList:
+        """Return a page of the orders that match, without deliveries and events."""
 
     async def register(
         self,

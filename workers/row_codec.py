@@ -84,7 +84,7 @@ def order_and_view(row: Row) -> tuple[Order, View]:
     )
 
 
-def recent_page(row: Row) -> OrderPage:
+def listed_order(row: Row) -> OrderPage:
     """Return the page from the columns of `ORDER` and the time of the last change."""
     order, view = order_and_view(row[:-1])
     return OrderPage(

@@ -4,7 +4,6 @@
 
 from collections.abc import Callable, Sequence
 from sqlite3 import Connection
-from typing import Any
 
 from deploy.embedded import movements, sql
 from schemas import events
@@ -20,7 +19,6 @@ from workers.queries import (
     OperatorDecision,
     OrderClaim,
     OrderPage,
-    OrderPlace,
 )
 from workers.settlement.plan import Delivery, Position
 
@@ -202,21 +200,6 @@ def notification(connection: Connection, position: Position) -> NotificationPage
         (position.partition, position.offset, delivery.notification_id, delivery.account),
     ).fetchone()
     return NotificationPage(delivery=delivery, record=None if record is None else row_codec.record(*record[1:]))
-
-
-def recent(connection: Connection, limit: int, after: OrderPlace | None) -> Sequence[OrderPage]:
-    """Return the orders that changed last, newest first, without their timelines."""
-    values: list[Any] = []
-    condition = ""
-    if after is not None:
-        condition = "WHERE (changed_at_ms, order_number, account) < (?, ?, ?)"
-        values += [after.changed_at_ms, after.number, after.account]
-    found = connection.execute(
-        f"SELECT {sql.ORDER}, changed_at_ms FROM orders {condition} "
-        "ORDER BY changed_at_ms DESC, order_number DESC, account DESC LIMIT ?",
-        (*values, limit),
-    )
-    return [row_codec.recent_page(row) for row in found]
 
 
 def unsent(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
-from deploy.embedded import decisions, held_lookups, lookups, migrations, replays, settling, sql, wakes
+from deploy.embedded import decisions, held_lookups, lookups, migrations, order_lists, replays, settling, sql, wakes
 from deploy.embedded.sqlite import SqliteDatabase
 from deploy.embedded.sqlite_reader import SqliteReader
 from schemas.events import Outgoing
@@ -27,8 +27,9 @@ from workers.queries import (
     HeldPlace,
     HeldQuery,
     NotificationPage,
+    OrderList,
     OrderPage,
-    OrderPlace,
+    OrderQuery,
 )
 from workers.replays import ReplayState, ReplayTask
 from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, WritePlan, position_of
@@ -145,8 +146,8 @@ class SqliteOrderStore:
             return None
         return await self._reader.read(lambda connection: lookups.notification(connection, position))
 
-    async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
-        return await self._reader.read(lambda connection: lookups.recent(connection, limit, after))
+    async def order_list(self, query: OrderQuery) -> OrderList:
+        return await self._reader.read(lambda connection: order_lists.page(connection, query))
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
         """Return the events and notices after this number of the outbox, oldest first."""

@@ -32,6 +32,7 @@ from deploy.local.directory import Directory
 from deploy.local.machine import Machine
 from deploy.local.roles import Program
 from schemas.dispositions import Reason
+from schemas.orders import Status
 from tests.benchmarks.__main__ import machine
 from tests.contract.engines import AnyStore, Cluster
 from tests.support import alipay, bulk, log_records
@@ -41,7 +42,7 @@ from tests.support.processes import Engine
 from workers.errors import ReadTooSlow
 from workers.postgres.database import Database, DatabaseLimits, SqlConnection
 from workers.postgres.store import PostgresOrderStore
-from workers.queries import HeldQuery
+from workers.queries import AmountRange, HeldQuery, OrderQuery
 from workers.row_codec import Row
 
 KINDS = (("parked", "unknown_order"), ("quarantined", "amount_mismatch"), ("dead", "our_fault"))
@@ -137,7 +138,14 @@ async def ask(store: AnyStore) -> None:
         "summary of one account": lambda: store.held_groups(HeldQuery(account="a00007")),
         "summary of a span, which is counted": lambda: store.held_groups(HeldQuery(since_ms=NOW_MS)),
         "gauges": store.counts,
-        "last 50 orders": lambda: store.recent(50),
+        "last 50 orders": lambda: store.order_list(OrderQuery()),
+        "orders of an account": lambda: store.order_list(OrderQuery(account="a00007")),
+        "flagged orders, of which there are none": lambda: store.order_list(OrderQuery(is_flagged=True)),
+        "orders by a prefix": lambda: store.order_list(OrderQuery(prefix="O00012")),
+        "orders of a status that none has": lambda: store.order_list(OrderQuery(status=Status.CLOSED)),
+        "orders above an amount that none has": lambda: store.order_list(
+            OrderQuery(amounts=AmountRange(currency="USD", from_minor=1))
+        ),
         "an order's page": lambda: store.order_page("a00007", "O0000007"),
     }
     for name, question in questions.items():
@@ -163,7 +171,7 @@ async def console(store: AnyStore) -> None:
     """What one console asks when it is opened again and again."""
     while True:
         with suppress(Exception):  # too slow
-            await store.recent(25)
+            await store.order_list(OrderQuery(limit=25))
             await store.held_groups(HeldQuery())
             await store.held_list(HeldQuery())
 

@@ -22,6 +22,28 @@ async def test_order_page_shows_new_events_without_a_reload() -> None:
         assert loads == []
 
 
+async def test_operator_filters_orders_turns_the_page_and_takes_them_as_csv() -> None:
+    world = World()
+    for number in range(55):
+        await world.deliver(form(f"A{number:02}"))
+    await world.deliver(form("W1", "WAIT_BUYER_PAY"))
+    async with serving(world) as client, browsing() as page:
+        await page.goto(str(client.make_url("/orders")))
+        await page.select_option("select[name=status]", "PAID")
+        await page.fill("input[name=prefix]", "A")
+        await page.click("main button")
+        await page.wait_for_url("**status=PAID**")
+        assert await page.locator("#orders tbody tr").count() == 50
+        assert await page.text_content("#orders tbody tr:first-child a") == "A54"
+        await page.click("a[rel=next]")
+        await page.wait_for_url("**cursor=**")
+        assert await page.locator("#orders tbody a").all_text_contents() == [f"A{n:02}" for n in range(4, -1, -1)]
+        async with page.expect_download() as download:
+            await page.click("a[download]")
+        rows = (await (await download.value).path()).read_text().splitlines()
+        assert len(rows) == 56
+
+
 async def test_faults_of_the_accounts_file_appear_and_vanish_without_a_reload() -> None:
     world = World()
     await world.deliver(form("A1", "WAIT_BUYER_PAY"))
@@ -140,7 +162,7 @@ async def test_no_page_is_wider_than_its_window_and_no_card_hides_a_part(width: 
     world.accounts_faults = [f"account shop: {'f' * 90}.pem cannot be read"]
     async with serving(world) as client, browsing() as page:
         await page.set_viewport_size({"width": width, "height": 900})
-        for path in ("/", "/held", f"/held/{held}", f"/orders/shop/{number}"):
+        for path in ("/", "/orders", "/held", f"/held/{held}", f"/orders/shop/{number}"):
             await page.goto(str(client.make_url(path)))
             assert await page.evaluate("document.documentElement.scrollWidth") == width, path
             more = "Array.from(document.querySelectorAll('.card'), card => card.scrollWidth - card.clientWidth)"

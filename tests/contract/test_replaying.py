@@ -13,6 +13,7 @@ from tests.support.kafka_topics import Topic
 from tests.support.log_records import Time
 from workers.errors import InfrastructureDown
 from workers.postgres.store import PostgresOrderStore
+from workers.queries import OrderQuery
 
 ORDERS = 30
 
@@ -56,13 +57,13 @@ async def test_records_without_disposition_are_counted_first(topic: Topic, store
     found = await spans(topic, store)
     assert sum(span.records for span in found) == ORDERS
     assert sum(span.unsettled for span in found) == ORDERS
-    assert await store.recent(1) == []
+    assert not (await store.order_list(OrderQuery(limit=1))).pages
 
 
 async def test_replay_restores_an_emptied_store(topic: Topic, store: PostgresOrderStore) -> None:
     done, steps = await replayed(topic, store)
     assert done == sum(steps) == ORDERS
-    assert len(await store.recent(100)) == ORDERS
+    assert len((await store.order_list(OrderQuery(limit=100))).pages) == ORDERS
     assert sum(span.unsettled for span in await spans(topic, store)) == 0
 
 
@@ -72,7 +73,7 @@ async def test_processed_records_stay_as_they_are(topic: Topic, store: PostgresO
     done, _ = await replayed(topic, store)
     assert done == ORDERS
     assert await store.newest_event() == before, "no order changed, and no event was written"
-    assert {page.order.version for page in await store.recent(100) if page.order} == {1}
+    assert {page.order.version for page in (await store.order_list(OrderQuery(limit=100))).pages if page.order} == {1}
 
 
 async def test_only_records_between_the_two_times_are_replayed(topic: Topic, store: PostgresOrderStore) -> None:
@@ -96,7 +97,7 @@ async def test_range_that_leaves_a_gap_below_it_is_refused(topic: Topic, store: 
         assert late.before > 0
         with pytest.raises(TooNarrow, match="Begin earlier"):
             await replay.replay(stretch, [late], log_records.processing(store, Time()).process, rate=1, advanced=print)
-    assert await store.recent(1) == []
+    assert not (await store.order_list(OrderQuery(limit=1))).pages
     await replayed(topic, store)
     (settled,) = await spans(topic, store, from_ms=middle)
     assert settled.before == 0

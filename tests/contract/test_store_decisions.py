@@ -16,7 +16,7 @@ from tests.support.log_records import REGISTERED, Operator, Time
 from tests.support.plans import event, order_write, plan
 from workers.errors import RecordRefused
 from workers.processing import Processing
-from workers.queries import HeldQuery, OrderPage
+from workers.queries import HeldQuery, OrderPage, OrderQuery
 from workers.settlement.plan import DecisionRow, LoadRequest, Position
 from workers.settlement.verdicts import DecisionRefused
 
@@ -203,7 +203,7 @@ async def test_refunds_beyond_the_payment_are_accepted_or_discarded(
     sent = [events.decoded(each.value) for each in await all_unsent(store)]
     last = [each for each in sent if "version" in each][-1]
     assert (last["type"], last["refund_accepted_minor"]) == ("alipay_notify.order.refunded.v1", 1600)
-    assert [each.view for each in await store.recent(1)] == [page.view]
+    assert [each.view for each in (await store.order_list(OrderQuery(limit=1))).pages] == [page.view]
     await work.process(log_records.logged([refund("004")], first=5))
     assert (await shown(store, "N1"))[2] == (Flag.OVER_REFUNDED,), "more than was accepted"
     await operator.discard("0-5")

@@ -15,12 +15,11 @@ from tests.contract.shortcuts import parked
 from tests.support import bulk, log_records
 from tests.support.bulk import HeldKind
 from tests.support.log_records import NOW_MS, REGISTERED, Time
-from workers.admin import cursors
 from workers.errors import ReadTooSlow
 from workers.postgres.database import SqlConnection
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
-from workers.queries import HeldPlace, HeldQuery, OrderPlace
+from workers.queries import HeldPlace, HeldQuery, OrderQuery
 from workers.settlement.plan import Position
 
 MANY = 5000
@@ -75,12 +74,13 @@ async def test_counts_follow_the_filter(work: Processing, store: AnyStore, time:
 async def test_orders_of_one_moment_are_listed_page_by_page(work: Processing, store: AnyStore) -> None:
     await work.process(log_records.logged([log_records.record(f"N{number}") for number in range(5)]))
     seen: list[str] = []
-    after: OrderPlace | None = None
-    while pages := await store.recent(2, after):
-        seen += [page.number for page in pages]
-        last = pages[-1]
-        after = OrderPlace(changed_at_ms=last.changed_at_ms, number=last.number, account=last.account)
-        assert cursors.after_order(last)
+    listed = await store.order_list(OrderQuery(limit=2))
+    while listed.pages:
+        seen += [page.number for page in listed.pages]
+        listed = await store.order_list(OrderQuery(limit=2, after=listed.next_))
+        if listed.next_ is None:
+            seen += [page.number for page in listed.pages]
+            break
     assert sorted(seen) == [f"N{number}" for number in range(5)]
 
 

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from deploy.embedded import held_lookups as sqlite_held
 from deploy.embedded import lookups as sqlite_lookups
+from deploy.embedded import order_lists as sqlite_orders
 from deploy.embedded import wakes as sqlite_wakes
 from deploy.embedded.store import SqliteOrderStore
 from schemas.dispositions import Disposition, Reason
@@ -17,9 +18,9 @@ from tests.support import bulk, query_plans
 from tests.support.bulk import HeldKind
 from tests.support.log_records import NOW_MS
 from tests.support.query_plans import Cost
-from workers.postgres import held_lookups, lookups, wakes
+from workers.postgres import held_lookups, lookups, order_lists, wakes
 from workers.postgres.store import PostgresOrderStore
-from workers.queries import HeldPlace, HeldQuery, OrderPlace
+from workers.queries import HeldPlace, HeldQuery, OrderPlace, OrderQuery
 from workers.row_codec import Row
 from workers.settlement.plan import Position
 
@@ -165,6 +166,46 @@ async def test_noted_wake_goes_on_behind_its_place_and_reads_no_row_of_others(cl
 @pytest.mark.parametrize("after", [None, OrderPlace(changed_at_ms=NOW_MS, number="N5", account="many")])
 async def test_orders_that_changed_at_one_moment_are_not_sorted(store: AnyStore, after: OrderPlace | None) -> None:
     await fill(store, MANY)
-    found = await cost(store, "recent", LIMIT, after)
+    found = await cost_of_orders(store, OrderQuery(after=after, limit=LIMIT))
     assert (found.sorts, found.scans) == (0, 0)
     assert found.read < MANY
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        OrderQuery(account="few"),
+        OrderQuery(account="few", scope="few/2088"),
+        OrderQuery(account="few", since_ms=NOW_MS + 2 * MANY),
+        OrderQuery(account="few", after=OrderPlace(changed_at_ms=NOW_MS + 3, number="F3", account="few/2088")),
+        OrderQuery(is_flagged=True),
+        OrderQuery(account="few", is_flagged=True),
+        OrderQuery(prefix="F"),
+        OrderQuery(prefix="F", after=OrderPlace(changed_at_ms=0, number="F3", account="few/2088")),
+        OrderQuery(before_ms=NOW_MS + 3),
+    ],
+    ids=str,
+)
+async def test_rare_orders_are_found_without_reading_the_others(store: AnyStore, query: OrderQuery) -> None:
+    """The few are older than the many. PostgreSQL may sort those that an account changed at one moment."""
+    few = (bulk.order_row(f"F{number}", "few/2088", NOW_MS + number, flags="frozen") for number in range(FEW))
+    await bulk.add(store, "orders", few)
+    asked = structs.replace(query, limit=LIMIT)
+    before = await cost_of_orders(store, asked)
+    many = (bulk.order_row(f"N{number}", "many", NOW_MS + MANY + number) for number in range(MANY))
+    await bulk.add(store, "orders", many)
+    found = await cost_of_orders(store, asked)
+    assert found.scans == 0
+    assert found.read <= 3 * max(before.read, 2 * FEW)
+
+
+async def cost_of_orders(store: AnyStore, query: OrderQuery) -> Cost:
+    """What this list reads."""
+    if isinstance(store, SqliteOrderStore):
+        return await store.database.read(
+            lambda connection: query_plans.on_sqlite(connection, lambda each: sqlite_orders.page(each, query))
+        )
+    assert isinstance(store, PostgresOrderStore)
+    return await store.reads.read(
+        lambda connection: query_plans.on_postgres(connection, lambda each: order_lists.page(each, query))
+    )

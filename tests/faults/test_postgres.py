@@ -28,7 +28,7 @@ from workers.postgres import errors, load
 from workers.postgres.database import Database, DatabaseLimits, DatabaseNotUsable, SqlConnection
 from workers.postgres.orphans import ORPHANED_AFTER_S, WALK_AGAIN_S
 from workers.postgres.store import PostgresOrderStore
-from workers.queries import HeldQuery
+from workers.queries import HeldQuery, OrderQuery
 from workers.settlement import drafting
 from workers.settlement.plan import HeldRow, LoadRequest, StoreSnapshot, WritePlan
 
@@ -107,7 +107,7 @@ async def test_frozen_server_is_given_up_within_the_deadline(server: Postgres, s
             await pay(store, "N2", 2)
         assert clock.monotonic() - begun < QUICK.transaction_s + 1
         with pytest.raises(InfrastructureDown):
-            await store.recent(1)
+            await store.order_list(OrderQuery(limit=1))
     finally:
         server.process.thaw()
     await until_done(lambda: pay(store, "N2", 2))
@@ -389,7 +389,7 @@ async def test_repeated_collisions_are_infrastructure_down(place: Cluster) -> No
 
 
 async def test_work_beyond_the_connections_waits_up_to_its_deadline(store: PostgresOrderStore) -> None:
-    await asyncio.gather(*(store.recent(1) for _ in range(50)))
+    await asyncio.gather(*(store.order_list(OrderQuery(limit=1)) for _ in range(50)))
     full = await asyncio.gather(
         *(store._database.read(lambda connection: connection.execute("SELECT pg_sleep(0.4)")) for _ in range(12)),
         return_exceptions=True,
@@ -427,7 +427,7 @@ async def test_full_disk_is_told_until_a_batch_is_settled(place: Cluster, store:
         await pay(store, "N2", 2)
     assert await store.leadership.leads()
     await store.mark_sent([number for number, _ in await store.unsent(10)])
-    assert await store.recent(1)
+    assert (await store.order_list(OrderQuery(limit=1))).pages
     assert "53100" in (store.trouble or "")
     await stranger.execute("DROP FUNCTION is_full CASCADE")
     await stranger.close()

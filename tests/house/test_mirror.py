@@ -13,10 +13,12 @@ from tests.support.paths import ROOT
 TESTED_ELSEWHERE = {
     "deploy/cli/db.py": "contract/test_db.py",
     "deploy/embedded/held_lookups.py": "contract/test_store_plans.py",
+    "deploy/embedded/order_lists.py": "contract/test_store_order_lists.py",
     "deploy/embedded/replays.py": "contract/test_store_replays.py",
     "deploy/embedded/wakes.py": "contract/test_store_wakes.py",
     "workers/postgres/audit.py": "contract/test_store_held.py",
     "workers/postgres/held_lookups.py": "contract/test_store_plans.py",
+    "workers/postgres/order_lists.py": "contract/test_store_order_lists.py",
     "workers/postgres/marks.py": "faults/test_postgres.py",
     "workers/postgres/movements.py": "contract/test_store_movements.py",
     "workers/postgres/replays.py": "contract/test_store_replays.py",

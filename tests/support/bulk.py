@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from sqlite3 import Connection
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from deploy.embedded.store import SqliteOrderStore
 from schemas import topics
-from schemas.orders import Order
+from schemas.dispositions import Flag
+from schemas.money import Money
+from schemas.orders import Order, Status
 from workers import row_codec
 from workers.postgres.database import SqlConnection
 from workers.postgres.store import PostgresOrderStore
@@ -52,11 +54,14 @@ def held_row(offset: int, kind: HeldKind, at_ms: int, *, order: str) -> Row:
     )  # fmt: skip
 
 
-def order_row(number: str, account: str, changed_at_ms: int) -> Row:
-    """One order of which nothing has arrived yet, as after a registration without an event."""
-    order = Order(account=account, number=number)
-    write = OrderWrite(order=order, view=order_view.view(order), expected_version=None)
-    return row_codec.order_row(write, changed_at_ms)
+def order_row(number: str, account: str, changed_at_ms: int, *, flags: str = "", amount: Money | None = None) -> Row:
+    """One order of which nothing has arrived yet, as after a registration; its columns may say otherwise."""
+    order = Order(account=account, number=number, registered=True)
+    view = order_view.view(order)
+    if amount is not None:
+        view = structs.replace(view, status=Status.PAID, amount_minor=amount.minor, currency=amount.currency)
+    view = structs.replace(view, flags=tuple(Flag(flag) for flag in flags.split()))
+    return row_codec.order_row(OrderWrite(order=order, view=view, expected_version=None), changed_at_ms)
 
 
 def event_row(number: str, account: str, written_at_ms: int) -> Row:

@@ -28,8 +28,9 @@ from workers.queries import (
     NotificationPage,
     OperatorDecision,
     OrderClaim,
+    OrderList,
     OrderPage,
-    OrderPlace,
+    OrderQuery,
     ParkedCount,
 )
 from workers.replays import ReplayState, ReplayTask
@@ -78,6 +79,7 @@ class MemoryStore:
         self.ledger: dict[AccountKey, LedgerRow] = {}
         self.orders: dict[AccountKey, Order] = {}
         self.views: dict[AccountKey, View] = {}
+        self.changed_at_ms: dict[AccountKey, int] = {}
         self.held: dict[Position, HeldRow] = {}
         self.pages: dict[Position, HeldPage] = {}
         self.outbox: list[Outgoing] = []
@@ -237,11 +239,15 @@ class MemoryStore:
             return NotificationPage(delivery=delivery, record=page.row.record)
         return NotificationPage(delivery=delivery, record=None if entry is None else entry.record)
 
-    async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
+    async def order_list(self, query: OrderQuery) -> OrderList:
         self._check()
-        newest = list(self.orders)[::-1]
-        start = 0 if after is None else newest.index((after.account, after.number)) + 1
-        return [self._page_of(named) for named in newest[start : start + limit]]
+        pages = sorted([self._page_of(named) for named in self.orders], key=_place, reverse=True)
+        if query.prefix:
+            pages.sort(key=lambda page: (page.number, page.account), reverse=True)
+        if query.after is not None:
+            last = (query.after.changed_at_ms, query.after.number, query.after.account)
+            pages = [page for page in pages if (_place(page)[1:] < last[1:] if query.prefix else _place(page) < last)]
+        return queries.order_list(query, [page for page in pages if _is_listed(page, query)][: query.limit + 1], None)
 
     async def register(
         self,
@@ -415,7 +421,15 @@ class MemoryStore:
 
     def _page_of(self, named: AccountKey) -> OrderPage:
         order, view = self.orders.get(named), self.views.get(named)
-        return OrderPage(account=named[0], number=named[1], order=order, view=view, deliveries=(), events=())
+        return OrderPage(
+            account=named[0],
+            number=named[1],
+            order=order,
+            view=view,
+            deliveries=(),
+            events=(),
+            changed_at_ms=self.changed_at_ms.get(named, 0),
+        )
 
     def _history(self, named: AccountKey) -> tuple[PriorNotification, ...]:
         firsts = {row.position: row.record for row in self.ledger.values()}
@@ -439,6 +453,7 @@ class MemoryStore:
             order_after = write.order
             named = (order_after.account, order_after.number)
             self.orders[named], self.views[named] = order_after, write.view
+            self.changed_at_ms[named] = self._now_ms()
             for claim in order_after.claims:
                 self._trades.setdefault((order_after.account, claim.trade), order_after.number)
         for added in plan.movements:
@@ -537,3 +552,28 @@ def _is_meant(page: HeldPage, query: HeldQuery) -> bool:
         (query.reason, row.reason),
     ]
     return bool(page.resolution) == query.resolved and all(asked in (None, has) for asked, has in given)
+
+
+def _place(page: OrderPage) -> tuple[int, str, str]:
+    return page.changed_at_ms, page.number, page.account
+
+
+def _is_listed(page: OrderPage, query: OrderQuery) -> bool:
+    view, amounts = page.view, query.amounts
+    assert view is not None
+    return (
+        page.number.startswith(query.prefix)
+        and query.account in (None, scopes.account_of(page.account))
+        and query.scope in (None, page.account)
+        and query.status in (None, view.status)
+        and (bool(view.flags) or not query.is_flagged)
+        and (query.since_ms or 0) <= page.changed_at_ms < (query.before_ms or 2**62)
+        and (
+            amounts is None
+            or (
+                view.currency == amounts.currency
+                and view.amount_minor is not None
+                and (amounts.from_minor or 0) <= view.amount_minor <= (amounts.to_minor or 2**62)
+            )
+        )
+    )

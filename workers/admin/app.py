@@ -16,6 +16,7 @@ from workers.admin.feed import EventsPort, FeedPart
 from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, Guard
 from workers.admin.held import HeldPart, Retry, RetryCounter
 from workers.admin.notifications import NotificationsPart
+from workers.admin.order_export import OrderExportPart
 from workers.admin.orders import OrdersPart, RefusedRequests
 from workers.admin.probes import ProbesPart, Readiness
 from workers.admin.replays import ReplaysPart
@@ -99,6 +100,7 @@ def application(
     )
     notifications = NotificationsPart(accounts=accounts, orders=orders, time_limit=time_limit)
     app.add_routes(orders_part.routes())
+    app.add_routes(OrderExportPart(accounts=accounts, orders=orders, now_ms=now_ms).routes())
     app.add_routes(notifications.routes())
     app.add_routes(ReturnsPart(accounts=accounts, check=check_return, orders=orders).routes())
     requests_part = RequestsPart(

@@ -17,14 +17,15 @@ from msgspec import UNSET
 from schemas import scopes
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
-from workers.admin import held, reason_texts, replays, shapes
+from schemas.orders import Status
+from workers.admin import cursors, held, order_filters, page_times, reason_texts, replays, shapes
 from workers.admin.activity import HEIGHT, WIDTH, Activity
 from workers.admin.held import HeldInspection
 from workers.admin.notifications import NotificationAnswer
 from workers.admin.orders import RefusedRequests
 from workers.admin.responses import ApiError
 from workers.long_poll import OrderChanges
-from workers.queries import HeldGroup, HeldPage, HeldPort, HeldQuery, OrderPage, OrdersPort
+from workers.queries import HeldGroup, HeldPage, HeldPort, HeldQuery, OrderList, OrderPage, OrderQuery, OrdersPort
 from workers.replays import ReplaysPort
 from workers.settlement.plan import Delivery
 from workers.settlement.verdicts import ACCEPTABLE
@@ -78,13 +79,14 @@ class ConsolePart:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters |= {"clock": _clock, "day": _day, "path": _path, "order_path": _order_path}
+        self._templates.filters |= page_times.FILTERS | {"path": _path, "order_path": _order_path}
         self._templates.globals |= {"reasons": reason_texts.REASONS, "flags": reason_texts.FLAGS}
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/", self.overview),
             web.get("/find", self.find),
+            web.get("/orders", self.order_list),
             web.get("/orders/{account}/{order:[^/]+}", self.order),
             web.get("/notifications/{id}", self.notification),
             web.get("/held", self.held_list),
@@ -95,7 +97,7 @@ class ConsolePart:
     async def overview(self, _: web.Request) -> web.Response:
         """Show the charts, the orders that changed last, and the held notifications by reason."""
         seen = self._changes.seen
-        recent = await self._orders.recent(RECENT)
+        recent = await self._orders.order_list(OrderQuery(limit=RECENT))
         groups = await self._held.held_groups(HeldQuery())
         return self._page(
             "overview.html",
@@ -103,8 +105,37 @@ class ConsolePart:
             curves=self._activity.curves(),
             width=WIDTH,
             height=HEIGHT,
-            orders=[shapes.summary(page) for page in recent],
+            orders=[shapes.listed(page) for page in recent.pages],
             groups=_by_reason(groups),
+        )
+
+    async def order_list(self, request: web.Request) -> web.Response:
+        """Show a page of the orders that match a filter; a faulty filter is shown beside its fault."""
+        seen, fault = self._changes.seen, ""
+        try:
+            query = order_filters.query(request, self._accounts, now_ms=self._now_ms())
+            found = await self._orders.order_list(query)
+        except ApiError as error:
+            if error.status != 400:
+                raise
+            found, fault = OrderList(pages=(), next_=None), error.detail
+        given = _Given({name: text for name, text in request.query.items() if text.strip()})
+        filters = {name: text for name, text in given.items() if name != "cursor"}
+        return self._page(
+            "orders.html",
+            status=400 if fault else 200,
+            seen=seen,
+            orders=[shapes.listed(page) for page in found.pages],
+            given=given,
+            fault=fault,
+            accounts=sorted(self._accounts),
+            statuses=list(Status),
+            examined_to=None if found.next_ is None else datetime.fromtimestamp(found.next_.changed_at_ms / 1000, UTC),
+            next_page=None
+            if found.next_ is None
+            else f"/orders?{urlencode({**filters, 'cursor': cursors.after_order(found.next_)})}",
+            first_page=f"/orders?{urlencode(filters)}",
+            export=f"/orders.csv?{urlencode({name: text for name, text in filters.items() if name != 'limit'})}",
         )
 
     async def find(self, request: web.Request) -> web.Response:
@@ -208,6 +239,13 @@ class ConsolePart:
         return web.Response(text=text, content_type="text/html", status=status, headers=SECURITY)
 
 
+class _Given(dict[str, str]):
+    """The parameters of a filter; one that is not given is empty."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
 def _by_reason(groups: Sequence[HeldGroup]) -> list[dict[str, Any]]:
     """Return the number of held ones by disposition and reason, of all accounts, the largest first."""
     found: dict[tuple[str, Reason], dict[str, Any]] = {}
@@ -226,14 +264,6 @@ def _by_reason(groups: Sequence[HeldGroup]) -> list[dict[str, Any]]:
 def _raw(body: bytes) -> str:
     """Return the bytes as ASCII, with all others written as escapes."""
     return "".join(chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in body)
-
-
-def _clock(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
-
-
-def _day(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _path(text: str) -> str:

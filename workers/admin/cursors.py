@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from workers.admin import responses
-from workers.queries import HeldPage, HeldPlace, OrderPage, OrderPlace
+from workers.queries import HeldPage, HeldPlace, OrderPlace
 from workers.settlement.plan import Position
 
 CURSOR_CHARACTERS_MAX = 4096  # an order number may be long
@@ -20,9 +20,9 @@ def after_held(page: HeldPage) -> str:
     return _encode(page.row.first_at_ms, page.row.position.partition, page.row.position.offset)
 
 
-def after_order(page: OrderPage) -> str:
+def after_order(place: OrderPlace) -> str:
     """Return the cursor of the page that begins after this order."""
-    return _encode(page.changed_at_ms, page.number, page.account)
+    return _encode(place.changed_at_ms, place.number, place.account)
 
 
 def after_movement(place: int) -> str:

@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from schemas import scopes
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
-from workers.admin import cursors, inspection, orders, responses, shapes
+from workers.admin import cursors, inspection, merchants, responses, shapes
 from workers.admin.guard import AuditLog
 from workers.admin.inspection import Signature
 from workers.admin.responses import ApiError
@@ -253,7 +253,7 @@ def query(request: web.Request, accounts: Mapping[str, Account], *, now_ms: int)
     account, since, before = parameters.get("account"), parameters.get("since"), parameters.get("before")
     return HeldQuery(
         account=account,
-        scope=orders.held_scope(accounts, account, parameters.get("auth_app_id")),
+        scope=merchants.filtered_scope(accounts, account, parameters.get("auth_app_id")),
         order=parameters.get("order"),
         disposition=_disposition(parameters.get("disposition")),
         reason=_reason(parameters.get("reason")),
@@ -273,7 +273,7 @@ def query_of(given: RetryOfMany, accounts: Mapping[str, Account], *, now_ms: int
     """
     return HeldQuery(
         account=given.account,
-        scope=orders.held_scope(accounts, given.account, given.auth_app_id),
+        scope=merchants.filtered_scope(accounts, given.account, given.auth_app_id),
         order=given.order,
         disposition=_disposition(given.disposition),
         reason=_reason(given.held_reason),

@@ -13,10 +13,10 @@ from aiohttp import web
 from msgspec import UNSET, Struct
 
 from schemas import money, scopes
-from schemas.accounts import AUTH_APP_ID, Account, Family
+from schemas.accounts import Account, Family
 from schemas.money import Money
 from schemas.orders import Order
-from workers.admin import cursors, responses, shapes
+from workers.admin import cursors, merchants, order_filters, responses, shapes
 from workers.admin.responses import ApiError
 from workers.admin.timeline import RefusedRequest
 from workers.errors import RefundTaken, VersionConflict
@@ -83,20 +83,18 @@ class OrdersPart:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/api/orders", self.recent),
+            web.get("/api/orders", self.list_),
             web.get("/api/find", self.find),
             web.get("/api/orders/{account}/{order:[^/]+}", self.show),
             web.put("/api/orders/{account}/{order:[^/]+}", self.register),
             web.get("/api/orders/{account}/{order:[^/]+}/movements", self.movements),
         ]
 
-    async def recent(self, request: web.Request) -> web.Response:
-        """Return a page of the orders that changed last, newest first."""
-        limit = responses.whole_number(request, "limit", default=50, most=responses.LIMIT_MAX)
-        pages = await self._orders.recent(limit + 1, cursors.order_place(request))
-        shown = pages[:limit]
-        next_ = cursors.after_order(shown[-1]) if shown and len(pages) > limit else None
-        return responses.json({"orders": [shapes.summary(page) for page in shown], "next": next_})
+    async def list_(self, request: web.Request) -> web.Response:
+        """Return a page of the orders that match: the last changed first, or by number if a prefix of it is given."""
+        found = await self._orders.order_list(order_filters.query(request, self._accounts, now_ms=self._now_ms()))
+        next_ = None if found.next_ is None else cursors.after_order(found.next_)
+        return responses.json({"orders": [shapes.listed(page) for page in found.pages], "next": next_})
 
     async def find(self, request: web.Request) -> web.Response:
         """Return the orders with this number, and the notifications with this id or that name this number."""
@@ -222,50 +220,21 @@ class OrdersPart:
     def _scope(self, request: web.Request) -> str:
         name, auth_app_id = request.match_info["account"], request.query.get("auth_app_id", "")
         account = self._accounts.get(name)
-        return scopes.joined(name, auth_app_id or UNSET) if account is None else scope_of(account, auth_app_id)
+        return (
+            scopes.joined(name, auth_app_id or UNSET) if account is None else merchants.scope_of(account, auth_app_id)
+        )
 
     def _account(self, name: str) -> Account:
         return responses.known_account(self._accounts, name)
 
 
-def scope_of(account: Account, auth_app_id: str) -> str:
-    """Return the scope that a request names by its account and `auth_app_id`.
-
-    Raises:
-        ApiError: an account with several merchants needs one of them; another account has no such merchant.
-    """
-    if not account.auth_app_ids:
-        if auth_app_id in ("", account.auth_app_id or account.app_id):
-            return account.name
-        raise responses.bad_request(f"account {account.name} does not serve the merchant {auth_app_id}")
-    if not auth_app_id and account.first_auth_app_id is None:
-        raise responses.bad_request(f"account {account.name} serves several merchants: add ?auth_app_id=NUMBER")
-    if auth_app_id and AUTH_APP_ID.fullmatch(auth_app_id) is None:
-        raise responses.bad_request("auth_app_id is not the number of an application")
-    return scopes.of(account, auth_app_id)
-
-
-def held_scope(accounts: Mapping[str, Account], name: str | None, auth_app_id: str | None) -> str | None:
-    """Return the scope of a filter by account and merchant; `None` if it names no merchant.
-
-    Raises:
-        ApiError: as `scope_of`; or the filter names a merchant and no account.
-    """
-    if not auth_app_id:
-        return None
-    if not name:
-        raise responses.bad_request("auth_app_id needs account: a merchant may be one of several accounts")
-    account = accounts.get(name)
-    return scopes.joined(name, auth_app_id) if account is None else scope_of(account, auth_app_id)
-
-
 def registered_scope(account: Account, auth_app_id: str) -> str:
-    """Return the scope as `scope_of`, if the account serves the merchant.
+    """Return the scope as `merchants.scope_of`, if the account serves the merchant.
 
     Raises:
-        ApiError: as `scope_of`; or the merchant is none of the account's.
+        ApiError: as `merchants.scope_of`; or the merchant is none of the account's.
     """
-    scope = scope_of(account, auth_app_id)
+    scope = merchants.scope_of(account, auth_app_id)
     if account.auth_app_ids and auth_app_id and not account.serves(auth_app_id):
         raise responses.bad_request(f"{auth_app_id} is not in auth_app_id of account {account.name}")
     return scope

@@ -99,6 +99,12 @@ class OrderAnswer(Struct, frozen=True, kw_only=True):
     timeline: tuple[Entry, ...]
 
 
+class ListedOrder(OrderAnswer, frozen=True, kw_only=True):
+    """One order of a list, without its timeline, and the time of its last change."""
+
+    changed_at: datetime
+
+
 class HeldAnswer(Struct, frozen=True, kw_only=True):
     """One held notification, without its bytes."""
 
@@ -153,6 +159,13 @@ def order(page: OrderPage, refusals: Iterable[RefusedRequest] = ()) -> OrderAnsw
 def summary(page: OrderPage) -> OrderAnswer:
     """Return the order without its timeline."""
     return _order(page.account, page.number, page.order, page.view, ())
+
+
+def listed(page: OrderPage) -> ListedOrder:
+    """Return the order of a list."""
+    answer = summary(page)
+    fields = {name: getattr(answer, name) for name in OrderAnswer.__struct_fields__}
+    return ListedOrder(**fields, changed_at=times.from_epoch_ms(page.changed_at_ms))
 
 
 def held(page: HeldPage) -> HeldAnswer:

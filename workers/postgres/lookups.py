@@ -3,7 +3,6 @@
 # ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
 from collections.abc import Sequence
-from typing import Any
 
 from schemas import events
 from schemas.notification import NamedNumber, NumberKind
@@ -20,7 +19,6 @@ from workers.queries import (
     OperatorDecision,
     OrderClaim,
     OrderPage,
-    OrderPlace,
 )
 from workers.settlement.plan import Delivery, Position
 
@@ -225,18 +223,3 @@ async def notification(connection: SqlConnection, position: Position) -> Notific
         delivery.account,
     )
     return NotificationPage(delivery=delivery, record=None if record is None else row_codec.record(*record[1:]))
-
-
-async def recent(connection: SqlConnection, limit: int, after: OrderPlace | None) -> Sequence[OrderPage]:
-    """Return the orders that changed last, newest first, without their timelines."""
-    values: list[Any] = [limit]
-    condition = ""
-    if after is not None:
-        condition = "WHERE (changed_at, order_number, account) < ($2, $3, $4)"
-        values += [after.changed_at_ms, after.number, after.account]
-    found = await connection.fetch(
-        f"SELECT {columns.ORDER}, changed_at FROM orders {condition} "
-        "ORDER BY changed_at DESC, order_number DESC, account DESC LIMIT $1",
-        *values,
-    )
-    return [row_codec.recent_page(row) for row in found]

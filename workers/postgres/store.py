@@ -20,10 +20,21 @@ from msgspec import structs
 from schemas import record_format, topics
 from schemas.events import Outgoing
 from schemas.orders import Movement, Order
-from workers import store_trouble
+from workers import queries, store_trouble
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away
 from workers.errors import RowsLocked
-from workers.postgres import audit, held_lookups, load, lookups, migrations, outbox, replays, settling, state_resend
+from workers.postgres import (
+    audit,
+    held_lookups,
+    load,
+    lookups,
+    migrations,
+    order_lists,
+    outbox,
+    replays,
+    settling,
+    state_resend,
+)
 from workers.postgres.clock import DatabaseClock
 from workers.postgres.database import BRIEFLY, OPERATORS, Database, DatabaseLimits, SqlConnection
 from workers.postgres.feed import Feed
@@ -34,17 +45,6 @@ from workers.postgres.outbox import UnsentEvents
 from workers.postgres.settling import SettleResult
 from workers.postgres.state_resend import ResendRequest, StateResends
 from workers.postgres.wakes import NotedWakes
-from workers.queries import (
-    Counts,
-    Emitted,
-    HeldGroup,
-    HeldPage,
-    HeldPlace,
-    HeldQuery,
-    NotificationPage,
-    OrderPage,
-    OrderPlace,
-)
 from workers.replays import ReplayState, ReplayTask
 from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, LogRecord, Position, WritePlan, position_of
 
@@ -258,7 +258,7 @@ class PostgresOrderStore:
 
     # workers.queries.OrdersPort
 
-    async def order_page(self, scope: str, number: str) -> OrderPage | None:
+    async def order_page(self, scope: str, number: str) -> queries.OrderPage | None:
         return await self._reads.read(
             lambda connection: lookups.order_page(connection, scope, number), of_one_moment=True
         )
@@ -277,15 +277,15 @@ class PostgresOrderStore:
     async def notifications(self, number: str) -> Sequence[Delivery]:
         return await self._reads.read(lambda connection: lookups.notifications(connection, number))
 
-    async def notification(self, id_: str) -> NotificationPage | None:
+    async def notification(self, id_: str) -> queries.NotificationPage | None:
         if (position := position_of(id_)) is None:
             return None
         return await self._reads.read(lambda connection: lookups.notification(connection, position))
 
-    async def recent(self, limit: int, after: OrderPlace | None = None) -> Sequence[OrderPage]:
-        return await self._reads.read(lambda connection: lookups.recent(connection, limit, after))
+    async def order_list(self, query: queries.OrderQuery) -> queries.OrderList:
+        return await self._reads.read(lambda connection: order_lists.page(connection, query))
 
-    async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
+    async def events_after(self, number: int, limit: int) -> Sequence[queries.Emitted]:
         """Return the events and notices after this number of the outbox, oldest first."""
         return await self._reads.read(lambda connection: self._feed.after(connection, number, limit))
 
@@ -313,13 +313,13 @@ class PostgresOrderStore:
 
     # workers.queries.HeldPort
 
-    async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
+    async def held_list(self, query: queries.HeldQuery) -> Sequence[queries.HeldPage]:
         return await self._reads.read(lambda connection: held_lookups.list_(connection, query))
 
-    async def held_groups(self, query: HeldQuery) -> Sequence[HeldGroup]:
+    async def held_groups(self, query: queries.HeldQuery) -> Sequence[queries.HeldGroup]:
         return await self._reads.read(lambda connection: held_lookups.groups(connection, query))
 
-    async def held_page(self, id_: str) -> HeldPage | None:
+    async def held_page(self, id_: str) -> queries.HeldPage | None:
         if (position := position_of(id_)) is None:
             return None
         return await self._reads.read(lambda connection: held_lookups.page(connection, position))
@@ -339,12 +339,12 @@ class PostgresOrderStore:
         positions = [position for position in map(position_of, ids) if position is not None]
         await audit.note_replay(self._database, positions, by=by, why=why, now_ms=now_ms, replay=replay)
 
-    async def counts(self) -> Counts:
+    async def counts(self) -> queries.Counts:
         return await self._reads.read(held_lookups.counts, of_one_moment=True)
 
     # workers.replays.ReplaysPort
 
-    async def start_replay(self, query: HeldQuery, *, rate: int, by: str, why: str, now_ms: int) -> ReplayTask:
+    async def start_replay(self, query: queries.HeldQuery, *, rate: int, by: str, why: str, now_ms: int) -> ReplayTask:
         return await self._database.write(
             lambda connection: replays.start(connection, query, rate=rate, by=by, why=why, now_ms=now_ms)
         )
@@ -365,7 +365,7 @@ class PostgresOrderStore:
             lambda connection: replays.switch(connection, number, before, after, by=by, why=why, now_ms=now_ms)
         )
 
-    async def advance_replay(self, task: ReplayTask, upto: HeldPlace | None, *, now_ms: int) -> None:
+    async def advance_replay(self, task: ReplayTask, upto: queries.HeldPlace | None, *, now_ms: int) -> None:
         await self._database.write(lambda connection: replays.advance(connection, task, upto, now_ms))
 
     # housekeeping

@@ -7,6 +7,23 @@ let seen = Number(document.body.dataset.seen);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const keysOf = (root) => new Set([...root.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
 
+// How long ago a moment was, as `workers.admin.page_times.ago` has it.
+function ago(seconds) {
+  if (seconds < 1) return seconds < -1 ? "in the future" : "now";
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]]) {
+    if (seconds < size) continue;
+    const count = seconds / size;
+    return `${(size >= 3600 && count < 10) ? Math.floor(count * 10) / 10 : Math.floor(count)} ${unit} ago`;
+  }
+}
+
+function tick() {
+  for (const time of document.querySelectorAll("time[data-ago]")) {
+    const text = ago((Date.now() - new Date(time.dateTime)) / 1000);
+    if (time.textContent !== text) time.textContent = text;
+  }
+}
+
 async function redraw(parts = "[data-live]") {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (!answer.ok) return;
@@ -97,5 +114,6 @@ document.addEventListener("click", (click) => {
 });
 for (const form of document.querySelectorAll("form.decide")) decide(form);
 if (document.getElementById("replays")) setInterval(() => { if (!document.hidden && document.querySelector(".replays .running")) redraw().catch(() => {}); }, 1000);
+setInterval(() => { if (!document.hidden) tick(); }, 5000);
 if (document.getElementById("curves")) setInterval(() => { if (!document.hidden) redraw().catch(() => {}); }, 4000);
 follow();

@@ -12,7 +12,7 @@ from workers.admin import reason_texts
 from workers.settlement import loading
 
 SCRIPT = "<script>alert(1)</script>"
-PAGES = ["/", "/held", "/orders/shop/A1", "/find?number=nothing", "/notifications/0-1"]
+PAGES = ["/", "/orders", "/held", "/orders/shop/A1", "/find?number=nothing", "/notifications/0-1"]
 
 
 async def test_overview_shows_orders_held_notifications_and_six_charts() -> None:
@@ -26,6 +26,36 @@ async def test_overview_shows_orders_held_notifications_and_six_charts() -> None
     assert "12.80 <small>USD</small>" in text
     assert 'href="/held?disposition=parked&amp;reason=unknown_order"' in text
     assert reason_texts.REASONS[Reason.UNKNOWN_ORDER] in text
+
+
+async def test_orders_page_lists_what_matches_and_keeps_its_filter_in_every_link() -> None:
+    world = World()
+    for number in range(3):
+        await world.deliver(form(f"A{number}"))
+    await world.deliver(form("W1", "WAIT_BUYER_PAY"))
+    async with serving(world) as client:
+        text = await (await client.get("/orders?status=PAID&account=shop&limit=2&prefix=")).text()
+        cursor = re.search(r"cursor=([^\"]+)", text)
+        assert cursor is not None
+        rest = await (await client.get(f"/orders?status=PAID&account=shop&limit=2&cursor={cursor[1]}")).text()
+    assert [f"/orders/shop/A{number}" in text for number in range(3)] == [False, True, True]
+    assert [f"/orders/shop/A{number}" in rest for number in range(3)] == [True, False, False]
+    assert "/orders/shop/W1" not in text + rest
+    assert '<option value="PAID" selected>' in text or "<option selected>PAID" in text
+    assert 'href="/orders?status=PAID&amp;account=shop&amp;limit=2&amp;cursor=' in text
+    assert 'href="/orders.csv?status=PAID&amp;account=shop"' in text
+    assert 'title="2025-10-09 08:53:20 UTC"' in text
+    assert "First page" in rest
+
+
+async def test_filter_with_a_fault_is_shown_with_what_is_wrong() -> None:
+    async with serving(World()) as client:
+        answer = await client.get(f"/orders?amount_min={SCRIPT}&currency=USD")
+        text = await answer.text()
+    assert answer.status == 400
+    assert "amount_min: " in text
+    assert 'name="currency"' in text
+    assert SCRIPT not in text
 
 
 async def test_order_page_shows_the_whole_timeline() -> None:

@@ -153,7 +153,7 @@ async def test_l06_internal_error_shows_no_internals_and_no_version(monkeypatch:
     async def fail(*_: object) -> None:
         raise RuntimeError("/etc/secret-path")
 
-    monkeypatch.setattr(world.store, "recent", fail)
+    monkeypatch.setattr(world.store, "order_list", fail)
     async with serving(world) as client:
         answer = await client.get("/api/orders")
         text = await answer.text()

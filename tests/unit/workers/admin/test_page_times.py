@@ -1,0 +1,38 @@
+"""Times as people read them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from workers.admin import page_times
+
+NOW = datetime(2026, 1, 31, 8, 0, 0, 500_000, UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (5400, "1.5 h"),
+        (36_000, "10 h"),
+        (86_399, "23 h"),
+        (86_400, "1 d"),
+        (25 * 86_400, "25 d"),
+    ],
+)
+def test_span_has_its_largest_unit(seconds: float, text: str) -> None:
+    assert page_times.span(seconds) == text
+
+
+def test_moment_is_told_by_its_distance_and_in_utc() -> None:
+    assert page_times.ago(NOW - timedelta(seconds=90), NOW) == "1 min ago"
+    assert page_times.ago(NOW - timedelta(seconds=0.5), NOW) == "now"
+    assert page_times.ago(NOW + timedelta(seconds=0.5), NOW) == "now"
+    assert page_times.ago(NOW + timedelta(seconds=5), NOW) == "in the future"
+    elsewhere = NOW.astimezone(datetime.fromisoformat("2026-01-01T00:00:00+08:00").tzinfo)
+    assert page_times.clock(elsewhere) == "08:00:00.500"
+    assert page_times.day(elsewhere) == "2026-01-31 08:00:00"
