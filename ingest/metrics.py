@@ -1,19 +1,19 @@
 """The receiver's metrics, on a given registry (specifications: `schemas.telemetry`).
 
-Labelled children are cached, because `labels()` is slower than counting. Their number is bounded: label values come
-from closed sets. The sender chooses path and method, so an unknown account counts as `unknown`, and a method outside
-HTTP as `_OTHER`. Families with an account's series are our own (`schemas.series`): there may be thousands of accounts.
+Series are cached, because looking them up is slower than counting. Their number is bounded: label values come from
+closed sets. The sender chooses path and method, so an unknown account counts as `unknown`, and a method outside HTTP as
+`_OTHER`. What each notification counts is in families of our own (`schemas.series`), which take no lock for it.
 """
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ingest.kafka.in_flight import ProducerFault
 from ingest.keys import KeyRing
 from schemas import telemetry
 from schemas.dispositions import Outcome, Refusal
-from schemas.series import Series, SeriesFamily
+from schemas.series import Histogram, HistogramFamily, Series, SeriesFamily
 from schemas.telemetry import MetricFamily
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
@@ -39,11 +39,11 @@ class ReceiverMetrics:
         self._active = _gauge(telemetry.HTTP_ACTIVE, registry)
         self._key_expiry = _by_account(telemetry.KEY_EXPIRY, registry)
         self._retiring_until = _by_account(telemetry.RETIRING_KEY_UNTIL, registry)
-        self._append_ok = self._append.labels("ok")
-        self._append_failed = self._append.labels("error")
+        self._append_ok = self._append.of("ok")
+        self._append_failed = self._append.of("error")
         self._outcomes: dict[tuple[str, Outcome], Series] = {}
         self._accepted: dict[str, Series] = {}
-        self._accepted_answers = self._duration.labels("POST", ROUTE, "200")
+        self._accepted_answers = self._duration.of("POST", ROUTE, "200")
         self._answers: dict[tuple[str, int], Histogram] = {}
         self._rings: dict[str, KeyRing] = {}
         self._count_outcomes(telemetry.UNKNOWN_ACCOUNT)
@@ -101,7 +101,7 @@ class ReceiverMetrics:
 
     def _new_answers(self, method: str, status: int) -> Histogram:
         known = method if method in METHODS else OTHER_METHOD
-        answers = self._duration.labels(known, ROUTE, str(status))
+        answers = self._duration.of(known, ROUTE, str(status))
         if known == method:
             self._answers[method, status] = answers
         return answers
@@ -151,5 +151,7 @@ def _gauge(family: MetricFamily, registry: CollectorRegistry) -> Gauge:
     return Gauge(family.name, family.help, family.labels, registry=registry)
 
 
-def _histogram(family: MetricFamily, registry: CollectorRegistry) -> Histogram:
-    return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)
+def _histogram(family: MetricFamily, registry: CollectorRegistry) -> HistogramFamily:
+    histogram = HistogramFamily(family)
+    registry.register(histogram)
+    return histogram

@@ -1,13 +1,16 @@
-"""Metric families with series for each account: cheap to count, and exposed in pieces.
+"""Metric families with series for each account, and histograms: cheap to count, and exposed in pieces.
 
 With thousands of accounts, a client library's children take tens of megabytes, and its exposition holds the event loop
 for a second. Here a series is a number beside its finished line of text. A registry of `prometheus_client` takes a
 family as a collector; nothing is imported from it.
 
-A family is used on one thread only, because an increment is not atomic.
+A family is used on one thread only, because an increment is not atomic. So counting takes no lock, and the buckets of a
+histogram are added up only at a scrape.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from schemas.telemetry import MetricFamily
@@ -96,6 +99,66 @@ class SeriesFamily:
         yield f"# HELP {name} {escaped(self.documentation)}\n# TYPE {name} {self.type}\n"
         for piece in _pieces(list(self._series.values())):
             yield "".join([f"{series.line}{series.value!r}\n" for series in piece])
+
+
+class Histogram:
+    """One time series of a histogram."""
+
+    __slots__ = ("_bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)  # by bucket, each without those below it
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+
+class HistogramFamily:
+    """A histogram with labels. To a registry it is a collector, and the only metric that this collects."""
+
+    type = "histogram"
+    unit = ""
+
+    def __init__(self, family: MetricFamily) -> None:
+        self.name = family.name
+        self.documentation = family.help
+        self._labels = family.labels
+        self._bounds = family.buckets
+        self._series: dict[tuple[str, ...], Histogram] = {}
+
+    def of(self, *values: str) -> Histogram:
+        """Return the series with these values of the labels; a new one is empty."""
+        series = self._series.get(values)
+        if series is None:
+            if len(values) != len(self._labels):
+                raise ValueError(f"{self.name} has the labels {self._labels}, not {len(values)}")
+            series = self._series[values] = Histogram(self._bounds)
+        return series
+
+    def collect(self) -> Any:
+        """Return the family as a registry's metric."""
+        return [self]
+
+    describe = collect
+
+    @property
+    def samples(self) -> list[SeriesSample]:
+        """All samples, as a registry reads them."""
+        samples = []
+        bounds = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
+        for values, series in self._series.items():
+            labels = dict(zip(self._labels, values, strict=True))
+            counts = list(accumulate(series.counts))
+            samples += [
+                SeriesSample(f"{self.name}_bucket", labels | {"le": bound}, count)
+                for bound, count in zip(bounds, counts, strict=True)
+            ]
+            samples.append(SeriesSample(f"{self.name}_count", labels, counts[-1]))
+            samples.append(SeriesSample(f"{self.name}_sum", labels, series.sum))
+        return samples
 
 
 def _pieces(series: list[Series]) -> Iterator[list[Series]]:

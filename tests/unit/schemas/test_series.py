@@ -1,13 +1,18 @@
 """Families with series for each account: a registry reads them as its client library's own, and they come in pieces."""
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from schemas.series import PIECE_SERIES, SeriesFamily
+from schemas.series import PIECE_SERIES, HistogramFamily, SeriesFamily
 from schemas.telemetry import MetricFamily
 
 REQUESTS = MetricFamily(name="requests", kind="counter", help="Requests, by outcome.", labels=("account", "outcome"))
 EXPIRY = MetricFamily(name="expiry_seconds", kind="gauge", help="A\nbackslash: \\", labels=("account", "key_id"))
+DURATION = MetricFamily(
+    name="duration_seconds", kind="histogram", help="A\nduration.", labels=("method",), buckets=(0.005, 0.1, 1, 10)
+)
 AWKWARD = ("two words", 'a "quote"', "a\\backslash", "a\nline", "支付宝", "")
 VALUES = (0, 1, 2.5, 1e6, 123456789012345, 1e22, float("inf"))
 
@@ -79,3 +84,23 @@ def test_series_that_appear_between_two_pieces_do_no_harm() -> None:
         family.remove(f"a{len(read)}", "accepted")
     lines = [piece.count("\n") for piece in read]
     assert lines == [2, PIECE_SERIES, PIECE_SERIES, 1], "the header, and pieces of bounded size"
+
+
+@given(st.lists(st.one_of(st.sampled_from((0.0, 0.005, 0.1, 1.0, 10.0)), st.floats(0, 20))))
+def test_histogram_is_that_of_the_client_library(values: list[float]) -> None:
+    theirs, ours = CollectorRegistry(), CollectorRegistry()
+    told = Histogram(DURATION.name, DURATION.help, DURATION.labels, registry=theirs, buckets=DURATION.buckets)
+    family = HistogramFamily(DURATION)
+    ours.register(family)
+    for method in ("POST", 'a "quote"'):
+        counted, again = told.labels(method), family.of(method)
+        for value in values:
+            counted.observe(value)
+            again.observe(value)
+    assert parsed(generate_latest(ours).decode()) == parsed(generate_latest(theirs).decode())
+    assert ours.get_sample_value("duration_seconds_count", {"method": "POST"}) == len(values)
+
+
+def test_histogram_wants_all_its_labels() -> None:
+    with pytest.raises(ValueError, match="labels"):
+        HistogramFamily(DURATION).of()
