@@ -69,8 +69,8 @@ class Reporting:
             **{
                 Field.ACCOUNT: account,
                 Field.OUTCOME: "gone" if is_gone else "accepted",
-                Field.OUT_TRADE_NO: b"" if authentic.is_ambiguous else authentic.number,
-                Field.NOTIFY_ID: authentic.notify_id,
+                Field.OUT_TRADE_NO: "" if authentic.is_ambiguous else _text(authentic.number),
+                Field.NOTIFY_ID: _text(authentic.notify_id),
                 Field.KEY_ID: authentic.key_id,
                 Field.DURATION_MS: round(seconds * 1000, 3),
             },
@@ -138,3 +138,7 @@ class Reporting:
                 received_at_ms=self._clock.epoch_ms(),
             )
         )
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")

@@ -67,9 +67,8 @@ def test_fast_path_writes_the_same_line_as_the_slow_path(fields: dict[str, objec
     assert line is None or line == logs._json({key: logs._shown(key, value) for key, value in fields.items()})
 
 
-@pytest.mark.parametrize("number", ["O-1", b"O-1"])
-def test_usual_line_takes_the_fast_path(number: str | bytes) -> None:
-    assert logs._plain_json({"account": "s", "out_trade_no": number, "duration_ms": 0.5, "version": None}) is not None
+def test_usual_line_takes_the_fast_path() -> None:
+    assert logs._plain_json({"account": "s", "out_trade_no": "O-1", "duration_ms": 0.5, "version": None}) is not None
 
 
 def test_chinese_text_is_not_escaped() -> None:

@@ -71,7 +71,7 @@ def test_accepted_notification_has_one_outcome_and_one_log_line(
     assert received(registry) == {("s", "accepted"): 1}
     assert registry.get_sample_value("alipay_notify_key_verifications_total", {"account": "s", "key_id": "k"}) == 1
     ((event, fields),) = logger.lines
-    assert (event, fields["out_trade_no"], fields["notify_id"]) == ("notification", b"O-1", b"n-1")
+    assert (event, fields["out_trade_no"], fields["notify_id"]) == ("notification", "O-1", "n-1")
 
 
 def test_accepted_notification_without_a_waiting_sender_counts_as_gone(
