@@ -62,7 +62,7 @@ def murmur2(key: bytes) -> int:
     unpack = _UNPACK[words] if words < len(_UNPACK) else Struct(f"<{words}I").unpack_from
     for word in unpack(key):
         word = word * _MIX & _WORD
-        mixed = (mixed * _MIX & _WORD) ^ ((word ^ word >> 24) * _MIX & _WORD)
+        mixed = (mixed * _MIX ^ (word ^ word >> 24) * _MIX) & _WORD
     if length & 3:
         mixed = (mixed ^ int.from_bytes(key[words << 2 :], "little")) * _MIX & _WORD
     mixed = (mixed ^ mixed >> 13) * _MIX & _WORD

@@ -34,7 +34,7 @@ class Parser:
         self._requests = requests
         self._llhttp = httptools.HttpRequestParser(self)
         self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: dict[bytes, list[bytes]] = {}
         self._fields = 0
         self._line_bytes = 0  # since the last whole field
         self._wire_bytes = 0  # of the body that arrives
@@ -77,7 +77,8 @@ class Parser:
         """
         request = self._requests[-1]
         assert request is not None
-        framing = [field for field in request.headers if field[0] in (b"content-length", b"transfer-encoding")]
+        names = (b"content-length", b"transfer-encoding")
+        framing = [(name, value) for name in names for value in request.header_values(name)]
         self._llhttp = httptools.HttpRequestParser(self)
         if framing and request.method != "CONNECT":
             request.is_complete = False
@@ -95,12 +96,12 @@ class Parser:
             raise ValueError("the header is too large")
         name = name.lower()
         if name in KEPT and self.arriving is None:
-            self._headers.append((name, value))
+            self._headers.setdefault(name, []).append(value)
 
     def on_headers_complete(self) -> None:
         if self._retold is not None:
             self.arriving, self._retold = self._retold, None
-            self._target, self._headers, self._fields = b"", [], 0
+            self._target, self._headers, self._fields = b"", {}, 0
             return
         parser = self._llhttp
         version = parser.get_http_version()
@@ -112,7 +113,7 @@ class Parser:
             headers=self._headers,
             keeps_alive=parser.should_keep_alive() and version != HTTP_1_0,
         )
-        self._target, self._headers, self._fields, self._line_bytes = b"", [], 0, 0
+        self._target, self._headers, self._fields, self._line_bytes = b"", {}, 0, 0
         if not _is_sound(request):
             raise ValueError("the header is not valid")
         self.arriving = request

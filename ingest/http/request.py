@@ -1,5 +1,6 @@
 """One request as it arrives: its header, and its body within its limits (`ingest.receive.Arrived`)."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ingest.errors import Malformed, TooLarge, TooSlow
@@ -60,7 +61,7 @@ class Request:
         method: str,
         target: bytes,
         version: str,
-        headers: list[tuple[bytes, bytes]],
+        headers: dict[bytes, list[bytes]],
         keeps_alive: bool,
     ) -> None:
         self.method = method
@@ -78,14 +79,11 @@ class Request:
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header field, named in lower case."""
-        for each, value in self.headers:
-            if each == name:
-                return value
-        return None
+        return self.headers[name][0] if name in self.headers else None
 
-    def header_values(self, name: bytes) -> list[bytes]:
+    def header_values(self, name: bytes) -> Sequence[bytes]:
         """Return all values of a header field, named in lower case."""
-        return [value for each, value in self.headers if each == name]
+        return self.headers.get(name, ())
 
     @property
     def expects_continue(self) -> bool:

@@ -264,7 +264,7 @@ class _Answer:
 
 def _arrived(target: str, body: bytes, headers: Mapping[str, str]) -> Request:
     """Return a request of which all has arrived."""
-    fields = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    fields = {name.lower().encode(): [value.encode()] for name, value in headers.items()}
     request = Request(
         mock.Mock(), method="POST", target=target.encode(), version="1.1", headers=fields, keeps_alive=True
     )

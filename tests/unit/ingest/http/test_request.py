@@ -15,10 +15,10 @@ TARGET = b"/notify/shop?a=%20b"
 class Sender:
     """The connection of one request. `asked` counts how often the request began to wait for its body."""
 
-    def __init__(self, *, version: str = "1.1", headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    def __init__(self, *, version: str = "1.1", headers: dict[bytes, list[bytes]] | None = None) -> None:
         self.asked = 0
         self.request = Request(
-            self, method="POST", target=TARGET, version=version, headers=headers or [], keeps_alive=True
+            self, method="POST", target=TARGET, version=version, headers=headers or {}, keeps_alive=True
         )
 
     def await_body(self, request: Request) -> None:
@@ -108,15 +108,15 @@ async def test_body_that_misses_its_deadline_is_too_slow() -> None:
 
 
 async def test_http_1_0_has_no_transfer_encoding() -> None:
-    sender = Sender(version="1.0", headers=[(b"transfer-encoding", b"chunked")])
+    sender = Sender(version="1.0", headers={b"transfer-encoding": [b"chunked"]})
     with pytest.raises(Malformed):
         await sender.request.read_body()
 
 
 def test_header_fields_are_found_by_name() -> None:
-    request = Sender(headers=[(b"signature", b"1"), (b"client-id", b"2"), (b"signature", b"3")]).request
+    request = Sender(headers={b"signature": [b"1", b"3"], b"client-id": [b"2"]}).request
     assert (request.header(b"signature"), request.header(b"host")) == (b"1", None)
-    assert (request.header_values(b"signature"), request.header_values(b"host")) == ([b"1", b"3"], [])
+    assert (request.header_values(b"signature"), request.header_values(b"host")) == ([b"1", b"3"], ())
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_header_fields_are_found_by_name() -> None:
     [("1.1", b"100-Continue", True), ("1.0", b"100-continue", False), ("1.1", b"", False), ("1.1", b"200-ok", False)],
 )
 def test_continue_is_expected_by_http_1_1_before_the_body(version: str, value: bytes, expects: bool) -> None:
-    sender = Sender(version=version, headers=[(b"expect", value)])
+    sender = Sender(version=version, headers={b"expect": [value]})
     assert sender.request.expects_continue is expects
     sender.send(b"a")
     assert not sender.request.expects_continue
