@@ -22,7 +22,7 @@ from typing import Any
 from msgspec import structs
 from rich.console import Console
 
-from tests.benchmarks import end_to_end, receiver_cost
+from tests.benchmarks import end_to_end, receiver_cost, receiver_steps
 from tests.benchmarks.cluster import run as cluster
 
 STEADY_PER_S = 3000
@@ -64,6 +64,11 @@ async def on_cluster(figures: dict[str, Any], sizes: cluster.Sizes, only: list[s
 def embedded(figures: dict[str, Any], out: Any) -> None:
     """The embedded engine's."""
     told = Console(stderr=True)
+    with told.status("the receiver, step by step …"):
+        steps = receiver_steps.run()
+    figures["receiver_steps"] = [structs.asdict(step) for step in steps]
+    print(f"\nreceiver: CPU µs of each step of a notification\n{receiver_steps.table(steps)}", file=out)
+
     with told.status("the receiver, rung by rung, at full speed …"):
         rungs = receiver_cost.ladder()
     figures["receiver_at_full_speed"] = [structs.asdict(rung) for rung in rungs]
