@@ -7,7 +7,7 @@ from deploy.embedded.journal import Journal
 from workers.settlement.plan import LogRecord, Position
 
 POLL_WAIT_S = 0.2  # how long a poll waits for the first record, and how often the loop checks whether to stop
-LINGER_S = 0.02  # how long it then waits for more: fuller batches leave more of processor and disk to the receiver
+LINGER_S = 0.02  # from the end of one batch to the next: fuller ones leave more of processor and disk to the receiver
 
 
 class JournalSource:
@@ -21,6 +21,8 @@ class JournalSource:
         self._delivered = cursor
         self._poll_wait_s = poll_wait_s
         self._linger_s = linger_s
+        self._is_batch_out = False
+        self._not_before_s = float("-inf")
         journal.settled(cursor)
 
     @property
@@ -29,17 +31,25 @@ class JournalSource:
         return self._journal.last - self._delivered
 
     async def poll(self, max_records: int) -> Sequence[LogRecord]:
-        """Return the next records, at most `max_records`; none if none arrives within `poll_wait_s`."""
+        """Return the next records, at most `max_records`; none if none arrives within `poll_wait_s`.
+
+        A record that comes alone, after a pause, waits for no others.
+        """
+        now_s = asyncio.get_running_loop().time
+        if self._is_batch_out:
+            self._is_batch_out = False
+            self._not_before_s = now_s() + self._linger_s
         if self.lag == 0:
             try:
                 async with asyncio.timeout(self._poll_wait_s):
                     await self._journal.wait_beyond(self._delivered)
             except TimeoutError:
                 return ()
-        if self.lag < max_records and self._linger_s:
-            await asyncio.sleep(self._linger_s)
+        if self.lag < max_records and (wait_s := self._not_before_s - now_s()) > 0:
+            await asyncio.sleep(wait_s)
         batch = await self._journal.read(self._delivered, max_records)
         if batch:
+            self._is_batch_out = True
             self._delivered = batch[-1].position.offset
         return batch
 

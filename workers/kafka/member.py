@@ -29,6 +29,8 @@ from workers.kafka.ports import (
 )
 from workers.settlement.plan import LogRecord, Position
 
+TOP_UP_MS = 5  # for a fetch of records that are in the log already
+
 Fetched = Mapping[TopicPartition, Sequence[Any]]
 
 
@@ -192,9 +194,25 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         try:
             if self._one_record_at_a_time:
                 return await self._fetch_one_by_one()
-            return await self._client.getmany(timeout_ms=self._poll_ms, max_records=max_records)
+            return await self._fetch_many(max_records)
         finally:
             self._fetched_at = self._now_s()
+
+    async def _fetch_many(self, max_records: int) -> Fetched:
+        """Fetch the records that are in the log; wait for one if there is none.
+
+        aiokafka fetches ahead, but no more until that is taken. So during a batch it gets the first record or two that
+        come, and all others stay in the log: taken alone, these two would be a batch, and the others would wait for it.
+        """
+        ahead = await self._client.getmany(timeout_ms=0, max_records=max_records)
+        if not ahead:
+            return await self._client.getmany(timeout_ms=self._poll_ms, max_records=max_records)
+        if (room := max_records - sum(map(len, ahead.values()))) <= 0:
+            return ahead
+        found = dict(ahead)
+        for partition, records in (await self._client.getmany(timeout_ms=TOP_UP_MS, max_records=room)).items():
+            found[partition] = [*found.get(partition, ()), *records]
+        return found
 
     async def _fetch_one_by_one(self) -> Fetched:
         """Fetch one record of each partition; return an empty record for the first that aiokafka cannot decode.

@@ -26,7 +26,8 @@ from workers.postgres.database import SqlConnection
 from workers.queries import Emitted
 
 ORPHANED_AFTER_S = 2.0
-LOOK_EVERY_S = 1.0  # even if there are always events of our own
+LOOK_EVERY_S = 1.0
+LOOK_LATEST_S = 2.0  # even if there are always events of our own, which a look delays
 WALK_AGAIN_S = REFUSED_AGAIN_S
 NUMBERS_MAX = 50_000  # per query: rows of topics that are away are read in vain
 QUERIES_MAX = 10  # per look
@@ -55,9 +56,10 @@ class OrphanWalk:
 
     def begins_look(self, *, is_hungry: bool) -> bool:
         """Return whether it is time for a look, and begin it: once in a while, and while there are more orphans and
-        nothing else to send."""
+        nothing else to send (`is_hungry`). Events of our own go first, unless the last look was long ago."""
         now_s = self._now_s()
-        if now_s - self._looked_s < LOOK_EVERY_S and (self._is_end or not is_hungry):
+        has_more = is_hungry and not self._is_end
+        if not has_more and now_s - self._looked_s < (LOOK_EVERY_S if is_hungry else LOOK_LATEST_S):
             return False
         self._looked_s = now_s
         return True

@@ -201,8 +201,9 @@ class PostgresOrderStore:
             return event.topic in only and not away.holds(event)
 
         due: Sequence[ResendRequest] = ()
-        async with self._one_look_at_a_time:
-            if self._walk(only).begins_look(is_hungry=not self._unsent.has_any(is_ready)):
+        # The other loop may be looking. Events of our own do not wait for that.
+        if self._walk(only).begins_look(is_hungry=not self._unsent.has_any(is_ready)):
+            async with self._one_look_at_a_time:
                 if unmarked := self._unsent.unmarked:
                     self._unsent.forget(await self._database.write(partial(self._marks.mark_free, numbers=unmarked)))
                 due = await self._look(limit, away, only)

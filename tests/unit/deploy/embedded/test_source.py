@@ -35,6 +35,38 @@ async def test_poll_without_records_ends_after_its_wait(journal: Journal) -> Non
     assert await source.poll(10) == ()
 
 
+async def test_record_that_comes_alone_waits_for_no_others(journal: Journal) -> None:
+    source = JournalSource(journal, cursor=0, poll_wait_s=60, linger_s=3600)
+    polling = asyncio.create_task(source.poll(10))
+    await asyncio.sleep(0)
+    await journal.append(log_records.record("N1"))
+    assert len(await asyncio.wait_for(polling, 60)) == 1
+
+
+async def test_batch_after_a_batch_waits_for_more_unless_it_is_full(journal: Journal) -> None:
+    for number in range(1, 5):
+        await journal.append(log_records.record(f"N{number}"))
+    source = JournalSource(journal, cursor=0, poll_wait_s=60, linger_s=3600)
+    assert len(await source.poll(2)) == 2
+    assert len(await source.poll(1)) == 1
+    polling = asyncio.create_task(source.poll(2))
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert not polling.done()
+    polling.cancel()
+
+
+async def test_rest_between_batches_counts_from_the_end_of_the_last_one(journal: Journal) -> None:
+    """Not from an empty poll in between."""
+    source = JournalSource(journal, cursor=0, poll_wait_s=0.03, linger_s=0.01)
+    await journal.append(log_records.record("N1"))
+    assert len(await source.poll(10)) == 1
+    assert await source.poll(10) == ()
+    source._linger_s = 3600
+    await journal.append(log_records.record("N2"))
+    assert len(await asyncio.wait_for(source.poll(10), 60)) == 1
+
+
 async def test_batches_continue_after_the_cursor_up_to_the_limit(journal: Journal) -> None:
     for number in range(1, 6):
         await journal.append(log_records.record(f"N{number}"))

@@ -1,7 +1,8 @@
 """One group member over a consumer in memory: start offsets, rebalances, slow fetches, keep-alive, bad records."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 from aiokafka.errors import (
@@ -124,6 +125,32 @@ async def test_member_reads_from_the_committed_offset_and_commits_the_next_one(w
     await world.member.commit([batch[-1].position])
     assert world.broker.committed == {0: 3}
     assert world.member.settled_before() == [Position(0, 2)]
+
+
+async def test_records_that_came_during_a_batch_are_one_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiokafka has fetched one of them ahead, and gets the others when that one is taken."""
+    getmany = world.client.getmany
+
+    async def fetching_ahead(
+        *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> Mapping[TopicPartition, Sequence[Any]]:
+        return await getmany(
+            *partitions, timeout_ms=timeout_ms, max_records=max_records if timeout_ms else min(1, max_records or 1)
+        )
+
+    await world.begin(0, 1)
+    monkeypatch.setattr(world.client, "getmany", fetching_ahead)
+    world.broker.append(0, 3)
+    world.broker.append(1, 2)
+    assert offsets(await world.member.poll(500)) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+
+
+async def test_batch_with_more_of_the_log_is_not_larger_than_asked_for(world: World) -> None:
+    await world.begin(0, 1)
+    world.broker.append(0, 3)
+    world.broker.append(1, 3)
+    assert offsets(await world.member.poll(4)) == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert offsets(await world.member.poll(4)) == [(1, 1), (1, 2)]
 
 
 async def test_missing_key_value_and_header_values_become_empty(world: World) -> None:

@@ -8,7 +8,7 @@ from schemas import topics
 from tests.support.fakes import AwayTopics
 from workers.emission import NOTHING_AWAY, Away
 from workers.postgres import orphans
-from workers.postgres.orphans import LOOK_EVERY_S, ORPHANED_AFTER_S, WALK_AGAIN_S, OrphanWalk
+from workers.postgres.orphans import LOOK_EVERY_S, LOOK_LATEST_S, ORPHANED_AFTER_S, WALK_AGAIN_S, OrphanWalk
 
 ONLY = frozenset({topics.ORDER_EVENT, topics.HELD})
 
@@ -157,7 +157,7 @@ async def test_look_is_due_once_in_a_while_and_while_there_are_more_orphans(worl
     assert world.walk.begins_look(is_hungry=False)
     assert not world.walk.begins_look(is_hungry=True)
     world.now_s += LOOK_EVERY_S
-    assert world.walk.begins_look(is_hungry=False)
+    assert world.walk.begins_look(is_hungry=True)
     world.table.add(*range(1, 5))
     await world.find()
     world.now_s += ORPHANED_AFTER_S
@@ -167,3 +167,11 @@ async def test_look_is_due_once_in_a_while_and_while_there_are_more_orphans(worl
     assert world.walk.begins_look(is_hungry=True)
     await world.find()
     assert not world.walk.begins_look(is_hungry=True)
+
+
+async def test_events_of_our_own_go_before_a_look_but_not_for_ever(world: World) -> None:
+    assert world.walk.begins_look(is_hungry=False)
+    world.now_s += LOOK_EVERY_S
+    assert not world.walk.begins_look(is_hungry=False)
+    world.now_s += LOOK_LATEST_S - LOOK_EVERY_S
+    assert world.walk.begins_look(is_hungry=False)
