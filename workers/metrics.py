@@ -25,6 +25,7 @@ from workers.errors import InfrastructureDown, VersionConflict
 from workers.queries import HeldPort, ParkedCount
 from workers.restarts import FailureKind, LoopName
 from workers.settlement import parking
+from workers.settlement.order_view import CONTRADICTIONS
 from workers.settlement.plan import ParsedRecord, WritePlan
 
 
@@ -78,6 +79,9 @@ class WorkerMetrics:
         self._processed = {disposition: processed.labels(disposition.value) for disposition in Disposition}
         self._statuses = by_account(telemetry.TRADE_STATUS, registry)
         self._held = _Children(counter(telemetry.HELD, registry))
+        # From the start, so that the first contradiction is an increase, which an alert can see.
+        for reason in CONTRADICTIONS.values():
+            self._held.of(Disposition.QUARANTINED.value, reason.value)
         self._amount = by_account(telemetry.AMOUNT, registry)
         self._delay = histogram(telemetry.DELIVERY_DELAY, registry)
         self._steps = _Spans(histogram(telemetry.PROCESSING_DURATION, registry))

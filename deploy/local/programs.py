@@ -79,6 +79,12 @@ PROMETHEUS = NeededProgram(
     places=("/usr/local/bin", "/opt/homebrew/bin"),
     debian="prometheus",  # with promtool, which the tests run
 )
+ALERTMANAGER = NeededProgram(
+    what="Alertmanager",
+    programs=("alertmanager", "prometheus-alertmanager"),
+    places=("/usr/local/bin", "/opt/homebrew/bin"),
+    debian="prometheus-alertmanager",  # with amtool, which the tests run
+)
 JAVA = NeededProgram(
     what=f"Java {JAVA_MIN} or newer",
     programs=("java",),
@@ -94,7 +100,7 @@ STRACE = NeededProgram(what="strace", programs=("strace",), debian="strace")
 
 FAKETIME = NeededProgram(what="faketime", programs=("faketime",), debian="faketime")  # with its library, libfaketime
 
-SERVERS = (REDIS, POSTGRES, HAPROXY, PROMETHEUS)
+SERVERS = (REDIS, POSTGRES, HAPROXY, PROMETHEUS, ALERTMANAGER)
 FOR_KAFKA = (JAVA, MAVEN)  # its jars are no package: see `kafka.jars`
 FOR_TESTS = (CHROMIUM, STRACE, FAKETIME)
 ALL = (*SERVERS, *FOR_KAFKA, *FOR_TESTS)

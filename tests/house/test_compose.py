@@ -164,6 +164,7 @@ def test_every_mounted_file_exists_and_prometheus_scrapes_every_process() -> Non
     assert {(COMPOSE / mount.split(":")[0]).resolve() for mount in mounts} == {
         haproxy.CONFIGURATION,
         prometheus.CONFIGURATION,
+        prometheus.CONFIGURATION.with_name("rules"),
         COMPOSE / "targets",
     }
     groups = msgspec.json.decode((COMPOSE / "targets" / "compose.json").read_bytes())

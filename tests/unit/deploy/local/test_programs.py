@@ -18,6 +18,7 @@ def test_each_debian_package_stands_in_the_table_once() -> None:
         "maven",
         "postgresql",
         "prometheus",
+        "prometheus-alertmanager",
         "redis-server",
         "strace",
     ]

@@ -1,0 +1,48 @@
+"""Durations in PromQL, and the same expressions with shorter ones.
+
+A test on real servers cannot wait for an hour's window. It renders the same table with all durations divided, so that
+expressions, thresholds and labels stay the ones that are shipped.
+"""
+
+import re
+
+from msgspec import Struct
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"(\d+)([smhdw])")
+# A window ends with a bracket or, in a subquery, with a colon; the number after a comparison is no duration.
+_WINDOW = re.compile(r"\[(\d+[smhdw])(?=[\]:])")
+_OFFSET = re.compile(r"offset (\d+[smhdw])")
+
+
+class Timing(Struct, frozen=True):
+    """Divides durations. `window_min_s` is the shortest window in seconds; it has to hold several scrapes.
+
+    Offsets, which lead back by a week, are divided by a number of their own.
+    """
+
+    divisor: int = 1
+    offset_divisor: int = 1
+    window_min_s: int = 0
+
+    def duration(self, text: str) -> str:
+        """Return a waiting time, divided."""
+        return text if self.divisor == 1 else f"{seconds(text) // self.divisor}s"
+
+    def expression(self, text: str) -> str:
+        """Return an expression with its windows and offsets divided."""
+        if self.divisor == 1:
+            return text
+        windows = _WINDOW.sub(lambda match: f"[{max(self.window_min_s, seconds(match[1]) // self.divisor)}s", text)
+        return _OFFSET.sub(lambda match: f"offset {seconds(match[1]) // self.offset_divisor}s", windows)
+
+
+AS_SHIPPED = Timing()
+
+
+def seconds(text: str) -> int:
+    """Return a duration such as `15m` in seconds. Raises ValueError for any other text."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a duration: {text}")
+    return int(match[1]) * SECONDS[match[2]]

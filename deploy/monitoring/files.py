@@ -1,0 +1,18 @@
+"""Which files are generated, and from what."""
+
+from pathlib import Path
+
+from deploy.monitoring import alerts, objectives, rules
+from deploy.monitoring.rules import Links
+
+DEPLOY = Path(__file__).parents[1]
+RECORDINGS = DEPLOY / "prometheus" / "rules" / "objectives.yml"
+ALERTS = DEPLOY / "prometheus" / "rules" / "alerts.yml"
+
+
+def generated(links: Links | None = None) -> dict[Path, str]:
+    """Return the content of every generated file, by its path."""
+    return {
+        RECORDINGS: rules.yaml(objectives.recordings()),
+        ALERTS: rules.yaml(alerts.groups(), links=links),
+    }
