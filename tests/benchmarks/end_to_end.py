@@ -4,6 +4,9 @@ The whole engine (receiver, journal, worker, order store, admin port) is one pro
 another. First the maximum is found with every connection sending as fast as answers come; then an open loop sends at
 70 % of it, and latencies count from the moment each request was due. Notifications are the Open Platform's (RSA2, about
 1 kB), each new: nothing is answered from memory of a duplicate.
+
+Before that, single notifications go through the idle engine, each after a pause of another length: how soon a program
+that waits at the API of events has the event.
 """
 
 import asyncio
@@ -17,11 +20,13 @@ from pathlib import Path
 from random import Random
 from urllib.parse import urlsplit
 
+import aiohttp
 import psutil
 from msgspec import Struct
 
-from deploy.load import wire
+from deploy.load import figures, wire
 from deploy.load.figures import Figures as Sent
+from deploy.load.figures import Percentiles
 from deploy.sandbox import field_sets, serials
 from deploy.sandbox.notifications import MessageKind, Trade, TradeEvent
 from deploy.sandbox.world import World
@@ -31,6 +36,8 @@ from tests.support.processes import Engine, eventually
 ACCOUNT = "demo-cn"
 CONNECTIONS = 64
 SHARE = 0.7
+LONE = 100
+PAUSE_S = (0.02, 0.3)  # before each lone notification
 
 
 class Figures(Struct, kw_only=True):
@@ -45,6 +52,9 @@ class Figures(Struct, kw_only=True):
     other_answers: int
     settled_within_s: float
     rss_mib: float
+    lone_ack_p50_ms: float
+    lone_event_p50_ms: float
+    lone_event_p99_ms: float
 
 
 def requests(world: World, host: str, *, count: int, seed: int) -> list[bytes]:
@@ -91,6 +101,7 @@ async def _measure(engine: Engine, world: World, count: int) -> Figures:
     warming = requests(world, host, count=1000, seed=1)
     await sending.run(warming, host=host, port=port, connections=CONNECTIONS)
     _settle(engine)
+    acks, events = await _lone(requests(world, host, count=LONE, seed=4), host, port, engine.admin)
 
     before = process.cpu_times()
     fastest = await sending.run(
@@ -120,7 +131,38 @@ async def _measure(engine: Engine, world: World, count: int) -> Figures:
         other_answers=_others(fastest) + _others(steady),
         settled_within_s=settled_s,
         rss_mib=process.memory_info().rss / 2**20,
+        lone_ack_p50_ms=acks.p50,
+        lone_event_p50_ms=events.p50,
+        lone_event_p99_ms=events.p99,
     )
+
+
+async def _lone(requests: Sequence[bytes], host: str, port: int, admin: str) -> tuple[Percentiles, Percentiles]:
+    """The time to `success`, and to the event, of notifications that are alone."""
+    acks: list[float] = []
+    events: list[float] = []
+    chance = Random(1)
+    reader, writer = await asyncio.open_connection(host, port)
+    async with aiohttp.ClientSession(admin) as session:
+
+        async def after(number: int, wait: str) -> int:
+            async with session.get("/api/events", params={"after": number, "limit": 500, "wait": wait}) as answer:
+                return int((await answer.json())["next"])
+
+        number, behind = 0, -1
+        while number != behind:
+            number, behind = await after(number, "0"), number
+        for request in requests:
+            waiting = asyncio.create_task(after(number, "60s"))
+            await asyncio.sleep(chance.uniform(*PAUSE_S))
+            sent_s = time.monotonic()
+            writer.write(request)
+            await reader.readuntil(b"success")
+            acks.append(time.monotonic() - sent_s)
+            number = await waiting
+            events.append(time.monotonic() - sent_s)
+    writer.close()
+    return figures.percentiles(acks), figures.percentiles(events)
 
 
 def _others(sent: Sent) -> int:
@@ -138,6 +180,6 @@ def _settle(engine: Engine) -> None:
 
 
 if __name__ == "__main__":
-    figures = measure()
-    for name in Figures.__struct_fields__:
-        print(f"{name:26} {getattr(figures, name):12.2f}")
+    measured = measure()
+    for field in Figures.__struct_fields__:
+        print(f"{field:26} {getattr(measured, field):12.2f}")
