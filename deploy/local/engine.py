@@ -1,8 +1,8 @@
 """Run the cluster engine on this machine: our processes over given servers, with HAProxy and Prometheus.
 
-The order of the start: accounts and secrets, schema and topics, our processes together, HAProxy, Prometheus. HAProxy
-comes after the receivers, because it takes them for ready until its first check. The stop is in reverse, so no request
-comes in any more when the receivers are asked to stop.
+The order of the start: accounts and secrets, schema and topics, our processes together, HAProxy, Alertmanager,
+Prometheus. HAProxy comes after the receivers, because it takes them for ready until its first check. The stop is in
+reverse, so no request comes in any more when the receivers are asked to stop.
 
 The servers may be those of the local stack or any others. A test can put its own engine on shared servers, with a
 prefix for its topics and a schema for its tables.
@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from deploy.local import haproxy, ports, processes, prometheus, roles
+from deploy.local import alertmanager, haproxy, ports, processes, prometheus, roles
+from deploy.local.alertmanager import Alertmanager
 from deploy.local.directory import Directory
 from deploy.local.haproxy import Backend, Balancer
 from deploy.local.machine import Machine
@@ -42,7 +43,8 @@ class EngineServers(Struct, frozen=True, kw_only=True):
 
 
 class EngineSpec(Struct, frozen=True, kw_only=True):
-    """The processes of an engine. `well_known`: use the documented ports if they are free."""
+    """The processes of an engine. `well_known`: use the documented ports if they are free. `prometheus` comes with an
+    Alertmanager."""
 
     receivers: int = 0
     workers: int = 0
@@ -66,6 +68,7 @@ class ClusterEngine(Struct, frozen=True, kw_only=True):
     console: Role | None = None
     sandbox: Role | None = None
     balancer: Balancer | None = None
+    alertmanager: Alertmanager | None = None
     prometheus: Prometheus | None = None
 
     @property
@@ -85,6 +88,7 @@ class ClusterEngine(Struct, frozen=True, kw_only=True):
             "sandbox": self.sandbox.url if self.sandbox else "",
             "haproxy": self.balancer.stats_url if self.balancer else "",
             "prometheus": self.prometheus.url if self.prometheus else "",
+            "alertmanager": self.alertmanager.url if self.alertmanager else "",
             "world": str(self.world.directory),
             "accounts": str(self.world.accounts_file),
         }
@@ -93,7 +97,7 @@ class ClusterEngine(Struct, frozen=True, kw_only=True):
     def processes(self) -> list[Process]:
         """Return every process, in the order of their start."""
         ours = (*self.receivers, *self.workers, self.console, self.sandbox)
-        return [each.process for each in (*ours, self.balancer, self.prometheus) if each is not None]
+        return [each.process for each in (*ours, self.balancer, self.alertmanager, self.prometheus) if each is not None]
 
 
 class _Ports(Struct, frozen=True, kw_only=True):
@@ -107,6 +111,7 @@ class _Ports(Struct, frozen=True, kw_only=True):
     console: int
     sandbox: int
     prometheus: int
+    alertmanager: int
 
 
 @asynccontextmanager
@@ -118,15 +123,16 @@ async def running(
     *,
     argv: tuple[str, ...] = roles.PROGRAM,
     settings: Mapping[str, str] | None = None,
+    rules: Mapping[str, str] | None = None,
     steps: Steps | None = None,
 ) -> AsyncIterator[ClusterEngine]:
     """Update schema and topics, then start the engine over these servers. It is healthy inside the context.
 
     `settings` override our processes' settings, by name in lower case without prefix. `argv` is the command line of
-    our program.
+    our program. `rules` replace Prometheus' rules, by file name.
 
     Raises:
-        Missing: HAProxy or Prometheus is not on this machine and cannot be installed.
+        Missing: HAProxy, Prometheus or Alertmanager is not on this machine and cannot be installed.
         DidNotStart: a process did not start; nothing of the engine runs then.
     """
     steps = steps or NoSteps()
@@ -147,15 +153,15 @@ async def running(
         if spec.balancer:
             engine = await _with_balancer(stack, directory, machine, engine, chosen, steps)
         if spec.prometheus:
-            engine = await _with_prometheus(stack, directory, machine, engine, chosen, steps)
+            engine = await _with_prometheus(stack, directory, machine, engine, chosen, rules, steps)
         yield engine
 
 
 def _ports(spec: EngineSpec) -> _Ports:
     receivers, workers = spec.receivers, spec.workers
-    drawn = iter(ports.free(5 + 2 * receivers + workers))
-    wanted = (PUBLIC_PORT, STATS_PORT, CONSOLE_PORT, SANDBOX_PORT, prometheus.PORT)
-    public, stats, console, sandbox, metrics = (
+    drawn = iter(ports.free(6 + 2 * receivers + workers))
+    wanted = (PUBLIC_PORT, STATS_PORT, CONSOLE_PORT, SANDBOX_PORT, prometheus.PORT, alertmanager.PORT)
+    public, stats, console, sandbox, metrics, alerts = (
         ports.preferred(wanted) if spec.well_known else [next(drawn) for _ in wanted]
     )
     own = [next(drawn) for _ in range(receivers)]
@@ -171,6 +177,7 @@ def _ports(spec: EngineSpec) -> _Ports:
         console=console,
         sandbox=sandbox,
         prometheus=metrics,
+        alertmanager=alerts,
     )
 
 
@@ -254,10 +261,27 @@ async def _with_balancer(
 
 
 async def _with_prometheus(
-    stack: AsyncExitStack, directory: Directory, machine: Machine, engine: ClusterEngine, chosen: _Ports, steps: Steps
+    stack: AsyncExitStack,
+    directory: Directory,
+    machine: Machine,
+    engine: ClusterEngine,
+    chosen: _Ports,
+    rules: Mapping[str, str] | None,
+    steps: Steps,
 ) -> ClusterEngine:
+    with steps.doing("Alertmanager"):
+        alerting = alertmanager.running(directory, machine, port=chosen.alertmanager)
+        engine = msgspec.structs.replace(engine, alertmanager=await stack.enter_async_context(alerting))
+    assert engine.alertmanager is not None
     with steps.doing("Prometheus"):
-        started = prometheus.running(directory, machine, jobs=_jobs(engine), port=chosen.prometheus)
+        started = prometheus.running(
+            directory,
+            machine,
+            jobs=_jobs(engine),
+            port=chosen.prometheus,
+            alertmanager=engine.alertmanager.address,
+            rules=rules,
+        )
         return msgspec.structs.replace(engine, prometheus=await stack.enter_async_context(started))
 
 

@@ -117,6 +117,7 @@ def _addresses(started: Stack) -> str:
         "console": f"{found['console']}/" if "console" in found else "",
         "shop": f"{found['sandbox']}/shop" if "sandbox" in found else "",
         "prometheus": found.get("prometheus", ""),
+        "alerts": found.get("alertmanager", ""),
         "haproxy": found.get("haproxy", ""),
         "kafka": found.get("kafka", ""),
         "redis": found.get("redis", ""),

@@ -1,7 +1,7 @@
-"""Run a real Prometheus on loopback with the shipped configuration; its targets can change while it runs.
+"""Run a real Prometheus on loopback with the shipped configuration and rules; its targets can change while it runs.
 
-The configuration is copied to the server's directory, because it looks for targets beside itself. Our short scrape
-interval is not in it but in labels of the targets, which override the configuration's interval.
+The configuration is copied to the server's directory, because it looks for rules and targets beside itself. Our short
+scrape interval is not in it but in labels of the targets, which override the configuration's interval.
 """
 
 import shutil
@@ -21,6 +21,7 @@ from deploy.local.processes import Process, ProcessSpec
 NAME = "prometheus"
 PORT = 9090  # Prometheus' usual port
 CONFIGURATION = Path(__file__).parents[1] / "prometheus" / "prometheus.yml"
+RULES, ALERTMANAGERS = "rules", "alertmanagers"  # directories beside the configuration
 READY_WITHIN_S = 30.0
 EVERY = "2s"  # the shipped interval is too long to watch a short run
 
@@ -49,8 +50,13 @@ async def running(
     jobs: Mapping[str, Sequence[str]],
     port: int | None = None,
     configuration: Path = CONFIGURATION,
+    alertmanager: str = "",
+    rules: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Prometheus]:
     """Run a server that scrapes each job's addresses (`host:port`, path /metrics).
+
+    It sends alerts to the Alertmanager at that address, if one is given. `rules` (texts by file name) replace the rules
+    beside the configuration.
 
     Raises:
         Missing: Prometheus is not on this machine and cannot be installed.
@@ -59,7 +65,10 @@ async def running(
     program = await machine.find(programs.PROMETHEUS)
     port = port or ports.free(1)[0]
     home = directory.home(NAME)
-    file, targets = _lay_out(home, configuration)
+    file, targets = _lay_out(home, configuration, rules)
+    (home / ALERTMANAGERS / "stack.json").write_bytes(
+        msgspec.json.encode([{"targets": [alertmanager] if alertmanager else []}])
+    )
     _write(targets, jobs)
     spec = ProcessSpec(
         name=NAME, argv=_command(program, file, port), environ=machine.environ, ready_within_s=READY_WITHIN_S
@@ -69,10 +78,15 @@ async def running(
         yield Prometheus(port=port, targets=targets, process=process)
 
 
-def _lay_out(home: Path, configuration: Path) -> tuple[Path, Path]:
-    """Copy the configuration to the server's directory. Return the paths of configuration and targets."""
-    shutil.rmtree(home / "targets", ignore_errors=True)
-    (home / "targets").mkdir()
+def _lay_out(home: Path, configuration: Path, rules: Mapping[str, str] | None = None) -> tuple[Path, Path]:
+    """Copy configuration and rules to the server's directory. Return the paths of configuration and targets."""
+    for name in ("targets", RULES, ALERTMANAGERS):
+        shutil.rmtree(home / name, ignore_errors=True)
+        (home / name).mkdir()
+    if rules is None:
+        rules = {file.name: file.read_text(encoding="utf-8") for file in (configuration.parent / RULES).glob("*.yml")}
+    for name, text in rules.items():
+        (home / RULES / name).write_text(text, encoding="utf-8")
     file = home / "prometheus.yml"
     shutil.copyfile(configuration, file)
     return file, home / "targets" / "stack.json"

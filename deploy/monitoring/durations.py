@@ -25,13 +25,17 @@ class Timing(Struct, frozen=True):
     offset_divisor: int = 1
     window_min_s: int = 0
 
+    @property
+    def is_shorter(self) -> bool:
+        return self.divisor != 1
+
     def duration(self, text: str) -> str:
         """Return a waiting time, divided."""
-        return text if self.divisor == 1 else f"{seconds(text) // self.divisor}s"
+        return f"{seconds(text) // self.divisor}s" if self.is_shorter else text
 
     def expression(self, text: str) -> str:
         """Return an expression with its windows and offsets divided."""
-        if self.divisor == 1:
+        if not self.is_shorter:
             return text
         windows = _WINDOW.sub(lambda match: f"[{max(self.window_min_s, seconds(match[1]) // self.divisor)}s", text)
         return _OFFSET.sub(lambda match: f"offset {seconds(match[1]) // self.offset_divisor}s", windows)

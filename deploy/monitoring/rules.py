@@ -54,6 +54,8 @@ def yaml(groups: Iterable[Group], *, timing: Timing = AS_SHIPPED, links: Links |
     lines = [WRITTEN, "", "groups:"]
     for group in groups:
         lines.append(f"  - name: {group.name}")
+        if timing.is_shorter:
+            lines.append("    interval: 1s")
         lines.append("    rules:")
         for rule in group.rules:
             lines += _recording(rule, timing) if isinstance(rule, Recording) else _alert(rule, timing, links or Links())

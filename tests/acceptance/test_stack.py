@@ -16,13 +16,25 @@ import pytest
 
 from deploy.cluster import servers
 from deploy.local import leftovers
+from deploy.monitoring import alerts
+from deploy.monitoring.rules import PREFIX
 from tests.support.paths import ROOT
 
 PROCESSES = {
     *("redis", "postgres", "kafka-1", "ingest-1", "ingest-2", "worker-1", "worker-2", "console", "sandbox"),
-    *("haproxy", "prometheus"),
+    *("haproxy", "prometheus", "alertmanager"),
 }
-PLACES = ("public", "console", "sandbox", "haproxy", "prometheus", "receivers", "receivers_admin", "workers")
+PLACES = (
+    "public",
+    "console",
+    "sandbox",
+    "haproxy",
+    "prometheus",
+    "alertmanager",
+    "receivers",
+    "receivers_admin",
+    "workers",
+)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -93,6 +105,18 @@ def test_prometheus_sees_every_process(found: dict[str, str]) -> None:
             return len(json.load(answer)["data"]["result"]) == 6  # receivers, workers, console, HAProxy
 
     until(all_up)
+
+
+def test_prometheus_has_the_shipped_rules_and_reaches_alertmanager(found: dict[str, str]) -> None:
+    def asked(path: str) -> Any:
+        with urlopen(f"{found['prometheus']}/api/v1/{path}", timeout=5) as answer:
+            return json.load(answer)["data"]
+
+    loaded = {rule["name"] for group in asked("rules")["groups"] for rule in group["rules"]}
+    assert {f"{PREFIX}{alert.name}" for alert in alerts.table()} <= loaded
+    until(lambda: [each["url"] for each in asked("alertmanagers")["activeAlertmanagers"]] != [])
+    with urlopen(f"{found['alertmanager']}/api/v2/status", timeout=5) as answer:
+        assert "receiver: pages" in json.load(answer)["config"]["original"]
 
 
 def test_ended_process_is_reported_and_nothing_is_left_running(directory: Path) -> None:

@@ -257,6 +257,7 @@ async def test_promtool_finds_no_fault_in_the_shipped_files(tmp_path: Path, mach
     promtool = (await found(machine, programs.PROMETHEUS)).with_name("promtool")
     file, targets = prometheus._lay_out(tmp_path, prometheus.CONFIGURATION)
     targets.write_bytes((prometheus.CONFIGURATION.parent / "targets.example.json").read_bytes())
+    (tmp_path / prometheus.ALERTMANAGERS / "stack.json").write_text('[{"targets": ["127.0.0.1:9093"]}]')
     done = await run(promtool, "check", "config", file)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr + done.stdout

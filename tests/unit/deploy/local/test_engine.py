@@ -53,6 +53,7 @@ def test_well_known_ports_are_used_if_they_are_free(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ports, "preferred", list)
     chosen = engine._ports(EngineSpec(receivers=1, balancer=True, well_known=True))
     assert (chosen.public, chosen.console, chosen.sandbox, chosen.prometheus) == (8080, 9464, 8089, 9090)
+    assert chosen.alertmanager == 9093
 
 
 def test_secrets_are_in_private_files_and_not_in_the_environment(directory: Directory, world: World) -> None:

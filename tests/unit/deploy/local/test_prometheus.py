@@ -18,9 +18,17 @@ def test_shipped_configuration_is_copied_and_yesterdays_targets_are_gone(tmp_pat
     (tmp_path / "targets").mkdir()
     (tmp_path / "targets" / "yesterday.json").touch()
     file, targets = prometheus._lay_out(tmp_path, prometheus.CONFIGURATION)
+    shipped = {path.name for path in (prometheus.CONFIGURATION.parent / "rules").glob("*.yml")}
+    assert {path.name for path in (tmp_path / "rules").iterdir()} == shipped == {"alerts.yml", "objectives.yml"}
     assert file.read_bytes() == prometheus.CONFIGURATION.read_bytes()
     assert targets.parent == tmp_path / "targets"
     assert list(targets.parent.iterdir()) == []
+
+
+def test_given_rules_replace_the_shipped_ones(tmp_path: Path) -> None:
+    prometheus._lay_out(tmp_path, prometheus.CONFIGURATION)
+    prometheus._lay_out(tmp_path, prometheus.CONFIGURATION, {"mine.yml": "groups: []"})
+    assert [path.name for path in (tmp_path / "rules").iterdir()] == ["mine.yml"]
 
 
 def test_new_targets_replace_the_file_atomically(tmp_path: Path) -> None:

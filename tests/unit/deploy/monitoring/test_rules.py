@@ -52,6 +52,12 @@ def test_shorter_durations_are_rendered() -> None:
     assert (alert["for"], alert["expr"]) == ("2s", "max(x) > 1\nand\n  y[5s]")
 
 
+def test_shorter_rules_are_evaluated_each_second() -> None:
+    group = Group(name="some", rules=[ALERT])
+    assert "    interval: 1s\n" in rules.yaml([group], timing=Timing(divisor=60))
+    assert "interval" not in rules.yaml([group])
+
+
 @pytest.mark.parametrize(("grafana", "shown"), [("", ""), ("https://g.example", "https://g.example")])
 def test_links_lead_to_the_given_addresses(grafana: str, shown: str) -> None:
     (alert,) = read(ALERT, links=Links(runbooks="https://w.example/r", grafana=grafana))
