@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import time
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +13,7 @@ import typer
 from deploy import exits
 from deploy.cli import admin, held_replays, terminal
 from deploy.cli.admin import AdminApiError, AdminClient
+from workers.admin import page_times
 
 PAGE = 1000
 _ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
@@ -118,8 +121,8 @@ def list_held(
     elif not rows:
         typer.echo("Nothing is held.", err=True)
     else:
-        columns = ("id", "since (UTC)", "account", "order", "", "reason", "next retry (UTC)", "detail")
-        terminal.table("", columns, [_row(held) for held in rows])
+        columns = ("id", "held for", "account", "order", "amount", "", "reason", "next retry (UTC)", "detail")
+        terminal.table("", columns, [_row(held, time.time()) for held in rows])
         if cursor is not None:
             typer.echo(f"{len(rows):,} of {answer['total']:,}; --all lists all.", err=True)
 
@@ -244,12 +247,21 @@ def _checked(id_: str) -> str:
     return id_
 
 
-def _row(held: dict[str, Any]) -> tuple[object, ...]:
+def _row(held: dict[str, Any], now_s: float) -> tuple[object, ...]:
     next_retry = held["resolution"] or terminal.moment(held["due_at"]) or "none: decide"
+    held_for = page_times.span(now_s - datetime.fromisoformat(held["first_at"]).timestamp())
     return (
-        held["id"], terminal.moment(held["first_at"]), admin.owner(held), held["order"], held["disposition"],
-        held["reason"], next_retry, held["detail"],
+        held["id"], held_for, admin.owner(held), held["order"], _amount(held), held["disposition"], held["reason"],
+        next_retry, held["detail"],
     )  # fmt: skip
+
+
+def _amount(held: dict[str, Any]) -> str:
+    """Return the amount that it reports, and what of, unless it is paid; nothing if it names none."""
+    if held.get("currency") is None:  # a server of an earlier release has no amounts
+        return ""
+    sum_ = held["amount"] or f"{held['amount_minor']} smallest units of"
+    return f"{sum_} {held['currency']}{'' if held['amount_of'] == 'paid' else ' ' + held['amount_of']}"
 
 
 def _print(held: dict[str, Any]) -> None:
@@ -257,6 +269,7 @@ def _print(held: dict[str, Any]) -> None:
     terminal.line("Held", f"{held['id']} of {admin.owner(held)}")
     terminal.line("Disposition", held["disposition"])
     terminal.line("Order", held["order"])
+    terminal.line("Amount", _amount(held))
     terminal.line("Notification", held["notification_id"])
     terminal.line("Since (UTC)", terminal.moment(held["first_at"]))
     terminal.line("Attempts", f"{held['attempts']}, {held['replays']} by operators")

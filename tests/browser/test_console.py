@@ -91,6 +91,75 @@ async def test_operator_accepts_a_held_notification_and_sees_who_did_it_on_the_o
         assert "the buyer has a voucher" in (await page.text_content(".timeline li.decision") or "")
 
 
+async def test_operator_selects_several_and_discards_them() -> None:
+    world = World()
+    for number in range(4):
+        await world.deliver(form(f"B{number}"), "strict")
+    async with serving(world) as client, browsing(excused="409") as page:
+        await client.put("/api/orders/strict/B0", json={"amount": "12.80"})
+        await page.goto(str(client.make_url("/held?account=strict")))
+        page.on("dialog", lambda dialog: dialog.accept())
+        await page.fill("#many input[name=reason]", "tests")
+        await page.fill("#many input[name=token]", TOKEN)
+        await page.click("#many button[value=discard]")
+        assert "Select at least one" in (await page.text_content("#many output") or "")
+        await page.check("#all")
+        await page.uncheck("input[value='0-4']")
+        await page.click("#many button[value=accept]")  # parked ones cannot be accepted
+        await page.wait_for_function(
+            "document.querySelector('#many output').textContent.startsWith('3 of 3: 3 refused')"
+        )
+        assert await page.locator("input[name=id]:checked").count() == 0
+        await page.check("input[value='0-2']")
+        await world.deliver(form("B9"), "strict")  # the list is drawn anew, and the selection stays
+        await page.wait_for_selector("input[value='0-5']")
+        assert await page.is_checked("input[value='0-2']")
+        await page.click("#many button[value=discard]")
+        await page.wait_for_selector("input[value='0-2']", state="detached")
+        assert "1 of 1: 1 discarded" in (await page.text_content("#many output") or "")
+    assert [(action, id_, why) for action, id_, _, why in world.store.decided] == [("discard", "0-2", "tests")]
+
+
+async def test_operator_stops_in_the_middle_of_several() -> None:
+    world = World()
+    for number in range(3):
+        await world.deliver(form(f"B{number}"), "strict")
+    async with serving(world) as client, browsing() as page:
+        await page.goto(str(client.make_url("/held")))
+        await page.fill("#many input[name=reason]", "registered")
+        await page.fill("#many input[name=token]", TOKEN)
+        await page.check("#all")
+        # The first answer comes only after the stop.
+        await page.evaluate(
+            """() => {
+                const send = window.fetch;
+                window.fetch = async (url, ...rest) => {
+                    if (!String(url).endsWith("/replay")) return send(url, ...rest);
+                    document.querySelector("[data-stop]").click();
+                    return send(url, ...rest);
+                };
+            }"""
+        )
+        await page.click("#many button[value=replay]")
+        stopped = "document.querySelector('#many output').textContent.startsWith('1 of 3, stopped')"
+        await page.wait_for_function(stopped)
+    assert [id_ for action, id_, *_ in world.store.decided if action == "replay"] == ["0-1"]
+
+
+async def test_operator_retries_all_that_match_as_a_task() -> None:
+    world = World()
+    for number in range(2):
+        await world.deliver(form(f"B{number}"), "strict")
+    async with serving(world) as client, browsing() as page:
+        await page.goto(str(client.make_url("/held?reason=unknown_order")))
+        await page.fill("#many input[name=reason]", "registered")
+        await page.fill("#many input[name=token]", TOKEN)
+        await page.click("#many button[value=all]")
+        await page.wait_for_selector("#replays li.running")
+        assert "Replay 1 of 2 has started" in (await page.text_content("#many output") or "")
+    assert world.store.tasks[1].query.reason == "unknown_order"
+
+
 async def test_replay_is_cancelled_and_resumed_from_the_page() -> None:
     world = World()
     for number in range(3):
@@ -168,5 +237,5 @@ async def test_no_page_is_wider_than_its_window_and_no_card_hides_a_part(width: 
             more = "Array.from(document.querySelectorAll('.card'), card => card.scrollWidth - card.clientWidth)"
             assert set(await page.evaluate(more)) == {0}, path
         await page.goto(str(client.make_url("/held")))
-        label = "getComputedStyle(document.querySelector('#rows td'), '::before').content"
-        assert await page.evaluate(label) == ('"Held since"' if width == 390 else "none")
+        label = "getComputedStyle(document.querySelector('#rows td:last-child'), '::before').content"
+        assert await page.evaluate(label) == ('"Next"' if width == 390 else "none")

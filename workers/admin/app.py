@@ -15,9 +15,12 @@ from workers.admin.console import ConsolePart
 from workers.admin.feed import EventsPort, FeedPart
 from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, Guard
 from workers.admin.held import HeldPart, Retry, RetryCounter
+from workers.admin.held_amounts import HeldAmounts
+from workers.admin.held_pages import HeldPages
 from workers.admin.notifications import NotificationsPart
 from workers.admin.order_export import OrderExportPart
 from workers.admin.orders import OrdersPart, RefusedRequests
+from workers.admin.pages import ConsoleFrame
 from workers.admin.probes import ProbesPart, Readiness
 from workers.admin.replays import ReplaysPart
 from workers.admin.requests import RequestsPart, SignRequest
@@ -77,9 +80,11 @@ def application(
     """
     time_limit = time_limit or TimeLimit(LIMIT_S)
     app = probes(readiness=readiness, registry=registry, log=log, access=access)
+    amounts = HeldAmounts(accounts=accounts, held=held, time_limit=time_limit)
     held_part = HeldPart(
         accounts=accounts,
         held=held,
+        amounts=amounts,
         retry=retry,
         decisions=decisions,
         authenticate=authenticate,
@@ -110,22 +115,34 @@ def application(
     app.add_routes(ReplaysPart(accounts=accounts, replays=replays, now_ms=now_ms, log=log).routes())
     app.add_routes(held_part.routes())
     app.add_routes(FeedPart(events=events, changes=changes).routes())
+    pages = ConsoleFrame(accounts_faults=accounts_faults, now_ms=now_ms)
     activity = Activity(registry, counts_here=counts_here)
     app.cleanup_ctx.append(activity.run)
     console = ConsolePart(
         accounts=accounts,
         orders=orders,
         held=held,
-        replays=replays,
         refusals=refusals,
-        inspect=held_part.inspect,
         notification=notifications.answer,
         changes=changes,
         activity=activity,
-        accounts_faults=accounts_faults,
+        pages=pages,
         now_ms=now_ms,
     )
     app.add_routes(console.routes())
+    held_pages = HeldPages(
+        accounts=accounts,
+        orders=orders,
+        held=held,
+        replays=replays,
+        amounts=amounts,
+        inspect=held_part.inspect,
+        changes=changes,
+        pages=pages,
+        now_ms=now_ms,
+    )
+    app.add_routes(held_pages.routes())
+    app.add_routes(pages.routes())
 
     async def answer_waiters(_: web.Application) -> None:
         changes.close()

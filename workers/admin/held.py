@@ -17,6 +17,7 @@ from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
 from workers.admin import cursors, inspection, merchants, responses, shapes
 from workers.admin.guard import AuditLog
+from workers.admin.held_amounts import HeldAmounts
 from workers.admin.inspection import Signature
 from workers.admin.responses import ApiError
 from workers.held_decisions import HeldDecisions
@@ -89,6 +90,7 @@ class HeldPart:
         *,
         accounts: Mapping[str, Account],
         held: HeldPort,
+        amounts: HeldAmounts,
         retry: Retry,
         decisions: HeldDecisions,
         authenticate: Authenticate,
@@ -100,6 +102,7 @@ class HeldPart:
     ) -> None:
         self._accounts = accounts
         self._held = held
+        self._amounts = amounts
         self._retry = retry
         self._decisions = decisions
         self._authenticate = authenticate
@@ -127,7 +130,7 @@ class HeldPart:
         groups = await self._held.held_groups(asked)
         return responses.json(
             {
-                "held": [shapes.held(page) for page in pages],
+                "held": [self._shape(page) for page in pages],
                 "next": next_,
                 "total": sum(group.count for group in groups),
                 "counts": [shapes.held_count(group) for group in groups],
@@ -142,7 +145,7 @@ class HeldPart:
         """Return the page with its bytes. They name the payer, so each call leaves a log line."""
         self._log.info("held_shown", held=page.row.id, account=scopes.account_of(page.row.account))
         record = page.row.record
-        summary = shapes.held(page)
+        summary = self._shape(page)
         return HeldInspection(
             **{name: getattr(summary, name) for name in shapes.HeldAnswer.__struct_fields__},
             fields=inspection.fields(record, self._accounts),
@@ -158,7 +161,7 @@ class HeldPart:
         _check_unresolved(page)
         by = responses.operator(request, given.by)
         await self._retry_rows([page], by=by, why=why_of(given.reason, optional=True))
-        return responses.json(shapes.held(await self._page(page.row.id)))
+        return responses.json(self._shape(await self._page(page.row.id)))
 
     async def retry_many(self, request: web.Request) -> web.Response:
         """Return the matching ids; with `dry_run: false`, retry them, oldest first and at most `rate` a second."""
@@ -198,7 +201,7 @@ class HeldPart:
         self._log.info(line, held=page.row.id, by=by, why=why)
         self._wake()
         self._changes.changed(page.row.account, page.row.order)
-        return responses.json(shapes.held(await self._page(page.row.id)))
+        return responses.json(self._shape(await self._page(page.row.id)))
 
     async def _retry_slowly(self, pages: Sequence[HeldPage], rate: int, *, by: str, why: str) -> dict[str, int]:
         """Retry in slices of a tenth of a second, so that live notifications pass; return the count of each outcome."""
@@ -229,6 +232,9 @@ class HeldPart:
             results.append(result)
         return results
 
+    def _shape(self, page: HeldPage) -> shapes.HeldAnswer:
+        return shapes.held(page, self._amounts.of(page))
+
     async def _page(self, id_: str) -> HeldPage:
         page = await self._held.held_page(id_)
         if page is None:
@@ -244,12 +250,12 @@ async def page_of(held: HeldPort, asked: HeldQuery) -> tuple[Sequence[HeldPage],
 
 
 def query(request: web.Request, accounts: Mapping[str, Account], *, now_ms: int) -> HeldQuery:
-    """Return the filter and the page in a request's query.
+    """Return the filter and the page in a request's query; an empty parameter is the same as none.
 
     Raises:
         ApiError: an unknown disposition or reason, a merchant without its account, or a wrong time or number.
     """
-    parameters = request.query
+    parameters = {name: text for name, text in request.query.items() if text.strip()}
     account, since, before = parameters.get("account"), parameters.get("since"), parameters.get("before")
     return HeldQuery(
         account=account,

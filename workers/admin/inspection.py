@@ -17,6 +17,15 @@ from workers.record_reader import Authenticate
 # No log contains these, but an operator needs them to decide: the goods, and the signature that may be wrong.
 SHOWN = frozenset({"subject", "body", "sign", "signature"})
 MASKED = (telemetry.REDACTED - SHOWN) | {"displayCustomerId", "userLoginId", "referenceBuyerId"}
+# The fields by which a person decides, in this order: the payment, its outcome, its amounts, and its merchant.
+DECIDING = (
+    "notify_type", "notifyType", "trade_status", "result.resultStatus", "result.resultCode", "out_trade_no",
+    "paymentRequestId", "trade_no", "paymentId", "total_amount", "total_fee", "paymentAmount.value",
+    "paymentAmount.currency", "currency", "trans_currency", "trans_amount", "rmb_fee", "price", "refund_fee",
+    "refund_status", "out_biz_no", "refundRequestId", "refundAmount.value", "refundAmount.currency", "gmt_payment",
+    "paymentTime", "gmt_refund", "gmt_close", "seller_id", "app_id", "auth_app_id", "subject", "notify_id",
+    "notify_time",
+)  # fmt: skip
 VALUE_CHARACTERS_MAX = 2000
 FIELDS_MAX = 400
 
@@ -36,6 +45,12 @@ def fields(record: Record, accounts: Mapping[str, Account]) -> dict[str, str]:
     is_antom = (account is not None and account.family is Family.ANTOM) or record.value[:1] == b"{"
     pairs = _message_pairs(record.value) if is_antom else _form_pairs(record.value, account)
     return {_shown(name): _masked(name, value) for name, value in pairs[:FIELDS_MAX]}
+
+
+def parted(shown: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the fields by which a person decides, in their order, and the others."""
+    deciding = {name: shown[name] for name in DECIDING if name in shown}
+    return deciding, {name: value for name, value in shown.items() if name not in deciding}
 
 
 def headers(record: Record) -> dict[str, str]:

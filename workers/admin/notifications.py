@@ -77,14 +77,14 @@ class NotificationsPart:
 
     def _read(self, record: Record) -> Notification | Unreadable | None:
         try:
-            return self._time_limit.run(lambda: _read(record, self._accounts), "read")
+            return self._time_limit.run(lambda: read(record, self._accounts), "read")
         except TookTooLong:
             return None
 
 
-def shape(page: NotificationPage, read: Notification | Unreadable | None) -> NotificationAnswer:
-    """Return the answer; `read` is the meaning of its bytes, or why they have none, if its account is known."""
-    notification = read if isinstance(read, Notification) else None
+def shape(page: NotificationPage, meaning: Notification | Unreadable | None) -> NotificationAnswer:
+    """Return the answer; `meaning` is that of its bytes, or why they have none, if its account is known."""
+    notification = meaning if isinstance(meaning, Notification) else None
     delivery = page.delivery
     account, auth_app_id = scopes.split(delivery.account)
     return NotificationAnswer(
@@ -101,7 +101,7 @@ def shape(page: NotificationPage, read: Notification | Unreadable | None) -> Not
         reason=delivery.reason,
         detail=delivery.detail,
         version=delivery.version,
-        numbers=() if read is None else read.numbers,
+        numbers=() if meaning is None else meaning.numbers,
         fields={} if notification is None else dict(notification.fields),
         sent_at=None if notification is None else notification.sent_at,
         received_at=times.from_epoch_ms(delivery.received_at_ms),
@@ -109,7 +109,8 @@ def shape(page: NotificationPage, read: Notification | Unreadable | None) -> Not
     )
 
 
-def _read(record: Record, accounts: Mapping[str, Account]) -> Notification | Unreadable | None:
+def read(record: Record, accounts: Mapping[str, Account]) -> Notification | Unreadable | None:
+    """Return the meaning of a record, or why it has none; `None` if it is no record, or its account is not known."""
     try:
         contents = record_format.decode(record)
         account = accounts.get(contents.account)

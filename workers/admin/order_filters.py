@@ -6,6 +6,7 @@ from aiohttp import web
 
 from schemas import money
 from schemas.accounts import Account
+from schemas.currencies import EXPONENTS
 from schemas.orders import Status
 from workers.admin import cursors, merchants, responses
 from workers.queries import AmountRange, OrderQuery
@@ -68,7 +69,12 @@ def _amounts(given: Mapping[str, str], accounts: Mapping[str, Account]) -> Amoun
 
 
 def _minor(name: str, text: str | None, currency: str) -> int | None:
+    """Return the amount in the smallest unit; people may leave out decimals, as in 12 or 12.8."""
+    if text is None:
+        return None
+    whole, _, decimals = text.partition(".")
+    wanted = EXPONENTS.get(currency, 0)
     try:
-        return None if text is None else money.parse_major(text, currency).minor
+        return money.parse_major(f"{whole}.{decimals.ljust(wanted, '0')}" if wanted else text, currency).minor
     except money.BadMoney as error:
         raise responses.bad_request(f"{name}: {error}") from None

@@ -14,8 +14,10 @@ from schemas.dispositions import Disposition, Flag, Reason
 from schemas.money import Money
 from schemas.orders import Capture, ClosedBecause, Movement, Order, Status, View
 from workers.admin import timeline
+from workers.admin.reported import AmountOf, ReportedAmount
 from workers.admin.timeline import Entry, RefusedRequest
 from workers.queries import Emitted, HeldGroup, HeldPage, OrderPage
+from workers.settlement import parking
 from workers.settlement.movements import name_of
 from workers.settlement.plan import Delivery
 
@@ -106,7 +108,11 @@ class ListedOrder(OrderAnswer, frozen=True, kw_only=True):
 
 
 class HeldAnswer(Struct, frozen=True, kw_only=True):
-    """One held notification, without its bytes."""
+    """One held notification, without its bytes.
+
+    `amount` is the sum that it reports, and `amount_of` tells whether it is paid, reserved, refunded or unpaid. Both
+    are null if it cannot be read or names none. `gives_up_at` is when a parked one is quarantined at the earliest.
+    """
 
     id: str
     account: str
@@ -116,9 +122,14 @@ class HeldAnswer(Struct, frozen=True, kw_only=True):
     disposition: Disposition
     reason: Reason
     detail: str
+    amount_minor: int | None
+    amount: str | None
+    currency: str | None
+    amount_of: AmountOf | None
     first_at: datetime
     attempts: int
     due_at: datetime | None
+    gives_up_at: datetime | None
     waits_for: str
     resolved_at: datetime | None
     resolution: str
@@ -168,8 +179,8 @@ def listed(page: OrderPage) -> ListedOrder:
     return ListedOrder(**fields, changed_at=times.from_epoch_ms(page.changed_at_ms))
 
 
-def held(page: HeldPage) -> HeldAnswer:
-    """Return the held notification without its bytes, and its resolution."""
+def held(page: HeldPage, reported: ReportedAmount | None) -> HeldAnswer:
+    """Return the held notification without its bytes, with the amount that it reports, and its resolution."""
     row = page.row
     account, auth_app_id = scopes.split(row.account)
     return HeldAnswer(
@@ -181,9 +192,14 @@ def held(page: HeldPage) -> HeldAnswer:
         disposition=row.disposition,
         reason=row.reason,
         detail=row.detail,
+        amount_minor=None if reported is None else reported.minor,
+        amount=None if reported is None else money.text(reported.minor, reported.currency),
+        currency=None if reported is None else reported.currency,
+        amount_of=None if reported is None else reported.of,
         first_at=times.from_epoch_ms(row.first_at_ms),
         attempts=row.attempts,
         due_at=_moment(row.due_at_ms),
+        gives_up_at=_moment(parking.gives_up_at_ms(row)),
         waits_for=row.waits_for,
         resolved_at=_moment(page.resolved_at_ms),
         resolution=page.resolution,

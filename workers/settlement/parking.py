@@ -65,6 +65,7 @@ TIERS = ("30s", "5m", "1h")
 GIVE_UP_AFTER_S = 25 * 3600
 GIVE_UP_AFTER_RETRIES = 20  # in 25 hours there are 24 to 29
 JITTER = 0.1
+_HAVE_LIMIT = frozenset({Reason.UNKNOWN_ORDER, Reason.UNKNOWN_TRADE, Reason.UNKNOWN_REFUND})  # those of `parked_row`
 
 
 def due_at_ms(attempts: int, *, first_at_ms: int, now_ms: int, chance: float) -> int | None:
@@ -75,6 +76,12 @@ def due_at_ms(attempts: int, *, first_at_ms: int, now_ms: int, chance: float) ->
     if now_ms - first_at_ms >= GIVE_UP_AFTER_S * 1000 and attempts >= GIVE_UP_AFTER_RETRIES:
         return None
     return _next_ms(attempts, now_ms=now_ms, chance=chance)
+
+
+def gives_up_at_ms(row: HeldRow) -> int | None:
+    """Return the earliest moment at which a parked row is given up; `None` if it has no limit, or is not parked."""
+    has_limit = row.disposition is Disposition.PARKED and row.reason in _HAVE_LIMIT
+    return row.first_at_ms + GIVE_UP_AFTER_S * 1000 if has_limit else None
 
 
 def due_ahead_ms(now_ms: int) -> int:

@@ -10,16 +10,17 @@ const keysOf = (root) => new Set([...root.querySelectorAll("[data-key]")].map((r
 // How long ago a moment was, as `workers.admin.page_times.ago` has it.
 function ago(seconds) {
   if (seconds < 1) return seconds < -1 ? "in the future" : "now";
-  for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]]) {
-    if (seconds < size) continue;
+  for (const [unit, size, least] of [["d", 86400, 172800], ["h", 3600, 3600], ["min", 60, 60], ["s", 1, 1]]) {
+    if (seconds < least) continue;
     const count = seconds / size;
     return `${(size >= 3600 && count < 10) ? Math.floor(count * 10) / 10 : Math.floor(count)} ${unit} ago`;
   }
 }
 
 function tick() {
-  for (const time of document.querySelectorAll("time[data-ago]")) {
-    const text = ago((Date.now() - new Date(time.dateTime)) / 1000);
+  for (const time of document.querySelectorAll("time[data-ago], time[data-since]")) {
+    const told = ago((Date.now() - new Date(time.dateTime)) / 1000);
+    const text = "since" in time.dataset ? told.replace(" ago", "") : told;
     if (time.textContent !== text) time.textContent = text;
   }
 }
@@ -32,6 +33,8 @@ async function redraw(parts = "[data-live]") {
     const fresh = page.getElementById(part.id);
     if (!fresh || fresh.isEqualNode(part)) continue;
     const known = keysOf(part);
+    const picked = new Set([...part.querySelectorAll("input[name=id]:checked")].map((box) => box.value));
+    for (const box of fresh.querySelectorAll("input[name=id]")) box.checked = picked.has(box.value);
     for (const row of fresh.querySelectorAll("[data-key]")) row.classList.toggle("new", !known.has(row.dataset.key));
     part.replaceWith(document.adoptNode(fresh));
   }
@@ -87,6 +90,71 @@ function decide(form) {
   });
 }
 
+const headersOf = (token) => ({ "Content-Type": "application/json", ...(token ? { Authorization: `Bearer ${token}` } : {}) });
+
+// Decides the selected ones, one after another: each is a request of its own, so a stop leaves the others as they are.
+function decideMany(form) {
+  const [output, bar, stop] = [form.querySelector("output"), form.querySelector("progress"), form.querySelector("[data-stop]")];
+  const field = (name) => form.elements.namedItem(name);
+  let stopped = false;
+  field("token").value = sessionStorage.getItem("token") || "";
+  stop.addEventListener("click", () => { stopped = true; });
+
+  async function each(verb, ids, sent) {
+    const counts = new Map();
+    const refusals = [];
+    let done = 0;
+    for (const id of ids) {
+      if (stopped) break;
+      const answer = await fetch(`/api/held/${encodeURIComponent(id)}/${verb}`, sent);
+      const result = await answer.json();
+      if (answer.status === 401) return void (output.textContent = result.detail);
+      const outcome = answer.ok ? result.resolution || `still ${result.disposition}` : "refused";
+      if (!answer.ok && refusals.length < 3) refusals.push(`${id}: ${result.detail}`);
+      counts.set(outcome, (counts.get(outcome) || 0) + 1);
+      done += 1;
+      bar.value = done;
+      const box = document.querySelector(`input[name=id][value="${CSS.escape(id)}"]`);
+      if (box) box.checked = false;
+      const told = [...counts].map(([name, count]) => `${count} ${name}`).join(", ");
+      output.textContent = `${done} of ${ids.length}${stopped ? ", stopped" : ""}: ${told}.${refusals.length ? ` ${refusals.join("; ")}` : ""}`;
+    }
+  }
+
+  async function all(body, headers) {
+    const filter = JSON.parse(form.dataset.filter);
+    const answer = await fetch("/api/held/replays", { method: "POST", headers, body: JSON.stringify({ ...filter, ...body }) });
+    const result = await answer.json();
+    output.textContent = answer.ok ? `Replay ${result.id} of ${result.total} has started.` : result.detail;
+  }
+
+  form.addEventListener("submit", async (submit) => {
+    submit.preventDefault();
+    const verb = submit.submitter.value;
+    const ids = [...document.querySelectorAll("input[name=id]:checked")].map((box) => box.value);
+    if (verb !== "all" && !ids.length) return void (output.textContent = "Select at least one in the list.");
+    if (verb === "discard" && !confirm(`Discard ${ids.length}? This is final.`)) return;
+    if (verb === "accept" && !confirm(`Accept ${ids.length}? What they report becomes the orders' amounts and payments.`)) return;
+    const body = { reason: field("reason").value, by: field("by").value };
+    const headers = headersOf(field("token").value);
+    sessionStorage.setItem("token", field("token").value);
+    stopped = false;
+    bar.max = ids.length || 1;
+    bar.value = 0;
+    stop.parentElement.hidden = verb === "all";
+    for (const button of form.querySelectorAll("button[name]")) button.disabled = true;
+    output.textContent = "…";
+    try {
+      await (verb === "all" ? all(body, headers) : each(verb, ids, { method: "POST", headers, body: JSON.stringify(body) }));
+    } catch {
+      output.textContent = `${output.textContent} The server does not answer, so the outcome of the last one is unknown.`;
+    }
+    stop.parentElement.hidden = true;
+    for (const button of form.querySelectorAll("button[name]")) button.disabled = false;
+    await redraw().catch(() => {});
+  });
+}
+
 async function switchReplay(button) {
   const shown = document.getElementById("switched");
   const send = (token) => fetch(`/api/held/replays/${encodeURIComponent(button.dataset.replay)}/${button.dataset.verb}`, {
@@ -112,7 +180,11 @@ document.addEventListener("click", (click) => {
   const button = click.target.closest("button[data-replay]");
   if (button) switchReplay(button);
 });
-for (const form of document.querySelectorAll("form.decide")) decide(form);
+document.addEventListener("change", (change) => {
+  if (change.target.id === "all") for (const box of document.querySelectorAll("input[name=id]")) box.checked = change.target.checked;
+});
+for (const form of document.querySelectorAll("form.decide[data-held]")) decide(form);
+for (const form of document.querySelectorAll("form#many")) decideMany(form);
 if (document.getElementById("replays")) setInterval(() => { if (!document.hidden && document.querySelector(".replays .running")) redraw().catch(() => {}); }, 1000);
 setInterval(() => { if (!document.hidden) tick(); }, 5000);
 if (document.getElementById("curves")) setInterval(() => { if (!document.hidden) redraw().catch(() => {}); }, 4000);

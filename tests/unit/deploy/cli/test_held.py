@@ -23,6 +23,14 @@ def test_list_filters_by_reason(server: Server, ids: list[str]) -> None:
     assert (listed.exit_code, listed.stdout.count("amount_mismatch")) == (0, len(ids))
 
 
+def test_list_has_the_amount_and_how_long_it_is_held(server: Server, ids: list[str]) -> None:
+    listed = against(server, "held", "list").stdout
+    assert listed.count("12.80 USD") - listed.count("said 12.80 USD") == len(ids)
+    assert "held for" in listed
+    (first, _) = parsed(against(server, "held", "list", "--output", "json"))["held"]
+    assert (first["amount_minor"], first["currency"], first["amount_of"]) == (1280, "USD", "paid")
+
+
 def test_show_masks_fields_and_keeps_signed_bytes(server: Server, ids: list[str]) -> None:
     shown = against(server, "held", "show", ids[0])
     assert (shown.exit_code, "som***" in shown.stdout, "somebody%40example.com" in shown.stdout) == (0, True, True)

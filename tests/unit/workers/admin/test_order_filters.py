@@ -26,6 +26,8 @@ def test_each_parameter_becomes_a_part_of_the_filter() -> None:
 def test_amounts_are_in_the_currency_that_is_given_or_the_only_one() -> None:
     usd = AmountRange(currency="USD", from_minor=1280, to_minor=None)
     assert parsed("account=shop&amount_min=12.80").amounts == parsed("currency=USD&amount_min=12.80").amounts == usd
+    assert parsed("currency=USD&amount_min=12.8").amounts == usd
+    assert parsed("currency=KWD&amount_min=12").amounts == AmountRange(currency="KWD", from_minor=12_000)
     assert parsed("currency=JPY&amount_max=500").amounts == AmountRange(currency="JPY", to_minor=500)
     assert parsed("currency=XXQ").amounts == AmountRange(currency="XXQ")
 

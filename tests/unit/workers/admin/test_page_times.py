@@ -19,12 +19,13 @@ NOW = datetime(2026, 1, 31, 8, 0, 0, 500_000, UTC)
         (3600, "1 h"),
         (5400, "1.5 h"),
         (36_000, "10 h"),
-        (86_399, "23 h"),
-        (86_400, "1 d"),
+        (90_000, "25 h"),
+        (172_799, "47 h"),
+        (216_000, "2.5 d"),
         (25 * 86_400, "25 d"),
     ],
 )
-def test_span_has_its_largest_unit(seconds: float, text: str) -> None:
+def test_span_has_one_unit(seconds: float, text: str) -> None:
     assert page_times.span(seconds) == text
 
 
@@ -33,6 +34,9 @@ def test_moment_is_told_by_its_distance_and_in_utc() -> None:
     assert page_times.ago(NOW - timedelta(seconds=0.5), NOW) == "now"
     assert page_times.ago(NOW + timedelta(seconds=0.5), NOW) == "now"
     assert page_times.ago(NOW + timedelta(seconds=5), NOW) == "in the future"
+    assert page_times.until(NOW + timedelta(hours=25), NOW) == "in 25 h"
+    assert page_times.until(NOW, NOW) == "now"
+    assert page_times.since(NOW - timedelta(seconds=61), NOW) == "1 min"
     elsewhere = NOW.astimezone(datetime.fromisoformat("2026-01-01T00:00:00+08:00").tzinfo)
     assert page_times.clock(elsewhere) == "08:00:00.500"
     assert page_times.day(elsewhere) == "2026-01-31 08:00:00"

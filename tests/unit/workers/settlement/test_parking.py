@@ -1,11 +1,13 @@
 """The life of held notifications: when one is retried, what wakes it, and what ends it."""
 
 import pytest
+from msgspec import structs
 
 from schemas import topics
 from schemas.dispositions import Disposition, Reason
 from schemas.orders import Status
 from tests.support.facts import antom_refund, batch, form, payment
+from tests.support.plans import held_page
 from tests.unit.workers.settlement.worlds import USD_100, antom, deliver, failed, mapi, outcome, settle
 from workers.settlement import parking
 from workers.settlement.plan import Position
@@ -29,6 +31,13 @@ def test_after_25_hours_there_is_no_next_retry() -> None:
     # The clock alone gives nothing up.
     assert parking.due_at_ms(19, first_at_ms=0, now_ms=900 * HOUR_MS, chance=0.5) == 901 * HOUR_MS
     assert parking.due_at_ms(20, first_at_ms=0, now_ms=900 * HOUR_MS, chance=0.5) is None
+
+
+def test_parked_row_tells_when_it_is_given_up_if_it_has_a_limit() -> None:
+    row = held_page(1, at_ms=1000).row
+    assert parking.gives_up_at_ms(row) == 1000 + 25 * HOUR_MS
+    assert parking.gives_up_at_ms(structs.replace(row, reason=Reason.LOCKED)) is None
+    assert parking.gives_up_at_ms(structs.replace(row, disposition=Disposition.QUARANTINED)) is None
 
 
 def test_no_due_time_of_a_right_clock_is_too_far_ahead() -> None:

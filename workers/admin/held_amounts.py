@@ -1,0 +1,122 @@
+"""The amounts of held notifications, and their sums by currency, read from the signed bytes.
+
+The order store has no column for them. So a sum is that of the oldest `SUMMED_MAX` rows, and says so if there are more.
+It is kept for some seconds, since each console that is open asks for it at every change.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from msgspec import Struct, structs
+
+from schemas import money
+from schemas.accounts import Account
+from schemas.dispositions import Reason
+from schemas.notification import Notification
+from workers.admin import notifications, reported
+from workers.admin.reported import AmountOf, ReportedAmount
+from workers.queries import HeldPage, HeldPort, HeldQuery
+from workers.settlement.plan import Position
+from workers.time_limit import TimeLimit, TookTooLong
+
+SUMMED_MAX = 1000
+KEPT_S = 5.0
+KEPT_AMOUNTS = 10_000
+KEPT_SUMS = 50
+READ_AT_ONCE = 100  # then the event loop is free for others
+UNVERIFIED = frozenset({Reason.MALFORMED, Reason.UNAUTHENTICATED, Reason.BAD_RECORD})  # no money of Alipay
+
+
+class HeldSum(Struct, frozen=True, kw_only=True):
+    """One sum of one currency. `amount` is null if ISO 4217 gives the currency no decimals."""
+
+    of: AmountOf
+    currency: str
+    amount_minor: int
+    amount: str | None
+    count: int
+
+
+class HeldSums(Struct, frozen=True, kw_only=True):
+    """The sums, the largest count first: of all that match if `is_whole`, else of the oldest `counted`."""
+
+    sums: tuple[HeldSum, ...]
+    counted: int
+    is_whole: bool
+
+
+class HeldAmounts:
+    """Reads held notifications with the present accounts. `held` is the order store."""
+
+    def __init__(self, *, accounts: Mapping[str, Account], held: HeldPort, time_limit: TimeLimit) -> None:
+        self._accounts = accounts
+        self._held = held
+        self._time_limit = time_limit
+        self._amounts: OrderedDict[Position, ReportedAmount] = OrderedDict()
+        self._sums: OrderedDict[HeldQuery, tuple[float, HeldSums]] = OrderedDict()
+        self._summing = asyncio.Lock()
+
+    def notification(self, page: HeldPage) -> Notification | None:
+        """Return the notification without verifying it again; `None` if it cannot be read now."""
+        try:
+            found = self._time_limit.run(lambda: notifications.read(page.row.record, self._accounts), "read")
+        except TookTooLong:
+            return None
+        return found if isinstance(found, Notification) else None
+
+    def of(self, page: HeldPage) -> ReportedAmount | None:
+        """Return the amount that a held notification reports; `None` if it cannot be read now, or names none."""
+        known = self._amounts.get(page.row.position)
+        if known is not None:
+            return known
+        notification = self.notification(page)
+        amount = None if notification is None else reported.amount(notification)
+        if amount is not None:
+            self._amounts[page.row.position] = amount
+            if len(self._amounts) > KEPT_AMOUNTS:
+                self._amounts.popitem(last=False)
+        return amount
+
+    async def sums(self, query: HeldQuery) -> HeldSums:
+        """Return the sums of the rows that match, at most some seconds old; a trade counts once."""
+        asked = structs.replace(query, after=None, limit=SUMMED_MAX + 1)
+        async with self._summing:
+            kept = self._sums.get(asked)
+            if kept is not None and time.monotonic() - kept[0] < KEPT_S:
+                return kept[1]
+            found = await self._sum(asked)
+            self._sums[asked] = (time.monotonic(), found)
+            if len(self._sums) > KEPT_SUMS:
+                self._sums.popitem(last=False)
+            return found
+
+    async def _sum(self, query: HeldQuery) -> HeldSums:
+        pages = await self._held.held_list(query)
+        largest: dict[tuple[AmountOf, str, str], int] = {}
+        for index, page in enumerate(pages[:SUMMED_MAX]):
+            amount = self.of(page) if page.row.reason not in UNVERIFIED else None
+            if amount is not None:
+                key = (amount.of, amount.currency, f"{page.row.account}:{amount.trade or page.row.position}")
+                largest[key] = max(largest.get(key, 0), amount.minor)
+            if index % READ_AT_ONCE == READ_AT_ONCE - 1:
+                await asyncio.sleep(0)
+        minors: dict[tuple[AmountOf, str], list[int]] = {}
+        for (of, currency, _), minor in largest.items():
+            minors.setdefault((of, currency), []).append(minor)
+        sums = [
+            HeldSum(
+                of=of,
+                currency=currency,
+                amount_minor=sum(each),
+                amount=money.text(sum(each), currency),
+                count=len(each),
+            )
+            for (of, currency), each in minors.items()
+        ]
+        return HeldSums(
+            sums=tuple(sorted(sums, key=lambda each: (-each.count, each.currency, each.of))),
+            counted=min(len(pages), SUMMED_MAX),
+            is_whole=len(pages) <= SUMMED_MAX,
+        )

@@ -1,0 +1,94 @@
+"""The frame of the console's pages: their templates, their headers, and the notices that each of them shows.
+
+Pages are rendered on the server with every value escaped. They load nothing from elsewhere, and no script but our own.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from workers.admin import page_times, reason_texts, shapes
+from workers.admin.notifications import NotificationAnswer
+
+FAULTS_SHOWN = 5  # of the accounts' files; /readyz?verbose has all
+SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+ASSETS = {"style.css": "text/css", "script.js": "text/javascript"}
+
+
+class ConsoleFrame:
+    """Renders the templates."""
+
+    def __init__(self, *, accounts_faults: Callable[[], Sequence[str]], now_ms: Callable[[], int]) -> None:
+        self._accounts_faults = accounts_faults
+        self._now_ms = now_ms
+        self._assets = {name: _asset(name) for name in ASSETS}
+        self._templates = Environment(
+            loader=PackageLoader("workers.admin", "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= page_times.FILTERS | {"path": path, "order_path": order_path}
+        self._templates.globals |= {"reasons": reason_texts.REASONS, "flags": reason_texts.FLAGS}
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/console/{asset}", self.asset)]
+
+    def page(self, template: str, *, status: int = 200, **values: Any) -> web.Response:
+        """Return the rendered template; `seen` among its values is the count of changes that it shows."""
+        faults = self._accounts_faults()
+        text = self._templates.get_template(template).render(
+            now=datetime.fromtimestamp(self._now_ms() / 1000, UTC),
+            accounts_faults=faults[:FAULTS_SHOWN],
+            faults_more=max(0, len(faults) - FAULTS_SHOWN),
+            **values,
+        )
+        return web.Response(text=text, content_type="text/html", status=status, headers=SECURITY)
+
+    async def asset(self, request: web.Request) -> web.Response:
+        """Return the style sheet or the script."""
+        name = request.match_info["asset"]
+        if name not in self._assets:
+            raise web.HTTPNotFound
+        headers = SECURITY | {"Content-Type": f"{ASSETS[name]}; charset=utf-8", "Cache-Control": "no-cache"}
+        return web.Response(body=self._assets[name], headers=headers)
+
+
+class Given(dict[str, str]):
+    """The parameters of a filter that have a value; any other is empty."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
+def given(request: web.Request) -> Given:
+    """Return the parameters of a request's query, without empty ones."""
+    return Given({name: text for name, text in request.query.items() if text.strip()})
+
+
+def path(text: str) -> str:
+    """Return the text as one part of a path."""
+    return quote(text, safe="")
+
+
+def order_path(
+    named: shapes.OrderMatch | shapes.OrderAnswer | shapes.HeldAnswer | NotificationAnswer,
+) -> str:
+    """Return the path of the page of the order that a shape names."""
+    found = f"/orders/{path(named.account)}/{path(named.order)}"
+    return f"{found}?auth_app_id={path(named.auth_app_id)}" if named.auth_app_id else found
+
+
+def _asset(name: str) -> bytes:
+    return resources.files("workers.admin").joinpath("templates", name).read_bytes()
