@@ -16,6 +16,7 @@ from deploy.cli import main
 from deploy.cluster.settings import ClusterSettings
 from deploy.settings import EmbeddedSettings
 from ingest.settings import PREFIX
+from tests.benchmarks import capacity
 from tests.support.paths import ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "deploy/docs").glob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
@@ -28,6 +29,12 @@ each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: 
 @pytest.mark.parametrize("path", reference.pages(), ids=lambda path: path.name)
 def test_generated_page_equals_the_code(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == reference.pages()[path], "run: python -m deploy.reference"
+
+
+def test_capacity_page_is_computed_from_its_figures() -> None:
+    text = capacity.PAGE.read_text(encoding="utf-8")
+    again = "run: python -m tests.benchmarks.capacity --write"
+    assert f"{capacity.BEGIN}\n{capacity.tables(capacity.published())}\n{capacity.END}\n" in text, again
 
 
 def test_readme_fits_on_a_screen_and_a_half() -> None:

@@ -5,6 +5,7 @@ receiver      cost of an acknowledged notification for a receiver on Kafka, in b
 acks          acknowledgements a second, and their latency at 70 % of the most
 worker        a backlog drained, and where a record's time goes; signatures verified again; Redis off
 end-to-end    from `success` to the event: at the most, at 70 % of it, at 1,000 a second, and alone
+disk          bytes of a payment in Kafka and PostgreSQL
 orders        cost of a record beside many existing orders
 acks-3        as `acks`, on three brokers that keep everything three times
 """
@@ -19,7 +20,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from tests.benchmarks.cluster import acks, backlog, cores, end_to_end, order_count, peers, receiver, servers
+from tests.benchmarks.cluster import acks, backlog, cores, disk, end_to_end, order_count, peers, receiver, servers
 from tests.benchmarks.cluster.servers import Servers
 
 
@@ -37,6 +38,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
     backlog_of_others: int = 25_000
     through: int = 10_000
     lone: int = 100
+    on_disk: int = 10_000
     orders: tuple[int, ...] = (10_000, 1_000_000)
     records: int = 10_000
 
@@ -54,6 +56,7 @@ QUICK = Sizes(
     backlog_of_others=10_000,
     through=2_500,
     lone=20,
+    on_disk=2_000,
     orders=(10_000, 50_000),
     records=4_000,
 )
@@ -124,6 +127,11 @@ _BENCHMARKS = {
         title="end to end, one receiver and one worker",
         measure=lambda given, sizes: end_to_end.measure(given, count=sizes.through, lone=sizes.lone),
         table=end_to_end.table,
+    ),
+    "disk": _Benchmark(
+        title="disk: bytes of a payment",
+        measure=lambda given, sizes: disk.measure(given, count=sizes.on_disk),
+        table=disk.table,
     ),
     "orders": _Benchmark(
         title="a record's cost beside existing orders: read, decided and applied in batches of 500",
