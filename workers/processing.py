@@ -135,11 +135,7 @@ class Processing:
 
     def read(self, log_record: LogRecord, *, now_ms: int, held: HeldRow | None = None) -> ParsedRecord:
         """Return the record with its notification, or with the reason why it has none, within the time limit."""
-        read = partial(self._reader.read, log_record, now_ms=now_ms, held=held)
-        try:
-            return self.time_limit.run(read, "read")
-        except TookTooLong as error:
-            return record_reader.unread(log_record, error, now_ms=now_ms, held=held)
+        return self._read_some([(log_record, held)], now_ms)[0]
 
     async def process(self, batch: Sequence[LogRecord]) -> None:
         """Bring every record of the batch to its disposition. All have one, durably, when this returns.
@@ -190,16 +186,22 @@ class Processing:
         self, batch: Sequence[tuple[LogRecord, HeldRow | None]]
     ) -> tuple[Sequence[ParsedRecord], AccountsState]:
         now_ms = self._now_ms()
-        parsed_records: list[ParsedRecord] = []
-        interruptions = self.time_limit.interruptions
-        for log_record, held in batch:
-            parsed_records.append(self.read(log_record, now_ms=now_ms, held=held))
-            if self.time_limit.interruptions != interruptions:
-                break
+        parsed_records = self._read_some(batch, now_ms)
         # Keep the accounts: a reload may replace them before the batch is decided.
         found = {parsed.account for parsed in parsed_records if parsed.notification is not None}
         accounts = {scope: self._accounts[scopes.account_of(scope)] for scope in found}
         return parsed_records, AccountsState(accounts, self._files.version)
+
+    def _read_some(self, batch: Sequence[tuple[LogRecord, HeldRow | None]], now_ms: int) -> Sequence[ParsedRecord]:
+        """Read records of the batch, up to one whose reading was interrupted."""
+        read = self._reader.read
+        parsed_records, interrupted = self.time_limit.run_each(
+            lambda each: read(each[0], now_ms=now_ms, held=each[1]), batch, "read"
+        )
+        if interrupted is not None:
+            log_record, held = batch[len(parsed_records)]
+            parsed_records.append(record_reader.unread(log_record, interrupted, now_ms=now_ms, held=held))
+        return parsed_records
 
     async def _settle(
         self, parsed_records: Sequence[ParsedRecord], read_by: AccountsState, *, limit_s: float | None = None

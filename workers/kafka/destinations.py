@@ -45,6 +45,11 @@ class Destinations:
             reported.append(refusal)
         return "; ".join(reported) or None
 
+    @property
+    def are_well(self) -> bool:
+        """Whether no destination is in trouble, nor was within the last minute."""
+        return not self._troubles
+
     def refused(self, why: str) -> None:
         """Show for a while that some events are refused. They are offered again and again within this time."""
         self._refusal = (why, self._now_s())

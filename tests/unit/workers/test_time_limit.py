@@ -142,6 +142,46 @@ def test_code_that_calls_limited_code_is_limited_too(limit: TimeLimit) -> None:
         limit.run(call_and_loop, "decide")
 
 
+def test_each_of_several_has_the_whole_limit() -> None:
+    def work(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    limit = TimeLimit(2.0)
+    with limit.watching():
+        assert limit.run_each(work, [0.7] * 4, "read") == ([0.7] * 4, None)
+    assert limit.interruptions == 0
+
+
+def test_none_of_several_is_begun_after_one_that_reaches_the_limit(limit: TimeLimit, interrupted: list[str]) -> None:
+    begun: list[str] = []
+
+    def work(name: str) -> str:
+        begun.append(name)
+        if name == "C":
+            loop_for_ever()
+        return name.lower()
+
+    done, error = limit.run_each(work, "ABCDE", "read")
+    assert (done, begun, interrupted) == (["a", "b"], ["A", "B", "C"], ["read"])
+    assert isinstance(error, TookTooLong)
+    assert limit.run_each(str.lower, "DE", "read") == (["d", "e"], None)
+
+
+def test_none_of_several_is_begun_after_one_that_catches_its_interruption(limit: TimeLimit) -> None:
+    def work(name: str) -> str:
+        try:
+            if name == "C":
+                loop_for_ever()
+        except BaseException:
+            return "caught"
+        return name
+
+    assert limit.run_each(work, "ABCDE", "read") == (["A", "B", "caught"], None)
+    assert limit.interruptions == 1
+    assert limit.run_each(str.lower, "", "read") == ([], None)
+
+
 def test_code_that_cannot_be_interrupted_is_overdue() -> None:
     limit = TimeLimit(0.1)
     may_end = threading.Event()
