@@ -79,14 +79,9 @@ def _ambiguous(form: Form, account: Account) -> Unreadable:
     )
 
 
-class _Names(dict[bytes, str]):
-    """Parameter names as text. The known ones are decoded once."""
-
-    def __missing__(self, name: bytes) -> str:
-        return name.decode("ascii")
-
-
-_NAMES = _Names({name: name.decode("ascii") for name in KNOWN_NAMES})
+# Parameter names as text. The known ones are decoded once.
+_NAMES = {name: name.decode("ascii") for name in KNOWN_NAMES}
+_CHARSETS = {spelled.encode(): name for name in CHARSETS for spelled in (name, name.upper())}
 
 
 class _Fields:
@@ -96,23 +91,26 @@ class _Fields:
         self.values = fields
         self._digest = digest
         # Control characters are not printable, so one check of all values usually replaces a search in each.
-        self._is_plain = "".join(fields.values()).isprintable()
+        self.get = fields.get if "".join(fields.values()).isprintable() else self._searched
 
-    def optional(self, name: str) -> str:
-        """Return the value; empty if the parameter is absent, because Alipay may omit empty parameters or send them."""
-        text = self.values.get(name, "")
-        if not self._is_plain and _CONTROL.search(text) is not None:
+    def _searched(self, name: str) -> str | None:
+        text = self.values.get(name)
+        if text is not None and _CONTROL.search(text) is not None:
             raise self.unreadable(Reason.CONTROL_CHAR, f"a control character in {name}")
         return text
 
+    def optional(self, name: str) -> str:
+        """Return the value; empty if the parameter is absent, because Alipay may omit empty parameters or send them."""
+        return self.get(name) or ""
+
     def required(self, name: str) -> str:
-        text = self.values.get(name) if self._is_plain else self.optional(name)
+        text = self.get(name)
         if not text:
             raise self.unreadable(Reason.MISSING_FIELD, f"{name} is missing")
         return text
 
     def time(self, name: str) -> datetime | None:
-        text = self.optional(name)
+        text = self.get(name)
         return times.parse_local(text) if text else None
 
     def unreadable(self, reason: Reason, detail: str) -> Unreadable:
@@ -141,7 +139,8 @@ def text(form: Form, account: Account, digest: bytes = b"") -> dict[str, str]:
     Raises:
         Unreadable: a deciding value is not text in that charset, or the charset is not supported.
     """
-    charset = form.fields.get(b"charset", b"").decode("ascii", "replace").lower() or account.charset
+    named = form.fields.get(b"charset", b"")
+    charset = _CHARSETS.get(named) or named.decode("ascii", "replace").lower() or account.charset
     if charset not in CHARSETS:
         detail = f"the charset is not supported; supported are {', '.join(CHARSETS)}"
         raise Unreadable(Reason.CHARSET, detail, **_numbers(form, digest))
@@ -150,10 +149,21 @@ def text(form: Form, account: Account, digest: bytes = b"") -> dict[str, str]:
     try:
         values = b"\x00".join(form.fields.values()).decode(charset).split("\x00")
         if len(values) == len(form.fields):
-            return dict(zip(map(_NAMES.__getitem__, form.fields), values, strict=True))
+            return dict(zip(_names(form), values, strict=True))
     except UnicodeDecodeError:
         pass
-    return {_NAMES[name]: _decoded(name, value, charset, account, form, digest) for name, value in form.fields.items()}
+    return {
+        name.decode("ascii"): _decoded(name, value, charset, account, form, digest)
+        for name, value in form.fields.items()
+    }
+
+
+def _names(form: Form) -> list[str]:
+    """Return the names of the form's fields as text."""
+    try:
+        return [_NAMES[name] for name in form.fields]
+    except KeyError:
+        return [name.decode("ascii") for name in form.fields]
 
 
 def _decoded(name: bytes, value: bytes, charset: str, account: Account, form: Form, digest: bytes) -> str:
@@ -161,11 +171,11 @@ def _decoded(name: bytes, value: bytes, charset: str, account: Account, form: Fo
     if name not in DECIDING_NAMES:
         return _shown(value, (charset, account.charset, "gb18030"))
     if b"\x00" in value:
-        raise Unreadable(Reason.CONTROL_CHAR, f"U+0000 in {_NAMES[name]}", **_numbers(form, digest))
+        raise Unreadable(Reason.CONTROL_CHAR, f"U+0000 in {name.decode()}", **_numbers(form, digest))
     try:
         return value.decode(charset, _WITHIN_JSON if name == b"biz_content" else "strict")
     except UnicodeDecodeError:
-        detail = f"{_NAMES[name]} is not {charset} text"
+        detail = f"{name.decode()} is not {charset} text"
         raise Unreadable(Reason.CHARSET, detail, **_numbers(form, digest)) from None
 
 
@@ -193,7 +203,7 @@ def for_display(form: Form, default_charset: str) -> dict[str, str]:
     named = form.fields.get(b"charset", b"").decode("ascii", "replace").lower()
     charset = named if named in CHARSETS else default_charset
     return {
-        _NAMES[name]: value.decode(charset, "backslashreplace")
+        name.decode("ascii"): value.decode(charset, "backslashreplace")
         if name in DECIDING_NAMES
         else _shown(value, (charset, default_charset, "gb18030"))
         for name, value in form.fields.items()
@@ -207,7 +217,7 @@ def kept(number: str) -> str:
 
 def _numbers(form: Form, digest: bytes) -> dict[str, Any]:
     """Return order number and notification id of a form with undecodable text, if they are printable ASCII."""
-    plain = {_NAMES[name]: value.decode() for name, value in form.fields.items() if value.isascii()}
+    plain = {name.decode("ascii"): value.decode() for name, value in form.fields.items() if value.isascii()}
     order, id_ = (plain.get(name, "") for name in ("out_trade_no", "notify_id"))
     order, id_ = order if order.isprintable() else "", id_ if id_.isprintable() else ""
     return {
@@ -231,7 +241,7 @@ def _digest(form: Form) -> bytes:
 
 def _type(fields: _Fields) -> str:
     """Return `notify_type`, or `msg_method` of Alipay's message service, whose messages change no order."""
-    return fields.optional("notify_type") or fields.optional("msg_method") or fields.required("notify_type")
+    return fields.get("notify_type") or fields.get("msg_method") or fields.required("notify_type")
 
 
 def _envelope(fields: _Fields, account: Account, digest: bytes) -> dict[str, Any]:
@@ -240,9 +250,9 @@ def _envelope(fields: _Fields, account: Account, digest: bytes) -> dict[str, Any
         "account": account.name,
         "id": fields.required("notify_id"),
         "type": _type(fields),
-        "status": fields.optional("trade_status"),
-        "order": fields.optional("out_trade_no"),
-        "trade": fields.optional("trade_no"),
+        "status": fields.get("trade_status") or "",
+        "order": fields.get("out_trade_no") or "",
+        "trade": fields.get("trade_no") or "",
         "sent_at": fields.time("notify_time"),
         "payer": mask(payer),
         "digest": digest,
@@ -281,7 +291,7 @@ def _trade(fields: _Fields, account: Account, digest: bytes) -> Notification:
     for name in ("notify_id", "out_trade_no", "trade_no", "trade_status"):
         fields.required(name)
     openapi = account.family is Family.OPENAPI
-    currency = fields.optional("trans_currency" if openapi else "currency") or account.currency
+    currency = fields.get("trans_currency" if openapi else "currency") or account.currency
     amount = money.parse_major(fields.required("total_amount" if openapi else "total_fee"), currency)
     if amount.minor == 0:
         raise fields.unreadable(Reason.BAD_AMOUNT, "the amount is zero")
@@ -307,22 +317,22 @@ def _refunded_so_far(fields: _Fields, currency: str) -> Money | None:
 
     A companion must confirm it, because an optional field could be a part of free text.
     """
-    text = fields.optional("refund_fee")
+    text = fields.get("refund_fee")
     refunded = money.parse_major(text, currency) if text else None
     if refunded is None or refunded.minor == 0:
         return None
-    if not fields.optional("gmt_refund") and fields.optional("notify_action_type") not in (_REFUNDED, _CANCELLED):
+    if not fields.get("gmt_refund") and fields.get("notify_action_type") not in (_REFUNDED, _CANCELLED):
         raise fields.unreadable(Reason.BAD_REFUND, "refund_fee without gmt_refund, refundFPAction or reverseAction")
     return refunded
 
 
 def _has_succeeded_refund(fields: _Fields) -> bool:
     """Return whether the old gateway reports a refund without an amount: by `refund_status` or `notify_action_type`."""
-    if fields.optional("notify_action_type") == _REFUNDED:
+    if fields.get("notify_action_type") == _REFUNDED:
         return True
-    if fields.optional("refund_status") != "REFUND_SUCCESS":
+    if fields.get("refund_status") != "REFUND_SUCCESS":
         return False
-    if not fields.optional("gmt_refund"):
+    if not fields.get("gmt_refund"):
         raise fields.unreadable(Reason.BAD_REFUND, "REFUND_SUCCESS without gmt_refund")
     return True
 
@@ -330,8 +340,8 @@ def _has_succeeded_refund(fields: _Fields) -> bool:
 def _news(fields: _Fields, *, has_refund: bool) -> tuple[News, datetime | None]:
     """Return the news and the time of its event, which is never `notify_time`."""
     status = fields.required("trade_status")
-    paid_at, refunded_at, closed_at = (fields.time(name) for name in ("gmt_payment", "gmt_refund", "gmt_close"))
-    is_cancelled = fields.optional("notify_action_type") == _CANCELLED
+    paid_at, refunded_at, closed_at = fields.time("gmt_payment"), fields.time("gmt_refund"), fields.time("gmt_close")
+    is_cancelled = fields.get("notify_action_type") == _CANCELLED
     if is_cancelled and status != "TRADE_CLOSED" and not has_refund:
         raise fields.unreadable(Reason.BAD_CLOSE, "reverseAction, but trade_status is not TRADE_CLOSED")
     match status:

@@ -194,10 +194,8 @@ class Processing:
 
     def _read_some(self, batch: Sequence[tuple[LogRecord, HeldRow | None]], now_ms: int) -> Sequence[ParsedRecord]:
         """Read records of the batch, up to one whose reading was interrupted."""
-        read = self._reader.read
-        parsed_records, interrupted = self.time_limit.run_each(
-            lambda each: read(each[0], now_ms=now_ms, held=each[1]), batch, "read"
-        )
+        read = partial(self._reader.read, now_ms=now_ms)
+        parsed_records, interrupted = self.time_limit.run_each(read, batch, "read")
         if interrupted is not None:
             log_record, held = batch[len(parsed_records)]
             parsed_records.append(record_reader.unread(log_record, interrupted, now_ms=now_ms, held=held))

@@ -82,11 +82,13 @@ class RecordReader:
         self._authenticate = authenticate
         self._files = files
 
-    def read(self, log_record: LogRecord, *, now_ms: int, held: HeldRow | None = None) -> ParsedRecord:
+    def read(self, given: tuple[LogRecord, HeldRow | None], *, now_ms: int) -> ParsedRecord:
         """Return the record with its notification, or with the reason why it has none. No record makes this raise.
 
-        A record without a valid receive time counts as received at `now_ms`; a held one when it was first held.
+        It is given with its held row, if it is retried. A record without a valid receive time counts as received at
+        `now_ms`; a held one when it was first held.
         """
+        log_record, held = given
         record = log_record.record
         account, received_at_ms = "", now_ms if held is None else held.first_at_ms
         try:

@@ -95,11 +95,11 @@ class TimeLimit:
             nonlocal begun
             ident = threading.get_ident()
             job = self._jobs[ident]
-            for index in range(len(given)):
-                if not self._begin_anew(ident, job):
+            for index, each in enumerate(given):
+                if (job.ran_s or job.cpu_s) and not self._begin_anew(ident, job):
                     return
                 begun = index
-                done.append(work(given[index]))
+                done.append(work(each))
 
         while given and not done:
             try:
