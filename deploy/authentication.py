@@ -16,6 +16,7 @@ this process has not read the files of its receiver. Such a record is not believ
 
 from collections.abc import Iterable, Sequence
 from hmac import compare_digest
+from itertools import repeat
 
 from msgspec import structs
 
@@ -116,8 +117,8 @@ class Authenticator:
         return self._is_log_private or not self._receipt_keys
 
     def _is_valid(self, contents: RecordContents) -> bool:
-        receipts = (record_format.receipt(contents, key) for key in self._receipt_keys)
-        return any(compare_digest(contents.receipt, receipt) for receipt in receipts)
+        receipts = [record_format.receipt(contents, key) for key in self._receipt_keys]
+        return any(map(compare_digest, receipts, repeat(contents.receipt)))
 
 
 class FilesInUse:

@@ -6,6 +6,7 @@ of the order and its version, so consumers can drop duplicates by id.
 
 from datetime import datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -137,7 +138,7 @@ def event_type(before: View | None, after: View) -> str:
     if before is None and after.trade is None:
         change = "flagged"  # a registered order whose first notification was refused
     elif before is None or before.status != after.status:
-        change = after.status.value.lower()
+        change = after.status._value_.lower()
         if after.closed_because is ClosedBecause.REFUNDED:
             change = "refunded"
         elif after.status is Status.WAITING and after.authorized_minor is not None:
@@ -156,8 +157,9 @@ def event_type(before: View | None, after: View) -> str:
 def changed(before: View | None, after: View) -> tuple[str, ...]:
     """Return the names of the fields in which two views differ; all that the event has if there was no view before."""
     if before is None:
-        rare = tuple(f for f in _RARE_FIELDS if getattr(after, f) not in (None, ()))
-        return _USUAL_FIELDS + rare if rare else _USUAL_FIELDS
+        if _rare(after) == _NONE_RARE:
+            return _USUAL_FIELDS
+        return _USUAL_FIELDS + tuple(f for f in _RARE_FIELDS if getattr(after, f) not in (None, ()))
     return tuple(f for f in View.__struct_fields__ if getattr(before, f) != getattr(after, f))
 
 
@@ -166,6 +168,7 @@ def _refunded(view: View) -> tuple[int, int | None]:
 
 
 _RARE_FIELDS = ("authorized_minor", "authorized_until", "refund_accepted_minor", "claims")
+_rare, _NONE_RARE = attrgetter(*_RARE_FIELDS), (None, None, None, ())
 _USUAL_FIELDS = tuple(f for f in View.__struct_fields__ if f not in _RARE_FIELDS)
 
 _encode = msgspec.json.Encoder().encode

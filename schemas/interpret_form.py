@@ -90,7 +90,8 @@ class _Fields:
     def __init__(self, fields: dict[str, str], digest: bytes) -> None:
         self.values = fields
         self._digest = digest
-        # Control characters are not printable, so one check of all values usually replaces a search in each.
+        # `get` returns nothing for an absent or empty parameter: Alipay omits some, sends some. As control characters
+        # are not printable, one check of all values usually replaces a search in each.
         self.get = fields.get if "".join(fields.values()).isprintable() else self._searched
 
     def _searched(self, name: str) -> str | None:
@@ -98,10 +99,6 @@ class _Fields:
         if text is not None and _CONTROL.search(text) is not None:
             raise self.unreadable(Reason.CONTROL_CHAR, f"a control character in {name}")
         return text
-
-    def optional(self, name: str) -> str:
-        """Return the value; empty if the parameter is absent, because Alipay may omit empty parameters or send them."""
-        return self.get(name) or ""
 
     def required(self, name: str) -> str:
         text = self.get(name)
@@ -317,8 +314,7 @@ def _refunded_so_far(fields: _Fields, currency: str) -> Money | None:
 
     A companion must confirm it, because an optional field could be a part of free text.
     """
-    text = fields.get("refund_fee")
-    refunded = money.parse_major(text, currency) if text else None
+    refunded = money.parse_major(fee, currency) if (fee := fields.get("refund_fee")) else None
     if refunded is None or refunded.minor == 0:
         return None
     if not fields.get("gmt_refund") and fields.get("notify_action_type") not in (_REFUNDED, _CANCELLED):

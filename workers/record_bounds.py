@@ -1,5 +1,7 @@
 """The size limits of a record from the log: any program that can write to the log chooses its size."""
 
+from operator import itemgetter
+
 from schemas import record_format
 from schemas.form import BODY_BYTES_MAX
 from schemas.record_format import Record
@@ -7,6 +9,8 @@ from schemas.record_format import Record
 RECORD_BYTES_MAX = 4 * BODY_BYTES_MAX  # no receiver wrote a larger record
 HEADERS_MAX = 64  # the receiver writes at most twelve
 HEADER_BYTES_MAX = 4096
+
+_value = itemgetter(1)
 
 
 def check(record: Record) -> None:
@@ -17,7 +21,7 @@ def check(record: Record) -> None:
     """
     if len(record.headers) > HEADERS_MAX:
         raise record_format.BadRecord(f"more than {HEADERS_MAX} headers")
-    if len(record.value) + sum([len(value) for _, value in record.headers]) > RECORD_BYTES_MAX:
+    if len(record.value) + sum(map(len, map(_value, record.headers))) > RECORD_BYTES_MAX:
         raise record_format.BadRecord(f"more than {RECORD_BYTES_MAX} bytes")
 
 

@@ -173,9 +173,11 @@ def _check_merchants(key: bytes, account: Account) -> None:
     Otherwise the orders of several merchants would become those of the account, where equal numbers are one order. The
     account's only merchant is known: the account may have had several before.
     """
-    scope = key.partition(b":")[0].decode("ascii", "replace")
-    merchant = scope.removeprefix(f"{account.name}/")
-    if merchant == scope or account.auth_app_ids or not scopes.is_merchant(merchant):
+    name, slash, rest = key.partition(b":")[0].partition(b"/")
+    if not slash or account.auth_app_ids or name != account.name.encode():
+        return
+    merchant = rest.decode("ascii", "replace")
+    if not scopes.is_merchant(merchant):
         return
     if merchant != (account.auth_app_id or account.app_id):
         raise Unverified("its receiver knows merchants of this account: accounts.toml here has no list in auth_app_id")

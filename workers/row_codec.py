@@ -3,6 +3,8 @@
 The tables of both engines have the same columns in the same order, so these tuples are written once. A value that SQL
 searches or constrains has a column; an order's facts and a record's headers are msgpack. Times are epoch milliseconds
 here, whatever type a database keeps them in.
+
+Where an enum's value is read for each record it is read as `_value_`, because `value` is a call of Python code.
 """
 
 from collections.abc import Sequence
@@ -49,8 +51,8 @@ def order_row(write: OrderWrite, changed_at_ms: int) -> Row:
         order.version,
         _encode(order),
         order_view.rank(order, view),
-        view.status.value,
-        None if view.closed_because is None else view.closed_because.value,
+        view.status._value_,
+        None if view.closed_because is None else view.closed_because._value_,
         view.trade,
         view.amount_minor,
         view.currency,
@@ -144,8 +146,8 @@ def delivery_row(delivery: Delivery) -> Row:
         delivery.type,
         delivery.status,
         delivery.news,
-        delivery.disposition.value,
-        delivery.reason.value,
+        delivery.disposition._value_,
+        delivery.reason._value_,
         delivery.detail,
         delivery.version,
         delivery.received_at_ms,

@@ -37,6 +37,9 @@ class Batch(Protocol):
     def close(self) -> None: ...
 
 
+_Packed = tuple[Batch, Sequence[int]]  # with the indexes of its events
+
+
 class EventProducer(Protocol):
     """The part of aiokafka's producer that is used here."""
 
@@ -70,6 +73,7 @@ class Sending:
         self._destinations = destinations
         self._partitions: dict[tuple[bytes, int], int] = {}
         self._blocked: set[tuple[str, bytes]] = set()
+        self._arrived: dict[tuple[int, ...], Sequence[_Packed]] = {}  # batches of these events that one topic has
 
     async def send(self, indexes: Iterable[int], topic: str, arrived: set[int]) -> None:
         """Send these events to one topic, its partitions concurrently. Add those that are acknowledged to `arrived`.
@@ -151,8 +155,24 @@ class Sending:
         self._destinations.worked(topic, partition)
         arrived.update(packed)
 
-    def _batches(self, indexes: Sequence[int]) -> Iterator[tuple[Batch, Sequence[int]]]:
-        """Yield full batches, each built when the one before was sent, with the indexes of its events."""
+    def _batches(self, indexes: Sequence[int]) -> Iterator[_Packed]:
+        """Yield full batches, each built when the one before was sent, with the indexes of its events.
+
+        The second topic of order events nearly always gets the same events, in partitions of the same number: then it
+        gets the batches that the first one has acknowledged.
+        """
+        all_ = tuple(indexes)
+        if all_ in self._arrived and not self._blocked:
+            yield from self._arrived[all_]
+            return
+        built: list[_Packed] = []
+        for batch, packed in self._built(indexes):
+            built.append((batch, packed))
+            yield batch, packed
+        if not self._blocked:
+            self._arrived[all_] = built
+
+    def _built(self, indexes: Sequence[int]) -> Iterator[_Packed]:
         batch, packed = self._producer.create_batch(), list[int]()
         for index in indexes:
             if not self._may_send(index):

@@ -14,6 +14,7 @@ the work, an unknown client error would hold healthy records. Errors that the wo
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import asyncpg
@@ -33,6 +34,7 @@ WAIT_MAX_S = 0.5
 ROLLBACK_S = 1.0
 SERVER_LEAST = 140_000
 BRIEFLY = "SET LOCAL lock_timeout = '200ms'"  # for `first`: wait for a lock only as long as another worker holds it
+MOMENTS_MAX = 1024
 UNIX_MS_OF_2000 = 946_684_800_000  # the server counts its microseconds from there
 
 # Each of our statements finds its rows by an index. Most plans are made while their table is still empty: a plan with a
@@ -325,9 +327,15 @@ async def _use_milliseconds(connection: Any) -> None:
         "timestamptz",
         schema="pg_catalog",
         format="tuple",
-        encoder=lambda ms: ((ms - UNIX_MS_OF_2000) * 1000,),
+        encoder=_encoded,
         decoder=lambda moment: moment[0] // 1000 + UNIX_MS_OF_2000,
     )
+
+
+@lru_cache(MOMENTS_MAX)
+def _encoded(ms: int) -> tuple[int]:
+    """Return the moment as the server has it; cached, because most moments in the rows of a batch are the same."""
+    return ((ms - UNIX_MS_OF_2000) * 1000,)
 
 
 async def _no_reset(connection: Any) -> None:

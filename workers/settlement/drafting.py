@@ -156,7 +156,7 @@ class Draft:
             notification_id=notification.id,
             type=notification.type,
             status=notification.status,
-            news=notification.news.value,
+            news=notification.news._value_,
             happened_at=notification.happened_at,
             received_at=times.from_epoch_ms(parsed.received_at_ms),
         )
@@ -284,7 +284,7 @@ class Draft:
                 notification_id=disposed.notification_id,
                 type="" if notification is None else notification.type,
                 status="" if notification is None else notification.status,
-                news="" if notification is None else notification.news.value,
+                news="" if notification is None else notification.news._value_,
                 disposition=disposed.disposition,
                 reason=disposed.reason,
                 detail=disposed.detail,

@@ -44,6 +44,7 @@ class Cluster:
         self.counts = dict.fromkeys(topics.ALL, 4)
         self.errors: dict[str, list[Exception]] = {}  # of the next sends to a topic
         self.batches = 0
+        self.built = 0  # batches that a producer was asked for
         self.looked_up: list[str] = []
         self.denied: dict[str, Exception] = {}
         self.silent: set[str] = set()  # topics whose look-up never ends
@@ -122,6 +123,7 @@ class FakeProducer:
         return {*range(self._cluster.counts[topic])}
 
     def create_batch(self) -> FakeBatch:
+        self._cluster.built += 1
         return FakeBatch()
 
     async def send_batch(self, batch: Any, topic: str, *, partition: int) -> "asyncio.Task[None]":
@@ -230,6 +232,16 @@ async def test_versions_stay_in_order_over_batches_and_the_state_topic_gets_the_
         assert own == [b"N%d:%d" % (order, version) for version in range(1, 8)]
     assert sorted(world.cluster.ids(topics.ORDER_STATE)) == sorted(b"N%d:7" % order for order in range(20))
     assert world.cluster.batches < 40
+
+
+async def test_both_topics_of_order_events_get_one_batch(world: World) -> None:
+    sent = [event(f"A{number}") for number in range(40)]
+    assert (await world.events.publish(sent)).acknowledged == [*range(40)]
+    assert len(world.cluster.ids(topics.ORDER_STATE)) == len(world.cluster.ids(topics.ORDER_EVENT)) == 40
+    assert world.cluster.built == world.cluster.batches / 2
+    world.cluster.counts[topics.ORDER_EVENT] = 3
+    await world.events.publish([event(f"B{number}") for number in range(40)])
+    assert all(each.partition == topics.partition_of(each.key, 3) for each in world.cluster.arrived[-40:])
 
 
 async def test_publish_without_events_builds_no_producer(world: World) -> None:
