@@ -1,7 +1,7 @@
 """The second loop of a worker: retry held notifications that are due. `settlement.parking` has their life.
 
 A row comes due by its schedule, or at once when the notification's order, trade or refund becomes known. The store then
-wakes this loop if it runs in the same process; the sweeper of another process finds the row within `LOOK_EVERY_S`.
+wakes this loop, also that of another process. If it cannot, the sweeper finds the row within `LOOK_EVERY_S`.
 
 If several workers share a store, one of them leads and sweeps. The others ask at every look whether they lead now;
 after a leader that was killed, its lease of 15 s must end first. Two
@@ -17,8 +17,8 @@ from workers.errors import InfrastructureDown
 from workers.settlement.plan import HeldRow
 
 ROWS_MAX = 100  # per round, so that new records are processed in between
-# If a console in another process registers an order, this look releases the order's parked payment, and the buyer's
-# page waits for that.
+# If a console in another process registers an order, and its wake does not arrive, this look releases the order's
+# parked payment, and the buyer's page waits for that.
 LOOK_EVERY_S = 0.5
 
 

@@ -39,6 +39,7 @@ from workers.observers import Observers
 from workers.postgres.clock import DatabaseClock
 from workers.postgres.leadership import ASK_EVERY_S
 from workers.postgres.store import PostgresOrderStore
+from workers.postgres.wake_listener import WakeListener
 from workers.redis import clients as redis_clients
 from workers.redis.locks import RedisLocks, spread
 from workers.restarts import LoopName
@@ -133,6 +134,7 @@ async def running(
             partial(housekeeping.watch_lag, source, worker_metrics, group=settings.group),
             partial(housekeeping.prune, store, now_ms, lambda: config.clock_watch.is_trusted),
             partial(housekeeping.add_up_counts, store),
+            WakeListener(postgres_address(settings), store.woken).run,
             process.reloading(config, settings, registry, log_writer),
             process.watching_clock(config, registry, log_writer, clock),
             learnt.run,

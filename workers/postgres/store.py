@@ -58,9 +58,9 @@ OFFSET_MAX = 2**63 - 1  # beyond every offset
 class PostgresOrderStore:
     """The open store of one process. Without a relay, it leaves the events that it writes to the leader.
 
-    `woken` is set whenever this worker made parked notifications due early. A sweeper in another process finds them at
-    its next look. `leadership` elects the worker that sweeps, `sending` the one that adopts orphaned events. `reads`
-    has the connections for operators' reads. `clock` is the database's.
+    `woken` is set whenever this worker made parked notifications due early, and by a `WakeListener` when another
+    process did. `leadership` elects the worker that sweeps, `sending` the one that adopts orphaned events. `reads` has
+    the connections for operators' reads. `clock` is the database's.
     """
 
     def __init__(

@@ -19,6 +19,7 @@ from workers.postgres.columns import Columns, arrays
 from workers.postgres.database import Database, SqlConnection
 from workers.settlement.parking import WOKEN_MAX
 
+CHANNEL = "alipay_notify_wakes"  # of `workers.postgres.wake_listener`; it carries the schema
 WAKES_MAX = 100  # spans that one transaction looks at
 
 Place = tuple[int, int]  # partition and offset
@@ -42,6 +43,8 @@ async def wake(connection: SqlConnection, conditions: set[tuple[str, str]], now_
         return 0
     named = arrays(sorted(conditions))
     waiting = await connection.fetch(_WAITING, *named, WOKEN_MAX + 1)
+    if waiting:
+        await connection.execute(_TELL)
     if len(waiting) > WOKEN_MAX:
         waited_for = await connection.fetch(_WAITED_FOR, *named)
         await _note(
@@ -113,6 +116,7 @@ async def _note(connection: SqlConnection, spans: Iterable[WakeSpan]) -> None:
         await connection.execute(_NOTE, *arrays(noted))
 
 
+_TELL = f"SELECT pg_notify('{CHANNEL}', current_schema())"
 _SPANS = Columns(
     "account text, waits_for text, after_partition integer, after_offset bigint, upto_partition integer, "
     "upto_offset bigint"
