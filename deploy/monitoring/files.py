@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from deploy.monitoring import alerts, objectives, rules
+from deploy.monitoring.boards import rendering
 from deploy.monitoring.rules import Links
 
 DEPLOY = Path(__file__).parents[1]
 RECORDINGS = DEPLOY / "prometheus" / "rules" / "objectives.yml"
 ALERTS = DEPLOY / "prometheus" / "rules" / "alerts.yml"
+BOARDS = {board.uid: DEPLOY / "grafana" / "dashboards" / f"{board.uid}.json" for board in rendering.BOARDS}
 
 
 def generated(links: Links | None = None) -> dict[Path, str]:
@@ -15,4 +17,5 @@ def generated(links: Links | None = None) -> dict[Path, str]:
     return {
         RECORDINGS: rules.yaml(objectives.recordings()),
         ALERTS: rules.yaml(alerts.groups(), links=links),
+        **{BOARDS[board.uid]: rendering.json(board) for board in rendering.BOARDS},
     }

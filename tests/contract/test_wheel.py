@@ -10,7 +10,8 @@ import pytest
 from tests.support.paths import ROOT
 
 PACKAGES = ("schemas", "ingest", "workers", "deploy")
-SHIPPED = {".py", ".sql", ".html", ".js", ".css", ".toml", ".yaml", ".json", ".cfg", ".service"}
+SHIPPED = {".py", ".sql", ".html", ".js", ".css", ".toml", ".yaml", ".yml", ".json", ".cfg", ".service", ".md"}
+OF_THE_TREE = ("deploy/local/", "deploy/monitoring/")  # they start servers, and write committed files
 IMPORT_ALL = """
 import importlib, pathlib, sys
 root = pathlib.Path(sys.argv[1])
@@ -33,15 +34,16 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return files
 
 
-def test_wheel_has_every_file_of_the_packages_except_the_local_stack(unpacked: Path) -> None:
+def test_wheel_has_every_file_of_the_packages_except_those_for_the_tree(unpacked: Path) -> None:
     in_tree = {
         name(path, ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in SHIPPED
     }
-    of_stack = {each for each in in_tree if each.startswith("deploy/local/")}
+    left_out = {each for each in in_tree if each.startswith(OF_THE_TREE)}
     in_wheel = {name(path, unpacked) for path in unpacked.rglob("*")}
-    assert of_stack
-    assert in_tree - of_stack - in_wheel == set()
-    assert not [each for each in in_wheel if each.startswith("deploy/local")]
+    assert left_out
+    assert in_tree - left_out - in_wheel == set()
+    assert not [each for each in in_wheel if f"{each}/".startswith(OF_THE_TREE)]
+    assert {"deploy/runbooks/AckBudgetBurn.md", "deploy/prometheus/rules/alerts.yml"} <= in_wheel
 
 
 def name(path: Path, root: Path) -> str:

@@ -5,6 +5,8 @@ import sys
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 
+import pytest
+
 from tests.house.source import PACKAGES, dotted, edges, imports, modules, name, text, tree
 
 MAY_IMPORT = {
@@ -47,12 +49,13 @@ def test_settlement_decides_without_input_and_output() -> None:
     assert [each for each in ours if not each.startswith(("schemas", "workers.settlement"))] == []
 
 
-def test_no_module_outside_the_local_stack_imports_it() -> None:
-    """The wheel leaves `deploy/local` out, because it can install packages."""
+@pytest.mark.parametrize("folder", ["deploy.local", "deploy.monitoring"])
+def test_no_other_module_imports_what_the_wheel_leaves_out(folder: str) -> None:
+    """The one can install packages, the other writes files of the source tree."""
     found = [
         (importing, imported)
         for importing, imported in edges()
-        if imported.startswith("deploy.local") and not importing.startswith("deploy.local")
+        if imported.startswith(folder) and not importing.startswith(folder)
     ]
     assert found == []
 

@@ -1,0 +1,1 @@
+"""The boards of Grafana as tables; `rendering` makes the JSON that Grafana imports."""
