@@ -38,7 +38,7 @@ class Timing(Struct, frozen=True):
         if not self.is_shorter:
             return text
         windows = _WINDOW.sub(lambda match: f"[{max(self.window_min_s, seconds(match[1]) // self.divisor)}s", text)
-        return _OFFSET.sub(lambda match: f"offset {seconds(match[1]) // self.offset_divisor}s", windows)
+        return _OFFSET.sub(lambda match: f"offset {max(1, seconds(match[1]) // self.offset_divisor)}s", windows)
 
 
 AS_SHIPPED = Timing()

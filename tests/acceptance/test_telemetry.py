@@ -37,6 +37,13 @@ GAUGES_WITHIN_S = 15.0  # they are asked for every few seconds
 
 @pytest.fixture
 def engine(tmp_path: Path, world: World) -> Iterator[Engine]:
+    """An engine that is not started; it ends with the test."""
+    engine = with_all_accounts(world, tmp_path / "engine")
+    yield engine
+    engine.end()
+
+
+def with_all_accounts(world: World, directory: Path) -> Engine:
     """An engine with an account whose orders are registered, and one with a certificate and a retiring algorithm."""
     text = world.accounts_file.read_text()
     at = text.index("[accounts.demo-cn]")
@@ -48,9 +55,7 @@ def engine(tmp_path: Path, world: World) -> Iterator[Engine]:
     text += '[[accounts.demo-certified.retiring]]\nsign_type = "RSA"\nkeys = ["older.pem"]\nuntil = 2099-01-01\n'
     accounts = world.accounts_file.with_name("measured.toml")
     accounts.write_text(text)
-    engine = Engine(accounts, tmp_path / "engine")
-    yield engine
-    engine.end()
+    return Engine(accounts, directory)
 
 
 def certificate(path: Path) -> None:

@@ -14,7 +14,7 @@ from deploy.local.machine import Machine, Missing
 from deploy.monitoring import alerts, files, objectives, rules
 from deploy.monitoring.rules import PREFIX, Alert, Group, Links
 from tests.contract.alert_cases import ALL, Case
-from tests.support import real_servers
+from tests.support import monitored, real_servers
 
 ALERTS = {alert.name: alert for alert in alerts.table()}
 
@@ -37,6 +37,12 @@ def run(promtool: Path, *arguments: str | Path) -> str:
 
 def test_rules_have_no_fault(promtool: Path) -> None:
     run(promtool, "check", "rules", "--lint=all", "--lint-fatal", files.RECORDINGS, files.ALERTS)
+
+
+def test_rules_with_shorter_durations_have_no_fault_either(promtool: Path, tmp_path: Path) -> None:
+    for name, text in monitored.shorter_rules().items():
+        (tmp_path / name).write_text(text)
+    run(promtool, "check", "rules", *sorted(tmp_path.iterdir()))
 
 
 def test_every_alert_is_tried() -> None:

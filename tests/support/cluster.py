@@ -149,13 +149,19 @@ Note = Callable[[str, float], None]  # records a figure by its name
 
 @contextmanager
 def of_a_module(
-    wished: EngineSpec, *, kafka: Kafka, postgres: Postgres, redis: Redis | None = None, **settings: str
+    wished: EngineSpec,
+    *,
+    kafka: Kafka,
+    postgres: Postgres,
+    redis: Redis | None = None,
+    rules: Mapping[str, str] | None = None,
+    **settings: str,
 ) -> Iterator[Cluster]:
     """An engine for the tests of one module; it has an event loop of its own, as each test has."""
     servers = real_servers.Servers()
 
     def start(directory: Directory, machine: Machine) -> AbstractAsyncContextManager[Cluster]:
-        return running(directory, machine, wished, kafka=kafka, postgres=postgres, redis=redis, **settings)
+        return running(directory, machine, wished, kafka=kafka, postgres=postgres, redis=redis, rules=rules, **settings)
 
     try:
         yield servers.start(start)
@@ -172,9 +178,10 @@ async def running(
     kafka: Kafka,
     postgres: Postgres,
     redis: Redis | None = None,
+    rules: Mapping[str, str] | None = None,
     **settings: str,
 ) -> AsyncIterator[Cluster]:
-    """The engine over these servers, ready; `settings` override the defaults."""
+    """The engine over these servers, ready; `settings` override the defaults, and `rules` those of Prometheus."""
     name = f"t{secrets.token_hex(6)}"
     dsn = f"{postgres.dsn}?search_path={name}"
     await _make_schema(dsn, name)
@@ -190,7 +197,7 @@ async def running(
         redis=redis.url if redis else "",
         postgres=dsn,
     )
-    async with engine.running(directory, machine, servers, wished, settings=shared) as started:
+    async with engine.running(directory, machine, servers, wished, settings=shared, rules=rules) as started:
         all_settings = {
             "accounts": str(started.world.accounts_file),
             "kafka": servers.kafka,
