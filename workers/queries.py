@@ -43,6 +43,28 @@ class OperatorDecision(Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
+class Hold(Struct, frozen=True, kw_only=True):
+    """A notification's time as a held row; `attempts` are its retries, `resolution` is as in `HeldPage`."""
+
+    position: Position
+    disposition: Disposition
+    reason: Reason
+    detail: str
+    first_at_ms: int
+    attempts: int
+    due_at_ms: int | None
+    resolution: str
+
+
+class OperatorAct(Struct, frozen=True, kw_only=True):
+    """An audit row of an order: a replay of the held row `held_id`, or a registration, which has none."""
+
+    held_id: str
+    by: str
+    why: str
+    at_ms: int
+
+
 class OrderClaim(Struct, frozen=True, kw_only=True):
     """A held message that may name the order, or may not. `resolution` is that of its row, as in `HeldPage`."""
 
@@ -61,6 +83,8 @@ class OrderPage(Struct, frozen=True, kw_only=True):
     events: tuple[Emitted, ...]  # oldest first
     decisions: tuple[OperatorDecision, ...] = ()  # oldest first
     claims: tuple[OrderClaim, ...] = ()  # by position
+    holds: tuple[Hold, ...] = ()  # of the deliveries that are held, or were
+    acts: tuple[OperatorAct, ...] = ()  # oldest first
     changed_at_ms: int = 0  # in a list of orders
 
 
@@ -208,6 +232,11 @@ def page_numbers(order: Order | None, movements: Iterable[Movement] = ()) -> tup
     reported = (*order.refunds, *(each for each in movements if isinstance(each, Refund)))
     refunds = {NamedNumber(NumberKind.REFUND, refund.id) for refund in reported if not refund.trade}
     return (*trades, *refunds)
+
+
+def audited(scope: str, number: str, holds: Iterable[Hold]) -> list[str]:
+    """Return the subjects of an order's audit rows: its registrations, and the replays of its held rows."""
+    return [f"{scope}:{number}", *(str(hold.position) for hold in holds)]
 
 
 def claimed_numbers(number: str, order: Order | None) -> tuple[NamedNumber, ...]:

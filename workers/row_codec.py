@@ -19,7 +19,18 @@ from schemas.events import Outgoing
 from schemas.money import Money
 from schemas.orders import Capture, ClosedBecause, Movement, Order, Refund, Status, View
 from schemas.record_format import Record
-from workers.queries import Emitted, HeldGroup, HeldPage, HeldPlace, HeldQuery, OperatorDecision, OrderClaim, OrderPage
+from workers.queries import (
+    Emitted,
+    HeldGroup,
+    HeldPage,
+    HeldPlace,
+    HeldQuery,
+    Hold,
+    OperatorAct,
+    OperatorDecision,
+    OrderClaim,
+    OrderPage,
+)
 from workers.replays import ReplayState, ReplayTask
 from workers.settlement import order_view
 from workers.settlement.movements import name_of
@@ -285,6 +296,26 @@ def operator_decision(row: Row) -> OperatorDecision:
         why=row[6],
         at_ms=row[7],
     )
+
+
+def hold(row: Row) -> Hold:
+    """Return the hold from position, disposition, reason, detail, first time, attempts, due time and resolution."""
+    return Hold(
+        position=Position(row[0], row[1]),
+        disposition=Disposition(row[2]),
+        reason=Reason(row[3]),
+        detail=row[4],
+        first_at_ms=row[5],
+        attempts=row[6],
+        due_at_ms=row[7],
+        resolution=row[8],
+    )
+
+
+def operator_act(row: Row) -> OperatorAct:
+    """Return the act from action, subject, by whom, why and time of an audit row."""
+    action, subject, by, why, at_ms = row
+    return OperatorAct(held_id=subject if action == "replay" else "", by=by, why=why, at_ms=at_ms)
 
 
 def replay_task(row: Row) -> ReplayTask:

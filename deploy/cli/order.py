@@ -169,13 +169,15 @@ def _print(order: dict[str, Any]) -> None:
     terminal.line("Version", order["version"])
     if order["timeline"]:
         columns = ("time (UTC)", "what", "", "why", "version", "id")
-        terminal.table("", columns, [_row(entry) for entry in order["timeline"]])
+        terminal.table("", columns, [row for entry in order["timeline"] for row in (_row(entry), *_steps(entry))])
 
 
 def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     if entry["kind"] == "event":
         sent = "sent" if entry["sent_at"] else "not sent yet"
         return terminal.moment(entry["occurred_at"]), f"→ {entry['type']}", sent, "", entry["version"], entry["id"]
+    if entry["kind"] == "registered":
+        return terminal.moment(entry["at"]), "registered", "", f"{entry['by']}: {entry['what']}", "", ""
     if entry["kind"] == "refused":
         return terminal.moment(entry["at"]), "request refused", "refused", entry["reason"], "", ""
     if entry["kind"] == "decision":
@@ -191,6 +193,21 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     what = (entry["status"] or entry["type"] or "unreadable") + event
     received_at = terminal.moment(entry["received_at"])
     return received_at, what, entry["disposition"], why, entry["version"], entry["notification_id"]
+
+
+def _steps(entry: dict[str, Any]) -> list[tuple[object, ...]]:
+    """Return the way of a notification that was held; how it stands now is in its own row."""
+    rows: list[tuple[object, ...]] = []
+    for step in entry.get("steps", ()):
+        at = terminal.moment(step["at"])
+        if step["kind"] == "held" and entry["disposition"] not in HELD:
+            retries = f", retried {step['attempts']} times" if step["attempts"] else ""
+            rows.append((at, "· held", step["disposition"], f"{step['reason']}: {step['detail']}{retries}", "", ""))
+        elif step["kind"] == "replay":
+            rows.append((at, "· replayed", "", f"{step['by']}: {step['why']}", "", ""))
+        elif step["kind"] == "settled":
+            rows.append((at, "· settled by a retry", step["disposition"], "", "", ""))
+    return rows
 
 
 def _amount(order: dict[str, Any], text: str, minor: str, currency: str) -> str:

@@ -15,7 +15,9 @@ from workers.queries import (
     FOUND_MAX,
     TIMELINE_MAX,
     Emitted,
+    Hold,
     NotificationPage,
+    OperatorAct,
     OperatorDecision,
     OrderClaim,
     OrderPage,
@@ -46,19 +48,20 @@ def order_page(connection: Connection, scope: str, number: str) -> OrderPage | N
     if found is None and not deliveries:
         return None
     refunds = movements.without_trade(connection, order, TIMELINE_MAX)
+    naming = _naming(connection, scope, queries.page_numbers(order, refunds))
+    shown = queries.timeline(number, map(row_codec.delivery, deliveries), naming)
+    holds = _holds(connection, [delivery.position for delivery in shown])
     return OrderPage(
         account=scope,
         number=number,
         order=order,
         view=view,
-        deliveries=queries.timeline(
-            number,
-            map(row_codec.delivery, deliveries),
-            _naming(connection, scope, queries.page_numbers(order, refunds)),
-        ),
+        deliveries=shown,
         events=() if order is None else _events(connection, scope, number, order.version),
         decisions=_decisions(connection, scope, number),
         claims=_claims(connection, scope, queries.claimed_numbers(number, order)),
+        holds=holds,
+        acts=_acts(connection, queries.audited(scope, number, holds)),
     )
 
 
@@ -129,6 +132,28 @@ def _decisions(connection: Connection, scope: str, number: str) -> tuple[Operato
         (number, scope, TIMELINE_MAX),
     ).fetchall()
     return tuple(row_codec.operator_decision(row) for row in reversed(found))
+
+
+def _holds(connection: Connection, positions: Sequence[Position]) -> tuple[Hold, ...]:
+    found = connection.execute(
+        """
+        SELECT log_partition, log_offset, disposition, reason, detail, first_at_ms, attempts, due_at_ms, resolution
+        FROM json_each(?) AS wanted CROSS JOIN held
+            ON log_partition = json_extract(wanted.value, '$[0]') AND log_offset = json_extract(wanted.value, '$[1]')
+        ORDER BY 1, 2
+        """,
+        (sql.as_json([[position.partition, position.offset] for position in positions]),),
+    )
+    return tuple(row_codec.hold(row) for row in found)
+
+
+def _acts(connection: Connection, subjects: Sequence[str]) -> tuple[OperatorAct, ...]:
+    found = connection.execute(
+        "SELECT action, subject, by_whom, why, at_ms FROM audit WHERE subject IN (SELECT value FROM json_each(?)) "
+        "AND action IN ('replay', 'register') ORDER BY entry DESC LIMIT ?",
+        (sql.as_json([*subjects]), TIMELINE_MAX),
+    ).fetchall()
+    return tuple(row_codec.operator_act(row) for row in reversed(found))
 
 
 def _events(connection: Connection, scope: str, number: str, version: int) -> tuple[Emitted, ...]:

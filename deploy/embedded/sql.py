@@ -42,7 +42,7 @@ def by_account(names: Iterable[AccountKey]) -> Iterator[tuple[str, str]]:
         yield account, as_json(sorted(of_account))
 
 
-def as_json(values: Sequence[str] | Sequence[int]) -> str:
+def as_json(values: Sequence[str] | Sequence[int] | Sequence[list[int]]) -> str:
     """Return the values as a JSON array."""
     return _to_json(values).decode()
 

@@ -280,3 +280,27 @@ async def test_record_of_an_unknown_account_waits_and_is_applied_once_it_is_lear
     assert await dispositions(store, "N1") == ["applied"]
     assert await store.held_list(HeldQuery(account=log_records.SHOP.name)) == []
     learning.cancel()
+
+
+async def test_order_page_has_the_way_of_its_held_notifications_and_its_audit_rows(
+    work: Processing, store: AnyStore, time: Time
+) -> None:
+    await work.process(log_records.logged([parked("P1"), parked("P2")]))
+    await store.note_replay(["0-1"], by="ana", why="perhaps", now_ms=NOW_MS + 1000)
+    await store.note_replay(["0-2"], by="ana", why="another order", now_ms=NOW_MS + 1000)
+    page = await store.order_page(REGISTERED.name, "P1")
+    assert page is not None
+    (hold,) = page.holds
+    assert (str(hold.position), hold.disposition, hold.reason) == ("0-1", "parked", Reason.UNKNOWN_ORDER)
+    assert (hold.first_at_ms, hold.attempts, hold.resolution) == (NOW_MS, 0, "")
+    assert hold.due_at_ms is not None
+    assert [(act.held_id, act.by, act.why, act.at_ms) for act in page.acts] == [
+        ("0-1", "ana", "perhaps", NOW_MS + 1000)
+    ]
+    time.now_ms += 2000
+    await register(store, "P1")
+    await work.retry(await store.due(now_ms=time.now_ms, limit=10))
+    page = await store.order_page(REGISTERED.name, "P1")
+    assert page is not None
+    assert [(hold.resolution, hold.attempts) for hold in page.holds] == [("applied", 0)]
+    assert [(act.held_id, act.by) for act in page.acts] == [("0-1", "ana"), ("", "tests")]

@@ -14,7 +14,7 @@ from schemas.dispositions import HELD, Disposition, Reason
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Movement, Order, View
-from workers import queries
+from workers import queries, row_codec
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away, SetAside
 from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, RowsLocked, VersionConflict
 from workers.queries import (
@@ -25,6 +25,7 @@ from workers.queries import (
     HeldPage,
     HeldPlace,
     HeldQuery,
+    Hold,
     NotificationPage,
     OperatorDecision,
     OrderClaim,
@@ -182,7 +183,16 @@ class MemoryStore:
         decisions = tuple(_decision(each) for each in self.decisions if (each.account, each.order) == named)
         claims = self._claims(scope, queries.claimed_numbers(number, self.orders.get(named)))
         page = self._page_of(named)
-        return structs.replace(page, deliveries=timeline, events=events, decisions=decisions, claims=claims)
+        holds = tuple(_hold(self.pages[each.position]) for each in timeline if each.position in self.pages)
+        subjects = queries.audited(scope, number, holds)
+        acts = tuple(
+            row_codec.operator_act((*row, self._now_ms()))
+            for row in self.audit
+            if row[0] in ("replay", "register") and row[1] in subjects
+        )
+        return structs.replace(
+            page, deliveries=timeline, events=events, decisions=decisions, claims=claims, holds=holds, acts=acts
+        )
 
     def _named(self, scope: str, numbers: Sequence[NamedNumber]) -> list[Delivery]:
         found = {row.position for row in self.numbers if row.account == scope and row.named in numbers}
@@ -552,6 +562,20 @@ def _is_meant(page: HeldPage, query: HeldQuery) -> bool:
         (query.reason, row.reason),
     ]
     return bool(page.resolution) == query.resolved and all(asked in (None, has) for asked, has in given)
+
+
+def _hold(page: HeldPage) -> Hold:
+    row = page.row
+    return Hold(
+        position=row.position,
+        disposition=row.disposition,
+        reason=row.reason,
+        detail=row.detail,
+        first_at_ms=row.first_at_ms,
+        attempts=row.attempts,
+        due_at_ms=row.due_at_ms,
+        resolution=page.resolution,
+    )
 
 
 def _place(page: OrderPage) -> tuple[int, str, str]:

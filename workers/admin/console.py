@@ -13,7 +13,7 @@ from msgspec import UNSET
 from schemas import scopes
 from schemas.accounts import Account
 from schemas.orders import Status
-from workers.admin import cursors, held_pages, order_filters, pages, shapes
+from workers.admin import cursors, held_pages, order_filters, pages, shapes, timeline
 from workers.admin.activity import HEIGHT, WIDTH, Activity
 from workers.admin.notifications import NotificationAnswer
 from workers.admin.orders import RefusedRequests
@@ -144,11 +144,8 @@ class ConsolePart:
                 "found.html", status=404, seen=seen, number=number, matches=[], notifications=notifications
             )
         known = page or OrderPage(account=scope, number=number, order=None, view=None, deliveries=(), events=())
-        return self._pages.page(
-            "order.html",
-            seen=seen,
-            order=shapes.order(known, refused),
-        )
+        order = shapes.order(known, refused)
+        return self._pages.page("order.html", seen=seen, order=order, timeline=timeline.groups(order.timeline))
 
     async def notification(self, request: web.Request) -> web.Response:
         """Show one notification: its kind, its numbers and its disposition."""

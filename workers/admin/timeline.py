@@ -1,6 +1,6 @@
 """The timeline of an order, as the API and the console show it: notifications, events, decisions, claims. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from schemas import times, topics
 from schemas.dispositions import Disposition, Reason
-from workers.queries import Emitted, OperatorDecision, OrderClaim, OrderPage
+from workers.queries import Emitted, Hold, OperatorAct, OperatorDecision, OrderClaim, OrderPage
 from workers.settlement.plan import Delivery
 
 
@@ -22,8 +22,40 @@ class RefusedRequest(Protocol):
     def received_at_ms(self) -> int: ...
 
 
+class HeldStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="held"):
+    """The notification was held: `reason` is the last for which it was, and `attempts` its retries.
+
+    `due_at` is the next retry, null if there is none.
+    """
+
+    disposition: Disposition
+    reason: Reason
+    detail: str
+    attempts: int
+    due_at: datetime | None
+    at: datetime
+
+
+class ReplayStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="replay"):
+    """An operator had it retried."""
+
+    by: str
+    why: str
+    at: datetime
+
+
+class SettledStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="settled"):
+    """It was held, and then settled by a retry."""
+
+    disposition: Disposition
+    at: datetime
+
+
+Step = HeldStep | ReplayStep | SettledStep
+
+
 class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="notification"):
-    """One authentic notification, and its disposition."""
+    """One authentic notification, and its disposition. `steps` is its way if it is held, or was: oldest first."""
 
     notification_id: str
     type: str
@@ -36,6 +68,7 @@ class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag
     received_at: datetime
     decided_at: datetime
     position: str
+    steps: tuple[Step, ...]
 
 
 class EventEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="event"):
@@ -46,6 +79,14 @@ class EventEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="event
     version: int
     occurred_at: datetime
     sent_at: datetime | None
+
+
+class RegisteredEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="registered"):
+    """The merchant registered the order, or a refund of it: `what` has the amounts and refunds."""
+
+    by: str
+    what: str
+    at: datetime
 
 
 class RefusedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="refused"):
@@ -81,7 +122,10 @@ class ClaimEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="claim
     position: str
 
 
-Entry = NotificationEntry | EventEntry | RefusedEntry | DecisionEntry | ClaimEntry
+Entry = NotificationEntry | EventEntry | RegisteredEntry | RefusedEntry | DecisionEntry | ClaimEntry
+
+
+_BY_RETRY = frozenset({Disposition.APPLIED, Disposition.DUPLICATE, Disposition.STALE})  # resolutions by no decision
 
 
 class _Occurred(Struct):
@@ -94,31 +138,89 @@ _occurred = msgspec.json.Decoder(_Occurred).decode
 
 
 def of(page: OrderPage, refusals: Iterable[RefusedRequest]) -> list[Entry]:
-    """Return all entries, oldest first; an event follows right after the notification that caused it."""
-    entries: list[tuple[tuple[int, int, int], Entry]] = []
-    places: dict[int | None, tuple[int, int]] = {}
+    """Return all entries, oldest first; an event follows right after the entry that caused it.
+
+    A notification stands where it was decided, so that versions rise. `groups` has them where they arrived.
+    """
+    entries: list[tuple[tuple[int, int, int, int], Entry]] = []
+    places: dict[int | None, tuple[int, int, int]] = {}
+    steps = _steps(page)
     for index, delivery in enumerate(page.deliveries):
-        place = (delivery.decided_at_ms, index)
+        place = (delivery.decided_at_ms, 1, index)
         places[delivery.version] = place
-        entries.append(((*place, 0), _notification(delivery)))
+        entries.append(((*place, 0), _notification(delivery, steps.get(str(delivery.position), ()))))
     last = len(page.deliveries)
-    for decision in page.decisions:
-        places.setdefault(decision.version, (decision.at_ms, last))
-        entries.append(((decision.at_ms, last, 0), _decision(decision)))
-    entries += [((claim.delivery.decided_at_ms, last, 2), _claim(claim)) for claim in page.claims]
+    for index, decision in enumerate(page.decisions):
+        place = (decision.at_ms, 1, last + index)
+        places.setdefault(decision.version, place)
+        entries.append(((*place, 0), _decision(decision)))
+    registrations = [act for act in page.acts if not act.held_id]
+    entries += [((act.at_ms, 0, index, 0), _registered(act)) for index, act in enumerate(registrations)]
+    entries += [((claim.delivery.decided_at_ms, 2, 0, 0), _claim(claim)) for claim in page.claims]
     for emitted in page.events:
         if emitted.event.topic != topics.ORDER_EVENT:
             continue  # a notice of a held notification, which stands in the timeline itself
         occurred = _occurred(emitted.event.value)
-        place = places.get(occurred.version, (times.to_epoch_ms(occurred.occurred_at), last))
-        entries.append(((*place, 1), _event(emitted, occurred)))
+        place = places.get(occurred.version, (times.to_epoch_ms(occurred.occurred_at), 1, last))
+        entries.append(((*place, occurred.version), _event(emitted, occurred)))
     for refusal in refusals:
         entry = RefusedEntry(reason=str(refusal.reason), at=times.from_epoch_ms(refusal.received_at_ms))
-        entries.append(((refusal.received_at_ms, last, 2), entry))
+        entries.append(((refusal.received_at_ms, 2, 0, 0), entry))
     return [entry for _, entry in sorted(entries, key=lambda placed: placed[0])]
 
 
-def _notification(delivery: Delivery) -> NotificationEntry:
+def groups(entries: Sequence[Entry]) -> list[tuple[Entry, list[EventEntry]]]:
+    """Return each entry with the events that it caused, by the time that is shown: that of a notification's arrival.
+
+    An event without its cause stands alone.
+    """
+    grouped: list[tuple[Entry, list[EventEntry]]] = []
+    for entry in entries:
+        cause = grouped[-1][0] if grouped else None
+        is_caused = isinstance(cause, NotificationEntry | DecisionEntry) and cause.version is not None
+        if isinstance(entry, EventEntry) and is_caused:
+            grouped[-1][1].append(entry)
+        else:
+            grouped.append((entry, []))
+    return sorted(grouped, key=lambda group: _shown_at(group[0]))
+
+
+def _shown_at(entry: Entry) -> datetime:
+    if isinstance(entry, NotificationEntry | ClaimEntry):
+        return entry.received_at
+    return entry.occurred_at if isinstance(entry, EventEntry) else entry.at
+
+
+def _steps(page: OrderPage) -> dict[str, tuple[Step, ...]]:
+    """Return the way of each notification that is held, or was."""
+    decided_at_ms = {delivery.position: delivery.decided_at_ms for delivery in page.deliveries}
+    found: dict[str, tuple[Step, ...]] = {}
+    for hold in page.holds:
+        steps: list[Step] = [_held(hold)]
+        steps += [
+            ReplayStep(by=act.by, why=act.why, at=times.from_epoch_ms(act.at_ms))
+            for act in page.acts
+            if act.held_id == str(hold.position)
+        ]
+        if hold.resolution in _BY_RETRY:
+            at = times.from_epoch_ms(decided_at_ms[hold.position])
+            steps.append(SettledStep(disposition=Disposition(hold.resolution), at=at))
+        found[str(hold.position)] = tuple(sorted(steps, key=lambda step: step.at))
+    return found
+
+
+def _held(hold: Hold) -> HeldStep:
+    return HeldStep(
+        disposition=hold.disposition,
+        reason=hold.reason,
+        detail=hold.detail,
+        attempts=hold.attempts,
+        due_at=None if hold.due_at_ms is None else times.from_epoch_ms(hold.due_at_ms),
+        at=times.from_epoch_ms(hold.first_at_ms),
+    )
+
+
+def _notification(delivery: Delivery, steps: tuple[Step, ...]) -> NotificationEntry:
     return NotificationEntry(
         notification_id=delivery.notification_id,
         type=delivery.type,
@@ -131,7 +233,12 @@ def _notification(delivery: Delivery) -> NotificationEntry:
         received_at=times.from_epoch_ms(delivery.received_at_ms),
         decided_at=times.from_epoch_ms(delivery.decided_at_ms),
         position=str(delivery.position),
+        steps=steps,
     )
+
+
+def _registered(act: OperatorAct) -> RegisteredEntry:
+    return RegisteredEntry(by=act.by, what=act.why, at=times.from_epoch_ms(act.at_ms))
 
 
 def _decision(decision: OperatorDecision) -> DecisionEntry:

@@ -8,14 +8,16 @@ from schemas import events
 from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Movement
 from workers import queries, row_codec
-from workers.postgres import columns, movements
+from workers.postgres import columns, load, movements
 from workers.postgres.columns import DELIVERIES, EMITTED
 from workers.postgres.database import SqlConnection
 from workers.queries import (
     FOUND_MAX,
     TIMELINE_MAX,
     Emitted,
+    Hold,
     NotificationPage,
+    OperatorAct,
     OperatorDecision,
     OrderClaim,
     OrderPage,
@@ -48,19 +50,20 @@ async def order_page(connection: SqlConnection, scope: str, number: str) -> Orde
     if found is None and not deliveries:
         return None
     refunds = await movements.without_trade(connection, order, TIMELINE_MAX)
+    naming = await _naming(connection, scope, queries.page_numbers(order, refunds))
+    shown = queries.timeline(number, map(row_codec.delivery, deliveries), naming)
+    holds = await _holds(connection, [delivery.position for delivery in shown])
     return OrderPage(
         account=scope,
         number=number,
         order=order,
         view=view,
-        deliveries=queries.timeline(
-            number,
-            map(row_codec.delivery, deliveries),
-            await _naming(connection, scope, queries.page_numbers(order, refunds)),
-        ),
+        deliveries=shown,
         events=() if order is None else await _events(connection, scope, number, order.version),
         decisions=await _decisions(connection, scope, number),
         claims=await _claims(connection, scope, queries.claimed_numbers(number, order)),
+        holds=holds,
+        acts=await _acts(connection, queries.audited(scope, number, holds)),
     )
 
 
@@ -147,6 +150,26 @@ async def _decisions(connection: SqlConnection, scope: str, number: str) -> tupl
         TIMELINE_MAX,
     )
     return tuple(row_codec.operator_decision(row) for row in reversed(found))
+
+
+async def _holds(connection: SqlConnection, positions: Sequence[Position]) -> tuple[Hold, ...]:
+    found = await connection.fetch(
+        "SELECT log_partition, log_offset, disposition, reason, detail, first_at, attempts, due_at, resolution "
+        "FROM held WHERE (log_partition, log_offset) IN (SELECT * FROM unnest($1::integer[], $2::bigint[])) "
+        "ORDER BY 1, 2",
+        *load.places(positions),
+    )
+    return tuple(row_codec.hold(row) for row in found)
+
+
+async def _acts(connection: SqlConnection, subjects: Sequence[str]) -> tuple[OperatorAct, ...]:
+    found = await connection.fetch(
+        "SELECT action, subject, by_whom, why, at FROM audit WHERE subject = ANY($1::text[]) "
+        "AND action IN ('replay', 'register') ORDER BY entry DESC LIMIT $2",
+        subjects,
+        TIMELINE_MAX,
+    )
+    return tuple(row_codec.operator_act(row) for row in reversed(found))
 
 
 async def _events(connection: SqlConnection, scope: str, number: str, version: int) -> tuple[Emitted, ...]:

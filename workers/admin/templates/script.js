@@ -176,7 +176,19 @@ async function switchReplay(button) {
   }
 }
 
+async function copy(button) {
+  const link = new URL(button.dataset.copy, location.href).href;
+  try {
+    await navigator.clipboard.writeText(link);
+    button.textContent = "Copied";
+  } catch {
+    prompt("The link", link); // without https, browsers give pages no clipboard
+  }
+}
+
 document.addEventListener("click", (click) => {
+  const copied = click.target.closest("button[data-copy]");
+  if (copied) copy(copied);
   const button = click.target.closest("button[data-replay]");
   if (button) switchReplay(button);
 });

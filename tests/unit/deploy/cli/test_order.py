@@ -161,3 +161,12 @@ def test_show_of_an_order_whose_held_notification_was_discarded_exits_with_0(ser
         assert against(server, "held", "discard", id_, "--reason", "a test order").exit_code == 0
         shown = against(server, "order", "show", "A1")
         assert (shown.exit_code, "discarded" in shown.stdout) == (code, True)
+
+
+def test_show_tells_how_a_notification_was_held_and_who_replayed_it(server: Server) -> None:
+    position = server.do(server.world.deliver(form("B7"), "strict"))
+    against(server, "order", "register", "B7", "--account", "strict", "--amount", "12.80")
+    against(server, "held", "replay", str(position), "--why", "it is registered")
+    shown = against(server, "order", "show", "B7", "--account", "strict").stdout
+    for part in ("· held", "unknown_order", "· replayed", "it is registered", "· settled by a retry", "registered"):
+        assert part in shown

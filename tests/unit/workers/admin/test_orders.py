@@ -361,7 +361,8 @@ async def test_form_with_two_readings_is_a_claim_on_an_order_and_makes_none() ->
         await client.put("/api/orders/shop/A1", json={"amount": "12.80"})
         answer = await (await client.get("/api/orders/shop/A1")).json()
     assert (answer["status"], answer["version"], answer["flags"]) == ("WAITING", 0, [])
-    (claim,) = answer["timeline"]
+    registered, claim = answer["timeline"]
+    assert (registered["kind"], registered["what"]) == ("registered", "12.80 USD")
     assert (claim["kind"], claim["reason"], claim["resolution"]) == ("claim", "ambiguous", "")
 
 

@@ -1,8 +1,20 @@
 """The timeline of an order: the order of its entries, and the claims that stand beside its notifications."""
 
-from tests.support.admin import NOW_MS, Refused, World, form
+from msgspec import structs
+
+from schemas.dispositions import Reason
+from tests.support.admin import NOW_MS, Refused, World, form, serving
 from workers.admin import timeline
-from workers.admin.timeline import ClaimEntry, EventEntry, NotificationEntry, RefusedEntry
+from workers.admin.timeline import (
+    ClaimEntry,
+    EventEntry,
+    HeldStep,
+    NotificationEntry,
+    RefusedEntry,
+    RegisteredEntry,
+    ReplayStep,
+    SettledStep,
+)
 
 
 async def test_event_follows_right_after_the_notification_that_caused_it() -> None:
@@ -29,3 +41,39 @@ async def test_claim_is_told_as_what_it_is() -> None:
     assert isinstance(claim, ClaimEntry)
     assert (claim.reason, claim.resolution, claim.position) == ("ambiguous", "", "0-2")
     assert claim.notification_id.startswith("sign-")
+
+
+async def test_held_notification_has_its_way_and_stands_where_it_arrived() -> None:
+    world = World()
+    held = await world.deliver(form("A1"), "strict")
+    async with serving(world) as client:
+        await client.post(f"/api/held/{held}/replay", json={"reason": "perhaps now", "by": "kim"})
+        await client.put("/api/orders/strict/A1", json={"amount": "12.80", "by": "ana"})
+        await client.post(f"/api/held/{held}/replay", json={"reason": "registered", "by": "kim"})
+    page = await world.store.order_page("strict", "A1")
+    assert page is not None
+    early = structs.replace(page.deliveries[0], received_at_ms=NOW_MS - 60_000)
+    holds = (structs.replace(page.holds[0], first_at_ms=NOW_MS - 50_000),)
+    shown = timeline.of(structs.replace(page, deliveries=(early,), holds=holds), [])
+    assert [type(entry) for entry in shown] == [RegisteredEntry, NotificationEntry, EventEntry]
+    (notification, events), (registered, none) = timeline.groups(shown)
+    assert isinstance(notification, NotificationEntry)
+    assert [type(step) for step in notification.steps] == [HeldStep, ReplayStep, ReplayStep, SettledStep]
+    parked, first, *_ = notification.steps
+    assert isinstance(parked, HeldStep)
+    assert isinstance(first, ReplayStep)
+    assert (parked.reason, parked.attempts, first.why) == (Reason.UNKNOWN_ORDER, 1, "perhaps now")
+    assert "kim" in first.by
+    assert ([event.version for event in events], none) == ([1], [])
+    assert isinstance(registered, RegisteredEntry)
+    assert registered.what == "12.80 USD"
+
+
+async def test_event_without_its_cause_stands_alone() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    page = await world.store.order_page("shop", "A1")
+    assert page is not None
+    ((event, below),) = timeline.groups(timeline.of(structs.replace(page, deliveries=()), []))
+    assert isinstance(event, EventEntry)
+    assert below == []
