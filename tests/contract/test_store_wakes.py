@@ -17,15 +17,17 @@ from tests.contract.shortcuts import dispositions, parked, register
 from tests.support import bulk, log_records
 from tests.support.bulk import HeldKind
 from tests.support.log_records import NOW_MS, REGISTERED, SHOP, Time
-from workers.errors import RowsLocked
+from workers.errors import InfrastructureDown, RowsLocked
 from workers.learnt_accounts import LearntAccounts
 from workers.metrics import WorkerMetrics
 from workers.postgres.store import PostgresOrderStore
+from workers.processing import Processing
 from workers.queries import HeldQuery
 from workers.replays import Replayer, ReplayState
 from workers.row_codec import Row
 from workers.settlement import decision, drafting, loading, parking
 from workers.settlement.parking import WOKEN_MAX
+from workers.sweeper import Sweeper
 
 MANY = 2 * WOKEN_MAX + 500
 LATER_MS = NOW_MS + 3_600_000
@@ -46,6 +48,34 @@ async def wake(store: AnyStore, *conditions: str) -> None:
     plan = drafting.empty()
     plan.wakes.update((SHOP.name, condition) for condition in conditions)
     await store.settle(loading.load_request([]), lambda _: plan)
+
+
+class NoPause:
+    def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
+        pytest.fail(f"the sweeper pauses: {error}")
+
+
+async def test_sweeper_retries_at_once_what_becomes_due_and_needs_no_look(store: AnyStore, work: Processing) -> None:
+    assert isinstance(store, PostgresOrderStore | SqliteOrderStore)
+    await work.process(log_records.logged([parked("N1")]))
+    assert await store.held_list(HeldQuery(disposition=Disposition.PARKED))
+    sweeper = Sweeper(
+        parked=store,
+        retry=work.retry,
+        wake_relay=lambda: None,
+        woken=store.woken,
+        observer=NoPause(),
+        now_ms=lambda: NOW_MS,
+        look_every_s=3600,
+    )
+    sweeping = asyncio.create_task(sweeper.run())
+    await asyncio.sleep(0.05)
+    await register(store, "N1")
+    async with asyncio.timeout(60):
+        while await store.held_list(HeldQuery(disposition=Disposition.PARKED)):
+            await asyncio.sleep(0.01)
+    sweeper.stop()
+    await sweeping
 
 
 async def most_in_one_transaction(store: AnyStore) -> int:

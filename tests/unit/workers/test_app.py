@@ -20,8 +20,11 @@ from workers.errors import InfrastructureDown
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
+from workers.outbox_relay import Relay
+from workers.replays import Replayer
 from workers.restarts import LoopName, RestartedLoop
 from workers.settlement.plan import LogRecord, Position
+from workers.sweeper import Sweeper
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +93,19 @@ async def test_orders_change_while_the_event_topic_is_away_and_events_follow() -
         assert topics.events == []
         topics.down = False
         await until(lambda: len(topics.events) == 5)
+
+
+async def test_event_of_a_record_after_a_pause_waits_for_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    for loop in (Relay, Sweeper, Replayer):
+        defaults = loop.__init__.__kwdefaults__
+        assert defaults is not None
+        monkeypatch.setitem(defaults, "look_every_s", 3600)
+    source, topics, store = Source(), MemoryTopics(), MemoryStore()
+    async with worker(source, topics, store, MemoryLogger()):
+        for number in range(3):
+            await asyncio.sleep(0.02)
+            source.coming = log_records.logged([log_records.record(f"N{number}")], first=number + 1)
+            await until(lambda count=number + 1: len(topics.events) == count)  # type: ignore[misc]
 
 
 async def test_stop_does_not_wait_for_the_event_topic() -> None:
