@@ -104,6 +104,7 @@ BUSINESS = Board(
                     ),
                     limits=(259_200.0, 1_209_600.0),
                     is_low_bad=True,
+                    is_signed=True,
                 ),
                 Panel(
                     title="Retiring keys end in",
@@ -117,6 +118,7 @@ BUSINESS = Board(
                     ),
                     limits=(259_200.0, 1_209_600.0),
                     is_low_bad=True,
+                    is_signed=True,
                 ),
                 Panel(
                     title="Requests with an old time",

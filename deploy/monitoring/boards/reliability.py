@@ -142,6 +142,7 @@ RELIABILITY = Board(
                     description="How far a machine's clock is ahead of PostgreSQL's, which decides.",
                     unit="s",
                     queries=(Query("alipay_notify_clock_skew_seconds{@}", "{{job}} {{instance}}"),),
+                    is_signed=True,
                     limits=(1.0, 2.0),
                 ),
                 Panel(

@@ -93,7 +93,7 @@ def _stat() -> stat.Panel:
 
 
 def _curve(panel: Panel) -> timeseries.Panel:
-    made = timeseries.Panel().min(0).fill_opacity(30 if panel.is_stacked else 5).line_width(1)
+    made = timeseries.Panel().fill_opacity(30 if panel.is_stacked else 5).line_width(1)
     made = made.show_points(common.VisibilityMode.NEVER)
     made = made.legend(
         common_builders.VizLegendOptions()
@@ -101,6 +101,8 @@ def _curve(panel: Panel) -> timeseries.Panel:
         .display_mode(common.LegendDisplayMode.LIST)
         .placement(common.LegendPlacement.BOTTOM)
     )
+    if not panel.is_signed:
+        made = made.min(0)
     if panel.is_stacked:
         made = made.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL))
     if panel.limits:

@@ -34,6 +34,7 @@ class Panel(Struct, frozen=True, kw_only=True):
     limits: tuple[float, ...] = ()
     is_low_bad: bool = False
     is_stacked: bool = False
+    is_signed: bool = False  # values below 0 mean something, too
     width: int = 8
 
 

@@ -125,3 +125,13 @@ def test_every_exported_metric_is_on_a_panel() -> None:
     # The objectives' recording rules read the histogram of answers, which has panels of its own too.
     missing = {name for name in families if not re.search(rf"\b{name}(_total|_bucket|_count|_sum)?\b", text)}
     assert missing == NOT_SHOWN.keys()
+
+
+def test_only_signed_values_have_no_floor() -> None:
+    without = {
+        panel["title"]
+        for board in BOARDS.values()
+        for panel in panels(board)
+        if panel["type"] == "timeseries" and "min" not in panel["fieldConfig"]["defaults"]
+    }
+    assert without == {"Clock", "Certificates expire in", "Retiring keys end in"}
