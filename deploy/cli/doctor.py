@@ -20,11 +20,13 @@ _HELP = """Check settings, keys, data, disk, clock, ports and servers.
 
 It reads the same settings as `up` and the cluster's processes, and changes nothing. Each problem comes with its remedy.
 If Kafka, PostgreSQL or Redis is configured, or a local stack runs in .stack, it checks those too: topics, schema,
-durability and eviction.
+durability and eviction. With --prometheus, or with a local stack, it asks Prometheus whether it scrapes our processes
+and has the shipped alerts.
 
     alipay-notify doctor
     alipay-notify doctor --accounts accounts.toml --output json
     alipay-notify doctor --kafka k1:9092 --redis redis://redis/0
+    alipay-notify doctor --prometheus http://prometheus:9090
 """
 CLIENTS = ("aiokafka", "asyncpg", "redis", "yaml")
 
@@ -43,6 +45,7 @@ def doctor(
     kafka: options.Kafka = None,
     postgres: options.Postgres = None,
     redis: options.Redis = None,
+    prometheus: Annotated[str, typer.Option(help="Address of Prometheus, to check alerts and targets.")] = "",
     output: terminal.Output = "table",
 ) -> None:
     """Print the findings; exit with 3 if one is a problem."""
@@ -54,6 +57,7 @@ def doctor(
     findings = examine(environ)
     seen = {finding.detail for finding in findings}  # both checks report the same faults of settings
     findings += [finding for finding in _cluster(environ) if finding.detail not in seen]
+    findings += _monitoring(prometheus)
     wrong = [finding for finding in findings if finding.state is FindingState.WRONG]
     if output == "json":
         rows = [{name: str(getattr(each, name)) for name in each.__struct_fields__} for each in findings]
@@ -62,6 +66,15 @@ def doctor(
         columns = ("", "check", "finding", "what to do")
         terminal.table("", columns, [(each.state.value, each.name, each.detail, each.advice) for each in findings])
     raise typer.Exit(exits.FOUND_WRONG if wrong else exits.DONE)
+
+
+def _monitoring(prometheus: str) -> list[Finding]:
+    """Return the findings about the given Prometheus or that of a local stack, none if there is neither."""
+    from deploy import doctor_monitoring
+    from deploy.cluster import servers
+
+    url = prometheus or (servers.of_stack(servers.STACK) or {}).get("prometheus", "")
+    return doctor_monitoring.examine(url) if url else []
 
 
 def _cluster(environ: dict[str, str]) -> list[Finding]:

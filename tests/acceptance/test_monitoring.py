@@ -3,11 +3,13 @@
 import asyncio
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from deploy import doctor_monitoring
+from deploy.doctor import Finding, FindingState
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
@@ -47,11 +49,19 @@ async def pay(cluster: Cluster, order: str) -> None:
     assert await asyncio.to_thread(monitored.post, cluster.engine.public_url, one) == 200
 
 
-async def test_metrics_of_every_process_have_no_fault(cluster: Cluster) -> None:
+async def test_metrics_have_no_fault_and_doctor_is_content(cluster: Cluster) -> None:
     promtool = await monitored.promtool(cluster)
     await pay(cluster, "A-0")
+    assert cluster.engine.prometheus is not None
+    url = cluster.engine.prometheus.url
+    await monitored.eventually(lambda: is_good(doctor_monitoring.examine(url)), "doctor finds something")
     found = {role.name: monitored.metrics_fault(promtool, role.admin_url) for role in cluster.ours}
     assert set(found.values()) == {""}, found
+
+
+def is_good(findings: Sequence[Finding]) -> bool:
+    names = {finding.name for finding in findings if finding.state is FindingState.OK}
+    return len(findings) == 3 and names == {"Prometheus", "alerts", "Alertmanager"}
 
 
 async def test_three_alerts_are_seen_in_alertmanager_and_clear(

@@ -55,6 +55,13 @@ def test_options_override_the_environment(environ: dict[str, str], tmp_path: Pat
     assert [each["name"] for each in parsed(missing)["findings"] if each["state"] == "wrong"] == ["accounts"]
 
 
+def test_prometheus_that_does_not_answer_is_wrong(environ: dict[str, str]) -> None:
+    asked = run(environ, "doctor", "--prometheus", "http://127.0.0.1:1", "--output", "json")
+    (finding,) = [each for each in parsed(asked)["findings"] if each["state"] == "wrong"]
+    assert (finding["name"], asked.exit_code) == ("Prometheus", 3)
+    assert finding["advice"]
+
+
 def test_admin_port_that_is_open_without_a_token_is_wrong(environ: dict[str, str]) -> None:
     assert [name for name, _ in wrong(environ | {"ALIPAY_NOTIFY_ADMIN_HOST": "0.0.0.0"})] == ["admin token"]
 
