@@ -8,8 +8,11 @@ from contextlib import asynccontextmanager, contextmanager
 import pytest
 from playwright import async_api, sync_api
 
+from tests.support.paths import ROOT
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu"]
+AXE = ROOT / "tests/browser/axe/axe.min.js"
 PHONE = async_api.ViewportSize(width=420, height=780)
 
 needs_browser = pytest.mark.skipif(
@@ -35,6 +38,18 @@ async def browsing(
         yield page
         await browser.close()
     assert [complaint for complaint in complaints if not excused or excused not in complaint] == []
+
+
+async def violations(page: async_api.Page) -> list[str]:
+    """What axe-core finds wrong with the page for people who see, hear or move otherwise: rule, element, why."""
+    if not await page.evaluate("typeof axe === 'object'"):
+        await page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{each['id']}: {node['html'][:120]}: {node['failureSummary']}"
+        for each in found["violations"]
+        for node in each["nodes"]
+    ]
 
 
 @contextmanager

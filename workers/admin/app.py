@@ -13,7 +13,7 @@ from workers.admin import responses, server
 from workers.admin.activity import Activity
 from workers.admin.console import ConsolePart
 from workers.admin.feed import EventsPort, FeedPart
-from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, Guard
+from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, ErrorPage, Guard
 from workers.admin.held import HeldPart, Retry, RetryCounter
 from workers.admin.held_amounts import HeldAmounts
 from workers.admin.held_pages import HeldPages
@@ -35,12 +35,16 @@ from workers.time_limit import TimeLimit
 
 
 def probes(
-    *, readiness: Readiness, registry: CollectorRegistry, log: AuditLog, access: Access = LOOPBACK_ONLY
+    *,
+    readiness: Readiness,
+    registry: CollectorRegistry,
+    log: AuditLog,
+    access: Access = LOOPBACK_ONLY,
+    error_page: ErrorPage | None = None,
 ) -> web.Application:
     """Return the admin port of a process without an order store: probes and metrics only."""
-    app = web.Application(
-        middlewares=[Guard(access=access, log=log).check], client_max_size=responses.API_BODY_BYTES_MAX
-    )
+    guard = Guard(access=access, log=log, error_page=error_page)
+    app = web.Application(middlewares=[guard.check], client_max_size=responses.API_BODY_BYTES_MAX)
     app.add_routes(ProbesPart(readiness=readiness, registry=registry).routes())
     app.on_response_prepare.append(server.set_server_header)
     return app
@@ -79,7 +83,8 @@ def application(
     batches to `changes`, and `retries` counts the outcomes of retries. Reading and deciding is under the `time_limit`.
     """
     time_limit = time_limit or TimeLimit(LIMIT_S)
-    app = probes(readiness=readiness, registry=registry, log=log, access=access)
+    pages = ConsoleFrame(accounts_faults=accounts_faults, now_ms=now_ms)
+    app = probes(readiness=readiness, registry=registry, log=log, access=access, error_page=pages.error)
     amounts = HeldAmounts(accounts=accounts, held=held, time_limit=time_limit)
     held_part = HeldPart(
         accounts=accounts,
@@ -115,7 +120,6 @@ def application(
     app.add_routes(ReplaysPart(accounts=accounts, replays=replays, now_ms=now_ms, log=log).routes())
     app.add_routes(held_part.routes())
     app.add_routes(FeedPart(events=events, changes=changes).routes())
-    pages = ConsoleFrame(accounts_faults=accounts_faults, now_ms=now_ms)
     activity = Activity(registry, counts_here=counts_here)
     app.cleanup_ctx.append(activity.run)
     console = ConsolePart(

@@ -26,10 +26,13 @@ READS = frozenset({"GET", "HEAD"})
 SAME_SITE = frozenset({"same-origin", "none"})
 TOKEN_CHARACTERS_MIN = 16
 NARROWER = "ask for less (an account, a reason, a shorter time), or try again"
+NO_ANSWER = "the order store does not answer; try again"
+UNKEEPABLE = "the request contains a text or number that the order store cannot keep"
 INTERNAL_ERROR = "internal error; see the log line admin_failed"
 PROBES = frozenset({"/livez", "/readyz"})  # load balancers ask under any name, and the answers name no order
 OPEN = PROBES | {"/metrics"}  # need no token
 
+ErrorPage = Callable[[ApiError], web.Response]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -98,9 +101,10 @@ def access(*, host: str, token_file: Path | None, names: str = "") -> Access:
 class Guard:
     """Middleware that checks host, origin and token. The token is compared in constant time."""
 
-    def __init__(self, *, access: Access, log: AuditLog) -> None:
+    def __init__(self, *, access: Access, log: AuditLog, error_page: ErrorPage | None = None) -> None:
         self._access = access
         self._log = log
+        self._error_page = error_page
 
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -113,28 +117,49 @@ class Guard:
                 self._check_write(request)
             response = await handler(request)
         except ApiError as refusal:
-            response = responses.refused(refusal)
+            response = self._refused(request, refusal)
         except TooManyWaiters as error:
-            response = responses.refused(ApiError(503, "too_many_waiters", str(error)))
+            response = self._refused(request, ApiError(503, "too_many_waiters", str(error)))
         except RecordRefused:
-            response = responses.refused(
-                responses.bad_request("the request contains a text or number that the order store cannot keep")
-            )
+            response = self._refused(request, responses.bad_request(UNKEEPABLE))
         except ReadTooSlow as error:
-            response = responses.refused(ApiError(503, "read_too_slow", f"{error}; {NARROWER}"))
+            response = self._refused(request, ApiError(503, "read_too_slow", f"{error}; {NARROWER}"))
         except InfrastructureDown:
-            response = responses.refused(ApiError(503, "unavailable", "the order store does not answer; try again"))
+            response = self._refused(request, ApiError(503, "unavailable", NO_ANSWER))
         except web.HTTPException as error:
-            response = _of_http(error)
+            response = self._of_http(request, error)
         except (asyncio.CancelledError, ConnectionResetError):
             raise
         except Exception as error:
             self._log.info("admin_failed", route=_route(request), error=type(error).__name__)
-            response = responses.refused(ApiError(500, "our_fault", INTERNAL_ERROR))
+            response = self._refused(request, ApiError(500, "our_fault", INTERNAL_ERROR))
         if request.method not in READS:
             self._log.info("admin_write", route=_route(request), method=request.method, status=response.status)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         return response
+
+    def _refused(self, request: web.Request, error: ApiError) -> web.Response:
+        """Return the error as JSON, or as a page for a browser that asks for one."""
+        response = responses.refused(error)
+        if self._error_page is None or request.method not in READS or not _asks_for_html(request):
+            return response
+        page = self._error_page(error)
+        for name in ("Retry-After", "WWW-Authenticate"):
+            if name in response.headers:
+                page.headers[name] = response.headers[name]
+        return page
+
+    def _of_http(self, request: web.Request, error: web.HTTPException) -> web.Response:
+        code = {404: "unknown_path", 405: "method", 413: "too_large"}.get(error.status, "bad_request")
+        details = {404: "there is no such path", 413: f"the body is larger than {responses.API_BODY_BYTES_MAX} bytes"}
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            allowed = ", ".join(sorted(error.allowed_methods))
+            response = self._refused(request, ApiError(405, code, f"this path allows only {allowed}"))
+            response.headers["Allow"] = allowed
+            return response
+        if error.status < 400:
+            return web.Response(status=error.status, headers={"Location": error.headers.get("Location", "/")})
+        return self._refused(request, ApiError(error.status, code, details.get(error.status, error.reason)))
 
     def _check_host(self, request: web.Request) -> None:
         # A foreign page can let its own name resolve to this address (DNS rebinding) and then read the answers as its
@@ -195,17 +220,10 @@ def _token_of(request: web.Request) -> bytes:
     return b""
 
 
-def _of_http(error: web.HTTPException) -> web.Response:
-    code = {404: "unknown_path", 405: "method", 413: "too_large"}.get(error.status, "bad_request")
-    details = {404: "there is no such path", 413: f"the body is larger than {responses.API_BODY_BYTES_MAX} bytes"}
-    if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(error.allowed_methods))
-        response = responses.refused(ApiError(405, code, f"this path allows only {allowed}"))
-        response.headers["Allow"] = allowed
-        return response
-    if error.status < 400:
-        return web.Response(status=error.status, headers={"Location": error.headers.get("Location", "/")})
-    return responses.refused(ApiError(error.status, code, details.get(error.status, error.reason)))
+def _asks_for_html(request: web.Request) -> bool:
+    """Return whether the header Accept names HTML; programs send `*/*`, or JSON."""
+    accepted = request.headers.get("Accept", "").lower().split(",")
+    return any(each.partition(";")[0].strip() == "text/html" for each in accepted)
 
 
 def _route(request: web.Request) -> str:

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from workers.admin import page_times, reason_texts, shapes
 from workers.admin.notifications import NotificationAnswer
+from workers.admin.responses import ApiError
 
 FAULTS_SHOWN = 5  # of the accounts' files; /readyz?verbose has all
 SECURITY = {
@@ -21,6 +22,15 @@ SECURITY = {
     "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
+}
+_TITLES = {
+    400: "The request has a fault",
+    401: "Sign in first",
+    403: "This is not allowed",
+    404: "There is nothing here",
+    405: "This cannot be opened",
+    500: "This program has failed",
+    503: "There is no answer now",
 }
 ASSETS = {"style.css": "text/css", "script.js": "text/javascript"}
 
@@ -55,6 +65,21 @@ class ConsoleFrame:
             **values,
         )
         return web.Response(text=text, content_type="text/html", status=status, headers=SECURITY)
+
+    def error(self, error: ApiError) -> web.Response:
+        """Return the page of an error. It tells nothing of the accounts, because anybody may get it."""
+        title = _TITLES.get(error.status, "The request was refused")
+        text = self._templates.get_template("error.html").render(
+            now=datetime.fromtimestamp(self._now_ms() / 1000, UTC),
+            accounts_faults=(),
+            faults_more=0,
+            seen=None,
+            title=title,
+            status=error.status,
+            code=error.code,
+            detail=error.detail,
+        )
+        return web.Response(text=text, content_type="text/html", status=error.status, headers=SECURITY)
 
     async def asset(self, request: web.Request) -> web.Response:
         """Return the style sheet or the script."""

@@ -46,6 +46,34 @@ async def test_l08_write_by_get_is_405(path: str) -> None:
     assert not world.store.audit
 
 
+async def test_error_is_a_page_for_a_browser_and_json_for_a_program() -> None:
+    world = World()
+    world.accounts_faults = ["account shop: key.pem cannot be read"]
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    async with serving(world) as client:
+        for path, status in (("/nope", 404), ("/held/zzz", 404), ("/api/held?reason=because", 400), (BY_GET[0], 405)):
+            answer = await client.get(path, headers=browser)
+            assert (answer.status, answer.content_type) == (status, "text/html"), path
+            text = await answer.text()
+            assert '<html lang="en">' in text
+            assert "key.pem" not in text
+            for accepted in ({"Accept": "application/json"}, {"Accept": "*/*"}, {}):
+                answer = await client.get(path, headers=accepted)
+                assert (answer.status, answer.content_type) == (status, "application/json")
+        write = await client.post("/api/held/0-1/replay", json={}, headers=browser)
+        assert write.content_type == "application/json"
+    async with serving(world, carried=None, reads_need_token=True) as client:
+        answer = await client.get("/held", headers=browser)
+        assert (answer.status, "Sign in first" in await answer.text()) == (401, True)
+        assert answer.headers["WWW-Authenticate"].startswith("Basic")
+
+
+async def test_error_page_escapes_what_the_path_says() -> None:
+    async with serving(World()) as client:
+        answer = await client.get("/held/%3Cscript%3Ealert(1)%3C%2Fscript%3E", headers={"Accept": "text/html"})
+        assert "<script>" not in await answer.text()
+
+
 @pytest.mark.parametrize(
     "headers",
     [
