@@ -3,7 +3,7 @@
 Reports are best effort and must never raise, because that would change the answer.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from ingest import recent_refusals
 from ingest.authenticate import Authentic
@@ -18,8 +18,7 @@ from schemas.dispositions import Outcome
 from schemas.telemetry import UNKNOWN_ACCOUNT, Field
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinishedRequest:
+class FinishedRequest(Struct, frozen=True, kw_only=True):
     """A request that has been answered, or whose sender has left."""
 
     account: Account | None

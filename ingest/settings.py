@@ -97,7 +97,9 @@ class ReceiverSettings(Settings):
     in_flight_bytes_max: int = Field(
         32 << 20, ge=BODY_BYTES_MAX, description="Bytes of all request bodies in progress; beyond that, 503."
     )
-    connections_max: int = Field(2000, ge=1, description="Open connections; beyond that, idle ones are closed.")
+    connections_max: int = Field(
+        2000, ge=1, description="Open connections; beyond that, idle ones are closed, or new ones answered 503."
+    )
     backlog: int = Field(2048, ge=1, description="Connections that the kernel queues until they are accepted.")
     reuse_port: bool = Field(False, description="Let several processes share the public port (SO_REUSEPORT).")
 

@@ -12,14 +12,19 @@ What a sender may do, and what ends it:
 - A body has at most `BODY_BYTES_MAX`, takes at most `WIRE_BYTES_MAX` on the wire, and arrives within its deadline.
 - An answer is read within its deadline; until then no further request is begun.
 - Requests may follow without waiting for answers. They are answered one after the other.
-- The parser gets `PARSED_AT_ONCE` bytes in each turn of the loop, so that no sender keeps it busy for long.
+- The parser gets `PARSED_AT_ONCE` bytes at once, and `PARSED_IN_A_TURN` of all connections in a turn of the loop, so
+  that no sender keeps it busy for long, and acknowledgements of the log are read in an overload.
 - Invalid HTTP is answered once with the fixed `fail`, and nothing after it is parsed.
 - The rest of a refused body is read and dropped for the lingering time, or the sender would lose its answer.
-- Beyond the limit of connections, idle ones are closed, so that strangers cannot keep the next notification out.
+- Beyond the limit of connections, idle ones are closed, so that strangers cannot keep the next notification out; if
+  none is idle, the new one is answered 503.
 """
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
 from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Protocol, cast
@@ -57,6 +62,9 @@ class Service(Protocol):
 
     def parse_error(self) -> None:
         """Report a request that is not valid HTTP."""
+
+    def turned_away(self) -> None:
+        """Report a connection that is answered 503 because there are too many."""
 
     def our_fault(self, error: BaseException, /) -> None:
         """Report an unexpected exception."""
@@ -98,7 +106,6 @@ class Connection(asyncio.Protocol):
         self._current: Request | None = None
         self._story: Coroutine[Any, Any, Reply] | None = None
         self._awaited: Any = None
-        self._on_ended = self._go_on  # one bound method for all waits
         self.has_sent_request = False
         self.idle_since_s = loop.time()
 
@@ -109,7 +116,17 @@ class Connection(asyncio.Protocol):
         wire.set_write_buffer_limits(high=0)  # any unsent byte starts the write deadline
         wire.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         if not self._connections.join(self):
-            wire.abort()
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Answer 503 before any request, because there are too many connections, and none that is idle."""
+        if not self._connections.join_to_be_refused(self):
+            self.abort()
+            return
+        self._service.turned_away()
+        self._drop()
+        self._write(Reply(fixed(503), closing=True), has_body=True)
+        self._close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
@@ -120,17 +137,19 @@ class Connection(asyncio.Protocol):
         self._connections.leave(self)
         if self._parser.arriving is not None:
             self._parser.arriving.fail(Gone())
+        self._parser.close()
 
     def data_received(self, data: bytes) -> None:
         if self._is_dropping:
             return
-        if len(data) > self._parser.room or self._unparsed or self._waiting:
-            self._unparsed += data
-            if self._transport is not None:
-                self._transport.pause_reading()
-            self._parse_later()
-        else:
+        is_ahead = self._waiting or len(self._unparsed) + len(data) > self._parser.room
+        if not (is_ahead or self._unparsed) and self._connections.may_parse(len(data)):
             self._parse(data)
+            return
+        self._unparsed += data
+        if is_ahead and self._transport is not None:
+            self._transport.pause_reading()
+        self._parse_later()
 
     def eof_received(self) -> bool:
         """Answer the requests that have arrived whole, then close."""
@@ -159,6 +178,14 @@ class Connection(asyncio.Protocol):
     def is_idle(self) -> bool:
         """Whether no request is in progress after its header."""
         return self._story is None and not self._waiting and not self._unparsed
+
+    @property
+    def can_be_closed(self) -> bool:
+        """Whether nothing that an idle sender has sent, or still has to read, is lost if it is closed."""
+        if self._transport is None or self._is_last or self._is_unread:
+            return False
+        unread = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
+        return not int.from_bytes(unread, sys.byteorder)
 
     def abort(self) -> None:
         """Close it at once, without the rest of an answer."""
@@ -190,15 +217,19 @@ class Connection(asyncio.Protocol):
             self._is_parsing_later = True
             self._connections.parse_later(self)
 
-    def parse_next(self) -> None:
-        """Parse the next few of the bytes that were received, unless enough requests wait for their turn."""
+    def parse_next(self) -> int:
+        """Parse the next few of the bytes that were received, unless enough requests wait for their turn.
+
+        Return how many.
+        """
         self._is_parsing_later = False
         if self._waiting or self._is_dropping:
-            return  # `_next` continues
+            return 0  # `_next` continues
         size = self._parser.room
         data, self._unparsed = self._unparsed[:size], self._unparsed[size:]
         self._parse(data)
         self._read_on()
+        return len(data)
 
     def _read_on(self) -> None:
         if self._unparsed:
@@ -273,7 +304,7 @@ class Connection(asyncio.Protocol):
                 return
             awaited._asyncio_future_blocking = False
             self._awaited = awaited
-            awaited.add_done_callback(self._on_ended)
+            awaited.add_done_callback(self._go_on)
 
     def await_body(self, request: Request) -> None:
         if request.expects_continue and self._transport is not None:

@@ -5,6 +5,7 @@ checks the rest: sizes, the version, and fields that may stand only once.
 """
 
 from collections import deque
+from typing import Any
 
 import httptools
 
@@ -30,9 +31,9 @@ class Parser:
     def __init__(self, connection: Asks, requests: deque[Request | None]) -> None:
         self.arriving: Request | None = None
         self.is_broken = False
-        self._connection = connection
+        self._connection: Any = connection
         self._requests = requests
-        self._llhttp = httptools.HttpRequestParser(self)
+        self._llhttp: Any = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: dict[bytes, list[bytes]] = {}
         self._fields = 0
@@ -44,6 +45,11 @@ class Parser:
     def room(self) -> int:
         """How many bytes may be parsed at once."""
         return PARSED_AT_ONCE if self.arriving is None else min(PARSED_AT_ONCE, WIRE_BYTES_MAX - self._wire_bytes)
+
+    def close(self) -> None:
+        """Parse nothing more, and let go of the others: in a circle all would stay until garbage is collected."""
+        self.is_broken = True
+        self._llhttp = self._connection = None
 
     def parse(self, data: bytes) -> None:
         """Parse the next bytes, at most `room`; none after invalid HTTP."""

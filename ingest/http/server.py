@@ -9,9 +9,11 @@ balancer has noticed. Then it stops listening, finishes requests in flight, and 
 
 import asyncio
 import socket
+from functools import partial
+from typing import Any
 
 from ingest.clock import Clock
-from ingest.errors import Refused, Unavailable
+from ingest.errors import Refused, Throttled, Unavailable
 from ingest.http import responses
 from ingest.http.connection import Connection, ConnectionLimits, Surroundings
 from ingest.http.deadlines import Deadlines
@@ -23,9 +25,9 @@ from ingest.reporting import FinishedRequest, Reporting
 from ingest.settings import ReceiverSettings
 from schemas.accounts import Account, Family
 
-# asyncio accepts up to `backlog` connections in one turn of the loop. Thousands at once would block the loop for half a
-# second, so this is smaller than the kernel's backlog (setting BACKLOG).
-ACCEPTED_AT_ONCE = 32
+# In one turn of the loop. Thousands at once would block the loop for half a second, so this is smaller than the backlog
+# of the kernel (setting BACKLOG).
+ACCEPTED_AT_ONCE = 128
 CLOSING_STATUSES = frozenset({400, 408, 413, 415})  # the rest of such a request is not read
 IDLE_SWEEP_S = 0.5
 
@@ -53,6 +55,7 @@ class Receiver:
             stamp=Stamp(),
         )
         self._listener: asyncio.Server | None = None
+        self._accepting: set[asyncio.Task[Any]] = set()
         self._idle_timer: asyncio.TimerHandle | None = None
         self.is_accepting = False
         self.parse_error = reporting.parse_error
@@ -73,7 +76,9 @@ class Receiver:
         """
         loop = asyncio.get_running_loop()
         listening = _listening(self._settings)
-        self._listener = await loop.create_server(self.new_connection, sock=listening, backlog=ACCEPTED_AT_ONCE)
+        # asyncio's own loop accepts up to `backlog` connections in a turn, uvloop one.
+        factory = self.new_connection if isinstance(loop, asyncio.BaseEventLoop) else partial(self._accept, listening)
+        self._listener = await loop.create_server(factory, sock=listening, backlog=ACCEPTED_AT_ONCE)
         listening.listen(self._settings.backlog)
         self._surroundings.requests.start()
         self._surroundings.bodies.start()
@@ -93,6 +98,8 @@ class Receiver:
         await self.drain()
         self._listener = None
         listener.close()
+        if self._accepting:
+            await asyncio.wait(self._accepting)
         for connection in connections:
             connection.close_if_idle()
         await connections.wait_until_none(within_s=self._settings.shutdown_timeout_s)
@@ -107,6 +114,34 @@ class Receiver:
     def new_connection(self) -> Connection:
         """Return a protocol for one connection, with the configured limits."""
         return Connection(self._surroundings, asyncio.get_running_loop())
+
+    def _accept(self, listening: socket.socket) -> Connection:
+        """Return a protocol for a connection that the loop accepts, and accept those behind it in the same turn.
+
+        One in each turn is too few: in an overload a turn takes many milliseconds, and new senders would wait in the
+        kernel's queue until they gave up, instead of being answered 503.
+        """
+        loop = asyncio.get_running_loop()
+        for _ in range(ACCEPTED_AT_ONCE - 1):
+            try:
+                accepted, _ = listening.accept()
+            except OSError:  # none waits; another error comes to the loop too, which reports it and waits
+                break
+            accepting = loop.create_task(loop.connect_accepted_socket(self.new_connection, accepted))
+            self._accepting.add(accepting)
+            accepting.add_done_callback(self._accepted)
+        return self.new_connection()
+
+    def _accepted(self, accepting: asyncio.Task[Any]) -> None:
+        self._accepting.discard(accepting)
+        if not accepting.cancelled() and (error := accepting.exception()) is not None:
+            self._reporting.our_fault(error)
+
+    def turned_away(self) -> None:
+        """Report a connection that is answered 503 because there are too many."""
+        began_s = self._clock.monotonic_s()
+        nothing = FinishedRequest(account=None, method="", status=503, began_s=began_s, body=None)
+        self._reporting.refused(Throttled(), nothing)
 
     def _sweep_idle(self) -> None:
         loop = asyncio.get_running_loop()
@@ -163,4 +198,6 @@ def _listening(settings: ReceiverSettings) -> socket.socket:
     """Bind the public port."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     address = (settings.host, settings.port)
-    return socket.create_server(address, family=family, backlog=settings.backlog, reuse_port=settings.reuse_port)
+    listening = socket.create_server(address, family=family, backlog=settings.backlog, reuse_port=settings.reuse_port)
+    listening.setblocking(False)
+    return listening

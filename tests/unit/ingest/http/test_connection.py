@@ -1,6 +1,8 @@
 """One connection over a transport in memory: order, slow readers, deadlines, ends, and what never answers."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest import mock
@@ -32,6 +34,10 @@ class Transport:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.is_paused = self.is_closed = self.is_aborted = self.has_ended = False
+
+    @property
+    def statuses(self) -> list[bytes]:
+        return [each.split(b" ")[1] for each in self.written]
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -73,7 +79,6 @@ class Kit:
         self.begun: list[int] = []
         self.told: list[str] = []
         self.ends: dict[int, Pending] = {}
-        self.transport = Transport()
         self.surroundings = Surroundings(
             service=self,
             limits=ConnectionLimits(keepalive_s=60, lingering_s=LINGERING_S, write_deadline_s=WRITE_DEADLINE_S),
@@ -82,8 +87,12 @@ class Kit:
             bodies=Deadlines(limit_s=60),
             stamp=Stamp(),
         )
-        self.connection = Connection(self.surroundings, asyncio.get_running_loop())
-        self.connection.connection_made(self.transport)  # type: ignore[arg-type]
+        self.connection, self.transport = self.join()
+
+    def join(self) -> tuple[Connection, Transport]:
+        connection, transport = Connection(self.surroundings, asyncio.get_running_loop()), Transport()
+        connection.connection_made(transport)  # type: ignore[arg-type]
+        return connection, transport
 
     async def handle(self, request: Request, connection: Connection) -> Reply:
         number = int(request.target[1:])
@@ -100,6 +109,9 @@ class Kit:
     def parse_error(self) -> None:
         self.told.append("parse error")
 
+    def turned_away(self) -> None:
+        self.told.append("turned away")
+
     def our_fault(self, error: BaseException) -> None:
         self.told.append(f"our fault: {type(error).__name__}")
 
@@ -115,7 +127,7 @@ class Kit:
 
     @property
     def statuses(self) -> list[bytes]:
-        return [each.split(b" ")[1] for each in self.transport.written]
+        return self.transport.statuses
 
 
 @pytest.fixture
@@ -262,3 +274,35 @@ async def test_idle_connection_is_closed_after_the_keep_alive_time_and_a_busy_on
     assert kit.connection.idle_since_s >= now_s
     kit.connection.expire_if_idle(asyncio.get_running_loop().time() + 61)
     assert kit.transport.is_closed
+
+
+async def test_connection_beyond_the_limit_is_answered_503_and_may_read_it(kit: Kit) -> None:
+    kit.surroundings.connections._connections_max = 4
+    busy = [(kit.connection, kit.transport), *(kit.join() for _ in range(3))]
+    for connection, _ in busy:
+        connection.data_received(post(1))
+    (refused, answered), (beyond, aborted) = kit.join(), kit.join()
+    assert (answered.statuses, answered.is_aborted, kit.told) == ([b"503"], False, ["turned away"])
+    assert (aborted.statuses, aborted.is_aborted) == ([], True), "memory has a limit too"
+    refused.data_received(post(2))
+    assert (answered.has_ended, answered.is_closed, kit.begun) == (True, False, [1] * 4)
+    await until(lambda: answered.is_aborted)
+    for connection in (refused, beyond, *(connection for connection, _ in busy[1:])):
+        connection.connection_lost(None)
+
+
+async def test_lost_connection_is_freed_at_once(kit: Kit) -> None:
+    connection, _ = kit.join()
+    connection.data_received(post(1))
+    await kit.answer(1)
+    kit.surroundings.connections.leave(connection)
+    connection.connection_lost(None)
+    await asyncio.sleep(0)
+    known = weakref.ref(connection)
+    del connection
+    kit.ends.clear()
+    gc.disable()
+    try:
+        assert known() is None
+    finally:
+        gc.enable()

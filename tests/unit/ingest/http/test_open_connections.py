@@ -4,13 +4,14 @@ import asyncio
 from typing import cast
 from unittest.mock import Mock
 
-from ingest.http.open_connections import EVICTED_PART, Open, OpenConnections
+from ingest.http.open_connections import EVICTED_PART, REFUSED_PART, Open, OpenConnections
 
 
 class FakeConnection:
     def __init__(self, *, is_idle: bool = True, has_sent_request: bool = False) -> None:
         self.is_idle = is_idle
         self.has_sent_request = has_sent_request
+        self.can_be_closed = True
         self.is_closed = False
 
     def abort(self) -> None:
@@ -27,13 +28,13 @@ def full_of(*members: FakeConnection) -> OpenConnections:
     return connections
 
 
-def test_new_connection_replaces_the_oldest_idle_one() -> None:
+async def test_new_connection_replaces_the_oldest_idle_one() -> None:
     busy, oldest, newer = FakeConnection(is_idle=False), FakeConnection(), FakeConnection()
     assert join(full_of(busy, oldest, newer), FakeConnection())
     assert (busy.is_closed, oldest.is_closed, newer.is_closed) == (False, True, False)
 
 
-def test_connection_without_any_request_is_closed_before_one_of_the_load_balancer() -> None:
+async def test_connection_without_any_request_is_closed_before_one_of_the_load_balancer() -> None:
     balancer, stranger = FakeConnection(has_sent_request=True), FakeConnection()
     connections = full_of(balancer, stranger)
     assert join(connections, FakeConnection(is_idle=False))
@@ -42,7 +43,7 @@ def test_connection_without_any_request_is_closed_before_one_of_the_load_balance
     assert balancer.is_closed, "if no other connection is idle"
 
 
-def test_new_connection_is_refused_if_no_connection_is_idle() -> None:
+async def test_new_connection_is_refused_if_no_connection_is_idle() -> None:
     busy = [FakeConnection(is_idle=False) for _ in range(3)]
     connections = full_of(*busy)
     assert not join(connections, FakeConnection())
@@ -51,7 +52,25 @@ def test_new_connection_is_refused_if_no_connection_is_idle() -> None:
     assert join(connections, FakeConnection())
 
 
-def test_a_twentieth_of_the_idle_connections_is_closed_at_a_time() -> None:
+async def test_connection_whose_request_waits_to_be_read_is_not_closed_for_a_new_one() -> None:
+    idle, overloaded = FakeConnection(), FakeConnection()
+    overloaded.can_be_closed = False
+    connections = full_of(overloaded, idle)
+    assert join(connections, FakeConnection(is_idle=False))
+    assert not join(connections, FakeConnection())
+    assert (idle.is_closed, overloaded.is_closed) == (True, False)
+
+
+async def test_a_part_of_the_limit_may_join_beyond_it_to_be_refused() -> None:
+    connections = full_of(*(FakeConnection(is_idle=False) for _ in range(2 * REFUSED_PART)))
+    refused = [cast(Open, FakeConnection(is_idle=False)) for _ in range(3)]
+    assert [connections.join_to_be_refused(each) for each in refused] == [True, True, False]
+    connections.leave(refused[0])
+    assert connections.join_to_be_refused(refused[2])
+    assert not join(connections, FakeConnection())
+
+
+async def test_a_twentieth_of_the_idle_connections_is_closed_at_a_time() -> None:
     idle = [FakeConnection() for _ in range(3 * EVICTED_PART)]
     connections = full_of(*idle)
     for _ in range(3):
@@ -61,7 +80,7 @@ def test_a_twentieth_of_the_idle_connections_is_closed_at_a_time() -> None:
     assert sum(connection.is_closed for connection in idle) == 6
 
 
-def test_closed_connection_may_leave_again_when_its_socket_is_gone() -> None:
+async def test_closed_connection_may_leave_again_when_its_socket_is_gone() -> None:
     idle = FakeConnection()
     connections = full_of(idle)
     assert join(connections, FakeConnection(is_idle=False))

@@ -7,7 +7,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from ingest import accounts_in_use, app, settings
 from ingest.accounts_in_use import AccountsInUse
-from ingest.http.server import Receiver
+from ingest.http.connection import Connection
+from ingest.http.server import ACCEPTED_AT_ONCE, Receiver
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from ingest.settings import ReceiverSettings
@@ -198,3 +199,51 @@ async def test_stop_waits_for_a_request_in_flight(harness: Harness) -> None:
 async def test_receiver_can_be_stopped_twice(harness: Harness) -> None:
     async with harness.serving() as receiver:
         await receiver.stop()
+
+
+def test_many_connections_are_accepted_in_one_turn_of_the_loop(harness: Harness) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def accepted_in_a_few_turns() -> int:
+        async with harness.serving() as receiver:
+            senders = [socket.socket() for _ in range(2 * ACCEPTED_AT_ONCE)]
+            for sender in senders:
+                sender.connect(("127.0.0.1", receiver.port))
+            for _ in range(8):
+                await asyncio.sleep(0)
+            found = len(list(receiver._surroundings.connections))
+            for sender in senders:
+                sender.close()
+            return found
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(accepted_in_a_few_turns()) >= ACCEPTED_AT_ONCE, "uvloop alone accepts one in each turn"
+
+
+async def test_senders_beyond_the_limit_of_connections_are_answered_503(harness: Harness) -> None:
+    harness.log.may_go_on.clear()
+    async with harness.serving(connections_max=8, in_flight_max=8) as receiver, AsyncExitStack() as stack:
+        busy = [await stack.enter_async_context(connected(receiver)) for _ in range(8)]
+        for _, writer in busy:
+            writer.write(REQUEST)
+        await until(lambda: all(not connection.is_idle for connection in receiver._surroundings.connections))
+        for _ in range(2):
+            reader, writer = await stack.enter_async_context(connected(receiver))
+            writer.write(REQUEST)
+            assert (await answer_of(reader)).startswith(b"HTTP/1.1 503 ")
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        harness.log.may_go_on.set()
+        assert [(await answer_of(reader))[-7:] for reader, _ in busy] == [b"success"] * 8
+    labels = {"account": "unknown", "outcome": "throttled"}
+    assert harness.registry.get_sample_value("alipay_notify_received_total", labels) == 2
+
+
+async def test_idle_connection_cannot_be_closed_while_bytes_wait_to_be_read(harness: Harness) -> None:
+    async with harness.serving() as receiver:
+        with socket.create_connection(("127.0.0.1", receiver.port)) as sender:
+            await until(lambda: list(receiver._surroundings.connections))
+            (connection,) = receiver._surroundings.connections
+            assert isinstance(connection, Connection)
+            assert (connection.is_idle, connection.can_be_closed) == (True, True)
+            sender.send(REQUEST[:9])
+            assert (connection.is_idle, connection.can_be_closed) == (True, False)
