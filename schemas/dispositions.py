@@ -111,6 +111,7 @@ class Reason(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     BAD_RECORD = "bad_record"
     OUR_FAULT = "our_fault"
+    ENDED_PROCESS = "ended_process"  # the process that read or decided it ended, again and again
 
 
 class Flag(StrEnum):

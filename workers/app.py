@@ -20,6 +20,7 @@ from workers import dead_letters
 from workers.consumer import Consumer, Source, none_are_settled
 from workers.emission import Events
 from workers.errors import InfrastructureDown
+from workers.fatal_records import BegunNotes, CarefulRetry, FatalRecords, OneInHand
 from workers.locks import IdempotencyLocks
 from workers.observers import Observers
 from workers.outbox_relay import Relay, Relays
@@ -108,6 +109,7 @@ async def working(
     now_ms: Callable[[], int],
     let_go: Callable[[LoopName], Awaitable[None]],
     is_consumer_restarted: bool,
+    begun: BegunNotes,
     handling_limit_s: float = LIMIT_S,
     notices: Events | None = None,
     leads: Callable[[], Awaitable[bool]] = always_leads,
@@ -119,8 +121,8 @@ async def working(
     written outside the loops. `notices` are the topics of notices, if they are not among `events`. `leads` returns
     whether sweeping is this worker's turn, `are_settled` whether the store has processed these records. `let_go` is
     called with the name of a loop that has failed: it gives back all that the loop holds. After it a restarted consumer
-    polls from its committed offsets again. Reading a record or deciding a batch is interrupted after
-    `handling_limit_s`.
+    polls from its committed offsets again. `begun` keeps the notes on records that may end the process
+    (`workers.fatal_records`). Reading a record or deciding a batch is interrupted after `handling_limit_s`.
     """
     processing = Processing(
         accounts=accounts,
@@ -134,6 +136,11 @@ async def working(
         time_limit=TimeLimit(handling_limit_s, interrupted=observer.interrupted),
     )
     relay = Relays([Relay(emit, observer=observer) for emit in (processing.emit, processing.emit_notices)])
+    one_in_hand = OneInHand()
+
+    def careful_retry() -> CarefulRetry:
+        return CarefulRetry(FatalRecords(begun, one_in_hand, processing.set_aside_row), processing.retry)
+
     consumer = Consumer(
         source=source,
         locks=locks,
@@ -142,10 +149,11 @@ async def working(
         observer=observer,
         token=token,
         are_settled=are_settled,
+        fatal=FatalRecords(begun, one_in_hand, processing.set_aside),
     )
     sweeper = Sweeper(
         parked=store,
-        retry=processing.retry,
+        retry=careful_retry(),
         wake_relay=relay.wake,
         woken=woken,
         observer=observer,
@@ -154,7 +162,7 @@ async def working(
     )
     replayer = Replayer(
         store=store,
-        retry=processing.retry,
+        retry=careful_retry(),
         wake_relay=relay.wake,
         observer=observer,
         now_ms=now_ms,

@@ -3,6 +3,7 @@
     poll      take the next records                       fails: retry with backoff
     lock      the idempotency locks of their orders       fails: go on without, because the store decides
     process   each record gets its disposition, durably   fails: retry the same batch; damage stops the worker
+                                                          ends the process: `workers.fatal_records`
     commit    the offsets                                 fails: retry; after a rebalance the batch is redelivered
     release   turn the locks into done-markers            fails: the locks expire
 
@@ -20,8 +21,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from workers import fatal_records
 from workers.backoff import Backoff, BackoffObserver
 from workers.errors import InfrastructureDown
+from workers.fatal_records import FatalRecords
 from workers.locks import IdempotencyLocks, LockResult
 from workers.settlement.plan import LogRecord, Position
 
@@ -84,6 +87,7 @@ class Consumer:
         are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = none_are_settled,
         batch_max: int = BATCH_MAX,
         lock_wait_s: float = LOCK_WAIT_S,
+        fatal: FatalRecords[LogRecord] | None = None,
     ) -> None:
         self._source = source
         self._locks = locks
@@ -95,6 +99,7 @@ class Consumer:
         self._batches = 0
         self._batch_max = batch_max
         self._lock_wait_s = lock_wait_s
+        self._fatal = fatal or fatal_records.without_notes()
         self._stopping = asyncio.Event()
         self._backoff = Backoff(observer, self._stopping)
 
@@ -128,7 +133,7 @@ class Consumer:
         locking_s = time.perf_counter()
         try:
             locks = await self._lock(list(last_positions), token)
-            await self._process_batch(batch, locks, token)
+            await self._fatal.handle(batch, lambda: self._process_batch(batch, locks, token), self._process_alone)
             done = last_positions  # the store has the records now, even if the commit fails
             await self._commit(batch)
         finally:
@@ -165,6 +170,18 @@ class Consumer:
         await self._wait_for_locks(contended, token)
         self._observer.lock_span("wait", time.perf_counter() - began_s)
         await self._process_records(contended)
+
+    async def _process_alone(self, log_record: LogRecord) -> None:
+        """Give a record its disposition and commit its offset, with nothing beside it: it may end the process.
+
+        Raises:
+            InfrastructureDown: the stop has come. The records that are left are redelivered.
+        """
+        if self._stopping.is_set():
+            raise InfrastructureDown("stopped between two records of a batch")
+        await self._backoff.until_done(lambda: self._fatal.alone(log_record, lambda each: self._process([each])))
+        self._wake_relay()
+        await self._commit([log_record])
 
     async def _process_records(self, records: Sequence[LogRecord]) -> None:
         if not records:

@@ -14,7 +14,7 @@ from workers.queries import HeldGroup, HeldQuery
 from workers.settlement.plan import ParsedRecord, WritePlan
 
 IN_A_ROW_MAX = 20
-OUR_FAULTS = frozenset({Reason.OUR_FAULT, Reason.BAD_RECORD})
+OUR_FAULTS = frozenset({Reason.OUR_FAULT, Reason.ENDED_PROCESS, Reason.BAD_RECORD})
 RECENT_S = 600  # longer than a service manager waits between two starts
 
 

@@ -153,6 +153,23 @@ class Processing:
             # The others are settled. This one's held row is locked, so that not even its due time can change.
             raise RowsLocked(f"another session of the database has locked the held row {left[0].position}")
 
+    async def set_aside(self, log_record: LogRecord) -> None:
+        """Hold a record as a dead letter without reading it: reading or deciding it ends the process.
+
+        Raises:
+            InfrastructureDown: do it again later.
+        """
+        await self._hold_dead(record_reader.fatal(log_record, now_ms=self._now_ms(), held=None))
+
+    async def set_aside_row(self, row: HeldRow) -> None:
+        """Hold a held notification as such a dead letter, instead of retrying it.
+
+        Raises:
+            InfrastructureDown: as `set_aside`.
+        """
+        log_record = LogRecord(row.position, row.record)
+        await self._hold_dead(record_reader.fatal(log_record, now_ms=self._now_ms(), held=row))
+
     async def _handle(self, batch: Sequence[tuple[LogRecord, HeldRow | None]]) -> Sequence[ParsedRecord]:
         """Read and settle the batch; return what `_settle` leaves as it was.
 
@@ -328,7 +345,9 @@ class Processing:
             InfrastructureDown: the store refuses even this row, so the batch must wait for an operator or a fix.
         """
         cause = error.__cause__ if isinstance(error, DecisionFailed) and error.__cause__ else error
-        dead = record_reader.dead_letter(parsed, cause)
+        await self._hold_dead(record_reader.dead_letter(parsed, cause))
+
+    async def _hold_dead(self, dead: ParsedRecord) -> None:
         try:
             await self._apply(
                 [dead], AccountsState({}, self._files.version), around_locks=self._foreign_locks.met_lately

@@ -185,13 +185,25 @@ def _check_merchants(key: bytes, account: Account) -> None:
 
 def unread(log_record: LogRecord, cause: BaseException, *, now_ms: int, held: HeldRow | None) -> ParsedRecord:
     """Return a record whose reading was interrupted as a dead letter by our own fault."""
+    return _without_reading(log_record, Reason.OUR_FAULT, cause, now_ms=now_ms, held=held)
+
+
+def fatal(log_record: LogRecord, *, now_ms: int, held: HeldRow | None) -> ParsedRecord:
+    """Return a record that ends the processes which handle it as a dead letter."""
+    why = Exception("processes ended with this record alone in hand")
+    return _without_reading(log_record, Reason.ENDED_PROCESS, why, now_ms=now_ms, held=held)
+
+
+def _without_reading(
+    log_record: LogRecord, reason: Reason, cause: BaseException, *, now_ms: int, held: HeldRow | None
+) -> ParsedRecord:
     return ParsedRecord(
         position=log_record.position,
         record=record_bounds.trimmed(log_record.record),
         account="" if held is None else held.account,
         received_at_ms=now_ms if held is None else held.first_at_ms,
         notification=None,
-        failure=_identified(_failure(Disposition.DEAD, Reason.OUR_FAULT, cause), held),
+        failure=_identified(_failure(Disposition.DEAD, reason, cause), held),
         held=held,
     )
 

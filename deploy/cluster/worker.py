@@ -37,6 +37,7 @@ from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.postgres.clock import DatabaseClock
+from workers.postgres.fatal_records import PostgresBegunNotes
 from workers.postgres.leadership import ASK_EVERY_S
 from workers.postgres.store import PostgresOrderStore
 from workers.postgres.wake_listener import WakeListener
@@ -118,6 +119,7 @@ async def running(
                 now_ms=now_ms,
                 let_go=partial(_let_go, source, store),
                 is_consumer_restarted=False,
+                begun=PostgresBegunNotes(store.database, holder=name),
                 handling_limit_s=settings.handling_limit_s,
                 leads=store.leadership.leads,
                 are_settled=store.are_settled,

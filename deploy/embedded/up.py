@@ -19,6 +19,7 @@ from deploy.authentication import Authenticator, FilesInUse
 from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
 from deploy.embedded.directory import EngineFiles
+from deploy.embedded.fatal_records import SqliteBegunNotes
 from deploy.embedded.locks import LocalLocks
 from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.source import JournalSource
@@ -105,6 +106,7 @@ async def running(
                 now_ms=clock.epoch_ms,
                 let_go=partial(_let_go, source),
                 is_consumer_restarted=True,
+                begun=SqliteBegunNotes(files.store.database),
                 handling_limit_s=settings.handling_limit_s,
             )
         )

@@ -37,6 +37,7 @@ WISHED = EngineSpec(receivers=1, workers=2, console=True, balancer=False, sandbo
 PER_S = 40
 PROGRAM = (sys.executable, "-P", "-m", "tests.faults.failing_loops")
 LEASE_S = 15.0
+ENDINGS_MAX = 6  # a rebalance may let one more begin with the batch
 
 
 def failing(cluster: Cluster, loop: str, **environment: str) -> Role:
@@ -185,6 +186,31 @@ async def test_notification_that_a_worker_never_finishes_is_set_aside_alone(clus
         assert (await metrics(faulty))['alipay_notify_handling_interrupted_total{step="decide"}'] >= 1
         assert faulty.process.runs
     assert faulty.process.code == exits.DONE
+
+
+async def test_notification_that_ends_each_worker_is_set_aside_alone(cluster: Cluster, measured: Note) -> None:
+    await asyncio.gather(*(role.process.stop() for role in cluster.engine.workers))
+    for order in ("E-1", "E-2", "ENDS", "E-3", "E-4"):
+        await cluster.command(
+            "trigger", "paid", "--account", "demo-cn", "--order", order, "--amount", "12.80",
+            "--to", cluster.engine.public_url, "--dir", str(cluster.engine.world.directory),
+        )  # fmt: skip
+    faulty, began_s, endings = failing(cluster, "ends", END_AT="read", END_ORDER="ENDS"), time.monotonic(), 0
+    settled = "SELECT count(*) = 4 FROM orders WHERE order_number LIKE 'E-%'"
+    dead = "SELECT count(*) FROM held WHERE disposition = 'dead' AND reason = 'ended_process'"
+    faulty.process.spawn()
+    while not (await cluster.one(settled) and await cluster.one(dead)):
+        if not faulty.process.runs:
+            endings += 1
+            assert endings <= ENDINGS_MAX
+            faulty.process.spawn()  # as a service manager does
+        await asyncio.sleep(0.1)
+    measured("endings", endings)
+    measured("set aside, and all others applied, after", time.monotonic() - began_s)
+    assert await cluster.one(dead) == 1
+    assert await cluster.one("SELECT count(*) FROM begun WHERE is_alone") == 0
+    assert await cluster.one("SELECT count(*) FROM held WHERE resolved_at IS NULL AND reason <> 'ended_process'") == 0
+    await faulty.process.stop()
 
 
 # The embedded engine

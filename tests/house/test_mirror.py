@@ -12,11 +12,13 @@ from tests.support.paths import ROOT
 # Modules that other tests are about, because they need servers, or are seen only from outside.
 TESTED_ELSEWHERE = {
     "deploy/cli/db.py": "contract/test_db.py",
+    "deploy/embedded/fatal_records.py": "contract/test_begun_notes.py",
     "deploy/embedded/held_lookups.py": "contract/test_store_plans.py",
     "deploy/embedded/order_lists.py": "contract/test_store_order_lists.py",
     "deploy/embedded/replays.py": "contract/test_store_replays.py",
     "deploy/embedded/wakes.py": "contract/test_store_wakes.py",
     "workers/postgres/audit.py": "contract/test_store_held.py",
+    "workers/postgres/fatal_records.py": "contract/test_begun_notes.py",
     "workers/postgres/held_lookups.py": "contract/test_store_plans.py",
     "workers/postgres/order_lists.py": "contract/test_store_order_lists.py",
     "workers/postgres/marks.py": "faults/test_postgres.py",

@@ -18,13 +18,14 @@ from ingest.kafka.publisher import Publisher
 from ingest.kafka.supervisor import SupervisorTiming
 from schemas.accounts import Account
 from schemas.events import Outgoing
-from schemas.record_format import Record
+from schemas.record_format import Record, RecordContents
 from tests.simulation import judge, ports
 from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.ports import (
     Group,
     Log,
     Redis,
+    SimulatedBegun,
     SimulatedLocks,
     SimulatedProducer,
     SimulatedSource,
@@ -33,12 +34,14 @@ from tests.simulation.ports import (
 )
 from tests.simulation.weather import Killed, Process, Weather
 from tests.support import facts, log_records
+from tests.support.begun import MemoryBegun
 from tests.support.fakes import MemoryLogger, ProducerObserver
 from tests.support.histories import HISTORIES
 from tests.support.stores import MemoryStore
 from workers.app import Worker
 from workers.consumer import Consumer
 from workers.errors import InfrastructureDown
+from workers.fatal_records import CarefulRetry, FatalRecords, OneInHand
 from workers.outbox_relay import Relay
 from workers.processing import Processing
 from workers.queries import HeldQuery
@@ -54,6 +57,9 @@ LONG_AWAY_S = 60.0
 RECOVERED_WITHIN_S = 30.0  # a session that ends, a slow call, and the longest pause of a backoff
 QUIET_WITHIN_S = 65.0  # after it: a first retry after 30 s, and the pauses of all loops
 RESEND_S = 4.0
+FATAL_SHARE = 0.05
+SURELY_ENDED_S = 20.0
+SET_ASIDE_WITHIN_S = 300.0  # some endings of each copy, each with a session that ends
 LOOK_EVERY_S = 10.0
 COPIES = 3  # of a notification, each with a notify_time of its own
 
@@ -64,6 +70,11 @@ class Notice(NamedTuple):
     account: str
     id: str
     records: tuple[Record, ...]
+
+    @property
+    def bodies(self) -> set[bytes]:
+        """The bytes that Alipay signed, of each copy."""
+        return {record.value for record in self.records}
 
 
 class Seed(NamedTuple):
@@ -126,11 +137,14 @@ class World:
         self.replayed: set[Position] = set()
         self.log = Log()
         self.memory = MemoryStore()
+        self.begun = MemoryBegun(surely_s=SURELY_ENDED_S, now_s=lambda: asyncio.get_running_loop().time())
         self.redis = Redis()
         self.sent: list[Outgoing] = []
         self.group = Group(self.log, lambda position: position in self.memory.deliveries)
         self.receiver = Receiver(self)
         self.workers = [WorkerProcess(self, f"worker-{number}") for number in range(WORKERS)]
+        # One that ends the process which reads it, each time.
+        self.fatal = self.chance.choice(self.notices) if self.notices and self.chance.random() < FATAL_SHARE else None
 
     async def run(self) -> list[str]:
         await self.receiver.start()
@@ -141,6 +155,8 @@ class World:
         senders = [loop.create_task(self._register(account)) for account in self.registered]
         senders += [loop.create_task(self._send(notice)) for notice in self.notices]
         await trouble
+        if self.fatal is not None:
+            await asyncio.sleep(SET_ASIDE_WITHIN_S)
         logged = set(self.log.positions())
         await asyncio.sleep(RECOVERED_WITHIN_S)
         behind = logged - self.memory.deliveries.keys()
@@ -151,8 +167,11 @@ class World:
                 sender.result()
         found = judge.wrong(self, late=late, behind=behind)
         # A replay uses up an attempt, so what it retried in vain may wait for minutes. Else nothing waits for a person.
-        before = [] if self.memory.tasks else judge.wrong_orders(self)
+        is_fatal, self.fatal = self.fatal is not None, None  # mended
+        before = [] if self.memory.tasks or is_fatal else judge.wrong_orders(self)
         await self._replay_all()
+        if is_fatal:
+            await asyncio.sleep(2 * LOOK_EVERY_S)  # its events are sent
         return [*dict.fromkeys(found + before + judge.wrong_orders(self))]
 
     async def _replay_all(self) -> None:
@@ -294,6 +313,16 @@ class WorkerProcess:
         self.process.kill()
         self.start()
 
+    def end(self, process: Process) -> None:
+        """End this run, by a fault of memory; the service manager starts another one."""
+        process.kill()
+
+        def start() -> None:
+            if self.process is process:
+                self.start()
+
+        asyncio.get_running_loop().call_later(self._world.chance.uniform(1, 3), start)
+
     def freeze(self, seconds: float) -> None:
         self.process.freeze()
         asyncio.get_running_loop().call_later(seconds, self.process.thaw)
@@ -314,9 +343,17 @@ class WorkerProcess:
         world = self._world
         store: Any = SimulatedStore(world.memory, process, world.weather)
         observer: Any = Quiet()
+
+        def authenticate(contents: RecordContents, account: Account, *, anew: bool = False) -> bool:
+            is_fatal = world.fatal is not None and contents.body in world.fatal.bodies
+            if is_fatal and world.weather.fault(f"{self.name} ends at a fatal record"):
+                self.end(process)
+                raise Killed(self.name)
+            return log_records.anybody_signed_this(contents, account, anew=anew)
+
         processing = Processing(
             accounts=facts.ACCOUNTS,
-            authenticate=log_records.anybody_signed_this,
+            authenticate=authenticate,
             store=store,
             events=SimulatedTopics(world.sent, process, world.weather, world.chance),
             observer=observer,
@@ -324,9 +361,15 @@ class WorkerProcess:
             chance=world.chance.random,
         )
         relay = Relay(processing.emit, observer=observer, look_every_s=LOOK_EVERY_S)
+        begun = SimulatedBegun(world.begun, process, world.weather, token.decode())
+        one_in_hand = OneInHand()
         common: dict[str, Any] = {"wake_relay": relay.wake, "observer": observer}
         # Each worker leads: two that sweep at once must do no harm.
-        looking = common | {"retry": processing.retry, "now_ms": world.now_ms, "look_every_s": LOOK_EVERY_S}
+        looking = common | {"now_ms": world.now_ms, "look_every_s": LOOK_EVERY_S}
+
+        def retry() -> CarefulRetry:
+            return CarefulRetry(FatalRecords(begun, one_in_hand, processing.set_aside_row), processing.retry)
+
         loops: dict[LoopName, Loop] = {
             LoopName.CONSUMER: Consumer(
                 source=SimulatedSource(world.group, process, world.weather, world.chance),
@@ -334,10 +377,11 @@ class WorkerProcess:
                 process=processing.process,
                 token=token,
                 are_settled=store.are_settled,
+                fatal=FatalRecords(begun, one_in_hand, processing.set_aside),
                 **common,
             ),
-            LoopName.SWEEPER: Sweeper(parked=store, woken=asyncio.Event(), **looking),
-            LoopName.REPLAYER: Replayer(store=store, **looking),
+            LoopName.SWEEPER: Sweeper(parked=store, woken=asyncio.Event(), retry=retry(), **looking),
+            LoopName.REPLAYER: Replayer(store=store, retry=retry(), **looking),
             LoopName.RELAY: relay,
         }
         # Not restarted, so that the judge sees each failure.

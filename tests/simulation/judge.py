@@ -1,19 +1,19 @@
 """What must be true at the end of a history, whatever has happened in it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from schemas import topics
-from schemas.dispositions import Disposition
+from schemas.dispositions import Disposition, Reason
 from schemas.record_format import Record
 from tests.simulation import ports
 from tests.support import facts, model
 from tests.support.world import members
 from workers.replays import ReplayState
-from workers.settlement.plan import Position
+from workers.settlement.plan import Delivery, Position
 
 if TYPE_CHECKING:
     from tests.simulation.history import World
@@ -66,12 +66,18 @@ def _log_and_dispositions(world: "World") -> Iterator[str]:
         yield f"a disposition without a record: {_shown(deliveries.keys() - logged.keys())}"
     applied: Counter[tuple[str, str]] = Counter()
     for position, delivery in deliveries.items():
-        if delivery.disposition is Disposition.DEAD:
+        if delivery.disposition is Disposition.DEAD and not _is_fatal(world, delivery, logged):
             yield f"{position} is dead: {delivery.reason} {delivery.detail}"
         if delivery.disposition is Disposition.APPLIED and position in logged:
             applied[ids[_bytes(logged[position])]] += 1
     if twice := sorted(id_ for id_, count in applied.items() if count > 1):
         yield f"applied more than once: {twice}"
+
+
+def _is_fatal(world: "World", delivery: Delivery, logged: Mapping[Position, Record]) -> bool:
+    """Return whether it is dead because it ends whatever process reads it."""
+    fatal = set[bytes]() if world.fatal is None else world.fatal.bodies
+    return delivery.reason is Reason.ENDED_PROCESS and logged[delivery.position].value in fatal
 
 
 def wrong_orders(world: "World") -> list[str]:

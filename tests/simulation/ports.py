@@ -16,9 +16,11 @@ from schemas.events import Outgoing
 from schemas.orders import Order
 from schemas.record_format import Record
 from tests.simulation.weather import Killed, Process, Weather
+from tests.support.begun import MemoryBegun
 from tests.support.stores import MemoryStore
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away, Published
 from workers.errors import InfrastructureDown, VersionConflict
+from workers.fatal_records import Begun
 from workers.locks import LockResult
 from workers.queries import HeldPage, HeldPlace, HeldQuery
 from workers.replays import ReplayTask
@@ -303,6 +305,25 @@ def finished(work: Coroutine[Any, Any, T]) -> T:
         value: T = ended.value
         return value
     raise AssertionError("it waits")
+
+
+class SimulatedBegun:
+    """`workers.fatal_records.BegunNotes` of one process."""
+
+    def __init__(self, begun: MemoryBegun, process: Process, weather: Weather, holder: str) -> None:
+        self._begun = begun
+        self._process = process
+        self._weather = weather
+        self._holder = holder
+
+    async def begin(self, positions: Sequence[Position], *, is_alone: bool) -> Sequence[Begun]:
+        return await self._weather.call(
+            self._process, "store", lambda: self._begun.begin(positions, self._holder, is_alone=is_alone)
+        )
+
+    async def end(self, positions: Sequence[Position], *, only_own: bool = False) -> None:
+        holder = self._holder if only_own else None
+        await self._weather.call(self._process, "store", lambda: self._begun.end(positions, holder))
 
 
 class Redis:

@@ -32,7 +32,16 @@ def test_same_seed_is_the_same_history() -> None:
 def test_histories_meet_what_they_are_for() -> None:
     """A run in which nothing happens proves nothing."""
     happened = " ".join(what for seed in range(60) for _, what in history.play(Seed(seed)).happened)
-    for what in ("is killed", "stands still", "is stopped", "is away", "flushed", "replayed", "the receiver is killed"):
+    for what in (
+        "is killed",
+        "stands still",
+        "is stopped",
+        "is away",
+        "flushed",
+        "replayed",
+        "the receiver is killed",
+        "fatal",
+    ):
         assert what in happened
     for place in ("log", "store", "redis", "topics"):
         for fault in ("not done", "slow", "answer lost"):

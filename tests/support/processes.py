@@ -75,6 +75,10 @@ class Engine:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """Send SIGKILL and wait for the end."""
         assert self._process is not None

@@ -56,6 +56,8 @@ REASONS: dict[Reason, str] = {
     "Otherwise discard it.",
     Reason.BAD_RECORD: "The record's format is wrong, so no receiver wrote it. Check which programs can "
     "write to the log, then discard it.",
+    Reason.ENDED_PROCESS: "This program ended each time it processed it. Report the error, and retry it only after an "
+    "upgrade.",
     Reason.OUR_FAULT: "This program failed to process it. Report the error, and retry after an upgrade.",
 }
 

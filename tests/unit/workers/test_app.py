@@ -17,6 +17,7 @@ from tests.support.waiting import until
 from workers import metrics
 from workers.app import Worker, working
 from workers.errors import InfrastructureDown
+from workers.fatal_records import NoNotes
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
@@ -80,6 +81,7 @@ async def worker(
         now_ms=time,
         let_go=let_go,
         is_consumer_restarted=is_consumer_restarted,
+        begun=NoNotes(),
     ) as running:
         yield running
 

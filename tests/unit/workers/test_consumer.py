@@ -7,8 +7,10 @@ import pytest
 
 from schemas.record_format import Record
 from tests.support.waiting import until
+from workers import fatal_records
 from workers.consumer import Consumer
 from workers.errors import InfrastructureDamaged, InfrastructureDown, TooManyDeadLetters
+from workers.fatal_records import FatalRecords, OneInHand
 from workers.locks import LockResult
 from workers.settlement.plan import LogRecord, Position
 
@@ -81,7 +83,7 @@ class World:
         self.timed.append(name)
 
 
-def consumer(world: World) -> Consumer:
+def consumer(world: World, fatal: FatalRecords[LogRecord] | None = None) -> Consumer:
     return Consumer(
         source=world,
         locks=world,
@@ -91,6 +93,7 @@ def consumer(world: World) -> Consumer:
         token=b"w",
         are_settled=world.are_settled,
         lock_wait_s=0,
+        fatal=fatal,
     )
 
 
@@ -239,3 +242,39 @@ async def test_stop_during_an_outage_leaves_the_batch_uncommitted() -> None:
     loop.stop()
     await asyncio.wait_for(running, 1)
     assert not [step for step in world.steps if step.startswith("commit")]
+
+
+class Begun:
+    """Notes in which two other processes have ended at offset 1, and one of them with offset 2 alone in hand."""
+
+    async def begin(self, positions: Sequence[Position], *, is_alone: bool) -> Sequence[fatal_records.Begun]:
+        return [
+            fatal_records.Begun(position=Position(0, 1), is_alone=False, processes=2, ended=2),
+            fatal_records.Begun(position=Position(0, 2), is_alone=True, processes=2, ended=2),
+        ]
+
+    async def end(self, positions: Sequence[Position], *, only_own: bool = False) -> None: ...
+
+
+def careful(world: World) -> Consumer:
+    async def set_aside(each: LogRecord) -> None:
+        world.steps.append(f"set aside {each.position}")
+
+    return consumer(world, FatalRecords(Begun(), OneInHand(), set_aside))
+
+
+async def test_suspect_batch_is_processed_and_committed_record_by_record() -> None:
+    world = World([log_record(1), log_record(2), log_record(3)])
+    await careful(world).run_once()
+    assert [step for step in world.steps if step.split()[0] in ("process", "set", "commit")] == [
+        "process 0-1", "commit 0-1", "set aside 0-2", "commit 0-2", "process 0-3", "commit 0-3", "commit 0-3",
+    ]  # fmt: skip
+
+
+async def test_stop_comes_between_two_records_of_a_suspect_batch() -> None:
+    world = World([log_record(1), log_record(3)])
+    loop = careful(world)
+    world.meanwhile = loop.stop
+    await loop.run()
+    assert [step for step in world.steps if step.startswith(("process", "commit"))] == ["process 0-1", "commit 0-1"]
+    assert world.left == {}
