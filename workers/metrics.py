@@ -13,13 +13,13 @@ from datetime import datetime
 
 import msgspec
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from schemas import scopes, telemetry, topics
 from schemas.currencies import EXPONENTS
 from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
-from schemas.series import SeriesFamily
+from schemas.series import HistogramFamily, SeriesFamily
 from schemas.telemetry import MetricFamily
 from workers.errors import InfrastructureDown, VersionConflict
 from workers.queries import HeldPort, ParkedCount
@@ -37,8 +37,11 @@ def gauge(family: MetricFamily, registry: CollectorRegistry) -> Gauge:
     return Gauge(family.name, family.help, family.labels, registry=registry)
 
 
-def histogram(family: MetricFamily, registry: CollectorRegistry) -> Histogram:
-    return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)
+def histogram(family: MetricFamily, registry: CollectorRegistry) -> HistogramFamily:
+    """Return a histogram of our own: records are observed one by one."""
+    histogram = HistogramFamily(family)
+    registry.register(histogram)
+    return histogram
 
 
 def by_account(family: MetricFamily, registry: CollectorRegistry) -> SeriesFamily:
@@ -83,15 +86,15 @@ class WorkerMetrics:
         for reason in CONTRADICTIONS.values():
             self._held.of(Disposition.QUARANTINED.value, reason.value)
         self._amount = by_account(telemetry.AMOUNT, registry)
-        self._delay = histogram(telemetry.DELIVERY_DELAY, registry)
-        self._steps = _Spans(histogram(telemetry.PROCESSING_DURATION, registry))
-        self._end_to_end = _Spans(histogram(telemetry.END_TO_END, registry))
+        self._delay = histogram(telemetry.DELIVERY_DELAY, registry).of()
+        self._steps = histogram(telemetry.PROCESSING_DURATION, registry)
+        self._end_to_end = histogram(telemetry.END_TO_END, registry)
         self._retries = _Children(counter(telemetry.RETRIES, registry))
         self._replayed = _Children(counter(telemetry.REPLAYED, registry))
         self._lock_outcomes = _Children(counter(telemetry.CLAIMS, registry))
         self._lock_spans = {
-            "wait": histogram(telemetry.CLAIM_WAIT, registry),
-            "hold": histogram(telemetry.CLAIM_HOLD, registry),
+            "wait": histogram(telemetry.CLAIM_WAIT, registry).of(),
+            "hold": histogram(telemetry.CLAIM_HOLD, registry).of(),
         }
         self._fenced = counter(telemetry.FENCED_WRITES, registry)
         self._held_now = gauge(telemetry.HELD_NOW, registry)
@@ -227,20 +230,6 @@ class _Children:
         child = self._made.get(labels)
         if child is None:
             child = self._made[labels] = self._family.labels(*labels)
-        return child
-
-
-class _Spans:
-    """The children of one histogram, by label value."""
-
-    def __init__(self, family: Histogram) -> None:
-        self._family = family
-        self._made: dict[str, Histogram] = {}
-
-    def of(self, label: str) -> Histogram:
-        child = self._made.get(label)
-        if child is None:
-            child = self._made[label] = self._family.labels(label)
         return child
 
 
