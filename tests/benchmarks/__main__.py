@@ -44,7 +44,8 @@ def main() -> None:
     out = sys.stderr if chosen.output == "json" else sys.stdout
     print("machine: " + ", ".join(f"{name} {value}" for name, value in figures["machine"].items()), file=out)
     if chosen.engine == "cluster":
-        asyncio.run(on_cluster(figures, cluster.QUICK if chosen.quick else cluster.FULL, chosen.only, out))
+        with asyncio.Runner(loop_factory=receiver_cost.loop_factory()) as runner:  # as our processes have it
+            runner.run(on_cluster(figures, cluster.QUICK if chosen.quick else cluster.FULL, chosen.only, out))
     else:
         embedded(figures, out)
     text = json.dumps(figures, indent=2)

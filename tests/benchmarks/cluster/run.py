@@ -4,6 +4,7 @@ peers         cost of a notification for our receiver, beside a bare echo and a 
 receiver      cost of an acknowledged notification for a receiver on Kafka, in bare echoes
 acks          acknowledgements a second, and their latency at 70 % of the most
 worker        a backlog drained, and where a record's time goes; signatures verified again; Redis off
+worker-steps  CPU of each step of a record in a worker
 end-to-end    from `success` to the event: at the most, at 70 % of it, at 1,000 a second, and alone
 disk          bytes of a payment in Kafka and PostgreSQL
 orders        cost of a record beside many existing orders
@@ -20,7 +21,18 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from tests.benchmarks.cluster import acks, backlog, cores, disk, end_to_end, order_count, peers, receiver, servers
+from tests.benchmarks.cluster import (
+    acks,
+    backlog,
+    cores,
+    disk,
+    end_to_end,
+    order_count,
+    peers,
+    receiver,
+    servers,
+    worker_steps,
+)
 from tests.benchmarks.cluster.servers import Servers
 
 
@@ -36,6 +48,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
     acks: int = 20_000
     backlog: int = 100_000
     backlog_of_others: int = 25_000
+    stepped: int = 20_000
     through: int = 10_000
     lone: int = 100
     on_disk: int = 10_000
@@ -54,6 +67,7 @@ QUICK = Sizes(
     acks=3_000,
     backlog=10_000,
     backlog_of_others=10_000,
+    stepped=5_000,
     through=2_500,
     lone=20,
     on_disk=2_000,
@@ -122,6 +136,11 @@ _BENCHMARKS = {
             given, count=sizes.backlog, count_of_others=sizes.backlog_of_others
         ),
         table=backlog.table,
+    ),
+    "worker-steps": _Benchmark(
+        title="worker: CPU µs of each step of a record, batches of 500",
+        measure=lambda given, sizes: worker_steps.measure(given, count=sizes.stepped),
+        table=worker_steps.table,
     ),
     "end-to-end": _Benchmark(
         title="end to end, one receiver and one worker",

@@ -1,12 +1,15 @@
 """The real servers that the benchmarks share, and in them a place for each measurement that no other one has filled."""
 
+import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import islice
 from pathlib import Path
 
 from msgspec import Struct
+from redis.asyncio import Redis
 
 from deploy.cluster import connections, kafka_admin, settings
 from deploy.cluster import topics as topics_
@@ -15,11 +18,15 @@ from deploy.local.machine import Machine
 from deploy.local.roles import Program, Role
 from deploy.local.stack import Stack, StackSpec
 from deploy.sandbox.world import World
+from schemas import topics
+from schemas.record_format import Record
 from tests.benchmarks.cluster import cores
 from tests.support.real_servers import STACK
+from workers.kafka import clients
 from workers.postgres.database import Database, DatabaseLimits
 from workers.postgres.migrations import run
 
+AT_ONCE = 2000  # records that wait for their acknowledgement
 DIRECTORY = STACK / "benchmarks"
 
 
@@ -140,6 +147,33 @@ def worker(servers: Servers, place: Place) -> Role:
     name = f"worker-{place.told['group']}"
     program = Program(settings=place.told)
     return roles.inner(servers.stack.directory, servers.machine, program, command="worker", name=name, admin=admin)
+
+
+async def forget_locks(servers: Servers) -> None:
+    """Remove all locks and done-markers of earlier drains."""
+    if servers.stack.redis is not None:
+        async with Redis.from_url(servers.stack.redis.url) as redis:
+            await redis.flushall()
+
+
+async def fill(servers: Servers, prefix: str, records: Sequence[Record]) -> None:
+    """Append the records to the log under this prefix."""
+    topic = topics.named(topics.NOTIFICATION, prefix)
+    producer = clients.producer({"bootstrap_servers": servers.kafka})
+    await producer.start()
+    try:
+        count = len(await producer.partitions_for(topic))
+        rest = iter(records)
+        while some := list(islice(rest, AT_ONCE)):
+            sends = [
+                await producer.send(
+                    topic, each.value, each.key, topics.partition_of(each.key, count), headers=[*each.headers]
+                )
+                for each in some
+            ]
+            await asyncio.gather(*sends)
+    finally:
+        await producer.stop()
 
 
 @asynccontextmanager
