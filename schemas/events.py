@@ -26,7 +26,7 @@ _MOMENTS_MAX = 16  # size of the cache of `_time`
 Moment = Annotated[datetime, Meta(tz=True)]  # aware, which makes it a `date-time` in JSON Schema
 
 
-class Cause(Struct, frozen=True, kw_only=True):
+class Cause(Struct, frozen=True, kw_only=True, gc=False):
     """The notification that caused an order event. If it has none, the merchant registered or an operator decided."""
 
     notification_id: str
@@ -37,7 +37,7 @@ class Cause(Struct, frozen=True, kw_only=True):
     received_at: Moment
 
 
-class OrderEvent(Struct, frozen=True, kw_only=True):
+class OrderEvent(Struct, frozen=True, kw_only=True, gc=False):
     """The whole order after a change. Amounts are integers in the currency's smallest unit.
 
     `authorized_minor` is the amount that was reserved before it was captured, `authorized_until` the end of that. They

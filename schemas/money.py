@@ -30,7 +30,7 @@ class UnknownCurrency(BadMoney):
         super().__init__(f"{currency!r} is not a currency of ISO 4217 with decimals")
 
 
-class Money(Struct, frozen=True, order=True):
+class Money(Struct, frozen=True, order=True, gc=False):
     """An amount in smallest units: `Money(1280, "USD")` is 12.80 dollars, `Money(1280, "JPY")` is 1280 yen."""
 
     minor: int

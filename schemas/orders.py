@@ -239,7 +239,7 @@ class Order(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         return not self.claims and not self.registered
 
 
-class ClaimView(Struct, frozen=True, kw_only=True):
+class ClaimView(Struct, frozen=True, kw_only=True, gc=False):
     """One of several payments that notifications report of an order: a trade at an amount, as `View` has them."""
 
     trade: str
@@ -249,7 +249,7 @@ class ClaimView(Struct, frozen=True, kw_only=True):
     refunded_minor: int
 
 
-class View(Struct, frozen=True, kw_only=True):
+class View(Struct, frozen=True, kw_only=True, gc=False):
     """An order as consumers see it. A notification that leaves the view equal causes no order event.
 
     `authorized_minor` is the amount that was reserved before it was captured; `amount_minor` is then what was captured,

@@ -234,8 +234,9 @@ class BatchDecision:
             is_older = verdict is MoveVerdict.BEHIND
             self._finish_unchanged(parsed, notification, is_older=is_older, order=before.number)
             return
-        version, order = self.write(parsed, notification, before, after), before.number
-        reason = refusals.first_contradiction(order_view.flags_from_claim(before, after, joined))
+        version, order, reason = self.write(parsed, notification, before, after), before.number, None
+        if self._views[after.account, after.number].flags:  # which are all contradictions, and more
+            reason = refusals.first_contradiction(order_view.flags_from_claim(before, after, joined))
         if reason is not None:
             detail = refusals.detail(reason, notification, after)
             self._draft.quarantine(parsed, notification, reason, detail, order=order, version=version)
