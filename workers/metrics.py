@@ -19,6 +19,8 @@ from schemas import scopes, telemetry, topics
 from schemas.currencies import EXPONENTS
 from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
+from schemas.notification import Notification
+from schemas.orders import News
 from schemas.series import HistogramFamily, SeriesFamily
 from schemas.telemetry import MetricFamily
 from workers.errors import InfrastructureDown, VersionConflict
@@ -56,6 +58,8 @@ TRADE_STATUSES = frozenset(
     {"WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED", "TRADE_CLOSED", "TRADE_PENDING",
      "REFUND_SUCCESS", "REFUND_CLOSED", "SUCCESS", "FAIL", "PENDING", "UNKNOWN", "CANCELLED", "S", "F", "U"}
 )  # fmt: skip
+# These carry the time of the payment, and none of their own: a trade is finished months later.
+OF_THE_PAYMENT = frozenset({News.FINISHED, News.FROZEN})
 GAUGES_INTERVAL_S = 5.0
 REST_PER_REFRESH = 20  # so that the gauges take at most a twentieth of the store's time
 
@@ -135,8 +139,9 @@ class WorkerMetrics:
             if held is not None and held.disposition is Disposition.PARKED:
                 self._retries.of(parking.tier_of(held.attempts), held.reason.value).inc()
             notification = parsed.notification
-            if notification is not None and notification.happened_at is not None and parsed.held is None:
-                self._delay.observe(max(0.0, parsed.received_at_ms / 1000 - notification.happened_at.timestamp()))
+            happened_at = None if notification is None or parsed.held is not None else _happened_at(notification)
+            if happened_at is not None:
+                self._delay.observe(max(0.0, parsed.received_at_ms / 1000 - happened_at.timestamp()))
 
     def emitted(self, events: Sequence[Outgoing]) -> None:
         """Measure the way from receiver to topic, for each order event that was acknowledged."""
@@ -231,6 +236,11 @@ class _Children:
         if child is None:
             child = self._made[labels] = self._family.labels(*labels)
         return child
+
+
+def _happened_at(notification: Notification) -> datetime | None:
+    """Return the time of the notification's own event, if it has one."""
+    return None if notification.news in OF_THE_PAYMENT else notification.happened_at
 
 
 def _by_tier(parked: Iterable[ParkedCount]) -> dict[str, int]:

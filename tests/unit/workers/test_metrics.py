@@ -34,6 +34,15 @@ async def test_records_are_counted_by_disposition_status_and_delay() -> None:
     assert value(world, "alipay_notify_delivery_delay_seconds_sum") == 6
 
 
+@pytest.mark.parametrize("status", ["TRADE_FINISHED", "TRADE_PENDING"])
+async def test_status_without_a_time_of_its_own_has_no_delay(status: str) -> None:
+    """A trade is finished months after its payment, whose time the form repeats."""
+    world = World()
+    await world.deliver(form("A1", trade_status=status, gmt_payment="2026-01-01 00:00:00"))
+    assert value(world, "alipay_notify_trade_status_total", account="shop", trade_status=status) == 1
+    assert value(world, "alipay_notify_delivery_delay_seconds_count") == 0
+
+
 async def test_retry_of_a_parked_notification_is_not_counted_as_a_new_one() -> None:
     world = World()
     await world.deliver(form("B1"), "strict")
