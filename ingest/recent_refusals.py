@@ -1,7 +1,8 @@
 """The most recently refused requests, to find out why an order is not paid.
 
 They are kept in bounded memory only, because they are not authentic: a flood of forgeries can displace older entries,
-but cannot use more memory. The order number is claimed by the sender.
+but cannot use more memory. The order number is claimed by the sender. Requests beyond the receiver's quota are left
+out, because their bodies were not read.
 """
 
 import re

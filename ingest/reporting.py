@@ -14,7 +14,7 @@ from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals, RefusedRequest
 from schemas import scopes
 from schemas.accounts import Account
-from schemas.dispositions import Outcome
+from schemas.dispositions import Outcome, Refusal
 from schemas.telemetry import UNKNOWN_ACCOUNT, Field
 
 
@@ -84,8 +84,10 @@ class Reporting:
         order = ""
         if finished.account is not None:
             self._metrics.not_authentic(name, refusal.reason)
-            order = recent_refusals.claimed_order(finished.account, finished.body) if finished.body else ""
-            self._remember(refusal, name, order, scopes.claimed(finished.account, finished.body or b""))
+            # A request beyond the quota names no order, and in a flood would displace those that do.
+            if refusal.reason is not Refusal.THROTTLED:
+                order = recent_refusals.claimed_order(finished.account, finished.body) if finished.body else ""
+                self._remember(refusal, name, order, scopes.claimed(finished.account, finished.body or b""))
         skipped = self._refusals.take(now_s)
         if skipped is None:
             return

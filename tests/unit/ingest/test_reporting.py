@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.authenticate import Authentic
 from ingest.clock import SystemClock
-from ingest.errors import Malformed, NoSuchAccount, Unauthentic
+from ingest.errors import Malformed, NoSuchAccount, Throttled, Unauthentic
 from ingest.keys import KeyRing
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
@@ -123,3 +123,13 @@ def test_unknown_account_or_method_makes_no_new_label(
     labels = {"http_request_method": "_OTHER", "http_route": "/notify/{account}", "http_response_status_code": "400"}
     assert registry.get_sample_value("http_server_request_duration_seconds_count", labels) == 2
     assert recent.all() == []
+
+
+def test_requests_beyond_the_quota_do_not_displace_refusals_that_name_an_order(
+    registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals
+) -> None:
+    reporter = reporting(registry, logger, recent)
+    reporter.refused(Unauthentic(Refusal.BAD_SIGNATURE), finished(body=b"out_trade_no=O-9&sign=x"))
+    reporter.refused(Throttled(), finished())
+    assert [each.order for each in recent.all()] == ["O-9"]
+    assert received(registry) == {("s", "bad_signature"): 1, ("s", "throttled"): 1}
