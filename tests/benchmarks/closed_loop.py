@@ -21,13 +21,16 @@ READ_BYTES = 16 * 1024
 
 
 class Sent(Struct, frozen=True, kw_only=True):
-    """One run. `wrong` are answers other than 200 with `success`, and requests without any."""
+    """One run. `wrong` are answers other than 200 with `success`, and requests without any; `refused` those of 503."""
 
     answered: int
     wrong: int
+    refused: int
     seconds: float
     p50_ms: float
     p99_ms: float
+    refused_p50_ms: float
+    refused_p99_ms: float
 
 
 class _Connection:
@@ -55,6 +58,7 @@ class _Run:
             self._poll.register(number, select.EPOLLIN)
         self._waiting = 0
         self._took_s: list[float] = []
+        self._refused_s: list[float] = []
         self._wrong = 0
 
     def run(self, seconds: float) -> Sent:
@@ -73,14 +77,15 @@ class _Run:
         for connection in self._open.values():
             connection.socket.close()
         self._poll.close()
-        self._took_s.sort()
-        count = len(self._took_s)
         return Sent(
-            answered=count,
+            answered=len(self._took_s),
             wrong=self._wrong + self._waiting,
+            refused=len(self._refused_s),
             seconds=took_s,
-            p50_ms=self._took_s[count // 2] * 1000 if count else 0.0,
-            p99_ms=self._took_s[count * 99 // 100] * 1000 if count else 0.0,
+            p50_ms=_quantile_ms(self._took_s, 50),
+            p99_ms=_quantile_ms(self._took_s, 99),
+            refused_p50_ms=_quantile_ms(self._refused_s, 50),
+            refused_p99_ms=_quantile_ms(self._refused_s, 99),
         )
 
     def _send(self, connection: _Connection) -> None:
@@ -93,14 +98,21 @@ class _Run:
         is_right = connection.received.startswith(b"HTTP/1.1 200 ") and connection.received.endswith(SUCCESS)
         if not is_right and not _is_over(connection.received, ended=not data):
             return
+        took_s = time.perf_counter() - connection.sent_s
+        if connection.received.startswith(b"HTTP/1.1 503 "):
+            self._refused_s.append(took_s)
         connection.received = b""
         self._waiting -= 1
-        self._took_s.append(time.perf_counter() - connection.sent_s)
+        self._took_s.append(took_s)
         self._wrong += not is_right
         if not data:
             self._poll.unregister(connection.socket.fileno())
         elif goes_on:
             self._send(connection)
+
+
+def _quantile_ms(seconds: list[float], percent: int) -> float:
+    return sorted(seconds)[len(seconds) * percent // 100] * 1000 if seconds else 0.0
 
 
 def _is_over(received: bytes, *, ended: bool) -> bool:

@@ -3,6 +3,7 @@
 peers         cost of a notification for our receiver, beside a bare echo and a receiver in Go
 receiver      cost of an acknowledged notification for a receiver on Kafka, in bare echoes
 acks          acknowledgements a second, and their latency at 70 % of the most
+overload      2,000 senders in a closed loop: accepted, refused, memory
 worker        a backlog drained, and where a record's time goes; signatures verified again; Redis off
 worker-steps  CPU of each step of a record in a worker
 end-to-end    from `success` to the event: at the most, at 70 % of it, at 1,000 a second, and alone
@@ -28,6 +29,7 @@ from tests.benchmarks.cluster import (
     disk,
     end_to_end,
     order_count,
+    overload,
     peers,
     receiver,
     servers,
@@ -46,6 +48,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
     ladder_rounds: int = 2
     steady_per_s: int = 2_000
     acks: int = 20_000
+    overload_s: float = 5.0
     backlog: int = 100_000
     backlog_of_others: int = 25_000
     stepped: int = 20_000
@@ -65,6 +68,7 @@ QUICK = Sizes(
     ladder_rounds=1,
     steady_per_s=0,
     acks=3_000,
+    overload_s=1.0,
     backlog=10_000,
     backlog_of_others=10_000,
     stepped=5_000,
@@ -129,6 +133,11 @@ _BENCHMARKS = {
         title="acknowledgements, one broker",
         measure=lambda given, sizes: acks.measure(given, count=sizes.acks),
         table=acks.table,
+    ),
+    "overload": _Benchmark(
+        title="far more senders than a receiver can take, one broker",
+        measure=lambda given, sizes: overload.measure(given, seconds=sizes.overload_s),
+        table=overload.table,
     ),
     "worker": _Benchmark(
         title="worker: a backlog drained, batches of 500",
