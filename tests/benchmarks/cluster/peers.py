@@ -99,6 +99,9 @@ def _measure(given: Servers, place: Place, count: int, rounds: int, seconds: flo
         except GoMissing as error:
             missing = str(error)
             print(missing, file=sys.stderr, flush=True)
+        for name, each in running.items():
+            if name != ECHO:
+                _check(name, each, requests[0])
         peers: list[Peer] = []
         ratios: list[Ratio] = []
         for connections in CONNECTIONS:
@@ -110,6 +113,22 @@ def _measure(given: Servers, place: Place, count: int, rounds: int, seconds: flo
                 if one in taken and other in taken
             ]
     return Figures(rounds=rounds, seconds_each=seconds, peers=peers, ratios=ratios, missing=missing)
+
+
+def _check(name: str, one: Running, request: bytes) -> None:
+    """A receiver that accepts anything would be fast.
+
+    Raises:
+        AssertionError: it accepts a changed amount, or a name that occurs twice.
+    """
+    head, _, body = request.partition(b"\r\n\r\n")
+    amount = b"total_amount=120.50"
+    assert amount in body
+    for forged in (body.replace(amount, b"total_amount=999.50"), body + b"&" + amount):
+        length = b"Content-Length: %d"
+        changed = head.replace(length % len(body), length % len(forged))
+        answer = closed_loop.run([changed + b"\r\n\r\n" + forged], port=one.port, connections=1, seconds=0)
+        assert answer.wrong == answer.answered == 1, f"{name} accepts a forged notification"
 
 
 def _rungs(given: Servers, place: Place) -> dict[str, Serve]:
