@@ -76,6 +76,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         self._next: dict[int, int] = {}
         self._settled: dict[int, int] = {}  # the last offset of each partition that is known to have a disposition
         self._fetching: asyncio.Task[Fetched] | None = None
+        self._late_error: Exception | None = None  # of a fetch that had records nevertheless; raised by the next one
         self._fetch_epoch = 0
         self._polled_at = self._fetched_at = now_s()
         self._keeping_alive: asyncio.Task[None] | None = None
@@ -167,6 +168,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         self.assigned = assigned
         self.rebalanced_at = self._now_s()
         self._has_start_offsets = False
+        self._late_error = None  # each partition is read from its start offset again
         self._assignment.clear()
 
     async def _poll(self, max_records: int) -> list[LogRecord]:
@@ -204,13 +206,21 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         aiokafka fetches ahead, but no more until that is taken. So during a batch it gets the first record or two that
         come, and all others stay in the log: taken alone, these two would be a batch, and the others would wait for it.
         """
+        if self._late_error is not None:
+            late_error, self._late_error = self._late_error, None
+            raise late_error
         ahead = await self._client.getmany(timeout_ms=0, max_records=max_records)
         if not ahead:
             return await self._client.getmany(timeout_ms=self._poll_ms, max_records=max_records)
         if (room := max_records - sum(map(len, ahead.values()))) <= 0:
             return ahead
         found = dict(ahead)
-        for partition, records in (await self._client.getmany(timeout_ms=TOP_UP_MS, max_records=room)).items():
+        try:
+            more = await self._client.getmany(timeout_ms=TOP_UP_MS, max_records=room)
+        except Exception as error:  # of records behind these, which get their dispositions first
+            self._late_error = error
+            return ahead
+        for partition, records in more.items():
             found[partition] = [*found.get(partition, ()), *records]
         return found
 

@@ -145,6 +145,24 @@ async def test_records_that_came_during_a_batch_are_one_batch(world: World, monk
     assert offsets(await world.member.poll(500)) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
 
 
+async def test_error_behind_records_that_were_fetched_ahead_comes_after_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    getmany = world.client.getmany
+
+    async def failing_behind(*_: TopicPartition, **how: Any) -> Mapping[TopicPartition, Sequence[Any]]:
+        found = await getmany(**how)
+        world.client.errors.append(CorruptRecordException("behind"))
+        return found
+
+    await world.begin(0, 1)
+    world.broker.append(0, 2)
+    monkeypatch.setattr(world.client, "getmany", failing_behind)
+    assert offsets(await world.member.poll(500)) == [(0, 0), (0, 1)]
+    with pytest.raises(ClientFailed, match="behind"):
+        await world.member.poll(500)
+
+
 async def test_batch_with_more_of_the_log_is_not_larger_than_asked_for(world: World) -> None:
     await world.begin(0, 1)
     world.broker.append(0, 3)
