@@ -219,6 +219,7 @@ class Counts(Struct, frozen=True, kw_only=True):
     parked: tuple[ParkedCount, ...]
     outbox_pending: int
     outbox_oldest_ms: int | None
+    received_newest_ms: int | None = None  # of the notifications that have a disposition
 
 
 def page_numbers(order: Order | None, movements: Iterable[Movement] = ()) -> tuple[NamedNumber, ...]:

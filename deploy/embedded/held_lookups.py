@@ -39,6 +39,21 @@ _PARKED_COUNTS = """
     GROUP BY attempts HAVING sum(count) > 0
 """
 
+# The newest record of each partition, found by the primary key: the partitions are few, and their records very many.
+_NEWEST = """
+    WITH RECURSIVE each(log_partition) AS (
+        SELECT (SELECT min(log_partition) FROM deliveries)
+        UNION ALL SELECT (
+            SELECT d.log_partition FROM deliveries AS d WHERE d.log_partition > each.log_partition
+            ORDER BY d.log_partition LIMIT 1
+        ) FROM each WHERE each.log_partition IS NOT NULL
+    )
+    SELECT max((
+        SELECT received_at_ms FROM deliveries AS d WHERE d.log_partition = each.log_partition
+        ORDER BY d.log_offset DESC LIMIT 1
+    )) FROM each WHERE each.log_partition IS NOT NULL
+"""
+
 
 def list_(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
     """Return a page of the held notifications that match the query, oldest first."""
@@ -165,4 +180,5 @@ def counts(connection: Connection) -> Counts:
         parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in parked),
         outbox_pending=pending,
         outbox_oldest_ms=oldest_ms,
+        received_newest_ms=connection.execute(_NEWEST).fetchone()[0],
     )

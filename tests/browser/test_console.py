@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.admin import TOKEN, World, form, serving
 from tests.support.browser import browsing, needs_browser
+from workers.admin import held_amounts
 
 pytestmark = needs_browser
 
@@ -20,6 +21,19 @@ async def test_order_page_shows_new_events_without_a_reload() -> None:
         await page.wait_for_selector(".pill.paid")
         assert await page.locator(".timeline li").count() == 4
         assert loads == []
+
+
+async def test_first_page_tells_the_money_at_risk_as_soon_as_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_amounts, "KEPT_S", 0.0)
+    world = World()
+    async with serving(world) as client, browsing() as page:
+        await page.goto(str(client.make_url("/")))
+        assert await page.text_content(".risk b") == "none"
+        await world.deliver(form("B1"), "strict")
+        await page.wait_for_selector(".risk.bad")
+        assert await page.text_content(".risk b") == "12.80 USD"
+        await page.click(".risk")
+        await page.wait_for_selector("text=waits for order:B1")
 
 
 async def test_operator_filters_orders_turns_the_page_and_takes_them_as_csv() -> None:

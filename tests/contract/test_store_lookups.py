@@ -17,7 +17,7 @@ from workers.errors import RefundTaken
 from workers.processing import Processing
 from workers.queries import HeldQuery, OrderQuery
 from workers.settlement import drafting
-from workers.settlement.plan import LoadRequest, StoreSnapshot, WritePlan
+from workers.settlement.plan import LoadRequest, Position, StoreSnapshot, WritePlan
 
 NOTHING = LoadRequest(
     positions=frozenset(), ids=frozenset(), orders=frozenset(), trades=frozenset(), refunds=frozenset()
@@ -192,3 +192,13 @@ async def test_refund_number_belongs_to_one_order(store: AnyStore) -> None:
     with pytest.raises(RefundTaken, match="refund R1 is registered with order N1 already"):
         await register(store, "N2", refunds=["R1"])
     assert await store.order_page(REGISTERED.name, "N2") is None
+
+
+async def test_newest_notification_is_found_in_whatever_partition_it_lies(store: AnyStore) -> None:
+    assert (await store.counts()).received_newest_ms is None
+    deliveries = [
+        delivery(offset, position=Position(partition, offset), received_at_ms=NOW_MS + at_ms)
+        for partition, offset, at_ms in ((0, 1, 0), (0, 2, 1000), (3, 1, 5000), (7, 1, 2000), (7, 9, 3000))
+    ]
+    await store.settle(NOTHING, always(plan(deliveries=deliveries)))
+    assert (await store.counts()).received_newest_ms == NOW_MS + 5000

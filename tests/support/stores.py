@@ -407,6 +407,7 @@ class MemoryStore:
             parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in tried.items()),
             outbox_pending=len(unsent),
             outbox_oldest_ms=self._now_ms() if unsent else None,
+            received_newest_ms=max((each.received_at_ms for each in self.deliveries.values()), default=None),
         )
 
     @property

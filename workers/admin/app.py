@@ -18,6 +18,7 @@ from workers.admin.held import HeldPart, Retry, RetryCounter
 from workers.admin.held_amounts import HeldAmounts
 from workers.admin.held_pages import HeldPages
 from workers.admin.notifications import NotificationsPart
+from workers.admin.now import Now
 from workers.admin.order_export import OrderExportPart
 from workers.admin.orders import OrdersPart, RefusedRequests
 from workers.admin.pages import ConsoleFrame
@@ -130,6 +131,7 @@ def application(
         notification=notifications.answer,
         changes=changes,
         activity=activity,
+        now=Now(held=held, amounts=amounts, readiness=readiness, registry=registry),
         pages=pages,
         now_ms=now_ms,
     )

@@ -16,6 +16,7 @@ from schemas.orders import Status
 from workers.admin import cursors, held_pages, order_filters, pages, shapes, timeline
 from workers.admin.activity import HEIGHT, WIDTH, Activity
 from workers.admin.notifications import NotificationAnswer
+from workers.admin.now import Now
 from workers.admin.orders import RefusedRequests
 from workers.admin.pages import ConsoleFrame
 from workers.admin.responses import ApiError
@@ -39,6 +40,7 @@ class ConsolePart:
         notification: Callable[[str], Awaitable[NotificationAnswer]],
         changes: OrderChanges,
         activity: Activity,
+        now: Now,
         pages: ConsoleFrame,
         now_ms: Callable[[], int],
     ) -> None:
@@ -49,6 +51,7 @@ class ConsolePart:
         self._notification = notification
         self._changes = changes
         self._activity = activity
+        self._now = now
         self._pages = pages
         self._now_ms = now_ms
 
@@ -62,13 +65,17 @@ class ConsolePart:
         ]
 
     async def overview(self, _: web.Request) -> web.Response:
-        """Show the charts, the orders that changed last, and the held notifications by reason."""
+        """Show the first facts, the charts, the orders that changed last, and the held notifications by reason."""
         seen = self._changes.seen
+        facts = await self._now.facts(now_ms=self._now_ms())
         recent = await self._orders.order_list(OrderQuery(limit=RECENT))
         groups = await self._held.held_groups(HeldQuery())
         return self._pages.page(
             "overview.html",
             seen=seen,
+            facts=facts,
+            oldest=_moment(facts.oldest_ms),
+            received=_moment(facts.received_ms),
             curves=self._activity.curves(),
             width=WIDTH,
             height=HEIGHT,
@@ -152,3 +159,7 @@ class ConsolePart:
         seen = self._changes.seen
         shown = await self._notification(request.match_info["id"])
         return self._pages.page("notification.html", seen=seen, notification=shown)
+
+
+def _moment(epoch_ms: int | None) -> datetime | None:
+    return None if epoch_ms is None else datetime.fromtimestamp(epoch_ms / 1000, UTC)

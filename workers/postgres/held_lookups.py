@@ -53,6 +53,20 @@ _PARKED_COUNTS = f"""
     SELECT attempts, sum(count)::bigint FROM {_COUNTS} WHERE NOT is_resolved AND disposition = $1
     GROUP BY attempts HAVING sum(count) > 0
 """
+# The newest record of each partition, found by the primary key: the partitions are few, and their records very many.
+_NEWEST = """
+    WITH RECURSIVE each(log_partition) AS (
+        SELECT (SELECT min(log_partition) FROM deliveries)
+        UNION ALL SELECT (
+            SELECT d.log_partition FROM deliveries AS d WHERE d.log_partition > each.log_partition
+            ORDER BY d.log_partition LIMIT 1
+        ) FROM each WHERE each.log_partition IS NOT NULL
+    )
+    SELECT max((
+        SELECT received_at FROM deliveries AS d WHERE d.log_partition = each.log_partition
+        ORDER BY d.log_offset DESC LIMIT 1
+    )) FROM each WHERE each.log_partition IS NOT NULL
+"""
 _ADD_UP = f"""
     WITH taken AS (
         DELETE FROM held_count_changes
@@ -249,6 +263,7 @@ async def counts(connection: SqlConnection) -> Counts:
         parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in parked),
         outbox_pending=pending,
         outbox_oldest_ms=oldest_ms,
+        received_newest_ms=await connection.fetchval(_NEWEST),
     )
 
 

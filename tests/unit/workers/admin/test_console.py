@@ -7,6 +7,7 @@ from schemas.orders import Capture, Claim, Order, State
 from tests.support.admin import NOW_MS, Refused, World, form, serving
 from tests.support.plans import always, order_write, plan
 from workers.admin import reason_texts
+from workers.admin.probes import Check
 from workers.settlement import loading
 
 SCRIPT = "<script>alert(1)</script>"
@@ -23,6 +24,22 @@ async def test_overview_shows_orders_held_notifications_and_six_charts() -> None
     assert "12.80 <small>USD</small>" in text
     assert 'href="/held?disposition=parked&amp;reason=unknown_order"' in text
     assert reason_texts.REASONS[Reason.UNKNOWN_ORDER] in text
+
+
+async def test_first_number_is_the_money_at_risk() -> None:
+    world = World()
+    async with serving(world) as client:
+        calm = await (await client.get("/")).text()
+    assert "<b>none yet</b>" in calm
+    await world.deliver(form("B1"), "strict")
+    world.checks = [Check(name="store", ok=False, detail="it does not answer")]
+    async with serving(world) as client:
+        text = await (await client.get("/")).text()
+    numbers = re.findall(r"<b>(.*?)</b>", text)
+    assert numbers[0] == '<span class="amount">12.80 <small>USD</small></span>'
+    assert "no" in numbers
+    assert "store: it does not answer" in text
+    assert text.index("Money at risk") < text.index("Oldest held") < text.index("Recently changed")
 
 
 async def test_orders_page_lists_what_matches_and_keeps_its_filter_in_every_link() -> None:
