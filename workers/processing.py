@@ -211,11 +211,13 @@ class Processing:
 
     def _read_some(self, batch: Sequence[tuple[LogRecord, HeldRow | None]], now_ms: int) -> Sequence[ParsedRecord]:
         """Read records of the batch, up to one whose reading was interrupted."""
-        read = partial(self._reader.read, now_ms=now_ms)
-        parsed_records, interrupted = self.time_limit.run_each(read, batch, "read")
-        if interrupted is not None:
+        opened, interrupted = self.time_limit.run_each(partial(self._reader.open, now_ms=now_ms), batch, "read")
+        parsed_records, late = self.time_limit.run_each(self._reader.read, opened, "read")
+        if late is None and len(parsed_records) == len(opened):
+            late = interrupted
+        if late is not None:
             log_record, held = batch[len(parsed_records)]
-            parsed_records.append(record_reader.unread(log_record, interrupted, now_ms=now_ms, held=held))
+            parsed_records.append(record_reader.unread(log_record, late, now_ms=now_ms, held=held))
         return parsed_records
 
     async def _settle(

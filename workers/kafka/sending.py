@@ -71,7 +71,7 @@ class Sending:
         self._events = events
         self._counts = counts
         self._destinations = destinations
-        self._partitions: dict[tuple[bytes, int], int] = {}
+        self._sorted: dict[tuple[int, tuple[int, ...]], Mapping[int, Sequence[int]]] = {}
         self._blocked: set[tuple[str, bytes]] = set()
         self._arrived: dict[tuple[int, ...], Sequence[_Packed]] = {}  # batches of these events that one topic has
 
@@ -81,16 +81,7 @@ class Sending:
         After an event that does not arrive, no later event of its key is sent, not even to the topic that would accept
         it. Otherwise the two topics of an order would contradict each other.
         """
-        by_partition: dict[int, list[int]] = {}
-        for index in indexes:
-            if topic not in self._counts:
-                self.block(index)
-                continue
-            partition = self._partition(topic, self._events[index].key)
-            if self._destinations.is_away(topic, partition):
-                self.block(index)
-            else:
-                by_partition.setdefault(partition, []).append(index)
+        by_partition = self._by_partition(topic, tuple(indexes))
         sends = [self._send_all((topic, partition), own, arrived) for partition, own in by_partition.items()]
         # If one fails, still wait for all, so that none is sending when the next publish begins.
         for failed in await asyncio.gather(*sends, return_exceptions=True):
@@ -114,12 +105,23 @@ class Sending:
             f"of their orders. The first is {self._events[index].id!r:.200}: {why}"
         )
 
-    def _partition(self, topic: str, key: bytes) -> int:
-        """Return the partition, cached for both topics of an order event, which usually have equal partition counts."""
-        count = self._counts[topic]
-        found = self._partitions.get((key, count))
-        if found is None:
-            found = self._partitions[key, count] = topics.partition_of(key, count)
+    def _by_partition(self, topic: str, indexes: tuple[int, ...]) -> Mapping[int, Sequence[int]]:
+        """Return the events by their partition in the topic, without those of partitions that are away.
+
+        Both topics of order events usually have the same number of partitions: then they are sorted once.
+        """
+        count, are_well = self._counts.get(topic, 0), self._destinations.are_well
+        if are_well and (count, indexes) in self._sorted:
+            return self._sorted[count, indexes]
+        found: dict[int, list[int]] = {}
+        for index in indexes:
+            partition = topics.partition_of(self._events[index].key, count) if count else None
+            if partition is None or self._destinations.is_away(topic, partition):
+                self.block(index)
+            else:
+                found.setdefault(partition, []).append(index)
+        if are_well and count:
+            self._sorted[count, indexes] = found
         return found
 
     async def _send_all(self, to: tuple[str, int], indexes: Sequence[int], arrived: set[int]) -> None:
