@@ -20,7 +20,7 @@ LATE_S = 15 * 60  # since the last notification: a quiet hour, or Alipay does no
 LAG_MAX_S = 240  # Alipay sends a second time after four minutes
 
 
-class Facts(Struct, frozen=True, kw_only=True):
+class FirstFacts(Struct, frozen=True, kw_only=True):
     """The facts of one moment. `lag_s` is `None` in a process that reads no log; moments are `None` if there is none.
 
     `at_risk` is `None` if it could not be summed in time, and of the oldest `counted` rows only if not `is_whole`.
@@ -51,7 +51,7 @@ class Now:
         self._readiness = readiness
         self._registry = registry
 
-    async def facts(self, *, now_ms: int) -> Facts:
+    async def facts(self, *, now_ms: int) -> FirstFacts:
         """Return the facts; what cannot be read in time is left out.
 
         Raises:
@@ -65,7 +65,7 @@ class Now:
         checks: Sequence[Check] = await self._readiness()
         oldest = [each.oldest_ms for each in counts.held if each.oldest_ms is not None]
         received_ms, lag_s = counts.received_newest_ms, self._lag_s()
-        return Facts(
+        return FirstFacts(
             at_risk=None if sums is None else tuple(each for each in sums.sums if each.of is AmountOf.PAID),
             counted=0 if sums is None else sums.counted,
             is_whole=sums is not None and sums.is_whole,

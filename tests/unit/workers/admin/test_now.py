@@ -4,12 +4,12 @@ import pytest
 
 from tests.support.admin import NOW_MS, World, form
 from workers.admin.held_amounts import HeldAmounts
-from workers.admin.now import LAG_MAX_S, LATE_S, Facts, Now
+from workers.admin.now import LAG_MAX_S, LATE_S, FirstFacts, Now
 from workers.admin.probes import Check
 from workers.errors import ReadTooSlow
 
 
-async def facts(world: World, *, now_ms: int = NOW_MS) -> Facts:
+async def facts(world: World, *, now_ms: int = NOW_MS) -> FirstFacts:
     async def readiness() -> list[Check]:
         return world.checks
 
