@@ -36,12 +36,14 @@ def build(directory: Path) -> Path:
     if (go := shutil.which("go")) is None:
         raise GoMissing("without a receiver in Go, because Go is not on PATH: install Go 1.26 from https://go.dev/dl")
     program = directory / "go-receiver"
-    built = subprocess.run(
-        [go, "build", "-o", str(program), "."], cwd=SOURCE, timeout=BUILD_S, capture_output=True, text=True, check=False
-    )
-    if built.returncode:
-        why = (built.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise GoMissing(f"without a receiver in Go, because it cannot be built: {why}")
+    build = [go, "build", "-o", str(program), "."]
+    try:
+        subprocess.run(build, cwd=SOURCE, timeout=BUILD_S, capture_output=True, text=True, check=True)
+    except subprocess.TimeoutExpired:
+        raise GoMissing(f"without a receiver in Go, because it was not built within {BUILD_S:.0f} s") from None
+    except subprocess.CalledProcessError as error:
+        why = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise GoMissing(f"without a receiver in Go, because it cannot be built: {why}") from None
     return program
 
 
@@ -58,7 +60,9 @@ def running(program: Path, key: Path, *, brokers: str = "", topic: str = "") -> 
         )
     try:
         assert process.stdout is not None
-        yield Running(process.pid, int(process.stdout.readline()))
+        port = process.stdout.readline()
+        assert port, "the receiver in Go ended at its start"
+        yield Running(process.pid, int(port))
     finally:
         process.terminate()
         try:
