@@ -13,7 +13,7 @@ import msgspec
 
 from deploy.cli.main import COMMANDS
 from deploy.cluster.settings import ClusterSettings
-from deploy.local import haproxy, prometheus
+from deploy.local import alertmanager, haproxy, prometheus
 from deploy.local.kafka import jars
 from ingest.settings import PREFIX
 from tests.house.source import PACKAGES
@@ -138,7 +138,7 @@ def test_tasks_wait_for_their_servers_and_the_rest_for_the_tasks() -> None:
     assert found["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     assert found["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
     assert found["worker-1"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
-    for name in ("kafka", "redis", "postgres", "haproxy", "prometheus"):
+    for name in ("kafka", "redis", "postgres", "haproxy", "prometheus", "alertmanager"):
         assert found[name]["healthcheck"]["test"][0] == "CMD"
 
 
@@ -159,14 +159,23 @@ def test_haproxy_gets_the_variables_of_its_file() -> None:
 
 
 def test_every_mounted_file_exists_and_prometheus_scrapes_every_process() -> None:
-    assert services()["prometheus"]["profiles"] == ["observability"]
-    mounts = [mount for name in ("haproxy", "prometheus") for mount in services()[name]["volumes"] if mount[0] == "."]
+    assert services()["prometheus"]["profiles"] == services()["alertmanager"]["profiles"] == ["observability"]
+    mounts = [
+        mount
+        for name in ("haproxy", "prometheus", "alertmanager")
+        for mount in services()[name]["volumes"]
+        if mount[0] == "."
+    ]
     assert {(COMPOSE / mount.split(":")[0]).resolve() for mount in mounts} == {
         haproxy.CONFIGURATION,
         prometheus.CONFIGURATION,
         prometheus.CONFIGURATION.with_name("rules"),
+        alertmanager.CONFIGURATION,
         COMPOSE / "targets",
+        COMPOSE / "alertmanagers",
     }
     groups = msgspec.json.decode((COMPOSE / "targets" / "compose.json").read_bytes())
     scraped = {target.split(":")[0] for group in groups for target in group["targets"]}
     assert scraped == {*OURS, "haproxy"}
+    (alerting,) = msgspec.json.decode((COMPOSE / "alertmanagers" / "compose.json").read_bytes())
+    assert alerting["targets"] == ["alertmanager:9093"]
