@@ -89,11 +89,19 @@ class _Run:
         )
 
     def _send(self, connection: _Connection) -> None:
-        self._waiting += 1
-        connection.send(next(self._requests))
+        try:
+            connection.send(next(self._requests))
+        except OSError:
+            self._wrong += 1
+            self._poll.unregister(connection.socket.fileno())
+        else:
+            self._waiting += 1
 
     def _receive(self, connection: _Connection, *, goes_on: bool) -> None:
-        data = connection.socket.recv(READ_BYTES)
+        try:
+            data = connection.socket.recv(READ_BYTES)
+        except OSError:
+            data = b""
         connection.received += data
         is_right = connection.received.startswith(b"HTTP/1.1 200 ") and connection.received.endswith(SUCCESS)
         if not is_right and not _is_over(connection.received, ended=not data):
