@@ -189,7 +189,7 @@ def taken_from(figures: Mapping[str, Any]) -> MeasuredFigures:
     each_us = {name: used_s / drain["records"] * 1e6 for name, used_s in drain["cpu_s"].items()}
     disk, machine = figures["disk"], figures["machine"]
     return MeasuredFigures(
-        taken=f"{datetime.now(UTC):%-d %B %Y}, {machine['cpu']}, Python {machine['python']}",
+        taken=(f"{datetime.now(UTC):%-d %B %Y}, {machine['cpu']}, Python {machine['python']}, load {disk['load']}"),
         receiver_us=ours["cpu_us"],
         worker_us=1e6 / drain["per_core"],
         kafka_us=figures["acks-3"]["brokers_cpu_us_per_ack"] + each_us["kafka"],
