@@ -59,7 +59,7 @@ def test_payment_and_refund_of_a_buyer_are_shown_on_the_console(demo: Demo) -> N
 
         (match,) = asked(demo, f"/api/find?number={order}")["matches"]
         page.goto(f"{demo.addresses['admin']}/orders/{match['account']}/{order}")
-        page.wait_for_selector(".timeline li.event")
+        page.wait_for_selector(".timeline li.sent")
         told = page.text_content("#timeline") or ""
         assert told.index(PAID) < told.index("order.finished.v1") < told.index("order.refunded.v1")
         assert complaints == []
