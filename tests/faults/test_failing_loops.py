@@ -199,18 +199,20 @@ async def test_notification_that_ends_each_worker_is_set_aside_alone(cluster: Cl
     settled = "SELECT count(*) = 4 FROM orders WHERE order_number LIKE 'E-%'"
     dead = "SELECT count(*) FROM held WHERE disposition = 'dead' AND reason = 'ended_process'"
     faulty.process.spawn()
-    while not (await cluster.one(settled) and await cluster.one(dead)):
-        if not faulty.process.runs:
-            endings += 1
-            assert endings <= ENDINGS_MAX
-            faulty.process.spawn()  # as a service manager does
-        await asyncio.sleep(0.1)
+    try:
+        while not (await cluster.one(settled) and await cluster.one(dead)):
+            if not faulty.process.runs:
+                endings += 1
+                assert endings <= ENDINGS_MAX
+                faulty.process.spawn()  # as a service manager does
+            await asyncio.sleep(0.1)
+    finally:
+        await faulty.process.stop()
     measured("endings", endings)
     measured("set aside, and all others applied, after", time.monotonic() - began_s)
     assert await cluster.one(dead) == 1
     assert await cluster.one("SELECT count(*) FROM begun WHERE is_alone") == 0
     assert await cluster.one("SELECT count(*) FROM held WHERE order_number LIKE 'E-%'") == 0
-    await faulty.process.stop()
 
 
 # The embedded engine
