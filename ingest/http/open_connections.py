@@ -103,7 +103,9 @@ class OpenConnections:
         self._is_turn_due = False
         self._parsed_bytes = 0
         try:
-            while self._unparsed and self._parsed_bytes < PARSED_IN_A_TURN:
+            for _ in range(len(self._unparsed)):  # each once: one with much to parse comes again in the next turn
+                if self._parsed_bytes >= PARSED_IN_A_TURN:
+                    break
                 self._parsed_bytes += self._unparsed.popleft().parse_next()
         finally:
             if self._unparsed or self._parsed_bytes:

@@ -134,7 +134,8 @@ class Receiver:
 
     def _accepted(self, accepting: asyncio.Task[Any]) -> None:
         self._accepting.discard(accepting)
-        if not accepting.cancelled() and (error := accepting.exception()) is not None:
+        error = None if accepting.cancelled() else accepting.exception()
+        if error is not None and not isinstance(error, OSError):  # an `OSError`: the sender has left
             self._reporting.our_fault(error)
 
     def turned_away(self) -> None:

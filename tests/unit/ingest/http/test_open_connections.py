@@ -4,7 +4,7 @@ import asyncio
 from typing import cast
 from unittest.mock import Mock
 
-from ingest.http.open_connections import EVICTED_PART, REFUSED_PART, Open, OpenConnections
+from ingest.http.open_connections import EVICTED_PART, PARSED_IN_A_TURN, REFUSED_PART, Open, OpenConnections
 
 
 class FakeConnection:
@@ -120,3 +120,45 @@ async def test_connection_that_fails_to_parse_does_not_stop_the_next() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     next_one.parse_next.assert_called_once_with()
+
+
+class Greedy(FakeConnection):
+    """Has always more to parse."""
+
+    def __init__(self, connections: OpenConnections, size: int) -> None:
+        super().__init__(is_idle=False)
+        self.turns = 0
+        self._connections = connections
+        self._size = size
+
+    def parse_next(self) -> int:
+        self.turns += 1
+        self._connections.parse_later(cast(Open, self))
+        return self._size
+
+
+async def test_in_a_turn_of_the_loop_each_connection_parses_once_and_all_together_a_limited_size() -> None:
+    connections = OpenConnections(connections_max=9)
+    nothing = Greedy(connections, 0)
+    connections.parse_later(cast(Open, nothing))
+    await asyncio.sleep(0)
+    assert nothing.turns == 1, "even if it parses nothing"
+    assert not connections.may_parse(1), "it comes first"
+
+    connections = OpenConnections(connections_max=9)
+    assert connections.may_parse(PARSED_IN_A_TURN)
+    assert not connections.may_parse(1)
+    many = [Greedy(connections, PARSED_IN_A_TURN // 2) for _ in range(4)]
+    for each in many:
+        connections.parse_later(cast(Open, each))
+    await asyncio.sleep(0)
+    assert [each.turns for each in many] == [1, 1, 0, 0]
+    await asyncio.sleep(0)
+    assert [each.turns for each in many] == [1, 1, 1, 1]
+
+
+async def test_next_turn_of_the_loop_may_parse_again() -> None:
+    connections = OpenConnections(connections_max=9)
+    assert connections.may_parse(PARSED_IN_A_TURN)
+    await asyncio.sleep(0)
+    assert connections.may_parse(1)
