@@ -166,6 +166,7 @@ async def test_operator_retries_all_that_match_as_a_task() -> None:
         await world.deliver(form(f"B{number}"), "strict")
     async with serving(world) as client, browsing() as page:
         await page.goto(str(client.make_url("/held?reason=unknown_order")))
+        page.on("dialog", lambda dialog: dialog.accept())
         await page.fill("#many input[name=reason]", "registered")
         await page.fill("#many input[name=token]", TOKEN)
         await page.click("#many button[value=all]")

@@ -84,7 +84,8 @@ class OrderExportPart:
         while True:
             shown = page.pages[: ROWS_MAX - sent]
             sent += len(shown)
-            await response.write(_lines([cells(shapes.listed(each)) for each in shown]))
+            if shown:
+                await response.write(_lines([cells(shapes.listed(each)) for each in shown]))
             if len(shown) < len(page.pages) or (sent == ROWS_MAX and page.next_ is not None):
                 await response.write(_lines([[f"{ROWS_MAX} orders are listed, and more may match: narrow the filter"]]))
                 break

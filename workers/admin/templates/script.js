@@ -133,6 +133,7 @@ function decideMany(form) {
     const verb = submit.submitter.value;
     const ids = [...document.querySelectorAll("input[name=id]:checked")].map((box) => box.value);
     if (verb !== "all" && !ids.length) return void (output.textContent = "Select at least one in the list.");
+    if (verb === "all" && !confirm("Retry all that match? It goes on without this page.")) return;
     if (verb === "discard" && !confirm(`Discard ${ids.length}? This is final.`)) return;
     if (verb === "accept" && !confirm(`Accept ${ids.length}? What they report becomes the orders' amounts and payments.`)) return;
     const body = { reason: field("reason").value, by: field("by").value };

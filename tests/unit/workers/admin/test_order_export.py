@@ -34,6 +34,10 @@ async def test_csv_has_the_orders_that_match() -> None:
     assert named["changed_at"] == "2025-10-09T08:53:20+00:00"
 
 
+async def test_csv_of_nothing_has_the_names_of_its_columns() -> None:
+    assert await rows(World()) == [[*order_export.COLUMNS]]
+
+
 @pytest.mark.parametrize("number", ['=HYPERLINK("x")', "+1", "-1", "@SUM(A1)", "＝1", "＋1", "－1", "＠x"])
 async def test_cell_never_begins_like_a_formula(number: str) -> None:
     world = World()
