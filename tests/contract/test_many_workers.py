@@ -46,8 +46,8 @@ async def stubbornly(work: Processing, batch: Sequence[LogRecord]) -> int:
     while True:
         try:
             await work.process(batch)
-        except VersionConflict:
-            conflicts += 1
+        except InfrastructureDown as error:  # also a connection that is not free in time, on a slow machine
+            conflicts += isinstance(error, VersionConflict)
             await asyncio.sleep(random.random() * 0.02)
         else:
             return conflicts
