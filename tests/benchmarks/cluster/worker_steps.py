@@ -28,6 +28,7 @@ from schemas import accounts_toml, form, interpret_form, record_format, topics
 from tests.benchmarks import end_to_end
 from tests.benchmarks.cluster import cores, corpus, servers
 from tests.benchmarks.cluster.servers import Place, Servers
+from tests.benchmarks.receiver_steps import Step
 from tests.support.fakes import GroupObserver
 from workers import record_bounds, row_codec
 from workers.kafka import clients
@@ -66,14 +67,6 @@ _ABOUT = {
 }
 
 
-class Step(Struct, frozen=True, kw_only=True):
-    """One step: microseconds of CPU for each record."""
-
-    name: str
-    about: str
-    cpu_us: float
-
-
 class Figures(Struct, frozen=True, kw_only=True):
     """All steps, their sum without those that are parts of others, and the servers' CPU for each record."""
 
@@ -106,7 +99,7 @@ class _Watch:
         return before
 
 
-class _Store:
+class _WatchedStore:
     """The store of `processing`, which keeps the last plan."""
 
     def __init__(self, store: PostgresOrderStore, watch: _Watch) -> None:
@@ -131,7 +124,7 @@ class _Store:
         return getattr(self._store, name)
 
 
-class _Observer:
+class _WatchedObserver:
     def __init__(self, metrics: WorkerMetrics, log: WorkerLog, watch: _Watch) -> None:
         self._metrics = metrics
         self._log = log
@@ -151,12 +144,12 @@ class _Observer:
             self._metrics.emitted(events)
 
 
-class _Worker(Struct, frozen=True, kw_only=True):
+class _WatchedWorker(Struct, frozen=True, kw_only=True):
     """The parts of a worker."""
 
     source: KafkaSource
     locks: RedisLocks
-    store: _Store
+    store: _WatchedStore
     processing: Processing
     accounts: AccountsInUse
     authenticator: Authenticator
@@ -191,7 +184,7 @@ async def measure(given: Servers, *, count: int) -> Figures:
     )
 
 
-async def _batch(worker: _Worker) -> Sequence[LogRecord]:
+async def _batch(worker: _WatchedWorker) -> Sequence[LogRecord]:
     """Bring one batch from Kafka to the end of its events."""
     step, token = worker.watch.step, os.urandom(8)
     with step("poll"):
@@ -213,7 +206,7 @@ async def _batch(worker: _Worker) -> Sequence[LogRecord]:
     return batch
 
 
-def _parts_us(worker: _Worker, batch: Sequence[LogRecord]) -> dict[str, float]:
+def _parts_us(worker: _WatchedWorker, batch: Sequence[LogRecord]) -> dict[str, float]:
     """The functions within reading, and those that make rows, each for all of a batch at once."""
     account = worker.accounts[end_to_end.ACCOUNT]
     contents = [record_format.decode(each.record) for each in batch]
@@ -249,7 +242,7 @@ def _took_s(run: Callable[[], Any]) -> float:
 
 
 @asynccontextmanager
-async def _worker(given: Servers, place: Place) -> AsyncIterator[_Worker]:
+async def _worker(given: Servers, place: Place) -> AsyncIterator[_WatchedWorker]:
     assert given.stack.redis is not None
     accounts_file, kafka = given.world.accounts_file, {"bootstrap_servers": given.kafka}
     accounts = accounts_toml.parse(tomllib.loads(accounts_file.read_text(encoding="utf-8")))
@@ -257,7 +250,7 @@ async def _worker(given: Servers, place: Place) -> AsyncIterator[_Worker]:
     authenticator = Authenticator(in_use, [servers.receipt_key(place)])
     watch = _Watch()
     async with AsyncExitStack() as stack:
-        store = _Store(await PostgresOrderStore.open(place.postgres, holder=place.told["group"]), watch)
+        store = _WatchedStore(await PostgresOrderStore.open(place.postgres, holder=place.told["group"]), watch)
         stack.push_async_callback(store.close)
         now_ms = store.clock.epoch_ms
         locks = RedisLocks(redis_clients.connect(given.stack.redis.url))
@@ -281,10 +274,10 @@ async def _worker(given: Servers, place: Place) -> AsyncIterator[_Worker]:
             authenticate=authenticator.authenticate,
             store=store,
             events=events,
-            observer=_Observer(metrics, WorkerLog(lines), watch),
+            observer=_WatchedObserver(metrics, WorkerLog(lines), watch),
             now_ms=now_ms,
         )
-        yield _Worker(
+        yield _WatchedWorker(
             source=source,
             locks=locks,
             store=store,
