@@ -137,7 +137,7 @@ class Greedy(FakeConnection):
         return self._size
 
 
-async def test_in_a_turn_of_the_loop_each_connection_parses_once_and_all_together_a_limited_size() -> None:
+async def test_each_connection_parses_once_a_turn_and_all_together_a_limited_size() -> None:
     connections = OpenConnections(connections_max=9)
     nothing = Greedy(connections, 0)
     connections.parse_later(cast(Open, nothing))
