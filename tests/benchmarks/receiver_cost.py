@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
+from deploy import process
 from deploy.embedded import directory
 from deploy.load import wire
 from deploy.load.figures import Figures
@@ -132,6 +133,7 @@ async def receiver(merchant: Merchant, log: Log | None = None) -> AsyncIterator[
             metrics=ReceiverMetrics(CollectorRegistry()),
             recent=RecentRefusals(),
         ) as serving:
+            process.freeze_heap()  # as each of our processes does when it is built
             yield serving.port
         lines.close()
 
