@@ -67,7 +67,8 @@ def parts(address: str) -> tuple[str, int]:
 async def answers(host: str, port: int) -> bool:
     """Return whether a server accepts connections at the address."""
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_WITHIN_S)
+        async with asyncio.timeout(CONNECT_WITHIN_S):  # `wait_for` may swallow a cancellation in Python 3.11
+            _, writer = await asyncio.open_connection(host, port)
     except OSError:  # TimeoutError is a subclass
         return False
     writer.close()

@@ -89,3 +89,21 @@ async def test_missing_or_silent_server_is_not_ok(monkeypatch: pytest.MonkeyPatc
     assert not await ports.is_ok(port, "/readyz")
     async with answering(b"") as silent:
         assert not await ports.is_ok(silent, "/readyz")
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_cancelled_look_ends_also_when_the_connection_fails(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
+    refused = asyncio.get_running_loop().create_future()
+
+    async def refuse(*_: object) -> None:
+        await refused
+
+    monkeypatch.setattr(asyncio, "open_connection", refuse)
+    looking = asyncio.create_task(ports.answers(ports.LOOPBACK, 1))
+    await asyncio.sleep(0)
+    refused.set_exception(ConnectionRefusedError())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    was_running = looking.cancel()
+    await asyncio.wait([looking])
+    assert looking.cancelled() == was_running
