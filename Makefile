@@ -43,7 +43,7 @@ quick: $(VENV)/dev ## the tests that take seconds: no server, no process of ours
 
 soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, simulated histories, mutants
 	@FLOOD_ITEMS=$(FLOOD_ITEMS) HISTORIES=$(HISTORIES) MUTATIONS=$(MUTATIONS) BREAK_HOW=$(BREAK_HOW) HOURS=$(HOURS) \
-		$(BIN)/python -m pytest --junitxml=$(RESULTS)/soak.xml $(SOAK)
+		$(BIN)/python -m pytest -o timeout=0 --junitxml=$(RESULTS)/soak.xml $(SOAK)
 	@$(MAKE) --no-print-directory report
 
 report: $(VENV)/dev ## write deploy/docs/faults.md from the results of the last `make test` and `make soak`
