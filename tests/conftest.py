@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 
 pytest_plugins = ("tests.support.real_servers", "tests.support.cluster_fixtures")
 
-WITH_SERVERS = frozenset({"acceptance", "contract", "faults", "soak"})
+STEADY = frozenset({"house"})  # tiers that only read the tree
 
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -22,14 +22,14 @@ hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In the gate, give a test that starts servers a second chance, and list it in the summary as rerun.
+    """In the gate, give a test that runs code a second chance, and list it in the summary as rerun.
 
-    A dozen processes on two shared cores meet races between processes that no test of one process has. A test that
-    needed its second chance is a fault to find all the same.
+    A dozen processes on two shared cores meet races between processes that no test of one process has, and keep tests
+    of one process waiting. A test that needed its second chance is a fault to find all the same.
     """
     if os.environ.get("CI"):
         for item in items:
-            if item.path.relative_to(ROOT / "tests").parts[0] in WITH_SERVERS:
+            if item.path.relative_to(ROOT / "tests").parts[0] not in STEADY:
                 item.add_marker(pytest.mark.flaky(reruns=1))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -68,10 +69,15 @@ async def test_read_beyond_its_deadline_is_interrupted_and_the_next_one_is_answe
 
 
 async def test_wait_behind_other_reads_counts(database: SqliteDatabase, reader: SqliteReader) -> None:
-    first = asyncio.create_task(reader.read(never_end, deadline_s=0.2))
+    may_end = threading.Event()
+    first = asyncio.create_task(reader.read(lambda _: may_end.wait(60)))
     waiting = [asyncio.create_task(reader.read(numbers, deadline_s=0.05)) for _ in range(3)]
-    results = await asyncio.gather(first, *waiting, return_exceptions=True)
-    assert [type(each) for each in results] == [ReadTooSlow] * 4
+    await asyncio.sleep(0)  # all have begun
+    await asyncio.sleep(0.1)
+    may_end.set()
+    assert await first
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in results] == [ReadTooSlow] * 3
 
 
 async def test_forgotten_read_does_not_keep_the_log_from_being_emptied(
