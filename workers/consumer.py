@@ -179,9 +179,14 @@ class Consumer:
         """
         if self._stopping.is_set():
             raise InfrastructureDown("stopped between two records of a batch")
-        await self._backoff.until_done(lambda: self._fatal.alone(log_record, lambda each: self._process([each])))
-        self._wake_relay()
-        await self._commit([log_record])
+
+        async def commit(log_record: LogRecord) -> None:
+            self._wake_relay()
+            await self._commit([log_record])
+
+        await self._backoff.until_done(
+            lambda: self._fatal.alone(log_record, lambda each: self._process([each]), commit)
+        )
 
     async def _process_records(self, records: Sequence[LogRecord]) -> None:
         if not records:

@@ -158,16 +158,27 @@ class FatalRecords(Generic[Each]):
             return True
         return bool(self._suspects) and any(each.position in self._suspects for each in batch)
 
-    async def alone(self, each: Each, handle: Callable[[Each], Awaitable[None]]) -> None:
-        """Handle this one and nothing beside it, or set it aside if it has ended other processes.
+    async def alone(
+        self,
+        each: Each,
+        handle: Callable[[Each], Awaitable[None]],
+        commit: Callable[[Each], Awaitable[None]] | None = None,
+    ) -> None:
+        """Handle this one and nothing beside it, or set it aside if it has ended other processes; then commit.
+
+        The notes of others stay until it is committed. If it comes again before, it is set aside again without being
+        read.
 
         Raises:
             InfrastructureDown: do it again later. The store is away, or others may just have this one in hand.
+            TooManyDeadLetters: it is held, and not committed.
         """
         async with self._one_in_hand.alone():
             found = await self._notes.begin([each.position], is_alone=True)
             try:
                 await self._handle_alone(each, handle, found)
+                if commit is not None:
+                    await commit(each)
             except BaseException:
                 with suppress(InfrastructureDown):
                     await self._notes.end([each.position], only_own=True)

@@ -8,7 +8,7 @@ import pytest
 from schemas.dispositions import Disposition, Reason
 from schemas.record_format import Record
 from tests.support.begun import Ended, MemoryBegun, MemoryBegunNotes
-from workers.errors import InfrastructureDown, RowsLocked
+from workers.errors import InfrastructureDown, RowsLocked, TooManyDeadLetters
 from workers.fatal_records import CarefulRetry, FatalRecords, OneInHand
 from workers.settlement.plan import HeldRow, LogRecord, Position
 
@@ -42,6 +42,8 @@ class World:
         self.fatal = set(fatal)
         self.handled: list[Position] = []
         self.set_aside: list[Position] = []
+        self.committed: list[Position] = []
+        self.meets_commit: Callable[[], None] = lambda: None
         self.endings = 0
         self._lives = 0
 
@@ -81,7 +83,11 @@ class Life:
         await self.fatal.handle(batch, lambda: self._process(batch), self._one)
 
     async def _one(self, each: LogRecord) -> None:
-        await self.fatal.alone(each, lambda each: self._process([each]))
+        await self.fatal.alone(each, lambda each: self._process([each]), self._commit)
+
+    async def _commit(self, each: LogRecord) -> None:
+        self._world.meets_commit()
+        self._world.committed.append(each.position)
 
     async def _process(self, batch: Sequence[LogRecord]) -> None:
         self.sizes.append(len(batch))
@@ -122,6 +128,24 @@ async def test_fatal_record_is_set_aside_alone(place: int, size: int) -> None:
     assert world.set_aside == [Position(0, place)]
     assert sorted(world.handled) == [each.position for batch in batches for each in batch if each not in records(place)]
     assert world.endings <= LIVES_MAX
+    assert {note.is_alone for note in world.begun.notes} <= {False}
+
+
+@pytest.mark.parametrize("error", [TooManyDeadLetters("twenty in a row"), InfrastructureDown("stopped")])
+async def test_fatal_record_that_comes_again_before_its_commit_is_not_read(error: Exception) -> None:
+    world = World(Position(0, 1))
+
+    def fail() -> None:
+        raise error
+
+    world.meets_commit = fail
+    with pytest.raises(type(error)):
+        await world.live_on([records(1)])
+    endings, world.meets_commit = world.endings, lambda: None
+    life = world.life()
+    await life.handle(records(1))
+    assert (world.endings, life.sizes) == (endings, [])
+    assert (world.set_aside, world.committed) == ([Position(0, 1)] * 2, [Position(0, 1)])
     assert {note.is_alone for note in world.begun.notes} <= {False}
 
 
