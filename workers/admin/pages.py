@@ -33,6 +33,11 @@ _TITLES = {
     503: "There is no answer now",
 }
 ASSETS = {"style.css": "text/css", "script.js": "text/javascript"}
+NAVIGATION = (
+    ("/", "Now"),
+    ("/orders", "Orders"),
+    ("/held", "Held"),
+)  # path and name of each page in the bar at the top
 
 
 class ConsoleFrame:
@@ -50,7 +55,11 @@ class ConsoleFrame:
             lstrip_blocks=True,
         )
         self._templates.filters |= page_times.FILTERS | {"path": path, "order_path": order_path}
-        self._templates.globals |= {"reasons": reason_texts.REASONS, "flags": reason_texts.FLAGS}
+        self._templates.globals |= {
+            "navigation": NAVIGATION,
+            "reasons": reason_texts.REASONS,
+            "flags": reason_texts.FLAGS,
+        }
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/console/{asset}", self.asset)]
