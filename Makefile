@@ -62,7 +62,7 @@ lock: $(VENV)/dev ## write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command "make lock" --extra uvloop --group dev pyproject.toml -o requirements-dev.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --custom-compile-command "make lock" --extra uvloop --extra cluster pyproject.toml \
+		--no-annotate --custom-compile-command "make lock" --extra uvloop --extra cluster --extra otel pyproject.toml \
 		-o deploy/compose/requirements.lock
 
 clean: ## remove the virtual environment, caches and demo files
