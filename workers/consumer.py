@@ -21,7 +21,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
-from workers import fatal_records
 from workers.backoff import Backoff, BackoffObserver
 from workers.errors import InfrastructureDown
 from workers.fatal_records import FatalRecords
@@ -84,10 +83,10 @@ class Consumer:
         wake_relay: Callable[[], None],
         observer: ConsumerObserver,
         token: bytes,
+        fatal: FatalRecords[LogRecord],
         are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = none_are_settled,
         batch_max: int = BATCH_MAX,
         lock_wait_s: float = LOCK_WAIT_S,
-        fatal: FatalRecords[LogRecord] | None = None,
     ) -> None:
         self._source = source
         self._locks = locks
@@ -99,7 +98,7 @@ class Consumer:
         self._batches = 0
         self._batch_max = batch_max
         self._lock_wait_s = lock_wait_s
-        self._fatal = fatal or fatal_records.without_notes()
+        self._fatal = fatal
         self._stopping = asyncio.Event()
         self._backoff = Backoff(observer, self._stopping)
 

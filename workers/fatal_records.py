@@ -64,15 +64,6 @@ class BegunNotes(Protocol):
         """
 
 
-class NoNotes:
-    """Stands in where the processes of a test leave no notes."""
-
-    async def begin(self, positions: Sequence[Position], *, is_alone: bool) -> Sequence[Begun]:
-        return ()
-
-    async def end(self, positions: Sequence[Position], *, only_own: bool = False) -> None: ...
-
-
 class OneInHand:
     """Lets the loops of a process handle batches beside each other, but a single record alone."""
 
@@ -227,11 +218,3 @@ class CarefulRetry:
             await self._fatal.alone(row, lambda row: self._retry([row]))
         except RowsLocked as error:
             self._locked = error
-
-
-async def _none_is_set_aside(each: LogRecord) -> None: ...
-
-
-def without_notes() -> FatalRecords[LogRecord]:
-    """Return the rule for a process that leaves no notes."""
-    return FatalRecords(NoNotes(), OneInHand(), _none_is_set_aside)

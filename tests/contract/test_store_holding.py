@@ -13,7 +13,7 @@ from schemas.notification import Unreadable
 from tests.contract.engines import AnyStore
 from tests.contract.shortcuts import dispositions, parked
 from tests.contract.test_store_held import retry_when_due
-from tests.support import log_records
+from tests.support import begun, log_records
 from tests.support.log_records import Time
 from tests.support.waiting import until
 from workers.consumer import Consumer
@@ -93,6 +93,7 @@ async def test_record_that_cannot_be_held_waits_and_is_held_when_the_store_takes
         wake_relay=lambda: None,
         observer=pauses,
         token=b"tests",
+        fatal=begun.without_notes(),
     )
     await refuse_held_rows(store)
     running = asyncio.create_task(consumer.run())

@@ -22,7 +22,7 @@ from deploy.embedded.journal import Journal
 from deploy.embedded.locks import LocalLocks
 from deploy.embedded.source import JournalSource
 from tests.faults.under_load import Silent
-from tests.support import log_records
+from tests.support import begun, log_records
 from tests.support.paths import ROOT
 from workers.consumer import Consumer
 from workers.outbox_relay import Relay
@@ -79,6 +79,7 @@ async def drained(files: EngineFiles) -> None:
         wake_relay=lambda: None,
         observer=Silent(),
         token=b"w",
+        fatal=begun.without_notes(),
     )
     while await consumer.run_once():
         pass

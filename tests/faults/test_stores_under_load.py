@@ -24,7 +24,7 @@ from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
 from schemas import topics
 from tests.contract.engines import Cluster as Schema
-from tests.support import log_records
+from tests.support import begun, log_records
 from tests.support.cluster import PARTITIONS, Cluster, Note, until
 from tests.support.log_records import ACCOUNTS, Time
 from tests.support.real_servers import Servers
@@ -199,6 +199,7 @@ async def test_work_longer_than_its_lock_is_fenced_by_the_store(
                 wake_relay=lambda: None,
                 observer=WorkerMetrics(each, ACCOUNTS, now_ms=Time()),
                 token=token,
+                fatal=begun.without_notes(),
                 are_settled=store.are_settled,
             )
             for store, each, token in ((slow, registry, b"slow"), (quick, heirs, b"quick"))

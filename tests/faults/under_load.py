@@ -15,7 +15,7 @@ from pathlib import Path
 from deploy.embedded.directory import open_files
 from deploy.embedded.locks import LocalLocks
 from deploy.embedded.source import JournalSource
-from tests.support import log_records
+from tests.support import begun, log_records
 from workers.consumer import Consumer
 from workers.errors import InfrastructureDown
 from workers.outbox_relay import Relay
@@ -47,6 +47,7 @@ async def run(directory: Path, acks: int, round_: str) -> None:
             wake_relay=relay.wake,
             observer=Silent(),
             token=b"w",
+            fatal=begun.without_notes(),
         )
         numbers = count()
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from workers.errors import InfrastructureDown
-from workers.fatal_records import Begun
-from workers.settlement.plan import Position
+from workers.fatal_records import Begun, FatalRecords, OneInHand
+from workers.settlement.plan import LogRecord, Position
 
 
 class Note(Struct, frozen=True):
@@ -79,3 +79,20 @@ class MemoryBegunNotes:
             raise Ended
         if self.is_away:
             raise InfrastructureDown("the store is away")
+
+
+class NoNotes:
+    """Stands in where the processes of a test leave no notes."""
+
+    async def begin(self, positions: Sequence[Position], *, is_alone: bool) -> Sequence[Begun]:
+        return ()
+
+    async def end(self, positions: Sequence[Position], *, only_own: bool = False) -> None: ...
+
+
+async def _none_is_set_aside(each: LogRecord) -> None: ...
+
+
+def without_notes() -> FatalRecords[LogRecord]:
+    """Return the rule for a process that leaves no notes."""
+    return FatalRecords(NoNotes(), OneInHand(), _none_is_set_aside)

@@ -11,13 +11,13 @@ from prometheus_client import CollectorRegistry
 from deploy.embedded.locks import LocalLocks
 from schemas.record_format import Record
 from tests.support import log_records
+from tests.support.begun import NoNotes
 from tests.support.fakes import MemoryLogger, MemoryTopics
 from tests.support.stores import MemoryStore
 from tests.support.waiting import until
 from workers import metrics
 from workers.app import Worker, working
 from workers.errors import InfrastructureDown
-from workers.fatal_records import NoNotes
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 
 from schemas.record_format import Record
+from tests.support import begun
 from tests.support.waiting import until
 from workers import fatal_records
 from workers.consumer import Consumer
@@ -93,7 +94,7 @@ def consumer(world: World, fatal: FatalRecords[LogRecord] | None = None) -> Cons
         token=b"w",
         are_settled=world.are_settled,
         lock_wait_s=0,
-        fatal=fatal,
+        fatal=fatal or begun.without_notes(),
     )
 
 
