@@ -265,7 +265,7 @@ def query(request: web.Request, accounts: Mapping[str, Account], *, now_ms: int)
         reason=_reason(parameters.get("reason")),
         since_ms=None if since is None else responses.moment_ms(since, now_ms=now_ms),
         before_ms=None if before is None else responses.moment_ms(before, now_ms=now_ms),
-        resolved=parameters.get("resolved", "false") in ("true", "1"),
+        resolved=responses.yes_or_no(parameters, "resolved"),
         after=cursors.held_place(request),
         limit=responses.whole_number(request, "limit", default=100, most=responses.LIMIT_MAX),
     )

@@ -129,6 +129,18 @@ def whole_number(request: web.Request, name: str, *, default: int, most: int | N
     return int(text)
 
 
+def yes_or_no(given: Mapping[str, str], name: str) -> bool:
+    """Return a parameter that is `true` or `1`, or `false`, `0`, empty or absent.
+
+    Raises:
+        ApiError: it is something else; a filter that is not understood must not show what it should hide.
+    """
+    text = given.get(name, "")
+    if text not in ("true", "1", "false", "0", ""):
+        raise bad_request(f"{name} must be true or false")
+    return text in ("true", "1")
+
+
 def operator(request: web.Request, given: str) -> str:
     """Return the operator for the audit row: the given name, which is not verified, and the client's address."""
     shown = given.strip()[:NAME_CHARACTERS_MAX]

@@ -41,6 +41,15 @@ async def test_other_waits_are_refused_with_the_right_form(text: str) -> None:
         responses.wait_s(request(f"wait={text}"))
 
 
+def test_only_a_clear_yes_or_no_is_taken() -> None:
+    assert [responses.yes_or_no({"flagged": each}, "flagged") for each in ("true", "1")] == [True, True]
+    assert [responses.yes_or_no(given, "flagged") for given in ({"flagged": "false"}, {"flagged": ""}, {})] == [
+        False
+    ] * 3
+    with pytest.raises(ApiError, match="flagged must be true or false"):
+        responses.yes_or_no({"flagged": "yes"}, "flagged")
+
+
 async def test_whole_number_is_limited() -> None:
     assert responses.whole_number(request("limit=7"), "limit", default=1, most=7) == 7
     assert responses.whole_number(request(), "limit", default=1, most=7) == 1
