@@ -158,6 +158,17 @@ HELD_OLDEST = MetricFamily(
     help="Time at which the oldest unresolved notification was first held; 0 if there is none.",
     labels=("disposition",),
 )
+MONEY_AT_RISK = MetricFamily(
+    name="alipay_notify_money_at_risk_minor_units",
+    kind="gauge",
+    help="Verified payments that are held and not applied, in the currency's smallest unit, by the time they are held.",
+    labels=("account", "currency", "age"),
+)
+MONEY_AT_RISK_COMPLETE = MetricFamily(
+    name="alipay_notify_money_at_risk_complete",
+    kind="gauge",
+    help="0 if the money at risk could not be read, or is that of the oldest 1,000 held notifications; else 1.",
+)
 REPLAYED = MetricFamily(
     name="alipay_notify_replayed", kind="counter", help="Held notifications replayed by hand.", labels=("result",)
 )

@@ -218,10 +218,15 @@ class WorkerMetrics:
             await asyncio.sleep(max(interval_s, (time.monotonic() - begun) * REST_PER_REFRESH))
 
     def _account(self, name: str) -> str:
-        if name in self._accounts:
-            return name
-        account = scopes.account_of(name)
-        return account if account in self._accounts else telemetry.UNKNOWN_ACCOUNT
+        return account_label(name, self._accounts)
+
+
+def account_label(scope: str, accounts: Container[str]) -> str:
+    """Return the account of a scope, or `unknown` if it is not configured, because its name may be a sender's."""
+    if scope in accounts:
+        return scope
+    account = scopes.account_of(scope)
+    return account if account in accounts else telemetry.UNKNOWN_ACCOUNT
 
 
 class _Children:

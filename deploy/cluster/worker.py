@@ -25,6 +25,8 @@ from schemas.telemetry import Field
 from workers import app as workers_app
 from workers import metrics
 from workers.admin import app
+from workers.admin.held_amounts import HeldAmounts
+from workers.admin.money_at_risk import MoneyAtRisk
 from workers.admin.probes import Check, Readiness
 from workers.app import Worker
 from workers.kafka import clients
@@ -131,6 +133,13 @@ async def running(
         health = process.with_accounts(config, _health(store, source, events, notices, worker, client_log))
         application = app.probes(readiness=health, registry=registry, log=log_writer, access=config.admin_access)
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
+        at_risk = MoneyAtRisk(
+            amounts=HeldAmounts(accounts=accounts, held=store, time_limit=worker.time_limit),
+            accounts=accounts,
+            registry=registry,
+            now_ms=now_ms,
+            leads=lambda: store.leadership.is_leading,
+        )
         chores = (
             partial(worker_metrics.keep_fresh, store),
             partial(housekeeping.watch_lag, source, worker_metrics, group=settings.group),
@@ -140,6 +149,7 @@ async def running(
             process.reloading(config, settings, registry, log_writer),
             process.watching_clock(config, registry, log_writer, clock),
             learnt.run,
+            at_risk.run,
         )
         await stack.enter_async_context(process.background_tasks(registry, health, log_writer, *chores))
         await stack.enter_async_context(process.ending_when(worker.has_stopped, lambda: worker.trouble))

@@ -35,6 +35,8 @@ from schemas.events import Outgoing
 from workers import app as workers_app
 from workers import metrics
 from workers.admin import app
+from workers.admin.held_amounts import HeldAmounts
+from workers.admin.money_at_risk import MoneyAtRisk
 from workers.admin.probes import Check
 from workers.app import Worker
 from workers.emission import NOTHING_AWAY, Published
@@ -145,6 +147,13 @@ async def running(
             time_limit=worker.time_limit,
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
+        at_risk = MoneyAtRisk(
+            amounts=HeldAmounts(accounts=accounts, held=files.store, time_limit=worker.time_limit),
+            accounts=accounts,
+            registry=registry,
+            now_ms=clock.epoch_ms,
+            leads=lambda: True,
+        )
         chores: tuple[Chore, ...] = (
             *housekeeping.housekeeping(
                 files,
@@ -158,6 +167,7 @@ async def running(
             process.reloading(config, settings, registry, log_writer),
             process.watching_clock(config, registry, log_writer),
             learnt.run,
+            at_risk.run,
             partial(watchdog.end_when_overdue, worker.time_limit, settings.standstill_limit_s, log_writer),
         )
         await stack.enter_async_context(process.background_tasks(registry, readiness, log_writer, *chores))

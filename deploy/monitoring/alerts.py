@@ -5,11 +5,11 @@ Alerts are on work that is past its due and on missing data, not on totals. Each
 and no value, because a value changes from one evaluation to the next.
 """
 
-from deploy.monitoring import objectives
+from deploy.monitoring import held_alerts, objectives
+from deploy.monitoring.durations import DAY_S
 from deploy.monitoring.rules import Alert, Group
 from workers.dead_letters import IN_A_ROW_MAX
 
-DAY_S = 86_400
 # Which scraped processes are ours: job names are free, and a process that is down has no build info now.
 OURS = "on (job, instance) last_over_time(alipay_notify_build_info[1d])"
 
@@ -20,7 +20,7 @@ def groups() -> list[Group]:
         Group(name="alipay-notify-budgets", rules=list(objectives.burns())),
         Group(name="alipay-notify-receiving", rules=RECEIVING),
         Group(name="alipay-notify-processing", rules=PROCESSING),
-        Group(name="alipay-notify-held", rules=HELD),
+        Group(name="alipay-notify-held", rules=held_alerts.HELD),
         Group(name="alipay-notify-processes", rules=PROCESSES),
     ]
 
@@ -249,67 +249,6 @@ sum by (job, loop, reason) (increase(alipay_notify_worker_loop_failures_total{re
         summary="Workers read a part of the log again: the order store had lost records.",
         description="It was restored from a backup, or a standby without the last commits took over.",
         board="pipeline",
-    ),
-]
-HELD = [
-    Alert(
-        name="AmountMismatch",
-        severity="critical",
-        # Until nothing is quarantined, or for a day; then QuarantineOpen and HeldOld still stand.
-        expr="""
-sum by (reason) (
-  increase(
-    alipay_notify_held_total{disposition="quarantined",reason=~"amount_mismatch|currency_mismatch"}[1d]
-  )
-) > 0
-and on ()
-  max(alipay_notify_held_notifications{disposition="quarantined"}) > 0
-""",
-        keep="0s",
-        summary="A payment is of another amount or currency than its order ({{ $labels.reason }}).",
-        description="It is authentic and has changed no order. A person has to accept or discard it.",
-        board="reliability",
-    ),
-    Alert(
-        name="IllegalTransition",
-        severity="warning",
-        expr="""
-sum by (reason) (
-  increase(
-    alipay_notify_held_total{disposition="quarantined",reason=~"second_trade|paid_and_expired|over_refunded"}[1h]
-  )
-) > 0
-""",
-        summary="Authentic notifications contradict their order: {{ $labels.reason }}.",
-        description="An order was paid twice, paid after its end, or refunded by more than was paid.",
-        board="business",
-    ),
-    Alert(
-        name="DeadOpen",
-        severity="warning",
-        for_="15m",
-        expr='max(alipay_notify_held_notifications{disposition="dead"}) > 0',
-        summary="There are dead letters.",
-        description="Records that are no authentic notification, or that the program could not process.",
-        board="reliability",
-    ),
-    Alert(
-        name="QuarantineOpen",
-        severity="warning",
-        for_="15m",
-        expr='max(alipay_notify_held_notifications{disposition="quarantined"}) > 0',
-        summary="Quarantined notifications wait for a person.",
-        description="They are authentic, but incomplete or wrong. Their orders did not change.",
-        board="reliability",
-    ),
-    Alert(
-        name="HeldOld",
-        severity="warning",
-        for_="5m",
-        expr=(f"time() - min by (disposition) (alipay_notify_held_oldest_timestamp_seconds > 0) > {DAY_S}"),
-        summary="A {{ $labels.disposition }} notification has waited for more than a day.",
-        description="After 25 hours Alipay sends it no more.",
-        board="reliability",
     ),
 ]
 PROCESSES = [

@@ -358,6 +358,40 @@ HELD = {
         step="5m",
     ),
 }
+
+
+def at_risk(values: str, age: str = "1h", **process: str) -> Series:
+    return gauge("money_at_risk_minor_units", values, **(process or HERE), account="shop", currency="CNY", age=age)
+
+
+RISKED = {"account": "shop", "currency": "CNY"}
+HELD |= {
+    "MoneyAtRiskGrowing": Tried(
+        fires=at_risk("_x5 0+100x120"),
+        at="70m",
+        labels=RISKED,
+        silent=at_risk("1280+0x30 2560+0x20 1280+0x60"),
+        clears=at_risk("_x5 0+100x67 6700+0x60"),
+        cleared_at="120m",
+        # A payment that only grows older is no growth, and neither is another worker that leads.
+        guarded=at_risk("1280+0x59 _x60") | at_risk("_x60 1280+0x60", "24h", job="worker", instance="w2:9464"),
+    ),
+    "MoneyAtRiskOld": Tried(
+        fires=at_risk("1280+0x59 _x60") | at_risk("_x60 1280+0x60", "24h"),
+        at="70m",
+        labels=RISKED,
+        silent=at_risk("1280+0x120"),
+        clears=at_risk("_x60 1280+0x12 _x60", "24h"),
+        cleared_at="90m",
+    ),
+    "MoneyAtRiskUnknown": Tried(
+        fires=gauge("money_at_risk_complete", "1+0x5 0+0x60", **HERE),
+        at="30m",
+        silent=gauge("money_at_risk_complete", "1+0x5 0+0x10 1+0x60", **HERE),
+        clears=gauge("money_at_risk_complete", "1+0x5 0+0x25 1+0x60", **HERE),
+        cleared_at="50m",
+    ),
+}
 PRESENT = {'alipay_notify_append_duration_seconds_count{job="ingest",result="ok"}': "0+1x60"}
 ENGINE = gauge("write_ahead_log_bytes", "0+1x60", database="journal")
 PROCESSES = {

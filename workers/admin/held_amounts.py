@@ -47,6 +47,24 @@ class HeldSums(Struct, frozen=True, kw_only=True):
     is_whole: bool
 
 
+class HeldTrade(Struct, frozen=True, kw_only=True):
+    """What held notifications report of one payment: the largest amount, and when the first of them was held."""
+
+    of: AmountOf
+    scope: str
+    currency: str
+    minor: int
+    first_at_ms: int
+
+
+class HeldTrades(Struct, frozen=True, kw_only=True):
+    """The payments of all that match if `is_whole`, else of the oldest `counted`."""
+
+    trades: tuple[HeldTrade, ...]
+    counted: int
+    is_whole: bool
+
+
 class HeldAmounts:
     """Reads held notifications with the present accounts. `held` is the order store."""
 
@@ -81,7 +99,7 @@ class HeldAmounts:
 
     async def sums(self, query: HeldQuery) -> HeldSums:
         """Return the sums of the rows that match, at most some seconds old; a trade counts once."""
-        asked = structs.replace(query, after=None, limit=SUMMED_MAX + 1)
+        asked = structs.replace(query, after=None, limit=SUMMED_MAX)
         async with self._summing:
             kept = self._sums.get(asked)
             if kept is not None and time.monotonic() - kept[0] < KEPT_S:
@@ -92,19 +110,39 @@ class HeldAmounts:
                 self._sums.popitem(last=False)
             return found
 
-    async def _sum(self, query: HeldQuery) -> HeldSums:
-        pages = await self._held.held_list(query)
-        largest: dict[tuple[AmountOf, str, str], int] = {}
+    async def trades(self, query: HeldQuery) -> HeldTrades:
+        """Return the payments in the rows that match, read now.
+
+        Raises:
+            InfrastructureDown, ReadTooSlow: as `HeldPort.held_list`.
+        """
+        pages = await self._held.held_list(structs.replace(query, after=None, limit=SUMMED_MAX + 1))
+        found: dict[tuple[AmountOf, str, str], HeldTrade] = {}
         for index, page in enumerate(pages[:SUMMED_MAX]):
-            amount = self.of(page) if page.row.reason not in UNVERIFIED else None
+            row = page.row
+            amount = self.of(page) if row.reason not in UNVERIFIED else None
             if amount is not None:
-                key = (amount.of, amount.currency, f"{page.row.account}:{amount.trade or page.row.position}")
-                largest[key] = max(largest.get(key, 0), amount.minor)
+                key = (amount.of, amount.currency, f"{row.account}:{amount.trade or row.position}")
+                # The rows come oldest first.
+                known = found.get(key)
+                found[key] = HeldTrade(
+                    of=amount.of,
+                    scope=row.account,
+                    currency=amount.currency,
+                    minor=max(amount.minor, 0 if known is None else known.minor),
+                    first_at_ms=row.first_at_ms if known is None else known.first_at_ms,
+                )
             if index % READ_AT_ONCE == READ_AT_ONCE - 1:
                 await asyncio.sleep(0)
+        return HeldTrades(
+            trades=tuple(found.values()), counted=min(len(pages), SUMMED_MAX), is_whole=len(pages) <= SUMMED_MAX
+        )
+
+    async def _sum(self, query: HeldQuery) -> HeldSums:
+        found = await self.trades(query)
         minors: dict[tuple[AmountOf, str], list[int]] = {}
-        for (of, currency, _), minor in largest.items():
-            minors.setdefault((of, currency), []).append(minor)
+        for trade in found.trades:
+            minors.setdefault((trade.of, trade.currency), []).append(trade.minor)
         sums = [
             HeldSum(
                 of=of,
@@ -117,6 +155,6 @@ class HeldAmounts:
         ]
         return HeldSums(
             sums=tuple(sorted(sums, key=lambda each: (-each.count, each.currency, each.of))),
-            counted=min(len(pages), SUMMED_MAX),
-            is_whole=len(pages) <= SUMMED_MAX,
+            counted=found.counted,
+            is_whole=found.is_whole,
         )

@@ -33,7 +33,7 @@ class Leadership:
         self._holder = holder
         self._lease_s = lease_s
         self._leads = False
-        self._asked_at = self._aside_until = float("-inf")
+        self._asked_at = self._aside_until = self._has_lease_until = float("-inf")
         self._one_at_a_time = asyncio.Lock()
 
     async def leads(self) -> bool:
@@ -53,8 +53,18 @@ class Leadership:
                 except RowsLocked:
                     # Another session holds the lease's row. No worker can take it then, so nothing changes.
                     self._leads = led
+                else:
+                    self._has_lease_until = asking_at + self._lease_s if self._leads else float("-inf")
                 self._asked_at = asking_at
             return self._leads
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this worker had the lease when it last asked, and the lease has not expired since.
+
+        It asks for nothing: a loop that only watches must not keep the lease of a worker whose loops stand still.
+        """
+        return time.monotonic() < self._has_lease_until
 
     async def step_aside(self, seconds: float) -> None:
         """Resign, and do not ask for the lease for so long: another worker may be able to do the work."""
@@ -67,6 +77,7 @@ class Leadership:
         if not self._leads:
             return
         self._leads = False
+        self._has_lease_until = float("-inf")
         try:
             await self._database.write(self._give_back)
         except InfrastructureDown:

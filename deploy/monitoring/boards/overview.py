@@ -3,6 +3,11 @@
 from deploy.monitoring.boards.shapes import Board, Panel, Query, Row, quantiles, rate
 from deploy.monitoring.objectives import ACK, END_TO_END, Objective
 
+_AT_RISK = "max by (account, currency, age) (alipay_notify_money_at_risk_minor_units{@})"
+# Without a payment at risk there is no series.
+AT_RISK_BY_CURRENCY = Query(f"sum by (currency) ({_AT_RISK}) or on () vector(0)", "{{currency}}")
+AT_RISK_BY_AGE = Query(f"sum by (currency, age) ({_AT_RISK}) or on () vector(0)", "{{currency}} {{age}}")
+
 
 def _budget_left(objective: Objective, title: str) -> Panel:
     return Panel(
@@ -15,7 +20,7 @@ def _budget_left(objective: Objective, title: str) -> Panel:
         kind="stat",
         limits=(0.0, 0.5),
         is_low_bad=True,
-        width=4,
+        width=3,
     )
 
 
@@ -51,7 +56,7 @@ OVERVIEW = Board(
                     unit="reqps",
                     queries=(rate("alipay_notify_received_total", matchers='outcome="accepted",'),),
                     kind="stat",
-                    width=4,
+                    width=3,
                 ),
                 Panel(
                     title="Longest wait",
@@ -60,7 +65,16 @@ OVERVIEW = Board(
                     queries=(Query("max(alipay_notify_consumer_lag_seconds{@})", "oldest"),),
                     kind="stat",
                     limits=(30.0, 240.0),
-                    width=4,
+                    width=3,
+                ),
+                Panel(
+                    title="Money at risk",
+                    description="Payments that are held and not applied, in the currency's smallest unit.",
+                    unit="short",
+                    queries=(AT_RISK_BY_CURRENCY,),
+                    kind="stat",
+                    limits=(1.0,),
+                    width=6,
                 ),
                 Panel(
                     title="Held",
@@ -68,7 +82,7 @@ OVERVIEW = Board(
                     unit="short",
                     queries=(Query("max by (disposition) (alipay_notify_held_notifications{@})", "{{disposition}}"),),
                     kind="stat",
-                    width=4,
+                    width=3,
                 ),
                 Panel(
                     title="Ready",
@@ -76,7 +90,7 @@ OVERVIEW = Board(
                     unit="short",
                     queries=(Query("sum by (job) (alipay_notify_ready{@})", "{{job}}"),),
                     kind="stat",
-                    width=4,
+                    width=3,
                 ),
             ),
         ),
@@ -134,6 +148,23 @@ OVERVIEW = Board(
                     description="Amounts of orders that became paid, in the currency's smallest unit.",
                     unit="short",
                     queries=(rate("alipay_notify_amount_minor_units_total", "currency"),),
+                    width=12,
+                ),
+                Panel(
+                    title="Money at risk by age",
+                    description="Held for less than 1 h, less than 24 h, or longer, in the currency's smallest unit.",
+                    unit="short",
+                    queries=(AT_RISK_BY_AGE,),
+                    is_stacked=True,
+                    width=12,
+                ),
+                Panel(
+                    title="Money at risk is complete",
+                    description="0: it could not be read, or is that of the oldest 1,000 held notifications.",
+                    unit="short",
+                    queries=(Query("min(alipay_notify_money_at_risk_complete{@})", "complete"),),
+                    limits=(1.0,),
+                    is_low_bad=True,
                     width=12,
                 ),
                 Panel(

@@ -1,5 +1,6 @@
 """Leadership by a lease: how often a worker asks, and when it leads. On a server: tests/contract/test_outbox.py."""
 
+import time
 from typing import Any
 
 import pytest
@@ -48,6 +49,29 @@ async def test_first_worker_leads_and_asks_the_database_seldom() -> None:
     assert [await first.leads() for _ in range(3)] == [True] * 3
     assert [await second.leads() for _ in range(3)] == [False] * 3
     assert table.asked == 2
+
+
+async def test_worker_knows_without_asking_whether_it_has_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the lease has expired, also while the database is down."""
+    now_s = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    table = LeaseTable()
+    first, second = worker(table, "first"), worker(table, "second")
+    assert [first.is_leading, second.is_leading] == [False, False]
+    assert [await first.leads(), await second.leads()] == [True, False]
+    assert (first.is_leading, second.is_leading, table.asked) == (True, False, 2)
+    table.is_down = True
+    now_s += 14
+    with pytest.raises(InfrastructureDown):
+        await first.leads()
+    held = [first.is_leading]
+    now_s += 2
+    held.append(first.is_leading)
+    table.is_down = False
+    await first.leads()
+    held.append(first.is_leading)
+    await first.resign()
+    assert [*held, first.is_leading] == [True, False, True, False]
 
 
 async def test_worker_does_not_lead_while_the_database_is_down() -> None:
