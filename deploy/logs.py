@@ -1,5 +1,8 @@
 """Log lines on stderr: one JSON object a line, or coloured text on a terminal. All processes use it.
 
+Every JSON line ends with the names of the process and of its version (`service`, `version`). On a terminal they are
+left out, because its reader has started the process.
+
 Logging never blocks the event loop. A call appends the fields to a bounded queue, which takes about a microsecond; a
 thread formats and writes what has gathered, many lines at a time. If the reader of the pipe stops reading, the queue
 fills, further lines are dropped and counted, and notifications are acknowledged as before.
@@ -28,6 +31,7 @@ from schemas.telemetry import REDACTED, Field
 
 LIBRARY_EVERY_S = 10.0  # between two lines with the same text from a library
 LIBRARY_TEXTS_MAX = 500
+SERVICE = "alipay-notify"  # and the name of the role, if there are several
 KAFKA_CLIENT = "aiokafka"
 GATHER_S = 0.02  # lines that arrive within this time are written together
 QUEUE_MAX = 20_000
@@ -61,9 +65,15 @@ class LogWriter:
         console: bool = False,
         queue_max: int = QUEUE_MAX,
         clock: Callable[[], float] = time.time,
+        service: str = SERVICE,
+        version: str = "",
     ) -> None:
         self._stream = stream
-        self._render = _console_line if console else _json_line
+        self._is_console = console
+        self.service = service
+        self.version = version
+        # The last fields of each line, as finished text: they cost nothing then. No caller has fields of these names.
+        self._end_of_line = f",{_json(_all_shown({Field.SERVICE: service, Field.VERSION: version}))[1:]}\n"
         self._queue: deque[_Queued] = deque()
         self._queue_max = queue_max
         self._on_dropped: Callable[[int], None] | None = None
@@ -140,7 +150,9 @@ class LogWriter:
     def _formatted(self, queued: _Queued) -> str:
         at_s, level, event, fields = queued
         line: _Fields = {Field.TIMESTAMP: self._timestamp(at_s), Field.LEVEL: level, Field.EVENT: event, **fields}
-        return f"{self._render(line)}\n"
+        if self._is_console:
+            return f"{_console_line(line)}\n"
+        return _json_line(line)[:-1] + self._end_of_line
 
     def _timestamp(self, at_s: float) -> str:
         millisecond = int(at_s * 1000)

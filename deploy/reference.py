@@ -1,4 +1,4 @@
-"""Generate the reference pages from the code: settings, metrics, the table of moves, Alipay's names.
+"""Generate the reference pages from the code: settings, metrics, log fields, the table of moves, Alipay's names.
 
 `python -m deploy.reference` writes them. A test compares the committed pages with the code.
 """
@@ -59,7 +59,7 @@ def _settings(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
 
 
 def metrics_page() -> str:
-    """Return the page of all metric families."""
+    """Return the page of all metric families, and of the fields of log lines."""
     lines = ["# Metrics", "", _CHANGED, ""]
     lines += [
         "On `/metrics` of the admin port, as OpenMetrics or as Prometheus' text. Label values come from closed sets."
@@ -69,6 +69,9 @@ def metrics_page() -> str:
     for family in telemetry.CATALOGUE:
         shown = f"{family.name}_total" if family.kind == "counter" else family.name
         lines.append(f"| `{shown}` | {family.kind} | {', '.join(family.labels)} | {family.help} |")
+    lines += ["", "## Log fields", "", "A log line is one JSON object on stderr; on a terminal it is coloured text."]
+    lines += ["No line has a form's other fields.", "", "| field | meaning |", "|---|---|"]
+    lines += [f"| `{field}` | {meaning} |" for field, meaning in telemetry.FIELDS.items()]
     return "\n".join(lines) + "\n"
 
 

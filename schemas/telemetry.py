@@ -314,8 +314,12 @@ class Field:
     TIMESTAMP = "timestamp"
     LEVEL = "level"
     EVENT = "event"
+    SERVICE = "service"
+    VERSION = "version"
+    TRACE_ID = "trace_id"
+    SPAN_ID = "span_id"
     ACCOUNT = "account"
-    AUTH_APP_ID = "auth_app_id"  # the order's merchant, at accounts of service providers
+    AUTH_APP_ID = "auth_app_id"
     NOTIFY_ID = "notify_id"
     OUT_TRADE_NO = "out_trade_no"
     OUTCOME = "outcome"
@@ -323,7 +327,7 @@ class Field:
     STATUS = "status"
     KEY_ID = "key_id"
     DISPOSITION = "disposition"
-    VERSION = "version"
+    ORDER_VERSION = "order_version"
     PARTITION = "partition"
     OFFSET = "offset"
     ATTEMPT = "attempt"
@@ -336,6 +340,38 @@ class Field:
     CHANGED = "changed"
     REMOVED = "removed"
 
+
+# The meaning of each, for the reference page.
+FIELDS = {
+    Field.TIMESTAMP: "UTC, to the millisecond. This field, and those down to `version`, are in every line.",
+    Field.LEVEL: "`info`, `warning` or `error`.",
+    Field.EVENT: "What happened, in words that stay the same: `notification`, `settled`, `paused` …",
+    Field.SERVICE: "The process: `alipay-notify-ingest`, `-worker`, `-console`, `-up`; or `OTEL_SERVICE_NAME`.",
+    Field.VERSION: "The version of the program.",
+    Field.TRACE_ID: "The trace of this notification, if it is sampled. A receiver and a worker have a trace each.",
+    Field.SPAN_ID: "The span in that trace.",
+    Field.ACCOUNT: "The configured account; `unknown` for a request that names no such account.",
+    Field.AUTH_APP_ID: "The order's merchant, at accounts of service providers.",
+    Field.NOTIFY_ID: "Alipay's id of the notification.",
+    Field.OUT_TRADE_NO: "The order number.",
+    Field.OUTCOME: "How a request ended, as in `alipay_notify_received_total`.",
+    Field.REASON: "Why it was refused or held, or why a loop failed.",
+    Field.STATUS: "Alipay's trade status; in a line of a refused request, the HTTP status.",
+    Field.KEY_ID: "The key that verified the signature.",
+    Field.DISPOSITION: "`applied`, `duplicate`, `stale`, `parked`, `quarantined` or `dead`.",
+    Field.ORDER_VERSION: "The version that the notification gave its order, if it changed it.",
+    Field.PARTITION: "Where the record is in the log; the embedded engine has one partition, 0.",
+    Field.OFFSET: "Where it is in that partition.",
+    Field.ATTEMPT: "1 at the first time; the others are retries.",
+    Field.DURATION_MS: "Milliseconds: of the request; from receipt to disposition; or of the wait that begins.",
+    Field.COUNT: "1, and the lines like this one that were left out before it.",
+    Field.LOOP: "The loop of a worker.",
+    Field.STEP: "The step that took too long.",
+    Field.ERROR: "The text of an error; with a traceback if it is our bug.",
+    Field.ADDED: "Accounts that a reload added.",
+    Field.CHANGED: "Accounts that it changed.",
+    Field.REMOVED: "Accounts that it removed.",
+}
 
 # Values of these keys are never written to a log line in full.
 REDACTED = frozenset(

@@ -86,7 +86,7 @@ class WorkerLog:
                 Field.DISPOSITION: delivery.disposition._value_,
                 Field.REASON: delivery.reason._value_,
                 Field.STATUS: delivery.status,
-                Field.VERSION: delivery.version,
+                Field.ORDER_VERSION: delivery.version,
                 Field.ATTEMPT: attempt,
                 Field.PARTITION: delivery.position.partition,
                 Field.OFFSET: delivery.position.offset,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
@@ -34,10 +35,11 @@ def need(*modules: str, extra: str) -> None:
 def run(
     process: Callable[[LogWriter], Coroutine[Any, Any, None]],
     *,
+    service: str,
     queue_max: int,
     refused_for: tuple[type[Exception], ...],
 ) -> None:
-    """Run the process to its end, with its log on stderr.
+    """Run the process to its end, with its log on stderr. Its name there is `service`, or OTEL_SERVICE_NAME.
 
     An error of `refused_for` ends the command with its text and exit code 1, `StoppedItself` with exit code 4. Any
     other error is raised.
@@ -48,7 +50,13 @@ def run(
     from deploy import process as deploy_process
 
     _disable_core_dumps()
-    log_writer = logs.LogWriter(sys.stderr, console=sys.stderr.isatty(), queue_max=queue_max)
+    log_writer = logs.LogWriter(
+        sys.stderr,
+        console=sys.stderr.isatty(),
+        queue_max=queue_max,
+        service=os.environ.get("OTEL_SERVICE_NAME") or service,
+        version=deploy_process.version_text(),
+    )
     logs.capture_standard_logging(log_writer)
     log_writer.start()
     try:

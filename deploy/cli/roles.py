@@ -73,7 +73,16 @@ def ingest(
 
         return receiver.running
 
-    _run(running, accounts=accounts, kafka=kafka, host=host, port=port, admin_host=admin_host, admin_port=admin_port)
+    _run(
+        "ingest",
+        running,
+        accounts=accounts,
+        kafka=kafka,
+        host=host,
+        port=port,
+        admin_host=admin_host,
+        admin_port=admin_port,
+    )
 
 
 def worker(
@@ -92,6 +101,7 @@ def worker(
         return worker.running
 
     _run(
+        "worker",
         running,
         accounts=accounts,
         kafka=kafka,
@@ -115,10 +125,10 @@ def console(
 
         return console.running
 
-    _run(running, accounts=accounts, postgres=postgres, admin_host=admin_host, admin_port=admin_port)
+    _run("console", running, accounts=accounts, postgres=postgres, admin_host=admin_host, admin_port=admin_port)
 
 
-def _run(role: Callable[[], Running], **given: Any) -> None:
+def _run(role: str, load: Callable[[], Running], **given: Any) -> None:
     import os
 
     from deploy.cli import launch
@@ -129,7 +139,7 @@ def _run(role: Callable[[], Running], **given: Any) -> None:
     from deploy.cluster import settings as cluster_settings
     from deploy.cluster import start_errors
 
-    running = role()
+    running = load()
     try:
         settings = cluster_settings.load(os.environ, **given)
     except BadSettings as bad:
@@ -145,6 +155,7 @@ def _run(role: Callable[[], Running], **given: Any) -> None:
             started,
             standstill_limit_s=settings.standstill_limit_s,
         ),
+        service=f"alipay-notify-{role}",
         queue_max=settings.log_queue_max,
         refused_for=start_errors.REFUSALS,
     )

@@ -78,6 +78,7 @@ def up(
 
     launch.run(
         lambda log_writer: (_demo if demo else _engine)(settings, log_writer),
+        service="alipay-notify-up",
         queue_max=settings.log_queue_max,
         refused_for=REFUSALS,
     )

@@ -23,7 +23,7 @@ NASTY = 'a\r\n{"event":"false"}\x1b[31m\u2028\u202e\x00\x7f\x85\u200b'
 
 def written(*calls: tuple[str, dict[str, object]], console: bool = False) -> str:
     text = StringIO()
-    log_writer = LogWriter(text, console=console)
+    log_writer = LogWriter(text, console=console, service="shop", version="1.2")
     log_writer.start()
     for event, fields in calls:
         log_writer.info(event, **fields)
@@ -36,9 +36,26 @@ def test_line_is_one_json_object_with_time_level_and_event() -> None:
     shown = json.loads(line)
     assert shown | {"timestamp": ""} == {
         "timestamp": "", "level": "info", "event": "notification", "account": "s", "out_trade_no": "O-1",
-        "duration_ms": 0.5,
+        "duration_ms": 0.5, "service": "shop", "version": "1.2",
     }  # fmt: skip
     assert shown["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("value", ["plain", NASTY, b"\xff", None])
+def test_every_line_names_the_process_and_its_version(value: object) -> None:
+    shown = json.loads(written(("e", {"error": value})))
+    assert (shown["service"], shown["version"]) == ("shop", "1.2")
+    assert [*shown][:3] == ["timestamp", "level", "event"]
+
+
+def test_name_of_the_process_cannot_break_its_lines() -> None:
+    text = StringIO()
+    log_writer = LogWriter(text, service=NASTY)
+    log_writer.start()
+    log_writer.info("e")
+    log_writer.close()
+    assert len(text.getvalue().splitlines()) == 1
+    assert json.loads(text.getvalue())["service"].startswith("a\\u000d")
 
 
 @pytest.mark.parametrize("console", [False, True])

@@ -5,6 +5,7 @@ from deploy.cluster.settings import AllSettings
 from schemas import telemetry
 from schemas.form import KNOWN_NAMES
 from schemas.orders import State
+from schemas.telemetry import Field
 
 
 def test_every_setting_is_on_the_page_once() -> None:
@@ -18,6 +19,12 @@ def test_every_metric_family_is_on_the_page_as_it_is_exported() -> None:
     page = reference.metrics_page()
     for family in telemetry.CATALOGUE:
         assert f"| `{family.name}{'_total' if family.kind == 'counter' else ''}` | {family.kind} |" in page
+
+
+def test_every_log_field_is_on_the_page_with_its_meaning() -> None:
+    fields = {value for name, value in vars(Field).items() if name.isupper()}
+    assert set(telemetry.FIELDS) == fields
+    assert [field for field in fields if f"| `{field}` | " not in reference.metrics_page()] == []
 
 
 def test_table_of_moves_has_a_row_for_each_state() -> None:

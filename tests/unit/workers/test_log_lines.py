@@ -84,7 +84,7 @@ def test_each_record_has_one_line_with_its_disposition(logger: Logger) -> None:
         Field.DISPOSITION: "applied",
         Field.REASON: "changed",
         Field.STATUS: "TRADE_SUCCESS",
-        Field.VERSION: 2,
+        Field.ORDER_VERSION: 2,
         Field.ATTEMPT: 1,
         Field.PARTITION: 3,
         Field.OFFSET: 41,

@@ -43,7 +43,7 @@ def test_error_that_prevents_the_start_is_one_line_and_exit_code_1(capsys: pytes
         raise ValueError("the port is taken")
 
     with pytest.raises(typer.Exit) as ended:
-        launch.run(process, queue_max=10, refused_for=(ValueError,))
+        launch.run(process, service="shop", queue_max=10, refused_for=(ValueError,))
     assert ended.value.exit_code == exits.FAILED
     assert capsys.readouterr().err == "alipay-notify cannot start:\n  - the port is taken\n"
 
@@ -53,7 +53,7 @@ def test_process_that_stopped_itself_has_an_exit_code_of_its_own(capsys: pytest.
         raise StoppedItself("20 dead letters in a row")
 
     with pytest.raises(typer.Exit) as ended:
-        launch.run(process, queue_max=10, refused_for=(ValueError,))
+        launch.run(process, service="shop", queue_max=10, refused_for=(ValueError,))
     assert ended.value.exit_code == exits.STOPPED_ITSELF
     assert capsys.readouterr().err.endswith("has to be restarted:\n  - 20 dead letters in a row\n")
 
@@ -63,7 +63,7 @@ def test_unexpected_error_is_raised() -> None:
         raise KeyError("a bug")
 
     with pytest.raises(KeyError):
-        launch.run(process, queue_max=10, refused_for=(ValueError,))
+        launch.run(process, service="shop", queue_max=10, refused_for=(ValueError,))
 
 
 def test_process_runs_with_core_dumps_disabled() -> None:
@@ -72,5 +72,5 @@ def test_process_runs_with_core_dumps_disabled() -> None:
     async def process(log_writer: LogWriter) -> None:
         limits.append(resource.getrlimit(resource.RLIMIT_CORE)[0])
 
-    launch.run(process, queue_max=10, refused_for=())
+    launch.run(process, service="shop", queue_max=10, refused_for=())
     assert limits == [0]

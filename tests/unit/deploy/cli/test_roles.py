@@ -40,13 +40,14 @@ def test_each_role_is_launched_with_its_settings(role: str, monkeypatch: pytest.
     done = run(ENVIRON, role, "--admin-port", "0")
     assert done.exit_code == 0, done.output
     assert launched[0]["queue_max"] == 123
+    assert launched[0]["service"] == f"alipay-notify-{role}"
     assert OSError in launched[0]["refused_for"]
 
 
 def test_options_of_a_role_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[dict[str, Any]] = []
 
-    def note(role: Callable[[], object], **options: Any) -> None:
+    def note(role: str, load: Callable[[], object], **options: Any) -> None:
         given.append(options)
 
     monkeypatch.setattr(roles, "_run", note)
