@@ -49,6 +49,11 @@ class AccountsInUse(Mapping[str, Account]):
         """
         return self.keyed[name].ring
 
+    def has_key(self, name: str, key_id: str) -> bool:
+        """Return whether an account has a key with this id now, also a retiring one."""
+        keyed = self.keyed.get(name)
+        return keyed is not None and key_id in keyed.ring.digests
+
     def watch(self, watcher: Callable[[AccountsChange], None]) -> None:
         """Call `watcher` now, with all accounts as added, and after each replacement."""
         self._watchers.append(watcher)

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from schemas.events import Outgoing
 from workers.errors import InfrastructureDown
+from workers.key_uses import KeyUses
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.metrics import WorkerMetrics
@@ -19,7 +20,10 @@ from workers.settlement.plan import ParsedRecord, WritePlan
 class Observers:
     """Metrics, log lines and long polls behind one `ProcessingObserver` and `ConsumerObserver`."""
 
-    def __init__(self, *, metrics: WorkerMetrics, log: WorkerLog, changes: OrderChanges) -> None:
+    def __init__(
+        self, *, metrics: WorkerMetrics, log: WorkerLog, changes: OrderChanges, key_uses: KeyUses | None = None
+    ) -> None:
+        self._key_uses = key_uses
         self._metrics = metrics
         self._log = log
         self._changes = changes
@@ -29,6 +33,8 @@ class Observers:
         self._notify(lambda: self._changes.settled(plan))
         self._notify(lambda: self._metrics.settled(plan, parsed_records))
         self._notify(lambda: self._log.settled(plan, parsed_records))
+        if (key_uses := self._key_uses) is not None:
+            self._notify(lambda: key_uses.settled(plan, parsed_records))
 
     def emitted(self, events: Sequence[Outgoing]) -> None:
         self._notify(lambda: self._metrics.emitted(events))

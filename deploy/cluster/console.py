@@ -14,6 +14,7 @@ from deploy import process
 from deploy.authentication import Authenticator, FilesInUse
 from deploy.cluster import connections, housekeeping
 from deploy.cluster.settings import ClusterSettings, postgres_address
+from deploy.key_inventory import KeyInventory
 from deploy.logs import LogWriter
 from deploy.request_signing import RequestSigner
 from schemas.events import Outgoing
@@ -27,6 +28,7 @@ from workers.held_decisions import HeldDecisions
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
+from workers.postgres.key_uses import PostgresKeyUses
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 from workers.settlement.plan import HeldRow
@@ -99,6 +101,8 @@ async def running(
             held=store,
             replays=store,
             events=store,
+            keys=KeyInventory(accounts, settings.accounts.parent, receipt_keys),
+            key_uses=PostgresKeyUses(store.database, store.reads),
             retry=retry,
             decisions=HeldDecisions(
                 accounts=accounts,

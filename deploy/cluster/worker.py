@@ -33,6 +33,7 @@ from workers.kafka import clients
 from workers.kafka.events import KafkaEvents
 from workers.kafka.source import KafkaSource
 from workers.kafka.telemetry import GroupTelemetry
+from workers.key_uses import KeyUses
 from workers.learnt_accounts import LearntAccounts
 from workers.locks import IdempotencyLocks
 from workers.log_lines import WorkerLog
@@ -40,6 +41,7 @@ from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.postgres.clock import DatabaseClock
 from workers.postgres.fatal_records import PostgresBegunNotes
+from workers.postgres.key_uses import PostgresKeyUses
 from workers.postgres.leadership import ASK_EVERY_S
 from workers.postgres.store import PostgresOrderStore
 from workers.postgres.wake_listener import WakeListener
@@ -85,6 +87,8 @@ async def running(
         locks = await _locks(settings, stack)
         worker_metrics = metrics.WorkerMetrics(registry, accounts, now_ms=now_ms)
         worker_log = WorkerLog(log_writer, sample=settings.log_sample)
+        key_uses = KeyUses(PostgresKeyUses(store.database, store.reads), accounts.has_key)
+        stack.push_async_callback(key_uses.write_last)
         events, notices = [
             KafkaEvents(
                 lambda: clients.producer(connection, client_id=name),
@@ -116,7 +120,7 @@ async def running(
                 events=events,
                 notices=notices,
                 woken=store.woken,
-                observer=Observers(metrics=worker_metrics, log=worker_log, changes=OrderChanges()),
+                observer=Observers(metrics=worker_metrics, log=worker_log, changes=OrderChanges(), key_uses=key_uses),
                 token=name.encode(),
                 now_ms=now_ms,
                 let_go=partial(_let_go, source, store),
@@ -150,6 +154,7 @@ async def running(
             process.watching_clock(config, registry, log_writer, clock),
             learnt.run,
             at_risk.run,
+            key_uses.run,
         )
         await stack.enter_async_context(process.background_tasks(registry, health, log_writer, *chores))
         await stack.enter_async_context(process.ending_when(worker.has_stopped, lambda: worker.trouble))

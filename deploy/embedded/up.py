@@ -20,9 +20,11 @@ from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
 from deploy.embedded.directory import EngineFiles
 from deploy.embedded.fatal_records import SqliteBegunNotes
+from deploy.embedded.key_uses import SqliteKeyUses
 from deploy.embedded.locks import LocalLocks
 from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.source import JournalSource
+from deploy.key_inventory import KeyInventory
 from deploy.logs import LogWriter
 from deploy.process import Chore
 from deploy.request_signing import RequestSigner
@@ -41,6 +43,7 @@ from workers.admin.probes import Check
 from workers.app import Worker
 from workers.emission import NOTHING_AWAY, Published
 from workers.held_decisions import HeldDecisions
+from workers.key_uses import KeyUses
 from workers.learnt_accounts import LearntAccounts
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
@@ -88,7 +91,11 @@ async def running(
         recent = RecentRefusals()
         changes = OrderChanges()
         counted = metrics.WorkerMetrics(registry, accounts, now_ms=clock.epoch_ms)
-        observer = Observers(metrics=counted, log=WorkerLog(log_writer, sample=settings.log_sample), changes=changes)
+        uses_kept = SqliteKeyUses(files.store.database, files.store.reads)
+        key_uses = KeyUses(uses_kept, accounts.has_key)
+        stack.push_async_callback(key_uses.write_last)
+        worker_log = WorkerLog(log_writer, sample=settings.log_sample)
+        observer = Observers(metrics=counted, log=worker_log, changes=changes, key_uses=key_uses)
         source = JournalSource(files.journal, cursor=files.cursor)
 
         # A receipt key of this process alone: a record that another process received is verified again.
@@ -122,6 +129,8 @@ async def running(
             held=files.store,
             replays=files.store,
             events=files.store,
+            keys=KeyInventory(accounts, settings.accounts.parent),
+            key_uses=uses_kept,
             retry=worker.processing.retry,
             decisions=HeldDecisions(
                 accounts=accounts,
@@ -168,6 +177,7 @@ async def running(
             process.watching_clock(config, registry, log_writer),
             learnt.run,
             at_risk.run,
+            key_uses.run,
             partial(watchdog.end_when_overdue, worker.time_limit, settings.standstill_limit_s, log_writer),
         )
         await stack.enter_async_context(process.background_tasks(registry, readiness, log_writer, *chores))

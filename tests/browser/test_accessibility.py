@@ -1,9 +1,12 @@
 """Every page of the console, judged by axe-core, in light and dark, on a desk and on a phone; and by keyboard."""
 
 import pytest
+from msgspec import structs
 
 from tests.support.admin import Refused, World, form, serving
 from tests.support.browser import browsing, needs_browser, violations
+from tests.support.keys import NEW, OLD, used, with_changes
+from workers.admin.key_rings import MerchantKeyInUse
 
 pytestmark = needs_browser
 
@@ -24,6 +27,10 @@ async def town() -> tuple[World, list[str]]:
         await client.put("/api/orders/strict/B1", json={"amount": "12.80"})
         await client.post(f"/api/held/{parked}/replay", json={"reason": "registered"})
         await client.post("/api/held/replays", json={"reason": "all", "rate": 1})
+    used(world.key_uses, "old.pem", 30)
+    used(world.key_uses, "new.pem", 1)
+    world.keys.rings["shop"] = (OLD, structs.replace(NEW, fingerprint=""))
+    with_changes(world.keys, "strict", merchant_key=MerchantKeyInUse(fault="own.key cannot be read"))
     world.accounts_faults = ["account shop: key.pem cannot be read"]
     return world, [
         "/",
@@ -38,6 +45,7 @@ async def town() -> tuple[World, list[str]]:
         f"/notifications/{noted}",
         "/find?number=G1",
         "/find?number=nothing",
+        "/keys",
         "/nowhere",
     ]
 

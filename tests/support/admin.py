@@ -17,6 +17,7 @@ from schemas.payment_request import PaymentRequest, SignedPayment
 from schemas.record_format import RecordContents
 from tests.support import log_records
 from tests.support.fakes import MemoryLogger, MemoryTopics
+from tests.support.keys import MemoryKeys, MemoryKeyUses
 from tests.support.stores import MemoryStore
 from workers.admin import app
 from workers.admin.guard import LOOPBACK_ONLY, Access
@@ -101,6 +102,7 @@ class World:
     log: MemoryLogger = field(default_factory=MemoryLogger)
     refusals: Refusals = field(default_factory=Refusals)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    key_uses: MemoryKeyUses = field(default_factory=MemoryKeyUses)
     checks: list[Check] = field(default_factory=lambda: [Check(name="store", ok=True)])
     is_authentic: bool = True
     returned: Returned = field(
@@ -119,6 +121,7 @@ class World:
     accounts: dict[str, Account] = field(default_factory=lambda: dict(ACCOUNTS))
 
     def __post_init__(self) -> None:
+        self.keys = MemoryKeys(self.accounts)
         self.metrics = WorkerMetrics(self.registry, self.accounts, now_ms=lambda: NOW_MS)
         observer = Observers(metrics=self.metrics, log=WorkerLog(self.log), changes=self.changes)
         self.processing = Processing(
@@ -153,6 +156,8 @@ class World:
             held=self.store,
             replays=self.store,
             events=self.store,
+            keys=self.keys,
+            key_uses=self.key_uses,
             retry=self.processing.retry,
             decisions=self.decisions,
             authenticate=self.authenticate,

@@ -17,6 +17,7 @@ from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, ErrorPage, Guar
 from workers.admin.held import HeldPart, Retry, RetryCounter
 from workers.admin.held_amounts import HeldAmounts
 from workers.admin.held_pages import HeldPages
+from workers.admin.key_rings import Inventory, KeysPart
 from workers.admin.notifications import NotificationsPart
 from workers.admin.now import Now
 from workers.admin.order_export import OrderExportPart
@@ -27,6 +28,7 @@ from workers.admin.replays import ReplaysPart
 from workers.admin.requests import RequestsPart, SignRequest
 from workers.admin.returns import CheckReturn, ReturnsPart
 from workers.held_decisions import HeldDecisions
+from workers.key_uses import KeyUsesPort
 from workers.long_poll import OrderChanges
 from workers.processing import LIMIT_S
 from workers.queries import HeldPort, OrdersPort
@@ -58,6 +60,8 @@ def application(
     held: HeldPort,
     replays: ReplaysPort,
     events: EventsPort,
+    keys: Inventory,
+    key_uses: KeyUsesPort,
     retry: Retry,
     decisions: HeldDecisions,
     authenticate: Authenticate,
@@ -148,6 +152,16 @@ def application(
         now_ms=now_ms,
     )
     app.add_routes(held_pages.routes())
+    keys_part = KeysPart(
+        accounts=accounts,
+        inventory=keys,
+        uses=key_uses,
+        held=held,
+        changes=changes,
+        pages=pages,
+        now_ms=now_ms,
+    )
+    app.add_routes(keys_part.routes())
     app.add_routes(pages.routes())
 
     async def answer_waiters(_: web.Application) -> None:

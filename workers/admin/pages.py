@@ -37,6 +37,7 @@ NAVIGATION = (
     ("/", "Now"),
     ("/orders", "Orders"),
     ("/held", "Held"),
+    ("/keys", "Keys"),
 )  # path and name of each page in the bar at the top
 
 

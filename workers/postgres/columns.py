@@ -84,3 +84,4 @@ DECISIONS = Columns(
     "action text, by_whom text, why text, at timestamptz"
 )
 OUTBOX = Columns("id text, topic text, key bytea, value bytea, headers bytea, version bigint, written_at timestamptz")
+KEY_USES = Columns("account text, key_id text, slot timestamptz, messages bigint, last_at timestamptz")

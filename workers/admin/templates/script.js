@@ -178,7 +178,7 @@ async function switchReplay(button) {
 }
 
 async function copy(button) {
-  const link = new URL(button.dataset.copy, location.href).href;
+  const link = "plain" in button.dataset ? button.dataset.copy : new URL(button.dataset.copy, location.href).href;
   try {
     await navigator.clipboard.writeText(link);
     button.textContent = "Copied";
