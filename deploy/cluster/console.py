@@ -28,6 +28,7 @@ from workers.held_decisions import HeldDecisions
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
+from workers.postgres.audit_list import PostgresAudit
 from workers.postgres.key_uses import PostgresKeyUses
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
@@ -101,6 +102,7 @@ async def running(
             held=store,
             replays=store,
             events=store,
+            audit=PostgresAudit(store.database, store.reads),
             keys=KeyInventory(accounts, settings.accounts.parent, receipt_keys),
             key_uses=PostgresKeyUses(store.database, store.reads),
             retry=retry,

@@ -18,6 +18,7 @@ from deploy import process, start_errors, watchdog
 from deploy.authentication import Authenticator, FilesInUse
 from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
+from deploy.embedded.audit_list import SqliteAudit
 from deploy.embedded.directory import EngineFiles
 from deploy.embedded.fatal_records import SqliteBegunNotes
 from deploy.embedded.key_uses import SqliteKeyUses
@@ -129,6 +130,7 @@ async def running(
             held=files.store,
             replays=files.store,
             events=files.store,
+            audit=SqliteAudit(files.store.database, files.store.reads),
             keys=KeyInventory(accounts, settings.accounts.parent),
             key_uses=uses_kept,
             retry=worker.processing.retry,

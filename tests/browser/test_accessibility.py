@@ -46,6 +46,8 @@ async def town() -> tuple[World, list[str]]:
         "/find?number=G1",
         "/find?number=nothing",
         "/keys",
+        "/audit",
+        "/audit?since=x",
         "/nowhere",
     ]
 

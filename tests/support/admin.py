@@ -16,6 +16,7 @@ from schemas.accounts import Account, Family, Orders, SignType
 from schemas.payment_request import PaymentRequest, SignedPayment
 from schemas.record_format import RecordContents
 from tests.support import log_records
+from tests.support.audit import MemoryAudit
 from tests.support.fakes import MemoryLogger, MemoryTopics
 from tests.support.keys import MemoryKeys, MemoryKeyUses
 from tests.support.stores import MemoryStore
@@ -122,6 +123,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.keys = MemoryKeys(self.accounts)
+        self.audit = MemoryAudit(self.store)
         self.metrics = WorkerMetrics(self.registry, self.accounts, now_ms=lambda: NOW_MS)
         observer = Observers(metrics=self.metrics, log=WorkerLog(self.log), changes=self.changes)
         self.processing = Processing(
@@ -156,6 +158,7 @@ class World:
             held=self.store,
             replays=self.store,
             events=self.store,
+            audit=self.audit,
             keys=self.keys,
             key_uses=self.key_uses,
             retry=self.processing.retry,

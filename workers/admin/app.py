@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from schemas.accounts import Account
 from workers.admin import responses, server
 from workers.admin.activity import Activity
+from workers.admin.audit_pages import AuditPages
 from workers.admin.console import ConsolePart
 from workers.admin.feed import EventsPort, FeedPart
 from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, ErrorPage, Guard
@@ -27,6 +28,7 @@ from workers.admin.probes import ProbesPart, Readiness
 from workers.admin.replays import ReplaysPart
 from workers.admin.requests import RequestsPart, SignRequest
 from workers.admin.returns import CheckReturn, ReturnsPart
+from workers.audit import AuditPort
 from workers.held_decisions import HeldDecisions
 from workers.key_uses import KeyUsesPort
 from workers.long_poll import OrderChanges
@@ -60,6 +62,7 @@ def application(
     held: HeldPort,
     replays: ReplaysPort,
     events: EventsPort,
+    audit: AuditPort,
     keys: Inventory,
     key_uses: KeyUsesPort,
     retry: Retry,
@@ -162,6 +165,7 @@ def application(
         now_ms=now_ms,
     )
     app.add_routes(keys_part.routes())
+    app.add_routes(AuditPages(audit=audit, changes=changes, pages=pages, now_ms=now_ms).routes())
     app.add_routes(pages.routes())
 
     async def answer_waiters(_: web.Application) -> None:

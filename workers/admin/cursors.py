@@ -30,6 +30,21 @@ def after_movement(place: int) -> str:
     return _encode(place)
 
 
+def after_audit(place: int) -> str:
+    """Return the cursor of the page that begins before this audit row."""
+    return _encode(place)
+
+
+def audit_place(request: web.Request) -> int | None:
+    """Return the place in a request's `cursor`; `None` if it has none, for the first page.
+
+    Raises:
+        ApiError: no list of audit rows has returned this cursor.
+    """
+    parts = _decode(request, tuple[Annotated[int, Meta(ge=0, lt=2**62)]])
+    return None if parts is None else int(parts[0])
+
+
 def movement_place(request: web.Request) -> int:
     """Return the place in a request's `cursor`; 0 if it has none, for the first page.
 

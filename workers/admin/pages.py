@@ -38,6 +38,7 @@ NAVIGATION = (
     ("/orders", "Orders"),
     ("/held", "Held"),
     ("/keys", "Keys"),
+    ("/audit", "Audit"),
 )  # path and name of each page in the bar at the top
 
 
