@@ -4,6 +4,7 @@ The YAML is written line by line, because a human reads these files in a merge r
 """
 
 import json
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
@@ -12,6 +13,14 @@ from deploy.monitoring.durations import AS_SHIPPED, Timing
 
 WRITTEN = "# Written by `python -m deploy.monitoring`; do not edit."
 PREFIX = "AlipayNotify"
+RESOURCE = """
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: alipay-notify
+  labels: {app.kubernetes.io/name: alipay-notify}
+spec:
+"""
 SEVERITIES = ("critical", "warning", "info")  # a page, a ticket, a notice
 
 
@@ -60,6 +69,12 @@ def yaml(groups: Iterable[Group], *, timing: Timing = AS_SHIPPED, links: Links |
         for rule in group.rules:
             lines += _recording(rule, timing) if isinstance(rule, Recording) else _alert(rule, timing, links or Links())
     return "\n".join(lines) + "\n"
+
+
+def resource(groups: Iterable[Group], *, links: Links | None = None) -> str:
+    """Return the groups as a PrometheusRule, for the Prometheus Operator on Kubernetes."""
+    text = yaml(groups, links=links).removeprefix(WRITTEN)
+    return WRITTEN + "\n" + RESOURCE + textwrap.indent(text.lstrip(), "  ")
 
 
 def _recording(rule: Recording, timing: Timing) -> Iterator[str]:

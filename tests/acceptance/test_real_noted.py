@@ -7,7 +7,7 @@ import json
 from hashlib import sha256
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 
 from tests.acceptance.test_real_inputs import APP, SELLER, Merchant
