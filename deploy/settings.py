@@ -14,6 +14,8 @@ from pydantic.fields import FieldInfo
 
 from ingest import settings
 from ingest.settings import PREFIX, ReceiverSettings, Settings
+from schemas import event_names, events
+from schemas.event_names import EventNames
 
 # Documented before all others: nearly every deployment sets some of them.
 _FIRST = ("accounts", "data_dir", "host", "port", "admin_host", "admin_port", "admin_token_file")
@@ -60,9 +62,25 @@ class EngineSettings(AdminSettings, ReceiverSettings):
         "longer is set aside as dead.",
     )
 
+    event_type_prefix: str = Field(
+        events.TYPE_PREFIX,
+        description="First part of the types of events: a name of yours, such as com.example.payments. Consumers see "
+        "it in ce_type; com.alipay… is refused.",
+    )
+    schema_base: str = Field(
+        event_names.SCHEMA_BASE,
+        description="URL of the folder where you publish the files of `schema export`; with the file's name it is "
+        "ce_dataschema of an event. The default resolves to nothing.",
+    )
+
+    @property
+    def event_names(self) -> EventNames:
+        return EventNames(type_prefix=self.event_type_prefix, schema_base=self.schema_base)
+
     def contradictions(self) -> list[str]:
-        """Return one fault for each pair of settings that cannot hold together."""
+        """Return one fault for each setting that cannot be used, and each pair that cannot hold together."""
         faults = super().contradictions()
+        faults += [PREFIX + fault for fault in event_names.faults(self.event_type_prefix, self.schema_base)]
         if self.port and self.port == self.admin_port and self.host == self.admin_host:
             faults.append(f"{PREFIX}PORT and ADMIN_PORT must differ on one host: the admin port is not for the public")
         if 0 < self.standstill_limit_s < 2 * self.handling_limit_s:

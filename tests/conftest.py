@@ -11,7 +11,7 @@ import pytest
 from tests.support import tally
 from tests.support.paths import ROOT
 
-pytest_plugins = ("tests.support.real_servers", "tests.support.cluster_fixtures")
+pytest_plugins = ("tests.support.real_servers", "tests.support.cluster_fixtures", "tests.support.node")
 
 STEADY = frozenset({"house"})  # tiers that only read the tree
 

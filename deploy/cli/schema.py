@@ -1,52 +1,33 @@
-"""`alipay-notify schema export`: write the JSON Schemas of events, generated from the structs that are sent."""
+"""`alipay-notify schema export`: write the contract of events, generated from the code that sends them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploy import exits
 from deploy.cli import terminal
 
-BASE = "urn:alipay-notify:schema:"
+if TYPE_CHECKING:
+    from schemas.event_names import EventNames
 
-_HELP = """Write the JSON Schemas of order events and of notices about held and noted notifications.
+_HELP = """Write the JSON Schemas of events and notices, examples, and the AsyncAPI document of the topics.
 
-One file each. Later versions may add properties, so consumers must ignore unknown ones.
+Later versions may add properties, so consumers must ignore unknown ones. To publish them, name the place:
 
     alipay-notify schema export --dir contracts
+    alipay-notify schema export --dir public --schema-base https://shop.example/schemas/
     alipay-notify schema export --check --dir schemas
 """
 _EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file is not up to date (--check)."
 
 
-NOTED_EXAMPLE = {
-    "id": "noted:shop-cn:2026113000222080911099990000031417",
-    "record_id": "3-1041",
-    "account": "shop-cn",
-    "order": "",
-    "notification_id": "2026113000222080911099990000031417",
-    "kind": "agreement",
-    "type": "dut_user_unsign",
-    "status": "UNSIGN",
-    "numbers": [
-        {"kind": "agreement", "number": "20265225715271617440"},
-        {"kind": "external_agreement", "number": "CONTRACT-31"},
-    ],
-    "fields": {"status": "UNSIGN", "unsign_time": "2026-11-30 08:00:00"},
-    "sent_at": "2026-11-30T08:00:01+08:00",
-    "received_at": "2026-11-30T00:00:01.208Z",
-    "at": "2026-11-30T00:00:01.320Z",
-}
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    group = typer.Typer(help="Export the JSON Schemas of events.", no_args_is_help=True)
+    group = typer.Typer(help="Export the contract of events: schemas, examples, AsyncAPI.", no_args_is_help=True)
     group.command("export", help=_HELP, epilog=_EPILOG)(export)
     app.add_typer(group, name="schema")
 
@@ -54,10 +35,22 @@ def register(app: typer.Typer) -> None:
 def export(
     directory: Annotated[Path, typer.Option("--dir", help="Folder of the files.")] = Path("schemas"),
     check: Annotated[bool, typer.Option("--check", help="Compare with the files there; write nothing.")] = False,
+    schema_base: Annotated[
+        str | None,
+        typer.Option("--schema-base", envvar="ALIPAY_NOTIFY_SCHEMA_BASE", help="URL of the folder, with a slash."),
+    ] = None,
+    type_prefix: Annotated[
+        str | None,
+        typer.Option("--type-prefix", envvar="ALIPAY_NOTIFY_EVENT_TYPE_PREFIX", help="First part of event types."),
+    ] = None,
+    topic_prefix: Annotated[
+        str | None,
+        typer.Option("--topic-prefix", envvar="ALIPAY_NOTIFY_TOPIC_PREFIX", help="First part of topics' names."),
+    ] = None,
 ) -> None:
     """Write the files, or compare them."""
     stale = []
-    for name, text in documents().items():
+    for name, text in _wanted(schema_base, type_prefix, topic_prefix).items():
         path = directory / name
         try:
             if not check:
@@ -72,27 +65,35 @@ def export(
     raise typer.Exit(exits.FOUND_WRONG if stale else exits.DONE)
 
 
-def documents() -> dict[str, str]:
-    """Return the text of each schema by its file name."""
-    from schemas.events import HeldNotice, NotedNotice, OrderEvent
+def _wanted(schema_base: str | None, type_prefix: str | None, topic_prefix: str | None) -> dict[str, str]:
+    """Return the files with these names; a wrong one is wrong usage."""
+    from schemas import event_names, topics
+    from schemas.event_names import EventNames
 
-    return {
-        "order_event.v1.json": _document(OrderEvent, "order_event.v1"),
-        "held_notice.v1.json": _document(HeldNotice, "held_notice.v1"),
-        "noted_notice.v1.json": _document(NotedNotice, "noted_notice.v1", example=NOTED_EXAMPLE),
-    }
+    names = EventNames(
+        type_prefix=EventNames().type_prefix if type_prefix is None else type_prefix,
+        schema_base=EventNames().schema_base if schema_base is None else schema_base,
+    )
+    faults = event_names.faults(names.type_prefix, names.schema_base)
+    try:
+        if not faults:
+            return documents(names, topics.PREFIX if topic_prefix is None else topic_prefix)
+    except ValueError as error:
+        faults.append(str(error))
+    raise typer.BadParameter("; ".join(faults))
 
 
-def _document(shape: Any, name: str, *, example: Mapping[str, Any] | None = None) -> str:
-    import msgspec
+def documents(names: EventNames | None = None, topic_prefix: str | None = None) -> dict[str, str]:
+    """Return the text of each file by its name."""
+    from deploy.contract import examples, json_schemas
+    from schemas import topics
+    from schemas.event_names import EventNames
 
-    (schema,), components = msgspec.json.schema_components([shape], ref_template="#/$defs/{name}")
-    title = str(schema["$ref"]).rpartition("/")[2]
-    document = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": BASE + name,
-        **components.pop(title),
-        "$defs": dict(sorted(components.items())),
-        **({} if example is None else {"examples": [example]}),
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    names, prefix = names or EventNames(), topic_prefix or topics.PREFIX
+    files = json_schemas.documents(names) | examples.documents(names, prefix=prefix)
+    if find_spec("yaml") is None:
+        typer.echo("asyncapi.yaml is left out: it needs the extra `cluster`", err=True)
+        return files
+    from deploy.contract import asyncapi
+
+    return files | {asyncapi.FILE: asyncapi.document(names, prefix=prefix)}

@@ -129,6 +129,7 @@ async def running(
             access=config.admin_access,
             accounts_faults=lambda: config.reloader.faults,
             counts_here=False,
+            names=settings.event_names,
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = (

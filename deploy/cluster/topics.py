@@ -29,6 +29,7 @@ class TopicSpec(Struct, frozen=True, kw_only=True):
     replicas: int
     config: Mapping[str, str]
     about: str = ""
+    key: str = ""
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -71,6 +72,7 @@ def wanted(
             replicas=entry.replicas,
             config={name: _text(value) for name, value in entry.config.items()},
             about=entry.about,
+            key=entry.key,
         )
         for logical, entry in file.topics.items()
         if logical in only

@@ -93,6 +93,7 @@ async def running(
             KafkaEvents(
                 lambda: clients.producer(connection, client_id=name),
                 named=lambda topic: topics.named(topic, settings.topic_prefix),
+                names=settings.event_names,
             )
             for _ in range(2)
         ]

@@ -156,6 +156,7 @@ async def running(
             access=config.admin_access,
             accounts_faults=lambda: config.reloader.faults,
             time_limit=worker.time_limit,
+            names=settings.event_names,
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         at_risk = MoneyAtRisk(

@@ -94,13 +94,16 @@ JAVA = NeededProgram(
 )
 MAVEN = NeededProgram(what="Maven", programs=("mvn",), debian="maven")  # downloads Kafka's jars
 
-# Only the tests need these: for the browser tests, to make system calls fail, and for processes with a wrong clock.
+# Only the tests need these: for the browser tests, to make system calls fail, for processes with a wrong clock, and for
+# the parser of AsyncAPI and the consumer that are written in JavaScript (`tests/node/package.json`).
 CHROMIUM = NeededProgram(what="Chromium", programs=("chromium", "chromium-browser", "google-chrome"), debian="chromium")
 STRACE = NeededProgram(what="strace", programs=("strace",), debian="strace")
 
 FAKETIME = NeededProgram(what="faketime", programs=("faketime",), debian="faketime")  # with its library, libfaketime
+NODE = NeededProgram(what="Node", programs=("node",), places=("/usr/local/bin", "/opt/homebrew/bin"), debian="nodejs")
+NPM = NeededProgram(what="npm", programs=("npm",), places=("/usr/local/bin", "/opt/homebrew/bin"), debian="npm")
 
 SERVERS = (REDIS, POSTGRES, HAPROXY, PROMETHEUS, ALERTMANAGER)
 FOR_KAFKA = (JAVA, MAVEN)  # its jars are no package: see `kafka.jars`
-FOR_TESTS = (CHROMIUM, STRACE, FAKETIME)
+FOR_TESTS = (CHROMIUM, STRACE, FAKETIME, NODE, NPM)
 ALL = (*SERVERS, *FOR_KAFKA, *FOR_TESTS)

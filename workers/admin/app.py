@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from schemas import event_names
 from schemas.accounts import Account
+from schemas.event_names import EventNames
 from workers.admin import responses, server
 from workers.admin.activity import Activity
 from workers.admin.audit_pages import AuditPages
@@ -82,6 +84,7 @@ def application(
     accounts_faults: Callable[[], Sequence[str]] = tuple,
     counts_here: bool = True,
     time_limit: TimeLimit | None = None,
+    names: EventNames = event_names.LOGICAL,
 ) -> web.Application:
     """Return the whole admin port.
 
@@ -89,6 +92,7 @@ def application(
     and the key files, while the old accounts stay in use. `retry` is `Processing.retry`. `wake` is called
     after a registration and after a retry, because rows may be due and events unsent. The worker reports settled
     batches to `changes`, and `retries` counts the outcomes of retries. Reading and deciding is under the `time_limit`.
+    `names` are those that consumers see in events.
     """
     time_limit = time_limit or TimeLimit(LIMIT_S)
     pages = ConsoleFrame(accounts_faults=accounts_faults, now_ms=now_ms)
@@ -127,7 +131,7 @@ def application(
     app.add_routes(requests_part.routes())
     app.add_routes(ReplaysPart(accounts=accounts, replays=replays, now_ms=now_ms, log=log).routes())
     app.add_routes(held_part.routes())
-    app.add_routes(FeedPart(events=events, changes=changes).routes())
+    app.add_routes(FeedPart(events=events, changes=changes, names=names).routes())
     activity = Activity(registry, counts_here=counts_here)
     app.cleanup_ctx.append(activity.run)
     console = ConsolePart(

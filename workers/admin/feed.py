@@ -11,6 +11,7 @@ from typing import Protocol
 from aiohttp import web
 
 from schemas import topics
+from schemas.event_names import EventNames
 from workers.admin import responses, shapes
 from workers.long_poll import OrderChanges
 from workers.queries import Emitted
@@ -31,9 +32,10 @@ class EventsPort(Protocol):
 class FeedPart:
     """The API for events."""
 
-    def __init__(self, *, events: EventsPort, changes: OrderChanges) -> None:
+    def __init__(self, *, events: EventsPort, changes: OrderChanges, names: EventNames) -> None:
         self._events = events
         self._changes = changes
+        self._names = names
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/api/events", self.after), web.get("/api/changes", self.changed)]
@@ -50,7 +52,7 @@ class FeedPart:
             while True:
                 read = await self._events.events_after(number, max(limit, 1))
                 number = read[-1].number if read else number
-                events = [shapes.event(row) for row in read if wanted in ("all", row.event.topic)]
+                events = [shapes.event(row, self._names) for row in read if wanted in ("all", row.event.topic)]
                 if read and not events:
                     continue  # only events of the other topic so far; wanted ones may follow directly
                 left_s = deadline - time.monotonic()

@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from schemas import money, scopes, times
 from schemas.dispositions import Disposition, Flag, Reason
+from schemas.event_names import DATASCHEMA, EventNames
 from schemas.money import Money
 from schemas.orders import Capture, ClosedBecause, Movement, Order, Status, View
 from workers.admin import timeline
@@ -159,6 +160,7 @@ class EventAnswer(Struct, frozen=True, kw_only=True):
     source: str
     subject: str
     time: str
+    dataschema: str
     data: msgspec.Raw
 
 
@@ -220,9 +222,10 @@ def held_count(group: HeldGroup) -> HeldCountAnswer:
     )
 
 
-def event(emitted: Emitted) -> EventAnswer:
-    """Return the event with its CloudEvents attributes."""
-    headers = {name: value.decode("utf-8", "backslashreplace") for name, value in emitted.event.headers}
+def event(emitted: Emitted, names: EventNames) -> EventAnswer:
+    """Return the event with its CloudEvents attributes, by the names that consumers see."""
+    named = names.of(emitted.event)
+    headers = {name: value.decode("utf-8", "backslashreplace") for name, value in named.headers}
     return EventAnswer(
         number=emitted.number,
         topic=emitted.event.topic,
@@ -232,7 +235,8 @@ def event(emitted: Emitted) -> EventAnswer:
         source=headers.get("ce_source", ""),
         subject=headers.get("ce_subject", ""),
         time=headers.get("ce_time", ""),
-        data=msgspec.Raw(emitted.event.value),
+        dataschema=headers.get(DATASCHEMA, ""),
+        data=msgspec.Raw(named.value),
     )
 
 

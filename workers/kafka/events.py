@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from aiokafka.errors import KafkaError
 
-from schemas import topics
+from schemas import event_names, topics
+from schemas.event_names import EventNames
 from schemas.events import Outgoing
 from workers.emission import Published
 from workers.errors import InfrastructureDown
@@ -42,6 +43,8 @@ _SENT_TO = {topics.ORDER_EVENT: (topics.ORDER_STATE, topics.ORDER_EVENT)}
 class KafkaEvents:
     """Publishes events. `build` makes a producer that is not started; `named` returns the full name of a topic.
 
+    `names` are those that consumers see in the events.
+
     `trouble` names the topics in trouble, or the reason why Kafka cannot be reached; `None` if all is well.
     """
 
@@ -50,12 +53,14 @@ class KafkaEvents:
         build: Callable[[], EventProducer],
         *,
         named: Callable[[str], str] = lambda topic: topic,
+        names: EventNames = event_names.LOGICAL,
         publish_s: float = PUBLISH_S,
         look_up_s: float = LOOK_UP_S,
         destinations: Destinations | None = None,
     ) -> None:
         self._build = build
         self._named = named
+        self._names = names
         self._publish_s = publish_s
         self._look_up_s = look_up_s
         self._destinations = destinations or Destinations()
@@ -122,7 +127,7 @@ class KafkaEvents:
         async with asyncio.timeout(self._publish_s):
             producer = await self._current_producer()
         counts = await self._partition_counts(producer, {to for event in events for to in _sent_to(event.topic)})
-        one = Sending(producer, events, counts, self._destinations)
+        one = Sending(producer, [self._names.of(event) for event in events], counts, self._destinations)
         with contextlib.suppress(TimeoutError):  # the acknowledgements until then count, and the rest is tried again
             async with asyncio.timeout(self._publish_s):
                 await self._send(one, events)

@@ -39,6 +39,15 @@ def test_receiver_faults_are_reported_together_with_admin_faults() -> None:
     assert named == ["ADMIN_PORT", "BODY_DEADLINE_S", "CONNECTIONS_MAX"]
 
 
+def test_names_of_events_are_configured_and_never_those_of_alipay() -> None:
+    assert loaded(EVENT_TYPE_PREFIX="com.example.pay").event_names.type_prefix == "com.example.pay"
+    with pytest.raises(BadSettings, match="EVENT_TYPE_PREFIX must not begin with com") as bad:
+        loaded(EVENT_TYPE_PREFIX="com.alipay.notify", SCHEMA_BASE="schemas")
+    assert [fault.partition(" ")[0] for fault in bad.value.faults] == [
+        "ALIPAY_NOTIFY_EVENT_TYPE_PREFIX", "ALIPAY_NOTIFY_SCHEMA_BASE"
+    ]  # fmt: skip
+
+
 def test_receiver_and_admin_settings_have_no_field_in_common() -> None:
     assert not ReceiverSettings.model_fields.keys() & AdminSettings.model_fields.keys()
 

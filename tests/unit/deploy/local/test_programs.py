@@ -16,6 +16,8 @@ def test_each_debian_package_stands_in_the_table_once() -> None:
         "faketime",
         "haproxy",
         "maven",
+        "nodejs",
+        "npm",
         "postgresql",
         "prometheus",
         "prometheus-alertmanager",

@@ -2,7 +2,10 @@
 
 from datetime import UTC, datetime
 
+import msgspec
+
 from schemas.dispositions import Flag
+from schemas.event_names import SCHEMA_BASE, EventNames
 from schemas.orders import Claim, Order, State
 from tests.support.admin import NOW_MS, World, form
 from workers.admin import shapes
@@ -41,8 +44,12 @@ async def test_unsent_event_has_no_sending_time() -> None:
     world = World()
     await world.deliver(form("A1"))
     (unsent,) = await world.store.events_after(0, 10)
-    answer = shapes.event(unsent)
+    answer = shapes.event(unsent, EventNames())
     assert (answer.id, answer.number, answer.specversion, answer.subject) == ("shop:A1:1", 1, "1.0", "A1")
+    assert (answer.type, answer.dataschema) == ("alipay_notify.order.paid.v1", f"{SCHEMA_BASE}order_event.v1.json")
+    mine = shapes.event(unsent, EventNames(type_prefix="com.example.pay", schema_base="https://example.com/"))
+    assert (mine.type, mine.dataschema) == ("com.example.pay.order.paid.v1", "https://example.com/order_event.v1.json")
+    assert msgspec.json.decode(mine.data)["type"] == mine.type
     page = await world.store.order_page("shop", "A1")
     assert page is not None
     (event,) = [entry for entry in shapes.order(page).timeline if isinstance(entry, EventEntry)]

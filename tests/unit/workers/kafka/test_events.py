@@ -16,6 +16,7 @@ from aiokafka.errors import (
 from msgspec import Struct
 
 from schemas import topics
+from schemas.event_names import SCHEMA_BASE, EventNames
 from schemas.events import Outgoing
 from tests.support.waiting import until
 from workers.errors import InfrastructureDown
@@ -187,7 +188,8 @@ async def test_event_goes_to_event_topic_and_state_topic_with_the_same_bytes(wor
     state, sent = world.cluster.arrived
     assert (state.topic, sent.topic) == (topics.ORDER_STATE, topics.ORDER_EVENT)
     assert (state.key, state.value, state.headers) == (sent.key, sent.value, sent.headers)
-    assert (sent.key, sent.value, sent.headers) == (b"N1", b'{"a":1}', (("ce_id", b"N1:1"),))
+    schema = ("ce_dataschema", f"{SCHEMA_BASE}order_event.v1.json".encode())
+    assert (sent.key, sent.value, sent.headers) == (b"N1", b'{"a":1}', (("ce_id", b"N1:1"), schema))
 
 
 @pytest.mark.parametrize("topic", [topics.HELD, topics.NOTED])
@@ -208,12 +210,15 @@ async def test_refused_state_is_reported_and_all_other_events_are_acknowledged(w
     assert (published.acknowledged, published.refused) == ([1, 2], [0])
 
 
-async def test_topics_have_the_prefix_of_the_cluster() -> None:
+async def test_topics_and_events_have_the_names_of_the_deployment() -> None:
     world = World()
-    world.events = KafkaEvents(world._build, named=lambda topic: topics.named(topic, "shop"))
+    names = EventNames(type_prefix="com.example.pay", schema_base="https://example.com/")
+    world.events = KafkaEvents(world._build, named=lambda topic: topics.named(topic, "shop"), names=names)
     world.cluster.counts = {topics.named(topic, "shop"): 4 for topic in topics.ALL}
     await world.events.publish([event("N1"), event("N1", topic=topics.HELD)])
     assert {each.topic.split(".")[0] for each in world.cluster.arrived} == {"shop"}
+    schemas = {dict(each.headers)["ce_dataschema"] for each in world.cluster.arrived}
+    assert schemas == {b"https://example.com/order_event.v1.json", b"https://example.com/held_notice.v1.json"}
     await world.events.stop()
 
 
